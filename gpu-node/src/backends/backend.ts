@@ -1,0 +1,96 @@
+import type { DenseModel } from '../model/dense-model.ts'
+
+/** What a weight set is made from: the dense master, and a mask unless it is the dense model. */
+export interface WeightSetSource {
+  model: DenseModel
+  /** Version of the mask; 0 with `maskPath` null is dense. */
+  version: number
+  /** A verified mask file. */
+  maskPath: string | null
+  /** `background` sets yield the processor to serving: evaluation uses them. */
+  priority: 'serving' | 'background'
+}
+
+/**
+ * (model, mask) ready to run. Immutable; owned by the backend that loaded it.
+ * A set that fails at run time (its process died) rejects the steps in flight and every later one
+ * with AppError `node_failed`; the engine then loads it again.
+ */
+export interface WeightSet {
+  readonly version: number
+  readonly source: WeightSetSource
+  /** Settles when the set can no longer run: with the cause, or with undefined after `release`. */
+  readonly ended: Promise<Error | undefined>
+}
+
+/** How the next token of a sequence is chosen. Temperature 0 is greedy; ties go to the lower id. */
+export interface SamplerSpec {
+  temperature: number
+  topP: number
+  topK: number
+  minP: number
+  presencePenalty: number
+  frequencyPenalty: number
+  repetitionPenalty: number
+  /** 32-bit; the n-th draw of a sequence depends on the seed and n alone. */
+  seed: number
+  /** How many alternatives to report with each token; -1: no log-probabilities at all. */
+  topLogprobs: number
+  /** Tokens of the sequence before the first generated one: penalties tell prompt from output by it. */
+  promptTokens: number
+}
+
+/** The new tokens of one sequence in one step, and what is wanted of them. */
+export interface SequenceWork {
+  /** Engine-wide id; its key/value state lives in the backend from its first work until it is dropped. */
+  sequence: number
+  /** Tokens at positions `position … position + tokens.length - 1`. A prefill chunk, or the last sampled token. */
+  tokens: Int32Array
+  position: number
+  /** With the first chunk of a sequence that generates: also after a restart, when `tokens` again start at 0. */
+  sampler?: SamplerSpec
+  /**
+   * `none`: only extend the key/value state. `token`: also sample after the last token.
+   * `nll`: score `targets[i]` given everything up to `tokens[i]`; -1 skips a position.
+   */
+  output: 'none' | 'token' | 'nll'
+  targets?: Int32Array
+}
+
+/** One step of one weight set: prefill chunks and decode tokens together. */
+export interface StepPlan {
+  weights: WeightSet
+  work: readonly SequenceWork[]
+  /** Sequences whose key/value state is freed before the work runs. */
+  drop: readonly number[]
+}
+
+export interface TokenAlternative {
+  token: number
+  logprob: number
+}
+
+export type SequenceOutput =
+  | { kind: 'none' }
+  /** `logprob` is of the unpenalised distribution at temperature 1; 0 alternatives unless asked for. */
+  | { kind: 'token'; token: number; logprob: number; top: TokenAlternative[] }
+  /** Negative log-likelihoods in nats, one a target that is not -1, in order. */
+  | { kind: 'nll'; nll: Float32Array }
+
+/** One output for each work of the plan, in its order. */
+export interface StepResult {
+  outputs: SequenceOutput[]
+}
+
+/**
+ * Runs weight sets. No call blocks the event loop for more than a few milliseconds.
+ * Steps of one weight set run one at a time; the caller awaits each before it sends the next.
+ */
+export interface Backend {
+  readonly name: string
+  /** @throws AppError `mask_invalid`, `mask_base_mismatch`, `node_failed` */
+  load(source: WeightSetSource): Promise<WeightSet>
+  step(plan: StepPlan): Promise<StepResult>
+  /** Frees everything the set holds. Steps in flight finish first. */
+  release(weights: WeightSet): Promise<void>
+}

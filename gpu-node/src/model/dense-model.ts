@@ -1,0 +1,31 @@
+import type { LlamaConfig } from './config.ts'
+import type { TextCodec } from './tokenizer.ts'
+
+/** Where one tensor lies in the master file: f32 little-endian, row-major, `offset` from the start of the file. */
+export interface MasterTensor {
+  shape: readonly number[]
+  offset: number
+  bytes: number
+}
+
+/**
+ * The dense weights every mask is chosen from and every weight set is made from: one safetensors
+ * file of f32 tensors under their Hugging Face names, in the model cache. It is converted once
+ * from whatever was downloaded, is never modified, and q/k rows are in Hugging Face (half-split)
+ * rotary order whatever the source's order was.
+ */
+export interface DenseMaster {
+  path: string
+  tensors: ReadonlyMap<string, MasterTensor>
+  /** SHA-256 over the dense linear weights in forward order: what a mask file's `base_sha256` must equal. */
+  baseSha256: string
+}
+
+/** A loaded model without any session: plain data, cheap to hold. */
+export interface DenseModel {
+  /** Public name: `smollm2-135m-instruct`. */
+  id: string
+  config: LlamaConfig
+  master: DenseMaster
+  codec: TextCodec
+}

@@ -1,0 +1,11 @@
+/** Text to token ids and back, and chat messages to a prompt. */
+export interface TextCodec {
+  /** Token ids without any BOS added; special tokens written in the text are recognised. */
+  encode(text: string): number[]
+  /** The bytes of one token. A character may span several tokens, so bytes are joined before they are decoded. */
+  tokenBytes(id: number): Uint8Array
+  /** Whether the token is a control token that never appears in output text. */
+  isSpecial(id: number): boolean
+  /** The prompt of a conversation, ending where the assistant's answer starts. */
+  renderChat(messages: readonly { role: string; content: string }[]): string
+}

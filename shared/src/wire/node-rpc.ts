@@ -1,0 +1,196 @@
+/**
+ * What gateway and node say to each other. Every call in either direction is signed
+ * (`signature.ts`). Fields are camelCase: this is our own protocol, not the OpenAI edge.
+ */
+import { z } from 'zod'
+import { chatRequest } from './chat.ts'
+import { completionRequest } from './completions.ts'
+import { domainName } from './generation.ts'
+
+export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex is expected')
+export const modelId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/)
+const count = z.int().min(0)
+
+/** A registered mask: `version` is per model, `sha256` is over the mask file. Version 0 is dense and has no file. */
+export const maskRef = z.object({ version: z.int().min(1), sha256: sha256Hex })
+export type MaskRef = z.output<typeof maskRef>
+
+/** How a mask is chosen from statistics. */
+export const pruneMethod = z.enum(['copal', 'continual-wanda', 'magnitude'])
+export type PruneMethod = z.output<typeof pruneMethod>
+
+/** Unstructured ratio of pruned weights, and whether rows or whole matrices compete. */
+export const selectionSpec = z.object({
+  method: pruneMethod,
+  pattern: z.string().regex(/^0\.\d{1,4}$/, "an unstructured ratio between 0 and 1 like '0.5' is expected"),
+  scope: z.enum(['row', 'matrix']).default('row'),
+})
+export type SelectionSpec = z.output<typeof selectionSpec>
+
+// ---- gateway -> node ---------------------------------------------------------------------------
+
+const generateFields = {
+  requestId: z.string().min(8).max(64),
+  domain: domainName,
+  /** The prompt may be scored under mask and dense; the figures come back in the receipt. */
+  sample: z.boolean(),
+}
+/** `POST /rpc/chat-completions`: the answer is the OpenAI JSON or SSE, ready to pass through. */
+export const chatCall = z.object({ ...generateFields, request: chatRequest })
+export type ChatCall = z.output<typeof chatCall>
+/** `POST /rpc/completions`. */
+export const completionCall = z.object({ ...generateFields, request: completionRequest })
+export type CompletionCall = z.output<typeof completionCall>
+
+/** `POST /rpc/evaluate`: perplexity of a text; answers newline-delimited {@link EvaluateEvent}s. */
+export const evaluateCall = z.object({
+  model: modelId,
+  /** 0 is dense; another version must be known to the node or come with its reference. */
+  maskVersion: count,
+  mask: maskRef.optional(),
+  text: z.string().min(1).max(64 * 1024 * 1024),
+  windowTokens: z.int().min(16).max(32768).default(1024),
+  maxWindows: z.int().min(1).max(1_000_000).optional(),
+})
+export type EvaluateCall = z.output<typeof evaluateCall>
+export type EvaluateEvent =
+  | { type: 'progress'; windowsDone: number; windowsTotal: number }
+  | { type: 'result'; tokens: number; windows: number; nllMean: number; perplexity: number; maskVersion: number }
+  | { type: 'error'; error: { message: string; type: string; param: string | null; code: string } }
+
+// ---- node -> gateway ---------------------------------------------------------------------------
+
+/** A dataset frozen by the gateway: newline-delimited {@link TextSample}s, named by its SHA-256. */
+export const datasetRef = z.object({ sha256: sha256Hex, domain: domainName, samples: count })
+export type DatasetRef = z.output<typeof datasetRef>
+/** One line of a dataset file. */
+export const textSample = z.object({ text: z.string().min(1) })
+export type TextSample = z.output<typeof textSample>
+
+/**
+ * Work that the gateway hands out in heartbeat answers until the node reports its end.
+ * Both kinds are idempotent: the same job run twice gives the same result.
+ */
+export const calibrateJob = z.object({
+  kind: z.literal('calibrate'),
+  id: z.string(),
+  model: modelId,
+  /** Datasets of this update: calibrated now unless their statistics are already on disk. */
+  datasets: z.array(datasetRef),
+  /** Datasets whose statistics also count, calibrated in earlier updates; re-calibrated if this node lacks them. */
+  accumulated: z.array(datasetRef),
+  /** Tokens a dataset contributes at most: `samples × length`; a sample is `length` consecutive tokens. */
+  samples: z.int().min(1).max(4096),
+  length: z.int().min(16).max(32768),
+  seed: count,
+  selection: selectionSpec,
+  parent: sha256Hex.nullable(),
+})
+export const evaluateJob = z.object({
+  kind: z.literal('evaluate'),
+  id: z.string(),
+  model: modelId,
+  /** The candidate; null evaluates dense. */
+  mask: sha256Hex.nullable(),
+  holdouts: z.array(datasetRef),
+  windowTokens: z.int().min(16).max(32768),
+})
+export const job = z.discriminatedUnion('kind', [calibrateJob, evaluateJob])
+export type Job = z.output<typeof job>
+export type CalibrateJob = z.output<typeof calibrateJob>
+export type EvaluateJob = z.output<typeof evaluateJob>
+
+export const calibrateResult = z.object({
+  kind: z.literal('calibrate'),
+  /** Uploaded with `PUT /internal/masks/:sha256` before it is reported. */
+  maskSha256: sha256Hex,
+  maskBytes: count,
+  /** Fraction of pruned weights over all pruned linears. */
+  sparsity: z.number(),
+  /** Fraction of mask bits that differ from the parent's; null without a parent. */
+  churn: z.number().nullable(),
+  tokens: z.array(z.object({ sha256: sha256Hex, tokens: count })),
+  calibrateMs: z.number(),
+  selectMs: z.number(),
+})
+export type CalibrateResult = z.output<typeof calibrateResult>
+export const evaluateResult = z.object({
+  kind: z.literal('evaluate'),
+  domains: z.array(
+    z.object({ domain: domainName, holdoutSha256: sha256Hex, tokens: count, nllMean: z.number(), perplexity: z.number() }),
+  ),
+})
+export type EvaluateResult = z.output<typeof evaluateResult>
+
+export const jobReport = z.object({
+  id: z.string(),
+  state: z.enum(['running', 'done', 'failed', 'cancelled']),
+  /** 0 to 1. */
+  progress: z.number().min(0).max(1),
+  /** What it does now, for people: `calibrating legal, block 12 of 30`. */
+  message: z.string().max(512),
+  result: z.discriminatedUnion('kind', [calibrateResult, evaluateResult]).optional(),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+})
+export type JobReport = z.output<typeof jobReport>
+
+export const weightSetState = z.object({
+  version: count,
+  state: z.enum(['loading', 'ready', 'draining', 'failed']),
+  requests: count,
+  error: z.string().max(1024).optional(),
+})
+export type WeightSetState = z.output<typeof weightSetState>
+
+/** `POST /internal/nodes/heartbeat`, every 2 s and at once when something changed. */
+export const heartbeat = z.object({
+  nodeId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  /** Where the gateway reaches this node: `http://127.0.0.1:8790`. */
+  url: z.url({ protocol: /^https?$/ }),
+  draining: z.boolean(),
+  model: z.object({ id: modelId, baseSha256: sha256Hex, contextLength: count, parameters: count }),
+  /** The version new requests start on. */
+  activeVersion: count,
+  weightSets: z.array(weightSetState),
+  load: z.object({
+    running: count,
+    waiting: count,
+    /** Tokens of key/value cache in use, and how many there are. */
+    kvTokensUsed: count,
+    kvTokensTotal: count,
+  }),
+  /** Requests that made progress since the last heartbeat. */
+  progressing: z.array(z.string()),
+  jobs: z.array(jobReport),
+})
+export type Heartbeat = z.output<typeof heartbeat>
+
+export const heartbeatAnswer = z.object({
+  desired: z.object({
+    active: maskRef.nullable(),
+    previous: maskRef.nullable(),
+  }),
+  /** Jobs this node shall be running. A reported job that is missing here is settled: forget it, or cancel it if it runs. */
+  jobs: z.array(job),
+})
+export type HeartbeatAnswer = z.output<typeof heartbeatAnswer>
+
+export const receipt = z.object({
+  requestId: z.string().min(8).max(64),
+  model: modelId,
+  domain: domainName,
+  maskVersion: count,
+  promptTokens: count,
+  completionTokens: count,
+  finishReason: z.enum(['stop', 'length', 'cancelled', 'error']),
+  queueMs: z.number(),
+  timeToFirstTokenMs: z.number().nullable(),
+  totalMs: z.number(),
+  /** Of sampled requests: sums of negative log-likelihood, in nats, of the same `tokens` tokens of the client's text. */
+  drift: z.object({ tokens: count, nllMasked: z.number(), nllDense: z.number() }).nullable(),
+})
+export type Receipt = z.output<typeof receipt>
+
+/** `POST /internal/nodes/receipts`; a batch is sent again until it is answered, and settles once. */
+export const receiptBatch = z.object({ nodeId: z.string(), receipts: z.array(receipt).max(256) })
+export type ReceiptBatch = z.output<typeof receiptBatch>
