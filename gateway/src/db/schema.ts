@@ -1,0 +1,189 @@
+/** The D1 schema. Times are Unix milliseconds. drizzle-kit turns changes here into `migrations/`. */
+import { sql } from 'drizzle-orm'
+import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+
+/** API keys; `hash` is the SHA-256 of the key, the key itself is never stored. */
+export const apiKeys = sqliteTable(
+  'api_keys',
+  {
+    id: text().primaryKey(),
+    name: text().notNull(),
+    hash: text().notNull(),
+    prefix: text().notNull(),
+    defaultDomain: text().notNull(),
+    sampling: text({ enum: ['never', 'opt_in', 'always'] }).notNull(),
+    createdAt: integer().notNull(),
+    revokedAt: integer(),
+  },
+  (table) => [uniqueIndex('api_keys_hash').on(table.hash)],
+)
+
+/**
+ * One row a model that a node ever registered, and the desired state that nodes converge to.
+ * Version 0 is dense. `revision` grows with every change, for compare-and-set.
+ */
+export const models = sqliteTable('models', {
+  id: text().primaryKey(),
+  baseSha256: text().notNull(),
+  contextLength: integer().notNull(),
+  parameters: integer().notNull(),
+  activeVersion: integer().notNull().default(0),
+  previousVersion: integer(),
+  revision: integer().notNull().default(0),
+  createdAt: integer().notNull(),
+})
+
+/** Registered masks; the file is the R2 object `masks/<sha256>`. */
+export const masks = sqliteTable(
+  'masks',
+  {
+    model: text().notNull(),
+    version: integer().notNull(),
+    sha256: text().notNull(),
+    parentVersion: integer(),
+    updateId: text().notNull(),
+    method: text().notNull(),
+    pattern: text().notNull(),
+    scope: text({ enum: ['row', 'matrix'] }).notNull(),
+    sparsity: real().notNull(),
+    churn: real(),
+    /** Domains whose statistics chose it, sorted. */
+    domains: text({ mode: 'json' }).$type<string[]>().notNull(),
+    bytes: integer().notNull(),
+    createdAt: integer().notNull(),
+    /** First time it became active; null for a candidate that never was. */
+    promotedAt: integer(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.model, table.version] }),
+    uniqueIndex('masks_update').on(table.updateId),
+    index('masks_sha256').on(table.sha256),
+  ],
+)
+
+/** Domains seen or created; the frozen holdout is the R2 object `datasets/<holdoutSha256>`. */
+export const domains = sqliteTable('domains', {
+  name: text().primaryKey(),
+  holdoutSha256: text(),
+  holdoutSamples: integer(),
+  createdAt: integer().notNull(),
+})
+
+/** Frozen calibration datasets: the R2 object `datasets/<sha256>`, newline-delimited JSON. */
+export const datasets = sqliteTable('datasets', {
+  sha256: text().primaryKey(),
+  domain: text().notNull(),
+  samples: integer().notNull(),
+  bytes: integer().notNull(),
+  createdAt: integer().notNull(),
+})
+
+/** COPAL updates; `state` moves only by compare-and-set on `revision`, through the reducer. */
+export const updates = sqliteTable(
+  'updates',
+  {
+    id: text().primaryKey(),
+    model: text().notNull(),
+    domains: text({ mode: 'json' }).$type<string[]>().notNull(),
+    method: text().notNull(),
+    pattern: text().notNull(),
+    scope: text({ enum: ['row', 'matrix'] }).notNull(),
+    samples: integer().notNull(),
+    length: integer().notNull(),
+    seed: integer().notNull(),
+    state: text({
+      enum: ['collecting', 'calibrating', 'evaluating', 'promoting', 'promoted', 'rolled_back', 'failed', 'cancelled'],
+    }).notNull(),
+    revision: integer().notNull().default(0),
+    /** SHA-256 of this update's own datasets, one a domain, once collected. */
+    datasets: text({ mode: 'json' }).$type<string[]>(),
+    /** The mask that was active when it was collected. */
+    parentVersion: integer(),
+    maskVersion: integer(),
+    errorCode: text(),
+    errorMessage: text(),
+    createdAt: integer().notNull(),
+    finishedAt: integer(),
+  },
+  (table) => [index('updates_model_state').on(table.model, table.state)],
+)
+
+/** Datasets that count in a model's accumulated statistics: those of its promoted updates. */
+export const accumulated = sqliteTable(
+  'accumulated',
+  {
+    model: text().notNull(),
+    datasetSha256: text().notNull(),
+    domain: text().notNull(),
+    updateId: text().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.datasetSha256] })],
+)
+
+/** Work handed to nodes in heartbeat answers. `nodeId` is the node that last took it. */
+export const jobs = sqliteTable(
+  'jobs',
+  {
+    id: text().primaryKey(),
+    updateId: text().notNull(),
+    model: text().notNull(),
+    kind: text({ enum: ['calibrate', 'evaluate'] }).notNull(),
+    payload: text({ mode: 'json' }).notNull(),
+    state: text({ enum: ['queued', 'running', 'done', 'failed', 'cancelled'] }).notNull(),
+    progress: real().notNull().default(0),
+    message: text().notNull().default(''),
+    result: text({ mode: 'json' }),
+    errorCode: text(),
+    errorMessage: text(),
+    nodeId: text(),
+    attempts: integer().notNull().default(0),
+    createdAt: integer().notNull(),
+    /** Last report; a job whose node went silent is handed out again. */
+    seenAt: integer(),
+  },
+  (table) => [index('jobs_model_state').on(table.model, table.state), index('jobs_update').on(table.updateId)],
+)
+
+/** Held-out perplexity of a mask on a domain: the cells of the R matrix. Version 0 is dense. */
+export const evaluations = sqliteTable(
+  'evaluations',
+  {
+    model: text().notNull(),
+    version: integer().notNull(),
+    domain: text().notNull(),
+    holdoutSha256: text().notNull(),
+    tokens: integer().notNull(),
+    nllMean: real().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.version, table.domain] })],
+)
+
+/** One row a settled request, from the node's receipt. Usage and drift are sums over it. */
+export const receipts = sqliteTable(
+  'receipts',
+  {
+    requestId: text().primaryKey(),
+    nodeId: text().notNull(),
+    model: text().notNull(),
+    domain: text().notNull(),
+    maskVersion: integer().notNull(),
+    promptTokens: integer().notNull(),
+    completionTokens: integer().notNull(),
+    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'error'] }).notNull(),
+    queueMs: real().notNull(),
+    timeToFirstTokenMs: real(),
+    totalMs: real().notNull(),
+    driftTokens: integer(),
+    nllMasked: real(),
+    nllDense: real(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [
+    index('receipts_drift')
+      .on(table.model, table.domain, table.maskVersion)
+      .where(sql`${table.driftTokens} is not null`),
+    index('receipts_created').on(table.createdAt),
+  ],
+)
