@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { InferenceSession, Tensor } from '../../../gpu-node/src/graph/runtime.ts'
 import { expect, test } from 'vitest'
 import { encodeModel, type OnnxGraph } from '../../../gpu-node/src/graph/onnx-writer.ts'
 
