@@ -187,7 +187,7 @@ function parseEntry(name: string, value: Record<string, unknown>, headerBytes: n
 function parseJsonObject(bytes: Uint8Array): Record<string, unknown> {
   let value: unknown
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes))
   } catch (cause) {
     throw new SafetensorsError('the header is not JSON', { cause })
   }
