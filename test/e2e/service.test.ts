@@ -1,0 +1,380 @@
+/**
+ * The main job on the real model, as a client and an operator see it. The tests share one service
+ * and run in order: each starts where the one before left the fleet.
+ */
+import { readFileSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DomainEntry, DriftReport, MaskEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import OpenAI from 'openai'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { commandLine, converged, startService, until, updateEnd, type Service } from '../support/service.ts'
+import { passages } from '../support/passages.ts'
+
+const MODEL = 'smollm2-135m-instruct'
+let service: Service
+let client: OpenAI
+
+beforeAll(async () => {
+  service = await startService()
+  client = openai(service)
+})
+afterAll(async () => {
+  await service.stop()
+  rmSync(service.home, { recursive: true, force: true })
+})
+
+describe('the first start', () => {
+  test('serves dense at once, then swaps to the first mask live', async () => {
+    const update = await until('the first update', async () => {
+      const { data } = await service.admin<{ data: UpdateEntry[] }>('GET', '/admin/updates')
+      return data[0]
+    })
+    expect(update.domains).toEqual(['general'])
+    const before = await chat('Say hello.')
+    expect(await updateEnd(service, update.id)).toMatchObject({ state: 'promoted', mask_version: 1, error: null })
+    await converged(service)
+    const after = await chat('Say hello.')
+    expect([`copal-${MODEL}-m0`, `copal-${MODEL}-m1`]).toContain(before.system_fingerprint)
+    expect(after.system_fingerprint).toBe(`copal-${MODEL}-m1`)
+  })
+
+  test('keeps its credentials for the owner alone', () => {
+    expect(statSync(join(service.home, 'credentials.json')).mode & 0o777).toBe(0o600)
+    expect(service.output()).toContain(service.baseUrl)
+  })
+})
+
+describe('the OpenAI client', () => {
+  test('chats, with usage and a mask that answers for it', async () => {
+    const { data, response } = await client.chat.completions
+      .create({ model: MODEL, messages: [{ role: 'user', content: 'What is the capital of France?' }], max_tokens: 12, temperature: 0 })
+      .withResponse()
+    expect(data.choices[0]?.message.content).not.toBe('')
+    expect(data.usage?.total_tokens).toBe((data.usage?.prompt_tokens ?? 0) + (data.usage?.completion_tokens ?? 0))
+    expect(response.headers.get('x-copal-mask')).toBe('1')
+    expect(response.headers.get('x-copal-node')).toBeTruthy()
+    expect(response.headers.get('x-copal-domain')).toBe('default')
+  })
+
+  test('streams the same text as it answers at once', async () => {
+    const request = { model: MODEL, messages: [{ role: 'user' as const, content: 'List three animals.' }], max_tokens: 24, temperature: 0 }
+    const whole = await client.chat.completions.create(request)
+    const stream = await client.chat.completions.create({ ...request, stream: true, stream_options: { include_usage: true } })
+    let text = ''
+    let usage: OpenAI.CompletionUsage | null | undefined
+    for await (const chunk of stream) {
+      text += chunk.choices[0]?.delta.content ?? ''
+      usage = chunk.usage ?? usage
+    }
+    expect(text).toBe(whole.choices[0]?.message.content)
+    expect(usage).toEqual(whole.usage)
+  })
+
+  test('gets log-probabilities whose alternatives are sorted and hold the greedy token', async () => {
+    const answer = await client.chat.completions.create({
+      model: MODEL,
+      messages: [{ role: 'user', content: 'Name a colour.' }],
+      max_tokens: 5,
+      temperature: 0,
+      logprobs: true,
+      top_logprobs: 3,
+    })
+    const tokens = answer.choices[0]?.logprobs?.content ?? []
+    expect(tokens.length).toBeGreaterThan(0)
+    for (const token of tokens) {
+      expect(token.top_logprobs).toHaveLength(3)
+      expect(token.top_logprobs[0]?.token).toBe(token.token)
+      expect(token.logprob).toBeCloseTo(token.top_logprobs[0]?.logprob ?? Number.NaN, 5)
+    }
+  })
+
+  test('draws the same text for the same seed and another for another', async () => {
+    const draw = async (seed: number) => {
+      const answer = await client.completions.create({ model: MODEL, prompt: 'Once upon a time', max_tokens: 24, temperature: 1, seed })
+      return answer.choices[0]?.text
+    }
+    expect(await draw(7)).toBe(await draw(7))
+    expect(await draw(7)).not.toBe(await draw(8))
+  })
+
+  test('stops the decode within 200 ms of leaving', async () => {
+    const controller = new AbortController()
+    const stream = await client.completions.create(
+      { model: MODEL, prompt: 'Count to one thousand: one, two,', max_tokens: 1500, temperature: 0.7, seed: 1, stream: true },
+      { signal: controller.signal },
+    )
+    for await (const chunk of stream) if (chunk.choices[0]?.text) break
+    controller.abort()
+    const left = performance.now()
+    await until('the node to be idle', async () => ((await runningOnNode()) === 0 ? true : undefined), 5_000)
+    expect(performance.now() - left).toBeLessThan(1_000)
+  })
+})
+
+describe('bad input', () => {
+  const cases: [string, () => Promise<Response>, number, string, string | null][] = [
+    ['malformed JSON', () => post('/v1/chat/completions', '{"model":'), 400, 'invalid_request', null],
+    ['a wrong type', () => post('/v1/chat/completions', { ...hello(), temperature: 'hot' }), 400, 'invalid_request', 'temperature'],
+    ['an unknown model', () => post('/v1/chat/completions', { ...hello(), model: 'gpt-9' }), 404, 'model_not_found', 'model'],
+    ['no messages', () => post('/v1/chat/completions', { ...hello(), messages: [] }), 400, 'invalid_request', 'messages'],
+    [
+      'a prompt longer than the context',
+      () => post('/v1/completions', { model: MODEL, prompt: 'word '.repeat(20_000) }),
+      400,
+      'context_length_exceeded',
+      null,
+    ],
+    ['a body of 10 MB', () => post('/v1/completions', { model: MODEL, prompt: 'a'.repeat(10_000_000) }), 413, 'body_too_large', null],
+    ['an invalid key', () => post('/v1/chat/completions', hello(), { authorization: 'Bearer sk-copal-wrong' }), 401, 'invalid_api_key', null],
+    ['a bad domain', () => post('/v1/chat/completions', hello(), { 'x-copal-domain': 'Läw & order' }), 400, 'invalid_request', 'x-copal-domain'],
+    ['an unknown path', () => post('/v1/nothing', {}), 404, 'not_found', null],
+  ]
+  test.each(cases)('%s is refused in the OpenAI shape', async (_name, call, status, code, param) => {
+    const response = await call()
+    const body = (await response.json()) as { error: { message: string; type: string; code: string; param: string | null } }
+    expect({ status: response.status, code: body.error.code }).toEqual({ status, code })
+    if (param) expect(body.error.param).toBe(param)
+    expect(body.error.message.length).toBeGreaterThan(10)
+  })
+})
+
+describe('adaptation', () => {
+  test('consenting traffic of two domains arrives as samples, the rest does not', async () => {
+    await sendTraffic('speech', passages('speech.calibration.txt', 40), true)
+    await sendTraffic('novel', passages('novel.calibration.txt', 40), true)
+    await sendTraffic('private', passages('novel.evaluation.txt', 3), false)
+    const domains = await until('all samples', async () => {
+      const { data } = await service.admin<{ data: DomainEntry[] }>('GET', '/admin/domains')
+      const found = (name: string) => data.find((domain) => domain.name === name)
+      const total = (name: string) => (found(name)?.samples ?? 0) + (found(name)?.holdout_samples ?? 0)
+      return total('speech') === 40 && total('novel') === 40 ? data : undefined
+    })
+    expect(domains.find((domain) => domain.name === 'private')?.samples ?? 0).toBe(0)
+  })
+
+  test('a mask is swapped under eight running streams without an error, and no answer mixes two masks', async () => {
+    const update = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
+    const load = streamLoad(8)
+    const end = await updateEnd(service, update.id)
+    await converged(service)
+    await sleep(3_000)
+    const answers = await load.stop()
+    expect(end).toMatchObject({ state: 'promoted', mask_version: 2 })
+    expect(answers.filter((answer) => answer.error)).toEqual([])
+    expect(new Set(answers.flatMap((answer) => answer.fingerprints.length))).toEqual(new Set([1]))
+    const versions = new Set(answers.map((answer) => answer.fingerprints[0]))
+    expect(versions).toEqual(new Set([`copal-${MODEL}-m1`, `copal-${MODEL}-m2`]))
+    for (const version of [1, 2]) {
+      await rollbackTo(version)
+      const sample = answers.filter((answer) => answer.fingerprints[0] === `copal-${MODEL}-m${version}`).slice(-4)
+      for (const answer of sample) {
+        const alone = await client.completions.create({ model: MODEL, prompt: answer.prompt, max_tokens: 48, temperature: 0 })
+        expect(alone.choices[0]?.text).toBe(answer.text)
+      }
+    }
+  })
+
+  test('an update lowers perplexity far below the magnitude mask on held-out text', async () => {
+    const magnitude = await service.admin<UpdateEntry>('POST', '/admin/updates', {
+      domains: ['speech'],
+      selection: { method: 'magnitude' },
+    })
+    const end = await updateEnd(service, magnitude.id)
+    expect(end.state).toBe('promoted')
+    await rollbackTo(2)
+    const text = readFileSync(new URL('../fixtures/text/speech.evaluation.txt', import.meta.url), 'utf8')
+    const [dense, copal, byMagnitude] = [
+      await perplexity(text, 0),
+      await perplexity(text, 2),
+      await perplexity(text, end.mask_version ?? -1),
+    ]
+    expect(dense).toBeCloseTo(24.5662, 1)
+    expect(copal).toBeLessThan(2.5 * dense)
+    expect(byMagnitude).toBeGreaterThan(2 * copal)
+  })
+
+  test('drift is reported per domain and mask version, with the R matrix', async () => {
+    const drift = await until('drift figures', async () => {
+      const report = await service.admin<DriftReport>('GET', '/admin/drift')
+      return report.traffic.some((entry) => entry.domain === 'novel') ? report : undefined
+    })
+    for (const entry of drift.traffic) {
+      expect(entry.tokens).toBeGreaterThan(0)
+      expect(entry.gap).toBeCloseTo(entry.nll_masked - entry.nll_dense, 6)
+    }
+    expect(drift.traffic.find((entry) => entry.domain === 'novel')?.gap).toBeGreaterThan(0)
+    expect(drift.r.stages[0]).toMatchObject({ mask_version: 0 })
+    const speech = drift.r.domains.indexOf('speech')
+    expect(drift.r.perplexity[0]?.[speech]).toBeGreaterThan(1)
+    expect(drift.traffic.some((entry) => entry.domain === 'private')).toBe(false)
+  })
+})
+
+describe('faults', () => {
+  test('kill -9 of the node during calibration loses nothing', async () => {
+    const before = await service.admin<StatusReport>('GET', '/admin/status')
+    const update = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['novel'] })
+    await until('calibration to run', async () => {
+      const { job } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
+      return job?.state === 'running' && job.progress > 0.1 ? true : undefined
+    })
+    killNode()
+    const end = await updateEnd(service, update.id)
+    expect(end).toMatchObject({ state: 'promoted', error: null })
+    const after = await converged(service)
+    expect(after.models[0]?.active_version).toBeGreaterThan(before.models[0]?.active_version ?? 0)
+  })
+
+  test('kill -9 of the node during the swap ends in one consistent mask', async () => {
+    for (const version of [1, 2]) {
+      await service.admin('POST', '/admin/rollback', { version })
+      await sleep(100 * version)
+      killNode()
+      const status = await converged(service)
+      expect(status.models[0]?.active_version).toBe(version)
+      expect((await chat('Say hello.')).system_fingerprint).toBe(`copal-${MODEL}-m${version}`)
+    }
+  })
+
+  test('no node alive is a 503 that says when to come back, and streams that break say so', async () => {
+    const stream = await client.completions.create({ model: MODEL, prompt: 'One, two,', max_tokens: 1500, temperature: 0.7, seed: 2, stream: true })
+    const broken = (async () => {
+      for await (const chunk of stream) if (chunk.choices[0]?.text) killNode()
+    })()
+    await expect(broken).rejects.toThrow(/node/i)
+    const response = await until('a refusal', async () => {
+      const answer = await post('/v1/chat/completions', hello())
+      return answer.status === 503 ? answer : undefined
+    })
+    expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
+    await converged(service)
+  })
+
+  test('a gateway that is killed during an update carries it on', async () => {
+    const update = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['novel'], seed: 1 })
+    await sleep(2_000)
+    for (const pid of service.pids('workerd')) process.kill(pid, 'SIGKILL')
+    const end = await updateEnd(service, update.id)
+    expect(end.state).toBe('promoted')
+    await converged(service)
+    const { data } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
+    expect(data.filter((mask) => mask.active)).toHaveLength(1)
+  })
+
+  test('a second start keeps keys, masks and domains', async () => {
+    const before = await service.admin<StatusReport>('GET', '/admin/status')
+    const first = service
+    const pids = first.pids('')
+    await first.stop({ keep: true })
+    expect(pids.map(commandLine).filter(Boolean)).toEqual([])
+    service = await startService({ home: first.home })
+    client = openai(service)
+    const after = await converged(service)
+    expect(after.models[0]?.active_version).toBe(before.models[0]?.active_version)
+    expect(service.apiKey).toBe(first.apiKey)
+    expect((await chat('Say hello.')).system_fingerprint).toBe(`copal-${MODEL}-m${after.models[0]?.active_version}`)
+  })
+})
+
+function openai(target: Service): OpenAI {
+  return new OpenAI({ baseURL: `${target.baseUrl}/v1`, apiKey: target.apiKey, maxRetries: 0 })
+}
+
+function hello() {
+  return { model: MODEL, messages: [{ role: 'user', content: 'Say hello.' }], max_tokens: 4 }
+}
+
+function chat(content: string) {
+  return client.chat.completions.create({ model: MODEL, messages: [{ role: 'user', content }], max_tokens: 8, temperature: 0 })
+}
+
+function post(path: string, body: unknown, headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`${service.baseUrl}${path}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.apiKey}`, 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  })
+}
+
+async function runningOnNode(): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${service.nodePort}/metrics`)).text()
+  const match = /^copal_requests_running(?:\{[^}]*\})? (\d+)/m.exec(text)
+  if (!match) throw new Error('the node exports no copal_requests_running')
+  return Number(match[1])
+}
+
+async function sendTraffic(domain: string, prompts: string[], consent: boolean): Promise<void> {
+  const queue = [...prompts]
+  const worker = async () => {
+    for (let prompt = queue.shift(); prompt !== undefined; prompt = queue.shift()) {
+      await client.completions.create(
+        { model: MODEL, prompt, max_tokens: 2, temperature: 0 },
+        { headers: { 'x-copal-domain': domain, 'x-copal-sample': String(consent) } },
+      )
+    }
+  }
+  await Promise.all([worker(), worker(), worker(), worker()])
+}
+
+interface StreamedAnswer {
+  prompt: string
+  text: string
+  fingerprints: string[]
+  error?: unknown
+}
+
+/** Keeps `concurrency` greedy streams running until it is stopped. */
+function streamLoad(concurrency: number) {
+  let running = true
+  const answers: StreamedAnswer[] = []
+  const one = async (index: number) => {
+    for (let round = 0; running; round++) {
+      const prompt = `Chapter ${index * 100 + round}. It was`
+      const fingerprints = new Set<string>()
+      let text = ''
+      try {
+        const stream = await client.completions.create({ model: MODEL, prompt, max_tokens: 48, temperature: 0, stream: true })
+        for await (const chunk of stream) {
+          text += chunk.choices[0]?.text ?? ''
+          if (chunk.system_fingerprint) fingerprints.add(chunk.system_fingerprint)
+        }
+        answers.push({ prompt, text, fingerprints: [...fingerprints] })
+      } catch (error) {
+        answers.push({ prompt, text, fingerprints: [...fingerprints], error })
+      }
+    }
+  }
+  const all = Promise.all(Array.from({ length: concurrency }, (_, index) => one(index)))
+  return {
+    async stop() {
+      running = false
+      await all
+      return answers
+    },
+  }
+}
+
+async function rollbackTo(version: number): Promise<void> {
+  await service.admin('POST', '/admin/rollback', { version })
+  await converged(service)
+}
+
+async function perplexity(text: string, maskVersion: number): Promise<number> {
+  const response = await fetch(`${service.baseUrl}/admin/evaluate`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.adminKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ mask_version: maskVersion, text, window_tokens: 1024, max_windows: 4 }),
+  })
+  const events = (await response.text()).trim().split('\n').map((line) => JSON.parse(line) as EvaluateEvent)
+  const last = events.at(-1)
+  if (last?.type !== 'result') throw new Error(`evaluation failed: ${JSON.stringify(last)}`)
+  return last.perplexity
+}
+
+function killNode(): void {
+  const pids = service.pids('gpu-node/src/main.ts')
+  if (pids.length === 0) throw new Error('no node process found')
+  for (const pid of pids) process.kill(pid, 'SIGKILL')
+}
