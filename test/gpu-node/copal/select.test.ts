@@ -1,0 +1,113 @@
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { rowBytes } from '@copal/shared/mask/bits.ts'
+import { keptCounts, parsePattern, type MaskScope } from '@copal/shared/mask/pattern.ts'
+import type { PruneMethod } from '@copal/shared/wire/node-rpc.ts'
+import type { ScoredLinear } from '../../../gpu-node/src/copal/importance.ts'
+import { METHODS } from '../../../gpu-node/src/copal/methods.ts'
+import { selectKept } from '../../../gpu-node/src/copal/select.ts'
+import { createRandom } from '../../support/random.ts'
+
+interface Toy {
+  W: number[][]
+  X: number[][][]
+  stages: { datasets: number; masks: Record<string, string[]> }[]
+}
+const toy = JSON.parse(readFileSync(new URL('../../fixtures/prune-toy.json', import.meta.url), 'utf8')) as Toy
+
+/** Statistics of one dataset in f64, straight from the definitions. */
+function toyStatistics(X: number[][]): { squareNorm: Float64Array; sensitivity: Float64Array } {
+  const rows = toy.W.length
+  const cols = X[0]!.length
+  const squareNorm = new Float64Array(cols)
+  const sensitivity = new Float64Array(rows * cols)
+  for (const x of X) {
+    const y = toy.W.map((w) => w.reduce((sum, value, col) => sum + value * x[col]!, 0))
+    for (let col = 0; col < cols; col++) {
+      squareNorm[col]! += x[col]! ** 2
+      for (let row = 0; row < rows; row++) sensitivity[row * cols + col]! += Math.abs(y[row]!) * Math.abs(x[col]!)
+    }
+  }
+  return { squareNorm, sensitivity }
+}
+
+function accumulatedToy(datasets: number): ScoredLinear {
+  const cols = toy.W[0]!.length
+  const squareNorm = new Float64Array(cols)
+  const sensitivity = new Float64Array(toy.W.length * cols)
+  for (const X of toy.X.slice(0, datasets)) {
+    const one = toyStatistics(X)
+    one.squareNorm.forEach((value, i) => (squareNorm[i]! += value))
+    one.sensitivity.forEach((value, i) => (sensitivity[i]! += value))
+  }
+  return {
+    rows: toy.W.length,
+    cols,
+    weights: Float64Array.from(toy.W.flat()),
+    statistic: (name) => (name === 'square_norm' ? squareNorm : sensitivity),
+  }
+}
+
+function bitStrings(bits: Uint8Array, rows: number, cols: number): string[] {
+  const width = rowBytes(cols)
+  return Array.from({ length: rows }, (_, row) =>
+    Array.from({ length: cols }, (_, col) => (bits[row * width + (col >> 3)]! >> (col & 7)) & 1).join(''),
+  )
+}
+
+const NAMES: Record<string, PruneMethod> = { magnitude: 'magnitude', wanda: 'continual-wanda', copal: 'copal' }
+const cases = toy.stages.flatMap(({ datasets, masks }) =>
+  Object.keys(masks)
+    .map((key) => ({ datasets, key, method: NAMES[key.split('/')[0]!], where: key.split('/')[1]! }))
+    .filter((entry): entry is typeof entry & { method: PruneMethod } => entry.method !== undefined),
+)
+
+test('the golden file has the three methods in four patterns at three stages', () => {
+  expect(cases).toHaveLength(36)
+})
+
+test.each(cases)('$key of $datasets datasets equals the reference mask', ({ datasets, key, method, where }) => {
+  const linear = accumulatedToy(datasets)
+  const pattern = parsePattern(where.includes(':') ? where : '0.5')
+  const bits = METHODS[method].select(linear, pattern, where === 'matrix' ? 'matrix' : 'row')
+  expect(bitStrings(bits, linear.rows, linear.cols)).toEqual(toy.stages[datasets - 1]!.masks[key])
+})
+
+/** The reference rule: stable sort, lowest first. */
+function sortedMask(score: Float64Array, rows: number, cols: number, pattern: string, scope: MaskScope): string[] {
+  const { groups, size, kept } = keptCounts(parsePattern(pattern), scope, rows, cols)
+  const keep = new Array<string>(rows * cols).fill('1')
+  for (let group = 0; group < groups; group++) {
+    const order = Array.from({ length: size }, (_, i) => group * size + i).sort((a, b) => score[a]! - score[b]! || a - b)
+    for (const i of order.slice(0, size - kept)) keep[i] = '0'
+  }
+  return Array.from({ length: rows }, (_, row) => keep.slice(row * cols, (row + 1) * cols).join(''))
+}
+
+test.each(['0.0', '0.1', '0.5', '0.77', '0.9999', '2:4', '1:3', '5:12'])(
+  'selection with many ties prunes what a stable sort puts first (%s)',
+  (pattern) => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const random = createRandom(seed)
+      const rows = 1 + Math.floor(random() * 6)
+      const cols = 12 * (1 + Math.floor(random() * 4)) + (pattern.includes(':') ? 0 : Math.floor(random() * 9))
+      const levels = 1 + Math.floor(random() * 30)
+      const score = Float64Array.from({ length: rows * cols }, () => Math.floor(random() * levels))
+      for (const scope of ['row', 'matrix'] as const) {
+        const bits = selectKept(score, rows, cols, parsePattern(pattern), scope)
+        expect(bitStrings(bits, rows, cols), `seed ${seed}, ${scope}`).toEqual(
+          sortedMask(score, rows, cols, pattern, scope),
+        )
+      }
+    }
+  },
+)
+
+test('a score that is not a number is refused', () => {
+  const score = Float64Array.of(1, Number.NaN, 2, 3)
+  expect(() => selectKept(score, 1, 4, parsePattern('0.5'), 'row')).toThrow(RangeError)
+})
+
+test('a pattern that does not divide the columns is refused', () => {
+  expect(() => selectKept(new Float64Array(6), 1, 6, parsePattern('2:4'), 'row')).toThrow('whole groups of 4')
+})
