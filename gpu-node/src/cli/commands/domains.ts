@@ -1,0 +1,83 @@
+import type { Command } from 'commander'
+import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import { formatAge, formatCount } from '../quantities.ts'
+import type { Session } from '../session.ts'
+import { readTextFile, splitIntoTexts } from '../text-file.ts'
+
+/** About 900 tokens of English: long enough for one calibration sample, short enough that a file gives many. */
+export const TEXT_CHARACTERS = 4000
+/** Texts a request, so that a body stays below the gateway's limit. */
+export const TEXTS_PER_REQUEST = 100
+
+export function addDomains(program: Command, session: Session): void {
+  const domains = program
+    .command('domains')
+    .description('streams of text that were sampled or imported')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal domains\n  copal domains import legal contracts.txt\n  copal domains delete legal',
+    )
+    .action(async ({ json }: { json?: boolean }) => {
+      const { domains: entries } = await session.client().admin<{ domains: DomainEntry[] }>('GET', '/domains')
+      session.print(json, entries, () => describe(entries, session))
+    })
+
+  domains
+    .command('import')
+    .description('add the texts of a file to a domain, as if they had been sampled')
+    .argument('<name>', 'the domain: lower-case letters, digits and inner - _ .')
+    .argument('<file>', 'a UTF-8 text file; blank lines separate paragraphs')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal domains import legal contracts.txt')
+    .action(async (name: string, file: string, _options: unknown, command: Command) => {
+      const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      const text = readTextFile(file, session.terminal.cwd)
+      const texts = splitIntoTexts(text, TEXT_CHARACTERS)
+      for (let start = 0; start < texts.length; start += TEXTS_PER_REQUEST) {
+        await session.client().admin('POST', `/domains/${encodeURIComponent(name)}/texts`, {
+          texts: texts.slice(start, start + TEXTS_PER_REQUEST),
+        })
+      }
+      session.print(
+        json,
+        { domain: name, texts: texts.length, characters: text.length },
+        () => `Imported ${formatCount(texts.length)} texts (${formatCount(text.length)} characters) into ${name}.`,
+      )
+    })
+
+  domains
+    .command('delete')
+    .description('delete a domain with everything that was sampled for it')
+    .argument('<name>', 'the domain')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal domains delete legal')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      await session.client().admin('DELETE', `/domains/${encodeURIComponent(name)}`)
+      session.print(json, { domain: name, deleted: true }, () => `Deleted ${name}.`)
+    })
+}
+
+function describe(entries: DomainEntry[], session: Session): string {
+  if (entries.length === 0) {
+    return 'No domain has any text yet. Traffic with the header x-copal-sample: true fills them, or: copal domains import <name> <file>'
+  }
+  const nowMs = Date.now()
+  return session.table(
+    [
+      { title: 'DOMAIN', value: (domain) => domain.name, shrinks: true },
+      { title: 'SAMPLES', value: (domain) => formatCount(domain.samples), align: 'right' },
+      { title: 'CHARACTERS', value: (domain) => formatCount(domain.characters), align: 'right' },
+      { title: 'SEEN', value: (domain) => formatCount(domain.seen), align: 'right' },
+      {
+        title: 'HELD OUT',
+        value: (domain) => `${formatCount(domain.holdout_samples)}${domain.holdout_frozen ? ' frozen' : ''}`,
+        align: 'right',
+      },
+      { title: 'CALIBRATED', value: (domain) => formatCount(domain.calibrated_datasets), align: 'right' },
+      { title: 'LAST', value: (domain) => formatAge(domain.last_sample_at, nowMs) },
+    ],
+    entries,
+  )
+}

@@ -1,0 +1,60 @@
+import type { Command } from 'commander'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import { formatCount, formatDuration, formatMask, formatPercent } from '../quantities.ts'
+import type { Session } from '../session.ts'
+
+export function addStatus(program: Command, session: Session): void {
+  program
+    .command('status')
+    .description('models, nodes and the masks they serve')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal status\n  copal status --json | jq .models[0].active_version')
+    .action(async ({ json }: { json?: boolean }) => {
+      const report = await session.client().admin<StatusReport>('GET', '/status')
+      session.print(json, report, () => describe(report, session))
+    })
+}
+
+function describe(report: StatusReport, session: Session): string {
+  const updates = report.updates_running
+  const parts = [`copal ${report.version}, ${updates === 1 ? '1 update' : `${updates} updates`} running`]
+  parts.push(
+    report.models.length === 0
+      ? 'No node has registered a model yet.'
+      : session.table(
+          [
+            { title: 'MODEL', value: (model) => model.id, shrinks: true },
+            { title: 'MASK', value: (model) => formatMask(model.active_version) },
+            {
+              title: 'PREVIOUS',
+              value: (model) => (model.previous_version === null ? '-' : formatMask(model.previous_version)),
+            },
+            { title: 'SPARSITY', value: (model) => formatPercent(model.sparsity), align: 'right' },
+            { title: 'CONTEXT', value: (model) => formatCount(model.context_length), align: 'right' },
+            { title: 'CONVERGED', value: (model) => (model.converged ? 'yes' : 'not yet') },
+          ],
+          report.models,
+        ),
+  )
+  if (report.nodes.length > 0) {
+    parts.push(
+      session.table(
+        [
+          { title: 'NODE', value: (node) => node.id, shrinks: true },
+          { title: 'STATE', value: (node) => (!node.alive ? 'away' : node.draining ? 'draining' : 'alive') },
+          { title: 'MASK', value: (node) => formatMask(node.active_version) },
+          { title: 'HOLDS', value: (node) => node.weight_sets.map(describeWeightSet).join(', '), shrinks: true },
+          { title: 'RUN', value: (node) => String(node.running), align: 'right' },
+          { title: 'WAIT', value: (node) => String(node.waiting), align: 'right' },
+          { title: 'SEEN', value: (node) => `${formatDuration(node.seen_ms_ago)} ago`, align: 'right' },
+        ],
+        report.nodes,
+      ),
+    )
+  }
+  return parts.join('\n\n')
+}
+
+function describeWeightSet(set: { version: number; state: string }): string {
+  return set.state === 'ready' ? formatMask(set.version) : `${formatMask(set.version)} ${set.state}`
+}

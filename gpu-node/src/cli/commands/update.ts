@@ -1,0 +1,106 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { CliError } from '../cli-error.ts'
+import type { GatewayClient } from '../gateway-client.ts'
+import { createProgressBar, type ProgressBar } from '../progress-bar.ts'
+import { formatMask } from '../quantities.ts'
+import type { Session } from '../session.ts'
+
+const POLL_MS = 500
+
+interface UpdateOptions {
+  json?: boolean
+  detach?: boolean
+  model?: string
+  method?: 'copal' | 'continual-wanda' | 'magnitude'
+  pattern?: string
+  scope?: 'row' | 'matrix'
+  samples?: number
+  length?: number
+  seed?: number
+}
+
+export function addUpdate(program: Command, session: Session): void {
+  program
+    .command('update')
+    .description('calibrate on what was sampled for the domains, and swap to the new mask')
+    .argument('<domain...>', 'the domains to calibrate on; those of earlier updates keep counting')
+    .option('--model <id>', 'which model, where the fleet serves several')
+    .addOption(new Option('--method <name>', 'how weights are scored').choices(['continual-wanda', 'copal', 'magnitude']))
+    .option('--pattern <ratio>', 'fraction of weights to prune, like 0.5')
+    .addOption(new Option('--scope <scope>', 'which weights compete').choices(['row', 'matrix']))
+    .option('--samples <n>', 'calibration samples a domain', wholeNumber)
+    .option('--length <tokens>', 'tokens a sample', wholeNumber)
+    .option('--seed <n>', 'which samples are drawn', wholeNumber)
+    .option('-d, --detach', 'start it and return at once')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --detach --json')
+    .action(async (domains: string[], options: UpdateOptions) => {
+      const client = session.client()
+      const created = await client.admin<UpdateEntry>('POST', '/updates', requestBody(domains, options))
+      if (options.detach) {
+        session.print(options.json, created, () => `Started update ${created.id}. Follow it with: copal updates`)
+        return
+      }
+      const bar = createProgressBar(session.terminal.stderr)
+      const ended = await followUpdate(client, created.id, bar, session.terminal.signal)
+      session.print(options.json, ended, () => describeEnd(ended))
+      if (ended.state !== 'promoted') throw new CliError(ended.error?.code ?? ended.state, describeFailure(ended))
+    })
+}
+
+/** A bar until the update has ended; a node or gateway that restarts meanwhile is waited for. */
+export async function followUpdate(
+  client: GatewayClient,
+  id: string,
+  bar: ProgressBar,
+  signal: AbortSignal,
+): Promise<UpdateEntry> {
+  for (;;) {
+    const update = await client.admin<UpdateEntry>('GET', `/updates/${id}`).catch((error: unknown) => {
+      if (error instanceof CliError && error.code === 'gateway_unreachable') return undefined
+      throw error
+    })
+    if (update) bar.update(`Update of ${update.domains.join(', ')}`, update.progress, update.job?.message || update.message || update.state)
+    if (update?.finished_at) {
+      bar.end()
+      return update
+    }
+    await sleep(POLL_MS, undefined, { signal }).catch(() => {
+      bar.end()
+      throw new CliError('interrupted', `Interrupted; update ${id} goes on. See: copal updates`)
+    })
+  }
+}
+
+function requestBody(domains: string[], options: UpdateOptions): CreateUpdate {
+  const selection = {
+    ...(options.method ? { method: options.method } : {}),
+    ...(options.pattern ? { pattern: options.pattern } : {}),
+    ...(options.scope ? { scope: options.scope } : {}),
+  }
+  return {
+    domains,
+    selection,
+    ...(options.model ? { model: options.model } : {}),
+    ...(options.samples === undefined ? {} : { samples: options.samples }),
+    ...(options.length === undefined ? {} : { length: options.length }),
+    ...(options.seed === undefined ? {} : { seed: options.seed }),
+  }
+}
+
+function describeEnd(update: UpdateEntry): string {
+  if (update.state !== 'promoted' || update.mask_version === null) return `Update ${update.id}: ${update.state}.`
+  return `${formatMask(update.mask_version)} is live: ${update.method}, ${update.pattern}. See: copal drift`
+}
+
+function describeFailure(update: UpdateEntry): string {
+  return update.error?.message ?? `The update ended as ${update.state}.`
+}
+
+/** @throws InvalidArgumentError, which Commander shows with the option's name. */
+export function wholeNumber(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('A whole number is expected.')
+  return Number(text)
+}

@@ -1,0 +1,44 @@
+import type { Command } from 'commander'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { formatAge, formatMask } from '../quantities.ts'
+import type { Session } from '../session.ts'
+
+export function addUpdates(program: Command, session: Session): void {
+  program
+    .command('updates')
+    .description('updates, newest first')
+    .argument('[id]', 'only this one')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal updates\n  copal updates --json')
+    .action(async (id: string | undefined, { json }: { json?: boolean }) => {
+      if (id !== undefined) {
+        const update = await session.client().admin<UpdateEntry>('GET', `/updates/${encodeURIComponent(id)}`)
+        session.print(json, update, () => describe([update], session))
+        return
+      }
+      const { updates } = await session.client().admin<{ updates: UpdateEntry[] }>('GET', '/updates')
+      session.print(json, updates, () =>
+        updates.length === 0 ? 'No update yet. Start one with: copal update <domain>' : describe(updates, session),
+      )
+    })
+}
+
+function describe(updates: UpdateEntry[], session: Session): string {
+  const nowMs = Date.now()
+  return session.table(
+    [
+      { title: 'UPDATE', value: (update) => update.id, shrinks: true },
+      { title: 'DOMAINS', value: (update) => update.domains.join(','), shrinks: true },
+      { title: 'METHOD', value: (update) => `${update.method} ${update.pattern}` },
+      { title: 'STATE', value: (update) => describeState(update), shrinks: true },
+      { title: 'MASK', value: (update) => (update.mask_version === null ? '-' : formatMask(update.mask_version)) },
+      { title: 'STARTED', value: (update) => formatAge(update.created_at, nowMs) },
+    ],
+    updates,
+  )
+}
+
+function describeState(update: UpdateEntry): string {
+  if (update.error) return `${update.state}: ${update.error.message}`
+  return update.finished_at === null ? `${update.state} ${Math.floor(update.progress * 100)} %` : update.state
+}

@@ -1,0 +1,102 @@
+import { parseErrorBody } from '@copal/shared/errors.ts'
+import { CliError } from './cli-error.ts'
+import type { Connection } from './connection.ts'
+
+/** Calls to the gateway, with its errors told as one line. Shapes of the answers are those of `wire/admin.ts`. */
+export interface GatewayClient {
+  /** A call to `/admin/…` with the admin key. */
+  admin<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<T>
+  /** Like `admin`, for an answer of newline-delimited JSON: each line as it comes. */
+  adminLines<T>(path: string, body: unknown): AsyncGenerator<T>
+  /** A call to `/v1/…` with the API key; the answer's body is still to be read. */
+  api(method: 'GET' | 'POST', path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>
+}
+
+/** @param signal ends the calls in flight when the user presses Ctrl-C. */
+export function createGatewayClient(connection: Connection, signal?: AbortSignal): GatewayClient {
+  const call = async (
+    method: string,
+    path: string,
+    key: string,
+    body: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<Response> => {
+    let response: Response
+    try {
+      response = await fetch(`${connection.origin}${path}`, {
+        method,
+        headers: {
+          authorization: `Bearer ${key}`,
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...headers,
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        ...(signal ? { signal } : {}),
+      })
+    } catch (cause) {
+      throw signal?.aborted ? interrupted(cause) : unreachable(connection.origin, cause)
+    }
+    if (!response.ok) throw await asError(response, `${method} ${path}`)
+    return response
+  }
+  const adminKey = (): string => {
+    if (connection.adminKey) return connection.adminKey
+    throw new CliError('no_credentials', 'No admin key is known for this gateway: set COPAL_ADMIN_KEY.')
+  }
+  const apiKey = (): string => {
+    if (connection.apiKey) return connection.apiKey
+    throw new CliError('no_credentials', 'No API key is known for this gateway: set COPAL_API_KEY (copal keys create makes one).')
+  }
+
+  return {
+    async admin<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown) {
+      const response = await call(method, `/admin${path}`, adminKey(), body)
+      const text = await response.text()
+      return (text === '' ? undefined : JSON.parse(text)) as T
+    },
+    async *adminLines<T>(path: string, body: unknown) {
+      const response = await call('POST', `/admin${path}`, adminKey(), body)
+      for await (const line of readLines(response)) if (line !== '') yield JSON.parse(line) as T
+    },
+    api: (method, path, body, headers) => call(method, `/v1${path}`, apiKey(), body, headers),
+  }
+}
+
+/** The lines of a streamed body, without their ends. */
+export async function* readLines(response: Response): AsyncGenerator<string> {
+  if (response.body === null) return
+  let rest = ''
+  try {
+    for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
+      const lines = `${rest}${text}`.split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) yield line.replace(/\r$/, '')
+    }
+  } catch (cause) {
+    if (cause instanceof Error && cause.name === 'AbortError') throw interrupted(cause)
+    throw new CliError('stream_broken', 'The connection to the gateway broke before the answer was complete.', { cause })
+  }
+  if (rest !== '') yield rest
+}
+
+function interrupted(cause: unknown): CliError {
+  return new CliError('interrupted', 'Interrupted.', { cause })
+}
+
+function unreachable(origin: string, cause: unknown): CliError {
+  return new CliError('gateway_unreachable', `No gateway answers at ${origin}. Is it running? Start it with: npm start`, { cause })
+}
+
+async function asError(response: Response, call: string): Promise<CliError> {
+  const text = await response.text()
+  let body: unknown
+  try {
+    body = JSON.parse(text)
+  } catch {
+    body = undefined
+  }
+  const error = parseErrorBody(body)
+  if (error) return new CliError(error.code, error.message)
+  const excerpt = text.trim().split('\n')[0]?.slice(0, 200)
+  return new CliError('unexpected_answer', `${call} was answered with status ${response.status}${excerpt ? `: ${excerpt}` : ''}.`)
+}

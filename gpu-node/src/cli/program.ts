@@ -1,0 +1,70 @@
+import { Command, CommanderError } from 'commander'
+import { CliError } from './cli-error.ts'
+import { addDomains } from './commands/domains.ts'
+import { addDrift } from './commands/drift.ts'
+import { addEvaluate } from './commands/evaluate.ts'
+import { addGenerate } from './commands/generate.ts'
+import { addKeys } from './commands/keys.ts'
+import { addMasks, addRollback } from './commands/masks.ts'
+import { addStatus } from './commands/status.ts'
+import { addUpdate } from './commands/update.ts'
+import { addUpdates } from './commands/updates.ts'
+import { createSession, type Session } from './session.ts'
+import { lineWidth, type Terminal } from './terminal.ts'
+
+/** 0: done. 1: it failed. 2: the command line was wrong. */
+export type ExitCode = 0 | 1 | 2
+
+/**
+ * Runs one `copal` command line.
+ *
+ * @param args without the program's own name.
+ */
+export async function runCommand(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
+  try {
+    await createProgram(createSession(terminal)).parseAsync([...args], { from: 'user' })
+    return 0
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    if (!(error instanceof CliError)) throw error
+    terminal.stderr.write(
+      args.includes('--json')
+        ? `${JSON.stringify({ error: { code: error.code, message: error.message } })}\n`
+        : `copal: ${error.message}\n`,
+    )
+    return 1
+  }
+}
+
+function createProgram(session: Session): Command {
+  const { stdout, stderr } = session.terminal
+  const program = new Command('copal')
+    .description('Serve a language model, keep it pruned on live traffic, and see what that costs.')
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: (text) => stderr.write(text),
+      getOutHelpWidth: () => lineWidth(stdout),
+      getErrHelpWidth: () => lineWidth(stderr),
+    })
+    .exitOverride()
+    .showHelpAfterError('Run it with --help to see what it takes.')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal status\n  copal generate "What is resin?"\n  copal domains import legal contracts.txt\n  copal update legal\n  copal drift',
+    )
+  for (const add of [
+    addStatus,
+    addGenerate,
+    addDomains,
+    addUpdate,
+    addUpdates,
+    addMasks,
+    addRollback,
+    addDrift,
+    addEvaluate,
+    addKeys,
+  ]) {
+    add(program, session)
+  }
+  return program
+}

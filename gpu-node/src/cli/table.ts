@@ -1,0 +1,82 @@
+/** One column of a table. */
+export interface Column<Row> {
+  title: string
+  value: (row: Row) => string
+  /** Figures stand right. */
+  align?: 'left' | 'right'
+  /** This column gives up width, down to 8, when the table is wider than the line. */
+  shrinks?: boolean
+}
+
+const GAP = '  '
+const NARROWEST = 8
+
+/**
+ * A table for people, no line longer than `width`: columns that may shrink are cut with an ellipsis,
+ * and what still does not fit follows as a second table that repeats the first column.
+ *
+ * @returns lines without trailing blanks, joined by newlines.
+ */
+export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], width: number): string {
+  const cells = columns.map((column) => [column.title, ...rows.map(column.value)])
+  const widths = cells.map((texts) => Math.max(...texts.map((text) => text.length)))
+  shrink(columns, widths, width)
+  return splitIntoBlocks(widths, width)
+    .map((block) => renderBlock(columns, cells, widths, block))
+    .join('\n\n')
+}
+
+function shrink<Row>(columns: readonly Column<Row>[], widths: number[], width: number): void {
+  let excess = lineLength(widths) - width
+  while (excess > 0) {
+    const widest = widths
+      .map((columnWidth, index) => ({ columnWidth, index }))
+      .filter(({ columnWidth, index }) => columns[index]?.shrinks && columnWidth > NARROWEST)
+      .toSorted((a, b) => b.columnWidth - a.columnWidth)[0]
+    if (widest === undefined) return
+    widths[widest.index] = widest.columnWidth - 1
+    excess -= 1
+  }
+}
+
+/** Column indexes of each block; all but the first block start with column 0. */
+function splitIntoBlocks(widths: readonly number[], width: number): number[][] {
+  const blocks: number[][] = []
+  let block = [0]
+  for (let index = 1; index < widths.length; index += 1) {
+    const grown = [...block, index]
+    if (block.length > 1 && lineLength(grown.map((column) => widths[column] ?? 0)) > width) {
+      blocks.push(block)
+      block = [0, index]
+    } else {
+      block = grown
+    }
+  }
+  return [...blocks, block]
+}
+
+function renderBlock<Row>(
+  columns: readonly Column<Row>[],
+  cells: readonly string[][],
+  widths: readonly number[],
+  block: readonly number[],
+): string {
+  const lines = cells[0]?.length ?? 0
+  return Array.from({ length: lines }, (_, line) =>
+    block
+      .map((index) => {
+        const text = cut(cells[index]?.[line] ?? '', widths[index] ?? 0)
+        return columns[index]?.align === 'right' ? text.padStart(widths[index] ?? 0) : text.padEnd(widths[index] ?? 0)
+      })
+      .join(GAP)
+      .trimEnd(),
+  ).join('\n')
+}
+
+function cut(text: string, width: number): string {
+  return text.length <= width ? text : `${text.slice(0, width - 1)}…`
+}
+
+function lineLength(widths: readonly number[]): number {
+  return widths.reduce((sum, width) => sum + width, 0) + GAP.length * (widths.length - 1)
+}

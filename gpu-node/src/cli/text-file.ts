@@ -1,0 +1,82 @@
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { CliError } from './cli-error.ts'
+
+/**
+ * Reads a text file.
+ *
+ * @throws CliError `file_unreadable`; `not_utf8` with the offset of the first wrong byte; `file_empty`.
+ */
+export function readTextFile(name: string, cwd: string): string {
+  let bytes: Buffer
+  try {
+    bytes = readFileSync(resolve(cwd, name))
+  } catch (cause) {
+    throw new CliError('file_unreadable', `Cannot read ${name}: ${reason(cause)}.`, { cause })
+  }
+  const text = bytes.toString('utf8')
+  const offset = firstInvalidByte(bytes, text)
+  if (offset !== undefined) {
+    const byte = (bytes[offset] ?? 0).toString(16).padStart(2, '0')
+    throw new CliError('not_utf8', `${name} is not UTF-8: byte 0x${byte} at offset ${offset}. Convert it to UTF-8 first (iconv -t utf-8).`)
+  }
+  const withoutMark = text.replace(/^\uFEFF/, '')
+  if (withoutMark.trim() === '') throw new CliError('file_empty', `${name} holds no text.`)
+  return withoutMark
+}
+
+/**
+ * Cuts a text at blank lines into texts of about `targetCharacters`, so that one file gives a domain
+ * many samples. A paragraph that is longer is cut at line ends, then wherever it must be.
+ */
+export function splitIntoTexts(text: string, targetCharacters: number): string[] {
+  const texts: string[] = []
+  let current = ''
+  for (const paragraph of text.split(/\r?\n[ \t]*\r?\n/).flatMap((part) => cutLong(part, targetCharacters))) {
+    if (paragraph.trim() === '') continue
+    if (current !== '' && current.length + paragraph.length > targetCharacters) {
+      texts.push(current)
+      current = ''
+    }
+    current += current === '' ? paragraph : `\n\n${paragraph}`
+  }
+  if (current !== '') texts.push(current)
+  return texts
+}
+
+function cutLong(paragraph: string, limit: number): string[] {
+  const pieces: string[] = []
+  let rest = paragraph
+  while (rest.length > limit) {
+    const line = rest.lastIndexOf('\n', limit)
+    const blank = rest.lastIndexOf(' ', limit)
+    const at = line > limit / 2 ? line : blank > limit / 2 ? blank : limit
+    // A surrogate pair stays together.
+    const end = /[\uD800-\uDBFF]/.test(rest[at - 1] ?? '') ? at - 1 : at
+    pieces.push(rest.slice(0, end))
+    rest = rest.slice(end)
+  }
+  return [...pieces, rest]
+}
+
+/** Decoding puts U+FFFD where a byte is wrong; one that stands in the file itself is three right bytes. */
+function firstInvalidByte(bytes: Buffer, text: string): number | undefined {
+  let from = 0
+  let offset = 0
+  for (;;) {
+    const at = text.indexOf('\uFFFD', from)
+    if (at === -1) return undefined
+    offset += Buffer.byteLength(text.slice(from, at))
+    if (bytes[offset] !== 0xef || bytes[offset + 1] !== 0xbf || bytes[offset + 2] !== 0xbd) return offset
+    offset += 3
+    from = at + 1
+  }
+}
+
+function reason(cause: unknown): string {
+  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
+  if (code === 'ENOENT') return 'there is no such file'
+  if (code === 'EISDIR') return 'it is a folder, a file is expected'
+  if (code === 'EACCES') return 'permission denied'
+  return cause instanceof Error ? cause.message : String(cause)
+}
