@@ -139,7 +139,9 @@ export const jobs = sqliteTable(
     nodeId: text(),
     attempts: integer().notNull().default(0),
     createdAt: integer().notNull(),
-    /** Last report; a job whose node went silent is handed out again. */
+    /** When `nodeId` took it. */
+    handedAt: integer(),
+    /** Last report of this attempt, null before the first; a job whose node went silent is handed out again. */
     seenAt: integer(),
   },
   (table) => [index('jobs_model_state').on(table.model, table.state), index('jobs_update').on(table.updateId)],

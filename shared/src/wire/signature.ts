@@ -54,7 +54,8 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 
 async function message(request: SignedRequest, atMs: number): Promise<Uint8Array<ArrayBuffer>> {
   const text = `${atMs}\n${request.method.toUpperCase()}\n${request.path}\n${await sha256(request.body)}`
-  return new TextEncoder().encode(text)
+  // Copied, since Workers' types leave open which kind of buffer the encoder returns.
+  return new Uint8Array(new TextEncoder().encode(text))
 }
 
 function importKey(secret: string): ReturnType<typeof crypto.subtle.importKey> {

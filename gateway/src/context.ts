@@ -1,0 +1,19 @@
+import type { KeyRow } from './db/queries/keys.ts'
+import type { Bindings, Deps } from './deps.ts'
+import type { RequestTrace } from './telemetry/trace.ts'
+
+/** The Hono environment of every route. */
+export interface AppEnv {
+  Bindings: Bindings
+  Variables: {
+    deps: Deps
+    /** Unique, and safe to show: the answer's `x-request-id`. */
+    requestId: string
+    trace: RequestTrace
+  }
+}
+
+/** The Hono environment behind `requireKey`. */
+export interface KeyedEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { key: KeyRow }
+}

@@ -1,0 +1,76 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { openDatabase, type Database } from './db/database.ts'
+import type { Reservoir } from './domains/reservoir.ts'
+import type { SampleMessage } from './domains/sample-message.ts'
+import type { Fleet } from './fleet/fleet.ts'
+
+/** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
+export interface Bindings {
+  DB: D1Database
+  ARTIFACTS: R2Bucket
+  SAMPLES: Queue<SampleMessage>
+  FLEET: DurableObjectNamespace<Fleet>
+  RESERVOIR: DurableObjectNamespace<Reservoir>
+  UPDATE_WORKFLOW: Workflow
+  /** Shared with the nodes; signs every call between gateway and node. */
+  NODE_SECRET?: string
+  /** SHA-256, in lower-case hex, of the admin key. */
+  ADMIN_KEY_SHA256?: string
+  /** Base URL of an OTLP/HTTP collector; spans are exported only when it is set. */
+  OTEL_EXPORTER_OTLP_ENDPOINT?: string
+}
+
+/** What the parts of the gateway are given. Cheap to make: one for each event that the Worker handles. */
+export interface Deps {
+  readonly db: Database
+  readonly artifacts: R2Bucket
+  readonly samples: Queue<SampleMessage>
+  /** The one Durable Object that knows the nodes. */
+  readonly fleet: DurableObjectStub<Fleet>
+  /** The Durable Object that keeps a domain's samples. */
+  reservoir(domain: string): DurableObjectStub<Reservoir>
+  readonly updateWorkflow: Workflow
+  readonly nodeSecret: string
+  readonly adminKeySha256: string
+  readonly otlpEndpoint: string | undefined
+  nowMs(): number
+  /** Keeps the event alive until `work` settles, beyond the response. */
+  waitUntil(work: Promise<unknown>): void
+}
+
+/**
+ * Composes what one event needs from the Worker's bindings; nothing else reads them.
+ *
+ * @throws AppError `internal_error` when a required secret is missing or malformed.
+ */
+export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil'>): Deps {
+  const nodeSecret = env.NODE_SECRET ?? ''
+  if (nodeSecret.length < 16) {
+    throw new AppError(
+      'internal_error',
+      'The gateway is not configured: the secret NODE_SECRET is missing or shorter than 16 characters. ' +
+        'Set it to the same value as on the nodes (`wrangler secret put NODE_SECRET`, or a .dev.vars file locally).',
+    )
+  }
+  const adminKeySha256 = (env.ADMIN_KEY_SHA256 ?? '').toLowerCase()
+  if (!/^[0-9a-f]{64}$/.test(adminKeySha256)) {
+    throw new AppError(
+      'internal_error',
+      'The gateway is not configured: the secret ADMIN_KEY_SHA256 must be the SHA-256 of the admin key, ' +
+        '64 hexadecimal digits (`wrangler secret put ADMIN_KEY_SHA256`, or a .dev.vars file locally).',
+    )
+  }
+  return {
+    db: openDatabase(env.DB),
+    artifacts: env.ARTIFACTS,
+    samples: env.SAMPLES,
+    fleet: env.FLEET.get(env.FLEET.idFromName('fleet')),
+    reservoir: (domain) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain)),
+    updateWorkflow: env.UPDATE_WORKFLOW,
+    nodeSecret,
+    adminKeySha256,
+    otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
+    nowMs: () => Date.now(),
+    waitUntil: (work) => ctx.waitUntil(work),
+  }
+}

@@ -1,0 +1,70 @@
+/** A node as the picker sees it. */
+export interface Candidate {
+  readonly id: string
+  readonly model: string
+  /** Heard of recently enough, and no request failed on it since. */
+  readonly alive: boolean
+  readonly draining: boolean
+  /** The version that new requests start on; `undefined` while the node has no weight set ready. */
+  readonly activeVersion: number | undefined
+  /** Requests running and waiting there, as well as known. */
+  readonly load: number
+}
+
+/** What is asked of the picker for one request. */
+export interface Placement {
+  readonly model: string
+  readonly requestId: string
+  /** The version that the model shall be served with; 0 is dense. */
+  readonly desiredVersion: number
+  /** Nodes that this request has already failed on. */
+  readonly exclude: readonly string[]
+}
+
+/**
+ * Picks the node for one request.
+ *
+ * Nodes that are not alive, are draining or have no weight set ready are out. While any node left
+ * holds the desired version, those that do not are out too, so that a node that was away during a
+ * swap takes no traffic for weights that the model has left. Among the rest the least loaded wins;
+ * ties go to rendezvous order, so that the choice depends on the request and not on who registered first.
+ *
+ * @returns `undefined` when no node qualifies.
+ */
+export function pickNode<T extends Candidate>(nodes: readonly T[], placement: Placement): T | undefined {
+  const able = nodes.filter((node) => canServe(node, placement))
+  const current = able.filter((node) => node.activeVersion === placement.desiredVersion)
+  let best: T | undefined
+  for (const node of current.length > 0 ? current : able) {
+    if (best === undefined || node.load < best.load) best = node
+    else if (node.load === best.load && precedes(node.id, best.id, placement.requestId)) best = node
+  }
+  return best
+}
+
+function canServe(node: Candidate, placement: Placement): boolean {
+  return (
+    node.alive &&
+    !node.draining &&
+    node.model === placement.model &&
+    node.activeVersion !== undefined &&
+    !placement.exclude.includes(node.id)
+  )
+}
+
+function precedes(a: string, b: string, requestId: string): boolean {
+  const weightA = rendezvousWeight(a, requestId)
+  const weightB = rendezvousWeight(b, requestId)
+  return weightA === weightB ? a < b : weightA > weightB
+}
+
+/** FNV-1a over both names, then the finalizer of MurmurHash3, which spreads the last bytes over all bits. */
+function rendezvousWeight(nodeId: string, requestId: string): number {
+  let hash = 0x811c9dc5
+  for (const character of `${nodeId}\n${requestId}`) {
+    hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193)
+  }
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return (hash ^ (hash >>> 16)) >>> 0
+}

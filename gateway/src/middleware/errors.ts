@@ -1,0 +1,38 @@
+import type { Context } from 'hono'
+import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import type { AppEnv } from '../context.ts'
+
+/** Answers anything thrown with the one error shape; unknown causes are logged with their stack. */
+export function answerError(thrown: Error, c: Context<AppEnv>): Response {
+  const error = toAppError(thrown)
+  if (error.code === 'internal_error') {
+    const cause = error.cause ?? error
+    console.error(`${c.req.method} ${c.req.path} failed (request ${c.var.requestId}):`, cause instanceof Error ? cause.stack : cause)
+  }
+  c.header('x-request-id', c.var.requestId)
+  if (error.status === 401) c.header('www-authenticate', 'Bearer')
+  if (error.retryAfterS !== undefined) c.header('retry-after', String(error.retryAfterS))
+  // 499 is nginx's; nobody is left to read it, but the type of Hono's statuses does not know it.
+  return Response.json(errorBody(error), { status: error.status, headers: c.res.headers })
+}
+
+/** Answers a path that nothing is mounted on. */
+export function answerNotFound(c: Context<AppEnv>): Response {
+  const error = new AppError(
+    'not_found',
+    `There is nothing at '${c.req.method} ${c.req.path}'. Inference is at 'POST /v1/chat/completions', ` +
+      "'POST /v1/completions' and 'GET /v1/models'; if the base URL holds a path, it must end in '/v1'.",
+  )
+  return answerError(error, c)
+}
+
+/** Answers methods that a path does not have; mount it with `all()` after the path's real handlers. */
+export function refuseMethod(...allowed: string[]): (c: Context<AppEnv>) => Response {
+  return (c) => {
+    c.header('allow', allowed.join(', '))
+    return answerError(
+      new AppError('method_not_allowed', `'${c.req.path}' takes ${allowed.join(' or ')}, not ${c.req.method}.`),
+      c,
+    )
+  }
+}

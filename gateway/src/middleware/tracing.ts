@@ -1,0 +1,36 @@
+import { SpanStatusCode } from '@opentelemetry/api'
+import type { MiddlewareHandler } from 'hono'
+import { routePath } from 'hono/route'
+import type { AppEnv } from '../context.ts'
+import { exportSpans } from '../telemetry/otlp.ts'
+import { createTracing } from '../telemetry/trace.ts'
+
+/**
+ * Gives every request a server span, continues the caller's trace, and exports the request's spans
+ * behind the response when a collector is configured.
+ */
+export function traceRequests(): MiddlewareHandler<AppEnv> {
+  const tracing = createTracing()
+  return async (c, next) => {
+    const { deps, requestId } = c.var
+    const trace = tracing.begin(c.req.method, c.req.raw.headers, (spans) => {
+      if (deps.otlpEndpoint) deps.waitUntil(exportSpans(deps.otlpEndpoint, spans))
+    })
+    c.set('trace', trace)
+    try {
+      await next()
+    } finally {
+      const route = routePath(c, -1)
+      trace.span.updateName(`${c.req.method} ${route}`)
+      trace.span.setAttributes({
+        'http.request.method': c.req.method,
+        'http.route': route,
+        'url.path': c.req.path,
+        'http.response.status_code': c.res.status,
+        'copal.request_id': requestId,
+      })
+      if (c.res.status >= 500) trace.span.setStatus({ code: SpanStatusCode.ERROR })
+      trace.span.end()
+    }
+  }
+}

@@ -1,0 +1,48 @@
+import { Hono } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { heartbeat, receiptBatch, type HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
+import { parse, parseJson } from '@copal/shared/wire/parse.ts'
+import type { AppEnv } from '../../context.ts'
+import { desiredState, ensureModel } from '../../db/queries/models.ts'
+import { insertReceipts } from '../../db/queries/receipts.ts'
+import { decodeBody } from '../../middleware/body.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { readSigned } from '../../middleware/signed.ts'
+import { applyJobReports, jobsForNode } from '../../updates/jobs.ts'
+
+const MAX_BODY_BYTES = 4 * 1024 * 1024
+
+/** What nodes say to the gateway, all of it signed: mounted at `/internal/nodes`. */
+export function nodeRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .post('/heartbeat', async (c) => {
+      const { deps } = c.var
+      const beat = parse(heartbeat, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
+      const model = await ensureModel(deps.db, beat.model, deps.nowMs())
+      if (model.baseSha256 !== beat.model.baseSha256) {
+        throw new AppError(
+          'conflict',
+          `Node '${beat.nodeId}' serves other weights under the name '${model.id}': their base hash is ` +
+            `${beat.model.baseSha256}, that of the registered model is ${model.baseSha256}. Start the node with ` +
+            'the registered weights, or under another model name.',
+          { param: 'model.baseSha256' },
+        )
+      }
+      await deps.fleet.heartbeat(beat, model.activeVersion)
+      await applyJobReports(deps, beat.nodeId, beat.jobs)
+      const answer: HeartbeatAnswer = {
+        desired: await desiredState(deps.db, model),
+        jobs: await jobsForNode(deps, beat),
+      }
+      return c.json(answer)
+    })
+    .all('/heartbeat', refuseMethod('POST'))
+    .post('/receipts', async (c) => {
+      const { deps } = c.var
+      const batch = parse(receiptBatch, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
+      const settled = await insertReceipts(deps.db, batch.nodeId, batch.receipts, deps.nowMs())
+      await deps.fleet.release(batch.receipts.map((receipt) => receipt.requestId))
+      return c.json({ settled })
+    })
+    .all('/receipts', refuseMethod('POST'))
+}

@@ -1,0 +1,15 @@
+import type { D1Migration } from 'cloudflare:test'
+import type { Bindings } from '../../../gateway/src/deps.ts'
+
+declare global {
+  namespace Cloudflare {
+    interface Env extends Bindings {
+      TEST_MIGRATIONS: D1Migration[]
+      /** Base URL of the HTTP node double of the global setup. */
+      TEST_NODE_URL: string
+    }
+    interface GlobalProps {
+      mainModule: typeof import('../../../gateway/src/index.ts')
+    }
+  }
+}

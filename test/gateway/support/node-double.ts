@@ -1,0 +1,26 @@
+import { env } from 'cloudflare:workers'
+import type { NodeCall, NodeStep } from './node-script.ts'
+
+/** A real HTTP server on loopback that plays a node's part. */
+export interface NodeDouble {
+  id: string
+  url: string
+  calls(): Promise<NodeCall[]>
+  /** Closes the port and every connection, like a killed process. */
+  kill(): Promise<void>
+}
+
+/** Opens a node double outside of workerd. */
+export async function startNode(id: string, steps: NodeStep[]): Promise<NodeDouble> {
+  const controlUrl = `${env.TEST_NODE_URL}/${id}`
+  const response = await fetch(controlUrl, { method: 'PUT', body: JSON.stringify({ steps }) })
+  const { url } = await response.json<{ url: string }>()
+  return {
+    id,
+    url,
+    calls: async () => (await fetch(controlUrl)).json<NodeCall[]>(),
+    kill: async () => {
+      await (await fetch(controlUrl, { method: 'DELETE' })).text()
+    },
+  }
+}

@@ -1,0 +1,31 @@
+import { createHash } from 'node:crypto'
+import { resolve } from 'node:path'
+import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-plugin'
+import { defineConfig } from 'vitest/config'
+import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from './support/secrets.ts'
+
+const root = resolve(import.meta.dirname, '../..')
+
+export default defineConfig({
+  root,
+  plugins: [
+    cloudflareTest(async ({ inject }) => ({
+      wrangler: { configPath: `${root}/wrangler.toml` },
+      miniflare: {
+        bindings: {
+          NODE_SECRET: TEST_NODE_SECRET,
+          ADMIN_KEY_SHA256: createHash('sha256').update(TEST_ADMIN_KEY).digest('hex'),
+          TEST_MIGRATIONS: await readD1Migrations(`${root}/migrations`),
+          TEST_NODE_URL: inject('nodeUrl'),
+        },
+      },
+    })),
+  ],
+  test: {
+    name: 'gateway',
+    include: ['test/gateway/**/*.test.ts'],
+    globalSetup: ['./test/gateway/support/node-double.setup.ts'],
+    setupFiles: ['./test/gateway/support/migrate.ts'],
+    testTimeout: 30_000,
+  },
+})
