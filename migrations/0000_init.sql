@@ -60,6 +60,7 @@ CREATE TABLE `jobs` (
 	`node_id` text,
 	`attempts` integer DEFAULT 0 NOT NULL,
 	`created_at` integer NOT NULL,
+	`handed_at` integer,
 	`seen_at` integer
 );
 --> statement-breakpoint

