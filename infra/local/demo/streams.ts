@@ -1,0 +1,51 @@
+import OpenAI from 'openai'
+
+/** One streamed answer as its client saw it. */
+export interface StreamedAnswer {
+  /** Every `system_fingerprint` among its chunks: one, unless two masks were mixed. */
+  fingerprints: string[]
+  characters: number
+  error: string | undefined
+}
+
+/** Streams that a client keeps running until it is told to stop. */
+export interface RunningStreams {
+  answers(): readonly StreamedAnswer[]
+  /** Starts no further stream and waits for those that run. */
+  stop(): Promise<readonly StreamedAnswer[]>
+}
+
+/** Keeps `concurrency` completions streaming through the public API. */
+export function keepStreaming(client: OpenAI, model: string, prompts: readonly string[], concurrency: number): RunningStreams {
+  const answers: StreamedAnswer[] = []
+  let running = true
+  const worker = async (first: number) => {
+    for (let index = first; running; index += concurrency) {
+      answers.push(await streamOnce(client, model, prompts[index % prompts.length] ?? ''))
+    }
+  }
+  const workers = Promise.all(Array.from({ length: concurrency }, (_, index) => worker(index)))
+  return {
+    answers: () => answers,
+    async stop() {
+      running = false
+      await workers
+      return answers
+    },
+  }
+}
+
+async function streamOnce(client: OpenAI, model: string, prompt: string): Promise<StreamedAnswer> {
+  const fingerprints = new Set<string>()
+  let characters = 0
+  try {
+    const stream = await client.completions.create({ model, prompt, max_tokens: 48, temperature: 0.8, stream: true })
+    for await (const chunk of stream) {
+      characters += chunk.choices[0]?.text.length ?? 0
+      if (chunk.system_fingerprint) fingerprints.add(chunk.system_fingerprint)
+    }
+    return { fingerprints: [...fingerprints], characters, error: undefined }
+  } catch (error) {
+    return { fingerprints: [...fingerprints], characters, error: error instanceof Error ? error.message : String(error) }
+  }
+}

@@ -1,0 +1,46 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { readTextFile, splitIntoTexts } from '../../../gpu-node/src/cli/text-file.ts'
+
+/** A stream of requests of one domain: what each request continues. */
+export interface Traffic {
+  domain: string
+  about: string
+  prompts: string[]
+}
+
+const PROMPT_CHARACTERS = 1600
+
+/**
+ * Two domains far apart, both at hand in a checkout: presidential addresses (public domain, the
+ * end-to-end suite's text) and this project's own TypeScript.
+ */
+export function demoTraffic(root: string, requests: number): Traffic[] {
+  const speech = readTextFile('test/fixtures/text/speech.calibration.txt', root)
+  const code = sourceFiles(join(root, 'gpu-node', 'src')).concat(sourceFiles(join(root, 'gateway', 'src')))
+  return [
+    { domain: 'speech', about: 'presidential addresses', prompts: spread(splitIntoTexts(speech, PROMPT_CHARACTERS), requests) },
+    {
+      domain: 'code',
+      about: "this project's TypeScript",
+      prompts: spread(
+        code.flatMap((file) => splitIntoTexts(readFileSync(file, 'utf8'), PROMPT_CHARACTERS)),
+        requests,
+      ),
+    },
+  ]
+}
+
+/** `count` of the longer texts, evenly over the whole. */
+function spread(texts: string[], count: number): string[] {
+  const long = texts.filter((text) => text.length > PROMPT_CHARACTERS / 2)
+  if (long.length <= count) return long
+  return Array.from({ length: count }, (_, index) => long[Math.floor((index * long.length) / count)] ?? '')
+}
+
+function sourceFiles(directory: string): string[] {
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .toSorted()
+    .map((name) => join(directory, name))
+}
