@@ -18,8 +18,14 @@ export function addDomains(program: Command, session: Session): void {
       'after',
       '\nExamples:\n  copal domains\n  copal domains import legal contracts.txt\n  copal domains delete legal',
     )
-    .action(async ({ json }: { json?: boolean }) => {
-      const { domains: entries } = await session.client().admin<{ domains: DomainEntry[] }>('GET', '/domains')
+    // Commander only names unknown subcommands of commands that do nothing themselves.
+    .allowExcessArguments()
+    .action(async ({ json }: { json?: boolean }, command: Command) => {
+      const [unknown] = command.args
+      if (unknown !== undefined) {
+        command.error(`error: unknown command 'domains ${unknown}'\n(There are: domains import, domains delete)`)
+      }
+      const { data: entries } = await session.client().admin<{ data: DomainEntry[] }>('GET', '/domains')
       session.print(json, entries, () => describe(entries, session))
     })
 

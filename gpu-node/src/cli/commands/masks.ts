@@ -12,7 +12,7 @@ export function addMasks(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal masks\n  copal masks --json')
     .action(async ({ json, model }: { json?: boolean; model?: string }) => {
-      const { masks } = await session.client().admin<{ masks: MaskEntry[] }>('GET', `/masks${modelQuery(model)}`)
+      const { data: masks } = await session.client().admin<{ data: MaskEntry[] }>('GET', `/masks${modelQuery(model)}`)
       session.print(json, masks, () => describe(masks, session))
     })
 }
@@ -21,13 +21,13 @@ export function addRollback(program: Command, session: Session): void {
   program
     .command('rollback')
     .description('serve an earlier mask again')
-    .argument('[version]', 'like 3 or m3; 0 or dense is the dense model; without it: the previous one')
+    .argument('[version]', 'like 3 or m3; 0 or dense is the dense model; without it: the previous one', parseMask)
     .option('--model <id>', 'which model, where the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal rollback\n  copal rollback m3\n  copal rollback dense')
-    .action(async (version: string | undefined, options: { json?: boolean; model?: string }) => {
+    .action(async (version: number | undefined, options: { json?: boolean; model?: string }) => {
       const answer = await session.client().admin<{ active_version: number }>('POST', '/rollback', {
-        ...(version === undefined ? {} : { version: parseMask(version) }),
+        ...(version === undefined ? {} : { version }),
         ...(options.model ? { model: options.model } : {}),
       })
       session.print(options.json, answer, () => `${formatMask(answer.active_version)} is being served from the next request on.`)

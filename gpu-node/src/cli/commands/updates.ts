@@ -16,7 +16,7 @@ export function addUpdates(program: Command, session: Session): void {
         session.print(json, update, () => describe([update], session))
         return
       }
-      const { updates } = await session.client().admin<{ updates: UpdateEntry[] }>('GET', '/updates')
+      const { data: updates } = await session.client().admin<{ data: UpdateEntry[] }>('GET', '/updates')
       session.print(json, updates, () =>
         updates.length === 0 ? 'No update yet. Start one with: copal update <domain>' : describe(updates, session),
       )

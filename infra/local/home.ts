@@ -1,0 +1,102 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { StartError } from './start-error.ts'
+
+/** The secrets of one local service, made once and kept. */
+export interface Secrets {
+  /** Signs the calls between gateway and node. */
+  nodeSecret: string
+  adminKey: string
+  /** Of the gateway's making; `undefined` until it has made one. */
+  apiKey: string | undefined
+}
+
+/** Where a service keeps what outlives it. */
+export interface Home {
+  readonly dir: string
+  readonly secrets: Secrets
+  /** D1, R2, Durable Objects, queues and workflows of the local gateway. */
+  readonly stateDir: string
+  /** What Wrangler reads the gateway's secrets from. */
+  readonly gatewayEnvPath: string
+  readonly gatewayLogPath: string
+  readonly nodeLogPath: string
+  /** Keeps the gateway's API key, and tells programs how to call the service. */
+  saveApiKey(apiKey: string, baseUrl: string): void
+}
+
+/** @throws StartError when it cannot be made or written. */
+export function makeHomeDir(dir: string): void {
+  try {
+    mkdirSync(dir, { recursive: true })
+    chmodSync(dir, 0o700)
+  } catch (cause) {
+    throw new StartError(`Cannot use ${dir}: ${String(cause)}. Set COPAL_HOME to a folder that you may write.`, { cause })
+  }
+}
+
+/**
+ * Opens a home, making its secrets at the first start. Whatever holds a secret is for the owner alone.
+ *
+ * @throws StartError when its secrets are damaged.
+ */
+export function openHome(dir: string): Home {
+  const secretsPath = join(dir, 'secrets.json')
+  const secrets = readSecrets(secretsPath) ?? {
+    nodeSecret: randomBytes(32).toString('hex'),
+    adminKey: `copal-admin-${randomBytes(24).toString('base64url')}`,
+    apiKey: undefined,
+  }
+  writePrivate(secretsPath, toJson(secrets))
+  const gatewayEnvPath = join(dir, 'gateway.env')
+  const adminKeySha256 = createHash('sha256').update(secrets.adminKey).digest('hex')
+  writePrivate(gatewayEnvPath, `NODE_SECRET=${secrets.nodeSecret}\nADMIN_KEY_SHA256=${adminKeySha256}\n`)
+
+  return {
+    dir,
+    secrets,
+    stateDir: join(dir, 'state'),
+    gatewayEnvPath,
+    gatewayLogPath: join(dir, 'gateway.log'),
+    nodeLogPath: join(dir, 'node.log'),
+    saveApiKey(apiKey, baseUrl) {
+      secrets.apiKey = apiKey
+      writePrivate(secretsPath, toJson(secrets))
+      writePrivate(join(dir, 'credentials.json'), toJson({ baseUrl, apiKey, adminKey: secrets.adminKey }))
+    },
+  }
+}
+
+function readSecrets(path: string): Secrets | undefined {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return undefined
+    throw new StartError(`Cannot read ${path}: ${String(cause)}.`, { cause })
+  }
+  let stored: Partial<Secrets>
+  try {
+    stored = JSON.parse(text) as Partial<Secrets>
+  } catch {
+    stored = {}
+  }
+  const { nodeSecret, adminKey, apiKey } = stored
+  if (typeof nodeSecret !== 'string' || typeof adminKey !== 'string') {
+    throw new StartError(`${path} is damaged. Remove it to get new keys; masks and domains stay.`)
+  }
+  return { nodeSecret, adminKey, apiKey }
+}
+
+function toJson(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`
+}
+
+/** Replaced in one step, so that a reader sees the old or the new file, and never one that others may read. */
+function writePrivate(path: string, text: string): void {
+  const draft = `${path}.new`
+  writeFileSync(draft, text, { mode: 0o600 })
+  chmodSync(draft, 0o600)
+  renameSync(draft, path)
+}

@@ -1,0 +1,49 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { CreatedKey } from '@copal/shared/wire/admin.ts'
+import type { ModelEntry, ModelList } from '@copal/shared/wire/models.ts'
+import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
+import type { Home } from './home.ts'
+
+const POLL_MS = 100
+
+/** Waits until the gateway answers at all. */
+export async function untilGatewayAnswers(origin: string, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted()
+    const response = await fetch(`${origin}/health`, { signal: AbortSignal.timeout(5000) }).catch(() => undefined)
+    await response?.body?.cancel()
+    if (response?.ok) return
+    await sleep(POLL_MS, undefined, { signal })
+  }
+}
+
+/** Makes the API key at the first start, and again when the database that knew it is gone. */
+export async function ensureApiKey(origin: string, home: Home, signal: AbortSignal): Promise<string> {
+  const { apiKey, adminKey } = home.secrets
+  if (apiKey !== undefined && (await isAccepted(origin, apiKey, signal))) {
+    home.saveApiKey(apiKey, origin)
+    return apiKey
+  }
+  const client = createGatewayClient({ origin, apiKey: undefined, adminKey }, signal)
+  const created = await client.admin<CreatedKey>('POST', '/keys', { name: 'local', sampling: 'opt_in' })
+  home.saveApiKey(created.key, origin)
+  return created.key
+}
+
+/** Waits until a node has registered, and returns the model that it serves. */
+export async function untilModelServed(origin: string, apiKey: string, signal: AbortSignal): Promise<ModelEntry> {
+  const client = createGatewayClient({ origin, apiKey, adminKey: undefined }, signal)
+  for (;;) {
+    const response = await client.api('GET', '/models')
+    const { data } = (await response.json()) as ModelList
+    const served = data.find((model) => model.copal.nodes > 0)
+    if (served) return served
+    await sleep(POLL_MS, undefined, { signal })
+  }
+}
+
+async function isAccepted(origin: string, apiKey: string, signal: AbortSignal): Promise<boolean> {
+  const response = await fetch(`${origin}/v1/models`, { headers: { authorization: `Bearer ${apiKey}` }, signal })
+  await response.body?.cancel()
+  return response.status !== 401
+}

@@ -1,0 +1,120 @@
+/**
+ * `npm start`: the gateway in workerd and one node, kept running until this process is told to end;
+ * at the very first start also the way from the dense model to the first mask.
+ */
+import { join } from 'node:path'
+import { CliError } from '../../gpu-node/src/cli/cli-error.ts'
+import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
+import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
+import { formatBytes, formatMask } from '../../gpu-node/src/cli/quantities.ts'
+import type { ModelProgress } from '../../gpu-node/src/model/progress.ts'
+import { renderBanner } from './banner.ts'
+import { firstUpdate } from './first-update.ts'
+import { applyMigrations, gatewayPart } from './gateway.ts'
+import { makeHomeDir, openHome, type Home } from './home.ts'
+import { takeHomeLock } from './home-lock.ts'
+import { nodePart } from './node.ts'
+import { requireFreePort } from './ports.ts'
+import { ensureApiKey, untilGatewayAnswers, untilModelServed } from './readiness.ts'
+import { readSettings, type Settings } from './settings.ts'
+import { StartError } from './start-error.ts'
+import { supervise, type Supervised } from './supervise.ts'
+
+/** After a `kill -9` the parts need a moment to notice. */
+const PORT_PATIENCE_MS = 8000
+
+const bar = createProgressBar(process.stdout)
+const stopping = new AbortController()
+
+process.stdout.on('error', () => undefined)
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopping.abort())
+// Started by bootstrap.mjs with a channel that closes when it is gone.
+if (process.connected) process.once('disconnect', () => stopping.abort())
+
+process.exitCode = await main()
+if (process.connected) process.disconnect()
+
+async function main(): Promise<number> {
+  try {
+    const settings = readSettings(process.env)
+    makeHomeDir(settings.home)
+    const lock = takeHomeLock(settings.home, settings.port)
+    try {
+      const patienceMs = lock.wasAbandoned ? PORT_PATIENCE_MS : 0
+      await requireFreePort(settings.port, 'COPAL_PORT', patienceMs)
+      await requireFreePort(settings.nodePort, 'COPAL_NODE_PORT', patienceMs)
+      await serve(settings, openHome(settings.home))
+    } finally {
+      lock.release()
+    }
+    return 0
+  } catch (error) {
+    if (!(error instanceof StartError || error instanceof CliError)) throw error
+    process.stderr.write(`copal: ${error.message}\n`)
+    return 1
+  }
+}
+
+/** Runs both parts until told to stop. */
+async function serve(settings: Settings, home: Home): Promise<void> {
+  const origin = `http://127.0.0.1:${settings.port}`
+  const parts: Supervised[] = []
+  const failure = Promise.withResolvers<never>()
+  const stopped = Promise.withResolvers<void>()
+  failure.promise.catch(() => undefined)
+  stopping.signal.addEventListener('abort', () => stopped.resolve())
+
+  const node = supervise(
+    nodePart(settings, home, origin, (message) => {
+      if (message.type === 'progress') showProgress(message.progress)
+      if (message.type === 'failed') failure.reject(new StartError(message.message))
+    }),
+    say,
+  )
+  parts.push(node)
+  try {
+    await Promise.race([stopped.promise, failure.promise, node.failed, run(settings, home, origin, node, parts)])
+  } finally {
+    // For work that is still in flight when a part failed.
+    stopping.abort()
+    bar.end()
+    // The node first: what it still has to settle goes to the gateway.
+    for (const part of parts) await part.stop()
+  }
+}
+
+/** From the first process to the last word about the first mask; then it waits for the end. */
+async function run(settings: Settings, home: Home, origin: string, node: Supervised, parts: Supervised[]): Promise<void> {
+  const { signal } = stopping
+  await applyMigrations(settings, home, signal)
+  signal.throwIfAborted()
+  const gateway = supervise(gatewayPart(settings, home), say)
+  parts.push(gateway)
+  await Promise.race([gateway.failed, untilGatewayAnswers(origin, signal)])
+  gateway.markReady()
+  const apiKey = await ensureApiKey(origin, home, signal)
+  const model = await untilModelServed(origin, apiKey, signal)
+  node.markReady()
+  bar.end()
+  const { adminKey } = home.secrets
+  const serving = formatMask(model.copal.mask_version)
+  const credentialsPath = join(home.dir, 'credentials.json')
+  process.stdout.write(renderBanner({ origin, apiKey, adminKey, model: model.id, serving, credentialsPath }))
+
+  if (settings.firstUpdate) {
+    const told = await firstUpdate(createGatewayClient({ origin, apiKey, adminKey }, signal), bar, signal)
+    bar.end()
+    if (told !== undefined) say(told)
+  }
+  await new Promise(() => undefined)
+}
+
+function showProgress({ stage, what, doneBytes, totalBytes }: ModelProgress): void {
+  const label = { download: 'Downloading', verify: 'Verifying', convert: 'Converting' }[stage]
+  const total = totalBytes === null ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`
+  bar.update(`${label} ${what}`, totalBytes ? doneBytes / totalBytes : 0, total)
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
