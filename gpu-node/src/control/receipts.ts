@@ -42,7 +42,8 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
   const capacity = deps.capacity ?? 100_000
   const intervalMs = deps.intervalMs ?? 500
   let waiting = await readReceipts(path, deps.log)
-  let linesInFile = 0
+  /** Of the file, once every write in the queue is done. */
+  let lines = waiting.length
   let file: FileHandle = await rewrite()
   let disk = Promise.resolve()
   let sending: Promise<void> | undefined
@@ -56,7 +57,6 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
     await writeAtomically(path, async function* () {
       yield new TextEncoder().encode(kept.map((receipt) => `${JSON.stringify(receipt)}\n`).join(''))
     })
-    linesInFile = kept.length
     return open(path, 'a')
   }
 
@@ -68,13 +68,14 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
 
   /** Rewrites once most lines are answered, so the file stays bounded without a rewrite a batch. */
   function compact(): void {
-    if (linesInFile > 0 && (waiting.length === 0 || linesInFile > 2 * waiting.length + 1024)) {
-      onDisk(async () => {
-        const next = await rewrite()
-        await file.close()
-        file = next
-      })
-    }
+    const isWorthIt = waiting.length === 0 ? lines > 0 : lines > 2 * waiting.length + 1024
+    if (!isWorthIt) return
+    lines = waiting.length
+    onDisk(async () => {
+      const next = await rewrite()
+      await file.close()
+      file = next
+    })
   }
 
   async function send(): Promise<void> {
@@ -126,14 +127,12 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
     add(receipt) {
       waiting.push(receipt)
       if (waiting.length > capacity) {
-        const dropped = waiting.length - capacity
+        const dropped = Math.ceil(capacity / 10)
         waiting = waiting.slice(dropped)
         deps.log.error('the outbox is full: the oldest receipts are dropped', { dropped })
       }
-      onDisk(async () => {
-        await file.appendFile(`${JSON.stringify(receipt)}\n`)
-        linesInFile += 1
-      })
+      lines += 1
+      onDisk(() => file.appendFile(`${JSON.stringify(receipt)}\n`))
       compact()
     },
     pending: () => waiting.length,

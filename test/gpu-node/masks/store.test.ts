@@ -1,0 +1,110 @@
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, readdir, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { createGatewayClient } from '../../../gpu-node/src/control/gateway-client.ts'
+import { createMaskStore } from '../../../gpu-node/src/masks/store.ts'
+import { startGatewayDouble } from '../../support/gateway-double.ts'
+import { createRandom } from '../../support/random.ts'
+import { temporaryDir } from '../../support/temporary.ts'
+
+async function setup() {
+  const gateway = await startGatewayDouble()
+  onTestFinished(() => gateway.close())
+  const home = temporaryDir()
+  const client = createGatewayClient({ baseUrl: gateway.url, secret: gateway.secret })
+  return { gateway, home, store: createMaskStore({ home, gateway: client }) }
+}
+
+function someBytes(seed: number, size = 300_000): Uint8Array {
+  const random = createRandom(seed)
+  return Uint8Array.from({ length: size }, () => Math.floor(random() * 256))
+}
+
+describe('mask store', () => {
+  test('a mask is fetched once, verified, and found on disk afterwards', async () => {
+    const { gateway, home, store } = await setup()
+    const bytes = someBytes(1)
+    const sha256 = gateway.addMask(bytes)
+    const path = await store.ensure(sha256)
+    expect(path).toBe(join(home, 'masks', `${sha256}.safetensors`))
+    expect(new Uint8Array(await readFile(path))).toEqual(bytes)
+    await gateway.close()
+    expect(await store.ensure(sha256)).toBe(path)
+  })
+
+  test('simultaneous calls share one download', async () => {
+    const { gateway, store } = await setup()
+    const sha256 = gateway.addMask(someBytes(2))
+    await Promise.all([store.ensure(sha256), store.ensure(sha256), store.ensure(sha256)])
+    expect(gateway.calls.filter((call) => call.startsWith('GET'))).toHaveLength(1)
+  })
+
+  test('a file damaged on disk is fetched again', async () => {
+    const { gateway, store } = await setup()
+    const bytes = someBytes(3)
+    const sha256 = gateway.addMask(bytes)
+    const path = await store.ensure(sha256)
+    const damaged = await readFile(path)
+    damaged[1000] = (damaged[1000] ?? 0) ^ 1
+    await writeFile(path, damaged)
+    await store.ensure(sha256)
+    expect(new Uint8Array(await readFile(path))).toEqual(bytes)
+    await truncate(path, 10)
+    await store.ensure(sha256)
+    expect(new Uint8Array(await readFile(path))).toEqual(bytes)
+  })
+
+  test('bytes of another hash are refused and leave nothing on disk', async () => {
+    const { gateway, home, store } = await setup()
+    const wanted = 'ab'.repeat(32)
+    gateway.artifacts.set(`masks/${wanted}`, someBytes(4))
+    await expect(store.ensure(wanted)).rejects.toMatchObject({ code: 'mask_invalid' })
+    expect(await readdir(join(home, 'masks'))).toEqual([])
+  })
+
+  test('a download that breaks off leaves nothing on disk, and the next one succeeds', async () => {
+    const { gateway, home, store } = await setup()
+    const bytes = someBytes(5)
+    const sha256 = gateway.addMask(bytes)
+    gateway.intercept = (request, response) => {
+      response.writeHead(200, { 'content-length': bytes.length })
+      response.write(bytes.subarray(0, 100_000), () => request.socket.destroy())
+      return true
+    }
+    await expect(store.ensure(sha256)).rejects.toMatchObject({ retryable: true })
+    expect(await readdir(join(home, 'masks'))).toEqual([])
+    gateway.intercept = undefined
+    expect(new Uint8Array(await readFile(await store.ensure(sha256)))).toEqual(bytes)
+  })
+
+  test('a mask that the gateway does not have is not found, and not worth a retry', async () => {
+    const { store } = await setup()
+    await expect(store.ensure('cd'.repeat(32))).rejects.toMatchObject({ code: 'not_found', retryable: false })
+  })
+
+  test('a mask made here is uploaded under its hash', async () => {
+    const { gateway, store } = await setup()
+    const bytes = someBytes(6)
+    const { sha256 } = await store.put(bytes)
+    expect(sha256).toBe(createHash('sha256').update(bytes).digest('hex'))
+    await store.upload(sha256)
+    expect(gateway.artifacts.get(`masks/${sha256}`)).toEqual(bytes)
+  })
+
+  test('what a killed process left half-written is swept, whole files are not', async () => {
+    const { home, store } = await setup()
+    const { sha256 } = await store.put(someBytes(7))
+    await mkdir(join(home, 'masks'), { recursive: true })
+    await writeFile(join(home, 'masks', 'left.safetensors.1234.partial'), 'x')
+    await store.sweep()
+    expect(await readdir(join(home, 'masks'))).toEqual([`${sha256}.safetensors`])
+  })
+
+  test('a gateway with another secret refuses the node', async () => {
+    const { gateway, home } = await setup()
+    const stranger = createGatewayClient({ baseUrl: gateway.url, secret: 'another secret than the right one' })
+    const store = createMaskStore({ home, gateway: stranger })
+    await expect(store.ensure(gateway.addMask(someBytes(8)))).rejects.toMatchObject({ code: 'invalid_signature' })
+  })
+})
