@@ -1,0 +1,45 @@
+import { and, eq, isNull } from 'drizzle-orm'
+import type { Database } from '../database.ts'
+import { domains } from '../schema.ts'
+
+/** A domain that was seen, with its frozen holdout. */
+export type DomainRow = typeof domains.$inferSelect
+
+/** Registers domains on first sight. */
+export async function ensureDomains(db: Database, names: readonly string[], nowMs: number): Promise<void> {
+  if (names.length === 0) return
+  const [first, ...rest] = names.map((name) =>
+    db.insert(domains).values({ name, createdAt: nowMs }).onConflictDoNothing(),
+  )
+  if (first) await db.batch([first, ...rest])
+}
+
+/** Every domain, by name. */
+export async function listDomains(db: Database): Promise<DomainRow[]> {
+  return db.select().from(domains).orderBy(domains.name)
+}
+
+/** One domain, if it was ever seen. */
+export async function findDomain(db: Database, name: string): Promise<DomainRow | undefined> {
+  return db.select().from(domains).where(eq(domains.name, name)).get()
+}
+
+/**
+ * Freezes a domain's holdout, unless it was frozen before.
+ *
+ * @returns the domain as it is then.
+ */
+export async function freezeHoldout(
+  db: Database,
+  name: string,
+  holdout: { sha256: string; samples: number },
+): Promise<DomainRow | undefined> {
+  const [, rows] = await db.batch([
+    db
+      .update(domains)
+      .set({ holdoutSha256: holdout.sha256, holdoutSamples: holdout.samples })
+      .where(and(eq(domains.name, name), isNull(domains.holdoutSha256))),
+    db.select().from(domains).where(eq(domains.name, name)),
+  ])
+  return rows[0]
+}
