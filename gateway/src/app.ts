@@ -1,10 +1,17 @@
 import { Hono } from 'hono'
 import type { AppEnv } from './context.ts'
 import { createDeps } from './deps.ts'
+import { requireKey } from './middleware/auth.ts'
 import { answerError, answerNotFound } from './middleware/errors.ts'
 import { traceRequests } from './middleware/tracing.ts'
+import { adminRoutes } from './routes/admin/index.ts'
+import { chatCompletionRoutes } from './routes/chat-completions.ts'
+import { completionRoutes } from './routes/completions.ts'
 import { healthRoutes } from './routes/health.ts'
+import { artifactRoutes } from './routes/internal/artifacts.ts'
 import { nodeRoutes } from './routes/internal/nodes.ts'
+import { metricsRoutes } from './routes/metrics.ts'
+import { modelRoutes } from './routes/models.ts'
 
 /** The HTTP side of the gateway; one an isolate, since its key cache and tracer live as long as it does. */
 export function createApp(): Hono<AppEnv> {
@@ -19,8 +26,15 @@ export function createApp(): Hono<AppEnv> {
     c.header('x-request-id', c.var.requestId)
   })
   app.use(traceRequests())
+  app.use('/v1/*', requireKey())
 
-  app.route('/', healthRoutes())
+  app.route('/v1/chat/completions', chatCompletionRoutes())
+  app.route('/v1/completions', completionRoutes())
+  app.route('/v1/models', modelRoutes())
+  app.route('/admin', adminRoutes())
   app.route('/internal/nodes', nodeRoutes())
+  app.route('/internal', artifactRoutes())
+  app.route('/', healthRoutes())
+  app.route('/', metricsRoutes())
   return app
 }

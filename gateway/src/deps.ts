@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
+import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { openDatabase, type Database } from './db/database.ts'
 import type { Reservoir } from './domains/reservoir.ts'
-import type { SampleMessage } from './domains/sample-message.ts'
 import type { Fleet } from './fleet/fleet.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */

@@ -1,7 +1,7 @@
+import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
 import { createDeps, type Bindings } from './deps.ts'
 import { handleSamples } from './domains/consume.ts'
-import type { SampleMessage } from './domains/sample-message.ts'
 import { tick } from './updates/drive.ts'
 
 export { Fleet } from './fleet/fleet.ts'

@@ -3,7 +3,15 @@ import type { Heartbeat, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../db/database.ts'
 import { insertReceipts } from '../db/queries/receipts.ts'
 import type { Bindings } from '../deps.ts'
-import { FleetState, type Acquired, type AcquireRequest, type FleetSnapshot, type Lease, type NodeRecord } from './state.ts'
+import {
+  FleetState,
+  type Acquired,
+  type AcquireRequest,
+  type FailedAttempt,
+  type FleetSnapshot,
+  type Lease,
+  type NodeRecord,
+} from './state.ts'
 
 /** How often expired leases and silent nodes are looked for, while any node is remembered. */
 const SWEEP_MS = 10_000
@@ -46,6 +54,11 @@ export class Fleet extends DurableObject<Bindings> {
   /** Leases the best node for one request. */
   acquire(request: AcquireRequest): Acquired {
     return this.#state.acquire(request, Date.now())
+  }
+
+  /** Takes note of an attempt that failed and is not followed by another. */
+  fail(attempt: FailedAttempt): void {
+    this.#state.fail(attempt)
   }
 
   /** Ends the leases of settled requests. */

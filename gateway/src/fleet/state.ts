@@ -32,8 +32,15 @@ export interface AcquireRequest {
   readonly promptTokens: number
   /** Nodes that shall not be picked. */
   readonly exclude: readonly string[]
-  /** The attempt before this one: its lease ends, and its node takes nothing until its next heartbeat if it broke. */
-  readonly failed?: { readonly requestId: string; readonly nodeId: string; readonly broke: boolean }
+  /** The attempt before this one; told once. */
+  readonly failed?: FailedAttempt | undefined
+}
+
+/** A try on a node that came to nothing. `broke`: its connection broke, so the node itself may be gone. */
+export interface FailedAttempt {
+  readonly requestId: string
+  readonly nodeId: string
+  readonly broke: boolean
 }
 
 /** The node for a request, or why there is none. */
@@ -108,11 +115,7 @@ export class FleetState {
 
   /** Leases the best node for a request. */
   acquire(request: AcquireRequest, nowMs: number): Acquired {
-    if (request.failed) {
-      this.release([request.failed.requestId])
-      const failed = this.#nodes.get(request.failed.nodeId)
-      if (failed && request.failed.broke) failed.suspect = true
-    }
+    if (request.failed) this.fail(request.failed)
     const candidates = [...this.#nodes.values()].map((node) => ({ ...candidate(node, nowMs), node }))
     const picked = pickNode(candidates, { ...request, desiredVersion: this.#desiredVersion(request.model) })
     if (picked?.activeVersion === undefined) {
@@ -134,6 +137,13 @@ export class FleetState {
       expiresAtMs: nowMs + LEASE_MS,
     })
     return { ok: true, nodeId: node.heartbeat.nodeId, url: node.heartbeat.url, maskVersion: activeVersion }
+  }
+
+  /** Ends the lease of a failed attempt; a node that broke takes nothing until its next heartbeat. */
+  fail(attempt: FailedAttempt): void {
+    this.release([attempt.requestId])
+    const node = this.#nodes.get(attempt.nodeId)
+    if (node && attempt.broke) node.suspect = true
   }
 
   /** Ends leases whose requests are settled; unknown ones are left alone. */

@@ -1,1 +1,0 @@
-export type { SampleMessage } from '@copal/shared/wire/sample-message.ts'

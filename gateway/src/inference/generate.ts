@@ -1,0 +1,185 @@
+import { SpanStatusCode } from '@opentelemetry/api'
+import type { Context } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import type { KeyedEnv } from '../context.ts'
+import { listModels } from '../db/queries/models.ts'
+import type { Deps } from '../deps.ts'
+import {
+  brokenOff,
+  callNode,
+  clientLeft,
+  NodeCallError,
+  readWhole,
+  type NodeAddress,
+  type NodeAnswer,
+} from '../fleet/node-client.ts'
+import type { Acquired, FailedAttempt } from '../fleet/state.ts'
+import { relay } from './relay.ts'
+
+/** Tries on nodes before a request is given up. */
+const MAX_ATTEMPTS = 4
+/** Pauses before a request whose node failed asks again, when no other node is left. */
+const PAUSES_MS = [250, 1_000, 2_000]
+const STREAM_FIRST_BYTE_MS = 100_000
+/** An answer at once has its first byte when its last token is there. */
+const WHOLE_FIRST_BYTE_MS = 600_000
+/** Two heartbeats and a bit: a node that was restarted is back by then. */
+const RETRY_AFTER_S = 5
+
+/** One admitted request, ready for a node. */
+export interface Generation {
+  /** `/rpc/chat-completions` or `/rpc/completions`. */
+  path: string
+  domain: string
+  sample: boolean
+  /** Estimate of the prompt's tokens. */
+  promptTokens: number
+  /** The parsed body of the client's request. */
+  request: { model: string; stream?: boolean | null | undefined }
+}
+
+interface Attempt {
+  node: NodeAddress
+  leaseId: string
+  maskVersion: number
+  answer: NodeAnswer
+  /** The whole body, of a request that is not streamed. */
+  whole: Uint8Array<ArrayBuffer> | undefined
+}
+
+/**
+ * Has a node generate, and answers with what it sends.
+ *
+ * A request that fails before its first byte is tried on another node, or on the same one once it is
+ * back; each try has a request id of its own, so that the receipt of a broken one cannot settle another.
+ *
+ * @throws AppError `model_not_found`, `no_node_available`, or what the node answered.
+ */
+export async function generate(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
+  const { deps, trace } = c.var
+  const { model, stream } = generation.request
+  const span = trace.startCall('generate', {
+    'gen_ai.request.model': model,
+    'copal.domain': generation.domain,
+    'copal.sampled': generation.sample,
+  })
+  const endSpan = (error?: Error) => {
+    if (error) {
+      span.recordException(error)
+      span.setStatus({ code: SpanStatusCode.ERROR, message: error.message })
+    }
+    span.end()
+  }
+  try {
+    const { node, leaseId, maskVersion, answer, whole } = await place(c, generation, trace.headers(span))
+    const mask = answer.headers.get('x-copal-mask') ?? String(maskVersion)
+    span.setAttributes({ 'copal.node': node.nodeId, 'copal.mask': mask, 'copal.lease': leaseId })
+    c.header('x-copal-mask', mask)
+    c.header('x-copal-node', node.nodeId)
+    c.header('x-copal-domain', generation.domain)
+    c.header('content-type', answer.headers.get('content-type') ?? 'application/json')
+    if (whole) {
+      endSpan()
+      return c.body(whole)
+    }
+    c.header('cache-control', 'no-cache')
+    const { readable, ended } = relay(answer, (cause) => brokenOff(node, cause).error)
+    const settled = ended.then(async (end) => {
+      span.setAttribute('copal.stream_end', end)
+      endSpan(end === 'broken' ? new Error(`node ${node.nodeId} broke off`) : undefined)
+      if (end === 'broken') await deps.fleet.fail({ requestId: leaseId, nodeId: node.nodeId, broke: true })
+    })
+    deps.waitUntil(settled)
+    return c.body(readable)
+  } catch (thrown) {
+    const error = thrown instanceof NodeCallError ? thrown.error : thrown
+    endSpan(error instanceof Error ? error : new Error(String(error)))
+    throw error
+  }
+}
+
+/** Finds a node for the request and waits for its first byte, or for its whole answer when it is not streamed. */
+async function place(
+  c: Context<KeyedEnv>,
+  generation: Generation,
+  headers: Record<string, string>,
+): Promise<Attempt> {
+  const { deps, requestId } = c.var
+  const { signal } = c.req.raw
+  const { path, domain, sample, promptTokens, request } = generation
+  const { model, stream } = request
+  const options = { signal, headers, firstByteTimeoutMs: stream ? STREAM_FIRST_BYTE_MS : WHOLE_FIRST_BYTE_MS }
+  const exclude: string[] = []
+  let last: (FailedAttempt & { error: AppError }) | undefined
+  let untold: FailedAttempt | undefined
+  let pauses = 0
+  for (let attempts = 0; ; ) {
+    const leaseId = attempts === 0 ? requestId : `${requestId}.${attempts + 1}`
+    const wanted = { model, requestId: leaseId, domain, promptTokens, exclude, failed: untold }
+    const acquired = await deps.fleet.acquire(wanted)
+    untold = undefined
+    if (!acquired.ok) {
+      if (!last) throw await refusal(deps, model, acquired)
+      const pauseMs = PAUSES_MS[pauses++]
+      if (pauseMs === undefined || last.error.code === 'overloaded') throw lastRefusal(last, model)
+      await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      if (signal.aborted) throw clientLeft()
+      exclude.length = 0
+      continue
+    }
+    attempts += 1
+    const { nodeId, url, maskVersion } = acquired
+    const node = { nodeId, url }
+    try {
+      const call = { requestId: leaseId, domain, sample, request }
+      const answer = await callNode(deps, node, path, call, options)
+      const whole = stream ? undefined : await readWhole(node, answer, signal)
+      return { node, leaseId, maskVersion, answer, whole }
+    } catch (thrown) {
+      const failed = { requestId: leaseId, nodeId, broke: thrown instanceof NodeCallError && thrown.broke }
+      if (!(thrown instanceof NodeCallError && mayRetry(thrown.error) && attempts < MAX_ATTEMPTS)) {
+        deps.waitUntil(deps.fleet.fail(failed))
+        throw thrown
+      }
+      last = { ...failed, error: thrown.error }
+      untold = failed
+      exclude.push(nodeId)
+    }
+  }
+}
+
+/** A late node may still be working on the request, and another would be as late. */
+function mayRetry(error: AppError): boolean {
+  return error.retryable && error.code !== 'deadline_exceeded'
+}
+
+/** Why there is no node for a request that has not been tried yet. */
+async function refusal(deps: Deps, model: string, none: Extract<Acquired, { ok: false }>): Promise<AppError> {
+  const registered = (await listModels(deps.db)).map(({ id }) => id)
+  if (none.known || registered.includes(model)) {
+    return noNode(`No node that serves '${model}' is available now. Try again in ${RETRY_AFTER_S} s.`)
+  }
+  const names = none.servedModels.length > 0 ? none.servedModels : registered
+  const served =
+    names.length > 0
+      ? `Served here: ${names.map((name) => `'${name}'`).join(', ')}.`
+      : 'No model is served yet: no node has registered.'
+  return new AppError('model_not_found', `The model '${model}' does not exist. ${served}`, { param: 'model' })
+}
+
+function lastRefusal(failed: FailedAttempt & { error: AppError }, model: string): AppError {
+  const { error } = failed
+  if (failed.broke) {
+    return noNode(
+      `Node '${failed.nodeId}' went away before it answered, and no other node serves '${model}'. ` +
+        `Try again in ${RETRY_AFTER_S} s.`,
+      error,
+    )
+  }
+  if (error.retryAfterS !== undefined) return error
+  return new AppError(error.code, error.message, { cause: error, retryAfterS: RETRY_AFTER_S })
+}
+
+function noNode(message: string, cause?: unknown): AppError {
+  return new AppError('no_node_available', message, { cause, retryAfterS: RETRY_AFTER_S })
+}

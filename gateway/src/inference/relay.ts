@@ -1,0 +1,58 @@
+import { errorBody, type AppError } from '@copal/shared/errors.ts'
+import type { NodeAnswer } from '../fleet/node-client.ts'
+
+/** How a relayed stream ended: whole, broken by the node, or left by the client. */
+export type RelayEnd = 'complete' | 'broken' | 'left'
+
+/** A stream on its way from a node to a client. */
+export interface Relay {
+  readable: ReadableStream<Uint8Array>
+  ended: Promise<RelayEnd>
+}
+
+/**
+ * Passes a node's server-sent events to the client natively: no JavaScript sees a chunk after the first.
+ *
+ * When the node breaks off, `broken` makes the error that is sent as the last event, without a `[DONE]`,
+ * so that no client takes half an answer for a whole one. When the client leaves, the node's stream is
+ * cancelled.
+ */
+export function relay(answer: NodeAnswer, broken: (cause: unknown) => AppError): Relay {
+  const { readable, writable } = new IdentityTransformStream()
+  return { readable, ended: pump(answer, writable, broken) }
+}
+
+async function pump(
+  answer: NodeAnswer,
+  writable: WritableStream<Uint8Array>,
+  broken: (cause: unknown) => AppError,
+): Promise<RelayEnd> {
+  if (!(await write(writable, answer.first))) {
+    await answer.rest.cancel().catch(() => {})
+    return 'left'
+  }
+  try {
+    await answer.rest.pipeTo(writable, { preventClose: true, preventAbort: true })
+  } catch (cause) {
+    // Either side may have failed; only when the client is still there can the event be written.
+    const event = `\n\ndata: ${JSON.stringify(errorBody(broken(cause)))}\n\n`
+    const heard = await write(writable, new TextEncoder().encode(event))
+    if (heard) await writable.close().catch(() => {})
+    return heard ? 'broken' : 'left'
+  }
+  await writable.close().catch(() => {})
+  return 'complete'
+}
+
+/** @returns false when the reading side is gone. */
+async function write(writable: WritableStream<Uint8Array>, bytes: Uint8Array): Promise<boolean> {
+  const writer = writable.getWriter()
+  try {
+    await writer.write(bytes)
+    return true
+  } catch {
+    return false
+  } finally {
+    writer.releaseLock()
+  }
+}

@@ -1,0 +1,33 @@
+import { contentText, type ChatRequest } from '@copal/shared/wire/chat.ts'
+import type { CompletionRequest } from '@copal/shared/wire/completions.ts'
+
+/** Most UTF-8 bytes of one sample. */
+const MAX_TEXT_BYTES = 64 * 1024
+/** Most bytes of a sample as JSON: a queue message holds 128 KB, and escapes can make six bytes of one. */
+const MAX_JSON_BYTES = 100 * 1024
+
+/** What the client wrote in a chat: the user's messages, with a blank line between them. */
+export function chatText(request: ChatRequest): string {
+  const texts = request.messages.filter(({ role }) => role === 'user').map(({ content }) => contentText(content))
+  return texts.join('\n\n')
+}
+
+/** What the client wrote as a prompt; empty for a list of token ids, whose text only the node knows. */
+export function promptText(request: CompletionRequest): string {
+  return typeof request.prompt === 'string' ? request.prompt : ''
+}
+
+/** The beginning of a text that fits a sample, never ending inside a character. */
+export function fitSample(text: string): string {
+  let fitted = truncate(text, MAX_TEXT_BYTES)
+  for (;;) {
+    const jsonBytes = new TextEncoder().encode(JSON.stringify(fitted)).byteLength
+    if (jsonBytes <= MAX_JSON_BYTES) return fitted
+    fitted = truncate(fitted, Math.floor(fitted.length / 2))
+  }
+}
+
+function truncate(text: string, maxBytes: number): string {
+  const { read } = new TextEncoder().encodeInto(text, new Uint8Array(maxBytes))
+  return text.slice(0, read)
+}

@@ -1,0 +1,26 @@
+import { Hono } from 'hono'
+import { chatRequest, contentText } from '@copal/shared/wire/chat.ts'
+import type { KeyedEnv } from '../context.ts'
+import { admit, readRequest, sampleText } from '../inference/admission.ts'
+import { generate } from '../inference/generate.ts'
+import { chatText } from '../inference/sample-text.ts'
+import { refuseMethod } from '../middleware/errors.ts'
+
+/** `POST /v1/chat/completions`, mounted at `/v1/chat/completions` behind `requireKey`. */
+export function chatCompletionRoutes(): Hono<KeyedEnv> {
+  return new Hono<KeyedEnv>()
+    .post('/', async (c) => {
+      const admission = admit(c)
+      const request = await readRequest(c, chatRequest)
+      const characters = request.messages.reduce((total, { content }) => total + contentText(content).length, 0)
+      const answer = await generate(c, {
+        path: '/rpc/chat-completions',
+        ...admission,
+        promptTokens: Math.ceil(characters / 4),
+        request,
+      })
+      sampleText(c, request.model, admission, chatText(request))
+      return answer
+    })
+    .all('/', refuseMethod('POST'))
+}

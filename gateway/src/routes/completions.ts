@@ -1,0 +1,26 @@
+import { Hono } from 'hono'
+import { completionRequest } from '@copal/shared/wire/completions.ts'
+import type { KeyedEnv } from '../context.ts'
+import { admit, readRequest, sampleText } from '../inference/admission.ts'
+import { generate } from '../inference/generate.ts'
+import { promptText } from '../inference/sample-text.ts'
+import { refuseMethod } from '../middleware/errors.ts'
+
+/** `POST /v1/completions`, mounted at `/v1/completions` behind `requireKey`. */
+export function completionRoutes(): Hono<KeyedEnv> {
+  return new Hono<KeyedEnv>()
+    .post('/', async (c) => {
+      const admission = admit(c)
+      const request = await readRequest(c, completionRequest)
+      const { prompt } = request
+      const answer = await generate(c, {
+        path: '/rpc/completions',
+        ...admission,
+        promptTokens: typeof prompt === 'string' ? Math.ceil(prompt.length / 4) : prompt.length,
+        request,
+      })
+      sampleText(c, request.model, admission, promptText(request))
+      return answer
+    })
+    .all('/', refuseMethod('POST'))
+}

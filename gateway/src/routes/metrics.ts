@@ -1,0 +1,92 @@
+import { Hono } from 'hono'
+import type { AppEnv } from '../context.ts'
+import { listModels, type ModelRow } from '../db/queries/models.ts'
+import { sumDrift, sumUsage, type DriftSum, type UsageSum } from '../db/queries/receipts.ts'
+import type { FleetSnapshot } from '../fleet/state.ts'
+import { requireAdmin } from '../middleware/auth.ts'
+import { refuseMethod } from '../middleware/errors.ts'
+import { formatMetrics, type MetricFamily } from '../telemetry/exposition.ts'
+
+/** `GET /metrics`, in the Prometheus text format, behind the admin key as a bearer token. */
+export function metricsRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get('/metrics', requireAdmin(), async (c) => {
+      const { db, fleet } = c.var.deps
+      const [usage, drift, models, snapshot] = await Promise.all([
+        sumUsage(db),
+        sumDrift(db),
+        listModels(db),
+        fleet.snapshot(),
+      ])
+      const families = [...usageFamilies(usage), ...driftFamilies(drift), ...fleetFamilies(models, snapshot)]
+      return c.text(formatMetrics(families), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' })
+    })
+    .all('/metrics', refuseMethod('GET'))
+}
+
+function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
+  const family = (name: string, help: string, value: (row: UsageSum) => number): MetricFamily => ({
+    name,
+    help,
+    type: 'counter',
+    samples: usage.map((row) => ({
+      labels: { model: row.model, domain: row.domain, mask_version: row.maskVersion, outcome: row.finishReason },
+      value: value(row),
+    })),
+  })
+  return [
+    family('copal_requests_total', 'Settled requests.', (row) => row.requests),
+    family('copal_prompt_tokens_total', 'Prompt tokens of settled requests.', (row) => row.promptTokens),
+    family('copal_completion_tokens_total', 'Generated tokens of settled requests.', (row) => row.completionTokens),
+  ]
+}
+
+function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
+  const labels = (row: DriftSum) => ({ model: row.model, domain: row.domain, mask_version: row.maskVersion })
+  return [
+    {
+      name: 'copal_drift_gap_nats',
+      help: 'What pruning costs on sampled traffic: masked minus dense negative log-likelihood, nats a token.',
+      type: 'gauge',
+      samples: drift.map((row) => ({ labels: labels(row), value: (row.nllMasked - row.nllDense) / row.tokens })),
+    },
+    {
+      name: 'copal_drift_tokens_total',
+      help: 'Sampled tokens scored under mask and dense.',
+      type: 'counter',
+      samples: drift.map((row) => ({ labels: labels(row), value: row.tokens })),
+    },
+  ]
+}
+
+function fleetFamilies(models: readonly ModelRow[], { nodes }: FleetSnapshot): MetricFamily[] {
+  const perNode = (name: string, help: string, value: (node: (typeof nodes)[number]) => number): MetricFamily => ({
+    name,
+    help,
+    type: 'gauge',
+    samples: nodes.map((node) => ({ labels: { node: node.id, model: node.model }, value: value(node) })),
+  })
+  return [
+    {
+      name: 'copal_model_active_version',
+      help: 'The mask version that the fleet shall serve; 0 is dense.',
+      type: 'gauge',
+      samples: models.map((model) => ({ labels: { model: model.id }, value: model.activeVersion })),
+    },
+    {
+      name: 'copal_nodes_alive',
+      help: 'Nodes heard of lately.',
+      type: 'gauge',
+      samples: models.map(({ id }) => ({
+        labels: { model: id },
+        value: nodes.filter((node) => node.alive && node.model === id).length,
+      })),
+    },
+    perNode('copal_node_leases', 'Requests placed on a node and not settled yet.', (node) => node.leases),
+    perNode('copal_node_requests_running', 'Requests that a node decodes now.', (node) => node.running),
+    perNode('copal_node_requests_waiting', 'Requests that wait on a node.', (node) => node.waiting),
+    perNode('copal_node_kv_tokens_used', 'Tokens of key/value cache in use.', (node) => node.kvTokensUsed),
+    perNode('copal_node_kv_tokens', 'Tokens of key/value cache there are.', (node) => node.kvTokensTotal),
+    perNode('copal_node_active_version', 'The mask version that new requests start on.', (node) => node.activeVersion),
+  ]
+}
