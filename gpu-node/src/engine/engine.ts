@@ -1,0 +1,434 @@
+/**
+ * Runs requests on weight sets: the loop around the scheduler.
+ *
+ * Each weight set has a lane, in which one step runs at a time; lanes run side by side. A lane
+ * that has nothing to do sleeps until a request arrives, ends, or another lane made progress.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AppError } from '@copal/shared/errors.ts'
+import type { Backend, StepResult, WeightSet } from '../backends/backend.ts'
+import type { LlamaConfig } from '../model/config.ts'
+import type { TextCodec } from '../model/tokenizer.ts'
+import { createAnswer, type Answer } from './answer.ts'
+import { createDrains } from './drains.ts'
+import { createEventQueue, type EventQueue } from './event-queue.ts'
+import type { GenerateEvent, GenerateRequest, Generation, GenerationOutcome } from './generation.ts'
+import type { EngineObserver } from './observer.ts'
+import { checkPolicy, defaultPolicy, type EnginePolicy } from './policy.ts'
+import {
+  cancelled,
+  checkTokens,
+  contextExceeded,
+  overloaded,
+  shuttingDown,
+  stepError,
+  tooLate,
+  weightsLost,
+} from './refusals.ts'
+import type { GenerateGoal, Request, ScoreGoal } from './request.ts'
+import { choosePreemptions, isIdle, planStep } from './scheduler.ts'
+import {
+  addRequest,
+  boundTo,
+  createState,
+  endRequest,
+  forgetWeights,
+  kvTokensUsed,
+  preemptRequest,
+  restartRequest,
+  runningRequests,
+  waitingRequests,
+  type EngineState,
+} from './state.ts'
+import { commitStep, releaseStep, reserveStep, type ReservedStep, type StepOutcome } from './step-plan.ts'
+
+/** What an engine is made of. */
+export interface EngineDeps {
+  backend: Backend
+  config: Pick<LlamaConfig, 'vocabSize' | 'contextLength' | 'eosTokenIds'>
+  codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
+  /** Bounds that differ from {@link defaultPolicy}. */
+  policy?: Partial<EnginePolicy>
+  /** What a drain does at its deadline with requests that cannot start over: `wait` for them, or `fail` them. */
+  stragglers?: 'wait' | 'fail'
+  /** Milliseconds since the epoch. */
+  nowMs?: () => number
+  observer?: EngineObserver
+  /** Told the state after each transition: tests check the invariants with it. */
+  inspect?: (state: EngineState, policy: EnginePolicy) => void
+}
+
+/** Load as heartbeats report it. */
+export interface EngineLoad {
+  running: number
+  waiting: number
+  scoring: number
+  kvTokensUsed: number
+  kvTokensTotal: number
+}
+
+export interface Engine {
+  readonly policy: EnginePolicy
+  readonly activeVersion: number | null
+  /**
+   * New requests start on `weights` from now on. Running ones finish on theirs; those that were
+   * waiting start on it too.
+   */
+  setActive(weights: WeightSet): void
+  /**
+   * Starts a request.
+   *
+   * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
+   */
+  generate(request: GenerateRequest): Generation
+  /**
+   * Negative log-likelihoods in nats of tokens 1 … n−1 given all before them, f32 `[n − 1]`, when
+   * no request needs the processor for its prompt, and in small pieces beside running ones.
+   *
+   * @throws AppError `context_length_exceeded`, `invalid_request`, `overloaded`, `client_closed_request`, `node_failed`
+   */
+  score(request: { weights: WeightSet; tokens: readonly number[]; signal?: AbortSignal }): Promise<Float32Array>
+  /** Requests and scorings bound to the version. */
+  requestsOn(version: number): number
+  /**
+   * Resolves when nothing runs on the version. At the deadline (milliseconds from now) requests of
+   * which the client has seen nothing start over on the active set and scorings are refused. The
+   * others, whose answers already name the version, are waited for, or, with `stragglers: 'fail'`,
+   * end with `deadline_exceeded`: an answer never mixes two masks.
+   *
+   * @throws AppError `conflict` when the version is active or becomes active again
+   */
+  drain(version: number, deadlineMs: number): Promise<void>
+  load(): EngineLoad
+  /** Ids of requests that wait, or made progress since `sinceMs`: those whose lease is worth keeping. */
+  progressingSince(sinceMs: number): string[]
+  /** Fails everything with `node_failed`; nothing is accepted any more. */
+  close(): void
+}
+
+/** Time for a dead weight set to say so after it rejected a step. */
+const FAILURE_PAUSE_MS = 100
+
+/** What the engine keeps of a request beyond what the scheduler knows. */
+interface Job {
+  request: Request
+  answer: Answer
+  queue: EventQueue<GenerateEvent>
+  spec: GenerateRequest
+  newAnswer: () => Answer
+  maskVersion: number | null
+  startedMs: number | null
+  firstTokenMs: number | null
+  lastTokenMs: number | null
+  progressMs: number
+  arrivedMs: number
+  finish: (outcome: GenerationOutcome) => void
+  dispose: () => void
+}
+
+/** An engine without weights: requests wait until the first `setActive`. */
+export function createEngine(deps: EngineDeps): Engine {
+  const { backend, config, codec, observer } = deps
+  const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
+  const policy: EnginePolicy = { ...defaultPolicy(config.contextLength), ...deps.policy }
+  checkPolicy(policy)
+  const state = createState()
+  const jobs = new Map<Request, Job>()
+  const scores = new Map<Request, { resolve: (nll: Float32Array) => void; reject: (error: Error) => void }>()
+  const lanes = new Map<WeightSet, { busy: boolean }>()
+  const endTokens = new Set(config.eosTokenIds)
+  let closed = false
+  /** Running mean of how long requests take, for Retry-After. */
+  let meanRequestMs = 1000
+
+  const inspect = () => deps.inspect?.(state, policy)
+  const drains = createDrains({
+    boundTo: (version) => boundTo(state, (weights) => weights.version === version),
+    activeVersion: () => state.active?.version,
+    giveUp: (request) => giveUpAtDeadline(request),
+  })
+
+  function lane(weights: WeightSet): { busy: boolean } {
+    const known = lanes.get(weights)
+    if (known) return known
+    const made = { busy: false }
+    lanes.set(weights, made)
+    void weights.ended.then((cause) => loseWeights(weights, cause))
+    return made
+  }
+
+  /** Lets every idle lane look for work, after the caller's own changes are complete. */
+  function wake(): void {
+    for (const [weights, entry] of lanes) {
+      if (entry.busy) continue
+      entry.busy = true
+      queueMicrotask(() => void runLane(weights, entry))
+    }
+  }
+
+  async function runLane(weights: WeightSet, entry: { busy: boolean }): Promise<void> {
+    while (!closed && lanes.get(weights) === entry) {
+      for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
+      const draft = planStep(state, weights, policy)
+      if (isIdle(draft)) break
+      const step = reserveStep(state, draft)
+      inspect()
+      await runStep(step)
+      inspect()
+      wake()
+    }
+    entry.busy = false
+  }
+
+  async function runStep(step: ReservedStep): Promise<void> {
+    const startedMs = nowMs()
+    let result: StepResult
+    let outcome: StepOutcome
+    try {
+      result = await backend.step(step.plan)
+      outcome = commitStep(state, step, result)
+    } catch (thrown) {
+      releaseStep(step)
+      return failStep(step, thrown)
+    }
+    const endedMs = nowMs()
+    observer?.step?.({ maskVersion: step.plan.weights.version, durationMs: endedMs - startedMs, ...tokensByKind(step) })
+    for (const request of outcome.pinned) announce(request, step.plan.weights, startedMs)
+    for (const request of outcome.progressed) {
+      const job = jobs.get(request)
+      if (job) job.progressMs = endedMs
+    }
+    for (const { request, output } of outcome.sampled) {
+      const job = jobs.get(request)
+      if (job) deliver(job, output, endedMs)
+    }
+    for (const request of outcome.scored) {
+      const { goal } = request
+      const waiter = scores.get(request)
+      scores.delete(request)
+      endRequest(state, request)
+      if (goal.kind === 'score') waiter?.resolve(goal.nll)
+    }
+    drains.settle()
+  }
+
+  function announce(request: Request, weights: WeightSet, startedMs: number): void {
+    const job = jobs.get(request)
+    // A preempted request that comes back is still the same answer.
+    if (!job || job.maskVersion === weights.version) return
+    job.maskVersion = weights.version
+    job.startedMs ??= startedMs
+    job.queue.push({ type: 'pinned', maskVersion: weights.version })
+  }
+
+  function deliver(job: Job, output: Parameters<Answer['take']>[0], atMs: number): void {
+    observer?.token?.({ sinceMs: atMs - (job.lastTokenMs ?? job.arrivedMs), first: job.lastTokenMs === null })
+    job.firstTokenMs ??= atMs
+    job.lastTokenMs = atMs
+    const { text, tokens, reason } = job.answer.take(output)
+    if (text !== '' || tokens.length > 0) job.queue.push({ type: 'text', text, tokens })
+    if (reason) end(job, reason, null)
+  }
+
+  function end(job: Job, finishReason: GenerationOutcome['finishReason'], error: AppError | null): void {
+    const { request, spec, queue, answer } = job
+    if (!jobs.delete(request)) return
+    endRequest(state, request)
+    job.dispose()
+    const endedMs = nowMs()
+    const { completionTokens } = answer
+    const promptTokens = job.maskVersion === null ? 0 : spec.prompt.length
+    if (finishReason === 'stop' || finishReason === 'length') {
+      queue.push({ type: 'finished', reason: finishReason, promptTokens, completionTokens })
+      meanRequestMs += 0.1 * (endedMs - job.arrivedMs - meanRequestMs)
+    }
+    const times = { arrivedMs: job.arrivedMs, startedMs: job.startedMs, firstTokenMs: job.firstTokenMs, endedMs }
+    const outcome = { finishReason, maskVersion: job.maskVersion, promptTokens, completionTokens, times, error }
+    observer?.ended?.(outcome)
+    job.finish(outcome)
+    queue.close(error ?? undefined)
+    drains.settle()
+    inspect()
+    wake()
+  }
+
+  /** Ends a request or scoring with an error. */
+  function fail(request: Request, error: AppError): void {
+    const job = jobs.get(request)
+    if (job) return end(job, error.code === 'client_closed_request' ? 'cancelled' : 'error', error)
+    const waiter = scores.get(request)
+    if (!waiter) return
+    scores.delete(request)
+    endRequest(state, request)
+    waiter.reject(error)
+    drains.settle()
+    inspect()
+    wake()
+  }
+
+  /** A step was rejected: the requests in it cannot go on, since nobody knows what the backend holds of them. */
+  async function failStep(step: ReservedStep, thrown: unknown): Promise<void> {
+    const error = thrown instanceof AppError ? thrown : stepError(thrown)
+    for (const { request } of step.draft.work) fail(request, error)
+    // If the whole set died, let that be known before more requests are sent into it.
+    await Promise.race([step.plan.weights.ended, sleep(FAILURE_PAUSE_MS, undefined, { ref: false })])
+  }
+
+  function loseWeights(weights: WeightSet, cause: Error | undefined): void {
+    lanes.delete(weights)
+    const error = weightsLost(weights.version, cause)
+    for (const request of boundTo(state, (other) => other === weights)) fail(request, error)
+    forgetWeights(state, weights)
+    drains.settle()
+    inspect()
+    wake()
+  }
+
+  function giveUpAtDeadline(request: Request): void {
+    const job = jobs.get(request)
+    if (job && request.goal.kind === 'generate' && request.goal.restartable && state.active) {
+      restartRequest(state, request)
+      job.answer = job.newAnswer()
+      job.maskVersion = null
+      job.startedMs = null
+      job.firstTokenMs = null
+      job.lastTokenMs = null
+      inspect()
+      wake()
+    } else if (!job || deps.stragglers === 'fail') {
+      fail(request, new AppError('deadline_exceeded', 'The mask was replaced and this request did not finish in time.'))
+    }
+  }
+
+  /** How long until what is here now will be done, by the mean of what ended. */
+  const backlogMs = () => (meanRequestMs * state.requests.length) / policy.maxRunning
+
+  function accept(goal: GenerateGoal | ScoreGoal, tokens: readonly number[], pin: WeightSet | null): Request {
+    if (pin) lane(pin)
+    const request = addRequest(state, goal, tokens, pin)
+    inspect()
+    wake()
+    return request
+  }
+
+  function checkOpen(): void {
+    if (closed) throw shuttingDown()
+  }
+
+  return {
+    policy,
+    get activeVersion() {
+      return state.active?.version ?? null
+    },
+
+    setActive(weights) {
+      checkOpen()
+      lane(weights)
+      state.active = weights
+      drains.settle()
+      wake()
+    },
+
+    generate(spec) {
+      checkOpen()
+      checkTokens(spec.prompt, config.vocabSize, 'prompt')
+      const room = policy.contextLength - spec.prompt.length
+      if (room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
+      if (waitingRequests(state).length >= policy.maxWaiting) throw overloaded('requests waiting', policy.maxWaiting, backlogMs())
+      const maxNewTokens = Math.min(spec.maxTokens ?? room, room)
+      const sampler = { ...spec.sampling, promptTokens: spec.prompt.length }
+      const newAnswer = () =>
+        createAnswer({ codec, endTokens, stops: spec.stops, maxNewTokens, logprobs: sampler.topLogprobs >= 0 })
+      const arrivedMs = nowMs()
+      const request = accept(
+        { kind: 'generate', sampler, maxNewTokens, restartable: spec.restartable },
+        spec.prompt,
+        null,
+      )
+      const cancel = () => fail(request, cancelled())
+      const queue = createEventQueue<GenerateEvent>(cancel)
+      const { promise: outcome, resolve: finish } = Promise.withResolvers<GenerationOutcome>()
+      jobs.set(request, {
+        request,
+        answer: newAnswer(),
+        newAnswer,
+        queue,
+        spec,
+        maskVersion: null,
+        startedMs: null,
+        firstTokenMs: null,
+        lastTokenMs: null,
+        progressMs: arrivedMs,
+        arrivedMs,
+        finish,
+        dispose: watch(spec, cancel, () => fail(request, tooLate(spec.deadlineMs))),
+      })
+      if (spec.signal?.aborted) cancel()
+      return { events: queue.events, outcome }
+    },
+
+    async score({ weights, tokens, signal }) {
+      checkOpen()
+      checkTokens(tokens, config.vocabSize, 'tokens')
+      if (tokens.length < 2) throw new AppError('invalid_request', 'At least two tokens are needed to score a text.')
+      if (tokens.length > policy.contextLength) throw contextExceeded(tokens.length, policy.contextLength)
+      if (scores.size >= policy.maxScores) throw overloaded('texts to score', policy.maxScores, backlogMs())
+      if (signal?.aborted) throw cancelled()
+      const request = accept({ kind: 'score', nll: new Float32Array(tokens.length - 1) }, tokens, weights)
+      const { promise, resolve, reject } = Promise.withResolvers<Float32Array>()
+      scores.set(request, { resolve, reject })
+      const dispose = watch({ signal }, () => fail(request, cancelled()), undefined)
+      try {
+        return await promise
+      } finally {
+        dispose()
+      }
+    },
+
+    requestsOn: (version) => boundTo(state, (weights) => weights.version === version).length,
+
+    drain: (version, deadlineMs) => drains.start(version, deadlineMs),
+
+    load: () => ({
+      running: runningRequests(state).length,
+      waiting: waitingRequests(state).length,
+      scoring: scores.size,
+      kvTokensUsed: kvTokensUsed(state),
+      kvTokensTotal: policy.kvTokens,
+    }),
+
+    progressingSince: (sinceMs) =>
+      [...jobs.values()]
+        .filter((job) => job.request.status.kind === 'waiting' || job.progressMs >= sinceMs)
+        .map((job) => job.spec.id),
+
+    close() {
+      closed = true
+      for (const request of [...jobs.keys(), ...scores.keys()]) fail(request, shuttingDown())
+    },
+  }
+}
+
+/** Calls back on abort and at the deadline until it is disposed of. */
+function watch(
+  { signal, deadlineMs }: { signal?: AbortSignal | undefined; deadlineMs?: number | undefined },
+  onAbort: () => void,
+  onDeadline: (() => void) | undefined,
+): () => void {
+  signal?.addEventListener('abort', onAbort, { once: true })
+  const timer = deadlineMs === undefined || !onDeadline ? undefined : setTimeout(onDeadline, deadlineMs)
+  return () => {
+    signal?.removeEventListener('abort', onAbort)
+    clearTimeout(timer)
+  }
+}
+
+function tokensByKind({ draft }: ReservedStep): { prefillTokens: number; decodeTokens: number; scoreTokens: number } {
+  const tokens = { prefillTokens: 0, decodeTokens: 0, scoreTokens: 0 }
+  for (const { request, from, to, output } of draft.work) {
+    if (output === 'nll') tokens.scoreTokens += to - from
+    else if (from >= request.promptTokens) tokens.decodeTokens += to - from
+    else tokens.prefillTokens += to - from
+  }
+  return tokens
+}

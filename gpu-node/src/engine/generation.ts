@@ -1,0 +1,63 @@
+import type { AppError } from '@copal/shared/errors.ts'
+import type { SamplerSpec } from '../backends/backend.ts'
+import type { TokenLogprob } from './answer.ts'
+
+/** One request to continue a prompt. */
+export interface GenerateRequest {
+  /** The caller's id, for reports of progress. */
+  id: string
+  /** Token ids, at least one. */
+  prompt: readonly number[]
+  /** At most this many new tokens; null, or more than fit in the context, means as many as fit. */
+  maxTokens: number | null
+  sampling: Omit<SamplerSpec, 'promptTokens'>
+  stops: readonly string[]
+  /** Nothing reaches the client before the end, so it may start over on other weights: see `Engine.drain`. */
+  restartable: boolean
+  /** Ends the request at once; its room is free with the next step. */
+  signal?: AbortSignal
+  /** Milliseconds from now after which it fails with `deadline_exceeded`. */
+  deadlineMs?: number
+}
+
+/**
+ * What a request hears, in order. `pinned` comes with its first committed step and says which
+ * weights make the whole answer; a restartable request may hear it again, and then everything
+ * before it is void.
+ */
+export type GenerateEvent =
+  | { type: 'pinned'; maskVersion: number }
+  | { type: 'text'; text: string; tokens: TokenLogprob[] }
+  | { type: 'finished'; reason: 'stop' | 'length'; promptTokens: number; completionTokens: number }
+
+/** Moments of a request, in milliseconds since the epoch; null for what never happened. */
+export interface GenerationTimes {
+  arrivedMs: number
+  /** Its first step was sent to the backend. */
+  startedMs: number | null
+  firstTokenMs: number | null
+  endedMs: number
+}
+
+/** How a request ended: what a receipt is made from. */
+export interface GenerationOutcome {
+  finishReason: 'stop' | 'length' | 'cancelled' | 'error'
+  /** Null when it never started. */
+  maskVersion: number | null
+  promptTokens: number
+  completionTokens: number
+  times: GenerationTimes
+  error: AppError | null
+}
+
+/** A request under way. */
+export interface Generation {
+  /**
+   * May be iterated once; leaving the loop cancels the request.
+   *
+   * @throws AppError `client_closed_request` after a cancel, `deadline_exceeded`, `node_failed`
+   */
+  readonly events: AsyncIterable<GenerateEvent>
+  /** Resolves when the request has ended, however; never rejects. */
+  readonly outcome: Promise<GenerationOutcome>
+}
