@@ -1,0 +1,157 @@
+import { closeSync, openSync, readSync } from 'node:fs'
+import { buildCalibrationBlock } from '../graph/calibration-block.ts'
+import { encodeModel } from '../graph/onnx-writer.ts'
+import { InferenceSession, Tensor } from '../graph/runtime.ts'
+import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../model/config.ts'
+import type { DenseMaster } from '../model/dense-model.ts'
+import { loadBlock, type BlockWeights } from '../model/master.ts'
+import { statisticTensors } from './block-statistics.ts'
+import type { PartialArtifact } from './partial.ts'
+import type { TokenSequences } from './sample.ts'
+
+/** Tokens that run through a block at once: enough for full GEMM speed, 80 MB of activations at hidden size 576. */
+const CHUNK_TOKENS = 2048
+
+/** Runs the decoder blocks of a dense model, one after another, and sums up their statistics. */
+export interface CalibrationPass {
+  /**
+   * Calibrates from where `partial` stands until every block is committed.
+   *
+   * @param onBlock called with the number of blocks done
+   */
+  run(sequences: TokenSequences, partial: PartialArtifact, onBlock: (done: number) => void): Promise<void>
+  release(): Promise<void>
+}
+
+/**
+ * Prepares the one-block graph for sequences of at most `length` tokens. One session serves every block:
+ * the weights are inputs, so the memory is that of one block, its statistics, one chunk of activations and
+ * the hidden states of all sequences, whatever the number of layers.
+ */
+export async function createCalibrationPass(
+  model: { config: LlamaConfig; master: DenseMaster },
+  length: number,
+  threads: number,
+): Promise<CalibrationPass> {
+  const { config, master } = model
+  const graph = encodeModel(buildCalibrationBlock(config, length))
+  const session = await InferenceSession.create(graph, { intraOpNumThreads: threads, interOpNumThreads: 1 })
+  return {
+    async run(sequences, partial, onBlock) {
+      let hidden = partial.hidden ?? embed(model, sequences.tokens)
+      while (partial.blocksDone < config.layers) {
+        const weights = weightFeeds(await loadBlock(master, partial.blocksDone), config)
+        const sums = emptySums(config)
+        const next = new Float32Array(hidden.length)
+        for (const chunk of chunksOf(sequences)) {
+          const outputs = await session.run({ ...weights, ...chunkFeeds(chunk, hidden, config) })
+          for (const [name, { data }] of Object.entries(outputs)) {
+            if (name === 'next_hidden') next.set(data as Float32Array, chunk.firstRow * config.hiddenSize)
+            else addToSums(sums, name, data as Float32Array)
+          }
+          // `run` never leaves the event loop a turn: this lets the parent's messages and its end through.
+          await new Promise((resolve) => setImmediate(resolve))
+        }
+        await partial.commitBlock(rounded(sums), next)
+        hidden = next
+        onBlock(partial.blocksDone)
+      }
+    },
+    release: () => session.release(),
+  }
+}
+
+/** Consecutive sequences that run together. */
+interface Chunk {
+  batch: number
+  length: number
+  firstRow: number
+}
+
+function chunksOf({ sequences, length }: TokenSequences): Chunk[] {
+  const most = Math.max(1, Math.floor(CHUNK_TOKENS / length))
+  const chunks: Chunk[] = []
+  for (let first = 0; first < sequences; first += most) {
+    chunks.push({ batch: Math.min(most, sequences - first), length, firstRow: first * length })
+  }
+  return chunks
+}
+
+function weightFeeds(weights: BlockWeights, config: LlamaConfig): Record<string, Tensor> {
+  const norm = [config.hiddenSize]
+  const feeds: Record<string, Tensor> = {
+    'model.layers.0.input_layernorm.weight': new Tensor('float32', weights.inputNorm, norm),
+    'model.layers.0.post_attention_layernorm.weight': new Tensor('float32', weights.postAttentionNorm, norm),
+  }
+  for (const linear of BLOCK_LINEARS) {
+    feeds[linearName(0, linear)] = new Tensor('float32', weights.linears[linear], linearShape(config, linear))
+  }
+  return feeds
+}
+
+function chunkFeeds(chunk: Chunk, hidden: Float32Array, config: LlamaConfig): Record<string, Tensor> {
+  const { batch, length, firstRow } = chunk
+  const { hiddenSize, kvHeads, headDim } = config
+  const rows = batch * length
+  const values = hidden.subarray(firstRow * hiddenSize, (firstRow + rows) * hiddenSize)
+  const past = new Tensor('float32', new Float32Array(0), [batch, kvHeads, 0, headDim])
+  return {
+    hidden: new Tensor('float32', values, [rows, hiddenSize]),
+    attention_shape: new Tensor('int64', BigInt64Array.of(BigInt(batch), BigInt(length), -1n), [3]),
+    last_position: new Tensor('int32', new Int32Array(batch).fill(length - 1), [batch]),
+    total_length: new Tensor('int32', Int32Array.of(length), []),
+    past_key_0: past,
+    past_value_0: past,
+  }
+}
+
+/** f64 sums over chunks, by tensor name. */
+function emptySums(config: LlamaConfig): Map<string, Float64Array> {
+  return new Map([...statisticTensors(config)].map(([name, count]) => [name, new Float64Array(count)]))
+}
+
+/** Adds one chunk's output; of a second moment, which comes as a full matrix, the upper triangle and the diagonal. */
+function addToSums(sums: ReadonlyMap<string, Float64Array>, name: string, values: Float32Array): void {
+  const sum = sums.get(name)
+  if (!sum) throw new RangeError(`the calibration graph has an output ${name} that is no statistic`)
+  const squareNorm = sums.get(name.replace(/second_moment$/, 'square_norm'))
+  if (!squareNorm || squareNorm === sum) {
+    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number)
+    return
+  }
+  const size = squareNorm.length
+  for (let row = 0, at = 0; row < size; row++) {
+    const diagonal = values[row * size + row] as number
+    if (!Number.isFinite(diagonal)) throw new RangeError(`${name} is not finite: the model overflows on this text`)
+    squareNorm[row] = (squareNorm[row] as number) + diagonal
+    for (let col = row; col < size; col++, at++) sum[at] = (sum[at] as number) + (values[row * size + col] as number)
+  }
+}
+
+function rounded(sums: ReadonlyMap<string, Float64Array>): Map<string, Float32Array> {
+  return new Map([...sums].map(([name, sum]) => [name, Float32Array.from(sum)]))
+}
+
+/** Rows of the embedding, one a token, read where they lie: `[tokens, hidden]`. */
+function embed({ config, master }: { config: LlamaConfig; master: DenseMaster }, tokens: Int32Array): Float32Array {
+  const embedding = master.tensors.get('model.embed_tokens.weight')
+  if (!embedding) throw new RangeError('the master holds no embedding')
+  const { hiddenSize } = config
+  const rows = new Map<number, Float32Array>()
+  const hidden = new Float32Array(tokens.length * hiddenSize)
+  const file = openSync(master.path, 'r')
+  try {
+    for (const [position, token] of tokens.entries()) {
+      let row = rows.get(token)
+      if (!row) {
+        row = new Float32Array(hiddenSize)
+        readSync(file, row, 0, row.byteLength, embedding.offset + token * row.byteLength)
+        rows.set(token, row)
+      }
+      hidden.set(row, position * hiddenSize)
+    }
+  } finally {
+    closeSync(file)
+  }
+  return hidden
+}

@@ -1,0 +1,221 @@
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { decodeMask, encodeMask, maskChurn, maskSparsity } from '@copal/shared/mask/codec.ts'
+import type { CalibrateResult, SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { DenseModel } from '../model/dense-model.ts'
+import { DamagedArtifactError, listArtifacts, partId, type Artifact } from './artifact.ts'
+import { createCalibrationPass } from './calibration-pass.ts'
+import { chooseMask } from './choose-mask.ts'
+import { METHODS } from './methods.ts'
+import { discardAbandonedPartials, openPartial } from './partial.ts'
+import { sampleSequences } from './sample.ts'
+import { coverParts, discardArtifact, mergeArtifacts, pruneArtifacts, touchArtifacts } from './statistics.ts'
+import { readDataset } from './text.ts'
+
+/** A dataset file on this machine, newline-delimited `{"text": …}`, named by its hash. */
+export interface DatasetFile {
+  path: string
+  sha256: string
+  domain: string
+}
+
+/** What to calibrate and select; plain data. */
+export interface CalibrationTask {
+  /** Calibrated now unless their statistics are on disk. */
+  datasets: readonly DatasetFile[]
+  /** Their statistics count too; calibrated as well if they are not on disk. */
+  accumulated: readonly DatasetFile[]
+  samples: number
+  length: number
+  seed: number
+  selection: SelectionSpec
+  /** Mask file that the new mask succeeds. */
+  parentMaskPath: string | null
+  /** ISO 8601, into the mask's metadata: the same task must bring the same time to give the same bytes. */
+  created: string
+  /** Where the mask file is put. */
+  workDir: string
+  /** Where statistics are kept. */
+  statisticsDir: string
+}
+
+/** What came of it: the figures of the wire result and where the mask lies. */
+export type CalibrationOutcome = Omit<CalibrateResult, 'kind'> & { maskPath: string }
+
+/** How far it is. */
+export interface CalibrationProgress {
+  /** 0 to 1. */
+  fraction: number
+  /** For people: `calibrating legal, block 12 of 30`. */
+  message: string
+}
+
+/** Artifacts of one domain that stay apart; more are merged into one. */
+const MERGE_ABOVE = 2
+/** Artifacts kept although no longer counted: an update that failed may be tried again. */
+const SPARE_ARTIFACTS = 2
+/** Share of the whole run that selection is taken to be. */
+const SELECTION_SHARE = 0.1
+
+/**
+ * Calibrates what is missing, selects from the sum, and writes the mask file. The same task gives the same
+ * bytes, whatever statistics were on disk before and however often it was killed on the way.
+ *
+ * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid` (the parent)
+ */
+export async function calibrateAndSelect(
+  model: DenseModel,
+  task: CalibrationTask,
+  threads: number,
+  onProgress: (progress: CalibrationProgress) => void,
+): Promise<CalibrationOutcome> {
+  const wanted = new Map<string, DatasetFile>()
+  for (const dataset of [...task.datasets, ...task.accumulated]) wanted.set(partOf(model, task, dataset), dataset)
+  const needsStatistics = METHODS[task.selection.method].needs.length > 0
+  if (needsStatistics && wanted.size === 0) {
+    throw new AppError('insufficient_samples', 'There is nothing to calibrate on: name at least one dataset.')
+  }
+  const parent = task.parentMaskPath === null ? null : await readFile(task.parentMaskPath)
+  const about = {
+    domains: [...new Set([...wanted.values()].map(({ domain }) => domain))].sort(),
+    parent: parent && sha256(parent),
+    created: task.created,
+  }
+  for (let repairs = 0; ; repairs++) {
+    try {
+      const calibrateStart = performance.now()
+      const artifacts = needsStatistics ? await gatherArtifacts(model, task, wanted, threads, onProgress) : []
+      const selectStart = performance.now()
+      const mask = await chooseMask(model, artifacts, task.selection, about, (done) => {
+        const { layers } = model.config
+        onProgress({
+          fraction: 1 - SELECTION_SHARE + (SELECTION_SHARE * done) / layers,
+          message: `selecting weights, block ${done} of ${layers}`,
+        })
+      })
+      const bytes = encodeMask(mask)
+      const maskSha256 = sha256(bytes)
+      const maskPath = await writeMaskFile(task.workDir, maskSha256, bytes)
+      const selectMs = performance.now() - selectStart
+      await tidyStatistics(model, task, artifacts)
+      return {
+        maskPath,
+        maskSha256,
+        maskBytes: bytes.byteLength,
+        sparsity: maskSparsity(mask),
+        churn: parent && maskChurn(decodeMask(parent), mask),
+        tokens: artifacts
+          .flatMap(({ parts }) => parts)
+          .map(({ datasetSha256, tokens }) => ({ sha256: datasetSha256, tokens })),
+        calibrateMs: selectStart - calibrateStart,
+        selectMs,
+      }
+    } catch (error) {
+      // Statistics can be made again from their dataset; only a disk that damages everything ends this.
+      if (!(error instanceof DamagedArtifactError) || repairs > wanted.size) throw error
+      await discardArtifact(task.statisticsDir, error.artifactId)
+    }
+  }
+}
+
+/** Finds or makes the artifacts that add up to the wanted parts. */
+async function gatherArtifacts(
+  model: DenseModel,
+  task: CalibrationTask,
+  wanted: ReadonlyMap<string, DatasetFile>,
+  threads: number,
+  onProgress: (progress: CalibrationProgress) => void,
+): Promise<Artifact[]> {
+  const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
+  const { chosen, missing } = coverParts(onDisk, wanted.keys())
+  await touchArtifacts(chosen)
+  if (missing.length === 0) return chosen
+  // All texts are looked at before the first is calibrated: too little text is said at once.
+  const samples = []
+  for (const id of missing) {
+    const dataset = wanted.get(id) as DatasetFile
+    samples.push({ id, dataset, sequences: await readSequences(model, task, dataset) })
+  }
+  const pass = await createCalibrationPass(model, task.length, threads)
+  try {
+    const { layers } = model.config
+    for (const [index, { id, dataset, sequences }] of samples.entries()) {
+      const partial = await openPartial(task.statisticsDir, id)
+      const report = (done: number) =>
+        onProgress({
+          fraction: ((1 - SELECTION_SHARE) * (index + done / layers)) / samples.length,
+          message: `calibrating ${dataset.domain}, block ${done} of ${layers}`,
+        })
+      report(partial.blocksDone)
+      await pass.run(sequences, partial, report)
+      const { sha256: datasetSha256, domain } = dataset
+      const part = { id, datasetSha256, domain, tokens: sequences.tokens.length }
+      chosen.push(await partial.publish(model.master.baseSha256, part))
+    }
+  } finally {
+    await pass.release()
+  }
+  return chosen
+}
+
+async function readSequences(model: DenseModel, task: CalibrationTask, dataset: DatasetFile) {
+  const { samples, length, seed } = task
+  if (length > model.config.contextLength) {
+    throw new AppError(
+      'invalid_request',
+      `Sequences of ${length} tokens do not fit the model's context of ${model.config.contextLength}.`,
+      { param: 'length' },
+    )
+  }
+  const texts = await readDataset(dataset.path, dataset.sha256)
+  try {
+    const [separator] = model.config.eosTokenIds
+    return sampleSequences(texts, model.codec, { samples, length, seed, separator })
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    throw new AppError(error.code, `Domain '${dataset.domain}': ${error.message}`, { cause: error })
+  }
+}
+
+/**
+ * Bounds the disk. Datasets that were already accumulated before this task always count together from now
+ * on, so they are merged by domain; this task's own stay apart, because their mask may yet be rolled back.
+ */
+async function tidyStatistics(model: DenseModel, task: CalibrationTask, artifacts: readonly Artifact[]): Promise<void> {
+  const settled = new Set(task.accumulated.map((dataset) => partOf(model, task, dataset)))
+  for (const { sha256: hash } of task.datasets) {
+    settled.delete(partOf(model, task, { sha256: hash }))
+  }
+  const keep = new Set(artifacts.map(({ id }) => id))
+  const byDomain = Map.groupBy(
+    artifacts.filter(({ parts }) => parts.every(({ id }) => settled.has(id))),
+    ({ parts }) => parts[0]?.domain,
+  )
+  for (const mergeable of byDomain.values()) {
+    if (mergeable.length > MERGE_ABOVE) keep.add((await mergeArtifacts(task.statisticsDir, mergeable)).id)
+  }
+  await pruneArtifacts(task.statisticsDir, model.master.baseSha256, keep, SPARE_ARTIFACTS)
+  await discardAbandonedPartials(task.statisticsDir)
+}
+
+/** Puts the file there whole or not at all; one that is there already has these bytes. */
+async function writeMaskFile(dir: string, hash: string, bytes: Uint8Array): Promise<string> {
+  await mkdir(dir, { recursive: true })
+  const path = join(dir, `${hash}.safetensors`)
+  if ((await stat(path).catch(() => undefined))?.size === bytes.byteLength) return path
+  const unfinished = `${path}.${process.pid}`
+  await writeFile(unfinished, bytes)
+  await rename(unfinished, path)
+  return path
+}
+
+function partOf(model: DenseModel, task: CalibrationTask, { sha256: datasetSha256 }: { sha256: string }): string {
+  const { samples, length, seed } = task
+  return partId({ baseSha256: model.master.baseSha256, datasetSha256, samples, length, seed })
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}

@@ -1,0 +1,117 @@
+import { createHash } from 'node:crypto'
+import { rm, stat, utimes } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createScratch, publishDirectory, removeScratch } from '../model/scratch.ts'
+import {
+  listArtifacts,
+  readStatistic,
+  writeBlock,
+  writeManifest,
+  type Artifact,
+  type ArtifactPart,
+} from './artifact.ts'
+import type { Values } from './importance.ts'
+
+/** Which artifacts add up to the wanted parts, and the parts that none of them has. */
+export interface Cover {
+  chosen: Artifact[]
+  missing: string[]
+}
+
+/**
+ * Chooses artifacts that hold each wanted part exactly once and no other part; merged ones first, so that
+ * the fewest bytes are read.
+ */
+export function coverParts(artifacts: readonly Artifact[], wanted: Iterable<string>): Cover {
+  const open = new Set(wanted)
+  const chosen: Artifact[] = []
+  const widestFirst = [...artifacts].sort((a, b) => b.parts.length - a.parts.length || (a.id < b.id ? -1 : 1))
+  for (const artifact of widestFirst) {
+    if (!artifact.parts.length || !artifact.parts.every(({ id }) => open.has(id))) continue
+    for (const { id } of artifact.parts) open.delete(id)
+    chosen.push(artifact)
+  }
+  return { chosen, missing: [...open] }
+}
+
+/**
+ * The sum of one tensor of one block over artifacts, in f64. It does not depend on the order in which they
+ * are given.
+ *
+ * @throws DamagedArtifactError
+ */
+export async function accumulate(artifacts: readonly Artifact[], block: number, name: string): Promise<Float64Array> {
+  let sum: Float64Array | undefined
+  for (const artifact of [...artifacts].sort((a, b) => (a.id < b.id ? -1 : 1))) {
+    const values = await readStatistic(artifact, block, name)
+    if (sum === undefined) sum = Float64Array.from(values)
+    else for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number)
+  }
+  if (sum === undefined) throw new RangeError('nothing to accumulate')
+  return sum
+}
+
+/**
+ * Replaces artifacts of disjoint datasets by one that holds their sum, block by block, and removes them.
+ * Killed at any point, it leaves either all of them or their sum (for an instant both, which
+ * {@link coverParts} copes with).
+ *
+ * @throws DamagedArtifactError
+ */
+export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]): Promise<Artifact> {
+  const [first] = artifacts
+  if (!first) throw new RangeError('nothing to merge')
+  const parts = artifacts.flatMap((artifact) => artifact.parts).sort((a, b) => (a.id < b.id ? -1 : 1))
+  const id = mergedId(parts)
+  const scratch = await createScratch(dir)
+  try {
+    const blocks: Record<string, string>[] = []
+    for (const [block, names] of first.blocks.entries()) {
+      const tensors = new Map<string, Values>()
+      for (const name of Object.keys(names)) tensors.set(name, await accumulate(artifacts, block, name))
+      blocks.push(await writeBlock(scratch, block, tensors))
+    }
+    await writeManifest(scratch, { id, baseSha256: first.baseSha256, parts, blocks })
+    await publishDirectory(scratch, join(dir, id))
+    for (const artifact of artifacts) await discardArtifact(dir, artifact.id)
+    return { id, dir: join(dir, id), baseSha256: first.baseSha256, parts, blocks }
+  } finally {
+    await removeScratch(scratch)
+  }
+}
+
+/** Removes an artifact; its manifest first, so that a kill in between leaves nothing that looks whole. */
+export async function discardArtifact(dir: string, id: string): Promise<void> {
+  await rm(join(dir, id, 'manifest.json'), { force: true })
+  await rm(join(dir, id), { recursive: true, force: true })
+}
+
+/** Notes that artifacts were used, for {@link pruneArtifacts}. */
+export async function touchArtifacts(artifacts: readonly Artifact[]): Promise<void> {
+  const now = new Date()
+  for (const artifact of artifacts) await utimes(join(artifact.dir, 'manifest.json'), now, now)
+}
+
+/**
+ * Removes the artifacts of these weights that are not in `keep`, except the `spare` most recently used:
+ * those are of updates that may be tried again.
+ */
+export async function pruneArtifacts(
+  dir: string,
+  baseSha256: string,
+  keep: ReadonlySet<string>,
+  spare: number,
+): Promise<void> {
+  const others = (await listArtifacts(dir, baseSha256)).filter(({ id }) => !keep.has(id))
+  const aged = await Promise.all(
+    others.map(async ({ id, dir: path }) => ({ id, usedMs: (await stat(join(path, 'manifest.json'))).mtimeMs })),
+  )
+  aged.sort((a, b) => b.usedMs - a.usedMs)
+  for (const { id } of aged.slice(spare)) await discardArtifact(dir, id)
+}
+
+function mergedId(parts: readonly ArtifactPart[]): string {
+  return createHash('sha256')
+    .update(JSON.stringify(['merged', ...parts.map(({ id }) => id)]))
+    .digest('hex')
+}

@@ -1,0 +1,272 @@
+import { createHash } from 'node:crypto'
+import { readdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
+import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import { listArtifacts, partId } from '../../../gpu-node/src/copal/artifact.ts'
+import { INPUT_OF } from '../../../gpu-node/src/copal/block-statistics.ts'
+import {
+  calibrateAndSelect,
+  type CalibrationTask,
+  type DatasetFile,
+} from '../../../gpu-node/src/copal/calibration-run.ts'
+import { sampleSequences } from '../../../gpu-node/src/copal/sample.ts'
+import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
+import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
+import { createRandom } from '../../support/random.ts'
+import { referenceBlock, type Matrix } from '../../support/reference-block.ts'
+import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+
+let tiny: TinyModel
+let datasets: DatasetFile[]
+let counter = 0
+
+const WORDS = ['the', 'whale', 'of', 'union', 'congress', 'sea', 'and', 'nation', 'harpoon', 'budget', 'ship', 'law']
+
+beforeAll(async () => {
+  tiny = await openTinyModel({ layers: 3, intermediateSize: 96 })
+  datasets = await Promise.all(
+    ['legal', 'sea', 'legal', 'legal', 'code'].map((domain, index) => writeDataset(domain, index + 1)),
+  )
+})
+
+afterAll(() => tiny.remove())
+
+async function writeDataset(domain: string, seed: number): Promise<DatasetFile> {
+  const random = createRandom(seed)
+  const text = () => Array.from({ length: 40 }, () => WORDS[Math.floor(random() * WORDS.length)]).join(' ')
+  const lines = Array.from({ length: 6 }, () => JSON.stringify({ text: text() }))
+  const bytes = Buffer.from(`${lines.join('\n')}\n`)
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const path = join(tiny.dir, `${sha256}.ndjson`)
+  await writeFile(path, bytes)
+  return { path, sha256, domain }
+}
+
+function task(options: Partial<CalibrationTask> & { method?: SelectionSpec['method'] } = {}): CalibrationTask {
+  const { method, ...rest } = options
+  return {
+    datasets: [],
+    accumulated: [],
+    samples: 5,
+    length: 32,
+    seed: 7,
+    selection: { method: method ?? 'copal', pattern: '0.5', scope: 'row' },
+    parentMaskPath: null,
+    created: '2026-11-25T00:00:00.000Z',
+    workDir: join(tiny.dir, 'masks'),
+    statisticsDir: join(tiny.dir, `statistics-${counter++}`),
+    ...rest,
+  }
+}
+
+const run = (given: CalibrationTask, messages: string[] = []) =>
+  calibrateAndSelect(tiny.model, given, 1, ({ message }) => messages.push(message))
+
+const shapes = () =>
+  new Map(
+    Array.from({ length: tiny.model.config.layers }, (_, layer) =>
+      BLOCK_LINEARS.map((linear) => [linearName(layer, linear), linearShape(tiny.model.config, linear)] as const),
+    ).flat(),
+  )
+
+test('the statistics equal those of a plain f64 forward pass', async () => {
+  const dataset = datasets[0]!
+  const given = task({ datasets: [dataset] })
+  const { tokens } = await run(given)
+  const { config } = tiny.model
+  const texts = (await readFile(dataset.path, 'utf8'))
+    .trim()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { text: string }).text)
+  const sequences = sampleSequences(texts, tiny.model.codec, {
+    samples: 5,
+    length: 32,
+    seed: 7,
+    separator: config.eosTokenIds[0],
+  })
+  expect(tokens).toEqual([{ sha256: dataset.sha256, tokens: sequences.sequences * 32 }])
+  const embedding = tiny.tensors.get('model.embed_tokens.weight')!.values
+  let batch: Matrix[] = Array.from({ length: sequences.sequences }, (_, sequence) =>
+    [...sequences.tokens.subarray(sequence * 32, (sequence + 1) * 32)].map((token) => [
+      ...embedding.subarray(token * config.hiddenSize, (token + 1) * config.hiddenSize),
+    ]),
+  )
+  const artifacts = await listArtifacts(given.statisticsDir, tiny.model.master.baseSha256)
+  for (let layer = 0; layer < config.layers; layer++) {
+    const traces = batch.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
+    for (const linear of BLOCK_LINEARS) {
+      const [rows, cols] = linearShape(config, linear)
+      const x = traces.flatMap(({ inputs }) => inputs[linear])
+      const y = traces.flatMap(({ outputs }) => outputs[linear])
+      const dot = (f: (token: number) => number) => x.reduce((sum, _, token) => sum + f(token), 0)
+      const sensitivity = await accumulate(artifacts, layer, `${linear}.sensitivity`)
+      const moment = await accumulate(artifacts, layer, `${INPUT_OF[linear]}.second_moment`)
+      const norm = await accumulate(artifacts, layer, `${INPUT_OF[linear]}.square_norm`)
+      for (let r = 0; r < rows; r += 5) {
+        for (let c = 0; c < cols; c += 3) {
+          const expected = dot((t) => Math.abs(y[t]![r]!) * Math.abs(x[t]![c]!))
+          expect(Math.abs(sensitivity[r * cols + c]! / expected - 1)).toBeLessThan(2e-4)
+        }
+      }
+      for (let a = 0, at = 0; a < cols; a++) {
+        const square = dot((t) => x[t]![a]! ** 2)
+        expect(Math.abs(norm[a]! / square - 1)).toBeLessThan(2e-4)
+        for (let b = a; b < cols; b++, at++) {
+          if ((a + b) % 7 !== 0) continue
+          const scale = Math.sqrt(square * dot((t) => x[t]![b]! ** 2))
+          expect(Math.abs(moment[at]! - dot((t) => x[t]![a]! * x[t]![b]!)) / scale).toBeLessThan(2e-4)
+        }
+      }
+    }
+    batch = traces.map(({ hidden }) => hidden)
+  }
+})
+
+test.each(['copal', 'continual-wanda', 'magnitude'] as const)('a %s mask fits the model and its pattern', async (method) => {
+  for (const [pattern, scope] of [['0.5', 'row'], ['0.37', 'matrix']] as const) {
+    const outcome = await run(task({ datasets: datasets.slice(0, 2), selection: { method, pattern, scope } }))
+    const bytes = await readFile(outcome.maskPath)
+    expect(createHash('sha256').update(bytes).digest('hex')).toBe(outcome.maskSha256)
+    expect(bytes.length).toBe(outcome.maskBytes)
+    const mask = decodeMask(bytes)
+    checkMask(mask, { baseSha256: tiny.model.master.baseSha256, shapes: shapes() })
+    expect(mask.meta).toMatchObject({ method, pattern, scope, domains: ['legal', 'sea'], parent: null })
+    expect(outcome.sparsity).toBeCloseTo(Number(pattern), 1)
+    expect(outcome.churn).toBeNull()
+  }
+})
+
+test('the order of datasets, and which of them were accumulated before, does not change a bit', async () => {
+  const [a, b, c] = datasets as [DatasetFile, DatasetFile, DatasetFile]
+  const one = await run(task({ datasets: [a, b, c] }))
+  const other = await run(task({ datasets: [b], accumulated: [c, a] }))
+  expect(other.maskSha256).toBe(one.maskSha256)
+})
+
+test('statistics on disk are used and not computed again; replaying a task leaves its mask', async () => {
+  const [a, b] = datasets as [DatasetFile, DatasetFile]
+  const given = task({ datasets: [a] })
+  await run(given)
+  const messages: string[] = []
+  const second = task({ datasets: [b], accumulated: [a], statisticsDir: given.statisticsDir })
+  const first = await run(second, messages)
+  expect(messages.filter((message) => message.startsWith('calibrating legal'))).toEqual([])
+  expect(messages.filter((message) => message.startsWith('calibrating sea'))).toContain('calibrating sea, block 3 of 3')
+  messages.length = 0
+  const replayed = await run(second, messages)
+  expect(messages.filter((message) => message.startsWith('calibrating'))).toEqual([])
+  expect(replayed.maskSha256).toBe(first.maskSha256)
+  expect(replayed.tokens).toEqual(first.tokens)
+})
+
+test('a weight pruned for one domain returns when a later domain needs it', async () => {
+  const [a, b] = datasets as [DatasetFile, DatasetFile]
+  const given = task({ datasets: [a] })
+  const first = await run(given)
+  const second = await run(
+    task({
+      datasets: [b],
+      accumulated: [a],
+      statisticsDir: given.statisticsDir,
+      parentMaskPath: first.maskPath,
+    }),
+  )
+  const before = decodeMask(await readFile(first.maskPath))
+  const after = decodeMask(await readFile(second.maskPath))
+  expect(after.meta.parent).toBe(first.maskSha256)
+  expect(second.churn).toBe(maskChurn(before, after))
+  let returned = 0
+  for (const [name, { bits }] of after.linears) {
+    const old = before.linears.get(name)!.bits
+    bits.forEach((byte, i) => (returned += (byte & ~old[i]!) === 0 ? 0 : 1))
+  }
+  expect(returned).toBeGreaterThan(0)
+})
+
+test('settled datasets of a domain are merged into one artifact without changing the mask', async () => {
+  const [a, b, c, d, e] = datasets as [DatasetFile, DatasetFile, DatasetFile, DatasetFile, DatasetFile]
+  const given = task({ datasets: [a, b, c, d] })
+  await run(given)
+  const { statisticsDir } = given
+  const settled = task({ datasets: [e], accumulated: [a, b, c, d], statisticsDir })
+  const before = await run(settled)
+  const base = tiny.model.master.baseSha256
+  const artifacts = await listArtifacts(statisticsDir, base)
+  expect(artifacts.map(({ parts }) => parts.map(({ domain }) => domain).join('+')).sort()).toEqual([
+    'code',
+    'legal+legal+legal',
+    'sea',
+  ])
+  const messages: string[] = []
+  const after = await run(settled, messages)
+  expect(messages.some((message) => message.startsWith('calibrating'))).toBe(false)
+  expect(after.maskSha256).toBe(before.maskSha256)
+  expect((await run(task({ datasets }))).maskSha256).toBe(before.maskSha256)
+})
+
+test('damaged statistics are found by their hash and calibrated again', async () => {
+  const given = task({ datasets: datasets.slice(0, 2) })
+  const clean = await run(given)
+  for (const damage of ['flip', 'cut', 'remove'] as const) {
+    const [artifact] = await listArtifacts(given.statisticsDir, tiny.model.master.baseSha256)
+    const path = join(artifact!.dir, 'block-0001.safetensors')
+    const bytes = await readFile(path)
+    if (damage === 'flip') bytes[bytes.length - 100]! ^= 1
+    // The last bytes of the file belong to the tensor that sorts last: the sensitivity of v_proj.
+    if (damage === 'flip') await writeFile(path, bytes)
+    else await truncate(path, damage === 'cut' ? bytes.length / 2 : 0)
+    const messages: string[] = []
+    expect((await run(given, messages)).maskSha256).toBe(clean.maskSha256)
+    expect(messages.some((message) => message.startsWith('calibrating'))).toBe(true)
+  }
+})
+
+test('statistics that no task counts any more are removed, except the last two', async () => {
+  const given = task({ datasets: [datasets[0]!] })
+  for (const dataset of datasets) await run({ ...given, datasets: [dataset] })
+  const left = await listArtifacts(given.statisticsDir, tiny.model.master.baseSha256)
+  expect(left).toHaveLength(3)
+  expect((await readdir(given.statisticsDir)).filter((name) => /^[0-9a-f]{64}$/.test(name))).toHaveLength(3)
+})
+
+test('the identity of statistics covers all they depend on', () => {
+  const spec = { baseSha256: 'a', datasetSha256: 'b', samples: 1, length: 2, seed: 3 }
+  const ids = [
+    spec,
+    { ...spec, baseSha256: 'c' },
+    { ...spec, datasetSha256: 'c' },
+    { ...spec, samples: 2 },
+    { ...spec, length: 3 },
+    { ...spec, seed: 4 },
+  ].map(partId)
+  expect(new Set(ids).size).toBe(ids.length)
+})
+
+test('too little text is refused with how much there is and how much is needed', async () => {
+  await expect(run(task({ datasets: [datasets[0]!], length: 250 }))).resolves.toBeDefined()
+  const bytes = Buffer.from('{"text":"a few words"}\n')
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const path = join(tiny.dir, 'short.ndjson')
+  await writeFile(path, bytes)
+  await expect(run(task({ datasets: [{ path, sha256, domain: 'short' }] }))).rejects.toMatchObject({
+    code: 'insufficient_samples',
+    message: expect.stringMatching(/^Domain 'short': Calibration needs at least 64 tokens .* have \d+\./) as string,
+  })
+})
+
+test('a dataset that is not the one named is refused', async () => {
+  const wrong = { ...datasets[0]!, sha256: '0'.repeat(64) }
+  await expect(run(task({ datasets: [wrong] }))).rejects.toMatchObject({ code: 'invalid_request' })
+})
+
+test('sequences longer than the context are refused', async () => {
+  await expect(run(task({ datasets: [datasets[0]!], length: 257 }))).rejects.toMatchObject({ param: 'length' })
+})
+
+test('a parent mask that is damaged is refused', async () => {
+  const parentMaskPath = join(tiny.dir, 'damaged.safetensors')
+  await writeFile(parentMaskPath, 'x'.repeat(100))
+  await expect(run(task({ datasets: [datasets[0]!], parentMaskPath }))).rejects.toMatchObject({ code: 'mask_invalid' })
+})

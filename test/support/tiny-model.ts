@@ -1,0 +1,39 @@
+import { mkdtemp, open, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createCodec } from '../../gpu-node/src/model/codec.ts'
+import type { DenseMaster, DenseModel } from '../../gpu-node/src/model/dense-model.ts'
+import { hashLinears } from '../../gpu-node/src/model/master.ts'
+import { readSafetensorsHeader } from '../../gpu-node/src/model/safetensors.ts'
+import { readTokenizerFiles } from '../../gpu-node/src/model/tokenizer-files.ts'
+import { createTinyLlama, type TinyLlama, type TinyLlamaOptions } from './tiny-llama.ts'
+
+/** A tiny model in a directory of its own, opened without conversion: its f32 safetensors file is the master. */
+export interface TinyModel {
+  dir: string
+  model: DenseModel
+  tensors: TinyLlama['tensors']
+  remove(): Promise<void>
+}
+
+/** Writes and opens a tiny model. */
+export async function openTinyModel(options: TinyLlamaOptions = {}): Promise<TinyModel> {
+  const dir = await mkdtemp(join(tmpdir(), 'copal-tiny-'))
+  const { config, tensors } = await createTinyLlama(join(dir, 'model'), options)
+  const path = join(dir, 'model', 'model.safetensors')
+  const file = await open(path)
+  const header = await readSafetensorsHeader(file, path)
+  await file.close()
+  const unhashed: DenseMaster = { path, tensors: header.tensors, baseSha256: '' }
+  return {
+    dir,
+    tensors,
+    model: {
+      id: 'tiny',
+      config,
+      master: { ...unhashed, baseSha256: await hashLinears(unhashed, config) },
+      codec: createCodec(await readTokenizerFiles(join(dir, 'model')), 'tiny'),
+    },
+    remove: () => rm(dir, { recursive: true, force: true }),
+  }
+}
