@@ -1,9 +1,12 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../deps.ts'
+import { collect } from '../middleware/body.ts'
 
 /** Most that is read of a node's error answer. */
 const MAX_ERROR_BYTES = 64 * 1024
+/** Most that is held of an answer that is not streamed: a million tokens with log-probabilities are more. */
+const MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 /** Where a call goes. */
 export interface NodeAddress {
@@ -94,7 +97,8 @@ export async function callNode(
  */
 export async function readWhole(node: NodeAddress, answer: NodeAnswer, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
   try {
-    const rest = await new Response(answer.rest).bytes()
+    const { bytes: rest, cut } = await collect(answer.rest, MAX_ANSWER_BYTES)
+    if (cut) throw new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`)
     const body = new Uint8Array(answer.first.byteLength + rest.byteLength)
     body.set(answer.first)
     body.set(rest, answer.first.byteLength)
@@ -125,7 +129,8 @@ async function firstBytes(node: NodeAddress, response: Response): Promise<NodeAn
 }
 
 async function readError(node: NodeAddress, response: Response): Promise<AppError> {
-  const text = new TextDecoder().decode(await readAtMost(response, MAX_ERROR_BYTES))
+  const body = response.body ? await collect(response.body, MAX_ERROR_BYTES) : undefined
+  const text = new TextDecoder().decode(body?.bytes)
   const error = parseErrorBody(jsonOrUndefined(text))
   if (!error || error.code === 'invalid_signature') {
     const reason = error ? `refused the gateway's signature: ${error.message}` : `answered HTTP ${response.status}.`
@@ -137,18 +142,6 @@ async function readError(node: NodeAddress, response: Response): Promise<AppErro
     ...(error.param === null ? {} : { param: error.param }),
     ...(retryAfterS > 0 ? { retryAfterS } : {}),
   })
-}
-
-async function readAtMost(response: Response, maxBytes: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(maxBytes)
-  let sizeBytes = 0
-  for await (const chunk of response.body ?? []) {
-    const taken = chunk.subarray(0, maxBytes - sizeBytes)
-    bytes.set(taken, sizeBytes)
-    sizeBytes += taken.byteLength
-    if (sizeBytes === maxBytes) break
-  }
-  return bytes.subarray(0, sizeBytes)
 }
 
 function jsonOrUndefined(text: string): unknown {

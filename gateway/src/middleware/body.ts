@@ -9,26 +9,37 @@ import { AppError } from '@copal/shared/errors.ts'
 export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
   if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge(maxBytes)
   if (!request.body) return new Uint8Array(0)
+  const { bytes, cut } = await collect(request.body, maxBytes)
+  if (cut) throw tooLarge(maxBytes)
+  return bytes
+}
+
+/** Gathers a stream, at most `maxBytes` of it; `cut` says that there was more, which is cancelled unread. */
+export async function collect(
+  stream: ReadableStream<Uint8Array>,
+  maxBytes: number,
+): Promise<{ bytes: Uint8Array<ArrayBuffer>; cut: boolean }> {
   const chunks: Uint8Array[] = []
   let sizeBytes = 0
-  const reader = request.body.getReader()
+  const reader = stream.getReader()
   for (;;) {
     const { done, value } = await reader.read()
     if (done) break
+    chunks.push(value)
     sizeBytes += value.byteLength
     if (sizeBytes > maxBytes) {
       await reader.cancel()
-      throw tooLarge(maxBytes)
+      break
     }
-    chunks.push(value)
   }
-  const body = new Uint8Array(sizeBytes)
+  const bytes = new Uint8Array(Math.min(sizeBytes, maxBytes))
   let offset = 0
   for (const chunk of chunks) {
-    body.set(chunk, offset)
-    offset += chunk.byteLength
+    const taken = chunk.subarray(0, maxBytes - offset)
+    bytes.set(taken, offset)
+    offset += taken.byteLength
   }
-  return body
+  return { bytes, cut: sizeBytes > maxBytes }
 }
 
 /**

@@ -1,0 +1,120 @@
+import { env, exports } from 'cloudflare:workers'
+import type { SamplingPolicy } from '@copal/shared/wire/admin.ts'
+import type { ErrorBody } from '@copal/shared/errors.ts'
+import type { Heartbeat, HeartbeatAnswer, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { openDatabase } from '../../../gateway/src/db/database.ts'
+import { insertKey } from '../../../gateway/src/db/queries/keys.ts'
+import { generateKey } from '../../../gateway/src/middleware/auth.ts'
+import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from './secrets.ts'
+
+/** Where tests address the Worker under test. */
+export const ORIGIN = 'http://gateway'
+
+/** Stores a fresh API key and returns it with its id. */
+export async function createKey(
+  options: { sampling?: SamplingPolicy; defaultDomain?: string } = {},
+): Promise<{ id: string; key: string }> {
+  const { key, hash, prefix } = await generateKey()
+  const id = `key_${crypto.randomUUID()}`
+  await insertKey(openDatabase(env.DB), {
+    id,
+    name: 'test',
+    hash,
+    prefix,
+    defaultDomain: options.defaultDomain ?? 'default',
+    sampling: options.sampling ?? 'opt_in',
+    createdAt: Date.now(),
+  })
+  return { id, key }
+}
+
+/** Posts to the public API; `body` is sent as JSON unless it is a string. */
+export function post(key: string, path: string, body: unknown, init: RequestInit & { headers?: Record<string, string> } = {}): Promise<Response> {
+  return exports.default.fetch(
+    new Request(ORIGIN + path, {
+      method: 'POST',
+      ...init,
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', ...init.headers },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    }),
+  )
+}
+
+/** Gets a path with a bearer token. */
+export function get(path: string, token: string = TEST_ADMIN_KEY): Promise<Response> {
+  return exports.default.fetch(new Request(ORIGIN + path, { headers: { authorization: `Bearer ${token}` } }))
+}
+
+/** The error of an answer; fails when the body is not one. */
+export async function errorOf(response: Response): Promise<ErrorBody['error']> {
+  return (await response.json<ErrorBody>()).error
+}
+
+/** A call as a node makes it, signed. */
+export async function signedPost(path: string, value: unknown, secret: string = TEST_NODE_SECRET): Promise<Response> {
+  const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
+  const signature = await sign(secret, { method: 'POST', path, body }, Date.now())
+  return exports.default.fetch(
+    new Request(ORIGIN + path, { method: 'POST', headers: { [SIGNATURE_HEADER]: signature }, body }),
+  )
+}
+
+/** A heartbeat of a node that serves `model` dense, with `changes` applied. */
+export function heartbeatOf(
+  node: { id: string; url: string },
+  model: string,
+  changes: Partial<Heartbeat> = {},
+): Heartbeat {
+  return {
+    nodeId: node.id,
+    url: node.url,
+    draining: false,
+    model: { id: model, baseSha256: 'a'.repeat(64), contextLength: 2048, parameters: 1000 },
+    activeVersion: 0,
+    weightSets: [{ version: 0, state: 'ready', requests: 0 }],
+    load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
+    progressing: [],
+    jobs: [],
+    ...changes,
+  }
+}
+
+/** Sends a heartbeat and returns the answer. */
+export async function beat(
+  node: { id: string; url: string },
+  model: string,
+  changes: Partial<Heartbeat> = {},
+): Promise<HeartbeatAnswer> {
+  const response = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, model, changes))
+  if (!response.ok) throw new Error(`heartbeat refused: ${await response.text()}`)
+  return response.json<HeartbeatAnswer>()
+}
+
+/** A receipt of a request that generated five tokens. */
+export function receiptOf(requestId: string, changes: Partial<Receipt> = {}): Receipt {
+  return {
+    requestId,
+    model: 'tiny',
+    domain: 'default',
+    maskVersion: 0,
+    promptTokens: 10,
+    completionTokens: 5,
+    finishReason: 'stop',
+    queueMs: 1,
+    timeToFirstTokenMs: 12,
+    totalMs: 40,
+    drift: null,
+    ...changes,
+  }
+}
+
+/** Polls until `probe` returns something. */
+export async function until<T>(what: string, probe: () => Promise<T | undefined>): Promise<T> {
+  for (let tries = 0; tries < 200; tries += 1) {
+    const found = await probe()
+    if (found !== undefined) return found
+    await new Promise((resolve) => setTimeout(resolve, 25))
+  }
+  throw new Error(`gave up waiting for ${what}`)
+}
