@@ -85,6 +85,8 @@ export const calibrateJob = z.object({
   seed: count,
   selection: selectionSpec,
   parent: sha256Hex.nullable(),
+  /** When the update was made: goes into the mask file, so that the job run twice gives the same bytes. */
+  created: z.iso.datetime(),
 })
 export const evaluateJob = z.object({
   kind: z.literal('evaluate'),
@@ -117,7 +119,14 @@ export type CalibrateResult = z.output<typeof calibrateResult>
 export const evaluateResult = z.object({
   kind: z.literal('evaluate'),
   domains: z.array(
-    z.object({ domain: domainName, holdoutSha256: sha256Hex, tokens: count, nllMean: z.number(), perplexity: z.number() }),
+    z.object({
+      domain: domainName,
+      holdoutSha256: sha256Hex,
+      tokens: count,
+      /** Null where it is not finite, which JSON cannot carry: such a mask is never promoted. */
+      nllMean: z.number().nullable(),
+      perplexity: z.number().nullable(),
+    }),
   ),
 })
 export type EvaluateResult = z.output<typeof evaluateResult>
