@@ -14,7 +14,7 @@ import {
 import { sampleSequences } from '../../../gpu-node/src/copal/sample.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
-import { createRandom } from '../../support/random.ts'
+import { writeDataset, writeWordsDataset } from '../../support/calibration-datasets.ts'
 import { referenceBlock, type Matrix } from '../../support/reference-block.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
@@ -22,27 +22,14 @@ let tiny: TinyModel
 let datasets: DatasetFile[]
 let counter = 0
 
-const WORDS = ['the', 'whale', 'of', 'union', 'congress', 'sea', 'and', 'nation', 'harpoon', 'budget', 'ship', 'law']
-
 beforeAll(async () => {
   tiny = await openTinyModel({ layers: 3, intermediateSize: 96 })
   datasets = await Promise.all(
-    ['legal', 'sea', 'legal', 'legal', 'code'].map((domain, index) => writeDataset(domain, index + 1)),
+    ['legal', 'sea', 'legal', 'legal', 'code'].map((domain, index) => writeWordsDataset(tiny.dir, domain, index + 1)),
   )
 })
 
 afterAll(() => tiny.remove())
-
-async function writeDataset(domain: string, seed: number): Promise<DatasetFile> {
-  const random = createRandom(seed)
-  const text = () => Array.from({ length: 40 }, () => WORDS[Math.floor(random() * WORDS.length)]).join(' ')
-  const lines = Array.from({ length: 6 }, () => JSON.stringify({ text: text() }))
-  const bytes = Buffer.from(`${lines.join('\n')}\n`)
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
-  const path = join(tiny.dir, `${sha256}.ndjson`)
-  await writeFile(path, bytes)
-  return { path, sha256, domain }
-}
 
 function task(options: Partial<CalibrationTask> & { method?: SelectionSpec['method'] } = {}): CalibrationTask {
   const { method, ...rest } = options
@@ -246,11 +233,8 @@ test('the identity of statistics covers all they depend on', () => {
 
 test('too little text is refused with how much there is and how much is needed', async () => {
   await expect(run(task({ datasets: [datasets[0]!], length: 250 }))).resolves.toBeDefined()
-  const bytes = Buffer.from('{"text":"a few words"}\n')
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
-  const path = join(tiny.dir, 'short.ndjson')
-  await writeFile(path, bytes)
-  await expect(run(task({ datasets: [{ path, sha256, domain: 'short' }] }))).rejects.toMatchObject({
+  const short = await writeDataset(tiny.dir, 'short', ['a few words'])
+  await expect(run(task({ datasets: [short] }))).rejects.toMatchObject({
     code: 'insufficient_samples',
     message: expect.stringMatching(/^Domain 'short': Calibration needs at least 64 tokens .* have \d+\./) as string,
   })

@@ -1,0 +1,122 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { Backend, SequenceWork, WeightSet } from '../backends/backend.ts'
+import type { DenseModel } from '../model/dense-model.ts'
+import type { ModelReference } from './child-protocol.ts'
+import { runInChild } from './run-child.ts'
+import type { TextSource, TextWindows } from './windows.ts'
+
+/** Tokens of one step: cancelling waits for no more. */
+const STEP_TOKENS = 512
+
+/** What is evaluated: a model under a mask, or dense (version 0, no path). */
+export interface EvaluationTarget {
+  model: DenseModel
+  reference: ModelReference
+  version: number
+  maskPath: string | null
+}
+
+export interface EvaluationOptions {
+  windowTokens: number
+  /** Of each source. */
+  maxWindows?: number | undefined
+  onProgress?: ((windowsDone: number, windowsTotal: number) => void) | undefined
+  signal?: AbortSignal | undefined
+}
+
+/** Perplexity of one source. */
+export interface Evaluation {
+  windows: number
+  /** Scored tokens: all of each window but its first. */
+  tokens: number
+  /** Negative log-likelihood in nats, mean over scored tokens. */
+  nllMean: number
+  /** `exp(nllMean)` */
+  perplexity: number
+}
+
+/**
+ * Perplexity of each source under one set of weights, loaded for this and released after, at the priority of
+ * background work. Texts are cut as `cutWindows` says, in a child process.
+ *
+ * @throws AppError as `Backend.load` and `cutWindows` do, or `context_length_exceeded`; the reason of `signal`
+ */
+export async function evaluate(
+  backend: Backend,
+  target: EvaluationTarget,
+  sources: TextSource[],
+  options: EvaluationOptions,
+): Promise<Evaluation[]> {
+  const { windowTokens, maxWindows, onProgress, signal } = options
+  const { model, reference, version, maskPath } = target
+  if (windowTokens > model.config.contextLength) {
+    throw new AppError(
+      'context_length_exceeded',
+      `Windows of ${windowTokens} tokens do not fit the model's context of ${model.config.contextLength}.`,
+      { param: 'windowTokens' },
+    )
+  }
+  const texts = await windowsInChild(reference, sources, windowTokens, maxWindows ?? Number.MAX_SAFE_INTEGER, signal)
+  const total = texts.reduce((sum, { windows }) => sum + windows.length, 0)
+  onProgress?.(0, total)
+  signal?.throwIfAborted()
+  const weights = await backend.load({ model, version, maskPath, priority: 'background' })
+  try {
+    const score = createScorer(backend, weights, signal)
+    const evaluations: Evaluation[] = []
+    let done = 0
+    for (const { windows } of texts) {
+      let sum = 0
+      let tokens = 0
+      for (const window of windows) {
+        sum += await score(window)
+        tokens += window.length - 1
+        onProgress?.(++done, total)
+      }
+      const nllMean = sum / tokens
+      evaluations.push({ windows: windows.length, tokens, nllMean, perplexity: Math.exp(nllMean) })
+    }
+    return evaluations
+  } finally {
+    await backend.release(weights)
+  }
+}
+
+async function windowsInChild(
+  model: ModelReference,
+  sources: TextSource[],
+  windowTokens: number,
+  maxWindows: number,
+  signal: AbortSignal | undefined,
+): Promise<TextWindows[]> {
+  const result = await runInChild({ kind: 'windows', model, sources, windowTokens, maxWindows }, { signal })
+  if (result.type !== 'windows') throw new RangeError(`the child answered ${result.type}`)
+  return result.windows
+}
+
+/** Scores one window after another: the sum of the negative log-likelihoods of its tokens 2…T, in nats. */
+function createScorer(
+  backend: Backend,
+  weights: WeightSet,
+  signal: AbortSignal | undefined,
+): (window: Int32Array) => Promise<number> {
+  let sequence = 0
+  return async (window) => {
+    const drop = sequence > 0 ? [sequence] : []
+    sequence++
+    let sum = 0
+    // The last token is only a target.
+    const inputs = window.subarray(0, -1)
+    for (let position = 0; position < inputs.length; position += STEP_TOKENS) {
+      signal?.throwIfAborted()
+      const tokens = inputs.slice(position, position + STEP_TOKENS)
+      const targets = window.slice(position + 1, position + 1 + tokens.length)
+      const work: SequenceWork = { sequence, tokens, position, output: 'nll', targets }
+      const { outputs } = await backend.step({ weights, work: [work], drop: position === 0 ? drop : [] })
+      const [output] = outputs
+      if (output?.kind !== 'nll') throw new RangeError('the backend did not score the window')
+      for (const nll of output.nll) sum += nll
+    }
+    return sum
+  }
+}
