@@ -1,0 +1,139 @@
+import { describe, expect, test } from 'vitest'
+import { ALIVE_MS, DEAD_MS, FleetState, FORGET_MS, LEASE_MS } from '../../../gateway/src/fleet/state.ts'
+import { heartbeatOf } from '../support/gateway.ts'
+
+const a = { id: 'a', url: 'http://127.0.0.1:1' }
+const b = { id: 'b', url: 'http://127.0.0.1:2' }
+const ask = (requestId: string, changes: object = {}) => ({
+  model: 'm',
+  requestId,
+  domain: 'default',
+  promptTokens: 7,
+  exclude: [],
+  ...changes,
+})
+const ready = (version: number) => ({
+  activeVersion: version,
+  weightSets: [{ version, state: 'ready' as const, requests: 0 }],
+})
+
+describe('acquire', () => {
+  test('spreads requests over equal nodes before any heartbeat tells of them', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.heartbeat(heartbeatOf(b, 'm'), 0, 0)
+    const nodes = Array.from({ length: 6 }, (_, index) => fleet.acquire(ask(`request-${index}`), 1))
+    expect(nodes.filter((node) => node.ok && node.nodeId === 'a')).toHaveLength(3)
+    expect(fleet.snapshot(1).nodes.map(({ leases }) => leases)).toEqual([3, 3])
+  })
+
+  test('names the url and the version that new requests start on', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', ready(4)), 4, 0)
+    expect(fleet.acquire(ask('request-1'), 0)).toEqual({ ok: true, nodeId: 'a', url: a.url, maskVersion: 4 })
+  })
+
+  test('leaves out a node on an old version as soon as another one is on the desired one', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', ready(1)), 1, 0)
+    fleet.heartbeat(heartbeatOf(b, 'm', ready(1)), 2, 1)
+    expect(fleet.acquire(ask('request-1'), 1).ok).toBe(true)
+    fleet.heartbeat(heartbeatOf(b, 'm', ready(2)), 2, 2)
+    for (let index = 2; index < 8; index += 1) {
+      expect(fleet.acquire(ask(`request-${index}`), 2)).toMatchObject({ nodeId: 'b', maskVersion: 2 })
+    }
+  })
+
+  test('leaves out a node whose active weights are not ready', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', { weightSets: [{ version: 0, state: 'loading', requests: 0 }] }), 0, 0)
+    expect(fleet.acquire(ask('request-1'), 0)).toEqual({ ok: false, known: true, servedModels: ['m'] })
+  })
+
+  test('leaves out a node after three missed heartbeats, until the next', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    expect(fleet.acquire(ask('request-1'), ALIVE_MS - 1).ok).toBe(true)
+    expect(fleet.acquire(ask('request-2'), ALIVE_MS)).toEqual({ ok: false, known: true, servedModels: [] })
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, ALIVE_MS + 1)
+    expect(fleet.acquire(ask('request-3'), ALIVE_MS + 1).ok).toBe(true)
+  })
+
+  test('leaves out a node that broke until its next heartbeat, and not one that answered an error', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 1)
+    expect(fleet.acquire(ask('request-2', { failed: { requestId: 'request-1', nodeId: 'a', broke: false } }), 2).ok).toBe(true)
+    expect(fleet.acquire(ask('request-3', { failed: { requestId: 'request-2', nodeId: 'a', broke: true } }), 3).ok).toBe(false)
+    expect(fleet.snapshot(3).nodes[0]).toMatchObject({ alive: false, leases: 0 })
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 4)
+    expect(fleet.acquire(ask('request-3'), 4).ok).toBe(true)
+  })
+
+  test('tells an unknown model from one without a free node', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', { draining: true }), 0, 0)
+    expect(fleet.acquire(ask('request-1'), 0)).toMatchObject({ ok: false, known: true })
+    expect(fleet.acquire(ask('request-1', { model: 'x' }), 0)).toEqual({ ok: false, known: false, servedModels: ['m'] })
+  })
+})
+
+describe('leases', () => {
+  test('end with their release, once', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 0)
+    fleet.release(['request-1', 'never-seen'])
+    fleet.release(['request-1'])
+    expect(fleet.snapshot(0).nodes[0]?.leases).toBe(0)
+    expect(fleet.expire(LEASE_MS).leases).toEqual([])
+  })
+
+  test('expire without progress, holding what they are settled with', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('still'), 0)
+    fleet.acquire(ask('moving'), 0)
+    for (let atMs = 2_000; atMs <= LEASE_MS; atMs += 2_000) {
+      fleet.heartbeat(heartbeatOf(a, 'm', { progressing: ['moving', 'never-seen'] }), 0, atMs)
+    }
+    const { leases } = fleet.expire(LEASE_MS)
+    expect(leases).toEqual([
+      {
+        requestId: 'still',
+        nodeId: 'a',
+        model: 'm',
+        domain: 'default',
+        maskVersion: 0,
+        promptTokens: 7,
+        acquiredAtMs: 0,
+        expiresAtMs: LEASE_MS,
+      },
+    ])
+    expect(fleet.snapshot(LEASE_MS).nodes[0]?.leases).toBe(1)
+  })
+
+  test('of a dead node expire early, and the node is forgotten later', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 0)
+    expect(fleet.expire(DEAD_MS - 1)).toEqual({ leases: [], forgotten: [] })
+    expect(fleet.expire(DEAD_MS).leases.map(({ requestId }) => requestId)).toEqual(['request-1'])
+    expect(fleet.expire(FORGET_MS)).toEqual({ leases: [], forgotten: ['a'] })
+    expect(fleet.empty).toBe(true)
+  })
+})
+
+test('what is recorded of a node restores it with its leases', () => {
+  const fleet = new FleetState()
+  fleet.heartbeat(heartbeatOf(a, 'm', ready(2)), 2, 1_000)
+  fleet.acquire(ask('request-1'), 1_500)
+  const record = fleet.record('a')
+  if (!record) throw new Error('nothing was recorded')
+  const restored = new FleetState()
+  restored.restore(structuredClone(record))
+  expect(restored.snapshot(2_000)).toEqual(fleet.snapshot(2_000))
+  expect(restored.acquire(ask('request-2'), 2_000)).toEqual({ ok: true, nodeId: 'a', url: a.url, maskVersion: 2 })
+  restored.release(['request-1'])
+  expect(restored.snapshot(2_000).nodes[0]?.leases).toBe(1)
+})

@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import { chatRequest } from '@copal/shared/wire/chat.ts'
+import { completionRequest } from '@copal/shared/wire/completions.ts'
+import { parse } from '@copal/shared/wire/parse.ts'
+import { chatText, fitSample, promptText } from '../../../gateway/src/inference/sample-text.ts'
+
+test('of a chat only what the user wrote is taken, with blank lines between', () => {
+  const request = parse(chatRequest, {
+    model: 'm',
+    messages: [
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: 'First.' },
+      { role: 'assistant', content: 'Answer.' },
+      { role: 'user', content: [{ type: 'text', text: 'Sec' }, { type: 'text', text: 'ond.' }] },
+    ],
+  })
+  expect(chatText(request)).toBe('First.\n\nSecond.')
+})
+
+test('of a completion the prompt is taken, unless it is token ids', () => {
+  expect(promptText(parse(completionRequest, { model: 'm', prompt: 'Once' }))).toBe('Once')
+  expect(promptText(parse(completionRequest, { model: 'm', prompt: [1, 2] }))).toBe('')
+})
+
+test('a long text is cut to 64 KB without splitting a character', () => {
+  const text = `a${'💡'.repeat(20_000)}`
+  const fitted = fitSample(text)
+  expect(new TextEncoder().encode(fitted).byteLength).toBe(65_533)
+  expect(text.startsWith(fitted)).toBe(true)
+  expect(fitted.isWellFormed()).toBe(true)
+  expect(fitSample('short')).toBe('short')
+})
+
+test('a text that its escapes would blow up still fits a queue message', () => {
+  const fitted = fitSample('\u0001'.repeat(64 * 1024))
+  expect(JSON.stringify(fitted).length).toBeLessThan(100 * 1024)
+  expect(fitted.length).toBeGreaterThan(0)
+})

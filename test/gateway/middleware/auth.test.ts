@@ -1,0 +1,90 @@
+import { env, exports } from 'cloudflare:workers'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
+import { describe, expect, test, vi } from 'vitest'
+import { createApp } from '../../../gateway/src/app.ts'
+import { openDatabase } from '../../../gateway/src/db/database.ts'
+import { revokeKey } from '../../../gateway/src/db/queries/keys.ts'
+import { generateKey, hashKey } from '../../../gateway/src/middleware/auth.ts'
+import { createKey, errorOf, get, ORIGIN } from '../support/gateway.ts'
+import { TEST_ADMIN_KEY } from '../support/secrets.ts'
+
+async function refusal(path: string, authorization?: string) {
+  const response = await exports.default.fetch(
+    new Request(ORIGIN + path, authorization === undefined ? {} : { headers: { authorization } }),
+  )
+  expect(response.status).toBe(401)
+  expect(response.headers.get('www-authenticate')).toBe('Bearer')
+  const error = await errorOf(response)
+  expect(error).toMatchObject({ code: 'invalid_api_key', type: 'authentication_error', param: null })
+  return error.message
+}
+
+describe('an API key', () => {
+  test('opens the inference API', async () => {
+    const { key } = await createKey()
+    expect((await get('/v1/models', key)).status).toBe(200)
+    expect((await exports.default.fetch(new Request(`${ORIGIN}/v1/models`, { headers: { authorization: `bearer ${key}` } }))).status).toBe(200)
+  })
+
+  test('that is missing, malformed or unknown is refused with what to do', async () => {
+    expect(await refusal('/v1/models')).toBe("Send an API key in the header 'Authorization: Bearer sk-copal-…'.")
+    expect(await refusal('/v1/models', 'Basic abc')).toContain('malformed')
+    expect(await refusal('/v1/models', 'Bearer a b')).toContain('malformed')
+    expect(await refusal('/v1/models', `Bearer ${'x'.repeat(600)}`)).toContain('malformed')
+    expect(await refusal('/v1/models', 'Bearer sk-proj-1')).toContain("does not begin with 'sk-copal-'")
+    expect(await refusal('/v1/models', 'Bearer sk-copal-wrong')).toBe("The API key 'sk-copal-wrong' is unknown or was revoked.")
+  })
+
+  test('is never repeated whole in an answer', async () => {
+    const { key } = await generateKey()
+    const message = await refusal('/v1/models', `Bearer ${key}`)
+    expect(message).toContain(key.slice(0, 15))
+    expect(message).not.toContain(key)
+  })
+
+  test('is not the admin key, and the refusal says so', async () => {
+    expect(await refusal('/v1/models', `Bearer ${TEST_ADMIN_KEY}`)).toContain('This is the admin key')
+    const { key } = await createKey()
+    expect(await refusal('/metrics', `Bearer ${key}`)).toContain('not the admin key')
+    expect(await refusal('/metrics', 'Bearer guess')).toBe('The admin key is wrong.')
+    expect(await refusal('/admin/anything')).toContain('Send the admin key')
+  })
+
+  test('that was revoked is refused at the latest when the cache of 30 s has run out', async () => {
+    const { id, key } = await createKey()
+    expect((await get('/v1/models', key)).status).toBe(200)
+    expect(await revokeKey(openDatabase(env.DB), id, Date.now())).toBe(true)
+    expect(await revokeKey(openDatabase(env.DB), id, Date.now())).toBe(false)
+    const now = Date.now
+    try {
+      Date.now = () => now() + 30_001
+      expect((await get('/v1/models', key)).status).toBe(401)
+    } finally {
+      Date.now = now
+    }
+  })
+
+  test('has 192 random bits, of which only the hash is stored', async () => {
+    const [first, second] = [await generateKey(), await generateKey()]
+    expect(first.key).toMatch(/^sk-copal-[A-Za-z0-9_-]{32}$/)
+    expect(first.key).not.toBe(second.key)
+    expect(first.key.startsWith(first.prefix)).toBe(true)
+    expect(first.hash).toBe(await hashKey(first.key))
+  })
+})
+
+test.each([
+  ['no NODE_SECRET', { NODE_SECRET: undefined }, /NODE_SECRET is missing/],
+  ['a short NODE_SECRET', { NODE_SECRET: 'short' }, /shorter than 16/],
+  ['no ADMIN_KEY_SHA256', { ADMIN_KEY_SHA256: undefined }, /ADMIN_KEY_SHA256 must be/],
+  ['a key as ADMIN_KEY_SHA256', { ADMIN_KEY_SHA256: TEST_ADMIN_KEY }, /64 hexadecimal digits/],
+])('a gateway with %s says what is not configured', async (_what, changes, message) => {
+  const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+  const ctx = createExecutionContext()
+  const response = await createApp().request('/health', {}, { ...env, ...changes }, ctx)
+  await waitOnExecutionContext(ctx)
+  expect(response.status).toBe(500)
+  expect((await errorOf(response)).message).toMatch(message)
+  expect(log).toHaveBeenCalledOnce()
+  log.mockRestore()
+})

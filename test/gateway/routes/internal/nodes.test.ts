@@ -1,0 +1,122 @@
+import { env } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import { openDatabase } from '../../../../gateway/src/db/database.ts'
+import { activateVersion, findModel } from '../../../../gateway/src/db/queries/models.ts'
+import { sumUsage } from '../../../../gateway/src/db/queries/receipts.ts'
+import { masks } from '../../../../gateway/src/db/schema.ts'
+import { beat, errorOf, heartbeatOf, receiptOf, signedPost } from '../../support/gateway.ts'
+
+const db = openDatabase(env.DB)
+const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
+const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+
+describe('a heartbeat', () => {
+  test('registers the model on first sight and answers that it shall serve dense', async () => {
+    expect(await beat(node, 'first')).toEqual({ desired: { active: null, previous: null }, jobs: [] })
+    expect(await findModel(db, 'first')).toMatchObject({
+      id: 'first',
+      baseSha256: 'a'.repeat(64),
+      contextLength: 2048,
+      activeVersion: 0,
+      previousVersion: null,
+    })
+    expect((await fleet().snapshot()).nodes).toMatchObject([{ id: 'node-1', url: node.url, model: 'first', alive: true }])
+  })
+
+  test('from other weights under a known name is refused, naming both hashes, and changes nothing', async () => {
+    await beat(node, 'weights')
+    const other = { ...heartbeatOf({ ...node, id: 'impostor' }, 'weights') }
+    const response = await signedPost('/internal/nodes/heartbeat', {
+      ...other,
+      model: { ...other.model, baseSha256: 'b'.repeat(64) },
+    })
+    expect(response.status).toBe(409)
+    const { message } = await errorOf(response)
+    expect(message).toContain('a'.repeat(64))
+    expect(message).toContain('b'.repeat(64))
+    expect((await fleet().snapshot()).nodes.map(({ id }) => id)).not.toContain('impostor')
+  })
+
+  test('is answered with the masks that the model shall serve', async () => {
+    await beat(node, 'masked')
+    for (const [version, digit] of [[1, 'c'], [2, 'd']] as const) {
+      await db.insert(masks).values({
+        model: 'masked',
+        version,
+        sha256: digit.repeat(64),
+        updateId: `update-${version}`,
+        method: 'copal',
+        pattern: '0.5',
+        scope: 'row',
+        sparsity: 0.5,
+        domains: ['legal'],
+        bytes: 100,
+        createdAt: 1,
+      })
+    }
+    const promote = async (version: number) => {
+      const model = await findModel(db, 'masked')
+      if (!model) throw new Error('not registered')
+      expect(await activateVersion(db, model, version)).toBe(true)
+      // Whoever read the row before the change loses.
+      expect(await activateVersion(db, model, version)).toBe(false)
+    }
+    await promote(1)
+    const first = { version: 1, sha256: 'c'.repeat(64) }
+    const second = { version: 2, sha256: 'd'.repeat(64) }
+    expect((await beat(node, 'masked')).desired).toEqual({ active: first, previous: null })
+    await promote(2)
+    expect((await beat(node, 'masked')).desired).toEqual({ active: second, previous: first })
+    await promote(0)
+    expect((await beat(node, 'masked')).desired).toEqual({ active: null, previous: second })
+  })
+
+  test('that is not signed with the shared secret, or malformed, is refused', async () => {
+    const unsigned = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'm'), 'another secret of the network')
+    expect(unsigned.status).toBe(401)
+    expect(await errorOf(unsigned)).toMatchObject({ code: 'invalid_signature' })
+    const malformed = await signedPost('/internal/nodes/heartbeat', { ...heartbeatOf(node, 'm'), url: 'ftp://x' })
+    expect(malformed.status).toBe(400)
+    expect(await errorOf(malformed)).toMatchObject({ param: 'url' })
+  })
+})
+
+describe('receipts', () => {
+  test('settle once however often and in whatever batch they come, and end their leases', async () => {
+    await beat(node, 'tiny')
+    for (const requestId of ['request-1', 'request-2']) {
+      await fleet().acquire({ model: 'tiny', requestId, domain: 'default', promptTokens: 1, exclude: [] })
+    }
+    const batch = (...receipts: ReturnType<typeof receiptOf>[]) =>
+      signedPost('/internal/nodes/receipts', { nodeId: 'node-1', receipts })
+    expect(await (await batch(receiptOf('request-1'))).json()).toEqual({ settled: 1 })
+    expect((await fleet().snapshot()).nodes.find(({ id }) => id === 'node-1')?.leases).toBe(1)
+    const again = await batch(receiptOf('request-1', { completionTokens: 99 }), receiptOf('request-2'))
+    expect(await again.json()).toEqual({ settled: 1 })
+    expect((await fleet().snapshot()).nodes.find(({ id }) => id === 'node-1')?.leases).toBe(0)
+    expect(await (await batch()).json()).toEqual({ settled: 0 })
+    expect(await sumUsage(db)).toMatchObject([
+      { model: 'tiny', finishReason: 'stop', requests: 2, promptTokens: 20, completionTokens: 10 },
+    ])
+  })
+
+  test('of the largest batch are stored whole', async () => {
+    const receipts = Array.from({ length: 256 }, (_, index) =>
+      receiptOf(`large-batch-${index}`, {
+        model: 'large-batch',
+        finishReason: index % 2 ? 'cancelled' : 'length',
+        drift: { tokens: 4, nllMasked: 10, nllDense: 8 },
+      }),
+    )
+    const response = await signedPost('/internal/nodes/receipts', { nodeId: 'node-1', receipts })
+    expect(await response.json()).toEqual({ settled: 256 })
+    const usage = (await sumUsage(db)).filter(({ model }) => model === 'large-batch')
+    expect(usage.map(({ finishReason, requests }) => [finishReason, requests])).toEqual([['cancelled', 128], ['length', 128]])
+  })
+
+  test('that are not signed settle nothing', async () => {
+    const response = await signedPost('/internal/nodes/receipts', { nodeId: 'x', receipts: [receiptOf('forged-request')] }, 'no secret of ours at all')
+    expect(response.status).toBe(401)
+    expect(await env.DB.prepare("select * from receipts where request_id = 'forged-request'").first()).toBeNull()
+  })
+})

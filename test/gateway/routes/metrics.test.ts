@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import { beat, get, receiptOf, signedPost } from '../support/gateway.ts'
+
+test('metrics tell of requests, tokens, drift and nodes in the Prometheus text format', async () => {
+  await beat({ id: 'n1', url: 'http://127.0.0.1:9' }, 'tiny', {
+    load: { running: 2, waiting: 1, kvTokensUsed: 10, kvTokensTotal: 4096 },
+  })
+  const drift = { tokens: 4, nllMasked: 10, nllDense: 8 }
+  await signedPost('/internal/nodes/receipts', {
+    nodeId: 'n1',
+    receipts: [
+      receiptOf('metrics-1', { domain: 'legal', maskVersion: 2, drift }),
+      receiptOf('metrics-2', { domain: 'legal', maskVersion: 2, drift: { tokens: 4, nllMasked: 12, nllDense: 8 } }),
+      receiptOf('metrics-3', { domain: 'legal', maskVersion: 2, finishReason: 'cancelled' }),
+    ],
+  })
+  const response = await get('/metrics')
+  expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8')
+  const text = await response.text()
+  for (const line of [
+    '# TYPE copal_requests_total counter',
+    'copal_requests_total{model="tiny",domain="legal",mask_version="2",outcome="stop"} 2',
+    'copal_requests_total{model="tiny",domain="legal",mask_version="2",outcome="cancelled"} 1',
+    'copal_prompt_tokens_total{model="tiny",domain="legal",mask_version="2",outcome="stop"} 20',
+    'copal_completion_tokens_total{model="tiny",domain="legal",mask_version="2",outcome="stop"} 10',
+    'copal_drift_gap_nats{model="tiny",domain="legal",mask_version="2"} 0.75',
+    'copal_drift_tokens_total{model="tiny",domain="legal",mask_version="2"} 8',
+    'copal_model_active_version{model="tiny"} 0',
+    'copal_nodes_alive{model="tiny"} 1',
+    'copal_node_requests_running{node="n1",model="tiny"} 2',
+    'copal_node_requests_waiting{node="n1",model="tiny"} 1',
+  ]) {
+    expect(text.split('\n')).toContain(line)
+  }
+  for (const line of text.trimEnd().split('\n')) {
+    expect(line).toMatch(/^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{([a-z_]+="[^"]*",?)+\})? -?[0-9.e+-]+)$/)
+  }
+})

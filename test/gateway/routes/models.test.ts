@@ -1,0 +1,49 @@
+import { env } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import type { ModelEntry, ModelList } from '@copal/shared/wire/models.ts'
+import { openDatabase } from '../../../gateway/src/db/database.ts'
+import { activateVersion, findModel } from '../../../gateway/src/db/queries/models.ts'
+import { masks } from '../../../gateway/src/db/schema.ts'
+import { beat, createKey, errorOf, get } from '../support/gateway.ts'
+
+test('each model is listed with its active mask and its live nodes', async () => {
+  const { key } = await createKey()
+  expect(await (await get('/v1/models', key)).json()).toEqual({ object: 'list', data: [] })
+  await beat({ id: 'a', url: 'http://127.0.0.1:9' }, 'dense-model')
+  await beat({ id: 'b', url: 'http://127.0.0.1:9' }, 'pruned-model')
+  await beat({ id: 'c', url: 'http://127.0.0.1:9' }, 'pruned-model')
+  const db = openDatabase(env.DB)
+  await db.insert(masks).values({
+    model: 'pruned-model',
+    version: 1,
+    sha256: 'c'.repeat(64),
+    updateId: 'update-1',
+    method: 'copal',
+    pattern: '0.5',
+    scope: 'row',
+    sparsity: 0.5,
+    domains: ['code', 'legal'],
+    bytes: 100,
+    createdAt: 1,
+  })
+  const model = await findModel(db, 'pruned-model')
+  if (!model) throw new Error('not registered')
+  await activateVersion(db, model, 1)
+  const { data } = await (await get('/v1/models', key)).json<ModelList>()
+  expect(data.map(({ id, copal }) => [id, copal])).toEqual([
+    ['dense-model', { mask_version: 0, sparsity: 0, method: null, pattern: null, domains: [], context_length: 2048, nodes: 1 }],
+    [
+      'pruned-model',
+      { mask_version: 1, sparsity: 0.5, method: 'copal', pattern: '0.5', domains: ['code', 'legal'], context_length: 2048, nodes: 2 },
+    ],
+  ])
+  const entry = await (await get('/v1/models/pruned-model', key)).json<ModelEntry>()
+  expect(entry).toEqual(data[1])
+  expect(Math.abs(entry.created - Date.now() / 1000)).toBeLessThan(60)
+  const missing = await get('/v1/models/gpt-9', key)
+  expect(missing.status).toBe(404)
+  expect(await errorOf(missing)).toMatchObject({
+    code: 'model_not_found',
+    message: "The model 'gpt-9' does not exist. Served here: 'dense-model', 'pruned-model'.",
+  })
+})
