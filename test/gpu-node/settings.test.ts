@@ -61,6 +61,12 @@ test('every bad variable is told at once', () => {
   )
 })
 
+test('a node that listens everywhere must say where it is reached', () => {
+  const everywhere = { ...SECRET, COPAL_NODE_HOST: '0.0.0.0' }
+  expect(() => readNodeSettings(everywhere)).toThrow(/COPAL_NODE_URL: the address .* is required/)
+  expect(readNodeSettings({ ...everywhere, COPAL_NODE_URL: 'http://10.0.0.7:8790' }).host).toBe('0.0.0.0')
+})
+
 test('given values are taken, addresses without their trailing slash', () => {
   const settings = readNodeSettings({
     ...SECRET,

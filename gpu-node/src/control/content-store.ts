@@ -6,6 +6,7 @@ import { AppError } from '@copal/shared/errors.ts'
 
 /** Files of one directory, each named by the SHA-256 of its content, fetched when they are missing. */
 export interface ContentStore {
+  readonly dir: string
   /** Where the file of that hash is or will be. */
   pathOf(sha256: string): string
   /**
@@ -17,7 +18,7 @@ export interface ContentStore {
   ensure(sha256: string, signal?: AbortSignal): Promise<string>
   /** Adds bytes made here. */
   put(bytes: Uint8Array): Promise<{ sha256: string; path: string }>
-  /** Removes what an interrupted process left half-written. */
+  /** Removes what an interrupted process left half-written; to be called before anything is written. */
   sweep(): Promise<void>
 }
 
@@ -35,7 +36,8 @@ const PARTIAL = '.partial'
 
 /** Composes a content store; the directory is made when first needed. */
 export function createContentStore(deps: ContentStoreDeps): ContentStore {
-  const fetching = new Map<string, Promise<string>>()
+  const fetching = new Map<string, { path: Promise<string>; signal: AbortSignal | undefined }>()
+  const isWhole = (name: string) => /^[0-9a-f]{64}\./.test(name) && name.slice(64) === deps.extension
   const pathOf = (sha256: string) => join(deps.dir, `${sha256}${deps.extension}`)
 
   async function fetchFile(sha256: string, signal?: AbortSignal): Promise<string> {
@@ -54,15 +56,26 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
     return path
   }
 
+  async function ensure(sha256: string, signal?: AbortSignal): Promise<string> {
+    const running = fetching.get(sha256)
+    if (!running) {
+      const path = fetchFile(sha256, signal).finally(() => fetching.delete(sha256))
+      fetching.set(sha256, { path, signal })
+      return path
+    }
+    try {
+      return await running.path
+    } catch (error) {
+      // Whoever began it gave it up; this caller has not.
+      if (running.signal?.aborted && !signal?.aborted) return ensure(sha256, signal)
+      throw error
+    }
+  }
+
   return {
+    dir: deps.dir,
     pathOf,
-    ensure(sha256, signal) {
-      const running = fetching.get(sha256)
-      if (running) return running
-      const started = fetchFile(sha256, signal).finally(() => fetching.delete(sha256))
-      fetching.set(sha256, started)
-      return started
-    },
+    ensure,
     async put(bytes) {
       const sha256 = createHash('sha256').update(bytes).digest('hex')
       const path = pathOf(sha256)
@@ -75,7 +88,7 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
     },
     async sweep() {
       const names = await readdir(deps.dir).catch(() => [])
-      for (const name of names) if (name.endsWith(PARTIAL)) await rm(join(deps.dir, name), { force: true })
+      for (const name of names) if (!isWhole(name)) await rm(join(deps.dir, name), { force: true })
     },
   }
 }

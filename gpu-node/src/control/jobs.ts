@@ -60,6 +60,8 @@ interface Entry {
 }
 
 const MOST_MESSAGE = 512
+/** Of a job whose work keeps dying. */
+const MOST_ATTEMPTS = 3
 
 /**
  * Composes the runner, one job at a time. Results are kept in `<home>/jobs/<id>.json` until the gateway has
@@ -114,14 +116,15 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
     return job.kind === 'calibrate' ? deps.work.calibrate(job, context) : deps.work.evaluate(job, context)
   }
 
-  /** Repeats while the failure is one that may pass, such as a gateway that is away. */
+  /** Repeats while the failure may pass: as long as the gateway is away, a few times for anything else. */
   async function untilItPasses<T>(work: () => Promise<T>, signal: AbortSignal, entry: Entry): Promise<T> {
     for (let attempt = 0; ; attempt++) {
       try {
         return await work()
       } catch (error) {
         signal.throwIfAborted()
-        if (!toAppError(error).retryable) throw error
+        const { code, retryable } = toAppError(error)
+        if (!retryable || (code !== 'no_node_available' && attempt + 1 >= MOST_ATTEMPTS)) throw error
         const waitMs = Math.min(30_000, (deps.retryMs ?? 1_000) * 2 ** Math.min(attempt, 10))
         deps.log.warn('job waits and tries again', { id: entry.report.id, waitMs, reason: reasonOf(error) })
         entry.report = { ...entry.report, message: `waiting: ${reasonOf(error)}`.slice(0, MOST_MESSAGE) }

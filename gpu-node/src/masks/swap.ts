@@ -30,6 +30,8 @@ export interface MaskSwap {
   activeVersion(): number
   /** Every set held, for the heartbeat, by version. */
   weightSets(): WeightSetState[]
+  /** The set of a version, if it can run now. */
+  weights(version: number): WeightSet | undefined
   /** The hash behind a version that is held or wanted; null is dense, undefined unknown. */
   maskOf(version: number): string | null | undefined
   /** Settles when no load, flip or release is left that could be done now. */
@@ -237,6 +239,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
           requests: deps.engine.requestsOn(entry.version),
           ...(entry.state === 'failed' ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
         })),
+    weights: (version) => held.get(version)?.weights ?? undefined,
     maskOf(version) {
       if (version === 0) return null
       const names = [desired.active, desired.previous, held.get(version)]

@@ -1,0 +1,99 @@
+import { join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import type { CalibrateJob, DatasetRef, EvaluateJob, EvaluateResult } from '@copal/shared/wire/node-rpc.ts'
+import { runCalibration } from '../copal/calibrate.ts'
+import type { DatasetFile } from '../copal/calibration-run.ts'
+import type { ModelReference } from '../copal/child-protocol.ts'
+import type { MaskStore } from '../masks/store.ts'
+import type { DatasetStore } from './datasets.ts'
+import type { Evaluator } from './evaluator.ts'
+import type { JobContext, JobWork } from './jobs.ts'
+
+/** Parts of {@link createJobWork}. */
+export interface JobWorkDeps {
+  home: string
+  model: ModelReference
+  masks: MaskStore
+  datasets: DatasetStore
+  evaluator: Evaluator
+  /** Of the calibration's forward pass; null: all processors, at the lowest priority. */
+  threads: number | null
+}
+
+/** Shares of a calibrate job that fetching and uploading are taken to be. */
+const FETCH_SHARE = 0.02
+const UPLOAD_SHARE = 0.02
+
+/** Composes the work behind jobs from calibration, evaluation and the two stores. */
+export function createJobWork(deps: JobWorkDeps): JobWork {
+  const checkModel = (model: string) => {
+    if (model === deps.model.id) return
+    throw new AppError('model_not_found', `This node serves '${deps.model.id}', the job is for '${model}'.`)
+  }
+
+  async function fetchDatasets(refs: readonly DatasetRef[], { signal }: JobContext): Promise<DatasetFile[]> {
+    const files: DatasetFile[] = []
+    for (const { sha256, domain } of refs) files.push({ sha256, domain, path: await deps.datasets.ensure(sha256, signal) })
+    return files
+  }
+
+  return {
+    async calibrate(job: CalibrateJob, context) {
+      checkModel(job.model)
+      const { signal, progress } = context
+      progress(0, 'fetching datasets')
+      const datasets = await fetchDatasets(job.datasets, context)
+      const accumulated = await fetchDatasets(job.accumulated, context)
+      const parentMaskPath = job.parent === null ? null : await deps.masks.ensure(job.parent, signal)
+      const { maskPath: _, ...figures } = await runCalibration({
+        model: deps.model,
+        datasets,
+        accumulated,
+        samples: job.samples,
+        length: job.length,
+        seed: job.seed,
+        selection: job.selection,
+        parentMaskPath,
+        created: job.created,
+        workDir: deps.masks.dir,
+        statisticsDir: join(deps.home, 'statistics'),
+        threads: deps.threads ?? undefined,
+        signal,
+        onProgress: ({ fraction, message }) =>
+          progress(FETCH_SHARE + (1 - FETCH_SHARE - UPLOAD_SHARE) * fraction, message),
+      })
+      progress(1 - UPLOAD_SHARE, 'handing the mask to the gateway')
+      await deps.masks.upload(figures.maskSha256, signal)
+      return { kind: 'calibrate', ...figures }
+    },
+
+    async evaluate(job: EvaluateJob, context): Promise<EvaluateResult> {
+      checkModel(job.model)
+      const { signal, progress } = context
+      progress(0, 'fetching holdouts')
+      const sources = await fetchDatasets(job.holdouts, context)
+      const evaluations = await deps.evaluator.evaluate(
+        job.mask,
+        sources.map(({ path, sha256 }) => ({ path, sha256 })),
+        {
+          windowTokens: job.windowTokens,
+          signal,
+          onProgress: (done, total) =>
+            progress(FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1), `evaluating, window ${done} of ${total}`),
+        },
+      )
+      return {
+        kind: 'evaluate',
+        domains: evaluations.map(({ tokens, nllMean, perplexity }, index) => {
+          const { domain, sha256 } = job.holdouts[index] as DatasetRef
+          return { domain, holdoutSha256: sha256, tokens, nllMean: finite(nllMean), perplexity: finite(perplexity) }
+        }),
+      }
+    },
+  }
+}
+
+/** JSON carries no infinities. */
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null
+}
