@@ -85,6 +85,7 @@ function wranglerDev(settings: Settings, home: Home): string[] {
     ...['--inspector-port', '0'],
     ...['--persist-to', home.stateDir],
     ...['--env-file', home.gatewayEnvPath],
+    ...['--log-level', 'warn'],
     '--show-interactive-dev-session=false',
   ]
 }

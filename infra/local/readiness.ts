@@ -3,17 +3,41 @@ import type { CreatedKey } from '@copal/shared/wire/admin.ts'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/models.ts'
 import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import type { Home } from './home.ts'
+import type { Supervised } from './supervise.ts'
 
 const POLL_MS = 100
+/** A busy machine may take its time. */
+const ANSWER_MS = 5000
+const WATCH_MS = 1500
+const WATCH_FAILURES = 3
 
 /** Waits until the gateway answers at all. */
 export async function untilGatewayAnswers(origin: string, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    signal.throwIfAborted()
-    const response = await fetch(`${origin}/health`, { signal: AbortSignal.timeout(5000) }).catch(() => undefined)
-    await response?.body?.cancel()
-    if (response?.ok) return
-    await sleep(POLL_MS, undefined, { signal })
+  while (!(await isHealthy(origin))) await sleep(POLL_MS, undefined, { signal })
+}
+
+/**
+ * Watches a gateway that was ready, and kills it when it has stopped answering: Wrangler survives
+ * the death of its workerd, and serves nothing from then on.
+ */
+export async function watchGateway(origin: string, gateway: Supervised, signal: AbortSignal): Promise<void> {
+  for (let failures = 0; ; failures += 1) {
+    await sleep(WATCH_MS, undefined, { signal })
+    if (await isHealthy(origin)) failures = -1
+    if (failures < WATCH_FAILURES - 1) continue
+    gateway.kill()
+    await untilGatewayAnswers(origin, signal)
+    failures = -1
+  }
+}
+
+async function isHealthy(origin: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${origin}/health`, { signal: AbortSignal.timeout(ANSWER_MS) })
+    await response.body?.cancel()
+    return response.ok
+  } catch {
+    return false
   }
 }
 

@@ -15,7 +15,7 @@ import { makeHomeDir, openHome, type Home } from './home.ts'
 import { takeHomeLock } from './home-lock.ts'
 import { nodePart } from './node.ts'
 import { requireFreePort } from './ports.ts'
-import { ensureApiKey, untilGatewayAnswers, untilModelServed } from './readiness.ts'
+import { ensureApiKey, untilGatewayAnswers, untilModelServed, watchGateway } from './readiness.ts'
 import { readSettings, type Settings } from './settings.ts'
 import { StartError } from './start-error.ts'
 import { supervise, type Supervised } from './supervise.ts'
@@ -92,6 +92,7 @@ async function run(settings: Settings, home: Home, origin: string, node: Supervi
   parts.push(gateway)
   await Promise.race([gateway.failed, untilGatewayAnswers(origin, signal)])
   gateway.markReady()
+  watchGateway(origin, gateway, signal).catch(() => undefined)
   const apiKey = await ensureApiKey(origin, home, signal)
   const model = await untilModelServed(origin, apiKey, signal)
   node.markReady()

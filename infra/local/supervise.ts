@@ -22,6 +22,8 @@ export interface Supervised {
   readonly failed: Promise<never>
   /** From now on an end is a crash, and the part is started again. */
   markReady(): void
+  /** Ends a part that runs but does not work, at once; it is started again like one that crashed. */
+  kill(): void
   /** Ends the part and everything in its process group. */
   stop(): Promise<void>
 }
@@ -71,6 +73,7 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
     markReady() {
       ready = true
     },
+    kill: () => killGroup(child),
     async stop() {
       stopping = true
       clearTimeout(timer)
