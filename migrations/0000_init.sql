@@ -138,4 +138,5 @@ CREATE TABLE `updates` (
 	`finished_at` integer
 );
 --> statement-breakpoint
-CREATE INDEX `updates_model_state` ON `updates` (`model`,`state`);
+CREATE INDEX `updates_model_state` ON `updates` (`model`,`state`);--> statement-breakpoint
+CREATE UNIQUE INDEX `updates_running` ON `updates` (`model`) WHERE "updates"."finished_at" is null;

@@ -1,5 +1,6 @@
 /** The D1 schema. Times are Unix milliseconds. drizzle-kit turns changes here into `migrations/`. */
 import { sql } from 'drizzle-orm'
+import type { Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 /** API keys; `hash` is the SHA-256 of the key, the key itself is never stored. */
@@ -105,7 +106,13 @@ export const updates = sqliteTable(
     createdAt: integer().notNull(),
     finishedAt: integer(),
   },
-  (table) => [index('updates_model_state').on(table.model, table.state)],
+  (table) => [
+    index('updates_model_state').on(table.model, table.state),
+    // One running update a model: a second cannot be inserted.
+    uniqueIndex('updates_running')
+      .on(table.model)
+      .where(sql`${table.finishedAt} is null`),
+  ],
 )
 
 /** Datasets that count in a model's accumulated statistics: those of its promoted updates. */
@@ -129,11 +136,11 @@ export const jobs = sqliteTable(
     updateId: text().notNull(),
     model: text().notNull(),
     kind: text({ enum: ['calibrate', 'evaluate'] }).notNull(),
-    payload: text({ mode: 'json' }).notNull(),
+    payload: text({ mode: 'json' }).$type<Job>().notNull(),
     state: text({ enum: ['queued', 'running', 'done', 'failed', 'cancelled'] }).notNull(),
     progress: real().notNull().default(0),
     message: text().notNull().default(''),
-    result: text({ mode: 'json' }),
+    result: text({ mode: 'json' }).$type<NonNullable<JobReport['result']>>(),
     errorCode: text(),
     errorMessage: text(),
     nodeId: text(),

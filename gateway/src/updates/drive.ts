@@ -1,6 +1,75 @@
-import type { Deps } from '../deps.ts'
+import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
+import { cancelJobsOf } from '../db/queries/jobs.ts'
+import { changeUpdate, findUpdate, listRunningUpdates, type UpdateRow } from '../db/queries/updates.ts'
+import { calibrate } from './calibrate.ts'
+import { collect } from './collect.ts'
+import { evaluate } from './evaluate.ts'
+import { promote } from './promote.ts'
+import { hasEnded, next } from './reducer.ts'
+import type { Step, StepDeps, StepOutcome } from './step.ts'
 
-/** Advances every update that has not ended, as far as it goes now. */
-export async function tick(deps: Deps): Promise<void> {
-  await Promise.resolve(deps)
+const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
+  collecting: collect,
+  calibrating: calibrate,
+  evaluating: evaluate,
+  promoting: promote,
+}
+
+/**
+ * Advances an update until it ends or waits for nodes.
+ *
+ * The row in D1 is the truth and moves by compare-and-set only, so that anyone may call this at any time,
+ * several at once: heartbeats, the workflow, cron. Who loses a race reads again. An AppError ends the update;
+ * anything else is a fault of the moment, is thrown, and the next call tries again.
+ *
+ * @returns the update as it is then, or undefined when there is none of this id.
+ */
+export async function advance(deps: StepDeps, updateId: string): Promise<UpdateRow | undefined> {
+  for (;;) {
+    const update = await findUpdate(deps.db, updateId)
+    const step = update && STEPS[update.state]
+    if (!update || !step) return update
+    const outcome = await attempt(deps, update, step)
+    if (!outcome) return update
+    await apply(deps, update, outcome)
+  }
+}
+
+/** Advances every update that has not ended; of one model, or of all. Faults are logged and tried again next time. */
+export async function tick(deps: StepDeps, onlyModel?: string): Promise<void> {
+  for (const { id, state } of await listRunningUpdates(deps.db, onlyModel)) {
+    try {
+      await advance(deps, id)
+    } catch (error) {
+      console.error(`Update ${id} is still ${state}; its next step failed and will be tried again:`, error)
+    }
+  }
+}
+
+async function attempt(deps: StepDeps, update: UpdateRow, step: Step): Promise<StepOutcome | undefined> {
+  try {
+    return await step(deps, update)
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    const { code, message } = error
+    return { event: 'failed', patch: { errorCode: code satisfies ErrorCode, errorMessage: message } }
+  }
+}
+
+/**
+ * Moves an update by an event.
+ *
+ * @returns false when the event means nothing in its state, or the update has moved on meanwhile.
+ */
+export async function apply(
+  deps: Pick<StepDeps, 'db' | 'nowMs'>,
+  update: UpdateRow,
+  { event, patch }: StepOutcome,
+): Promise<boolean> {
+  const state = next(update.state, event)
+  if (state === undefined) return false
+  const finishedAt = hasEnded(state) ? (update.finishedAt ?? deps.nowMs()) : null
+  const changed = await changeUpdate(deps.db, update, { ...patch, state, finishedAt })
+  if (changed && (state === 'failed' || state === 'cancelled')) await cancelJobsOf(deps.db, update.id)
+  return changed
 }

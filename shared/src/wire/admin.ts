@@ -55,6 +55,8 @@ export const createUpdate = z.object({
   seed: z.int().min(0).default(0),
 })
 export type CreateUpdate = z.input<typeof createUpdate>
+/** A parsed {@link CreateUpdate}. */
+export type UpdateRequest = z.output<typeof createUpdate>
 
 export const updateState = z.enum([
   'collecting',
@@ -107,6 +109,7 @@ export interface MaskEntry {
 
 /** `POST /admin/rollback`: to `version`, or to the previous mask; 0 is dense. */
 export const rollback = z.object({ model: modelId.optional(), version: z.int().min(0).optional() })
+export type RollbackRequest = z.output<typeof rollback>
 
 /** `POST /admin/evaluate`: answers the node's newline-delimited EvaluateEvents. */
 export const evaluateText = z.object({

@@ -6,12 +6,14 @@ export const SIGNATURE_HEADER = 'x-copal-signature'
 /** How far the clocks of gateway and node may differ, and how long a signature can be replayed. */
 const MAX_SKEW_MS = 60_000
 
-/** What a signature covers. `path` holds the query; `body` is the exact bytes sent. */
-export interface SignedRequest {
-  method: string
-  path: string
-  body: Uint8Array<ArrayBuffer>
-}
+/**
+ * What a signature covers. `path` holds the query; `body` is the exact bytes sent, or `bodySha256` their hash
+ * in lower-case hex where the body is streamed and checked against that hash.
+ */
+export type SignedRequest = { method: string; path: string } & (
+  | { body: Uint8Array<ArrayBuffer> }
+  | { bodySha256: string }
+)
 
 /**
  * Signs one call between gateway and node with their shared secret.
@@ -53,7 +55,8 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 }
 
 async function message(request: SignedRequest, atMs: number): Promise<Uint8Array<ArrayBuffer>> {
-  const text = `${atMs}\n${request.method.toUpperCase()}\n${request.path}\n${await sha256(request.body)}`
+  const bodySha256 = 'body' in request ? await sha256(request.body) : request.bodySha256
+  const text = `${atMs}\n${request.method.toUpperCase()}\n${request.path}\n${bodySha256}`
   // Copied, since Workers' types leave open which kind of buffer the encoder returns.
   return new Uint8Array(new TextEncoder().encode(text))
 }

@@ -1,6 +1,6 @@
 import { and, eq, isNull } from 'drizzle-orm'
 import type { Database } from '../database.ts'
-import { domains } from '../schema.ts'
+import { accumulated, datasets, domains, evaluations } from '../schema.ts'
 
 /** A domain that was seen, with its frozen holdout. */
 export type DomainRow = typeof domains.$inferSelect
@@ -42,4 +42,14 @@ export async function freezeHoldout(
     db.select().from(domains).where(eq(domains.name, name)),
   ])
   return rows[0]
+}
+
+/** Removes a domain with its datasets and evaluations. */
+export async function forgetDomain(db: Database, name: string): Promise<void> {
+  await db.batch([
+    db.delete(accumulated).where(eq(accumulated.domain, name)),
+    db.delete(evaluations).where(eq(evaluations.domain, name)),
+    db.delete(datasets).where(eq(datasets.domain, name)),
+    db.delete(domains).where(eq(domains.name, name)),
+  ])
 }

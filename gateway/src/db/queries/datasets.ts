@@ -1,0 +1,43 @@
+import { count, eq, inArray } from 'drizzle-orm'
+import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
+import type { Database } from '../database.ts'
+import { accumulated, datasets } from '../schema.ts'
+
+/** Stores what is known of a frozen dataset; the same content again changes nothing. */
+export async function insertDataset(db: Database, dataset: typeof datasets.$inferInsert): Promise<void> {
+  await db.insert(datasets).values(dataset).onConflictDoNothing()
+}
+
+const reference = { sha256: datasets.sha256, domain: datasets.domain, samples: datasets.samples }
+
+/** References to datasets, in the order asked for; unknown ones are left out. */
+export async function findDatasets(db: Database, hashes: readonly string[]): Promise<DatasetRef[]> {
+  if (hashes.length === 0) return []
+  const rows = await db.select(reference).from(datasets).where(inArray(datasets.sha256, [...hashes]))
+  return hashes.flatMap((hash) => rows.find(({ sha256 }) => sha256 === hash) ?? [])
+}
+
+/** The datasets that count in a model's statistics, oldest first. */
+export async function listAccumulated(db: Database, model: string): Promise<DatasetRef[]> {
+  return db
+    .select(reference)
+    .from(accumulated)
+    .innerJoin(datasets, eq(datasets.sha256, accumulated.datasetSha256))
+    .where(eq(accumulated.model, model))
+    .orderBy(accumulated.createdAt, accumulated.datasetSha256)
+}
+
+/** How many datasets of each domain have entered a mask of any model. */
+export async function countCalibratedDatasets(db: Database): Promise<Map<string, number>> {
+  const rows = await db
+    .select({ domain: accumulated.domain, datasets: count() })
+    .from(accumulated)
+    .groupBy(accumulated.domain)
+  return new Map(rows.map(({ domain, datasets: total }) => [domain, total]))
+}
+
+/** Every dataset of a domain, its holdout included when it was frozen. */
+export async function listDatasetsOf(db: Database, domain: string): Promise<string[]> {
+  const rows = await db.select({ sha256: datasets.sha256 }).from(datasets).where(eq(datasets.domain, domain))
+  return rows.map(({ sha256 }) => sha256)
+}

@@ -1,0 +1,90 @@
+import { and, asc, desc, eq, isNotNull, isNull, sql } from 'drizzle-orm'
+import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
+import type { Database } from '../database.ts'
+import { accumulated, masks, models, updates } from '../schema.ts'
+import type { UpdateRow } from './updates.ts'
+
+/** A registered mask. */
+export type MaskRow = typeof masks.$inferSelect
+
+/** One mask of a model. */
+export async function findMask(db: Database, model: string, version: number): Promise<MaskRow | undefined> {
+  return db
+    .select()
+    .from(masks)
+    .where(and(eq(masks.model, model), eq(masks.version, version)))
+    .get()
+}
+
+/** A model's masks, newest first. */
+export async function listMasks(db: Database, model: string): Promise<MaskRow[]> {
+  return db.select().from(masks).where(eq(masks.model, model)).orderBy(desc(masks.version))
+}
+
+/** A mask that was ever active, with the domains that its update calibrated on. */
+export interface PromotedMask {
+  mask: MaskRow
+  updateDomains: string[]
+}
+
+/** A model's masks that were ever active, in the order of their first promotion. */
+export async function listPromotedMasks(db: Database, model: string): Promise<PromotedMask[]> {
+  return db
+    .select({ mask: masks, updateDomains: updates.domains })
+    .from(masks)
+    .innerJoin(updates, eq(updates.id, masks.updateId))
+    .where(and(eq(masks.model, model), isNotNull(masks.promotedAt)))
+    .orderBy(asc(masks.promotedAt), asc(masks.version))
+}
+
+/** Registers the mask of an update under the model's next version; the same update again gives the same mask. */
+export async function registerMask(
+  db: Database,
+  mask: Omit<typeof masks.$inferInsert, 'version' | 'promotedAt'>,
+): Promise<MaskRow> {
+  const { model, updateId } = mask
+  const nextVersion = sql<number>`(select coalesce(max(${masks.version}), 0) + 1 from ${masks} where ${masks.model} = ${model})`
+  const [, rows] = await db.batch([
+    db.insert(masks).values({ ...mask, version: nextVersion }).onConflictDoNothing({ target: masks.updateId }),
+    db.select().from(masks).where(eq(masks.updateId, updateId)),
+  ])
+  const [row] = rows
+  if (!row) throw new Error(`the mask of update ${updateId} is missing right after its insert`)
+  return row
+}
+
+/**
+ * Makes an update's mask the active one, the active one the previous, and its datasets count; all at once,
+ * the first time only, and only while the update is promoting: a roll-back in between is not undone.
+ */
+export async function promoteMask(
+  db: Database,
+  update: Pick<UpdateRow, 'id' | 'model'>,
+  version: number,
+  own: readonly DatasetRef[],
+  nowMs: number,
+): Promise<void> {
+  const { id: updateId, model } = update
+  const promoting = sql`exists (select 1 from ${updates} where ${updates.id} = ${updateId} and ${updates.state} = 'promoting')`
+  const candidate = sql`exists (select 1 from ${masks} where ${masks.model} = ${model} and ${masks.version} = ${version} and ${masks.promotedAt} is null)`
+  await db.batch([
+    db
+      .update(models)
+      .set({
+        previousVersion: sql`${models.activeVersion}`,
+        activeVersion: version,
+        revision: sql`${models.revision} + 1`,
+      })
+      .where(and(eq(models.id, model), promoting, candidate)),
+    db
+      .update(masks)
+      .set({ promotedAt: nowMs })
+      .where(and(eq(masks.model, model), eq(masks.version, version), isNull(masks.promotedAt), promoting)),
+    ...own.map(({ sha256, domain }) =>
+      db
+        .insert(accumulated)
+        .values({ model, datasetSha256: sha256, domain, updateId, createdAt: nowMs })
+        .onConflictDoNothing(),
+    ),
+  ])
+}

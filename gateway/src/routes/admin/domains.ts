@@ -1,0 +1,78 @@
+import { Hono } from 'hono'
+import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { AppEnv } from '../../context.ts'
+import { countCalibratedDatasets } from '../../db/queries/datasets.ts'
+import { ensureDomains, listDomains, type DomainRow } from '../../db/queries/domains.ts'
+import { parseDomain } from '../../domains/name.ts'
+import { redact } from '../../domains/redact.ts'
+import type { ReservoirStats } from '../../domains/reservoir-store.ts'
+import { deleteDomain } from '../../domains/delete.ts'
+import { splitText } from '../../domains/split.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { readAdmin } from './body.ts'
+
+const MAX_IMPORT_BYTES = 16 * 1024 * 1024
+/** Imported texts are cut to about 1,000 tokens, so that they spread over the sample and the holdout like traffic. */
+const PIECE_CHARACTERS = 4 * 1024
+/** Texts offered to a reservoir in one call. */
+const OFFER_TEXTS = 256
+/** Stands for the key of texts that an operator brought. */
+const OPERATOR_KEY = 'operator'
+
+/** Domains and what is sampled of them. */
+export function domainRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get('/domains', async (c) => {
+      const { deps } = c.var
+      const [domains, calibrated] = await Promise.all([listDomains(deps.db), countCalibratedDatasets(deps.db)])
+      const data = await Promise.all(
+        domains.map(async (domain) =>
+          domainEntry(domain, await deps.reservoir(domain.name).stats(), calibrated.get(domain.name) ?? 0),
+        ),
+      )
+      return c.json({ data })
+    })
+    .all('/domains', refuseMethod('GET'))
+    .post('/domains/:domain/texts', async (c) => {
+      const { deps, requestId } = c.var
+      const domain = parseDomain(c.req.param('domain'), 'domain')
+      const { texts } = await readAdmin(c, importTexts, MAX_IMPORT_BYTES)
+      const pieces = texts.flatMap((text) => splitText(redact(text), PIECE_CHARACTERS))
+      const atMs = deps.nowMs()
+      await ensureDomains(deps.db, [domain], atMs)
+      for (let from = 0; from < pieces.length; from += OFFER_TEXTS) {
+        const offers = pieces
+          .slice(from, from + OFFER_TEXTS)
+          .map((text, index) => ({ requestId: `${requestId}-${from + index}`, keyId: OPERATOR_KEY, text, atMs }))
+        await deps.reservoir(domain).offer(offers)
+      }
+      return c.json({ domain, texts: texts.length, pieces: pieces.length }, 201)
+    })
+    .all('/domains/:domain/texts', refuseMethod('POST'))
+    .delete('/domains/:domain/samples', async (c) => {
+      const domain = parseDomain(c.req.param('domain'), 'domain')
+      const deleted = await c.var.deps.reservoir(domain).deleteTexts(c.req.query('key'))
+      return c.json({ domain, deleted })
+    })
+    .all('/domains/:domain/samples', refuseMethod('DELETE'))
+    .delete('/domains/:domain', async (c) => {
+      const domain = parseDomain(c.req.param('domain'), 'domain')
+      await deleteDomain(c.var.deps, domain)
+      return c.json({ domain, deleted: true })
+    })
+    .all('/domains/:domain', refuseMethod('DELETE'))
+}
+
+function domainEntry(domain: DomainRow, stats: ReservoirStats, calibratedDatasets: number): DomainEntry {
+  const frozen = domain.holdoutSha256 !== null
+  return {
+    name: domain.name,
+    samples: stats.samples,
+    characters: stats.characters,
+    seen: stats.seen,
+    holdout_samples: frozen ? (domain.holdoutSamples ?? 0) : stats.holdoutSamples,
+    holdout_frozen: frozen,
+    calibrated_datasets: calibratedDatasets,
+    last_sample_at: stats.lastSampleAtMs === null ? null : new Date(stats.lastSampleAtMs).toISOString(),
+  }
+}

@@ -1,0 +1,79 @@
+import { Hono } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { evaluateText } from '@copal/shared/wire/admin.ts'
+import type { EvaluateCall } from '@copal/shared/wire/node-rpc.ts'
+import type { AppEnv } from '../../context.ts'
+import { findMask } from '../../db/queries/masks.ts'
+import type { NodeView } from '../../fleet/state.ts'
+import { callNode, NodeCallError } from '../../fleet/node-client.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { resolveModel } from '../../updates/model.ts'
+import { readAdmin } from './body.ts'
+
+/** Text, its copy while it is parsed, and the call to the node must fit a Worker's 128 MB. */
+const MAX_BODY_BYTES = 16 * 1024 * 1024
+/** A node answers its first progress line when it has scored the first window, which may wait for a mask to load. */
+const FIRST_BYTE_MS = 120_000
+
+/** Perplexity of an operator's text, worked out by a node and streamed through. */
+export function evaluateRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .post('/evaluate', async (c) => {
+      const { deps } = c.var
+      const request = await readAdmin(c, evaluateText, MAX_BODY_BYTES)
+      const model = await resolveModel(deps.db, request.model)
+      const version = request.mask_version ?? model.activeVersion
+      const mask = version === 0 ? undefined : await findMask(deps.db, model.id, version)
+      if (version !== 0 && !mask) {
+        throw new AppError('not_found', `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`, {
+          param: 'mask_version',
+        })
+      }
+      const call: EvaluateCall = {
+        model: model.id,
+        maskVersion: version,
+        ...(mask ? { mask: { version, sha256: mask.sha256 } } : {}),
+        text: request.text,
+        windowTokens: request.window_tokens,
+        ...(request.max_windows === undefined ? {} : { maxWindows: request.max_windows }),
+      }
+      const { nodes } = await deps.fleet.snapshot()
+      const node = leastLoaded(nodes.filter((candidate) => candidate.model === model.id), version)
+      const { readable, writable } = new IdentityTransformStream()
+      const answer = await callNode(deps, { nodeId: node.id, url: node.url }, '/rpc/evaluate', call, {
+        signal: c.req.raw.signal,
+        firstByteTimeoutMs: FIRST_BYTE_MS,
+        headers: { accept: 'application/x-ndjson' },
+      }).catch((error: unknown) => {
+        throw error instanceof NodeCallError ? error.error : error
+      })
+      deps.waitUntil(relay(answer.first, answer.rest, writable))
+      return new Response(readable, { headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id } })
+    })
+    .all('/evaluate', refuseMethod('POST'))
+}
+
+/** @throws AppError `no_node_available` */
+function leastLoaded(nodes: readonly NodeView[], version: number): NodeView {
+  const alive = nodes.filter((node) => node.alive && !node.draining)
+  const holders = alive.filter((node) => node.weightSets.some((set) => set.version === version && set.state === 'ready'))
+  const [best] = (holders.length > 0 ? holders : alive).toSorted((a, b) => a.running + a.waiting - b.running - b.waiting)
+  if (best) return best
+  throw new AppError('no_node_available', 'No node of this model is alive. Start one, or try again shortly.', { retryAfterS: 5 })
+}
+
+/** Passes the answer on as it comes; one that breaks off is broken off here too, so that it never looks whole. */
+async function relay(
+  first: Uint8Array,
+  rest: ReadableStream<Uint8Array>,
+  writable: WritableStream<Uint8Array>,
+): Promise<void> {
+  try {
+    const writer = writable.getWriter()
+    await writer.write(first)
+    writer.releaseLock()
+    await rest.pipeTo(writable)
+  } catch (error) {
+    await writable.abort(error).catch(() => undefined)
+  }
+}

@@ -1,0 +1,65 @@
+import { Hono } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { rollback, type MaskEntry } from '@copal/shared/wire/admin.ts'
+import type { AppEnv } from '../../context.ts'
+import { findMask, listMasks, type MaskRow } from '../../db/queries/masks.ts'
+import type { ModelRow } from '../../db/queries/models.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { maskKey } from '../../updates/datasets.ts'
+import { resolveModel } from '../../updates/model.ts'
+import { rollBack } from '../../updates/rollback.ts'
+import { readAdmin } from './body.ts'
+
+/** Registered masks, their files, and the way back to one. */
+export function maskRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get('/masks', async (c) => {
+      const { db } = c.var.deps
+      const model = await resolveModel(db, c.req.query('model'))
+      return c.json({ data: (await listMasks(db, model.id)).map((mask) => maskEntry(model, mask)) })
+    })
+    .all('/masks', refuseMethod('GET'))
+    .get('/masks/:version/file', async (c) => {
+      const { db, artifacts } = c.var.deps
+      const model = await resolveModel(db, c.req.query('model'))
+      const version = c.req.param('version').replace(/^m/, '')
+      const mask = /^[1-9]\d{0,9}$/.test(version) ? await findMask(db, model.id, Number(version)) : undefined
+      const object = mask && (await artifacts.get(maskKey(mask.sha256)))
+      if (!mask || !object) {
+        throw new AppError('not_found', `'${model.id}' has no mask file '${c.req.param('version')}'. 'GET /admin/masks' lists them.`)
+      }
+      return new Response(object.body, {
+        headers: {
+          'content-type': 'application/octet-stream',
+          'content-length': String(object.size),
+          'content-disposition': `attachment; filename="${model.id}-m${mask.version}.safetensors"`,
+          etag: `"${mask.sha256}"`,
+        },
+      })
+    })
+    .all('/masks/:version/file', refuseMethod('GET'))
+    .post('/rollback', async (c) => {
+      const request = await readAdmin(c, rollback)
+      return c.json({ active_version: await rollBack(c.var.deps, request) })
+    })
+    .all('/rollback', refuseMethod('POST'))
+}
+
+function maskEntry(model: ModelRow, mask: MaskRow): MaskEntry {
+  return {
+    model: mask.model,
+    version: mask.version,
+    sha256: mask.sha256,
+    parent_version: mask.parentVersion,
+    method: mask.method,
+    pattern: mask.pattern,
+    scope: mask.scope,
+    sparsity: mask.sparsity,
+    churn: mask.churn,
+    domains: mask.domains,
+    bytes: mask.bytes,
+    active: mask.version === model.activeVersion,
+    previous: mask.version === model.previousVersion,
+    created_at: new Date(mask.createdAt).toISOString(),
+  }
+}

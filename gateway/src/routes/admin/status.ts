@@ -1,0 +1,48 @@
+import { Hono } from 'hono'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { AppEnv } from '../../context.ts'
+import { listServedModels } from '../../db/queries/models.ts'
+import { listRunningUpdates } from '../../db/queries/updates.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { VERSION } from '../../version.ts'
+
+/** What runs, on which weights. */
+export function statusRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get('/status', async (c) => {
+      const { db, fleet } = c.var.deps
+      const [served, { nodes }, running] = await Promise.all([
+        listServedModels(db),
+        fleet.snapshot(),
+        listRunningUpdates(db),
+      ])
+      const report: StatusReport = {
+        version: VERSION,
+        models: served.map(({ model, mask }) => ({
+          id: model.id,
+          active_version: model.activeVersion,
+          previous_version: model.previousVersion,
+          sparsity: mask?.sparsity ?? 0,
+          context_length: model.contextLength,
+          converged: nodes
+            .filter((node) => node.alive && node.model === model.id)
+            .every((node) => node.activeVersion === model.activeVersion),
+        })),
+        nodes: nodes.map((node) => ({
+          id: node.id,
+          url: node.url,
+          model: node.model,
+          alive: node.alive,
+          draining: node.draining,
+          active_version: node.activeVersion,
+          weight_sets: node.weightSets.map(({ version, state, requests }) => ({ version, state, requests })),
+          running: node.running,
+          waiting: node.waiting,
+          seen_ms_ago: node.seenMsAgo,
+        })),
+        updates_running: running.length,
+      }
+      return c.json(report)
+    })
+    .all('/status', refuseMethod('GET'))
+}

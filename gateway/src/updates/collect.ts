@@ -1,0 +1,38 @@
+import { findDomain } from '../db/queries/domains.ts'
+import type { UpdateRow } from '../db/queries/updates.ts'
+import { freezeDataset } from './datasets.ts'
+import { evaluationWindow } from './model.ts'
+import { modelOf, type StepDeps, type StepOutcome } from './step.ts'
+import { charactersToTake, requireHoldout, requireSamples, type Demand } from './sufficiency.ts'
+
+/** Freezes a snapshot of each domain, and remembers which mask is active. */
+export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome> {
+  const model = await modelOf(deps, update)
+  await requireText(deps, update.domains, update, evaluationWindow(model))
+  const datasets = await Promise.all(
+    update.domains.map(async (domain) => {
+      const texts = await deps.reservoir(domain).texts(charactersToTake(update))
+      const { sha256 } = await freezeDataset(deps, domain, texts)
+      return sha256
+    }),
+  )
+  return { event: 'collected', patch: { datasets, parentVersion: model.activeVersion } }
+}
+
+/**
+ * Checks that each domain has enough text to calibrate and to evaluate on.
+ *
+ * @throws AppError `insufficient_samples` that names the first domain that has not
+ */
+export async function requireText(
+  deps: Pick<StepDeps, 'db' | 'reservoir'>,
+  domains: readonly string[],
+  demand: Demand,
+  windowTokens: number,
+): Promise<void> {
+  for (const name of domains) {
+    const [domain, stats] = await Promise.all([findDomain(deps.db, name), deps.reservoir(name).stats()])
+    requireSamples(name, stats.characters, demand)
+    if (!domain?.holdoutSha256) requireHoldout(name, stats.holdoutCharacters, windowTokens)
+  }
+}

@@ -1,0 +1,29 @@
+import type { DatasetRef, TextSample } from '@copal/shared/wire/node-rpc.ts'
+import { sha256 } from '@copal/shared/wire/signature.ts'
+import { insertDataset } from '../db/queries/datasets.ts'
+import type { Deps } from '../deps.ts'
+
+/** Where a dataset lies in R2. */
+export function datasetKey(hash: string): string {
+  return `datasets/${hash}`
+}
+
+/** Where a mask lies in R2. */
+export function maskKey(hash: string): string {
+  return `masks/${hash}`
+}
+
+/** Freezes texts as a dataset: newline-delimited samples in R2, named by their SHA-256. The same texts give the same dataset. */
+export async function freezeDataset(
+  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
+  domain: string,
+  texts: readonly string[],
+): Promise<DatasetRef> {
+  const lines = texts.map((text) => `${JSON.stringify({ text } satisfies TextSample)}\n`)
+  const bytes = new Uint8Array(new TextEncoder().encode(lines.join('')))
+  const hash = await sha256(bytes)
+  await deps.artifacts.put(datasetKey(hash), bytes, { sha256: hash })
+  const dataset = { sha256: hash, domain, samples: texts.length }
+  await insertDataset(deps.db, { ...dataset, bytes: bytes.byteLength, createdAt: deps.nowMs() })
+  return dataset
+}

@@ -1,0 +1,103 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { UpdateRequest } from '@copal/shared/wire/admin.ts'
+import { ensureDomains } from '../db/queries/domains.ts'
+import { findUpdate, insertUpdate, type UpdateRow } from '../db/queries/updates.ts'
+import type { Deps } from '../deps.ts'
+import { requireText } from './collect.ts'
+import { advance, apply } from './drive.ts'
+import { evaluationWindow, resolveModel } from './model.ts'
+import type { StepDeps } from './step.ts'
+
+/** What wins on measured text among the methods of this version. */
+const DEFAULT_SELECTION = { method: 'continual-wanda', pattern: '0.5', scope: 'row' } as const
+
+/**
+ * Starts an update and lets it run on behind the answer.
+ *
+ * @throws AppError `insufficient_samples`, `conflict` that names the update of this model that is still running,
+ * `invalid_request`, `model_not_found`, `no_node_available`
+ */
+export async function startUpdate(
+  deps: StepDeps & Pick<Deps, 'updateWorkflow' | 'waitUntil'>,
+  request: UpdateRequest,
+): Promise<UpdateRow> {
+  const model = await resolveModel(deps.db, request.model)
+  const { samples, length, seed } = request
+  if (length > model.contextLength) {
+    throw new AppError(
+      'invalid_request',
+      `'length' is ${length} tokens, the context of '${model.id}' holds ${model.contextLength}.`,
+      { param: 'length' },
+    )
+  }
+  const domains = [...new Set(request.domains)]
+  await requireText(deps, domains, { samples, length }, evaluationWindow(model))
+  await ensureDomains(deps.db, domains, deps.nowMs())
+  const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
+  const { selection } = request
+  const running = await insertUpdate(deps.db, {
+    id,
+    model: model.id,
+    domains,
+    method: selection.method ?? DEFAULT_SELECTION.method,
+    pattern: selection.pattern ?? DEFAULT_SELECTION.pattern,
+    scope: selection.scope ?? DEFAULT_SELECTION.scope,
+    samples,
+    length,
+    seed,
+    state: 'collecting',
+    createdAt: deps.nowMs(),
+  })
+  if (running) {
+    throw new AppError(
+      'conflict',
+      `Update '${running.id}' of '${model.id}' is still ${running.state}. Wait until it ends, or cancel it with ` +
+        `'POST /admin/updates/${running.id}/cancel'.`,
+    )
+  }
+  deps.waitUntil(setGoing(deps, id))
+  return requireUpdate(deps, id)
+}
+
+/**
+ * Cancels an update; nodes drop its job with their next heartbeat.
+ *
+ * @throws AppError `not_found`, `conflict` when it is too late
+ */
+export async function cancelUpdate(deps: Pick<StepDeps, 'db' | 'nowMs'>, id: string): Promise<UpdateRow> {
+  for (;;) {
+    const update = await requireUpdate(deps, id)
+    if (update.state === 'cancelled') return update
+    if (await apply(deps, update, { event: 'cancelled', patch: {} })) return requireUpdate(deps, id)
+    // Lost a race: read again. Otherwise the state does not allow it.
+    if ((await requireUpdate(deps, id)).revision !== update.revision) continue
+    throw new AppError(
+      'conflict',
+      update.state === 'promoting' || update.state === 'promoted'
+        ? `Update '${id}' is ${update.state}: its mask may be active. Take it back with 'POST /admin/rollback'.`
+        : `Update '${id}' has ended already: it is ${update.state}.`,
+    )
+  }
+}
+
+/**
+ * One update.
+ *
+ * @throws AppError `not_found`
+ */
+export async function requireUpdate(deps: Pick<StepDeps, 'db'>, id: string): Promise<UpdateRow> {
+  const update = await findUpdate(deps.db, id)
+  if (update) return update
+  throw new AppError('not_found', `There is no update '${id}'. 'GET /admin/updates' lists them.`)
+}
+
+/** Neither part is needed for the update to run: heartbeats and cron advance it as well. */
+async function setGoing(deps: StepDeps & Pick<Deps, 'updateWorkflow'>, id: string): Promise<void> {
+  const results = await Promise.allSettled([
+    deps.updateWorkflow.create({ id, params: { updateId: id } }),
+    advance(deps, id),
+  ])
+  for (const result of results) {
+    if (result.status === 'rejected') console.error(`Update ${id} starts late:`, result.reason)
+  }
+}
