@@ -14,7 +14,7 @@ import { createDrains } from './drains.ts'
 import { createEventQueue, type EventQueue } from './event-queue.ts'
 import type { GenerateEvent, GenerateRequest, Generation, GenerationOutcome } from './generation.ts'
 import type { EngineObserver } from './observer.ts'
-import { checkPolicy, defaultPolicy, type EnginePolicy } from './policy.ts'
+import { createPolicy, type EnginePolicy } from './policy.ts'
 import {
   cancelled,
   checkTokens,
@@ -47,7 +47,7 @@ export interface EngineDeps {
   backend: Backend
   config: Pick<LlamaConfig, 'vocabSize' | 'contextLength' | 'eosTokenIds'>
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
-  /** Bounds that differ from {@link defaultPolicy}. */
+  /** Bounds that differ from those of {@link createPolicy}. */
   policy?: Partial<EnginePolicy>
   /** What a drain does at its deadline with requests that cannot start over: `wait` for them, or `fail` them. */
   stragglers?: 'wait' | 'fail'
@@ -130,8 +130,7 @@ interface Job {
 export function createEngine(deps: EngineDeps): Engine {
   const { backend, config, codec, observer } = deps
   const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
-  const policy: EnginePolicy = { ...defaultPolicy(config.contextLength), ...deps.policy }
-  checkPolicy(policy)
+  const policy = createPolicy(config.contextLength, deps.policy)
   const state = createState()
   const jobs = new Map<Request, Job>()
   const scores = new Map<Request, { resolve: (nll: Float32Array) => void; reject: (error: Error) => void }>()
@@ -188,7 +187,7 @@ export function createEngine(deps: EngineDeps): Engine {
       result = await backend.step(step.plan)
       outcome = commitStep(state, step, result)
     } catch (thrown) {
-      releaseStep(step)
+      releaseStep(state, step)
       return failStep(step, thrown)
     }
     const endedMs = nowMs()

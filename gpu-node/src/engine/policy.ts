@@ -19,29 +19,35 @@ export interface EnginePolicy {
   scoreEverySteps: number
 }
 
-/** Bounds for a model on a CPU backend that steps sequences in turn. */
-export function defaultPolicy(contextLength: number): EnginePolicy {
-  return {
-    contextLength,
-    kvTokens: 4 * contextLength,
-    maxRunning: 8,
+/**
+ * Completes a policy for a model of `modelContextLength` tokens; the defaults suit a backend that
+ * steps sequences in turn on a CPU, where a prompt piece of 64 tokens keeps steps well below 200 ms.
+ * With a key/value budget below the model's context, the budget is the context.
+ *
+ * @throws RangeError when a bound is not positive, or steps are too short for what may run
+ */
+export function createPolicy(modelContextLength: number, bounds: Partial<EnginePolicy> = {}): EnginePolicy {
+  const kvTokens = bounds.kvTokens ?? 2 * modelContextLength
+  const maxRunning = bounds.maxRunning ?? 8
+  const prefillChunk = bounds.prefillChunk ?? 64
+  const least = maxRunning + prefillChunk
+  const policy: EnginePolicy = {
     maxWaiting: 64,
     maxScores: 64,
-    prefillChunk: 64,
-    stepTokens: 128,
+    stepTokens: least,
     scoreChunk: 32,
     scoreEverySteps: 4,
+    ...bounds,
+    contextLength: Math.min(bounds.contextLength ?? modelContextLength, kvTokens),
+    kvTokens,
+    maxRunning,
+    prefillChunk,
   }
-}
-
-/** @throws RangeError when a policy could starve or overrun */
-export function checkPolicy(policy: EnginePolicy): void {
-  if (policy.kvTokens < policy.contextLength) {
-    throw new RangeError(`kvTokens is ${policy.kvTokens}; one request may need ${policy.contextLength}`)
+  for (const [name, value] of Object.entries(policy)) {
+    if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`${name} is ${value}; a positive integer is needed`)
   }
-  if (policy.stepTokens < policy.maxRunning + policy.prefillChunk) {
-    throw new RangeError(
-      `stepTokens is ${policy.stepTokens}; at least maxRunning + prefillChunk = ${policy.maxRunning + policy.prefillChunk} is needed`,
-    )
+  if (policy.stepTokens < least) {
+    throw new RangeError(`stepTokens is ${policy.stepTokens}; at least maxRunning + prefillChunk = ${least} is needed`)
   }
+  return policy
 }

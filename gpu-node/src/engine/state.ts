@@ -21,8 +21,13 @@ export interface EngineState {
   requests: Request[]
   /** What new requests start on. */
   active: WeightSet | null
-  /** Freed with the next step of their weight set; they count as used until that step is committed. */
+  /** Freed with the next step of their weight set. */
   drops: Map<WeightSet, PendingDrop[]>
+  /**
+   * Tokens that the running step of a weight set frees beyond those it takes itself. They count as
+   * used until the step is committed, so that nobody has taken them should it fail.
+   */
+  freeing: Map<WeightSet, number>
   nextOrder: number
   nextSequence: number
   turn: number
@@ -32,7 +37,16 @@ export interface EngineState {
 
 /** An engine without requests. */
 export function createState(): EngineState {
-  return { requests: [], active: null, drops: new Map(), nextOrder: 1, nextSequence: 1, turn: 0, stepsSinceScore: 0 }
+  return {
+    requests: [],
+    active: null,
+    drops: new Map(),
+    freeing: new Map(),
+    nextOrder: 1,
+    nextSequence: 1,
+    turn: 0,
+    stepsSinceScore: 0,
+  }
 }
 
 /** Tokens of the key/value budget that are taken. */
@@ -40,6 +54,7 @@ export function kvTokensUsed(state: EngineState): number {
   let used = 0
   for (const request of state.requests) used += sequenceOf(request)?.held ?? 0
   for (const drops of state.drops.values()) for (const drop of drops) used += drop.tokens
+  for (const tokens of state.freeing.values()) used += tokens
   return used
 }
 
@@ -100,6 +115,7 @@ export function restartRequest(state: EngineState, request: Request): void {
 /** Forgets what is to be dropped from a weight set that is gone, and whose memory is gone with it. */
 export function forgetWeights(state: EngineState, weights: WeightSet): void {
   state.drops.delete(weights)
+  state.freeing.delete(weights)
   if (state.active === weights) state.active = null
 }
 

@@ -6,7 +6,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork, StepPlan, StepResult } from '../backends/backend.ts'
 import { pinOf, sequenceOf, type Request, type RequestStatus, type Sequence } from './request.ts'
 import type { DraftWork, StepDraft } from './scheduler.ts'
-import type { EngineState } from './state.ts'
+import { kvTokensUsed, pendingDrops, type EngineState } from './state.ts'
 
 /** A draft whose room is reserved. */
 export interface ReservedStep {
@@ -33,6 +33,7 @@ export interface StepOutcome {
 /** Sets aside what a draft needs and builds the backend's plan. */
 export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep {
   const before = new Map<Request, { status: RequestStatus; held: number | undefined }>()
+  const usedBefore = kvTokensUsed(state)
   const sequences = draft.work.map(({ request, to }) => {
     before.set(request, { status: request.status, held: sequenceOf(request)?.held })
     const sequence = sequenceOf(request) ?? openSequence(state, draft, request)
@@ -40,6 +41,10 @@ export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep 
     sequence.inFlight = true
     return sequence
   })
+  const taken = kvTokensUsed(state) - usedBefore
+  const freed = draft.drops.reduce((sum, drop) => sum + drop.tokens, 0)
+  state.drops.delete(draft.weights)
+  state.freeing.set(draft.weights, Math.max(0, freed - taken))
   const plan: StepPlan = {
     weights: draft.weights,
     work: draft.work.map((work, index) => sequenceWork(work, sequences[index] as Sequence)),
@@ -49,15 +54,30 @@ export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep 
 }
 
 /** Undoes a reservation after a failed step. Sequence ids are not given out twice: the backend may know them. */
-export function releaseStep(step: ReservedStep): void {
-  step.draft.work.forEach(({ request }, index) => {
-    const sequence = step.sequences[index] as Sequence
+export function releaseStep(state: EngineState, step: ReservedStep): void {
+  const { draft, sequences, before } = step
+  // Weights that were lost meanwhile took what was to be dropped with them.
+  if (state.freeing.delete(draft.weights) && draft.drops.length > 0) {
+    state.drops.set(draft.weights, [...draft.drops, ...pendingDrops(state, draft.weights)])
+  }
+  draft.work.forEach(({ request }, index) => {
+    const sequence = sequences[index] as Sequence
+    const heldBefore = before.get(request)?.held
     sequence.inFlight = false
-    const before = step.before.get(request)
-    if (!before || sequenceOf(request) !== sequence) return
-    request.status = before.status
-    if (before.held !== undefined) sequence.held = before.held
+    if (sequenceOf(request) !== sequence) return shrinkDrop(state, sequence, heldBefore ?? 0)
+    request.status = before.get(request)?.status ?? request.status
+    if (heldBefore !== undefined) sequence.held = heldBefore
   })
+}
+
+/** The request gave its sequence up during the step: what the step had set aside for it was never used. */
+function shrinkDrop(state: EngineState, sequence: Sequence, tokens: number): void {
+  const drops = state.drops.get(sequence.weights)
+  if (!drops) return
+  state.drops.set(
+    sequence.weights,
+    drops.map((drop) => (drop.sequence === sequence.id ? { ...drop, tokens } : drop)),
+  )
 }
 
 /**
@@ -68,9 +88,7 @@ export function releaseStep(step: ReservedStep): void {
 export function commitStep(state: EngineState, step: ReservedStep, result: StepResult): StepOutcome {
   const { draft, sequences } = step
   checkResult(draft, result)
-  const remaining = (state.drops.get(draft.weights) ?? []).filter((drop) => !draft.drops.includes(drop))
-  if (remaining.length > 0) state.drops.set(draft.weights, remaining)
-  else state.drops.delete(draft.weights)
+  state.freeing.delete(draft.weights)
 
   const pinned: Request[] = []
   const progressed: Request[] = []

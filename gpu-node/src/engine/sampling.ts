@@ -1,0 +1,254 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { SamplerSpec, TokenAlternative } from '../backends/backend.ts'
+import { randomDraw } from './random-draw.ts'
+
+/** What was drawn. `logprob` is NaN and `top` empty where the spec asks for no log-probabilities. */
+export interface SampledToken {
+  token: number
+  /** Natural logarithm of the token's probability, unpenalised, at temperature 1. */
+  logprob: number
+  /** The most probable tokens, most probable first, ties to the lower id. */
+  top: TokenAlternative[]
+}
+
+/** Chooses the tokens of one sequence. */
+export interface Sampler {
+  /** Tells what stands at positions `position …`: prompt and sampled tokens alike, each exactly once, in order. */
+  observe(tokens: Int32Array, position: number): void
+  /**
+   * Draws the token at `position`. The same logits, spec, position and tokens observed give the same token.
+   *
+   * @param logits `[vocab]` f32; overwritten with the penalised ones
+   * @throws AppError `node_failed` when a logit is NaN or none is finite
+   */
+  sample(logits: Float32Array, position: number): SampledToken
+}
+
+/** Buffers of the size of the vocabulary that samplers of one thread may share. */
+export interface SamplerScratch {
+  weights: Float64Array
+  candidates: Float64Array
+}
+
+export function createSamplerScratch(vocabSize: number): SamplerScratch {
+  return { weights: new Float64Array(vocabSize), candidates: new Float64Array(vocabSize) }
+}
+
+/**
+ * A sampler with vLLM's semantics: repetition penalty over prompt and output (positive logits are
+ * divided by it, others multiplied), then frequency and presence penalties over the output alone,
+ * then temperature, min-p, top-k, top-p in this order. Ties at a cut go to the lower id.
+ *
+ * Work is linear in the vocabulary: cuts are found by selection, never by sorting it.
+ */
+export function createSampler(spec: SamplerSpec, scratch: SamplerScratch): Sampler {
+  const penalised = spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0
+  const remembers = penalised || spec.repetitionPenalty !== 1
+  /** How often each token was generated; 0 for tokens that are only in the prompt. */
+  const generated = new Map<number, number>()
+
+  const penalise = (logits: Float32Array) => {
+    for (const [token, count] of generated) {
+      let logit = logits[token] as number
+      logit = logit > 0 ? logit / spec.repetitionPenalty : logit * spec.repetitionPenalty
+      logit -= count * spec.frequencyPenalty + (count > 0 ? spec.presencePenalty : 0)
+      logits[token] = logit
+    }
+  }
+
+  return {
+    observe(tokens, position) {
+      if (!remembers) return
+      for (const [offset, token] of tokens.entries()) {
+        const isOutput = position + offset >= spec.promptTokens
+        generated.set(token, (generated.get(token) ?? 0) + (isOutput ? 1 : 0))
+      }
+    },
+
+    sample(logits, position) {
+      const wantsLogprobs = spec.topLogprobs >= 0
+      const logSumExp = wantsLogprobs ? logSumExpOf(logits, checkedMaximum(logits).logit) : NaN
+      const top = mostProbable(logits, Math.max(spec.topLogprobs, 0), logSumExp)
+      const unpenalised = wantsLogprobs && remembers ? logits.slice() : logits
+      if (remembers) penalise(logits)
+      const best = checkedMaximum(logits)
+      const token =
+        spec.temperature === 0
+          ? best.token
+          : draw(logits, best.logit, spec, scratch, randomDraw(spec.seed, position - spec.promptTokens))
+      return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
+    },
+  }
+}
+
+/** The largest logit, and the lowest id that has it. */
+function checkedMaximum(logits: Float32Array): { token: number; logit: number } {
+  let token = 0
+  let logit = -Infinity
+  for (let i = 0; i < logits.length; i++) {
+    const value = logits[i] as number
+    if (value > logit) {
+      logit = value
+      token = i
+    } else if (Number.isNaN(value)) {
+      throw new AppError('node_failed', `The model's logits are not numbers (token ${i}). Its weights are damaged.`)
+    }
+  }
+  if (!Number.isFinite(logit)) {
+    throw new AppError('node_failed', `The model's largest logit is ${logit}, expected a finite one.`)
+  }
+  return { token, logit }
+}
+
+function logSumExpOf(logits: Float32Array, maximum: number): number {
+  let sum = 0
+  for (let i = 0; i < logits.length; i++) sum += Math.exp((logits[i] as number) - maximum)
+  return maximum + Math.log(sum)
+}
+
+/** The `count` largest logits as log-probabilities, by insertion into a short list. */
+function mostProbable(logits: Float32Array, count: number, logSumExp: number): TokenAlternative[] {
+  const top: TokenAlternative[] = []
+  if (count === 0) return top
+  let threshold = -Infinity
+  for (let token = 0; token < logits.length; token++) {
+    const logprob = (logits[token] as number) - logSumExp
+    if (top.length === count && !(logprob > threshold)) continue
+    if (top.length === count) top.pop()
+    let place = top.length
+    while (place > 0 && (top[place - 1] as TokenAlternative).logprob < logprob) place--
+    top.splice(place, 0, { token, logprob })
+    threshold = (top.at(-1) as TokenAlternative).logprob
+  }
+  return top
+}
+
+/** Draws from softmax(logits / temperature) after the cuts; `u` in [0, 1) decides. */
+function draw(logits: Float32Array, maximum: number, spec: SamplerSpec, scratch: SamplerScratch, u: number): number {
+  const { weights, candidates } = scratch
+  const vocab = logits.length
+  // A weight is relative to the most probable token's, so min-p is a plain threshold on it.
+  for (let i = 0; i < vocab; i++) {
+    const weight = Math.exp(((logits[i] as number) - maximum) / spec.temperature)
+    weights[i] = weight >= spec.minP ? weight : 0
+  }
+  if (spec.topK > 0 && spec.topK < vocab) {
+    candidates.set(weights.subarray(0, vocab))
+    keepFrom(weights, vocab, cutByCount(candidates.subarray(0, vocab), spec.topK))
+  }
+  if (spec.topP < 1) {
+    const total = sumOf(weights, vocab)
+    // Tokens lighter than this weigh less than (1 - topP) of the total even together.
+    const negligible = ((1 - spec.topP) * total) / vocab
+    let count = 0
+    for (let i = 0; i < vocab; i++) {
+      const weight = weights[i] as number
+      if (weight > 0 && weight >= negligible) candidates[count++] = weight
+    }
+    keepFrom(weights, vocab, cutByMass(candidates.subarray(0, count), spec.topP * total))
+  }
+  // In order of ids: a small change of the logits then moves the borders a little and no token far.
+  let remaining = u * sumOf(weights, vocab)
+  let last = 0
+  for (let i = 0; i < vocab; i++) {
+    const weight = weights[i] as number
+    if (weight === 0) continue
+    last = i
+    if (remaining < weight) return i
+    remaining -= weight
+  }
+  return last
+}
+
+/** Where a descending order of weights is cut: at which weight, and how many of exactly that weight stay. */
+interface Cut {
+  weight: number
+  ties: number
+}
+
+/** Zeroes every weight after the cut; of equal weights the lower ids stay. */
+function keepFrom(weights: Float64Array, length: number, cut: Cut): void {
+  let ties = cut.ties
+  for (let i = 0; i < length; i++) {
+    const weight = weights[i] as number
+    if (weight > cut.weight) continue
+    if (weight === cut.weight && ties > 0) ties--
+    else weights[i] = 0
+  }
+}
+
+/** The cut that keeps the `count` heaviest. Reorders `values`. */
+function cutByCount(values: Float64Array, count: number): Cut {
+  return select(values, (begin, end) => end - begin, 1, count)
+}
+
+/** The cut that keeps the fewest heaviest whose sum reaches `mass`. Reorders `values`. */
+function cutByMass(values: Float64Array, mass: number): Cut {
+  return select(values, (begin, end) => sumOf(values.subarray(begin, end), end - begin), 'value', mass)
+}
+
+/**
+ * Quickselect over a measure: partitions around pivots, heavier first, and descends into the side
+ * in which the accumulated measure reaches `target`.
+ *
+ * @param each measure of one value, or `value` where a value measures itself
+ */
+function select(
+  values: Float64Array,
+  measure: (begin: number, end: number) => number,
+  each: 1 | 'value',
+  target: number,
+): Cut {
+  let begin = 0
+  let end = values.length
+  let reached = 0
+  while (begin < end) {
+    const pivot = middleOfThree(values, begin, end)
+    const [heavierEnd, equalEnd] = partition(values, begin, end, pivot)
+    const heavier = measure(begin, heavierEnd)
+    if (reached + heavier >= target && heavierEnd > begin) {
+      end = heavierEnd
+      continue
+    }
+    const one = each === 'value' ? pivot : each
+    const equal = equalEnd - heavierEnd
+    const needed = Math.max(1, Math.ceil((target - reached - heavier) / one))
+    if (needed <= equal || equalEnd === end) return { weight: pivot, ties: Math.min(needed, equal) }
+    reached += heavier + equal * one
+    begin = equalEnd
+  }
+  return { weight: 0, ties: 0 }
+}
+
+function middleOfThree(values: Float64Array, begin: number, end: number): number {
+  const a = values[begin] as number
+  const b = values[(begin + end) >>> 1] as number
+  const c = values[end - 1] as number
+  return Math.max(Math.min(a, b), Math.min(Math.max(a, b), c))
+}
+
+/** Puts values above `pivot` first, then those equal to it; returns where each group ends. */
+function partition(values: Float64Array, begin: number, end: number, pivot: number): [heavier: number, equal: number] {
+  let heavier = begin
+  let rest = begin
+  let lighter = end
+  while (rest < lighter) {
+    const value = values[rest] as number
+    if (value > pivot) {
+      values[rest++] = values[heavier] as number
+      values[heavier++] = value
+    } else if (value < pivot) {
+      values[rest] = values[--lighter] as number
+      values[lighter] = value
+    } else {
+      rest++
+    }
+  }
+  return [heavier, lighter]
+}
+
+function sumOf(values: Float64Array, length: number): number {
+  let sum = 0
+  for (let i = 0; i < length; i++) sum += values[i] as number
+  return sum
+}

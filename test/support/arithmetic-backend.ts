@@ -1,0 +1,136 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type {
+  Backend,
+  SamplerSpec,
+  SequenceOutput,
+  SequenceWork,
+  StepPlan,
+  WeightSet,
+  WeightSetSource,
+} from '../../gpu-node/src/backends/backend.ts'
+import { createRandom } from './random.ts'
+
+/**
+ * A backend whose next token is arithmetic on (version, seed, all tokens so far), for faults that a
+ * real one cannot be made to have. It refuses every plan that breaks the contract of backend.ts.
+ */
+export interface ArithmeticBackend extends Backend {
+  /** Makes a set without a model behind it. */
+  weights(version: number): WeightSet
+  /** The set dies: steps in flight and later ones are rejected, `ended` settles. */
+  kill(weights: WeightSet): void
+  /** Tokens of key/value state held over all sequences, and the most there ever were. */
+  readonly kvTokens: number
+  readonly kvTokensPeak: number
+  /** Plans that were run, oldest first. */
+  readonly plans: StepPlan[]
+  /** What the given request generates when it runs alone. */
+  expected(version: number, prompt: readonly number[], sampler: { seed: number }, count: number): number[]
+}
+
+export interface ArithmeticOptions {
+  vocabSize?: number
+  /** Awaited in every step: delays, gates, or throws to reject the step. */
+  onStep?: (plan: StepPlan) => Promise<void>
+  /** Steps finish after a seeded number of turns of the event loop, so that lanes interleave. */
+  seed?: number
+}
+
+export function createArithmeticBackend(options: ArithmeticOptions = {}): ArithmeticBackend {
+  const vocabSize = options.vocabSize ?? 256
+  const random = createRandom(options.seed ?? 1)
+  const sequences = new Map<number, { weights: WeightSet; tokens: number[]; sampler: SamplerSpec | undefined }>()
+  const controls = new Map<WeightSet, { end: (cause: Error | undefined) => void; dead: boolean; busy: boolean }>()
+  const plans: StepPlan[] = []
+  let kvTokensPeak = 0
+  const kvTokens = () => [...sequences.values()].reduce((sum, sequence) => sum + sequence.tokens.length, 0)
+
+  const weightsOf = (source: WeightSetSource): WeightSet => {
+    const { promise, resolve } = Promise.withResolvers<Error | undefined>()
+    const weights: WeightSet = { version: source.version, source, ended: promise }
+    controls.set(weights, { end: resolve, dead: false, busy: false })
+    return weights
+  }
+  const controlOf = (weights: WeightSet) => {
+    const control = controls.get(weights)
+    if (!control) throw new Error('unknown weight set')
+    return control
+  }
+
+  const run = (weights: WeightSet, work: SequenceWork): SequenceOutput => {
+    if (work.position === 0) {
+      if (sequences.has(work.sequence)) throw new Error(`sequence ${work.sequence} starts twice without a drop`)
+      if (work.output !== 'nll' && !work.sampler && work.targets === undefined) {
+        throw new Error(`sequence ${work.sequence} starts without a sampler`)
+      }
+      sequences.set(work.sequence, { weights, tokens: [], sampler: work.sampler })
+    } else if (work.sampler) throw new Error('a sampler came after the first chunk')
+    const sequence = sequences.get(work.sequence)
+    if (!sequence) throw new Error(`sequence ${work.sequence} is unknown`)
+    if (sequence.weights !== weights) throw new Error(`sequence ${work.sequence} mixes two weight sets`)
+    if (sequence.tokens.length !== work.position) throw new Error(`sequence ${work.sequence} has a gap`)
+    if (work.tokens.length === 0) throw new Error('empty work')
+    const nll = new Float32Array(work.tokens.length)
+    work.tokens.forEach((token, index) => {
+      sequence.tokens.push(token)
+      nll[index] = (mix(weights.version, 0, sequence.tokens) % 1000) / 100 + (work.targets?.[index] ?? 0) / 1e4
+    })
+    if (work.output === 'none') return { kind: 'none' }
+    if (work.output === 'nll') return { kind: 'nll', nll }
+    const token = mix(weights.version, sequence.sampler?.seed ?? 0, sequence.tokens) % vocabSize
+    return { kind: 'token', token, logprob: -0.5, top: [] }
+  }
+
+  return {
+    name: 'arithmetic',
+    plans,
+    get kvTokens() {
+      return kvTokens()
+    },
+    get kvTokensPeak() {
+      return kvTokensPeak
+    },
+    weights: (version) => weightsOf({ version, maskPath: null, priority: 'serving' } as WeightSetSource),
+    load: (source) => Promise.resolve(weightsOf(source)),
+    async step(plan) {
+      const control = controlOf(plan.weights)
+      if (control.dead) throw new AppError('node_failed', 'dead')
+      if (control.busy) throw new Error('steps of one weight set overlap')
+      control.busy = true
+      try {
+        await options.onStep?.(plan)
+        for (let turns = 1 + Math.floor(random() * 3); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve))
+        if (control.dead) throw new AppError('node_failed', 'dead')
+        for (const id of plan.drop) sequences.delete(id)
+        const outputs = plan.work.map((work) => run(plan.weights, work))
+        kvTokensPeak = Math.max(kvTokensPeak, kvTokens())
+        plans.push(plan)
+        return { outputs }
+      } finally {
+        control.busy = false
+      }
+    },
+    release(weights) {
+      this.kill(weights)
+      return Promise.resolve()
+    },
+    kill(weights) {
+      const control = controlOf(weights)
+      control.dead = true
+      for (const [id, sequence] of sequences) if (sequence.weights === weights) sequences.delete(id)
+      control.end(new Error('killed'))
+    },
+    expected(version, prompt, sampler, count) {
+      const tokens = [...prompt]
+      for (let index = 0; index < count; index++) tokens.push(mix(version, sampler.seed, tokens) % vocabSize)
+      return tokens.slice(prompt.length)
+    },
+  }
+}
+
+/** FNV-1a over the version, the seed and every token. */
+function mix(version: number, seed: number, tokens: readonly number[]): number {
+  let hash = 0x811c9dc5
+  for (const value of [version, seed, ...tokens]) hash = Math.imul(hash ^ value, 0x01000193) >>> 0
+  return (hash ^ (hash >>> 15)) >>> 0
+}
