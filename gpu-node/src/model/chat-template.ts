@@ -38,10 +38,14 @@ export function createChatTemplate(
       })
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause)
-      throw new AppError('invalid_request', `The model's chat template refuses this conversation: ${reason}`, {
-        cause,
-        param: 'messages',
-      })
+      throw new AppError(
+        'invalid_request',
+        `The model's chat template refuses this conversation: ${reason}`,
+        {
+          cause,
+          param: 'messages',
+        },
+      )
     }
   }
 }

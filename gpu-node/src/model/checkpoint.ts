@@ -57,7 +57,10 @@ export function checkTensors(
   for (const [name, shape] of expected) {
     const found = shapes.get(name)
     if (found === undefined) {
-      throw new AppError('unsupported_model', `${source} holds no tensor ${name}: the file is incomplete. Fetch it again.`)
+      throw new AppError(
+        'unsupported_model',
+        `${source} holds no tensor ${name}: the file is incomplete. Fetch it again.`,
+      )
     }
     if (found.length !== shape.length || found.some((size, axis) => size !== shape[axis])) {
       throw new AppError(

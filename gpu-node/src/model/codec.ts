@@ -53,13 +53,18 @@ export function createCodec(description: TokenizerDescription, source: string): 
 
 function createTokenizer(json: TokenizerJson, source: string): Tokenizer {
   if (json.model.type !== 'BPE') {
-    throw new AppError('unsupported_model', `${source}: tokenizer model ${json.model.type} is not supported, only BPE.`)
+    throw new AppError(
+      'unsupported_model',
+      `${source}: tokenizer model ${json.model.type} is not supported, only BPE.`,
+    )
   }
   try {
     return new Tokenizer(json, { clean_up_tokenization_spaces: false })
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new AppError('unsupported_model', `${source}: the tokenizer is not supported (${reason}).`, { cause })
+    throw new AppError('unsupported_model', `${source}: the tokenizer is not supported (${reason}).`, {
+      cause,
+    })
   }
 }
 

@@ -25,10 +25,14 @@ export async function readGgufConfig(header: GgufHeader): Promise<LlamaConfig> {
   checkHeads(heads, kvHeads, headDim, path)
   const rotary = Number(metadata.get('llama.rope.dimension_count') ?? headDim)
   if (rotary !== headDim) {
-    throw new AppError('unsupported_model', `${path}: a rotary embedding of ${rotary} of ${headDim} dimensions is not supported.`)
+    throw new AppError(
+      'unsupported_model',
+      `${path}: a rotary embedding of ${rotary} of ${headDim} dimensions is not supported.`,
+    )
   }
   const embedding = header.tensors.get('token_embd.weight')
-  if (embedding === undefined) throw new AppError('unsupported_model', `${path} holds no tensor token_embd.weight. Fetch it again.`)
+  if (embedding === undefined)
+    throw new AppError('unsupported_model', `${path} holds no tensor token_embd.weight. Fetch it again.`)
   const ropeTheta = floatOf(metadata.get('llama.rope.freq_base'), 10_000)
   return {
     vocabSize: embedding.shape[0]!,
@@ -67,13 +71,20 @@ function refuseUnsupported({ metadata, tensors, path }: GgufHeader): void {
 }
 
 /** llama.cpp writes linear scaling as metadata and LLaMA 3's as a tensor of the factors that it leads to. */
-async function readRopeScaling(header: GgufHeader, headDim: number, theta: number): Promise<RopeScaling | null> {
+async function readRopeScaling(
+  header: GgufHeader,
+  headDim: number,
+  theta: number,
+): Promise<RopeScaling | null> {
   const { metadata, path } = header
   const factors = await readGgufTensor(header, ROPE_FACTORS)
   if (factors !== undefined) {
     const scaling = fitLlama3Scaling(factors, headDim, theta)
     if (scaling !== undefined) return scaling
-    throw new AppError('unsupported_model', `${path}: the rotary factors in ${ROPE_FACTORS} are not those of llama3 rope scaling.`)
+    throw new AppError(
+      'unsupported_model',
+      `${path}: the rotary factors in ${ROPE_FACTORS} are not those of llama3 rope scaling.`,
+    )
   }
   const type = metadata.get('llama.rope.scaling.type') ?? 'none'
   if (type === 'none') {
@@ -90,7 +101,9 @@ async function readRopeScaling(header: GgufHeader, headDim: number, theta: numbe
 function endTokens(metadata: Metadata): number[] {
   const tokens = metadata.get('tokenizer.ggml.tokens')
   const byName = Array.isArray(tokens) ? END_OF_TURN_TOKENS.map((token) => tokens.indexOf(token)) : []
-  const named = ['eos', 'eot', 'eom'].map((kind) => tokenId(metadata, `tokenizer.ggml.${kind}_token_id`) ?? -1)
+  const named = ['eos', 'eot', 'eom'].map(
+    (kind) => tokenId(metadata, `tokenizer.ggml.${kind}_token_id`) ?? -1,
+  )
   return [...new Set([...named, ...byName])].filter((id) => id >= 0)
 }
 
@@ -99,7 +112,10 @@ function positive(metadata: Metadata, key: string, path: string, fallback?: numb
   const number = Number(value)
   // Some models give a value a layer: a LLaMA has the same in all.
   if (!Array.isArray(value) && Number.isSafeInteger(number) && number > 0) return number
-  throw new AppError('unsupported_model', `${path}: ${key} is ${describe(value)}, expected one positive integer.`)
+  throw new AppError(
+    'unsupported_model',
+    `${path}: ${key} is ${describe(value)}, expected one positive integer.`,
+  )
 }
 
 function describe(value: MetadataValue | undefined): string {

@@ -14,7 +14,10 @@ export function parseConfigJson(json: unknown, generation: unknown, source: stri
   const size = (key: string, fallback?: number): number => {
     const value = config[key] ?? fallback
     if (Number.isSafeInteger(value) && (value as number) > 0) return value as number
-    throw new AppError('unsupported_model', `${source}: ${key} is ${JSON.stringify(value)}, expected a positive integer.`)
+    throw new AppError(
+      'unsupported_model',
+      `${source}: ${key} is ${JSON.stringify(value)}, expected a positive integer.`,
+    )
   }
   const hiddenSize = size('hidden_size')
   const heads = size('num_attention_heads')
@@ -51,12 +54,11 @@ function refuseUnsupported(config: Json, source: string): void {
         'sliding windows or stored quantisation are.',
     )
   }
-  const architecture = Array.isArray(config['architectures'])
-    ? String(config['architectures'][0])
-    : config['model_type'] === 'llama'
-      ? 'LlamaForCausalLM'
-      : String(config['model_type'] ?? 'a model without a named architecture')
-  if (architecture !== 'LlamaForCausalLM') refuse(`architecture ${architecture}`)
+  const { architectures, model_type: modelType } = config
+  const isLlama = Array.isArray(architectures)
+    ? architectures[0] === 'LlamaForCausalLM'
+    : modelType === 'llama'
+  if (!isLlama) refuse(`architecture ${JSON.stringify(architectures ?? modelType ?? null)}`)
   if (config['attention_bias'] === true) refuse('attention bias (attention_bias)')
   if (config['mlp_bias'] === true) refuse('MLP bias (mlp_bias)')
   if (typeof config['sliding_window'] === 'number') refuse('a sliding window (sliding_window)')
@@ -77,10 +79,16 @@ function refuseUnsupported(config: Json, source: string): void {
  */
 export function checkHeads(heads: number, kvHeads: number, headDim: number, source: string): void {
   if (heads % kvHeads !== 0) {
-    throw new AppError('unsupported_model', `${source}: ${heads} heads cannot share ${kvHeads} key/value heads evenly.`)
+    throw new AppError(
+      'unsupported_model',
+      `${source}: ${heads} heads cannot share ${kvHeads} key/value heads evenly.`,
+    )
   }
   if (!Number.isInteger(headDim) || headDim % 2 !== 0) {
-    throw new AppError('unsupported_model', `${source}: a head of ${headDim} dimensions cannot be rotated in pairs.`)
+    throw new AppError(
+      'unsupported_model',
+      `${source}: a head of ${headDim} dimensions cannot be rotated in pairs.`,
+    )
   }
 }
 
@@ -89,7 +97,10 @@ function parseRopeScaling(rope: Json, source: string): RopeScaling | null {
   const parameter = (key: string): number => {
     const value = rope[key]
     if (typeof value === 'number' && value > 0) return value
-    throw new AppError('unsupported_model', `${source}: rope scaling ${String(type)} needs a positive ${key}.`)
+    throw new AppError(
+      'unsupported_model',
+      `${source}: rope scaling ${JSON.stringify(type)} needs a positive ${key}.`,
+    )
   }
   switch (type) {
     case 'default':

@@ -79,7 +79,10 @@ export async function ensureMaster(
   }
   const master = await openMasterDirectory(dir, source.config, { signal })
   if (master === undefined) {
-    throw new AppError('internal_error', `The dense weights in ${dir} were damaged right after they were written. Check the disk.`)
+    throw new AppError(
+      'internal_error',
+      `The dense weights in ${dir} were damaged right after they were written. Check the disk.`,
+    )
   }
   return master
 }
@@ -93,7 +96,11 @@ async function setAside(dir: string, target: string): Promise<void> {
   }
 }
 
-async function runWorker(job: ConvertJob, onBytes: (bytes: number) => void, signal?: AbortSignal): Promise<void> {
+async function runWorker(
+  job: ConvertJob,
+  onBytes: (bytes: number) => void,
+  signal?: AbortSignal,
+): Promise<void> {
   signal?.throwIfAborted()
   const worker = new Worker(new URL('./convert-worker.ts', import.meta.url), { workerData: job })
   const { promise, resolve, reject } = Promise.withResolvers<void>()

@@ -32,7 +32,11 @@ export async function fingerprintFile(
   options: { signal?: AbortSignal | undefined; onBytes?: (bytes: number) => void } = {},
 ): Promise<string> {
   const state = await fileState(path)
-  const record = join(cacheDir, 'fingerprints', `${createHash('sha256').update(resolve(path)).digest('hex')}.json`)
+  const record = join(
+    cacheDir,
+    'fingerprints',
+    `${createHash('sha256').update(resolve(path)).digest('hex')}.json`,
+  )
   const known = await readFingerprint(record)
   if (known !== undefined && known.state === state) return known.sha256
   const sha256 = await sha256File(path, options)

@@ -68,13 +68,18 @@ async function parse(path: string): Promise<{ fileBytes: number; parsed: GGUFPar
     // The library pads a short file with zeros and would read on.
     const magic = size < 24 ? '' : (await readExactly(file, 0, 4, path)).toString('latin1')
     if (magic !== 'GGUF') {
-      throw new AppError('unsupported_model', `${path} is not a GGUF file. Fetch it again, or give another file.`)
+      throw new AppError(
+        'unsupported_model',
+        `${path} is not a GGUF file. Fetch it again, or give another file.`,
+      )
     }
     return { fileBytes: size, parsed: await gguf(path, { allowLocalFile: true }) }
   } catch (cause) {
     if (cause instanceof AppError) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new AppError('unsupported_model', `${path} cannot be read as GGUF (${reason}). Fetch it again.`, { cause })
+    throw new AppError('unsupported_model', `${path} cannot be read as GGUF (${reason}). Fetch it again.`, {
+      cause,
+    })
   } finally {
     await file.close()
   }

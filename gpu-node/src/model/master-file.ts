@@ -44,7 +44,10 @@ export function masterLayout(
   const relative = new Map<string, MasterTensor>()
   let offset = 0
   const tensors = modelTensors(config)
-  const ordered = [...tensors.filter(({ shape }) => shape.length > 1), ...tensors.filter(({ shape }) => shape.length < 2)]
+  const ordered = [
+    ...tensors.filter(({ shape }) => shape.length > 1),
+    ...tensors.filter(({ shape }) => shape.length < 2),
+  ]
   for (const { name, shape } of ordered) {
     const bytes = shape.reduce((product, size) => product * size, 4)
     header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + bytes] }
@@ -59,7 +62,9 @@ export function masterLayout(
   json.copy(padded, 8)
   return {
     header: padded,
-    tensors: new Map([...relative].map(([name, tensor]) => [name, { ...tensor, offset: dataOffset + tensor.offset }])),
+    tensors: new Map(
+      [...relative].map(([name, tensor]) => [name, { ...tensor, offset: dataOffset + tensor.offset }]),
+    ),
     fileBytes: dataOffset + offset,
   }
 }
@@ -85,7 +90,8 @@ export async function openMasterDirectory(
     if ((await stat(paths.data)).size !== manifest.size_bytes) return undefined
     const state = await fileState(paths.data)
     if (options.thorough === true || (await readFile(paths.state, 'utf8').catch(() => '')) !== state) {
-      if ((await sha256File(paths.data, { signal: options.signal })) !== manifest.file_sha256) return undefined
+      if ((await sha256File(paths.data, { signal: options.signal })) !== manifest.file_sha256)
+        return undefined
       // A cache that cannot be written is still usable, only slower to open.
       await writeFile(paths.state, state).catch(() => undefined)
     }

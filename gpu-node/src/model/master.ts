@@ -25,9 +25,10 @@ export function readTensor(master: DenseMaster, name: string): Float32Array<Arra
   const view = new Uint8Array(values.buffer)
   const file = openSync(master.path, 'r')
   try {
-    for (let done = 0; done < bytes; ) {
+    for (let done = 0; done < bytes;) {
       const read = readSync(file, view, done, Math.min(bytes - done, 2 ** 30), offset + done)
-      if (read === 0) throw new AppError('unsupported_model', `${master.path} was cut short. Remove it; it is made again.`)
+      if (read === 0)
+        throw new AppError('unsupported_model', `${master.path} was cut short. Remove it; it is made again.`)
       done += read
     }
   } finally {

@@ -21,7 +21,10 @@ export async function readExactly(
     const length = Math.min(bytes - done, MAX_READ_BYTES)
     const { bytesRead } = await file.read(buffer, done, length, offset + done)
     if (bytesRead === 0) {
-      throw new AppError('unsupported_model', `${path} ends at byte ${offset + done}: it was cut short. Fetch it again.`)
+      throw new AppError(
+        'unsupported_model',
+        `${path} ends at byte ${offset + done}: it was cut short. Fetch it again.`,
+      )
     }
     done += bytesRead
   }

@@ -45,6 +45,8 @@ async function runCommand(command: string, run: PythonRun): Promise<{ exitCode: 
   run.signal?.throwIfAborted()
   const child = spawn(command, run.args, {
     stdio: ['ignore', 'pipe', 'pipe'],
+    // Handed on as it is: proxies, pip's settings, the paths of Python. Nothing is read from it here.
+    // oxlint-disable-next-line node/no-process-env
     env: { ...process.env, PYTHONUNBUFFERED: '1', ...run.env },
     ...(run.signal === undefined ? {} : { signal: run.signal }),
   })

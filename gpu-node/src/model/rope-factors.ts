@@ -29,7 +29,11 @@ export function llama3Factors(scaling: Llama3Scaling, headDim: number, theta: nu
  * @param factors `[headDim / 2]`
  * @returns `null` when all are 1, `undefined` when they are not those of `llama3` scaling
  */
-export function fitLlama3Scaling(factors: Float32Array, headDim: number, theta: number): Llama3Scaling | null | undefined {
+export function fitLlama3Scaling(
+  factors: Float32Array,
+  headDim: number,
+  theta: number,
+): Llama3Scaling | null | undefined {
   if (factors.length !== headDim / 2) return undefined
   if (factors.every((factor) => factor === 1)) return null
   const factor = Math.max(...factors)
@@ -47,7 +51,11 @@ export function fitLlama3Scaling(factors: Float32Array, headDim: number, theta: 
  * Solves `share = (L / wavelength − low) / (high − low)` from the two outermost blended pairs. Only
  * `low / L` and `high / L` matter, so `low` is set to 1.
  */
-function fitBlend(factors: Float32Array, factor: number, lengths: readonly number[]): Llama3Scaling | undefined {
+function fitBlend(
+  factors: Float32Array,
+  factor: number,
+  lengths: readonly number[],
+): Llama3Scaling | undefined {
   const blended = [...factors.keys()].filter((pair) => factors[pair]! > 1 && factors[pair]! < factor)
   const [first, last] = [blended[0], blended.at(-1)]
   if (first === undefined || last === undefined || first === last) return undefined

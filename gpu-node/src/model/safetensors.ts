@@ -22,7 +22,21 @@ export interface SafetensorsHeader {
 }
 
 const ELEMENT_BYTES: Record<string, number> = {
-  F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1,
+  F64: 8,
+  I64: 8,
+  U64: 8,
+  F32: 4,
+  I32: 4,
+  U32: 4,
+  F16: 2,
+  BF16: 2,
+  I16: 2,
+  U16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
 }
 
 /** The format's own limit on the header (100 MB). */
@@ -36,9 +50,13 @@ const MAX_HEADER_BYTES = 100_000_000
  */
 export async function readSafetensorsHeader(file: FileHandle, path: string): Promise<SafetensorsHeader> {
   const broken = (what: string, cause?: unknown) =>
-    new AppError('unsupported_model', `${path} is not a valid safetensors file: ${what}. Fetch or convert it again.`, {
-      cause,
-    })
+    new AppError(
+      'unsupported_model',
+      `${path} is not a valid safetensors file: ${what}. Fetch or convert it again.`,
+      {
+        cause,
+      },
+    )
   const { size } = await file.stat()
   if (size < 8) throw broken(`it has ${size} bytes`)
   const jsonBytes = Number((await readExactly(file, 0, 8, path)).readBigUInt64LE())
@@ -72,7 +90,8 @@ export async function readSafetensorsHeader(file: FileHandle, path: string): Pro
 function parseEntry(entry: unknown, dataOffset: number): SafetensorsEntry | string {
   const { dtype, shape, data_offsets: range } = (entry ?? {}) as Record<string, unknown>
   const size = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
-  if (typeof dtype !== 'string' || ELEMENT_BYTES[dtype] === undefined) return `has dtype ${JSON.stringify(dtype)}`
+  if (typeof dtype !== 'string' || ELEMENT_BYTES[dtype] === undefined)
+    return `has dtype ${JSON.stringify(dtype)}`
   if (!Array.isArray(shape) || !shape.every(size)) return `has shape ${JSON.stringify(shape)}`
   if (!Array.isArray(range) || range.length !== 2 || !range.every(size)) {
     return `has data_offsets ${JSON.stringify(range)}`
@@ -155,8 +174,12 @@ async function openShard(path: string): Promise<FileHandle> {
   try {
     return await open(path)
   } catch (cause) {
-    throw new AppError('unsupported_model', `${path} is missing or cannot be read: the model is incomplete. Fetch it again.`, {
-      cause,
-    })
+    throw new AppError(
+      'unsupported_model',
+      `${path} is missing or cannot be read: the model is incomplete. Fetch it again.`,
+      {
+        cause,
+      },
+    )
   }
 }

@@ -51,7 +51,9 @@ async function sweep(parent: string): Promise<void> {
     const [host, pid] = name.split('~')
     // Process ids mean something on their own host only: containers may share the cache.
     const abandoned =
-      host === hostname() ? !isAlive(Number(pid)) : (await lastChangeMs(join(parent, name))) < Date.now() - ABANDONED_AFTER_MS
+      host === hostname()
+        ? !isAlive(Number(pid))
+        : (await lastChangeMs(join(parent, name))) < Date.now() - ABANDONED_AFTER_MS
     if (abandoned) await removeScratch(join(parent, name))
   }
 }
@@ -68,7 +70,9 @@ function isAlive(pid: number): boolean {
 async function lastChangeMs(path: string): Promise<number> {
   try {
     const entries = await readdir(path, { recursive: true })
-    const times = await Promise.all([path, ...entries.map((entry) => join(path, entry))].map((file) => stat(file)))
+    const times = await Promise.all(
+      [path, ...entries.map((entry) => join(path, entry))].map((file) => stat(file)),
+    )
     return Math.max(...times.map(({ mtimeMs }) => mtimeMs))
   } catch {
     // It changed under our hands, so it is in use.

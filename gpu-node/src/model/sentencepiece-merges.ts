@@ -15,8 +15,11 @@ export function mergesFromScores(tokens: readonly string[], scores: readonly num
       const pair: [string, string] = [characters.slice(0, cut).join(''), characters.slice(cut).join('')]
       const left = ids.get(pair[0])
       const right = ids.get(pair[1])
-      if (left !== undefined && right !== undefined) merges.push({ pair, score: scores[id] ?? 0, left, right })
+      if (left !== undefined && right !== undefined)
+        merges.push({ pair, score: scores[id] ?? 0, left, right })
     }
   })
-  return merges.sort((a, b) => b.score - a.score || a.left - b.left || a.right - b.right).map(({ pair }) => pair)
+  return merges
+    .sort((a, b) => b.score - a.score || a.left - b.left || a.right - b.right)
+    .map(({ pair }) => pair)
 }

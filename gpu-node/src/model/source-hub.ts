@@ -117,21 +117,35 @@ async function writeBlob(
       yield chunk
     }
   }
-  await pipeline(Readable.fromWeb(blob.stream()), count, createWriteStream(path), signal === undefined ? {} : { signal })
+  await pipeline(
+    Readable.fromWeb(blob.stream()),
+    count,
+    createWriteStream(path),
+    signal === undefined ? {} : { signal },
+  )
 }
 
 /** Large files carry their SHA-256; the others only their length. */
-async function verifyFile(path: string, file: ListFileEntry, name: string, signal?: AbortSignal): Promise<void> {
+async function verifyFile(
+  path: string,
+  file: ListFileEntry,
+  name: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const { size } = await stat(path)
   const expected = file.lfs?.oid
-  if (size === file.size && (expected === undefined || (await sha256File(path, { signal })) === expected)) return
+  if (size === file.size && (expected === undefined || (await sha256File(path, { signal })) === expected))
+    return
   throw new AppError('unsupported_model', `${file.path} of hf:${name} arrived damaged. Start again.`)
 }
 
 function explainHubError(error: unknown, name: string): unknown {
   if (error instanceof AppError) return error
   if (error instanceof HubApiError) {
-    if (error.statusCode === 404) return new AppError('model_not_found', `The hub has no model ${name}. Check the name.`, { cause: error })
+    if (error.statusCode === 404)
+      return new AppError('model_not_found', `The hub has no model ${name}. Check the name.`, {
+        cause: error,
+      })
     if (error.statusCode === 401 || error.statusCode === 403) {
       return new AppError(
         'invalid_request',

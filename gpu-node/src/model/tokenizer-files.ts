@@ -16,7 +16,10 @@ export async function readTokenizerFiles(dir: string): Promise<TokenizerDescript
   const path = join(dir, 'tokenizer.json')
   const json = await readJson(path)
   if (json === undefined) {
-    throw new AppError('unsupported_model', `${path} is missing. Models without a tokenizer.json are not supported.`)
+    throw new AppError(
+      'unsupported_model',
+      `${path} is missing. Models without a tokenizer.json are not supported.`,
+    )
   }
   const model = json['model']
   if (typeof model !== 'object' || model === null || !('vocab' in model)) {

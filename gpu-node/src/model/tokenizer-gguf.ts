@@ -33,7 +33,9 @@ const wordsThenBytes = (digits: string) => ({
 })
 
 /** How text is cut before BPE, by `tokenizer.ggml.pre`; what each name means is fixed by llama.cpp. */
-const PRE_TOKENIZERS: Readonly<Record<string, { pre_tokenizer: object; normalizer?: object; ignore_merges?: boolean }>> = {
+const PRE_TOKENIZERS: Readonly<
+  Record<string, { pre_tokenizer: object; normalizer?: object; ignore_merges?: boolean }>
+> = {
   'gpt-2': { pre_tokenizer: GPT2 },
   smollm: { pre_tokenizer: { type: 'Sequence', pretokenizers: [DIGIT_BY_DIGIT, GPT2] } },
   'llama-bpe': { pre_tokenizer: wordsThenBytes('\\p{N}{1,3}'), ignore_merges: true },
@@ -50,7 +52,12 @@ const PRE_TOKENIZERS: Readonly<Record<string, { pre_tokenizer: object; normalize
 export function readGgufTokenizer({ metadata, path }: GgufHeader): TokenizerDescription {
   const tokens = strings(metadata, 'tokenizer.ggml.tokens', path)
   const model = metadata.get('tokenizer.ggml.model')
-  const shape = model === 'gpt2' ? byteLevel(metadata, path) : model === 'llama' ? sentencePiece(metadata, tokens) : undefined
+  const shape =
+    model === 'gpt2'
+      ? byteLevel(metadata, path)
+      : model === 'llama'
+        ? sentencePiece(metadata, tokens)
+        : undefined
   if (shape === undefined) {
     throw new AppError(
       'unsupported_model',
@@ -58,7 +65,8 @@ export function readGgufTokenizer({ metadata, path }: GgufHeader): TokenizerDesc
     )
   }
   const template = metadata.get('tokenizer.chat_template')
-  const tokenText = (kind: string) => tokens[Number(metadata.get(`tokenizer.ggml.${kind}_token_id`) ?? -1)] ?? ''
+  const tokenText = (kind: string) =>
+    tokens[Number(metadata.get(`tokenizer.ggml.${kind}_token_id`) ?? -1)] ?? ''
   return {
     json: {
       version: '1.0',
@@ -89,7 +97,8 @@ interface TokenizerShape {
 
 function byteLevel(metadata: Metadata, path: string): TokenizerShape {
   const name = metadata.get('tokenizer.ggml.pre')
-  const pre = typeof name === 'string' && Object.hasOwn(PRE_TOKENIZERS, name) ? PRE_TOKENIZERS[name] : undefined
+  const pre =
+    typeof name === 'string' && Object.hasOwn(PRE_TOKENIZERS, name) ? PRE_TOKENIZERS[name] : undefined
   if (pre === undefined) {
     throw new AppError(
       'unsupported_model',
@@ -101,7 +110,10 @@ function byteLevel(metadata: Metadata, path: string): TokenizerShape {
     normalizer: pre.normalizer ?? null,
     pre_tokenizer: pre.pre_tokenizer,
     decoder: GPT2,
-    model: { merges: strings(metadata, 'tokenizer.ggml.merges', path), ignore_merges: pre.ignore_merges ?? false },
+    model: {
+      merges: strings(metadata, 'tokenizer.ggml.merges', path),
+      ignore_merges: pre.ignore_merges ?? false,
+    },
   }
 }
 
@@ -111,11 +123,18 @@ function sentencePiece(metadata: Metadata, tokens: readonly string[]): Tokenizer
   const spaces = { type: 'Replace', pattern: { String: ' ' }, content: '▁' }
   const prefix = metadata.get('tokenizer.ggml.add_space_prefix') !== false
   return {
-    normalizer: { type: 'Sequence', normalizers: prefix ? [{ type: 'Prepend', prepend: '▁' }, spaces] : [spaces] },
+    normalizer: {
+      type: 'Sequence',
+      normalizers: prefix ? [{ type: 'Prepend', prepend: '▁' }, spaces] : [spaces],
+    },
     pre_tokenizer: null,
     decoder: {
       type: 'Sequence',
-      decoders: [{ type: 'Replace', pattern: { String: '▁' }, content: ' ' }, { type: 'ByteFallback' }, { type: 'Fuse' }],
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+      ],
     },
     model: {
       merges: mergesFromScores(tokens, Array.isArray(scores) ? (scores as number[]) : []),
@@ -146,5 +165,8 @@ function addedTokens(metadata: Metadata, tokens: readonly string[]): AddedToken[
 function strings(metadata: Metadata, key: string, path: string): string[] {
   const value: unknown = metadata.get(key)
   if (Array.isArray(value) && value.every((entry) => typeof entry === 'string')) return value
-  throw new AppError('unsupported_model', `${path}: ${key} is missing. Only models with their tokenizer inside are supported.`)
+  throw new AppError(
+    'unsupported_model',
+    `${path}: ${key} is missing. Only models with their tokenizer inside are supported.`,
+  )
 }

@@ -20,9 +20,14 @@ export async function writeMaster(
   target: { dir: string; source: string; sourceSha256: string; onBytes: (doneBytes: number) => void },
 ): Promise<void> {
   checkTensors(config, checkpoint.shapes, target.source)
-  const { header, tensors, fileBytes } = masterLayout(config, { format: 'copal-dense', source_sha256: target.sourceSha256 })
+  const { header, tensors, fileBytes } = masterLayout(config, {
+    format: 'copal-dense',
+    source_sha256: target.sourceSha256,
+  })
   const linears = new Set(
-    Array.from({ length: config.layers }, (_, layer) => BLOCK_LINEARS.map((linear) => linearName(layer, linear))).flat(),
+    Array.from({ length: config.layers }, (_, layer) =>
+      BLOCK_LINEARS.map((linear) => linearName(layer, linear)),
+    ).flat(),
   )
   await mkdir(target.dir, { recursive: true })
   const paths = masterPaths(target.dir)
