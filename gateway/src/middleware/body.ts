@@ -1,45 +1,57 @@
 import { AppError } from '@copal/shared/errors.ts'
 
 /**
+ * How much of a refused body is still taken in, unread: a client that is cut off while it sends sees a
+ * lost connection instead of the refusal.
+ */
+const MAX_DRAIN_BYTES = 64 * 1024 * 1024
+
+/**
  * Reads a request's body, at most `maxBytes` of it, counting while it arrives: a declared length is
  * only the first thing that is looked at.
  *
  * @throws AppError `body_too_large`
  */
 export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
-  if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge(maxBytes)
   if (!request.body) return new Uint8Array(0)
-  const { bytes, cut } = await collect(request.body, maxBytes)
+  const declaredBytes = Number(request.headers.get('content-length') ?? 0)
+  const { bytes, cut } = await collect(request.body, declaredBytes > maxBytes ? 0 : maxBytes, MAX_DRAIN_BYTES)
   if (cut) throw tooLarge(maxBytes)
   return bytes
 }
 
-/** Gathers a stream, at most `maxBytes` of it; `cut` says that there was more, which is cancelled unread. */
+/**
+ * Gathers a stream, at most `maxBytes` of it. `cut` says that there was more: up to `drainBytes` of that
+ * are read and dropped, the rest is cancelled.
+ */
 export async function collect(
   stream: ReadableStream<Uint8Array>,
   maxBytes: number,
+  drainBytes = 0,
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; cut: boolean }> {
   const chunks: Uint8Array[] = []
-  let sizeBytes = 0
+  let keptBytes = 0
+  let droppedBytes = 0
   const reader = stream.getReader()
   for (;;) {
     const { done, value } = await reader.read()
     if (done) break
-    chunks.push(value)
-    sizeBytes += value.byteLength
-    if (sizeBytes > maxBytes) {
+    const kept = value.subarray(0, maxBytes - keptBytes)
+    if (kept.byteLength > 0) chunks.push(kept)
+    keptBytes += kept.byteLength
+    droppedBytes += value.byteLength - kept.byteLength
+    if (droppedBytes > drainBytes) {
       await reader.cancel()
       break
     }
   }
-  const bytes = new Uint8Array(Math.min(sizeBytes, maxBytes))
+  const bytes = new Uint8Array(keptBytes)
   let offset = 0
   for (const chunk of chunks) {
-    const taken = chunk.subarray(0, maxBytes - offset)
-    bytes.set(taken, offset)
-    offset += taken.byteLength
+    bytes.set(chunk, offset)
+    offset += chunk.byteLength
   }
-  return { bytes, cut: sizeBytes > maxBytes }
+  return { bytes, cut: droppedBytes > 0 }
 }
 
 /**
