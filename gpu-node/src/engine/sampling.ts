@@ -13,7 +13,7 @@ export interface SampledToken {
 
 /** Chooses the tokens of one sequence. */
 export interface Sampler {
-  /** Tells what stands at positions `position …`: prompt and sampled tokens alike, each exactly once, in order. */
+  /** Tells what stands at positions `position …`, prompt and sampled tokens alike; positions told before are skipped. */
   observe(tokens: Int32Array, position: number): void
   /**
    * Draws the token at `position`. The same logits, spec, position and tokens observed give the same token.
@@ -46,6 +46,7 @@ export function createSampler(spec: SamplerSpec, scratch: SamplerScratch): Sampl
   const remembers = penalised || spec.repetitionPenalty !== 1
   /** How often each token was generated; 0 for tokens that are only in the prompt. */
   const generated = new Map<number, number>()
+  let seen = 0
 
   const penalise = (logits: Float32Array) => {
     for (const [token, count] of generated) {
@@ -60,9 +61,11 @@ export function createSampler(spec: SamplerSpec, scratch: SamplerScratch): Sampl
     observe(tokens, position) {
       if (!remembers) return
       for (const [offset, token] of tokens.entries()) {
+        if (position + offset < seen) continue
         const isOutput = position + offset >= spec.promptTokens
         generated.set(token, (generated.get(token) ?? 0) + (isOutput ? 1 : 0))
       }
+      seen = Math.max(seen, position + tokens.length)
     },
 
     sample(logits, position) {
@@ -125,19 +128,20 @@ function mostProbable(logits: Float32Array, count: number, logSumExp: number): T
 
 /** Draws from softmax(logits / temperature) after the cuts; `u` in [0, 1) decides. */
 function draw(logits: Float32Array, maximum: number, spec: SamplerSpec, scratch: SamplerScratch, u: number): number {
-  const { weights, candidates } = scratch
   const vocab = logits.length
+  const weights = scratch.weights.subarray(0, vocab)
+  const candidates = scratch.candidates.subarray(0, vocab)
   // A weight is relative to the most probable token's, so min-p is a plain threshold on it.
   for (let i = 0; i < vocab; i++) {
     const weight = Math.exp(((logits[i] as number) - maximum) / spec.temperature)
     weights[i] = weight >= spec.minP ? weight : 0
   }
   if (spec.topK > 0 && spec.topK < vocab) {
-    candidates.set(weights.subarray(0, vocab))
-    keepFrom(weights, vocab, cutByCount(candidates.subarray(0, vocab), spec.topK))
+    candidates.set(weights)
+    keepUntil(weights, cutWhere(candidates, 'count', spec.topK))
   }
   if (spec.topP < 1) {
-    const total = sumOf(weights, vocab)
+    const total = sumOf(weights)
     // Tokens lighter than this weigh less than (1 - topP) of the total even together.
     const negligible = ((1 - spec.topP) * total) / vocab
     let count = 0
@@ -145,10 +149,10 @@ function draw(logits: Float32Array, maximum: number, spec: SamplerSpec, scratch:
       const weight = weights[i] as number
       if (weight > 0 && weight >= negligible) candidates[count++] = weight
     }
-    keepFrom(weights, vocab, cutByMass(candidates.subarray(0, count), spec.topP * total))
+    keepUntil(weights, cutWhere(candidates.subarray(0, count), 'mass', spec.topP * total))
   }
   // In order of ids: a small change of the logits then moves the borders a little and no token far.
-  let remaining = u * sumOf(weights, vocab)
+  let remaining = u * sumOf(weights)
   let last = 0
   for (let i = 0; i < vocab; i++) {
     const weight = weights[i] as number
@@ -167,9 +171,9 @@ interface Cut {
 }
 
 /** Zeroes every weight after the cut; of equal weights the lower ids stay. */
-function keepFrom(weights: Float64Array, length: number, cut: Cut): void {
+function keepUntil(weights: Float64Array, cut: Cut): void {
   let ties = cut.ties
-  for (let i = 0; i < length; i++) {
+  for (let i = 0; i < weights.length; i++) {
     const weight = weights[i] as number
     if (weight > cut.weight) continue
     if (weight === cut.weight && ties > 0) ties--
@@ -177,44 +181,28 @@ function keepFrom(weights: Float64Array, length: number, cut: Cut): void {
   }
 }
 
-/** The cut that keeps the `count` heaviest. Reorders `values`. */
-function cutByCount(values: Float64Array, count: number): Cut {
-  return select(values, (begin, end) => end - begin, 1, count)
-}
-
-/** The cut that keeps the fewest heaviest whose sum reaches `mass`. Reorders `values`. */
-function cutByMass(values: Float64Array, mass: number): Cut {
-  return select(values, (begin, end) => sumOf(values.subarray(begin, end), end - begin), 'value', mass)
-}
-
 /**
- * Quickselect over a measure: partitions around pivots, heavier first, and descends into the side
- * in which the accumulated measure reaches `target`.
- *
- * @param each measure of one value, or `value` where a value measures itself
+ * Quickselect: where the heaviest values reach `target`, counted by one each or by their own mass.
+ * The fewest that reach it stay. Reorders `values`.
  */
-function select(
-  values: Float64Array,
-  measure: (begin: number, end: number) => number,
-  each: 1 | 'value',
-  target: number,
-): Cut {
+function cutWhere(values: Float64Array, by: 'count' | 'mass', target: number): Cut {
   let begin = 0
   let end = values.length
   let reached = 0
   while (begin < end) {
     const pivot = middleOfThree(values, begin, end)
     const [heavierEnd, equalEnd] = partition(values, begin, end, pivot)
-    const heavier = measure(begin, heavierEnd)
-    if (reached + heavier >= target && heavierEnd > begin) {
+    const heavier = by === 'count' ? heavierEnd - begin : sumOf(values.subarray(begin, heavierEnd))
+    if (heavierEnd > begin && reached + heavier >= target) {
       end = heavierEnd
       continue
     }
-    const one = each === 'value' ? pivot : each
+    const each = by === 'count' ? 1 : pivot
     const equal = equalEnd - heavierEnd
-    const needed = Math.max(1, Math.ceil((target - reached - heavier) / one))
+    const needed = Math.max(1, Math.ceil((target - reached - heavier) / each))
+    // At the very end rounding may leave the target out of reach: then everything stays.
     if (needed <= equal || equalEnd === end) return { weight: pivot, ties: Math.min(needed, equal) }
-    reached += heavier + equal * one
+    reached += heavier + equal * each
     begin = equalEnd
   }
   return { weight: 0, ties: 0 }
@@ -247,8 +235,8 @@ function partition(values: Float64Array, begin: number, end: number, pivot: numb
   return [heavier, lighter]
 }
 
-function sumOf(values: Float64Array, length: number): number {
+function sumOf(values: Float64Array): number {
   let sum = 0
-  for (let i = 0; i < length; i++) sum += values[i] as number
+  for (let i = 0; i < values.length; i++) sum += values[i] as number
   return sum
 }
