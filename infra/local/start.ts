@@ -6,13 +6,13 @@ import { join } from 'node:path'
 import { CliError } from '../../gpu-node/src/cli/cli-error.ts'
 import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
-import { formatBytes, formatMask } from '../../gpu-node/src/cli/quantities.ts'
-import type { ModelProgress } from '../../gpu-node/src/model/progress.ts'
+import { formatMask } from '../../gpu-node/src/cli/quantities.ts'
 import { renderBanner } from './banner.ts'
 import { firstUpdate } from './first-update.ts'
 import { applyMigrations, gatewayPart } from './gateway.ts'
 import { makeHomeDir, openHome, type Home } from './home.ts'
 import { takeHomeLock } from './home-lock.ts'
+import { drawModelProgress } from './model-progress.ts'
 import { nodePart } from './node.ts'
 import { requireFreePort } from './ports.ts'
 import { ensureApiKey, untilGatewayAnswers, untilModelServed, watchGateway } from './readiness.ts'
@@ -66,7 +66,7 @@ async function serve(settings: Settings, home: Home): Promise<void> {
 
   const node = supervise(
     nodePart(settings, home, origin, (message) => {
-      if (message.type === 'progress') showProgress(message.progress)
+      if (message.type === 'progress') drawModelProgress(bar, message.progress)
       if (message.type === 'failed') failure.reject(new StartError(message.message))
     }),
     say,
@@ -108,12 +108,6 @@ async function run(settings: Settings, home: Home, origin: string, node: Supervi
     if (told !== undefined) say(told)
   }
   await new Promise(() => undefined)
-}
-
-function showProgress({ stage, what, doneBytes, totalBytes }: ModelProgress): void {
-  const label = { download: 'Downloading', verify: 'Verifying', convert: 'Converting' }[stage]
-  const total = totalBytes === null ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`
-  bar.update(`${label} ${what}`, totalBytes ? doneBytes / totalBytes : 0, total)
 }
 
 function say(line: string): void {

@@ -2,11 +2,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { homedir, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
+import { openModel } from '../../gpu-node/src/model/load.ts'
+import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
+import { drawModelProgress } from './model-progress.ts'
 import { closingLine, type TestReport } from './test-report.ts'
 import { ROOT } from './toolchain.mjs'
 
+await fetchModel()
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
 const reportPath = join(scratch, 'report.json')
 const vitest = spawn(
@@ -29,6 +34,18 @@ process.stdout.write(`\n${closingLine(readReport(), exitCode)}\n`)
 rmSync(scratch, { recursive: true, force: true })
 process.exitCode = exitCode ?? 1
 if (process.connected) process.disconnect()
+
+/** Once for all tests, with a bar. Without it the tests that need it fail, and say why. */
+async function fetchModel(): Promise<void> {
+  const bar = createProgressBar(process.stderr)
+  const cacheDir = resolve(process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal'))
+  try {
+    await openModel(DEFAULT_MODEL, { cacheDir, onProgress: (progress) => drawModelProgress(bar, progress) })
+    bar.end()
+  } catch (error) {
+    bar.end(`The default model cannot be opened: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
 
 function readReport(): TestReport | undefined {
   try {

@@ -1,0 +1,138 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { recordedTerminal } from '../../support/terminal.ts'
+
+let dir: string
+let deadEnd: Record<string, string>
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'copal-cli-'))
+  // A port that was free a moment ago: nobody listens there.
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  deadEnd = { COPAL_BASE_URL: `http://127.0.0.1:${address.port}/v1`, COPAL_API_KEY: 'k', COPAL_ADMIN_KEY: 'a' }
+})
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
+describe('a wrong command line', () => {
+  test('a typo names the command that was meant, and exits with 2', async () => {
+    const terminal = recordedTerminal()
+    expect(await runCommand(['stauts'], terminal)).toBe(2)
+    expect(terminal.errors()).toContain("unknown command 'stauts'")
+    expect(terminal.errors()).toContain('Did you mean status?')
+  })
+
+  test('a typo below a command names what there is', async () => {
+    const terminal = recordedTerminal()
+    expect(await runCommand(['domains', 'improt'], terminal)).toBe(2)
+    expect(terminal.errors()).toContain("unknown command 'domains improt'")
+    expect(terminal.errors()).toContain('domains import')
+  })
+
+  test.each([
+    { args: ['update'], says: "missing required argument 'domain'" },
+    { args: ['update', 'legal', '--samples', 'many'], says: 'A whole number is expected.' },
+    { args: ['update', 'legal', '--method', 'wnada'], says: 'Allowed choices are continual-wanda, copal, magnitude' },
+    { args: ['rollback', 'x'], says: "A mask is a number like 3 or m3, or 'dense'." },
+    { args: ['evaluate', 'a.txt', '--dense', '--mask', 'm1'], says: 'cannot be used with' },
+    { args: ['status', '--jsno'], says: 'Did you mean --json?' },
+  ])('$args exits with 2 and says what is wrong', async ({ args, says }) => {
+    const terminal = recordedTerminal()
+    expect(await runCommand(args, terminal)).toBe(2)
+    expect(terminal.errors()).toContain(says)
+    expect(terminal.output()).toBe('')
+  })
+})
+
+describe('--help', () => {
+  const commands = [
+    [],
+    ['status'],
+    ['generate'],
+    ['domains'],
+    ['domains', 'import'],
+    ['domains', 'delete'],
+    ['update'],
+    ['updates'],
+    ['masks'],
+    ['rollback'],
+    ['drift'],
+    ['evaluate'],
+    ['keys', 'create'],
+  ]
+  test.each(commands)('of %s %s exits with 0, shows an example and fits 80 columns', async (...command) => {
+    const terminal = recordedTerminal()
+    expect(await runCommand([...command.filter(Boolean), '--help'], terminal)).toBe(0)
+    expect(terminal.output()).toMatch(new RegExp(`Examples?:\\n  copal ${command.join(' ')}`))
+    const ours = terminal.output().split('Example')[0] ?? ''
+    expect(Math.max(...ours.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
+  })
+})
+
+describe('a gateway that is away', () => {
+  test('is one line that says how to start it', async () => {
+    const terminal = recordedTerminal({ env: deadEnd })
+    expect(await runCommand(['status'], terminal)).toBe(1)
+    expect(terminal.errors()).toMatch(/^copal: No gateway answers at http:\/\/127\.0\.0\.1:\d+\. Is it running\? .*npm start\n$/)
+  })
+
+  test('is a JSON object for programs', async () => {
+    const terminal = recordedTerminal({ env: deadEnd })
+    expect(await runCommand(['drift', '--json'], terminal)).toBe(1)
+    expect(JSON.parse(terminal.errors())).toMatchObject({ error: { code: 'gateway_unreachable' } })
+    expect(terminal.output()).toBe('')
+  })
+
+  test('without credentials the first thing to do is named', async () => {
+    const terminal = recordedTerminal({ env: { COPAL_HOME: dir } })
+    expect(await runCommand(['status'], terminal)).toBe(1)
+    expect(terminal.errors()).toContain(join(dir, 'credentials.json'))
+    expect(terminal.errors()).toContain('npm start')
+  })
+
+  test('damaged credentials are named', async () => {
+    const home = mkdtempSync(join(dir, 'home-'))
+    writeFileSync(join(home, 'credentials.json'), '{"baseUrl":')
+    const terminal = recordedTerminal({ env: { COPAL_HOME: home } })
+    expect(await runCommand(['status'], terminal)).toBe(1)
+    expect(terminal.errors()).toContain('is not valid JSON')
+  })
+
+  test('keys of one gateway are not sent to another', async () => {
+    const home = mkdtempSync(join(dir, 'home-'))
+    writeFileSync(join(home, 'credentials.json'), JSON.stringify({ baseUrl: 'http://127.0.0.1:1', apiKey: 'k', adminKey: 'a' }))
+    const terminal = recordedTerminal({ env: { COPAL_HOME: home, COPAL_BASE_URL: deadEnd['COPAL_BASE_URL'] ?? '' } })
+    expect(await runCommand(['status'], terminal)).toBe(1)
+    expect(terminal.errors()).toContain('COPAL_ADMIN_KEY')
+  })
+})
+
+describe('a text file', () => {
+  test('that is not UTF-8 is refused with the offset of the first wrong byte', async () => {
+    writeFileSync(join(dir, 'latin1.txt'), Buffer.concat([Buffer.from('Straße und Caf'), Buffer.from([0xe9]), Buffer.from(' noir')]))
+    const terminal = recordedTerminal({ env: deadEnd, cwd: dir })
+    expect(await runCommand(['evaluate', 'latin1.txt'], terminal)).toBe(1)
+    expect(terminal.errors()).toContain('latin1.txt is not UTF-8: byte 0xe9 at offset 15')
+  })
+
+  test('that is missing is named', async () => {
+    const terminal = recordedTerminal({ env: deadEnd, cwd: dir })
+    expect(await runCommand(['domains', 'import', 'legal', 'missing.txt'], terminal)).toBe(1)
+    expect(terminal.errors()).toBe('copal: Cannot read missing.txt: there is no such file.\n')
+  })
+
+  test('that holds nothing is refused', async () => {
+    writeFileSync(join(dir, 'blank.txt'), ' \n\n')
+    const terminal = recordedTerminal({ env: deadEnd, cwd: dir })
+    expect(await runCommand(['evaluate', 'blank.txt', '--json'], terminal)).toBe(1)
+    expect(JSON.parse(terminal.errors())).toMatchObject({ error: { code: 'file_empty' } })
+  })
+})
