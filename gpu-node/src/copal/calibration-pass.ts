@@ -129,7 +129,7 @@ function addToSums(sums: ReadonlyMap<string, Float64Array>, name: string, values
 }
 
 function rounded(sums: ReadonlyMap<string, Float64Array>): Map<string, Float32Array> {
-  return new Map([...sums].map(([name, sum]) => [name, Float32Array.from(sum)]))
+  return new Map([...sums].map(([name, sum]) => [name, new Float32Array(sum)]))
 }
 
 /** Rows of the embedding, one a token, read where they lie: `[tokens, hidden]`. */

@@ -14,7 +14,9 @@ export interface ScoredLinear {
 
 /** `|W|`: needs no data. */
 export function magnitude({ weights }: ScoredLinear): Float64Array {
-  return Float64Array.from(weights, Math.abs)
+  const score = new Float64Array(weights.length)
+  for (let i = 0; i < score.length; i++) score[i] = Math.abs(weights[i] as number)
+  return score
 }
 
 /** `|W| · √(Σ x²)` per input (Sun et al. 2023), on the statistic accumulated over all datasets. */

@@ -44,7 +44,7 @@ export async function accumulate(artifacts: readonly Artifact[], block: number, 
   let sum: Float64Array | undefined
   for (const artifact of [...artifacts].sort((a, b) => (a.id < b.id ? -1 : 1))) {
     const values = await readStatistic(artifact, block, name)
-    if (sum === undefined) sum = Float64Array.from(values)
+    if (sum === undefined) sum = new Float64Array(values)
     else for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number)
   }
   if (sum === undefined) throw new RangeError('nothing to accumulate')
