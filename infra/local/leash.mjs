@@ -19,13 +19,10 @@ child.once('error', (error) => {
   killGroup('SIGKILL')
 })
 child.once('exit', (code) => {
-  process.exitCode = code ?? 1
-  // Whatever the command left behind goes too, and this process with it, unless the group is gone.
+  // Whatever the command left behind goes too; the caller kills what is still in the group after this process.
   if (ending) return killGroup('SIGKILL')
-  process.stderr.write(`${command} ended with ${code}\n`)
   killGroup('SIGTERM')
-  setTimeout(() => killGroup('SIGKILL'), GRACE_MS)
-  process.stdin.destroy()
+  process.exit(code ?? 1)
 })
 
 process.stdin.resume()
@@ -35,7 +32,7 @@ process.stdin.once('error', end)
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => undefined)
 
 function end() {
-  if (ending || process.exitCode !== undefined) return
+  if (ending) return
   ending = true
   killGroup('SIGTERM')
   setTimeout(() => killGroup('SIGKILL'), GRACE_MS)

@@ -1,0 +1,23 @@
+import { describe, expect, test } from 'vitest'
+import { ROOT } from '../../../infra/local/toolchain.mjs'
+import { readSettings } from '../../../infra/local/settings.ts'
+
+describe('readSettings', () => {
+  test('stands on the checkout and the usual ports without any variable', () => {
+    expect(readSettings({})).toEqual({ root: ROOT, home: `${ROOT}/.copal`, port: 8787, nodePort: 8790, firstUpdate: true })
+  })
+
+  test('takes every override, and an empty variable for none', () => {
+    const env = { COPAL_HOME: '/tmp/home', COPAL_PORT: '9000', COPAL_NODE_PORT: '', COPAL_FIRST_UPDATE: 'off' }
+    expect(readSettings(env)).toMatchObject({ home: '/tmp/home', port: 9000, nodePort: 8790, firstUpdate: false })
+  })
+
+  test.each([
+    [{ COPAL_PORT: 'http' }, "COPAL_PORT is 'http'"],
+    [{ COPAL_NODE_PORT: '70000' }, "COPAL_NODE_PORT is '70000'"],
+    [{ COPAL_PORT: '9000', COPAL_NODE_PORT: '9000' }, 'are both 9000'],
+    [{ COPAL_FIRST_UPDATE: 'yes' }, "COPAL_FIRST_UPDATE is 'yes'"],
+  ])('refuses %o by name', (env, message) => {
+    expect(() => readSettings(env)).toThrow(message)
+  })
+})
