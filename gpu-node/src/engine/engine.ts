@@ -116,7 +116,7 @@ interface Job {
   queue: EventQueue<GenerateEvent>
   spec: GenerateRequest
   newAnswer: () => Answer
-  maskVersion: number | null
+  weights: WeightSet | null
   startedMs: number | null
   firstTokenMs: number | null
   lastTokenMs: number | null
@@ -214,8 +214,8 @@ export function createEngine(deps: EngineDeps): Engine {
   function announce(request: Request, weights: WeightSet, startedMs: number): void {
     const job = jobs.get(request)
     // A preempted request that comes back is still the same answer.
-    if (!job || job.maskVersion === weights.version) return
-    job.maskVersion = weights.version
+    if (!job || job.weights === weights) return
+    job.weights = weights
     job.startedMs ??= startedMs
     job.queue.push({ type: 'pinned', maskVersion: weights.version })
   }
@@ -236,13 +236,13 @@ export function createEngine(deps: EngineDeps): Engine {
     job.dispose()
     const endedMs = nowMs()
     const { completionTokens } = answer
-    const promptTokens = job.maskVersion === null ? 0 : spec.prompt.length
+    const promptTokens = job.weights === null ? 0 : spec.prompt.length
     if (finishReason === 'stop' || finishReason === 'length') {
       queue.push({ type: 'finished', reason: finishReason, promptTokens, completionTokens })
       meanRequestMs += 0.1 * (endedMs - job.arrivedMs - meanRequestMs)
     }
     const times = { arrivedMs: job.arrivedMs, startedMs: job.startedMs, firstTokenMs: job.firstTokenMs, endedMs }
-    const outcome = { finishReason, maskVersion: job.maskVersion, promptTokens, completionTokens, times, error }
+    const outcome = { finishReason, weights: job.weights, promptTokens, completionTokens, times, error }
     observer?.ended?.(outcome)
     job.finish(outcome)
     queue.close(error ?? undefined)
@@ -288,7 +288,7 @@ export function createEngine(deps: EngineDeps): Engine {
     if (job && request.goal.kind === 'generate' && request.goal.restartable && state.active) {
       restartRequest(state, request)
       job.answer = job.newAnswer()
-      job.maskVersion = null
+      job.weights = null
       job.startedMs = null
       job.firstTokenMs = null
       job.lastTokenMs = null
@@ -353,7 +353,7 @@ export function createEngine(deps: EngineDeps): Engine {
         newAnswer,
         queue,
         spec,
-        maskVersion: null,
+        weights: null,
         startedMs: null,
         firstTokenMs: null,
         lastTokenMs: null,

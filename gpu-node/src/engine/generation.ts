@@ -1,5 +1,5 @@
 import type { AppError } from '@copal/shared/errors.ts'
-import type { SamplerSpec } from '../backends/backend.ts'
+import type { SamplerSpec, WeightSet } from '../backends/backend.ts'
 import type { TokenLogprob } from './answer.ts'
 
 /** One request to continue a prompt. */
@@ -42,8 +42,8 @@ export interface GenerationTimes {
 /** How a request ended: what a receipt is made from. */
 export interface GenerationOutcome {
   finishReason: 'stop' | 'length' | 'cancelled' | 'error'
-  /** Null when it never started. */
-  maskVersion: number | null
+  /** What made the answer; null when it never started. */
+  weights: WeightSet | null
   promptTokens: number
   completionTokens: number
   times: GenerationTimes

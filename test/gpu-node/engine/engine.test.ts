@@ -79,9 +79,9 @@ test('a request is pinned, streams its text, and finishes with its counts', asyn
   expect(result.text).toBe(text(backend.expected(3, [1, 2, 3], { seed: 0 }, 10)))
   expect(result.versions).toEqual([3])
   expect(result.finished).toEqual({ type: 'finished', reason: 'length', promptTokens: 3, completionTokens: 10 })
-  expect(result.outcome).toMatchObject({ finishReason: 'length', maskVersion: 3, error: null })
+  expect(result.outcome).toMatchObject({ finishReason: 'length', weights: { version: 3 }, error: null })
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = result.outcome.times
-  expect([arrivedMs, startedMs, firstTokenMs, endedMs]).toEqual([arrivedMs, startedMs, firstTokenMs, endedMs].toSorted())
+  expect([arrivedMs, startedMs, firstTokenMs, endedMs]).toEqual([arrivedMs, startedMs, firstTokenMs, endedMs].toSorted((a, b) => a! - b!))
 })
 
 test('many requests of random lengths together give what each gives alone, within the budget', async () => {
@@ -176,7 +176,7 @@ test('an aborted request ends at once, and its room is free after the next step'
   controller.abort()
   const plansThen = backend.plans.length
   await expect(reading).rejects.toMatchObject({ code: 'client_closed_request' })
-  expect(await generation.outcome).toMatchObject({ finishReason: 'cancelled', maskVersion: 1, promptTokens: 1 })
+  expect(await generation.outcome).toMatchObject({ finishReason: 'cancelled', weights: { version: 1 }, promptTokens: 1 })
   expect((await other).text).toBe(text(backend.expected(1, [2], { seed: 0 }, 200)))
   const worked = backend.plans.slice(plansThen + 1).flatMap((plan) => plan.work)
   expect(new Set(worked.map((work) => work.sequence)).size).toBe(1)
@@ -195,7 +195,7 @@ test('a request aborted before it was made never runs', async () => {
   const { backend, engine } = setup()
   engine.setActive(backend.weights(1))
   const generation = engine.generate(request([1], { signal: AbortSignal.abort() }))
-  expect(await generation.outcome).toMatchObject({ finishReason: 'cancelled', maskVersion: null, promptTokens: 0 })
+  expect(await generation.outcome).toMatchObject({ finishReason: 'cancelled', weights: null, promptTokens: 0 })
   await sleep(1)
   expect(backend.plans).toHaveLength(0)
 })
@@ -206,7 +206,7 @@ test('a deadline fails a request that waits and one that runs', async () => {
   engine.setActive(backend.weights(1))
   const running = engine.generate(request([1], { deadlineMs: 20, maxTokens: null }))
   await expect(read(running)).rejects.toMatchObject({ code: 'deadline_exceeded' })
-  expect(await running.outcome).toMatchObject({ finishReason: 'error', maskVersion: 1 })
+  expect(await running.outcome).toMatchObject({ finishReason: 'error', weights: { version: 1 } })
 })
 
 test('a prompt that leaves no room for an answer is refused with both numbers', () => {
@@ -306,7 +306,7 @@ test('at the drain deadline a request the client saw nothing of starts over on t
   const [restarted, old] = await reading
   expect(restarted.versions).toEqual([1, 2])
   expect(restarted.text).toBe(text(backend.expected(2, [1], { seed: 0 }, 3000)))
-  expect(restarted.outcome).toMatchObject({ maskVersion: 2, completionTokens: 3000 })
+  expect(restarted.outcome).toMatchObject({ weights: { version: 2 }, completionTokens: 3000 })
   expect(old.versions).toEqual([1])
   expect(old.text).toBe(text(backend.expected(1, [2], { seed: 0 }, 3000)))
 })

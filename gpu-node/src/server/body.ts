@@ -1,0 +1,49 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { parseJson } from '@copal/shared/wire/parse.ts'
+import { SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
+
+/**
+ * The JSON value of a call whose signature is good; `path` in the signature is the path as requested.
+ *
+ * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request` when it is not UTF-8 or not JSON
+ */
+export async function readSigned(
+  request: Request,
+  options: { secret: string; maxBytes: number; nowMs: number },
+): Promise<unknown> {
+  const body = await readBounded(request, options.maxBytes)
+  const { pathname, search } = new URL(request.url)
+  const signed = { method: request.method, path: pathname + search, body }
+  await verify(options.secret, signed, request.headers.get(SIGNATURE_HEADER), options.nowMs)
+  return parseJson(decode(body))
+}
+
+async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge(maxBytes)
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of request.body ?? []) {
+    size += chunk.length
+    if (size > maxBytes) throw tooLarge(maxBytes)
+    chunks.push(chunk)
+  }
+  const body = new Uint8Array(size)
+  let offset = 0
+  for (const chunk of chunks) {
+    body.set(chunk, offset)
+    offset += chunk.length
+  }
+  return body
+}
+
+function decode(body: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(body)
+  } catch (cause) {
+    throw new AppError('invalid_request', 'The request body is not UTF-8.', { cause })
+  }
+}
+
+function tooLarge(maxBytes: number): AppError {
+  return new AppError('body_too_large', `The request body is larger than ${maxBytes} bytes, the most this path takes.`)
+}

@@ -1,0 +1,57 @@
+import { Hono } from 'hono'
+import { contentText, type ChatRequest } from '@copal/shared/wire/chat.ts'
+import { LIMITS } from '@copal/shared/wire/generation.ts'
+import { chatCall } from '@copal/shared/wire/node-rpc.ts'
+import { parse } from '@copal/shared/wire/parse.ts'
+import type { TextCodec } from '../model/tokenizer.ts'
+import { chatFormat } from './answer-format.ts'
+import type { Generate } from './generate.ts'
+import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling.ts'
+
+/** The gateway wraps the client's body in a few fields of its own. */
+export const CALL_BYTES = LIMITS.bodyBytes + 64 * 1024
+
+/** `POST /rpc/chat-completions` */
+export function chatCompletions(deps: {
+  codec: TextCodec
+  generate: Generate
+  read: (request: Request, maxBytes: number) => Promise<unknown>
+}): Hono {
+  const { codec, generate, read } = deps
+  return new Hono().post('/', async (c) => {
+    const { request, ...call } = parse(chatCall, await read(c.req.raw, CALL_BYTES))
+    const withUsage = request.stream_options?.include_usage ?? false
+    return generate(
+      {
+        ...call,
+        model: request.model,
+        stream: request.stream ?? false,
+        withUsage,
+        idPrefix: 'chatcmpl',
+        prepare: () => ({
+          ...samplingOf(request, chatTopLogprobs(request)),
+          prompt: codec.encode(codec.renderChat(conversation(request.messages))),
+          maxTokens: chatMaxTokens(request),
+        }),
+        clientText: () => codec.encode(userText(request.messages)),
+        format: (head) => chatFormat(head, { logprobs: request.logprobs ?? false, withUsage }),
+      },
+      c.req.raw,
+    )
+  })
+}
+
+/** Messages for the template; `developer` is OpenAI's newer name of `system`. */
+function conversation(messages: ChatRequest['messages']): { role: string; content: string }[] {
+  return messages.map(({ role, content }) => ({
+    role: role === 'developer' ? 'system' : role,
+    content: contentText(content),
+  }))
+}
+
+function userText(messages: ChatRequest['messages']): string {
+  return messages
+    .filter((message) => message.role === 'user')
+    .map((message) => contentText(message.content))
+    .join('\n\n')
+}

@@ -1,0 +1,31 @@
+import type { EvaluateCall, EvaluateEvent, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { WeightSet } from '../backends/backend.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { Log } from '../log.ts'
+import type { DenseModel } from '../model/dense-model.ts'
+import type { NodeTelemetry } from '../telemetry/telemetry.ts'
+
+/** What the HTTP server of a node is made of. */
+export interface NodeServerDeps {
+  nodeId: string
+  /** Shared with the gateway; signs every call. */
+  secret: string
+  model: Pick<DenseModel, 'id' | 'config' | 'codec'>
+  engine: Engine
+  /** The dense weights, if they are loaded: drift is measured against them. */
+  denseWeights: () => WeightSet | null
+  /** Perplexity of a text. Events go out as they come; what it throws becomes the last event. */
+  evaluateText: (call: EvaluateCall, signal: AbortSignal) => AsyncIterable<EvaluateEvent>
+  /** Takes one receipt for each generation that ended, however it ended. */
+  onReceipt: (receipt: Receipt) => void
+  telemetry: NodeTelemetry
+  log: Log
+  /** Milliseconds since the epoch: signatures and `created` go by it. */
+  nowMs?: () => number
+  /** How long a request may take from its arrival; unset: as long as it needs. */
+  requestTimeoutMs?: number
+  /** How long scoring a sampled text may take before its receipt goes out without drift. */
+  scoreTimeoutMs?: number
+  /** A streamed answer that is silent for so long gets a comment, or proxies would close it. */
+  keepAliveMs?: number
+}

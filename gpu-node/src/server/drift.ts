@@ -1,0 +1,51 @@
+import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { WeightSet } from '../backends/backend.ts'
+import type { Engine } from '../engine/engine.ts'
+import { reasonOf, type Log } from '../log.ts'
+
+/** A client's text shorter than this says too little about drift. */
+const MIN_TOKENS = 16
+
+/** What scoring needs. */
+export interface DriftDeps {
+  engine: Pick<Engine, 'score' | 'policy'>
+  denseWeights: () => WeightSet | null
+  log: Log
+  scoreTimeoutMs: number
+}
+
+/**
+ * Scores a client's own text under the weights that answered and under dense, at low priority.
+ *
+ * Only what the client wrote is scored: text that the model generated would flatter the weights
+ * that generated it, and the template's tokens say nothing about the domain.
+ *
+ * @param clientText the client's text as tokens, capped to the context here
+ * @returns sums over the same `tokens` tokens (all but the first), or null when there is too little
+ *   text, no dense set, or no time: drift is sampled, so a missing figure costs nothing but itself
+ */
+export async function scoreDrift(
+  deps: DriftDeps,
+  weights: WeightSet,
+  clientText: () => readonly number[],
+): Promise<Receipt['drift']> {
+  const dense = weights.version === 0 ? weights : deps.denseWeights()
+  if (!dense) return null
+  try {
+    const text = clientText().slice(0, deps.engine.policy.contextLength)
+    if (text.length < MIN_TOKENS) return null
+    const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
+    const nllMasked = sum(await deps.engine.score({ weights, tokens: text, signal }))
+    const nllDense = dense === weights ? nllMasked : sum(await deps.engine.score({ weights: dense, tokens: text, signal }))
+    return { tokens: text.length - 1, nllMasked, nllDense }
+  } catch (error) {
+    deps.log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
+    return null
+  }
+}
+
+function sum(values: Float32Array): number {
+  let total = 0
+  for (const value of values) total += value
+  return total
+}

@@ -1,0 +1,79 @@
+import { Hono } from 'hono'
+import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import { reasonOf } from '../log.ts'
+import { readSigned } from './body.ts'
+import { chatCompletions } from './chat-completions.ts'
+import { completions } from './completions.ts'
+import type { NodeServerDeps } from './deps.ts'
+import { evaluate } from './evaluate.ts'
+import { createGenerate } from './generate.ts'
+import { createReceiptDesk } from './receipts.ts'
+
+/** The HTTP face of a node. */
+export interface NodeServer {
+  readonly fetch: (request: Request) => Response | Promise<Response>
+  /** Ids of requests that wait, made progress since `sinceMs`, or whose receipt waits for scores. */
+  progressingSince(sinceMs: number): string[]
+  /** Settles when no receipt is outstanding. */
+  settled(): Promise<void>
+}
+
+/**
+ * Routes of the node RPC, all signed, plus `GET /health` and `GET /metrics`, which tell nothing of
+ * clients and are not.
+ */
+export function createNodeServer(deps: NodeServerDeps): NodeServer {
+  const { engine, model, telemetry, log } = deps
+  const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
+  const desk = createReceiptDesk({
+    engine,
+    log,
+    nowMs,
+    denseWeights: deps.denseWeights,
+    onReceipt: deps.onReceipt,
+    activeVersion: () => engine.activeVersion,
+    scoreTimeoutMs: deps.scoreTimeoutMs ?? 60_000,
+  })
+  const generate = createGenerate(deps, desk, nowMs)
+  const read = (request: Request, maxBytes: number) =>
+    readSigned(request, { secret: deps.secret, maxBytes, nowMs: nowMs() })
+
+  const app = new Hono()
+  app.route('/rpc/chat-completions', chatCompletions({ codec: model.codec, generate, read }))
+  app.route('/rpc/completions', completions({ codec: model.codec, generate, read }))
+  app.route('/rpc/evaluate', evaluate(deps, read))
+
+  app.get('/health', (c) => {
+    const { activeVersion } = engine
+    return c.json({ status: 'ok', model: model.id, activeVersion, ready: activeVersion !== null })
+  })
+  app.get('/metrics', async (c) =>
+    c.text(await telemetry.metrics.prometheus(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
+  )
+
+  app.notFound((c) => errorResponse(new AppError('not_found', `There is no ${c.req.method} ${c.req.path} on this node.`)))
+  app.onError((thrown, c) => {
+    const error = toAppError(thrown)
+    if (error.code === 'internal_error') log.error('a call failed', { path: c.req.path, reason: stackOf(thrown) })
+    else if (error.status >= 500) log.warn('a call was not served', { path: c.req.path, reason: reasonOf(thrown) })
+    return errorResponse(error)
+  })
+
+  return {
+    fetch: (request) => app.fetch(request),
+    progressingSince: (sinceMs) => [...new Set([...engine.progressingSince(sinceMs), ...desk.scoring()])],
+    settled: () => desk.settled(),
+  }
+}
+
+function errorResponse(error: AppError): Response {
+  return Response.json(errorBody(error), {
+    status: error.status,
+    headers: error.retryAfterS === undefined ? {} : { 'retry-after': String(error.retryAfterS) },
+  })
+}
+
+function stackOf(thrown: unknown): string {
+  const cause = thrown instanceof AppError ? thrown.cause : thrown
+  return cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)
+}

@@ -1,0 +1,91 @@
+import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { WeightSet } from '../backends/backend.ts'
+import type { GenerationOutcome } from '../engine/generation.ts'
+import { scoreDrift, type DriftDeps } from './drift.ts'
+
+/** The call that a receipt settles. */
+export interface SettledCall {
+  requestId: string
+  model: string
+  domain: string
+  /** The client's own text as tokens when it may be scored; tokenised only then. */
+  sampledText: (() => readonly number[]) | null
+}
+
+/** Makes exactly one receipt of each call. */
+export interface ReceiptDesk {
+  /** After a generation ended; a sampled text is scored first, and nobody waits for that. */
+  settle(call: SettledCall, outcome: GenerationOutcome): void
+  /** For a call that was refused before it ran. */
+  refuse(call: SettledCall, arrivedMs: number): void
+  /** Ids of calls whose receipt waits for its scores. */
+  scoring(): string[]
+  /** Settles when no receipt is outstanding. */
+  settled(): Promise<void>
+}
+
+/** What receipts are made from and given to. */
+export interface ReceiptDeps extends DriftDeps {
+  activeVersion: () => number | null
+  onReceipt: (receipt: Receipt) => void
+  nowMs: () => number
+}
+
+/** A desk without outstanding receipts. */
+export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
+  const outstanding = new Map<string, Promise<void>>()
+
+  async function scoreAndSend(call: SettledCall, weights: WeightSet, receipt: Receipt): Promise<void> {
+    const drift = call.sampledText ? await scoreDrift(deps, weights, call.sampledText) : null
+    outstanding.delete(call.requestId)
+    deps.onReceipt({ ...receipt, drift })
+  }
+
+  return {
+    settle(call, outcome) {
+      const receipt = receiptOf(call, outcome, deps.activeVersion())
+      const isWhole = outcome.finishReason === 'stop' || outcome.finishReason === 'length'
+      if (call.sampledText && outcome.weights && isWhole) {
+        outstanding.set(call.requestId, scoreAndSend(call, outcome.weights, receipt))
+      } else deps.onReceipt(receipt)
+    },
+    refuse(call, arrivedMs) {
+      const { requestId, model, domain } = call
+      deps.onReceipt({
+        requestId,
+        model,
+        domain,
+        maskVersion: deps.activeVersion() ?? 0,
+        promptTokens: 0,
+        completionTokens: 0,
+        finishReason: 'error',
+        queueMs: 0,
+        timeToFirstTokenMs: null,
+        totalMs: deps.nowMs() - arrivedMs,
+        drift: null,
+      })
+    },
+    scoring: () => [...outstanding.keys()],
+    async settled() {
+      while (outstanding.size > 0) await Promise.all(outstanding.values())
+    },
+  }
+}
+
+/** What a generation cost. One that never started names the active version. */
+function receiptOf(call: SettledCall, outcome: GenerationOutcome, activeVersion: number | null): Receipt {
+  const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
+  return {
+    requestId: call.requestId,
+    model: call.model,
+    domain: call.domain,
+    maskVersion: outcome.weights?.version ?? activeVersion ?? 0,
+    promptTokens: outcome.promptTokens,
+    completionTokens: outcome.completionTokens,
+    finishReason: outcome.finishReason,
+    queueMs: (startedMs ?? endedMs) - arrivedMs,
+    timeToFirstTokenMs: firstTokenMs === null ? null : firstTokenMs - arrivedMs,
+    totalMs: endedMs - arrivedMs,
+    drift: null,
+  }
+}

@@ -1,0 +1,71 @@
+import { errorBody, toAppError } from '@copal/shared/errors.ts'
+
+/** Content type of a stream of server-sent events. */
+export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
+
+/** How a stream of events is kept and ended. */
+export interface EventStreamOptions {
+  /** After so long without an event a comment is sent. */
+  keepAliveMs: number
+  /** The reader went away: nothing more is wanted. */
+  onCancel: () => void
+  /** What broke the stream, before its error event is sent. */
+  onError: (thrown: unknown) => void
+}
+
+const ENCODER = new TextEncoder()
+const KEEP_ALIVE = ENCODER.encode(': waiting\n\n')
+const DONE = ENCODER.encode('data: [DONE]\n\n')
+
+/**
+ * Objects as server-sent events, then `[DONE]`. When `objects` throws, the stream ends with one
+ * event that holds the error and without `[DONE]`: a broken answer never looks like a whole one.
+ */
+export function eventStream(objects: AsyncIterable<object>, options: EventStreamOptions): ReadableStream<Uint8Array> {
+  const iterator = objects[Symbol.asyncIterator]()
+  let next: Promise<IteratorResult<object>> | undefined
+
+  const step = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
+    next ??= iterator.next()
+    const result = await within(next, options.keepAliveMs)
+    if (!result) return controller.enqueue(KEEP_ALIVE)
+    next = undefined
+    if (!result.done) return controller.enqueue(dataEvent(result.value))
+    controller.enqueue(DONE)
+    controller.close()
+  }
+
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        await step(controller)
+      } catch (thrown) {
+        options.onError(thrown)
+        try {
+          controller.enqueue(dataEvent(errorBody(toAppError(thrown))))
+          controller.close()
+        } catch {
+          // Cancelled while the error was on its way: nobody is left to be told.
+        }
+      }
+    },
+    cancel: options.onCancel,
+  })
+}
+
+function dataEvent(value: object): Uint8Array {
+  return ENCODER.encode(`data: ${JSON.stringify(value)}\n\n`)
+}
+
+/** The promise's value, or undefined when it takes longer than `timeoutMs`. */
+async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), timeoutMs)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
