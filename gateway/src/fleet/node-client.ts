@@ -95,7 +95,11 @@ export async function callNode(
  *
  * @throws NodeCallError like {@link callNode}.
  */
-export async function readWhole(node: NodeAddress, answer: NodeAnswer, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+export async function readWhole(
+  node: NodeAddress,
+  answer: NodeAnswer,
+  signal: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
   try {
     const { bytes: rest, cut } = await collect(answer.rest, MAX_ANSWER_BYTES)
     if (cut) throw new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`)
@@ -133,7 +137,9 @@ async function readError(node: NodeAddress, response: Response): Promise<AppErro
   const text = new TextDecoder().decode(body?.bytes)
   const error = parseErrorBody(jsonOrUndefined(text))
   if (!error || error.code === 'invalid_signature') {
-    const reason = error ? `refused the gateway's signature: ${error.message}` : `answered HTTP ${response.status}.`
+    const reason = error
+      ? `refused the gateway's signature: ${error.message}`
+      : `answered HTTP ${response.status}.`
     return new AppError('node_failed', `Node '${node.nodeId}' ${reason}`, { cause: error ?? new Error(text) })
   }
   const retryAfterS = Number(response.headers.get('retry-after') ?? Number.NaN)

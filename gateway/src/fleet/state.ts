@@ -121,7 +121,11 @@ export class FleetState {
     if (picked?.activeVersion === undefined) {
       const models = candidates.map(({ model }) => model)
       const servedModels = candidates.filter(({ alive }) => alive).map(({ model }) => model)
-      return { ok: false, known: models.includes(request.model), servedModels: [...new Set(servedModels)].sort() }
+      return {
+        ok: false,
+        known: models.includes(request.model),
+        servedModels: [...new Set(servedModels)].sort(),
+      }
     }
     const { node, activeVersion } = picked
     const { requestId, model, domain, promptTokens } = request
@@ -232,7 +236,9 @@ function isAlive(node: Node, nowMs: number): boolean {
 
 function candidate(node: Node, nowMs: number): Candidate {
   const { heartbeat } = node
-  const ready = heartbeat.weightSets.some((set) => set.version === heartbeat.activeVersion && set.state === 'ready')
+  const ready = heartbeat.weightSets.some(
+    (set) => set.version === heartbeat.activeVersion && set.state === 'ready',
+  )
   return {
     id: heartbeat.nodeId,
     model: heartbeat.model.id,

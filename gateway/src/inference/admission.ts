@@ -42,7 +42,12 @@ export async function readRequest<T extends Parameters<typeof parse>[0]>(
 }
 
 /** Sends a consenting request's text to its domain's reservoir, behind the answer. */
-export function sampleText(c: Context<KeyedEnv>, model: string, { domain, sample }: Admission, text: string): void {
+export function sampleText(
+  c: Context<KeyedEnv>,
+  model: string,
+  { domain, sample }: Admission,
+  text: string,
+): void {
   const { deps, key, requestId } = c.var
   if (!sample || text.trim() === '') return
   const sent = deps.samples

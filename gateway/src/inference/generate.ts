@@ -57,7 +57,7 @@ interface Attempt {
  */
 export async function generate(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
   const { deps, trace } = c.var
-  const { model, stream } = generation.request
+  const { model } = generation.request
   const span = trace.startCall('generate', {
     'gen_ai.request.model': model,
     'copal.domain': generation.domain,
@@ -113,7 +113,7 @@ async function place(
   let last: (FailedAttempt & { error: AppError }) | undefined
   let untold: FailedAttempt | undefined
   let pauses = 0
-  for (let attempts = 0; ; ) {
+  for (let attempts = 0; ;) {
     const leaseId = attempts === 0 ? requestId : `${requestId}.${attempts + 1}`
     const wanted = { model, requestId: leaseId, domain, promptTokens, exclude, failed: untold }
     const acquired = await deps.fleet.acquire(wanted)

@@ -8,7 +8,9 @@ const MAX_JSON_BYTES = 100 * 1024
 
 /** What the client wrote in a chat: the user's messages, with a blank line between them. */
 export function chatText(request: ChatRequest): string {
-  const texts = request.messages.filter(({ role }) => role === 'user').map(({ content }) => contentText(content))
+  const texts = request.messages
+    .filter(({ role }) => role === 'user')
+    .map(({ content }) => contentText(content))
   return texts.join('\n\n')
 }
 

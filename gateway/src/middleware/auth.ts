@@ -21,7 +21,9 @@ export interface NewKey {
 /** Makes an API key of 192 random bits. */
 export async function generateKey(): Promise<NewKey> {
   const random = crypto.getRandomValues(new Uint8Array(24))
-  const secret = btoa(String.fromCharCode(...random)).replaceAll('+', '-').replaceAll('/', '_')
+  const secret = btoa(String.fromCharCode(...random))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_')
   const key = KEY_PREFIX + secret
   return { key, hash: await hashKey(key), prefix: key.slice(0, KEY_PREFIX.length + 6) }
 }

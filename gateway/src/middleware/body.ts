@@ -69,5 +69,8 @@ export function decodeBody(body: Uint8Array<ArrayBuffer>): string {
 
 function tooLarge(maxBytes: number): AppError {
   const limit = maxBytes >= 1024 * 1024 ? `${maxBytes / (1024 * 1024)} MiB` : `${maxBytes / 1024} KiB`
-  return new AppError('body_too_large', `The request body is larger than ${limit}, the most that this path takes.`)
+  return new AppError(
+    'body_too_large',
+    `The request body is larger than ${limit}, the most that this path takes.`,
+  )
 }

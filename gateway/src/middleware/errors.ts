@@ -7,7 +7,10 @@ export function answerError(thrown: Error, c: Context<AppEnv>): Response {
   const error = toAppError(thrown)
   if (error.code === 'internal_error') {
     const cause = error.cause ?? error
-    console.error(`${c.req.method} ${c.req.path} failed (request ${c.var.requestId}):`, cause instanceof Error ? cause.stack : cause)
+    console.error(
+      `${c.req.method} ${c.req.path} failed (request ${c.var.requestId}):`,
+      cause instanceof Error ? cause.stack : cause,
+    )
   }
   c.header('x-request-id', c.var.requestId)
   if (error.status === 401) c.header('www-authenticate', 'Bearer')
@@ -31,7 +34,10 @@ export function refuseMethod(...allowed: string[]): (c: Context<AppEnv>) => Resp
   return (c) => {
     c.header('allow', allowed.join(', '))
     return answerError(
-      new AppError('method_not_allowed', `'${c.req.path}' takes ${allowed.join(' or ')}, not ${c.req.method}.`),
+      new AppError(
+        'method_not_allowed',
+        `'${c.req.path}' takes ${allowed.join(' or ')}, not ${c.req.method}.`,
+      ),
       c,
     )
   }

@@ -12,7 +12,10 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
     .post('/', async (c) => {
       const admission = admit(c)
       const request = await readRequest(c, chatRequest)
-      const characters = request.messages.reduce((total, { content }) => total + contentText(content).length, 0)
+      const characters = request.messages.reduce(
+        (total, { content }) => total + contentText(content).length,
+        0,
+      )
       const answer = await generate(c, {
         path: '/rpc/chat-completions',
         ...admission,

@@ -19,7 +19,9 @@ export function metricsRoutes(): Hono<AppEnv> {
         fleet.snapshot(),
       ])
       const families = [...usageFamilies(usage), ...driftFamilies(drift), ...fleetFamilies(models, snapshot)]
-      return c.text(formatMetrics(families), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' })
+      return c.text(formatMetrics(families), 200, {
+        'content-type': 'text/plain; version=0.0.4; charset=utf-8',
+      })
     })
     .all('/metrics', refuseMethod('GET'))
 }
@@ -30,14 +32,23 @@ function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
     help,
     type: 'counter',
     samples: usage.map((row) => ({
-      labels: { model: row.model, domain: row.domain, mask_version: row.maskVersion, outcome: row.finishReason },
+      labels: {
+        model: row.model,
+        domain: row.domain,
+        mask_version: row.maskVersion,
+        outcome: row.finishReason,
+      },
       value: value(row),
     })),
   })
   return [
     family('copal_requests_total', 'Settled requests.', (row) => row.requests),
     family('copal_prompt_tokens_total', 'Prompt tokens of settled requests.', (row) => row.promptTokens),
-    family('copal_completion_tokens_total', 'Generated tokens of settled requests.', (row) => row.completionTokens),
+    family(
+      'copal_completion_tokens_total',
+      'Generated tokens of settled requests.',
+      (row) => row.completionTokens,
+    ),
   ]
 }
 
@@ -48,7 +59,10 @@ function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
       name: 'copal_drift_gap_nats',
       help: 'What pruning costs on sampled traffic: masked minus dense negative log-likelihood, nats a token.',
       type: 'gauge',
-      samples: drift.map((row) => ({ labels: labels(row), value: (row.nllMasked - row.nllDense) / row.tokens })),
+      samples: drift.map((row) => ({
+        labels: labels(row),
+        value: (row.nllMasked - row.nllDense) / row.tokens,
+      })),
     },
     {
       name: 'copal_drift_tokens_total',
@@ -60,7 +74,11 @@ function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
 }
 
 function fleetFamilies(models: readonly ModelRow[], { nodes }: FleetSnapshot): MetricFamily[] {
-  const perNode = (name: string, help: string, value: (node: (typeof nodes)[number]) => number): MetricFamily => ({
+  const perNode = (
+    name: string,
+    help: string,
+    value: (node: (typeof nodes)[number]) => number,
+  ): MetricFamily => ({
     name,
     help,
     type: 'gauge',
@@ -87,6 +105,10 @@ function fleetFamilies(models: readonly ModelRow[], { nodes }: FleetSnapshot): M
     perNode('copal_node_requests_waiting', 'Requests that wait on a node.', (node) => node.waiting),
     perNode('copal_node_kv_tokens_used', 'Tokens of key/value cache in use.', (node) => node.kvTokensUsed),
     perNode('copal_node_kv_tokens', 'Tokens of key/value cache there are.', (node) => node.kvTokensTotal),
-    perNode('copal_node_active_version', 'The mask version that new requests start on.', (node) => node.activeVersion),
+    perNode(
+      'copal_node_active_version',
+      'The mask version that new requests start on.',
+      (node) => node.activeVersion,
+    ),
   ]
 }

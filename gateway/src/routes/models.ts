@@ -9,7 +9,9 @@ import { refuseMethod } from '../middleware/errors.ts'
 /** `GET /v1/models` and `GET /v1/models/:id`, mounted at `/v1/models` behind `requireKey`. */
 export function modelRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
-    .get('/', async (c) => c.json({ object: 'list', data: await listEntries(c.var.deps) } satisfies ModelList))
+    .get('/', async (c) =>
+      c.json({ object: 'list', data: await listEntries(c.var.deps) } satisfies ModelList),
+    )
     .all('/', refuseMethod('GET'))
     .get('/:id', async (c) => {
       const entries = await listEntries(c.var.deps)
@@ -17,14 +19,18 @@ export function modelRoutes(): Hono<KeyedEnv> {
       const entry = entries.find((candidate) => candidate.id === id)
       if (entry) return c.json(entry)
       const served = entries.map((candidate) => `'${candidate.id}'`).join(', ') || 'no model yet'
-      throw new AppError('model_not_found', `The model '${id}' does not exist. Served here: ${served}.`, { param: 'model' })
+      throw new AppError('model_not_found', `The model '${id}' does not exist. Served here: ${served}.`, {
+        param: 'model',
+      })
     })
     .all('/:id', refuseMethod('GET'))
 }
 
 async function listEntries(deps: Deps): Promise<ModelEntry[]> {
   const [served, { nodes }] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
-  return served.map((entry) => toEntry(entry, nodes.filter((node) => node.alive && node.model === entry.model.id).length))
+  return served.map((entry) =>
+    toEntry(entry, nodes.filter((node) => node.alive && node.model === entry.model.id).length),
+  )
 }
 
 function toEntry({ model, mask }: ServedModel, nodes: number): ModelEntry {

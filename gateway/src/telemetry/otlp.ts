@@ -16,7 +16,8 @@ export async function exportSpans(endpoint: string, spans: readonly ReadableSpan
       signal: AbortSignal.timeout(5_000),
     })
     await response.body?.cancel()
-    if (!response.ok) console.warn(`The collector at ${url} refused ${spans.length} spans: HTTP ${response.status}.`)
+    if (!response.ok)
+      console.warn(`The collector at ${url} refused ${spans.length} spans: HTTP ${response.status}.`)
   } catch (error) {
     console.warn(`The collector at ${url} is not reachable; ${spans.length} spans are lost.`, error)
   }
@@ -67,7 +68,8 @@ function encodeAttributes(attributes: Attributes): object[] {
 function encodeValue(value: AttributeValue | null): object {
   if (typeof value === 'string') return { stringValue: value }
   if (typeof value === 'boolean') return { boolValue: value }
-  if (typeof value === 'number') return Number.isInteger(value) ? { intValue: String(value) } : { doubleValue: value }
+  if (typeof value === 'number')
+    return Number.isInteger(value) ? { intValue: String(value) } : { doubleValue: value }
   if (Array.isArray(value)) return { arrayValue: { values: value.map((item) => encodeValue(item ?? null)) } }
   return {}
 }

@@ -46,7 +46,11 @@ describe('acquire', () => {
 
   test('leaves out a node whose active weights are not ready', () => {
     const fleet = new FleetState()
-    fleet.heartbeat(heartbeatOf(a, 'm', { weightSets: [{ version: 0, state: 'loading', requests: 0 }] }), 0, 0)
+    fleet.heartbeat(
+      heartbeatOf(a, 'm', { weightSets: [{ version: 0, state: 'loading', requests: 0 }] }),
+      0,
+      0,
+    )
     expect(fleet.acquire(ask('request-1'), 0)).toEqual({ ok: false, known: true, servedModels: ['m'] })
   })
 
@@ -63,8 +67,13 @@ describe('acquire', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(ask('request-1'), 1)
-    expect(fleet.acquire(ask('request-2', { failed: { requestId: 'request-1', nodeId: 'a', broke: false } }), 2).ok).toBe(true)
-    expect(fleet.acquire(ask('request-3', { failed: { requestId: 'request-2', nodeId: 'a', broke: true } }), 3).ok).toBe(false)
+    expect(
+      fleet.acquire(ask('request-2', { failed: { requestId: 'request-1', nodeId: 'a', broke: false } }), 2)
+        .ok,
+    ).toBe(true)
+    expect(
+      fleet.acquire(ask('request-3', { failed: { requestId: 'request-2', nodeId: 'a', broke: true } }), 3).ok,
+    ).toBe(false)
     expect(fleet.snapshot(3).nodes[0]).toMatchObject({ alive: false, leases: 0 })
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 4)
     expect(fleet.acquire(ask('request-3'), 4).ok).toBe(true)
@@ -74,7 +83,11 @@ describe('acquire', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', { draining: true }), 0, 0)
     expect(fleet.acquire(ask('request-1'), 0)).toMatchObject({ ok: false, known: true })
-    expect(fleet.acquire(ask('request-1', { model: 'x' }), 0)).toEqual({ ok: false, known: false, servedModels: ['m'] })
+    expect(fleet.acquire(ask('request-1', { model: 'x' }), 0)).toEqual({
+      ok: false,
+      known: false,
+      servedModels: ['m'],
+    })
   })
 })
 
@@ -133,7 +146,12 @@ test('what is recorded of a node restores it with its leases', () => {
   const restored = new FleetState()
   restored.restore(structuredClone(record))
   expect(restored.snapshot(2_000)).toEqual(fleet.snapshot(2_000))
-  expect(restored.acquire(ask('request-2'), 2_000)).toEqual({ ok: true, nodeId: 'a', url: a.url, maskVersion: 2 })
+  expect(restored.acquire(ask('request-2'), 2_000)).toEqual({
+    ok: true,
+    nodeId: 'a',
+    url: a.url,
+    maskVersion: 2,
+  })
   restored.release(['request-1'])
   expect(restored.snapshot(2_000).nodes[0]?.leases).toBe(1)
 })

@@ -11,7 +11,13 @@ test('of a chat only what the user wrote is taken, with blank lines between', ()
       { role: 'system', content: 'Be brief.' },
       { role: 'user', content: 'First.' },
       { role: 'assistant', content: 'Answer.' },
-      { role: 'user', content: [{ type: 'text', text: 'Sec' }, { type: 'text', text: 'ond.' }] },
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'Sec' },
+          { type: 'text', text: 'ond.' },
+        ],
+      },
     ],
   })
   expect(chatText(request)).toBe('First.\n\nSecond.')

@@ -23,16 +23,26 @@ describe('an API key', () => {
   test('opens the inference API', async () => {
     const { key } = await createKey()
     expect((await get('/v1/models', key)).status).toBe(200)
-    expect((await exports.default.fetch(new Request(`${ORIGIN}/v1/models`, { headers: { authorization: `bearer ${key}` } }))).status).toBe(200)
+    expect(
+      (
+        await exports.default.fetch(
+          new Request(`${ORIGIN}/v1/models`, { headers: { authorization: `bearer ${key}` } }),
+        )
+      ).status,
+    ).toBe(200)
   })
 
   test('that is missing, malformed or unknown is refused with what to do', async () => {
-    expect(await refusal('/v1/models')).toBe("Send an API key in the header 'Authorization: Bearer sk-copal-…'.")
+    expect(await refusal('/v1/models')).toBe(
+      "Send an API key in the header 'Authorization: Bearer sk-copal-…'.",
+    )
     expect(await refusal('/v1/models', 'Basic abc')).toContain('malformed')
     expect(await refusal('/v1/models', 'Bearer a b')).toContain('malformed')
     expect(await refusal('/v1/models', `Bearer ${'x'.repeat(600)}`)).toContain('malformed')
     expect(await refusal('/v1/models', 'Bearer sk-proj-1')).toContain("does not begin with 'sk-copal-'")
-    expect(await refusal('/v1/models', 'Bearer sk-copal-wrong')).toBe("The API key 'sk-copal-wrong' is unknown or was revoked.")
+    expect(await refusal('/v1/models', 'Bearer sk-copal-wrong')).toBe(
+      "The API key 'sk-copal-wrong' is unknown or was revoked.",
+    )
   })
 
   test('is never repeated whole in an answer', async () => {

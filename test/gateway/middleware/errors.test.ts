@@ -7,7 +7,14 @@ import { createKey, ORIGIN } from '../support/gateway.ts'
 test('an unexpected error is a plain 500 whose stack is only in the log, with the request id in both', async () => {
   const { key } = await createKey()
   const log = vi.spyOn(console, 'error').mockImplementation(() => {})
-  const broken = { ...env, DB: { prepare: () => { throw new TypeError('secret detail of the database') } } } as unknown
+  const broken = {
+    ...env,
+    DB: {
+      prepare: () => {
+        throw new TypeError('secret detail of the database')
+      },
+    },
+  } as unknown
   const response = await createApp().request(
     new Request(`${ORIGIN}/v1/models`, { headers: { authorization: `Bearer ${key}` } }),
     {},

@@ -20,22 +20,83 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
   ['malformed JSON', CHAT, '{"model":', 400, 'invalid_request', null, /not valid JSON/],
   ['an empty body', CHAT, '', 400, 'invalid_request', null, /not valid JSON/],
   ['JSON that is no object', CHAT, '[1]', 400, 'invalid_request', null, /expected object/],
-  ['a wrong type', CHAT, { ...hello, temperature: 'hot' }, 400, 'invalid_request', 'temperature', /expected number/],
+  [
+    'a wrong type',
+    CHAT,
+    { ...hello, temperature: 'hot' },
+    400,
+    'invalid_request',
+    'temperature',
+    /expected number/,
+  ],
   ['a value out of range', CHAT, { ...hello, top_p: 2 }, 400, 'invalid_request', 'top_p', /<=1/],
   ['no model', CHAT, { messages: hello.messages }, 400, 'invalid_request', 'model', /expected string/],
-  ['no messages', CHAT, { ...hello, messages: [] }, 400, 'invalid_request', 'messages', /at least one message/],
-  ['an image', CHAT, { ...hello, messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }, 400, 'invalid_request', 'messages[0].content', /./],
-  ['an unknown role', CHAT, { ...hello, messages: [{ role: 'wizard', content: '' }] }, 400, 'invalid_request', 'messages[0].role', /"user"/],
+  [
+    'no messages',
+    CHAT,
+    { ...hello, messages: [] },
+    400,
+    'invalid_request',
+    'messages',
+    /at least one message/,
+  ],
+  [
+    'an image',
+    CHAT,
+    { ...hello, messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
+    400,
+    'invalid_request',
+    'messages[0].content',
+    /./,
+  ],
+  [
+    'an unknown role',
+    CHAT,
+    { ...hello, messages: [{ role: 'wizard', content: '' }] },
+    400,
+    'invalid_request',
+    'messages[0].role',
+    /"user"/,
+  ],
   ['two choices', CHAT, { ...hello, n: 2 }, 400, 'invalid_request', 'n', /'n': 1/],
-  ['a list of prompts', COMPLETIONS, { model: 'picky', prompt: ['a', 'b'] }, 400, 'invalid_request', 'prompt', /one text or one list/],
+  [
+    'a list of prompts',
+    COMPLETIONS,
+    { model: 'picky', prompt: ['a', 'b'] },
+    400,
+    'invalid_request',
+    'prompt',
+    /one text or one list/,
+  ],
   ['an empty prompt', COMPLETIONS, { model: 'picky', prompt: '' }, 400, 'invalid_request', 'prompt', /./],
-  ['an unknown model', CHAT, { ...hello, model: 'gpt-9' }, 404, 'model_not_found', 'model', /'gpt-9' does not exist.*'picky'/],
-  ['10 MB', COMPLETIONS, { model: 'picky', prompt: 'a'.repeat(10_000_000) }, 413, 'body_too_large', null, /larger than 1 MiB/],
+  [
+    'an unknown model',
+    CHAT,
+    { ...hello, model: 'gpt-9' },
+    404,
+    'model_not_found',
+    'model',
+    /'gpt-9' does not exist.*'picky'/,
+  ],
+  [
+    '10 MB',
+    COMPLETIONS,
+    { model: 'picky', prompt: 'a'.repeat(10_000_000) },
+    413,
+    'body_too_large',
+    null,
+    /larger than 1 MiB/,
+  ],
 ])('%s is refused in the OpenAI shape', async (_what, path, body, status, code, param, message) => {
   const response = await post(key, path, body)
   expect(response.status).toBe(status)
   const error = await errorOf(response)
-  expect(error).toEqual({ code, param, type: 'invalid_request_error', message: expect.stringMatching(message) as string })
+  expect(error).toEqual({
+    code,
+    param,
+    type: 'invalid_request_error',
+    message: expect.stringMatching(message) as string,
+  })
   expect(response.headers.get('x-request-id')).toMatch(/^req_/)
 })
 
@@ -48,7 +109,11 @@ test('a body without end or length is refused without being held', async () => {
     },
   })
   const response = await exports.default.fetch(
-    new Request(ORIGIN + CHAT, { method: 'POST', headers: { authorization: `Bearer ${key}` }, body: endless }),
+    new Request(ORIGIN + CHAT, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}` },
+      body: endless,
+    }),
   )
   expect(response.status).toBe(413)
   expect((await errorOf(response)).code).toBe('body_too_large')
@@ -60,14 +125,23 @@ test('a body that is not UTF-8 is refused by name', async () => {
   const response = await exports.default.fetch(
     new Request(ORIGIN + CHAT, { method: 'POST', headers: { authorization: `Bearer ${key}` }, body }),
   )
-  expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', message: 'The request body is not valid UTF-8.' })
+  expect(await errorOf(response)).toMatchObject({
+    code: 'invalid_request',
+    message: 'The request body is not valid UTF-8.',
+  })
 })
 
-test.each(['Legal & order', 'UPPER', '-dash', 'a'.repeat(65), 'l%C3%A4w'])('the domain %j is refused', async (domain) => {
-  const response = await post(key, CHAT, hello, { headers: { 'x-copal-domain': domain } })
-  expect(response.status).toBe(400)
-  expect(await errorOf(response)).toMatchObject({ param: 'x-copal-domain', message: expect.stringMatching(/^Invalid 'x-copal-domain': a domain name/) as string })
-})
+test.each(['Legal & order', 'UPPER', '-dash', 'a'.repeat(65), 'l%C3%A4w'])(
+  'the domain %j is refused',
+  async (domain) => {
+    const response = await post(key, CHAT, hello, { headers: { 'x-copal-domain': domain } })
+    expect(response.status).toBe(400)
+    expect(await errorOf(response)).toMatchObject({
+      param: 'x-copal-domain',
+      message: expect.stringMatching(/^Invalid 'x-copal-domain': a domain name/) as string,
+    })
+  },
+)
 
 test('a consent header other than true and false is refused', async () => {
   const response = await post(key, CHAT, hello, { headers: { 'x-copal-sample': 'yes' } })
@@ -77,12 +151,17 @@ test('a consent header other than true and false is refused', async () => {
 test('an unknown path is a 404 that says where things are', async () => {
   const response = await post(key, '/v1/chat/completion', hello)
   expect(response.status).toBe(404)
-  expect(await errorOf(response)).toMatchObject({ code: 'not_found', message: expect.stringContaining('/v1/chat/completions') as string })
+  expect(await errorOf(response)).toMatchObject({
+    code: 'not_found',
+    message: expect.stringContaining('/v1/chat/completions') as string,
+  })
   expect((await exports.default.fetch(`${ORIGIN}/nothing`)).status).toBe(404)
 })
 
 test('a wrong method is a 405 that names the right one', async () => {
-  const response = await exports.default.fetch(new Request(ORIGIN + CHAT, { headers: { authorization: `Bearer ${key}` } }))
+  const response = await exports.default.fetch(
+    new Request(ORIGIN + CHAT, { headers: { authorization: `Bearer ${key}` } }),
+  )
   expect(response.status).toBe(405)
   expect(response.headers.get('allow')).toBe('POST')
   expect(await errorOf(response)).toMatchObject({ code: 'method_not_allowed' })

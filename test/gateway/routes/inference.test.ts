@@ -17,7 +17,11 @@ describe('an answer at once', () => {
     const body = '{"id":"chatcmpl-1","choices":[]}'
     const node = await startNode('whole-1', [{ kind: 'answer', headers: JSON_TYPE, body }])
     await beat(node, 'whole')
-    const response = await post(key, '/v1/chat/completions', { ...chatOf('whole'), temperature: 0, unknown_field: 1 })
+    const response = await post(key, '/v1/chat/completions', {
+      ...chatOf('whole'),
+      temperature: 0,
+      unknown_field: 1,
+    })
     expect(response.status).toBe(200)
     expect(await response.text()).toBe(body)
     expect(Object.fromEntries(response.headers)).toMatchObject({
@@ -50,15 +54,26 @@ describe('an answer at once', () => {
       sample: false,
       request: { model: 'call', prompt: 'Once', max_tokens: 5 },
     })
-    const signed = { method: 'POST', path: call.path, body: new Uint8Array(new TextEncoder().encode(call.body)) }
+    const signed = {
+      method: 'POST',
+      path: call.path,
+      body: new Uint8Array(new TextEncoder().encode(call.body)),
+    }
     await verify(TEST_NODE_SECRET, signed, call.headers[SIGNATURE_HEADER], Date.now())
-    expect(call.headers.traceparent).toMatch(/^00-0af7651916cd43dd8448eb211c80319c-(?!b7ad6b7169203331)[0-9a-f]{16}-01$/)
+    expect(call.headers.traceparent).toMatch(
+      /^00-0af7651916cd43dd8448eb211c80319c-(?!b7ad6b7169203331)[0-9a-f]{16}-01$/,
+    )
   })
 
   test('that is cut off by the node is a 502 or 503, never half a body', async () => {
     const { key } = await createKey()
     const node = await startNode('cut-1', [
-      { kind: 'stream', headers: { ...JSON_TYPE, 'content-length': '100' }, chunks: ['{"id":'], then: 'destroy' },
+      {
+        kind: 'stream',
+        headers: { ...JSON_TYPE, 'content-length': '100' },
+        chunks: ['{"id":'],
+        ending: 'destroy',
+      },
     ])
     await beat(node, 'cut')
     const response = await post(key, '/v1/chat/completions', chatOf('cut'))
@@ -70,7 +85,9 @@ describe('an answer at once', () => {
 describe('a stream', () => {
   test('passes through byte for byte', async () => {
     const { key } = await createKey()
-    const node = await startNode('stream-1', [{ kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 20, then: 'end' }])
+    const node = await startNode('stream-1', [
+      { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 20, ending: 'end' },
+    ])
     await beat(node, 'stream')
     const response = await post(key, '/v1/chat/completions', { ...chatOf('stream'), stream: true })
     expect(response.headers.get('content-type')).toBe('text/event-stream')
@@ -81,7 +98,9 @@ describe('a stream', () => {
   test('of a megabyte in one piece arrives whole', async () => {
     const { key } = await createKey()
     const large = `data: ${'x'.repeat(1_000_000)}\n\n`
-    const node = await startNode('large-1', [{ kind: 'stream', headers: SSE, chunks: [large, 'data: [DONE]\n\n'], then: 'end' }])
+    const node = await startNode('large-1', [
+      { kind: 'stream', headers: SSE, chunks: [large, 'data: [DONE]\n\n'], ending: 'end' },
+    ])
     await beat(node, 'large')
     const response = await post(key, '/v1/completions', { model: 'large', prompt: 'x', stream: true })
     expect(await response.text()).toBe(`${large}data: [DONE]\n\n`)
@@ -90,7 +109,7 @@ describe('a stream', () => {
   test('that the node breaks ends with an error event and no [DONE]', async () => {
     const { key } = await createKey()
     const node = await startNode('break-1', [
-      { kind: 'stream', headers: SSE, chunks: EVENTS.slice(0, 3), then: 'destroy' },
+      { kind: 'stream', headers: SSE, chunks: EVENTS.slice(0, 3), ending: 'destroy' },
     ])
     await beat(node, 'break')
     const response = await post(key, '/v1/chat/completions', { ...chatOf('break'), stream: true })
@@ -112,14 +131,19 @@ describe('a stream', () => {
 
   test('whose client leaves is aborted on the node', async () => {
     const { key } = await createKey()
-    const node = await startNode('leave-1', [{ kind: 'stream', headers: SSE, chunks: EVENTS.slice(0, 1), then: 'hang' }])
+    const node = await startNode('leave-1', [
+      { kind: 'stream', headers: SSE, chunks: EVENTS.slice(0, 1), ending: 'hang' },
+    ])
     await beat(node, 'leave')
     const response = await post(key, '/v1/chat/completions', { ...chatOf('leave'), stream: true })
     const reader = response.body?.getReader()
     await reader?.read()
     expect((await node.calls())[0]?.leftAtMs).toBeNull()
     await reader?.cancel()
-    await until('the node to see the client leave', async () => (await node.calls())[0]?.leftAtMs ?? undefined)
+    await until(
+      'the node to see the client leave',
+      async () => (await node.calls())[0]?.leftAtMs ?? undefined,
+    )
   })
 })
 
@@ -128,22 +152,28 @@ describe('a node that fails before its first byte', () => {
     const { key } = await createKey()
     const steps = [{ kind: 'drop' as const }]
     const dying = await startNode('dies-1', steps)
-    const well = await startNode('dies-2', [{ kind: 'stream', headers: SSE, chunks: EVENTS, then: 'end' }])
+    const well = await startNode('dies-2', [{ kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' }])
     // The busier node is asked second.
     await beat(dying, 'dies')
     await beat(well, 'dies', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
     const response = await post(key, '/v1/chat/completions', { ...chatOf('dies'), stream: true })
     expect(response.headers.get('x-copal-node')).toBe('dies-2')
     expect(await response.text()).toBe(EVENTS.join(''))
-    const ids = [...(await dying.calls()), ...(await well.calls())].map(({ body }) => (JSON.parse(body) as ChatCall).requestId)
+    const ids = [...(await dying.calls()), ...(await well.calls())].map(
+      ({ body }) => (JSON.parse(body) as ChatCall).requestId,
+    )
     const requestId = response.headers.get('x-request-id')
     expect(ids).toEqual([requestId, `${requestId}.2`])
   })
 
   test('is replaced even when it sent headers already', async () => {
     const { key } = await createKey()
-    const dying = await startNode('headers-1', [{ kind: 'stream', headers: SSE, chunks: [], then: 'destroy' }])
-    const well = await startNode('headers-2', [{ kind: 'stream', headers: SSE, chunks: EVENTS, then: 'end' }])
+    const dying = await startNode('headers-1', [
+      { kind: 'stream', headers: SSE, chunks: [], ending: 'destroy' },
+    ])
+    const well = await startNode('headers-2', [
+      { kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' },
+    ])
     await beat(dying, 'headers')
     await beat(well, 'headers', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
     const response = await post(key, '/v1/chat/completions', { ...chatOf('headers'), stream: true })
@@ -152,7 +182,10 @@ describe('a node that fails before its first byte', () => {
 
   test('answers the same request once it is back', async () => {
     const { key } = await createKey()
-    const node = await startNode('back-1', [{ kind: 'drop' }, { kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
+    const node = await startNode('back-1', [
+      { kind: 'drop' },
+      { kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' },
+    ])
     await beat(node, 'back')
     const pending = post(key, '/v1/chat/completions', chatOf('back'))
     await until('the first try', async () => ((await node.calls()).length === 1 ? true : undefined))
@@ -180,11 +213,16 @@ describe('a node that fails before its first byte', () => {
     const node = await startNode('gone-1', [{ kind: 'hang' }])
     await beat(node, 'gone')
     const controller = new AbortController()
-    const pending = post(key, '/v1/chat/completions', chatOf('gone'), { signal: controller.signal }).catch(() => undefined)
+    const pending = post(key, '/v1/chat/completions', chatOf('gone'), { signal: controller.signal }).catch(
+      () => undefined,
+    )
     await until('the call', async () => ((await node.calls()).length === 1 ? true : undefined))
     controller.abort()
     await pending
-    await until('the node to see the client leave', async () => (await node.calls())[0]?.leftAtMs ?? undefined)
+    await until(
+      'the node to see the client leave',
+      async () => (await node.calls())[0]?.leftAtMs ?? undefined,
+    )
     expect(await node.calls()).toHaveLength(1)
   })
 })
@@ -195,7 +233,11 @@ describe('an error that the node answers', () => {
 
   test('about the request is the answer', async () => {
     const { key } = await createKey()
-    const body = nodeError('context_length_exceeded', 'The prompt has 3000 tokens; the context holds 2048.', 'messages')
+    const body = nodeError(
+      'context_length_exceeded',
+      'The prompt has 3000 tokens; the context holds 2048.',
+      'messages',
+    )
     const node = await startNode('long-1', [{ kind: 'answer', status: 400, headers: JSON_TYPE, body }])
     await beat(node, 'long')
     const response = await post(key, '/v1/chat/completions', chatOf('long'))
@@ -211,11 +253,15 @@ describe('an error that the node answers', () => {
 
   test('about its load sends the request to another node, and is a 429 without one', async () => {
     const { key } = await createKey()
-    const full = await startNode('full-1', [{ kind: 'answer', status: 429, body: nodeError('overloaded', 'The queue is full.') }])
+    const full = await startNode('full-1', [
+      { kind: 'answer', status: 429, body: nodeError('overloaded', 'The queue is full.') },
+    ])
     const free = await startNode('full-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
     await beat(full, 'full')
     await beat(free, 'full', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
-    expect((await post(key, '/v1/chat/completions', chatOf('full'))).headers.get('x-copal-node')).toBe('full-2')
+    expect((await post(key, '/v1/chat/completions', chatOf('full'))).headers.get('x-copal-node')).toBe(
+      'full-2',
+    )
     await beat(free, 'full', { draining: true })
     await beat(full, 'full')
     const refused = await post(key, '/v1/chat/completions', chatOf('full'))
@@ -235,7 +281,9 @@ describe('an error that the node answers', () => {
 
   test('that is not in our shape is a 502', async () => {
     const { key } = await createKey()
-    const node = await startNode('proxy-1', [{ kind: 'answer', status: 500, headers: { 'content-type': 'text/html' }, body: '<h1>Oops</h1>' }])
+    const node = await startNode('proxy-1', [
+      { kind: 'answer', status: 500, headers: { 'content-type': 'text/html' }, body: '<h1>Oops</h1>' },
+    ])
     await beat(node, 'proxy')
     const response = await post(key, '/v1/chat/completions', chatOf('proxy'))
     expect(response.status).toBe(502)

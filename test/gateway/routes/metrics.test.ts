@@ -10,7 +10,11 @@ test('metrics tell of requests, tokens, drift and nodes in the Prometheus text f
     nodeId: 'n1',
     receipts: [
       receiptOf('metrics-1', { domain: 'legal', maskVersion: 2, drift }),
-      receiptOf('metrics-2', { domain: 'legal', maskVersion: 2, drift: { tokens: 4, nllMasked: 12, nllDense: 8 } }),
+      receiptOf('metrics-2', {
+        domain: 'legal',
+        maskVersion: 2,
+        drift: { tokens: 4, nllMasked: 12, nllDense: 8 },
+      }),
       receiptOf('metrics-3', { domain: 'legal', maskVersion: 2, finishReason: 'cancelled' }),
     ],
   })

@@ -31,10 +31,29 @@ test('each model is listed with its active mask and its live nodes', async () =>
   await activateVersion(db, model, 1)
   const { data } = await (await get('/v1/models', key)).json<ModelList>()
   expect(data.map(({ id, copal }) => [id, copal])).toEqual([
-    ['dense-model', { mask_version: 0, sparsity: 0, method: null, pattern: null, domains: [], context_length: 2048, nodes: 1 }],
+    [
+      'dense-model',
+      {
+        mask_version: 0,
+        sparsity: 0,
+        method: null,
+        pattern: null,
+        domains: [],
+        context_length: 2048,
+        nodes: 1,
+      },
+    ],
     [
       'pruned-model',
-      { mask_version: 1, sparsity: 0.5, method: 'copal', pattern: '0.5', domains: ['code', 'legal'], context_length: 2048, nodes: 2 },
+      {
+        mask_version: 1,
+        sparsity: 0.5,
+        method: 'copal',
+        pattern: '0.5',
+        domains: ['code', 'legal'],
+        context_length: 2048,
+        nodes: 2,
+      },
     ],
   ])
   const entry = await (await get('/v1/models/pruned-model', key)).json<ModelEntry>()

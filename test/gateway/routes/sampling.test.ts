@@ -23,16 +23,26 @@ test('text is stored in its domain if and only if key and request consent, and t
     const { key } = await createKey({ sampling, defaultDomain: 'consent' })
     const content = `Asked under ${sampling} with the header ${header}.`
     const headers: Record<string, string> = header === undefined ? {} : { 'x-copal-sample': header }
-    const response = await post(key, '/v1/chat/completions', { model: 'sampling', messages: [{ role: 'user', content }] }, { headers })
+    const response = await post(
+      key,
+      '/v1/chat/completions',
+      { model: 'sampling', messages: [{ role: 'user', content }] },
+      { headers },
+    )
     expect(response.status).toBe(200)
   }
   const told = (await node.calls()).map(({ body }) => (JSON.parse(body) as ChatCall).sample)
   expect(told).toEqual(cases.map(([, , sampled]) => sampled))
-  const expected = ['Asked under always with the header undefined.', 'Asked under opt_in with the header true.']
+  const expected = [
+    'Asked under always with the header undefined.',
+    'Asked under opt_in with the header true.',
+  ]
   const stored = await until('both samples', async () => {
     const { seen } = await reservoir('consent').stats()
     if (seen < expected.length) return undefined
-    return [...(await reservoir('consent').texts(1e6)), ...(await reservoir('consent').holdout())].sort()
+    return [...(await reservoir('consent').texts(1e6)), ...(await reservoir('consent').holdout())].toSorted(
+      (a, b) => (a < b ? -1 : 1),
+    )
   })
   expect(stored).toEqual(expected)
 })

@@ -30,7 +30,12 @@ export async function createKey(
 }
 
 /** Posts to the public API; `body` is sent as JSON unless it is a string. */
-export function post(key: string, path: string, body: unknown, init: RequestInit & { headers?: Record<string, string> } = {}): Promise<Response> {
+export function post(
+  key: string,
+  path: string,
+  body: unknown,
+  init: { signal?: AbortSignal; headers?: Record<string, string> } = {},
+): Promise<Response> {
   return exports.default.fetch(
     new Request(ORIGIN + path, {
       method: 'POST',
@@ -52,7 +57,11 @@ export async function errorOf(response: Response): Promise<ErrorBody['error']> {
 }
 
 /** A call as a node makes it, signed. */
-export async function signedPost(path: string, value: unknown, secret: string = TEST_NODE_SECRET): Promise<Response> {
+export async function signedPost(
+  path: string,
+  value: unknown,
+  secret: string = TEST_NODE_SECRET,
+): Promise<Response> {
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
   const signature = await sign(secret, { method: 'POST', path, body }, Date.now())
   return exports.default.fetch(

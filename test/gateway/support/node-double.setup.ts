@@ -17,7 +17,9 @@ interface DoubleNode {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const nodes = new Map<string, DoubleNode>()
   const control = createServer((request, response) => {
-    handleControl(nodes, request, response).catch((error: unknown) => response.writeHead(500).end(String(error)))
+    handleControl(nodes, request, response).catch((error: unknown) =>
+      response.writeHead(500).end(String(error)),
+    )
   })
   const url = await listen(control, 0)
   project.provide('nodeUrl', url)
@@ -36,7 +38,12 @@ async function handleControl(
   const id = (request.url ?? '').slice(1)
   if (request.method === 'PUT') {
     const { steps, port } = JSON.parse(await readText(request)) as { steps: NodeStep[]; port?: number }
-    const node: DoubleNode = { server: createServer(), sockets: new Set(), steps, calls: nodes.get(id)?.calls ?? [] }
+    const node: DoubleNode = {
+      server: createServer(),
+      sockets: new Set(),
+      steps,
+      calls: nodes.get(id)?.calls ?? [],
+    }
     node.server.on('request', (call, answer) => {
       play(node, call, answer).catch(() => answer.destroy())
     })
@@ -87,9 +94,9 @@ async function play(node: DoubleNode, request: IncomingMessage, response: Server
     if (step.pauseMs) await new Promise((resolve) => setTimeout(resolve, step.pauseMs))
     response.write(chunk)
   }
-  if (step.then === 'end') response.end()
+  if (step.ending === 'end') response.end()
   // Give what was written time to leave before the connection breaks.
-  if (step.then === 'destroy') setTimeout(() => response.destroy(), 50)
+  if (step.ending === 'destroy') setTimeout(() => response.destroy(), 50)
 }
 
 function close(node: DoubleNode): void {
@@ -100,7 +107,9 @@ function close(node: DoubleNode): void {
 function listen(server: Server, port: number): Promise<string> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(port, '127.0.0.1', () => resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`))
+    server.listen(port, '127.0.0.1', () =>
+      resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`),
+    )
   })
 }
 

@@ -7,7 +7,7 @@ export type NodeStep =
       headers?: Record<string, string>
       chunks: string[]
       pauseMs?: number
-      then: 'end' | 'destroy' | 'hang'
+      ending: 'end' | 'destroy' | 'hang'
     }
   /** Breaks the connection before any byte of an answer. */
   | { kind: 'drop' }

@@ -32,7 +32,9 @@ function stream(key: string, model: string): Request {
 
 test('one trace goes from the client over the gateway to the node; the generation lasts as long as its stream', async () => {
   const collector = await startNode('collector-1', [{ kind: 'answer', body: '{}' }])
-  const node = await startNode('traced-1', [{ kind: 'stream', chunks: ['data: 1\n\n', 'data: 2\n\n', 'data: 3\n\n'], pauseMs: 100, then: 'end' }])
+  const node = await startNode('traced-1', [
+    { kind: 'stream', chunks: ['data: 1\n\n', 'data: 2\n\n', 'data: 3\n\n'], pauseMs: 100, ending: 'end' },
+  ])
   await beat(node, 'traced')
   const { key } = await createKey()
   const ctx = createExecutionContext()
@@ -45,19 +47,31 @@ test('one trace goes from the client over the gateway to the node; the generatio
   expect(await collector.calls()).toEqual([])
   await response.text()
   await waitOnExecutionContext(ctx)
-  const [exported] = await until('the export', async () => ((await collector.calls()).length > 0 ? collector.calls() : undefined))
+  const [exported] = await until('the export', async () =>
+    (await collector.calls()).length > 0 ? collector.calls() : undefined,
+  )
   expect(exported?.path).toBe('/v1/traces')
   const { resourceSpans } = JSON.parse(exported?.body ?? '') as OtlpRequest
-  expect(resourceSpans[0]?.resource.attributes).toContainEqual({ key: 'service.name', value: { stringValue: 'copal-gateway' } })
+  expect(resourceSpans[0]?.resource.attributes).toContainEqual({
+    key: 'service.name',
+    value: { stringValue: 'copal-gateway' },
+  })
   const spans = resourceSpans[0]?.scopeSpans[0]?.spans ?? []
   const server = spans.find(({ kind }) => kind === 2)
   const generation = spans.find(({ name }) => name === 'generate')
   if (!server || !generation) throw new Error(`unexpected spans: ${JSON.stringify(spans)}`)
-  expect(server).toMatchObject({ name: 'POST /v1/completions', traceId: TRACE, parentSpanId: 'b7ad6b7169203331' })
+  expect(server).toMatchObject({
+    name: 'POST /v1/completions',
+    traceId: TRACE,
+    parentSpanId: 'b7ad6b7169203331',
+  })
   expect(server.attributes).toContainEqual({ key: 'http.response.status_code', value: { intValue: '200' } })
   expect(generation).toMatchObject({ kind: 3, traceId: TRACE, parentSpanId: server.spanId })
   expect(generation.attributes).toContainEqual({ key: 'copal.node', value: { stringValue: 'traced-1' } })
-  expect(generation.attributes).toContainEqual({ key: 'copal.stream_end', value: { stringValue: 'complete' } })
+  expect(generation.attributes).toContainEqual({
+    key: 'copal.stream_end',
+    value: { stringValue: 'complete' },
+  })
   expect(BigInt(generation.endTimeUnixNano)).toBeGreaterThan(BigInt(server.endTimeUnixNano))
   const [call] = await node.calls()
   expect(call?.headers.traceparent).toBe(`00-${TRACE}-${generation.spanId}-01`)
@@ -68,7 +82,12 @@ test('a collector that is away costs a line in the log and no request', async ()
   await collector.kill()
   const log = vi.spyOn(console, 'warn').mockImplementation(() => {})
   const ctx = createExecutionContext()
-  const response = await createApp().request('/health', {}, { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }, ctx)
+  const response = await createApp().request(
+    '/health',
+    {},
+    { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url },
+    ctx,
+  )
   expect(response.status).toBe(200)
   await waitOnExecutionContext(ctx)
   expect(log.mock.calls.flat().join(' ')).toContain('1 spans are lost')

@@ -16,7 +16,11 @@ export async function findActiveKey(db: Database, hash: string): Promise<KeyRow 
 
 /** Every key that was not revoked, newest first. */
 export async function listKeys(db: Database): Promise<KeyRow[]> {
-  return db.select().from(apiKeys).where(isNull(apiKeys.revokedAt)).orderBy(desc(apiKeys.createdAt), apiKeys.id)
+  return db
+    .select()
+    .from(apiKeys)
+    .where(isNull(apiKeys.revokedAt))
+    .orderBy(desc(apiKeys.createdAt), apiKeys.id)
 }
 
 /** Stores a new key. */

@@ -25,7 +25,10 @@ export async function ensureModel(db: Database, model: NewModel, nowMs: number):
   const known = await findModel(db, model.id)
   if (known) return known
   const [, rows] = await db.batch([
-    db.insert(models).values({ ...model, createdAt: nowMs }).onConflictDoNothing(),
+    db
+      .insert(models)
+      .values({ ...model, createdAt: nowMs })
+      .onConflictDoNothing(),
     db.select().from(models).where(eq(models.id, model.id)),
   ])
   const [row] = rows
@@ -60,7 +63,11 @@ export async function activateVersion(
 ): Promise<boolean> {
   const result = await db
     .update(models)
-    .set({ previousVersion: sql`${models.activeVersion}`, activeVersion: version, revision: model.revision + 1 })
+    .set({
+      previousVersion: sql`${models.activeVersion}`,
+      activeVersion: version,
+      revision: model.revision + 1,
+    })
     .where(and(eq(models.id, model.id), eq(models.revision, model.revision)))
   return result.meta.changes === 1
 }

@@ -26,7 +26,10 @@ export async function insertReceipts(
     createdAt: nowMs,
   }))
   const insert = (from: number) =>
-    db.insert(receipts).values(rows.slice(from, from + ROWS_PER_STATEMENT)).onConflictDoNothing()
+    db
+      .insert(receipts)
+      .values(rows.slice(from, from + ROWS_PER_STATEMENT))
+      .onConflictDoNothing()
   if (rows.length === 0) return 0
   const rest = []
   for (let from = ROWS_PER_STATEMENT; from < rows.length; from += ROWS_PER_STATEMENT) rest.push(insert(from))

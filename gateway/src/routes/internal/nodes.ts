@@ -3,7 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { heartbeat, receiptBatch, type HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
 import { parse, parseJson } from '@copal/shared/wire/parse.ts'
 import type { AppEnv } from '../../context.ts'
-import { desiredState, ensureModel } from '../../db/queries/models.ts'
+import { desiredState, ensureModel, findModel } from '../../db/queries/models.ts'
 import { insertReceipts } from '../../db/queries/receipts.ts'
 import { decodeBody } from '../../middleware/body.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
@@ -30,10 +30,10 @@ export function nodeRoutes(): Hono<AppEnv> {
       }
       await deps.fleet.heartbeat(beat, model.activeVersion)
       await applyJobReports(deps, beat.nodeId, beat.jobs)
-      const answer: HeartbeatAnswer = {
-        desired: await desiredState(deps.db, model),
-        jobs: await jobsForNode(deps, beat),
-      }
+      // A report can have promoted a mask: the node shall hear of it now and not at its next beat.
+      const current = beat.jobs.length > 0 ? ((await findModel(deps.db, model.id)) ?? model) : model
+      const [desired, jobs] = await Promise.all([desiredState(deps.db, current), jobsForNode(deps, beat)])
+      const answer: HeartbeatAnswer = { desired, jobs }
       return c.json(answer)
     })
     .all('/heartbeat', refuseMethod('POST'))

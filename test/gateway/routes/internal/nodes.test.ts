@@ -20,7 +20,9 @@ describe('a heartbeat', () => {
       activeVersion: 0,
       previousVersion: null,
     })
-    expect((await fleet().snapshot()).nodes).toMatchObject([{ id: 'node-1', url: node.url, model: 'first', alive: true }])
+    expect((await fleet().snapshot()).nodes).toMatchObject([
+      { id: 'node-1', url: node.url, model: 'first', alive: true },
+    ])
   })
 
   test('from other weights under a known name is refused, naming both hashes, and changes nothing', async () => {
@@ -39,7 +41,10 @@ describe('a heartbeat', () => {
 
   test('is answered with the masks that the model shall serve', async () => {
     await beat(node, 'masked')
-    for (const [version, digit] of [[1, 'c'], [2, 'd']] as const) {
+    for (const [version, digit] of [
+      [1, 'c'],
+      [2, 'd'],
+    ] as const) {
       await db.insert(masks).values({
         model: 'masked',
         version,
@@ -72,10 +77,17 @@ describe('a heartbeat', () => {
   })
 
   test('that is not signed with the shared secret, or malformed, is refused', async () => {
-    const unsigned = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'm'), 'another secret of the network')
+    const unsigned = await signedPost(
+      '/internal/nodes/heartbeat',
+      heartbeatOf(node, 'm'),
+      'another secret of the network',
+    )
     expect(unsigned.status).toBe(401)
     expect(await errorOf(unsigned)).toMatchObject({ code: 'invalid_signature' })
-    const malformed = await signedPost('/internal/nodes/heartbeat', { ...heartbeatOf(node, 'm'), url: 'ftp://x' })
+    const malformed = await signedPost('/internal/nodes/heartbeat', {
+      ...heartbeatOf(node, 'm'),
+      url: 'ftp://x',
+    })
     expect(malformed.status).toBe(400)
     expect(await errorOf(malformed)).toMatchObject({ param: 'url' })
   })
@@ -111,12 +123,21 @@ describe('receipts', () => {
     const response = await signedPost('/internal/nodes/receipts', { nodeId: 'node-1', receipts })
     expect(await response.json()).toEqual({ settled: 256 })
     const usage = (await sumUsage(db)).filter(({ model }) => model === 'large-batch')
-    expect(usage.map(({ finishReason, requests }) => [finishReason, requests])).toEqual([['cancelled', 128], ['length', 128]])
+    expect(usage.map(({ finishReason, requests }) => [finishReason, requests])).toEqual([
+      ['cancelled', 128],
+      ['length', 128],
+    ])
   })
 
   test('that are not signed settle nothing', async () => {
-    const response = await signedPost('/internal/nodes/receipts', { nodeId: 'x', receipts: [receiptOf('forged-request')] }, 'no secret of ours at all')
+    const response = await signedPost(
+      '/internal/nodes/receipts',
+      { nodeId: 'x', receipts: [receiptOf('forged-request')] },
+      'no secret of ours at all',
+    )
     expect(response.status).toBe(401)
-    expect(await env.DB.prepare("select * from receipts where request_id = 'forged-request'").first()).toBeNull()
+    expect(
+      await env.DB.prepare("select * from receipts where request_id = 'forged-request'").first(),
+    ).toBeNull()
   })
 })
