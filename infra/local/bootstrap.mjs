@@ -12,7 +12,8 @@ const TASKS = {
 try {
   const [task, ...args] = process.argv.slice(2)
   const file = task === undefined ? undefined : TASKS[task]
-  if (file === undefined) throw new SetupError(`unknown task '${task ?? ''}'; there are: ${Object.keys(TASKS).join(', ')}.`)
+  if (file === undefined)
+    throw new SetupError(`unknown task '${task ?? ''}'; there are: ${Object.keys(TASKS).join(', ')}.`)
   await ensureInstalled(ROOT, (line) => process.stderr.write(`${line}\n`))
   runTypeScript(ROOT, file, args)
 } catch (error) {

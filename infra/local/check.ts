@@ -34,20 +34,33 @@ for (const { name, command, args, skip } of checks) {
   if (status !== 0) failed.push(name)
   say(`${status === 0 ? 'ok' : 'FAILED'} ${name}, ${((performance.now() - startedMs) / 1000).toFixed(1)} s`)
 }
-say(failed.length === 0 ? 'All checks passed.' : `Failed: ${failed.join('; ')}. 'npx oxfmt' and 'npx oxlint --fix' mend what can be mended.`)
+say(
+  failed.length === 0
+    ? 'All checks passed.'
+    : `Failed: ${failed.join('; ')}. 'npx oxfmt' and 'npx oxlint --fix' mend what can be mended.`,
+)
 process.exitCode = failed.length === 0 ? 0 : 1
 if (process.connected) process.disconnect()
 
 /** A tool from node_modules, run by the Node that runs this file. */
 function ours(tool: string, ...args: string[]): { command: string; args: string[] } {
-  return { command: join(ROOT, 'node_modules', '.bin', process.platform === 'win32' ? `${tool}.cmd` : tool), args }
+  return {
+    command: join(ROOT, 'node_modules', '.bin', process.platform === 'win32' ? `${tool}.cmd` : tool),
+    args,
+  }
 }
 
 function rustChecks(): Check[] {
   if (!existsSync(join(ROOT, manifest))) return []
-  const skip = spawnSync('cargo', ['--version']).status === 0 ? {} : { skip: 'skipped, there is no cargo here' }
+  const skip =
+    spawnSync('cargo', ['--version']).status === 0 ? {} : { skip: 'skipped, there is no cargo here' }
   return [
-    { name: 'format (rustfmt)', command: 'cargo', args: ['fmt', '--manifest-path', manifest, '--check'], ...skip },
+    {
+      name: 'format (rustfmt)',
+      command: 'cargo',
+      args: ['fmt', '--manifest-path', manifest, '--check'],
+      ...skip,
+    },
     {
       name: 'lint (clippy)',
       command: 'cargo',

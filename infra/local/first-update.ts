@@ -1,7 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { CreateUpdate, DomainEntry, DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type {
+  CreateUpdate,
+  DomainEntry,
+  DriftReport,
+  MaskEntry,
+  UpdateEntry,
+} from '@copal/shared/wire/admin.ts'
 import { followUpdate } from '../../gpu-node/src/cli/commands/update.ts'
 import type { GatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import type { ProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
@@ -23,12 +29,18 @@ const QUIET_MS = 5000
  *
  * @returns what to tell the user; `undefined` when the service has had its first mask before.
  */
-export async function firstUpdate(client: GatewayClient, bar: ProgressBar, signal: AbortSignal): Promise<string | undefined> {
+export async function firstUpdate(
+  client: GatewayClient,
+  bar: ProgressBar,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   const { data: masks } = await client.admin<{ data: MaskEntry[] }>('GET', '/masks')
   if (masks.length > 0 && (await hasEnded(client))) return undefined
   const running = await findUpdate(client)
   if (running === undefined) await importBundledText(client, bar, signal)
-  const update = running ?? (await client.admin<UpdateEntry>('POST', '/updates', { domains: [DOMAIN] } satisfies CreateUpdate))
+  const update =
+    running ??
+    (await client.admin<UpdateEntry>('POST', '/updates', { domains: [DOMAIN] } satisfies CreateUpdate))
   const ended = await followUpdate(client, update.id, bar, signal)
   if (ended.state !== 'promoted' || ended.mask_version === null) {
     return (
@@ -48,7 +60,11 @@ async function hasEnded(client: GatewayClient): Promise<boolean> {
   return (await findUpdate(client)) === undefined
 }
 
-async function importBundledText(client: GatewayClient, bar: ProgressBar, signal: AbortSignal): Promise<void> {
+async function importBundledText(
+  client: GatewayClient,
+  bar: ProgressBar,
+  signal: AbortSignal,
+): Promise<void> {
   const text = readFileSync(join(import.meta.dirname, 'texts', 'general.txt'), 'utf8')
   const texts = splitIntoTexts(text, TEXT_CHARACTERS)
   const label = `Text of the domain ${DOMAIN}`
@@ -60,7 +76,9 @@ async function importBundledText(client: GatewayClient, bar: ProgressBar, signal
   if (arrived < texts.length) {
     for (let start = 0; start < texts.length; start += TEXTS_PER_REQUEST) {
       bar.update(label, 0, `${texts.length} texts`)
-      await client.admin('POST', `/domains/${DOMAIN}/texts`, { texts: texts.slice(start, start + TEXTS_PER_REQUEST) })
+      await client.admin('POST', `/domains/${DOMAIN}/texts`, {
+        texts: texts.slice(start, start + TEXTS_PER_REQUEST),
+      })
     }
   }
   for (let quietMs = 0; arrived < texts.length && quietMs < QUIET_MS; quietMs += POLL_MS) {
@@ -76,7 +94,8 @@ async function importBundledText(client: GatewayClient, bar: ProgressBar, signal
 function describe(report: DriftReport, version: number): string {
   const column = report.r.domains.indexOf(DOMAIN)
   const at = (wanted: number) =>
-    report.r.perplexity[report.r.stages.findIndex(({ mask_version }) => mask_version === wanted)]?.[column] ?? undefined
+    report.r.perplexity[report.r.stages.findIndex(({ mask_version }) => mask_version === wanted)]?.[column] ??
+    undefined
   const dense = at(0)
   const pruned = at(version)
   const live = `${formatMask(version)} is live: half of the weights are pruned, and no request was interrupted.`

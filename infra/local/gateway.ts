@@ -40,7 +40,9 @@ export function gatewayPart(settings: Settings, home: Home): Part {
 export async function applyMigrations(settings: Settings, home: Home, signal: AbortSignal): Promise<void> {
   const dir = join(settings.root, 'migrations')
   const hash = createHash('sha256')
-  for (const name of readdirSync(dir).filter((file) => file.endsWith('.sql')).toSorted()) {
+  for (const name of readdirSync(dir)
+    .filter((file) => file.endsWith('.sql'))
+    .toSorted()) {
     hash.update(`${name}\n`).update(readFileSync(join(dir, name)))
   }
   const applied = hash.digest('hex')
@@ -49,7 +51,16 @@ export async function applyMigrations(settings: Settings, home: Home, signal: Ab
   mkdirSync(home.stateDir, { recursive: true })
   if (readStamp(stamp) === applied) return
   const log = openLog(home.gatewayLogPath)
-  const args = [wranglerPath(settings), 'd1', 'migrations', 'apply', 'copal', '--local', '--persist-to', home.stateDir]
+  const args = [
+    wranglerPath(settings),
+    'd1',
+    'migrations',
+    'apply',
+    'copal',
+    '--local',
+    '--persist-to',
+    home.stateDir,
+  ]
   const child = spawn(process.execPath, args, {
     cwd: settings.root,
     env: { ...wranglerEnvironment(home), CI: 'true' },
@@ -79,13 +90,19 @@ function wranglerDev(settings: Settings, home: Home): string[] {
   return [
     wranglerPath(settings),
     'dev',
-    ...['--ip', '127.0.0.1'],
-    ...['--port', String(settings.port)],
+    '--ip',
+    '127.0.0.1',
+    '--port',
+    String(settings.port),
     // Any free port: two services on one machine must not meet at the standard one.
-    ...['--inspector-port', '0'],
-    ...['--persist-to', home.stateDir],
-    ...['--env-file', home.gatewayEnvPath],
-    ...['--log-level', 'warn'],
+    '--inspector-port',
+    '0',
+    '--persist-to',
+    home.stateDir,
+    '--env-file',
+    home.gatewayEnvPath,
+    '--log-level',
+    'warn',
     '--show-interactive-dev-session=false',
   ]
 }

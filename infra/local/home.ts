@@ -32,7 +32,10 @@ export function makeHomeDir(dir: string): void {
     mkdirSync(dir, { recursive: true })
     chmodSync(dir, 0o700)
   } catch (cause) {
-    throw new StartError(`Cannot use ${dir}: ${String(cause)}. Set COPAL_HOME to a folder that you may write.`, { cause })
+    throw new StartError(
+      `Cannot use ${dir}: ${String(cause)}. Set COPAL_HOME to a folder that you may write.`,
+      { cause },
+    )
   }
 }
 

@@ -9,7 +9,11 @@ const LABELS: Record<ModelProgress['stage'], string> = {
 }
 
 /** Draws how far the fetching and converting of a model is. */
-export function drawModelProgress(bar: ProgressBar, { stage, what, doneBytes, totalBytes }: ModelProgress): void {
-  const bytes = totalBytes === null ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`
+export function drawModelProgress(
+  bar: ProgressBar,
+  { stage, what, doneBytes, totalBytes }: ModelProgress,
+): void {
+  const bytes =
+    totalBytes === null ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`
   bar.update(`${LABELS[stage]} ${what}`, totalBytes ? doneBytes / totalBytes : 0, bytes)
 }

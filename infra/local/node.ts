@@ -11,24 +11,33 @@ import type { Part } from './supervise.ts'
  * The node that serves the model. It ends by itself when the IPC channel closes, so it survives
  * neither its parent nor a `kill -9` of it.
  */
-export function nodePart(settings: Settings, home: Home, gatewayUrl: string, onMessage: (message: NodeMessage) => void): Part {
+export function nodePart(
+  settings: Settings,
+  home: Home,
+  gatewayUrl: string,
+  onMessage: (message: NodeMessage) => void,
+): Part {
   return {
     name: 'node',
     logPath: home.nodeLogPath,
     spawn() {
       const log = openLog(home.nodeLogPath)
-      const child: ChildProcess = spawn(process.execPath, [join(settings.root, 'gpu-node', 'src', 'main.ts')], {
-        cwd: settings.root,
-        env: {
-          ...process.env,
-          COPAL_HOME: home.dir,
-          COPAL_NODE_PORT: String(settings.nodePort),
-          COPAL_NODE_SECRET: home.secrets.nodeSecret,
-          COPAL_GATEWAY_URL: gatewayUrl,
+      const child: ChildProcess = spawn(
+        process.execPath,
+        [join(settings.root, 'gpu-node', 'src', 'main.ts')],
+        {
+          cwd: settings.root,
+          env: {
+            ...process.env,
+            COPAL_HOME: home.dir,
+            COPAL_NODE_PORT: String(settings.nodePort),
+            COPAL_NODE_SECRET: home.secrets.nodeSecret,
+            COPAL_GATEWAY_URL: gatewayUrl,
+          },
+          detached: true,
+          stdio: ['ignore', log, log, 'ipc'],
         },
-        detached: true,
-        stdio: ['ignore', log, log, 'ipc'],
-      })
+      )
       closeSync(log)
       child.on('message', (message) => onMessage(message as NodeMessage))
       return child

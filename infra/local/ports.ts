@@ -14,10 +14,13 @@ export async function requireFreePort(port: number, variable: string, patienceMs
   for (let waitedMs = 0; ; waitedMs += 100) {
     const code = await tryListening(port)
     if (code === undefined) return
-    if (code === 'EACCES') throw new StartError(`Port ${port} needs more rights than you have. Set ${variable} to another port.`)
+    if (code === 'EACCES')
+      throw new StartError(`Port ${port} needs more rights than you have. Set ${variable} to another port.`)
     if (waitedMs >= patienceMs) {
       const owner = findOwner(port)
-      throw new StartError(`Port ${port} is in use${owner ? ` by ${owner}` : ''}. Stop that, or set ${variable} to another port.`)
+      throw new StartError(
+        `Port ${port} is in use${owner ? ` by ${owner}` : ''}. Stop that, or set ${variable} to another port.`,
+      )
     }
     await sleep(100)
   }

@@ -28,7 +28,9 @@ export function startTicks(pid: number): string | undefined {
 /** The command line of a process, for messages; `undefined` where the platform does not say. */
 export function commandLine(pid: number): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim().slice(0, 120) || undefined
+    return (
+      readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim().slice(0, 120) || undefined
+    )
   } catch {
     return undefined
   }

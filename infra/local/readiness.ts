@@ -55,7 +55,11 @@ export async function ensureApiKey(origin: string, home: Home, signal: AbortSign
 }
 
 /** Waits until a node has registered, and returns the model that it serves. */
-export async function untilModelServed(origin: string, apiKey: string, signal: AbortSignal): Promise<ModelEntry> {
+export async function untilModelServed(
+  origin: string,
+  apiKey: string,
+  signal: AbortSignal,
+): Promise<ModelEntry> {
   const client = createGatewayClient({ origin, apiKey, adminKey: undefined }, signal)
   for (;;) {
     const response = await client.api('GET', '/models')
@@ -67,7 +71,10 @@ export async function untilModelServed(origin: string, apiKey: string, signal: A
 }
 
 async function isAccepted(origin: string, apiKey: string, signal: AbortSignal): Promise<boolean> {
-  const response = await fetch(`${origin}/v1/models`, { headers: { authorization: `Bearer ${apiKey}` }, signal })
+  const response = await fetch(`${origin}/v1/models`, {
+    headers: { authorization: `Bearer ${apiKey}` },
+    signal,
+  })
   await response.body?.cancel()
   return response.status !== 401
 }

@@ -26,7 +26,9 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     firstUpdate: readSwitch(env, 'COPAL_FIRST_UPDATE'),
   }
   if (settings.port === settings.nodePort) {
-    throw new StartError(`COPAL_PORT and COPAL_NODE_PORT are both ${settings.port}; give them different ports.`)
+    throw new StartError(
+      `COPAL_PORT and COPAL_NODE_PORT are both ${settings.port}; give them different ports.`,
+    )
   }
   return settings
 }

@@ -73,7 +73,12 @@ async function serve(settings: Settings, home: Home): Promise<void> {
   )
   parts.push(node)
   try {
-    await Promise.race([stopped.promise, failure.promise, node.failed, run(settings, home, origin, node, parts)])
+    await Promise.race([
+      stopped.promise,
+      failure.promise,
+      node.failed,
+      run(settings, home, origin, node, parts),
+    ])
   } finally {
     // For work that is still in flight when a part failed.
     stopping.abort()
@@ -84,7 +89,13 @@ async function serve(settings: Settings, home: Home): Promise<void> {
 }
 
 /** From the first process to the last word about the first mask; then it waits for the end. */
-async function run(settings: Settings, home: Home, origin: string, node: Supervised, parts: Supervised[]): Promise<void> {
+async function run(
+  settings: Settings,
+  home: Home,
+  origin: string,
+  node: Supervised,
+  parts: Supervised[],
+): Promise<void> {
   const { signal } = stopping
   await applyMigrations(settings, home, signal)
   signal.throwIfAborted()

@@ -47,19 +47,25 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
   function start(): ChildProcess {
     const startedMs = performance.now()
     const started = part.spawn()
-    started.once('error', (cause) => failure.reject(new StartError(`The ${part.name} cannot be started: ${cause.message}.`, { cause })))
+    started.once('error', (cause) =>
+      failure.reject(new StartError(`The ${part.name} cannot be started: ${cause.message}.`, { cause })),
+    )
     started.once('exit', (code, signal) => {
       killGroup(started)
       if (stopping) return
       if (!ready) {
         const tail = lastLines(part.logPath, 8)
         failure.reject(
-          new StartError(`The ${part.name} ended while it started (${signal ?? `exit code ${code}`}). Its log, ${part.logPath}, ends:\n${tail}`),
+          new StartError(
+            `The ${part.name} ended while it started (${signal ?? `exit code ${code}`}). Its log, ${part.logPath}, ends:\n${tail}`,
+          ),
         )
         return
       }
       if (performance.now() - startedMs > STABLE_MS) delayMs = FIRST_DELAY_MS
-      print(`The ${part.name} ended (${signal ?? `exit code ${code}`}); starting it again in ${delayMs / 1000} s. Log: ${part.logPath}`)
+      print(
+        `The ${part.name} ended (${signal ?? `exit code ${code}`}); starting it again in ${delayMs / 1000} s. Log: ${part.logPath}`,
+      )
       timer = setTimeout(() => {
         child = start()
       }, delayMs)

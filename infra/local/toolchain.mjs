@@ -59,7 +59,12 @@ export function isInstalled(root) {
     if (!path.startsWith('node_modules/')) continue
     const found = installed[path]
     // Optional packages of other platforms are locked but never installed.
-    if (found === undefined ? !wanted.optional && !wanted.devOptional && !wanted.peer : found.version !== wanted.version) return false
+    if (
+      found === undefined
+        ? !wanted.optional && !wanted.devOptional && !wanted.peer
+        : found.version !== wanted.version
+    )
+      return false
   }
   return true
 }
@@ -78,7 +83,9 @@ export async function ensureInstalled(root, log) {
     log('Installing the locked packages (npm ci), about 20 s …')
     await npmCi(root)
     if (!isInstalled(root)) {
-      throw new SetupError("npm ci ended, but node_modules does not match package-lock.json. Remove node_modules and try again.")
+      throw new SetupError(
+        'npm ci ended, but node_modules does not match package-lock.json. Remove node_modules and try again.',
+      )
     }
   } finally {
     release()
@@ -102,7 +109,8 @@ async function takeInstallLock(path, log) {
       rmSync(path, { force: true })
       continue
     }
-    if (!waiting) log(`Another copal command (pid ${holder ?? 'unknown'}) is installing the packages; waiting for it …`)
+    if (!waiting)
+      log(`Another copal command (pid ${holder ?? 'unknown'}) is installing the packages; waiting for it …`)
     waiting = true
     await new Promise((resolve) => setTimeout(resolve, 250))
   }
@@ -135,17 +143,29 @@ function npmCi(root) {
     ? spawn(process.execPath, [cli, 'ci'], npmOptions(root, false))
     : spawn('npm', ['ci'], npmOptions(root, process.platform === 'win32'))
   return new Promise((resolve, reject) => {
-    child.once('error', (error) => reject(new SetupError(`npm cannot be started: ${error.message}. Install npm and try again.`)))
+    child.once('error', (error) =>
+      reject(new SetupError(`npm cannot be started: ${error.message}. Install npm and try again.`)),
+    )
     child.once('exit', (code) => {
       if (code === 0) resolve()
-      else reject(new SetupError(`npm ci failed (exit code ${code}); its messages are above. It needs the npm registry and about 1 GB of disk.`))
+      else
+        reject(
+          new SetupError(
+            `npm ci failed (exit code ${code}); its messages are above. It needs the npm registry and about 1 GB of disk.`,
+          ),
+        )
     })
   })
 }
 
 function npmOptions(root, shell) {
   // npm's own summary is noise here; its errors are not.
-  return { cwd: root, shell, stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, NODE_ENV: 'development' } }
+  return {
+    cwd: root,
+    shell,
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, NODE_ENV: 'development' },
+  }
 }
 
 /**
@@ -165,7 +185,11 @@ export function findNode(root) {
     )
   }
   if (!isOlder(version, STRIPS_TYPES_SINCE)) return { path: process.execPath, env: {} }
-  const options = [process.env.NODE_OPTIONS, '--experimental-strip-types', '--disable-warning=ExperimentalWarning']
+  const options = [
+    process.env.NODE_OPTIONS,
+    '--experimental-strip-types',
+    '--disable-warning=ExperimentalWarning',
+  ]
   return { path: process.execPath, env: { NODE_OPTIONS: options.filter(Boolean).join(' ') } }
 }
 
@@ -179,7 +203,12 @@ export function runTypeScript(root, file, args) {
   const delimiter = process.platform === 'win32' ? ';' : ':'
   const child = spawn(node.path, [join(root, file), ...args], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-    env: { ...process.env, ...QUIET_ENVIRONMENT, ...node.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ''}` },
+    env: {
+      ...process.env,
+      ...QUIET_ENVIRONMENT,
+      ...node.env,
+      PATH: `${bin}${delimiter}${process.env.PATH ?? ''}`,
+    },
   })
   // A terminal sends Ctrl-C to the child as well; a supervisor signals only this process.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
@@ -208,6 +237,8 @@ function endWithParent(end) {
 
 /** Ends this process with a setup error's one line; anything else is a defect and keeps its stack. */
 export function exitWith(error) {
-  process.stderr.write(error instanceof SetupError ? `copal: ${error.message}\n` : `${error?.stack ?? error}\n`)
+  process.stderr.write(
+    error instanceof SetupError ? `copal: ${error.message}\n` : `${error?.stack ?? error}\n`,
+  )
   process.exit(1)
 }

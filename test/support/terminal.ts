@@ -8,7 +8,9 @@ export interface RecordedTerminal extends Terminal {
 }
 
 /** Nothing of the machine's own environment or home reaches the command. */
-export function recordedTerminal(options: { env?: Record<string, string>; cwd?: string; stdin?: string } = {}): RecordedTerminal {
+export function recordedTerminal(
+  options: { env?: Record<string, string>; cwd?: string; stdin?: string } = {},
+): RecordedTerminal {
   let output = ''
   let errors = ''
   return {

@@ -28,7 +28,10 @@ export function readConnection({ env, root }: Pick<Terminal, 'env' | 'root'>): C
     )
   }
   // Keys that belong to another gateway are not sent to this one.
-  const keys = env.COPAL_BASE_URL && originOf(env.COPAL_BASE_URL) !== originOf(stored?.baseUrl ?? '') ? undefined : stored
+  const keys =
+    env.COPAL_BASE_URL && originOf(env.COPAL_BASE_URL) !== originOf(stored?.baseUrl ?? '')
+      ? undefined
+      : stored
   return {
     origin: originOf(baseUrl),
     apiKey: env.COPAL_API_KEY || keys?.apiKey,
@@ -51,6 +54,8 @@ function readStored(path: string): { baseUrl?: string; apiKey?: string; adminKey
   try {
     return JSON.parse(text) as { baseUrl?: string; apiKey?: string; adminKey?: string }
   } catch (cause) {
-    throw new CliError('no_credentials', `${path} is not valid JSON. Remove it and run npm start again.`, { cause })
+    throw new CliError('no_credentials', `${path} is not valid JSON. Remove it and run npm start again.`, {
+      cause,
+    })
   }
 }

@@ -9,7 +9,12 @@ export interface GatewayClient {
   /** Like `admin`, for an answer of newline-delimited JSON: each line as it comes. */
   adminLines<T>(path: string, body: unknown): AsyncGenerator<T>
   /** A call to `/v1/…` with the API key; the answer's body is still to be read. */
-  api(method: 'GET' | 'POST', path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>
+  api(
+    method: 'GET' | 'POST',
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<Response>
 }
 
 /** @param signal ends the calls in flight when the user presses Ctrl-C. */
@@ -45,7 +50,10 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
   }
   const apiKey = (): string => {
     if (connection.apiKey) return connection.apiKey
-    throw new CliError('no_credentials', 'No API key is known for this gateway: set COPAL_API_KEY (copal keys create makes one).')
+    throw new CliError(
+      'no_credentials',
+      'No API key is known for this gateway: set COPAL_API_KEY (copal keys create makes one).',
+    )
   }
 
   return {
@@ -74,7 +82,11 @@ export async function* readLines(response: Response): AsyncGenerator<string> {
     }
   } catch (cause) {
     if (cause instanceof Error && cause.name === 'AbortError') throw interrupted(cause)
-    throw new CliError('stream_broken', 'The connection to the gateway broke before the answer was complete.', { cause })
+    throw new CliError(
+      'stream_broken',
+      'The connection to the gateway broke before the answer was complete.',
+      { cause },
+    )
   }
   if (rest !== '') yield rest
 }
@@ -84,7 +96,11 @@ function interrupted(cause: unknown): CliError {
 }
 
 function unreachable(origin: string, cause: unknown): CliError {
-  return new CliError('gateway_unreachable', `No gateway answers at ${origin}. Is it running? Start it with: npm start`, { cause })
+  return new CliError(
+    'gateway_unreachable',
+    `No gateway answers at ${origin}. Is it running? Start it with: npm start`,
+    { cause },
+  )
 }
 
 async function asError(response: Response, call: string): Promise<CliError> {
@@ -98,5 +114,8 @@ async function asError(response: Response, call: string): Promise<CliError> {
   const error = parseErrorBody(body)
   if (error) return new CliError(error.code, error.message)
   const excerpt = text.trim().split('\n')[0]?.slice(0, 200)
-  return new CliError('unexpected_answer', `${call} was answered with status ${response.status}${excerpt ? `: ${excerpt}` : ''}.`)
+  return new CliError(
+    'unexpected_answer',
+    `${call} was answered with status ${response.status}${excerpt ? `: ${excerpt}` : ''}.`,
+  )
 }

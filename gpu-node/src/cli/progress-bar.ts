@@ -29,7 +29,11 @@ export function createProgressBar(stream: OutputStream, nowMs: () => number = Da
         started = { atMs: nowMs(), fraction: reached }
         tenth = -1
       }
-      const parts = [`${String(Math.floor(reached * 100)).padStart(3)} %`, detail, timeLeft(reached, started, nowMs())]
+      const parts = [
+        `${String(Math.floor(reached * 100)).padStart(3)} %`,
+        detail,
+        timeLeft(reached, started, nowMs()),
+      ]
       const facts = parts.filter(Boolean).join('  ')
       if (stream.isTTY) {
         stream.write(`\r\x1b[K${`${label}  ${bar(reached)} ${facts}`.slice(0, lineWidth(stream) - 1)}`)

@@ -17,7 +17,11 @@ const NARROWEST = 8
  *
  * @returns lines without trailing blanks, joined by newlines.
  */
-export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], width: number): string {
+export function renderTable<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  width: number,
+): string {
   const cells = columns.map((column) => [column.title, ...rows.map(column.value)])
   const widths = cells.map((texts) => Math.max(...texts.map((text) => text.length)))
   shrink(columns, widths, width)
@@ -66,7 +70,9 @@ function renderBlock<Row>(
     block
       .map((index) => {
         const text = cut(cells[index]?.[line] ?? '', widths[index] ?? 0)
-        return columns[index]?.align === 'right' ? text.padStart(widths[index] ?? 0) : text.padEnd(widths[index] ?? 0)
+        return columns[index]?.align === 'right'
+          ? text.padStart(widths[index] ?? 0)
+          : text.padEnd(widths[index] ?? 0)
       })
       .join(GAP)
       .trimEnd(),

@@ -18,7 +18,10 @@ export function readTextFile(name: string, cwd: string): string {
   const offset = firstInvalidByte(bytes, text)
   if (offset !== undefined) {
     const byte = (bytes[offset] ?? 0).toString(16).padStart(2, '0')
-    throw new CliError('not_utf8', `${name} is not UTF-8: byte 0x${byte} at offset ${offset}. Convert it to UTF-8 first (iconv -t utf-8).`)
+    throw new CliError(
+      'not_utf8',
+      `${name} is not UTF-8: byte 0x${byte} at offset ${offset}. Convert it to UTF-8 first (iconv -t utf-8).`,
+    )
   }
   const withoutMark = text.replace(/^\uFEFF/, '')
   if (withoutMark.trim() === '') throw new CliError('file_empty', `${name} holds no text.`)

@@ -18,7 +18,11 @@ beforeAll(async () => {
   const address = server.address()
   server.close()
   if (address === null || typeof address === 'string') throw new Error('no port')
-  deadEnd = { COPAL_BASE_URL: `http://127.0.0.1:${address.port}/v1`, COPAL_API_KEY: 'k', COPAL_ADMIN_KEY: 'a' }
+  deadEnd = {
+    COPAL_BASE_URL: `http://127.0.0.1:${address.port}/v1`,
+    COPAL_API_KEY: 'k',
+    COPAL_ADMIN_KEY: 'a',
+  }
 })
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
 
@@ -40,7 +44,10 @@ describe('a wrong command line', () => {
   test.each([
     { args: ['update'], says: "missing required argument 'domain'" },
     { args: ['update', 'legal', '--samples', 'many'], says: 'A whole number is expected.' },
-    { args: ['update', 'legal', '--method', 'wnada'], says: 'Allowed choices are continual-wanda, copal, magnitude' },
+    {
+      args: ['update', 'legal', '--method', 'wnada'],
+      says: 'Allowed choices are continual-wanda, copal, magnitude',
+    },
     { args: ['rollback', 'x'], says: "A mask is a number like 3 or m3, or 'dense'." },
     { args: ['evaluate', 'a.txt', '--dense', '--mask', 'm1'], says: 'cannot be used with' },
     { args: ['status', '--jsno'], says: 'Did you mean --json?' },
@@ -81,7 +88,9 @@ describe('a gateway that is away', () => {
   test('is one line that says how to start it', async () => {
     const terminal = recordedTerminal({ env: deadEnd })
     expect(await runCommand(['status'], terminal)).toBe(1)
-    expect(terminal.errors()).toMatch(/^copal: No gateway answers at http:\/\/127\.0\.0\.1:\d+\. Is it running\? .*npm start\n$/)
+    expect(terminal.errors()).toMatch(
+      /^copal: No gateway answers at http:\/\/127\.0\.0\.1:\d+\. Is it running\? .*npm start\n$/,
+    )
   })
 
   test('is a JSON object for programs', async () => {
@@ -108,8 +117,13 @@ describe('a gateway that is away', () => {
 
   test('keys of one gateway are not sent to another', async () => {
     const home = mkdtempSync(join(dir, 'home-'))
-    writeFileSync(join(home, 'credentials.json'), JSON.stringify({ baseUrl: 'http://127.0.0.1:1', apiKey: 'k', adminKey: 'a' }))
-    const terminal = recordedTerminal({ env: { COPAL_HOME: home, COPAL_BASE_URL: deadEnd['COPAL_BASE_URL'] ?? '' } })
+    writeFileSync(
+      join(home, 'credentials.json'),
+      JSON.stringify({ baseUrl: 'http://127.0.0.1:1', apiKey: 'k', adminKey: 'a' }),
+    )
+    const terminal = recordedTerminal({
+      env: { COPAL_HOME: home, COPAL_BASE_URL: deadEnd['COPAL_BASE_URL'] ?? '' },
+    })
     expect(await runCommand(['status'], terminal)).toBe(1)
     expect(terminal.errors()).toContain('COPAL_ADMIN_KEY')
   })
@@ -117,7 +131,10 @@ describe('a gateway that is away', () => {
 
 describe('a text file', () => {
   test('that is not UTF-8 is refused with the offset of the first wrong byte', async () => {
-    writeFileSync(join(dir, 'latin1.txt'), Buffer.concat([Buffer.from('Straße und Caf'), Buffer.from([0xe9]), Buffer.from(' noir')]))
+    writeFileSync(
+      join(dir, 'latin1.txt'),
+      Buffer.concat([Buffer.from('Straße und Caf'), Buffer.from([0xe9]), Buffer.from(' noir')]),
+    )
     const terminal = recordedTerminal({ env: deadEnd, cwd: dir })
     expect(await runCommand(['evaluate', 'latin1.txt'], terminal)).toBe(1)
     expect(terminal.errors()).toContain('latin1.txt is not UTF-8: byte 0xe9 at offset 15')

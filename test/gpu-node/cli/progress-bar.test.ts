@@ -31,7 +31,11 @@ describe('createProgressBar', () => {
   test('on a terminal, rewrites one line that never wraps', () => {
     const stream = recorder(true)
     const bar = createProgressBar(stream, () => 0)
-    bar.update('A label that is long enough to need cutting', 0.5, 'and a detail that is far too long for the rest of the line')
+    bar.update(
+      'A label that is long enough to need cutting',
+      0.5,
+      'and a detail that is far too long for the rest of the line',
+    )
     bar.update('A label that is long enough to need cutting', 0.6)
     bar.end()
     for (const text of stream.writes.slice(0, 2)) {

@@ -36,7 +36,13 @@ describe('quantities for people', () => {
   })
 
   test('perplexities keep four figures', () => {
-    expect([4.5312, 21.034, 988.91, 1234.5, 1.2e7].map(formatPerplexity)).toEqual(['4.531', '21.03', '988.9', '1235', '1.20e+7'])
+    expect([4.5312, 21.034, 988.91, 1234.5, 1.2e7].map(formatPerplexity)).toEqual([
+      '4.531',
+      '21.03',
+      '988.9',
+      '1235',
+      '1.20e+7',
+    ])
   })
 
   test('masks and fractions', () => {

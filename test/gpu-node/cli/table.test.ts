@@ -28,7 +28,11 @@ describe('renderTable', () => {
 
   test('puts columns that do not fit into a second table that repeats the first column', () => {
     const many = Array.from({ length: 12 }, (_, index) => ({ title: `DOMAIN${index}`, value: () => '123.4' }))
-    const text = renderTable([{ title: 'MASK', value: (row: Row) => row.name }, ...many], [{ name: 'm1', count: 0 }], 60)
+    const text = renderTable(
+      [{ title: 'MASK', value: (row: Row) => row.name }, ...many],
+      [{ name: 'm1', count: 0 }],
+      60,
+    )
     const lines = text.split('\n')
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(60)
     expect(lines.filter((line) => line.startsWith('MASK'))).toHaveLength(2)

@@ -32,14 +32,17 @@ describe('openHome', () => {
       apiKey: 'sk-1',
       adminKey,
     })
-    for (const name of ['credentials.json', 'secrets.json', 'gateway.env']) expect(mode(join(home.dir, name))).toBe(0o600)
+    for (const name of ['credentials.json', 'secrets.json', 'gateway.env'])
+      expect(mode(join(home.dir, name))).toBe(0o600)
     expect(openHome(home.dir).secrets.apiKey).toBe('sk-1')
   })
 
   test('gives the gateway the hash of the admin key, never the key', () => {
     const home = openHome(freshHome())
     const text = readFileSync(home.gatewayEnvPath, 'utf8')
-    expect(text).toContain(`ADMIN_KEY_SHA256=${createHash('sha256').update(home.secrets.adminKey).digest('hex')}`)
+    expect(text).toContain(
+      `ADMIN_KEY_SHA256=${createHash('sha256').update(home.secrets.adminKey).digest('hex')}`,
+    )
     expect(text).not.toContain(home.secrets.adminKey)
   })
 
@@ -67,7 +70,9 @@ describe('takeHomeLock', () => {
     const home = freshHome()
     const lock = takeHomeLock(home, 8787)
     expect(lock.wasAbandoned).toBe(false)
-    expect(() => takeHomeLock(home, 9000)).toThrow(`already running with this home (${home}): pid ${process.pid}, port 8787`)
+    expect(() => takeHomeLock(home, 9000)).toThrow(
+      `already running with this home (${home}): pid ${process.pid}, port 8787`,
+    )
     lock.release()
     takeHomeLock(home, 9000).release()
   })

@@ -26,10 +26,13 @@ async function untilGone(pids: number[]): Promise<void> {
 }
 
 test('a command and its children end when the holder of the leash lets go', async () => {
-  const child = spawn(process.execPath, [leash, process.execPath, '-e', STUBBORN], { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [leash, process.execPath, '-e', STUBBORN], {
+    detached: true,
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
   const pids = await pidsOf(child)
   child.stdin.end()
-  await untilGone(pids)
+  await expect(untilGone(pids)).resolves.toBeUndefined()
 })
 
 test('a command and its children end when the holder of the leash is killed', async () => {
@@ -40,7 +43,7 @@ test('a command and its children end when the holder of the leash is killed', as
   const child = spawn(process.execPath, ['-e', holder], { stdio: ['ignore', 'pipe', 'inherit'] })
   const pids = await pidsOf(child)
   child.kill('SIGKILL')
-  await untilGone(pids)
+  await expect(untilGone(pids)).resolves.toBeUndefined()
 })
 
 test('the children of a command that ends by itself end with it, and its exit code is kept', async () => {
@@ -49,7 +52,10 @@ test('the children of a command that ends by itself end with it, and its exit co
     const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' })
     console.log(JSON.stringify([child.pid]))
     setTimeout(() => process.exit(7), 100)`
-  const child = spawn(process.execPath, [leash, process.execPath, '-e', leaving], { detached: true, stdio: ['pipe', 'pipe', 'ignore'] })
+  const child = spawn(process.execPath, [leash, process.execPath, '-e', leaving], {
+    detached: true,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
   const pids = await pidsOf(child)
   await untilGone(pids)
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')

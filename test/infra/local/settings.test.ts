@@ -4,12 +4,28 @@ import { readSettings } from '../../../infra/local/settings.ts'
 
 describe('readSettings', () => {
   test('stands on the checkout and the usual ports without any variable', () => {
-    expect(readSettings({})).toEqual({ root: ROOT, home: `${ROOT}/.copal`, port: 8787, nodePort: 8790, firstUpdate: true })
+    expect(readSettings({})).toEqual({
+      root: ROOT,
+      home: `${ROOT}/.copal`,
+      port: 8787,
+      nodePort: 8790,
+      firstUpdate: true,
+    })
   })
 
   test('takes every override, and an empty variable for none', () => {
-    const env = { COPAL_HOME: '/tmp/home', COPAL_PORT: '9000', COPAL_NODE_PORT: '', COPAL_FIRST_UPDATE: 'off' }
-    expect(readSettings(env)).toMatchObject({ home: '/tmp/home', port: 9000, nodePort: 8790, firstUpdate: false })
+    const env = {
+      COPAL_HOME: '/tmp/home',
+      COPAL_PORT: '9000',
+      COPAL_NODE_PORT: '',
+      COPAL_FIRST_UPDATE: 'off',
+    }
+    expect(readSettings(env)).toMatchObject({
+      home: '/tmp/home',
+      port: 9000,
+      nodePort: 8790,
+      firstUpdate: false,
+    })
   })
 
   test.each([

@@ -20,7 +20,8 @@ function part(name: string, code: string): Part & { pids(): number[] } {
   return {
     name,
     logPath,
-    spawn: () => spawn(process.execPath, ['-e', begin + code], { detached: true, stdio: ['ignore', log, log] }),
+    spawn: () =>
+      spawn(process.execPath, ['-e', begin + code], { detached: true, stdio: ['ignore', log, log] }),
     askToEnd: (child) => child.kill('SIGTERM'),
     graceMs: 300,
     pids: () => readFileSync(pidPath, 'utf8').split('\n').filter(Boolean).map(Number),
@@ -47,7 +48,9 @@ test('a part that crashes after it was ready is started again, with one line', a
 test('a part that ends before it is ready fails the start with the end of its log', async () => {
   const spec = part('loser', `console.error('the disk is on fire'); process.exit(3)`)
   const supervised = supervise(spec, () => undefined)
-  await expect(supervised.failed).rejects.toThrow(/loser ended while it started \(exit code 3\)[^]*the disk is on fire/)
+  await expect(supervised.failed).rejects.toThrow(
+    /loser ended while it started \(exit code 3\)[^]*the disk is on fire/,
+  )
   await supervised.stop()
   expect(spec.pids()).toHaveLength(1)
 })

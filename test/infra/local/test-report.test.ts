@@ -15,7 +15,9 @@ describe('closingLine', () => {
       { status: 'failed', assertionResults: [{}] },
       { status: 'passed', assertionResults: [{}] },
     ]
-    expect(closingLine({ ...report, numFailedTests: 1, testResults }, 1)).toBe('12 passed, 2 failed, 1 skipped')
+    expect(closingLine({ ...report, numFailedTests: 1, testResults }, 1)).toBe(
+      '12 passed, 2 failed, 1 skipped',
+    )
   })
 
   test('a run that failed without a failed test is no success', () => {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -39,7 +39,9 @@ function installInChild(root: string) {
   const code =
     `import { ensureInstalled } from ${JSON.stringify(toolchain)}\n` +
     `await ensureInstalled(${JSON.stringify(root)}, (line) => console.log(line))`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', code], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let output = ''
   child.stdout.on('data', (data: Buffer) => (output += data.toString()))
   return once(child, 'exit').then(([exitCode]: unknown[]) => ({ exitCode, output }))
@@ -52,11 +54,20 @@ describe('isInstalled', () => {
 
   test('a package at another version than the locked one is not', () => {
     const root = checkout()
-    const lock = { packages: { '': {}, 'node_modules/a': { version: '1.0.0' }, 'node_modules/other-platform': { version: '1.0.0', optional: true } } }
+    const lock = {
+      packages: {
+        '': {},
+        'node_modules/a': { version: '1.0.0' },
+        'node_modules/other-platform': { version: '1.0.0', optional: true },
+      },
+    }
     writeFileSync(join(root, 'package-lock.json'), JSON.stringify(lock))
     mkdirSync(join(root, 'node_modules'))
     const record = (version: string) =>
-      writeFileSync(join(root, 'node_modules', '.package-lock.json'), JSON.stringify({ packages: { 'node_modules/a': { version } } }))
+      writeFileSync(
+        join(root, 'node_modules', '.package-lock.json'),
+        JSON.stringify({ packages: { 'node_modules/a': { version } } }),
+      )
     record('0.9.0')
     expect(isInstalled(root)).toBe(false)
     record('1.0.0')
@@ -90,10 +101,11 @@ describe('ensureInstalled', () => {
   })
 })
 
-test('the packaged Node runs our code, and it is the one that the lock file names', () => {
-  const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as { packages: Record<string, { version: string }> }
+test.runIf(process.platform === 'linux')('our code runs on the Node that the lock file names', () => {
+  const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { version: string }>
+  }
   const { path } = findNode(ROOT)
-  expect(existsSync(path)).toBe(true)
-  const packaged = lock.packages[`node_modules/node-${process.platform}-${process.arch}`]
-  if (packaged) expect(process.versions.node).toBe(packaged.version)
+  const version = spawnSync(path, ['--version'], { encoding: 'utf8' }).stdout.trim()
+  expect(version).toBe(`v${lock.packages[`node_modules/node-linux-${process.arch}`]?.version}`)
 })

@@ -23,7 +23,9 @@ export function addDomains(program: Command, session: Session): void {
     .action(async ({ json }: { json?: boolean }, command: Command) => {
       const [unknown] = command.args
       if (unknown !== undefined) {
-        command.error(`error: unknown command 'domains ${unknown}'\n(There are: domains import, domains delete)`)
+        command.error(
+          `error: unknown command 'domains ${unknown}'\n(There are: domains import, domains delete)`,
+        )
       }
       const { data: entries } = await session.client().admin<{ data: DomainEntry[] }>('GET', '/domains')
       session.print(json, entries, () => describe(entries, session))
@@ -48,7 +50,8 @@ export function addDomains(program: Command, session: Session): void {
       session.print(
         json,
         { domain: name, texts: texts.length, characters: text.length },
-        () => `Imported ${formatCount(texts.length)} texts (${formatCount(text.length)} characters) into ${name}.`,
+        () =>
+          `Imported ${formatCount(texts.length)} texts (${formatCount(text.length)} characters) into ${name}.`,
       )
     })
 

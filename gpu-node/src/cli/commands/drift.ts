@@ -13,7 +13,9 @@ export function addDrift(program: Command, session: Session): void {
     .addHelpText('after', '\nExamples:\n  copal drift\n  copal drift --json | jq .r.backward_transfer')
     .action(async ({ json, model }: { json?: boolean; model?: string }) => {
       const report = await session.client().admin<DriftReport>('GET', `/drift${modelQuery(model)}`)
-      session.print(json, report, () => describeDrift(report, (columns, rows) => session.table(columns, rows)))
+      session.print(json, report, () =>
+        describeDrift(report, (columns, rows) => session.table(columns, rows)),
+      )
     })
 }
 
@@ -39,7 +41,9 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
   )
   const { domains, stages, perplexity, backward_transfer: transfer } = report.r
   if (domains.length > 0 && stages.length > 0) {
-    parts.push('Perplexity on held-out text after each mask (the R matrix); * marks what the mask was calibrated on.')
+    parts.push(
+      'Perplexity on held-out text after each mask (the R matrix); * marks what the mask was calibrated on.',
+    )
     parts.push(
       table(
         [

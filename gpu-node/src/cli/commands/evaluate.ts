@@ -30,7 +30,10 @@ export function addEvaluate(program: Command, session: Session): void {
     .option('--window <tokens>', 'tokens a window; the tail that fills none is dropped', wholeNumber, 1024)
     .option('--max-windows <n>', 'stop after so many windows', wholeNumber)
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal evaluate contracts.txt\n  copal evaluate contracts.txt --dense\n  copal evaluate contracts.txt --mask m3 --window 512 --json')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal evaluate contracts.txt\n  copal evaluate contracts.txt --dense\n  copal evaluate contracts.txt --mask m3 --window 512 --json',
+    )
     .action(async (file: string, options: EvaluateOptions) => {
       const text = readTextFile(file, session.terminal.cwd)
       const version = options.dense ? 0 : options.mask
@@ -53,7 +56,11 @@ async function follow(session: Session, file: string, body: unknown): Promise<Ev
       if (event.type === 'result') return event
       if (event.type === 'error') throw new CliError(event.error.code, event.error.message)
       const { windowsDone, windowsTotal } = event
-      bar.update(`Evaluating ${file}`, windowsDone / Math.max(1, windowsTotal), `${windowsDone} of ${windowsTotal} windows`)
+      bar.update(
+        `Evaluating ${file}`,
+        windowsDone / Math.max(1, windowsTotal),
+        `${windowsDone} of ${windowsTotal} windows`,
+      )
     }
   } finally {
     bar.end()

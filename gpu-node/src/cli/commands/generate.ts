@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import { parseErrorBody } from '@copal/shared/errors.ts'
-import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
+import type { ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { ModelList } from '@copal/shared/wire/models.ts'
 import { CliError } from '../cli-error.ts'
 import { readLines, type GatewayClient } from '../gateway-client.ts'
@@ -38,7 +38,10 @@ export function addGenerate(program: Command, session: Session): void {
       const content = prompt === '-' ? await readAll(session.terminal.stdin) : prompt
       const body = {
         model: options.model ?? (await firstModel(client)),
-        messages: [...(options.system ? [{ role: 'system', content: options.system }] : []), { role: 'user', content }],
+        messages: [
+          ...(options.system ? [{ role: 'system', content: options.system }] : []),
+          { role: 'user', content },
+        ],
         max_completion_tokens: options.maxTokens,
         stream: !options.json,
         ...(options.temperature === undefined ? {} : { temperature: options.temperature }),
@@ -47,7 +50,7 @@ export function addGenerate(program: Command, session: Session): void {
       const headers: Record<string, string> = options.domain ? { 'x-copal-domain': options.domain } : {}
       const response = await client.api('POST', '/chat/completions', body, headers)
       if (options.json) {
-        session.print(true, (await response.json()) as ChatCompletion, String)
+        session.print(true, await response.json(), String)
         return
       }
       for await (const text of readDeltas(response)) session.terminal.stdout.write(text)
@@ -73,7 +76,8 @@ async function* readDeltas(response: Response): AsyncGenerator<string> {
 async function firstModel(client: GatewayClient): Promise<string> {
   const { data } = (await (await client.api('GET', '/models')).json()) as ModelList
   const model = data[0]
-  if (model === undefined) throw new CliError('no_node_available', 'No model is served yet. See: copal status')
+  if (model === undefined)
+    throw new CliError('no_node_available', 'No model is served yet. See: copal status')
   return model.id
 }
 

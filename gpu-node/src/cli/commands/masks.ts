@@ -12,7 +12,9 @@ export function addMasks(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal masks\n  copal masks --json')
     .action(async ({ json, model }: { json?: boolean; model?: string }) => {
-      const { data: masks } = await session.client().admin<{ data: MaskEntry[] }>('GET', `/masks${modelQuery(model)}`)
+      const { data: masks } = await session
+        .client()
+        .admin<{ data: MaskEntry[] }>('GET', `/masks${modelQuery(model)}`)
       session.print(json, masks, () => describe(masks, session))
     })
 }
@@ -21,7 +23,11 @@ export function addRollback(program: Command, session: Session): void {
   program
     .command('rollback')
     .description('serve an earlier mask again')
-    .argument('[version]', 'like 3 or m3; 0 or dense is the dense model; without it: the previous one', parseMask)
+    .argument(
+      '[version]',
+      'like 3 or m3; 0 or dense is the dense model; without it: the previous one',
+      parseMask,
+    )
     .option('--model <id>', 'which model, where the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal rollback\n  copal rollback m3\n  copal rollback dense')
@@ -30,20 +36,32 @@ export function addRollback(program: Command, session: Session): void {
         ...(version === undefined ? {} : { version }),
         ...(options.model ? { model: options.model } : {}),
       })
-      session.print(options.json, answer, () => `${formatMask(answer.active_version)} is being served from the next request on.`)
+      session.print(
+        options.json,
+        answer,
+        () => `${formatMask(answer.active_version)} is being served from the next request on.`,
+      )
     })
 }
 
 function describe(masks: MaskEntry[], session: Session): string {
-  if (masks.length === 0) return 'No mask yet: the dense model is served. Make one with: copal update <domain>'
+  if (masks.length === 0)
+    return 'No mask yet: the dense model is served. Make one with: copal update <domain>'
   const nowMs = Date.now()
   return session.table(
     [
       { title: 'MASK', value: (mask) => formatMask(mask.version) },
       { title: 'ROLE', value: (mask) => (mask.active ? 'active' : mask.previous ? 'previous' : '') },
-      { title: 'METHOD', value: (mask) => `${mask.method} ${mask.pattern}${mask.scope === 'matrix' ? ' matrix' : ''}` },
+      {
+        title: 'METHOD',
+        value: (mask) => `${mask.method} ${mask.pattern}${mask.scope === 'matrix' ? ' matrix' : ''}`,
+      },
       { title: 'SPARSITY', value: (mask) => formatPercent(mask.sparsity), align: 'right' },
-      { title: 'CHURN', value: (mask) => (mask.churn === null ? '-' : formatPercent(mask.churn)), align: 'right' },
+      {
+        title: 'CHURN',
+        value: (mask) => (mask.churn === null ? '-' : formatPercent(mask.churn)),
+        align: 'right',
+      },
       { title: 'DOMAINS', value: (mask) => mask.domains.join(','), shrinks: true },
       { title: 'SIZE', value: (mask) => formatBytes(mask.bytes), align: 'right' },
       { title: 'MADE', value: (mask) => formatAge(mask.created_at, nowMs) },

@@ -43,7 +43,11 @@ function describe(report: StatusReport, session: Session): string {
           { title: 'NODE', value: (node) => node.id, shrinks: true },
           { title: 'STATE', value: (node) => (!node.alive ? 'away' : node.draining ? 'draining' : 'alive') },
           { title: 'MASK', value: (node) => formatMask(node.active_version) },
-          { title: 'HOLDS', value: (node) => node.weight_sets.map(describeWeightSet).join(', '), shrinks: true },
+          {
+            title: 'HOLDS',
+            value: (node) => node.weight_sets.map(describeWeightSet).join(', '),
+            shrinks: true,
+          },
           { title: 'RUN', value: (node) => String(node.running), align: 'right' },
           { title: 'WAIT', value: (node) => String(node.waiting), align: 'right' },
           { title: 'SEEN', value: (node) => `${formatDuration(node.seen_ms_ago)} ago`, align: 'right' },

@@ -27,7 +27,13 @@ export function addUpdate(program: Command, session: Session): void {
     .description('calibrate on what was sampled for the domains, and swap to the new mask')
     .argument('<domain...>', 'the domains to calibrate on; those of earlier updates keep counting')
     .option('--model <id>', 'which model, where the fleet serves several')
-    .addOption(new Option('--method <name>', 'how weights are scored').choices(['continual-wanda', 'copal', 'magnitude']))
+    .addOption(
+      new Option('--method <name>', 'how weights are scored').choices([
+        'continual-wanda',
+        'copal',
+        'magnitude',
+      ]),
+    )
     .option('--pattern <ratio>', 'fraction of weights to prune, like 0.5')
     .addOption(new Option('--scope <scope>', 'which weights compete').choices(['row', 'matrix']))
     .option('--samples <n>', 'calibration samples a domain', wholeNumber)
@@ -35,18 +41,26 @@ export function addUpdate(program: Command, session: Session): void {
     .option('--seed <n>', 'which samples are drawn', wholeNumber)
     .option('-d, --detach', 'start it and return at once')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --detach --json')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --detach --json',
+    )
     .action(async (domains: string[], options: UpdateOptions) => {
       const client = session.client()
       const created = await client.admin<UpdateEntry>('POST', '/updates', requestBody(domains, options))
       if (options.detach) {
-        session.print(options.json, created, () => `Started update ${created.id}. Follow it with: copal updates`)
+        session.print(
+          options.json,
+          created,
+          () => `Started update ${created.id}. Follow it with: copal updates`,
+        )
         return
       }
       const bar = createProgressBar(session.terminal.stderr)
       const ended = await followUpdate(client, created.id, bar, session.terminal.signal)
       session.print(options.json, ended, () => describeEnd(ended))
-      if (ended.state !== 'promoted') throw new CliError(ended.error?.code ?? ended.state, describeFailure(ended))
+      if (ended.state !== 'promoted')
+        throw new CliError(ended.error?.code ?? ended.state, describeFailure(ended))
     })
 }
 
@@ -62,7 +76,12 @@ export async function followUpdate(
       if (error instanceof CliError && error.code === 'gateway_unreachable') return undefined
       throw error
     })
-    if (update) bar.update(`Update of ${update.domains.join(', ')}`, update.progress, update.job?.message || update.message || update.state)
+    if (update)
+      bar.update(
+        `Update of ${update.domains.join(', ')}`,
+        update.progress,
+        update.job?.message || update.message || update.state,
+      )
     if (update?.finished_at) {
       bar.end()
       return update
@@ -91,7 +110,8 @@ function requestBody(domains: string[], options: UpdateOptions): CreateUpdate {
 }
 
 function describeEnd(update: UpdateEntry): string {
-  if (update.state !== 'promoted' || update.mask_version === null) return `Update ${update.id}: ${update.state}.`
+  if (update.state !== 'promoted' || update.mask_version === null)
+    return `Update ${update.id}: ${update.state}.`
   return `${formatMask(update.mask_version)} is live: ${update.method}, ${update.pattern}. See: copal drift`
 }
 

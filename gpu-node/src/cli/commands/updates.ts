@@ -18,7 +18,9 @@ export function addUpdates(program: Command, session: Session): void {
       }
       const { data: updates } = await session.client().admin<{ data: UpdateEntry[] }>('GET', '/updates')
       session.print(json, updates, () =>
-        updates.length === 0 ? 'No update yet. Start one with: copal update <domain>' : describe(updates, session),
+        updates.length === 0
+          ? 'No update yet. Start one with: copal update <domain>'
+          : describe(updates, session),
       )
     })
 }
@@ -31,7 +33,10 @@ function describe(updates: UpdateEntry[], session: Session): string {
       { title: 'DOMAINS', value: (update) => update.domains.join(','), shrinks: true },
       { title: 'METHOD', value: (update) => `${update.method} ${update.pattern}` },
       { title: 'STATE', value: (update) => describeState(update), shrinks: true },
-      { title: 'MASK', value: (update) => (update.mask_version === null ? '-' : formatMask(update.mask_version)) },
+      {
+        title: 'MASK',
+        value: (update) => (update.mask_version === null ? '-' : formatMask(update.mask_version)),
+      },
       { title: 'STARTED', value: (update) => formatAge(update.created_at, nowMs) },
     ],
     updates,
