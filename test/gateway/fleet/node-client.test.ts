@@ -1,0 +1,52 @@
+import { expect, test } from 'vitest'
+import { callNode, NodeCallError, readWhole } from '../../../gateway/src/fleet/node-client.ts'
+import { startNode, type NodeDouble } from '../support/node-double.ts'
+import { TEST_NODE_SECRET } from '../support/secrets.ts'
+
+const deps = { nodeSecret: TEST_NODE_SECRET, nowMs: () => Date.now() }
+
+function call(node: NodeDouble, options: { signal?: AbortSignal; firstByteTimeoutMs?: number } = {}) {
+  const { signal = new AbortController().signal, firstByteTimeoutMs = 10_000 } = options
+  return callNode(deps, { nodeId: node.id, url: node.url }, '/rpc/x', {}, { signal, firstByteTimeoutMs })
+}
+
+async function failure(pending: Promise<unknown>): Promise<[string, boolean]> {
+  const error = await pending.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  )
+  if (!(error instanceof NodeCallError)) throw new Error(`unexpected outcome: ${String(error)}`)
+  return [error.error.code, error.broke]
+}
+
+test('a node that sends nothing in time is late, not broken', async () => {
+  const hanging = await startNode('late-1', [{ kind: 'hang' }])
+  expect(await failure(call(hanging, { firstByteTimeoutMs: 100 }))).toEqual(['deadline_exceeded', false])
+  const headersOnly = await startNode('late-2', [{ kind: 'stream', chunks: [], ending: 'hang' }])
+  expect(await failure(call(headersOnly, { firstByteTimeoutMs: 100 }))).toEqual(['deadline_exceeded', false])
+})
+
+test('once the first byte is there, the deadline is over', async () => {
+  const node = await startNode('slow-1', [
+    { kind: 'stream', chunks: ['a', 'b', 'c', 'd'], pauseMs: 100, ending: 'end' },
+  ])
+  const answer = await call(node, { firstByteTimeoutMs: 300 })
+  const body = await readWhole({ nodeId: 'slow-1', url: node.url }, answer, new AbortController().signal)
+  expect(new TextDecoder().decode(body)).toBe('abcd')
+})
+
+test('a caller that leaves is told apart from a node that broke', async () => {
+  const node = await startNode('caller-1', [{ kind: 'hang' }])
+  const controller = new AbortController()
+  setTimeout(() => controller.abort(), 50)
+  expect(await failure(call(node, { signal: controller.signal }))).toEqual(['client_closed_request', false])
+  const dropping = await startNode('caller-2', [{ kind: 'drop' }])
+  expect(await failure(call(dropping))).toEqual(['node_failed', true])
+  await dropping.kill()
+  expect(await failure(call(dropping))).toEqual(['node_failed', true])
+})
+
+test('an answer without a byte is a broken one', async () => {
+  const node = await startNode('empty-1', [{ kind: 'answer', body: '' }])
+  expect(await failure(call(node))).toEqual(['node_failed', true])
+})
