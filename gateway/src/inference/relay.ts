@@ -2,7 +2,7 @@ import { errorBody, type AppError } from '@copal/shared/errors.ts'
 import type { NodeAnswer } from '../fleet/node-client.ts'
 
 /** How a relayed stream ended: whole, broken by the node, or left by the client. */
-export type RelayEnd = 'complete' | 'broken' | 'left'
+type RelayEnd = 'complete' | 'broken' | 'left'
 
 /** A stream on its way from a node to a client. */
 export interface Relay {

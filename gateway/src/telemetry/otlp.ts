@@ -24,7 +24,7 @@ export async function exportSpans(endpoint: string, spans: readonly ReadableSpan
 }
 
 /** The `ExportTraceServiceRequest` of OTLP's JSON encoding: ids in hex, times in nanoseconds as strings. */
-export function encodeSpans(spans: readonly ReadableSpan[]): object {
+function encodeSpans(spans: readonly ReadableSpan[]): object {
   const [first] = spans
   if (!first) return { resourceSpans: [] }
   return {
