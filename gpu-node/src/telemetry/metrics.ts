@@ -42,24 +42,20 @@ export function createNodeMetrics({ resource }: { resource: Resource }): NodeMet
   const requests = meter.createCounter('requests', { description: 'Requests that ended, by outcome' })
   const tokens = meter.createCounter('tokens', { description: 'Tokens of requests that ended: prompt and completion' })
   const stepTokens = meter.createCounter('step_tokens', { description: 'Tokens computed, by phase' })
-  const steps = meter.createHistogram('step_duration', {
+  const steps = meter.createHistogram('step_duration_seconds', {
     description: 'Time of one step of a weight set',
-    unit: 's',
     advice: { explicitBucketBoundaries: INTER_TOKEN_S },
   })
-  const queue = meter.createHistogram('queue_duration', {
+  const queue = meter.createHistogram('queue_duration_seconds', {
     description: 'Time from arrival to the first step',
-    unit: 's',
     advice: { explicitBucketBoundaries: FIRST_TOKEN_S },
   })
-  const firstToken = meter.createHistogram('time_to_first_token', {
+  const firstToken = meter.createHistogram('time_to_first_token_seconds', {
     description: 'Time from arrival to the first token',
-    unit: 's',
     advice: { explicitBucketBoundaries: FIRST_TOKEN_S },
   })
-  const interToken = meter.createHistogram('inter_token_latency', {
+  const interToken = meter.createHistogram('inter_token_latency_seconds', {
     description: 'Time between two tokens of a request',
-    unit: 's',
     advice: { explicitBucketBoundaries: INTER_TOKEN_S },
   })
 
@@ -77,7 +73,7 @@ export function createNodeMetrics({ resource }: { resource: Resource }): NodeMet
         else interToken.record(sinceMs / 1000)
       },
       ended({ finishReason, promptTokens, completionTokens, times, error }) {
-        requests.add(1, { outcome: finishReason, code: error?.code ?? '' })
+        requests.add(1, { outcome: finishReason, ...(error ? { code: error.code } : {}) })
         tokens.add(promptTokens, { kind: 'prompt' })
         tokens.add(completionTokens, { kind: 'completion' })
         if (times.startedMs !== null) queue.record((times.startedMs - times.arrivedMs) / 1000)

@@ -1,0 +1,132 @@
+import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
+import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import type { Backend, WeightSet } from '../../gpu-node/src/backends/backend.ts'
+import { createEngine, type Engine, type EngineDeps } from '../../gpu-node/src/engine/engine.ts'
+import { checkInvariants } from '../../gpu-node/src/engine/invariants.ts'
+import { listen } from '../../gpu-node/src/listener.ts'
+import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
+import type { NodeServerDeps } from '../../gpu-node/src/server/deps.ts'
+import { createNodeServer, type NodeServer } from '../../gpu-node/src/server/node-server.ts'
+import { createNodeTelemetry } from '../../gpu-node/src/telemetry/telemetry.ts'
+import { memoryLog } from './memory-log.ts'
+
+export const NODE_SECRET = 'a secret of sixteen bytes'
+
+/** A node's server on a loopback port, with everything a test wants to look at. */
+export interface TestNode {
+  url: string
+  engine: Engine
+  server: NodeServer
+  receipts: Receipt[]
+  spans: InMemorySpanExporter
+  log: { lines: string[] }
+  /** A signed call; `options.body` is sent as it is instead of `value`. */
+  post(path: string, value: unknown, options?: PostOptions): Promise<Response>
+  /** Resolves once there are `count` receipts. */
+  receiptCount(count: number): Promise<Receipt[]>
+  close(): Promise<void>
+}
+
+export interface PostOptions {
+  body?: string
+  secret?: string
+  signature?: string
+  headers?: Record<string, string>
+  signal?: AbortSignal
+}
+
+/** Starts a node around any backend. */
+export async function startTestNode(
+  options: {
+    backend: Backend
+    model: DenseModel
+    dense?: () => WeightSet | null
+    engine?: Partial<EngineDeps>
+  } & Partial<Pick<NodeServerDeps, 'evaluateText' | 'keepAliveMs' | 'scoreTimeoutMs' | 'requestTimeoutMs'>>,
+): Promise<TestNode> {
+  const { backend, model, dense, engine: engineDeps, ...serverDeps } = options
+  const spans = new InMemorySpanExporter()
+  const telemetry = createNodeTelemetry({
+    nodeId: 'node-under-test',
+    otlpEndpoint: null,
+    processors: [new SimpleSpanProcessor(spans)],
+  })
+  const engine = createEngine({
+    backend,
+    config: model.config,
+    codec: model.codec,
+    observer: telemetry.metrics.observer,
+    inspect: checkInvariants,
+    ...engineDeps,
+  })
+  telemetry.metrics.trackEngine(engine)
+  const receipts: Receipt[] = []
+  const log = memoryLog()
+  const server = createNodeServer({
+    nodeId: 'node-under-test',
+    secret: NODE_SECRET,
+    model,
+    engine,
+    denseWeights: dense ?? (() => null),
+    evaluateText: async function* () {
+      throw new Error('not part of this test')
+    },
+    onReceipt: (receipt) => receipts.push(receipt),
+    telemetry,
+    log,
+    ...serverDeps,
+  })
+  const listener = await listen('127.0.0.1', 0)
+  listener.serve(server.fetch)
+
+  return {
+    url: listener.url,
+    engine,
+    server,
+    receipts,
+    spans,
+    log,
+    async post(path, value, { body, secret, signature, headers, signal } = {}) {
+      const bytes = new TextEncoder().encode(body ?? JSON.stringify(value))
+      const header = signature ?? (await sign(secret ?? NODE_SECRET, { method: 'POST', path, body: bytes }, Date.now()))
+      return fetch(listener.url + path, {
+        method: 'POST',
+        body: bytes,
+        headers: { 'content-type': 'application/json', [SIGNATURE_HEADER]: header, ...headers },
+        ...(signal ? { signal } : {}),
+      })
+    },
+    async receiptCount(count) {
+      for (let turn = 0; receipts.length < count; turn++) {
+        if (turn > 2000) throw new Error(`${receipts.length} receipts came, ${count} were awaited`)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+      return receipts
+    },
+    async close() {
+      engine.close()
+      await listener.close(1000)
+      await telemetry.shutdown()
+    },
+  }
+}
+
+let nextCall = 0
+
+/** A call as the gateway makes it, around a client's body. */
+export function call(request: object, fields: object = {}): object {
+  return { requestId: `request-${nextCall++}`, domain: 'legal', sample: false, request, ...fields }
+}
+
+/** The `data:` lines of an answer, parsed; `[DONE]` and comments as they are. */
+export async function readEvents(response: Response): Promise<unknown[]> {
+  const events: unknown[] = []
+  for (const block of (await response.text()).split('\n\n')) {
+    if (block === '') continue
+    if (!block.startsWith('data: ')) events.push(block)
+    else if (block === 'data: [DONE]') events.push('[DONE]')
+    else events.push(JSON.parse(block.slice(6)))
+  }
+  return events
+}
