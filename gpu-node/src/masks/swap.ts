@@ -132,14 +132,12 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     entry.state = 'loading'
     held.set(name.version, entry)
     deps.onChange()
-    const startedMs = nowMs()
     try {
       const maskPath = name.sha256 === null ? null : await deps.masks.ensure(name.sha256)
       const source = { model: deps.model, version: name.version, maskPath, priority: 'serving' } as const
       const weights = await deps.backend.load(source)
       if (closed) return await deps.backend.release(weights)
       publish(entry, weights)
-      deps.log.info('weight set ready', { version: name.version, loadMs: nowMs() - startedMs })
     } catch (error) {
       fail(entry, error)
       deps.log.error('weight set cannot be loaded', {

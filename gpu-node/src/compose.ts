@@ -1,0 +1,227 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
+import type { Heartbeat, HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
+import { createOnnxBackend } from './backends/onnx/backend.ts'
+import { createDatasetStore } from './control/datasets.ts'
+import { createEvaluateText } from './control/evaluate-text.ts'
+import { createEvaluator } from './control/evaluator.ts'
+import { createGatewayClient } from './control/gateway-client.ts'
+import { createHeart } from './control/heartbeat.ts'
+import { createJobWork } from './control/job-work.ts'
+import { openJobRunner } from './control/jobs.ts'
+import { openNodeState } from './control/node-state.ts'
+import { openReceiptOutbox } from './control/receipts.ts'
+import { createEngine } from './engine/engine.ts'
+import { listen } from './listener.ts'
+import type { Log } from './log.ts'
+import { createMaskStore } from './masks/store.ts'
+import { createMaskSwap } from './masks/swap.ts'
+import type { DenseModel } from './model/dense-model.ts'
+import { openModel } from './model/load.ts'
+import type { OnModelProgress } from './model/progress.ts'
+import { createNodeServer } from './server/node-server.ts'
+import type { NodeSettings } from './settings.ts'
+import { createNodeTelemetry } from './telemetry/telemetry.ts'
+
+/** A node that serves. */
+export interface CopalNode {
+  readonly url: string
+  readonly nodeId: string
+  readonly model: string
+  activeVersion(): number
+  /** Takes no new requests, lets running ones go on for `graceMs`, and ends everything it started. */
+  stop(graceMs: number): Promise<void>
+}
+
+/** What the process gives to its node. */
+export interface NodeEnvironment {
+  log: Log
+  onProgress: OnModelProgress
+  /** Gives up starting. */
+  signal: AbortSignal
+}
+
+/** Time for the last heartbeat, receipts and spans, and for the child processes to end. */
+const LAST_WORDS_MS = 3_000
+
+/**
+ * Joins the parts of a node and starts it: takes the port, opens the model, serves the last mask it knew
+ * (or dense), and tells the gateway.
+ *
+ * @throws AppError when the port, the model or the dense weights cannot be had; nothing stays behind
+ */
+export async function startNode(settings: NodeSettings, environment: NodeEnvironment): Promise<CopalNode> {
+  const { log, signal } = environment
+  const started: (() => Promise<void>)[] = []
+  const undo = async () => {
+    for (const end of started.toReversed()) await end()
+  }
+  try {
+    return await start()
+  } catch (error) {
+    await undo()
+    throw error
+  }
+
+  async function start(): Promise<CopalNode> {
+    const { home } = settings
+    const listener = await listen(settings.host, settings.port)
+    started.push(() => listener.close(0))
+    const stateFile = await openNodeState({ home, freshId: () => `node-${randomUUID().slice(0, 8)}`, log })
+    const nodeId = settings.nodeId ?? stateFile.current().nodeId
+    const model = await openModel(settings.model, {
+      cacheDir: settings.cacheDir,
+      onProgress: environment.onProgress,
+      signal,
+    })
+    const reference = {
+      spec: settings.model,
+      cacheDir: settings.cacheDir,
+      id: model.id,
+      baseSha256: model.master.baseSha256,
+    }
+    const telemetry = createNodeTelemetry({ nodeId, otlpEndpoint: settings.otlpEndpoint })
+    started.push(() => telemetry.shutdown())
+    const gateway = createGatewayClient({ baseUrl: settings.gatewayUrl, secret: settings.secret })
+    const masks = createMaskStore({ home, gateway })
+    const datasets = createDatasetStore({ home, gateway })
+    await Promise.all([masks.sweep(), datasets.sweep()])
+
+    const backend = createOnnxBackend({
+      workDir: join(home, 'work'),
+      threads: settings.threads ?? undefined,
+      provider: settings.provider,
+      log,
+    })
+    const engine = createEngine({
+      backend,
+      config: model.config,
+      codec: model.codec,
+      observer: telemetry.metrics.observer,
+      policy: {
+        ...(settings.kvTokens === null ? {} : { kvTokens: settings.kvTokens }),
+        ...(settings.maxRunning === null ? {} : { maxRunning: settings.maxRunning }),
+      },
+    })
+    telemetry.metrics.trackEngine(engine)
+    const outbox = await openReceiptOutbox({ home, nodeId, gateway, log })
+    const swap = createMaskSwap({ model, backend, engine, masks, log, onChange: () => heart.poke() })
+    const evaluator = createEvaluator({ backend, model, reference, masks })
+    const work = createJobWork({ home, model: reference, masks, datasets, evaluator, threads: settings.threads })
+    const jobs = await openJobRunner({ home, work, log, onChange: () => heart.poke() })
+    const server = createNodeServer({
+      nodeId,
+      secret: settings.secret,
+      model,
+      engine,
+      denseWeights: () => swap.weights(0) ?? null,
+      evaluateText: createEvaluateText({ evaluator, maskOf: (version) => swap.maskOf(version) }),
+      onReceipt: (receipt) => outbox.add(receipt),
+      telemetry,
+      log,
+    })
+
+    let draining = false
+    let beatAtMs = Date.now()
+    const heart = createHeart({ gateway, snapshot, onAnswer, log })
+
+    function snapshot(): Heartbeat {
+      const sinceMs = beatAtMs
+      beatAtMs = Date.now()
+      return {
+        nodeId,
+        url: settings.advertisedUrl ?? listener.url,
+        draining,
+        model: {
+          id: model.id,
+          baseSha256: model.master.baseSha256,
+          contextLength: engine.policy.contextLength,
+          parameters: parameterCount(model),
+        },
+        activeVersion: swap.activeVersion(),
+        weightSets: swap.weightSets(),
+        load: loadOf(engine.load()),
+        progressing: server.progressingSince(sinceMs),
+        jobs: jobs.reports(),
+      }
+    }
+
+    function onAnswer(answer: HeartbeatAnswer, beat: Heartbeat): void {
+      const known = stateFile.current()
+      if (!sameDesire(known.desired, answer.desired) || known.model !== model.id || known.nodeId !== nodeId) {
+        void stateFile.save({ nodeId, model: model.id, desired: answer.desired })
+      }
+      swap.converge(answer.desired)
+      if (!draining) jobs.apply(answer.jobs, beat.jobs.map(({ id }) => id))
+    }
+
+    // Ended in the reverse of this order: the last heartbeat and receipts go out while the rest still stands.
+    started.push(() => swap.close())
+    signal.throwIfAborted()
+    const remembered = stateFile.current()
+    await swap.start(remembered.model === model.id ? remembered.desired : { active: null, previous: null })
+    signal.throwIfAborted()
+    listener.serve((request) => (draining && isWork(request) ? refuse() : server.fetch(request)))
+    outbox.start()
+    heart.start()
+
+    return {
+      url: listener.url,
+      nodeId,
+      model: model.id,
+      activeVersion: () => swap.activeVersion(),
+      async stop(graceMs) {
+        draining = true
+        heart.poke()
+        await within(graceMs, idle())
+        engine.close()
+        await within(LAST_WORDS_MS, listener.close(500))
+        await within(LAST_WORDS_MS, jobs.close())
+        await within(LAST_WORDS_MS, server.settled())
+        await within(LAST_WORDS_MS, Promise.all([outbox.stop(), heart.stop()]))
+        await within(LAST_WORDS_MS, Promise.all([swap.close(), telemetry.shutdown()]))
+      },
+    }
+
+    /** Settles when no request runs or waits. */
+    async function idle(): Promise<void> {
+      while (engine.load().running + engine.load().waiting > 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  }
+}
+
+/** Health and metrics are answered to the end. */
+function isWork(request: Request): boolean {
+  return new URL(request.url).pathname.startsWith('/rpc/')
+}
+
+function refuse(): Response {
+  const error = new AppError('no_node_available', 'This node is stopping. Send the request to another one.', { retryAfterS: 1 })
+  return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
+}
+
+function loadOf(load: Heartbeat['load']): Heartbeat['load'] {
+  const { running, waiting, kvTokensUsed, kvTokensTotal } = load
+  return { running, waiting, kvTokensUsed, kvTokensTotal }
+}
+
+function parameterCount(model: DenseModel): number {
+  let count = 0
+  for (const { shape } of model.master.tensors.values()) count += shape.reduce((product, size) => product * size, 1)
+  return count
+}
+
+function sameDesire(a: HeartbeatAnswer['desired'], b: HeartbeatAnswer['desired']): boolean {
+  return JSON.stringify([a.active, a.previous]) === JSON.stringify([b.active, b.previous])
+}
+
+/** Waits for `work`, but no longer than `mostMs`; what it throws counts as done. */
+async function within(mostMs: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, mostMs)
+  })
+  await Promise.race([work.catch(() => undefined), late])
+  clearTimeout(timer)
+}

@@ -1,0 +1,73 @@
+/**
+ * The node process. Settings come from the environment (`settings.ts`). With an IPC channel it tells its parent
+ * how far it is (`supervisor.ts`) and ends when the parent does; without one it prints lines for people.
+ */
+import { inspect } from 'node:util'
+import { AppError } from '@copal/shared/errors.ts'
+import { startNode, type CopalNode } from './compose.ts'
+import { createLog, reasonOf, type Log } from './log.ts'
+import { createProgressLines } from './progress-lines.ts'
+import { readNodeSettings } from './settings.ts'
+import { createSupervisor } from './supervisor.ts'
+
+/** How long running requests may go on after SIGTERM; less than the ten seconds that supervisors commonly wait. */
+const GRACE_MS = 5_000
+
+const supervisor = createSupervisor(process)
+const write = (line: string) => void process.stderr.write(`${line}\n`)
+let log: Log = createLog({ format: 'plain', write })
+const starting = new AbortController()
+let node: CopalNode | undefined
+let ending = false
+
+/** What nobody caught is a defect: it is logged whole, and the process does not go on in an unknown state. */
+function die(thrown: unknown): void {
+  log.error('the node ends after an unexpected error', { reason: inspect(thrown) })
+  void supervisor.tell({ type: 'failed', message: reasonOf(thrown) }).then(() => process.exit(1))
+}
+
+async function end(why: string, graceMs: number): Promise<void> {
+  if (ending) return
+  ending = true
+  log.info('stopping', { why })
+  starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
+  await node?.stop(graceMs)
+  // While it starts, `main` ends the process after it has cleaned up.
+  if (node) process.exit(0)
+}
+
+async function main(): Promise<void> {
+  const settings = readNodeSettings(process.env)
+  log = createLog({ format: settings.logFormat ?? (process.stderr.isTTY ? 'plain' : 'json'), write })
+  const lines = createProgressLines(write)
+  node = await startNode(settings, {
+    log,
+    signal: starting.signal,
+    onProgress(progress) {
+      if (supervisor.present) void supervisor.tell({ type: 'progress', progress })
+      else lines(progress)
+    },
+  })
+  const { url, nodeId, model } = node
+  const activeVersion = node.activeVersion()
+  log.info('serving', { url, nodeId, model, activeVersion })
+  await supervisor.tell({ type: 'ready', url, nodeId, model, activeVersion })
+}
+
+process.on('uncaughtException', die)
+process.on('unhandledRejection', die)
+process.on('SIGTERM', () => void end('SIGTERM', GRACE_MS))
+process.on('SIGINT', () => void end('SIGINT', GRACE_MS))
+supervisor.onGone(() => void end('the supervisor is gone', 0))
+
+try {
+  await main()
+} catch (error) {
+  if (ending) process.exit(0)
+  // An expected failure is for the user to mend: its message says how, and no stack is needed.
+  const message = error instanceof AppError && error.code !== 'internal_error' ? error.message : reasonOf(error)
+  if (supervisor.present) log.error('the node cannot start', { reason: message })
+  else write(`copal node: ${message}`)
+  await supervisor.tell({ type: 'failed', message })
+  process.exit(1)
+}
