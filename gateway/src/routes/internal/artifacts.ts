@@ -21,7 +21,7 @@ const CACHE_CONTROL = 'private, max-age=31536000, immutable'
 /** Masks and datasets by their SHA-256, for nodes: mounted at `/internal`, every call signed. */
 export function artifactRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
-    .get('/masks/:sha256', (c) => send(c, maskKey(hashOf(c)), 'mask'))
+    .get('/masks/:sha256', (c) => send(c, maskKey(hashOf(c)), 'mask', 'application/octet-stream'))
     .put('/masks/:sha256', async (c) => {
       const hash = hashOf(c)
       await requireSigned(c, hash)
@@ -29,11 +29,11 @@ export function artifactRoutes(): Hono<AppEnv> {
       return c.json({ sha256: hash }, 201)
     })
     .all('/masks/:sha256', refuseMethod('GET', 'PUT'))
-    .get('/datasets/:sha256', (c) => send(c, datasetKey(hashOf(c)), 'dataset'))
+    .get('/datasets/:sha256', (c) => send(c, datasetKey(hashOf(c)), 'dataset', 'application/x-ndjson; charset=utf-8'))
     .all('/datasets/:sha256', refuseMethod('GET'))
 }
 
-async function send(c: Context<AppEnv>, key: string, what: string): Promise<Response> {
+async function send(c: Context<AppEnv>, key: string, what: string, contentType: string): Promise<Response> {
   const hash = hashOf(c)
   await requireSigned(c, EMPTY_SHA256)
   const headers = { etag: `"${hash}"`, 'cache-control': CACHE_CONTROL }
@@ -41,7 +41,7 @@ async function send(c: Context<AppEnv>, key: string, what: string): Promise<Resp
   const object = await c.var.deps.artifacts.get(key)
   if (!object) throw new AppError('not_found', `There is no ${what} ${hash}.`)
   return new Response(object.body, {
-    headers: { ...headers, 'content-type': 'application/octet-stream', 'content-length': String(object.size) },
+    headers: { ...headers, 'content-type': contentType, 'content-length': String(object.size) },
   })
 }
 

@@ -1,0 +1,71 @@
+import { env } from 'cloudflare:workers'
+import { createMessageBatch, getQueueResult, createExecutionContext } from 'cloudflare:test'
+import { expect, test, vi } from 'vitest'
+import { openDatabase } from '../../../gateway/src/db/database.ts'
+import { listDomains } from '../../../gateway/src/db/queries/domains.ts'
+import { createDeps } from '../../../gateway/src/deps.ts'
+import { handleSamples } from '../../../gateway/src/domains/consume.ts'
+
+const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
+const sample = (domain: string, index: number, text = `text ${index} of jane@example.org`) => ({
+  requestId: `req_${domain}_${index}`,
+  keyId: 'key',
+  model: 'tiny',
+  domain,
+  text,
+})
+
+async function consume(bodies: readonly unknown[], deps = createDeps(env, createExecutionContext())) {
+  const messages = bodies.map((body, index) => ({ id: `m${index}`, timestamp: new Date(), attempts: 1, body }))
+  const batch = createMessageBatch('copal-samples', messages)
+  await handleSamples(deps, batch)
+  const { explicitAcks, retryMessages } = await getQueueResult(batch, createExecutionContext())
+  return { acked: explicitAcks.toSorted(), retried: retryMessages.map(({ msgId }) => msgId) }
+}
+
+async function stored(domain: string): Promise<string[]> {
+  return [...(await reservoir(domain).texts(1e6)), ...(await reservoir(domain).holdout())].sort()
+}
+
+test('samples arrive redacted in the reservoirs of their domains, which are registered', async () => {
+  const result = await consume([sample('mail', 0), sample('mail', 1), sample('code', 0)])
+  expect(result).toEqual({ acked: ['m0', 'm1', 'm2'], retried: [] })
+  expect(await stored('mail')).toEqual(['text 0 of [email]', 'text 1 of [email]'])
+  expect(await stored('code')).toEqual(['text 0 of [email]'])
+  expect((await listDomains(openDatabase(env.DB))).map(({ name }) => name)).toEqual(expect.arrayContaining(['code', 'mail']))
+})
+
+test('a batch that is delivered twice changes nothing the second time', async () => {
+  const bodies = Array.from({ length: 20 }, (_, index) => sample('twice', index))
+  await consume(bodies)
+  const before = { texts: await stored('twice'), stats: await reservoir('twice').stats() }
+  await consume(bodies.toReversed())
+  expect({ texts: await stored('twice'), stats: await reservoir('twice').stats() }).toEqual(before)
+  expect(before.stats.seen).toBe(20)
+})
+
+test('messages that are no samples are dropped with a line in the log and keep nobody else back', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  const result = await consume([null, 'text', { ...sample('poison', 0), domain: 'Not a domain' }, sample('poison', 1)])
+  expect(result).toEqual({ acked: ['m0', 'm1', 'm2', 'm3'], retried: [] })
+  expect(await stored('poison')).toHaveLength(1)
+  expect(warn).toHaveBeenCalledTimes(3)
+  warn.mockRestore()
+})
+
+test('samples of a reservoir that fails are retried, those of the others are not', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  const deps = createDeps(env, createExecutionContext())
+  const failing: typeof deps = {
+    ...deps,
+    reservoir: (domain) => {
+      if (domain === 'away') throw new Error('Durable Object is overloaded')
+      return deps.reservoir(domain)
+    },
+  }
+  expect(await consume([sample('away', 0), sample('here', 0)], failing)).toEqual({ acked: ['m1'], retried: ['m0'] })
+  expect(error).toHaveBeenCalledOnce()
+  error.mockRestore()
+  expect(await consume([sample('away', 0)])).toEqual({ acked: ['m0'], retried: [] })
+  expect(await stored('away')).toHaveLength(1)
+})

@@ -1,0 +1,32 @@
+import { env } from 'cloudflare:workers'
+import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
+import { expect, test } from 'vitest'
+
+const DAY_MS = 24 * 60 * 60 * 1000
+const open = (name: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(name))
+const offers = (count: number, atMs: number) =>
+  Array.from({ length: count }, (_, index) => ({ requestId: `r${index} ${atMs}`, keyId: 'k', text: `text ${index} ${atMs}`, atMs }))
+
+test('texts are gone when their 30 days are over, by alarm', async () => {
+  const nowMs = Date.now()
+  const reservoir = open('alarm')
+  await reservoir.offer(offers(10, nowMs))
+  await reservoir.offer(offers(10, nowMs - 29 * DAY_MS))
+  const alarmMs = await runInDurableObject(reservoir, (_instance, state) => state.storage.getAlarm())
+  expect(alarmMs).toBe(nowMs + DAY_MS)
+  // As if the older ones had come two days earlier.
+  await runInDurableObject(reservoir, (_instance, state) => {
+    state.storage.sql.exec('UPDATE samples SET at_ms = at_ms - ? WHERE at_ms < ?', 2 * DAY_MS, nowMs)
+  })
+  expect(await runDurableObjectAlarm(reservoir)).toBe(true)
+  const left = [...(await reservoir.texts(1e6)), ...(await reservoir.holdout())]
+  expect(left.length).toBe(10)
+  expect(left.every((text) => text.endsWith(String(nowMs)))).toBe(true)
+  expect(await runInDurableObject(reservoir, (_instance, state) => state.storage.getAlarm())).toBe(nowMs + 30 * DAY_MS)
+})
+
+test('texts older than their time to live are not taken', async () => {
+  const reservoir = open('stale')
+  await reservoir.offer(offers(10, Date.now() - 31 * DAY_MS))
+  expect(await reservoir.stats()).toMatchObject({ samples: 0, holdoutSamples: 0, seen: 10 })
+})
