@@ -1,0 +1,87 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { buildDecoder } from '../../graph/decoder.ts'
+import { encodeModel } from '../../graph/onnx-writer.ts'
+import { InferenceSession } from '../../graph/runtime.ts'
+import type { LlamaConfig } from '../../model/config.ts'
+import { runForward } from './forward.ts'
+import { KeyValueCache } from './key-value-cache.ts'
+import type { LoadOptions } from './protocol.ts'
+import { createRunner, type Runner } from './runner.ts'
+import { prepareWeightFiles } from './weight-files.ts'
+
+/** ONNX Runtime's severity from which it writes to stderr: errors. */
+const LOG_ERRORS = 3
+
+/**
+ * Prepares the weights of a set, makes its session and tries it.
+ *
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, `node_failed` when the model does not compute
+ */
+export async function loadRunner(options: LoadOptions): Promise<Runner> {
+  const session = await createDecoderSession(options)
+  await tryModel(session, options.config)
+  return createRunner(session, options.config)
+}
+
+/**
+ * A session of the decoder graph over the weights of a set.
+ *
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`
+ */
+export async function createDecoderSession(options: LoadOptions): Promise<InferenceSession> {
+  const { config, master, maskPath, workDir, threads, provider, background } = options
+  const { baseDir, locate } = prepareWeightFiles(config, master, maskPath, workDir)
+  return InferenceSession.create(encodeModel(buildDecoder(config, locate)), {
+    executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    // Shapes change from step to step: a pattern of each would be planned and kept.
+    enableMemPattern: false,
+    logSeverityLevel: LOG_ERRORS,
+    extra: {
+      session: {
+        model_external_initializers_file_folder_path: baseDir,
+        // Spinning between operators is faster, at the cost of whoever else wants the processor.
+        intra_op: { allow_spinning: background ? '0' : '1' },
+      },
+    },
+  })
+}
+
+/** Length of the prompt that a new set is tried with. */
+const CANARY_TOKENS = 8
+/** How far cached and uncached logits may differ, relative to the largest. */
+const CANARY_TOLERANCE = 1e-3
+
+/**
+ * Runs a fixed prompt at once, and again token by token through the cache: logits must be finite and agree.
+ *
+ * @throws AppError `node_failed`
+ */
+async function tryModel(session: InferenceSession, config: LlamaConfig): Promise<void> {
+  const prompt = Int32Array.from({ length: CANARY_TOKENS }, (_, i) => (i * 7919 + 1) % config.vocabSize)
+  const cache = new KeyValueCache(config)
+  const { slab } = cache.reserve(0, 0, CANARY_TOKENS)
+  cache.reserve(1, 0, CANARY_TOKENS)
+  const whole = { slot: 0, position: 0, tokens: prompt, wanted: [CANARY_TOKENS - 1], targets: [] }
+  const [expected] = await runForward(session, config, { slab, members: [whole], output: 'logits' })
+  let cached: Float32Array | undefined
+  for (const [position, token] of prompt.entries()) {
+    const member = { slot: 1, position, tokens: Int32Array.of(token), wanted: [0], targets: [] }
+    ;[cached] = await runForward(session, config, { slab, members: [member], output: 'logits' })
+  }
+  let largest = 0
+  let difference = 0
+  for (const [i, logit] of (expected as Float32Array).entries()) {
+    if (!Number.isFinite(logit)) throw new AppError('node_failed', `The new weights give a logit of ${logit}.`)
+    largest = Math.max(largest, Math.abs(logit))
+    difference = Math.max(difference, Math.abs(logit - ((cached as Float32Array)[i] as number)))
+  }
+  // Not `>`: a NaN must not pass.
+  if (!(difference <= CANARY_TOLERANCE * Math.max(1, largest))) {
+    throw new AppError(
+      'node_failed',
+      `Logits with and without the key/value cache differ by ${difference}. This execution provider computes wrong.`,
+    )
+  }
+}

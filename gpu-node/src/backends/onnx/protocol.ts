@@ -1,0 +1,28 @@
+import type { ErrorBody } from '@copal/shared/errors.ts'
+import type { LlamaConfig } from '../../model/config.ts'
+import type { DenseMaster } from '../../model/dense-model.ts'
+import type { SequenceOutput, SequenceWork } from '../backend.ts'
+import type { Provider } from './provider.ts'
+
+/** What a weight set process loads; sent by structured clone. */
+export interface LoadOptions {
+  config: LlamaConfig
+  master: DenseMaster
+  /** Null is dense. */
+  maskPath: string | null
+  /** An empty directory of its own; may be removed once the load is over. */
+  workDir: string
+  threads: number
+  provider: Provider
+  /** Yields the processor to everything else. */
+  background: boolean
+}
+
+/** Node to weight set process. Calls are answered one after another, in order. */
+export type Call =
+  | { id: number; kind: 'load'; options: LoadOptions }
+  | { id: number; kind: 'step'; work: readonly SequenceWork[]; drop: readonly number[] }
+  | { id: number; kind: 'close' }
+
+/** Weight set process to node: one for each call. `outputs` is empty but for steps. */
+export type Answer = { id: number; outputs: SequenceOutput[] } | { id: number; failure: ErrorBody }

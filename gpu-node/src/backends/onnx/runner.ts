@@ -1,0 +1,133 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { createSampler, createSamplerScratch, type Sampler } from '../../engine/sampling.ts'
+import type { InferenceSession } from '../../graph/runtime.ts'
+import type { LlamaConfig } from '../../model/config.ts'
+import type { SequenceOutput, SequenceWork } from '../backend.ts'
+import { runForward, type BatchMember } from './forward.ts'
+import { KeyValueCache, type Place, type Slab } from './key-value-cache.ts'
+
+/**
+ * Tokens that one run takes at most. Longer chunks are split: the activations of a run stay in the
+ * caches of the processor, and the memory of scores and logits stays bounded.
+ */
+const MAX_RUN_TOKENS = 256
+
+/** Runs the steps of one weight set. Not reentrant. */
+export interface Runner {
+  /** @throws AppError when the work does not fit what is held */
+  step(work: readonly SequenceWork[], drop: readonly number[]): Promise<SequenceOutput[]>
+  /** Room taken, for checks. */
+  usage(): KeyValueCache['usage']
+}
+
+interface Item {
+  work: SequenceWork
+  place: Place
+  sampler: Sampler | undefined
+}
+
+/** A runner over a session of the decoder graph. */
+export function createRunner(session: InferenceSession, config: LlamaConfig): Runner {
+  const cache = new KeyValueCache(config)
+  const samplers = new Map<number, Sampler>()
+  const scratch = createSamplerScratch(config.vocabSize)
+
+  const accept = (work: SequenceWork): Item => {
+    const { sequence, tokens, position, targets } = work
+    const held = cache.lengthOf(sequence)
+    if (tokens.length === 0) throw misfit(work, 'it has no tokens')
+    if (position > held) throw misfit(work, `it starts at position ${position}, ${held} tokens are held`)
+    if (work.output === 'nll' && targets?.length !== tokens.length) {
+      throw misfit(work, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
+    }
+    if (position === 0) samplers.delete(sequence)
+    if (work.sampler) samplers.set(sequence, createSampler(work.sampler, scratch))
+    const sampler = samplers.get(sequence)
+    if (work.output === 'token' && !sampler) throw misfit(work, 'it samples, but no sampler was given')
+    sampler?.observe(tokens, position)
+    return { work, place: cache.reserve(sequence, position, position + tokens.length), sampler }
+  }
+
+  const finish = ({ work, sampler }: Item, logits: Float32Array): SequenceOutput => {
+    if (work.output === 'none' || !sampler) return { kind: 'none' }
+    return { kind: 'token', ...sampler.sample(logits, work.position + work.tokens.length) }
+  }
+
+  /** A chunk of one sequence, in runs of at most {@link MAX_RUN_TOKENS}. */
+  const runChunk = async (item: Item): Promise<SequenceOutput> => {
+    const { work, place } = item
+    const scores: Float32Array[] = []
+    let logits = new Float32Array()
+    for (let begin = 0; begin < work.tokens.length; begin += MAX_RUN_TOKENS) {
+      const tokens = work.tokens.subarray(begin, begin + MAX_RUN_TOKENS)
+      const isLast = begin + tokens.length === work.tokens.length
+      const member = memberOf(item, begin, tokens, isLast)
+      const output = member.wanted.length === 0 ? 'none' : work.output === 'nll' ? 'target_logprob' : 'logits'
+      const [rows] = await runForward(session, config, { slab: place.slab, members: [member], output })
+      place.length = work.position + begin + tokens.length
+      if (output === 'target_logprob') scores.push((rows as Float32Array).map((logprob) => -logprob))
+      else if (output === 'logits') logits = rows as Float32Array<ArrayBuffer>
+    }
+    return work.output === 'nll' ? { kind: 'nll', nll: joined(scores) } : finish(item, logits)
+  }
+
+  /** One token each of sequences of one slab, together. */
+  const runTogether = async (slab: Slab, items: readonly Item[]): Promise<SequenceOutput[]> => {
+    const members = items.map((item) => memberOf(item, 0, item.work.tokens, true))
+    const output = members.some(({ wanted }) => wanted.length > 0) ? 'logits' : 'none'
+    const rows = await runForward(session, config, { slab, members, output })
+    return items.map((item, index) => {
+      item.place.length = item.work.position + 1
+      return finish(item, rows[index] as Float32Array)
+    })
+  }
+
+  return {
+    usage: () => cache.usage,
+
+    async step(work, drop) {
+      for (const sequence of drop) {
+        cache.drop(sequence)
+        samplers.delete(sequence)
+      }
+      if (new Set(work.map(({ sequence }) => sequence)).size !== work.length) {
+        throw new AppError('internal_error', 'A step has two pieces of work for one sequence, expected at most one.')
+      }
+      const items = work.map(accept)
+      const outputs = new Map<Item, SequenceOutput>()
+      const together = Map.groupBy(
+        items.filter((item) => item.work.tokens.length === 1 && item.work.output !== 'nll'),
+        ({ place }) => place.slab,
+      )
+      for (const [slab, group] of together) {
+        const results = await runTogether(slab, group)
+        for (const [index, item] of group.entries()) outputs.set(item, results[index] as SequenceOutput)
+      }
+      for (const item of items) if (!outputs.has(item)) outputs.set(item, await runChunk(item))
+      return items.map((item) => outputs.get(item) as SequenceOutput)
+    },
+  }
+}
+
+function memberOf({ work, place }: Item, begin: number, tokens: Int32Array, isLast: boolean): BatchMember {
+  const member = { slot: place.slot, position: work.position + begin, tokens }
+  if (work.output === 'token') return { ...member, wanted: isLast ? [tokens.length - 1] : [], targets: [] }
+  if (work.output === 'none' || !work.targets) return { ...member, wanted: [], targets: [] }
+  const targets = work.targets.subarray(begin, begin + tokens.length)
+  const wanted = [...targets.keys()].filter((index) => targets[index] !== -1)
+  return { ...member, wanted, targets: wanted.map((index) => targets[index] as number) }
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let offset = 0
+  for (const part of parts) {
+    all.set(part, offset)
+    offset += part.length
+  }
+  return all
+}
+
+function misfit({ sequence }: SequenceWork, why: string): AppError {
+  return new AppError('internal_error', `The work of sequence ${sequence} does not fit: ${why}.`)
+}

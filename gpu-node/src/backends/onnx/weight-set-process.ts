@@ -1,0 +1,88 @@
+import { fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
+import type { SequenceOutput } from '../backend.ts'
+import type { Answer, Call } from './protocol.ts'
+
+/** A {@link Call} before it has its number. */
+export type CallBody = Call extends infer Each ? (Each extends Call ? Omit<Each, 'id'> : never) : never
+
+/** The node's side of a weight set process. */
+export interface WeightSetProcess {
+  readonly pid: number | undefined
+  /** @throws AppError what the process answered, or `node_failed` when it died or cannot be reached */
+  call(body: CallBody): Promise<SequenceOutput[]>
+  /** Lets calls in flight finish, ends the process, and settles when it is gone. */
+  close(): Promise<void>
+  /** Settles when the process is gone: with the cause, or with undefined after `close`. */
+  readonly ended: Promise<Error | undefined>
+}
+
+const WORKER = fileURLToPath(new URL('./worker.ts', import.meta.url))
+/** What a dead process last wrote is its epitaph; this much of it. */
+const STDERR_CHARACTERS = 2000
+/** A process that does not end by itself within this is killed. */
+const CLOSE_TIMEOUT_MS = 30_000
+
+/** Starts a process; `name` is for messages: `mask version 3`. */
+export function startWeightSetProcess(name: string): WeightSetProcess {
+  const child = fork(WORKER, [], {
+    serialization: 'advanced',
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  })
+  const waiting = new Map<number, { resolve(outputs: SequenceOutput[]): void; reject(error: Error): void }>()
+  const { promise: ended, resolve: end } = Promise.withResolvers<Error | undefined>()
+  let nextId = 1
+  let closing = false
+  let gone: AppError | undefined
+  let stderr = ''
+
+  const fail = (how: string) => {
+    if (gone) return
+    const said = stderr.trim().split('\n').at(-1) ?? ''
+    gone = new AppError('node_failed', `The process of ${name} ${how}${said && `: ${said}`}`)
+    for (const { reject } of waiting.values()) reject(gone)
+    waiting.clear()
+    end(closing ? undefined : gone)
+  }
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    stderr = (stderr + text).slice(-STDERR_CHARACTERS)
+  })
+  child.on('error', (error) => fail(`could not be started or reached (${error.message})`))
+  child.on('exit', (code, signal) => fail(signal ? `was ended by ${signal}` : `ended with exit code ${code}`))
+  child.on('message', (message) => {
+    const answer = message as Answer
+    const call = waiting.get(answer.id)
+    waiting.delete(answer.id)
+    if ('outputs' in answer) call?.resolve(answer.outputs)
+    else call?.reject(parseErrorBody(answer.failure) ?? new AppError('node_failed', `${name} failed.`))
+  })
+
+  const call = (body: CallBody) =>
+    new Promise<SequenceOutput[]>((resolve, reject) => {
+      if (gone) return reject(gone)
+      const id = nextId++
+      waiting.set(id, { resolve, reject })
+      child.send({ ...body, id } satisfies Call, (error) => {
+        if (error && waiting.delete(id)) reject(new AppError('node_failed', `${name} cannot be reached.`, { cause: error }))
+      })
+    })
+
+  return {
+    pid: child.pid,
+    ended,
+    call,
+    async close() {
+      if (!closing) {
+        closing = true
+        const timer = setTimeout(() => child.kill('SIGKILL'), CLOSE_TIMEOUT_MS)
+        // Its answer may come before or after its end; its end is what counts.
+        await Promise.race([call({ kind: 'close' }).catch(() => undefined), ended])
+        await ended
+        clearTimeout(timer)
+      }
+      await ended
+    },
+  }
+}

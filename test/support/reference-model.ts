@@ -1,0 +1,30 @@
+import type { LlamaConfig } from '../../gpu-node/src/model/config.ts'
+import { referenceBlock, type Matrix } from './reference-block.ts'
+import type { StoredTensor } from './safetensors-writer.ts'
+
+/** Logits `[tokens, vocab]` of a LLaMA on one sequence, in plain f64 and without any cache. */
+export function referenceLogits(
+  config: LlamaConfig,
+  tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,
+  tokens: readonly number[],
+): Matrix {
+  const { hiddenSize, vocabSize } = config
+  const embedding = tensors.get('model.embed_tokens.weight')!.values
+  let hidden: Matrix = tokens.map((token) => [...embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize)])
+  for (let layer = 0; layer < config.layers; layer++) hidden = referenceBlock(config, tensors, layer, hidden).hidden
+  const gamma = tensors.get('model.norm.weight')!.values
+  const head = config.tiedEmbedding ? embedding : tensors.get('lm_head.weight')!.values
+  return hidden.map((row) => {
+    const scale = 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / row.length + config.rmsNormEps)
+    return Array.from({ length: vocabSize }, (_, token) =>
+      row.reduce((sum, v, i) => sum + v * scale * gamma[i]! * head[token * hiddenSize + i]!, 0),
+    )
+  })
+}
+
+/** Natural logarithms of the softmax of a row. */
+export function logSoftmax(row: readonly number[]): number[] {
+  const maximum = Math.max(...row)
+  const logSumExp = maximum + Math.log(row.reduce((sum, v) => sum + Math.exp(v - maximum), 0))
+  return row.map((v) => v - logSumExp)
+}
