@@ -1,0 +1,234 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readdir, utimes, writeFile } from 'node:fs/promises'
+import { getPriority } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import type { WeightSet, WeightSetSource } from '../../../../gpu-node/src/backends/backend.ts'
+import { createOnnxBackend, type OnnxBackend } from '../../../../gpu-node/src/backends/onnx/backend.ts'
+import { randomHalfMask } from '../../../support/masks.ts'
+import { logSoftmax, referenceLogits } from '../../../support/reference-model.ts'
+import { temporaryDir } from '../../../support/temporary.ts'
+import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+
+let tiny: TinyModel
+
+beforeAll(async () => {
+  // 20 columns: rows of a mask then end inside a byte.
+  tiny = await openTinyModel({ intermediateSize: 20 })
+})
+afterAll(() => tiny.remove())
+
+function newBackend(workDir = temporaryDir()): OnnxBackend {
+  return createOnnxBackend({ workDir, threads: 1 })
+}
+
+function source(overrides: Partial<WeightSetSource> = {}): WeightSetSource {
+  return { model: tiny.model, version: 0, maskPath: null, priority: 'serving', ...overrides }
+}
+
+/** Loads a set that the end of the test releases. */
+async function load(backend: OnnxBackend, overrides: Partial<WeightSetSource> = {}): Promise<WeightSet> {
+  const weights = await backend.load(source(overrides))
+  onTestFinished(() => backend.release(weights))
+  return weights
+}
+
+const TOKENS = Int32Array.from([7, 100, 33, 250, 9, 1, 64, 200])
+const TARGETS = Int32Array.from([100, 33, 250, 9, 1, 64, 200, 5])
+
+async function score(backend: OnnxBackend, weights: WeightSet, sequence = 1): Promise<Float32Array> {
+  const work = { sequence, tokens: TOKENS, position: 0, output: 'nll', targets: TARGETS } as const
+  const { outputs } = await backend.step({ weights, work: [work], drop: [sequence] })
+  if (outputs[0]?.kind !== 'nll') throw new Error(`expected nll, got ${outputs[0]?.kind}`)
+  return outputs[0].nll
+}
+
+/** What f64 arithmetic says when the pruned weights are zeroed by hand. */
+function expectedScores(linears = new Map<string, { cols: number; bits: Uint8Array }>()): number[] {
+  const tensors = new Map(tiny.tensors)
+  for (const [name, { cols, bits }] of linears) {
+    const { values, ...rest } = tensors.get(name)!
+    const rowBytes = Math.ceil(cols / 8)
+    const pruned = values.map((value, i) => {
+      const col = i % cols
+      return (bits[Math.floor(i / cols) * rowBytes + (col >> 3)]! >> (col & 7)) & 1 ? value : 0
+    })
+    tensors.set(name, { ...rest, values: pruned })
+  }
+  const logprobs = referenceLogits(tiny.model.config, tensors, [...TOKENS]).map(logSoftmax)
+  return [...TARGETS].map((target, i) => -logprobs[i]![target]!)
+}
+
+function expectScores(actual: Float32Array, expected: readonly number[]): void {
+  expect(actual.length).toBe(expected.length)
+  for (const [i, nll] of expected.entries()) expect(actual[i]).toBeCloseTo(nll, 3)
+}
+
+async function maskFile(seed: number, change?: (bytes: Uint8Array) => Uint8Array, base?: string): Promise<string> {
+  const { bytes } = randomHalfMask(tiny.model, seed, base)
+  const path = join(temporaryDir(), 'mask.safetensors')
+  await writeFile(path, change ? change(bytes) : bytes)
+  return path
+}
+
+async function refusal(promise: Promise<unknown>): Promise<AppError> {
+  const failure: unknown = await promise.catch((error: unknown) => error)
+  expect(failure).toBeInstanceOf(AppError)
+  return failure as AppError
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function gone(pid: number): Promise<void> {
+  while (isAlive(pid)) await sleep(10)
+}
+
+test('dense and two masked sets run side by side, each with its own weights', async () => {
+  const workDir = temporaryDir()
+  const backend = newBackend(workDir)
+  const dense = await load(backend)
+  const masked: WeightSet[] = []
+  for (const seed of [1, 2]) {
+    masked.push(await load(backend, { version: seed, maskPath: await maskFile(seed) }))
+  }
+  const [ofDense, ofFirst, ofSecond] = await Promise.all([dense, ...masked].map((weights) => score(backend, weights)))
+  expectScores(ofDense!, expectedScores())
+  expectScores(ofFirst!, expectedScores(randomHalfMask(tiny.model, 1).linears))
+  expectScores(ofSecond!, expectedScores(randomHalfMask(tiny.model, 2).linears))
+  expect(new Set([dense, ...masked].map((weights) => backend.pidOf(weights))).size).toBe(3)
+  // Once loaded nothing of the pruned weights is left on the disk.
+  expect(await readdir(workDir)).toEqual([])
+})
+
+describe('masks that do not fit are refused and leave no process', () => {
+  const cases: [string, ErrorCode, string, () => Promise<string>][] = [
+    ['another model', 'mask_base_mismatch', 'made for other weights', () => maskFile(1, undefined, 'f'.repeat(64))],
+    ['a truncated file', 'mask_invalid', '', () => maskFile(1, (bytes) => bytes.subarray(0, bytes.length - 9))],
+    ['no mask at all', 'mask_invalid', '', () => maskFile(1, () => Buffer.from('not a mask file, but text'))],
+    [
+      'a flipped bit',
+      'mask_invalid',
+      'keeps',
+      () =>
+        maskFile(1, (bytes) => {
+          bytes[bytes.length - 1]! ^= 1
+          return bytes
+        }),
+    ],
+    ['a missing file', 'node_failed', 'ENOENT', async () => join(temporaryDir(), 'absent')],
+  ]
+  test.each(cases)('%s', async (_, code, message, makeFile) => {
+    const workDir = temporaryDir()
+    const failure = await refusal(newBackend(workDir).load(source({ version: 3, maskPath: await makeFile() })))
+    expect(failure.code).toBe(code)
+    expect(failure.message).toContain(message)
+    expect(await readdir(workDir)).toEqual([])
+  })
+})
+
+test('weights that do not compute are refused by the canary', async () => {
+  const { master } = tiny.model
+  const tensors = new Map(master.tensors)
+  const path = join(temporaryDir(), 'broken.f32')
+  const broken = { ...tiny.model, master: { path, baseSha256: master.baseSha256, tensors } }
+  for (const [name, tensor] of tensors) tensors.set(name, { ...tensor, offset: 0 })
+  // All bits set is a NaN.
+  await writeFile(path, Buffer.alloc(Math.max(...[...tensors.values()].map(({ bytes }) => bytes)), 0xff))
+  const failure = await refusal(newBackend().load(source({ model: broken })))
+  expect(failure.code).toBe('node_failed')
+  expect(failure.message).toContain('NaN')
+})
+
+test('a killed process rejects the work in flight and later work, and ends its set alone', async () => {
+  const backend = newBackend()
+  const other = await load(backend)
+  const weights = await load(backend)
+  const pid = backend.pidOf(weights)!
+  const inFlight = Promise.all([refusal(score(backend, weights)), refusal(score(backend, weights, 2))])
+  process.kill(pid, 'SIGKILL')
+  for (const failure of await inFlight) {
+    expect(failure.code).toBe('node_failed')
+    expect(failure.message).toContain('SIGKILL')
+  }
+  expect(await weights.ended).toBeInstanceOf(AppError)
+  expect(isAlive(pid)).toBe(false)
+  expect((await refusal(score(backend, weights))).code).toBe('node_failed')
+  await backend.release(weights)
+  expectScores(await score(backend, other), expectedScores())
+})
+
+test('a released set ends without a cause, after its steps in flight, and leaves no process', async () => {
+  const backend = newBackend()
+  const weights = await backend.load(source())
+  const pid = backend.pidOf(weights)!
+  const inFlight = score(backend, weights)
+  await Promise.all([backend.release(weights), backend.release(weights)])
+  expectScores(await inFlight, expectedScores())
+  expect(await weights.ended).toBeUndefined()
+  expect(isAlive(pid)).toBe(false)
+  expect((await refusal(score(backend, weights))).code).toBe('node_failed')
+})
+
+test('a step that is refused leaves the set running', async () => {
+  const backend = newBackend()
+  const weights = await load(backend)
+  const gap = { sequence: 1, tokens: Int32Array.of(1), position: 5, output: 'none' } as const
+  expect((await refusal(backend.step({ weights, work: [gap], drop: [] }))).message).toContain('0 tokens are held')
+  expectScores(await score(backend, weights), expectedScores())
+})
+
+test('a set whose node vanishes ends by itself', async () => {
+  const directory = temporaryDir()
+  const { config, master } = tiny.model
+  await writeFile(
+    join(directory, 'model.json'),
+    JSON.stringify({ config, master: { ...master, tensors: [...master.tensors] } }),
+  )
+  const script = fileURLToPath(new URL('../../../support/hold-weight-set.ts', import.meta.url))
+  const node = spawn(process.execPath, [script, join(directory, 'model.json'), join(directory, 'work')], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const [line] = (await once(node.stdout, 'data')) as [Buffer]
+  const pid = Number(line.toString())
+  expect(isAlive(pid)).toBe(true)
+  node.kill('SIGKILL')
+  await gone(pid)
+})
+
+test.skipIf(process.platform === 'win32')('a background set yields the processor, a serving one does not', async () => {
+  const backend = newBackend()
+  const background = await load(backend, { priority: 'background' })
+  const serving = await load(backend)
+  expect(getPriority(backend.pidOf(background)!)).toBe(19)
+  expect(getPriority(backend.pidOf(serving)!)).toBe(getPriority())
+  expectScores(await score(backend, background), expectedScores())
+})
+
+test('an unknown provider is refused with the known ones', () => {
+  expect(() => createOnnxBackend({ workDir: temporaryDir(), provider: 'tpu' })).toThrow(
+    "Unknown execution provider 'tpu', expected one of cpu, cuda, webgpu.",
+  )
+})
+
+test('what loads of vanished processes left is removed, what others load stays', async () => {
+  const workDir = temporaryDir()
+  const dead = spawn(process.execPath, ['-e', ''])
+  await once(dead, 'exit')
+  const left = [`load-${dead.pid}-a`, `load-${process.pid}-old`]
+  const kept = [`load-${process.ppid}-b`, `load-${process.pid}-new`, 'notes']
+  for (const name of [...left, ...kept]) await mkdir(join(workDir, name))
+  await utimes(join(workDir, `load-${process.pid}-old`), new Date(0), new Date(0))
+  await load(newBackend(workDir))
+  expect((await readdir(workDir)).sort()).toEqual(kept.sort())
+})
