@@ -1,11 +1,11 @@
 import { Hono } from 'hono'
-import { AppError } from '@copal/shared/errors.ts'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { evaluateText } from '@copal/shared/wire/admin.ts'
-import type { EvaluateCall } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import type { AppEnv } from '../../context.ts'
 import { findMask } from '../../db/queries/masks.ts'
 import type { NodeView } from '../../fleet/state.ts'
-import { callNode, NodeCallError } from '../../fleet/node-client.ts'
+import { brokenOff, callNode, NodeCallError, type NodeAddress, type NodeAnswer } from '../../fleet/node-client.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { resolveModel } from '../../updates/model.ts'
 import { readAdmin } from './body.ts'
@@ -14,6 +14,7 @@ import { readAdmin } from './body.ts'
 const MAX_BODY_BYTES = 16 * 1024 * 1024
 /** A node answers its first progress line when it has scored the first window, which may wait for a mask to load. */
 const FIRST_BYTE_MS = 120_000
+const NEWLINE = 0x0a
 
 /** Perplexity of an operator's text, worked out by a node and streamed through. */
 export function evaluateRoutes(): Hono<AppEnv> {
@@ -39,15 +40,16 @@ export function evaluateRoutes(): Hono<AppEnv> {
       }
       const { nodes } = await deps.fleet.snapshot()
       const node = leastLoaded(nodes.filter((candidate) => candidate.model === model.id), version)
+      const address = { nodeId: node.id, url: node.url }
       const { readable, writable } = new IdentityTransformStream()
-      const answer = await callNode(deps, { nodeId: node.id, url: node.url }, '/rpc/evaluate', call, {
+      const answer = await callNode(deps, address, '/rpc/evaluate', call, {
         signal: c.req.raw.signal,
         firstByteTimeoutMs: FIRST_BYTE_MS,
         headers: { accept: 'application/x-ndjson' },
       }).catch((error: unknown) => {
         throw error instanceof NodeCallError ? error.error : error
       })
-      deps.waitUntil(relay(answer.first, answer.rest, writable))
+      deps.waitUntil(relay(address, answer, writable))
       return new Response(readable, { headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id } })
     })
     .all('/evaluate', refuseMethod('POST'))
@@ -62,18 +64,35 @@ function leastLoaded(nodes: readonly NodeView[], version: number): NodeView {
   throw new AppError('no_node_available', 'No node of this model is alive. Start one, or try again shortly.', { retryAfterS: 5 })
 }
 
-/** Passes the answer on as it comes; one that breaks off is broken off here too, so that it never looks whole. */
-async function relay(
-  first: Uint8Array,
-  rest: ReadableStream<Uint8Array>,
-  writable: WritableStream<Uint8Array>,
-): Promise<void> {
+/**
+ * Passes the answer on as it comes. One that the node breaks off ends with an `error` event, so that it never
+ * looks whole; when the client leaves, the node's work is cancelled.
+ */
+async function relay(node: NodeAddress, answer: NodeAnswer, writable: WritableStream<Uint8Array>): Promise<void> {
+  const writer = writable.getWriter()
+  const reader = answer.rest.getReader()
+  let chunk: Uint8Array | undefined = answer.first
+  let midLine = false
   try {
-    const writer = writable.getWriter()
-    await writer.write(first)
-    writer.releaseLock()
-    await rest.pipeTo(writable)
-  } catch (error) {
-    await writable.abort(error).catch(() => undefined)
+    while (chunk) {
+      if (!(await delivered(writer, chunk))) return await reader.cancel()
+      midLine = chunk.at(-1) !== NEWLINE
+      chunk = (await reader.read()).value
+    }
+  } catch (cause) {
+    const event: EvaluateEvent = { type: 'error', ...errorBody(brokenOff(node, cause).error) }
+    const line = `${midLine ? '\n' : ''}${JSON.stringify(event)}\n`
+    await delivered(writer, new TextEncoder().encode(line))
+  }
+  await writer.close().catch(() => undefined)
+}
+
+/** @returns false when the client is gone. */
+async function delivered(writer: WritableStreamDefaultWriter<Uint8Array>, bytes: Uint8Array): Promise<boolean> {
+  try {
+    await writer.write(bytes)
+    return true
+  } catch {
+    return false
   }
 }

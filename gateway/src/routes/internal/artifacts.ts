@@ -56,6 +56,7 @@ async function storeMask(c: Context<AppEnv>, hash: string): Promise<void> {
   if (sizeBytes > MAX_MASK_BYTES) {
     throw new AppError('body_too_large', `A mask file has at most ${MAX_MASK_BYTES / 1024 / 1024} MiB, this one has ${sizeBytes} bytes.`)
   }
+  if (sizeBytes === 0) throw new AppError('mask_invalid', 'Not a usable mask: it is empty.')
   if (await artifacts.head(key)) {
     await c.req.raw.body.cancel()
     return

@@ -1,0 +1,104 @@
+import { env, exports } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import { sha256, sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { freezeDataset } from '../../../../gateway/src/updates/datasets.ts'
+import { maskFile, signedCall, testDeps } from '../../support/adaptation.ts'
+import { errorOf, ORIGIN } from '../../support/gateway.ts'
+import { TEST_NODE_SECRET } from '../../support/secrets.ts'
+
+describe('a mask', () => {
+  test('comes back byte for byte under the hash that it was stored by, to be cached for ever', async () => {
+    const bytes = maskFile('round trip')
+    const path = `/internal/masks/${await sha256(bytes)}`
+    expect((await signedCall('GET', path)).status).toBe(404)
+    expect((await signedCall('PUT', path, bytes)).status).toBe(201)
+    expect((await signedCall('PUT', path, bytes)).status).toBe(201)
+    const response = await signedCall('GET', path)
+    expect(new Uint8Array(await response.arrayBuffer())).toEqual(bytes)
+    expect(response.headers.get('cache-control')).toContain('immutable')
+    expect(response.headers.get('content-length')).toBe(String(bytes.byteLength))
+  })
+
+  test('is not sent again to who has it', async () => {
+    const bytes = maskFile('etag')
+    const hash = await sha256(bytes)
+    const path = `/internal/masks/${hash}`
+    await signedCall('PUT', path, bytes)
+    const signature = await sign(TEST_NODE_SECRET, { method: 'GET', path, body: new Uint8Array() }, Date.now())
+    const headers = { [SIGNATURE_HEADER]: signature, 'if-none-match': `"${hash}"` }
+    const response = await exports.default.fetch(new Request(ORIGIN + path, { headers }))
+    expect([response.status, (await response.arrayBuffer()).byteLength]).toEqual([304, 0])
+  })
+
+  test.each<[string, (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>, RegExp]>([
+    ['no safetensors file', () => new TextEncoder().encode('hello, I am no mask at all') as Uint8Array<ArrayBuffer>, /Not a usable mask/],
+    ['cut short', (bytes) => bytes.slice(0, -1), /describes \d+ bytes, it has \d+/],
+    ['longer than its header says', (bytes) => new Uint8Array([...bytes, 0]), /describes \d+ bytes, it has \d+/],
+    ['of another format', (bytes) => new TextEncoder().encode(new TextDecoder('latin1').decode(bytes).replace('copal-mask', 'other-mask')) as Uint8Array<ArrayBuffer>, /Not a usable mask/],
+    ['empty', () => new Uint8Array(), /./],
+  ])('that is %s is refused and not kept', async (name, damage, reason) => {
+    const bytes = damage(maskFile(name))
+    const path = `/internal/masks/${await sha256(bytes)}`
+    const response = await signedCall('PUT', path, bytes)
+    expect([400, 422]).toContain(response.status)
+    expect((await errorOf(response)).message).toMatch(reason)
+    expect((await signedCall('GET', path)).status).toBe(404)
+  })
+
+  test('whose bytes do not have the hash of the path is refused and not kept', async () => {
+    const path = `/internal/masks/${await sha256(maskFile('announced'))}`
+    const bytes = maskFile('sent')
+    const signature = await sign(TEST_NODE_SECRET, { method: 'PUT', path, bodySha256: path.slice(-64) }, Date.now())
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + path, {
+        method: 'PUT',
+        headers: { [SIGNATURE_HEADER]: signature, 'content-length': String(bytes.byteLength) },
+        body: bytes,
+      }),
+    )
+    expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
+    expect(await env.ARTIFACTS.head(path.slice('/internal/'.length))).toBeNull()
+  })
+
+  test('larger than the bound is refused by its length alone', async () => {
+    const path = `/internal/masks/${'0'.repeat(64)}`
+    const signature = await sign(TEST_NODE_SECRET, { method: 'PUT', path, bodySha256: '0'.repeat(64) }, Date.now())
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + path, {
+        method: 'PUT',
+        headers: { [SIGNATURE_HEADER]: signature, 'content-length': String(600 * 1024 * 1024) },
+        body: new Uint8Array(16),
+      }),
+    )
+    expect([response.status, (await errorOf(response)).code]).toEqual([413, 'body_too_large'])
+  })
+})
+
+test('a dataset is sent as it was frozen', async () => {
+  const dataset = await freezeDataset(testDeps(), 'frozen', ['one', 'two "quoted"\nlines'])
+  const response = await signedCall('GET', `/internal/datasets/${dataset.sha256}`)
+  const bytes = new Uint8Array(await response.arrayBuffer())
+  expect(await sha256(bytes)).toBe(dataset.sha256)
+  expect(new TextDecoder().decode(bytes)).toBe('{"text":"one"}\n{"text":"two \\"quoted\\"\\nlines"}\n')
+  expect(dataset).toMatchObject({ domain: 'frozen', samples: 2 })
+})
+
+test('without a valid signature nothing is given and nothing is taken', async () => {
+  const bytes = maskFile('unsigned')
+  const hash = await sha256(bytes)
+  for (const response of [
+    await signedCall('GET', `/internal/masks/${hash}`, new Uint8Array(), 'another secret of the network'),
+    await signedCall('PUT', `/internal/masks/${hash}`, bytes, 'another secret of the network'),
+    await signedCall('GET', `/internal/datasets/${hash}`, new Uint8Array(), 'another secret of the network'),
+  ]) {
+    expect([response.status, (await errorOf(response)).code]).toEqual([401, 'invalid_signature'])
+  }
+  expect(await env.ARTIFACTS.head(`masks/${hash}`)).toBeNull()
+})
+
+test('what is no hash, no known hash, or no such method is told so', async () => {
+  expect((await signedCall('GET', '/internal/masks/../secrets')).status).toBe(404)
+  expect((await signedCall('GET', '/internal/masks/ABC')).status).toBe(400)
+  expect((await signedCall('GET', `/internal/datasets/${'0'.repeat(64)}`)).status).toBe(404)
+  expect((await signedCall('PUT', `/internal/datasets/${'0'.repeat(64)}`, new Uint8Array(1))).status).toBe(405)
+})
