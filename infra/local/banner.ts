@@ -23,14 +23,14 @@ copal serves ${model} (${serving})
 
 Try it with curl:
 
-curl -s ${origin}/v1/chat/completions -H 'Authorization: Bearer ${apiKey}' -H 'Content-Type: application/json' -d '{"model":"${model}","messages":[{"role":"user","content":"${question}"}],"max_tokens":64}'
+curl -s ${origin}/v1/chat/completions -H 'Authorization: Bearer ${apiKey}' -H 'Content-Type: application/json' -d '{"model":"${model}","messages":[{"role":"user","content":"${question}"}],"max_tokens":64,"temperature":0}'
 
 Or with the openai client, here in the checkout:
 
 node --input-type=module <<'END'
 import OpenAI from 'openai'
 const client = new OpenAI({ baseURL: '${origin}/v1', apiKey: '${apiKey}' })
-const stream = await client.chat.completions.create({ model: '${model}', messages: [{ role: 'user', content: '${question}' }], max_tokens: 64, stream: true })
+const stream = await client.chat.completions.create({ model: '${model}', messages: [{ role: 'user', content: '${question}' }], max_tokens: 64, temperature: 0, stream: true })
 for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.content ?? '')
 console.log()
 END

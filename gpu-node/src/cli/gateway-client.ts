@@ -59,7 +59,7 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
   return {
     async admin<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown) {
       const response = await call(method, `/admin${path}`, adminKey(), body)
-      const text = await response.text()
+      const text = await readText(response)
       return (text === '' ? undefined : JSON.parse(text)) as T
     },
     async *adminLines<T>(path: string, body: unknown) {
@@ -81,14 +81,28 @@ export async function* readLines(response: Response): AsyncGenerator<string> {
       for (const line of lines) yield line.replace(/\r$/, '')
     }
   } catch (cause) {
-    if (cause instanceof Error && cause.name === 'AbortError') throw interrupted(cause)
-    throw new CliError(
-      'stream_broken',
-      'The connection to the gateway broke before the answer was complete.',
-      { cause },
-    )
+    throw broken(cause)
   }
   if (rest !== '') yield rest
+}
+
+async function readText(response: Response): Promise<string> {
+  try {
+    return await response.text()
+  } catch (cause) {
+    throw broken(cause)
+  }
+}
+
+function broken(cause: unknown): CliError {
+  if (cause instanceof Error && cause.name === 'AbortError') return interrupted(cause)
+  return new CliError(
+    'stream_broken',
+    'The connection to the gateway broke before the answer was complete.',
+    {
+      cause,
+    },
+  )
 }
 
 function interrupted(cause: unknown): CliError {
@@ -104,7 +118,7 @@ function unreachable(origin: string, cause: unknown): CliError {
 }
 
 async function asError(response: Response, call: string): Promise<CliError> {
-  const text = await response.text()
+  const text = await readText(response)
   let body: unknown
   try {
     body = JSON.parse(text)

@@ -8,7 +8,7 @@ import { addKeys } from './commands/keys.ts'
 import { addMasks, addRollback } from './commands/masks.ts'
 import { addStatus } from './commands/status.ts'
 import { addUpdate } from './commands/update.ts'
-import { addUpdates } from './commands/updates.ts'
+import { addCancel, addUpdates } from './commands/updates.ts'
 import { createSession, type Session } from './session.ts'
 import { lineWidth, type Terminal } from './terminal.ts'
 
@@ -58,6 +58,7 @@ function createProgram(session: Session): Command {
     addDomains,
     addUpdate,
     addUpdates,
+    addCancel,
     addMasks,
     addRollback,
     addDrift,

@@ -1,9 +1,10 @@
 import { Option, type Command } from 'commander'
-import type { CreatedKey, SamplingPolicy } from '@copal/shared/wire/admin.ts'
+import type { CreatedKey, KeyEntry, SamplingPolicy } from '@copal/shared/wire/admin.ts'
+import { formatAge } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 export function addKeys(program: Command, session: Session): void {
-  const keys = program.command('keys').description('API keys')
+  const keys = program.command('keys').description('API keys: create, list, revoke')
   keys
     .command('create')
     .description('make an API key; it is shown once')
@@ -30,4 +31,39 @@ export function addKeys(program: Command, session: Session): void {
       })
       session.print(options.json, created, () => created.key)
     })
+
+  keys
+    .command('list')
+    .description('API keys that are in force')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal keys list')
+    .action(async ({ json }: { json?: boolean }) => {
+      const { data } = await session.client().admin<{ data: KeyEntry[] }>('GET', '/keys')
+      session.print(json, data, () => describe(data, session))
+    })
+
+  keys
+    .command('revoke')
+    .description('make a key useless, at once')
+    .argument('<id>', 'as copal keys list shows it')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal keys revoke key_0123456789abcdef')
+    .action(async (id: string, { json }: { json?: boolean }) => {
+      const answer = await session.client().admin('DELETE', `/keys/${encodeURIComponent(id)}`)
+      session.print(json, answer, () => `Revoked ${id}.`)
+    })
+}
+
+function describe(keys: KeyEntry[], session: Session): string {
+  const nowMs = Date.now()
+  return session.table(
+    [
+      { title: 'KEY', value: (key) => key.id },
+      { title: 'NAME', value: (key) => key.name, shrinks: true },
+      { title: 'DOMAIN', value: (key) => key.default_domain, shrinks: true },
+      { title: 'SAMPLING', value: (key) => key.sampling },
+      { title: 'MADE', value: (key) => formatAge(key.created_at, nowMs) },
+    ],
+    keys,
+  )
 }

@@ -8,6 +8,8 @@ import { formatMask } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 const POLL_MS = 500
+/** What a gateway that is being restarted answers, if at all. */
+const PASSING = new Set(['gateway_unreachable', 'unexpected_answer', 'stream_broken'])
 
 interface UpdateOptions {
   json?: boolean
@@ -64,7 +66,10 @@ export function addUpdate(program: Command, session: Session): void {
     })
 }
 
-/** A bar until the update has ended; a node or gateway that restarts meanwhile is waited for. */
+/**
+ * Shows a bar until the update has ended. A gateway that restarts meanwhile is waited for: updates
+ * survive it.
+ */
 export async function followUpdate(
   client: GatewayClient,
   id: string,
@@ -73,15 +78,11 @@ export async function followUpdate(
 ): Promise<UpdateEntry> {
   for (;;) {
     const update = await client.admin<UpdateEntry>('GET', `/updates/${id}`).catch((error: unknown) => {
-      if (error instanceof CliError && error.code === 'gateway_unreachable') return undefined
+      if (error instanceof CliError && PASSING.has(error.code)) return undefined
       throw error
     })
     if (update)
-      bar.update(
-        `Update of ${update.domains.join(', ')}`,
-        update.progress,
-        update.job?.message || update.message || update.state,
-      )
+      bar.update(`Update of ${update.domains.join(', ')}`, update.progress, describeProgress(update))
     if (update?.finished_at) {
       bar.end()
       return update
@@ -91,6 +92,11 @@ export async function followUpdate(
       throw new CliError('interrupted', `Interrupted; update ${id} goes on. See: copal updates`)
     })
   }
+}
+
+/** The bar tells the time left of the whole update; the job's own is of one part. */
+function describeProgress(update: UpdateEntry): string {
+  return (update.job?.message || update.message || update.state).replace(/, about \d+ s left$/, '')
 }
 
 function requestBody(domains: string[], options: UpdateOptions): CreateUpdate {

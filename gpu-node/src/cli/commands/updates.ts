@@ -25,13 +25,27 @@ export function addUpdates(program: Command, session: Session): void {
     })
 }
 
+export function addCancel(program: Command, session: Session): void {
+  program
+    .command('cancel')
+    .description('end an update that has not promoted its mask')
+    .argument('<id>', 'as copal updates shows it')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal cancel upd_0123456789abcdef')
+    .action(async (id: string, { json }: { json?: boolean }) => {
+      const update = await session
+        .client()
+        .admin<UpdateEntry>('POST', `/updates/${encodeURIComponent(id)}/cancel`)
+      session.print(json, update, () => `Update ${update.id}: ${update.state}.`)
+    })
+}
+
 function describe(updates: UpdateEntry[], session: Session): string {
   const nowMs = Date.now()
   return session.table(
     [
-      { title: 'UPDATE', value: (update) => update.id, shrinks: true },
+      { title: 'UPDATE', value: (update) => update.id },
       { title: 'DOMAINS', value: (update) => update.domains.join(','), shrinks: true },
-      { title: 'METHOD', value: (update) => `${update.method} ${update.pattern}` },
       { title: 'STATE', value: (update) => describeState(update), shrinks: true },
       {
         title: 'MASK',
