@@ -20,7 +20,6 @@ interface Golden {
   }[]
   perplexity: {
     file: string
-    file_tokens: number
     windows: number
     window_tokens: number
     dense: number
@@ -109,7 +108,6 @@ describe.each(golden.generate)('after $prompt.length tokens, $greedy_text', (exp
 
 test.each(golden.perplexity)('perplexity of $file is $dense', async (expected) => {
   const ids = model.codec.encode(readFileSync(new URL(expected.file, FIXTURES), 'utf8'))
-  expect(ids.length).toBe(expected.file_tokens)
   expect(ids.slice(0, 16)).toEqual(expected.ids_first_16)
   let sum = 0
   for (let window = 0; window < expected.windows; window++) {
