@@ -108,7 +108,14 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const outbox = await openReceiptOutbox({ home, nodeId, gateway, log })
     const swap = createMaskSwap({ model, backend, engine, masks, log, onChange: () => heart.poke() })
     const evaluator = createEvaluator({ backend, model, reference, masks })
-    const work = createJobWork({ home, model: reference, masks, datasets, evaluator, threads: settings.threads })
+    const work = createJobWork({
+      home,
+      model: reference,
+      masks,
+      datasets,
+      evaluator,
+      threads: settings.threads,
+    })
     const jobs = await openJobRunner({ home, work, log, onChange: () => heart.poke() })
     const server = createNodeServer({
       nodeId,
@@ -153,7 +160,11 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         void stateFile.save({ nodeId, model: model.id, desired: answer.desired })
       }
       swap.converge(answer.desired)
-      if (!draining) jobs.apply(answer.jobs, beat.jobs.map(({ id }) => id))
+      if (!draining)
+        jobs.apply(
+          answer.jobs,
+          beat.jobs.map(({ id }) => id),
+        )
     }
 
     // Ended in the reverse of this order: the last heartbeat and receipts go out while the rest still stands.
@@ -186,7 +197,8 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
 
     /** Settles when no request runs or waits. */
     async function idle(): Promise<void> {
-      while (engine.load().running + engine.load().waiting > 0) await new Promise((resolve) => setTimeout(resolve, 20))
+      while (engine.load().running + engine.load().waiting > 0)
+        await new Promise((resolve) => setTimeout(resolve, 20))
     }
   }
 }
@@ -197,7 +209,9 @@ function isWork(request: Request): boolean {
 }
 
 function refuse(): Response {
-  const error = new AppError('no_node_available', 'This node is stopping. Send the request to another one.', { retryAfterS: 1 })
+  const error = new AppError('no_node_available', 'This node is stopping. Send the request to another one.', {
+    retryAfterS: 1,
+  })
   return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
 }
 
@@ -208,7 +222,8 @@ function loadOf(load: Heartbeat['load']): Heartbeat['load'] {
 
 function parameterCount(model: DenseModel): number {
   let count = 0
-  for (const { shape } of model.master.tensors.values()) count += shape.reduce((product, size) => product * size, 1)
+  for (const { shape } of model.master.tensors.values())
+    count += shape.reduce((product, size) => product * size, 1)
   return count
 }
 

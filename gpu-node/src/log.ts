@@ -1,3 +1,5 @@
+import { inspect } from 'node:util'
+
 /** A value that may stand in a log line. Never a secret, never text of a client. */
 export type LogField = string | number | boolean | null | undefined
 
@@ -12,7 +14,11 @@ export interface Log {
 export type LogFormat = 'json' | 'plain'
 
 /** Composes a log that gives each finished line, without its line feed, to `write`. */
-export function createLog(options: { format: LogFormat; write: (line: string) => void; nowMs?: () => number }): Log {
+export function createLog(options: {
+  format: LogFormat
+  write: (line: string) => void
+  nowMs?: () => number
+}): Log {
   const nowMs = options.nowMs ?? Date.now
   const emit =
     (level: 'info' | 'warn' | 'error') =>
@@ -33,9 +39,9 @@ export function createLog(options: { format: LogFormat; write: (line: string) =>
 /** What went wrong, in one line: the message and the messages of its causes, without stacks. */
 export function reasonOf(thrown: unknown): string {
   const parts: string[] = []
-  for (let error: unknown = thrown; error !== undefined && parts.length < 4; ) {
-    const message = error instanceof Error ? error.message || error.name : String(error)
-    if (message && !parts.includes(message)) parts.push(message)
+  for (let error: unknown = thrown; error !== undefined && parts.length < 4;) {
+    const message = error instanceof Error ? error.message || error.name : inspect(error)
+    if (message && !parts.some((part) => part.includes(message))) parts.push(message)
     error = error instanceof Error ? error.cause : undefined
   }
   return parts.join(': ').replaceAll('\n', ' ')

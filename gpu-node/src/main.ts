@@ -65,7 +65,8 @@ try {
 } catch (error) {
   if (ending) process.exit(0)
   // An expected failure is for the user to mend: its message says how, and no stack is needed.
-  const message = error instanceof AppError && error.code !== 'internal_error' ? error.message : reasonOf(error)
+  const message =
+    error instanceof AppError && error.code !== 'internal_error' ? error.message : reasonOf(error)
   if (supervisor.present) log.error('the node cannot start', { reason: message })
   else write(`copal node: ${message}`)
   await supervisor.tell({ type: 'failed', message })

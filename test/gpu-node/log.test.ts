@@ -21,7 +21,9 @@ test('plain lines quote text, so that an event stays one line', () => {
 })
 
 test('a reason holds the messages of the causes once each, and no stack', () => {
-  const error = new Error('fetch failed', { cause: new Error('connect\nrefused', { cause: new Error('fetch failed') }) })
+  const error = new Error('fetch failed', {
+    cause: new Error('connect\nrefused', { cause: new Error('fetch failed') }),
+  })
   expect(reasonOf(error)).toBe('fetch failed: connect refused')
-  expect(reasonOf('text')).toBe('text')
+  expect(reasonOf({ code: 7 })).toBe('{ code: 7 }')
 })

@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { checkMask, decodeMask, encodeMask, maskSparsity, type Mask } from '@copal/shared/mask/codec.ts'
-import type { CalibrateJob, EvaluateEvent, EvaluateJob, Heartbeat, JobReport } from '@copal/shared/wire/node-rpc.ts'
+import type {
+  CalibrateJob,
+  EvaluateEvent,
+  EvaluateJob,
+  Heartbeat,
+  JobReport,
+} from '@copal/shared/wire/node-rpc.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../gpu-node/src/model/config.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { startGatewayDouble, type GatewayDouble } from '../support/gateway-double.ts'
@@ -16,7 +22,8 @@ import { createTinyLlama, type TinyLlama } from '../support/tiny-llama.ts'
 const WAIT = { timeout: 40_000, interval: 20 }
 const TEXTS = Array.from(
   { length: 40 },
-  (_, index) => `Article ${index}: the other party is to send all of the notes within ${index + 3} days, and no later than that.`,
+  (_, index) =>
+    `Article ${index}: the other party is to send all of the notes within ${index + 3} days, and no later than that.`,
 )
 
 let shared: { tiny: TinyLlama; cacheDir: string; baseSha256: string }
@@ -36,7 +43,7 @@ afterAll(async () => {
 interface Setup {
   gateway: GatewayDouble
   home: string
-  start(env?: Record<string, string>): Promise<NodeProcess>
+  start: (env?: Record<string, string>) => Promise<NodeProcess>
 }
 
 async function setup(): Promise<Setup> {
@@ -77,7 +84,11 @@ function beatWhere(gateway: GatewayDouble, holds: (beat: Heartbeat) => boolean):
   }, WAIT)
 }
 
-function reportWhere(gateway: GatewayDouble, id: string, holds: (report: JobReport) => boolean): Promise<JobReport> {
+function reportWhere(
+  gateway: GatewayDouble,
+  id: string,
+  holds: (report: JobReport) => boolean,
+): Promise<JobReport> {
   return vi.waitFor(() => {
     const report = gateway.reports.get(id)
     if (!report || !holds(report)) throw new Error(`not yet: ${JSON.stringify(report)}`)
@@ -123,15 +134,24 @@ function calibrateJob(gateway: GatewayDouble, id: string): CalibrateJob {
   }
 }
 
-async function generate(gateway: GatewayDouble, node: NodeProcess, requestId: string): Promise<{ mask: string | null; text: string }> {
+async function generate(
+  gateway: GatewayDouble,
+  node: NodeProcess,
+  requestId: string,
+): Promise<{ mask: string | null; text: string }> {
   const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
     requestId,
     domain: 'legal',
     sample: true,
-    request: { model: 'tiny', prompt: 'the other party is to send all of the notes within', max_tokens: 12, temperature: 0 },
+    request: {
+      model: 'tiny',
+      prompt: 'the other party is to send all of the notes within',
+      max_tokens: 12,
+      temperature: 0,
+    },
   })
   const body = (await response.json()) as { choices: { text: string }[] }
-  expect(response.status, JSON.stringify(body)).toBe(200)
+  expect({ status: response.status, body }).toMatchObject({ status: 200 })
   return { mask: response.headers.get('x-copal-mask'), text: body.choices[0]?.text ?? '' }
 }
 
@@ -139,7 +159,11 @@ test('a node serves dense, calibrates a mask, uploads it, swaps to it and evalua
   const { gateway, start } = await setup()
   const node = await start()
   const dense = await beatWhere(gateway, (beat) => beat.weightSets.some(({ state }) => state === 'ready'))
-  expect(dense).toMatchObject({ activeVersion: 0, draining: false, model: { id: 'tiny', contextLength: 256 } })
+  expect(dense).toMatchObject({
+    activeVersion: 0,
+    draining: false,
+    model: { id: 'tiny', contextLength: 256 },
+  })
   expect((await generate(gateway, node, 'request-dense')).mask).toBe('0')
 
   gateway.jobs.push(calibrateJob(gateway, 'calibrate-1'))
@@ -174,8 +198,12 @@ test('a node serves dense, calibrates a mask, uploads it, swaps to it and evalua
   gateway.jobs.push(evaluateJob, { ...evaluateJob, id: 'evaluate-dense', mask: null })
   const pruned = await reportWhere(gateway, 'evaluate-1', ({ state }) => state === 'done')
   const unpruned = await reportWhere(gateway, 'evaluate-dense', ({ state }) => state === 'done')
-  expect(pruned.result).toMatchObject({ kind: 'evaluate', domains: [{ domain: 'legal', holdoutSha256: holdout.sha256 }] })
-  if (pruned.result?.kind !== 'evaluate' || unpruned.result?.kind !== 'evaluate') throw new Error('not evaluations')
+  expect(pruned.result).toMatchObject({
+    kind: 'evaluate',
+    domains: [{ domain: 'legal', holdoutSha256: holdout.sha256 }],
+  })
+  if (pruned.result?.kind !== 'evaluate' || unpruned.result?.kind !== 'evaluate')
+    throw new Error('not evaluations')
   expect(pruned.result.domains[0]?.tokens).toBe(unpruned.result.domains[0]?.tokens)
   expect(pruned.result.domains[0]?.nllMean).not.toBe(unpruned.result.domains[0]?.nllMean)
 
@@ -195,7 +223,11 @@ function weightSetPids(node: NodeProcess): number[] {
   return descendants(node.pid).filter((pid) => commandLine(pid).includes('worker.ts'))
 }
 
-async function evaluateText(gateway: GatewayDouble, node: NodeProcess, call: object): Promise<EvaluateEvent[]> {
+async function evaluateText(
+  gateway: GatewayDouble,
+  node: NodeProcess,
+  call: object,
+): Promise<EvaluateEvent[]> {
   const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/evaluate', {
     model: 'tiny',
     text: TEXTS.join(' '),
@@ -209,7 +241,11 @@ async function evaluateText(gateway: GatewayDouble, node: NodeProcess, call: obj
 test('a mask version that a node does not know cannot be evaluated without its hash', async () => {
   const { gateway, start } = await setup()
   const node = await start()
-  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/evaluate', { model: 'tiny', maskVersion: 7, text: 'x y z' })
+  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/evaluate', {
+    model: 'tiny',
+    maskVersion: 7,
+    text: 'x y z',
+  })
   expect(response.status).toBe(404)
 })
 
@@ -234,7 +270,8 @@ test('killed during calibration, a node ends in the same mask as one that was no
 
   const reborn = await start()
   const report = await reportWhere(gateway, 'hunted', ({ state }) => state === 'done')
-  if (report.result?.kind !== 'calibrate' || expected.result?.kind !== 'calibrate') throw new Error('not masks')
+  if (report.result?.kind !== 'calibrate' || expected.result?.kind !== 'calibrate')
+    throw new Error('not masks')
   expect(report.result.maskSha256).toBe(expected.result.maskSha256)
   expect(gateway.artifacts.has(`masks/${report.result.maskSha256}`)).toBe(true)
   expect(await reborn.end()).toBe(0)
@@ -254,13 +291,17 @@ test('a damaged mask and a mask of another model are reported while the old mask
   first.bits[0] = 0b10101011
   const bad = gateway.addMask(encodeMask(wrongCounts))
   gateway.desired = { active: { version: 2, sha256: bad }, previous: { version: 1, sha256: good } }
-  const refused = await beatWhere(gateway, (beat) => beat.weightSets.some(({ version, state }) => version === 2 && state === 'failed'))
+  const refused = await beatWhere(gateway, (beat) =>
+    beat.weightSets.some(({ version, state }) => version === 2 && state === 'failed'),
+  )
   expect(refused.activeVersion).toBe(1)
   expect(refused.weightSets.find(({ version }) => version === 2)?.error).toMatch(/keeps/)
 
   const stranger = gateway.addMask(encodeMask(halfMask(1, 'e'.repeat(64))))
   gateway.desired = { active: { version: 3, sha256: stranger }, previous: { version: 1, sha256: good } }
-  const foreign = await beatWhere(gateway, (beat) => beat.weightSets.some(({ version, state }) => version === 3 && state === 'failed'))
+  const foreign = await beatWhere(gateway, (beat) =>
+    beat.weightSets.some(({ version, state }) => version === 3 && state === 'failed'),
+  )
   expect(foreign.activeVersion).toBe(1)
   expect(foreign.weightSets.find(({ version }) => version === 3)?.error).toMatch(/made for other weights/)
   expect(foreign.weightSets.map(({ version }) => version)).toEqual([0, 1, 3])
@@ -298,7 +339,10 @@ test('restarted while the gateway is away, a node serves the last mask it had an
 
 test('a weight set whose process is killed comes back, and the same answer with it', async () => {
   const { gateway, start } = await setup()
-  gateway.desired = { active: { version: 1, sha256: gateway.addMask(encodeMask(halfMask(0))) }, previous: null }
+  gateway.desired = {
+    active: { version: 1, sha256: gateway.addMask(encodeMask(halfMask(0))) },
+    previous: null,
+  }
   const node = await start()
   await beatWhere(gateway, (beat) => beat.activeVersion === 1)
   const before = await generate(gateway, node, 'request-before')
@@ -316,7 +360,14 @@ test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no
     requestId: 'request-long',
     domain: 'legal',
     sample: false,
-    request: { model: 'tiny', prompt: 'the other party', max_tokens: 200, temperature: 1, seed: 1, stream: true },
+    request: {
+      model: 'tiny',
+      prompt: 'the other party',
+      max_tokens: 200,
+      temperature: 1,
+      seed: 1,
+      stream: true,
+    },
   })
   const children = descendants(node.pid)
   expect(children.length).toBeGreaterThan(0)
@@ -355,11 +406,15 @@ test('a port in use is told at once in one line', async () => {
     COPAL_NODE_SECRET: gateway.secret,
   })
   await expect(node.ready()).rejects.toThrow(/\(1\)/)
-  expect(node.messages).toEqual([{ type: 'failed', message: expect.stringMatching(/^Port \d+ on 127.0.0.1 is in use/) as string }])
+  expect(node.messages).toEqual([
+    { type: 'failed', message: expect.stringMatching(/^Port \d+ on 127.0.0.1 is in use/) as string },
+  ])
 })
 
 test('a node without its secret says what is missing', async () => {
   const node = startNodeProcess({})
-  await expect(node.ready()).rejects.toThrow(/COPAL_NODE_SECRET: the secret shared with the gateway is required/)
+  await expect(node.ready()).rejects.toThrow(
+    /COPAL_NODE_SECRET: the secret shared with the gateway is required/,
+  )
   expect(node.child.exitCode).toBe(1)
 })

@@ -26,11 +26,15 @@ test('the secret alone is enough: everything else has a default', () => {
 })
 
 test('an empty variable counts as absent', () => {
-  expect(readNodeSettings({ ...SECRET, COPAL_NODE_PORT: '', COPAL_MODEL: '' })).toEqual(readNodeSettings(SECRET))
+  expect(readNodeSettings({ ...SECRET, COPAL_NODE_PORT: '', COPAL_MODEL: '' })).toEqual(
+    readNodeSettings(SECRET),
+  )
 })
 
 test('a missing secret is named, and how to come by one', () => {
-  expect(() => readNodeSettings({})).toThrow(/COPAL_NODE_SECRET: the secret shared with the gateway is required/)
+  expect(() => readNodeSettings({})).toThrow(
+    /COPAL_NODE_SECRET: the secret shared with the gateway is required/,
+  )
 })
 
 test('a secret that is too short is refused without being printed', () => {

@@ -101,15 +101,23 @@ export async function startGatewayDouble(secret = 'a secret for tests only'): Pr
   return double
 }
 
-
-async function serve(double: GatewayDouble, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function serve(
+  double: GatewayDouble,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   double.calls.push(`${request.method} ${request.url}`)
   if (double.intercept?.(request, response)) return
   try {
     const body = await readBody(request)
     const { method = '', url: path = '' } = request
     const header = request.headers[SIGNATURE_HEADER]
-    await verify(double.secret, { method, path, body }, typeof header === 'string' ? header : null, Date.now())
+    await verify(
+      double.secret,
+      { method, path, body },
+      typeof header === 'string' ? header : null,
+      Date.now(),
+    )
     answer(response, 200, route(double, method, path, body))
   } catch (error) {
     const failure = toAppError(error)
@@ -131,9 +139,11 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
     double.artifacts.set(`masks/${sha256}`, body)
     return '{}'
   }
-  if (method === 'POST' && path === '/internal/nodes/heartbeat') return JSON.stringify(takeBeat(double, json(body)))
+  if (method === 'POST' && path === '/internal/nodes/heartbeat')
+    return JSON.stringify(takeBeat(double, json(body)))
   if (method === 'POST' && path === '/internal/nodes/receipts') {
-    for (const receipt of parse(receiptBatch, json(body)).receipts) double.receipts.set(receipt.requestId, receipt)
+    for (const receipt of parse(receiptBatch, json(body)).receipts)
+      double.receipts.set(receipt.requestId, receipt)
     return '{}'
   }
   throw new AppError('not_found', `There is no ${method} ${path}.`)

@@ -35,7 +35,9 @@ export function startNodeProcess(env: Record<string, string>): NodeProcess {
       messages.push(message)
       if (message.type === 'ready') resolve(message)
     })
-    child.once('exit', (code, signal) => reject(new Error(`the node ended (${signal ?? code}) before it was ready:\n${output}`)))
+    child.once('exit', (code, signal) =>
+      reject(new Error(`the node ended (${signal ?? code}) before it was ready:\n${output}`)),
+    )
   })
   ready.catch(() => undefined)
   return {

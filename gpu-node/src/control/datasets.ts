@@ -7,7 +7,10 @@ import type { GatewayClient } from './gateway-client.ts'
 export type DatasetStore = Pick<ContentStore, 'ensure' | 'sweep'>
 
 /** Composes the dataset store of a node. */
-export function createDatasetStore(deps: { home: string; gateway: Pick<GatewayClient, 'download'> }): DatasetStore {
+export function createDatasetStore(deps: {
+  home: string
+  gateway: Pick<GatewayClient, 'download'>
+}): DatasetStore {
   return createContentStore({
     dir: join(deps.home, 'datasets'),
     extension: '.ndjson',

@@ -56,7 +56,10 @@ export function createEvaluateText(
       const [result] = await evaluation
       if (!result) throw new RangeError('one text gives one evaluation')
       if (!Number.isFinite(result.nllMean) || !Number.isFinite(result.perplexity)) {
-        throw new AppError('mask_invalid', `Under mask version ${call.maskVersion} the model gives no finite perplexity.`)
+        throw new AppError(
+          'mask_invalid',
+          `Under mask version ${call.maskVersion} the model gives no finite perplexity.`,
+        )
       }
       yield { type: 'result', ...result, maskVersion: call.maskVersion }
     } finally {
@@ -69,5 +72,7 @@ function maskOfCall(call: EvaluateCall, maskOf: EvaluateTextDeps['maskOf']): str
   if (call.maskVersion === 0) return null
   const sha256 = call.mask?.version === call.maskVersion ? call.mask.sha256 : maskOf(call.maskVersion)
   if (typeof sha256 === 'string') return sha256
-  throw new AppError('not_found', `Mask version ${call.maskVersion} is not known on this node.`, { param: 'maskVersion' })
+  throw new AppError('not_found', `Mask version ${call.maskVersion} is not known on this node.`, {
+    param: 'maskVersion',
+  })
 }

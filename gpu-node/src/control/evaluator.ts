@@ -13,7 +13,11 @@ export interface Evaluator {
    * @param maskSha256 null is dense
    * @throws AppError as the mask store and `copal/evaluate` do; the reason of the signal
    */
-  evaluate(maskSha256: string | null, sources: TextSource[], options: EvaluationOptions): Promise<Evaluation[]>
+  evaluate(
+    maskSha256: string | null,
+    sources: TextSource[],
+    options: EvaluationOptions,
+  ): Promise<Evaluation[]>
 }
 
 /** The set of an evaluation never serves, so it has none of the versions that requests are pinned to. */
@@ -29,7 +33,11 @@ export function createEvaluator(deps: {
   const { backend, model, reference, masks } = deps
   let last: Promise<unknown> = Promise.resolve()
 
-  async function run(maskSha256: string | null, sources: TextSource[], options: EvaluationOptions): Promise<Evaluation[]> {
+  async function run(
+    maskSha256: string | null,
+    sources: TextSource[],
+    options: EvaluationOptions,
+  ): Promise<Evaluation[]> {
     options.signal?.throwIfAborted()
     const target =
       maskSha256 === null

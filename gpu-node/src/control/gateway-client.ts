@@ -21,7 +21,12 @@ export interface GatewayClient {
   receipts(batch: ReceiptBatch): Promise<void>
   /** The bytes of an artifact as they arrive; their hash is the caller's to check. */
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
-  upload(kind: ArtifactKind, sha256: string, bytes: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<void>
+  upload(
+    kind: ArtifactKind,
+    sha256: string,
+    bytes: Uint8Array<ArrayBuffer>,
+    signal?: AbortSignal,
+  ): Promise<void>
 }
 
 /** How long the gateway may take to answer, beside what sending the body takes. */
@@ -30,7 +35,11 @@ const ANSWER_TIMEOUT_MS = 10_000
 const SLOWEST_BYTES_PER_MS = 1_000
 
 /** Composes the client of the gateway at `baseUrl` (`http://127.0.0.1:8787`). */
-export function createGatewayClient(deps: { baseUrl: string; secret: string; nowMs?: () => number }): GatewayClient {
+export function createGatewayClient(deps: {
+  baseUrl: string
+  secret: string
+  nowMs?: () => number
+}): GatewayClient {
   const nowMs = deps.nowMs ?? Date.now
   const base = new URL(deps.baseUrl.endsWith('/') ? deps.baseUrl : `${deps.baseUrl}/`)
 
@@ -44,14 +53,19 @@ export function createGatewayClient(deps: { baseUrl: string; secret: string; now
     const signature = await sign(deps.secret, { method, path: url.pathname + url.search, body }, nowMs())
     const timeoutMs = ANSWER_TIMEOUT_MS + body.length / SLOWEST_BYTES_PER_MS
     const slow = new AbortController()
-    const timer = setTimeout(() => slow.abort(new Error(`no answer within ${Math.ceil(timeoutMs / 1000)} s`)), timeoutMs)
+    const timer = setTimeout(
+      () => slow.abort(new Error(`no answer within ${Math.ceil(timeoutMs / 1000)} s`)),
+      timeoutMs,
+    )
     let response: Response
     try {
       response = await fetch(url, {
         method,
         headers: {
           [SIGNATURE_HEADER]: signature,
-          ...(method === 'GET' ? {} : { 'content-type': method === 'PUT' ? 'application/octet-stream' : 'application/json' }),
+          ...(method === 'GET'
+            ? {}
+            : { 'content-type': method === 'PUT' ? 'application/octet-stream' : 'application/json' }),
         },
         ...(method === 'GET' ? {} : { body }),
         signal: signal ? AbortSignal.any([signal, slow.signal]) : slow.signal,
@@ -84,7 +98,11 @@ export function createGatewayClient(deps: { baseUrl: string; secret: string; now
       await response.body?.cancel()
     },
     async download(kind, sha256, signal) {
-      return bodyChunks(base, await call('GET', `/internal/${kind}/${sha256}`, new Uint8Array(), signal), signal)
+      return bodyChunks(
+        base,
+        await call('GET', `/internal/${kind}/${sha256}`, new Uint8Array(), signal),
+        signal,
+      )
     },
     async upload(kind, sha256, bytes, signal) {
       const response = await call('PUT', `/internal/${kind}/${sha256}`, bytes, signal)
@@ -104,7 +122,11 @@ async function* bodyChunks(base: URL, response: Response, signal?: AbortSignal):
 }
 
 function unreachable(base: URL, cause: unknown): AppError {
-  return new AppError('no_node_available', `The gateway at ${base.origin} cannot be reached: ${reasonOf(cause)}`, { cause })
+  return new AppError(
+    'no_node_available',
+    `The gateway at ${base.origin} cannot be reached: ${reasonOf(cause)}`,
+    { cause },
+  )
 }
 
 /** Failures that may pass are retryable whatever their body says; the rest is what the gateway said. */

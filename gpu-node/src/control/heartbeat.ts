@@ -68,7 +68,11 @@ export function createHeart(deps: HeartDeps): Heart {
     try {
       answer = await deps.gateway.heartbeat(sent)
     } catch (error) {
-      if (failures === 0) deps.log.warn('gateway lost; serving goes on', { code: toAppError(error).code, reason: reasonOf(error) })
+      if (failures === 0)
+        deps.log.warn('gateway lost; serving goes on', {
+          code: toAppError(error).code,
+          reason: reasonOf(error),
+        })
       failures += 1
       return
     }

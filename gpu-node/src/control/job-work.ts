@@ -33,7 +33,8 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
 
   async function fetchDatasets(refs: readonly DatasetRef[], { signal }: JobContext): Promise<DatasetFile[]> {
     const files: DatasetFile[] = []
-    for (const { sha256, domain } of refs) files.push({ sha256, domain, path: await deps.datasets.ensure(sha256, signal) })
+    for (const { sha256, domain } of refs)
+      files.push({ sha256, domain, path: await deps.datasets.ensure(sha256, signal) })
     return files
   }
 
@@ -79,14 +80,23 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
           windowTokens: job.windowTokens,
           signal,
           onProgress: (done, total) =>
-            progress(FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1), `evaluating, window ${done} of ${total}`),
+            progress(
+              FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1),
+              `evaluating, window ${done} of ${total}`,
+            ),
         },
       )
       return {
         kind: 'evaluate',
         domains: evaluations.map(({ tokens, nllMean, perplexity }, index) => {
           const { domain, sha256 } = job.holdouts[index] as DatasetRef
-          return { domain, holdoutSha256: sha256, tokens, nllMean: finite(nllMean), perplexity: finite(perplexity) }
+          return {
+            domain,
+            holdoutSha256: sha256,
+            tokens,
+            nllMean: finite(nllMean),
+            perplexity: finite(perplexity),
+          }
         }),
       }
     },

@@ -19,7 +19,7 @@ export interface JobContext {
   /** Aborted when the gateway no longer wants the job, or the node stops. */
   signal: AbortSignal
   /** `fraction` is 0 to 1; `message` is for people. */
-  progress(fraction: number, message: string): void
+  progress: (fraction: number, message: string) => void
 }
 
 /** The work itself. Repeating it gives the same result. */

@@ -23,15 +23,21 @@ export interface NodeStateFile {
 }
 
 /** Reads the state of a node, or starts one with `freshId` when there is none or it cannot be read. */
-export async function openNodeState(deps: { home: string; freshId: () => string; log: Log }): Promise<NodeStateFile> {
+export async function openNodeState(deps: {
+  home: string
+  freshId: () => string
+  log: Log
+}): Promise<NodeStateFile> {
   const path = join(deps.home, 'node-state.json')
   let state = await readState(path, deps.log)
   let writing = Promise.resolve()
   const save = (next: NodeState): Promise<void> => {
     state = next
-    writing = writing.then(() => write(path, next)).catch((error: unknown) => {
-      deps.log.error('the node state cannot be written', { path, reason: reasonOf(error) })
-    })
+    writing = writing
+      .then(() => write(path, next))
+      .catch((error: unknown) => {
+        deps.log.error('the node state cannot be written', { path, reason: reasonOf(error) })
+      })
     return writing
   }
   if (!state) {
@@ -53,7 +59,10 @@ async function readState(path: string, log: Log): Promise<NodeState | undefined>
   try {
     return nodeState.parse(JSON.parse(text))
   } catch (error) {
-    log.warn('the node state is damaged and starts anew; the old file is kept', { path, reason: reasonOf(error) })
+    log.warn('the node state is damaged and starts anew; the old file is kept', {
+      path,
+      reason: reasonOf(error),
+    })
     await writeFile(`${path}.damaged`, text)
     return undefined
   }

@@ -84,7 +84,8 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
       try {
         await deliver(batch)
       } catch (error) {
-        if (failures === 0) deps.log.warn('receipts wait for the gateway', { waiting: waiting.length, reason: reasonOf(error) })
+        if (failures === 0)
+          deps.log.warn('receipts wait for the gateway', { waiting: waiting.length, reason: reasonOf(error) })
         failures += 1
         return
       }
@@ -105,7 +106,10 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
       if (batch.length > 1) {
         for (const receipt of batch) await deliver([receipt])
       } else {
-        deps.log.error('the gateway refuses a receipt', { requestId: batch[0]?.requestId, reason: reasonOf(error) })
+        deps.log.error('the gateway refuses a receipt', {
+          requestId: batch[0]?.requestId,
+          reason: reasonOf(error),
+        })
       }
     }
   }

@@ -50,7 +50,12 @@ export function planSwap(
   nowMs: number,
 ): SwapPlan {
   const target: SetName = desired.active ?? DENSE
-  const wanted = distinct([...(activeVersion === null ? [DENSE] : []), target, DENSE, desired.previous ?? DENSE])
+  const wanted = distinct([
+    ...(activeVersion === null ? [DENSE] : []),
+    target,
+    DENSE,
+    desired.previous ?? DENSE,
+  ])
   const byVersion = new Map(held.map((set) => [set.version, set]))
   const isWanted = (set: SetName) => wanted.some((name) => same(name, set))
 

@@ -131,5 +131,8 @@ test('a failure that may pass is tried again, one that will not is reported with
   expect(runner.reports()[0]?.state).toBe('running')
   ;(await at('one')).fail(new AppError('insufficient_samples', 'There are 3 samples of 16.'))
   await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('failed'))
-  expect(runner.reports()[0]?.error).toEqual({ code: 'insufficient_samples', message: 'There are 3 samples of 16.' })
+  expect(runner.reports()[0]?.error).toEqual({
+    code: 'insufficient_samples',
+    message: 'There are 3 samples of 16.',
+  })
 })

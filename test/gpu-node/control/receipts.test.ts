@@ -38,7 +38,8 @@ async function setup(capacity?: number) {
       intervalMs: 5,
       ...(capacity === undefined ? {} : { capacity }),
     })
-  const fileLines = async () => (await readFile(join(home, 'receipts.jsonl'), 'utf8')).split('\n').filter(Boolean)
+  const fileLines = async () =>
+    (await readFile(join(home, 'receipts.jsonl'), 'utf8')).split('\n').filter(Boolean)
   return { gateway, home, log, open, fileLines }
 }
 

@@ -103,8 +103,13 @@ describe('mask store', () => {
 
   test('a gateway with another secret refuses the node', async () => {
     const { gateway, home } = await setup()
-    const stranger = createGatewayClient({ baseUrl: gateway.url, secret: 'another secret than the right one' })
+    const stranger = createGatewayClient({
+      baseUrl: gateway.url,
+      secret: 'another secret than the right one',
+    })
     const store = createMaskStore({ home, gateway: stranger })
-    await expect(store.ensure(gateway.addMask(someBytes(8)))).rejects.toMatchObject({ code: 'invalid_signature' })
+    await expect(store.ensure(gateway.addMask(someBytes(8)))).rejects.toMatchObject({
+      code: 'invalid_signature',
+    })
   })
 })

@@ -1,5 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { planSwap, type DesiredMasks, type HeldSet, type SwapPlan } from '../../../gpu-node/src/masks/swap-plan.ts'
+import {
+  planSwap,
+  type DesiredMasks,
+  type HeldSet,
+  type SwapPlan,
+} from '../../../gpu-node/src/masks/swap-plan.ts'
 
 const NOW_MS = 1_000_000
 const A = { version: 1, sha256: 'a'.repeat(64) }
@@ -8,14 +13,25 @@ const C = { version: 3, sha256: 'c'.repeat(64) }
 const OTHER_A = { version: 1, sha256: 'f'.repeat(64) }
 const DENSE = { version: 0, sha256: null }
 
-const ready = (name: { version: number; sha256: string | null }): HeldSet => ({ ...name, state: 'ready', retryAtMs: 0 })
-const inState = (name: { version: number; sha256: string | null }, state: HeldSet['state'], retryAtMs = 0): HeldSet => ({
+const ready = (name: { version: number; sha256: string | null }): HeldSet => ({
+  ...name,
+  state: 'ready',
+  retryAtMs: 0,
+})
+const inState = (
+  name: { version: number; sha256: string | null },
+  state: HeldSet['state'],
+  retryAtMs = 0,
+): HeldSet => ({
   ...name,
   state,
   retryAtMs,
 })
 const NOTHING: SwapPlan = { activate: null, drain: [], forget: [], load: null, wakeAtMs: null }
-const wants = (active: DesiredMasks['active'], previous: DesiredMasks['previous'] = null): DesiredMasks => ({ active, previous })
+const wants = (active: DesiredMasks['active'], previous: DesiredMasks['previous'] = null): DesiredMasks => ({
+  active,
+  previous,
+})
 
 interface Case {
   name: string
@@ -26,28 +42,160 @@ interface Case {
 }
 
 const cases: Case[] = [
-  { name: 'a fresh node loads dense first, whatever is desired', desired: wants(A), held: [], active: null, plan: { load: DENSE } },
-  { name: 'dense serves as soon as it is ready, and the desired mask is loaded', desired: wants(A), held: [ready(DENSE)], active: null, plan: { activate: 0, load: A } },
-  { name: 'nothing is loaded while a load runs', desired: wants(A), held: [ready(DENSE), inState(A, 'loading')], active: 0, plan: {} },
-  { name: 'a mask that became ready is activated', desired: wants(A), held: [ready(DENSE), ready(A)], active: 0, plan: { activate: 1 } },
-  { name: 'a converged node has nothing to do', desired: wants(A), held: [ready(DENSE), ready(A)], active: 1, plan: {} },
-  { name: 'the old mask serves while its successor loads', desired: wants(B, A), held: [ready(DENSE), ready(A)], active: 1, plan: { load: B } },
-  { name: 'the previous mask stays warm after the flip', desired: wants(B, A), held: [ready(DENSE), ready(A), ready(B)], active: 1, plan: { activate: 2 } },
-  { name: 'what is neither active nor previous drains', desired: wants(C, B), held: [ready(DENSE), ready(A), ready(B), ready(C)], active: 3, plan: { drain: [1] } },
-  { name: 'a mask that serves is not drained although it is no longer desired', desired: wants(C, B), held: [ready(DENSE), ready(A), ready(B)], active: 1, plan: { load: C } },
-  { name: 'the flip and the drain of what it replaces come together', desired: wants(C, B), held: [ready(DENSE), ready(A), ready(B), ready(C)], active: 1, plan: { activate: 3, drain: [1] } },
-  { name: 'a roll-back to the warm mask is only a flip', desired: wants(A, B), held: [ready(DENSE), ready(A), ready(B)], active: 2, plan: { activate: 1 } },
-  { name: 'a roll-back to dense is only a flip', desired: wants(null, A), held: [ready(DENSE), ready(A)], active: 1, plan: { activate: 0 } },
-  { name: 'dense is kept although neither active nor previous is dense', desired: wants(B, A), held: [ready(DENSE), ready(A), ready(B)], active: 2, plan: {} },
-  { name: 'a failed load waits for its time', desired: wants(B), held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS + 5_000)], active: 1, plan: { wakeAtMs: NOW_MS + 5_000 } },
-  { name: 'a failed load is repeated when its time has come', desired: wants(B), held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS)], active: 1, plan: { load: B } },
-  { name: 'a failed mask that nobody wants is forgotten', desired: wants(A), held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS + 5_000)], active: 1, plan: { forget: [2] } },
-  { name: 'while one load waits for its time another goes on', desired: wants(B, A), held: [ready(DENSE), inState(B, 'failed', NOW_MS + 5_000)], active: 0, plan: { load: A, wakeAtMs: NOW_MS + 5_000 } },
-  { name: 'the active mask comes before the previous one', desired: wants(B, A), held: [ready(DENSE)], active: 0, plan: { load: B } },
-  { name: 'a mask that drains and is wanted again is loaded after it has gone', desired: wants(A), held: [ready(DENSE), inState(A, 'draining')], active: 0, plan: {} },
-  { name: 'a crashed dense set comes back', desired: wants(A), held: [ready(A), inState(DENSE, 'failed', NOW_MS)], active: 1, plan: { load: DENSE } },
-  { name: 'a version under another hash makes room first, with dense serving', desired: wants(OTHER_A), held: [ready(DENSE), ready(A)], active: 1, plan: { activate: 0, drain: [1] } },
-  { name: 'a version under another hash is loaded once the old one has gone', desired: wants(OTHER_A), held: [ready(DENSE)], active: 0, plan: { load: OTHER_A } },
+  {
+    name: 'a fresh node loads dense first, whatever is desired',
+    desired: wants(A),
+    held: [],
+    active: null,
+    plan: { load: DENSE },
+  },
+  {
+    name: 'dense serves as soon as it is ready, and the desired mask is loaded',
+    desired: wants(A),
+    held: [ready(DENSE)],
+    active: null,
+    plan: { activate: 0, load: A },
+  },
+  {
+    name: 'nothing is loaded while a load runs',
+    desired: wants(A),
+    held: [ready(DENSE), inState(A, 'loading')],
+    active: 0,
+    plan: {},
+  },
+  {
+    name: 'a mask that became ready is activated',
+    desired: wants(A),
+    held: [ready(DENSE), ready(A)],
+    active: 0,
+    plan: { activate: 1 },
+  },
+  {
+    name: 'a converged node has nothing to do',
+    desired: wants(A),
+    held: [ready(DENSE), ready(A)],
+    active: 1,
+    plan: {},
+  },
+  {
+    name: 'the old mask serves while its successor loads',
+    desired: wants(B, A),
+    held: [ready(DENSE), ready(A)],
+    active: 1,
+    plan: { load: B },
+  },
+  {
+    name: 'the previous mask stays warm after the flip',
+    desired: wants(B, A),
+    held: [ready(DENSE), ready(A), ready(B)],
+    active: 1,
+    plan: { activate: 2 },
+  },
+  {
+    name: 'what is neither active nor previous drains',
+    desired: wants(C, B),
+    held: [ready(DENSE), ready(A), ready(B), ready(C)],
+    active: 3,
+    plan: { drain: [1] },
+  },
+  {
+    name: 'a mask that serves is not drained although it is no longer desired',
+    desired: wants(C, B),
+    held: [ready(DENSE), ready(A), ready(B)],
+    active: 1,
+    plan: { load: C },
+  },
+  {
+    name: 'the flip and the drain of what it replaces come together',
+    desired: wants(C, B),
+    held: [ready(DENSE), ready(A), ready(B), ready(C)],
+    active: 1,
+    plan: { activate: 3, drain: [1] },
+  },
+  {
+    name: 'a roll-back to the warm mask is only a flip',
+    desired: wants(A, B),
+    held: [ready(DENSE), ready(A), ready(B)],
+    active: 2,
+    plan: { activate: 1 },
+  },
+  {
+    name: 'a roll-back to dense is only a flip',
+    desired: wants(null, A),
+    held: [ready(DENSE), ready(A)],
+    active: 1,
+    plan: { activate: 0 },
+  },
+  {
+    name: 'dense is kept although neither active nor previous is dense',
+    desired: wants(B, A),
+    held: [ready(DENSE), ready(A), ready(B)],
+    active: 2,
+    plan: {},
+  },
+  {
+    name: 'a failed load waits for its time',
+    desired: wants(B),
+    held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS + 5_000)],
+    active: 1,
+    plan: { wakeAtMs: NOW_MS + 5_000 },
+  },
+  {
+    name: 'a failed load is repeated when its time has come',
+    desired: wants(B),
+    held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS)],
+    active: 1,
+    plan: { load: B },
+  },
+  {
+    name: 'a failed mask that nobody wants is forgotten',
+    desired: wants(A),
+    held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS + 5_000)],
+    active: 1,
+    plan: { forget: [2] },
+  },
+  {
+    name: 'while one load waits for its time another goes on',
+    desired: wants(B, A),
+    held: [ready(DENSE), inState(B, 'failed', NOW_MS + 5_000)],
+    active: 0,
+    plan: { load: A, wakeAtMs: NOW_MS + 5_000 },
+  },
+  {
+    name: 'the active mask comes before the previous one',
+    desired: wants(B, A),
+    held: [ready(DENSE)],
+    active: 0,
+    plan: { load: B },
+  },
+  {
+    name: 'a mask that drains and is wanted again is loaded after it has gone',
+    desired: wants(A),
+    held: [ready(DENSE), inState(A, 'draining')],
+    active: 0,
+    plan: {},
+  },
+  {
+    name: 'a crashed dense set comes back',
+    desired: wants(A),
+    held: [ready(A), inState(DENSE, 'failed', NOW_MS)],
+    active: 1,
+    plan: { load: DENSE },
+  },
+  {
+    name: 'a version under another hash makes room first, with dense serving',
+    desired: wants(OTHER_A),
+    held: [ready(DENSE), ready(A)],
+    active: 1,
+    plan: { activate: 0, drain: [1] },
+  },
+  {
+    name: 'a version under another hash is loaded once the old one has gone',
+    desired: wants(OTHER_A),
+    held: [ready(DENSE)],
+    active: 0,
+    plan: { load: OTHER_A },
+  },
 ]
 
 describe('planSwap', () => {
@@ -86,7 +234,7 @@ test('every sequence of desired states converges, and what serves is always held
     }
     expect(planSwap(desired, held, active, nowMs)).toEqual(NOTHING)
     expect(active).toBe(desired.active?.version ?? 0)
-    if (desired.active) expect(held).toContainEqual(ready(desired.active))
+    expect(held).toContainEqual(ready(desired.active ?? DENSE))
     expect(held.length).toBeLessThanOrEqual(3)
   }
 })

@@ -29,7 +29,12 @@ const MODEL: DenseModel = {
     eosTokenIds: [],
   },
   master: { path: '', tensors: new Map(), baseSha256: '0'.repeat(64) },
-  codec: { encode: () => [], tokenBytes: () => new Uint8Array(), isSpecial: () => false, renderChat: () => '' },
+  codec: {
+    encode: () => [],
+    tokenBytes: () => new Uint8Array(),
+    isSpecial: () => false,
+    renderChat: () => '',
+  },
 }
 
 /** A backend whose loads fail and whose sets crash when the test says so; the real one is tested where it lives. */
@@ -134,7 +139,12 @@ test('the old mask drains after two swaps and is released when its requests have
   busy.get(1)?.resolve()
   await swap.settled()
   expect(states()).toEqual({ 0: 'ready', 2: 'ready', 3: 'ready' })
-  expect(events.filter((event) => event.endsWith(' 1'))).toEqual(['load 1', 'activate 1', 'drain 1', 'release 1'])
+  expect(events.filter((event) => event.endsWith(' 1'))).toEqual([
+    'load 1',
+    'activate 1',
+    'drain 1',
+    'release 1',
+  ])
 })
 
 test('a roll-back to the previous mask loads nothing', async () => {
