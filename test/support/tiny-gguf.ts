@@ -78,7 +78,8 @@ export async function createTinyGguf(path: string, options: TinyGgufOptions = {}
 
 function ggufMetadata(config: LlamaConfig): [string, GgufValue][] {
   const json = tokenizerJson() as { model: { vocab: Record<string, number>; merges: string[] } }
-  const tokens = Object.keys(json.model.vocab)
+  const tokens: string[] = []
+  for (const [token, id] of Object.entries(json.model.vocab)) tokens[id] = token
   return [
     ['general.architecture', 'llama'],
     ['llama.block_count', config.layers],

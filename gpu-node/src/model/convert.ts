@@ -1,4 +1,3 @@
-import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
@@ -7,7 +6,7 @@ import type { DenseMaster } from './dense-model.ts'
 import { explainWriteError, requireSpace } from './disk-space.ts'
 import { masterLayout, openMasterDirectory } from './master-file.ts'
 import { createProgressReporter, type OnModelProgress } from './progress.ts'
-import { createScratch, isErrno, publishDirectory, removeScratch } from './scratch.ts'
+import { createScratch, publishDirectory, removeScratch } from './scratch.ts'
 
 /** What the worker is given. */
 export interface ConvertJob {
@@ -66,12 +65,8 @@ export async function ensureMaster(
       (doneBytes) => reporter(doneBytes, fileBytes),
       signal,
     )
-    if (!(await publishDirectory(join(scratch, 'master'), dir))) {
-      const rival = await openMasterDirectory(dir, source.config, { signal })
-      if (rival !== undefined) return rival
-      await setAside(dir, join(scratch, 'damaged'))
-      await publishDirectory(join(scratch, 'master'), dir)
-    }
+    const isWhole = async () => (await openMasterDirectory(dir, source.config, check)) !== undefined
+    await publishDirectory(join(scratch, 'master'), dir, scratch, isWhole)
   } catch (error) {
     throw explainWriteError(error, cacheDir, purpose)
   } finally {
@@ -85,15 +80,6 @@ export async function ensureMaster(
     )
   }
   return master
-}
-
-/** Moves a damaged directory away; fine when a rival already did. */
-async function setAside(dir: string, target: string): Promise<void> {
-  try {
-    await rename(dir, target)
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error
-  }
 }
 
 async function runWorker(

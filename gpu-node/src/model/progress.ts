@@ -25,13 +25,14 @@ export function createProgressReporter(
 ): (doneBytes: number, totalBytes: number | null) => void {
   const startMs = now()
   let reportedMs = -Infinity
-  let reportedBytes = -1
+  let reported: { doneBytes: number; totalBytes: number | null } | undefined
   return (doneBytes, totalBytes) => {
-    if (onProgress === undefined || doneBytes === reportedBytes) return
+    if (onProgress === undefined) return
+    if (doneBytes === reported?.doneBytes && totalBytes === reported.totalBytes) return
     const nowMs = now()
     if (nowMs - reportedMs < REPORT_INTERVAL_MS && doneBytes !== totalBytes) return
     reportedMs = nowMs
-    reportedBytes = doneBytes
+    reported = { doneBytes, totalBytes }
     const elapsedS = (nowMs - startMs) / 1000
     const secondsLeft =
       totalBytes === null || doneBytes <= 0 || elapsedS <= 0

@@ -67,9 +67,15 @@ async function runCommand(command: string, run: PythonRun): Promise<{ exitCode: 
     })
   }
   const { promise, resolve, reject } = Promise.withResolvers<number>()
-  child.on('error', reject)
+  let failure: Error | undefined
+  child.on('error', (error) => {
+    failure = error
+    if (child.pid === undefined) reject(error)
+  })
+  // Only now nothing writes any more, so the caller may remove what there is.
   child.on('close', (code, signal) => {
-    if (code === null) reject(new Error(`${command} was ended by ${signal}`))
+    if (code === null || failure !== undefined)
+      reject(failure ?? new Error(`${command} was ended by ${signal}`))
     else resolve(code)
   })
   return { exitCode: await promise, lines }

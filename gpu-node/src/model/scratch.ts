@@ -26,18 +26,31 @@ export function removeScratch(path: string): Promise<void> {
 }
 
 /**
- * Moves a finished scratch directory to `target` in one step.
+ * Moves a finished directory to `target` in one step. When a rival was first, its whole one is kept and
+ * `path` left as it was; what is there and damaged goes to `scratch`.
  *
- * @returns `false` when another process put its own there first: `path` is then left as it was
+ * @param isWhole checks what is at `target`
  */
-export async function publishDirectory(path: string, target: string): Promise<boolean> {
+export async function publishDirectory(
+  path: string,
+  target: string,
+  scratch: string,
+  isWhole: () => Promise<boolean>,
+): Promise<void> {
   await mkdir(dirname(target), { recursive: true })
-  try {
-    await rename(path, target)
-    return true
-  } catch (error) {
-    if (isErrno(error, 'ENOTEMPTY', 'EEXIST', 'EPERM')) return false
-    throw error
+  for (;;) {
+    try {
+      return await rename(path, target)
+    } catch (error) {
+      if (!isErrno(error, 'ENOTEMPTY', 'EEXIST', 'EPERM')) throw error
+    }
+    if (await isWhole()) return
+    try {
+      await rename(target, join(scratch, `damaged-${randomUUID()}`))
+    } catch (error) {
+      // A rival that found the same damage moved it first.
+      if (!isErrno(error, 'ENOENT')) throw error
+    }
   }
 }
 

@@ -5,6 +5,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { downloadFile, HubApiError, listFiles, modelInfo, type ListFileEntry } from '@huggingface/hub'
 import { AppError } from '@copal/shared/errors.ts'
+import { matchesChecksums, writeChecksums } from './checksums.ts'
 import { explainWriteError, requireSpace } from './disk-space.ts'
 import { sha256File } from './fingerprint.ts'
 import { createProgressReporter } from './progress.ts'
@@ -26,7 +27,7 @@ const WANTED_FILE =
 
 /**
  * A model of the Hugging Face hub: from the cache, or fetched there. Files that were complete when a
- * download was interrupted are not fetched again.
+ * download was interrupted are not fetched again; a cached model that was damaged is.
  *
  * @param name `org/name`
  * @throws AppError `invalid_request` for another form or a gated model, `model_not_found`,
@@ -42,7 +43,7 @@ export async function fetchHubModel(
   }
   const root = join(options.cacheDir, 'downloads', 'hf')
   const dir = join(root, name.replace('/', '--'))
-  if (!(await exists(dir))) {
+  if (!(await matchesChecksums(dir, options.cacheDir, options.signal))) {
     try {
       await fetchRepository(name, dir, options)
     } catch (error) {
@@ -97,7 +98,12 @@ async function fetchRepository(
       done += file.size
       reporter(done, totalBytes)
     }
-    await publishDirectory(partial, dir)
+    const names = files.map(({ path }) => path)
+    await writeChecksums(partial, names, options.signal)
+    await publishDirectory(partial, dir, scratch, () =>
+      matchesChecksums(dir, options.cacheDir, options.signal),
+    )
+    await removeScratch(partial)
   } finally {
     await removeScratch(scratch)
   }

@@ -45,7 +45,7 @@ test('special tokens in the text are recognised, and no BOS is added', () => {
   const ids = codec.encode('<|im_start|>the<|im_end|>')
   expect(ids.at(0)).toBe(1)
   expect(ids.at(-1)).toBe(2)
-  expect(ids.map(codec.isSpecial)).toEqual([true, ...ids.slice(1, -1).map(() => false), true])
+  expect(ids.map((id) => codec.isSpecial(id))).toEqual([true, ...ids.slice(1, -1).map(() => false), true])
   expect(codec.isSpecial(codec.encode('the')[0]!)).toBe(false)
 })
 

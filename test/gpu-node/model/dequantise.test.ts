@@ -47,7 +47,9 @@ const FORMULAS: Record<string, (block: Uint8Array, i: number) => number> = {
 
 const quantised = [...GGML_TYPES.values()].filter(({ blockValues }) => blockValues > 1)
 
-describe.each(quantised)('$name', ({ name, blockBytes, blockValues, dequantise }) => {
+describe.each(quantised)('$name', (type) => {
+  const { name, blockBytes, blockValues } = type
+
   test('equals the formula in double precision on random blocks, at an odd address', () => {
     const random = createRandom(7)
     const blocks = 40
@@ -63,7 +65,7 @@ describe.each(quantised)('$name', ({ name, blockBytes, blockValues, dequantise }
         bytes[at + place + 1] = scale >> 8
       }
     }
-    const values = dequantise(bytes)
+    const values = type.dequantise(bytes)
     expect(values.length).toBe(blocks * blockValues)
     values.forEach((value, index) => {
       const block = bytes.subarray(Math.floor(index / blockValues) * blockBytes)
@@ -103,9 +105,9 @@ test('Q4_K: the last group takes its scale and minimum from the shared bytes', (
   block[4 + 11] = 0x1f
   block.fill(0x20, 16 + 96)
   const values = dequantised('Q4_K', block)
-  expect([...values.slice(224)].every((value) => value === 63 * 2 - 17)).toBe(true)
+  expect(values.slice(224).every((value) => value === 63 * 2 - 17)).toBe(true)
   // Groups 3 and below see only the low six bits of theirs, which are zero.
-  expect([...values.slice(0, 128)].every((value) => value === 0)).toBe(true)
+  expect(values.slice(0, 128).every((value) => value === 0)).toBe(true)
 })
 
 test('Q6_K: 32 is zero, the upper bits of the last run are the top ones', () => {
