@@ -12,13 +12,13 @@ import type { StepDeps } from './step.ts'
 const DEFAULT_SELECTION = { method: 'continual-wanda', pattern: '0.5', scope: 'row' } as const
 
 /**
- * Starts an update and lets it run on behind the answer.
+ * Stores a new update; {@link setGoing} or the next heartbeat begins it.
  *
  * @throws AppError `insufficient_samples`, `conflict` that names the update of this model that is still running,
  * `invalid_request`, `model_not_found`, `no_node_available`
  */
-export async function startUpdate(
-  deps: StepDeps & Pick<Deps, 'updateWorkflow' | 'waitUntil'>,
+export async function createUpdate(
+  deps: Pick<StepDeps, 'db' | 'reservoir' | 'nowMs'>,
   request: UpdateRequest,
 ): Promise<UpdateRow> {
   const model = await resolveModel(deps.db, request.model)
@@ -55,8 +55,18 @@ export async function startUpdate(
         `'POST /admin/updates/${running.id}/cancel'.`,
     )
   }
-  deps.waitUntil(setGoing(deps, id))
   return requireUpdate(deps, id)
+}
+
+/** Begins an update at once. Not needed for it to run, and never fails: heartbeats and cron advance it as well. */
+export async function setGoing(deps: StepDeps & Pick<Deps, 'updateWorkflow'>, id: string): Promise<void> {
+  const results = await Promise.allSettled([
+    deps.updateWorkflow.create({ id, params: { updateId: id } }),
+    advance(deps, id),
+  ])
+  for (const result of results) {
+    if (result.status === 'rejected') console.error(`Update ${id} starts late:`, result.reason)
+  }
 }
 
 /**
@@ -89,15 +99,4 @@ export async function requireUpdate(deps: Pick<StepDeps, 'db'>, id: string): Pro
   const update = await findUpdate(deps.db, id)
   if (update) return update
   throw new AppError('not_found', `There is no update '${id}'. 'GET /admin/updates' lists them.`)
-}
-
-/** Neither part is needed for the update to run: heartbeats and cron advance it as well. */
-async function setGoing(deps: StepDeps & Pick<Deps, 'updateWorkflow'>, id: string): Promise<void> {
-  const results = await Promise.allSettled([
-    deps.updateWorkflow.create({ id, params: { updateId: id } }),
-    advance(deps, id),
-  ])
-  for (const result of results) {
-    if (result.status === 'rejected') console.error(`Update ${id} starts late:`, result.reason)
-  }
 }

@@ -4,6 +4,7 @@ import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { findModel } from '../../../gateway/src/db/queries/models.ts'
 import { advance } from '../../../gateway/src/updates/drive.ts'
+import { createUpdate } from '../../../gateway/src/updates/start.ts'
 import { admin, adminJson, getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../support/adaptation.ts'
 import { errorOf } from '../support/gateway.ts'
 
@@ -38,10 +39,9 @@ describe('cancelling', () => {
     const node = new SimulatedNode('early-1', 'early')
     await node.beat()
     await importTexts('early-a')
-    const { startUpdate: start } = await import('../../../gateway/src/updates/start.ts')
     const deps = testDeps()
     const request = { model: 'early', domains: ['early-a'], selection: { scope: 'row' as const }, samples: 2, length: 64, seed: 0 }
-    const { id, state } = await start({ ...deps, waitUntil: () => undefined }, request)
+    const { id, state } = await createUpdate(deps, request)
     expect(state).toBe('collecting')
     expect((await (await cancel(id)).json<UpdateEntry>()).state).toBe('cancelled')
     await advance(deps, id)

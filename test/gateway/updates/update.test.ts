@@ -7,6 +7,7 @@ import { listAccumulated } from '../../../gateway/src/db/queries/datasets.ts'
 import { findModel } from '../../../gateway/src/db/queries/models.ts'
 import { findUpdate } from '../../../gateway/src/db/queries/updates.ts'
 import { advance, tick } from '../../../gateway/src/updates/drive.ts'
+import { createUpdate } from '../../../gateway/src/updates/start.ts'
 import { admin, adminJson, getUpdate, importTexts, signedCall, SimulatedNode, startUpdate, testDeps } from '../support/adaptation.ts'
 import { errorOf } from '../support/gateway.ts'
 
@@ -198,9 +199,8 @@ describe('what stands in the way', () => {
     const node = new SimulatedNode('vanish-1', 'vanish')
     await node.beat()
     await importTexts('vanish-a')
-    const failing = testDeps()
-    const { startUpdate: start } = await import('../../../gateway/src/updates/start.ts')
-    const update = await start({ ...failing, waitUntil: () => undefined, updateWorkflow: failing.updateWorkflow }, {
+    const deps = testDeps()
+    const update = await createUpdate(deps, {
       model: 'vanish',
       domains: ['vanish-a'],
       selection: { scope: 'row' },
@@ -209,7 +209,7 @@ describe('what stands in the way', () => {
       seed: 0,
     })
     await adminJson('DELETE', '/domains/vanish-a/samples')
-    await advance(failing, update.id)
+    await advance(deps, update.id)
     expect(await getUpdate(update.id)).toMatchObject({ state: 'failed', progress: 0, error: { code: 'insufficient_samples' } })
   })
 

@@ -1,12 +1,12 @@
 import { Hono } from 'hono'
-import { createUpdate } from '@copal/shared/wire/admin.ts'
+import { createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../context.ts'
 import { listJobsOf } from '../../db/queries/jobs.ts'
 import { listUpdates, type UpdateRow } from '../../db/queries/updates.ts'
 import type { Deps } from '../../deps.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { updateEntry } from '../../updates/entry.ts'
-import { cancelUpdate, requireUpdate, startUpdate } from '../../updates/start.ts'
+import { cancelUpdate, createUpdate, requireUpdate, setGoing } from '../../updates/start.ts'
 import { readAdmin } from './body.ts'
 
 /** How many updates a list shows. */
@@ -17,7 +17,8 @@ export function updateRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .post('/updates', async (c) => {
       const { deps } = c.var
-      const update = await startUpdate(deps, await readAdmin(c, createUpdate))
+      const update = await createUpdate(deps, await readAdmin(c, updateRequest))
+      deps.waitUntil(setGoing(deps, update.id))
       return c.json(await entry(deps, update), 201)
     })
     .get('/updates', async (c) => {
