@@ -1,0 +1,105 @@
+import type { Backend, SamplerSpec, SequenceWork, WeightSet } from '../src/backends/backend.ts'
+import { formatSpread, line, spread } from './report.ts'
+
+const GREEDY: Omit<SamplerSpec, 'promptTokens'> = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  seed: 0,
+  topLogprobs: -1,
+}
+const DECODE_STEPS = 32
+const CHUNK = 256
+
+/** What one repetition measures: tokens a second over the whole batch. */
+interface Case {
+  name: string
+  run: (weights: WeightSet) => Promise<number>
+}
+
+/**
+ * Decode and prefill of several weight sets in one interleaved run: every repetition measures every
+ * case on every set before the next repetition begins.
+ *
+ * @returns lines for people.
+ */
+export async function benchServing(
+  backend: Backend,
+  sets: readonly { name: string; weights: WeightSet }[],
+  repetitions: number,
+): Promise<string[]> {
+  let sequence = 1_000_000
+  const next = () => sequence++
+  const cases: Case[] = [
+    ...[1, 8].map((batch) => ({
+      name: `decode, batch ${batch}, context 128`,
+      run: (weights: WeightSet) => decode(backend, weights, Array.from({ length: batch }, next), 128),
+    })),
+    ...[1, 8].flatMap((batch) =>
+      [128, 512].map((length) => ({
+        name: `prefill, batch ${batch}, prompt ${length}`,
+        run: (weights: WeightSet) => prefill(backend, weights, Array.from({ length: batch }, next), length),
+      })),
+    ),
+  ]
+  const figures = new Map<string, number[]>()
+  for (let repetition = -1; repetition < repetitions; repetition++) {
+    for (const { name, run } of cases) {
+      for (const set of sets) {
+        const tokensPerSecond = await run(set.weights)
+        if (repetition < 0) continue
+        const key = `${name}, ${set.name}`
+        figures.set(key, [...(figures.get(key) ?? []), tokensPerSecond])
+      }
+    }
+  }
+  return [...figures].map(([key, values]) => line(key, formatSpread(spread(values), 'tokens/s')))
+}
+
+async function decode(backend: Backend, weights: WeightSet, sequences: number[], context: number): Promise<number> {
+  const last = await fill(backend, weights, sequences, context)
+  const startedMs = performance.now()
+  for (let step = 0; step < DECODE_STEPS; step++) {
+    const work: SequenceWork[] = sequences.map((sequence, index) => ({
+      sequence,
+      tokens: Int32Array.of(last[index] ?? 0),
+      position: context + step,
+      output: 'token',
+    }))
+    const { outputs } = await backend.step({ weights, work, drop: [] })
+    outputs.forEach((output, index) => (last[index] = output.kind === 'token' ? output.token : 0))
+  }
+  const elapsedMs = performance.now() - startedMs
+  await backend.step({ weights, work: [], drop: sequences })
+  return (sequences.length * DECODE_STEPS * 1000) / elapsedMs
+}
+
+async function prefill(backend: Backend, weights: WeightSet, sequences: number[], length: number): Promise<number> {
+  const startedMs = performance.now()
+  await fill(backend, weights, sequences, length)
+  const elapsedMs = performance.now() - startedMs
+  await backend.step({ weights, work: [], drop: sequences })
+  return (sequences.length * length * 1000) / elapsedMs
+}
+
+/** Feeds seeded tokens in chunks, all sequences in each step; the token sampled after each. */
+async function fill(backend: Backend, weights: WeightSet, sequences: number[], length: number): Promise<number[]> {
+  let last: number[] = []
+  for (let from = 0; from < length; from += CHUNK) {
+    const to = Math.min(from + CHUNK, length)
+    const work: SequenceWork[] = sequences.map((sequence) => ({
+      sequence,
+      tokens: Int32Array.from({ length: to - from }, (_, index) => 100 + (((from + index + sequence) * 7919) % 40_000)),
+      position: from,
+      output: to === length ? 'token' : 'none',
+      ...(from === 0 ? { sampler: { ...GREEDY, promptTokens: length } } : {}),
+    }))
+    const { outputs } = await backend.step({ weights, work, drop: [] })
+    last = outputs.map((output) => (output.kind === 'token' ? output.token : 0))
+  }
+  return last
+}
