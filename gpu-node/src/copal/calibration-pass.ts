@@ -35,7 +35,12 @@ export async function createCalibrationPass(
 ): Promise<CalibrationPass> {
   const { config, master } = model
   const graph = encodeModel(buildCalibrationBlock(config, length))
-  const session = await InferenceSession.create(graph, { intraOpNumThreads: threads, interOpNumThreads: 1 })
+  const session = await InferenceSession.create(graph, {
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    // Spinning between operators would take the processor from serving.
+    extra: { session: { intra_op: { allow_spinning: '0' } } },
+  })
   return {
     async run(sequences, partial, onBlock) {
       let hidden = partial.hidden ?? embed(model, sequences.tokens)
@@ -110,22 +115,32 @@ function emptySums(config: LlamaConfig): Map<string, Float64Array> {
   return new Map([...statisticTensors(config)].map(([name, count]) => [name, new Float64Array(count)]))
 }
 
-/** Adds one chunk's output; of a second moment, which comes as a full matrix, the upper triangle and the diagonal. */
-function addToSums(sums: ReadonlyMap<string, Float64Array>, name: string, values: Float32Array): void {
-  const sum = sums.get(name)
-  if (!sum) throw new RangeError(`the calibration graph has an output ${name} that is no statistic`)
-  const squareNorm = sums.get(name.replace(/second_moment$/, 'square_norm'))
-  if (!squareNorm || squareNorm === sum) {
+/** Adds one chunk's output; a panel of a second moment goes into the packed triangle, its diagonal also into the norm. */
+function addToSums(sums: ReadonlyMap<string, Float64Array>, output: string, values: Float32Array): void {
+  const [name = '', panel] = output.split('@')
+  const sum = sumOf(sums, name)
+  if (panel === undefined) {
     for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number)
     return
   }
+  const squareNorm = sumOf(sums, name.replace(/second_moment$/, 'square_norm'))
   const size = squareNorm.length
-  for (let row = 0, at = 0; row < size; row++) {
-    const diagonal = values[row * size + row] as number
+  const first = Number(panel)
+  const width = size - first
+  for (let row = first, from = 0; from < values.length; row++, from += width + 1) {
+    const diagonal = values[from] as number
     if (!Number.isFinite(diagonal)) throw new RangeError(`${name} is not finite: the model overflows on this text`)
     squareNorm[row] = (squareNorm[row] as number) + diagonal
-    for (let col = row; col < size; col++, at++) sum[at] = (sum[at] as number) + (values[row * size + col] as number)
+    // Row r of the packed triangle begins after r rows of size, size - 1, … elements.
+    const to = row * size - (row * (row - 1)) / 2
+    for (let i = 0; i < size - row; i++) sum[to + i] = (sum[to + i] as number) + (values[from + i] as number)
   }
+}
+
+function sumOf(sums: ReadonlyMap<string, Float64Array>, name: string): Float64Array {
+  const sum = sums.get(name)
+  if (!sum) throw new RangeError(`the calibration graph has an output ${name} that is no statistic`)
+  return sum
 }
 
 function rounded(sums: ReadonlyMap<string, Float64Array>): Map<string, Float32Array> {

@@ -12,7 +12,8 @@ import type { OnnxGraph, ValueInfo } from './onnx-writer.ts'
  * length, -1]`; `last_position` `[batch]` i32 and `total_length` scalar i32; an empty past,
  * `past_key_0`, `past_value_0` `[batch, kvHeads, 0, headDim]`.
  * Outputs: `next_hidden` `[batch * length, hidden]`; for each linear `<linear>.sensitivity` `|Y|ᵀ|X|`
- * `[d_out, d_in]`; for each distinct input `<input>.second_moment` `XᵀX` `[d_in, d_in]`.
+ * `[d_out, d_in]`; for each distinct input the upper triangle of `XᵀX` in panels, `<input>.second_moment@<first>`:
+ * rows `first … first + 191` of the columns from `first` on. A full product would compute everything twice.
  *
  * @param length longest sequence that it will run
  */
@@ -27,7 +28,11 @@ export function buildCalibrationBlock(config: LlamaConfig, length: number): Onnx
   const projected = addMlp(graph, config, 0)
   graph.add({ op: 'Add', inputs: ['middle_0', projected], outputs: ['next_hidden'] })
 
-  const past = (name: string): ValueInfo => ({ name, type: 'float32', shape: ['batch', kvHeads, 'past', headDim] })
+  const past = (name: string): ValueInfo => ({
+    name,
+    type: 'float32',
+    shape: ['batch', kvHeads, 'past', headDim],
+  })
   return {
     name: 'calibration_block',
     inputs: [
@@ -39,23 +44,30 @@ export function buildCalibrationBlock(config: LlamaConfig, length: number): Onnx
       past('past_value_0'),
       ...graph.weightInputs,
     ],
-    outputs: [{ name: 'next_hidden', type: 'float32', shape: ['rows', hiddenSize] }, ...addStatistics(graph, config)],
+    outputs: [
+      { name: 'next_hidden', type: 'float32', shape: ['rows', hiddenSize] },
+      ...addStatistics(graph, config),
+    ],
     initializers: graph.constants,
     nodes: graph.nodes,
   }
 }
 
+/** Rows of a second moment that one output brings: few enough to skip most of the lower triangle, enough for full GEMM speed. */
+const PANEL_ROWS = 192
+
 function addStatistics(graph: GraphBuilder, config: LlamaConfig): ValueInfo[] {
   const outputs: ValueInfo[] = []
+  const seen = new Set<string>()
+  graph.constants.push({ name: 'columns', type: 'int64', shape: [1], data: BigInt64Array.of(1n) })
   for (const linear of BLOCK_LINEARS) {
     const [rows, cols] = linearShape(config, linear)
     const x = linearInputName(0, linear)
     const y = linearOutputName(0, linear)
-    const moment = statisticTensor('second_moment', linear)
-    if (!outputs.some(({ name }) => name === moment)) {
+    if (!seen.has(x)) {
+      seen.add(x)
       graph.add({ op: 'Abs', inputs: [x], outputs: [`abs_${x}`] })
-      addGram(graph, x, x, moment)
-      outputs.push({ name: moment, type: 'float32', shape: [cols, cols] })
+      outputs.push(...addSecondMoment(graph, x, cols, statisticTensor('second_moment', linear)))
     }
     graph.add({ op: 'Abs', inputs: [y], outputs: [`abs_${y}`] })
     const sensitivity = statisticTensor('sensitivity', linear)
@@ -63,6 +75,30 @@ function addStatistics(graph: GraphBuilder, config: LlamaConfig): ValueInfo[] {
     outputs.push({ name: sensitivity, type: 'float32', shape: [rows, cols] })
   }
   return outputs
+}
+
+function addSecondMoment(graph: GraphBuilder, x: string, cols: number, moment: string): ValueInfo[] {
+  const outputs: ValueInfo[] = []
+  for (let first = 0; first < cols; first += PANEL_ROWS) {
+    const end = Math.min(first + PANEL_ROWS, cols)
+    const rest = first === 0 ? x : addColumns(graph, x, first, cols)
+    const panel = end === cols ? rest : addColumns(graph, x, first, end)
+    const name = `${moment}@${first}`
+    addGram(graph, panel, rest, name)
+    outputs.push({ name, type: 'float32', shape: [end - first, cols - first] })
+  }
+  return outputs
+}
+
+/** Columns `begin … end - 1` of `x`. */
+function addColumns(graph: GraphBuilder, x: string, begin: number, end: number): string {
+  const name = `${x}_${begin}_${end}`
+  graph.constants.push(
+    { name: `${name}_begin`, type: 'int64', shape: [1], data: BigInt64Array.of(BigInt(begin)) },
+    { name: `${name}_end`, type: 'int64', shape: [1], data: BigInt64Array.of(BigInt(end)) },
+  )
+  graph.add({ op: 'Slice', inputs: [x, `${name}_begin`, `${name}_end`, 'columns'], outputs: [name] })
+  return name
 }
 
 /** `aᵀ b`, summed over rows (tokens). */

@@ -23,7 +23,8 @@ let datasets: DatasetFile[]
 let counter = 0
 
 beforeAll(async () => {
-  tiny = await openTinyModel({ layers: 3, intermediateSize: 96 })
+  // Wide enough that the second moment of down_proj comes in several panels, the last a narrow one.
+  tiny = await openTinyModel({ layers: 3, intermediateSize: 400 })
   datasets = await Promise.all(
     ['legal', 'sea', 'legal', 'legal', 'code'].map((domain, index) => writeWordsDataset(tiny.dir, domain, index + 1)),
   )
