@@ -18,7 +18,8 @@ export function randomHalfMask(
       for (let row = 0; row < rows; row++) {
         const order = Array.from({ length: cols }, (_, col) => ({ col, key: random() }))
         order.sort((a, b) => a.key - b.key)
-        for (const { col } of order.slice(0, cols / 2)) bits[row * Math.ceil(cols / 8) + (col >> 3)]! |= 1 << (col & 7)
+        for (const { col } of order.slice(0, cols / 2))
+          bits[row * Math.ceil(cols / 8) + (col >> 3)]! |= 1 << (col & 7)
       }
       linears.set(linearName(layer, linear), { rows, cols, bits })
     }

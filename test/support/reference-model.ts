@@ -10,8 +10,11 @@ export function referenceLogits(
 ): Matrix {
   const { hiddenSize, vocabSize } = config
   const embedding = tensors.get('model.embed_tokens.weight')!.values
-  let hidden: Matrix = tokens.map((token) => [...embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize)])
-  for (let layer = 0; layer < config.layers; layer++) hidden = referenceBlock(config, tensors, layer, hidden).hidden
+  let hidden: Matrix = tokens.map((token) => [
+    ...embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize),
+  ])
+  for (let layer = 0; layer < config.layers; layer++)
+    hidden = referenceBlock(config, tensors, layer, hidden).hidden
   const gamma = tensors.get('model.norm.weight')!.values
   const head = config.tiedEmbedding ? embedding : tensors.get('lm_head.weight')!.values
   return hidden.map((row) => {

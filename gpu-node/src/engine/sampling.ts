@@ -94,7 +94,10 @@ function checkedMaximum(logits: Float32Array): { token: number; logit: number } 
       logit = value
       token = i
     } else if (Number.isNaN(value)) {
-      throw new AppError('node_failed', `The model's logits are not numbers (token ${i}). Its weights are damaged.`)
+      throw new AppError(
+        'node_failed',
+        `The model's logits are not numbers (token ${i}). Its weights are damaged.`,
+      )
     }
   }
   if (!Number.isFinite(logit)) {
@@ -127,7 +130,13 @@ function mostProbable(logits: Float32Array, count: number, logSumExp: number): T
 }
 
 /** Draws from softmax(logits / temperature) after the cuts; `u` in [0, 1) decides. */
-function draw(logits: Float32Array, maximum: number, spec: SamplerSpec, scratch: SamplerScratch, u: number): number {
+function draw(
+  logits: Float32Array,
+  maximum: number,
+  spec: SamplerSpec,
+  scratch: SamplerScratch,
+  u: number,
+): number {
   const vocab = logits.length
   const weights = scratch.weights.subarray(0, vocab)
   const candidates = scratch.candidates.subarray(0, vocab)
@@ -216,7 +225,12 @@ function middleOfThree(values: Float64Array, begin: number, end: number): number
 }
 
 /** Puts values above `pivot` first, then those equal to it; returns where each group ends. */
-function partition(values: Float64Array, begin: number, end: number, pivot: number): [heavier: number, equal: number] {
+function partition(
+  values: Float64Array,
+  begin: number,
+  end: number,
+  pivot: number,
+): [heavier: number, equal: number] {
   let heavier = begin
   let rest = begin
   let lighter = end

@@ -83,7 +83,12 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
       { name: 'total_length', type: 'int32', shape: [] },
       { name: 'rows', type: 'int64', shape: ['wanted'] },
       { name: 'targets', type: 'int64', shape: ['wanted', 1] },
-      ...perLayer(config, (layer) => keyValueNames(layer).past, ['batch', config.kvHeads, 'capacity', config.headDim]),
+      ...perLayer(config, (layer) => keyValueNames(layer).past, [
+        'batch',
+        config.kvHeads,
+        'capacity',
+        config.headDim,
+      ]),
     ],
     outputs: [
       { name: 'logits', type: 'float32', shape: ['wanted', vocabSize] },
@@ -96,7 +101,12 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
 }
 
 function addHead(graph: GraphBuilder, { vocabSize, hiddenSize, tiedEmbedding }: LlamaConfig): void {
-  graph.add({ op: 'Gather', inputs: ['hidden', 'rows'], outputs: ['wanted'], attributes: { axis: { int: 0 } } })
+  graph.add({
+    op: 'Gather',
+    inputs: ['hidden', 'rows'],
+    outputs: ['wanted'],
+    attributes: { axis: { int: 0 } },
+  })
   if (tiedEmbedding) {
     graph.add({
       op: 'Gemm',
@@ -116,7 +126,11 @@ function addHead(graph: GraphBuilder, { vocabSize, hiddenSize, tiedEmbedding }: 
   })
 }
 
-function perLayer({ layers }: LlamaConfig, names: (layer: number) => string[], shape: ValueInfo['shape']): ValueInfo[] {
+function perLayer(
+  { layers }: LlamaConfig,
+  names: (layer: number) => string[],
+  shape: ValueInfo['shape'],
+): ValueInfo[] {
   return Array.from({ length: layers }, (_, layer) =>
     names(layer).map((name): ValueInfo => ({ name, type: 'float32', shape })),
   ).flat()

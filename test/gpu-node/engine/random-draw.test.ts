@@ -3,7 +3,11 @@ import { philox, randomDraw } from '../../../gpu-node/src/engine/random-draw.ts'
 
 /** Known answers of Philox 4×32-10 that ship with Random123 (kat_vectors). */
 test.each([
-  [[0, 0, 0, 0], [0, 0], [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]],
+  [
+    [0, 0, 0, 0],
+    [0, 0],
+    [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8],
+  ],
   [
     [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff],
     [0xffffffff, 0xffffffff],

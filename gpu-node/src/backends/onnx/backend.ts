@@ -48,7 +48,9 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
       await cleaned
       const startedMs = performance.now()
       const workDir = await createLoadDir(options.workDir)
-      const started = startWeightSetProcess(source.version === 0 ? 'the dense weights' : `mask version ${source.version}`)
+      const started = startWeightSetProcess(
+        source.version === 0 ? 'the dense weights' : `mask version ${source.version}`,
+      )
       try {
         await started.call({ kind: 'load', options: { ...loadOptions(source), workDir, threads, provider } })
       } catch (thrown) {

@@ -34,7 +34,7 @@ export class Slab {
     this.#shape = shape
     this.capacity = capacity
     const slots = Math.max(1, Math.min(MAX_SLOTS, Math.floor(MAX_PLANE_BYTES / (this.#slotSize * 4))))
-    this.occupants = new Array<number | null>(slots).fill(null)
+    this.occupants = Array.from({ length: slots }, () => null)
     this.#planes = Array.from({ length: 2 * shape.layers }, () => new Float32Array(slots * this.#slotSize))
   }
 
@@ -75,7 +75,13 @@ export class Slab {
    * @param fresh outputs of the decoder, `[batch, length, kvHeads · headDim]`, by name
    * @param batchIndex which sequence of the batch
    */
-  write(slot: number, position: number, fresh: Readonly<Record<string, Tensor>>, batchIndex: number, length: number): void {
+  write(
+    slot: number,
+    position: number,
+    fresh: Readonly<Record<string, Tensor>>,
+    batchIndex: number,
+    length: number,
+  ): void {
     const { layers, kvHeads, headDim } = this.#shape
     for (let layer = 0; layer < layers; layer++) {
       for (const [which, name] of freshNames(layer).entries()) {
@@ -101,7 +107,10 @@ export class Slab {
       const from = source.#planes[index] as Float32Array
       for (let head = 0; head < kvHeads; head++) {
         const start = sourceSlot * source.#slotSize + head * source.capacity * headDim
-        plane.set(from.subarray(start, start + length * headDim), slot * this.#slotSize + head * this.capacity * headDim)
+        plane.set(
+          from.subarray(start, start + length * headDim),
+          slot * this.#slotSize + head * this.capacity * headDim,
+        )
       }
     }
   }

@@ -73,7 +73,8 @@ async function tryModel(session: InferenceSession, config: LlamaConfig): Promise
   let largest = 0
   let difference = 0
   for (const [i, logit] of (expected as Float32Array).entries()) {
-    if (!Number.isFinite(logit)) throw new AppError('node_failed', `The new weights give a logit of ${logit}.`)
+    if (!Number.isFinite(logit))
+      throw new AppError('node_failed', `The new weights give a logit of ${logit}.`)
     largest = Math.max(largest, Math.abs(logit))
     difference = Math.max(difference, Math.abs(logit - ((cached as Float32Array)[i] as number)))
   }

@@ -91,7 +91,10 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
         samplers.delete(sequence)
       }
       if (new Set(work.map(({ sequence }) => sequence)).size !== work.length) {
-        throw new AppError('internal_error', 'A step has two pieces of work for one sequence, expected at most one.')
+        throw new AppError(
+          'internal_error',
+          'A step has two pieces of work for one sequence, expected at most one.',
+        )
       }
       const items = work.map(accept)
       const outputs = new Map<Item, SequenceOutput>()

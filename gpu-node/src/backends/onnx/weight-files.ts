@@ -38,7 +38,9 @@ export function prepareWeightFiles(
   const masterPath = realpathSync(master.path)
   const baseDir = parse(masterPath).root
   const masked =
-    maskPath === null ? undefined : writeMaskedLinears(config, master, readMask(config, master, maskPath), workDir)
+    maskPath === null
+      ? undefined
+      : writeMaskedLinears(config, master, readMask(config, master, maskPath), workDir)
   return {
     baseDir,
     locate(name) {
@@ -70,7 +72,9 @@ function writeMaskedLinears(
 ): Map<string, ExternalData> {
   const location = join(realpathSync(workDir), 'masked.f32')
   const places = new Map<string, ExternalData>()
-  const largest = Math.max(...BLOCK_LINEARS.map((linear) => linearShape(config, linear).reduce((a, b) => a * b)))
+  const largest = Math.max(
+    ...BLOCK_LINEARS.map((linear) => linearShape(config, linear).reduce((a, b) => a * b)),
+  )
   const values = new Uint32Array(largest)
   const input = openSync(master.path, 'r')
   const output = openSync(location, 'wx')
@@ -93,7 +97,7 @@ function writeMaskedLinears(
 }
 
 /** For each byte of a mask the eight words that keep or clear eight weights. */
-const KEEP = Uint32Array.from({ length: 256 * 8 }, (_, i) => ((i >> 3) >> (i & 7)) & 1 ? 0xffffffff : 0)
+const KEEP = Uint32Array.from({ length: 256 * 8 }, (_, i) => (((i >> 3) >> (i & 7)) & 1 ? 0xffffffff : 0))
 
 /** Clears the pruned weights of `values` `[rows, cols]`, the words of f32 values. */
 export function zeroPruned(values: Uint32Array, { rows, cols, bits }: MaskLinear): void {
@@ -121,7 +125,7 @@ function below(baseDir: string, path: string): string {
 }
 
 function readFully(file: number, bytes: Uint8Array, position: number, name: string): void {
-  for (let done = 0; done < bytes.length; ) {
+  for (let done = 0; done < bytes.length;) {
     const count = readSync(file, bytes, done, bytes.length - done, position + done)
     if (count === 0) throw new AppError('node_failed', `The dense weights end inside the tensor '${name}'.`)
     done += count
@@ -129,7 +133,7 @@ function readFully(file: number, bytes: Uint8Array, position: number, name: stri
 }
 
 function writeFully(file: number, bytes: Uint8Array, position: number): void {
-  for (let done = 0; done < bytes.length; ) {
+  for (let done = 0; done < bytes.length;) {
     done += writeSync(file, bytes, done, bytes.length - done, position + done)
   }
 }

@@ -31,7 +31,7 @@ export function startWeightSetProcess(name: string): WeightSetProcess {
     execArgv: [],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
-  const waiting = new Map<number, { resolve(outputs: SequenceOutput[]): void; reject(error: Error): void }>()
+  const waiting = new Map<number, PromiseWithResolvers<SequenceOutput[]>>()
   const { promise: ended, resolve: end } = Promise.withResolvers<Error | undefined>()
   let nextId = 1
   let closing = false
@@ -42,14 +42,17 @@ export function startWeightSetProcess(name: string): WeightSetProcess {
     if (gone) return
     const said = stderr.trim().split('\n').at(-1) ?? ''
     gone = new AppError('node_failed', `The process of ${name} ${how}${said && `: ${said}`}`)
-    for (const { reject } of waiting.values()) reject(gone)
+    for (const call of waiting.values()) call.reject(gone)
     waiting.clear()
     end(closing ? undefined : gone)
   }
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-STDERR_CHARACTERS)
   })
-  child.on('error', (error) => fail(`could not be started or reached (${error.message})`))
+  child.on('error', (error) => {
+    child.kill('SIGKILL')
+    fail(`could not be started or reached (${error.message})`)
+  })
   child.on('exit', (code, signal) => fail(signal ? `was ended by ${signal}` : `ended with exit code ${code}`))
   child.on('message', (message) => {
     const answer = message as Answer
@@ -59,30 +62,32 @@ export function startWeightSetProcess(name: string): WeightSetProcess {
     else call?.reject(parseErrorBody(answer.failure) ?? new AppError('node_failed', `${name} failed.`))
   })
 
-  const call = (body: CallBody) =>
-    new Promise<SequenceOutput[]>((resolve, reject) => {
-      if (gone) return reject(gone)
-      const id = nextId++
-      waiting.set(id, { resolve, reject })
-      child.send({ ...body, id } satisfies Call, (error) => {
-        if (error && waiting.delete(id)) reject(new AppError('node_failed', `${name} cannot be reached.`, { cause: error }))
-      })
+  const call = async (body: CallBody): Promise<SequenceOutput[]> => {
+    if (gone) throw gone
+    const id = nextId++
+    const pending = Promise.withResolvers<SequenceOutput[]>()
+    waiting.set(id, pending)
+    child.send({ ...body, id } satisfies Call, (error) => {
+      if (!error || !waiting.delete(id)) return
+      pending.reject(
+        new AppError('node_failed', `The process of ${name} cannot be reached.`, { cause: error }),
+      )
     })
+    return pending.promise
+  }
 
   return {
     pid: child.pid,
     ended,
     call,
     async close() {
-      if (!closing) {
-        closing = true
-        const timer = setTimeout(() => child.kill('SIGKILL'), CLOSE_TIMEOUT_MS)
-        // Its answer may come before or after its end; its end is what counts.
-        await Promise.race([call({ kind: 'close' }).catch(() => undefined), ended])
-        await ended
-        clearTimeout(timer)
-      }
+      if (closing) return void (await ended)
+      closing = true
+      const timer = setTimeout(() => child.kill('SIGKILL'), CLOSE_TIMEOUT_MS)
+      // Its end is what counts; the answer may be lost in it.
+      await call({ kind: 'close' }).catch(() => undefined)
       await ended
+      clearTimeout(timer)
     },
   }
 }

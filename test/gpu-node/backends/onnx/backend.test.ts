@@ -68,7 +68,11 @@ function expectScores(actual: Float32Array, expected: readonly number[]): void {
   for (const [i, nll] of expected.entries()) expect(actual[i]).toBeCloseTo(nll, 3)
 }
 
-async function maskFile(seed: number, change?: (bytes: Uint8Array) => Uint8Array, base?: string): Promise<string> {
+async function maskFile(
+  seed: number,
+  change?: (bytes: Uint8Array) => Uint8Array,
+  base?: string,
+): Promise<string> {
   const { bytes } = randomHalfMask(tiny.model, seed, base)
   const path = join(temporaryDir(), 'mask.safetensors')
   await writeFile(path, change ? change(bytes) : bytes)
@@ -102,7 +106,9 @@ test('dense and two masked sets run side by side, each with its own weights', as
   for (const seed of [1, 2]) {
     masked.push(await load(backend, { version: seed, maskPath: await maskFile(seed) }))
   }
-  const [ofDense, ofFirst, ofSecond] = await Promise.all([dense, ...masked].map((weights) => score(backend, weights)))
+  const [ofDense, ofFirst, ofSecond] = await Promise.all(
+    [dense, ...masked].map((weights) => score(backend, weights)),
+  )
   expectScores(ofDense!, expectedScores())
   expectScores(ofFirst!, expectedScores(randomHalfMask(tiny.model, 1).linears))
   expectScores(ofSecond!, expectedScores(randomHalfMask(tiny.model, 2).linears))
@@ -113,8 +119,18 @@ test('dense and two masked sets run side by side, each with its own weights', as
 
 describe('masks that do not fit are refused and leave no process', () => {
   const cases: [string, ErrorCode, string, () => Promise<string>][] = [
-    ['another model', 'mask_base_mismatch', 'made for other weights', () => maskFile(1, undefined, 'f'.repeat(64))],
-    ['a truncated file', 'mask_invalid', '', () => maskFile(1, (bytes) => bytes.subarray(0, bytes.length - 9))],
+    [
+      'another model',
+      'mask_base_mismatch',
+      'made for other weights',
+      () => maskFile(1, undefined, 'f'.repeat(64)),
+    ],
+    [
+      'a truncated file',
+      'mask_invalid',
+      '',
+      () => maskFile(1, (bytes) => bytes.subarray(0, bytes.length - 9)),
+    ],
     ['no mask at all', 'mask_invalid', '', () => maskFile(1, () => Buffer.from('not a mask file, but text'))],
     [
       'a flipped bit',
@@ -130,7 +146,9 @@ describe('masks that do not fit are refused and leave no process', () => {
   ]
   test.each(cases)('%s', async (_, code, message, makeFile) => {
     const workDir = temporaryDir()
-    const failure = await refusal(newBackend(workDir).load(source({ version: 3, maskPath: await makeFile() })))
+    const failure = await refusal(
+      newBackend(workDir).load(source({ version: 3, maskPath: await makeFile() })),
+    )
     expect(failure.code).toBe(code)
     expect(failure.message).toContain(message)
     expect(await readdir(workDir)).toEqual([])
@@ -184,7 +202,9 @@ test('a step that is refused leaves the set running', async () => {
   const backend = newBackend()
   const weights = await load(backend)
   const gap = { sequence: 1, tokens: Int32Array.of(1), position: 5, output: 'none' } as const
-  expect((await refusal(backend.step({ weights, work: [gap], drop: [] }))).message).toContain('0 tokens are held')
+  expect((await refusal(backend.step({ weights, work: [gap], drop: [] }))).message).toContain(
+    '0 tokens are held',
+  )
   expectScores(await score(backend, weights), expectedScores())
 })
 
@@ -206,14 +226,17 @@ test('a set whose node vanishes ends by itself', async () => {
   await gone(pid)
 })
 
-test.skipIf(process.platform === 'win32')('a background set yields the processor, a serving one does not', async () => {
-  const backend = newBackend()
-  const background = await load(backend, { priority: 'background' })
-  const serving = await load(backend)
-  expect(getPriority(backend.pidOf(background)!)).toBe(19)
-  expect(getPriority(backend.pidOf(serving)!)).toBe(getPriority())
-  expectScores(await score(backend, background), expectedScores())
-})
+test.skipIf(process.platform === 'win32')(
+  'a background set yields the processor, a serving one does not',
+  async () => {
+    const backend = newBackend()
+    const background = await load(backend, { priority: 'background' })
+    const serving = await load(backend)
+    expect(getPriority(backend.pidOf(background))).toBe(19)
+    expect(getPriority(backend.pidOf(serving))).toBe(getPriority())
+    expectScores(await score(backend, background), expectedScores())
+  },
+)
 
 test('an unknown provider is refused with the known ones', () => {
   expect(() => createOnnxBackend({ workDir: temporaryDir(), provider: 'tpu' })).toThrow(

@@ -6,7 +6,6 @@ import { createRunner, type Runner } from '../../../../gpu-node/src/backends/onn
 import type { InferenceSession } from '../../../../gpu-node/src/graph/runtime.ts'
 import { createRandom } from '../../../support/random.ts'
 import { logSoftmax, referenceLogits } from '../../../support/reference-model.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
 import type { TinyLlamaOptions } from '../../../support/tiny-llama.ts'
 import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
 
@@ -112,12 +111,19 @@ describe('the graph agrees with f64 arithmetic', () => {
       const logprobs = referenceLogits(model.model.config, model.tensors, [...tokens]).map(logSoftmax)
       const runner = createRunner(await sessionOf(model), model.model.config)
       const nll = await nllOf(runner, scoring(1, tokens, targets))
-      expectClose(nll, [...targets].map((target, i) => -logprobs[i]![target]!), 1e-4)
+      expectClose(
+        nll,
+        [...targets].map((target, i) => -logprobs[i]![target]!),
+        1e-4,
+      )
       const { token, top } = (await runOne(runner, generating(2, tokens))) as Token
       const order = [...logprobs[23]!.keys()].sort((a, b) => logprobs[23]![b]! - logprobs[23]![a]!)
       expect(token).toBe(order[0])
       expect(top.map((alternative) => alternative.token)).toEqual(order.slice(0, 5))
-      expectClose(top.map(({ logprob }) => logprob), order.slice(0, 5).map((id) => logprobs[23]![id]!))
+      expectClose(
+        top.map(({ logprob }) => logprob),
+        order.slice(0, 5).map((id) => logprobs[23]![id]!),
+      )
     } finally {
       await model.remove()
     }
@@ -130,8 +136,12 @@ test('cached decode gives what a full forward over the same tokens gives', async
   const outputs = await generate(runner, 1, prompt, 30)
   const all = Int32Array.of(...prompt, ...outputs.map(({ token }) => token))
   const targets = all.slice(1)
+  expect(outputs.length).toBe(30)
   const nll = await nllOf(runner, scoring(2, all.subarray(0, -1), targets))
-  expectClose(outputs.map(({ logprob }) => -logprob), nll.subarray(prompt.length - 1))
+  expectClose(
+    outputs.map(({ logprob }) => -logprob),
+    nll.subarray(prompt.length - 1),
+  )
 })
 
 test('decode stays right while a sequence outgrows one capacity after another', async () => {
@@ -140,7 +150,12 @@ test('decode stays right while a sequence outgrows one capacity after another', 
   const outputs = await generate(runner, 1, prompt, 280)
   const all = Int32Array.of(...prompt, ...outputs.map(({ token }) => token))
   const nll = await nllOf(runner, scoring(2, all.subarray(0, -1), all.slice(1)))
-  expectClose(outputs.map(({ logprob }) => -logprob), nll.subarray(prompt.length - 1), 5e-4)
+  expect(runner.usage().sequences).toBe(2)
+  expectClose(
+    outputs.map(({ logprob }) => -logprob),
+    nll.subarray(prompt.length - 1),
+    5e-4,
+  )
 })
 
 test.each([[[600]], [[1, 599]], [[256, 256, 88]], [[37, 300, 263]]])(
@@ -160,7 +175,10 @@ test.each([[[600]], [[1, 599]], [[256, 256, 88]], [[37, 300, 263]]])(
     }
     const token = last as Token
     expect(token.token).toBe(whole.token)
-    expectClose(token.top.map(({ logprob }) => logprob), whole.top.map(({ logprob }) => logprob))
+    expectClose(
+      token.top.map(({ logprob }) => logprob),
+      whole.top.map(({ logprob }) => logprob),
+    )
   },
 )
 
@@ -194,7 +212,10 @@ test('sequences of different lengths decoded together give what each gives alone
   }
   const runner = createRunner(session, tiny.model.config)
   const together: Token[][] = prompts.map(() => [])
-  const starts = await runner.step(prompts.map((prompt, i) => generating(i, prompt, settings[i % 4])), [])
+  const starts = await runner.step(
+    prompts.map((prompt, i) => generating(i, prompt, settings[i % 4])),
+    [],
+  )
   for (const [i, output] of starts.entries()) together[i]!.push(output as Token)
   for (let n = 1; n < 8; n++) {
     const work = prompts.map((prompt, i): SequenceWork => ({
@@ -215,7 +236,10 @@ test('sequences of different lengths decoded together give what each gives alone
   }
   for (const i of prompts.keys()) {
     expect(together[i]!.map(({ token }) => token)).toEqual(alone[i]!.map(({ token }) => token))
-    expectClose(together[i]!.map(({ logprob }) => logprob), alone[i]!.map(({ logprob }) => logprob))
+    expectClose(
+      together[i]!.map(({ logprob }) => logprob),
+      alone[i]!.map(({ logprob }) => logprob),
+    )
   }
 })
 
@@ -250,9 +274,17 @@ test('dropped sequences free their room, and the next one finds it clean', async
 
 describe('work that does not fit is refused', () => {
   const cases: [string, () => SequenceWork[], string][] = [
-    ['a gap', () => [{ sequence: 1, tokens: Int32Array.of(1), position: 3, output: 'none' }], '0 tokens are held'],
+    [
+      'a gap',
+      () => [{ sequence: 1, tokens: Int32Array.of(1), position: 3, output: 'none' }],
+      '0 tokens are held',
+    ],
     ['no tokens', () => [{ sequence: 1, tokens: Int32Array.of(), position: 0, output: 'none' }], 'no tokens'],
-    ['no sampler', () => [{ sequence: 1, tokens: Int32Array.of(1), position: 0, output: 'token' }], 'no sampler'],
+    [
+      'no sampler',
+      () => [{ sequence: 1, tokens: Int32Array.of(1), position: 0, output: 'token' }],
+      'no sampler',
+    ],
     ['targets', () => [scoring(1, Int32Array.of(1, 2), Int32Array.of(1))], '1 targets for 2 tokens'],
     ['twice', () => [generating(1, Int32Array.of(1)), generating(1, Int32Array.of(1))], 'two pieces of work'],
     ['too long', () => [scoring(1, new Int32Array(1025), new Int32Array(1025))], 'the model takes 1024'],
