@@ -13,10 +13,11 @@ export function checkTokens(tokens: readonly number[], vocabSize: number, param:
 }
 
 /** The prompt alone fills the context. */
-export function contextExceeded(tokens: number, contextLength: number): AppError {
+export function contextExceeded(tokens: number, contextLength: number, precision: 'exactly' | 'at least' = 'exactly'): AppError {
+  const has = precision === 'exactly' ? tokens : `at least ${tokens}`
   return new AppError(
     'context_length_exceeded',
-    `This model's context length is ${contextLength} tokens and the prompt has ${tokens}; the answer needs at least one. ` +
+    `This model's context length is ${contextLength} tokens and the prompt has ${has}; the answer needs at least one. ` +
       'Shorten the prompt.',
   )
 }

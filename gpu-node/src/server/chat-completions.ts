@@ -6,6 +6,7 @@ import { parse } from '@copal/shared/wire/parse.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
 import { chatFormat } from './answer-format.ts'
 import type { Generate } from './generate.ts'
+import { encodePrompt } from './prompt.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling.ts'
 
 /** The gateway wraps the client's body in a few fields of its own. */
@@ -14,10 +15,12 @@ export const CALL_BYTES = LIMITS.bodyBytes + 64 * 1024
 /** `POST /rpc/chat-completions` */
 export function chatCompletions(deps: {
   codec: TextCodec
+  /** Tokens of prompt and answer together. */
+  contextLength: number
   generate: Generate
   read: (request: Request, maxBytes: number) => Promise<unknown>
 }): Hono {
-  const { codec, generate, read } = deps
+  const { codec, contextLength, generate, read } = deps
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(chatCall, await read(c.req.raw, CALL_BYTES))
     const withUsage = request.stream_options?.include_usage ?? false
@@ -30,7 +33,7 @@ export function chatCompletions(deps: {
         idPrefix: 'chatcmpl',
         prepare: () => ({
           ...samplingOf(request, chatTopLogprobs(request)),
-          prompt: codec.encode(codec.renderChat(conversation(request.messages))),
+          prompt: encodePrompt(codec, codec.renderChat(conversation(request.messages)), contextLength),
           maxTokens: chatMaxTokens(request),
         }),
         clientText: () => codec.encode(userText(request.messages)),

@@ -1,25 +1,28 @@
 import { Hono } from 'hono'
-import type { CompletionRequest } from '@copal/shared/wire/completions.ts'
 import { completionCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
 import { completionFormat } from './answer-format.ts'
 import { CALL_BYTES } from './chat-completions.ts'
 import type { Generate } from './generate.ts'
+import { encodePrompt } from './prompt.ts'
 import { completionMaxTokens, samplingOf } from './sampling.ts'
 
 /** `POST /rpc/completions` */
 export function completions(deps: {
   codec: TextCodec
+  /** Tokens of prompt and answer together. */
+  contextLength: number
   generate: Generate
   read: (request: Request, maxBytes: number) => Promise<unknown>
 }): Hono {
-  const { codec, generate, read } = deps
+  const { codec, contextLength, generate, read } = deps
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(completionCall, await read(c.req.raw, CALL_BYTES))
     const withUsage = request.stream_options?.include_usage ?? false
     const topLogprobs = request.logprobs ?? -1
-    const tokens = () => promptTokens(codec, request.prompt)
+    const { prompt } = request
+    const tokens = () => (typeof prompt === 'string' ? encodePrompt(codec, prompt, contextLength) : prompt)
     return generate(
       {
         ...call,
@@ -38,8 +41,4 @@ export function completions(deps: {
       c.req.raw,
     )
   })
-}
-
-function promptTokens(codec: TextCodec, prompt: CompletionRequest['prompt']): readonly number[] {
-  return typeof prompt === 'string' ? codec.encode(prompt) : prompt
 }

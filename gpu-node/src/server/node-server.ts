@@ -39,8 +39,9 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     readSigned(request, { secret: deps.secret, maxBytes, nowMs: nowMs() })
 
   const app = new Hono()
-  app.route('/rpc/chat-completions', chatCompletions({ codec: model.codec, generate, read }))
-  app.route('/rpc/completions', completions({ codec: model.codec, generate, read }))
+  const inference = { codec: model.codec, contextLength: engine.policy.contextLength, generate, read }
+  app.route('/rpc/chat-completions', chatCompletions(inference))
+  app.route('/rpc/completions', completions(inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
 
   app.get('/health', (c) => {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
@@ -310,7 +310,7 @@ test('bad calls are refused with an OpenAI error that names what is wrong', asyn
   expect(await chat({ top_logprobs: 2 })).toMatchObject({ status: 400, param: 'top_logprobs' })
   expect(await chat({ model: 'gpt' })).toMatchObject({ status: 404, code: 'model_not_found', param: 'model' })
   expect(await chat({}, { domain: 'Legal!' })).toMatchObject({ status: 400, param: 'domain' })
-  expect(await chat({ messages: [{ role: 'user', content: 'word '.repeat(400) }] })).toMatchObject({
+  expect(await chat({ messages: [{ role: 'user', content: 'word '.repeat(300) }] })).toMatchObject({
     status: 400,
     code: 'context_length_exceeded',
     message: expect.stringMatching(/256 tokens and the prompt has \d{3,}/),
@@ -430,4 +430,22 @@ test('a request that takes longer than allowed is a 504', async () => {
   const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200 }))
   expect(response.status).toBe(504)
   expect(await response.json()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+})
+
+test('a prompt far too long is refused by its beginning, without tokenising all of it', async () => {
+  const { node } = await start()
+  const lengths: number[] = []
+  const { encode } = tiny.model.codec
+  tiny.model.codec.encode = (text) => {
+    lengths.push(text.length)
+    return encode(text)
+  }
+  onTestFinished(() => {
+    tiny.model.codec.encode = encode
+  })
+  const response = await node.post('/rpc/completions', call({ ...PROMPT, prompt: 'word '.repeat(100_000) }))
+  expect(await response.json()).toMatchObject({
+    error: { code: 'context_length_exceeded', message: expect.stringMatching(/256 tokens and the prompt has at least \d{3,}/) },
+  })
+  expect(lengths).toEqual([2048])
 })
