@@ -3,7 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { isErrno } from './scratch.ts'
 
 /** Bytes that an unprivileged user may still write where `dir` lies. */
-export async function freeBytes(dir: string): Promise<number> {
+async function freeBytes(dir: string): Promise<number> {
   const { bavail, bsize } = await statfs(dir)
   return bavail * bsize
 }

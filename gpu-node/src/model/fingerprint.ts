@@ -1,7 +1,8 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { isErrno } from './scratch.ts'
 
 /**
  * SHA-256 of a file, streamed.
@@ -41,12 +42,7 @@ export async function fingerprintFile(
   if (known !== undefined && known.state === state) return known.sha256
   const sha256 = await sha256File(path, options)
   // Only what did not change while it was read may be remembered.
-  if ((await fileState(path)) === state) {
-    await mkdir(dirname(record), { recursive: true })
-    const temporary = `${record}.${process.pid}.${performance.now()}`
-    await writeFile(temporary, JSON.stringify({ path: resolve(path), state, sha256 }))
-    await rename(temporary, record)
-  }
+  if ((await fileState(path)) === state) await remember(record, { path: resolve(path), state, sha256 })
   return sha256
 }
 
@@ -54,6 +50,21 @@ export async function fingerprintFile(
 export async function fileState(path: string): Promise<string> {
   const { size, mtimeNs, ctimeNs, ino } = await stat(path, { bigint: true })
   return `${size}:${mtimeNs}:${ctimeNs}:${ino}`
+}
+
+async function remember(
+  record: string,
+  fingerprint: { path: string; state: string; sha256: string },
+): Promise<void> {
+  const temporary = `${record}.${randomUUID()}`
+  try {
+    await mkdir(dirname(record), { recursive: true })
+    await writeFile(temporary, JSON.stringify(fingerprint))
+    await rename(temporary, record)
+  } catch (error) {
+    // A cache that cannot be written is still usable: the file is hashed again at the next start.
+    if (!isErrno(error, 'EROFS', 'EACCES', 'EPERM')) throw error
+  }
 }
 
 async function readFingerprint(path: string): Promise<{ state: string; sha256: string } | undefined> {

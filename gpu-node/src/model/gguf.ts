@@ -6,7 +6,7 @@ import { GGML_TYPES, type GgmlType } from './dequantise.ts'
 import { readExactly } from './positional-read.ts'
 
 /** One tensor of a GGUF file; `shape` row-major, `offset` from the start of the file. */
-export interface GgufTensor {
+interface GgufTensor {
   type: GgmlType
   shape: readonly number[]
   offset: number
@@ -175,7 +175,7 @@ export function ggufHeadDim(metadata: ReadonlyMap<string, MetadataValue>): numbe
  *
  * @param values `[heads · headDim, cols]` row-major
  */
-export function halfSplitRows(values: Float32Array, cols: number, headDim: number): Float32Array {
+function halfSplitRows(values: Float32Array, cols: number, headDim: number): Float32Array {
   const moved = new Float32Array(values.length)
   const pairs = headDim / 2
   const rows = values.length / cols

