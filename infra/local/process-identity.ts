@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 
-/** Whether a process with this pid exists. */
+/** Whether a process with this pid runs; one that has ended and was not yet waited for does not. */
 export function isAlive(pid: number): boolean {
+  if (statFields(pid)?.[0] === 'Z') return false
   try {
     process.kill(pid, 0)
     return true
@@ -16,10 +17,14 @@ export function isAlive(pid: number): boolean {
  * @returns `undefined` where the platform does not say, or there is no such process.
  */
 export function startTicks(pid: number): string | undefined {
+  return statFields(pid)?.[19]
+}
+
+/** `/proc/<pid>/stat` from its third field on: the name before may hold anything. */
+function statFields(pid: number): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    // Field 22; counted from behind the command's name, which may hold anything.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   } catch {
     return undefined
   }

@@ -83,6 +83,7 @@ async function serve(settings: Settings, home: Home): Promise<void> {
     // For work that is still in flight when a part failed.
     stopping.abort()
     bar.end()
+    say('Stopping …')
     // The node first: what it still has to settle goes to the gateway.
     for (const part of parts) await part.stop()
   }

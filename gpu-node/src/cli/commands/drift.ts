@@ -22,7 +22,7 @@ export function addDrift(program: Command, session: Session): void {
 /** The report for people; also what the demonstration ends with. */
 export function describeDrift(report: DriftReport, table: Session['table']): string {
   const parts = [`${report.model}, serving ${formatMask(report.active_version)}`]
-  parts.push('On sampled traffic: negative log-likelihood in nats a token; the gap is what pruning costs.')
+  parts.push('On sampled traffic, nats a token: what pruning costs is the gap.')
   parts.push(
     report.traffic.length === 0
       ? 'No sampled request has been scored yet.'
@@ -41,9 +41,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
   )
   const { domains, stages, perplexity, backward_transfer: transfer } = report.r
   if (domains.length > 0 && stages.length > 0) {
-    parts.push(
-      'Perplexity on held-out text after each mask (the R matrix); * marks what the mask was calibrated on.',
-    )
+    parts.push('Held-out perplexity after each mask (the R matrix); * was calibrated on.')
     parts.push(
       table(
         [
@@ -64,7 +62,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
   }
   if (transfer) {
     parts.push(
-      `Backward transfer: mean ${signed(transfer.mean)}, worst ${signed(transfer.max)} perplexity (positive is forgetting).`,
+      `Backward transfer: mean ${signed(transfer.mean)}, worst ${signed(transfer.max)} (positive is forgetting).`,
     )
   }
   return parts.join('\n\n')

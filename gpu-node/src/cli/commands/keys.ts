@@ -44,7 +44,7 @@ export function addKeys(program: Command, session: Session): void {
 
   keys
     .command('revoke')
-    .description('make a key useless, at once')
+    .description('make a key useless, within half a minute everywhere')
     .argument('<id>', 'as copal keys list shows it')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal keys revoke key_0123456789abcdef')
