@@ -39,8 +39,14 @@ export interface ArithmeticOptions {
 export function createArithmeticBackend(options: ArithmeticOptions = {}): ArithmeticBackend {
   const vocabSize = options.vocabSize ?? 256
   const random = createRandom(options.seed ?? 1)
-  const sequences = new Map<number, { weights: WeightSet; tokens: number[]; sampler: SamplerSpec | undefined }>()
-  const controls = new Map<WeightSet, { end: (cause: Error | undefined) => void; dead: boolean; busy: boolean }>()
+  const sequences = new Map<
+    number,
+    { weights: WeightSet; tokens: number[]; sampler: SamplerSpec | undefined }
+  >()
+  const controls = new Map<
+    WeightSet,
+    { end: (cause: Error | undefined) => void; dead: boolean; busy: boolean }
+  >()
   const plans: StepPlan[] = []
   let kvTokensPeak = 0
   const kvTokens = () => [...sequences.values()].reduce((sum, sequence) => sum + sequence.tokens.length, 0)
@@ -59,7 +65,8 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
 
   const run = (weights: WeightSet, work: SequenceWork): SequenceOutput => {
     if (work.position === 0) {
-      if (sequences.has(work.sequence)) throw new Error(`sequence ${work.sequence} starts twice without a drop`)
+      if (sequences.has(work.sequence))
+        throw new Error(`sequence ${work.sequence} starts twice without a drop`)
       if (work.output !== 'nll' && !work.sampler && work.targets === undefined) {
         throw new Error(`sequence ${work.sequence} starts without a sampler`)
       }
@@ -73,7 +80,8 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     const nll = new Float32Array(work.tokens.length)
     work.tokens.forEach((token, index) => {
       sequence.tokens.push(token)
-      nll[index] = (mix(weights.version, 0, sequence.tokens) % 1000) / 100 + (work.targets?.[index] ?? 0) / 1e4
+      nll[index] =
+        (mix(weights.version, 0, sequence.tokens) % 1000) / 100 + (work.targets?.[index] ?? 0) / 1e4
     })
     if (work.output === 'none') return { kind: 'none' }
     if (work.output === 'nll') return { kind: 'nll', nll }
@@ -99,7 +107,8 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
       control.busy = true
       try {
         await options.onStep?.(plan)
-        for (let turns = 1 + Math.floor(random() * 3); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve))
+        for (let turns = 1 + Math.floor(random() * 3); turns > 0; turns--)
+          await new Promise((resolve) => setImmediate(resolve))
         if (control.dead) throw new AppError('node_failed', 'dead')
         for (const id of plan.drop) sequences.delete(id)
         const outputs = plan.work.map((work) => run(plan.weights, work))

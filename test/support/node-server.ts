@@ -1,8 +1,9 @@
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
-import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateEvent, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import type { Backend, WeightSet } from '../../gpu-node/src/backends/backend.ts'
-import { createEngine, type Engine, type EngineDeps } from '../../gpu-node/src/engine/engine.ts'
+import type { Engine, EngineDeps } from '../../gpu-node/src/engine/api.ts'
+import { createEngine } from '../../gpu-node/src/engine/engine.ts'
 import { checkInvariants } from '../../gpu-node/src/engine/invariants.ts'
 import { listen } from '../../gpu-node/src/listener.ts'
 import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
@@ -69,9 +70,7 @@ export async function startTestNode(
     model,
     engine,
     denseWeights: dense ?? (() => null),
-    evaluateText: async function* () {
-      throw new Error('not part of this test')
-    },
+    evaluateText: noEvaluation,
     onReceipt: (receipt) => receipts.push(receipt),
     telemetry,
     log,
@@ -89,7 +88,8 @@ export async function startTestNode(
     log,
     async post(path, value, { body, secret, signature, headers, signal } = {}) {
       const bytes = new TextEncoder().encode(body ?? JSON.stringify(value))
-      const header = signature ?? (await sign(secret ?? NODE_SECRET, { method: 'POST', path, body: bytes }, Date.now()))
+      const header =
+        signature ?? (await sign(secret ?? NODE_SECRET, { method: 'POST', path, body: bytes }, Date.now()))
       return fetch(listener.url + path, {
         method: 'POST',
         body: bytes,
@@ -110,6 +110,11 @@ export async function startTestNode(
       await telemetry.shutdown()
     },
   }
+}
+
+/** For tests that evaluate nothing: the result of no text. */
+async function* noEvaluation(): AsyncGenerator<EvaluateEvent> {
+  yield { type: 'result', tokens: 0, windows: 0, nllMean: 0, perplexity: 1, maskVersion: 0 }
 }
 
 let nextCall = 0

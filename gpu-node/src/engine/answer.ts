@@ -43,7 +43,15 @@ export function createAnswer({ codec, endTokens, stops, maxNewTokens, logprobs }
   let pending: TokenLogprob[] = []
   let completionTokens = 0
 
-  const describe = ({ token, logprob, top }: { token: number; logprob: number; top: AnswerTop }): TokenLogprob => ({
+  const describe = ({
+    token,
+    logprob,
+    top,
+  }: {
+    token: number
+    logprob: number
+    top: AnswerTop
+  }): TokenLogprob => ({
     token,
     logprob,
     bytes: codec.tokenBytes(token),
@@ -65,7 +73,8 @@ export function createAnswer({ codec, endTokens, stops, maxNewTokens, logprobs }
       if (logprobs) pending.push(describe(output))
       const delta = stream.push(codec.isSpecial(output.token) ? NO_BYTES : codec.tokenBytes(output.token))
       if (stream.stopped) return { text: delta.text, tokens: release(delta.tokens), reason: 'stop' }
-      if (completionTokens < maxNewTokens) return { text: delta.text, tokens: release(delta.tokens), reason: undefined }
+      if (completionTokens < maxNewTokens)
+        return { text: delta.text, tokens: release(delta.tokens), reason: undefined }
       const rest = stream.end()
       return { text: delta.text + rest.text, tokens: release(delta.tokens + rest.tokens), reason: 'length' }
     },

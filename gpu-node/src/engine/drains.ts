@@ -3,10 +3,10 @@ import type { Request } from './request.ts'
 
 /** What drains read of the engine, and how they end a request that is late. */
 export interface DrainDeps {
-  boundTo(version: number): Request[]
-  activeVersion(): number | undefined
+  boundTo: (version: number) => Request[]
+  activeVersion: () => number | undefined
   /** Starts the request over on other weights or ends it, if it can; called once at the deadline. */
-  giveUp(request: Request): void
+  giveUp: (request: Request) => void
 }
 
 /** Waits for weight sets to become idle. */
@@ -22,7 +22,10 @@ export function createDrains({ boundTo, activeVersion, giveUp }: DrainDeps): Dra
   const waiting = new Set<{ version: number; done: (error?: AppError) => void }>()
 
   const conflict = (version: number) =>
-    new AppError('conflict', `Mask version ${version} is active and cannot be drained. Activate another one first.`)
+    new AppError(
+      'conflict',
+      `Mask version ${version} is active and cannot be drained. Activate another one first.`,
+    )
 
   const settle = () => {
     for (const drain of waiting) {

@@ -6,15 +6,14 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '@copal/shared/errors.ts'
-import type { Backend, StepResult, WeightSet } from '../backends/backend.ts'
-import type { LlamaConfig } from '../model/config.ts'
-import type { TextCodec } from '../model/tokenizer.ts'
+import type { StepResult, WeightSet } from '../backends/backend.ts'
 import { createAnswer, type Answer } from './answer.ts'
+import type { Engine, EngineDeps } from './api.ts'
 import { createDrains } from './drains.ts'
-import { createEventQueue, type EventQueue } from './event-queue.ts'
-import type { GenerateEvent, GenerateRequest, Generation, GenerationOutcome } from './generation.ts'
-import type { EngineObserver } from './observer.ts'
-import { createPolicy, type EnginePolicy } from './policy.ts'
+import { createEventQueue } from './event-queue.ts'
+import type { GenerateEvent, GenerationOutcome } from './generation.ts'
+import { watch, type Job } from './job.ts'
+import { createPolicy } from './policy.ts'
 import {
   cancelled,
   checkTokens,
@@ -38,93 +37,18 @@ import {
   restartRequest,
   runningRequests,
   waitingRequests,
-  type EngineState,
 } from './state.ts'
-import { commitStep, releaseStep, reserveStep, type ReservedStep, type StepOutcome } from './step-plan.ts'
-
-/** What an engine is made of. */
-export interface EngineDeps {
-  backend: Backend
-  config: Pick<LlamaConfig, 'vocabSize' | 'contextLength' | 'eosTokenIds'>
-  codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
-  /** Bounds that differ from those of {@link createPolicy}. */
-  policy?: Partial<EnginePolicy>
-  /** What a drain does at its deadline with requests that cannot start over: `wait` for them, or `fail` them. */
-  stragglers?: 'wait' | 'fail'
-  /** Milliseconds since the epoch. */
-  nowMs?: () => number
-  observer?: EngineObserver
-  /** Told the state after each transition: tests check the invariants with it. */
-  inspect?: (state: EngineState, policy: EnginePolicy) => void
-}
-
-/** Load as heartbeats report it. */
-export interface EngineLoad {
-  running: number
-  waiting: number
-  scoring: number
-  kvTokensUsed: number
-  kvTokensTotal: number
-}
-
-export interface Engine {
-  readonly policy: EnginePolicy
-  readonly activeVersion: number | null
-  /**
-   * New requests start on `weights` from now on. Running ones finish on theirs; those that were
-   * waiting start on it too.
-   */
-  setActive(weights: WeightSet): void
-  /**
-   * Starts a request.
-   *
-   * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
-   */
-  generate(request: GenerateRequest): Generation
-  /**
-   * Negative log-likelihoods in nats of tokens 1 … n−1 given all before them, f32 `[n − 1]`, when
-   * no request needs the processor for its prompt, and in small pieces beside running ones.
-   *
-   * @throws AppError `context_length_exceeded`, `invalid_request`, `overloaded`, `client_closed_request`, `node_failed`
-   */
-  score(request: { weights: WeightSet; tokens: readonly number[]; signal?: AbortSignal }): Promise<Float32Array>
-  /** Requests and scorings bound to the version. */
-  requestsOn(version: number): number
-  /**
-   * Resolves when nothing runs on the version. At the deadline (milliseconds from now) requests of
-   * which the client has seen nothing start over on the active set and scorings are refused. The
-   * others, whose answers already name the version, are waited for, or, with `stragglers: 'fail'`,
-   * end with `deadline_exceeded`: an answer never mixes two masks.
-   *
-   * @throws AppError `conflict` when the version is active or becomes active again
-   */
-  drain(version: number, deadlineMs: number): Promise<void>
-  load(): EngineLoad
-  /** Ids of requests that wait, or made progress since `sinceMs`: those whose lease is worth keeping. */
-  progressingSince(sinceMs: number): string[]
-  /** Fails everything with `node_failed`; nothing is accepted any more. */
-  close(): void
-}
+import {
+  commitStep,
+  releaseStep,
+  reserveStep,
+  tokensByKind,
+  type ReservedStep,
+  type StepOutcome,
+} from './step-plan.ts'
 
 /** Time for a dead weight set to say so after it rejected a step. */
 const FAILURE_PAUSE_MS = 100
-
-/** What the engine keeps of a request beyond what the scheduler knows. */
-interface Job {
-  request: Request
-  answer: Answer
-  queue: EventQueue<GenerateEvent>
-  spec: GenerateRequest
-  newAnswer: () => Answer
-  weights: WeightSet | null
-  startedMs: number | null
-  firstTokenMs: number | null
-  lastTokenMs: number | null
-  progressMs: number
-  arrivedMs: number
-  finish: (outcome: GenerationOutcome) => void
-  dispose: () => void
-}
 
 /** An engine without weights: requests wait until the first `setActive`. */
 export function createEngine(deps: EngineDeps): Engine {
@@ -167,7 +91,10 @@ export function createEngine(deps: EngineDeps): Engine {
 
   async function runLane(weights: WeightSet, entry: { busy: boolean }): Promise<void> {
     while (!closed && lanes.get(weights) === entry) {
-      for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
+      const victims = choosePreemptions(state, weights, policy)
+      for (const victim of victims) preemptRequest(state, victim)
+      // What a victim holds on another weight set is freed by a step of that one.
+      if (victims.length > 0) wake()
       const draft = planStep(state, weights, policy)
       if (isIdle(draft)) break
       const step = reserveStep(state, draft)
@@ -191,7 +118,11 @@ export function createEngine(deps: EngineDeps): Engine {
       return failStep(step, thrown)
     }
     const endedMs = nowMs()
-    observer?.step?.({ maskVersion: step.plan.weights.version, durationMs: endedMs - startedMs, ...tokensByKind(step) })
+    observer?.step?.({
+      maskVersion: step.plan.weights.version,
+      durationMs: endedMs - startedMs,
+      ...tokensByKind(step),
+    })
     for (const request of outcome.pinned) announce(request, step.plan.weights, startedMs)
     for (const request of outcome.progressed) {
       const job = jobs.get(request)
@@ -241,7 +172,12 @@ export function createEngine(deps: EngineDeps): Engine {
       queue.push({ type: 'finished', reason: finishReason, promptTokens, completionTokens })
       meanRequestMs += 0.1 * (endedMs - job.arrivedMs - meanRequestMs)
     }
-    const times = { arrivedMs: job.arrivedMs, startedMs: job.startedMs, firstTokenMs: job.firstTokenMs, endedMs }
+    const times = {
+      arrivedMs: job.arrivedMs,
+      startedMs: job.startedMs,
+      firstTokenMs: job.firstTokenMs,
+      endedMs,
+    }
     const outcome = { finishReason, weights: job.weights, promptTokens, completionTokens, times, error }
     observer?.ended?.(outcome)
     job.finish(outcome)
@@ -295,7 +231,10 @@ export function createEngine(deps: EngineDeps): Engine {
       inspect()
       wake()
     } else if (!job || deps.stragglers === 'fail') {
-      fail(request, new AppError('deadline_exceeded', 'The mask was replaced and this request did not finish in time.'))
+      fail(
+        request,
+        new AppError('deadline_exceeded', 'The mask was replaced and this request did not finish in time.'),
+      )
     }
   }
 
@@ -333,11 +272,18 @@ export function createEngine(deps: EngineDeps): Engine {
       checkTokens(spec.prompt, config.vocabSize, 'prompt')
       const room = policy.contextLength - spec.prompt.length
       if (room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
-      if (waitingRequests(state).length >= policy.maxWaiting) throw overloaded('requests waiting', policy.maxWaiting, backlogMs())
+      if (waitingRequests(state).length >= policy.maxWaiting)
+        throw overloaded('requests waiting', policy.maxWaiting, backlogMs())
       const maxNewTokens = Math.min(spec.maxTokens ?? room, room)
       const sampler = { ...spec.sampling, promptTokens: spec.prompt.length }
       const newAnswer = () =>
-        createAnswer({ codec, endTokens, stops: spec.stops, maxNewTokens, logprobs: sampler.topLogprobs >= 0 })
+        createAnswer({
+          codec,
+          endTokens,
+          stops: spec.stops,
+          maxNewTokens,
+          logprobs: sampler.topLogprobs >= 0,
+        })
       const arrivedMs = nowMs()
       const request = accept(
         { kind: 'generate', sampler, maxNewTokens, restartable: spec.restartable },
@@ -369,7 +315,8 @@ export function createEngine(deps: EngineDeps): Engine {
     async score({ weights, tokens, signal }) {
       checkOpen()
       checkTokens(tokens, config.vocabSize, 'tokens')
-      if (tokens.length < 2) throw new AppError('invalid_request', 'At least two tokens are needed to score a text.')
+      if (tokens.length < 2)
+        throw new AppError('invalid_request', 'At least two tokens are needed to score a text.')
       if (tokens.length > policy.contextLength) throw contextExceeded(tokens.length, policy.contextLength)
       if (scores.size >= policy.maxScores) throw overloaded('texts to score', policy.maxScores, backlogMs())
       if (signal?.aborted) throw cancelled()
@@ -406,28 +353,4 @@ export function createEngine(deps: EngineDeps): Engine {
       for (const request of [...jobs.keys(), ...scores.keys()]) fail(request, shuttingDown())
     },
   }
-}
-
-/** Calls back on abort and at the deadline until it is disposed of. */
-function watch(
-  { signal, deadlineMs }: { signal?: AbortSignal | undefined; deadlineMs?: number | undefined },
-  onAbort: () => void,
-  onDeadline: (() => void) | undefined,
-): () => void {
-  signal?.addEventListener('abort', onAbort, { once: true })
-  const timer = deadlineMs === undefined || !onDeadline ? undefined : setTimeout(onDeadline, deadlineMs)
-  return () => {
-    signal?.removeEventListener('abort', onAbort)
-    clearTimeout(timer)
-  }
-}
-
-function tokensByKind({ draft }: ReservedStep): { prefillTokens: number; decodeTokens: number; scoreTokens: number } {
-  const tokens = { prefillTokens: 0, decodeTokens: 0, scoreTokens: 0 }
-  for (const { request, from, to, output } of draft.work) {
-    if (output === 'nll') tokens.scoreTokens += to - from
-    else if (from >= request.promptTokens) tokens.decodeTokens += to - from
-    else tokens.prefillTokens += to - from
-  }
-  return tokens
 }

@@ -44,10 +44,13 @@ export function createPolicy(modelContextLength: number, bounds: Partial<EngineP
     prefillChunk,
   }
   for (const [name, value] of Object.entries(policy)) {
-    if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`${name} is ${value}; a positive integer is needed`)
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new RangeError(`${name} is ${value}; a positive integer is needed`)
   }
   if (policy.stepTokens < least) {
-    throw new RangeError(`stepTokens is ${policy.stepTokens}; at least maxRunning + prefillChunk = ${least} is needed`)
+    throw new RangeError(
+      `stepTokens is ${policy.stepTokens}; at least maxRunning + prefillChunk = ${least} is needed`,
+    )
   }
   return policy
 }

@@ -2,7 +2,8 @@ import { AppError } from '@copal/shared/errors.ts'
 
 /** @throws AppError `invalid_request` for an empty list or a token that the model does not have */
 export function checkTokens(tokens: readonly number[], vocabSize: number, param: string): void {
-  if (tokens.length === 0) throw new AppError('invalid_request', 'The prompt is empty. At least one token is needed.', { param })
+  if (tokens.length === 0)
+    throw new AppError('invalid_request', 'The prompt is empty. At least one token is needed.', { param })
   const index = tokens.findIndex((token) => !(Number.isInteger(token) && token >= 0 && token < vocabSize))
   if (index < 0) return
   throw new AppError(
@@ -13,7 +14,11 @@ export function checkTokens(tokens: readonly number[], vocabSize: number, param:
 }
 
 /** The prompt alone fills the context. */
-export function contextExceeded(tokens: number, contextLength: number, precision: 'exactly' | 'at least' = 'exactly'): AppError {
+export function contextExceeded(
+  tokens: number,
+  contextLength: number,
+  precision: 'exactly' | 'at least' = 'exactly',
+): AppError {
   const has = precision === 'exactly' ? tokens : `at least ${tokens}`
   return new AppError(
     'context_length_exceeded',

@@ -57,7 +57,13 @@ export function createRequest(
   prompt: readonly number[],
   pin: WeightSet | null,
 ): Request {
-  return { ...place, goal, promptTokens: prompt.length, tokens: [...prompt], status: { kind: 'waiting', pin } }
+  return {
+    ...place,
+    goal,
+    promptTokens: prompt.length,
+    tokens: [...prompt],
+    status: { kind: 'waiting', pin },
+  }
 }
 
 /** The request's stay in a backend, if it has one. */

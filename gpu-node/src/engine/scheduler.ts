@@ -7,7 +7,8 @@
  *   step's tokens goes to prompts, one piece each, the one served longest ago first: a short
  *   prompt does not wait for a long one to finish.
  * - When the budget cannot hold the next tokens, scoring gives way first, then the youngest request;
- *   the oldest always gets what it needs, so there is no deadlock.
+ *   the oldest always gets what it needs, so there is no deadlock. Whoever gave way feeds its prompt
+ *   and its answer so far again, in pieces: equal up to rounding, not bit by bit.
  * - Scoring runs when no request waits or feeds its prompt, in small pieces beside running ones.
  */
 import type { WeightSet } from '../backends/backend.ts'
@@ -84,7 +85,9 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
 
   const admissions: Request[] = []
   const feeding = running.filter((request) => request.status.kind === 'prefill' && pinOf(request) === weights)
-  const inTurn = [...feeding, ...waitingRequests(state)].toSorted((a, b) => a.turn - b.turn || a.order - b.order)
+  const inTurn = [...feeding, ...waitingRequests(state)].toSorted(
+    (a, b) => a.turn - b.turn || a.order - b.order,
+  )
   let admitting = true
   for (const request of inTurn) {
     const sequence = sequenceOf(request)
@@ -129,7 +132,11 @@ function planScore(
   const sequence = sequenceOf(request)
   if (!sequence && request.tokens.length > free) return undefined
   const from = sequence?.fed ?? 0
-  const piece = Math.min(quiet ? policy.prefillChunk : policy.scoreChunk, prefillLength(request) - from, budget)
+  const piece = Math.min(
+    quiet ? policy.prefillChunk : policy.scoreChunk,
+    prefillLength(request) - from,
+    budget,
+  )
   if (piece < 1) return undefined
   return { work: { request, from, to: from + piece, output: 'nll' }, admit: !sequence }
 }

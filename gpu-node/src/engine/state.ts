@@ -60,12 +60,16 @@ export function kvTokensUsed(state: EngineState): number {
 
 /** Requests (not scoring) that hold a sequence. */
 export function runningRequests(state: EngineState): Request[] {
-  return state.requests.filter((request) => request.goal.kind === 'generate' && sequenceOf(request) !== undefined)
+  return state.requests.filter(
+    (request) => request.goal.kind === 'generate' && sequenceOf(request) !== undefined,
+  )
 }
 
 /** Requests (not scoring) that wait, in the order they will be admitted. */
 export function waitingRequests(state: EngineState): Request[] {
-  return state.requests.filter((request) => request.goal.kind === 'generate' && request.status.kind === 'waiting')
+  return state.requests.filter(
+    (request) => request.goal.kind === 'generate' && request.status.kind === 'waiting',
+  )
 }
 
 /** Requests and scorings bound to a weight set that `matches`. */
@@ -126,7 +130,8 @@ export function pendingDrops(state: EngineState, weights: WeightSet): readonly P
 
 function giveUpSequence(state: EngineState, request: Request): void {
   const sequence = sequenceOf(request)
-  if (sequence) state.drops.set(sequence.weights, [...pendingDrops(state, sequence.weights), dropOf(sequence)])
+  if (sequence)
+    state.drops.set(sequence.weights, [...pendingDrops(state, sequence.weights), dropOf(sequence)])
 }
 
 function dropOf(sequence: Sequence): PendingDrop {

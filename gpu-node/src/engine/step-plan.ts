@@ -151,5 +151,21 @@ function checkResult(draft: StepDraft, { outputs }: StepResult): void {
       const got = outputs[index]
       return got?.kind === output && (got.kind !== 'nll' || got.nll.length === to - from)
     })
-  if (!fits) throw new AppError('node_failed', 'The backend answered a step with results that do not fit its plan.')
+  if (!fits)
+    throw new AppError('node_failed', 'The backend answered a step with results that do not fit its plan.')
+}
+
+/** Tokens of a step by what they were for; a prompt fed again after a restart is prefill too. */
+export function tokensByKind({ draft }: ReservedStep): {
+  prefillTokens: number
+  decodeTokens: number
+  scoreTokens: number
+} {
+  const tokens = { prefillTokens: 0, decodeTokens: 0, scoreTokens: 0 }
+  for (const { request, from, to, output } of draft.work) {
+    if (output === 'nll') tokens.scoreTokens += to - from
+    else if (from >= request.promptTokens) tokens.decodeTokens += to - from
+    else tokens.prefillTokens += to - from
+  }
+  return tokens
 }

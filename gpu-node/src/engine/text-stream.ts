@@ -36,7 +36,8 @@ export function createTextStream(stops: readonly string[]): TextStream {
     held = held.slice(length)
     releasedLength += length
     let count = 0
-    while (count < tokens.length && (tokens[count]?.end ?? Number.POSITIVE_INFINITY) <= releasedLength) count += 1
+    while (count < tokens.length && (tokens[count]?.end ?? Number.POSITIVE_INFINITY) <= releasedLength)
+      count += 1
     tokens = tokens.slice(count)
     return { text, tokens: count }
   }
@@ -83,7 +84,8 @@ export function wholeCharacters(bytes: Uint8Array): number {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back] ?? 0
     if ((byte & 0xc0) === 0x80) continue
-    const needed = byte >= 0xf0 && byte <= 0xf4 ? 4 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xc2 && byte < 0xe0 ? 2 : 1
+    const needed =
+      byte >= 0xf0 && byte <= 0xf4 ? 4 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xc2 && byte < 0xe0 ? 2 : 1
     return needed > back ? bytes.length - back : bytes.length
   }
   return bytes.length

@@ -38,7 +38,11 @@ export function chatFormat(head: AnswerHead, { logprobs, withUsage }: FormatOpti
     choices,
     ...(withUsage ? { usage: null } : {}),
   })
-  const choice = (delta: Choice['delta'], tokens: TokenLogprob[] | null, reason: FinishReason | null): Choice => ({
+  const choice = (
+    delta: Choice['delta'],
+    tokens: TokenLogprob[] | null,
+    reason: FinishReason | null,
+  ): Choice => ({
     index: 0,
     delta,
     logprobs: logprobs && tokens ? { content: chatLogprobs(tokens), refusal: null } : null,

@@ -45,5 +45,8 @@ function decode(body: Uint8Array): string {
 }
 
 function tooLarge(maxBytes: number): AppError {
-  return new AppError('body_too_large', `The request body is larger than ${maxBytes} bytes, the most this path takes.`)
+  return new AppError(
+    'body_too_large',
+    `The request body is larger than ${maxBytes} bytes, the most this path takes.`,
+  )
 }

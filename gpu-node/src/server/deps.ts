@@ -1,6 +1,6 @@
 import type { EvaluateCall, EvaluateEvent, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine } from '../engine/api.ts'
 import type { Log } from '../log.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { NodeTelemetry } from '../telemetry/telemetry.ts'

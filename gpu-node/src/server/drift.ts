@@ -1,6 +1,6 @@
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine } from '../engine/api.ts'
 import { reasonOf, type Log } from '../log.ts'
 
 /** A client's text shorter than this says too little about drift. */
@@ -36,7 +36,8 @@ export async function scoreDrift(
     if (text.length < MIN_TOKENS) return null
     const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
     const nllMasked = sum(await deps.engine.score({ weights, tokens: text, signal }))
-    const nllDense = dense === weights ? nllMasked : sum(await deps.engine.score({ weights: dense, tokens: text, signal }))
+    const nllDense =
+      dense === weights ? nllMasked : sum(await deps.engine.score({ weights: dense, tokens: text, signal }))
     return { tokens: text.length - 1, nllMasked, nllDense }
   } catch (error) {
     deps.log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })

@@ -16,9 +16,13 @@ export function evaluate(
   return new Hono().post('/', async (c) => {
     const call = parse(evaluateCall, await read(c.req.raw, EVALUATE_BYTES))
     if (call.model !== deps.model.id) {
-      throw new AppError('model_not_found', `The model '${call.model}' is not on this node, which serves '${deps.model.id}'.`, {
-        param: 'model',
-      })
+      throw new AppError(
+        'model_not_found',
+        `The model '${call.model}' is not on this node, which serves '${deps.model.id}'.`,
+        {
+          param: 'model',
+        },
+      )
     }
     const abort = new AbortController()
     const signal = AbortSignal.any([abort.signal, c.req.raw.signal])

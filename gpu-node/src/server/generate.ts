@@ -88,7 +88,9 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
     if (!job.stream) {
       const whole = await readWhole(generation.events)
       const answer = job.format(headOf(whole.maskVersion)).whole(whole)
-      return new Response(JSON.stringify(answer), { headers: headersOf(whole.maskVersion, 'application/json') })
+      return new Response(JSON.stringify(answer), {
+        headers: headersOf(whole.maskVersion, 'application/json'),
+      })
     }
     const iterator = generation.events[Symbol.asyncIterator]()
     const maskVersion = await pinnedVersion(iterator)
@@ -101,7 +103,9 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
         log.error('an answer broke off', { requestId: job.requestId, reason: reasonOf(thrown) })
       },
     })
-    return new Response(body, { headers: { ...headersOf(maskVersion, EVENT_STREAM), 'cache-control': 'no-cache' } })
+    return new Response(body, {
+      headers: { ...headersOf(maskVersion, EVENT_STREAM), 'cache-control': 'no-cache' },
+    })
   }
 }
 
@@ -130,7 +134,8 @@ async function readWhole(events: AsyncIterable<GenerateEvent>) {
 
 async function pinnedVersion(iterator: AsyncIterator<GenerateEvent>): Promise<number> {
   const { value, done } = await iterator.next()
-  if (done || value.type !== 'pinned') throw new AppError('internal_error', 'The answer began without its weights.')
+  if (done || value.type !== 'pinned')
+    throw new AppError('internal_error', 'The answer began without its weights.')
   return value.maskVersion
 }
 
@@ -152,7 +157,13 @@ async function* streamObjects(
   }
 }
 
-function usageOf({ promptTokens, completionTokens }: { promptTokens: number; completionTokens: number }): Usage {
+function usageOf({
+  promptTokens,
+  completionTokens,
+}: {
+  promptTokens: number
+  completionTokens: number
+}): Usage {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
@@ -161,7 +172,11 @@ function usageOf({ promptTokens, completionTokens }: { promptTokens: number; com
 }
 
 function unknownModel(asked: string, served: string): AppError {
-  return new AppError('model_not_found', `The model '${asked}' is not on this node, which serves '${served}'.`, {
-    param: 'model',
-  })
+  return new AppError(
+    'model_not_found',
+    `The model '${asked}' is not on this node, which serves '${served}'.`,
+    {
+      param: 'model',
+    },
+  )
 }

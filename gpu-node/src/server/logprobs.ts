@@ -23,7 +23,9 @@ export function completionLogprobs(
     logprobs.tokens.push(tokenText(token.bytes, 'bytes:'))
     logprobs.token_logprobs.push(token.logprob)
     logprobs.top_logprobs.push(
-      Object.fromEntries([...token.top, token].map((other) => [tokenText(other.bytes, 'bytes:'), other.logprob])),
+      Object.fromEntries(
+        [...token.top, token].map((other) => [tokenText(other.bytes, 'bytes:'), other.logprob]),
+      ),
     )
     logprobs.text_offset.push(at)
     at += countCharacters(token.bytes)

@@ -49,14 +49,20 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     return c.json({ status: 'ok', model: model.id, activeVersion, ready: activeVersion !== null })
   })
   app.get('/metrics', async (c) =>
-    c.text(await telemetry.metrics.prometheus(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
+    c.text(await telemetry.metrics.prometheus(), 200, {
+      'content-type': 'text/plain; version=0.0.4; charset=utf-8',
+    }),
   )
 
-  app.notFound((c) => errorResponse(new AppError('not_found', `There is no ${c.req.method} ${c.req.path} on this node.`)))
+  app.notFound((c) =>
+    errorResponse(new AppError('not_found', `There is no ${c.req.method} ${c.req.path} on this node.`)),
+  )
   app.onError((thrown, c) => {
     const error = toAppError(thrown)
-    if (error.code === 'internal_error') log.error('a call failed', { path: c.req.path, reason: stackOf(thrown) })
-    else if (error.status >= 500) log.warn('a call was not served', { path: c.req.path, reason: reasonOf(thrown) })
+    if (error.code === 'internal_error')
+      log.error('a call failed', { path: c.req.path, reason: stackOf(thrown) })
+    else if (error.status >= 500)
+      log.warn('a call was not served', { path: c.req.path, reason: reasonOf(thrown) })
     return errorResponse(error)
   })
 

@@ -13,11 +13,16 @@ const CUT_SLACK_TOKENS = 16
  *
  * @throws AppError `context_length_exceeded`
  */
-export function encodePrompt(codec: Pick<TextCodec, 'encode'>, text: string, contextLength: number): number[] {
+export function encodePrompt(
+  codec: Pick<TextCodec, 'encode'>,
+  text: string,
+  contextLength: number,
+): number[] {
   const most = CHARACTERS_PER_TOKEN * contextLength
   if (text.length > most) {
     const beginning = codec.encode(text.slice(0, most)).length
-    if (beginning - CUT_SLACK_TOKENS > contextLength) throw contextExceeded(beginning - CUT_SLACK_TOKENS, contextLength, 'at least')
+    if (beginning - CUT_SLACK_TOKENS > contextLength)
+      throw contextExceeded(beginning - CUT_SLACK_TOKENS, contextLength, 'at least')
   }
   return codec.encode(text)
 }

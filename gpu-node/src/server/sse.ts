@@ -21,7 +21,10 @@ const DONE = ENCODER.encode('data: [DONE]\n\n')
  * Objects as server-sent events, then `[DONE]`. When `objects` throws, the stream ends with one
  * event that holds the error and without `[DONE]`: a broken answer never looks like a whole one.
  */
-export function eventStream(objects: AsyncIterable<object>, options: EventStreamOptions): ReadableStream<Uint8Array> {
+export function eventStream(
+  objects: AsyncIterable<object>,
+  options: EventStreamOptions,
+): ReadableStream<Uint8Array> {
   const iterator = objects[Symbol.asyncIterator]()
   let next: Promise<IteratorResult<object>> | undefined
 

@@ -1,7 +1,7 @@
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import type { Resource } from '@opentelemetry/resources'
 import { MeterProvider, MetricReader } from '@opentelemetry/sdk-metrics'
-import type { EngineLoad } from '../engine/engine.ts'
+import type { EngineLoad } from '../engine/api.ts'
 import type { EngineObserver } from '../engine/observer.ts'
 
 /** Metrics of this node. */
@@ -40,7 +40,9 @@ export function createNodeMetrics({ resource }: { resource: Resource }): NodeMet
   const meter = provider.getMeter('copal-node')
 
   const requests = meter.createCounter('requests', { description: 'Requests that ended, by outcome' })
-  const tokens = meter.createCounter('tokens', { description: 'Tokens of requests that ended: prompt and completion' })
+  const tokens = meter.createCounter('tokens', {
+    description: 'Tokens of requests that ended: prompt and completion',
+  })
   const stepTokens = meter.createCounter('step_tokens', { description: 'Tokens computed, by phase' })
   const steps = meter.createHistogram('step_duration_seconds', {
     description: 'Time of one step of a weight set',
@@ -84,10 +86,18 @@ export function createNodeMetrics({ resource }: { resource: Resource }): NodeMet
         meter.createObservableGauge(name, { description }).addCallback((result) => result.observe(read()))
       gauge('requests_running', 'Requests in prefill or decode', () => engine.load().running)
       gauge('requests_waiting', 'Requests that wait for room', () => engine.load().waiting)
-      gauge('texts_scoring', 'Sampled texts that wait for their score or are being scored', () => engine.load().scoring)
+      gauge(
+        'texts_scoring',
+        'Sampled texts that wait for their score or are being scored',
+        () => engine.load().scoring,
+      )
       gauge('kv_tokens_used', 'Tokens of key/value cache in use', () => engine.load().kvTokensUsed)
       gauge('kv_tokens_total', 'Tokens of key/value cache there are', () => engine.load().kvTokensTotal)
-      gauge('active_mask_version', 'Mask version on which new requests start; -1 before the first', () => engine.activeVersion ?? -1)
+      gauge(
+        'active_mask_version',
+        'Mask version on which new requests start; -1 before the first',
+        () => engine.activeVersion ?? -1,
+      )
     },
     refused: (code) => requests.add(1, { outcome: 'refused', code }),
     async prometheus() {

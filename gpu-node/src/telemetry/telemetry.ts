@@ -16,7 +16,10 @@ export function createNodeTelemetry(options: {
   otlpEndpoint: string | null
   processors?: SpanProcessor[]
 }): NodeTelemetry {
-  const resource = resourceFromAttributes({ 'service.name': 'copal-node', 'service.instance.id': options.nodeId })
+  const resource = resourceFromAttributes({
+    'service.name': 'copal-node',
+    'service.instance.id': options.nodeId,
+  })
   const tracing = createNodeTracing({ ...options, resource })
   const metrics = createNodeMetrics({ resource })
   return {

@@ -28,9 +28,17 @@ const HEADERS: TextMapGetter<Headers> = {
 }
 
 /** Tracing with W3C propagation. A collector that is away costs its spans, never a request. */
-export function createNodeTracing({ resource, otlpEndpoint, processors = [] }: NodeTracingOptions): NodeTracing {
+export function createNodeTracing({
+  resource,
+  otlpEndpoint,
+  processors = [],
+}: NodeTracingOptions): NodeTracing {
   const exporting = otlpEndpoint
-    ? [new BatchSpanProcessor(new OTLPTraceExporter({ url: `${otlpEndpoint.replace(/\/+$/, '')}/v1/traces` }))]
+    ? [
+        new BatchSpanProcessor(
+          new OTLPTraceExporter({ url: `${otlpEndpoint.replace(/\/+$/, '')}/v1/traces` }),
+        ),
+      ]
     : []
   const provider = new NodeTracerProvider({ resource, spanProcessors: [...exporting, ...processors] })
   const propagator = new W3CTraceContextPropagator()

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
 import type { StepPlan } from '../../../gpu-node/src/backends/backend.ts'
-import { createEngine, type Engine, type EngineDeps } from '../../../gpu-node/src/engine/engine.ts'
+import type { Engine, EngineDeps } from '../../../gpu-node/src/engine/api.ts'
+import { createEngine } from '../../../gpu-node/src/engine/engine.ts'
 import type { GenerateEvent, GenerateRequest, Generation } from '../../../gpu-node/src/engine/generation.ts'
 import { checkInvariants } from '../../../gpu-node/src/engine/invariants.ts'
 import { createArithmeticBackend } from '../../support/arithmetic-backend.ts'
@@ -17,7 +18,9 @@ afterEach(() => {
   for (const engine of engines.splice(0)) engine.close()
 })
 
-function setup(options: Partial<EngineDeps> & { onStep?: (plan: StepPlan) => Promise<void>; seed?: number } = {}) {
+function setup(
+  options: Partial<EngineDeps> & { onStep?: (plan: StepPlan) => Promise<void>; seed?: number } = {},
+) {
   const { onStep, seed, ...deps } = options
   const backend = createArithmeticBackend({ ...(onStep ? { onStep } : {}), seed: seed ?? 1 })
   const engine = createEngine({ backend, config: CONFIG, codec: CODEC, inspect: checkInvariants, ...deps })
@@ -26,7 +29,10 @@ function setup(options: Partial<EngineDeps> & { onStep?: (plan: StepPlan) => Pro
 }
 
 let nextId = 0
-function request(prompt: readonly number[], fields: Partial<GenerateRequest> & { seed?: number } = {}): GenerateRequest {
+function request(
+  prompt: readonly number[],
+  fields: Partial<GenerateRequest> & { seed?: number } = {},
+): GenerateRequest {
   const { seed = 0, ...rest } = fields
   return {
     id: `request-${nextId++}`,
@@ -78,15 +84,24 @@ test('a request is pinned, streams its text, and finishes with its counts', asyn
   const result = await read(engine.generate(request([1, 2, 3])))
   expect(result.text).toBe(text(backend.expected(3, [1, 2, 3], { seed: 0 }, 10)))
   expect(result.versions).toEqual([3])
-  expect(result.finished).toEqual({ type: 'finished', reason: 'length', promptTokens: 3, completionTokens: 10 })
+  expect(result.finished).toEqual({
+    type: 'finished',
+    reason: 'length',
+    promptTokens: 3,
+    completionTokens: 10,
+  })
   expect(result.outcome).toMatchObject({ finishReason: 'length', weights: { version: 3 }, error: null })
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = result.outcome.times
-  expect([arrivedMs, startedMs, firstTokenMs, endedMs]).toEqual([arrivedMs, startedMs, firstTokenMs, endedMs].toSorted((a, b) => a! - b!))
+  expect([arrivedMs, startedMs, firstTokenMs, endedMs]).toEqual(
+    [arrivedMs, startedMs, firstTokenMs, endedMs].toSorted((a, b) => a! - b!),
+  )
 })
 
 test('many requests of random lengths together give what each gives alone, within the budget', async () => {
   const random = createRandom(5)
-  const { backend, engine } = setup({ policy: { kvTokens: 300, prefillChunk: 16, maxRunning: 6, maxWaiting: 100 } })
+  const { backend, engine } = setup({
+    policy: { kvTokens: 300, prefillChunk: 16, maxRunning: 6, maxWaiting: 100 },
+  })
   engine.setActive(backend.weights(1))
   const specs = Array.from({ length: 60 }, () => {
     const prompt = Array.from({ length: 1 + Math.floor(random() * 90) }, () => Math.floor(random() * 256))
@@ -106,7 +121,9 @@ test('many requests of random lengths together give what each gives alone, withi
 
 test('swaps under load: every answer names one version and is what that version alone gives', async () => {
   const random = createRandom(9)
-  const { backend, engine } = setup({ policy: { kvTokens: 256, prefillChunk: 16, maxRunning: 4, maxWaiting: 200 } })
+  const { backend, engine } = setup({
+    policy: { kvTokens: 256, prefillChunk: 16, maxRunning: 4, maxWaiting: 200 },
+  })
   engine.setActive(backend.weights(1))
   const running: Promise<void>[] = []
   const seen = new Set<number>()
@@ -120,7 +137,8 @@ test('swaps under load: every answer names one version and is what that version 
       }),
     )
     if (index % 20 === 19) engine.setActive(backend.weights(2 + index))
-    for (let turn = Math.floor(random() * 8); turn > 0; turn--) await new Promise((resolve) => setImmediate(resolve))
+    for (let turn = Math.floor(random() * 8); turn > 0; turn--)
+      await new Promise((resolve) => setImmediate(resolve))
   }
   await Promise.all(running)
   expect(seen.size).toBeGreaterThan(2)
@@ -176,7 +194,11 @@ test('an aborted request ends at once, and its room is free after the next step'
   controller.abort()
   const plansThen = backend.plans.length
   await expect(reading).rejects.toMatchObject({ code: 'client_closed_request' })
-  expect(await generation.outcome).toMatchObject({ finishReason: 'cancelled', weights: { version: 1 }, promptTokens: 1 })
+  expect(await generation.outcome).toMatchObject({
+    finishReason: 'cancelled',
+    weights: { version: 1 },
+    promptTokens: 1,
+  })
   expect((await other).text).toBe(text(backend.expected(1, [2], { seed: 0 }, 200)))
   const worked = backend.plans.slice(plansThen + 1).flatMap((plan) => plan.work)
   expect(new Set(worked.map((work) => work.sequence)).size).toBe(1)
@@ -195,14 +217,20 @@ test('a request aborted before it was made never runs', async () => {
   const { backend, engine } = setup()
   engine.setActive(backend.weights(1))
   const generation = engine.generate(request([1], { signal: AbortSignal.abort() }))
-  expect(await generation.outcome).toMatchObject({ finishReason: 'cancelled', weights: null, promptTokens: 0 })
+  expect(await generation.outcome).toMatchObject({
+    finishReason: 'cancelled',
+    weights: null,
+    promptTokens: 0,
+  })
   await sleep(1)
   expect(backend.plans).toHaveLength(0)
 })
 
 test('a deadline fails a request that waits and one that runs', async () => {
   const { engine, backend } = setup({ config: { ...CONFIG, contextLength: 1_000_000 } })
-  await expect(read(engine.generate(request([1], { deadlineMs: 5 })))).rejects.toMatchObject({ code: 'deadline_exceeded' })
+  await expect(read(engine.generate(request([1], { deadlineMs: 5 })))).rejects.toMatchObject({
+    code: 'deadline_exceeded',
+  })
   engine.setActive(backend.weights(1))
   const running = engine.generate(request([1], { deadlineMs: 20, maxTokens: null }))
   await expect(read(running)).rejects.toMatchObject({ code: 'deadline_exceeded' })
@@ -211,14 +239,20 @@ test('a deadline fails a request that waits and one that runs', async () => {
 
 test('a prompt that leaves no room for an answer is refused with both numbers', () => {
   const { engine } = setup()
-  expect(() => engine.generate(request(Array<number>(128).fill(1)))).toThrow(/128 tokens and the prompt has 128/)
-  expect(() => engine.generate(request(Array<number>(500).fill(1)))).toThrow(/128 tokens and the prompt has 500/)
+  expect(() => engine.generate(request(Array<number>(128).fill(1)))).toThrow(
+    /128 tokens and the prompt has 128/,
+  )
+  expect(() => engine.generate(request(Array<number>(500).fill(1)))).toThrow(
+    /128 tokens and the prompt has 500/,
+  )
 })
 
 test('an empty prompt and a token that does not exist are refused by name', () => {
   const { engine } = setup()
   expect(() => engine.generate(request([]))).toThrow(/empty/)
-  expect(() => engine.generate(request([1, 256]))).toThrow(expect.objectContaining({ code: 'invalid_request', param: 'prompt[1]' }))
+  expect(() => engine.generate(request([1, 256]))).toThrow(
+    expect.objectContaining({ code: 'invalid_request', param: 'prompt[1]' }),
+  )
   expect(() => engine.generate(request([-1]))).toThrow(/0 to 255/)
 })
 
@@ -245,12 +279,18 @@ test('a rejected step is an error for the requests in it; others on the set go o
   const first = read(engine.generate(request([1], { maxTokens: 50 })))
   const second = read(engine.generate(request([2])))
   failNext = true
-  await expect(first).rejects.toMatchObject({ code: 'node_failed', message: expect.not.stringContaining('secret') })
+  await expect(first).rejects.toMatchObject({
+    code: 'node_failed',
+    message: expect.not.stringContaining('secret'),
+  })
   expect((await second).text).toBe(text(backend.expected(1, [2], { seed: 0 }, 10)))
 })
 
 test('a weight set that dies fails only its requests; those waiting are served by the set that replaces it', async () => {
-  const { backend, engine } = setup({ policy: { maxRunning: 2 }, config: { ...CONFIG, contextLength: 10_000 } })
+  const { backend, engine } = setup({
+    policy: { maxRunning: 2 },
+    config: { ...CONFIG, contextLength: 10_000 },
+  })
   const old = backend.weights(1)
   engine.setActive(old)
   const onOld = engine.generate(request([1], { maxTokens: 5000 }))
@@ -295,7 +335,10 @@ test('the active version cannot be drained', async () => {
 })
 
 test('at the drain deadline a request the client saw nothing of starts over on the new weights; a streamed one goes on', async () => {
-  const { backend, engine } = setup({ config: { ...CONFIG, contextLength: 100_000 }, policy: { kvTokens: 200_000 } })
+  const { backend, engine } = setup({
+    config: { ...CONFIG, contextLength: 100_000 },
+    policy: { kvTokens: 200_000 },
+  })
   engine.setActive(backend.weights(1))
   const whole = engine.generate(request([1], { maxTokens: 3000, restartable: true }))
   const streamed = engine.generate(request([2], { maxTokens: 3000 }))
@@ -317,7 +360,10 @@ test('with stragglers failed, a streamed request ends with an error at the drain
   const streamed = read(engine.generate(request([2], { maxTokens: null })))
   await when(() => backend.plans.length > 10)
   engine.setActive(backend.weights(2))
-  await Promise.all([expect(streamed).rejects.toMatchObject({ code: 'deadline_exceeded' }), engine.drain(1, 1)])
+  await Promise.all([
+    expect(streamed).rejects.toMatchObject({ code: 'deadline_exceeded' }),
+    engine.drain(1, 1),
+  ])
 })
 
 test('scores are complete, in order, and survive being preempted', async () => {
@@ -329,7 +375,9 @@ test('scores are complete, in order, and survive being preempted', async () => {
   expect(alone).toHaveLength(99)
   const again = engine.score({ weights, tokens })
   await when(() => engine.load().kvTokensUsed > 0)
-  const requests = Array.from({ length: 6 }, (_, index) => read(engine.generate(request([index + 1], { maxTokens: 40 }))))
+  const requests = Array.from({ length: 6 }, (_, index) =>
+    read(engine.generate(request([index + 1], { maxTokens: 40 }))),
+  )
   expect(await again).toEqual(alone)
   await Promise.all(requests)
 })
@@ -341,6 +389,19 @@ test('scores on other weights than the active ones run there', async () => {
   const nll = await engine.score({ weights: dense, tokens: [1, 2, 3] })
   expect(nll).toHaveLength(2)
   expect(backend.plans.every((plan) => plan.weights === dense)).toBe(true)
+})
+
+test('a request gets the room that scoring on other weights holds', async () => {
+  const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })
+  engine.setActive(backend.weights(1))
+  const dense = backend.weights(0)
+  const tokens = Array.from({ length: 120 }, (_, index) => index)
+  const score = engine.score({ weights: dense, tokens })
+  await when(() => backend.kvTokens > 0)
+  const prompt = tokens.slice(0, 100)
+  const result = await read(engine.generate(request(prompt)))
+  expect(result.text).toBe(text(backend.expected(1, prompt, { seed: 0 }, 10)))
+  expect(await score).toHaveLength(119)
 })
 
 test('scores are refused when they are too short, too long, aborted, too many, or their weights die', async () => {
@@ -361,7 +422,10 @@ test('scores are refused when they are too short, too long, aborted, too many, o
 })
 
 test('the ids of waiting requests and of those that moved are reported as progressing', async () => {
-  const { backend, engine } = setup({ policy: { maxRunning: 1 }, config: { ...CONFIG, contextLength: 10_000 } })
+  const { backend, engine } = setup({
+    policy: { maxRunning: 1 },
+    config: { ...CONFIG, contextLength: 10_000 },
+  })
   engine.setActive(backend.weights(1))
   void read(engine.generate(request([1], { id: 'running-1', maxTokens: null }))).catch(() => {})
   void read(engine.generate(request([2], { id: 'waiting-1' }))).catch(() => {})

@@ -21,10 +21,19 @@ import { createRandom } from '../../support/random.ts'
 
 const SAMPLER = { seed: 1, topLogprobs: -1 } as SamplerSpec
 
-const weightSet = (version: number): WeightSet => ({ version, source: null as never, ended: new Promise(() => {}) })
+const weightSet = (version: number): WeightSet => ({
+  version,
+  source: null as never,
+  ended: new Promise(() => {}),
+})
 const prompt = (length: number) => Array.from({ length }, (_, index) => index)
 const generate = (state: EngineState, length: number, maxNewTokens = 1000): Request =>
-  addRequest(state, { kind: 'generate', sampler: SAMPLER, maxNewTokens, restartable: false }, prompt(length), null)
+  addRequest(
+    state,
+    { kind: 'generate', sampler: SAMPLER, maxNewTokens, restartable: false },
+    prompt(length),
+    null,
+  )
 const score = (state: EngineState, length: number, weights: WeightSet): Request =>
   addRequest(state, { kind: 'score', nll: new Float32Array(length - 1) }, prompt(length), weights)
 
@@ -81,7 +90,8 @@ test('a long prompt progresses although short ones never stop coming', () => {
   state.active = a
   const long = generate(state, 320)
   for (let round = 0; round < 120 && long.status.kind !== 'decode'; round++) {
-    for (const request of runningRequests(state)) if (request.status.kind === 'decode') endRequest(state, request)
+    for (const request of runningRequests(state))
+      if (request.status.kind === 'decode') endRequest(state, request)
     while (waitingRequests(state).length < 3) generate(state, 12)
     step(state, a, policy)
   }
@@ -143,13 +153,22 @@ test('when the budget runs out the youngest gives way, and feeds everything agai
 })
 
 test('scoring waits while a request feeds its prompt, runs in small pieces beside decoding, in large ones alone', () => {
-  const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, scoreChunk: 4, scoreEverySteps: 3, maxRunning: 4 })
+  const policy = createPolicy(1000, {
+    kvTokens: 2000,
+    prefillChunk: 16,
+    scoreChunk: 4,
+    scoreEverySteps: 3,
+    maxRunning: 4,
+  })
   const state = createState()
   const a = weightSet(1)
   state.active = a
   const request = generate(state, 40)
   const text = score(state, 100, a)
-  const scored = () => step(state, a, policy).draft.work.filter((work) => work.request === text).map((work) => work.to - work.from)
+  const scored = () =>
+    step(state, a, policy)
+      .draft.work.filter((work) => work.request === text)
+      .map((work) => work.to - work.from)
   while (request.status.kind !== 'decode') expect(scored()).toEqual([])
   expect([scored(), scored(), scored(), scored(), scored()]).toEqual([[4], [], [], [], [4]])
   endRequest(state, request)
@@ -183,7 +202,17 @@ test('a released step leaves the state as it was before it was reserved', () => 
   step(state, a, policy)
   step(state, a, policy)
   generate(state, 5)
-  const snapshot = () => ({ used: kvTokensUsed(state), requests: structuredClone(state.requests.map(({ tokens, turn, status }) => ({ tokens, turn, kind: status.kind, held: 'sequence' in status ? { ...status.sequence, weights: 0 } : null }))) })
+  const snapshot = () => ({
+    used: kvTokensUsed(state),
+    requests: structuredClone(
+      state.requests.map(({ tokens, turn, status }) => ({
+        tokens,
+        turn,
+        kind: status.kind,
+        held: 'sequence' in status ? { ...status.sequence, weights: 0 } : null,
+      })),
+    ),
+  })
   const before = snapshot()
   const reserved = reserveStep(state, planStep(state, a, policy))
   expect(snapshot()).not.toEqual(before)
@@ -203,95 +232,105 @@ test('results that do not fit the plan are refused before anything changes', () 
   expect(request.tokens.length).toBe(20)
 })
 
-test.each([1, 2, 3, 4, 5, 6, 7, 8])('seed %i: random arrivals, cancels, failures, swaps keep every invariant and everyone finishes', (seed) => {
-  const random = createRandom(seed)
-  const pick = (below: number) => Math.floor(random() * below)
-  const kvTokens = 96 + pick(200)
-  const policy = createPolicy(96, { kvTokens, prefillChunk: 16, maxRunning: 1 + pick(6), scoreChunk: 4, scoreEverySteps: 2 })
-  const state = createState()
-  let sets = [weightSet(1)]
-  state.active = sets[0]!
-  const limits = new Map<Request, number>()
-  const finished = new Set<Request>()
-  const dropped = new Set<Request>()
-  const drop = (request: Request) => {
-    endRequest(state, request)
-    dropped.add(request)
-  }
-  const inFlight = new Map<WeightSet, ReturnType<typeof reserveStep>>()
-
-  const begin = (weights: WeightSet) => {
-    for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
-    const draft = planStep(state, weights, policy)
-    if (isIdle(draft)) return false
-    const tokens = draft.work.reduce((sum, work) => sum + work.to - work.from, 0)
-    expect(tokens).toBeLessThanOrEqual(policy.stepTokens)
-    inFlight.set(weights, reserveStep(state, draft))
-    return true
-  }
-  const finish = (weights: WeightSet, failing: boolean) => {
-    const reserved = inFlight.get(weights)!
-    inFlight.delete(weights)
-    if (failing) {
-      releaseStep(state, reserved)
-      for (const { request } of reserved.draft.work) if (request.status.kind !== 'ended') drop(request)
-      return
-    }
-    const outputs = reserved.draft.work.map(({ output, from, to }): SequenceOutput => {
-      if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from) }
-      return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
+test.each([1, 2, 3, 4, 5, 6, 7, 8])(
+  'seed %i: random arrivals, cancels, failures, swaps keep every invariant and everyone finishes',
+  (seed) => {
+    const random = createRandom(seed)
+    const pick = (below: number) => Math.floor(random() * below)
+    const kvTokens = 96 + pick(200)
+    const policy = createPolicy(96, {
+      kvTokens,
+      prefillChunk: 16,
+      maxRunning: 1 + pick(6),
+      scoreChunk: 4,
+      scoreEverySteps: 2,
     })
-    const outcome = commitStep(state, reserved, { outputs })
-    for (const { request } of outcome.sampled) {
-      if (request.tokens.length - request.promptTokens < limits.get(request)!) continue
+    const state = createState()
+    let sets = [weightSet(1)]
+    state.active = sets[0]!
+    const limits = new Map<Request, number>()
+    const finished = new Set<Request>()
+    const dropped = new Set<Request>()
+    const drop = (request: Request) => {
       endRequest(state, request)
-      finished.add(request)
+      dropped.add(request)
     }
-    for (const request of outcome.scored) {
-      endRequest(state, request)
-      finished.add(request)
-    }
-  }
+    const inFlight = new Map<WeightSet, ReturnType<typeof reserveStep>>()
 
-  for (let round = 0; round < 2000; round++) {
-    const action = random()
-    if (round < 1500 && action < 0.15) {
-      const length = 1 + pick(80)
-      const request = generate(state, length)
-      limits.set(request, 1 + pick(96 - length))
-    } else if (round < 1500 && action < 0.2) score(state, 2 + pick(90), sets[pick(sets.length)]!)
-    else if (action < 0.23 && state.requests.length) drop(state.requests[pick(state.requests.length)]!)
-    else if (action < 0.24) {
-      const request = state.requests.filter((other) => other.goal.kind === 'generate')[0]
-      if (request) restartRequest(state, request)
-    } else if (action < 0.25 && sets.length < 3) {
-      state.active = weightSet(10 + round)
-      sets.push(state.active)
-    } else if (action < 0.255 && sets.length > 1 && sets[0] !== state.active) {
-      const [lost] = sets
-      for (const request of state.requests) {
-        const { status } = request
-        const on = status.kind === 'waiting' ? status.pin : status.kind === 'ended' ? null : status.sequence.weights
-        if (on === lost) drop(request)
-      }
-      const step = inFlight.get(lost!)
-      if (step) releaseStep(state, step)
-      inFlight.delete(lost!)
-      forgetWeights(state, lost!)
-      sets = sets.slice(1)
-    } else {
-      const weights = sets[pick(sets.length)]!
-      if (inFlight.has(weights)) finish(weights, random() < 0.02)
-      else begin(weights)
+    const begin = (weights: WeightSet) => {
+      for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
+      const draft = planStep(state, weights, policy)
+      if (isIdle(draft)) return false
+      const tokens = draft.work.reduce((sum, work) => sum + work.to - work.from, 0)
+      expect(tokens).toBeLessThanOrEqual(policy.stepTokens)
+      inFlight.set(weights, reserveStep(state, draft))
+      return true
     }
-    checkInvariants(state, policy)
-  }
-  // Nothing comes any more: everything left must end by itself.
-  for (let round = 0; state.requests.length > 0 || kvTokensUsed(state) > 0; round++) {
-    expect(round, 'no progress').toBeLessThan(5000)
-    for (const weights of sets) if (inFlight.has(weights)) finish(weights, false)
-    for (const weights of sets) begin(weights)
-    checkInvariants(state, policy)
-  }
-  expect(finished.size).toBeGreaterThan(20)
-})
+    const finish = (weights: WeightSet, failing: boolean) => {
+      const reserved = inFlight.get(weights)!
+      inFlight.delete(weights)
+      if (failing) {
+        releaseStep(state, reserved)
+        for (const { request } of reserved.draft.work) if (request.status.kind !== 'ended') drop(request)
+        return
+      }
+      const outputs = reserved.draft.work.map(({ output, from, to }): SequenceOutput => {
+        if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from) }
+        return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
+      })
+      const outcome = commitStep(state, reserved, { outputs })
+      for (const { request } of outcome.sampled) {
+        if (request.tokens.length - request.promptTokens < limits.get(request)!) continue
+        endRequest(state, request)
+        finished.add(request)
+      }
+      for (const request of outcome.scored) {
+        endRequest(state, request)
+        finished.add(request)
+      }
+    }
+
+    for (let round = 0; round < 2000; round++) {
+      const action = random()
+      if (round < 1500 && action < 0.15) {
+        const length = 1 + pick(80)
+        const request = generate(state, length)
+        limits.set(request, 1 + pick(96 - length))
+      } else if (round < 1500 && action < 0.2) score(state, 2 + pick(90), sets[pick(sets.length)]!)
+      else if (action < 0.23 && state.requests.length) drop(state.requests[pick(state.requests.length)]!)
+      else if (action < 0.24) {
+        const request = state.requests.filter((other) => other.goal.kind === 'generate')[0]
+        if (request) restartRequest(state, request)
+      } else if (action < 0.25 && sets.length < 3) {
+        state.active = weightSet(10 + round)
+        sets.push(state.active)
+      } else if (action < 0.255 && sets.length > 1 && sets[0] !== state.active) {
+        const [lost] = sets
+        for (const request of state.requests) {
+          const { status } = request
+          const on =
+            status.kind === 'waiting' ? status.pin : status.kind === 'ended' ? null : status.sequence.weights
+          if (on === lost) drop(request)
+        }
+        const cut = inFlight.get(lost!)
+        if (cut) releaseStep(state, cut)
+        inFlight.delete(lost!)
+        forgetWeights(state, lost!)
+        sets = sets.slice(1)
+      } else {
+        const weights = sets[pick(sets.length)]!
+        if (inFlight.has(weights)) finish(weights, random() < 0.02)
+        else begin(weights)
+      }
+      checkInvariants(state, policy)
+    }
+    // Nothing comes any more: everything left must end by itself.
+    for (let round = 0; state.requests.length > 0 || kvTokensUsed(state) > 0; round++) {
+      expect(round, 'no progress').toBeLessThan(5000)
+      for (const weights of sets) if (inFlight.has(weights)) finish(weights, false)
+      for (const weights of sets) begin(weights)
+      checkInvariants(state, policy)
+    }
+    expect(finished.size).toBeGreaterThan(20)
+  },
+)

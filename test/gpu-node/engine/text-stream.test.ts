@@ -23,7 +23,10 @@ function run(stops: string[], pieces: Uint8Array[]) {
 
 test('a character split over four tokens appears once, whole, and releases its tokens with it', () => {
   const [a, b, c, d] = bytes('🙂')
-  const { deltas, text } = run([], [Uint8Array.of(a!), Uint8Array.of(b!), Uint8Array.of(c!), Uint8Array.of(d!)])
+  const { deltas, text } = run(
+    [],
+    [Uint8Array.of(a!), Uint8Array.of(b!), Uint8Array.of(c!), Uint8Array.of(d!)],
+  )
   expect(deltas.map((delta) => delta.text)).toEqual(['', '', '', '🙂', ''])
   expect(deltas.map((delta) => delta.tokens)).toEqual([0, 0, 0, 4, 0])
   expect(text).toBe('🙂')
@@ -99,11 +102,17 @@ test('any split of any text gives the same text, and every token is released exa
   const random = createRandom(7)
   const alphabet = ['a', 'b', 'é', '你', '🙂', '\u{1f468}\u{200d}\u{1f469}', ' ', '\n']
   for (let round = 0; round < 500; round++) {
-    const text = Array.from({ length: 1 + Math.floor(random() * 30) }, () => alphabet[Math.floor(random() * 8)]).join('')
-    const stop = Array.from({ length: 1 + Math.floor(random() * 3) }, () => alphabet[Math.floor(random() * 8)]).join('')
+    const text = Array.from(
+      { length: 1 + Math.floor(random() * 30) },
+      () => alphabet[Math.floor(random() * 8)],
+    ).join('')
+    const stop = Array.from(
+      { length: 1 + Math.floor(random() * 3) },
+      () => alphabet[Math.floor(random() * 8)],
+    ).join('')
     const all = bytes(text)
     const pieces: Uint8Array[] = []
-    for (let at = 0; at < all.length; ) {
+    for (let at = 0; at < all.length;) {
       const size = 1 + Math.floor(random() * 5)
       pieces.push(all.slice(at, at + size))
       at += size
@@ -112,8 +121,8 @@ test('any split of any text gives the same text, and every token is released exa
     const cut = text.indexOf(stop)
     expect(result.text, `round ${round}`).toBe(cut < 0 ? text : text.slice(0, cut))
     expect(result.stopped).toBe(cut >= 0)
-    if (cut < 0) expect(result.tokens).toBe(pieces.length)
-    else expect(result.tokens).toBeLessThanOrEqual(pieces.length)
+    expect(result.tokens).toBeLessThanOrEqual(pieces.length)
+    expect(result.tokens === pieces.length || cut >= 0).toBe(true)
   }
 })
 

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
@@ -19,7 +19,9 @@ afterEach(async () => {
   for (const node of running.splice(0)) await node.close()
 })
 
-type Options = Omit<Parameters<typeof startTestNode>[0], 'backend' | 'model'> & { arithmetic?: ArithmeticOptions }
+type Options = Omit<Parameters<typeof startTestNode>[0], 'backend' | 'model'> & {
+  arithmetic?: ArithmeticOptions
+}
 
 /** A node on the arithmetic backend, version 7 active and dense beside it. */
 async function start({ arithmetic, ...options }: Options = {}) {
@@ -32,10 +34,16 @@ async function start({ arithmetic, ...options }: Options = {}) {
   return { backend, node, active, dense }
 }
 
-const CHAT = { model: 'tiny', messages: [{ role: 'user', content: 'the cat sat on the mat' }], max_tokens: 24, seed: 1 }
+const CHAT = {
+  model: 'tiny',
+  messages: [{ role: 'user', content: 'the cat sat on the mat' }],
+  max_tokens: 24,
+  seed: 1,
+}
 const PROMPT = { model: 'tiny', prompt: 'the cat sat on the mat and it is there', max_tokens: 24, seed: 1 }
 const json = async <T>(response: Response) => (await response.json()) as T
-const isChunk = (event: unknown): event is ChatCompletionChunk => typeof event === 'object' && event !== null && 'choices' in event
+const isChunk = (event: unknown): event is ChatCompletionChunk =>
+  typeof event === 'object' && event !== null && 'choices' in event
 
 test('a chat answers in the shape of OpenAI and names its mask, node and domain', async () => {
   const { node } = await start()
@@ -83,24 +91,37 @@ test('a streamed chat begins with the role, brings the same text, a reason, the 
   const chunks = events.filter(isChunk)
   expect(chunks).toHaveLength(events.length - 1)
   expect(chunks[0]?.choices[0]?.delta).toEqual({ role: 'assistant', content: '' })
-  expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe(whole.choices[0]?.message.content)
-  expect(chunks.at(-2)?.choices[0]).toMatchObject({ delta: {}, finish_reason: whole.choices[0]?.finish_reason })
+  expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe(
+    whole.choices[0]?.message.content,
+  )
+  expect(chunks.at(-2)?.choices[0]).toMatchObject({
+    delta: {},
+    finish_reason: whole.choices[0]?.finish_reason,
+  })
   expect(chunks.at(-1)).toMatchObject({ choices: [], usage: whole.usage })
   expect(chunks.slice(0, -1).every((chunk) => chunk.usage === null)).toBe(true)
-  expect(new Set(chunks.map((chunk) => `${chunk.id} ${chunk.system_fingerprint} ${chunk.object}`)).size).toBe(1)
+  expect(new Set(chunks.map((chunk) => `${chunk.id} ${chunk.system_fingerprint} ${chunk.object}`)).size).toBe(
+    1,
+  )
 })
 
 test('a stream without include_usage has no usage field', async () => {
   const { node } = await start()
   const events = await readEvents(await node.post('/rpc/chat-completions', call({ ...CHAT, stream: true })))
-  expect(events.filter(isChunk).every((chunk) => !('usage' in chunk) && chunk.choices.length === 1)).toBe(true)
+  expect(events.filter(isChunk).every((chunk) => !('usage' in chunk) && chunk.choices.length === 1)).toBe(
+    true,
+  )
 })
 
 test('a completion answers whole and streamed with the same text, 16 tokens by default', async () => {
   const { node } = await start()
   const { max_tokens: _, ...request } = PROMPT
   const whole = await json<Completion>(await node.post('/rpc/completions', call(request)))
-  expect(whole).toMatchObject({ object: 'text_completion', usage: { completion_tokens: 16 }, choices: [{ logprobs: null }] })
+  expect(whole).toMatchObject({
+    object: 'text_completion',
+    usage: { completion_tokens: 16 },
+    choices: [{ logprobs: null }],
+  })
   const events = await readEvents(await node.post('/rpc/completions', call({ ...request, stream: true })))
   const texts = events.slice(0, -1).map((event) => (event as Completion).choices[0]?.text)
   expect(texts.join('')).toBe(whole.choices[0]?.text)
@@ -119,7 +140,9 @@ test('the same seed gives the same text, another seed another, none a fresh one 
   const { node } = await start()
   const text = async (seed: number | undefined) => {
     const { seed: _, ...rest } = PROMPT
-    const body = await json<Completion>(await node.post('/rpc/completions', call(seed === undefined ? rest : { ...rest, seed })))
+    const body = await json<Completion>(
+      await node.post('/rpc/completions', call(seed === undefined ? rest : { ...rest, seed })),
+    )
     return body.choices[0]?.text
   }
   expect(await text(5)).toBe(await text(5))
@@ -130,13 +153,17 @@ test('the same seed gives the same text, another seed another, none a fresh one 
 
 test('log-probabilities come in the shape of each API', async () => {
   const { node } = await start()
-  const chat = await json<ChatCompletion>(await node.post('/rpc/chat-completions', call({ ...CHAT, logprobs: true, top_logprobs: 2 })))
+  const chat = await json<ChatCompletion>(
+    await node.post('/rpc/chat-completions', call({ ...CHAT, logprobs: true, top_logprobs: 2 })),
+  )
   const content = chat.choices[0]?.logprobs?.content ?? []
   expect(content).toHaveLength(24)
   expect(Buffer.concat(content.map((token) => Buffer.from(token.bytes))).toString()).toContain(
     chat.choices[0]?.message.content.slice(0, 3),
   )
-  const completion = await json<Completion>(await node.post('/rpc/completions', call({ ...PROMPT, logprobs: 0 })))
+  const completion = await json<Completion>(
+    await node.post('/rpc/completions', call({ ...PROMPT, logprobs: 0 })),
+  )
   const logprobs = completion.choices[0]?.logprobs
   expect(logprobs?.tokens).toHaveLength(24)
   expect(logprobs?.token_logprobs.every((value) => value === -0.5)).toBe(true)
@@ -146,26 +173,52 @@ test('log-probabilities come in the shape of each API', async () => {
 
 test('a stop string cuts the answer and its stream alike', async () => {
   const { node } = await start()
-  const full = (await json<Completion>(await node.post('/rpc/completions', call(PROMPT)))).choices[0]?.text ?? ''
-  const stop = [...full].slice(8, 11).join('')
+  const full =
+    (await json<Completion>(await node.post('/rpc/completions', call(PROMPT)))).choices[0]?.text ?? ''
+  const stop = Array.from(full).slice(8, 11).join('')
   const cut = await json<Completion>(await node.post('/rpc/completions', call({ ...PROMPT, stop })))
   expect(cut.choices[0]).toMatchObject({ text: full.slice(0, full.indexOf(stop)), finish_reason: 'stop' })
-  const events = await readEvents(await node.post('/rpc/completions', call({ ...PROMPT, stop: ['never', stop], stream: true })))
-  expect(events.slice(0, -1).map((event) => (event as Completion).choices[0]?.text).join('')).toBe(cut.choices[0]?.text)
+  const events = await readEvents(
+    await node.post('/rpc/completions', call({ ...PROMPT, stop: ['never', stop], stream: true })),
+  )
+  expect(
+    events
+      .slice(0, -1)
+      .map((event) => (event as Completion).choices[0]?.text)
+      .join(''),
+  ).toBe(cut.choices[0]?.text)
 })
 
 test('every ending gives one receipt with its counts', async () => {
   const { node } = await start()
   await (await node.post('/rpc/completions', call(PROMPT, { requestId: 'request-whole' }))).text()
-  await (await node.post('/rpc/completions', call({ ...PROMPT, stream: true }, { requestId: 'request-stream' }))).text()
-  await (await node.post('/rpc/completions', call({ ...PROMPT, model: 'other' }, { requestId: 'request-refused' }))).text()
+  await (
+    await node.post('/rpc/completions', call({ ...PROMPT, stream: true }, { requestId: 'request-stream' }))
+  ).text()
+  await (
+    await node.post('/rpc/completions', call({ ...PROMPT, model: 'other' }, { requestId: 'request-refused' }))
+  ).text()
   const receipts = await node.receiptCount(3)
   const promptTokens = tiny.model.codec.encode(PROMPT.prompt).length
-  const done = { model: 'tiny', domain: 'legal', maskVersion: 7, promptTokens, completionTokens: 24, finishReason: 'length', drift: null }
+  const done = {
+    model: 'tiny',
+    domain: 'legal',
+    maskVersion: 7,
+    promptTokens,
+    completionTokens: 24,
+    finishReason: 'length',
+    drift: null,
+  }
   expect(receipts).toMatchObject([
     { requestId: 'request-whole', ...done },
     { requestId: 'request-stream', ...done },
-    { requestId: 'request-refused', promptTokens: 0, completionTokens: 0, finishReason: 'error', timeToFirstTokenMs: null },
+    {
+      requestId: 'request-refused',
+      promptTokens: 0,
+      completionTokens: 0,
+      finishReason: 'error',
+      timeToFirstTokenMs: null,
+    },
   ])
   for (const { queueMs, timeToFirstTokenMs, totalMs } of receipts.slice(0, 2)) {
     expect(queueMs).toBeGreaterThanOrEqual(0)
@@ -186,7 +239,10 @@ test("a sampled request's receipt holds the client's text scored under the mask 
     { role: 'assistant', content: 'an answer that is not scored' },
     { role: 'user', content: [{ type: 'text', text: 'and the second thing' }] },
   ]
-  const response = await node.post('/rpc/chat-completions', call({ ...CHAT, messages }, { sample: true, requestId: 'request-sampled' }))
+  const response = await node.post(
+    '/rpc/chat-completions',
+    call({ ...CHAT, messages }, { sample: true, requestId: 'request-sampled' }),
+  )
   expect((await json<ChatCompletion>(response)).usage.completion_tokens).toBe(24)
   expect(node.receipts).toHaveLength(0)
   expect(node.server.progressingSince(Date.now() + 1e6)).toEqual(['request-sampled'])
@@ -204,7 +260,9 @@ test("a sampled request's receipt holds the client's text scored under the mask 
 
 test('a sampled text that is too short, or without dense weights, or not scored in time, leaves drift empty', async () => {
   const short = await start()
-  await (await short.node.post('/rpc/completions', call({ ...PROMPT, prompt: 'hi' }, { sample: true }))).text()
+  await (
+    await short.node.post('/rpc/completions', call({ ...PROMPT, prompt: 'hi' }, { sample: true }))
+  ).text()
   const bare = await start({ dense: () => null })
   await (await bare.node.post('/rpc/completions', call(PROMPT, { sample: true }))).text()
   const onStep = async (plan: { work: readonly { output: string }[] }) => {
@@ -220,7 +278,9 @@ test('a sampled text that is too short, or without dense weights, or not scored 
 test('a client that leaves its stream ends the request within a step, with a receipt', async () => {
   const { node, backend } = await start({ arithmetic: { onStep: () => sleep(10) } })
   const abort = new AbortController()
-  const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200, stream: true }), { signal: abort.signal })
+  const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200, stream: true }), {
+    signal: abort.signal,
+  })
   const reader = response.body?.getReader()
   await reader?.read()
   abort.abort()
@@ -234,14 +294,19 @@ test('a client that leaves its stream ends the request within a step, with a rec
 })
 
 test('a client that leaves before a whole answer, or while it waits, ends the request too', async () => {
-  const { node } = await start({ arithmetic: { onStep: () => sleep(10) }, engine: { policy: { maxRunning: 1 } } })
+  const { node } = await start({
+    arithmetic: { onStep: () => sleep(10) },
+    engine: { policy: { maxRunning: 1 } },
+  })
   const abort = new AbortController()
   const whole = node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200 }), { signal: abort.signal })
-  const waits = node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200, stream: true }), { signal: abort.signal })
+  const waits = node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200, stream: true }), {
+    signal: abort.signal,
+  })
   await sleep(60)
   abort.abort()
-  await expect(whole).rejects.toThrow()
-  await expect(waits).rejects.toThrow()
+  await expect(whole).rejects.toThrow(/abort/)
+  await expect(waits).rejects.toThrow(/abort/)
   const receipts = await node.receiptCount(2)
   expect(receipts.map((receipt) => receipt.finishReason)).toEqual(['cancelled', 'cancelled'])
 })
@@ -270,7 +335,9 @@ test('weights that die before the first token are a 502', async () => {
 
 test('a silent stream is kept open with comments', async () => {
   const { node } = await start({ keepAliveMs: 15, arithmetic: { onStep: () => sleep(60) } })
-  const events = await readEvents(await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 2, stream: true })))
+  const events = await readEvents(
+    await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 2, stream: true })),
+  )
   expect(events).toContain(': waiting')
   expect(events.at(-1)).toBe('[DONE]')
 })
@@ -278,10 +345,14 @@ test('a silent stream is kept open with comments', async () => {
 test('swaps under eight streams: none is dropped, each names one mask', async () => {
   const { node, backend } = await start({ arithmetic: { onStep: () => sleep(4) } })
   const begun = await Promise.all(
-    Array.from({ length: 8 }, () => node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 60, stream: true }))),
+    Array.from({ length: 8 }, () =>
+      node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 60, stream: true })),
+    ),
   )
   node.engine.setActive(backend.weights(8))
-  const later = await json<ChatCompletion>(await node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 60 })))
+  const later = await json<ChatCompletion>(
+    await node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 60 })),
+  )
   expect(later.system_fingerprint).toBe('copal-tiny-m8')
   for (const response of begun) {
     expect(response.headers.get('x-copal-mask')).toBe('7')
@@ -302,8 +373,12 @@ test('bad calls are refused with an OpenAI error that names what is wrong', asyn
     expect(Object.keys(body.error)).toEqual(['message', 'type', 'param', 'code'])
     return { status: response.status, ...body.error }
   }
-  const chat = (request: object, fields?: object) => post('/rpc/chat-completions', call({ ...CHAT, ...request }, fields))
-  expect(await post('/rpc/chat-completions', null, { body: '{"a":' })).toMatchObject({ status: 400, code: 'invalid_request' })
+  const chat = (request: object, fields?: object) =>
+    post('/rpc/chat-completions', call({ ...CHAT, ...request }, fields))
+  expect(await post('/rpc/chat-completions', null, { body: '{"a":' })).toMatchObject({
+    status: 400,
+    code: 'invalid_request',
+  })
   expect(await post('/rpc/chat-completions', null, { body: '[]' })).toMatchObject({ status: 400 })
   expect(await chat({ messages: [] })).toMatchObject({ status: 400, param: 'request.messages' })
   expect(await chat({ temperature: 'hot' })).toMatchObject({ status: 400, param: 'request.temperature' })
@@ -315,8 +390,14 @@ test('bad calls are refused with an OpenAI error that names what is wrong', asyn
     code: 'context_length_exceeded',
     message: expect.stringMatching(/256 tokens and the prompt has \d{3,}/),
   })
-  expect(await post('/rpc/completions', call({ ...PROMPT, prompt: [1, 99_999] }))).toMatchObject({ status: 400, param: 'prompt[1]' })
-  expect(await post('/rpc/completions', call({ ...PROMPT, echo: true }))).toMatchObject({ status: 400, param: 'request.echo' })
+  expect(await post('/rpc/completions', call({ ...PROMPT, prompt: [1, 99_999] }))).toMatchObject({
+    status: 400,
+    param: 'prompt[1]',
+  })
+  expect(await post('/rpc/completions', call({ ...PROMPT, echo: true }))).toMatchObject({
+    status: 400,
+    param: 'request.echo',
+  })
   expect(await post('/rpc/nothing', {})).toMatchObject({ status: 404, code: 'not_found' })
 })
 
@@ -371,7 +452,7 @@ test('a full queue is a 429 with Retry-After', async () => {
 
 test('an unexpected failure is a plain 500, its cause only in the log', async () => {
   const { node } = await start({
-    evaluateText: async function* () {
+    evaluateText: () => {
       throw new Error('secret detail')
     },
   })
@@ -386,33 +467,58 @@ test('an evaluation streams its events line by line; a late failure is the last 
     evaluateText: async function* (evaluate) {
       yield { type: 'progress', windowsDone: 1, windowsTotal: 2 }
       if (evaluate.text === 'bad') throw new AppError('mask_invalid', 'The mask is damaged.')
-      yield { type: 'result', tokens: 5, windows: 2, nllMean: 1, perplexity: Math.E, maskVersion: evaluate.maskVersion }
+      yield {
+        type: 'result',
+        tokens: 5,
+        windows: 2,
+        nllMean: 1,
+        perplexity: Math.E,
+        maskVersion: evaluate.maskVersion,
+      }
     },
   })
   const lines = async (fields: object) => {
-    const response = await node.post('/rpc/evaluate', { model: 'tiny', maskVersion: 7, text: 'good', ...fields })
+    const response = await node.post('/rpc/evaluate', {
+      model: 'tiny',
+      maskVersion: 7,
+      text: 'good',
+      ...fields,
+    })
     const text = await response.text()
-    return { status: response.status, events: text.trim().split('\n').map((line) => JSON.parse(line) as object) }
+    return {
+      status: response.status,
+      events: text
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as object),
+    }
   }
   expect((await lines({})).events).toMatchObject([{ type: 'progress' }, { type: 'result', maskVersion: 7 }])
-  expect((await lines({ text: 'bad' })).events).toMatchObject([{ type: 'progress' }, { type: 'error', error: { code: 'mask_invalid' } }])
+  expect((await lines({ text: 'bad' })).events).toMatchObject([
+    { type: 'progress' },
+    { type: 'error', error: { code: 'mask_invalid' } },
+  ])
   expect((await lines({ model: 'gpt' })).status).toBe(404)
 })
 
 test('a client that leaves an evaluation aborts it', async () => {
-  let aborted: Promise<void> | undefined
+  const left = Promise.withResolvers<boolean>()
   const { node } = await start({
     evaluateText: async function* (_, signal) {
-      aborted = new Promise((resolve) => signal.addEventListener('abort', () => resolve()))
+      signal.addEventListener('abort', () => left.resolve(signal.aborted))
       yield { type: 'progress', windowsDone: 0, windowsTotal: 1 }
-      await aborted
+      await left.promise
     },
   })
   const abort = new AbortController()
-  const response = await node.post('/rpc/evaluate', { model: 'tiny', maskVersion: 0, text: 'x' }, { signal: abort.signal })
+  const response = await node.post(
+    '/rpc/evaluate',
+    { model: 'tiny', maskVersion: 0, text: 'x' },
+    { signal: abort.signal },
+  )
   await response.body?.getReader().read()
   abort.abort()
-  await aborted
+  expect(await left.promise).toBe(true)
 })
 
 test('health tells the model and the mask without a signature', async () => {
@@ -434,18 +540,14 @@ test('a request that takes longer than allowed is a 504', async () => {
 
 test('a prompt far too long is refused by its beginning, without tokenising all of it', async () => {
   const { node } = await start()
-  const lengths: number[] = []
-  const { encode } = tiny.model.codec
-  tiny.model.codec.encode = (text) => {
-    lengths.push(text.length)
-    return encode(text)
-  }
-  onTestFinished(() => {
-    tiny.model.codec.encode = encode
-  })
+  const encode = vi.spyOn(tiny.model.codec, 'encode')
+  onTestFinished(() => encode.mockRestore())
   const response = await node.post('/rpc/completions', call({ ...PROMPT, prompt: 'word '.repeat(100_000) }))
   expect(await response.json()).toMatchObject({
-    error: { code: 'context_length_exceeded', message: expect.stringMatching(/256 tokens and the prompt has at least \d{3,}/) },
+    error: {
+      code: 'context_length_exceeded',
+      message: expect.stringMatching(/256 tokens and the prompt has at least \d{3,}/),
+    },
   })
-  expect(lengths).toEqual([2048])
+  expect(encode.mock.calls.map(([text]) => text.length)).toEqual([2048])
 })

@@ -67,14 +67,39 @@ const GREEDY = {
   seed: 0,
   topLogprobs: -1,
 }
-const WORDS = ['the', 'cat', 'sat', 'on', 'a', 'mat', 'and', 'it', 'is', 'there', 'to', 'of', 'in', 'hé', '🙂']
+const WORDS = [
+  'the',
+  'cat',
+  'sat',
+  'on',
+  'a',
+  'mat',
+  'and',
+  'it',
+  'is',
+  'there',
+  'to',
+  'of',
+  'in',
+  'hé',
+  '🙂',
+]
 
 /** A chat whose prompt and length depend on the seed; greedy unless a temperature is given. */
 function chat(seed: number, fields: object = {}): { model: string; max_tokens: number } {
   const random = createRandom(seed)
-  const words = Array.from({ length: 3 + Math.floor(random() * 60) }, () => WORDS[Math.floor(random() * WORDS.length)])
+  const words = Array.from(
+    { length: 3 + Math.floor(random() * 60) },
+    () => WORDS[Math.floor(random() * WORDS.length)],
+  )
   const messages = [{ role: 'user', content: words.join(' ') }]
-  return { model: 'tiny', messages, temperature: 0, max_tokens: 5 + Math.floor(random() * 60), ...fields } as never
+  return {
+    model: 'tiny',
+    messages,
+    temperature: 0,
+    max_tokens: 5 + Math.floor(random() * 60),
+    ...fields,
+  } as never
 }
 
 async function whole(request: object): Promise<ChatCompletion> {
@@ -125,7 +150,9 @@ test('swaps under load: every answer names one mask and is what that mask gives 
     for (const [index, result] of results.entries()) {
       if (versions[index] !== version) continue
       expect(result.fingerprints).toEqual(new Set([`copal-tiny-m${version}`]))
-      expect(result.text).toBe((await whole(chat(seeds[index]!, { max_tokens: 40 }))).choices[0]?.message.content)
+      expect(result.text).toBe(
+        (await whole(chat(seeds[index]!, { max_tokens: 40 }))).choices[0]?.message.content,
+      )
     }
   }
 })
@@ -197,13 +224,18 @@ test('a client that leaves frees its room', async () => {
   activate(1)
   const abort = new AbortController()
   const before = node.receipts.length
-  const response = await node.post('/rpc/chat-completions', call({ ...chat(1), max_tokens: 400, stream: true }), {
-    signal: abort.signal,
-  })
+  const response = await node.post(
+    '/rpc/chat-completions',
+    call({ ...chat(1), max_tokens: 400, stream: true }),
+    {
+      signal: abort.signal,
+    },
+  )
   await response.body?.getReader().read()
   abort.abort()
   expect((await node.receiptCount(before + 1)).at(-1)).toMatchObject({ finishReason: 'cancelled' })
-  for (let turn = 0; node.engine.load().kvTokensUsed > 0 && turn < 1000; turn++) await new Promise((resolve) => setTimeout(resolve, 5))
+  for (let turn = 0; node.engine.load().kvTokensUsed > 0 && turn < 1000; turn++)
+    await new Promise((resolve) => setTimeout(resolve, 5))
   expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0, kvTokensUsed: 0 })
 })
 

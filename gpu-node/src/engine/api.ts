@@ -1,0 +1,75 @@
+import type { Backend, WeightSet } from '../backends/backend.ts'
+import type { LlamaConfig } from '../model/config.ts'
+import type { TextCodec } from '../model/tokenizer.ts'
+import type { GenerateRequest, Generation } from './generation.ts'
+import type { EngineObserver } from './observer.ts'
+import type { EnginePolicy } from './policy.ts'
+import type { EngineState } from './state.ts'
+
+/** What an engine is made of. */
+export interface EngineDeps {
+  backend: Backend
+  config: Pick<LlamaConfig, 'vocabSize' | 'contextLength' | 'eosTokenIds'>
+  codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
+  /** Bounds that differ from those of {@link createPolicy}. */
+  policy?: Partial<EnginePolicy>
+  /** What a drain does at its deadline with requests that cannot start over: `wait` for them, or `fail` them. */
+  stragglers?: 'wait' | 'fail'
+  /** Milliseconds since the epoch. */
+  nowMs?: () => number
+  observer?: EngineObserver
+  /** Told the state after each transition: tests check the invariants with it. */
+  inspect?: (state: EngineState, policy: EnginePolicy) => void
+}
+
+/** Load as heartbeats report it. */
+export interface EngineLoad {
+  running: number
+  waiting: number
+  scoring: number
+  kvTokensUsed: number
+  kvTokensTotal: number
+}
+
+export interface Engine {
+  readonly policy: EnginePolicy
+  readonly activeVersion: number | null
+  /**
+   * New requests start on `weights` from now on. Running ones finish on theirs; those that were
+   * waiting start on it too.
+   */
+  setActive(weights: WeightSet): void
+  /**
+   * Starts a request.
+   *
+   * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
+   */
+  generate(request: GenerateRequest): Generation
+  /**
+   * Negative log-likelihoods in nats of tokens 1 … n−1 given all before them, f32 `[n − 1]`, when
+   * no request needs the processor for its prompt, and in small pieces beside running ones.
+   *
+   * @throws AppError `context_length_exceeded`, `invalid_request`, `overloaded`, `client_closed_request`, `node_failed`
+   */
+  score(request: {
+    weights: WeightSet
+    tokens: readonly number[]
+    signal?: AbortSignal
+  }): Promise<Float32Array>
+  /** Requests and scorings bound to the version. */
+  requestsOn(version: number): number
+  /**
+   * Resolves when nothing runs on the version. At the deadline (milliseconds from now) requests of
+   * which the client has seen nothing start over on the active set and scorings are refused. The
+   * others, whose answers already name the version, are waited for, or, with `stragglers: 'fail'`,
+   * end with `deadline_exceeded`: an answer never mixes two masks.
+   *
+   * @throws AppError `conflict` when the version is active or becomes active again
+   */
+  drain(version: number, deadlineMs: number): Promise<void>
+  load(): EngineLoad
+  /** Ids of requests that wait, or made progress since `sinceMs`: those whose lease is worth keeping. */
+  progressingSince(sinceMs: number): string[]
+  /** Fails everything with `node_failed`; nothing is accepted any more. */
+  close(): void
+}
