@@ -12,7 +12,7 @@ import { createNodeServer, type NodeServer } from '../../gpu-node/src/server/nod
 import { createNodeTelemetry } from '../../gpu-node/src/telemetry/telemetry.ts'
 import { memoryLog } from './memory-log.ts'
 
-export const NODE_SECRET = 'a secret of sixteen bytes'
+const NODE_SECRET = 'a secret of sixteen bytes'
 
 /** A node's server on a loopback port, with everything a test wants to look at. */
 export interface TestNode {
@@ -29,7 +29,7 @@ export interface TestNode {
   close(): Promise<void>
 }
 
-export interface PostOptions {
+interface PostOptions {
   body?: string
   secret?: string
   signature?: string

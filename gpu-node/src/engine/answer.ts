@@ -11,7 +11,7 @@ export interface TokenLogprob {
 }
 
 /** What one more token brought. `tokens` is empty unless log-probabilities were asked for. */
-export interface AnswerDelta {
+interface AnswerDelta {
   text: string
   tokens: TokenLogprob[]
   /** Set when the answer is complete: an end token or a stop string came, or the limit was reached. */

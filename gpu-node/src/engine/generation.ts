@@ -31,7 +31,7 @@ export type GenerateEvent =
   | { type: 'finished'; reason: 'stop' | 'length'; promptTokens: number; completionTokens: number }
 
 /** Moments of a request, in milliseconds since the epoch; null for what never happened. */
-export interface GenerationTimes {
+interface GenerationTimes {
   arrivedMs: number
   /** Its first step was sent to the backend. */
   startedMs: number | null

@@ -1,5 +1,5 @@
 /** What a token, or the end, released. */
-export interface TextDelta {
+interface TextDelta {
   text: string
   /** How many further tokens are now wholly within the released text. */
   tokens: number

@@ -10,7 +10,7 @@ import type { ReceiptDesk, SettledCall } from './receipts.ts'
 import { EVENT_STREAM, eventStream } from './sse.ts'
 
 /** One call, of either API, ready to run. */
-export interface GenerateJob {
+interface GenerateJob {
   requestId: string
   domain: string
   sample: boolean
@@ -110,7 +110,7 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
 }
 
 /** What `system_fingerprint` says: the model and the mask that made the answer. */
-export function fingerprint(model: string, maskVersion: number): string {
+function fingerprint(model: string, maskVersion: number): string {
   return `copal-${model}-m${maskVersion}`
 }
 
