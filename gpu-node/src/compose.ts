@@ -43,7 +43,7 @@ export interface NodeEnvironment {
 }
 
 /** Time for the last heartbeat, receipts and spans, and for the child processes to end. */
-const LAST_WORDS_MS = 3_000
+const LAST_WORDS_MS = 1_500
 
 /**
  * Joins the parts of a node and starts it: takes the port, opens the model, serves the last mask it knew

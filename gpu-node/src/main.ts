@@ -13,6 +13,9 @@ import { createSupervisor } from './supervisor.ts'
 /** How long running requests may go on after SIGTERM; less than the ten seconds that supervisors commonly wait. */
 const GRACE_MS = 5_000
 
+/** Time after that for the last heartbeat and receipts. */
+const LAST_WORDS_MS = 4_000
+
 const supervisor = createSupervisor(process)
 const write = (line: string) => void process.stderr.write(`${line}\n`)
 let log: Log = createLog({ format: 'plain', write })
@@ -30,6 +33,8 @@ async function end(why: string, graceMs: number): Promise<void> {
   if (ending) return
   ending = true
   log.info('stopping', { why })
+  // Child processes end with this one, so a part that hangs costs nothing but its last words.
+  setTimeout(() => process.exit(0), graceMs + LAST_WORDS_MS).unref()
   starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
   await node?.stop(graceMs)
   // While it starts, `main` ends the process after it has cleaned up.

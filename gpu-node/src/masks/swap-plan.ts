@@ -35,9 +35,9 @@ const DENSE: SetName = { version: 0, sha256: null }
 /**
  * Decides what brings a node nearer to the desired state; nothing to do gives an empty plan.
  *
- * Dense is always kept: serving starts on it and drift compares with it. The active set is kept until its
- * successor is ready, so a mask that cannot be loaded never takes the service away; the previous set stays
- * warm, so a roll-back to it is one flip. Loads go one at a time, in the order of what is missed most: they
+ * Dense is always kept: it serves when nothing else can, and drift compares with it. The active set is kept
+ * until its successor is ready, so a mask that cannot be loaded never takes the service away; the previous set
+ * stays warm, so a roll-back to it is one flip. Loads go one at a time, in the order of what is missed most: they
  * cost memory and processor that serving needs. A version held under another hash (a gateway that started
  * its numbering anew) is drained before its successor is loaded.
  *
@@ -50,12 +50,7 @@ export function planSwap(
   nowMs: number,
 ): SwapPlan {
   const target: SetName = desired.active ?? DENSE
-  const wanted = distinct([
-    ...(activeVersion === null ? [DENSE] : []),
-    target,
-    DENSE,
-    desired.previous ?? DENSE,
-  ])
+  const wanted = distinct([target, DENSE, desired.previous ?? DENSE])
   const byVersion = new Map(held.map((set) => [set.version, set]))
   const isWanted = (set: SetName) => wanted.some((name) => same(name, set))
 
@@ -83,7 +78,7 @@ export function planSwap(
   return plan
 }
 
-/** The target as soon as it is ready; dense when what serves must make room for another mask of its version. */
+/** The target as soon as it is ready; dense when nothing serves, or what serves must make room for its successor. */
 function planFlip(
   target: SetName,
   held: ReadonlyMap<number, HeldSet>,

@@ -19,7 +19,7 @@ export interface SwapEngine {
 /** Keeps the weight sets of a node at the desired state. */
 export interface MaskSwap {
   /**
-   * Loads and activates dense, then the active mask of `desired`; settles when that serves or has failed.
+   * Takes the first desired state; settles when its active mask serves, or dense because that mask failed.
    *
    * @throws AppError when not even the dense set can be loaded
    */
@@ -71,6 +71,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   const retryMs = deps.retryMs ?? { first: 2_000, most: 60_000 }
   const held = new Map<number, Entry>()
   const releasing = new Set<Promise<void>>()
+  const serving = Promise.withResolvers<void>()
   let desired: DesiredMasks = { active: null, previous: null }
   let active: number | null = null
   let acting = false
@@ -116,6 +117,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     deps.engine.setActive(weights)
     deps.log.info('new requests start on another mask', { version: weights.version, before: active })
     active = weights.version
+    serving.resolve()
     deps.onChange()
   }
 
@@ -215,13 +217,10 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
 
   return {
     async start(initial) {
-      // The previous set comes after: it must not hold up serving.
-      const first = { active: initial.active, previous: null }
-      desired = first
-      await reconcile()
+      desired = initial
+      // The other sets are loaded while this one serves.
+      await Promise.race([serving.promise, reconcile()])
       if (active === null) throw toAppError(held.get(0)?.cause)
-      if (desired === first) desired = initial
-      void reconcile()
     },
     converge(next) {
       desired = next

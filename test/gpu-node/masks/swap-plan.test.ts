@@ -43,11 +43,25 @@ interface Case {
 
 const cases: Case[] = [
   {
-    name: 'a fresh node loads dense first, whatever is desired',
-    desired: wants(A),
+    name: 'a node that starts loads the mask it is to serve first',
+    desired: wants(A, B),
+    held: [],
+    active: null,
+    plan: { load: A },
+  },
+  {
+    name: 'dense serves first where no mask is desired',
+    desired: wants(null),
     held: [],
     active: null,
     plan: { load: DENSE },
+  },
+  {
+    name: 'dense comes when the mask that should serve first has failed',
+    desired: wants(A),
+    held: [inState(A, 'failed', NOW_MS + 5_000)],
+    active: null,
+    plan: { load: DENSE, wakeAtMs: NOW_MS + 5_000 },
   },
   {
     name: 'dense serves as soon as it is ready, and the desired mask is loaded',
