@@ -35,7 +35,7 @@ export class Slab {
     this.capacity = capacity
     const slots = Math.max(1, Math.min(MAX_SLOTS, Math.floor(MAX_PLANE_BYTES / (this.#slotSize * 4))))
     this.occupants = Array.from({ length: slots }, () => null)
-    this.#planes = Array.from({ length: 2 * shape.layers }, () => new Float32Array(slots * this.#slotSize))
+    this.#planes = Array.from({ length: 2 * shape.layers }, () => zeroPages(slots * this.#slotSize))
   }
 
   get isEmpty(): boolean {
@@ -100,6 +100,12 @@ export class Slab {
     }
   }
 
+  /** Gives the memory back at once, without waiting for garbage collection. The slab cannot be used any more. */
+  dispose(): void {
+    this.#feeds.clear()
+    for (const plane of this.#planes) plane.buffer.resize(0)
+  }
+
   /** Copies the first `length` tokens of a slot of another slab into a slot of this one. */
   copyFrom(source: Slab, sourceSlot: number, slot: number, length: number): void {
     const { kvHeads, headDim } = this.#shape
@@ -114,6 +120,14 @@ export class Slab {
       }
     }
   }
+}
+
+/**
+ * Zeros that take no memory until they are written. A resizable buffer is mapped for itself and given back
+ * by `resize(0)`; a plain one comes from the allocator's heap, which clears it at once and keeps it.
+ */
+function zeroPages(length: number): Float32Array<ArrayBuffer> {
+  return new Float32Array(new ArrayBuffer(length * 4, { maxByteLength: length * 4 }))
 }
 
 /** Where a sequence's keys and values are. */
@@ -200,5 +214,6 @@ export class KeyValueCache {
     const isSpare = this.#slabs.every((other) => other === slab || other.capacity !== slab.capacity)
     if (isSpare && slab.capacity <= KEPT_CAPACITY) return
     this.#slabs.splice(this.#slabs.indexOf(slab), 1)
+    slab.dispose()
   }
 }
