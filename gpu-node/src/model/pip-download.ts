@@ -10,8 +10,9 @@ import { runPython } from './python.ts'
 const POLL_INTERVAL_MS = 200
 
 /** Wheels only: building a source distribution would run code of the package. */
-const PIP_DOWNLOAD =
-  '-m pip download --no-deps --only-binary :all: --no-input --disable-pip-version-check'.split(' ')
+const PIP_DOWNLOAD = 'download --no-deps --only-binary :all: --no-input --disable-pip-version-check'.split(
+  ' ',
+)
 
 /** What the download is watched and run with. */
 export interface PipOptions {
@@ -44,6 +45,7 @@ export async function pipDownload(
   const watched = watchWheel([unpackDir, target], watching.signal, (bytes) => reporter(bytes, totalBytes))
   try {
     const { exitCode, lines } = await runPython({
+      module: 'pip',
       args: [...PIP_DOWNLOAD, '--dest', target, `${wanted.name}==${wanted.version}`],
       env: { TMPDIR: unpackDir },
       signal: options.signal,

