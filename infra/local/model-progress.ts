@@ -15,5 +15,5 @@ export function drawModelProgress(
 ): void {
   const bytes =
     totalBytes === null ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`
-  bar.update(`${LABELS[stage]} ${what}`, totalBytes ? doneBytes / totalBytes : 0, bytes)
+  bar.update(`${LABELS[stage]} ${what}`, totalBytes ? doneBytes / totalBytes : null, bytes)
 }

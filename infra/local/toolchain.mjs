@@ -221,18 +221,41 @@ export function runTypeScript(root, file, args) {
     process.removeAllListeners(signal)
     process.kill(process.pid, signal)
   })
-  if (process.env.npm_lifecycle_event !== undefined) endWithParent(() => child.kill('SIGTERM'))
+  if (process.env.npm_lifecycle_event !== undefined) endWithNpm(() => child.kill('SIGTERM'))
 }
 
-/** npm waits for us, so a parent that changes means that npm was killed. */
-function endWithParent(end) {
-  const parent = process.ppid
+/**
+ * npm runs us through a shell and waits for both. When it is killed the shell stays, so on Linux the
+ * shell's parent is watched too; elsewhere only ours.
+ */
+function endWithNpm(end) {
+  const shell = process.ppid
+  const npm = parentOf(shell)
+  const watched = nameOf(npm)?.startsWith('npm') ? npm : undefined
   const timer = setInterval(() => {
-    if (process.ppid === parent) return
+    if (process.ppid === shell && (watched === undefined || parentOf(shell) === watched)) return
     clearInterval(timer)
     end()
   }, 500)
   timer.unref()
+}
+
+/** The parent of a process; `undefined` where the platform does not say. */
+function parentOf(pid) {
+  const stat = readProc(pid, 'stat')
+  return stat === undefined ? undefined : Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+}
+
+function nameOf(pid) {
+  return pid === undefined ? undefined : readProc(pid, 'comm')
+}
+
+function readProc(pid, file) {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8')
+  } catch {
+    return undefined
+  }
 }
 
 /** Ends this process with a setup error's one line; anything else is a defect and keeps its stack. */

@@ -3,13 +3,16 @@ import { lineWidth, type OutputStream } from './terminal.ts'
 
 /** A bar that rewrites its line on a terminal, and prints a line every tenth of the way into a file or pipe. */
 export interface ProgressBar {
-  /** `fraction` is 0 to 1; `detail` follows the percentage, before the time left. */
-  update(label: string, fraction: number, detail?: string): void
+  /**
+   * `fraction` is 0 to 1, or null while the whole is not known. `detail` comes last, and is cut
+   * where the line ends.
+   */
+  update(label: string, fraction: number | null, detail?: string): void
   /** Leaves the line as it is and goes to the next, or replaces it by `lastLine`. */
   end(lastLine?: string): void
 }
 
-const BAR_CELLS = 24
+const BAR_CELLS = 20
 /** A rate measured over less says nothing. */
 const SHORTEST_MEASURE_MS = 1000
 
@@ -22,21 +25,18 @@ export function createProgressBar(stream: OutputStream, nowMs: () => number = Da
 
   return {
     update(nextLabel, fraction, detail = '') {
-      const reached = Math.min(1, Math.max(0, fraction))
+      const reached = Math.min(1, Math.max(0, fraction ?? 0))
       if (nextLabel !== label || reached < started.fraction) {
         if (drawn && stream.isTTY && nextLabel !== label) stream.write('\n')
         label = nextLabel
         started = { atMs: nowMs(), fraction: reached }
         tenth = -1
       }
-      const parts = [
-        `${String(Math.floor(reached * 100)).padStart(3)} %`,
-        detail,
-        timeLeft(reached, started, nowMs()),
-      ]
-      const facts = parts.filter(Boolean).join('  ')
+      const percent = fraction === null ? '' : `${String(Math.floor(reached * 100)).padStart(3)} %`
+      const facts = [percent, timeLeft(reached, started, nowMs()), detail].filter(Boolean).join('  ')
       if (stream.isTTY) {
-        stream.write(`\r\x1b[K${`${label}  ${bar(reached)} ${facts}`.slice(0, lineWidth(stream) - 1)}`)
+        const line = fraction === null ? `${label}  ${facts}` : `${label}  ${bar(reached)} ${facts}`
+        stream.write(`\r\x1b[K${line.slice(0, lineWidth(stream) - 1)}`)
         drawn = true
       } else if (Math.floor(reached * 10) !== tenth) {
         tenth = Math.floor(reached * 10)

@@ -44,4 +44,11 @@ describe('createProgressBar', () => {
     }
     expect(stream.writes.at(-1)).toBe('\n')
   })
+
+  test('without a known whole it tells only what is done', () => {
+    const stream = recorder(true)
+    const bar = createProgressBar(stream, () => 0)
+    bar.update('Verifying', null, '14 MB')
+    expect(stream.writes).toEqual(['\r\x1b[KVerifying  14 MB'])
+  })
 })
