@@ -7,7 +7,7 @@ export interface Listener {
   /** `http://127.0.0.1:8790`: where it listens, with the port that was really taken. */
   readonly url: string
   /** Hands requests to `fetch` from now on; before, they are answered 503. */
-  serve(fetch: (request: Request) => Response | Promise<Response>): void
+  serve: (fetch: (request: Request) => Response | Promise<Response>) => void
   /** Takes no new connections; settles when the open ones have ended, at the latest after `graceMs`. */
   close(graceMs: number): Promise<void>
 }

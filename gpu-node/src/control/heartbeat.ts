@@ -23,18 +23,19 @@ export interface HeartDeps {
   intervalMs?: number
   /** Changes within this time share a beat. */
   debounceMs?: number
-  /** Longest time between beats while the gateway does not answer. */
-  mostBackoffMs?: number
+  /** Wait after the first beat that was not answered; it doubles up to `intervalMs`. */
+  retryMs?: number
 }
 
 /**
- * Composes the heartbeat: one at a time, every `intervalMs`, sooner when poked. An absent gateway slows it
- * down to `mostBackoffMs` and is logged once when it goes and once when it returns.
+ * Composes the heartbeat: one at a time, every `intervalMs`, sooner when poked. A gateway that does not answer
+ * is asked again soon, then at the usual pace, for a node and its gateway often start together; it is logged
+ * once when it goes and once when it returns.
  */
 export function createHeart(deps: HeartDeps): Heart {
   const intervalMs = deps.intervalMs ?? 2_000
   const debounceMs = deps.debounceMs ?? 25
-  const mostBackoffMs = deps.mostBackoffMs ?? 4_000
+  const retryMs = deps.retryMs ?? 250
   let timer: NodeJS.Timeout | undefined
   let dueAtMs = Infinity
   let beating: Promise<void> | undefined
@@ -58,7 +59,7 @@ export function createHeart(deps: HeartDeps): Heart {
     await beating
     beating = undefined
     // A gateway that is away is not asked faster because something changes here.
-    const waitMs = failures === 0 ? intervalMs : Math.min(mostBackoffMs, intervalMs * 2 ** (failures - 1))
+    const waitMs = failures === 0 ? intervalMs : Math.min(intervalMs, retryMs * 2 ** (failures - 1))
     schedule(poked && failures === 0 ? debounceMs : waitMs)
   }
 

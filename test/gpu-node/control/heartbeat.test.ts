@@ -31,7 +31,7 @@ async function setup(intervalMs: number) {
     log,
     intervalMs,
     debounceMs: 5,
-    mostBackoffMs: 20,
+    retryMs: 2,
   })
   onTestFinished(async () => {
     await heart.stop()

@@ -1,0 +1,51 @@
+import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { openNodeState } from '../../../gpu-node/src/control/node-state.ts'
+import { memoryLog } from '../../support/memory-log.ts'
+import { temporaryDir } from '../../support/temporary.ts'
+
+const DESIRED = { active: { version: 2, sha256: 'a'.repeat(64) }, previous: null }
+
+function setup() {
+  const home = temporaryDir()
+  const log = memoryLog()
+  let made = 0
+  return { home, log, open: () => openNodeState({ home, log, freshId: () => `node-${++made}` }) }
+}
+
+test('a node keeps the id it made at its first start, and what it was to serve', async () => {
+  const { open, home } = setup()
+  const first = await open()
+  expect(first.current()).toEqual({
+    nodeId: 'node-1',
+    model: null,
+    desired: { active: null, previous: null },
+  })
+  await first.save({ nodeId: 'node-1', model: 'tiny', desired: DESIRED })
+  expect((await open()).current()).toEqual({ nodeId: 'node-1', model: 'tiny', desired: DESIRED })
+  expect(await readdir(home)).toEqual(['node-state.json'])
+})
+
+test('of saves that overlap the last one stays', async () => {
+  const { open } = setup()
+  const file = await open()
+  const saves = [1, 2, 3].map((version) =>
+    file.save({
+      nodeId: 'node-1',
+      model: 'tiny',
+      desired: { active: { version, sha256: 'b'.repeat(64) }, previous: null },
+    }),
+  )
+  expect(file.current().desired.active?.version).toBe(3)
+  await Promise.all(saves)
+  expect((await open()).current().desired.active?.version).toBe(3)
+})
+
+test('a damaged file is set aside, said, and started anew', async () => {
+  const { open, home, log } = setup()
+  await writeFile(join(home, 'node-state.json'), '{"nodeId": "node-7", "desi')
+  expect((await open()).current().nodeId).toBe('node-1')
+  expect(log.lines.join('\n')).toMatch(/node state is damaged/)
+  expect(await readFile(join(home, 'node-state.json.damaged'), 'utf8')).toContain('node-7')
+})
