@@ -8,6 +8,7 @@ import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask } from '../../gpu-node/src/cli/quantities.ts'
 import { renderBanner } from './banner.ts'
+import { runCron } from './cron.ts'
 import { firstUpdate } from './first-update.ts'
 import { applyMigrations, gatewayPart } from './gateway.ts'
 import { makeHomeDir, openHome, type Home } from './home.ts'
@@ -104,7 +105,9 @@ async function run(
   parts.push(gateway)
   await Promise.race([gateway.failed, untilGatewayAnswers(origin, signal)])
   gateway.markReady()
+  // Both end by the signal alone.
   watchGateway(origin, gateway, signal).catch(() => undefined)
+  runCron(origin, signal).catch(() => undefined)
   const apiKey = await ensureApiKey(origin, home, signal)
   const model = await untilModelServed(origin, apiKey, signal)
   node.markReady()
