@@ -14,14 +14,17 @@ import type { Offer } from './reservoir-store.ts'
  */
 export async function handleSamples(
   deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,
-  batch: MessageBatch<unknown>,
+  batch: MessageBatch,
 ): Promise<void> {
-  const samples: { message: Message<unknown>; sample: SampleMessage }[] = []
+  const samples: { message: Message; sample: SampleMessage }[] = []
   for (const message of batch.messages) {
     try {
       samples.push({ message, sample: parse(sampleMessage, message.body) })
     } catch (error) {
-      console.warn(`Dropped message ${message.id} of queue ${batch.queue}, which is not a sample:`, String(error))
+      console.warn(
+        `Dropped message ${message.id} of queue ${batch.queue}, which is not a sample:`,
+        String(error),
+      )
       message.ack()
     }
   }
@@ -40,7 +43,7 @@ export async function handleSamples(
   )
 }
 
-function offerOf({ message, sample }: { message: Message<unknown>; sample: SampleMessage }): Offer {
+function offerOf({ message, sample }: { message: Message; sample: SampleMessage }): Offer {
   const { requestId, keyId, text } = sample
   return { requestId, keyId, text: redact(text), atMs: message.timestamp.getTime() }
 }

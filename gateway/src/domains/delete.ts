@@ -11,7 +11,10 @@ import { datasetKey } from '../updates/datasets.ts'
  *
  * @throws AppError `conflict` while an update that may read its texts is running
  */
-export async function deleteDomain(deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir'>, domain: string): Promise<void> {
+export async function deleteDomain(
+  deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir'>,
+  domain: string,
+): Promise<void> {
   const [running] = await listRunningUpdates(deps.db)
   if (running) {
     throw new AppError(

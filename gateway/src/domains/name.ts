@@ -10,5 +10,9 @@ export function parseDomain(name: string, param: string): string {
   const result = domainName.safeParse(name)
   if (result.success) return result.data
   const [issue] = result.error.issues
-  throw new AppError('invalid_request', `Invalid '${param}': ${issue?.message ?? 'a domain name is expected'}.`, { param })
+  throw new AppError(
+    'invalid_request',
+    `Invalid '${param}': ${issue?.message ?? 'a domain name is expected'}.`,
+    { param },
+  )
 }

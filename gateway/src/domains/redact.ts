@@ -17,7 +17,10 @@ type Replace = (match: string, ...groups: string[]) => string
 const RULES: readonly (readonly [RegExp, Replace])[] = [
   // Tokens by the prefixes that their issuers document, and JSON Web Tokens.
   [/(?<![A-Za-z0-9_-])(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}/g, () => '[key]'],
-  [/(?<![A-Za-z0-9_])(?:gh[opsur]|hf|npm|glpat|github_pat|shpat|dop_v1)[-_][A-Za-z0-9_-]{16,}/g, () => '[key]'],
+  [
+    /(?<![A-Za-z0-9_])(?:gh[opsur]|hf|npm|glpat|github_pat|shpat|dop_v1)[-_][A-Za-z0-9_-]{16,}/g,
+    () => '[key]',
+  ],
   [/(?<![A-Za-z0-9_-])xox[abeoprs]-[A-Za-z0-9-]{10,}/g, () => '[key]'],
   [/(?<![A-Za-z0-9])(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])/g, () => '[key]'],
   [/(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])/g, () => '[key]'],
@@ -29,11 +32,17 @@ const RULES: readonly (readonly [RegExp, Replace])[] = [
     (_match, field) => `${field}[key]`,
   ],
   [/:\/\/[^\s/@:]{1,256}:[^\s/@]{1,256}@/g, () => '://[key]@'],
-  [/(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}/g, () => '[email]'],
+  [
+    /(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}/g,
+    () => '[email]',
+  ],
   [/(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}/g, (match) => redactIban(match)],
   [/(?<![\d.+-])\d(?:[ -]?\d){12,}/g, (match) => redactCards(match)],
   [/(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)/g, (match) => (isIpv4(match) ? '[ip]' : match)],
-  [/(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])/g, (match) => (isIpv6(match) ? '[ip]' : match)],
+  [
+    /(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])/g,
+    (match) => (isIpv6(match) ? '[ip]' : match),
+  ],
   // International; North American; national numbers elsewhere, which begin with 0.
   [/(?<![\w+])(?:\+|00)[1-9](?:[ ()./-]{0,2}\d){6,14}(?!\d)/g, () => '[phone]'],
   [/(?<![\w.-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])/g, () => '[phone]'],
@@ -50,7 +59,9 @@ function redactPrivateKeys(text: string): string {
   for (;;) {
     const begin = text.indexOf(KEY_BEGIN, from)
     if (begin < 0) return redacted + text.slice(from)
-    const label = /^[A-Z ]{0,40}PRIVATE KEY-----/.exec(text.slice(begin + KEY_BEGIN.length, begin + KEY_BEGIN.length + 64))
+    const label = /^[A-Z ]{0,40}PRIVATE KEY-----/.exec(
+      text.slice(begin + KEY_BEGIN.length, begin + KEY_BEGIN.length + 64),
+    )
     if (!label) {
       redacted += text.slice(from, begin + KEY_BEGIN.length)
       from = begin + KEY_BEGIN.length
@@ -69,9 +80,47 @@ function redactPrivateKeys(text: string): string {
 /** Length of an IBAN by its country, ISO 13616. */
 const IBAN_LENGTHS = new Map(
   Object.entries({
-    AD: 24, AE: 23, AT: 20, BE: 16, BG: 22, CH: 21, CY: 28, CZ: 24, DE: 22, DK: 18, EE: 20, ES: 24, FI: 18, FR: 27,
-    GB: 22, GR: 27, HR: 21, HU: 28, IE: 22, IL: 23, IS: 26, IT: 27, LI: 21, LT: 20, LU: 20, LV: 21, MC: 27, MT: 31,
-    NL: 18, NO: 15, PL: 28, PT: 25, RO: 24, RS: 22, SA: 24, SE: 24, SI: 19, SK: 24, SM: 27, TR: 26, UA: 29,
+    AD: 24,
+    AE: 23,
+    AT: 20,
+    BE: 16,
+    BG: 22,
+    CH: 21,
+    CY: 28,
+    CZ: 24,
+    DE: 22,
+    DK: 18,
+    EE: 20,
+    ES: 24,
+    FI: 18,
+    FR: 27,
+    GB: 22,
+    GR: 27,
+    HR: 21,
+    HU: 28,
+    IE: 22,
+    IL: 23,
+    IS: 26,
+    IT: 27,
+    LI: 21,
+    LT: 20,
+    LU: 20,
+    LV: 21,
+    MC: 27,
+    MT: 31,
+    NL: 18,
+    NO: 15,
+    PL: 28,
+    PT: 25,
+    RO: 24,
+    RS: 22,
+    SA: 24,
+    SE: 24,
+    SI: 19,
+    SK: 24,
+    SM: 27,
+    TR: 26,
+    UA: 29,
   }),
 )
 
@@ -99,7 +148,7 @@ function redactIban(candidate: string): string {
 function redactCards(run: string): string {
   const groups = run.split(/([ -])/)
   let redacted = ''
-  for (let first = 0; first < groups.length; ) {
+  for (let first = 0; first < groups.length;) {
     const last = cardEnd(groups, first)
     redacted += last === undefined ? (groups[first] ?? '') : '[card]'
     const next = (last ?? first) + 1

@@ -80,13 +80,21 @@ export class ReservoirStore {
 
   /** Takes what belongs into the sample. */
   async offer(offers: readonly Offer[]): Promise<void> {
-    const seed = String(this.#fact('seed'))
-    const placed = await Promise.all(offers.map(async (offer) => ({ offer, place: await placeText(seed, offer.text) })))
+    const { seed } = this.#sql
+      .exec<{ seed: string }>(`SELECT value AS seed FROM facts WHERE name = 'seed'`)
+      .one()
+    const placed = await Promise.all(
+      offers.map(async (offer) => ({ offer, place: await placeText(seed, offer.text) })),
+    )
     const nowMs = this.#options.nowMs()
     this.#storage.transactionSync(() => {
       this.#sql.exec('DELETE FROM requests WHERE at_ms < ?', nowMs - this.#options.rememberRequestsMs)
       for (const { offer, place } of placed) {
-        const { rowsWritten } = this.#sql.exec('INSERT OR IGNORE INTO requests VALUES (?, ?)', offer.requestId, nowMs)
+        const { rowsWritten } = this.#sql.exec(
+          'INSERT OR IGNORE INTO requests VALUES (?, ?)',
+          offer.requestId,
+          nowMs,
+        )
         if (rowsWritten > 0) this.#take(offer, place, nowMs)
       }
     })
@@ -215,7 +223,10 @@ export class ReservoirStore {
   #list(share: Share, maxCharacters: number): string[] {
     const texts: string[] = []
     let characters = 0
-    for (const row of this.#sql.exec<{ text: string }>('SELECT text FROM samples WHERE share = ? ORDER BY priority', share)) {
+    for (const row of this.#sql.exec<{ text: string }>(
+      'SELECT text FROM samples WHERE share = ? ORDER BY priority',
+      share,
+    )) {
       if (characters >= maxCharacters) break
       texts.push(row.text)
       characters += row.text.length
@@ -238,7 +249,11 @@ export class ReservoirStore {
   }
 
   #setFact(name: string, value: number): void {
-    this.#sql.exec('INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value', name, value)
+    this.#sql.exec(
+      'INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
+      name,
+      value,
+    )
   }
 }
 

@@ -19,7 +19,11 @@ export class Reservoir extends DurableObject<Bindings> {
 
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
-    this.#store = new ReservoirStore(ctx.storage, { ...OPTIONS, seed: crypto.randomUUID(), nowMs: () => Date.now() })
+    this.#store = new ReservoirStore(ctx.storage, {
+      ...OPTIONS,
+      seed: crypto.randomUUID(),
+      nowMs: () => Date.now(),
+    })
   }
 
   /** Offers redacted texts; those whose request was offered before are ignored. */

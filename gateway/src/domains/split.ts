@@ -7,7 +7,8 @@ export function splitText(text: string, maxCharacters: number): string[] {
   const pieces: string[] = []
   let from = 0
   while (from < text.length) {
-    const end = text.length - from <= maxCharacters ? text.length : from + cutAt(text.slice(from, from + maxCharacters))
+    const end =
+      text.length - from <= maxCharacters ? text.length : from + cutAt(text.slice(from, from + maxCharacters))
     const piece = text.slice(from, end).trim()
     if (piece) pieces.push(piece)
     from = end

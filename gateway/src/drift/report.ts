@@ -46,10 +46,19 @@ function rMatrix({ activeVersion, promoted, evaluations }: DriftRecord): DriftRe
   ]
   const evaluated = new Set(evaluations.map(({ domain }) => domain))
   const learned = stages.flatMap((stage) => stage.calibrated_domains)
-  const domains = [...new Set([...learned.filter((domain) => evaluated.has(domain)), ...[...evaluated].sort()])]
+  const domains = [
+    ...new Set([...learned.filter((domain) => evaluated.has(domain)), ...[...evaluated].sort()]),
+  ]
   const cells = new Map(evaluations.map((row) => [`${row.version} ${row.domain}`, perplexity(row.nllMean)]))
-  const matrix = stages.map((stage) => domains.map((domain) => cells.get(`${stage.mask_version} ${domain}`) ?? null))
-  return { domains, stages, perplexity: matrix, backward_transfer: forgetting(activeVersion, domains, stages, matrix) }
+  const matrix = stages.map((stage) =>
+    domains.map((domain) => cells.get(`${stage.mask_version} ${domain}`) ?? null),
+  )
+  return {
+    domains,
+    stages,
+    perplexity: matrix,
+    backward_transfer: forgetting(activeVersion, domains, stages, matrix),
+  }
 }
 
 /** Up to the mask that is active: what is forgotten by what is served. A domain calibrated again was learned then. */

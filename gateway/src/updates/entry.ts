@@ -39,7 +39,8 @@ function progressOf(update: UpdateRow, jobs: readonly JobRow[]): number {
     return progress.length === 0 ? 0 : progress.reduce((sum, value) => sum + value, 0) / progress.length
   }
   if (update.datasets === null) return 0
-  if (update.maskVersion === null) return CALIBRATION_BEGINS + (CALIBRATION_ENDS - CALIBRATION_BEGINS) * done('calibrate')
+  if (update.maskVersion === null)
+    return CALIBRATION_BEGINS + (CALIBRATION_ENDS - CALIBRATION_BEGINS) * done('calibrate')
   if (update.state === 'promoting') return EVALUATION_ENDS
   return CALIBRATION_ENDS + (EVALUATION_ENDS - CALIBRATION_ENDS) * done('evaluate')
 }

@@ -35,9 +35,19 @@ async function createEvaluations(deps: StepDeps, update: UpdateRow): Promise<voi
     findMask(deps.db, update.model, versionOf(update)),
     listEvaluations(deps.db, update.model),
   ])
-  if (!mask) throw new AppError('internal_error', `Mask m${update.maskVersion} of update ${update.id} is not registered.`)
-  const base: Pick<EvaluateJob, 'kind' | 'model' | 'windowTokens'> = { kind: 'evaluate', model: update.model, windowTokens }
-  const dense = new Set(known.filter(({ version }) => version === 0).map(({ holdoutSha256 }) => holdoutSha256))
+  if (!mask)
+    throw new AppError(
+      'internal_error',
+      `Mask m${update.maskVersion} of update ${update.id} is not registered.`,
+    )
+  const base: Pick<EvaluateJob, 'kind' | 'model' | 'windowTokens'> = {
+    kind: 'evaluate',
+    model: update.model,
+    windowTokens,
+  }
+  const dense = new Set(
+    known.filter(({ version }) => version === 0).map(({ holdoutSha256 }) => holdoutSha256),
+  )
   const missing = holdouts.filter(({ sha256 }) => !dense.has(sha256))
   if (missing.length > 0) {
     await createJob(deps, update, { ...base, id: denseJobId(update.id), mask: null, holdouts: missing })
@@ -53,7 +63,8 @@ async function record(
   job: JobRow,
   result: NonNullable<JobRow['result']>,
 ): Promise<void> {
-  if (result.kind !== 'evaluate' || job.payload.kind !== 'evaluate') throw wrongResult(job, `it is of kind '${result.kind}'`)
+  if (result.kind !== 'evaluate' || job.payload.kind !== 'evaluate')
+    throw wrongResult(job, `it is of kind '${result.kind}'`)
   const rows = job.payload.holdouts.map(({ sha256, domain }) => {
     const found = result.domains.find(({ holdoutSha256 }) => holdoutSha256 === sha256)
     if (!found) throw wrongResult(job, `domain '${domain}' is missing`)

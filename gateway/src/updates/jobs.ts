@@ -19,7 +19,11 @@ const MAX_REPORTS = 90
  * The first result of a job counts, from whoever brings it, since every node comes to the same; anything else
  * counts only from the node that the job was handed to last.
  */
-export async function applyJobReports(deps: JobDeps, nodeId: string, reports: readonly JobReport[]): Promise<void> {
+export async function applyJobReports(
+  deps: JobDeps,
+  nodeId: string,
+  reports: readonly JobReport[],
+): Promise<void> {
   const rows = await findJobs(
     deps.db,
     reports.slice(0, MAX_REPORTS).map(({ id }) => id),
@@ -27,7 +31,8 @@ export async function applyJobReports(deps: JobDeps, nodeId: string, reports: re
   for (const job of rows) {
     const report = reports.find(({ id }) => id === job.id)
     const open = job.state === 'queued' || job.state === 'running'
-    if (open && report && (job.nodeId === nodeId || report.state === 'done')) await applyReport(deps, nodeId, job, report)
+    if (open && report && (job.nodeId === nodeId || report.state === 'done'))
+      await applyReport(deps, nodeId, job, report)
   }
 }
 
@@ -61,7 +66,9 @@ export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise
 /** Silence tells; for the node itself, so does a heartbeat without a job that it reported before: it was restarted. */
 function isLost(job: JobRow, heartbeat: Heartbeat, nowMs: number): boolean {
   if (nowMs - (job.seenAt ?? job.handedAt ?? 0) >= LOST_MS) return true
-  return job.nodeId === heartbeat.nodeId && job.seenAt !== null && !heartbeat.jobs.some(({ id }) => id === job.id)
+  return (
+    job.nodeId === heartbeat.nodeId && job.seenAt !== null && !heartbeat.jobs.some(({ id }) => id === job.id)
+  )
 }
 
 function handOut(deps: JobDeps, job: JobRow, nodeId: string): Promise<boolean> {
@@ -97,7 +104,10 @@ async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: J
   } else if (state === 'done' && result?.kind === job.kind) {
     await changeJob(deps.db, job, { ...seen, state: 'done', progress: 1, nodeId, result })
   } else {
-    const missing = { code: 'node_failed', message: `Node '${nodeId}' reported the end of job ${job.id} without its result.` }
+    const missing = {
+      code: 'node_failed',
+      message: `Node '${nodeId}' reported the end of job ${job.id} without its result.`,
+    }
     const { code: errorCode, message: errorMessage } = error ?? missing
     await changeJob(deps.db, job, { ...seen, state: 'failed', nodeId, errorCode, errorMessage })
   }

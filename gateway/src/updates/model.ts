@@ -11,18 +11,26 @@ export async function resolveModel(db: Database, id: string | undefined): Promis
   const models = await listModels(db)
   const [only, ...others] = models
   if (!only) {
-    throw new AppError('no_node_available', 'No node has registered a model yet. Start a node and try again.', {
-      retryAfterS: 5,
-    })
+    throw new AppError(
+      'no_node_available',
+      'No node has registered a model yet. Start a node and try again.',
+      {
+        retryAfterS: 5,
+      },
+    )
   }
   const names = models.map((model) => `'${model.id}'`).join(', ')
   if (id !== undefined) {
     const named = models.find((model) => model.id === id)
     if (named) return named
-    throw new AppError('model_not_found', `The model '${id}' is unknown. Known: ${names}.`, { param: 'model' })
+    throw new AppError('model_not_found', `The model '${id}' is unknown. Known: ${names}.`, {
+      param: 'model',
+    })
   }
   if (others.length === 0) return only
-  throw new AppError('invalid_request', `Several models are known: name one of ${names} as 'model'.`, { param: 'model' })
+  throw new AppError('invalid_request', `Several models are known: name one of ${names} as 'model'.`, {
+    param: 'model',
+  })
 }
 
 /** Tokens of a window on which masks of a model are evaluated: the same ever after, so that figures can be compared. */

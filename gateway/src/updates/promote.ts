@@ -11,13 +11,21 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   const version = versionOf(update)
   let mask = await findMask(deps.db, update.model, version)
   if (mask && mask.promotedAt === null) {
-    await promoteMask(deps.db, update, version, await findDatasets(deps.db, update.datasets ?? []), deps.nowMs())
+    await promoteMask(
+      deps.db,
+      update,
+      version,
+      await findDatasets(deps.db, update.datasets ?? []),
+      deps.nowMs(),
+    )
     mask = await findMask(deps.db, update.model, version)
   }
   // Not promoted even so: the update is not promoting any more, as its row tells who reads it again.
   if (!mask?.promotedAt) return undefined
   const late = deps.nowMs() - mask.promotedAt >= CONVERGE_MS
-  return late || (await everyNodeServes(deps, update.model, version)) ? { event: 'converged', patch: {} } : undefined
+  return late || (await everyNodeServes(deps, update.model, version))
+    ? { event: 'converged', patch: {} }
+    : undefined
 }
 
 async function everyNodeServes(deps: StepDeps, model: string, version: number): Promise<boolean> {

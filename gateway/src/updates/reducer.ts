@@ -18,7 +18,12 @@ export type UpdateEvent =
   | 'cancelled'
 
 /** States that an update never leaves by itself. */
-const ENDED: ReadonlySet<UpdateState> = new Set<UpdateState>(['promoted', 'rolled_back', 'failed', 'cancelled'])
+const ENDED: ReadonlySet<UpdateState> = new Set<UpdateState>([
+  'promoted',
+  'rolled_back',
+  'failed',
+  'cancelled',
+])
 
 const WORKING = { failed: 'failed', cancelled: 'cancelled' } as const
 

@@ -19,7 +19,10 @@ export async function rollBack(deps: Pick<Deps, 'db' | 'nowMs'>, request: Rollba
     const model = await resolveModel(deps.db, request.model)
     const version = request.version ?? model.previousVersion
     if (version === null) {
-      throw new AppError('conflict', `'${model.id}' has had no mask before the present one. Give a 'version'; 0 is dense.`)
+      throw new AppError(
+        'conflict',
+        `'${model.id}' has had no mask before the present one. Give a 'version'; 0 is dense.`,
+      )
     }
     if (version === model.activeVersion) return version
     await requireServedBefore(deps, model, version)
@@ -35,12 +38,18 @@ async function requireServedBefore(deps: Pick<Deps, 'db'>, model: ModelRow, vers
   if (version === 0) return
   const mask = await findMask(deps.db, model.id, version)
   if (!mask) {
-    throw new AppError('not_found', `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`, { param: 'version' })
-  }
-  if (mask.promotedAt === null) {
-    throw new AppError('conflict', `Mask m${version} of '${model.id}' was never promoted: its update did not get so far.`, {
+    throw new AppError('not_found', `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`, {
       param: 'version',
     })
+  }
+  if (mask.promotedAt === null) {
+    throw new AppError(
+      'conflict',
+      `Mask m${version} of '${model.id}' was never promoted: its update did not get so far.`,
+      {
+        param: 'version',
+      },
+    )
   }
 }
 

@@ -20,7 +20,11 @@ export function denseJobId(updateId: string): string {
 }
 
 /** Queues work of an update; its id tells whether it was queued before. */
-export async function createJob(deps: Pick<StepDeps, 'db' | 'nowMs'>, update: UpdateRow, payload: Job): Promise<void> {
+export async function createJob(
+  deps: Pick<StepDeps, 'db' | 'nowMs'>,
+  update: UpdateRow,
+  payload: Job,
+): Promise<void> {
   await insertJob(deps.db, {
     id: payload.id,
     updateId: update.id,
@@ -46,5 +50,8 @@ export function resultOf(job: JobRow): JobRow['result'] {
 
 /** The result of a job is not what the job asked for. */
 export function wrongResult(job: JobRow, reason: string): AppError {
-  return new AppError('node_failed', `Node '${job.nodeId}' reported a result of job ${job.id} that cannot be used: ${reason}.`)
+  return new AppError(
+    'node_failed',
+    `Node '${job.nodeId}' reported a result of job ${job.id} that cannot be used: ${reason}.`,
+  )
 }

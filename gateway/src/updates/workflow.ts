@@ -3,7 +3,7 @@ import { createDeps, type Bindings } from '../deps.ts'
 import { advance } from './drive.ts'
 
 /** What starts an {@link UpdateWorkflow}. */
-export interface UpdateWorkflowParams {
+interface UpdateWorkflowParams {
   updateId: string
 }
 
@@ -18,7 +18,10 @@ const MAX_TURNS = 500
  * matter where it is cut off or whether it runs at all.
  */
 export class UpdateWorkflow extends WorkflowEntrypoint<Bindings, UpdateWorkflowParams> {
-  override async run(event: Readonly<WorkflowEvent<UpdateWorkflowParams>>, step: WorkflowStep): Promise<void> {
+  override async run(
+    event: Readonly<WorkflowEvent<UpdateWorkflowParams>>,
+    step: WorkflowStep,
+  ): Promise<void> {
     const { updateId } = event.payload
     for (let turn = 1; turn <= MAX_TURNS; turn++) {
       const ended = await step.do(`advance ${turn}`, async () => {

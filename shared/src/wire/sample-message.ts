@@ -11,6 +11,9 @@ export const sampleMessage = z.object({
   model: modelId,
   domain: domainName,
   /** As the client sent it; it is redacted before it is stored. */
-  text: z.string().min(1).max(64 * 1024),
+  text: z
+    .string()
+    .min(1)
+    .max(64 * 1024),
 })
 export type SampleMessage = z.output<typeof sampleMessage>

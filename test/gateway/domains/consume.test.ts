@@ -16,7 +16,12 @@ const sample = (domain: string, index: number, text = `text ${index} of jane@exa
 })
 
 async function consume(bodies: readonly unknown[], deps = createDeps(env, createExecutionContext())) {
-  const messages = bodies.map((body, index) => ({ id: `m${index}`, timestamp: new Date(), attempts: 1, body }))
+  const messages = bodies.map((body, index) => ({
+    id: `m${index}`,
+    timestamp: new Date(),
+    attempts: 1,
+    body,
+  }))
   const batch = createMessageBatch('copal-samples', messages)
   await handleSamples(deps, batch)
   const { explicitAcks, retryMessages } = await getQueueResult(batch, createExecutionContext())
@@ -24,7 +29,8 @@ async function consume(bodies: readonly unknown[], deps = createDeps(env, create
 }
 
 async function stored(domain: string): Promise<string[]> {
-  return [...(await reservoir(domain).texts(1e6)), ...(await reservoir(domain).holdout())].sort()
+  const texts: string[] = [...(await reservoir(domain).texts(1e6)), ...(await reservoir(domain).holdout())]
+  return texts.sort()
 }
 
 test('samples arrive redacted in the reservoirs of their domains, which are registered', async () => {
@@ -32,7 +38,9 @@ test('samples arrive redacted in the reservoirs of their domains, which are regi
   expect(result).toEqual({ acked: ['m0', 'm1', 'm2'], retried: [] })
   expect(await stored('mail')).toEqual(['text 0 of [email]', 'text 1 of [email]'])
   expect(await stored('code')).toEqual(['text 0 of [email]'])
-  expect((await listDomains(openDatabase(env.DB))).map(({ name }) => name)).toEqual(expect.arrayContaining(['code', 'mail']))
+  expect((await listDomains(openDatabase(env.DB))).map(({ name }) => name)).toEqual(
+    expect.arrayContaining(['code', 'mail']),
+  )
 })
 
 test('a batch that is delivered twice changes nothing the second time', async () => {
@@ -46,7 +54,12 @@ test('a batch that is delivered twice changes nothing the second time', async ()
 
 test('messages that are no samples are dropped with a line in the log and keep nobody else back', async () => {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
-  const result = await consume([null, 'text', { ...sample('poison', 0), domain: 'Not a domain' }, sample('poison', 1)])
+  const result = await consume([
+    null,
+    'text',
+    { ...sample('poison', 0), domain: 'Not a domain' },
+    sample('poison', 1),
+  ])
   expect(result).toEqual({ acked: ['m0', 'm1', 'm2', 'm3'], retried: [] })
   expect(await stored('poison')).toHaveLength(1)
   expect(warn).toHaveBeenCalledTimes(3)
@@ -63,7 +76,10 @@ test('samples of a reservoir that fails are retried, those of the others are not
       return deps.reservoir(domain)
     },
   }
-  expect(await consume([sample('away', 0), sample('here', 0)], failing)).toEqual({ acked: ['m1'], retried: ['m0'] })
+  expect(await consume([sample('away', 0), sample('here', 0)], failing)).toEqual({
+    acked: ['m1'],
+    retried: ['m0'],
+  })
   expect(error).toHaveBeenCalledOnce()
   error.mockRestore()
   expect(await consume([sample('away', 0)])).toEqual({ acked: ['m0'], retried: [] })

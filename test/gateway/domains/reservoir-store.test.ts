@@ -15,7 +15,10 @@ const OPTIONS: ReservoirOptions = {
 }
 
 /** A store with options of its own on the real storage of a Durable Object that holds nothing else. */
-async function withStore<T>(name: string, use: (open: (options?: Partial<ReservoirOptions>) => ReservoirStore) => Promise<T>): Promise<T> {
+async function withStore<T>(
+  name: string,
+  use: (open: (options?: Partial<ReservoirOptions>) => ReservoirStore) => Promise<T>,
+): Promise<T> {
   const stub = env.RESERVOIR.get(env.RESERVOIR.idFromName(`store ${name}`))
   return runInDurableObject(stub, async (_instance, state) => {
     state.storage.sql.exec('DROP TABLE facts; DROP TABLE samples; DROP TABLE requests')
@@ -29,7 +32,8 @@ const offer = (text: string, changes: { requestId?: string; keyId?: string; atMs
   text,
   atMs: changes.atMs ?? 100,
 })
-const numbered = (count: number, prefix = 'text') => Array.from({ length: count }, (_, index) => `${prefix} ${index}`)
+const numbered = (count: number, prefix = 'text') =>
+  Array.from({ length: count }, (_, index) => `${prefix} ${index}`)
 
 describe('what is kept', () => {
   test('is a uniform sample: every text of a stream stays as often as any other', async () => {
@@ -54,7 +58,9 @@ describe('what is kept', () => {
     // Position does not matter: the first third of the stream is kept as often as the last.
     const third = Math.floor(pool.length / 3)
     const total = (part: string[]) => part.reduce((sum, text) => sum + (kept.get(text) ?? 0), 0)
-    expect(Math.abs(total(pool.slice(0, third)) - total(pool.slice(-third)))).toBeLessThan(5 * Math.sqrt(2 * third * expected))
+    expect(Math.abs(total(pool.slice(0, third)) - total(pool.slice(-third)))).toBeLessThan(
+      5 * Math.sqrt(2 * third * expected),
+    )
   })
 
   test('stays within its bounds on texts and on characters', async () => {
@@ -93,7 +99,8 @@ describe('what is kept', () => {
   test('holds no text twice, though every request with it is seen', async () => {
     await withStore('duplicates', async (open) => {
       const store = open()
-      for (let request = 0; request < 5; request++) await store.offer([offer('the same', { requestId: `r${request}` })])
+      for (let request = 0; request < 5; request++)
+        await store.offer([offer('the same', { requestId: `r${request}` })])
       const { samples, holdoutSamples, seen } = store.stats()
       expect([samples + holdoutSamples, seen]).toEqual([1, 5])
     })
@@ -116,7 +123,9 @@ describe('what is kept', () => {
       await open().offer(texts.slice(0, 50).map((text) => offer(text)))
       const later = open({ seed: 'another' })
       await later.offer(texts.slice(50).map((text) => offer(text)))
-      const lots = await Promise.all(texts.map(async (text) => ({ text, place: await placeText('seed', text) })))
+      const lots = await Promise.all(
+        texts.map(async (text) => ({ text, place: await placeText('seed', text) })),
+      )
       const lowest = lots
         .filter(({ place }) => place.share === 'pool')
         .sort((a, b) => a.place.priority - b.place.priority)
@@ -174,14 +183,25 @@ describe('what leaves', () => {
   test('texts expire after their time to live, and only those', async () => {
     await withStore('expiry', async (open) => {
       let nowMs = 1_000
-      const store = open({ nowMs: () => nowMs, pool: { texts: 1_000, characters: 1e6 }, holdout: { texts: 1_000, characters: 1e6 } })
-      await store.offer([...numbered(8, 'old').map((text) => offer(text, { atMs: 1_000 })), ...numbered(8, 'new').map((text) => offer(text, { atMs: 1_500 }))])
+      const store = open({
+        nowMs: () => nowMs,
+        pool: { texts: 1_000, characters: 1e6 },
+        holdout: { texts: 1_000, characters: 1e6 },
+      })
+      await store.offer([
+        ...numbered(8, 'old').map((text) => offer(text, { atMs: 1_000 })),
+        ...numbered(8, 'new').map((text) => offer(text, { atMs: 1_500 })),
+      ])
       nowMs = 1_500
-      await store.offer(numbered(8, 'new').map((text) => offer(text, { atMs: 1_500, requestId: `again ${text}` })))
+      await store.offer(
+        numbered(8, 'new').map((text) => offer(text, { atMs: 1_500, requestId: `again ${text}` })),
+      )
       expect(store.nextExpiryMs()).toBe(2_000)
       nowMs = 2_000
       store.expire()
-      expect([...store.texts(Infinity), ...store.holdout()].every((text) => text.startsWith('new'))).toBe(true)
+      expect([...store.texts(Infinity), ...store.holdout()].every((text) => text.startsWith('new'))).toBe(
+        true,
+      )
       nowMs = 3_000
       store.expire()
       expect(store.stats()).toMatchObject({ samples: 0, holdoutSamples: 0 })
@@ -198,7 +218,9 @@ describe('what leaves', () => {
         ...numbered(20, 'his').map((text) => offer(text, { keyId: 'his' })),
       ])
       expect(store.delete('hers')).toBe(20)
-      expect([...store.texts(Infinity), ...store.holdout()].every((text) => text.startsWith('his'))).toBe(true)
+      expect([...store.texts(Infinity), ...store.holdout()].every((text) => text.startsWith('his'))).toBe(
+        true,
+      )
       expect(store.delete('hers')).toBe(0)
       expect(store.delete()).toBe(20)
     })

@@ -5,7 +5,12 @@ import { expect, test } from 'vitest'
 const DAY_MS = 24 * 60 * 60 * 1000
 const open = (name: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(name))
 const offers = (count: number, atMs: number) =>
-  Array.from({ length: count }, (_, index) => ({ requestId: `r${index} ${atMs}`, keyId: 'k', text: `text ${index} ${atMs}`, atMs }))
+  Array.from({ length: count }, (_, index) => ({
+    requestId: `r${index} ${atMs}`,
+    keyId: 'k',
+    text: `text ${index} ${atMs}`,
+    atMs,
+  }))
 
 test('texts are gone when their 30 days are over, by alarm', async () => {
   const nowMs = Date.now()
@@ -22,7 +27,9 @@ test('texts are gone when their 30 days are over, by alarm', async () => {
   const left = [...(await reservoir.texts(1e6)), ...(await reservoir.holdout())]
   expect(left.length).toBe(10)
   expect(left.every((text) => text.endsWith(String(nowMs)))).toBe(true)
-  expect(await runInDurableObject(reservoir, (_instance, state) => state.storage.getAlarm())).toBe(nowMs + 30 * DAY_MS)
+  expect(await runInDurableObject(reservoir, (_instance, state) => state.storage.getAlarm())).toBe(
+    nowMs + 30 * DAY_MS,
+  )
 })
 
 test('texts older than their time to live are not taken', async () => {

@@ -5,42 +5,61 @@ import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { findModel } from '../../../gateway/src/db/queries/models.ts'
 import { advance } from '../../../gateway/src/updates/drive.ts'
 import { createUpdate } from '../../../gateway/src/updates/start.ts'
-import { admin, adminJson, getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../support/adaptation.ts'
+import {
+  admin,
+  adminJson,
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../support/adaptation.ts'
 import { errorOf } from '../support/gateway.ts'
 
 const db = openDatabase(env.DB)
 const cancel = (id: string) => admin('POST', `/updates/${id}/cancel`)
-const rollBack = (model: string, version?: number) => admin('POST', '/rollback', { model, ...(version === undefined ? {} : { version }) })
+const rollBack = (model: string, version?: number) =>
+  admin('POST', '/rollback', { model, ...(version === undefined ? {} : { version }) })
 
 describe('cancelling', () => {
-  test.each(['calibrating', 'evaluating'] as const)('an update that is %s ends it, takes the job from the node, and leaves no mask active', async (state) => {
-    const model = `cancel-${state}`
-    const node = new SimulatedNode(`${model}-1`, model)
-    await node.beat()
-    await importTexts(`${model}-a`)
-    const { id } = await startUpdate(model, [`${model}-a`])
-    await node.reach(id, state)
-    await node.beat()
-    expect(node.jobs).toHaveLength(1)
-    const cancelled = await (await cancel(id)).json<UpdateEntry>()
-    expect(cancelled).toMatchObject({ state: 'cancelled', error: null, job: null })
-    expect(cancelled.finished_at).not.toBeNull()
-    await node.work()
-    expect((await node.beat()).jobs).toEqual([])
-    await advance(testDeps(), id)
-    expect((await getUpdate(id)).state).toBe('cancelled')
-    expect(await findModel(db, model)).toMatchObject({ activeVersion: 0 })
-    // Again is no error, and the next update is free to run.
-    expect((await cancel(id)).status).toBe(200)
-    expect((await node.finish((await startUpdate(model, [`${model}-a`])).id)).state).toBe('promoted')
-  })
+  test.each(['calibrating', 'evaluating'] as const)(
+    'an update that is %s ends it, takes the job from the node, and leaves no mask active',
+    async (state) => {
+      const model = `cancel-${state}`
+      const node = new SimulatedNode(`${model}-1`, model)
+      await node.beat()
+      await importTexts(`${model}-a`)
+      const { id } = await startUpdate(model, [`${model}-a`])
+      await node.reach(id, state)
+      await node.beat()
+      expect(node.jobs).toHaveLength(1)
+      const cancelled = await (await cancel(id)).json<UpdateEntry>()
+      expect(cancelled).toMatchObject({ state: 'cancelled', error: null, job: null })
+      expect(cancelled.finished_at).not.toBeNull()
+      await node.work()
+      expect((await node.beat()).jobs).toEqual([])
+      await advance(testDeps(), id)
+      expect((await getUpdate(id)).state).toBe('cancelled')
+      expect(await findModel(db, model)).toMatchObject({ activeVersion: 0 })
+      // Again is no error, and the next update is free to run.
+      expect((await cancel(id)).status).toBe(200)
+      expect((await node.finish((await startUpdate(model, [`${model}-a`])).id)).state).toBe('promoted')
+    },
+  )
 
   test('while it still collects nothing has begun', async () => {
     const node = new SimulatedNode('early-1', 'early')
     await node.beat()
     await importTexts('early-a')
     const deps = testDeps()
-    const request = { model: 'early', domains: ['early-a'], selection: { scope: 'row' as const }, samples: 2, length: 64, seed: 0 }
+    const request = {
+      model: 'early',
+      domains: ['early-a'],
+      selection: { scope: 'row' as const },
+      samples: 2,
+      length: 64,
+      seed: 0,
+    }
     const { id, state } = await createUpdate(deps, request)
     expect(state).toBe('collecting')
     expect((await (await cancel(id)).json<UpdateEntry>()).state).toBe('cancelled')
@@ -119,6 +138,9 @@ describe('rolling back', () => {
     expect(await errorOf(unknown)).toMatchObject({ param: 'version' })
     const negative = await rollBack('never', -1)
     expect(negative.status).toBe(400)
-    expect((await adminJson<{ active_version: number }>('POST', '/rollback', { model: 'never', version: 0 })).active_version).toBe(0)
+    expect(
+      (await adminJson<{ active_version: number }>('POST', '/rollback', { model: 'never', version: 0 }))
+        .active_version,
+    ).toBe(0)
   })
 })

@@ -8,7 +8,8 @@ import { getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '..
 
 const db = openDatabase(env.DB)
 const ahead = (ms: number) => testDeps({ nowMs: () => Date.now() + ms })
-const running = (id: string, progress = 0.5) => ({ id, state: 'running', progress, message: 'at work' }) as const
+const running = (id: string, progress = 0.5) =>
+  ({ id, state: 'running', progress, message: 'at work' }) as const
 
 /** A model with an update whose calibration waits for a node. */
 async function calibrating(model: string): Promise<{ update: string; job: string }> {
@@ -22,7 +23,8 @@ async function calibrating(model: string): Promise<{ update: string; job: string
 }
 
 /** What a node that reports nothing is given. */
-const take = async (node: SimulatedNode, deps = testDeps()): Promise<Job[]> => jobsForNode(deps, node.heartbeat())
+const take = async (node: SimulatedNode, deps = testDeps()): Promise<Job[]> =>
+  jobsForNode(deps, node.heartbeat())
 
 describe('handing out', () => {
   test('a job goes to one node, is repeated to it until it reports, and to nobody else', async () => {
@@ -132,7 +134,9 @@ describe('reports', () => {
     const settled = await findJob(db, job)
     expect(settled).toMatchObject({ state: 'done', progress: 1 })
     await applyJobReports(testDeps(), 'repeat-1', [running(job, 0.1)])
-    await applyJobReports(testDeps(), 'repeat-1', [{ ...running(job), state: 'failed', error: { code: 'x', message: 'x' } }])
+    await applyJobReports(testDeps(), 'repeat-1', [
+      { ...running(job), state: 'failed', error: { code: 'x', message: 'x' } },
+    ])
     await applyJobReports(testDeps(), 'repeat-1', [done, done])
     expect(await findJob(db, job)).toEqual(settled)
   })

@@ -8,11 +8,21 @@ import { findModel } from '../../../gateway/src/db/queries/models.ts'
 import { findUpdate } from '../../../gateway/src/db/queries/updates.ts'
 import { advance, tick } from '../../../gateway/src/updates/drive.ts'
 import { createUpdate } from '../../../gateway/src/updates/start.ts'
-import { admin, adminJson, getUpdate, importTexts, signedCall, SimulatedNode, startUpdate, testDeps } from '../support/adaptation.ts'
+import {
+  admin,
+  adminJson,
+  getUpdate,
+  importTexts,
+  signedCall,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../support/adaptation.ts'
 import { errorOf } from '../support/gateway.ts'
 
 const db = openDatabase(env.DB)
-const masksOf = async (model: string) => (await adminJson<{ data: MaskEntry[] }>('GET', `/masks?model=${model}`)).data
+const masksOf = async (model: string) =>
+  (await adminJson<{ data: MaskEntry[] }>('GET', `/masks?model=${model}`)).data
 const domainOf = async (name: string) =>
   (await adminJson<{ data: DomainEntry[] }>('GET', '/domains')).data.find((domain) => domain.name === name)
 
@@ -38,18 +48,30 @@ describe('a whole update', () => {
     await node.beat()
     const [calibrate] = node.jobs as CalibrateJob[]
     expect(node.jobs).toHaveLength(1)
-    expect(calibrate).toMatchObject({ kind: 'calibrate', accumulated: [], samples: 2, length: 64, parent: null })
+    expect(calibrate).toMatchObject({
+      kind: 'calibrate',
+      accumulated: [],
+      samples: 2,
+      length: 64,
+      parent: null,
+    })
     const dataset = calibrate?.datasets[0]
     expect(dataset?.domain).toBe('whole-a')
     const lines = await (await signedCall('GET', `/internal/datasets/${dataset?.sha256}`)).text()
-    const texts = lines.trim().split('\n').map((line) => (JSON.parse(line) as { text: string }).text)
+    const texts = lines
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { text: string }).text)
     expect(texts).toHaveLength(dataset?.samples ?? -1)
     expect(texts.every((text) => text.startsWith('whole-a text number'))).toBe(true)
 
     node.report({ id: calibrate?.id ?? '', state: 'running', progress: 0.5, message: 'block 1 of 2' })
     await node.beat()
     const halfway = await getUpdate(update.id)
-    expect(halfway).toMatchObject({ state: 'calibrating', job: { state: 'running', progress: 0.5, message: 'block 1 of 2' } })
+    expect(halfway).toMatchObject({
+      state: 'calibrating',
+      job: { state: 'running', progress: 0.5, message: 'block 1 of 2' },
+    })
     expect(halfway.progress).toBeCloseTo(0.35, 9)
 
     expect(await domainOf('whole-a')).toMatchObject({ holdout_frozen: false })
@@ -64,12 +86,28 @@ describe('a whole update', () => {
     expect(first.windowTokens).toBe(64)
     const held = await (await signedCall('GET', `/internal/datasets/${first.holdouts[0]?.sha256}`)).text()
     for (const text of texts) expect(held).not.toContain(text)
-    expect(await domainOf('whole-a')).toMatchObject({ holdout_frozen: true, holdout_samples: held.trim().split('\n').length })
+    expect(await domainOf('whole-a')).toMatchObject({
+      holdout_frozen: true,
+      holdout_samples: held.trim().split('\n').length,
+    })
 
-    expect(await node.finish(update.id)).toMatchObject({ state: 'promoted', mask_version: 1, progress: 1, error: null })
+    expect(await node.finish(update.id)).toMatchObject({
+      state: 'promoted',
+      mask_version: 1,
+      progress: 1,
+      error: null,
+    })
     expect(node.activeVersion).toBe(1)
     expect(await masksOf('whole')).toMatchObject([
-      { version: 1, active: true, previous: false, parent_version: null, domains: ['whole-a'], sparsity: 0.5, churn: null },
+      {
+        version: 1,
+        active: true,
+        previous: false,
+        parent_version: null,
+        domains: ['whole-a'],
+        sparsity: 0.5,
+        churn: null,
+      },
     ])
     expect(await findModel(db, 'whole')).toMatchObject({ activeVersion: 1, previousVersion: 0 })
     expect(await domainOf('whole-a')).toMatchObject({ calibrated_datasets: 1 })
@@ -97,7 +135,13 @@ describe('a whole update', () => {
     expect(job.parent).toBe((await masksOf('two'))[0]?.sha256)
     const second = await node.finish(started.id)
     expect([first.mask_version, second.mask_version]).toEqual([1, 2])
-    expect((await masksOf('two')).map(({ version, domains, parent_version: parent }) => ({ version, domains, parent }))).toEqual([
+    expect(
+      (await masksOf('two')).map(({ version, domains, parent_version: parent }) => ({
+        version,
+        domains,
+        parent,
+      })),
+    ).toEqual([
       { version: 2, domains: ['two-a', 'two-b'], parent: 1 },
       { version: 1, domains: ['two-a'], parent: null },
     ])
@@ -126,7 +170,9 @@ describe('a whole update', () => {
     expect(jobs.some(({ mask }) => mask === null)).toBe(true)
     jobs.length = 0
     await node.finish((await startUpdate('dense', ['dense-a'])).id)
-    const ofDense = jobs.filter(({ mask }) => mask === null).flatMap(({ holdouts }) => holdouts.map(({ domain }) => domain))
+    const ofDense = jobs
+      .filter(({ mask }) => mask === null)
+      .flatMap(({ holdouts }) => holdouts.map(({ domain }) => domain))
     expect(ofDense).not.toContain('dense-a')
   })
 
@@ -172,7 +218,10 @@ describe('a whole update', () => {
     await node.beat()
     await node.beat()
     expect(node.activeVersion).toBe(1)
-    expect(await getUpdate(id)).toMatchObject({ state: 'promoting', message: 'waiting until every live node serves m1' })
+    expect(await getUpdate(id)).toMatchObject({
+      state: 'promoting',
+      message: 'waiting until every live node serves m1',
+    })
     await advance(testDeps({ nowMs: () => Date.now() + 121_000 }), id)
     expect(await getUpdate(id)).toMatchObject({ state: 'promoted' })
     expect((await slow.beat()).desired.active).toMatchObject({ version: 1 })
@@ -186,10 +235,20 @@ describe('what stands in the way', () => {
     expect(unknown.status).toBe(422)
     expect(await errorOf(unknown)).toMatchObject({ code: 'insufficient_samples', param: 'domains' })
     await importTexts('few-a', 40)
-    const response = await admin('POST', '/updates', { model: 'few', domains: ['few-a'], samples: 1024, length: 64 })
+    const response = await admin('POST', '/updates', {
+      model: 'few',
+      domains: ['few-a'],
+      samples: 1024,
+      length: 64,
+    })
     const { message } = await errorOf(response)
     expect(message).toMatch(/'few-a' has about \d+ tokens of samples, at least 16384 are needed/)
-    const held = await admin('POST', '/updates', { model: 'few', domains: ['few-a', 'few-b'], samples: 2, length: 64 })
+    const held = await admin('POST', '/updates', {
+      model: 'few',
+      domains: ['few-a', 'few-b'],
+      samples: 2,
+      length: 64,
+    })
     expect((await errorOf(held)).message).toContain("'few-b'")
     const { data } = await adminJson<{ data: UpdateEntry[] }>('GET', '/updates')
     expect(data.filter(({ model }) => model === 'few')).toEqual([])
@@ -210,7 +269,11 @@ describe('what stands in the way', () => {
     })
     await adminJson('DELETE', '/domains/vanish-a/samples')
     await advance(deps, update.id)
-    expect(await getUpdate(update.id)).toMatchObject({ state: 'failed', progress: 0, error: { code: 'insufficient_samples' } })
+    expect(await getUpdate(update.id)).toMatchObject({
+      state: 'failed',
+      progress: 0,
+      error: { code: 'insufficient_samples' },
+    })
   })
 
   test('a second update of a model is refused while one runs, naming it; another model has its own', async () => {
@@ -219,7 +282,12 @@ describe('what stands in the way', () => {
     await new SimulatedNode('free-1', 'free').beat()
     await importTexts('busy-a')
     const { id } = await startUpdate('busy', ['busy-a'])
-    const refused = await admin('POST', '/updates', { model: 'busy', domains: ['busy-a'], samples: 2, length: 64 })
+    const refused = await admin('POST', '/updates', {
+      model: 'busy',
+      domains: ['busy-a'],
+      samples: 2,
+      length: 64,
+    })
     expect(refused.status).toBe(409)
     const error = await errorOf(refused)
     expect(error.code).toBe('conflict')
@@ -268,7 +336,13 @@ describe('what stands in the way', () => {
     await node.beat()
     for (let turn = 0; turn < 3; turn += 1) {
       for (const { id: jobId } of node.jobs) {
-        node.report({ id: jobId, state: 'done', progress: 1, message: '', result: { kind: 'evaluate', domains: [] } })
+        node.report({
+          id: jobId,
+          state: 'done',
+          progress: 1,
+          message: '',
+          result: { kind: 'evaluate', domains: [] },
+        })
       }
       await node.beat()
     }

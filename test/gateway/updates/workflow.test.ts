@@ -5,7 +5,14 @@ import { advance } from '../../../gateway/src/updates/drive.ts'
 import { createUpdate } from '../../../gateway/src/updates/start.ts'
 import { getUpdate, importTexts, SimulatedNode, testDeps } from '../support/adaptation.ts'
 
-const request = (model: string) => ({ model, domains: [`${model}-a`], selection: { scope: 'row' as const }, samples: 2, length: 64, seed: 0 })
+const request = (model: string) => ({
+  model,
+  domains: [`${model}-a`],
+  selection: { scope: 'row' as const },
+  samples: 2,
+  length: 64,
+  seed: 0,
+})
 
 /** An update that nothing drives yet. */
 async function stored(model: string): Promise<string> {
@@ -31,8 +38,9 @@ test('drives an update on its own as far as it goes without a node, and ends whe
 test('of an update that is gone, or has ended, ends at once', async () => {
   const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
   await using workflow = await introspectWorkflowInstance(env.UPDATE_WORKFLOW, id)
-  await env.UPDATE_WORKFLOW.create({ id, params: { updateId: id } })
+  const instance = await env.UPDATE_WORKFLOW.create({ id, params: { updateId: id } })
   await workflow.waitForStatus('complete')
+  expect((await instance.status()).status).toBe('complete')
 })
 
 test('that never runs is not missed: heartbeats and cron bring the update to its end', async () => {

@@ -22,9 +22,27 @@ test('getting better on every earlier domain is negative forgetting, not zero', 
 })
 
 test('what was not measured is left out, and nothing measured is null', () => {
-  expect(backwardTransfer({ perplexity: [[1, 2], [null, 2], [5, 4], [6, 8]], learnedAt: [1, 2] })).toEqual({ mean: 4, max: 4 })
+  expect(
+    backwardTransfer({
+      perplexity: [
+        [1, 2],
+        [null, 2],
+        [5, 4],
+        [6, 8],
+      ],
+      learnedAt: [1, 2],
+    }),
+  ).toEqual({ mean: 4, max: 4 })
   expect(backwardTransfer({ perplexity: [[1], [null], [5]], learnedAt: [1] })).toBeNull()
   expect(backwardTransfer({ perplexity: [[1], [2]], learnedAt: [1] })).toBeNull()
-  expect(backwardTransfer({ perplexity: [[1, 1], [2, 2]], learnedAt: [null, null] })).toBeNull()
+  expect(
+    backwardTransfer({
+      perplexity: [
+        [1, 1],
+        [2, 2],
+      ],
+      learnedAt: [null, null],
+    }),
+  ).toBeNull()
   expect(backwardTransfer({ perplexity: [], learnedAt: [] })).toBeNull()
 })

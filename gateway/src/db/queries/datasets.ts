@@ -13,7 +13,10 @@ const reference = { sha256: datasets.sha256, domain: datasets.domain, samples: d
 /** References to datasets, in the order asked for; unknown ones are left out. */
 export async function findDatasets(db: Database, hashes: readonly string[]): Promise<DatasetRef[]> {
   if (hashes.length === 0) return []
-  const rows = await db.select(reference).from(datasets).where(inArray(datasets.sha256, [...hashes]))
+  const rows = await db
+    .select(reference)
+    .from(datasets)
+    .where(inArray(datasets.sha256, [...hashes]))
   return hashes.flatMap((hash) => rows.find(({ sha256 }) => sha256 === hash) ?? [])
 }
 

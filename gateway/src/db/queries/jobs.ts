@@ -20,7 +20,10 @@ export async function findJob(db: Database, id: string): Promise<JobRow | undefi
 /** Jobs by id; at most 90. */
 export async function findJobs(db: Database, ids: readonly string[]): Promise<JobRow[]> {
   if (ids.length === 0) return []
-  return db.select().from(jobs).where(inArray(jobs.id, [...ids]))
+  return db
+    .select()
+    .from(jobs)
+    .where(inArray(jobs.id, [...ids]))
 }
 
 /** The jobs of updates, oldest first; at most 90 updates. */
@@ -65,7 +68,15 @@ export async function changeJob(
 export async function requeueJob(db: Database, job: Pick<JobRow, 'id' | 'attempts'>): Promise<void> {
   await db
     .update(jobs)
-    .set({ state: 'queued', progress: 0, message: '', result: null, nodeId: null, handedAt: null, seenAt: null })
+    .set({
+      state: 'queued',
+      progress: 0,
+      message: '',
+      result: null,
+      nodeId: null,
+      handedAt: null,
+      seenAt: null,
+    })
     .where(and(eq(jobs.id, job.id), eq(jobs.attempts, job.attempts), eq(jobs.state, 'done')))
 }
 

@@ -45,7 +45,10 @@ export async function registerMask(
   const { model, updateId } = mask
   const nextVersion = sql<number>`(select coalesce(max(${masks.version}), 0) + 1 from ${masks} where ${masks.model} = ${model})`
   const [, rows] = await db.batch([
-    db.insert(masks).values({ ...mask, version: nextVersion }).onConflictDoNothing({ target: masks.updateId }),
+    db
+      .insert(masks)
+      .values({ ...mask, version: nextVersion })
+      .onConflictDoNothing({ target: masks.updateId }),
     db.select().from(masks).where(eq(masks.updateId, updateId)),
   ])
   const [row] = rows

@@ -30,7 +30,11 @@ export async function findUpdate(db: Database, id: string): Promise<UpdateRow | 
 }
 
 /** The update that made a mask, or is making it. */
-export async function findUpdateOfMask(db: Database, model: string, version: number): Promise<UpdateRow | undefined> {
+export async function findUpdateOfMask(
+  db: Database,
+  model: string,
+  version: number,
+): Promise<UpdateRow | undefined> {
   return db
     .select()
     .from(updates)
@@ -52,7 +56,9 @@ export async function listRunningUpdates(db: Database, onlyModel?: string): Prom
   return db
     .select()
     .from(updates)
-    .where(and(isNull(updates.finishedAt), onlyModel === undefined ? undefined : eq(updates.model, onlyModel)))
+    .where(
+      and(isNull(updates.finishedAt), onlyModel === undefined ? undefined : eq(updates.model, onlyModel)),
+    )
 }
 
 /** What a transition may change. */

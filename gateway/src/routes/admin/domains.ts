@@ -24,7 +24,10 @@ export function domainRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/domains', async (c) => {
       const { deps } = c.var
-      const [domains, calibrated] = await Promise.all([listDomains(deps.db), countCalibratedDatasets(deps.db)])
+      const [domains, calibrated] = await Promise.all([
+        listDomains(deps.db),
+        countCalibratedDatasets(deps.db),
+      ])
       const data = await Promise.all(
         domains.map(async (domain) =>
           domainEntry(domain, await deps.reservoir(domain.name).stats(), calibrated.get(domain.name) ?? 0),
@@ -41,9 +44,12 @@ export function domainRoutes(): Hono<AppEnv> {
       const atMs = deps.nowMs()
       await ensureDomains(deps.db, [domain], atMs)
       for (let from = 0; from < pieces.length; from += OFFER_TEXTS) {
-        const offers = pieces
-          .slice(from, from + OFFER_TEXTS)
-          .map((text, index) => ({ requestId: `${requestId}-${from + index}`, keyId: OPERATOR_KEY, text, atMs }))
+        const offers = pieces.slice(from, from + OFFER_TEXTS).map((text, index) => ({
+          requestId: `${requestId}-${from + index}`,
+          keyId: OPERATOR_KEY,
+          text,
+          atMs,
+        }))
         await deps.reservoir(domain).offer(offers)
       }
       return c.json({ domain, texts: texts.length, pieces: pieces.length }, 201)

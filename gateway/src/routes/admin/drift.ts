@@ -18,7 +18,9 @@ export function driftRoutes(): Hono<AppEnv> {
         listPromotedMasks(db, model.id),
         listEvaluations(db, model.id),
       ])
-      return c.json(driftReport({ model: model.id, activeVersion: model.activeVersion, traffic, promoted, evaluations }))
+      return c.json(
+        driftReport({ model: model.id, activeVersion: model.activeVersion, traffic, promoted, evaluations }),
+      )
     })
     .all('/drift', refuseMethod('GET'))
 }

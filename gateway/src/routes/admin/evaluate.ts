@@ -5,7 +5,13 @@ import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-rpc.ts
 import type { AppEnv } from '../../context.ts'
 import { findMask } from '../../db/queries/masks.ts'
 import type { NodeView } from '../../fleet/state.ts'
-import { brokenOff, callNode, NodeCallError, type NodeAddress, type NodeAnswer } from '../../fleet/node-client.ts'
+import {
+  brokenOff,
+  callNode,
+  NodeCallError,
+  type NodeAddress,
+  type NodeAnswer,
+} from '../../fleet/node-client.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { resolveModel } from '../../updates/model.ts'
 import { readAdmin } from './body.ts'
@@ -26,9 +32,13 @@ export function evaluateRoutes(): Hono<AppEnv> {
       const version = request.mask_version ?? model.activeVersion
       const mask = version === 0 ? undefined : await findMask(deps.db, model.id, version)
       if (version !== 0 && !mask) {
-        throw new AppError('not_found', `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`, {
-          param: 'mask_version',
-        })
+        throw new AppError(
+          'not_found',
+          `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`,
+          {
+            param: 'mask_version',
+          },
+        )
       }
       const call: EvaluateCall = {
         model: model.id,
@@ -39,7 +49,10 @@ export function evaluateRoutes(): Hono<AppEnv> {
         ...(request.max_windows === undefined ? {} : { maxWindows: request.max_windows }),
       }
       const { nodes } = await deps.fleet.snapshot()
-      const node = leastLoaded(nodes.filter((candidate) => candidate.model === model.id), version)
+      const node = leastLoaded(
+        nodes.filter((candidate) => candidate.model === model.id),
+        version,
+      )
       const address = { nodeId: node.id, url: node.url }
       const { readable, writable } = new IdentityTransformStream()
       const answer = await callNode(deps, address, '/rpc/evaluate', call, {
@@ -50,7 +63,9 @@ export function evaluateRoutes(): Hono<AppEnv> {
         throw error instanceof NodeCallError ? error.error : error
       })
       deps.waitUntil(relay(address, answer, writable))
-      return new Response(readable, { headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id } })
+      return new Response(readable, {
+        headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id },
+      })
     })
     .all('/evaluate', refuseMethod('POST'))
 }
@@ -58,17 +73,29 @@ export function evaluateRoutes(): Hono<AppEnv> {
 /** @throws AppError `no_node_available` */
 function leastLoaded(nodes: readonly NodeView[], version: number): NodeView {
   const alive = nodes.filter((node) => node.alive && !node.draining)
-  const holders = alive.filter((node) => node.weightSets.some((set) => set.version === version && set.state === 'ready'))
-  const [best] = (holders.length > 0 ? holders : alive).toSorted((a, b) => a.running + a.waiting - b.running - b.waiting)
+  const holders = alive.filter((node) =>
+    node.weightSets.some((set) => set.version === version && set.state === 'ready'),
+  )
+  const [best] = (holders.length > 0 ? holders : alive).toSorted(
+    (a, b) => a.running + a.waiting - b.running - b.waiting,
+  )
   if (best) return best
-  throw new AppError('no_node_available', 'No node of this model is alive. Start one, or try again shortly.', { retryAfterS: 5 })
+  throw new AppError(
+    'no_node_available',
+    'No node of this model is alive. Start one, or try again shortly.',
+    { retryAfterS: 5 },
+  )
 }
 
 /**
  * Passes the answer on as it comes. One that the node breaks off ends with an `error` event, so that it never
  * looks whole; when the client leaves, the node's work is cancelled.
  */
-async function relay(node: NodeAddress, answer: NodeAnswer, writable: WritableStream<Uint8Array>): Promise<void> {
+async function relay(
+  node: NodeAddress,
+  answer: NodeAnswer,
+  writable: WritableStream<Uint8Array>,
+): Promise<void> {
   const writer = writable.getWriter()
   const reader = answer.rest.getReader()
   let chunk: Uint8Array | undefined = answer.first
@@ -88,7 +115,10 @@ async function relay(node: NodeAddress, answer: NodeAnswer, writable: WritableSt
 }
 
 /** @returns false when the client is gone. */
-async function delivered(writer: WritableStreamDefaultWriter<Uint8Array>, bytes: Uint8Array): Promise<boolean> {
+async function delivered(
+  writer: WritableStreamDefaultWriter<Uint8Array>,
+  bytes: Uint8Array,
+): Promise<boolean> {
   try {
     await writer.write(bytes)
     return true

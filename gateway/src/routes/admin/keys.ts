@@ -32,7 +32,10 @@ export function keyRoutes(): Hono<AppEnv> {
       const { deps } = c.var
       const id = c.req.param('id')
       if (await revokeKey(deps.db, id, deps.nowMs())) return c.json({ id, revoked: true })
-      throw new AppError('not_found', `There is no key '${id}', or it was revoked before. 'GET /admin/keys' lists them.`)
+      throw new AppError(
+        'not_found',
+        `There is no key '${id}', or it was revoked before. 'GET /admin/keys' lists them.`,
+      )
     })
     .all('/keys/:id', refuseMethod('DELETE'))
 }

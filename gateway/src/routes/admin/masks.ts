@@ -26,7 +26,10 @@ export function maskRoutes(): Hono<AppEnv> {
       const mask = /^[1-9]\d{0,9}$/.test(version) ? await findMask(db, model.id, Number(version)) : undefined
       const object = mask && (await artifacts.get(maskKey(mask.sha256)))
       if (!mask || !object) {
-        throw new AppError('not_found', `'${model.id}' has no mask file '${c.req.param('version')}'. 'GET /admin/masks' lists them.`)
+        throw new AppError(
+          'not_found',
+          `'${model.id}' has no mask file '${c.req.param('version')}'. 'GET /admin/masks' lists them.`,
+        )
       }
       return new Response(object.body, {
         headers: {

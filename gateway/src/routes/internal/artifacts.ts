@@ -29,7 +29,9 @@ export function artifactRoutes(): Hono<AppEnv> {
       return c.json({ sha256: hash }, 201)
     })
     .all('/masks/:sha256', refuseMethod('GET', 'PUT'))
-    .get('/datasets/:sha256', (c) => send(c, datasetKey(hashOf(c)), 'dataset', 'application/x-ndjson; charset=utf-8'))
+    .get('/datasets/:sha256', (c) =>
+      send(c, datasetKey(hashOf(c)), 'dataset', 'application/x-ndjson; charset=utf-8'),
+    )
     .all('/datasets/:sha256', refuseMethod('GET'))
 }
 
@@ -54,7 +56,10 @@ async function storeMask(c: Context<AppEnv>, hash: string): Promise<void> {
     throw new AppError('invalid_request', "A mask must be sent with a 'content-length'.")
   }
   if (sizeBytes > MAX_MASK_BYTES) {
-    throw new AppError('body_too_large', `A mask file has at most ${MAX_MASK_BYTES / 1024 / 1024} MiB, this one has ${sizeBytes} bytes.`)
+    throw new AppError(
+      'body_too_large',
+      `A mask file has at most ${MAX_MASK_BYTES / 1024 / 1024} MiB, this one has ${sizeBytes} bytes.`,
+    )
   }
   if (sizeBytes === 0) throw new AppError('mask_invalid', 'Not a usable mask: it is empty.')
   if (await artifacts.head(key)) {
@@ -108,5 +113,7 @@ async function requireSigned(c: Context<AppEnv>, bodySha256: string): Promise<vo
 function hashOf(c: Context<AppEnv>): string {
   const result = sha256Hex.safeParse(c.req.param('sha256'))
   if (result.success) return result.data
-  throw new AppError('invalid_request', 'The path must end in a SHA-256, 64 lower-case hexadecimal digits.', { param: 'sha256' })
+  throw new AppError('invalid_request', 'The path must end in a SHA-256, 64 lower-case hexadecimal digits.', {
+    param: 'sha256',
+  })
 }

@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import type { CreatedKey, DomainEntry, DriftReport, KeyEntry, StatusReport } from '@copal/shared/wire/admin.ts'
+import type {
+  CreatedKey,
+  DomainEntry,
+  DriftReport,
+  KeyEntry,
+  StatusReport,
+} from '@copal/shared/wire/admin.ts'
 import { admin, adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/adaptation.ts'
 import { beat, createKey, errorOf, post, receiptOf, signedPost } from '../../support/gateway.ts'
 import { startNode } from '../../support/node-double.ts'
@@ -8,22 +14,32 @@ const domainOf = async (name: string) =>
   (await adminJson<{ data: DomainEntry[] }>('GET', '/domains')).data.find((domain) => domain.name === name)
 
 describe('the admin key', () => {
-  test.each(['GET /status', 'GET /keys', 'POST /keys', 'POST /updates', 'GET /masks', 'POST /rollback', 'GET /drift', 'DELETE /domains/x'])(
-    'is needed for %s',
-    async (call) => {
-      const [method = '', path = ''] = call.split(' ')
-      const { key } = await createKey()
-      for (const token of ['wrong', key]) {
-        const response = await admin(method, path, method === 'POST' ? {} : undefined, token)
-        expect([response.status, (await errorOf(response)).code]).toEqual([401, 'invalid_api_key'])
-      }
-    },
-  )
+  test.each([
+    'GET /status',
+    'GET /keys',
+    'POST /keys',
+    'POST /updates',
+    'GET /masks',
+    'POST /rollback',
+    'GET /drift',
+    'DELETE /domains/x',
+  ])('is needed for %s', async (call) => {
+    const [method = '', path = ''] = call.split(' ')
+    const { key } = await createKey()
+    for (const token of ['wrong', key]) {
+      const response = await admin(method, path, method === 'POST' ? {} : undefined, token)
+      expect([response.status, (await errorOf(response)).code]).toEqual([401, 'invalid_api_key'])
+    }
+  })
 })
 
 describe('keys', () => {
   test('are shown once, work at once, are listed without their secret, and end when revoked', async () => {
-    const created = await adminJson<CreatedKey>('POST', '/keys', { name: 'ci', default_domain: 'legal', sampling: 'never' })
+    const created = await adminJson<CreatedKey>('POST', '/keys', {
+      name: 'ci',
+      default_domain: 'legal',
+      sampling: 'never',
+    })
     expect(created).toMatchObject({ name: 'ci', default_domain: 'legal', sampling: 'never' })
     expect(created.key.startsWith(created.prefix)).toBe(true)
     expect((await post(created.key, '/v1/chat/completions', {})).status).toBe(400)
@@ -36,21 +52,33 @@ describe('keys', () => {
   })
 
   test('default to opting in', async () => {
-    expect(await adminJson('POST', '/keys', { name: 'plain' })).toMatchObject({ default_domain: 'default', sampling: 'opt_in' })
+    expect(await adminJson('POST', '/keys', { name: 'plain' })).toMatchObject({
+      default_domain: 'default',
+      sampling: 'opt_in',
+    })
   })
 })
 
 describe('domains', () => {
   test('take imported texts, redacted and cut to pieces', async () => {
     const long = 'A sentence of the long text. '.repeat(600)
-    const answer = await adminJson('POST', '/domains/imported/texts', { texts: [long, 'write to jane@example.org'] })
+    const answer = await adminJson('POST', '/domains/imported/texts', {
+      texts: [long, 'write to jane@example.org'],
+    })
     expect(answer).toEqual({ domain: 'imported', texts: 2, pieces: 6 })
-    expect(await domainOf('imported')).toMatchObject({ seen: 6, holdout_frozen: false, calibrated_datasets: 0 })
+    expect(await domainOf('imported')).toMatchObject({
+      seen: 6,
+      holdout_frozen: false,
+      calibrated_datasets: 0,
+    })
   })
 
   test('lose their samples, of one key or all of them', async () => {
     await importTexts('emptied')
-    expect(await adminJson('DELETE', '/domains/emptied/samples?key=nobody')).toEqual({ domain: 'emptied', deleted: 0 })
+    expect(await adminJson('DELETE', '/domains/emptied/samples?key=nobody')).toEqual({
+      domain: 'emptied',
+      deleted: 0,
+    })
     expect(await adminJson('DELETE', '/domains/emptied/samples')).toEqual({ domain: 'emptied', deleted: 80 })
     expect(await domainOf('emptied')).toMatchObject({ samples: 0, holdout_samples: 0, seen: 80 })
   })
@@ -67,7 +95,11 @@ describe('domains', () => {
     expect(await domainOf('deleted')).toBeUndefined()
     // It may come back, as if it were new.
     await importTexts('deleted')
-    expect(await domainOf('deleted')).toMatchObject({ holdout_frozen: false, calibrated_datasets: 0, seen: 80 })
+    expect(await domainOf('deleted')).toMatchObject({
+      holdout_frozen: false,
+      calibrated_datasets: 0,
+      seen: 80,
+    })
     await node.finish((await startUpdate('delete', ['deleted'])).id)
   })
 })
@@ -87,23 +119,53 @@ describe('status and drift', () => {
       context_length: 64,
       converged: true,
     })
-    expect(status.nodes.find(({ id }) => id === 'status-1')).toMatchObject({ model: 'status', alive: true, active_version: 1 })
+    expect(status.nodes.find(({ id }) => id === 'status-1')).toMatchObject({
+      model: 'status',
+      alive: true,
+      active_version: 1,
+    })
     await adminJson('POST', '/rollback', { model: 'status' })
     const after = await adminJson<StatusReport>('GET', '/status')
-    expect(after.models.find(({ id }) => id === 'status')).toMatchObject({ active_version: 0, converged: false })
+    expect(after.models.find(({ id }) => id === 'status')).toMatchObject({
+      active_version: 0,
+      converged: false,
+    })
 
     const receipts = [
-      receiptOf('status-request-1', { model: 'status', domain: 'status-a', maskVersion: 1, drift: { tokens: 10, nllMasked: 30, nllDense: 20 } }),
-      receiptOf('status-request-2', { model: 'status', domain: 'status-a', maskVersion: 1, drift: { tokens: 30, nllMasked: 70, nllDense: 60 } }),
+      receiptOf('status-request-1', {
+        model: 'status',
+        domain: 'status-a',
+        maskVersion: 1,
+        drift: { tokens: 10, nllMasked: 30, nllDense: 20 },
+      }),
+      receiptOf('status-request-2', {
+        model: 'status',
+        domain: 'status-a',
+        maskVersion: 1,
+        drift: { tokens: 30, nllMasked: 70, nllDense: 60 },
+      }),
       receiptOf('status-request-3', { model: 'status', domain: 'status-a', maskVersion: 1 }),
-      receiptOf('status-request-4', { model: 'status', domain: 'status-a', maskVersion: 0, drift: { tokens: 4, nllMasked: 8, nllDense: 8 } }),
+      receiptOf('status-request-4', {
+        model: 'status',
+        domain: 'status-a',
+        maskVersion: 0,
+        drift: { tokens: 4, nllMasked: 8, nllDense: 8 },
+      }),
     ]
     await signedPost('/internal/nodes/receipts', { nodeId: 'status-1', receipts })
     await signedPost('/internal/nodes/receipts', { nodeId: 'status-1', receipts })
     const { traffic } = await adminJson<DriftReport>('GET', '/drift?model=status')
     expect(traffic).toEqual([
       { domain: 'status-a', mask_version: 0, requests: 1, tokens: 4, nll_masked: 2, nll_dense: 2, gap: 0 },
-      { domain: 'status-a', mask_version: 1, requests: 2, tokens: 40, nll_masked: 2.5, nll_dense: 2, gap: 0.5 },
+      {
+        domain: 'status-a',
+        mask_version: 1,
+        requests: 2,
+        tokens: 40,
+        nll_masked: 2.5,
+        nll_dense: 2,
+        gap: 0.5,
+      },
     ])
   })
 
@@ -129,8 +191,16 @@ describe('evaluating a text', () => {
     await node.finish((await startUpdate('eval', ['eval-a'])).id)
     const double = await startNode('eval-1', [{ kind: 'stream', chunks: lines, ending: 'end' }])
     await node.beat({ draining: true })
-    await beat({ id: 'eval-1', url: double.url }, 'eval', { activeVersion: 1, weightSets: [{ version: 1, state: 'ready', requests: 0 }] })
-    const response = await admin('POST', '/evaluate', { model: 'eval', text: 'some text', window_tokens: 32, max_windows: 2 })
+    await beat({ id: 'eval-1', url: double.url }, 'eval', {
+      activeVersion: 1,
+      weightSets: [{ version: 1, state: 'ready', requests: 0 }],
+    })
+    const response = await admin('POST', '/evaluate', {
+      model: 'eval',
+      text: 'some text',
+      window_tokens: 32,
+      max_windows: 2,
+    })
     expect(response.status).toBe(200)
     expect(response.headers.get('content-type')).toContain('ndjson')
     expect(await response.text()).toBe(lines.join(''))
@@ -156,7 +226,9 @@ describe('evaluating a text', () => {
     ['between lines', lines[0] ?? ''],
     ['within a line', '{"type":"prog'],
   ])('that breaks off %s ends with an error event of its own line', async (_where, chunk) => {
-    const double = await startNode(`eval-2-${chunk.length}`, [{ kind: 'stream', chunks: [chunk], ending: 'destroy' }])
+    const double = await startNode(`eval-2-${chunk.length}`, [
+      { kind: 'stream', chunks: [chunk], ending: 'destroy' },
+    ])
     await beat({ id: 'eval-2', url: double.url }, 'eval-broken')
     const response = await admin('POST', '/evaluate', { model: 'eval-broken', text: 'x' })
     const got = (await response.text()).trim().split('\n')
@@ -166,7 +238,14 @@ describe('evaluating a text', () => {
   })
 
   test('that the node refuses is refused with its error', async () => {
-    const body = JSON.stringify({ error: { message: 'The text has 3 tokens, a window 1024.', type: 'x', param: 'text', code: 'invalid_request' } })
+    const body = JSON.stringify({
+      error: {
+        message: 'The text has 3 tokens, a window 1024.',
+        type: 'x',
+        param: 'text',
+        code: 'invalid_request',
+      },
+    })
     const double = await startNode('eval-4', [{ kind: 'answer', status: 400, body }])
     await beat({ id: 'eval-4', url: double.url }, 'eval-refused')
     const response = await admin('POST', '/evaluate', { model: 'eval-refused', text: 'x' })
@@ -187,19 +266,83 @@ describe('wrong input', () => {
     ['malformed JSON', 'POST', '/updates', '{"domains":', 400, 'invalid_request', null],
     ['no domains', 'POST', '/updates', { domains: [] }, 400, 'invalid_request', 'domains'],
     ['a bad domain name', 'POST', '/updates', { domains: ['Läw'] }, 400, 'invalid_request', 'domains[0]'],
-    ['an unknown method', 'POST', '/updates', { domains: ['a'], selection: { method: 'random' } }, 400, 'invalid_request', 'selection.method'],
-    ['a ratio of one', 'POST', '/updates', { domains: ['a'], selection: { pattern: '1.0' } }, 400, 'invalid_request', 'selection.pattern'],
+    [
+      'an unknown method',
+      'POST',
+      '/updates',
+      { domains: ['a'], selection: { method: 'random' } },
+      400,
+      'invalid_request',
+      'selection.method',
+    ],
+    [
+      'a ratio of one',
+      'POST',
+      '/updates',
+      { domains: ['a'], selection: { pattern: '1.0' } },
+      400,
+      'invalid_request',
+      'selection.pattern',
+    ],
     ['no samples', 'POST', '/updates', { domains: ['a'], samples: 0 }, 400, 'invalid_request', 'samples'],
-    ['an unknown model', 'POST', '/updates', { domains: ['a'], model: 'nope' }, 404, 'model_not_found', 'model'],
-    ['samples longer than the context', 'POST', '/updates', { domains: ['a'], model: 'input', length: 4096 }, 400, 'invalid_request', 'length'],
+    [
+      'an unknown model',
+      'POST',
+      '/updates',
+      { domains: ['a'], model: 'nope' },
+      404,
+      'model_not_found',
+      'model',
+    ],
+    [
+      'samples longer than the context',
+      'POST',
+      '/updates',
+      { domains: ['a'], model: 'input', length: 4096 },
+      400,
+      'invalid_request',
+      'length',
+    ],
     ['no model where several are known', 'GET', '/masks', undefined, 400, 'invalid_request', 'model'],
     ['an unknown update', 'GET', '/updates/upd_0', undefined, 404, 'not_found', null],
-    ['a bad domain in the path', 'POST', '/domains/Not%20ok/texts', { texts: ['x'] }, 400, 'invalid_request', 'domain'],
+    [
+      'a bad domain in the path',
+      'POST',
+      '/domains/Not%20ok/texts',
+      { texts: ['x'] },
+      400,
+      'invalid_request',
+      'domain',
+    ],
     ['no texts', 'POST', '/domains/ok/texts', { texts: [] }, 400, 'invalid_request', 'texts'],
     ['an empty text', 'POST', '/domains/ok/texts', { texts: ['x', ''] }, 400, 'invalid_request', 'texts[1]'],
-    ['17 MiB of texts', 'POST', '/domains/ok/texts', 'x'.repeat(17 * 1024 * 1024), 413, 'body_too_large', null],
-    ['a bad policy', 'POST', '/keys', { name: 'x', sampling: 'sometimes' }, 400, 'invalid_request', 'sampling'],
-    ['no text to evaluate', 'POST', '/evaluate', { model: 'input', text: '' }, 400, 'invalid_request', 'text'],
+    [
+      '17 MiB of texts',
+      'POST',
+      '/domains/ok/texts',
+      'x'.repeat(17 * 1024 * 1024),
+      413,
+      'body_too_large',
+      null,
+    ],
+    [
+      'a bad policy',
+      'POST',
+      '/keys',
+      { name: 'x', sampling: 'sometimes' },
+      400,
+      'invalid_request',
+      'sampling',
+    ],
+    [
+      'no text to evaluate',
+      'POST',
+      '/evaluate',
+      { model: 'input', text: '' },
+      400,
+      'invalid_request',
+      'text',
+    ],
     ['the wrong method', 'DELETE', '/updates', undefined, 405, 'method_not_allowed', null],
     ['an unknown path', 'GET', '/nothing', undefined, 404, 'not_found', null],
   ])('%s is refused in the one error shape', async (_name, method, path, body, status, code, param) => {

@@ -6,6 +6,8 @@ import { maskFile, signedCall, testDeps } from '../../support/adaptation.ts'
 import { errorOf, ORIGIN } from '../../support/gateway.ts'
 import { TEST_NODE_SECRET } from '../../support/secrets.ts'
 
+const bytesOf = (text: string) => new Uint8Array(new TextEncoder().encode(text))
+
 describe('a mask', () => {
   test('comes back byte for byte under the hash that it was stored by, to be cached for ever', async () => {
     const bytes = maskFile('round trip')
@@ -24,17 +26,29 @@ describe('a mask', () => {
     const hash = await sha256(bytes)
     const path = `/internal/masks/${hash}`
     await signedCall('PUT', path, bytes)
-    const signature = await sign(TEST_NODE_SECRET, { method: 'GET', path, body: new Uint8Array() }, Date.now())
+    const signature = await sign(
+      TEST_NODE_SECRET,
+      { method: 'GET', path, body: new Uint8Array() },
+      Date.now(),
+    )
     const headers = { [SIGNATURE_HEADER]: signature, 'if-none-match': `"${hash}"` }
     const response = await exports.default.fetch(new Request(ORIGIN + path, { headers }))
     expect([response.status, (await response.arrayBuffer()).byteLength]).toEqual([304, 0])
   })
 
   test.each<[string, (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>, RegExp]>([
-    ['no safetensors file', () => new TextEncoder().encode('hello, I am no mask at all') as Uint8Array<ArrayBuffer>, /Not a usable mask/],
+    ['no safetensors file', () => bytesOf('hello, I am no mask at all'), /Not a usable mask/],
     ['cut short', (bytes) => bytes.slice(0, -1), /describes \d+ bytes, it has \d+/],
-    ['longer than its header says', (bytes) => new Uint8Array([...bytes, 0]), /describes \d+ bytes, it has \d+/],
-    ['of another format', (bytes) => new TextEncoder().encode(new TextDecoder('latin1').decode(bytes).replace('copal-mask', 'other-mask')) as Uint8Array<ArrayBuffer>, /Not a usable mask/],
+    [
+      'longer than its header says',
+      (bytes) => new Uint8Array([...bytes, 0]),
+      /describes \d+ bytes, it has \d+/,
+    ],
+    [
+      'of another format',
+      (bytes) => bytesOf(new TextDecoder('latin1').decode(bytes).replace('copal-mask', 'other-mask')),
+      /Not a usable mask/,
+    ],
     ['empty', () => new Uint8Array(), /./],
   ])('that is %s is refused and not kept', async (name, damage, reason) => {
     const bytes = damage(maskFile(name))
@@ -48,7 +62,11 @@ describe('a mask', () => {
   test('whose bytes do not have the hash of the path is refused and not kept', async () => {
     const path = `/internal/masks/${await sha256(maskFile('announced'))}`
     const bytes = maskFile('sent')
-    const signature = await sign(TEST_NODE_SECRET, { method: 'PUT', path, bodySha256: path.slice(-64) }, Date.now())
+    const signature = await sign(
+      TEST_NODE_SECRET,
+      { method: 'PUT', path, bodySha256: path.slice(-64) },
+      Date.now(),
+    )
     const response = await exports.default.fetch(
       new Request(ORIGIN + path, {
         method: 'PUT',
@@ -62,7 +80,11 @@ describe('a mask', () => {
 
   test('larger than the bound is refused by its length alone', async () => {
     const path = `/internal/masks/${'0'.repeat(64)}`
-    const signature = await sign(TEST_NODE_SECRET, { method: 'PUT', path, bodySha256: '0'.repeat(64) }, Date.now())
+    const signature = await sign(
+      TEST_NODE_SECRET,
+      { method: 'PUT', path, bodySha256: '0'.repeat(64) },
+      Date.now(),
+    )
     const response = await exports.default.fetch(
       new Request(ORIGIN + path, {
         method: 'PUT',
@@ -100,5 +122,7 @@ test('what is no hash, no known hash, or no such method is told so', async () =>
   expect((await signedCall('GET', '/internal/masks/../secrets')).status).toBe(404)
   expect((await signedCall('GET', '/internal/masks/ABC')).status).toBe(400)
   expect((await signedCall('GET', `/internal/datasets/${'0'.repeat(64)}`)).status).toBe(404)
-  expect((await signedCall('PUT', `/internal/datasets/${'0'.repeat(64)}`, new Uint8Array(1))).status).toBe(405)
+  expect((await signedCall('PUT', `/internal/datasets/${'0'.repeat(64)}`, new Uint8Array(1))).status).toBe(
+    405,
+  )
 })
