@@ -5,9 +5,9 @@ import type { Session } from '../session.ts'
 import { readTextFile, splitIntoTexts } from '../text-file.ts'
 
 /** About 900 tokens of English: long enough for one calibration sample, short enough that a file gives many. */
-export const TEXT_CHARACTERS = 4000
+const TEXT_CHARACTERS = 4000
 /** Texts a request, so that a body stays below the gateway's limit. */
-export const TEXTS_PER_REQUEST = 100
+const TEXTS_PER_REQUEST = 100
 
 export function addDomains(program: Command, session: Session): void {
   const domains = program
