@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 
 /** A value that may stand in a log line. Never a secret, never text of a client. */
-export type LogField = string | number | boolean | null | undefined
+type LogField = string | number | boolean | null | undefined
 
 /** One line an event. `message` is for people; `fields` are for programs. */
 export interface Log {

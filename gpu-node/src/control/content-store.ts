@@ -94,7 +94,7 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
 }
 
 /** SHA-256 of a file in lower-case hex, read in pieces; `undefined` when there is no such file. */
-export async function hashFile(path: string): Promise<string | undefined> {
+async function hashFile(path: string): Promise<string | undefined> {
   const found = await stat(path).catch(() => undefined)
   if (!found?.isFile()) return undefined
   const hash = createHash('sha256')

@@ -10,7 +10,7 @@ import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { reasonOf } from '../log.ts'
 
 /** What the gateway stores by hash for nodes. */
-export type ArtifactKind = 'masks' | 'datasets'
+type ArtifactKind = 'masks' | 'datasets'
 
 /**
  * The node's calls to the gateway, signed. Every method throws an AppError: `no_node_available` when the

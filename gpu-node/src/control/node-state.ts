@@ -13,7 +13,7 @@ const nodeState = z.object({
 })
 
 /** What a node remembers over restarts, so that it serves its last mask also while the gateway is away. */
-export type NodeState = z.output<typeof nodeState>
+type NodeState = z.output<typeof nodeState>
 
 /** `<home>/node-state.json`. */
 export interface NodeStateFile {

@@ -30,7 +30,7 @@ export function createMaskStore(deps: { home: string; gateway: GatewayClient }):
     ...store,
     async upload(sha256, signal) {
       const bytes = await readFile(await store.ensure(sha256, signal))
-      await deps.gateway.upload('masks', sha256, Uint8Array.from(bytes), signal)
+      await deps.gateway.upload('masks', sha256, bytes, signal)
     },
   }
 }
