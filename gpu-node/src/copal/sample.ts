@@ -17,7 +17,7 @@ export interface TokenSequences {
  * The texts are shuffled, encoded one by one and laid end to end with one separator token between two (the
  * paper concatenates too), until there are enough tokens; the stream is cut into windows and `samples` of
  * them are chosen. Both draws depend on `seed` and the texts alone. With fewer tokens than asked for, every
- * full window is used. No BOS is added.
+ * full window is used. The stream begins with the BOS where the model's tokenizer puts one, as the paper's does.
  *
  * @param separator token that ends a document
  * @throws AppError `insufficient_samples` when there are not even two full windows
@@ -33,7 +33,8 @@ export function sampleSequences(
   for (const text of shuffled(texts, random)) {
     if (stream.length >= samples * length) break
     if (stream.length > 0 && separator !== undefined) stream.push(separator)
-    for (const token of codec.encode(text)) stream.push(token)
+    const tokens = stream.length === 0 ? codec.encodeDocument(text) : codec.encode(text)
+    for (const token of tokens) stream.push(token)
   }
   const windows = Math.floor(stream.length / length)
   const needed = Math.min(MIN_SEQUENCES, samples)

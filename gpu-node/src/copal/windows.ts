@@ -12,8 +12,8 @@ export interface TextWindows {
 
 /**
  * Cuts the texts of a source into windows of `windowTokens` tokens, text by text: they do not overlap, the
- * tail of a text is dropped, and a text shorter than a window is one window as it is. No BOS is added.
- * A window needs two tokens: the first is only context.
+ * tail of a text is dropped, and a text shorter than a window is one window as it is. A text begins with
+ * the BOS where the model's tokenizer puts one. A window needs two tokens: the first is only context.
  *
  * @throws AppError `insufficient_samples` when there is no window at all
  */
@@ -27,7 +27,7 @@ export async function cutWindows(
   const windows: Int32Array[] = []
   for (const text of texts) {
     if (windows.length >= maxWindows) break
-    const tokens = Int32Array.from(codec.encode(text))
+    const tokens = Int32Array.from(codec.encodeDocument(text))
     if (tokens.length < windowTokens) {
       if (tokens.length >= 2) windows.push(tokens)
       continue

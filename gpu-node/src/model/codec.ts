@@ -39,8 +39,15 @@ export function createCodec(description: TokenizerDescription, source: string): 
   const bytes = tokenByteTable(description.json)
   const special = new Set(description.json.added_tokens.filter((token) => token.special).map(({ id }) => id))
   const renderChat = createChatTemplate(description.chatTemplate, description, source)
+  const encode = (text: string) => (text === '' ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids)
+  const prefix = prefixOf(tokenizer)
   return {
-    encode: (text) => (text === '' ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids),
+    encode,
+    encodeDocument(text) {
+      const ids = encode(text)
+      const written = prefix.every((id, index) => ids[index] === id)
+      return written ? ids : [...prefix, ...ids]
+    },
     tokenBytes(id) {
       const found = bytes[id]
       // The embedding may have more rows than the vocabulary has tokens: such a token says nothing.
@@ -66,6 +73,14 @@ function createTokenizer(json: TokenizerJson, source: string): Tokenizer {
       cause,
     })
   }
+}
+
+/** What the post-processor puts before a text: the BOS, of the models that were trained with one. */
+function prefixOf(tokenizer: Tokenizer): number[] {
+  const text = 'a'
+  const [first] = tokenizer.encode(text, { add_special_tokens: false }).ids
+  const whole = tokenizer.encode(text, { add_special_tokens: true }).ids
+  return whole.slice(0, whole.indexOf(first ?? -1))
 }
 
 /** The bytes of every token by id. */

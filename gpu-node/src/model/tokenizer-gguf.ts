@@ -73,7 +73,7 @@ export function readGgufTokenizer({ metadata, path }: GgufHeader): TokenizerDesc
       added_tokens: addedTokens(metadata, tokens),
       normalizer: shape.normalizer,
       pre_tokenizer: shape.pre_tokenizer,
-      post_processor: null,
+      post_processor: bosFirst(metadata, tokens, shape.bosByDefault),
       decoder: shape.decoder,
       model: {
         type: 'BPE',
@@ -93,6 +93,24 @@ interface TokenizerShape {
   pre_tokenizer: object | null
   decoder: object
   model: Record<string, unknown>
+  /** Whether a BOS comes first in models of this kind that do not say so themselves. */
+  bosByDefault: boolean
+}
+
+/** A template that puts the BOS before a text, of the models that want one. */
+function bosFirst(metadata: Metadata, tokens: readonly string[], byDefault: boolean): object | null {
+  const wanted = metadata.get('tokenizer.ggml.add_bos_token') ?? byDefault
+  const id = Number(metadata.get('tokenizer.ggml.bos_token_id') ?? -1)
+  const token = tokens[id]
+  if (wanted !== true || token === undefined) return null
+  const first = { SpecialToken: { id: token, type_id: 0 } }
+  const text = (name: string) => ({ Sequence: { id: name, type_id: 0 } })
+  return {
+    type: 'TemplateProcessing',
+    single: [first, text('A')],
+    pair: [first, text('A'), first, text('B')],
+    special_tokens: { [token]: { id: token, ids: [id], tokens: [token] } },
+  }
 }
 
 function byteLevel(metadata: Metadata, path: string): TokenizerShape {
@@ -114,6 +132,8 @@ function byteLevel(metadata: Metadata, path: string): TokenizerShape {
       merges: strings(metadata, 'tokenizer.ggml.merges', path),
       ignore_merges: pre.ignore_merges ?? false,
     },
+    // Those that ignore merges are LLaMA 3's.
+    bosByDefault: pre.ignore_merges ?? false,
   }
 }
 
@@ -142,6 +162,7 @@ function sentencePiece(metadata: Metadata, tokens: readonly string[]): Tokenizer
       fuse_unk: true,
       ignore_merges: false,
     },
+    bosByDefault: true,
   }
 }
 

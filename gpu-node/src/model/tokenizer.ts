@@ -2,6 +2,8 @@
 export interface TextCodec {
   /** Token ids without any BOS added; special tokens written in the text are recognised. */
   encode(text: string): number[]
+  /** Token ids of a text that starts a context: after the BOS, where the model's tokenizer puts one. */
+  encodeDocument(text: string): number[]
   /** The bytes of one token. A character may span several tokens, so bytes are joined before they are decoded. */
   tokenBytes(id: number): Uint8Array
   /** Whether the token is a control token that never appears in output text. */

@@ -33,10 +33,10 @@ export function chatCompletions(deps: {
         idPrefix: 'chatcmpl',
         prepare: () => ({
           ...samplingOf(request, chatTopLogprobs(request)),
-          prompt: encodePrompt(codec, codec.renderChat(conversation(request.messages)), contextLength),
+          prompt: encodePrompt(codec.encode, codec.renderChat(conversation(request.messages)), contextLength),
           maxTokens: chatMaxTokens(request),
         }),
-        clientText: () => codec.encode(userText(request.messages)),
+        clientText: () => codec.encodeDocument(userText(request.messages)),
         format: (head) => chatFormat(head, { logprobs: request.logprobs ?? false, withUsage }),
       },
       c.req.raw,

@@ -1,5 +1,4 @@
 import { contextExceeded } from '../engine/refusals.ts'
-import type { TextCodec } from '../model/tokenizer.ts'
 
 /** Characters a token stands for at most in all but the oddest text. */
 const CHARACTERS_PER_TOKEN = 8
@@ -14,15 +13,15 @@ const CUT_SLACK_TOKENS = 16
  * @throws AppError `context_length_exceeded`
  */
 export function encodePrompt(
-  codec: Pick<TextCodec, 'encode'>,
+  encode: (text: string) => number[],
   text: string,
   contextLength: number,
 ): number[] {
   const most = CHARACTERS_PER_TOKEN * contextLength
   if (text.length > most) {
-    const beginning = codec.encode(text.slice(0, most)).length
+    const beginning = encode(text.slice(0, most)).length
     if (beginning - CUT_SLACK_TOKENS > contextLength)
       throw contextExceeded(beginning - CUT_SLACK_TOKENS, contextLength, 'at least')
   }
-  return codec.encode(text)
+  return encode(text)
 }

@@ -33,6 +33,7 @@ const MODEL: DenseModel = {
     encode: () => [],
     tokenBytes: () => new Uint8Array(),
     isSpecial: () => false,
+    encodeDocument: () => [],
     renderChat: () => '',
   },
 }

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   createCodec,
   type TokenizerDescription,
@@ -165,4 +165,29 @@ test('SentencePiece tokens: the bar is a space, byte tokens are their byte, text
   expect(ids).toEqual([263, 263, 3 + 0x0a, 3 + 0xc3, 3 + 0xa9])
   expect(text(codec, ids)).toBe(' hi hi\né')
   expect(codec.isSpecial(2)).toBe(true)
+})
+
+describe('a text that starts a context', () => {
+  const bosFirst = {
+    type: 'TemplateProcessing',
+    single: [{ SpecialToken: { id: '<|im_start|>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+    pair: [],
+    special_tokens: { '<|im_start|>': { id: '<|im_start|>', ids: [1], tokens: ['<|im_start|>'] } },
+  }
+
+  test('begins with the BOS where the tokenizer puts one', () => {
+    const codec = tiny({ json: { ...(tokenizerJson() as TokenizerJson), post_processor: bosFirst } })
+    const [bos] = codec.encode('<|im_start|>')
+    expect(codec.encodeDocument('Hi')).toEqual([bos, ...codec.encode('Hi')])
+    expect(codec.encodeDocument('')).toEqual([bos])
+  })
+
+  test('gets no second BOS when one is written in it', () => {
+    const codec = tiny({ json: { ...(tokenizerJson() as TokenizerJson), post_processor: bosFirst } })
+    expect(codec.encodeDocument('<|im_start|>Hi')).toEqual(codec.encode('<|im_start|>Hi'))
+  })
+
+  test('is encoded as it is where the tokenizer puts none', () => {
+    expect(tiny().encodeDocument('Hi')).toEqual(tiny().encode('Hi'))
+  })
 })

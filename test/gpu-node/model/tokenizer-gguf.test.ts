@@ -65,12 +65,13 @@ test('another tokenizer model is refused by name', () => {
 
 test('a SentencePiece vocabulary merges by score', () => {
   const tokens = ['<unk>', '<s>', '</s>', '<0x0A>', '▁', 'a', 'b', 'ab', '▁a', '▁ab']
-  const metadata = new Map<string, string | string[] | number[] | boolean>([
+  const metadata = new Map<string, string | string[] | number[] | number | boolean>([
     ['tokenizer.ggml.model', 'llama'],
     ['tokenizer.ggml.tokens', tokens],
     ['tokenizer.ggml.token_type', [2, 3, 3, 6, 1, 1, 1, 1, 1, 1]],
     ['tokenizer.ggml.scores', [0, 0, 0, 0, -9, -9, -9, -1, -2, -3]],
     ['tokenizer.ggml.add_space_prefix', true],
+    ['tokenizer.ggml.bos_token_id', 1],
   ])
   const header = { path: 'm.gguf', metadata, tensors: new Map() }
   const codec = createCodec(readGgufTokenizer(header), 'm.gguf')
@@ -78,4 +79,8 @@ test('a SentencePiece vocabulary merges by score', () => {
   // ab (−1) goes before ▁a (−2), so ▁ stays for ▁ab.
   expect(codec.encode('aab')).toEqual([8, 7])
   expect(Buffer.concat([9, 3].map((id) => codec.tokenBytes(id))).toString()).toBe(' ab\n')
+  // Such a model wants a BOS unless it says otherwise.
+  expect(codec.encodeDocument('ab')).toEqual([1, 9])
+  metadata.set('tokenizer.ggml.add_bos_token', false)
+  expect(createCodec(readGgufTokenizer(header), 'm.gguf').encodeDocument('ab')).toEqual([9])
 })

@@ -540,7 +540,7 @@ test('a request that takes longer than allowed is a 504', async () => {
 
 test('a prompt far too long is refused by its beginning, without tokenising all of it', async () => {
   const { node } = await start()
-  const encode = vi.spyOn(tiny.model.codec, 'encode')
+  const encode = vi.spyOn(tiny.model.codec, 'encodeDocument')
   onTestFinished(() => encode.mockRestore())
   const response = await node.post('/rpc/completions', call({ ...PROMPT, prompt: 'word '.repeat(100_000) }))
   expect(await response.json()).toMatchObject({
