@@ -26,7 +26,8 @@ let ending = false
 /** What nobody caught is a defect: it is logged whole, and the process does not go on in an unknown state. */
 function die(thrown: unknown): void {
   log.error('the node ends after an unexpected error', { reason: inspect(thrown) })
-  void supervisor.tell({ type: 'failed', message: reasonOf(thrown) }).then(() => process.exit(1))
+  const told = node ? Promise.resolve() : supervisor.tell({ type: 'failed', message: reasonOf(thrown) })
+  void told.then(() => process.exit(1))
 }
 
 async function end(why: string, graceMs: number): Promise<void> {

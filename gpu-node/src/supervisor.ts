@@ -6,7 +6,10 @@ export type NodeMessage =
   | { type: 'progress'; progress: ModelProgress }
   /** Serving at `url`; the gateway hears of it next. */
   | { type: 'ready'; url: string; nodeId: string; model: string; activeVersion: number }
-  /** The node cannot start or go on and ends with code 1; `message` is one line or several for the user. */
+  /**
+   * The node cannot start and ends with code 1; `message` is one line or several for the user. A node that
+   * crashes later says nothing: its exit code does, and another start may help.
+   */
   | { type: 'failed'; message: string }
 
 /** The way to the parent, when it gave one. */

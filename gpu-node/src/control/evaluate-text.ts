@@ -7,6 +7,8 @@ export interface EvaluateTextDeps {
   evaluator: Evaluator
   /** The hash behind a version this node knows; null is dense, undefined unknown. */
   maskOf: (version: number) => string | null | undefined
+  /** After so long without news the last is told again: connections that are silent get closed. */
+  quietMs?: number
 }
 
 /** Progress may come faster than it is read: then only the newest is kept. */
@@ -14,6 +16,8 @@ interface Mailbox {
   progress: EvaluateEvent | undefined
   wake: () => void
 }
+
+const NOTHING_YET: EvaluateEvent = { type: 'progress', windowsDone: 0, windowsTotal: 0 }
 
 /**
  * The node's answer to `POST /rpc/evaluate`: progress as windows are done, the result last.
@@ -24,6 +28,7 @@ interface Mailbox {
 export function createEvaluateText(
   deps: EvaluateTextDeps,
 ): (call: EvaluateCall, signal: AbortSignal) => AsyncGenerator<EvaluateEvent> {
+  const quietMs = deps.quietMs ?? 15_000
   return async function* evaluateText(call, signal) {
     const maskSha256 = maskOfCall(call, deps.maskOf)
     const left = new AbortController()
@@ -46,12 +51,13 @@ export function createEvaluateText(
     // It is awaited below; until then a failure must not count as unhandled.
     evaluation.catch(() => undefined)
     try {
+      let last = NOTHING_YET
       while (!ended) {
         const woken = new Promise<void>((resolve) => (mailbox.wake = resolve))
         const { progress } = mailbox
         mailbox.progress = undefined
-        if (progress) yield progress
-        else if (!ended) await woken
+        if (progress) yield (last = progress)
+        else if (await isQuiet(woken, quietMs)) yield last
       }
       const [result] = await evaluation
       if (!result) throw new RangeError('one text gives one evaluation')
@@ -75,4 +81,16 @@ function maskOfCall(call: EvaluateCall, maskOf: EvaluateTextDeps['maskOf']): str
   throw new AppError('not_found', `Mask version ${call.maskVersion} is not known on this node.`, {
     param: 'maskVersion',
   })
+}
+
+async function isQuiet(woken: Promise<void>, quietMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const quiet = new Promise<true>((resolve) => {
+    timer = setTimeout(() => resolve(true), quietMs)
+  })
+  try {
+    return (await Promise.race([woken, quiet])) === true
+  } finally {
+    clearTimeout(timer)
+  }
 }

@@ -67,6 +67,19 @@ test('a perplexity that is not a number is an error, for JSON cannot carry it', 
   await expect(events({})).rejects.toThrow(/no finite perplexity/)
 })
 
+test('an evaluation that waits for its turn keeps its connection alive', async () => {
+  const waiting = Promise.withResolvers<void>()
+  const evaluator: Evaluator = { evaluate: async () => (await waiting.promise, [RESULT]) }
+  const evaluateText = createEvaluateText({ evaluator, maskOf: () => null, quietMs: 1 })
+  const types: string[] = []
+  for await (const event of evaluateText(callOf({ maskVersion: 0 }), new AbortController().signal)) {
+    types.push(event.type)
+    if (types.length === 3) waiting.resolve()
+  }
+  expect(types.slice(0, 3)).toEqual(['progress', 'progress', 'progress'])
+  expect(types.at(-1)).toBe('result')
+})
+
 test('whoever stops reading ends the evaluation', async () => {
   const { evaluateText, aborted } = setup()
   for await (const event of evaluateText(callOf({}), new AbortController().signal)) {
