@@ -7,7 +7,7 @@ import {
   SafetensorsError,
   safetensorsHeaderBytes,
 } from '@copal/shared/mask/safetensors.ts'
-import { isErrno } from '../model/scratch.ts'
+import { createScratch, isErrno, publishDirectory, removeScratch } from '../model/scratch.ts'
 import type { Values } from './importance.ts'
 
 /** Raised when statistics change their meaning or layout: older artifacts are then calibrated again. */
@@ -86,6 +86,18 @@ export async function writeManifest(dir: string, artifact: Omit<Artifact, 'dir'>
   const { id, baseSha256, parts, blocks } = artifact
   const manifest = { format_version: FORMAT_VERSION, id, base_sha256: baseSha256, parts, blocks }
   await writeFile(join(dir, 'manifest.json'), JSON.stringify(manifest))
+}
+
+/** Moves a finished directory to where artifacts are found; what another process put there first stays, if whole. */
+export async function publishArtifact(dir: string, id: string, finished: string): Promise<void> {
+  const scratch = await createScratch(dir)
+  try {
+    const target = join(dir, id)
+    await publishDirectory(finished, target, scratch, async () => (await readManifest(target, id)) !== undefined)
+    await removeScratch(finished)
+  } finally {
+    await removeScratch(scratch)
+  }
 }
 
 /**

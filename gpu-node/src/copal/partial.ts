@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { isErrno, publishDirectory } from '../model/scratch.ts'
-import { writeBlock, writeManifest, type Artifact, type ArtifactPart } from './artifact.ts'
+import { isErrno } from '../model/scratch.ts'
+import { publishArtifact, writeBlock, writeManifest, type Artifact, type ArtifactPart } from './artifact.ts'
 import type { Values } from './importance.ts'
 
 /** An artifact in the making. Killed at any point, another process resumes it at the first unfinished block. */
@@ -67,20 +67,8 @@ export async function openPartial(dir: string, id: string): Promise<PartialArtif
       await writeManifest(own, artifact)
       await rm(hiddenPath(own, progress.blocks.length), { force: true })
       await rm(join(own, 'progress.json'), { force: true })
-      const target = join(dir, id)
-      if (!(await publishDirectory(own, target))) {
-        // What lies there is another process's equal artifact, or the rest of one that was being removed.
-        const whole = await readFile(join(target, 'manifest.json')).then(
-          () => true,
-          () => false,
-        )
-        if (!whole) {
-          await rm(target, { recursive: true, force: true })
-          await rename(own, target)
-        }
-        await rm(own, { recursive: true, force: true })
-      }
-      return { ...artifact, dir: target }
+      await publishArtifact(dir, id, own)
+      return { ...artifact, dir: join(dir, id) }
     },
   }
 }

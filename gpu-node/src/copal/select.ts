@@ -5,9 +5,9 @@ import { keptCounts, type MaskScope, type SparsityPattern } from '@copal/shared/
  * Chooses what a mask keeps: in every group that the pattern names (row, matrix, or m consecutive columns) the
  * lowest scores go, exactly as many as {@link keptCounts} says; of equal scores the lower column goes first.
  *
- * @param score `[rows, cols]` row-major, no NaN
+ * @param score `[rows, cols]` row-major, finite
  * @returns mask bits `[rows, ceil(cols/8)]`
- * @throws RangeError a score is NaN
+ * @throws RangeError a score is not finite
  * @throws AppError `invalid_request` the pattern does not fit the columns
  */
 export function selectKept(
@@ -18,34 +18,53 @@ export function selectKept(
   scope: MaskScope,
 ): Uint8Array {
   const { groups, size, kept } = keptCounts(pattern, scope, rows, cols)
-  const width = rowBytes(cols)
-  const bits = new Uint8Array(rows * width)
+  const bits = new Uint8Array(rows * rowBytes(cols))
   const scratch = new Float64Array(size)
-  for (let group = 0; group < groups; group++) {
-    const first = group * size
-    const values = score.subarray(first, first + size)
-    scratch.set(values)
+  for (let first = 0; first < groups * size; first += size) {
+    scratch.set(score.subarray(first, first + size))
     const pruned = size - kept
     const threshold = pruned === 0 ? Number.NEGATIVE_INFINITY : nthSmallest(scratch, pruned - 1)
-    let ties = pruned
-    for (const value of values) {
-      if (Number.isNaN(value)) throw new RangeError('a score is NaN: the weights or statistics are not finite')
-      if (value < threshold) ties--
-    }
-    for (let i = 0; i < size; i++) {
-      const value = values[i] as number
-      if (value < threshold) continue
-      if (value === threshold && ties > 0) {
-        ties--
-        continue
-      }
-      const row = Math.floor((first + i) / cols)
-      const col = first + i - row * cols
-      const at = row * width + (col >> 3)
-      bits[at] = (bits[at] as number) | (1 << (col & 7))
-    }
+    keepAbove(score, first, first + size, threshold, pruned, bits, cols)
   }
   return bits
+}
+
+/** Sets the bits of `score[begin … end)` but for `pruned` of them: all below the threshold, then the first equal to it. */
+function keepAbove(
+  score: Float64Array,
+  begin: number,
+  end: number,
+  threshold: number,
+  pruned: number,
+  bits: Uint8Array,
+  cols: number,
+): void {
+  let below = 0
+  let poison = 0
+  for (let i = begin; i < end; i++) {
+    const value = score[i] as number
+    below += value < threshold ? 1 : 0
+    poison += value - value
+  }
+  // NaN, or an infinity less itself.
+  if (Number.isNaN(poison)) throw new RangeError('a score is not finite: nor are the weights or statistics')
+  let ties = pruned - below
+  let row = Math.floor(begin / cols)
+  let col = begin - row * cols
+  const width = rowBytes(cols)
+  for (let i = begin; i < end; i++) {
+    const value = score[i] as number
+    if (value === threshold && ties > 0) {
+      ties--
+    } else {
+      const at = row * width + (col >> 3)
+      bits[at] = (bits[at] as number) | ((value < threshold ? 0 : 1) << (col & 7))
+    }
+    if (++col === cols) {
+      col = 0
+      row++
+    }
+  }
 }
 
 /** The value that sorting would put at `rank` (0-based); reorders `values`. Hoare's selection, median of three. */

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import { rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
-import { createScratch, publishDirectory, removeScratch } from '../model/scratch.ts'
+import { createScratch, removeScratch } from '../model/scratch.ts'
 import {
   listArtifacts,
+  publishArtifact,
   readStatistic,
   writeBlock,
   writeManifest,
@@ -72,7 +73,7 @@ export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]
       blocks.push(await writeBlock(scratch, block, tensors))
     }
     await writeManifest(scratch, { id, baseSha256: first.baseSha256, parts, blocks })
-    await publishDirectory(scratch, join(dir, id))
+    await publishArtifact(dir, id, scratch)
     for (const artifact of artifacts) await discardArtifact(dir, artifact.id)
     return { id, dir: join(dir, id), baseSha256: first.baseSha256, parts, blocks }
   } finally {

@@ -146,7 +146,8 @@ test('nothing to score, and windows beyond the context, are refused before weigh
 })
 
 test('windows do not overlap, tails are dropped, short texts are one window', async () => {
-  const codec = { ...tiny.model.codec, encode: (text: string) => [...text].map((char) => char.charCodeAt(0)) }
+  const encodeDocument = (text: string) => [...text].map((char) => char.charCodeAt(0))
+  const codec = { ...tiny.model.codec, encodeDocument }
   const cut = async (texts: string[], most = 100) =>
     (await cutWindows({ texts }, codec, 4, most)).windows.map((window) => String.fromCharCode(...window))
   expect(await cut(['abcdefghijk', 'xy', 'z', 'mnop'])).toEqual(['abcd', 'efgh', 'xy', 'mnop'])

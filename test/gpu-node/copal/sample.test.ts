@@ -2,8 +2,9 @@ import { expect, test } from 'vitest'
 import { sampleSequences } from '../../../gpu-node/src/copal/sample.ts'
 import type { TextCodec } from '../../../gpu-node/src/model/tokenizer.ts'
 
-/** One token a character: its code. */
-const codec: Pick<TextCodec, 'encode'> = { encode: (text) => [...text].map((char) => char.codePointAt(0)!) }
+/** One token a character: its code. Its tokenizer puts no BOS. */
+const encode = (text: string) => [...text].map((char) => char.codePointAt(0)!)
+const codec: Pick<TextCodec, 'encode' | 'encodeDocument'> = { encode, encodeDocument: encode }
 const sample = (texts: string[], options: Partial<Parameters<typeof sampleSequences>[2]> = {}) =>
   sampleSequences(texts, codec as TextCodec, { samples: 4, length: 4, seed: 1, separator: 0, ...options })
 
@@ -33,6 +34,14 @@ test('short texts are joined with the separator between two, none at the ends', 
   expect([3, 7, 11].map((i) => tokens[i])).toEqual([0, 0, 0])
   expect(tokens.filter((token) => token === 0)).toHaveLength(3)
   expect([...sample(['aaa', 'bbb', 'ccc'], { separator: undefined, length: 3, samples: 3 }).tokens]).not.toContain(0)
+})
+
+test('a BOS stands once, at the head of the stream, where the tokenizer puts one', () => {
+  const withBos = { ...codec, encodeDocument: (text: string) => [9, ...encode(text)] }
+  const options = { samples: 3, length: 4, seed: 1, separator: 0 }
+  const { tokens } = sampleSequences(['aaa', 'bbb', 'ccc'], withBos as TextCodec, options)
+  expect(tokens[0]).toBe(9)
+  expect(tokens.filter((token) => token === 9)).toHaveLength(1)
 })
 
 test('with fewer tokens than asked for every full window is used', () => {
