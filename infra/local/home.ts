@@ -1,7 +1,21 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
+import { formatBytes } from '../../gpu-node/src/cli/quantities.ts'
 import { StartError } from './start-error.ts'
+
+/** The default model's packed weights, statistics and first mask, and the databases. */
+const NEW_HOME_BYTES = 700_000_000
+/** What a home that has them grows by before anybody looks again. */
+const OLD_HOME_BYTES = 50_000_000
 
 /** The secrets of one local service, made once and kept. */
 export interface Secrets {
@@ -28,15 +42,24 @@ export interface Home {
 
 /** @throws StartError when it cannot be made or written. */
 export function makeHomeDir(dir: string): void {
+  let freeBytes: number
   try {
     mkdirSync(dir, { recursive: true })
     chmodSync(dir, 0o700)
+    const { bavail, bsize } = statfsSync(dir)
+    freeBytes = bavail * bsize
   } catch (cause) {
     throw new StartError(
       `Cannot use ${dir}: ${String(cause)}. Set COPAL_HOME to a folder that you may write.`,
       { cause },
     )
   }
+  const neededBytes = existsSync(join(dir, 'state')) ? OLD_HOME_BYTES : NEW_HOME_BYTES
+  if (freeBytes >= neededBytes) return
+  throw new StartError(
+    `No disk space left in ${dir}: ${formatBytes(neededBytes)} are needed, ${formatBytes(freeBytes)} are free. ` +
+      'Free some, or set COPAL_HOME to a larger disk.',
+  )
 }
 
 /**

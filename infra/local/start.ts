@@ -50,10 +50,18 @@ async function main(): Promise<number> {
     }
     return 0
   } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') return tellFullDisk()
     if (!(error instanceof StartError || error instanceof CliError)) throw error
     process.stderr.write(`copal: ${error.message}\n`)
     return 1
   }
+}
+
+function tellFullDisk(): number {
+  process.stderr.write(
+    'copal: the disk that holds COPAL_HOME is full. Free some, or set COPAL_HOME to a larger one.\n',
+  )
+  return 1
 }
 
 /** Runs both parts until told to stop. */
@@ -81,10 +89,10 @@ async function serve(settings: Settings, home: Home): Promise<void> {
       run(settings, home, origin, node, parts),
     ])
   } finally {
-    // For work that is still in flight when a part failed.
-    stopping.abort()
     bar.end()
-    say('Stopping …')
+    if (stopping.signal.aborted) say('Stopping …')
+    // For work that is still in flight when a part failed.
+    else stopping.abort()
     // The node first: what it still has to settle goes to the gateway.
     for (const part of parts) await part.stop()
   }

@@ -8,6 +8,9 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, write
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+/** A task that has not ended so long after a signal is stuck. */
+const LONGEST_END_MS = 25_000
+
 /** The checkout. */
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 
@@ -211,7 +214,12 @@ export function runTypeScript(root, file, args) {
     },
   })
   // A terminal sends Ctrl-C to the child as well; a supervisor signals only this process.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    process.on(signal, () => {
+      child.kill(signal)
+      setTimeout(() => child.kill('SIGKILL'), LONGEST_END_MS).unref()
+    })
+  }
   child.once('error', (error) => {
     process.stderr.write(`copal: ${node.path} cannot be started: ${error.message}\n`)
     process.exit(1)
