@@ -140,14 +140,19 @@ function draw(
   const vocab = logits.length
   const weights = scratch.weights.subarray(0, vocab)
   const candidates = scratch.candidates.subarray(0, vocab)
-  // A weight is relative to the most probable token's, so min-p is a plain threshold on it.
-  for (let i = 0; i < vocab; i++) {
-    const weight = Math.exp(((logits[i] as number) - maximum) / spec.temperature)
-    weights[i] = weight >= spec.minP ? weight : 0
-  }
+  // Min-p and top-k are cuts in the order of the logits: what they drop needs no exponential.
+  const floor = spec.minP > 0 ? maximum + spec.temperature * Math.log(spec.minP) : -Infinity
+  let cut: Cut = { value: -Infinity, ties: vocab }
   if (spec.topK > 0 && spec.topK < vocab) {
-    candidates.set(weights)
-    keepUntil(weights, cutWhere(candidates, 'count', spec.topK))
+    candidates.set(logits)
+    cut = cutWhere(candidates, 'count', spec.topK)
+  }
+  let ties = cut.ties
+  for (let i = 0; i < vocab; i++) {
+    const logit = logits[i] as number
+    const isKept = logit >= floor && (logit > cut.value || (logit === cut.value && ties-- > 0))
+    // Relative to the most probable token's.
+    weights[i] = isKept ? Math.exp((logit - maximum) / spec.temperature) : 0
   }
   if (spec.topP < 1) {
     const total = sumOf(weights)
@@ -173,9 +178,9 @@ function draw(
   return last
 }
 
-/** Where a descending order of weights is cut: at which weight, and how many of exactly that weight stay. */
+/** Where a descending order is cut: at which value, and how many of exactly that value stay. */
 interface Cut {
-  weight: number
+  value: number
   ties: number
 }
 
@@ -184,8 +189,8 @@ function keepUntil(weights: Float64Array, cut: Cut): void {
   let ties = cut.ties
   for (let i = 0; i < weights.length; i++) {
     const weight = weights[i] as number
-    if (weight > cut.weight) continue
-    if (weight === cut.weight && ties > 0) ties--
+    if (weight > cut.value) continue
+    if (weight === cut.value && ties > 0) ties--
     else weights[i] = 0
   }
 }
@@ -210,11 +215,11 @@ function cutWhere(values: Float64Array, by: 'count' | 'mass', target: number): C
     const equal = equalEnd - heavierEnd
     const needed = Math.max(1, Math.ceil((target - reached - heavier) / each))
     // At the very end rounding may leave the target out of reach: then everything stays.
-    if (needed <= equal || equalEnd === end) return { weight: pivot, ties: Math.min(needed, equal) }
+    if (needed <= equal || equalEnd === end) return { value: pivot, ties: Math.min(needed, equal) }
     reached += heavier + equal * each
     begin = equalEnd
   }
-  return { weight: 0, ties: 0 }
+  return { value: 0, ties: 0 }
 }
 
 function middleOfThree(values: Float64Array, begin: number, end: number): number {

@@ -24,11 +24,16 @@ const STDERR_CHARACTERS = 2000
 /** A process that does not end by itself within this is killed. */
 const CLOSE_TIMEOUT_MS = 30_000
 
+/** glibc asks for huge pages: weights are read in whole at every step, which is a tenth faster with them. */
+const HUGE_PAGES = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' }
+
 /** Starts a process; `name` is for messages: `mask version 3`. */
 export function startWeightSetProcess(name: string): WeightSetProcess {
   const child = fork(WORKER, [], {
     serialization: 'advanced',
     execArgv: [],
+    // oxlint-disable-next-line node/no-process-env -- handed on whole, nothing of it is read
+    env: { ...HUGE_PAGES, ...process.env },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
   const waiting = new Map<number, PromiseWithResolvers<SequenceOutput[]>>()
