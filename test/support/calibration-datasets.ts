@@ -4,17 +4,39 @@ import { join } from 'node:path'
 import type { DatasetFile } from '../../gpu-node/src/copal/calibration-run.ts'
 import { createRandom } from './random.ts'
 
-const WORDS = ['the', 'whale', 'of', 'union', 'congress', 'sea', 'and', 'nation', 'harpoon', 'budget', 'ship', 'law']
+const WORDS = [
+  'the',
+  'whale',
+  'of',
+  'union',
+  'congress',
+  'sea',
+  'and',
+  'nation',
+  'harpoon',
+  'budget',
+  'ship',
+  'law',
+]
 
 /** Writes a dataset file of seeded texts, 40 words each. */
-export function writeWordsDataset(dir: string, domain: string, seed: number, texts = 6): Promise<DatasetFile> {
+export function writeWordsDataset(
+  dir: string,
+  domain: string,
+  seed: number,
+  texts = 6,
+): Promise<DatasetFile> {
   const random = createRandom(seed)
   const text = () => Array.from({ length: 40 }, () => WORDS[Math.floor(random() * WORDS.length)]).join(' ')
   return writeDataset(dir, domain, Array.from({ length: texts }, text))
 }
 
 /** Writes a dataset file of these texts. */
-export async function writeDataset(dir: string, domain: string, texts: readonly string[]): Promise<DatasetFile> {
+export async function writeDataset(
+  dir: string,
+  domain: string,
+  texts: readonly string[],
+): Promise<DatasetFile> {
   const bytes = Buffer.from(texts.map((text) => `${JSON.stringify({ text })}\n`).join(''))
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   const path = join(dir, `${sha256}.ndjson`)

@@ -1,4 +1,9 @@
-import { linearName, linearShape, type BlockLinear, type LlamaConfig } from '../../gpu-node/src/model/config.ts'
+import {
+  linearName,
+  linearShape,
+  type BlockLinear,
+  type LlamaConfig,
+} from '../../gpu-node/src/model/config.ts'
 import { ropeFrequencies } from '../../gpu-node/src/graph/rope.ts'
 import type { StoredTensor } from './safetensors-writer.ts'
 
@@ -81,7 +86,7 @@ function rotate({ headDim, ...config }: LlamaConfig, x: Matrix): Matrix {
 /** Causal grouped-query attention. */
 function attend({ heads, kvHeads, headDim }: LlamaConfig, q: Matrix, k: Matrix, v: Matrix): Matrix {
   return q.map((row, t) => {
-    const out = new Array<number>(heads * headDim).fill(0)
+    const out = Array.from({ length: heads * headDim }, () => 0)
     for (let head = 0; head < heads; head++) {
       const kv = Math.floor(head / (heads / kvHeads)) * headDim
       const scores = Array.from({ length: t + 1 }, (_, s) => {

@@ -42,6 +42,8 @@ export interface ArtifactPart {
  * Statistics on disk: a directory with `manifest.json` and one safetensors file a decoder block. One part
  * as calibrated holds f32; a merged artifact holds the f64 sum of its parts, which for f32 terms is exact
  * in practice, so that merging never changes a mask.
+ *
+ * Of the default model (106 million weights in linears) one part takes 0.6 GB, a merged artifact 1.2 GB.
  */
 export interface Artifact {
   /** A part's id, or a hash over the ids of the parts. */
@@ -93,7 +95,12 @@ export async function publishArtifact(dir: string, id: string, finished: string)
   const scratch = await createScratch(dir)
   try {
     const target = join(dir, id)
-    await publishDirectory(finished, target, scratch, async () => (await readManifest(target, id)) !== undefined)
+    await publishDirectory(
+      finished,
+      target,
+      scratch,
+      async () => (await readManifest(target, id)) !== undefined,
+    )
     await removeScratch(finished)
   } finally {
     await removeScratch(scratch)
@@ -111,7 +118,10 @@ export async function readStatistic(artifact: Artifact, block: number, name: str
   try {
     const { dtype, data } = await readTensorBytes(blockPath(artifact.dir, block), name)
     if (createHash('sha256').update(data).digest('hex') !== expected) {
-      throw new DamagedArtifactError(artifact, `${name} of block ${block} does not have the hash of the manifest`)
+      throw new DamagedArtifactError(
+        artifact,
+        `${name} of block ${block} does not have the hash of the manifest`,
+      )
     }
     return dtype === 'F64' ? new Float64Array(data.buffer) : new Float32Array(data.buffer)
   } catch (cause) {
@@ -128,8 +138,8 @@ export async function listArtifacts(dir: string, baseSha256: string): Promise<Ar
     if (isErrno(error, 'ENOENT')) return []
     throw error
   })
-  const artifacts = await Promise.all(names.sort().map((name) => readManifest(join(dir, name), name)))
-  return artifacts.filter((artifact) => artifact !== undefined && artifact.baseSha256 === baseSha256) as Artifact[]
+  const artifacts = await Promise.all(names.map((name) => readManifest(join(dir, name), name)))
+  return artifacts.filter((artifact) => artifact?.baseSha256 === baseSha256) as Artifact[]
 }
 
 async function readManifest(dir: string, id: string): Promise<Artifact | undefined> {
@@ -148,7 +158,10 @@ async function readManifest(dir: string, id: string): Promise<Artifact | undefin
   }
 }
 
-async function readTensorBytes(path: string, name: string): Promise<{ dtype: string; data: Uint8Array<ArrayBuffer> }> {
+async function readTensorBytes(
+  path: string,
+  name: string,
+): Promise<{ dtype: string; data: Uint8Array<ArrayBuffer> }> {
   const file = await open(path)
   const read = async (offset: number, bytes: number): Promise<Uint8Array<ArrayBuffer>> => {
     const data = new Uint8Array(bytes)

@@ -30,7 +30,9 @@ async function perform(request: ChildRequest): Promise<ChildMessage> {
   const model = await open(request.model)
   if (request.kind === 'calibrate') {
     const { task, threads } = request
-    const outcome = await calibrateAndSelect(model, task, threads, (progress) => tell({ type: 'progress', progress }))
+    const outcome = await calibrateAndSelect(model, task, threads, (progress) =>
+      tell({ type: 'progress', progress }),
+    )
     return { type: 'calibrated', outcome }
   }
   const { sources, windowTokens, maxWindows } = request
@@ -42,7 +44,10 @@ async function perform(request: ChildRequest): Promise<ChildMessage> {
 async function open({ spec, cacheDir, id, baseSha256 }: ModelReference) {
   const model = await openModel(spec, { cacheDir, id })
   if (model.master.baseSha256 !== baseSha256) {
-    throw new AppError('unsupported_model', `${spec} has changed on disk since the node opened it. Restart the node.`)
+    throw new AppError(
+      'unsupported_model',
+      `${spec} has changed on disk since the node opened it. Restart the node.`,
+    )
   }
   return model
 }

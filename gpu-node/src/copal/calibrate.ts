@@ -33,7 +33,10 @@ export async function runCalibration(options: CalibrationOptions): Promise<Calib
       first ??= fraction
       const done = fraction - first
       const remainingS = ((performance.now() - startedMs) / 1000) * ((1 - fraction) / done)
-      onProgress?.({ fraction, message: done > 0.02 ? `${message}, about ${Math.ceil(remainingS)} s left` : message })
+      onProgress?.({
+        fraction,
+        message: done > 0.02 ? `${message}, about ${Math.ceil(remainingS)} s left` : message,
+      })
     },
   })
   if (result.type !== 'calibrated') throw new RangeError(`the child answered ${result.type}`)

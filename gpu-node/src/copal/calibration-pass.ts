@@ -129,7 +129,8 @@ function addToSums(sums: ReadonlyMap<string, Float64Array>, output: string, valu
   const width = size - first
   for (let row = first, from = 0; from < values.length; row++, from += width + 1) {
     const diagonal = values[from] as number
-    if (!Number.isFinite(diagonal)) throw new RangeError(`${name} is not finite: the model overflows on this text`)
+    if (!Number.isFinite(diagonal))
+      throw new RangeError(`${name} is not finite: the model overflows on this text`)
     squareNorm[row] = (squareNorm[row] as number) + diagonal
     // Row r of the packed triangle begins after r rows of size, size - 1, … elements.
     const to = row * size - (row * (row - 1)) / 2
@@ -148,7 +149,10 @@ function rounded(sums: ReadonlyMap<string, Float64Array>): Map<string, Float32Ar
 }
 
 /** Rows of the embedding, one a token, read where they lie: `[tokens, hidden]`. */
-function embed({ config, master }: { config: LlamaConfig; master: DenseMaster }, tokens: Int32Array): Float32Array {
+function embed(
+  { config, master }: { config: LlamaConfig; master: DenseMaster },
+  tokens: Int32Array,
+): Float32Array {
   const embedding = master.tensors.get('model.embed_tokens.weight')
   if (!embedding) throw new RangeError('the master holds no embedding')
   const { hiddenSize } = config

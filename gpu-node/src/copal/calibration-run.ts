@@ -72,7 +72,8 @@ export async function calibrateAndSelect(
   onProgress: (progress: CalibrationProgress) => void,
 ): Promise<CalibrationOutcome> {
   const wanted = new Map<string, DatasetFile>()
-  for (const dataset of [...task.datasets, ...task.accumulated]) wanted.set(partOf(model, task, dataset), dataset)
+  for (const dataset of [...task.datasets, ...task.accumulated])
+    wanted.set(partOf(model, task, dataset), dataset)
   const needsStatistics = METHODS[task.selection.method].needs.length > 0
   if (needsStatistics && wanted.size === 0) {
     throw new AppError('insufficient_samples', 'There is nothing to calibrate on: name at least one dataset.')
@@ -183,7 +184,11 @@ async function readSequences(model: DenseModel, task: CalibrationTask, dataset: 
  * Bounds the disk. Datasets that were already accumulated before this task always count together from now
  * on, so they are merged by domain; this task's own stay apart, because their mask may yet be rolled back.
  */
-async function tidyStatistics(model: DenseModel, task: CalibrationTask, artifacts: readonly Artifact[]): Promise<void> {
+async function tidyStatistics(
+  model: DenseModel,
+  task: CalibrationTask,
+  artifacts: readonly Artifact[],
+): Promise<void> {
   const settled = new Set(task.accumulated.map((dataset) => partOf(model, task, dataset)))
   for (const { sha256: hash } of task.datasets) {
     settled.delete(partOf(model, task, { sha256: hash }))
@@ -211,7 +216,11 @@ async function writeMaskFile(dir: string, hash: string, bytes: Uint8Array): Prom
   return path
 }
 
-function partOf(model: DenseModel, task: CalibrationTask, { sha256: datasetSha256 }: { sha256: string }): string {
+function partOf(
+  model: DenseModel,
+  task: CalibrationTask,
+  { sha256: datasetSha256 }: { sha256: string },
+): string {
   const { samples, length, seed } = task
   return partId({ baseSha256: model.master.baseSha256, datasetSha256, samples, length, seed })
 }

@@ -13,7 +13,13 @@ export interface ModelReference {
 /** What a child is asked, once. */
 export type ChildRequest =
   | { kind: 'calibrate'; model: ModelReference; task: CalibrationTask; threads: number }
-  | { kind: 'windows'; model: ModelReference; sources: TextSource[]; windowTokens: number; maxWindows: number }
+  | {
+      kind: 'windows'
+      model: ModelReference
+      sources: TextSource[]
+      windowTokens: number
+      maxWindows: number
+    }
 
 /** What a child says: progress, and one end. */
 export type ChildMessage =

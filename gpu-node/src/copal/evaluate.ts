@@ -56,7 +56,13 @@ export async function evaluate(
       { param: 'windowTokens' },
     )
   }
-  const texts = await windowsInChild(reference, sources, windowTokens, maxWindows ?? Number.MAX_SAFE_INTEGER, signal)
+  const texts = await windowsInChild(
+    reference,
+    sources,
+    windowTokens,
+    maxWindows ?? Number.MAX_SAFE_INTEGER,
+    signal,
+  )
   const total = texts.reduce((sum, { windows }) => sum + windows.length, 0)
   onProgress?.(0, total)
   signal?.throwIfAborted()

@@ -9,7 +9,7 @@ export interface ScoredLinear {
   cols: number
   weights: Values
   /** The accumulated statistic; throws when the method did not declare that it needs it. */
-  statistic(name: StatisticName): Values
+  statistic: (name: StatisticName) => Values
 }
 
 /** `|W|`: needs no data. */
@@ -24,7 +24,8 @@ export function wanda({ rows, cols, weights, statistic }: ScoredLinear): Float64
   const norm = Float64Array.from(statistic('square_norm'), Math.sqrt)
   const score = new Float64Array(rows * cols)
   for (let row = 0, i = 0; row < rows; row++) {
-    for (let col = 0; col < cols; col++, i++) score[i] = Math.abs(weights[i] as number) * (norm[col] as number)
+    for (let col = 0; col < cols; col++, i++)
+      score[i] = Math.abs(weights[i] as number) * (norm[col] as number)
   }
   return score
 }
@@ -33,6 +34,7 @@ export function wanda({ rows, cols, weights, statistic }: ScoredLinear): Float64
 export function copal({ weights, statistic }: ScoredLinear): Float64Array {
   const sensitivity = statistic('sensitivity')
   const score = new Float64Array(weights.length)
-  for (let i = 0; i < score.length; i++) score[i] = (sensitivity[i] as number) * Math.abs(weights[i] as number)
+  for (let i = 0; i < score.length; i++)
+    score[i] = (sensitivity[i] as number) * Math.abs(weights[i] as number)
   return score
 }

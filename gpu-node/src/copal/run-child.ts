@@ -18,7 +18,10 @@ export type ChildResult = Exclude<ChildMessage, { type: 'progress' | 'failed' }>
  */
 export async function runInChild(
   request: ChildRequest,
-  options: { signal?: AbortSignal | undefined; onProgress?: ((progress: CalibrationProgress) => void) | undefined } = {},
+  options: {
+    signal?: AbortSignal | undefined
+    onProgress?: ((progress: CalibrationProgress) => void) | undefined
+  } = {},
 ): Promise<ChildResult> {
   const { signal, onProgress } = options
   signal?.throwIfAborted()
@@ -41,13 +44,20 @@ export async function runInChild(
       child.once('error', reject)
       child.once('exit', (code, exitSignal) => {
         const how = exitSignal === null ? `with code ${code}` : `by ${exitSignal}`
-        resolve(last ?? new AppError('node_failed', `The calibration process ended ${how} before it was done. Try again.`))
+        resolve(
+          last ??
+            new AppError(
+              'node_failed',
+              `The calibration process ended ${how} before it was done. Try again.`,
+            ),
+        )
       })
       child.send(request, (error) => error && reject(error))
     })
     signal?.throwIfAborted()
     if (end instanceof AppError) throw end
-    if (end.type === 'failed') throw parseErrorBody(end.error) ?? new AppError('internal_error', end.error.error.message)
+    if (end.type === 'failed')
+      throw parseErrorBody(end.error) ?? new AppError('internal_error', end.error.error.message)
     if (end.type === 'progress') throw new RangeError('progress is not an end')
     return end
   } finally {

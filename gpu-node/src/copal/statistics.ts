@@ -41,7 +41,11 @@ export function coverParts(artifacts: readonly Artifact[], wanted: Iterable<stri
  *
  * @throws DamagedArtifactError
  */
-export async function accumulate(artifacts: readonly Artifact[], block: number, name: string): Promise<Float64Array> {
+export async function accumulate(
+  artifacts: readonly Artifact[],
+  block: number,
+  name: string,
+): Promise<Float64Array> {
   let sum: Float64Array | undefined
   for (const artifact of [...artifacts].sort((a, b) => (a.id < b.id ? -1 : 1))) {
     const values = await readStatistic(artifact, block, name)
@@ -105,7 +109,10 @@ export async function pruneArtifacts(
 ): Promise<void> {
   const others = (await listArtifacts(dir, baseSha256)).filter(({ id }) => !keep.has(id))
   const aged = await Promise.all(
-    others.map(async ({ id, dir: path }) => ({ id, usedMs: (await stat(join(path, 'manifest.json'))).mtimeMs })),
+    others.map(async ({ id, dir: path }) => ({
+      id,
+      usedMs: (await stat(join(path, 'manifest.json'))).mtimeMs,
+    })),
   )
   aged.sort((a, b) => b.usedMs - a.usedMs)
   for (const { id } of aged.slice(spare)) await discardArtifact(dir, id)

@@ -31,7 +31,10 @@ export async function readDataset(path: string, sha256: string): Promise<string[
   const bytes = await readFile(path)
   const actual = createHash('sha256').update(bytes).digest('hex')
   if (actual !== sha256) {
-    throw new AppError('invalid_request', `Dataset ${sha256}: the file at hand has the hash ${actual}. Fetch it again.`)
+    throw new AppError(
+      'invalid_request',
+      `Dataset ${sha256}: the file at hand has the hash ${actual}. Fetch it again.`,
+    )
   }
   return decodeUtf8Strict(bytes, `Dataset ${sha256}`)
     .split('\n')
@@ -52,7 +55,8 @@ function invalidByte(bytes: Uint8Array): number {
   }
   const coarse = new TextDecoder('utf-8', { fatal: true })
   let chunk = 0
-  while (chunk < bytes.length && !fails(coarse, chunk, Math.min(chunk + chunkBytes, bytes.length))) chunk += chunkBytes
+  while (chunk < bytes.length && !fails(coarse, chunk, Math.min(chunk + chunkBytes, bytes.length)))
+    chunk += chunkBytes
   const fine = new TextDecoder('utf-8', { fatal: true })
   for (let begin = 0; begin < chunk; begin += chunkBytes) fails(fine, begin, begin + chunkBytes)
   let at = chunk

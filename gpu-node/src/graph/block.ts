@@ -3,7 +3,10 @@ import type { GraphBuilder } from './graph-builder.ts'
 import { ropeCache } from './rope.ts'
 
 /** Names of a layer's key and value inputs and outputs. */
-export function keyValueNames(layer: number): { past: [key: string, value: string]; present: [string, string] } {
+export function keyValueNames(layer: number): {
+  past: [key: string, value: string]
+  present: [string, string]
+} {
   return {
     past: [`past_key_${layer}`, `past_value_${layer}`],
     present: [`present_key_${layer}`, `present_value_${layer}`],
@@ -39,7 +42,12 @@ export function addBlockConstants(graph: GraphBuilder, config: LlamaConfig, posi
   graph.constants.push(
     { name: 'cos_cache', type: 'float32', shape: ropeShape, data: cos },
     { name: 'sin_cache', type: 'float32', shape: ropeShape, data: sin },
-    { name: 'flat_heads', type: 'int64', shape: [2], data: BigInt64Array.of(-1n, BigInt(config.heads * config.headDim)) },
+    {
+      name: 'flat_heads',
+      type: 'int64',
+      shape: [2],
+      data: BigInt64Array.of(-1n, BigInt(config.heads * config.headDim)),
+    },
   )
 }
 

@@ -59,7 +59,6 @@ const PANEL_ROWS = 192
 function addStatistics(graph: GraphBuilder, config: LlamaConfig): ValueInfo[] {
   const outputs: ValueInfo[] = []
   const seen = new Set<string>()
-  graph.constants.push({ name: 'columns', type: 'int64', shape: [1], data: BigInt64Array.of(1n) })
   for (const linear of BLOCK_LINEARS) {
     const [rows, cols] = linearShape(config, linear)
     const x = linearInputName(0, linear)
@@ -94,10 +93,11 @@ function addSecondMoment(graph: GraphBuilder, x: string, cols: number, moment: s
 function addColumns(graph: GraphBuilder, x: string, begin: number, end: number): string {
   const name = `${x}_${begin}_${end}`
   graph.constants.push(
+    { name: `${name}_axis`, type: 'int64', shape: [1], data: BigInt64Array.of(1n) },
     { name: `${name}_begin`, type: 'int64', shape: [1], data: BigInt64Array.of(BigInt(begin)) },
     { name: `${name}_end`, type: 'int64', shape: [1], data: BigInt64Array.of(BigInt(end)) },
   )
-  graph.add({ op: 'Slice', inputs: [x, `${name}_begin`, `${name}_end`, 'columns'], outputs: [name] })
+  graph.add({ op: 'Slice', inputs: [x, `${name}_begin`, `${name}_end`, `${name}_axis`], outputs: [name] })
   return name
 }
 

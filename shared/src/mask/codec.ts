@@ -195,7 +195,9 @@ function checkCounts(name: string, linear: MaskLinear, pattern: SparsityPattern,
     const kept = countBits(bits, group * perGroup, (group + 1) * perGroup)
     if (kept !== counts.kept) {
       const where = scope === 'row' ? ` row ${group}` : ''
-      throw invalid(`tensor '${name}'${where} keeps ${kept} of ${counts.size} weights, expected ${counts.kept}`)
+      throw invalid(
+        `tensor '${name}'${where} keeps ${kept} of ${counts.size} weights, expected ${counts.kept}`,
+      )
     }
   }
 }
@@ -205,7 +207,8 @@ function checkGroups(name: string, { rows, cols, bits }: MaskLinear, keep: numbe
   for (let row = 0; row < rows; row++) {
     for (let first = 0; first < cols; first += group) {
       let kept = 0
-      for (let j = first; j < first + group; j++) kept += ((bits[row * width + (j >> 3)] as number) >> (j & 7)) & 1
+      for (let j = first; j < first + group; j++)
+        kept += ((bits[row * width + (j >> 3)] as number) >> (j & 7)) & 1
       if (kept !== keep) {
         throw invalid(
           `tensor '${name}' row ${row} keeps ${kept} of the ${group} weights from column ${first}, expected ${keep}`,
@@ -228,7 +231,8 @@ function parseMeta(metadata: Readonly<Record<string, string>>): MaskMeta {
     throw invalid(`metadata 'format_version' is '${version}', this copal reads '${FORMAT_VERSION}'`)
   }
   const scope = field('scope')
-  if (scope !== 'row' && scope !== 'matrix') throw invalid(`metadata 'scope' is '${scope}', expected 'row' or 'matrix'`)
+  if (scope !== 'row' && scope !== 'matrix')
+    throw invalid(`metadata 'scope' is '${scope}', expected 'row' or 'matrix'`)
   const pattern = field('pattern')
   asMaskInvalid(() => parsePattern(pattern))
   const hash = (key: string, value: string): string => {
@@ -260,7 +264,8 @@ function parseColumns(text: string | undefined): ReadonlyMap<string, number> {
   const value = parseJson('columns', text)
   const columns = new Map<string, number>()
   for (const [name, cols] of Object.entries(typeof value === 'object' && value !== null ? value : {})) {
-    if (!Number.isSafeInteger(cols) || cols < 1) throw invalid(`metadata 'columns' of '${name}' is not a count`)
+    if (!Number.isSafeInteger(cols) || cols < 1)
+      throw invalid(`metadata 'columns' of '${name}' is not a count`)
     columns.set(name, cols)
   }
   return columns

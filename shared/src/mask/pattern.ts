@@ -7,9 +7,7 @@ export type MaskScope = 'row' | 'matrix'
  * A sparsity pattern: `ratio` of the weights is pruned, or `keep` of every `group` consecutive
  * columns are kept.
  */
-export type SparsityPattern =
-  | { kind: 'ratio'; ratio: number }
-  | { kind: 'n:m'; keep: number; group: number }
+export type SparsityPattern = { kind: 'ratio'; ratio: number } | { kind: 'n:m'; keep: number; group: number }
 
 /** A partition of a matrix in flat (row-major) order: each of `groups` runs of `size` weights keeps exactly `kept`. */
 export interface KeptCounts {
@@ -42,7 +40,12 @@ export function parsePattern(text: string): SparsityPattern {
  *
  * @throws AppError `invalid_request` when the columns are not whole groups of m.
  */
-export function keptCounts(pattern: SparsityPattern, scope: MaskScope, rows: number, cols: number): KeptCounts {
+export function keptCounts(
+  pattern: SparsityPattern,
+  scope: MaskScope,
+  rows: number,
+  cols: number,
+): KeptCounts {
   if (pattern.kind === 'n:m') {
     if (cols % pattern.group !== 0) {
       throw new AppError(

@@ -67,7 +67,8 @@ export class SafetensorsError extends Error {
  */
 export function encodeSafetensors(content: SafetensorsContent): Uint8Array<ArrayBuffer> {
   const entries = [...content.tensors].sort(
-    ([nameA, a], [nameB, b]) => elementBytes(nameB, b.dtype) - elementBytes(nameA, a.dtype) || compare(nameA, nameB),
+    ([nameA, a], [nameB, b]) =>
+      elementBytes(nameB, b.dtype) - elementBytes(nameA, a.dtype) || compare(nameA, nameB),
   )
   const parts: string[] = []
   const metadata = Object.entries(content.metadata).sort(([a], [b]) => compare(a, b))
@@ -108,10 +109,13 @@ export function encodeSafetensors(content: SafetensorsContent): Uint8Array<Array
  * @throws SafetensorsError
  */
 export function safetensorsHeaderBytes(prefix: Uint8Array): number {
-  if (prefix.byteLength < 8) throw new SafetensorsError(`${prefix.byteLength} bytes are too few for a safetensors file`)
+  if (prefix.byteLength < 8)
+    throw new SafetensorsError(`${prefix.byteLength} bytes are too few for a safetensors file`)
   const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true)
   if (length < 2n || length > BigInt(MAX_HEADER_BYTES)) {
-    throw new SafetensorsError(`a header of ${length} bytes is announced, 2 to ${MAX_HEADER_BYTES} are possible`)
+    throw new SafetensorsError(
+      `a header of ${length} bytes is announced, 2 to ${MAX_HEADER_BYTES} are possible`,
+    )
   }
   return 8 + Number(length)
 }
@@ -145,7 +149,9 @@ export function readSafetensorsHeader(bytes: Uint8Array): SafetensorsHeader {
   let at = headerBytes
   for (const [name, entry] of entries) {
     if (entry.begin !== at) {
-      throw new SafetensorsError(`tensor '${name}' begins at byte ${entry.begin}, the one before it ends at ${at}`)
+      throw new SafetensorsError(
+        `tensor '${name}' begins at byte ${entry.begin}, the one before it ends at ${at}`,
+      )
     }
     at = entry.end
   }
@@ -160,7 +166,9 @@ export function readSafetensorsHeader(bytes: Uint8Array): SafetensorsHeader {
 export function decodeSafetensors(bytes: Uint8Array): SafetensorsContent {
   const header = readSafetensorsHeader(bytes)
   if (header.fileBytes !== bytes.byteLength) {
-    throw new SafetensorsError(`the header describes ${header.fileBytes} bytes, ${bytes.byteLength} are there`)
+    throw new SafetensorsError(
+      `the header describes ${header.fileBytes} bytes, ${bytes.byteLength} are there`,
+    )
   }
   const tensors = new Map<string, SafetensorsTensor>()
   for (const [name, { dtype, shape, begin, end }] of header.tensors) {
@@ -179,7 +187,9 @@ function parseEntry(name: string, value: Record<string, unknown>, headerBytes: n
   const [begin = 0, end = 0] = offsets
   const bytes = tensorBytes(name, dtype, shape)
   if (end - begin !== bytes) {
-    throw new SafetensorsError(`tensor '${name}': offsets span ${end - begin} bytes, its shape takes ${bytes}`)
+    throw new SafetensorsError(
+      `tensor '${name}': offsets span ${end - begin} bytes, its shape takes ${bytes}`,
+    )
   }
   return { dtype, shape, begin: headerBytes + begin, end: headerBytes + end }
 }

@@ -26,13 +26,17 @@ beforeAll(async () => {
   // Wide enough that the second moment of down_proj comes in several panels, the last a narrow one.
   tiny = await openTinyModel({ layers: 3, intermediateSize: 400 })
   datasets = await Promise.all(
-    ['legal', 'sea', 'legal', 'legal', 'code'].map((domain, index) => writeWordsDataset(tiny.dir, domain, index + 1)),
+    ['legal', 'sea', 'legal', 'legal', 'code'].map((domain, index) =>
+      writeWordsDataset(tiny.dir, domain, index + 1),
+    ),
   )
 })
 
 afterAll(() => tiny.remove())
 
-function task(options: Partial<CalibrationTask> & { method?: SelectionSpec['method'] } = {}): CalibrationTask {
+function task(
+  options: Partial<CalibrationTask> & { method?: SelectionSpec['method'] } = {},
+): CalibrationTask {
   const { method, ...rest } = options
   return {
     datasets: [],
@@ -55,7 +59,9 @@ const run = (given: CalibrationTask, messages: string[] = []) =>
 const shapes = () =>
   new Map(
     Array.from({ length: tiny.model.config.layers }, (_, layer) =>
-      BLOCK_LINEARS.map((linear) => [linearName(layer, linear), linearShape(tiny.model.config, linear)] as const),
+      BLOCK_LINEARS.map(
+        (linear) => [linearName(layer, linear), linearShape(tiny.model.config, linear)] as const,
+      ),
     ).flat(),
   )
 
@@ -112,19 +118,27 @@ test('the statistics equal those of a plain f64 forward pass', async () => {
   }
 })
 
-test.each(['copal', 'continual-wanda', 'magnitude'] as const)('a %s mask fits the model and its pattern', async (method) => {
-  for (const [pattern, scope] of [['0.5', 'row'], ['0.37', 'matrix']] as const) {
-    const outcome = await run(task({ datasets: datasets.slice(0, 2), selection: { method, pattern, scope } }))
-    const bytes = await readFile(outcome.maskPath)
-    expect(createHash('sha256').update(bytes).digest('hex')).toBe(outcome.maskSha256)
-    expect(bytes.length).toBe(outcome.maskBytes)
-    const mask = decodeMask(bytes)
-    checkMask(mask, { baseSha256: tiny.model.master.baseSha256, shapes: shapes() })
-    expect(mask.meta).toMatchObject({ method, pattern, scope, domains: ['legal', 'sea'], parent: null })
-    expect(outcome.sparsity).toBeCloseTo(Number(pattern), 1)
-    expect(outcome.churn).toBeNull()
-  }
-})
+test.each(['copal', 'continual-wanda', 'magnitude'] as const)(
+  'a %s mask fits the model and its pattern',
+  async (method) => {
+    for (const [pattern, scope] of [
+      ['0.5', 'row'],
+      ['0.37', 'matrix'],
+    ] as const) {
+      const outcome = await run(
+        task({ datasets: datasets.slice(0, 2), selection: { method, pattern, scope } }),
+      )
+      const bytes = await readFile(outcome.maskPath)
+      expect(createHash('sha256').update(bytes).digest('hex')).toBe(outcome.maskSha256)
+      expect(bytes.length).toBe(outcome.maskBytes)
+      const mask = decodeMask(bytes)
+      checkMask(mask, { baseSha256: tiny.model.master.baseSha256, shapes: shapes() })
+      expect(mask.meta).toMatchObject({ method, pattern, scope, domains: ['legal', 'sea'], parent: null })
+      expect(outcome.sparsity).toBeCloseTo(Number(pattern), 1)
+      expect(outcome.churn).toBeNull()
+    }
+  },
+)
 
 test('the order of datasets, and which of them were accumulated before, does not change a bit', async () => {
   const [a, b, c] = datasets as [DatasetFile, DatasetFile, DatasetFile]
@@ -141,7 +155,9 @@ test('statistics on disk are used and not computed again; replaying a task leave
   const second = task({ datasets: [b], accumulated: [a], statisticsDir: given.statisticsDir })
   const first = await run(second, messages)
   expect(messages.filter((message) => message.startsWith('calibrating legal'))).toEqual([])
-  expect(messages.filter((message) => message.startsWith('calibrating sea'))).toContain('calibrating sea, block 3 of 3')
+  expect(messages.filter((message) => message.startsWith('calibrating sea'))).toContain(
+    'calibrating sea, block 3 of 3',
+  )
   messages.length = 0
   const replayed = await run(second, messages)
   expect(messages.filter((message) => message.startsWith('calibrating'))).toEqual([])
@@ -237,7 +253,9 @@ test('too little text is refused with how much there is and how much is needed',
   const short = await writeDataset(tiny.dir, 'short', ['a few words'])
   await expect(run(task({ datasets: [short] }))).rejects.toMatchObject({
     code: 'insufficient_samples',
-    message: expect.stringMatching(/^Domain 'short': Calibration needs at least 64 tokens .* have \d+\./) as string,
+    message: expect.stringMatching(
+      /^Domain 'short': Calibration needs at least 64 tokens .* have \d+\./,
+    ) as string,
   })
 })
 
@@ -247,11 +265,15 @@ test('a dataset that is not the one named is refused', async () => {
 })
 
 test('sequences longer than the context are refused', async () => {
-  await expect(run(task({ datasets: [datasets[0]!], length: 257 }))).rejects.toMatchObject({ param: 'length' })
+  await expect(run(task({ datasets: [datasets[0]!], length: 257 }))).rejects.toMatchObject({
+    param: 'length',
+  })
 })
 
 test('a parent mask that is damaged is refused', async () => {
   const parentMaskPath = join(tiny.dir, 'damaged.safetensors')
   await writeFile(parentMaskPath, 'x'.repeat(100))
-  await expect(run(task({ datasets: [datasets[0]!], parentMaskPath }))).rejects.toMatchObject({ code: 'mask_invalid' })
+  await expect(run(task({ datasets: [datasets[0]!], parentMaskPath }))).rejects.toMatchObject({
+    code: 'mask_invalid',
+  })
 })

@@ -4,7 +4,11 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Backend, WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { createOnnxBackend } from '../../../gpu-node/src/backends/onnx/backend.ts'
 import { runCalibration } from '../../../gpu-node/src/copal/calibrate.ts'
-import { evaluate, type EvaluationOptions, type EvaluationTarget } from '../../../gpu-node/src/copal/evaluate.ts'
+import {
+  evaluate,
+  type EvaluationOptions,
+  type EvaluationTarget,
+} from '../../../gpu-node/src/copal/evaluate.ts'
 import { cutWindows, type TextSource } from '../../../gpu-node/src/copal/windows.ts'
 import { writeDataset, writeWordsDataset } from '../../support/calibration-datasets.ts'
 import { referenceBlock } from '../../support/reference-block.ts'
@@ -55,18 +59,25 @@ function referenceNll(window: Int32Array): number {
   const { hiddenSize, vocabSize } = config
   const embedding = tiny.tensors.get('model.embed_tokens.weight')!.values
   const gamma = tiny.tensors.get('model.norm.weight')!.values
-  let hidden = [...window].map((token) => [...embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize)])
+  let hidden = [...window].map((token) => [
+    ...embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize),
+  ])
   for (let layer = 0; layer < config.layers; layer++) {
     hidden = referenceBlock(config, tiny.tensors, layer, hidden).hidden
   }
   let sum = 0
   for (let t = 0; t + 1 < window.length; t++) {
-    const scale = 1 / Math.sqrt(hidden[t]!.reduce((total, v) => total + v * v, 0) / hiddenSize + config.rmsNormEps)
+    const scale =
+      1 / Math.sqrt(hidden[t]!.reduce((total, v) => total + v * v, 0) / hiddenSize + config.rmsNormEps)
     const logits = Array.from({ length: vocabSize }, (_, token) =>
-      hidden[t]!.reduce((total, v, i) => total + v * scale * gamma[i]! * embedding[token * hiddenSize + i]!, 0),
+      hidden[t]!.reduce(
+        (total, v, i) => total + v * scale * gamma[i]! * embedding[token * hiddenSize + i]!,
+        0,
+      ),
     )
     const most = Math.max(...logits)
-    sum += most + Math.log(logits.reduce((total, v) => total + Math.exp(v - most), 0)) - logits[window[t + 1]!]!
+    sum +=
+      most + Math.log(logits.reduce((total, v) => total + Math.exp(v - most), 0)) - logits[window[t + 1]!]!
   }
   return sum
 }
@@ -146,7 +157,7 @@ test('nothing to score, and windows beyond the context, are refused before weigh
 })
 
 test('windows do not overlap, tails are dropped, short texts are one window', async () => {
-  const encodeDocument = (text: string) => [...text].map((char) => char.charCodeAt(0))
+  const encodeDocument = (text: string) => Array.from(text, (char) => char.charCodeAt(0))
   const codec = { ...tiny.model.codec, encodeDocument }
   const cut = async (texts: string[], most = 100) =>
     (await cutWindows({ texts }, codec, 4, most)).windows.map((window) => String.fromCharCode(...window))

@@ -3,13 +3,15 @@ import { sampleSequences } from '../../../gpu-node/src/copal/sample.ts'
 import type { TextCodec } from '../../../gpu-node/src/model/tokenizer.ts'
 
 /** One token a character: its code. Its tokenizer puts no BOS. */
-const encode = (text: string) => [...text].map((char) => char.codePointAt(0)!)
+const encode = (text: string) => Array.from(text, (char) => char.codePointAt(0)!)
 const codec: Pick<TextCodec, 'encode' | 'encodeDocument'> = { encode, encodeDocument: encode }
 const sample = (texts: string[], options: Partial<Parameters<typeof sampleSequences>[2]> = {}) =>
   sampleSequences(texts, codec as TextCodec, { samples: 4, length: 4, seed: 1, separator: 0, ...options })
 
 const rows = ({ tokens, length }: ReturnType<typeof sample>) =>
-  Array.from({ length: tokens.length / length }, (_, row) => [...tokens.subarray(row * length, (row + 1) * length)])
+  Array.from({ length: tokens.length / length }, (_, row) => [
+    ...tokens.subarray(row * length, (row + 1) * length),
+  ])
 
 test('the same seed gives the same sequences, another seed others', () => {
   const texts = Array.from({ length: 40 }, (_, i) => String.fromCharCode(65 + i).repeat(3))
@@ -33,7 +35,9 @@ test('short texts are joined with the separator between two, none at the ends', 
   expect(tokens.length).toBe(15)
   expect([3, 7, 11].map((i) => tokens[i])).toEqual([0, 0, 0])
   expect(tokens.filter((token) => token === 0)).toHaveLength(3)
-  expect([...sample(['aaa', 'bbb', 'ccc'], { separator: undefined, length: 3, samples: 3 }).tokens]).not.toContain(0)
+  expect([
+    ...sample(['aaa', 'bbb', 'ccc'], { separator: undefined, length: 3, samples: 3 }).tokens,
+  ]).not.toContain(0)
 })
 
 test('a BOS stands once, at the head of the stream, where the tokenizer puts one', () => {

@@ -25,7 +25,8 @@ function toyStatistics(X: number[][]): { squareNorm: Float64Array; sensitivity: 
     const y = toy.W.map((w) => w.reduce((sum, value, col) => sum + value * x[col]!, 0))
     for (let col = 0; col < cols; col++) {
       squareNorm[col]! += x[col]! ** 2
-      for (let row = 0; row < rows; row++) sensitivity[row * cols + col]! += Math.abs(y[row]!) * Math.abs(x[col]!)
+      for (let row = 0; row < rows; row++)
+        sensitivity[row * cols + col]! += Math.abs(y[row]!) * Math.abs(x[col]!)
     }
   }
   return { squareNorm, sensitivity }
@@ -51,11 +52,15 @@ function accumulatedToy(datasets: number): ScoredLinear {
 function bitStrings(bits: Uint8Array, rows: number, cols: number): string[] {
   const width = rowBytes(cols)
   return Array.from({ length: rows }, (_, row) =>
-    Array.from({ length: cols }, (_, col) => (bits[row * width + (col >> 3)]! >> (col & 7)) & 1).join(''),
+    Array.from({ length: cols }, (__, col) => (bits[row * width + (col >> 3)]! >> (col & 7)) & 1).join(''),
   )
 }
 
-const NAMES: Record<string, PruneMethod> = { magnitude: 'magnitude', wanda: 'continual-wanda', copal: 'copal' }
+const NAMES: Record<string, PruneMethod> = {
+  magnitude: 'magnitude',
+  wanda: 'continual-wanda',
+  copal: 'copal',
+}
 const cases = toy.stages.flatMap(({ datasets, masks }) =>
   Object.keys(masks)
     .map((key) => ({ datasets, key, method: NAMES[key.split('/')[0]!], where: key.split('/')[1]! }))
@@ -66,19 +71,30 @@ test('the golden file has the three methods in four patterns at three stages', (
   expect(cases).toHaveLength(36)
 })
 
-test.each(cases)('$key of $datasets datasets equals the reference mask', ({ datasets, key, method, where }) => {
-  const linear = accumulatedToy(datasets)
-  const pattern = parsePattern(where.includes(':') ? where : '0.5')
-  const bits = METHODS[method].select(linear, pattern, where === 'matrix' ? 'matrix' : 'row')
-  expect(bitStrings(bits, linear.rows, linear.cols)).toEqual(toy.stages[datasets - 1]!.masks[key])
-})
+test.each(cases)(
+  '$key of $datasets datasets equals the reference mask',
+  ({ datasets, key, method, where }) => {
+    const linear = accumulatedToy(datasets)
+    const pattern = parsePattern(where.includes(':') ? where : '0.5')
+    const bits = METHODS[method].select(linear, pattern, where === 'matrix' ? 'matrix' : 'row')
+    expect(bitStrings(bits, linear.rows, linear.cols)).toEqual(toy.stages[datasets - 1]!.masks[key])
+  },
+)
 
 /** The reference rule: stable sort, lowest first. */
-function sortedMask(score: Float64Array, rows: number, cols: number, pattern: string, scope: MaskScope): string[] {
+function sortedMask(
+  score: Float64Array,
+  rows: number,
+  cols: number,
+  pattern: string,
+  scope: MaskScope,
+): string[] {
   const { groups, size, kept } = keptCounts(parsePattern(pattern), scope, rows, cols)
-  const keep = new Array<string>(rows * cols).fill('1')
+  const keep = Array.from({ length: rows * cols }, () => '1')
   for (let group = 0; group < groups; group++) {
-    const order = Array.from({ length: size }, (_, i) => group * size + i).sort((a, b) => score[a]! - score[b]! || a - b)
+    const order = Array.from({ length: size }, (_, i) => group * size + i).sort(
+      (a, b) => score[a]! - score[b]! || a - b,
+    )
     for (const i of order.slice(0, size - kept)) keep[i] = '0'
   }
   return Array.from({ length: rows }, (_, row) => keep.slice(row * cols, (row + 1) * cols).join(''))
@@ -90,7 +106,8 @@ test.each(['0.0', '0.1', '0.5', '0.77', '0.9999', '2:4', '1:3', '5:12'])(
     for (let seed = 1; seed <= 20; seed++) {
       const random = createRandom(seed)
       const rows = 1 + Math.floor(random() * 6)
-      const cols = 12 * (1 + Math.floor(random() * 4)) + (pattern.includes(':') ? 0 : Math.floor(random() * 9))
+      const cols =
+        12 * (1 + Math.floor(random() * 4)) + (pattern.includes(':') ? 0 : Math.floor(random() * 9))
       const levels = 1 + Math.floor(random() * 30)
       const score = Float64Array.from({ length: rows * cols }, () => Math.floor(random() * levels))
       for (const scope of ['row', 'matrix'] as const) {

@@ -12,7 +12,11 @@ import {
   type MaskMeta,
 } from '@copal/shared/mask/codec.ts'
 import { rowBytes } from '@copal/shared/mask/bits.ts'
-import { decodeSafetensors, encodeSafetensors, type SafetensorsTensor } from '@copal/shared/mask/safetensors.ts'
+import {
+  decodeSafetensors,
+  encodeSafetensors,
+  type SafetensorsTensor,
+} from '@copal/shared/mask/safetensors.ts'
 
 const BASE = 'ab'.repeat(32)
 const Q = 'model.layers.0.self_attn.q_proj.weight'
@@ -23,12 +27,16 @@ function linear(rows: number, cols: number, keeps: (row: number, col: number) =>
   const width = rowBytes(cols)
   const bits = new Uint8Array(rows * width)
   for (let row = 0; row < rows; row++) {
-    for (let col = 0; col < cols; col++) if (keeps(row, col)) bits[row * width + (col >> 3)]! |= 1 << (col & 7)
+    for (let col = 0; col < cols; col++)
+      if (keeps(row, col)) bits[row * width + (col >> 3)]! |= 1 << (col & 7)
   }
   return { rows, cols, bits }
 }
 
-function mask(meta: Partial<MaskMeta> = {}, keeps = (row: number, col: number) => (row + col) % 2 === 0): Mask {
+function mask(
+  meta: Partial<MaskMeta> = {},
+  keeps = (row: number, col: number) => (row + col) % 2 === 0,
+): Mask {
   return {
     meta: {
       method: 'copal',
@@ -90,10 +98,16 @@ test('a mask survives the round trip, also columns that are not whole bytes', ()
 })
 
 test('the bytes are those of the contract', () => {
-  const one: Mask = { meta: mask().meta, linears: new Map([[Q, linear(2, 12, (row, col) => row === 1 && col === 9)]]) }
+  const one: Mask = {
+    meta: mask().meta,
+    linears: new Map([[Q, linear(2, 12, (row, col) => row === 1 && col === 9)]]),
+  }
   const bytes = encodeMask(one)
   const headerBytes = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true))
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, headerBytes))) as Record<string, unknown>
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, headerBytes))) as Record<
+    string,
+    unknown
+  >
   expect(header[Q]).toEqual({ dtype: 'U8', shape: [2, 2], data_offsets: [0, 4] })
   expect(header['__metadata__']).toEqual({
     format: 'copal-mask',
@@ -128,14 +142,17 @@ test('a mask of another model is refused by its base hash', () => {
   expect(error.message).toContain(BASE)
 })
 
-const flipBit = (name: string, byte: number, bit: number) => (_: unknown, tensors: Map<string, SafetensorsTensor>) => {
-  const tensor = tensors.get(name)!
-  const data = tensor.data.slice()
-  data[byte]! ^= bit
-  tensors.set(name, { ...tensor, data })
-}
+const flipBit =
+  (name: string, byte: number, bit: number) => (_: unknown, tensors: Map<string, SafetensorsTensor>) => {
+    const tensor = tensors.get(name)!
+    const data = tensor.data.slice()
+    data[byte]! ^= bit
+    tensors.set(name, { ...tensor, data })
+  }
 
-test.each<[string, (metadata: Record<string, string>, tensors: Map<string, SafetensorsTensor>) => void, string]>([
+test.each<
+  [string, (metadata: Record<string, string>, tensors: Map<string, SafetensorsTensor>) => void, string]
+>([
   ['a weight too many', flipBit(DOWN, 3, 0b10), `'${DOWN}' row 1 keeps 7 of 16 weights, expected 8`],
   ['a bit after the last column', flipBit(Q, 5, 0b10000), `'${Q}' row 2 has bits set after its last column`],
   ['a missing linear', (_, tensors) => tensors.delete(DOWN), `'${DOWN}' is missing`],
@@ -159,9 +176,17 @@ test.each<[string, (metadata: Record<string, string>, tensors: Map<string, Safet
     (_, tensors) => tensors.set(DOWN, { dtype: 'U8', shape: [6], data: tensors.get(DOWN)!.data }),
     `'${DOWN}' is U8 [6]`,
   ],
-  ['columns that do not fit', (metadata) => (metadata['columns'] = JSON.stringify({ [Q]: 20 })), `'${Q}' has rows of 2`],
+  [
+    'columns that do not fit',
+    (metadata) => (metadata['columns'] = JSON.stringify({ [Q]: 20 })),
+    `'${Q}' has rows of 2`,
+  ],
   ['columns of no linear', (metadata) => (metadata['columns'] = '{"x":3}'), `gives columns for 'x'`],
-  ['columns that are no count', (metadata) => (metadata['columns'] = '{"x":-3}'), `'columns' of 'x' is not a count`],
+  [
+    'columns that are no count',
+    (metadata) => (metadata['columns'] = '{"x":-3}'),
+    `'columns' of 'x' is not a count`,
+  ],
   ['another format', (metadata) => (metadata['format'] = 'pt'), `'format' is 'pt'`],
   ['a newer version', (metadata) => (metadata['format_version'] = '2'), `'format_version' is '2'`],
   ['no method', (metadata) => delete metadata['method'], `'method' is missing`],
@@ -171,9 +196,21 @@ test.each<[string, (metadata: Record<string, string>, tensors: Map<string, Safet
   ['a parent that is no hash', (metadata) => (metadata['parent'] = 'x'), `'parent' is not a SHA-256`],
   ['domains that are no list', (metadata) => (metadata['domains'] = 'legal'), `'domains' is not JSON`],
   ['domains that are no names', (metadata) => (metadata['domains'] = '[1]'), `'domains' is not a JSON array`],
-  ['a pattern its bits do not follow', (metadata) => (metadata['pattern'] = '0.25'), `'${DOWN}' row 0 keeps 8 of 16 weights, expected 12`],
-  ['a pattern that does not fit', (metadata) => (metadata['pattern'] = '3:9'), `tensor '${DOWN}': 16 columns are not whole groups of 9`],
-  ['groups of four not followed', (metadata) => (metadata['pattern'] = '1:4'), `keeps 2 of the 4 weights from column 0`],
+  [
+    'a pattern its bits do not follow',
+    (metadata) => (metadata['pattern'] = '0.25'),
+    `'${DOWN}' row 0 keeps 8 of 16 weights, expected 12`,
+  ],
+  [
+    'a pattern that does not fit',
+    (metadata) => (metadata['pattern'] = '3:9'),
+    `tensor '${DOWN}': 16 columns are not whole groups of 9`,
+  ],
+  [
+    'groups of four not followed',
+    (metadata) => (metadata['pattern'] = '1:4'),
+    `keeps 2 of the 4 weights from column 0`,
+  ],
 ])('a mask with %s is refused, saying so', (_, change, message) => {
   const error = refusal(altered(change))
   expect(error.code).toBe('mask_invalid')
@@ -205,7 +242,10 @@ test.each([
   ['an entry that is no object', '{"a":1}'],
   ['metadata that is no string', '{"__metadata__":{"a":1}}'],
   ['an unknown dtype', '{"a":{"dtype":"F4","shape":[0],"data_offsets":[0,0]}}'],
-  ['a dtype that is a property of every object', '{"a":{"dtype":"toString","shape":[0],"data_offsets":[0,0]}}'],
+  [
+    'a dtype that is a property of every object',
+    '{"a":{"dtype":"toString","shape":[0],"data_offsets":[0,0]}}',
+  ],
   ['a negative size', '{"a":{"dtype":"U8","shape":[-1],"data_offsets":[0,0]}}'],
   ['a size beyond any memory', '{"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'],
   ['no offsets', '{"a":{"dtype":"U8","shape":[0]}}'],
