@@ -57,17 +57,25 @@ async function demonstrate(): Promise<void> {
   const [served] = (await admin.admin<StatusReport>('GET', '/status')).models
   if (!served) throw new CliError('no_model', 'No node serves a model. See .copal/node.log.')
   const connection = readConnection(session.terminal)
-  const client = new OpenAI({ baseURL: `${connection.origin}/v1`, apiKey: connection.apiKey ?? '', maxRetries: 2 })
+  const client = new OpenAI({
+    baseURL: `${connection.origin}/v1`,
+    apiKey: connection.apiKey ?? '',
+    maxRetries: 2,
+  })
   say(`\n${served.id} answers with ${formatMask(served.active_version)}.`)
 
   const traffic = demoTraffic(ROOT, REQUESTS_PER_DOMAIN)
   for (const [index, stream] of traffic.entries()) {
-    say(`\n${index + 1}. Traffic of the domain '${stream.domain}' (${stream.about}), with its clients' consent`)
+    say(
+      `\n${index + 1}. Traffic of the domain '${stream.domain}' (${stream.about}), with its clients' consent`,
+    )
     await send(client, served.id, stream)
     await showSamples(stream.domain)
   }
   for (const [index, stream] of traffic.entries()) {
-    say(`\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while ${CONCURRENCY} streams keep running`)
+    say(
+      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while ${CONCURRENCY} streams keep running`,
+    )
     await update(client, served.id, stream)
   }
   const report = await admin.admin<DriftReport>('GET', '/drift')
@@ -102,7 +110,9 @@ async function showSamples(domain: string): Promise<void> {
     const entry = data.find(({ name }) => name === domain)
     const arrived = (entry?.samples ?? 0) + (entry?.holdout_samples ?? 0)
     if (entry && arrived > 0 && arrived === before) {
-      say(`   ${entry.samples} texts for calibration (${entry.characters} characters), ${entry.holdout_samples} held out for evaluation`)
+      say(
+        `   ${entry.samples} texts for calibration (${entry.characters} characters), ${entry.holdout_samples} held out for evaluation`,
+      )
       return
     }
     before = arrived
@@ -114,29 +124,46 @@ async function update(client: OpenAI, model: string, { domain, prompts }: Traffi
   const streams = keepStreaming(client, model, prompts, CONCURRENCY)
   const bar = createProgressBar(process.stderr)
   const created = await session.client().admin<UpdateEntry>('POST', '/updates', { domains: [domain] })
-  const ended = await followUpdate(session.client(), created.id, bar, interruption.signal).finally(() => streams.stop())
-  if (ended.state !== 'promoted') throw new CliError(ended.state, `The update ended as ${ended.state}: ${ended.error?.message ?? ''}`)
-  const answered = await streams.stop()
-  say(`   ${formatMask(ended.mask_version ?? 0)} went live. Streams meanwhile: ${tally(answered)}`)
+  let ended: UpdateEntry
+  try {
+    ended = await followUpdate(session.client(), created.id, bar, interruption.signal)
+  } finally {
+    await streams.stop()
+  }
+  if (ended.state !== 'promoted')
+    throw new CliError(ended.state, `The update ended as ${ended.state}: ${ended.error?.message ?? ''}`)
+  say(`   ${formatMask(ended.mask_version ?? 0)} went live. Streams meanwhile: ${tally(streams.answers())}`)
 }
 
-function tally(answers: readonly StreamedAnswer[]): string {
+function tally(streamed: readonly StreamedAnswer[]): string {
   const perMask = new Map<string, number>()
-  for (const { fingerprints } of answers) {
+  for (const { fingerprints } of streamed) {
     for (const name of fingerprints) perMask.set(name, (perMask.get(name) ?? 0) + 1)
   }
-  const masks = [...perMask].toSorted().map(([name, count]) => `${count} from ${name.replace(/^.*-/, '')}`)
-  const failed = answers.filter(({ error }) => error !== undefined)
-  const mixed = answers.filter(({ fingerprints }) => fingerprints.length > 1).length
+  const masks = [...perMask]
+    .toSorted(([a], [b]) => a.localeCompare(b))
+    .map(([name, count]) => `${count} from ${name.replace(/^.*-/, '')}`)
+  const failed = streamed.filter(({ error }) => error !== undefined)
+  const mixed = streamed.filter(({ fingerprints }) => fingerprints.length > 1).length
   const first = failed[0]?.error
-  return `${answers.length} finished, ${failed.length} failed${first ? ` (${first})` : ''}, ${mixed} mixed two masks; ${masks.join(', ')}`
+  return `${streamed.length} finished, ${failed.length} failed${first ? ` (${first})` : ''}, ${mixed} mixed two masks; ${masks.join(', ')}`
 }
 
 /** Waits for the first start's own update, and for whatever else runs. */
 async function settle(): Promise<void> {
-  const { data } = await session.client().admin<{ data: UpdateEntry[] }>('GET', '/updates')
-  const running = data.find(({ finished_at }) => finished_at === null)
-  if (running) await followUpdate(session.client(), running.id, createProgressBar(process.stderr), interruption.signal)
+  for (;;) {
+    const { data } = await session.client().admin<{ data: UpdateEntry[] }>('GET', '/updates')
+    const running = data.find(({ finished_at }) => finished_at === null)
+    if (running) {
+      const bar = createProgressBar(process.stderr)
+      await followUpdate(session.client(), running.id, bar, interruption.signal)
+    } else if (data.length > 0 || process.env.COPAL_FIRST_UPDATE === 'off') {
+      return
+    } else {
+      // The very first start: its update comes when its texts have arrived.
+      await sleep(500, undefined, { signal: interruption.signal })
+    }
+  }
 }
 
 async function answers(): Promise<boolean> {
@@ -151,9 +178,12 @@ async function answers(): Promise<boolean> {
 
 async function startService(): Promise<ChildProcess> {
   say('No service is running: starting one (npm start).')
-  const child = spawn(process.execPath, [join(ROOT, 'infra', 'local', 'bootstrap.mjs'), 'start'], { stdio: ['ignore', 'inherit', 'inherit'] })
+  const child = spawn(process.execPath, [join(ROOT, 'infra', 'local', 'bootstrap.mjs'), 'start'], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  })
   while (!(await answers())) {
-    if (child.exitCode !== null) throw new CliError('start_failed', 'The service did not start; the reason stands above.')
+    if (child.exitCode !== null)
+      throw new CliError('start_failed', 'The service did not start; the reason stands above.')
     await sleep(500, undefined, { signal: interruption.signal })
   }
   return child
@@ -162,4 +192,3 @@ async function startService(): Promise<ChildProcess> {
 function say(text: string): void {
   process.stdout.write(`${text}\n`)
 }
-

@@ -6,10 +6,10 @@ import { lineWidth, type Terminal } from './terminal.ts'
 /** What one run of the command works with; credentials are read when a call first needs them. */
 export interface Session {
   terminal: Terminal
-  client(): GatewayClient
+  client: () => GatewayClient
   /** The value as JSON when the user asked for it, else what `people` prints. */
-  print(json: boolean | undefined, value: unknown, people: () => string): void
-  table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string
+  print: (json: boolean | undefined, value: unknown, people: () => string) => void
+  table: <Row>(columns: readonly Column<Row>[], rows: readonly Row[]) => string
 }
 
 export function createSession(terminal: Terminal): Session {

@@ -1,4 +1,4 @@
-import OpenAI from 'openai'
+import type OpenAI from 'openai'
 
 /** One streamed answer as its client saw it. */
 export interface StreamedAnswer {
@@ -16,7 +16,12 @@ export interface RunningStreams {
 }
 
 /** Keeps `concurrency` completions streaming through the public API. */
-export function keepStreaming(client: OpenAI, model: string, prompts: readonly string[], concurrency: number): RunningStreams {
+export function keepStreaming(
+  client: OpenAI,
+  model: string,
+  prompts: readonly string[],
+  concurrency: number,
+): RunningStreams {
   const answers: StreamedAnswer[] = []
   let running = true
   const worker = async (first: number) => {
@@ -39,13 +44,23 @@ async function streamOnce(client: OpenAI, model: string, prompt: string): Promis
   const fingerprints = new Set<string>()
   let characters = 0
   try {
-    const stream = await client.completions.create({ model, prompt, max_tokens: 48, temperature: 0.8, stream: true })
+    const stream = await client.completions.create({
+      model,
+      prompt,
+      max_tokens: 48,
+      temperature: 0.8,
+      stream: true,
+    })
     for await (const chunk of stream) {
       characters += chunk.choices[0]?.text.length ?? 0
       if (chunk.system_fingerprint) fingerprints.add(chunk.system_fingerprint)
     }
     return { fingerprints: [...fingerprints], characters, error: undefined }
   } catch (error) {
-    return { fingerprints: [...fingerprints], characters, error: error instanceof Error ? error.message : String(error) }
+    return {
+      fingerprints: [...fingerprints],
+      characters,
+      error: error instanceof Error ? error.message : String(error),
+    }
   }
 }

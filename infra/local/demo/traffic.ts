@@ -19,7 +19,11 @@ export function demoTraffic(root: string, requests: number): Traffic[] {
   const speech = readTextFile('test/fixtures/text/speech.calibration.txt', root)
   const code = sourceFiles(join(root, 'gpu-node', 'src')).concat(sourceFiles(join(root, 'gateway', 'src')))
   return [
-    { domain: 'speech', about: 'presidential addresses', prompts: spread(splitIntoTexts(speech, PROMPT_CHARACTERS), requests) },
+    {
+      domain: 'speech',
+      about: 'presidential addresses',
+      prompts: spread(splitIntoTexts(speech, PROMPT_CHARACTERS), requests),
+    },
     {
       domain: 'code',
       about: "this project's TypeScript",
