@@ -38,7 +38,10 @@ export async function benchCalibration(
   const tokens = outcome.tokens.reduce((sum, entry) => sum + entry.tokens, 0)
   return {
     lines: [
-      line(`calibration, ${samples} × ${length} tokens`, `${((tokens * 1000) / outcome.calibrateMs).toFixed(0)} tokens/s (${(outcome.calibrateMs / 1000).toFixed(1)} s)`),
+      line(
+        `calibration, ${samples} × ${length} tokens`,
+        `${((tokens * 1000) / outcome.calibrateMs).toFixed(0)} tokens/s (${(outcome.calibrateMs / 1000).toFixed(1)} s)`,
+      ),
       line('selection of the mask, all linears', `${(outcome.selectMs / 1000).toFixed(1)} s`),
     ],
     maskPath: outcome.maskPath,

@@ -60,7 +60,12 @@ export async function benchServing(
   return [...figures].map(([key, values]) => line(key, formatSpread(spread(values), 'tokens/s')))
 }
 
-async function decode(backend: Backend, weights: WeightSet, sequences: number[], context: number): Promise<number> {
+async function decode(
+  backend: Backend,
+  weights: WeightSet,
+  sequences: number[],
+  context: number,
+): Promise<number> {
   const last = await fill(backend, weights, sequences, context)
   const startedMs = performance.now()
   for (let step = 0; step < DECODE_STEPS; step++) {
@@ -78,7 +83,12 @@ async function decode(backend: Backend, weights: WeightSet, sequences: number[],
   return (sequences.length * DECODE_STEPS * 1000) / elapsedMs
 }
 
-async function prefill(backend: Backend, weights: WeightSet, sequences: number[], length: number): Promise<number> {
+async function prefill(
+  backend: Backend,
+  weights: WeightSet,
+  sequences: number[],
+  length: number,
+): Promise<number> {
   const startedMs = performance.now()
   await fill(backend, weights, sequences, length)
   const elapsedMs = performance.now() - startedMs
@@ -87,13 +97,21 @@ async function prefill(backend: Backend, weights: WeightSet, sequences: number[]
 }
 
 /** Feeds seeded tokens in chunks, all sequences in each step; the token sampled after each. */
-async function fill(backend: Backend, weights: WeightSet, sequences: number[], length: number): Promise<number[]> {
+async function fill(
+  backend: Backend,
+  weights: WeightSet,
+  sequences: number[],
+  length: number,
+): Promise<number[]> {
   let last: number[] = []
   for (let from = 0; from < length; from += CHUNK) {
     const to = Math.min(from + CHUNK, length)
     const work: SequenceWork[] = sequences.map((sequence) => ({
       sequence,
-      tokens: Int32Array.from({ length: to - from }, (_, index) => 100 + (((from + index + sequence) * 7919) % 40_000)),
+      tokens: Int32Array.from(
+        { length: to - from },
+        (_, index) => 100 + (((from + index + sequence) * 7919) % 40_000),
+      ),
       position: from,
       output: to === length ? 'token' : 'none',
       ...(from === 0 ? { sampler: { ...GREEDY, promptTokens: length } } : {}),

@@ -28,7 +28,9 @@ export interface Service {
 }
 
 /** Starts `npm start` and waits until it printed how to call it. */
-export async function startService(options: { home?: string; env?: Record<string, string> } = {}): Promise<Service> {
+export async function startService(
+  options: { home?: string; env?: Record<string, string> } = {},
+): Promise<Service> {
   const home = options.home ?? mkdtempSync(join(tmpdir(), 'copal-e2e-'))
   const port = await freePort()
   const nodePort = await freePort()
@@ -111,7 +113,9 @@ export function converged(service: Service): Promise<StatusReport> {
   return until('the fleet to converge', async () => {
     const status = await service.admin<StatusReport>('GET', '/admin/status')
     const alive = status.nodes.some((node) => node.alive)
-    return alive && status.models.length > 0 && status.models.every((model) => model.converged) ? status : undefined
+    return alive && status.models.length > 0 && status.models.every((model) => model.converged)
+      ? status
+      : undefined
   })
 }
 
@@ -129,7 +133,8 @@ export function descendants(pid: number | undefined): number[] {
     }
   }
   const found = [pid]
-  for (const ancestor of found) for (const [child, parent] of parents) if (parent === ancestor) found.push(child)
+  for (const ancestor of found)
+    for (const [child, parent] of parents) if (parent === ancestor) found.push(child)
   return found.slice(1)
 }
 

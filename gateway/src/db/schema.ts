@@ -93,7 +93,16 @@ export const updates = sqliteTable(
     length: integer().notNull(),
     seed: integer().notNull(),
     state: text({
-      enum: ['collecting', 'calibrating', 'evaluating', 'promoting', 'promoted', 'rolled_back', 'failed', 'cancelled'],
+      enum: [
+        'collecting',
+        'calibrating',
+        'evaluating',
+        'promoting',
+        'promoted',
+        'rolled_back',
+        'failed',
+        'cancelled',
+      ],
     }).notNull(),
     revision: integer().notNull().default(0),
     /** SHA-256 of this update's own datasets, one a domain, once collected. */
@@ -151,7 +160,10 @@ export const jobs = sqliteTable(
     /** Last report of this attempt, null before the first; a job whose node went silent is handed out again. */
     seenAt: integer(),
   },
-  (table) => [index('jobs_model_state').on(table.model, table.state), index('jobs_update').on(table.updateId)],
+  (table) => [
+    index('jobs_model_state').on(table.model, table.state),
+    index('jobs_update').on(table.updateId),
+  ],
 )
 
 /** Held-out perplexity of a mask on a domain: the cells of the R matrix. Version 0 is dense. */

@@ -104,7 +104,7 @@ export function encodeModel(graph: OnnxGraph): Uint8Array {
 }
 
 /** Bytes of one element. */
-export function elementBytes(type: ElementType): number {
+function elementBytes(type: ElementType): number {
   switch (type) {
     case 'uint8':
     case 'bool':

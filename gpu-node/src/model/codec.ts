@@ -39,7 +39,8 @@ export function createCodec(description: TokenizerDescription, source: string): 
   const bytes = tokenByteTable(description.json)
   const special = new Set(description.json.added_tokens.filter((token) => token.special).map(({ id }) => id))
   const renderChat = createChatTemplate(description.chatTemplate, description, source)
-  const encode = (text: string) => (text === '' ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids)
+  const encode = (text: string) =>
+    text === '' ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids
   const prefix = prefixOf(tokenizer)
   return {
     encode,

@@ -33,7 +33,11 @@ export function chatCompletions(deps: {
         idPrefix: 'chatcmpl',
         prepare: () => ({
           ...samplingOf(request, chatTopLogprobs(request)),
-          prompt: encodePrompt(codec.encode, codec.renderChat(conversation(request.messages)), contextLength),
+          prompt: encodePrompt(
+            (text) => codec.encode(text),
+            codec.renderChat(conversation(request.messages)),
+            contextLength,
+          ),
           maxTokens: chatMaxTokens(request),
         }),
         clientText: () => codec.encodeDocument(userText(request.messages)),

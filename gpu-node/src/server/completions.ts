@@ -22,7 +22,10 @@ export function completions(deps: {
     const withUsage = request.stream_options?.include_usage ?? false
     const topLogprobs = request.logprobs ?? -1
     const { prompt } = request
-    const tokens = () => (typeof prompt === 'string' ? encodePrompt(codec.encodeDocument, prompt, contextLength) : prompt)
+    const tokens = () =>
+      typeof prompt === 'string'
+        ? encodePrompt((text) => codec.encodeDocument(text), prompt, contextLength)
+        : prompt
     return generate(
       {
         ...call,

@@ -58,7 +58,8 @@ export async function benchGatewayOverhead(target: Target, pairs: number): Promi
 async function firstByteMs(request: Request): Promise<number> {
   const startedMs = performance.now()
   const response = await fetch(request)
-  if (!response.ok || !response.body) throw new Error(`${request.url}: ${response.status} ${await response.text()}`)
+  if (!response.ok || !response.body)
+    throw new Error(`${request.url}: ${response.status} ${await response.text()}`)
   const reader = response.body.getReader()
   await reader.read()
   const elapsedMs = performance.now() - startedMs
@@ -80,7 +81,12 @@ function viaGateway(target: Target, stream: boolean): Request {
 
 async function straight(target: Target, stream: boolean): Promise<Request> {
   const path = '/rpc/completions'
-  const call = { requestId: crypto.randomUUID(), domain: 'bench', sample: false, request: body(target, stream) }
+  const call = {
+    requestId: crypto.randomUUID(),
+    domain: 'bench',
+    sample: false,
+    request: body(target, stream),
+  }
   const bytes = new TextEncoder().encode(JSON.stringify(call))
   return new Request(`${target.nodeUrl}${path}`, {
     method: 'POST',

@@ -27,7 +27,17 @@ export interface CreatedKey extends KeyEntry {
 }
 
 /** `POST /admin/domains/:domain/texts`: an operator's own texts for a domain, redacted and sampled like traffic. */
-export const importTexts = z.object({ texts: z.array(z.string().min(1).max(64 * 1024)).min(1).max(10_000) })
+export const importTexts = z.object({
+  texts: z
+    .array(
+      z
+        .string()
+        .min(1)
+        .max(64 * 1024),
+    )
+    .min(1)
+    .max(10_000),
+})
 
 /** `GET /admin/domains` */
 export interface DomainEntry {
@@ -116,7 +126,10 @@ export const evaluateText = z.object({
   model: modelId.optional(),
   /** Default: the active mask. */
   mask_version: z.int().min(0).optional(),
-  text: z.string().min(1).max(64 * 1024 * 1024),
+  text: z
+    .string()
+    .min(1)
+    .max(64 * 1024 * 1024),
   window_tokens: z.int().min(16).max(32768).default(1024),
   max_windows: z.int().min(1).optional(),
 })

@@ -5,7 +5,10 @@ import { samplingFields, type Usage } from './generation.ts'
 /** Body of `POST /v1/completions`. The prompt is one text or one list of token ids. */
 export const completionRequest = z.object({
   ...samplingFields,
-  prompt: z.union([z.string().min(1), z.array(z.int().min(0)).min(1)], 'one text or one list of token ids is expected'),
+  prompt: z.union(
+    [z.string().min(1), z.array(z.int().min(0)).min(1)],
+    'one text or one list of token ids is expected',
+  ),
   logprobs: z.int().min(0).max(5).nullish(),
   echo: z.literal(false, "'echo' is not supported").nullish(),
   suffix: z.null("'suffix' is not supported").optional(),
@@ -28,6 +31,11 @@ export interface Completion {
   created: number
   model: string
   system_fingerprint: string
-  choices: { index: number; text: string; logprobs: CompletionLogprobs | null; finish_reason: FinishReason | null }[]
+  choices: {
+    index: number
+    text: string
+    logprobs: CompletionLogprobs | null
+    finish_reason: FinishReason | null
+  }[]
   usage?: Usage | null
 }

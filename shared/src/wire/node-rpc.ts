@@ -48,14 +48,24 @@ export const evaluateCall = z.object({
   /** 0 is dense; another version must be known to the node or come with its reference. */
   maskVersion: count,
   mask: maskRef.optional(),
-  text: z.string().min(1).max(64 * 1024 * 1024),
+  text: z
+    .string()
+    .min(1)
+    .max(64 * 1024 * 1024),
   windowTokens: z.int().min(16).max(32768).default(1024),
   maxWindows: z.int().min(1).max(1_000_000).optional(),
 })
 export type EvaluateCall = z.output<typeof evaluateCall>
 export type EvaluateEvent =
   | { type: 'progress'; windowsDone: number; windowsTotal: number }
-  | { type: 'result'; tokens: number; windows: number; nllMean: number; perplexity: number; maskVersion: number }
+  | {
+      type: 'result'
+      tokens: number
+      windows: number
+      nllMean: number
+      perplexity: number
+      maskVersion: number
+    }
   | { type: 'error'; error: { message: string; type: string; param: string | null; code: string } }
 
 // ---- node -> gateway ---------------------------------------------------------------------------

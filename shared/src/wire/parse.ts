@@ -34,6 +34,7 @@ export function parseJson(text: string): unknown {
 
 function fieldPath(path: readonly PropertyKey[]): string {
   let text = ''
-  for (const key of path) text += typeof key === 'number' ? `[${key}]` : text ? `.${String(key)}` : String(key)
+  for (const key of path)
+    text += typeof key === 'number' ? `[${key}]` : text ? `.${String(key)}` : String(key)
   return text
 }

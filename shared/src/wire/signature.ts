@@ -42,11 +42,23 @@ export async function verify(
   }
   const signedAtMs = Number(match[1])
   if (Math.abs(nowMs - signedAtMs) > MAX_SKEW_MS) {
-    throw new AppError('invalid_signature', 'The signature is too old or from the future. Compare the clocks of gateway and node.')
+    throw new AppError(
+      'invalid_signature',
+      'The signature is too old or from the future. Compare the clocks of gateway and node.',
+    )
   }
   const mac = Uint8Array.from(match[2].match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
-  const valid = await crypto.subtle.verify('HMAC', await importKey(secret), mac, await message(request, signedAtMs))
-  if (!valid) throw new AppError('invalid_signature', 'The signature does not match. Gateway and node must share COPAL_NODE_SECRET.')
+  const valid = await crypto.subtle.verify(
+    'HMAC',
+    await importKey(secret),
+    mac,
+    await message(request, signedAtMs),
+  )
+  if (!valid)
+    throw new AppError(
+      'invalid_signature',
+      'The signature does not match. Gateway and node must share COPAL_NODE_SECRET.',
+    )
 }
 
 /** SHA-256 in lower-case hex. */
@@ -62,10 +74,13 @@ async function message(request: SignedRequest, atMs: number): Promise<Uint8Array
 }
 
 function importKey(secret: string): ReturnType<typeof crypto.subtle.importKey> {
-  return crypto.subtle.importKey('raw', new TextEncoder().encode(secret), { name: 'HMAC', hash: 'SHA-256' }, false, [
-    'sign',
-    'verify',
-  ])
+  return crypto.subtle.importKey(
+    'raw',
+    new TextEncoder().encode(secret),
+    { name: 'HMAC', hash: 'SHA-256' },
+    false,
+    ['sign', 'verify'],
+  )
 }
 
 function hex(bytes: Uint8Array): string {

@@ -100,7 +100,7 @@ function writeMaskedLinears(
 const KEEP = Uint32Array.from({ length: 256 * 8 }, (_, i) => (((i >> 3) >> (i & 7)) & 1 ? 0xffffffff : 0))
 
 /** Clears the pruned weights of `values` `[rows, cols]`, the words of f32 values. */
-export function zeroPruned(values: Uint32Array, { rows, cols, bits }: MaskLinear): void {
+function zeroPruned(values: Uint32Array, { rows, cols, bits }: MaskLinear): void {
   const rowBytes = Math.ceil(cols / 8)
   for (let row = 0; row < rows; row++) {
     const first = row * cols

@@ -4,7 +4,7 @@
  * It ends when the node closes it or is gone. A signal meant for the whole process group is left to
  * the node, which finishes its requests first.
  */
-import { setPriority } from 'node:os'
+import { enterBackground } from '../../background-priority.ts'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { loadRunner } from './load-runner.ts'
 import type { Answer, Call, LoadOptions } from './protocol.ts'
@@ -34,7 +34,7 @@ async function answer(call: Call): Promise<void> {
 
 async function load(options: LoadOptions): Promise<void> {
   // Before the runtime makes its threads, which inherit it.
-  if (options.background) setPriority(19)
+  if (options.background) enterBackground()
   runner = await loadRunner(options)
 }
 

@@ -1,0 +1,25 @@
+import { readdirSync } from 'node:fs'
+import { setPriority } from 'node:os'
+
+/**
+ * How far work beside serving stands back. On Linux two busy processors then give it about a quarter of their
+ * time: serving hardly notices, and an update still ends while traffic is heavy. At the lowest priority (19) it
+ * would get one part in seventy, and a mask would never come just when there is text to learn from.
+ */
+export const BACKGROUND_NICENESS = Number(process.env.NICE ?? 5)
+
+/**
+ * Makes this process stand back. A thread inherits the niceness of the one that starts it, so what starts later
+ * is covered; on Linux what runs already is set one by one.
+ */
+export function enterBackground(): void {
+  setPriority(BACKGROUND_NICENESS)
+  if (process.platform !== 'linux') return
+  for (const thread of readdirSync('/proc/self/task')) {
+    try {
+      setPriority(Number(thread), BACKGROUND_NICENESS)
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+}
