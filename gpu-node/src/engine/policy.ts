@@ -27,16 +27,16 @@ export interface EnginePolicy {
  * @throws RangeError when a bound is not positive, or steps are too short for what may run
  */
 export function createPolicy(modelContextLength: number, bounds: Partial<EnginePolicy> = {}): EnginePolicy {
-  const kvTokens = bounds.kvTokens ?? 2 * modelContextLength
+  const kvTokens = bounds.kvTokens ?? 4 * modelContextLength
   const maxRunning = bounds.maxRunning ?? 8
   const prefillChunk = bounds.prefillChunk ?? 64
   const least = maxRunning + prefillChunk
   const policy: EnginePolicy = {
     maxWaiting: 64,
-    maxScores: 64,
+    maxScores: 16,
     stepTokens: least,
     scoreChunk: 32,
-    scoreEverySteps: 4,
+    scoreEverySteps: 6,
     ...bounds,
     contextLength: Math.min(bounds.contextLength ?? modelContextLength, kvTokens),
     kvTokens,

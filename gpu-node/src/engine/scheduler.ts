@@ -9,7 +9,8 @@
  * - When the budget cannot hold the next tokens, scoring gives way first, then the youngest request;
  *   the oldest always gets what it needs, so there is no deadlock. Whoever gave way feeds its prompt
  *   and its answer so far again, in pieces: equal up to rounding, not bit by bit.
- * - Scoring runs when no request waits or feeds its prompt, in small pieces beside running ones.
+ * - Scoring has the processor when no request runs; beside requests it gets a small piece every few
+ *   steps, so that it neither holds them up nor starves.
  */
 import type { WeightSet } from '../backends/backend.ts'
 import { pinOf, prefillLength, sequenceOf, type Request } from './request.ts'
@@ -126,8 +127,8 @@ function planScore(
   admitted: number,
 ): { work: DraftWork; admit: boolean } | undefined {
   const request = state.requests.find((other) => other.goal.kind === 'score' && pinOf(other) === weights)
-  if (!request || admitted > 0 || requestsNeedThePrompt(state)) return undefined
-  const quiet = runningRequests(state).length === 0
+  if (!request || admitted > 0) return undefined
+  const quiet = !state.requests.some(({ goal }) => goal.kind === 'generate')
   if (!quiet && state.stepsSinceScore < policy.scoreEverySteps) return undefined
   const sequence = sequenceOf(request)
   if (!sequence && request.tokens.length > free) return undefined
@@ -139,16 +140,6 @@ function planScore(
   )
   if (piece < 1) return undefined
   return { work: { request, from, to: from + piece, output: 'nll' }, admit: !sequence }
-}
-
-/** Some request could use the processor for its prompt: it waits and has a set to start on, or is feeding. */
-function requestsNeedThePrompt(state: EngineState): boolean {
-  return state.requests.some(
-    (request) =>
-      request.goal.kind === 'generate' &&
-      (request.status.kind === 'prefill' ||
-        (request.status.kind === 'waiting' && (request.status.pin ?? state.active) !== null)),
-  )
 }
 
 function startsOn(state: EngineState, request: Request, weights: WeightSet): boolean {

@@ -1,3 +1,4 @@
+import { AppError } from '@copal/shared/errors.ts'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
@@ -5,6 +6,9 @@ import { reasonOf, type Log } from '../log.ts'
 
 /** A client's text shorter than this says too little about drift. */
 const MIN_TOKENS = 16
+
+/** Drift is a mean over many texts: the beginning of each is enough, and keeps receipts from waiting. */
+const MAX_TOKENS = 256
 
 /** What scoring needs. */
 export interface DriftDeps {
@@ -20,7 +24,7 @@ export interface DriftDeps {
  * Only what the client wrote is scored: text that the model generated would flatter the weights
  * that generated it, and the template's tokens say nothing about the domain.
  *
- * @param clientText the client's text as tokens, capped to the context here
+ * @param clientText the client's text as tokens; at most the first 256 are scored
  * @returns sums over the same `tokens` tokens (all but the first), or null when there is too little
  *   text, no dense set, or no time: drift is sampled, so a missing figure costs nothing but itself
  */
@@ -32,7 +36,7 @@ export async function scoreDrift(
   const dense = weights.version === 0 ? weights : deps.denseWeights()
   if (!dense) return null
   try {
-    const text = clientText().slice(0, deps.engine.policy.contextLength)
+    const text = clientText().slice(0, Math.min(MAX_TOKENS, deps.engine.policy.contextLength))
     if (text.length < MIN_TOKENS) return null
     const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
     const nllMasked = sum(await deps.engine.score({ weights, tokens: text, signal }))
@@ -40,9 +44,16 @@ export async function scoreDrift(
       dense === weights ? nllMasked : sum(await deps.engine.score({ weights: dense, tokens: text, signal }))
     return { tokens: text.length - 1, nllMasked, nllDense }
   } catch (error) {
-    deps.log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
+    // Under load some texts go unscored, by design; anything else is worth a line.
+    if (!isExpected(error)) {
+      deps.log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
+    }
     return null
   }
+}
+
+function isExpected(error: unknown): boolean {
+  return error instanceof AppError && (error.code === 'overloaded' || error.code === 'client_closed_request')
 }
 
 function sum(values: Float32Array): number {
