@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 
 /** ONNX Runtime execution providers that the decoder graph is made for. */
-export const PROVIDERS = ['cpu', 'cuda', 'webgpu'] as const
+const PROVIDERS = ['cpu', 'cuda', 'webgpu'] as const
 export type Provider = (typeof PROVIDERS)[number]
 
 /**

@@ -5,7 +5,7 @@ import type { SequenceOutput } from '../backend.ts'
 import type { Answer, Call } from './protocol.ts'
 
 /** A {@link Call} before it has its number. */
-export type CallBody = Call extends infer Each ? (Each extends Call ? Omit<Each, 'id'> : never) : never
+type CallBody = Call extends infer Each ? (Each extends Call ? Omit<Each, 'id'> : never) : never
 
 /** The node's side of a weight set process. */
 export interface WeightSetProcess {
