@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { WeightSet, WeightSetSource } from '../../../../gpu-node/src/backends/backend.ts'
+import { BACKGROUND_NICENESS } from '../../../../gpu-node/src/background-priority.ts'
 import { createOnnxBackend, type OnnxBackend } from '../../../../gpu-node/src/backends/onnx/backend.ts'
 import { randomHalfMask } from '../../../support/masks.ts'
 import { logSoftmax, referenceLogits } from '../../../support/reference-model.ts'
@@ -237,7 +238,7 @@ test.skipIf(process.platform === 'win32')(
     const backend = newBackend()
     const background = await load(backend, { priority: 'background' })
     const serving = await load(backend)
-    expect(getPriority(backend.pidOf(background))).toBe(19)
+    expect(getPriority(backend.pidOf(background))).toBe(BACKGROUND_NICENESS)
     expect(getPriority(backend.pidOf(serving))).toBe(getPriority())
     expectScores(await score(backend, background), expectedScores())
   },
