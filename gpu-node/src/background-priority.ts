@@ -2,11 +2,11 @@ import { readdirSync } from 'node:fs'
 import { setPriority } from 'node:os'
 
 /**
- * How far work beside serving stands back. On Linux two busy processors then give it about a quarter of their
- * time: serving hardly notices, and an update still ends while traffic is heavy. At the lowest priority (19) it
- * would get one part in seventy, and a mask would never come just when there is text to learn from.
+ * How far work beside serving stands back. On Linux busy processors then give it about a quarter of their time:
+ * requests come first, and an update still ends while traffic is heavy. At the lowest priority (19) it would get
+ * one part in seventy, and masks would not come just when there is text to learn from.
  */
-export const BACKGROUND_NICENESS = Number(process.env.NICE ?? 5)
+export const BACKGROUND_NICENESS = 5
 
 /**
  * Makes this process stand back. A thread inherits the niceness of the one that starts it, so what starts later

@@ -16,7 +16,7 @@ export interface JobWorkDeps {
   masks: MaskStore
   datasets: DatasetStore
   evaluator: Evaluator
-  /** Of the calibration's forward pass; null: all processors, at the lowest priority. */
+  /** Of the calibration's forward pass; null: all processors, at low priority. */
   threads: number | null
 }
 

@@ -13,7 +13,7 @@ export interface CalibrationOptions extends CalibrationTask {
 }
 
 /**
- * Calibrates, selects and writes a mask in a child process of the lowest priority: the event loop only passes
+ * Calibrates, selects and writes a mask in a child process of low priority: the event loop only passes
  * messages. The same task gives the same bytes; statistics on disk are not computed again; aborted, or killed
  * at any point, it leaves nothing that could be taken for a result, and a later run goes on at the first
  * block that was not finished.
