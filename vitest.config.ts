@@ -1,5 +1,7 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
+// The groups run one after another: what is quick first, the real model alone on the machine last.
 export default defineConfig({
   test: {
     projects: [
@@ -8,6 +10,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/shared/**/*.test.ts', 'test/gpu-node/**/*.test.ts', 'test/infra/**/*.test.ts'],
           testTimeout: 60_000,
+          maxWorkers: Math.max(2, availableParallelism() - 1),
+          sequence: { groupOrder: 1 },
         },
       },
       './test/gateway/vitest.config.ts',
@@ -16,8 +20,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
           fileParallelism: false,
-          // Alone on the machine, after all others.
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 3 },
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },

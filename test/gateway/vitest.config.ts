@@ -27,5 +27,6 @@ export default defineConfig({
     globalSetup: ['./test/gateway/support/node-double.setup.ts'],
     setupFiles: ['./test/gateway/support/migrate.ts'],
     testTimeout: 30_000,
+    sequence: { groupOrder: 2 },
   },
 })
