@@ -37,11 +37,16 @@ async function benchNode(): Promise<void> {
   const spec = process.env.COPAL_MODEL || DEFAULT_MODEL
   const model = await openModel(spec, { cacheDir })
   const { hiddenSize, layers, vocabSize } = model.config
-  print(`${model.id}: ${layers} layers, hidden ${hiddenSize}, vocabulary ${vocabSize}; f32, ${availableParallelism()} threads\n`)
+  print(
+    `${model.id}: ${layers} layers, hidden ${hiddenSize}, vocabulary ${vocabSize}; f32, ${availableParallelism()} threads\n`,
+  )
 
   const reference = { spec, cacheDir, id: model.id, baseSha256: model.master.baseSha256 }
   const text = readFileSync(join(ROOT, 'infra', 'local', 'texts', 'general.txt'), 'utf8')
-  const { lines, maskPath } = await benchCalibration(reference, text, join(home, 'calibration'), { samples: 16, length: 512 })
+  const { lines, maskPath } = await benchCalibration(reference, text, join(home, 'calibration'), {
+    samples: 16,
+    length: 512,
+  })
   lines.forEach(print)
 
   const backend = createOnnxBackend({ workDir: join(home, 'work') })
@@ -94,9 +99,13 @@ async function benchGateway(): Promise<void> {
 }
 
 async function servedModel(port: number, serviceHome: string): Promise<string> {
-  const { apiKey } = JSON.parse(readFileSync(join(serviceHome, 'credentials.json'), 'utf8')) as { apiKey: string }
+  const { apiKey } = JSON.parse(readFileSync(join(serviceHome, 'credentials.json'), 'utf8')) as {
+    apiKey: string
+  }
   for (;;) {
-    const response = await fetch(`http://127.0.0.1:${port}/v1/models`, { headers: { authorization: `Bearer ${apiKey}` } })
+    const response = await fetch(`http://127.0.0.1:${port}/v1/models`, {
+      headers: { authorization: `Bearer ${apiKey}` },
+    })
     const { data } = (await response.json()) as { data?: { id: string }[] }
     if (data?.[0]) return data[0].id
     await sleep(200)

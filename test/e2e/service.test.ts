@@ -401,8 +401,8 @@ function post(path: string, body: unknown, headers: Record<string, string> = {})
 
 async function runningOnNode(): Promise<number> {
   const text = await (await fetch(`http://127.0.0.1:${service.nodePort}/metrics`)).text()
-  const match = /^copal_requests_running(?:\{[^}]*\})? (\d+)/m.exec(text)
-  if (!match) throw new Error('the node exports no copal_requests_running')
+  const match = /^copal_node_requests_running(?:\{[^}]*\})? (\d+)/m.exec(text)
+  if (!match) throw new Error('the node exports no copal_node_requests_running')
   return Number(match[1])
 }
 
