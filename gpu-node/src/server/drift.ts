@@ -26,7 +26,8 @@ export interface DriftDeps {
  *
  * @param clientText the client's text as tokens; at most the first 256 are scored
  * @returns sums over the same `tokens` tokens (all but the first), or null when there is too little
- *   text, no dense set, or no time: drift is sampled, so a missing figure costs nothing but itself
+ *   text, no dense set, no time, or no finite score: drift is sampled, so a missing figure costs nothing but
+ *   itself, while one that JSON cannot carry would cost the receipt
  */
 export async function scoreDrift(
   deps: DriftDeps,
@@ -42,6 +43,11 @@ export async function scoreDrift(
     const nllMasked = sum(await deps.engine.score({ weights, tokens: text, signal }))
     const nllDense =
       dense === weights ? nllMasked : sum(await deps.engine.score({ weights: dense, tokens: text, signal }))
+    if (!Number.isFinite(nllMasked) || !Number.isFinite(nllDense)) {
+      const reason = `its negative log-likelihood is ${nllMasked} masked and ${nllDense} dense`
+      deps.log.warn('a sampled text was not scored', { version: weights.version, reason })
+      return null
+    }
     return { tokens: text.length - 1, nllMasked, nllDense }
   } catch (error) {
     // Under load some texts go unscored, by design; anything else is worth a line.
