@@ -2,7 +2,10 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
+import { findDatasets, listAccumulated } from '../../../gateway/src/db/queries/datasets.ts'
+import { promoteMask } from '../../../gateway/src/db/queries/masks.ts'
 import { findModel } from '../../../gateway/src/db/queries/models.ts'
+import { findUpdate } from '../../../gateway/src/db/queries/updates.ts'
 import { advance } from '../../../gateway/src/updates/drive.ts'
 import { createUpdate } from '../../../gateway/src/updates/start.ts'
 import {
@@ -126,6 +129,23 @@ describe('rolling back', () => {
     await node.beat()
     expect(await findModel(db, 'undo')).toMatchObject({ activeVersion: 0 })
     expect(await getUpdate(id)).toMatchObject({ state: 'rolled_back', mask_version: 1 })
+  })
+
+  test('a driver that is late with an update which has ended neither activates its mask nor counts its datasets', async () => {
+    const node = new SimulatedNode('late-1', 'late')
+    await node.beat()
+    await importTexts('late-a')
+    const { id } = await startUpdate('late', ['late-a'])
+    await node.reach(id, 'evaluating')
+    // What a driver does that read the update before it was ended.
+    await cancel(id)
+    const row = await findUpdate(db, id)
+    if (!row) throw new Error('the update is missing')
+    const own = await findDatasets(db, row.datasets ?? [])
+    expect(own).toHaveLength(1)
+    await promoteMask(db, row, 1, own, Date.now())
+    expect(await findModel(db, 'late')).toMatchObject({ activeVersion: 0 })
+    expect(await listAccumulated(db, 'late')).toEqual([])
   })
 
   test('to what never was is refused', async () => {

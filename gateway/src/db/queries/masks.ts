@@ -86,7 +86,7 @@ export async function promoteMask(
     ...own.map(({ sha256, domain }) =>
       db
         .insert(accumulated)
-        .values({ model, datasetSha256: sha256, domain, updateId, createdAt: nowMs })
+        .select(sql`select ${model}, ${sha256}, ${domain}, ${updateId}, ${nowMs} where ${promoting}`)
         .onConflictDoNothing(),
     ),
   ])
