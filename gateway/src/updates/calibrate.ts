@@ -1,4 +1,5 @@
-import { pruneMethod, type CalibrateJob } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob } from '@copal/shared/wire/node-rpc.ts'
+import { datasetsThatCount, pruneMethod } from '@copal/shared/wire/prune-method.ts'
 import { findDatasets, listAccumulated } from '../db/queries/datasets.ts'
 import { findJob, requeueJob } from '../db/queries/jobs.ts'
 import { findMask, registerMask } from '../db/queries/masks.ts'
@@ -64,8 +65,8 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
 }
 
 async function domainsThatChose(deps: StepDeps, update: UpdateRow): Promise<string[]> {
-  // Magnitude looks at the weights alone.
-  if (update.method === 'magnitude') return []
-  const counted = await listAccumulated(deps.db, update.model)
+  const counting = datasetsThatCount(pruneMethod.parse(update.method))
+  if (counting === 'none') return []
+  const counted = counting === 'newest' ? [] : await listAccumulated(deps.db, update.model)
   return [...new Set([...counted.map(({ domain }) => domain), ...update.domains])].sort()
 }

@@ -4,11 +4,11 @@ import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { decodeMask, encodeMask, maskChurn, maskSparsity } from '@copal/shared/mask/codec.ts'
 import type { CalibrateResult, SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import { datasetsThatCount } from '@copal/shared/wire/prune-method.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import { DamagedArtifactError, listArtifacts, partId, type Artifact } from './artifact.ts'
 import { createCalibrationPass } from './calibration-pass.ts'
-import { chooseMask } from './choose-mask.ts'
-import { METHODS } from './methods.ts'
+import { checkPattern, chooseMask } from './choose-mask.ts'
 import { discardAbandonedPartials, openPartial } from './partial.ts'
 import { sampleSequences } from './sample.ts'
 import { coverParts, discardArtifact, mergeArtifacts, pruneArtifacts, touchArtifacts } from './statistics.ts'
@@ -72,9 +72,9 @@ export async function calibrateAndSelect(
   onProgress: (progress: CalibrationProgress) => void,
 ): Promise<CalibrationOutcome> {
   const wanted = new Map<string, DatasetFile>()
-  for (const dataset of [...task.datasets, ...task.accumulated])
-    wanted.set(partOf(model, task, dataset), dataset)
-  const needsStatistics = METHODS[task.selection.method].needs.length > 0
+  for (const dataset of countedDatasets(task)) wanted.set(partOf(model, task, dataset), dataset)
+  checkPattern(model.config, task.selection)
+  const needsStatistics = datasetsThatCount(task.selection.method) !== 'none'
   if (needsStatistics && wanted.size === 0) {
     throw new AppError('insufficient_samples', 'There is nothing to calibrate on: name at least one dataset.')
   }
@@ -118,6 +118,18 @@ export async function calibrateAndSelect(
       if (!(error instanceof DamagedArtifactError) || repairs > wanted.size) throw error
       await discardArtifact(task.statisticsDir, error.artifactId)
     }
+  }
+}
+
+/** The datasets whose statistics the method reads. */
+function countedDatasets({ selection, datasets, accumulated }: CalibrationTask): readonly DatasetFile[] {
+  switch (datasetsThatCount(selection.method)) {
+    case 'none':
+      return []
+    case 'newest':
+      return datasets
+    case 'accumulated':
+      return [...datasets, ...accumulated]
   }
 }
 
@@ -194,6 +206,10 @@ async function tidyStatistics(
     settled.delete(partOf(model, task, { sha256: hash }))
   }
   const keep = new Set(artifacts.map(({ id }) => id))
+  // What this method does not read, a later update may.
+  const known = [...task.datasets, ...task.accumulated].map((dataset) => partOf(model, task, dataset))
+  const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
+  for (const { id } of coverParts(onDisk, known).chosen) keep.add(id)
   const byDomain = Map.groupBy(
     artifacts.filter(({ parts }) => parts.every(({ id }) => settled.has(id))),
     ({ parts }) => parts[0]?.domain,

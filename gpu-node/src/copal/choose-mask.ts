@@ -1,5 +1,6 @@
+import { AppError } from '@copal/shared/errors.ts'
 import type { Mask, MaskLinear, MaskMeta } from '@copal/shared/mask/codec.ts'
-import { parsePattern } from '@copal/shared/mask/pattern.ts'
+import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../model/config.ts'
 import type { DenseMaster } from '../model/dense-model.ts'
@@ -8,6 +9,25 @@ import type { Artifact } from './artifact.ts'
 import { statisticTensor, type StatisticName } from './block-statistics.ts'
 import { METHODS } from './methods.ts'
 import { accumulate } from './statistics.ts'
+
+/**
+ * Checks, before there is work, that the columns of every linear divide into the groups of an n:m pattern.
+ *
+ * @throws AppError `invalid_request` that names the linear
+ */
+export function checkPattern(config: LlamaConfig, { pattern, scope }: SelectionSpec): void {
+  for (const linear of BLOCK_LINEARS) {
+    try {
+      keptCounts(parsePattern(pattern), scope, ...linearShape(config, linear))
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error
+      throw new AppError(error.code, `Linear '${linear}': ${error.message}`, {
+        param: 'pattern',
+        cause: error,
+      })
+    }
+  }
+}
 
 /**
  * Chooses a mask for every linear of the model from accumulated statistics and the dense weights, one linear

@@ -19,7 +19,7 @@ export function magnitude({ weights }: ScoredLinear): Float64Array {
   return score
 }
 
-/** `|W| · √(Σ x²)` per input (Sun et al. 2023), on the statistic accumulated over all datasets. */
+/** `|W| · √(Σ x²)` per input (Sun et al. 2023), on the newest datasets or accumulated over all. */
 export function wanda({ rows, cols, weights, statistic }: ScoredLinear): Float64Array {
   const norm = Float64Array.from(statistic('square_norm'), Math.sqrt)
   const score = new Float64Array(rows * cols)

@@ -1,4 +1,4 @@
-import type { PruneMethod } from '@copal/shared/wire/node-rpc.ts'
+import type { PruneMethod } from '@copal/shared/wire/prune-method.ts'
 import type { MaskScope, SparsityPattern } from '@copal/shared/mask/pattern.ts'
 import type { StatisticName } from './block-statistics.ts'
 import { copal, magnitude, wanda, type ScoredLinear } from './importance.ts'
@@ -14,6 +14,7 @@ export interface Method {
 /** Every method by its name on the wire. */
 export const METHODS: Readonly<Record<PruneMethod, Method>> = {
   magnitude: byScore([], magnitude),
+  wanda: byScore(['square_norm'], wanda),
   'continual-wanda': byScore(['square_norm'], wanda),
   copal: byScore(['sensitivity'], copal),
 }

@@ -16,22 +16,44 @@ export interface KeptCounts {
   kept: number
 }
 
+/** Longest run of columns that n:m speaks of. */
+const MAX_GROUP = 64
+
 /**
- * Reads `0.5` (ratio of pruned weights, at most four decimals) or `2:4` (two of every four are kept).
+ * Reads `0.5` (ratio of pruned weights between 0 and 1, at most four decimals) or `2:4` (two of every four
+ * consecutive columns are kept; n < m ≤ 64).
  *
  * @throws AppError `invalid_request`, param `pattern`
  */
 export function parsePattern(text: string): SparsityPattern {
-  if (/^0\.\d{1,4}$/.test(text)) return { kind: 'ratio', ratio: Number(text) }
+  const pattern = readPattern(text)
+  if (typeof pattern === 'object') return pattern
+  throw new AppError('invalid_request', `${patternFault(text)}.`, { param: 'pattern' })
+}
+
+/** Why a text is not a pattern that {@link parsePattern} reads, as a sentence without its full stop; else undefined. */
+export function patternFault(text: string): string | undefined {
+  const fault = readPattern(text)
+  if (typeof fault === 'object') return undefined
+  return `'${text}' is not a sparsity pattern: ${fault}`
+}
+
+/** The pattern, or what is wrong. */
+function readPattern(text: string): SparsityPattern | string {
+  if (/^-?\d+(\.\d{1,4})?$/.test(text)) {
+    const ratio = Number(text)
+    if (ratio > 0 && ratio < 1) return { kind: 'ratio', ratio }
+    return 'a ratio of pruned weights lies between 0 and 1, without either'
+  }
   const [, n, m] = /^([1-9]\d{0,2}):([1-9]\d{0,2})$/.exec(text) ?? []
+  if (n === undefined) {
+    return "expected a ratio of pruned weights with at most four decimals like '0.5', or n of m like '2:4'"
+  }
   const keep = Number(n)
   const group = Number(m)
-  if (keep < group) return { kind: 'n:m', keep, group }
-  throw new AppError(
-    'invalid_request',
-    `'${text}' is not a sparsity pattern: expected a ratio of pruned weights like '0.5', or n of m like '2:4' with n < m.`,
-    { param: 'pattern' },
-  )
+  if (keep >= group) return `n of m keeps n of every m weights, so n is less than m`
+  if (group > MAX_GROUP) return `n of m takes groups of at most ${MAX_GROUP} weights`
+  return { kind: 'n:m', keep, group }
 }
 
 /**

@@ -5,7 +5,9 @@
 import { z } from 'zod'
 import { chatRequest } from './chat.ts'
 import { completionRequest } from './completions.ts'
+import { patternFault } from '../mask/pattern.ts'
 import { domainName } from './generation.ts'
+import { pruneMethod } from './prune-method.ts'
 
 export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex is expected')
 export const modelId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/)
@@ -15,14 +17,14 @@ const count = z.int().min(0)
 export const maskRef = z.object({ version: z.int().min(1), sha256: sha256Hex })
 export type MaskRef = z.output<typeof maskRef>
 
-/** How a mask is chosen from statistics. */
-export const pruneMethod = z.enum(['copal', 'continual-wanda', 'magnitude'])
-export type PruneMethod = z.output<typeof pruneMethod>
-
-/** Unstructured ratio of pruned weights, and whether rows or whole matrices compete. */
+/** Which weights a mask keeps: how they are chosen, how many, and whether those of rows or of whole matrices compete. */
 export const selectionSpec = z.object({
   method: pruneMethod,
-  pattern: z.string().regex(/^0\.\d{1,4}$/, "an unstructured ratio between 0 and 1 like '0.5' is expected"),
+  /** `0.5` of the weights pruned, or `2:4` kept; see `mask/pattern.ts`. */
+  pattern: z.string().refine((text) => patternFault(text) === undefined, {
+    error: ({ input }) => patternFault(String(input)),
+  }),
+  /** Without meaning for n:m. */
   scope: z.enum(['row', 'matrix']).default('row'),
 })
 export type SelectionSpec = z.output<typeof selectionSpec>

@@ -46,8 +46,10 @@ describe('a wrong command line', () => {
     { args: ['update', 'legal', '--samples', 'many'], says: 'A whole number is expected.' },
     {
       args: ['update', 'legal', '--method', 'wnada'],
-      says: 'Allowed choices are continual-wanda, copal, magnitude',
+      says: 'Allowed choices are magnitude, wanda, continual-wanda, copal',
     },
+    { args: ['update', 'legal', '--pattern', '1.0'], says: 'a ratio of pruned weights lies between 0 and 1' },
+    { args: ['update', 'legal', '--pattern', '4:2'], says: 'n is less than m' },
     { args: ['rollback', 'x'], says: "A mask is a number like 3 or m3, or 'dense'." },
     { args: ['evaluate', 'a.txt', '--dense', '--mask', 'm1'], says: 'cannot be used with' },
     { args: ['status', '--jsno'], says: 'Did you mean --json?' },

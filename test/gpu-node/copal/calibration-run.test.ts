@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import { datasetsThatCount, pruneMethod } from '@copal/shared/wire/prune-method.ts'
 import { listArtifacts, partId } from '../../../gpu-node/src/copal/artifact.ts'
 import { INPUT_OF } from '../../../gpu-node/src/copal/block-statistics.ts'
 import {
@@ -118,27 +119,28 @@ test('the statistics equal those of a plain f64 forward pass', async () => {
   }
 })
 
-test.each(['copal', 'continual-wanda', 'magnitude'] as const)(
-  'a %s mask fits the model and its pattern',
-  async (method) => {
-    for (const [pattern, scope] of [
-      ['0.5', 'row'],
-      ['0.37', 'matrix'],
-    ] as const) {
-      const outcome = await run(
-        task({ datasets: datasets.slice(0, 2), selection: { method, pattern, scope } }),
-      )
-      const bytes = await readFile(outcome.maskPath)
-      expect(createHash('sha256').update(bytes).digest('hex')).toBe(outcome.maskSha256)
-      expect(bytes.length).toBe(outcome.maskBytes)
-      const mask = decodeMask(bytes)
-      checkMask(mask, { baseSha256: tiny.model.master.baseSha256, shapes: shapes() })
-      expect(mask.meta).toMatchObject({ method, pattern, scope, domains: ['legal', 'sea'], parent: null })
-      expect(outcome.sparsity).toBeCloseTo(Number(pattern), 1)
-      expect(outcome.churn).toBeNull()
-    }
-  },
-)
+test.each(pruneMethod.options)('a %s mask fits the model and its pattern', async (method) => {
+  for (const [pattern, scope] of [
+    ['0.5', 'row'],
+    ['0.37', 'matrix'],
+    ['2:4', 'row'],
+    ['3:8', 'row'],
+  ] as const) {
+    const outcome = await run(task({ datasets: datasets.slice(0, 2), selection: { method, pattern, scope } }))
+    const bytes = await readFile(outcome.maskPath)
+    expect(createHash('sha256').update(bytes).digest('hex')).toBe(outcome.maskSha256)
+    expect(bytes.length).toBe(outcome.maskBytes)
+    const mask = decodeMask(bytes)
+    checkMask(mask, { baseSha256: tiny.model.master.baseSha256, shapes: shapes() })
+    const domains = datasetsThatCount(method) === 'none' ? [] : ['legal', 'sea']
+    expect(mask.meta).toMatchObject({ method, pattern, scope, domains, parent: null })
+    expect(outcome.sparsity).toBeCloseTo(
+      pattern === '2:4' ? 0.5 : pattern === '3:8' ? 0.625 : Number(pattern),
+      1,
+    )
+    expect(outcome.churn).toBeNull()
+  }
+})
 
 test('the order of datasets, and which of them were accumulated before, does not change a bit', async () => {
   const [a, b, c] = datasets as [DatasetFile, DatasetFile, DatasetFile]
@@ -187,6 +189,52 @@ test('a weight pruned for one domain returns when a later domain needs it', asyn
     bits.forEach((byte, i) => (returned += (byte & ~old[i]!) === 0 ? 0 : 1))
   }
   expect(returned).toBeGreaterThan(0)
+})
+
+test('a method that restarts reads the newest datasets alone, and leaves the statistics of the others', async () => {
+  const [a, b] = datasets as [DatasetFile, DatasetFile]
+  const given = task({ datasets: [a] })
+  await run(given)
+  const { statisticsDir } = given
+  const messages: string[] = []
+  const restarted = await run(
+    task({ method: 'wanda', datasets: [b], accumulated: [a], statisticsDir }),
+    messages,
+  )
+  const alone = await run(task({ method: 'wanda', datasets: [b] }))
+  const accumulated = await run(
+    task({ method: 'continual-wanda', datasets: [b], accumulated: [a], statisticsDir }),
+  )
+  const linears = async ({ maskPath }: { maskPath: string }) => decodeMask(await readFile(maskPath)).linears
+  expect(restarted.tokens.map(({ sha256 }) => sha256)).toEqual([b.sha256])
+  expect(await linears(restarted)).toEqual(await linears(alone))
+  expect(await linears(accumulated)).not.toEqual(await linears(alone))
+  expect(messages.some((message) => message.startsWith('calibrating legal'))).toBe(false)
+  await expect(run(task({ method: 'wanda', accumulated: [a] }))).rejects.toMatchObject({
+    code: 'insufficient_samples',
+  })
+})
+
+test.each(['magnitude', 'wanda'] as const)('a %s update keeps what a later one will read', async (method) => {
+  const given = task({ datasets })
+  await run(given)
+  const [a, ...others] = datasets as [DatasetFile, ...DatasetFile[]]
+  await run(task({ method, datasets: [a], accumulated: others, statisticsDir: given.statisticsDir }))
+  const messages: string[] = []
+  await run(given, messages)
+  expect(messages.some((message) => message.startsWith('calibrating'))).toBe(false)
+})
+
+test('a pattern that does not divide the columns is refused before anything is calibrated, naming the linear', async () => {
+  const messages: string[] = []
+  const selection = { method: 'copal', pattern: '3:7', scope: 'row' } as const
+  await expect(run(task({ datasets: [datasets[0]!], selection }), messages)).rejects.toMatchObject({
+    code: 'invalid_request',
+    message: expect.stringMatching(
+      /^Linear 'self_attn.q_proj': \d+ columns are not whole groups of 7/,
+    ) as string,
+  })
+  expect(messages).toEqual([])
 })
 
 test('settled datasets of a domain are merged into one artifact without changing the mask', async () => {

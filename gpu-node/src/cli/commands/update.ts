@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { InvalidArgumentError, Option, type Command } from 'commander'
+import { patternFault } from '@copal/shared/mask/pattern.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { pruneMethod, type PruneMethod } from '@copal/shared/wire/prune-method.ts'
 import { CliError } from '../cli-error.ts'
 import type { GatewayClient } from '../gateway-client.ts'
 import { createProgressBar, type ProgressBar } from '../progress-bar.ts'
@@ -15,7 +17,7 @@ interface UpdateOptions {
   json?: boolean
   detach?: boolean
   model?: string
-  method?: 'copal' | 'continual-wanda' | 'magnitude'
+  method?: PruneMethod
   pattern?: string
   scope?: 'row' | 'matrix'
   samples?: number
@@ -29,14 +31,12 @@ export function addUpdate(program: Command, session: Session): void {
     .description('calibrate on what was sampled for the domains, and swap to the new mask')
     .argument('<domain...>', 'the domains to calibrate on; those of earlier updates keep counting')
     .option('--model <id>', 'which model, where the fleet serves several')
-    .addOption(
-      new Option('--method <name>', 'how weights are scored').choices([
-        'continual-wanda',
-        'copal',
-        'magnitude',
-      ]),
+    .addOption(new Option('--method <name>', 'how weights are chosen').choices(pruneMethod.options))
+    .option(
+      '--pattern <pattern>',
+      'fraction of weights to prune, like 0.5, or how many to keep, like 2:4',
+      pattern,
     )
-    .option('--pattern <ratio>', 'fraction of weights to prune, like 0.5')
     .addOption(new Option('--scope <scope>', 'which weights compete').choices(['row', 'matrix']))
     .option('--samples <n>', 'calibration samples a domain', wholeNumber)
     .option('--length <tokens>', 'tokens a sample', wholeNumber)
@@ -45,7 +45,7 @@ export function addUpdate(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --detach --json',
+      '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --pattern 2:4 --method copal\n  copal update legal --detach --json',
     )
     .action(async (domains: string[], options: UpdateOptions) => {
       const client = session.client()
@@ -123,6 +123,12 @@ function describeEnd(update: UpdateEntry): string {
 
 function describeFailure(update: UpdateEntry): string {
   return update.error?.message ?? `The update ended as ${update.state}.`
+}
+
+function pattern(text: string): string {
+  const fault = patternFault(text)
+  if (fault !== undefined) throw new InvalidArgumentError(`${fault}.`)
+  return text
 }
 
 /** @throws InvalidArgumentError, which Commander shows with the option's name. */

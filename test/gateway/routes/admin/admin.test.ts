@@ -284,6 +284,15 @@ describe('wrong input', () => {
       'invalid_request',
       'selection.pattern',
     ],
+    [
+      'a pattern that keeps more than there is',
+      'POST',
+      '/updates',
+      { domains: ['a'], selection: { pattern: '4:2' } },
+      400,
+      'invalid_request',
+      'selection.pattern',
+    ],
     ['no samples', 'POST', '/updates', { domains: ['a'], samples: 0 }, 400, 'invalid_request', 'samples'],
     [
       'an unknown model',
