@@ -2,11 +2,10 @@ import { parse } from '@copal/shared/wire/parse.ts'
 import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { ensureDomains } from '../db/queries/domains.ts'
 import type { Deps } from '../deps.ts'
-import { redact } from './redact.ts'
 import type { Offer } from './reservoir-store.ts'
 
 /**
- * Takes queued samples into their domains' reservoirs, redacted.
+ * Takes queued samples, which were redacted before they were queued, into their domains' reservoirs.
  *
  * Messages may come twice and in any order: the reservoir knows the requests that it was offered. One
  * that is not a sample would never become one, so it is dropped with a line in the log; where a
@@ -45,5 +44,5 @@ export async function handleSamples(
 
 function offerOf({ message, sample }: { message: Message; sample: SampleMessage }): Offer {
   const { requestId, keyId, text } = sample
-  return { requestId, keyId, text: redact(text), atMs: message.timestamp.getTime() }
+  return { requestId, keyId, text, atMs: message.timestamp.getTime() }
 }

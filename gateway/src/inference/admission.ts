@@ -5,7 +5,7 @@ import { parse, parseJson } from '@copal/shared/wire/parse.ts'
 import type { KeyedEnv } from '../context.ts'
 import { decodeBody, readBody } from '../middleware/body.ts'
 import { maySample } from './consent.ts'
-import { fitSample } from './sample-text.ts'
+import { sampleOf } from './sample-text.ts'
 
 /** What the headers and the key of a request say about its text. */
 export interface Admission {
@@ -41,7 +41,7 @@ export async function readRequest<T extends Parameters<typeof parse>[0]>(
   return parse(schema, parseJson(decodeBody(await readBody(c.req.raw, LIMITS.bodyBytes))))
 }
 
-/** Sends a consenting request's text to its domain's reservoir, behind the answer. */
+/** Sends a consenting request's text, redacted, to its domain's reservoir, behind the answer. */
 export function sampleText(
   c: Context<KeyedEnv>,
   model: string,
@@ -50,8 +50,13 @@ export function sampleText(
 ): void {
   const { deps, key, requestId } = c.var
   if (!sample || text.trim() === '') return
-  const sent = deps.samples
-    .send({ requestId, keyId: key.id, model, domain, text: fitSample(text) }, { contentType: 'json' })
-    .catch((error: unknown) => console.error(`The sample of request ${requestId} is lost:`, error))
-  deps.waitUntil(sent)
+  const send = async () => {
+    // The answer goes out first.
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    const message = { requestId, keyId: key.id, model, domain, text: sampleOf(text) }
+    await deps.samples.send(message, { contentType: 'json' })
+  }
+  deps.waitUntil(
+    send().catch((error: unknown) => console.error(`The sample of request ${requestId} is lost:`, error)),
+  )
 }

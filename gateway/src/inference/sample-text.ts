@@ -1,10 +1,13 @@
 import { contentText, type ChatRequest } from '@copal/shared/wire/chat.ts'
 import type { CompletionRequest } from '@copal/shared/wire/completions.ts'
+import { redact } from '../domains/redact.ts'
 
 /** Most UTF-8 bytes of one sample. */
 const MAX_TEXT_BYTES = 64 * 1024
 /** Most bytes of a sample as JSON: a queue message holds 128 KB, and escapes can make six bytes of one. */
 const MAX_JSON_BYTES = 100 * 1024
+/** So much of a text is redacted, before it is cut to what fits. */
+const MAX_REDACTED_CHARACTERS = 2 * MAX_TEXT_BYTES
 
 /** What the client wrote in a chat: the user's messages, with a blank line between them. */
 export function chatText(request: ChatRequest): string {
@@ -17,6 +20,14 @@ export function chatText(request: ChatRequest): string {
 /** What the client wrote as a prompt; empty for a list of token ids, whose text only the node knows. */
 export function promptText(request: CompletionRequest): string {
   return typeof request.prompt === 'string' ? request.prompt : ''
+}
+
+/**
+ * What a text leaves in a queue and in a reservoir: its beginning, redacted. Redacted first, because a number
+ * that is cut in half would not be known for what it is.
+ */
+export function sampleOf(text: string): string {
+  return fitSample(redact(text.slice(0, MAX_REDACTED_CHARACTERS)))
 }
 
 /** The beginning of a text that fits a sample, never ending inside a character. */

@@ -10,7 +10,7 @@ export const sampleMessage = z.object({
   keyId: z.string().min(1).max(64),
   model: modelId,
   domain: domainName,
-  /** As the client sent it; it is redacted before it is stored. */
+  /** The beginning of what the client sent, redacted: a queue stores what it carries. */
   text: z
     .string()
     .min(1)

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { chatText, fitSample, promptText } from '../../../gateway/src/inference/sample-text.ts'
+import { chatText, fitSample, promptText, sampleOf } from '../../../gateway/src/inference/sample-text.ts'
 
 test('of a chat only what the user wrote is taken, with blank lines between', () => {
   const request = parse(chatRequest, {
@@ -41,4 +41,11 @@ test('a text that its escapes would blow up still fits a queue message', () => {
   const fitted = fitSample('\u0001'.repeat(64 * 1024))
   expect(JSON.stringify(fitted).length).toBeLessThan(100 * 1024)
   expect(fitted.length).toBeGreaterThan(0)
+})
+
+test('a sample is redacted before it is cut, so that no half of a secret is left at its end', () => {
+  const filling = 'x '.repeat(32 * 1024 - 6)
+  const sample = sampleOf(`${filling}jane.doe@example.org`)
+  expect(sample).toBe(`${filling}[email]`)
+  expect(sampleOf(`jane@example.org ${'y'.repeat(1024 * 1024)}`)).toMatch(/^\[email\] y{65000,}$/)
 })

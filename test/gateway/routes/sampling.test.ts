@@ -7,7 +7,7 @@ import { startNode } from '../support/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
 
-test('text is stored in its domain if and only if key and request consent, and the node is told alike', async () => {
+test('text is stored in its domain, redacted, if and only if key and request consent, and the node is told alike', async () => {
   const node = await startNode('sampling-1', [{ kind: 'answer', body: '{}' }])
   await beat(node, 'sampling')
   const cases: [SamplingPolicy, string | undefined, boolean][] = [
@@ -21,7 +21,7 @@ test('text is stored in its domain if and only if key and request consent, and t
   ]
   for (const [sampling, header] of cases) {
     const { key } = await createKey({ sampling, defaultDomain: 'consent' })
-    const content = `Asked under ${sampling} with the header ${header}.`
+    const content = `Asked under ${sampling} with the header ${header} by jane@example.org.`
     const headers: Record<string, string> = header === undefined ? {} : { 'x-copal-sample': header }
     const response = await post(
       key,
@@ -34,8 +34,8 @@ test('text is stored in its domain if and only if key and request consent, and t
   const told = (await node.calls()).map(({ body }) => (JSON.parse(body) as ChatCall).sample)
   expect(told).toEqual(cases.map(([, , sampled]) => sampled))
   const expected = [
-    'Asked under always with the header undefined.',
-    'Asked under opt_in with the header true.',
+    'Asked under always with the header undefined by [email].',
+    'Asked under opt_in with the header true by [email].',
   ]
   const stored = await until('both samples', async () => {
     const { seen } = await reservoir('consent').stats()
