@@ -14,7 +14,7 @@ let runner: Runner | undefined
 let previous: Promise<void> = Promise.resolve()
 
 process.on('disconnect', () => process.exit(0))
-process.on('SIGINT', () => {})
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {})
 process.on('message', (message) => {
   previous = previous.then(() => answer(message as Call))
 })

@@ -170,6 +170,18 @@ test('weights that do not compute are refused by the canary', async () => {
 })
 
 test.skipIf(process.platform === 'win32')(
+  'signals that stop a whole process group are left to the node: its set goes on',
+  async () => {
+    const backend = newBackend()
+    const weights = await load(backend)
+    const before = await score(backend, weights)
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.kill(backend.pidOf(weights)!, signal)
+    expect(await score(backend, weights)).toEqual(before)
+    expect(backend.pidOf(weights)).toBeDefined()
+  },
+)
+
+test.skipIf(process.platform === 'win32')(
   'a killed process rejects the work in flight and later work, and ends its set alone',
   async () => {
     const backend = newBackend()
