@@ -4,12 +4,17 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
 import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
 import { drawModelProgress } from './model-progress.ts'
 import { closingLine, type TestReport } from './test-report.ts'
 import { ROOT } from './toolchain.mjs'
+
+/** What workerd writes whenever a connection breaks; the tests of faults break many on purpose. */
+const WORKERD_NOISE =
+  /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\))/
 
 await fetchModel()
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
@@ -24,12 +29,21 @@ const vitest = spawn(
     `--outputFile.json=${reportPath}`,
     ...process.argv.slice(2),
   ],
-  { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] },
+  {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...(process.stdout.isTTY ? { FORCE_COLOR: '1' } : {}) },
+  },
 )
+const copied = Promise.all([
+  copyLines(vitest.stdout, process.stdout),
+  copyLines(vitest.stderr, process.stderr),
+])
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => vitest.kill(signal))
 if (process.connected) process.once('disconnect', () => vitest.kill())
 
 const [exitCode] = (await once(vitest, 'exit')) as [number | null]
+await copied
 process.stdout.write(`\n${closingLine(readReport(), exitCode)}\n`)
 rmSync(scratch, { recursive: true, force: true })
 process.exitCode = exitCode ?? 1
@@ -45,6 +59,10 @@ async function fetchModel(): Promise<void> {
   } catch (error) {
     bar.end(`The default model cannot be opened: ${error instanceof Error ? error.message : String(error)}`)
   }
+}
+
+async function copyLines(from: NodeJS.ReadableStream, to: NodeJS.WritableStream): Promise<void> {
+  for await (const line of createInterface({ input: from })) if (!NOISE.test(line)) to.write(`${line}\n`)
 }
 
 function readReport(): TestReport | undefined {
