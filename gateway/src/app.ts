@@ -26,11 +26,16 @@ export function createApp(): Hono<AppEnv> {
     c.header('x-request-id', c.var.requestId)
   })
   app.use(traceRequests())
-  app.use('/v1/*', requireKey())
 
-  app.route('/v1/chat/completions', chatCompletionRoutes())
-  app.route('/v1/completions', completionRoutes())
-  app.route('/v1/models', modelRoutes())
+  // Without the prefix too, for clients that are given the gateway's address as it stands.
+  for (const base of ['/v1', '']) {
+    app.use(`${base}/chat/*`, requireKey())
+    app.use(`${base}/completions`, requireKey())
+    app.use(`${base}/models/*`, requireKey())
+    app.route(`${base}/chat/completions`, chatCompletionRoutes())
+    app.route(`${base}/completions`, completionRoutes())
+    app.route(`${base}/models`, modelRoutes())
+  }
   app.route('/admin', adminRoutes())
   app.route('/internal/nodes', nodeRoutes())
   app.route('/internal', artifactRoutes())

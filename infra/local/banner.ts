@@ -16,7 +16,7 @@ export function renderBanner({ origin, apiKey, adminKey, model, serving, credent
   return `
 copal serves ${model} (${serving})
 
-  Base URL   ${origin}/v1
+  Base URL   ${origin}  (for OpenAI clients: ${origin}/v1)
   API key    ${apiKey}
   Admin key  ${adminKey}
   (also in ${credentialsPath})

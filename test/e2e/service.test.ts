@@ -236,6 +236,10 @@ describe('adaptation', () => {
 
   test('a mask is swapped under eight running streams without an error, and no answer mixes two masks', async () => {
     const update = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
+    await until('the update to be near its swap', async () => {
+      const { progress, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
+      return progress > 0.8 || finished_at !== null ? true : undefined
+    })
     const load = streamLoad(8)
     const end = await updateEnd(service, update.id)
     await converged(service)
@@ -307,10 +311,10 @@ describe('faults', () => {
       const { job } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
       return job?.state === 'running' && job.progress > 0.1 ? true : undefined
     })
-    killNode()
+    const node = killNode()
     const end = await updateEnd(service, update.id)
     expect(end).toMatchObject({ state: 'promoted', error: null })
-    const after = await converged(service)
+    const after = await node.back()
     expect(after.models[0]?.active_version).toBeGreaterThan(before.models[0]?.active_version ?? 0)
   })
 
@@ -318,8 +322,7 @@ describe('faults', () => {
     for (const version of [1, 2]) {
       await service.admin('POST', '/admin/rollback', { version })
       await sleep(100 * version)
-      killNode()
-      const status = await converged(service)
+      const status = await killNode().back()
       expect(status.models[0]?.active_version).toBe(version)
       expect((await chat('Say hello.')).system_fingerprint).toBe(`copal-${MODEL}-m${version}`)
     }
@@ -334,8 +337,9 @@ describe('faults', () => {
       seed: 2,
       stream: true,
     })
+    let node: ReturnType<typeof killNode> | undefined
     const broken = (async () => {
-      for await (const chunk of stream) if (chunk.choices[0]?.text) killNode()
+      for await (const chunk of stream) if (chunk.choices[0]?.text) node ??= killNode()
     })()
     await expect(broken).rejects.toThrow(/node/i)
     const response = await until('a refusal', async () => {
@@ -343,7 +347,7 @@ describe('faults', () => {
       return answer.status === 503 ? answer : undefined
     })
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
-    await converged(service)
+    await node?.back()
   })
 
   test('a gateway that is killed during an update carries it on', async () => {
@@ -483,8 +487,23 @@ async function perplexity(text: string, maskVersion: number): Promise<number> {
   return last.perplexity
 }
 
-function killNode(): void {
-  const pids = service.pids('gpu-node/src/main.ts')
-  if (pids.length === 0) throw new Error('no node process found')
-  for (const pid of pids) process.kill(pid, 'SIGKILL')
+/** Kills the node's process without warning; `back` waits for the one that takes its place. */
+function killNode(): { back: () => Promise<StatusReport> } {
+  const killed = nodePids()
+  if (killed.length === 0) throw new Error('no node process found')
+  for (const pid of killed) process.kill(pid, 'SIGKILL')
+  return {
+    async back() {
+      await until('another node process that serves', async () => {
+        if (!nodePids().some((pid) => !killed.includes(pid))) return undefined
+        const health = await fetch(`http://127.0.0.1:${service.nodePort}/health`)
+        return health.ok ? true : undefined
+      })
+      return converged(service)
+    },
+  }
+}
+
+function nodePids(): number[] {
+  return service.pids('gpu-node/src/main.ts')
 }

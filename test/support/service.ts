@@ -160,7 +160,9 @@ async function untilReady(child: ChildProcess, home: string, port: number, outpu
         headers: { authorization: `Bearer ${credentials.apiKey}` },
       })
       const models = (await response.json()) as { data?: unknown[] }
-      return models.data?.length ? credentials : undefined
+      // A home that was used before names the port of then until this start is through.
+      const isCurrent = credentials.baseUrl === `http://127.0.0.1:${port}`
+      return isCurrent && models.data?.length ? credentials : undefined
     },
     600_000,
   )

@@ -66,3 +66,9 @@ test('each model is listed with its active mask and its live nodes', async () =>
     message: "The model 'gpt-9' does not exist. Served here: 'dense-model', 'pruned-model'.",
   })
 })
+
+test('the OpenAI paths answer without /v1 too, behind the same key', async () => {
+  const { key } = await createKey()
+  expect(await (await get('/models', key)).json()).toEqual(await (await get('/v1/models', key)).json())
+  expect((await get('/models', 'sk-copal-wrong')).status).toBe(401)
+})
