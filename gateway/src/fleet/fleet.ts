@@ -81,7 +81,12 @@ export class Fleet extends DurableObject<Bindings> {
     const db = openDatabase(this.env.DB)
     for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId)) {
       const settled = expired.map((lease) => lostReceipt(lease, nowMs))
-      await insertReceipts(db, nodeId, settled, nowMs)
+      try {
+        await insertReceipts(db, nodeId, settled, nowMs)
+        this.#state.release(settled.map(({ requestId }) => requestId))
+      } catch (error) {
+        console.error(`${settled.length} lost requests of node '${nodeId}' are settled later:`, error)
+      }
     }
   }
 

@@ -100,9 +100,14 @@ export class FleetState {
   readonly #nodes = new Map<string, Node>()
   /** Which node holds a lease. */
   readonly #holders = new Map<string, Node>()
+  /** The last heartbeat or sweep. */
+  #heardAtMs = -Infinity
+  /** Since when there was no gap between those that a node could have died in unheard. */
+  #listeningSinceMs = -Infinity
 
   /** Registers or renews a node; `desiredVersion` is what its model shall be served with. */
   heartbeat(heartbeat: Heartbeat, desiredVersion: number, nowMs: number): void {
+    this.#listen(nowMs)
     const leases = this.#nodes.get(heartbeat.nodeId)?.leases ?? new Map<string, Lease>()
     const node: Node = { heartbeat, desiredVersion, seenAtMs: nowMs, suspect: false, granted: 0, leases }
     this.#nodes.set(heartbeat.nodeId, node)
@@ -158,21 +163,28 @@ export class FleetState {
     }
   }
 
-  /** Removes and returns the leases that expired, and forgets nodes long gone: their ids are `forgotten`. */
+  /**
+   * The leases that expired, to be settled and released, and the nodes long gone that hold none: their ids are
+   * `forgotten`.
+   *
+   * Silence while the fleet itself was away (its gateway down, its machine asleep) is nobody's: after it, every
+   * node has the time of a dead one to be heard with its receipts.
+   */
   expire(nowMs: number): { leases: Lease[]; forgotten: string[] } {
+    this.#listen(nowMs)
+    const graceEndsMs = this.#listeningSinceMs + DEAD_MS
     const expired: Lease[] = []
     const forgotten: string[] = []
     for (const [id, node] of this.#nodes) {
-      const silentMs = nowMs - node.seenAtMs
+      const isDead = nowMs >= Math.max(node.seenAtMs + DEAD_MS, graceEndsMs)
       for (const lease of node.leases.values()) {
-        if (lease.expiresAtMs <= nowMs || silentMs >= DEAD_MS) expired.push(lease)
+        if (isDead || nowMs >= Math.max(lease.expiresAtMs, graceEndsMs)) expired.push(lease)
       }
-      if (silentMs >= FORGET_MS) {
+      if (nowMs - node.seenAtMs >= FORGET_MS && node.leases.size === 0) {
         this.#nodes.delete(id)
         forgotten.push(id)
       }
     }
-    this.release(expired.map(({ requestId }) => requestId))
     return { leases: expired, forgotten }
   }
 
@@ -213,6 +225,11 @@ export class FleetState {
     const node: Node = { ...record, suspect: false, granted: 0, leases: new Map() }
     this.#nodes.set(record.heartbeat.nodeId, node)
     for (const lease of record.leases) this.#hold(node, lease)
+  }
+
+  #listen(nowMs: number): void {
+    if (nowMs - this.#heardAtMs >= DEAD_MS) this.#listeningSinceMs = nowMs
+    this.#heardAtMs = nowMs
   }
 
   /** Of the node heard last: it had the newest answer from D1. */

@@ -1,10 +1,9 @@
 import { env } from 'cloudflare:workers'
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { sumUsage } from '../../../gateway/src/db/queries/receipts.ts'
-import { FleetState } from '../../../gateway/src/fleet/state.ts'
-import type { NodeRecord } from '../../../gateway/src/fleet/state.ts'
+import { DEAD_MS, FleetState } from '../../../gateway/src/fleet/state.ts'
 import { heartbeatOf } from '../support/gateway.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
@@ -24,22 +23,27 @@ test('nodes and leases survive a restart of the Durable Object', async () => {
   expect((await fleet.snapshot()).nodes[0]?.leases).toBe(1)
 })
 
-test('a lease whose node died is settled from its reservation by the alarm', async () => {
+test('a lease whose node died is settled from its reservation by the alarm, as soon as the database answers', async () => {
   const fleet = open('death')
   await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
   await fleet.acquire(ask('request-lost'))
-  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
-  // The clock cannot be turned on, so the stored state is made older and loaded again.
-  await runInDurableObject(fleet, async (_instance, state) => {
-    const record = await state.storage.get<NodeRecord>('node:node-1')
-    if (!record) throw new Error('the node is not stored')
-    const [lease] = record.leases
-    expect(lease?.requestId).toBe('request-lost')
-    await state.storage.put('node:node-1', { ...record, seenAtMs: record.seenAtMs - 60_000 })
-  })
-  await evictDurableObject(fleet)
+  const clock = vi.spyOn(Date, 'now')
+  onTestFinished(() => clock.mockRestore())
+  clock.mockReturnValue(Date.now() + DEAD_MS - 5_000)
+  await runDurableObjectAlarm(fleet)
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ id: 'node-1', alive: false, leases: 1 }])
+
+  clock.mockReturnValue(Date.now() + 10_000)
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  await env.DB.exec('ALTER TABLE receipts RENAME TO receipts_away')
+  await runDurableObjectAlarm(fleet)
+  expect(error).toHaveBeenCalledOnce()
+  error.mockRestore()
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 1 }])
+
+  await env.DB.exec('ALTER TABLE receipts_away RENAME TO receipts')
   expect(await runDurableObjectAlarm(fleet)).toBe(true)
-  expect((await fleet.snapshot()).nodes).toMatchObject([{ id: 'node-1', alive: false, leases: 0 }])
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 0 }])
   const usage = await sumUsage(openDatabase(env.DB))
   expect(usage).toEqual([
     {

@@ -123,7 +123,9 @@ describe('leases', () => {
         expiresAtMs: LEASE_MS,
       },
     ])
-    expect(fleet.snapshot(LEASE_MS).nodes[0]?.leases).toBe(1)
+    expect(fleet.snapshot(LEASE_MS).nodes[0]?.leases).toBe(2)
+    fleet.release(['still'])
+    expect(fleet.expire(LEASE_MS)).toEqual({ leases: [], forgotten: [] })
   })
 
   test('of a dead node expire early, and the node is forgotten later', () => {
@@ -132,8 +134,26 @@ describe('leases', () => {
     fleet.acquire(ask('request-1'), 0)
     expect(fleet.expire(DEAD_MS - 1)).toEqual({ leases: [], forgotten: [] })
     expect(fleet.expire(DEAD_MS).leases.map(({ requestId }) => requestId)).toEqual(['request-1'])
+    expect(fleet.expire(FORGET_MS).forgotten).toEqual([])
+    fleet.release(['request-1'])
     expect(fleet.expire(FORGET_MS)).toEqual({ leases: [], forgotten: ['a'] })
     expect(fleet.empty).toBe(true)
+  })
+
+  test('outlive a time in which the fleet itself heard nobody, and expire when their node is silent after it too', () => {
+    const asleep = new FleetState()
+    asleep.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    asleep.acquire(ask('request-1'), 0)
+    const record = asleep.record('a')
+    if (!record) throw new Error('nothing was recorded')
+    const restarted = new FleetState()
+    restarted.restore(structuredClone(record))
+    for (const fleet of [asleep, restarted]) {
+      const wakesMs = 10 * LEASE_MS
+      expect(fleet.expire(wakesMs).leases).toEqual([])
+      expect(fleet.expire(wakesMs + DEAD_MS - 1).leases).toEqual([])
+      expect(fleet.expire(wakesMs + DEAD_MS).leases.map(({ requestId }) => requestId)).toEqual(['request-1'])
+    }
   })
 })
 
