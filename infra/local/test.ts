@@ -12,9 +12,9 @@ import { drawModelProgress } from './model-progress.ts'
 import { closingLine, type TestReport } from './test-report.ts'
 import { ROOT } from './toolchain.mjs'
 
-/** What workerd writes whenever a connection breaks; the tests of faults break many on purpose. */
-const WORKERD_NOISE =
-  /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\))/
+/** What workerd writes whenever a connection breaks (tests of faults break many on purpose), and our own report. */
+const NOISE =
+  /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\)|JSON report written)/
 
 await fetchModel()
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
