@@ -86,7 +86,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const gateway = createGatewayClient({ baseUrl: settings.gatewayUrl, secret: settings.secret })
     const masks = createMaskStore({ home, gateway })
     const datasets = createDatasetStore({ home, gateway })
-    await Promise.all([masks.sweep(), datasets.sweep()])
+    await Promise.all([masks.sweep(), datasets.clear()])
 
     const backend = createOnnxBackend({
       workDir: join(home, 'work'),

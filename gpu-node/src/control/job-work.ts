@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import type { CalibrateJob, DatasetRef, EvaluateJob, EvaluateResult } from '@copal/shared/wire/node-rpc.ts'
+import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
 import { runCalibration } from '../copal/calibrate.ts'
 import type { DatasetFile } from '../copal/calibration-run.ts'
 import type { ModelReference } from '../copal/child-protocol.ts'
@@ -38,8 +38,8 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     return files
   }
 
-  return {
-    async calibrate(job: CalibrateJob, context) {
+  const work: JobWork = {
+    async calibrate(job, context) {
       checkModel(job.model)
       const { signal, progress } = context
       progress(0, 'fetching datasets')
@@ -68,7 +68,7 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       return { kind: 'calibrate', ...figures }
     },
 
-    async evaluate(job: EvaluateJob, context): Promise<EvaluateResult> {
+    async evaluate(job, context) {
       checkModel(job.model)
       const { signal, progress } = context
       progress(0, 'fetching holdouts')
@@ -100,6 +100,18 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
         }),
       }
     },
+  }
+  /** The runner gives one job at a time, so that no other reads what is cleared. */
+  async function thenClear<T>(result: Promise<T>): Promise<T> {
+    try {
+      return await result
+    } finally {
+      await deps.datasets.clear()
+    }
+  }
+  return {
+    calibrate: (job, context) => thenClear(work.calibrate(job, context)),
+    evaluate: (job, context) => thenClear(work.evaluate(job, context)),
   }
 }
 
