@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { decodeMask, encodeMask, maskChurn, maskSparsity } from '@copal/shared/mask/codec.ts'
 import type { CalibrateResult, SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import { datasetsThatCount } from '@copal/shared/wire/prune-method.ts'
+import { datasetsThatCount, methodParts } from '@copal/shared/wire/prune-method.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import { DamagedArtifactError, listArtifacts, partId, type Artifact } from './artifact.ts'
 import { createCalibrationPass } from './calibration-pass.ts'
@@ -12,6 +12,7 @@ import { checkPattern, chooseMask } from './choose-mask.ts'
 import { discardAbandonedPartials, openPartial } from './partial.ts'
 import { sampleSequences } from './sample.ts'
 import { coverParts, discardArtifact, mergeArtifacts, pruneArtifacts, touchArtifacts } from './statistics.ts'
+import type { SwapGain } from './swap-pool.ts'
 import { readDataset } from './text.ts'
 
 /** A dataset file on this machine, newline-delimited `{"text": …}`, named by its hash. */
@@ -56,8 +57,9 @@ export interface CalibrationProgress {
 const MERGE_ABOVE = 2
 /** Artifacts kept although no longer counted: an update that failed may be tried again. */
 const SPARE_ARTIFACTS = 2
-/** Share of the whole run that selection is taken to be. */
+/** Shares of the whole run that selection is taken to be, without and with swaps. */
 const SELECTION_SHARE = 0.1
+const REFINEMENT_SHARE = 0.5
 
 /**
  * Calibrates what is missing, selects from the sum, and writes the mask file. The same task gives the same
@@ -89,13 +91,20 @@ export async function calibrateAndSelect(
       const calibrateStart = performance.now()
       const artifacts = needsStatistics ? await gatherArtifacts(model, task, wanted, threads, onProgress) : []
       const selectStart = performance.now()
-      const mask = await chooseMask(model, artifacts, task.selection, about, (done) => {
-        const { layers } = model.config
-        onProgress({
-          fraction: 1 - SELECTION_SHARE + (SELECTION_SHARE * done) / layers,
-          message: `selecting weights, block ${done} of ${layers}`,
-        })
-      })
+      const { mask, gains } = await chooseMask(
+        model,
+        artifacts,
+        task.selection,
+        about,
+        threads,
+        (done, blockGains) => {
+          const share = selectionShare(task)
+          onProgress({
+            fraction: 1 - share + (share * done) / model.config.layers,
+            message: describeSelection(done, model.config.layers, blockGains),
+          })
+        },
+      )
       const bytes = encodeMask(mask)
       const maskSha256 = sha256(bytes)
       const maskPath = await writeMaskFile(task.workDir, maskSha256, bytes)
@@ -112,6 +121,7 @@ export async function calibrateAndSelect(
           .map(({ datasetSha256, tokens }) => ({ sha256: datasetSha256, tokens })),
         calibrateMs: selectStart - calibrateStart,
         selectMs,
+        ...(gains ? { swaps: Object.fromEntries(gains) } : {}),
       }
     } catch (error) {
       // Statistics can be made again from their dataset; only a disk that damages everything ends this.
@@ -158,7 +168,7 @@ async function gatherArtifacts(
       const partial = await openPartial(task.statisticsDir, id)
       const report = (done: number) =>
         onProgress({
-          fraction: ((1 - SELECTION_SHARE) * (index + done / layers)) / samples.length,
+          fraction: ((1 - selectionShare(task)) * (index + done / layers)) / samples.length,
           message: `calibrating ${dataset.domain}, block ${done} of ${layers}`,
         })
       report(partial.blocksDone)
@@ -171,6 +181,18 @@ async function gatherArtifacts(
     await pass.release()
   }
   return chosen
+}
+
+function selectionShare({ selection }: CalibrationTask): number {
+  return methodParts(selection.method).swaps ? REFINEMENT_SHARE : SELECTION_SHARE
+}
+
+function describeSelection(done: number, layers: number, gains: readonly SwapGain[]): string {
+  const where = `block ${done} of ${layers}`
+  if (gains.length === 0) return `selecting weights, ${where}`
+  const left =
+    gains.reduce((sum, { before, after }) => sum + (before > 0 ? after / before : 1), 0) / gains.length
+  return `swapping weights, ${where}: ${(100 * left).toFixed(0)} % of its output error left`
 }
 
 async function readSequences(model: DenseModel, task: CalibrationTask, dataset: DatasetFile) {

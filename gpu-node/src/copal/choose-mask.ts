@@ -2,13 +2,21 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Mask, MaskLinear, MaskMeta } from '@copal/shared/mask/codec.ts'
 import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../model/config.ts'
+import {
+  BLOCK_LINEARS,
+  linearName,
+  linearShape,
+  type BlockLinear,
+  type LlamaConfig,
+} from '../model/config.ts'
 import type { DenseMaster } from '../model/dense-model.ts'
 import { loadTensor } from '../model/master.ts'
 import type { Artifact } from './artifact.ts'
 import { statisticTensor, type StatisticName } from './block-statistics.ts'
-import { METHODS } from './methods.ts'
+import type { ScoredLinear } from './importance.ts'
+import { methodOf, type Method } from './methods.ts'
 import { accumulate } from './statistics.ts'
+import { createSwapPool, type SwapGain } from './swap-pool.ts'
 
 /**
  * Checks, before there is work, that the columns of every linear divide into the groups of an n:m pattern.
@@ -29,11 +37,17 @@ export function checkPattern(config: LlamaConfig, { pattern, scope }: SelectionS
   }
 }
 
+/** A mask, and what its refinement won, by the name of the linear; null where the method has none. */
+export interface ChosenMask {
+  mask: Mask
+  gains: ReadonlyMap<string, SwapGain> | null
+}
+
 /**
  * Chooses a mask for every linear of the model from accumulated statistics and the dense weights, one linear
- * in memory at a time.
+ * in memory at a time. The number of threads does not change a bit.
  *
- * @param onBlock called with the number of blocks done
+ * @param onBlock called with the number of blocks done and what refinement won in the last
  * @throws DamagedArtifactError
  */
 export async function chooseMask(
@@ -41,30 +55,66 @@ export async function chooseMask(
   artifacts: readonly Artifact[],
   selection: SelectionSpec,
   about: Pick<MaskMeta, 'domains' | 'parent' | 'created'>,
-  onBlock: (done: number) => void,
-): Promise<Mask> {
+  threads: number,
+  onBlock: (done: number, gains: readonly SwapGain[]) => void,
+): Promise<ChosenMask> {
   const { config, master } = model
-  const method = METHODS[selection.method]
+  const method = methodOf(selection.method)
   const pattern = parsePattern(selection.pattern)
   const linears = new Map<string, MaskLinear>()
-  for (let layer = 0; layer < config.layers; layer++) {
-    for (const linear of BLOCK_LINEARS) {
-      const [rows, cols] = linearShape(config, linear)
-      const statistics = new Map<StatisticName, Float64Array>()
-      for (const name of method.needs) {
-        statistics.set(name, await accumulate(artifacts, layer, statisticTensor(name, linear)))
+  const gains = new Map<string, SwapGain>()
+  const pool = method.swaps ? createSwapPool(threads) : null
+  try {
+    for (let layer = 0; layer < config.layers; layer++) {
+      const blockGains: SwapGain[] = []
+      for (const linear of BLOCK_LINEARS) {
+        const name = linearName(layer, linear)
+        const scored = await loadScored(model, artifacts, layer, linear, method)
+        const bits = method.select(scored, pattern, selection.scope)
+        if (pool) {
+          const { rows, cols, weights } = scored
+          const moment = meanOverTokens(scored.statistic('second_moment'), artifacts)
+          const group = pattern.kind === 'n:m' ? pattern.group : null
+          const gain = await pool.refine({ rows, cols, group, weights, moment, bits })
+          blockGains.push(gain)
+          gains.set(name, gain)
+        }
+        linears.set(name, { rows: scored.rows, cols: scored.cols, bits })
       }
-      const statistic = (name: StatisticName): Float64Array => {
-        const values = statistics.get(name)
-        if (!values) throw new RangeError(`method ${selection.method} did not declare that it needs ${name}`)
-        return values
-      }
-      const weights = await loadTensor(master, linearName(layer, linear))
-      const bits = method.select({ rows, cols, weights, statistic }, pattern, selection.scope)
-      linears.set(linearName(layer, linear), { rows, cols, bits })
+      onBlock(layer + 1, blockGains)
     }
-    onBlock(layer + 1)
+  } finally {
+    await pool?.close()
   }
   const { method: name, pattern: text, scope } = selection
-  return { meta: { ...about, method: name, pattern: text, scope, baseSha256: master.baseSha256 }, linears }
+  const meta = { ...about, method: name, pattern: text, scope, baseSha256: master.baseSha256 }
+  return { mask: { meta, linears }, gains: pool && gains }
+}
+
+async function loadScored(
+  { config, master }: { config: LlamaConfig; master: DenseMaster },
+  artifacts: readonly Artifact[],
+  layer: number,
+  linear: BlockLinear,
+  { needs }: Method,
+): Promise<ScoredLinear & { weights: Float32Array }> {
+  const [rows, cols] = linearShape(config, linear)
+  const statistics = new Map<StatisticName, Float64Array>()
+  for (const name of needs) {
+    statistics.set(name, await accumulate(artifacts, layer, statisticTensor(name, linear)))
+  }
+  const statistic = (name: StatisticName): Float64Array => {
+    const values = statistics.get(name)
+    if (!values) throw new RangeError(`the method did not declare that it needs ${name}`)
+    return values
+  }
+  return { rows, cols, weights: await loadTensor(master, linearName(layer, linear)), statistic }
+}
+
+/** Divides a sum over tokens by how many they are, in place. */
+function meanOverTokens(sum: Float64Array, artifacts: readonly Artifact[]): Float64Array {
+  let tokens = 0
+  for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
+  return sum
 }

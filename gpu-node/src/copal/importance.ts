@@ -9,7 +9,7 @@ export interface ScoredLinear {
   cols: number
   weights: Values
   /** The accumulated statistic; throws when the method did not declare that it needs it. */
-  statistic: (name: StatisticName) => Values
+  statistic: (name: StatisticName) => Float64Array
 }
 
 /** `|W|`: needs no data. */

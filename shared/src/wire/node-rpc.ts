@@ -126,6 +126,8 @@ export const calibrateResult = z.object({
   tokens: z.array(z.object({ sha256: sha256Hex, tokens: count })),
   calibrateMs: z.number(),
   selectMs: z.number(),
+  /** Of methods with swaps, by linear: squared output error, mean over tokens, before and after the swaps. */
+  swaps: z.record(z.string(), z.object({ before: z.number(), after: z.number() })).optional(),
 })
 export type CalibrateResult = z.output<typeof calibrateResult>
 export const evaluateResult = z.object({

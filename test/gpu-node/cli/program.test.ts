@@ -46,7 +46,7 @@ describe('a wrong command line', () => {
     { args: ['update', 'legal', '--samples', 'many'], says: 'A whole number is expected.' },
     {
       args: ['update', 'legal', '--method', 'wnada'],
-      says: 'Allowed choices are magnitude, wanda, continual-wanda, copal',
+      says: 'Allowed choices are magnitude, wanda, continual-wanda, copal, magnitude+swaps,',
     },
     { args: ['update', 'legal', '--pattern', '1.0'], says: 'a ratio of pruned weights lies between 0 and 1' },
     { args: ['update', 'legal', '--pattern', '4:2'], says: 'n is less than m' },

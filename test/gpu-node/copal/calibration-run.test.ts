@@ -142,6 +142,26 @@ test.each(pruneMethod.options)('a %s mask fits the model and its pattern', async
   }
 })
 
+test.each(['0.5', '2:4'])(
+  'swaps to %s lower the error of every linear, and say so block by block',
+  async (pattern) => {
+    const messages: string[] = []
+    const selection = { method: 'continual-wanda+swaps', pattern, scope: 'row' } as const
+    const given = task({ datasets: datasets.slice(0, 2), selection })
+    const one = await run(given, messages)
+    expect(Object.keys(one.swaps!)).toEqual([...shapes().keys()])
+    for (const { before, after } of Object.values(one.swaps!)) expect(after).toBeLessThan(before)
+    expect(
+      messages.filter((message) =>
+        /^swapping weights, block \d of 3: \d\d % of its output error left$/.test(message),
+      ),
+    ).toHaveLength(3)
+    const three = await calibrateAndSelect(tiny.model, given, 3, () => undefined)
+    expect(three.maskSha256).toBe(one.maskSha256)
+    expect(three.swaps).toEqual(one.swaps)
+  },
+)
+
 test('the order of datasets, and which of them were accumulated before, does not change a bit', async () => {
   const [a, b, c] = datasets as [DatasetFile, DatasetFile, DatasetFile]
   const one = await run(task({ datasets: [a, b, c] }))

@@ -1,60 +1,10 @@
-import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { rowBytes } from '@copal/shared/mask/bits.ts'
 import { keptCounts, parsePattern, type MaskScope } from '@copal/shared/mask/pattern.ts'
 import type { PruneMethod } from '@copal/shared/wire/prune-method.ts'
-import type { ScoredLinear } from '../../../gpu-node/src/copal/importance.ts'
-import { METHODS } from '../../../gpu-node/src/copal/methods.ts'
+import { methodOf } from '../../../gpu-node/src/copal/methods.ts'
 import { selectKept } from '../../../gpu-node/src/copal/select.ts'
+import { accumulatedToy, bitStrings, toy } from '../../support/prune-toy.ts'
 import { createRandom } from '../../support/random.ts'
-
-interface Toy {
-  W: number[][]
-  X: number[][][]
-  stages: { datasets: number; masks: Record<string, string[]> }[]
-}
-const toy = JSON.parse(readFileSync(new URL('../../fixtures/prune-toy.json', import.meta.url), 'utf8')) as Toy
-
-/** Statistics of one dataset in f64, straight from the definitions. */
-function toyStatistics(X: number[][]): { squareNorm: Float64Array; sensitivity: Float64Array } {
-  const rows = toy.W.length
-  const cols = X[0]!.length
-  const squareNorm = new Float64Array(cols)
-  const sensitivity = new Float64Array(rows * cols)
-  for (const x of X) {
-    const y = toy.W.map((w) => w.reduce((sum, value, col) => sum + value * x[col]!, 0))
-    for (let col = 0; col < cols; col++) {
-      squareNorm[col]! += x[col]! ** 2
-      for (let row = 0; row < rows; row++)
-        sensitivity[row * cols + col]! += Math.abs(y[row]!) * Math.abs(x[col]!)
-    }
-  }
-  return { squareNorm, sensitivity }
-}
-
-function accumulatedToy(datasets: number): ScoredLinear {
-  const cols = toy.W[0]!.length
-  const squareNorm = new Float64Array(cols)
-  const sensitivity = new Float64Array(toy.W.length * cols)
-  for (const X of toy.X.slice(0, datasets)) {
-    const one = toyStatistics(X)
-    one.squareNorm.forEach((value, i) => (squareNorm[i]! += value))
-    one.sensitivity.forEach((value, i) => (sensitivity[i]! += value))
-  }
-  return {
-    rows: toy.W.length,
-    cols,
-    weights: Float64Array.from(toy.W.flat()),
-    statistic: (name) => (name === 'square_norm' ? squareNorm : sensitivity),
-  }
-}
-
-function bitStrings(bits: Uint8Array, rows: number, cols: number): string[] {
-  const width = rowBytes(cols)
-  return Array.from({ length: rows }, (_, row) =>
-    Array.from({ length: cols }, (__, col) => (bits[row * width + (col >> 3)]! >> (col & 7)) & 1).join(''),
-  )
-}
 
 const NAMES: Record<string, PruneMethod> = {
   magnitude: 'magnitude',
@@ -76,7 +26,7 @@ test.each(cases)(
   ({ datasets, key, method, where }) => {
     const linear = accumulatedToy(datasets)
     const pattern = parsePattern(where.includes(':') ? where : '0.5')
-    const bits = METHODS[method].select(linear, pattern, where === 'matrix' ? 'matrix' : 'row')
+    const bits = methodOf(method).select(linear, pattern, where === 'matrix' ? 'matrix' : 'row')
     expect(bitStrings(bits, linear.rows, linear.cols)).toEqual(toy.stages[datasets - 1]!.masks[key])
   },
 )

@@ -1,0 +1,123 @@
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { gainFloor, sumOf, type SwapLinear } from './swaps.ts'
+
+/** A linear and the mask to refine; `moment` is `Σ x xᵀ / tokens` as statistics hold it: the upper triangle. */
+export interface SwapTask {
+  rows: number
+  cols: number
+  /** m of n:m, null for a ratio. */
+  group: number | null
+  weights: Float32Array
+  moment: Float64Array
+  /** Mask bits `[rows, ceil(cols/8)]`, refined in place. */
+  bits: Uint8Array
+}
+
+/** `tr(E H Eᵀ)` of a mask before and after its refinement. */
+export interface SwapGain {
+  before: number
+  after: number
+}
+
+/** Threads that refine one linear after another. */
+export interface SwapPool {
+  /** @throws the error of a thread; the pool is then of no more use */
+  refine(task: SwapTask): Promise<SwapGain>
+  close(): Promise<void>
+}
+
+/** What a thread is asked: to take rows, `next` counts those taken, until there are none, and say so. */
+export interface SwapMessage {
+  step: 'measure' | 'swap'
+  linear: SwapLinear
+  /** The gain that a swap must exceed. */
+  floor: number
+  next: Int32Array
+}
+
+/**
+ * Starts threads that share one set of buffers, as large as the largest linear so far: its weights, H in full
+ * and E H. The masks do not depend on how many threads there are.
+ */
+export function createSwapPool(threads: number): SwapPool {
+  const pool = Array.from({ length: threads }, startThread)
+  const buffers = new Map<string, SharedArrayBuffer>()
+
+  /** The buffer of this name, at least this long. */
+  function buffer(name: string, bytes: number): SharedArrayBuffer {
+    let found = buffers.get(name)
+    if (!found || found.byteLength < bytes) buffers.set(name, (found = new SharedArrayBuffer(bytes)))
+    return found
+  }
+  const float64 = (name: string, length: number) => new Float64Array(buffer(name, 8 * length), 0, length)
+
+  function share({ rows, cols, group, weights, moment, bits }: SwapTask): SwapLinear {
+    const linear = {
+      rows,
+      cols,
+      group,
+      weights: new Float32Array(buffer('weights', 4 * rows * cols), 0, rows * cols),
+      moment: float64('moment', cols * cols),
+      bits: new Uint8Array(buffer('bits', bits.length), 0, bits.length),
+      gradient: float64('gradient', rows * cols),
+      errors: float64('errors', rows),
+    }
+    linear.weights.set(weights)
+    linear.bits.set(bits)
+    unfold(moment, linear.moment, cols)
+    return linear
+  }
+
+  async function runAll(step: SwapMessage['step'], linear: SwapLinear, floor: number): Promise<void> {
+    const next = new Int32Array(new SharedArrayBuffer(4))
+    await Promise.all(pool.map((thread) => ask(thread, { step, linear, floor, next })))
+  }
+
+  return {
+    async refine(task) {
+      const linear = share(task)
+      await runAll('measure', linear, 0)
+      const before = sumOf(linear.errors)
+      await runAll('swap', linear, gainFloor(linear))
+      task.bits.set(linear.bits)
+      return { before, after: sumOf(linear.errors) }
+    },
+    async close() {
+      await Promise.all(pool.map(({ worker }) => worker.terminate()))
+    },
+  }
+}
+
+/** A thread, and its end: a promise that only ever rejects. */
+interface Thread {
+  worker: Worker
+  ended: Promise<never>
+}
+
+function startThread(): Thread {
+  const worker = new Worker(new URL('./swap-worker.ts', import.meta.url), { execArgv: [] })
+  const { promise: ended, reject } = Promise.withResolvers<never>()
+  worker.once('error', reject)
+  worker.once('exit', () => reject(new Error('a thread of the mask refinement ended before it was done')))
+  // Between two linears nobody waits; the next one is told.
+  ended.catch(() => undefined)
+  return { worker, ended }
+}
+
+async function ask({ worker, ended }: Thread, message: SwapMessage): Promise<void> {
+  const answered = once(worker, 'message')
+  worker.postMessage(message)
+  await Promise.race([answered, ended])
+}
+
+/** Writes the upper triangle, stored row by row from the diagonal, and its mirror image. */
+function unfold(triangle: Float64Array, square: Float64Array, size: number): void {
+  for (let row = 0, from = 0; row < size; row++) {
+    for (let col = row; col < size; col++, from++) {
+      const value = triangle[from] as number
+      square[row * size + col] = value
+      square[col * size + row] = value
+    }
+  }
+}

@@ -1,0 +1,223 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parsePattern } from '@copal/shared/mask/pattern.ts'
+import { methodOf } from '../../../gpu-node/src/copal/methods.ts'
+import { selectKept } from '../../../gpu-node/src/copal/select.ts'
+import { createSwapPool, type SwapPool } from '../../../gpu-node/src/copal/swap-pool.ts'
+import {
+  gainFloor,
+  measureRows,
+  sumOf,
+  swapRows,
+  type SwapLinear,
+} from '../../../gpu-node/src/copal/swaps.ts'
+import { accumulatedToy, bitStrings, toy } from '../../support/prune-toy.ts'
+import { createRandom, normals } from '../../support/random.ts'
+
+const golden = toy.stages.flatMap(({ datasets }) =>
+  ['wanda+swaps/row', 'wanda+swaps/2:4', 'copal+swaps/row'].map((key) => ({ datasets, key })),
+)
+
+test.each(golden)('$key of $datasets datasets equals the reference, mask and error', ({ datasets, key }) => {
+  const [method, where] = key.split('/') as ['wanda+swaps' | 'copal+swaps', string]
+  const scored = accumulatedToy(datasets)
+  const pattern = parsePattern(where === 'row' ? '0.5' : where)
+  const linear = linearOf({
+    ...scored,
+    group: pattern.kind === 'n:m' ? pattern.group : null,
+    moment: square(scored.statistic('second_moment'), scored.cols, scored.tokens),
+    bits: methodOf(method).select(scored, pattern, 'row'),
+  })
+  refine(linear)
+  const stage = toy.stages[datasets - 1]!
+  expect(bitStrings(linear.bits, linear.rows, linear.cols)).toEqual(stage.masks[key])
+  expect(Math.abs(sumOf(linear.errors) / stage.error[key]! - 1)).toBeLessThan(1e-9)
+})
+
+test.each(Object.keys(toy.stages[0]!.error))(
+  'the error of the reference mask %s is the reference error',
+  (key) => {
+    const scored = accumulatedToy(1)
+    const bits = new Uint8Array(scored.rows * 2)
+    toy.stages[0]!.masks[key]!.forEach((row, r) =>
+      row.split('').forEach((bit, col) => (bits[r * 2 + (col >> 3)]! |= Number(bit) << (col & 7))),
+    )
+    const moment = square(scored.statistic('second_moment'), scored.cols, scored.tokens)
+    const linear = linearOf({ ...scored, group: null, moment, bits })
+    measureRows(linear, 0, linear.rows)
+    expect(Math.abs(sumOf(linear.errors) / toy.stages[0]!.error[key]! - 1)).toBeLessThan(1e-9)
+  },
+)
+
+describe('on random linears', () => {
+  const cases = [
+    { pattern: '0.5', scope: 'row', cols: 100, left: 0.9 },
+    { pattern: '0.7', scope: 'matrix', cols: 61, left: 0.9 },
+    // Nothing is pruned.
+    { pattern: '0.0001', scope: 'row', cols: 20, left: 0 },
+    { pattern: '2:4', scope: 'row', cols: 96, left: 0.9 },
+    { pattern: '5:16', scope: 'row', cols: 112, left: 0.9 },
+    { pattern: '1:64', scope: 'row', cols: 128, left: 0.9 },
+  ] as const
+
+  test.each(cases)('$pattern: no row gets worse, and rows and groups keep their counts', (given) => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const linear = randomLinear(given, seed)
+      const { rows, cols, group } = linear
+      const start = bitStrings(linear.bits, rows, cols)
+      measureRows(linear, 0, rows)
+      const before = Float64Array.from(linear.errors)
+      refine(linear)
+      const end = bitStrings(linear.bits, rows, cols)
+      const tracked = Float64Array.from(linear.errors)
+      measureRows(linear, 0, rows)
+      for (let row = 0; row < rows; row++) {
+        const exact = errorOf(linear, row)
+        expect(tracked[row]! - exact, `seed ${seed}`).toBeCloseTo(0, 8)
+        expect(exact, `seed ${seed}`).toBeLessThanOrEqual(before[row]! * (1 + 1e-12))
+        for (let first = 0; first < cols; first += group ?? cols) {
+          const last = first + (group ?? cols)
+          expect(ones(end[row]!.slice(first, last))).toBe(ones(start[row]!.slice(first, last)))
+        }
+      }
+      expect(sumOf(tracked)).toBeLessThanOrEqual(given.left * sumOf(before))
+    }
+  })
+
+  test.each(cases)('$pattern: rows refined one by one end as rows refined together', (given) => {
+    const together = randomLinear(given, 7)
+    const apart = randomLinear(given, 7)
+    const { rows } = together
+    measureRows(together, 0, rows)
+    swapRows(together, 0, rows, gainFloor(together))
+    for (let row = rows - 1; row >= 0; row--) measureRows(apart, row, row + 1)
+    const floor = gainFloor(apart)
+    for (let row = rows - 1; row >= 0; row--) swapRows(apart, row, row + 1, floor)
+    expect(apart.bits).toEqual(together.bits)
+    expect(apart.errors).toEqual(together.errors)
+  })
+
+  test('a mask that no swap betters stays, to the bit', () => {
+    const linear = randomLinear(cases[0], 3)
+    for (let i = 0; i < 10; i++) refine(linear)
+    const settled = Uint8Array.from(linear.bits)
+    refine(linear)
+    expect(linear.bits).toEqual(settled)
+  })
+})
+
+describe('threads', () => {
+  let pools: SwapPool[]
+  beforeAll(() => {
+    pools = [createSwapPool(1), createSwapPool(3)]
+  })
+  afterAll(() => Promise.all(pools.map((pool) => pool.close())))
+
+  test('however many refine a mask, for one linear after another, it is the one of a single thread', async () => {
+    for (const [seed, given] of [
+      { pattern: '0.5', scope: 'row', cols: 96 },
+      { pattern: '2:4', scope: 'row', cols: 128 },
+      { pattern: '0.5', scope: 'matrix', cols: 40 },
+    ].entries()) {
+      const expected = randomLinear(given, seed)
+      const { rows, cols, group } = expected
+      measureRows(expected, 0, rows)
+      const before = sumOf(expected.errors)
+      refine(expected)
+      for (const pool of pools) {
+        const { weights, moment, bits } = randomLinear(given, seed)
+        const task = {
+          rows,
+          cols,
+          group,
+          weights: Float32Array.from(weights),
+          moment: triangle(moment, cols),
+          bits,
+        }
+        expect(await pool.refine(task)).toEqual({ before, after: sumOf(expected.errors) })
+        expect(bits).toEqual(expected.bits)
+      }
+    }
+  })
+
+  test('threads that have ended fail what they are asked, then and later, instead of leaving it to wait', async () => {
+    const pool = createSwapPool(2)
+    const { rows, cols, group, weights, moment, bits } = randomLinear(
+      { pattern: '0.5', scope: 'row', cols: 40 },
+      1,
+    )
+    const task = {
+      rows,
+      cols,
+      group,
+      weights: Float32Array.from(weights),
+      moment: triangle(moment, cols),
+      bits,
+    }
+    const refusals = [pool.refine(task), pool.close()]
+    await expect(Promise.all(refusals)).rejects.toThrow('ended before it was done')
+    await expect(pool.refine(task)).rejects.toThrow('ended before it was done')
+  })
+})
+
+function linearOf(given: Omit<SwapLinear, 'gradient' | 'errors'>): SwapLinear {
+  const { rows, cols, group, weights, moment, bits } = given
+  const [gradient, errors] = [new Float64Array(rows * cols), new Float64Array(rows)]
+  return { rows, cols, group, weights, moment, bits, gradient, errors }
+}
+
+function refine(linear: SwapLinear): void {
+  measureRows(linear, 0, linear.rows)
+  swapRows(linear, 0, linear.rows, gainFloor(linear))
+}
+
+/** Correlated inputs, one of them dead, and a Wanda mask. */
+function randomLinear(given: { pattern: string; scope: string; cols: number }, seed: number): SwapLinear {
+  const { cols } = given
+  const rows = 37
+  const random = createRandom(seed)
+  const common = normals(random, 200, 0, 1)
+  const inputs = Array.from({ length: 200 }, (_, token) =>
+    normals(random, cols, common[token]!, 0.7).map((x, col) => (col === 5 ? 0 : x * (1 + (col % 3)))),
+  )
+  const moment = new Float64Array(cols * cols)
+  for (const x of inputs) {
+    for (let a = 0; a < cols; a++)
+      for (let b = 0; b < cols; b++) moment[a * cols + b]! += (x[a]! * x[b]!) / 200
+  }
+  const weights = normals(random, rows * cols, 0, 1)
+  const score = Float64Array.from(
+    weights,
+    (w, i) => Math.abs(w) * Math.sqrt(moment[(i % cols) * (cols + 1)]!),
+  )
+  const pattern = parsePattern(given.pattern)
+  const bits = selectKept(score, rows, cols, pattern, given.scope === 'row' ? 'row' : 'matrix')
+  const group = pattern.kind === 'n:m' ? pattern.group : null
+  return linearOf({ rows, cols, group, weights, moment, bits })
+}
+
+/** `e H eᵀ` by its definition. */
+function errorOf({ cols, weights, moment, bits, rows }: SwapLinear, row: number): number {
+  const kept = bitStrings(bits, rows, cols)[row]!
+  const e = Array.from({ length: cols }, (_, col) => (kept[col] === '1' ? 0 : weights[row * cols + col]!))
+  let sum = 0
+  for (let a = 0; a < cols; a++) for (let b = 0; b < cols; b++) sum += e[a]! * moment[a * cols + b]! * e[b]!
+  return sum
+}
+
+function square(upper: Float64Array, size: number, tokens: number): Float64Array {
+  const full = new Float64Array(size * size)
+  for (let a = 0, at = 0; a < size; a++) {
+    for (let b = a; b < size; b++, at++) full[a * size + b] = full[b * size + a] = upper[at]! / tokens
+  }
+  return full
+}
+
+function triangle(full: Float64Array, size: number): Float64Array {
+  return Float64Array.from(
+    Array.from({ length: size }, (_, row) => [...full.subarray(row * size + row, (row + 1) * size)]).flat(),
+  )
+}
+
+function ones(bits: string): number {
+  return bits.replaceAll('0', '').length
+}
