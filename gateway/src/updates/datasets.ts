@@ -13,13 +13,19 @@ export function maskKey(hash: string): string {
   return `masks/${hash}`
 }
 
-/** Freezes texts as a dataset: newline-delimited samples in R2, named by their SHA-256. The same texts give the same dataset. */
+/**
+ * Freezes texts as a dataset: newline-delimited samples in R2, named by their SHA-256. The same texts of a domain
+ * give the same dataset; each line names the domain, or another's with the same texts would be deleted with it.
+ */
 export async function freezeDataset(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   domain: string,
   texts: readonly string[],
 ): Promise<DatasetRef> {
-  const lines = texts.map((text) => `${JSON.stringify({ text } satisfies TextSample)}\n`)
+  const lines = texts.map((text) => {
+    const sample: TextSample & { domain: string } = { domain, text }
+    return `${JSON.stringify(sample)}\n`
+  })
   const bytes = new Uint8Array(new TextEncoder().encode(lines.join('')))
   const hash = await sha256(bytes)
   await deps.artifacts.put(datasetKey(hash), bytes, { sha256: hash })

@@ -72,7 +72,10 @@ export type EvaluateEvent =
 
 // ---- node -> gateway ---------------------------------------------------------------------------
 
-/** A dataset frozen by the gateway: newline-delimited {@link TextSample}s, named by its SHA-256. */
+/**
+ * A dataset frozen by the gateway: newline-delimited {@link TextSample}s, named by its SHA-256. Each line also
+ * names its domain, so that no two domains share a dataset, and the texts of one can be deleted.
+ */
 export const datasetRef = z.object({ sha256: sha256Hex, domain: domainName, samples: count })
 export type DatasetRef = z.output<typeof datasetRef>
 /** One line of a dataset file. */

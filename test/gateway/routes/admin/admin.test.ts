@@ -1,3 +1,4 @@
+import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type {
   CreatedKey,
@@ -6,7 +7,17 @@ import type {
   KeyEntry,
   StatusReport,
 } from '@copal/shared/wire/admin.ts'
-import { admin, adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/adaptation.ts'
+import { openDatabase } from '../../../../gateway/src/db/database.ts'
+import { listDatasetsOf } from '../../../../gateway/src/db/queries/datasets.ts'
+import { datasetKey, freezeDataset } from '../../../../gateway/src/updates/datasets.ts'
+import {
+  admin,
+  adminJson,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../../support/adaptation.ts'
 import { beat, createKey, errorOf, post, receiptOf, signedPost } from '../../support/gateway.ts'
 import { startNode } from '../../support/node-double.ts'
 
@@ -91,7 +102,11 @@ describe('domains', () => {
     const refused = await admin('DELETE', '/domains/deleted')
     expect([refused.status, (await errorOf(refused)).code]).toEqual([409, 'conflict'])
     await node.finish(id)
+    const stored = await listDatasetsOf(openDatabase(env.DB), 'deleted')
+    const isStored = async (hash: string) => (await env.ARTIFACTS.head(datasetKey(hash))) !== null
+    expect(await Promise.all(stored.map(isStored))).toEqual([true, true])
     expect(await adminJson('DELETE', '/domains/deleted')).toEqual({ domain: 'deleted', deleted: true })
+    expect(await Promise.all(stored.map(isStored))).toEqual([false, false])
     expect(await domainOf('deleted')).toBeUndefined()
     // It may come back, as if it were new.
     await importTexts('deleted')
@@ -101,6 +116,16 @@ describe('domains', () => {
       seen: 80,
     })
     await node.finish((await startUpdate('delete', ['deleted'])).id)
+  })
+
+  test('keep their own datasets when one with the same texts is deleted', async () => {
+    const [one, other] = await Promise.all(
+      ['one-of-two', 'other-of-two'].map((domain) => freezeDataset(testDeps(), domain, ['the same text'])),
+    )
+    await admin('DELETE', '/domains/one-of-two')
+    expect(await env.ARTIFACTS.head(datasetKey(one?.sha256 ?? ''))).toBeNull()
+    expect(await env.ARTIFACTS.head(datasetKey(other?.sha256 ?? ''))).not.toBeNull()
+    expect(await listDatasetsOf(openDatabase(env.DB), 'other-of-two')).toEqual([other?.sha256])
   })
 })
 

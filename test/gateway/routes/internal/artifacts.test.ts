@@ -101,7 +101,9 @@ test('a dataset is sent as it was frozen', async () => {
   const response = await signedCall('GET', `/internal/datasets/${dataset.sha256}`)
   const bytes = new Uint8Array(await response.arrayBuffer())
   expect(await sha256(bytes)).toBe(dataset.sha256)
-  expect(new TextDecoder().decode(bytes)).toBe('{"text":"one"}\n{"text":"two \\"quoted\\"\\nlines"}\n')
+  expect(new TextDecoder().decode(bytes)).toBe(
+    '{"domain":"frozen","text":"one"}\n{"domain":"frozen","text":"two \\"quoted\\"\\nlines"}\n',
+  )
   expect(dataset).toMatchObject({ domain: 'frozen', samples: 2 })
 })
 
