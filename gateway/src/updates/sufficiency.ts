@@ -4,6 +4,8 @@ import { AppError } from '@copal/shared/errors.ts'
 const CHARACTERS_PER_TOKEN = 4
 /** A dataset may be this much smaller than what an update asks for. */
 const LEAST_FRACTION = 1 / 4
+/** A node calibrates on no fewer samples, unless it was asked for fewer. */
+const LEAST_SAMPLES = 2
 /** So that a holdout yields at least one window even where a token is fewer characters than usual. */
 const LEAST_WINDOWS = 1.25
 /** Domains that were never calibrated on are evaluated from this many windows on. */
@@ -21,19 +23,20 @@ export function charactersToTake({ samples, length }: Demand): number {
 }
 
 /**
- * Checks that a domain has enough text to calibrate on: a quarter of the demand, and one sample at least.
+ * Checks that a domain has enough text to calibrate on: a quarter of the demand, and two samples at least.
  *
  * @throws AppError `insufficient_samples` that names the domain, what there is and what is needed
  */
 export function requireSamples(domain: string, characters: number, demand: Demand): void {
   const { samples, length } = demand
-  const needed = Math.max(length, Math.ceil(samples * length * LEAST_FRACTION))
+  const least = Math.min(LEAST_SAMPLES, samples)
+  const needed = Math.max(least * length, Math.ceil(samples * length * LEAST_FRACTION))
   const available = estimateTokens(characters)
   if (available >= needed) return
   throw new AppError(
     'insufficient_samples',
     `Domain '${domain}' has about ${available} tokens of samples, at least ${needed} are needed ` +
-      `(a quarter of ${samples} samples of ${length} tokens, and one sample at least). Send more consenting traffic, ` +
+      `(a quarter of ${samples} samples of ${length} tokens, and ${least} of them at least). Send more consenting traffic, ` +
       `import texts with 'POST /admin/domains/${domain}/texts', or ask for fewer or shorter samples.`,
     { param: 'domains' },
   )

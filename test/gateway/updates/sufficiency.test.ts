@@ -6,12 +6,14 @@ import {
   requireSamples,
 } from '../../../gateway/src/updates/sufficiency.ts'
 
-test('a quarter of the demand is enough to calibrate on, but never less than one sample', () => {
+test('a quarter of the demand is enough to calibrate on, but never less than the two samples that a node needs', () => {
   const demand = { samples: 16, length: 512 }
   expect(() => requireSamples('legal', 4 * 2048, demand)).not.toThrow()
   expect(() => requireSamples('legal', 4 * 2048 - 1, demand)).toThrow(
     /'legal' has about 2047 tokens of samples, at least 2048/,
   )
+  expect(() => requireSamples('legal', 4 * 1024, { samples: 4, length: 512 })).not.toThrow()
+  expect(() => requireSamples('legal', 4 * 1023, { samples: 4, length: 512 })).toThrow(/at least 1024/)
   expect(() => requireSamples('legal', 4 * 511, { samples: 1, length: 512 })).toThrow(/at least 512/)
 })
 
