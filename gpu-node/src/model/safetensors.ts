@@ -1,9 +1,10 @@
-import { open, readFile, type FileHandle } from 'node:fs/promises'
+import { open, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { bfloatsToFloats, bytesToFloats, halvesToFloats } from './float-formats.ts'
 import { readExactly } from './positional-read.ts'
+import { readJson } from './tokenizer-files.ts'
 
 /** One tensor of a safetensors file; `offset` from the start of the file. */
 interface SafetensorsEntry {
@@ -160,8 +161,7 @@ export async function openSafetensors(path: string): Promise<Checkpoint> {
  */
 export async function safetensorsFiles(path: string): Promise<string[]> {
   if (!path.endsWith('.json')) return [path]
-  const json: unknown = JSON.parse(await readFile(path, 'utf8'))
-  const map = typeof json === 'object' && json !== null && 'weight_map' in json ? json.weight_map : undefined
+  const map = (await readJson(path))?.['weight_map']
   const names: unknown[] = typeof map === 'object' && map !== null ? Object.values(map) : []
   // Shards lie beside their index; a name with a path in it could read any file of the machine.
   if (names.length === 0 || !names.every((name) => typeof name === 'string' && basename(name) === name)) {

@@ -93,13 +93,18 @@ test('a missing shard is named', async () => {
   })
 })
 
-test.each(['{}', '{"weight_map":{}}', '{"weight_map":{"a":"../../etc/secret"}}', '{"weight_map":{"a":7}}'])(
-  'index %s is refused',
-  async (json) => {
-    const index = join(temporaryDir(), 'model.safetensors.index.json')
-    await writeFile(index, json)
-    await expect(openSafetensors(index)).rejects.toMatchObject({
-      message: expect.stringContaining('weight_map'),
-    })
-  },
-)
+test.each([
+  ['{}', 'weight_map'],
+  ['{"weight_map":{}}', 'weight_map'],
+  ['{"weight_map":{"a":"../../etc/secret"}}', 'weight_map'],
+  ['{"weight_map":{"a":7}}', 'weight_map'],
+  ['{"weight_map":{"a":', 'not valid JSON'],
+  ['[]', 'not a JSON object'],
+])('index %s is refused', async (json, reason) => {
+  const index = join(temporaryDir(), 'model.safetensors.index.json')
+  await writeFile(index, json)
+  await expect(openSafetensors(index)).rejects.toMatchObject({
+    code: 'unsupported_model',
+    message: expect.stringContaining(reason),
+  })
+})
