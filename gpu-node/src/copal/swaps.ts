@@ -145,6 +145,8 @@ interface Line {
 interface Runs {
   size: number
   kept: number
+  /** The weight to return is chosen in view of the one to prune; in a group each is the best alone. */
+  coupled: boolean
 }
 
 /** Places of the weight to prune and the weight to return, and what that changes the error by. */
@@ -174,7 +176,7 @@ function load(linear: SwapLinear, row: number, line: Line): Runs {
     }
   }
   line.update = { pruned: 0, prunedWeight: 0, returned: 0, returnedWeight: 0 }
-  return { size, kept }
+  return { size, kept, coupled: group === null }
 }
 
 function store({ cols, bits }: SwapLinear, row: number, { columns }: Line, { size, kept }: Runs): void {
@@ -189,22 +191,52 @@ function store({ cols, bits }: SwapLinear, row: number, { columns }: Line, { siz
   }
 }
 
-function bestSwap(line: Line, moment: Float64Array, cols: number, { size, kept }: Runs): Swap {
+/** Brings the gradient up to date on the way. One function, because groups are too short to pay for calls. */
+function bestSwap(line: Line, moment: Float64Array, cols: number, { size, kept, coupled }: Runs): Swap {
   const { columns, weights, own, gradient } = line
+  const { pruned, prunedWeight, returned, returnedWeight } = line.update
   const best: Swap = { prune: -1, restore: -1, change: Number.POSITIVE_INFINITY }
   for (let begin = 0; begin < cols; begin += size) {
-    const prune = cheapestToPrune(line, moment, begin, begin + kept)
-    // Nothing is kept, or a score is not a number.
+    let prune = -1
+    let cost = Number.POSITIVE_INFINITY
+    for (let i = begin; i < begin + kept; i++) {
+      const col = columns[i] as number
+      const g =
+        (gradient[i] as number) +
+        (prunedWeight * (moment[pruned + col] as number) -
+          returnedWeight * (moment[returned + col] as number))
+      gradient[i] = g
+      const change = (own[i] as number) + 2 * (weights[i] as number) * g
+      if (change < cost || (change === cost && col < (columns[prune] as number))) {
+        cost = change
+        prune = i
+      }
+    }
+    // Nothing is kept.
     if (prune < 0) continue
     const weight = weights[prune] as number
     const offset = (columns[prune] as number) * cols
-    const coupling = size === cols ? weight : 0
-    const restore = bestToReturn(line, moment, begin + kept, begin + size, coupling, offset)
+    const coupling = coupled ? weight : 0
+    let restore = -1
+    let gain = Number.POSITIVE_INFINITY
+    for (let i = begin + kept; i < begin + size; i++) {
+      const col = columns[i] as number
+      const g =
+        (gradient[i] as number) +
+        (prunedWeight * (moment[pruned + col] as number) -
+          returnedWeight * (moment[returned + col] as number))
+      gradient[i] = g
+      const after = g + coupling * (moment[offset + col] as number)
+      const change = (own[i] as number) - 2 * (weights[i] as number) * after
+      if (change < gain || (change === gain && col < (columns[restore] as number))) {
+        gain = change
+        restore = i
+      }
+    }
+    // Nothing is pruned.
     if (restore < 0) continue
-    const cost = (own[prune] as number) + 2 * weight * (gradient[prune] as number)
-    const after =
-      (gradient[restore] as number) + weight * (moment[offset + (columns[restore] as number)] as number)
-    const change = cost + (own[restore] as number) - 2 * (weights[restore] as number) * after
+    const uncounted = (weight - coupling) * (moment[offset + (columns[restore] as number)] as number)
+    const change = cost + gain - 2 * (weights[restore] as number) * uncounted
     if (change < best.change) {
       best.prune = prune
       best.restore = restore
@@ -212,59 +244,6 @@ function bestSwap(line: Line, moment: Float64Array, cols: number, { size, kept }
     }
   }
   return best
-}
-
-/** Brings the gradients of kept places up to date and returns the place of the least cost; −1 if there is none. */
-function cheapestToPrune(line: Line, moment: Float64Array, begin: number, end: number): number {
-  const { columns, weights, own, gradient } = line
-  const { pruned, prunedWeight, returned, returnedWeight } = line.update
-  let least = Number.POSITIVE_INFINITY
-  let at = -1
-  for (let i = begin; i < end; i++) {
-    const col = columns[i] as number
-    const g =
-      (gradient[i] as number) +
-      (prunedWeight * (moment[pruned + col] as number) - returnedWeight * (moment[returned + col] as number))
-    gradient[i] = g
-    const cost = (own[i] as number) + 2 * (weights[i] as number) * g
-    if (cost < least || (cost === least && col < (columns[at] as number))) {
-      least = cost
-      at = i
-    }
-  }
-  return at
-}
-
-/**
- * Brings the gradients of pruned places up to date and returns the place of the least change, once a weight of
- * `coupling` is pruned whose row of H begins at `offset`; −1 if there is none.
- */
-function bestToReturn(
-  line: Line,
-  moment: Float64Array,
-  begin: number,
-  end: number,
-  coupling: number,
-  offset: number,
-): number {
-  const { columns, weights, own, gradient } = line
-  const { pruned, prunedWeight, returned, returnedWeight } = line.update
-  let least = Number.POSITIVE_INFINITY
-  let at = -1
-  for (let i = begin; i < end; i++) {
-    const col = columns[i] as number
-    const g =
-      (gradient[i] as number) +
-      (prunedWeight * (moment[pruned + col] as number) - returnedWeight * (moment[returned + col] as number))
-    gradient[i] = g
-    const after = g + coupling * (moment[offset + col] as number)
-    const change = (own[i] as number) - 2 * (weights[i] as number) * after
-    if (change < least || (change === least && col < (columns[at] as number))) {
-      least = change
-      at = i
-    }
-  }
-  return at
 }
 
 /** Exchanges the two places and notes the swap for the next pass. */
