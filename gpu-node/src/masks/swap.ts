@@ -1,4 +1,4 @@
-import { toAppError } from '@copal/shared/errors.ts'
+import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { WeightSetState } from '@copal/shared/wire/node-rpc.ts'
 import type { Backend, WeightSet } from '../backends/backend.ts'
 import { reasonOf, type Log } from '../log.ts'
@@ -8,7 +8,11 @@ import { planSwap, type DesiredMasks, type HeldSet, type SetName, type SwapPlan 
 
 /** What a swap needs of the engine. */
 export interface SwapEngine {
-  /** New requests start on these weights from the next step on; takes the place of an ended set of its version. */
+  /**
+   * New requests start on these weights from the next step on; takes the place of an ended set of its version.
+   *
+   * @throws AppError when the engine is closed
+   */
   setActive(weights: WeightSet): void
   /** Requests pinned to a version. */
   requestsOn(version: number): number
@@ -91,7 +95,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       while (!closed) {
         clearTimeout(timer)
         const plan = planSwap(desired, [...held.values()], active, nowMs())
-        applyFlip(plan)
+        if (!applyFlip(plan)) return
         for (const version of plan.drain) retire(version)
         for (const version of plan.forget) held.delete(version)
         if (plan.load) await load(plan.load)
@@ -111,14 +115,25 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     timer.unref()
   }
 
-  function applyFlip(plan: SwapPlan): void {
+  /** @returns false when the engine takes no weights any more: the node stops, and so does the swap. */
+  function applyFlip(plan: SwapPlan): boolean {
     const weights = plan.activate === null ? null : held.get(plan.activate)?.weights
-    if (!weights) return
-    deps.engine.setActive(weights)
+    if (!weights) return true
+    try {
+      deps.engine.setActive(weights)
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error
+      deps.log.warn('a mask that is ready is not served any more', {
+        version: weights.version,
+        reason: error.message,
+      })
+      return false
+    }
     deps.log.info('new requests start on another mask', { version: weights.version, before: active })
     active = weights.version
     serving.resolve()
     deps.onChange()
+    return true
   }
 
   async function load(name: SetName): Promise<void> {

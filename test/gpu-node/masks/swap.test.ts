@@ -77,8 +77,10 @@ function setup(retryMs = { first: 5, most: 20 }) {
   const log = memoryLog()
   const busy = new Map<number, PromiseWithResolvers<void>>()
   let activeSet: WeightSet | undefined
+  let engineClosed = false
   const engine: SwapEngine = {
     setActive(set) {
+      if (engineClosed) throw new AppError('node_failed', 'This node is shutting down. Try again.')
       activeSet = set
       faulty.events.push(`activate ${set.version}`)
     },
@@ -107,7 +109,10 @@ function setup(retryMs = { first: 5, most: 20 }) {
   })
   onTestFinished(() => swap.close())
   const states = () => Object.fromEntries(swap.weightSets().map(({ version, state }) => [version, state]))
-  return { ...faulty, swap, log, busy, unavailable, states, activeSet: () => activeSet }
+  const closeEngine = () => {
+    engineClosed = true
+  }
+  return { ...faulty, swap, log, busy, unavailable, states, activeSet: () => activeSet, closeEngine }
 }
 
 test('a node starts on the mask it is to serve, then loads dense, then the previous mask', async () => {
@@ -237,4 +242,16 @@ test('closing releases every set', async () => {
   expect(live.size).toBe(3)
   await swap.close()
   expect(live.size).toBe(0)
+})
+
+test('a mask that becomes ready while the node stops is not served, and nothing breaks by it', async () => {
+  const { swap, states, log, closeEngine } = setup()
+  await swap.start({ active: null, previous: null })
+  await swap.settled()
+  closeEngine()
+  swap.converge({ active: A, previous: null })
+  await swap.settled()
+  expect(swap.activeVersion()).toBe(0)
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
+  expect(log.lines.join()).toContain('shutting down')
 })
