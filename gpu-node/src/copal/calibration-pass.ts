@@ -1,4 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs'
+import { AppError } from '@copal/shared/errors.ts'
 import { buildCalibrationBlock } from '../graph/calibration-block.ts'
 import { encodeModel } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/runtime.ts'
@@ -6,6 +7,7 @@ import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../mod
 import type { DenseMaster } from '../model/dense-model.ts'
 import { loadBlock, type BlockWeights } from '../model/master.ts'
 import { statisticTensors } from './block-statistics.ts'
+import { requireFiniteWeights } from './finite.ts'
 import type { PartialArtifact } from './partial.ts'
 import type { TokenSequences } from './sample.ts'
 
@@ -18,6 +20,7 @@ export interface CalibrationPass {
    * Calibrates from where `partial` stands until every block is committed.
    *
    * @param onBlock called with the number of blocks done
+   * @throws AppError `unsupported_model` weights or activations are not finite: names the linear or the block
    */
   run(sequences: TokenSequences, partial: PartialArtifact, onBlock: (done: number) => void): Promise<void>
   release(): Promise<void>
@@ -45,14 +48,15 @@ export async function createCalibrationPass(
     async run(sequences, partial, onBlock) {
       let hidden = partial.hidden ?? embed(model, sequences.tokens)
       while (partial.blocksDone < config.layers) {
-        const weights = weightFeeds(await loadBlock(master, partial.blocksDone), config)
+        const block = partial.blocksDone
+        const weights = weightFeeds(await loadBlock(master, block), block, config)
         const sums = emptySums(config)
         const next = new Float32Array(hidden.length)
         for (const chunk of chunksOf(sequences)) {
           const outputs = await session.run({ ...weights, ...chunkFeeds(chunk, hidden, config) })
           for (const [name, { data }] of Object.entries(outputs)) {
             if (name === 'next_hidden') next.set(data as Float32Array, chunk.firstRow * config.hiddenSize)
-            else addToSums(sums, name, data as Float32Array)
+            else addToSums(sums, name, data as Float32Array, block)
           }
           // `run` never leaves the event loop a turn: this lets the parent's messages and its end through.
           await new Promise((resolve) => setImmediate(resolve))
@@ -82,13 +86,14 @@ function chunksOf({ sequences, length }: TokenSequences): Chunk[] {
   return chunks
 }
 
-function weightFeeds(weights: BlockWeights, config: LlamaConfig): Record<string, Tensor> {
+function weightFeeds(weights: BlockWeights, block: number, config: LlamaConfig): Record<string, Tensor> {
   const norm = [config.hiddenSize]
   const feeds: Record<string, Tensor> = {
     'model.layers.0.input_layernorm.weight': new Tensor('float32', weights.inputNorm, norm),
     'model.layers.0.post_attention_layernorm.weight': new Tensor('float32', weights.postAttentionNorm, norm),
   }
   for (const linear of BLOCK_LINEARS) {
+    requireFiniteWeights(weights.linears[linear], linearName(block, linear))
     feeds[linearName(0, linear)] = new Tensor('float32', weights.linears[linear], linearShape(config, linear))
   }
   return feeds
@@ -116,7 +121,12 @@ function emptySums(config: LlamaConfig): Map<string, Float64Array> {
 }
 
 /** Adds one chunk's output; a panel of a second moment goes into the packed triangle, its diagonal also into the norm. */
-function addToSums(sums: ReadonlyMap<string, Float64Array>, output: string, values: Float32Array): void {
+function addToSums(
+  sums: ReadonlyMap<string, Float64Array>,
+  output: string,
+  values: Float32Array,
+  block: number,
+): void {
   const [name = '', panel] = output.split('@')
   const sum = sumOf(sums, name)
   if (panel === undefined) {
@@ -129,8 +139,14 @@ function addToSums(sums: ReadonlyMap<string, Float64Array>, output: string, valu
   const width = size - first
   for (let row = first, from = 0; from < values.length; row++, from += width + 1) {
     const diagonal = values[from] as number
-    if (!Number.isFinite(diagonal))
-      throw new RangeError(`${name} is not finite: the model overflows on this text`)
+    if (!Number.isFinite(diagonal)) {
+      const input = name.replace(/\.second_moment$/, '')
+      throw new AppError(
+        'unsupported_model',
+        `Block ${block} of the model gives values that are not finite on this text (${input}): it overflows f32. ` +
+          `Calibrate on other text, or serve another model.`,
+      )
+    }
     squareNorm[row] = (squareNorm[row] as number) + diagonal
     // Row r of the packed triangle begins after r rows of size, size - 1, … elements.
     const to = row * size - (row * (row - 1)) / 2

@@ -13,6 +13,7 @@ import type { DenseMaster } from '../model/dense-model.ts'
 import { loadTensor } from '../model/master.ts'
 import type { Artifact } from './artifact.ts'
 import { statisticTensor, type StatisticName } from './block-statistics.ts'
+import { requireFiniteWeights } from './finite.ts'
 import type { ScoredLinear } from './importance.ts'
 import { methodOf, type Method } from './methods.ts'
 import { accumulate } from './statistics.ts'
@@ -49,6 +50,7 @@ export interface ChosenMask {
  *
  * @param onBlock called with the number of blocks done and what refinement won in the last
  * @throws DamagedArtifactError
+ * @throws AppError `unsupported_model` weights are not finite: names the linear
  */
 export async function chooseMask(
   model: { config: LlamaConfig; master: DenseMaster },
@@ -108,7 +110,10 @@ async function loadScored(
     if (!values) throw new RangeError(`the method did not declare that it needs ${name}`)
     return values
   }
-  return { rows, cols, weights: await loadTensor(master, linearName(layer, linear)), statistic }
+  const tensor = linearName(layer, linear)
+  const weights = await loadTensor(master, tensor)
+  requireFiniteWeights(weights, tensor)
+  return { rows, cols, weights, statistic }
 }
 
 /** Divides a sum over tokens by how many they are, in place. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { open, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
@@ -315,6 +315,48 @@ test('the identity of statistics covers all they depend on', () => {
   ].map(partId)
   expect(new Set(ids).size).toBe(ids.length)
 })
+
+test.each([
+  ['copal', Number.NaN],
+  ['magnitude', Number.POSITIVE_INFINITY],
+] as const)('weights that are not finite are refused, naming the linear (%s, %s)', async (method, poison) => {
+  const name = linearName(1, 'mlp.down_proj')
+  const damaged = await openTinyModel()
+  try {
+    await overwrite(damaged, name, 77, poison)
+    await expect(
+      calibrateAndSelect(damaged.model, task({ method, datasets: [datasets[0]!] }), 1, () => undefined),
+    ).rejects.toMatchObject({ code: 'unsupported_model', message: expect.stringContaining(name) as string })
+  } finally {
+    await damaged.remove()
+  }
+})
+
+test('a model that overflows on the text is refused, naming the block', async () => {
+  const damaged = await openTinyModel()
+  try {
+    // The gate times the up projection leaves the range of f32.
+    for (let i = 0; i < 64; i++) {
+      await overwrite(damaged, linearName(1, 'mlp.gate_proj'), i, 1e30)
+      await overwrite(damaged, linearName(1, 'mlp.up_proj'), i, 1e30)
+    }
+    await expect(
+      calibrateAndSelect(damaged.model, task({ datasets: [datasets[0]!] }), 1, () => undefined),
+    ).rejects.toMatchObject({
+      code: 'unsupported_model',
+      message: expect.stringMatching(/^Block 1 .* \(mlp_hidden\)/) as string,
+    })
+  } finally {
+    await damaged.remove()
+  }
+})
+
+async function overwrite(target: TinyModel, name: string, element: number, value: number): Promise<void> {
+  const { path, tensors } = target.model.master
+  const file = await open(path, 'r+')
+  await file.write(Float32Array.of(value), 0, 4, tensors.get(name)!.offset + 4 * element)
+  await file.close()
+}
 
 test('too little text is refused with how much there is and how much is needed', async () => {
   await expect(run(task({ datasets: [datasets[0]!], length: 250 }))).resolves.toBeDefined()
