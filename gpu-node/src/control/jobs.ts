@@ -11,6 +11,7 @@ import {
   type Job,
   type JobReport,
 } from '@copal/shared/wire/node-rpc.ts'
+import { parse } from '@copal/shared/wire/parse.ts'
 import { reasonOf, type Log } from '../log.ts'
 import { writeAtomically } from './content-store.ts'
 
@@ -102,7 +103,9 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
     try {
       const result = await untilItPasses(() => perform(job, context), signal, entry)
       signal.throwIfAborted()
-      entry.report = { id: job.id, state: 'done', progress: 1, message: `${job.kind} done`, result }
+      const report = { id: job.id, state: 'done', progress: 1, message: `${job.kind} done`, result }
+      // A figure that JSON cannot carry would have the gateway refuse every heartbeat of this node.
+      entry.report = parse(jobReport, report)
       await keep(entry.report)
       deps.log.info('job done', { id: job.id, kind: job.kind, tookMs: Date.now() - startedMs })
     } catch (error) {
@@ -207,5 +210,5 @@ async function readReports(dir: string, log: Log): Promise<JobReport[]> {
 }
 
 function clamp(fraction: number): number {
-  return Math.min(1, Math.max(0, fraction))
+  return Number.isNaN(fraction) ? 0 : Math.min(1, Math.max(0, fraction))
 }

@@ -17,12 +17,17 @@ function evaluateJobOf(id: string): Job {
 function setup() {
   const home = temporaryDir()
   const started: string[] = []
-  const running = new Map<string, { context: JobContext; done: () => void; fail: (error: Error) => void }>()
+  interface Running {
+    context: JobContext
+    done: (result?: EvaluateResult) => void
+    fail: (error: Error) => void
+  }
+  const running = new Map<string, Running>()
   const evaluate = (job: EvaluateJob, context: JobContext) =>
     new Promise<EvaluateResult>((resolve, reject) => {
       started.push(job.id)
       context.signal.addEventListener('abort', () => reject(context.signal.reason))
-      running.set(job.id, { context, done: () => resolve(RESULT), fail: reject })
+      running.set(job.id, { context, done: (result = RESULT) => resolve(result), fail: reject })
     })
   const open = async () => {
     const runner = await openJobRunner({
@@ -135,4 +140,20 @@ test('a failure that may pass is tried again, one that will not is reported with
     code: 'insufficient_samples',
     message: 'There are 3 samples of 16.',
   })
+})
+
+test('figures that JSON cannot carry never stand in a report, or the gateway would refuse every heartbeat', async () => {
+  const { home, open, at } = setup()
+  const runner = await open()
+  runner.apply([evaluateJobOf('one')], [])
+  const one = await at('one')
+  one.context.progress(Number.NaN, 'dividing by nothing')
+  expect(runner.reports()[0]).toMatchObject({ progress: 0, message: 'dividing by nothing' })
+  const figures = { domain: 'legal', holdoutSha256: 'a'.repeat(64), tokens: 1, perplexity: 1 }
+  one.done({ kind: 'evaluate', domains: [{ ...figures, nllMean: Number.NaN }] })
+  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('failed'))
+  const [report] = runner.reports()
+  expect(report).not.toHaveProperty('result')
+  expect(report?.error?.message).toContain('result.domains[0].nllMean')
+  expect(await readdir(join(home, 'jobs'))).toEqual([])
 })
