@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readFileSync,
   renameSync,
+  statSync,
   statfsSync,
   writeFileSync,
 } from 'node:fs'
@@ -40,12 +41,16 @@ export interface Home {
   saveApiKey(apiKey: string, baseUrl: string): void
 }
 
-/** @throws StartError when it cannot be made or written. */
+/**
+ * Makes the folder of a home, or takes one that is there.
+ *
+ * @throws StartError when it cannot be made or written.
+ */
 export function makeHomeDir(dir: string): void {
   let freeBytes: number
   try {
-    mkdirSync(dir, { recursive: true })
-    chmodSync(dir, 0o700)
+    const isNew = mkdirSync(dir, { recursive: true }) !== undefined
+    if (isNew || isOwnHome(dir)) chmodSync(dir, 0o700)
     const { bavail, bsize } = statfsSync(dir)
     freeBytes = bavail * bsize
   } catch (cause) {
@@ -60,6 +65,14 @@ export function makeHomeDir(dir: string): void {
     `No disk space left in ${dir}: ${formatBytes(neededBytes)} are needed, ${formatBytes(freeBytes)} are free. ` +
       'Free some, or set COPAL_HOME to a larger disk.',
   )
+}
+
+/**
+ * Whether a folder is a home alone, and may be closed to others. One that others may write, like `/tmp`, is
+ * shared, whatever an earlier start has left in it.
+ */
+function isOwnHome(dir: string): boolean {
+  return existsSync(join(dir, 'secrets.json')) && (statSync(dir).mode & 0o022) === 0
 }
 
 /**

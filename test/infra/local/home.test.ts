@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -46,10 +46,30 @@ describe('openHome', () => {
     expect(text).not.toContain(home.secrets.adminKey)
   })
 
-  test('closes a home that others may read', () => {
+  test('a new home is closed to others, and so is an old one that others may read', () => {
     const home = join(freshHome(), 'below')
     makeHomeDir(home)
     expect(mode(home)).toBe(0o700)
+    openHome(home)
+    chmodSync(home, 0o755)
+    makeHomeDir(home)
+    expect(mode(home)).toBe(0o700)
+  })
+
+  test('a folder that was there for others keeps its mode, the secrets in it are for the owner alone', () => {
+    const readable = freshHome()
+    chmodSync(readable, 0o755)
+    makeHomeDir(readable)
+    expect(mode(readable)).toBe(0o755)
+    const shared = freshHome()
+    chmodSync(shared, 0o777)
+    for (let start = 0; start < 2; start++) {
+      makeHomeDir(shared)
+      openHome(shared).saveApiKey('sk-1', 'http://127.0.0.1:8787')
+      expect(mode(shared)).toBe(0o777)
+    }
+    for (const name of ['credentials.json', 'secrets.json', 'gateway.env'])
+      expect(mode(join(shared, name))).toBe(0o600)
   })
 
   test('damaged secrets are named, with what to do', () => {
