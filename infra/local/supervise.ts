@@ -47,31 +47,38 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
   function start(): ChildProcess {
     const startedMs = performance.now()
     const started = part.spawn()
-    started.once('error', (cause) =>
-      failure.reject(new StartError(`The ${part.name} cannot be started: ${cause.message}.`, { cause })),
-    )
+    // For as long as the process is there: an error event that nobody hears ends the supervisor.
+    started.on('error', (cause) => {
+      failure.reject(new StartError(`The ${part.name} cannot be started: ${cause.message}.`, { cause }))
+      // One that was never there does not exit either.
+      if (started.pid === undefined && ready && !stopping) restart(`cannot be started: ${cause.message}`)
+    })
     started.once('exit', (code, signal) => {
       killGroup(started)
       if (stopping) return
+      const how = signal ?? `exit code ${code}`
       if (!ready) {
         const tail = lastLines(part.logPath, 8)
         failure.reject(
           new StartError(
-            `The ${part.name} ended while it started (${signal ?? `exit code ${code}`}). Its log, ${part.logPath}, ends:\n${tail}`,
+            `The ${part.name} ended while it started (${how}). Its log, ${part.logPath}, ends:\n${tail}`,
           ),
         )
         return
       }
       if (performance.now() - startedMs > STABLE_MS) delayMs = FIRST_DELAY_MS
-      print(
-        `The ${part.name} ended (${signal ?? `exit code ${code}`}); starting it again in ${delayMs / 1000} s. Log: ${part.logPath}`,
-      )
-      timer = setTimeout(() => {
-        child = start()
-      }, delayMs)
-      delayMs = Math.min(delayMs * 2, LONGEST_DELAY_MS)
+      restart(`ended (${how})`)
     })
     return started
+  }
+
+  function restart(what: string): void {
+    print(`The ${part.name} ${what}; starting it again in ${delayMs / 1000} s. Log: ${part.logPath}`)
+    clearTimeout(timer)
+    timer = setTimeout(() => {
+      child = start()
+    }, delayMs)
+    delayMs = Math.min(delayMs * 2, LONGEST_DELAY_MS)
   }
 
   return {

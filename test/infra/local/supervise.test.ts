@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -43,6 +43,35 @@ test('a part that crashes after it was ready is started again, with one line', a
   await supervised.stop()
   expect(lines).toEqual([`The crasher ended (SIGKILL); starting it again in 0.5 s. Log: ${spec.logPath}`])
   expect(spec.pids().filter(isAlive)).toEqual([])
+})
+
+test('errors of a running process do not end its supervisor', async () => {
+  const spec = part('erring', 'setInterval(() => {}, 1000)')
+  let child: ChildProcess | undefined
+  const supervised = supervise({ ...spec, spawn: () => (child = spec.spawn()) }, () => undefined)
+  await until(() => spec.pids().length === 1)
+  supervised.markReady()
+  for (let time = 0; time < 3; time++) child?.emit('error', new Error('kill EPERM'))
+  expect(spec.pids().filter(isAlive)).toHaveLength(1)
+  await supervised.stop()
+})
+
+test('a crashed part that cannot be started at once is tried again', async () => {
+  const lines: string[] = []
+  const spec = part('phoenix', 'setInterval(() => {}, 1000)')
+  let starts = 0
+  const missing = () => spawn(join(dir, 'no-such-program'), { stdio: 'ignore' })
+  const supervised = supervise(
+    { ...spec, spawn: () => (++starts === 2 ? missing() : spec.spawn()) },
+    (line) => lines.push(line),
+  )
+  await until(() => spec.pids().length === 1)
+  supervised.markReady()
+  process.kill(spec.pids()[0] ?? 0, 'SIGKILL')
+  await until(() => spec.pids().length === 2)
+  await supervised.stop()
+  expect(lines[1]).toMatch(/phoenix cannot be started: spawn .*ENOENT; starting it again in 1 s/)
+  expect(lines).toHaveLength(2)
 })
 
 test('a part that ends before it is ready fails the start with the end of its log', async () => {
