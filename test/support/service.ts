@@ -80,7 +80,7 @@ export async function startService(
 export async function until<T>(
   what: string,
   probe: () => Promise<T | undefined> | T | undefined,
-  timeoutMs = 300_000,
+  timeoutMs = 600_000,
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs
   let last: unknown
@@ -97,7 +97,7 @@ export async function until<T>(
 }
 
 /** Waits until an update has ended and returns it. */
-export function updateEnd(service: Service, id: string, timeoutMs = 300_000): Promise<UpdateEntry> {
+export function updateEnd(service: Service, id: string, timeoutMs = 600_000): Promise<UpdateEntry> {
   return until(
     `the end of update ${id}`,
     async () => {
