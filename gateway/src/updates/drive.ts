@@ -1,5 +1,6 @@
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { cancelJobsOf } from '../db/queries/jobs.ts'
+import { failPromotion } from '../db/queries/masks.ts'
 import { changeUpdate, findUpdate, listRunningUpdates, type UpdateRow } from '../db/queries/updates.ts'
 import { calibrate } from './calibrate.ts'
 import { collect } from './collect.ts'
@@ -69,7 +70,11 @@ export async function apply(
   const state = next(update.state, event)
   if (state === undefined) return false
   const finishedAt = hasEnded(state) ? (update.finishedAt ?? deps.nowMs()) : null
-  const changed = await changeUpdate(deps.db, update, { ...patch, state, finishedAt })
+  const change = { ...patch, state, finishedAt }
+  const changed =
+    update.state === 'promoting' && state === 'failed'
+      ? await failPromotion(deps.db, update, change)
+      : await changeUpdate(deps.db, update, change)
   if (changed && (state === 'failed' || state === 'cancelled')) await cancelJobsOf(deps.db, update.id)
   return changed
 }

@@ -1,12 +1,21 @@
+import { AppError } from '@copal/shared/errors.ts'
 import { findDatasets } from '../db/queries/datasets.ts'
 import { findMask, promoteMask } from '../db/queries/masks.ts'
 import type { UpdateRow } from '../db/queries/updates.ts'
+import type { NodeView } from '../fleet/state.ts'
 import { versionOf, type StepDeps, type StepOutcome } from './step.ts'
 
 /** After this time a mask counts as promoted even where a live node does not serve it yet; it converges when it can. */
 const CONVERGE_MS = 120_000
 
-/** Makes the mask active, once, and waits until the live nodes serve it. */
+/** Nodes try a few times in this time, so that a fault of the moment does not cost a mask. */
+const LOAD_MS = 15_000
+
+/**
+ * Makes the mask active, once, and waits until the live nodes serve it.
+ *
+ * @throws AppError `node_failed` when none of them can load it
+ */
 export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
   const version = versionOf(update)
   let mask = await findMask(deps.db, update.model, version)
@@ -22,14 +31,29 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   }
   // Not promoted even so: the update is not promoting any more, as its row tells who reads it again.
   if (!mask?.promotedAt) return undefined
-  const late = deps.nowMs() - mask.promotedAt >= CONVERGE_MS
-  return late || (await everyNodeServes(deps, update.model, version))
-    ? { event: 'converged', patch: {} }
-    : undefined
+  const nodes = await liveNodes(deps, update.model)
+  const waitedMs = deps.nowMs() - mask.promotedAt
+  if (waitedMs >= LOAD_MS) requireLoadable(nodes, version)
+  const everyNodeServes = nodes.length > 0 && nodes.every((node) => node.activeVersion === version)
+  return everyNodeServes || waitedMs >= CONVERGE_MS ? { event: 'converged', patch: {} } : undefined
 }
 
-async function everyNodeServes(deps: StepDeps, model: string, version: number): Promise<boolean> {
+async function liveNodes(deps: StepDeps, model: string): Promise<NodeView[]> {
   const { nodes } = await deps.fleet.snapshot()
-  const alive = nodes.filter((node) => node.model === model && node.alive && !node.draining)
-  return alive.length > 0 && alive.every((node) => node.activeVersion === version)
+  return nodes.filter((node) => node.model === model && node.alive && !node.draining)
+}
+
+/** A node that serves the version has loaded it before: where its weight set broke since, it comes back. */
+function requireLoadable(nodes: readonly NodeView[], version: number): void {
+  const failures = nodes.flatMap(({ id, activeVersion, weightSets }) => {
+    const set = weightSets.find((candidate) => candidate.version === version)
+    return set?.state === 'failed' && activeVersion !== version ? [{ id, reason: set.error }] : []
+  })
+  const [first] = failures
+  if (!first || failures.length < nodes.length) return
+  throw new AppError(
+    'node_failed',
+    `No node can load mask m${version}, so the mask before it serves on. Node '${first.id}' says: ` +
+      (first.reason ?? 'nothing of the reason. See its log.'),
+  )
 }

@@ -229,6 +229,46 @@ describe('a whole update', () => {
 })
 
 describe('what stands in the way', () => {
+  test('a mask that no live node can load fails the update with the reason of a node, and the one before serves on', async () => {
+    const [node, other] = [new SimulatedNode('unfit-1', 'unfit'), new SimulatedNode('unfit-2', 'unfit')]
+    await node.beat()
+    await importTexts('unfit-a')
+    const { id: firstId } = await startUpdate('unfit', ['unfit-a'])
+    await node.finish(firstId)
+    await other.beat()
+    await importTexts('unfit-b')
+    const { id } = await startUpdate('unfit', ['unfit-b'])
+    await node.reach(id, 'promoting')
+    expect(await findModel(db, 'unfit')).toMatchObject({ activeVersion: 2, previousVersion: 1 })
+    const serves = { version: 1, state: 'ready', requests: 0 } as const
+    const failed = { version: 2, state: 'failed', requests: 0, error: 'Linear w has no rows.' } as const
+    const after = (ms: number) => advance(testDeps({ nowMs: () => Date.now() + ms }), id)
+    await node.beat({ activeVersion: 1, weightSets: [serves, failed] })
+    await other.beat({ activeVersion: 1, weightSets: [serves, { ...failed, state: 'loading' }] })
+    await after(16_000)
+    expect((await getUpdate(id)).state).toBe('promoting')
+    await other.beat({ activeVersion: 1, weightSets: [serves, failed] })
+    // A first failure may be a fault of the moment.
+    expect((await getUpdate(id)).state).toBe('promoting')
+    await Promise.all([after(16_000), after(16_000), after(130_000)])
+    expect(await getUpdate(id)).toMatchObject({
+      state: 'failed',
+      mask_version: 2,
+      error: { code: 'node_failed' },
+    })
+    expect((await getUpdate(id)).error?.message).toMatch(/m2.*'unfit-1' says: Linear w has no rows\./)
+    expect(await findModel(db, 'unfit')).toMatchObject({
+      activeVersion: 1,
+      previousVersion: null,
+      revision: 3,
+    })
+    expect((await node.beat()).desired).toMatchObject({ active: { version: 1 }, previous: null })
+    expect((await admin('POST', '/rollback', { model: 'unfit', version: 2 })).status).toBe(409)
+    const counted = await listAccumulated(db, 'unfit')
+    expect(counted.map(({ domain }) => domain)).toEqual(['unfit-a'])
+    expect((await getUpdate(firstId)).state).toBe('promoted')
+  })
+
   test('a domain without enough text is refused before anything starts, naming it, what there is and what is needed', async () => {
     await new SimulatedNode('few-1', 'few').beat()
     const unknown = await admin('POST', '/updates', { model: 'few', domains: ['few-nothing'], length: 64 })

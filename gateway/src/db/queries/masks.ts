@@ -1,8 +1,8 @@
-import { and, asc, desc, eq, isNotNull, isNull, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, exists, isNotNull, isNull, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { accumulated, masks, models, updates } from '../schema.ts'
-import type { UpdateRow } from './updates.ts'
+import type { UpdatePatch, UpdateRow } from './updates.ts'
 
 /** A registered mask. */
 export type MaskRow = typeof masks.$inferSelect
@@ -90,4 +90,42 @@ export async function promoteMask(
         .onConflictDoNothing(),
     ),
   ])
+}
+
+/**
+ * Ends an update that is promoting as failed, and takes back all of {@link promoteMask} with it: the version
+ * before is active again, and the mask counts as never promoted. By compare-and-set on the update.
+ *
+ * @returns false when the update has moved on.
+ */
+export async function failPromotion(
+  db: Database,
+  update: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
+  patch: UpdatePatch,
+): Promise<boolean> {
+  const { id, model, revision } = update
+  const version = update.maskVersion ?? 0
+  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision), eq(updates.state, 'promoting'))
+  const promoting = exists(db.select({ id: updates.id }).from(updates).where(unchanged))
+  const results = await db.batch([
+    db
+      .update(models)
+      .set({
+        activeVersion: sql`coalesce(${models.previousVersion}, 0)`,
+        // Not the mask that cannot be loaded: nodes would try to keep it warm.
+        previousVersion: null,
+        revision: sql`${models.revision} + 1`,
+      })
+      .where(and(eq(models.id, model), eq(models.activeVersion, version), promoting)),
+    db
+      .update(masks)
+      .set({ promotedAt: null })
+      .where(and(eq(masks.model, model), eq(masks.version, version), promoting)),
+    db.delete(accumulated).where(and(eq(accumulated.updateId, id), promoting)),
+    db
+      .update(updates)
+      .set({ ...patch, revision: revision + 1 })
+      .where(unchanged),
+  ])
+  return results[3].meta.changes === 1
 }
