@@ -1,6 +1,6 @@
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { isAlive, startTicks } from './process-identity.ts'
+import { isAlive, startTicks } from '../../gpu-node/src/process-identity.ts'
 import { StartError } from './start-error.ts'
 
 /** Holds a COPAL_HOME for one running service. */

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { commandLine } from './process-identity.ts'
+import { commandLine } from '../../gpu-node/src/process-identity.ts'
 import { StartError } from './start-error.ts'
 
 /**

@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { isErrno } from '../model/scratch.ts'
+import { isAlive } from '../process-identity.ts'
 import { publishArtifact, writeBlock, writeManifest, type Artifact, type ArtifactPart } from './artifact.ts'
 import type { Values } from './importance.ts'
 
@@ -101,15 +102,6 @@ async function abandoned(root: string): Promise<string[]> {
     const [, host, pid] = name.split('~')
     return host === hostname() && (Number(pid) === process.pid || !isAlive(Number(pid)))
   })
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return !isErrno(error, 'ESRCH')
-  }
 }
 
 function hiddenPath(dir: string, block: number): string {

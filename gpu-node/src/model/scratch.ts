@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
+import { isAlive } from '../process-identity.ts'
 
 /** A directory of another host or container is taken for abandoned when nothing in it changed for so long. */
 const ABANDONED_AFTER_MS = 3_600_000
@@ -69,15 +70,6 @@ async function sweep(parent: string): Promise<void> {
         : (await lastChangeMs(join(parent, name))) < Date.now() - ABANDONED_AFTER_MS
     // What cannot be removed now stands in nobody's way and is tried again at the next start.
     if (abandoned) await removeScratch(join(parent, name)).catch(() => undefined)
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return !isErrno(error, 'ESRCH')
   }
 }
 

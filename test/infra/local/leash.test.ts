@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { isAlive } from '../../../infra/local/process-identity.ts'
+import { isAlive } from '../../../gpu-node/src/process-identity.ts'
 
 const leash = fileURLToPath(new URL('../../../infra/local/leash.mjs', import.meta.url))
 

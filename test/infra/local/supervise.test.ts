@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, expect, test } from 'vitest'
-import { isAlive } from '../../../infra/local/process-identity.ts'
+import { isAlive } from '../../../gpu-node/src/process-identity.ts'
 import { supervise, type Part } from '../../../infra/local/supervise.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'copal-supervise-'))

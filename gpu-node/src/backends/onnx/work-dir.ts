@@ -1,5 +1,6 @@
 import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isAlive } from '../../process-identity.ts'
 
 const PREFIX = 'load-'
 
@@ -27,11 +28,5 @@ async function isInUse(pid: number, path: string): Promise<boolean> {
     const made = await stat(path).catch(() => undefined)
     return made !== undefined && made.mtimeMs >= startedMs
   }
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (thrown) {
-    // Someone else's process with that pid also counts as alive.
-    return (thrown as NodeJS.ErrnoException).code === 'EPERM'
-  }
+  return isAlive(pid)
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** Whether a process with this pid runs; one that has ended and was not yet waited for does not. */
+/** Whether a process with this pid runs, of whatever user; one that has ended and was not yet waited for does not. */
 export function isAlive(pid: number): boolean {
   if (statFields(pid)?.[0] === 'Z') return false
   try {
