@@ -22,6 +22,12 @@ describe('readTextFile', () => {
   })
 
   test.each([
+    { what: 'Latin-1', bytes: Buffer.from('caf\xe9 noir', 'latin1'), offset: 3 },
+    {
+      what: 'a wrong byte far into the text',
+      bytes: Buffer.concat([Buffer.from('é🐳'.repeat(50_000)), Buffer.from([0xc3, 0x28])]),
+      offset: 300_000,
+    },
     { what: 'a lone continuation byte', bytes: [0x61, 0x80], offset: 1 },
     { what: 'a character cut at the end of the file', bytes: [0x61, 0x62, 0xe2, 0x82], offset: 2 },
     { what: 'an encoded surrogate', bytes: [0xed, 0xa0, 0x80], offset: 0 },
