@@ -112,6 +112,7 @@ CREATE TABLE `receipts` (
 	`drift_tokens` integer,
 	`nll_masked` real,
 	`nll_dense` real,
+	`estimated` integer NOT NULL,
 	`created_at` integer NOT NULL
 );
 --> statement-breakpoint

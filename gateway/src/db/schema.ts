@@ -199,6 +199,8 @@ export const receipts = sqliteTable(
     driftTokens: integer(),
     nllMasked: real(),
     nllDense: real(),
+    /** Settled by the gateway when the lease expired; the node's own receipt replaces it should it still come. */
+    estimated: integer({ mode: 'boolean' }).notNull(),
     createdAt: integer().notNull(),
   },
   (table) => [

@@ -82,7 +82,7 @@ export class Fleet extends DurableObject<Bindings> {
     for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId)) {
       const settled = expired.map((lease) => lostReceipt(lease, nowMs))
       try {
-        await insertReceipts(db, nodeId, settled, nowMs)
+        await insertReceipts(db, nodeId, settled, 'estimate', nowMs)
         this.#state.release(settled.map(({ requestId }) => requestId))
       } catch (error) {
         console.error(`${settled.length} lost requests of node '${nodeId}' are settled later:`, error)

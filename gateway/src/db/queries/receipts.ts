@@ -3,18 +3,42 @@ import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { receipts } from '../schema.ts'
 
-/** 15 columns a row, at most 100 bound parameters a statement. */
+/** 16 columns a row, at most 100 bound parameters a statement. */
 const ROWS_PER_STATEMENT = 6
 
+/** Every column but the key, as in the receipt that comes later. */
+const REPLACED = {
+  nodeId: sql`excluded.node_id`,
+  model: sql`excluded.model`,
+  domain: sql`excluded.domain`,
+  maskVersion: sql`excluded.mask_version`,
+  promptTokens: sql`excluded.prompt_tokens`,
+  completionTokens: sql`excluded.completion_tokens`,
+  finishReason: sql`excluded.finish_reason`,
+  queueMs: sql`excluded.queue_ms`,
+  timeToFirstTokenMs: sql`excluded.time_to_first_token_ms`,
+  totalMs: sql`excluded.total_ms`,
+  driftTokens: sql`excluded.drift_tokens`,
+  nllMasked: sql`excluded.nll_masked`,
+  nllDense: sql`excluded.nll_dense`,
+  estimated: sql`excluded.estimated`,
+  createdAt: sql`excluded.created_at`,
+}
+
+/** Where a receipt comes from: measured by the node, or estimated by the gateway when a lease expires. */
+type ReceiptOrigin = 'node' | 'estimate'
+
 /**
- * Settles requests: each receipt is stored once, whatever comes again for its request id is ignored.
+ * Settles requests: each receipt is stored once, whatever comes again for its request id is ignored. Only an
+ * estimate gives way, once, to the receipt of a node.
  *
- * @returns how many were new.
+ * @returns how many were stored.
  */
 export async function insertReceipts(
   db: Database,
   nodeId: string,
   batch: readonly Receipt[],
+  origin: ReceiptOrigin,
   nowMs: number,
 ): Promise<number> {
   const rows = batch.map(({ drift, ...receipt }) => ({
@@ -23,13 +47,18 @@ export async function insertReceipts(
     driftTokens: drift?.tokens ?? null,
     nllMasked: drift?.nllMasked ?? null,
     nllDense: drift?.nllDense ?? null,
+    estimated: origin === 'estimate',
     createdAt: nowMs,
   }))
   const insert = (from: number) =>
     db
       .insert(receipts)
       .values(rows.slice(from, from + ROWS_PER_STATEMENT))
-      .onConflictDoNothing()
+      .onConflictDoUpdate({
+        target: receipts.requestId,
+        set: REPLACED,
+        setWhere: sql`${receipts.estimated} = 1 and excluded.estimated = 0`,
+      })
   if (rows.length === 0) return 0
   const rest = []
   for (let from = ROWS_PER_STATEMENT; from < rows.length; from += ROWS_PER_STATEMENT) rest.push(insert(from))

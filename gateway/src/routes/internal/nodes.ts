@@ -40,7 +40,7 @@ export function nodeRoutes(): Hono<AppEnv> {
     .post('/receipts', async (c) => {
       const { deps } = c.var
       const batch = parse(receiptBatch, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
-      const settled = await insertReceipts(deps.db, batch.nodeId, batch.receipts, deps.nowMs())
+      const settled = await insertReceipts(deps.db, batch.nodeId, batch.receipts, 'node', deps.nowMs())
       await deps.fleet.release(batch.receipts.map((receipt) => receipt.requestId))
       return c.json({ settled })
     })

@@ -1,9 +1,10 @@
 import { env } from 'cloudflare:workers'
+import { eq } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/db/queries/models.ts'
-import { sumUsage } from '../../../../gateway/src/db/queries/receipts.ts'
-import { masks } from '../../../../gateway/src/db/schema.ts'
+import { insertReceipts, sumUsage } from '../../../../gateway/src/db/queries/receipts.ts'
+import { masks, receipts as receiptTable } from '../../../../gateway/src/db/schema.ts'
 import { beat, errorOf, heartbeatOf, receiptOf, signedPost } from '../../support/gateway.ts'
 
 const db = openDatabase(env.DB)
@@ -110,6 +111,46 @@ describe('receipts', () => {
     expect(await sumUsage(db)).toMatchObject([
       { model: 'tiny', finishReason: 'stop', requests: 2, promptTokens: 20, completionTokens: 10 },
     ])
+  })
+
+  test('of a node replace what the gateway estimated when the lease expired, once', async () => {
+    const requestId = 'request-estimated'
+    const model = 'estimated'
+    const estimate = receiptOf(requestId, { model, finishReason: 'error', completionTokens: 0 })
+    expect(await insertReceipts(db, 'node-1', [estimate], 'estimate', 1)).toBe(1)
+    const settle = async (receipt: ReturnType<typeof receiptOf>) => {
+      const batch = { nodeId: 'node-2', receipts: [receipt] }
+      return (await signedPost('/internal/nodes/receipts', batch)).json()
+    }
+    const measured = receiptOf(requestId, {
+      model,
+      domain: 'legal',
+      maskVersion: 3,
+      promptTokens: 11,
+      completionTokens: 7,
+      finishReason: 'length',
+      queueMs: 2,
+      timeToFirstTokenMs: 13,
+      totalMs: 41,
+      drift: { tokens: 4, nllMasked: 10, nllDense: 8 },
+    })
+    expect(await settle(measured)).toEqual({ settled: 1 })
+    const { drift, ...fields } = measured
+    const stored = {
+      ...fields,
+      nodeId: 'node-2',
+      driftTokens: drift?.tokens,
+      nllMasked: 10,
+      nllDense: 8,
+      estimated: false,
+      createdAt: expect.any(Number),
+    }
+    const rows = () => db.select().from(receiptTable).where(eq(receiptTable.requestId, requestId))
+    expect(await rows()).toEqual([stored])
+    expect((await rows())[0]?.createdAt).toBeGreaterThan(1)
+    expect(await settle(receiptOf(requestId, { model }))).toEqual({ settled: 0 })
+    expect(await insertReceipts(db, 'node-1', [estimate], 'estimate', 2)).toBe(0)
+    expect(await rows()).toEqual([stored])
   })
 
   test('of the largest batch are stored whole', async () => {
