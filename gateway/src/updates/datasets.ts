@@ -1,6 +1,6 @@
 import type { DatasetRef, TextSample } from '@copal/shared/wire/node-rpc.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import { insertDataset } from '../db/queries/datasets.ts'
+import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/datasets.ts'
 import type { Deps } from '../deps.ts'
 
 /** Where a dataset lies in R2. */
@@ -32,4 +32,19 @@ export async function freezeDataset(
   const dataset = { sha256: hash, domain, samples: texts.length }
   await insertDataset(deps.db, { ...dataset, bytes: bytes.byteLength, createdAt: deps.nowMs() })
   return dataset
+}
+
+/** Deletes the texts of those of some datasets that nothing needs any more. A fault is logged: the texts stay then. */
+export async function deleteUnusedDatasets(
+  deps: Pick<Deps, 'db' | 'artifacts'>,
+  hashes: readonly string[],
+): Promise<void> {
+  try {
+    const unused = await findUnusedDatasets(deps.db, hashes)
+    if (unused.length === 0) return
+    await deps.artifacts.delete(unused.map(datasetKey))
+    await forgetDatasets(deps.db, unused)
+  } catch (error) {
+    console.error(`The datasets ${hashes.join(', ')} stay, though nothing may need them any more:`, error)
+  }
 }

@@ -4,6 +4,7 @@ import { failPromotion } from '../db/queries/masks.ts'
 import { changeUpdate, findUpdate, listRunningUpdates, type UpdateRow } from '../db/queries/updates.ts'
 import { calibrate } from './calibrate.ts'
 import { collect } from './collect.ts'
+import { deleteUnusedDatasets } from './datasets.ts'
 import { evaluate } from './evaluate.ts'
 import { promote } from './promote.ts'
 import { hasEnded, next } from './reducer.ts'
@@ -32,7 +33,8 @@ export async function advance(deps: StepDeps, updateId: string): Promise<UpdateR
     if (!update || !step) return update
     const outcome = await attempt(deps, update, step)
     if (!outcome) return update
-    await apply(deps, update, outcome)
+    const moved = await apply(deps, update, outcome)
+    if (!moved) await deleteUnusedDatasets(deps, outcome.patch.datasets ?? [])
   }
 }
 
@@ -58,12 +60,13 @@ async function attempt(deps: StepDeps, update: UpdateRow, step: Step): Promise<S
 }
 
 /**
- * Moves an update by an event.
+ * Moves an update by an event. One that fails or is cancelled loses its jobs, and its datasets where nothing else
+ * needs them.
  *
  * @returns false when the event means nothing in its state, or the update has moved on meanwhile.
  */
 export async function apply(
-  deps: Pick<StepDeps, 'db' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
   update: UpdateRow,
   { event, patch }: StepOutcome,
 ): Promise<boolean> {
@@ -75,6 +78,9 @@ export async function apply(
     update.state === 'promoting' && state === 'failed'
       ? await failPromotion(deps.db, update, change)
       : await changeUpdate(deps.db, update, change)
-  if (changed && (state === 'failed' || state === 'cancelled')) await cancelJobsOf(deps.db, update.id)
+  if (changed && (state === 'failed' || state === 'cancelled')) {
+    await cancelJobsOf(deps.db, update.id)
+    await deleteUnusedDatasets(deps, update.datasets ?? [])
+  }
   return changed
 }

@@ -14,7 +14,10 @@ import { resolveModel } from './model.ts'
  * @returns the version that is active then.
  * @throws AppError `not_found`, `conflict`
  */
-export async function rollBack(deps: Pick<Deps, 'db' | 'nowMs'>, request: RollbackRequest): Promise<number> {
+export async function rollBack(
+  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
+  request: RollbackRequest,
+): Promise<number> {
   for (;;) {
     const model = await resolveModel(deps.db, request.model)
     const version = request.version ?? model.previousVersion
@@ -54,7 +57,7 @@ async function requireServedBefore(deps: Pick<Deps, 'db'>, model: ModelRow, vers
 }
 
 async function mark(
-  deps: Pick<Deps, 'db' | 'nowMs'>,
+  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   model: ModelRow,
   version: number,
   event: 'rolled_back' | 'reinstated',

@@ -74,7 +74,10 @@ export async function setGoing(deps: StepDeps & Pick<Deps, 'updateWorkflow'>, id
  *
  * @throws AppError `not_found`, `conflict` when it is too late
  */
-export async function cancelUpdate(deps: Pick<StepDeps, 'db' | 'nowMs'>, id: string): Promise<UpdateRow> {
+export async function cancelUpdate(
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
+  id: string,
+): Promise<UpdateRow> {
   for (;;) {
     const update = await requireUpdate(deps, id)
     if (update.state === 'cancelled') return update

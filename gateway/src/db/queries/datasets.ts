@@ -1,7 +1,7 @@
-import { count, eq, inArray } from 'drizzle-orm'
+import { and, count, eq, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
-import { accumulated, datasets } from '../schema.ts'
+import { accumulated, datasets, domains, updates } from '../schema.ts'
 
 /** Stores what is known of a frozen dataset; the same content again changes nothing. */
 export async function insertDataset(db: Database, dataset: typeof datasets.$inferInsert): Promise<void> {
@@ -43,4 +43,32 @@ export async function countCalibratedDatasets(db: Database): Promise<Map<string,
 export async function listDatasetsOf(db: Database, domain: string): Promise<string[]> {
   const rows = await db.select({ sha256: datasets.sha256 }).from(datasets).where(eq(datasets.domain, domain))
   return rows.map(({ sha256 }) => sha256)
+}
+
+/**
+ * Those of some datasets that nothing needs: they count in no statistics, are no holdout, and no running update
+ * has them or may be about to freeze the same texts.
+ */
+export async function findUnusedDatasets(db: Database, hashes: readonly string[]): Promise<string[]> {
+  if (hashes.length === 0) return []
+  const counts = db.select().from(accumulated).where(eq(accumulated.datasetSha256, datasets.sha256))
+  const heldOut = db.select().from(domains).where(eq(domains.holdoutSha256, datasets.sha256))
+  const owned = sql`exists (select 1 from json_each(${updates.datasets}) where value = ${datasets.sha256})`
+  const collecting = sql`${updates.state} = 'collecting' and exists (select 1 from json_each(${updates.domains}) where value = ${datasets.domain})`
+  const running = db
+    .select()
+    .from(updates)
+    .where(and(isNull(updates.finishedAt), or(owned, collecting)))
+  const rows = await db
+    .select({ sha256: datasets.sha256 })
+    .from(datasets)
+    .where(
+      and(inArray(datasets.sha256, [...hashes]), notExists(counts), notExists(heldOut), notExists(running)),
+    )
+  return rows.map(({ sha256 }) => sha256)
+}
+
+/** Forgets datasets whose texts were deleted. */
+export async function forgetDatasets(db: Database, hashes: readonly string[]): Promise<void> {
+  if (hashes.length > 0) await db.delete(datasets).where(inArray(datasets.sha256, [...hashes]))
 }
