@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { createCodec } from '../../gpu-node/src/model/codec.ts'
 import type { DenseMaster, DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import { hashLinears } from '../../gpu-node/src/model/master.ts'
-import { readSafetensorsHeader } from '../../gpu-node/src/model/safetensors.ts'
+import { readTensorEntries } from '../../gpu-node/src/model/safetensors.ts'
 import { readTokenizerFiles } from '../../gpu-node/src/model/tokenizer-files.ts'
 import { createTinyLlama, type TinyLlama, type TinyLlamaOptions } from './tiny-llama.ts'
 
@@ -22,9 +22,9 @@ export async function openTinyModel(options: TinyLlamaOptions = {}): Promise<Tin
   const { config, tensors } = await createTinyLlama(join(dir, 'model'), options)
   const path = join(dir, 'model', 'model.safetensors')
   const file = await open(path)
-  const header = await readSafetensorsHeader(file, path)
+  const entries = await readTensorEntries(file, path)
   await file.close()
-  const unhashed: DenseMaster = { path, tensors: header.tensors, baseSha256: '' }
+  const unhashed: DenseMaster = { path, tensors: entries, baseSha256: '' }
   return {
     dir,
     tensors,

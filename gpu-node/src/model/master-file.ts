@@ -4,7 +4,7 @@ import type { LlamaConfig } from './config.ts'
 import type { DenseMaster, MasterTensor } from './dense-model.ts'
 import { modelTensors } from './checkpoint.ts'
 import { fileState, sha256File } from './fingerprint.ts'
-import { readSafetensorsHeader } from './safetensors.ts'
+import { readTensorEntries } from './safetensors.ts'
 
 /** Raised when a change of the conversion makes older masters wrong: they are then made again. */
 export const MASTER_FORMAT_VERSION = 1
@@ -110,7 +110,7 @@ export async function openMasterDirectory(
 async function readLayout(path: string): Promise<Map<string, MasterTensor>> {
   const file = await open(path)
   try {
-    const { tensors } = await readSafetensorsHeader(file, path)
+    const tensors = await readTensorEntries(file, path)
     return new Map([...tensors].map(([name, { shape, offset, bytes }]) => [name, { shape, offset, bytes }]))
   } finally {
     await file.close()

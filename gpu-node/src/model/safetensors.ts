@@ -1,106 +1,53 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
+import {
+  readSafetensorsHeader,
+  SafetensorsError,
+  safetensorsHeaderBytes,
+} from '@copal/shared/mask/safetensors.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { bfloatsToFloats, bytesToFloats, halvesToFloats } from './float-formats.ts'
 import { readExactly } from './positional-read.ts'
 import { readJson } from './tokenizer-files.ts'
 
 /** One tensor of a safetensors file; `offset` from the start of the file. */
-interface SafetensorsEntry {
+interface TensorEntry {
   dtype: string
   shape: readonly number[]
   offset: number
   bytes: number
 }
 
-/** The header of a safetensors file. */
-export interface SafetensorsHeader {
-  tensors: ReadonlyMap<string, SafetensorsEntry>
-  metadata: Readonly<Record<string, string>>
-  /** Length that the file must have. */
-  fileBytes: number
-}
-
-const ELEMENT_BYTES: Record<string, number> = {
-  F64: 8,
-  I64: 8,
-  U64: 8,
-  F32: 4,
-  I32: 4,
-  U32: 4,
-  F16: 2,
-  BF16: 2,
-  I16: 2,
-  U16: 2,
-  I8: 1,
-  U8: 1,
-  BOOL: 1,
-  F8_E4M3: 1,
-  F8_E5M2: 1,
-}
-
-/** The format's own limit on the header (100 MB). */
-const MAX_HEADER_BYTES = 100_000_000
-
 /**
- * Reads and checks the header of an open safetensors file, against its length too, so that a file
+ * The tensors of an open safetensors file. Its header is checked against its length too, so that a file
  * cut short is never taken for a whole one.
  *
  * @throws AppError `unsupported_model` saying what is wrong with the file
  */
-export async function readSafetensorsHeader(file: FileHandle, path: string): Promise<SafetensorsHeader> {
-  const broken = (what: string, cause?: unknown) =>
-    new AppError(
-      'unsupported_model',
-      `${path} is not a valid safetensors file: ${what}. Fetch or convert it again.`,
-      {
-        cause,
-      },
-    )
-  const { size } = await file.stat()
-  if (size < 8) throw broken(`it has ${size} bytes`)
-  const jsonBytes = Number((await readExactly(file, 0, 8, path)).readBigUInt64LE())
-  if (jsonBytes > Math.min(MAX_HEADER_BYTES, size - 8)) throw broken(`its header claims ${jsonBytes} bytes`)
-  let json: unknown
+export async function readTensorEntries(file: FileHandle, path: string): Promise<Map<string, TensorEntry>> {
   try {
-    json = JSON.parse((await readExactly(file, 8, jsonBytes, path)).toString('utf8'))
-  } catch (cause) {
-    throw broken('its header is not JSON', cause)
-  }
-  if (typeof json !== 'object' || json === null) throw broken('its header is not an object')
-  const dataOffset = 8 + jsonBytes
-  const tensors = new Map<string, SafetensorsEntry>()
-  let metadata: Record<string, string> = {}
-  let fileBytes = dataOffset
-  for (const [name, entry] of Object.entries(json)) {
-    if (name === '__metadata__') {
-      metadata = entry as Record<string, string>
-      continue
+    const { size } = await file.stat()
+    const headerBytes = safetensorsHeaderBytes(await readExactly(file, 0, Math.min(8, size), path))
+    if (headerBytes > size) throw new SafetensorsError(`its header claims ${headerBytes - 8} bytes`)
+    const { tensors, fileBytes } = readSafetensorsHeader(await readExactly(file, 0, headerBytes, path))
+    if (fileBytes !== size) {
+      throw new SafetensorsError(`it has ${size} bytes where its header describes ${fileBytes}`)
     }
-    const tensor = parseEntry(entry, dataOffset)
-    if (typeof tensor === 'string') throw broken(`tensor ${name} ${tensor}`)
-    fileBytes = Math.max(fileBytes, tensor.offset + tensor.bytes)
-    tensors.set(name, tensor)
+    return new Map(
+      [...tensors].map(([name, { dtype, shape, begin, end }]) => [
+        name,
+        { dtype, shape, offset: begin, bytes: end - begin },
+      ]),
+    )
+  } catch (cause) {
+    if (!(cause instanceof SafetensorsError)) throw cause
+    throw new AppError(
+      'unsupported_model',
+      `${path} is not a valid safetensors file: ${cause.message}. Fetch or convert it again.`,
+      { cause },
+    )
   }
-  if (fileBytes !== size) throw broken(`it has ${size} bytes where its header describes ${fileBytes}`)
-  return { tensors, metadata, fileBytes }
-}
-
-/** A tensor of the header, or what is wrong with it. */
-function parseEntry(entry: unknown, dataOffset: number): SafetensorsEntry | string {
-  const { dtype, shape, data_offsets: range } = (entry ?? {}) as Record<string, unknown>
-  const size = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
-  if (typeof dtype !== 'string' || ELEMENT_BYTES[dtype] === undefined)
-    return `has dtype ${JSON.stringify(dtype)}`
-  if (!Array.isArray(shape) || !shape.every(size)) return `has shape ${JSON.stringify(shape)}`
-  if (!Array.isArray(range) || range.length !== 2 || !range.every(size)) {
-    return `has data_offsets ${JSON.stringify(range)}`
-  }
-  const [start, end] = range as [number, number]
-  const bytes = shape.reduce((product, length) => product * length, ELEMENT_BYTES[dtype])
-  if (end - start !== bytes) return `holds ${end - start} bytes where its shape needs ${bytes}`
-  return { dtype, shape, offset: dataOffset + start, bytes }
 }
 
 const DECODERS: Record<string, (bytes: Uint8Array) => Float32Array> = {
@@ -117,7 +64,7 @@ const DECODERS: Record<string, (bytes: Uint8Array) => Float32Array> = {
  */
 export async function openSafetensors(path: string): Promise<Checkpoint> {
   const files = new Map<string, FileHandle>()
-  const entries = new Map<string, SafetensorsEntry & { file: FileHandle }>()
+  const entries = new Map<string, TensorEntry & { file: FileHandle }>()
   const close = async () => {
     await Promise.all([...files.values()].map((file) => file.close()))
   }
@@ -125,8 +72,7 @@ export async function openSafetensors(path: string): Promise<Checkpoint> {
     for (const shard of await safetensorsFiles(path)) {
       const file = await openShard(shard)
       files.set(shard, file)
-      const { tensors } = await readSafetensorsHeader(file, shard)
-      for (const [name, entry] of tensors) {
+      for (const [name, entry] of await readTensorEntries(file, shard)) {
         if (DECODERS[entry.dtype] === undefined) {
           throw new AppError(
             'unsupported_model',

@@ -3,7 +3,7 @@
  * Format: https://github.com/huggingface/safetensors#format
  */
 
-/** Bytes an element takes, for the dtypes we read. */
+/** Bytes an element takes, for the dtypes whose files we can find our way in. */
 const DTYPE_BYTES: Readonly<Record<string, number>> = {
   F64: 8,
   I64: 8,
@@ -18,6 +18,8 @@ const DTYPE_BYTES: Readonly<Record<string, number>> = {
   I8: 1,
   U8: 1,
   BOOL: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
 }
 
 /** The reference implementation refuses longer headers too. */
@@ -112,10 +114,8 @@ export function safetensorsHeaderBytes(prefix: Uint8Array): number {
   if (prefix.byteLength < 8)
     throw new SafetensorsError(`${prefix.byteLength} bytes are too few for a safetensors file`)
   const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true)
-  if (length < 2n || length > BigInt(MAX_HEADER_BYTES)) {
-    throw new SafetensorsError(
-      `a header of ${length} bytes is announced, 2 to ${MAX_HEADER_BYTES} are possible`,
-    )
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw new SafetensorsError(`its header claims ${length} bytes, at most ${MAX_HEADER_BYTES} are possible`)
   }
   return 8 + Number(length)
 }
@@ -179,17 +179,14 @@ export function decodeSafetensors(bytes: Uint8Array): SafetensorsContent {
 
 function parseEntry(name: string, value: Record<string, unknown>, headerBytes: number): SafetensorsEntry {
   const { dtype, shape, data_offsets: offsets } = value
-  if (typeof dtype !== 'string') throw new SafetensorsError(`tensor '${name}' has no dtype`)
-  if (!isCounts(shape)) throw new SafetensorsError(`tensor '${name}' has no valid shape`)
-  if (!isCounts(offsets) || offsets.length !== 2) {
-    throw new SafetensorsError(`tensor '${name}' has no valid data_offsets`)
-  }
+  const broken = (what: string) => new SafetensorsError(`tensor '${name}' ${what}`)
+  if (typeof dtype !== 'string') throw broken(`has dtype ${JSON.stringify(dtype)}`)
+  if (!isCounts(shape)) throw broken(`has shape ${JSON.stringify(shape)}`)
+  if (!isCounts(offsets) || offsets.length !== 2) throw broken(`has data_offsets ${JSON.stringify(offsets)}`)
   const [begin = 0, end = 0] = offsets
   const bytes = tensorBytes(name, dtype, shape)
   if (end - begin !== bytes) {
-    throw new SafetensorsError(
-      `tensor '${name}': offsets span ${end - begin} bytes, its shape takes ${bytes}`,
-    )
+    throw broken(`holds ${end - begin} bytes where its shape needs ${bytes}`)
   }
   return { dtype, shape, begin: headerBytes + begin, end: headerBytes + end }
 }
@@ -199,9 +196,9 @@ function parseJsonObject(bytes: Uint8Array): Record<string, unknown> {
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes))
   } catch (cause) {
-    throw new SafetensorsError('the header is not JSON', { cause })
+    throw new SafetensorsError('its header is not JSON', { cause })
   }
-  if (!isRecord(value)) throw new SafetensorsError('the header is not a JSON object')
+  if (!isRecord(value)) throw new SafetensorsError('its header is not an object')
   return value
 }
 
@@ -214,7 +211,8 @@ function tensorBytes(name: string, dtype: string, shape: readonly number[]): num
 
 function elementBytes(name: string, dtype: string): number {
   const bytes = Object.hasOwn(DTYPE_BYTES, dtype) ? DTYPE_BYTES[dtype] : undefined
-  if (bytes === undefined) throw new SafetensorsError(`tensor '${name}' has the unknown dtype '${dtype}'`)
+  if (bytes === undefined)
+    throw new SafetensorsError(`tensor '${name}' has the unknown dtype ${JSON.stringify(dtype)}`)
   return bytes
 }
 

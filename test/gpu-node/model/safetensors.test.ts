@@ -1,7 +1,7 @@
 import { open, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { openSafetensors, readSafetensorsHeader } from '../../../gpu-node/src/model/safetensors.ts'
+import { openSafetensors, readTensorEntries } from '../../../gpu-node/src/model/safetensors.ts'
 import { storedBytes, writeSafetensors } from '../../support/safetensors-writer.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import { createTinyLlama } from '../../support/tiny-llama.ts'
@@ -43,15 +43,30 @@ test.each([
   ['shape [-1]', '{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', 4],
   ['data_offsets [0]', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}}', 4],
   ['holds 8 bytes where its shape needs 4', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}', 8],
+  [
+    `tensor 'b' begins at byte`,
+    '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}',
+    6,
+  ],
+  [`metadata 'a' is not a string`, '{"__metadata__":{"a":1}}', 0],
   ['where its header describes', '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', 4],
 ])('a header that is %s is refused', async (what, header, dataBytes) => {
   const path = await fileOf(header, dataBytes)
   const file = await open(path)
-  await expect(readSafetensorsHeader(file, path)).rejects.toMatchObject({
+  await expect(readTensorEntries(file, path)).rejects.toMatchObject({
     code: 'unsupported_model',
     message: expect.stringContaining(what),
   })
   await file.close()
+})
+
+test('a file too short for a header is refused', async () => {
+  const path = join(temporaryDir(), 'x.safetensors')
+  await writeFile(path, 'short')
+  await expect(openSafetensors(path)).rejects.toMatchObject({
+    code: 'unsupported_model',
+    message: expect.stringContaining('5 bytes are too few'),
+  })
 })
 
 test('a header longer than the file is refused before it is read', async () => {
