@@ -1,4 +1,5 @@
-import { Hono } from 'hono'
+import { Hono, type Context } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
 import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../context.ts'
 import { countCalibratedDatasets } from '../../db/queries/datasets.ts'
@@ -56,17 +57,43 @@ export function domainRoutes(): Hono<AppEnv> {
     })
     .all('/domains/:domain/texts', refuseMethod('POST'))
     .delete('/domains/:domain/samples', async (c) => {
+      requireParameters(c, ['key'])
       const domain = parseDomain(c.req.param('domain'), 'domain')
       const deleted = await c.var.deps.reservoir(domain).deleteTexts(c.req.query('key'))
       return c.json({ domain, deleted })
     })
     .all('/domains/:domain/samples', refuseMethod('DELETE'))
     .delete('/domains/:domain', async (c) => {
+      requireParameters(c, [])
       const domain = parseDomain(c.req.param('domain'), 'domain')
       await deleteDomain(c.var.deps, domain)
       return c.json({ domain, deleted: true })
     })
     .all('/domains/:domain', refuseMethod('DELETE'))
+}
+
+/**
+ * What narrows a deletion must be understood, or more than was meant would be deleted.
+ *
+ * @throws AppError `invalid_request` that names a query parameter which is unknown, empty or there twice
+ */
+function requireParameters(c: Context<AppEnv>, known: readonly string[]): void {
+  for (const [name, values] of Object.entries(c.req.queries())) {
+    if (!known.includes(name)) {
+      const expected = known.length > 0 ? `Known: ${known.join(', ')}.` : 'This path takes none.'
+      throw new AppError(
+        'invalid_request',
+        `Unknown query parameter '${name}', so nothing was deleted. ${expected}`,
+        { param: name },
+      )
+    }
+    if (values.length === 1 && values[0] !== '') continue
+    throw new AppError(
+      'invalid_request',
+      `The query parameter '${name}' must be there once and not be empty, so nothing was deleted.`,
+      { param: name },
+    )
+  }
 }
 
 function domainEntry(domain: DomainRow, stats: ReservoirStats, calibratedDatasets: number): DomainEntry {

@@ -84,6 +84,21 @@ describe('domains', () => {
     })
   })
 
+  test.each([
+    ['/samples?keys=key_1', 'keys'],
+    ['/samples?key=', 'key'],
+    ['/samples?key=key_1&key=key_2', 'key'],
+    ['?key=key_1', 'key'],
+  ])('lose nothing to a deletion that is not understood: %s', async (rest, param) => {
+    await importTexts('mistyped')
+    const before = await domainOf('mistyped')
+    const response = await admin('DELETE', `/domains/mistyped${rest}`)
+    expect(response.status).toBe(400)
+    expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param })
+    expect(before?.samples).toBeGreaterThan(0)
+    expect((await domainOf('mistyped'))?.samples).toBe(before?.samples)
+  })
+
   test('lose their samples, of one key or all of them', async () => {
     await importTexts('emptied')
     expect(await adminJson('DELETE', '/domains/emptied/samples?key=nobody')).toEqual({
