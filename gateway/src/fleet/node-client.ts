@@ -72,6 +72,8 @@ export async function callNode(
         [SIGNATURE_HEADER]: await sign(deps.nodeSecret, signed, deps.nowMs()),
       },
       body,
+      // Nodes answer where they are: the request and its signature go nowhere else.
+      redirect: 'manual',
       signal: AbortSignal.any([options.signal, late.signal]),
     })
     if (!response.ok) throw new NodeCallError(await readError(node, response), false)

@@ -50,3 +50,11 @@ test('an answer without a byte is a broken one', async () => {
   const node = await startNode('empty-1', [{ kind: 'answer', body: '' }])
   expect(await failure(call(node))).toEqual(['node_failed', true])
 })
+
+test('a redirect is an error of the node and not followed', async () => {
+  const elsewhere = await startNode('redirect-1', [{ kind: 'answer', body: 'stolen' }])
+  const headers = { location: `${elsewhere.url}/rpc/x` }
+  const node = await startNode('redirect-2', [{ kind: 'answer', status: 307, headers, body: '' }])
+  expect(await failure(call(node))).toEqual(['node_failed', false])
+  expect(await elsewhere.calls()).toEqual([])
+})
