@@ -10,14 +10,21 @@ const MAX_DRAIN_BYTES = 64 * 1024 * 1024
  * Reads a request's body, at most `maxBytes` of it, counting while it arrives: a declared length is
  * only the first thing that is looked at.
  *
- * @throws AppError `body_too_large`
+ * @throws AppError `body_too_large`, `client_closed_request` when it breaks off
  */
 export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
   if (!request.body) return new Uint8Array(0)
   const declaredBytes = Number(request.headers.get('content-length') ?? 0)
-  const { bytes, cut } = await collect(request.body, declaredBytes > maxBytes ? 0 : maxBytes, MAX_DRAIN_BYTES)
+  const keptBytes = declaredBytes > maxBytes ? 0 : maxBytes
+  const { bytes, cut } = await collect(request.body, keptBytes, MAX_DRAIN_BYTES).catch(brokenOff)
   if (cut) throw tooLarge(maxBytes)
   return bytes
+}
+
+function brokenOff(cause: unknown): never {
+  throw new AppError('client_closed_request', 'The client left before it had sent the whole request body.', {
+    cause,
+  })
 }
 
 /**
