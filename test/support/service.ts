@@ -147,10 +147,10 @@ export function commandLine(pid: number): string {
 }
 
 async function untilReady(child: ChildProcess, home: string, port: number, output: () => string) {
-  return until(
+  const outcome = await until(
     'npm start',
     async () => {
-      if (child.exitCode !== null) throw new Error(`npm start ended with ${child.exitCode}:\n${output()}`)
+      if (child.exitCode !== null) return 'ended'
       const credentials = JSON.parse(readFileSync(join(home, 'credentials.json'), 'utf8')) as {
         baseUrl: string
         apiKey: string
@@ -158,6 +158,8 @@ async function untilReady(child: ChildProcess, home: string, port: number, outpu
       }
       const response = await fetch(`http://127.0.0.1:${port}/v1/models`, {
         headers: { authorization: `Bearer ${credentials.apiKey}` },
+        // Wrangler may accept a connection before it can serve it, and forget it.
+        signal: AbortSignal.timeout(5000),
       })
       const models = (await response.json()) as { data?: unknown[] }
       // A home that was used before names the port of then until this start is through.
@@ -166,4 +168,6 @@ async function untilReady(child: ChildProcess, home: string, port: number, outpu
     },
     600_000,
   )
+  if (outcome === 'ended') throw new Error(`npm start ended with ${child.exitCode}:\n${output()}`)
+  return outcome
 }
