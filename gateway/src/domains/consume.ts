@@ -1,15 +1,19 @@
 import { parse } from '@copal/shared/wire/parse.ts'
 import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-message.ts'
-import { ensureDomains } from '../db/queries/domains.ts'
+import { admitDomain } from '../db/queries/domains.ts'
 import type { Deps } from '../deps.ts'
 import type { Offer } from './reservoir-store.ts'
+
+/** Any key that samples can name a domain, and each costs storage and an evaluation with every update. */
+const MAX_DOMAINS = 256
 
 /**
  * Takes queued samples, which were redacted before they were queued, into their domains' reservoirs.
  *
  * Messages may come twice and in any order: the reservoir knows the requests that it was offered. One
  * that is not a sample would never become one, so it is dropped with a line in the log; where a
- * reservoir cannot be reached, its messages are retried.
+ * reservoir cannot be reached, its messages are retried. Where there are as many domains as there may be,
+ * samples of a new one are dropped, with one line in the log a batch.
  */
 export async function handleSamples(
   deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,
@@ -27,18 +31,26 @@ export async function handleSamples(
       message.ack()
     }
   }
+  const refused = new Map<string, number>()
   const byDomain = [...Map.groupBy(samples, ({ sample }) => sample.domain)]
   await Promise.all(
     byDomain.map(async ([domain, group]) => {
       try {
-        await ensureDomains(deps.db, [domain], deps.nowMs())
-        await deps.reservoir(domain).offer(group.map(offerOf))
+        if (await admitDomain(deps.db, domain, deps.nowMs(), MAX_DOMAINS)) {
+          await deps.reservoir(domain).offer(group.map(offerOf))
+        } else refused.set(domain, group.length)
         for (const { message } of group) message.ack()
       } catch (error) {
         console.error(`${group.length} samples of domain '${domain}' wait for a retry:`, error)
         for (const { message } of group) message.retry({ delaySeconds: 5 })
       }
     }),
+  )
+  if (refused.size === 0) return
+  const dropped = [...refused.values()].reduce((sum, count) => sum + count, 0)
+  console.warn(
+    `Dropped ${dropped} samples of the new domains ${[...refused.keys()].sort().join(', ')}: there are ` +
+      `${MAX_DOMAINS} domains already. Delete some that are not needed with 'DELETE /admin/domains/:domain'.`,
   )
 }
 

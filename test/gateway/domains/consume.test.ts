@@ -1,8 +1,8 @@
 import { env } from 'cloudflare:workers'
 import { createMessageBatch, getQueueResult, createExecutionContext } from 'cloudflare:test'
-import { expect, test, vi } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
-import { listDomains } from '../../../gateway/src/db/queries/domains.ts'
+import { ensureDomains, forgetDomain, listDomains } from '../../../gateway/src/db/queries/domains.ts'
 import { createDeps } from '../../../gateway/src/deps.ts'
 import { handleSamples } from '../../../gateway/src/domains/consume.ts'
 
@@ -84,4 +84,41 @@ test('samples of a reservoir that fails are retried, those of the others are not
   error.mockRestore()
   expect(await consume([sample('away', 0)])).toEqual({ acked: ['m0'], retried: [] })
   expect(await stored('away')).toHaveLength(1)
+})
+
+test('beyond 256 domains samples of new ones are dropped with one line a batch, those of known ones are kept', async () => {
+  const db = openDatabase(env.DB)
+  const known = await listDomains(db)
+  // As by import; one place is left.
+  const imported = Array.from({ length: 255 - known.length }, (_, index) => `filler-${index}`)
+  await ensureDomains(db, imported, Date.now())
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  await consume([sample('last-one', 0)])
+  expect(warn).not.toHaveBeenCalled()
+  const bodies = [
+    sample('too-many-b', 0),
+    sample('too-many-a', 0),
+    sample('too-many-a', 1),
+    sample('last-one', 1),
+    sample('filler-0', 0),
+  ]
+  expect(await consume(bodies)).toEqual({ acked: ['m0', 'm1', 'm2', 'm3', 'm4'], retried: [] })
+  expect(warn).toHaveBeenCalledOnce()
+  expect(warn.mock.calls[0]?.[0]).toMatch(/^Dropped 3 samples of the new domains too-many-a, too-many-b: /)
+  expect(await listDomains(db)).toHaveLength(256)
+  expect(await stored('last-one')).toHaveLength(2)
+  expect(await stored('filler-0')).toHaveLength(1)
+  expect(await stored('too-many-a')).toEqual([])
+})
+
+test('many at once cannot pass the limit', async () => {
+  const db = openDatabase(env.DB)
+  const [first] = await listDomains(db)
+  await forgetDomain(db, first?.name ?? '')
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  await Promise.all(Array.from({ length: 8 }, (_, index) => consume([sample(`race-${index}`, 0)])))
+  expect(await listDomains(db)).toHaveLength(256)
+  expect(warn).toHaveBeenCalledTimes(7)
 })

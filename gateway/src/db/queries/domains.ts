@@ -1,4 +1,4 @@
-import { and, eq, isNull } from 'drizzle-orm'
+import { and, eq, isNull, sql } from 'drizzle-orm'
 import type { Database } from '../database.ts'
 import { accumulated, datasets, domains, evaluations } from '../schema.ts'
 
@@ -12,6 +12,23 @@ export async function ensureDomains(db: Database, names: readonly string[], nowM
     db.insert(domains).values({ name, createdAt: nowMs }).onConflictDoNothing(),
   )
   if (first) await db.batch([first, ...rest])
+}
+
+/**
+ * Registers a domain on first sight, unless there are `most` already, however they came to be.
+ *
+ * @returns whether it is registered then.
+ */
+export async function admitDomain(db: Database, name: string, nowMs: number, most: number): Promise<boolean> {
+  const room = sql`(select count(*) from ${domains}) < ${most}`
+  const [, rows] = await db.batch([
+    db
+      .insert(domains)
+      .select(sql`select ${name}, null, null, ${nowMs} where ${room}`)
+      .onConflictDoNothing(),
+    db.select({ name: domains.name }).from(domains).where(eq(domains.name, name)),
+  ])
+  return rows.length > 0
 }
 
 /** Every domain, by name. */
