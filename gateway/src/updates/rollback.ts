@@ -6,6 +6,7 @@ import { findUpdateOfMask } from '../db/queries/updates.ts'
 import type { Deps } from '../deps.ts'
 import { apply } from './drive.ts'
 import { resolveModel } from './model.ts'
+import { next } from './reducer.ts'
 
 /**
  * Makes an earlier mask active again: `version`, or the one before the present one; 0 is dense. Nodes flip
@@ -63,6 +64,10 @@ async function mark(
   event: 'rolled_back' | 'reinstated',
 ): Promise<void> {
   if (version === 0) return
-  const update = await findUpdateOfMask(deps.db, model.id, version)
-  if (update) await apply(deps, update, { event, patch: {} })
+  for (;;) {
+    const update = await findUpdateOfMask(deps.db, model.id, version)
+    // An event without a meaning in this state is no lost race: nothing is to be marked.
+    if (!update || next(update.state, event) === undefined) return
+    if (await apply(deps, update, { event, patch: {} })) return
+  }
 }

@@ -7,6 +7,7 @@ import { promoteMask } from '../../../gateway/src/db/queries/masks.ts'
 import { findModel } from '../../../gateway/src/db/queries/models.ts'
 import { findUpdate } from '../../../gateway/src/db/queries/updates.ts'
 import { advance } from '../../../gateway/src/updates/drive.ts'
+import { rollBack as rollBackModel } from '../../../gateway/src/updates/rollback.ts'
 import { createUpdate } from '../../../gateway/src/updates/start.ts'
 import {
   admin,
@@ -131,6 +132,41 @@ describe('rolling back', () => {
     expect(await getUpdate(id)).toMatchObject({ state: 'rolled_back', mask_version: 1 })
   })
 
+  test('marks the update also where others change it at the same time', async () => {
+    const node = new SimulatedNode('raced-1', 'raced')
+    await node.beat()
+    await importTexts('raced-a')
+    const { id } = await startUpdate('raced', ['raced-a'])
+    await node.reach(id, 'promoting')
+    let races = 0
+    // Before the first changes of an update, somebody else has changed it.
+    const raced = new Proxy(env.DB, {
+      get(binding, name) {
+        if (name !== 'prepare') return Reflect.get(binding, name, binding)
+        return (query: string) => {
+          const statement = binding.prepare(query)
+          if (!query.startsWith('update "updates"') || races >= 2) return statement
+          races += 1
+          return {
+            bind: (...values: unknown[]) => ({
+              run: async () => {
+                const bump = 'update updates set revision = revision + 1 where id = ?'
+                await env.DB.prepare(bump).bind(id).run()
+                return statement.bind(...values).run()
+              },
+            }),
+          }
+        }
+      },
+    })
+    const deps = { ...testDeps(), db: openDatabase(raced) }
+    expect(await rollBackModel(deps, { model: 'raced' })).toBe(0)
+    expect(races).toBe(2)
+    expect((await getUpdate(id)).state).toBe('rolled_back')
+    await advance(testDeps(), id)
+    expect(await findModel(db, 'raced')).toMatchObject({ activeVersion: 0 })
+  })
+
   test('a driver that is late with an update which has ended neither activates its mask nor counts its datasets', async () => {
     const node = new SimulatedNode('late-1', 'late')
     await node.beat()
@@ -138,11 +174,11 @@ describe('rolling back', () => {
     const { id } = await startUpdate('late', ['late-a'])
     await node.reach(id, 'evaluating')
     // What a driver does that read the update before it was ended.
-    await cancel(id)
     const row = await findUpdate(db, id)
     if (!row) throw new Error('the update is missing')
     const own = await findDatasets(db, row.datasets ?? [])
     expect(own).toHaveLength(1)
+    await cancel(id)
     await promoteMask(db, row, 1, own, Date.now())
     expect(await findModel(db, 'late')).toMatchObject({ activeVersion: 0 })
     expect(await listAccumulated(db, 'late')).toEqual([])
