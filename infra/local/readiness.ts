@@ -60,13 +60,28 @@ export async function untilModelServed(
   apiKey: string,
   signal: AbortSignal,
 ): Promise<ModelEntry> {
-  const client = createGatewayClient({ origin, apiKey, adminKey: undefined }, signal)
   for (;;) {
-    const response = await client.api('GET', '/models')
-    const { data } = (await response.json()) as ModelList
-    const served = data.find((model) => model.copal.nodes > 0)
+    const served = await findServedModel(origin, apiKey, signal)
     if (served) return served
     await sleep(POLL_MS, undefined, { signal })
+  }
+}
+
+async function findServedModel(
+  origin: string,
+  apiKey: string,
+  signal: AbortSignal,
+): Promise<ModelEntry | undefined> {
+  // Wrangler has been seen to accept a call while it starts and never to answer it.
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)])
+  const client = createGatewayClient({ origin, apiKey, adminKey: undefined }, limited)
+  try {
+    const { data } = (await (await client.api('GET', '/models')).json()) as ModelList
+    return data.find((model) => model.copal.nodes > 0)
+  } catch (error) {
+    signal.throwIfAborted()
+    if (limited.aborted) return undefined
+    throw error
   }
 }
 
