@@ -84,9 +84,10 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const telemetry = createNodeTelemetry({ nodeId, otlpEndpoint: settings.otlpEndpoint })
     started.push(() => telemetry.shutdown())
     const gateway = createGatewayClient({ baseUrl: settings.gatewayUrl, secret: settings.secret })
-    const masks = createMaskStore({ home, gateway })
+    const masks = createMaskStore({ home, gateway, log })
     const datasets = createDatasetStore({ home, gateway })
     await Promise.all([masks.sweep(), datasets.clear()])
+    await pruneMasks()
 
     const backend = createOnnxBackend({
       workDir: join(home, 'work'),
@@ -154,12 +155,20 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       }
     }
 
+    /** All but what is served or kept warm: at the start and when a swap is over. */
+    function pruneMasks(): Promise<void> {
+      const { active, previous } = stateFile.current().desired
+      return masks.prune([active?.sha256 ?? null, previous?.sha256 ?? null])
+    }
+
     function onAnswer(answer: HeartbeatAnswer, beat: Heartbeat): void {
       const known = stateFile.current()
-      if (!sameDesire(known.desired, answer.desired) || known.model !== model.id || known.nodeId !== nodeId) {
+      const isNew = !sameDesire(known.desired, answer.desired)
+      if (isNew || known.model !== model.id || known.nodeId !== nodeId) {
         void stateFile.save({ nodeId, model: model.id, desired: answer.desired })
       }
       swap.converge(answer.desired)
+      if (isNew) void swap.settled().then(pruneMasks)
       if (!draining)
         jobs.apply(
           answer.jobs,

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -309,7 +309,7 @@ test('a damaged mask and a mask of another model are reported while the old mask
 })
 
 test('restarted while the gateway is away, a node serves the last mask it had and converges when the gateway returns', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, home, start } = await setup()
   const one = gateway.addMask(encodeMask(halfMask(0)))
   const two = gateway.addMask(encodeMask(halfMask(1)))
   gateway.desired = { active: { version: 1, sha256: one }, previous: null }
@@ -317,8 +317,19 @@ test('restarted while the gateway is away, a node serves the last mask it had an
   await beatWhere(gateway, (beat) => beat.activeVersion === 1)
   await first.end('SIGKILL')
 
+  // Masks that nobody asks for any more are removed at the start and after a swap, not the one that is served.
+  const masks = join(home, 'masks')
+  const addOld = async (name: string) => {
+    await writeFile(join(masks, name), '')
+    await utimes(join(masks, name), 1_000_000_000, 1_000_000_000)
+  }
+  await utimes(join(masks, `${one}.safetensors`), 1_000_000_000, 1_000_000_000)
+  await addOld(`${'c'.repeat(64)}.safetensors`)
+
   await gateway.close()
   const second = await start()
+  expect(await readdir(masks)).toEqual([`${one}.safetensors`])
+  await addOld(`${'d'.repeat(64)}.safetensors`)
   expect((await second.ready()).activeVersion).toBe(1)
   const alone = await generate(gateway, second, 'request-alone')
   expect(alone.mask).toBe('1')
@@ -330,6 +341,9 @@ test('restarted while the gateway is away, a node serves the last mask it had an
   expect(beat.nodeId).toBe(gateway.beats[0]?.nodeId)
   await vi.waitFor(() => expect(gateway.receipts.has('request-alone')).toBe(true), WAIT)
   expect(gateway.receipts.get('request-alone')?.maskVersion).toBe(1)
+
+  const wanted = [one, two].map((sha256) => `${sha256}.safetensors`).sort()
+  await vi.waitFor(async () => expect((await readdir(masks)).sort()).toEqual(wanted), WAIT)
 
   // A roll-back to the warm mask answers as that mask did.
   gateway.desired = { active: { version: 1, sha256: one }, previous: { version: 2, sha256: two } }

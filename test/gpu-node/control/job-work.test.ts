@@ -10,6 +10,7 @@ import type { Evaluator } from '../../../gpu-node/src/control/evaluator.ts'
 import type { GatewayClient } from '../../../gpu-node/src/control/gateway-client.ts'
 import { createJobWork } from '../../../gpu-node/src/control/job-work.ts'
 import { createMaskStore } from '../../../gpu-node/src/masks/store.ts'
+import { memoryLog } from '../../support/memory-log.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
 const TEXT = new TextEncoder().encode('{"text":"What a client wrote."}\n')
@@ -45,7 +46,7 @@ function workWith(evaluate: (path: string) => Promise<void>) {
   const work = createJobWork({
     home,
     model: { spec: 'tiny', cacheDir: home, id: 'tiny', baseSha256: 'a'.repeat(64) },
-    masks: createMaskStore({ home, gateway }),
+    masks: createMaskStore({ home, gateway, log: memoryLog() }),
     datasets: createDatasetStore({ home, gateway }),
     evaluator,
     threads: 1,

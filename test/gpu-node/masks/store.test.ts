@@ -5,6 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { createGatewayClient } from '../../../gpu-node/src/control/gateway-client.ts'
 import { createMaskStore } from '../../../gpu-node/src/masks/store.ts'
 import { startGatewayDouble } from '../../support/gateway-double.ts'
+import { memoryLog } from '../../support/memory-log.ts'
 import { createRandom } from '../../support/random.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
@@ -13,7 +14,10 @@ async function setup() {
   onTestFinished(() => gateway.close())
   const home = temporaryDir()
   const client = createGatewayClient({ baseUrl: gateway.url, secret: gateway.secret })
-  return { gateway, home, store: createMaskStore({ home, gateway: client }) }
+  const log = memoryLog()
+  const clock = { ms: Date.now() }
+  const store = createMaskStore({ home, gateway: client, log, nowMs: () => clock.ms })
+  return { gateway, home, log, clock, store }
 }
 
 function someBytes(seed: number, size = 300_000): Uint8Array {
@@ -101,13 +105,51 @@ describe('mask store', () => {
     expect(await readdir(join(home, 'masks'))).toEqual([`${sha256}.safetensors`])
   })
 
+  test('a mask that nobody has asked for since a day is removed, unless it is kept', async () => {
+    const { gateway, home, clock, log, store } = await setup()
+    const [active, previous, unused, used] = [10, 11, 12, 13].map((seed) =>
+      gateway.addMask(someBytes(seed, 100)),
+    )
+    const all = [active, previous, unused, used].map(String)
+    for (const sha256 of all) await store.ensure(sha256)
+    const names = async () => (await readdir(join(home, 'masks'))).sort()
+    const files = (...hashes: string[]) => hashes.map((sha256) => `${sha256}.safetensors`).sort()
+    await store.prune([all[0] ?? '', null])
+    expect(await names()).toEqual(files(...all))
+    clock.ms += 23 * 3_600_000
+    await store.ensure(String(used))
+    clock.ms += 2 * 3_600_000
+    await writeFile(join(home, 'masks', 'other.txt'), '')
+    await store.prune([String(active), String(previous)])
+    expect(await names()).toEqual(
+      [...files(String(active), String(previous), String(used)), 'other.txt'].sort(),
+    )
+    expect(log.lines).toEqual([expect.stringContaining(`an unused mask is removed sha256="${unused}"`)])
+    // It is in the gateway, and comes back when it is wanted.
+    await store.ensure(String(unused))
+    expect(await names()).toContain(`${unused}.safetensors`)
+  })
+
+  test('a mask asked for while others are removed is there in the end', async () => {
+    const { gateway, clock, store } = await setup()
+    const [first, second] = [14, 15].map((seed) => gateway.addMask(someBytes(seed)))
+    for (const sha256 of [first, second]) await store.ensure(String(sha256))
+    clock.ms += 48 * 3_600_000
+    // One is being verified when the removal begins, the other asked for while it goes on.
+    const before = store.ensure(String(first))
+    const removal = store.prune([])
+    const during = store.ensure(String(second))
+    await removal
+    for (const path of [await before, await during]) expect((await readFile(path)).length).toBe(300_000)
+  })
+
   test('a gateway with another secret refuses the node', async () => {
     const { gateway, home } = await setup()
     const stranger = createGatewayClient({
       baseUrl: gateway.url,
       secret: 'another secret than the right one',
     })
-    const store = createMaskStore({ home, gateway: stranger })
+    const store = createMaskStore({ home, gateway: stranger, log: memoryLog() })
     await expect(store.ensure(gateway.addMask(someBytes(8)))).rejects.toMatchObject({
       code: 'invalid_signature',
     })
