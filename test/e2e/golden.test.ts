@@ -9,6 +9,7 @@ import { createOnnxBackend, type OnnxBackend } from '../../gpu-node/src/backends
 import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
+import { GREEDY } from '../support/greedy.ts'
 
 interface Golden {
   generate: {
@@ -62,16 +63,7 @@ async function nllOf(tokens: Int32Array, targets: Int32Array): Promise<Float32Ar
 }
 
 function greedyStart(prompt: readonly number[]): SequenceWork {
-  const cuts = { topP: 1, topK: 0, minP: 0 }
-  const penalties = { presencePenalty: 0, frequencyPenalty: 0, repetitionPenalty: 1 }
-  const sampler = {
-    temperature: 0,
-    ...cuts,
-    ...penalties,
-    seed: 0,
-    topLogprobs: 20,
-    promptTokens: prompt.length,
-  }
+  const sampler = { ...GREEDY, topLogprobs: 20, promptTokens: prompt.length }
   return { sequence: 1, tokens: Int32Array.from(prompt), position: 0, sampler, output: 'token' }
 }
 

@@ -7,6 +7,7 @@ import type { GenerateEvent, GenerateRequest, Generation } from '../../../gpu-no
 import { checkInvariants } from '../../../gpu-node/src/engine/invariants.ts'
 import { createArithmeticBackend } from '../../support/arithmetic-backend.ts'
 import { createRandom } from '../../support/random.ts'
+import { GREEDY } from '../../support/greedy.ts'
 
 const CONFIG = { vocabSize: 256, contextLength: 128, eosTokenIds: [] as number[] }
 /** Token n is the letter n mod 26. */
@@ -40,17 +41,7 @@ function request(
     maxTokens: 10,
     stops: [],
     restartable: false,
-    sampling: {
-      temperature: 0,
-      topP: 1,
-      topK: 0,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      seed,
-      topLogprobs: -1,
-    },
+    sampling: { ...GREEDY, seed },
     ...rest,
   }
 }

@@ -13,6 +13,7 @@ import { randomHalfMask } from '../../support/masks.ts'
 import { call, readEvents, startTestNode, type TestNode } from '../../support/node-server.ts'
 import { createRandom } from '../../support/random.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+import { GREEDY } from '../../support/greedy.ts'
 
 // The whole serving path on the real backend: a tiny LLaMA in ONNX Runtime, dense and two masks.
 let tiny: TinyModel
@@ -56,17 +57,6 @@ function activate(version: number): void {
   node.engine.setActive(sets[version] as WeightSet)
 }
 
-const GREEDY = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  seed: 0,
-  topLogprobs: -1,
-}
 const WORDS = [
   'the',
   'cat',
