@@ -1,5 +1,4 @@
 import { env } from 'cloudflare:workers'
-import { eq } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/db/queries/models.ts'
@@ -145,7 +144,8 @@ describe('receipts', () => {
       estimated: false,
       createdAt: expect.any(Number),
     }
-    const rows = () => db.select().from(receiptTable).where(eq(receiptTable.requestId, requestId))
+    const rows = async () =>
+      (await db.select().from(receiptTable)).filter((row) => row.requestId === requestId)
     expect(await rows()).toEqual([stored])
     expect((await rows())[0]?.createdAt).toBeGreaterThan(1)
     expect(await settle(receiptOf(requestId, { model }))).toEqual({ settled: 0 })
