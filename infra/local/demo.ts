@@ -9,7 +9,7 @@ import { CliError } from '../../gpu-node/src/cli/cli-error.ts'
 import { describeDrift } from '../../gpu-node/src/cli/commands/drift.ts'
 import { followUpdate } from '../../gpu-node/src/cli/commands/update.ts'
 import { readConnection } from '../../gpu-node/src/cli/connection.ts'
-import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
+import { createProgressBar, type ProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask } from '../../gpu-node/src/cli/quantities.ts'
 import { createSession } from '../../gpu-node/src/cli/session.ts'
 import { keepStreaming, type StreamedAnswer } from './demo/streams.ts'
@@ -19,6 +19,8 @@ const ROOT = join(import.meta.dirname, '..', '..')
 /** A quarter of them is held out for evaluation; the rest makes a calibration set of 16 × 512 tokens. */
 const REQUESTS_PER_DOMAIN = 40
 const CONCURRENCY = 4
+
+const SILENT: ProgressBar = { update: () => undefined, end: () => undefined }
 
 const interruption = new AbortController()
 process.once('SIGINT', () => interruption.abort())
@@ -155,7 +157,8 @@ async function settle(): Promise<void> {
     const { data } = await session.client().admin<{ data: UpdateEntry[] }>('GET', '/updates')
     const running = data.find(({ finished_at }) => finished_at === null)
     if (running) {
-      const bar = createProgressBar(process.stderr)
+      // A service that the demo started draws its first update itself.
+      const bar = service ? SILENT : createProgressBar(process.stderr)
       await followUpdate(session.client(), running.id, bar, interruption.signal)
     } else if (data.length > 0 || process.env.COPAL_FIRST_UPDATE === 'off') {
       return
