@@ -19,6 +19,8 @@ const ROOT = join(import.meta.dirname, '..', '..')
 /** A quarter of them is held out for evaluation; the rest makes a calibration set of 16 × 512 tokens. */
 const REQUESTS_PER_DOMAIN = 40
 const CONCURRENCY = 4
+/** Kept running through each update; more would only make it wait longer for its share of two cores. */
+const STREAMS = 2
 
 const SILENT: ProgressBar = { update: () => undefined, end: () => undefined }
 
@@ -76,7 +78,7 @@ async function demonstrate(): Promise<void> {
   }
   for (const [index, stream] of traffic.entries()) {
     say(
-      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while ${CONCURRENCY} streams keep running`,
+      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while ${STREAMS} streams keep running`,
     )
     await update(client, served.id, stream)
   }
@@ -123,7 +125,7 @@ async function showSamples(domain: string): Promise<void> {
 }
 
 async function update(client: OpenAI, model: string, { domain, prompts }: Traffic): Promise<void> {
-  const streams = keepStreaming(client, model, prompts, CONCURRENCY)
+  const streams = keepStreaming(client, model, prompts, STREAMS)
   const bar = createProgressBar(process.stderr)
   const created = await session.client().admin<UpdateEntry>('POST', '/updates', { domains: [domain] })
   let ended: UpdateEntry
