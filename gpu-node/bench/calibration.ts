@@ -29,7 +29,7 @@ export async function benchCalibration(
     samples,
     length,
     seed: 0,
-    selection: { method: 'continual-wanda', pattern: '0.5', scope: 'row' },
+    selection: { method: 'continual-wanda+swaps', pattern: '0.5', scope: 'row' },
     parentMaskPath: null,
     created: '2026-01-01T00:00:00.000Z',
     workDir: join(home, 'masks'),
@@ -42,7 +42,7 @@ export async function benchCalibration(
         `calibration, ${samples} × ${length} tokens`,
         `${((tokens * 1000) / outcome.calibrateMs).toFixed(0)} tokens/s (${(outcome.calibrateMs / 1000).toFixed(1)} s)`,
       ),
-      line('selection of the mask, all linears', `${(outcome.selectMs / 1000).toFixed(1)} s`),
+      line('selection of the mask with swaps, all linears', `${(outcome.selectMs / 1000).toFixed(1)} s`),
     ],
     maskPath: outcome.maskPath,
   }

@@ -9,7 +9,7 @@ import { evaluationWindow, resolveModel } from './model.ts'
 import type { StepDeps } from './step.ts'
 
 /** What wins on measured text among the methods of this version. */
-const DEFAULT_SELECTION = { method: 'continual-wanda', pattern: '0.5', scope: 'row' } as const
+const DEFAULT_SELECTION = { method: 'continual-wanda+swaps', pattern: '0.5', scope: 'row' } as const
 
 /**
  * Stores a new update; {@link setGoing} or the next heartbeat begins it.

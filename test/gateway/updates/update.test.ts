@@ -35,7 +35,7 @@ describe('a whole update', () => {
     expect(update).toMatchObject({
       model: 'whole',
       domains: ['whole-a'],
-      method: 'continual-wanda',
+      method: 'continual-wanda+swaps',
       pattern: '0.5',
       scope: 'row',
       state: 'collecting',

@@ -31,7 +31,11 @@ export function addUpdate(program: Command, session: Session): void {
     .description('calibrate on what was sampled for the domains, and swap to the new mask')
     .argument('<domain...>', 'the domains to calibrate on; those of earlier updates keep counting')
     .option('--model <id>', 'which model, where the fleet serves several')
-    .addOption(new Option('--method <name>', 'how weights are chosen').choices(pruneMethod.options))
+    .addOption(
+      new Option('--method <name>', 'how weights are chosen; unless given, by continual-wanda+swaps').choices(
+        pruneMethod.options,
+      ),
+    )
     .option(
       '--pattern <pattern>',
       'fraction of weights to prune, like 0.5, or how many to keep, like 2:4',
