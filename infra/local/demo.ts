@@ -21,6 +21,7 @@ const REQUESTS_PER_DOMAIN = 40
 const CONCURRENCY = 4
 /** Kept running through each update; more would only make it wait longer for its share of two cores. */
 const STREAMS = 2
+const AFTER_SWAP_MS = 6_000
 
 const SILENT: ProgressBar = { update: () => undefined, end: () => undefined }
 
@@ -131,6 +132,8 @@ async function update(client: OpenAI, model: string, { domain, prompts }: Traffi
   let ended: UpdateEntry
   try {
     ended = await followUpdate(session.client(), created.id, bar, interruption.signal)
+    // Long enough for streams that began before the swap to end, and others to begin after it.
+    await sleep(AFTER_SWAP_MS, undefined, { signal: interruption.signal })
   } finally {
     await streams.stop()
   }

@@ -33,10 +33,10 @@ export function createPolicy(modelContextLength: number, bounds: Partial<EngineP
   const least = maxRunning + prefillChunk
   const policy: EnginePolicy = {
     maxWaiting: 64,
-    maxScores: 16,
+    maxScores: 32,
     stepTokens: least,
     scoreChunk: 32,
-    scoreEverySteps: 6,
+    scoreEverySteps: 4,
     ...bounds,
     contextLength: Math.min(bounds.contextLength ?? modelContextLength, kvTokens),
     kvTokens,

@@ -32,7 +32,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     denseWeights: deps.denseWeights,
     onReceipt: deps.onReceipt,
     activeVersion: () => engine.activeVersion,
-    scoreTimeoutMs: deps.scoreTimeoutMs ?? 60_000,
+    scoreTimeoutMs: deps.scoreTimeoutMs ?? 120_000,
   })
   const generate = createGenerate(deps, desk, nowMs)
   const read = (request: Request, maxBytes: number) =>
