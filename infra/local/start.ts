@@ -69,6 +69,7 @@ async function serve(settings: Settings, home: Home): Promise<void> {
   const origin = `http://127.0.0.1:${settings.port}`
   const parts: Supervised[] = []
   const failure = Promise.withResolvers<never>()
+  const nodeReady = Promise.withResolvers<void>()
   const stopped = Promise.withResolvers<void>()
   failure.promise.catch(() => undefined)
   stopping.signal.addEventListener('abort', () => stopped.resolve())
@@ -76,6 +77,7 @@ async function serve(settings: Settings, home: Home): Promise<void> {
   const node = supervise(
     nodePart(settings, home, origin, (message) => {
       if (message.type === 'progress') drawModelProgress(bar, message.progress)
+      if (message.type === 'ready') nodeReady.resolve()
       if (message.type === 'failed') failure.reject(new StartError(message.message))
     }),
     say,
@@ -86,7 +88,7 @@ async function serve(settings: Settings, home: Home): Promise<void> {
       stopped.promise,
       failure.promise,
       node.failed,
-      run(settings, home, origin, node, parts),
+      run(settings, home, origin, node, nodeReady.promise, parts),
     ])
   } finally {
     bar.end()
@@ -104,6 +106,7 @@ async function run(
   home: Home,
   origin: string,
   node: Supervised,
+  nodeReady: Promise<void>,
   parts: Supervised[],
 ): Promise<void> {
   const { signal } = stopping
@@ -117,6 +120,8 @@ async function run(
   watchGateway(origin, gateway, signal).catch(() => undefined)
   runCron(origin, signal).catch(() => undefined)
   const apiKey = await ensureApiKey(origin, home, signal)
+  // What the gateway remembers of a node that was killed a moment ago is not enough.
+  await nodeReady
   const model = await untilModelServed(origin, apiKey, signal)
   node.markReady()
   bar.end()

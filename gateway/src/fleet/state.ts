@@ -56,6 +56,8 @@ export interface NodeView {
   model: string
   alive: boolean
   draining: boolean
+  /** It takes new requests: alive, not draining, its active weight set ready. */
+  serving: boolean
   activeVersion: number
   weightSets: WeightSetState[]
   running: number
@@ -202,6 +204,7 @@ export class FleetState {
         model: heartbeat.model.id,
         alive: isAlive(node, nowMs),
         draining: heartbeat.draining,
+        serving: isAlive(node, nowMs) && !heartbeat.draining && isReady(heartbeat),
         activeVersion: heartbeat.activeVersion,
         weightSets: heartbeat.weightSets,
         ...heartbeat.load,
@@ -251,17 +254,18 @@ function isAlive(node: Node, nowMs: number): boolean {
   return nowMs - node.seenAtMs < ALIVE_MS && !node.suspect
 }
 
+function isReady({ weightSets, activeVersion }: Heartbeat): boolean {
+  return weightSets.some(({ version, state }) => version === activeVersion && state === 'ready')
+}
+
 function candidate(node: Node, nowMs: number): Candidate {
   const { heartbeat } = node
-  const ready = heartbeat.weightSets.some(
-    (set) => set.version === heartbeat.activeVersion && set.state === 'ready',
-  )
   return {
     id: heartbeat.nodeId,
     model: heartbeat.model.id,
     alive: isAlive(node, nowMs),
     draining: heartbeat.draining,
-    activeVersion: ready ? heartbeat.activeVersion : undefined,
+    activeVersion: isReady(heartbeat) ? heartbeat.activeVersion : undefined,
     load: heartbeat.load.running + heartbeat.load.waiting + node.granted,
   }
 }

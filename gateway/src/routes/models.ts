@@ -29,7 +29,7 @@ export function modelRoutes(): Hono<KeyedEnv> {
 async function listEntries(deps: Deps): Promise<ModelEntry[]> {
   const [served, { nodes }] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
   return served.map((entry) =>
-    toEntry(entry, nodes.filter((node) => node.alive && node.model === entry.model.id).length),
+    toEntry(entry, nodes.filter((node) => node.serving && node.model === entry.model.id).length),
   )
 }
 

@@ -171,7 +171,7 @@ export interface StatusReport {
     previous_version: number | null
     sparsity: number
     context_length: number
-    /** True when every live node serves `active_version`. */
+    /** True when there are serving nodes, and all of them serve `active_version`. */
     converged: boolean
   }[]
   nodes: {

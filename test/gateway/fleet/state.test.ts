@@ -91,6 +91,17 @@ describe('acquire', () => {
   })
 })
 
+test('a node serves while it is alive, does not drain, and its active weights are ready', () => {
+  const states = [ready(1), { ...ready(1), activeVersion: 2 }, { ...ready(1), draining: true }]
+  for (const [index, state] of states.entries()) {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', state), 1, 0)
+    expect(fleet.snapshot(0).nodes[0]).toMatchObject({ alive: true, serving: index === 0 })
+    expect(fleet.snapshot(ALIVE_MS).nodes[0]?.serving).toBe(false)
+    expect(fleet.acquire(ask('request-1'), 0).ok).toBe(index === 0)
+  }
+})
+
 describe('leases', () => {
   test('end with their release, once', () => {
     const fleet = new FleetState()

@@ -6,12 +6,13 @@ import { activateVersion, findModel } from '../../../gateway/src/db/queries/mode
 import { masks } from '../../../gateway/src/db/schema.ts'
 import { beat, createKey, errorOf, get } from '../support/gateway.ts'
 
-test('each model is listed with its active mask and its live nodes', async () => {
+test('each model is listed with its active mask and the nodes that serve it', async () => {
   const { key } = await createKey()
   expect(await (await get('/v1/models', key)).json()).toEqual({ object: 'list', data: [] })
   await beat({ id: 'a', url: 'http://127.0.0.1:9' }, 'dense-model')
   await beat({ id: 'b', url: 'http://127.0.0.1:9' }, 'pruned-model')
   await beat({ id: 'c', url: 'http://127.0.0.1:9' }, 'pruned-model')
+  await beat({ id: 'd', url: 'http://127.0.0.1:9' }, 'pruned-model', { draining: true })
   const db = openDatabase(env.DB)
   await db.insert(masks).values({
     model: 'pruned-model',

@@ -18,16 +18,17 @@ export function statusRoutes(): Hono<AppEnv> {
       ])
       const report: StatusReport = {
         version: VERSION,
-        models: served.map(({ model, mask }) => ({
-          id: model.id,
-          active_version: model.activeVersion,
-          previous_version: model.previousVersion,
-          sparsity: mask?.sparsity ?? 0,
-          context_length: model.contextLength,
-          converged: nodes
-            .filter((node) => node.alive && node.model === model.id)
-            .every((node) => node.activeVersion === model.activeVersion),
-        })),
+        models: served.map(({ model, mask }) => {
+          const able = nodes.filter((node) => node.serving && node.model === model.id)
+          return {
+            id: model.id,
+            active_version: model.activeVersion,
+            previous_version: model.previousVersion,
+            sparsity: mask?.sparsity ?? 0,
+            context_length: model.contextLength,
+            converged: able.length > 0 && able.every((node) => node.activeVersion === model.activeVersion),
+          }
+        }),
         nodes: nodes.map((node) => ({
           id: node.id,
           url: node.url,
