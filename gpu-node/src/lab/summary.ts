@@ -1,0 +1,43 @@
+import { backwardTransfer } from '@copal/shared/metrics/forgetting.ts'
+import type { LabSummary, StageMatrix } from './results.ts'
+
+/**
+ * The paper's figures of one method over the permutations it was run in (Malla et al. 2024, a-bwt, m-bwt, a-ppl,
+ * m-ppl), all in perplexity.
+ *
+ * Backward transfer is the mean and the maximum of `R_Ni − R_ii` over permutations and the N − 1 earlier datasets;
+ * perplexity the mean and the maximum over all (permutation, stage j ≥ position i). Cells that were not measured
+ * count in neither. Weight stasis is a mask that changed at no stage of any permutation.
+ *
+ * @returns null of no permutation.
+ */
+export function summarise(matrices: readonly StageMatrix[]): LabSummary | null {
+  if (matrices.length === 0) return null
+  const losses = matrices.flatMap(forgettingOf)
+  const cells = matrices.flatMap(({ R }) => R.flatMap((row, stage) => row.slice(0, stage + 1)))
+  const perplexities = cells.filter((cell) => cell !== null)
+  const churn = matrices.flatMap((matrix) => matrix.churn)
+  return {
+    aBwt: mean(losses),
+    mBwt: largest(losses),
+    aPpl: mean(perplexities),
+    mPpl: largest(perplexities),
+    weightStasis: churn.length > 0 && churn.every((changed) => changed === 0),
+  }
+}
+
+/** `R_Ni − R_ii` of each dataset before the last of one permutation, where both were measured. */
+function forgettingOf({ order, R }: StageMatrix): number[] {
+  return order.flatMap((_, dataset) => {
+    const learnedAt = order.map((__, stage) => (stage === dataset ? stage : null))
+    return backwardTransfer({ perplexity: R, learnedAt })?.mean ?? []
+  })
+}
+
+function mean(values: readonly number[]): number | null {
+  return values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+function largest(values: readonly number[]): number | null {
+  return values.length === 0 ? null : Math.max(...values)
+}
