@@ -19,9 +19,10 @@ const ROOT = join(import.meta.dirname, '..', '..')
 /** A quarter of them is held out for evaluation; the rest makes a calibration set of 16 × 512 tokens. */
 const REQUESTS_PER_DOMAIN = 40
 const CONCURRENCY = 4
-/** Kept running through each update; more would only make it wait longer for its share of two cores. */
-const STREAMS = 2
+/** Clients that stream through each update. Before the swap they read between two answers: serving goes first on two cores. */
+const STREAMS = { concurrency: 2, readingMs: 4_000 }
 const AFTER_SWAP_MS = 6_000
+const POLL_MS = 500
 
 const SILENT: ProgressBar = { update: () => undefined, end: () => undefined }
 
@@ -79,7 +80,7 @@ async function demonstrate(): Promise<void> {
   }
   for (const [index, stream] of traffic.entries()) {
     say(
-      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while ${STREAMS} streams keep running`,
+      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while ${STREAMS.concurrency} clients keep streaming`,
     )
     await update(client, served.id, stream)
   }
@@ -131,6 +132,9 @@ async function update(client: OpenAI, model: string, { domain, prompts }: Traffi
   const created = await session.client().admin<UpdateEntry>('POST', '/updates', { domains: [domain] })
   let ended: UpdateEntry
   try {
+    untilSwap(created.id)
+      .then(() => streams.hurry())
+      .catch(() => undefined)
     ended = await followUpdate(session.client(), created.id, bar, interruption.signal)
     // Long enough for streams that began before the swap to end, and others to begin after it.
     await sleep(AFTER_SWAP_MS, undefined, { signal: interruption.signal })
@@ -140,6 +144,15 @@ async function update(client: OpenAI, model: string, { domain, prompts }: Traffi
   if (ended.state !== 'promoted')
     throw new CliError(ended.state, `The update ended as ${ended.state}: ${ended.error?.message ?? ''}`)
   say(`   ${formatMask(ended.mask_version ?? 0)} went live. Streams meanwhile: ${tally(streams.answers())}`)
+}
+
+/** Waits until the mask is about to go live, or nothing will. */
+async function untilSwap(id: string): Promise<void> {
+  for (;;) {
+    const { state } = await session.client().admin<UpdateEntry>('GET', `/updates/${id}`)
+    if (!['collecting', 'calibrating', 'evaluating'].includes(state)) return
+    await sleep(POLL_MS, undefined, { signal: interruption.signal })
+  }
 }
 
 function tally(streamed: readonly StreamedAnswer[]): string {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type OpenAI from 'openai'
 
 /** One streamed answer as its client saw it. */
@@ -8,32 +9,39 @@ export interface StreamedAnswer {
   error: string | undefined
 }
 
-/** Streams that a client keeps running until it is told to stop. */
+/** Streams that clients keep running until they are told to stop. */
 export interface RunningStreams {
+  /** From now on each client asks again at once. */
+  hurry(): void
   answers(): readonly StreamedAnswer[]
   /** Starts no further stream and waits for those that run. */
   stop(): Promise<readonly StreamedAnswer[]>
 }
 
-/** Keeps `concurrency` completions streaming through the public API. */
+/** Keeps `concurrency` clients streaming completions through the public API; each reads `readingMs` between two. */
 export function keepStreaming(
   client: OpenAI,
   model: string,
   prompts: readonly string[],
-  concurrency: number,
+  options: { concurrency: number; readingMs: number },
 ): RunningStreams {
+  const { concurrency, readingMs } = options
   const answers: StreamedAnswer[] = []
+  const hurried = new AbortController()
   let running = true
   const worker = async (first: number) => {
     for (let index = first; running; index += concurrency) {
       answers.push(await streamOnce(client, model, prompts[index % prompts.length] ?? ''))
+      await sleep(readingMs, undefined, { signal: hurried.signal }).catch(() => undefined)
     }
   }
   const workers = Promise.all(Array.from({ length: concurrency }, (_, index) => worker(index)))
   return {
     answers: () => answers,
+    hurry: () => hurried.abort(),
     async stop() {
       running = false
+      hurried.abort()
       await workers
       return answers
     },
