@@ -26,9 +26,13 @@ export async function writeResults(dir: string, results: LabResults): Promise<vo
 
 async function resultsPath(path: string): Promise<string> {
   const info = await stat(path).catch((cause: unknown) => {
-    throw new CliError('results_missing', `${path} does not exist: expected a folder that copal lab run wrote.`, {
-      cause,
-    })
+    throw new CliError(
+      'results_missing',
+      `${path} does not exist: expected a folder that copal lab run wrote.`,
+      {
+        cause,
+      },
+    )
   })
   return info.isDirectory() ? join(path, RESULTS_FILE) : path
 }

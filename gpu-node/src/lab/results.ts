@@ -167,4 +167,3 @@ export type StageMatrix = z.output<typeof matrixSchema>
 export type LabSummary = z.output<typeof summarySchema>
 export type LabRun = z.output<typeof runSchema>
 export type LabCalibration = z.output<typeof calibrationSchema>
-
