@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import { unfoldTriangle } from './packed-triangle.ts'
 import { gainFloor, sumOf, type SwapLinear } from './swaps.ts'
 
 /** A linear and the mask to refine; `moment` is `Σ x xᵀ / tokens` as statistics hold it: the upper triangle. */
@@ -65,7 +66,7 @@ export function createSwapPool(threads: number): SwapPool {
     }
     linear.weights.set(weights)
     linear.bits.set(bits)
-    unfold(moment, linear.moment, cols)
+    unfoldTriangle(moment, linear.moment, cols)
     return linear
   }
 
@@ -109,15 +110,4 @@ async function ask({ worker, ended }: Thread, message: SwapMessage): Promise<voi
   const answered = once(worker, 'message')
   worker.postMessage(message)
   await Promise.race([answered, ended])
-}
-
-/** Writes the upper triangle, stored row by row from the diagonal, and its mirror image. */
-function unfold(triangle: Float64Array, square: Float64Array, size: number): void {
-  for (let row = 0, from = 0; row < size; row++) {
-    for (let col = row; col < size; col++, from++) {
-      const value = triangle[from] as number
-      square[row * size + col] = value
-      square[col * size + row] = value
-    }
-  }
 }

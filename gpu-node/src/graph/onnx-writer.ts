@@ -1,7 +1,7 @@
 import { BinaryWriter } from '@bufbuild/protobuf/wire'
 
 /** Element types that our graphs use, with their numbers in `TensorProto.DataType`. */
-const ELEMENT_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9 } as const
+const ELEMENT_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float64: 11 } as const
 export type ElementType = keyof typeof ELEMENT_TYPES
 
 /** A dimension: a number, or the name of one that is known only at run time. */
@@ -113,6 +113,7 @@ function elementBytes(type: ElementType): number {
     case 'int32':
       return 4
     case 'int64':
+    case 'float64':
       return 8
   }
 }
