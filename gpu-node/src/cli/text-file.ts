@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { decodeUtf8 } from '../utf-8.ts'
 import { CliError } from './cli-error.ts'
 
 /**
@@ -14,18 +15,15 @@ export function readTextFile(name: string, cwd: string): string {
   } catch (cause) {
     throw new CliError('file_unreadable', `Cannot read ${name}: ${reason(cause)}.`, { cause })
   }
-  const text = bytes.toString('utf8')
-  const offset = firstInvalidByte(bytes, text)
-  if (offset !== undefined) {
-    const byte = (bytes[offset] ?? 0).toString(16).padStart(2, '0')
+  const decoded = decodeUtf8(bytes)
+  if ('offset' in decoded) {
     throw new CliError(
       'not_utf8',
-      `${name} is not UTF-8: byte 0x${byte} at offset ${offset}. Convert it to UTF-8 first (iconv -t utf-8).`,
+      `${name} is not UTF-8: byte ${decoded.byte} at offset ${decoded.offset}. Convert it to UTF-8 first (iconv -t utf-8).`,
     )
   }
-  const withoutMark = text.replace(/^\uFEFF/, '')
-  if (withoutMark.trim() === '') throw new CliError('file_empty', `${name} holds no text.`)
-  return withoutMark
+  if (decoded.text.trim() === '') throw new CliError('file_empty', `${name} holds no text.`)
+  return decoded.text
 }
 
 /**
@@ -60,20 +58,6 @@ function cutLong(paragraph: string, limit: number): string[] {
     rest = rest.slice(end)
   }
   return [...pieces, rest]
-}
-
-/** Decoding puts U+FFFD where a byte is wrong; one that stands in the file itself is three right bytes. */
-function firstInvalidByte(bytes: Buffer, text: string): number | undefined {
-  let from = 0
-  let offset = 0
-  for (;;) {
-    const at = text.indexOf('\uFFFD', from)
-    if (at === -1) return undefined
-    offset += Buffer.byteLength(text.slice(from, at))
-    if (bytes[offset] !== 0xef || bytes[offset + 1] !== 0xbf || bytes[offset + 2] !== 0xbd) return offset
-    offset += 3
-    from = at + 1
-  }
 }
 
 function reason(cause: unknown): string {

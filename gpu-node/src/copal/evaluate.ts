@@ -8,20 +8,28 @@ import type { TextSource, TextWindows } from './windows.ts'
 /** Tokens of one step: cancelling waits for no more. */
 const STEP_TOKENS = 512
 
-/** What is evaluated: a model under a mask, or dense (version 0, no path). */
-export interface EvaluationTarget {
+/** The weights that are evaluated: a model under a mask, or dense (version 0, no path). */
+export interface EvaluatedWeights {
   model: DenseModel
-  reference: ModelReference
   version: number
   maskPath: string | null
 }
 
-export interface EvaluationOptions {
+/** {@link EvaluatedWeights}, and how the child that cuts texts into windows opens the same model. */
+export interface EvaluationTarget extends EvaluatedWeights {
+  reference: ModelReference
+}
+
+/** How the scoring of windows is watched and ended. */
+export interface ScoringOptions {
+  onProgress?: ((windowsDone: number, windowsTotal: number) => void) | undefined
+  signal?: AbortSignal | undefined
+}
+
+export interface EvaluationOptions extends ScoringOptions {
   windowTokens: number
   /** Of each source. */
   maxWindows?: number | undefined
-  onProgress?: ((windowsDone: number, windowsTotal: number) => void) | undefined
-  signal?: AbortSignal | undefined
 }
 
 /** Perplexity of one source. */
@@ -33,6 +41,8 @@ export interface Evaluation {
   nllMean: number
   /** `exp(nllMean)` */
   perplexity: number
+  /** Mean over the scored tokens of each window, in order. */
+  windowNll: number[]
 }
 
 /**
@@ -47,45 +57,72 @@ export async function evaluate(
   sources: TextSource[],
   options: EvaluationOptions,
 ): Promise<Evaluation[]> {
-  const { windowTokens, maxWindows, onProgress, signal } = options
-  const { model, reference, version, maskPath } = target
-  if (windowTokens > model.config.contextLength) {
-    throw new AppError(
-      'context_length_exceeded',
-      `Windows of ${windowTokens} tokens do not fit the model's context of ${model.config.contextLength}.`,
-      { param: 'windowTokens' },
-    )
-  }
+  const { windowTokens, maxWindows, signal } = options
+  requireContext(target.model, windowTokens)
   const texts = await windowsInChild(
-    reference,
+    target.reference,
     sources,
     windowTokens,
     maxWindows ?? Number.MAX_SAFE_INTEGER,
     signal,
   )
-  const total = texts.reduce((sum, { windows }) => sum + windows.length, 0)
+  const evaluations: Evaluation[] = []
+  for await (const evaluation of evaluateWindows(backend, target, texts, options)) {
+    evaluations.push(evaluation)
+  }
+  return evaluations
+}
+
+/**
+ * Perplexity of windows that are cut already, source by source, each given out as soon as it is known; the
+ * weights are loaded for this and released after, also when the iteration is left.
+ *
+ * @throws AppError as `Backend.load` does; the reason of `signal`
+ */
+export async function* evaluateWindows(
+  backend: Backend,
+  { model, version, maskPath }: EvaluatedWeights,
+  sources: readonly TextWindows[],
+  { onProgress, signal }: ScoringOptions = {},
+): AsyncGenerator<Evaluation> {
+  const total = sources.reduce((sum, { windows }) => sum + windows.length, 0)
   onProgress?.(0, total)
   signal?.throwIfAborted()
   const weights = await backend.load({ model, version, maskPath, priority: 'background' })
   try {
     const score = createScorer(backend, weights, signal)
-    const evaluations: Evaluation[] = []
     let done = 0
-    for (const { windows } of texts) {
+    for (const { windows } of sources) {
+      const windowNll: number[] = []
       let sum = 0
       let tokens = 0
       for (const window of windows) {
-        sum += await score(window)
+        const nll = await score(window)
+        sum += nll
         tokens += window.length - 1
+        windowNll.push(nll / (window.length - 1))
         onProgress?.(++done, total)
       }
       const nllMean = sum / tokens
-      evaluations.push({ windows: windows.length, tokens, nllMean, perplexity: Math.exp(nllMean) })
+      yield { windows: windows.length, tokens, nllMean, perplexity: Math.exp(nllMean), windowNll }
     }
-    return evaluations
   } finally {
     await backend.release(weights)
   }
+}
+
+/**
+ * Refuses windows that the model cannot read at once.
+ *
+ * @throws AppError `context_length_exceeded`
+ */
+export function requireContext({ config }: DenseModel, windowTokens: number): void {
+  if (windowTokens <= config.contextLength) return
+  throw new AppError(
+    'context_length_exceeded',
+    `Windows of ${windowTokens} tokens do not fit the model's context of ${config.contextLength}.`,
+    { param: 'windowTokens' },
+  )
 }
 
 async function windowsInChild(

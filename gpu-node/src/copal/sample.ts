@@ -20,14 +20,21 @@ export interface TokenSequences {
  * full window is used. The stream begins with the BOS where the model's tokenizer puts one, as the paper's does.
  *
  * @param separator token that ends a document
- * @throws AppError `insufficient_samples` when there are not even two full windows
+ * @throws AppError `insufficient_samples` when there are not even two full windows, or not all where `exact`
  */
 export function sampleSequences(
   texts: readonly string[],
   codec: TextCodec,
-  options: { samples: number; length: number; seed: number; separator: number | undefined },
+  options: {
+    samples: number
+    length: number
+    seed: number
+    separator: number | undefined
+    /** Fewer than `samples` full windows are refused. */
+    exact?: boolean
+  },
 ): TokenSequences {
-  const { samples, length, seed, separator } = options
+  const { samples, length, seed, separator, exact } = options
   const random = createRandom(seed)
   const stream: number[] = []
   for (const text of shuffled(texts, random)) {
@@ -37,12 +44,15 @@ export function sampleSequences(
     for (const token of tokens) stream.push(token)
   }
   const windows = Math.floor(stream.length / length)
-  const needed = Math.min(MIN_SEQUENCES, samples)
+  const needed = exact ? samples : Math.min(MIN_SEQUENCES, samples)
   if (windows < needed) {
     throw new AppError(
       'insufficient_samples',
-      `Calibration needs at least ${needed * length} tokens of text (${needed} sequences of ${length}); ` +
-        `the ${texts.length} samples have ${stream.length}. Collect more, or ask for shorter sequences.`,
+      exact
+        ? `${samples} sequences of ${length} tokens take ${samples * length} tokens, the text has ${stream.length}: ` +
+            `enough for ${windows} of them. Give more text, or ask for fewer or shorter sequences.`
+        : `Calibration needs at least ${needed * length} tokens of text (${needed} sequences of ${length}); ` +
+            `the ${texts.length} samples have ${stream.length}. Collect more, or ask for shorter sequences.`,
     )
   }
   const all = Array.from({ length: windows }, (_, window) => window)

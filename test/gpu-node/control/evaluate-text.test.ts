@@ -6,7 +6,7 @@ import { createEvaluateText } from '../../../gpu-node/src/control/evaluate-text.
 import type { Evaluator } from '../../../gpu-node/src/control/evaluator.ts'
 
 const SHA256 = 'a'.repeat(64)
-const RESULT = { windows: 3, tokens: 45, nllMean: 1.5, perplexity: Math.exp(1.5) }
+const RESULT = { windows: 3, tokens: 45, nllMean: 1.5, perplexity: Math.exp(1.5), windowNll: [1, 1.5, 2] }
 
 function callOf(fields: object) {
   return evaluateCall.parse({ model: 'tiny', maskVersion: 1, text: 'some text', ...fields })

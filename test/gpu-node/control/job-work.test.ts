@@ -40,7 +40,13 @@ function workWith(evaluate: (path: string) => Promise<void>) {
   const evaluator: Evaluator = {
     async evaluate(_mask, sources) {
       for (const source of sources) if ('path' in source) await evaluate(source.path)
-      return sources.map(() => ({ windows: 1, tokens: 15, nllMean: 2, perplexity: Math.exp(2) }))
+      return sources.map(() => ({
+        windows: 1,
+        tokens: 15,
+        nllMean: 2,
+        perplexity: Math.exp(2),
+        windowNll: [2],
+      }))
     },
   }
   const work = createJobWork({

@@ -89,6 +89,10 @@ test('perplexity equals that of a plain f64 forward pass, over windows longer th
     const nll = windows.reduce((sum, window) => sum + referenceNll(window), 0)
     expect(evaluation).toMatchObject({ windows: windows.length, tokens: windows.length * (windowTokens - 1) })
     expect(evaluation!.nllMean).toBeCloseTo(nll / evaluation!.tokens, 4)
+    expect(evaluation!.windowNll).toHaveLength(windows.length)
+    for (const [index, window] of windows.entries()) {
+      expect(evaluation!.windowNll[index]).toBeCloseTo(referenceNll(window) / (windowTokens - 1), 4)
+    }
     expect(evaluation!.perplexity).toBeCloseTo(Math.exp(evaluation!.nllMean), 10)
   }
 })
