@@ -110,6 +110,7 @@ function halfMask(first: 0 | 1, baseSha256 = shared.baseSha256): Mask {
     method: 'magnitude',
     pattern: '0.5',
     scope: 'row' as const,
+    patterns: {},
     domains: ['legal'],
     parent: null,
     created: '2026-11-25T00:00:00.000Z',

@@ -28,6 +28,7 @@ export function randomHalfMask(
     method: 'random',
     pattern: '0.5',
     scope: 'row' as const,
+    patterns: {},
     domains: ['legal'],
     parent: null,
     created: '2026-01-01T00:00:00Z',

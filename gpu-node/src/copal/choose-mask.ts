@@ -89,7 +89,7 @@ export async function chooseMask(
     await pool?.close()
   }
   const { method: name, pattern: text, scope } = selection
-  const meta = { ...about, method: name, pattern: text, scope, baseSha256: master.baseSha256 }
+  const meta = { ...about, method: name, pattern: text, scope, patterns: {}, baseSha256: master.baseSha256 }
   return { mask: { meta, linears }, gains: pool && gains }
 }
 

@@ -1,49 +1,24 @@
 /**
- * The mask file: a safetensors container with one `U8` tensor `[rows, ceil(cols/8)]` a pruned linear.
+ * The mask file: a safetensors container with one `U8` tensor `[rows, ceil(cols/8)]` a pruned linear. A weights
+ * file is a mask that brings its values: beside each of those a `BF16` tensor `<weight name>.values` `[kept]`.
  *
- * `__metadata__` holds `format`, `format_version`, `base_sha256`, `method`, `pattern`, `scope`, `domains` (JSON
- * array), `parent` (absent for the first mask), `created`, and `columns`: a JSON object that gives the true
- * columns of those linears whose columns are not a multiple of eight (absent when there are none).
+ * `__metadata__` holds `format` (`copal-mask` or `copal-weights`), `format_version`, `base_sha256`, `method`,
+ * `pattern`, `scope`, `domains` (JSON array), `parent` (absent for the first mask), `created`, `patterns` (a JSON
+ * object: linears with another pattern than `pattern`, or `dense`, which have no tensor; absent when there are
+ * none), and `columns`: a JSON object that gives the true columns of those linears whose columns are not a
+ * multiple of eight (absent when there are none).
  */
 import { AppError } from '../errors.ts'
-import { countBits, countDifferingBits, rowBytes, tailIsZero } from './bits.ts'
-import { keptCounts, parsePattern, type MaskScope, type SparsityPattern } from './pattern.ts'
-import {
-  decodeSafetensors,
-  encodeSafetensors,
-  readSafetensorsHeader,
-  SafetensorsError,
-  type SafetensorsTensor,
-} from './safetensors.ts'
+import { countBits, countDifferingBits } from './bits.ts'
+import { checkLinear, type MaskLinear } from './check-linear.ts'
+import { layOutMask, readMaskHeader, type MaskEntry } from './header.ts'
+import { maskInvalid } from './invalid.ts'
+import { DENSE, linearPattern, type MaskMeta } from './metadata.ts'
 
-const FORMAT = 'copal-mask'
-const FORMAT_VERSION = '1'
+export type { MaskLinear } from './check-linear.ts'
+export type { MaskKind, MaskMeta } from './metadata.ts'
 
-/** What a mask file says about itself. */
-export interface MaskMeta {
-  method: string
-  /** `0.5`, `2:4`. */
-  pattern: string
-  /** Whether rows or whole matrices keep exact counts; without meaning for n:m. */
-  scope: MaskScope
-  /** Domains whose statistics chose it. */
-  domains: readonly string[]
-  /** SHA-256 of the mask file it succeeds. */
-  parent: string | null
-  /** ISO 8601. */
-  created: string
-  /** SHA-256 over the dense linear weights it was chosen from. */
-  baseSha256: string
-}
-
-/** The kept weights of one linear `[rows, cols]`; `bits` is `[rows, ceil(cols/8)]`, see `bits.ts`. */
-export interface MaskLinear {
-  rows: number
-  cols: number
-  bits: Uint8Array
-}
-
-/** A mask in memory; `linears` by the name of the weight they mask. */
+/** A mask in memory; `linears` by the name of the weight they mask: all of them have values, or none has. */
 export interface Mask {
   meta: MaskMeta
   linears: ReadonlyMap<string, MaskLinear>
@@ -55,75 +30,69 @@ export interface MaskTarget {
   shapes: ReadonlyMap<string, readonly [rows: number, cols: number]>
 }
 
-/** Serialises a mask; equal masks give equal bytes. */
-export function encodeMask(mask: Mask): Uint8Array<ArrayBuffer> {
-  const { meta, linears } = mask
-  const tensors = new Map<string, SafetensorsTensor>()
-  const columns: [string, number][] = []
-  for (const [name, { rows, cols, bits }] of linears) {
-    tensors.set(name, { dtype: 'U8', shape: [rows, rowBytes(cols)], data: bits })
-    if (cols % 8 !== 0) columns.push([name, cols])
+/**
+ * Serialises a mask; equal masks give equal bytes.
+ *
+ * @throws AppError `mask_invalid` when only some of its linears have values
+ */
+export function encodeMask({ meta, linears }: Mask): Uint8Array<ArrayBuffer> {
+  const shapes = new Map<string, { rows: number; cols: number; kept: number }>()
+  const withValues: string[] = []
+  for (const [name, { rows, cols, values }] of linears) {
+    if (values) withValues.push(name)
+    shapes.set(name, { rows, cols, kept: values?.length ?? 0 })
   }
-  columns.sort(([a], [b]) => (a < b ? -1 : 1))
-  const metadata: Record<string, string> = {
-    format: FORMAT,
-    format_version: FORMAT_VERSION,
-    base_sha256: meta.baseSha256,
-    method: meta.method,
-    pattern: meta.pattern,
-    scope: meta.scope,
-    domains: JSON.stringify(meta.domains),
-    created: meta.created,
+  const kind = withValues.length > 0 ? 'weights' : 'mask'
+  if (kind === 'weights' && withValues.length < linears.size) {
+    const without = [...linears.keys()].find((name) => !withValues.includes(name))
+    throw maskInvalid(`tensor '${without}' has no values, although others have`)
   }
-  if (meta.parent !== null) metadata['parent'] = meta.parent
-  if (columns.length) metadata['columns'] = JSON.stringify(Object.fromEntries(columns))
-  return encodeSafetensors({ metadata, tensors })
+  const layout = layOutMask(kind, meta, shapes)
+  const file = new Uint8Array(layout.fileBytes)
+  file.set(layout.headerBytes)
+  for (const [name, { bits, values }] of linears) {
+    const place = layout.linears.get(name) as MaskEntry
+    if (bits.byteLength !== place.bits.end - place.bits.begin) {
+      throw maskInvalid(
+        `tensor '${name}' has ${bits.byteLength} bytes, its shape takes ${place.bits.end - place.bits.begin}`,
+      )
+    }
+    file.set(bits, place.bits.begin)
+    if (values && place.values) file.set(bytesOf(values), place.values.begin)
+  }
+  return file
 }
 
 /**
- * Parses a mask file; the bits are views of `bytes`. Whether it fits a model is {@link checkMask}'s to say.
+ * Parses a mask file; the bits, and the values where they are aligned, are views of `bytes`. Whether it fits a
+ * model is {@link checkMask}'s to say.
  *
  * @throws AppError `mask_invalid`
  */
 export function decodeMask(bytes: Uint8Array): Mask {
-  const { metadata, tensors } = asMaskInvalid(() => decodeSafetensors(bytes))
-  const meta = parseMeta(metadata)
-  const columns = parseColumns(metadata['columns'])
-  const linears = new Map<string, MaskLinear>()
-  for (const [name, { dtype, shape, data }] of tensors) {
-    const [rows, width] = shape
-    if (dtype !== 'U8' || shape.length !== 2 || rows === undefined || width === undefined) {
-      throw invalid(`tensor '${name}' is ${dtype} [${shape.join(', ')}], expected U8 [rows, ceil(cols/8)]`)
-    }
-    const cols = columns.get(name) ?? width * 8
-    if (rowBytes(cols) !== width) {
-      throw invalid(`tensor '${name}' has rows of ${width} bytes, ${cols} columns take ${rowBytes(cols)}`)
-    }
-    linears.set(name, { rows, cols, bits: data })
+  const { meta, linears: entries, fileBytes } = readMaskHeader(bytes)
+  if (fileBytes !== bytes.byteLength) {
+    throw maskInvalid(`the header describes ${fileBytes} bytes, ${bytes.byteLength} are there`)
   }
-  for (const name of columns.keys()) {
-    if (!linears.has(name)) throw invalid(`metadata gives columns for '${name}', which it does not hold`)
+  const linears = new Map<string, MaskLinear>()
+  for (const [name, { rows, cols, bits, values }] of entries) {
+    linears.set(name, {
+      rows,
+      cols,
+      bits: bytes.subarray(bits.begin, bits.end),
+      ...(values ? { values: halfWords(bytes.subarray(values.begin, values.end)) } : {}),
+    })
   }
   return { meta, linears }
 }
 
 /**
- * What a mask file says about itself, from a prefix that holds at least its header.
- *
- * @throws AppError `mask_invalid`
- */
-export function readMaskMeta(bytes: Uint8Array): MaskMeta {
-  return parseMeta(asMaskInvalid(() => readSafetensorsHeader(bytes)).metadata)
-}
-
-/**
- * Checks that a mask was made for this model and keeps exactly what its pattern says: base hash, names,
- * shapes, zero tail bits, and the kept count of every row, matrix or group.
+ * Checks that a mask was made for this model and keeps exactly what its patterns say: base hash, names, shapes,
+ * zero tail bits, the kept count of every row, matrix or group, and the count and finiteness of its values.
  *
  * @throws AppError `mask_base_mismatch`, or `mask_invalid` naming the tensor
  */
-export function checkMask(mask: Mask, target: MaskTarget): void {
-  const { meta, linears } = mask
+export function checkMask({ meta, linears }: Mask, target: MaskTarget): void {
   if (meta.baseSha256 !== target.baseSha256) {
     throw new AppError(
       'mask_base_mismatch',
@@ -131,170 +100,101 @@ export function checkMask(mask: Mask, target: MaskTarget): void {
     )
   }
   for (const name of target.shapes.keys()) {
-    if (!linears.has(name)) throw invalid(`tensor '${name}' is missing`)
+    if (linearPattern(meta, name) !== DENSE && !linears.has(name))
+      throw maskInvalid(`tensor '${name}' is missing`)
   }
-  const pattern = asMaskInvalid(() => parsePattern(meta.pattern))
+  for (const name of Object.keys(meta.patterns)) {
+    if (!target.shapes.has(name)) {
+      throw maskInvalid(`metadata 'patterns' names '${name}', which is not a linear of this model`)
+    }
+  }
+  if (linears.size === 0) throw maskInvalid('it masks no linear at all')
   for (const [name, linear] of linears) {
     const shape = target.shapes.get(name)
-    if (!shape) throw invalid(`tensor '${name}' is not a linear of this model`)
+    if (!shape) throw maskInvalid(`tensor '${name}' is not a linear of this model`)
     if (shape[0] !== linear.rows || shape[1] !== linear.cols) {
-      throw invalid(
+      throw maskInvalid(
         `tensor '${name}' masks [${linear.rows}, ${linear.cols}], this model's weight is [${shape.join(', ')}]`,
       )
     }
-    checkCounts(name, linear, pattern, meta.scope)
+    const pattern = linearPattern(meta, name)
+    if (pattern === DENSE) throw maskInvalid(`tensor '${name}' is there although its pattern is dense`)
+    checkLinear(name, linear, pattern, meta.scope)
   }
-}
-
-/** Pruned weights over all weights, over all linears. */
-export function maskSparsity(mask: Mask): number {
-  let kept = 0
-  let all = 0
-  for (const { rows, cols, bits } of mask.linears.values()) {
-    kept += countBits(bits)
-    all += rows * cols
-  }
-  return all === 0 ? 0 : 1 - kept / all
 }
 
 /**
- * Fraction of the weights whose bit differs between two masks of one model.
+ * Pruned weights over all weights.
  *
- * @throws AppError `mask_invalid` when they do not hold the same linears.
+ * @param shapes of all linears of the model, so that those left dense count; without it only those masked count
+ */
+export function maskSparsity(mask: Mask, shapes?: MaskTarget['shapes']): number {
+  let pruned = 0
+  let masked = 0
+  for (const { rows, cols, bits } of mask.linears.values()) {
+    pruned += rows * cols - countBits(bits)
+    masked += rows * cols
+  }
+  const all = shapes ? [...shapes.values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0) : masked
+  return all === 0 ? 0 : pruned / all
+}
+
+/**
+ * Fraction of the weights whose bit differs between two masks of one model, over the linears that either masks;
+ * values do not count.
+ *
+ * @throws AppError `mask_invalid` when a linear is missing in one of them that it does not call dense.
  */
 export function maskChurn(a: Mask, b: Mask): number {
   let differing = 0
   let all = 0
-  if (a.linears.size !== b.linears.size) throw invalid('the two masks do not hold the same linears')
-  for (const [name, linear] of a.linears) {
-    const other = b.linears.get(name)
-    if (!other || other.rows !== linear.rows || other.cols !== linear.cols) {
-      throw invalid(`tensor '${name}' has no counterpart of the same shape in the other mask`)
-    }
-    differing += countDifferingBits(linear.bits, other.bits)
-    all += linear.rows * linear.cols
+  for (const name of new Set([...a.linears.keys(), ...b.linears.keys()])) {
+    const change = linearChurn(name, counterpart(a, name), counterpart(b, name))
+    differing += change.differing
+    all += change.all
   }
   return all === 0 ? 0 : differing / all
 }
 
-function checkCounts(name: string, linear: MaskLinear, pattern: SparsityPattern, scope: MaskScope): void {
-  const { rows, cols, bits } = linear
-  const width = rowBytes(cols)
-  if (bits.length !== rows * width) {
-    throw invalid(`tensor '${name}' has ${bits.length} bytes, [${rows}, ${cols}] takes ${rows * width}`)
+/**
+ * Weights of one linear whose bit differs between two masks, of how many; null stands for a linear left dense.
+ *
+ * @throws AppError `mask_invalid` when their shapes differ
+ */
+export function linearChurn(
+  name: string,
+  a: MaskLinear | null,
+  b: MaskLinear | null,
+): { differing: number; all: number } {
+  const one = a ?? b
+  if (!one) return { differing: 0, all: 0 }
+  const all = one.rows * one.cols
+  if (!a || !b) return { differing: all - countBits(one.bits), all }
+  if (a.rows !== b.rows || a.cols !== b.cols) {
+    throw maskInvalid(`tensor '${name}' has no counterpart of the same shape in the other mask`)
   }
-  for (let row = 0; row < rows && cols % 8 !== 0; row++) {
-    if (!tailIsZero(bits.subarray(row * width, (row + 1) * width), cols)) {
-      throw invalid(`tensor '${name}' row ${row} has bits set after its last column`)
-    }
-  }
-  const counts = asMaskInvalid(() => keptCounts(pattern, scope, rows, cols), name)
-  if (pattern.kind === 'n:m') return checkGroups(name, linear, pattern.keep, pattern.group)
-  const perGroup = counts.groups === 1 ? bits.length : width
-  for (let group = 0; group < counts.groups; group++) {
-    const kept = countBits(bits, group * perGroup, (group + 1) * perGroup)
-    if (kept !== counts.kept) {
-      const where = scope === 'row' ? ` row ${group}` : ''
-      throw invalid(
-        `tensor '${name}'${where} keeps ${kept} of ${counts.size} weights, expected ${counts.kept}`,
-      )
-    }
-  }
+  return { differing: countDifferingBits(a.bits, b.bits), all }
 }
 
-function checkGroups(name: string, { rows, cols, bits }: MaskLinear, keep: number, group: number): void {
-  const width = rowBytes(cols)
-  for (let row = 0; row < rows; row++) {
-    for (let first = 0; first < cols; first += group) {
-      let kept = 0
-      for (let j = first; j < first + group; j++)
-        kept += ((bits[row * width + (j >> 3)] as number) >> (j & 7)) & 1
-      if (kept !== keep) {
-        throw invalid(
-          `tensor '${name}' row ${row} keeps ${kept} of the ${group} weights from column ${first}, expected ${keep}`,
-        )
-      }
-    }
-  }
+function counterpart(mask: Mask, name: string): MaskLinear | null {
+  const linear = mask.linears.get(name)
+  if (linear) return linear
+  requireDense(mask.meta, name)
+  return null
 }
 
-function parseMeta(metadata: Readonly<Record<string, string>>): MaskMeta {
-  const field = (key: string): string => {
-    const value = metadata[key]
-    if (value === undefined) throw invalid(`metadata '${key}' is missing`)
-    return value
-  }
-  const format = field('format')
-  if (format !== FORMAT) throw invalid(`metadata 'format' is '${format}', expected '${FORMAT}'`)
-  const version = field('format_version')
-  if (version !== FORMAT_VERSION) {
-    throw invalid(`metadata 'format_version' is '${version}', this copal reads '${FORMAT_VERSION}'`)
-  }
-  const scope = field('scope')
-  if (scope !== 'row' && scope !== 'matrix')
-    throw invalid(`metadata 'scope' is '${scope}', expected 'row' or 'matrix'`)
-  const pattern = field('pattern')
-  asMaskInvalid(() => parsePattern(pattern))
-  const hash = (key: string, value: string): string => {
-    if (!/^[0-9a-f]{64}$/.test(value)) throw invalid(`metadata '${key}' is not a SHA-256 in lower-case hex`)
-    return value
-  }
-  const parent = metadata['parent']
-  return {
-    method: field('method'),
-    pattern,
-    scope,
-    domains: parseDomains(field('domains')),
-    parent: parent === undefined ? null : hash('parent', parent),
-    created: field('created'),
-    baseSha256: hash('base_sha256', field('base_sha256')),
-  }
+/** @throws AppError `mask_invalid` when a mask lacks a linear without calling it dense */
+export function requireDense(meta: MaskMeta, name: string): void {
+  if (linearPattern(meta, name) === DENSE) return
+  throw maskInvalid(`the two masks do not hold the same linears: one lacks '${name}'`)
 }
 
-function parseDomains(text: string): string[] {
-  const value = parseJson('domains', text)
-  if (!Array.isArray(value) || !value.every((domain) => typeof domain === 'string')) {
-    throw invalid("metadata 'domains' is not a JSON array of names")
-  }
-  return value
+function bytesOf(values: Uint16Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }
 
-function parseColumns(text: string | undefined): ReadonlyMap<string, number> {
-  if (text === undefined) return new Map()
-  const value = parseJson('columns', text)
-  const columns = new Map<string, number>()
-  for (const [name, cols] of Object.entries(typeof value === 'object' && value !== null ? value : {})) {
-    if (!Number.isSafeInteger(cols) || cols < 1)
-      throw invalid(`metadata 'columns' of '${name}' is not a count`)
-    columns.set(name, cols)
-  }
-  return columns
-}
-
-function parseJson(key: string, text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (cause) {
-    throw invalid(`metadata '${key}' is not JSON`, cause)
-  }
-}
-
-/** Runs a step of reading; what it refuses, the mask file is refused for. */
-function asMaskInvalid<T>(read: () => T, tensor?: string): T {
-  try {
-    return read()
-  } catch (cause) {
-    if (cause instanceof SafetensorsError || cause instanceof AppError) {
-      throw invalid(tensor === undefined ? cause.message : `tensor '${tensor}': ${cause.message}`, cause)
-    }
-    throw cause
-  }
-}
-
-function invalid(reason: string, cause?: unknown): AppError {
-  return new AppError(
-    'mask_invalid',
-    `Not a usable mask: ${reason.replace(/\.$/, '')}. Fetch or make the mask again.`,
-    cause === undefined ? {} : { cause },
-  )
+/** Two-byte little-endian words, as a view where the memory allows one. */
+function halfWords(bytes: Uint8Array): Uint16Array {
+  const aligned = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice()
+  return new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2)
 }

@@ -61,46 +61,70 @@ export class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError'
 }
 
+/** A file to be written: its header, where each tensor goes (in the order of the file), and its whole size. */
+export interface SafetensorsLayout {
+  /** Length prefix, JSON and padding. */
+  header: Uint8Array<ArrayBuffer>
+  entries: ReadonlyMap<string, SafetensorsEntry>
+  fileBytes: number
+}
+
 /**
- * Serialises tensors, largest elements first and then by name, so that equal content gives equal bytes
- * and every tensor is aligned to its element size.
+ * Lays tensors out, largest elements first and then by name, so that equal content gives equal bytes and every
+ * tensor is aligned to its element size.
  *
- * @throws SafetensorsError when a tensor's bytes do not fit its dtype and shape.
+ * @throws SafetensorsError for an unknown dtype
  */
-export function encodeSafetensors(content: SafetensorsContent): Uint8Array<ArrayBuffer> {
-  const entries = [...content.tensors].sort(
+export function layOutSafetensors(
+  metadata: Readonly<Record<string, string>>,
+  tensors: ReadonlyMap<string, Pick<SafetensorsTensor, 'dtype' | 'shape'>>,
+): SafetensorsLayout {
+  const sorted = [...tensors].sort(
     ([nameA, a], [nameB, b]) =>
       elementBytes(nameB, b.dtype) - elementBytes(nameA, a.dtype) || compare(nameA, nameB),
   )
   const parts: string[] = []
-  const metadata = Object.entries(content.metadata).sort(([a], [b]) => compare(a, b))
-  if (metadata.length) {
-    const pairs = metadata.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`)
-    parts.push(`"__metadata__":{${pairs.join(',')}}`)
-  }
+  const pairs = Object.entries(metadata)
+    .sort(([a], [b]) => compare(a, b))
+    .map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`)
+  if (pairs.length) parts.push(`"__metadata__":{${pairs.join(',')}}`)
+  const ends: number[] = []
   let offset = 0
-  for (const [name, tensor] of entries) {
-    const bytes = tensorBytes(name, tensor.dtype, tensor.shape)
+  for (const [name, { dtype, shape }] of sorted) {
     if (name === '__metadata__') throw new SafetensorsError("a tensor cannot be named '__metadata__'")
-    if (tensor.data.byteLength !== bytes) {
-      throw new SafetensorsError(
-        `tensor '${name}': ${tensor.data.byteLength} bytes, but ${tensor.dtype} [${tensor.shape.join(', ')}] takes ${bytes}`,
-      )
-    }
-    const value = { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [offset, offset + bytes] }
-    parts.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`)
-    offset += bytes
+    const end = offset + tensorBytes(name, dtype, shape)
+    parts.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [offset, end] })}`)
+    ends.push((offset = end))
   }
   const json = new TextEncoder().encode(`{${parts.join(',')}}`)
   const headerBytes = 8 + Math.ceil(json.byteLength / 8) * 8
-  const file = new Uint8Array(headerBytes + offset)
-  new DataView(file.buffer).setBigUint64(0, BigInt(headerBytes - 8), true)
-  file.set(json, 8)
-  file.fill(0x20, 8 + json.byteLength, headerBytes)
-  let at = headerBytes
-  for (const [, tensor] of entries) {
-    file.set(tensor.data, at)
-    at += tensor.data.byteLength
+  const header = new Uint8Array(headerBytes).fill(0x20)
+  new DataView(header.buffer).setBigUint64(0, BigInt(headerBytes - 8), true)
+  header.set(json, 8)
+  const entries = sorted.map(([name, { dtype, shape }], index): [string, SafetensorsEntry] => [
+    name,
+    { dtype, shape, begin: headerBytes + (ends[index - 1] ?? 0), end: headerBytes + (ends[index] as number) },
+  ])
+  return { header, entries: new Map(entries), fileBytes: headerBytes + offset }
+}
+
+/**
+ * Serialises tensors in the order of {@link layOutSafetensors}.
+ *
+ * @throws SafetensorsError when a tensor's bytes do not fit its dtype and shape.
+ */
+export function encodeSafetensors({ metadata, tensors }: SafetensorsContent): Uint8Array<ArrayBuffer> {
+  const { header, entries, fileBytes } = layOutSafetensors(metadata, tensors)
+  const file = new Uint8Array(fileBytes)
+  file.set(header)
+  for (const [name, { dtype, shape, data }] of tensors) {
+    const { begin, end } = entries.get(name) as SafetensorsEntry
+    if (data.byteLength !== end - begin) {
+      throw new SafetensorsError(
+        `tensor '${name}': ${data.byteLength} bytes, but ${dtype} [${shape.join(', ')}] takes ${end - begin}`,
+      )
+    }
+    file.set(data, begin)
   }
   return file
 }

@@ -81,6 +81,7 @@ export function maskFile(seed: string): Uint8Array<ArrayBuffer> {
     method: 'continual-wanda',
     pattern: '0.5',
     scope: 'row',
+    patterns: {},
     domains: [],
     parent: null,
     created: `2026-01-01T00:00:00.000Z ${seed}`,

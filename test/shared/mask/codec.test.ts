@@ -6,12 +6,12 @@ import {
   encodeMask,
   maskChurn,
   maskSparsity,
-  readMaskMeta,
   type Mask,
   type MaskLinear,
   type MaskMeta,
 } from '@copal/shared/mask/codec.ts'
 import { rowBytes } from '@copal/shared/mask/bits.ts'
+import { readMaskHeader } from '@copal/shared/mask/header.ts'
 import {
   decodeSafetensors,
   encodeSafetensors,
@@ -42,6 +42,7 @@ function mask(
       method: 'copal',
       pattern: '0.5',
       scope: 'row',
+      patterns: {},
       domains: ['legal', 'code.eu'],
       parent: null,
       created: '2026-11-25T00:00:00.000Z',
@@ -132,8 +133,8 @@ test('the order of insertion does not change the bytes', () => {
 test('the metadata can be read from the header alone', () => {
   const bytes = encodeMask(mask())
   const headerBytes = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true))
-  expect(readMaskMeta(bytes.subarray(0, headerBytes))).toEqual(mask().meta)
-  expect(() => readMaskMeta(bytes.subarray(0, headerBytes - 1))).toThrow('the header takes')
+  expect(readMaskHeader(bytes.subarray(0, headerBytes)).meta).toEqual(mask().meta)
+  expect(() => readMaskHeader(bytes.subarray(0, headerBytes - 1))).toThrow('the header takes')
 })
 
 test('a mask of another model is refused by its base hash', () => {

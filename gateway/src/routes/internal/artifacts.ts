@@ -1,7 +1,7 @@
 import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { readMaskMeta } from '@copal/shared/mask/codec.ts'
-import { readSafetensorsHeader, SafetensorsError } from '@copal/shared/mask/safetensors.ts'
+import { readMaskHeader } from '@copal/shared/mask/header.ts'
+import { maskInvalid } from '@copal/shared/mask/invalid.ts'
 import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
 import { SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import type { AppEnv } from '../../context.ts'
@@ -89,14 +89,9 @@ async function checkHeader(artifacts: R2Bucket, key: string): Promise<void> {
   const object = await artifacts.get(key, { range: { offset: 0, length: MAX_HEADER_BYTES } })
   if (!object) throw new AppError('internal_error', `Object ${key} is gone right after it was stored.`)
   const prefix = new Uint8Array(await object.arrayBuffer())
-  readMaskMeta(prefix)
-  try {
-    const { fileBytes } = readSafetensorsHeader(prefix)
-    if (fileBytes === object.size) return
-    throw new SafetensorsError(`its header describes ${fileBytes} bytes, it has ${object.size}`)
-  } catch (cause) {
-    if (!(cause instanceof SafetensorsError)) throw cause
-    throw new AppError('mask_invalid', `Not a usable mask: ${cause.message}.`, { cause })
+  const { fileBytes } = readMaskHeader(prefix)
+  if (fileBytes !== object.size) {
+    throw maskInvalid(`its header describes ${fileBytes} bytes, it has ${object.size}`)
   }
 }
 

@@ -1,0 +1,78 @@
+import { countBits, rowBytes, tailIsZero } from './bits.ts'
+import { asMaskInvalid, maskInvalid } from './invalid.ts'
+import { keptCounts, parsePattern, type MaskScope } from './pattern.ts'
+import { firstNotFinite } from './values.ts'
+
+/** The kept weights of one linear `[rows, cols]`; `bits` is `[rows, ceil(cols/8)]`, see `bits.ts`. */
+export interface MaskLinear {
+  rows: number
+  cols: number
+  bits: Uint8Array
+  /** In a weights file: what the kept weights are, bfloat16, packed as in `values.ts`. Absent: the dense ones. */
+  values?: Uint16Array
+}
+
+/**
+ * Checks that a linear's mask keeps exactly what `pattern` says in every row, matrix or group, has no bit set
+ * after its last column, and that its values, if it has them, are as many and finite.
+ *
+ * @throws AppError `mask_invalid` naming the tensor
+ */
+export function checkLinear(name: string, linear: MaskLinear, pattern: string, scope: MaskScope): void {
+  const { rows, cols, bits } = linear
+  const width = rowBytes(cols)
+  if (bits.length !== rows * width) {
+    throw maskInvalid(`tensor '${name}' has ${bits.length} bytes, [${rows}, ${cols}] takes ${rows * width}`)
+  }
+  for (let row = 0; row < rows && cols % 8 !== 0; row++) {
+    if (!tailIsZero(bits.subarray(row * width, (row + 1) * width), cols)) {
+      throw maskInvalid(`tensor '${name}' row ${row} has bits set after its last column`)
+    }
+  }
+  const parsed = asMaskInvalid(() => parsePattern(pattern), name)
+  const counts = asMaskInvalid(() => keptCounts(parsed, scope, rows, cols), name)
+  if (parsed.kind === 'n:m') checkGroups(name, linear, parsed.keep, parsed.group)
+  else checkRuns(name, bits, counts, scope)
+  if (linear.values) checkValues(name, linear.values, counts.groups * counts.kept)
+}
+
+function checkRuns(
+  name: string,
+  bits: Uint8Array,
+  { groups, size, kept: expected }: { groups: number; size: number; kept: number },
+  scope: MaskScope,
+): void {
+  const perGroup = bits.length / groups
+  for (let group = 0; group < groups; group++) {
+    const kept = countBits(bits, group * perGroup, (group + 1) * perGroup)
+    if (kept === expected) continue
+    const where = scope === 'row' ? ` row ${group}` : ''
+    throw maskInvalid(`tensor '${name}'${where} keeps ${kept} of ${size} weights, expected ${expected}`)
+  }
+}
+
+function checkGroups(name: string, { rows, cols, bits }: MaskLinear, keep: number, group: number): void {
+  const width = rowBytes(cols)
+  for (let row = 0; row < rows; row++) {
+    for (let first = 0; first < cols; first += group) {
+      let kept = 0
+      for (let j = first; j < first + group; j++)
+        kept += ((bits[row * width + (j >> 3)] as number) >> (j & 7)) & 1
+      if (kept !== keep) {
+        throw maskInvalid(
+          `tensor '${name}' row ${row} keeps ${kept} of the ${group} weights from column ${first}, expected ${keep}`,
+        )
+      }
+    }
+  }
+}
+
+function checkValues(name: string, values: Uint16Array, expected: number): void {
+  if (values.length !== expected) {
+    throw maskInvalid(
+      `tensor '${name}' keeps ${expected} weights, but there are ${values.length} values of them`,
+    )
+  }
+  const bad = firstNotFinite(values)
+  if (bad >= 0) throw maskInvalid(`value ${bad} of tensor '${name}' is not finite`)
+}
