@@ -1,12 +1,20 @@
 import { readFileSync } from 'node:fs'
 import { rowBytes } from '@copal/shared/mask/bits.ts'
-import type { ScoredLinear } from '../../gpu-node/src/copal/importance.ts'
+import type { StatisticName } from '../../gpu-node/src/copal/block-statistics.ts'
+import type { LinearProblem } from '../../gpu-node/src/copal/methods/rule.ts'
 
 /** `fixtures/prune-toy.json`: one linear, three datasets, and what the reference selects from their sums. */
 interface PruneToy {
   W: number[][]
   X: number[][][]
-  stages: { datasets: number; masks: Record<string, string[]>; error: Record<string, number> }[]
+  stages: {
+    datasets: number
+    masks: Record<string, string[]>
+    error: Record<string, number>
+    'sparsegpt_weights/matrix': number[][]
+    'sparsegpt_weights/2:4': number[][]
+    'sparsegpt_weights/4:8': number[][]
+  }[]
 }
 
 export const toy = JSON.parse(
@@ -14,7 +22,7 @@ export const toy = JSON.parse(
 ) as PruneToy
 
 /** The toy with the statistics of its first `datasets` accumulated in f64, straight from the definitions. */
-export function accumulatedToy(datasets: number): ScoredLinear & { tokens: number } {
+export function accumulatedToy(datasets: number) {
   const rows = toy.W.length
   const cols = toy.W[0]!.length
   const tokens = toy.X.slice(0, datasets).flat()
@@ -35,8 +43,14 @@ export function accumulatedToy(datasets: number): ScoredLinear & { tokens: numbe
     cols,
     tokens: tokens.length,
     weights: Float64Array.from(toy.W.flat()),
-    statistic: (name) => statistics[name],
+    statistic: (name: StatisticName) => statistics[name],
   }
+}
+
+/** The same as a rule is given it: weights in f32. */
+export function toyProblem(datasets: number): LinearProblem {
+  const { weights, ...rest } = accumulatedToy(datasets)
+  return { name: 'toy', weights: Float32Array.from(weights), ...rest }
 }
 
 /** Rows of mask bits as the golden file writes them. */

@@ -21,12 +21,32 @@ export function selectKept(
   const bits = new Uint8Array(rows * rowBytes(cols))
   const scratch = new Float64Array(size)
   for (let first = 0; first < groups * size; first += size) {
-    scratch.set(score.subarray(first, first + size))
-    const pruned = size - kept
-    const threshold = pruned === 0 ? Number.NEGATIVE_INFINITY : nthSmallest(scratch, pruned - 1)
-    keepAbove(score, first, first + size, threshold, pruned, bits, cols)
+    keepHighest(score, first, first + size, size - kept, scratch, bits, cols)
   }
   return bits
+}
+
+/**
+ * Sets the mask bits of `score[begin … end)` but for its `pruned` lowest; of equal scores the first go.
+ *
+ * @param score of a matrix `[rows, cols]`, flat
+ * @param scratch at least `end - begin` long, overwritten
+ * @param bits `[rows, ceil(cols/8)]`, zero where nothing was decided yet
+ * @throws RangeError a score is not finite
+ */
+export function keepHighest(
+  score: Float64Array,
+  begin: number,
+  end: number,
+  pruned: number,
+  scratch: Float64Array,
+  bits: Uint8Array,
+  cols: number,
+): void {
+  const group = scratch.subarray(0, end - begin)
+  group.set(score.subarray(begin, end))
+  const threshold = pruned === 0 ? Number.NEGATIVE_INFINITY : nthSmallest(group, pruned - 1)
+  keepAbove(score, begin, end, threshold, pruned, bits, cols)
 }
 
 /** Sets the bits of `score[begin … end)` but for `pruned` of them: all below the threshold, then the first equal to it. */

@@ -1,0 +1,85 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { nearestName } from '@copal/shared/nearest-name.ts'
+import type { StatisticName } from '../block-statistics.ts'
+import { copal } from './copal.ts'
+import { magnitude } from './magnitude.ts'
+import { continualNowag } from './nowag.ts'
+import { continualRia } from './ria.ts'
+import type { CountedDatasets, PruneRule } from './rule.ts'
+import { continualSparseGpt, sparseGpt } from './sparsegpt.ts'
+import { continualWanda, wanda } from './wanda.ts'
+
+/** Every rule there is; what a method can be follows from this list alone. */
+export const RULES: readonly PruneRule[] = [
+  magnitude,
+  wanda,
+  continualWanda,
+  copal,
+  sparseGpt,
+  continualSparseGpt,
+  continualRia,
+  continualNowag,
+]
+
+/** A rule and what refines its choice. */
+export interface Method {
+  /** `continual-wanda+swaps+reconstruct` */
+  name: string
+  rule: PruneRule
+  /** Kept and pruned weights of a row are exchanged while that lowers the output error: see `swaps.ts`. */
+  swaps: boolean
+  /** The surviving weights are solved anew for the mask: see `reconstruct.ts`. */
+  reconstruct: boolean
+  needs: readonly StatisticName[]
+  datasets: CountedDatasets
+  /** A weights file comes of it, not only a mask. */
+  changesWeights: boolean
+}
+
+const REFINEMENTS = [
+  { suffix: '', swaps: false, reconstruct: false },
+  { suffix: '+swaps', swaps: true, reconstruct: false },
+  { suffix: '+reconstruct', swaps: false, reconstruct: true },
+  { suffix: '+swaps+reconstruct', swaps: true, reconstruct: true },
+] as const
+
+const METHODS: ReadonlyMap<string, Method> = new Map(
+  RULES.flatMap((rule) => methodsOf(rule)).map((method) => [method.name, method]),
+)
+
+/** The name of every method. */
+export const METHOD_NAMES: readonly string[] = [...METHODS.keys()]
+
+/**
+ * The method of a name: `<rule>`, then `+swaps`, `+reconstruct` or both in that order.
+ *
+ * @throws AppError `invalid_request`, param `method`
+ */
+export function parseMethod(name: string): Method {
+  const method = METHODS.get(name)
+  if (method) return method
+  const nearest = nearestName(name, METHOD_NAMES)
+  throw new AppError(
+    'invalid_request',
+    `There is no pruning method '${name}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
+      `The methods are: ${METHOD_NAMES.join(', ')}.`,
+    { param: 'method' },
+  )
+}
+
+function methodsOf(rule: PruneRule): Method[] {
+  // Swaps weigh a mask by its error with dense weights; of a rule that updates weights that is another mask's.
+  const refinements = REFINEMENTS.filter(({ swaps }) => !(swaps && rule.changesWeights))
+  return refinements.map(({ suffix, swaps, reconstruct }) => {
+    const refined = swaps || reconstruct
+    return {
+      name: rule.name + suffix,
+      rule,
+      swaps,
+      reconstruct,
+      needs: refined ? [...new Set([...rule.needs, 'second_moment' as const])] : rule.needs,
+      datasets: refined && rule.datasets === 'none' ? 'accumulated' : rule.datasets,
+      changesWeights: rule.changesWeights || reconstruct,
+    }
+  })
+}
