@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { Values } from './importance.ts'
+import type { Values } from './values.ts'
 
 /**
  * Refuses weights that no score can be computed from.

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { isErrno } from '../model/scratch.ts'
 import { isAlive } from '../process-identity.ts'
 import { publishArtifact, writeBlock, writeManifest, type Artifact, type ArtifactPart } from './artifact.ts'
-import type { Values } from './importance.ts'
+import type { Values } from './values.ts'
 
 /** An artifact in the making. Killed at any point, another process resumes it at the first unfinished block. */
 export interface PartialArtifact {

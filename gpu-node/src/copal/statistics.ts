@@ -3,15 +3,14 @@ import { rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createScratch, removeScratch } from '../model/scratch.ts'
 import {
+  addStatistic,
   listArtifacts,
   publishArtifact,
-  readStatistic,
   writeBlock,
   writeManifest,
   type Artifact,
   type ArtifactPart,
 } from './artifact.ts'
-import type { Values } from './importance.ts'
 
 /** Which artifacts add up to the wanted parts, and the parts that none of them has. */
 export interface Cover {
@@ -37,22 +36,20 @@ export function coverParts(artifacts: readonly Artifact[], wanted: Iterable<stri
 
 /**
  * The sum of one tensor of one block over artifacts, in f64. It does not depend on the order in which they
- * are given.
+ * are given. Takes the memory of the sum alone.
  *
  * @throws DamagedArtifactError
  */
 export async function accumulate(
-  artifacts: readonly Artifact[],
+  artifacts: readonly Pick<Artifact, 'id' | 'dir' | 'blocks'>[],
   block: number,
   name: string,
-): Promise<Float64Array> {
-  let sum: Float64Array | undefined
+): Promise<Float64Array<ArrayBuffer>> {
+  let sum: Float64Array<ArrayBuffer> | null = null
   for (const artifact of [...artifacts].sort((a, b) => (a.id < b.id ? -1 : 1))) {
-    const values = await readStatistic(artifact, block, name)
-    if (sum === undefined) sum = new Float64Array(values)
-    else for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number)
+    sum = await addStatistic(artifact, block, name, sum)
   }
-  if (sum === undefined) throw new RangeError('nothing to accumulate')
+  if (sum === null) throw new RangeError('nothing to accumulate')
   return sum
 }
 
@@ -72,9 +69,7 @@ export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]
   try {
     const blocks: Record<string, string>[] = []
     for (const [block, names] of first.blocks.entries()) {
-      const tensors = new Map<string, Values>()
-      for (const name of Object.keys(names)) tensors.set(name, await accumulate(artifacts, block, name))
-      blocks.push(await writeBlock(scratch, block, tensors))
+      blocks.push(await writeBlock(scratch, block, summedTensors(artifacts, block, Object.keys(names))))
     }
     await writeManifest(scratch, { id, baseSha256: first.baseSha256, parts, blocks })
     await publishArtifact(dir, id, scratch)
@@ -116,6 +111,15 @@ export async function pruneArtifacts(
   )
   aged.sort((a, b) => b.usedMs - a.usedMs)
   for (const { id } of aged.slice(spare)) await discardArtifact(dir, id)
+}
+
+function summedTensors(artifacts: readonly Artifact[], block: number, names: readonly string[]): BlockTensor[] {
+  return names.toSorted().map((name) => ({
+    name,
+    dtype: 'F64',
+    length: statisticLength(artifacts, block, name),
+    load: () => accumulate(artifacts, block, name),
+  }))
 }
 
 function mergedId(parts: readonly ArtifactPart[]): string {

@@ -1,5 +1,5 @@
 import { rowBytes } from '@copal/shared/mask/bits.ts'
-import type { Values } from './importance.ts'
+import type { Values } from './values.ts'
 
 /** Swaps of one row at most: 200 lower the output error further, and held-out perplexity not at all. */
 const MAX_ROUNDS = 50
