@@ -55,7 +55,7 @@ const domainSchema = z.object({
 })
 
 /** One model on one domain's evaluation text; nats a token. */
-const evaluationSchema = z.object({
+export const measuredEvaluation = z.object({
   nllMean: z.number().nonnegative(),
   perplexity,
   /** Scored tokens. */
@@ -76,6 +76,9 @@ const layerErrorSchema = z.object({
   after: z.number().nonnegative(),
 })
 
+/** By the linear's weight name. */
+export const layerErrorRecord = z.record(z.string(), layerErrorSchema)
+
 const stageSchema = z.object({
   /**
    * Whose statistics it was selected from: sorted where a method accumulates, the newest one where it
@@ -86,10 +89,10 @@ const stageSchema = z.object({
   /** Fraction of pruned weights over all linears. */
   sparsity: fraction,
   seconds: z.object({ select: seconds, evaluate: seconds }),
-  /** By the linear's weight name; null where the method has no second moment to measure with. */
-  layerErrors: z.record(z.string(), layerErrorSchema).nullable(),
+  /** null where the method has no second moment to measure with. */
+  layerErrors: layerErrorRecord.nullable(),
   /** By domain, calibrated on or not. */
-  evaluations: z.record(z.string(), evaluationSchema),
+  evaluations: z.record(z.string(), measuredEvaluation),
 })
 
 const matrixSchema = z.object({
@@ -150,7 +153,7 @@ export const labResults = z.object({
   model: modelSchema,
   domains: z.array(domainSchema),
   /** The dense model, by domain. */
-  dense: z.record(z.string(), evaluationSchema),
+  dense: z.record(z.string(), measuredEvaluation),
   /** One per (purpose, method, pattern, scope, samples). */
   runs: z.array(runSchema),
   calibration: z.array(calibrationSchema),
@@ -160,7 +163,7 @@ export const labResults = z.object({
 
 export type LabResults = z.output<typeof labResults>
 export type LabDomain = z.output<typeof domainSchema>
-export type LabEvaluation = z.output<typeof evaluationSchema>
+export type LabEvaluation = z.output<typeof measuredEvaluation>
 export type LayerError = z.output<typeof layerErrorSchema>
 export type LabStage = z.output<typeof stageSchema>
 export type StageMatrix = z.output<typeof matrixSchema>
