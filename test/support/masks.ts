@@ -1,13 +1,20 @@
 import { encodeMask, type MaskLinear } from '@copal/shared/mask/codec.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../gpu-node/src/model/config.ts'
 import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
-import { createRandom } from './random.ts'
+import { packValues } from '@copal/shared/mask/values.ts'
+import { createRandom, normals } from './random.ts'
 
-/** A seeded mask of a model that keeps exactly half of every row, as a file's bytes and as bits. */
+/**
+ * A seeded mask of a model that keeps exactly half of every row, as a file's bytes and as bits.
+ *
+ * @param change `values`: a weights file, whose values have nothing to do with the dense weights; `dense`: names of
+ * linears left dense
+ */
 export function randomHalfMask(
   model: DenseModel,
   seed: number,
   baseSha256 = model.master.baseSha256,
+  change: { values?: boolean; dense?: readonly string[] } = {},
 ): { bytes: Uint8Array<ArrayBuffer>; linears: Map<string, MaskLinear> } {
   const random = createRandom(seed)
   const linears = new Map<string, MaskLinear>()
@@ -21,14 +28,18 @@ export function randomHalfMask(
         for (const { col } of order.slice(0, cols / 2))
           bits[row * Math.ceil(cols / 8) + (col >> 3)]! |= 1 << (col & 7)
       }
-      linears.set(linearName(layer, linear), { rows, cols, bits })
+      const name = linearName(layer, linear)
+      if (change.dense?.includes(name)) continue
+      const values = () =>
+        packValues(name, bits, normals(random, rows * cols, 0, 1 / Math.sqrt(cols)), rows, cols)
+      linears.set(name, { rows, cols, bits, ...(change.values ? { values: values() } : {}) })
     }
   }
   const meta = {
     method: 'random',
     pattern: '0.5',
     scope: 'row' as const,
-    patterns: {},
+    patterns: Object.fromEntries((change.dense ?? []).map((name) => [name, 'dense'])),
     domains: ['legal'],
     parent: null,
     created: '2026-01-01T00:00:00Z',

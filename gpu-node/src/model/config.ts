@@ -63,3 +63,12 @@ export function linearShape(config: LlamaConfig, linear: BlockLinear): [rows: nu
       return [hiddenSize, intermediateSize]
   }
 }
+
+/** `[d_out, d_in]` of every linear of the model in forward order, by tensor name: all that a mask may mask. */
+export function linearShapes(config: LlamaConfig): Map<string, readonly [rows: number, cols: number]> {
+  const shapes = new Map<string, readonly [number, number]>()
+  for (let layer = 0; layer < config.layers; layer++) {
+    for (const linear of BLOCK_LINEARS) shapes.set(linearName(layer, linear), linearShape(config, linear))
+  }
+  return shapes
+}

@@ -92,35 +92,48 @@ export function decodeMask(bytes: Uint8Array): Mask {
  *
  * @throws AppError `mask_base_mismatch`, or `mask_invalid` naming the tensor
  */
-export function checkMask({ meta, linears }: Mask, target: MaskTarget): void {
+export function checkMask(mask: Mask, target: MaskTarget): void {
+  checkMaskHeader(mask, target)
+  const { meta, linears } = mask
+  for (const [name, linear] of linears) checkLinear(name, linear, linearPattern(meta, name), meta.scope)
+}
+
+/**
+ * The part of {@link checkMask} that needs no bits: base hash, names, shapes, and that a linear is there unless it
+ * is left dense. The rest is `checkLinear`, linear by linear.
+ *
+ * @throws AppError `mask_base_mismatch`, or `mask_invalid` naming the tensor
+ */
+export function checkMaskHeader(
+  { meta, linears }: { meta: MaskMeta; linears: ReadonlyMap<string, { rows: number; cols: number }> },
+  target: MaskTarget,
+): void {
   if (meta.baseSha256 !== target.baseSha256) {
     throw new AppError(
       'mask_base_mismatch',
       `The mask was made for other weights: its base is ${meta.baseSha256}, this model's is ${target.baseSha256}.`,
     )
   }
-  for (const name of target.shapes.keys()) {
-    if (linearPattern(meta, name) !== DENSE && !linears.has(name))
-      throw maskInvalid(`tensor '${name}' is missing`)
-  }
   for (const name of Object.keys(meta.patterns)) {
     if (!target.shapes.has(name)) {
       throw maskInvalid(`metadata 'patterns' names '${name}', which is not a linear of this model`)
     }
   }
-  if (linears.size === 0) throw maskInvalid('it masks no linear at all')
-  for (const [name, linear] of linears) {
-    const shape = target.shapes.get(name)
-    if (!shape) throw maskInvalid(`tensor '${name}' is not a linear of this model`)
-    if (shape[0] !== linear.rows || shape[1] !== linear.cols) {
+  for (const [name, shape] of target.shapes) {
+    const linear = linears.get(name)
+    const dense = linearPattern(meta, name) === DENSE
+    if (!linear && !dense) throw maskInvalid(`tensor '${name}' is missing`)
+    if (linear && dense) throw maskInvalid(`tensor '${name}' is there although its pattern is dense`)
+    if (linear && (shape[0] !== linear.rows || shape[1] !== linear.cols)) {
       throw maskInvalid(
         `tensor '${name}' masks [${linear.rows}, ${linear.cols}], this model's weight is [${shape.join(', ')}]`,
       )
     }
-    const pattern = linearPattern(meta, name)
-    if (pattern === DENSE) throw maskInvalid(`tensor '${name}' is there although its pattern is dense`)
-    checkLinear(name, linear, pattern, meta.scope)
   }
+  for (const name of linears.keys()) {
+    if (!target.shapes.has(name)) throw maskInvalid(`tensor '${name}' is not a linear of this model`)
+  }
+  if (linears.size === 0) throw maskInvalid('it masks no linear at all')
 }
 
 /**

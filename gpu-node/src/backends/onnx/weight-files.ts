@@ -1,10 +1,14 @@
-import { closeSync, openSync, readFileSync, readSync, realpathSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readSync, realpathSync, writeSync } from 'node:fs'
 import { join, parse, relative, sep } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { checkMask, decodeMask, type Mask, type MaskLinear } from '@copal/shared/mask/codec.ts'
+import { checkLinear, type MaskLinear } from '@copal/shared/mask/check-linear.ts'
+import { checkMaskHeader } from '@copal/shared/mask/codec.ts'
+import { linearPattern } from '@copal/shared/mask/metadata.ts'
+import { unpackValues } from '@copal/shared/mask/values.ts'
 import type { WeightLocator } from '../../graph/graph-builder.ts'
 import type { ExternalData } from '../../graph/onnx-writer.ts'
-import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../../model/config.ts'
+import { openMaskFile, type MaskFileReader } from '../../masks/mask-file-reader.ts'
+import { linearShapes, type LlamaConfig } from '../../model/config.ts'
 import type { DenseMaster, MasterTensor } from '../../model/dense-model.ts'
 
 /** Where the weights of a set lie, and the directory their locations are relative to. */
@@ -23,7 +27,8 @@ const ALIGNMENT = 64
 
 /**
  * The weights of a set: all in the master, or the masked linears in a new file in `workDir` and the
- * rest in the master. The file may be unlinked once a session has been made.
+ * rest in the master. The kept weights are those of the master, or the values that the mask brings.
+ * The file may be unlinked once a session has been made.
  *
  * Blocking: for a process of its own.
  *
@@ -37,10 +42,7 @@ export function prepareWeightFiles(
 ): WeightFiles {
   const masterPath = realpathSync(master.path)
   const baseDir = parse(masterPath).root
-  const masked =
-    maskPath === null
-      ? undefined
-      : writeMaskedLinears(config, master, readMask(config, master, maskPath), workDir)
+  const masked = maskPath === null ? undefined : maskLinears(config, master, maskPath, workDir)
   return {
     baseDir,
     locate(name) {
@@ -52,39 +54,48 @@ export function prepareWeightFiles(
   }
 }
 
-/** Reads a mask file and checks that it fits the model. */
-function readMask(config: LlamaConfig, master: DenseMaster, path: string): Mask {
-  const mask = decodeMask(readFileSync(path))
-  const shapes = new Map<string, readonly [number, number]>()
-  for (let layer = 0; layer < config.layers; layer++) {
-    for (const linear of BLOCK_LINEARS) shapes.set(linearName(layer, linear), linearShape(config, linear))
-  }
-  checkMask(mask, { baseSha256: master.baseSha256, shapes })
-  return mask
-}
-
-/** Streams every masked linear from the master through the mask into one file, tensor by tensor. */
-function writeMaskedLinears(
+/** Writes the linears of a mask file that fits the model; what does not fit is refused, naming the tensor. */
+function maskLinears(
   config: LlamaConfig,
   master: DenseMaster,
-  mask: Mask,
+  path: string,
   workDir: string,
 ): Map<string, ExternalData> {
+  const mask = openMaskFile(path)
+  try {
+    checkMaskHeader(mask.header, { baseSha256: master.baseSha256, shapes: linearShapes(config) })
+    return writeMaskedLinears(master, mask, workDir)
+  } finally {
+    mask.close()
+  }
+}
+
+/** Streams every masked linear into one file, tensor by tensor, so that one is in memory at a time. */
+function writeMaskedLinears(
+  master: DenseMaster,
+  mask: MaskFileReader,
+  workDir: string,
+): Map<string, ExternalData> {
+  const { meta, linears } = mask.header
   const location = join(realpathSync(workDir), 'masked.f32')
   const places = new Map<string, ExternalData>()
-  const largest = Math.max(
-    ...BLOCK_LINEARS.map((linear) => linearShape(config, linear).reduce((a, b) => a * b)),
-  )
-  const values = new Uint32Array(largest)
+  const largest = Math.max(...[...linears.values()].map(({ rows, cols }) => rows * cols))
+  const words = new Uint32Array(largest)
   const input = openSync(master.path, 'r')
   const output = openSync(location, 'wx')
   try {
     let offset = 0
-    for (const [name, linear] of mask.linears) {
+    for (const name of linears.keys()) {
+      const linear = mask.read(name) as MaskLinear
+      checkLinear(name, linear, linearPattern(meta, name), meta.scope)
       const tensor = masterTensor(master, name)
-      const bytes = new Uint8Array(values.buffer, 0, tensor.bytes)
-      readFully(input, bytes, tensor.offset, name)
-      zeroPruned(values.subarray(0, tensor.bytes / 4), linear)
+      const bytes = new Uint8Array(words.buffer, 0, tensor.bytes)
+      if (linear.values) {
+        unpackValues(linear.bits, linear.values, linear.rows, linear.cols, words)
+      } else {
+        readFully(input, bytes, tensor.offset, name)
+        zeroPruned(words, linear)
+      }
       writeFully(output, bytes, offset)
       places.set(name, { location, offset, length: tensor.bytes })
       offset = Math.ceil((offset + tensor.bytes) / ALIGNMENT) * ALIGNMENT
@@ -99,8 +110,8 @@ function writeMaskedLinears(
 /** For each byte of a mask the eight words that keep or clear eight weights. */
 const KEEP = Uint32Array.from({ length: 256 * 8 }, (_, i) => (((i >> 3) >> (i & 7)) & 1 ? 0xffffffff : 0))
 
-/** Clears the pruned weights of `values` `[rows, cols]`, the words of f32 values. */
-function zeroPruned(values: Uint32Array, { rows, cols, bits }: MaskLinear): void {
+/** Clears the pruned weights of `words` `[rows, cols]`, the bits of f32 values. */
+function zeroPruned(words: Uint32Array, { rows, cols, bits }: MaskLinear): void {
   const rowBytes = Math.ceil(cols / 8)
   for (let row = 0; row < rows; row++) {
     const first = row * cols
@@ -108,7 +119,7 @@ function zeroPruned(values: Uint32Array, { rows, cols, bits }: MaskLinear): void
       const keep = (bits[row * rowBytes + byte] as number) * 8
       const at = first + byte * 8
       const count = Math.min(8, cols - byte * 8)
-      for (let i = 0; i < count; i++) values[at + i] = (values[at + i] as number) & (KEEP[keep + i] as number)
+      for (let i = 0; i < count; i++) words[at + i] = (words[at + i] as number) & (KEEP[keep + i] as number)
     }
   }
 }
