@@ -119,6 +119,15 @@ function halfMask(first: 0 | 1, baseSha256 = shared.baseSha256): Mask {
   return { meta, linears }
 }
 
+/** The same mask as a weights file: every surviving weight is 1/128. */
+function withValues({ meta, linears }: Mask): Mask {
+  const valued = [...linears].map(
+    ([name, linear]) =>
+      [name, { ...linear, values: new Uint16Array((linear.rows * linear.cols) / 2).fill(0x3c00) }] as const,
+  )
+  return { meta, linears: new Map(valued) }
+}
+
 function calibrateJob(gateway: GatewayDouble, id: string): CalibrateJob {
   return {
     kind: 'calibrate',
@@ -312,7 +321,8 @@ test('a damaged mask and a mask of another model are reported while the old mask
 test('restarted while the gateway is away, a node serves the last mask it had and converges when the gateway returns', async () => {
   const { gateway, home, start } = await setup()
   const one = gateway.addMask(encodeMask(halfMask(0)))
-  const two = gateway.addMask(encodeMask(halfMask(1)))
+  // One that brings its values is swapped and rolled back like any other.
+  const two = gateway.addMask(encodeMask(withValues(halfMask(1))))
   gateway.desired = { active: { version: 1, sha256: one }, previous: null }
   const first = await start()
   await beatWhere(gateway, (beat) => beat.activeVersion === 1)
