@@ -1,17 +1,13 @@
 import { createHash } from 'node:crypto'
-import { open, readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import {
-  encodeSafetensors,
-  readSafetensorsHeader,
-  SafetensorsError,
-  safetensorsHeaderBytes,
-} from '@copal/shared/mask/safetensors.ts'
+import { SafetensorsError } from '@copal/shared/mask/safetensors.ts'
 import { createScratch, isErrno, publishDirectory, removeScratch } from '../model/scratch.ts'
-import type { Values } from './importance.ts'
+import { readBlockTensor, readTensorLengths, writeBlockFile, type BlockTensor } from './block-file.ts'
+import { explainFullDisk } from './full-disk.ts'
 
 /** Raised when statistics change their meaning or layout: older artifacts are then calibrated again. */
-const FORMAT_VERSION = 1
+const FORMAT_VERSION = 2
 
 /** Everything that the statistics of one dataset depend on. */
 export interface CalibrationSpec {
@@ -66,21 +62,21 @@ export class DamagedArtifactError extends Error {
   }
 }
 
-/** Writes one block's tensors and returns their hashes for the manifest. */
+/**
+ * Writes one block's tensors, see {@link writeBlockFile}, and returns their hashes for the manifest.
+ *
+ * @throws AppError `internal_error` the disk is full
+ */
 export async function writeBlock(
   dir: string,
   block: number,
-  tensors: ReadonlyMap<string, Values>,
+  tensors: readonly BlockTensor[],
 ): Promise<Record<string, string>> {
-  const hashes: Record<string, string> = {}
-  const content = new Map<string, { dtype: string; shape: number[]; data: Uint8Array }>()
-  for (const [name, values] of tensors) {
-    const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-    hashes[name] = createHash('sha256').update(data).digest('hex')
-    content.set(name, { dtype: values instanceof Float32Array ? 'F32' : 'F64', shape: [values.length], data })
+  try {
+    return await writeBlockFile(blockPath(dir, block), tensors)
+  } catch (error) {
+    throw explainFullDisk(error, dir)
   }
-  await writeFile(blockPath(dir, block), encodeSafetensors({ metadata: {}, tensors: content }))
-  return hashes
 }
 
 /** Writes what makes a directory of block files an artifact; it comes last. */
@@ -108,27 +104,53 @@ export async function publishArtifact(dir: string, id: string, finished: string)
 }
 
 /**
- * Reads one tensor of one block and checks its hash.
+ * Adds one tensor of one block to `sum`, reading it in pieces, and checks its hash.
  *
+ * @param sum f64, or null: made of zeros
+ * @returns the sum
  * @throws DamagedArtifactError
  */
-export async function readStatistic(artifact: Artifact, block: number, name: string): Promise<Values> {
+export async function addStatistic(
+  artifact: Pick<Artifact, 'id' | 'dir' | 'blocks'>,
+  block: number,
+  name: string,
+  sum: Float64Array<ArrayBuffer> | null,
+): Promise<Float64Array<ArrayBuffer>> {
   const expected = artifact.blocks[block]?.[name]
   if (expected === undefined) throw new DamagedArtifactError(artifact, `block ${block} has no ${name}`)
+  let total = sum
   try {
-    const { dtype, data } = await readTensorBytes(blockPath(artifact.dir, block), name)
-    if (createHash('sha256').update(data).digest('hex') !== expected) {
+    const found = await readBlockTensor(blockPath(artifact.dir, block), name, (piece, first, length) => {
+      total ??= new Float64Array(length)
+      for (let i = 0, at = first; i < piece.length; i++, at++) {
+        total[at] = (total[at] as number) + (piece[i] as number)
+      }
+    })
+    if (found !== expected) {
       throw new DamagedArtifactError(
         artifact,
         `${name} of block ${block} does not have the hash of the manifest`,
       )
     }
-    return dtype === 'F64' ? new Float64Array(data.buffer) : new Float32Array(data.buffer)
   } catch (cause) {
-    if (cause instanceof SafetensorsError || isErrno(cause, 'ENOENT')) {
-      throw new DamagedArtifactError(artifact, `block ${block} cannot be read`, { cause })
-    }
-    throw cause
+    throw asDamage(cause, artifact, block)
+  }
+  return total ?? new Float64Array(0)
+}
+
+/**
+ * Number of elements of every tensor of one block, by name.
+ *
+ * @throws DamagedArtifactError
+ */
+export async function statisticLengths(
+  artifact: Pick<Artifact, 'id' | 'dir'>,
+  block: number,
+): Promise<ReadonlyMap<string, number>> {
+  try {
+    return await readTensorLengths(blockPath(artifact.dir, block))
+  } catch (cause) {
+    throw asDamage(cause, artifact, block)
   }
 }
 
@@ -158,25 +180,9 @@ async function readManifest(dir: string, id: string): Promise<Artifact | undefin
   }
 }
 
-async function readTensorBytes(
-  path: string,
-  name: string,
-): Promise<{ dtype: string; data: Uint8Array<ArrayBuffer> }> {
-  const file = await open(path)
-  const read = async (offset: number, bytes: number): Promise<Uint8Array<ArrayBuffer>> => {
-    const data = new Uint8Array(bytes)
-    const { bytesRead } = await file.read(data, 0, bytes, offset)
-    if (bytesRead !== bytes) throw new SafetensorsError(`${path} was cut short`)
-    return data
-  }
-  try {
-    const header = readSafetensorsHeader(await read(0, safetensorsHeaderBytes(await read(0, 8))))
-    const entry = header.tensors.get(name)
-    if (!entry) throw new SafetensorsError(`${path} holds no ${name}`)
-    return { dtype: entry.dtype, data: await read(entry.begin, entry.end - entry.begin) }
-  } finally {
-    await file.close()
-  }
+function asDamage(cause: unknown, artifact: Pick<Artifact, 'id'>, block: number): unknown {
+  const broken = cause instanceof SafetensorsError || isErrno(cause, 'ENOENT')
+  return broken ? new DamagedArtifactError(artifact, `block ${block} cannot be read`, { cause }) : cause
 }
 
 function blockPath(dir: string, block: number): string {

@@ -1,25 +1,43 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { readInto } from '../model/positional-read.ts'
 import { isErrno } from '../model/scratch.ts'
 import { isAlive } from '../process-identity.ts'
 import { publishArtifact, writeBlock, writeManifest, type Artifact, type ArtifactPart } from './artifact.ts'
-import type { Values } from './values.ts'
+import { writeHashed, type BlockTensor } from './block-file.ts'
+import { explainFullDisk } from './full-disk.ts'
 
 /** An artifact in the making. Killed at any point, another process resumes it at the first unfinished block. */
 export interface PartialArtifact {
-  /** Blocks that are on disk. */
+  /** Blocks that are committed. */
   readonly blocksDone: number
   /**
    * Hidden states `[tokens, hidden]` that enter block `blocksDone`; null before the first block, and when
    * they were damaged: then `blocksDone` is 0.
    */
   readonly hidden: Float32Array | null
-  /** Adds one block and the hidden states that leave it. */
-  commitBlock(tensors: ReadonlyMap<string, Values>, hidden: Float32Array): Promise<void>
+  /**
+   * Adds one block and the hidden states that leave it.
+   *
+   * @throws AppError `internal_error` the disk is full: the block does not count
+   */
+  commitBlock(tensors: readonly BlockTensor[], hidden: Float32Array): Promise<void>
   /** Turns it into an artifact that can be found. */
   publish(baseSha256: string, part: ArtifactPart): Promise<Artifact>
+}
+
+/** A partial artifact on disk, whose blocks may be read before it is published. */
+export interface StoredPartial extends PartialArtifact {
+  readonly id: string
+  readonly dir: string
+  /** SHA-256 of every tensor of the blocks that are committed. */
+  readonly blocks: Artifact['blocks']
+  /** The first half of {@link PartialArtifact.commitBlock}: writes a block, which does not count yet; its hashes. */
+  writeBlock(tensors: readonly BlockTensor[]): Promise<Record<string, string>>
+  /** The second half. */
+  commitWritten(hashes: Record<string, string>, hidden: Float32Array): Promise<void>
 }
 
 interface Progress {
@@ -31,7 +49,7 @@ interface Progress {
  * Takes up the partial artifact `id` that a process which is gone has left under `dir`, or begins one.
  * What a living process works on is left alone.
  */
-export async function openPartial(dir: string, id: string): Promise<PartialArtifact> {
+export async function openPartial(dir: string, id: string): Promise<StoredPartial> {
   const root = join(dir, 'partial')
   await mkdir(root, { recursive: true })
   const own = join(root, `${id}~${hostname()}~${process.pid}`)
@@ -43,25 +61,38 @@ export async function openPartial(dir: string, id: string): Promise<PartialArtif
   await mkdir(own, { recursive: true })
   let { progress, hidden } = await readProgress(own)
 
+  const commitWritten = async (hashes: Record<string, string>, next: Float32Array): Promise<void> => {
+    const done = progress.blocks.length
+    try {
+      const hiddenSha256 = await writeHidden(hiddenPath(own, done + 1), next)
+      const after: Progress = { blocks: [...progress.blocks, hashes], hiddenSha256 }
+      // The rename commits: before it the block does not count, after it the older hidden states are not needed.
+      await writeFile(join(own, 'progress.tmp'), JSON.stringify(after))
+      await rename(join(own, 'progress.tmp'), join(own, 'progress.json'))
+      progress = after
+      hidden = next
+    } catch (error) {
+      throw explainFullDisk(error, dir)
+    }
+    await rm(hiddenPath(own, done), { force: true })
+  }
+
   return {
+    id,
+    dir: own,
+    get blocks() {
+      return progress.blocks
+    },
     get blocksDone() {
       return progress.blocks.length
     },
     get hidden() {
       return hidden
     },
+    writeBlock: (tensors) => writeBlock(own, progress.blocks.length, tensors),
+    commitWritten,
     async commitBlock(tensors, next) {
-      const block = progress.blocks.length
-      const hashes = await writeBlock(own, block, tensors)
-      const bytes = new Uint8Array(next.buffer, next.byteOffset, next.byteLength)
-      await writeFile(hiddenPath(own, block + 1), bytes)
-      const after: Progress = { blocks: [...progress.blocks, hashes], hiddenSha256: sha256(bytes) }
-      // The rename commits: before it the block does not count, after it the older hidden states are not needed.
-      await writeFile(join(own, 'progress.tmp'), JSON.stringify(after))
-      await rename(join(own, 'progress.tmp'), join(own, 'progress.json'))
-      await rm(hiddenPath(own, block), { force: true })
-      progress = after
-      hidden = next
+      await commitWritten(await writeBlock(own, progress.blocks.length, tensors), next)
     },
     async publish(baseSha256, part) {
       const artifact = { id, baseSha256, parts: [part], blocks: progress.blocks }
@@ -84,11 +115,39 @@ async function readProgress(dir: string): Promise<{ progress: Progress; hidden: 
   const none = { progress: { blocks: [], hiddenSha256: '' }, hidden: null }
   try {
     const progress = JSON.parse(await readFile(join(dir, 'progress.json'), 'utf8')) as Progress
-    const bytes = Uint8Array.from(await readFile(hiddenPath(dir, progress.blocks.length)))
-    if (sha256(bytes) !== progress.hiddenSha256) return none
-    return { progress, hidden: new Float32Array(bytes.buffer) }
+    const hidden = await readHidden(hiddenPath(dir, progress.blocks.length), progress.hiddenSha256)
+    return hidden ? { progress, hidden } : none
   } catch {
     return none
+  }
+}
+
+/** @returns their hash */
+async function writeHidden(path: string, hidden: Float32Array): Promise<string> {
+  try {
+    const file = await open(path, 'w')
+    try {
+      return await writeHashed(file, hidden)
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    await rm(path, { force: true })
+    throw error
+  }
+}
+
+/** @returns null when they do not have the hash */
+async function readHidden(path: string, expected: string): Promise<Float32Array | null> {
+  const file = await open(path)
+  try {
+    const { size } = await file.stat()
+    const hidden = new Float32Array(size / 4)
+    const bytes = new Uint8Array(hidden.buffer)
+    await readInto(file, 0, bytes, path)
+    return createHash('sha256').update(bytes).digest('hex') === expected ? hidden : null
+  } finally {
+    await file.close()
   }
 }
 
@@ -106,8 +165,4 @@ async function abandoned(root: string): Promise<string[]> {
 
 function hiddenPath(dir: string, block: number): string {
   return join(dir, `hidden-${block}.f32`)
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
 }

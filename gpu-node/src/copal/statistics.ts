@@ -6,11 +6,13 @@ import {
   addStatistic,
   listArtifacts,
   publishArtifact,
+  statisticLengths,
   writeBlock,
   writeManifest,
   type Artifact,
   type ArtifactPart,
 } from './artifact.ts'
+import type { BlockTensor } from './block-file.ts'
 
 /** Which artifacts add up to the wanted parts, and the parts that none of them has. */
 export interface Cover {
@@ -61,15 +63,15 @@ export async function accumulate(
  * @throws DamagedArtifactError
  */
 export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]): Promise<Artifact> {
-  const [first] = artifacts
+  const [first, ...rest] = artifacts
   if (!first) throw new RangeError('nothing to merge')
   const parts = artifacts.flatMap((artifact) => artifact.parts).sort((a, b) => (a.id < b.id ? -1 : 1))
   const id = mergedId(parts)
   const scratch = await createScratch(dir)
   try {
     const blocks: Record<string, string>[] = []
-    for (const [block, names] of first.blocks.entries()) {
-      blocks.push(await writeBlock(scratch, block, summedTensors(artifacts, block, Object.keys(names))))
+    for (const block of first.blocks.keys()) {
+      blocks.push(await writeBlock(scratch, block, await summedTensors([first, ...rest], block)))
     }
     await writeManifest(scratch, { id, baseSha256: first.baseSha256, parts, blocks })
     await publishArtifact(dir, id, scratch)
@@ -113,11 +115,14 @@ export async function pruneArtifacts(
   for (const { id } of aged.slice(spare)) await discardArtifact(dir, id)
 }
 
-function summedTensors(artifacts: readonly Artifact[], block: number, names: readonly string[]): BlockTensor[] {
-  return names.toSorted().map((name) => ({
+async function summedTensors(
+  artifacts: readonly [Artifact, ...Artifact[]],
+  block: number,
+): Promise<BlockTensor[]> {
+  return [...(await statisticLengths(artifacts[0], block))].map(([name, length]) => ({
     name,
     dtype: 'F64',
-    length: statisticLength(artifacts, block, name),
+    length,
     load: () => accumulate(artifacts, block, name),
   }))
 }

@@ -81,6 +81,12 @@ export function addAttention(graph: GraphBuilder, config: LlamaConfig, layer: nu
 
 /** `down(silu(gate(x)) * up(x))` of `mlp_in_<layer>`; returns the name of the output. */
 export function addMlp(graph: GraphBuilder, config: LlamaConfig, layer: number): string {
+  addGatedUp(graph, config, layer)
+  return addDown(graph, config, layer)
+}
+
+/** `gated_<layer>` = `silu(gate(x)) * up(x)` of `mlp_in_<layer>`: what `down_proj` multiplies. */
+export function addGatedUp(graph: GraphBuilder, config: LlamaConfig, layer: number): void {
   const gate = addLinear(graph, config, layer, 'mlp.gate_proj')
   const up = addLinear(graph, config, layer, 'mlp.up_proj')
   graph.add({
@@ -90,7 +96,15 @@ export function addMlp(graph: GraphBuilder, config: LlamaConfig, layer: number):
     outputs: [`silu_${layer}`],
     attributes: { alpha: { float: 1 } },
   })
-  graph.add({ op: 'Mul', inputs: [`silu_${layer}`, up], outputs: [`gated_${layer}`] })
+  graph.add({
+    op: 'Mul',
+    inputs: [`silu_${layer}`, up],
+    outputs: [linearInputName(layer, 'mlp.down_proj')],
+  })
+}
+
+/** `down(gated_<layer>)`; returns the name of the output. */
+export function addDown(graph: GraphBuilder, config: LlamaConfig, layer: number): string {
   return addLinear(graph, config, layer, 'mlp.down_proj')
 }
 

@@ -1,65 +1,142 @@
-import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../model/config.ts'
 import { statisticTensor } from '../copal/block-statistics.ts'
-import { addAttention, addBlockConstants, addMlp, linearInputName, linearOutputName } from './block.ts'
+import { linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
+import { linearInputName, linearOutputName } from './block.ts'
+import { addAttentionSegment, addDownSegment, addGateUpSegment, attentionInputs } from './block-segments.ts'
 import { GraphBuilder } from './graph-builder.ts'
 import type { OnnxGraph, ValueInfo } from './onnx-writer.ts'
 
 /**
- * One decoder block with its statistics, for any block of the model: the weights are inputs, under the names
- * that they have in layer 0.
+ * A decoder block in three graphs that run one after another. onnxruntime-node copies every output, so a run
+ * takes the memory of its statistics twice: of a third of a block's that is little.
+ */
+export const BLOCK_SEGMENTS = ['attention', 'gate_up', 'down'] as const
+export type BlockSegment = (typeof BLOCK_SEGMENTS)[number]
+
+/** The linears of each segment, in forward order. */
+export const SEGMENT_LINEARS: Readonly<Record<BlockSegment, readonly BlockLinear[]>> = {
+  attention: ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'self_attn.o_proj'],
+  gate_up: ['mlp.gate_proj', 'mlp.up_proj'],
+  down: ['mlp.down_proj'],
+}
+
+/** What each segment makes for the next: residual stream, input of `down_proj`, stream that leaves the block. */
+export const SEGMENT_OUTPUT: Readonly<Record<BlockSegment, string>> = {
+  attention: 'middle_0',
+  gate_up: linearInputName(0, 'mlp.down_proj'),
+  down: 'next_hidden',
+}
+
+/** Name of the graph input that brings the sum so far of a statistics output. */
+export function sumInputName(output: string): string {
+  return `${output}@before`
+}
+
+/** Rows `first … end - 1` of a second moment, with its columns from `first` on: `[end - first, cols - first]`. */
+export interface MomentPanel {
+  first: number
+  end: number
+}
+
+/** Most panels of a second moment; each costs a copy of the columns from its first on. */
+const MOST_PANELS = 16
+/** Fewest rows of a panel: fewer are below full GEMM speed. */
+const PANEL_ROWS = 192
+
+/**
+ * How the upper triangle of a second moment `[cols, cols]` is cut into products of full width: more panels skip
+ * more of the lower triangle, wider ones copy less and run faster.
+ */
+export function momentPanels(cols: number): MomentPanel[] {
+  const rows = Math.max(PANEL_ROWS, Math.ceil(cols / MOST_PANELS))
+  const panels: MomentPanel[] = []
+  for (let first = 0; first < cols; first += rows) panels.push({ first, end: Math.min(first + rows, cols) })
+  return panels
+}
+
+/** Name of the graph output of one panel. */
+export function panelName(moment: string, { first }: MomentPanel): string {
+  return `${moment}@${first}`
+}
+
+/**
+ * One segment of a decoder block with its statistics, for any block of the model: the weights are inputs, under
+ * the names that they have in layer 0.
  *
- * Inputs besides the weights: `hidden` `[batch * length, hidden]` f32; `attention_shape` `[3]` i64, `[batch,
- * length, -1]`; `last_position` `[batch]` i32 and `total_length` scalar i32; an empty past,
- * `past_key_0`, `past_value_0` `[batch, kvHeads, 0, headDim]`.
- * Outputs: `next_hidden` `[batch * length, hidden]`; for each linear `<linear>.sensitivity` `|Y|ᵀ|X|`
- * `[d_out, d_in]`; for each distinct input the upper triangle of `XᵀX` in panels, `<input>.second_moment@<first>`:
- * rows `first … first + 191` of the columns from `first` on. A full product would compute everything twice.
+ * Inputs besides the weights: for `attention` those of {@link attentionInputs}, for `gate_up` `middle_0`
+ * `[rows, hidden]`, for `down` `middle_0` and `gated_0` `[rows, intermediate]`, rows = batch · length; and for
+ * each statistics output its sum so far, {@link sumInputName}. The sum may lie where the output is put: Gemm
+ * copies it there first.
+ * Outputs: {@link SEGMENT_OUTPUT}; for each linear `<linear>.sensitivity` `|Y|ᵀ|X|` `[d_out, d_in]`; for each
+ * distinct input the {@link momentPanels} of `XᵀX`, `<input>.second_moment@<first>`; all added to the sums.
  *
  * @param length longest sequence that it will run
  */
-export function buildCalibrationBlock(config: LlamaConfig, length: number): OnnxGraph {
-  const { hiddenSize, rmsNormEps, kvHeads, headDim } = config
+export function buildCalibrationSegment(
+  config: LlamaConfig,
+  length: number,
+  segment: BlockSegment,
+): OnnxGraph {
   const graph = new GraphBuilder('inputs')
-  addBlockConstants(graph, config, length)
-  graph.norm('hidden', 'model.layers.0.input_layernorm.weight', hiddenSize, rmsNormEps, 'attention_in_0')
-  const attended = addAttention(graph, config, 0)
-  const postNorm = 'model.layers.0.post_attention_layernorm.weight'
-  graph.skipNorm(['hidden', attended], postNorm, hiddenSize, rmsNormEps, ['mlp_in_0', 'middle_0'])
-  const projected = addMlp(graph, config, 0)
-  graph.add({ op: 'Add', inputs: ['middle_0', projected], outputs: ['next_hidden'] })
-
-  const past = (name: string): ValueInfo => ({
-    name,
-    type: 'float32',
-    shape: ['batch', kvHeads, 'past', headDim],
-  })
+  const inputs = segmentForward(graph, config, length, segment)
+  const statistics = addStatistics(graph, config, SEGMENT_LINEARS[segment])
+  const width = segment === 'gate_up' ? config.intermediateSize : config.hiddenSize
   return {
-    name: 'calibration_block',
+    name: `calibration_${segment}`,
     inputs: [
-      { name: 'hidden', type: 'float32', shape: ['rows', hiddenSize] },
-      { name: 'attention_shape', type: 'int64', shape: [3] },
-      { name: 'last_position', type: 'int32', shape: ['batch'] },
-      { name: 'total_length', type: 'int32', shape: [] },
-      past('past_key_0'),
-      past('past_value_0'),
+      ...inputs,
       ...graph.weightInputs,
+      ...statistics.map((output) => ({ ...output, name: sumInputName(output.name) })),
     ],
-    outputs: [
-      { name: 'next_hidden', type: 'float32', shape: ['rows', hiddenSize] },
-      ...addStatistics(graph, config),
-    ],
+    outputs: [{ name: SEGMENT_OUTPUT[segment], type: 'float32', shape: ['rows', width] }, ...statistics],
     initializers: graph.constants,
     nodes: graph.nodes,
   }
 }
 
-/** Rows of a second moment that one output brings: few enough to skip most of the lower triangle, enough for full GEMM speed. */
-const PANEL_ROWS = 192
+function segmentForward(
+  graph: GraphBuilder,
+  config: LlamaConfig,
+  length: number,
+  segment: BlockSegment,
+): ValueInfo[] {
+  const { hiddenSize, intermediateSize } = config
+  const middle: ValueInfo = { name: SEGMENT_OUTPUT.attention, type: 'float32', shape: ['rows', hiddenSize] }
+  switch (segment) {
+    case 'attention':
+      addAttentionSegment(graph, config, length, middle.name)
+      return attentionInputs(config)
+    case 'gate_up':
+      addGateUpSegment(graph, config, middle.name)
+      return [middle]
+    case 'down':
+      addDownSegment(graph, config, middle.name, SEGMENT_OUTPUT.down)
+      return [middle, { name: SEGMENT_OUTPUT.gate_up, type: 'float32', shape: ['rows', intermediateSize] }]
+  }
+}
 
-function addStatistics(graph: GraphBuilder, config: LlamaConfig): ValueInfo[] {
+/** One decoder block without statistics: inputs and `next_hidden` as the segments have them. */
+export function buildForwardBlock(config: LlamaConfig, length: number): OnnxGraph {
+  const graph = new GraphBuilder('inputs')
+  addAttentionSegment(graph, config, length, SEGMENT_OUTPUT.attention)
+  addGateUpSegment(graph, config, SEGMENT_OUTPUT.attention)
+  addDownSegment(graph, config, SEGMENT_OUTPUT.attention, SEGMENT_OUTPUT.down)
+  return {
+    name: 'forward_block',
+    inputs: [...attentionInputs(config), ...graph.weightInputs],
+    outputs: [{ name: SEGMENT_OUTPUT.down, type: 'float32', shape: ['rows', config.hiddenSize] }],
+    initializers: graph.constants,
+    nodes: graph.nodes,
+  }
+}
+
+function addStatistics(
+  graph: GraphBuilder,
+  config: LlamaConfig,
+  linears: readonly BlockLinear[],
+): ValueInfo[] {
   const outputs: ValueInfo[] = []
   const seen = new Set<string>()
-  for (const linear of BLOCK_LINEARS) {
+  for (const linear of linears) {
     const [rows, cols] = linearShape(config, linear)
     const x = linearInputName(0, linear)
     const y = linearOutputName(0, linear)
@@ -77,16 +154,14 @@ function addStatistics(graph: GraphBuilder, config: LlamaConfig): ValueInfo[] {
 }
 
 function addSecondMoment(graph: GraphBuilder, x: string, cols: number, moment: string): ValueInfo[] {
-  const outputs: ValueInfo[] = []
-  for (let first = 0; first < cols; first += PANEL_ROWS) {
-    const end = Math.min(first + PANEL_ROWS, cols)
+  return momentPanels(cols).map((panel): ValueInfo => {
+    const { first, end } = panel
     const rest = first === 0 ? x : addColumns(graph, x, first, cols)
-    const panel = end === cols ? rest : addColumns(graph, x, first, end)
-    const name = `${moment}@${first}`
-    addGram(graph, panel, rest, name)
-    outputs.push({ name, type: 'float32', shape: [end - first, cols - first] })
-  }
-  return outputs
+    const left = end === cols ? rest : addColumns(graph, x, first, end)
+    const name = panelName(moment, panel)
+    addGram(graph, left, rest, name)
+    return { name, type: 'float32', shape: [end - first, cols - first] }
+  })
 }
 
 /** Columns `begin … end - 1` of `x`. */
@@ -101,7 +176,12 @@ function addColumns(graph: GraphBuilder, x: string, begin: number, end: number):
   return name
 }
 
-/** `aᵀ b`, summed over rows (tokens). */
+/** `aᵀ b`, summed over rows (tokens), added to the sum so far. */
 function addGram(graph: GraphBuilder, a: string, b: string, output: string): void {
-  graph.add({ op: 'Gemm', inputs: [a, b], outputs: [output], attributes: { transA: { int: 1 } } })
+  graph.add({
+    op: 'Gemm',
+    inputs: [a, b, sumInputName(output)],
+    outputs: [output],
+    attributes: { transA: { int: 1 } },
+  })
 }

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { AppError } from '@copal/shared/errors.ts'
-import { BLOCK_LINEARS, linearName, type BlockLinear, type LlamaConfig } from './config.ts'
+import { BLOCK_LINEARS, linearName, linearShape, type BlockLinear, type LlamaConfig } from './config.ts'
 import type { DenseMaster, MasterTensor } from './dense-model.ts'
-import { readExactly } from './positional-read.ts'
+import { readExactly, readInto } from './positional-read.ts'
 
 /** The weights of one decoder block, f32 row-major; linears `[d_out, d_in]`, norms `[hidden]`. */
 export interface BlockWeights {
@@ -48,18 +48,29 @@ export async function loadTensor(master: DenseMaster, name: string): Promise<Flo
   }
 }
 
-/** All weights of decoder block `layer`, without blocking the event loop. */
-export async function loadBlock(master: DenseMaster, layer: number): Promise<BlockWeights> {
+/** Memory for the weights of any decoder block of a model, not initialised. */
+export function allocateBlock(config: LlamaConfig): BlockWeights {
+  const linears: Partial<BlockWeights['linears']> = {}
+  for (const linear of BLOCK_LINEARS) {
+    const [rows, cols] = linearShape(config, linear)
+    linears[linear] = new Float32Array(rows * cols)
+  }
+  return {
+    linears: linears as BlockWeights['linears'],
+    inputNorm: new Float32Array(config.hiddenSize),
+    postAttentionNorm: new Float32Array(config.hiddenSize),
+  }
+}
+
+/** Reads all weights of decoder block `layer` into `block`, without blocking the event loop. */
+export async function readBlock(master: DenseMaster, layer: number, block: BlockWeights): Promise<void> {
   const file = await open(master.path)
-  const load = (name: string) => readFrom(file, master, masterTensor(master, name))
+  const read = (name: string, values: Float32Array<ArrayBuffer>) =>
+    readInto(file, masterTensor(master, name).offset, new Uint8Array(values.buffer), master.path)
   try {
-    const linears: Partial<BlockWeights['linears']> = {}
-    for (const linear of BLOCK_LINEARS) linears[linear] = await load(linearName(layer, linear))
-    return {
-      linears: linears as BlockWeights['linears'],
-      inputNorm: await load(`model.layers.${layer}.input_layernorm.weight`),
-      postAttentionNorm: await load(`model.layers.${layer}.post_attention_layernorm.weight`),
-    }
+    for (const linear of BLOCK_LINEARS) await read(linearName(layer, linear), block.linears[linear])
+    await read(`model.layers.${layer}.input_layernorm.weight`, block.inputNorm)
+    await read(`model.layers.${layer}.post_attention_layernorm.weight`, block.postAttentionNorm)
   } finally {
     await file.close()
   }

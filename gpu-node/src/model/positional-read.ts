@@ -16,6 +16,18 @@ export async function readExactly(
   path: string,
 ): Promise<Buffer<ArrayBuffer>> {
   const buffer = Buffer.from(new ArrayBuffer(bytes))
+  await readInto(file, offset, buffer, path)
+  return buffer
+}
+
+/** {@link readExactly} into memory that is there: as many bytes as it has. */
+export async function readInto(
+  file: FileHandle,
+  offset: number,
+  buffer: Uint8Array,
+  path: string,
+): Promise<void> {
+  const bytes = buffer.byteLength
   let done = 0
   while (done < bytes) {
     const length = Math.min(bytes - done, MAX_READ_BYTES)
@@ -28,5 +40,4 @@ export async function readExactly(
     }
     done += bytesRead
   }
-  return buffer
 }

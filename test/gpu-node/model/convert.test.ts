@@ -6,7 +6,13 @@ import { describe, expect, test } from 'vitest'
 import { BLOCK_LINEARS, linearName } from '../../../gpu-node/src/model/config.ts'
 import { ensureMaster } from '../../../gpu-node/src/model/convert.ts'
 import { fileState } from '../../../gpu-node/src/model/fingerprint.ts'
-import { hashLinears, loadBlock, loadTensor, readTensor } from '../../../gpu-node/src/model/master.ts'
+import {
+  allocateBlock,
+  hashLinears,
+  loadTensor,
+  readBlock,
+  readTensor,
+} from '../../../gpu-node/src/model/master.ts'
 import type { ModelProgress } from '../../../gpu-node/src/model/progress.ts'
 import { storedBytes } from '../../support/safetensors-writer.ts'
 import { temporaryDir } from '../../support/temporary.ts'
@@ -54,7 +60,8 @@ test('the base hash covers the linears in forward order and nothing else', async
 test('a block is read with its norms', async () => {
   const { source, tensors } = await tinySource()
   const master = await ensureMaster(source, { cacheDir: temporaryDir(), what: 'tiny' })
-  const block = await loadBlock(master, 1)
+  const block = allocateBlock(source.config)
+  await readBlock(master, 1, block)
   expect(block.linears['mlp.down_proj']).toEqual(tensors.get('model.layers.1.mlp.down_proj.weight')!.values)
   expect(block.inputNorm).toEqual(tensors.get('model.layers.1.input_layernorm.weight')!.values)
   expect(block.postAttentionNorm).toEqual(
