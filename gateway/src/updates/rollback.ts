@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { RollbackRequest } from '@copal/shared/wire/admin.ts'
-import { findMask } from '../db/queries/masks.ts'
+import { findMask, IMPORTED } from '../db/queries/masks.ts'
 import { activateVersion, type ModelRow } from '../db/queries/models.ts'
 import { findUpdateOfMask } from '../db/queries/updates.ts'
 import type { Deps } from '../deps.ts'
@@ -49,10 +49,10 @@ async function requireServedBefore(deps: Pick<Deps, 'db'>, model: ModelRow, vers
   if (mask.promotedAt === null) {
     throw new AppError(
       'conflict',
-      `Mask m${version} of '${model.id}' was never promoted: its update did not get so far.`,
-      {
-        param: 'version',
-      },
+      mask.updateId.startsWith(IMPORTED)
+        ? `Mask m${version} of '${model.id}' was imported but never active. Import its file again, with 'activate'.`
+        : `Mask m${version} of '${model.id}' was never promoted: its update did not get so far.`,
+      { param: 'version' },
     )
   }
 }

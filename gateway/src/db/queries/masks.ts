@@ -1,8 +1,11 @@
-import { and, asc, desc, eq, exists, isNotNull, isNull, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, exists, isNotNull, isNull, ne, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { accumulated, masks, models, updates } from '../schema.ts'
 import type { UpdatePatch, UpdateRow } from './updates.ts'
+
+/** What `updateId` starts with where no update made the mask. */
+export const IMPORTED = 'import:'
 
 /** A registered mask. */
 export type MaskRow = typeof masks.$inferSelect
@@ -16,12 +19,26 @@ export async function findMask(db: Database, model: string, version: number): Pr
     .get()
 }
 
+/** The first version under which a model has a mask file. */
+export async function findMaskByHash(
+  db: Database,
+  model: string,
+  sha256: string,
+): Promise<MaskRow | undefined> {
+  return db
+    .select()
+    .from(masks)
+    .where(and(eq(masks.model, model), eq(masks.sha256, sha256)))
+    .orderBy(asc(masks.version))
+    .get()
+}
+
 /** A model's masks, newest first. */
 export async function listMasks(db: Database, model: string): Promise<MaskRow[]> {
   return db.select().from(masks).where(eq(masks.model, model)).orderBy(desc(masks.version))
 }
 
-/** A mask that was ever active, with the domains that its update calibrated on. */
+/** A mask that was ever active, with the domains that its update calibrated on: none when it was imported. */
 export interface PromotedMask {
   mask: MaskRow
   updateDomains: string[]
@@ -29,12 +46,36 @@ export interface PromotedMask {
 
 /** A model's masks that were ever active, in the order of their first promotion. */
 export async function listPromotedMasks(db: Database, model: string): Promise<PromotedMask[]> {
-  return db
+  const rows = await db
     .select({ mask: masks, updateDomains: updates.domains })
     .from(masks)
-    .innerJoin(updates, eq(updates.id, masks.updateId))
+    .leftJoin(updates, eq(updates.id, masks.updateId))
     .where(and(eq(masks.model, model), isNotNull(masks.promotedAt)))
     .orderBy(asc(masks.promotedAt), asc(masks.version))
+  return rows.map(({ mask, updateDomains }) => ({ mask, updateDomains: updateDomains ?? [] }))
+}
+
+/** Makes an imported mask the active one, and the active one the previous; one that is active already stays so. */
+export async function activateImported(
+  db: Database,
+  model: string,
+  version: number,
+  nowMs: number,
+): Promise<void> {
+  await db.batch([
+    db
+      .update(models)
+      .set({
+        previousVersion: sql`${models.activeVersion}`,
+        activeVersion: version,
+        revision: sql`${models.revision} + 1`,
+      })
+      .where(and(eq(models.id, model), ne(models.activeVersion, version))),
+    db
+      .update(masks)
+      .set({ promotedAt: nowMs })
+      .where(and(eq(masks.model, model), eq(masks.version, version), isNull(masks.promotedAt))),
+  ])
 }
 
 /** Registers the mask of an update under the model's next version; the same update again gives the same mask. */

@@ -1,16 +1,20 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { rollback, type MaskEntry } from '@copal/shared/wire/admin.ts'
+import { importMask } from '@copal/shared/wire/mask-import.ts'
+import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
+import { parse } from '@copal/shared/wire/parse.ts'
 import type { AppEnv } from '../../context.ts'
 import { findMask, listMasks, type MaskRow } from '../../db/queries/masks.ts'
 import type { ModelRow } from '../../db/queries/models.ts'
+import { importMaskFile } from '../../masks/import.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { maskKey } from '../../updates/datasets.ts'
 import { resolveModel } from '../../updates/model.ts'
 import { rollBack } from '../../updates/rollback.ts'
 import { readAdmin } from './body.ts'
 
-/** Registered masks, their files, and the way back to one. */
+/** Registered masks, their files in both directions, and the way back to one. */
 export function maskRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/masks', async (c) => {
@@ -41,6 +45,13 @@ export function maskRoutes(): Hono<AppEnv> {
       })
     })
     .all('/masks/:version/file', refuseMethod('GET'))
+    .put('/masks/:sha256', async (c) => {
+      const sha256 = parse(sha256Hex, c.req.param('sha256'))
+      const request = parse(importMask, c.req.query())
+      const { model, mask } = await importMaskFile(c.var.deps, sha256, request, c.req.raw)
+      return c.json(maskEntry(model, mask), 201)
+    })
+    .all('/masks/:sha256', refuseMethod('PUT'))
     .post('/rollback', async (c) => {
       const request = await readAdmin(c, rollback)
       return c.json({ active_version: await rollBack(c.var.deps, request) })

@@ -1,20 +1,12 @@
 import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { readMaskHeader } from '@copal/shared/mask/header.ts'
-import { maskInvalid } from '@copal/shared/mask/invalid.ts'
 import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
 import { SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import type { AppEnv } from '../../context.ts'
+import { storeMaskFile } from '../../masks/file.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { datasetKey, maskKey } from '../../updates/datasets.ts'
 
-/**
- * Largest mask file: 4.3 billion weights. A mask is streamed into R2 and never held in memory, so this is a
- * bound on abuse only. Cloudflare itself cuts request bodies at 100 MB (500 MB on enterprise plans).
- */
-const MAX_MASK_BYTES = 512 * 1024 * 1024
-/** More than the header of any mask takes: about 150 bytes a linear. */
-const MAX_HEADER_BYTES = 4 * 1024 * 1024
 /** What a hash names never changes. */
 const CACHE_CONTROL = 'private, max-age=31536000, immutable'
 
@@ -25,7 +17,7 @@ export function artifactRoutes(): Hono<AppEnv> {
     .put('/masks/:sha256', async (c) => {
       const hash = hashOf(c)
       await requireSigned(c, hash)
-      await storeMask(c, hash)
+      await storeMaskFile(c.var.deps.artifacts, hash, c.req.raw)
       return c.json({ sha256: hash }, 201)
     })
     .all('/masks/:sha256', refuseMethod('GET', 'PUT'))
@@ -45,54 +37,6 @@ async function send(c: Context<AppEnv>, key: string, what: string, contentType: 
   return new Response(object.body, {
     headers: { ...headers, 'content-type': contentType, 'content-length': String(object.size) },
   })
-}
-
-/** Streams the body into R2, which checks the hash, and looks at the header then. */
-async function storeMask(c: Context<AppEnv>, hash: string): Promise<void> {
-  const { artifacts } = c.var.deps
-  const key = maskKey(hash)
-  const sizeBytes = Number(c.req.header('content-length') ?? Number.NaN)
-  if (!Number.isSafeInteger(sizeBytes) || !c.req.raw.body) {
-    throw new AppError('invalid_request', "A mask must be sent with a 'content-length'.")
-  }
-  if (sizeBytes > MAX_MASK_BYTES) {
-    throw new AppError(
-      'body_too_large',
-      `A mask file has at most ${MAX_MASK_BYTES / 1024 / 1024} MiB, this one has ${sizeBytes} bytes.`,
-    )
-  }
-  if (sizeBytes === 0) throw new AppError('mask_invalid', 'Not a usable mask: it is empty.')
-  if (await artifacts.head(key)) {
-    await c.req.raw.body.cancel()
-    return
-  }
-  try {
-    await artifacts.put(key, c.req.raw.body, { sha256: hash })
-  } catch (cause) {
-    if (await artifacts.head(key)) return
-    throw new AppError(
-      'mask_invalid',
-      `The bytes sent do not have the SHA-256 ${hash}, or did not arrive whole. Send the mask again.`,
-      { cause },
-    )
-  }
-  try {
-    await checkHeader(artifacts, key)
-  } catch (error) {
-    await artifacts.delete(key)
-    throw error
-  }
-}
-
-/** @throws AppError `mask_invalid` when the object is no mask file */
-async function checkHeader(artifacts: R2Bucket, key: string): Promise<void> {
-  const object = await artifacts.get(key, { range: { offset: 0, length: MAX_HEADER_BYTES } })
-  if (!object) throw new AppError('internal_error', `Object ${key} is gone right after it was stored.`)
-  const prefix = new Uint8Array(await object.arrayBuffer())
-  const { fileBytes } = readMaskHeader(prefix)
-  if (fileBytes !== object.size) {
-    throw maskInvalid(`its header describes ${fileBytes} bytes, it has ${object.size}`)
-  }
 }
 
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'

@@ -1,0 +1,75 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { readMaskHeader, type MaskHeader } from '@copal/shared/mask/header.ts'
+import { maskInvalid } from '@copal/shared/mask/invalid.ts'
+import { maskKey } from '../updates/datasets.ts'
+
+/**
+ * Largest mask file, with or without values: a weights file takes about 1.1 bytes a weight at half sparsity. It is
+ * streamed into R2 and never held in memory, so this bounds abuse only; R2 takes no more than 5 GiB at once.
+ * Cloudflare itself cuts request bodies at 100 MB (500 MB on enterprise plans).
+ */
+const MAX_FILE_BYTES = 4 * 1024 * 1024 * 1024
+/** More than the header of any mask takes: about 300 bytes a linear. */
+const MAX_HEADER_BYTES = 4 * 1024 * 1024
+
+/**
+ * Streams a request's body into R2, which checks the hash, and looks at the header then; what is no mask file is
+ * not kept.
+ *
+ * @returns whether it is new; one that was there stays, and the body is not read
+ * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`
+ */
+export async function storeMaskFile(
+  artifacts: R2Bucket,
+  sha256: string,
+  { headers, body }: Pick<Request, 'headers' | 'body'>,
+): Promise<boolean> {
+  const key = maskKey(sha256)
+  const sizeBytes = Number(headers.get('content-length') ?? Number.NaN)
+  if (!Number.isSafeInteger(sizeBytes) || !body) {
+    throw new AppError('invalid_request', "A mask must be sent with a 'content-length'.")
+  }
+  if (sizeBytes > MAX_FILE_BYTES) {
+    throw new AppError(
+      'body_too_large',
+      `A mask file has at most ${MAX_FILE_BYTES / 1024 / 1024} MiB, this one has ${sizeBytes} bytes.`,
+    )
+  }
+  if (sizeBytes === 0) throw maskInvalid('it is empty')
+  if (await artifacts.head(key)) {
+    await body.cancel()
+    return false
+  }
+  try {
+    await artifacts.put(key, body, { sha256 })
+  } catch (cause) {
+    if (await artifacts.head(key)) return false
+    throw new AppError(
+      'mask_invalid',
+      `The bytes sent do not have the SHA-256 ${sha256}, or did not arrive whole. Send the mask again.`,
+      { cause },
+    )
+  }
+  try {
+    await readStoredHeader(artifacts, sha256)
+  } catch (error) {
+    await artifacts.delete(key)
+    throw error
+  }
+  return true
+}
+
+/**
+ * The header of a mask file in R2.
+ *
+ * @throws AppError `mask_invalid` when the object is no mask file
+ */
+export async function readStoredHeader(artifacts: R2Bucket, sha256: string): Promise<MaskHeader> {
+  const object = await artifacts.get(maskKey(sha256), { range: { offset: 0, length: MAX_HEADER_BYTES } })
+  if (!object) throw new AppError('internal_error', `Mask ${sha256} is gone right after it was stored.`)
+  const header = readMaskHeader(new Uint8Array(await object.arrayBuffer()))
+  if (header.fileBytes !== object.size) {
+    throw maskInvalid(`its header describes ${header.fileBytes} bytes, it has ${object.size}`)
+  }
+  return header
+}

@@ -1,0 +1,183 @@
+import { env, exports } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import { encodeMask, type MaskMeta } from '@copal/shared/mask/codec.ts'
+import type { DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
+import { sha256 } from '@copal/shared/wire/signature.ts'
+import { admin, adminJson, signedCall } from '../../support/adaptation.ts'
+import { beat, createKey, errorOf, ORIGIN } from '../../support/gateway.ts'
+import { TEST_ADMIN_KEY } from '../../support/secrets.ts'
+
+/** A weights file of one linear `[2, 8]`; `seed` makes it another one. */
+function weightsFile(seed: string, meta: Partial<MaskMeta> = {}): Uint8Array<ArrayBuffer> {
+  return encodeMask({
+    meta: {
+      method: 'continual-sparsegpt',
+      pattern: '0.5',
+      scope: 'row',
+      patterns: {},
+      domains: ['legal', 'code'],
+      parent: null,
+      created: `2026-01-01T00:00:00.000Z ${seed}`,
+      baseSha256: 'a'.repeat(64),
+      ...meta,
+    },
+    linears: new Map([
+      [
+        'w',
+        {
+          rows: 2,
+          cols: 8,
+          bits: Uint8Array.of(0x0f, 0xf0),
+          values: Uint16Array.of(0x3f80, 0x3f81, 0x3f82, 0x3f83, 0xbf80, 0xbf81, 0xbf82, 0xbf83),
+        },
+      ],
+    ]),
+  })
+}
+
+async function put(
+  bytes: Uint8Array<ArrayBuffer>,
+  query = '',
+  { token = TEST_ADMIN_KEY, hash }: { token?: string; hash?: string } = {},
+): Promise<Response> {
+  return exports.default.fetch(
+    new Request(`${ORIGIN}/admin/masks/${hash ?? (await sha256(bytes))}${query}`, {
+      method: 'PUT',
+      headers: { authorization: `Bearer ${token}`, 'content-length': String(bytes.byteLength) },
+      body: bytes,
+    }),
+  )
+}
+
+/** Has a node name the model, and tells what it is to serve. */
+const known = (model: string) => beat({ id: `node-${model}`, url: 'http://127.0.0.1:1' }, model)
+
+const fileKey = async (bytes: Uint8Array<ArrayBuffer>) => `masks/${await sha256(bytes)}`
+
+test('an imported weights file is a version that nothing serves, and comes back byte for byte', async () => {
+  await known('import-a')
+  const bytes = weightsFile('a')
+  const response = await put(bytes, '?model=import-a')
+  expect(response.status).toBe(201)
+  const entry = await response.json<MaskEntry>()
+  expect(entry).toMatchObject({
+    model: 'import-a',
+    version: 1,
+    sha256: await sha256(bytes),
+    method: 'continual-sparsegpt',
+    pattern: '0.5',
+    sparsity: 0.5,
+    churn: null,
+    domains: ['code', 'legal'],
+    bytes: bytes.byteLength,
+    active: false,
+  })
+  const file = await admin('GET', '/masks/m1/file?model=import-a')
+  expect(new Uint8Array(await file.arrayBuffer())).toEqual(bytes)
+  const forNodes = await signedCall('GET', `/internal/masks/${entry.sha256}`)
+  expect(new Uint8Array(await forNodes.arrayBuffer())).toEqual(bytes)
+
+  // Again: the same version. Never active, so there is no way back to it.
+  expect((await (await put(bytes, '?model=import-a')).json<MaskEntry>()).version).toBe(1)
+  const refused = await admin('POST', '/rollback', { model: 'import-a', version: 1 })
+  expect([refused.status, (await errorOf(refused)).message]).toEqual([
+    409,
+    expect.stringContaining('imported but never active'),
+  ])
+})
+
+test('activated it is what nodes are told to serve, and can be rolled back and returned to', async () => {
+  const before = await known('import-b')
+  expect(before.desired).toEqual({ active: null, previous: null })
+  const one = weightsFile('b1')
+  const two = weightsFile('b2', { parent: await sha256(one) })
+  await put(one, '?model=import-b&activate=true')
+  const second = await (await put(two, '?model=import-b&activate=true')).json<MaskEntry>()
+  expect(second).toMatchObject({ version: 2, parent_version: 1, active: true })
+  const desired = (await known('import-b')).desired
+  expect(desired).toEqual({
+    active: { version: 2, sha256: await sha256(two) },
+    previous: { version: 1, sha256: await sha256(one) },
+  })
+  // What is active already stays, with its previous one.
+  await put(two, '?model=import-b&activate=true')
+  expect((await known('import-b')).desired).toEqual(desired)
+
+  expect(await adminJson('POST', '/rollback', { model: 'import-b' })).toEqual({ active_version: 1 })
+  expect(await adminJson('POST', '/rollback', { model: 'import-b', version: 2 })).toEqual({
+    active_version: 2,
+  })
+  const { r } = await adminJson<DriftReport>('GET', '/drift?model=import-b')
+  expect(r.stages).toEqual([0, 1, 2].map((version) => ({ mask_version: version, calibrated_domains: [] })))
+})
+
+test('weights left dense count in its sparsity', async () => {
+  await known('import-c')
+  const bytes = weightsFile('c', { patterns: { v: 'dense' } })
+  const entry = await (await put(bytes, '?model=import-c&dense_weights=48')).json<MaskEntry>()
+  expect(entry.sparsity).toBe(8 / 64)
+})
+
+describe('refused and not kept is', () => {
+  test.each<[string, Uint8Array<ArrayBuffer>, string, number, RegExp]>([
+    [
+      'a file for other weights',
+      weightsFile('d', { baseSha256: 'b'.repeat(64) }),
+      '',
+      422,
+      /made for other weights/,
+    ],
+    ['no mask file', new Uint8Array(100), '', 422, /Not a usable mask/],
+    ['a file cut short', weightsFile('e').slice(0, -1), '', 422, /describes \d+ bytes/],
+    [
+      'a method that is no name',
+      weightsFile('f', { method: '\u001b[2J' }),
+      '',
+      422,
+      /'method' is not a name/,
+    ],
+    ['a domain that is no name', weightsFile('g', { domains: ['../x'] }), '', 422, /'domains' has "\.\.\/x"/],
+    [
+      'too many domains',
+      weightsFile('h', { domains: Array.from({ length: 257 }, (_, i) => `d${i}`) }),
+      '',
+      422,
+      /257 domains/,
+    ],
+    ['a pattern that does not fit', weightsFile('i', { pattern: '3:9' }), '', 422, /whole groups of 9/],
+    ['more weights than the model has', weightsFile('j'), '&dense_weights=999999999999', 422, /parameters/],
+    ['a count that is none', weightsFile('k'), '&dense_weights=-1', 400, /dense_weights/],
+    ['an activation that is no yes or no', weightsFile('l'), '&activate=maybe', 400, /activate/],
+  ])('%s', async (_, bytes, query, status, message) => {
+    await known('import-d')
+    const response = await put(bytes, `?model=import-d${query}`)
+    expect([response.status, (await errorOf(response)).message]).toEqual([
+      status,
+      expect.stringMatching(message),
+    ])
+    expect(await env.ARTIFACTS.head(await fileKey(bytes))).toBeNull()
+    expect((await adminJson<{ data: MaskEntry[] }>('GET', '/masks?model=import-d')).data).toEqual([])
+  })
+
+  test('a file that has another hash than it is sent under', async () => {
+    await known('import-d')
+    const response = await put(weightsFile('m'), '?model=import-d', { hash: await sha256(weightsFile('n')) })
+    expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
+    expect(await env.ARTIFACTS.head(await fileKey(weightsFile('n')))).toBeNull()
+  })
+
+  test('any file of who has no admin key', async () => {
+    const { key } = await createKey()
+    const response = await put(weightsFile('o'), '', { token: key })
+    expect(response.status).toBe(401)
+    expect(await env.ARTIFACTS.head(await fileKey(weightsFile('o')))).toBeNull()
+  })
+})
+
+test('a file that a node stored stays, also where its import is refused', async () => {
+  await known('import-e')
+  const bytes = weightsFile('p', { baseSha256: 'b'.repeat(64) })
+  await signedCall('PUT', `/internal/masks/${await sha256(bytes)}`, bytes)
+  expect((await put(bytes, '?model=import-e')).status).toBe(422)
+  expect(await env.ARTIFACTS.head(await fileKey(bytes))).not.toBeNull()
+})
