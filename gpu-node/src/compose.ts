@@ -12,6 +12,7 @@ import { createJobWork } from './control/job-work.ts'
 import { openJobRunner } from './control/jobs.ts'
 import { openNodeState } from './control/node-state.ts'
 import { openReceiptOutbox } from './control/receipts.ts'
+import { METHOD_NAMES } from './copal/methods/registry.ts'
 import { createEngine } from './engine/engine.ts'
 import { listen } from './listener.ts'
 import type { Log } from './log.ts'
@@ -150,6 +151,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         activeVersion: swap.activeVersion(),
         weightSets: swap.weightSets(),
         load: loadOf(engine.load()),
+        methods: [...METHOD_NAMES],
         progressing: server.progressingSince(sinceMs),
         jobs: jobs.reports(),
       }

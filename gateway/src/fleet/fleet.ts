@@ -71,6 +71,11 @@ export class Fleet extends DurableObject<Bindings> {
     return this.#state.snapshot(Date.now())
   }
 
+  /** The pruning methods that the nodes of a model can choose masks by; null when none of them is alive. */
+  offeredMethods(model: string): string[] | null {
+    return this.#state.offeredMethods(model, Date.now())
+  }
+
   /** Settles expired leases from their reservations and forgets nodes long gone. */
   override async alarm(): Promise<void> {
     const nowMs = Date.now()

@@ -215,6 +215,19 @@ export class FleetState {
     return { nodes: nodes.sort((a, b) => (a.id < b.id ? -1 : 1)) }
   }
 
+  /**
+   * The pruning methods that some node of a model can choose masks by, sorted.
+   *
+   * @returns null when no node of the model is alive that could tell
+   */
+  offeredMethods(model: string, nowMs: number): string[] | null {
+    const nodes = [...this.#nodes.values()].filter(
+      (node) => node.heartbeat.model.id === model && isAlive(node, nowMs),
+    )
+    if (nodes.length === 0) return null
+    return [...new Set(nodes.flatMap(({ heartbeat }) => heartbeat.methods))].sort()
+  }
+
   /** What to keep of a node. */
   record(nodeId: string): NodeRecord | undefined {
     const node = this.#nodes.get(nodeId)

@@ -1,5 +1,4 @@
-import type { CalibrateJob } from '@copal/shared/wire/node-rpc.ts'
-import { datasetsThatCount, pruneMethod } from '@copal/shared/wire/prune-method.ts'
+import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/node-rpc.ts'
 import { findDatasets, listAccumulated } from '../db/queries/datasets.ts'
 import { findJob, requeueJob } from '../db/queries/jobs.ts'
 import { findMask, registerMask } from '../db/queries/masks.ts'
@@ -7,6 +6,9 @@ import type { UpdateRow } from '../db/queries/updates.ts'
 import { maskKey } from './datasets.ts'
 import { calibrateJobId, createJob, resultOf, wrongResult } from './step-jobs.ts'
 import type { StepDeps, StepOutcome } from './step.ts'
+
+/** Bound parameters of a statement are 100 at most. */
+const MAX_HASHES = 90
 
 /** Has a node calibrate and choose a mask, and registers it. */
 export async function calibrate(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
@@ -33,7 +35,7 @@ export async function calibrate(deps: StepDeps, update: UpdateRow): Promise<Step
     scope: update.scope,
     sparsity: result.sparsity,
     churn: result.churn,
-    domains: await domainsThatChose(deps, update),
+    domains: await domainsThatChose(deps, result),
     bytes: result.maskBytes,
     createdAt: deps.nowMs(),
   })
@@ -58,15 +60,19 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
     samples,
     length,
     seed,
-    selection: { method: pruneMethod.parse(method), pattern, scope },
+    selection: { method, pattern, scope },
     parent: parent?.sha256 ?? null,
     created: new Date(update.createdAt).toISOString(),
   }
 }
 
-async function domainsThatChose(deps: StepDeps, update: UpdateRow): Promise<string[]> {
-  const counting = datasetsThatCount(pruneMethod.parse(update.method))
-  if (counting === 'none') return []
-  const counted = counting === 'newest' ? [] : await listAccumulated(deps.db, update.model)
-  return [...new Set([...counted.map(({ domain }) => domain), ...update.domains])].sort()
+/** The domains of the datasets that the node says it counted. */
+async function domainsThatChose(deps: StepDeps, { tokens }: CalibrateResult): Promise<string[]> {
+  const domains = new Set<string>()
+  const hashes = tokens.map(({ sha256 }) => sha256)
+  for (let first = 0; first < hashes.length; first += MAX_HASHES) {
+    const found = await findDatasets(deps.db, hashes.slice(first, first + MAX_HASHES))
+    for (const { domain } of found) domains.add(domain)
+  }
+  return [...domains].sort()
 }

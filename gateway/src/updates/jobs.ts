@@ -40,7 +40,8 @@ export async function applyJobReports(
  * Advances the model's updates, and hands out work: the jobs that the node shall be running now, one at a time.
  *
  * A job whose node has been silent about it for 15 s, or came back without knowing of it, is handed out again,
- * five times at most. A draining node keeps what it has and gets nothing new.
+ * five times at most. A draining node keeps what it has and gets nothing new; a node
+ * that does not offer the method of a calibration is not asked for it.
  */
 export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise<Job[]> {
   await tick(deps, heartbeat.model.id)
@@ -57,10 +58,16 @@ export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise
     if (job.state !== 'queued' && !lost.includes(job)) continue
     // A job that this node just reported as over must be missing from the answer once, or it would not begin anew.
     if (heartbeat.jobs.some(({ id, state }) => id === job.id && state !== 'running')) continue
+    if (!canDo(heartbeat, job.payload)) continue
     if (job.attempts >= MAX_ATTEMPTS) await giveUp(deps, job)
     else if (await handOut(deps, job, heartbeat.nodeId)) return [job.payload]
   }
   return []
+}
+
+/** A node that knows fewer methods than another leaves it those that it does not know. */
+function canDo({ methods }: Heartbeat, job: Job): boolean {
+  return job.kind !== 'calibrate' || methods.includes(job.selection.method)
 }
 
 /** Silence tells; for the node itself, so does a heartbeat without a job that it reported before: it was restarted. */

@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { nearestName } from '@copal/shared/nearest-name.ts'
 import type { UpdateRequest } from '@copal/shared/wire/admin.ts'
 import { ensureDomains } from '../db/queries/domains.ts'
 import { findUpdate, insertUpdate, type UpdateRow } from '../db/queries/updates.ts'
@@ -18,7 +19,7 @@ const DEFAULT_SELECTION = { method: 'continual-wanda+swaps', pattern: '0.5', sco
  * `invalid_request`, `model_not_found`, `no_node_available`
  */
 export async function createUpdate(
-  deps: Pick<StepDeps, 'db' | 'reservoir' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'fleet' | 'reservoir' | 'nowMs'>,
   request: UpdateRequest,
 ): Promise<UpdateRow> {
   const model = await resolveModel(deps.db, request.model)
@@ -30,18 +31,23 @@ export async function createUpdate(
       { param: 'length' },
     )
   }
+  const {
+    method = DEFAULT_SELECTION.method,
+    pattern = DEFAULT_SELECTION.pattern,
+    scope = DEFAULT_SELECTION.scope,
+  } = request.selection
+  await requireMethod(deps, model.id, method)
   const domains = [...new Set(request.domains)]
   await requireText(deps, domains, { samples, length }, evaluationWindow(model))
   await ensureDomains(deps.db, domains, deps.nowMs())
   const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
-  const { selection } = request
   const running = await insertUpdate(deps.db, {
     id,
     model: model.id,
     domains,
-    method: selection.method ?? DEFAULT_SELECTION.method,
-    pattern: selection.pattern ?? DEFAULT_SELECTION.pattern,
-    scope: selection.scope ?? DEFAULT_SELECTION.scope,
+    method,
+    pattern,
+    scope,
     samples,
     length,
     seed,
@@ -56,6 +62,27 @@ export async function createUpdate(
     )
   }
   return requireUpdate(deps, id)
+}
+
+/**
+ * Refuses a method that no node could choose a mask by. While no node of the model is alive, nobody can tell: the
+ * node that takes the job will.
+ */
+async function requireMethod(
+  { fleet }: Pick<StepDeps, 'fleet'>,
+  model: string,
+  method: string,
+): Promise<void> {
+  const offered = await fleet.offeredMethods(model)
+  if (!offered || offered.includes(method)) return
+  const nearest = nearestName(method, offered)
+  throw new AppError(
+    'invalid_request',
+    `No node of '${model}' offers the pruning method '${method}'.` +
+      `${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
+      (offered.length > 0 ? `Offered: ${offered.join(', ')}.` : 'They offer none: update the nodes.'),
+    { param: 'selection.method' },
+  )
 }
 
 /** Begins an update at once. Not needed for it to run, and never fails: heartbeats and cron advance it as well. */

@@ -6,6 +6,7 @@ import { addEvaluate } from './commands/evaluate.ts'
 import { addGenerate } from './commands/generate.ts'
 import { addKeys } from './commands/keys.ts'
 import { addMasks, addRollback } from './commands/masks.ts'
+import { addMethods } from './commands/methods.ts'
 import { addStatus } from './commands/status.ts'
 import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
@@ -59,6 +60,7 @@ function createProgram(session: Session): Command {
     addUpdate,
     addUpdates,
     addCancel,
+    addMethods,
     addMasks,
     addRollback,
     addDrift,

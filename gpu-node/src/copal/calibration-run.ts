@@ -1,18 +1,18 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { createReadStream } from 'node:fs'
 import { AppError } from '@copal/shared/errors.ts'
-import { decodeMask, encodeMask, maskChurn, maskSparsity } from '@copal/shared/mask/codec.ts'
 import type { CalibrateResult, SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import { datasetsThatCount, methodParts } from '@copal/shared/wire/prune-method.ts'
+import { maskFileChurn, openMaskFile } from '../masks/mask-file-reader.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import { DamagedArtifactError, listArtifacts, partId, type Artifact } from './artifact.ts'
 import { createCalibrationPass } from './calibration-pass.ts'
-import { checkPattern, chooseMask } from './choose-mask.ts'
+import type { ChosenLinear } from './choose-mask.ts'
+import { parseMethod } from './methods/registry.ts'
 import { discardAbandonedPartials, openPartial } from './partial.ts'
+import { checkPatterns } from './patterns.ts'
 import { sampleSequences } from './sample.ts'
+import { selectToFile } from './select-to-file.ts'
 import { coverParts, discardArtifact, mergeArtifacts, pruneArtifacts, touchArtifacts } from './statistics.ts'
-import type { SwapGain } from './swap-pool.ts'
 import { readDataset } from './text.ts'
 
 /** A dataset file on this machine, newline-delimited `{"text": …}`, named by its hash. */
@@ -57,12 +57,12 @@ export interface CalibrationProgress {
 const MERGE_ABOVE = 2
 /** Artifacts kept although no longer counted: an update that failed may be tried again. */
 const SPARE_ARTIFACTS = 2
-/** Shares of the whole run that selection is taken to be, without and with swaps. */
+/** Shares of the whole run that selection is taken to be: of scores alone, and where there is more to compute. */
 const SELECTION_SHARE = 0.1
 const REFINEMENT_SHARE = 0.5
 
 /**
- * Calibrates what is missing, selects from the sum, and writes the mask file. The same task gives the same
+ * Calibrates what is missing, selects from the sum, and writes the mask file or weights file. The same task gives the same
  * bytes, whatever statistics were on disk before and however often it was killed on the way.
  *
  * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid` (the parent), `unsupported_model`
@@ -74,17 +74,18 @@ export async function calibrateAndSelect(
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
 ): Promise<CalibrationOutcome> {
+  const { config } = model
+  checkPatterns(config, task.selection)
   const wanted = new Map<string, DatasetFile>()
   for (const dataset of countedDatasets(task)) wanted.set(partOf(model, task, dataset), dataset)
-  checkPattern(model.config, task.selection)
-  const needsStatistics = datasetsThatCount(task.selection.method) !== 'none'
+  const needsStatistics = parseMethod(task.selection.method).datasets !== 'none'
   if (needsStatistics && wanted.size === 0) {
     throw new AppError('insufficient_samples', 'There is nothing to calibrate on: name at least one dataset.')
   }
-  const parent = task.parentMaskPath === null ? null : await readFile(task.parentMaskPath)
+  const { parentMaskPath } = task
   const about = {
     domains: [...new Set([...wanted.values()].map(({ domain }) => domain))].sort(),
-    parent: parent && sha256(parent),
+    parent: parentMaskPath === null ? null : await hashMaskFile(parentMaskPath),
     created: task.created,
   }
   for (let repairs = 0; ; repairs++) {
@@ -92,37 +93,35 @@ export async function calibrateAndSelect(
       const calibrateStart = performance.now()
       const artifacts = needsStatistics ? await gatherArtifacts(model, task, wanted, threads, onProgress) : []
       const selectStart = performance.now()
-      const { mask, gains } = await chooseMask(
+      const share = selectionShare(task)
+      const { path, sha256, bytes, sparsity, swaps, reconstruction } = await selectToFile(
         model,
         artifacts,
         task.selection,
         about,
+        task.workDir,
         threads,
-        (done, blockGains) => {
-          const share = selectionShare(task)
+        (done, chosen) =>
           onProgress({
-            fraction: 1 - share + (share * done) / model.config.layers,
-            message: describeSelection(done, model.config.layers, blockGains),
-          })
-        },
+            fraction: 1 - share + (share * done) / config.layers,
+            message: describeSelection(done, config.layers, chosen),
+          }),
       )
-      const bytes = encodeMask(mask)
-      const maskSha256 = sha256(bytes)
-      const maskPath = await writeMaskFile(task.workDir, maskSha256, bytes)
       const selectMs = performance.now() - selectStart
       await tidyStatistics(model, task, artifacts)
       return {
-        maskPath,
-        maskSha256,
-        maskBytes: bytes.byteLength,
-        sparsity: maskSparsity(mask),
-        churn: parent && maskChurn(decodeMask(parent), mask),
+        maskPath: path,
+        maskSha256: sha256,
+        maskBytes: bytes,
+        sparsity,
+        churn: parentMaskPath === null ? null : maskFileChurn(parentMaskPath, path),
         tokens: artifacts
           .flatMap(({ parts }) => parts)
           .map(({ datasetSha256, tokens }) => ({ sha256: datasetSha256, tokens })),
         calibrateMs: selectStart - calibrateStart,
         selectMs,
-        ...(gains ? { swaps: Object.fromEntries(gains) } : {}),
+        ...(swaps ? { swaps } : {}),
+        ...(reconstruction ? { reconstruction } : {}),
       }
     } catch (error) {
       // Statistics can be made again from their dataset; only a disk that damages everything ends this.
@@ -134,7 +133,7 @@ export async function calibrateAndSelect(
 
 /** The datasets whose statistics the method reads. */
 function countedDatasets({ selection, datasets, accumulated }: CalibrationTask): readonly DatasetFile[] {
-  switch (datasetsThatCount(selection.method)) {
+  switch (parseMethod(selection.method).datasets) {
     case 'none':
       return []
     case 'newest':
@@ -185,15 +184,24 @@ async function gatherArtifacts(
 }
 
 function selectionShare({ selection }: CalibrationTask): number {
-  return methodParts(selection.method).swaps ? REFINEMENT_SHARE : SELECTION_SHARE
+  const { rule, swaps, reconstruct } = parseMethod(selection.method)
+  return swaps || reconstruct || rule.changesWeights ? REFINEMENT_SHARE : SELECTION_SHARE
 }
 
-function describeSelection(done: number, layers: number, gains: readonly SwapGain[]): string {
+/** The last refinement tells: what it left, and of what. */
+function describeSelection(
+  done: number,
+  layers: number,
+  chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[],
+): string {
   const where = `block ${done} of ${layers}`
+  const reconstructed = chosen.flatMap(({ reconstruction }) => reconstruction ?? [])
+  const gains = reconstructed.length > 0 ? reconstructed : chosen.flatMap(({ swaps }) => swaps ?? [])
   if (gains.length === 0) return `selecting weights, ${where}`
   const left =
     gains.reduce((sum, { before, after }) => sum + (before > 0 ? after / before : 1), 0) / gains.length
-  return `swapping weights, ${where}: ${(100 * left).toFixed(0)} % of its output error left`
+  const doing = reconstructed.length > 0 ? 'reconstructing' : 'swapping'
+  return `${doing} weights, ${where}: ${(100 * left).toFixed(0)} % of its output error left`
 }
 
 async function readSequences(model: DenseModel, task: CalibrationTask, dataset: DatasetFile) {
@@ -244,17 +252,6 @@ async function tidyStatistics(
   await discardAbandonedPartials(task.statisticsDir)
 }
 
-/** Puts the file there whole or not at all; one that is there already has these bytes. */
-async function writeMaskFile(dir: string, hash: string, bytes: Uint8Array): Promise<string> {
-  await mkdir(dir, { recursive: true })
-  const path = join(dir, `${hash}.safetensors`)
-  if ((await stat(path).catch(() => undefined))?.size === bytes.byteLength) return path
-  const unfinished = `${path}.${process.pid}`
-  await writeFile(unfinished, bytes)
-  await rename(unfinished, path)
-  return path
-}
-
 function partOf(
   model: DenseModel,
   task: CalibrationTask,
@@ -264,6 +261,10 @@ function partOf(
   return partId({ baseSha256: model.master.baseSha256, datasetSha256, samples, length, seed })
 }
 
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
+/** @throws AppError `mask_invalid` when it is none */
+async function hashMaskFile(path: string): Promise<string> {
+  openMaskFile(path).close()
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
+  return hash.digest('hex')
 }

@@ -1,6 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { Mask, MaskLinear, MaskMeta } from '@copal/shared/mask/codec.ts'
-import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
+import type { MaskScope, SparsityPattern } from '@copal/shared/mask/pattern.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import {
   BLOCK_LINEARS,
@@ -14,92 +13,123 @@ import { loadTensor } from '../model/master.ts'
 import type { Artifact } from './artifact.ts'
 import { statisticTensor, type StatisticName } from './block-statistics.ts'
 import { requireFiniteWeights } from './finite.ts'
-import type { ScoredLinear } from './importance.ts'
-import { methodOf, type Method } from './methods.ts'
+import { parseMethod, type Method } from './methods/registry.ts'
+import type { Choice, LinearProblem } from './methods/rule.ts'
+import { checkPatterns } from './patterns.ts'
+import { createReconstructor, type Reconstructor } from './reconstruct.ts'
 import { accumulate } from './statistics.ts'
-import { createSwapPool, type SwapGain } from './swap-pool.ts'
+import { createSwapPool, type SwapGain, type SwapPool } from './swap-pool.ts'
 
-/**
- * Checks, before there is work, that the columns of every linear divide into the groups of an n:m pattern.
- *
- * @throws AppError `invalid_request` that names the linear
- */
-export function checkPattern(config: LlamaConfig, { pattern, scope }: SelectionSpec): void {
-  for (const linear of BLOCK_LINEARS) {
-    try {
-      keptCounts(parsePattern(pattern), scope, ...linearShape(config, linear))
-    } catch (error) {
-      if (!(error instanceof AppError)) throw error
-      throw new AppError(error.code, `Linear '${linear}': ${error.message}`, {
-        param: 'pattern',
-        cause: error,
-      })
-    }
-  }
-}
-
-/** A mask, and what its refinement won, by the name of the linear; null where the method has none. */
-export interface ChosenMask {
-  mask: Mask
-  gains: ReadonlyMap<string, SwapGain> | null
+/** What was chosen for one linear. */
+export interface ChosenLinear extends Choice {
+  name: string
+  /** What the swaps won; null where the method has none. */
+  swaps: SwapGain | null
+  /** What solving for the surviving weights won; null where the method does not. */
+  reconstruction: SwapGain | null
 }
 
 /**
- * Chooses a mask for every linear of the model from accumulated statistics and the dense weights, one linear
- * in memory at a time. The number of threads does not change a bit.
+ * Chooses what every linear keeps, from accumulated statistics and the dense weights: the method's rule, then swaps,
+ * then reconstruction. Each linear is handed to `sink` and forgotten: one is in memory at a time. The number of
+ * threads does not change a bit.
  *
- * @param onBlock called with the number of blocks done and what refinement won in the last
+ * @param sink takes the linears in forward order, but for those that stay dense
+ * @param onBlock called with the number of blocks done and the linears that were chosen in the last, without weights
  * @throws DamagedArtifactError
- * @throws AppError `unsupported_model` weights are not finite: names the linear
+ * @throws AppError `invalid_request` the method or a pattern is none; `unsupported_model` weights or statistics are
+ * not finite: names the linear
  */
 export async function chooseMask(
   model: { config: LlamaConfig; master: DenseMaster },
   artifacts: readonly Artifact[],
   selection: SelectionSpec,
-  about: Pick<MaskMeta, 'domains' | 'parent' | 'created'>,
   threads: number,
-  onBlock: (done: number, gains: readonly SwapGain[]) => void,
-): Promise<ChosenMask> {
-  const { config, master } = model
-  const method = methodOf(selection.method)
-  const pattern = parsePattern(selection.pattern)
-  const linears = new Map<string, MaskLinear>()
-  const gains = new Map<string, SwapGain>()
+  sink: (linear: ChosenLinear) => Promise<void>,
+  onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
+): Promise<void> {
+  const { config } = model
+  const method = parseMethod(selection.method)
+  const patterns = checkPatterns(config, selection)
   const pool = method.swaps ? createSwapPool(threads) : null
+  let reconstructor: Reconstructor | null = null
   try {
+    reconstructor = method.reconstruct ? await createReconstructor(threads) : null
     for (let layer = 0; layer < config.layers; layer++) {
-      const blockGains: SwapGain[] = []
+      const gains = []
       for (const linear of BLOCK_LINEARS) {
-        const name = linearName(layer, linear)
-        const scored = await loadScored(model, artifacts, layer, linear, method)
-        const bits = method.select(scored, pattern, selection.scope)
-        if (pool) {
-          const { rows, cols, weights } = scored
-          const moment = meanOverTokens(scored.statistic('second_moment'), artifacts)
-          const group = pattern.kind === 'n:m' ? pattern.group : null
-          const gain = await pool.refine({ rows, cols, group, weights, moment, bits })
-          blockGains.push(gain)
-          gains.set(name, gain)
-        }
-        linears.set(name, { rows: scored.rows, cols: scored.cols, bits })
+        const pattern = patterns.get(linearName(layer, linear))
+        if (!pattern) continue
+        const problem = await loadProblem(model, artifacts, layer, linear, method)
+        const chosen = await chooseLinear(method, problem, pattern, selection.scope, pool, reconstructor)
+        await sink(chosen)
+        gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
       }
-      onBlock(layer + 1, blockGains)
+      onBlock(layer + 1, gains)
     }
   } finally {
     await pool?.close()
+    await reconstructor?.release()
   }
-  const { method: name, pattern: text, scope } = selection
-  const meta = { ...about, method: name, pattern: text, scope, patterns: {}, baseSha256: master.baseSha256 }
-  return { mask: { meta, linears }, gains: pool && gains }
 }
 
-async function loadScored(
+/** The rule's choice and what refines it. */
+async function chooseLinear(
+  method: Method,
+  problem: LinearProblem,
+  pattern: SparsityPattern,
+  scope: MaskScope,
+  pool: SwapPool | null,
+  reconstructor: Reconstructor | null,
+): Promise<ChosenLinear> {
+  const { name, rows, cols, weights } = problem
+  const choice = byRule(method, problem, pattern, scope)
+  const { bits } = choice
+  const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
+  if (!pool && !reconstructor) return chosen
+  const moment = meanOverTokens(problem)
+  const group = pattern.kind === 'n:m' ? pattern.group : null
+  if (pool) chosen.swaps = await pool.refine({ rows, cols, group, weights, moment, bits })
+  if (reconstructor) {
+    const {
+      before,
+      after,
+      weights: solved,
+    } = await reconstructor.solve({ rows, cols, weights, moment, bits })
+    chosen.weights = solved
+    chosen.reconstruction = { before, after }
+  }
+  return chosen
+}
+
+/** @throws AppError that names the linear where the rule finds numbers that it cannot choose by */
+function byRule(
+  { rule, name: method, changesWeights }: Method,
+  problem: LinearProblem,
+  pattern: SparsityPattern,
+  scope: MaskScope,
+): Choice {
+  try {
+    const { bits, weights } = rule.choose(problem, pattern, scope)
+    // In a weights file every linear has values, also one that the rule left as it was.
+    return { bits, weights: changesWeights ? (weights ?? problem.weights) : null }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    throw new AppError(
+      'unsupported_model',
+      `'${method}' cannot prune '${problem.name}': ${error.message}. Calibrate on other text, or use another method.`,
+      { cause: error },
+    )
+  }
+}
+
+async function loadProblem(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
   artifacts: readonly Artifact[],
   layer: number,
   linear: BlockLinear,
   { needs }: Method,
-): Promise<ScoredLinear & { weights: Float32Array }> {
+): Promise<LinearProblem> {
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array>()
   for (const name of needs) {
@@ -107,19 +137,20 @@ async function loadScored(
   }
   const statistic = (name: StatisticName): Float64Array => {
     const values = statistics.get(name)
-    if (!values) throw new RangeError(`the method did not declare that it needs ${name}`)
+    if (!values) throw new Error(`the rule did not declare that it needs ${name}`)
     return values
   }
-  const tensor = linearName(layer, linear)
-  const weights = await loadTensor(master, tensor)
-  requireFiniteWeights(weights, tensor)
-  return { rows, cols, weights, statistic }
-}
-
-/** Divides a sum over tokens by how many they are, in place. */
-function meanOverTokens(sum: Float64Array, artifacts: readonly Artifact[]): Float64Array {
+  const name = linearName(layer, linear)
+  const weights = await loadTensor(master, name)
+  requireFiniteWeights(weights, name)
   let tokens = 0
   for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
+  return { name, rows, cols, weights, tokens, statistic }
+}
+
+/** The second moment, divided in place: the rule, which read the sum, is done. */
+function meanOverTokens({ statistic, tokens }: LinearProblem): Float64Array {
+  const sum = statistic('second_moment')
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
   return sum
 }

@@ -59,7 +59,7 @@ export const createUpdate = z.object({
   /** Left out when the fleet serves one model. */
   model: modelId.optional(),
   domains: z.array(domainName).min(1).max(64),
-  selection: selectionSpec.partial().default({}),
+  selection: selectionSpec.pick({ method: true, pattern: true, scope: true }).partial().default({}),
   samples: z.int().min(1).max(4096).default(16),
   length: z.int().min(16).max(32768).default(512),
   seed: z.int().min(0).default(0),

@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import { chatRequest } from './chat.ts'
 import { completionRequest } from './completions.ts'
+import { DENSE } from '../mask/metadata.ts'
 import { patternFault } from '../mask/pattern.ts'
 import { domainName } from './generation.ts'
 import { pruneMethod } from './prune-method.ts'
@@ -26,6 +27,15 @@ export const selectionSpec = z.object({
   }),
   /** Without meaning for n:m. */
   scope: z.enum(['row', 'matrix']).default('row'),
+  /** Linears with another pattern, by the name of the weight; those that are `dense` are left out of the mask. */
+  patterns: z
+    .record(
+      z.string(),
+      z.string().refine((text) => text === DENSE || patternFault(text) === undefined, {
+        error: ({ input }) => patternFault(String(input)),
+      }),
+    )
+    .optional(),
 })
 export type SelectionSpec = z.output<typeof selectionSpec>
 
@@ -117,20 +127,24 @@ export type Job = z.output<typeof job>
 export type CalibrateJob = z.output<typeof calibrateJob>
 export type EvaluateJob = z.output<typeof evaluateJob>
 
+const errorsByLinear = z.record(z.string(), z.object({ before: z.number(), after: z.number() }))
 export const calibrateResult = z.object({
   kind: z.literal('calibrate'),
-  /** Uploaded with `PUT /internal/masks/:sha256` before it is reported. */
+  /** Of the mask file or weights file, uploaded with `PUT /internal/masks/:sha256` before it is reported. */
   maskSha256: sha256Hex,
   maskBytes: count,
   /** Fraction of pruned weights over all pruned linears. */
   sparsity: z.number(),
   /** Fraction of mask bits that differ from the parent's; null without a parent. */
   churn: z.number().nullable(),
+  /** The datasets whose statistics chose the mask. */
   tokens: z.array(z.object({ sha256: sha256Hex, tokens: count })),
   calibrateMs: z.number(),
   selectMs: z.number(),
   /** Of methods with swaps, by linear: squared output error, mean over tokens, before and after the swaps. */
-  swaps: z.record(z.string(), z.object({ before: z.number(), after: z.number() })).optional(),
+  swaps: errorsByLinear.optional(),
+  /** The same of methods that reconstruct: with the surviving weights as they were, and as solved. */
+  reconstruction: errorsByLinear.optional(),
 })
 export type CalibrateResult = z.output<typeof calibrateResult>
 export const evaluateResult = z.object({
@@ -185,6 +199,8 @@ export const heartbeat = z.object({
     kvTokensUsed: count,
     kvTokensTotal: count,
   }),
+  /** Names of the pruning methods that this node can calibrate and choose masks by. */
+  methods: z.array(pruneMethod).max(1024).default([]),
   /** Requests that made progress since the last heartbeat. */
   progressing: z.array(z.string()),
   jobs: z.array(jobReport),

@@ -17,6 +17,18 @@ const ready = (version: number) => ({
   weightSets: [{ version, state: 'ready' as const, requests: 0 }],
 })
 
+test('offers the methods of the living nodes of a model, and tells when there is none to ask', () => {
+  const fleet = new FleetState()
+  expect(fleet.offeredMethods('m', 0)).toBeNull()
+  fleet.heartbeat(heartbeatOf(a, 'm', { methods: ['wanda', 'copal'] }), 0, 0)
+  fleet.heartbeat(heartbeatOf(b, 'other', { methods: ['magnitude'] }), 0, 0)
+  expect(fleet.offeredMethods('m', 1)).toEqual(['copal', 'wanda'])
+  fleet.heartbeat(heartbeatOf({ ...b, id: 'c' }, 'm', { methods: ['copal', 'copal+swaps'] }), 0, 2)
+  expect(fleet.offeredMethods('m', 3)).toEqual(['copal', 'copal+swaps', 'wanda'])
+  expect(fleet.offeredMethods('m', ALIVE_MS)).toEqual(['copal', 'copal+swaps'])
+  expect(fleet.offeredMethods('m', 2 + ALIVE_MS)).toBeNull()
+})
+
 describe('acquire', () => {
   test('spreads requests over equal nodes before any heartbeat tells of them', () => {
     const fleet = new FleetState()

@@ -83,6 +83,7 @@ export function heartbeatOf(
     activeVersion: 0,
     weightSets: [{ version: 0, state: 'ready', requests: 0 }],
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
+    methods: ['continual-wanda', 'continual-wanda+swaps', 'copal'],
     progressing: [],
     jobs: [],
     ...changes,

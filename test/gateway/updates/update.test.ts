@@ -1,10 +1,10 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { DomainEntry, DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob, CalibrateResult, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { listAccumulated } from '../../../gateway/src/db/queries/datasets.ts'
-import { findModel } from '../../../gateway/src/db/queries/models.ts'
+import { ensureModel, findModel } from '../../../gateway/src/db/queries/models.ts'
 import { findUpdate } from '../../../gateway/src/db/queries/updates.ts'
 import { advance, tick } from '../../../gateway/src/updates/drive.ts'
 import { createUpdate } from '../../../gateway/src/updates/start.ts'
@@ -267,6 +267,73 @@ describe('what stands in the way', () => {
     const counted = await listAccumulated(db, 'unfit')
     expect(counted.map(({ domain }) => domain)).toEqual(['unfit-a'])
     expect((await getUpdate(firstId)).state).toBe('promoted')
+  })
+
+  test('a method that no node offers is refused, naming those that are offered; one that only another node offers is left to it', async () => {
+    const old = new SimulatedNode('method-old', 'method')
+    const modern = new SimulatedNode('method-new', 'method')
+    await old.beat({ methods: ['copal'] })
+    await modern.beat({ methods: ['copal', 'continual-nowag+reconstruct'] })
+    await importTexts('method-a')
+    const request = { model: 'method', domains: ['method-a'], samples: 2, length: 64 }
+    const refused = await admin('POST', '/updates', { ...request, selection: { method: 'copl' } })
+    expect(refused.status).toBe(400)
+    expect(await errorOf(refused)).toMatchObject({
+      code: 'invalid_request',
+      param: 'selection.method',
+      message:
+        "No node of 'method' offers the pruning method 'copl'. Did you mean 'copal'? " +
+        'Offered: continual-nowag+reconstruct, copal.',
+    })
+    const { id } = await startUpdate('method', ['method-a'], {
+      selection: { method: 'continual-nowag+reconstruct' },
+    })
+    // Past collecting, so that there is a calibration to hand out.
+    for (let turn = 0; turn < 5; turn += 1) {
+      await old.beat({ methods: ['copal'] })
+      expect(old.jobs).toEqual([])
+    }
+    expect((await getUpdate(id)).state).toBe('calibrating')
+    await modern.beat({ methods: ['copal', 'continual-nowag+reconstruct'] })
+    expect(modern.jobs).toMatchObject([
+      { kind: 'calibrate', selection: { method: 'continual-nowag+reconstruct' } },
+    ])
+  })
+
+  test('while no node is alive that could tell, a method is accepted: the node that takes the job decides', async () => {
+    const { model } = new SimulatedNode('silent-1', 'silent').heartbeat()
+    await ensureModel(db, model, Date.now())
+    await importTexts('silent-a')
+    const { method } = await createUpdate(testDeps(), {
+      model: 'silent',
+      domains: ['silent-a'],
+      selection: { method: 'of-a-later-version', scope: 'row' },
+      samples: 2,
+      length: 64,
+      seed: 0,
+    })
+    expect(method).toBe('of-a-later-version')
+  })
+
+  test("a mask's domains are those of the datasets that the node counted", async () => {
+    const node = new SimulatedNode('counted-1', 'counted')
+    await node.beat()
+    await importTexts('counted-a')
+    await importTexts('counted-b')
+    const { id } = await startUpdate('counted', ['counted-a', 'counted-b'])
+    await node.reach(id, 'calibrating')
+    await node.beat()
+    const [job] = node.jobs as CalibrateJob[]
+    const report = await node.done(job)
+    const result = report.result as CalibrateResult
+    const counted = job.datasets.filter(({ domain }) => domain === 'counted-b')
+    node.report({
+      ...report,
+      result: { ...result, tokens: counted.map(({ sha256 }) => ({ sha256, tokens: 100 })) },
+    })
+    await node.beat()
+    await node.beat()
+    expect((await masksOf('counted')).map(({ domains }) => domains)).toEqual([['counted-b']])
   })
 
   test('a domain without enough text is refused before anything starts, naming it, what there is and what is needed', async () => {

@@ -14,6 +14,7 @@ function beatOf(activeVersion: number): Heartbeat {
     activeVersion,
     weightSets: [{ version: 0, state: 'ready', requests: 0 }],
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1024 },
+    methods: ['copal'],
     progressing: [],
     jobs: [],
   }

@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import { datasetsThatCount, pruneMethod } from '@copal/shared/wire/prune-method.ts'
 import { listArtifacts, partId } from '../../../gpu-node/src/copal/artifact.ts'
 import { INPUT_OF } from '../../../gpu-node/src/copal/block-statistics.ts'
 import {
@@ -12,6 +11,7 @@ import {
   type CalibrationTask,
   type DatasetFile,
 } from '../../../gpu-node/src/copal/calibration-run.ts'
+import { METHOD_NAMES, parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { sampleSequences } from '../../../gpu-node/src/copal/sample.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
@@ -119,25 +119,26 @@ test('the statistics equal those of a plain f64 forward pass', async () => {
   }
 })
 
-test.each(pruneMethod.options)('a %s mask fits the model and its pattern', async (method) => {
+test.each(METHOD_NAMES)('a %s mask fits the model and its pattern', async (method) => {
   for (const [pattern, scope] of [
     ['0.5', 'row'],
     ['0.37', 'matrix'],
-    ['2:4', 'row'],
     ['3:8', 'row'],
   ] as const) {
-    const outcome = await run(task({ datasets: datasets.slice(0, 2), selection: { method, pattern, scope } }))
+    const selection = { method, pattern, scope }
+    // All methods read the statistics of the first.
+    const statisticsDir = join(tiny.dir, 'statistics-of-all-methods')
+    const outcome = await run(task({ datasets: datasets.slice(0, 2), selection, statisticsDir }))
     const bytes = await readFile(outcome.maskPath)
     expect(createHash('sha256').update(bytes).digest('hex')).toBe(outcome.maskSha256)
     expect(bytes.length).toBe(outcome.maskBytes)
     const mask = decodeMask(bytes)
     checkMask(mask, { baseSha256: tiny.model.master.baseSha256, shapes: shapes() })
-    const domains = datasetsThatCount(method) === 'none' ? [] : ['legal', 'sea']
+    const domains = parseMethod(method).datasets === 'none' ? [] : ['legal', 'sea']
     expect(mask.meta).toMatchObject({ method, pattern, scope, domains, parent: null })
-    expect(outcome.sparsity).toBeCloseTo(
-      pattern === '2:4' ? 0.5 : pattern === '3:8' ? 0.625 : Number(pattern),
-      1,
-    )
+    const { changesWeights } = parseMethod(method)
+    for (const { values } of mask.linears.values()) expect(values !== undefined).toBe(changesWeights)
+    expect(outcome.sparsity).toBeCloseTo(pattern === '3:8' ? 0.625 : Number(pattern), 1)
     expect(outcome.churn).toBeNull()
   }
 })
@@ -251,7 +252,7 @@ test('a pattern that does not divide the columns is refused before anything is c
   await expect(run(task({ datasets: [datasets[0]!], selection }), messages)).rejects.toMatchObject({
     code: 'invalid_request',
     message: expect.stringMatching(
-      /^Linear 'self_attn.q_proj': \d+ columns are not whole groups of 7/,
+      /^Linear 'model.layers.0.self_attn.q_proj.weight': \d+ columns are not whole groups of 7/,
     ) as string,
   })
   expect(messages).toEqual([])

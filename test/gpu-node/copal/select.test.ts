@@ -1,35 +1,8 @@
 import { expect, test } from 'vitest'
 import { keptCounts, parsePattern, type MaskScope } from '@copal/shared/mask/pattern.ts'
-import type { PruneMethod } from '@copal/shared/wire/prune-method.ts'
-import { methodOf } from '../../../gpu-node/src/copal/methods.ts'
 import { selectKept } from '../../../gpu-node/src/copal/select.ts'
-import { accumulatedToy, bitStrings, toy } from '../../support/prune-toy.ts'
+import { bitStrings } from '../../support/prune-toy.ts'
 import { createRandom } from '../../support/random.ts'
-
-const NAMES: Record<string, PruneMethod> = {
-  magnitude: 'magnitude',
-  wanda: 'continual-wanda',
-  copal: 'copal',
-}
-const cases = toy.stages.flatMap(({ datasets, masks }) =>
-  Object.keys(masks)
-    .map((key) => ({ datasets, key, method: NAMES[key.split('/')[0]!], where: key.split('/')[1]! }))
-    .filter((entry): entry is typeof entry & { method: PruneMethod } => entry.method !== undefined),
-)
-
-test('the golden file has the three methods in four patterns at three stages', () => {
-  expect(cases).toHaveLength(36)
-})
-
-test.each(cases)(
-  '$key of $datasets datasets equals the reference mask',
-  ({ datasets, key, method, where }) => {
-    const linear = accumulatedToy(datasets)
-    const pattern = parsePattern(where.includes(':') ? where : '0.5')
-    const bits = methodOf(method).select(linear, pattern, where === 'matrix' ? 'matrix' : 'row')
-    expect(bitStrings(bits, linear.rows, linear.cols)).toEqual(toy.stages[datasets - 1]!.masks[key])
-  },
-)
 
 /** The reference rule: stable sort, lowest first. */
 function sortedMask(

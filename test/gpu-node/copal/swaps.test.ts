@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
-import { methodOf } from '../../../gpu-node/src/copal/methods.ts'
+import { parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { selectKept } from '../../../gpu-node/src/copal/select.ts'
 import { createSwapPool, type SwapPool } from '../../../gpu-node/src/copal/swap-pool.ts'
 import {
@@ -10,7 +10,7 @@ import {
   swapRows,
   type SwapLinear,
 } from '../../../gpu-node/src/copal/swaps.ts'
-import { accumulatedToy, bitStrings, toy } from '../../support/prune-toy.ts'
+import { accumulatedToy, bitStrings, toy, toyProblem } from '../../support/prune-toy.ts'
 import { createRandom, normals } from '../../support/random.ts'
 
 const golden = toy.stages.flatMap(({ datasets }) =>
@@ -25,7 +25,7 @@ test.each(golden)('$key of $datasets datasets equals the reference, mask and err
     ...scored,
     group: pattern.kind === 'n:m' ? pattern.group : null,
     moment: square(scored.statistic('second_moment'), scored.cols, scored.tokens),
-    bits: methodOf(method).select(scored, pattern, 'row'),
+    bits: parseMethod(method).rule.choose(toyProblem(datasets), pattern, 'row').bits,
   })
   refine(linear)
   const stage = toy.stages[datasets - 1]!

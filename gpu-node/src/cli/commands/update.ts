@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { patternFault } from '@copal/shared/mask/pattern.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { pruneMethod, type PruneMethod } from '@copal/shared/wire/prune-method.ts'
 import { CliError } from '../cli-error.ts'
 import type { GatewayClient } from '../gateway-client.ts'
 import { createProgressBar, type ProgressBar } from '../progress-bar.ts'
@@ -17,7 +16,7 @@ interface UpdateOptions {
   json?: boolean
   detach?: boolean
   model?: string
-  method?: PruneMethod
+  method?: string
   pattern?: string
   scope?: 'row' | 'matrix'
   samples?: number
@@ -31,10 +30,9 @@ export function addUpdate(program: Command, session: Session): void {
     .description('calibrate on what was sampled for the domains, and swap to the new mask')
     .argument('<domain...>', 'the domains to calibrate on; those of earlier updates keep counting')
     .option('--model <id>', 'which model, where the fleet serves several')
-    .addOption(
-      new Option('--method <name>', 'how weights are chosen; unless given, by continual-wanda+swaps').choices(
-        pruneMethod.options,
-      ),
+    .option(
+      '--method <name>',
+      'how weights are chosen, see copal methods; unless given, by continual-wanda+swaps',
     )
     .option(
       '--pattern <pattern>',

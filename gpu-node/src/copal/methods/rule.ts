@@ -15,7 +15,7 @@ export interface LinearProblem {
    * An accumulated statistic, shapes as in `block-statistics.ts`; `second_moment` is the upper triangle, row by
    * row. Read it, do not write it: linears and refinements share it.
    *
-   * @throws RangeError the rule did not declare it in `needs`
+   * @throws Error the rule did not declare it in `needs`
    */
   statistic: (name: StatisticName) => Float64Array
 }

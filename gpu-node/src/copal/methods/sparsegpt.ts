@@ -15,8 +15,7 @@ const COMMON = { needs: ['second_moment'], changesWeights: true, choose } as con
 export const sparseGpt: PruneRule = {
   ...COMMON,
   name: 'sparsegpt',
-  summary:
-    'prunes column by column, later weights make up for it, newest text only (Frantar and Alistarh 2023)',
+  summary: 'later weights make up for pruned ones, newest text (Frantar et al. 2023)',
   datasets: 'newest',
 }
 
@@ -24,8 +23,7 @@ export const sparseGpt: PruneRule = {
 export const continualSparseGpt: PruneRule = {
   ...COMMON,
   name: 'continual-sparsegpt',
-  summary:
-    'prunes column by column, later weights make up for it, all text so far (after Frantar and Alistarh 2023)',
+  summary: 'SparseGPT, accumulated over all text (after Frantar et al. 2023)',
   datasets: 'accumulated',
 }
 

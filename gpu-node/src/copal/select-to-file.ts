@@ -1,0 +1,64 @@
+import type { MaskMeta } from '@copal/shared/mask/codec.ts'
+import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import { createMaskFileWriter } from '../masks/mask-file-writer.ts'
+import type { LlamaConfig } from '../model/config.ts'
+import type { DenseMaster } from '../model/dense-model.ts'
+import type { Artifact } from './artifact.ts'
+import { chooseMask, type ChosenLinear } from './choose-mask.ts'
+import { parseMethod } from './methods/registry.ts'
+import { linearShapes } from './patterns.ts'
+import type { SwapGain } from './swap-pool.ts'
+
+/** A file that was selected. */
+export interface SelectedFile {
+  /** `<dir>/<sha256>.safetensors` */
+  path: string
+  sha256: string
+  bytes: number
+  /** Pruned weights over those of all linears, those left dense included. */
+  sparsity: number
+  /** What the swaps won, by linear; null where the method has none. */
+  swaps: Record<string, SwapGain> | null
+  /** What reconstruction won, by linear; null where the method has none. */
+  reconstruction: Record<string, SwapGain> | null
+}
+
+/**
+ * Chooses a mask (see {@link chooseMask}) and writes it, one linear in memory at a time: as a weights file where
+ * the method changes weights, else as a mask file.
+ *
+ * @param onBlock called with the number of blocks done and what was chosen in the last, without weights
+ * @throws what {@link chooseMask} throws; nothing stays behind then
+ */
+export async function selectToFile(
+  model: { config: LlamaConfig; master: DenseMaster },
+  artifacts: readonly Artifact[],
+  selection: SelectionSpec,
+  about: Pick<MaskMeta, 'domains' | 'parent' | 'created'>,
+  dir: string,
+  threads: number,
+  onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
+): Promise<SelectedFile> {
+  const { method: name, pattern, scope, patterns = {} } = selection
+  const method = parseMethod(name)
+  const meta = { ...about, method: name, pattern, scope, patterns, baseSha256: model.master.baseSha256 }
+  const kind = method.changesWeights ? 'weights' : 'mask'
+  const writer = await createMaskFileWriter(dir, meta, linearShapes(model.config), kind)
+  const swaps: Record<string, SwapGain> = {}
+  const reconstruction: Record<string, SwapGain> = {}
+  try {
+    const write = async (linear: ChosenLinear) => {
+      await writer.add(linear.name, linear)
+      if (linear.swaps) swaps[linear.name] = linear.swaps
+      if (linear.reconstruction) reconstruction[linear.name] = linear.reconstruction
+    }
+    await chooseMask(model, artifacts, selection, threads, write, onBlock)
+    return {
+      ...(await writer.finish()),
+      swaps: method.swaps ? swaps : null,
+      reconstruction: method.reconstruct ? reconstruction : null,
+    }
+  } finally {
+    await writer.discard()
+  }
+}
