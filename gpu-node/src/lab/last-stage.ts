@@ -1,0 +1,62 @@
+import type { LabDomain, LabEvaluation, LabResults, LabRun, LabStage } from './results.ts'
+
+/** Domains that masks were calibrated on, in the result's order. */
+export function calibratedDomains({ domains }: Pick<LabResults, 'domains'>): LabDomain[] {
+  return domains.filter(({ calibration }) => calibration !== null)
+}
+
+/**
+ * The stages that end a permutation: with everything accumulated it is one, whatever the order; a method that
+ * restarts ends with whichever domain came last, so there is one for each that did (in a sweep, which plays no
+ * permutations, for each that was selected from).
+ *
+ * @returns none where some of them are still to be run.
+ */
+export function lastStages(run: LabRun, results: Pick<LabResults, 'domains'>): LabStage[] {
+  const calibrated = calibratedDomains(results).map(({ name }) => name)
+  const wanted = {
+    none: [[]],
+    newest: newestOfLastStages(run).map((name) => [name]),
+    accumulated: [calibrated],
+  }[run.datasets]
+  const stages = wanted.map((domains) => run.stages.find((stage) => sameSet(stage.domains, domains)))
+  return stages.every((stage) => stage !== undefined) ? stages : []
+}
+
+/**
+ * A run on one domain after its last stage. Where several stages may be the last, each window's NLL is the mean
+ * over them, and perplexity is of that mean.
+ *
+ * @returns null where it was not measured.
+ */
+export function afterLastStage(
+  run: LabRun,
+  domain: string,
+  results: Pick<LabResults, 'domains'>,
+): LabEvaluation | null {
+  const stages = lastStages(run, results)
+  const evaluations = stages
+    .map((stage) => stage.evaluations[domain])
+    .filter((evaluation) => evaluation !== undefined)
+  const [first] = evaluations
+  if (first === undefined || evaluations.length < stages.length) return null
+  if (evaluations.length === 1) return first
+  const meanOf = (value: (evaluation: LabEvaluation) => number): number =>
+    evaluations.reduce((sum, evaluation) => sum + value(evaluation), 0) / evaluations.length
+  const nllMean = meanOf((evaluation) => evaluation.nllMean)
+  return {
+    nllMean,
+    perplexity: Math.exp(nllMean),
+    tokens: first.tokens,
+    windowNll: first.windowNll.map((_, window) => meanOf(({ windowNll }) => windowNll[window] ?? Number.NaN)),
+  }
+}
+
+function newestOfLastStages({ matrices, stages }: LabRun): string[] {
+  const played = matrices.flatMap(({ order }) => order.slice(-1))
+  return [...new Set(played.length > 0 ? played : stages.flatMap(({ domains }) => domains))]
+}
+
+function sameSet(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && b.every((name) => a.includes(name))
+}

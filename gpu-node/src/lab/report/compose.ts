@@ -1,0 +1,56 @@
+import { distinct } from '../labels.ts'
+import { calibratedDomains } from '../last-stage.ts'
+import type { LabResults } from '../results.ts'
+import { paragraph, type Block, type ReportDocument } from './document.ts'
+import { churnSection } from './sections/churn.ts'
+import { costsSection } from './sections/costs.ts'
+import { datasetsSection } from './sections/datasets.ts'
+import { forgettingSection } from './sections/forgetting.ts'
+import { inputsSection } from './sections/inputs.ts'
+import { lastStageSection } from './sections/last-stage.ts'
+import { layersSection } from './sections/layers.ts'
+import { samplesSections, sparsitySection } from './sections/sweeps.ts'
+
+/** Everything that a result has to show; what it does not hold has no section. */
+export function composeReport(results: LabResults): ReportDocument {
+  return {
+    title: `Pruning laboratory: ${results.model.id}`,
+    sections: [
+      { title: 'This run', blocks: opening(results) },
+      forgettingSection(results),
+      lastStageSection(results),
+      datasetsSection(results),
+      sparsitySection(results),
+      ...samplesSections(results),
+      layersSection(results),
+      churnSection(results),
+      costsSection(results),
+      inputsSection(results),
+    ].filter((section) => section !== undefined),
+  }
+}
+
+function opening(results: LabResults): Block[] {
+  const { runs, domains, settings, incomplete } = results
+  const calibrated = calibratedDomains(results).map(({ name }) => name)
+  const others = domains.filter(({ name }) => !calibrated.includes(name)).map(({ name }) => name)
+  const methods = distinct(runs.map(({ method }) => method))
+  const sentences = [
+    `Calibrated on ${list(calibrated)}, ${settings.samples} samples of ${settings.length} tokens each, ${settings.propagation} propagation, seed ${settings.seed}.`,
+    `Evaluated on held-out text of the same${others.length > 0 ? ` and, never calibrated on, of ${list(others)}` : '; no other domain was evaluated'}.`,
+    `Methods: ${list(methods)}.`,
+  ]
+  const missing = runs.length === 0 ? ['no method has been run', ...incomplete] : incomplete
+  return [
+    ...(missing.length > 0
+      ? [{ kind: 'notice' as const, text: 'Incomplete: this has not been run yet.', items: missing }]
+      : []),
+    paragraph(sentences.join(' ')),
+  ]
+}
+
+/** `a`, `a and b`, `a, b and c`; `nothing` of none. */
+function list(names: readonly string[]): string {
+  if (names.length < 2) return names[0] ?? 'nothing'
+  return `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`
+}

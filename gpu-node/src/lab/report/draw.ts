@@ -1,0 +1,52 @@
+import * as vega from 'vega'
+import { compile, type TopLevelSpec } from 'vega-lite'
+
+/** Mean advance of a character in em; sans-serif fonts lie between 0.5 and 0.6. */
+const CHARACTER_EM = 0.58
+
+/** Text colour of a file that stands alone, where no page gives it one. */
+const OWN_COLOURS =
+  '<style>:root{color:#1f2328}@media(prefers-color-scheme:dark){:root{color:#e6edf3}}</style>'
+
+/**
+ * Draws a specification as one `<svg>` element without a browser.
+ *
+ * Text and axes have `currentColor`, so that the element takes the colours of the page it stands in. The same
+ * specification gives the same bytes.
+ *
+ * @param name makes ids unique on a page with several drawings.
+ */
+export async function drawSvg(spec: TopLevelSpec, name: string): Promise<string> {
+  measureTextWithoutCanvas()
+  const view = new vega.View(vega.parse(compile(spec).spec), { renderer: 'none', logLevel: vega.Error })
+  try {
+    return withOwnIds(await view.toSVG(), name)
+  } finally {
+    view.finalize()
+  }
+}
+
+/** The same drawing as a file of its own, dark on light or light on dark as the reader prefers. */
+export function standaloneSvg(svg: string): string {
+  return `${svg.replace(/<svg[^>]*>/, (start) => `${start}${OWN_COLOURS}`)}\n`
+}
+
+/** Vega's own estimate, 0.8 em a character, leaves half of a legend empty; its hook for other measures is untyped. */
+function measureTextWithoutCanvas(): void {
+  const { textMetrics } = vega as unknown as {
+    textMetrics: { width: (item: { fontSize?: number }, text: string | null) => number }
+  }
+  textMetrics.width = (item, text) => (text ?? '').length * (item.fontSize ?? 11) * CHARACTER_EM
+}
+
+/** Vega counts ids through the life of a process: they start over, under the drawing's name. */
+function withOwnIds(svg: string, name: string): string {
+  const ids = [...new Set(Array.from(svg.matchAll(/ id="([^"]+)"/g), ([, id]) => id ?? ''))]
+  return ids.reduce(
+    (text, id, index) =>
+      text
+        .replaceAll(` id="${id}"`, ` id="${name}-${index}"`)
+        .replaceAll(`url(#${id})`, `url(#${name}-${index})`),
+    svg,
+  )
+}

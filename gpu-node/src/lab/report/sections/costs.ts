@@ -1,0 +1,62 @@
+import { formatCount } from '../../../cli/quantities.ts'
+import { methodLabel } from '../../labels.ts'
+import type { LabResults, LabRun, LabStage } from '../../results.ts'
+import { figure, paragraph, text, type Block, type Section } from '../document.ts'
+import { arithmeticMean, MISSING, secondsCell } from '../quantities.ts'
+
+/** What calibrating, selecting and evaluating took on the machine. */
+export function costsSection({ calibration, runs }: LabResults): Section | undefined {
+  const blocks: Block[] = []
+  if (calibration.length > 0) {
+    blocks.push({
+      kind: 'table',
+      caption: 'Calibration: one pass over the dense model, whatever the methods and patterns',
+      columns: [
+        text('Domain'),
+        ...['samples', 'tokens', 'time', 'tokens/s', 'forward pass', '× forward'].map((title) =>
+          figure(title),
+        ),
+      ],
+      rows: calibration.map(({ domain, samples, seconds, tokens, tokensPerSecond, forwardSeconds }) => [
+        domain,
+        String(samples),
+        formatCount(tokens),
+        secondsCell(seconds),
+        tokensPerSecond.toFixed(0),
+        secondsCell(forwardSeconds),
+        forwardSeconds ? (seconds / forwardSeconds).toFixed(2) : MISSING,
+      ]),
+    })
+  }
+  const timed = runs.filter(({ purpose, stages }) => purpose === 'main' && stages.length > 0)
+  if (timed.length > 0) {
+    blocks.push({
+      kind: 'table',
+      caption: 'Selection and evaluation',
+      columns: [
+        text('Method'),
+        text('Pattern'),
+        ...['masks', 'select, mean', 'select, all', 'evaluate, all'].map((title) => figure(title)),
+      ],
+      rows: timed.map(costRow),
+    })
+  }
+  if (blocks.length === 0) return undefined
+  return {
+    title: 'Costs',
+    blocks: [paragraph('Wall-clock time on the machine below, as it was used during the run.'), ...blocks],
+  }
+}
+
+function costRow({ method, scope, pattern, stages }: LabRun): string[] {
+  const all = (seconds: (stage: LabStage) => number): number =>
+    stages.reduce((sum, stage) => sum + seconds(stage), 0)
+  return [
+    methodLabel({ method, scope }),
+    pattern,
+    String(stages.length),
+    secondsCell(arithmeticMean(stages.map((stage) => stage.seconds.select))),
+    secondsCell(all((stage) => stage.seconds.select)),
+    secondsCell(all((stage) => stage.seconds.evaluate)),
+  ]
+}

@@ -1,0 +1,63 @@
+import { arithmeticMean, differenceCell, emphasiseLowest, perplexityCell } from '../quantities.ts'
+import { calibratedDomains } from '../../last-stage.ts'
+import { methodLabel, patternLabel } from '../../labels.ts'
+import type { LabResults, LabRun } from '../../results.ts'
+import { figure, paragraph, text, type Section, type Table } from '../document.ts'
+import { runsByPattern } from '../runs.ts'
+
+const DATASETS = { none: 'none', newest: 'newest only', accumulated: 'accumulated' }
+
+/** The paper's main table, one a pattern. */
+export function forgettingSection(results: LabResults): Section | undefined {
+  const patterns = runsByPattern(results, 'main')
+  if (patterns.length === 0) return undefined
+  return {
+    title: 'Forgetting and perplexity',
+    blocks: [
+      paragraph(
+        'Backward transfer (bwt) is the perplexity on an earlier dataset after the last stage less that right after its own stage: positive is forgetting. Perplexity (ppl) is over every stage at or after a dataset. Mean (a-) and maximum (m-) over all permutations that were run, as in the COPAL paper. WS: weight stasis, the mask never changed.',
+      ),
+      ...patterns.map(({ pattern, runs }) => mainTable(results, pattern, runs)),
+    ],
+  }
+}
+
+function mainTable(results: LabResults, pattern: string, runs: readonly LabRun[]): Table {
+  const rows = runs.map(({ method, scope, datasets, summary }) => {
+    const transfer = (value: number | null | undefined): string =>
+      summary?.weightStasis ? 'WS' : differenceCell(value)
+    return [
+      methodLabel({ method, scope }),
+      transfer(summary?.aBwt),
+      transfer(summary?.mBwt),
+      perplexityCell(summary?.aPpl),
+      perplexityCell(summary?.mPpl),
+      DATASETS[datasets],
+    ]
+  })
+  const dense = calibratedDomains(results).flatMap(({ name }) => results.dense[name]?.perplexity ?? [])
+  return {
+    kind: 'table',
+    caption: patternLabel(pattern),
+    columns: [
+      text('Method'),
+      ...['a-bwt', 'm-bwt', 'a-ppl', 'm-ppl'].map((title) => figure(title)),
+      text('Statistic'),
+    ],
+    rows: [
+      [
+        'dense',
+        '',
+        '',
+        perplexityCell(arithmeticMean(dense)),
+        perplexityCell(dense.length > 0 ? Math.max(...dense) : null),
+        '',
+      ],
+      ...emphasiseLowest(
+        rows,
+        3,
+        runs.map(({ summary }) => summary?.aPpl),
+      ),
+    ],
+  }
+}
