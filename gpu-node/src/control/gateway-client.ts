@@ -21,12 +21,8 @@ export interface GatewayClient {
   receipts(batch: ReceiptBatch): Promise<void>
   /** The bytes of an artifact as they arrive; their hash is the caller's to check. */
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
-  upload(
-    kind: ArtifactKind,
-    sha256: string,
-    bytes: Uint8Array<ArrayBuffer>,
-    signal?: AbortSignal,
-  ): Promise<void>
+  /** Sends a file as it is read from disk; the gateway checks that it has this hash. */
+  upload(kind: ArtifactKind, sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
 }
 
 /** How long the gateway may take to answer, beside what sending the body takes. */
@@ -46,12 +42,18 @@ export function createGatewayClient(deps: {
   async function call(
     method: 'GET' | 'POST' | 'PUT',
     path: string,
-    body: Uint8Array<ArrayBuffer>,
+    content: { body: Uint8Array<ArrayBuffer> } | { file: Blob; bodySha256: string },
     signal?: AbortSignal,
   ): Promise<Response> {
     const url = new URL(path.slice(1), base)
-    const signature = await sign(deps.secret, { method, path: url.pathname + url.search, body }, nowMs())
-    const timeoutMs = ANSWER_TIMEOUT_MS + body.length / SLOWEST_BYTES_PER_MS
+    const signature = await sign(
+      deps.secret,
+      { method, path: url.pathname + url.search, ...content },
+      nowMs(),
+    )
+    const body = 'body' in content ? content.body : content.file
+    const sizeBytes = 'body' in content ? content.body.length : content.file.size
+    const timeoutMs = ANSWER_TIMEOUT_MS + sizeBytes / SLOWEST_BYTES_PER_MS
     const slow = new AbortController()
     const timer = setTimeout(
       () => slow.abort(new Error(`no answer within ${Math.ceil(timeoutMs / 1000)} s`)),
@@ -82,7 +84,7 @@ export function createGatewayClient(deps: {
   }
 
   function post(path: string, value: object): Promise<Response> {
-    return call('POST', path, new TextEncoder().encode(JSON.stringify(value)))
+    return call('POST', path, { body: new TextEncoder().encode(JSON.stringify(value)) })
   }
 
   return {
@@ -98,14 +100,12 @@ export function createGatewayClient(deps: {
       await response.body?.cancel()
     },
     async download(kind, sha256, signal) {
-      return bodyChunks(
-        base,
-        await call('GET', `/internal/${kind}/${sha256}`, new Uint8Array(), signal),
-        signal,
-      )
+      const response = await call('GET', `/internal/${kind}/${sha256}`, { body: new Uint8Array() }, signal)
+      return bodyChunks(base, response, signal)
     },
-    async upload(kind, sha256, bytes, signal) {
-      const response = await call('PUT', `/internal/${kind}/${sha256}`, bytes, signal)
+    async upload(kind, sha256, file, signal) {
+      const content = { file, bodySha256: sha256 }
+      const response = await call('PUT', `/internal/${kind}/${sha256}`, content, signal)
       await response.body?.cancel()
     },
   }

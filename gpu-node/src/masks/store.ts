@@ -1,4 +1,5 @@
-import { readdir, readFile, rm, stat, utimes } from 'node:fs/promises'
+import { openAsBlob } from 'node:fs'
+import { readdir, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createContentStore, type ContentStore } from '../control/content-store.ts'
@@ -83,8 +84,7 @@ export function createMaskStore(deps: {
     ...store,
     ensure,
     async upload(sha256, signal) {
-      const bytes = await readFile(await ensure(sha256, signal))
-      await deps.gateway.upload('masks', sha256, bytes, signal)
+      await deps.gateway.upload('masks', sha256, await openAsBlob(await ensure(sha256, signal)), signal)
     },
     prune(kept) {
       pruning = pruning.then(() => removeUnused(kept))
