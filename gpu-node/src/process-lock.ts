@@ -31,8 +31,8 @@ export function takeProcessLock<About extends object>(
   let wasAbandoned = false
   try {
     while (!link(draft, path)) {
-      const holder = readHolder<About>(path)
-      if (holder && holds(holder)) return { holder }
+      const holder = readHolder(path)
+      if (holder && holds(holder)) return { holder: holder as LockHolder & About }
       wasAbandoned = true
       rmSync(path, { force: true })
     }
@@ -56,9 +56,9 @@ function holds(holder: LockHolder): boolean {
   return isAlive(holder.pid) && startTicks(holder.pid) === holder.startTicks
 }
 
-function readHolder<About>(path: string): (LockHolder & About) | undefined {
+function readHolder(path: string): LockHolder | undefined {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as LockHolder & About
+    return JSON.parse(readFileSync(path, 'utf8')) as LockHolder
   } catch {
     return undefined
   }

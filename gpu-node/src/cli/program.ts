@@ -5,6 +5,7 @@ import { addDrift } from './commands/drift.ts'
 import { addEvaluate } from './commands/evaluate.ts'
 import { addGenerate } from './commands/generate.ts'
 import { addKeys } from './commands/keys.ts'
+import { addLab } from './commands/lab.ts'
 import { addMasks, addRollback } from './commands/masks.ts'
 import { addMethods } from './commands/methods.ts'
 import { addStatus } from './commands/status.ts'
@@ -65,6 +66,7 @@ function createProgram(session: Session): Command {
     addRollback,
     addDrift,
     addEvaluate,
+    addLab,
     addKeys,
   ]) {
     add(program, session)

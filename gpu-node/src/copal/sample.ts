@@ -77,7 +77,7 @@ function shuffled<T>(items: readonly T[], random: () => number): T[] {
 }
 
 /** Uniform numbers in [0, 1) from a 32-bit seed (splitmix32). */
-function createRandom(seed: number): () => number {
+export function createRandom(seed: number): () => number {
   let state = seed | 0
   return () => {
     state = (state + 0x9e3779b9) | 0

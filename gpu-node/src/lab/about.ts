@@ -1,0 +1,67 @@
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { availableParallelism, cpus, platform, release, totalmem } from 'node:os'
+import type { DenseModel } from '../model/dense-model.ts'
+import type { ResultsAbout } from './assemble.ts'
+import { parameterCount } from './estimate.ts'
+import type { PreparedDomain } from './prepare.ts'
+import type { LabSettings } from './settings.ts'
+
+/** What a result says of the machine, the model, the texts and the settings. */
+export function describeRun(
+  model: DenseModel,
+  domains: readonly PreparedDomain[],
+  settings: Pick<LabSettings, 'samples' | 'seed' | 'maxWindows'> & { length: number; windowTokens: number },
+  created: string,
+): ResultsAbout {
+  const { config } = model
+  const { samples, length, seed, windowTokens, maxWindows } = settings
+  return {
+    created,
+    version: versionOf(new URL('../../../package.json', import.meta.url)),
+    machine: {
+      cpu: processorName(),
+      cores: availableParallelism(),
+      memoryBytes: totalmem(),
+      os: `${platform()} ${release()}`,
+      onnxruntime: versionOf(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')),
+    },
+    settings: {
+      samples,
+      length,
+      seed,
+      propagation: 'dense',
+      windowTokens,
+      evaluationTokens: maxWindows === null ? null : maxWindows * windowTokens,
+    },
+    model: {
+      id: model.id,
+      baseSha256: model.master.baseSha256,
+      parameters: parameterCount(config),
+      layers: config.layers,
+      hidden: config.hiddenSize,
+    },
+    domains: domains.map(({ name, calibration, evaluation }) => ({
+      name,
+      calibration: calibration && {
+        path: calibration.path,
+        sha256: calibration.sha256,
+        tokens: calibration.sequences.get(samples)?.tokens.length ?? 0,
+      },
+      evaluation: {
+        sha256: evaluation.sha256,
+        tokens: evaluation.cut.windows.reduce((sum, window) => sum + window.length - 1, 0),
+        windows: evaluation.cut.windows.length,
+      },
+    })),
+  }
+}
+
+/** `AMD EPYC 9B14`, or the architecture where the system does not say. */
+export function processorName(): string {
+  return cpus()[0]?.model.trim() || process.arch
+}
+
+function versionOf(path: string | URL): string {
+  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version
+}

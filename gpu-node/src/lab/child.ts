@@ -1,0 +1,57 @@
+/**
+ * The program of the child process in which the laboratory reads texts, calibrates and selects: one call after
+ * another, so that the command line stays responsive. It never outlives its parent.
+ */
+import '../copal/low-priority.ts'
+import { inspect } from 'node:util'
+import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import { DamagedArtifactError } from '../copal/artifact.ts'
+import { openModel } from '../model/load.ts'
+import type { LabMessage, LabRequest, LabStart } from './child-protocol.ts'
+import { createLabCalls } from './child-calls.ts'
+import { explainFullDisk } from './full-disk.ts'
+
+process.once('disconnect', () => process.exit(1))
+// Ctrl-C reaches the whole process group: the parent ends this one.
+process.on('SIGINT', () => undefined)
+process.once('message', (start: LabStart) => {
+  const calls = open(start)
+  // Whoever calls first is told what went wrong.
+  calls.catch(() => undefined)
+  let last: Promise<void> = Promise.resolve()
+  process.on('message', (request: LabRequest) => {
+    last = last.then(() => serve(calls, request))
+  })
+})
+
+async function open({ model: { spec, cacheDir, id, baseSha256 }, threads }: LabStart) {
+  const model = await openModel(spec, { cacheDir, id })
+  if (model.master.baseSha256 !== baseSha256) {
+    throw new AppError('unsupported_model', `${spec} changed on disk while the laboratory ran. Run it again.`)
+  }
+  return createLabCalls(model, threads)
+}
+
+async function serve(calls: ReturnType<typeof open>, request: LabRequest): Promise<void> {
+  const { id } = request
+  try {
+    const perform = await calls
+    const progress = (fraction: number, message: string) => tell({ id, type: 'progress', fraction, message })
+    tell({ id, type: 'answer', answer: await perform(request, progress) })
+  } catch (thrown) {
+    if (thrown instanceof DamagedArtifactError) {
+      tell({ id, type: 'damaged', artifactId: thrown.artifactId })
+      return
+    }
+    const error = toAppError(explainFullDisk(thrown))
+    // The error body never holds a stack.
+    if (error.code === 'internal_error' && error.cause !== undefined && !(thrown instanceof AppError)) {
+      process.stderr.write(`${inspect(error.cause)}\n`)
+    }
+    tell({ id, type: 'failed', error: errorBody(error) })
+  }
+}
+
+function tell(message: LabMessage): void {
+  process.send?.(message)
+}

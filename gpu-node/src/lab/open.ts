@@ -1,0 +1,206 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { createOnnxBackend } from '../backends/onnx/backend.ts'
+import { requireContext } from '../copal/evaluate.ts'
+import { checkPatterns } from '../copal/patterns.ts'
+import { createRandom } from '../copal/sample.ts'
+import type { DenseModel } from '../model/dense-model.ts'
+import { openModel } from '../model/load.ts'
+import type { OnModelProgress } from '../model/progress.ts'
+import { describeRun, processorName } from './about.ts'
+import type { ResultsAbout } from './assemble.ts'
+import { openLabCache, type LabCache, type Rates } from './cache.ts'
+import { requireDistinct } from './domain-spec.ts'
+import { createFindings, type Findings } from './findings.ts'
+import { takeFolderLock } from './folder-lock.ts'
+import { startLabProcess, type LabProcess } from './lab-process.ts'
+import { choosePermutations } from './permutations.ts'
+import { planRuns, type RunPlan } from './plan.ts'
+import type { PreparedDomain } from './prepare.ts'
+import { readResults } from './results-file.ts'
+import type { LabSettings } from './settings.ts'
+import { createLabWork, type LabWork } from './work.ts'
+
+/** What a laboratory tells while it opens and works. */
+export interface LabHooks {
+  signal: AbortSignal
+  /** The model is fetched, verified or converted. */
+  onModel?: OnModelProgress | undefined
+  /** Something about the texts that the user should know. */
+  onWarning?: ((warning: string) => void) | undefined
+  /** How far it is, 0 to 1, of the part that the label names. */
+  onProgress?: ((label: 'Preparing' | 'Laboratory', fraction: number, message: string) => void) | undefined
+}
+
+/** A laboratory with texts read and work planned. */
+export interface OpenLab {
+  model: DenseModel
+  domains: PreparedDomain[]
+  sizes: Sizes
+  runs: RunPlan[]
+  about: ResultsAbout
+  cache: LabCache
+  findings: Findings
+  rates: Rates
+  keepRates(): Promise<void>
+  child: LabProcess
+  work: LabWork
+  close(): Promise<void>
+}
+
+/** Tokens of a calibration sequence and of an evaluation window. */
+interface Sizes {
+  length: number
+  windowTokens: number
+}
+
+/** The paper's, unless the model's context is shorter. */
+const DEFAULT_TOKENS = 2048
+
+/**
+ * Locks the folder, opens the model, reads the texts and plans.
+ *
+ * @throws AppError for every input that cannot be used; nothing stays behind then
+ */
+export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<OpenLab> {
+  requireDistinct(settings.domains)
+  await mkdir(settings.outDir, { recursive: true })
+  const lock = takeFolderLock(settings.outDir)
+  const started: (() => Promise<void>)[] = [async () => lock.release()]
+  const close = async () => {
+    for (const end of started.splice(0).toReversed()) await end()
+  }
+  try {
+    return await open()
+  } catch (error) {
+    await close()
+    throw error
+  }
+
+  async function open(): Promise<OpenLab> {
+    const { cacheDir, outDir, threads } = settings
+    const model = await openModel(settings.model, {
+      cacheDir,
+      onProgress: hooks.onModel,
+      signal: hooks.signal,
+    })
+    const sizes = checkSizes(model, settings)
+    const { baseSha256 } = model.master
+    const reference = { spec: settings.model, cacheDir, id: model.id, baseSha256 }
+    const child = startLabProcess({ model: reference, threads })
+    // A child that is gone answers every call, so that nothing waits for it.
+    const abort = () => void child.close()
+    hooks.signal.addEventListener('abort', abort, { once: true })
+    started.push(async () => {
+      hooks.signal.removeEventListener('abort', abort)
+      await child.close()
+    })
+    const { domains, warnings } = await child.call(
+      'prepare',
+      prepareWork(settings, sizes),
+      (fraction, message) => hooks.onProgress?.('Preparing', fraction, message),
+    )
+    for (const warning of warnings) hooks.onWarning?.(warning)
+    const runs = plan(settings)
+    const cache = await openLabCache(join(outDir, 'cache'))
+    const findings = createFindings()
+    const machine = [baseSha256, processorName(), threads]
+    const rates = await cache.rates.get(machine)
+    const work = await createLabWork({
+      model,
+      domains,
+      settings: { ...settings, ...sizes },
+      child,
+      backend: createOnnxBackend({ workDir: join(outDir, 'cache', 'work'), threads }),
+      cache,
+      findings,
+      rates,
+      keepRates: (kept) => cache.rates.put(machine, kept),
+      signal: hooks.signal,
+      nowMs: Date.now,
+    })
+    await work.recall(runs.flatMap(({ stages }) => stages.map(({ mask }) => mask)))
+    // A run that goes on began when it first began.
+    const earlier = await readResults(outDir).catch(() => undefined)
+    const created = earlier?.created ?? new Date().toISOString()
+    const about = describeRun(model, domains, { ...settings, ...sizes }, created)
+    const keepRates = () => cache.rates.put(machine, rates)
+    return {
+      model,
+      domains,
+      sizes,
+      runs,
+      about,
+      cache,
+      findings,
+      rates,
+      keepRates,
+      child,
+      work,
+      close,
+    }
+  }
+}
+
+/** @throws AppError where the model or the texts cannot give what is asked for */
+function checkSizes(model: DenseModel, settings: LabSettings): Sizes {
+  const { config } = model
+  const { variants } = settings
+  const length = settings.length ?? Math.min(DEFAULT_TOKENS, config.contextLength)
+  if (length > config.contextLength) {
+    throw new AppError(
+      'invalid_request',
+      `Calibration sequences of ${length} tokens do not fit the model's context of ${config.contextLength}. Give a smaller --length.`,
+      { param: 'length' },
+    )
+  }
+  const windowTokens = settings.windowTokens ?? Math.min(DEFAULT_TOKENS, config.contextLength)
+  requireContext(model, windowTokens)
+  for (const pattern of [...settings.patterns, ...settings.sweepSparsity]) {
+    for (const { scope } of variants) checkPatterns(config, { pattern, scope })
+  }
+  const reads = variants.find(({ datasets }) => datasets !== 'none')
+  if (reads && settings.domains.every(({ calibrationPath }) => calibrationPath === null)) {
+    throw new AppError(
+      'invalid_request',
+      `'${reads.method}' calibrates, and no domain has calibration text: give at least one as name=calibration.txt:evaluation.txt.`,
+      { param: 'domain' },
+    )
+  }
+  return { length, windowTokens }
+}
+
+function prepareWork(settings: LabSettings, { length, windowTokens }: Sizes) {
+  const { domains: specs, samples, sweepSamples, seed, maxWindows, field, cwd } = settings
+  const options = {
+    samples: [...new Set([samples, ...sweepSamples])],
+    length,
+    seed,
+    windowTokens,
+    maxWindows: maxWindows ?? Number.POSITIVE_INFINITY,
+    field,
+    cwd,
+  }
+  return { specs, options }
+}
+
+function plan(settings: LabSettings): RunPlan[] {
+  const named = (isCalibrated: boolean) =>
+    settings.domains
+      .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)
+      .map(({ name }) => name)
+  const calibrated = named(true)
+  const { permutations, seed, variants, patterns, samples, sweepSparsity, sweepSamples } = settings
+  const orders = choosePermutations(calibrated, permutations, createRandom(seed))
+  return planRuns({
+    calibrated,
+    heldOut: named(false),
+    orders,
+    variants,
+    patterns,
+    samples,
+    sweepSparsity,
+    sweepSamples,
+  })
+}

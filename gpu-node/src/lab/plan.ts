@@ -1,0 +1,172 @@
+import type { MaskScope } from '@copal/shared/mask/pattern.ts'
+import type { CountedDatasets } from '../copal/methods/rule.ts'
+
+/** A method with its scope, as the laboratory compares them. */
+export interface Variant {
+  method: string
+  /** Without meaning for n:m. */
+  scope: MaskScope
+  /** Whose statistics it reads: nobody's, those of the newest domain, or of all domains so far. */
+  datasets: CountedDatasets
+}
+
+/** What decides a mask, by names; `domains` are sorted. */
+export interface MaskPlan {
+  method: string
+  pattern: string
+  scope: MaskScope
+  /** Calibration sequences a domain. */
+  samples: number
+  domains: string[]
+}
+
+/** One distinct mask of a run, and the domains that it has to be evaluated on. */
+export interface StagePlan {
+  mask: MaskPlan
+  evaluateOn: string[]
+  /** It ends an order: it stands for everything accumulated. */
+  isFinal: boolean
+}
+
+/** One row of the results: a variant at one pattern and number of samples. */
+export interface RunPlan {
+  purpose: 'main' | 'sparsity-sweep' | 'sample-sweep'
+  variant: Variant
+  pattern: string
+  samples: number
+  /** Orders of the calibrated domains that its R matrices are of; none for a sweep. */
+  orders: string[][]
+  stages: StagePlan[]
+}
+
+/** What is asked for; see {@link planRuns}. */
+export interface PlanOptions {
+  /** Domains with calibration text, in the order they were given. */
+  calibrated: readonly string[]
+  /** Domains that are only evaluated. */
+  heldOut: readonly string[]
+  orders: readonly string[][]
+  variants: readonly Variant[]
+  patterns: readonly string[]
+  samples: number
+  sweepSparsity: readonly string[]
+  sweepSamples: readonly number[]
+}
+
+/**
+ * The runs of a laboratory, the most valuable first: every variant at the first pattern, then the other patterns,
+ * then the sweeps at the first pattern, which hold the stages with everything accumulated alone.
+ *
+ * Statistics of the dense model add up in any order, so an accumulating method's mask depends on the *set* of
+ * domains so far and a restarted one's on the newest alone: three domains have six orders and eighteen stages, and
+ * seven masks, or three.
+ */
+export function planRuns(options: PlanOptions): RunPlan[] {
+  const { variants, patterns, samples, orders, calibrated, heldOut } = options
+  const [firstPattern] = patterns
+  // Each domain is the last of one: a restarted method ends with whichever came last.
+  const ends = calibrated.map((last) => [...calibrated.filter((name) => name !== last), last])
+  const main = patterns.flatMap((pattern) =>
+    comparedAt(variants, pattern).map((variant) => ({
+      purpose: 'main' as const,
+      variant,
+      pattern,
+      samples,
+      orders: orders.map((order) => [...order]),
+      stages: stagesOf(variant, pattern, samples, orders, heldOut),
+    })),
+  )
+  const sweep = (purpose: RunPlan['purpose'], variant: Variant, pattern: string, count: number): RunPlan => ({
+    purpose,
+    variant,
+    pattern,
+    samples: count,
+    orders: [],
+    stages: stagesOf(variant, pattern, count, ends, heldOut)
+      .filter(({ isFinal }) => isFinal)
+      .map((stage) => ({
+        ...stage,
+        evaluateOn: [...calibrated, ...heldOut],
+      })),
+  })
+  const sparsity = options.sweepSparsity.flatMap((pattern) =>
+    variants.map((variant) => sweep('sparsity-sweep', variant, pattern, samples)),
+  )
+  const sampling =
+    firstPattern === undefined
+      ? []
+      : options.sweepSamples.flatMap((count) =>
+          comparedAt(variants, firstPattern)
+            .filter(({ datasets }) => datasets !== 'none')
+            .map((variant) => sweep('sample-sweep', variant, firstPattern, count)),
+        )
+  return [...main, ...sparsity, ...sampling]
+}
+
+/**
+ * The stages of all runs in the order of work: of runs of one purpose and pattern, the masks that everything is
+ * accumulated in come first, so that a run that is stopped early has compared every method.
+ */
+export function orderStages(runs: readonly RunPlan[]): { run: RunPlan; stage: StagePlan }[] {
+  const phases = Map.groupBy(
+    runs,
+    ({ purpose, pattern }) => `${purpose} ${purpose === 'main' ? pattern : ''}`,
+  )
+  return [...phases.values()].flatMap((phase) => {
+    const all = phase.flatMap((run) => run.stages.map((stage) => ({ run, stage })))
+    return [...all.filter(({ stage }) => stage.isFinal), ...all.filter(({ stage }) => !stage.isFinal)]
+  })
+}
+
+/** Whose statistics count after these domains came, the newest last; sorted. */
+export function countedDomains({ datasets }: Variant, soFar: readonly string[]): string[] {
+  switch (datasets) {
+    case 'none':
+      return []
+    case 'newest':
+      return soFar.slice(-1)
+    case 'accumulated':
+      return soFar.toSorted()
+  }
+}
+
+/** Both scopes give one mask at n:m: the first variant of a method stands for it. */
+function comparedAt(variants: readonly Variant[], pattern: string): Variant[] {
+  if (!pattern.includes(':')) return [...variants]
+  const methods = new Set<string>()
+  return variants
+    .filter(({ method }) => !methods.has(method) && methods.add(method))
+    .map((variant) => ({ ...variant, scope: 'row' }))
+}
+
+/** Distinct masks of all stages of all orders, each with the union of what their R matrices need. */
+function stagesOf(
+  variant: Variant,
+  pattern: string,
+  samples: number,
+  orders: readonly (readonly string[])[],
+  heldOut: readonly string[],
+): StagePlan[] {
+  const { method } = variant
+  const scope = pattern.includes(':') ? 'row' : variant.scope
+  const stages = new Map<string, { domains: string[]; evaluateOn: Set<string>; isFinal: boolean }>()
+  for (const order of orders) {
+    for (const stage of order.keys()) {
+      const soFar = order.slice(0, stage + 1)
+      const domains = countedDomains(variant, soFar)
+      const key = domains.join()
+      const found = stages.get(key) ?? { domains, evaluateOn: new Set<string>(), isFinal: false }
+      stages.set(key, found)
+      for (const domain of soFar) found.evaluateOn.add(domain)
+      if (soFar.length < order.length) continue
+      found.isFinal = true
+      for (const domain of heldOut) found.evaluateOn.add(domain)
+    }
+  }
+  return [...stages.values()].map(({ domains, evaluateOn, isFinal }) => ({
+    // What reads no statistics does not depend on how many there are.
+    mask: { method, pattern, scope, samples: variant.datasets === 'none' ? 0 : samples, domains },
+    evaluateOn: [...evaluateOn].sort(),
+    isFinal,
+  }))
+}

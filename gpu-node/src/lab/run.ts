@@ -1,0 +1,199 @@
+import type { TokenSequences } from '../copal/sample.ts'
+import { CHUNK_TOKENS } from '../copal/token-chunks.ts'
+import { assembleResults, isStageDone, masksAlong, runLabel } from './assemble.ts'
+import { blocksAToken, estimateRun, loadSeconds, selectSeconds, type Estimate } from './estimate.ts'
+import { maskKey } from './findings.ts'
+import { explainFullDisk } from './full-disk.ts'
+import { openLab, type LabHooks, type OpenLab } from './open.ts'
+import { orderStages, type RunPlan, type StagePlan } from './plan.ts'
+import { writeResults } from './results-file.ts'
+import type { LabResults } from './results.ts'
+import type { LabSettings } from './settings.ts'
+import { isIdle, surveyWork } from './survey.ts'
+import { createWorkProgress, type WorkProgress } from './work-progress.ts'
+import type { WorkDone } from './work.ts'
+
+/** What is to be done, before it is done. */
+export interface LabPlan {
+  runs: readonly RunPlan[]
+  /** Distinct masks over all runs, and how many of them have yet to be selected. */
+  masks: number
+  masksToSelect: number
+  calibrations: number
+  /** Weight sets to be loaded and scored. */
+  evaluations: number
+  estimate: Estimate
+}
+
+/** Hooks of a whole run. */
+export interface RunHooks extends LabHooks {
+  /** Before the work begins. */
+  onPlan?: ((plan: LabPlan) => void) | undefined
+}
+
+/** What came of a run. */
+export interface LabOutcome {
+  results: LabResults
+  done: WorkDone
+  seconds: number
+}
+
+/**
+ * Runs a laboratory: calibrates, selects and evaluates what its folder does not hold yet, the most valuable first,
+ * and rewrites `results.json` after every stage. Killed at any point, the same call goes on where it was: finished
+ * blocks of statistics, masks and evaluations are found in the cache, by content.
+ *
+ * @throws AppError for inputs that cannot be used, a folder in use (`conflict`), a full disk; the reason of the signal
+ */
+export async function runLab(settings: LabSettings, hooks: RunHooks): Promise<LabOutcome> {
+  return withLab(settings, hooks, async (lab) => {
+    const startedMs = performance.now()
+    const plan = await planLab(lab)
+    hooks.onPlan?.(plan)
+    const progress = createWorkProgress(plan.estimate.seconds.total, (fraction, message) =>
+      hooks.onProgress?.('Laboratory', fraction, message),
+    )
+    const results = await work(lab, settings.outDir, progress, hooks.signal)
+    return { results, done: lab.work.done, seconds: (performance.now() - startedMs) / 1000 }
+  })
+}
+
+/** Plans and estimates a run without beginning it. */
+export async function planLabRun(settings: LabSettings, hooks: LabHooks): Promise<LabPlan> {
+  return withLab(settings, hooks, (lab) => planLab(lab))
+}
+
+async function withLab<T>(
+  settings: LabSettings,
+  hooks: LabHooks,
+  use: (lab: OpenLab) => Promise<T>,
+): Promise<T> {
+  try {
+    const lab = await openLab(settings, hooks)
+    try {
+      return await use(lab)
+    } finally {
+      await lab.close()
+    }
+  } catch (error) {
+    // What breaks because everything is being ended is no failure of its own.
+    hooks.signal.throwIfAborted()
+    throw explainFullDisk(error)
+  }
+}
+
+async function planLab(lab: OpenLab): Promise<LabPlan> {
+  const { runs, domains, cache, findings, model, rates } = lab
+  const stages = orderStages(runs)
+  const workload = await surveyWork(stages, domains, lab.work, cache, findings)
+  if (!isIdle(workload) && (rates.calibrateToken === null || rates.evaluateToken === null)) {
+    await measure(lab)
+  }
+  const sizes = {
+    windowTokens: lab.sizes.windowTokens,
+    calibrationTokens: Math.max(0, ...workload.calibrations),
+  }
+  return {
+    runs,
+    masks: new Set(stages.map(({ stage }) => maskKey(stage.mask))).size,
+    masksToSelect: workload.selections.length,
+    calibrations: workload.calibrations.length,
+    evaluations: workload.loads,
+    estimate: estimateRun(model.config, workload, sizes, rates),
+  }
+}
+
+/** Measures what no run on this machine has: how fast blocks are. */
+async function measure({ child, domains, rates, model, sizes }: OpenLab): Promise<void> {
+  const sequences = firstSequences(domains, sizes.length)
+  if (!sequences) return
+  const { forward, calibrate } = await child.call('measure', { sequences })
+  rates.calibrateToken ??= calibrate * model.config.layers
+  rates.evaluateToken ??= forward * blocksAToken(model.config)
+}
+
+/** About one chunk of calibration text, or of evaluation text where there is no other. */
+function firstSequences(domains: OpenLab['domains'], length: number): TokenSequences | undefined {
+  for (const { calibration } of domains) {
+    for (const { tokens, sequences } of calibration?.sequences.values() ?? []) {
+      const count = Math.min(sequences, Math.max(1, Math.floor(CHUNK_TOKENS / length)))
+      return { tokens: tokens.slice(0, count * length), sequences: count, length }
+    }
+  }
+  const [window] = domains[0]?.evaluation.cut.windows ?? []
+  return window && { tokens: window, sequences: 1, length: window.length }
+}
+
+async function work(
+  lab: OpenLab,
+  outDir: string,
+  progress: WorkProgress,
+  signal: AbortSignal,
+): Promise<LabResults> {
+  const { runs, about, findings } = lab
+  const keep = async (): Promise<LabResults> => {
+    const results = assembleResults(about, runs, findings)
+    await writeResults(outDir, results)
+    return results
+  }
+  await evaluateDense(lab, progress)
+  for (const { run, stage } of orderStages(runs)) {
+    signal.throwIfAborted()
+    if (!isStageDone(stage, findings)) {
+      await workOn(lab, run, stage, progress)
+      await compareAlong(lab, run)
+      await keep()
+    }
+  }
+  for (const run of runs) await compareAlong(lab, run)
+  return keep()
+}
+
+async function evaluateDense(lab: OpenLab, progress: WorkProgress): Promise<void> {
+  const { domains, model, rates } = lab
+  const names = domains.map(({ name }) => name)
+  const seconds = loadSeconds(model.config) + scoringSeconds(lab, names, rates.evaluateToken)
+  await lab.work.evaluate(null, names, progress.step(seconds, 'dense: '))
+}
+
+async function workOn(
+  lab: OpenLab,
+  run: RunPlan,
+  { mask, evaluateOn }: StagePlan,
+  progress: WorkProgress,
+): Promise<void> {
+  const { model, rates, findings, cache } = lab
+  const { config } = model
+  const after = mask.domains.length > 0 ? ` after ${mask.domains.join(' + ')}` : ''
+  const label = `${runLabel(run)}${after}: `
+  const known = findings.masks.get(maskKey(mask))
+  if (!known || !(await cache.holds(known))) {
+    for (const name of mask.domains) {
+      if (lab.work.hasStatistics(name, mask.samples)) continue
+      const domain = lab.domains.find((one) => one.name === name)
+      const tokens = domain?.calibration?.sequences.get(mask.samples)?.tokens.length ?? 0
+      await lab.work.calibrate(name, mask.samples, progress.step(tokens * (rates.calibrateToken ?? 0), ''))
+    }
+  }
+  const selected = await lab.work.select(mask, progress.step(selectSeconds(config, mask.method, rates), ''))
+  const seconds = loadSeconds(config) + scoringSeconds(lab, evaluateOn, rates.evaluateToken)
+  await lab.work.evaluate(selected, evaluateOn, progress.step(seconds, label))
+}
+
+/** How much consecutive masks of the run's orders differ, as far as both are there. */
+async function compareAlong({ findings, work: steps }: OpenLab, run: RunPlan): Promise<void> {
+  for (const order of run.orders) {
+    const masks = masksAlong(run, order).map((mask) => findings.masks.get(maskKey(mask)))
+    for (const [stage, mask] of masks.entries()) {
+      const next = masks[stage + 1]
+      if (mask && next) await steps.compare(mask, next)
+    }
+  }
+}
+
+function scoringSeconds({ domains }: OpenLab, names: readonly string[], tokenSeconds: number | null): number {
+  const windows = domains
+    .filter(({ name }) => names.includes(name))
+    .flatMap(({ evaluation }) => evaluation.cut.windows)
+  return windows.reduce((tokens, window) => tokens + window.length, 0) * (tokenSeconds ?? 0)
+}
