@@ -8,15 +8,16 @@ export function calibratedDomains({ domains }: Pick<LabResults, 'domains'>): Lab
 /**
  * The stages that end a permutation: with everything accumulated it is one, whatever the order; a method that
  * restarts ends with whichever domain came last, so there is one for each that did (in a sweep, which plays no
- * permutations, for each that was selected from).
+ * permutations, for each calibrated domain).
  *
  * @returns none where some of them are still to be run.
  */
 export function lastStages(run: LabRun, results: Pick<LabResults, 'domains'>): LabStage[] {
   const calibrated = calibratedDomains(results).map(({ name }) => name)
+  const played = [...new Set(run.matrices.flatMap(({ order }) => order.slice(-1)))]
   const wanted = {
     none: [[]],
-    newest: newestOfLastStages(run).map((name) => [name]),
+    newest: (played.length > 0 ? played : calibrated).map((name) => [name]),
     accumulated: [calibrated],
   }[run.datasets]
   const stages = wanted.map((domains) => run.stages.find((stage) => sameSet(stage.domains, domains)))
@@ -50,11 +51,6 @@ export function afterLastStage(
     tokens: first.tokens,
     windowNll: first.windowNll.map((_, window) => meanOf(({ windowNll }) => windowNll[window] ?? Number.NaN)),
   }
-}
-
-function newestOfLastStages({ matrices, stages }: LabRun): string[] {
-  const played = matrices.flatMap(({ order }) => order.slice(-1))
-  return [...new Set(played.length > 0 ? played : stages.flatMap(({ domains }) => domains))]
 }
 
 function sameSet(a: readonly string[], b: readonly string[]): boolean {

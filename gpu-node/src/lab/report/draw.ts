@@ -34,9 +34,9 @@ export function standaloneSvg(svg: string): string {
 /** Vega's own estimate, 0.8 em a character, leaves half of a legend empty; its hook for other measures is untyped. */
 function measureTextWithoutCanvas(): void {
   const { textMetrics } = vega as unknown as {
-    textMetrics: { width: (item: { fontSize?: number }, text: string | null) => number }
+    textMetrics: { width: (item: { fontSize?: number }, text: string | number | null) => number }
   }
-  textMetrics.width = (item, text) => (text ?? '').length * (item.fontSize ?? 11) * CHARACTER_EM
+  textMetrics.width = (item, text) => String(text ?? '').length * (item.fontSize ?? 11) * CHARACTER_EM
 }
 
 /** Vega counts ids through the life of a process: they start over, under the drawing's name. */
