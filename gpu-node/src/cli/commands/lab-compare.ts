@@ -1,6 +1,5 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { Interval } from '../../lab/compare/bootstrap.ts'
 import {
   BOOTSTRAP,
   compareMethods,
@@ -85,8 +84,10 @@ function describeRows(rows: readonly ComparedRow[], session: Session): string {
   const pairs = Map.groupBy(rows, pairTitle)
   return [
     ...Array.from(pairs, ([title, domains]) => `${title}\n${pairTable(domains, session)}`),
-    `A, B: perplexity after the last stage. ΔNLL: B less A, nats a token. Intervals are of 95 %, by a paired
-bootstrap over evaluation windows, ${BOOTSTRAP.resamples} resamples, seed ${BOOTSTRAP.seed}; no word stands where that of ΔNLL holds 0.`,
+    [
+      'A, B: perplexity after the last stage. ΔNLL: B less A, nats a token. Intervals: 95 %,',
+      `paired bootstrap over windows, ${BOOTSTRAP.resamples} resamples, seed ${BOOTSTRAP.seed}; * where it holds no 0.`,
+    ].join('\n'),
   ].join('\n\n')
 }
 
@@ -108,16 +109,13 @@ function pairTable(rows: readonly ComparedRow[], session: Session): string {
         value: ({ ratio }) => `${ratio.low.toFixed(3)} to ${ratio.high.toFixed(3)}`,
         align: 'right',
       },
-      { title: '', value: ({ nll }) => verdict(nll) },
+      { title: '', value: ({ nll }) => (nll.low > 0 || nll.high < 0 ? '*' : '') },
     ],
     rows,
   )
 }
 
-function verdict({ low, high }: Interval): string {
-  return high < 0 ? 'better' : low > 0 ? 'worse' : ''
-}
-
 function signed(value: number): string {
-  return `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(4)}`
+  const text = Math.abs(value).toFixed(3)
+  return Number(text) === 0 ? text : `${value < 0 ? '−' : '+'}${text}`
 }

@@ -1,5 +1,7 @@
 import type { Command } from 'commander'
 import type { Session } from '../session.ts'
+import { addLabCompare } from './lab-compare.ts'
+import { addLabReport } from './lab-report.ts'
 import { addLabRun } from './lab-run.ts'
 
 /** `copal lab …`: compare pruning methods on texts, without a service. */
@@ -12,4 +14,6 @@ export function addLab(program: Command, session: Session): void {
       '\nExample:\n  copal lab run --domain legal=legal.txt:legal-heldout.txt --domain mail=:mail.txt --out lab',
     )
   addLabRun(lab, session)
+  addLabReport(lab, session)
+  addLabCompare(lab, session)
 }
