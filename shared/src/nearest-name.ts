@@ -1,6 +1,6 @@
 /**
  * The name that a mistyped one was probably meant to be: the one with the fewest insertions, deletions and
- * replacements of a character between them (Levenshtein), if that is no more than a third of it.
+ * replacements of a character between them (Levenshtein), if that is no more than a third of it, rounded up.
  *
  * @returns `undefined` when none is near
  */
@@ -8,7 +8,7 @@ export function nearestName(given: string, names: Iterable<string>): string | un
   let nearest: { name: string; edits: number } | undefined
   for (const name of names) {
     const edits = editsBetween(given, name)
-    if (edits <= name.length / 3 && (!nearest || edits < nearest.edits)) nearest = { name, edits }
+    if (edits <= Math.ceil(name.length / 3) && (!nearest || edits < nearest.edits)) nearest = { name, edits }
   }
   return nearest?.name
 }

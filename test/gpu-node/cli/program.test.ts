@@ -1,9 +1,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer as createServerHttp } from 'node:http'
+import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
+import { METHOD_NAMES, RULES } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 
@@ -44,10 +47,6 @@ describe('a wrong command line', () => {
   test.each([
     { args: ['update'], says: "missing required argument 'domain'" },
     { args: ['update', 'legal', '--samples', 'many'], says: 'A whole number is expected.' },
-    {
-      args: ['update', 'legal', '--method', 'wnada'],
-      says: 'Allowed choices are magnitude, wanda, continual-wanda, copal, magnitude+swaps,',
-    },
     { args: ['update', 'legal', '--pattern', '1.0'], says: 'a ratio of pruned weights lies between 0 and 1' },
     { args: ['update', 'legal', '--pattern', '4:2'], says: 'n is less than m' },
     { args: ['rollback', 'x'], says: "A mask is a number like 3 or m3, or 'dense'." },
@@ -71,6 +70,7 @@ describe('--help', () => {
     ['domains', 'delete'],
     ['update'],
     ['updates'],
+    ['methods'],
     ['masks'],
     ['rollback'],
     ['drift'],
@@ -83,6 +83,44 @@ describe('--help', () => {
     expect(terminal.output()).toMatch(new RegExp(`Examples?:\\n  copal ${command.join(' ')}`))
     const ours = terminal.output().split('Example')[0] ?? ''
     expect(Math.max(...ours.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
+  })
+})
+
+describe('pruning methods', () => {
+  test('are listed, each rule on a line that fits', async () => {
+    const terminal = recordedTerminal()
+    expect(await runCommand(['methods'], terminal)).toBe(0)
+    const lines = terminal.output().split('\n')
+    for (const { name } of RULES) expect(lines.some((line) => line.startsWith(`${name} `))).toBe(true)
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
+  })
+
+  test('are listed with all their refinements for programs', async () => {
+    const terminal = recordedTerminal()
+    expect(await runCommand(['methods', '--json'], terminal)).toBe(0)
+    const listed = JSON.parse(terminal.output()) as { methods: string[]; rules: { name: string }[] }
+    expect(listed.methods).toEqual(METHOD_NAMES)
+    expect(listed.rules.map(({ name }) => name)).toEqual(RULES.map(({ name }) => name))
+  })
+
+  test("are the gateway's to refuse, in its words", async () => {
+    const message =
+      "No node of 'tiny' offers the pruning method 'wnada'. Did you mean 'wanda'? Offered: wanda."
+    const error = new AppError('invalid_request', message, { param: 'selection.method' })
+    let asked = ''
+    const gateway = createServerHttp(async (request, response) => {
+      for await (const chunk of request) asked += String(chunk)
+      response.writeHead(error.status, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(errorBody(error)))
+    }).listen(0, '127.0.0.1')
+    await once(gateway, 'listening')
+    const { port } = gateway.address() as AddressInfo
+    const env = { ...deadEnd, COPAL_BASE_URL: `http://127.0.0.1:${port}/v1` }
+    const terminal = recordedTerminal({ env })
+    expect(await runCommand(['update', 'legal', '--method', 'wnada'], terminal)).toBe(1)
+    gateway.close()
+    expect(JSON.parse(asked)).toEqual({ domains: ['legal'], selection: { method: 'wnada' } })
+    expect(terminal.errors()).toBe(`copal: ${message}\n`)
   })
 })
 

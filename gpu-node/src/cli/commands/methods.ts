@@ -7,6 +7,10 @@ export function addMethods(program: Command, session: Session): void {
     .command('methods')
     .description('list the pruning methods that this version knows')
     .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal methods\n  copal update legal --method continual-wanda+swaps+reconstruct',
+    )
     .action((options: { json?: boolean }) => {
       const rules = RULES.map(({ name, summary, datasets }) => ({ name, summary, datasets }))
       session.print(options.json, { rules, methods: METHOD_NAMES }, () => describe())
@@ -16,13 +20,13 @@ export function addMethods(program: Command, session: Session): void {
 function describe(): string {
   const widest = Math.max(...RULES.map(({ name }) => name.length))
   const rules = RULES.map(({ name, summary }) => `${name.padEnd(widest)}  ${summary}`)
-  const fixed = RULES.filter(({ changesWeights }) => changesWeights).map(({ name }) => name)
   return [
     ...rules,
     '',
-    `+swaps        exchanges kept and pruned weights while the output error falls; not after ${fixed.join(', ')}`,
-    '+reconstruct  then solves for the surviving weights: the update brings new values, not only a mask',
+    'After a rule, in this order:',
+    '+swaps        exchanges kept and pruned weights while the output error falls',
+    '+reconstruct  solves for the kept weights: new values, not only a mask',
     '',
-    'Example: copal update legal --method continual-wanda+swaps+reconstruct',
+    'All combinations: copal methods --json',
   ].join('\n')
 }

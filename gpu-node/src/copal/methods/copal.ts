@@ -3,7 +3,7 @@ import { scoreRule } from './scored.ts'
 /** `S ⊙ |W|`, `S = Σ |y||x|ᵀ` accumulated over all datasets, `W` always dense (COPAL, equation of `W*`). */
 export const copal = scoreRule({
   name: 'copal',
-  summary: 'weight × sensitivity, accumulated over all text (Malla et al. 2024)',
+  summary: 'weight × sensitivity, all text (COPAL, Malla et al. 2024)',
   datasets: 'accumulated',
   needs: ['sensitivity'],
   score({ weights, statistic }) {

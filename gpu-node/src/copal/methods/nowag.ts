@@ -10,7 +10,7 @@ const EPSILON = 1e-5
  */
 export const continualNowag = scoreRule({
   name: 'continual-nowag',
-  summary: 'normalised weight² × input norm², accumulated (NoWag-P, Liu 2025)',
+  summary: 'normalised weight² × norm², all text (NoWag-P, Liu 2025)',
   datasets: 'accumulated',
   needs: ['square_norm'],
   score({ rows, cols, weights, statistic }) {

@@ -10,7 +10,7 @@ const ACTIVATION_POWER = 0.5
  */
 export const continualRia = scoreRule({
   name: 'continual-ria',
-  summary: 'shares of row and column × √ input norm, accumulated (RIA, Zhang 2024)',
+  summary: 'share of row and column × √norm, all text (RIA, Zhang 2024)',
   datasets: 'accumulated',
   needs: ['square_norm'],
   score({ rows, cols, weights, statistic }) {

@@ -15,7 +15,7 @@ const COMMON = { needs: ['second_moment'], changesWeights: true, choose } as con
 export const sparseGpt: PruneRule = {
   ...COMMON,
   name: 'sparsegpt',
-  summary: 'later weights make up for pruned ones, newest text (Frantar et al. 2023)',
+  summary: 'kept weights make up for others, newest text (Frantar 2023)',
   datasets: 'newest',
 }
 
@@ -23,7 +23,7 @@ export const sparseGpt: PruneRule = {
 export const continualSparseGpt: PruneRule = {
   ...COMMON,
   name: 'continual-sparsegpt',
-  summary: 'SparseGPT, accumulated over all text (after Frantar et al. 2023)',
+  summary: 'kept weights make up for others, all text (Frantar 2023)',
   datasets: 'accumulated',
 }
 

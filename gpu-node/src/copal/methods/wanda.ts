@@ -4,7 +4,7 @@ import { scoreRule } from './scored.ts'
 /** `|W| · √(Σ x²)` per input: on the newest datasets alone, as published. */
 export const wanda = scoreRule({
   name: 'wanda',
-  summary: 'weight × input norm, of the newest text (Wanda, Sun et al. 2023)',
+  summary: 'weight × input norm, newest text (Wanda, Sun et al. 2023)',
   datasets: 'newest',
   needs: ['square_norm'],
   score,
@@ -13,7 +13,7 @@ export const wanda = scoreRule({
 /** The same score, with the norm accumulated over all datasets. */
 export const continualWanda = scoreRule({
   name: 'continual-wanda',
-  summary: 'weight × input norm, accumulated over all text (after Sun et al. 2023)',
+  summary: 'weight × input norm, all text (Wanda, Sun et al. 2023)',
   datasets: 'accumulated',
   needs: ['square_norm'],
   score,
