@@ -156,12 +156,17 @@ export async function statisticLengths(
 
 /** Every finished artifact of these weights under `dir`, by id; directories that are none are passed over. */
 export async function listArtifacts(dir: string, baseSha256: string): Promise<Artifact[]> {
+  return (await listAllArtifacts(dir)).filter((artifact) => artifact.baseSha256 === baseSha256)
+}
+
+/** Every finished artifact under `dir`, of whatever weights. */
+export async function listAllArtifacts(dir: string): Promise<Artifact[]> {
   const names = await readdir(dir).catch((error: unknown) => {
     if (isErrno(error, 'ENOENT')) return []
     throw error
   })
   const artifacts = await Promise.all(names.map((name) => readManifest(join(dir, name), name)))
-  return artifacts.filter((artifact) => artifact?.baseSha256 === baseSha256) as Artifact[]
+  return artifacts.filter((artifact) => artifact !== undefined)
 }
 
 async function readManifest(dir: string, id: string): Promise<Artifact | undefined> {

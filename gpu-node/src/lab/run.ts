@@ -2,7 +2,7 @@ import type { TokenSequences } from '../copal/sample.ts'
 import { CHUNK_TOKENS } from '../copal/token-chunks.ts'
 import { assembleResults, isStageDone, masksAlong, runLabel } from './assemble.ts'
 import { blocksAToken, estimateRun, loadSeconds, selectSeconds, type Estimate } from './estimate.ts'
-import { maskKey } from './findings.ts'
+import { maskKey, pairKey } from './findings.ts'
 import { explainFullDisk } from './full-disk.ts'
 import { openLab, type LabHooks, type OpenLab } from './open.ts'
 import { orderStages, type RunPlan, type StagePlan } from './plan.ts'
@@ -150,8 +150,9 @@ async function work(
 }
 
 async function evaluateDense(lab: OpenLab, progress: WorkProgress): Promise<void> {
-  const { domains, model, rates } = lab
+  const { domains, model, rates, findings } = lab
   const names = domains.map(({ name }) => name)
+  if (names.every((name) => findings.evaluations.has(pairKey(null, name)))) return
   const seconds = loadSeconds(model.config) + scoringSeconds(lab, names, rates.evaluateToken)
   await lab.work.evaluate(null, names, progress.step(seconds, 'dense: '))
 }

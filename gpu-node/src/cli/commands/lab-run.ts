@@ -1,5 +1,5 @@
-import { availableParallelism, homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { availableParallelism } from 'node:os'
+import { resolve } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { DEFAULT_MODEL } from '../../model/source.ts'
 import { parseDomainSpec, type DomainSpec } from '../../lab/domain-spec.ts'
@@ -8,6 +8,7 @@ import { parsePatterns, parseVariants, type LabSettings } from '../../lab/settin
 import type { LabOutcome, LabPlan, RunHooks } from '../../lab/run.ts'
 import { argument, splitList, withAppErrors } from '../app-errors.ts'
 import { CliError } from '../cli-error.ts'
+import { modelLocation } from '../model-option.ts'
 import { createProgressBar } from '../progress-bar.ts'
 import type { Session } from '../session.ts'
 import { describeOutcome, describePlan, outcomeForPrograms, planForPrograms } from './lab-run-report.ts'
@@ -156,14 +157,11 @@ async function finish(
 }
 
 function readSettings(options: LabRunOptions, { terminal }: Session): LabSettings {
-  const { cwd, env } = terminal
-  const isPath = !/^[a-z]+:/.test(options.model)
   return {
-    model: isPath ? resolve(cwd, options.model) : options.model,
-    cacheDir: resolve(env.COPAL_CACHE || join(homedir(), '.cache', 'copal')),
-    outDir: resolve(cwd, options.out),
+    ...modelLocation(options.model, terminal),
+    outDir: resolve(terminal.cwd, options.out),
     domains: options.domain,
-    cwd,
+    cwd: terminal.cwd,
     field: options.field,
     variants: options.methods,
     patterns: options.pattern,
@@ -185,7 +183,8 @@ function permutations(text: string): PermutationChoice {
   throw new InvalidArgumentError("Expected 'all', 'first', or how many to draw, at most 9999.")
 }
 
-function positive(text: string): number {
+/** A whole number of at least 1, as an option's value. */
+export function positive(text: string): number {
   const number = wholeNumber(text)
   if (number > 0) return number
   throw new InvalidArgumentError('At least 1 is expected.')
