@@ -1,17 +1,18 @@
 import { rowBytes } from '@copal/shared/mask/bits.ts'
-import { buildConjugateGradients, buildProduct } from '../graph/conjugate-gradients.ts'
+import { buildConjugateGradients } from '../graph/conjugate-gradients.ts'
 import { encodeModel } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/runtime.ts'
+import { backgroundSession, createMomentProduct } from './moment-product.ts'
 import { unfoldTriangle } from './packed-triangle.ts'
 
 /** λ as a share of the mean diagonal of H: SparseGPT's damping. */
 export const DAMPING = 0.01
 /** Iterations in one run of the graph: after each the residuals are looked at. */
-const STEPS = 8
+const STEPS = 4
 /** f32 loses the true residual after a while, and f64 finds it again; more often than this it has not been needed. */
 const MAX_REFINEMENTS = 8
 /** Runs of the graph between two residuals in f64. */
-const MAX_RUNS = 25
+const MAX_RUNS = 50
 /** What f32 can win before its residual no longer is the true one. */
 const REACH = 1e-4
 
@@ -66,23 +67,16 @@ export async function createReconstructor(
   threads: number,
   { tolerance = TOLERANCE, onSolved }: ReconstructorOptions = {},
 ): Promise<Reconstructor> {
-  const options = {
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    // Spinning between operators would take the processor from serving.
-    extra: { session: { intra_op: { allow_spinning: '0' } } },
-  }
-  const product = await InferenceSession.create(encodeModel(buildProduct()), options)
-  const iterate = await InferenceSession.create(encodeModel(buildConjugateGradients(STEPS)), options)
+  const product = await createMomentProduct(threads)
+  const iterate = await InferenceSession.create(
+    encodeModel(buildConjugateGradients(STEPS)),
+    backgroundSession(threads),
+  )
 
   /** Brings the residual of a system up to date, in f64. */
   async function measure(system: System): Promise<void> {
     const { rows, cols, moment, error } = system
-    const { y } = await product.run({
-      e: new Tensor('float64', error, [rows, cols]),
-      moment: new Tensor('float64', moment, [cols, cols]),
-    })
-    updateResidual(system, y?.data as Float64Array)
+    updateResidual(system, await product.multiply(error, moment, [rows, cols]))
   }
 
   /** The correction that makes the residual vanish, as far as f32 goes. */

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import { createMomentProduct, type MomentProduct } from './moment-product.ts'
 import { unfoldTriangle } from './packed-triangle.ts'
-import { gainFloor, sumOf, type SwapLinear } from './swaps.ts'
+import { gainFloor, measureErrors, prunedPart, sumOf, type SwapLinear } from './swaps.ts'
 
 /** A linear and the mask to refine; `moment` is `Σ x xᵀ / tokens` as statistics hold it: the upper triangle. */
 export interface SwapTask {
@@ -30,7 +31,6 @@ export interface SwapPool {
 
 /** What a thread is asked: to take rows, `next` counts those taken, until there are none, and say so. */
 export interface SwapMessage {
-  step: 'measure' | 'swap'
   linear: SwapLinear
   /** The gain that a swap must exceed. */
   floor: number
@@ -44,6 +44,7 @@ export interface SwapMessage {
 export function createSwapPool(threads: number): SwapPool {
   const pool = Array.from({ length: threads }, startThread)
   const buffers = new Map<string, SharedArrayBuffer>()
+  let product: Promise<MomentProduct> | undefined
 
   /** The buffer of this name, at least this long. */
   function buffer(name: string, bytes: number): SharedArrayBuffer {
@@ -70,22 +71,37 @@ export function createSwapPool(threads: number): SwapPool {
     return linear
   }
 
-  async function runAll(step: SwapMessage['step'], linear: SwapLinear, floor: number): Promise<void> {
-    const next = new Int32Array(new SharedArrayBuffer(4))
-    await Promise.all(pool.map((thread) => ask(thread, { step, linear, floor, next })))
+  /** The gradient by one GEMM, and the errors: almost half of the work if it were done row by row. */
+  async function measure(linear: SwapLinear): Promise<void> {
+    const { rows, cols, moment, gradient } = linear
+    // The gradient takes the place of what it is computed from.
+    prunedPart(linear, gradient)
+    product ??= createMomentProduct(threads)
+    gradient.set(await (await product).multiply(gradient, moment, [rows, cols]))
+    measureErrors(linear)
+  }
+
+  async function swap(linear: SwapLinear): Promise<void> {
+    const message: SwapMessage = {
+      linear,
+      floor: gainFloor(linear),
+      next: new Int32Array(new SharedArrayBuffer(4)),
+    }
+    await Promise.all(pool.map((thread) => ask(thread, message)))
   }
 
   return {
     async refine(task) {
       const linear = share(task)
-      await runAll('measure', linear, 0)
+      await measure(linear)
       const before = sumOf(linear.errors)
-      await runAll('swap', linear, gainFloor(linear))
+      await swap(linear)
       task.bits.set(linear.bits)
       return { before, after: sumOf(linear.errors) }
     },
     async close() {
       await Promise.all(pool.map(({ worker }) => worker.terminate()))
+      await (await product)?.release()
     },
   }
 }

@@ -5,8 +5,6 @@ import type { Values } from './values.ts'
 const MAX_ROUNDS = 50
 /** A swap must gain more than this share of the mean error of a row. */
 const GAIN_FLOOR = 1e-9
-/** Rows of H that many rows of W read one after another: they stay in the second-level cache. */
-const TILE = 48
 
 /**
  * One linear while its mask is refined. Every function here works on a range of rows, and rows do not depend on
@@ -26,62 +24,30 @@ export interface SwapLinear {
   moment: Float64Array
   /** Mask bits `[rows, ceil(cols/8)]`, changed in place. */
   bits: Uint8Array
-  /** `E H` of the mask that {@link measureRows} saw, `[rows, cols]`. */
+  /** `E H` of the mask before any swap, `[rows, cols]`; see {@link prunedPart}. */
   gradient: Float64Array
   /** Error of each row under its present mask. */
   errors: Float64Array
 }
 
-/** Computes `gradient` and `errors` of rows `first … end`. */
-export function measureRows(linear: SwapLinear, first: number, end: number): void {
-  const { cols, weights, moment, gradient, errors } = linear
-  gradient.fill(0, first * cols, end * cols)
-  const offsets = new Int32Array(TILE)
-  const values = new Float64Array(TILE)
-  for (let tile = 0; tile < cols; tile += TILE) {
-    for (let row = first; row < end; row++) {
-      let count = 0
-      for (let col = tile; col < Math.min(tile + TILE, cols); col++) {
-        if (isKept(linear, row, col)) continue
-        offsets[count] = col * cols
-        values[count++] = weights[row * cols + col] as number
-      }
-      // Four rows go in one pass; what fills the last pass weighs nothing.
-      values.fill(0, count)
-      addRows(gradient.subarray(row * cols, (row + 1) * cols), moment, offsets, values, count)
-    }
-  }
-  for (let row = first; row < end; row++) {
-    let error = 0
-    for (let col = 0, i = row * cols; col < cols; col++, i++) {
-      if (!isKept(linear, row, col)) error += (weights[i] as number) * (gradient[i] as number)
-    }
-    errors[row] = error
+/** E: the weights that the mask prunes, `[rows, cols]`, into `pruned`. */
+export function prunedPart(linear: SwapLinear, pruned: Float64Array): void {
+  const { rows, cols, weights } = linear
+  for (let row = 0, i = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++, i++)
+      pruned[i] = isKept(linear, row, col) ? 0 : (weights[i] as number)
   }
 }
 
-/** `sum += Σ values[i] · H[offsets[i] …]` over `count` rows of H, rounded up to a multiple of four. */
-function addRows(
-  sum: Float64Array,
-  moment: Float64Array,
-  offsets: Int32Array,
-  values: Float64Array,
-  count: number,
-): void {
-  for (let i = 0; i < count; i += 4) {
-    const a = offsets[i] as number
-    const b = offsets[i + 1] as number
-    const c = offsets[i + 2] as number
-    const d = offsets[i + 3] as number
-    const ofA = values[i] as number
-    const ofB = values[i + 1] as number
-    const ofC = values[i + 2] as number
-    const ofD = values[i + 3] as number
-    for (let j = 0; j < sum.length; j++) {
-      const first = ofA * (moment[a + j] as number) + ofB * (moment[b + j] as number)
-      const second = ofC * (moment[c + j] as number) + ofD * (moment[d + j] as number)
-      sum[j] = (sum[j] as number) + (first + second)
+/** Computes `errors` of the mask that `gradient` belongs to. */
+export function measureErrors(linear: SwapLinear): void {
+  const { rows, cols, weights, gradient, errors } = linear
+  for (let row = 0, i = 0; row < rows; row++) {
+    let error = 0
+    for (let col = 0; col < cols; col++, i++) {
+      if (!isKept(linear, row, col)) error += (weights[i] as number) * (gradient[i] as number)
     }
+    errors[row] = error
   }
 }
 
@@ -96,8 +62,8 @@ export function sumOf(errors: Float64Array): number {
 }
 
 /**
- * Refines rows `first … end`, whose gradients {@link measureRows} has computed, and brings `bits` and `errors` up
- * to date: in each round it prunes the kept weight p that costs least and returns the pruned weight q that then
+ * Refines rows `first … end`, whose `gradient` and `errors` belong to `bits`, and brings `bits` and `errors` up to
+ * date: in each round it prunes the kept weight p that costs least and returns the pruned weight q that then
  * saves most, if the two together lower the error by more than `floor`. With n:m both come from one group, of
  * which each is the best alone, and the best group of the row is taken. So no row's error ever rises, and every
  * row, or group, keeps as many weights as before.
