@@ -37,7 +37,7 @@ export async function writeBlockFile(
     const file = await open(path, 'w')
     try {
       await file.writeFile(header(tensors))
-      for (const { name, load } of tensors) hashes[name] = await writeHashed(file, await load())
+      for (const tensor of tensors) hashes[tensor.name] = await writeHashed(file, await tensor.load())
     } finally {
       await file.close()
     }

@@ -2,7 +2,6 @@ import {
   BLOCK_SEGMENTS,
   buildCalibrationSegment,
   buildForwardBlock,
-  SEGMENT_LINEARS,
   SEGMENT_OUTPUT,
 } from '../graph/calibration-block.ts'
 import { encodeModel, type OnnxGraph } from '../graph/onnx-writer.ts'

@@ -44,7 +44,7 @@ const PANEL_ROWS = 192
 
 /**
  * How the upper triangle of a second moment `[cols, cols]` is cut into products of full width: more panels skip
- * more of the lower triangle, wider ones copy less and run faster.
+ * more of the lower triangle, higher ones copy less and run faster.
  */
 export function momentPanels(cols: number): MomentPanel[] {
   const rows = Math.max(PANEL_ROWS, Math.ceil(cols / MOST_PANELS))
@@ -145,30 +145,40 @@ function addStatistics(
       graph.add({ op: 'Abs', inputs: [x], outputs: [`abs_${x}`] })
       outputs.push(...addSecondMoment(graph, x, cols, statisticTensor('second_moment', linear)))
     }
-    graph.add({ op: 'Abs', inputs: [y], outputs: [`abs_${y}`] })
+    // Transposing once is cheaper than Gemm's transA, which does it again for every stripe of columns.
+    const columns = addTranspose(graph, y)
+    graph.add({ op: 'Abs', inputs: [columns], outputs: [`abs_${columns}`] })
     const sensitivity = statisticTensor('sensitivity', linear)
-    addGram(graph, `abs_${y}`, `abs_${x}`, sensitivity)
+    addSum(graph, `abs_${columns}`, `abs_${x}`, sensitivity, false)
     outputs.push({ name: sensitivity, type: 'float32', shape: [rows, cols] })
   }
   return outputs
 }
 
 function addSecondMoment(graph: GraphBuilder, x: string, cols: number, moment: string): ValueInfo[] {
+  const columns = addTranspose(graph, x)
   return momentPanels(cols).map((panel): ValueInfo => {
     const { first, end } = panel
-    const rest = first === 0 ? x : addColumns(graph, x, first, cols)
-    const left = end === cols ? rest : addColumns(graph, x, first, end)
+    const rest = first === 0 ? columns : addRows(graph, columns, first, cols)
+    const left = end === cols ? rest : addRows(graph, columns, first, end)
     const name = panelName(moment, panel)
-    addGram(graph, left, rest, name)
+    addSum(graph, left, rest, name, true)
     return { name, type: 'float32', shape: [end - first, cols - first] }
   })
 }
 
-/** Columns `begin … end - 1` of `x`. */
-function addColumns(graph: GraphBuilder, x: string, begin: number, end: number): string {
+/** `x` `[tokens, columns]` as `[columns, tokens]`. */
+function addTranspose(graph: GraphBuilder, x: string): string {
+  const name = `${x}_columns`
+  graph.add({ op: 'Transpose', inputs: [x], outputs: [name], attributes: { perm: { ints: [1, 0] } } })
+  return name
+}
+
+/** Rows `begin … end - 1` of `x`. */
+function addRows(graph: GraphBuilder, x: string, begin: number, end: number): string {
   const name = `${x}_${begin}_${end}`
   graph.constants.push(
-    { name: `${name}_axis`, type: 'int64', shape: [1], data: BigInt64Array.of(1n) },
+    { name: `${name}_axis`, type: 'int64', shape: [1], data: BigInt64Array.of(0n) },
     { name: `${name}_begin`, type: 'int64', shape: [1], data: BigInt64Array.of(BigInt(begin)) },
     { name: `${name}_end`, type: 'int64', shape: [1], data: BigInt64Array.of(BigInt(end)) },
   )
@@ -176,12 +186,12 @@ function addColumns(graph: GraphBuilder, x: string, begin: number, end: number):
   return name
 }
 
-/** `aᵀ b`, summed over rows (tokens), added to the sum so far. */
-function addGram(graph: GraphBuilder, a: string, b: string, output: string): void {
+/** `a b`, or `a bᵀ`, added to the sum so far: a sum over tokens, the columns of `a`. */
+function addSum(graph: GraphBuilder, a: string, b: string, output: string, transposed: boolean): void {
   graph.add({
     op: 'Gemm',
     inputs: [a, b, sumInputName(output)],
     outputs: [output],
-    attributes: { transA: { int: 1 } },
+    attributes: { transB: { int: transposed ? 1 : 0 } },
   })
 }

@@ -74,11 +74,11 @@ test('sums over several chunks, the last a short one, equal those of a plain f64
         expect(Math.abs(sensitivity[at]! / expected - 1)).toBeLessThan(2e-4)
       }
       for (let a = 0, at = 0; a < cols; a++) {
+        expect(norm[a]).toBe(moment[at])
         for (let b = a; b < cols; b++, at++) {
           if (at % 499 !== 0 && !(a === b && a % 23 === 0)) continue
           const scale = dot((t) => (x[t]![a]! ** 2 + x[t]![b]! ** 2) / 2)
           expect(Math.abs(moment[at]! - dot((t) => x[t]![a]! * x[t]![b]!)) / scale).toBeLessThan(2e-4)
-          if (a === b) expect(norm[a]).toBe(moment[at])
         }
       }
     }
@@ -99,7 +99,7 @@ test('a chunk more is a sum more: statistics of two halves add up to those of th
     await calibrate(temporaryDir(), half(32)),
   ]
   for (const [name, length] of statisticTensors(tiny.model.config)) {
-    const [sum, sums] = [await accumulate([all!], 1, name), await accumulate(halves, 1, name)]
+    const [sum, sums] = [await accumulate([all], 1, name), await accumulate(halves, 1, name)]
     expect(sum).toHaveLength(length)
     const scale = sums.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     let worst = 0
