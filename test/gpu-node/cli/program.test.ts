@@ -108,10 +108,12 @@ describe('pruning methods', () => {
       "No node of 'tiny' offers the pruning method 'wnada'. Did you mean 'wanda'? Offered: wanda."
     const error = new AppError('invalid_request', message, { param: 'selection.method' })
     let asked = ''
-    const gateway = createServerHttp(async (request, response) => {
-      for await (const chunk of request) asked += String(chunk)
-      response.writeHead(error.status, { 'content-type': 'application/json' })
-      response.end(JSON.stringify(errorBody(error)))
+    const gateway = createServerHttp((request, response) => {
+      request.on('data', (chunk) => (asked += String(chunk)))
+      request.on('end', () => {
+        response.writeHead(error.status, { 'content-type': 'application/json' })
+        response.end(JSON.stringify(errorBody(error)))
+      })
     }).listen(0, '127.0.0.1')
     await once(gateway, 'listening')
     const { port } = gateway.address() as AddressInfo
