@@ -13,7 +13,7 @@ import { samplesSections, sparsitySection } from './sections/sweeps.ts'
 
 /** Everything that a result has to show; what it does not hold has no section. */
 export function composeReport(results: LabResults): ReportDocument {
-  return {
+  return withUniquePanels({
     title: `Pruning laboratory: ${results.model.id}`,
     sections: [
       { title: 'This run', blocks: opening(results) },
@@ -27,6 +27,27 @@ export function composeReport(results: LabResults): ReportDocument {
       costsSection(results),
       inputsSection(results),
     ].filter((section) => section !== undefined),
+  })
+}
+
+/** Names that are alike but for their punctuation would be one file: the second gets a number. */
+function withUniquePanels(report: ReportDocument): ReportDocument {
+  const taken = new Map<string, number>()
+  const unique = (name: string): string => {
+    const before = taken.get(name) ?? 0
+    taken.set(name, before + 1)
+    return before === 0 ? name : unique(`${name}-${before + 1}`)
+  }
+  return {
+    ...report,
+    sections: report.sections.map((section) => ({
+      ...section,
+      blocks: section.blocks.map((block) =>
+        block.kind === 'figure'
+          ? { ...block, panels: block.panels.map((panel) => ({ ...panel, name: unique(panel.name) })) }
+          : block,
+      ),
+    })),
   }
 }
 

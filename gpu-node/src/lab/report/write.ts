@@ -30,8 +30,7 @@ export async function writeReport(
   ])
   if (options.png) {
     // Loaded when asked for: it brings a native library.
-    const { drawPng, requireFonts } = await import('./png.ts')
-    requireFonts()
+    const { drawPng } = await import('./png.ts')
     for (const [name, svg] of drawings) files.set(join(PLOTS, `${name}.png`), drawPng(svg))
   }
   for (const [file, content] of files) await replaceFile(join(dir, file), content)

@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest'
+import { afterLastStage, lastStages } from '../../../gpu-node/src/lab/last-stage.ts'
+import type { LabRun } from '../../../gpu-node/src/lab/results.ts'
+import { generatedResults } from '../../support/lab-results.ts'
+
+const results = generatedResults()
+const runOf = (method: string, purpose: LabRun['purpose'] = 'main'): LabRun => {
+  const run = results.runs.find((candidate) => candidate.method === method && candidate.purpose === purpose)
+  if (!run) throw new Error(`no ${method}`)
+  return run
+}
+
+test('an accumulating method ends with everything accumulated', () => {
+  const run = runOf('continual-wanda')
+  const [last, ...others] = lastStages(run, results)
+  expect(others).toEqual([])
+  expect(last?.domains).toEqual(['code', 'encyclopedia', 'newswire'])
+  expect(afterLastStage(run, 'mail', results)).toBe(last?.evaluations['mail'])
+})
+
+test('a restarted method ends with each dataset that came last: windows are means over them', () => {
+  const run = runOf('wanda')
+  const stages = lastStages(run, results)
+  expect(stages.map(({ domains }) => domains)).toEqual([['code'], ['newswire'], ['encyclopedia']])
+  const windows = stages.map((stage) => stage.evaluations['code']?.windowNll[5] ?? Number.NaN)
+  const after = afterLastStage(run, 'code', results)
+  expect(after?.windowNll[5]).toBeCloseTo((windows[0]! + windows[1]! + windows[2]!) / 3, 12)
+  const perplexities = stages.map((stage) => stage.evaluations['code']?.perplexity ?? Number.NaN)
+  expect(after?.perplexity).toBeCloseTo(
+    Math.cbrt(perplexities.reduce((product, value) => product * value)),
+    9,
+  )
+})
+
+test('only datasets that came last in a permutation that was run count', () => {
+  const run = runOf('wanda')
+  const matrices = run.matrices.filter(({ order }) => order.at(-1) === 'code')
+  expect(lastStages({ ...run, matrices }, results).map(({ domains }) => domains)).toEqual([['code']])
+})
+
+test('a sweep plays no permutation: each calibrated domain may be the last', () => {
+  expect(lastStages(runOf('wanda', 'sparsity-sweep'), results)).toHaveLength(3)
+})
+
+test('while a last stage is still to be run there is no figure for it', () => {
+  const accumulating = runOf('continual-wanda')
+  const unfinished = { ...accumulating, stages: accumulating.stages.slice(0, -1) }
+  expect(lastStages(unfinished, results)).toEqual([])
+  expect(afterLastStage(unfinished, 'code', results)).toBeNull()
+  const restarted = runOf('wanda', 'sparsity-sweep')
+  expect(afterLastStage({ ...restarted, stages: restarted.stages.slice(1) }, 'code', results)).toBeNull()
+})
+
+test('a last stage that was not evaluated on a domain has no figure for it', () => {
+  const run = structuredClone(runOf('wanda'))
+  delete run.stages[0]?.evaluations['mail']
+  expect(afterLastStage(run, 'mail', results)).toBeNull()
+  expect(afterLastStage(run, 'code', results)).not.toBeNull()
+})

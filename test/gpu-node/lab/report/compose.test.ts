@@ -1,0 +1,242 @@
+import { describe, expect, test } from 'vitest'
+import { composeReport } from '../../../../gpu-node/src/lab/report/compose.ts'
+import type { Cell, ReportDocument, Table } from '../../../../gpu-node/src/lab/report/document.ts'
+import type { LabResults } from '../../../../gpu-node/src/lab/results.ts'
+import { generatedResults } from '../../../support/lab-results.ts'
+
+const results = generatedResults()
+const report = composeReport(results)
+
+describe('the main table', () => {
+  const table = tableOf(report, 'Forgetting and perplexity', '50 % unstructured')
+
+  test('has a row for the dense model and for each method and scope', () => {
+    expect(column(table, 'Method')).toEqual([
+      'dense',
+      'magnitude per matrix',
+      'wanda',
+      'sparsegpt',
+      'copal per matrix',
+      'copal',
+      'continual-wanda',
+      'continual-sparsegpt',
+      'continual-wanda+swaps',
+      'continual-wanda+swaps+reconstruct',
+    ])
+  })
+
+  test('prints WS, and its perplexity all the same, where the mask never changed', () => {
+    const [, magnitude] = table.rows
+    expect(magnitude?.slice(1, 3)).toEqual(['WS', 'WS'])
+    expect(magnitude?.[3]).toMatch(/^\d{3}\.\d$/)
+  })
+
+  test('prints the figures of the summary', () => {
+    const run = results.runs.find(({ method }) => method === 'continual-wanda')
+    expect(table.rows[6]).toEqual([
+      'continual-wanda',
+      run?.summary?.aBwt?.toFixed(3),
+      run?.summary?.mBwt?.toFixed(3),
+      run?.summary?.aPpl?.toPrecision(4),
+      run?.summary?.mPpl?.toPrecision(4),
+      'accumulated',
+    ])
+  })
+
+  test('makes the lowest mean perplexity strong, and nothing else', () => {
+    const strong = table.rows.flat().filter((cell) => typeof cell !== 'string')
+    const best = Math.min(
+      ...results.runs
+        .filter(({ pattern, purpose }) => pattern === '0.5' && purpose === 'main')
+        .map(({ summary }) => summary?.aPpl ?? Infinity),
+    )
+    expect(strong).toEqual([{ text: best.toPrecision(4), style: 'strong' }])
+  })
+})
+
+describe('the table after the last stage', () => {
+  const table = tableOf(
+    report,
+    'After the last stage, by domain',
+    '50 % unstructured; × dense: geometric mean over the domains',
+  )
+
+  test('marks domains that were never calibrated on, and keeps their means apart', () => {
+    expect(table.columns.map(({ title }) => title)).toEqual([
+      'Method',
+      'encyclopedia',
+      'newswire',
+      'code',
+      'speeches ∘',
+      'mail ∘',
+      '× dense',
+      '× dense ∘',
+    ])
+  })
+
+  test('has the perplexity of the stage with everything accumulated', () => {
+    const stage = results.runs
+      .find(({ method }) => method === 'continual-wanda')
+      ?.stages.find(({ domains }) => domains.length === 3)
+    const row = table.rows.find(([method]) => method === 'continual-wanda')
+    expect(row?.[4]).toBe(stage?.evaluations['speeches']?.perplexity.toPrecision(4))
+  })
+})
+
+test('per dataset: alone, the mean after each stage, and what was forgotten', () => {
+  // Two datasets, both orders, worked out by hand: `a` is learned first at 10 and then stands at 14; in the other
+  // order it is learned last, at 12.
+  const small = generatedResults()
+  const run = small.runs[5]!
+  small.domains = small.domains.slice(0, 2)
+  const [a, b] = small.domains.map(({ name }) => name) as [string, string]
+  small.runs = [
+    {
+      ...run,
+      stages: [],
+      matrices: [
+        {
+          order: [a, b],
+          R: [
+            [10, null],
+            [14, 40],
+          ],
+          churn: [0.1],
+        },
+        {
+          order: [b, a],
+          R: [
+            [30, null],
+            [33, 12],
+          ],
+          churn: [0.1],
+        },
+      ],
+    },
+  ]
+  const table = tableOf(composeReport(small), 'Per dataset and stage', '50 % unstructured')
+  expect(table.columns.map(({ title }) => title)).toEqual([
+    'Method',
+    'Dataset',
+    'dense',
+    'alone',
+    'stage 1',
+    'stage 2',
+    'forgotten',
+  ])
+  expect(table.rows.map((row) => row.slice(3))).toEqual([
+    ['–', '10.00', '13.00', '4.000'],
+    ['–', '30.00', '36.50', '3.000'],
+  ])
+})
+
+describe('sweeps', () => {
+  test('have a panel and a table a domain, by share pruned and by samples', () => {
+    expect(panelNames(report)).toEqual(
+      expect.arrayContaining(['sparsity-newswire', 'sparsity-mail', 'samples-newswire', 'samples-mail']),
+    )
+    const table = tableOf(report, 'Sparsity', 'newswire')
+    expect(table.columns.map(({ title }) => title)).toEqual([
+      'Method',
+      '30 %',
+      '40 %',
+      '50 %',
+      '60 %',
+      '70 %',
+    ])
+    expect(tableOf(report, 'Calibration samples', 'newswire').columns).toHaveLength(5)
+  })
+
+  test('take the point of the main run where they have none of their own', () => {
+    const without = {
+      ...results,
+      runs: results.runs.filter(({ purpose, pattern }) => purpose !== 'sparsity-sweep' || pattern !== '0.5'),
+    }
+    const table = tableOf(composeReport(without), 'Sparsity', 'newswire')
+    const main = tableOf(
+      report,
+      'After the last stage, by domain',
+      '50 % unstructured; × dense: geometric mean over the domains',
+    )
+    const figureOf = (rows: Cell[][], column: number) =>
+      rows.find(([method]) => method === 'continual-wanda')?.[column]
+    expect(column(table, '50 %')).not.toContain('–')
+    expect(
+      figureOf(
+        table.rows,
+        table.columns.findIndex(({ title }) => title === '50 %'),
+      ),
+    ).toBe(figureOf(main.rows, 2))
+  })
+})
+
+test('layer errors are relative to the mask of the scores alone, even after two refinements', () => {
+  const small = generatedResults()
+  const run = small.runs.find(({ method }) => method === 'continual-wanda+swaps+reconstruct')!
+  const last = run.stages.find(({ domains }) => domains.length === 3)!
+  last.layerErrors = {
+    'model.layers.0.mlp.up_proj.weight': { score: 8, before: 4, after: 2 },
+    'model.layers.1.mlp.up_proj.weight': { score: 5, before: 4, after: 5 },
+  }
+  small.runs = [run]
+  const table = tableOf(
+    composeReport(small),
+    'Output error by layer',
+    'Geometric mean over all linears, by pattern',
+  )
+  expect(table.rows).toEqual([['continual-wanda+swaps+reconstruct', '0.500']])
+})
+
+test('what was not run yet is said first, and the rest renders', () => {
+  const stages = results.runs[5]!.stages.slice(0, 2)
+  const interrupted: LabResults = {
+    ...results,
+    runs: [results.runs[4]!, { ...results.runs[5]!, stages, matrices: [], summary: null }],
+    incomplete: ['continual-wanda at 50 % unstructured: 5 of 7 masks'],
+  }
+  const document = composeReport(interrupted)
+  expect(document.sections[0]?.blocks[0]).toEqual({
+    kind: 'notice',
+    text: 'Incomplete: this has not been run yet.',
+    items: ['continual-wanda at 50 % unstructured: 5 of 7 masks'],
+  })
+  const table = tableOf(document, 'Forgetting and perplexity', '50 % unstructured')
+  expect(table.rows[2]).toEqual(['continual-wanda', '–', '–', '–', '–', 'accumulated'])
+})
+
+test('a run without a single method shows its inputs and says that there is none', () => {
+  const empty: LabResults = { ...results, runs: [], dense: {}, calibration: [], incomplete: ['dense'] }
+  const document = composeReport(empty)
+  expect(document.sections.map(({ title }) => title)).toEqual(['This run', 'Inputs, settings, machine'])
+  expect(document.sections[0]?.blocks[0]).toMatchObject({ items: ['no method has been run', 'dense'] })
+})
+
+test('domains whose names differ by punctuation alone have drawings of their own', () => {
+  const renamed = JSON.parse(
+    JSON.stringify(results).replaceAll('"speeches"', '"a b"').replaceAll('"mail"', '"a.b"'),
+  ) as LabResults
+  const names = panelNames(composeReport(renamed))
+  expect(names).toEqual(expect.arrayContaining(['sparsity-a-b', 'sparsity-a-b-2']))
+  expect(new Set(names).size).toBe(names.length)
+})
+
+function tableOf(document: ReportDocument, section: string, caption: string): Table {
+  const blocks = document.sections.find(({ title }) => title === section)?.blocks ?? []
+  const tables = blocks.flatMap((block) =>
+    block.kind === 'table' ? [block] : block.kind === 'details' ? block.tables : [],
+  )
+  const table = tables.find((candidate) => candidate.caption === caption)
+  if (!table) throw new Error(`no table ${caption}: ${tables.map((each) => each.caption).join('; ')}`)
+  return table
+}
+
+function column(table: Table, title: string): Cell[] {
+  const index = table.columns.findIndex((candidate) => candidate.title === title)
+  return table.rows.map((row) => row[index] ?? '')
+}
+
+function panelNames({ sections }: ReportDocument): string[] {
+  return sections.flatMap(({ blocks }) =>
+    blocks.flatMap((block) => (block.kind === 'figure' ? block.panels.map(({ name }) => name) : [])),
+  )
+}
