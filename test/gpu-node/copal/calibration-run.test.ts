@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto'
 import { open, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
+import { decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { listArtifacts, partId } from '../../../gpu-node/src/copal/artifact.ts'
 import { INPUT_OF } from '../../../gpu-node/src/copal/block-statistics.ts'
@@ -11,7 +10,6 @@ import {
   type CalibrationTask,
   type DatasetFile,
 } from '../../../gpu-node/src/copal/calibration-run.ts'
-import { METHOD_NAMES, parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { sampleSequences } from '../../../gpu-node/src/copal/sample.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
@@ -116,30 +114,6 @@ test('the statistics equal those of a plain f64 forward pass', async () => {
       }
     }
     batch = traces.map(({ hidden }) => hidden)
-  }
-})
-
-test.each(METHOD_NAMES)('a %s mask fits the model and its pattern', async (method) => {
-  for (const [pattern, scope] of [
-    ['0.5', 'row'],
-    ['0.37', 'matrix'],
-    ['3:8', 'row'],
-  ] as const) {
-    const selection = { method, pattern, scope }
-    // All methods read the statistics of the first.
-    const statisticsDir = join(tiny.dir, 'statistics-of-all-methods')
-    const outcome = await run(task({ datasets: datasets.slice(0, 2), selection, statisticsDir }))
-    const bytes = await readFile(outcome.maskPath)
-    expect(createHash('sha256').update(bytes).digest('hex')).toBe(outcome.maskSha256)
-    expect(bytes.length).toBe(outcome.maskBytes)
-    const mask = decodeMask(bytes)
-    checkMask(mask, { baseSha256: tiny.model.master.baseSha256, shapes: shapes() })
-    const domains = parseMethod(method).datasets === 'none' ? [] : ['legal', 'sea']
-    expect(mask.meta).toMatchObject({ method, pattern, scope, domains, parent: null })
-    const { changesWeights } = parseMethod(method)
-    for (const { values } of mask.linears.values()) expect(values !== undefined).toBe(changesWeights)
-    expect(outcome.sparsity).toBeCloseTo(pattern === '3:8' ? 0.625 : Number(pattern), 1)
-    expect(outcome.churn).toBeNull()
   }
 })
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -14,7 +15,7 @@ import {
   type CalibrationTask,
   type DatasetFile,
 } from '../../../gpu-node/src/copal/calibration-run.ts'
-import { parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
+import { METHOD_NAMES, parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { expandPatterns, linearShapes } from '../../../gpu-node/src/copal/patterns.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
@@ -86,6 +87,27 @@ async function* problems() {
     }
   }
 }
+
+test.each(METHOD_NAMES)('what %s writes fits the model and its pattern', async (method) => {
+  const { datasets, changesWeights } = parseMethod(method)
+  const sparsities = { '0.37': 0.37, '3:8': 0.625 } as const
+  for (const pattern of ['0.37', '3:8'] as const) {
+    const scope = pattern === '0.37' ? 'matrix' : 'row'
+    const selection = { method, pattern, scope } as const
+    const outcome = await run(method, { selection })
+    const bytes = await readFile(outcome.maskPath)
+    expect(createHash('sha256').update(bytes).digest('hex')).toBe(outcome.maskSha256)
+    expect(bytes.length).toBe(outcome.maskBytes)
+    const mask = await read(outcome)
+    const domains = { none: [], newest: ['legal'], accumulated: ['legal', 'sea'] }[datasets]
+    expect(mask.meta).toMatchObject({ ...selection, domains, parent: null })
+    expect(outcome.tokens).toHaveLength(domains.length)
+    for (const { values } of mask.linears.values()) expect(values !== undefined).toBe(changesWeights)
+    // Of each linear a part of a weight is not pruned.
+    expect(Math.abs(outcome.sparsity - sparsities[pattern])).toBeLessThan(1e-3)
+    expect(outcome.churn).toBeNull()
+  }
+})
 
 describe('an update whose method changes weights', () => {
   test.each(['0.5', '2:4'])(
