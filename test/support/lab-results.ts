@@ -199,7 +199,7 @@ function matrix(order: string[], { datasets }: Method, stages: LabStage[]): Stag
   const stageAfter = (count: number): LabStage | undefined => {
     const known =
       datasets === 'none' ? [] : datasets === 'newest' ? [order[count - 1]] : order.slice(0, count)
-    return stages.find(({ domains }) => domains.join() === known.toSorted().join())
+    return stages.find(({ domains }) => domains.join() === known.toSorted((a, b) => (a < b ? -1 : 1)).join())
   }
   return {
     order,

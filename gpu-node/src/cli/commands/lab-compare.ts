@@ -85,8 +85,9 @@ function describeRows(rows: readonly ComparedRow[], session: Session): string {
   return [
     ...Array.from(pairs, ([title, domains]) => `${title}\n${pairTable(domains, session)}`),
     [
-      'A, B: perplexity after the last stage. ΔNLL: B less A, nats a token. Intervals: 95 %,',
-      `paired bootstrap over windows, ${BOOTSTRAP.resamples} resamples, seed ${BOOTSTRAP.seed}; * where it holds no 0.`,
+      'A, B: perplexity after the last stage. ΔNLL: B less A, nats a token.',
+      'Intervals: 95 %, by a paired bootstrap over evaluation windows,',
+      `${BOOTSTRAP.resamples} resamples, seed ${BOOTSTRAP.seed}; * where it holds no 0.`,
     ].join('\n'),
   ].join('\n\n')
 }

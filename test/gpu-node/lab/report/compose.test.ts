@@ -158,8 +158,8 @@ describe('sweeps', () => {
       'After the last stage, by domain',
       '50 % unstructured; × dense: geometric mean over the domains',
     )
-    const figureOf = (rows: Cell[][], column: number) =>
-      rows.find(([method]) => method === 'continual-wanda')?.[column]
+    const figureOf = (rows: Cell[][], index: number) =>
+      rows.find(([method]) => method === 'continual-wanda')?.[index]
     expect(column(table, '50 %')).not.toContain('–')
     expect(
       figureOf(

@@ -1,0 +1,66 @@
+import { expect, test } from 'vitest'
+import { createPairedBootstrap } from '../../../../gpu-node/src/lab/compare/bootstrap.ts'
+import { createRandom, normals } from '../../../support/random.ts'
+
+test('of equal differences the interval is that difference', () => {
+  const bootstrap = createPairedBootstrap({ resamples: 1000, seed: 0 })
+  const { mean, low, high } = bootstrap(Array.from({ length: 20 }, () => 0.25))
+  expect([mean, low, high]).toEqual([0.25, 0.25, 0.25])
+})
+
+test('of one window there is no spread to learn from', () => {
+  expect(createPairedBootstrap({ resamples: 10, seed: 0 })([0.5])).toEqual({ mean: 0.5, low: 0.5, high: 0.5 })
+})
+
+test('of two windows the resamples’ means are the two and their middle', () => {
+  // A quarter each of (0, 0) and (1, 1): more than 2.5 % at either end.
+  expect(createPairedBootstrap({ resamples: 10_000, seed: 3 })([0, 1])).toEqual({
+    mean: 0.5,
+    low: 0,
+    high: 1,
+  })
+})
+
+test('of many normal differences it is 1.96 standard errors wide to either side', () => {
+  const differences = Array.from(normals(createRandom(7), 400, 0.1, 0.5))
+  const mean = differences.reduce((sum, value) => sum + value, 0) / differences.length
+  const variance = differences.reduce((sum, value) => sum + (value - mean) ** 2, 0) / differences.length
+  const halfWidth = 1.96 * Math.sqrt(variance / differences.length)
+  const interval = createPairedBootstrap({ resamples: 10_000, seed: 0 })(differences)
+  expect(interval.mean).toBeCloseTo(mean, 12)
+  expect(Math.abs(interval.low - (mean - halfWidth))).toBeLessThan(0.05 * halfWidth)
+  expect(Math.abs(interval.high - (mean + halfWidth))).toBeLessThan(0.05 * halfWidth)
+})
+
+test('about 95 of 100 intervals hold the true mean', () => {
+  const random = createRandom(11)
+  const bootstrap = createPairedBootstrap({ resamples: 500, seed: 0 })
+  const held = Array.from({ length: 400 }, () => {
+    const { low, high } = bootstrap(Array.from(normals(random, 60, 0, 1)))
+    return low <= 0 && 0 <= high
+  }).filter(Boolean).length
+  // Three standard deviations of a binomial around 95 %, and the small sample's own shortfall.
+  expect(held).toBeGreaterThan(400 * 0.9)
+  expect(held).toBeLessThan(400 * 0.985)
+})
+
+test('the same seed gives the same interval, another seed another', () => {
+  const differences = Array.from(normals(createRandom(5), 30, 0, 1))
+  const once = createPairedBootstrap({ resamples: 200, seed: 1 })(differences)
+  expect(createPairedBootstrap({ resamples: 200, seed: 1 })(differences)).toEqual(once)
+  expect(createPairedBootstrap({ resamples: 200, seed: 2 })(differences)).not.toEqual(once)
+})
+
+test('the order of the windows does not decide which of two methods is better', () => {
+  const differences = Array.from(normals(createRandom(9), 50, 0.2, 0.3))
+  const bootstrap = createPairedBootstrap({ resamples: 2000, seed: 0 })
+  const forward = bootstrap(differences)
+  const opposite = bootstrap(differences.map((difference) => -difference))
+  expect(opposite.mean).toBeCloseTo(-forward.mean, 12)
+  expect(opposite.low).toBeCloseTo(-forward.high, 12)
+  expect(opposite.high).toBeCloseTo(-forward.low, 12)
+})
+
+test('no window is a mistake of the caller', () => {
+  expect(() => createPairedBootstrap({ resamples: 10, seed: 0 })([])).toThrow('no window')
+})

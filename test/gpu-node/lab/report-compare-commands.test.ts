@@ -1,0 +1,117 @@
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { writeResults } from '../../../gpu-node/src/lab/results-file.ts'
+import { generatedResults } from '../../support/lab-results.ts'
+import { temporaryDir } from '../../support/temporary.ts'
+import { recordedTerminal } from '../../support/terminal.ts'
+
+describe('copal lab report', () => {
+  test('writes Markdown, a page and the plots beside the result, and names them', async () => {
+    const cwd = temporaryDir()
+    mkdirSync(join(cwd, 'lab'))
+    await writeResults(join(cwd, 'lab'), generatedResults())
+    const terminal = recordedTerminal({ cwd })
+    expect(await runCommand(['lab', 'report', 'lab', '--json'], terminal)).toBe(0)
+    const { dir, files } = JSON.parse(terminal.output()) as { dir: string; files: string[] }
+    expect(dir).toBe(join(cwd, 'lab'))
+    expect(files.slice(0, 2)).toEqual(['report.md', 'report.html'])
+    for (const file of files) expect(readFileSync(join(dir, file), 'utf8').length).toBeGreaterThan(1000)
+    expect(readdirSync(join(dir, 'plots')).toSorted()).toEqual(
+      files
+        .filter((file) => file.startsWith('plots'))
+        .map((file) => file.slice(6))
+        .toSorted(),
+    )
+  })
+
+  test('rendered again it is the same, byte for byte', async () => {
+    const dir = temporaryDir()
+    await writeResults(dir, generatedResults())
+    const render = async (): Promise<string[]> => {
+      expect(await runCommand(['lab', 'report', dir], recordedTerminal())).toBe(0)
+      return ['report.md', 'report.html', 'plots/churn-0-5.svg'].map((file) =>
+        readFileSync(join(dir, file), 'utf8'),
+      )
+    }
+    expect(await render()).toEqual(await render())
+  })
+
+  test('an interrupted run without methods renders and says so', async () => {
+    const dir = temporaryDir()
+    await writeResults(dir, { ...generatedResults(), runs: [], incomplete: ['dense'] })
+    expect(await runCommand(['lab', 'report', dir], recordedTerminal())).toBe(0)
+    expect(readFileSync(join(dir, 'report.md'), 'utf8')).toContain(
+      '> **Incomplete: this has not been run yet.**\n>\n> - no method has been run\n> - dense',
+    )
+  })
+
+  test('a folder without a result exits with 1 and one line', async () => {
+    const terminal = recordedTerminal({ cwd: temporaryDir() })
+    expect(await runCommand(['lab', 'report', '.'], terminal)).toBe(1)
+    expect(terminal.errors()).toMatch(/^copal: .*results\.json cannot be read: [^\n]+\n$/)
+  })
+})
+
+describe('copal lab compare', () => {
+  test('prints what differs and every comparison within 80 columns', async () => {
+    const [a, b] = [temporaryDir(), temporaryDir()]
+    await writeResults(a, generatedResults())
+    const changed = generatedResults({ shift: 0.02 })
+    changed.settings.seed = 1
+    changed.runs.shift()
+    await writeResults(b, changed)
+    const terminal = recordedTerminal()
+    expect(await runCommand(['lab', 'compare', a, b], terminal)).toBe(0)
+    const lines = terminal.output().split('\n')
+    expect(lines.slice(0, 2)).toEqual(['DIFFERS  A  B', 'seed     0  1'])
+    const title = lines.indexOf('continual-wanda, 2:4, 16 samples')
+    expect(lines[title + 5]).toMatch(
+      /^speeches {6}\d+\.\d+ +\d+\.\d+ {2}\+0\.020 {2}\+0\.020 to \+0\.020 {2}1\.020 {2}1\.020 to 1\.020 {2}\*$/,
+    )
+    expect(lines).toContain('Only in A: magnitude per matrix, 0.5.')
+    expect(lines.filter((line) => line.length > 80)).toEqual([])
+  })
+
+  test('JSON has the intervals in full and how they were drawn', async () => {
+    const dir = temporaryDir()
+    await writeResults(dir, generatedResults())
+    const terminal = recordedTerminal()
+    expect(
+      await runCommand(['lab', 'compare', dir, '--methods', 'wanda, continual-wanda', '--json'], terminal),
+    ).toBe(0)
+    const { bootstrap, rows } = JSON.parse(terminal.output()) as {
+      bootstrap: unknown
+      rows: { nll: { mean: number; low: number; high: number } }[]
+    }
+    expect(bootstrap).toEqual({ resamples: 10_000, seed: 0 })
+    for (const { nll } of rows) {
+      expect(nll.low).toBeLessThan(nll.mean)
+      expect(nll.mean).toBeLessThan(nll.high)
+    }
+  })
+
+  test.each([
+    { args: ['x'], says: 'Name two results, or two methods of one' },
+    { args: ['x', 'y', '--methods', 'a,b'], says: '--methods compares within one result' },
+    {
+      args: ['x', '--methods', 'wanda'],
+      says: "two different methods with a comma between them, not 'wanda'",
+    },
+    { args: ['x', '--methods', 'wanda,wanda'], says: 'two different methods' },
+    { args: ['x', 'y'], says: 'y does not exist' },
+    { args: ['x', 'broken.json'], says: 'broken.json is not JSON' },
+    { args: ['x', '--methods', 'wanda,nowag'], says: 'This result has no method nowag.' },
+  ])('$args exits with 1 and says what is wrong in one line', async ({ args, says }) => {
+    const cwd = temporaryDir()
+    mkdirSync(join(cwd, 'x'))
+    await writeResults(join(cwd, 'x'), generatedResults())
+    writeFileSync(join(cwd, 'broken.json'), '{"format_')
+    const terminal = recordedTerminal({ cwd })
+    expect(await runCommand(['lab', 'compare', ...args], terminal)).toBe(1)
+    expect(terminal.errors()).toContain(says)
+    expect(terminal.errors().trimEnd()).not.toContain('\n')
+    expect(terminal.output()).toBe('')
+  })
+})
