@@ -1,0 +1,43 @@
+import { describe, expect, test } from 'vitest'
+import { heartbeat, selectionSpec } from '@copal/shared/wire/node-rpc.ts'
+
+const selection = { method: 'copal', pattern: '0.5' }
+
+describe('a selection', () => {
+  test('is by row and without exceptions unless said otherwise', () => {
+    expect(selectionSpec.parse(selection)).toEqual({ ...selection, scope: 'row' })
+  })
+
+  test('may give single linears another pattern, or leave them dense', () => {
+    const patterns = { a: '2:4', b: 'dense', c: '0.3' }
+    expect(selectionSpec.parse({ ...selection, patterns }).patterns).toEqual(patterns)
+  })
+
+  test.each(['1.0', '4:2', 'sparse', ''])(
+    'with the pattern %j of a linear is refused, naming it',
+    (pattern) => {
+      const { error } = selectionSpec.safeParse({ ...selection, patterns: { a: '0.5', b: pattern } })
+      expect(error?.issues[0]).toMatchObject({
+        path: ['patterns', 'b'],
+        message: expect.stringContaining(`'${pattern}' is not a sparsity pattern`) as string,
+      })
+    },
+  )
+})
+
+test('a node that does not say which methods it knows offers none', () => {
+  const beat = {
+    nodeId: 'n',
+    url: 'http://127.0.0.1:1',
+    draining: false,
+    model: { id: 'tiny', baseSha256: 'a'.repeat(64), contextLength: 1, parameters: 1 },
+    activeVersion: 0,
+    weightSets: [],
+    load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 0 },
+    progressing: [],
+    jobs: [],
+  }
+  expect(heartbeat.parse(beat).methods).toEqual([])
+  expect(heartbeat.parse({ ...beat, methods: ['copal+swaps'] }).methods).toEqual(['copal+swaps'])
+  expect(heartbeat.safeParse({ ...beat, methods: ['Copal'] }).success).toBe(false)
+})
