@@ -39,11 +39,7 @@ const rates = z.object({
 })
 export type Rates = z.output<typeof rates>
 
-const NO_RATES: Rates = {
-  calibrateToken: null,
-  evaluateToken: null,
-  select: {},
-}
+const noRates = (): Rates => ({ calibrateToken: null, evaluateToken: null, select: {} })
 
 /** Small files, each written whole or not at all, named by a hash over what their content depends on. */
 interface Records<T> {
@@ -83,7 +79,7 @@ export async function openLabCache(dir: string): Promise<LabCache> {
     calibrations: recordsIn(join(dir, 'calibrations'), calibrated),
     churns: recordsIn(join(dir, 'churn'), changed),
     rates: {
-      get: async (machine) => (await found.get(machine)) ?? NO_RATES,
+      get: async (machine) => (await found.get(machine)) ?? noRates(),
       put: (machine, value) => found.put(machine, value),
     },
     maskPath,

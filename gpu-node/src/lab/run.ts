@@ -1,6 +1,7 @@
 import type { TokenSequences } from '../copal/sample.ts'
 import { CHUNK_TOKENS } from '../copal/token-chunks.ts'
 import { assembleResults, isStageDone, masksAlong, runLabel } from './assemble.ts'
+import type { CachedMask } from './cache.ts'
 import { blocksAToken, estimateRun, loadSeconds, selectSeconds, type Estimate } from './estimate.ts'
 import { maskKey, pairKey } from './findings.ts'
 import { explainFullDisk } from './full-disk.ts'
@@ -136,15 +137,19 @@ async function work(
     await writeResults(outDir, results)
     return results
   }
-  await evaluateDense(lab, progress)
+  let isDenseDone = false
   for (const { run, stage } of orderStages(runs)) {
+    if (isStageDone(stage, findings)) continue
     signal.throwIfAborted()
-    if (!isStageDone(stage, findings)) {
-      await workOn(lab, run, stage, progress)
-      await compareAlong(lab, run)
-      await keep()
-    }
+    const mask = await selectMask(lab, stage, progress)
+    // Selection has looked at every weight: it names the linear that is not finite, which no evaluation can.
+    if (!isDenseDone) await evaluateDense(lab, progress)
+    isDenseDone = true
+    await evaluateMask(lab, run, stage, mask, progress)
+    await compareAlong(lab, run)
+    await keep()
   }
+  await evaluateDense(lab, progress)
   for (const run of runs) await compareAlong(lab, run)
   return keep()
 }
@@ -157,28 +162,31 @@ async function evaluateDense(lab: OpenLab, progress: WorkProgress): Promise<void
   await lab.work.evaluate(null, names, progress.step(seconds, 'dense: '))
 }
 
-async function workOn(
+/** Calibrates what the mask lacks, and selects it. */
+async function selectMask(lab: OpenLab, { mask }: StagePlan, progress: WorkProgress): Promise<CachedMask> {
+  const { model, rates, findings, cache } = lab
+  const known = findings.masks.get(maskKey(mask))
+  if (known && (await cache.holds(known))) return known
+  for (const name of mask.domains) {
+    if (lab.work.hasStatistics(name, mask.samples)) continue
+    const domain = lab.domains.find((one) => one.name === name)
+    const tokens = domain?.calibration?.sequences.get(mask.samples)?.tokens.length ?? 0
+    await lab.work.calibrate(name, mask.samples, progress.step(tokens * (rates.calibrateToken ?? 0), ''))
+  }
+  return lab.work.select(mask, progress.step(selectSeconds(model.config, mask.method, rates), ''))
+}
+
+async function evaluateMask(
   lab: OpenLab,
   run: RunPlan,
   { mask, evaluateOn }: StagePlan,
+  selected: CachedMask,
   progress: WorkProgress,
 ): Promise<void> {
-  const { model, rates, findings, cache } = lab
-  const { config } = model
+  const { model, rates } = lab
   const after = mask.domains.length > 0 ? ` after ${mask.domains.join(' + ')}` : ''
-  const label = `${runLabel(run)}${after}: `
-  const known = findings.masks.get(maskKey(mask))
-  if (!known || !(await cache.holds(known))) {
-    for (const name of mask.domains) {
-      if (lab.work.hasStatistics(name, mask.samples)) continue
-      const domain = lab.domains.find((one) => one.name === name)
-      const tokens = domain?.calibration?.sequences.get(mask.samples)?.tokens.length ?? 0
-      await lab.work.calibrate(name, mask.samples, progress.step(tokens * (rates.calibrateToken ?? 0), ''))
-    }
-  }
-  const selected = await lab.work.select(mask, progress.step(selectSeconds(config, mask.method, rates), ''))
-  const seconds = loadSeconds(config) + scoringSeconds(lab, evaluateOn, rates.evaluateToken)
-  await lab.work.evaluate(selected, evaluateOn, progress.step(seconds, label))
+  const seconds = loadSeconds(model.config) + scoringSeconds(lab, evaluateOn, rates.evaluateToken)
+  await lab.work.evaluate(selected, evaluateOn, progress.step(seconds, `${runLabel(run)}${after}: `))
 }
 
 /** How much consecutive masks of the run's orders differ, as far as both are there. */

@@ -43,7 +43,7 @@ export interface LabWork {
   recall(masks: readonly MaskPlan[]): Promise<void>
   hasStatistics(domain: string, samples: number): boolean
   calibrate(domain: string, samples: number, onProgress: OnProgress): Promise<void>
-  /** Its statistics must be there. */
+  /** Its statistics must be there; damaged ones are calibrated again. */
   select(mask: MaskPlan, onProgress: OnProgress): Promise<CachedMask>
   /** @param mask null: the dense model */
   evaluate(mask: CachedMask | null, domains: readonly string[], onProgress: OnProgress): Promise<void>
@@ -152,9 +152,8 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     hasStatistics: (name, samples) => onDisk.has(statisticsOf(name, samples).part.id),
     calibrate,
     async select(mask, onProgress) {
-      const known = findings.masks.get(maskKey(mask))
-      if (known && (await cache.holds(known))) return known
-      const created = known?.created ?? new Date(deps.nowMs()).toISOString()
+      // Selected again it has the same bytes, and its evaluations still count.
+      const created = findings.masks.get(maskKey(mask))?.created ?? new Date(deps.nowMs()).toISOString()
       for (let repairs = 0; ; repairs++) {
         try {
           const found = await selectOnce(mask, created, onProgress)

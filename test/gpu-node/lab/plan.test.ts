@@ -1,0 +1,137 @@
+import { expect, test } from 'vitest'
+import { choosePermutations } from '../../../gpu-node/src/lab/permutations.ts'
+import { countedDomains, orderStages, planRuns, type PlanOptions } from '../../../gpu-node/src/lab/plan.ts'
+import { parseVariant, parseVariants } from '../../../gpu-node/src/lab/settings.ts'
+import { createRandom } from '../../support/random.ts'
+
+const NAMES = ['wiki', 'ptb', 'c4']
+
+function plan(options: Partial<PlanOptions> & { methods?: string[] } = {}) {
+  const { methods = ['copal'], ...rest } = options
+  const calibrated = rest.calibrated ?? NAMES
+  return planRuns({
+    calibrated,
+    heldOut: ['mail'],
+    orders: choosePermutations(calibrated, 'all', Math.random),
+    variants: parseVariants(methods),
+    patterns: ['0.5'],
+    samples: 16,
+    sweepSparsity: [],
+    sweepSamples: [],
+    ...rest,
+  })
+}
+
+test('all orders of three domains are six, and of eight they are refused', () => {
+  const all = choosePermutations(NAMES, 'all', Math.random)
+  expect(new Set(all.map((order) => order.join())).size).toBe(6)
+  expect(all[0]).toEqual(NAMES)
+  expect(() => choosePermutations([...'abcdefgh'], 'all', Math.random)).toThrow(/--permutations 20/)
+})
+
+test('orders that are drawn are distinct, start with the given one, and follow from the seed', () => {
+  const draw = (seed: number) => choosePermutations([...'abcdefgh'], 40, createRandom(seed))
+  expect(new Set(draw(1).map((order) => order.join())).size).toBe(40)
+  expect(draw(1)[0]).toEqual([...'abcdefgh'])
+  expect(draw(1)).toEqual(draw(1))
+  expect(draw(1)).not.toEqual(draw(2))
+  expect(() => choosePermutations(NAMES, 7, Math.random)).toThrow('3 domains have 6 orders, 7 were asked for')
+  expect(choosePermutations(NAMES, 'first', Math.random)).toEqual([NAMES])
+})
+
+test('an accumulating method has a mask a set of domains, a restarted one a mask a domain, magnitude one', () => {
+  const [copal, wanda, magnitude] = plan({ methods: ['copal', 'wanda', 'magnitude'] })
+  expect(copal!.stages.map(({ mask }) => mask.domains.join()).toSorted()).toEqual([
+    'c4',
+    'c4,ptb',
+    'c4,ptb,wiki',
+    'c4,wiki',
+    'ptb',
+    'ptb,wiki',
+    'wiki',
+  ])
+  expect(wanda!.stages.map(({ mask }) => mask.domains.join()).toSorted()).toEqual(['c4', 'ptb', 'wiki'])
+  expect(magnitude!.stages.map(({ mask }) => mask.domains)).toEqual([[]])
+})
+
+test('a mask is evaluated on what the R matrices need; everything accumulated also on what is held out', () => {
+  const [copal, wanda] = plan({ methods: ['copal', 'wanda'] })
+  for (const { mask, evaluateOn, isFinal } of copal!.stages) {
+    expect(isFinal).toBe(mask.domains.length === 3)
+    expect(evaluateOn).toEqual(isFinal ? ['c4', 'mail', 'ptb', 'wiki'] : mask.domains)
+  }
+  // Whatever came last, everything came before.
+  for (const { evaluateOn } of wanda!.stages) expect(evaluateOn).toEqual(['c4', 'mail', 'ptb', 'wiki'])
+})
+
+test('fewer orders need fewer masks', () => {
+  const [copal, wanda] = plan({ methods: ['copal', 'wanda'], orders: [NAMES] })
+  expect(copal!.stages.map(({ mask }) => mask.domains)).toEqual([
+    ['wiki'],
+    ['ptb', 'wiki'],
+    ['c4', 'ptb', 'wiki'],
+  ])
+  expect(wanda!.stages.map(({ evaluateOn }) => evaluateOn)).toEqual([
+    ['wiki'],
+    ['ptb', 'wiki'],
+    ['c4', 'mail', 'ptb', 'wiki'],
+  ])
+})
+
+test('every stage of every order has its mask', () => {
+  for (const run of plan({ methods: ['magnitude', 'wanda', 'copal'] })) {
+    for (const order of run.orders) {
+      for (const stage of order.keys()) {
+        const soFar = order.slice(0, stage + 1)
+        const planned = run.stages.find(
+          ({ mask }) => mask.domains.join() === countedDomains(run.variant, soFar).join(),
+        )
+        expect(planned?.evaluateOn).toEqual(expect.arrayContaining(soFar))
+      }
+    }
+  }
+})
+
+test('both scopes are one mask at n:m', () => {
+  const runs = plan({ methods: ['copal', 'copal@matrix'], patterns: ['0.5', '2:4'] })
+  expect(runs.map(({ variant, pattern }) => `${variant.scope} ${pattern}`)).toEqual([
+    'row 0.5',
+    'matrix 0.5',
+    'row 2:4',
+  ])
+})
+
+test('sweeps hold the stages with everything accumulated alone, and sampling none without statistics', () => {
+  const runs = plan({ methods: ['magnitude', 'wanda', 'copal'], sweepSparsity: ['0.3'], sweepSamples: [4] })
+  const of = (purpose: string) =>
+    runs
+      .filter((run) => run.purpose === purpose)
+      .map(({ variant, stages, samples, orders }) => [variant.method, stages.length, samples, orders.length])
+  expect(of('sparsity-sweep')).toEqual([
+    ['magnitude', 1, 16, 0],
+    ['wanda', 3, 16, 0],
+    ['copal', 1, 16, 0],
+  ])
+  expect(of('sample-sweep')).toEqual([
+    ['wanda', 3, 4, 0],
+    ['copal', 1, 4, 0],
+  ])
+})
+
+test('work begins with everything accumulated at the first pattern, for every method', () => {
+  const runs = plan({ methods: ['wanda', 'copal'], patterns: ['0.5', '2:4'], sweepSparsity: ['0.3'] })
+  const order = orderStages(runs).map(
+    ({ run, stage }) => `${run.variant.method} ${run.pattern} ${stage.mask.domains.length}`,
+  )
+  expect(order.slice(0, 4)).toEqual(['wanda 0.5 1', 'wanda 0.5 1', 'wanda 0.5 1', 'copal 0.5 3'])
+  expect(order.indexOf('copal 2:4 3')).toBe(3 + 7 + 3)
+  expect(order.at(-1)).toBe('copal 0.3 3')
+  expect(order).toHaveLength(2 * (3 + 7) + 3 + 1)
+})
+
+test('a method may name its scope; what is neither is refused', () => {
+  expect(parseVariant('copal@matrix')).toEqual({ method: 'copal', scope: 'matrix', datasets: 'accumulated' })
+  expect(parseVariants(['copal', 'copal@row', 'copal@matrix'])).toHaveLength(2)
+  expect(() => parseVariant('copal@column')).toThrow("after '@' comes 'row' or 'matrix'")
+  expect(() => parseVariant('copall')).toThrow("Did you mean 'copal'?")
+})

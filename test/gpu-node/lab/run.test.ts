@@ -1,0 +1,290 @@
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { beforeEach, expect, test } from 'vitest'
+import { readResults } from '../../../gpu-node/src/lab/results-file.ts'
+import type { LabResults } from '../../../gpu-node/src/lab/results.ts'
+import { planLabRun, runLab, type LabPlan } from '../../../gpu-node/src/lab/run.ts'
+import type { LabSettings } from '../../../gpu-node/src/lab/settings.ts'
+import { writeSafetensors } from '../../support/safetensors-writer.ts'
+import { createLabFolder, type LabFolder } from '../../support/lab-folder.ts'
+import { tinyConfig, tinyTensors } from '../../support/tiny-llama.ts'
+
+const METHODS = ['magnitude', 'wanda', 'copal']
+
+/** Two domains, one mask each and one of both. */
+const TWO = ['law=law.cal.txt:law.eval.txt', 'sea=sea.cal.txt:sea.eval.txt']
+const LAW = TWO.slice(0, 1)
+
+let folder: LabFolder
+
+beforeEach(async () => {
+  folder = await createLabFolder()
+})
+
+function run(settings: LabSettings, abort = new AbortController(), onMessage?: (message: string) => void) {
+  return runLab(settings, {
+    signal: abort.signal,
+    onProgress: (_label, _fraction, message) => onMessage?.(message),
+  })
+}
+
+/** What a run found, without when and how fast. */
+function measured({ runs, dense, domains }: LabResults) {
+  return {
+    dense,
+    domains,
+    runs: runs.map(({ stages, ...rest }) => ({
+      ...rest,
+      stages: stages.map(({ domains: from, sparsity, evaluations }) => ({ from, sparsity, evaluations })),
+    })),
+  }
+}
+
+test('all orders of three domains: each distinct mask once, every cell of every R matrix, the held out domain; again, nothing', async () => {
+  const settings = folder.settings({ methods: METHODS })
+  const { results, done } = await run(settings)
+  expect(done).toEqual({ calibrated: 3, selected: 7 + 3 + 1, evaluated: 4 + (12 + 1) + 3 * 4 + 4 })
+  expect(results.incomplete).toEqual([])
+  expect(await readResults(settings.outDir)).toEqual(results)
+  expect(Object.keys(results.dense).toSorted()).toEqual(['code', 'law', 'mail', 'sea'])
+  for (const { method, matrices, stages, summary } of results.runs) {
+    expect(matrices).toHaveLength(6)
+    for (const { order, R, churn } of matrices) {
+      expect(churn).toHaveLength(2)
+      for (const [stage, row] of R.entries()) {
+        for (const [position, perplexity] of row.entries()) {
+          const { evaluations } = stages.find(({ domains }) =>
+            method === 'copal'
+              ? domains.join() ===
+                order
+                  .slice(0, stage + 1)
+                  .toSorted()
+                  .join()
+              : domains.join() === (method === 'wanda' ? order[stage] : ''),
+          )!
+          expect(perplexity).toBe(position > stage ? null : evaluations[order[position]!]!.perplexity)
+        }
+      }
+    }
+    expect(summary!.weightStasis).toBe(method === 'magnitude')
+    expect(stages.some(({ evaluations }) => evaluations['mail'])).toBe(true)
+    for (const stage of stages) expect(stage.sparsity).toBeCloseTo(0.5, 6)
+  }
+  const { windowNll, nllMean, tokens } = results.dense['law']!
+  expect(windowNll).toHaveLength(3)
+  expect(tokens).toBe(3 * 47)
+  expect(windowNll.reduce((sum, nll) => sum + nll, 0) / 3).toBeCloseTo(nllMean, 10)
+
+  // The same run again does nothing and writes the same file.
+  const before = readFileSync(join(settings.outDir, 'results.json'))
+  expect((await run(settings)).done).toEqual({ calibrated: 0, selected: 0, evaluated: 0 })
+  expect(readFileSync(join(settings.outDir, 'results.json'))).toEqual(before)
+})
+
+test('a method or a pattern more: only what is new is done', async () => {
+  await run(folder.settings({ specs: TWO }))
+  const withMethod = await run(folder.settings({ specs: TWO, methods: ['copal', 'wanda'] }))
+  expect(withMethod.done).toEqual({ calibrated: 0, selected: 2, evaluated: 4 })
+  const withPattern = await run(folder.settings({ specs: TWO, patterns: ['0.5', '2:4'] }))
+  expect(withPattern.done).toEqual({ calibrated: 0, selected: 3, evaluated: 4 })
+})
+
+test('a domain more, or fewer windows: only what is new is done', async () => {
+  await run(folder.settings({ specs: LAW }))
+  const withHeldOut = await run(folder.settings({ specs: [...LAW, 'mail=:mail.eval.txt'] }))
+  expect(withHeldOut.done).toEqual({ calibrated: 0, selected: 0, evaluated: 2 })
+  const withDomain = await run(folder.settings({ specs: TWO }))
+  expect(withDomain.done).toEqual({ calibrated: 1, selected: 2, evaluated: 1 + 1 + 2 })
+  const withWindows = await run(folder.settings({ specs: LAW, maxWindows: 2 }))
+  expect(withWindows.done).toEqual({ calibrated: 0, selected: 0, evaluated: 2 })
+})
+
+test('sweeps share masks with the main runs and hold everything accumulated', async () => {
+  const { results, done } = await run(
+    folder.settings({
+      specs: TWO,
+      methods: METHODS,
+      permutations: 'first',
+      maxWindows: 1,
+      sweepSparsity: ['0.3', '0.5'],
+      sweepSamples: [2, 4],
+    }),
+  )
+  const of = (purpose: string) => results.runs.filter((one) => one.purpose === purpose)
+  expect(of('sparsity-sweep').map(({ method, pattern, stages }) => [method, pattern, stages.length])).toEqual(
+    [
+      ['magnitude', '0.3', 1],
+      ['wanda', '0.3', 2],
+      ['copal', '0.3', 1],
+      ['magnitude', '0.5', 1],
+      ['wanda', '0.5', 2],
+      ['copal', '0.5', 1],
+    ],
+  )
+  expect(of('sample-sweep').map(({ method, samples, stages }) => [method, samples, stages.length])).toEqual([
+    ['wanda', 2, 2],
+    ['copal', 2, 1],
+    ['wanda', 4, 2],
+    ['copal', 4, 1],
+  ])
+  const [main, swept] = [...of('main'), ...of('sparsity-sweep')].filter(
+    ({ method, pattern }) => method === 'magnitude' && pattern === '0.5',
+  )
+  expect(swept!.stages[0]!.maskSha256).toBe(main!.stages[0]!.maskSha256)
+  // At 0.5, and with four samples, the masks are those of the main runs.
+  expect(done).toMatchObject({ calibrated: 4, selected: 1 + 2 + 2 + (1 + 2 + 1) + (2 + 1) })
+})
+
+test('killed within a calibration, it goes on at the block that was not finished, to the same result', async () => {
+  folder = await createLabFolder({ layers: 6 })
+  const settings = folder.settings({ specs: TWO })
+  const whole = await run({ ...settings, outDir: join(folder.dir, 'whole') })
+  const abort = new AbortController()
+  const stopped = run(settings, abort, (message) => {
+    if (message.startsWith('calibrating sea, block 3 of 6')) abort.abort(new Error('stopped here'))
+  })
+  await expect(stopped).rejects.toThrow('stopped here')
+  const messages: string[] = []
+  const { done, results } = await run(settings, undefined, (message) => messages.push(message))
+  expect(messages.some((message) => message.startsWith('calibrating law'))).toBe(false)
+  expect(messages.find((message) => message.startsWith('calibrating sea'))).toMatch(/block [3-6] of 6/)
+  expect(done).toMatchObject({ calibrated: 1 })
+  expect(measured(results)).toEqual(measured(whole.results))
+})
+
+test('stopped between stages, the results so far are there and say what is missing', async () => {
+  const settings = folder.settings({ methods: METHODS, specs: TWO })
+  const abort = new AbortController()
+  const stopped = run(settings, abort, (message) => {
+    if (message.startsWith('wanda at 50 % unstructured after sea')) abort.abort(new Error('stopped here'))
+  })
+  await expect(stopped).rejects.toThrow('stopped here')
+  const partial = await readResults(settings.outDir)
+  expect(partial.runs.map(({ method, summary }) => [method, summary === null])).toEqual([
+    ['magnitude', false],
+    ['wanda', true],
+  ])
+  expect(partial.incomplete).toEqual([
+    'wanda at 50 % unstructured: 1 of 2 masks',
+    'copal at 50 % unstructured: 3 of 3 masks',
+  ])
+  const { done, results } = await run(settings)
+  // The mask that was being evaluated was selected.
+  expect(done).toMatchObject({ calibrated: 0, selected: 3 })
+  expect(results.incomplete).toEqual([])
+  expect(results.created).toBe(partial.created)
+})
+
+test('damaged statistics and masks that are gone are made again, with the same masks', async () => {
+  const settings = folder.settings({ specs: TWO })
+  const { results } = await run(settings)
+  const statistics = join(settings.outDir, 'cache', 'statistics')
+  const [part] = readdirSync(statistics).filter((name) => /^[0-9a-f]{64}$/.test(name))
+  const block = join(statistics, part!, 'block-0001.safetensors')
+  truncateSync(block, statSync(block).size - 100)
+  rmSync(join(settings.outDir, 'cache', 'masks'), { recursive: true })
+  const again = await run({ ...settings, windowTokens: 40 })
+  expect(again.done).toMatchObject({ calibrated: 1, selected: 3 })
+  expect(again.results.runs[0]!.stages.map(({ maskSha256 }) => maskSha256)).toEqual(
+    results.runs[0]!.stages.map(({ maskSha256 }) => maskSha256),
+  )
+})
+
+test('a folder in which a laboratory works is refused, naming its process; one that a dead process left is taken', async () => {
+  const settings = folder.settings({ specs: LAW })
+  let second: Promise<unknown> | undefined
+  await run(settings, undefined, (message) => {
+    second ??= message.startsWith('calibrating') ? run(settings).catch((error: unknown) => error) : undefined
+  })
+  expect(await second).toMatchObject({
+    code: 'conflict',
+    message: expect.stringContaining(`pid ${process.pid}`) as string,
+  })
+  writeFileSync(join(settings.outDir, 'running.json'), JSON.stringify({ pid: 2 ** 22 + 1, startTicks: '1' }))
+  expect((await run(settings)).done).toMatchObject({ evaluated: 0 })
+  expect(readdirSync(settings.outDir)).not.toContain('running.json')
+})
+
+test('a plan and an estimate come before the work; a dry run does none', async () => {
+  const settings = folder.settings({ methods: METHODS, specs: TWO })
+  const hooks = { signal: new AbortController().signal }
+  const plan = await planLabRun(settings, hooks)
+  expect(plan).toMatchObject({ masks: 6, masksToSelect: 6, calibrations: 2, evaluations: 7 })
+  expect(plan.estimate.seconds.calibrate).toBeGreaterThan(0)
+  expect(plan.estimate.seconds.evaluate).toBeGreaterThan(0)
+  expect(plan.estimate.guessed).toEqual(METHODS)
+  expect(readdirSync(join(settings.outDir))).not.toContain('results.json')
+  let planned: LabPlan | undefined
+  await runLab(settings, { ...hooks, onPlan: (given) => (planned = given) })
+  expect(planned).toMatchObject({ masks: 6, masksToSelect: 6, calibrations: 2, evaluations: 7 })
+  const after = await planLabRun(settings, hooks)
+  expect(after).toMatchObject({ masks: 6, masksToSelect: 0, calibrations: 0, evaluations: 0 })
+  expect(after.estimate.seconds.total).toBe(0)
+})
+
+test('text that is calibrated and evaluated on is warned about', async () => {
+  cpSync(join(folder.dir, 'law.cal.txt'), join(folder.dir, 'same.txt'))
+  writeFileSync(
+    join(folder.dir, 'quotes.txt'),
+    `${readFileSync(join(folder.dir, 'sea.cal.txt'), 'utf8')} ${readFileSync(join(folder.dir, 'sea.eval.txt'), 'utf8')}`,
+  )
+  const warnings: string[] = []
+  const specs = ['law=law.cal.txt:same.txt', 'sea=sea.cal.txt:sea.eval.txt', 'quotes=:quotes.txt']
+  await planLabRun(folder.settings({ specs, samples: 40 }), {
+    signal: new AbortController().signal,
+    onWarning: (warning) => warnings.push(warning),
+  })
+  expect(warnings).toEqual([
+    expect.stringMatching(/^'law': calibration and evaluation text are the same file/),
+    expect.stringMatching(
+      /^'quotes', against the calibration text of 'sea': \d+\.\d % of the evaluation text/,
+    ),
+  ])
+})
+
+test.each<[string, Parameters<LabFolder['settings']>[0], RegExp]>([
+  [
+    'too little calibration text',
+    { samples: 400 },
+    /Domain 'law': 400 sequences of 32 tokens take 12800 tokens, the text has \d+/,
+  ],
+  [
+    'too little evaluation text',
+    { specs: ['law=law.cal.txt:short.txt'] },
+    /Domain 'law': the evaluation text has \d+ tokens, not even one window of 48/,
+  ],
+  ['a file that is missing', { specs: ['law=none.txt:law.eval.txt'] }, /none.txt does not exist/],
+  [
+    'sequences beyond the context',
+    { length: 512 },
+    /Calibration sequences of 512 tokens do not fit the model's context of 256/,
+  ],
+  [
+    'windows beyond the context',
+    { windowTokens: 512 },
+    /Windows of 512 tokens do not fit the model's context of 256/,
+  ],
+  [
+    'a pattern that does not divide the columns',
+    { patterns: ['3:7'] },
+    /model.layers.0.self_attn.q_proj.weight.*64 columns are not whole groups of 7/,
+  ],
+  [
+    'no calibration text for a method that calibrates',
+    { specs: ['mail=:mail.eval.txt'] },
+    /'copal' calibrates, and no domain has calibration text/,
+  ],
+  ['a model that is missing', { model: '/nowhere/model' }, /\/nowhere\/model/],
+])('%s is refused', async (_what, options, reason) => {
+  writeFileSync(join(folder.dir, 'short.txt'), 'the sea')
+  const settings = folder.settings(options)
+  await expect(run(settings)).rejects.toThrow(reason)
+  expect(readdirSync(settings.outDir)).not.toContain('running.json')
+})
+
+test('weights that are not finite are refused by the name of the linear', async () => {
+  const tensors = tinyTensors(tinyConfig(), 1)
+  tensors.get('model.layers.1.mlp.up_proj.weight')!.values[7] = Number.NaN
+  await writeSafetensors(join(folder.dir, 'model', 'model.safetensors'), tensors, 'F32')
+  await expect(run(folder.settings())).rejects.toThrow(/model.layers.1.mlp.up_proj/)
+})
