@@ -83,7 +83,7 @@ function renderTable({ caption, columns, rows }: Table): string {
     .join('\n')
   return `<div class="scroll" tabindex="0" role="region" aria-label="${escape(caption)}">
 <table>
-<caption>${escape(caption)}</caption>
+<caption><span>${escape(caption)}</span></caption>
 ${head}<tbody>
 ${body}
 </tbody>

@@ -20,7 +20,8 @@ export function dotPlot(options: {
   const dots = options.dots.map((dot) => ({ ...dot, row: onTwoLines(dot.row) }))
   return panel(options.title, 120 + 34 * rows.length + 12 * options.series.length, {
     data: { values: dots },
-    mark: { type: 'point', filled: true, size: 70, opacity: 0.9 },
+    // Hollow, so that marks that lie on each other are all seen.
+    mark: { type: 'point', filled: false, size: 70, strokeWidth: 2 },
     encoding: {
       x: {
         field: 'x',

@@ -30,6 +30,9 @@ export function layersSection(results: LabResults): Section | undefined {
   const methods = distinct(refined.map(({ run }) => methodLabel(run)))
   const drawn = refined.filter(({ run }) => run.pattern === drawnPattern)
   const linears = distinct(drawn.flatMap(({ errors }) => errors.map(({ linear }) => linear)))
+  // One span for all methods, so that panels can be held against each other.
+  const ratios = drawn.flatMap(({ errors }) => errors.map(({ ratio }) => ratio))
+  const span: [number, number] = [Math.min(...ratios), Math.max(...ratios)]
   return {
     title: 'Output error by layer',
     blocks: [
@@ -39,7 +42,7 @@ export function layersSection(results: LabResults): Section | undefined {
       {
         kind: 'figure',
         caption: `By decoder block, ${patternLabel(drawnPattern ?? '')}.`,
-        panels: drawn.flatMap(({ run, errors }) => layerPanel(run, errors, linears) ?? []),
+        panels: drawn.flatMap(({ run, errors }) => layerPanel(run, errors, linears, span) ?? []),
       },
       {
         kind: 'table',
@@ -57,7 +60,12 @@ export function layersSection(results: LabResults): Section | undefined {
   }
 }
 
-function layerPanel(run: LabRun, errors: readonly RelativeError[], linears: string[]): Panel | undefined {
+function layerPanel(
+  run: LabRun,
+  errors: readonly RelativeError[],
+  linears: string[],
+  span: [number, number],
+): Panel | undefined {
   const points = errors.flatMap(({ block, linear, ratio }): LinePoint[] =>
     block === null ? [] : [{ series: linear, x: block, y: ratio }],
   )
@@ -70,7 +78,11 @@ function layerPanel(run: LabRun, errors: readonly RelativeError[], linears: stri
       points,
       style: styleSeries(linears),
       x: { title: 'Decoder block', format: 'd' },
-      y: { title: 'Output error, after ÷ before', format: '.2f', scale: { zero: false, nice: true } },
+      y: {
+        title: 'Output error, after ÷ before',
+        format: '.2f',
+        scale: { domain: span, zero: false, nice: true },
+      },
     }),
   }
 }

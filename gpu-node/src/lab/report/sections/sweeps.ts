@@ -24,7 +24,7 @@ export function sparsitySection(results: LabResults): Section | undefined {
   return sweepSection(results, {
     name: 'sparsity',
     title: 'Sparsity',
-    note: `Unstructured masks, ${results.settings.samples} calibration samples a dataset, everything accumulated.`,
+    note: `Unstructured masks, ${results.settings.samples} calibration samples a dataset.`,
     runs,
     x: { title: 'Weights pruned, %', values: distinct(runs.map(percentPruned)) },
     xOf: percentPruned,
@@ -42,7 +42,7 @@ export function samplesSections(results: LabResults): Section[] {
       sweepSection(results, {
         name: patterns.length > 1 ? `samples-${pattern}` : 'samples',
         title: patterns.length > 1 ? `Calibration samples, ${patternLabel(pattern)}` : 'Calibration samples',
-        note: `${patternLabel(pattern)}, ${results.settings.length} tokens a sample, everything accumulated.`,
+        note: `${patternLabel(pattern)}, ${results.settings.length} tokens a sample.`,
         runs,
         x: {
           title: 'Calibration samples a dataset',
