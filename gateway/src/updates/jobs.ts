@@ -10,6 +10,8 @@ type JobDeps = Pick<Deps, 'db' | 'nowMs'>
 const LOST_MS = 15_000
 /** A job that was lost so often is what loses nodes. */
 const MAX_ATTEMPTS = 5
+/** A job whose method nobody offers waits so long for a node that does. */
+const FORSAKEN_MS = 60_000
 /** Bound parameters of a statement are 100 at most. */
 const MAX_REPORTS = 90
 
@@ -58,11 +60,21 @@ export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise
     if (job.state !== 'queued' && !lost.includes(job)) continue
     // A job that this node just reported as over must be missing from the answer once, or it would not begin anew.
     if (heartbeat.jobs.some(({ id, state }) => id === job.id && state !== 'running')) continue
-    if (!canDo(heartbeat, job.payload)) continue
+    if (!canDo(heartbeat, job.payload) && !(await isForsaken(deps, job))) continue
     if (job.attempts >= MAX_ATTEMPTS) await giveUp(deps, job)
     else if (await handOut(deps, job, heartbeat.nodeId)) return [job.payload]
   }
   return []
+}
+
+/**
+ * No living node offers the method of a calibration, and none came in a minute: any node may then say what is wrong
+ * with it, so that the update fails instead of waiting for ever.
+ */
+async function isForsaken(deps: Pick<StepDeps, 'fleet' | 'nowMs'>, job: JobRow): Promise<boolean> {
+  if (job.payload.kind !== 'calibrate' || deps.nowMs() - job.createdAt < FORSAKEN_MS) return false
+  const offered = await deps.fleet.offeredMethods(job.model)
+  return !offered?.includes(job.payload.selection.method)
 }
 
 /** A node that knows fewer methods than another leaves it those that it does not know. */

@@ -7,6 +7,7 @@ import { listAccumulated } from '../../../gateway/src/db/queries/datasets.ts'
 import { ensureModel, findModel } from '../../../gateway/src/db/queries/models.ts'
 import { findUpdate } from '../../../gateway/src/db/queries/updates.ts'
 import { advance, tick } from '../../../gateway/src/updates/drive.ts'
+import { jobsForNode } from '../../../gateway/src/updates/jobs.ts'
 import { createUpdate } from '../../../gateway/src/updates/start.ts'
 import {
   admin,
@@ -313,6 +314,22 @@ describe('what stands in the way', () => {
       seed: 0,
     })
     expect(method).toBe('of-a-later-version')
+  })
+
+  test('a method that no node offers any more is handed to any node after a minute, which fails it', async () => {
+    const node = new SimulatedNode('forsaken-1', 'forsaken')
+    await node.beat()
+    await importTexts('forsaken-a')
+    const { id } = await startUpdate('forsaken', ['forsaken-a'])
+    // It restarts as a version that does not know the method.
+    const old = { methods: ['copal'] }
+    for (let turn = 0; turn < 5; turn += 1) await node.beat(old)
+    expect(node.jobs).toEqual([])
+    expect((await getUpdate(id)).state).toBe('calibrating')
+    const early = testDeps({ nowMs: () => Date.now() + 50_000 })
+    expect(await jobsForNode(early, node.heartbeat(old))).toEqual([])
+    const late = testDeps({ nowMs: () => Date.now() + 61_000 })
+    expect(await jobsForNode(late, node.heartbeat(old))).toMatchObject([{ id: `${id}-calibrate` }])
   })
 
   test("a mask's domains are those of the datasets that the node counted", async () => {
