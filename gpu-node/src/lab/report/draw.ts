@@ -13,14 +13,12 @@ const OWN_COLOURS =
  *
  * Text and axes have `currentColor`, so that the element takes the colours of the page it stands in. The same
  * specification gives the same bytes.
- *
- * @param name makes ids unique on a page with several drawings.
  */
-export async function drawSvg(spec: TopLevelSpec, name: string): Promise<string> {
+export async function drawSvg(spec: TopLevelSpec): Promise<string> {
   measureTextWithoutCanvas()
   const view = new vega.View(vega.parse(compile(spec).spec), { renderer: 'none', logLevel: vega.Error })
   try {
-    return withOwnIds(await view.toSVG(), name)
+    return await view.toSVG()
   } finally {
     view.finalize()
   }
@@ -37,16 +35,4 @@ function measureTextWithoutCanvas(): void {
     textMetrics: { width: (item: { fontSize?: number }, text: string | number | null) => number }
   }
   textMetrics.width = (item, text) => String(text ?? '').length * (item.fontSize ?? 11) * CHARACTER_EM
-}
-
-/** Vega counts ids through the life of a process: they start over, under the drawing's name. */
-function withOwnIds(svg: string, name: string): string {
-  const ids = [...new Set(Array.from(svg.matchAll(/ id="([^"]+)"/g), ([, id]) => id ?? ''))]
-  return ids.reduce(
-    (text, id, index) =>
-      text
-        .replaceAll(` id="${id}"`, ` id="${name}-${index}"`)
-        .replaceAll(`url(#${id})`, `url(#${name}-${index})`),
-    svg,
-  )
 }

@@ -42,7 +42,7 @@ async function drawPanels({ sections }: ReportDocument): Promise<Map<string, str
     blocks.flatMap((block) => (block.kind === 'figure' ? block.panels : [])),
   )
   const drawings = new Map<string, string>()
-  for (const { name, spec } of panels) drawings.set(name, await drawSvg(spec, name))
+  for (const { name, spec } of panels) drawings.set(name, await drawSvg(spec))
   return drawings
 }
 
