@@ -37,6 +37,7 @@ export interface ChosenLinear extends Choice {
  *
  * @param sink takes the linears in forward order, but for those that stay dense
  * @param onBlock called with the number of blocks done and the linears that were chosen in the last, without weights
+ * @param blocks only `first … end - 1`; all unless given
  * @throws DamagedArtifactError
  * @throws AppError `invalid_request` the method or a pattern is none; `unsupported_model` weights or statistics are
  * not finite: names the linear
@@ -48,6 +49,7 @@ export async function chooseMask(
   threads: number,
   sink: (linear: ChosenLinear) => Promise<void>,
   onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
+  { first, end }: { first: number; end: number } = { first: 0, end: model.config.layers },
 ): Promise<void> {
   const { config } = model
   const method = parseMethod(selection.method)
@@ -56,7 +58,7 @@ export async function chooseMask(
   let reconstructor: Reconstructor | null = null
   try {
     reconstructor = method.reconstruct ? await createReconstructor(threads) : null
-    for (let layer = 0; layer < config.layers; layer++) {
+    for (let layer = first; layer < end; layer++) {
       const gains = []
       for (const linear of BLOCK_LINEARS) {
         const pattern = patterns.get(linearName(layer, linear))
