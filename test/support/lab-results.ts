@@ -4,6 +4,7 @@
  * comparisons have something to show and to pair.
  */
 import { createHash } from 'node:crypto'
+import { choosePermutations } from '../../gpu-node/src/lab/permutations.ts'
 import { summarise } from '../../gpu-node/src/lab/summary.ts'
 import type {
   LabEvaluation,
@@ -108,7 +109,9 @@ export function generatedResults(options: { seed?: number; shift?: number } = {}
       }
     })
     const matrices =
-      purpose === 'main' ? permutations(CALIBRATED).map((order) => matrix(order, method, stages)) : []
+      purpose === 'main'
+        ? choosePermutations(CALIBRATED, 'all', random).map((order) => matrix(order, method, stages))
+        : []
     return {
       purpose,
       method: method.method,
@@ -197,9 +200,8 @@ function stageSets({ datasets }: Method, whole: boolean): string[][] {
 
 function matrix(order: string[], { datasets }: Method, stages: LabStage[]): StageMatrix {
   const stageAfter = (count: number): LabStage | undefined => {
-    const known =
-      datasets === 'none' ? [] : datasets === 'newest' ? [order[count - 1]] : order.slice(0, count)
-    return stages.find(({ domains }) => domains.join() === known.toSorted((a, b) => (a < b ? -1 : 1)).join())
+    const known = datasets === 'none' ? [] : order.slice(datasets === 'newest' ? count - 1 : 0, count)
+    return stages.find(({ domains }) => domains.join() === known.toSorted().join())
   }
   return {
     order,
@@ -229,13 +231,6 @@ function layerErrors(refined: number, random: () => number): Record<string, Laye
 /** How much harder than unstructured 50 % a pattern is. */
 function severity(pattern: string): number {
   return pattern.includes(':') ? 1.7 : (Number(pattern) / 0.5) ** 3
-}
-
-function permutations(items: string[]): string[][] {
-  if (items.length < 2) return [items]
-  return items.flatMap((item) =>
-    permutations(items.filter((other) => other !== item)).map((rest) => [item, ...rest]),
-  )
 }
 
 /** Uniform in ± `spread`, with mean 0. */

@@ -2,7 +2,7 @@ import type { TopLevelSpec } from 'vega-lite'
 import type { Config } from 'vega-lite/types_unstable/config.js'
 
 /** CSS pixels: readable unscaled on a phone, two beside each other on a desk. */
-export const PANEL_WIDTH = 460
+const PANEL_WIDTH = 460
 
 /**
  * Eight colours that keep apart under the common colour-vision deficiencies (Okabe and Ito 2008, whose black and
