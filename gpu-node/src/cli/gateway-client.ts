@@ -8,6 +8,10 @@ export interface GatewayClient {
   admin<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<T>
   /** Like `admin`, for an answer of newline-delimited JSON: each line as it comes. */
   adminLines<T>(path: string, body: unknown): AsyncGenerator<T>
+  /** Like `admin`, for an answer that is a file named by its SHA-256: the bytes as they arrive, to be checked. */
+  adminFile(path: string): Promise<{ sha256: string; chunks: AsyncIterable<Uint8Array> }>
+  /** Sends a file to `/admin/…` as it is read from disk. */
+  adminUpload<T>(path: string, file: Blob): Promise<T>
   /** A call to `/v1/…` with the API key; the answer's body is still to be read. */
   api(
     method: 'GET' | 'POST',
@@ -32,10 +36,12 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
         method,
         headers: {
           authorization: `Bearer ${key}`,
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...(body === undefined
+            ? {}
+            : { 'content-type': body instanceof Blob ? 'application/octet-stream' : 'application/json' }),
           ...headers,
         },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        ...(body === undefined ? {} : { body: body instanceof Blob ? body : JSON.stringify(body) }),
         ...(signal ? { signal } : {}),
       })
     } catch (cause) {
@@ -66,6 +72,15 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
       const response = await call('POST', `/admin${path}`, adminKey(), body)
       for await (const line of readLines(response)) if (line !== '') yield JSON.parse(line) as T
     },
+    async adminFile(path) {
+      const response = await call('GET', `/admin${path}`, adminKey(), undefined)
+      const sha256 = (response.headers.get('etag') ?? '').replaceAll('"', '')
+      return { sha256, chunks: readChunks(response) }
+    },
+    async adminUpload<T>(path: string, file: Blob) {
+      const response = await call('PUT', `/admin${path}`, adminKey(), file)
+      return JSON.parse(await readText(response)) as T
+    },
     api: (method, path, body, headers) => call(method, `/v1${path}`, apiKey(), body, headers),
   }
 }
@@ -84,6 +99,14 @@ export async function* readLines(response: Response): AsyncGenerator<string> {
     throw broken(cause)
   }
   if (rest !== '') yield rest
+}
+
+async function* readChunks(response: Response): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of response.body ?? []) yield chunk
+  } catch (cause) {
+    throw broken(cause)
+  }
 }
 
 async function readText(response: Response): Promise<string> {

@@ -11,3 +11,8 @@ export function parseMask(text: string): number {
   if (!match) throw new InvalidArgumentError("A mask is a number like 3 or m3, or 'dense'.")
   return Number(match[1])
 }
+
+/** `?model=…`, or nothing. */
+export function modelQuery(model: string | undefined): string {
+  return model === undefined ? '' : `?model=${encodeURIComponent(model)}`
+}

@@ -208,6 +208,7 @@ function bytesOf(values: Uint16Array): Uint8Array {
 
 /** Two-byte little-endian words, as a view where the memory allows one. */
 function halfWords(bytes: Uint8Array): Uint16Array {
-  const aligned = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice()
+  // Not `slice`, which gives a view where the bytes are a Buffer.
+  const aligned = bytes.byteOffset % 2 === 0 ? bytes : new Uint8Array(bytes)
   return new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2)
 }

@@ -171,6 +171,10 @@ test.each<[string, Partial<MaskMeta>]>([
     checkMask(back, TARGET)
     expect(encodeMask(back)).toEqual(bytes)
   }
+  // Of a Buffer, parts are Buffers: the same bytes as another class.
+  const ofBuffer = decodeMask(Buffer.from(shifted.buffer, 1))
+  for (const [name, { values }] of original.linears)
+    expect(ofBuffer.linears.get(name)!.values).toEqual(values)
 })
 
 test('the bytes are those of the contract: values first, row by row, under the name of their weight', () => {

@@ -1,14 +1,12 @@
 import { closeSync, openSync, readSync, realpathSync, writeSync } from 'node:fs'
 import { join, parse, relative, sep } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { checkLinear, type MaskLinear } from '@copal/shared/mask/check-linear.ts'
-import { checkMaskHeader } from '@copal/shared/mask/codec.ts'
-import { linearPattern } from '@copal/shared/mask/metadata.ts'
-import { unpackValues } from '@copal/shared/mask/values.ts'
 import type { WeightLocator } from '../../graph/graph-builder.ts'
 import type { ExternalData } from '../../graph/onnx-writer.ts'
-import { openMaskFile, type MaskFileReader } from '../../masks/mask-file-reader.ts'
-import { linearShapes, type LlamaConfig } from '../../model/config.ts'
+import { applyLinear } from '../../masks/apply.ts'
+import { openMaskFile } from '../../masks/mask-file-reader.ts'
+import { maskTarget, verifyMaskFile } from '../../masks/verify.ts'
+import type { LlamaConfig } from '../../model/config.ts'
 import type { DenseMaster, MasterTensor } from '../../model/dense-model.ts'
 
 /** Where the weights of a set lie, and the directory their locations are relative to. */
@@ -42,7 +40,7 @@ export function prepareWeightFiles(
 ): WeightFiles {
   const masterPath = realpathSync(master.path)
   const baseDir = parse(masterPath).root
-  const masked = maskPath === null ? undefined : maskLinears(config, master, maskPath, workDir)
+  const masked = maskPath === null ? undefined : writeMaskedLinears(config, master, maskPath, workDir)
   return {
     baseDir,
     locate(name) {
@@ -54,74 +52,43 @@ export function prepareWeightFiles(
   }
 }
 
-/** Writes the linears of a mask file that fits the model; what does not fit is refused, naming the tensor. */
-function maskLinears(
+/**
+ * Streams the linears of a mask file into one file, tensor by tensor, so that one is in memory at a time; what does
+ * not fit the model is refused, naming the tensor.
+ */
+function writeMaskedLinears(
   config: LlamaConfig,
   master: DenseMaster,
-  path: string,
+  maskPath: string,
   workDir: string,
 ): Map<string, ExternalData> {
-  const mask = openMaskFile(path)
+  const location = join(realpathSync(workDir), 'masked.f32')
+  const places = new Map<string, ExternalData>()
+  const target = maskTarget(config, master)
+  const words = new Uint32Array(Math.max(...[...target.shapes.values()].map(([rows, cols]) => rows * cols)))
+  const mask = openMaskFile(maskPath)
   try {
-    checkMaskHeader(mask.header, { baseSha256: master.baseSha256, shapes: linearShapes(config) })
-    return writeMaskedLinears(master, mask, workDir)
+    const input = openSync(master.path, 'r')
+    const output = openSync(location, 'wx')
+    try {
+      let offset = 0
+      verifyMaskFile(mask, target, (name, linear) => {
+        const tensor = masterTensor(master, name)
+        const bytes = new Uint8Array(words.buffer, 0, tensor.bytes)
+        if (!linear.values) readFully(input, bytes, tensor.offset, name)
+        applyLinear(words, linear)
+        writeFully(output, bytes, offset)
+        places.set(name, { location, offset, length: tensor.bytes })
+        offset = Math.ceil((offset + tensor.bytes) / ALIGNMENT) * ALIGNMENT
+      })
+    } finally {
+      closeSync(input)
+      closeSync(output)
+    }
   } finally {
     mask.close()
   }
-}
-
-/** Streams every masked linear into one file, tensor by tensor, so that one is in memory at a time. */
-function writeMaskedLinears(
-  master: DenseMaster,
-  mask: MaskFileReader,
-  workDir: string,
-): Map<string, ExternalData> {
-  const { meta, linears } = mask.header
-  const location = join(realpathSync(workDir), 'masked.f32')
-  const places = new Map<string, ExternalData>()
-  const largest = Math.max(...[...linears.values()].map(({ rows, cols }) => rows * cols))
-  const words = new Uint32Array(largest)
-  const input = openSync(master.path, 'r')
-  const output = openSync(location, 'wx')
-  try {
-    let offset = 0
-    for (const name of linears.keys()) {
-      const linear = mask.read(name) as MaskLinear
-      checkLinear(name, linear, linearPattern(meta, name), meta.scope)
-      const tensor = masterTensor(master, name)
-      const bytes = new Uint8Array(words.buffer, 0, tensor.bytes)
-      if (linear.values) {
-        unpackValues(linear.bits, linear.values, linear.rows, linear.cols, words)
-      } else {
-        readFully(input, bytes, tensor.offset, name)
-        zeroPruned(words, linear)
-      }
-      writeFully(output, bytes, offset)
-      places.set(name, { location, offset, length: tensor.bytes })
-      offset = Math.ceil((offset + tensor.bytes) / ALIGNMENT) * ALIGNMENT
-    }
-  } finally {
-    closeSync(input)
-    closeSync(output)
-  }
   return places
-}
-
-/** For each byte of a mask the eight words that keep or clear eight weights. */
-const KEEP = Uint32Array.from({ length: 256 * 8 }, (_, i) => (((i >> 3) >> (i & 7)) & 1 ? 0xffffffff : 0))
-
-/** Clears the pruned weights of `words` `[rows, cols]`, the bits of f32 values. */
-function zeroPruned(words: Uint32Array, { rows, cols, bits }: MaskLinear): void {
-  const rowBytes = Math.ceil(cols / 8)
-  for (let row = 0; row < rows; row++) {
-    const first = row * cols
-    for (let byte = 0; byte < rowBytes; byte++) {
-      const keep = (bits[row * rowBytes + byte] as number) * 8
-      const at = first + byte * 8
-      const count = Math.min(8, cols - byte * 8)
-      for (let i = 0; i < count; i++) words[at + i] = (words[at + i] as number) & (KEEP[keep + i] as number)
-    }
-  }
 }
 
 function masterTensor(master: DenseMaster, name: string): MasterTensor {

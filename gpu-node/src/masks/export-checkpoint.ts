@@ -1,0 +1,93 @@
+import { mkdir, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import type { MaskLinear } from '@copal/shared/mask/codec.ts'
+import { layOutSafetensors } from '@copal/shared/mask/safetensors.ts'
+import { roundToBfloat16 } from '@copal/shared/mask/values.ts'
+import { modelTensors } from '../model/checkpoint.ts'
+import type { LlamaConfig } from '../model/config.ts'
+import type { DenseMaster } from '../model/dense-model.ts'
+import { loadTensor } from '../model/master.ts'
+import { isErrno } from '../model/scratch.ts'
+import type { ModelFiles } from '../model/source-local.ts'
+import { applyLinear } from './apply.ts'
+import { writeCheckpointFiles, type CheckpointDtype } from './checkpoint-files.ts'
+import { openMaskFile } from './mask-file-reader.ts'
+import { maskTarget, verifyMaskFile } from './verify.ts'
+
+/** Where the weights of a checkpoint lie. */
+const WEIGHTS = 'model.safetensors'
+
+/**
+ * Writes a model under a mask as a Hugging Face checkpoint: every tensor dense, pruned weights 0, one tensor in
+ * memory at a time. The weights get their name last, so that what was interrupted is no checkpoint.
+ *
+ * @param dir made when it is not there; must be empty
+ * @param files what the model was opened from
+ * @param onTensor called with the number of tensors written and of all
+ * @returns size of the weights
+ * @throws AppError `invalid_request` for a folder that is not empty, `mask_invalid`, `mask_base_mismatch`,
+ * `unsupported_model` for a weight that no bfloat16 holds, `internal_error` when the disk is full
+ */
+export async function exportCheckpoint(
+  model: { config: LlamaConfig; master: DenseMaster; files: ModelFiles },
+  maskPath: string,
+  dir: string,
+  dtype: CheckpointDtype,
+  onTensor: (done: number, all: number) => void = () => {},
+): Promise<number> {
+  const { config, master } = model
+  await mkdir(dir, { recursive: true })
+  if ((await readdir(dir)).length > 0) {
+    throw new AppError('invalid_request', `${dir} is not empty. Name a folder that is, or a new one.`)
+  }
+  const mask = openMaskFile(maskPath)
+  const unfinished = join(dir, `${WEIGHTS}.partial`)
+  try {
+    verifyMaskFile(mask, maskTarget(config, master))
+    const tensors = modelTensors(config)
+    const { header, entries, fileBytes } = layOutSafetensors(
+      // transformers loads no file without it.
+      { format: 'pt' },
+      new Map(tensors.map(({ name, shape }) => [name, { dtype, shape }])),
+    )
+    const file = await open(unfinished, 'wx')
+    try {
+      await writeFully(file, header, 0)
+      for (const [index, { name }] of tensors.entries()) {
+        const weights = await maskedTensor(master, name, mask.read(name))
+        const stored = dtype === 'F32' ? weights : roundToBfloat16(name, weights)
+        await writeFully(file, new Uint8Array(stored.buffer), entries.get(name)?.begin ?? 0)
+        onTensor(index + 1, tensors.length)
+      }
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await writeCheckpointFiles(dir, config, model.files, dtype)
+    await rename(unfinished, join(dir, WEIGHTS))
+    return fileBytes
+  } catch (error) {
+    await rm(unfinished, { force: true })
+    if (!isErrno(error, 'ENOSPC', 'EDQUOT')) throw error
+    throw new AppError('internal_error', `No disk space left in ${dir} for a checkpoint.`, { cause: error })
+  } finally {
+    mask.close()
+  }
+}
+
+async function maskedTensor(
+  master: DenseMaster,
+  name: string,
+  linear: MaskLinear | undefined,
+): Promise<Float32Array<ArrayBuffer>> {
+  const weights = await loadTensor(master, name)
+  if (linear) applyLinear(new Uint32Array(weights.buffer), linear)
+  return weights
+}
+
+async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten
+  }
+}
