@@ -38,6 +38,22 @@ describe('copal lab report', () => {
     expect(await render()).toEqual(await render())
   })
 
+  test('with --png every plot is also a picture; on a machine without fonts nothing is written', async () => {
+    const dir = temporaryDir()
+    await writeResults(dir, generatedResults())
+    const terminal = recordedTerminal()
+    const code = await runCommand(['lab', 'report', dir, '--png'], terminal)
+    const files = readdirSync(dir, { recursive: true }).map(String)
+    const plots = files.filter((file) => file.endsWith('.svg')).map((file) => file.replace(/svg$/, 'png'))
+    const isPicture = (file: string): boolean =>
+      files.includes(file) && readFileSync(join(dir, file)).subarray(0, 4).toString('latin1') === '\x89PNG'
+    const asPromised =
+      code === 0
+        ? plots.length > 10 && plots.every(isPicture)
+        : terminal.errors().includes('This machine has no font') && files.join() === 'results.json'
+    expect(asPromised).toBe(true)
+  })
+
   test('an interrupted run without methods renders and says so', async () => {
     const dir = temporaryDir()
     await writeResults(dir, { ...generatedResults(), runs: [], incomplete: ['dense'] })
