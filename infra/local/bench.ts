@@ -1,6 +1,11 @@
 /**
  * `npm run bench`: what the ONNX backend, calibration, a swap and the gateway cost on this machine.
  * Everything that is compared is interleaved; every figure is `median (min–max, n)`.
+ *
+ * `npm run bench -- ratio`: calibration in dense forward passes over the same tokens; `--samples 16 --length 2048
+ * --blocks 2 --windows 1 --repetitions 5` unless given.
+ * `npm run bench -- memory`: peak memory of calibrating blocks of the 7B model's shape (8 GB of disk, minutes);
+ * `--hidden 4096 --blocks 3 --samples 2 --length 64` unless given.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -8,12 +13,16 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { benchCalibrationRatio } from '../../gpu-node/bench/calibration-ratio.ts'
 import { benchCalibration } from '../../gpu-node/bench/calibration.ts'
 import { formatSpread, line, machineLine, spread } from '../../gpu-node/bench/report.ts'
 import { benchServing } from '../../gpu-node/bench/serving.ts'
 import { createOnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
+import { largeConfig } from '../../test/support/large-llama.ts'
+import { measurePeakMemory } from '../../test/support/peak-memory.ts'
 import { benchGatewayOverhead, readTarget } from './bench/gateway-overhead.ts'
 import { freePort } from './ports.ts'
 
@@ -23,10 +32,23 @@ const LOADS = 3
 const PAIRS = 60
 
 const home = mkdtempSync(join(tmpdir(), 'copal-bench-'))
+const { positionals, values: flags } = parseArgs({
+  allowPositionals: true,
+  options: Object.fromEntries(
+    ['samples', 'length', 'blocks', 'windows', 'repetitions', 'hidden'].map(
+      (name) => [name, { type: 'string' }] as const,
+    ),
+  ),
+})
 try {
   print(machineLine())
-  await benchNode()
-  await benchGateway()
+  const [part] = positionals
+  if (part === 'ratio') await benchRatio()
+  else if (part === 'memory') await benchMemory()
+  else {
+    await benchNode()
+    await benchGateway()
+  }
 } finally {
   rmSync(home, { recursive: true, force: true })
 }
@@ -68,6 +90,51 @@ async function benchNode(): Promise<void> {
   ]
   ;(await benchServing(backend, sets, REPETITIONS)).forEach(print)
   await Promise.all([backend.release(dense), backend.release(pruned)])
+}
+
+async function benchRatio(): Promise<void> {
+  const cacheDir = process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal')
+  const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
+  const backend = createOnnxBackend({ workDir: join(home, 'work') })
+  const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'background' })
+  const sizes = {
+    samples: flag('samples', 16),
+    length: flag('length', 2048),
+    blocks: flag('blocks', 2),
+    windows: flag('windows', 1),
+    repetitions: flag('repetitions', REPETITIONS),
+    threads: availableParallelism(),
+  }
+  ;(await benchCalibrationRatio(model, { backend, weights }, sizes)).forEach(print)
+  await backend.release(weights)
+}
+
+async function benchMemory(): Promise<void> {
+  const config = largeConfig(flag('hidden', 4096), flag('blocks', 3))
+  const samples = flag('samples', 2)
+  const length = flag('length', 64)
+  const threads = availableParallelism()
+  const peaks = await measurePeakMemory(home, config, { samples, length, threads, method: 'copal' })
+  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`
+  const { hiddenSize, intermediateSize, layers } = config
+  print(
+    `hidden ${hiddenSize}, intermediate ${intermediateSize}, ${layers} blocks, ${samples} × ${length} tokens`,
+  )
+  for (const phase of ['open', 'calibrate', 'select'] as const) {
+    print(
+      line(
+        `peak memory, ${phase}`,
+        `${megabytes(peaks[`${phase}Bytes`])} in ${peaks.seconds[phase].toFixed(0)} s`,
+      ),
+    )
+  }
+}
+
+function flag(name: string, otherwise: number): number {
+  const value = flags[name] === undefined ? otherwise : Number(flags[name])
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`--${name}: a whole number from 1 on is expected`)
+  return value
 }
 
 /** A whole service, dense, on ports of its own. */
