@@ -77,7 +77,7 @@ export function createSwapPool(threads: number): SwapPool {
     // The gradient takes the place of what it is computed from.
     prunedPart(linear, gradient)
     product ??= createMomentProduct(threads)
-    gradient.set(await (await product).multiply(gradient, moment, [rows, cols]))
+    await (await product).multiply(gradient, moment, gradient, [rows, cols])
     measureErrors(linear)
   }
 

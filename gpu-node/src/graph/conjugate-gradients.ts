@@ -1,18 +1,22 @@
 import type { GraphNode, OnnxGraph, ValueInfo } from './onnx-writer.ts'
 
 /**
- * `y = e H` in f64: `e` `[rows, cols]`, `moment` `[cols, cols]`, `y` `[rows, cols]`, for any rows and cols.
+ * `y = H eᵀ` in f64: `moment` H `[cols, cols]`, symmetric; `e` `[rows, cols]`; `y` `[cols, rows]`, which is `e H`
+ * transposed. For any rows and cols.
+ *
+ * ONNX Runtime's threads share the longer side of a product. While that is `cols`, each element is summed as a
+ * single thread sums it; sharing `rows` changes the order.
  */
 export function buildProduct(): OnnxGraph {
   return {
     name: 'product',
     inputs: [
-      { name: 'e', type: 'float64', shape: ['rows', 'cols'] },
       { name: 'moment', type: 'float64', shape: ['cols', 'cols'] },
+      { name: 'e', type: 'float64', shape: ['rows', 'cols'] },
     ],
-    outputs: [{ name: 'y', type: 'float64', shape: ['rows', 'cols'] }],
+    outputs: [{ name: 'y', type: 'float64', shape: ['cols', 'rows'] }],
     initializers: [],
-    nodes: [{ op: 'MatMul', inputs: ['e', 'moment'], outputs: ['y'] }],
+    nodes: [{ op: 'Gemm', inputs: ['moment', 'e'], outputs: ['y'], attributes: { transB: { int: 1 } } }],
   }
 }
 

@@ -48,7 +48,7 @@ test.each(cases)('$pattern of [$rows, $cols]: no row gets worse, and what is pru
       const start = dampedError(task, masked, row)
       const end = dampedError(task, weights, row)
       expect(end, `seed ${seed}`).toBeLessThanOrEqual(start)
-      expect(end - dampedError(task, best, row), `seed ${seed}`).toBeLessThan(1e-4 * start)
+      expect(end - dampedError(task, best, row), `seed ${seed}`).toBeLessThan(1e-3 * start)
     }
     expect(weights.filter((weight, i) => weight !== 0 && !isKept(task, i))).toHaveLength(0)
     expect(Math.abs(before / outputError(task, masked) - 1)).toBeLessThan(1e-9)
