@@ -6,6 +6,8 @@ import { inverseFactor, subtractRows } from './triangular.ts'
 
 /** Columns that are decided together before their error is passed on. */
 const BLOCK = 128
+/** Columns after a block that are updated at a time: their part of 128 rows of the factor stays in the cache. */
+const UPDATE_COLUMNS = 256
 /** Of the mean diagonal of the second moment, added to its diagonal. */
 const DAMPING = 0.01
 
@@ -147,9 +149,6 @@ function pruneBlock(work: Work, begin: number, end: number, pattern: SparsityPat
       subtractRows(own, row, upper, begin, end, { values: errors, at: row * width, step: 1 }, from, to)
   }
 }
-
-/** Columns after a block that are updated at a time: their part of 128 rows of the factor stays in the cache. */
-const UPDATE_COLUMNS = 256
 
 /** Keeps the n of the m weights from `first` on whose loss would cost most; of equal ones the last. */
 function selectGroup(
