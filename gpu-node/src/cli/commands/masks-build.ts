@@ -67,12 +67,14 @@ export function addMasksBuild(masks: Command, session: Session): void {
         '  copal masks build --from-statistics lab --pattern 2:4 --out half.safetensors\n' +
         "  copal masks build --from-statistics .copal --domains law,mail --method copal --leave-out 'model.layers.0.*' --out m.safetensors",
     )
-    .action((options: MasksBuildOptions, command: Command) => build(options, command, session))
+    // `masks` has options of the same names, and Commander gives the values to it.
+    .action((_options: unknown, command: Command) =>
+      build(command.optsWithGlobals<MasksBuildOptions>(), session),
+    )
 }
 
-async function build(options: MasksBuildOptions, command: Command, session: Session): Promise<void> {
+async function build(options: MasksBuildOptions, session: Session): Promise<void> {
   const { terminal } = session
-  const { json } = command.optsWithGlobals<{ json?: boolean }>()
   const rules = readRules(options, terminal.cwd)
   const out = resolve(terminal.cwd, options.out)
   const bar = createProgressBar(terminal.stderr)
@@ -102,7 +104,7 @@ async function build(options: MasksBuildOptions, command: Command, session: Sess
       bar.end()
     }
   })
-  session.print(options.json ?? json, forPrograms(built, out), () => describe(built, options.out))
+  session.print(options.json, forPrograms(built, out), () => describe(built, options.out))
 }
 
 /** The rules of the file, then what is left out: the last that matches counts. */

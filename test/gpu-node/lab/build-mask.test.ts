@@ -1,0 +1,144 @@
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
+import { addMasksBuild } from '../../../gpu-node/src/cli/commands/masks-build.ts'
+import { createSession } from '../../../gpu-node/src/cli/session.ts'
+import { calibrateAndSelect, type DatasetFile } from '../../../gpu-node/src/copal/calibration-run.ts'
+import { linearShapes } from '../../../gpu-node/src/copal/patterns.ts'
+import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
+import { openModel } from '../../../gpu-node/src/model/load.ts'
+import { writeWordsDataset } from '../../support/calibration-datasets.ts'
+import { recordedTerminal } from '../../support/terminal.ts'
+import { createTinyLlama } from '../../support/tiny-llama.ts'
+
+let dir: string
+let model: DenseModel
+/** What an update of both domains chose, and one of `sea` alone. */
+let updates: { both: string; sea: string }
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'copal-build-'))
+  await createTinyLlama(join(dir, 'model'))
+  await createTinyLlama(join(dir, 'other'), { seed: 2 })
+  model = await openModel(join(dir, 'model'), { cacheDir: join(dir, 'cache') })
+  const [law, sea] = [await writeWordsDataset(dir, 'law', 1), await writeWordsDataset(dir, 'sea', 2)]
+  const update = async (datasets: DatasetFile[], accumulated: DatasetFile[]) => {
+    const task = {
+      datasets,
+      accumulated,
+      samples: 4,
+      length: 32,
+      seed: 0,
+      selection: { method: 'continual-wanda+swaps', pattern: '0.5', scope: 'row' as const },
+      parentMaskPath: null,
+      created: '2026-11-25T00:00:00.000Z',
+      workDir: join(dir, 'home', 'masks'),
+      statisticsDir: join(dir, 'home', 'statistics'),
+    }
+    const { maskPath } = await calibrateAndSelect(model, task, 1, () => undefined)
+    return maskPath
+  }
+  updates = { sea: await update([sea], []), both: await update([law], [sea]) }
+}, 60_000)
+
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
+async function build(...args: string[]) {
+  const terminal = recordedTerminal({ cwd: dir, env: { COPAL_CACHE: join(dir, 'cache') } })
+  const masks = new Command('masks').exitOverride().option('--model <id>').option('--json')
+  masks.configureOutput({ writeErr: (text) => void terminal.stderr.write(text) })
+  addMasksBuild(masks, createSession(terminal))
+  for (const command of masks.commands) command.exitOverride().configureOutput({ writeErr: () => undefined })
+  await masks.parseAsync(['build', '--model', 'model', '--threads', '1', ...args], { from: 'user' })
+  return terminal
+}
+
+const read = (name: string) => decodeMask(readFileSync(join(dir, name)))
+const fromHome = (...args: string[]) => build('--from-statistics', 'home', '--out', 'm.safetensors', ...args)
+
+test('the mask of an update is selected again from its statistics alone', async () => {
+  const terminal = await fromHome('--json')
+  const mask = read('m.safetensors')
+  checkMask(mask, { baseSha256: model.master.baseSha256, shapes: linearShapes(model.config) })
+  expect(maskChurn(mask, decodeMask(readFileSync(updates.both)))).toBe(0)
+  expect(mask.meta.domains).toEqual(['law', 'sea'])
+  const said = JSON.parse(terminal.output()) as Record<string, unknown>
+  expect(said).toMatchObject({
+    path: join(dir, 'm.safetensors'),
+    sha256: createHash('sha256')
+      .update(readFileSync(join(dir, 'm.safetensors')))
+      .digest('hex'),
+    sparsity: 0.5,
+    domains: ['law', 'sea'],
+    tokens: 2 * 4 * 32,
+  })
+  expect(readdirSync(dir).filter((name) => name.startsWith('.copal'))).toEqual([])
+})
+
+test('of one of the domains, by another method and pattern, into a weights file', async () => {
+  await fromHome('--domains', 'sea')
+  expect(maskChurn(read('m.safetensors'), decodeMask(readFileSync(updates.sea)))).toBe(0)
+  const terminal = await fromHome('--method', 'continual-sparsegpt', '--pattern', '2:4')
+  expect(read('m.safetensors').meta).toMatchObject({ method: 'continual-sparsegpt', pattern: '2:4' })
+  for (const { values } of read('m.safetensors').linears.values()) expect(values?.length).toBeGreaterThan(0)
+  expect(terminal.output()).toContain('50.0 % pruned, from 256 tokens of law, sea')
+})
+
+test('magnitude reads no statistics, and a method that restarts the named domain', async () => {
+  const terminal = await fromHome('--method', 'magnitude@matrix')
+  expect(read('m.safetensors').meta).toMatchObject({ scope: 'matrix', domains: [] })
+  expect(terminal.output()).toContain('from the weights alone')
+  await expect(fromHome('--method', 'wanda')).rejects.toThrow(
+    "'wanda' reads the newest domain alone, and there are law, sea: name one with --domains",
+  )
+  await fromHome('--method', 'wanda', '--domains', 'law')
+  expect(read('m.safetensors').meta.domains).toEqual(['law'])
+})
+
+test('single linears have patterns of their own or stay dense', async () => {
+  writeFileSync(
+    join(dir, 'patterns.json'),
+    JSON.stringify({ '*.down_proj.weight': '2:4', 'model.layers.0.*': 'dense' }),
+  )
+  await fromHome(
+    '--patterns',
+    'patterns.json',
+    '--leave-out',
+    '*.q_proj.weight',
+    '--leave-out',
+    '*.k_proj.weight',
+  )
+  const { linears, meta } = read('m.safetensors')
+  expect([...linears.keys()].toSorted()).toEqual(
+    ['mlp.down_proj', 'mlp.gate_proj', 'mlp.up_proj', 'self_attn.o_proj', 'self_attn.v_proj'].map(
+      (linear) => `model.layers.1.${linear}.weight`,
+    ),
+  )
+  expect(meta.patterns['model.layers.1.mlp.down_proj.weight']).toBe('2:4')
+  await expect(fromHome('--leave-out', '*.w_proj.weight')).rejects.toThrow("'*.w_proj.weight'")
+  writeFileSync(join(dir, 'patterns.json'), '{')
+  await expect(fromHome('--patterns', 'patterns.json')).rejects.toThrow('patterns.json is not JSON')
+})
+
+test('statistics of another model are refused with both hashes, and nothing is written', async () => {
+  const other = await openModel(join(dir, 'other'), { cacheDir: join(dir, 'cache') })
+  const building = build('--from-statistics', 'home', '--model', 'other', '--out', 'none/m.safetensors')
+  await expect(building).rejects.toThrow(
+    `their base is ${model.master.baseSha256}, this model's is ${other.master.baseSha256}`,
+  )
+  expect(readdirSync(dir)).not.toContain('none')
+})
+
+test('a domain that is not there, and a folder without statistics, are refused', async () => {
+  await expect(fromHome('--domains', 'see')).rejects.toThrow(
+    /no statistics of a domain 'see'.*Did you mean 'sea'/,
+  )
+  await expect(build('--from-statistics', 'cache', '--out', 'm.safetensors')).rejects.toThrow(
+    /There are no statistics in .*cache/,
+  )
+  await expect(fromHome('--pattern', '5')).rejects.toThrow(/between 0 and 1/)
+})
