@@ -1,12 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { rowBytes } from '@copal/shared/mask/bits.ts'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
-import {
-  createReconstructor,
-  DAMPING,
-  type ReconstructionTask,
-  type Reconstructor,
-} from '../../../gpu-node/src/copal/reconstruct.ts'
+import { createReconstructor, type Reconstructor } from '../../../gpu-node/src/copal/reconstruct.ts'
+import { DAMPING, type ReconstructionTask } from '../../../gpu-node/src/copal/reconstruct-rows.ts'
 import { selectKept } from '../../../gpu-node/src/copal/select.ts'
 import { createRandom, normals } from '../../support/random.ts'
 
@@ -89,6 +85,21 @@ test('inputs that lie almost in one direction, of very different size, are solve
     const [end, least] = [dampedError(task, weights, row), dampedError(task, best, row)]
     expect(Math.abs(end / least - 1)).toBeLessThan(1e-6)
   }
+})
+
+test.each([
+  { pattern: '0.5', scope: 'row', rows: 96, cols: 160 },
+  // More rows than are solved together.
+  { pattern: '0.5', scope: 'row', rows: 130, cols: 60 },
+] as const)('[$rows, $cols]: any number of threads gives the same weights, to the bit', async (given) => {
+  const task = randomTask(given, 9)
+  const results = []
+  for (const threads of [1, 2, 3, 8]) {
+    const reconstructor = await createReconstructor(threads)
+    results.push(await reconstructor.solve(task))
+    await reconstructor.release()
+  }
+  for (const result of results) expect(result).toEqual(results[0])
 })
 
 /** Correlated inputs, one of them dead, and a mask of the largest weights. */
