@@ -63,8 +63,7 @@ const REFINEMENT_SHARE = 0.5
 
 /**
  * Calibrates what is missing, selects from the sum, and writes the mask file or weights file. The same task gives
- * the same bytes, whatever statistics were on disk before and however often it was killed on the way; where the
- * method reconstructs, on the same number of threads.
+ * the same bytes, whatever statistics were on disk before and however often it was killed on the way.
  *
  * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid` (the parent), `unsupported_model`
  * (weights or activations are not finite)

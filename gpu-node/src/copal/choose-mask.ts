@@ -32,8 +32,7 @@ export interface ChosenLinear extends Choice {
 /**
  * Chooses what every linear keeps, from accumulated statistics and the dense weights: the method's rule, then swaps,
  * then reconstruction. Each linear is handed to `sink` and forgotten: one is in memory at a time. The number of
- * threads does not change a mask; reconstructed values it changes within the tolerance they are solved to, for the
- * f32 products behind them are summed by thread.
+ * threads does not change a bit.
  *
  * @param sink takes the linears in forward order, but for those that stay dense
  * @param onBlock called with the number of blocks done and the linears that were chosen in the last, without weights

@@ -230,24 +230,12 @@ describe('patterns of single linears', () => {
   })
 })
 
-test.each(['continual-sparsegpt', 'continual-wanda+swaps'])(
+test.each(['continual-sparsegpt', 'continual-wanda+swaps', 'continual-wanda+swaps+reconstruct'])(
   'the number of threads changes no bit of %s',
   async (method) => {
     expect((await run(method, {}, 3)).maskSha256).toBe((await run(method, {}, 1)).maskSha256)
   },
 )
-
-test('the number of threads changes no mask that is reconstructed, and its values no further than they are solved for', async () => {
-  const method = 'continual-wanda+swaps+reconstruct'
-  const [one, again, three] = [await run(method), await run(method), await run(method, {}, 3)]
-  expect(again.maskSha256).toBe(one.maskSha256)
-  const [a, b] = [await read(one), await read(three)]
-  for (const [name, { bits }] of a.linears) {
-    expect(b.linears.get(name)!.bits).toEqual(bits)
-    const { before, after } = one.reconstruction![name]!
-    expect(Math.abs(three.reconstruction![name]!.after - after) / before).toBeLessThan(1e-3)
-  }
-})
 
 test('what cannot be finished leaves no file', async () => {
   const workDir = join(tiny.dir, 'unfinished')
