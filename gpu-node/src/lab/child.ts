@@ -4,7 +4,7 @@
  */
 import '../copal/low-priority.ts'
 import { inspect } from 'node:util'
-import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { DamagedArtifactError } from '../copal/artifact.ts'
 import { openModel } from '../model/load.ts'
 import type { LabMessage, LabRequest, LabStart } from './child-protocol.ts'
@@ -43,13 +43,20 @@ async function serve(calls: ReturnType<typeof open>, request: LabRequest): Promi
       tell({ id, type: 'damaged', artifactId: thrown.artifactId })
       return
     }
-    const error = toAppError(explainFullDisk(thrown))
-    // The error body never holds a stack.
-    if (error.code === 'internal_error' && error.cause !== undefined && !(thrown instanceof AppError)) {
-      process.stderr.write(`${inspect(error.cause)}\n`)
-    }
+    const error = asAppError(explainFullDisk(thrown), request.call)
     tell({ id, type: 'failed', error: errorBody(error) })
   }
+}
+
+/** Whatever is no AppError is a fault of ours: what it says is shown, and its stack for whoever mends it. */
+function asAppError(error: unknown, call: string): AppError {
+  if (error instanceof AppError) return error
+  process.stderr.write(`${inspect(error)}\n`)
+  const reason = error instanceof Error ? error.message : String(error)
+  return new AppError(
+    'internal_error',
+    `The laboratory failed to ${call}: ${reason}. What is finished is kept.`,
+  )
 }
 
 function tell(message: LabMessage): void {
