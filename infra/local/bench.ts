@@ -16,9 +16,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { benchCalibrationRatio } from '../../gpu-node/bench/calibration-ratio.ts'
 import { benchCalibration } from '../../gpu-node/bench/calibration.ts'
+import { benchRefinements } from '../../gpu-node/bench/refinements.ts'
 import { formatSpread, line, machineLine, spread } from '../../gpu-node/bench/report.ts'
 import { benchServing } from '../../gpu-node/bench/serving.ts'
 import { createOnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
+import { listArtifacts } from '../../gpu-node/src/copal/artifact.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
 import { largeConfig } from '../../test/support/large-llama.ts'
@@ -70,6 +72,9 @@ async function benchNode(): Promise<void> {
     length: 512,
   })
   lines.forEach(print)
+  const artifacts = await listArtifacts(join(home, 'calibration', 'statistics'), model.master.baseSha256)
+  const threads = availableParallelism()
+  ;(await benchRefinements(model, artifacts, { threads, tolerances: [1e-1, 1e-2, 1e-3] })).forEach(print)
 
   const backend = createOnnxBackend({ workDir: join(home, 'work') })
   const masked = { model, version: 1, maskPath, priority: 'serving' } as const
