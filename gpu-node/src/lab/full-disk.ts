@@ -3,11 +3,16 @@ import { isErrno } from '../model/scratch.ts'
 
 /** A full disk, also where the writer has explained it for a service, as a line for people; else the error as it is. */
 export function explainFullDisk(error: unknown): unknown {
-  const cause = error instanceof AppError ? error.cause : error
-  if (!isErrno(cause, 'ENOSPC', 'EDQUOT')) return error
+  if (!isFullDisk(error)) return error
   return new AppError(
     'internal_error',
     'No disk space is left for the laboratory. What is finished is kept: free some space and run the same command again.',
-    { cause },
+    { cause: error },
   )
+}
+
+function isFullDisk(error: unknown): boolean {
+  if (!(error instanceof AppError)) return isErrno(error, 'ENOSPC', 'EDQUOT')
+  // Of another process's error only the message came through.
+  return isErrno(error.cause, 'ENOSPC', 'EDQUOT') || /\b(ENOSPC|EDQUOT)\b/.test(error.message)
 }

@@ -150,7 +150,12 @@ async function finish(
   session: Session,
 ): Promise<void> {
   const { writeReport } = await import('../../lab/report/write.ts')
-  const files = await writeReport(settings.outDir, outcome.results)
+  const { explainFullDisk } = await import('../../lab/full-disk.ts')
+  const files = await withAppErrors(() =>
+    writeReport(settings.outDir, outcome.results).catch((error: unknown) => {
+      throw explainFullDisk(error)
+    }),
+  )
   session.print(json, outcomeForPrograms(outcome, settings.outDir, files), () =>
     describeOutcome(outcome, settings.outDir, files, session),
   )
