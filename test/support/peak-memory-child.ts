@@ -16,6 +16,7 @@ export interface PeakMemoryRequest {
 
 /** Bytes above the process's own, and how long it took. */
 export interface PeakMemory {
+  ownBytes: number
   openBytes: number
   calibrateBytes: number
   selectBytes: number
@@ -44,6 +45,7 @@ async function measure({ spec, cacheDir, task, threads }: PeakMemoryRequest): Pr
   })
   const select = (selecting as ReturnType<typeof startPhase> | null)?.() ?? { bytes: 0, seconds: 0 }
   return {
+    ownBytes: own,
     openBytes: open.bytes - own,
     calibrateBytes: calibrate.bytes - own,
     selectBytes: select.bytes - own,

@@ -13,7 +13,7 @@ import { asSumInputs, createBlockSums, type BlockSums } from './block-sums.ts'
 import { requireFiniteWeights } from './finite.ts'
 import { freeMemory } from './free-memory.ts'
 import type { TokenSequences } from './sample.ts'
-import { chunkFeeds, chunksOf, hiddenOf, type Chunk } from './token-chunks.ts'
+import { activationMemory, chunkFeeds, chunksOf, hiddenOf, largestChunk, type Chunk } from './token-chunks.ts'
 
 /** One decoder block at a time in memory: its weights, its statistics, the activations of one chunk. */
 export interface BlockRunner {
@@ -55,14 +55,15 @@ export async function createBlockRunner(
   const weights = allocateBlock(config)
   const sums = createBlockSums(config)
   const feeds = weightFeeds(weights, config)
+  const { kept } = activationMemory(config, largestChunk(length))
   const segments: Segment[] = []
   for (const segment of BLOCK_SEGMENTS) {
-    const session = await createSession(buildCalibrationSegment(config, length, segment), threads)
+    const session = await createSession(buildCalibrationSegment(config, length, segment), threads, kept)
     const statistics = sums.tensors(segment)
     const own = { ...pick(feeds, session.inputNames), ...asSumInputs(statistics) }
     segments.push({ session, statistics, output: SEGMENT_OUTPUT[segment], feeds: own })
   }
-  const whole = forward ? await createSession(buildForwardBlock(config, length), threads) : null
+  const whole = forward ? await createSession(buildForwardBlock(config, length), threads, kept) : null
 
   /** Runs one chunk through every segment; what leaves the block, in memory of its own. */
   const calibrateChunk = async (chunk: Chunk, hidden: Float32Array): Promise<Tensor> => {
@@ -123,10 +124,11 @@ interface Segment {
   statistics: Readonly<Record<string, Tensor>>
 }
 
-function createSession(graph: OnnxGraph, threads: number): Promise<InferenceSession> {
+function createSession(graph: OnnxGraph, threads: number, keepMemory: boolean): Promise<InferenceSession> {
   return InferenceSession.create(encodeModel(graph), {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
+    enableCpuMemArena: keepMemory,
     // Spinning between operators would take the processor from serving.
     extra: { session: { intra_op: { allow_spinning: '0' } } },
   })

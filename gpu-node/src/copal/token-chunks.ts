@@ -25,6 +25,28 @@ export function chunksOf({ sequences, length }: Pick<TokenSequences, 'sequences'
   return chunks
 }
 
+/** Tokens of the largest chunk that sequences of `length` are cut into. */
+export function largestChunk(length: number, sequences = Number.POSITIVE_INFINITY): number {
+  return length * Math.min(sequences, Math.max(1, Math.floor(CHUNK_TOKENS / length)))
+}
+
+/** Activations that would take more are given back by each operator, instead of kept for the next run. */
+const KEPT_ACTIVATION_BYTES = 512 * 2 ** 20
+
+/**
+ * What the graphs of a block, statistics included, need for activations of a chunk of `tokens`, and whether they
+ * keep it between runs: that saves a small model a tenth of its time, and a large one nothing. The factors were
+ * measured.
+ */
+export function activationMemory(
+  { hiddenSize, intermediateSize }: LlamaConfig,
+  tokens: number,
+): { kept: boolean; bytes: number } {
+  const keptBytes = 4 * tokens * (14 * hiddenSize + 19 * intermediateSize)
+  const kept = keptBytes <= KEPT_ACTIVATION_BYTES
+  return { kept, bytes: kept ? keptBytes : keptBytes / 3 }
+}
+
 /** The chunk's rows of `hidden` `[tokens, hidden]`, as a view. */
 export function hiddenOf(hidden: Float32Array, chunk: Chunk, { hiddenSize }: LlamaConfig): Float32Array {
   const { batch, length, firstToken } = chunk
