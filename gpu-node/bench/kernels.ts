@@ -1,0 +1,184 @@
+/**
+ * `node gpu-node/bench/kernels.ts [--only smollm2] [--repetitions 15] [--threads 2]`: what the native kernels
+ * take, dense against half pruned, in every precision. `COPAL_KERNEL` forces a kernel.
+ *
+ * Everything is interleaved: a repetition runs every case once, each between two measurements of the memory's
+ * bandwidth, because shared machines change it from one moment to the next. "Of the bound" is the time that
+ * the case's bytes take at the mean of the two, over the time that the case took.
+ */
+import { availableParallelism } from 'node:os'
+import { parseArgs } from 'node:util'
+import type { Matrix, Multiplier, Precision } from '../native/addon.d.ts'
+import { loadNative } from '../src/backends/sparse/native.ts'
+import { formatSpread, line, machineLine, spread } from './report.ts'
+
+interface Shape {
+  rows: number
+  cols: number
+  count: number
+  /** Whether it stays dense in a pruned model. */
+  dense?: boolean
+}
+
+interface Case {
+  precision: Precision
+  sparse: boolean
+  tokens: number
+  matrices: Matrix[]
+  seconds: number[]
+  encodeSeconds: number[]
+  ofBound: number[]
+}
+
+/** So many of a shape that no cache holds what is left of it in the smallest form. */
+const WORKLOADS: Record<string, { title: string; shapes: Shape[] }> = {
+  smollm2: {
+    title: 'SmolLM2-135M, all linears of a step and the dense head',
+    shapes: [
+      { rows: 576, cols: 576, count: 60 },
+      { rows: 192, cols: 576, count: 60 },
+      { rows: 1536, cols: 576, count: 60 },
+      { rows: 576, cols: 1536, count: 30 },
+      { rows: 49152, cols: 576, count: 1, dense: true },
+    ],
+  },
+  '7b-attention': { title: '12 × [4096, 4096]', shapes: [{ rows: 4096, cols: 4096, count: 12 }] },
+  '7b-mlp': { title: '5 × [11008, 4096]', shapes: [{ rows: 11008, cols: 4096, count: 5 }] },
+}
+const PRECISIONS: Precision[] = ['bf16', 'int8', 'int4']
+const BATCHES = [1, 8]
+const GROUP = 64
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    repetitions: { type: 'string', default: '15' },
+    threads: { type: 'string', default: String(availableParallelism()) },
+  },
+})
+const names = values.only === undefined ? Object.keys(WORKLOADS) : [values.only]
+const repetitions = Number(values.repetitions)
+const threads = Number(values.threads)
+const addon = loadNative()
+const multiplier = new addon.Multiplier(process.env.COPAL_KERNEL || null, threads, Math.max(...BATCHES), 4096)
+
+print(machineLine())
+print(`kernel ${multiplier.kernel} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)`)
+for (const name of names) {
+  const workload = WORKLOADS[name]
+  if (!workload) throw new Error(`unknown workload '${name}'; there are ${Object.keys(WORKLOADS).join(', ')}`)
+  print(`\n${workload.title}`)
+  const cases = await pack(workload.shapes)
+  report(cases, measure(multiplier, cases))
+}
+
+/** Every case's matrices, from the same seeded weights and a mask of one half. */
+async function pack(shapes: Shape[]): Promise<Case[]> {
+  const draw = randomBits(1)
+  const packed = new Map<string, Matrix[]>()
+  let seconds = 0
+  let inputBytes = 0
+  for (const { rows, cols, count, dense } of shapes) {
+    const weights = Float32Array.from({ length: rows * cols }, () => draw() * 2 ** -34)
+    const mask = Uint8Array.from({ length: (rows * cols) / 8 }, () => draw() & 255)
+    for (const precision of PRECISIONS) {
+      for (const sparse of [false, true]) {
+        const key = `${precision} ${sparse}`
+        const matrices = packed.get(key) ?? []
+        packed.set(key, matrices)
+        for (let i = 0; i < count; i++) {
+          const kept = sparse && !dense ? mask : null
+          const startedMs = performance.now()
+          matrices.push(await addon.pack(weights, rows, cols, kept, precision, GROUP, threads))
+          seconds += (performance.now() - startedMs) / 1000
+          inputBytes += weights.byteLength
+        }
+      }
+    }
+  }
+  const rate = (inputBytes / seconds / threads / 1e9).toFixed(2)
+  print(line('packing, all cases', `${rate} GB/s of dense f32 a thread, with the copy in the call`))
+  return PRECISIONS.flatMap((precision) =>
+    BATCHES.flatMap((tokens) =>
+      [false, true].map((sparse) => ({
+        precision,
+        sparse,
+        tokens,
+        matrices: packed.get(`${precision} ${sparse}`) ?? [],
+        seconds: [],
+        encodeSeconds: [],
+        ofBound: [],
+      })),
+    ),
+  )
+}
+
+/** Runs every case `repetitions` times, in turn, and returns the bandwidths that were measured between. */
+function measure(on: Multiplier, cases: Case[]): number[] {
+  const bandwidths: number[] = []
+  for (const { matrices, tokens } of cases) on.timePass(matrices, tokens)
+  for (let repetition = 0; repetition < repetitions; repetition++) {
+    let before = on.readBandwidth()
+    for (const one of cases) {
+      const [encodeS, multiplyS] = on.timePass(one.matrices, one.tokens)
+      const after = on.readBandwidth()
+      one.encodeSeconds.push(encodeS)
+      one.seconds.push(multiplyS)
+      one.ofBound.push(bytesOf(one) / ((before + after) / 2) / multiplyS)
+      bandwidths.push(after)
+      before = after
+    }
+  }
+  return bandwidths
+}
+
+function report(cases: Case[], bandwidths: number[]): void {
+  print(line('memory, read by all threads', formatSpread(spread(bandwidths.map((one) => one / 1e9)), 'GB/s')))
+  for (const one of cases) {
+    const megabytes = (bytesOf(one) / one.tokens / 1e6).toFixed(1)
+    print(
+      line(
+        `${one.precision} ${one.sparse ? '50 %' : 'dense'}, batch ${one.tokens}`,
+        [
+          formatSpread(spread(one.seconds.map((second) => second * 1000)), 'ms', 2),
+          `${megabytes} MB a token`,
+          formatSpread(spread(one.ofBound.map((share) => share * 100)), '% of the bound', 0),
+          `encoding ${(spread(one.encodeSeconds).median * 1000).toFixed(2)} ms`,
+        ].join(', '),
+      ),
+    )
+  }
+  for (const sparse of cases.filter((one) => one.sparse)) {
+    const dense = cases.find(
+      (one) => !one.sparse && one.precision === sparse.precision && one.tokens === sparse.tokens,
+    )
+    if (!dense) continue
+    const ratios = dense.seconds.map((second, index) => second / (sparse.seconds[index] ?? Number.NaN))
+    const bytes = (bytesOf(dense) / bytesOf(sparse)).toFixed(2)
+    print(
+      line(
+        `${sparse.precision} dense over 50 %, batch ${sparse.tokens}`,
+        `${formatSpread(spread(ratios), '×', 2)}, bytes ${bytes} ×`,
+      ),
+    )
+  }
+}
+
+function bytesOf({ matrices }: Case): number {
+  return matrices.reduce((sum, { bytes }) => sum + bytes, 0)
+}
+
+/** Xorshift32: signed 32-bit numbers, fast enough for hundreds of millions. */
+function randomBits(seed: number): () => number {
+  let state = seed
+  return () => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return state
+  }
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`)
+}

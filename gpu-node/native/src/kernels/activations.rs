@@ -1,0 +1,264 @@
+//! Inputs of a multiplication, in the form that the kernels read.
+
+use super::disjoint::Disjoint;
+use super::{CHUNK_TOKENS, Kernel, Panel};
+use crate::pool::{Panicked, Pool};
+use crate::storage::{Format, Precision};
+use half::bf16;
+
+/// How activations are written: it has to fit the weights they meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// bfloat16, rounded to the nearest.
+    Bf16,
+    /// Signed 8 bits, with an f32 scale a token and group of so many columns.
+    Int8 {
+        /// 64 or 32.
+        group: usize,
+    },
+}
+
+impl Encoding {
+    /// What weights of `format` are multiplied by.
+    pub fn of(format: Format) -> Encoding {
+        match format.precision() {
+            Precision::Bf16 => Encoding::Bf16,
+            Precision::Int8 | Precision::Int4 => Encoding::Int8 { group: format.group() },
+        }
+    }
+
+    /// Columns of a group of the layout.
+    pub fn group(self) -> usize {
+        match self {
+            Encoding::Bf16 => 64,
+            Encoding::Int8 { group } => group,
+        }
+    }
+
+    /// Columns of a 32-bit word.
+    fn step(self) -> usize {
+        match self {
+            Encoding::Bf16 => 2,
+            Encoding::Int8 { .. } => 4,
+        }
+    }
+}
+
+/// Room for the encoded activations of some tokens; filled again and again without allocating.
+///
+/// Tokens are taken in chunks of [`CHUNK_TOKENS`]. In a chunk of `t` tokens the words of one step
+/// of columns lie side by side, `[steps, t]`, and so do scales and sums, `[groups, t]`.
+pub struct Activations {
+    max_tokens: usize,
+    max_cols: usize,
+    encoding: Encoding,
+    tokens: usize,
+    cols: usize,
+    words: Vec<u32>,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+/// One chunk's part of the room.
+pub(crate) struct ChunkMut<'a> {
+    /// `[tokens, cols]` f32.
+    pub(crate) inputs: &'a [f32],
+    pub(crate) cols: usize,
+    pub(crate) encoding: Encoding,
+    pub(crate) words: &'a mut [u32],
+    pub(crate) scales: &'a mut [f32],
+    pub(crate) sums: &'a mut [i32],
+}
+
+impl Activations {
+    /// Room for `max_tokens` tokens of `max_cols` columns in any encoding.
+    pub fn with_capacity(max_tokens: usize, max_cols: usize) -> Activations {
+        let padded = max_cols.next_multiple_of(64);
+        Activations {
+            max_tokens,
+            max_cols,
+            encoding: Encoding::Bf16,
+            tokens: 0,
+            cols: 0,
+            words: vec![0; max_tokens * padded / 2],
+            scales: vec![0.0; max_tokens * padded / 32],
+            sums: vec![0; max_tokens * padded / 32],
+        }
+    }
+
+    /// Tokens that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// The encoding of what is held now.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The number of tokens that are held now.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The number of columns that are held now.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Encodes `inputs`, `[tokens, cols]` f32 row-major. An input that is not a number makes every
+    /// output of its token one.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for so much, or `inputs` is no whole number of tokens.
+    pub fn encode(
+        &mut self,
+        kernel: &Kernel,
+        pool: &mut Pool,
+        encoding: Encoding,
+        cols: usize,
+        inputs: &[f32],
+    ) -> Result<(), Panicked> {
+        let tokens = inputs.len() / cols;
+        assert_eq!(tokens * cols, inputs.len(), "inputs end within a token");
+        assert!(tokens <= self.max_tokens && cols <= self.max_cols, "no room for the inputs");
+        (self.encoding, self.tokens, self.cols) = (encoding, tokens, cols);
+        let (words, groups) = self.per_token();
+        let chunks = tokens.div_ceil(CHUNK_TOKENS);
+        let all_words = Disjoint::new(&mut self.words);
+        let all_scales = Disjoint::new(&mut self.scales);
+        let all_sums = Disjoint::new(&mut self.sums);
+        let encode = |chunk: usize| {
+            let tokens = chunk_range(chunk, tokens);
+            // SAFETY: chunks do not overlap, and each is encoded once, by one thread.
+            let (words, scales, sums) = unsafe {
+                (
+                    all_words.range(tokens.start * words..tokens.end * words),
+                    all_scales.range(tokens.start * groups..tokens.end * groups),
+                    all_sums.range(tokens.start * groups..tokens.end * groups),
+                )
+            };
+            kernel.encode(ChunkMut {
+                inputs: &inputs[tokens.start * cols..tokens.end * cols],
+                cols,
+                encoding,
+                words,
+                scales,
+                sums,
+            });
+        };
+        if chunks == 1 {
+            encode(0);
+            return Ok(());
+        }
+        let parts = pool.threads();
+        pool.run(&|part| (chunks * part / parts..chunks * (part + 1) / parts).for_each(&encode))
+    }
+
+    /// The chunks of what is held now.
+    pub(super) fn chunks(&self) -> usize {
+        self.tokens.div_ceil(CHUNK_TOKENS)
+    }
+
+    /// One chunk, and its first token.
+    pub(super) fn panel(&self, chunk: usize) -> (usize, Panel<'_>) {
+        let (words, groups) = self.per_token();
+        let tokens = chunk_range(chunk, self.tokens);
+        let panel = Panel {
+            tokens: tokens.len(),
+            words: &self.words[tokens.start * words..tokens.end * words],
+            scales: &self.scales[tokens.start * groups..tokens.end * groups],
+            sums: &self.sums[tokens.start * groups..tokens.end * groups],
+        };
+        (tokens.start, panel)
+    }
+
+    /// Words and groups of one token.
+    fn per_token(&self) -> (usize, usize) {
+        let groups = self.cols.div_ceil(self.encoding.group());
+        (groups * self.encoding.group() / self.encoding.step(), groups)
+    }
+}
+
+fn chunk_range(chunk: usize, tokens: usize) -> std::ops::Range<usize> {
+    let start = chunk * CHUNK_TOKENS;
+    start..(start + CHUNK_TOKENS).min(tokens)
+}
+
+/// Encodes one chunk. Inlined into a function of each instruction set, for the compiler to
+/// vectorise; the operations and their order, and so the bits, are the same in all of them.
+#[inline(always)]
+pub(crate) fn encode_chunk(chunk: ChunkMut<'_>) {
+    let tokens = chunk.inputs.len() / chunk.cols;
+    match chunk.encoding {
+        Encoding::Bf16 => {
+            for (token, inputs) in chunk.inputs.chunks_exact(chunk.cols).enumerate() {
+                encode_bf16(inputs, token, tokens, chunk.words);
+            }
+        }
+        Encoding::Int8 { group } => {
+            for (token, inputs) in chunk.inputs.chunks_exact(chunk.cols).enumerate() {
+                for (index, inputs) in inputs.chunks(group).enumerate() {
+                    let words = &mut chunk.words[index * group / 4 * tokens..];
+                    let words = &mut words[..group / 4 * tokens];
+                    let place = index * tokens + token;
+                    (chunk.scales[place], chunk.sums[place]) = encode_int8(inputs, token, tokens, words);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn encode_bf16(inputs: &[f32], token: usize, tokens: usize, words: &mut [u32]) {
+    let mut steps = words.chunks_exact_mut(tokens);
+    for (step, pair) in (&mut steps).zip(inputs.chunks(2)) {
+        let second = pair.get(1).map_or(0, |&second| round_to_bf16(second));
+        step[token] = round_to_bf16(pair[0]) | second << 16;
+    }
+    for step in words.chunks_exact_mut(tokens).skip(inputs.len().div_ceil(2)) {
+        step[token] = 0;
+    }
+}
+
+#[inline(always)]
+fn round_to_bf16(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return u32::from(bf16::NAN.to_bits());
+    }
+    (bits + 0x7fff + (bits >> 16 & 1)) >> 16
+}
+
+/// Writes one token's group and returns its scale and the sum of its codes.
+#[inline(always)]
+fn encode_int8(inputs: &[f32], token: usize, tokens: usize, words: &mut [u32]) -> (f32, i32) {
+    let mut values = [0f32; 64];
+    values[..inputs.len()].copy_from_slice(inputs);
+    let mut largest = 0f32;
+    let mut broken = false;
+    for value in values {
+        let magnitude = value.abs();
+        largest = if magnitude > largest { magnitude } else { largest };
+        broken |= value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
+    }
+    let scale = largest / 127.0;
+    // A scale so small that its inverse overflows stands for zeros.
+    let inverse = if scale > 1e-37 { 1.0 / scale } else { 0.0 };
+    let mut codes = [0i8; 64];
+    let mut sum = 0;
+    for (code, value) in codes.iter_mut().zip(values) {
+        const SHIFT: f32 = 12_582_912.0;
+        let rounded = (value * inverse + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32;
+        sum += rounded;
+        *code = rounded as i8;
+    }
+    for (step, codes) in words.chunks_exact_mut(tokens).zip(codes.chunks_exact(4)) {
+        step[token] = u32::from_le_bytes([codes[0] as u8, codes[1] as u8, codes[2] as u8, codes[3] as u8]);
+    }
+    if broken {
+        return (f32::NAN, 0);
+    }
+    (scale, sum)
+}

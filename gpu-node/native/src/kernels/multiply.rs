@@ -1,0 +1,195 @@
+use super::disjoint::Disjoint;
+use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, Kernel, Panel};
+use crate::pool::{Panicked, Pool};
+use crate::storage::{Format, Matrix, VECTOR_BYTES};
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// A kernel on a pool, with what a multiplication needs beside the matrix. Nothing is allocated
+/// after [`Multiplier::new`].
+pub struct Multiplier {
+    kernel: &'static Kernel,
+    pool: Pool,
+    activations: Activations,
+    /// A thread's block of expanded weights, for more than [`CHUNK_TOKENS`] tokens.
+    expanded: Vec<Mutex<Vec<u8>>>,
+    max_cols: usize,
+}
+
+/// Why a multiplication did not happen, or not to its end.
+#[derive(Debug)]
+pub enum MultiplyError {
+    /// Inputs or outputs do not have the matrix's shape, or there is no room for them.
+    Shape(String),
+    /// A kernel panicked.
+    Panicked(Panicked),
+}
+
+impl Multiplier {
+    /// Room for `max_tokens` tokens and matrices of up to `max_cols` columns.
+    pub fn new(kernel: &'static Kernel, pool: Pool, max_tokens: usize, max_cols: usize) -> Multiplier {
+        // A bf16 row is the widest; an int8 one has scales as well.
+        let block = BLOCK_ROWS * 2 * max_cols.next_multiple_of(64) + VECTOR_BYTES;
+        let expanded = (0..pool.threads()).map(|_| Mutex::new(vec![0; block])).collect();
+        Multiplier {
+            kernel,
+            pool,
+            activations: Activations::with_capacity(max_tokens, max_cols),
+            expanded,
+            max_cols,
+        }
+    }
+
+    /// The kernel that runs.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+
+    /// The pool, for work beside multiplications.
+    pub fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    /// Encodes `inputs`, `[tokens, cols]` f32 row-major, for [`Multiplier::multiply`]: once for all
+    /// matrices that read the same inputs.
+    pub fn encode(&mut self, encoding: Encoding, cols: usize, inputs: &[f32]) -> Result<(), MultiplyError> {
+        let room = self.activations.capacity();
+        if cols == 0 || cols > self.max_cols || !inputs.len().is_multiple_of(cols) || inputs.is_empty() {
+            return Err(MultiplyError::Shape(format!(
+                "{} inputs are no whole tokens of {cols} columns, or the columns are more than the {} there is room for",
+                inputs.len(),
+                self.max_cols
+            )));
+        }
+        if inputs.len() / cols > room {
+            return Err(MultiplyError::Shape(format!(
+                "there is room for {room} tokens, not for {}",
+                inputs.len() / cols
+            )));
+        }
+        self.activations.encode(self.kernel, &mut self.pool, encoding, cols, inputs)?;
+        Ok(())
+    }
+
+    /// Multiplies what was encoded last: `outputs` is `[tokens, rows]` f32 row-major.
+    ///
+    /// The result of a row does not depend on the number of threads, nor on the other rows. Up to
+    /// [`CHUNK_TOKENS`] tokens share one pass over the weights; of more the weights of a block are
+    /// expanded once, and each chunk of tokens meets them in the cache.
+    pub fn multiply(&mut self, matrix: &Matrix, outputs: &mut [f32]) -> Result<(), MultiplyError> {
+        let (tokens, cols) = (self.activations.tokens(), self.activations.cols());
+        let encoding = Encoding::of(matrix.format());
+        if cols != matrix.cols() || encoding != self.activations.encoding() {
+            return Err(MultiplyError::Shape(format!(
+                "inputs were encoded as {:?} of {cols} columns; the matrix needs {encoding:?} of {}",
+                self.activations.encoding(),
+                matrix.cols()
+            )));
+        }
+        if outputs.len() != tokens * matrix.rows() {
+            return Err(MultiplyError::Shape(format!(
+                "{tokens} tokens of {} rows are not {} outputs",
+                matrix.rows(),
+                outputs.len()
+            )));
+        }
+        let parts = self.pool.threads();
+        let job = Job {
+            kernel: self.kernel,
+            matrix,
+            activations: &self.activations,
+            outputs: Disjoint::new(outputs),
+        };
+        let expanded = &self.expanded;
+        self.pool.run(&|part| {
+            let blocks = matrix.share(part, parts);
+            if job.activations.chunks() == 1 {
+                job.stream(blocks);
+            } else if matrix.is_sparse() {
+                let mut expanded = expanded[part].lock().unwrap_or_else(PoisonError::into_inner);
+                job.expand(blocks, &mut expanded);
+            } else {
+                job.reuse(blocks);
+            }
+        })?;
+        Ok(())
+    }
+}
+
+struct Job<'a> {
+    kernel: &'static Kernel,
+    matrix: &'a Matrix,
+    activations: &'a Activations,
+    outputs: Disjoint<'a, f32>,
+}
+
+impl Job<'_> {
+    /// Every block once, straight from memory.
+    fn stream(&self, blocks: Range<usize>) {
+        let (_, panel) = self.activations.panel(0);
+        let block_fn = self.kernel.block_fn(self.matrix.format(), self.matrix.is_sparse(), panel.tokens);
+        for block in blocks {
+            self.block(block, self.matrix.block(block), block_fn, panel, 0);
+        }
+    }
+
+    /// Every block expanded, and multiplied by one chunk of tokens after the other.
+    fn expand(&self, blocks: Range<usize>, expanded: &mut [u8]) {
+        let format = self.matrix.format();
+        let expand = self.kernel.expand_fn(format);
+        let groups = self.matrix.groups();
+        assert!(groups * format.expanded().dense_group() + VECTOR_BYTES <= expanded.len());
+        for block in blocks {
+            // SAFETY: the matrix's own stream, and there is room for its groups.
+            unsafe { expand(self.matrix.block(block), groups, expanded) };
+            self.chunks(block, expanded, format.expanded());
+        }
+    }
+
+    /// Every dense block multiplied by one chunk of tokens after the other.
+    fn reuse(&self, blocks: Range<usize>) {
+        for block in blocks {
+            self.chunks(block, self.matrix.block(block), self.matrix.format());
+        }
+    }
+
+    fn chunks(&self, block: usize, stream: &[u8], format: Format) {
+        for chunk in 0..self.activations.chunks() {
+            let (first_token, panel) = self.activations.panel(chunk);
+            let block_fn = self.kernel.block_fn(format, false, panel.tokens);
+            self.block(block, stream, block_fn, panel, first_token);
+        }
+    }
+
+    fn block(&self, block: usize, stream: &[u8], block_fn: BlockFn, panel: Panel<'_>, first_token: usize) {
+        let mut sums = BlockSums([[0.0; BLOCK_ROWS]; CHUNK_TOKENS]);
+        // SAFETY: `stream` is of the format and sparsity that the function was chosen for and as many
+        // groups long, with a vector behind them; the panel was encoded for as many columns.
+        unsafe { block_fn(stream, self.matrix.groups(), panel, &mut sums) };
+        let rows = self.matrix.block_rows(block);
+        for (token, sums) in sums.0[..panel.tokens].iter().enumerate() {
+            let start = (first_token + token) * self.matrix.rows() + rows.start;
+            // SAFETY: rows of this block, which no other thread has.
+            let outputs = unsafe { self.outputs.range(start..start + rows.len()) };
+            outputs.copy_from_slice(&sums[..rows.len()]);
+        }
+    }
+}
+
+impl From<Panicked> for MultiplyError {
+    fn from(panicked: Panicked) -> MultiplyError {
+        MultiplyError::Panicked(panicked)
+    }
+}
+
+impl fmt::Display for MultiplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MultiplyError::Shape(message) => f.write_str(message),
+            MultiplyError::Panicked(panicked) => panicked.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for MultiplyError {}

@@ -1,0 +1,171 @@
+//! Plain Rust: runs everywhere and says what the others have to compute.
+
+use super::activations::{ChunkMut, encode_chunk};
+use super::by_groups::by_groups;
+use super::table::{ByGroup, by_group_and_tokens, by_tokens};
+use super::{BlockSums, Kernel, Panel};
+use crate::storage::{
+    BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int4, expand_int8,
+};
+use half::f16;
+
+/// Runs on every machine.
+pub(super) static KERNEL: Kernel = Kernel {
+    name: "scalar",
+    encode,
+    dense_bf16: by_tokens!(dense_bf16),
+    dense_int8: by_group_and_tokens!(dense_int8),
+    dense_int4: by_group_and_tokens!(dense_int4),
+    sparse_bf16: by_tokens!(sparse_bf16),
+    sparse_int8: by_group_and_tokens!(sparse_int8),
+    sparse_int4: by_group_and_tokens!(sparse_int4),
+    expand_bf16,
+    expand_int8: ByGroup { of_64: expand_int8::<64>, of_32: expand_int8::<32> },
+    expand_int4: ByGroup { of_64: expand_int4::<64>, of_32: expand_int4::<32> },
+};
+
+const TILES: usize = BLOCK_ROWS / TILE_ROWS;
+
+fn encode(chunk: ChunkMut<'_>) {
+    encode_chunk(chunk);
+}
+
+fn dense_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &mut BlockSums) {
+    let vectors = stream.chunks_exact(VECTOR_BYTES).take(groups * Format::BF16.steps() * TILES);
+    for (index, vector) in vectors.enumerate() {
+        let words = &panel.words[index / TILES * T..][..T];
+        for (lane, pair) in vector.chunks_exact(4).enumerate() {
+            let row = index % TILES * TILE_ROWS + lane;
+            let pair = u32::from_le_bytes(pair.try_into().expect("a chunk of 4 bytes"));
+            for (token, word) in words.iter().enumerate() {
+                let sum = &mut sums.0[token][row];
+                *sum += low(pair) * low(*word);
+                *sum += high(pair) * high(*word);
+            }
+        }
+    }
+}
+
+/// The first of a pair of bf16.
+fn low(pair: u32) -> f32 {
+    f32::from_bits(pair << 16)
+}
+
+/// The second.
+fn high(pair: u32) -> f32 {
+    f32::from_bits(pair & 0xffff_0000)
+}
+
+fn dense_int8<const GROUP: usize, const T: usize>(
+    stream: &[u8],
+    groups: usize,
+    panel: Panel<'_>,
+    sums: &mut BlockSums,
+) {
+    let format = int8(GROUP);
+    for (index, group) in stream.chunks_exact(format.dense_group()).take(groups).enumerate() {
+        let (header, vectors) = group.split_at(format.dense_header());
+        let mut dots = [[0i32; BLOCK_ROWS]; T];
+        for (at, vector) in vectors.chunks_exact(VECTOR_BYTES).enumerate() {
+            let words = &panel.words[(index * format.steps() + at / TILES) * T..][..T];
+            let first_row = at % TILES * TILE_ROWS;
+            add_dots(vector, words, |code| i32::from(code) - 128, first_row, &mut dots);
+        }
+        for (token, dots) in dots.iter().enumerate() {
+            let scale = panel.scales[index * T + token];
+            for (row, dot) in dots.iter().enumerate() {
+                sums.0[token][row] += *dot as f32 * (half(header, row) * scale);
+            }
+        }
+    }
+}
+
+fn dense_int4<const GROUP: usize, const T: usize>(
+    stream: &[u8],
+    groups: usize,
+    panel: Panel<'_>,
+    sums: &mut BlockSums,
+) {
+    let format = Format::new(Precision::Int4, GROUP).expect("a group that int4 has");
+    for (index, group) in stream.chunks_exact(format.dense_group()).take(groups).enumerate() {
+        let (header, vectors) = group.split_at(format.dense_header());
+        let mut dots = [[0i32; BLOCK_ROWS]; T];
+        for (step, vector) in vectors.chunks_exact(VECTOR_BYTES).enumerate() {
+            let words = &panel.words[(index * format.steps() + step) * T..][..T];
+            add_dots(vector, words, |codes| i32::from(codes & 15), 0, &mut dots);
+            add_dots(vector, words, |codes| i32::from(codes >> 4), TILE_ROWS, &mut dots);
+        }
+        for (token, dots) in dots.iter().enumerate() {
+            let scale = panel.scales[index * T + token];
+            let input_sum = scale * panel.sums[index * T + token] as f32;
+            for (row, dot) in dots.iter().enumerate() {
+                let sum = &mut sums.0[token][row];
+                *sum += *dot as f32 * (half(header, row) * scale);
+                *sum += half(header, BLOCK_ROWS + row) * input_sum;
+            }
+        }
+    }
+}
+
+/// Adds one vector's products to the 16 rows from `first_row` on.
+#[inline(always)]
+fn add_dots<const T: usize>(
+    vector: &[u8],
+    words: &[u32],
+    weight: impl Fn(u8) -> i32,
+    first_row: usize,
+    dots: &mut [[i32; BLOCK_ROWS]; T],
+) {
+    for (lane, codes) in vector.chunks_exact(4).enumerate() {
+        for (word, dots) in words.iter().zip(dots.iter_mut()) {
+            for (code, input) in codes.iter().zip(word.to_le_bytes()) {
+                dots[first_row + lane] += weight(*code) * i32::from(input as i8);
+            }
+        }
+    }
+}
+
+/// The `index`-th f16 of a header.
+fn half(header: &[u8], index: usize) -> f32 {
+    f16::from_le_bytes([header[2 * index], header[2 * index + 1]]).to_f32()
+}
+
+/// # Safety
+///
+/// The contract of a `BlockFn`.
+unsafe fn sparse_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &mut BlockSums) {
+    // SAFETY: the caller's.
+    unsafe { by_groups(Format::BF16, expand_bf16, dense_bf16::<T>, stream, groups, panel, sums) }
+}
+
+/// # Safety
+///
+/// The contract of a `BlockFn`.
+unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
+    stream: &[u8],
+    groups: usize,
+    panel: Panel<'_>,
+    sums: &mut BlockSums,
+) {
+    let format = int8(GROUP);
+    // SAFETY: the caller's.
+    unsafe { by_groups(format, expand_int8::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
+}
+
+/// # Safety
+///
+/// The contract of a `BlockFn`.
+unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
+    stream: &[u8],
+    groups: usize,
+    panel: Panel<'_>,
+    sums: &mut BlockSums,
+) {
+    let format = int8(GROUP);
+    // SAFETY: the caller's.
+    unsafe { by_groups(format, expand_int4::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
+}
+
+fn int8(group: usize) -> Format {
+    Format::new(Precision::Int8, group).expect("a group that int8 has")
+}

@@ -1,0 +1,16 @@
+//! Weight matrices stored by the bytes that survive pruning, and the kernels that multiply by them.
+//!
+//! `storage` packs a dense f32 matrix and a mask into blocks of rows; `kernels` encodes inputs and
+//! multiplies, with the best instruction set
+//! of the machine or the one that was asked for; `pool` shares a multiplication by rows between
+//! fixed threads; `binding` is what Node sees. Unsafe code is in `kernels`, in `binding`, and in
+//! one place of `pool`.
+
+#![deny(unsafe_code)]
+
+#[cfg(all(feature = "binding", not(test)))]
+mod binding;
+pub mod kernels;
+pub mod measure;
+pub mod pool;
+pub mod storage;

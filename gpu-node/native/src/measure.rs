@@ -1,0 +1,68 @@
+//! Measurements for benchmarks: what a kernel takes, and what the memory gives.
+
+use crate::kernels::{Encoding, Multiplier, MultiplyError};
+use crate::pool::{Panicked, Pool};
+use crate::storage::Matrix;
+use std::hint::black_box;
+use std::ops::Deref;
+use std::time::Instant;
+
+/// Seconds of one pass over some matrices.
+pub struct PassTime {
+    /// Bringing the inputs into the kernels' form.
+    pub encode_s: f64,
+    /// The multiplications.
+    pub multiply_s: f64,
+}
+
+/// Multiplies every matrix by `tokens` tokens of made-up inputs, one after another.
+///
+/// Inputs are encoded anew only where their width or form changes, as layers share them.
+pub fn time_pass<M: Deref<Target = Matrix>>(
+    multiplier: &mut Multiplier,
+    matrices: &[M],
+    tokens: usize,
+) -> Result<PassTime, MultiplyError> {
+    let widest = matrices.iter().map(|matrix| matrix.cols()).max().unwrap_or(0);
+    let tallest = matrices.iter().map(|matrix| matrix.rows()).max().unwrap_or(0);
+    let inputs: Vec<f32> = (0..tokens * widest).map(|index| (index as f32).sin()).collect();
+    let mut outputs = vec![0.0; tokens * tallest];
+    let mut time = PassTime { encode_s: 0.0, multiply_s: 0.0 };
+    let mut held = None;
+    for matrix in matrices {
+        let wanted = (Encoding::of(matrix.format()), matrix.cols());
+        if held != Some(wanted) {
+            let start = Instant::now();
+            multiplier.encode(wanted.0, wanted.1, &inputs[..tokens * matrix.cols()])?;
+            time.encode_s += start.elapsed().as_secs_f64();
+            held = Some(wanted);
+        }
+        let start = Instant::now();
+        multiplier.multiply(matrix, &mut outputs[..tokens * matrix.rows()])?;
+        time.multiply_s += start.elapsed().as_secs_f64();
+    }
+    black_box(outputs);
+    Ok(time)
+}
+
+/// Reads `memory` once, shared between the pool's threads, and returns bytes per second.
+pub fn read_bandwidth(pool: &mut Pool, memory: &[u64]) -> Result<f64, Panicked> {
+    let parts = pool.threads();
+    let start = Instant::now();
+    pool.run(&|part| {
+        let range = memory.len() * part / parts..memory.len() * (part + 1) / parts;
+        black_box(sum(&memory[range]));
+    })?;
+    Ok(size_of_val(memory) as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Sums of every 32nd word: a vectorised loop with enough loads in flight to be bound by memory.
+fn sum(memory: &[u64]) -> [u64; 32] {
+    let mut sums = [0u64; 32];
+    for words in memory.chunks_exact(32) {
+        for (sum, word) in sums.iter_mut().zip(words) {
+            *sum = sum.wrapping_add(*word);
+        }
+    }
+    sums
+}

@@ -1,0 +1,198 @@
+//! A fixed number of threads that work on one task at a time.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// Turns of a spin before a thread sleeps: some tens of microseconds, a little more than the gap
+/// between two multiplications of a decode step.
+const SPINS: usize = 2_000;
+
+type Task<'a> = dyn Fn(usize) + Sync + 'a;
+
+/// `threads` threads, the caller's among them. Running a task allocates nothing.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// A task panicked; the pool can be used on.
+#[derive(Debug)]
+pub struct Panicked {
+    /// What the panic said.
+    pub message: String,
+}
+
+struct Shared {
+    /// Counts tasks; a change is the start signal, [`STOP`] the end.
+    turn: AtomicUsize,
+    task: Mutex<Option<&'static Task<'static>>>,
+    running: AtomicUsize,
+    sleeping: AtomicUsize,
+    caller_sleeps: AtomicBool,
+    panic: Mutex<Option<Panicked>>,
+    gate: Mutex<()>,
+    start: Condvar,
+    end: Condvar,
+}
+
+const STOP: usize = usize::MAX;
+
+impl Pool {
+    /// Starts `threads - 1` threads, named `copal-1` and so on; at least the caller's works.
+    pub fn new(threads: usize) -> std::io::Result<Pool> {
+        let shared = Arc::new(Shared {
+            turn: AtomicUsize::new(0),
+            task: Mutex::new(None),
+            running: AtomicUsize::new(0),
+            sleeping: AtomicUsize::new(0),
+            caller_sleeps: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            gate: Mutex::new(()),
+            start: Condvar::new(),
+            end: Condvar::new(),
+        });
+        let mut pool = Pool { shared, workers: Vec::new() };
+        for part in 1..threads.max(1) {
+            let shared = Arc::clone(&pool.shared);
+            let thread = thread::Builder::new().name(format!("copal-{part}"));
+            pool.workers.push(thread.spawn(move || shared.work(part))?);
+        }
+        Ok(pool)
+    }
+
+    /// How many threads work on a task.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `task` once on every thread, with the numbers from 0 up, and returns when all have
+    /// returned. A panic in any of them becomes the error, the first one's.
+    pub fn run(&mut self, task: &Task<'_>) -> Result<(), Panicked> {
+        let shared = &*self.shared;
+        if !self.workers.is_empty() {
+            shared.begin(task, self.workers.len());
+        }
+        let own = catch_unwind(AssertUnwindSafe(|| task(0)));
+        if !self.workers.is_empty() {
+            shared.await_end();
+        }
+        let others = lock(&shared.panic).take();
+        match own {
+            Err(panic) => Err(Panicked::from(panic)),
+            Ok(()) => others.map_or(Ok(()), Err),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.turn.store(STOP, Ordering::SeqCst);
+        self.shared.wake();
+        for worker in self.workers.drain(..) {
+            // It has no way to panic outside of a task.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    #[allow(unsafe_code)]
+    fn begin(&self, task: &Task<'_>, workers: usize) {
+        // SAFETY: only the lifetime changes. `run` does not return before every worker has counted
+        // itself off in `running`, which is its last use of the task, and `run` borrows the pool
+        // exclusively, so there is one task at a time.
+        let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
+        *lock(&self.task) = Some(task);
+        self.running.store(workers, Ordering::SeqCst);
+        self.turn.fetch_add(1, Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst) > 0 {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let _gate = lock(&self.gate);
+        self.start.notify_all();
+    }
+
+    fn await_end(&self) {
+        if !spin_until(|| self.running.load(Ordering::Acquire) == 0) {
+            let mut gate = lock(&self.gate);
+            self.caller_sleeps.store(true, Ordering::SeqCst);
+            while self.running.load(Ordering::SeqCst) > 0 {
+                gate = self.end.wait(gate).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.caller_sleeps.store(false, Ordering::SeqCst);
+        }
+        *lock(&self.task) = None;
+    }
+
+    fn work(&self, part: usize) {
+        let mut seen = 0;
+        loop {
+            seen = self.await_turn(seen);
+            if seen == STOP {
+                return;
+            }
+            let task = *lock(&self.task);
+            if let Some(task) = task
+                && let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(part)))
+            {
+                lock(&self.panic).get_or_insert_with(|| Panicked::from(panic));
+            }
+            let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
+            if last && self.caller_sleeps.load(Ordering::SeqCst) {
+                let _gate = lock(&self.gate);
+                self.end.notify_all();
+            }
+        }
+    }
+
+    fn await_turn(&self, seen: usize) -> usize {
+        if !spin_until(|| self.turn.load(Ordering::Acquire) != seen) {
+            let mut gate = lock(&self.gate);
+            self.sleeping.fetch_add(1, Ordering::SeqCst);
+            while self.turn.load(Ordering::SeqCst) == seen {
+                gate = self.start.wait(gate).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.sleeping.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.turn.load(Ordering::SeqCst)
+    }
+}
+
+impl From<Box<dyn Any + Send>> for Panicked {
+    fn from(panic: Box<dyn Any + Send>) -> Panicked {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Panicked { message: text.unwrap_or_else(|| "a panic without a message".to_owned()) }
+    }
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a kernel thread panicked: {}", self.message)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+/// Turns until `is_met`, for a while; whether it was met.
+fn spin_until(is_met: impl Fn() -> bool) -> bool {
+    for _ in 0..SPINS {
+        if is_met() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    is_met()
+}
+
+/// The lock, whatever a thread that panicked left: nothing here is held across foreign code.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,77 @@
+use std::fmt;
+
+/// Which weights are kept: `[rows, ceil(cols / 8)]` bytes, bit `j % 8` of byte `j / 8` of a row
+/// (least significant first) is 1 where weight `j` is kept. The mask file's own form.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask<'a> {
+    bytes: &'a [u8],
+    stride: usize,
+}
+
+/// Why bytes are no mask of a matrix.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MaskError {
+    /// The number of bytes does not belong to the shape.
+    Length {
+        /// Bytes that the shape needs.
+        expected: usize,
+        /// Bytes that there are.
+        found: usize,
+    },
+    /// A bit behind the last column of this row is set.
+    Tail {
+        /// Counted from 0.
+        row: usize,
+    },
+}
+
+impl<'a> Mask<'a> {
+    /// Checks length and tail bits.
+    pub fn new(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Mask<'a>, MaskError> {
+        let stride = cols.div_ceil(8);
+        let expected = rows.saturating_mul(stride);
+        if bytes.len() != expected {
+            return Err(MaskError::Length { expected, found: bytes.len() });
+        }
+        if !cols.is_multiple_of(8) {
+            let beyond = !0u8 << (cols % 8);
+            if let Some(row) = (0..rows).find(|row| bytes[(row + 1) * stride - 1] & beyond != 0) {
+                return Err(MaskError::Tail { row });
+            }
+        }
+        Ok(Mask { bytes, stride })
+    }
+
+    /// The bits of `group` columns (32 or 64) of `row`, from column `group · index` on; those behind
+    /// the last column are 0.
+    pub(crate) fn word(&self, row: usize, index: usize, group: usize) -> u64 {
+        let start = row * self.stride + index * group / 8;
+        let end = (start + group / 8).min((row + 1) * self.stride);
+        let bytes = &self.bytes[start..end];
+        if let Ok(whole) = <[u8; 8]>::try_from(bytes) {
+            return u64::from_le_bytes(whole);
+        }
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(word)
+    }
+}
+
+impl fmt::Display for MaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MaskError::Length { expected, found } => {
+                write!(
+                    f,
+                    "the mask has {found} bytes; this shape needs {expected}: one bit a weight, whole bytes a row"
+                )
+            }
+            MaskError::Tail { row } => write!(
+                f,
+                "row {row} of the mask keeps a weight behind its last column; the bits of a row's last byte that belong to no column must be 0"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for MaskError {}

@@ -1,0 +1,43 @@
+//! How a matrix lies in memory, and how it gets there.
+//!
+//! Rows are taken in blocks of [`BLOCK_ROWS`], a block in two tiles of [`TILE_ROWS`], columns in
+//! groups of 64 (or 32). The unit is a vector of 64 bytes: the 16 rows of a tile times one *step*
+//! of 2 columns (bf16) or 4 (int8, int4), a row's columns side by side. A kernel keeps a row per
+//! lane and broadcasts the step's activations, so it never sums across lanes. A block is one
+//! stream, group after group, so that a kernel reads memory in order:
+//!
+//! | part of a group | bytes | in |
+//! | --- | --- | --- |
+//! | scales, f16, one a row | 64 | int8, int4 |
+//! | minimums, f16, one a row | 64 | dense int4 |
+//! | zero points, u8, one a row | 32 | sparse int4 |
+//! | masks, one bit a weight in the order of the vectors | 4 × columns | sparse |
+//! | values, step by step, first tile and second tile in turn | what is kept | all |
+//!
+//! int8 codes are `weight / scale + 128`. int4 codes are nibbles: the low ones are the first
+//! tile's, the high ones the second's; a sparse group is as long as the fuller tile. A dense int4
+//! weight is `scale · code + minimum`, a sparse one `scale · (code − zero point)`, so that the
+//! code of a pruned weight exists and is exact.
+
+mod expand;
+mod format;
+mod mask;
+mod matrix;
+mod pack;
+mod quantise;
+mod unpack;
+
+pub(crate) use expand::{expand_bf16, expand_int4, expand_int8};
+pub use format::{Format, FormatError, Precision};
+pub use mask::{Mask, MaskError};
+pub use matrix::Matrix;
+pub use pack::{PackError, pack};
+
+/// Rows of a block: two tiles.
+pub const BLOCK_ROWS: usize = 32;
+/// Rows of a tile: the 32-bit lanes of a 512-bit vector.
+pub const TILE_ROWS: usize = 16;
+/// Bytes of a vector.
+pub const VECTOR_BYTES: usize = 64;
+/// Columns of the longest group.
+pub const LONGEST_GROUP: usize = 64;

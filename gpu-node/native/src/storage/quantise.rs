@@ -1,0 +1,137 @@
+//! A row's group of columns in the codes of a precision.
+
+use super::{LONGEST_GROUP, Precision};
+use half::f16;
+
+/// One row of a group. Pruned weights come in as 0.
+pub(super) struct Row<'a> {
+    pub(super) values: &'a [f32; LONGEST_GROUP],
+    /// Columns that exist; the others are 0 and not part of a dense group's range.
+    pub(super) cols: usize,
+    pub(super) sparse: bool,
+}
+
+/// The codes of a row's group; `codes` holds the whole weight in bf16 and one byte otherwise.
+pub(super) struct Codes {
+    pub(super) codes: [u16; LONGEST_GROUP],
+    pub(super) scale: f16,
+    pub(super) minimum: f16,
+    pub(super) zero: u8,
+}
+
+/// A column whose weight the precision cannot hold: it is not finite, or out of range.
+pub(super) struct Unfit {
+    pub(super) column: usize,
+}
+
+impl Codes {
+    pub(super) const EMPTY: Codes =
+        Codes { codes: [0; LONGEST_GROUP], scale: f16::ZERO, minimum: f16::ZERO, zero: 0 };
+}
+
+/// Writes `row` in `precision` into `out`.
+pub(super) fn quantise(precision: Precision, row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
+    match precision {
+        Precision::Bf16 => round_to_bf16(row, out),
+        Precision::Int8 => to_int8(row, out),
+        Precision::Int4 if row.sparse => to_int4_zero_point(row, out),
+        Precision::Int4 => to_int4_minimum(row, out),
+    }
+}
+
+fn round_to_bf16(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
+    let mut unfit = false;
+    for (code, value) in out.codes.iter_mut().zip(row.values) {
+        let bits = value.to_bits();
+        // To the nearest, ties to even; what is not finite before or after has all exponent bits.
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        unfit |= (bits & 0x7f80_0000 == 0x7f80_0000) | (rounded & 0x7f80 == 0x7f80);
+        *code = rounded as u16;
+    }
+    if unfit {
+        return Err(first_unfit(row, f32::from_bits(0x7f7f_7fff)));
+    }
+    Ok(())
+}
+
+fn to_int8(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
+    let (low, high) = range(row.values)?;
+    out.scale = scale_of(row, high.max(-low) / 127.0, high.max(-low))?;
+    let inverse = inverse(out.scale);
+    for (code, value) in out.codes.iter_mut().zip(row.values) {
+        *code = (nearest((value * inverse).clamp(-127.0, 127.0)) + 128) as u16;
+    }
+    Ok(())
+}
+
+/// `weight ≈ scale · (code − zero)`: 0 has a code of its own, which pruned weights need.
+fn to_int4_zero_point(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
+    let (low, high) = range(row.values)?;
+    let (low, high) = (low.min(0.0), high.max(0.0));
+    out.scale = scale_of(row, (high - low) / 15.0, high.max(-low))?;
+    let inverse = inverse(out.scale);
+    let zero = nearest((-low * inverse).clamp(0.0, 15.0));
+    out.zero = zero as u8;
+    for (code, value) in out.codes.iter_mut().zip(row.values) {
+        *code = (nearest((value * inverse).clamp(-15.0, 15.0)) + zero).clamp(0, 15) as u16;
+    }
+    Ok(())
+}
+
+/// `weight ≈ scale · code + minimum`.
+fn to_int4_minimum(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
+    range(row.values)?;
+    let (low, high) = range(&row.values[..row.cols])?;
+    out.scale = scale_of(row, (high - low) / 15.0, high.max(-low))?;
+    out.minimum = f16::from_f32(low);
+    let inverse = inverse(out.scale);
+    let minimum = out.minimum.to_f32();
+    for (code, value) in out.codes.iter_mut().zip(row.values) {
+        *code = nearest(((value - minimum) * inverse).clamp(0.0, 15.0)) as u16;
+    }
+    Ok(())
+}
+
+/// Smallest and largest value; fails on one that is not finite.
+fn range(values: &[f32]) -> Result<(f32, f32), Unfit> {
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    let mut exponents = false;
+    for &value in values {
+        low = if value < low { value } else { low };
+        high = if value > high { value } else { high };
+        exponents |= value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
+    }
+    if exponents {
+        let column = values.iter().position(|value| !value.is_finite());
+        return Err(Unfit { column: column.unwrap_or(0) });
+    }
+    Ok((low, high))
+}
+
+/// The scale as it is stored; `largest` is the row's largest absolute value.
+fn scale_of(row: &Row<'_>, scale: f32, largest: f32) -> Result<f16, Unfit> {
+    let stored = f16::from_f32(scale);
+    if stored.is_finite() && f16::from_f32(largest).is_finite() {
+        return Ok(stored);
+    }
+    // The same bound for every format with scales: it is also what a minimum can be.
+    Err(first_unfit(row, f32::from(f16::MAX)))
+}
+
+/// 0 where the scale has vanished: then every code is that of 0.
+fn inverse(scale: f16) -> f32 {
+    let scale = scale.to_f32();
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+/// To the nearest integer, ties to even, of `|value| < 2²²`: the sum's lowest bit is worth one.
+fn nearest(value: f32) -> i32 {
+    const ONE_AND_A_HALF_TIMES_2_POW_23: f32 = 12_582_912.0;
+    (value + ONE_AND_A_HALF_TIMES_2_POW_23).to_bits() as i32 - ONE_AND_A_HALF_TIMES_2_POW_23.to_bits() as i32
+}
+
+fn first_unfit(row: &Row<'_>, largest: f32) -> Unfit {
+    let fits = |value: &f32| value.is_finite() && value.abs() <= largest;
+    let column = row.values.iter().position(|value| !fits(value));
+    Unfit { column: column.unwrap_or(0) }
+}

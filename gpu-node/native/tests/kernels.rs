@@ -1,0 +1,148 @@
+//! Every kernel that this machine runs against sums in f64, and against itself.
+
+mod support;
+
+use copal_native::kernels::{Encoding, Kernel, KernelError, Multiplier, MultiplyError};
+use copal_native::pool::Pool;
+use copal_native::storage::{Format, Matrix, Precision};
+use support::{Random, encoded, formats, masks, multiply, oracle, packed};
+
+/// Under Miri a few small ones do.
+const SHAPES: &[(usize, usize)] = if cfg!(miri) {
+    &[(1, 1), (33, 66)]
+} else {
+    &[(1, 1), (3, 2), (32, 64), (33, 66), (48, 32), (70, 203), (129, 576), (17, 1025)]
+};
+
+/// Matrices of `shape`: dense and under every mask, in every format.
+fn matrices((rows, cols): (usize, usize), random: &mut Random) -> Vec<(String, Matrix)> {
+    let weights = random.normals(rows * cols, 0.05);
+    let masks = masks(rows, cols, random);
+    let mut matrices = Vec::new();
+    for format in formats() {
+        let name = format!("[{rows}, {cols}] {}-{}", format.precision().name(), format.group());
+        for (mask_name, mask) in &masks {
+            let matrix = packed(&weights, cols, Some(mask), format);
+            matrices.push((format!("{name}, {mask_name}"), matrix));
+        }
+        matrices.push((format!("{name}, dense"), packed(&weights, cols, None, format)));
+    }
+    matrices
+}
+
+fn assert_near(what: &str, found: &[f32], expected: &[(f64, f64)]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (index, (found, (sum, size))) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(*found) - sum).abs();
+        // Sums in f32 in some order: relative to what was added, with the terms' roundings.
+        assert!(error <= 2e-6 * size + 1e-30, "{what}, output {index}: {found} for {sum}, seed 1");
+    }
+}
+
+#[test]
+fn every_kernel_agrees_with_f64_for_all_shapes_masks_and_numbers_of_tokens() {
+    let mut random = Random::new(1);
+    for &shape in SHAPES {
+        for (name, matrix) in matrices(shape, &mut random) {
+            let weights = matrix.unpack();
+            for tokens in if cfg!(miri) { vec![1, 9] } else { (1..=9).chain([16, 21]).collect() } {
+                // A column more: inputs that start where nothing is aligned.
+                let inputs = random.normals(tokens * shape.1 + 1, 1.0);
+                let inputs = &inputs[1..];
+                let encoding = Encoding::of(matrix.format());
+                let expected = oracle(&weights, shape.1, &encoded(encoding, shape.1, inputs));
+                for kernel in Kernel::available() {
+                    let found = multiply(kernel, 1, &matrix, inputs);
+                    assert_near(&format!("{}: {name}, {tokens} tokens", kernel.name()), &found, &expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let mut random = Random::new(2);
+    for (name, matrix) in matrices((130, 70), &mut random) {
+        for tokens in [1, 8, 11] {
+            let inputs = random.normals(tokens * 70, 1.0);
+            for kernel in Kernel::available() {
+                let alone = multiply(kernel, 1, &matrix, &inputs);
+                for threads in [2, 3, 7] {
+                    let shared = multiply(kernel, threads, &matrix, &inputs);
+                    let (alone, shared) = (alone.iter(), shared.iter());
+                    assert!(
+                        alone.map(|a| a.to_bits()).eq(shared.map(|b| b.to_bits())),
+                        "{}: {name}, {tokens} tokens, {threads} threads",
+                        kernel.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_gets_the_same_result_alone_and_among_eight() {
+    let mut random = Random::new(3);
+    for (name, matrix) in matrices((64, 128), &mut random) {
+        let inputs = random.normals(8 * 128, 1.0);
+        for kernel in Kernel::available() {
+            let together = multiply(kernel, 1, &matrix, &inputs);
+            for (token, together) in inputs.chunks(128).zip(together.chunks(64)) {
+                let alone = multiply(kernel, 1, &matrix, token);
+                for (alone, together) in alone.iter().zip(together) {
+                    // Not bitwise: one token alone is summed in two strands.
+                    assert!((alone - together).abs() <= 1e-5, "{}: {name}", kernel.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_input_that_is_not_finite_shows_in_every_output_of_its_token_alone() {
+    let mut random = Random::new(4);
+    for format in formats() {
+        let weights: Vec<f32> = random.normals(32 * 64, 0.05);
+        let matrix = packed(&weights, 64, None, format);
+        let mut inputs = random.normals(2 * 64, 1.0);
+        inputs[70] = f32::NAN;
+        for kernel in Kernel::available() {
+            let outputs = multiply(kernel, 1, &matrix, &inputs);
+            assert!(outputs[..32].iter().all(|output| output.is_finite()), "{}", kernel.name());
+            assert!(outputs[32..].iter().all(|output| output.is_nan()), "{}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn an_unknown_kernel_is_an_error_that_lists_the_known_ones() {
+    let error = Kernel::select(Some("sse9")).unwrap_err();
+    assert_eq!(error, KernelError::Unknown("sse9".to_owned()));
+    let message = error.to_string();
+    for name in ["avx512", "avx2", "neon", "scalar"] {
+        assert!(message.contains(name), "{message}");
+    }
+    let other = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    assert!(matches!(Kernel::select(Some(other)), Err(KernelError::Unavailable(_))));
+    assert_eq!(Kernel::select(Some("scalar")).unwrap().name(), "scalar");
+    assert_eq!(Kernel::select(None).unwrap().name(), Kernel::available()[0].name());
+}
+
+#[test]
+fn inputs_and_outputs_of_another_shape_are_refused() {
+    let matrix = packed(&[1.0; 6], 3, None, Format::BF16);
+    let mut multiplier = Multiplier::new(Kernel::select(None).unwrap(), Pool::new(1).unwrap(), 2, 3);
+    let refused = |result: Result<(), MultiplyError>| matches!(result, Err(MultiplyError::Shape(_)));
+    assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[0.0; 4])));
+    assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[])));
+    assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[0.0; 9])));
+    assert!(refused(multiplier.encode(Encoding::Bf16, 4, &[0.0; 4])));
+    multiplier.encode(Encoding::Int8 { group: 64 }, 3, &[0.0; 3]).unwrap();
+    assert!(refused(multiplier.multiply(&matrix, &mut [0.0; 2])));
+    multiplier.encode(Encoding::Bf16, 3, &[0.0; 3]).unwrap();
+    assert!(refused(multiplier.multiply(&matrix, &mut [0.0; 3])));
+    multiplier.multiply(&matrix, &mut [0.0; 2]).unwrap();
+    assert!(Precision::named("int7").unwrap_err().to_string().contains("bf16, int8, int4"));
+}

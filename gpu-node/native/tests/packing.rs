@@ -1,0 +1,139 @@
+//! What a packed matrix holds, and what cannot be packed.
+
+mod support;
+
+use copal_native::storage::{Format, MaskError, PackError, Precision, pack};
+use support::{Random, formats, mask_of, masks, packed};
+
+/// The largest error of a weight in a group whose largest magnitude is `largest`.
+fn tolerance(format: Format, largest: f32) -> f32 {
+    match format.precision() {
+        Precision::Bf16 => largest / 256.0,
+        Precision::Int8 => largest / 127.0 * 0.51,
+        // Half a step of 15 over twice the largest, and of a sparse one another half for its zero.
+        Precision::Int4 => 2.0 * largest / 15.0 * 1.02,
+    }
+}
+
+#[test]
+fn weights_come_back_within_their_precision_and_pruned_ones_as_zero() {
+    let mut random = Random::new(5);
+    for (rows, cols) in [(1, 1), (35, 67), (64, 128), (40, 300)] {
+        let weights = random.normals(rows * cols, 0.1);
+        let masks = masks(rows, cols, &mut random);
+        for format in formats() {
+            for (name, mask) in &masks {
+                let matrix = packed(&weights, cols, Some(mask), format);
+                let found = matrix.unpack();
+                let mut kept = 0;
+                for (index, (found, weight)) in found.iter().zip(&weights).enumerate() {
+                    let (row, col) = (index / cols, index % cols);
+                    if mask[row * cols.div_ceil(8) + col / 8] >> (col % 8) & 1 == 0 {
+                        assert_eq!(*found, 0.0, "{format:?}, {name}, row {row}, column {col}");
+                        continue;
+                    }
+                    kept += 1;
+                    let row = &weights[row * cols..][..cols];
+                    let group = &row[col / format.group() * format.group()..];
+                    let group = &group[..group.len().min(format.group())];
+                    let largest = group.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+                    let error = (found - weight).abs();
+                    assert!(error <= tolerance(format, largest), "{format:?}, {name}: {found} for {weight}");
+                }
+                assert_eq!(matrix.kept(), kept, "{format:?}, {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mask_that_keeps_everything_changes_no_weight_of_bf16_and_int8() {
+    let weights = Random::new(6).normals(40 * 100, 0.1);
+    let mask = mask_of(40, 100, |_, _| true);
+    for format in formats().into_iter().filter(|format| format.precision() != Precision::Int4) {
+        let sparse = packed(&weights, 100, Some(&mask), format).unpack();
+        assert_eq!(sparse, packed(&weights, 100, None, format).unpack());
+    }
+}
+
+#[test]
+fn int4_holds_what_was_made_of_sixteen_levels_without_loss() {
+    let mut random = Random::new(7);
+    let format = Format::new(Precision::Int4, 32).unwrap();
+    let mut weights = Vec::new();
+    for _ in 0..64 {
+        // As Q4_1 stores a group of 32: scale and minimum in f16, all levels in use.
+        let scale = half::f16::from_f64(0.01 + 0.01 * random.uniform()).to_f32();
+        let minimum = half::f16::from_f64(-0.1 * random.uniform()).to_f32();
+        weights.extend((0..32).map(|index| {
+            let code = if index < 16 { index } else { random.bits() % 16 };
+            scale * code as f32 + minimum
+        }));
+    }
+    let found = packed(&weights, 64, None, format).unpack();
+    for (found, weight) in found.iter().zip(&weights) {
+        assert!((found - weight).abs() <= 1e-7, "{found} for {weight}");
+    }
+}
+
+#[test]
+fn bytes_are_those_of_the_layout_and_do_not_depend_on_threads() {
+    let mut random = Random::new(8);
+    let (rows, cols) = (100, 192);
+    let weights = random.normals(rows * cols, 0.1);
+    let half = mask_of(rows, cols, |_, col| col % 2 == 0);
+    let blocks = 4;
+    for (format, dense, sparse) in [
+        (Format::BF16, 3 * 4096, 3 * 256 + 192 * 32),
+        (Format::new(Precision::Int8, 64).unwrap(), 3 * (64 + 2048), 3 * (64 + 256) + 96 * 32),
+        (Format::new(Precision::Int4, 64).unwrap(), 3 * (128 + 1024), 3 * (96 + 256) + 96 * 16),
+        (Format::new(Precision::Int4, 32).unwrap(), 6 * (128 + 512), 6 * (96 + 128) + 96 * 16),
+    ] {
+        assert_eq!(packed(&weights, cols, None, format).stream_bytes(), blocks * dense, "{format:?}");
+        // Rows that do not exist have masks and no values: 4 of the last 32 do.
+        let last = match format.precision() {
+            Precision::Bf16 => 28 * 192,
+            Precision::Int8 => 28 * 96,
+            Precision::Int4 => 12 * 96,
+        };
+        let one = pack(&weights, rows, cols, Some(&half), format, 1).unwrap();
+        assert_eq!(one.stream_bytes(), blocks * sparse - last, "{format:?}");
+        for threads in [2, 5, 64] {
+            let other = pack(&weights, rows, cols, Some(&half), format, threads).unwrap();
+            assert_eq!(other.stream_bytes(), one.stream_bytes());
+            assert_eq!(other.unpack(), one.unpack());
+        }
+    }
+}
+
+#[test]
+fn weights_that_a_precision_cannot_hold_are_refused_by_place() {
+    for format in formats() {
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
+            let mut weights = vec![0.5; 40 * 70];
+            weights[35 * 70 + 68] = broken;
+            // Where it is pruned what is not finite is still refused.
+            let mask = mask_of(40, 70, |row, _| row != 35);
+            let masks = if broken.is_finite() { vec![None] } else { vec![None, Some(mask.as_slice())] };
+            for mask in masks {
+                match pack(&weights, 40, 70, mask, format, 2) {
+                    Err(PackError::Weight { row: 35, col: 68, .. }) => {}
+                    Err(error) => panic!("{format:?}: {error}"),
+                    Ok(_) => panic!("{format:?} took {broken}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn masks_and_shapes_that_do_not_fit_are_refused() {
+    let refused = |rows, cols, mask| pack(&[0.0; 18], rows, cols, mask, Format::BF16, 1).err();
+    assert!(matches!(refused(2, 8, None), Some(PackError::Shape { rows: 2, cols: 8, weights: 18 })));
+    assert!(matches!(refused(usize::MAX, 2, None), Some(PackError::Shape { .. })));
+    assert!(pack(&[], 0, 4, None, Format::BF16, 1).is_err());
+    let length = PackError::Mask(MaskError::Length { expected: 4, found: 3 });
+    assert_eq!(refused(2, 9, Some(&[0; 3])), Some(length));
+    assert_eq!(refused(2, 9, Some(&[255, 1, 255, 2])), Some(PackError::Mask(MaskError::Tail { row: 1 })));
+    assert!(refused(2, 9, Some(&[255, 1, 255, 0])).is_none());
+}

@@ -1,0 +1,119 @@
+//! What the tests of storage and kernels share: seeded random matrices, masks, and the oracle.
+
+#![allow(dead_code)]
+
+use copal_native::kernels::{Encoding, Kernel, Multiplier};
+use copal_native::pool::Pool;
+use copal_native::storage::{Format, Matrix, Precision, pack};
+
+/// Every format there is.
+pub fn formats() -> Vec<Format> {
+    let mut formats = vec![Format::BF16];
+    for precision in [Precision::Int8, Precision::Int4] {
+        formats.extend([64, 32].map(|group| Format::new(precision, group).unwrap()));
+    }
+    formats
+}
+
+/// Xorshift64*: the same seed gives the same test everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Uniform in [0, 1).
+    pub fn uniform(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Near enough to normal: the sum of twelve uniform draws.
+    pub fn normals(&mut self, count: usize, deviation: f32) -> Vec<f32> {
+        let normal = |random: &mut Random| (0..12).map(|_| random.uniform()).sum::<f64>() - 6.0;
+        (0..count).map(|_| normal(self) as f32 * deviation).collect()
+    }
+}
+
+/// A mask file's bits for the weights that `keep(row, col)` says.
+pub fn mask_of(rows: usize, cols: usize, mut keep: impl FnMut(usize, usize) -> bool) -> Vec<u8> {
+    let stride = cols.div_ceil(8);
+    let mut bytes = vec![0; rows * stride];
+    for row in 0..rows {
+        for col in 0..cols {
+            bytes[row * stride + col / 8] |= u8::from(keep(row, col)) << (col % 8);
+        }
+    }
+    bytes
+}
+
+/// Masks that go to the edges of what there is.
+pub fn masks(rows: usize, cols: usize, random: &mut Random) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("half", mask_of(rows, cols, |_, _| random.uniform() < 0.5)),
+        ("unequal rows", {
+            let densities: Vec<f64> = (0..rows).map(|_| random.uniform()).collect();
+            mask_of(rows, cols, |row, _| random.uniform() < densities[row])
+        }),
+        ("nothing", mask_of(rows, cols, |_, _| false)),
+        ("everything", mask_of(rows, cols, |_, _| true)),
+        ("full and empty rows", mask_of(rows, cols, |row, _| row % 3 == 0)),
+        ("full and empty tiles", mask_of(rows, cols, |row, _| row / 16 % 2 == 1)),
+        ("2:4", mask_of(rows, cols, |row, col| (col + row) % 4 < 2)),
+    ]
+}
+
+/// The inputs as the kernels see them, in f64.
+pub fn encoded(encoding: Encoding, cols: usize, inputs: &[f32]) -> Vec<f64> {
+    match encoding {
+        Encoding::Bf16 => inputs.iter().map(|&input| half::bf16::from_f32(input).to_f64()).collect(),
+        Encoding::Int8 { group } => {
+            let groups = inputs.chunks(cols).flat_map(|token| token.chunks(group));
+            groups
+                .flat_map(|group| {
+                    let largest = group.iter().fold(0f32, |largest, input| largest.max(input.abs()));
+                    let scale = largest / 127.0;
+                    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+                    let code = move |input: &f32| f64::from((input * inverse).round_ties_even());
+                    group.iter().map(move |input| code(input) * f64::from(scale))
+                })
+                .collect()
+        }
+    }
+}
+
+/// `[tokens, rows]`: the products in f64, and the sums of their magnitudes, for a tolerance.
+pub fn oracle(weights: &[f32], cols: usize, inputs: &[f64]) -> Vec<(f64, f64)> {
+    let mut products = Vec::new();
+    for token in inputs.chunks(cols) {
+        for row in weights.chunks(cols) {
+            let terms = row.iter().zip(token).map(|(&weight, input)| f64::from(weight) * input);
+            products.push(terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs())));
+        }
+    }
+    products
+}
+
+/// One multiplication by `kernel` on `threads` threads.
+pub fn multiply(kernel: &'static Kernel, threads: usize, matrix: &Matrix, inputs: &[f32]) -> Vec<f32> {
+    let tokens = inputs.len() / matrix.cols();
+    let pool = Pool::new(threads).unwrap();
+    let mut multiplier = Multiplier::new(kernel, pool, tokens, matrix.cols());
+    // A value that no product leaves, in case an output is never written.
+    let mut outputs = vec![f32::NAN; tokens * matrix.rows()];
+    multiplier.encode(Encoding::of(matrix.format()), matrix.cols(), inputs).unwrap();
+    multiplier.multiply(matrix, &mut outputs).unwrap();
+    outputs
+}
+
+/// A packed matrix, dense where there is no mask.
+pub fn packed(weights: &[f32], cols: usize, mask: Option<&[u8]>, format: Format) -> Matrix {
+    pack(weights, weights.len() / cols, cols, mask, format, 2).unwrap()
+}

@@ -1,0 +1,109 @@
+/**
+ * Builds the Rust addon where there is cargo, unless what was built is of these sources already.
+ *
+ * `node infra/local/build-native.mjs`, or `buildNative` from another script. Plain JavaScript without
+ * dependencies, because it may run on the system's Node before anything is installed.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join, relative, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { exitWith, ROOT, SetupError } from './toolchain.mjs'
+
+const LIBRARY = { win32: 'copal_native.dll', darwin: 'libcopal_native.dylib' }
+/** What of the crate goes into the binary; tests and types do not. */
+const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'src']
+const SHOWN_CHARACTERS = 2000
+
+/** Where the crate is. */
+export const CRATE = join(ROOT, 'gpu-node', 'native')
+
+/**
+ * Builds the addon if cargo is there and the sources are not those of the last build.
+ *
+ * The binary takes its place in one step, so that a process that loads it meanwhile gets the old one or
+ * the new one, and one that has it loaded keeps the old one.
+ *
+ * @param {(line: string) => void} say one line when it builds, and one when there is no cargo
+ * @param {{ cargo?: string, crate?: string }} [options] another program, another crate
+ * @returns {Promise<'built' | 'fresh' | 'no-cargo'>}
+ * @throws {SetupError} when cargo fails, with the end of what it said
+ */
+export async function buildNative(say, { cargo = 'cargo', crate = CRATE } = {}) {
+  const addon = join(crate, `copal.${process.platform}-${process.arch}.node`)
+  const stamp = join(crate, 'target', 'copal-native.source')
+  const hash = sourceHash(crate)
+  if (readOrEmpty(stamp) === hash && readOrEmpty(addon) !== '') return 'fresh'
+  const version = spawnSync(cargo, ['--version'], { encoding: 'utf8', cwd: crate })
+  if (version.status !== 0) {
+    say('No cargo here: the native addon is not built.')
+    return 'no-cargo'
+  }
+  say(`Building the native addon with ${version.stdout.trim()}, about a minute …`)
+  await runCargo(cargo, crate)
+  const unfinished = `${addon}.${process.pid}`
+  try {
+    copyFileSync(
+      join(crate, 'target', 'release', LIBRARY[process.platform] ?? 'libcopal_native.so'),
+      unfinished,
+    )
+    rmSync(stamp, { force: true })
+    renameSync(unfinished, addon)
+    writeFileSync(stamp, hash)
+  } finally {
+    rmSync(unfinished, { force: true })
+  }
+  return 'built'
+}
+
+/** SHA-256 over names and contents of what the binary is made of. */
+function sourceHash(crate) {
+  const hash = createHash('sha256')
+  for (const path of SOURCES.flatMap((name) => filesIn(join(crate, name)))) {
+    const content = readFileSync(path)
+    hash.update(`${relative(crate, path).split(sep).join('/')} ${content.length}\n`).update(content)
+  }
+  return hash.digest('hex')
+}
+
+function filesIn(path) {
+  try {
+    return readdirSync(path, { withFileTypes: true })
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      .flatMap((entry) => filesIn(join(path, entry.name)))
+  } catch (error) {
+    if (error.code === 'ENOTDIR') return [path]
+    throw error
+  }
+}
+
+function readOrEmpty(path) {
+  try {
+    return readFileSync(path, 'latin1')
+  } catch {
+    return ''
+  }
+}
+
+async function runCargo(cargo, crate) {
+  const build = spawn(cargo, ['build', '--release', '--locked', '--target-dir', 'target'], {
+    cwd: crate,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  let said = ''
+  build.stderr.setEncoding('utf8').on('data', (text) => (said = (said + text).slice(-SHOWN_CHARACTERS)))
+  const status = await new Promise((resolve, reject) => {
+    build.on('error', reject)
+    build.on('close', resolve)
+  })
+  if (status !== 0) throw new SetupError(`cargo could not build the native addon:\n${said.trim()}`)
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await buildNative((line) => process.stderr.write(`${line}\n`))
+  } catch (error) {
+    exitWith(error)
+  }
+}

@@ -1,0 +1,182 @@
+import { expect, test } from 'vitest'
+import { buildNative } from '../../../infra/local/build-native.mjs'
+import {
+  addonPath,
+  loadNative,
+  NativeUnavailableError,
+} from '../../../gpu-node/src/backends/sparse/native.ts'
+import type { Addon, Precision } from '../../../gpu-node/native/addon.d.ts'
+import { createRandom, normals } from '../../support/random.ts'
+
+// Where there is cargo the addon is built here and every test runs. Where there is none, what is left to
+// test is that the loader says so.
+const built = await buildNative((line) => process.stderr.write(`${line}\n`))
+if (built === 'no-cargo') testWithoutAddon()
+else testAddon(loadNative())
+
+function testWithoutAddon(): void {
+  test('without cargo the loader says what it tried and how to build', () => {
+    expect(() => loadNative()).toThrow(/it is not built.*build-native\.mjs.*needs cargo/)
+  })
+}
+
+function testAddon(addon: Addon): void {
+  const FORMATS: [Precision, 64 | 32][] = [
+    ['bf16', 64],
+    ['int8', 64],
+    ['int8', 32],
+    ['int4', 64],
+    ['int4', 32],
+  ]
+
+  test.each(addon.kernels())(
+    '%s multiplies dense and pruned weights within their precision',
+    async (kernel) => {
+      const [rows, cols, tokens] = [70, 203, 9]
+      const random = createRandom(1)
+      const dense = normals(random, rows * cols, 0, 0.05)
+      const mask = randomMask(random, rows, cols)
+      const inputs = normals(random, tokens * cols, 0, 1)
+      const multiplier = new addon.Multiplier(kernel, 2, tokens, cols)
+      expect(multiplier.kernel).toBe(kernel)
+      for (const [precision, group] of FORMATS) {
+        for (const kept of [null, mask]) {
+          const matrix = await addon.pack(dense, rows, cols, kept, precision, group, 2)
+          const outputs = new Float32Array(tokens * rows)
+          multiplier.multiply(matrix, inputs, outputs)
+          const error = relativeError(outputs, product(dense, kept, rows, cols, inputs))
+          expect(error, `${precision}-${group}`).toBeLessThan(
+            { bf16: 0.005, int8: 0.02, int4: 0.15 }[precision],
+          )
+        }
+      }
+    },
+  )
+
+  test('a matrix says how many weights survive and what it reads', async () => {
+    const random = createRandom(2)
+    const [rows, cols] = [64, 128]
+    const mask = randomMask(random, rows, cols)
+    const kept = mask.reduce((sum, byte) => sum + byte.toString(2).replaceAll('0', '').length, 0)
+    const matrix = await addon.pack(normals(random, rows * cols, 0, 1), rows, cols, mask, 'int8', 64, 1)
+    const groups = (rows * cols) / 64
+    expect(matrix).toMatchObject({ rows, cols, kept, bytes: kept + (rows * cols) / 8 + 2 * groups })
+  })
+
+  test('a panic in a kernel thread becomes an error, and the next call works', async () => {
+    const multiplier = new addon.Multiplier(null, 2, 1, 2)
+    for (const thread of [0, 1]) {
+      expect(() => multiplier.provokePanic(thread)).toThrow(`provoked on thread ${thread}`)
+    }
+    const matrix = await addon.pack(Float32Array.of(1, 2, 3, 4), 2, 2, null, 'bf16', 64, 1)
+    const outputs = new Float32Array(2)
+    multiplier.multiply(matrix, Float32Array.of(1, 1), outputs)
+    expect([...outputs]).toEqual([3, 7])
+  })
+
+  test('a kernel that does not exist is an error that lists the known ones', () => {
+    expect(() => new addon.Multiplier('sse9', 1, 1, 1)).toThrow(
+      `unknown kernel 'sse9'; there are avx512, avx2, neon, scalar, and this machine runs ${addon.kernels().join(', ')}`,
+    )
+  })
+
+  test('arguments that do not fit are refused and say why', async () => {
+    const one = new Float32Array(4)
+    const wrongType = expect.objectContaining({ code: 'InvalidArg' })
+    const pack = (...args: unknown[]) => (addon.pack as (...args: unknown[]) => Promise<unknown>)(...args)
+    await expect(pack(one, 2, 2, null, 'bf16', 64, 1)).resolves.toBeDefined()
+    await expect(pack(one, 2, 3, null, 'bf16', 64, 1)).rejects.toThrow('there are 4')
+    await expect(pack(one, 2, 2, new Uint8Array(3), 'bf16', 64, 1)).rejects.toThrow('the mask has 3 bytes')
+    await expect(pack(one, 2, 2, Uint8Array.of(3, 4), 'bf16', 64, 1)).rejects.toThrow('row 1 of the mask')
+    await expect(pack(Float32Array.of(0, 0, 0, Number.NaN), 2, 2, null, 'int8', 64, 1)).rejects.toThrow(
+      'row 1, column 1 is NaN',
+    )
+    expect(() => pack(one, 2, 2, null, 'int7', 64, 1)).toThrow('there are: bf16, int8, int4')
+    expect(() => pack(one, 2, 2, null, 'int4', 48, 1)).toThrow('groups of 64 or 32')
+    expect(() => pack(one, 1.5, 2, null, 'bf16', 64, 1)).toThrow('rows must be a whole number')
+    expect(() => pack(one, 2, 2, null, 'bf16', 64, 0)).toThrow('threads must be')
+    expect(() => pack(new Float64Array(4), 2, 2, null, 'bf16', 64, 1)).toThrow(wrongType)
+    expect(() => pack([0, 0, 0, 0], 2, 2, null, 'bf16', 64, 1)).toThrow(wrongType)
+
+    const multiplier = new addon.Multiplier(null, 1, 1, 2)
+    const matrix = await addon.pack(one, 2, 2, null, 'bf16', 64, 1)
+    const memory = new Float32Array(3)
+    expect(() => multiplier.multiply(matrix, new Float32Array(3), new Float32Array(2))).toThrow('2 columns')
+    expect(() => multiplier.multiply(matrix, new Float32Array(4), new Float32Array(4))).toThrow('room for 1')
+    expect(() => multiplier.multiply(matrix, new Float32Array(2), new Float32Array(1))).toThrow('1 outputs')
+    expect(() => multiplier.multiply(matrix, memory.subarray(0, 2), memory.subarray(1))).toThrow(
+      'share memory',
+    )
+    expect(() => multiplier.multiply({} as never, new Float32Array(2), new Float32Array(2))).toThrow(
+      wrongType,
+    )
+  })
+
+  test('arrays may be given away while the matrix is packed', async () => {
+    const dense = new Float32Array(1 << 20).fill(1)
+    const packing = addon.pack(dense, 1024, 1024, null, 'bf16', 64, 1)
+    structuredClone(dense, { transfer: [dense.buffer] })
+    const matrix = await packing
+    const outputs = new Float32Array(1024)
+    new addon.Multiplier(null, 1, 1, 1024).multiply(matrix, new Float32Array(1024).fill(1), outputs)
+    expect(outputs.every((output) => output === 1024)).toBe(true)
+  })
+
+  test('the loader tells every attempt, and takes the first that fits', () => {
+    const other = new URL('../../../package.json', import.meta.url).pathname
+    expect(loadNative(['/nowhere/copal.node', other, addonPath()]).version()).toBe(addon.version())
+    const failure = errorOf(() => loadNative(['/nowhere/copal.node', other]))
+    expect(failure).toBeInstanceOf(NativeUnavailableError)
+    expect((failure as NativeUnavailableError).attempts).toEqual([
+      { path: '/nowhere/copal.node', reason: 'it is not built' },
+      { path: other, reason: expect.stringContaining('package.json') },
+    ])
+  })
+}
+
+/** About half of the weights, as a mask file has them. */
+function randomMask(random: () => number, rows: number, cols: number): Uint8Array {
+  const stride = Math.ceil(cols / 8)
+  const mask = new Uint8Array(rows * stride)
+  for (let row = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++) {
+      if (random() < 0.5) mask[row * stride + (col >> 3)]! |= 1 << (col & 7)
+    }
+  }
+  return mask
+}
+
+/** `[tokens, rows]` in double precision. */
+function product(
+  dense: Float32Array,
+  mask: Uint8Array | null,
+  rows: number,
+  cols: number,
+  inputs: Float32Array,
+): Float64Array {
+  const stride = Math.ceil(cols / 8)
+  return Float64Array.from({ length: (inputs.length / cols) * rows }, (_, index) => {
+    const [row, token] = [index % rows, Math.floor(index / rows)]
+    let sum = 0
+    for (let col = 0; col < cols; col++) {
+      const kept = mask === null || (mask[row * stride + (col >> 3)]! >> (col & 7)) & 1
+      if (kept) sum += dense[row * cols + col]! * inputs[token * cols + col]!
+    }
+    return sum
+  })
+}
+
+/** Root mean square of the error over that of what was expected. */
+function relativeError(found: Float32Array, expected: Float64Array): number {
+  const square = (values: Float64Array) => values.reduce((sum, value) => sum + value * value, 0)
+  return Math.sqrt(square(expected.map((value, index) => value - found[index]!)) / square(expected))
+}
+
+function errorOf(action: () => unknown): unknown {
+  try {
+    action()
+  } catch (error) {
+    return error
+  }
+  return undefined
+}
