@@ -1,6 +1,4 @@
-import { statisticTensors } from '../copal/block-statistics.ts'
-import { parseMethod } from '../copal/methods/registry.ts'
-import { CHUNK_TOKENS } from '../copal/token-chunks.ts'
+import { estimateCost } from '../copal/estimate.ts'
 import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../model/config.ts'
 import type { Rates } from './cache.ts'
 
@@ -16,11 +14,12 @@ export interface Workload {
   evaluationTokens: number
 }
 
-/** Sizes that decide memory. */
+/** Sizes that decide memory, and threads that decide time. */
 export interface WorkSizes {
+  /** Tokens of a calibration sequence. */
+  length: number
   windowTokens: number
-  /** Of the largest calibration. */
-  calibrationTokens: number
+  threads: number
 }
 
 /** Time, memory and disk that a run takes. */
@@ -34,42 +33,44 @@ export interface Estimate {
   guessed: string[]
 }
 
-/** A selection costs about this much a weight and, where output errors are minimised, a weight and input. */
-const SECONDS_A_WEIGHT = 5e-8
-const SECONDS_A_WEIGHT_AND_INPUT = 4e-10
 /** Reading, masking and writing weights, and making a session of them. */
 const LOAD_BYTES_A_SECOND = 2e8
-/** Of a node process before it holds anything. */
-const PROCESS_BYTES = 150e6
-/** Tokens scored at once, whose logits are in memory. */
+/** The command itself with the texts, and a weight set's process before a weight is read. */
+const COMMAND_BYTES = 210e6
+const WEIGHT_SET_BYTES = 190e6
+/** Tokens scored at once, whose logits are in memory twice: as the graph gives them, and as they are read. */
 const STEP_TOKENS = 512
 
 /** Estimates a run from the model's shapes and the rates that were measured; a rate that was not is guessed. */
 export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSizes, rates: Rates): Estimate {
-  const calibrate = sum(work.calibrations) * (rates.calibrateToken ?? 0)
-  const select = sum(work.selections.map((method) => selectSeconds(config, method, rates)))
-  const evaluate = work.evaluationTokens * (rates.evaluateToken ?? 0) + work.loads * loadSeconds(config)
+  const { calibrations, selections, loads, evaluationTokens } = work
+  const calibrate = sum(calibrations) * (rates.calibrateToken ?? 0)
+  const select = sum(selections.map((method) => selectSeconds(config, method, sizes.threads, rates)))
+  const evaluate = evaluationTokens * (rates.evaluateToken ?? 0) + loads * loadSeconds(config)
+  const { length, threads } = sizes
+  const { peakBytes, diskBytes } = estimateCost(config, {
+    samples: Math.ceil(Math.max(0, ...calibrations) / length),
+    length,
+    domains: calibrations.length,
+    methods: selections,
+    threads,
+  })
+  const isWorking = calibrations.length + selections.length > 0
   return {
     seconds: { calibrate, select, evaluate, total: calibrate + select + evaluate },
-    memoryBytes: memoryBytes(config, work, sizes),
-    diskBytes: diskBytes(config, work),
-    guessed: [...new Set(work.selections)].filter((method) => rates.select[method] === undefined),
+    memoryBytes: Math.round(
+      COMMAND_BYTES + (isWorking ? peakBytes : 0) + (loads > 0 ? weightSetBytes(config, sizes) : 0),
+    ),
+    diskBytes: Math.round(diskBytes),
+    guessed: [...new Set(selections)].filter((method) => rates.select[method] === undefined),
   }
 }
 
 /** Seconds that choosing one mask takes. */
-export function selectSeconds(config: LlamaConfig, method: string, rates: Rates): number {
+export function selectSeconds(config: LlamaConfig, method: string, threads: number, rates: Rates): number {
   const known = rates.select[method]
   if (known !== undefined) return known
-  const { rule, swaps, reconstruct } = parseMethod(method)
-  const refinements = [swaps, reconstruct, rule.changesWeights].filter(Boolean).length
-  return sum(
-    BLOCK_LINEARS.map((linear) => {
-      const [rows, cols] = linearShape(config, linear)
-      const weights = config.layers * rows * cols
-      return weights * (SECONDS_A_WEIGHT + refinements * cols * SECONDS_A_WEIGHT_AND_INPUT)
-    }),
-  )
+  return estimateCost(config, { samples: 1, length: 1, domains: 0, methods: [method], threads }).seconds
 }
 
 /** Seconds until a weight set can score. */
@@ -89,34 +90,10 @@ export function blocksAToken(config: LlamaConfig): number {
   return config.layers + (config.vocabSize * config.hiddenSize) / blockWeights(config)
 }
 
-function memoryBytes(config: LlamaConfig, work: Workload, sizes: WorkSizes): number {
-  const { hiddenSize, intermediateSize, vocabSize, layers, kvHeads, headDim } = config
-  const cache = 2 * layers * kvHeads * headDim * sizes.windowTokens
-  const evaluation = PROCESS_BYTES + 4 * (parameterCount(config) + STEP_TOKENS * vocabSize + cache)
-  const activations = CHUNK_TOKENS * (8 * hiddenSize + 3 * intermediateSize)
-  const calibration =
-    4 * (blockWeights(config) + statisticsCount(config) + activations + sizes.calibrationTokens * hiddenSize)
-  const selection = Math.max(
-    ...BLOCK_LINEARS.map((linear) => {
-      const [rows, cols] = linearShape(config, linear)
-      return 28 * rows * cols + 20 * cols * cols
-    }),
-  )
-  const worker = Math.max(work.calibrations.length ? calibration : 0, work.selections.length ? selection : 0)
-  // The reader of texts and the command itself stay beside what works.
-  return Math.round(2 * PROCESS_BYTES + worker + (work.loads ? evaluation : 0))
-}
-
-function diskBytes(config: LlamaConfig, { calibrations, selections }: Workload): number {
-  const statistics = 4 * statisticsCount(config) * config.layers * calibrations.length
-  const weights = blockWeights(config) * config.layers
-  // Half of the weights as bf16: patterns are about that.
-  const masks = selections.map((method) => weights * (1 / 8 + (parseMethod(method).changesWeights ? 1 : 0)))
-  return Math.round(statistics + sum(masks))
-}
-
-function statisticsCount(config: LlamaConfig): number {
-  return sum([...statisticTensors(config).values()])
+function weightSetBytes(config: LlamaConfig, { windowTokens }: WorkSizes): number {
+  const { vocabSize, layers, kvHeads, headDim } = config
+  const cache = 2 * layers * kvHeads * headDim * windowTokens
+  return WEIGHT_SET_BYTES + 4 * (parameterCount(config) + 2 * STEP_TOKENS * vocabSize + cache)
 }
 
 function blockWeights(config: LlamaConfig): number {

@@ -49,10 +49,11 @@ export interface OpenLab {
   close(): Promise<void>
 }
 
-/** Tokens of a calibration sequence and of an evaluation window. */
+/** Tokens of a calibration sequence and of an evaluation window, and threads. */
 interface Sizes {
   length: number
   windowTokens: number
+  threads: number
 }
 
 /** The paper's, unless the model's context is shorter. */
@@ -168,7 +169,7 @@ function checkSizes(model: DenseModel, settings: LabSettings): Sizes {
       { param: 'domain' },
     )
   }
-  return { length, windowTokens }
+  return { length, windowTokens, threads: settings.threads }
 }
 
 function prepareWork(settings: LabSettings, { length, windowTokens }: Sizes) {

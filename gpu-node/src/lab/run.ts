@@ -3,10 +3,10 @@ import { CHUNK_TOKENS } from '../copal/token-chunks.ts'
 import { assembleResults, isStageDone, masksAlong, runLabel } from './assemble.ts'
 import type { CachedMask } from './cache.ts'
 import { blocksAToken, estimateRun, loadSeconds, selectSeconds, type Estimate } from './estimate.ts'
-import { maskKey, pairKey } from './findings.ts'
+import { maskKey, pairKey, type Findings } from './findings.ts'
 import { explainFullDisk } from './full-disk.ts'
 import { openLab, type LabHooks, type OpenLab } from './open.ts'
-import { orderStages, type RunPlan, type StagePlan } from './plan.ts'
+import { orderStages, type MaskPlan, type RunPlan, type StagePlan } from './plan.ts'
 import { writeResults } from './results-file.ts'
 import type { LabResults } from './results.ts'
 import type { LabSettings } from './settings.ts'
@@ -90,10 +90,7 @@ async function planLab(lab: OpenLab): Promise<LabPlan> {
   if (!isIdle(workload) && (rates.calibrateToken === null || rates.evaluateToken === null)) {
     await measure(lab)
   }
-  const sizes = {
-    windowTokens: lab.sizes.windowTokens,
-    calibrationTokens: Math.max(0, ...workload.calibrations),
-  }
+  const { sizes } = lab
   return {
     runs,
     masks: new Set(stages.map(({ stage }) => maskKey(stage.mask))).size,
@@ -137,20 +134,23 @@ async function work(
     await writeResults(outDir, results)
     return results
   }
+  for (const run of runs) {
+    for (const { a, b } of selectedPairs(run, findings)) await lab.work.recallChange(a.found, b.found)
+  }
   let isDenseDone = false
   for (const { run, stage } of orderStages(runs)) {
     if (isStageDone(stage, findings)) continue
     signal.throwIfAborted()
-    const mask = await selectMask(lab, stage, progress)
+    const mask = await selectMask(lab, stage.mask, progress)
     // Selection has looked at every weight: it names the linear that is not finite, which no evaluation can.
     if (!isDenseDone) await evaluateDense(lab, progress)
     isDenseDone = true
     await evaluateMask(lab, run, stage, mask, progress)
-    await compareAlong(lab, run)
+    await compareAlong(lab, run, progress)
     await keep()
   }
   await evaluateDense(lab, progress)
-  for (const run of runs) await compareAlong(lab, run)
+  for (const run of runs) await compareAlong(lab, run, progress)
   return keep()
 }
 
@@ -163,7 +163,7 @@ async function evaluateDense(lab: OpenLab, progress: WorkProgress): Promise<void
 }
 
 /** Calibrates what the mask lacks, and selects it. */
-async function selectMask(lab: OpenLab, { mask }: StagePlan, progress: WorkProgress): Promise<CachedMask> {
+async function selectMask(lab: OpenLab, mask: MaskPlan, progress: WorkProgress): Promise<CachedMask> {
   const { model, rates, findings, cache } = lab
   const known = findings.masks.get(maskKey(mask))
   if (known && (await cache.holds(known))) return known
@@ -173,7 +173,10 @@ async function selectMask(lab: OpenLab, { mask }: StagePlan, progress: WorkProgr
     const tokens = domain?.calibration?.sequences.get(mask.samples)?.tokens.length ?? 0
     await lab.work.calibrate(name, mask.samples, progress.step(tokens * (rates.calibrateToken ?? 0), ''))
   }
-  return lab.work.select(mask, progress.step(selectSeconds(model.config, mask.method, rates), ''))
+  return lab.work.select(
+    mask,
+    progress.step(selectSeconds(model.config, mask.method, lab.sizes.threads, rates), ''),
+  )
 }
 
 async function evaluateMask(
@@ -190,14 +193,26 @@ async function evaluateMask(
 }
 
 /** How much consecutive masks of the run's orders differ, as far as both are there. */
-async function compareAlong({ findings, work: steps }: OpenLab, run: RunPlan): Promise<void> {
+async function compareAlong(lab: OpenLab, run: RunPlan, progress: WorkProgress): Promise<void> {
+  for (const { a, b } of selectedPairs(run, lab.findings)) {
+    if (await lab.work.recallChange(a.found, b.found)) continue
+    await lab.work.compare(await selectMask(lab, a.mask, progress), await selectMask(lab, b.mask, progress))
+  }
+}
+
+/** Consecutive masks of the run's orders of which both were selected. */
+function selectedPairs(run: RunPlan, { masks }: Findings) {
+  const pairs = []
   for (const order of run.orders) {
-    const masks = masksAlong(run, order).map((mask) => findings.masks.get(maskKey(mask)))
-    for (const [stage, mask] of masks.entries()) {
-      const next = masks[stage + 1]
-      if (mask && next) await steps.compare(mask, next)
+    const along = masksAlong(run, order).map((mask) => ({ mask, found: masks.get(maskKey(mask)) }))
+    for (const [stage, { mask, found }] of along.entries()) {
+      const next = along[stage + 1]
+      if (found && next?.found) {
+        pairs.push({ a: { mask, found }, b: { mask: next.mask, found: next.found } })
+      }
     }
   }
+  return pairs
 }
 
 function scoringSeconds({ domains }: OpenLab, names: readonly string[], tokenSeconds: number | null): number {

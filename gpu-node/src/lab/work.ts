@@ -47,6 +47,9 @@ export interface LabWork {
   select(mask: MaskPlan, onProgress: OnProgress): Promise<CachedMask>
   /** @param mask null: the dense model */
   evaluate(mask: CachedMask | null, domains: readonly string[], onProgress: OnProgress): Promise<void>
+  /** Whether it is known how much two masks differ; then it is in the findings. */
+  recallChange(a: CachedMask, b: CachedMask): Promise<boolean>
+  /** Finds out how much two masks differ; their files must be there. */
   compare(a: CachedMask, b: CachedMask): Promise<void>
 }
 
@@ -92,6 +95,10 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     settings.windowTokens,
   ]
   const churnIdentity = (a: string, b: string) => [a, b].toSorted()
+  const noteChange = (a: string, b: string, churn: number) => {
+    findings.churns.set(pairKey(a, b), churn)
+    findings.churns.set(pairKey(b, a), churn)
+  }
 
   async function recallEvaluations(maskSha256: string | null): Promise<void> {
     for (const { name } of deps.domains) {
@@ -215,17 +222,17 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       rates.evaluateToken = pace.secondsAWindow() / settings.windowTokens || rates.evaluateToken
       await deps.keepRates(rates)
     },
+    async recallChange(a, b) {
+      if (a.sha256 === b.sha256 || findings.churns.has(pairKey(a.sha256, b.sha256))) return true
+      const found = await cache.churns.get(churnIdentity(a.sha256, b.sha256))
+      if (found) noteChange(a.sha256, b.sha256, found.churn)
+      return found !== undefined
+    },
     async compare(a, b) {
-      if (a.sha256 === b.sha256 || findings.churns.has(pairKey(a.sha256, b.sha256))) return
-      const identity = churnIdentity(a.sha256, b.sha256)
-      let found = await cache.churns.get(identity)
-      if (!found) {
-        const paths = { path: cache.maskPath(a.sha256), otherPath: cache.maskPath(b.sha256) }
-        found = await child.call('churn', paths)
-        await cache.churns.put(identity, found)
-      }
-      findings.churns.set(pairKey(a.sha256, b.sha256), found.churn)
-      findings.churns.set(pairKey(b.sha256, a.sha256), found.churn)
+      const paths = { path: cache.maskPath(a.sha256), otherPath: cache.maskPath(b.sha256) }
+      const found = await child.call('churn', paths)
+      await cache.churns.put(churnIdentity(a.sha256, b.sha256), found)
+      noteChange(a.sha256, b.sha256, found.churn)
     },
   }
 }
