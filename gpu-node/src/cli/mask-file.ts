@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { createReadStream, existsSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { mkdir, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { openMaskFile, type MaskFileReader } from '../masks/mask-file-reader.ts'
@@ -67,12 +67,4 @@ export function openNamedMask(path: string, name: string): MaskFileReader {
     }
     throw error
   }
-}
-
-/** SHA-256 of a file in lower-case hex. */
-export async function hashOfFile(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 }))
-    hash.update(chunk as Buffer)
-  return hash.digest('hex')
 }

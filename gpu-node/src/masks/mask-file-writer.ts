@@ -1,5 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { randomUUID } from 'node:crypto'
 import { mkdir, open as openFile, rename, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
@@ -9,6 +8,7 @@ import { asMaskInvalid } from '@copal/shared/mask/invalid.ts'
 import { DENSE, linearPattern, type MaskKind, type MaskMeta } from '@copal/shared/mask/metadata.ts'
 import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
 import { packValues } from '@copal/shared/mask/values.ts'
+import { sha256File } from '../model/fingerprint.ts'
 import { isErrno } from '../model/scratch.ts'
 
 /** One linear to be written. */
@@ -105,7 +105,7 @@ export async function createMaskFileWriter(
       return writing(async () => {
         await file.sync()
         // Tensors came in any order: only now are there bytes to be hashed in theirs.
-        const sha256 = await hashFile(unfinished)
+        const sha256 = await sha256File(unfinished)
         const path = join(dir, `${sha256}.safetensors`)
         await file.close()
         // In place of whatever has this name: a damaged file may have the right size.
@@ -159,13 +159,6 @@ function packLinear(
     )
   }
   return packValues(name, bits, weights, rows, cols)
-}
-
-async function hashFile(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 }))
-    hash.update(chunk as Buffer)
-  return hash.digest('hex')
 }
 
 async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {

@@ -164,6 +164,25 @@ test('a weights file becomes a checkpoint of its values, without any gateway', a
   expect([full.code, full.errors()]).toEqual([1, expect.stringContaining('is not empty')])
 })
 
+test('an export that is interrupted leaves no checkpoint', async () => {
+  const { bytes } = await maskOf(8)
+  const { env } = await fakeGateway(bytes)
+  const cwd = temporaryDir()
+  writeFileSync(join(cwd, 'w.safetensors'), bytes)
+  const interruption = new AbortController()
+  let errors = ''
+  const stderr = {
+    write(text: string) {
+      errors += text
+      if (text.includes('writing tensors')) interruption.abort()
+    },
+  }
+  const terminal = { ...recordedTerminal({ env, cwd }), stderr, signal: interruption.signal }
+  expect(await runCommand(['masks', 'export', 'w.safetensors', '--checkpoint', 'pruned'], terminal)).toBe(1)
+  expect(errors).toContain('Interrupted: no checkpoint was written.')
+  expect(readdirSync(join(cwd, 'pruned'))).toEqual([])
+})
+
 test('a mask that fits is sent whole under its hash, and only activated when told to', async () => {
   const { bytes } = await maskOf(5, { values: true, dense: [Q] })
   const { env, uploads } = await fakeGateway(bytes)

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { Option, type Command } from 'commander'
 import type { CheckpointDtype } from '../../masks/checkpoint-files.ts'
 import { withAppErrors } from '../app-errors.ts'
+import { CliError } from '../cli-error.ts'
 import { openLocalModel } from '../local-model.ts'
 import { parseMask } from '../mask-argument.ts'
 import { downloadMask } from '../mask-file.ts'
@@ -69,9 +70,11 @@ async function toCheckpoint(
     const bytes = await withAppErrors(async () => {
       const { exportCheckpoint } = await import('../../masks/export-checkpoint.ts')
       const opened = await openLocalModel(terminal, weights)
-      return exportCheckpoint({ ...opened.model, files: opened.files }, maskPath, dir, dtype, (done, all) =>
-        bar.update('writing tensors', done / all),
-      )
+      return exportCheckpoint({ ...opened.model, files: opened.files }, maskPath, dir, dtype, (done, all) => {
+        if (terminal.signal.aborted)
+          throw new CliError('interrupted', 'Interrupted: no checkpoint was written.')
+        bar.update('writing tensors', done / all)
+      })
     })
     bar.end()
     session.print(

@@ -3,9 +3,10 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import { maskTarget, verifyMaskFile } from '../../masks/verify.ts'
+import { sha256File } from '../../model/fingerprint.ts'
 import { withAppErrors } from '../app-errors.ts'
 import { openLocalModel } from '../local-model.ts'
-import { hashOfFile, openNamedMask } from '../mask-file.ts'
+import { openNamedMask } from '../mask-file.ts'
 import { formatMask, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
@@ -41,7 +42,7 @@ export function addMaskImport(masks: Command, session: Session): void {
       const entry = await session
         .client()
         .adminUpload<MaskEntry>(
-          `/masks/${await hashOfFile(path)}?${query.toString()}`,
+          `/masks/${await sha256File(path)}?${query.toString()}`,
           await openAsBlob(path),
         )
       session.print(json, entry, () => {

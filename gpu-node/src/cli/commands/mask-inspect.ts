@@ -3,8 +3,9 @@ import type { Command } from 'commander'
 import { countBits } from '@copal/shared/mask/bits.ts'
 import { checkLinear, type MaskLinear } from '@copal/shared/mask/check-linear.ts'
 import { linearPattern, type MaskKind, type MaskMeta } from '@copal/shared/mask/metadata.ts'
+import { sha256File } from '../../model/fingerprint.ts'
 import { withAppErrors } from '../app-errors.ts'
-import { hashOfFile, openNamedMask } from '../mask-file.ts'
+import { openNamedMask } from '../mask-file.ts'
 import { formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
@@ -65,7 +66,7 @@ async function inspect(path: string, file: string): Promise<MaskReport> {
     }
     const dense = Object.keys(meta.patterns).filter((name) => !mask.header.linears.has(name))
     const sparsity = all === 0 ? 0 : 1 - kept / all
-    return { file, kind, sha256: await hashOfFile(path), bytes: fileBytes, meta, sparsity, linears, dense }
+    return { file, kind, sha256: await sha256File(path), bytes: fileBytes, meta, sparsity, linears, dense }
   } finally {
     mask.close()
   }
