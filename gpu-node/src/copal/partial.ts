@@ -96,10 +96,15 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
     },
     async publish(baseSha256, part) {
       const artifact = { id, baseSha256, parts: [part], blocks: progress.blocks }
-      await writeManifest(own, artifact)
-      await rm(hiddenPath(own, progress.blocks.length), { force: true })
-      await rm(join(own, 'progress.json'), { force: true })
+      try {
+        await writeManifest(own, artifact)
+      } catch (error) {
+        throw explainFullDisk(error, dir)
+      }
       await publishArtifact(dir, id, own)
+      // Only now: killed before, it is resumed with every block done.
+      await rm(hiddenPath(join(dir, id), progress.blocks.length), { force: true })
+      await rm(join(dir, id, 'progress.json'), { force: true })
       return { ...artifact, dir: join(dir, id) }
     },
   }

@@ -35,8 +35,8 @@ const KEPT_ACTIVATION_BYTES = 512 * 2 ** 20
 
 /**
  * What the graphs of a block, statistics included, need for activations of a chunk of `tokens`, and whether they
- * keep it between runs: that saves a small model a tenth of its time, and a large one nothing. The factors were
- * measured.
+ * keep it between runs: that saved a model of hidden size 576 a tenth of its time, one of 2048 a twentieth. The
+ * factors were measured.
  */
 export function activationMemory(
   { hiddenSize, intermediateSize }: LlamaConfig,
