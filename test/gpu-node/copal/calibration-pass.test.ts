@@ -126,6 +126,11 @@ test.each(['block-0001.safetensors', 'hidden-2.f32'])(
     const resumed = await calibrate(dir, sequences, (block) => done.push(block))
     expect(done).toEqual([2])
     expect(resumed.blocks).toEqual((await calibrate(temporaryDir(), sequences)).blocks)
+    expect(readdirSync(resumed.dir).sort()).toEqual([
+      'block-0000.safetensors',
+      'block-0001.safetensors',
+      'manifest.json',
+    ])
   },
 )
 
