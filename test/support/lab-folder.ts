@@ -50,6 +50,7 @@ export async function createLabFolder(options: TinyLlamaOptions = {}): Promise<L
         length: 32,
         seed: 0,
         permutations: 'all',
+        propagation: 'dense',
         sweepSparsity: [],
         sweepSamples: [],
         windowTokens: 48,

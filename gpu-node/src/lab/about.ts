@@ -11,11 +11,14 @@ import type { LabSettings } from './settings.ts'
 export function describeRun(
   model: DenseModel,
   domains: readonly PreparedDomain[],
-  settings: Pick<LabSettings, 'samples' | 'seed' | 'maxWindows'> & { length: number; windowTokens: number },
+  settings: Pick<LabSettings, 'samples' | 'seed' | 'maxWindows' | 'propagation'> & {
+    length: number
+    windowTokens: number
+  },
   created: string,
 ): ResultsAbout {
   const { config } = model
-  const { samples, length, seed, windowTokens, maxWindows } = settings
+  const { samples, length, seed, windowTokens, maxWindows, propagation } = settings
   return {
     created,
     version: versionOf(new URL('../../../package.json', import.meta.url)),
@@ -30,7 +33,7 @@ export function describeRun(
       samples,
       length,
       seed,
-      propagation: 'dense',
+      propagation,
       windowTokens,
       evaluationTokens: maxWindows === null ? null : maxWindows * windowTokens,
     },

@@ -52,9 +52,9 @@ export function runLabel({ purpose, variant, pattern, samples }: RunPlan): strin
 }
 
 /** The masks of the stages of one order, first to last. */
-export function masksAlong({ variant, stages }: RunPlan, order: readonly string[]): MaskPlan[] {
+export function masksAlong({ variant, stages, propagation }: RunPlan, order: readonly string[]): MaskPlan[] {
   return order.map((_, stage) => {
-    const domains = countedDomains(variant, order.slice(0, stage + 1)).join()
+    const domains = countedDomains(variant, order.slice(0, stage + 1), propagation).join()
     const found = stages.find(({ mask }) => mask.domains.join() === domains)
     if (!found) throw new RangeError(`no mask was planned of ${domains}`)
     return found.mask

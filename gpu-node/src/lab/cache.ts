@@ -50,6 +50,8 @@ interface Records<T> {
 /** Everything that a laboratory has found, by content: statistics, masks, evaluations. */
 export interface LabCache {
   statisticsDir: string
+  /** Statistics that depend on what is named, which are kept until the masks are there. */
+  prunedStatisticsDir(identity: readonly unknown[]): string
   masksDir: string
   masks: Records<CachedMask>
   evaluations: Records<CachedEvaluation>
@@ -73,6 +75,7 @@ export async function openLabCache(dir: string): Promise<LabCache> {
   const found = recordsIn(join(dir, 'rates'), rates)
   return {
     statisticsDir,
+    prunedStatisticsDir: (identity) => join(dir, 'statistics-pruned', hashOf(identity)),
     masksDir,
     masks: recordsIn(join(dir, 'selections'), selected),
     evaluations: recordsIn(join(dir, 'evaluations'), evaluated),
@@ -90,10 +93,7 @@ export async function openLabCache(dir: string): Promise<LabCache> {
 }
 
 function recordsIn<T>(dir: string, schema: z.ZodType<T>): Records<T> {
-  const pathOf = (identity: readonly unknown[]) => {
-    const hash = createHash('sha256').update(JSON.stringify([FORMAT_VERSION, ...identity]))
-    return join(dir, `${hash.digest('hex')}.json`)
-  }
+  const pathOf = (identity: readonly unknown[]) => join(dir, `${hashOf(identity)}.json`)
   return {
     async get(identity) {
       try {
@@ -109,4 +109,10 @@ function recordsIn<T>(dir: string, schema: z.ZodType<T>): Records<T> {
       })
     },
   }
+}
+
+function hashOf(identity: readonly unknown[]): string {
+  return createHash('sha256')
+    .update(JSON.stringify([FORMAT_VERSION, ...identity]))
+    .digest('hex')
 }

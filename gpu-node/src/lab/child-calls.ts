@@ -7,7 +7,7 @@ import { maskFileChurn } from '../masks/mask-file-reader.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { CalibrateWork, LabCall, LabCalls, LabRequest } from './child-protocol.ts'
 import { prepareDomains } from './prepare.ts'
-import { selectMaskFile } from './select-mask-file.ts'
+import { selectMaskFile, selectPrunedMaskFile } from './select-mask-file.ts'
 
 type OnProgress = (fraction: number, message: string) => void
 
@@ -57,6 +57,8 @@ export function createLabCalls(
         return calibrate(request.work, onProgress)
       case 'select':
         return selectMaskFile(model, request.work, threads, onProgress)
+      case 'selectPruned':
+        return selectPrunedMaskFile(model, request.work, threads, onProgress)
       case 'churn':
         return { churn: maskFileChurn(request.work.path, request.work.otherPath) }
     }

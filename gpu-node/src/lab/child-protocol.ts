@@ -2,6 +2,7 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import type { ArtifactPart } from '../copal/artifact.ts'
 import type { ModelReference } from '../copal/child-protocol.ts'
+import type { PrunedStage } from '../copal/pruned-propagation.ts'
 import type { TokenSequences } from '../copal/sample.ts'
 import type { DomainSpec } from './domain-spec.ts'
 import type { PreparedDomains, PrepareOptions } from './prepare.ts'
@@ -26,6 +27,12 @@ export interface SelectWork {
   masksDir: string
 }
 
+/** One mask to be selected while its domains are calibrated one after another, each block seeing pruned ones. */
+export interface SelectPrunedWork extends Omit<SelectWork, 'parts' | 'domains'> {
+  /** In the order in which the domains came. */
+  stages: PrunedStage[]
+}
+
 export interface SelectedMask {
   sha256: string
   bytes: number
@@ -45,6 +52,7 @@ export interface LabCalls {
     answer: { seconds: number; blocks: number }
   }
   select: { work: SelectWork; answer: SelectedMask }
+  selectPruned: { work: SelectPrunedWork; answer: SelectedMask }
   churn: { work: { path: string; otherPath: string }; answer: { churn: number } }
 }
 export type LabCall = keyof LabCalls

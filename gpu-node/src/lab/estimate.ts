@@ -6,6 +6,8 @@ import type { Rates } from './cache.ts'
 export interface Workload {
   /** Tokens of each calibration. */
   calibrations: number[]
+  /** Statistics of a domain that are on disk at once, of these calibrations. */
+  keptStatistics: number
   /** Methods of the masks to be selected. */
   selections: string[]
   /** Weight sets to be loaded. */
@@ -35,15 +37,16 @@ export interface Estimate {
 
 /** Reading, masking and writing weights, and making a session of them. */
 const LOAD_BYTES_A_SECOND = 2e8
-/** The command itself with the texts, and a weight set's process before a weight is read. */
+/** The command itself, what the working process holds of the texts, and a weight set's process before a weight is read. */
 const COMMAND_BYTES = 210e6
-const WEIGHT_SET_BYTES = 190e6
+const TEXT_BYTES = 150e6
+const WEIGHT_SET_BYTES = 280e6
 /** Tokens scored at once, whose logits are in memory twice: as the graph gives them, and as they are read. */
 const STEP_TOKENS = 512
 
 /** Estimates a run from the model's shapes and the rates that were measured; a rate that was not is guessed. */
 export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSizes, rates: Rates): Estimate {
-  const { calibrations, selections, loads, evaluationTokens } = work
+  const { calibrations, keptStatistics, selections, loads, evaluationTokens } = work
   const calibrate = sum(calibrations) * (rates.calibrateToken ?? 0)
   const select = sum(selections.map((method) => selectSeconds(config, method, sizes.threads, rates)))
   const evaluate = evaluationTokens * (rates.evaluateToken ?? 0) + loads * loadSeconds(config)
@@ -51,7 +54,7 @@ export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSize
   const { peakBytes, diskBytes } = estimateCost(config, {
     samples: Math.ceil(Math.max(0, ...calibrations) / length),
     length,
-    domains: calibrations.length,
+    domains: keptStatistics,
     methods: selections,
     threads,
   })
@@ -59,7 +62,10 @@ export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSize
   return {
     seconds: { calibrate, select, evaluate, total: calibrate + select + evaluate },
     memoryBytes: Math.round(
-      COMMAND_BYTES + (isWorking ? peakBytes : 0) + (loads > 0 ? weightSetBytes(config, sizes) : 0),
+      COMMAND_BYTES +
+        TEXT_BYTES +
+        (isWorking ? peakBytes : 0) +
+        (loads > 0 ? weightSetBytes(config, sizes) : 0),
     ),
     diskBytes: Math.round(diskBytes),
     guessed: [...new Set(selections)].filter((method) => rates.select[method] === undefined),

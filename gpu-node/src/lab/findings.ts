@@ -18,8 +18,8 @@ export function createFindings(): Findings {
 }
 
 /** Names a mask by what decides it. */
-export function maskKey({ method, pattern, scope, samples, domains }: MaskPlan): string {
-  return JSON.stringify([method, pattern, scope, samples, domains])
+export function maskKey({ method, pattern, scope, samples, propagation, domains }: MaskPlan): string {
+  return JSON.stringify([method, pattern, scope, samples, propagation, domains])
 }
 
 /** Names a pair. */

@@ -192,7 +192,8 @@ function plan(settings: LabSettings): RunPlan[] {
       .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)
       .map(({ name }) => name)
   const calibrated = named(true)
-  const { permutations, seed, variants, patterns, samples, sweepSparsity, sweepSamples } = settings
+  const { permutations, seed, variants, patterns, samples, propagation, sweepSparsity, sweepSamples } =
+    settings
   const orders = choosePermutations(calibrated, permutations, createRandom(seed))
   return planRuns({
     calibrated,
@@ -201,6 +202,7 @@ function plan(settings: LabSettings): RunPlan[] {
     variants,
     patterns,
     samples,
+    propagation,
     sweepSparsity,
     sweepSamples,
   })

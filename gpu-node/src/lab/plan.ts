@@ -10,13 +10,21 @@ export interface Variant {
   datasets: CountedDatasets
 }
 
-/** What decides a mask, by names; `domains` are sorted. */
+/**
+ * What a decoder block reads while it is calibrated: what the dense blocks before it give, or the pruned ones (the
+ * protocol of the baselines' code).
+ */
+export type Propagation = 'dense' | 'pruned'
+
+/** What decides a mask, by names. */
 export interface MaskPlan {
   method: string
   pattern: string
   scope: MaskScope
   /** Calibration sequences a domain. */
   samples: number
+  propagation: Propagation
+  /** Sorted; with pruned propagation in the order in which they came. */
   domains: string[]
 }
 
@@ -34,6 +42,7 @@ export interface RunPlan {
   variant: Variant
   pattern: string
   samples: number
+  propagation: Propagation
   /** Orders of the calibrated domains that its R matrices are of; none for a sweep. */
   orders: string[][]
   stages: StagePlan[]
@@ -49,6 +58,7 @@ export interface PlanOptions {
   variants: readonly Variant[]
   patterns: readonly string[]
   samples: number
+  propagation: Propagation
   sweepSparsity: readonly string[]
   sweepSamples: readonly number[]
 }
@@ -59,10 +69,10 @@ export interface PlanOptions {
  *
  * Statistics of the dense model add up in any order, so an accumulating method's mask depends on the *set* of
  * domains so far and a restarted one's on the newest alone: three domains have six orders and eighteen stages, and
- * seven masks, or three.
+ * seven masks, or three. With pruned propagation an accumulating method's mask depends on the order too: fifteen.
  */
 export function planRuns(options: PlanOptions): RunPlan[] {
-  const { variants, patterns, samples, orders, calibrated, heldOut } = options
+  const { variants, patterns, samples, orders, calibrated, heldOut, propagation } = options
   const [firstPattern] = patterns
   // Each domain is the last of one: a restarted method ends with whichever came last.
   const ends = calibrated.map((last) => [...calibrated.filter((name) => name !== last), last])
@@ -72,8 +82,9 @@ export function planRuns(options: PlanOptions): RunPlan[] {
       variant,
       pattern,
       samples,
+      propagation,
       orders: orders.map((order) => [...order]),
-      stages: stagesOf(variant, pattern, samples, orders, heldOut),
+      stages: stagesOf(variant, pattern, samples, orders, heldOut, propagation),
     })),
   )
   const sweep = (purpose: RunPlan['purpose'], variant: Variant, pattern: string, count: number): RunPlan => ({
@@ -81,8 +92,16 @@ export function planRuns(options: PlanOptions): RunPlan[] {
     variant,
     pattern,
     samples: count,
+    propagation,
     orders: [],
-    stages: stagesOf(variant, pattern, count, ends, heldOut)
+    stages: stagesOf(
+      variant,
+      pattern,
+      count,
+      variant.datasets === 'newest' ? ends : [calibrated],
+      heldOut,
+      propagation,
+    )
       .filter(({ isFinal }) => isFinal)
       .map((stage) => ({
         ...stage,
@@ -118,15 +137,19 @@ export function orderStages(runs: readonly RunPlan[]): { run: RunPlan; stage: St
   })
 }
 
-/** Whose statistics count after these domains came, the newest last; sorted. */
-export function countedDomains({ datasets }: Variant, soFar: readonly string[]): string[] {
+/** Whose statistics count after these domains came, the newest last; sorted where their order does not count. */
+export function countedDomains(
+  { datasets }: Variant,
+  soFar: readonly string[],
+  propagation: Propagation,
+): string[] {
   switch (datasets) {
     case 'none':
       return []
     case 'newest':
       return soFar.slice(-1)
     case 'accumulated':
-      return soFar.toSorted()
+      return propagation === 'pruned' ? [...soFar] : soFar.toSorted()
   }
 }
 
@@ -146,6 +169,7 @@ function stagesOf(
   samples: number,
   orders: readonly (readonly string[])[],
   heldOut: readonly string[],
+  propagation: Propagation,
 ): StagePlan[] {
   const { method } = variant
   const scope = pattern.includes(':') ? 'row' : variant.scope
@@ -153,7 +177,7 @@ function stagesOf(
   for (const order of orders) {
     for (const stage of order.keys()) {
       const soFar = order.slice(0, stage + 1)
-      const domains = countedDomains(variant, soFar)
+      const domains = countedDomains(variant, soFar, propagation)
       const key = domains.join()
       const found = stages.get(key) ?? { domains, evaluateOn: new Set<string>(), isFinal: false }
       stages.set(key, found)
@@ -165,7 +189,10 @@ function stagesOf(
   }
   return [...stages.values()].map(({ domains, evaluateOn, isFinal }) => ({
     // What reads no statistics does not depend on how many there are.
-    mask: { method, pattern, scope, samples: variant.datasets === 'none' ? 0 : samples, domains },
+    mask:
+      variant.datasets === 'none'
+        ? { method, pattern, scope, samples: 0, propagation: 'dense', domains }
+        : { method, pattern, scope, samples, propagation, domains },
     evaluateOn: [...evaluateOn].sort(),
     isFinal,
   }))

@@ -148,6 +148,7 @@ async function work(
     await evaluateMask(lab, run, stage, mask, progress)
     await compareAlong(lab, run, progress)
     await keep()
+    if (run.stages.every((one) => isStageDone(one, findings))) await lab.work.forgetPruned(stage.mask)
   }
   await evaluateDense(lab, progress)
   for (const run of runs) await compareAlong(lab, run, progress)
@@ -167,7 +168,7 @@ async function selectMask(lab: OpenLab, mask: MaskPlan, progress: WorkProgress):
   const { model, rates, findings, cache } = lab
   const known = findings.masks.get(maskKey(mask))
   if (known && (await cache.holds(known))) return known
-  for (const name of mask.domains) {
+  for (const name of mask.propagation === 'dense' ? mask.domains : []) {
     if (lab.work.hasStatistics(name, mask.samples)) continue
     const domain = lab.domains.find((one) => one.name === name)
     const tokens = domain?.calibration?.sequences.get(mask.samples)?.tokens.length ?? 0

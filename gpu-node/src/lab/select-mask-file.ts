@@ -1,9 +1,16 @@
-import { DamagedArtifactError, listArtifacts } from '../copal/artifact.ts'
+import { DamagedArtifactError, listArtifacts, type Artifact } from '../copal/artifact.ts'
+import { parseMethod } from '../copal/methods/registry.ts'
+import { calibratePruned } from '../copal/pruned-propagation.ts'
 import { selectToFile, type SelectedFile } from '../copal/select-to-file.ts'
 import { coverParts } from '../copal/statistics.ts'
 import type { DenseModel } from '../model/dense-model.ts'
-import type { SelectedMask, SelectWork } from './child-protocol.ts'
+import type { SelectedMask, SelectPrunedWork, SelectWork } from './child-protocol.ts'
 import type { LayerError } from './results.ts'
+
+type OnProgress = (fraction: number, message: string) => void
+
+/** Share of the time that calibration is taken to be, where a mask needs its own. */
+const CALIBRATION_SHARE = 0.7
 
 /**
  * Selects one mask from statistics on disk.
@@ -14,25 +21,60 @@ export async function selectMaskFile(
   model: DenseModel,
   work: SelectWork,
   threads: number,
-  onProgress: (fraction: number, message: string) => void,
+  onProgress: OnProgress,
 ): Promise<SelectedMask> {
-  const { selection, domains, created, masksDir } = work
-  const { layers } = model.config
   const startedMs = performance.now()
-  const { chosen, missing } = coverParts(
-    await listArtifacts(work.statisticsDir, model.master.baseSha256),
-    work.parts,
-  )
+  const onDisk = await listArtifacts(work.statisticsDir, model.master.baseSha256)
+  const { chosen, missing } = coverParts(onDisk, work.parts)
   if (missing[0] !== undefined) throw new DamagedArtifactError({ id: missing[0] }, 'they are not there')
-  const file = await selectToFile(
-    model,
-    chosen,
+  return select(model, chosen, work, threads, startedMs, onProgress)
+}
+
+/**
+ * Calibrates domains one after another with pruned propagation, as far as that is not on disk, and selects the mask
+ * after the last.
+ *
+ * @throws DamagedArtifactError
+ */
+export async function selectPrunedMaskFile(
+  model: DenseModel,
+  work: SelectPrunedWork,
+  threads: number,
+  onProgress: OnProgress,
+): Promise<SelectedMask> {
+  const startedMs = performance.now()
+  const { stages, selection, statisticsDir } = work
+  const { layers } = model.config
+  const artifacts = await calibratePruned(model, stages, {
     selection,
-    { domains, parent: null, created },
-    masksDir,
+    statisticsDir,
     threads,
-    (done) =>
-      onProgress(done / layers, `${selection.method} ${selection.pattern}, block ${done} of ${layers}`),
+    onBlock: (stage, done) =>
+      onProgress(
+        (CALIBRATION_SHARE * (stage + done / layers)) / stages.length,
+        `${selection.method} ${selection.pattern}, calibrating ${stages[stage]?.domain}, block ${done} of ${layers}`,
+      ),
+  })
+  const counted = parseMethod(selection.method).datasets === 'newest' ? artifacts.slice(-1) : artifacts
+  const domains = stages.map(({ domain }) => domain)
+  return select(model, counted, { ...work, domains }, threads, startedMs, (fraction, message) =>
+    onProgress(CALIBRATION_SHARE + (1 - CALIBRATION_SHARE) * fraction, message),
+  )
+}
+
+async function select(
+  model: DenseModel,
+  artifacts: readonly Artifact[],
+  { selection, domains, created, masksDir }: Omit<SelectWork, 'parts'>,
+  threads: number,
+  startedMs: number,
+  onProgress: OnProgress,
+): Promise<SelectedMask> {
+  const { layers } = model.config
+  const { method, pattern } = selection
+  const about = { domains, parent: null, created }
+  const file = await selectToFile(model, artifacts, selection, about, masksDir, threads, (done) =>
+    onProgress(done / layers, `${method} ${pattern}, block ${done} of ${layers}`),
   )
   return {
     sha256: file.sha256,

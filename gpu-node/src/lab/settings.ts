@@ -4,7 +4,7 @@ import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import { parseMethod } from '../copal/methods/registry.ts'
 import type { DomainSpec } from './domain-spec.ts'
 import type { PermutationChoice } from './permutations.ts'
-import type { Variant } from './plan.ts'
+import type { Propagation, Variant } from './plan.ts'
 
 /** What a laboratory run is asked for, checked but for what only the model knows. */
 export interface LabSettings {
@@ -24,6 +24,7 @@ export interface LabSettings {
   length: number | null
   seed: number
   permutations: PermutationChoice
+  propagation: Propagation
   sweepSparsity: string[]
   sweepSamples: number[]
   /** Tokens of an evaluation window; null: 2048, or the model's context where that is shorter. */

@@ -2,7 +2,7 @@ import { isStageDone } from './assemble.ts'
 import type { LabCache } from './cache.ts'
 import type { Workload } from './estimate.ts'
 import { maskKey, pairKey, type Findings } from './findings.ts'
-import type { RunPlan, StagePlan } from './plan.ts'
+import type { MaskPlan, RunPlan, StagePlan } from './plan.ts'
 import type { PreparedDomain } from './prepare.ts'
 import type { LabWork } from './work.ts'
 
@@ -20,7 +20,13 @@ export async function surveyWork(
       evaluation.cut.windows.length * (evaluation.cut.windows[0]?.length ?? 0),
     ]),
   )
-  const workload: Workload = { calibrations: [], selections: [], loads: 0, evaluationTokens: 0 }
+  const workload: Workload = {
+    calibrations: [],
+    keptStatistics: 0,
+    selections: [],
+    loads: 0,
+    evaluationTokens: 0,
+  }
   const load = (names: readonly string[]) => {
     if (names.length === 0) return
     workload.loads++
@@ -29,6 +35,8 @@ export async function surveyWork(
   load(domains.map(({ name }) => name).filter((name) => !findings.evaluations.has(pairKey(null, name))))
   const counted = new Map<string, Set<string>>()
   const calibrated = new Set<string>()
+  /** Statistics of pruned propagation, by whose they are: they go when the run's masks are there. */
+  const pruned = new Map<string, number>()
   for (const { stage } of stages) {
     if (isStageDone(stage, findings)) continue
     const { mask, evaluateOn } = stage
@@ -39,14 +47,16 @@ export async function surveyWork(
     counted.set(key, evaluated)
     if (!seen && !(found && (await cache.holds(found)))) {
       workload.selections.push(mask.method)
-      for (const name of mask.domains) {
-        const pair = pairKey(name, mask.samples)
-        if (calibrated.has(pair) || work.hasStatistics(name, mask.samples)) continue
-        calibrated.add(pair)
+      for (const { name, key: own } of calibrationsFor(mask)) {
+        if (calibrated.has(own)) continue
+        if (mask.propagation === 'dense' && work.hasStatistics(name, mask.samples)) continue
+        calibrated.add(own)
         const sequences = domains
           .find((domain) => domain.name === name)
           ?.calibration?.sequences.get(mask.samples)
         workload.calibrations.push(sequences?.tokens.length ?? 0)
+        if (mask.propagation === 'dense') workload.keptStatistics++
+        else pruned.set(runKey(mask), (pruned.get(runKey(mask)) ?? 0) + 1)
       }
     }
     const missing = evaluateOn.filter(
@@ -55,7 +65,22 @@ export async function surveyWork(
     for (const name of missing) evaluated.add(name)
     load(missing)
   }
+  workload.keptStatistics += Math.max(0, ...pruned.values())
   return workload
+}
+
+/** What a mask needs calibrated, each under a name that tells equal ones: with pruned propagation every part of its order. */
+function calibrationsFor(mask: MaskPlan): { name: string; key: string }[] {
+  const { domains, samples, propagation } = mask
+  if (propagation === 'dense') return domains.map((name) => ({ name, key: pairKey(name, samples) }))
+  return domains.map((name, index) => ({
+    name,
+    key: JSON.stringify([runKey(mask), domains.slice(0, index + 1)]),
+  }))
+}
+
+function runKey({ method, pattern, scope, samples }: MaskPlan): string {
+  return JSON.stringify([method, pattern, scope, samples])
 }
 
 /** Whether nothing at all is to be done. */

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Backend } from '../backends/backend.ts'
 import { DamagedArtifactError, listArtifacts, partId, type ArtifactPart } from '../copal/artifact.ts'
@@ -51,6 +52,8 @@ export interface LabWork {
   recallChange(a: CachedMask, b: CachedMask): Promise<boolean>
   /** Finds out how much two masks differ; their files must be there. */
   compare(a: CachedMask, b: CachedMask): Promise<void>
+  /** Removes statistics that no other mask reads than those of this one's run, which are all selected. */
+  forgetPruned(mask: MaskPlan): Promise<void>
 }
 
 /** A weight set that only evaluates has none of the versions that requests are pinned to. */
@@ -75,9 +78,14 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     if (!calibration || !sequences) throw new RangeError(`${name} has no ${samples} sequences`)
     const { sha256: datasetSha256 } = calibration
     const { length, seed } = settings
-    const id = partId({ baseSha256, datasetSha256, samples, length, seed })
-    const part: ArtifactPart = { id, datasetSha256, domain: name, tokens: sequences.tokens.length }
-    return { part, sequences }
+    const spec = { baseSha256, datasetSha256, samples, length, seed }
+    const part: ArtifactPart = {
+      id: partId(spec),
+      datasetSha256,
+      domain: name,
+      tokens: sequences.tokens.length,
+    }
+    return { part, spec, sequences }
   }
   const partIds = ({ domains, samples }: MaskPlan) =>
     domains.map((name) => statisticsOf(name, samples).part.id)
@@ -86,7 +94,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     mask.method,
     mask.pattern,
     mask.scope,
-    partIds(mask).toSorted(),
+    ...(mask.propagation === 'pruned' ? ['pruned', partIds(mask)] : [partIds(mask).toSorted()]),
   ]
   const evaluationIdentity = (maskSha256: string | null, name: string) => [
     baseSha256,
@@ -124,20 +132,37 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
   }
 
   async function selectOnce(mask: MaskPlan, created: string, onProgress: OnProgress): Promise<CachedMask> {
-    const { method, pattern, scope, domains } = mask
-    const found = await child.call(
-      'select',
-      {
-        statisticsDir: cache.statisticsDir,
-        parts: partIds(mask),
-        selection: { method, pattern, scope },
-        domains,
-        created,
-        masksDir: cache.masksDir,
-      },
-      onProgress,
-    )
-    return { ...found, created }
+    const { method, pattern, scope, samples, domains } = mask
+    const { masksDir } = cache
+    const common = {
+      selection: { method, pattern, scope },
+      created,
+      masksDir,
+      statisticsDir: statisticsDirOf(mask),
+    }
+    if (mask.propagation === 'pruned') {
+      const stages = domains.map((domain) => {
+        const { spec, sequences } = statisticsOf(domain, samples)
+        return { spec, domain, sequences }
+      })
+      return { ...(await child.call('selectPruned', { ...common, stages }, onProgress)), created }
+    }
+    const work = { ...common, domains, parts: partIds(mask) }
+    return { ...(await child.call('select', work, onProgress)), created }
+  }
+
+  /** Statistics of pruned propagation serve the masks of one method and pattern alone. */
+  function statisticsDirOf({ propagation, method, pattern, scope, samples }: MaskPlan): string {
+    if (propagation === 'dense') return cache.statisticsDir
+    return cache.prunedStatisticsDir([
+      baseSha256,
+      method,
+      pattern,
+      scope,
+      samples,
+      settings.length,
+      settings.seed,
+    ])
   }
 
   return {
@@ -167,14 +192,16 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
           findings.masks.set(maskKey(mask), found)
           await cache.masks.put(maskIdentity(mask), found)
           done.selected++
-          rates.select[mask.method] = found.seconds
+          // With pruned propagation the time is mostly that of calibration.
+          if (mask.propagation === 'dense') rates.select[mask.method] = found.seconds
           await deps.keepRates(rates)
           return found
         } catch (error) {
           // Statistics can be made again from their text; only a disk that damages everything ends this.
           if (!(error instanceof DamagedArtifactError) || repairs > mask.domains.length) throw error
-          await discardArtifact(cache.statisticsDir, error.artifactId)
+          await discardArtifact(statisticsDirOf(mask), error.artifactId)
           onDisk.delete(error.artifactId)
+          if (mask.propagation === 'pruned') continue
           for (const name of mask.domains) await calibrate(name, mask.samples, onProgress)
         }
       }
@@ -221,6 +248,9 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       }
       rates.evaluateToken = pace.secondsAWindow() / settings.windowTokens || rates.evaluateToken
       await deps.keepRates(rates)
+    },
+    async forgetPruned(mask) {
+      if (mask.propagation === 'pruned') await rm(statisticsDirOf(mask), { recursive: true, force: true })
     },
     async recallChange(a, b) {
       if (a.sha256 === b.sha256 || findings.churns.has(pairKey(a.sha256, b.sha256))) return true

@@ -27,7 +27,13 @@ const CONFIG: LlamaConfig = {
 }
 const SIZES = { length: 2048, windowTokens: 2048, threads: 2 }
 const RATES: Rates = { calibrateToken: 0.005, evaluateToken: 0.001, select: { copal: 5 } }
-const NOTHING: Workload = { calibrations: [], selections: [], loads: 0, evaluationTokens: 0 }
+const NOTHING: Workload = {
+  calibrations: [],
+  keptStatistics: 0,
+  selections: [],
+  loads: 0,
+  evaluationTokens: 0,
+}
 
 test('the parameters of the default model are those that it is published with', () => {
   expect(parameterCount(CONFIG)).toBe(134_515_008)
@@ -39,6 +45,7 @@ test('the parameters of the default model are those that it is published with', 
 test('time is work times what was measured', () => {
   const work = {
     calibrations: [32_768, 32_768],
+    keptStatistics: 2,
     selections: ['copal', 'copal', 'continual-wanda+swaps'],
     loads: 3,
     evaluationTokens: 100_000,
@@ -54,7 +61,7 @@ test('time is work times what was measured', () => {
 test('statistics of the default model take 0.6 GB a domain, its masks 13 MB, and with values 120 MB', () => {
   const disk = (work: Partial<Workload>) =>
     estimateRun(CONFIG, { ...NOTHING, ...work }, SIZES, RATES).diskBytes / 1e6
-  expect(disk({ calibrations: [1024] })).toBeCloseTo(625, -2)
+  expect(disk({ calibrations: [1024], keptStatistics: 1 })).toBeCloseTo(625, -2)
   expect(disk({ selections: ['copal'] })).toBeCloseTo(13.3, 0)
   expect(disk({ selections: ['continual-sparsegpt'] })).toBeCloseTo(119, -1)
 })

@@ -17,6 +17,7 @@ function plan(options: Partial<PlanOptions> & { methods?: string[] } = {}) {
     variants: parseVariants(methods),
     patterns: ['0.5'],
     samples: 16,
+    propagation: 'dense',
     sweepSparsity: [],
     sweepSamples: [],
     ...rest,
@@ -65,6 +66,15 @@ test('a mask is evaluated on what the R matrices need; everything accumulated al
   for (const { evaluateOn } of wanda!.stages) expect(evaluateOn).toEqual(['c4', 'mail', 'ptb', 'wiki'])
 })
 
+test('with pruned propagation the order counts: a mask for every beginning of an order', () => {
+  const [copal, wanda, magnitude] = plan({ methods: ['copal', 'wanda', 'magnitude'], propagation: 'pruned' })
+  expect(copal!.stages).toHaveLength(3 + 6 + 6)
+  expect(copal!.stages.filter(({ isFinal }) => isFinal)).toHaveLength(6)
+  expect(copal!.stages.map(({ mask }) => mask.domains)).toContainEqual(['wiki', 'c4'])
+  expect(wanda!.stages).toHaveLength(3)
+  expect(magnitude!.stages.map(({ mask }) => mask.propagation)).toEqual(['dense'])
+})
+
 test('fewer orders need fewer masks', () => {
   const [copal, wanda] = plan({ methods: ['copal', 'wanda'], orders: [NAMES] })
   expect(copal!.stages.map(({ mask }) => mask.domains)).toEqual([
@@ -85,7 +95,7 @@ test('every stage of every order has its mask', () => {
       for (const stage of order.keys()) {
         const soFar = order.slice(0, stage + 1)
         const planned = run.stages.find(
-          ({ mask }) => mask.domains.join() === countedDomains(run.variant, soFar).join(),
+          ({ mask }) => mask.domains.join() === countedDomains(run.variant, soFar, 'dense').join(),
         )
         expect(planned?.evaluateOn).toEqual(expect.arrayContaining(soFar))
       }

@@ -4,6 +4,7 @@ import { InvalidArgumentError, Option, type Command } from 'commander'
 import { DEFAULT_MODEL } from '../../model/source.ts'
 import { parseDomainSpec, type DomainSpec } from '../../lab/domain-spec.ts'
 import type { PermutationChoice } from '../../lab/permutations.ts'
+import type { Propagation } from '../../lab/plan.ts'
 import { parsePatterns, parseVariants, type LabSettings } from '../../lab/settings.ts'
 import type { LabOutcome, LabPlan, RunHooks } from '../../lab/run.ts'
 import { argument, splitList, withAppErrors } from '../app-errors.ts'
@@ -24,6 +25,7 @@ interface LabRunOptions {
   length?: number
   seed: number
   permutations: PermutationChoice
+  propagation: Propagation
   sweepSparsity: string[]
   sweepSamples: number[]
   windows?: number
@@ -91,8 +93,11 @@ export function addLabRun(lab: Command, session: Session): void {
     .option('--window-tokens <n>', 'tokens a window; 2048, or the context, unless given', windowTokens)
     .option('--threads <n>', 'threads of all work', positive, availableParallelism())
     .addOption(
-      new Option('--propagation <kind>', 'what a decoder block reads while it is calibrated')
-        .choices(['dense'])
+      new Option(
+        '--propagation <kind>',
+        'what a block reads while it is calibrated: what dense blocks give, or pruned ones',
+      )
+        .choices(['dense', 'pruned'])
         .default('dense'),
     )
     .option('--dry-run', 'show the plan, and an estimate of time, memory and disk')
@@ -174,6 +179,7 @@ function readSettings(options: LabRunOptions, { terminal }: Session): LabSetting
     length: options.length ?? null,
     seed: options.seed,
     permutations: options.permutations,
+    propagation: options.propagation,
     sweepSparsity: options.sweepSparsity,
     sweepSamples: options.sweepSamples,
     windowTokens: options.windowTokens ?? null,
