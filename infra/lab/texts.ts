@@ -124,7 +124,7 @@ function utf8(bytes: Buffer): string {
   return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
 }
 
-/** Subject and text of a message; one that is not UTF-8 is left out. */
+/** Subject and text of a message without its signature and its list's footer; one that is not UTF-8 is left out. */
 function mailBody(bytes: Buffer): string {
   let text
   try {
@@ -134,7 +134,8 @@ function mailBody(bytes: Buffer): string {
   }
   const [head = '', ...rest] = text.replaceAll('\r\n', '\n').split('\n\n')
   const subject = /^Subject: (.*)$/m.exec(head)?.[1] ?? ''
-  return `${subject}\n\n${rest.join('\n\n')}`
+  const [body = ''] = rest.join('\n\n').split(/^(?:[-_=]{20,}.*|-- ?)$/m)
+  return `${subject}\n\n${body}`
 }
 
 /** `The/at Fulton/np-tl` → `The Fulton`, with punctuation where print has it. */
