@@ -114,8 +114,14 @@ function partsOf(text: string): string[] {
 
 function overlapWarnings(domains: readonly PreparedDomain[]): string[] {
   const warnings: string[] = []
+  const calibratedOn = new Map<string, string>()
   for (const { name, calibration } of domains) {
     if (!calibration) continue
+    const twin = calibratedOn.get(calibration.sha256)
+    if (twin !== undefined) {
+      warnings.push(`'${name}' has the calibration text of '${twin}': after both, it counts once.`)
+    }
+    calibratedOn.set(calibration.sha256, name)
     const sequences = [...calibration.sequences.values()].map(({ tokens }) => tokens)
     for (const { name: other, evaluation } of domains) {
       const what = name === other ? `'${name}'` : `'${other}', against the calibration text of '${name}'`

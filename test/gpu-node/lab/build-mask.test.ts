@@ -2,11 +2,9 @@ import { createHash } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Command } from 'commander'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
-import { addMasksBuild } from '../../../gpu-node/src/cli/commands/masks-build.ts'
-import { createSession } from '../../../gpu-node/src/cli/session.ts'
+import { runCommand } from '../../../gpu-node/src/cli/program.ts'
 import { calibrateAndSelect, type DatasetFile } from '../../../gpu-node/src/copal/calibration-run.ts'
 import { linearShapes } from '../../../gpu-node/src/copal/patterns.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
@@ -49,11 +47,8 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }))
 
 async function build(...args: string[]) {
   const terminal = recordedTerminal({ cwd: dir, env: { COPAL_CACHE: join(dir, 'cache') } })
-  const masks = new Command('masks').exitOverride().option('--model <id>').option('--json')
-  masks.configureOutput({ writeErr: (text) => void terminal.stderr.write(text) })
-  addMasksBuild(masks, createSession(terminal))
-  for (const command of masks.commands) command.exitOverride().configureOutput({ writeErr: () => undefined })
-  await masks.parseAsync(['build', '--model', 'model', '--threads', '1', ...args], { from: 'user' })
+  const code = await runCommand(['masks', 'build', '--model', 'model', '--threads', '1', ...args], terminal)
+  if (code !== 0) throw new Error(terminal.errors())
   return terminal
 }
 

@@ -260,7 +260,12 @@ test('text that is calibrated and evaluated on is warned about', async () => {
     `${readFileSync(join(folder.dir, 'sea.cal.txt'), 'utf8')} ${readFileSync(join(folder.dir, 'sea.eval.txt'), 'utf8')}`,
   )
   const warnings: string[] = []
-  const specs = ['law=law.cal.txt:same.txt', 'sea=sea.cal.txt:sea.eval.txt', 'quotes=:quotes.txt']
+  const specs = [
+    'law=law.cal.txt:same.txt',
+    'sea=sea.cal.txt:sea.eval.txt',
+    'quotes=:quotes.txt',
+    'twin=sea.cal.txt:law.eval.txt',
+  ]
   await planLabRun(folder.settings({ specs, samples: 40 }), {
     signal: new AbortController().signal,
     onWarning: (warning) => warnings.push(warning),
@@ -270,6 +275,8 @@ test('text that is calibrated and evaluated on is warned about', async () => {
     expect.stringMatching(
       /^'quotes', against the calibration text of 'sea': \d+\.\d % of the evaluation text/,
     ),
+    "'twin' has the calibration text of 'sea': after both, it counts once.",
+    expect.stringMatching(/^'quotes', against the calibration text of 'twin'/),
   ])
 })
 
