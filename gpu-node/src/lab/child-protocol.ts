@@ -52,7 +52,11 @@ export interface LabCalls {
     answer: { seconds: number; blocks: number }
   }
   select: { work: SelectWork; answer: SelectedMask }
-  selectPruned: { work: SelectPrunedWork; answer: SelectedMask }
+  selectPruned: {
+    work: SelectPrunedWork
+    /** `calibrated`: stages that were not on disk as a whole. */
+    answer: { mask: SelectedMask; calibrated: number }
+  }
   churn: { work: { path: string; otherPath: string }; answer: { churn: number } }
 }
 export type LabCall = keyof LabCalls

@@ -153,6 +153,24 @@ export function countedDomains(
   }
 }
 
+/**
+ * What a mask needs calibrated, each under a key that equal ones share: with pruned propagation every beginning of
+ * its order.
+ */
+export function calibrationsOf(mask: MaskPlan): { name: string; key: string }[] {
+  const { domains, samples, propagation } = mask
+  if (propagation === 'dense') return domains.map((name) => ({ name, key: JSON.stringify([name, samples]) }))
+  return domains.map((name, index) => ({
+    name,
+    key: JSON.stringify([statisticsKey(mask), domains.slice(0, index + 1)]),
+  }))
+}
+
+/** Names the masks that share statistics of pruned propagation. */
+export function statisticsKey({ method, pattern, scope, samples }: MaskPlan): string {
+  return JSON.stringify([method, pattern, scope, samples])
+}
+
 /** Both scopes give one mask at n:m: the first variant of a method stands for it. */
 function comparedAt(variants: readonly Variant[], pattern: string): Variant[] {
   if (!pattern.includes(':')) return [...variants]

@@ -151,7 +151,11 @@ async function work(
     if (run.stages.every((one) => isStageDone(one, findings))) await lab.work.forgetPruned(stage.mask)
   }
   await evaluateDense(lab, progress)
-  for (const run of runs) await compareAlong(lab, run, progress)
+  for (const run of runs) {
+    await compareAlong(lab, run, progress)
+    // A run that was killed right after its last stage has left them.
+    for (const { mask } of run.stages.slice(0, 1)) await lab.work.forgetPruned(mask)
+  }
   return keep()
 }
 
@@ -174,10 +178,10 @@ async function selectMask(lab: OpenLab, mask: MaskPlan, progress: WorkProgress):
     const tokens = domain?.calibration?.sequences.get(mask.samples)?.tokens.length ?? 0
     await lab.work.calibrate(name, mask.samples, progress.step(tokens * (rates.calibrateToken ?? 0), ''))
   }
-  return lab.work.select(
-    mask,
-    progress.step(selectSeconds(model.config, mask.method, lab.sizes.threads, rates), ''),
-  )
+  const seconds =
+    selectSeconds(model.config, mask.method, lab.sizes.threads, rates) +
+    lab.work.tokensToCalibrate(mask) * (rates.calibrateToken ?? 0)
+  return lab.work.select(mask, progress.step(seconds, ''))
 }
 
 async function evaluateMask(

@@ -41,25 +41,29 @@ export async function selectPrunedMaskFile(
   work: SelectPrunedWork,
   threads: number,
   onProgress: OnProgress,
-): Promise<SelectedMask> {
+): Promise<{ mask: SelectedMask; calibrated: number }> {
   const startedMs = performance.now()
   const { stages, selection, statisticsDir } = work
   const { layers } = model.config
+  const calibrated = new Set<number>()
   const artifacts = await calibratePruned(model, stages, {
     selection,
     statisticsDir,
     threads,
-    onBlock: (stage, done) =>
+    onBlock: (stage, done) => {
+      calibrated.add(stage)
       onProgress(
         (CALIBRATION_SHARE * (stage + done / layers)) / stages.length,
         `${selection.method} ${selection.pattern}, calibrating ${stages[stage]?.domain}, block ${done} of ${layers}`,
-      ),
+      )
+    },
   })
   const counted = parseMethod(selection.method).datasets === 'newest' ? artifacts.slice(-1) : artifacts
   const domains = stages.map(({ domain }) => domain)
-  return select(model, counted, { ...work, domains }, threads, startedMs, (fraction, message) =>
+  const mask = await select(model, counted, { ...work, domains }, threads, startedMs, (fraction, message) =>
     onProgress(CALIBRATION_SHARE + (1 - CALIBRATION_SHARE) * fraction, message),
   )
+  return { mask, calibrated: calibrated.size }
 }
 
 async function select(

@@ -2,7 +2,7 @@ import { isStageDone } from './assemble.ts'
 import type { LabCache } from './cache.ts'
 import type { Workload } from './estimate.ts'
 import { maskKey, pairKey, type Findings } from './findings.ts'
-import type { MaskPlan, RunPlan, StagePlan } from './plan.ts'
+import { calibrationsOf, statisticsKey, type RunPlan, type StagePlan } from './plan.ts'
 import type { PreparedDomain } from './prepare.ts'
 import type { LabWork } from './work.ts'
 
@@ -47,7 +47,7 @@ export async function surveyWork(
     counted.set(key, evaluated)
     if (!seen && !(found && (await cache.holds(found)))) {
       workload.selections.push(mask.method)
-      for (const { name, key: own } of calibrationsFor(mask)) {
+      for (const { name, key: own } of calibrationsOf(mask)) {
         if (calibrated.has(own)) continue
         if (mask.propagation === 'dense' && work.hasStatistics(name, mask.samples)) continue
         calibrated.add(own)
@@ -56,7 +56,7 @@ export async function surveyWork(
           ?.calibration?.sequences.get(mask.samples)
         workload.calibrations.push(sequences?.tokens.length ?? 0)
         if (mask.propagation === 'dense') workload.keptStatistics++
-        else pruned.set(runKey(mask), (pruned.get(runKey(mask)) ?? 0) + 1)
+        else pruned.set(statisticsKey(mask), (pruned.get(statisticsKey(mask)) ?? 0) + 1)
       }
     }
     const missing = evaluateOn.filter(
@@ -67,20 +67,6 @@ export async function surveyWork(
   }
   workload.keptStatistics += Math.max(0, ...pruned.values())
   return workload
-}
-
-/** What a mask needs calibrated, each under a name that tells equal ones: with pruned propagation every part of its order. */
-function calibrationsFor(mask: MaskPlan): { name: string; key: string }[] {
-  const { domains, samples, propagation } = mask
-  if (propagation === 'dense') return domains.map((name) => ({ name, key: pairKey(name, samples) }))
-  return domains.map((name, index) => ({
-    name,
-    key: JSON.stringify([runKey(mask), domains.slice(0, index + 1)]),
-  }))
-}
-
-function runKey({ method, pattern, scope, samples }: MaskPlan): string {
-  return JSON.stringify([method, pattern, scope, samples])
 }
 
 /** Whether nothing at all is to be done. */

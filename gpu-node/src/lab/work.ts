@@ -8,7 +8,7 @@ import type { DenseModel } from '../model/dense-model.ts'
 import type { CachedEvaluation, CachedMask, LabCache, Rates } from './cache.ts'
 import { maskKey, pairKey, type Findings } from './findings.ts'
 import type { LabProcess } from './lab-process.ts'
-import type { MaskPlan } from './plan.ts'
+import { calibrationsOf, type MaskPlan } from './plan.ts'
 import type { PreparedDomain } from './prepare.ts'
 
 /** How much was really done: what the cache had does not count. */
@@ -44,6 +44,8 @@ export interface LabWork {
   recall(masks: readonly MaskPlan[]): Promise<void>
   hasStatistics(domain: string, samples: number): boolean
   calibrate(domain: string, samples: number, onProgress: OnProgress): Promise<void>
+  /** Tokens that selecting it calibrates too: with pruned propagation those of what no earlier mask has. */
+  tokensToCalibrate(mask: MaskPlan): number
   /** Its statistics must be there; damaged ones are calibrated again. */
   select(mask: MaskPlan, onProgress: OnProgress): Promise<CachedMask>
   /** @param mask null: the dense model */
@@ -65,6 +67,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
   const { baseSha256 } = model.master
   const byName = new Map(deps.domains.map((domain) => [domain.name, domain]))
   const done: WorkDone = { calibrated: 0, selected: 0, evaluated: 0 }
+  const calibratedPruned = new Set<string>()
   const onDisk = new Set((await listArtifacts(cache.statisticsDir, baseSha256)).map(({ id }) => id))
 
   const domainOf = (name: string): PreparedDomain => {
@@ -145,7 +148,10 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
         const { spec, sequences } = statisticsOf(domain, samples)
         return { spec, domain, sequences }
       })
-      return { ...(await child.call('selectPruned', { ...common, stages }, onProgress)), created }
+      const answer = await child.call('selectPruned', { ...common, stages }, onProgress)
+      done.calibrated += answer.calibrated
+      for (const { key } of calibrationsOf(mask)) calibratedPruned.add(key)
+      return { ...answer.mask, created }
     }
     const work = { ...common, domains, parts: partIds(mask) }
     return { ...(await child.call('select', work, onProgress)), created }
@@ -183,6 +189,12 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     },
     hasStatistics: (name, samples) => onDisk.has(statisticsOf(name, samples).part.id),
     calibrate,
+    tokensToCalibrate(mask) {
+      if (mask.propagation === 'dense') return 0
+      return calibrationsOf(mask)
+        .filter(({ key }) => !calibratedPruned.has(key))
+        .reduce((sum, { name }) => sum + statisticsOf(name, mask.samples).part.tokens, 0)
+    },
     async select(mask, onProgress) {
       // Selected again it has the same bytes, and its evaluations still count.
       const created = findings.masks.get(maskKey(mask))?.created ?? new Date(deps.nowMs()).toISOString()

@@ -147,7 +147,7 @@ test('with pruned propagation every beginning of an order has its mask, and its 
   // Both orders of copal, and each domain alone of wanda.
   expect(plan).toMatchObject({ masks: 4 + 2, calibrations: 4 + 2 })
   const { results, done } = await run(settings)
-  expect(done).toMatchObject({ selected: 4 + 2 })
+  expect(done).toMatchObject({ calibrated: 4 + 2, selected: 4 + 2 })
   expect(results.settings.propagation).toBe('pruned')
   const [copal] = results.runs
   expect(copal!.stages.map(({ domains }) => domains.join()).toSorted()).toEqual([
