@@ -87,6 +87,7 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
       signal: hooks.signal,
     })
     const sizes = checkSizes(model, settings)
+    const runs = plan(settings)
     const { baseSha256 } = model.master
     const reference = { spec: settings.model, cacheDir, id: model.id, baseSha256 }
     const child = startLabProcess({ model: reference, threads })
@@ -103,7 +104,6 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
       (fraction, message) => hooks.onProgress?.('Preparing', fraction, message),
     )
     for (const warning of warnings) hooks.onWarning?.(warning)
-    const runs = plan(settings)
     const cache = await openLabCache(join(outDir, 'cache'))
     const findings = createFindings()
     const machine = [baseSha256, processorName(), threads]
