@@ -45,6 +45,7 @@ export function createSwapPool(threads: number): SwapPool {
   const pool = Array.from({ length: threads }, startThread)
   const buffers = new Map<string, SharedArrayBuffer>()
   let product: Promise<MomentProduct> | undefined
+  let measuring: Promise<void> = Promise.resolve()
 
   /** The buffer of this name, at least this long. */
   function buffer(name: string, bytes: number): SharedArrayBuffer {
@@ -77,7 +78,9 @@ export function createSwapPool(threads: number): SwapPool {
     // The gradient takes the place of what it is computed from.
     prunedPart(linear, gradient)
     product ??= createMomentProduct(threads)
-    await (await product).multiply(gradient, moment, gradient, [rows, cols])
+    // Of threads that have ended the product is released.
+    const ready = await Promise.race([...pool.map(({ ended }) => ended), product])
+    await ready.multiply(gradient, moment, gradient, [rows, cols])
     measureErrors(linear)
   }
 
@@ -93,7 +96,8 @@ export function createSwapPool(threads: number): SwapPool {
   return {
     async refine(task) {
       const linear = share(task)
-      await measure(linear)
+      measuring = measure(linear)
+      await measuring
       const before = sumOf(linear.errors)
       await swap(linear)
       task.bits.set(linear.bits)
@@ -101,6 +105,7 @@ export function createSwapPool(threads: number): SwapPool {
     },
     async close() {
       await Promise.all(pool.map(({ worker }) => worker.terminate()))
+      await measuring.catch(() => undefined)
       await (await product)?.release()
     },
   }
