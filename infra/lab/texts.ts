@@ -22,7 +22,7 @@ interface Source {
 
 /** Enough for 64 calibration sequences of 2048 tokens, and for an evaluation of more than 8192 tokens. */
 const CALIBRATION_CHARACTERS = 900_000
-const EVALUATION_CHARACTERS = 120_000
+const EVALUATION_CHARACTERS = 60_000
 
 const SOURCES: readonly Source[] = [
   {
@@ -64,16 +64,16 @@ if (target === undefined) {
   for (const source of SOURCES) writeDomain(source, resolve(target))
 }
 
-/** Every second document is held out, so that both sides hold the same kinds of text and share none. */
+/** Every third document is held out, so that both sides hold the same kinds of text and share none. */
 function writeDomain(source: Source, directory: string): void {
   const documents = readPackage(source)
   const sides = {
     calibration: take(
-      documents.filter((_, index) => index % 2 === 0),
+      documents.filter((_, index) => index % 3 !== 2),
       CALIBRATION_CHARACTERS,
     ),
     evaluation: take(
-      documents.filter((_, index) => index % 2 === 1),
+      documents.filter((_, index) => index % 3 === 2),
       EVALUATION_CHARACTERS,
     ),
   }

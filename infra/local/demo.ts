@@ -17,10 +17,10 @@ import { demoTraffic, type Traffic } from './demo/traffic.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 /** A quarter of them is held out for evaluation; the rest makes a calibration set of 16 × 512 tokens. */
-const REQUESTS_PER_DOMAIN = 40
+const REQUESTS_PER_DOMAIN = 32
 const CONCURRENCY = 4
-/** Clients that stream through each update. Before the swap they read between two answers: serving goes first on two cores. */
-const STREAMS = { concurrency: 2, readingMs: 4_000 }
+/** Clients that stream through each update: one until the swap, because serving goes first on two cores. */
+const STREAMS = { clients: 4, readingMs: 15_000 }
 const AFTER_SWAP_MS = 6_000
 const POLL_MS = 500
 
@@ -80,7 +80,7 @@ async function demonstrate(): Promise<void> {
   }
   for (const [index, stream] of traffic.entries()) {
     say(
-      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while ${STREAMS.concurrency} clients keep streaming`,
+      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while clients keep streaming`,
     )
     await update(client, served.id, stream)
   }

@@ -11,38 +11,47 @@ export interface StreamedAnswer {
 
 /** Streams that clients keep running until they are told to stop. */
 export interface RunningStreams {
-  /** From now on each client asks again at once. */
+  /** From now on all clients ask, each again at once. */
   hurry(): void
   answers(): readonly StreamedAnswer[]
   /** Starts no further stream and waits for those that run. */
   stop(): Promise<readonly StreamedAnswer[]>
 }
 
-/** Keeps `concurrency` clients streaming completions through the public API; each reads `readingMs` between two. */
+/**
+ * Streams completions through the public API: one client, which reads `readingMs` between two answers, and after
+ * {@link RunningStreams.hurry} `clients` of them without a pause.
+ */
 export function keepStreaming(
   client: OpenAI,
   model: string,
   prompts: readonly string[],
-  options: { concurrency: number; readingMs: number },
+  options: { clients: number; readingMs: number },
 ): RunningStreams {
-  const { concurrency, readingMs } = options
+  const { clients, readingMs } = options
   const answers: StreamedAnswer[] = []
   const hurried = new AbortController()
   let running = true
-  const worker = async (first: number) => {
-    for (let index = first; running; index += concurrency) {
-      answers.push(await streamOnce(client, model, prompts[index % prompts.length] ?? ''))
+  let asked = 0
+  const worker = async () => {
+    while (running) {
+      answers.push(await streamOnce(client, model, prompts[asked++ % prompts.length] ?? ''))
       await sleep(readingMs, undefined, { signal: hurried.signal }).catch(() => undefined)
     }
   }
-  const workers = Promise.all(Array.from({ length: concurrency }, (_, index) => worker(index)))
+  const workers = [worker()]
+  const hurry = () => {
+    if (hurried.signal.aborted) return
+    hurried.abort()
+    while (running && workers.length < clients) workers.push(worker())
+  }
   return {
     answers: () => answers,
-    hurry: () => hurried.abort(),
+    hurry,
     async stop() {
       running = false
       hurried.abort()
-      await workers
+      await Promise.all(workers)
       return answers
     },
   }
