@@ -8,6 +8,7 @@ import { createEvaluateText } from './control/evaluate-text.ts'
 import { createEvaluator } from './control/evaluator.ts'
 import { createGatewayClient } from './control/gateway-client.ts'
 import { createHeart } from './control/heartbeat.ts'
+import { takeNodeLock } from './control/home-lock.ts'
 import { createJobWork } from './control/job-work.ts'
 import { openJobRunner } from './control/jobs.ts'
 import { openNodeState } from './control/node-state.ts'
@@ -50,7 +51,7 @@ const LAST_WORDS_MS = 1_500
  * Joins the parts of a node and starts it: takes the port, opens the model, serves the last mask it knew
  * (or dense), and tells the gateway.
  *
- * @throws AppError when the port, the model or the dense weights cannot be had; nothing stays behind
+ * @throws AppError when the home, the port, the model or the dense weights cannot be had; nothing stays behind
  */
 export async function startNode(settings: NodeSettings, environment: NodeEnvironment): Promise<CopalNode> {
   const { log, signal } = environment
@@ -67,6 +68,8 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
 
   async function start(): Promise<CopalNode> {
     const { home } = settings
+    const lock = takeNodeLock(home)
+    started.push(async () => lock.release())
     const listener = await listen(settings.host, settings.port)
     started.push(() => listener.close(0))
     const stateFile = await openNodeState({ home, freshId: () => `node-${randomUUID().slice(0, 8)}`, log })
@@ -203,6 +206,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         await within(LAST_WORDS_MS, server.settled())
         await within(LAST_WORDS_MS, Promise.all([outbox.stop(), heart.stop()]))
         await within(LAST_WORDS_MS, Promise.all([swap.close(), telemetry.shutdown()]))
+        lock.release()
       },
     }
 

@@ -436,6 +436,14 @@ test('a node whose supervisor vanishes ends, and its processes with it', async (
   await vi.waitFor(() => expect(node.child.exitCode).toBe(0), WAIT)
 })
 
+test('a second node with the home of a running one is refused, naming that one', async () => {
+  const { start } = await setup()
+  const first = await start()
+  await expect(start()).rejects.toThrow(new RegExp(`A node already runs with this home.*pid ${first.pid}`))
+  await first.end('SIGKILL')
+  await start()
+})
+
 test('a port in use is told at once in one line', async () => {
   const { gateway, home } = await setup()
   const taken = createServer().listen(0, '127.0.0.1')
