@@ -6,6 +6,9 @@ use crate::pool::{Panicked, Pool};
 use crate::storage::{Format, Precision};
 use half::bf16;
 
+/// Columns of the longest group.
+const GROUP: usize = crate::storage::LONGEST_GROUP;
+
 /// How activations are written: it has to fit the weights they meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -194,7 +197,10 @@ pub(crate) fn encode_chunk(chunk: ChunkMut<'_>) {
     match chunk.encoding {
         Encoding::Bf16 => {
             for (token, inputs) in chunk.inputs.chunks_exact(chunk.cols).enumerate() {
-                encode_bf16(inputs, token, tokens, chunk.words);
+                let words = chunk.words.chunks_exact_mut(GROUP / 2 * tokens);
+                for (words, inputs) in words.zip(inputs.chunks(GROUP)) {
+                    encode_bf16(inputs, token, tokens, words);
+                }
             }
         }
         Encoding::Int8 { group } => {
@@ -210,55 +216,49 @@ pub(crate) fn encode_chunk(chunk: ChunkMut<'_>) {
     }
 }
 
+/// Writes one token's group.
 #[inline(always)]
 fn encode_bf16(inputs: &[f32], token: usize, tokens: usize, words: &mut [u32]) {
-    let mut steps = words.chunks_exact_mut(tokens);
-    for (step, pair) in (&mut steps).zip(inputs.chunks(2)) {
-        let second = pair.get(1).map_or(0, |&second| round_to_bf16(second));
-        step[token] = round_to_bf16(pair[0]) | second << 16;
+    let mut codes = [0u16; GROUP];
+    for (code, value) in codes.iter_mut().zip(padded(inputs)) {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        *code = if value.is_nan() { bf16::NAN.to_bits() } else { rounded as u16 };
     }
-    for step in words.chunks_exact_mut(tokens).skip(inputs.len().div_ceil(2)) {
-        step[token] = 0;
+    for (step, codes) in words.chunks_exact_mut(tokens).zip(codes.chunks_exact(2)) {
+        step[token] = u32::from(codes[0]) | u32::from(codes[1]) << 16;
     }
-}
-
-#[inline(always)]
-fn round_to_bf16(value: f32) -> u32 {
-    let bits = value.to_bits();
-    if value.is_nan() {
-        return u32::from(bf16::NAN.to_bits());
-    }
-    (bits + 0x7fff + (bits >> 16 & 1)) >> 16
 }
 
 /// Writes one token's group and returns its scale and the sum of its codes.
 #[inline(always)]
 fn encode_int8(inputs: &[f32], token: usize, tokens: usize, words: &mut [u32]) -> (f32, i32) {
-    let mut values = [0f32; 64];
-    values[..inputs.len()].copy_from_slice(inputs);
-    let mut largest = 0f32;
-    let mut broken = false;
-    for value in values {
-        let magnitude = value.abs();
-        largest = if magnitude > largest { magnitude } else { largest };
-        broken |= value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
-    }
-    let scale = largest / 127.0;
+    const INFINITY: u32 = f32::INFINITY.to_bits();
+    let values = padded(inputs);
+    // Magnitudes are ordered as their bits are, and integers are what the compiler vectorises.
+    let largest = values.iter().fold(0, |largest, value| (value.to_bits() & !(1 << 31)).max(largest));
+    let scale = f32::from_bits(largest) / 127.0;
     // A scale so small that its inverse overflows stands for zeros.
     let inverse = if scale > 1e-37 { 1.0 / scale } else { 0.0 };
-    let mut codes = [0i8; 64];
+    let mut codes = [0i8; GROUP];
     let mut sum = 0;
     for (code, value) in codes.iter_mut().zip(values) {
+        // To the nearest, ties to even: the sum's lowest bit is worth one.
         const SHIFT: f32 = 12_582_912.0;
-        let rounded = (value * inverse + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32;
+        let rounded = (value * inverse + SHIFT).to_bits().cast_signed() - SHIFT.to_bits().cast_signed();
         sum += rounded;
         *code = rounded as i8;
     }
     for (step, codes) in words.chunks_exact_mut(tokens).zip(codes.chunks_exact(4)) {
-        step[token] = u32::from_le_bytes([codes[0] as u8, codes[1] as u8, codes[2] as u8, codes[3] as u8]);
+        let codes = <[i8; 4]>::try_from(codes).expect("a chunk of 4 codes");
+        step[token] = u32::from_le_bytes(codes.map(i8::cast_unsigned));
     }
-    if broken {
-        return (f32::NAN, 0);
-    }
-    (scale, sum)
+    if largest >= INFINITY { (f32::NAN, 0) } else { (scale, sum) }
+}
+
+#[inline(always)]
+fn padded(inputs: &[f32]) -> [f32; GROUP] {
+    let mut values = [0f32; GROUP];
+    values[..inputs.len()].copy_from_slice(inputs);
+    values
 }

@@ -9,7 +9,8 @@
 use super::activations::{ChunkMut, encode_chunk};
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{BlockSums, Kernel, Panel};
-use crate::storage::{Format, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, Format, TILE_ROWS, VECTOR_BYTES};
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::mem::transmute;
@@ -62,6 +63,20 @@ type Totals<const T: usize> = [[__m512; TILES]; T];
 
 const TILES: usize = 2;
 
+/// Runs a block for each of `T` tokens, written out: a loop would come to be unrolled only after the
+/// compiler has decided what lives in registers, and the sums would be left in memory.
+macro_rules! each_token {
+    ($tokens:ident, $token:ident => $block:block) => {
+        each_token!($tokens, $token => $block, 0 1 2 3 4 5 6 7)
+    };
+    ($tokens:ident, $token:ident => $block:block, $($number:literal)*) => {
+        $(if $number < $tokens {
+            const $token: usize = $number;
+            $block
+        })*
+    };
+}
+
 /// # Safety
 ///
 /// The contract of a `BlockFn`.
@@ -94,20 +109,21 @@ unsafe fn sparse_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel
     let mut at = stream.as_ptr();
     let mut words = panel.words.as_ptr();
     for _ in 0..groups {
-        let mut masks = at.cast::<[__mmask32; TILES]>();
+        let mut masks = at;
         // SAFETY: as the masks say, the values of a group follow them; an expanding move looks at no
         // more than the vector it loads, which may reach behind the stream by less than 64 bytes.
         unsafe {
             at = at.add(Format::BF16.sparse_header());
             for _ in 0..Format::BF16.steps() / STRANDS {
                 for strand in 0..STRANDS {
-                    let mask = masks.read_unaligned();
-                    masks = masks.add(1);
                     prefetch(at);
-                    let first = _mm512_mask_expand_epi16(pruned, mask[0], load(at));
-                    at = at.add(2 * mask[0].count_ones() as usize);
-                    let second = _mm512_mask_expand_epi16(pruned, mask[1], load(at));
-                    at = at.add(2 * mask[1].count_ones() as usize);
+                    let (mask, kept) = load_mask32(masks);
+                    let first = _mm512_mask_expand_epi16(pruned, mask, load(at));
+                    at = at.add(2 * kept);
+                    let (mask, kept) = load_mask32(masks.add(4));
+                    let second = _mm512_mask_expand_epi16(pruned, mask, load(at));
+                    at = at.add(2 * kept);
+                    masks = masks.add(4 * TILES);
                     dot_bf16(&mut totals[strand_of::<T>(strand)], [first, second], words);
                     words = words.add(T);
                 }
@@ -168,18 +184,19 @@ unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
         // SAFETY: as in `sparse_bf16`.
         unsafe {
             let scales = load_halves(at);
-            let mut masks = at.add(2 * TILES * TILE_ROWS).cast::<[__mmask64; TILES]>();
-            at = masks.add(GROUP / 4).cast();
+            let mut masks = at.add(2 * TILES * TILE_ROWS);
+            at = masks.add(GROUP * BLOCK_ROWS / 8);
             let mut dots = start_at_zero_point::<T>(panel, group);
             for _ in 0..GROUP / 4 / STRANDS {
                 for strand in 0..STRANDS {
-                    let mask = masks.read_unaligned();
-                    masks = masks.add(1);
                     prefetch(at);
-                    let first = _mm512_mask_expand_epi8(pruned, mask[0], load(at));
-                    at = at.add(mask[0].count_ones() as usize);
-                    let second = _mm512_mask_expand_epi8(pruned, mask[1], load(at));
-                    at = at.add(mask[1].count_ones() as usize);
+                    let (mask, kept) = load_mask64(masks);
+                    let first = _mm512_mask_expand_epi8(pruned, mask, load(at));
+                    at = at.add(kept);
+                    let (mask, kept) = load_mask64(masks.add(8));
+                    let second = _mm512_mask_expand_epi8(pruned, mask, load(at));
+                    at = at.add(kept);
+                    masks = masks.add(8 * TILES);
                     dot_int8(&mut dots[strand_of::<T>(strand)], [first, second], words);
                     words = words.add(T);
                 }
@@ -200,14 +217,14 @@ unsafe fn dense_int4<const GROUP: usize, const T: usize>(
     panel: Panel<'_>,
     sums: &mut BlockSums,
 ) {
-    let nibble = _mm512_set1_epi8(15);
+    let nibbles = nibbles();
     let mut totals = [[_mm512_setzero_ps(); TILES]; T];
     let mut at = stream.as_ptr();
     let mut words = panel.words.as_ptr();
     for group in 0..groups {
         // SAFETY: the groups of the stream and the words of the panel, by the contract.
         unsafe {
-            let scales = load_halves(at);
+            let scales = high_is_16_times(load_halves(at));
             let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
             at = at.add(4 * TILES * TILE_ROWS);
             let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
@@ -215,20 +232,19 @@ unsafe fn dense_int4<const GROUP: usize, const T: usize>(
                 for strand in 0..STRANDS {
                     let codes = load(at);
                     at = at.add(VECTOR_BYTES);
-                    let first = _mm512_and_si512(codes, nibble);
-                    let second = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble);
-                    dot_int8(&mut dots[strand_of::<T>(strand)], [first, second], words);
+                    let pair = nibbles.map(|nibble| _mm512_and_si512(codes, nibble));
+                    dot_int8(&mut dots[strand_of::<T>(strand)], pair, words);
                     words = words.add(T);
                 }
             }
             add_scaled(&join(&dots), scales, panel, group, &mut totals);
-            for (token, totals) in totals.iter_mut().enumerate() {
-                let place = group * T + token;
+            each_token!(T, TOKEN => {
+                let place = group * T + TOKEN;
                 let sum = *panel.scales.get_unchecked(place) * *panel.sums.get_unchecked(place) as f32;
-                for (total, minimum) in totals.iter_mut().zip(minimums) {
-                    *total = _mm512_fmadd_ps(minimum, _mm512_set1_ps(sum), *total);
-                }
-            }
+                let (total, sum) = (&mut totals[TOKEN], _mm512_set1_ps(sum));
+                total[0] = _mm512_fmadd_ps(minimums[0], sum, total[0]);
+                total[1] = _mm512_fmadd_ps(minimums[1], sum, total[1]);
+            });
         }
     }
     add_totals(&totals, sums);
@@ -250,30 +266,30 @@ unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
     for group in 0..groups {
         // SAFETY: as in `sparse_bf16`.
         unsafe {
-            let scales = load_halves(at);
-            let zeros = load_zero_points(at.add(2 * TILES * TILE_ROWS));
+            let scales = high_is_16_times(load_halves(at));
+            let [low, high] = load_zero_points(at.add(2 * TILES * TILE_ROWS));
+            let zeros = [low, _mm512_slli_epi32::<4>(high)];
             let pruned = zeros.map(|zeros| in_every_byte(zeros));
-            let mut masks = at.add(3 * TILES * TILE_ROWS).cast::<[__mmask64; TILES]>();
-            at = masks.add(GROUP / 4).cast();
+            let mut masks = at.add(3 * TILES * TILE_ROWS);
+            at = masks.add(GROUP * BLOCK_ROWS / 8);
             let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
             let mut nibbles = Nibbles::new(at);
             for _ in 0..GROUP / 4 / STRANDS {
                 for strand in 0..STRANDS {
-                    let mask = masks.read_unaligned();
-                    masks = masks.add(1);
-                    let pair = nibbles.expand(pruned, mask);
+                    let pair = nibbles.expand(pruned, masks);
+                    masks = masks.add(8 * TILES);
                     dot_int8(&mut dots[strand_of::<T>(strand)], pair, words);
                     words = words.add(T);
                 }
             }
             at = nibbles.end();
             let mut dots = join(&dots);
-            for (token, dots) in dots.iter_mut().enumerate() {
-                let sum = _mm512_set1_epi32(*panel.sums.get_unchecked(group * T + token));
-                for (dot, zeros) in dots.iter_mut().zip(zeros) {
-                    *dot = _mm512_sub_epi32(*dot, _mm512_mullo_epi32(zeros, sum));
-                }
-            }
+            each_token!(T, TOKEN => {
+                let sum = _mm512_set1_epi32(*panel.sums.get_unchecked(group * T + TOKEN));
+                let dots = &mut dots[TOKEN];
+                dots[0] = _mm512_sub_epi32(dots[0], _mm512_mullo_epi32(zeros[0], sum));
+                dots[1] = _mm512_sub_epi32(dots[1], _mm512_mullo_epi32(zeros[1], sum));
+            });
             add_scaled(&dots, scales, panel, group, &mut totals);
         }
     }
@@ -289,14 +305,14 @@ unsafe fn expand_bf16(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
     let mut at = stream.as_ptr();
     let mut out = out.as_mut_ptr();
     for _ in 0..groups {
-        let masks = at.cast::<__mmask32>();
+        let masks = at;
         // SAFETY: as in `sparse_bf16`; the room in `out` is the caller's.
         unsafe {
             at = at.add(Format::BF16.sparse_header());
             for index in 0..Format::BF16.steps() * TILES {
-                let mask = masks.add(index).read_unaligned();
+                let (mask, kept) = load_mask32(masks.add(4 * index));
                 store(out, _mm512_mask_expand_epi16(pruned, mask, load(at)));
-                at = at.add(2 * mask.count_ones() as usize);
+                at = at.add(2 * kept);
                 out = out.add(VECTOR_BYTES);
             }
         }
@@ -317,12 +333,12 @@ unsafe fn expand_int8<const GROUP: usize>(stream: &[u8], groups: usize, out: &mu
         unsafe {
             store(out, load(at));
             out = out.add(VECTOR_BYTES);
-            let masks = at.add(2 * TILES * TILE_ROWS).cast::<__mmask64>();
-            at = masks.add(GROUP / 4 * TILES).cast();
+            let masks = at.add(2 * TILES * TILE_ROWS);
+            at = masks.add(GROUP * BLOCK_ROWS / 8);
             for index in 0..GROUP / 4 * TILES {
-                let mask = masks.add(index).read_unaligned();
+                let (mask, kept) = load_mask64(masks.add(8 * index));
                 store(out, _mm512_mask_expand_epi8(pruned, mask, load(at)));
-                at = at.add(mask.count_ones() as usize);
+                at = at.add(kept);
                 out = out.add(VECTOR_BYTES);
             }
         }
@@ -343,14 +359,16 @@ unsafe fn expand_int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mu
             store(out, load(at));
             out = out.add(VECTOR_BYTES);
             let zeros = load_zero_points(at.add(2 * TILES * TILE_ROWS));
-            let pruned = zeros.map(|zeros| in_every_byte(zeros));
+            let zeros = zeros.map(|zeros| in_every_byte(zeros));
+            let pruned = [zeros[0], _mm512_slli_epi16::<4>(zeros[1])];
             // From a code with the zero point to one with the offset of int8.
-            let shift = pruned.map(|zeros| _mm512_sub_epi8(_mm512_set1_epi8(-128), zeros));
-            let masks = at.add(3 * TILES * TILE_ROWS).cast::<[__mmask64; TILES]>();
-            at = masks.add(GROUP / 4).cast();
+            let shift = zeros.map(|zeros| _mm512_sub_epi8(_mm512_set1_epi8(-128), zeros));
+            let masks = at.add(3 * TILES * TILE_ROWS);
+            at = masks.add(GROUP * BLOCK_ROWS / 8);
             let mut nibbles = Nibbles::new(at);
             for step in 0..GROUP / 4 {
-                let pair = nibbles.expand(pruned, masks.add(step).read_unaligned());
+                let [low, high] = nibbles.expand(pruned, masks.add(8 * TILES * step));
+                let pair = [low, _mm512_srli_epi16::<4>(high)];
                 for (codes, shift) in pair.into_iter().zip(shift) {
                     store(out, _mm512_add_epi8(codes, shift));
                     out = out.add(VECTOR_BYTES);
@@ -373,31 +391,77 @@ impl Nibbles {
         Nibbles { low: at, high: at }
     }
 
-    /// The next vector of each tile.
+    /// The next vector of each tile; the second tile's codes are in the upper nibbles, 16 times too large.
     ///
     /// # Safety
     ///
-    /// The masks are those of the group, and a vector may be read behind its last byte.
+    /// `masks` are those of the next vectors, and a vector may be read behind the group's last byte.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
-    unsafe fn expand(&mut self, pruned: [__m512i; TILES], mask: [__mmask64; TILES]) -> [__m512i; TILES] {
-        let nibble = _mm512_set1_epi8(15);
+    unsafe fn expand(&mut self, pruned: [__m512i; TILES], masks: *const u8) -> [__m512i; TILES] {
+        let nibbles = nibbles();
         // SAFETY: the caller's.
         unsafe {
-            let low = _mm512_and_si512(load(self.low), nibble);
-            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(load(self.high)), nibble);
-            self.low = self.low.add(mask[0].count_ones() as usize);
-            self.high = self.high.add(mask[1].count_ones() as usize);
-            [
-                _mm512_mask_expand_epi8(pruned[0], mask[0], low),
-                _mm512_mask_expand_epi8(pruned[1], mask[1], high),
-            ]
+            let (mask, kept) = load_mask64(masks);
+            let codes = _mm512_and_si512(load(self.low), nibbles[0]);
+            let first = _mm512_mask_expand_epi8(pruned[0], mask, codes);
+            self.low = self.low.add(kept);
+            let (mask, kept) = load_mask64(masks.add(8));
+            let codes = _mm512_and_si512(load(self.high), nibbles[1]);
+            let second = _mm512_mask_expand_epi8(pruned[1], mask, codes);
+            self.high = self.high.add(kept);
+            [first, second]
         }
     }
 
     /// Where the group ends.
     fn end(&self) -> *const u8 {
         self.low.max(self.high)
+    }
+}
+
+/// Where the codes of the two tiles are in a byte.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+fn nibbles() -> [__m512i; TILES] {
+    [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8.cast_signed())]
+}
+
+/// Scales for upper nibbles that stay where they are: a shift less a vector, and exact.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+fn high_is_16_times(scales: [__m512; TILES]) -> [__m512; TILES] {
+    [scales[0], _mm512_mul_ps(scales[1], _mm512_set1_ps(1.0 / 16.0))]
+}
+
+/// A vector's mask of 32 bits, and how many values it keeps.
+///
+/// # Safety
+///
+/// Four bytes are readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
+    // SAFETY: the caller's.
+    let mask = unsafe { at.cast::<u32>().read_unaligned() };
+    (mask, mask.count_ones() as usize)
+}
+
+/// A vector's mask of 64 bits, and how many values it keeps. Both come from memory: the way to a mask
+/// register from a general one takes longer, and the compiler would take it if both were one load. It
+/// makes a difference with int4, which has most to do between two masks.
+///
+/// # Safety
+///
+/// Eight bytes are readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
+    let mask;
+    // SAFETY: reads the caller's bytes and does nothing else.
+    unsafe {
+        asm!("kmovq {}, qword ptr [{}]", out(kreg) mask, in(reg) at, options(pure, readonly, nostack, preserves_flags));
+        (mask, at.cast::<u64>().read_unaligned().count_ones() as usize)
     }
 }
 
@@ -472,19 +536,19 @@ fn in_every_byte(lanes: __m512i) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
 unsafe fn dot_bf16<const T: usize>(totals: &mut Totals<T>, pair: [__m512i; TILES], words: *const u32) {
-    for (token, totals) in totals.iter_mut().enumerate() {
-        // SAFETY: the words are the caller's; the types are vectors of the same bits.
-        unsafe {
-            let input = _mm512_set1_epi32(words.add(token).read().cast_signed());
-            for (total, weights) in totals.iter_mut().zip(pair) {
-                *total = _mm512_dpbf16_ps(
-                    *total,
-                    transmute::<__m512i, __m512bh>(weights),
-                    transmute::<__m512i, __m512bh>(input),
-                );
-            }
-        }
-    }
+    let [first, second] = pair.map(|weights| {
+        // SAFETY: both are 512 bits of any value.
+        unsafe { transmute::<__m512i, __m512bh>(weights) }
+    });
+    each_token!(T, TOKEN => {
+        // SAFETY: the words are the caller's; as above.
+        let input = unsafe {
+            let input = _mm512_set1_epi32(words.add(TOKEN).read().cast_signed());
+            transmute::<__m512i, __m512bh>(input)
+        };
+        totals[TOKEN][0] = _mm512_dpbf16_ps(totals[TOKEN][0], first, input);
+        totals[TOKEN][1] = _mm512_dpbf16_ps(totals[TOKEN][1], second, input);
+    });
 }
 
 /// # Safety
@@ -493,13 +557,12 @@ unsafe fn dot_bf16<const T: usize>(totals: &mut Totals<T>, pair: [__m512i; TILES
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
 unsafe fn dot_int8<const T: usize>(dots: &mut Dots<T>, pair: [__m512i; TILES], words: *const u32) {
-    for (token, dots) in dots.iter_mut().enumerate() {
+    each_token!(T, TOKEN => {
         // SAFETY: the caller's.
-        let input = unsafe { _mm512_set1_epi32(words.add(token).read().cast_signed()) };
-        for (dot, codes) in dots.iter_mut().zip(pair) {
-            *dot = _mm512_dpbusd_epi32(*dot, codes, input);
-        }
-    }
+        let input = unsafe { _mm512_set1_epi32(words.add(TOKEN).read().cast_signed()) };
+        dots[TOKEN][0] = _mm512_dpbusd_epi32(dots[TOKEN][0], pair[0], input);
+        dots[TOKEN][1] = _mm512_dpbusd_epi32(dots[TOKEN][1], pair[1], input);
+    });
 }
 
 /// int8 codes are larger than the weights by 128; what that adds is the same for all rows.
@@ -511,11 +574,11 @@ unsafe fn dot_int8<const T: usize>(dots: &mut Dots<T>, pair: [__m512i; TILES], w
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
 unsafe fn start_at_zero_point<const T: usize>(panel: Panel<'_>, group: usize) -> [Dots<T>; STRANDS] {
     let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
-    for (token, dots) in dots[0].iter_mut().enumerate() {
+    each_token!(T, TOKEN => {
         // SAFETY: the caller's.
-        let sum = unsafe { *panel.sums.get_unchecked(group * T + token) };
-        *dots = [_mm512_set1_epi32(-128 * sum); TILES];
-    }
+        let sum = unsafe { *panel.sums.get_unchecked(group * T + TOKEN) };
+        dots[0][TOKEN] = [_mm512_set1_epi32(-128 * sum); TILES];
+    });
     dots
 }
 
@@ -523,8 +586,9 @@ unsafe fn start_at_zero_point<const T: usize>(panel: Panel<'_>, group: usize) ->
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
 fn join<const T: usize>(dots: &[Dots<T>; STRANDS]) -> Dots<T> {
     let mut joined = dots[0];
-    for (joined, other) in joined.iter_mut().flatten().zip(dots[1].iter().flatten()) {
-        *joined = _mm512_add_epi32(*joined, *other);
+    if T == 1 {
+        joined[0][0] = _mm512_add_epi32(joined[0][0], dots[1][0][0]);
+        joined[0][1] = _mm512_add_epi32(joined[0][1], dots[1][0][1]);
     }
     joined
 }
@@ -543,14 +607,14 @@ unsafe fn add_scaled<const T: usize>(
     group: usize,
     totals: &mut Totals<T>,
 ) {
-    for (token, (dots, totals)) in dots.iter().zip(totals).enumerate() {
+    each_token!(T, TOKEN => {
         // SAFETY: the caller's.
-        let input = unsafe { _mm512_set1_ps(*panel.scales.get_unchecked(group * T + token)) };
-        for tile in 0..TILES {
-            let scale = _mm512_mul_ps(scales[tile], input);
-            totals[tile] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[tile]), scale, totals[tile]);
-        }
-    }
+        let input = unsafe { _mm512_set1_ps(*panel.scales.get_unchecked(group * T + TOKEN)) };
+        let [first, second] = scales.map(|scale| _mm512_mul_ps(scale, input));
+        let total = &mut totals[TOKEN];
+        total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[TOKEN][0]), first, total[0]);
+        total[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[TOKEN][1]), second, total[1]);
+    });
 }
 
 #[inline]
@@ -565,11 +629,13 @@ fn add_strands<const T: usize>(strands: &[Totals<T>; STRANDS], sums: &mut BlockS
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
 fn add_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
-    for (totals, sums) in totals.iter().zip(&mut sums.0) {
-        for (total, sums) in totals.iter().zip(sums.chunks_exact_mut(TILE_ROWS)) {
-            let at = sums.as_mut_ptr();
-            // SAFETY: a chunk has 16 sums.
-            unsafe { _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), *total)) }
+    each_token!(T, TOKEN => {
+        let at = sums.0[TOKEN].as_mut_ptr();
+        // SAFETY: a token has 16 sums for each of two tiles.
+        unsafe {
+            let second = at.add(TILE_ROWS);
+            _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), totals[TOKEN][0]));
+            _mm512_storeu_ps(second, _mm512_add_ps(_mm512_loadu_ps(second), totals[TOKEN][1]));
         }
-    }
+    });
 }

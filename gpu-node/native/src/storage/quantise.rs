@@ -93,19 +93,24 @@ fn to_int4_minimum(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
 }
 
 /// Smallest and largest value; fails on one that is not finite.
+///
+/// As integers of the same order, which is what the compiler vectorises: of a negative number the bits
+/// below the sign grow as it falls.
 fn range(values: &[f32]) -> Result<(f32, f32), Unfit> {
-    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-    let mut exponents = false;
-    for &value in values {
-        low = if value < low { value } else { low };
-        high = if value > high { value } else { high };
-        exponents |= value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
+    let ordered = |bits: i32| bits ^ (bits >> 31 & i32::MAX);
+    let (mut low, mut high) = (i32::MAX, i32::MIN);
+    for value in values {
+        let key = ordered(value.to_bits().cast_signed());
+        low = low.min(key);
+        high = high.max(key);
     }
-    if exponents {
-        let column = values.iter().position(|value| !value.is_finite());
-        return Err(Unfit { column: column.unwrap_or(0) });
+    let (low, high) = (ordered(low).cast_unsigned(), ordered(high).cast_unsigned());
+    let (low, high) = (f32::from_bits(low), f32::from_bits(high));
+    if low.is_finite() && high.is_finite() {
+        return Ok((low, high));
     }
-    Ok((low, high))
+    let column = values.iter().position(|value| !value.is_finite());
+    Err(Unfit { column: column.unwrap_or(0) })
 }
 
 /// The scale as it is stored; `largest` is the row's largest absolute value.
