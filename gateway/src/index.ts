@@ -2,6 +2,7 @@ import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
 import { createDeps, type Bindings } from './deps.ts'
 import { handleSamples } from './domains/consume.ts'
+import { deleteOldParts } from './masks/parts.ts'
 import { tick } from './updates/drive.ts'
 
 export { Fleet } from './fleet/fleet.ts'
@@ -13,5 +14,8 @@ const app = createApp()
 export default {
   fetch: (request, env, ctx) => app.fetch(request, env, ctx),
   queue: (batch, env, ctx) => handleSamples(createDeps(env, ctx), batch),
-  scheduled: (_controller, env, ctx) => tick(createDeps(env, ctx)),
+  async scheduled(_controller, env, ctx) {
+    const deps = createDeps(env, ctx)
+    await Promise.all([tick(deps), deleteOldParts(deps)])
+  },
 } satisfies ExportedHandler<Bindings, SampleMessage>

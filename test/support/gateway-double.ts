@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import {
   heartbeat,
   heartbeatAnswer,
@@ -138,6 +139,17 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
     }
     double.artifacts.set(`masks/${sha256}`, body)
     return '{}'
+  }
+  const [, file = '', part] =
+    /^\/internal\/masks\/([0-9a-f]{64})(?:\/parts\/([0-9a-f]{64}))?$/.exec(path) ?? []
+  if (part && method === 'PUT') {
+    double.artifacts.set(`parts/${file}/${part}`, body)
+    return '{}'
+  }
+  if (file && method === 'POST') {
+    const { parts } = parse(joinMaskParts, json(body))
+    const bytes = parts.map((hash) => double.artifacts.get(`parts/${file}/${hash}`) ?? new Uint8Array())
+    return route(double, 'PUT', path, Uint8Array.from(Buffer.concat(bytes)))
   }
   if (method === 'POST' && path === '/internal/nodes/heartbeat')
     return JSON.stringify(takeBeat(double, json(body)))

@@ -1,20 +1,19 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { readMaskHeader, type MaskHeader } from '@copal/shared/mask/header.ts'
 import { maskInvalid } from '@copal/shared/mask/invalid.ts'
+import { MASK_PART_BYTES, MAX_MASK_PARTS } from '@copal/shared/wire/mask-parts.ts'
 import { maskKey } from '../updates/datasets.ts'
 
 /**
  * Largest mask file, with or without values: a weights file takes about 1.1 bytes a weight at half sparsity. It is
  * streamed into R2 and never held in memory, so this bounds abuse only; R2 takes no more than 5 GiB at once.
- * Cloudflare itself cuts request bodies at 100 MB (500 MB on enterprise plans).
  */
-const MAX_FILE_BYTES = 4 * 1024 * 1024 * 1024
+export const MAX_FILE_BYTES = MASK_PART_BYTES * MAX_MASK_PARTS
 /** More than the header of any mask takes: about 300 bytes a linear. */
 const MAX_HEADER_BYTES = 4 * 1024 * 1024
 
 /**
- * Streams a request's body into R2, which checks the hash, and looks at the header then; what is no mask file is
- * not kept.
+ * Streams a request's body into R2 as a mask file; what is no mask file is not kept.
  *
  * @returns whether it is new; one that was there stays, and the body is not read
  * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`
@@ -22,26 +21,30 @@ const MAX_HEADER_BYTES = 4 * 1024 * 1024
 export async function storeMaskFile(
   artifacts: R2Bucket,
   sha256: string,
-  { headers, body }: Pick<Request, 'headers' | 'body'>,
+  request: Pick<Request, 'headers' | 'body'>,
 ): Promise<boolean> {
-  const key = maskKey(sha256)
-  const sizeBytes = Number(headers.get('content-length') ?? Number.NaN)
-  if (!Number.isSafeInteger(sizeBytes) || !body) {
-    throw new AppError('invalid_request', "A mask must be sent with a 'content-length'.")
-  }
-  if (sizeBytes > MAX_FILE_BYTES) {
-    throw new AppError(
-      'body_too_large',
-      `A mask file has at most ${MAX_FILE_BYTES / 1024 / 1024} MiB, this one has ${sizeBytes} bytes.`,
-    )
-  }
-  if (sizeBytes === 0) throw maskInvalid('it is empty')
-  if (await artifacts.head(key)) {
+  const body = requireBody(request, 'A mask file', MAX_FILE_BYTES)
+  if (await artifacts.head(maskKey(sha256))) {
     await body.cancel()
     return false
   }
+  return keepMask(artifacts, sha256, () => artifacts.put(maskKey(sha256), body, { sha256 }))
+}
+
+/**
+ * Stores a mask file by `put`, in which R2 checks the hash, and looks at its header then.
+ *
+ * @returns whether it is new
+ * @throws AppError `mask_invalid`; nothing is kept then
+ */
+export async function keepMask(
+  artifacts: R2Bucket,
+  sha256: string,
+  put: () => Promise<unknown>,
+): Promise<boolean> {
+  const key = maskKey(sha256)
   try {
-    await artifacts.put(key, body, { sha256 })
+    await put()
   } catch (cause) {
     if (await artifacts.head(key)) return false
     throw new AppError(
@@ -57,6 +60,31 @@ export async function storeMaskFile(
     throw error
   }
   return true
+}
+
+/**
+ * The body of a request that says how long it is.
+ *
+ * @param what is sent, at the beginning of a sentence
+ * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid` when it is empty
+ */
+export function requireBody(
+  { headers, body }: Pick<Request, 'headers' | 'body'>,
+  what: string,
+  maxBytes: number,
+): NonNullable<Request['body']> {
+  const sizeBytes = Number(headers.get('content-length') ?? Number.NaN)
+  if (!Number.isSafeInteger(sizeBytes) || !body) {
+    throw new AppError('invalid_request', `${what} must be sent with a 'content-length'.`)
+  }
+  if (sizeBytes > maxBytes) {
+    throw new AppError(
+      'body_too_large',
+      `${what} has at most ${maxBytes / 1024 / 1024} MiB, this one has ${sizeBytes} bytes.`,
+    )
+  }
+  if (sizeBytes === 0) throw maskInvalid('it is empty')
+  return body
 }
 
 /**

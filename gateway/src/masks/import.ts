@@ -16,7 +16,7 @@ import { findModel, type ModelRow } from '../db/queries/models.ts'
 import type { Deps } from '../deps.ts'
 import { maskKey } from '../updates/datasets.ts'
 import { resolveModel } from '../updates/model.ts'
-import { readStoredHeader, storeMaskFile } from './file.ts'
+import { readStoredHeader } from './file.ts'
 
 /** Domains that a mask may name. */
 const MAX_DOMAINS = 256
@@ -25,16 +25,17 @@ const MAX_DOMAINS = 256
  * Stores a mask file that an operator brings, and registers it as a version of a model; nothing serves it unless
  * `activate` says so. The bits are checked by the nodes, which refuse what does not fit and serve on what they have.
  *
- * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, and as {@link storeMaskFile} does
+ * @param store puts the file into R2 and tells whether it is new
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, and what `store` throws
  */
 export async function importMaskFile(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   sha256: string,
   request: ImportMask,
-  file: Pick<Request, 'headers' | 'body'>,
+  store: () => Promise<boolean>,
 ): Promise<{ model: ModelRow; mask: MaskRow }> {
   const model = await resolveModel(deps.db, request.model)
-  const isNew = await storeMaskFile(deps.artifacts, sha256, file)
+  const isNew = await store()
   let mask: MaskRow
   try {
     mask = await register(deps, model, sha256, request.dense_weights)

@@ -1,4 +1,5 @@
 import { parseErrorBody } from '@copal/shared/errors.ts'
+import { sendMaskFile } from '../masks/send-parts.ts'
 import { CliError } from './cli-error.ts'
 import type { Connection } from './connection.ts'
 
@@ -10,8 +11,8 @@ export interface GatewayClient {
   adminLines<T>(path: string, body: unknown): AsyncGenerator<T>
   /** Like `admin`, for an answer that is a file named by its SHA-256: the bytes as they arrive, to be checked. */
   adminFile(path: string): Promise<{ sha256: string; chunks: AsyncIterable<Uint8Array> }>
-  /** Sends a file to `/admin/…` as it is read from disk. */
-  adminUpload<T>(path: string, file: Blob): Promise<T>
+  /** Sends a mask file to `/admin/masks/…` as it is read from disk. */
+  adminUpload<T>(sha256: string, query: URLSearchParams, file: Blob): Promise<T>
   /** A call to `/v1/…` with the API key; the answer's body is still to be read. */
   api(
     method: 'GET' | 'POST',
@@ -77,9 +78,15 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
       const sha256 = (response.headers.get('etag') ?? '').replaceAll('"', '')
       return { sha256, chunks: readChunks(response) }
     },
-    async adminUpload<T>(path: string, file: Blob) {
-      const response = await call('PUT', `/admin${path}`, adminKey(), file)
-      return JSON.parse(await readText(response)) as T
+    adminUpload<T>(sha256: string, query: URLSearchParams, file: Blob) {
+      const path = `/admin/masks/${sha256}`
+      const send = async <A>(method: 'PUT' | 'POST', to: string, body: unknown) =>
+        JSON.parse(await readText(await call(method, to, adminKey(), body))) as A
+      return sendMaskFile<T>(file, {
+        whole: (whole) => send('PUT', `${path}?${query.toString()}`, whole),
+        part: (bytes, part) => send('PUT', `${path}/parts/${part}`, bytes),
+        join: (parts) => send('POST', `${path}?${query.toString()}`, { parts }),
+      })
     },
     api: (method, path, body, headers) => call(method, `/v1${path}`, apiKey(), body, headers),
   }

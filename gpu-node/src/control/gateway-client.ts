@@ -8,6 +8,7 @@ import {
 import { parse } from '@copal/shared/wire/parse.ts'
 import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { reasonOf } from '../log.ts'
+import { sendMaskFile } from '../masks/send-parts.ts'
 
 /** What the gateway stores by hash for nodes. */
 type ArtifactKind = 'masks' | 'datasets'
@@ -21,8 +22,8 @@ export interface GatewayClient {
   receipts(batch: ReceiptBatch): Promise<void>
   /** The bytes of an artifact as they arrive; their hash is the caller's to check. */
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
-  /** Sends a file as it is read from disk; the gateway checks that it has this hash. */
-  upload(kind: ArtifactKind, sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
+  /** Sends a mask file as it is read from disk; the gateway checks that it has this hash. */
+  uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
 }
 
 /** How long the gateway may take to answer, beside what sending the body takes. */
@@ -35,6 +36,8 @@ export function createGatewayClient(deps: {
   baseUrl: string
   secret: string
   nowMs?: () => number
+  /** For tests: see {@link sendMaskFile}. */
+  maskPartBytes?: number
 }): GatewayClient {
   const nowMs = deps.nowMs ?? Date.now
   const base = new URL(deps.baseUrl.endsWith('/') ? deps.baseUrl : `${deps.baseUrl}/`)
@@ -83,8 +86,8 @@ export function createGatewayClient(deps: {
     throw refusal(base, `${method} ${path}`, response.status, await response.text().catch(() => ''))
   }
 
-  function post(path: string, value: object): Promise<Response> {
-    return call('POST', path, { body: new TextEncoder().encode(JSON.stringify(value)) })
+  function post(path: string, value: object, signal?: AbortSignal): Promise<Response> {
+    return call('POST', path, { body: new TextEncoder().encode(JSON.stringify(value)) }, signal)
   }
 
   return {
@@ -96,19 +99,28 @@ export function createGatewayClient(deps: {
       return parse(heartbeatAnswer, answer)
     },
     async receipts(batch) {
-      const response = await post('/internal/nodes/receipts', batch)
-      await response.body?.cancel()
+      await drop(await post('/internal/nodes/receipts', batch))
     },
     async download(kind, sha256, signal) {
       const response = await call('GET', `/internal/${kind}/${sha256}`, { body: new Uint8Array() }, signal)
       return bodyChunks(base, response, signal)
     },
-    async upload(kind, sha256, file, signal) {
-      const content = { file, bodySha256: sha256 }
-      const response = await call('PUT', `/internal/${kind}/${sha256}`, content, signal)
-      await response.body?.cancel()
+    async uploadMask(sha256, file, signal) {
+      const path = `/internal/masks/${sha256}`
+      const put = (to: string, part: Blob, bodySha256: string) =>
+        call('PUT', to, { file: part, bodySha256 }, signal).then(drop)
+      const sender = {
+        whole: (whole: Blob) => put(path, whole, sha256),
+        part: (bytes: Blob, hash: string) => put(`${path}/parts/${hash}`, bytes, hash),
+        join: (parts: string[]) => post(path, { parts }, signal).then(drop),
+      }
+      await sendMaskFile(file, sender, deps.maskPartBytes)
     },
   }
+}
+
+async function drop(response: Response): Promise<void> {
+  await response.body?.cancel()
 }
 
 async function* bodyChunks(base: URL, response: Response, signal?: AbortSignal): AsyncGenerator<Uint8Array> {

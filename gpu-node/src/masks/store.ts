@@ -84,7 +84,7 @@ export function createMaskStore(deps: {
     ...store,
     ensure,
     async upload(sha256, signal) {
-      await deps.gateway.upload('masks', sha256, await openAsBlob(await ensure(sha256, signal)), signal)
+      await deps.gateway.uploadMask(sha256, await openAsBlob(await ensure(sha256, signal)), signal)
     },
     prune(kept) {
       pruning = pruning.then(() => removeUnused(kept))

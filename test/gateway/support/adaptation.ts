@@ -36,9 +36,9 @@ export async function adminJson<T>(method: string, path: string, body?: unknown)
   return response.json<T>()
 }
 
-/** A signed call of a node that sends no JSON. */
+/** A signed call of a node, whose body is what it is. */
 export async function signedCall(
-  method: 'GET' | 'PUT',
+  method: 'GET' | 'PUT' | 'POST',
   path: string,
   body: Uint8Array<ArrayBuffer> = new Uint8Array(),
   secret = TEST_NODE_SECRET,
@@ -48,7 +48,7 @@ export async function signedCall(
     new Request(ORIGIN + path, {
       method,
       headers: { [SIGNATURE_HEADER]: signature, 'content-length': String(body.byteLength) },
-      ...(method === 'PUT' ? { body } : {}),
+      ...(method === 'GET' ? {} : { body }),
     }),
   )
 }

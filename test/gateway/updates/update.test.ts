@@ -340,7 +340,7 @@ describe('what stands in the way', () => {
     const { id } = await startUpdate('counted', ['counted-a', 'counted-b'])
     await node.reach(id, 'calibrating')
     await node.beat()
-    const [job] = node.jobs as CalibrateJob[]
+    const [job] = node.jobs as [CalibrateJob]
     const report = await node.done(job)
     const result = report.result as CalibrateResult
     const counted = job.datasets.filter(({ domain }) => domain === 'counted-b')

@@ -23,7 +23,7 @@ const gateway: GatewayClient = {
     })(),
   heartbeat: refuse,
   receipts: refuse,
-  upload: refuse,
+  uploadMask: refuse,
 }
 const job: EvaluateJob = {
   kind: 'evaluate',

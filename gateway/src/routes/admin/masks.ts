@@ -2,12 +2,15 @@ import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { rollback, type MaskEntry } from '@copal/shared/wire/admin.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
+import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import type { AppEnv } from '../../context.ts'
 import { findMask, listMasks, type MaskRow } from '../../db/queries/masks.ts'
 import type { ModelRow } from '../../db/queries/models.ts'
+import { storeMaskFile } from '../../masks/file.ts'
 import { importMaskFile } from '../../masks/import.ts'
+import { joinMaskFile, storeMaskPart } from '../../masks/parts.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { maskKey } from '../../updates/datasets.ts'
 import { resolveModel } from '../../updates/model.ts'
@@ -48,10 +51,29 @@ export function maskRoutes(): Hono<AppEnv> {
     .put('/masks/:sha256', async (c) => {
       const sha256 = parse(sha256Hex, c.req.param('sha256'))
       const request = parse(importMask, c.req.query())
-      const { model, mask } = await importMaskFile(c.var.deps, sha256, request, c.req.raw)
+      const { artifacts } = c.var.deps
+      const { model, mask } = await importMaskFile(c.var.deps, sha256, request, () =>
+        storeMaskFile(artifacts, sha256, c.req.raw),
+      )
       return c.json(maskEntry(model, mask), 201)
     })
-    .all('/masks/:sha256', refuseMethod('PUT'))
+    .post('/masks/:sha256', async (c) => {
+      const sha256 = parse(sha256Hex, c.req.param('sha256'))
+      const request = parse(importMask, c.req.query())
+      const { parts } = await readAdmin(c, joinMaskParts)
+      const { artifacts } = c.var.deps
+      const { model, mask } = await importMaskFile(c.var.deps, sha256, request, () =>
+        joinMaskFile(artifacts, sha256, parts),
+      )
+      return c.json(maskEntry(model, mask), 201)
+    })
+    .all('/masks/:sha256', refuseMethod('PUT', 'POST'))
+    .put('/masks/:sha256/parts/:part', async (c) => {
+      const part = parse(sha256Hex, c.req.param('part'))
+      await storeMaskPart(c.var.deps.artifacts, parse(sha256Hex, c.req.param('sha256')), part, c.req.raw)
+      return c.json({ sha256: part }, 201)
+    })
+    .all('/masks/:sha256/parts/:part', refuseMethod('PUT'))
     .post('/rollback', async (c) => {
       const request = await readAdmin(c, rollback)
       return c.json({ active_version: await rollBack(c.var.deps, request) })

@@ -1,10 +1,15 @@
 import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
+import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
+import { parse, parseJson } from '@copal/shared/wire/parse.ts'
 import { SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import type { AppEnv } from '../../context.ts'
 import { storeMaskFile } from '../../masks/file.ts'
+import { joinMaskFile, storeMaskPart } from '../../masks/parts.ts'
+import { decodeBody } from '../../middleware/body.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
+import { readSigned } from '../../middleware/signed.ts'
 import { datasetKey, maskKey } from '../../updates/datasets.ts'
 
 /** What a hash names never changes. */
@@ -20,7 +25,20 @@ export function artifactRoutes(): Hono<AppEnv> {
       await storeMaskFile(c.var.deps.artifacts, hash, c.req.raw)
       return c.json({ sha256: hash }, 201)
     })
-    .all('/masks/:sha256', refuseMethod('GET', 'PUT'))
+    .post('/masks/:sha256', async (c) => {
+      const hash = hashOf(c)
+      const { parts } = parse(joinMaskParts, parseJson(decodeBody(await readSigned(c, MAX_LIST_BYTES))))
+      await joinMaskFile(c.var.deps.artifacts, hash, parts)
+      return c.json({ sha256: hash }, 201)
+    })
+    .all('/masks/:sha256', refuseMethod('GET', 'PUT', 'POST'))
+    .put('/masks/:sha256/parts/:part', async (c) => {
+      const part = hashOf(c, 'part')
+      await requireSigned(c, part)
+      await storeMaskPart(c.var.deps.artifacts, hashOf(c), part, c.req.raw)
+      return c.json({ sha256: part }, 201)
+    })
+    .all('/masks/:sha256/parts/:part', refuseMethod('PUT'))
     .get('/datasets/:sha256', (c) =>
       send(c, datasetKey(hashOf(c)), 'dataset', 'application/x-ndjson; charset=utf-8'),
     )
@@ -39,6 +57,9 @@ async function send(c: Context<AppEnv>, key: string, what: string, contentType: 
   })
 }
 
+/** The hashes of all parts that a file may have. */
+const MAX_LIST_BYTES = 16 * 1024
+
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 
 /** Verifies the signature against the hash that the body claims: what is stored is checked against the same hash. */
@@ -49,10 +70,10 @@ async function requireSigned(c: Context<AppEnv>, bodySha256: string): Promise<vo
   await verify(deps.nodeSecret, request, c.req.header(SIGNATURE_HEADER), deps.nowMs())
 }
 
-function hashOf(c: Context<AppEnv>): string {
-  const result = sha256Hex.safeParse(c.req.param('sha256'))
+function hashOf(c: Context<AppEnv>, param: 'sha256' | 'part' = 'sha256'): string {
+  const result = sha256Hex.safeParse(c.req.param(param))
   if (result.success) return result.data
   throw new AppError('invalid_request', 'The path must end in a SHA-256, 64 lower-case hexadecimal digits.', {
-    param: 'sha256',
+    param,
   })
 }

@@ -41,10 +41,7 @@ export function addMaskImport(masks: Command, session: Session): void {
       })
       const entry = await session
         .client()
-        .adminUpload<MaskEntry>(
-          `/masks/${await sha256File(path)}?${query.toString()}`,
-          await openAsBlob(path),
-        )
+        .adminUpload<MaskEntry>(await sha256File(path), query, await openAsBlob(path))
       session.print(json, entry, () => {
         const what = `${file} is ${formatMask(entry.version)} of ${entry.model} (${formatPercent(entry.sparsity)} pruned)`
         if (entry.active) return `${what}, and is being served from the next request on.`

@@ -54,6 +54,26 @@ const known = (model: string) => beat({ id: `node-${model}`, url: 'http://127.0.
 
 const fileKey = async (bytes: Uint8Array<ArrayBuffer>) => `masks/${await sha256(bytes)}`
 
+test('a weights file that came in parts is a version like any other', async () => {
+  await known('import-parts')
+  const bytes = weightsFile('parts')
+  const path = `${ORIGIN}/admin/masks/${await sha256(bytes)}`
+  const call = (method: string, url: string, body: Uint8Array<ArrayBuffer> | string) => {
+    const headers = { authorization: `Bearer ${TEST_ADMIN_KEY}`, 'content-length': String(body.length) }
+    return exports.default.fetch(new Request(url, { method, headers, body }))
+  }
+  const parts: string[] = []
+  for (const part of [bytes.slice(0, 100), bytes.slice(100)]) {
+    parts.push(await sha256(part))
+    expect((await call('PUT', `${path}/parts/${parts.at(-1)}`, part)).status).toBe(201)
+  }
+  const response = await call('POST', `${path}?model=import-parts`, JSON.stringify({ parts }))
+  expect(response.status).toBe(201)
+  expect(await response.json()).toMatchObject({ model: 'import-parts', version: 1, bytes: bytes.byteLength })
+  const none = await call('POST', `${path}?model=import-parts`, '{"parts":[]}')
+  expect([none.status, (await errorOf(none)).param]).toEqual([400, 'parts'])
+})
+
 test('an imported weights file is a version that nothing serves, and comes back byte for byte', async () => {
   await known('import-a')
   const bytes = weightsFile('a')

@@ -1,6 +1,7 @@
 import { env, exports } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { sha256, sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { deleteOldParts } from '../../../../gateway/src/masks/parts.ts'
 import { freezeDataset } from '../../../../gateway/src/updates/datasets.ts'
 import { maskFile, signedCall, testDeps } from '../../support/adaptation.ts'
 import { errorOf, ORIGIN } from '../../support/gateway.ts'
@@ -93,6 +94,99 @@ describe('a mask', () => {
       }),
     )
     expect([response.status, (await errorOf(response)).code]).toEqual([413, 'body_too_large'])
+  })
+})
+
+describe('a mask in parts', () => {
+  /** Sends the parts of a mask file and asks for them to be joined. */
+  async function sendParts(bytes: Uint8Array<ArrayBuffer>, order: readonly number[] = [0, 1, 2]) {
+    const path = `/internal/masks/${await sha256(bytes)}`
+    const third = Math.ceil(bytes.byteLength / 3)
+    const parts: string[] = []
+    for (const index of [0, 1, 2]) {
+      const part = bytes.slice(index * third, (index + 1) * third)
+      const hash = await sha256(part)
+      expect((await signedCall('PUT', `${path}/parts/${hash}`, part)).status).toBe(201)
+      parts.push(hash)
+    }
+    return { path, response: await signedCall('POST', path, list(order.map((index) => parts[index] ?? ''))) }
+  }
+  const list = (parts: readonly string[]) => bytesOf(JSON.stringify({ parts }))
+  const stored = async (path: string) =>
+    (await env.ARTIFACTS.list({ prefix: `mask-parts/${path.slice(-64)}/` })).objects.length
+
+  test('is joined to the file that it is, and the parts go', async () => {
+    const bytes = maskFile('parts')
+    const { path, response } = await sendParts(bytes)
+    expect(response.status).toBe(201)
+    expect(new Uint8Array(await (await signedCall('GET', path)).arrayBuffer())).toEqual(bytes)
+    expect(await stored(path)).toBe(0)
+    expect((await sendParts(bytes)).response.status).toBe(201)
+    expect(await stored(path)).toBe(0)
+  })
+
+  test('in the wrong order is refused and not kept, and can be joined in the right one', async () => {
+    const bytes = maskFile('order')
+    const { path, response } = await sendParts(bytes, [1, 0, 2])
+    expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
+    expect((await signedCall('GET', path)).status).toBe(404)
+    expect((await sendParts(bytes)).response.status).toBe(201)
+  })
+
+  test('of which one was never sent is refused, naming it', async () => {
+    const path = `/internal/masks/${await sha256(maskFile('missing'))}`
+    const absent = 'f'.repeat(64)
+    const response = await signedCall('POST', path, list([absent]))
+    expect(response.status).toBe(404)
+    expect((await errorOf(response)).message).toContain(`Part ${absent}`)
+  })
+
+  test('of which one is not what its hash says is refused', async () => {
+    const path = `/internal/masks/${'0'.repeat(64)}/parts/${await sha256(bytesOf('announced'))}`
+    const bytes = bytesOf('delivered')
+    const signature = await sign(
+      TEST_NODE_SECRET,
+      { method: 'PUT', path, bodySha256: path.slice(-64) },
+      Date.now(),
+    )
+    const headers = { [SIGNATURE_HEADER]: signature, 'content-length': String(bytes.byteLength) }
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + path, { method: 'PUT', headers, body: bytes }),
+    )
+    expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
+    expect(await stored(`/${'0'.repeat(64)}`)).toBe(0)
+  })
+
+  test('that nobody joins is gone a day later', async () => {
+    const part = bytesOf('abandoned')
+    const path = `/internal/masks/${'1'.repeat(64)}`
+    await signedCall('PUT', `${path}/parts/${await sha256(part)}`, part)
+    await deleteOldParts({ artifacts: env.ARTIFACTS, nowMs: Date.now })
+    expect(await stored(path)).toBe(1)
+    await deleteOldParts({ artifacts: env.ARTIFACTS, nowMs: () => Date.now() + 25 * 60 * 60 * 1000 })
+    expect(await stored(path)).toBe(0)
+  })
+
+  test('larger than a part may be, or without a valid signature, is not taken', async () => {
+    const path = `/internal/masks/${'2'.repeat(64)}`
+    const part = bytesOf('part')
+    const hash = await sha256(part)
+    const unsigned = [
+      await signedCall('PUT', `${path}/parts/${hash}`, part, 'another secret of the network'),
+      await signedCall('POST', path, list([hash]), 'another secret of the network'),
+    ]
+    expect(unsigned.map(({ status }) => status)).toEqual([401, 401])
+    const signature = await sign(
+      TEST_NODE_SECRET,
+      { method: 'PUT', path: `${path}/parts/${hash}`, bodySha256: hash },
+      Date.now(),
+    )
+    const headers = { [SIGNATURE_HEADER]: signature, 'content-length': String(100 * 1024 ** 2) }
+    const response = await exports.default.fetch(
+      new Request(`${ORIGIN}${path}/parts/${hash}`, { method: 'PUT', headers, body: part }),
+    )
+    expect([response.status, (await errorOf(response)).code]).toEqual([413, 'body_too_large'])
+    expect(await stored(path)).toBe(0)
   })
 })
 
