@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { CliError } from '../cli/cli-error.ts'
 import { RESULTS_FORMAT_VERSION, labResults, type LabResults } from './results.ts'
+import { summaryFault } from './summary.ts'
 
 /** Name of the file inside a result folder. */
 const RESULTS_FILE = 'results.json'
@@ -81,7 +82,10 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
   return `${issue.path.length === 0 ? 'it' : issue.path.join('.')}: ${issue.message}`
 }
 
-/** The first reference in a result that leads nowhere, or array whose length contradicts another; else undefined. */
+/**
+ * The first reference in a result that leads nowhere, array whose length contradicts another, or summary that does
+ * not follow from its matrices; else undefined.
+ */
 function inconsistency({ domains, dense, runs }: LabResults): string | undefined {
   const windows = new Map(domains.map((domain) => [domain.name, domain.evaluation.windows]))
   const measured = [
@@ -111,6 +115,10 @@ function inconsistency({ domains, dense, runs }: LabResults): string | undefined
       if (churn.length !== order.length - 1)
         return `${where}.churn has ${churn.length} entries, expected ${order.length - 1}`
     }
+  }
+  for (const [run, { method, pattern, summary, matrices }] of runs.entries()) {
+    const fault = summaryFault(summary, matrices)
+    if (fault !== undefined) return `runs.${run} (${method} ${pattern}): ${fault}`
   }
   return undefined
 }

@@ -26,6 +26,34 @@ export function summarise(matrices: readonly StageMatrix[]): LabSummary | null {
   }
 }
 
+/** What rounding may change between two machines or versions that add up in another order, relative to the perplexities. */
+const ROUNDING = 1e-9
+
+const FIGURES = { aBwt: 'a-bwt', mBwt: 'm-bwt', aPpl: 'a-ppl', mPpl: 'm-ppl' } as const
+
+/**
+ * What a summary says that its matrices do not, in words; undefined where it follows from them. A run that is not
+ * finished has none.
+ */
+export function summaryFault(
+  summary: LabSummary | null,
+  matrices: readonly StageMatrix[],
+): string | undefined {
+  if (summary === null) return undefined
+  const expected = summarise(matrices)
+  if (expected === null) return 'there is a summary, and no R matrix that it could be of'
+  for (const [figure, label] of Object.entries(FIGURES) as [keyof typeof FIGURES, string][]) {
+    const [stated, follows] = [summary[figure], expected[figure]]
+    const isSame =
+      stated === null || follows === null
+        ? stated === follows
+        : Math.abs(stated - follows) <= ROUNDING * (expected.mPpl ?? 0)
+    if (!isSame) return `summary says ${label} ${stated}, and its R matrices give ${follows}`
+  }
+  if (summary.weightStasis === expected.weightStasis) return undefined
+  return `summary says ${summary.weightStasis ? '' : 'no '}weight stasis, and by its churn there is ${expected.weightStasis ? 'some' : 'none'}`
+}
+
 /** `R_Ni − R_ii` of each dataset before the last of one permutation, where both were measured. */
 function forgettingOf({ order, R }: StageMatrix): number[] {
   return order.flatMap((_, dataset) => {

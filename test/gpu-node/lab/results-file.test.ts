@@ -13,6 +13,14 @@ test('a result that was written is read back as it was, from its folder and from
   expect(await readResults(join(dir, 'results.json'))).toEqual(results)
 })
 
+test('a summary may differ by rounding, and a run that is not finished has none', () => {
+  const results = generatedResults()
+  const [, wanda, sparsegpt] = results.runs
+  if (wanda?.summary?.aPpl) wanda.summary.aPpl *= 1 + 1e-13
+  if (sparsegpt) sparsegpt.summary = null
+  expect(parseResults(JSON.stringify(results), 'r')).toEqual(results)
+})
+
 test('fields that a newer minor version adds are no fault', () => {
   const results = { ...generatedResults(), remark: 'new' }
   expect(parseResults(JSON.stringify(results), 'r')).toMatchObject({ model: { id: 'generated-135m' } })
@@ -88,6 +96,34 @@ describe('what cannot be read is said in one line', () => {
       what: 'churn between stages that there are not',
       spoil: ({ runs }) => runs[0]?.matrices[0]?.churn.push(0.1),
       says: 'runs.0.matrices.0.churn has 3 entries, expected 2',
+    },
+    {
+      what: 'a mean perplexity that its matrices do not give',
+      spoil: ({ runs }) => Object.assign(runs[1]?.summary ?? {}, { aPpl: 12.5 }),
+      says: 'runs.1 (wanda 0.5): summary says a-ppl 12.5, and its R matrices give ',
+    },
+    {
+      what: 'a matrix that was changed after it was summed up',
+      spoil: ({ runs }) => {
+        const [, second] = runs[1]?.matrices[0]?.R ?? []
+        if (second) second[0] = (second[0] ?? 0) * 1.0001
+      },
+      says: 'runs.1 (wanda 0.5): summary says a-ppl ',
+    },
+    {
+      what: 'forgetting that was left out',
+      spoil: ({ runs }) => Object.assign(runs[1]?.summary ?? {}, { aBwt: null }),
+      says: 'runs.1 (wanda 0.5): summary says a-bwt null, and its R matrices give ',
+    },
+    {
+      what: 'weight stasis where masks changed',
+      spoil: ({ runs }) => Object.assign(runs[1]?.summary ?? {}, { weightStasis: true }),
+      says: 'runs.1 (wanda 0.5): summary says weight stasis, and by its churn there is none',
+    },
+    {
+      what: 'a summary of nothing',
+      spoil: ({ runs }) => runs[1]?.matrices.splice(0),
+      says: 'runs.1 (wanda 0.5): there is a summary, and no R matrix that it could be of',
     },
   ])('$what', ({ spoil, says }) => {
     const results = generatedResults()

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
+import { BOOTSTRAP } from '../../lab/bootstrap.ts'
 import {
-  BOOTSTRAP,
   compareMethods,
   compareResults,
   type ComparedRow,

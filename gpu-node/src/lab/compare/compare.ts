@@ -1,12 +1,9 @@
 import { CliError } from '../../cli/cli-error.ts'
+import { BOOTSTRAP, createPairedBootstrap, type Interval } from '../bootstrap.ts'
 import { distinct, methodLabel } from '../labels.ts'
 import { afterLastStage } from '../last-stage.ts'
 import type { LabEvaluation, LabResults, LabRun } from '../results.ts'
-import { createPairedBootstrap, type Interval } from './bootstrap.ts'
 import { comparableDomains, inputDifferences, type InputDifference, type Refusal } from './inputs.ts'
-
-/** How sure a comparison is to be; stated beside its numbers. */
-export const BOOTSTRAP = { resamples: 10_000, seed: 0 }
 
 /** One domain under two methods or in two results, after the last stage. */
 export interface ComparedRow {

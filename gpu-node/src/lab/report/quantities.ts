@@ -1,4 +1,5 @@
 import { formatPerplexity } from '../../cli/quantities.ts'
+import type { Interval } from '../bootstrap.ts'
 import type { Cell } from './document.ts'
 
 /** What stands where nothing was measured. */
@@ -19,6 +20,20 @@ export function differenceCell(value: number | null | undefined): string {
 /** `1.64×`, or a dash. */
 export function ratioCell(value: number | null): string {
   return value === null ? MISSING : `${value < 100 ? value.toFixed(2) : value.toPrecision(3)}×`
+}
+
+/** `35.2–43.1`, or a dash. */
+export function intervalCell(interval: Interval | undefined): string {
+  return interval ? `${formatPerplexity(interval.low)}–${formatPerplexity(interval.high)}` : MISSING
+}
+
+/** `1.24 (1.20–1.29)`, `1` of a figure by itself, or a dash. */
+export function ratioIntervalCell(interval: Interval | undefined): string {
+  if (!interval) return MISSING
+  const { mean, low, high } = interval
+  if (mean === 1 && low === 1 && high === 1) return '1'
+  const digits = (value: number): string => (value < 10 ? value.toFixed(3) : formatPerplexity(value))
+  return `${digits(mean)} (${digits(low)}–${digits(high)})`
 }
 
 /** `0.42 s`, `12.3 s`, `105 s`. */

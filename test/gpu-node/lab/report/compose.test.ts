@@ -38,9 +38,15 @@ describe('the main table', () => {
       run?.summary?.aBwt?.toFixed(3),
       run?.summary?.mBwt?.toFixed(3),
       run?.summary?.aPpl?.toPrecision(4),
+      expect.stringMatching(/^\d\d\.\d\d–\d\d\.\d\d$/),
+      expect.stringMatching(/^1\.\d{3} \(1\.\d{3}–1\.\d{3}\)$/),
       run?.summary?.mPpl?.toPrecision(4),
       'accumulated',
     ])
+  })
+
+  test('the lowest mean perplexity is 1 by the lowest', () => {
+    expect(table.rows.at(-1)?.[5]).toBe('1')
   })
 
   test('makes the lowest mean perplexity strong, and nothing else', () => {
@@ -201,7 +207,7 @@ test('what was not run yet is said first, and the rest renders', () => {
     items: ['continual-wanda at 50 % unstructured: 5 of 7 masks'],
   })
   const table = tableOf(document, 'Forgetting and perplexity', '50 % unstructured')
-  expect(table.rows[2]).toEqual(['continual-wanda', '–', '–', '–', '–', 'accumulated'])
+  expect(table.rows[2]).toEqual(['continual-wanda', ...Array<string>(6).fill('–'), 'accumulated'])
 })
 
 test('a run without a single method shows its inputs and says that there is none', () => {

@@ -1,4 +1,13 @@
-import { arithmeticMean, differenceCell, emphasiseLowest, perplexityCell } from '../quantities.ts'
+import { BOOTSTRAP } from '../../bootstrap.ts'
+import { createPerplexityIntervals, type PerplexityIntervals } from '../../perplexity-intervals.ts'
+import {
+  arithmeticMean,
+  differenceCell,
+  emphasiseLowest,
+  intervalCell,
+  perplexityCell,
+  ratioIntervalCell,
+} from '../quantities.ts'
 import { calibratedDomains } from '../../last-stage.ts'
 import { methodLabel, patternLabel } from '../../labels.ts'
 import type { LabResults, LabRun } from '../../results.ts'
@@ -11,19 +20,29 @@ const DATASETS = { none: 'none', newest: 'newest only', accumulated: 'accumulate
 export function forgettingSection(results: LabResults): Section | undefined {
   const patterns = runsByPattern(results, 'main')
   if (patterns.length === 0) return undefined
+  const intervalsOf = createPerplexityIntervals(results)
   return {
     title: 'Forgetting and perplexity',
     blocks: [
       paragraph(
         'Backward transfer (bwt) is the perplexity on an earlier dataset after the last stage less that right after its own stage: positive is forgetting. Perplexity (ppl) is over every stage at or after a dataset. Mean (a-) and maximum (m-) over all permutations that were run, as in the COPAL paper. WS: weight stasis, the mask never changed.',
       ),
-      ...patterns.map(({ pattern, runs }) => mainTable(results, pattern, runs)),
+      paragraph(
+        `Intervals hold 95 % of ${BOOTSTRAP.resamples.toLocaleString('en')} resamples of the evaluation windows (percentile bootstrap, seed ${BOOTSTRAP.seed}): how sure a figure is of these texts, whose windows differ much. ÷ lowest is a-ppl by the lowest of the table, both of the same windows in every resample, so that what is hard for all does not widen it: it tells methods apart where the intervals of a-ppl overlap. Neither speaks of other calibration samples.`,
+      ),
+      ...patterns.map(({ pattern, runs }) => mainTable(results, pattern, runs, intervalsOf(runs))),
     ],
   }
 }
 
-function mainTable(results: LabResults, pattern: string, runs: readonly LabRun[]): Table {
-  const rows = runs.map(({ method, scope, datasets, summary }) => {
+function mainTable(
+  results: LabResults,
+  pattern: string,
+  runs: readonly LabRun[],
+  intervals: ReadonlyMap<LabRun, PerplexityIntervals>,
+): Table {
+  const rows = runs.map((run) => {
+    const { method, scope, datasets, summary } = run
     const transfer = (value: number | null | undefined): string =>
       summary?.weightStasis ? 'WS' : differenceCell(value)
     return [
@@ -31,6 +50,8 @@ function mainTable(results: LabResults, pattern: string, runs: readonly LabRun[]
       transfer(summary?.aBwt),
       transfer(summary?.mBwt),
       perplexityCell(summary?.aPpl),
+      intervalCell(intervals.get(run)?.own),
+      ratioIntervalCell(intervals.get(run)?.byLowest),
       perplexityCell(summary?.mPpl),
       DATASETS[datasets],
     ]
@@ -41,7 +62,7 @@ function mainTable(results: LabResults, pattern: string, runs: readonly LabRun[]
     caption: patternLabel(pattern),
     columns: [
       text('Method'),
-      ...['a-bwt', 'm-bwt', 'a-ppl', 'm-ppl'].map((title) => figure(title)),
+      ...['a-bwt', 'm-bwt', 'a-ppl', '95 %', '÷ lowest', 'm-ppl'].map((title) => figure(title)),
       text('Statistic'),
     ],
     rows: [
@@ -50,6 +71,8 @@ function mainTable(results: LabResults, pattern: string, runs: readonly LabRun[]
         '',
         '',
         perplexityCell(arithmeticMean(dense)),
+        '',
+        '',
         perplexityCell(dense.length > 0 ? Math.max(...dense) : null),
         '',
       ],

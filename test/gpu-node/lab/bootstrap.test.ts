@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { createPairedBootstrap } from '../../../../gpu-node/src/lab/compare/bootstrap.ts'
-import { createRandom, normals } from '../../../support/random.ts'
+import { createPairedBootstrap } from '../../../gpu-node/src/lab/bootstrap.ts'
+import { createRandom, normals } from '../../support/random.ts'
 
 test('of equal differences the interval is that difference', () => {
   const bootstrap = createPairedBootstrap({ resamples: 1000, seed: 0 })

@@ -1,0 +1,89 @@
+import { BOOTSTRAP, drawWindows, percentileInterval, resampledMeans, type Interval } from './bootstrap.ts'
+import { countedDomains } from './plan.ts'
+import type { LabEvaluation, LabResults, LabRun } from './results.ts'
+
+/** How sure the mean perplexity (a-ppl) of a run is of the texts that it was measured on. */
+export interface PerplexityIntervals {
+  own: Interval
+  /** By the lowest of the runs given, which has 1; in every resample both are of the same windows. */
+  byLowest: Interval
+}
+
+/**
+ * 95 % intervals for the a-ppl of runs with a summary (percentile bootstrap, Efron and Tibshirani 1993): in each
+ * resample every domain's evaluation windows are drawn again, once for all runs, stages and permutations.
+ *
+ * @returns a function of the runs of one table; nothing of a run whose cells were not all measured
+ */
+export function createPerplexityIntervals(
+  results: Pick<LabResults, 'domains' | 'settings'>,
+): (runs: readonly LabRun[]) => Map<LabRun, PerplexityIntervals> {
+  const draws = new Map<string, Uint32Array>()
+  const drawsOf = (domain: string): Uint32Array => {
+    const index = results.domains.findIndex(({ name }) => name === domain)
+    const windows = results.domains[index]?.evaluation.windows ?? 0
+    const drawn = draws.get(domain) ?? drawWindows(windows, { ...BOOTSTRAP, seed: BOOTSTRAP.seed + index })
+    draws.set(domain, drawn)
+    return drawn
+  }
+  return (runs) => {
+    const resampled = new Map<LabRun, Float64Array>()
+    for (const run of runs) {
+      const cells = run.summary?.aPpl == null ? null : cellsOf(run, results.settings.propagation)
+      if (cells) resampled.set(run, meanPerplexities(cells, drawsOf))
+    }
+    const [lowest] = [...resampled.keys()].toSorted((a, b) => meanOf(a) - meanOf(b))
+    const reference = lowest && resampled.get(lowest)?.slice()
+    const intervals = new Map<LabRun, PerplexityIntervals>()
+    for (const [run, means] of resampled) {
+      const ratios = means.map((mean, resample) => mean / (reference?.[resample] ?? Number.NaN))
+      intervals.set(run, {
+        own: percentileInterval(meanOf(run), means),
+        byLowest: percentileInterval(lowest ? meanOf(run) / meanOf(lowest) : Number.NaN, ratios),
+      })
+    }
+    return intervals
+  }
+}
+
+/** An evaluation that R matrices hold, and in how many of their cells. */
+interface Cell {
+  domain: string
+  evaluation: LabEvaluation
+  count: number
+}
+
+/** @returns null where one was not measured */
+function cellsOf(run: LabRun, propagation: LabResults['settings']['propagation']): Cell[] | null {
+  const cells = new Map<LabEvaluation, Cell>()
+  for (const { order } of run.matrices) {
+    for (const stage of order.keys()) {
+      const domains = countedDomains(run, order.slice(0, stage + 1), propagation).join()
+      const found = run.stages.find((candidate) => candidate.domains.join() === domains)
+      for (const domain of order.slice(0, stage + 1)) {
+        const evaluation = found?.evaluations[domain]
+        if (!evaluation || evaluation.windowNll.length === 0) return null
+        const cell = cells.get(evaluation) ?? { domain, evaluation, count: 0 }
+        cell.count++
+        cells.set(evaluation, cell)
+      }
+    }
+  }
+  return [...cells.values()]
+}
+
+/** The mean over the cells of their perplexity, in each resample. */
+function meanPerplexities(cells: readonly Cell[], drawsOf: (domain: string) => Uint32Array): Float64Array {
+  const total = cells.reduce((sum, { count }) => sum + count, 0)
+  const means = new Float64Array(BOOTSTRAP.resamples)
+  for (const { domain, evaluation, count } of cells) {
+    const nll = resampledMeans(evaluation.windowNll, drawsOf(domain))
+    for (let i = 0; i < means.length; i++)
+      means[i] = (means[i] as number) + (count / total) * Math.exp(nll[i] as number)
+  }
+  return means
+}
+
+function meanOf({ summary }: LabRun): number {
+  return summary?.aPpl ?? Number.NaN
+}
