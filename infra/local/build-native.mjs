@@ -1,12 +1,14 @@
 /**
  * Builds the Rust addon where there is cargo, unless what was built is of these sources already.
  *
- * `node infra/local/build-native.mjs`, or `buildNative` from another script. Plain JavaScript without
+ * `node infra/local/build-native.mjs [--optional]`, or a function of this file from another script. With
+ * `--optional`, which is how `npm ci` runs it, a failure is told and is none. Plain JavaScript without
  * dependencies, because it may run on the system's Node before anything is installed.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { constants, setPriority } from 'node:os'
 import { join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { exitWith, ROOT, SetupError } from './toolchain.mjs'
@@ -15,6 +17,10 @@ const LIBRARY = { win32: 'copal_native.dll', darwin: 'libcopal_native.dylib' }
 /** What of the crate goes into the binary; tests and types do not. */
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'src']
 const SHOWN_CHARACTERS = 2000
+/** What it means that there is no addon. */
+const WITHOUT = 'JavaScript does its work: the same results, more slowly.'
+
+const LEASH = fileURLToPath(new URL('leash.mjs', import.meta.url))
 
 /** Where the crate is. */
 export const CRATE = join(ROOT, 'gpu-node', 'native')
@@ -26,22 +32,24 @@ export const CRATE = join(ROOT, 'gpu-node', 'native')
  * the new one, and one that has it loaded keeps the old one.
  *
  * @param {(line: string) => void} say one line when it builds, and one when there is no cargo
- * @param {{ cargo?: string, crate?: string }} [options] another program, another crate
+ * @param {{ cargo?: string, crate?: string, signal?: AbortSignal, inBackground?: boolean }} [options] another
+ *   program, another crate; what ends the build; whether everything else on the machine goes first
  * @returns {Promise<'built' | 'fresh' | 'no-cargo'>}
  * @throws {SetupError} when cargo fails, with the end of what it said
  */
-export async function buildNative(say, { cargo = 'cargo', crate = CRATE } = {}) {
+export async function buildNative(say, options = {}) {
+  const { cargo = 'cargo', crate = CRATE } = options
   const addon = join(crate, `copal.${process.platform}-${process.arch}.node`)
   const stamp = join(crate, 'target', 'copal-native.source')
   const hash = sourceHash(crate)
   if (readOrEmpty(stamp) === hash && readOrEmpty(addon) !== '') return 'fresh'
   const version = spawnSync(cargo, ['--version'], { encoding: 'utf8', cwd: crate })
   if (version.status !== 0) {
-    say('No cargo here: the native addon is not built.')
+    say(`No cargo here: the native addon is not built. ${WITHOUT}`)
     return 'no-cargo'
   }
   say(`Building the native addon with ${version.stdout.trim()}, about a minute …`)
-  await runCargo(cargo, crate)
+  await runCargo(cargo, crate, options)
   const unfinished = `${addon}.${process.pid}`
   try {
     copyFileSync(
@@ -55,6 +63,32 @@ export async function buildNative(say, { cargo = 'cargo', crate = CRATE } = {}) 
     rmSync(unfinished, { force: true })
   }
   return 'built'
+}
+
+/**
+ * As {@link buildNative} where the addon is welcome but not needed: a build that fails is one line with the
+ * reason, and one that was ended is none.
+ *
+ * @returns {Promise<'built' | 'fresh' | 'no-cargo' | 'failed'>} never rejects
+ */
+export async function offerNative(say, options = {}) {
+  try {
+    return await buildNative(say, options)
+  } catch (error) {
+    if (!options.signal?.aborted) {
+      say(
+        `The native addon cannot be built (${firstError(error.message)}). ${WITHOUT} ` +
+          `'node infra/local/build-native.mjs' tells more.`,
+      )
+    }
+    return 'failed'
+  }
+}
+
+/** Of all that cargo said the line that says what is wrong. */
+function firstError(message) {
+  const lines = message.split('\n').map((line) => line.trim())
+  return lines.find((line) => /^error\b/.test(line)) ?? lines[0]
 }
 
 /** SHA-256 over names and contents of what the binary is made of. */
@@ -86,23 +120,41 @@ function readOrEmpty(path) {
   }
 }
 
-async function runCargo(cargo, crate) {
-  const build = spawn(cargo, ['build', '--release', '--locked', '--target-dir', 'target'], {
-    cwd: crate,
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
+/** On a leash: whatever ends this process, also a `kill -9`, ends cargo and its compilers. */
+async function runCargo(cargo, crate, { signal, inBackground = false }) {
+  signal?.throwIfAborted()
+  const build = spawn(
+    process.execPath,
+    [LEASH, cargo, 'build', '--release', '--locked', '--target-dir', 'target'],
+    { cwd: crate, detached: true, stdio: ['pipe', 'ignore', 'pipe'] },
+  )
+  const end = () => build.stdin.end()
+  build.stdin.on('error', () => undefined)
+  signal?.addEventListener('abort', end)
+  if (inBackground) giveWay(build.pid)
   let said = ''
   build.stderr.setEncoding('utf8').on('data', (text) => (said = (said + text).slice(-SHOWN_CHARACTERS)))
   const status = await new Promise((resolve, reject) => {
     build.on('error', reject)
     build.on('close', resolve)
-  })
+  }).finally(() => signal?.removeEventListener('abort', end))
+  signal?.throwIfAborted()
   if (status !== 0) throw new SetupError(`cargo could not build the native addon:\n${said.trim()}`)
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+/** What the process starts later gives way too. */
+function giveWay(pid) {
   try {
-    await buildNative((line) => process.stderr.write(`${line}\n`))
+    setPriority(pid, constants.priority.PRIORITY_LOW)
+  } catch {
+    // It builds all the same.
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const say = (line) => process.stderr.write(`${line}\n`)
+  try {
+    await (process.argv.includes('--optional') ? offerNative(say) : buildNative(say))
   } catch (error) {
     exitWith(error)
   }

@@ -8,6 +8,7 @@ import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask } from '../../gpu-node/src/cli/quantities.ts'
 import { renderBanner } from './banner.ts'
+import { offerNative } from './build-native.mjs'
 import { runCron } from './cron.ts'
 import { firstUpdate } from './first-update.ts'
 import { applyMigrations, gatewayPart } from './gateway.ts'
@@ -83,6 +84,9 @@ async function serve(settings: Settings, home: Home): Promise<void> {
     say,
   )
   parts.push(node)
+  // Beside the download of the model, and behind everything else: the first that can use the addon is the
+  // choice of a mask, minutes after the start, and it takes what is there by then.
+  const addon = offerNative(sayBetween, { signal: stopping.signal, inBackground: true })
   try {
     await Promise.race([
       stopped.promise,
@@ -97,6 +101,7 @@ async function serve(settings: Settings, home: Home): Promise<void> {
     else stopping.abort()
     // The node first: what it still has to settle goes to the gateway.
     for (const part of parts) await part.stop()
+    await addon
   }
 }
 
@@ -136,6 +141,12 @@ async function run(
     if (told !== undefined) say(told)
   }
   await new Promise(() => undefined)
+}
+
+/** While a bar may be drawn. */
+function sayBetween(line: string): void {
+  bar.end()
+  say(line)
 }
 
 function say(line: string): void {

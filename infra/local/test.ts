@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
+import { offerNative } from './build-native.mjs'
 import { drawModelProgress } from './model-progress.ts'
 import { closingLine, type TestReport } from './test-report.ts'
 import { ROOT } from './toolchain.mjs'
@@ -16,7 +17,8 @@ import { ROOT } from './toolchain.mjs'
 const NOISE =
   /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\)|JSON report written)/
 
-await fetchModel()
+// Before the tests, or each that needs it would build it. One that fails is told here, and fails the addon's tests.
+await Promise.all([fetchModel(), offerNative((line) => process.stderr.write(`${line}\n`))])
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
 const reportPath = join(scratch, 'report.json')
 const vitest = spawn(

@@ -138,13 +138,15 @@ function isAlive(pid) {
   }
 }
 
+/** Without scripts: the packages need none, and ours builds the addon, which start and test do when it suits them. */
 function npmCi(root) {
+  const args = ['ci', '--ignore-scripts']
   // Under `npm start` and `npx` the running npm names itself; otherwise the one on the PATH.
   const cli = process.env.npm_execpath
   const useCli = cli !== undefined && /npm-cli\.[cm]?js$/.test(cli)
   const child = useCli
-    ? spawn(process.execPath, [cli, 'ci'], npmOptions(root, false))
-    : spawn('npm', ['ci'], npmOptions(root, process.platform === 'win32'))
+    ? spawn(process.execPath, [cli, ...args], npmOptions(root, false))
+    : spawn('npm', args, npmOptions(root, process.platform === 'win32'))
   return new Promise((resolve, reject) => {
     child.once('error', (error) =>
       reject(new SetupError(`npm cannot be started: ${error.message}. Install npm and try again.`)),

@@ -1,19 +1,71 @@
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { buildNative, CRATE } from '../../../infra/local/build-native.mjs'
+import { buildNative, CRATE, offerNative } from '../../../infra/local/build-native.mjs'
+import { isAlive } from '../../../gpu-node/src/process-identity.ts'
+import { until } from '../../support/service.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
 if (spawnSync('cargo', ['--version']).status === 0) testWithCargo()
 
 test('without cargo it says so in one line and goes on', async () => {
-  const crate = temporaryDir()
-  cpSync(CRATE, crate, { recursive: true, filter: (source) => !/target|\.node/.test(source) })
+  const crate = copyOfCrate()
   const said: string[] = []
   expect(await buildNative((line) => said.push(line), { cargo: 'no-such-cargo', crate })).toBe('no-cargo')
-  expect(said).toEqual(['No cargo here: the native addon is not built.'])
+  expect(said).toEqual([
+    'No cargo here: the native addon is not built. JavaScript does its work: the same results, more slowly.',
+  ])
 })
+
+test('a build that fails where the addon is only welcome is one line, with the reason', async () => {
+  const crate = copyOfCrate()
+  const cargo = program(
+    "echo 'warning: something else' >&2; echo 'error: the linker is missing' >&2; exit 101",
+  )
+  const said: string[] = []
+  expect(await offerNative((line) => said.push(line), { cargo, crate })).toBe('failed')
+  expect(said).toEqual([
+    expect.stringContaining('Building the native addon with cargo 1.0'),
+    "The native addon cannot be built (error: the linker is missing). JavaScript does its work: the same results, more slowly. 'node infra/local/build-native.mjs' tells more.",
+  ])
+})
+
+test('a build that is ended takes what cargo started with it, and is no failure to tell', async () => {
+  const crate = copyOfCrate()
+  const cargo = program(`sleep 1000 & echo $! > compiler.pid; wait`)
+  const said: string[] = []
+  const ending = new AbortController()
+  const building = offerNative((line) => said.push(line), { cargo, crate, signal: ending.signal })
+  const compiler = await until('a compiler', () => pidIn(join(crate, 'compiler.pid')), 30_000)
+  expect(isAlive(compiler)).toBe(true)
+  ending.abort()
+  expect(await building).toBe('failed')
+  await until('its end', () => !isAlive(compiler) || undefined, 30_000)
+  expect(said).toEqual([expect.stringContaining('Building the native addon')])
+})
+
+/** Everything but what was built. */
+function copyOfCrate(): string {
+  const crate = temporaryDir()
+  cpSync(CRATE, crate, { recursive: true, filter: (source) => !/target|\.node/.test(source) })
+  return crate
+}
+
+/** A cargo that knows its version and otherwise does this. */
+function program(script: string): string {
+  const path = join(temporaryDir(), 'cargo')
+  writeFileSync(path, `#!/bin/sh\n[ "$1" = --version ] && exec echo cargo 1.0\n${script}\n`, { mode: 0o755 })
+  return path
+}
+
+function pidIn(path: string): number | undefined {
+  try {
+    return Number.parseInt(readFileSync(path, 'utf8'), 10) || undefined
+  } catch {
+    return undefined
+  }
+}
 
 function testWithCargo(): void {
   test('what is built already is not built again', async () => {
