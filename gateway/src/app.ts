@@ -1,6 +1,7 @@
 import { Hono } from 'hono'
 import type { AppEnv } from './context.ts'
 import { createDeps } from './deps.ts'
+import { createKeyring } from './keys/keyring.ts'
 import { requireKey } from './middleware/auth.ts'
 import { answerError, answerNotFound } from './middleware/errors.ts'
 import { traceRequests } from './middleware/tracing.ts'
@@ -13,9 +14,14 @@ import { nodeRoutes } from './routes/internal/nodes.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { modelRoutes } from './routes/models.ts'
 
-/** The HTTP side of the gateway; one an isolate, since its key cache and tracer live as long as it does. */
-export function createApp(): Hono<AppEnv> {
+/**
+ * The HTTP side of the gateway; one an isolate, since its key cache and tracer live as long as it does.
+ *
+ * @param options.recheckKeyMs how often the key of a running request is looked at again
+ */
+export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
+  const keyring = createKeyring()
   app.onError(answerError)
   app.notFound(answerNotFound)
 
@@ -29,17 +35,17 @@ export function createApp(): Hono<AppEnv> {
 
   // Without the prefix too, for clients that are given the gateway's address as it stands.
   for (const base of ['/v1', '']) {
-    app.use(`${base}/chat/*`, requireKey())
-    app.use(`${base}/completions`, requireKey())
-    app.use(`${base}/models/*`, requireKey())
+    app.use(`${base}/chat/*`, requireKey(keyring, options.recheckKeyMs))
+    app.use(`${base}/completions`, requireKey(keyring, options.recheckKeyMs))
+    app.use(`${base}/models/*`, requireKey(keyring, options.recheckKeyMs))
     app.route(`${base}/chat/completions`, chatCompletionRoutes())
     app.route(`${base}/completions`, completionRoutes())
     app.route(`${base}/models`, modelRoutes())
   }
-  app.route('/admin', adminRoutes())
+  app.route('/admin', adminRoutes(keyring))
   app.route('/internal/nodes', nodeRoutes())
   app.route('/internal', artifactRoutes())
   app.route('/', healthRoutes())
-  app.route('/', metricsRoutes())
+  app.route('/', metricsRoutes(keyring))
   return app
 }

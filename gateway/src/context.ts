@@ -1,5 +1,7 @@
 import type { KeyRow } from './db/queries/keys.ts'
 import type { Bindings, Deps } from './deps.ts'
+import type { Actor } from './keys/grants.ts'
+import type { KeyWatch } from './keys/watch.ts'
 import type { RequestTrace } from './telemetry/trace.ts'
 
 /** The Hono environment of every route. */
@@ -15,5 +17,14 @@ export interface AppEnv {
 
 /** The Hono environment behind `requireKey`. */
 export interface KeyedEnv extends AppEnv {
-  Variables: AppEnv['Variables'] & { key: KeyRow }
+  Variables: AppEnv['Variables'] & {
+    key: KeyRow
+    /** Watches over the key while the request runs; stop it at the end. */
+    watchKey: () => KeyWatch
+  }
+}
+
+/** The Hono environment behind `requireActor`. */
+export interface ActorEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { actor: Actor }
 }

@@ -16,6 +16,8 @@ export interface Bindings {
   NODE_SECRET?: string
   /** SHA-256, in lower-case hex, of the admin key. */
   ADMIN_KEY_SHA256?: string
+  /** Goes into the hash of every API key, so that the database alone gives none of them away. */
+  KEY_PEPPER?: string
   /** Base URL of an OTLP/HTTP collector; spans are exported only when it is set. */
   OTEL_EXPORTER_OTLP_ENDPOINT?: string
 }
@@ -32,6 +34,7 @@ export interface Deps {
   readonly updateWorkflow: Workflow
   readonly nodeSecret: string
   readonly adminKeySha256: string
+  readonly keyPepper: string
   readonly otlpEndpoint: string | undefined
   nowMs(): number
   /** Keeps the event alive until `work` settles, beyond the response. */
@@ -60,6 +63,15 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
         '64 hexadecimal digits (`wrangler secret put ADMIN_KEY_SHA256`, or a .dev.vars file locally).',
     )
   }
+  const keyPepper = env.KEY_PEPPER ?? ''
+  if (keyPepper.length < 32) {
+    throw new AppError(
+      'internal_error',
+      'The gateway is not configured: the secret KEY_PEPPER is missing or shorter than 32 characters. Set it once ' +
+        '(`openssl rand -hex 32 | wrangler secret put KEY_PEPPER`, or a .dev.vars file locally) and keep it: ' +
+        'API keys are only known by their hash under it.',
+    )
+  }
   return {
     db: openDatabase(env.DB),
     artifacts: env.ARTIFACTS,
@@ -69,6 +81,7 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
     updateWorkflow: env.UPDATE_WORKFLOW,
     nodeSecret,
     adminKeySha256,
+    keyPepper,
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
     waitUntil: (work) => ctx.waitUntil(work),

@@ -2,6 +2,7 @@ import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
 import { createDeps, type Bindings } from './deps.ts'
 import { handleSamples } from './domains/consume.ts'
+import { pepperStoredKeys } from './keys/pepper-stored.ts'
 import { deleteOldParts } from './masks/parts.ts'
 import { tick } from './updates/drive.ts'
 
@@ -16,6 +17,6 @@ export default {
   queue: (batch, env, ctx) => handleSamples(createDeps(env, ctx), batch),
   async scheduled(_controller, env, ctx) {
     const deps = createDeps(env, ctx)
-    await Promise.all([tick(deps), deleteOldParts(deps)])
+    await Promise.all([tick(deps), deleteOldParts(deps), pepperStoredKeys(deps)])
   },
 } satisfies ExportedHandler<Bindings, SampleMessage>

@@ -23,6 +23,8 @@ export interface Secrets {
   /** Signs the calls between gateway and node. */
   nodeSecret: string
   adminKey: string
+  /** Goes into the hash of every API key. */
+  keyPepper: string
   /** Of the gateway's making; `undefined` until it has made one. */
   apiKey: string | undefined
 }
@@ -83,14 +85,18 @@ function isOwnHome(dir: string): boolean {
 export function openHome(dir: string): Home {
   const secretsPath = join(dir, 'secrets.json')
   const secrets = readSecrets(secretsPath) ?? {
-    nodeSecret: randomBytes(32).toString('hex'),
+    nodeSecret: newSecret(),
+    keyPepper: newSecret(),
     adminKey: `copal-admin-${randomBytes(24).toString('base64url')}`,
     apiKey: undefined,
   }
   writePrivate(secretsPath, toJson(secrets))
   const gatewayEnvPath = join(dir, 'gateway.env')
   const adminKeySha256 = createHash('sha256').update(secrets.adminKey).digest('hex')
-  writePrivate(gatewayEnvPath, `NODE_SECRET=${secrets.nodeSecret}\nADMIN_KEY_SHA256=${adminKeySha256}\n`)
+  writePrivate(
+    gatewayEnvPath,
+    `NODE_SECRET=${secrets.nodeSecret}\nADMIN_KEY_SHA256=${adminKeySha256}\nKEY_PEPPER=${secrets.keyPepper}\n`,
+  )
 
   return {
     dir,
@@ -121,11 +127,16 @@ function readSecrets(path: string): Secrets | undefined {
   } catch {
     stored = {}
   }
-  const { nodeSecret, adminKey, apiKey } = stored
+  const { nodeSecret, adminKey, apiKey, keyPepper } = stored
   if (typeof nodeSecret !== 'string' || typeof adminKey !== 'string') {
     throw new StartError(`${path} is damaged. Remove it to get new keys; masks and domains stay.`)
   }
-  return { nodeSecret, adminKey, apiKey }
+  // A home from before there was a pepper gets one; the gateway still knows its keys.
+  return { nodeSecret, adminKey, apiKey, keyPepper: typeof keyPepper === 'string' ? keyPepper : newSecret() }
+}
+
+function newSecret(): string {
+  return randomBytes(32).toString('hex')
 }
 
 function toJson(value: unknown): string {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { CreatedKey } from '@copal/shared/wire/admin.ts'
+import type { CreatedKey } from '@copal/shared/wire/keys.ts'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/models.ts'
 import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import type { Home } from './home.ts'

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
-import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from './support/secrets.ts'
+import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/secrets.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 
@@ -14,6 +14,7 @@ export default defineConfig({
       miniflare: {
         bindings: {
           NODE_SECRET: TEST_NODE_SECRET,
+          KEY_PEPPER: TEST_KEY_PEPPER,
           ADMIN_KEY_SHA256: createHash('sha256').update(TEST_ADMIN_KEY).digest('hex'),
           TEST_MIGRATIONS: await readD1Migrations(`${root}/migrations`),
           TEST_NODE_URL: inject('nodeUrl'),

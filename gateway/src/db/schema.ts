@@ -1,22 +1,47 @@
 /** The D1 schema. Times are Unix milliseconds. drizzle-kit turns changes here into `migrations/`. */
 import { sql } from 'drizzle-orm'
+import type { KeyScope } from '@copal/shared/wire/keys.ts'
 import type { Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
-/** API keys; `hash` is the SHA-256 of the key, the key itself is never stored. */
+/** Tenants; keys of one share its limits and see nothing of another's. */
+export const tenants = sqliteTable('tenants', {
+  name: text().primaryKey(),
+  createdAt: integer().notNull(),
+})
+
+/** API keys; the key itself is never stored. A rotated key has two hashes until `previousUntil`. */
 export const apiKeys = sqliteTable(
   'api_keys',
   {
     id: text().primaryKey(),
     name: text().notNull(),
+    /** HMAC-SHA256 of the key's SHA-256 under the pepper, in hex; while not `peppered`, that SHA-256 itself. */
     hash: text().notNull(),
     prefix: text().notNull(),
     defaultDomain: text().notNull(),
     sampling: text({ enum: ['never', 'opt_in', 'always'] }).notNull(),
     createdAt: integer().notNull(),
     revokedAt: integer(),
+    /** False for keys from before there was a pepper, until the next tick hashes them again. */
+    peppered: integer({ mode: 'boolean' }).notNull().default(false),
+    /** Hash of the key before the last rotation. */
+    previousHash: text(),
+    previousUntil: integer(),
+    tenant: text().notNull().default('default'),
+    scopes: text({ mode: 'json' }).$type<KeyScope[]>().notNull().default(['inference']),
+    /** Null: all. */
+    allowedDomains: text({ mode: 'json' }).$type<string[]>(),
+    allowedModels: text({ mode: 'json' }).$type<string[]>(),
+    expiresAt: integer(),
   },
-  (table) => [uniqueIndex('api_keys_hash').on(table.hash)],
+  (table) => [
+    uniqueIndex('api_keys_hash').on(table.hash),
+    index('api_keys_previous_hash')
+      .on(table.previousHash)
+      .where(sql`${table.previousHash} is not null`),
+    index('api_keys_tenant').on(table.tenant),
+  ],
 )
 
 /**
@@ -202,11 +227,14 @@ export const receipts = sqliteTable(
     /** Settled by the gateway when the lease expired; the node's own receipt replaces it should it still come. */
     estimated: integer({ mode: 'boolean' }).notNull(),
     createdAt: integer().notNull(),
+    /** The API key that is charged; null for requests from before receipts named it. */
+    keyId: text(),
   },
   (table) => [
     index('receipts_drift')
       .on(table.model, table.domain, table.maskVersion)
       .where(sql`${table.driftTokens} is not null`),
     index('receipts_created').on(table.createdAt),
+    index('receipts_key').on(table.keyId, table.createdAt),
   ],
 )

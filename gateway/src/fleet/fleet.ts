@@ -103,9 +103,10 @@ export class Fleet extends DurableObject<Bindings> {
 
 /** What a request is settled with when its node died before it could tell. */
 function lostReceipt(lease: Lease, nowMs: number): Receipt {
-  const { requestId, model, domain, maskVersion, promptTokens } = lease
+  const { requestId, account, model, domain, maskVersion, promptTokens } = lease
   return {
     requestId,
+    account,
     model,
     domain,
     maskVersion,

@@ -16,6 +16,8 @@ export interface Lease {
   readonly nodeId: string
   readonly model: string
   readonly domain: string
+  /** The API key that is charged. */
+  readonly account?: string | undefined
   readonly maskVersion: number
   /** What the request is settled with if no receipt ever comes. */
   readonly promptTokens: number
@@ -28,6 +30,8 @@ export interface AcquireRequest {
   readonly model: string
   readonly requestId: string
   readonly domain: string
+  /** The API key that is charged. */
+  readonly account?: string | undefined
   /** Estimate of the prompt's tokens. */
   readonly promptTokens: number
   /** Nodes that shall not be picked. */
@@ -135,13 +139,14 @@ export class FleetState {
       }
     }
     const { node, activeVersion } = picked
-    const { requestId, model, domain, promptTokens } = request
+    const { requestId, model, domain, account, promptTokens } = request
     node.granted += 1
     this.#hold(node, {
       requestId,
       nodeId: node.heartbeat.nodeId,
       model,
       domain,
+      ...(account === undefined ? {} : { account }),
       maskVersion: activeVersion,
       promptTokens,
       acquiredAtMs: nowMs,

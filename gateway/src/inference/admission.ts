@@ -3,6 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { domainName, LIMITS } from '@copal/shared/wire/generation.ts'
 import { parse, parseJson } from '@copal/shared/wire/parse.ts'
 import type { KeyedEnv } from '../context.ts'
+import { requireAllowed } from '../keys/allowed.ts'
 import { decodeBody, readBody } from '../middleware/body.ts'
 import { maySample } from './consent.ts'
 import { sampleOf } from './sample-text.ts'
@@ -16,7 +17,7 @@ export interface Admission {
 /**
  * The domain of a request, from `x-copal-domain` or its key's default, and whether it may be sampled.
  *
- * @throws AppError `invalid_request` that names the header.
+ * @throws AppError `invalid_request` that names the header, `insufficient_permissions` for a domain that is not the key's
  */
 export function admit(c: Context<KeyedEnv>): Admission {
   const { key } = c.var
@@ -26,6 +27,7 @@ export function admit(c: Context<KeyedEnv>): Admission {
     const reason = result.error.issues[0]?.message ?? 'a domain name is expected'
     throw new AppError('invalid_request', `Invalid 'x-copal-domain': ${reason}.`, { param: 'x-copal-domain' })
   }
+  requireAllowed(key.allowedDomains, result.data, 'domain', 'x-copal-domain')
   return { domain: result.data, sample: maySample(key.sampling, c.req.header('x-copal-sample')) }
 }
 

@@ -14,6 +14,7 @@ import {
   type NodeAnswer,
 } from '../fleet/node-client.ts'
 import type { Acquired, FailedAttempt } from '../fleet/state.ts'
+import { requireAllowed } from '../keys/allowed.ts'
 import { relay } from './relay.ts'
 
 /** Tries on nodes before a request is given up. */
@@ -53,11 +54,12 @@ interface Attempt {
  * A request that fails before its first byte is tried on another node, or on the same one once it is
  * back; each try has a request id of its own, so that the receipt of a broken one cannot settle another.
  *
- * @throws AppError `model_not_found`, `no_node_available`, or what the node answered.
+ * @throws AppError `insufficient_permissions`, `model_not_found`, `no_node_available`, or what the node answered.
  */
 export async function generate(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
-  const { deps, trace } = c.var
+  const { deps, trace, key } = c.var
   const { model } = generation.request
+  requireAllowed(key.allowedModels, model, 'model', 'model')
   const span = trace.startCall('generate', {
     'gen_ai.request.model': model,
     'copal.domain': generation.domain,
@@ -70,8 +72,15 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
     }
     span.end()
   }
+  const watch = c.var.watchKey()
   try {
-    const { node, leaseId, maskVersion, answer, whole } = await place(c, generation, trace.headers(span))
+    const signal = AbortSignal.any([c.req.raw.signal, watch.signal])
+    const { node, leaseId, maskVersion, answer, whole } = await place(
+      c,
+      generation,
+      trace.headers(span),
+      signal,
+    )
     const mask = answer.headers.get('x-copal-mask') ?? String(maskVersion)
     span.setAttributes({ 'copal.node': node.nodeId, 'copal.mask': mask, 'copal.lease': leaseId })
     c.header('x-copal-mask', mask)
@@ -79,20 +88,24 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
     c.header('x-copal-domain', generation.domain)
     c.header('content-type', answer.headers.get('content-type') ?? 'application/json')
     if (whole) {
+      watch.stop()
       endSpan()
       return c.body(whole)
     }
     c.header('cache-control', 'no-cache')
-    const { readable, ended } = relay(answer, (cause) => brokenOff(node, cause).error)
+    const { readable, ended } = relay(answer, (cause) => watch.refusal() ?? brokenOff(node, cause).error)
     const settled = ended.then(async (end) => {
+      watch.stop()
       span.setAttribute('copal.stream_end', end)
-      endSpan(end === 'broken' ? new Error(`node ${node.nodeId} broke off`) : undefined)
-      if (end === 'broken') await deps.fleet.fail({ requestId: leaseId, nodeId: node.nodeId, broke: true })
+      const broke = end === 'broken' && !watch.refusal()
+      endSpan(broke ? new Error(`node ${node.nodeId} broke off`) : watch.refusal())
+      if (broke) await deps.fleet.fail({ requestId: leaseId, nodeId: node.nodeId, broke: true })
     })
     deps.waitUntil(settled)
     return c.body(readable)
   } catch (thrown) {
-    const error = thrown instanceof NodeCallError ? thrown.error : thrown
+    watch.stop()
+    const error = watch.refusal() ?? (thrown instanceof NodeCallError ? thrown.error : thrown)
     endSpan(error instanceof Error ? error : new Error(String(error)))
     throw error
   }
@@ -103,9 +116,9 @@ async function place(
   c: Context<KeyedEnv>,
   generation: Generation,
   headers: Record<string, string>,
+  signal: AbortSignal,
 ): Promise<Attempt> {
-  const { deps, requestId } = c.var
-  const { signal } = c.req.raw
+  const { deps, requestId, key } = c.var
   const { path, domain, sample, promptTokens, request } = generation
   const { model, stream } = request
   const options = { signal, headers, firstByteTimeoutMs: stream ? STREAM_FIRST_BYTE_MS : WHOLE_FIRST_BYTE_MS }
@@ -115,11 +128,12 @@ async function place(
   let pauses = 0
   for (let attempts = 0; ;) {
     const leaseId = attempts === 0 ? requestId : `${requestId}.${attempts + 1}`
-    const wanted = { model, requestId: leaseId, domain, promptTokens, exclude, failed: untold }
+    const account = key.id
+    const wanted = { model, requestId: leaseId, account, domain, promptTokens, exclude, failed: untold }
     const acquired = await deps.fleet.acquire(wanted)
     untold = undefined
     if (!acquired.ok) {
-      if (!last) throw await refusal(deps, model, acquired)
+      if (!last) throw await refusal(deps, key.allowedModels, model, acquired)
       const pauseMs = PAUSES_MS[pauses++]
       if (pauseMs === undefined || last.error.code === 'overloaded') throw lastRefusal(last, model)
       await new Promise((resolve) => setTimeout(resolve, pauseMs))
@@ -131,7 +145,7 @@ async function place(
     const { nodeId, url, maskVersion } = acquired
     const node = { nodeId, url }
     try {
-      const call = { requestId: leaseId, domain, sample, request }
+      const call = { requestId: leaseId, account, domain, sample, request }
       const answer = await callNode(deps, node, path, call, options)
       const whole = stream ? undefined : await readWhole(node, answer, signal)
       return { node, leaseId, maskVersion, answer, whole }
@@ -154,16 +168,23 @@ function mayRetry(error: AppError): boolean {
 }
 
 /** Why there is no node for a request that has not been tried yet. */
-async function refusal(deps: Deps, model: string, none: Extract<Acquired, { ok: false }>): Promise<AppError> {
+async function refusal(
+  deps: Deps,
+  allowed: readonly string[] | null,
+  model: string,
+  none: Extract<Acquired, { ok: false }>,
+): Promise<AppError> {
   const registered = (await listModels(deps.db)).map(({ id }) => id)
   if (none.known || registered.includes(model)) {
     return noNode(`No node that serves '${model}' is available now. Try again in ${RETRY_AFTER_S} s.`)
   }
-  const names = none.servedModels.length > 0 ? none.servedModels : registered
+  const names = (none.servedModels.length > 0 ? none.servedModels : registered).filter(
+    (name) => allowed?.includes(name) ?? true,
+  )
   const served =
     names.length > 0
       ? `Served here: ${names.map((name) => `'${name}'`).join(', ')}.`
-      : 'No model is served yet: no node has registered.'
+      : 'No other model is served.'
   return new AppError('model_not_found', `The model '${model}' does not exist. ${served}`, { param: 'model' })
 }
 

@@ -1,95 +1,103 @@
 import type { MiddlewareHandler } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { sha256 } from '@copal/shared/wire/signature.ts'
-import { findActiveKey, type KeyRow } from '../db/queries/keys.ts'
+import type { KeyScope } from '@copal/shared/wire/keys.ts'
+import type { ActorEnv, KeyedEnv } from '../context.ts'
+import type { KeyRow } from '../db/queries/keys.ts'
 import type { Deps } from '../deps.ts'
-import type { AppEnv, KeyedEnv } from '../context.ts'
+import type { Actor } from '../keys/grants.ts'
+import type { KeyCheck, Keyring } from '../keys/keyring.ts'
+import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/secret.ts'
+import { RECHECK_MS, watchKey } from '../keys/watch.ts'
 
-/** How long an isolate trusts a key that it looked up; bounds how long a revoked key still works. */
-const CACHE_MS = 30_000
-const CACHE_ENTRIES = 1_024
-const KEY_PREFIX = 'sk-copal-'
-
-/** A new API key, and what is stored of it. */
-export interface NewKey {
-  key: string
-  hash: string
-  /** Its beginning, for people to tell keys apart. */
-  prefix: string
-}
-
-/** Makes an API key of 192 random bits. */
-export async function generateKey(): Promise<NewKey> {
-  const random = crypto.getRandomValues(new Uint8Array(24))
-  const secret = btoa(String.fromCharCode(...random))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_')
-  const key = KEY_PREFIX + secret
-  return { key, hash: await hashKey(key), prefix: key.slice(0, KEY_PREFIX.length + 6) }
-}
-
-/** SHA-256 of a key, in lower-case hex. */
-export function hashKey(key: string): Promise<string> {
-  return sha256(new Uint8Array(new TextEncoder().encode(key)))
-}
-
-/**
- * Admits requests with a valid API key and hands it on as `key`.
- *
- * Keys are looked up in D1 by hash; found ones are remembered for 30 s, unknown ones never, so that a
- * new key works at once.
- */
-export function requireKey(): MiddlewareHandler<KeyedEnv> {
-  const cache = new Map<string, { key: KeyRow; untilMs: number }>()
-
-  const lookUp = async (deps: Deps, hash: string): Promise<KeyRow | undefined> => {
-    const nowMs = deps.nowMs()
-    const cached = cache.get(hash)
-    if (cached && cached.untilMs > nowMs) return cached.key
-    const key = await findActiveKey(deps.db, hash)
-    cache.delete(hash)
-    if (!key) return undefined
-    const [oldest] = cache.keys()
-    if (cache.size >= CACHE_ENTRIES && oldest !== undefined) cache.delete(oldest)
-    cache.set(hash, { key, untilMs: nowMs + CACHE_MS })
-    return key
-  }
-
+/** Admits requests with an API key of the scope `inference` and hands it on as `key`. */
+export function requireKey(keyring: Keyring, recheckMs = RECHECK_MS): MiddlewareHandler<KeyedEnv> {
   return async (c, next) => {
     const { deps } = c.var
     const token = bearerToken(c.req.header('authorization'), 'an API key', `${KEY_PREFIX}…`)
-    const hash = await hashKey(token)
-    const key = token.startsWith(KEY_PREFIX) ? await lookUp(deps, hash) : undefined
-    if (!key) {
-      throw new AppError(
-        'invalid_api_key',
-        sameHash(hash, deps.adminKeySha256)
-          ? "This is the admin key; it only opens '/admin' and '/metrics'. Send an API key here."
-          : token.startsWith(KEY_PREFIX)
-            ? `The API key '${shown(token)}' is unknown or was revoked.`
-            : `The API key does not begin with '${KEY_PREFIX}' as keys of this service do.`,
-      )
+    const check = await keyring.check(deps, token)
+    if (!check.ok) {
+      throw (await isAdminKey(deps, token))
+        ? new AppError(
+            'invalid_api_key',
+            "This is the admin key; it only opens '/admin' and '/metrics'. Send an API key here.",
+          )
+        : refusal(token, check)
     }
-    c.set('key', key)
+    requireScope(check.key, 'inference', 'An API key')
+    c.set('key', check.key)
+    c.set('watchKey', () => watchKey(async () => (await keyring.check(deps, token)).ok, recheckMs))
     await next()
   }
 }
 
-/** Admits requests with the admin key, compared by hash in constant time. */
-export function requireAdmin(): MiddlewareHandler<AppEnv> {
+/** Admits requests with the admin key, or with an API key of `scope`, and hands on whose it is as `actor`. */
+export function requireActor(keyring: Keyring, scope: KeyScope): MiddlewareHandler<ActorEnv> {
   return async (c, next) => {
-    const { deps } = c.var
-    const token = bearerToken(c.req.header('authorization'), 'the admin key', '<admin key>')
-    if (!sameHash(await hashKey(token), deps.adminKeySha256)) {
+    c.set('actor', await findActor(c.var.deps, keyring, c.req.header('authorization'), scope))
+    await next()
+  }
+}
+
+/** Admits the operator alone, behind {@link requireActor}: what concerns every tenant is not one tenant's. */
+export function requireOperator(): MiddlewareHandler<ActorEnv> {
+  return async (c, next) => {
+    const { actor } = c.var
+    if (actor.kind !== 'operator') {
       throw new AppError(
-        'invalid_api_key',
-        token.startsWith(KEY_PREFIX)
-          ? "This key is not the admin key, which '/admin' and '/metrics' need."
-          : 'The admin key is wrong.',
+        'insufficient_permissions',
+        `'${c.req.path}' concerns the whole service and needs the admin key; this key administers the keys ` +
+          `of the tenant '${actor.key.tenant}'.`,
       )
     }
     await next()
   }
+}
+
+async function findActor(
+  deps: Deps,
+  keyring: Keyring,
+  header: string | undefined,
+  scope: KeyScope,
+): Promise<Actor> {
+  const token = bearerToken(header, 'the admin key', '<admin key>')
+  if (await isAdminKey(deps, token)) return { kind: 'operator' }
+  const check = await keyring.check(deps, token)
+  if (check.ok) {
+    requireScope(check.key, scope, `The admin key, or an API key`)
+    return { kind: 'tenant', key: check.key }
+  }
+  throw token.startsWith(KEY_PREFIX)
+    ? refusal(token, check)
+    : new AppError('invalid_api_key', 'The admin key is wrong.')
+}
+
+/** Compared by hash and in constant time. */
+async function isAdminKey(deps: Deps, token: string): Promise<boolean> {
+  return sameHash(await digestOf(token), deps.adminKeySha256)
+}
+
+function requireScope(key: KeyRow, scope: KeyScope, who: string): void {
+  if (key.scopes.includes(scope)) return
+  throw new AppError(
+    'insufficient_permissions',
+    `${who} with the scope '${scope}' is needed here; this key has ${key.scopes.map((name) => `'${name}'`).join(', ')}.`,
+  )
+}
+
+function refusal(token: string, check: Exclude<KeyCheck, { ok: true }>): AppError {
+  const shown = shownPart(token)
+  const message = () => {
+    if (check.reason === 'unknown') {
+      return token.startsWith(KEY_PREFIX)
+        ? `The API key '${shown}' is unknown or was revoked.`
+        : `The API key does not begin with '${KEY_PREFIX}' as keys of this service do.`
+    }
+    const since = new Date(check.sinceMs).toISOString()
+    return check.reason === 'expired'
+      ? `The API key '${shown}' expired at ${since}. Ask for a new one.`
+      : `The API key '${shown}' was rotated and ended at ${since}. Use the new one.`
+  }
+  return new AppError('invalid_api_key', message())
 }
 
 function bearerToken(header: string | undefined, what: string, example: string): string {
@@ -104,13 +112,4 @@ function bearerToken(header: string | undefined, what: string, example: string):
     )
   }
   return token
-}
-
-function sameHash(a: string, b: string): boolean {
-  const encoder = new TextEncoder()
-  return a.length === b.length && crypto.subtle.timingSafeEqual(encoder.encode(a), encoder.encode(b))
-}
-
-function shown(token: string): string {
-  return token.length > KEY_PREFIX.length + 6 ? `${token.slice(0, KEY_PREFIX.length + 6)}…` : token
 }

@@ -1,29 +1,41 @@
-import { Hono } from 'hono'
-import type { AppEnv } from '../context.ts'
+import { Hono, type Context } from 'hono'
+import type { ActorEnv } from '../context.ts'
 import { listModels, type ModelRow } from '../db/queries/models.ts'
 import { sumDrift, sumUsage, type DriftSum, type UsageSum } from '../db/queries/receipts.ts'
 import type { FleetSnapshot } from '../fleet/state.ts'
-import { requireAdmin } from '../middleware/auth.ts'
+import { tenantOf } from '../keys/grants.ts'
+import type { Keyring } from '../keys/keyring.ts'
+import { requireActor } from '../middleware/auth.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 import { formatMetrics, type MetricFamily } from '../telemetry/exposition.ts'
 
-/** `GET /metrics`, in the Prometheus text format, behind the admin key as a bearer token. */
-export function metricsRoutes(): Hono<AppEnv> {
-  return new Hono<AppEnv>()
-    .get('/metrics', requireAdmin(), async (c) => {
-      const { db, fleet } = c.var.deps
+/**
+ * `GET /metrics`, in the Prometheus text format: everything for the admin key as a bearer token, its own tenant's
+ * traffic for a key with the scope `read-metrics`.
+ */
+export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
+    .get('/metrics', requireActor(keyring, 'read-metrics'), async (c) => {
+      const { deps, actor } = c.var
+      const { db, fleet } = deps
+      const tenant = tenantOf(actor, undefined)
+      if (tenant !== undefined) {
+        const [usage, drift] = await Promise.all([sumUsage(db, tenant), sumDrift(db, { tenant })])
+        return answer(c, [...usageFamilies(usage), ...driftFamilies(drift)])
+      }
       const [usage, drift, models, snapshot] = await Promise.all([
         sumUsage(db),
         sumDrift(db),
         listModels(db),
         fleet.snapshot(),
       ])
-      const families = [...usageFamilies(usage), ...driftFamilies(drift), ...fleetFamilies(models, snapshot)]
-      return c.text(formatMetrics(families), 200, {
-        'content-type': 'text/plain; version=0.0.4; charset=utf-8',
-      })
+      return answer(c, [...usageFamilies(usage), ...driftFamilies(drift), ...fleetFamilies(models, snapshot)])
     })
     .all('/metrics', refuseMethod('GET'))
+}
+
+function answer(c: Context<ActorEnv>, families: readonly MetricFamily[]): Response {
+  return c.text(formatMetrics(families), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' })
 }
 
 function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
@@ -33,6 +45,7 @@ function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
     type: 'counter',
     samples: usage.map((row) => ({
       labels: {
+        ...(row.tenant === null ? {} : { tenant: row.tenant }),
         model: row.model,
         domain: row.domain,
         mask_version: row.maskVersion,

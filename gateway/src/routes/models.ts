@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/models.ts'
 import type { KeyedEnv } from '../context.ts'
+import type { KeyRow } from '../db/queries/keys.ts'
 import { listServedModels, type ServedModel } from '../db/queries/models.ts'
 import type { Deps } from '../deps.ts'
 import { refuseMethod } from '../middleware/errors.ts'
@@ -10,11 +11,11 @@ import { refuseMethod } from '../middleware/errors.ts'
 export function modelRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .get('/', async (c) =>
-      c.json({ object: 'list', data: await listEntries(c.var.deps) } satisfies ModelList),
+      c.json({ object: 'list', data: await listEntries(c.var.deps, c.var.key) } satisfies ModelList),
     )
     .all('/', refuseMethod('GET'))
     .get('/:id', async (c) => {
-      const entries = await listEntries(c.var.deps)
+      const entries = await listEntries(c.var.deps, c.var.key)
       const id = c.req.param('id')
       const entry = entries.find((candidate) => candidate.id === id)
       if (entry) return c.json(entry)
@@ -26,11 +27,14 @@ export function modelRoutes(): Hono<KeyedEnv> {
     .all('/:id', refuseMethod('GET'))
 }
 
-async function listEntries(deps: Deps): Promise<ModelEntry[]> {
+/** Models that the key may use; it does not hear of others. */
+async function listEntries(deps: Deps, { allowedModels }: KeyRow): Promise<ModelEntry[]> {
   const [served, { nodes }] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
-  return served.map((entry) =>
-    toEntry(entry, nodes.filter((node) => node.serving && node.model === entry.model.id).length),
-  )
+  return served
+    .filter(({ model }) => allowedModels?.includes(model.id) ?? true)
+    .map((entry) =>
+      toEntry(entry, nodes.filter((node) => node.serving && node.model === entry.model.id).length),
+    )
 }
 
 function toEntry({ model, mask }: ServedModel, nodes: number): ModelEntry {

@@ -9,6 +9,7 @@ import { addLab } from './commands/lab.ts'
 import { addMasks, addRollback } from './commands/masks.ts'
 import { addMethods } from './commands/methods.ts'
 import { addStatus } from './commands/status.ts'
+import { addTenants } from './commands/tenants.ts'
 import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
 import { createSession, type Session } from './session.ts'
@@ -68,6 +69,7 @@ function createProgram(session: Session): Command {
     addEvaluate,
     addLab,
     addKeys,
+    addTenants,
   ]) {
     add(program, session)
   }

@@ -13,6 +13,7 @@ import { EVENT_STREAM, eventStream } from './sse.ts'
 interface GenerateJob {
   requestId: string
   domain: string
+  account?: string | undefined
   sample: boolean
   model: string
   stream: boolean

@@ -8,6 +8,8 @@ export interface SettledCall {
   requestId: string
   model: string
   domain: string
+  /** Whom the gateway charges. */
+  account?: string | undefined
   /** The client's own text as tokens when it may be scored; tokenised only then. */
   sampledText: (() => readonly number[]) | null
 }
@@ -53,6 +55,7 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
       const { requestId, model, domain } = call
       deps.onReceipt({
         requestId,
+        ...accountOf(call),
         model,
         domain,
         maskVersion: deps.activeVersion() ?? 0,
@@ -77,6 +80,7 @@ function receiptOf(call: SettledCall, outcome: GenerationOutcome, activeVersion:
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
   return {
     requestId: call.requestId,
+    ...accountOf(call),
     model: call.model,
     domain: call.domain,
     maskVersion: outcome.weights?.version ?? activeVersion ?? 0,
@@ -88,4 +92,8 @@ function receiptOf(call: SettledCall, outcome: GenerationOutcome, activeVersion:
     totalMs: endedMs - arrivedMs,
     drift: null,
   }
+}
+
+function accountOf({ account }: SettledCall): Pick<Receipt, 'account'> {
+  return account === undefined ? {} : { account }
 }

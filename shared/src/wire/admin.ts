@@ -3,29 +3,6 @@ import { z } from 'zod'
 import { domainName } from './generation.ts'
 import { modelId, selectionSpec, type JobReport } from './node-rpc.ts'
 
-/** `never` stores nothing, `opt_in` only requests with `x-copal-sample: true`, `always` all but `x-copal-sample: false`. */
-export const samplingPolicy = z.enum(['never', 'opt_in', 'always'])
-export type SamplingPolicy = z.output<typeof samplingPolicy>
-
-/** `POST /admin/keys`. The key itself is in the answer and nowhere else. */
-export const createKey = z.object({
-  name: z.string().min(1).max(128),
-  default_domain: domainName.default('default'),
-  sampling: samplingPolicy.default('opt_in'),
-})
-export type CreateKey = z.output<typeof createKey>
-export interface KeyEntry {
-  id: string
-  name: string
-  prefix: string
-  default_domain: string
-  sampling: SamplingPolicy
-  created_at: string
-}
-export interface CreatedKey extends KeyEntry {
-  key: string
-}
-
 /** `POST /admin/domains/:domain/texts`: an operator's own texts for a domain, redacted and sampled like traffic. */
 export const importTexts = z.object({
   texts: z

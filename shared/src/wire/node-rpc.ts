@@ -46,6 +46,8 @@ const generateFields = {
   domain: domainName,
   /** The prompt may be scored under mask and dense; the figures come back in the receipt. */
   sample: z.boolean(),
+  /** Whom the receipt shall name; means nothing to the node. */
+  account: z.string().min(1).max(64).optional(),
 }
 /** `POST /rpc/chat-completions`: the answer is the OpenAI JSON or SSE, ready to pass through. */
 export const chatCall = z.object({ ...generateFields, request: chatRequest })
@@ -219,6 +221,8 @@ export type HeartbeatAnswer = z.output<typeof heartbeatAnswer>
 
 export const receipt = z.object({
   requestId: z.string().min(8).max(64),
+  /** As the call had it. */
+  account: z.string().min(1).max(64).optional(),
   model: modelId,
   domain: domainName,
   maskVersion: count,

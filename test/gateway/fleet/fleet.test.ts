@@ -47,6 +47,7 @@ test('a lease whose node died is settled from its reservation by the alarm, as s
   const usage = await sumUsage(openDatabase(env.DB))
   expect(usage).toEqual([
     {
+      tenant: null,
       model: 'm',
       domain: 'legal',
       maskVersion: 0,

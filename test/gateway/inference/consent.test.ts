@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { SamplingPolicy } from '@copal/shared/wire/admin.ts'
+import type { SamplingPolicy } from '@copal/shared/wire/keys.ts'
 import { maySample } from '../../../gateway/src/inference/consent.ts'
 
 test.each<[SamplingPolicy, string | undefined, boolean]>([

@@ -1,12 +1,15 @@
 import { env, exports } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { revokeKey } from '../../../gateway/src/db/queries/keys.ts'
-import { generateKey, hashKey } from '../../../gateway/src/middleware/auth.ts'
-import { createKey, errorOf, get, ORIGIN } from '../support/gateway.ts'
+import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
+import { beat, createKey, errorOf, get, ORIGIN, until } from '../support/gateway.ts'
+import { startNode } from '../support/node-double.ts'
 import { TEST_ADMIN_KEY } from '../support/secrets.ts'
+
+const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
 
 async function refusal(path: string, authorization?: string) {
   const response = await exports.default.fetch(
@@ -46,7 +49,7 @@ describe('an API key', () => {
   })
 
   test('is never repeated whole in an answer', async () => {
-    const { key } = await generateKey()
+    const { key } = generateKey()
     const message = await refusal('/v1/models', `Bearer ${key}`)
     expect(message).toContain(key.slice(0, 15))
     expect(message).not.toContain(key)
@@ -54,9 +57,8 @@ describe('an API key', () => {
 
   test('is not the admin key, and the refusal says so', async () => {
     expect(await refusal('/v1/models', `Bearer ${TEST_ADMIN_KEY}`)).toContain('This is the admin key')
-    const { key } = await createKey()
-    expect(await refusal('/metrics', `Bearer ${key}`)).toContain('not the admin key')
     expect(await refusal('/metrics', 'Bearer guess')).toBe('The admin key is wrong.')
+    expect(await refusal('/metrics', 'Bearer sk-copal-guess')).toContain('is unknown or was revoked')
     expect(await refusal('/admin/anything')).toContain('Send the admin key')
   })
 
@@ -74,12 +76,15 @@ describe('an API key', () => {
     }
   })
 
-  test('has 192 random bits, of which only the hash is stored', async () => {
-    const [first, second] = [await generateKey(), await generateKey()]
+  test('has 192 random bits, and another hash under another pepper', async () => {
+    const [first, second] = [generateKey(), generateKey()]
     expect(first.key).toMatch(/^sk-copal-[A-Za-z0-9_-]{32}$/)
     expect(first.key).not.toBe(second.key)
     expect(first.key.startsWith(first.prefix)).toBe(true)
-    expect(first.hash).toBe(await hashKey(first.key))
+    const digest = await digestOf(first.key)
+    const hashes = await Promise.all([pepperedHash('a', digest), pepperedHash('b', digest)])
+    expect(new Set([digest, ...hashes]).size).toBe(3)
+    expect(await pepperedHash('a', digest)).toBe(hashes[0])
   })
 })
 
@@ -87,6 +92,8 @@ test.each([
   ['no NODE_SECRET', { NODE_SECRET: undefined }, /NODE_SECRET is missing/],
   ['a short NODE_SECRET', { NODE_SECRET: 'short' }, /shorter than 16/],
   ['no ADMIN_KEY_SHA256', { ADMIN_KEY_SHA256: undefined }, /ADMIN_KEY_SHA256 must be/],
+  ['no KEY_PEPPER', { KEY_PEPPER: undefined }, /KEY_PEPPER is missing/],
+  ['a short KEY_PEPPER', { KEY_PEPPER: 'x'.repeat(31) }, /shorter than 32/],
   ['a key as ADMIN_KEY_SHA256', { ADMIN_KEY_SHA256: TEST_ADMIN_KEY }, /64 hexadecimal digits/],
 ])('a gateway with %s says what is not configured', async (_what, changes, message) => {
   const log = vi.spyOn(console, 'error').mockImplementation(() => {})
@@ -98,3 +105,43 @@ test.each([
   expect(log).toHaveBeenCalledOnce()
   log.mockRestore()
 })
+
+test.each([true, false])(
+  'an answer that runs when its key is revoked ends with an error, and not the node’s (stream: %s)',
+  async (stream) => {
+    const { id, key } = await createKey()
+    const node = await startNode(`revoked-${stream}`, [
+      { kind: 'stream', headers: SSE, chunks: ['data: {"a":1}\n\n'], ending: 'hang' },
+    ])
+    await beat(node, `revoked-${stream}`)
+    const ctx = createExecutionContext()
+    const pending = createApp({ recheckKeyMs: 20 }).request(
+      '/v1/completions',
+      {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}` },
+        body: JSON.stringify({ model: `revoked-${stream}`, prompt: 'x', stream }),
+      },
+      env,
+      ctx,
+    )
+    await until('the call', async () => ((await node.calls()).length === 1 ? true : undefined))
+    await revokeKey(openDatabase(env.DB), id, Date.now())
+    expect((await node.calls())[0]?.leftAtMs).toBeNull()
+    const now = Date.now
+    Date.now = () => now() + 30_000
+    onTestFinished(() => {
+      Date.now = now
+    })
+    const response = await pending
+    expect(response.status).toBe(stream ? 200 : 401)
+    const text = await response.text()
+    expect(text).toContain('"code":"invalid_api_key"')
+    expect(text).not.toContain('[DONE]')
+    await until('the node to be left', async () => (await node.calls())[0]?.leftAtMs ?? undefined)
+    await waitOnExecutionContext(ctx)
+    Date.now = now
+    const { nodes } = await env.FLEET.get(env.FLEET.idFromName('fleet')).snapshot()
+    expect(nodes.find((one) => one.id === node.id)?.alive).toBe(true)
+  },
+)

@@ -34,7 +34,7 @@ describe('an answer at once', () => {
   })
 
   test('reaches the node as a signed call with the parsed request and a trace', async () => {
-    const { key } = await createKey()
+    const { id, key } = await createKey()
     const node = await startNode('call-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
     await beat(node, 'call')
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
@@ -50,6 +50,7 @@ describe('an answer at once', () => {
     const body = JSON.parse(call.body) as CompletionCall
     expect(body).toEqual({
       requestId: response.headers.get('x-request-id'),
+      account: id,
       domain: 'code',
       sample: false,
       request: { model: 'call', prompt: 'Once', max_tokens: 5 },

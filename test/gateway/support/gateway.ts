@@ -1,30 +1,28 @@
 import { env, exports } from 'cloudflare:workers'
-import type { SamplingPolicy } from '@copal/shared/wire/admin.ts'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat, HeartbeatAnswer, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
-import { insertKey } from '../../../gateway/src/db/queries/keys.ts'
-import { generateKey } from '../../../gateway/src/middleware/auth.ts'
-import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from './secrets.ts'
+import { insertKey, type NewKeyRow } from '../../../gateway/src/db/queries/keys.ts'
+import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
+import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './secrets.ts'
 
 /** Where tests address the Worker under test. */
 export const ORIGIN = 'http://gateway'
 
 /** Stores a fresh API key and returns it with its id. */
-export async function createKey(
-  options: { sampling?: SamplingPolicy; defaultDomain?: string } = {},
-): Promise<{ id: string; key: string }> {
-  const { key, hash, prefix } = await generateKey()
-  const id = `key_${crypto.randomUUID()}`
-  await insertKey(openDatabase(env.DB), {
-    id,
+export async function createKey(options: Partial<NewKeyRow> = {}): Promise<{ id: string; key: string }> {
+  const { key, prefix } = generateKey()
+  const { id } = await insertKey(openDatabase(env.DB), {
+    id: `key_${crypto.randomUUID()}`,
     name: 'test',
-    hash,
+    hash: await pepperedHash(TEST_KEY_PEPPER, await digestOf(key)),
+    peppered: true,
     prefix,
-    defaultDomain: options.defaultDomain ?? 'default',
-    sampling: options.sampling ?? 'opt_in',
+    defaultDomain: 'default',
+    sampling: 'opt_in',
     createdAt: Date.now(),
+    ...options,
   })
   return { id, key }
 }

@@ -51,6 +51,11 @@ describe('a wrong command line', () => {
     { args: ['update', 'legal', '--pattern', '4:2'], says: 'n is less than m' },
     { args: ['rollback', 'x'], says: "A mask is a number like 3 or m3, or 'dense'." },
     { args: ['evaluate', 'a.txt', '--dense', '--mask', 'm1'], says: 'cannot be used with' },
+    {
+      args: ['keys', 'rotate', 'key_1', '--grace', 'soon'],
+      says: 'A time like 90s, 30m, 24h or 7d is expected.',
+    },
+    { args: ['keys', 'creat', 'x'], says: 'Did you mean create?' },
     { args: ['status', '--jsno'], says: 'Did you mean --json?' },
   ])('$args exits with 2 and says what is wrong', async ({ args, says }) => {
     const terminal = recordedTerminal()
@@ -79,6 +84,11 @@ describe('--help', () => {
     ['drift'],
     ['evaluate'],
     ['keys', 'create'],
+    ['keys', 'list'],
+    ['keys', 'rotate'],
+    ['keys', 'revoke'],
+    ['tenants', 'list'],
+    ['tenants', 'set'],
   ]
   test.each(commands)('of %s %s exits with 0, shows an example and fits 80 columns', async (...command) => {
     const terminal = recordedTerminal()

@@ -189,6 +189,15 @@ test('a stop string cuts the answer and its stream alike', async () => {
   ).toBe(cut.choices[0]?.text)
 })
 
+test('a receipt names the account of its call, of a refused one too', async () => {
+  const { node } = await start()
+  await (await node.post('/rpc/completions', call(PROMPT, { account: 'key_1' }))).text()
+  await (await node.post('/rpc/completions', call({ ...PROMPT, model: 'x' }, { account: 'key_2' }))).text()
+  await (await node.post('/rpc/completions', call(PROMPT))).text()
+  const receipts = await node.receiptCount(3)
+  expect(receipts.map(({ account }) => account)).toEqual(['key_1', 'key_2', undefined])
+})
+
 test('every ending gives one receipt with its counts', async () => {
   const { node } = await start()
   await (await node.post('/rpc/completions', call(PROMPT, { requestId: 'request-whole' }))).text()

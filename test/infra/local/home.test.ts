@@ -37,6 +37,16 @@ describe('openHome', () => {
     expect(openHome(home.dir).secrets.apiKey).toBe('sk-1')
   })
 
+  test('gives a home from before there was a pepper one, and keeps it and all else', () => {
+    const home = freshHome()
+    const old = { nodeSecret: 'n'.repeat(64), adminKey: 'copal-admin-old', apiKey: 'sk-copal-old' }
+    writeFileSync(join(home, 'secrets.json'), JSON.stringify(old))
+    const { secrets, gatewayEnvPath } = openHome(home)
+    expect(secrets).toEqual({ ...old, keyPepper: expect.stringMatching(/^[0-9a-f]{64}$/) as string })
+    expect(openHome(home).secrets).toEqual(secrets)
+    expect(readFileSync(gatewayEnvPath, 'utf8')).toContain(`KEY_PEPPER=${secrets.keyPepper}\n`)
+  })
+
   test('gives the gateway the hash of the admin key, never the key', () => {
     const home = openHome(freshHome())
     const text = readFileSync(home.gatewayEnvPath, 'utf8')

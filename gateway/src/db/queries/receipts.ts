@@ -1,10 +1,10 @@
 import { count, eq, isNotNull, sql, sum, and } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
-import { receipts } from '../schema.ts'
+import { apiKeys, receipts } from '../schema.ts'
 
-/** 16 columns a row, at most 100 bound parameters a statement. */
-const ROWS_PER_STATEMENT = 6
+/** 17 columns a row, at most 100 bound parameters a statement. */
+const ROWS_PER_STATEMENT = 5
 
 /** Every column but the key, as in the receipt that comes later. */
 const REPLACED = {
@@ -23,6 +23,7 @@ const REPLACED = {
   nllDense: sql`excluded.nll_dense`,
   estimated: sql`excluded.estimated`,
   createdAt: sql`excluded.created_at`,
+  keyId: sql`coalesce(excluded.key_id, ${receipts.keyId})`,
 }
 
 /** Where a receipt comes from: measured by the node, or estimated by the gateway when a lease expires. */
@@ -41,8 +42,9 @@ export async function insertReceipts(
   origin: ReceiptOrigin,
   nowMs: number,
 ): Promise<number> {
-  const rows = batch.map(({ drift, ...receipt }) => ({
+  const rows = batch.map(({ drift, account, ...receipt }) => ({
     ...receipt,
+    keyId: account ?? null,
     nodeId,
     driftTokens: drift?.tokens ?? null,
     nllMasked: drift?.nllMasked ?? null,
@@ -68,6 +70,8 @@ export async function insertReceipts(
 
 /** Settled requests and their tokens, summed by everything that names them. */
 export interface UsageSum {
+  /** Null for requests from before receipts named their key. */
+  tenant: string | null
   model: string
   domain: string
   maskVersion: number
@@ -77,11 +81,13 @@ export interface UsageSum {
   completionTokens: number
 }
 
-/** Usage since the beginning, one row a (model, domain, mask version, finish reason). */
-export async function sumUsage(db: Database): Promise<UsageSum[]> {
+/** Usage since the beginning, one row a (tenant, model, domain, mask version, finish reason); of one tenant, or of all. */
+export async function sumUsage(db: Database, onlyTenant?: string): Promise<UsageSum[]> {
   const { model, domain, maskVersion, finishReason, promptTokens, completionTokens } = receipts
+  const { tenant } = apiKeys
   return db
     .select({
+      tenant,
       model,
       domain,
       maskVersion,
@@ -91,8 +97,10 @@ export async function sumUsage(db: Database): Promise<UsageSum[]> {
       completionTokens: sum(completionTokens).mapWith(Number),
     })
     .from(receipts)
-    .groupBy(model, domain, maskVersion, finishReason)
-    .orderBy(model, domain, maskVersion, finishReason)
+    .leftJoin(apiKeys, eq(apiKeys.id, receipts.keyId))
+    .where(onlyTenant === undefined ? undefined : eq(tenant, onlyTenant))
+    .groupBy(tenant, model, domain, maskVersion, finishReason)
+    .orderBy(tenant, model, domain, maskVersion, finishReason)
 }
 
 /** What pruning cost on sampled traffic; the sums are nats over `tokens` tokens. */
@@ -106,8 +114,11 @@ export interface DriftSum {
   nllDense: number
 }
 
-/** Drift sums, one row a (model, domain, mask version); of one model, or of all. */
-export async function sumDrift(db: Database, onlyModel?: string): Promise<DriftSum[]> {
+/** Drift sums, one row a (model, domain, mask version); of one model or tenant, or of all. */
+export async function sumDrift(
+  db: Database,
+  only: { model?: string; tenant?: string } = {},
+): Promise<DriftSum[]> {
   const { model, domain, maskVersion, driftTokens, nllMasked, nllDense } = receipts
   return db
     .select({
@@ -120,7 +131,14 @@ export async function sumDrift(db: Database, onlyModel?: string): Promise<DriftS
       nllDense: sql`sum(${nllDense})`.mapWith(Number),
     })
     .from(receipts)
-    .where(and(isNotNull(driftTokens), onlyModel === undefined ? undefined : eq(model, onlyModel)))
+    .leftJoin(apiKeys, eq(apiKeys.id, receipts.keyId))
+    .where(
+      and(
+        isNotNull(driftTokens),
+        only.model === undefined ? undefined : eq(model, only.model),
+        only.tenant === undefined ? undefined : eq(apiKeys.tenant, only.tenant),
+      ),
+    )
     .groupBy(model, domain, maskVersion)
     .orderBy(model, domain, maskVersion)
 }

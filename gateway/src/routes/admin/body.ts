@@ -1,6 +1,4 @@
-import type { Context } from 'hono'
 import { parse, parseJson } from '@copal/shared/wire/parse.ts'
-import type { AppEnv } from '../../context.ts'
 import { decodeBody, readBody } from '../../middleware/body.ts'
 
 /** Enough for every admin call that carries no texts. */
@@ -12,7 +10,7 @@ const SMALL_BODY_BYTES = 64 * 1024
  * @throws AppError `body_too_large`, `invalid_request`
  */
 export async function readAdmin<T extends Parameters<typeof parse>[0]>(
-  c: Context<AppEnv>,
+  c: { req: { raw: Request } },
   schema: T,
   maxBytes = SMALL_BODY_BYTES,
 ): Promise<ReturnType<typeof parse<T>>> {

@@ -14,7 +14,7 @@ export function driftRoutes(): Hono<AppEnv> {
       const { db } = c.var.deps
       const model = await resolveModel(db, c.req.query('model'))
       const [traffic, promoted, evaluations] = await Promise.all([
-        sumDrift(db, model.id),
+        sumDrift(db, { model: model.id }),
         listPromotedMasks(db, model.id),
         listEvaluations(db, model.id),
       ])

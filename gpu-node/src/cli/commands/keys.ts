@@ -1,45 +1,61 @@
-import { Option, type Command } from 'commander'
-import type { CreatedKey, KeyEntry, SamplingPolicy } from '@copal/shared/wire/admin.ts'
-import { formatAge } from '../quantities.ts'
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import type { CreatedKey, CreateKey, KeyEntry, KeyScope, SamplingPolicy } from '@copal/shared/wire/keys.ts'
+import { splitList } from '../app-errors.ts'
+import { formatAge, formatDuration } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
+interface CreateOptions {
+  json?: boolean
+  tenant?: string
+  scopes?: string[]
+  domain: string
+  domains?: string[]
+  models?: string[]
+  sampling: SamplingPolicy
+  expiresIn?: number
+}
+
 export function addKeys(program: Command, session: Session): void {
-  const keys = program.command('keys').description('API keys: create, list, revoke')
+  const keys = program.command('keys').description('API keys: list, create, rotate, revoke')
+  addCreate(keys, session)
   keys
-    .command('create')
-    .description('make an API key; it is shown once')
-    .argument('<name>', 'who it is for')
-    .option('--domain <name>', 'the domain of its requests', 'default')
-    .addOption(
-      new Option(
-        '--sampling <policy>',
-        'which requests may be sampled: opt_in are those with x-copal-sample: true',
-      )
-        .choices(['never', 'opt_in', 'always'])
-        .default('opt_in'),
-    )
+    .command('list')
+    .description('API keys that were not revoked')
+    .option('--tenant <name>', 'only those of this tenant')
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  copal keys create notebook\n  copal keys create lawyers --domain legal --sampling always',
-    )
-    .action(async (name: string, options: { json?: boolean; domain: string; sampling: SamplingPolicy }) => {
-      const created = await session.client().admin<CreatedKey>('POST', '/keys', {
-        name,
-        default_domain: options.domain,
-        sampling: options.sampling,
-      })
-      session.print(options.json, created, () => created.key)
+    .addHelpText('after', '\nExamples:\n  copal keys list\n  copal keys list --tenant acme')
+    .action(async ({ json, tenant }: { json?: boolean; tenant?: string }) => {
+      const query = tenant === undefined ? '' : `?tenant=${encodeURIComponent(tenant)}`
+      const { data } = await session.client().admin<{ data: KeyEntry[] }>('GET', `/keys${query}`)
+      session.print(json, data, () =>
+        data.length === 0 ? 'No key. Make one with: copal keys create <name>' : describe(data, session),
+      )
     })
 
   keys
-    .command('list')
-    .description('API keys that are in force')
+    .command('rotate')
+    .description('give a key a new secret, shown once; the old one stays valid for a while')
+    .argument('<id>', 'as copal keys list shows it')
+    .option('--grace <time>', 'how long: 90s, 30m, 24h or 7d; 0s ends it at once', duration)
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal keys list')
-    .action(async ({ json }: { json?: boolean }) => {
-      const { data } = await session.client().admin<{ data: KeyEntry[] }>('GET', '/keys')
-      session.print(json, data, () => describe(data, session))
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal keys rotate key_0123456789abcdef\n  copal keys rotate key_0123456789abcdef --grace 0s',
+    )
+    .action(async (id: string, { json, grace }: { json?: boolean; grace?: number }) => {
+      const rotated = await session
+        .client()
+        .admin<CreatedKey>(
+          'POST',
+          `/keys/${encodeURIComponent(id)}/rotate`,
+          grace === undefined ? {} : { grace_seconds: grace },
+        )
+      session.print(json, rotated, () => {
+        const until = rotated.previous_valid_until
+        const old = until === null ? 'The old key ends now.' : `The old key is valid until ${until}.`
+        session.terminal.stderr.write(`${old}\n`)
+        return rotated.key
+      })
     })
 
   keys
@@ -54,16 +70,84 @@ export function addKeys(program: Command, session: Session): void {
     })
 }
 
+function addCreate(keys: Command, session: Session): void {
+  keys
+    .command('create')
+    .description('make an API key; it is shown once')
+    .argument('<name>', 'who it is for')
+    .option('--tenant <name>', 'whose it is (copal tenants list); default: default')
+    .option(
+      '--scopes <names>',
+      'what it opens, with commas: inference, read-metrics, admin; default: inference',
+      splitList,
+    )
+    .option('--domain <name>', 'the domain of its requests', 'default')
+    .option('--domains <names>', 'the only domains it may name, with commas', splitList)
+    .option('--models <names>', 'the only models it may use, with commas', splitList)
+    .option('--expires-in <time>', 'how long it is valid: 12h or 90d', duration)
+    .addOption(
+      new Option(
+        '--sampling <policy>',
+        'which requests may be sampled: opt_in are those with x-copal-sample: true',
+      )
+        .choices(['never', 'opt_in', 'always'])
+        .default('opt_in'),
+    )
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal keys create notebook\n' +
+        '  copal keys create lawyers --tenant acme --domain legal --sampling always\n' +
+        '  copal keys create grafana --scopes read-metrics --expires-in 90d',
+    )
+    .action(async (name: string, options: CreateOptions) => {
+      const body: CreateKey = {
+        name,
+        ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
+        ...(options.scopes === undefined ? {} : { scopes: options.scopes as KeyScope[] }),
+        default_domain: options.domain,
+        ...(options.domains === undefined ? {} : { allowed_domains: options.domains }),
+        ...(options.models === undefined ? {} : { allowed_models: options.models }),
+        ...(options.expiresIn === undefined
+          ? {}
+          : { expires_at: new Date(Date.now() + options.expiresIn * 1000).toISOString() }),
+        sampling: options.sampling,
+      }
+      const created = await session.client().admin<CreatedKey>('POST', '/keys', body)
+      session.print(options.json, created, () => created.key)
+    })
+}
+
+const SECONDS = { s: 1, m: 60, h: 3600, d: 24 * 3600 }
+
+/** `90s`, `30m`, `24h`, `7d` in seconds. */
+function duration(text: string): number {
+  const match = /^(\d{1,6})([smhd])$/.exec(text)
+  if (!match) throw new InvalidArgumentError('A time like 90s, 30m, 24h or 7d is expected.')
+  return Number(match[1]) * SECONDS[match[2] as keyof typeof SECONDS]
+}
+
 function describe(keys: KeyEntry[], session: Session): string {
   const nowMs = Date.now()
   return session.table(
     [
       { title: 'KEY', value: (key) => key.id },
       { title: 'NAME', value: (key) => key.name, shrinks: true },
+      { title: 'TENANT', value: (key) => key.tenant, shrinks: true },
+      { title: 'BEGINS', value: (key) => key.prefix },
+      { title: 'SCOPES', value: (key) => key.scopes.join(','), shrinks: true },
       { title: 'DOMAIN', value: (key) => key.default_domain, shrinks: true },
+      { title: 'MODELS', value: (key) => key.allowed_models?.join(',') ?? 'all', shrinks: true },
       { title: 'SAMPLING', value: (key) => key.sampling },
       { title: 'MADE', value: (key) => formatAge(key.created_at, nowMs) },
+      { title: 'EXPIRES', value: (key) => formatExpiry(key.expires_at, nowMs) },
     ],
     keys,
   )
+}
+
+function formatExpiry(iso: string | null, nowMs: number): string {
+  if (iso === null) return 'never'
+  const leftMs = Date.parse(iso) - nowMs
+  return leftMs <= 0 ? 'expired' : `in ${formatDuration(leftMs)}`
 }

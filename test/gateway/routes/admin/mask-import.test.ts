@@ -188,8 +188,8 @@ describe('refused and not kept is', () => {
 
   test('any file of who has no admin key', async () => {
     const { key } = await createKey()
-    const response = await put(weightsFile('o'), '', { token: key })
-    expect(response.status).toBe(401)
+    expect((await put(weightsFile('o'), '', { token: key })).status).toBe(403)
+    expect((await put(weightsFile('o'), '', { token: 'wrong' })).status).toBe(401)
     expect(await env.ARTIFACTS.head(await fileKey(weightsFile('o')))).toBeNull()
   })
 })

@@ -115,7 +115,8 @@ describe('receipts', () => {
   test('of a node replace what the gateway estimated when the lease expired, once', async () => {
     const requestId = 'request-estimated'
     const model = 'estimated'
-    const estimate = receiptOf(requestId, { model, finishReason: 'error', completionTokens: 0 })
+    const account = 'key_1'
+    const estimate = receiptOf(requestId, { account, model, finishReason: 'error', completionTokens: 0 })
     expect(await insertReceipts(db, 'node-1', [estimate], 'estimate', 1)).toBe(1)
     const settle = async (receipt: ReturnType<typeof receiptOf>) => {
       const batch = { nodeId: 'node-2', receipts: [receipt] }
@@ -143,6 +144,8 @@ describe('receipts', () => {
       nllDense: 8,
       estimated: false,
       createdAt: expect.any(Number),
+      // The node is an old one, which names no account.
+      keyId: account,
     }
     const rows = async () =>
       (await db.select().from(receiptTable)).filter((row) => row.requestId === requestId)

@@ -1,0 +1,21 @@
+import { AppError } from '@copal/shared/errors.ts'
+
+/**
+ * Refuses a model or a domain that a key is not allowed, naming those that it is.
+ *
+ * @param allowed null allows all
+ * @throws AppError `insufficient_permissions` with `param`
+ */
+export function requireAllowed(
+  allowed: readonly string[] | null,
+  name: string,
+  what: 'model' | 'domain',
+  param: string,
+): void {
+  if (allowed === null || allowed.includes(name)) return
+  throw new AppError(
+    'insufficient_permissions',
+    `This key may not use the ${what} '${name}'. Allowed: ${allowed.map((one) => `'${one}'`).join(', ')}.`,
+    { param },
+  )
+}

@@ -1,0 +1,30 @@
+import { Hono } from 'hono'
+import { parse } from '@copal/shared/wire/parse.ts'
+import { tenantName, type TenantEntry } from '@copal/shared/wire/keys.ts'
+import type { ActorEnv } from '../../context.ts'
+import { ensureTenant, listTenants, type CountedTenant } from '../../db/queries/tenants.ts'
+import { tenantOf } from '../../keys/grants.ts'
+import { requireOperator } from '../../middleware/auth.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+
+/** Tenants: an administrator sees its own, the operator all, and makes them. */
+export function tenantRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
+    .get('/tenants', async (c) => {
+      const { deps, actor } = c.var
+      const tenants = await listTenants(deps.db, tenantOf(actor, undefined))
+      return c.json({ data: tenants.map(tenantEntry) })
+    })
+    .all('/tenants', refuseMethod('GET'))
+    .put('/tenants/:tenant', requireOperator(), async (c) => {
+      const { deps } = c.var
+      const name = parse(tenantName, c.req.param('tenant'))
+      await ensureTenant(deps.db, name, deps.nowMs())
+      return c.json((await listTenants(deps.db, name)).map(tenantEntry)[0])
+    })
+    .all('/tenants/:tenant', refuseMethod('PUT'))
+}
+
+function tenantEntry({ name, keys, createdAt }: CountedTenant): TenantEntry {
+  return { name, keys, created_at: new Date(createdAt).toISOString() }
+}

@@ -1,0 +1,206 @@
+import { beforeAll, describe, expect, test } from 'vitest'
+import type { CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
+import type { ModelList } from '@copal/shared/wire/models.ts'
+import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import { createApp } from '../../gateway/src/app.ts'
+import { admin, adminJson } from './support/adaptation.ts'
+import { beat, errorOf, get, post, receiptOf, signedPost } from './support/gateway.ts'
+import { startNode, type NodeDouble } from './support/node-double.ts'
+
+/** Routes that a tenant's administrator has; each is tested below by name. */
+const OF_TENANTS = [
+  'GET /admin/keys',
+  'POST /admin/keys',
+  'POST /admin/keys/:id/rotate',
+  'DELETE /admin/keys/:id',
+  'GET /admin/tenants',
+]
+/** Whatever else there is under `/admin`, now and later. */
+const OF_THE_OPERATOR = [
+  ...new Set(
+    createApp()
+      .routes.filter(({ method, path }) => method !== 'ALL' && path.startsWith('/admin'))
+      .map(({ method, path }) => `${method} ${path}`),
+  ),
+].filter((route) => !OF_TENANTS.includes(route))
+
+const ALL_SCOPES: CreateKey['scopes'] = ['inference', 'read-metrics', 'admin']
+let ours: CreatedKey
+let theirs: CreatedKey
+let node: NodeDouble
+
+beforeAll(async () => {
+  const make = async (tenant: string, model: string) => {
+    await adminJson('PUT', `/tenants/${tenant}`)
+    return adminJson<CreatedKey>('POST', '/keys', {
+      name: `of ${tenant}`,
+      tenant,
+      scopes: ALL_SCOPES,
+      default_domain: `${tenant}-domain`,
+      allowed_models: [model],
+    })
+  }
+  ours = await make('ours', 'model-of-ours')
+  theirs = await make('theirs', 'model-of-theirs')
+  node = await startNode('isolation-1', [{ kind: 'answer', body: '{"ok":1}' }])
+  await beat({ ...node, id: 'isolation-1' }, 'model-of-ours')
+  await beat({ ...node, id: 'isolation-2' }, 'model-of-theirs')
+  const of = (key: CreatedKey, tokens: number) =>
+    receiptOf(`${key.tenant}-request`, {
+      account: key.id,
+      model: `model-of-${key.tenant}`,
+      domain: `${key.tenant}-domain`,
+      promptTokens: tokens,
+      drift: { tokens: 4, nllMasked: 10, nllDense: 8 },
+    })
+  const receipts = [of(ours, 11), of(theirs, 22)]
+  await signedPost('/internal/nodes/receipts', { nodeId: 'isolation-1', receipts })
+})
+
+const asOurs = (method: string, path: string, body?: unknown) => admin(method, path, body, ours.key)
+
+describe('a key of one tenant', () => {
+  test.each(OF_THE_OPERATOR)('is refused at %s, which is the whole service’s', async (route) => {
+    const [method = '', path = ''] = route.split(' ')
+    const response = await asOurs(method, path.replace('/admin', ''), method === 'GET' ? undefined : {})
+    expect([response.status, (await errorOf(response)).code]).toEqual([403, 'insufficient_permissions'])
+  })
+
+  test('lists its own keys and never another’s, even by name', async () => {
+    const { data } = await (await asOurs('GET', '/keys')).json<{ data: KeyEntry[] }>()
+    expect(data.map(({ id }) => id)).toEqual([ours.id])
+    for (const tenant of ['theirs', 'there-is-none']) {
+      const response = await asOurs('GET', `/keys?tenant=${tenant}`)
+      expect([response.status, (await errorOf(response)).param]).toEqual([403, 'tenant'])
+    }
+  })
+
+  test('makes keys of its own tenant and of no other', async () => {
+    const response = await asOurs('POST', '/keys', { name: 'theirs?', tenant: 'theirs' })
+    expect([response.status, (await errorOf(response)).param]).toEqual([403, 'tenant'])
+    const own = { name: 'own', allowed_models: ['model-of-ours'] }
+    const made = await (await asOurs('POST', '/keys', own)).json<CreatedKey>()
+    expect(made.tenant).toBe('ours')
+    expect((await asOurs('DELETE', `/keys/${made.id}`)).status).toBe(200)
+  })
+
+  test('rotates and revokes no key of another, and cannot tell it from one that is not there', async () => {
+    const refusalOf = async (method: string, path: (id: string) => string, id: string) => {
+      const response = await asOurs(method, path(id), method === 'POST' ? {} : undefined)
+      return [response.status, (await errorOf(response)).message.replace(id, '…')]
+    }
+    for (const [method, path] of [
+      ['POST', (id: string) => `/keys/${id}/rotate`],
+      ['DELETE', (id: string) => `/keys/${id}`],
+    ] as const) {
+      const refused = await refusalOf(method, path, theirs.id)
+      expect(refused[0]).toBe(404)
+      expect(refused).toEqual(await refusalOf(method, path, 'key_that_is_not_there'))
+    }
+    expect((await get('/v1/models', theirs.key)).status).toBe(200)
+  })
+
+  test('sees its own tenant alone', async () => {
+    const { data } = await (await asOurs('GET', '/tenants')).json<{ data: TenantEntry[] }>()
+    expect(data.map(({ name }) => name)).toEqual(['ours'])
+  })
+
+  test('makes no key that may do more than itself', async () => {
+    const { key } = await adminJson<CreatedKey>('POST', '/keys', {
+      name: 'half an administrator',
+      tenant: 'ours',
+      scopes: ['admin', 'inference'],
+      allowed_models: ['model-of-ours'],
+      default_domain: 'code',
+      allowed_domains: ['code', 'legal'],
+      expires_at: '2099-01-01T00:00:00Z',
+    })
+    const bounded = {
+      name: 'x',
+      default_domain: 'code',
+      allowed_domains: ['code'],
+      allowed_models: ['model-of-ours'],
+      expires_at: '2098-01-01T00:00:00Z',
+    }
+    for (const [changes, param] of [
+      [{ scopes: ['read-metrics'] }, 'scopes'],
+      [{ allowed_models: ['model-of-theirs'] }, 'allowed_models'],
+      [{ allowed_models: null }, 'allowed_models'],
+      [{ allowed_domains: ['code', 'other'] }, 'allowed_domains'],
+      [{ expires_at: null }, 'expires_at'],
+    ] as const) {
+      const response = await admin('POST', '/keys', { ...bounded, ...changes }, key)
+      expect([response.status, (await errorOf(response)).param]).toEqual([403, param])
+    }
+    // Rotating one would show it just as well.
+    const rotation = await admin('POST', `/keys/${ours.id}/rotate`, {}, key)
+    expect([rotation.status, (await errorOf(rotation)).param]).toEqual([403, 'scopes'])
+    expect((await admin('POST', '/keys', bounded, key)).status).toBe(201)
+  })
+
+  test('reads the figures of its own traffic at /metrics and of nothing else', async () => {
+    const text = await (await get('/metrics', ours.key)).text()
+    const labels = 'tenant="ours",model="model-of-ours",domain="ours-domain",mask_version="0",outcome="stop"'
+    expect(text.split('\n')).toContain(`copal_prompt_tokens_total{${labels}} 11`)
+    expect(text).toContain('copal_drift_gap_nats{model="model-of-ours"')
+    expect(text).not.toContain('theirs')
+    expect(text).not.toContain('isolation-1')
+    const all = await (await get('/metrics')).text()
+    expect(all).toContain('copal_prompt_tokens_total{tenant="theirs",model="model-of-theirs"')
+    expect(all).toContain('copal_node_leases{node="isolation-1"')
+  })
+
+  test.each(['/v1/models', '/models'])('lists the models that it may use, at %s', async (path) => {
+    const { data } = await (await get(path, ours.key)).json<ModelList>()
+    expect(data.map(({ id }) => id)).toEqual(['model-of-ours'])
+  })
+
+  test.each(['/v1/models', '/models'])('cannot tell another’s model from none, at %s/:id', async (path) => {
+    const refusalOf = async (id: string) => {
+      const response = await get(`${path}/${id}`, ours.key)
+      return [response.status, (await errorOf(response)).message.replace(id, '…')]
+    }
+    expect((await get(`${path}/model-of-ours`, ours.key)).status).toBe(200)
+    expect(await refusalOf('model-of-theirs')).toEqual(await refusalOf('no-model-at-all'))
+  })
+
+  test.each([
+    ['/v1/chat/completions', { messages: [{ role: 'user', content: 'x' }] }],
+    ['/chat/completions', { messages: [{ role: 'user', content: 'x' }] }],
+    ['/v1/completions', { prompt: 'x' }],
+    ['/completions', { prompt: 'x' }],
+  ])('uses its own model and is charged itself, at %s', async (path, body) => {
+    const before = (await node.calls()).length
+    expect((await post(ours.key, path, { model: 'model-of-ours', ...body })).status).toBe(200)
+    const refused = await post(ours.key, path, { model: 'model-of-theirs', ...body })
+    const unknown = await post(ours.key, path, { model: 'no-model-at-all', ...body })
+    const messages = await Promise.all(
+      [refused, unknown].map(async (response) => (await errorOf(response)).message),
+    )
+    expect([refused.status, unknown.status]).toEqual([403, 403])
+    expect(messages[0]?.replace('model-of-theirs', '…')).toBe(messages[1]?.replace('no-model-at-all', '…'))
+    const calls = (await node.calls()).slice(before)
+    expect(calls.map((call) => (JSON.parse(call.body) as ChatCall).account)).toEqual([ours.id])
+  })
+})
+
+test('every route that takes a key is held against another tenant here', () => {
+  const tested = [
+    ...OF_TENANTS,
+    ...OF_THE_OPERATOR,
+    'GET /metrics',
+    ...['/v1', ''].flatMap((base) => [
+      `GET ${base}/models`,
+      `GET ${base}/models/:id`,
+      `POST ${base}/chat/completions`,
+      `POST ${base}/completions`,
+    ]),
+  ]
+  // Open to everybody, and nodes' own, which are signed.
+  const keyless = /^(GET \/health|[A-Z]+ \/internal\/.*)$/
+  const routes = createApp()
+    .routes.filter(({ method }) => method !== 'ALL')
+    .map(({ method, path }) => `${method} ${path}`)
+    .filter((route) => !keyless.test(route))
+  expect([...new Set(routes)].sort()).toEqual(tested.sort())
+})

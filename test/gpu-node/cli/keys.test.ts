@@ -1,0 +1,120 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { createKey, rotateKey, type CreatedKey, type KeyEntry } from '@copal/shared/wire/keys.ts'
+import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { recordedTerminal, type RecordedTerminal } from '../../support/terminal.ts'
+
+const ENTRY: KeyEntry = {
+  id: `key_${'0'.repeat(32)}`,
+  name: 'notebook',
+  tenant: 'acme',
+  prefix: 'sk-copal-abcdef',
+  scopes: ['inference'],
+  default_domain: 'legal',
+  allowed_domains: null,
+  allowed_models: ['tiny'],
+  sampling: 'opt_in',
+  created_at: new Date(Date.now() - 3 * 3_600_000).toISOString(),
+  expires_at: new Date(Date.now() + 90.5 * 24 * 3_600_000).toISOString(),
+  previous_valid_until: null,
+}
+
+let server: Server
+let env: Record<string, string>
+let calls: { call: string; body: unknown }[] = []
+let answers: Record<string, unknown> = {}
+
+/** The gateway's side of HTTP: what it is asked is kept, what it answers is set by the test. */
+beforeAll(async () => {
+  server = createServer((request, response) => {
+    let text = ''
+    request.on('data', (chunk) => (text += String(chunk)))
+    request.on('end', () => {
+      const call = `${request.method} ${request.url}`
+      calls.push({ call, body: text === '' ? undefined : JSON.parse(text) })
+      const answer = answers[call]
+      response.writeHead(answer === undefined ? 500 : 200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(answer ?? {}))
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_ADMIN_KEY: 'a' }
+})
+afterAll(() => server.close())
+beforeEach(() => {
+  calls = []
+})
+
+async function run(...args: string[]): Promise<RecordedTerminal> {
+  const terminal = recordedTerminal({ env })
+  expect(await runCommand(args, terminal)).toBe(0)
+  return terminal
+}
+
+test('create sends what its options say, and prints the key alone', async () => {
+  const created: CreatedKey = { ...ENTRY, key: 'sk-copal-abcdefgh' }
+  answers = { 'POST /admin/keys': created }
+  const options =
+    '--tenant acme --scopes inference,admin --domain legal --domains legal,code --models tiny --expires-in 2h'
+  const terminal = await run('keys', 'create', 'notebook', ...options.split(' '))
+  expect(terminal.output()).toBe('sk-copal-abcdefgh\n')
+  const sent = createKey.parse(calls[0]?.body)
+  expect(sent).toMatchObject({
+    name: 'notebook',
+    tenant: 'acme',
+    scopes: ['admin', 'inference'],
+    default_domain: 'legal',
+    allowed_domains: ['code', 'legal'],
+    allowed_models: ['tiny'],
+  })
+  expect(Math.abs(Date.parse(sent.expires_at ?? '') - Date.now() - 7_200_000)).toBeLessThan(60_000)
+  expect(JSON.parse((await run('keys', 'create', 'notebook', '--json')).output())).toEqual(created)
+  expect(createKey.parse(calls[1]?.body)).toEqual({
+    name: 'notebook',
+    scopes: ['inference'],
+    default_domain: 'default',
+    sampling: 'opt_in',
+  })
+})
+
+test('list shows a table that fits the terminal, of one tenant where it is named', async () => {
+  answers = { 'GET /admin/keys': { data: [ENTRY] }, 'GET /admin/keys?tenant=new': { data: [] } }
+  const lines = (await run('keys', 'list')).output().split('\n')
+  expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
+  const text = lines.join('\n')
+  for (const shown of ['notebook', 'acme', 'sk-copal-abcdef', 'legal', 'tiny', '3 h ago', 'in 90 d'])
+    expect(text).toContain(shown)
+  expect((await run('keys', 'list', '--tenant', 'new')).output()).toBe(
+    'No key. Make one with: copal keys create <name>\n',
+  )
+  expect(JSON.parse((await run('keys', 'list', '--json')).output())).toEqual([ENTRY])
+})
+
+test('rotate prints the new key alone, and beside it how long the old one is valid', async () => {
+  const rotated: CreatedKey = {
+    ...ENTRY,
+    key: 'sk-copal-new',
+    previous_valid_until: '2099-01-01T00:00:00.000Z',
+  }
+  answers = { [`POST /admin/keys/${ENTRY.id}/rotate`]: rotated }
+  const terminal = await run('keys', 'rotate', ENTRY.id)
+  expect(terminal.output()).toBe('sk-copal-new\n')
+  expect(terminal.errors()).toBe('The old key is valid until 2099-01-01T00:00:00.000Z.\n')
+  await run('keys', 'rotate', ENTRY.id, '--grace', '30m')
+  expect(calls.map(({ body }) => rotateKey.parse(body).grace_seconds)).toEqual([86_400, 1_800])
+})
+
+test('revoke and the commands of tenants say what they did', async () => {
+  const tenant = { name: 'acme', keys: 2, created_at: ENTRY.created_at }
+  answers = {
+    [`DELETE /admin/keys/${ENTRY.id}`]: { id: ENTRY.id, revoked: true },
+    'GET /admin/tenants': { data: [tenant] },
+    'PUT /admin/tenants/acme': tenant,
+  }
+  expect((await run('keys', 'revoke', ENTRY.id)).output()).toBe(`Revoked ${ENTRY.id}.\n`)
+  expect((await run('tenants', 'list')).output()).toMatch(/TENANT +KEYS +MADE\nacme +2 +3 h ago/)
+  expect((await run('tenants', 'set', 'acme')).output()).toContain('acme')
+})
