@@ -1,7 +1,7 @@
 /** The D1 schema. Times are Unix milliseconds. drizzle-kit turns changes here into `migrations/`. */
 import { sql } from 'drizzle-orm'
 import type { KeyScope } from '@copal/shared/wire/keys.ts'
-import type { Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
+import type { Job, JobReport, PatternRules } from '@copal/shared/wire/node-rpc.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 /** Tenants; keys of one share its limits and see nothing of another's. */
@@ -113,6 +113,8 @@ export const updates = sqliteTable(
     domains: text({ mode: 'json' }).$type<string[]>().notNull(),
     method: text().notNull(),
     pattern: text().notNull(),
+    /** Of single linears, see `patternRules`. */
+    patterns: text({ mode: 'json' }).$type<PatternRules>().notNull().default({}),
     scope: text({ enum: ['row', 'matrix'] }).notNull(),
     samples: integer().notNull(),
     length: integer().notNull(),

@@ -49,7 +49,7 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
     listAccumulated(deps.db, update.model),
     update.parentVersion ? findMask(deps.db, update.model, update.parentVersion) : undefined,
   ])
-  const { samples, length, seed, method, pattern, scope } = update
+  const { samples, length, seed, method, pattern, patterns, scope } = update
   return {
     kind: 'calibrate',
     id: calibrateJobId(update.id),
@@ -60,7 +60,7 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
     samples,
     length,
     seed,
-    selection: { method, pattern, scope },
+    selection: { method, pattern, scope, patterns },
     parent: parent?.sha256 ?? null,
     created: new Date(update.createdAt).toISOString(),
   }

@@ -16,6 +16,7 @@ export function updateEntry(update: UpdateRow, jobs: readonly JobRow[]): UpdateE
     domains: update.domains,
     method: update.method,
     pattern: update.pattern,
+    patterns: update.patterns,
     scope: update.scope,
     state: update.state,
     progress: progressOf(update, jobs),

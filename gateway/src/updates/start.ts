@@ -35,6 +35,7 @@ export async function createUpdate(
     method = DEFAULT_SELECTION.method,
     pattern = DEFAULT_SELECTION.pattern,
     scope = DEFAULT_SELECTION.scope,
+    patterns = {},
   } = request.selection
   await requireMethod(deps, model.id, method)
   const domains = [...new Set(request.domains)]
@@ -47,6 +48,7 @@ export async function createUpdate(
     domains,
     method,
     pattern,
+    patterns,
     scope,
     samples,
     length,

@@ -9,7 +9,7 @@ import { createCalibrationPass } from './calibration-pass.ts'
 import type { ChosenLinear } from './choose-mask.ts'
 import { parseMethod } from './methods/registry.ts'
 import { discardAbandonedPartials, openPartial } from './partial.ts'
-import { checkPatterns } from './patterns.ts'
+import { checkPatterns, expandPatterns } from './patterns.ts'
 import { sampleSequences } from './sample.ts'
 import { selectToFile } from './select-to-file.ts'
 import { coverParts, discardArtifact, mergeArtifacts, pruneArtifacts, touchArtifacts } from './statistics.ts'
@@ -75,7 +75,9 @@ export async function calibrateAndSelect(
   onProgress: (progress: CalibrationProgress) => void,
 ): Promise<CalibrationOutcome> {
   const { config } = model
-  checkPatterns(config, task.selection)
+  const patterns = expandPatterns(config, task.selection.patterns ?? {})
+  const selection = { ...task.selection, patterns }
+  checkPatterns(config, selection)
   const wanted = new Map<string, DatasetFile>()
   for (const dataset of countedDatasets(task)) wanted.set(partOf(model, task, dataset), dataset)
   const needsStatistics = parseMethod(task.selection.method).datasets !== 'none'
@@ -97,7 +99,7 @@ export async function calibrateAndSelect(
       const { path, sha256, bytes, sparsity, swaps, reconstruction } = await selectToFile(
         model,
         artifacts,
-        task.selection,
+        selection,
         about,
         task.workDir,
         threads,

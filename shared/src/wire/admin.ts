@@ -1,7 +1,7 @@
 /** What operators and the `copal` command say to the gateway under `/admin`. snake_case: it is an edge. */
 import { z } from 'zod'
 import { domainName } from './generation.ts'
-import { modelId, selectionSpec, type JobReport } from './node-rpc.ts'
+import { modelId, selectionSpec, type JobReport, type PatternRules } from './node-rpc.ts'
 
 /** `POST /admin/domains/:domain/texts`: an operator's own texts for a domain, redacted and sampled like traffic. */
 export const importTexts = z.object({
@@ -36,7 +36,7 @@ export const createUpdate = z.object({
   /** Left out when the fleet serves one model. */
   model: modelId.optional(),
   domains: z.array(domainName).min(1).max(64),
-  selection: selectionSpec.pick({ method: true, pattern: true, scope: true }).partial().default({}),
+  selection: selectionSpec.partial().default({}),
   samples: z.int().min(1).max(4096).default(16),
   length: z.int().min(16).max(32768).default(512),
   seed: z.int().min(0).default(0),
@@ -64,6 +64,8 @@ export interface UpdateEntry {
   domains: string[]
   method: string
   pattern: string
+  /** Of single linears; empty where all have `pattern`. */
+  patterns: PatternRules
   scope: 'row' | 'matrix'
   state: UpdateState
   /** 0 to 1 over the whole update. */

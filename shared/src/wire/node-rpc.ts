@@ -18,6 +18,25 @@ const count = z.int().min(0)
 export const maskRef = z.object({ version: z.int().min(1), sha256: sha256Hex })
 export type MaskRef = z.output<typeof maskRef>
 
+/** More than any model has linears. */
+const MAX_PATTERN_RULES = 4096
+
+/**
+ * Patterns of single linears, by the name of the weight, in which `*` stands for any characters; of several that match
+ * a linear the last counts. Those that are `dense` are left out of the mask.
+ */
+export const patternRules = z
+  .record(
+    z.string().min(1).max(256),
+    z.string().refine((text) => text === DENSE || patternFault(text) === undefined, {
+      error: ({ input }) => `${patternFault(String(input))}, or '${DENSE}'`,
+    }),
+  )
+  .refine((rules) => Object.keys(rules).length <= MAX_PATTERN_RULES, {
+    error: `at most ${MAX_PATTERN_RULES} patterns of single linears are possible`,
+  })
+export type PatternRules = z.output<typeof patternRules>
+
 /** Which weights a mask keeps: how they are chosen, how many, and whether those of rows or of whole matrices compete. */
 export const selectionSpec = z.object({
   method: pruneMethod,
@@ -27,15 +46,7 @@ export const selectionSpec = z.object({
   }),
   /** Without meaning for n:m. */
   scope: z.enum(['row', 'matrix']).default('row'),
-  /** Linears with another pattern, by the name of the weight; those that are `dense` are left out of the mask. */
-  patterns: z
-    .record(
-      z.string(),
-      z.string().refine((text) => text === DENSE || patternFault(text) === undefined, {
-        error: ({ input }) => patternFault(String(input)),
-      }),
-    )
-    .optional(),
+  patterns: patternRules.optional(),
 })
 export type SelectionSpec = z.output<typeof selectionSpec>
 

@@ -301,6 +301,20 @@ describe('what stands in the way', () => {
     ])
   })
 
+  test('patterns of single linears reach the node as they were written, in their order, and are shown', async () => {
+    const node = new SimulatedNode('patterns-1', 'patterns')
+    await node.beat()
+    await importTexts('patterns-a')
+    const patterns = { '*': '0.4', 'model.layers.1.*': 'dense', 'model.layers.1.mlp.up_proj.weight': '2:4' }
+    const { id } = await startUpdate('patterns', ['patterns-a'], { selection: { patterns } })
+    await node.reach(id, 'calibrating')
+    await node.beat()
+    const [job] = node.jobs as CalibrateJob[]
+    expect(Object.entries(job?.selection.patterns ?? {})).toEqual(Object.entries(patterns))
+    expect(job?.selection.pattern).toBe('0.5')
+    expect((await getUpdate(id)).patterns).toEqual(patterns)
+  })
+
   test('while no node is alive that could tell, a method is accepted: the node that takes the job decides', async () => {
     const { model } = new SimulatedNode('silent-1', 'silent').heartbeat()
     await ensureModel(db, model, Date.now())

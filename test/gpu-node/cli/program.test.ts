@@ -132,9 +132,13 @@ describe('pruning methods', () => {
     const { port } = gateway.address() as AddressInfo
     const env = { ...deadEnd, COPAL_BASE_URL: `http://127.0.0.1:${port}/v1` }
     const terminal = recordedTerminal({ env })
-    expect(await runCommand(['update', 'legal', '--method', 'wnada'], terminal)).toBe(1)
+    const leaveOut = ['--leave-out', 'model.layers.0.*']
+    expect(await runCommand(['update', 'legal', '--method', 'wnada', ...leaveOut], terminal)).toBe(1)
     gateway.close()
-    expect(JSON.parse(asked)).toEqual({ domains: ['legal'], selection: { method: 'wnada' } })
+    expect(JSON.parse(asked)).toEqual({
+      domains: ['legal'],
+      selection: { method: 'wnada', patterns: { 'model.layers.0.*': 'dense' } },
+    })
     expect(terminal.errors()).toBe(`copal: ${message}\n`)
   })
 })

@@ -365,3 +365,26 @@ test('a parent mask that is damaged is refused', async () => {
     code: 'mask_invalid',
   })
 })
+
+test('patterns of single linears are rules: * is filled in, the last that matches counts, one of no linear is refused by name before anything is calibrated', async () => {
+  const selection = (patterns: Record<string, string>): SelectionSpec => ({
+    method: 'magnitude',
+    pattern: '0.5',
+    scope: 'row',
+    patterns,
+  })
+  const rules = { '*.down_proj.weight': '2:4', 'model.layers.0.*': 'dense' }
+  const { maskPath } = await run(task({ selection: selection(rules) }))
+  const mask = decodeMask(new Uint8Array(await readFile(maskPath)))
+  const left = BLOCK_LINEARS.map((linear) => [linearName(0, linear), 'dense'])
+  const down = [1, 2].map((layer) => [linearName(layer, 'mlp.down_proj'), '2:4'])
+  expect(mask.meta.patterns).toEqual(Object.fromEntries([...left, ...down]))
+
+  const refused = task({ datasets: [datasets[0]!], selection: selection({ '*.dwn_proj.weight': 'dense' }) })
+  await expect(run(refused)).rejects.toMatchObject({
+    code: 'invalid_request',
+    param: 'patterns',
+    message: expect.stringContaining("'*.dwn_proj.weight' is the name of no linear of this model."),
+  })
+  expect(await listArtifacts(refused.statisticsDir, tiny.model.master.baseSha256)).toEqual([])
+})

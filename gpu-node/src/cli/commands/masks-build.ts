@@ -9,20 +9,23 @@ import type { BuiltMask } from '../../lab/build-mask.ts'
 import { argument, splitList, withAppErrors } from '../app-errors.ts'
 import { CliError } from '../cli-error.ts'
 import { modelLocation } from '../model-option.ts'
+import {
+  leaveOutOption,
+  patternsOption,
+  readPatternRules,
+  type PatternRuleOptions,
+} from '../pattern-rules.ts'
 import { createProgressBar } from '../progress-bar.ts'
 import { formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
-import { readTextFile } from '../text-file.ts'
 import { positive } from './lab-run.ts'
 
-interface MasksBuildOptions {
+interface MasksBuildOptions extends PatternRuleOptions {
   fromStatistics: string
   out: string
   model: string
   method: Variant
   pattern: string
-  patterns?: string
-  leaveOut: string[]
   domains?: string[]
   threads: number
   json?: boolean
@@ -51,13 +54,8 @@ export function addMasksBuild(masks: Command, session: Session): void {
       argument(pattern),
       '0.5',
     )
-    .option('--patterns <file>', 'JSON: other patterns for single linears, {"model.layers.0.*": "dense"}')
-    .option(
-      '--leave-out <glob>',
-      'linears that stay dense, like *.down_proj.weight; repeat it',
-      (glob: string, previous: string[]) => [...previous, glob],
-      [],
-    )
+    .addOption(patternsOption())
+    .addOption(leaveOutOption())
     .option('--domains <list>', 'of these domains alone; all unless given', splitList)
     .option('--threads <n>', 'threads of the refinements', positive, availableParallelism())
     .option('--json', 'print JSON')
@@ -75,7 +73,7 @@ export function addMasksBuild(masks: Command, session: Session): void {
 
 async function build(options: MasksBuildOptions, session: Session): Promise<void> {
   const { terminal } = session
-  const rules = readRules(options, terminal.cwd)
+  const rules = readPatternRules(options, terminal.cwd)
   const out = resolve(terminal.cwd, options.out)
   const bar = createProgressBar(terminal.stderr)
   const { openModel } = await import('../../model/load.ts')
@@ -105,20 +103,6 @@ async function build(options: MasksBuildOptions, session: Session): Promise<void
     }
   })
   session.print(options.json, forPrograms(built, out), () => describe(built, options.out))
-}
-
-/** The rules of the file, then what is left out: the last that matches counts. */
-function readRules({ patterns, leaveOut }: MasksBuildOptions, cwd: string): unknown {
-  const dense = Object.fromEntries(leaveOut.map((glob) => [glob, 'dense']))
-  if (patterns === undefined) return dense
-  const text = readTextFile(patterns, cwd)
-  let rules: unknown
-  try {
-    rules = JSON.parse(text)
-  } catch (cause) {
-    throw new CliError('invalid_request', `${patterns} is not JSON.`, { cause })
-  }
-  return typeof rules === 'object' && rules !== null && !Array.isArray(rules) ? { ...rules, ...dense } : rules
 }
 
 function forPrograms({ sha256, bytes, sparsity, swaps, reconstruction, from }: BuiltMask, path: string) {

@@ -2,8 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { patternFault } from '@copal/shared/mask/pattern.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { PatternRules } from '@copal/shared/wire/node-rpc.ts'
 import { CliError } from '../cli-error.ts'
 import type { GatewayClient } from '../gateway-client.ts'
+import {
+  patternsOption,
+  leaveOutOption,
+  readPatternRules,
+  type PatternRuleOptions,
+} from '../pattern-rules.ts'
 import { createProgressBar, type ProgressBar } from '../progress-bar.ts'
 import { formatMask } from '../quantities.ts'
 import type { Session } from '../session.ts'
@@ -12,7 +19,7 @@ const POLL_MS = 500
 /** What a gateway that is being restarted answers, if at all. */
 const PASSING = new Set(['gateway_unreachable', 'unexpected_answer', 'stream_broken'])
 
-interface UpdateOptions {
+interface UpdateOptions extends PatternRuleOptions {
   json?: boolean
   detach?: boolean
   model?: string
@@ -39,6 +46,8 @@ export function addUpdate(program: Command, session: Session): void {
       'fraction of weights to prune, like 0.5, or how many to keep, like 2:4',
       pattern,
     )
+    .addOption(patternsOption())
+    .addOption(leaveOutOption())
     .addOption(new Option('--scope <scope>', 'which weights compete').choices(['row', 'matrix']))
     .option('--samples <n>', 'calibration samples a domain', wholeNumber)
     .option('--length <tokens>', 'tokens a sample', wholeNumber)
@@ -47,11 +56,15 @@ export function addUpdate(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --pattern 2:4 --method copal\n  copal update legal --detach --json',
+      '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --pattern 2:4 --method copal\n  copal update legal --leave-out "model.layers.0.*"\n  copal update legal --detach --json',
     )
     .action(async (domains: string[], options: UpdateOptions) => {
       const client = session.client()
-      const created = await client.admin<UpdateEntry>('POST', '/updates', requestBody(domains, options))
+      const created = await client.admin<UpdateEntry>(
+        'POST',
+        '/updates',
+        requestBody(domains, options, session.terminal.cwd),
+      )
       if (options.detach) {
         session.print(
           options.json,
@@ -101,11 +114,14 @@ function describeProgress(update: UpdateEntry): string {
   return (update.job?.message || update.message || update.state).replace(/, about \d+ s left$/, '')
 }
 
-function requestBody(domains: string[], options: UpdateOptions): CreateUpdate {
+function requestBody(domains: string[], options: UpdateOptions, cwd: string): CreateUpdate {
+  const patterns = readPatternRules(options, cwd)
   const selection = {
     ...(options.method ? { method: options.method } : {}),
     ...(options.pattern ? { pattern: options.pattern } : {}),
     ...(options.scope ? { scope: options.scope } : {}),
+    // What is no object of patterns the gateway refuses.
+    ...(JSON.stringify(patterns) === '{}' ? {} : { patterns: patterns as PatternRules }),
   }
   return {
     domains,

@@ -1,0 +1,1 @@
+ALTER TABLE `updates` ADD `patterns` text DEFAULT '{}' NOT NULL;
