@@ -28,6 +28,30 @@ export interface Addon {
     group: 64 | 32,
     threads: number,
   ): Promise<Matrix>
+  /**
+   * Refines the mask of some rows of a linear by swaps, blocking: what `swapRows` in `src/copal/swaps.ts` does,
+   * to the bit. Arrays may lie in shared memory, where other threads refine other rows.
+   *
+   * @param kernel `null` takes the best one
+   * @param group m of n:m, `null` for swaps anywhere in a row
+   * @param weights `[rows, cols]`
+   * @param moment `[cols, cols]`
+   * @param bits `[rows, ceil(cols / 8)]`, refined in place
+   * @param gradient `[rows, cols]`
+   * @param errors `[rows]`, written; shares memory with no other, nor does `bits`
+   * @param floor what a swap must gain
+   */
+  swapRows(
+    kernel: string | null,
+    cols: number,
+    group: number | null,
+    weights: Float32Array,
+    moment: Float64Array,
+    bits: Uint8Array,
+    gradient: Float64Array,
+    errors: Float64Array,
+    floor: number,
+  ): void
   /** Constructs a {@link Multiplier}. */
   Multiplier: new (kernel: string | null, threads: number, maxTokens: number, maxCols: number) => Multiplier
 }

@@ -1,10 +1,10 @@
-//! Weight matrices stored by the bytes that survive pruning, and the kernels that multiply by them.
+//! Weight matrices stored by the bytes that survive pruning, the kernels that multiply by them, and the
+//! refinement of masks.
 //!
 //! `storage` packs a dense f32 matrix and a mask into blocks of rows; `kernels` encodes inputs and
-//! multiplies, with the best instruction set
-//! of the machine or the one that was asked for; `pool` shares a multiplication by rows between
-//! fixed threads; `binding` is what Node sees. Unsafe code is in `kernels`, in `binding`, and in
-//! one place of `pool`.
+//! multiplies, with the best instruction set of the machine or the one that was asked for; `pool` shares
+//! a multiplication by rows between fixed threads; `swaps` refines masks; `binding` is what Node sees.
+//! Unsafe code is in `kernels`, in `binding`, and in one place each of `pool` and `swaps`.
 
 #![deny(unsafe_code)]
 
@@ -14,3 +14,4 @@ pub mod kernels;
 pub mod measure;
 pub mod pool;
 pub mod storage;
+pub mod swaps;

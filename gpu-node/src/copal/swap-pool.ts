@@ -37,12 +37,18 @@ export interface SwapMessage {
   next: Int32Array
 }
 
+/** What a thread is started with. */
+export interface SwapThreadData {
+  /** Whether the addon does the work where it is built. */
+  native: boolean
+}
+
 /**
  * Starts threads that share one set of buffers, as large as the largest linear so far: its weights, H in full
- * and E H. The masks do not depend on how many threads there are.
+ * and E H. The masks do not depend on how many threads there are, nor on whether the addon does the work.
  */
-export function createSwapPool(threads: number): SwapPool {
-  const pool = Array.from({ length: threads }, startThread)
+export function createSwapPool(threads: number, data: SwapThreadData = { native: true }): SwapPool {
+  const pool = Array.from({ length: threads }, () => startThread(data))
   const buffers = new Map<string, SharedArrayBuffer>()
   let product: Promise<MomentProduct> | undefined
   let measuring: Promise<void> = Promise.resolve()
@@ -117,8 +123,8 @@ interface Thread {
   ended: Promise<never>
 }
 
-function startThread(): Thread {
-  const worker = new Worker(new URL('./swap-worker.ts', import.meta.url), { execArgv: [] })
+function startThread(workerData: SwapThreadData): Thread {
+  const worker = new Worker(new URL('./swap-worker.ts', import.meta.url), { execArgv: [], workerData })
   const { promise: ended, reject } = Promise.withResolvers<never>()
   worker.once('error', reject)
   worker.once('exit', () => reject(new Error('a thread of the mask refinement ended before it was done')))

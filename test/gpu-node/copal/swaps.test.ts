@@ -121,7 +121,8 @@ describe('on random linears', () => {
 describe('threads', () => {
   let pools: SwapPool[]
   beforeAll(() => {
-    pools = [createSwapPool(1), createSwapPool(3)]
+    // With the addon, where it is built, and without.
+    pools = [createSwapPool(1), createSwapPool(3), createSwapPool(2, { native: false })]
   })
   afterAll(() => Promise.all(pools.map((pool) => pool.close())))
 

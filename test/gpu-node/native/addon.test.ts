@@ -2,7 +2,9 @@ import { expect, test } from 'vitest'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import {
   addonPath,
+  asAddon,
   loadNative,
+  loadNativeIfThere,
   NativeUnavailableError,
 } from '../../../gpu-node/src/backends/sparse/native.ts'
 import type { Addon, Precision } from '../../../gpu-node/native/addon.d.ts'
@@ -17,6 +19,7 @@ else testAddon(loadNative())
 function testWithoutAddon(): void {
   test('without cargo the loader says what it tried and how to build', () => {
     expect(() => loadNative()).toThrow(/it is not built.*build-native\.mjs.*needs cargo/)
+    expect(loadNativeIfThere()).toBeUndefined()
   })
 }
 
@@ -120,6 +123,13 @@ function testAddon(addon: Addon): void {
     const outputs = new Float32Array(1024)
     new addon.Multiplier(null, 1, 1, 1024).multiply(matrix, new Float32Array(1024).fill(1), outputs)
     expect(outputs.every((output) => output === 1024)).toBe(true)
+  })
+
+  test('an addon that lacks what these sources call is not taken', () => {
+    expect(asAddon({ ...addon })).toEqual({ ...addon })
+    const older = Object.entries(addon).filter(([name]) => name !== 'swapRows' && name !== 'Multiplier')
+    expect(asAddon(Object.fromEntries(older))).toBe('it is of other sources, without swapRows, Multiplier')
+    expect(asAddon({})).toBe('it is another addon')
   })
 
   test('the loader tells every attempt, and takes the first that fits', () => {

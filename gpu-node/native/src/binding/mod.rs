@@ -8,6 +8,7 @@
 
 mod matrix;
 mod multiplier;
+mod swaps;
 
 use crate::kernels::Kernel;
 use napi::{Error, Result, Status};

@@ -4,6 +4,9 @@ import type { Addon } from '../../../native/addon.d.ts'
 
 const PACKAGE = join(import.meta.dirname, '..', '..', '..')
 
+/** What an addon of these sources has. */
+const FUNCTIONS = ['kernels', 'pack', 'swapRows', 'Multiplier'] as const satisfies (keyof Addon)[]
+
 /** A file that was tried, and why it is not the addon. */
 export interface Attempt {
   path: string
@@ -62,8 +65,24 @@ function tryLoad(path: string): Addon | string {
     const message = error instanceof Error ? error.message : String(error)
     return /no such file/i.test(message) || /cannot find/i.test(message) ? 'it is not built' : message
   }
-  const { version } = module.exports
-  return typeof version === 'function' ? (module.exports as Addon) : 'it is another addon'
+  return asAddon(module.exports)
+}
+
+/** What a library exports as the addon, or why it is none of these sources. */
+export function asAddon(exports: Partial<Addon>): Addon | string {
+  if (typeof exports.version !== 'function') return 'it is another addon'
+  const missing = FUNCTIONS.filter((name) => typeof exports[name] !== 'function')
+  return missing.length === 0 ? (exports as Addon) : `it is of other sources, without ${missing.join(', ')}`
+}
+
+/** As {@link loadNative}; `undefined` where there is no addon, for work that JavaScript can do too. */
+export function loadNativeIfThere(): Addon | undefined {
+  try {
+    return loadNative()
+  } catch (error) {
+    if (error instanceof NativeUnavailableError) return undefined
+    throw error
+  }
 }
 
 function packageVersion(): string {
