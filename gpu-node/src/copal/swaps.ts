@@ -31,22 +31,22 @@ export interface SwapLinear {
 }
 
 /** E: the weights that the mask prunes, `[rows, cols]`, into `pruned`. */
-export function prunedPart(linear: SwapLinear, pruned: Float64Array): void {
-  const { rows, cols, weights } = linear
+export function prunedPart({ rows, cols, weights, bits }: SwapLinear, pruned: Float64Array): void {
+  const width = rowBytes(cols)
   for (let row = 0, i = 0; row < rows; row++) {
+    // Which are kept is as good as random: a product is several times as fast as a branch.
     for (let col = 0; col < cols; col++, i++)
-      pruned[i] = isKept(linear, row, col) ? 0 : (weights[i] as number)
+      pruned[i] = (weights[i] as number) * (1 - keptBit(bits, row * width, col))
   }
 }
 
 /** Computes `errors` of the mask that `gradient` belongs to. */
-export function measureErrors(linear: SwapLinear): void {
-  const { rows, cols, weights, gradient, errors } = linear
+export function measureErrors({ rows, cols, weights, bits, gradient, errors }: SwapLinear): void {
+  const width = rowBytes(cols)
   for (let row = 0, i = 0; row < rows; row++) {
     let error = 0
-    for (let col = 0; col < cols; col++, i++) {
-      if (!isKept(linear, row, col)) error += (weights[i] as number) * (gradient[i] as number)
-    }
+    for (let col = 0; col < cols; col++, i++)
+      error += (weights[i] as number) * (1 - keptBit(bits, row * width, col)) * (gradient[i] as number)
     errors[row] = error
   }
 }
@@ -123,14 +123,15 @@ interface Swap {
 }
 
 function load(linear: SwapLinear, row: number, line: Line): Runs {
-  const { cols, group, weights, moment, gradient } = linear
+  const { cols, group, weights, moment, bits, gradient } = linear
   const size = group ?? cols
+  const first = row * rowBytes(cols)
   let kept = 0
   for (let begin = 0; begin < cols; begin += size) {
     let place = begin
-    for (const wanted of [true, false]) {
+    for (const wanted of [1, 0]) {
       for (let col = begin; col < begin + size; col++) {
-        if (isKept(linear, row, col) !== wanted) continue
+        if (keptBit(bits, first, col) !== wanted) continue
         const weight = weights[row * cols + col] as number
         line.columns[place] = col
         line.weights[place] = weight
@@ -138,7 +139,7 @@ function load(linear: SwapLinear, row: number, line: Line): Runs {
         line.gradient[place] = gradient[row * cols + col] as number
         place++
       }
-      if (wanted) kept = place - begin
+      if (wanted === 1) kept = place - begin
     }
   }
   line.update = { pruned: 0, prunedWeight: 0, returned: 0, returnedWeight: 0 }
@@ -228,6 +229,7 @@ function apply(line: Line, cols: number, { prune, restore }: Swap): void {
   }
 }
 
-function isKept({ cols, bits }: SwapLinear, row: number, col: number): boolean {
-  return (((bits[row * rowBytes(cols) + (col >> 3)] as number) >> (col & 7)) & 1) === 1
+/** 1 where the column is kept, of the row whose bits begin at byte `first`. */
+function keptBit(bits: Uint8Array, first: number, col: number): number {
+  return ((bits[first + (col >> 3)] as number) >> (col & 7)) & 1
 }
