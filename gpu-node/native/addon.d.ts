@@ -54,6 +54,28 @@ export interface Addon {
   ): void
   /** Constructs a {@link Multiplier}. */
   Multiplier: new (kernel: string | null, threads: number, maxTokens: number, maxCols: number) => Multiplier
+  /**
+   * Constructs an {@link Engine}.
+   *
+   * `null` for the kernel takes the best one; an unknown name throws an error that lists the known ones.
+   *
+   * @param threads how many threads share a step
+   * @param precision of all linears and the head; int8 and int4 in groups of 64
+   * @param shape hidden, layers, heads, kvHeads, headDim, intermediate, vocab, context, eps
+   * @param rope radians a position of each of the `headDim / 2` rotary pairs, scaling included
+   * @param pages room for keys and values, in pages of 16 tokens of one sequence; memory is taken when
+   *   it is used
+   * @param batchTokens tokens that go through the blocks together; longer steps are cut
+   */
+  Engine: new (
+    kernel: string | null,
+    threads: number,
+    precision: Precision,
+    shape: Float64Array,
+    rope: Float64Array,
+    pages: number,
+    batchTokens: number,
+  ) => Engine
 }
 
 export type KernelName = 'avx512' | 'avx2' | 'neon' | 'scalar'
@@ -87,4 +109,72 @@ export interface Multiplier {
   readBandwidth(): number
   /** For tests: panics on purpose on thread `thread`. */
   provokePanic(thread: number): void
+}
+
+/** Weights that an {@link Engine} has loaded; freed by {@link Engine.release}, not before. */
+export interface EngineWeights {
+  /** Bytes that the multiplications of one token read. */
+  readonly bytes: number
+}
+
+/**
+ * The forward pass of one LLaMA over packed weights, with its key/value cache. Steps and loads run on other
+ * threads; the caller awaits each step before it asks for the next.
+ */
+export interface Engine {
+  readonly kernel: KernelName
+  readonly threads: number
+  /**
+   * Packs a weight set. Sets of one engine share the head, the norms and every dense linear.
+   *
+   * Places are bytes from the start of a file: f32 tensors of the master, bits and bf16 values of the mask
+   * file.
+   *
+   * @param shared embedding, head (the embedding's place when they are tied), final norm, then for each block
+   *   the norms before attention and before the gated layer
+   * @param linears seven a block: q, k, v, o, gate, up, down
+   * @param bits as many; -1 where the linear is dense
+   * @param values as many; -1 where the kept weights are the master's
+   * @param threads how many threads of its own share the packing
+   * @throws (rejects) for a file that is missing or ends too early, or a weight that is not finite, naming it
+   */
+  load(
+    master: string,
+    shared: Float64Array,
+    linears: Float64Array,
+    mask: string | null,
+    bits: Float64Array,
+    values: Float64Array,
+    threads: number,
+  ): Promise<EngineWeights>
+  /**
+   * Frees the sequences `drops`, then runs works on one weight set: sequence `sequences[i]` gets `counts[i]`
+   * tokens from position `positions[i]` on; `tokens` and `targets` are those of all works, joined.
+   *
+   * `outputs[i]`: 0 none; 1 the logits after the last token, for {@link logits}; 2 negative
+   * log-likelihoods of the targets, -1 for none.
+   *
+   * @returns the negative log-likelihoods of all works, in nats
+   * @throws (rejects) `InvalidArg` when the work does not fit what is held, `QueueFull` when there are not
+   *   enough free pages; then nothing but `drops` has changed. `GenericFailure` after a panic: what the
+   *   sequences of the step hold behind their positions is lost.
+   */
+  step(
+    weights: EngineWeights,
+    sequences: Float64Array,
+    positions: Int32Array,
+    counts: Int32Array,
+    outputs: Uint8Array,
+    tokens: Int32Array,
+    targets: Int32Array,
+    drops: Float64Array,
+  ): Promise<Float32Array>
+  /** Copies the logits, `[vocab]`, of the `index`-th work of the last step that wanted them; not during a step. */
+  logits(index: number, into: Float32Array): void
+  /** Frees weights and their sequences, and gives the memory back to the system. */
+  release(weights: EngineWeights): Promise<void>
+  /** Sequences that are held, pages they have, pages there are. Not during a step. */
+  usage(): [sequences: number, pages: number, totalPages: number]
+  /** For tests: the next step panics. */
+  provokePanic(): void
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat, HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
-import { createOnnxBackend } from './backends/onnx/backend.ts'
+import { chooseBackend } from './backends/choose.ts'
 import { createDatasetStore } from './control/datasets.ts'
 import { createEvaluateText } from './control/evaluate-text.ts'
 import { createEvaluator } from './control/evaluator.ts'
@@ -93,10 +93,9 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     await Promise.all([masks.sweep(), datasets.clear()])
     await pruneMasks()
 
-    const backend = createOnnxBackend({
+    const backend = chooseBackend({
+      ...settings,
       workDir: join(home, 'work'),
-      threads: settings.threads ?? undefined,
-      provider: settings.provider,
       log,
     })
     const engine = createEngine({

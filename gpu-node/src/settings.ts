@@ -51,6 +51,15 @@ const environment = z
     COPAL_PROVIDER: z
       .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
       .default('cpu'),
+    COPAL_BACKEND: z
+      .enum(['onnx', 'sparse', 'auto'], { error: "'onnx', 'sparse' or 'auto' is expected" })
+      .default('onnx'),
+    COPAL_KERNEL: z
+      .enum(['avx512', 'avx2', 'neon', 'scalar'], {
+        error: "'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
+      })
+      .optional(),
+    COPAL_PRECISION: z.enum(['bf16', 'int8'], { error: "'bf16' or 'int8' is expected" }).default('bf16'),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
     OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
   })
@@ -78,6 +87,12 @@ export interface NodeSettings {
   kvTokens: number | null
   maxRunning: number | null
   provider: 'cpu' | 'webgpu' | 'cuda'
+  /** `auto`: the sparse engine where its addon loads, else ONNX. */
+  backend: 'onnx' | 'sparse' | 'auto'
+  /** Of the sparse engine; null: the machine's best. */
+  kernel: 'avx512' | 'avx2' | 'neon' | 'scalar' | null
+  /** Of the sparse engine's weights. */
+  precision: 'bf16' | 'int8'
   logFormat: 'plain' | 'json' | null
   otlpEndpoint: string | null
 }
@@ -119,6 +134,9 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     kvTokens: read.COPAL_KV_TOKENS ?? null,
     maxRunning: read.COPAL_MAX_RUNNING ?? null,
     provider: read.COPAL_PROVIDER,
+    backend: read.COPAL_BACKEND,
+    kernel: read.COPAL_KERNEL ?? null,
+    precision: read.COPAL_PRECISION,
     logFormat: read.COPAL_LOG ?? null,
     otlpEndpoint: read.OTEL_EXPORTER_OTLP_ENDPOINT ?? null,
   }

@@ -3,13 +3,15 @@
 //!
 //! `storage` packs a dense f32 matrix and a mask into blocks of rows; `kernels` encodes inputs and
 //! multiplies, with the best instruction set of the machine or the one that was asked for; `pool` shares
-//! a multiplication by rows between fixed threads; `swaps` refines masks; `binding` is what Node sees.
-//! Unsafe code is in `kernels`, in `binding`, and in one place each of `pool` and `swaps`.
+//! a multiplication by rows between fixed threads; `engine` is a LLaMA's forward pass over them; `swaps`
+//! refines masks; `binding` is what Node sees. Unsafe code is in `kernels`, in `engine`, in `binding`, and
+//! in one place each of `pool` and `swaps`.
 
 #![deny(unsafe_code)]
 
 #[cfg(all(feature = "binding", not(test)))]
 mod binding;
+pub mod engine;
 pub mod kernels;
 pub mod measure;
 pub mod pool;

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+mod engine;
 mod matrix;
 mod multiplier;
 mod swaps;

@@ -2,7 +2,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// A slice of which several threads each write a part of their own.
-pub(super) struct Disjoint<'a, T> {
+pub(crate) struct Disjoint<'a, T> {
     start: *mut T,
     length: usize,
     slice: PhantomData<&'a mut [T]>,
@@ -13,7 +13,7 @@ pub(super) struct Disjoint<'a, T> {
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {
-    pub(super) fn new(slice: &'a mut [T]) -> Disjoint<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Disjoint<'a, T> {
         Disjoint { start: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
     }
 
@@ -23,7 +23,7 @@ impl<'a, T> Disjoint<'a, T> {
     ///
     /// No two parts that live at the same time overlap.
     #[allow(clippy::mut_from_ref)]
-    pub(super) unsafe fn range(&self, range: Range<usize>) -> &mut [T] {
+    pub(crate) unsafe fn range(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.length);
         // SAFETY: inside of the slice, as asserted, and not shared, as the caller answers for.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }

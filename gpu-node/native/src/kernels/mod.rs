@@ -23,6 +23,7 @@ mod table;
 use crate::storage::{BLOCK_ROWS, Format, Precision};
 use activations::ChunkMut;
 pub use activations::{Activations, Encoding};
+pub(crate) use disjoint::Disjoint;
 pub use multiply::{Multiplier, MultiplyError};
 use std::fmt;
 use table::{ByGroup, ByTokens};

@@ -1,8 +1,8 @@
-import { AppError } from '@copal/shared/errors.ts'
 import { buildDecoder } from '../../graph/decoder.ts'
 import { encodeModel } from '../../graph/onnx-writer.ts'
 import { InferenceSession } from '../../graph/runtime.ts'
 import type { LlamaConfig } from '../../model/config.ts'
+import { canaryPrompt, checkCanary } from '../canary.ts'
 import { runForward } from './forward.ts'
 import { KeyValueCache } from './key-value-cache.ts'
 import type { LoadOptions } from './protocol.ts'
@@ -49,8 +49,6 @@ export async function createDecoderSession(options: LoadOptions): Promise<Infere
   })
 }
 
-/** Length of the prompt that a new set is tried with. */
-const CANARY_TOKENS = 8
 /** How far cached and uncached logits may differ, relative to the largest. */
 const CANARY_TOLERANCE = 1e-3
 
@@ -60,30 +58,16 @@ const CANARY_TOLERANCE = 1e-3
  * @throws AppError `node_failed`
  */
 async function tryModel(session: InferenceSession, config: LlamaConfig): Promise<void> {
-  const prompt = Int32Array.from({ length: CANARY_TOKENS }, (_, i) => (i * 7919 + 1) % config.vocabSize)
+  const prompt = canaryPrompt(config.vocabSize)
   const cache = new KeyValueCache(config)
-  const { slab } = cache.reserve(0, 0, CANARY_TOKENS)
-  cache.reserve(1, 0, CANARY_TOKENS)
-  const whole = { slot: 0, position: 0, tokens: prompt, wanted: [CANARY_TOKENS - 1], targets: [] }
+  const { slab } = cache.reserve(0, 0, prompt.length)
+  cache.reserve(1, 0, prompt.length)
+  const whole = { slot: 0, position: 0, tokens: prompt, wanted: [prompt.length - 1], targets: [] }
   const [expected] = await runForward(session, config, { slab, members: [whole], output: 'logits' })
   let cached: Float32Array | undefined
   for (const [position, token] of prompt.entries()) {
     const member = { slot: 1, position, tokens: Int32Array.of(token), wanted: [0], targets: [] }
     ;[cached] = await runForward(session, config, { slab, members: [member], output: 'logits' })
   }
-  let largest = 0
-  let difference = 0
-  for (const [i, logit] of (expected as Float32Array).entries()) {
-    if (!Number.isFinite(logit))
-      throw new AppError('node_failed', `The new weights give a logit of ${logit}.`)
-    largest = Math.max(largest, Math.abs(logit))
-    difference = Math.max(difference, Math.abs(logit - ((cached as Float32Array)[i] as number)))
-  }
-  // Not `>`: a NaN must not pass.
-  if (!(difference <= CANARY_TOLERANCE * Math.max(1, largest))) {
-    throw new AppError(
-      'node_failed',
-      `Logits with and without the key/value cache differ by ${difference}. This execution provider computes wrong.`,
-    )
-  }
+  checkCanary(expected as Float32Array, cached as Float32Array, CANARY_TOLERANCE)
 }

@@ -1,8 +1,8 @@
-import { AppError } from '@copal/shared/errors.ts'
-import { createSampler, createSamplerScratch, type Sampler } from '../../engine/sampling.ts'
+import type { Sampler } from '../../engine/sampling.ts'
 import type { InferenceSession } from '../../graph/runtime.ts'
 import type { LlamaConfig } from '../../model/config.ts'
 import type { SequenceOutput, SequenceWork } from '../backend.ts'
+import { createSamplers, misfit, requireDistinct } from '../samplers.ts'
 import { runForward, type BatchMember } from './forward.ts'
 import { KeyValueCache, type Place, type Slab } from './key-value-cache.ts'
 
@@ -29,8 +29,7 @@ interface Item {
 /** A runner over a session of the decoder graph. */
 export function createRunner(session: InferenceSession, config: LlamaConfig): Runner {
   const cache = new KeyValueCache(config)
-  const samplers = new Map<number, Sampler>()
-  const scratch = createSamplerScratch(config.vocabSize)
+  const samplers = createSamplers(config.vocabSize)
 
   const accept = (work: SequenceWork): Item => {
     const { sequence, tokens, position, targets } = work
@@ -40,11 +39,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     if (work.output === 'nll' && targets?.length !== tokens.length) {
       throw misfit(work, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
     }
-    if (position === 0) samplers.delete(sequence)
-    if (work.sampler) samplers.set(sequence, createSampler(work.sampler, scratch))
-    const sampler = samplers.get(sequence)
-    if (work.output === 'token' && !sampler) throw misfit(work, 'it samples, but no sampler was given')
-    sampler?.observe(tokens, position)
+    const sampler = samplers.accept(work)
     return { work, place: cache.reserve(sequence, position, position + tokens.length), sampler }
   }
 
@@ -88,14 +83,9 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     async step(work, drop) {
       for (const sequence of drop) {
         cache.drop(sequence)
-        samplers.delete(sequence)
+        samplers.drop(sequence)
       }
-      if (new Set(work.map(({ sequence }) => sequence)).size !== work.length) {
-        throw new AppError(
-          'internal_error',
-          'A step has two pieces of work for one sequence, expected at most one.',
-        )
-      }
+      requireDistinct(work)
       const items = work.map(accept)
       const outputs = new Map<Item, SequenceOutput>()
       const together = Map.groupBy(
@@ -129,8 +119,4 @@ function joined(parts: readonly Float32Array[]): Float32Array {
     offset += part.length
   }
   return all
-}
-
-function misfit({ sequence }: SequenceWork, why: string): AppError {
-  return new AppError('internal_error', `The work of sequence ${sequence} does not fit: ${why}.`)
 }

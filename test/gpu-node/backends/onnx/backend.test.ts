@@ -156,19 +156,6 @@ describe('masks that do not fit are refused and leave no process', () => {
   })
 })
 
-test('weights that do not compute are refused by the canary', async () => {
-  const { master } = tiny.model
-  const tensors = new Map(master.tensors)
-  const path = join(temporaryDir(), 'broken.f32')
-  const broken = { ...tiny.model, master: { path, baseSha256: master.baseSha256, tensors } }
-  for (const [name, tensor] of tensors) tensors.set(name, { ...tensor, offset: 0 })
-  // All bits set is a NaN.
-  await writeFile(path, Buffer.alloc(Math.max(...[...tensors.values()].map(({ bytes }) => bytes)), 0xff))
-  const failure = await refusal(newBackend().load(source({ model: broken })))
-  expect(failure.code).toBe('node_failed')
-  expect(failure.message).toContain('NaN')
-})
-
 test.skipIf(process.platform === 'win32')(
   'signals that stop a whole process group are left to the node: its set goes on',
   async () => {
@@ -214,16 +201,6 @@ test('a released set ends without a cause, after its steps in flight, and leaves
   expect(await weights.ended).toBeUndefined()
   expect(isAlive(pid)).toBe(false)
   expect((await refusal(score(backend, weights))).code).toBe('node_failed')
-})
-
-test('a step that is refused leaves the set running', async () => {
-  const backend = newBackend()
-  const weights = await load(backend)
-  const gap = { sequence: 1, tokens: Int32Array.of(1), position: 5, output: 'none' } as const
-  expect((await refusal(backend.step({ weights, work: [gap], drop: [] }))).message).toContain(
-    '0 tokens are held',
-  )
-  expectScores(await score(backend, weights), expectedScores())
 })
 
 test('a set whose node vanishes ends by itself', async () => {

@@ -1,0 +1,335 @@
+//! The blocks of a LLaMA over a batch of tokens.
+
+use super::ModelConfig;
+use super::attention::{Attention, QUERY_TOKENS, Room};
+use super::pages::{PAGE_TOKENS, PagePool};
+use super::vector::VectorFns;
+use super::weights::WeightSet;
+use crate::kernels::{CHUNK_TOKENS, Disjoint, Encoding, Multiplier, MultiplyError};
+use crate::pool::{Panicked, Pool};
+use crate::storage::Matrix;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Consecutive tokens of one sequence within a batch.
+pub(crate) struct Span<'a> {
+    pub(crate) tokens: &'a [u32],
+    /// Of the first token.
+    pub(crate) position: usize,
+    /// The sequence's pages, enough for its new tokens.
+    pub(crate) pages: &'a [u32],
+}
+
+/// A part of the attention of a layer.
+struct Unit {
+    span: usize,
+    /// First row of the batch, and first token of the span.
+    row: usize,
+    token: usize,
+    tokens: usize,
+}
+
+/// Runs batches; everything that it needs was allocated once.
+pub(crate) struct Forward {
+    config: ModelConfig,
+    multiplier: Multiplier,
+    fns: &'static VectorFns,
+    max_tokens: usize,
+    /// The residual stream, `[tokens, hidden]`.
+    stream: Vec<f32>,
+    normed: Vec<f32>,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// Cosines and sines, `[tokens, head_dim]`.
+    angles: Vec<f32>,
+    units: Vec<Unit>,
+    /// One a thread.
+    rooms: Vec<Mutex<Room>>,
+}
+
+impl Forward {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        multiplier: Multiplier,
+        threads: usize,
+        max_tokens: usize,
+    ) -> Forward {
+        // A row more: see `padded`.
+        let rows = max_tokens + 1;
+        let widest = config.hidden.max(config.query_width());
+        let attention_rows = QUERY_TOKENS * config.group();
+        let fns = VectorFns::of(multiplier.kernel().name());
+        let room = || Mutex::new(Room::new(config.head_dim, attention_rows));
+        Forward {
+            multiplier,
+            fns,
+            max_tokens,
+            stream: vec![0.0; rows * config.hidden],
+            normed: vec![0.0; rows * widest],
+            queries: vec![0.0; rows * config.query_width()],
+            keys: vec![0.0; rows * config.key_width()],
+            values: vec![0.0; rows * config.key_width()],
+            gate: vec![0.0; rows * config.intermediate],
+            up: vec![0.0; rows * config.intermediate],
+            angles: vec![0.0; rows * config.head_dim],
+            units: Vec::with_capacity(max_tokens),
+            rooms: (0..threads).map(|_| room()).collect(),
+            config: config.clone(),
+        }
+    }
+
+    /// Most tokens of a batch.
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    pub(crate) fn multiplier(&mut self) -> &mut Multiplier {
+        &mut self.multiplier
+    }
+
+    pub(crate) fn fns(&self) -> &'static VectorFns {
+        self.fns
+    }
+
+    /// Norms the residual stream of a row of the last batch, after its last block, into `out`.
+    pub(crate) fn norm_row(&self, row: usize, gamma: &[f32], out: &mut [f32]) {
+        let hidden = self.config.hidden;
+        self.fns.norm(&self.stream[row * hidden..][..hidden], gamma, self.config.eps, out);
+    }
+
+    /// Runs all blocks over a batch and writes its keys and values.
+    pub(crate) fn run(
+        &mut self,
+        weights: &WeightSet,
+        pool: &mut PagePool,
+        spans: &[Span<'_>],
+    ) -> Result<(), MultiplyError> {
+        let tokens = spans.iter().map(|span| span.tokens.len()).sum::<usize>();
+        assert!((1..=self.max_tokens).contains(&tokens), "a batch of {tokens} tokens");
+        self.begin(weights, spans);
+        for (layer, linears) in weights.linears.chunks_exact(7).enumerate() {
+            let (attention_norm, mlp_norm) = &weights.shared.norms[layer];
+            self.attention_inputs(attention_norm, linears, tokens)?;
+            self.rotate(tokens)?;
+            self.store(pool, spans, layer);
+            self.attend(pool, spans, layer)?;
+            let Forward { config, multiplier, stream, normed, queries, .. } = self;
+            linear(multiplier, config.query_width(), queries, tokens, &mut [(&linears[3], normed)])?;
+            add(stream, normed, tokens * config.hidden);
+            self.mlp(mlp_norm, linears, tokens)?;
+        }
+        Ok(())
+    }
+
+    /// Embeds the tokens, and computes what all layers share.
+    fn begin(&mut self, weights: &WeightSet, spans: &[Span<'_>]) {
+        let ModelConfig { hidden, head_dim, .. } = self.config;
+        self.units.clear();
+        let mut row = 0;
+        for (index, span) in spans.iter().enumerate() {
+            for (offset, &token) in span.tokens.iter().enumerate() {
+                weights.shared.embed(token as usize, &mut self.stream[(row + offset) * hidden..][..hidden]);
+                let angles = &mut self.angles[(row + offset) * head_dim..][..head_dim];
+                let (cosines, sines) = angles.split_at_mut(head_dim / 2);
+                for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(&self.config.rope) {
+                    let (exact_sine, exact_cosine) = ((span.position + offset) as f64 * frequency).sin_cos();
+                    (*cosine, *sine) = (exact_cosine as f32, exact_sine as f32);
+                }
+            }
+            for token in (0..span.tokens.len()).step_by(QUERY_TOKENS) {
+                let tokens = QUERY_TOKENS.min(span.tokens.len() - token);
+                self.units.push(Unit { span: index, row: row + token, token, tokens });
+            }
+            row += span.tokens.len();
+        }
+    }
+
+    fn attention_inputs(
+        &mut self,
+        gamma: &[f32],
+        linears: &[std::sync::Arc<Matrix>],
+        tokens: usize,
+    ) -> Result<(), MultiplyError> {
+        self.norm(gamma, tokens)?;
+        let Forward { config, multiplier, normed, queries, keys, values, .. } = self;
+        let products: &mut [Product<'_>] =
+            &mut [(&linears[0], queries), (&linears[1], keys), (&linears[2], values)];
+        linear(multiplier, config.hidden, normed, tokens, products)
+    }
+
+    fn mlp(
+        &mut self,
+        gamma: &[f32],
+        linears: &[std::sync::Arc<Matrix>],
+        tokens: usize,
+    ) -> Result<(), MultiplyError> {
+        self.norm(gamma, tokens)?;
+        let Forward { config, multiplier, fns, stream, normed, gate, up, .. } = self;
+        let width = config.intermediate;
+        let products: &mut [Product<'_>] = &mut [(&linears[4], gate), (&linears[5], up)];
+        linear(multiplier, config.hidden, normed, tokens, products)?;
+        let gated = |row: usize, gate: &mut [f32]| fns.gate(gate, &up[row * width..][..gate.len()]);
+        by_rows(multiplier.pool(), &mut gate[..tokens * width], width, &gated)?;
+        linear(multiplier, width, gate, tokens, &mut [(&linears[6], normed)])?;
+        add(stream, normed, tokens * config.hidden);
+        Ok(())
+    }
+
+    fn norm(&mut self, gamma: &[f32], tokens: usize) -> Result<(), Panicked> {
+        let Forward { config, multiplier, fns, stream, normed, .. } = self;
+        let hidden = config.hidden;
+        let norm = |first: usize, out: &mut [f32]| {
+            let rows = stream[first * hidden..].chunks_exact(hidden).zip(out.chunks_exact_mut(hidden));
+            rows.for_each(|(x, out)| fns.norm(x, gamma, config.eps, out));
+        };
+        by_rows(multiplier.pool(), &mut normed[..tokens * hidden], hidden, &norm)
+    }
+
+    /// Rotates queries and keys (Su et al. 2021), halves of a head against each other, and scales
+    /// the queries.
+    fn rotate(&mut self, tokens: usize) -> Result<(), Panicked> {
+        let Forward { config, multiplier, queries, keys, angles, .. } = self;
+        let head_dim = config.head_dim;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        for (heads, width, scale) in [(queries, config.query_width(), scale), (keys, config.key_width(), 1.0)]
+        {
+            let rotate = |first: usize, heads: &mut [f32]| {
+                for (row, heads) in heads.chunks_exact_mut(width).enumerate() {
+                    let (cosines, sines) =
+                        angles[(first + row) * head_dim..][..head_dim].split_at(head_dim / 2);
+                    for head in heads.chunks_exact_mut(head_dim) {
+                        let (low, high) = head.split_at_mut(head_dim / 2);
+                        for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines)
+                        {
+                            let (a, b) = (*low, *high);
+                            *low = (a * cosine - b * sine) * scale;
+                            *high = (b * cosine + a * sine) * scale;
+                        }
+                    }
+                }
+            };
+            by_rows(multiplier.pool(), &mut heads[..tokens * width], width, &rotate)?;
+        }
+        Ok(())
+    }
+
+    fn store(&self, pool: &mut PagePool, spans: &[Span<'_>], layer: usize) {
+        let width = self.config.key_width();
+        let mut rows = self.keys.chunks_exact(width).zip(self.values.chunks_exact(width));
+        for span in spans {
+            for (position, (keys, values)) in (span.position..).zip(rows.by_ref().take(span.tokens.len())) {
+                pool.write(span.pages[position / PAGE_TOKENS], layer, position % PAGE_TOKENS, keys, values);
+            }
+        }
+    }
+
+    /// Replaces the queries by what attention makes of them.
+    fn attend(&mut self, pool: &PagePool, spans: &[Span<'_>], layer: usize) -> Result<(), Panicked> {
+        let Forward { config, multiplier, fns, queries, units, rooms, .. } = self;
+        let (group, head_dim, width) = (config.group(), config.head_dim, config.query_width());
+        let threads = multiplier.pool().threads();
+        // A page is best read once for all heads that share it; where that leaves threads without
+        // work each head is a piece of its own. What comes out is the same.
+        let whole = units.len() * config.kv_heads >= 4 * threads || group == 1;
+        let (pieces, heads) = if whole { (config.kv_heads, group) } else { (config.heads, 1) };
+        let total = units.len() * pieces;
+        let next = AtomicUsize::new(0);
+        let queries = Disjoint::new(queries);
+        let (units, rooms) = (&*units, &*rooms);
+        multiplier.pool().run(&|part| {
+            let mut room = rooms[part].lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                let piece = next.fetch_add(1, Ordering::Relaxed);
+                if piece >= total {
+                    return;
+                }
+                // The last tokens of a prompt see the most: they go first.
+                let unit = &units[units.len() - 1 - piece / pieces];
+                let head = piece % pieces * heads;
+                let row_of = |token: usize| -> Range<usize> {
+                    let start = (unit.row + token) * width + head * head_dim;
+                    start..start + heads * head_dim
+                };
+                let length = heads * head_dim;
+                for (token, inputs) in room.queries.chunks_exact_mut(length).take(unit.tokens).enumerate() {
+                    // SAFETY: the heads of the tokens of one piece; every piece is taken once.
+                    inputs.copy_from_slice(unsafe { queries.range(row_of(token)) });
+                }
+                fns.attend(&mut Attention {
+                    pool,
+                    pages: spans[unit.span].pages,
+                    layer,
+                    kv_head: head / group,
+                    position: spans[unit.span].position + unit.token,
+                    heads,
+                    rows: unit.tokens * heads,
+                    head_dim,
+                    room: &mut room,
+                });
+                for (token, outputs) in room.outputs.chunks_exact(length).take(unit.tokens).enumerate() {
+                    // SAFETY: as above.
+                    unsafe { queries.range(row_of(token)) }.copy_from_slice(outputs);
+                }
+            }
+        })
+    }
+}
+
+/// Rows to multiply for so many tokens: a chunk of one token alone is summed in another order than
+/// the same token in company, so it gets a neighbour, whose results nobody reads.
+pub(crate) fn padded(tokens: usize) -> usize {
+    if tokens % CHUNK_TOKENS == 1 { tokens + 1 } else { tokens }
+}
+
+/// A matrix, and where its products go.
+pub(crate) type Product<'a> = (&'a Matrix, &'a mut [f32]);
+
+/// Multiplies the same inputs, `[tokens, cols]`, by matrices of one format.
+pub(crate) fn linear(
+    multiplier: &mut Multiplier,
+    cols: usize,
+    inputs: &[f32],
+    tokens: usize,
+    products: &mut [Product<'_>],
+) -> Result<(), MultiplyError> {
+    let rows = padded(tokens);
+    multiplier.encode(Encoding::of(products[0].0.format()), cols, &inputs[..rows * cols])?;
+    for (matrix, outputs) in products {
+        multiplier.multiply(matrix, &mut outputs[..rows * matrix.rows()])?;
+    }
+    Ok(())
+}
+
+fn add(stream: &mut [f32], addend: &[f32], length: usize) {
+    for (sum, value) in stream[..length].iter_mut().zip(addend) {
+        *sum += value;
+    }
+}
+
+/// Calls `work` with contiguous rows of `data`, `[rows, width]`, and the number of the first: on
+/// every thread, or, of few rows, at once.
+pub(crate) fn by_rows(
+    pool: &mut Pool,
+    data: &mut [f32],
+    width: usize,
+    work: &(dyn Fn(usize, &mut [f32]) + Sync),
+) -> Result<(), Panicked> {
+    let rows = data.len() / width;
+    if rows < CHUNK_TOKENS {
+        for (row, data) in data.chunks_exact_mut(width).enumerate() {
+            work(row, data);
+        }
+        return Ok(());
+    }
+    let parts = pool.threads();
+    let data = Disjoint::new(data);
+    pool.run(&|part| {
+        let (start, end) = (rows * part / parts, rows * (part + 1) / parts);
+        // SAFETY: the parts' rows are apart.
+        work(start, unsafe { data.range(start * width..end * width) });
+    })
+}

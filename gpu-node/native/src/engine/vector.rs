@@ -1,0 +1,232 @@
+//! Loops over f32, compiled once for each instruction set; the compiler vectorises them.
+
+use super::attention::{Attention, attend};
+
+/// Partial sums that do not wait for each other; also the order in which a sum is added up.
+pub(crate) const LANES: usize = 16;
+
+/// The loops of one instruction set.
+///
+/// Contract of each: the machine has the instruction set, which holds for what [`VectorFns::of`]
+/// gives out for a kernel that the machine runs.
+pub(crate) struct VectorFns {
+    norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    gate: unsafe fn(&mut [f32], &[f32]),
+    log_sum_exp: unsafe fn(&[f32]) -> f32,
+    attend: unsafe fn(&mut Attention<'_>),
+}
+
+macro_rules! compiled_for {
+    ($name:ident, $fma:literal $(, $features:literal)?) => {
+        mod $name {
+            use super::{Attention, VectorFns};
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn norm(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
+                super::norm::<$fma>(x, gamma, eps, out);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gate(gate: &mut [f32], up: &[f32]) {
+                super::gate::<$fma>(gate, up);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn log_sum_exp(x: &[f32]) -> f32 {
+                super::log_sum_exp::<$fma>(x)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn attend(attention: &mut Attention<'_>) {
+                super::attend::<$fma>(attention);
+            }
+
+            pub(super) static FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, attend };
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+compiled_for!(avx512, true, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+compiled_for!(avx2, true, "avx2,fma,f16c");
+// NEON, with fused multiplication, is part of the architecture.
+#[cfg(target_arch = "aarch64")]
+compiled_for!(neon, true);
+compiled_for!(scalar, false);
+
+impl VectorFns {
+    /// The loops that go with the kernel of this name, which this machine runs.
+    pub(crate) fn of(kernel: &str) -> &'static VectorFns {
+        match kernel {
+            #[cfg(target_arch = "x86_64")]
+            "avx512" => &avx512::FNS,
+            #[cfg(target_arch = "x86_64")]
+            "avx2" => &avx2::FNS,
+            #[cfg(target_arch = "aarch64")]
+            "neon" => &neon::FNS,
+            _ => &scalar::FNS,
+        }
+    }
+
+    /// `out = x / sqrt(mean(x²) + eps) · gamma` (Zhang and Sennrich 2019, RMSNorm).
+    pub(crate) fn norm(&self, x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
+        // SAFETY: given out for this machine.
+        unsafe { (self.norm)(x, gamma, eps, out) }
+    }
+
+    /// `gate = silu(gate) · up` (Shazeer 2020, SwiGLU).
+    pub(crate) fn gate(&self, gate: &mut [f32], up: &[f32]) {
+        // SAFETY: given out for this machine.
+        unsafe { (self.gate)(gate, up) }
+    }
+
+    /// Natural logarithm of the sum of exponentials; not a number where one of `x` is none.
+    pub(crate) fn log_sum_exp(&self, x: &[f32]) -> f32 {
+        // SAFETY: given out for this machine.
+        unsafe { (self.log_sum_exp)(x) }
+    }
+
+    /// Attention of some heads of some tokens.
+    pub(crate) fn attend(&self, attention: &mut Attention<'_>) {
+        // SAFETY: given out for this machine.
+        unsafe { (self.attend)(attention) }
+    }
+}
+
+/// `a · b + c`, in one rounding where that is one instruction.
+#[inline(always)]
+pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Adds lanes in a fixed order.
+#[inline(always)]
+pub(crate) fn sum_of(lanes: [f32; LANES]) -> f32 {
+    let mut lanes = lanes;
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `eˣ` to about two units in the last place; 0 below the normal numbers.
+///
+/// `2ⁿ · eʳ` with `|r| ≤ ln 2 / 2`, where seven terms of the series are enough.
+#[inline(always)]
+pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    // ln 2 in two parts: the first has so few bits that its product with n is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = if x > 88.0 { 88.0 } else { x };
+    let shifted = multiply_add::<FMA>(clamped, std::f32::consts::LOG2_E, SHIFT);
+    let n = shifted - SHIFT;
+    let r = multiply_add::<FMA>(n, -LN2_LOW, multiply_add::<FMA>(n, -LN2_HIGH, clamped));
+    let mut sum = 1.0 / 5040.0;
+    for term in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        sum = multiply_add::<FMA>(sum, r, term);
+    }
+    let exponent = (shifted.to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32);
+    let power = f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
+    // Not `>=`: what is not a number stays so.
+    if x < -87.0 { 0.0 } else { sum * power }
+}
+
+#[inline(always)]
+fn norm<const FMA: bool>(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = multiply_add::<FMA>(*value, *value, *lane);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane = multiply_add::<FMA>(*value, *value, *lane);
+    }
+    let scale = 1.0 / (sum_of(lanes) / x.len() as f32 + eps).sqrt();
+    for ((out, value), gamma) in out.iter_mut().zip(x).zip(gamma) {
+        *out = value * scale * gamma;
+    }
+}
+
+#[inline(always)]
+fn gate<const FMA: bool>(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + exp::<FMA>(-*gate)) * up;
+    }
+}
+
+#[inline(always)]
+fn log_sum_exp<const FMA: bool>(x: &[f32]) -> f32 {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, value) in largest.iter_mut().zip(chunk) {
+            *lane = if *value > *lane { *value } else { *lane };
+        }
+    }
+    let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let mut sum = 0f64;
+    // Parts short enough for f32.
+    for part in x.chunks(LANES * 64) {
+        let mut lanes = [0.0; LANES];
+        let (chunks, rest) = part.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += exp::<FMA>(*value - largest);
+            }
+        }
+        for (lane, value) in lanes.iter_mut().zip(rest) {
+            *lane += exp::<FMA>(*value - largest);
+        }
+        sum += f64::from(sum_of(lanes));
+    }
+    (f64::from(largest) + sum.ln()) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Kernel;
+
+    #[test]
+    fn exp_is_near_that_of_the_standard_library_over_its_whole_range() {
+        for step in 0..=200_000 {
+            let x = -100.0 + step as f32 * 0.001;
+            let (found, expected) = (exp::<false>(x), f64::from(x.min(88.0)).exp());
+            assert!((f64::from(found) - expected).abs() <= 3e-7 * expected + 2e-38, "{x}: {found}");
+        }
+        assert_eq!(exp::<false>(f32::NEG_INFINITY), 0.0);
+        assert!(exp::<false>(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn every_instruction_set_gives_what_f64_gives() {
+        let x: Vec<f32> = (0..203).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let gamma: Vec<f32> = (0..203).map(|i| 1.0 + (i as f32).cos() * 0.2).collect();
+        let square: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 203.0;
+        let sum: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
+        for kernel in Kernel::available() {
+            let fns = VectorFns::of(kernel.name());
+            let mut normed = vec![0.0; 203];
+            fns.norm(&x, &gamma, 1e-5, &mut normed);
+            let mut gated = x.clone();
+            fns.gate(&mut gated, &gamma);
+            for i in 0..203 {
+                let (x, gamma) = (f64::from(x[i]), f64::from(gamma[i]));
+                let (normed, gated) = (f64::from(normed[i]), f64::from(gated[i]));
+                assert!((normed - x / (square + 1e-5).sqrt() * gamma).abs() < 2e-6, "{}", kernel.name());
+                assert!((gated - x / (1.0 + (-x).exp()) * gamma).abs() < 2e-6, "{}", kernel.name());
+            }
+            assert!((f64::from(fns.log_sum_exp(&x)) - sum.ln()).abs() < 2e-6, "{}", kernel.name());
+            let broken = [0.0, f32::NAN, 1.0];
+            assert!(fns.log_sum_exp(&broken).is_nan(), "{}", kernel.name());
+        }
+    }
+}

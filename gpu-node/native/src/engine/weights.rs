@@ -1,0 +1,299 @@
+use super::ModelConfig;
+use super::mapped::MappedFile;
+use crate::storage::{Format, Matrix, PackError, pack};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// The linears of a block in forward order, as a mask file names them.
+pub const LINEARS: [&str; 7] = [
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+/// Where a linear lies: bytes from the start of the files.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearPlace {
+    /// f32 in the master file.
+    pub dense: usize,
+    /// Bits in the mask file; dense without.
+    pub bits: Option<usize>,
+    /// bf16 values of the kept weights in the mask file; those of the master without.
+    pub values: Option<usize>,
+}
+
+/// Where everything lies that is no linear of a block: bytes from the start of the master file.
+#[derive(Clone, Debug)]
+pub struct SharedPlaces {
+    /// `[vocab, hidden]`.
+    pub embedding: usize,
+    /// `[vocab, hidden]`; the embedding's place where the two are tied.
+    pub head: usize,
+    /// `[hidden]`, before the head.
+    pub final_norm: usize,
+    /// `[hidden]` each: before attention and before the gated layer, block after block.
+    pub norms: Vec<(usize, usize)>,
+}
+
+/// What a weight set is made from.
+#[derive(Clone, Debug)]
+pub struct WeightPlaces {
+    /// The dense f32 master.
+    pub master: PathBuf,
+    /// The mask file, for linears that have bits.
+    pub mask: Option<PathBuf>,
+    /// What all sets of a model share.
+    pub shared: SharedPlaces,
+    /// The seven linears of every block, block after block.
+    pub linears: Vec<LinearPlace>,
+}
+
+/// A model's weights, ready to multiply. Immutable.
+pub struct WeightSet {
+    id: u64,
+    pub(crate) shared: Arc<SharedWeights>,
+    pub(crate) linears: Vec<Arc<Matrix>>,
+}
+
+/// What no mask changes.
+pub(crate) struct SharedWeights {
+    master: MappedFile,
+    embedding: usize,
+    hidden: usize,
+    pub(crate) head: Matrix,
+    pub(crate) final_norm: Vec<f32>,
+    pub(crate) norms: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+/// Loads the weight sets of one model in one format; they share what they have in common, as long
+/// as any of them lives.
+pub struct WeightLibrary {
+    config: ModelConfig,
+    format: Format,
+    shared: Mutex<Weak<SharedWeights>>,
+    /// Dense linears by their place in the master.
+    dense: Mutex<HashMap<usize, Weak<Matrix>>>,
+    next_id: AtomicU64,
+}
+
+/// Why weights cannot be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// A file cannot be opened.
+    File(PathBuf, std::io::Error),
+    /// A file ends inside of a tensor.
+    Short(PathBuf, String),
+    /// A tensor cannot be packed.
+    Pack(String, PackError),
+    /// Another number of linears or norms than the model has.
+    Places(String),
+}
+
+impl WeightSet {
+    /// Tells sets apart.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Bytes that the multiplications of one token read.
+    pub fn stream_bytes(&self) -> usize {
+        self.linears.iter().map(|matrix| matrix.stream_bytes()).sum::<usize>()
+            + self.shared.head.stream_bytes()
+    }
+}
+
+impl SharedWeights {
+    /// Copies the embedding of a token that there is.
+    pub(crate) fn embed(&self, token: usize, out: &mut [f32]) {
+        let offset = self.embedding + token * self.hidden * 4;
+        let row = self.master.floats(offset, self.hidden).expect("checked when it was loaded");
+        out.copy_from_slice(&row);
+    }
+}
+
+impl WeightLibrary {
+    /// An empty one.
+    pub fn new(config: ModelConfig, format: Format) -> WeightLibrary {
+        WeightLibrary {
+            config,
+            format,
+            shared: Mutex::new(Weak::new()),
+            dense: Mutex::new(HashMap::new()),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    /// Packs a weight set on `threads` threads of its own.
+    pub fn load(&self, places: &WeightPlaces, threads: usize) -> Result<WeightSet, LoadError> {
+        let layers = self.config.layers;
+        if places.linears.len() != layers * LINEARS.len() || places.shared.norms.len() != layers {
+            let (linears, norms) = (places.linears.len(), places.shared.norms.len());
+            return Err(LoadError::Places(format!(
+                "{linears} linears and {norms} pairs of norms are no model of {layers} layers"
+            )));
+        }
+        let master = Source::open(&places.master)?;
+        let mask = places.mask.as_deref().map(Source::open).transpose()?;
+        let shared = self.shared(&master, &places.shared, threads)?;
+        let mut linears = Vec::with_capacity(places.linears.len());
+        for (index, place) in places.linears.iter().enumerate() {
+            let name = format!("model.layers.{}.{}.weight", index / 7, LINEARS[index % 7]);
+            let shape = self.config.linear_shapes()[index % 7];
+            linears.push(match place.bits {
+                None => self.dense_linear(&master, name, place.dense, shape, threads)?,
+                Some(bits) => {
+                    let mask = mask.as_ref().ok_or_else(|| {
+                        LoadError::Places(format!("{name} has bits, but there is no mask file"))
+                    })?;
+                    Arc::new(self.masked_linear(&master, mask, name, (*place, bits), shape, threads)?)
+                }
+            });
+        }
+        Ok(WeightSet { id: self.next_id.fetch_add(1, Ordering::Relaxed), shared, linears })
+    }
+
+    fn shared(
+        &self,
+        master: &Source<'_>,
+        places: &SharedPlaces,
+        threads: usize,
+    ) -> Result<Arc<SharedWeights>, LoadError> {
+        // Held while it is packed: who loads at the same time waits and shares.
+        let mut known = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = known.upgrade() {
+            return Ok(shared);
+        }
+        let ModelConfig { vocab, hidden, .. } = self.config;
+        let norm = |name: &str, place| Ok(master.floats(name, place, hidden)?.into_owned());
+        master.floats("model.embed_tokens.weight", places.embedding, vocab * hidden)?;
+        let name =
+            if places.head == places.embedding { "model.embed_tokens.weight" } else { "lm_head.weight" };
+        let head = master.floats(name, places.head, vocab * hidden)?;
+        let head = pack(&head, vocab, hidden, None, self.format, threads);
+        let norms = places.norms.iter().enumerate().map(|(layer, &(attention, mlp))| {
+            Ok((
+                norm(&format!("model.layers.{layer}.input_layernorm.weight"), attention)?,
+                norm(&format!("model.layers.{layer}.post_attention_layernorm.weight"), mlp)?,
+            ))
+        });
+        let shared = Arc::new(SharedWeights {
+            // Mapped once more: this one stays.
+            master: Source::open(master.path)?.file,
+            embedding: places.embedding,
+            hidden,
+            head: head.map_err(|error| LoadError::Pack(name.to_owned(), error))?,
+            final_norm: norm("model.norm.weight", places.final_norm)?,
+            norms: norms.collect::<Result<_, LoadError>>()?,
+        });
+        *known = Arc::downgrade(&shared);
+        Ok(shared)
+    }
+
+    fn dense_linear(
+        &self,
+        master: &Source<'_>,
+        name: String,
+        place: usize,
+        (rows, cols): (usize, usize),
+        threads: usize,
+    ) -> Result<Arc<Matrix>, LoadError> {
+        let mut known = self.dense.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(matrix) = known.get(&place).and_then(Weak::upgrade) {
+            return Ok(matrix);
+        }
+        let dense = master.floats(&name, place, rows * cols)?;
+        let matrix = pack(&dense, rows, cols, None, self.format, threads);
+        let matrix = Arc::new(matrix.map_err(|error| LoadError::Pack(name, error))?);
+        known.insert(place, Arc::downgrade(&matrix));
+        Ok(matrix)
+    }
+
+    fn masked_linear(
+        &self,
+        master: &Source<'_>,
+        mask: &Source<'_>,
+        name: String,
+        (place, bits): (LinearPlace, usize),
+        (rows, cols): (usize, usize),
+        threads: usize,
+    ) -> Result<Matrix, LoadError> {
+        let bits = mask.bytes(&name, bits, rows * cols.div_ceil(8))?;
+        let dense = match place.values {
+            None => master.floats(&name, place.dense, rows * cols)?,
+            Some(values) => {
+                let kept = bits.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
+                Cow::Owned(spread(mask.bytes(&name, values, 2 * kept)?, bits, rows, cols))
+            }
+        };
+        let matrix = pack(&dense, rows, cols, Some(bits), self.format, threads);
+        matrix.map_err(|error| LoadError::Pack(name, error))
+    }
+}
+
+/// Kept bf16 values, row by row, at their places in a matrix of f32.
+fn spread(values: &[u8], bits: &[u8], rows: usize, cols: usize) -> Vec<f32> {
+    let mut dense = vec![0.0; rows * cols];
+    let (values, _) = values.as_chunks::<2>();
+    let mut values = values.iter();
+    for (row, bits) in dense.chunks_exact_mut(cols).zip(bits.chunks_exact(cols.div_ceil(8))) {
+        for (weights, byte) in row.chunks_mut(8).zip(bits) {
+            for (bit, weight) in weights.iter_mut().enumerate() {
+                if byte >> bit & 1 == 1
+                    && let Some(value) = values.next()
+                {
+                    *weight = f32::from_bits(u32::from(u16::from_le_bytes(*value)) << 16);
+                }
+            }
+        }
+    }
+    dense
+}
+
+struct Source<'a> {
+    path: &'a Path,
+    file: MappedFile,
+}
+
+impl Source<'_> {
+    fn open(path: &Path) -> Result<Source<'_>, LoadError> {
+        match MappedFile::open(path) {
+            Ok(file) => Ok(Source { path, file }),
+            Err(error) => Err(LoadError::File(path.to_owned(), error)),
+        }
+    }
+
+    fn floats(&self, name: &str, offset: usize, count: usize) -> Result<Cow<'_, [f32]>, LoadError> {
+        self.file.floats(offset, count).ok_or_else(|| self.short(name))
+    }
+
+    fn bytes(&self, name: &str, offset: usize, length: usize) -> Result<&[u8], LoadError> {
+        self.file.bytes(offset, length).ok_or_else(|| self.short(name))
+    }
+
+    fn short(&self, name: &str) -> LoadError {
+        LoadError::Short(self.path.to_owned(), name.to_owned())
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::File(path, error) => write!(f, "{} cannot be opened: {error}", path.display()),
+            LoadError::Short(path, name) => {
+                write!(f, "{} ends inside of the tensor '{name}'; fetch or make it again", path.display())
+            }
+            LoadError::Pack(name, error) => write!(f, "tensor '{name}': {error}"),
+            LoadError::Places(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}

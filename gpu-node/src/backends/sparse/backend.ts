@@ -1,0 +1,232 @@
+import { availableParallelism } from 'node:os'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { AppError } from '@copal/shared/errors.ts'
+import type { Addon, EngineWeights, KernelName, Precision } from '../../../native/addon.d.ts'
+import type { Sampler } from '../../engine/sampling.ts'
+import type { Log } from '../../log.ts'
+import type { LlamaConfig } from '../../model/config.ts'
+import type { DenseModel } from '../../model/dense-model.ts'
+import type { Backend, SequenceOutput, SequenceWork, WeightSet } from '../backend.ts'
+import { canaryPrompt, checkCanary } from '../canary.ts'
+import { createSamplers, misfit, requireDistinct, type Samplers } from '../samplers.ts'
+import { checkMask, type MaskPlaces } from './mask-places.ts'
+import { createModelEngine, type ModelEngine } from './model-engine.ts'
+
+/** How the sparse engine is to run. */
+export interface SparseBackendOptions {
+  addon: Addon
+  /** Threads of a step; every processor by default. */
+  threads?: number | undefined
+  /** The machine's best by default. */
+  kernel?: KernelName | undefined
+  /** Of linears and head; bf16 by default. */
+  precision?: Precision | undefined
+  /** Tokens of keys and values over all sequences; four contexts by default, as the scheduler's. */
+  kvTokens?: number | undefined
+  /** Sequences at once; each may leave a page half empty. */
+  sequences?: number | undefined
+  log?: Pick<Log, 'info'> | undefined
+}
+
+/** A {@link Backend} that tells what it holds. */
+export interface SparseBackend extends Backend {
+  /** Sequences and pages of keys and values that are taken, over all weight sets. Not during a step. */
+  usage(): { sequences: number; pages: number }
+  /** For tests: the next step panics inside of the addon. */
+  provokePanic(): void
+}
+
+interface LoadedSet {
+  engine: ModelEngine
+  handle: EngineWeights
+  config: LlamaConfig
+  samplers: Samplers
+  logits: Float32Array
+  end: () => void
+}
+
+const NO_MASK: MaskPlaces = new Map()
+/** Sequences beside those that are served: texts to score, the canary. */
+const SPARE_SEQUENCES = 40
+/** How far cached and uncached logits may differ, relative to the largest: a rounded activation may differ. */
+const CANARY_TOLERANCE = 2e-2
+/** Sampling runs on the event loop, this long at most before it lets others run. */
+const SAMPLING_TURN_MS = 2
+
+/**
+ * Runs weight sets in this process with the Rust addon: steps on its own threads, sampling here.
+ *
+ * Sets of one model share an engine, its threads and its key/value pages, and every weight that a mask does
+ * not change. Steps of different sets take turns.
+ *
+ * @throws AppError `invalid_request` for a kernel that this machine cannot run
+ */
+export function createSparseBackend(options: SparseBackendOptions): SparseBackend {
+  const { addon, kernel, log } = options
+  const threads = options.threads ?? availableParallelism()
+  const precision = options.precision ?? 'bf16'
+  const known = addon.kernels()
+  if (kernel && !known.includes(kernel)) {
+    throw new AppError(
+      'invalid_request',
+      `This machine cannot run the kernel '${kernel}'; it runs ${known.join(', ')}. Set COPAL_KERNEL to one of them or leave it out.`,
+      { param: 'kernel' },
+    )
+  }
+  const engines = new Map<string, ModelEngine>()
+  const sets = new Map<WeightSet, LoadedSet>()
+
+  const engineOf = ({ config, master }: DenseModel): ModelEngine => {
+    let engine = engines.get(master.path)
+    if (!engine) {
+      engine = createModelEngine(addon, config, {
+        kernel: kernel ?? null,
+        threads,
+        precision,
+        kvTokens: options.kvTokens ?? 4 * config.contextLength,
+        sequences: (options.sequences ?? 8) + SPARE_SEQUENCES,
+      })
+      engines.set(master.path, engine)
+    }
+    return engine
+  }
+
+  return {
+    name: `sparse-${precision}-${kernel ?? known[0]}`,
+
+    async load(source) {
+      const { model, maskPath, version } = source
+      const startedMs = performance.now()
+      const places = maskPath === null ? NO_MASK : await checkMask(maskPath, model.config, model.master)
+      const engine = engineOf(model)
+      // Beside sets that serve, packing leaves half of the machine to them.
+      const packThreads = sets.size === 0 ? threads : Math.max(1, threads >> 1)
+      const handle = await engine.load(model, maskPath, places, packThreads)
+      const { promise: ended, resolve } = Promise.withResolvers<Error | undefined>()
+      const loaded: LoadedSet = {
+        engine,
+        handle,
+        config: model.config,
+        samplers: createSamplers(model.config.vocabSize),
+        logits: new Float32Array(model.config.vocabSize),
+        end: () => resolve(undefined),
+      }
+      try {
+        await tryModel(loaded)
+      } catch (thrown) {
+        await engine.release(handle)
+        throw thrown
+      }
+      const weights: WeightSet = { version, source, ended }
+      sets.set(weights, loaded)
+      log?.info('weight set loaded', {
+        version,
+        priority: source.priority,
+        kernel: engine.kernel,
+        megabytes: Math.round(handle.bytes / 1e6),
+        ms: Math.round(performance.now() - startedMs),
+      })
+      return weights
+    },
+
+    async step({ weights, work, drop }) {
+      const loaded = sets.get(weights)
+      if (!loaded)
+        throw new AppError('node_failed', `The weight set of version ${weights.version} is not loaded.`)
+      for (const sequence of drop) loaded.samplers.drop(sequence)
+      const samplers = accept(loaded, work)
+      return loaded.engine.step(loaded.handle, work, drop, async (nll, logits) => ({
+        outputs: await outputsOf(work, samplers, nll, (index) => {
+          logits(index, loaded.logits)
+          return loaded.logits
+        }),
+      }))
+    },
+
+    async release(weights) {
+      const loaded = sets.get(weights)
+      if (!loaded) return void (await weights.ended)
+      sets.delete(weights)
+      await loaded.engine.release(loaded.handle)
+      loaded.end()
+    },
+
+    usage() {
+      const all = [...engines.values()].map((engine) => engine.usage())
+      return {
+        sequences: all.reduce((sum, { sequences }) => sum + sequences, 0),
+        pages: all.reduce((sum, { pages }) => sum + pages, 0),
+      }
+    },
+    provokePanic: () => engines.forEach((engine) => engine.provokePanic()),
+  }
+}
+
+/** Checks what the addon does not know of, and tells the samplers of the tokens. */
+function accept(
+  { config, samplers }: LoadedSet,
+  work: readonly SequenceWork[],
+): readonly (Sampler | undefined)[] {
+  requireDistinct(work)
+  return work.map((item) => {
+    const { tokens, position, targets, output } = item
+    if (output === 'nll' && targets?.length !== tokens.length)
+      throw misfit(item, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
+    if (position + tokens.length > config.contextLength) {
+      throw new AppError(
+        'context_length_exceeded',
+        `The sequence has ${position + tokens.length} tokens, the model takes ${config.contextLength}.`,
+      )
+    }
+    return samplers.accept(item)
+  })
+}
+
+async function outputsOf(
+  work: readonly SequenceWork[],
+  samplers: readonly (Sampler | undefined)[],
+  nll: Float32Array,
+  logitsOf: (index: number) => Float32Array,
+): Promise<SequenceOutput[]> {
+  const outputs: SequenceOutput[] = []
+  let scored = 0
+  let sampled = 0
+  let turnMs = performance.now()
+  for (const [index, { output, targets, position, tokens }] of work.entries()) {
+    const sampler = samplers[index]
+    if (output === 'nll') {
+      const count = targets?.reduce((sum, target) => sum + (target === -1 ? 0 : 1), 0) ?? 0
+      outputs.push({ kind: 'nll', nll: nll.slice(scored, (scored += count)) })
+    } else if (output === 'token' && sampler) {
+      if (performance.now() - turnMs > SAMPLING_TURN_MS) {
+        await nextTurn()
+        turnMs = performance.now()
+      }
+      outputs.push({ kind: 'token', ...sampler.sample(logitsOf(sampled++), position + tokens.length) })
+    } else outputs.push({ kind: 'none' })
+  }
+  return outputs
+}
+
+/**
+ * Runs a fixed prompt at once, and again token by token through the cache.
+ *
+ * @throws AppError `node_failed` unless logits are finite and agree
+ */
+async function tryModel({ engine, handle, config }: LoadedSet): Promise<void> {
+  const prompt = canaryPrompt(config.vocabSize)
+  const logitsAfter = (sequence: number, tokens: Int32Array, position: number) => {
+    const work: SequenceWork = { sequence, tokens, position, output: 'token' }
+    return engine.step(handle, [work], [], async (_, read) => {
+      const logits = new Float32Array(config.vocabSize)
+      read(0, logits)
+      return logits
+    })
+  }
+  const whole = await logitsAfter(0, prompt, 0)
+  let cached = whole
+  for (const [position, token] of prompt.entries())
+    cached = await logitsAfter(1, Int32Array.of(token), position)
+  checkCanary(whole, cached, CANARY_TOLERANCE)
+  await engine.step(handle, [], [0, 1], async () => undefined)
+}

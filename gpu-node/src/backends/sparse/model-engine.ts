@@ -1,0 +1,197 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { Addon, Engine, EngineWeights, KernelName, Precision } from '../../../native/addon.d.ts'
+import { ropeFrequencies } from '../../graph/rope.ts'
+import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../../model/config.ts'
+import type { DenseModel } from '../../model/dense-model.ts'
+import type { SequenceWork } from '../backend.ts'
+import type { MaskPlaces } from './mask-places.ts'
+
+/** Tokens of a page of the addon. */
+const PAGE_TOKENS = 16
+/**
+ * Tokens that go through the blocks together: enough to make the most of weights that are expanded, few enough
+ * for activations to stay in the cache.
+ */
+const BATCH_TOKENS = 256
+
+/** How a model's engine is to run. */
+export interface ModelEngineOptions {
+  kernel: KernelName | null
+  threads: number
+  precision: Precision
+  /** Tokens that all sequences together may hold, and how many sequences these may be. */
+  kvTokens: number
+  sequences: number
+}
+
+/** The addon's engine of one model, and the turns that steps of its weight sets take. */
+export interface ModelEngine {
+  readonly kernel: KernelName
+  /** Packs a weight set. @throws AppError `node_failed` */
+  load(
+    model: DenseModel,
+    maskPath: string | null,
+    places: MaskPlaces,
+    threads: number,
+  ): Promise<EngineWeights>
+  /**
+   * Runs a step, then `finish` before any other step: logits are those of the last one.
+   *
+   * @throws AppError `overloaded` when the pages do not suffice, `node_failed`, `internal_error`
+   */
+  step<T>(
+    weights: EngineWeights,
+    work: readonly SequenceWork[],
+    drop: readonly number[],
+    finish: (nll: Float32Array, logits: (index: number, into: Float32Array) => void) => Promise<T>,
+  ): Promise<T>
+  /** Frees a weight set after its steps. */
+  release(weights: EngineWeights): Promise<void>
+  usage(): { sequences: number; pages: number }
+  /** For tests. */
+  provokePanic(): void
+}
+
+/** An engine without weights. @throws AppError `node_failed` when the addon refuses the model */
+export function createModelEngine(
+  addon: Addon,
+  config: LlamaConfig,
+  { kernel, threads, precision, kvTokens, sequences }: ModelEngineOptions,
+): ModelEngine {
+  const engine = explained(
+    () =>
+      new addon.Engine(
+        kernel,
+        threads,
+        precision,
+        shapeOf(config),
+        Float64Array.from(ropeFrequencies(config)),
+        // The last page of a sequence is not full.
+        Math.ceil(kvTokens / PAGE_TOKENS) + sequences,
+        BATCH_TOKENS,
+      ),
+  )
+  let last: Promise<unknown> = Promise.resolve()
+  const inTurn = <T>(run: () => Promise<T>): Promise<T> => {
+    const turn = last.then(run)
+    last = turn.catch(() => undefined)
+    return turn
+  }
+
+  return {
+    kernel: engine.kernel,
+    async load(model, maskPath, places, packThreads) {
+      const tensor = placeIn(model)
+      const names = Array.from({ length: config.layers }, (_, layer) =>
+        BLOCK_LINEARS.map((linear) => linearName(layer, linear)),
+      ).flat()
+      const head = config.tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'
+      const norms = Array.from({ length: config.layers }, (_, layer) =>
+        ['input_layernorm', 'post_attention_layernorm'].map((norm) => `model.layers.${layer}.${norm}.weight`),
+      ).flat()
+      const shared = ['model.embed_tokens.weight', head, 'model.norm.weight', ...norms]
+      return explain(
+        engine.load(
+          model.master.path,
+          Float64Array.from(shared, tensor),
+          Float64Array.from(names, tensor),
+          maskPath,
+          Float64Array.from(names, (name) => places.get(name)?.bits ?? -1),
+          Float64Array.from(names, (name) => places.get(name)?.values ?? -1),
+          packThreads,
+        ),
+      )
+    },
+    step: (weights, work, drop, finish) =>
+      inTurn(async () =>
+        finish(await runStep(engine, weights, work, drop), (index, into) => engine.logits(index, into)),
+      ),
+    release: (weights) => inTurn(() => explain(engine.release(weights))),
+    usage() {
+      const [held, pages] = engine.usage()
+      return { sequences: held, pages }
+    },
+    provokePanic: () => engine.provokePanic(),
+  }
+}
+
+const OUTPUTS = { none: 0, token: 1, nll: 2 } as const
+
+function runStep(
+  engine: Engine,
+  weights: EngineWeights,
+  work: readonly SequenceWork[],
+  drop: readonly number[],
+): Promise<Float32Array> {
+  const total = work.reduce((sum, { tokens }) => sum + tokens.length, 0)
+  const tokens = new Int32Array(total)
+  const targets = new Int32Array(total).fill(-1)
+  let at = 0
+  for (const item of work) {
+    tokens.set(item.tokens, at)
+    if (item.output === 'nll' && item.targets) targets.set(item.targets, at)
+    at += item.tokens.length
+  }
+  return explain(
+    engine.step(
+      weights,
+      Float64Array.from(work, ({ sequence }) => sequence),
+      Int32Array.from(work, ({ position }) => position),
+      Int32Array.from(work, (item) => item.tokens.length),
+      Uint8Array.from(work, ({ output }) => OUTPUTS[output]),
+      tokens,
+      targets,
+      Float64Array.from(drop),
+    ),
+  )
+}
+
+function shapeOf(config: LlamaConfig): Float64Array {
+  return Float64Array.of(
+    config.hiddenSize,
+    config.layers,
+    config.heads,
+    config.kvHeads,
+    config.headDim,
+    config.intermediateSize,
+    config.vocabSize,
+    config.contextLength,
+    config.rmsNormEps,
+  )
+}
+
+function placeIn({ master }: DenseModel): (name: string) => number {
+  return (name) => {
+    const tensor = master.tensors.get(name)
+    if (tensor) return tensor.offset
+    throw new AppError('unsupported_model', `The model's weights lack the tensor '${name}'.`)
+  }
+}
+
+async function explain<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await promise
+  } catch (thrown) {
+    throw asAppError(thrown)
+  }
+}
+
+function explained<T>(action: () => T): T {
+  try {
+    return action()
+  } catch (thrown) {
+    throw asAppError(thrown)
+  }
+}
+
+/** What the addon throws is an `Error` with a status of N-API as its code. */
+function asAppError(thrown: unknown): AppError {
+  if (thrown instanceof AppError) return thrown
+  const { code, message } = thrown as { code?: unknown; message?: unknown }
+  const text = String(message ?? thrown)
+  const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
+  if (code === 'QueueFull') return new AppError('overloaded', sentence, { cause: thrown, retryAfterS: 1 })
+  // A misfit is the caller's mistake; whatever else goes wrong may go right on another node.
+  const isMisfit = code === 'InvalidArg' && text.startsWith('the work of sequence')
+  return new AppError(isMisfit ? 'internal_error' : 'node_failed', sentence, { cause: thrown })
+}

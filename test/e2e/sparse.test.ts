@@ -1,0 +1,151 @@
+/** The sparse engine against the ONNX reference on the default model, both under the same mask. */
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Addon, Precision } from '../../gpu-node/native/addon.d.ts'
+import type { SequenceWork } from '../../gpu-node/src/backends/backend.ts'
+import { runForward } from '../../gpu-node/src/backends/onnx/forward.ts'
+import { KeyValueCache } from '../../gpu-node/src/backends/onnx/key-value-cache.ts'
+import { createDecoderSession } from '../../gpu-node/src/backends/onnx/load-runner.ts'
+import { checkMask } from '../../gpu-node/src/backends/sparse/mask-places.ts'
+import { createModelEngine } from '../../gpu-node/src/backends/sparse/model-engine.ts'
+import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
+import { openModel } from '../../gpu-node/src/model/load.ts'
+import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
+import { addon } from '../support/backends.ts'
+import { magnitudeHalfMask } from '../support/magnitude-mask.ts'
+
+const PROMPTS = 20
+const LENGTH = 64
+
+let model: DenseModel
+let workDir: string
+let maskPath: string
+let prompts: Int32Array[]
+
+beforeAll(async () => {
+  model = await openModel(DEFAULT_MODEL, {
+    cacheDir: process.env['COPAL_CACHE'] ?? join(homedir(), '.cache', 'copal'),
+  })
+  workDir = await mkdtemp(join(tmpdir(), 'copal-sparse-'))
+  maskPath = join(workDir, 'mask.safetensors')
+  await writeFile(maskPath, await magnitudeHalfMask(model))
+  const text = readFileSync(new URL('../fixtures/text/novel.evaluation.txt', import.meta.url), 'utf8')
+  const ids = model.codec.encode(text)
+  prompts = Array.from({ length: PROMPTS }, (_, i) =>
+    Int32Array.from(ids.slice(i * 10 * LENGTH, i * 10 * LENGTH + LENGTH)),
+  )
+})
+afterAll(() => rm(workDir, { recursive: true, force: true }))
+
+/** Logits after every token of every prompt, `[vocab]` each. */
+async function referenceLogits(mask: string | null): Promise<Float32Array[][]> {
+  const { config, master } = model
+  const options = {
+    config,
+    master,
+    maskPath: mask,
+    workDir,
+    threads: 2,
+    provider: 'cpu',
+    background: false,
+  } as const
+  const session = await createDecoderSession(options)
+  await rm(join(workDir, 'masked.f32'), { force: true })
+  const all: Float32Array[][] = []
+  for (const tokens of prompts) {
+    const { slab } = new KeyValueCache(config).reserve(0, 0, LENGTH)
+    const member = { slot: 0, position: 0, tokens, wanted: [...tokens.keys()], targets: [] }
+    const [rows] = await runForward(session, config, { slab, members: [member], output: 'logits' })
+    all.push([...tokens.keys()].map((i) => rows!.slice(i * config.vocabSize, (i + 1) * config.vocabSize)))
+  }
+  await session.release()
+  return all
+}
+
+/** Divergences and choices of the sparse engine, token by token, all prompts together. */
+async function compare(built: Addon, precision: Precision, mask: string | null, reference: Float32Array[][]) {
+  const { config, master } = model
+  const options = { kernel: null, threads: 2, precision, kvTokens: PROMPTS * LENGTH, sequences: PROMPTS }
+  const engine = createModelEngine(built, config, options)
+  const places = mask === null ? new Map() : await checkMask(mask, config, master)
+  const weights = await engine.load(model, mask, places, 2)
+  const logits = new Float32Array(config.vocabSize)
+  let divergence = 0
+  let different = 0
+  let widestGap = 0
+  for (let position = 0; position < LENGTH; position++) {
+    const work = prompts.map((tokens, sequence): SequenceWork => ({
+      sequence,
+      tokens: tokens.slice(position, position + 1),
+      position,
+      output: 'token',
+    }))
+    await engine.step(weights, work, [], async (_, read) => {
+      for (const index of prompts.keys()) {
+        read(index, logits)
+        const expected = reference[index]![position]!
+        divergence += kullbackLeibler(expected, logits)
+        const [first, chosen] = [largest(expected), largest(logits)]
+        if (first === chosen) continue
+        different += 1
+        widestGap = Math.max(widestGap, expected[first]! - expected[chosen]!)
+      }
+    })
+  }
+  await engine.release(weights)
+  return { divergence: divergence / (PROMPTS * LENGTH), different, widestGap }
+}
+
+function kullbackLeibler(expected: Float32Array, found: Float32Array): number {
+  const [p, q] = [logSumExp(expected), logSumExp(found)]
+  let sum = 0
+  for (let i = 0; i < expected.length; i++) {
+    const logprob = expected[i]! - p
+    sum += Math.exp(logprob) * (logprob - (found[i]! - q))
+  }
+  return sum
+}
+
+function logSumExp(logits: Float32Array): number {
+  const maximum = logits.reduce((a, b) => Math.max(a, b))
+  return maximum + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - maximum), 0))
+}
+
+const largest = (logits: Float32Array) =>
+  logits.reduce((best, logit, i) => (logit > logits[best]! ? i : best), 0)
+
+if (addon) testAddon(addon)
+else testWithoutAddon()
+
+function testWithoutAddon(): void {
+  test('without cargo there is no sparse engine to compare', () => expect(addon).toBeNull())
+}
+
+function testAddon(built: Addon): void {
+  // Most probable tokens may change where the two best were closer than the precision.
+  test.each([
+    {
+      masked: true,
+      precisions: [
+        ['bf16', 1e-3, 0.3],
+        ['int8', 1e-2, 1],
+      ] as const,
+    },
+    { masked: false, precisions: [['bf16', 1e-3, 0.3]] as const },
+  ])(
+    'distributions and greedy choices are those of ONNX, masked: $masked',
+    async ({ masked, precisions }) => {
+      const mask = masked ? maskPath : null
+      const reference = await referenceLogits(mask)
+      for (const [precision, mostDivergence, mostGap] of precisions) {
+        const found = await compare(built, precision, mask, reference)
+        process.stderr.write(`${precision}, masked ${masked}: ${JSON.stringify(found)}\n`)
+        expect(found.divergence).toBeLessThan(mostDivergence)
+        expect(found.widestGap).toBeLessThan(mostGap)
+      }
+    },
+  )
+}
