@@ -1,4 +1,4 @@
-import type { KeyRow } from './db/queries/keys.ts'
+import type { ActiveKey } from './db/queries/keys.ts'
 import type { Bindings, Deps } from './deps.ts'
 import type { Actor } from './keys/grants.ts'
 import type { KeyWatch } from './keys/watch.ts'
@@ -18,7 +18,7 @@ export interface AppEnv {
 /** The Hono environment behind `requireKey`. */
 export interface KeyedEnv extends AppEnv {
   Variables: AppEnv['Variables'] & {
-    key: KeyRow
+    key: ActiveKey
     /** Watches over the key while the request runs; stop it at the end. */
     watchKey: () => KeyWatch
   }

@@ -19,6 +19,8 @@ const CODES = {
   mask_base_mismatch: { status: 422, type: 'invalid_request_error', retryable: false },
   insufficient_samples: { status: 422, type: 'invalid_request_error', retryable: false },
   unsupported_model: { status: 422, type: 'invalid_request_error', retryable: false },
+  rate_limit_exceeded: { status: 429, type: 'rate_limit_error', retryable: true },
+  insufficient_quota: { status: 429, type: 'insufficient_quota', retryable: false },
   overloaded: { status: 429, type: 'rate_limit_error', retryable: true },
   client_closed_request: { status: 499, type: 'invalid_request_error', retryable: false },
   internal_error: { status: 500, type: 'server_error', retryable: false },

@@ -12,6 +12,7 @@ const OF_TENANTS = [
   'GET /admin/keys',
   'POST /admin/keys',
   'POST /admin/keys/:id/rotate',
+  'PATCH /admin/keys/:id',
   'DELETE /admin/keys/:id',
   'GET /admin/tenants',
 ]
@@ -84,13 +85,14 @@ describe('a key of one tenant', () => {
     expect((await asOurs('DELETE', `/keys/${made.id}`)).status).toBe(200)
   })
 
-  test('rotates and revokes no key of another, and cannot tell it from one that is not there', async () => {
+  test('rotates, limits and revokes no key of another, and cannot tell it from one that is not there', async () => {
     const refusalOf = async (method: string, path: (id: string) => string, id: string) => {
-      const response = await asOurs(method, path(id), method === 'POST' ? {} : undefined)
+      const response = await asOurs(method, path(id), method === 'DELETE' ? undefined : {})
       return [response.status, (await errorOf(response)).message.replace(id, '…')]
     }
     for (const [method, path] of [
       ['POST', (id: string) => `/keys/${id}/rotate`],
+      ['PATCH', (id: string) => `/keys/${id}`],
       ['DELETE', (id: string) => `/keys/${id}`],
     ] as const) {
       const refused = await refusalOf(method, path, theirs.id)

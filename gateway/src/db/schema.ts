@@ -2,12 +2,15 @@
 import { sql } from 'drizzle-orm'
 import type { KeyScope } from '@copal/shared/wire/keys.ts'
 import type { Job, JobReport, PatternRules } from '@copal/shared/wire/node-rpc.ts'
+import type { Limits } from '../limits/limits.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 /** Tenants; keys of one share its limits and see nothing of another's. */
 export const tenants = sqliteTable('tenants', {
   name: text().primaryKey(),
   createdAt: integer().notNull(),
+  /** Of all its keys together. */
+  limits: text({ mode: 'json' }).$type<Limits>().notNull().default({}),
 })
 
 /** API keys; the key itself is never stored. A rotated key has two hashes until `previousUntil`. */
@@ -34,6 +37,7 @@ export const apiKeys = sqliteTable(
     allowedDomains: text({ mode: 'json' }).$type<string[]>(),
     allowedModels: text({ mode: 'json' }).$type<string[]>(),
     expiresAt: integer(),
+    limits: text({ mode: 'json' }).$type<Limits>().notNull().default({}),
   },
   (table) => [
     uniqueIndex('api_keys_hash').on(table.hash),

@@ -1,8 +1,12 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Heartbeat, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../db/database.ts'
-import { insertReceipts } from '../db/queries/receipts.ts'
+import { insertReceipts, sumTokensSince } from '../db/queries/receipts.ts'
 import type { Bindings } from '../deps.ts'
+import { loadLedger, saveLedger } from '../limits/ledger-store.ts'
+import { Ledger } from '../limits/ledger.ts'
+import type { LimitedAccount } from '../limits/limits.ts'
+import type { Rates, Refusal, Wanted } from '../limits/reservation.ts'
 import {
   FleetState,
   type Acquired,
@@ -19,15 +23,37 @@ const SWEEP_MS = 10_000
 const MAX_KEPT_LEASES = 5_000
 const NODE_KEY = 'node:'
 
+/** What a request with limits reserves in the same call that leases its node. */
+export type LimitedRequest = Pick<Wanted, 'accounts' | 'maxTokens'> & {
+  /** The same over all attempts. */
+  requestId: string
+}
+
+/** The node for a request, why there is none, or why the request may not run. */
+export type Admitted =
+  | (Extract<Acquired, { ok: true }> & { maxTokens?: number | null; rates?: Rates })
+  | (Extract<Acquired, { ok: false }> & { refusal?: undefined })
+  | { ok: false; refusal: Refusal }
+
+/** A settled request and the tokens that it used, prompt and answer together. */
+export interface Settlement {
+  requestId: string
+  tokens: number
+}
+
 /**
- * The one Durable Object that knows the nodes and who is working on what.
+ * The one Durable Object that knows the nodes, who is working on what, and what keys with limits have used.
  *
- * Its state is in memory; each heartbeat also stores that node with its leases, without waiting for
+ * Limits live here because each request asks here for its node anyway: one call reserves and leases, and the call
+ * that releases leases settles. A request without limits touches nothing of it.
+ *
+ * The state of nodes is in memory; each heartbeat also stores that node with its leases, without waiting for
  * the write. A restart therefore loses at most the leases of the last two seconds: their requests
  * still end with a receipt, only an expiry of theirs goes unnoticed. No request waits for a write.
  */
 export class Fleet extends DurableObject<Bindings> {
   readonly #state = new FleetState()
+  #ledger = new Ledger()
   #sweepScheduled = false
 
   constructor(ctx: DurableObjectState, env: Bindings) {
@@ -36,6 +62,7 @@ export class Fleet extends DurableObject<Bindings> {
       for (const record of (await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })).values()) {
         this.#state.restore(record)
       }
+      this.#ledger = await loadLedger(ctx.storage, Date.now())
       this.#sweepScheduled = (await ctx.storage.getAlarm()) !== null
     })
   }
@@ -43,6 +70,7 @@ export class Fleet extends DurableObject<Bindings> {
   /** Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with. */
   async heartbeat(heartbeat: Heartbeat, desiredVersion: number): Promise<void> {
     this.#state.heartbeat(heartbeat, desiredVersion, Date.now())
+    this.#ledger.renew(heartbeat.progressing, Date.now())
     const record = this.#state.record(heartbeat.nodeId)
     if (record) {
       const kept = { ...record, leases: record.leases.slice(-MAX_KEPT_LEASES) }
@@ -51,9 +79,32 @@ export class Fleet extends DurableObject<Bindings> {
     if (!this.#sweepScheduled) await this.#scheduleSweep()
   }
 
-  /** Leases the best node for one request. */
-  acquire(request: AcquireRequest): Acquired {
-    return this.#state.acquire(request, Date.now())
+  /** Leases the best node for one request; one with limits is reserved first, or refused without consuming anything. */
+  async acquire({ limits, ...request }: AcquireRequest & { limits?: LimitedRequest }): Promise<Admitted> {
+    if (!limits) return this.#state.acquire(request, Date.now())
+    for (const account of limits.accounts) if (!this.#ledger.knows(account)) await this.#openAccount(account)
+    const nowMs = Date.now()
+    const reserved = this.#ledger.reserve(
+      {
+        ...limits,
+        leaseId: request.requestId,
+        promptTokens: request.promptTokens,
+        contextLength: this.#state.contextLengthOf(request.model),
+      },
+      nowMs,
+    )
+    if (!reserved.ok) return reserved
+    const acquired = this.#state.acquire(request, nowMs)
+    if (!acquired.ok && request.requestId === limits.requestId) this.#ledger.cancel(limits.requestId, nowMs)
+    this.#saveLedger()
+    const { maxTokens, rates } = reserved
+    return acquired.ok ? { ...acquired, maxTokens, rates } : acquired
+  }
+
+  /** A request with limits runs no more; one that gave its client nothing is charged nothing. */
+  finish(requestId: string, gaveNothing: boolean): void {
+    this.#ledger.finish(requestId, gaveNothing, Date.now())
+    this.#saveLedger()
   }
 
   /** Takes note of an attempt that failed and is not followed by another. */
@@ -61,9 +112,11 @@ export class Fleet extends DurableObject<Bindings> {
     this.#state.fail(attempt)
   }
 
-  /** Ends the leases of settled requests. */
-  release(requestIds: readonly string[]): void {
-    this.#state.release(requestIds)
+  /** Ends the leases of settled requests, and charges them what they used. */
+  settle(settlements: readonly Settlement[]): void {
+    this.#state.release(settlements.map(({ requestId }) => requestId))
+    for (const { requestId, tokens } of settlements) this.#ledger.settle(requestId, tokens, Date.now())
+    this.#saveLedger()
   }
 
   /** All nodes that are remembered. */
@@ -82,17 +135,44 @@ export class Fleet extends DurableObject<Bindings> {
     const { leases, forgotten } = this.#state.expire(nowMs)
     if (forgotten.length > 0) await this.ctx.storage.delete(forgotten.map((id) => NODE_KEY + id))
     this.#sweepScheduled = false
-    if (!this.#state.empty) await this.#scheduleSweep()
+    if (!this.#state.empty || !this.#ledger.empty) await this.#scheduleSweep()
     const db = openDatabase(this.env.DB)
     for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId)) {
       const settled = expired.map((lease) => lostReceipt(lease, nowMs))
       try {
         await insertReceipts(db, nodeId, settled, 'estimate', nowMs)
-        this.#state.release(settled.map(({ requestId }) => requestId))
+        const requestIds = settled.map(({ requestId }) => requestId)
+        this.#state.release(requestIds)
+        this.#ledger.expire(requestIds, nowMs)
       } catch (error) {
         console.error(`${settled.length} lost requests of node '${nodeId}' are settled later:`, error)
       }
     }
+    this.#ledger.sweep(nowMs, (leaseId) => this.#state.isLeased(leaseId))
+    this.#saveLedger()
+  }
+
+  /** What an account has used in this month before it had limits, or before this object forgot it, is in its receipts. */
+  async #openAccount(account: LimitedAccount): Promise<void> {
+    const now = new Date()
+    let spent = 0
+    if (account.limits.tokensPerMonth !== undefined) {
+      const monthMs = Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1)
+      try {
+        spent = await sumTokensSince(openDatabase(this.env.DB), account, monthMs)
+      } catch (error) {
+        console.error(
+          `The month of ${account.kind} '${account.name}' counts from now, not from its receipts:`,
+          error,
+        )
+      }
+    }
+    this.#ledger.open(account, spent, now.getTime())
+    if (!this.#sweepScheduled) await this.#scheduleSweep()
+  }
+
+  #saveLedger(): void {
+    this.ctx.waitUntil(saveLedger(this.ctx.storage, this.#ledger, Date.now()))
   }
 
   async #scheduleSweep(): Promise<void> {

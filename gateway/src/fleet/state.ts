@@ -233,6 +233,18 @@ export class FleetState {
     return [...new Set(nodes.flatMap(({ heartbeat }) => heartbeat.methods))].sort()
   }
 
+  /** Tokens of prompt and answer together that a model takes; undefined when no node of it was heard of. */
+  contextLengthOf(model: string): number | undefined {
+    for (const { heartbeat } of this.#nodes.values())
+      if (heartbeat.model.id === model) return heartbeat.model.contextLength
+    return undefined
+  }
+
+  /** Whether a request is leased and not settled. */
+  isLeased(requestId: string): boolean {
+    return this.#holders.has(requestId)
+  }
+
   /** What to keep of a node. */
   record(nodeId: string): NodeRecord | undefined {
     const node = this.#nodes.get(nodeId)

@@ -13,8 +13,10 @@ import {
   type NodeAddress,
   type NodeAnswer,
 } from '../fleet/node-client.ts'
+import type { Admitted } from '../fleet/fleet.ts'
 import type { Acquired, FailedAttempt } from '../fleet/state.ts'
 import { requireAllowed } from '../keys/allowed.ts'
+import { meter, type Metering } from '../limits/metering.ts'
 import { relay } from './relay.ts'
 
 /** Tries on nodes before a request is given up. */
@@ -35,8 +37,10 @@ export interface Generation {
   sample: boolean
   /** Estimate of the prompt's tokens. */
   promptTokens: number
+  /** Most tokens that the client asks for; null when it names no bound. */
+  maxTokens: number | null
   /** The parsed body of the client's request. */
-  request: { model: string; stream?: boolean | null | undefined }
+  request: { model: string; stream?: boolean | null | undefined; max_tokens?: number | null | undefined }
 }
 
 interface Attempt {
@@ -54,7 +58,8 @@ interface Attempt {
  * A request that fails before its first byte is tried on another node, or on the same one once it is
  * back; each try has a request id of its own, so that the receipt of a broken one cannot settle another.
  *
- * @throws AppError `insufficient_permissions`, `model_not_found`, `no_node_available`, or what the node answered.
+ * @throws AppError `insufficient_permissions`, `rate_limit_exceeded`, `insufficient_quota`, `model_not_found`,
+ * `no_node_available`, or what the node answered.
  */
 export async function generate(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
   const { deps, trace, key } = c.var
@@ -73,11 +78,13 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
     span.end()
   }
   const watch = c.var.watchKey()
+  const metering = meter(c, generation.maxTokens)
   try {
     const signal = AbortSignal.any([c.req.raw.signal, watch.signal])
     const { node, leaseId, maskVersion, answer, whole } = await place(
       c,
       generation,
+      metering,
       trace.headers(span),
       signal,
     )
@@ -89,6 +96,7 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
     c.header('content-type', answer.headers.get('content-type') ?? 'application/json')
     if (whole) {
       watch.stop()
+      metering.answered()
       endSpan()
       return c.body(whole)
     }
@@ -96,6 +104,7 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
     const { readable, ended } = relay(answer, (cause) => watch.refusal() ?? brokenOff(node, cause).error)
     const settled = ended.then(async (end) => {
       watch.stop()
+      metering.answered()
       span.setAttribute('copal.stream_end', end)
       const broke = end === 'broken' && !watch.refusal()
       endSpan(broke ? new Error(`node ${node.nodeId} broke off`) : watch.refusal())
@@ -106,6 +115,7 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
   } catch (thrown) {
     watch.stop()
     const error = watch.refusal() ?? (thrown instanceof NodeCallError ? thrown.error : thrown)
+    metering.failed(signalled(error))
     endSpan(error instanceof Error ? error : new Error(String(error)))
     throw error
   }
@@ -115,6 +125,7 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
 async function place(
   c: Context<KeyedEnv>,
   generation: Generation,
+  metering: Metering,
   headers: Record<string, string>,
   signal: AbortSignal,
 ): Promise<Attempt> {
@@ -130,9 +141,13 @@ async function place(
     const leaseId = attempts === 0 ? requestId : `${requestId}.${attempts + 1}`
     const account = key.id
     const wanted = { model, requestId: leaseId, account, domain, promptTokens, exclude, failed: untold }
-    const acquired = await deps.fleet.acquire(wanted)
+    const acquired: Admitted = await deps.fleet.acquire(
+      metering.wanted ? { ...wanted, limits: metering.wanted } : wanted,
+    )
     untold = undefined
+    metering.tell(acquired)
     if (!acquired.ok) {
+      if (acquired.refusal) throw new Error('a refusal was not told')
       if (!last) throw await refusal(deps, key.allowedModels, model, acquired)
       const pauseMs = PAUSES_MS[pauses++]
       if (pauseMs === undefined || last.error.code === 'overloaded') throw lastRefusal(last, model)
@@ -145,7 +160,8 @@ async function place(
     const { nodeId, url, maskVersion } = acquired
     const node = { nodeId, url }
     try {
-      const call = { requestId: leaseId, account, domain, sample, request }
+      const bounded = acquired.maxTokens == null ? request : { ...request, max_tokens: acquired.maxTokens }
+      const call = { requestId: leaseId, account, domain, sample, request: bounded }
       const answer = await callNode(deps, node, path, call, options)
       const whole = stream ? undefined : await readWhole(node, answer, signal)
       return { node, leaseId, maskVersion, answer, whole }
@@ -160,6 +176,13 @@ async function place(
       exclude.push(nodeId)
     }
   }
+}
+
+/** The client left, or its key was revoked: the node may have worked for it all the same. */
+function signalled(error: unknown): boolean {
+  return (
+    error instanceof AppError && (error.code === 'client_closed_request' || error.code === 'invalid_api_key')
+  )
 }
 
 /** A late node may still be working on the request, and another would be as late. */

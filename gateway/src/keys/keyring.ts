@@ -1,4 +1,4 @@
-import { findKeyByHash, type KeyRow } from '../db/queries/keys.ts'
+import { findKeyByHash, type ActiveKey } from '../db/queries/keys.ts'
 import type { Deps } from '../deps.ts'
 import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './secret.ts'
 
@@ -8,7 +8,7 @@ const CACHE_ENTRIES = 1_024
 
 /** A key that was presented, or why it opens nothing. */
 export type KeyCheck =
-  | { ok: true; key: KeyRow }
+  | { ok: true; key: ActiveKey }
   | { ok: false; reason: 'unknown' }
   | { ok: false; reason: 'expired' | 'rotated'; sinceMs: number }
 
@@ -19,7 +19,7 @@ export interface Keyring {
 }
 
 interface Entry {
-  key: KeyRow
+  key: ActiveKey
   /** The key that was presented is the one from before the last rotation. */
   rotated: boolean
   untilMs: number

@@ -20,6 +20,7 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
         path: '/rpc/chat-completions',
         ...admission,
         promptTokens: Math.ceil(characters / 4),
+        maxTokens: request.max_completion_tokens ?? request.max_tokens ?? null,
         request,
       })
       sampleText(c, request.model, admission, chatText(request))

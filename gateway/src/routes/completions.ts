@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { completionRequest } from '@copal/shared/wire/completions.ts'
+import { completionRequest, DEFAULT_MAX_TOKENS } from '@copal/shared/wire/completions.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest, sampleText } from '../inference/admission.ts'
 import { generate } from '../inference/generate.ts'
@@ -17,6 +17,7 @@ export function completionRoutes(): Hono<KeyedEnv> {
         path: '/rpc/completions',
         ...admission,
         promptTokens: typeof prompt === 'string' ? Math.ceil(prompt.length / 4) : prompt.length,
+        maxTokens: request.max_tokens ?? DEFAULT_MAX_TOKENS,
         request,
       })
       sampleText(c, request.model, admission, promptText(request))

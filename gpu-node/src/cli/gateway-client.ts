@@ -6,7 +6,7 @@ import type { Connection } from './connection.ts'
 /** Calls to the gateway, with its errors told as one line. Shapes of the answers are those of `wire/admin.ts`. */
 export interface GatewayClient {
   /** A call to `/admin/…` with the admin key. */
-  admin<T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<T>
+  admin<T>(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<T>
   /** Like `admin`, for an answer of newline-delimited JSON: each line as it comes. */
   adminLines<T>(path: string, body: unknown): AsyncGenerator<T>
   /** Like `admin`, for an answer that is a file named by its SHA-256: the bytes as they arrive, to be checked. */
@@ -64,7 +64,7 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
   }
 
   return {
-    async admin<T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown) {
+    async admin<T>(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown) {
       const response = await call(method, `/admin${path}`, adminKey(), body)
       const text = await readText(response)
       return (text === '' ? undefined : JSON.parse(text)) as T

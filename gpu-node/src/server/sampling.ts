@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatRequest } from '@copal/shared/wire/chat.ts'
-import type { CompletionRequest } from '@copal/shared/wire/completions.ts'
+import { DEFAULT_MAX_TOKENS, type CompletionRequest } from '@copal/shared/wire/completions.ts'
 import type { GenerateRequest } from '../engine/generation.ts'
 
 type SamplingFields = Omit<ChatRequest, 'messages' | 'max_completion_tokens' | 'logprobs' | 'top_logprobs'>
@@ -35,9 +35,9 @@ export function chatMaxTokens(request: ChatRequest): number | null {
   return request.max_completion_tokens ?? request.max_tokens ?? null
 }
 
-/** `max_tokens`, 16 by default as in OpenAI's completions. */
+/** `max_tokens`, or its default. */
 export function completionMaxTokens(request: CompletionRequest): number {
-  return request.max_tokens ?? 16
+  return request.max_tokens ?? DEFAULT_MAX_TOKENS
 }
 
 /**

@@ -2,6 +2,9 @@ import { z } from 'zod'
 import type { FinishReason } from './chat.ts'
 import { samplingFields, type Usage } from './generation.ts'
 
+/** Tokens of a completion that names no `max_tokens`, as in the OpenAI API. */
+export const DEFAULT_MAX_TOKENS = 16
+
 /** Body of `POST /v1/completions`. The prompt is one text or one list of token ids. */
 export const completionRequest = z.object({
   ...samplingFields,

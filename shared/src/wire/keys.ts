@@ -33,6 +33,26 @@ const listOf = <T extends z.ZodType<string>>(item: T, most: number) =>
     .max(most)
     .transform((names) => [...new Set(names)].sort())
 
+const limit = z.int().min(1).max(1_000_000_000_000).nullish()
+
+/** Limits to set; null takes one away, what is left out stays as it is. */
+export const limitChanges = z.strictObject({
+  requests_per_minute: limit,
+  /** Prompt and completion together. */
+  tokens_per_minute: limit,
+  /** Of a calendar month, UTC. */
+  tokens_per_month: limit,
+  /** Running at the same time. */
+  concurrent_requests: limit,
+})
+export type LimitChanges = z.output<typeof limitChanges>
+
+/** Limits as they are; null is none. */
+export type LimitsEntry = { [name in keyof LimitChanges]-?: number | null }
+
+/** `PATCH /admin/keys/:id` and `PUT /admin/tenants/:tenant` */
+export const setLimits = z.strictObject({ limits: limitChanges.default({}) })
+
 /**
  * `POST /admin/keys`. The key itself is in the answer and nowhere else. Strict, unlike other bodies: a field that is
  * misspelt would make a key that may do more than was meant.
@@ -48,6 +68,7 @@ export const createKey = z
     allowed_domains: listOf(domainName, 64).nullish(),
     allowed_models: listOf(modelId, 64).nullish(),
     sampling: samplingPolicy.default('opt_in'),
+    limits: limitChanges.default({}),
     expires_at: z.iso
       .datetime({ offset: true, error: 'a time like 2027-01-31T12:00:00Z is expected' })
       .nullish(),
@@ -85,6 +106,7 @@ export interface KeyEntry {
   allowed_domains: string[] | null
   allowed_models: string[] | null
   sampling: SamplingPolicy
+  limits: LimitsEntry
   created_at: string
   expires_at: string | null
   /** Until when the key that was rotated away stays valid; null when there is none. */
@@ -101,5 +123,7 @@ export interface TenantEntry {
   name: string
   /** Keys in force. */
   keys: number
+  /** Of all its keys together. */
+  limits: LimitsEntry
   created_at: string
 }

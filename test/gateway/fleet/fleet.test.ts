@@ -19,7 +19,7 @@ test('nodes and leases survive a restart of the Durable Object', async () => {
   const { nodes } = await fleet.snapshot()
   expect(nodes).toMatchObject([{ id: 'node-1', alive: true, leases: 1 }])
   expect(await fleet.acquire(ask('request-after'))).toMatchObject({ ok: true, nodeId: 'node-1' })
-  await fleet.release(['request-before-heartbeat'])
+  await fleet.settle([{ requestId: 'request-before-heartbeat', tokens: 1 }])
   expect((await fleet.snapshot()).nodes[0]?.leases).toBe(1)
 })
 

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { createKey, rotateKey, type CreatedKey, type KeyEntry } from '@copal/shared/wire/keys.ts'
+import { createKey, rotateKey, setLimits, type CreatedKey, type KeyEntry } from '@copal/shared/wire/keys.ts'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
 import { recordedTerminal, type RecordedTerminal } from '../../support/terminal.ts'
 
@@ -16,6 +16,12 @@ const ENTRY: KeyEntry = {
   allowed_domains: null,
   allowed_models: ['tiny'],
   sampling: 'opt_in',
+  limits: {
+    requests_per_minute: 60,
+    tokens_per_minute: null,
+    tokens_per_month: 1_000_000,
+    concurrent_requests: null,
+  },
   created_at: new Date(Date.now() - 3 * 3_600_000).toISOString(),
   expires_at: new Date(Date.now() + 90.5 * 24 * 3_600_000).toISOString(),
   previous_valid_until: null,
@@ -77,6 +83,7 @@ test('create sends what its options say, and prints the key alone', async () => 
     scopes: ['inference'],
     default_domain: 'default',
     sampling: 'opt_in',
+    limits: {},
   })
 })
 
@@ -108,13 +115,24 @@ test('rotate prints the new key alone, and beside it how long the old one is val
 })
 
 test('revoke and the commands of tenants say what they did', async () => {
-  const tenant = { name: 'acme', keys: 2, created_at: ENTRY.created_at }
+  const tenant = { name: 'acme', keys: 2, limits: ENTRY.limits, created_at: ENTRY.created_at }
   answers = {
     [`DELETE /admin/keys/${ENTRY.id}`]: { id: ENTRY.id, revoked: true },
     'GET /admin/tenants': { data: [tenant] },
     'PUT /admin/tenants/acme': tenant,
+    [`PATCH /admin/keys/${ENTRY.id}`]: ENTRY,
   }
   expect((await run('keys', 'revoke', ENTRY.id)).output()).toBe(`Revoked ${ENTRY.id}.\n`)
-  expect((await run('tenants', 'list')).output()).toMatch(/TENANT +KEYS +MADE\nacme +2 +3 h ago/)
+  expect((await run('tenants', 'list')).output()).toMatch(
+    /TENANT +KEYS +LIMITS +MADE\nacme +2 +60 req\/min, 1,000,000 tok\/month +3 h ago/,
+  )
   expect((await run('tenants', 'set', 'acme')).output()).toContain('acme')
+  const limits = '--requests-per-minute 60 --tokens-per-month none --concurrent 4'.split(' ')
+  expect((await run('keys', 'limit', ENTRY.id, ...limits)).output()).toBe(
+    `Limits of ${ENTRY.id}: 60 req/min, 1,000,000 tok/month.\n`,
+  )
+  expect(setLimits.parse(calls.at(-2)?.body)).toEqual({ limits: {} })
+  expect(setLimits.parse(calls.at(-1)?.body)).toEqual({
+    limits: { requests_per_minute: 60, tokens_per_month: null, concurrent_requests: 4 },
+  })
 })

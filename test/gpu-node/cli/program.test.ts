@@ -55,6 +55,8 @@ describe('a wrong command line', () => {
       args: ['keys', 'rotate', 'key_1', '--grace', 'soon'],
       says: 'A time like 90s, 30m, 24h or 7d is expected.',
     },
+    { args: ['keys', 'limit', 'key_1'], says: 'name a limit to change, like --requests-per-minute 60' },
+    { args: ['tenants', 'set', 'a', '--concurrent', '0'], says: "at least 1, or 'none', is expected" },
     { args: ['keys', 'creat', 'x'], says: 'Did you mean create?' },
     { args: ['status', '--jsno'], says: 'Did you mean --json?' },
   ])('$args exits with 2 and says what is wrong', async ({ args, says }) => {
@@ -85,6 +87,7 @@ describe('--help', () => {
     ['evaluate'],
     ['keys', 'create'],
     ['keys', 'list'],
+    ['keys', 'limit'],
     ['keys', 'rotate'],
     ['keys', 'revoke'],
     ['tenants', 'list'],

@@ -1,9 +1,12 @@
 import { and, desc, eq, isNull, or } from 'drizzle-orm'
 import type { Database } from '../database.ts'
-import { apiKeys } from '../schema.ts'
+import type { Limits } from '../../limits/limits.ts'
+import { apiKeys, tenants } from '../schema.ts'
 
 /** An API key as stored: its hash, never itself. */
 export type KeyRow = typeof apiKeys.$inferSelect
+/** A key in use, with what it shares with the other keys of its tenant. */
+export type ActiveKey = KeyRow & { tenantLimits: Limits | null }
 /** What is stored of a new key. */
 export type NewKeyRow = typeof apiKeys.$inferInsert
 
@@ -15,10 +18,11 @@ export type NewKeyRow = typeof apiKeys.$inferInsert
 export async function findKeyByHash(
   db: Database,
   { hash, digest }: { hash: string; digest: string },
-): Promise<KeyRow | undefined> {
-  return db
-    .select()
+): Promise<ActiveKey | undefined> {
+  const found = await db
+    .select({ key: apiKeys, tenantLimits: tenants.limits })
     .from(apiKeys)
+    .leftJoin(tenants, eq(tenants.name, apiKeys.tenant))
     .where(
       and(
         or(
@@ -30,6 +34,7 @@ export async function findKeyByHash(
       ),
     )
     .get()
+  return found && { ...found.key, tenantLimits: found.tenantLimits }
 }
 
 /** One key that was not revoked; only of `tenant` where it is given. */
@@ -71,6 +76,11 @@ export async function rotateKey(
     .where(and(eq(apiKeys.id, key.id), eq(apiKeys.hash, key.hash), isNull(apiKeys.revokedAt)))
     .returning()
     .get()
+}
+
+/** Sets a key's limits; isolates know of them within 30 s. */
+export async function setKeyLimits(db: Database, id: string, limits: Limits): Promise<void> {
+  await db.update(apiKeys).set({ limits }).where(eq(apiKeys.id, id))
 }
 
 /**

@@ -1,4 +1,4 @@
-import { count, eq, isNotNull, sql, sum, and } from 'drizzle-orm'
+import { count, eq, gte, isNotNull, sql, sum, and } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { apiKeys, receipts } from '../schema.ts'
@@ -101,6 +101,23 @@ export async function sumUsage(db: Database, onlyTenant?: string): Promise<Usage
     .where(onlyTenant === undefined ? undefined : eq(tenant, onlyTenant))
     .groupBy(tenant, model, domain, maskVersion, finishReason)
     .orderBy(tenant, model, domain, maskVersion, finishReason)
+}
+
+/** Tokens that a key, or all keys of a tenant, were charged since `fromMs`. */
+export async function sumTokensSince(
+  db: Database,
+  account: { kind: 'key' | 'tenant'; name: string },
+  fromMs: number,
+): Promise<number> {
+  const { promptTokens, completionTokens, createdAt, keyId } = receipts
+  const owner = account.kind === 'key' ? eq(keyId, account.name) : eq(apiKeys.tenant, account.name)
+  const row = await db
+    .select({ tokens: sql`coalesce(sum(${promptTokens} + ${completionTokens}), 0)`.mapWith(Number) })
+    .from(receipts)
+    .innerJoin(apiKeys, eq(apiKeys.id, keyId))
+    .where(and(owner, gte(createdAt, fromMs)))
+    .get()
+  return row?.tokens ?? 0
 }
 
 /** What pruning cost on sampled traffic; the sums are nats over `tokens` tokens. */

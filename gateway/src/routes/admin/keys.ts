@@ -5,6 +5,7 @@ import {
   createKey,
   DEFAULT_TENANT,
   rotateKey,
+  setLimits,
   type CreatedKey,
   type KeyEntry,
 } from '@copal/shared/wire/keys.ts'
@@ -14,6 +15,7 @@ import {
   insertKey,
   listKeys,
   revokeKey,
+  setKeyLimits,
   rotateKey as storeRotation,
   type KeyRow,
 } from '../../db/queries/keys.ts'
@@ -21,10 +23,11 @@ import { listTenants } from '../../db/queries/tenants.ts'
 import type { Deps } from '../../deps.ts'
 import { requireGrants, tenantOf } from '../../keys/grants.ts'
 import { digestOf, generateKey, pepperedHash } from '../../keys/secret.ts'
+import { changeLimits, limitsEntry } from '../../limits/limits.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './body.ts'
 
-/** API keys: made, listed, rotated and revoked; by the operator, or by a tenant's administrator those of its tenant. */
+/** API keys: made, listed, limited, rotated and revoked; by the operator, or by a tenant's administrator those of its tenant. */
 export function keyRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .post('/keys', async (c) => {
@@ -49,6 +52,7 @@ export function keyRoutes(): Hono<ActorEnv> {
         ...grants,
         defaultDomain: request.default_domain,
         sampling: request.sampling,
+        limits: changeLimits({}, request.limits),
         createdAt: deps.nowMs(),
       })
       return showOnce(c, row, key, 201)
@@ -89,6 +93,16 @@ export function keyRoutes(): Hono<ActorEnv> {
       return showOnce(c, row, key, 200)
     })
     .all('/keys/:id/rotate', refuseMethod('POST'))
+    .patch('/keys/:id', async (c) => {
+      const { deps, actor } = c.var
+      const changes = await readAdmin(c, setLimits)
+      const id = c.req.param('id')
+      const row = await findKey(deps.db, id, tenantOf(actor, undefined))
+      if (!row) throw unknownKey(id)
+      const limits = changeLimits(row.limits, changes.limits)
+      await setKeyLimits(deps.db, id, limits)
+      return c.json(keyEntry({ ...row, limits }, deps.nowMs()))
+    })
     .delete('/keys/:id', async (c) => {
       const { deps, actor } = c.var
       const id = c.req.param('id')
@@ -96,7 +110,7 @@ export function keyRoutes(): Hono<ActorEnv> {
         return c.json({ id, revoked: true })
       throw unknownKey(id)
     })
-    .all('/keys/:id', refuseMethod('DELETE'))
+    .all('/keys/:id', refuseMethod('PATCH', 'DELETE'))
 }
 
 /** The only two answers that hold a key; nobody on the way may keep them. */
@@ -150,6 +164,7 @@ function keyEntry(row: KeyRow, nowMs: number): KeyEntry {
     allowed_domains: row.allowedDomains,
     allowed_models: row.allowedModels,
     sampling: row.sampling,
+    limits: limitsEntry(row.limits),
     created_at: new Date(row.createdAt).toISOString(),
     expires_at: row.expiresAt === null ? null : new Date(row.expiresAt).toISOString(),
     previous_valid_until:

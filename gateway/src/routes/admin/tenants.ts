@@ -1,11 +1,13 @@
 import { Hono } from 'hono'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { tenantName, type TenantEntry } from '@copal/shared/wire/keys.ts'
+import { setLimits, tenantName, type TenantEntry } from '@copal/shared/wire/keys.ts'
 import type { ActorEnv } from '../../context.ts'
-import { ensureTenant, listTenants, type CountedTenant } from '../../db/queries/tenants.ts'
+import { ensureTenant, listTenants, setTenantLimits, type CountedTenant } from '../../db/queries/tenants.ts'
 import { tenantOf } from '../../keys/grants.ts'
+import { changeLimits, limitsEntry } from '../../limits/limits.ts'
 import { requireOperator } from '../../middleware/auth.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
+import { readAdmin } from './body.ts'
 
 /** Tenants: an administrator sees its own, the operator all, and makes them. */
 export function tenantRoutes(): Hono<ActorEnv> {
@@ -19,12 +21,15 @@ export function tenantRoutes(): Hono<ActorEnv> {
     .put('/tenants/:tenant', requireOperator(), async (c) => {
       const { deps } = c.var
       const name = parse(tenantName, c.req.param('tenant'))
+      const changes = await readAdmin(c, setLimits)
       await ensureTenant(deps.db, name, deps.nowMs())
+      const [tenant] = await listTenants(deps.db, name)
+      await setTenantLimits(deps.db, name, changeLimits(tenant?.limits ?? {}, changes.limits))
       return c.json((await listTenants(deps.db, name)).map(tenantEntry)[0])
     })
     .all('/tenants/:tenant', refuseMethod('PUT'))
 }
 
-function tenantEntry({ name, keys, createdAt }: CountedTenant): TenantEntry {
-  return { name, keys, created_at: new Date(createdAt).toISOString() }
+function tenantEntry({ name, keys, limits, createdAt }: CountedTenant): TenantEntry {
+  return { name, keys, limits: limitsEntry(limits), created_at: new Date(createdAt).toISOString() }
 }

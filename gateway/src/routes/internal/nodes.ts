@@ -41,7 +41,12 @@ export function nodeRoutes(): Hono<AppEnv> {
       const { deps } = c.var
       const batch = parse(receiptBatch, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
       const settled = await insertReceipts(deps.db, batch.nodeId, batch.receipts, 'node', deps.nowMs())
-      await deps.fleet.release(batch.receipts.map((receipt) => receipt.requestId))
+      await deps.fleet.settle(
+        batch.receipts.map(({ requestId, promptTokens, completionTokens }) => ({
+          requestId,
+          tokens: promptTokens + completionTokens,
+        })),
+      )
       return c.json({ settled })
     })
     .all('/receipts', refuseMethod('POST'))

@@ -1,10 +1,11 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { CreatedKey, CreateKey, KeyEntry, KeyScope, SamplingPolicy } from '@copal/shared/wire/keys.ts'
 import { splitList } from '../app-errors.ts'
+import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../limit-options.ts'
 import { formatAge, formatDuration } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
-interface CreateOptions {
+interface CreateOptions extends LimitOptions {
   json?: boolean
   tenant?: string
   scopes?: string[]
@@ -16,7 +17,7 @@ interface CreateOptions {
 }
 
 export function addKeys(program: Command, session: Session): void {
-  const keys = program.command('keys').description('API keys: list, create, rotate, revoke')
+  const keys = program.command('keys').description('API keys: list, create, limit, rotate, revoke')
   addCreate(keys, session)
   keys
     .command('list')
@@ -30,6 +31,27 @@ export function addKeys(program: Command, session: Session): void {
       session.print(json, data, () =>
         data.length === 0 ? 'No key. Make one with: copal keys create <name>' : describe(data, session),
       )
+    })
+
+  const limit = keys
+    .command('limit')
+    .description('change the limits of a key; what is not named stays as it is')
+    .argument('<id>', 'as copal keys list shows it')
+  addLimitOptions(limit)
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal keys limit key_0123456789abcdef --requests-per-minute 60\n' +
+        '  copal keys limit key_0123456789abcdef --tokens-per-month none',
+    )
+    .action(async (id: string, { json, ...options }: LimitOptions & { json?: boolean }) => {
+      const limits = limitChanges(options)
+      if (Object.keys(limits).length === 0)
+        limit.error('error: name a limit to change, like --requests-per-minute 60')
+      const key = await session
+        .client()
+        .admin<KeyEntry>('PATCH', `/keys/${encodeURIComponent(id)}`, { limits })
+      session.print(json, key, () => `Limits of ${id}: ${formatLimits(key.limits)}.`)
     })
 
   keys
@@ -71,7 +93,7 @@ export function addKeys(program: Command, session: Session): void {
 }
 
 function addCreate(keys: Command, session: Session): void {
-  keys
+  const create = keys
     .command('create')
     .description('make an API key; it is shown once')
     .argument('<name>', 'who it is for')
@@ -93,12 +115,14 @@ function addCreate(keys: Command, session: Session): void {
         .choices(['never', 'opt_in', 'always'])
         .default('opt_in'),
     )
+  addLimitOptions(create)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  copal keys create notebook\n' +
         '  copal keys create lawyers --tenant acme --domain legal --sampling always\n' +
-        '  copal keys create grafana --scopes read-metrics --expires-in 90d',
+        '  copal keys create grafana --scopes read-metrics --expires-in 90d\n' +
+        '  copal keys create guest --requests-per-minute 20 --tokens-per-month 1000000',
     )
     .action(async (name: string, options: CreateOptions) => {
       const body: CreateKey = {
@@ -112,6 +136,7 @@ function addCreate(keys: Command, session: Session): void {
           ? {}
           : { expires_at: new Date(Date.now() + options.expiresIn * 1000).toISOString() }),
         sampling: options.sampling,
+        limits: limitChanges(options),
       }
       const created = await session.client().admin<CreatedKey>('POST', '/keys', body)
       session.print(options.json, created, () => created.key)
@@ -139,6 +164,7 @@ function describe(keys: KeyEntry[], session: Session): string {
       { title: 'DOMAIN', value: (key) => key.default_domain, shrinks: true },
       { title: 'MODELS', value: (key) => key.allowed_models?.join(',') ?? 'all', shrinks: true },
       { title: 'SAMPLING', value: (key) => key.sampling },
+      { title: 'LIMITS', value: (key) => formatLimits(key.limits), shrinks: true },
       { title: 'MADE', value: (key) => formatAge(key.created_at, nowMs) },
       { title: 'EXPIRES', value: (key) => formatExpiry(key.expires_at, nowMs) },
     ],

@@ -47,6 +47,12 @@ describe('a key', () => {
       allowed_domains: ['code', 'legal'],
       allowed_models: null,
       sampling: 'never',
+      limits: {
+        requests_per_minute: null,
+        tokens_per_minute: null,
+        tokens_per_month: null,
+        concurrent_requests: null,
+      },
       created_at: expect.any(String) as string,
       expires_at: null,
       previous_valid_until: null,

@@ -1,0 +1,46 @@
+import type { Context } from 'hono'
+import type { KeyedEnv } from '../context.ts'
+import type { Admitted, LimitedRequest } from '../fleet/fleet.ts'
+import { limitedAccounts } from './limits.ts'
+import { rateHeaders, refusalError, refusalHeaders } from './refusal.ts'
+
+/** Counts one request against the limits of its key and tenant; without any it does nothing. */
+export interface Metering {
+  /** What the request reserves together with its node; undefined when nothing limits it. */
+  readonly wanted: LimitedRequest | undefined
+  /**
+   * Tells the client where it stands.
+   *
+   * @throws AppError `rate_limit_exceeded`, `insufficient_quota` when the request was refused
+   */
+  tell(admitted: Admitted): void
+  /** The answer is out: its receipt settles, but another request may run now. */
+  answered(): void
+  /** There is no answer; unless the client left, which may have cost as much as one, nothing is charged. */
+  failed(clientLeft: boolean): void
+}
+
+/** @param maxTokens most that the client asks for; null when it names no bound */
+export function meter(c: Context<KeyedEnv>, maxTokens: number | null): Metering {
+  const { deps, key, requestId } = c.var
+  const accounts = limitedAccounts(key)
+  const finish = (gaveNothing: boolean) => deps.waitUntil(deps.fleet.finish(requestId, gaveNothing))
+  const setHeaders = (headers: Record<string, string>) => {
+    for (const [name, value] of Object.entries(headers)) c.header(name, value)
+  }
+  return {
+    wanted: accounts.length > 0 ? { requestId, accounts, maxTokens } : undefined,
+    tell(admitted) {
+      if (admitted.ok) return setHeaders(rateHeaders(admitted.rates ?? {}))
+      if (!admitted.refusal) return
+      setHeaders(refusalHeaders(admitted.refusal))
+      throw refusalError(admitted.refusal, deps.nowMs())
+    },
+    answered() {
+      if (accounts.some(({ limits }) => limits.concurrentRequests !== undefined)) finish(false)
+    },
+    failed(clientLeft) {
+      if (accounts.length > 0) finish(!clientLeft)
+    },
+  }
+}
