@@ -47,7 +47,8 @@ trait Search {
     fn best(&mut self, line: &mut Line, weights: &[f32], moment: &[f64]) -> Option<Swap>;
 }
 
-/// Refines rows in which any kept and any pruned weight may change places.
+/// Refines rows in which any kept and any pruned weight may change places; `LANES` candidates are compared
+/// side by side.
 #[inline(always)]
 pub(super) fn refine_whole<const LANES: usize>(rows: Rows<'_>, floor: f64) {
     refine(rows, floor, &mut WholeRow::<LANES>);
