@@ -6,6 +6,8 @@
  * --blocks 2 --windows 1 --repetitions 5` unless given.
  * `npm run bench -- memory`: peak memory of calibrating blocks of the 7B model's shape (8 GB of disk, minutes);
  * `--hidden 4096 --blocks 3 --samples 2 --length 64` unless given.
+ * `npm run bench -- alps --statistics <folder of a laboratory>`: the output error that ALPS leaves, by that of what the
+ * product does; `--pattern 0.5,0.6,0.7,2:4 --layers 0,7,15,22,29 --scope row` unless given; `--scope row,matrix` for both.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,13 +16,16 @@ import { availableParallelism, homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import type { MaskScope } from '@copal/shared/mask/pattern.ts'
 import { benchCalibrationRatio } from '../../gpu-node/bench/calibration-ratio.ts'
 import { benchCalibration } from '../../gpu-node/bench/calibration.ts'
+import { benchJointSolver } from '../../gpu-node/bench/joint-solver.ts'
 import { benchRefinements } from '../../gpu-node/bench/refinements.ts'
 import { formatSpread, line, machineLine, spread } from '../../gpu-node/bench/report.ts'
 import { benchServing } from '../../gpu-node/bench/serving.ts'
 import { createOnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
 import { listArtifacts } from '../../gpu-node/src/copal/artifact.ts'
+import { findStatistics } from '../../gpu-node/src/lab/find-statistics.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
 import { largeConfig } from '../../test/support/large-llama.ts'
@@ -37,9 +42,18 @@ const home = mkdtempSync(join(tmpdir(), 'copal-bench-'))
 const { positionals, values: flags } = parseArgs({
   allowPositionals: true,
   options: Object.fromEntries(
-    ['samples', 'length', 'blocks', 'windows', 'repetitions', 'hidden'].map(
-      (name) => [name, { type: 'string' }] as const,
-    ),
+    [
+      'samples',
+      'length',
+      'blocks',
+      'windows',
+      'repetitions',
+      'hidden',
+      'statistics',
+      'pattern',
+      'layers',
+      'scope',
+    ].map((name) => [name, { type: 'string' }] as const),
   ),
 })
 try {
@@ -47,6 +61,7 @@ try {
   const [part] = positionals
   if (part === 'ratio') await benchRatio()
   else if (part === 'memory') await benchMemory()
+  else if (part === 'alps') await benchAlps()
   else {
     await benchNode()
     await benchGateway()
@@ -133,6 +148,27 @@ async function benchMemory(): Promise<void> {
       ),
     )
   }
+}
+
+async function benchAlps(): Promise<void> {
+  if (flags.statistics === undefined)
+    throw new Error('--statistics: the folder of a laboratory, or the home of a service, is expected')
+  const cacheDir = process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal')
+  const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
+  const { artifacts, domains } = await findStatistics(flags.statistics, model.master.baseSha256, null)
+  print(`${model.id}, statistics of ${domains.join(', ')}`)
+  const sizes = {
+    layers: (flags.layers ?? '0,7,15,22,29').split(',').map(Number),
+    scopes: (flags.scope ?? 'row').split(',').map(readScope),
+    patterns: (flags.pattern ?? '0.5,0.6,0.7,2:4').split(','),
+    threads: availableParallelism(),
+  }
+  ;(await benchJointSolver(model, artifacts, sizes)).forEach(print)
+}
+
+function readScope(text: string): MaskScope {
+  if (text === 'row' || text === 'matrix') return text
+  throw new Error(`--scope: 'row' or 'matrix' is expected, not '${text}'`)
 }
 
 function flag(name: string, otherwise: number): number {
