@@ -19,6 +19,8 @@ import {
 
 /** How often expired leases and silent nodes are looked for, while any node is remembered. */
 const SWEEP_MS = 10_000
+/** What was counted is stored so much later, for many requests at once: a crash loses no more than that. */
+const SAVE_MS = 100
 /** Leases of one node that are kept over a restart; more would not fit a stored value of 2 MB. */
 const MAX_KEPT_LEASES = 5_000
 const NODE_KEY = 'node:'
@@ -49,12 +51,14 @@ export interface Settlement {
  *
  * The state of nodes is in memory; each heartbeat also stores that node with its leases, without waiting for
  * the write. A restart therefore loses at most the leases of the last two seconds: their requests
- * still end with a receipt, only an expiry of theirs goes unnoticed. No request waits for a write.
+ * still end with a receipt, only an expiry of theirs goes unnoticed. What was counted is stored soon after, for
+ * many requests at once. No request waits for a write.
  */
 export class Fleet extends DurableObject<Bindings> {
   readonly #state = new FleetState()
   #ledger = new Ledger()
   #sweepScheduled = false
+  #saveScheduled: ReturnType<typeof setTimeout> | undefined
 
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
@@ -119,6 +123,13 @@ export class Fleet extends DurableObject<Bindings> {
     this.#saveLedger()
   }
 
+  /** Stores what was counted and is not stored yet; happens by itself soon after. */
+  async saveCounts(): Promise<void> {
+    clearTimeout(this.#saveScheduled)
+    this.#saveScheduled = undefined
+    await saveLedger(this.ctx.storage, this.#ledger, Date.now())
+  }
+
   /** All nodes that are remembered. */
   snapshot(): FleetSnapshot {
     return this.#state.snapshot(Date.now())
@@ -172,7 +183,9 @@ export class Fleet extends DurableObject<Bindings> {
   }
 
   #saveLedger(): void {
-    this.ctx.waitUntil(saveLedger(this.ctx.storage, this.#ledger, Date.now()))
+    this.#saveScheduled ??= setTimeout(() => {
+      this.saveCounts().catch((error: unknown) => console.error('What was counted is not stored:', error))
+    }, SAVE_MS)
   }
 
   async #scheduleSweep(): Promise<void> {

@@ -15,8 +15,7 @@ export async function loadLedger(storage: DurableObjectStorage, nowMs: number): 
 }
 
 /**
- * Stores what changed in a ledger. Nobody waits for the disk: a crash loses what was counted in the milliseconds
- * before it, that is, requests in flight.
+ * Stores what changed in a ledger.
  */
 export async function saveLedger(
   storage: DurableObjectStorage,

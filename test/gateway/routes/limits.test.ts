@@ -42,6 +42,7 @@ async function settle(response: Response, tokens: number): Promise<void> {
 
 /** Everything that the ledger stores. */
 async function stored() {
+  await fleet().saveCounts()
   return runInDurableObject(fleet(), async (_fleet, { storage }) => ({
     accounts: await storage.list<AccountRecord>({ prefix: 'account:' }),
     holds: await storage.list<Hold>({ prefix: 'hold:' }),
@@ -251,15 +252,23 @@ describe('a request that comes to nothing', () => {
 })
 
 test('a restart of the Durable Object forgets neither what was used nor what is reserved', async () => {
-  const { key } = await limited({ requests_per_minute: 3, tokens_per_month: 1_000 })
+  const { id, key } = await limited({ requests_per_minute: 3, tokens_per_month: 1_000 })
   const [first, second] = [await ask(key), await ask(key)]
   await settle(first, 40)
+  await fleet().saveCounts()
   await evictDurableObject(fleet())
   await beat(node, 'tiny')
   const third = await ask(key, { max_tokens: 840 })
   expect([third.status, third.headers.get('x-ratelimit-remaining-requests')]).toEqual([200, '0'])
   await settle(second, 10)
   await settle(third, 850)
+  // By itself, this time.
+  await until('the counts to be stored', async () =>
+    runInDurableObject(fleet(), async (_fleet, { storage }) => {
+      const record = await storage.get<AccountRecord>(`account:key:${id}`)
+      return record?.spent === 900 ? true : undefined
+    }),
+  )
   await evictDurableObject(fleet())
   await beat(node, 'tiny')
   const refused = await ask(key, { max_tokens: 91 })
