@@ -15,10 +15,17 @@ const GREEDY: Omit<SamplerSpec, 'promptTokens'> = {
 const DECODE_STEPS = 32
 const CHUNK = 256
 
+/** A weight set and the backend that runs it. */
+export interface ServedSet {
+  name: string
+  backend: Backend
+  weights: WeightSet
+}
+
 /** What one repetition measures: tokens a second over the whole batch. */
 interface Case {
   name: string
-  run: (weights: WeightSet) => Promise<number>
+  run: (set: ServedSet) => Promise<number>
 }
 
 /**
@@ -28,29 +35,32 @@ interface Case {
  * @returns lines for people.
  */
 export async function benchServing(
-  backend: Backend,
-  sets: readonly { name: string; weights: WeightSet }[],
+  sets: readonly ServedSet[],
   repetitions: number,
+  prefills: readonly { batch: number; length: number }[] = [
+    { batch: 1, length: 128 },
+    { batch: 1, length: 512 },
+    { batch: 8, length: 128 },
+    { batch: 8, length: 512 },
+  ],
 ): Promise<string[]> {
   let sequence = 1_000_000
   const next = () => sequence++
   const cases: Case[] = [
     ...[1, 8].map((batch) => ({
       name: `decode, batch ${batch}, context 128`,
-      run: (weights: WeightSet) => decode(backend, weights, Array.from({ length: batch }, next), 128),
+      run: (set: ServedSet) => decode(set, Array.from({ length: batch }, next), 128),
     })),
-    ...[1, 8].flatMap((batch) =>
-      [128, 512].map((length) => ({
-        name: `prefill, batch ${batch}, prompt ${length}`,
-        run: (weights: WeightSet) => prefill(backend, weights, Array.from({ length: batch }, next), length),
-      })),
-    ),
+    ...prefills.map(({ batch, length }) => ({
+      name: `prefill, batch ${batch}, prompt ${length}`,
+      run: (set: ServedSet) => prefill(set, Array.from({ length: batch }, next), length),
+    })),
   ]
   const figures = new Map<string, number[]>()
   for (let repetition = -1; repetition < repetitions; repetition++) {
     for (const { name, run } of cases) {
       for (const set of sets) {
-        const tokensPerSecond = await run(set.weights)
+        const tokensPerSecond = await run(set)
         if (repetition < 0) continue
         const key = `${name}, ${set.name}`
         figures.set(key, [...(figures.get(key) ?? []), tokensPerSecond])
@@ -61,12 +71,11 @@ export async function benchServing(
 }
 
 async function decode(
-  backend: Backend,
-  weights: WeightSet,
+  { backend, weights }: ServedSet,
   sequences: number[],
   context: number,
 ): Promise<number> {
-  const last = await fill(backend, weights, sequences, context)
+  const last = await fill({ backend, weights }, sequences, context)
   const startedMs = performance.now()
   for (let step = 0; step < DECODE_STEPS; step++) {
     const work: SequenceWork[] = sequences.map((sequence, index) => ({
@@ -84,13 +93,12 @@ async function decode(
 }
 
 async function prefill(
-  backend: Backend,
-  weights: WeightSet,
+  { backend, weights }: ServedSet,
   sequences: number[],
   length: number,
 ): Promise<number> {
   const startedMs = performance.now()
-  await fill(backend, weights, sequences, length)
+  await fill({ backend, weights }, sequences, length)
   const elapsedMs = performance.now() - startedMs
   await backend.step({ weights, work: [], drop: sequences })
   return (sequences.length * length * 1000) / elapsedMs
@@ -98,8 +106,7 @@ async function prefill(
 
 /** Feeds seeded tokens in chunks, all sequences in each step; the token sampled after each. */
 async function fill(
-  backend: Backend,
-  weights: WeightSet,
+  { backend, weights }: Omit<ServedSet, 'name'>,
   sequences: number[],
   length: number,
 ): Promise<number[]> {

@@ -8,10 +8,11 @@
  * `--hidden 4096 --blocks 3 --samples 2 --length 64` unless given.
  * `npm run bench -- alps --statistics <folder of a laboratory>`: the output error that ALPS leaves, by that of what the
  * product does; `--pattern 0.5,0.6,0.7,2:4 --layers 0,7,15,22,29 --scope row` unless given; `--scope row,matrix` for both.
+ * `npm run bench -- engine`: the sparse engine, dense and half pruned, beside ONNX; `--repetitions 5` unless given.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -19,6 +20,7 @@ import { parseArgs } from 'node:util'
 import type { MaskScope } from '@copal/shared/mask/pattern.ts'
 import { benchCalibrationRatio } from '../../gpu-node/bench/calibration-ratio.ts'
 import { benchCalibration } from '../../gpu-node/bench/calibration.ts'
+import { benchEngine } from '../../gpu-node/bench/engine.ts'
 import { benchJointSolver } from '../../gpu-node/bench/joint-solver.ts'
 import { benchRefinements } from '../../gpu-node/bench/refinements.ts'
 import { formatSpread, line, machineLine, spread } from '../../gpu-node/bench/report.ts'
@@ -29,8 +31,10 @@ import { findStatistics } from '../../gpu-node/src/lab/find-statistics.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
 import { largeConfig } from '../../test/support/large-llama.ts'
+import { magnitudeHalfMask } from '../../test/support/magnitude-mask.ts'
 import { measurePeakMemory } from '../../test/support/peak-memory.ts'
 import { benchGatewayOverhead, readTarget } from './bench/gateway-overhead.ts'
+import { buildNative } from './build-native.mjs'
 import { freePort } from './ports.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
@@ -62,6 +66,7 @@ try {
   if (part === 'ratio') await benchRatio()
   else if (part === 'memory') await benchMemory()
   else if (part === 'alps') await benchAlps()
+  else if (part === 'engine') await benchForward()
   else {
     await benchNode()
     await benchGateway()
@@ -105,10 +110,10 @@ async function benchNode(): Promise<void> {
   const dense = await backend.load({ model, version: 0, maskPath: null, priority: 'serving' })
   const pruned = await backend.load(masked)
   const sets = [
-    { name: 'dense', weights: dense },
-    { name: '50 % mask', weights: pruned },
+    { name: 'dense', backend, weights: dense },
+    { name: '50 % mask', backend, weights: pruned },
   ]
-  ;(await benchServing(backend, sets, REPETITIONS)).forEach(print)
+  ;(await benchServing(sets, REPETITIONS)).forEach(print)
   await Promise.all([backend.release(dense), backend.release(pruned)])
 }
 
@@ -127,6 +132,21 @@ async function benchRatio(): Promise<void> {
   }
   ;(await benchCalibrationRatio(model, { backend, weights }, sizes)).forEach(print)
   await backend.release(weights)
+}
+
+async function benchForward(): Promise<void> {
+  const cacheDir = process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal')
+  const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
+  const maskPath = join(home, 'mask.safetensors')
+  writeFileSync(maskPath, await magnitudeHalfMask(model))
+  await buildNative(print)
+  const options = {
+    model,
+    maskPath,
+    workDir: join(home, 'work'),
+    repetitions: flag('repetitions', REPETITIONS),
+  }
+  ;(await benchEngine(options)).forEach(print)
 }
 
 async function benchMemory(): Promise<void> {

@@ -1,0 +1,174 @@
+//! The forward pass on a seeded model: the same bits on any number of threads, in any chunks and company.
+#![cfg(not(miri))]
+
+mod support;
+
+use copal_native::engine::{
+    Engine, EngineOptions, LinearPlace, ModelConfig, Output, PAGE_TOKENS, SharedPlaces, StepError,
+    WeightLibrary, WeightPlaces, WeightSet, Work,
+};
+use copal_native::kernels::Kernel;
+use copal_native::storage::{Format, Precision};
+use std::fs;
+use std::path::PathBuf;
+use support::{Random, mask_of};
+
+const TOKENS: usize = 45;
+
+/// Files of a model of two layers, removed with it.
+struct Model {
+    config: ModelConfig,
+    places: WeightPlaces,
+    dir: PathBuf,
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn model(name: &str) -> Model {
+    let rope = (0..8).map(|pair| 10_000f64.powf(-f64::from(pair) / 8.0)).collect();
+    let config = ModelConfig {
+        hidden: 48,
+        layers: 2,
+        heads: 6,
+        kv_heads: 2,
+        head_dim: 16,
+        intermediate: 72,
+        vocab: 99,
+        context: 64,
+        eps: 1e-5,
+        rope,
+    };
+    let mut random = Random::new(1);
+    let (mut dense, mut bits) = (Vec::new(), Vec::new());
+    let mut add = |random: &mut Random, count: usize, deviation: f32, mean: f32| {
+        let place = dense.len();
+        for value in random.normals(count, deviation) {
+            dense.extend((value + mean).to_le_bytes());
+        }
+        place
+    };
+    let embedding = add(&mut random, 99 * 48, 0.5, 0.0);
+    let final_norm = add(&mut random, 48, 0.1, 1.0);
+    let mut norm = |random: &mut Random| add(random, 48, 0.1, 1.0);
+    let norms = (0..2).map(|_| (norm(&mut random), norm(&mut random))).collect();
+    let mut linears = Vec::new();
+    for _ in 0..2 {
+        for (rows, cols) in [(96, 48), (32, 48), (32, 48), (48, 96), (72, 48), (72, 48), (48, 72)] {
+            let place = add(&mut random, rows * cols, 1.0 / (cols as f32).sqrt(), 0.0);
+            linears.push(LinearPlace { dense: place, bits: Some(bits.len()), values: None });
+            bits.extend(mask_of(rows, cols, |_, _| random.uniform() < 0.5));
+        }
+    }
+    let dir = std::env::temp_dir().join(format!("copal-engine-{name}-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let (master, mask) = (dir.join("master"), dir.join("mask"));
+    fs::write(&master, dense).unwrap();
+    fs::write(&mask, bits).unwrap();
+    let shared = SharedPlaces { embedding, head: embedding, final_norm, norms };
+    Model { config, places: WeightPlaces { master, mask: Some(mask), shared, linears }, dir }
+}
+
+fn engine(model: &Model, kernel: &'static Kernel, threads: usize, pages: usize) -> Engine {
+    let options = EngineOptions { threads, pages, batch_tokens: 16 };
+    Engine::new(model.config.clone(), kernel, &options).unwrap()
+}
+
+fn weights(model: &Model, format: Format) -> WeightSet {
+    WeightLibrary::new(model.config.clone(), format).load(&model.places, 2).unwrap()
+}
+
+fn tokens(seed: u64) -> Vec<u32> {
+    let mut random = Random::new(seed);
+    (0..TOKENS).map(|_| (random.uniform() * 99.0) as u32).collect()
+}
+
+/// Scores of all tokens but the first, fed in chunks of these lengths beside so many other sequences.
+fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], company: usize) -> Vec<f32> {
+    let own = tokens(7);
+    let targets: Vec<i32> = own[1..].iter().map(|&token| token as i32).chain([-1]).collect();
+    let others: Vec<Vec<u32>> = (0..company).map(|other| tokens(100 + other as u64)).collect();
+    let (mut all, mut at) = (Vec::new(), 0);
+    for &length in chunks {
+        let range = at..at + length;
+        let others = others.iter().enumerate().map(|(index, tokens)| Work {
+            sequence: 10 + index as u64,
+            position: at,
+            tokens: &tokens[range.clone()],
+            output: if index % 2 == 0 { Output::Logits } else { Output::None },
+        });
+        let output = Output::Nll(&targets[range.clone()]);
+        let work = Work { sequence: 1, position: at, tokens: &own[range.clone()], output };
+        engine.step(weights, &others.chain([work]).collect::<Vec<_>>(), &mut all).unwrap();
+        at = range.end;
+    }
+    assert_eq!(all.len(), TOKENS - 1);
+    all
+}
+
+#[test]
+fn scores_are_the_same_bits_on_any_threads_in_any_chunks_and_company() {
+    let model = model("bits");
+    let formats = [Format::BF16, Format::new(Precision::Int8, 64).unwrap()];
+    for format in formats {
+        let weights = weights(&model, format);
+        for kernel in Kernel::available() {
+            let expected = scores(&mut engine(&model, kernel, 1, 64), &weights, &[TOKENS], 0);
+            assert!(expected.iter().all(|nll| nll.is_finite()));
+            for threads in [1, 3] {
+                for chunks in [vec![1; TOKENS], vec![1, 16, 17, 11], vec![9, 36]] {
+                    for company in [0, 8] {
+                        let engine = &mut engine(&model, kernel, threads, 64);
+                        let found = scores(engine, &weights, &chunks, company);
+                        assert!(
+                            found
+                                .iter()
+                                .map(|nll| nll.to_bits())
+                                .eq(expected.iter().map(|nll| nll.to_bits())),
+                            "{}, {format:?}, {threads} threads, chunks {chunks:?}, {company} others",
+                            kernel.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn kernels_agree_up_to_the_rounding_of_activations() {
+    let model = model("kernels");
+    let weights = weights(&model, Format::BF16);
+    let expected =
+        scores(&mut engine(&model, Kernel::select(Some("scalar")).unwrap(), 1, 64), &weights, &[TOKENS], 0);
+    for kernel in Kernel::available() {
+        let found = scores(&mut engine(&model, kernel, 2, 64), &weights, &[TOKENS], 0);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 0.1, "{}: {found} for {expected}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn a_step_without_enough_pages_changes_nothing() {
+    let model = model("pages");
+    let weights = weights(&model, Format::BF16);
+    let mut engine = engine(&model, Kernel::select(None).unwrap(), 1, 3);
+    let prompt = tokens(1);
+    let work = |sequence, count: usize| Work {
+        sequence,
+        position: 0,
+        tokens: &prompt[..count],
+        output: Output::None,
+    };
+    engine.step(&weights, &[work(1, PAGE_TOKENS + 1)], &mut Vec::new()).unwrap();
+    let before = engine.usage();
+    let refused = engine.step(&weights, &[work(2, 1), work(3, 1)], &mut Vec::new());
+    assert!(matches!(refused, Err(StepError::Pages { needed: 2, free: 1, total: 3 })));
+    assert_eq!(engine.usage(), before);
+    engine.drop_sequences_of(&weights);
+    assert_eq!((engine.usage().sequences, engine.usage().pages), (0, 0));
+}
