@@ -1,7 +1,7 @@
 /** What every backend owes the scheduler, on the tiny model. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
+import type { ErrorCode } from '@copal/shared/errors.ts'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type {
   Backend,
@@ -13,6 +13,14 @@ import type {
 } from '../../../gpu-node/src/backends/backend.ts'
 import { BACKENDS } from '../../support/backends.ts'
 import { GREEDY } from '../../support/greedy.ts'
+import {
+  expectedScores,
+  halfMaskFile,
+  MISFITS,
+  refusal,
+  TARGETS,
+  TOKENS,
+} from '../../support/masked-scores.ts'
 import { randomHalfMask } from '../../support/masks.ts'
 import { createRandom } from '../../support/random.ts'
 import { logSoftmax, referenceLogits } from '../../support/reference-model.ts'
@@ -23,9 +31,6 @@ import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 type Token = Extract<SequenceOutput, { kind: 'token' }>
 
 const TOLD: SamplerSpec = { ...GREEDY, seed: 1, topLogprobs: 5, promptTokens: 1 }
-const TOKENS = Int32Array.from([7, 100, 33, 250, 9, 1, 64, 200])
-const TARGETS = Int32Array.from([100, 33, 250, 9, 1, 64, 200, 5])
-
 /** One weight set and the steps of its sequences. */
 class Steps {
   readonly backend: Backend
@@ -86,12 +91,6 @@ function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tol
 const tokenIds = (outputs: readonly Token[]) => outputs.map(({ token }) => token)
 const logprobs = (outputs: readonly Token[]) => outputs.map(({ logprob }) => logprob)
 
-async function refusal(promise: Promise<unknown>): Promise<AppError> {
-  const failure: unknown = await promise.catch((error: unknown) => error)
-  expect(failure).toBeInstanceOf(AppError)
-  return failure as AppError
-}
-
 describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
   let tiny: TinyModel
   let backend: Backend
@@ -123,33 +122,6 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     const weights = await backend.load(source(overrides))
     onTestFinished(() => backend.release(weights))
     return new Steps(backend, weights)
-  }
-
-  async function maskFile(
-    seed: number,
-    change?: (bytes: Uint8Array) => Uint8Array,
-    base?: string,
-  ): Promise<string> {
-    const { bytes } = randomHalfMask(tiny.model, seed, base)
-    const path = join(temporaryDir(), 'mask.safetensors')
-    await writeFile(path, change ? change(bytes) : bytes)
-    return path
-  }
-
-  /** What f64 arithmetic says when the pruned weights are zeroed by hand. */
-  function expectedScores(linears = new Map<string, { cols: number; bits: Uint8Array }>()): number[] {
-    const tensors = new Map(tiny.tensors)
-    for (const [name, { cols, bits }] of linears) {
-      const { values, ...rest } = tensors.get(name)!
-      const rowBytes = Math.ceil(cols / 8)
-      const pruned = values.map((value, i) => {
-        const col = i % cols
-        return (bits[Math.floor(i / cols) * rowBytes + (col >> 3)]! >> (col & 7)) & 1 ? value : 0
-      })
-      tensors.set(name, { ...rest, values: pruned })
-    }
-    const rows = referenceLogits(tiny.model.config, tensors, [...TOKENS]).map(logSoftmax)
-    return [...TARGETS].map((target, i) => -rows[i]![target]!)
   }
 
   describe('agrees with f64 arithmetic', () => {
@@ -197,55 +169,26 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
   test('dense and two masked sets run side by side, each with its own weights', async () => {
     const steps = await serving()
     const masked = await Promise.all(
-      [1, 2].map(async (seed) => load({ version: seed, maskPath: await maskFile(seed) })),
+      [1, 2].map(async (seed) => load({ version: seed, maskPath: await halfMaskFile(tiny.model, seed) })),
     )
     const [ofDense, ofFirst, ofSecond] = await Promise.all(
       [steps, ...masked].map((set) => set.nll(1, TOKENS, TARGETS)),
     )
     expect(ofFirst).not.toEqual(ofSecond)
-    expectClose(ofDense!, expectedScores(), ofExact)
-    expectClose(ofFirst!, expectedScores(randomHalfMask(tiny.model, 1).linears), ofExact)
-    expectClose(ofSecond!, expectedScores(randomHalfMask(tiny.model, 2).linears), ofExact)
+    expectClose(ofDense!, expectedScores(tiny), ofExact)
+    expectClose(ofFirst!, expectedScores(tiny, randomHalfMask(tiny.model, 1).linears), ofExact)
+    expectClose(ofSecond!, expectedScores(tiny, randomHalfMask(tiny.model, 2).linears), ofExact)
   })
 
   describe('masks that do not fit are refused', () => {
-    const cases: [string, ErrorCode, string, () => Promise<string>][] = [
-      [
-        'another model',
-        'mask_base_mismatch',
-        'made for other weights',
-        () => maskFile(1, undefined, 'f'.repeat(64)),
-      ],
-      [
-        'a truncated file',
-        'mask_invalid',
-        '',
-        () => maskFile(1, (bytes) => bytes.subarray(0, bytes.length - 9)),
-      ],
-      [
-        'no mask at all',
-        'mask_invalid',
-        '',
-        () => maskFile(1, () => Buffer.from('not a mask file, but text')),
-      ],
-      [
-        'a flipped bit',
-        'mask_invalid',
-        'keeps',
-        () =>
-          maskFile(1, (bytes) => {
-            bytes[bytes.length - 1]! ^= 1
-            return bytes
-          }),
-      ],
-      ['a missing file', 'node_failed', 'ENOENT', async () => join(temporaryDir(), 'absent')],
-    ]
-    test.each(cases)('%s', async (_, code, message, makeFile) => {
+    test.each(MISFITS)('%s', async (_, code, message, makeFile) => {
       const steps = await serving()
-      const failure = await refusal(backend.load(source({ version: 3, maskPath: await makeFile() })))
+      const failure = await refusal(
+        backend.load(source({ version: 3, maskPath: await makeFile(tiny.model) })),
+      )
       expect(failure.code).toBe(code)
       expect(failure.message).toContain(message)
-      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(), ofExact)
+      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), ofExact)
     })
   })
 
@@ -267,7 +210,7 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     const released = new Steps(backend, weights)
     const inFlight = released.nll(1, TOKENS, TARGETS)
     await Promise.all([backend.release(weights), backend.release(weights)])
-    expectClose(await inFlight, expectedScores(), ofExact)
+    expectClose(await inFlight, expectedScores(tiny), ofExact)
     expect(await weights.ended).toBeUndefined()
     expect((await refusal(released.nll(1, TOKENS, TARGETS))).code).toBe('node_failed')
   })
@@ -447,7 +390,7 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
       const failure = await refusal(steps.run(work))
       expect(failure.code).toBe(code)
       expect(failure.message).toContain(message)
-      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(), ofExact)
+      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), ofExact)
     })
   })
 })

@@ -3,16 +3,10 @@ import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import { parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { selectKept } from '../../../gpu-node/src/copal/select.ts'
 import { createSwapPool, type SwapPool } from '../../../gpu-node/src/copal/swap-pool.ts'
-import {
-  gainFloor,
-  measureErrors,
-  prunedPart,
-  sumOf,
-  swapRows,
-  type SwapLinear,
-} from '../../../gpu-node/src/copal/swaps.ts'
+import { gainFloor, sumOf, swapRows, type SwapLinear } from '../../../gpu-node/src/copal/swaps.ts'
 import { accumulatedToy, bitStrings, toy, toyProblem } from '../../support/prune-toy.ts'
 import { createRandom, normals } from '../../support/random.ts'
+import { measureByDefinition } from '../../support/swap-gradient.ts'
 
 const golden = toy.stages.flatMap(({ datasets }) =>
   ['wanda+swaps/row', 'wanda+swaps/2:4', 'copal+swaps/row'].map((key) => ({ datasets, key })),
@@ -44,7 +38,7 @@ test.each(Object.keys(toy.stages[0]!.error))(
     )
     const moment = square(scored.statistic('second_moment'), scored.cols, scored.tokens)
     const linear = linearOf({ ...scored, group: null, moment, bits })
-    measure(linear)
+    measureByDefinition(linear)
     expect(Math.abs(sumOf(linear.errors) / toy.stages[0]!.error[key]! - 1)).toBeLessThan(1e-9)
   },
 )
@@ -67,12 +61,12 @@ describe('on random linears', () => {
       const linear = randomLinear(given, seed)
       const { rows, cols, group } = linear
       const start = bitStrings(linear.bits, rows, cols)
-      measure(linear)
+      measureByDefinition(linear)
       const before = Float64Array.from(linear.errors)
       refine(linear)
       const end = bitStrings(linear.bits, rows, cols)
       const tracked = Float64Array.from(linear.errors)
-      measure(linear)
+      measureByDefinition(linear)
       for (let row = 0; row < rows; row++) {
         const exact = errorOf(linear, row)
         expect(tracked[row]! - exact, `seed ${seed}`).toBeCloseTo(0, 8)
@@ -89,7 +83,7 @@ describe('on random linears', () => {
   test.each(cases)('$pattern: each swap is the one that a search over the definition finds', (given) => {
     const linear = randomLinear(given, 11)
     const { rows, cols } = linear
-    measure(linear)
+    measureByDefinition(linear)
     const floor = gainFloor(linear)
     const expected = bitStrings(linear.bits, rows, cols).map((_, row) => searched(linear, row, floor))
     swapRows(linear, 0, rows, floor)
@@ -100,9 +94,9 @@ describe('on random linears', () => {
     const together = randomLinear(given, 7)
     const apart = randomLinear(given, 7)
     const { rows } = together
-    measure(together)
+    measureByDefinition(together)
     swapRows(together, 0, rows, gainFloor(together))
-    measure(apart)
+    measureByDefinition(apart)
     const floor = gainFloor(apart)
     for (let row = rows - 1; row >= 0; row--) swapRows(apart, row, row + 1, floor)
     expect(apart.bits).toEqual(together.bits)
@@ -134,7 +128,7 @@ describe('threads', () => {
     ].entries()) {
       const expected = randomLinear(given, seed)
       const { rows, cols, group } = expected
-      measure(expected)
+      measureByDefinition(expected)
       const before = sumOf(expected.errors)
       refine(expected)
       const gains = new Set<string>()
@@ -185,23 +179,8 @@ function linearOf(given: Omit<SwapLinear, 'gradient' | 'errors'>): SwapLinear {
 }
 
 function refine(linear: SwapLinear): void {
-  measure(linear)
+  measureByDefinition(linear)
   swapRows(linear, 0, linear.rows, gainFloor(linear))
-}
-
-/** The gradient by its definition, and the errors. */
-function measure(linear: SwapLinear): void {
-  const { rows, cols, moment, gradient } = linear
-  const pruned = new Float64Array(rows * cols)
-  prunedPart(linear, pruned)
-  gradient.fill(0)
-  for (let row = 0; row < rows; row++) {
-    for (let a = 0; a < cols; a++) {
-      for (let b = 0; b < cols; b++)
-        gradient[row * cols + b]! += pruned[row * cols + a]! * moment[a * cols + b]!
-    }
-  }
-  measureErrors(linear)
 }
 
 /** Correlated inputs, one of them dead, and a Wanda mask. */

@@ -5,15 +5,10 @@ import { loadNative } from '../../../gpu-node/src/backends/sparse/native.ts'
 import { nativeSwapRows } from '../../../gpu-node/src/copal/native-swaps.ts'
 import { selectKept } from '../../../gpu-node/src/copal/select.ts'
 import { createSwapPool } from '../../../gpu-node/src/copal/swap-pool.ts'
-import {
-  gainFloor,
-  measureErrors,
-  prunedPart,
-  swapRows,
-  type SwapLinear,
-} from '../../../gpu-node/src/copal/swaps.ts'
+import { gainFloor, swapRows, type SwapLinear } from '../../../gpu-node/src/copal/swaps.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import { createRandom, normals } from '../../support/random.ts'
+import { measureByDefinition } from '../../support/swap-gradient.ts'
 
 // Without cargo there is nothing to compare.
 const built = await buildNative((line) => process.stderr.write(`${line}\n`))
@@ -80,7 +75,7 @@ function testNativeSwaps(addon: Addon): void {
       linear.bits.set(new Uint8Array(6).fill(255))
       linear.bits.set(new Uint8Array(6), 6)
       linear.bits.set(new Uint8Array(6).fill(0b1010_0101), 12)
-      measure(linear)
+      measureByDefinition(linear)
       const [expected, found] = [copyOf(linear), copyOf(linear)]
       swapRows(expected, 0, 3, 1e-9)
       nativeSwapRows(addon, kernel)(found, 0, 3, 1e-9)
@@ -169,23 +164,8 @@ function randomLinear(
     gradient: new Float64Array(rows * cols),
     errors: new Float64Array(rows),
   }
-  measure(linear)
+  measureByDefinition(linear)
   return linear
-}
-
-function measure(linear: SwapLinear): void {
-  const { rows, cols, moment, gradient } = linear
-  const pruned = new Float64Array(rows * cols)
-  prunedPart(linear, pruned)
-  gradient.fill(0)
-  for (let row = 0; row < rows; row++) {
-    for (let a = 0; a < cols; a++) {
-      const weight = pruned[row * cols + a]!
-      if (weight === 0) continue
-      for (let b = 0; b < cols; b++) gradient[row * cols + b]! += weight * moment[a * cols + b]!
-    }
-  }
-  measureErrors(linear)
 }
 
 function isSame(a: Uint8Array, b: Uint8Array): boolean {

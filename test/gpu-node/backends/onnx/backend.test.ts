@@ -5,13 +5,20 @@ import { getPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
+import { AppError } from '@copal/shared/errors.ts'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { WeightSet, WeightSetSource } from '../../../../gpu-node/src/backends/backend.ts'
 import { BACKGROUND_NICENESS } from '../../../../gpu-node/src/background-priority.ts'
 import { createOnnxBackend, type OnnxBackend } from '../../../../gpu-node/src/backends/onnx/backend.ts'
+import {
+  expectedScores,
+  halfMaskFile,
+  MISFITS,
+  refusal,
+  TARGETS,
+  TOKENS,
+} from '../../../support/masked-scores.ts'
 import { randomHalfMask } from '../../../support/masks.ts'
-import { logSoftmax, referenceLogits } from '../../../support/reference-model.ts'
 import { temporaryDir } from '../../../support/temporary.ts'
 import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
 
@@ -38,9 +45,6 @@ async function load(backend: OnnxBackend, overrides: Partial<WeightSetSource> = 
   return weights
 }
 
-const TOKENS = Int32Array.from([7, 100, 33, 250, 9, 1, 64, 200])
-const TARGETS = Int32Array.from([100, 33, 250, 9, 1, 64, 200, 5])
-
 async function score(backend: OnnxBackend, weights: WeightSet, sequence = 1): Promise<Float32Array> {
   const work = { sequence, tokens: TOKENS, position: 0, output: 'nll', targets: TARGETS } as const
   const { outputs } = await backend.step({ weights, work: [work], drop: [sequence] })
@@ -48,42 +52,9 @@ async function score(backend: OnnxBackend, weights: WeightSet, sequence = 1): Pr
   return outputs[0].nll
 }
 
-/** What f64 arithmetic says when the pruned weights are zeroed by hand. */
-function expectedScores(linears = new Map<string, { cols: number; bits: Uint8Array }>()): number[] {
-  const tensors = new Map(tiny.tensors)
-  for (const [name, { cols, bits }] of linears) {
-    const { values, ...rest } = tensors.get(name)!
-    const rowBytes = Math.ceil(cols / 8)
-    const pruned = values.map((value, i) => {
-      const col = i % cols
-      return (bits[Math.floor(i / cols) * rowBytes + (col >> 3)]! >> (col & 7)) & 1 ? value : 0
-    })
-    tensors.set(name, { ...rest, values: pruned })
-  }
-  const logprobs = referenceLogits(tiny.model.config, tensors, [...TOKENS]).map(logSoftmax)
-  return [...TARGETS].map((target, i) => -logprobs[i]![target]!)
-}
-
 function expectScores(actual: Float32Array, expected: readonly number[]): void {
   expect(actual.length).toBe(expected.length)
   for (const [i, nll] of expected.entries()) expect(actual[i]).toBeCloseTo(nll, 3)
-}
-
-async function maskFile(
-  seed: number,
-  change?: (bytes: Uint8Array) => Uint8Array,
-  base?: string,
-): Promise<string> {
-  const { bytes } = randomHalfMask(tiny.model, seed, base)
-  const path = join(temporaryDir(), 'mask.safetensors')
-  await writeFile(path, change ? change(bytes) : bytes)
-  return path
-}
-
-async function refusal(promise: Promise<unknown>): Promise<AppError> {
-  const failure: unknown = await promise.catch((error: unknown) => error)
-  expect(failure).toBeInstanceOf(AppError)
-  return failure as AppError
 }
 
 function isAlive(pid: number): boolean {
@@ -105,50 +76,24 @@ test('dense and two masked sets run side by side, each with its own weights', as
   const dense = await load(backend)
   const masked: WeightSet[] = []
   for (const seed of [1, 2]) {
-    masked.push(await load(backend, { version: seed, maskPath: await maskFile(seed) }))
+    masked.push(await load(backend, { version: seed, maskPath: await halfMaskFile(tiny.model, seed) }))
   }
   const [ofDense, ofFirst, ofSecond] = await Promise.all(
     [dense, ...masked].map((weights) => score(backend, weights)),
   )
-  expectScores(ofDense!, expectedScores())
-  expectScores(ofFirst!, expectedScores(randomHalfMask(tiny.model, 1).linears))
-  expectScores(ofSecond!, expectedScores(randomHalfMask(tiny.model, 2).linears))
+  expectScores(ofDense!, expectedScores(tiny))
+  expectScores(ofFirst!, expectedScores(tiny, randomHalfMask(tiny.model, 1).linears))
+  expectScores(ofSecond!, expectedScores(tiny, randomHalfMask(tiny.model, 2).linears))
   expect(new Set([dense, ...masked].map((weights) => backend.pidOf(weights))).size).toBe(3)
   // Once loaded nothing of the pruned weights is left on the disk.
   expect(await readdir(workDir)).toEqual([])
 })
 
 describe('masks that do not fit are refused and leave no process', () => {
-  const cases: [string, ErrorCode, string, () => Promise<string>][] = [
-    [
-      'another model',
-      'mask_base_mismatch',
-      'made for other weights',
-      () => maskFile(1, undefined, 'f'.repeat(64)),
-    ],
-    [
-      'a truncated file',
-      'mask_invalid',
-      '',
-      () => maskFile(1, (bytes) => bytes.subarray(0, bytes.length - 9)),
-    ],
-    ['no mask at all', 'mask_invalid', '', () => maskFile(1, () => Buffer.from('not a mask file, but text'))],
-    [
-      'a flipped bit',
-      'mask_invalid',
-      'keeps',
-      () =>
-        maskFile(1, (bytes) => {
-          bytes[bytes.length - 1]! ^= 1
-          return bytes
-        }),
-    ],
-    ['a missing file', 'node_failed', 'ENOENT', async () => join(temporaryDir(), 'absent')],
-  ]
-  test.each(cases)('%s', async (_, code, message, makeFile) => {
+  test.each(MISFITS)('%s', async (_, code, message, makeFile) => {
     const workDir = temporaryDir()
     const failure = await refusal(
-      newBackend(workDir).load(source({ version: 3, maskPath: await makeFile() })),
+      newBackend(workDir).load(source({ version: 3, maskPath: await makeFile(tiny.model) })),
     )
     expect(failure.code).toBe(code)
     expect(failure.message).toContain(message)
@@ -187,7 +132,7 @@ test.skipIf(process.platform === 'win32')(
     expect(isAlive(pid)).toBe(false)
     expect((await refusal(score(backend, weights))).code).toBe('node_failed')
     await backend.release(weights)
-    expectScores(await score(backend, other), expectedScores())
+    expectScores(await score(backend, other), expectedScores(tiny))
   },
 )
 
@@ -197,7 +142,7 @@ test('a released set ends without a cause, after its steps in flight, and leaves
   const pid = backend.pidOf(weights)!
   const inFlight = score(backend, weights)
   await Promise.all([backend.release(weights), backend.release(weights)])
-  expectScores(await inFlight, expectedScores())
+  expectScores(await inFlight, expectedScores(tiny))
   expect(await weights.ended).toBeUndefined()
   expect(isAlive(pid)).toBe(false)
   expect((await refusal(score(backend, weights))).code).toBe('node_failed')
@@ -229,7 +174,7 @@ test.skipIf(process.platform === 'win32')(
     const serving = await load(backend)
     expect(getPriority(backend.pidOf(background))).toBe(BACKGROUND_NICENESS)
     expect(getPriority(backend.pidOf(serving))).toBe(getPriority())
-    expectScores(await score(backend, background), expectedScores())
+    expectScores(await score(backend, background), expectedScores(tiny))
   },
 )
 
