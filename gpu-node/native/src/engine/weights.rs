@@ -73,8 +73,8 @@ pub(crate) struct SharedWeights {
     pub(crate) norms: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
-/// Loads the weight sets of one model in one format; they share what they have in common, as long
-/// as any of them lives.
+/// Loads the weight sets of one model in one format; they share what they have in common while any
+/// of them lives.
 pub struct WeightLibrary {
     config: ModelConfig,
     format: Format,
