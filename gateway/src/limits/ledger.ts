@@ -303,11 +303,12 @@ export class Ledger {
     this.#holds.delete(hold.requestId)
     this.#byLease.delete(hold.leaseId)
     this.#changedHolds.add(hold.requestId)
-    for (const account of this.#each(hold.accounts, nowMs))
-      if (account.month === hold.month) account.held -= hold.tokens
     // Of the minute all that was reserved is counted already, of the month nothing.
-    for (const account of this.#each(hold.accounts, nowMs))
-      if (account.month === hold.month) account.spent += hold.tokens
+    for (const account of this.#each(hold.accounts, nowMs)) {
+      if (account.month !== hold.month) continue
+      account.held -= hold.tokens
+      account.spent += hold.tokens
+    }
     this.#charge(hold, tokens - hold.tokens, nowMs)
     const settled = { hold, tokens, atMs: nowMs }
     this.#settled.set(hold.requestId, settled)

@@ -57,7 +57,7 @@ export async function deleteOldParts({
   artifacts: R2Bucket
   nowMs: () => number
 }): Promise<void> {
-  // A page an hour and more: the cron comes again.
+  // One page, at most a thousand: the cron comes again in minutes.
   const { objects } = await artifacts.list({ prefix: PREFIX })
   const old = objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - KEPT_MS)
   if (old.length > 0) await artifacts.delete(old.map(({ key }) => key))
