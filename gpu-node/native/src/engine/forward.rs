@@ -10,7 +10,7 @@ use crate::pool::{Panicked, Pool};
 use crate::storage::Matrix;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Consecutive tokens of one sequence within a batch.
 pub(crate) struct Span<'a> {
@@ -151,7 +151,7 @@ impl Forward {
     fn attention_inputs(
         &mut self,
         gamma: &[f32],
-        linears: &[std::sync::Arc<Matrix>],
+        linears: &[Arc<Matrix>],
         tokens: usize,
     ) -> Result<(), MultiplyError> {
         self.norm(gamma, tokens)?;
@@ -161,12 +161,7 @@ impl Forward {
         linear(multiplier, config.hidden, normed, tokens, products)
     }
 
-    fn mlp(
-        &mut self,
-        gamma: &[f32],
-        linears: &[std::sync::Arc<Matrix>],
-        tokens: usize,
-    ) -> Result<(), MultiplyError> {
+    fn mlp(&mut self, gamma: &[f32], linears: &[Arc<Matrix>], tokens: usize) -> Result<(), MultiplyError> {
         self.norm(gamma, tokens)?;
         let Forward { config, multiplier, fns, stream, normed, gate, up, .. } = self;
         let width = config.intermediate;
