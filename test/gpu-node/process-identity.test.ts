@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { expect, onTestFinished, test } from 'vitest'
+import { readFileSync } from 'node:fs'
+import type { Readable, Writable } from 'node:stream'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { isAlive, startTicks } from '../../gpu-node/src/process-identity.ts'
 
 test('a process is alive until it has ended', async () => {
@@ -15,11 +17,16 @@ test('a process is alive until it has ended', async () => {
 })
 
 test.runIf(process.platform === 'linux')('one that nobody has waited for is not alive', async () => {
-  // The shell becomes a program that never asks for the end of the shell's child.
-  const parent = spawn('sh', ['-c', 'true & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  // The shell becomes a program that never asks for the end of the shell's child. The child ends when descriptor 3
+  // does, and only after that: a shell that is still one may wait for it.
+  const script = 'cat <&3 >/dev/null & echo $!; exec sleep 60 3<&-'
+  const parent = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore', 'pipe'] })
   onTestFinished(() => void parent.kill('SIGKILL'))
-  const [line] = (await once(parent.stdout, 'data')) as [Buffer]
+  const [line] = (await once(parent.stdout as Readable, 'data')) as [Buffer]
   const pid = Number(line.toString())
-  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 10))
+  await vi.waitUntil(() => readFileSync(`/proc/${parent.pid}/comm`, 'utf8') === 'sleep\n', { timeout: 10_000 })
+  expect(isAlive(pid)).toBe(true)
+  ;(parent.stdio[3] as Writable).end()
+  await vi.waitUntil(() => !isAlive(pid), { timeout: 10_000 })
   expect(startTicks(pid)).toMatch(/^\d+$/)
 })
