@@ -1,4 +1,4 @@
-/** `npm start`, `npm test`, `npm run demo | bench | check`: from a bare checkout to the running task. */
+/** `npm start`, `npm test`, `npm run demo | bench | check | deploy | node`: from a bare checkout to the running task. */
 import { ensureInstalled, exitWith, ROOT, runTypeScript, SetupError } from './toolchain.mjs'
 
 const TASKS = {
@@ -7,6 +7,8 @@ const TASKS = {
   demo: 'infra/local/demo.ts',
   bench: 'infra/local/bench.ts',
   check: 'infra/local/check.ts',
+  deploy: 'infra/deploy/deploy.ts',
+  node: 'gpu-node/src/main.ts',
 }
 
 try {

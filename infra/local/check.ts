@@ -19,6 +19,11 @@ const checks: Check[] = [
   { name: 'types of shared, node, infra and tests (tsc)', ...ours('tsc', '-p', '.') },
   { name: 'types of the gateway (tsc)', ...ours('tsc', '-p', 'gateway') },
   { name: 'dead code (knip)', ...ours('knip', '--no-progress') },
+  {
+    name: 'size and start of the Worker (wrangler deploy --dry-run)',
+    command: process.execPath,
+    args: [join(ROOT, 'infra', 'deploy', 'check-bundle.ts')],
+  },
   ...rustChecks(),
 ]
 

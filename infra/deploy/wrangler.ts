@@ -1,0 +1,35 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { QUIET_ENVIRONMENT, ROOT } from '../local/toolchain.mjs'
+
+/** How a run of Wrangler ended. */
+export interface WranglerRun {
+  exitCode: number
+  /** What it wrote; empty where the terminal was given to it. */
+  output: string
+}
+
+/**
+ * Runs the pinned Wrangler in the root of the checkout; it sends no usage data.
+ *
+ * @param terminal whether it talks to the user itself, or its output is returned
+ */
+export async function runWrangler(
+  args: readonly string[],
+  { terminal }: { terminal: boolean },
+): Promise<WranglerRun> {
+  const script = join(ROOT, 'node_modules', 'wrangler', 'bin', 'wrangler.js')
+  const child = spawn(process.execPath, [script, ...args], {
+    cwd: ROOT,
+    env: { ...process.env, ...QUIET_ENVIRONMENT },
+    stdio: terminal ? 'inherit' : ['ignore', 'pipe', 'pipe'],
+  })
+  const [output, errors, [exitCode]] = await Promise.all([
+    child.stdout ? text(child.stdout) : '',
+    child.stderr ? text(child.stderr) : '',
+    once(child, 'exit') as Promise<[number | null]>,
+  ])
+  return { exitCode: exitCode ?? 1, output: output + errors }
+}
