@@ -24,7 +24,9 @@ test.runIf(process.platform === 'linux')('one that nobody has waited for is not 
   onTestFinished(() => void parent.kill('SIGKILL'))
   const [line] = (await once(parent.stdout as Readable, 'data')) as [Buffer]
   const pid = Number(line.toString())
-  await vi.waitUntil(() => readFileSync(`/proc/${parent.pid}/comm`, 'utf8') === 'sleep\n', { timeout: 10_000 })
+  await vi.waitUntil(() => readFileSync(`/proc/${parent.pid}/comm`, 'utf8') === 'sleep\n', {
+    timeout: 10_000,
+  })
   expect(isAlive(pid)).toBe(true)
   ;(parent.stdio[3] as Writable).end()
   await vi.waitUntil(() => !isAlive(pid), { timeout: 10_000 })
