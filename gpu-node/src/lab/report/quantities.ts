@@ -56,17 +56,21 @@ export function geometricMean(values: readonly number[]): number | null {
   return log === null ? null : Math.exp(log)
 }
 
-/** `rows` with the smallest figure of `column` (and its equals) made strong, where there are two to compare. */
+/**
+ * `rows` with the smallest figure of `column` (and its equals) made strong, where there are two to compare and none is
+ * missing: the lowest of those that were measured is not the lowest.
+ */
 export function emphasiseLowest(
   rows: readonly Cell[][],
   column: number,
   values: readonly (number | null | undefined)[],
 ): Cell[][] {
   const figures = values.filter((value) => value !== null && value !== undefined)
+  if (figures.length < Math.max(2, values.length)) return [...rows]
   const lowest = Math.min(...figures)
   return rows.map((cells, row) =>
     cells.map((cell, index) =>
-      index === column && figures.length > 1 && values[row] === lowest && typeof cell === 'string'
+      index === column && values[row] === lowest && typeof cell === 'string'
         ? { text: cell, style: 'strong' }
         : cell,
     ),

@@ -49,6 +49,17 @@ describe('the main table', () => {
     expect(table.rows.at(-1)?.[5]).toBe('1')
   })
 
+  test('calls nothing the lowest while a method is missing', () => {
+    const runs = results.runs.map((run) => (run.method === 'copal' ? { ...run, summary: null } : run))
+    const partial = tableOf(
+      composeReport({ ...results, runs }),
+      'Forgetting and perplexity',
+      '50 % unstructured',
+    )
+    expect(partial.rows.flat().filter((cell) => typeof cell !== 'string')).toEqual([])
+    expect(new Set(column(partial, '÷ lowest'))).toEqual(new Set(['', '–']))
+  })
+
   test('makes the lowest mean perplexity strong, and nothing else', () => {
     const strong = table.rows.flat().filter((cell) => typeof cell !== 'string')
     const best = Math.min(
@@ -89,17 +100,20 @@ describe('the table after the last stage', () => {
   })
 })
 
-test('per dataset: alone, the mean after each stage, and what was forgotten', () => {
+test('per dataset: alone, the mean after each stage, the last by alone, and what was forgotten', () => {
   // Two datasets, both orders, worked out by hand: `a` is learned first at 10 and then stands at 14; in the other
   // order it is learned last, at 12.
   const small = generatedResults()
   const run = small.runs[5]!
   small.domains = small.domains.slice(0, 2)
   const [a, b] = small.domains.map(({ name }) => name) as [string, string]
+  const stage = run.stages.find(({ evaluations }) => evaluations[a])!
   small.runs = [
     {
       ...run,
-      stages: [],
+      stages: [
+        { ...stage, domains: [a], evaluations: { [a]: { ...stage.evaluations[a]!, perplexity: 10 } } },
+      ],
       matrices: [
         {
           order: [a, b],
@@ -128,11 +142,12 @@ test('per dataset: alone, the mean after each stage, and what was forgotten', ()
     'alone',
     'stage 1',
     'stage 2',
+    '÷ alone',
     'forgotten',
   ])
   expect(table.rows.map((row) => row.slice(3))).toEqual([
-    ['–', '10.00', '13.00', '4.000'],
-    ['–', '30.00', '36.50', '3.000'],
+    ['10.00', '10.00', '13.00', '1.300', '4.000'],
+    ['–', '30.00', '36.50', '–', '3.000'],
   ])
 })
 

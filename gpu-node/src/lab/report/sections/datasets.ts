@@ -2,7 +2,7 @@ import { methodLabel, patternLabel } from '../../labels.ts'
 import { calibratedDomains } from '../../last-stage.ts'
 import type { LabResults, LabRun, StageMatrix } from '../../results.ts'
 import { figure, paragraph, text, type Section, type Table } from '../document.ts'
-import { arithmeticMean, differenceCell, perplexityCell } from '../quantities.ts'
+import { arithmeticMean, differenceCell, MISSING, perplexityCell } from '../quantities.ts'
 import { runsByPattern } from '../runs.ts'
 
 /** The R matrix by dataset and stage, averaged over permutations. */
@@ -16,7 +16,7 @@ export function datasetsSection(results: LabResults): Section | undefined {
     title: 'Per dataset and stage',
     blocks: [
       paragraph(
-        'Mean perplexity on a dataset after each stage, over the permutations in which it had been learned by then. “Alone” is calibrated on that dataset and nothing else. “Forgotten” is the mean of last stage less own stage, over the permutations in which it was not the last.',
+        'Mean perplexity on a dataset after each stage, over the permutations in which it had been learned by then. “Alone” is calibrated on that dataset and nothing else; “÷ alone” is the last stage by it: what the others cost this one. “Forgotten” is the mean of last stage less own stage, over the permutations in which it was not the last.',
       ),
       ...patterns.map(({ pattern, runs }) => datasetTable(results, pattern, runs)),
     ],
@@ -35,6 +35,7 @@ function datasetTable(results: LabResults, pattern: string, runs: readonly LabRu
       figure('dense'),
       figure('alone'),
       ...stages.map((stage) => figure(`stage ${stage + 1}`)),
+      figure('÷ alone'),
       figure('forgotten'),
     ],
     rows: runs.flatMap((run) =>
@@ -44,6 +45,7 @@ function datasetTable(results: LabResults, pattern: string, runs: readonly LabRu
         perplexityCell(results.dense[name]?.perplexity),
         perplexityCell(alone(run, name)),
         ...stages.map((stage) => perplexityCell(meanAtStage(run.matrices, name, stage))),
+        byAlone(meanAtStage(run.matrices, name, stages.length - 1), alone(run, name)),
         run.summary?.weightStasis ? 'WS' : differenceCell(meanForgotten(run.matrices, name)),
       ]),
     ),
@@ -55,6 +57,10 @@ function alone(run: LabRun, dataset: string): number | null {
   const known = run.datasets === 'none' ? [] : [dataset]
   const stage = run.stages.find(({ domains }) => domains.join() === known.join())
   return stage?.evaluations[dataset]?.perplexity ?? null
+}
+
+function byAlone(last: number | null, alone: number | null): string {
+  return last === null || alone === null ? MISSING : (last / alone).toFixed(3)
 }
 
 function meanAtStage(matrices: readonly StageMatrix[], dataset: string, stage: number): number | null {

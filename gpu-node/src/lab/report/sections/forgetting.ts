@@ -28,7 +28,7 @@ export function forgettingSection(results: LabResults): Section | undefined {
         'Backward transfer (bwt) is the perplexity on an earlier dataset after the last stage less that right after its own stage: positive is forgetting. Perplexity (ppl) is over every stage at or after a dataset. Mean (a-) and maximum (m-) over all permutations that were run, as in the COPAL paper. WS: weight stasis, the mask never changed.',
       ),
       paragraph(
-        `Intervals hold 95 % of ${BOOTSTRAP.resamples.toLocaleString('en')} resamples of the evaluation windows (percentile bootstrap, seed ${BOOTSTRAP.seed}): how sure a figure is of these texts, whose windows differ much. ÷ lowest is a-ppl by the lowest of the table, both of the same windows in every resample, so that what is hard for all does not widen it: it tells methods apart where the intervals of a-ppl overlap. Neither speaks of other calibration samples.`,
+        `Intervals hold 95 % of ${BOOTSTRAP.resamples.toLocaleString('en')} resamples of the evaluation windows (percentile bootstrap, seed ${BOOTSTRAP.seed}): how sure a figure is of these texts, whose windows differ much. ÷ lowest is a-ppl by the lowest of the table, both of the same windows in every resample, so that what is hard for all does not widen it: it tells methods apart where the intervals of a-ppl overlap; a table that lacks a method has none. Neither speaks of other calibration samples.`,
       ),
       ...patterns.map(({ pattern, runs }) => mainTable(results, pattern, runs, intervalsOf(runs))),
     ],
@@ -41,6 +41,7 @@ function mainTable(
   runs: readonly LabRun[],
   intervals: ReadonlyMap<LabRun, PerplexityIntervals>,
 ): Table {
+  const complete = runs.every(({ summary }) => summary?.aPpl != null)
   const rows = runs.map((run) => {
     const { method, scope, datasets, summary } = run
     const transfer = (value: number | null | undefined): string =>
@@ -51,7 +52,7 @@ function mainTable(
       transfer(summary?.mBwt),
       perplexityCell(summary?.aPpl),
       intervalCell(intervals.get(run)?.own),
-      ratioIntervalCell(intervals.get(run)?.byLowest),
+      ratioIntervalCell(complete ? intervals.get(run)?.byLowest : undefined),
       perplexityCell(summary?.mPpl),
       DATASETS[datasets],
     ]
