@@ -59,8 +59,8 @@ function alone(run: LabRun, dataset: string): number | null {
   return stage?.evaluations[dataset]?.perplexity ?? null
 }
 
-function byAlone(last: number | null, alone: number | null): string {
-  return last === null || alone === null ? MISSING : (last / alone).toFixed(3)
+function byAlone(last: number | null, own: number | null): string {
+  return last === null || own === null ? MISSING : (last / own).toFixed(3)
 }
 
 function meanAtStage(matrices: readonly StageMatrix[], dataset: string, stage: number): number | null {

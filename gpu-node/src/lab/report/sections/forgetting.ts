@@ -41,7 +41,7 @@ function mainTable(
   runs: readonly LabRun[],
   intervals: ReadonlyMap<LabRun, PerplexityIntervals>,
 ): Table {
-  const complete = runs.every(({ summary }) => summary?.aPpl != null)
+  const complete = runs.every(({ summary }) => typeof summary?.aPpl === 'number')
   const rows = runs.map((run) => {
     const { method, scope, datasets, summary } = run
     const transfer = (value: number | null | undefined): string =>
