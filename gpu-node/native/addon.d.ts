@@ -152,9 +152,10 @@ export interface Engine {
    * tokens from position `positions[i]` on; `tokens` and `targets` are those of all works, joined.
    *
    * `outputs[i]`: 0 none; 1 the logits after the last token, for {@link logits}; 2 negative
-   * log-likelihoods of the targets, -1 for none.
+   * log-likelihoods of the targets, -1 for none; 3 the sum over the tokens of the last hidden state after the
+   * final norm, `[hidden]`, added up in f64.
    *
-   * @returns the negative log-likelihoods of all works, in nats
+   * @returns the negative log-likelihoods, in nats, and the sums of all works, joined in their order
    * @throws (rejects) `InvalidArg` when the work does not fit what is held, `QueueFull` when there are not
    *   enough free pages; then nothing but `drops` has changed. `GenericFailure` after a panic: what the
    *   sequences of the step hold behind their positions is lost.

@@ -10,6 +10,9 @@ import type {
 } from '../../gpu-node/src/backends/backend.ts'
 import { createRandom } from './random.ts'
 
+/** Numbers of a hidden state. */
+export const HIDDEN_SIZE = 3
+
 /**
  * A backend whose next token is arithmetic on (version, seed, all tokens so far), for faults that a
  * real one cannot be made to have. It refuses every plan that breaks the contract of backend.ts.
@@ -26,6 +29,8 @@ export interface ArithmeticBackend extends Backend {
   readonly plans: StepPlan[]
   /** What the given request generates when it runs alone. */
   expected(version: number, prompt: readonly number[], sampler: { seed: number }, count: number): number[]
+  /** The mean of the hidden states that the given text has on the version. */
+  expectedEmbedding(version: number, tokens: readonly number[]): number[]
 }
 
 export interface ArithmeticOptions {
@@ -67,7 +72,7 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     if (work.position === 0) {
       if (sequences.has(work.sequence))
         throw new Error(`sequence ${work.sequence} starts twice without a drop`)
-      if (work.output !== 'nll' && !work.sampler && work.targets === undefined) {
+      if ((work.output === 'token' || work.output === 'none') && !work.sampler) {
         throw new Error(`sequence ${work.sequence} starts without a sampler`)
       }
       sequences.set(work.sequence, { weights, tokens: [], sampler: work.sampler })
@@ -78,13 +83,16 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     if (sequence.tokens.length !== work.position) throw new Error(`sequence ${work.sequence} has a gap`)
     if (work.tokens.length === 0) throw new Error('empty work')
     const nll = new Float32Array(work.tokens.length)
+    const sum = new Float32Array(HIDDEN_SIZE)
     work.tokens.forEach((token, index) => {
       sequence.tokens.push(token)
+      hidden(weights.version, sequence.tokens).forEach((value, i) => (sum[i]! += value))
       nll[index] =
         (mix(weights.version, 0, sequence.tokens) % 1000) / 100 + (work.targets?.[index] ?? 0) / 1e4
     })
     if (work.output === 'none') return { kind: 'none' }
     if (work.output === 'nll') return { kind: 'nll', nll }
+    if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum }
     const token = mix(weights.version, sequence.sampler?.seed ?? 0, sequence.tokens) % vocabSize
     return { kind: 'token', token, logprob: -0.5, top: [] }
   }
@@ -134,7 +142,19 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
       for (let index = 0; index < count; index++) tokens.push(mix(version, sampler.seed, tokens) % vocabSize)
       return tokens.slice(prompt.length)
     },
+    expectedEmbedding(version, tokens) {
+      const states = tokens.map((_, index) => hidden(version, tokens.slice(0, index + 1)))
+      return Array.from(
+        { length: HIDDEN_SIZE },
+        (_, i) => states.reduce((sum, state) => sum + state[i]!, 0) / tokens.length,
+      )
+    },
   }
+}
+
+/** A hidden state of small whole numbers, whose sums are exact in any order. */
+function hidden(version: number, tokens: readonly number[]): number[] {
+  return Array.from({ length: HIDDEN_SIZE }, (_, i) => mix(version, -1 - i, tokens) % 100)
 }
 
 /** FNV-1a over the version, the seed and every token. */

@@ -2,13 +2,13 @@ import type { LlamaConfig } from '../../gpu-node/src/model/config.ts'
 import { referenceBlock, type Matrix } from './reference-block.ts'
 import type { StoredTensor } from './safetensors-writer.ts'
 
-/** Logits `[tokens, vocab]` of a LLaMA on one sequence, in plain f64 and without any cache. */
-export function referenceLogits(
+/** Last hidden states `[tokens, hidden]` of a LLaMA on one sequence, after the final norm, in plain f64. */
+export function referenceHidden(
   config: LlamaConfig,
   tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,
   tokens: readonly number[],
 ): Matrix {
-  const { hiddenSize, vocabSize } = config
+  const { hiddenSize } = config
   const embedding = tensors.get('model.embed_tokens.weight')!.values
   let hidden: Matrix = tokens.map((token) => [
     ...embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize),
@@ -16,13 +16,25 @@ export function referenceLogits(
   for (let layer = 0; layer < config.layers; layer++)
     hidden = referenceBlock(config, tensors, layer, hidden).hidden
   const gamma = tensors.get('model.norm.weight')!.values
-  const head = config.tiedEmbedding ? embedding : tensors.get('lm_head.weight')!.values
   return hidden.map((row) => {
     const scale = 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / row.length + config.rmsNormEps)
-    return Array.from({ length: vocabSize }, (_, token) =>
-      row.reduce((sum, v, i) => sum + v * scale * gamma[i]! * head[token * hiddenSize + i]!, 0),
-    )
+    return row.map((v, i) => v * scale * gamma[i]!)
   })
+}
+
+/** Logits `[tokens, vocab]` of a LLaMA on one sequence, in plain f64 and without any cache. */
+export function referenceLogits(
+  config: LlamaConfig,
+  tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,
+  tokens: readonly number[],
+): Matrix {
+  const { hiddenSize, vocabSize } = config
+  const head = tensors.get(config.tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight')!.values
+  return referenceHidden(config, tensors, tokens).map((row) =>
+    Array.from({ length: vocabSize }, (_, token) =>
+      row.reduce((sum, v, i) => sum + v * head[token * hiddenSize + i]!, 0),
+    ),
+  )
 }
 
 /** Natural logarithms of the softmax of a row. */

@@ -52,8 +52,9 @@ export interface SequenceWork {
   /**
    * `none`: only extend the key/value state. `token`: also sample after the last token.
    * `nll`: score `targets[i]` given everything up to `tokens[i]`; -1 skips a position.
+   * `hidden_sum`: add up the last hidden states of `tokens`, after the final norm.
    */
-  output: 'none' | 'token' | 'nll'
+  output: 'none' | 'token' | 'nll' | 'hidden_sum'
   targets?: Int32Array
 }
 
@@ -76,6 +77,8 @@ export type SequenceOutput =
   | { kind: 'token'; token: number; logprob: number; top: TokenAlternative[] }
   /** Negative log-likelihoods in nats, one a target that is not -1, in order. */
   | { kind: 'nll'; nll: Float32Array }
+  /** f32 `[hidden]`, over the tokens of the work; added up in f64. */
+  | { kind: 'hidden_sum'; sum: Float32Array }
 
 /** One output for each work of the plan, in its order. */
 export interface StepResult {

@@ -1,6 +1,7 @@
 import type { Backend, WeightSet } from '../backends/backend.ts'
 import type { LlamaConfig } from '../model/config.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
+import type { EmbeddingCall, EmbedRequest } from './embedding.ts'
 import type { GenerateRequest, Generation } from './generation.ts'
 import type { EngineObserver } from './observer.ts'
 import type { EnginePolicy } from './policy.ts'
@@ -9,7 +10,7 @@ import type { EngineState } from './state.ts'
 /** What an engine is made of. */
 export interface EngineDeps {
   backend: Backend
-  config: Pick<LlamaConfig, 'vocabSize' | 'contextLength' | 'eosTokenIds'>
+  config: Pick<LlamaConfig, 'vocabSize' | 'contextLength' | 'hiddenSize' | 'eosTokenIds'>
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
   /** Bounds that differ from those of {@link createPolicy}. */
   policy?: Partial<EnginePolicy>
@@ -56,6 +57,14 @@ export interface Engine {
     tokens: readonly number[]
     signal?: AbortSignal
   }): Promise<Float32Array>
+  /**
+   * Embeds a text: the mean over its tokens of the last hidden state, after the final norm, f32 `[hidden]`, on
+   * the weights that are active when its first step runs. It waits, is fed in pieces and gives way like the prompt
+   * of a generation, and starts over on the active weights when its own are drained, so it never mixes two masks.
+   *
+   * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
+   */
+  embed(request: EmbedRequest): EmbeddingCall
   /** Requests and scorings bound to the version. */
   requestsOn(version: number): number
   /**

@@ -7,11 +7,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '@copal/shared/errors.ts'
 import type { StepResult, WeightSet } from '../backends/backend.ts'
-import { createAnswer, type Answer } from './answer.ts'
+import { createAnswer } from './answer.ts'
 import type { Engine, EngineDeps } from './api.ts'
 import { createDrains } from './drains.ts'
+import type { Embedding, EmbedRequest } from './embedding.ts'
 import { createEventQueue } from './event-queue.ts'
-import type { GenerateEvent, GenerationOutcome } from './generation.ts'
+import type { GenerateEvent, GenerateRequest, GenerationOutcome } from './generation.ts'
 import { watch, type Job } from './job.ts'
 import { createPolicy } from './policy.ts'
 import {
@@ -21,11 +22,13 @@ import {
   overloaded,
   shuttingDown,
   stepError,
+  textTooLong,
   tooLate,
   weightsLost,
 } from './refusals.ts'
-import type { GenerateGoal, Request, ScoreGoal } from './request.ts'
+import type { Goal, Request } from './request.ts'
 import { choosePreemptions, isIdle, planStep } from './scheduler.ts'
+import { createEmbeddingSink, createGenerationSink, type Sink } from './sinks.ts'
 import {
   addRequest,
   boundTo,
@@ -139,6 +142,10 @@ export function createEngine(deps: EngineDeps): Engine {
       endRequest(state, request)
       if (goal.kind === 'score') waiter?.resolve(goal.nll)
     }
+    for (const request of outcome.embedded) {
+      const job = jobs.get(request)
+      if (job) end(job, 'stop', null)
+    }
     drains.settle()
   }
 
@@ -148,28 +155,27 @@ export function createEngine(deps: EngineDeps): Engine {
     if (!job || job.weights === weights) return
     job.weights = weights
     job.startedMs ??= startedMs
-    job.queue.push({ type: 'pinned', maskVersion: weights.version })
+    job.sink.pinned(weights.version)
   }
 
-  function deliver(job: Job, output: Parameters<Answer['take']>[0], atMs: number): void {
+  function deliver(job: Job, output: Parameters<Sink['token']>[0], atMs: number): void {
     observer?.token?.({ sinceMs: atMs - (job.lastTokenMs ?? job.arrivedMs), first: job.lastTokenMs === null })
     job.firstTokenMs ??= atMs
     job.lastTokenMs = atMs
-    const { text, tokens, reason } = job.answer.take(output)
-    if (text !== '' || tokens.length > 0) job.queue.push({ type: 'text', text, tokens })
+    const reason = job.sink.token(output)
     if (reason) end(job, reason, null)
   }
 
   function end(job: Job, finishReason: GenerationOutcome['finishReason'], error: AppError | null): void {
-    const { request, spec, queue, answer } = job
+    const { request, sink } = job
     if (!jobs.delete(request)) return
     endRequest(state, request)
     job.dispose()
     const endedMs = nowMs()
-    const { completionTokens } = answer
-    const promptTokens = job.weights === null ? 0 : spec.prompt.length
+    const { completionTokens } = sink
+    const promptTokens = job.weights === null ? 0 : request.promptTokens
     if (finishReason === 'stop' || finishReason === 'length') {
-      queue.push({ type: 'finished', reason: finishReason, promptTokens, completionTokens })
+      sink.finished(finishReason, promptTokens)
       meanRequestMs += 0.1 * (endedMs - job.arrivedMs - meanRequestMs)
     }
     const times = {
@@ -181,7 +187,7 @@ export function createEngine(deps: EngineDeps): Engine {
     const outcome = { finishReason, weights: job.weights, promptTokens, completionTokens, times, error }
     observer?.ended?.(outcome)
     job.finish(outcome)
-    queue.close(error ?? undefined)
+    sink.closed(error ?? undefined)
     drains.settle()
     inspect()
     wake()
@@ -221,9 +227,9 @@ export function createEngine(deps: EngineDeps): Engine {
 
   function giveUpAtDeadline(request: Request): void {
     const job = jobs.get(request)
-    if (job && request.goal.kind === 'generate' && request.goal.restartable && state.active) {
+    if (job && mayRestart(request) && state.active) {
       restartRequest(state, request)
-      job.answer = job.newAnswer()
+      job.sink.restart()
       job.weights = null
       job.startedMs = null
       job.firstTokenMs = null
@@ -241,12 +247,43 @@ export function createEngine(deps: EngineDeps): Engine {
   /** How long until what is here now will be done, by the mean of what ended. */
   const backlogMs = () => (meanRequestMs * state.requests.length) / policy.maxRunning
 
-  function accept(goal: GenerateGoal | ScoreGoal, tokens: readonly number[], pin: WeightSet | null): Request {
+  function accept(goal: Goal, tokens: readonly number[], pin: WeightSet | null): Request {
     if (pin) lane(pin)
     const request = addRequest(state, goal, tokens, pin)
     inspect()
     wake()
     return request
+  }
+
+  /** Follows a request that serves a client until it ends. */
+  function follow(
+    request: Request,
+    spec: Pick<GenerateRequest, 'id' | 'signal' | 'deadlineMs'>,
+    arrivedMs: number,
+    sink: Sink,
+  ): Promise<GenerationOutcome> {
+    const { promise: outcome, resolve: finish } = Promise.withResolvers<GenerationOutcome>()
+    const cancel = () => fail(request, cancelled())
+    jobs.set(request, {
+      id: spec.id,
+      request,
+      sink,
+      weights: null,
+      startedMs: null,
+      firstTokenMs: null,
+      lastTokenMs: null,
+      progressMs: arrivedMs,
+      arrivedMs,
+      finish,
+      dispose: watch(spec, cancel, () => fail(request, tooLate(spec.deadlineMs))),
+    })
+    if (spec.signal?.aborted) cancel()
+    return outcome
+  }
+
+  function checkQueue(): void {
+    if (waitingRequests(state).length >= policy.maxWaiting)
+      throw overloaded('requests waiting', policy.maxWaiting, backlogMs())
   }
 
   function checkOpen(): void {
@@ -272,8 +309,7 @@ export function createEngine(deps: EngineDeps): Engine {
       checkTokens(spec.prompt, config.vocabSize, 'prompt')
       const room = policy.contextLength - spec.prompt.length
       if (room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
-      if (waitingRequests(state).length >= policy.maxWaiting)
-        throw overloaded('requests waiting', policy.maxWaiting, backlogMs())
+      checkQueue()
       const maxNewTokens = Math.min(spec.maxTokens ?? room, room)
       const sampler = { ...spec.sampling, promptTokens: spec.prompt.length }
       const newAnswer = () =>
@@ -290,26 +326,25 @@ export function createEngine(deps: EngineDeps): Engine {
         spec.prompt,
         null,
       )
-      const cancel = () => fail(request, cancelled())
-      const queue = createEventQueue<GenerateEvent>(cancel)
-      const { promise: outcome, resolve: finish } = Promise.withResolvers<GenerationOutcome>()
-      jobs.set(request, {
-        request,
-        answer: newAnswer(),
-        newAnswer,
-        queue,
-        spec,
-        weights: null,
-        startedMs: null,
-        firstTokenMs: null,
-        lastTokenMs: null,
-        progressMs: arrivedMs,
-        arrivedMs,
-        finish,
-        dispose: watch(spec, cancel, () => fail(request, tooLate(spec.deadlineMs))),
-      })
-      if (spec.signal?.aborted) cancel()
+      const queue = createEventQueue<GenerateEvent>(() => fail(request, cancelled()))
+      const outcome = follow(request, spec, arrivedMs, createGenerationSink(queue, newAnswer))
       return { events: queue.events, outcome }
+    },
+
+    embed(spec: EmbedRequest) {
+      checkOpen()
+      checkTokens(spec.tokens, config.vocabSize, 'tokens')
+      if (spec.tokens.length > policy.contextLength)
+        throw textTooLong(spec.tokens.length, policy.contextLength)
+      checkQueue()
+      const arrivedMs = nowMs()
+      const goal = { kind: 'embed' as const, sum: new Float64Array(config.hiddenSize) }
+      const result = Promise.withResolvers<Embedding>()
+      // Who only waits for the outcome hears of an error there.
+      result.promise.catch(() => undefined)
+      const request = accept(goal, spec.tokens, null)
+      const outcome = follow(request, spec, arrivedMs, createEmbeddingSink(goal, result))
+      return { embedding: result.promise, outcome }
     },
 
     async score({ weights, tokens, signal }) {
@@ -317,7 +352,7 @@ export function createEngine(deps: EngineDeps): Engine {
       checkTokens(tokens, config.vocabSize, 'tokens')
       if (tokens.length < 2)
         throw new AppError('invalid_request', 'At least two tokens are needed to score a text.')
-      if (tokens.length > policy.contextLength) throw contextExceeded(tokens.length, policy.contextLength)
+      if (tokens.length > policy.contextLength) throw textTooLong(tokens.length, policy.contextLength)
       if (scores.size >= policy.maxScores) throw overloaded('texts to score', policy.maxScores, backlogMs())
       if (signal?.aborted) throw cancelled()
       const request = accept({ kind: 'score', nll: new Float32Array(tokens.length - 1) }, tokens, weights)
@@ -346,11 +381,16 @@ export function createEngine(deps: EngineDeps): Engine {
     progressingSince: (sinceMs) =>
       [...jobs.values()]
         .filter((job) => job.request.status.kind === 'waiting' || job.progressMs >= sinceMs)
-        .map((job) => job.spec.id),
+        .map((job) => job.id),
 
     close() {
       closed = true
       for (const request of [...jobs.keys(), ...scores.keys()]) fail(request, shuttingDown())
     },
   }
+}
+
+/** Nothing of it has reached the client. */
+function mayRestart({ goal }: Request): boolean {
+  return goal.kind === 'embed' || (goal.kind === 'generate' && goal.restartable)
 }

@@ -1,16 +1,14 @@
 import type { WeightSet } from '../backends/backend.ts'
-import type { Answer } from './answer.ts'
-import type { EventQueue } from './event-queue.ts'
-import type { GenerateEvent, GenerateRequest, GenerationOutcome } from './generation.ts'
+import type { GenerationOutcome } from './generation.ts'
 import type { Request } from './request.ts'
+import type { Sink } from './sinks.ts'
 
 /** What the engine keeps of a request beyond what the scheduler knows. */
 export interface Job {
+  /** The caller's. */
+  id: string
   request: Request
-  answer: Answer
-  queue: EventQueue<GenerateEvent>
-  spec: GenerateRequest
-  newAnswer: () => Answer
+  sink: Sink
   weights: WeightSet | null
   startedMs: number | null
   firstTokenMs: number | null

@@ -27,6 +27,14 @@ export function contextExceeded(
   )
 }
 
+/** A text that is only read, not answered, is longer than the context. */
+export function textTooLong(tokens: number, contextLength: number): AppError {
+  return new AppError(
+    'context_length_exceeded',
+    `This model's context length is ${contextLength} tokens and the text has ${tokens}. Shorten it.`,
+  )
+}
+
 /** The client went away or the caller gave up. */
 export function cancelled(): AppError {
   return new AppError('client_closed_request', 'The client closed the request.')

@@ -37,11 +37,20 @@ export interface ScoreGoal {
   readonly nll: Float32Array
 }
 
+/** Add up the last hidden states of a text; `sum` is f64 `[hidden]`, of the tokens fed so far. */
+export interface EmbedGoal {
+  readonly kind: 'embed'
+  readonly sum: Float64Array
+}
+
+/** What a request is for. */
+export type Goal = GenerateGoal | ScoreGoal | EmbedGoal
+
 /** What the scheduler knows of one piece of work. */
 export interface Request {
   /** Arrival order, engine-wide: the lower one came first. */
   readonly order: number
-  readonly goal: GenerateGoal | ScoreGoal
+  readonly goal: Goal
   readonly promptTokens: number
   /** The prompt and what was generated so far. */
   tokens: number[]
@@ -53,7 +62,7 @@ export interface Request {
 /** A request as it arrives. `pin` is given by scoring, which names its weight set. */
 export function createRequest(
   place: { order: number; turn: number },
-  goal: GenerateGoal | ScoreGoal,
+  goal: Goal,
   prompt: readonly number[],
   pin: WeightSet | null,
 ): Request {
@@ -78,7 +87,7 @@ export function pinOf(request: Request): WeightSet | undefined {
   return status.kind === 'waiting' ? (status.pin ?? undefined) : sequenceOf(request)?.weights
 }
 
-/** How many tokens its prefill feeds: all of them to generate; the last one predicts nothing that is scored. */
+/** How many tokens its prefill feeds: all of them, but of a scored text the last one, which predicts nothing. */
 export function prefillLength(request: Request): number {
-  return request.goal.kind === 'generate' ? request.tokens.length : request.tokens.length - 1
+  return request.goal.kind === 'score' ? request.tokens.length - 1 : request.tokens.length
 }

@@ -12,7 +12,7 @@
  * - Scoring has the processor when no request runs; beside requests it gets a small piece every few
  *   steps, so that it neither holds them up nor starves.
  */
-import type { WeightSet } from '../backends/backend.ts'
+import type { SequenceWork, WeightSet } from '../backends/backend.ts'
 import { pinOf, prefillLength, sequenceOf, type Request } from './request.ts'
 import type { EnginePolicy } from './policy.ts'
 import {
@@ -29,7 +29,7 @@ export interface DraftWork {
   readonly request: Request
   readonly from: number
   readonly to: number
-  readonly output: 'none' | 'token' | 'nll'
+  readonly output: SequenceWork['output']
 }
 
 /** One step of one weight set, decided and not yet reserved. */
@@ -103,7 +103,7 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
       admissions.push(request)
       free -= request.tokens.length
     }
-    work.push({ request, from, to, output: to === prefillLength(request) ? 'token' : 'none' })
+    work.push({ request, from, to, output: prefillOutput(request, to) })
     budget -= to - from
   }
 
@@ -128,7 +128,7 @@ function planScore(
 ): { work: DraftWork; admit: boolean } | undefined {
   const request = state.requests.find((other) => other.goal.kind === 'score' && pinOf(other) === weights)
   if (!request || admitted > 0) return undefined
-  const quiet = !state.requests.some(({ goal }) => goal.kind === 'generate')
+  const quiet = !state.requests.some(({ goal }) => goal.kind !== 'score')
   if (!quiet && state.stepsSinceScore < policy.scoreEverySteps) return undefined
   const sequence = sequenceOf(request)
   if (!sequence && request.tokens.length > free) return undefined
@@ -144,6 +144,11 @@ function planScore(
 
 function startsOn(state: EngineState, request: Request, weights: WeightSet): boolean {
   return (pinOf(request) ?? state.active) === weights
+}
+
+function prefillOutput(request: Request, to: number): SequenceWork['output'] {
+  if (request.goal.kind === 'embed') return 'hidden_sum'
+  return to === prefillLength(request) ? 'token' : 'none'
 }
 
 /** A request's tokens, and one more for each that already runs, or its admission would soon be undone. */

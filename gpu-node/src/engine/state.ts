@@ -1,13 +1,5 @@
 import type { WeightSet } from '../backends/backend.ts'
-import {
-  createRequest,
-  pinOf,
-  sequenceOf,
-  type GenerateGoal,
-  type Request,
-  type ScoreGoal,
-  type Sequence,
-} from './request.ts'
+import { createRequest, pinOf, sequenceOf, type Goal, type Request, type Sequence } from './request.ts'
 
 /** A sequence whose key/value state the backend still holds but nobody needs. */
 export interface PendingDrop {
@@ -61,14 +53,14 @@ export function kvTokensUsed(state: EngineState): number {
 /** Requests (not scoring) that hold a sequence. */
 export function runningRequests(state: EngineState): Request[] {
   return state.requests.filter(
-    (request) => request.goal.kind === 'generate' && sequenceOf(request) !== undefined,
+    (request) => request.goal.kind !== 'score' && sequenceOf(request) !== undefined,
   )
 }
 
 /** Requests (not scoring) that wait, in the order they will be admitted. */
 export function waitingRequests(state: EngineState): Request[] {
   return state.requests.filter(
-    (request) => request.goal.kind === 'generate' && request.status.kind === 'waiting',
+    (request) => request.goal.kind !== 'score' && request.status.kind === 'waiting',
   )
 }
 
@@ -83,7 +75,7 @@ export function boundTo(state: EngineState, matches: (weights: WeightSet) => boo
 /** Takes a request in, behind all that came before it. */
 export function addRequest(
   state: EngineState,
-  goal: GenerateGoal | ScoreGoal,
+  goal: Goal,
   prompt: readonly number[],
   pin: WeightSet | null,
 ): Request {

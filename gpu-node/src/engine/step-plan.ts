@@ -28,6 +28,8 @@ export interface StepOutcome {
   readonly sampled: readonly { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[]
   /** Scorings that are complete; the caller ends them. */
   readonly scored: readonly Request[]
+  /** Embeddings whose sums are complete; the caller ends them. */
+  readonly embedded: readonly Request[]
 }
 
 /** Sets aside what a draft needs and builds the backend's plan. */
@@ -93,6 +95,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
   const pinned: Request[] = []
   const progressed: Request[] = []
   const scored: Request[] = []
+  const embedded: Request[] = []
   const sampled: { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[] = []
   draft.work.forEach((work, index) => {
     const { request } = work
@@ -111,13 +114,22 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
     } else if (output.kind === 'nll' && request.goal.kind === 'score') {
       request.goal.nll.set(output.nll, work.from)
       if (work.to === request.goal.nll.length) scored.push(request)
+    } else if (output.kind === 'hidden_sum' && request.goal.kind === 'embed') {
+      addHidden(request.goal.sum, output.sum, work.from === 0)
+      if (work.to === request.tokens.length) embedded.push(request)
     }
   })
   const scoring = draft.work.some((work) => work.output === 'nll')
   const serving = draft.work.some((work) => work.output !== 'nll')
   if (scoring) state.stepsSinceScore = 0
   else if (serving) state.stepsSinceScore += 1
-  return { pinned, progressed, sampled, scored }
+  return { pinned, progressed, sampled, scored, embedded }
+}
+
+/** Whoever feeds from the first token again, because it gave way or changed its weights, starts a new sum. */
+function addHidden(sum: Float64Array, part: Float32Array, isFirst: boolean): void {
+  if (isFirst) sum.fill(0)
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number)
 }
 
 function openSequence(state: EngineState, draft: StepDraft, request: Request): Sequence {

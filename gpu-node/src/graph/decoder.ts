@@ -23,6 +23,7 @@ export function freshNames(layer: number): [key: string, value: string] {
  * Outputs:
  * - `logits` `[wanted, vocabSize]` f32
  * - `target_logprob` `[wanted, 1]` f32, natural logarithms, by a softmax that subtracts the maximum
+ * - `hidden` `[batch · length, hiddenSize]` f32: of every token, after the final norm
  * - {@link freshNames} `[batch, length, kvHeads · headDim]` f32: the new rows, keys rotated; whoever holds the
  *   cache writes them into it. The attention's own copy of past and new rows is no output: onnxruntime-node
  *   copies every output, and a copy of the cache a step costs more than the step.
@@ -93,6 +94,7 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
     outputs: [
       { name: 'logits', type: 'float32', shape: ['wanted', vocabSize] },
       { name: 'target_logprob', type: 'float32', shape: ['wanted', 1] },
+      { name: 'hidden', type: 'float32', shape: ['all_tokens', hiddenSize] },
       ...perLayer(config, freshNames, ['batch', 'length', config.kvHeads * config.headDim]),
     ],
     initializers: graph.constants,

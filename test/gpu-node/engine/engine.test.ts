@@ -5,11 +5,11 @@ import type { Engine, EngineDeps } from '../../../gpu-node/src/engine/api.ts'
 import { createEngine } from '../../../gpu-node/src/engine/engine.ts'
 import type { GenerateEvent, GenerateRequest, Generation } from '../../../gpu-node/src/engine/generation.ts'
 import { checkInvariants } from '../../../gpu-node/src/engine/invariants.ts'
-import { createArithmeticBackend } from '../../support/arithmetic-backend.ts'
+import { createArithmeticBackend, HIDDEN_SIZE } from '../../support/arithmetic-backend.ts'
 import { createRandom } from '../../support/random.ts'
 import { GREEDY } from '../../support/greedy.ts'
 
-const CONFIG = { vocabSize: 256, contextLength: 128, eosTokenIds: [] as number[] }
+const CONFIG = { vocabSize: 256, contextLength: 128, hiddenSize: HIDDEN_SIZE, eosTokenIds: [] as number[] }
 /** Token n is the letter n mod 26. */
 const CODEC = { tokenBytes: (id: number) => Uint8Array.of(97 + (id % 26)), isSpecial: () => false }
 const text = (tokens: readonly number[]) => tokens.map((id) => String.fromCharCode(97 + (id % 26))).join('')
@@ -410,6 +410,68 @@ test('scores are refused when they are too short, too long, aborted, too many, o
   const doomed = engine.score({ weights, tokens: [1, 2] })
   backend.kill(weights)
   await expect(doomed).rejects.toMatchObject({ code: 'node_failed' })
+})
+
+test('embeddings are the means of all hidden states, whatever runs beside them and however often they give way', async () => {
+  const random = createRandom(3)
+  const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })
+  engine.setActive(backend.weights(1))
+  const texts = Array.from({ length: 12 }, () =>
+    Array.from({ length: 1 + Math.floor(random() * 128) }, () => Math.floor(random() * 256)),
+  )
+  const generated = Array.from({ length: 8 }, (_, index) =>
+    read(engine.generate(request([index + 1], { maxTokens: 60 }))),
+  )
+  const calls = texts.map((tokens, index) => engine.embed({ id: `embedding-${index}`, tokens }))
+  for (const [index, { embedding, outcome }] of calls.entries()) {
+    const tokens = texts[index]!
+    const expected = Float32Array.from(backend.expectedEmbedding(1, tokens))
+    expect(await embedding).toEqual({ embedding: expected, maskVersion: 1 })
+    expect(await outcome).toMatchObject({
+      finishReason: 'stop',
+      weights: { version: 1 },
+      promptTokens: tokens.length,
+      completionTokens: 0,
+      error: null,
+    })
+  }
+  await Promise.all(generated)
+  await when(() => backend.kvTokens === 0)
+})
+
+test('an embedding whose weights are drained starts over on the new ones', async () => {
+  const { backend, engine } = setup({
+    config: { ...CONFIG, contextLength: 10_000 },
+    policy: { prefillChunk: 16 },
+  })
+  engine.setActive(backend.weights(1))
+  const tokens = Array.from({ length: 2000 }, (_, index) => index % 256)
+  const { embedding } = engine.embed({ id: 'embedding-1', tokens })
+  await when(() => backend.plans.length > 10)
+  engine.setActive(backend.weights(2))
+  await engine.drain(1, 1)
+  expect(await embedding).toEqual({
+    embedding: Float32Array.from(backend.expectedEmbedding(2, tokens)),
+    maskVersion: 2,
+  })
+})
+
+test('embeddings are refused when they are empty, too long, late, cancelled, or too many wait', async () => {
+  const { backend, engine } = setup({ policy: { maxWaiting: 1 } })
+  const embed = (tokens: number[], fields = {}) => engine.embed({ id: 'embedding-2', tokens, ...fields })
+  expect(() => embed([])).toThrow(/empty/)
+  expect(() => embed([1, 256])).toThrow(expect.objectContaining({ param: 'tokens[1]' }))
+  expect(() => embed(Array<number>(129).fill(1))).toThrow(/128 tokens and the text has 129/)
+  await expect(embed([1], { deadlineMs: 5 }).embedding).rejects.toMatchObject({ code: 'deadline_exceeded' })
+  const controller = new AbortController()
+  const waiting = embed([1], { signal: controller.signal })
+  expect(() => embed([2])).toThrow(expect.objectContaining({ code: 'overloaded' }))
+  expect(engine.progressingSince(Infinity)).toEqual(['embedding-2'])
+  controller.abort()
+  await expect(waiting.embedding).rejects.toMatchObject({ code: 'client_closed_request' })
+  expect(await waiting.outcome).toMatchObject({ finishReason: 'cancelled', weights: null, promptTokens: 0 })
+  engine.setActive(backend.weights(1))
+  expect((await embed(Array<number>(128).fill(1)).embedding).maskVersion).toBe(1)
 })
 
 test('the ids of waiting requests and of those that moved are reported as progressing', async () => {

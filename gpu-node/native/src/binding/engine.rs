@@ -160,8 +160,10 @@ impl JsEngine {
                     targets.len()
                 )));
             }
-            if outputs.iter().any(|&output| output > 2) {
-                return Err(invalid("outputs are 0 (none), 1 (logits) or 2 (negative log-likelihoods)"));
+            if outputs.iter().any(|&output| output > 3) {
+                return Err(invalid(
+                    "outputs are 0 (none), 1 (logits), 2 (negative log-likelihoods) or 3 (sum of hidden states)",
+                ));
             }
             let ids = sequences.iter().map(|&id| sequence("sequences", id));
             let items = ids.zip(&*positions).zip(&*counts).zip(&*outputs);
@@ -320,19 +322,20 @@ impl Task for StepTask {
                 let output = match item.output {
                     0 => Output::None,
                     1 => Output::Logits,
-                    _ => Output::Nll(&self.targets[range.clone()]),
+                    2 => Output::Nll(&self.targets[range.clone()]),
+                    _ => Output::HiddenSum,
                 };
                 let tokens = &self.tokens[range];
                 work.push(Work { sequence: item.sequence, position: item.position, tokens, output });
             }
-            let mut nll = Vec::new();
-            engine.step(&self.weights, &work, &mut nll).map_err(step_error)?;
-            Ok(nll)
+            let mut results = Vec::new();
+            engine.step(&self.weights, &work, &mut results).map_err(step_error)?;
+            Ok(results)
         })
     }
 
-    fn resolve(&mut self, _env: Env, nll: Vec<f32>) -> Result<Float32Array> {
-        Ok(Float32Array::new(nll))
+    fn resolve(&mut self, _env: Env, results: Vec<f32>) -> Result<Float32Array> {
+        Ok(Float32Array::new(results))
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Output<'a> {
     Logits,
     /// How unlikely each of these is after its token; of those that are negative nothing.
     Nll(&'a [i32]),
+    /// The sum over the tokens of the last hidden state, after the final norm.
+    HiddenSum,
 }
 
 /// Why a step did not run. Nothing but the dropped sequences has changed, and what of a sequence
@@ -83,6 +85,8 @@ pub struct Engine {
     /// `[wanted, hidden]`, normed, and `[wanted, vocab]`.
     wanted: Vec<f32>,
     logits: Vec<f32>,
+    /// `[hidden]`, of the work whose hidden states are being added up.
+    hidden_sum: Vec<f64>,
     /// Rows of `logits` that the last step left.
     sampled: usize,
     panic_next: bool,
@@ -120,6 +124,7 @@ impl Engine {
             sequences: HashMap::new(),
             wanted: Vec::new(),
             logits: Vec::new(),
+            hidden_sum: vec![0.0; config.hidden],
             sampled: 0,
             panic_next: false,
             config,
@@ -167,13 +172,13 @@ impl Engine {
         }
     }
 
-    /// Runs a step. Negative log-likelihoods of all works that wanted them, in their order, go to
-    /// `nll`; logits can be read until the next step.
+    /// Runs a step. Negative log-likelihoods and sums of hidden states, `[hidden]`, of all works that
+    /// wanted them go to `results`, in the works' order; logits can be read until the next step.
     pub fn step(
         &mut self,
         weights: &WeightSet,
         work: &[Work<'_>],
-        nll: &mut Vec<f32>,
+        results: &mut Vec<f32>,
     ) -> Result<(), StepError> {
         self.sampled = 0;
         self.check(weights, work)?;
@@ -194,14 +199,14 @@ impl Engine {
                 tokens += to - from;
                 from = to;
                 if tokens == self.forward.max_tokens() {
-                    self.run_batch(weights, work, &batch, nll)?;
+                    self.run_batch(weights, work, &batch, results)?;
                     batch.clear();
                     tokens = 0;
                 }
             }
         }
         if !batch.is_empty() {
-            self.run_batch(weights, work, &batch, nll)?;
+            self.run_batch(weights, work, &batch, results)?;
         }
         self.head(weights, 0, sampled)?;
         self.sampled = sampled;
@@ -294,7 +299,7 @@ impl Engine {
         weights: &WeightSet,
         work: &[Work<'_>],
         batch: &[Piece],
-        nll: &mut Vec<f32>,
+        results: &mut Vec<f32>,
     ) -> Result<(), StepError> {
         let spans: Vec<Span<'_>> = batch
             .iter()
@@ -326,7 +331,16 @@ impl Engine {
                     let wanted: Vec<(usize, usize)> =
                         wanted.map(|(row, &target)| (row, target as usize)).collect();
                     for wanted in wanted.chunks(SCORE_ROWS) {
-                        self.score(weights, wanted, sampled, nll)?;
+                        self.score(weights, wanted, sampled, results)?;
+                    }
+                }
+                Output::HiddenSum => {
+                    if piece.from == 0 {
+                        self.hidden_sum.fill(0.0);
+                    }
+                    rows.for_each(|row| self.add_hidden(weights, row, sampled));
+                    if piece.to == item.tokens.len() {
+                        results.extend(self.hidden_sum.iter().map(|&sum| sum as f32));
                     }
                 }
             }
@@ -339,6 +353,15 @@ impl Engine {
         let hidden = self.config.hidden;
         let out = &mut self.wanted[place * hidden..][..hidden];
         self.forward.norm_row(row, &weights.shared.final_norm, out);
+    }
+
+    /// Adds the last hidden state of a row of the batch to the sum; row `place` of `wanted` is written.
+    fn add_hidden(&mut self, weights: &WeightSet, row: usize, place: usize) {
+        self.want(weights, row, place);
+        let hidden = &self.wanted[place * self.config.hidden..][..self.config.hidden];
+        for (sum, value) in self.hidden_sum.iter_mut().zip(hidden) {
+            *sum += f64::from(*value);
+        }
     }
 
     /// Logits of `count` rows of `wanted`.

@@ -22,18 +22,18 @@ export interface Batch {
   slab: Slab
   members: readonly BatchMember[]
   /** What comes of the wanted tokens. */
-  output: 'none' | 'logits' | 'target_logprob'
+  output: 'none' | 'logits' | 'target_logprob' | 'hidden'
 }
 
 /**
  * Runs the model over a batch and writes the new keys and values into its slab.
  *
  * @returns for each member the rows of its wanted tokens: `[wanted, vocab]` logits, or `[wanted]`
- * log-probabilities of its targets; views of one buffer
+ * log-probabilities of its targets; or `[length, hidden]` of all of its tokens; views of one buffer
  */
 export async function runForward(
   session: InferenceSession,
-  { layers, vocabSize }: Pick<LlamaConfig, 'layers' | 'vocabSize'>,
+  { layers, vocabSize, hiddenSize }: Pick<LlamaConfig, 'layers' | 'vocabSize' | 'hiddenSize'>,
   { slab, members, output }: Batch,
 ): Promise<Float32Array[]> {
   const length = (members[0] as BatchMember).tokens.length
@@ -75,6 +75,10 @@ export async function runForward(
   for (const { slot, position } of members) slab.write(slot, position, results, slot - first, length)
   if (output === 'none') return members.map(() => new Float32Array())
   const data = (results[output] as Tensor).data as Float32Array
+  if (output === 'hidden') {
+    const size = length * hiddenSize
+    return members.map(({ slot }) => data.subarray((slot - first) * size, (slot - first + 1) * size))
+  }
   const width = output === 'logits' ? vocabSize : 1
   let row = 0
   return members.map(({ wanted }) => data.subarray(row * width, (row += wanted.length) * width))

@@ -3,7 +3,7 @@ import type { InferenceSession } from '../../graph/runtime.ts'
 import type { LlamaConfig } from '../../model/config.ts'
 import type { SequenceOutput, SequenceWork } from '../backend.ts'
 import { createSamplers, misfit, requireDistinct } from '../samplers.ts'
-import { runForward, type BatchMember } from './forward.ts'
+import { runForward, type Batch, type BatchMember } from './forward.ts'
 import { KeyValueCache, type Place, type Slab } from './key-value-cache.ts'
 
 /**
@@ -52,17 +52,20 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   const runChunk = async (item: Item): Promise<SequenceOutput> => {
     const { work, place } = item
     const scores: Float32Array[] = []
+    const sum = new Float64Array(config.hiddenSize)
     let logits = new Float32Array()
     for (let begin = 0; begin < work.tokens.length; begin += MAX_RUN_TOKENS) {
       const tokens = work.tokens.subarray(begin, begin + MAX_RUN_TOKENS)
       const isLast = begin + tokens.length === work.tokens.length
       const member = memberOf(item, begin, tokens, isLast)
-      const output = member.wanted.length === 0 ? 'none' : work.output === 'nll' ? 'target_logprob' : 'logits'
+      const output = outputOf(work, member)
       const [rows] = await runForward(session, config, { slab: place.slab, members: [member], output })
       place.length = work.position + begin + tokens.length
       if (output === 'target_logprob') scores.push((rows as Float32Array).map((logprob) => -logprob))
+      else if (output === 'hidden') addRows(sum, rows as Float32Array)
       else if (output === 'logits') logits = rows as Float32Array<ArrayBuffer>
     }
+    if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum: Float32Array.from(sum) }
     return work.output === 'nll' ? { kind: 'nll', nll: joined(scores) } : finish(item, logits)
   }
 
@@ -89,7 +92,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
       const items = work.map(accept)
       const outputs = new Map<Item, SequenceOutput>()
       const together = Map.groupBy(
-        items.filter((item) => item.work.tokens.length === 1 && item.work.output !== 'nll'),
+        items.filter((item) => item.work.tokens.length === 1 && !ALONE[item.work.output]),
         ({ place }) => place.slab,
       )
       for (const [slab, group] of together) {
@@ -102,6 +105,15 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   }
 }
 
+/** Whether the work runs without others, because more is wanted of it than logits. */
+const ALONE = { none: false, token: false, nll: true, hidden_sum: true } as const
+
+function outputOf({ output }: SequenceWork, { wanted }: BatchMember): Batch['output'] {
+  if (output === 'hidden_sum') return 'hidden'
+  if (wanted.length === 0) return 'none'
+  return output === 'nll' ? 'target_logprob' : 'logits'
+}
+
 function memberOf({ work, place }: Item, begin: number, tokens: Int32Array, isLast: boolean): BatchMember {
   const member = { slot: place.slot, position: work.position + begin, tokens }
   if (work.output === 'token') return { ...member, wanted: isLast ? [tokens.length - 1] : [], targets: [] }
@@ -109,6 +121,11 @@ function memberOf({ work, place }: Item, begin: number, tokens: Int32Array, isLa
   const targets = work.targets.subarray(begin, begin + tokens.length)
   const wanted = [...targets.keys()].filter((index) => targets[index] !== -1)
   return { ...member, wanted, targets: wanted.map((index) => targets[index] as number) }
+}
+
+function addRows(sum: Float64Array, rows: Float32Array): void {
+  for (let at = 0; at < rows.length; at += sum.length)
+    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (rows[at + i] as number)
 }
 
 function joined(parts: readonly Float32Array[]): Float32Array {

@@ -135,8 +135,8 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
         throw new AppError('node_failed', `The weight set of version ${weights.version} is not loaded.`)
       for (const sequence of drop) loaded.samplers.drop(sequence)
       const samplers = accept(loaded, work)
-      return loaded.engine.step(loaded.handle, work, drop, async (nll, logits) => ({
-        outputs: await outputsOf(work, samplers, nll, (index) => {
+      return loaded.engine.step(loaded.handle, work, drop, async (results, logits) => ({
+        outputs: await outputsOf(work, loaded.config, samplers, results, (index) => {
           logits(index, loaded.logits)
           return loaded.logits
         }),
@@ -184,19 +184,22 @@ function accept(
 
 async function outputsOf(
   work: readonly SequenceWork[],
+  { hiddenSize }: LlamaConfig,
   samplers: readonly (Sampler | undefined)[],
-  nll: Float32Array,
+  results: Float32Array,
   logitsOf: (index: number) => Float32Array,
 ): Promise<SequenceOutput[]> {
   const outputs: SequenceOutput[] = []
-  let scored = 0
+  let read = 0
   let sampled = 0
   let turnMs = performance.now()
   for (const [index, { output, targets, position, tokens }] of work.entries()) {
     const sampler = samplers[index]
     if (output === 'nll') {
       const count = targets?.reduce((sum, target) => sum + (target === -1 ? 0 : 1), 0) ?? 0
-      outputs.push({ kind: 'nll', nll: nll.slice(scored, (scored += count)) })
+      outputs.push({ kind: 'nll', nll: results.slice(read, (read += count)) })
+    } else if (output === 'hidden_sum') {
+      outputs.push({ kind: 'hidden_sum', sum: results.slice(read, (read += hiddenSize)) })
     } else if (output === 'token' && sampler) {
       if (performance.now() - turnMs > SAMPLING_TURN_MS) {
         await nextTurn()

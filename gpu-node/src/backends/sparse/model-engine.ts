@@ -35,7 +35,8 @@ export interface ModelEngine {
     threads: number,
   ): Promise<EngineWeights>
   /**
-   * Runs a step, then `finish` before any other step: logits are those of the last one.
+   * Runs a step, then `finish` before any other step: logits are those of the last one; `results` are
+   * log-likelihoods and hidden sums of all works, joined in their order.
    *
    * @throws AppError `overloaded` when the pages do not suffice, `node_failed`, `internal_error`
    */
@@ -43,7 +44,7 @@ export interface ModelEngine {
     weights: EngineWeights,
     work: readonly SequenceWork[],
     drop: readonly number[],
-    finish: (nll: Float32Array, logits: (index: number, into: Float32Array) => void) => Promise<T>,
+    finish: (results: Float32Array, logits: (index: number, into: Float32Array) => void) => Promise<T>,
   ): Promise<T>
   /** Frees a weight set after its steps. */
   release(weights: EngineWeights): Promise<void>
@@ -115,7 +116,7 @@ export function createModelEngine(
   }
 }
 
-const OUTPUTS = { none: 0, token: 1, nll: 2 } as const
+const OUTPUTS = { none: 0, token: 1, nll: 2, hidden_sum: 3 } as const
 
 function runStep(
   engine: Engine,
