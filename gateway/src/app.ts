@@ -8,11 +8,13 @@ import { traceRequests } from './middleware/tracing.ts'
 import { adminRoutes } from './routes/admin/index.ts'
 import { chatCompletionRoutes } from './routes/chat-completions.ts'
 import { completionRoutes } from './routes/completions.ts'
+import { docsRoutes } from './routes/docs.ts'
 import { healthRoutes } from './routes/health.ts'
 import { artifactRoutes } from './routes/internal/artifacts.ts'
 import { nodeRoutes } from './routes/internal/nodes.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { modelRoutes } from './routes/models.ts'
+import { responseRoutes } from './routes/responses.ts'
 
 /**
  * The HTTP side of the gateway; one an isolate, since its key cache and tracer live as long as it does.
@@ -37,15 +39,18 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
   for (const base of ['/v1', '']) {
     app.use(`${base}/chat/*`, requireKey(keyring, options.recheckKeyMs))
     app.use(`${base}/completions`, requireKey(keyring, options.recheckKeyMs))
+    app.use(`${base}/responses/*`, requireKey(keyring, options.recheckKeyMs))
     app.use(`${base}/models/*`, requireKey(keyring, options.recheckKeyMs))
     app.route(`${base}/chat/completions`, chatCompletionRoutes())
     app.route(`${base}/completions`, completionRoutes())
+    app.route(`${base}/responses`, responseRoutes())
     app.route(`${base}/models`, modelRoutes())
   }
   app.route('/admin', adminRoutes(keyring))
   app.route('/internal/nodes', nodeRoutes())
   app.route('/internal', artifactRoutes())
   app.route('/', healthRoutes())
+  app.route('/', docsRoutes())
   app.route('/', metricsRoutes(keyring))
   return app
 }

@@ -126,7 +126,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       secret: settings.secret,
       model,
       engine,
-      denseWeights: () => swap.weights(0) ?? null,
+      weights: (version) => swap.weights(version) ?? null,
       evaluateText: createEvaluateText({ evaluator, maskOf: (version) => swap.maskOf(version) }),
       onReceipt: (receipt) => outbox.add(receipt),
       telemetry,

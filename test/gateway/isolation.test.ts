@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
 import type { ModelList } from '@copal/shared/wire/models.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
@@ -44,8 +44,7 @@ beforeAll(async () => {
   ours = await make('ours', 'model-of-ours')
   theirs = await make('theirs', 'model-of-theirs')
   node = await startNode('isolation-1', [{ kind: 'answer', body: '{"ok":1}' }])
-  await beat({ ...node, id: 'isolation-1' }, 'model-of-ours')
-  await beat({ ...node, id: 'isolation-2' }, 'model-of-theirs')
+  await heartbeats()
   const of = (key: CreatedKey, tokens: number) =>
     receiptOf(`${key.tenant}-request`, {
       account: key.id,
@@ -57,6 +56,13 @@ beforeAll(async () => {
   const receipts = [of(ours, 11), of(theirs, 22)]
   await signedPost('/internal/nodes/receipts', { nodeId: 'isolation-1', receipts })
 })
+
+async function heartbeats(): Promise<void> {
+  await beat({ ...node, id: 'isolation-1' }, 'model-of-ours')
+  await beat({ ...node, id: 'isolation-2' }, 'model-of-theirs')
+}
+// A node that is not heard of for six seconds takes nothing.
+beforeEach(heartbeats)
 
 const asOurs = (method: string, path: string, body?: unknown) => admin(method, path, body, ours.key)
 
@@ -154,7 +160,7 @@ describe('a key of one tenant', () => {
 
   test.each(['/v1/models', '/models'])('lists the models that it may use, at %s', async (path) => {
     const { data } = await (await get(path, ours.key)).json<ModelList>()
-    expect(data.map(({ id }) => id)).toEqual(['model-of-ours'])
+    expect(data.map(({ id }) => id)).toEqual(['model-of-ours', 'model-of-ours@dense'])
   })
 
   test.each(['/v1/models', '/models'])('cannot tell another’s model from none, at %s/:id', async (path) => {
@@ -171,9 +177,15 @@ describe('a key of one tenant', () => {
     ['/chat/completions', { messages: [{ role: 'user', content: 'x' }] }],
     ['/v1/completions', { prompt: 'x' }],
     ['/completions', { prompt: 'x' }],
+    ['/v1/responses', { input: 'x' }],
+    ['/responses', { input: 'x' }],
   ])('uses its own model and is charged itself, at %s', async (path, body) => {
     const before = (await node.calls()).length
     expect((await post(ours.key, path, { model: 'model-of-ours', ...body })).status).toBe(200)
+    for (const weights of ['', '@dense', '@mask-3']) {
+      const named = await post(ours.key, path, { model: `model-of-theirs${weights}`, ...body })
+      expect([named.status, (await errorOf(named)).param]).toEqual([403, 'model'])
+    }
     const refused = await post(ours.key, path, { model: 'model-of-theirs', ...body })
     const unknown = await post(ours.key, path, { model: 'no-model-at-all', ...body })
     const messages = await Promise.all(
@@ -196,10 +208,11 @@ test('every route that takes a key is held against another tenant here', () => {
       `GET ${base}/models/:id`,
       `POST ${base}/chat/completions`,
       `POST ${base}/completions`,
+      `POST ${base}/responses`,
     ]),
   ]
   // Open to everybody, and nodes' own, which are signed.
-  const keyless = /^(GET \/health|[A-Z]+ \/internal\/.*)$/
+  const keyless = /^(GET \/(health|docs|openapi\.json)|[A-Z]+ \/internal\/.*)$/
   const routes = createApp()
     .routes.filter(({ method }) => method !== 'ALL')
     .map(({ method, path }) => `${method} ${path}`)

@@ -43,10 +43,12 @@ export async function startTestNode(
     backend: Backend
     model: DenseModel
     dense?: () => WeightSet | null
+    /** Sets that requests may name, beside dense. */
+    named?: (version: number) => WeightSet | null
     engine?: Partial<EngineDeps>
   } & Partial<Pick<NodeServerDeps, 'evaluateText' | 'keepAliveMs' | 'scoreTimeoutMs' | 'requestTimeoutMs'>>,
 ): Promise<TestNode> {
-  const { backend, model, dense, engine: engineDeps, ...serverDeps } = options
+  const { backend, model, dense, named, engine: engineDeps, ...serverDeps } = options
   const spans = new InMemorySpanExporter()
   const telemetry = createNodeTelemetry({
     nodeId: 'node-under-test',
@@ -69,7 +71,7 @@ export async function startTestNode(
     secret: NODE_SECRET,
     model,
     engine,
-    denseWeights: dense ?? (() => null),
+    weights: (version) => (version === 0 ? dense?.() : named?.(version)) ?? null,
     evaluateText: noEvaluation,
     onReceipt: (receipt) => receipts.push(receipt),
     telemetry,

@@ -26,7 +26,7 @@ const MAX_KEPT_LEASES = 5_000
 const NODE_KEY = 'node:'
 
 /** What a request with limits reserves in the same call that leases its node. */
-export type LimitedRequest = Pick<Wanted, 'accounts' | 'maxTokens'> & {
+export type LimitedRequest = Pick<Wanted, 'accounts' | 'maxTokens' | 'prompts' | 'choices'> & {
   /** The same over all attempts. */
   requestId: string
 }

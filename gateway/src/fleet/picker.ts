@@ -7,6 +7,8 @@ export interface Candidate {
   readonly draining: boolean
   /** The version that new requests start on; `undefined` while the node has no weight set ready. */
   readonly activeVersion: number | undefined
+  /** Every version that is ready there: requests can name one. */
+  readonly readyVersions: readonly number[]
   /** Requests running and waiting there, as well as known. */
   readonly load: number
 }
@@ -17,6 +19,8 @@ export interface Placement {
   readonly requestId: string
   /** The version that the model shall be served with; 0 is dense. */
   readonly desiredVersion: number
+  /** The version that the request names: no other may answer it. */
+  readonly version?: number | undefined
   /** Nodes that this request has already failed on. */
   readonly exclude: readonly string[]
 }
@@ -24,7 +28,8 @@ export interface Placement {
 /**
  * Picks the node for one request.
  *
- * Nodes that are not alive, are draining or have no weight set ready are out. While any node left
+ * Nodes that are not alive, are draining or have no weight set ready are out; for a request that names a version,
+ * those that do not hold it. While any node left
  * holds the desired version, those that do not are out too, so that a node that was away during a
  * swap takes no traffic for weights that the model has left. Among the rest the least loaded wins;
  * ties go to rendezvous order, so that the choice depends on the request and not on who registered first.
@@ -33,7 +38,10 @@ export interface Placement {
  */
 export function pickNode<T extends Candidate>(nodes: readonly T[], placement: Placement): T | undefined {
   const able = nodes.filter((node) => canServe(node, placement))
-  const current = able.filter((node) => node.activeVersion === placement.desiredVersion)
+  const current =
+    placement.version === undefined
+      ? able.filter((node) => node.activeVersion === placement.desiredVersion)
+      : able
   let best: T | undefined
   for (const node of current.length > 0 ? current : able) {
     if (best === undefined || node.load < best.load) best = node
@@ -47,7 +55,9 @@ function canServe(node: Candidate, placement: Placement): boolean {
     node.alive &&
     !node.draining &&
     node.model === placement.model &&
-    node.activeVersion !== undefined &&
+    (placement.version === undefined
+      ? node.activeVersion !== undefined
+      : node.readyVersions.includes(placement.version)) &&
     !placement.exclude.includes(node.id)
   )
 }

@@ -28,6 +28,8 @@ export interface Lease {
 /** What one request asks of the fleet. */
 export interface AcquireRequest {
   readonly model: string
+  /** The version of its weights that shall answer; left out: the active one. */
+  readonly version?: number | undefined
   readonly requestId: string
   readonly domain: string
   /** The API key that is charged. */
@@ -129,7 +131,8 @@ export class FleetState {
     if (request.failed) this.fail(request.failed)
     const candidates = [...this.#nodes.values()].map((node) => ({ ...candidate(node, nowMs), node }))
     const picked = pickNode(candidates, { ...request, desiredVersion: this.#desiredVersion(request.model) })
-    if (picked?.activeVersion === undefined) {
+    const maskVersion = request.version ?? picked?.activeVersion
+    if (!picked || maskVersion === undefined) {
       const models = candidates.map(({ model }) => model)
       const servedModels = candidates.filter(({ alive }) => alive).map(({ model }) => model)
       return {
@@ -138,7 +141,7 @@ export class FleetState {
         servedModels: [...new Set(servedModels)].sort(),
       }
     }
-    const { node, activeVersion } = picked
+    const { node } = picked
     const { requestId, model, domain, account, promptTokens } = request
     node.granted += 1
     this.#hold(node, {
@@ -147,12 +150,12 @@ export class FleetState {
       model,
       domain,
       ...(account === undefined ? {} : { account }),
-      maskVersion: activeVersion,
+      maskVersion,
       promptTokens,
       acquiredAtMs: nowMs,
       expiresAtMs: nowMs + LEASE_MS,
     })
-    return { ok: true, nodeId: node.heartbeat.nodeId, url: node.heartbeat.url, maskVersion: activeVersion }
+    return { ok: true, nodeId: node.heartbeat.nodeId, url: node.heartbeat.url, maskVersion }
   }
 
   /** Ends the lease of a failed attempt; a node that broke takes nothing until its next heartbeat. */
@@ -284,8 +287,13 @@ function isAlive(node: Node, nowMs: number): boolean {
   return nowMs - node.seenAtMs < ALIVE_MS && !node.suspect
 }
 
-function isReady({ weightSets, activeVersion }: Heartbeat): boolean {
-  return weightSets.some(({ version, state }) => version === activeVersion && state === 'ready')
+function isReady(heartbeat: Heartbeat): boolean {
+  return readyVersions(heartbeat).includes(heartbeat.activeVersion)
+}
+
+/** Versions that requests can start on, as the heartbeat tells. */
+export function readyVersions({ weightSets }: Pick<Heartbeat, 'weightSets'>): number[] {
+  return weightSets.filter(({ state }) => state === 'ready').map(({ version }) => version)
 }
 
 function candidate(node: Node, nowMs: number): Candidate {
@@ -296,6 +304,7 @@ function candidate(node: Node, nowMs: number): Candidate {
     alive: isAlive(node, nowMs),
     draining: heartbeat.draining,
     activeVersion: isReady(heartbeat) ? heartbeat.activeVersion : undefined,
+    readyVersions: readyVersions(heartbeat),
     load: heartbeat.load.running + heartbeat.load.waiting + node.granted,
   }
 }

@@ -1,9 +1,8 @@
 import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
+import type { ModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
-import { listModels } from '../db/queries/models.ts'
-import type { Deps } from '../deps.ts'
 import {
   brokenOff,
   callNode,
@@ -14,10 +13,11 @@ import {
   type NodeAnswer,
 } from '../fleet/node-client.ts'
 import type { Admitted } from '../fleet/fleet.ts'
-import type { Acquired, FailedAttempt } from '../fleet/state.ts'
+import type { FailedAttempt } from '../fleet/state.ts'
 import { requireAllowed } from '../keys/allowed.ts'
 import { meter, type Metering } from '../limits/metering.ts'
 import { relay } from './relay.ts'
+import { noNode, RETRY_AFTER_S, unserved } from './unserved.ts'
 
 /** Tries on nodes before a request is given up. */
 const MAX_ATTEMPTS = 4
@@ -26,21 +26,25 @@ const PAUSES_MS = [250, 1_000, 2_000]
 const STREAM_FIRST_BYTE_MS = 100_000
 /** An answer at once has its first byte when its last token is there. */
 const WHOLE_FIRST_BYTE_MS = 600_000
-/** Two heartbeats and a bit: a node that was restarted is back by then. */
-const RETRY_AFTER_S = 5
 
 /** One admitted request, ready for a node. */
 export interface Generation {
-  /** `/rpc/chat-completions` or `/rpc/completions`. */
+  /** `/rpc/chat-completions`, `/rpc/completions` or `/rpc/responses`. */
   path: string
+  model: ModelName
   domain: string
   sample: boolean
-  /** Estimate of the prompt's tokens. */
+  /** Estimate of the tokens of all prompts. */
   promptTokens: number
-  /** Most tokens that the client asks for; null when it names no bound. */
+  /** Most tokens of each choice that the client asks for; null when it names no bound. */
   maxTokens: number | null
+  /** The field that bounds the answer of a client that names no bound. */
+  boundField?: 'max_tokens' | 'max_output_tokens'
+  /** Prompts and choices over all of them; one of each when left out. */
+  prompts?: number
+  choices?: number
   /** The parsed body of the client's request. */
-  request: { model: string; stream?: boolean | null | undefined; max_tokens?: number | null | undefined }
+  request: { stream?: boolean | null | undefined }
 }
 
 interface Attempt {
@@ -63,10 +67,10 @@ interface Attempt {
  */
 export async function generate(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
   const { deps, trace, key } = c.var
-  const { model } = generation.request
-  requireAllowed(key.allowedModels, model, 'model', 'model')
+  const { model, maxTokens, prompts = 1, choices = 1 } = generation
+  requireAllowed(key.allowedModels, model.id, 'model', 'model')
   const span = trace.startCall('generate', {
-    'gen_ai.request.model': model,
+    'gen_ai.request.model': model.id,
     'copal.domain': generation.domain,
     'copal.sampled': generation.sample,
   })
@@ -78,7 +82,7 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
     span.end()
   }
   const watch = c.var.watchKey()
-  const metering = meter(c, generation.maxTokens)
+  const metering = meter(c, { maxTokens, prompts, choices })
   try {
     const signal = AbortSignal.any([c.req.raw.signal, watch.signal])
     const { node, leaseId, maskVersion, answer, whole } = await place(
@@ -130,8 +134,10 @@ async function place(
   signal: AbortSignal,
 ): Promise<Attempt> {
   const { deps, requestId, key } = c.var
-  const { path, domain, sample, promptTokens, request } = generation
-  const { model, stream } = request
+  const { path, domain, sample, promptTokens, boundField = 'max_tokens' } = generation
+  const { id: model, version } = generation.model
+  const request = { ...generation.request, model }
+  const { stream } = request
   const options = { signal, headers, firstByteTimeoutMs: stream ? STREAM_FIRST_BYTE_MS : WHOLE_FIRST_BYTE_MS }
   const exclude: string[] = []
   let last: (FailedAttempt & { error: AppError }) | undefined
@@ -140,7 +146,16 @@ async function place(
   for (let attempts = 0; ;) {
     const leaseId = attempts === 0 ? requestId : `${requestId}.${attempts + 1}`
     const account = key.id
-    const wanted = { model, requestId: leaseId, account, domain, promptTokens, exclude, failed: untold }
+    const wanted = {
+      model,
+      version,
+      requestId: leaseId,
+      account,
+      domain,
+      promptTokens,
+      exclude,
+      failed: untold,
+    }
     const acquired: Admitted = await deps.fleet.acquire(
       metering.wanted ? { ...wanted, limits: metering.wanted } : wanted,
     )
@@ -148,7 +163,7 @@ async function place(
     metering.tell(acquired)
     if (!acquired.ok) {
       if (acquired.refusal) throw new Error('a refusal was not told')
-      if (!last) throw await refusal(deps, key.allowedModels, model, acquired)
+      if (!last) throw await unserved(deps, key.allowedModels, generation.model, acquired)
       const pauseMs = PAUSES_MS[pauses++]
       if (pauseMs === undefined || last.error.code === 'overloaded') throw lastRefusal(last, model)
       await new Promise((resolve) => setTimeout(resolve, pauseMs))
@@ -160,8 +175,9 @@ async function place(
     const { nodeId, url, maskVersion } = acquired
     const node = { nodeId, url }
     try {
-      const bounded = acquired.maxTokens == null ? request : { ...request, max_tokens: acquired.maxTokens }
-      const call = { requestId: leaseId, account, domain, sample, request: bounded }
+      const bounded = acquired.maxTokens == null ? request : { ...request, [boundField]: acquired.maxTokens }
+      const named = version === undefined ? {} : { maskVersion: version }
+      const call = { requestId: leaseId, account, domain, sample, ...named, request: bounded }
       const answer = await callNode(deps, node, path, call, options)
       const whole = stream ? undefined : await readWhole(node, answer, signal)
       return { node, leaseId, maskVersion, answer, whole }
@@ -190,27 +206,6 @@ function mayRetry(error: AppError): boolean {
   return error.retryable && error.code !== 'deadline_exceeded'
 }
 
-/** Why there is no node for a request that has not been tried yet. */
-async function refusal(
-  deps: Deps,
-  allowed: readonly string[] | null,
-  model: string,
-  none: Extract<Acquired, { ok: false }>,
-): Promise<AppError> {
-  const registered = (await listModels(deps.db)).map(({ id }) => id)
-  if (none.known || registered.includes(model)) {
-    return noNode(`No node that serves '${model}' is available now. Try again in ${RETRY_AFTER_S} s.`)
-  }
-  const names = (none.servedModels.length > 0 ? none.servedModels : registered).filter(
-    (name) => allowed?.includes(name) ?? true,
-  )
-  const served =
-    names.length > 0
-      ? `Served here: ${names.map((name) => `'${name}'`).join(', ')}.`
-      : 'No other model is served.'
-  return new AppError('model_not_found', `The model '${model}' does not exist. ${served}`, { param: 'model' })
-}
-
 function lastRefusal(failed: FailedAttempt & { error: AppError }, model: string): AppError {
   const { error } = failed
   if (failed.broke) {
@@ -222,8 +217,4 @@ function lastRefusal(failed: FailedAttempt & { error: AppError }, model: string)
   }
   if (error.retryAfterS !== undefined) return error
   return new AppError(error.code, error.message, { cause: error, retryAfterS: RETRY_AFTER_S })
-}
-
-function noNode(message: string, cause?: unknown): AppError {
-  return new AppError('no_node_available', message, { cause, retryAfterS: RETRY_AFTER_S })
 }

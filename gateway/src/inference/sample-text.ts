@@ -1,5 +1,5 @@
-import { contentText, type ChatRequest } from '@copal/shared/wire/chat.ts'
-import type { CompletionRequest } from '@copal/shared/wire/completions.ts'
+import { contentText, type ChatMessage } from '@copal/shared/wire/chat.ts'
+import { promptsOf, type CompletionRequest } from '@copal/shared/wire/completions.ts'
 import { redact } from '../domains/redact.ts'
 
 /** Most UTF-8 bytes of one sample. */
@@ -9,17 +9,17 @@ const MAX_JSON_BYTES = 100 * 1024
 /** So much of a text is redacted, before it is cut to what fits. */
 const MAX_REDACTED_CHARACTERS = 2 * MAX_TEXT_BYTES
 
-/** What the client wrote in a chat: the user's messages, with a blank line between them. */
-export function chatText(request: ChatRequest): string {
-  const texts = request.messages
-    .filter(({ role }) => role === 'user')
-    .map(({ content }) => contentText(content))
+/** What the client wrote in a conversation: the user's messages, with a blank line between them. */
+export function userText(messages: readonly Pick<ChatMessage, 'role' | 'content'>[]): string {
+  const texts = messages.filter(({ role }) => role === 'user').map(({ content }) => contentText(content))
   return texts.join('\n\n')
 }
 
-/** What the client wrote as a prompt; empty for a list of token ids, whose text only the node knows. */
+/** What the client wrote as prompts, with a blank line between them; nothing of token ids, whose text only the node knows. */
 export function promptText(request: CompletionRequest): string {
-  return typeof request.prompt === 'string' ? request.prompt : ''
+  return promptsOf(request)
+    .filter((prompt) => typeof prompt === 'string')
+    .join('\n\n')
 }
 
 /**

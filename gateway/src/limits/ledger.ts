@@ -208,10 +208,12 @@ export class Ledger {
 
   /** How much to reserve, so that the answer cannot use more. */
   #size(wanted: Wanted, nowMs: number): { tokens: number; maxTokens: number | null } {
-    const { promptTokens, contextLength } = wanted
-    const inContext = contextLength === undefined ? Infinity : Math.max(0, contextLength - promptTokens)
+    const { promptTokens, contextLength, prompts = 1, choices = 1 } = wanted
+    // Of prompts of different lengths the mean one has room for as much as all of them together.
+    const inContext =
+      contextLength === undefined ? Infinity : Math.max(0, contextLength - Math.floor(promptTokens / prompts))
     if (wanted.maxTokens !== null)
-      return { tokens: promptTokens + Math.min(wanted.maxTokens, inContext), maxTokens: null }
+      return { tokens: promptTokens + choices * Math.min(wanted.maxTokens, inContext), maxTokens: null }
     const most = Math.min(DEFAULT_COMPLETION_TOKENS, inContext)
     const left = wanted.accounts.flatMap(({ limits, ...account }) => [
       ...(limits.tokensPerMinute === undefined
@@ -221,10 +223,10 @@ export class Ledger {
         ? []
         : [this.#monthLeft(account, limits.tokensPerMonth, nowMs)]),
     ])
-    if (left.length === 0) return { tokens: promptTokens + most, maxTokens: null }
-    const room = Math.min(...left) - promptTokens
+    if (left.length === 0) return { tokens: promptTokens + choices * most, maxTokens: null }
+    const room = Math.floor((Math.min(...left) - promptTokens) / choices)
     const completion = Math.max(Math.min(most, LEAST_COMPLETION_TOKENS), Math.min(most, room))
-    return { tokens: promptTokens + completion, maxTokens: completion }
+    return { tokens: promptTokens + choices * completion, maxTokens: completion }
   }
 
   #refusal(

@@ -20,8 +20,10 @@ export interface Metering {
   failed(clientLeft: boolean): void
 }
 
-/** @param maxTokens most that the client asks for; null when it names no bound */
-export function meter(c: Context<KeyedEnv>, maxTokens: number | null): Metering {
+export function meter(
+  c: Context<KeyedEnv>,
+  asked: Pick<LimitedRequest, 'maxTokens' | 'prompts' | 'choices'>,
+): Metering {
   const { deps, key, requestId } = c.var
   const accounts = limitedAccounts(key)
   const finish = (gaveNothing: boolean) => deps.waitUntil(deps.fleet.finish(requestId, gaveNothing))
@@ -29,7 +31,7 @@ export function meter(c: Context<KeyedEnv>, maxTokens: number | null): Metering 
     for (const [name, value] of Object.entries(headers)) c.header(name, value)
   }
   return {
-    wanted: accounts.length > 0 ? { requestId, accounts, maxTokens } : undefined,
+    wanted: accounts.length > 0 ? { requestId, accounts, ...asked } : undefined,
     tell(admitted) {
       if (admitted.ok) return setHeaders(rateHeaders(admitted.rates ?? {}))
       if (!admitted.refusal) return

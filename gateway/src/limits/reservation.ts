@@ -10,8 +10,11 @@ export interface Wanted {
   accounts: readonly LimitedAccount[]
   /** Estimate. */
   promptTokens: number
-  /** Most tokens that the client asks for; null when it names no bound. */
+  /** Most tokens of each choice that the client asks for; null when it names no bound. */
   maxTokens: number | null
+  /** Prompts and choices over all of them; one of each when left out. */
+  prompts?: number
+  choices?: number
   /** Of prompt and answer together, when a node told it. */
   contextLength: number | undefined
 }
@@ -38,7 +41,7 @@ export interface Refusal {
   rates: Rates
 }
 
-/** A request that may run. `maxTokens`: most tokens it may generate, when its client named no bound and tokens are limited. */
+/** A request that may run. `maxTokens`: most tokens that each choice may have, when its client named no bound and tokens are limited. */
 export type Reserved = { ok: true; maxTokens: number | null; rates: Rates } | { ok: false; refusal: Refusal }
 
 /** A reservation, as it is kept. */

@@ -1,9 +1,10 @@
 import { Hono } from 'hono'
 import { chatRequest, contentText } from '@copal/shared/wire/chat.ts'
+import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest, sampleText } from '../inference/admission.ts'
 import { generate } from '../inference/generate.ts'
-import { chatText } from '../inference/sample-text.ts'
+import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
 /** `POST /v1/chat/completions`, mounted at `/v1/chat/completions` behind `requireKey`. */
@@ -16,14 +17,17 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
         (total, { content }) => total + contentText(content).length,
         0,
       )
+      const model = parseModelName(request.model)
       const answer = await generate(c, {
+        model,
         path: '/rpc/chat-completions',
         ...admission,
         promptTokens: Math.ceil(characters / 4),
         maxTokens: request.max_completion_tokens ?? request.max_tokens ?? null,
+        choices: request.n ?? 1,
         request,
       })
-      sampleText(c, request.model, admission, chatText(request))
+      sampleText(c, model.id, admission, userText(request.messages))
       return answer
     })
     .all('/', refuseMethod('POST'))

@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
-import { completionRequest, DEFAULT_MAX_TOKENS } from '@copal/shared/wire/completions.ts'
+import { completionRequest, DEFAULT_MAX_TOKENS, promptsOf } from '@copal/shared/wire/completions.ts'
+import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest, sampleText } from '../inference/admission.ts'
 import { generate } from '../inference/generate.ts'
@@ -12,15 +13,23 @@ export function completionRoutes(): Hono<KeyedEnv> {
     .post('/', async (c) => {
       const admission = admit(c)
       const request = await readRequest(c, completionRequest)
-      const { prompt } = request
+      const prompts = promptsOf(request)
+      const model = parseModelName(request.model)
       const answer = await generate(c, {
+        model,
         path: '/rpc/completions',
         ...admission,
-        promptTokens: typeof prompt === 'string' ? Math.ceil(prompt.length / 4) : prompt.length,
+        promptTokens: prompts.reduce<number>(
+          (total, prompt) =>
+            total + (typeof prompt === 'string' ? Math.ceil(prompt.length / 4) : prompt.length),
+          0,
+        ),
+        prompts: prompts.length,
+        choices: prompts.length * (request.n ?? 1),
         maxTokens: request.max_tokens ?? DEFAULT_MAX_TOKENS,
         request,
       })
-      sampleText(c, request.model, admission, promptText(request))
+      sampleText(c, model.id, admission, promptText(request))
       return answer
     })
     .all('/', refuseMethod('POST'))

@@ -1,10 +1,13 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
+import { nameOfVersion } from '@copal/shared/wire/model-name.ts'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/models.ts'
 import type { KeyedEnv } from '../context.ts'
 import type { KeyRow } from '../db/queries/keys.ts'
+import { listMaskVersions } from '../db/queries/masks.ts'
 import { listServedModels, type ServedModel } from '../db/queries/models.ts'
 import type { Deps } from '../deps.ts'
+import { heldVersions } from '../fleet/held.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
 /** `GET /v1/models` and `GET /v1/models/:id`, mounted at `/v1/models` behind `requireKey`. */
@@ -27,24 +30,38 @@ export function modelRoutes(): Hono<KeyedEnv> {
     .all('/:id', refuseMethod('GET'))
 }
 
-/** Models that the key may use; it does not hear of others. */
+/**
+ * Models that the key may use, each followed by those of its weights that a request can name now; the key does not
+ * hear of others.
+ */
 async function listEntries(deps: Deps, { allowedModels }: KeyRow): Promise<ModelEntry[]> {
-  const [served, { nodes }] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
-  return served
+  const [all, fleet] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
+  const served = all
     .filter(({ model }) => allowedModels?.includes(model.id) ?? true)
-    .map((entry) =>
-      toEntry(entry, nodes.filter((node) => node.serving && node.model === entry.model.id).length),
-    )
+    .map((entry) => ({ ...entry, held: heldVersions(fleet, entry.model.id) }))
+  const versions = new Set(served.flatMap(({ held }) => [...held.keys()]))
+  versions.delete(0)
+  const masks = await listMaskVersions(deps.db, [...versions])
+  return served.flatMap(({ model, mask, held }) => {
+    const serving = fleet.nodes.filter((node) => node.serving && node.model === model.id).length
+    const named = [...held].flatMap(([version, nodes]) => {
+      const own = masks.find((row) => row.model === model.id && row.version === version) ?? null
+      // Weights that nobody knows here are of a gateway before this one.
+      if (version !== 0 && !own) return []
+      return [toEntry({ model, mask: own }, nameOfVersion(model.id, version), version, nodes)]
+    })
+    return [toEntry({ model, mask }, model.id, model.activeVersion, serving), ...named]
+  })
 }
 
-function toEntry({ model, mask }: ServedModel, nodes: number): ModelEntry {
+function toEntry({ model, mask }: ServedModel, id: string, version: number, nodes: number): ModelEntry {
   return {
-    id: model.id,
+    id,
     object: 'model',
     created: Math.floor(model.createdAt / 1000),
     owned_by: 'copal',
     copal: {
-      mask_version: model.activeVersion,
+      mask_version: version,
       sparsity: mask?.sparsity ?? 0,
       method: mask?.method ?? null,
       pattern: mask?.pattern ?? null,

@@ -36,8 +36,16 @@ export interface SamplerSpec {
   seed: number
   /** How many alternatives to report with each token; -1: no log-probabilities at all. */
   topLogprobs: number
+  /** Added to the logits before anything else, in any order; none when left out. */
+  logitBias?: readonly TokenBias[]
   /** Tokens of the sequence before the first generated one: penalties tell prompt from output by it. */
   promptTokens: number
+}
+
+/** What is added to the logit of a token of the vocabulary. */
+export interface TokenBias {
+  token: number
+  bias: number
 }
 
 /** The new tokens of one sequence in one step, and what is wanted of them. */

@@ -35,13 +35,15 @@ export interface EngineLoad {
 export interface Engine {
   readonly policy: EnginePolicy
   readonly activeVersion: number | null
+  /** What new requests start on; null while there is nothing, at first or after it was lost. */
+  readonly active: WeightSet | null
   /**
    * New requests start on `weights` from now on. Running ones finish on theirs; those that were
    * waiting start on it too.
    */
   setActive(weights: WeightSet): void
   /**
-   * Starts a request.
+   * Starts a request. One that names its weights never starts over on others.
    *
    * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
    */

@@ -17,6 +17,7 @@ import { watch, type Job } from './job.ts'
 import { createPolicy } from './policy.ts'
 import {
   cancelled,
+  checkBiases,
   checkTokens,
   contextExceeded,
   overloaded,
@@ -295,6 +296,9 @@ export function createEngine(deps: EngineDeps): Engine {
     get activeVersion() {
       return state.active?.version ?? null
     },
+    get active() {
+      return state.active
+    },
 
     setActive(weights) {
       checkOpen()
@@ -307,6 +311,7 @@ export function createEngine(deps: EngineDeps): Engine {
     generate(spec) {
       checkOpen()
       checkTokens(spec.prompt, config.vocabSize, 'prompt')
+      checkBiases(spec.sampling.logitBias ?? [], config.vocabSize)
       const room = policy.contextLength - spec.prompt.length
       if (room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
       checkQueue()
@@ -322,9 +327,9 @@ export function createEngine(deps: EngineDeps): Engine {
         })
       const arrivedMs = nowMs()
       const request = accept(
-        { kind: 'generate', sampler, maxNewTokens, restartable: spec.restartable },
+        { kind: 'generate', sampler, maxNewTokens, restartable: spec.restartable && !spec.weights },
         spec.prompt,
-        null,
+        spec.weights ?? null,
       )
       const queue = createEventQueue<GenerateEvent>(() => fail(request, cancelled()))
       const outcome = follow(request, spec, arrivedMs, createGenerationSink(queue, newAnswer))

@@ -12,6 +12,8 @@ export interface GenerateRequest {
   maxTokens: number | null
   sampling: Omit<SamplerSpec, 'promptTokens'>
   stops: readonly string[]
+  /** The weights that shall make the whole answer; null or left out: those that are active at its first step. */
+  weights?: WeightSet | null
   /** Nothing reaches the client before the end, so it may start over on other weights: see `Engine.drain`. */
   restartable: boolean
   /** Ends the request at once; its room is free with the next step. */

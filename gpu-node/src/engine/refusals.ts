@@ -35,6 +35,17 @@ export function textTooLong(tokens: number, contextLength: number): AppError {
   )
 }
 
+/** A bias is of a token that there is not. */
+export function checkBiases(biases: readonly { token: number }[], vocabSize: number): void {
+  const unknown = biases.find(({ token }) => token >= vocabSize)
+  if (!unknown) return
+  throw new AppError(
+    'invalid_request',
+    `Invalid 'logit_bias': token ${unknown.token} does not exist. This model has token ids from 0 to ${vocabSize - 1}.`,
+    { param: `logit_bias.${unknown.token}` },
+  )
+}
+
 /** The client went away or the caller gave up. */
 export function cancelled(): AppError {
   return new AppError('client_closed_request', 'The client closed the request.')

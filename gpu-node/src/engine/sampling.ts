@@ -35,7 +35,7 @@ export function createSamplerScratch(vocabSize: number): SamplerScratch {
 }
 
 /**
- * A sampler with vLLM's semantics: repetition penalty over prompt and output (positive logits are
+ * A sampler with vLLM's semantics: biases, then repetition penalty over prompt and output (positive logits are
  * divided by it, others multiplied), then frequency and presence penalties over the output alone,
  * then temperature, min-p, top-k, top-p in this order. Ties at a cut go to the lower id.
  *
@@ -44,6 +44,7 @@ export function createSamplerScratch(vocabSize: number): SamplerScratch {
 export function createSampler(spec: SamplerSpec, scratch: SamplerScratch): Sampler {
   const penalised = spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0
   const remembers = penalised || spec.repetitionPenalty !== 1
+  const biases = spec.logitBias ?? []
   /** How often each token was generated; 0 for tokens that are only in the prompt. */
   const generated = new Map<number, number>()
   let seen = 0
@@ -72,7 +73,8 @@ export function createSampler(spec: SamplerSpec, scratch: SamplerScratch): Sampl
       const wantsLogprobs = spec.topLogprobs >= 0
       const logSumExp = wantsLogprobs ? logSumExpOf(logits, checkedMaximum(logits).logit) : NaN
       const top = mostProbable(logits, Math.max(spec.topLogprobs, 0), logSumExp)
-      const unpenalised = wantsLogprobs && remembers ? logits.slice() : logits
+      const unpenalised = wantsLogprobs && (remembers || biases.length > 0) ? logits.slice() : logits
+      for (const { token, bias } of biases) logits[token] = (logits[token] as number) + bias
       if (remembers) penalise(logits)
       const best = checkedMaximum(logits)
       const token =

@@ -34,7 +34,7 @@ export interface MaskSwap {
   activeVersion(): number
   /** Every set held, for the heartbeat, by version. */
   weightSets(): WeightSetState[]
-  /** The set of a version, if it can run now. */
+  /** The set of a version, if new requests can start on it: not while it drains. */
   weights(version: number): WeightSet | undefined
   /** The hash behind a version that is held or wanted; null is dense, undefined unknown. */
   maskOf(version: number): string | null | undefined
@@ -251,7 +251,10 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
           requests: deps.engine.requestsOn(entry.version),
           ...(entry.state === 'failed' ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
         })),
-    weights: (version) => held.get(version)?.weights ?? undefined,
+    weights(version) {
+      const entry = held.get(version)
+      return entry?.state === 'ready' ? (entry.weights ?? undefined) : undefined
+    },
     maskOf(version) {
       if (version === 0) return null
       const names = [desired.active, desired.previous, held.get(version)]

@@ -1,3 +1,4 @@
+import { errorBody, type AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk, FinishReason } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
@@ -13,82 +14,115 @@ export interface AnswerHead {
   system_fingerprint: string
 }
 
-/** An answer in the shape of one API. The chunk methods are called in the order of the stream. */
-export interface AnswerFormat {
-  whole(answer: { text: string; tokens: TokenLogprob[]; reason: FinishReason; usage: Usage }): object
-  /** What the stream begins with before any text; nothing in the older API. */
-  opening(): object | undefined
-  delta(text: string, tokens: TokenLogprob[]): object
-  closing(reason: FinishReason): object
-  /** The last object when `stream_options.include_usage` asked for it. */
-  usage(usage: Usage): object
+/** One finished choice. */
+export interface WholeChoice {
+  text: string
+  tokens: TokenLogprob[]
+  reason: FinishReason
 }
 
-/** How to answer; `withUsage` puts `usage: null` into every chunk but the last, as OpenAI does. */
+/** An answer in the shape of one API. The methods of streams are called in their order, those of choices interleaved. */
+export interface AnswerFormat {
+  /** Each server-sent event is named by its object's `type`, and none says `[DONE]`. */
+  readonly namesEvents: boolean
+  whole(choices: readonly WholeChoice[], usage: Usage): object
+  /** What a stream of so many choices begins with before any text. */
+  opening(choices: number): object[]
+  delta(choice: number, text: string, tokens: TokenLogprob[]): object[]
+  /** A choice is finished. */
+  closing(choice: number, reason: FinishReason): object[]
+  /** All of them are. */
+  ending(usage: Usage): object[]
+  /** The stream broke off: its last object. */
+  failure(error: AppError): object
+}
+
+/** How to answer. */
 export interface FormatOptions {
   logprobs: boolean
+  /** `stream_options.include_usage`: the last object has the usage, and every other `usage: null`, as OpenAI does. */
   withUsage: boolean
+  /** The request names a tier, so the answer does. */
+  namesTier?: boolean
 }
 
 /** `chat.completion` and `chat.completion.chunk`. */
-export function chatFormat(head: AnswerHead, { logprobs, withUsage }: FormatOptions): AnswerFormat {
+export function chatFormat(
+  head: AnswerHead,
+  { logprobs, withUsage, namesTier = false }: FormatOptions,
+): AnswerFormat {
   type Choice = ChatCompletionChunk['choices'][number]
+  const tier = namesTier ? { service_tier: 'default' as const } : {}
+  const described = (tokens: TokenLogprob[]) =>
+    logprobs ? { content: chatLogprobs(tokens), refusal: null } : null
   const chunk = (choices: Choice[]): ChatCompletionChunk => ({
     ...fields(head, 'chat.completion.chunk'),
+    ...tier,
     choices,
     ...(withUsage ? { usage: null } : {}),
   })
   const choice = (
+    index: number,
     delta: Choice['delta'],
     tokens: TokenLogprob[] | null,
     reason: FinishReason | null,
-  ): Choice => ({
-    index: 0,
-    delta,
-    logprobs: logprobs && tokens ? { content: chatLogprobs(tokens), refusal: null } : null,
-    finish_reason: reason,
-  })
+  ): Choice => ({ index, delta, logprobs: tokens && described(tokens), finish_reason: reason })
   return {
-    whole: ({ text, tokens, reason, usage }): ChatCompletion => ({
+    namesEvents: false,
+    whole: (choices, usage): ChatCompletion => ({
       ...fields(head, 'chat.completion'),
-      choices: [
-        {
-          index: 0,
-          message: { role: 'assistant', content: text, refusal: null },
-          logprobs: logprobs ? { content: chatLogprobs(tokens), refusal: null } : null,
-          finish_reason: reason,
-        },
-      ],
+      ...tier,
+      choices: choices.map(({ text, tokens, reason }, index) => ({
+        index,
+        message: { role: 'assistant', content: text, refusal: null },
+        logprobs: described(tokens),
+        finish_reason: reason,
+      })),
       usage,
     }),
-    opening: () => chunk([choice({ role: 'assistant', content: '' }, null, null)]),
-    delta: (text, tokens) => chunk([choice({ content: text }, tokens, null)]),
-    closing: (reason) => chunk([choice({}, null, reason)]),
-    usage: (usage): ChatCompletionChunk => ({ ...chunk([]), usage }),
+    opening: (choices) =>
+      Array.from({ length: choices }, (_, index) =>
+        chunk([choice(index, { role: 'assistant', content: '' }, null, null)]),
+      ),
+    delta: (index, text, tokens) => [chunk([choice(index, { content: text }, tokens, null)])],
+    closing: (index, reason) => [chunk([choice(index, {}, null, reason)])],
+    ending: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
+    failure: errorBody,
   }
 }
 
 /** `text_completion`, whole and in chunks. */
 export function completionFormat(head: AnswerHead, { logprobs, withUsage }: FormatOptions): AnswerFormat {
-  let offset = 0
-  const object = (text: string, tokens: TokenLogprob[], reason: FinishReason | null): Completion => {
+  /** Code points of each choice so far. */
+  const offsets: number[] = []
+  const choice = (
+    index: number,
+    text: string,
+    tokens: TokenLogprob[],
+    reason: FinishReason | null,
+  ): Completion['choices'][number] => {
+    const offset = offsets[index] ?? 0
     const described = logprobs ? completionLogprobs(tokens, offset) : null
-    offset = described?.offset ?? offset
-    return {
-      ...fields(head, 'text_completion'),
-      choices: [{ index: 0, text, logprobs: described?.logprobs ?? null, finish_reason: reason }],
-    }
+    offsets[index] = described?.offset ?? offset
+    return { index, text, logprobs: described?.logprobs ?? null, finish_reason: reason }
   }
-  const chunk = (text: string, tokens: TokenLogprob[], reason: FinishReason | null): Completion => ({
-    ...object(text, tokens, reason),
+  const chunk = (choices: Completion['choices']): Completion => ({
+    ...fields(head, 'text_completion'),
+    choices,
     ...(withUsage ? { usage: null } : {}),
   })
   return {
-    whole: ({ text, tokens, reason, usage }): Completion => ({ ...object(text, tokens, reason), usage }),
-    opening: () => undefined,
-    delta: (text, tokens) => chunk(text, tokens, null),
-    closing: (reason) => chunk('', [], reason),
-    usage: (usage): Completion => ({ ...fields(head, 'text_completion'), choices: [], usage }),
+    namesEvents: false,
+    whole: (choices, usage): Completion => ({
+      ...fields(head, 'text_completion'),
+      choices: choices.map(({ text, tokens, reason }, index) => choice(index, text, tokens, reason)),
+      usage,
+    }),
+    opening: () => [],
+    delta: (index, text, tokens) => [chunk([choice(index, text, tokens, null)])],
+    closing: (index, reason) => [chunk([choice(index, '', [], reason)])],
+    ending: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
+    failure: errorBody,
   }
 }
 

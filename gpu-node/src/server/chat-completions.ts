@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { contentText, type ChatRequest } from '@copal/shared/wire/chat.ts'
+import { contentText, type ChatMessage } from '@copal/shared/wire/chat.ts'
 import { LIMITS } from '@copal/shared/wire/generation.ts'
 import { chatCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
@@ -11,6 +11,8 @@ import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling.ts'
 
 /** The gateway wraps the client's body in a few fields of its own. */
 export const CALL_BYTES = LIMITS.bodyBytes + 64 * 1024
+
+type Message = Pick<ChatMessage, 'role' | 'content'>
 
 /** `POST /rpc/chat-completions` */
 export function chatCompletions(deps: {
@@ -29,19 +31,26 @@ export function chatCompletions(deps: {
         ...call,
         model: request.model,
         stream: request.stream ?? false,
-        withUsage,
-        idPrefix: 'chatcmpl',
+        idPrefix: 'chatcmpl-',
         prepare: () => ({
           ...samplingOf(request, chatTopLogprobs(request)),
-          prompt: encodePrompt(
-            (text) => codec.encode(text),
-            codec.renderChat(conversation(request.messages)),
-            contextLength,
-          ),
+          prompts: [
+            encodePrompt(
+              (text) => codec.encode(text),
+              codec.renderChat(conversation(request.messages)),
+              contextLength,
+            ),
+          ],
+          choicesPerPrompt: request.n ?? 1,
           maxTokens: chatMaxTokens(request),
         }),
         clientText: () => codec.encodeDocument(userText(request.messages)),
-        format: (head) => chatFormat(head, { logprobs: request.logprobs ?? false, withUsage }),
+        format: (head) =>
+          chatFormat(head, {
+            logprobs: request.logprobs ?? false,
+            withUsage,
+            namesTier: request.service_tier != null,
+          }),
       },
       c.req.raw,
     )
@@ -49,14 +58,15 @@ export function chatCompletions(deps: {
 }
 
 /** Messages for the template; `developer` is OpenAI's newer name of `system`. */
-function conversation(messages: ChatRequest['messages']): { role: string; content: string }[] {
+export function conversation(messages: readonly Message[]): { role: string; content: string }[] {
   return messages.map(({ role, content }) => ({
     role: role === 'developer' ? 'system' : role,
     content: contentText(content),
   }))
 }
 
-function userText(messages: ChatRequest['messages']): string {
+/** What the client wrote in a conversation: the user's messages, with a blank line between them. */
+export function userText(messages: readonly Message[]): string {
   return messages
     .filter((message) => message.role === 'user')
     .map((message) => contentText(message.content))

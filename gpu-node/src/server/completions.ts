@@ -1,4 +1,5 @@
 import { Hono } from 'hono'
+import { promptsOf } from '@copal/shared/wire/completions.ts'
 import { completionCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
@@ -21,24 +22,25 @@ export function completions(deps: {
     const { request, ...call } = parse(completionCall, await read(c.req.raw, CALL_BYTES))
     const withUsage = request.stream_options?.include_usage ?? false
     const topLogprobs = request.logprobs ?? -1
-    const { prompt } = request
     const tokens = () =>
-      typeof prompt === 'string'
-        ? encodePrompt((text) => codec.encodeDocument(text), prompt, contextLength)
-        : prompt
+      promptsOf(request).map((prompt) =>
+        typeof prompt === 'string'
+          ? encodePrompt((text) => codec.encodeDocument(text), prompt, contextLength)
+          : prompt,
+      )
     return generate(
       {
         ...call,
         model: request.model,
         stream: request.stream ?? false,
-        withUsage,
-        idPrefix: 'cmpl',
+        idPrefix: 'cmpl-',
         prepare: () => ({
           ...samplingOf(request, topLogprobs),
-          prompt: tokens(),
+          prompts: tokens(),
+          choicesPerPrompt: request.n ?? 1,
           maxTokens: completionMaxTokens(request),
         }),
-        clientText: tokens,
+        clientText: () => tokens()[0] ?? [],
         format: (head) => completionFormat(head, { logprobs: topLogprobs >= 0, withUsage }),
       },
       c.req.raw,

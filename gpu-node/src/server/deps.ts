@@ -12,8 +12,8 @@ export interface NodeServerDeps {
   secret: string
   model: Pick<DenseModel, 'id' | 'config' | 'codec'>
   engine: Engine
-  /** The dense weights, if they are loaded: drift is measured against them. */
-  denseWeights: () => WeightSet | null
+  /** The weight set of a version, if new requests can start on it; 0 is dense, against which drift is measured. */
+  weights: (version: number) => WeightSet | null
   /** Perplexity of a text. Events go out as they come; what it throws becomes the last event. */
   evaluateText: (call: EvaluateCall, signal: AbortSignal) => AsyncIterable<EvaluateEvent>
   /** Takes one receipt for each generation that ended, however it ended. */

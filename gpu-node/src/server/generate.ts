@@ -1,10 +1,9 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
-import type { TokenLogprob } from '../engine/answer.ts'
-import type { GenerateEvent, GenerateRequest, Generation } from '../engine/generation.ts'
 import { reasonOf } from '../log.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
-import type { AnswerFormat, AnswerHead } from './answer-format.ts'
+import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
+import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 import { EVENT_STREAM, eventStream } from './sse.ts'
@@ -16,16 +15,17 @@ interface GenerateJob {
   account?: string | undefined
   sample: boolean
   model: string
+  /** The weights that shall answer, by their version; those that are active when it names none. */
+  maskVersion?: number | undefined
   stream: boolean
-  withUsage: boolean
-  /** Prefix of the answer's id: `chatcmpl`, `cmpl`. */
+  /** Prefix of the answer's id: `chatcmpl-`, `cmpl-`, `resp_`. */
   idPrefix: string
   /**
    * What the engine shall do, and the client's own text as tokens; may be costly.
    *
    * @throws AppError when the request cannot be served as it is
    */
-  prepare: () => Pick<GenerateRequest, 'prompt' | 'maxTokens' | 'sampling' | 'stops'>
+  prepare: () => ChoicesPlan
   clientText: () => readonly number[]
   format: (head: AnswerHead) => AnswerFormat
 }
@@ -49,19 +49,26 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
     const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
     span.span.setAttributes({ 'copal.request': job.requestId, 'copal.domain': job.domain })
     const abort = new AbortController()
-    request.signal.addEventListener('abort', () => abort.abort(), { once: true })
-    if (request.signal.aborted) abort.abort()
+    let left = false
+    const leave = () => {
+      left = true
+      abort.abort()
+    }
+    request.signal.addEventListener('abort', leave, { once: true })
+    if (request.signal.aborted) leave()
 
-    let generation: Generation
+    let choices: Choices
     try {
       if (job.model !== deps.model.id) throw unknownModel(job.model, deps.model.id)
-      generation = engine.generate({
-        ...job.prepare(),
+      const weights = job.maskVersion === undefined ? null : deps.weights(job.maskVersion)
+      if (job.maskVersion !== undefined && !weights) throw notHeld(job.model, job.maskVersion)
+      const common = {
         id: job.requestId,
+        weights,
         restartable: !job.stream,
-        signal: abort.signal,
         ...(deps.requestTimeoutMs === undefined ? {} : { deadlineMs: deps.requestTimeoutMs }),
-      })
+      }
+      choices = startChoices(engine, job.prepare(), common, abort)
     } catch (thrown) {
       const error = toAppError(thrown)
       endRefused(span, error)
@@ -69,13 +76,13 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
       desk.refuse(call, arrivedMs)
       throw thrown
     }
-    void generation.outcome.then((outcome) => {
+    void choices.outcome.then((outcome) => {
       endGenerated(tracing.tracer, span, outcome)
       desk.settle(call, outcome)
     })
 
     const headOf = (maskVersion: number): AnswerHead => ({
-      id: `${job.idPrefix}-${job.requestId}`,
+      id: job.idPrefix + job.requestId,
       created: Math.floor(arrivedMs / 1000),
       model: job.model,
       system_fingerprint: fingerprint(job.model, maskVersion),
@@ -87,20 +94,19 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
       'x-copal-domain': job.domain,
     })
     if (!job.stream) {
-      const whole = await readWhole(generation.events)
-      const answer = job.format(headOf(whole.maskVersion)).whole(whole)
-      return new Response(JSON.stringify(answer), {
-        headers: headersOf(whole.maskVersion, 'application/json'),
-      })
+      const { maskVersion, whole } = await readWhole(choices)
+      const usage = usageOf(await choices.outcome)
+      const answer = job.format(headOf(maskVersion)).whole(whole, usage)
+      return new Response(JSON.stringify(answer), { headers: headersOf(maskVersion, 'application/json') })
     }
-    const iterator = generation.events[Symbol.asyncIterator]()
-    const maskVersion = await pinnedVersion(iterator)
-    const objects = streamObjects(iterator, job.format(headOf(maskVersion)), job.withUsage)
-    const body = eventStream(objects, {
+    const maskVersion = await pinnedVersion(choices.events)
+    const format = job.format(headOf(maskVersion))
+    const body = eventStream(streamObjects(choices, format), {
+      format,
       keepAliveMs,
-      onCancel: () => abort.abort(),
+      onCancel: leave,
       onError: (thrown) => {
-        if (abort.signal.aborted) return
+        if (left) return
         log.error('an answer broke off', { requestId: job.requestId, reason: reasonOf(thrown) })
       },
     })
@@ -115,47 +121,41 @@ function fingerprint(model: string, maskVersion: number): string {
   return `copal-${model}-m${maskVersion}`
 }
 
-async function readWhole(events: AsyncIterable<GenerateEvent>) {
+async function readWhole({ events, count }: Choices): Promise<{ maskVersion: number; whole: WholeChoice[] }> {
   let maskVersion = 0
-  let text = ''
-  let tokens: TokenLogprob[] = []
-  for await (const event of events) {
+  const whole = Array.from({ length: count }, (): WholeChoice => ({ text: '', tokens: [], reason: 'stop' }))
+  for await (const { choice, event } of events) {
+    const answer = whole[choice]!
     if (event.type === 'pinned') {
       // Again: it started over on other weights, and nothing before counts.
       maskVersion = event.maskVersion
-      text = ''
-      tokens = []
+      Object.assign(answer, { text: '', tokens: [] })
     } else if (event.type === 'text') {
-      text += event.text
-      tokens.push(...event.tokens)
-    } else return { maskVersion, text, tokens, reason: event.reason, usage: usageOf(event) }
+      answer.text += event.text
+      answer.tokens.push(...event.tokens)
+    } else answer.reason = event.reason
   }
-  throw new AppError('internal_error', 'The answer ended without a reason.')
+  return { maskVersion, whole }
 }
 
-async function pinnedVersion(iterator: AsyncIterator<GenerateEvent>): Promise<number> {
-  const { value, done } = await iterator.next()
-  if (done || value.type !== 'pinned')
+/** Of the choice that begins first; all of them have the same. */
+async function pinnedVersion(events: AsyncIterator<ChoiceEvent>): Promise<number> {
+  const { value, done } = await events.next()
+  if (done || value.event.type !== 'pinned')
     throw new AppError('internal_error', 'The answer began without its weights.')
-  return value.maskVersion
+  return value.event.maskVersion
 }
 
 async function* streamObjects(
-  iterator: AsyncIterator<GenerateEvent>,
+  { events, count, outcome }: Choices,
   format: AnswerFormat,
-  withUsage: boolean,
 ): AsyncGenerator<object, void, undefined> {
-  const opening = format.opening()
-  if (opening) yield opening
-  while (true) {
-    const { value: event, done } = await iterator.next()
-    if (done) throw new AppError('internal_error', 'The answer ended without a reason.')
-    if (event.type === 'text') yield format.delta(event.text, event.tokens)
-    if (event.type !== 'finished') continue
-    yield format.closing(event.reason)
-    if (withUsage) yield format.usage(usageOf(event))
-    return
+  yield* format.opening(count)
+  for await (const { choice, event } of events) {
+    if (event.type === 'text') yield* format.delta(choice, event.text, event.tokens)
+    else if (event.type === 'finished') yield* format.closing(choice, event.reason)
   }
+  yield* format.ending(usageOf(await outcome))
 }
 
 function usageOf({
@@ -170,6 +170,14 @@ function usageOf({
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
   }
+}
+
+function notHeld(model: string, version: number): AppError {
+  return new AppError(
+    'no_node_available',
+    `This node does not hold ${version === 0 ? 'the dense weights' : `mask ${version}`} of '${model}' now.`,
+    { param: 'model', retryAfterS: 1 },
+  )
 }
 
 function unknownModel(asked: string, served: string): AppError {

@@ -8,6 +8,7 @@ import type { NodeServerDeps } from './deps.ts'
 import { evaluate } from './evaluate.ts'
 import { createGenerate } from './generate.ts'
 import { createReceiptDesk } from './receipts.ts'
+import { responses } from './responses.ts'
 
 /** The HTTP face of a node. */
 export interface NodeServer {
@@ -29,7 +30,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     engine,
     log,
     nowMs,
-    denseWeights: deps.denseWeights,
+    denseWeights: () => deps.weights(0),
     onReceipt: deps.onReceipt,
     activeVersion: () => engine.activeVersion,
     scoreTimeoutMs: deps.scoreTimeoutMs ?? 120_000,
@@ -42,6 +43,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const inference = { codec: model.codec, contextLength: engine.policy.contextLength, generate, read }
   app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
+  app.route('/rpc/responses', responses(inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
 
   app.get('/health', (c) => {

@@ -1,9 +1,10 @@
-import { AppError } from '@copal/shared/errors.ts'
 import type { ChatRequest } from '@copal/shared/wire/chat.ts'
 import { DEFAULT_MAX_TOKENS, type CompletionRequest } from '@copal/shared/wire/completions.ts'
+import type { samplingFields } from '@copal/shared/wire/generation.ts'
+import type { TokenBias } from '../backends/backend.ts'
 import type { GenerateRequest } from '../engine/generation.ts'
 
-type SamplingFields = Omit<ChatRequest, 'messages' | 'max_completion_tokens' | 'logprobs' | 'top_logprobs'>
+type SamplingFields = Pick<ChatRequest & CompletionRequest, keyof typeof samplingFields>
 
 /**
  * The sampling fields that both APIs share, with OpenAI's defaults: temperature 1, top_p 1, no
@@ -26,6 +27,7 @@ export function samplingOf(
       repetitionPenalty: request.repetition_penalty ?? 1,
       seed: request.seed == null ? randomSeed() : foldSeed(request.seed),
       topLogprobs,
+      ...(request.logit_bias ? { logitBias: biasesOf(request.logit_bias) } : {}),
     },
   }
 }
@@ -40,15 +42,13 @@ export function completionMaxTokens(request: CompletionRequest): number {
   return request.max_tokens ?? DEFAULT_MAX_TOKENS
 }
 
-/**
- * How many alternatives a chat asks for; -1 for no log-probabilities.
- *
- * @throws AppError `invalid_request` when `top_logprobs` comes without `logprobs`
- */
+/** How many alternatives a chat asks for; -1 for no log-probabilities. */
 export function chatTopLogprobs({ logprobs, top_logprobs: top }: ChatRequest): number {
-  if (logprobs) return top ?? 0
-  if (top == null) return -1
-  throw new AppError('invalid_request', "'top_logprobs' needs 'logprobs': true.", { param: 'top_logprobs' })
+  return logprobs ? (top ?? 0) : -1
+}
+
+function biasesOf(biases: Record<string, number>): TokenBias[] {
+  return Object.entries(biases).map(([token, bias]) => ({ token: Number(token), bias }))
 }
 
 /** Any safe integer as 32 bits; the high bits count too. */

@@ -1,10 +1,12 @@
-import { errorBody, toAppError } from '@copal/shared/errors.ts'
+import { toAppError } from '@copal/shared/errors.ts'
+import type { AnswerFormat } from './answer-format.ts'
 
 /** Content type of a stream of server-sent events. */
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
 
 /** How a stream of events is kept and ended. */
 export interface EventStreamOptions {
+  format: Pick<AnswerFormat, 'namesEvents' | 'failure'>
   /** After so long without an event a comment is sent. */
   keepAliveMs: number
   /** The reader went away: nothing more is wanted. */
@@ -18,13 +20,14 @@ const KEEP_ALIVE = ENCODER.encode(': waiting\n\n')
 const DONE = ENCODER.encode('data: [DONE]\n\n')
 
 /**
- * Objects as server-sent events, then `[DONE]`. When `objects` throws, the stream ends with one
- * event that holds the error and without `[DONE]`: a broken answer never looks like a whole one.
+ * Objects as server-sent events, then `[DONE]` where events have no names. When `objects` throws, the stream ends with
+ * one event that holds the error and without `[DONE]`: a broken answer never looks like a whole one.
  */
 export function eventStream(
   objects: AsyncIterable<object>,
   options: EventStreamOptions,
 ): ReadableStream<Uint8Array> {
+  const { namesEvents, failure } = options.format
   const iterator = objects[Symbol.asyncIterator]()
   let next: Promise<IteratorResult<object>> | undefined
 
@@ -33,8 +36,8 @@ export function eventStream(
     const result = await within(next, options.keepAliveMs)
     if (!result) return controller.enqueue(KEEP_ALIVE)
     next = undefined
-    if (!result.done) return controller.enqueue(dataEvent(result.value))
-    controller.enqueue(DONE)
+    if (!result.done) return controller.enqueue(serialize(result.value, namesEvents))
+    if (!namesEvents) controller.enqueue(DONE)
     controller.close()
   }
 
@@ -45,7 +48,7 @@ export function eventStream(
       } catch (thrown) {
         options.onError(thrown)
         try {
-          controller.enqueue(dataEvent(errorBody(toAppError(thrown))))
+          controller.enqueue(serialize(failure(toAppError(thrown)), namesEvents))
           controller.close()
         } catch {
           // Cancelled while the error was on its way: nobody is left to be told.
@@ -56,8 +59,9 @@ export function eventStream(
   })
 }
 
-function dataEvent(value: object): Uint8Array {
-  return ENCODER.encode(`data: ${JSON.stringify(value)}\n\n`)
+function serialize(value: object & { type?: string }, isNamed: boolean): Uint8Array {
+  const name = isNamed ? `event: ${value.type}\n` : ''
+  return ENCODER.encode(`${name}data: ${JSON.stringify(value)}\n\n`)
 }
 
 /** The promise's value, or undefined when it takes longer than `timeoutMs`. */

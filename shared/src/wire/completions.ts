@@ -1,22 +1,39 @@
 import { z } from 'zod'
 import type { FinishReason } from './chat.ts'
-import { samplingFields, type Usage } from './generation.ts'
+import { checkStreamOptions, LIMITS, refused, samplingFields, type Usage } from './generation.ts'
 
 /** Tokens of a completion that names no `max_tokens`, as in the OpenAI API. */
 export const DEFAULT_MAX_TOKENS = 16
 
-/** Body of `POST /v1/completions`. The prompt is one text or one list of token ids. */
-export const completionRequest = z.object({
-  ...samplingFields,
-  prompt: z.union(
-    [z.string().min(1), z.array(z.int().min(0)).min(1)],
-    'one text or one list of token ids is expected',
-  ),
-  logprobs: z.int().min(0).max(5).nullish(),
-  echo: z.literal(false, "'echo' is not supported").nullish(),
-  suffix: z.null("'suffix' is not supported").optional(),
-  best_of: z.literal(1, "only 'best_of': 1 is supported").nullish(),
-})
+const text = z.string().min(1)
+const tokens = z.array(z.int().min(0)).min(1)
+
+/** Body of `POST /v1/completions`. The prompt is one text or one list of token ids, or a list of either. */
+export const completionRequest = z
+  .object({
+    ...samplingFields,
+    prompt: z.union(
+      [text, tokens, z.array(text).min(1).max(LIMITS.choices), z.array(tokens).min(1).max(LIMITS.choices)],
+      `one text or one list of token ids is expected, or a list of at most ${LIMITS.choices} of either, none empty`,
+    ),
+    logprobs: z.int().min(0).max(5).nullish(),
+    user: z.string().max(512).nullish(),
+    echo: z.literal(false, 'a prompt is not repeated in its answer; send false, or leave it out').nullish(),
+    suffix: refused('text cannot be inserted before a suffix'),
+    best_of: z.int().nullish(),
+  })
+  .superRefine((request, context) => {
+    checkStreamOptions(request, context)
+    const { best_of: bestOf, n } = request
+    if (bestOf != null && bestOf !== (n ?? 1)) {
+      const message = `no choices are made beyond those that are answered; send the same as 'n', ${n ?? 1}, or leave it out`
+      context.addIssue({ code: 'custom', path: ['best_of'], message })
+    }
+    const prompts = promptsOf(request).length
+    if (prompts * (n ?? 1) <= LIMITS.choices) return
+    const message = `a request has at most ${LIMITS.choices} choices, and ${prompts} prompts would have ${prompts * (n ?? 1)}`
+    context.addIssue({ code: 'custom', path: ['n'], message })
+  })
 export type CompletionRequest = z.output<typeof completionRequest>
 
 /** The legacy `choices[].logprobs`. */
@@ -41,4 +58,14 @@ export interface Completion {
     finish_reason: FinishReason | null
   }[]
   usage?: Usage | null
+}
+
+/** The prompts of a request: texts, or lists of token ids. */
+export function promptsOf({ prompt }: Pick<CompletionRequest, 'prompt'>): string[] | number[][] {
+  if (typeof prompt === 'string') return [prompt]
+  return isTokens(prompt) ? [prompt] : prompt
+}
+
+function isTokens(prompt: string[] | number[] | number[][]): prompt is number[] {
+  return typeof prompt[0] === 'number'
 }

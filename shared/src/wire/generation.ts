@@ -7,6 +7,10 @@ export const LIMITS = {
   stopSequences: 4,
   stopBytes: 256,
   topLogprobs: 20,
+  /** Of one request: `n` for each of its prompts. */
+  choices: 16,
+  biasedTokens: 300,
+  metadataPairs: 16,
   maxTokens: 1_000_000,
 } as const
 
@@ -24,6 +28,47 @@ const stop = z.union([
   z.array(z.string().min(1).max(LIMITS.stopBytes)).max(LIMITS.stopSequences),
 ])
 
+/** A field of the OpenAI API that this service refuses; null is as good as leaving it out. */
+export function refused(why: string) {
+  return z.null(`${why}; leave it out`).optional().describe(`Refused: ${why}.`)
+}
+
+/** Token ids and what is added to their logits. */
+const logitBias = z
+  .record(
+    z.string().regex(/^(0|[1-9]\d{0,6})$/),
+    z.number('a number from -100 to 100 is expected').min(-100).max(100),
+    {
+      error: ({ code }) =>
+        code === 'invalid_key' ? 'keys are token ids of this model, like "1734"' : undefined,
+    },
+  )
+  .refine((biases) => Object.keys(biases).length <= LIMITS.biasedTokens, {
+    error: `at most ${LIMITS.biasedTokens} tokens are possible`,
+  })
+
+/** Pairs that clients attach for themselves. */
+export const metadata = z
+  .record(z.string().max(64), z.string().max(512))
+  .refine((pairs) => Object.keys(pairs).length <= LIMITS.metadataPairs, {
+    error: `at most ${LIMITS.metadataPairs} pairs are possible`,
+  })
+
+/**
+ * Fields of both OpenAI APIs that say nothing about the text: accepted, checked and without effect, because nothing
+ * is stored and every request has the one tier that there is.
+ */
+export const bystanderFields = {
+  user: z.string().max(512).nullish(),
+  safety_identifier: z.string().max(512).nullish(),
+  prompt_cache_key: z.string().max(512).nullish(),
+  metadata: metadata.nullish(),
+  store: z.literal(false, 'answers are not stored; send false, or leave it out').nullish(),
+  service_tier: z
+    .enum(['auto', 'default'], "there is one tier; send 'auto' or 'default', or leave it out")
+    .nullish(),
+} as const
+
 /**
  * The sampling fields that chat completions and completions share.
  *
@@ -33,7 +78,12 @@ const stop = z.union([
 export const samplingFields = {
   model: z.string().min(1).max(256),
   stream: z.boolean().nullish(),
-  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  stream_options: z
+    .object({
+      include_usage: z.boolean().nullish(),
+      include_obfuscation: z.literal(false, 'obfuscation is not supported; send false').nullish(),
+    })
+    .nullish(),
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().gt(0).max(1).nullish(),
   top_k: z.int().min(0).max(1_000_000).nullish(),
@@ -44,9 +94,22 @@ export const samplingFields = {
   seed: z.int().nullish(),
   stop: stop.nullish(),
   max_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
-  user: z.string().max(512).nullish(),
-  n: z.literal(1, "only 'n': 1 is supported").nullish(),
+  logit_bias: logitBias.nullish(),
+  n: z.int().min(1).max(LIMITS.choices).nullish(),
 } as const
+
+/** Refuses `stream_options` of a request that is not streamed, as OpenAI does. */
+export function checkStreamOptions(
+  request: { stream?: boolean | null | undefined; stream_options?: object | null | undefined },
+  context: z.core.$RefinementCtx,
+): void {
+  if (request.stream_options == null || request.stream) return
+  context.addIssue({
+    code: 'custom',
+    path: ['stream_options'],
+    message: "it needs 'stream': true",
+  })
+}
 
 /** Token counts of one answer. */
 export interface Usage {

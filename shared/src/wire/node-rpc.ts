@@ -9,6 +9,7 @@ import { DENSE } from '../mask/metadata.ts'
 import { patternFault } from '../mask/pattern.ts'
 import { domainName } from './generation.ts'
 import { pruneMethod } from './prune-method.ts'
+import { responsesRequest } from './responses.ts'
 
 export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex is expected')
 export const modelId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/)
@@ -59,6 +60,8 @@ const generateFields = {
   sample: z.boolean(),
   /** Whom the receipt shall name; means nothing to the node. */
   account: z.string().min(1).max(64).optional(),
+  /** The weights that shall answer: 0 is dense. Left out: those that are active. */
+  maskVersion: count.optional(),
 }
 /** `POST /rpc/chat-completions`: the answer is the OpenAI JSON or SSE, ready to pass through. */
 export const chatCall = z.object({ ...generateFields, request: chatRequest })
@@ -66,6 +69,8 @@ export type ChatCall = z.output<typeof chatCall>
 /** `POST /rpc/completions`. */
 export const completionCall = z.object({ ...generateFields, request: completionRequest })
 export type CompletionCall = z.output<typeof completionCall>
+/** `POST /rpc/responses`. */
+export const responsesCall = z.object({ ...generateFields, request: responsesRequest })
 
 /** `POST /rpc/evaluate`: perplexity of a text; answers newline-delimited {@link EvaluateEvent}s. */
 export const evaluateCall = z.object({

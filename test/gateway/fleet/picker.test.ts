@@ -17,6 +17,7 @@ function randomFleet(random: (below: number) => number): Candidate[] {
     alive: random(4) !== 0,
     draining: random(4) === 0,
     activeVersion: random(5) === 0 ? undefined : random(3),
+    readyVersions: [0, 1, 2].filter(() => random(2) === 0),
     load: random(4),
   }))
 }
@@ -60,6 +61,19 @@ test('no node on another version is picked while one holds the desired version',
   expect(found).toEqual([])
 })
 
+test('a request that names a version goes to the least loaded node that holds it, and to no other', () => {
+  const found = counterexamples((fleet, placement) => {
+    const named = { ...placement, version: 1 }
+    const picked = pickNode(fleet, named)
+    const holders = fleet.filter(
+      (node) => able({ ...node, activeVersion: 0 }, placement) && node.readyVersions.includes(1),
+    )
+    if (!picked) return holders.length === 0
+    return holders.includes(picked) && holders.every(({ load }) => load >= picked.load)
+  })
+  expect(found).toEqual([])
+})
+
 test('no node of the same version is less loaded than the picked one', () => {
   const found = counterexamples((fleet, placement, picked) =>
     fleet
@@ -83,6 +97,7 @@ test('ties spread evenly over the nodes, and losing a node moves only its reques
     alive: true,
     draining: false,
     activeVersion: 0,
+    readyVersions: [0],
     load: 0,
   }))
   const pick = (nodes: typeof fleet, request: number) =>

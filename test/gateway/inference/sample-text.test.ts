@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { chatText, fitSample, promptText, sampleOf } from '../../../gateway/src/inference/sample-text.ts'
+import { fitSample, promptText, sampleOf, userText } from '../../../gateway/src/inference/sample-text.ts'
 
 test('of a chat only what the user wrote is taken, with blank lines between', () => {
   const request = parse(chatRequest, {
@@ -20,7 +20,7 @@ test('of a chat only what the user wrote is taken, with blank lines between', ()
       },
     ],
   })
-  expect(chatText(request)).toBe('First.\n\nSecond.')
+  expect(userText(request.messages)).toBe('First.\n\nSecond.')
 })
 
 test('of a completion the prompt is taken, unless it is token ids', () => {

@@ -121,6 +121,39 @@ describe('tokens', () => {
     expect(unlimited).toMatchObject({ ok: true, maxTokens: null })
   })
 
+  test('of several choices are reserved for each, of their prompt once', () => {
+    const ledger = new Ledger()
+    const accounts = [key({ tokensPerMinute: 300 })]
+    expect(ledger.reserve(ask('a', accounts, { choices: 4 }), START_MS)).toMatchObject({
+      ok: false,
+      refusal: { wanted: 370 },
+    })
+    expect(ledger.reserve(ask('b', accounts, { choices: 3 }), START_MS)).toMatchObject({
+      ok: true,
+      rates: { tokens: { remaining: 20 } },
+    })
+  })
+
+  test('of several choices without a bound are what is left, shared among them', () => {
+    const ledger = new Ledger()
+    const accounts = [key({ tokensPerMinute: 2_000 })]
+    expect(ledger.reserve(ask('a', accounts, { maxTokens: null, choices: 4 }), START_MS)).toMatchObject({
+      ok: true,
+      maxTokens: 497,
+      rates: { tokens: { remaining: 2 } },
+    })
+  })
+
+  test('of several prompts are bounded by the context that each has left', () => {
+    const ledger = new Ledger()
+    const accounts = [key({ tokensPerMinute: 1_000 })]
+    const wanted = { promptTokens: 100, prompts: 2, choices: 2, maxTokens: 9_000, contextLength: 256 }
+    expect(ledger.reserve(ask('a', accounts, wanted), START_MS)).toMatchObject({
+      ok: true,
+      rates: { tokens: { remaining: 1_000 - 2 * 256 } },
+    })
+  })
+
   test('beyond what was reserved count too, and keep the next out', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMonth: 150 })]

@@ -248,3 +248,33 @@ test('logits that are not numbers are an error, not a token', () => {
     expect(() => samplerWith({ temperature: 0 }).sample(logits, 0)).toThrow(AppError)
   }
 })
+
+describe('biases', () => {
+  const logits = () => Float32Array.from([2, 1, 0.5, -1])
+
+  test('forbid and force tokens, before temperature and cuts', () => {
+    const greedy = samplerWith({ temperature: 0, logitBias: [{ token: 0, bias: -100 }] })
+    expect(greedy.sample(logits(), 0).token).toBe(1)
+    const forced = samplerWith({ topK: 1, logitBias: [{ token: 3, bias: 100 }] })
+    for (let position = 0; position < 20; position++) expect(forced.sample(logits(), position).token).toBe(3)
+  })
+
+  test('move no log-probability that is told', () => {
+    const plain = samplerWith({ temperature: 0, topLogprobs: 4 }).sample(logits(), 0)
+    const biased = samplerWith({
+      temperature: 0,
+      topLogprobs: 4,
+      logitBias: [{ token: 3, bias: 100 }],
+    }).sample(logits(), 0)
+    expect(biased.token).toBe(3)
+    expect(biased.top).toEqual(plain.top)
+    expect(biased.logprob).toBeCloseTo(plain.top.find(({ token }) => token === 3)!.logprob, 6)
+  })
+
+  test('come before penalties: what is pushed above zero is divided, not multiplied', () => {
+    const spec = { temperature: 0, repetitionPenalty: 2, logitBias: [{ token: 3, bias: 4 }] }
+    // Token 3: (-1 + 4) / 2 = 1.5, below token 0; the other way round it would be -2 + 4 = 2 and tie above.
+    const sampler = samplerWith(spec, [3])
+    expect(sampler.sample(Float32Array.from([1.75, 1, 0.5, -1]), 1).token).toBe(0)
+  })
+})

@@ -1,11 +1,12 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { AppError } from '@copal/shared/errors.ts'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { listen } from '../../../gpu-node/src/listener.ts'
 import { EVENT_STREAM, eventStream } from '../../../gpu-node/src/server/sse.ts'
 
-const OPTIONS = { keepAliveMs: 60_000, onCancel: () => undefined, onError: () => undefined }
+const format = { namesEvents: false, failure: errorBody }
+const OPTIONS = { format, keepAliveMs: 60_000, onCancel: () => undefined, onError: () => undefined }
 
 /** Texts that line-based readers stumble over, and one larger than any buffer on the way. */
 const TEXTS = ['plain', 'two\n\nlines\r\n', 'data: [DONE]\n\n', '\u2028🐳', 'x'.repeat(300_000), '']

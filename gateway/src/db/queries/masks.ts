@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, exists, isNotNull, isNull, ne, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { accumulated, masks, models, updates } from '../schema.ts'
@@ -36,6 +36,13 @@ export async function findMaskByHash(
 /** A model's masks, newest first. */
 export async function listMasks(db: Database, model: string): Promise<MaskRow[]> {
   return db.select().from(masks).where(eq(masks.model, model)).orderBy(desc(masks.version))
+}
+
+/** Masks of those versions, of any model. */
+export async function listMaskVersions(db: Database, versions: readonly number[]): Promise<MaskRow[]> {
+  // A statement has at most 100 parameters.
+  const some = versions.slice(0, 90)
+  return some.length === 0 ? [] : db.select().from(masks).where(inArray(masks.version, some))
 }
 
 /** A mask that was ever active, with the domains that its update calibrated on: none when it was imported. */

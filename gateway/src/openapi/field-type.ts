@@ -1,0 +1,51 @@
+import type { JsonSchema } from './document.ts'
+
+/** What zod writes for whole numbers that have no bound of their own. */
+const UNBOUNDED = new Set([Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER])
+
+/** A JSON Schema in a few words: `integer from 1 to 16`, `list of text`, `"auto" or "none"`. Null is not told. */
+export function fieldType(schema: JsonSchema): string {
+  const { anyOf, oneOf, const: constant, enum: values, type, items } = schema
+  const choices = (anyOf ?? oneOf) as JsonSchema[] | undefined
+  if (choices) {
+    const told = choices.filter((choice) => choice['type'] !== 'null').map((choice) => fieldType(choice))
+    return [...new Set(told)].join(' or ')
+  }
+  if (constant !== undefined) return JSON.stringify(constant)
+  if (Array.isArray(values)) return values.map((value) => JSON.stringify(value)).join(' or ')
+  switch (type) {
+    case 'string':
+      return `text${bounds(schema['minLength'], schema['maxLength'], ' characters')}`
+    case 'integer':
+    case 'number':
+      return `${type}${bounds(schema['minimum'] ?? schema['exclusiveMinimum'], schema['maximum'] ?? schema['exclusiveMaximum'])}`
+    case 'boolean':
+      return 'true or false'
+    case 'array': {
+      const of = items as JsonSchema | undefined
+      return of && !('not' in of) ? `list of ${fieldType(of)}` : 'empty list'
+    }
+    case 'object':
+      return objectType(schema)
+    case 'null':
+      return 'refused'
+    default:
+      return 'anything'
+  }
+}
+
+function objectType({ properties, additionalProperties }: JsonSchema): string {
+  const names = Object.keys(properties ?? {})
+  if (names.length > 0) return `{ ${names.join(', ')} }`
+  return typeof additionalProperties === 'object' && additionalProperties !== null
+    ? `pairs of ${fieldType(additionalProperties as JsonSchema)}`
+    : 'object'
+}
+
+function bounds(least: unknown, most: unknown, unit = ''): string {
+  const low = typeof least === 'number' && !UNBOUNDED.has(least) ? least : undefined
+  const high = typeof most === 'number' && !UNBOUNDED.has(most) ? most : undefined
+  if (low !== undefined && high !== undefined) return ` from ${low} to ${high}${unit}`
+  if (high !== undefined) return ` of at most ${high}${unit}`
+  return low === undefined ? '' : ` of at least ${low}${unit}`
+}

@@ -1,0 +1,37 @@
+import { Hono } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { contentText } from '@copal/shared/wire/chat.ts'
+import { parseModelName } from '@copal/shared/wire/model-name.ts'
+import { messagesOf, responsesRequest } from '@copal/shared/wire/responses.ts'
+import type { KeyedEnv } from '../context.ts'
+import { admit, readRequest, sampleText } from '../inference/admission.ts'
+import { generate } from '../inference/generate.ts'
+import { userText } from '../inference/sample-text.ts'
+import { refuseMethod } from '../middleware/errors.ts'
+
+/** `POST /v1/responses`, mounted at `/v1/responses` behind `requireKey`. Stateless: there is nothing to get or delete. */
+export function responseRoutes(): Hono<KeyedEnv> {
+  return new Hono<KeyedEnv>()
+    .post('/', async (c) => {
+      const admission = admit(c)
+      const request = await readRequest(c, responsesRequest)
+      const model = parseModelName(request.model)
+      const messages = messagesOf(request)
+      const characters = messages.reduce((total, { content }) => total + contentText(content).length, 0)
+      const answer = await generate(c, {
+        path: '/rpc/responses',
+        model,
+        ...admission,
+        promptTokens: Math.ceil(characters / 4),
+        maxTokens: request.max_output_tokens ?? null,
+        boundField: 'max_output_tokens',
+        request,
+      })
+      sampleText(c, model.id, admission, userText(messages))
+      return answer
+    })
+    .all('/', refuseMethod('POST'))
+    .all('/*', () => {
+      throw new AppError('not_found', "Responses are not stored: there is only 'POST /v1/responses'.")
+    })
+}

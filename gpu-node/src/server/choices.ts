@@ -1,0 +1,139 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { WeightSet } from '../backends/backend.ts'
+import type { Engine } from '../engine/api.ts'
+import type { GenerateEvent, GenerateRequest, Generation, GenerationOutcome } from '../engine/generation.ts'
+import { philox } from '../engine/random-draw.ts'
+
+/** What one call generates: the same number of choices for each of its prompts. */
+export interface ChoicesPlan extends Pick<GenerateRequest, 'maxTokens' | 'sampling' | 'stops'> {
+  prompts: readonly (readonly number[])[]
+  choicesPerPrompt: number
+}
+
+/** What one of the choices hears; they are numbered prompt by prompt. */
+export interface ChoiceEvent {
+  choice: number
+  event: GenerateEvent
+}
+
+/** The choices of one call under way. */
+export interface Choices {
+  readonly count: number
+  /** May be iterated once. When one choice fails the others are cancelled, and this throws. */
+  readonly events: AsyncGenerator<ChoiceEvent, void, undefined>
+  /** Of all of them together, as one request; never rejects. */
+  readonly outcome: Promise<GenerationOutcome>
+}
+
+/**
+ * Starts the choices of one call. They are one answer, so several are bound to one weight set from the beginning: to
+ * `weights`, or to those that are active now. Each has a seed of its own that follows from the call's; the first has
+ * the call's itself, so that one choice is the same alone and as the first of several.
+ *
+ * @param abort ends all of them; aborted here too, when one fails
+ * @throws AppError like `Engine.generate`, then none goes on; `no_node_available` when several are asked for and
+ *   nothing is active
+ */
+export function startChoices(
+  engine: Pick<Engine, 'generate' | 'active'>,
+  plan: ChoicesPlan,
+  common: Pick<GenerateRequest, 'id' | 'restartable' | 'deadlineMs'> & {
+    weights: WeightSet | null
+  },
+  abort: AbortController,
+): Choices {
+  const { prompts, choicesPerPrompt, sampling, ...rest } = plan
+  const specs = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
+  const weights = common.weights ?? (specs.length > 1 ? engine.active : null)
+  if (specs.length > 1 && !weights) {
+    throw new AppError('no_node_available', 'This node has no weights at the moment. Try again.', {
+      retryAfterS: 1,
+    })
+  }
+  const { signal } = abort
+  const generations: Generation[] = []
+  try {
+    for (const [choice, prompt] of specs.entries()) {
+      const seed = seedOf(sampling.seed, choice)
+      const spec = { ...common, ...rest, sampling: { ...sampling, seed }, prompt, weights, signal }
+      generations.push(engine.generate(spec))
+    }
+  } catch (error) {
+    abort.abort()
+    throw error
+  }
+  return {
+    count: generations.length,
+    events: merge(
+      generations.map(({ events }) => events),
+      () => abort.abort(),
+    ),
+    outcome: Promise.all(generations.map(({ outcome }) => outcome)).then((outcomes) =>
+      together(outcomes, choicesPerPrompt),
+    ),
+  }
+}
+
+/** The seed of a choice: the call's own for the first, for others drawn from it by their number. */
+function seedOf(seed: number, choice: number): number {
+  return choice === 0 ? seed : philox([choice, 0, 0, 1], [seed >>> 0, 0])[0]
+}
+
+/** Events of all choices as they come. `onLeave` is told when not all of them are read to the end. */
+async function* merge(
+  sources: readonly AsyncIterable<GenerateEvent>[],
+  onLeave: () => void,
+): AsyncGenerator<ChoiceEvent, void, undefined> {
+  const iterators = sources.map((source) => source[Symbol.asyncIterator]())
+  const take = async (choice: number) => ({ choice, result: await iterators[choice]!.next() })
+  const next = (choice: number) => {
+    const taken = take(choice)
+    // Whoever left awaits nothing any more, not even an error.
+    taken.catch(() => undefined)
+    return taken
+  }
+  const pending = new Map(iterators.map((_, choice) => [choice, next(choice)]))
+  let isWhole = false
+  try {
+    while (pending.size > 0) {
+      const { choice, result } = await Promise.race(pending.values())
+      if (result.done) pending.delete(choice)
+      else {
+        pending.set(choice, next(choice))
+        yield { choice, event: result.value }
+      }
+    }
+    isWhole = true
+  } finally {
+    if (!isWhole) onLeave()
+  }
+}
+
+/** Choices as one request: a prompt is counted once, whatever is made of it, and the worst ending is the request's. */
+function together(outcomes: readonly GenerationOutcome[], choicesPerPrompt: number): GenerationOutcome {
+  const endings = ['error', 'cancelled', 'length', 'stop'] as const
+  const finishReason =
+    endings.find((ending) => outcomes.some((one) => one.finishReason === ending)) ?? 'error'
+  const started = (moment: 'startedMs' | 'firstTokenMs') => {
+    const moments = outcomes.flatMap(({ times }) => times[moment] ?? [])
+    return moments.length > 0 ? Math.min(...moments) : null
+  }
+  let promptTokens = 0
+  for (let first = 0; first < outcomes.length; first += choicesPerPrompt) {
+    const ofPrompt = outcomes.slice(first, first + choicesPerPrompt)
+    promptTokens += Math.max(...ofPrompt.map((outcome) => outcome.promptTokens))
+  }
+  return {
+    finishReason,
+    weights: outcomes.find(({ weights }) => weights)?.weights ?? null,
+    promptTokens,
+    completionTokens: outcomes.reduce((sum, outcome) => sum + outcome.completionTokens, 0),
+    times: {
+      arrivedMs: Math.min(...outcomes.map(({ times }) => times.arrivedMs)),
+      startedMs: started('startedMs'),
+      firstTokenMs: started('firstTokenMs'),
+      endedMs: Math.max(...outcomes.map(({ times }) => times.endedMs)),
+    },
+    error: outcomes.find((one) => one.finishReason === finishReason)?.error ?? null,
+  }
+}

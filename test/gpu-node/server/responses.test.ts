@@ -1,0 +1,167 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
+import type { ResponseEvent, ResponseObject } from '@copal/shared/wire/responses.ts'
+import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
+import { call, startTestNode, type TestNode } from '../../support/node-server.ts'
+import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+
+let tiny: TinyModel
+beforeAll(async () => {
+  tiny = await openTinyModel({ contextLength: 256 })
+})
+afterAll(() => tiny.remove())
+
+const running: TestNode[] = []
+afterEach(async () => {
+  for (const node of running.splice(0)) await node.close()
+})
+
+async function start(arithmetic: ArithmeticOptions = {}) {
+  const backend = createArithmeticBackend({ vocabSize: tiny.model.config.vocabSize, ...arithmetic })
+  const node = await startTestNode({ backend, model: tiny.model })
+  running.push(node)
+  const active = backend.weights(7)
+  node.engine.setActive(active)
+  return { backend, node, active }
+}
+
+const ASK = {
+  model: 'tiny',
+  instructions: 'be brief',
+  input: 'the cat sat on the mat',
+  max_output_tokens: 20,
+  temperature: 0,
+}
+const json = async <T>(response: Response) => (await response.json()) as T
+
+/** The events of a stream; fails when the name of one is not its type. */
+async function eventsOf(response: Response): Promise<ResponseEvent[]> {
+  const blocks = (await response.text()).split('\n\n').filter((block) => block !== '')
+  return blocks.map((block) => {
+    const [, name, data] = /^event: (\S+)\ndata: (.*)$/.exec(block) ?? []
+    const event = JSON.parse(data ?? '{}') as ResponseEvent
+    if (event.type !== name) throw new Error(`not an event: ${block}`)
+    return event
+  })
+}
+
+test('a response is a message of the text that a chat of the same conversation gives', async () => {
+  const { node } = await start()
+  const response = await node.post('/rpc/responses', call(ASK, { requestId: 'request-abc' }))
+  expect(response.headers.get('x-copal-mask')).toBe('7')
+  const body = await json<ResponseObject>(response)
+  const messages = [
+    { role: 'system', content: 'be brief' },
+    { role: 'user', content: [{ type: 'text', text: ASK.input }] },
+  ]
+  const chat = await json<ChatCompletion>(
+    await node.post(
+      '/rpc/chat-completions',
+      call({ model: 'tiny', messages, max_tokens: 20, temperature: 0 }),
+    ),
+  )
+  const text = chat.choices[0]?.message.content
+  expect(body).toMatchObject({
+    id: 'resp_request-abc',
+    object: 'response',
+    model: 'tiny',
+    store: false,
+    instructions: 'be brief',
+    max_output_tokens: 20,
+    temperature: 0,
+    system_fingerprint: 'copal-tiny-m7',
+    output: [
+      { type: 'message', role: 'assistant', content: [{ type: 'output_text', text, annotations: [] }] },
+    ],
+    usage: {
+      input_tokens: chat.usage.prompt_tokens,
+      output_tokens: 20,
+      total_tokens: chat.usage.total_tokens,
+    },
+  })
+})
+
+test('an answer that is cut off is incomplete and says why, one that ends is completed', async () => {
+  const { node } = await start()
+  const cut = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
+  expect(cut).toMatchObject({
+    status: 'incomplete',
+    incomplete_details: { reason: 'max_output_tokens' },
+    output: [{ status: 'incomplete' }],
+  })
+  const text = cut.output[0]?.content[0]?.text ?? ''
+  expect(text.length).toBeGreaterThan(0)
+})
+
+test('items of a conversation are messages: earlier answers come back as they were given', async () => {
+  const { node } = await start()
+  const first = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
+  const input = [
+    { role: 'user', content: ASK.input },
+    ...first.output,
+    { type: 'message', role: 'user', content: [{ type: 'input_text', text: 'and then' }] },
+  ]
+  const second = await json<ResponseObject>(await node.post('/rpc/responses', call({ ...ASK, input })))
+  const rendered = tiny.model.codec.renderChat([
+    { role: 'system', content: 'be brief' },
+    { role: 'user', content: ASK.input },
+    { role: 'assistant', content: first.output[0]?.content[0]?.text ?? '' },
+    { role: 'user', content: 'and then' },
+  ])
+  expect(second.usage?.input_tokens).toBe(tiny.model.codec.encode(rendered).length)
+})
+
+test('a stream tells of the response, its item and its part, the text, and their ends, numbered', async () => {
+  const { node } = await start()
+  const whole = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
+  const events = await eventsOf(await node.post('/rpc/responses', call({ ...ASK, stream: true })))
+  expect(events.map((event) => event.sequence_number)).toEqual(events.map((_, index) => index))
+  const types = events.map(({ type }) => type)
+  const deltas = types.filter((type) => type === 'response.output_text.delta')
+  expect(deltas.length).toBeGreaterThan(2)
+  expect(types).toEqual([
+    'response.created',
+    'response.in_progress',
+    'response.output_item.added',
+    'response.content_part.added',
+    ...deltas,
+    'response.output_text.done',
+    'response.content_part.done',
+    'response.output_item.done',
+    'response.incomplete',
+  ])
+  const text = whole.output[0]?.content[0]?.text
+  const told = events.flatMap((event) => (event.type === 'response.output_text.delta' ? [event.delta] : []))
+  expect(told.join('')).toBe(text)
+  expect(events.at(-4)).toMatchObject({ text })
+  const last = events.at(-1)
+  if (last?.type !== 'response.incomplete') throw new Error('unreachable')
+  const { id, created_at: created, output, ...rest } = last.response
+  expect(rest).toEqual({
+    ...whole,
+    id: undefined,
+    created_at: undefined,
+    output: undefined,
+  })
+  expect(events[0]).toMatchObject({
+    response: { id, created_at: created, status: 'in_progress', output: [] },
+  })
+  const item = events.find((event) => event.type === 'response.output_item.done')
+  expect(item).toMatchObject({ item: output[0] })
+})
+
+test('a stream that breaks ends with an error event that has the next number', async () => {
+  const { node, backend, active } = await start({ onStep: () => sleep(2) })
+  const response = await node.post('/rpc/responses', call({ ...ASK, max_output_tokens: 200, stream: true }))
+  const reading = eventsOf(response)
+  await sleep(30)
+  backend.kill(active)
+  const events = await reading
+  expect(events.at(-1)).toMatchObject({
+    type: 'error',
+    code: 'node_failed',
+    param: null,
+    sequence_number: events.length - 1,
+  })
+})

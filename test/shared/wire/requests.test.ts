@@ -1,0 +1,198 @@
+import { describe, expect, test } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
+import { chatRequest } from '@copal/shared/wire/chat.ts'
+import { completionRequest } from '@copal/shared/wire/completions.ts'
+import { parse } from '@copal/shared/wire/parse.ts'
+import { messagesOf, responsesRequest } from '@copal/shared/wire/responses.ts'
+
+const chat = (fields: object) => () =>
+  parse(chatRequest, { model: 'tiny', messages: [{ role: 'user', content: 'hi' }], ...fields })
+const completion = (fields: object) => () =>
+  parse(completionRequest, { model: 'tiny', prompt: 'hi', ...fields })
+
+/** The field and the message of the refusal. */
+function refusalOf(request: () => unknown): { param: string | null; message: string } {
+  try {
+    request()
+  } catch (error) {
+    if (error instanceof AppError && error.status === 400) return error
+    throw error
+  }
+  throw new Error('the request was not refused')
+}
+
+/** Every parameter of OpenAI's chat completions that is taken, with a value that is. */
+const TAKEN_BY_CHAT: Record<string, unknown> = {
+  frequency_penalty: 0.5,
+  logit_bias: { '5': -100, '1734': 100 },
+  logprobs: true,
+  max_completion_tokens: 5,
+  max_tokens: 5,
+  metadata: { team: 'x' },
+  modalities: ['text'],
+  n: 16,
+  presence_penalty: -2,
+  prompt_cache_key: 'x',
+  prompt_cache_retention: 'in_memory',
+  reasoning_effort: 'none',
+  safety_identifier: 'x',
+  seed: -5,
+  service_tier: 'default',
+  stop: ['a', 'b'],
+  store: false,
+  stream: true,
+  temperature: 2,
+  top_p: 0.1,
+  user: 'someone',
+  verbosity: 'medium',
+}
+
+const REFUSED_BY_CHAT: [field: string, value: unknown, param: string, message: RegExp][] = [
+  ['audio', { voice: 'alloy', format: 'wav' }, 'audio', /text only/],
+  ['function_call', 'auto', 'function_call', /'tools'/],
+  ['functions', [], 'functions', /'tools'/],
+  ['logit_bias', { hello: 1 }, 'logit_bias.hello', /token ids/],
+  ['logit_bias', { '5': 101 }, 'logit_bias.5', /-100 to 100/],
+  [
+    'logit_bias',
+    Object.fromEntries(Array.from({ length: 301 }, (_, id) => [id, 1])),
+    'logit_bias',
+    /at most 300/,
+  ],
+  ['metadata', { a: 1 }, 'metadata.a', /string/],
+  [
+    'metadata',
+    Object.fromEntries(Array.from({ length: 17 }, (_, at) => [at, 'x'])),
+    'metadata',
+    /at most 16/,
+  ],
+  ['modalities', ['text', 'audio'], 'modalities[1]', /'text' only/],
+  ['moderation', {}, 'moderation', /not supported/],
+  ['n', 0, 'n', />=1/],
+  ['n', 17, 'n', /<=16/],
+  ['prediction', { type: 'content', content: 'x' }, 'prediction', /not supported/],
+  ['prompt_cache_options', {}, 'prompt_cache_options', /leave it out/],
+  ['prompt_cache_retention', '24h', 'prompt_cache_retention', /in memory only/],
+  ['reasoning_effort', 'high', 'reasoning_effort', /does not reason/],
+  ['service_tier', 'flex', 'service_tier', /one tier/],
+  ['stop', ['a', 'b', 'c', 'd', 'e'], 'stop', /./],
+  ['store', true, 'store', /not stored/],
+  ['stream_options', { include_usage: true }, 'stream_options', /'stream': true/],
+  ['top_logprobs', 3, 'top_logprobs', /'logprobs': true/],
+  ['verbosity', 'low', 'verbosity', /'medium'/],
+  ['web_search_options', {}, 'web_search_options', /search the web/],
+]
+
+describe('chat completions', () => {
+  test.each(Object.entries(TAKEN_BY_CHAT))('take %s', (field, value) => {
+    expect(chat({ [field]: value })()).toHaveProperty(field, value)
+  })
+
+  test.each(REFUSED_BY_CHAT)('refuse %s %j by its name', (field, value, param, message) => {
+    const refusal = refusalOf(chat({ [field]: value }))
+    expect(refusal.param).toBe(param)
+    expect(refusal.message).toMatch(message)
+    expect(refusal.message.startsWith(`Invalid '${param}': `)).toBe(true)
+  })
+
+  test('take null for every field as if it were left out', () => {
+    const fields = [...Object.keys(TAKEN_BY_CHAT), ...REFUSED_BY_CHAT.map(([field]) => field)]
+    expect(chat(Object.fromEntries(fields.map((field) => [field, null])))).not.toThrow()
+  })
+
+  test('take stream options with a stream, but no obfuscation', () => {
+    const options = (fields: object) => chat({ stream: true, stream_options: fields })
+    expect(options({ include_usage: true, include_obfuscation: false })).not.toThrow()
+    expect(refusalOf(options({ include_obfuscation: true })).param).toBe('stream_options.include_obfuscation')
+  })
+})
+
+describe('completions', () => {
+  test.each<[field: string, value: unknown, param: string, message: RegExp]>([
+    ['echo', true, 'echo', /not repeated/],
+    ['suffix', 'end', 'suffix', /suffix/],
+    ['best_of', 3, 'best_of', /same as 'n', 1/],
+    ['logprobs', 6, 'logprobs', /<=5/],
+    ['prompt', [], 'prompt', /one text/],
+    ['prompt', ['a', ''], 'prompt[1]', />=1/],
+    ['prompt', ['a', [1]], 'prompt', /one text/],
+    ['prompt', Array.from({ length: 17 }, () => 'a'), 'prompt', /at most 16/],
+    ['stream_options', {}, 'stream_options', /'stream': true/],
+  ])('refuse %s %j by its name', (field, value, param, message) => {
+    const refusal = refusalOf(completion({ [field]: value }))
+    expect(refusal.param).toBe(param)
+    expect(refusal.message).toMatch(message)
+  })
+
+  test.each([['text'], [['one', 'two']], [[1, 2]], [[[1, 2], [3]]]])('take the prompt %j', (prompt) => {
+    expect(completion({ prompt })).not.toThrow()
+  })
+
+  test('take as many choices over all prompts as one request may have', () => {
+    expect(completion({ prompt: ['a', 'b'], n: 8, best_of: 8 })).not.toThrow()
+    const refusal = refusalOf(completion({ prompt: ['a', 'b'], n: 9 }))
+    expect(refusal).toMatchObject({ param: 'n', message: expect.stringContaining('would have 18') as string })
+  })
+})
+
+describe('responses', () => {
+  const responses = (fields: object) => () =>
+    parse(responsesRequest, { model: 'tiny', input: 'hi', ...fields })
+  const user = (content: unknown) => [{ role: 'user', content }]
+
+  test.each<[field: string, value: unknown, param: string, message: RegExp]>([
+    ['background', true, 'background', /not stored/],
+    ['conversation', 'conv_1', 'conversation', /not stored/],
+    ['include', ['message.output_text.logprobs'], 'include[0]', /nothing more/],
+    ['input', '', 'input', />=1/],
+    ['input', [{ type: 'function_call_output', output: 'x' }], 'input', /messages/],
+    ['previous_response_id', 'resp_1', 'previous_response_id', /not stored/],
+    ['prompt', { id: 'p' }, 'prompt', /not stored/],
+    ['reasoning', { effort: 'high' }, 'reasoning.effort', /does not reason/],
+    ['store', true, 'store', /not stored/],
+    ['stream_options', { include_obfuscation: true }, 'stream_options.include_obfuscation', /send false/],
+    ['text', { format: { type: 'json_object' } }, 'text.format.type', /'text'/],
+    ['tool_choice', 'required', 'tool_choice', /no tools/],
+    ['tools', [{ type: 'web_search' }], 'tools[0]', /not supported/],
+    ['top_logprobs', 2, 'top_logprobs', /chat\/completions/],
+    ['truncation', 'auto', 'truncation', /'disabled'/],
+  ])('refuse %s %j by its name', (field, value, param, message) => {
+    const refusal = refusalOf(responses({ [field]: value }))
+    expect(refusal.param).toBe(param)
+    expect(refusal.message).toMatch(message)
+  })
+
+  test('take what says nothing: a stateless request with every default written out', () => {
+    const defaults = {
+      background: false,
+      include: [],
+      metadata: { a: 'b' },
+      parallel_tool_calls: true,
+      previous_response_id: null,
+      reasoning: { effort: null },
+      service_tier: 'auto',
+      store: false,
+      text: { format: { type: 'text' }, verbosity: 'medium' },
+      tool_choice: 'auto',
+      tools: [],
+      top_logprobs: 0,
+      truncation: 'disabled',
+    }
+    expect(responses(defaults)).not.toThrow()
+  })
+
+  test('are a conversation whose first message are the instructions', () => {
+    const input = [
+      ...user([
+        { type: 'input_text', text: 'a' },
+        { type: 'input_text', text: 'b' },
+      ]),
+      ...user('c'),
+    ]
+    expect(messagesOf(responses({ input, instructions: 'i' })())).toEqual([
+      { role: 'system', content: 'i' },
+      { role: 'user', content: 'ab' },
+      { role: 'user', content: 'c' },
+    ])
+  })
+})
