@@ -9,6 +9,7 @@ import { adminRoutes } from './routes/admin/index.ts'
 import { chatCompletionRoutes } from './routes/chat-completions.ts'
 import { completionRoutes } from './routes/completions.ts'
 import { docsRoutes } from './routes/docs.ts'
+import { embeddingRoutes } from './routes/embeddings.ts'
 import { healthRoutes } from './routes/health.ts'
 import { artifactRoutes } from './routes/internal/artifacts.ts'
 import { nodeRoutes } from './routes/internal/nodes.ts'
@@ -39,10 +40,12 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
   for (const base of ['/v1', '']) {
     app.use(`${base}/chat/*`, requireKey(keyring, options.recheckKeyMs))
     app.use(`${base}/completions`, requireKey(keyring, options.recheckKeyMs))
+    app.use(`${base}/embeddings`, requireKey(keyring, options.recheckKeyMs))
     app.use(`${base}/responses/*`, requireKey(keyring, options.recheckKeyMs))
     app.use(`${base}/models/*`, requireKey(keyring, options.recheckKeyMs))
     app.route(`${base}/chat/completions`, chatCompletionRoutes())
     app.route(`${base}/completions`, completionRoutes())
+    app.route(`${base}/embeddings`, embeddingRoutes())
     app.route(`${base}/responses`, responseRoutes())
     app.route(`${base}/models`, modelRoutes())
   }

@@ -179,6 +179,8 @@ describe('a key of one tenant', () => {
     ['/completions', { prompt: 'x' }],
     ['/v1/responses', { input: 'x' }],
     ['/responses', { input: 'x' }],
+    ['/v1/embeddings', { input: 'x' }],
+    ['/embeddings', { input: 'x' }],
   ])('uses its own model and is charged itself, at %s', async (path, body) => {
     const before = (await node.calls()).length
     expect((await post(ours.key, path, { model: 'model-of-ours', ...body })).status).toBe(200)
@@ -209,6 +211,7 @@ test('every route that takes a key is held against another tenant here', () => {
       `POST ${base}/chat/completions`,
       `POST ${base}/completions`,
       `POST ${base}/responses`,
+      `POST ${base}/embeddings`,
     ]),
   ]
   // Open to everybody, and nodes' own, which are signed.

@@ -24,7 +24,7 @@ export function answerNotFound(c: Context<AppEnv>): Response {
   const error = new AppError(
     'not_found',
     `There is nothing at '${c.req.method} ${c.req.path}'. Inference is at 'POST /v1/chat/completions', ` +
-      "'POST /v1/completions', 'POST /v1/responses' and 'GET /v1/models'; if the base URL holds a path, it must end in '/v1'.",
+      "'POST /v1/completions', 'POST /v1/responses', 'POST /v1/embeddings' and 'GET /v1/models'; if the base URL holds a path, it must end in '/v1'.",
   )
   return answerError(error, c)
 }

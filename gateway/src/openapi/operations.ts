@@ -2,6 +2,7 @@ import type { $ZodObject, $ZodType } from 'zod/v4/core'
 import { createUpdate, evaluateText, importTexts, rollback } from '@copal/shared/wire/admin.ts'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
+import { embeddingsAnswer, embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
 import { createKey, rotateKey, setLimits } from '@copal/shared/wire/keys.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
@@ -80,6 +81,16 @@ export const OPERATIONS: readonly Operation[] = [
     body: named('ResponsesRequest', responsesRequest),
     answer: named('Response', responseObject),
     streams: true,
+  },
+  {
+    method: 'post',
+    path: '/v1/embeddings',
+    id: 'createEmbeddings',
+    tag: 'Inference',
+    summary: "Embeds texts: the mean of the model's last hidden states, at length 1.",
+    key: 'inference',
+    body: named('EmbeddingsRequest', embeddingsRequest),
+    answer: named('Embeddings', embeddingsAnswer),
   },
   {
     method: 'get',

@@ -3,6 +3,7 @@ import { completionRequest, DEFAULT_MAX_TOKENS, promptsOf } from '@copal/shared/
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest, sampleText } from '../inference/admission.ts'
+import { estimateTokens } from '../inference/estimate-tokens.ts'
 import { generate } from '../inference/generate.ts'
 import { promptText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
@@ -19,11 +20,7 @@ export function completionRoutes(): Hono<KeyedEnv> {
         model,
         path: '/rpc/completions',
         ...admission,
-        promptTokens: prompts.reduce<number>(
-          (total, prompt) =>
-            total + (typeof prompt === 'string' ? Math.ceil(prompt.length / 4) : prompt.length),
-          0,
-        ),
+        promptTokens: estimateTokens(prompts),
         prompts: prompts.length,
         choices: prompts.length * (request.n ?? 1),
         maxTokens: request.max_tokens ?? DEFAULT_MAX_TOKENS,

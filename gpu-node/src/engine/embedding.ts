@@ -1,3 +1,4 @@
+import type { WeightSet } from '../backends/backend.ts'
 import type { GenerationOutcome } from './generation.ts'
 
 /** One text to embed. */
@@ -6,6 +7,8 @@ export interface EmbedRequest {
   id: string
   /** Token ids, at least one, at most the context. */
   tokens: readonly number[]
+  /** The weights that shall make it; null or left out: those that are active at its first step. */
+  weights?: WeightSet | null
   /** Ends it at once. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */

@@ -343,11 +343,15 @@ export function createEngine(deps: EngineDeps): Engine {
         throw textTooLong(spec.tokens.length, policy.contextLength)
       checkQueue()
       const arrivedMs = nowMs()
-      const goal = { kind: 'embed' as const, sum: new Float64Array(config.hiddenSize) }
+      const goal = {
+        kind: 'embed' as const,
+        sum: new Float64Array(config.hiddenSize),
+        restartable: !spec.weights,
+      }
       const result = Promise.withResolvers<Embedding>()
       // Who only waits for the outcome hears of an error there.
       result.promise.catch(() => undefined)
-      const request = accept(goal, spec.tokens, null)
+      const request = accept(goal, spec.tokens, spec.weights ?? null)
       const outcome = follow(request, spec, arrivedMs, createEmbeddingSink(goal, result))
       return { embedding: result.promise, outcome }
     },
@@ -397,5 +401,5 @@ export function createEngine(deps: EngineDeps): Engine {
 
 /** Nothing of it has reached the client. */
 function mayRestart({ goal }: Request): boolean {
-  return goal.kind === 'embed' || (goal.kind === 'generate' && goal.restartable)
+  return goal.kind !== 'score' && goal.restartable
 }

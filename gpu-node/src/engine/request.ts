@@ -41,6 +41,8 @@ export interface ScoreGoal {
 export interface EmbedGoal {
   readonly kind: 'embed'
   readonly sum: Float64Array
+  /** It names no weights, so it may start over on others. */
+  readonly restartable: boolean
 }
 
 /** What a request is for. */

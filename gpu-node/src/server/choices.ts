@@ -1,4 +1,3 @@
-import { AppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
 import type { GenerateEvent, GenerateRequest, Generation, GenerationOutcome } from '../engine/generation.ts'
@@ -26,16 +25,15 @@ export interface Choices {
 }
 
 /**
- * Starts the choices of one call. They are one answer, so several are bound to one weight set from the beginning: to
- * `weights`, or to those that are active now. Each has a seed of its own that follows from the call's; the first has
- * the call's itself, so that one choice is the same alone and as the first of several.
+ * Starts the choices of one call. They are one answer, so several must be given the `weights` that make all of them.
+ * Each has a seed of its own that follows from the call's; the first has the call's itself, so that one choice is the
+ * same alone and as the first of several.
  *
  * @param abort ends all of them; aborted here too, when one fails
- * @throws AppError like `Engine.generate`, then none goes on; `no_node_available` when several are asked for and
- *   nothing is active
+ * @throws AppError like `Engine.generate`, then none goes on
  */
 export function startChoices(
-  engine: Pick<Engine, 'generate' | 'active'>,
+  engine: Pick<Engine, 'generate'>,
   plan: ChoicesPlan,
   common: Pick<GenerateRequest, 'id' | 'restartable' | 'deadlineMs'> & {
     weights: WeightSet | null
@@ -44,18 +42,12 @@ export function startChoices(
 ): Choices {
   const { prompts, choicesPerPrompt, sampling, ...rest } = plan
   const specs = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
-  const weights = common.weights ?? (specs.length > 1 ? engine.active : null)
-  if (specs.length > 1 && !weights) {
-    throw new AppError('no_node_available', 'This node has no weights at the moment. Try again.', {
-      retryAfterS: 1,
-    })
-  }
   const { signal } = abort
   const generations: Generation[] = []
   try {
     for (const [choice, prompt] of specs.entries()) {
       const seed = seedOf(sampling.seed, choice)
-      const spec = { ...common, ...rest, sampling: { ...sampling, seed }, prompt, weights, signal }
+      const spec = { ...common, ...rest, sampling: { ...sampling, seed }, prompt, signal }
       generations.push(engine.generate(spec))
     }
   } catch (error) {
@@ -110,7 +102,10 @@ async function* merge(
 }
 
 /** Choices as one request: a prompt is counted once, whatever is made of it, and the worst ending is the request's. */
-function together(outcomes: readonly GenerationOutcome[], choicesPerPrompt: number): GenerationOutcome {
+export function together(
+  outcomes: readonly GenerationOutcome[],
+  choicesPerPrompt: number,
+): GenerationOutcome {
   const endings = ['error', 'cancelled', 'length', 'stop'] as const
   const finishReason =
     endings.find((ending) => outcomes.some((one) => one.finishReason === ending)) ?? 'error'

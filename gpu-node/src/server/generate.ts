@@ -3,6 +3,7 @@ import type { Usage } from '@copal/shared/wire/generation.ts'
 import { reasonOf } from '../log.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
+import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
@@ -59,16 +60,15 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
 
     let choices: Choices
     try {
-      if (job.model !== deps.model.id) throw unknownModel(job.model, deps.model.id)
-      const weights = job.maskVersion === undefined ? null : deps.weights(job.maskVersion)
-      if (job.maskVersion !== undefined && !weights) throw notHeld(job.model, job.maskVersion)
+      requireModel(deps, job.model)
+      const plan = job.prepare()
       const common = {
         id: job.requestId,
-        weights,
+        weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),
         restartable: !job.stream,
         ...(deps.requestTimeoutMs === undefined ? {} : { deadlineMs: deps.requestTimeoutMs }),
       }
-      choices = startChoices(engine, job.prepare(), common, abort)
+      choices = startChoices(engine, plan, common, abort)
     } catch (thrown) {
       const error = toAppError(thrown)
       endRefused(span, error)
@@ -89,9 +89,7 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
     })
     const headersOf = (maskVersion: number, contentType: string) => ({
       'content-type': contentType,
-      'x-copal-mask': String(maskVersion),
-      'x-copal-node': deps.nodeId,
-      'x-copal-domain': job.domain,
+      ...answerHeaders(deps.nodeId, job.domain, maskVersion),
     })
     if (!job.stream) {
       const { maskVersion, whole } = await readWhole(choices)
@@ -114,11 +112,6 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
       headers: { ...headersOf(maskVersion, EVENT_STREAM), 'cache-control': 'no-cache' },
     })
   }
-}
-
-/** What `system_fingerprint` says: the model and the mask that made the answer. */
-function fingerprint(model: string, maskVersion: number): string {
-  return `copal-${model}-m${maskVersion}`
 }
 
 async function readWhole({ events, count }: Choices): Promise<{ maskVersion: number; whole: WholeChoice[] }> {
@@ -170,22 +163,4 @@ function usageOf({
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
   }
-}
-
-function notHeld(model: string, version: number): AppError {
-  return new AppError(
-    'no_node_available',
-    `This node does not hold ${version === 0 ? 'the dense weights' : `mask ${version}`} of '${model}' now.`,
-    { param: 'model', retryAfterS: 1 },
-  )
-}
-
-function unknownModel(asked: string, served: string): AppError {
-  return new AppError(
-    'model_not_found',
-    `The model '${asked}' is not on this node, which serves '${served}'.`,
-    {
-      param: 'model',
-    },
-  )
 }

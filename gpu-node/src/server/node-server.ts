@@ -5,6 +5,7 @@ import { readSigned } from './body.ts'
 import { chatCompletions } from './chat-completions.ts'
 import { completions } from './completions.ts'
 import type { NodeServerDeps } from './deps.ts'
+import { embeddings } from './embeddings.ts'
 import { evaluate } from './evaluate.ts'
 import { createGenerate } from './generate.ts'
 import { createReceiptDesk } from './receipts.ts'
@@ -44,6 +45,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
+  app.route('/rpc/embeddings', embeddings(deps, desk, nowMs, read))
   app.route('/rpc/evaluate', evaluate(deps, read))
 
   app.get('/health', (c) => {

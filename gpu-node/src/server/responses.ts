@@ -21,7 +21,7 @@ export function responses(deps: {
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(responsesCall, await read(c.req.raw, CALL_BYTES))
     const messages = messagesOf(request)
-    const { model, temperature, top_p } = request
+    const { model, temperature, top_p, seed } = request
     return generate(
       {
         ...call,
@@ -29,7 +29,7 @@ export function responses(deps: {
         stream: request.stream ?? false,
         idPrefix: 'resp_',
         prepare: () => ({
-          ...samplingOf({ model, temperature, top_p }, -1),
+          ...samplingOf({ model, temperature, top_p, seed }, -1),
           prompts: [
             encodePrompt(
               (text) => codec.encode(text),

@@ -9,6 +9,8 @@ export const LIMITS = {
   topLogprobs: 20,
   /** Of one request: `n` for each of its prompts. */
   choices: 16,
+  /** Texts of one request for embeddings. */
+  embeddings: 256,
   biasedTokens: 300,
   metadataPairs: 16,
   maxTokens: 1_000_000,

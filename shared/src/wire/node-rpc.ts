@@ -7,6 +7,7 @@ import { chatRequest } from './chat.ts'
 import { completionRequest } from './completions.ts'
 import { DENSE } from '../mask/metadata.ts'
 import { patternFault } from '../mask/pattern.ts'
+import { embeddingsRequest } from './embeddings.ts'
 import { domainName } from './generation.ts'
 import { pruneMethod } from './prune-method.ts'
 import { responsesRequest } from './responses.ts'
@@ -69,6 +70,8 @@ export type ChatCall = z.output<typeof chatCall>
 /** `POST /rpc/completions`. */
 export const completionCall = z.object({ ...generateFields, request: completionRequest })
 export type CompletionCall = z.output<typeof completionCall>
+/** `POST /rpc/embeddings`. */
+export const embeddingsCall = z.object({ ...generateFields, request: embeddingsRequest })
 /** `POST /rpc/responses`. */
 export const responsesCall = z.object({ ...generateFields, request: responsesRequest })
 

@@ -51,7 +51,7 @@ const refusedFields = {
     .nullish(),
 } as const
 
-/** Body of `POST /v1/responses`: text in, text out, nothing stored. */
+/** Body of `POST /v1/responses`: text in, text out, nothing stored. `seed` extends the OpenAI API. */
 export const responsesRequest = z.object({
   model: z.string().min(1).max(256),
   input: z.union(
@@ -62,6 +62,7 @@ export const responsesRequest = z.object({
   max_output_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().gt(0).max(1).nullish(),
+  seed: z.int().nullish(),
   stream: z.boolean().nullish(),
   stream_options: z
     .object({

@@ -159,7 +159,7 @@ test('a version that the node does not hold is a 503 that another node may serve
   const response = await node.post('/rpc/completions', call(PROMPT, { maskVersion: 12 }))
   expect(response.status).toBe(503)
   expect(await response.json()).toMatchObject({
-    error: { code: 'no_node_available', param: 'model', message: expect.stringContaining('mask 12') },
+    error: { code: 'no_node_available', param: 'model', message: expect.stringContaining('mask 12 of') },
   })
   expect(backend.plans).toEqual([])
 })

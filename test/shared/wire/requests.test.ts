@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
+import { embeddingsRequest, inputsOf } from '@copal/shared/wire/embeddings.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import { messagesOf, responsesRequest } from '@copal/shared/wire/responses.ts'
 
@@ -194,5 +195,35 @@ describe('responses', () => {
       { role: 'user', content: 'ab' },
       { role: 'user', content: 'c' },
     ])
+  })
+})
+
+describe('embeddings', () => {
+  const embeddings = (fields: object) => () => parse(embeddingsRequest, { model: 'tiny', ...fields })
+
+  test.each([
+    ['one text', ['one text']],
+    [
+      ['a', 'b'],
+      ['a', 'b'],
+    ],
+    [[1, 2], [[1, 2]]],
+    [
+      [[1, 2], [3]],
+      [[1, 2], [3]],
+    ],
+  ])('take %j', (input, inputs) => {
+    expect(inputsOf(embeddings({ input })())).toEqual(inputs)
+  })
+
+  test.each<[field: string, value: unknown, param: string, message: RegExp]>([
+    ['dimensions', 64, 'dimensions', /as many dimensions as/],
+    ['encoding_format', 'int8', 'encoding_format', /"base64"/],
+    ['input', [], 'input', /none empty/],
+    ['input', undefined, 'input', /one text/],
+  ])('refuse %s %j by its name', (field, value, param, message) => {
+    const refusal = refusalOf(embeddings({ input: 'x', [field]: value }))
+    expect(refusal.param).toBe(param)
+    expect(refusal.message).toMatch(message)
   })
 })

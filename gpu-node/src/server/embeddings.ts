@@ -1,0 +1,129 @@
+import { Hono } from 'hono'
+import { toAppError } from '@copal/shared/errors.ts'
+import { inputsOf, type EmbeddingsAnswer } from '@copal/shared/wire/embeddings.ts'
+import { embeddingsCall } from '@copal/shared/wire/node-rpc.ts'
+import { parse } from '@copal/shared/wire/parse.ts'
+import type { WeightSet } from '../backends/backend.ts'
+import type { Engine } from '../engine/api.ts'
+import type { Embedding, EmbeddingCall } from '../engine/embedding.ts'
+import type { GenerationOutcome } from '../engine/generation.ts'
+import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
+import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
+import { CALL_BYTES } from './chat-completions.ts'
+import { together } from './choices.ts'
+import type { NodeServerDeps } from './deps.ts'
+import { encodePrompt } from './prompt.ts'
+import type { ReceiptDesk, SettledCall } from './receipts.ts'
+
+/** Texts of one call that are in the engine at the same time, so that one call does not fill its queue. */
+const AT_ONCE = 8
+
+/** `POST /rpc/embeddings`: all of one call by the same weights, with one receipt. */
+export function embeddings(
+  deps: NodeServerDeps,
+  desk: ReceiptDesk,
+  nowMs: () => number,
+  read: (request: Request, maxBytes: number) => Promise<unknown>,
+): Hono {
+  const { engine, model, telemetry } = deps
+  const { tracing, metrics } = telemetry
+  return new Hono().post('/', async (c) => {
+    const { request, ...call } = parse(embeddingsCall, await read(c.req.raw, CALL_BYTES))
+    const arrivedMs = nowMs()
+    const settled: SettledCall = { ...call, model: request.model, sampledText: null }
+    const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
+    const started: EmbeddingCall[] = []
+    try {
+      requireModel(deps, request.model)
+      const texts = inputsOf(request).map((input) =>
+        typeof input === 'string'
+          ? encodePrompt((text) => model.codec.encodeDocument(text), input, engine.policy.contextLength)
+          : input,
+      )
+      const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
+      const embedded = await embedAll(
+        engine,
+        texts,
+        { id: call.requestId, weights },
+        c.req.raw.signal,
+        started,
+      )
+      const outcome = together(await outcomesOf(started), 1)
+      endGenerated(tracing.tracer, span, outcome)
+      desk.settle(settled, outcome)
+      const maskVersion = embedded[0]?.maskVersion ?? 0
+      const answer: EmbeddingsAnswer = {
+        object: 'list',
+        data: embedded.map(({ embedding }, index) => ({
+          object: 'embedding',
+          index,
+          embedding: encode(unitLength(embedding), request.encoding_format ?? 'float'),
+        })),
+        model: request.model,
+        system_fingerprint: fingerprint(request.model, maskVersion),
+        usage: { prompt_tokens: outcome.promptTokens, total_tokens: outcome.promptTokens },
+      }
+      return c.json(answer, 200, answerHeaders(deps.nodeId, call.domain, maskVersion))
+    } catch (thrown) {
+      const error = toAppError(thrown)
+      if (started.length > 0) {
+        const outcome = together(await outcomesOf(started), 1)
+        endGenerated(tracing.tracer, span, { ...outcome, error })
+        desk.settle(settled, outcome)
+      } else {
+        endRefused(span, error)
+        metrics.refused(error.code)
+        desk.refuse(settled, arrivedMs)
+      }
+      throw thrown
+    }
+  })
+}
+
+/** Embeds texts in their order; when one fails the others are ended, and it throws. `started` gets every call made. */
+async function embedAll(
+  engine: Pick<Engine, 'embed'>,
+  texts: readonly (readonly number[])[],
+  common: { id: string; weights: WeightSet | null },
+  signal: AbortSignal,
+  started: EmbeddingCall[],
+): Promise<Embedding[]> {
+  const abort = new AbortController()
+  const leave = () => abort.abort()
+  signal.addEventListener('abort', leave, { once: true })
+  if (signal.aborted) leave()
+  const results: Embedding[] = []
+  let next = 0
+  const work = async () => {
+    for (let index = next++; index < texts.length; index = next++) {
+      const call = engine.embed({ ...common, tokens: texts[index]!, signal: abort.signal })
+      started.push(call)
+      results[index] = await call.embedding
+    }
+  }
+  try {
+    await Promise.all(Array.from({ length: Math.min(AT_ONCE, texts.length) }, work))
+    return results
+  } finally {
+    next = texts.length
+    abort.abort()
+    signal.removeEventListener('abort', leave)
+  }
+}
+
+function outcomesOf(started: readonly EmbeddingCall[]): Promise<GenerationOutcome[]> {
+  return Promise.all(started.map(({ outcome }) => outcome))
+}
+
+function unitLength(vector: Float32Array): Float32Array {
+  const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0))
+  return length > 0 ? vector.map((value) => value / length) : vector
+}
+
+/** As numbers, or as OpenAI's clients ask for them: base64 of little-endian f32. */
+function encode(vector: Float32Array, format: 'float' | 'base64'): number[] | string {
+  if (format === 'float') return [...vector]
+  const bytes = Buffer.alloc(vector.length * 4)
+  vector.forEach((value, index) => bytes.writeFloatLE(value, index * 4))
+  return bytes.toString('base64')
+}

@@ -1,0 +1,109 @@
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import type { EmbeddingsAnswer } from '@copal/shared/wire/embeddings.ts'
+import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
+import { call, startTestNode, type TestNode } from '../../support/node-server.ts'
+import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+
+let tiny: TinyModel
+beforeAll(async () => {
+  tiny = await openTinyModel({ contextLength: 256 })
+})
+afterAll(() => tiny.remove())
+
+const running: TestNode[] = []
+afterEach(async () => {
+  for (const node of running.splice(0)) await node.close()
+})
+
+/** A node whose version 7 is active, and that also holds 6. */
+async function start(arithmetic: ArithmeticOptions = {}) {
+  const { vocabSize } = tiny.model.config
+  const backend = createArithmeticBackend({ vocabSize, ...arithmetic })
+  const older = backend.weights(6)
+  const node = await startTestNode({
+    backend,
+    model: tiny.model,
+    named: (version) => (version === 6 ? older : null),
+  })
+  running.push(node)
+  node.engine.setActive(backend.weights(7))
+  return { backend, node }
+}
+
+const TEXT = 'the cat sat on the mat'
+const embed = async (node: TestNode, request: object, fields: object = {}) => {
+  const response = await node.post('/rpc/embeddings', call({ model: 'tiny', ...request }, fields))
+  if (!response.ok) throw new Error(await response.text())
+  return { headers: response.headers, answer: (await response.json()) as EmbeddingsAnswer }
+}
+const vectorsOf = ({ answer }: { answer: EmbeddingsAnswer }) =>
+  answer.data.map(({ embedding }) => embedding as number[])
+
+test('a text is the mean of its hidden states at length 1, with its mask, usage and one receipt', async () => {
+  const { node } = await start()
+  const { headers, answer } = await embed(node, { input: TEXT }, { requestId: 'request-embeds' })
+  expect(headers.get('x-copal-mask')).toBe('7')
+  const tokens = tiny.model.codec.encodeDocument(TEXT)
+  expect(answer).toMatchObject({
+    object: 'list',
+    model: 'tiny',
+    system_fingerprint: 'copal-tiny-m7',
+    data: [{ object: 'embedding', index: 0 }],
+    usage: { prompt_tokens: tokens.length, total_tokens: tokens.length },
+  })
+  const { embedding } = await node.engine.embed({ id: 'x', tokens }).embedding
+  const length = Math.hypot(...embedding)
+  const [vector] = vectorsOf({ answer })
+  expect(Math.hypot(...vector!)).toBeCloseTo(1, 5)
+  vector!.forEach((value, index) => expect(value).toBeCloseTo(embedding[index]! / length, 5))
+  expect(await node.receiptCount(1)).toMatchObject([
+    {
+      requestId: 'request-embeds',
+      maskVersion: 7,
+      promptTokens: tokens.length,
+      completionTokens: 0,
+      finishReason: 'stop',
+    },
+  ])
+})
+
+test('base64 holds the same numbers as f32', async () => {
+  const { node } = await start()
+  const [vector] = vectorsOf(await embed(node, { input: TEXT, encoding_format: 'float' }))
+  const { answer } = await embed(node, { input: TEXT, encoding_format: 'base64' })
+  const bytes = Buffer.from(answer.data[0]?.embedding as string, 'base64')
+  const decoded = Array.from({ length: bytes.length / 4 }, (_, index) => bytes.readFloatLE(index * 4))
+  expect(decoded).toEqual(vector)
+})
+
+test('many texts come in their order, each as it is alone, and token ids are their text', async () => {
+  const { node } = await start()
+  const texts = Array.from({ length: 20 }, (_, index) => `text number ${index}`)
+  const together = await embed(node, { input: texts })
+  expect(together.answer.data.map(({ index }) => index)).toEqual(texts.map((_, index) => index))
+  const [alone] = vectorsOf(await embed(node, { input: texts[13] }))
+  expect(vectorsOf(together)[13]).toEqual(alone)
+  const ids = texts.map((text) => tiny.model.codec.encodeDocument(text))
+  expect(vectorsOf(await embed(node, { input: ids }))).toEqual(vectorsOf(together))
+  expect(vectorsOf(await embed(node, { input: ids[13] }))).toEqual([alone])
+  expect(together.answer.usage.prompt_tokens).toBe(ids.flat().length)
+})
+
+test('a request that names a version is embedded by it', async () => {
+  const { node } = await start()
+  const { answer } = await embed(node, { input: [TEXT, TEXT] }, { maskVersion: 6 })
+  expect(answer.system_fingerprint).toBe('copal-tiny-m6')
+  expect(vectorsOf({ answer })).not.toEqual(vectorsOf(await embed(node, { input: [TEXT, TEXT] })))
+})
+
+test('one text that is too long refuses the request, and leaves nothing running', async () => {
+  const { node } = await start()
+  const response = await node.post(
+    '/rpc/embeddings',
+    call({ model: 'tiny', input: [TEXT, 'word '.repeat(400)] }),
+  )
+  expect(response.status).toBe(400)
+  expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded' } })
+  expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0 })
+  expect(await node.receiptCount(1)).toHaveLength(1)
+})
