@@ -44,7 +44,7 @@ export interface Generation {
   prompts?: number
   choices?: number
   /** The parsed body of the client's request. */
-  request: { stream?: boolean | null | undefined }
+  request: { model: string; stream?: boolean | null | undefined }
 }
 
 interface Attempt {

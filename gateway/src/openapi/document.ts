@@ -39,7 +39,7 @@ const ANSWER_HEADERS = {
   'x-copal-domain': 'The domain that the request was counted under.',
 }
 
-/** The OpenAPI document, from the schemas that requests are checked by. Takes milliseconds: make it once. */
+/** The OpenAPI document, from the schemas that requests are checked by. Takes longer than a request: make it once. */
 export function createDocument(): OpenApiDocument {
   const paths: OpenApiDocument['paths'] = {}
   for (const operation of OPERATIONS) (paths[operation.path] ??= {})[operation.method] = describe(operation)

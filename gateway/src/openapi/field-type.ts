@@ -5,7 +5,9 @@ const UNBOUNDED = new Set([Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER])
 
 /** A JSON Schema in a few words: `integer from 1 to 16`, `list of text`, `"auto" or "none"`. Null is not told. */
 export function fieldType(schema: JsonSchema): string {
-  const { anyOf, oneOf, const: constant, enum: values, type, items } = schema
+  const { anyOf, oneOf, const: constant, enum: values, items } = schema
+  // A type that may be null is a pair.
+  const type = Array.isArray(schema['type']) ? schema['type'].find((one) => one !== 'null') : schema['type']
   const choices = (anyOf ?? oneOf) as JsonSchema[] | undefined
   if (choices) {
     const told = choices.filter((choice) => choice['type'] !== 'null').map((choice) => fieldType(choice))
@@ -18,7 +20,7 @@ export function fieldType(schema: JsonSchema): string {
       return `text${bounds(schema['minLength'], schema['maxLength'], ' characters')}`
     case 'integer':
     case 'number':
-      return `${type}${bounds(schema['minimum'] ?? schema['exclusiveMinimum'], schema['maximum'] ?? schema['exclusiveMaximum'])}`
+      return `${String(type)}${bounds(schema['minimum'] ?? schema['exclusiveMinimum'], schema['maximum'] ?? schema['exclusiveMaximum'])}`
     case 'boolean':
       return 'true or false'
     case 'array': {
@@ -28,7 +30,7 @@ export function fieldType(schema: JsonSchema): string {
     case 'object':
       return objectType(schema)
     case 'null':
-      return 'refused'
+      return ''
     default:
       return 'anything'
   }

@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { toAppError } from '@copal/shared/errors.ts'
+import { AppError, toAppError } from '@copal/shared/errors.ts'
 import { inputsOf, type EmbeddingsAnswer } from '@copal/shared/wire/embeddings.ts'
 import { embeddingsCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
@@ -48,17 +48,18 @@ export function embeddings(
         c.req.raw.signal,
         started,
       )
+      const data = embedded.map(({ embedding }, index) => ({
+        object: 'embedding' as const,
+        index,
+        embedding: encode(unitLength(embedding), request.encoding_format ?? 'float'),
+      }))
       const outcome = together(await outcomesOf(started), 1)
       endGenerated(tracing.tracer, span, outcome)
       desk.settle(settled, outcome)
       const maskVersion = embedded[0]?.maskVersion ?? 0
       const answer: EmbeddingsAnswer = {
         object: 'list',
-        data: embedded.map(({ embedding }, index) => ({
-          object: 'embedding',
-          index,
-          embedding: encode(unitLength(embedding), request.encoding_format ?? 'float'),
-        })),
+        data,
         model: request.model,
         system_fingerprint: fingerprint(request.model, maskVersion),
         usage: { prompt_tokens: outcome.promptTokens, total_tokens: outcome.promptTokens },
@@ -115,8 +116,15 @@ function outcomesOf(started: readonly EmbeddingCall[]): Promise<GenerationOutcom
   return Promise.all(started.map(({ outcome }) => outcome))
 }
 
+/** @throws AppError `node_failed` for a vector that JSON could not carry */
 function unitLength(vector: Float32Array): Float32Array {
   const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0))
+  if (!Number.isFinite(length)) {
+    throw new AppError(
+      'node_failed',
+      "The model's hidden states are not finite numbers. Its weights are damaged.",
+    )
+  }
   return length > 0 ? vector.map((value) => value / length) : vector
 }
 

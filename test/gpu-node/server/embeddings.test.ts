@@ -1,6 +1,10 @@
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { EmbeddingsAnswer } from '@copal/shared/wire/embeddings.ts'
-import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
+import {
+  createArithmeticBackend,
+  HIDDEN_SIZE,
+  type ArithmeticOptions,
+} from '../../support/arithmetic-backend.ts'
 import { call, startTestNode, type TestNode } from '../../support/node-server.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
@@ -23,6 +27,7 @@ async function start(arithmetic: ArithmeticOptions = {}) {
   const node = await startTestNode({
     backend,
     model: tiny.model,
+    engine: { config: { ...tiny.model.config, hiddenSize: HIDDEN_SIZE } },
     named: (version) => (version === 6 ? older : null),
   })
   running.push(node)
