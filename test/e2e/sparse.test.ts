@@ -125,14 +125,14 @@ function testWithoutAddon(): void {
 }
 
 function testAddon(built: Addon): void {
-  // int8 was to stay below 1e-2 and does not: 1.09e-2, and 1.26e-2 in groups of 32 (docs/measurements.md).
-  // Most probable tokens may change where the two best were closer than the precision.
+  // Most probable tokens may change where the two best were closer than the precision. What was measured is in
+  // docs/measurements.md: int8 has 1.3e-3; one token of 1,280 with a divergence of 0.5 is a third of it.
   test.each([
     {
       masked: true,
       precisions: [
         ['bf16', 1e-3, 0.3],
-        ['int8', 1.5e-2, 1],
+        ['int8', 5e-3, 0.5],
       ] as const,
     },
     { masked: false, precisions: [['bf16', 1e-3, 0.3]] as const },

@@ -94,8 +94,23 @@ pub(crate) fn attend<const FMA: bool>(attention: &mut Attention<'_>) {
             if faded != 1.0 {
                 output.iter_mut().for_each(|output| *output *= faded);
             }
-            let scores = &scores[..visible];
-            for (weight, value) in scores.iter().zip(room.values.chunks_exact(head_dim)) {
+            // Four positions at a time, in their order: an output is loaded and stored a quarter as often.
+            let (quads, rest) = scores[..visible].as_chunks::<4>();
+            let values = room.values.chunks_exact(4 * head_dim);
+            for (weights, values) in quads.iter().zip(values) {
+                let (first, values) = values.split_at(head_dim);
+                let (second, values) = values.split_at(head_dim);
+                let (third, fourth) = values.split_at(head_dim);
+                let values = first.iter().zip(second).zip(third.iter().zip(fourth));
+                for (output, ((first, second), (third, fourth))) in output.iter_mut().zip(values) {
+                    let sum = multiply_add::<FMA>(weights[0], *first, *output);
+                    let sum = multiply_add::<FMA>(weights[1], *second, sum);
+                    let sum = multiply_add::<FMA>(weights[2], *third, sum);
+                    *output = multiply_add::<FMA>(weights[3], *fourth, sum);
+                }
+            }
+            let values = room.values.chunks_exact(head_dim).skip(4 * quads.len());
+            for (weight, value) in rest.iter().zip(values) {
                 for (output, value) in output.iter_mut().zip(value) {
                     *output = multiply_add::<FMA>(*weight, *value, *output);
                 }

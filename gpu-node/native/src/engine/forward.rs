@@ -5,7 +5,7 @@ use super::attention::{Attention, QUERY_TOKENS, Room};
 use super::pages::{PAGE_TOKENS, PagePool};
 use super::vector::VectorFns;
 use super::weights::WeightSet;
-use crate::kernels::{CHUNK_TOKENS, Disjoint, Encoding, Multiplier, MultiplyError};
+use crate::kernels::{CHUNK_TOKENS, Disjoint, Encoding, Multiplier, MultiplyError, Product};
 use crate::pool::{Panicked, Pool};
 use crate::storage::Matrix;
 use std::ops::Range;
@@ -274,14 +274,11 @@ impl Forward {
     }
 }
 
-/// Rows to multiply for so many tokens: a chunk of one token alone is summed in another order than
-/// the same token in company, so it gets a neighbour, whose results nobody reads.
+/// Rows to multiply for so many tokens, where a kernel sums a chunk of one token alone in another order than
+/// the same token in company: it gets a neighbour, whose results nobody reads.
 pub(crate) fn padded(tokens: usize) -> usize {
     if tokens % CHUNK_TOKENS == 1 { tokens + 1 } else { tokens }
 }
-
-/// A matrix, and where its products go.
-pub(crate) type Product<'a> = (&'a Matrix, &'a mut [f32]);
 
 /// Multiplies the same inputs, `[tokens, cols]`, by matrices of one format.
 pub(crate) fn linear(
@@ -291,12 +288,13 @@ pub(crate) fn linear(
     tokens: usize,
     products: &mut [Product<'_>],
 ) -> Result<(), MultiplyError> {
-    let rows = padded(tokens);
+    let rows = if multiplier.kernel().alone_as_in_company() { tokens } else { padded(tokens) };
     multiplier.encode(Encoding::of(products[0].0.format()), cols, &inputs[..rows * cols])?;
-    for (matrix, outputs) in products {
-        multiplier.multiply(matrix, &mut outputs[..rows * matrix.rows()])?;
+    for (matrix, outputs) in products.iter_mut() {
+        let room = std::mem::take(outputs);
+        *outputs = &mut room[..rows * matrix.rows()];
     }
-    Ok(())
+    multiplier.multiply_all(products)
 }
 
 fn add(stream: &mut [f32], addend: &[f32], length: usize) {

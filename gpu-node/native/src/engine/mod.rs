@@ -6,8 +6,8 @@
 //! are compiled for each instruction set.
 //!
 //! Results do not depend on the number of threads, and those of a token not on what else runs with
-//! it: rows of a multiplication and heads of an attention are never split between threads, and
-//! multiplications are never run on one token alone, which kernels sum in another order.
+//! it: rows of a multiplication and heads of an attention are never split between threads, and where a
+//! kernel sums one token alone in another order than in company, it is never run on one.
 
 #![allow(unsafe_code)]
 

@@ -1,5 +1,5 @@
 use super::{BlockFn, BlockSums, ExpandFn, Panel};
-use crate::storage::{BLOCK_ROWS, Format, LONGEST_GROUP, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, LONGEST_GROUP, VECTOR_BYTES};
 
 /// A dense group of any format, and the vector that may be read behind it.
 #[repr(align(64))]
@@ -8,13 +8,10 @@ struct Group([u8; 2 * BLOCK_ROWS * LONGEST_GROUP + 2 * BLOCK_ROWS + VECTOR_BYTES
 /// A sparse multiplication for instruction sets that cannot expand within registers: each group is
 /// expanded into the nearest cache, once for all tokens, and multiplied from there.
 ///
-/// `expanded` is the dense format of the groups.
-///
 /// # Safety
 ///
 /// The contracts of `expand` and `multiply`.
 pub(super) unsafe fn by_groups(
-    expanded: Format,
     expand: ExpandFn,
     multiply: BlockFn,
     mut stream: &[u8],
@@ -29,7 +26,7 @@ pub(super) unsafe fn by_groups(
         unsafe {
             let read = expand(stream, 1, &mut dense.0);
             stream = &stream[read..];
-            multiply(&dense.0, 1, panel.group(group, expanded.steps()), sums);
+            multiply(&dense.0, 1, panel.group(group, groups), sums);
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Shuffles that put packed values where a byte of a mask has its ones; where it has none they ask
 //! for a byte that does not exist, which gives 0.
 
-/// Where the n-th one of a byte takes its value: n, and 255 for the zeros.
-const SOURCES: [[u8; 8]; 256] = {
+/// A table that begins where a cache line does, so that none of its entries crosses one.
+#[repr(align(64))]
+pub(super) struct Table<T>(pub(super) [T; 256]);
+
+/// For 8 bytes.
+pub(super) static EXPAND_BYTES: Table<[u8; 8]> = Table({
     let mut table = [[255; 8]; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -17,25 +21,41 @@ const SOURCES: [[u8; 8]; 256] = {
         byte += 1;
     }
     table
-};
+});
 
-/// For 8 bytes.
-pub(super) static EXPAND_BYTES: [[u8; 8]; 256] = SOURCES;
-
-/// For 8 words of two bytes.
-pub(super) static EXPAND_WORDS: [[u8; 16]; 256] = {
-    let mut table = [[255; 16]; 256];
+/// For 8 bytes that begin with the upper half of a register.
+#[cfg(target_arch = "x86_64")]
+pub(super) static EXPAND_UPPER_BYTES: Table<[u8; 8]> = Table({
+    let mut table = EXPAND_BYTES.0;
     let mut byte = 0;
     while byte < 256 {
         let mut bit = 0;
         while bit < 8 {
-            if SOURCES[byte][bit] != 255 {
-                table[byte][2 * bit] = 2 * SOURCES[byte][bit];
-                table[byte][2 * bit + 1] = 2 * SOURCES[byte][bit] + 1;
+            if table[byte][bit] != 255 {
+                table[byte][bit] += 8;
             }
             bit += 1;
         }
         byte += 1;
     }
     table
-};
+});
+
+/// For 8 words of two bytes.
+pub(super) static EXPAND_WORDS: Table<[u8; 16]> = Table({
+    let mut table = [[255; 16]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            let source = EXPAND_BYTES.0[byte][bit];
+            if source != 255 {
+                table[byte][2 * bit] = 2 * source;
+                table[byte][2 * bit + 1] = 2 * source + 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    table
+});

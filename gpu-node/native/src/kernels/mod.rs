@@ -24,7 +24,7 @@ use crate::storage::{BLOCK_ROWS, Format, Precision};
 use activations::ChunkMut;
 pub use activations::{Activations, Encoding};
 pub(crate) use disjoint::Disjoint;
-pub use multiply::{Multiplier, MultiplyError};
+pub use multiply::{MOST_PRODUCTS, Multiplier, MultiplyError, Product};
 use std::fmt;
 use table::{ByGroup, ByTokens};
 
@@ -38,6 +38,9 @@ pub const KERNEL_NAMES: [&str; 4] = ["avx512", "avx2", "neon", "scalar"];
 #[derive(Debug)]
 pub struct Kernel {
     name: &'static str,
+    bf16_words: Bf16Words,
+    /// Whether a token gets the same bits alone in a chunk as beside others.
+    alone_as_in_company: bool,
     encode: unsafe fn(ChunkMut<'_>),
     dense_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
@@ -48,6 +51,15 @@ pub struct Kernel {
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
     expand_int4: ByGroup<ExpandFn>,
+}
+
+/// How the words of a panel hold inputs that were rounded to bf16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bf16Words {
+    /// Two columns a word: for instructions that multiply pairs.
+    Pairs,
+    /// A column a word, as f32.
+    Floats,
 }
 
 /// Adds the product of some groups of a block and a panel to `sums[token][row]`.
@@ -72,9 +84,9 @@ struct Panel<'a> {
 }
 
 impl<'a> Panel<'a> {
-    /// One group of so many steps.
-    fn group(self, index: usize, steps: usize) -> Panel<'a> {
-        let words = steps * self.tokens;
+    /// One of so many groups.
+    fn group(self, index: usize, groups: usize) -> Panel<'a> {
+        let words = self.words.len() / groups;
         Panel {
             tokens: self.tokens,
             words: &self.words[index * words..][..words],
@@ -135,6 +147,12 @@ impl Kernel {
     /// One of [`KERNEL_NAMES`].
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether results of a token alone in a chunk of [`CHUNK_TOKENS`] are, to the bit, those that it gets beside
+    /// others.
+    pub fn alone_as_in_company(&self) -> bool {
+        self.alone_as_in_company
     }
 
     fn encode(&self, chunk: ChunkMut<'_>) {

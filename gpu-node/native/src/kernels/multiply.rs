@@ -6,6 +6,12 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+/// Matrices of one [`Multiplier::multiply_all`].
+pub const MOST_PRODUCTS: usize = 4;
+
+/// A matrix, and where its products go.
+pub type Product<'a> = (&'a Matrix, &'a mut [f32]);
+
 /// A kernel on a pool, with what a multiplication needs beside the matrix. Nothing is allocated
 /// after [`Multiplier::new`].
 pub struct Multiplier {
@@ -73,11 +79,50 @@ impl Multiplier {
     }
 
     /// Multiplies what was encoded last: `outputs` is `[tokens, rows]` f32 row-major.
+    pub fn multiply(&mut self, matrix: &Matrix, outputs: &mut [f32]) -> Result<(), MultiplyError> {
+        self.multiply_all(&mut [(matrix, outputs)])
+    }
+
+    /// Multiplies what was encoded last by up to [`MOST_PRODUCTS`] matrices: threads wait for each other once, not
+    /// after every matrix.
     ///
     /// The result of a row does not depend on the number of threads, nor on the other rows. Up to
     /// [`CHUNK_TOKENS`] tokens share one pass over the weights; of more the weights of a block are
     /// expanded once, and each chunk of tokens meets them in the cache.
-    pub fn multiply(&mut self, matrix: &Matrix, outputs: &mut [f32]) -> Result<(), MultiplyError> {
+    pub fn multiply_all(&mut self, products: &mut [Product<'_>]) -> Result<(), MultiplyError> {
+        if products.len() > MOST_PRODUCTS {
+            let count = products.len();
+            return Err(MultiplyError::Shape(format!(
+                "at most {MOST_PRODUCTS} matrices are multiplied at once, not {count}"
+            )));
+        }
+        for (matrix, outputs) in &*products {
+            self.check(matrix, outputs)?;
+        }
+        let parts = self.pool.threads();
+        let mut jobs = [const { None }; MOST_PRODUCTS];
+        for (job, (matrix, outputs)) in jobs.iter_mut().zip(products) {
+            let (kernel, activations) = (self.kernel, &self.activations);
+            *job = Some(Job { kernel, matrix, activations, outputs: Disjoint::new(outputs) });
+        }
+        let expanded = &self.expanded;
+        self.pool.run(&|part| {
+            let mut expanded = expanded[part].lock().unwrap_or_else(PoisonError::into_inner);
+            for job in jobs.iter().flatten() {
+                let blocks = job.matrix.share(part, parts);
+                if job.activations.chunks() == 1 {
+                    job.stream(blocks);
+                } else if job.matrix.is_sparse() {
+                    job.expand(blocks, &mut expanded);
+                } else {
+                    job.reuse(blocks);
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn check(&self, matrix: &Matrix, outputs: &[f32]) -> Result<(), MultiplyError> {
         let (tokens, cols) = (self.activations.tokens(), self.activations.cols());
         let encoding = Encoding::of(matrix.format());
         if cols != matrix.cols() || encoding != self.activations.encoding() {
@@ -94,25 +139,6 @@ impl Multiplier {
                 outputs.len()
             )));
         }
-        let parts = self.pool.threads();
-        let job = Job {
-            kernel: self.kernel,
-            matrix,
-            activations: &self.activations,
-            outputs: Disjoint::new(outputs),
-        };
-        let expanded = &self.expanded;
-        self.pool.run(&|part| {
-            let blocks = matrix.share(part, parts);
-            if job.activations.chunks() == 1 {
-                job.stream(blocks);
-            } else if matrix.is_sparse() {
-                let mut expanded = expanded[part].lock().unwrap_or_else(PoisonError::into_inner);
-                job.expand(blocks, &mut expanded);
-            } else {
-                job.reuse(blocks);
-            }
-        })?;
         Ok(())
     }
 }

@@ -7,13 +7,15 @@ use super::activations::{ChunkMut, encode_chunk};
 use super::by_groups::by_groups;
 use super::expand_table::{EXPAND_BYTES, EXPAND_WORDS};
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{BlockSums, Kernel, Panel};
+use super::{Bf16Words, BlockSums, Kernel, Panel};
 use crate::storage::{BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES};
 use half::f16;
 use std::arch::aarch64::*;
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "neon",
+    bf16_words: Bf16Words::Pairs,
+    alone_as_in_company: true,
     encode,
     dense_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),
@@ -135,7 +137,7 @@ unsafe fn dense_int8_by<const GROUP: usize, const N: usize, const T: usize>(
             unsafe {
                 let header = stream.as_ptr().add(group * format.dense_group());
                 let mut at = header.add(format.dense_header() + piece * REGISTER);
-                let mut words = panel.words.as_ptr().add(group * format.steps() * T);
+                let mut words = panel.words.as_ptr().add(2 * group * format.steps() * T);
                 let mut dots = [[vdupq_n_s32(0); T]; N];
                 for _ in 0..format.steps() {
                     for (index, dots) in dots.iter_mut().enumerate() {
@@ -143,7 +145,7 @@ unsafe fn dense_int8_by<const GROUP: usize, const N: usize, const T: usize>(
                         add_dots(dots, vreinterpretq_s8_u8(weights), words);
                     }
                     at = at.add(TILES * VECTOR_BYTES);
-                    words = words.add(T);
+                    words = words.add(2 * T);
                 }
                 add_scaled(&dots, header, piece, panel, group, sums);
             }
@@ -192,7 +194,7 @@ unsafe fn dense_int4_by<const GROUP: usize, const N: usize, const T: usize>(
                 // A shift to the left by a negative number is one to the right.
                 let shift = vdupq_n_s8(if piece < PIECES / 2 { 0 } else { -4 });
                 let mut at = header.add(format.dense_header() + piece % (PIECES / 2) * REGISTER);
-                let mut words = panel.words.as_ptr().add(group * format.steps() * T);
+                let mut words = panel.words.as_ptr().add(2 * group * format.steps() * T);
                 let mut dots = [[vdupq_n_s32(0); T]; N];
                 for _ in 0..format.steps() {
                     for (index, dots) in dots.iter_mut().enumerate() {
@@ -200,7 +202,7 @@ unsafe fn dense_int4_by<const GROUP: usize, const N: usize, const T: usize>(
                         add_dots(dots, vreinterpretq_s8_u8(vandq_u8(codes, nibble)), words);
                     }
                     at = at.add(VECTOR_BYTES);
-                    words = words.add(T);
+                    words = words.add(2 * T);
                 }
                 add_scaled(&dots, header, piece, panel, group, sums);
                 add_minimums::<N, T>(header.add(2 * BLOCK_ROWS), piece, panel, group, sums);
@@ -211,15 +213,21 @@ unsafe fn dense_int4_by<const GROUP: usize, const N: usize, const T: usize>(
 
 /// # Safety
 ///
-/// `words` are those of `T` tokens.
+/// `words` are those of `T` tokens, two each.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn add_dots<const T: usize>(dots: &mut [int32x4_t; T], weights: int8x16_t, words: *const u32) {
+    let weights = vreinterpretq_s16_s8(weights);
+    let even = vshrq_n_s16::<8>(vshlq_n_s16::<8>(weights));
+    let odd = vshrq_n_s16::<8>(weights);
     for (token, dot) in dots.iter_mut().enumerate() {
         // SAFETY: the caller's.
-        let input = vreinterpretq_s8_u32(vdupq_n_u32(unsafe { words.add(token).read() }));
-        let low = vpaddlq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(input)));
-        let high = vpaddlq_s16(vmull_high_s8(weights, input));
+        let [first, second] = unsafe { [words.add(2 * token).read(), words.add(2 * token + 1).read()] };
+        let first = vreinterpretq_s16_u32(vdupq_n_u32(first));
+        let second = vreinterpretq_s16_u32(vdupq_n_u32(second));
+        let low = vmull_s16(vget_low_s16(even), vget_low_s16(first));
+        let low = vmlal_s16(low, vget_low_s16(odd), vget_low_s16(second));
+        let high = vmlal_high_s16(vmull_high_s16(even, first), odd, second);
         *dot = vaddq_s32(*dot, vpaddq_s32(low, high));
     }
 }
@@ -229,7 +237,7 @@ unsafe fn add_dots<const T: usize>(dots: &mut [int32x4_t; T], weights: int8x16_t
 /// The contract of a `BlockFn`.
 unsafe fn sparse_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &mut BlockSums) {
     // SAFETY: the caller's.
-    unsafe { by_groups(Format::BF16, expand_bf16, dense_bf16::<T>, stream, groups, panel, sums) }
+    unsafe { by_groups(expand_bf16, dense_bf16::<T>, stream, groups, panel, sums) }
 }
 
 /// # Safety
@@ -243,7 +251,7 @@ unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
 ) {
     let (expand, multiply) = (expand_int8::<GROUP>, dense_int8::<GROUP, T>);
     // SAFETY: the caller's.
-    unsafe { by_groups(int8(GROUP), expand, multiply, stream, groups, panel, sums) }
+    unsafe { by_groups(expand, multiply, stream, groups, panel, sums) }
 }
 
 /// # Safety
@@ -257,7 +265,7 @@ unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
 ) {
     let (expand, multiply) = (expand_int4::<GROUP>, dense_int8::<GROUP, T>);
     // SAFETY: the caller's.
-    unsafe { by_groups(int8(GROUP), expand, multiply, stream, groups, panel, sums) }
+    unsafe { by_groups(expand, multiply, stream, groups, panel, sums) }
 }
 
 /// # Safety
@@ -275,7 +283,7 @@ unsafe fn expand_bf16(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
             at = at.add(Format::BF16.sparse_header());
             for index in 0..Format::BF16.sparse_header() {
                 let mask = *masks.add(index);
-                let places = vld1q_u8(EXPAND_WORDS.get_unchecked(mask as usize).as_ptr());
+                let places = vld1q_u8(EXPAND_WORDS.0.get_unchecked(mask as usize).as_ptr());
                 vst1q_u8(out, vqtbl1q_u8(load(at), places));
                 at = at.add(2 * mask.count_ones() as usize);
                 out = out.add(16);
@@ -356,7 +364,7 @@ unsafe fn expand_int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mu
 #[inline]
 #[target_feature(enable = "neon")]
 fn places_of(mask: u8) -> uint8x8_t {
-    vcreate_u8(u64::from_le_bytes(EXPAND_BYTES[mask as usize]))
+    vcreate_u8(u64::from_le_bytes(EXPAND_BYTES.0[mask as usize]))
 }
 
 /// # Safety

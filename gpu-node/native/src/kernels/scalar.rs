@@ -3,7 +3,7 @@
 use super::activations::{ChunkMut, encode_chunk};
 use super::by_groups::by_groups;
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{BlockSums, Kernel, Panel};
+use super::{Bf16Words, BlockSums, Kernel, Panel};
 use crate::storage::{
     BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int4, expand_int8,
 };
@@ -12,6 +12,8 @@ use half::f16;
 /// Runs on every machine.
 pub(super) static KERNEL: Kernel = Kernel {
     name: "scalar",
+    bf16_words: Bf16Words::Pairs,
+    alone_as_in_company: true,
     encode,
     dense_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),
@@ -67,7 +69,7 @@ fn dense_int8<const GROUP: usize, const T: usize>(
         let (header, vectors) = group.split_at(format.dense_header());
         let mut dots = [[0i32; BLOCK_ROWS]; T];
         for (at, vector) in vectors.chunks_exact(VECTOR_BYTES).enumerate() {
-            let words = &panel.words[(index * format.steps() + at / TILES) * T..][..T];
+            let words = &panel.words[2 * (index * format.steps() + at / TILES) * T..][..2 * T];
             let first_row = at % TILES * TILE_ROWS;
             add_dots(vector, words, |code| i32::from(code) - 128, first_row, &mut dots);
         }
@@ -91,7 +93,7 @@ fn dense_int4<const GROUP: usize, const T: usize>(
         let (header, vectors) = group.split_at(format.dense_header());
         let mut dots = [[0i32; BLOCK_ROWS]; T];
         for (step, vector) in vectors.chunks_exact(VECTOR_BYTES).enumerate() {
-            let words = &panel.words[(index * format.steps() + step) * T..][..T];
+            let words = &panel.words[2 * (index * format.steps() + step) * T..][..2 * T];
             add_dots(vector, words, |codes| i32::from(codes & 15), 0, &mut dots);
             add_dots(vector, words, |codes| i32::from(codes >> 4), TILE_ROWS, &mut dots);
         }
@@ -117,9 +119,10 @@ fn add_dots<const T: usize>(
     dots: &mut [[i32; BLOCK_ROWS]; T],
 ) {
     for (lane, codes) in vector.chunks_exact(4).enumerate() {
-        for (word, dots) in words.iter().zip(dots.iter_mut()) {
-            for (code, input) in codes.iter().zip(word.to_le_bytes()) {
-                dots[first_row + lane] += weight(*code) * i32::from(input as i8);
+        for (words, dots) in words.chunks_exact(2).zip(dots.iter_mut()) {
+            let inputs = [words[0], words[1], words[0] >> 16, words[1] >> 16];
+            for (code, input) in codes.iter().zip(inputs) {
+                dots[first_row + lane] += weight(*code) * i32::from(input as i16);
             }
         }
     }
@@ -135,7 +138,7 @@ fn half(header: &[u8], index: usize) -> f32 {
 /// The contract of a `BlockFn`.
 unsafe fn sparse_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &mut BlockSums) {
     // SAFETY: the caller's.
-    unsafe { by_groups(Format::BF16, expand_bf16, dense_bf16::<T>, stream, groups, panel, sums) }
+    unsafe { by_groups(expand_bf16, dense_bf16::<T>, stream, groups, panel, sums) }
 }
 
 /// # Safety
@@ -147,9 +150,8 @@ unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
     panel: Panel<'_>,
     sums: &mut BlockSums,
 ) {
-    let format = int8(GROUP);
     // SAFETY: the caller's.
-    unsafe { by_groups(format, expand_int8::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
+    unsafe { by_groups(expand_int8::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
 }
 
 /// # Safety
@@ -161,9 +163,8 @@ unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
     panel: Panel<'_>,
     sums: &mut BlockSums,
 ) {
-    let format = int8(GROUP);
     // SAFETY: the caller's.
-    unsafe { by_groups(format, expand_int4::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
+    unsafe { by_groups(expand_int4::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
 }
 
 fn int8(group: usize) -> Format {

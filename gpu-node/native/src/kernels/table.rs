@@ -20,24 +20,24 @@ impl<T> ByGroup<T> {
 
 /// `[name::<1>, …, name::<8>]`, with further constants in front of the tokens.
 macro_rules! by_tokens {
-    ($name:ident $(, $constant:expr)*) => {
+    ($($name:ident)::+ $(, $constant:expr)*) => {
         [
-            $name::<$($constant,)* 1>,
-            $name::<$($constant,)* 2>,
-            $name::<$($constant,)* 3>,
-            $name::<$($constant,)* 4>,
-            $name::<$($constant,)* 5>,
-            $name::<$($constant,)* 6>,
-            $name::<$($constant,)* 7>,
-            $name::<$($constant,)* 8>,
+            $($name)::+::<$($constant,)* 1>,
+            $($name)::+::<$($constant,)* 2>,
+            $($name)::+::<$($constant,)* 3>,
+            $($name)::+::<$($constant,)* 4>,
+            $($name)::+::<$($constant,)* 5>,
+            $($name)::+::<$($constant,)* 6>,
+            $($name)::+::<$($constant,)* 7>,
+            $($name)::+::<$($constant,)* 8>,
         ]
     };
 }
 
 /// `by_tokens!` for groups of 64 and of 32.
 macro_rules! by_group_and_tokens {
-    ($name:ident) => {
-        ByGroup { of_64: by_tokens!($name, 64), of_32: by_tokens!($name, 32) }
+    ($($name:ident)::+) => {
+        ByGroup { of_64: by_tokens!($($name)::+, 64), of_32: by_tokens!($($name)::+, 32) }
     };
 }
 

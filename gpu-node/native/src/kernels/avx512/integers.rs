@@ -1,0 +1,82 @@
+//! What int8 and int4 have in common.
+
+use super::{Panel, STRANDS, TILES, Totals, each_token, load};
+use std::arch::x86_64::*;
+
+/// Products of a group of integers, `[token][tile]`.
+pub(super) type Dots<const T: usize> = [[__m512i; TILES]; T];
+
+/// Adds the products of a step's codes, bytes without a sign: its even columns and then its odd ones as 16-bit
+/// words.
+///
+/// # Safety
+///
+/// `words` are those of `T` tokens, two each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+pub(super) unsafe fn dot<const T: usize>(dots: &mut Dots<T>, pair: [__m512i; TILES], words: *const u32) {
+    let byte = _mm512_set1_epi16(255);
+    let even = pair.map(|codes| _mm512_and_si512(codes, byte));
+    let odd = pair.map(|codes| _mm512_srli_epi16::<8>(codes));
+    each_token!(T, TOKEN => {
+        // SAFETY: the caller's.
+        let (first, second) = unsafe {
+            let words = words.add(2 * TOKEN);
+            (words.read().cast_signed(), words.add(1).read().cast_signed())
+        };
+        let (first, second) = (_mm512_set1_epi32(first), _mm512_set1_epi32(second));
+        let dots = &mut dots[TOKEN];
+        dots[0] = _mm512_dpwssd_epi32(dots[0], even[0], first);
+        dots[1] = _mm512_dpwssd_epi32(dots[1], even[1], first);
+        dots[0] = _mm512_dpwssd_epi32(dots[0], odd[0], second);
+        dots[1] = _mm512_dpwssd_epi32(dots[1], odd[1], second);
+    });
+}
+
+/// The f16 of both tiles as f32.
+///
+/// # Safety
+///
+/// 64 bytes are readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+pub(super) unsafe fn load_halves(at: *const u8) -> [__m512; TILES] {
+    // SAFETY: the caller's.
+    let halves = unsafe { load(at) };
+    [_mm512_cvtph_ps(_mm512_castsi512_si256(halves)), _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves))]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+pub(super) fn join<const T: usize>(dots: &[Dots<T>; STRANDS]) -> Dots<T> {
+    let mut joined = dots[0];
+    if T == 1 {
+        joined[0][0] = _mm512_add_epi32(joined[0][0], dots[1][0][0]);
+        joined[0][1] = _mm512_add_epi32(joined[0][1], dots[1][0][1]);
+    }
+    joined
+}
+
+/// Adds a group's integers, scaled by weights and inputs.
+///
+/// # Safety
+///
+/// The panel has the group.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+pub(super) unsafe fn add_scaled<const T: usize>(
+    dots: &Dots<T>,
+    scales: [__m512; TILES],
+    panel: Panel<'_>,
+    group: usize,
+    totals: &mut Totals<T>,
+) {
+    each_token!(T, TOKEN => {
+        // SAFETY: the caller's.
+        let input = unsafe { _mm512_set1_ps(*panel.scales.get_unchecked(group * T + TOKEN)) };
+        let [first, second] = scales.map(|scale| _mm512_mul_ps(scale, input));
+        let total = &mut totals[TOKEN];
+        total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[TOKEN][0]), first, total[0]);
+        total[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[TOKEN][1]), second, total[1]);
+    });
+}

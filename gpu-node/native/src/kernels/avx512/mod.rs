@@ -1,0 +1,155 @@
+//! AVX-512 with VBMI2 (expanding moves), BF16 and VNNI (dot products): Ice Lake, Zen 4 and later.
+//!
+//! Pruned weights are put between the packed ones within a register. On Zen the form of the
+//! expanding move that reads memory is slow, and the one that clears what it does not fill waits
+//! for its destination; so values are loaded, and merged into a copy of a register that holds the
+//! value of a pruned weight. The register comes through [`black_box`], or the compiler would see
+//! the zeros in it and choose the clearing form.
+
+mod bf16;
+mod expand;
+mod int4;
+mod int8;
+mod integers;
+
+use super::activations::{ChunkMut, encode_chunk};
+use super::table::{ByGroup, by_group_and_tokens, by_tokens};
+use super::{Bf16Words, BlockSums, Kernel, Panel};
+use crate::storage::TILE_ROWS;
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+pub(super) static KERNEL: Kernel = Kernel {
+    name: "avx512",
+    bf16_words: Bf16Words::Pairs,
+    // At one token bf16 is summed in two strands.
+    alone_as_in_company: false,
+    encode,
+    dense_bf16: by_tokens!(bf16::dense),
+    dense_int8: by_group_and_tokens!(int8::dense),
+    dense_int4: by_group_and_tokens!(int4::dense),
+    sparse_bf16: by_tokens!(bf16::sparse),
+    sparse_int8: by_group_and_tokens!(int8::sparse),
+    sparse_int4: by_group_and_tokens!(int4::sparse),
+    expand_bf16: expand::bf16,
+    expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
+    expand_int4: ByGroup { of_64: expand::int4::<64>, of_32: expand::int4::<32> },
+};
+
+pub(super) fn is_available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vbmi2")
+        && is_x86_feature_detected!("avx512bf16")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("popcnt")
+}
+
+/// How far ahead of the values sparse streams are asked for; measured.
+const AHEAD: usize = 2048;
+/// Steps that a loop takes at a time.
+const STRANDS: usize = 2;
+const TILES: usize = 2;
+
+/// Products of a block, `[token][tile]`.
+type Totals<const T: usize> = [[__m512; TILES]; T];
+
+/// At one token every second step has sums of its own: the latency of a dot product wants four
+/// independent ones, and a step has two tiles.
+const fn strand_of<const T: usize>(step: usize) -> usize {
+    if T == 1 { step % STRANDS } else { 0 }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,popcnt")]
+unsafe fn encode(chunk: ChunkMut<'_>) {
+    encode_chunk(chunk);
+}
+
+/// Runs a block for each of `T` tokens, written out: a loop would come to be unrolled only after the
+/// compiler has decided what lives in registers, and the sums would be left in memory.
+macro_rules! each_token {
+    ($tokens:ident, $token:ident => $block:block) => {
+        each_token!($tokens, $token => $block, 0 1 2 3 4 5 6 7)
+    };
+    ($tokens:ident, $token:ident => $block:block, $($number:literal)*) => {
+        $(if $number < $tokens {
+            const $token: usize = $number;
+            $block
+        })*
+    };
+}
+use each_token;
+
+/// A vector's mask of 32 bits, and how many values it keeps.
+///
+/// # Safety
+///
+/// Four bytes are readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
+    // SAFETY: the caller's.
+    let mask = unsafe { at.cast::<u32>().read_unaligned() };
+    (mask, mask.count_ones() as usize)
+}
+
+/// A vector's mask of 64 bits, and how many values it keeps. Both come from memory: the way to a mask
+/// register from a general one takes longer, and the compiler would take it if both were one load. It
+/// makes a difference with int4, which has most to do between two masks.
+///
+/// # Safety
+///
+/// Eight bytes are readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
+    let mask;
+    // SAFETY: reads the caller's bytes and does nothing else.
+    unsafe {
+        asm!("kmovq {}, qword ptr [{}]", out(kreg) mask, in(reg) at, options(pure, readonly, nostack, preserves_flags));
+        (mask, at.cast::<u64>().read_unaligned().count_ones() as usize)
+    }
+}
+
+/// # Safety
+///
+/// 64 bytes are readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+unsafe fn load(at: *const u8) -> __m512i {
+    // SAFETY: the caller's.
+    unsafe { _mm512_loadu_si512(at.cast()) }
+}
+
+/// # Safety
+///
+/// 64 bytes are writable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+unsafe fn store(at: *mut u8, vector: __m512i) {
+    // SAFETY: the caller's.
+    unsafe { _mm512_storeu_si512(at.cast(), vector) }
+}
+
+/// Asks for what a sparse stream is going to read; any address may be asked for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+fn prefetch(at: *const u8) {
+    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+fn add_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
+    each_token!(T, TOKEN => {
+        let at = sums.0[TOKEN].as_mut_ptr();
+        // SAFETY: a token has 16 sums for each of two tiles.
+        unsafe {
+            let second = at.add(TILE_ROWS);
+            _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), totals[TOKEN][0]));
+            _mm512_storeu_ps(second, _mm512_add_ps(_mm512_loadu_ps(second), totals[TOKEN][1]));
+        }
+    });
+}
