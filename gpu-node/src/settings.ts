@@ -59,7 +59,9 @@ const environment = z
         error: "'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
       })
       .optional(),
-    COPAL_PRECISION: z.enum(['bf16', 'int8'], { error: "'bf16' or 'int8' is expected" }).default('bf16'),
+    COPAL_PRECISION: z
+      .enum(['bf16', 'int8', 'int4'], { error: "'bf16', 'int8' or 'int4' is expected" })
+      .default('bf16'),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
     OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
   })
@@ -92,7 +94,7 @@ export interface NodeSettings {
   /** Of the sparse engine; null: the machine's best. */
   kernel: 'avx512' | 'avx2' | 'neon' | 'scalar' | null
   /** Of the sparse engine's weights. */
-  precision: 'bf16' | 'int8'
+  precision: 'bf16' | 'int8' | 'int4'
   logFormat: 'plain' | 'json' | null
   otlpEndpoint: string | null
 }

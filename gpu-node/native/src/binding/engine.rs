@@ -61,7 +61,7 @@ impl JsEngine {
         guarded(|| {
             let kernel = Kernel::select(kernel.as_deref()).map_err(invalid)?;
             let precision = Precision::named(&precision).map_err(invalid)?;
-            let format = Format::new(precision, 64).map_err(invalid)?;
+            let format = Format::usual(precision);
             let config = read_config(&shape, &rope)?;
             let options = EngineOptions {
                 threads: count("threads", threads, MOST_THREADS)?,

@@ -93,8 +93,8 @@ function testSparse(built: Addon): void {
     await backend.release(weights)
   })
 
-  test('int8 weights answer too', async () => {
-    const backend = newBackend({ precision: 'int8' })
+  test.each(['int8', 'int4'] as const)('%s weights answer too', async (precision) => {
+    const backend = newBackend({ precision })
     const weights = await load(backend, await open())
     const sampler = { ...GREEDY, topLogprobs: 1, promptTokens: 3 }
     const work: SequenceWork = {
