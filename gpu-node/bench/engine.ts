@@ -1,69 +1,167 @@
-import { availableParallelism, loadavg } from 'node:os'
+import { loadavg } from 'node:os'
 import { createOnnxBackend } from '../src/backends/onnx/backend.ts'
 import { createSparseBackend } from '../src/backends/sparse/backend.ts'
 import { loadNative } from '../src/backends/sparse/native.ts'
 import type { DenseModel } from '../src/model/dense-model.ts'
-import { line } from './report.ts'
-import { benchServing, type ServedSet } from './serving.ts'
+import type { Precision } from '../native/addon.d.ts'
+import { formatSpread, line, spread } from './report.ts'
+import { decode, prefill, type ServedSet } from './serving.ts'
 
-/**
- * The sparse engine, dense and under a mask, in bf16 and int8, beside ONNX Runtime's dense f32, interleaved.
- *
- * @returns lines for people; memory is what this process gained when a set was loaded: without ONNX, whose
- * weights are in a process of its own
- * @throws NativeUnavailableError where the addon is not built
- */
-export async function benchEngine(options: {
+/** What is measured, and for how long. */
+export interface EngineBenchOptions {
   model: DenseModel
   maskPath: string
+  /** Scratch space of the ONNX backend. */
   workDir: string
+  threads: number
+  precisions: readonly Precision[]
+  batches: readonly number[]
+  /** Tokens of a prompt, for one sequence. */
+  prompts: readonly number[]
+  /** Tokens that each sequence gets in one measurement of decoding. */
+  decodeSteps: number
   repetitions: number
-}): Promise<string[]> {
-  const { model, maskPath, workDir, repetitions } = options
-  const addon = loadNative()
-  const onnx = createOnnxBackend({ workDir })
+  /** No repetition begins after so long. One always runs. */
+  mostMs: number
+  print: (line: string) => void
+}
+
+/** A weight set, and what a token costs it in memory. */
+interface MeasuredSet extends ServedSet {
+  megabytes: number
+}
+
+interface Case {
+  name: string
+  /** Tokens that share one reading of the weights; those of a prompt are not bound by memory. */
+  batch: number | null
+  run: (set: ServedSet) => Promise<number>
+}
+
+/** One measurement: tokens a second over the batch, and bytes a second of the memory around it. */
+interface Figure {
+  rate: number
+  bandwidth: number
+}
+
+/** Tokens that a sequence holds when decoding begins. */
+const CONTEXT = 128
+
+/**
+ * The sparse engine, dense and under a mask in every precision, beside ONNX Runtime's dense f32. Every repetition
+ * measures every case on every set, each between two measurements of what the memory gives.
+ *
+ * "Of the bandwidth" is what the weights' bytes would take at that bandwidth, by what a step took; "× onnx" is
+ * within a repetition.
+ *
+ * @throws NativeUnavailableError where the addon is not built
+ */
+export async function benchEngine(options: EngineBenchOptions): Promise<void> {
+  const { print, repetitions, mostMs, threads } = options
+  const probe = new (loadNative().Multiplier)(null, threads, 1, 64)
+  const sets = await loadSets(options)
+  const cases = casesOf(options)
+  const figures = new Map<string, Figure[]>()
+  const startedMs = performance.now()
+  let done = 0
+  print(line('load average before', loads()))
+  // The first one warms up: pages of keys and values get memory, clocks rise.
+  for (let repetition = -1; repetition < repetitions; repetition++) {
+    if (done > 0 && performance.now() - startedMs > mostMs) break
+    let before = probe.readBandwidth()
+    for (const { name, run } of cases) {
+      for (const set of sets) {
+        const rate = await run(set)
+        const after = probe.readBandwidth()
+        const key = `${name}, ${set.name}`
+        if (repetition >= 0)
+          figures.set(key, [...(figures.get(key) ?? []), { rate, bandwidth: (before + after) / 2 }])
+        before = after
+      }
+    }
+    if (repetition >= 0) done += 1
+  }
+  print(line('load average after', loads()))
+  const bandwidths = [...figures.values()].flat().map(({ bandwidth }) => bandwidth / 1e9)
+  print(line('memory, read by all threads', formatSpread(spread(bandwidths), 'GB/s')))
+  for (const one of cases) {
+    const reference = figures.get(`${one.name}, ${sets[0]?.name}`) ?? []
+    for (const set of sets) {
+      const found = figures.get(`${one.name}, ${set.name}`) ?? []
+      print(line(`${one.name}, ${set.name}`, describe(one, set, found, reference)))
+    }
+  }
+  for (const { backend, weights } of sets) await backend.release(weights)
+}
+
+async function loadSets(options: EngineBenchOptions): Promise<MeasuredSet[]> {
+  const { model, maskPath, workDir, threads, precisions, print } = options
   const dense = { model, version: 0, maskPath: null, priority: 'serving' } as const
   const masked = { ...dense, version: 1, maskPath }
-  const lines: string[] = []
-  const sets: ServedSet[] = [{ name: 'onnx f32 dense', backend: onnx, weights: await onnx.load(dense) }]
-  for (const precision of ['bf16', 'int8'] as const) {
+  const onnx = createOnnxBackend({ workDir, threads })
+  const all = [...model.master.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+  // An embedding that is not the head as well is not read but for one row.
+  const unread = model.config.tiedEmbedding ? 0 : 4 * model.config.vocabSize * model.config.hiddenSize
+  const sets: MeasuredSet[] = [
+    {
+      name: 'onnx f32 dense',
+      backend: onnx,
+      weights: await onnx.load(dense),
+      megabytes: (all - unread) / 1e6,
+    },
+  ]
+  for (const precision of precisions) {
+    let megabytes = Number.NaN
+    const log = {
+      info: (_: string, fields?: object) =>
+        (megabytes = Number((fields as { megabytes?: number }).megabytes)),
+    }
+    const backend = createSparseBackend({ addon: loadNative(), precision, threads, log })
     for (const [name, source] of [
       ['dense', dense],
-      ['50 % mask', masked],
+      ['masked', masked],
     ] as const) {
-      let bytes = 0
-      const log = {
-        info: (_: string, fields?: object) => (bytes = Number((fields as { megabytes?: number }).megabytes)),
-      }
-      const backend = createSparseBackend({ addon, precision, log })
-      const before = process.memoryUsage().rss
       const startedMs = performance.now()
       const weights = await backend.load(source)
       const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
-      const gained = Math.round((process.memoryUsage().rss - before) / 1e6)
-      sets.push({ name: `${backend.name} ${name}`, backend, weights })
-      lines.push(
-        line(`${backend.name} ${name}`, `${bytes} MB a token, ${gained} MB resident, loaded in ${seconds} s`),
-      )
+      sets.push({ name: `${backend.name} ${name}`, backend, weights, megabytes })
+      print(line(`${backend.name} ${name}`, `${megabytes} MB a token at batch 1, loaded in ${seconds} s`))
     }
   }
-  lines.push(
-    line(
-      'load average, processors',
-      `${loadavg()
-        .map((load) => load.toFixed(1))
-        .join(' ')}, ${availableParallelism()}`,
-    ),
-  )
-  lines.push(...(await benchServing(sets, repetitions, [{ batch: 1, length: 512 }])))
-  lines.push(
-    line(
-      'load average after',
-      loadavg()
-        .map((load) => load.toFixed(1))
-        .join(' '),
-    ),
-  )
-  for (const { backend, weights } of sets) await backend.release(weights)
-  return lines
+  return sets
+}
+
+function casesOf({ batches, prompts, decodeSteps }: EngineBenchOptions): Case[] {
+  let sequence = 1_000_000
+  const sequences = (count: number) => Array.from({ length: count }, () => sequence++)
+  return [
+    ...batches.map((batch) => ({
+      name: `decode, batch ${batch}`,
+      batch,
+      run: (set: ServedSet) => decode(set, sequences(batch), CONTEXT, decodeSteps),
+    })),
+    ...prompts.map((length) => ({
+      name: `prefill, prompt ${length}`,
+      batch: null,
+      run: (set: ServedSet) => prefill(set, sequences(1), length),
+    })),
+  ]
+}
+
+function describe({ batch }: Case, set: MeasuredSet, found: Figure[], reference: Figure[]): string {
+  const parts = [formatSpread(spread(found.map(({ rate }) => rate)), 'tokens/s')]
+  if (batch !== null) {
+    const megabytes = set.megabytes / batch
+    const shares = found.map(({ rate, bandwidth }) => (rate * megabytes * 1e8) / bandwidth)
+    parts.push(`${megabytes.toFixed(1)} MB a token`, formatSpread(spread(shares), '% of the bandwidth', 0))
+  }
+  const ratios = found.map(({ rate }, index) => rate / (reference[index]?.rate ?? Number.NaN))
+  parts.push(formatSpread(spread(ratios), '× onnx', 2))
+  return parts.join(', ')
+}
+
+function loads(): string {
+  return loadavg()
+    .map((load) => load.toFixed(1))
+    .join(' ')
 }

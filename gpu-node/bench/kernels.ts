@@ -1,6 +1,8 @@
 /**
- * `node gpu-node/bench/kernels.ts [--only smollm2] [--repetitions 15] [--threads 2]`: what the native kernels
- * take, dense against half pruned, in every precision. `COPAL_KERNEL` forces a kernel.
+ * `node gpu-node/bench/kernels.ts [--only smollm2] [--repetitions 15] [--threads 2] [--processor-time]`: what the
+ * native kernels take, dense against half pruned, in every precision. `COPAL_KERNEL` forces a kernel.
+ *
+ * `--processor-time` is for busy machines: one thread, whose processor time counts and not what the clock says.
  *
  * Everything is interleaved: a repetition runs every case once, each between two measurements of the memory's
  * bandwidth, because shared machines change it from one moment to the next. "Of the bound" is the time that
@@ -10,6 +12,7 @@ import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import type { Matrix, Multiplier, Precision } from '../native/addon.d.ts'
 import { loadNative } from '../src/backends/sparse/native.ts'
+import { randomBits } from './random-model.ts'
 import { formatSpread, line, machineLine, spread } from './report.ts'
 
 interface Shape {
@@ -54,16 +57,22 @@ const { values } = parseArgs({
     only: { type: 'string' },
     repetitions: { type: 'string', default: '15' },
     threads: { type: 'string', default: String(availableParallelism()) },
+    'processor-time': { type: 'boolean', default: false },
   },
 })
 const names = values.only === undefined ? Object.keys(WORKLOADS) : [values.only]
 const repetitions = Number(values.repetitions)
-const threads = Number(values.threads)
+const isProcessorTime = values['processor-time']
+const threads = isProcessorTime ? 1 : Number(values.threads)
+/** What the addon reads to measure the bandwidth. */
+const BANDWIDTH_BYTES = 2 ** 28
 const addon = loadNative()
 const multiplier = new addon.Multiplier(process.env.COPAL_KERNEL || null, threads, Math.max(...BATCHES), 4096)
 
 print(machineLine())
-print(`kernel ${multiplier.kernel} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)`)
+print(
+  `kernel ${multiplier.kernel} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)${isProcessorTime ? ' of processor time' : ''}`,
+)
 for (const name of names) {
   const workload = WORKLOADS[name]
   if (!workload) throw new Error(`unknown workload '${name}'; there are ${Object.keys(WORKLOADS).join(', ')}`)
@@ -117,11 +126,12 @@ async function pack(shapes: Shape[]): Promise<Case[]> {
 function measure(on: Multiplier, cases: Case[]): number[] {
   const bandwidths: number[] = []
   for (const { matrices, tokens } of cases) on.timePass(matrices, tokens)
+  readBandwidth(on)
   for (let repetition = 0; repetition < repetitions; repetition++) {
-    let before = on.readBandwidth()
+    let before = readBandwidth(on)
     for (const one of cases) {
-      const [encodeS, multiplyS] = on.timePass(one.matrices, one.tokens)
-      const after = on.readBandwidth()
+      const [encodeS, multiplyS] = timePass(on, one)
+      const after = readBandwidth(on)
       one.encodeSeconds.push(encodeS)
       one.seconds.push(multiplyS)
       one.ofBound.push(bytesOf(one) / ((before + after) / 2) / multiplyS)
@@ -130,6 +140,24 @@ function measure(on: Multiplier, cases: Case[]): number[] {
     }
   }
   return bandwidths
+}
+
+/** Seconds of encoding and of multiplying; of the processor both together, as the latter. */
+function timePass(on: Multiplier, { matrices, tokens }: Case): [encodeS: number, multiplyS: number] {
+  if (!isProcessorTime) return on.timePass(matrices, tokens)
+  return [0, processorSeconds(() => on.timePass(matrices, tokens))]
+}
+
+function readBandwidth(on: Multiplier): number {
+  if (!isProcessorTime) return on.readBandwidth()
+  return BANDWIDTH_BYTES / processorSeconds(() => on.readBandwidth())
+}
+
+function processorSeconds(work: () => void): number {
+  const before = process.threadCpuUsage()
+  work()
+  const { user, system } = process.threadCpuUsage(before)
+  return (user + system) / 1e6
 }
 
 function report(cases: Case[], bandwidths: number[]): void {
@@ -166,17 +194,6 @@ function report(cases: Case[], bandwidths: number[]): void {
 
 function bytesOf({ matrices }: Case): number {
   return matrices.reduce((sum, { bytes }) => sum + bytes, 0)
-}
-
-/** Xorshift32: signed 32-bit numbers, fast enough for hundreds of millions. */
-function randomBits(seed: number): () => number {
-  let state = seed
-  return () => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return state
-  }
 }
 
 function print(text: string): void {

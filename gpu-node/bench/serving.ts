@@ -14,6 +14,12 @@ const GREEDY: Omit<SamplerSpec, 'promptTokens'> = {
 }
 const DECODE_STEPS = 32
 const CHUNK = 256
+const PREFILLS = [
+  { batch: 1, length: 128 },
+  { batch: 1, length: 512 },
+  { batch: 8, length: 128 },
+  { batch: 8, length: 512 },
+]
 
 /** A weight set and the backend that runs it. */
 export interface ServedSet {
@@ -34,16 +40,7 @@ interface Case {
  *
  * @returns lines for people.
  */
-export async function benchServing(
-  sets: readonly ServedSet[],
-  repetitions: number,
-  prefills: readonly { batch: number; length: number }[] = [
-    { batch: 1, length: 128 },
-    { batch: 1, length: 512 },
-    { batch: 8, length: 128 },
-    { batch: 8, length: 512 },
-  ],
-): Promise<string[]> {
+export async function benchServing(sets: readonly ServedSet[], repetitions: number): Promise<string[]> {
   let sequence = 1_000_000
   const next = () => sequence++
   const cases: Case[] = [
@@ -51,7 +48,7 @@ export async function benchServing(
       name: `decode, batch ${batch}, context 128`,
       run: (set: ServedSet) => decode(set, Array.from({ length: batch }, next), 128),
     })),
-    ...prefills.map(({ batch, length }) => ({
+    ...PREFILLS.map(({ batch, length }) => ({
       name: `prefill, batch ${batch}, prompt ${length}`,
       run: (set: ServedSet) => prefill(set, Array.from({ length: batch }, next), length),
     })),
@@ -70,14 +67,16 @@ export async function benchServing(
   return [...figures].map(([key, values]) => line(key, formatSpread(spread(values), 'tokens/s')))
 }
 
-async function decode(
+/** Prefills `sequences` to `context` tokens, then decodes `steps` more of each: tokens a second of the latter. */
+export async function decode(
   { backend, weights }: ServedSet,
   sequences: number[],
   context: number,
+  steps = DECODE_STEPS,
 ): Promise<number> {
   const last = await fill({ backend, weights }, sequences, context)
   const startedMs = performance.now()
-  for (let step = 0; step < DECODE_STEPS; step++) {
+  for (let step = 0; step < steps; step++) {
     const work: SequenceWork[] = sequences.map((sequence, index) => ({
       sequence,
       tokens: Int32Array.of(last[index] ?? 0),
@@ -89,10 +88,11 @@ async function decode(
   }
   const elapsedMs = performance.now() - startedMs
   await backend.step({ weights, work: [], drop: sequences })
-  return (sequences.length * DECODE_STEPS * 1000) / elapsedMs
+  return (sequences.length * steps * 1000) / elapsedMs
 }
 
-async function prefill(
+/** Tokens a second of the prompts of `sequences`, each of `length` tokens. */
+export async function prefill(
   { backend, weights }: ServedSet,
   sequences: number[],
   length: number,
@@ -117,7 +117,7 @@ async function fill(
       sequence,
       tokens: Int32Array.from(
         { length: to - from },
-        (_, index) => 100 + (((from + index + sequence) * 7919) % 40_000),
+        (_, index) => 100 + (((from + index + sequence) * 7919) % 30_000),
       ),
       position: from,
       output: to === length ? 'token' : 'none',

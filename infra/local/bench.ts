@@ -8,7 +8,9 @@
  * `--hidden 4096 --blocks 3 --samples 2 --length 64` unless given.
  * `npm run bench -- alps --statistics <folder of a laboratory>`: the output error that ALPS leaves, by that of what the
  * product does; `--pattern 0.5,0.6,0.7,2:4 --layers 0,7,15,22,29 --scope row` unless given; `--scope row,matrix` for both.
- * `npm run bench -- engine`: the sparse engine, dense and half pruned, beside ONNX; `--repetitions 5` unless given.
+ * `npm run bench -- engine`: the sparse engine, dense and half pruned, beside ONNX; `--models smollm2 --precision
+ * bf16,int8,int4 --batch 1,8 --prompt 128,512 --steps 16 --repetitions 5 --minutes 10` unless given, minutes a model.
+ * `--models smollm2,1.1b,7b --blocks 2` takes LLaMA shapes of seeded random weights, cut to so many blocks.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,9 +24,16 @@ import { benchCalibrationRatio } from '../../gpu-node/bench/calibration-ratio.ts
 import { benchCalibration } from '../../gpu-node/bench/calibration.ts'
 import { benchEngine } from '../../gpu-node/bench/engine.ts'
 import { benchJointSolver } from '../../gpu-node/bench/joint-solver.ts'
+import {
+  RANDOM_SHAPES,
+  randomConfig,
+  writeRandomModel,
+  type RandomShape,
+} from '../../gpu-node/bench/random-model.ts'
 import { benchRefinements } from '../../gpu-node/bench/refinements.ts'
 import { formatSpread, line, machineLine, spread } from '../../gpu-node/bench/report.ts'
 import { benchServing } from '../../gpu-node/bench/serving.ts'
+import type { Precision } from '../../gpu-node/native/addon.d.ts'
 import { createOnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
 import { listArtifacts } from '../../gpu-node/src/copal/artifact.ts'
 import { findStatistics } from '../../gpu-node/src/lab/find-statistics.ts'
@@ -57,6 +66,12 @@ const { positionals, values: flags } = parseArgs({
       'pattern',
       'layers',
       'scope',
+      'models',
+      'precision',
+      'batch',
+      'prompt',
+      'steps',
+      'minutes',
     ].map((name) => [name, { type: 'string' }] as const),
   ),
 })
@@ -136,17 +151,46 @@ async function benchRatio(): Promise<void> {
 
 async function benchForward(): Promise<void> {
   const cacheDir = process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal')
-  const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
-  const maskPath = join(home, 'mask.safetensors')
-  writeFileSync(maskPath, await magnitudeHalfMask(model))
-  await buildNative(print)
+  const numbers = (text: string) => text.split(',').map(Number)
+  const threads = availableParallelism()
   const options = {
-    model,
-    maskPath,
     workDir: join(home, 'work'),
+    threads,
+    precisions: (flags.precision ?? 'bf16,int8,int4').split(',') as Precision[],
+    batches: numbers(flags.batch ?? '1,8'),
+    prompts: numbers(flags.prompt ?? '128,512'),
+    decodeSteps: flag('steps', 16),
     repetitions: flag('repetitions', REPETITIONS),
+    mostMs: flag('minutes', 10) * 60_000,
+    print,
   }
-  ;(await benchEngine(options)).forEach(print)
+  await buildNative(print)
+  const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
+  for (const name of (flags.models ?? 'smollm2').split(',')) {
+    if (name === 'smollm2') {
+      const maskPath = join(home, 'mask.safetensors')
+      writeFileSync(maskPath, await magnitudeHalfMask(model))
+      print(`\n${model.id}, ${threads} threads; masked: the larger half of every row`)
+      await benchEngine({ ...options, model, maskPath })
+      continue
+    }
+    if (!isShape(name)) {
+      const known = ['smollm2', ...Object.keys(RANDOM_SHAPES)].join(', ')
+      throw new Error(`--models: '${name}' is unknown; there are ${known}`)
+    }
+    const config = randomConfig(name, flag('blocks', 2))
+    const dir = mkdtempSync(join(home, 'random-'))
+    const { master, maskPath } = await writeRandomModel(dir, config)
+    print(
+      `\nLLaMA ${name} with ${config.layers} of ${RANDOM_SHAPES[name].wholeLayers} layers, seeded random weights, ${threads} threads; masked: half of every eight weights`,
+    )
+    await benchEngine({ ...options, model: { ...model, id: name, config, master }, maskPath })
+    rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+function isShape(name: string): name is RandomShape {
+  return name in RANDOM_SHAPES
 }
 
 async function benchMemory(): Promise<void> {
