@@ -13,7 +13,7 @@ import { createJobWork } from './control/job-work.ts'
 import { openJobRunner } from './control/jobs.ts'
 import { openNodeState } from './control/node-state.ts'
 import { openReceiptOutbox } from './control/receipts.ts'
-import { METHOD_NAMES } from './copal/methods/registry.ts'
+import { methodsFor } from './copal/allocate.ts'
 import { createEngine } from './engine/engine.ts'
 import { listen } from './listener.ts'
 import type { Log } from './log.ts'
@@ -153,7 +153,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         activeVersion: swap.activeVersion(),
         weightSets: swap.weightSets(),
         load: loadOf(engine.load()),
-        methods: [...METHOD_NAMES],
+        methods: methodsFor(model),
         progressing: server.progressingSince(sinceMs),
         jobs: jobs.reports(),
       }

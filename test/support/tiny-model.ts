@@ -33,6 +33,7 @@ export async function openTinyModel(options: TinyLlamaOptions = {}): Promise<Tin
       config,
       master: { ...unhashed, baseSha256: await hashLinears(unhashed, config) },
       codec: createCodec(await readTokenizerFiles(join(dir, 'model')), 'tiny'),
+      layerSensitivity: null,
     },
     remove: () => rm(dir, { recursive: true, force: true }),
   }

@@ -9,8 +9,12 @@ import { advance, apply } from './drive.ts'
 import { evaluationWindow, resolveModel } from './model.ts'
 import type { StepDeps } from './step.ts'
 
-/** What wins on measured text among the methods of this version. */
-const DEFAULT_SELECTION = { method: 'continual-wanda+swaps', pattern: '0.5', scope: 'row' } as const
+/**
+ * What wins on measured text among the methods of this version, the best first. The first needs to know what pruning
+ * each part of the model costs; nodes offer it where that was measured.
+ */
+const DEFAULT_METHODS = ['continual-wanda+allocated+swaps', 'continual-wanda+swaps'] as const
+const DEFAULT_PATTERN = '0.5'
 
 /**
  * Stores a new update; {@link setGoing} or the next heartbeat begins it.
@@ -31,13 +35,8 @@ export async function createUpdate(
       { param: 'length' },
     )
   }
-  const {
-    method = DEFAULT_SELECTION.method,
-    pattern = DEFAULT_SELECTION.pattern,
-    scope = DEFAULT_SELECTION.scope,
-    patterns = {},
-  } = request.selection
-  await requireMethod(deps, model.id, method)
+  const { pattern = DEFAULT_PATTERN, scope = 'row', patterns = {} } = request.selection
+  const method = await chooseMethod(deps, model.id, request.selection.method, pattern)
   const domains = [...new Set(request.domains)]
   await requireText(deps, domains, { samples, length }, evaluationWindow(model))
   await ensureDomains(deps.db, domains, deps.nowMs())
@@ -67,16 +66,22 @@ export async function createUpdate(
 }
 
 /**
- * Refuses a method that no node could choose a mask by. While no node of the model is alive, nobody can tell: the
- * node that takes the job will.
+ * The method asked for, or the best of the default ones that a node offers and the pattern allows. While no node of
+ * the model is alive, nobody can tell: the node that takes the job will.
+ *
+ * @throws AppError `invalid_request` for a method that no node could choose a mask by
  */
-async function requireMethod(
+async function chooseMethod(
   { fleet }: Pick<StepDeps, 'fleet'>,
   model: string,
-  method: string,
-): Promise<void> {
+  asked: string | undefined,
+  pattern: string,
+): Promise<string> {
   const offered = await fleet.offeredMethods(model)
-  if (!offered || offered.includes(method)) return
+  const [allocated, plain] = DEFAULT_METHODS
+  // n:m prunes every linear alike: there is nothing to allocate.
+  const method = asked ?? (!pattern.includes(':') && offered?.includes(allocated) ? allocated : plain)
+  if (!offered || offered.includes(method)) return method
   const nearest = nearestName(method, offered)
   throw new AppError(
     'invalid_request',

@@ -1,9 +1,9 @@
 import type { MaskMeta } from '@copal/shared/mask/codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { createMaskFileWriter } from '../masks/mask-file-writer.ts'
-import type { LlamaConfig } from '../model/config.ts'
-import type { DenseMaster } from '../model/dense-model.ts'
+import type { DenseModel } from '../model/dense-model.ts'
 import type { Artifact } from './artifact.ts'
+import { withAllocation } from './allocate.ts'
 import { chooseMask, type ChosenLinear } from './choose-mask.ts'
 import { parseMethod } from './methods/registry.ts'
 import { linearShapes } from './patterns.ts'
@@ -31,7 +31,7 @@ export interface SelectedFile {
  * @throws what {@link chooseMask} throws; nothing stays behind then
  */
 export async function selectToFile(
-  model: { config: LlamaConfig; master: DenseMaster },
+  model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity'>,
   artifacts: readonly Artifact[],
   selection: SelectionSpec,
   about: Pick<MaskMeta, 'domains' | 'parent' | 'created'>,
@@ -39,7 +39,8 @@ export async function selectToFile(
   threads: number,
   onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
 ): Promise<SelectedFile> {
-  const { method: name, pattern, scope, patterns = {} } = selection
+  const allocated = withAllocation(model, selection)
+  const { method: name, pattern, scope, patterns = {} } = allocated
   const method = parseMethod(name)
   const meta = { ...about, method: name, pattern, scope, patterns, baseSha256: model.master.baseSha256 }
   const kind = method.changesWeights ? 'weights' : 'mask'
@@ -52,7 +53,7 @@ export async function selectToFile(
       if (linear.swaps) swaps[linear.name] = linear.swaps
       if (linear.reconstruction) reconstruction[linear.name] = linear.reconstruction
     }
-    await chooseMask(model, artifacts, selection, threads, write, onBlock)
+    await chooseMask(model, artifacts, allocated, threads, write, onBlock)
     return {
       ...(await writer.finish()),
       swaps: method.swaps ? swaps : null,

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createOnnxBackend } from '../backends/onnx/backend.ts'
 import { requireContext } from '../copal/evaluate.ts'
+import { withAllocation } from '../copal/allocate.ts'
 import { checkPatterns } from '../copal/patterns.ts'
 import { createRandom } from '../copal/sample.ts'
 import type { DenseModel } from '../model/dense-model.ts'
@@ -16,7 +17,7 @@ import { createFindings, type Findings } from './findings.ts'
 import { takeFolderLock } from './folder-lock.ts'
 import { startLabProcess, type LabProcess } from './lab-process.ts'
 import { choosePermutations } from './permutations.ts'
-import { planRuns, type RunPlan } from './plan.ts'
+import { comparedAt, planRuns, type RunPlan } from './plan.ts'
 import type { PreparedDomain } from './prepare.ts'
 import { readResults } from './results-file.ts'
 import type { LabSettings } from './settings.ts'
@@ -159,7 +160,8 @@ function checkSizes(model: DenseModel, settings: LabSettings): Sizes {
   const windowTokens = settings.windowTokens ?? Math.min(DEFAULT_TOKENS, config.contextLength)
   requireContext(model, windowTokens)
   for (const pattern of [...settings.patterns, ...settings.sweepSparsity]) {
-    for (const { scope } of variants) checkPatterns(config, { pattern, scope })
+    for (const { method, scope } of comparedAt(variants, pattern))
+      checkPatterns(config, withAllocation(model, { method, pattern, scope }))
   }
   const reads = variants.find(({ datasets }) => datasets !== 'none')
   if (reads && settings.domains.every(({ calibrationPath }) => calibrationPath === null)) {

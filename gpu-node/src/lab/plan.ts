@@ -1,4 +1,5 @@
 import type { MaskScope } from '@copal/shared/mask/pattern.ts'
+import { parseMethod } from '../copal/methods/registry.ts'
 import type { CountedDatasets } from '../copal/methods/rule.ts'
 
 /** A method with its scope, as the laboratory compares them. */
@@ -171,12 +172,16 @@ export function statisticsKey({ method, pattern, scope, samples }: MaskPlan): st
   return JSON.stringify([method, pattern, scope, samples])
 }
 
-/** Both scopes give one mask at n:m: the first variant of a method stands for it. */
-function comparedAt(variants: readonly Variant[], pattern: string): Variant[] {
+/**
+ * Both scopes give one mask at n:m: the first variant of a method stands for it. And there is nothing to allocate:
+ * those methods have ratios only.
+ */
+export function comparedAt(variants: readonly Variant[], pattern: string): Variant[] {
   if (!pattern.includes(':')) return [...variants]
   const methods = new Set<string>()
   return variants
     .filter(({ method }) => !methods.has(method) && methods.add(method))
+    .filter(({ method }) => !parseMethod(method).allocated)
     .map((variant) => ({ ...variant, scope: 'row' }))
 }
 

@@ -1,4 +1,5 @@
 import { DamagedArtifactError, listArtifacts, type Artifact } from '../copal/artifact.ts'
+import { withAllocation } from '../copal/allocate.ts'
 import { parseMethod } from '../copal/methods/registry.ts'
 import { calibratePruned } from '../copal/pruned-propagation.ts'
 import { selectToFile, type SelectedFile } from '../copal/select-to-file.ts'
@@ -43,7 +44,8 @@ export async function selectPrunedMaskFile(
   onProgress: OnProgress,
 ): Promise<{ mask: SelectedMask; calibrated: number }> {
   const startedMs = performance.now()
-  const { stages, selection, statisticsDir } = work
+  const { stages, statisticsDir } = work
+  const selection = withAllocation(model, work.selection)
   const { layers } = model.config
   const calibrated = new Set<number>()
   const artifacts = await calibratePruned(model, stages, {

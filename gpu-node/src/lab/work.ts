@@ -3,6 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Backend } from '../backends/backend.ts'
 import { DamagedArtifactError, listArtifacts, partId, type ArtifactPart } from '../copal/artifact.ts'
 import { evaluateWindows } from '../copal/evaluate.ts'
+import { parseMethod } from '../copal/methods/registry.ts'
 import { discardArtifact } from '../copal/statistics.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { CachedEvaluation, CachedMask, LabCache, Rates } from './cache.ts'
@@ -98,6 +99,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     mask.pattern,
     mask.scope,
     ...(mask.propagation === 'pruned' ? ['pruned', partIds(mask)] : [partIds(mask).toSorted()]),
+    ...(parseMethod(mask.method).allocated ? [model.layerSensitivity] : []),
   ]
   const evaluationIdentity = (maskSha256: string | null, name: string) => [
     baseSha256,

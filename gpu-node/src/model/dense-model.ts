@@ -1,4 +1,5 @@
 import type { LlamaConfig } from './config.ts'
+import type { LayerSensitivity } from './layer-sensitivity.ts'
 import type { TextCodec } from './tokenizer.ts'
 
 /** Where one tensor lies in the master file: f32 little-endian, row-major, `offset` from the start of the file. */
@@ -28,4 +29,6 @@ export interface DenseModel {
   config: LlamaConfig
   master: DenseMaster
   codec: TextCodec
+  /** What pruning its parts costs; null when that was never measured. */
+  layerSensitivity: LayerSensitivity | null
 }

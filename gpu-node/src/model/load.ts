@@ -10,6 +10,7 @@ import { fingerprintFile } from './fingerprint.ts'
 import { readGgufHeader } from './gguf.ts'
 import { createProgressReporter } from './progress.ts'
 import { safetensorsFiles } from './safetensors.ts'
+import { findLayerSensitivity } from './layer-sensitivity.ts'
 import { resolveModel, type SourceOptions } from './source.ts'
 import type { ModelFiles } from './source-local.ts'
 import { readGgufTokenizer } from './tokenizer-gguf.ts'
@@ -48,7 +49,8 @@ export async function openModel(spec: string, options: OpenModelOptions): Promis
       freeBytes: options.freeBytes,
     },
   )
-  return { id, config, master, codec }
+  const layerSensitivity = await findLayerSensitivity(options.cacheDir, config, master.baseSha256)
+  return { id, config, master, codec, layerSensitivity }
 }
 
 interface Description {

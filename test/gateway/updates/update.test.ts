@@ -301,6 +301,20 @@ describe('what stands in the way', () => {
     ])
   })
 
+  test('unless a method is named, the ratio is allocated where a node can; n of m has nothing to allocate', async () => {
+    const methods = { methods: ['continual-wanda+allocated+swaps', 'continual-wanda+swaps'] }
+    const node = new SimulatedNode('default-1', 'default')
+    await node.beat(methods)
+    await importTexts('default-a')
+    const methodAt = async (pattern: string) => {
+      const { id } = await startUpdate('default', ['default-a'], { selection: { pattern } })
+      expect((await admin('POST', `/updates/${id}/cancel`)).status).toBe(200)
+      return (await getUpdate(id)).method
+    }
+    expect(await methodAt('0.5')).toBe('continual-wanda+allocated+swaps')
+    expect(await methodAt('2:4')).toBe('continual-wanda+swaps')
+  })
+
   test('patterns of single linears reach the node as they were written, in their order, and are shown', async () => {
     const node = new SimulatedNode('patterns-1', 'patterns')
     await node.beat()

@@ -36,6 +36,7 @@ const MODEL: DenseModel = {
     encodeDocument: () => [],
     renderChat: () => '',
   },
+  layerSensitivity: null,
 }
 
 /** A backend whose loads fail and whose sets crash when the test says so; the real one is tested where it lives. */

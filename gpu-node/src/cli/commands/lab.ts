@@ -3,6 +3,7 @@ import type { Session } from '../session.ts'
 import { addLabCompare } from './lab-compare.ts'
 import { addLabReport } from './lab-report.ts'
 import { addLabRun } from './lab-run.ts'
+import { addLabSensitivity } from './lab-sensitivity.ts'
 
 /** `copal lab …`: compare pruning methods on texts, without a service. */
 export function addLab(program: Command, session: Session): void {
@@ -16,4 +17,5 @@ export function addLab(program: Command, session: Session): void {
   addLabRun(lab, session)
   addLabReport(lab, session)
   addLabCompare(lab, session)
+  addLabSensitivity(lab, session)
 }

@@ -26,6 +26,8 @@ export interface Method {
   /** `continual-wanda+swaps+reconstruct` */
   name: string
   rule: PruneRule
+  /** The ratio is shared out over the linears by what pruning each costs: see `allocate.ts`. */
+  allocated: boolean
   /** Kept and pruned weights of a row are exchanged while that lowers the output error: see `swaps.ts`. */
   swaps: boolean
   /** The surviving weights are solved anew for the mask: see `reconstruct.ts`. */
@@ -44,14 +46,17 @@ const REFINEMENTS = [
 ] as const
 
 const METHODS: ReadonlyMap<string, Method> = new Map(
-  RULES.flatMap((rule) => methodsOf(rule)).map((method) => [method.name, method]),
+  RULES.flatMap((rule) => [...methodsOf(rule, ''), ...methodsOf(rule, '+allocated')]).map((method) => [
+    method.name,
+    method,
+  ]),
 )
 
 /** The name of every method. */
 export const METHOD_NAMES: readonly string[] = [...METHODS.keys()]
 
 /**
- * The method of a name: `<rule>`, then `+swaps`, `+reconstruct` or both in that order.
+ * The method of a name: `<rule>`, then any of `+allocated`, `+swaps` and `+reconstruct` in that order.
  *
  * @throws AppError `invalid_request`, param `method`
  */
@@ -67,14 +72,15 @@ export function parseMethod(name: string): Method {
   )
 }
 
-function methodsOf(rule: PruneRule): Method[] {
+function methodsOf(rule: PruneRule, allocation: '' | '+allocated'): Method[] {
   // Swaps weigh a mask by its error with dense weights; of a rule that updates weights that is another mask's.
   const refinements = REFINEMENTS.filter(({ swaps }) => !(swaps && rule.changesWeights))
   return refinements.map(({ suffix, swaps, reconstruct }) => {
     const refined = swaps || reconstruct
     return {
-      name: rule.name + suffix,
+      name: rule.name + allocation + suffix,
       rule,
+      allocated: allocation !== '',
       swaps,
       reconstruct,
       needs: refined ? [...new Set([...rule.needs, 'second_moment' as const])] : rule.needs,

@@ -6,17 +6,21 @@ test('every name is one that the wire carries, and stands for the method of that
   expect(new Set(METHOD_NAMES).size).toBe(METHOD_NAMES.length)
   for (const name of METHOD_NAMES) {
     expect(pruneMethod.parse(name)).toBe(name)
-    const { rule, swaps, reconstruct } = parseMethod(name)
-    expect(rule.name + (swaps ? '+swaps' : '') + (reconstruct ? '+reconstruct' : '')).toBe(name)
+    const { rule, allocated, swaps, reconstruct } = parseMethod(name)
+    const steps = { allocated, swaps, reconstruct }
+    const suffixes = Object.entries(steps).map(([step, has]) => (has ? `+${step}` : ''))
+    expect(rule.name + suffixes.join('')).toBe(name)
   }
 })
 
-test('a rule is a method alone, with swaps, with reconstruction and with both; without swaps where it changes weights', () => {
+test('a rule is a method alone, allocated, with swaps, with reconstruction and with both; without swaps where it changes weights', () => {
   for (const { name, changesWeights } of RULES) {
-    const refined = [name, `${name}+swaps`, `${name}+reconstruct`, `${name}+swaps+reconstruct`]
-    expect(METHOD_NAMES.filter((method) => method.split('+')[0] === name)).toEqual(
-      changesWeights ? [name, `${name}+reconstruct`] : refined,
+    const expected = [name, `${name}+allocated`].flatMap((start) =>
+      changesWeights
+        ? [start, `${start}+reconstruct`]
+        : [start, `${start}+swaps`, `${start}+reconstruct`, `${start}+swaps+reconstruct`],
     )
+    expect(METHOD_NAMES.filter((method) => method.split('+')[0] === name)).toEqual(expected)
   }
 })
 

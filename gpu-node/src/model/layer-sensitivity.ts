@@ -1,0 +1,79 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { z } from 'zod'
+import { BLOCK_LINEARS, type LlamaConfig } from './config.ts'
+
+const divergence = z.number().positive()
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
+
+/**
+ * What pruning parts of a model costs its output, as {@link measureLayerSensitivity} found it: divergences are means over
+ * tokens of the Kullback-Leibler divergence from the dense model, in nats, with only that part pruned by `mask`.
+ */
+export const layerSensitivityFile = z.object({
+  format: z.literal('copal-layer-sensitivity'),
+  format_version: z.literal(1),
+  model: z.string(),
+  base_sha256: sha256,
+  created: z.iso.datetime(),
+  mask: z.object({ sha256, method: z.string(), pattern: z.string() }),
+  text: z.object({ sha256, windows: z.int().positive(), window_tokens: z.int().positive() }),
+  divergence: z.object({
+    /** Everything pruned. */
+    all: divergence,
+    /** One linear of every block pruned, by its name within a block. */
+    linears: z.record(z.enum(BLOCK_LINEARS), divergence),
+    /** All linears of one block pruned, in forward order. */
+    blocks: z.array(divergence).min(1),
+  }),
+})
+export type LayerSensitivity = z.output<typeof layerSensitivityFile>
+
+/** Of models that were measured for the repository; `docs/laboratory.md` says how. */
+const BUNDLED = join(import.meta.dirname, 'layer-sensitivities')
+
+/** Where the sensitivity of a model lies in a cache folder. */
+export function layerSensitivityPath(cacheDir: string, baseSha256: string): string {
+  return join(cacheDir, 'layer-sensitivities', `${baseSha256}.json`)
+}
+
+/**
+ * The sensitivity of a model: the one that was measured here, else the one of the repository.
+ *
+ * @returns null when it was never measured
+ * @throws AppError `invalid_request` for a file that is damaged or of another model; names it
+ */
+export async function findLayerSensitivity(
+  cacheDir: string,
+  { layers }: Pick<LlamaConfig, 'layers'>,
+  baseSha256: string,
+): Promise<LayerSensitivity | null> {
+  for (const path of [layerSensitivityPath(cacheDir, baseSha256), join(BUNDLED, `${baseSha256}.json`)]) {
+    const text = await readFile(path, 'utf8').catch((error: unknown) => {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+      throw error
+    })
+    if (text === null) continue
+    const found = layerSensitivityFile.safeParse(parseJson(text))
+    if (
+      found.success &&
+      found.data.base_sha256 === baseSha256 &&
+      found.data.divergence.blocks.length === layers
+    )
+      return found.data
+    throw new AppError(
+      'invalid_request',
+      `${path} is not the layer sensitivity of this model. Delete it, or measure it again with copal lab sensitivity.`,
+    )
+  }
+  return null
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,152 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { checkMask, decodeMask } from '@copal/shared/mask/codec.ts'
+import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
+import { readFile } from 'node:fs/promises'
+import { allocateRatios, methodsFor, withAllocation } from '../../../gpu-node/src/copal/allocate.ts'
+import { linearShapes } from '../../../gpu-node/src/copal/patterns.ts'
+import { selectToFile } from '../../../gpu-node/src/copal/select-to-file.ts'
+import { BLOCK_LINEARS, type LlamaConfig } from '../../../gpu-node/src/model/config.ts'
+import type { LayerSensitivity } from '../../../gpu-node/src/model/layer-sensitivity.ts'
+import { openModel } from '../../../gpu-node/src/model/load.ts'
+import { largeConfig } from '../../support/large-llama.ts'
+import { layerSensitivityOf } from '../../support/layer-sensitivity.ts'
+import { createRandom } from '../../support/random.ts'
+import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+
+type Divergence = LayerSensitivity['divergence']
+
+/** What the allocation minimises: each linear's divergence, grown from `ratio` to what its pattern prunes. */
+function modelledLoss(
+  shapes: ReturnType<typeof linearShapes>,
+  { linears, blocks }: Divergence,
+  patterns: Record<string, string>,
+  ratio: number,
+): number {
+  let loss = 0
+  for (const [name, [rows, cols]] of shapes) {
+    const [, block = '', linear = ''] = /layers\.(\d+)\.(.*)\.weight$/.exec(name) ?? []
+    const share = prunedOf(patterns[name]!, rows, cols) / (rows * cols)
+    const alone = blocks[Number(block)]! * linears[linear as keyof Divergence['linears']]
+    loss += alone * Math.exp(9 * (share - ratio))
+  }
+  return loss
+}
+
+function prunedOf(pattern: string, rows: number, cols: number): number {
+  const { groups, size, kept } = keptCounts(parsePattern(pattern), 'row', rows, cols)
+  return groups * (size - kept)
+}
+
+function totalPruned(shapes: ReturnType<typeof linearShapes>, patternOf: (name: string) => string): number {
+  return [...shapes].reduce((sum, [name, [rows, cols]]) => sum + prunedOf(patternOf(name), rows, cols), 0)
+}
+
+function randomDivergence(layers: number, seed: number): Divergence {
+  const random = createRandom(seed)
+  const some = () => 0.01 * Math.exp(2 * random())
+  return {
+    all: 1,
+    linears: Object.fromEntries(BLOCK_LINEARS.map((name) => [name, some()])) as Divergence['linears'],
+    blocks: Array.from({ length: layers }, some),
+  }
+}
+
+describe('ratios of single linears', () => {
+  const config: LlamaConfig = { ...largeConfig(512, 6), kvHeads: 1 }
+  const shapes = linearShapes(config)
+
+  test.each([0.3, 0.5, 0.62, 0.7])('prune %d of all weights, or more by less than a column', (ratio) => {
+    const patterns = allocateRatios(shapes, randomDivergence(6, 3), ratio)
+    const wanted = ratio * [...shapes.values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0)
+    const pruned = totalPruned(shapes, (name) => patterns[name]!)
+    expect(Object.keys(patterns)).toEqual([...shapes.keys()])
+    expect(pruned).toBeGreaterThanOrEqual(wanted)
+    expect(pruned).toBeLessThan(wanted + Math.max(...[...shapes.values()].map(([rows]) => rows)))
+    for (const pattern of Object.values(patterns)) {
+      expect(Math.abs(Number(pattern) - ratio)).toBeLessThan(0.303)
+    }
+  })
+
+  test('cost less than the same ratio everywhere, and than any two of them moved against each other', () => {
+    const divergence = randomDivergence(6, 5)
+    const patterns = allocateRatios(shapes, divergence, 0.5)
+    const loss = modelledLoss(shapes, divergence, patterns, 0.5)
+    const uniform = Object.fromEntries([...shapes.keys()].map((name) => [name, '0.5']))
+    expect(loss).toBeLessThan(0.95 * modelledLoss(shapes, divergence, uniform, 0.5))
+    const names = [...shapes.keys()]
+    for (const [index, name] of names.entries()) {
+      // The same linear of another block: as many weights, so as much can move.
+      const other = names[(index + 7) % names.length]!
+      const [more, less] = [Number(patterns[name]) + 0.02, Number(patterns[other]) - 0.02]
+      if (more > 0.8 || less < 0.2) continue
+      const moved = { ...patterns, [name]: more.toFixed(4), [other]: less.toFixed(4) }
+      expect(modelledLoss(shapes, divergence, moved, 0.5)).toBeGreaterThan(loss)
+    }
+  })
+
+  test('are all the same where a weight costs the same everywhere', () => {
+    const weights = (name: string) => shapes.get(`model.layers.0.${name}.weight`)!.reduce((a, b) => a * b)
+    const linears = Object.fromEntries(BLOCK_LINEARS.map((name) => [name, weights(name)]))
+    const divergence = { all: 1, linears, blocks: Array(6).fill(0.1) } as Divergence
+    expect(new Set(Object.values(allocateRatios(shapes, divergence, 0.5)))).toEqual(new Set(['0.5000']))
+  })
+})
+
+describe('a method with +allocated', () => {
+  let tiny: TinyModel
+  let model: TinyModel['model']
+  beforeAll(async () => {
+    tiny = await openTinyModel({ layers: 2, intermediateSize: 200 })
+    model = { ...tiny.model, layerSensitivity: layerSensitivityOf(tiny.model, [0.4, 0.1]) }
+  })
+  afterAll(() => tiny.remove())
+
+  test('prunes the block more that costs less, in a mask file that says so and keeps what it says', async () => {
+    const selection = { method: 'magnitude+allocated', pattern: '0.5', scope: 'row' } as const
+    const about = { domains: [], parent: null, created: '2026-01-01T00:00:00Z' }
+    const { path, sparsity } = await selectToFile(model, [], selection, about, tiny.dir, 1, () => undefined)
+    const mask = decodeMask(await readFile(path))
+    checkMask(mask, { shapes: linearShapes(model.config), baseSha256: model.master.baseSha256 })
+    expect(sparsity).toBeCloseTo(0.5, 2)
+    const ratioOf = (layer: number) => Number(mask.meta.patterns[`model.layers.${layer}.mlp.up_proj.weight`])
+    // Four times the loss, so ln 4 / 9 apart.
+    expect(ratioOf(1) - ratioOf(0)).toBeCloseTo(Math.log(4) / 9, 1)
+  })
+
+  test('leaves alone what the selection names, and shares the ratio among the others', () => {
+    const named = { 'model.layers.0.mlp.down_proj.weight': 'dense' }
+    const { patterns = {} } = withAllocation(model, {
+      method: 'magnitude+allocated',
+      pattern: '0.5',
+      scope: 'row',
+      patterns: named,
+    })
+    expect(patterns).toMatchObject(named)
+    const others = new Map([...linearShapes(model.config)].filter(([name]) => !(name in named)))
+    const pruned = totalPruned(others, (name) => patterns[name]!)
+    expect(pruned).toBeGreaterThanOrEqual(totalPruned(others, () => '0.5'))
+  })
+
+  test('is refused for n of m, and where the model was never measured; it says what to do', () => {
+    const selection = { method: 'continual-wanda+allocated+swaps', pattern: '0.5', scope: 'row' } as const
+    expect(() => withAllocation(model, { ...selection, pattern: '2:4' })).toThrow(
+      "'continual-wanda+allocated+swaps' shares a ratio of pruned weights out over the linears, and 2:4 leaves nothing " +
+        "to share out. Use 'continual-wanda+swaps', or a ratio.",
+    )
+    expect(() => withAllocation(tiny.model, selection)).toThrow(
+      /never measured. Measure it once with copal lab sensitivity/,
+    )
+    expect(methodsFor(model)).toContain('continual-wanda+allocated+swaps')
+    expect(methodsFor(tiny.model).filter((name) => name.includes('allocated'))).toEqual([])
+  })
+
+  test('any other method keeps its patterns', () => {
+    const selection = { method: 'continual-wanda+swaps', pattern: '2:4', scope: 'row' } as const
+    expect(withAllocation(model, selection)).toBe(selection)
+  })
+
+  test('an opened model has what was measured of it', async () => {
+    const opened = await openModel(`${tiny.dir}/model`, { cacheDir: `${tiny.dir}/cache` })
+    expect(opened.layerSensitivity).toBeNull()
+  })
+})
