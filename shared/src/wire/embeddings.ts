@@ -1,12 +1,12 @@
 import { z } from 'zod'
-import { LIMITS, refused } from './generation.ts'
+import { LIMITS, modelField, refused } from './generation.ts'
 
 const text = z.string().min(1)
 const tokens = z.array(z.int().min(0)).min(1)
 
 /** Body of `POST /v1/embeddings`: one text or one list of token ids, or a list of either. */
 export const embeddingsRequest = z.object({
-  model: z.string().min(1).max(256),
+  model: modelField,
   input: z.union(
     [
       text,

@@ -16,6 +16,8 @@ export const LIMITS = {
   maxTokens: 1_000_000,
 } as const
 
+const EXTENSION = 'Extends the OpenAI API.'
+
 /** Domain names: lower-case letters, digits and inner `-`, `_`, `.`; at most 64 characters. */
 export const domainName = z
   .string()
@@ -56,15 +58,27 @@ export const metadata = z
     error: `at most ${LIMITS.metadataPairs} pairs are possible`,
   })
 
+/** A field that is taken without effect. */
+function bystander<T extends z.ZodType>(field: T) {
+  return field.nullish().describe('Has no effect on the text.')
+}
+
+/** A model, or a model with the weights that shall answer. */
+export const modelField = z
+  .string()
+  .min(1)
+  .max(256)
+  .describe('`model`, `model@mask-12` or `model@dense`; `GET /v1/models` lists what there is.')
+
 /**
  * Fields of both OpenAI APIs that say nothing about the text: accepted, checked and without effect, because nothing
  * is stored and every request has the one tier that there is.
  */
 export const bystanderFields = {
-  user: z.string().max(512).nullish(),
-  safety_identifier: z.string().max(512).nullish(),
-  prompt_cache_key: z.string().max(512).nullish(),
-  metadata: metadata.nullish(),
+  user: bystander(z.string().max(512)),
+  safety_identifier: bystander(z.string().max(512)),
+  prompt_cache_key: bystander(z.string().max(512)),
+  metadata: bystander(metadata),
   store: z.literal(false, 'answers are not stored; send false, or leave it out').nullish(),
   service_tier: z
     .enum(['auto', 'default'], "there is one tier; send 'auto' or 'default', or leave it out")
@@ -78,7 +92,7 @@ export const bystanderFields = {
  * Fields that we do not know are ignored; known ones are strict.
  */
 export const samplingFields = {
-  model: z.string().min(1).max(256),
+  model: modelField,
   stream: z.boolean().nullish(),
   stream_options: z
     .object({
@@ -88,16 +102,16 @@ export const samplingFields = {
     .nullish(),
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().gt(0).max(1).nullish(),
-  top_k: z.int().min(0).max(1_000_000).nullish(),
-  min_p: z.number().min(0).max(1).nullish(),
+  top_k: z.int().min(0).max(1_000_000).nullish().describe(EXTENSION),
+  min_p: z.number().min(0).max(1).nullish().describe(EXTENSION),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
-  repetition_penalty: z.number().gt(0).max(10).nullish(),
+  repetition_penalty: z.number().gt(0).max(10).nullish().describe(EXTENSION),
   seed: z.int().nullish(),
   stop: stop.nullish(),
   max_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
-  logit_bias: logitBias.nullish(),
-  n: z.int().min(1).max(LIMITS.choices).nullish(),
+  logit_bias: logitBias.nullish().describe('Token ids, and what is added to their logits.'),
+  n: z.int().min(1).max(LIMITS.choices).nullish().describe('Choices; the prompt is counted once.'),
 } as const
 
 /** Refuses `stream_options` of a request that is not streamed, as OpenAI does. */

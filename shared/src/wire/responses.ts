@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { ChatMessage } from './chat.ts'
-import { bystanderFields, LIMITS, metadata, refused } from './generation.ts'
+import { bystanderFields, LIMITS, metadata, modelField, refused } from './generation.ts'
 
 const inputText = z.object({
   type: z.enum(['input_text', 'output_text'], 'only text parts are supported'),
@@ -53,7 +53,7 @@ const refusedFields = {
 
 /** Body of `POST /v1/responses`: text in, text out, nothing stored. `seed` extends the OpenAI API. */
 export const responsesRequest = z.object({
-  model: z.string().min(1).max(256),
+  model: modelField,
   input: z.union(
     [z.string().min(1), z.array(inputMessage).min(1).max(LIMITS.messages)],
     'one text, not empty, or a list of messages is expected',
@@ -62,7 +62,7 @@ export const responsesRequest = z.object({
   max_output_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().gt(0).max(1).nullish(),
-  seed: z.int().nullish(),
+  seed: z.int().nullish().describe('Extends the OpenAI API.'),
   stream: z.boolean().nullish(),
   stream_options: z
     .object({

@@ -30,6 +30,7 @@ const limited = (limits: Limits, fields: Partial<CreateKey> = {}) =>
   adminJson<CreatedKey>('POST', '/keys', { name: 'limited', limits, ...fields })
 const ask = (key: string, fields: object = {}) =>
   post(key, '/v1/completions', { model: 'tiny', prompt: 'x'.repeat(40), max_tokens: 90, ...fields })
+const lastCall = async () => JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall
 const statuses = async (calls: Promise<Response>[]) =>
   (await Promise.all(calls)).map(({ status }) => status).toSorted((a, b) => a - b)
 
@@ -140,12 +141,29 @@ describe('tokens', () => {
   test('of a chat without a bound are bounded by what is left', async () => {
     const chat = { model: 'tiny', messages: [{ role: 'user', content: 'x'.repeat(40) }] }
     const { key } = await limited({ tokens_per_minute: 1_000 })
-    const lastCall = async () => JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall
     expect((await post(key, '/v1/chat/completions', chat)).status).toBe(200)
     expect((await lastCall()).request).toEqual({ ...chat, max_tokens: 990 })
     const { key: free } = await createKey()
     await post(free, '/v1/chat/completions', chat)
     expect((await lastCall()).request).toEqual(chat)
+  })
+
+  test('of several choices are reserved for each, of their prompts once', async () => {
+    const { key } = await limited({ tokens_per_minute: 1_000 })
+    const left = async (response: Promise<Response>) =>
+      Number((await response).headers.get('x-ratelimit-remaining-tokens'))
+    expect(await left(ask(key, { n: 3 }))).toBe(1_000 - 10 - 3 * 90)
+    const prompts = ['x'.repeat(40), 'y'.repeat(40)]
+    expect(await left(ask(key, { prompt: prompts, n: 2 }))).toBe(720 - 20 - 4 * 90)
+    const input = ['x'.repeat(40), 'y'.repeat(40)]
+    expect(await left(post(key, '/v1/embeddings', { model: 'tiny', input }))).toBe(340 - 20)
+  })
+
+  test('of a response without a bound are bounded by what is left, under its own field', async () => {
+    const { key } = await limited({ tokens_per_minute: 1_000 })
+    const asked = { model: 'tiny', input: 'x'.repeat(40) }
+    expect((await post(key, '/v1/responses', asked)).status).toBe(200)
+    expect((await lastCall()).request).toEqual({ ...asked, max_output_tokens: 990 })
   })
 
   test('of a month are refused as a quota, with the day that it is renewed', async () => {
