@@ -112,6 +112,15 @@ test('both scopes are one mask at n:m', () => {
   ])
 })
 
+test('at n:m there is nothing to allocate', () => {
+  const runs = plan({ methods: ['copal', 'copal+allocated'], patterns: ['0.5', '2:4'] })
+  expect(runs.map(({ variant, pattern }) => `${variant.method} ${pattern}`)).toEqual([
+    'copal 0.5',
+    'copal+allocated 0.5',
+    'copal 2:4',
+  ])
+})
+
 test('sweeps hold the stages with everything accumulated alone, and sampling none without statistics', () => {
   const runs = plan({ methods: ['magnitude', 'wanda', 'copal'], sweepSparsity: ['0.3'], sweepSamples: [4] })
   const of = (purpose: string) =>
