@@ -63,8 +63,7 @@ export interface Addon {
    * @param precision of all linears and the head; int8 in groups of 64, int4 of 32
    * @param shape hidden, layers, heads, kvHeads, headDim, intermediate, vocab, context, eps
    * @param rope radians a position of each of the `headDim / 2` rotary pairs, scaling included
-   * @param pages room for keys and values, in pages of 16 tokens of one sequence; memory is taken when
-   *   it is used
+   * @param pages room for keys and values, in pages of 16 tokens; memory is taken when one is first used
    * @param batchTokens tokens that go through the blocks together; longer steps are cut
    */
   Engine: new (
@@ -148,33 +147,37 @@ export interface Engine {
     threads: number,
   ): Promise<EngineWeights>
   /**
-   * Frees the sequences `drops`, then runs works on one weight set: sequence `sequences[i]` gets `counts[i]`
-   * tokens from position `positions[i]` on; `tokens` and `targets` are those of all works, joined.
+   * Forgets the sequences `drops`, then runs works on one weight set.
    *
-   * `outputs[i]`: 0 none; 1 the logits after the last token, for {@link logits}; 2 negative
-   * log-likelihoods of the targets, -1 for none; 3 the sum over the tokens of the last hidden state after the
-   * final norm, `[hidden]`, added up in f64.
-   *
+   * @param sequences their ids, one a work
+   * @param works five numbers each: the position of its first token; how many tokens; what is wanted: 0 nothing,
+   *   1 the logits after the last one, for {@link logits}, 2 negative log-likelihoods of the targets, -1 for
+   *   none, 3 the sum over the tokens of the last hidden state after the final norm, `[hidden]`, added up in
+   *   f64; how many tokens before the position stand in shared pages, with the first work of a sequence that does
+   *   not start at 0; how many pages
+   * @param tokens those of all works, joined
+   * @param targets as many
+   * @param pages those of all works, joined: for each the pages of its sequence from the first on, enough for the
+   *   new tokens. Those that are written may be in the step only once. Which are free, the caller knows
    * @returns the negative log-likelihoods, in nats, and the sums of all works, joined in their order
-   * @throws (rejects) `InvalidArg` when the work does not fit what is held, `QueueFull` when there are not
-   *   enough free pages; then nothing but `drops` has changed. `GenericFailure` after a panic: what the
+   * @throws (rejects) `InvalidArg` when the work does not fit what is held, `QueueFull` when the machine has no
+   *   memory for a page; then nothing but `drops` has changed. `GenericFailure` after a panic: what the
    *   sequences of the step hold behind their positions is lost.
    */
   step(
     weights: EngineWeights,
     sequences: Float64Array,
-    positions: Int32Array,
-    counts: Int32Array,
-    outputs: Uint8Array,
+    works: Int32Array,
     tokens: Int32Array,
     targets: Int32Array,
+    pages: Int32Array,
     drops: Float64Array,
   ): Promise<Float32Array>
   /** Copies the logits, `[vocab]`, of the `index`-th work of the last step that wanted them; not during a step. */
   logits(index: number, into: Float32Array): void
   /** Frees weights and their sequences, and gives the memory back to the system. */
   release(weights: EngineWeights): Promise<void>
-  /** Sequences that are held, pages they have, pages there are. Not during a step. */
+  /** Sequences that are held, pages that have memory, pages there are. Not during a step. */
   usage(): [sequences: number, pages: number, totalPages: number]
   /** For tests: the next step panics. */
   provokePanic(): void

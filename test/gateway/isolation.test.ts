@@ -197,6 +197,8 @@ describe('a key of one tenant', () => {
     expect(messages[0]?.replace('model-of-theirs', '…')).toBe(messages[1]?.replace('no-model-at-all', '…'))
     const calls = (await node.calls()).slice(before)
     expect(calls.map((call) => (JSON.parse(call.body) as ChatCall).account)).toEqual([ours.id])
+    // Nodes share what was computed of prompts within a tenant only.
+    expect(calls.map((call) => (JSON.parse(call.body) as ChatCall).tenant)).toEqual(['ours'])
   })
 })
 

@@ -1,12 +1,13 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type {
-  Backend,
-  SamplerSpec,
-  SequenceOutput,
-  SequenceWork,
-  StepPlan,
-  WeightSet,
-  WeightSetSource,
+import {
+  PAGE_TOKENS,
+  type Backend,
+  type SamplerSpec,
+  type SequenceOutput,
+  type SequenceWork,
+  type StepPlan,
+  type WeightSet,
+  type WeightSetSource,
 } from '../../gpu-node/src/backends/backend.ts'
 import { createRandom } from './random.ts'
 
@@ -15,14 +16,15 @@ export const HIDDEN_SIZE = 3
 
 /**
  * A backend whose next token is arithmetic on (version, seed, all tokens so far), for faults that a
- * real one cannot be made to have. It refuses every plan that breaks the contract of backend.ts.
+ * real one cannot be made to have. It reads the tokens so far from the pages that the plan names, so that a page too early
+ * shared or taken away changes the text, and refuses every plan that breaks the contract of backend.ts.
  */
 export interface ArithmeticBackend extends Backend {
   /** Makes a set without a model behind it. */
   weights(version: number): WeightSet
   /** The set dies: steps in flight and later ones are rejected, `ended` settles. */
   kill(weights: WeightSet): void
-  /** Tokens of key/value state held over all sequences, and the most there ever were. */
+  /** Tokens of the pages of all sequences it knows, shared ones once, and the most there ever were. */
   readonly kvTokens: number
   readonly kvTokensPeak: number
   /** Plans that were run, oldest first. */
@@ -46,7 +48,7 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
   const random = createRandom(options.seed ?? 1)
   const sequences = new Map<
     number,
-    { weights: WeightSet; tokens: number[]; sampler: SamplerSpec | undefined }
+    { weights: WeightSet; length: number; pages: readonly number[]; sampler: SamplerSpec | undefined }
   >()
   const controls = new Map<
     WeightSet,
@@ -54,11 +56,13 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
   >()
   const plans: StepPlan[] = []
   let kvTokensPeak = 0
-  const kvTokens = () => [...sequences.values()].reduce((sum, sequence) => sum + sequence.tokens.length, 0)
+  /** What was last written to each page. */
+  const memory = new Map<number, { weights: WeightSet; tokens: number[] }>()
+  const kvTokens = () => new Set([...sequences.values()].flatMap(({ pages }) => pages)).size * PAGE_TOKENS
 
   const weightsOf = (source: WeightSetSource): WeightSet => {
     const { promise, resolve } = Promise.withResolvers<Error | undefined>()
-    const weights: WeightSet = { version: source.version, source, ended: promise }
+    const weights: WeightSet = { version: source.version, source, paged: true, ended: promise }
     controls.set(weights, { end: resolve, dead: false, busy: false })
     return weights
   }
@@ -69,31 +73,51 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
   }
 
   const run = (weights: WeightSet, work: SequenceWork): SequenceOutput => {
-    if (work.position === 0) {
+    const pages = work.pages ?? []
+    const { length: cached } = work.cached ?? []
+    if (work.position === 0 || work.cached) {
+      if (cached !== work.position || cached % PAGE_TOKENS !== 0) throw new Error('cached tokens do not fit')
       if (sequences.has(work.sequence))
         throw new Error(`sequence ${work.sequence} starts twice without a drop`)
       if ((work.output === 'token' || work.output === 'none') && !work.sampler) {
         throw new Error(`sequence ${work.sequence} starts without a sampler`)
       }
-      sequences.set(work.sequence, { weights, tokens: [], sampler: work.sampler })
+      sequences.set(work.sequence, { weights, length: cached, pages, sampler: work.sampler })
     } else if (work.sampler) throw new Error('a sampler came after the first chunk')
     const sequence = sequences.get(work.sequence)
     if (!sequence) throw new Error(`sequence ${work.sequence} is unknown`)
     if (sequence.weights !== weights) throw new Error(`sequence ${work.sequence} mixes two weight sets`)
-    if (sequence.tokens.length !== work.position) throw new Error(`sequence ${work.sequence} has a gap`)
+    if (sequence.length !== work.position) throw new Error(`sequence ${work.sequence} has a gap`)
     if (work.tokens.length === 0) throw new Error('empty work')
+    if (pages.length !== Math.ceil((work.position + work.tokens.length) / PAGE_TOKENS))
+      throw new Error(`sequence ${work.sequence} has ${pages.length} pages`)
+    const tokens: number[] = []
+    for (const page of pages.slice(0, Math.ceil(work.position / PAGE_TOKENS))) {
+      const written = memory.get(page)
+      if (written?.weights !== weights)
+        throw new Error(`sequence ${work.sequence} reads a page of other weights`)
+      tokens.push(...written.tokens)
+    }
+    tokens.length = work.position
+    if (work.cached?.some((token, i) => token !== tokens[i]))
+      throw new Error('a shared page has other tokens')
     const nll = new Float32Array(work.tokens.length)
     const sum = new Float32Array(HIDDEN_SIZE)
     work.tokens.forEach((token, index) => {
-      sequence.tokens.push(token)
-      hidden(weights.version, sequence.tokens).forEach((value, i) => (sum[i]! += value))
-      nll[index] =
-        (mix(weights.version, 0, sequence.tokens) % 1000) / 100 + (work.targets?.[index] ?? 0) / 1e4
+      const position = work.position + index
+      const page = pages[position >> 4]!
+      if (position % PAGE_TOKENS === 0) memory.set(page, { weights, tokens: [] })
+      memory.get(page)!.tokens[position & 15] = token
+      tokens.push(token)
+      hidden(weights.version, tokens).forEach((value, i) => (sum[i]! += value))
+      nll[index] = (mix(weights.version, 0, tokens) % 1000) / 100 + (work.targets?.[index] ?? 0) / 1e4
     })
+    sequence.length = tokens.length
+    sequence.pages = pages
     if (work.output === 'none') return { kind: 'none' }
     if (work.output === 'nll') return { kind: 'nll', nll }
     if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum }
-    const token = mix(weights.version, sequence.sampler?.seed ?? 0, sequence.tokens) % vocabSize
+    const token = mix(weights.version, sequence.sampler?.seed ?? 0, tokens) % vocabSize
     return { kind: 'token', token, logprob: -0.5, top: [] }
   }
 

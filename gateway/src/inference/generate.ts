@@ -177,7 +177,8 @@ async function place(
     try {
       const bounded = acquired.maxTokens == null ? request : { ...request, [boundField]: acquired.maxTokens }
       const named = version === undefined ? {} : { maskVersion: version }
-      const call = { requestId: leaseId, account, domain, sample, ...named, request: bounded }
+      const { tenant } = key
+      const call = { requestId: leaseId, account, tenant, domain, sample, ...named, request: bounded }
       const answer = await callNode(deps, node, path, call, options)
       const whole = stream ? undefined : await readWhole(node, answer, signal)
       return { node, leaseId, maskVersion, answer, whole }

@@ -15,6 +15,13 @@ const usage = z.object({
   prompt_tokens: z.int(),
   completion_tokens: z.int(),
   total_tokens: z.int(),
+  prompt_tokens_details: z.object({
+    cached_tokens: z
+      .int()
+      .describe(
+        'Of the prompt, what earlier requests of the same tenant had computed; 0 on the ONNX backend.',
+      ),
+  }),
 })
 
 const tokenLogprob = z.object({

@@ -86,11 +86,17 @@ fn tokens(seed: u64) -> Vec<u32> {
     (0..TOKENS).map(|_| (random.uniform() * 99.0) as u32).collect()
 }
 
+/// Four pages of its own for each of a few sequences.
+fn pages_of(sequence: u64) -> Vec<u32> {
+    (0..4).map(|page| (sequence % 16) as u32 * 4 + page).collect()
+}
+
 /// Scores of all tokens but the first, fed in chunks of these lengths beside so many other sequences.
 fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], company: usize) -> Vec<f32> {
     let own = tokens(7);
     let targets: Vec<i32> = own[1..].iter().map(|&token| token as i32).chain([-1]).collect();
     let others: Vec<Vec<u32>> = (0..company).map(|other| tokens(100 + other as u64)).collect();
+    let pages: Vec<Vec<u32>> = (0..=company as u64).map(pages_of).collect();
     let (mut all, mut at) = (Vec::new(), 0);
     for &length in chunks {
         let range = at..at + length;
@@ -98,10 +104,13 @@ fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], company: u
             sequence: 10 + index as u64,
             position: at,
             tokens: &tokens[range.clone()],
+            cached: 0,
+            pages: &pages[index + 1],
             output: if index % 2 == 0 { Output::Logits } else { Output::None },
         });
         let output = Output::Nll(&targets[range.clone()]);
-        let work = Work { sequence: 1, position: at, tokens: &own[range.clone()], output };
+        let tokens = &own[range.clone()];
+        let work = Work { sequence: 1, position: at, tokens, cached: 0, pages: &pages[0], output };
         engine.step(weights, &others.chain([work]).collect::<Vec<_>>(), &mut all).unwrap();
         at = range.end;
     }
@@ -153,22 +162,82 @@ fn kernels_agree_up_to_the_rounding_of_activations() {
 }
 
 #[test]
-fn a_step_without_enough_pages_changes_nothing() {
-    let model = model("pages");
+fn a_sequence_on_shared_pages_gives_the_bits_of_one_that_computed_them() {
+    let model = model("shared");
     let weights = weights(&model, Format::BF16);
-    let mut engine = engine(&model, Kernel::select(None).unwrap(), 1, 3);
+    for kernel in Kernel::available() {
+        let expected = scores(&mut engine(&model, kernel, 2, 64), &weights, &[TOKENS], 0);
+        let mut engine = engine(&model, kernel, 2, 64);
+        scores(&mut engine, &weights, &[9, 36], 0);
+        let own = tokens(7);
+        let targets: Vec<i32> = own[1..].iter().map(|&token| token as i32).chain([-1]).collect();
+        for pages_shared in [1, 2] {
+            let cached = pages_shared * PAGE_TOKENS;
+            let mut pages = pages_of(0);
+            pages[pages_shared..].copy_from_slice(&pages_of(5)[pages_shared..]);
+            let work = Work {
+                sequence: 2 + cached as u64,
+                position: cached,
+                tokens: &own[cached..],
+                cached,
+                pages: &pages,
+                output: Output::Nll(&targets[cached..]),
+            };
+            let mut found = Vec::new();
+            engine.step(&weights, &[work], &mut found).unwrap();
+            assert_eq!(bits(&found), bits(&expected[cached..]), "{}", kernel.name());
+        }
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn works_that_do_not_fit_are_refused_and_change_nothing() {
+    let model = model("misfits");
+    let weights = weights(&model, Format::BF16);
+    let mut engine = engine(&model, Kernel::select(None).unwrap(), 1, 64);
     let prompt = tokens(1);
-    let work = |sequence, count: usize| Work {
+    let work = |sequence, position, cached, count: usize, pages| Work {
         sequence,
-        position: 0,
+        position,
         tokens: &prompt[..count],
+        cached,
+        pages,
         output: Output::None,
     };
-    engine.step(&weights, &[work(1, PAGE_TOKENS + 1)], &mut Vec::new()).unwrap();
+    let (own, other) = (pages_of(0), pages_of(1));
+    engine.step(&weights, &[work(1, 0, 0, 20, &own)], &mut Vec::new()).unwrap();
     let before = engine.usage();
-    let refused = engine.step(&weights, &[work(2, 1), work(3, 1)], &mut Vec::new());
-    assert!(matches!(refused, Err(StepError::Pages { needed: 2, free: 1, total: 3 })));
+    let mut refused = |works: &[Work<'_>]| match engine.step(&weights, works, &mut Vec::new()) {
+        Err(StepError::Misfit(message)) => message,
+        other => panic!("{other:?}"),
+    };
+    let shared = [own[0], other[0]];
+    for (works, part) in [
+        (vec![work(2, 0, 0, 0, &other)], "no tokens"),
+        (vec![work(2, 3, 0, 1, &other)], "0 tokens are held"),
+        (vec![work(1, 21, 0, 1, &own)], "20 tokens are held"),
+        (vec![work(2, 16, 32, 1, &other)], "after 32 cached tokens"),
+        (vec![work(2, 5, 5, 1, &own)], "after 5 cached tokens"),
+        (vec![work(2, 16, 16, 1, &other)], "page 4 was never written"),
+        (vec![work(1, 20, 0, 45, &own)], "the model takes 64"),
+        (vec![work(2, usize::MAX, usize::MAX, 1, &own)], "after"),
+        (vec![work(2, 0, 0, 17, &other[..1])], "1 pages for 17 tokens"),
+        (vec![work(2, 0, 0, 1, &[64])], "page 64 is none of 64"),
+        (vec![work(2, 0, 0, 1, &other), work(2, 0, 0, 1, &own)], "another work"),
+        (vec![work(2, 0, 0, 1, &other), work(3, 0, 0, 1, &other)], "page 4, which the step has twice"),
+        (vec![work(2, 0, 0, 17, &[4, 4])], "page 4, which the step has twice"),
+        (vec![work(1, 20, 0, 1, &own), work(2, 0, 0, 1, &own)], "which the step has twice"),
+    ] {
+        let message = refused(&works);
+        assert!(message.contains(part), "{message}");
+    }
     assert_eq!(engine.usage(), before);
+    // What is only read may be shared.
+    engine.step(&weights, &[work(1, 20, 0, 1, &own), work(2, 16, 16, 1, &shared)], &mut Vec::new()).unwrap();
     engine.drop_sequences_of(&weights);
-    assert_eq!((engine.usage().sequences, engine.usage().pages), (0, 0));
+    assert_eq!(engine.usage().sequences, 0);
 }

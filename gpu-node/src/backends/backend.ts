@@ -1,5 +1,8 @@
 import type { DenseModel } from '../model/dense-model.ts'
 
+/** Tokens of a page: keys and values are kept, shared and given away by the page. */
+export const PAGE_TOKENS = 16
+
 /** What a weight set is made from: the dense master, and a mask unless it is the dense model. */
 export interface WeightSetSource {
   model: DenseModel
@@ -19,6 +22,12 @@ export interface WeightSetSource {
 export interface WeightSet {
   readonly version: number
   readonly source: WeightSetSource
+  /**
+   * Keys and values lie in pages that whoever plans the steps gives out, from 0 up over all such sets of a
+   * backend, so that sequences of one set can share those of a common prefix. Steps of these sets run in the
+   * order in which they were asked for. Without it each sequence has keys and values of its own.
+   */
+  readonly paged: boolean
   /** Settles when the set can no longer run: with the cause, or with undefined after `release`. */
   readonly ended: Promise<Error | undefined>
 }
@@ -57,6 +66,14 @@ export interface SequenceWork {
   position: number
   /** With the first chunk of a sequence that generates: also after a restart, when `tokens` again start at 0. */
   sampler?: SamplerSpec
+  /**
+   * For paged sets: the pages of the sequence in its order, {@link PAGE_TOKENS} positions each, enough for the new
+   * tokens; pages that the work writes are this sequence's alone. A caller that shares nothing leaves it out in all
+   * of its works: the backend then has pages for them.
+   */
+  pages?: readonly number[]
+  /** With the first chunk of a sequence whose first pages were computed by others: the tokens before `position`. */
+  cached?: Int32Array
   /**
    * `none`: only extend the key/value state. `token`: also sample after the last token.
    * `nll`: score `targets[i]` given everything up to `tokens[i]`; -1 skips a position.

@@ -21,11 +21,12 @@ export function createSamplers(vocabSize: number): Samplers {
   const scratch = createSamplerScratch(vocabSize)
   return {
     accept(work) {
-      const { sequence, tokens, position } = work
-      if (position === 0) samplers.delete(sequence)
+      const { sequence, tokens, position, cached } = work
+      if (position === 0 || cached) samplers.delete(sequence)
       if (work.sampler) samplers.set(sequence, createSampler(work.sampler, scratch))
       const sampler = samplers.get(sequence)
       if (work.output === 'token' && !sampler) throw misfit(work, 'it samples, but no sampler was given')
+      if (cached) sampler?.observe(cached, 0)
       sampler?.observe(tokens, position)
       return sampler
     },

@@ -59,7 +59,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const { backend, config, codec, observer } = deps
   const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
   const policy = createPolicy(config.contextLength, deps.policy)
-  const state = createState()
+  const state = createState(policy)
   const jobs = new Map<Request, Job>()
   const scores = new Map<Request, { resolve: (nll: Float32Array) => void; reject: (error: Error) => void }>()
   const lanes = new Map<WeightSet, { busy: boolean }>()
@@ -97,7 +97,7 @@ export function createEngine(deps: EngineDeps): Engine {
     while (!closed && lanes.get(weights) === entry) {
       const victims = choosePreemptions(state, weights, policy)
       for (const victim of victims) preemptRequest(state, victim)
-      // What a victim holds on another weight set is freed by a step of that one.
+      // A victim on another weight set leaves its lane something to do.
       if (victims.length > 0) wake()
       const draft = planStep(state, weights, policy)
       if (isIdle(draft)) break
@@ -127,7 +127,8 @@ export function createEngine(deps: EngineDeps): Engine {
       durationMs: endedMs - startedMs,
       ...tokensByKind(step),
     })
-    for (const request of outcome.pinned) announce(request, step.plan.weights, startedMs)
+    for (const { request, cachedTokens } of outcome.pinned)
+      announce(request, step.plan.weights, startedMs, cachedTokens)
     for (const request of outcome.progressed) {
       const job = jobs.get(request)
       if (job) job.progressMs = endedMs
@@ -150,11 +151,12 @@ export function createEngine(deps: EngineDeps): Engine {
     drains.settle()
   }
 
-  function announce(request: Request, weights: WeightSet, startedMs: number): void {
+  function announce(request: Request, weights: WeightSet, startedMs: number, cachedTokens: number): void {
     const job = jobs.get(request)
     // A preempted request that comes back is still the same answer.
     if (!job || job.weights === weights) return
     job.weights = weights
+    job.cachedTokens = cachedTokens
     job.startedMs ??= startedMs
     job.sink.pinned(weights.version)
   }
@@ -176,7 +178,7 @@ export function createEngine(deps: EngineDeps): Engine {
     const { completionTokens } = sink
     const promptTokens = job.weights === null ? 0 : request.promptTokens
     if (finishReason === 'stop' || finishReason === 'length') {
-      sink.finished(finishReason, promptTokens)
+      sink.finished(finishReason, promptTokens, job.cachedTokens)
       meanRequestMs += 0.1 * (endedMs - job.arrivedMs - meanRequestMs)
     }
     const times = {
@@ -185,7 +187,8 @@ export function createEngine(deps: EngineDeps): Engine {
       firstTokenMs: job.firstTokenMs,
       endedMs,
     }
-    const outcome = { finishReason, weights: job.weights, promptTokens, completionTokens, times, error }
+    const { weights, cachedTokens } = job
+    const outcome = { finishReason, weights, promptTokens, cachedTokens, completionTokens, times, error }
     observer?.ended?.(outcome)
     job.finish(outcome)
     sink.closed(error ?? undefined)
@@ -270,6 +273,7 @@ export function createEngine(deps: EngineDeps): Engine {
       request,
       sink,
       weights: null,
+      cachedTokens: 0,
       startedMs: null,
       firstTokenMs: null,
       lastTokenMs: null,
@@ -327,7 +331,13 @@ export function createEngine(deps: EngineDeps): Engine {
         })
       const arrivedMs = nowMs()
       const request = accept(
-        { kind: 'generate', sampler, maxNewTokens, restartable: spec.restartable && !spec.weights },
+        {
+          kind: 'generate',
+          sampler,
+          maxNewTokens,
+          restartable: spec.restartable && !spec.weights,
+          partition: spec.partition ?? null,
+        },
         spec.prompt,
         spec.weights ?? null,
       )

@@ -16,6 +16,12 @@ export interface GenerateRequest {
   weights?: WeightSet | null
   /** Nothing reaches the client before the end, so it may start over on other weights: see `Engine.drain`. */
   restartable: boolean
+  /**
+   * Prompts of one partition share what was computed of their common beginnings, where the backend can. How fast an answer
+   * begins then tells that a prompt was seen before, so a partition is whoever may know that: a tenant. Left out,
+   * nothing is shared.
+   */
+  partition?: string | undefined
   /** Ends the request at once; its room is free with the next step. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */
@@ -25,12 +31,18 @@ export interface GenerateRequest {
 /**
  * What a request hears, in order. `pinned` comes with its first committed step and says which
  * weights make the whole answer; a restartable request may hear it again, and then everything
- * before it is void.
+ * before it is void. `cachedTokens` of the prompt were not computed for it.
  */
 export type GenerateEvent =
   | { type: 'pinned'; maskVersion: number }
   | { type: 'text'; text: string; tokens: TokenLogprob[] }
-  | { type: 'finished'; reason: 'stop' | 'length'; promptTokens: number; completionTokens: number }
+  | {
+      type: 'finished'
+      reason: 'stop' | 'length'
+      promptTokens: number
+      cachedTokens: number
+      completionTokens: number
+    }
 
 /** Moments of a request, in milliseconds since the epoch; null for what never happened. */
 interface GenerationTimes {
@@ -47,6 +59,8 @@ export interface GenerationOutcome {
   /** What made the answer; null when it never started. */
   weights: WeightSet | null
   promptTokens: number
+  /** Of the prompt, what others had computed when it began. */
+  cachedTokens: number
   completionTokens: number
   times: GenerationTimes
   error: AppError | null

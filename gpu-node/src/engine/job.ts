@@ -10,6 +10,8 @@ export interface Job {
   request: Request
   sink: Sink
   weights: WeightSet | null
+  /** Tokens of its prompt that others had computed when it began on these weights. */
+  cachedTokens: number
   startedMs: number | null
   firstTokenMs: number | null
   lastTokenMs: number | null

@@ -1,7 +1,12 @@
+import { PAGE_TOKENS } from '../backends/backend.ts'
+
 /** Bounds that the scheduler keeps. Token counts unless said otherwise. */
 export interface EnginePolicy {
   contextLength: number
-  /** Key/value budget over all sequences; at least `contextLength`, so that one request always fits. */
+  /**
+   * Key/value budget over all sequences, in whole pages; at least `contextLength`, so that one request always
+   * fits.
+   */
   kvTokens: number
   /** Requests in prefill or decode at once. */
   maxRunning: number
@@ -22,7 +27,7 @@ export interface EnginePolicy {
 /**
  * Completes a policy for a model of `modelContextLength` tokens; the defaults suit a backend that
  * steps sequences in turn on a CPU, where a prompt piece of 64 tokens keeps steps well below 200 ms.
- * With a key/value budget below the model's context, the budget is the context.
+ * With a key/value budget below the model's context, the budget is the context. Budgets are rounded up to whole pages.
  *
  * @throws RangeError when a bound is not positive, or steps are too short for what may run
  */
@@ -39,7 +44,7 @@ export function createPolicy(modelContextLength: number, bounds: Partial<EngineP
     scoreEverySteps: 4,
     ...bounds,
     contextLength: Math.min(bounds.contextLength ?? modelContextLength, kvTokens),
-    kvTokens,
+    kvTokens: Math.ceil(kvTokens / PAGE_TOKENS) * PAGE_TOKENS,
     maxRunning,
     prefillChunk,
   }

@@ -6,8 +6,8 @@ export interface Sequence {
   readonly weights: WeightSet
   /** Tokens whose key/value entries the backend holds, as of the last committed step. */
   fed: number
-  /** Tokens of the key/value budget set aside for it; at least `fed`. */
-  held: number
+  /** Its pages of the key/value budget, in the order of its positions; the first may be shared. */
+  pages: number[]
   /** A step that contains it is running. */
   inFlight: boolean
 }
@@ -29,6 +29,8 @@ export interface GenerateGoal {
   readonly maxNewTokens: number
   /** Nothing of it reaches the client before its end, so it may start over on another weight set. */
   readonly restartable: boolean
+  /** Prompts of one partition may share pages, which tells by its time that a prompt came before; null: none. */
+  readonly partition: string | null
 }
 
 /** Score given text; `nll[i]` is of token `i + 1` given all before it, in nats. */
@@ -57,6 +59,8 @@ export interface Request {
   /** The prompt and what was generated so far. */
   tokens: number[]
   status: RequestStatus
+  /** Keys of its first full pages, as far as they were needed. */
+  pageKeys: string[]
   /** When it last had its turn to feed its prompt, at first when it came: the lowest is served next. */
   turn: number
 }
@@ -73,6 +77,7 @@ export function createRequest(
     goal,
     promptTokens: prompt.length,
     tokens: [...prompt],
+    pageKeys: [],
     status: { kind: 'waiting', pin },
   }
 }

@@ -1,28 +1,26 @@
 /**
  * What to run next. Pure: reads the state, changes nothing.
  *
- * - Admission is strictly first come, first served, by key/value budget: a large request at the
- *   head is waited for, so it cannot starve. A request reserves its prompt and grows by a token a step.
+ * - Admission is strictly first come, first served: a large request at the head is waited for, so it cannot
+ *   starve. It is optimistic: a request comes in when there are pages for the tokens that it has, and one more
+ *   for each request that runs, which its next tokens may need; how long its answer will be nobody asks. Pages that
+ *   other requests hold and it can share (`prefix.ts`) cost it nothing.
  * - Every running request gets its next token in every step of its weight set. What is left of the
  *   step's tokens goes to prompts, one piece each, the one served longest ago first: a short
  *   prompt does not wait for a long one to finish.
- * - When the budget cannot hold the next tokens, scoring gives way first, then the youngest request;
- *   the oldest always gets what it needs, so there is no deadlock. Whoever gave way feeds its prompt
- *   and its answer so far again, in pieces: equal up to rounding, not bit by bit.
+ * - When there is no page for a next token, scoring gives way first, then the youngest request; the oldest always
+ *   gets what it needs, so there is no deadlock. Whoever gave way feeds its prompt and its answer so far
+ *   again, in pieces, or shares what is still remembered of it: the same bits on the sparse engine, equal up to
+ *   rounding on ONNX.
  * - Scoring has the processor when no request runs; beside requests it gets a small piece every few
  *   steps, so that it neither holds them up nor starves.
  */
-import type { SequenceWork, WeightSet } from '../backends/backend.ts'
-import { pinOf, prefillLength, sequenceOf, type Request } from './request.ts'
+import { PAGE_TOKENS, type SequenceWork, type WeightSet } from '../backends/backend.ts'
+import { freePages, holdersOf, pagesFor } from './page-pool.ts'
+import { cachedPages } from './prefix.ts'
+import { pinOf, prefillLength, sequenceOf, type Request, type Sequence } from './request.ts'
 import type { EnginePolicy } from './policy.ts'
-import {
-  kvTokensUsed,
-  pendingDrops,
-  runningRequests,
-  waitingRequests,
-  type EngineState,
-  type PendingDrop,
-} from './state.ts'
+import { pendingDrops, runningRequests, waitingRequests, type EngineState } from './state.ts'
 
 /** Tokens `from … to - 1` of one request. */
 export interface DraftWork {
@@ -30,40 +28,50 @@ export interface DraftWork {
   readonly from: number
   readonly to: number
   readonly output: SequenceWork['output']
+  /** Pages of the tokens before `from` that the request shares; none unless it is admitted. */
+  readonly shared: readonly number[]
 }
 
 /** One step of one weight set, decided and not yet reserved. */
 export interface StepDraft {
   readonly weights: WeightSet
-  readonly drops: readonly PendingDrop[]
+  /** Sequences that the backend can forget. */
+  readonly drops: readonly number[]
   /** Requests that leave the queue with this step; each has work in it. */
   readonly admissions: readonly Request[]
   readonly work: readonly DraftWork[]
 }
 
-/** Whom to preempt so that the next step of `weights` fits the key/value budget; youngest first. */
+/** Whom to preempt so that the next step of `weights` has its pages; youngest first. */
 export function choosePreemptions(state: EngineState, weights: WeightSet, policy: EnginePolicy): Request[] {
   const victims: Request[] = []
-  let free = freeFor(state, weights, policy)
+  /** Who would still hold the pages of the victims. */
+  const holders = new Map<number, number>()
+  let free = freePages(state.pages)
   const evict = (candidates: readonly Request[]): boolean => {
     const victim = candidates.findLast((request) => !victims.includes(request) && canEvict(request))
     if (!victim) return false
     victims.push(victim)
-    // What is held on another weight set is free only after that set's next step.
-    if (pinOf(victim) === weights) free += sequenceOf(victim)?.held ?? 0
+    for (const page of sequenceOf(victim)?.pages ?? []) {
+      const left = (holders.get(page) ?? holdersOf(state.pages, page)) - 1
+      holders.set(page, left)
+      if (left === 0) free += 1
+    }
     return true
   }
   const scores = state.requests.filter((request) => request.goal.kind === 'score')
   const running = runningRequests(state)
   for (const request of running) {
     if (request.status.kind !== 'decode' || pinOf(request) !== weights || victims.includes(request)) continue
+    const needed = pagesForNext(request.status.sequence)
     const younger = running.filter((other) => other.order > request.order)
-    while (free < 1 && (evict(scores) || evict(younger))) continue
-    if (free >= 1) free -= 1
+    while (free < needed && (evict(scores) || evict(younger))) continue
+    if (free >= needed) free -= needed
   }
   const [head] = waitingRequests(state)
   if (head && startsOn(state, head, weights) && running.length < policy.maxRunning) {
-    while (free < roomNeeded(head, running.length) && evict(scores)) continue
+    const { needed } = admission(state, head, weights)
+    while (free < needed + running.length && evict(scores)) continue
   }
   return victims
 }
@@ -72,15 +80,17 @@ export function choosePreemptions(state: EngineState, weights: WeightSet, policy
 export function planStep(state: EngineState, weights: WeightSet, policy: EnginePolicy): StepDraft {
   const drops = pendingDrops(state, weights)
   const work: DraftWork[] = []
-  let free = freeFor(state, weights, policy)
+  let free = freePages(state.pages)
   let budget = policy.stepTokens
 
   const running = runningRequests(state)
   for (const request of running) {
-    if (request.status.kind !== 'decode' || pinOf(request) !== weights || free < 1) continue
-    const { fed } = request.status.sequence
-    work.push({ request, from: fed, to: fed + 1, output: 'token' })
-    free -= 1
+    if (request.status.kind !== 'decode' || pinOf(request) !== weights) continue
+    const { sequence } = request.status
+    const needed = pagesForNext(sequence)
+    if (needed > free) continue
+    work.push({ request, from: sequence.fed, to: sequence.fed + 1, output: 'token', shared: [] })
+    free -= needed
     budget -= 1
   }
 
@@ -92,18 +102,20 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
   let admitting = true
   for (const request of inTurn) {
     const sequence = sequenceOf(request)
-    const from = sequence?.fed ?? 0
+    const ahead = running.length + admissions.length
+    admitting &&= sequence !== undefined || (ahead < policy.maxRunning && startsOn(state, request, weights))
+    if (!sequence && !admitting) continue
+    const { shared, needed } = sequence ? { shared: [], needed: 0 } : admission(state, request, weights)
+    const from = sequence?.fed ?? shared.length * PAGE_TOKENS
     const to = Math.min(prefillLength(request), nextBoundary(from, policy.prefillChunk))
     if (to - from > budget) break
     if (!sequence) {
-      const ahead = running.length + admissions.length
-      admitting &&=
-        ahead < policy.maxRunning && startsOn(state, request, weights) && roomNeeded(request, ahead) <= free
+      admitting = needed + ahead <= free
       if (!admitting) continue
       admissions.push(request)
-      free -= request.tokens.length
+      free -= needed
     }
-    work.push({ request, from, to, output: prefillOutput(request, to) })
+    work.push({ request, from, to, output: prefillOutput(request, to), shared })
     budget -= to - from
   }
 
@@ -131,7 +143,7 @@ function planScore(
   const quiet = !state.requests.some(({ goal }) => goal.kind !== 'score')
   if (!quiet && state.stepsSinceScore < policy.scoreEverySteps) return undefined
   const sequence = sequenceOf(request)
-  if (!sequence && request.tokens.length > free) return undefined
+  if (!sequence && pagesFor(request.tokens.length) > free) return undefined
   const from = sequence?.fed ?? 0
   const piece = Math.min(
     quiet ? policy.prefillChunk : policy.scoreChunk,
@@ -139,7 +151,7 @@ function planScore(
     budget,
   )
   if (piece < 1) return undefined
-  return { work: { request, from, to: from + piece, output: 'nll' }, admit: !sequence }
+  return { work: { request, from, to: from + piece, output: 'nll', shared: [] }, admit: !sequence }
 }
 
 function startsOn(state: EngineState, request: Request, weights: WeightSet): boolean {
@@ -151,14 +163,20 @@ function prefillOutput(request: Request, to: number): SequenceWork['output'] {
   return to === prefillLength(request) ? 'token' : 'none'
 }
 
-/** A request's tokens, and one more for each that already runs, or its admission would soon be undone. */
-function roomNeeded(request: Request, running: number): number {
-  return request.tokens.length + running
+/** What a waiting request can share, and the free pages that it would take: for its own tokens, and shared ones. */
+function admission(
+  state: EngineState,
+  request: Request,
+  weights: WeightSet,
+): { shared: number[]; needed: number } {
+  const shared = cachedPages(state, request, weights)
+  const idle = shared.filter((page) => holdersOf(state.pages, page) === 0).length
+  return { shared, needed: pagesFor(request.tokens.length) - shared.length + idle }
 }
 
-function freeFor(state: EngineState, weights: WeightSet, policy: EnginePolicy): number {
-  const dropped = pendingDrops(state, weights).reduce((tokens, drop) => tokens + drop.tokens, 0)
-  return policy.kvTokens - kvTokensUsed(state) + dropped
+/** Pages that a sequence takes with its next token. */
+function pagesForNext({ fed, pages }: Sequence): number {
+  return pagesFor(fed + 1) - pages.length
 }
 
 function canEvict(request: Request): boolean {

@@ -14,7 +14,7 @@ export interface Sink {
   token(output: Extract<SequenceOutput, { kind: 'token' }>): 'stop' | 'length' | undefined
   /** It starts over on other weights: nothing before counts. */
   restart(): void
-  finished(reason: 'stop' | 'length', promptTokens: number): void
+  finished(reason: 'stop' | 'length', promptTokens: number, cachedTokens: number): void
   /** It ended with this error; undefined after `finished`. */
   closed(error: AppError | undefined): void
   readonly completionTokens: number
@@ -31,9 +31,9 @@ export function createGenerationSink(queue: EventQueue<GenerateEvent>, newAnswer
       return reason
     },
     restart: () => void (answer = newAnswer()),
-    finished(reason, promptTokens) {
+    finished(reason, promptTokens, cachedTokens) {
       const { completionTokens } = answer
-      queue.push({ type: 'finished', reason, promptTokens, completionTokens })
+      queue.push({ type: 'finished', reason, promptTokens, cachedTokens, completionTokens })
     },
     closed: (error) => queue.close(error),
     get completionTokens() {

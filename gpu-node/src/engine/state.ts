@@ -1,11 +1,7 @@
-import type { WeightSet } from '../backends/backend.ts'
+import { PAGE_TOKENS, type WeightSet } from '../backends/backend.ts'
+import { createPagePool, forgetPages, freePages, pagesFor, releasePages, type PagePool } from './page-pool.ts'
+import type { EnginePolicy } from './policy.ts'
 import { createRequest, pinOf, sequenceOf, type Goal, type Request, type Sequence } from './request.ts'
-
-/** A sequence whose key/value state the backend still holds but nobody needs. */
-export interface PendingDrop {
-  readonly sequence: number
-  readonly tokens: number
-}
 
 /** Everything that scheduling decides on. Changed only by the transitions in this file and in step-plan.ts. */
 export interface EngineState {
@@ -13,13 +9,11 @@ export interface EngineState {
   requests: Request[]
   /** What new requests start on. */
   active: WeightSet | null
-  /** Freed with the next step of their weight set. */
-  drops: Map<WeightSet, PendingDrop[]>
-  /**
-   * Tokens that the running step of a weight set frees beyond those it takes itself. They count as
-   * used until the step is committed, so that nobody has taken them should it fail.
-   */
-  freeing: Map<WeightSet, number>
+  readonly pages: PagePool
+  /** Sequences that nobody needs any more: their weight set hears of it with its next step. */
+  drops: Map<WeightSet, number[]>
+  /** Sequences given up while a step of theirs runs: they hold their pages until it ends. */
+  readonly leaving: Set<Sequence>
   nextOrder: number
   nextSequence: number
   turn: number
@@ -28,12 +22,13 @@ export interface EngineState {
 }
 
 /** An engine without requests. */
-export function createState(): EngineState {
+export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): EngineState {
   return {
     requests: [],
     active: null,
+    pages: createPagePool(pagesFor(kvTokens)),
     drops: new Map(),
-    freeing: new Map(),
+    leaving: new Set(),
     nextOrder: 1,
     nextSequence: 1,
     turn: 0,
@@ -41,13 +36,9 @@ export function createState(): EngineState {
   }
 }
 
-/** Tokens of the key/value budget that are taken. */
-export function kvTokensUsed(state: EngineState): number {
-  let used = 0
-  for (const request of state.requests) used += sequenceOf(request)?.held ?? 0
-  for (const drops of state.drops.values()) for (const drop of drops) used += drop.tokens
-  for (const tokens of state.freeing.values()) used += tokens
-  return used
+/** Tokens of the key/value budget that sequences hold; what is only remembered is free. */
+export function kvTokensUsed({ pages }: EngineState): number {
+  return (pages.total - freePages(pages)) * PAGE_TOKENS
 }
 
 /** Requests (not scoring) that hold a sequence. */
@@ -84,7 +75,7 @@ export function addRequest(
   return request
 }
 
-/** Takes a request out for good; its sequence is dropped with the next step of its weight set. */
+/** Takes a request out for good; its pages are free at once, or when the step that it is in ends. */
 export function endRequest(state: EngineState, request: Request): void {
   giveUpSequence(state, request)
   request.status = { kind: 'ended' }
@@ -104,28 +95,34 @@ export function preemptRequest(state: EngineState, request: Request): void {
 export function restartRequest(state: EngineState, request: Request): void {
   giveUpSequence(state, request)
   request.tokens.length = request.promptTokens
+  request.pageKeys.length = Math.min(request.pageKeys.length, Math.floor(request.promptTokens / PAGE_TOKENS))
   request.status = { kind: 'waiting', pin: null }
   request.turn = 0
 }
 
-/** Forgets what is to be dropped from a weight set that is gone, and whose memory is gone with it. */
+/** Forgets what is to be dropped from a weight set that is gone, and what it has computed. */
 export function forgetWeights(state: EngineState, weights: WeightSet): void {
   state.drops.delete(weights)
-  state.freeing.delete(weights)
+  forgetPages(state.pages, weights)
   if (state.active === weights) state.active = null
 }
 
-/** The drops waiting for a step of `weights`. */
-export function pendingDrops(state: EngineState, weights: WeightSet): readonly PendingDrop[] {
+/** The sequences that a step of `weights` is to drop. */
+export function pendingDrops(state: EngineState, weights: WeightSet): readonly number[] {
   return state.drops.get(weights) ?? []
+}
+
+/** Ends a sequence's part in a step; one that was given up meanwhile leaves its pages. */
+export function leaveStep(state: EngineState, sequence: Sequence): void {
+  sequence.inFlight = false
+  if (state.leaving.delete(sequence)) releasePages(state.pages, sequence.pages)
 }
 
 function giveUpSequence(state: EngineState, request: Request): void {
   const sequence = sequenceOf(request)
-  if (sequence)
-    state.drops.set(sequence.weights, [...pendingDrops(state, sequence.weights), dropOf(sequence)])
-}
-
-function dropOf(sequence: Sequence): PendingDrop {
-  return { sequence: sequence.id, tokens: sequence.held }
+  if (!sequence) return
+  const { weights, id, inFlight, pages } = sequence
+  state.drops.set(weights, [...pendingDrops(state, weights), id])
+  if (inFlight) state.leaving.add(sequence)
+  else releasePages(state.pages, pages)
 }

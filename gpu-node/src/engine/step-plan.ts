@@ -6,7 +6,9 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork, StepPlan, StepResult } from '../backends/backend.ts'
 import { pinOf, sequenceOf, type Request, type RequestStatus, type Sequence } from './request.ts'
 import type { DraftWork, StepDraft } from './scheduler.ts'
-import { kvTokensUsed, pendingDrops, type EngineState } from './state.ts'
+import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
+import { rememberFilled } from './prefix.ts'
+import { leaveStep, pendingDrops, type EngineState } from './state.ts'
 
 /** A draft whose room is reserved. */
 export interface ReservedStep {
@@ -15,14 +17,14 @@ export interface ReservedStep {
   readonly plan: StepPlan
   /** The sequence of each work of the draft, in its order. */
   readonly sequences: readonly Sequence[]
-  /** What `release` restores, by request. */
-  readonly before: ReadonlyMap<Request, { status: RequestStatus; held: number | undefined }>
+  /** What `release` restores, by request; `pages` is how many its sequence had. */
+  readonly before: ReadonlyMap<Request, { status: RequestStatus; pages: number }>
 }
 
 /** What a committed step brought. */
 export interface StepOutcome {
-  /** Requests whose first step on these weights it was. */
-  readonly pinned: readonly Request[]
+  /** Requests whose first step of a sequence it was, and how many of their tokens others had computed. */
+  readonly pinned: readonly { request: Request; cachedTokens: number }[]
   /** Every request that had work in it and still wants the result. */
   readonly progressed: readonly Request[]
   readonly sampled: readonly { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[]
@@ -34,23 +36,27 @@ export interface StepOutcome {
 
 /** Sets aside what a draft needs and builds the backend's plan. */
 export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep {
-  const before = new Map<Request, { status: RequestStatus; held: number | undefined }>()
-  const usedBefore = kvTokensUsed(state)
-  const sequences = draft.work.map(({ request, to }) => {
-    before.set(request, { status: request.status, held: sequenceOf(request)?.held })
-    const sequence = sequenceOf(request) ?? openSequence(state, draft, request)
-    sequence.held = Math.max(sequence.held, to)
+  const { pages } = state
+  const before = new Map<Request, { status: RequestStatus; pages: number }>()
+  // Before any page is taken: what is to be shared must not be forgotten for it.
+  for (const { shared } of draft.work) sharePages(pages, shared)
+  const sequences = draft.work.map((work) => {
+    const { request, to } = work
+    const running = sequenceOf(request)
+    before.set(request, { status: request.status, pages: running?.pages.length ?? 0 })
+    const sequence = running ?? openSequence(state, draft, work)
+    const needed = pagesFor(running ? to : request.tokens.length)
+    sequence.pages.push(...takePages(pages, needed - sequence.pages.length))
     sequence.inFlight = true
     return sequence
   })
-  const taken = kvTokensUsed(state) - usedBefore
-  const freed = draft.drops.reduce((sum, drop) => sum + drop.tokens, 0)
   state.drops.delete(draft.weights)
-  state.freeing.set(draft.weights, Math.max(0, freed - taken))
   const plan: StepPlan = {
     weights: draft.weights,
-    work: draft.work.map((work, index) => sequenceWork(work, sequences[index] as Sequence)),
-    drop: draft.drops.map((drop) => drop.sequence),
+    work: draft.work.map((work, index) =>
+      sequenceWork(work, sequences[index] as Sequence, draft.admissions.includes(work.request)),
+    ),
+    drop: [...draft.drops],
   }
   return { draft, plan, sequences, before }
 }
@@ -58,28 +64,16 @@ export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep 
 /** Undoes a reservation after a failed step. Sequence ids are not given out twice: the backend may know them. */
 export function releaseStep(state: EngineState, step: ReservedStep): void {
   const { draft, sequences, before } = step
-  // Weights that were lost meanwhile took what was to be dropped with them.
-  if (state.freeing.delete(draft.weights) && draft.drops.length > 0) {
+  if (draft.drops.length > 0)
     state.drops.set(draft.weights, [...draft.drops, ...pendingDrops(state, draft.weights)])
-  }
   draft.work.forEach(({ request }, index) => {
     const sequence = sequences[index] as Sequence
-    const heldBefore = before.get(request)?.held
-    sequence.inFlight = false
-    if (sequenceOf(request) !== sequence) return shrinkDrop(state, sequence, heldBefore ?? 0)
-    request.status = before.get(request)?.status ?? request.status
-    if (heldBefore !== undefined) sequence.held = heldBefore
+    const was = before.get(request)
+    leaveStep(state, sequence)
+    if (sequenceOf(request) !== sequence || !was) return
+    request.status = was.status
+    releasePages(state.pages, sequence.pages.splice(was.pages))
   })
-}
-
-/** The request gave its sequence up during the step: what the step had set aside for it was never used. */
-function shrinkDrop(state: EngineState, sequence: Sequence, tokens: number): void {
-  const drops = state.drops.get(sequence.weights)
-  if (!drops) return
-  state.drops.set(
-    sequence.weights,
-    drops.map((drop) => (drop.sequence === sequence.id ? { ...drop, tokens } : drop)),
-  )
 }
 
 /**
@@ -90,9 +84,7 @@ function shrinkDrop(state: EngineState, sequence: Sequence, tokens: number): voi
 export function commitStep(state: EngineState, step: ReservedStep, result: StepResult): StepOutcome {
   const { draft, sequences } = step
   checkResult(draft, result)
-  state.freeing.delete(draft.weights)
-
-  const pinned: Request[] = []
+  const pinned: { request: Request; cachedTokens: number }[] = []
   const progressed: Request[] = []
   const scored: Request[] = []
   const embedded: Request[] = []
@@ -101,10 +93,11 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
     const { request } = work
     const sequence = sequences[index] as Sequence
     const output = result.outputs[index] as SequenceOutput
-    sequence.inFlight = false
+    leaveStep(state, sequence)
     if (sequenceOf(request) !== sequence) return
     progressed.push(request)
-    if (step.before.get(request)?.status.kind === 'waiting') pinned.push(request)
+    if (step.before.get(request)?.status.kind === 'waiting') pinned.push({ request, cachedTokens: work.from })
+    rememberFilled(state, request, sequence, work.from, work.to)
     sequence.fed = work.to
     if (request.status.kind === 'prefill') request.turn = ++state.turn
     if (output.kind === 'token') {
@@ -132,26 +125,32 @@ function addHidden(sum: Float64Array, part: Float32Array, isFirst: boolean): voi
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number)
 }
 
-function openSequence(state: EngineState, draft: StepDraft, request: Request): Sequence {
+function openSequence(state: EngineState, draft: StepDraft, { request, from, shared }: DraftWork): Sequence {
   const sequence: Sequence = {
     id: state.nextSequence++,
     weights: pinOf(request) ?? draft.weights,
-    fed: 0,
-    held: request.tokens.length,
+    fed: from,
+    pages: [...shared],
     inFlight: true,
   }
   request.status = { kind: 'prefill', sequence }
   return sequence
 }
 
-function sequenceWork({ request, from, to, output }: DraftWork, sequence: Sequence): SequenceWork {
+function sequenceWork(
+  { request, from, to, output }: DraftWork,
+  { id, pages, weights }: Sequence,
+  opens: boolean,
+): SequenceWork {
   const work: SequenceWork = {
-    sequence: sequence.id,
+    sequence: id,
     tokens: Int32Array.from(request.tokens.slice(from, to)),
     position: from,
     output,
   }
-  if (request.goal.kind === 'generate' && from === 0) work.sampler = request.goal.sampler
+  if (weights.paged) work.pages = pages.slice(0, pagesFor(to))
+  if (opens && request.goal.kind === 'generate') work.sampler = request.goal.sampler
+  if (opens && from > 0) work.cached = Int32Array.from(request.tokens.slice(0, from))
   if (output === 'nll') work.targets = Int32Array.from(request.tokens.slice(from + 1, to + 1))
   return work
 }

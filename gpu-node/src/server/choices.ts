@@ -35,7 +35,7 @@ export interface Choices {
 export function startChoices(
   engine: Pick<Engine, 'generate'>,
   plan: ChoicesPlan,
-  common: Pick<GenerateRequest, 'id' | 'restartable' | 'deadlineMs'> & {
+  common: Pick<GenerateRequest, 'id' | 'restartable' | 'partition' | 'deadlineMs'> & {
     weights: WeightSet | null
   },
   abort: AbortController,
@@ -114,14 +114,18 @@ export function together(
     return moments.length > 0 ? Math.min(...moments) : null
   }
   let promptTokens = 0
+  let cachedTokens = 0
   for (let first = 0; first < outcomes.length; first += choicesPerPrompt) {
     const ofPrompt = outcomes.slice(first, first + choicesPerPrompt)
     promptTokens += Math.max(...ofPrompt.map((outcome) => outcome.promptTokens))
+    // What one choice computed, another may have shared.
+    cachedTokens += Math.min(...ofPrompt.map((outcome) => outcome.cachedTokens))
   }
   return {
     finishReason,
     weights: outcomes.find(({ weights }) => weights)?.weights ?? null,
     promptTokens,
+    cachedTokens,
     completionTokens: outcomes.reduce((sum, outcome) => sum + outcome.completionTokens, 0),
     times: {
       arrivedMs: Math.min(...outcomes.map(({ times }) => times.arrivedMs)),

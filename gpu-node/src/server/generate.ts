@@ -14,6 +14,8 @@ interface GenerateJob {
   requestId: string
   domain: string
   account?: string | undefined
+  /** Whose prompts may share what was computed of them. */
+  tenant?: string | undefined
   sample: boolean
   model: string
   /** The weights that shall answer, by their version; those that are active when it names none. */
@@ -66,6 +68,7 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
         id: job.requestId,
         weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),
         restartable: !job.stream,
+        partition: job.tenant,
         ...(deps.requestTimeoutMs === undefined ? {} : { deadlineMs: deps.requestTimeoutMs }),
       }
       choices = startChoices(engine, plan, common, abort)
@@ -153,14 +156,17 @@ async function* streamObjects(
 
 function usageOf({
   promptTokens,
+  cachedTokens,
   completionTokens,
 }: {
   promptTokens: number
+  cachedTokens: number
   completionTokens: number
 }): Usage {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
   }
 }

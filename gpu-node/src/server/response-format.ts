@@ -112,10 +112,15 @@ function responseOf(
   }
 }
 
-function usageOf({ prompt_tokens, completion_tokens, total_tokens }: Usage): ResponseObject['usage'] {
+function usageOf({
+  prompt_tokens,
+  completion_tokens,
+  total_tokens,
+  prompt_tokens_details,
+}: Usage): ResponseObject['usage'] {
   return {
     input_tokens: prompt_tokens,
-    input_tokens_details: { cached_tokens: 0 },
+    input_tokens_details: prompt_tokens_details,
     output_tokens: completion_tokens,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens,

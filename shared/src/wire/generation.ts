@@ -132,4 +132,6 @@ export interface Usage {
   prompt_tokens: number
   completion_tokens: number
   total_tokens: number
+  /** Of the prompt, what earlier requests of the same tenant had computed. */
+  prompt_tokens_details: { cached_tokens: number }
 }

@@ -63,6 +63,8 @@ const generateFields = {
   account: z.string().min(1).max(64).optional(),
   /** The weights that shall answer: 0 is dense. Left out: those that are active. */
   maskVersion: count.optional(),
+  /** Whose prompts may share what was computed of their common beginnings; none without it. */
+  tenant: z.string().min(1).max(128).optional(),
 }
 /** `POST /rpc/chat-completions`: the answer is the OpenAI JSON or SSE, ready to pass through. */
 export const chatCall = z.object({ ...generateFields, request: chatRequest })

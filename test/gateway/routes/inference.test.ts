@@ -51,6 +51,7 @@ describe('an answer at once', () => {
     expect(body).toEqual({
       requestId: response.headers.get('x-request-id'),
       account: id,
+      tenant: 'default',
       domain: 'code',
       sample: false,
       request: { model: 'call', prompt: 'Once', max_tokens: 5 },

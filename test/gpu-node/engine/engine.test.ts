@@ -79,6 +79,7 @@ test('a request is pinned, streams its text, and finishes with its counts', asyn
     type: 'finished',
     reason: 'length',
     promptTokens: 3,
+    cachedTokens: 0,
     completionTokens: 10,
   })
   expect(result.outcome).toMatchObject({ finishReason: 'length', weights: { version: 3 }, error: null })
@@ -91,7 +92,7 @@ test('a request is pinned, streams its text, and finishes with its counts', asyn
 test('many requests of random lengths together give what each gives alone, within the budget', async () => {
   const random = createRandom(5)
   const { backend, engine } = setup({
-    policy: { kvTokens: 300, prefillChunk: 16, maxRunning: 6, maxWaiting: 100 },
+    policy: { kvTokens: 304, prefillChunk: 16, maxRunning: 6, maxWaiting: 100 },
   })
   engine.setActive(backend.weights(1))
   const specs = Array.from({ length: 60 }, () => {
@@ -104,10 +105,66 @@ test('many requests of random lengths together give what each gives alone, withi
     const count = Math.min(maxTokens, 128 - prompt.length)
     expect(result.text).toBe(text(backend.expected(1, prompt, { seed }, count)))
   })
-  expect(backend.kvTokensPeak).toBeLessThanOrEqual(300)
+  expect(backend.kvTokensPeak).toBeLessThanOrEqual(304)
   expect(backend.plans.some((plan) => plan.work.length > 3)).toBe(true)
   await when(() => backend.kvTokens === 0)
-  expect(engine.load()).toEqual({ running: 0, waiting: 0, scoring: 0, kvTokensUsed: 0, kvTokensTotal: 300 })
+  expect(engine.load()).toEqual({ running: 0, waiting: 0, scoring: 0, kvTokensUsed: 0, kvTokensTotal: 304 })
+})
+
+test.each([1, 2, 3])(
+  'seed %i: few pages, many streams, common beginnings: everyone gets the text it has alone',
+  async (seed) => {
+    const random = createRandom(seed)
+    const pick = (below: number) => Math.floor(random() * below)
+    let preempted = 0
+    const { backend, engine } = setup({
+      seed,
+      // Eight pages: one context.
+      policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 8, maxWaiting: 100 },
+      inspect: (state, policy) => {
+        checkInvariants(state, policy)
+        preempted += state.requests.filter(({ status }) => status.kind === 'waiting' && status.pin).length
+      },
+    })
+    engine.setActive(backend.weights(1))
+    const beginnings = Array.from({ length: 3 }, () => Array.from({ length: 50 }, () => pick(256)))
+    const specs = Array.from({ length: 50 }, () => {
+      const beginning = beginnings[pick(3)]!.slice(0, 1 + pick(50))
+      const prompt = [...beginning, ...Array.from({ length: pick(20) }, () => pick(256))]
+      return { prompt, maxTokens: 1 + pick(50), seed: pick(1e6), partition: [undefined, 'a', 'b'][pick(3)] }
+    })
+    const results = await Promise.all(specs.map((spec) => read(engine.generate(request(spec.prompt, spec)))))
+    let cached = 0
+    for (const [index, { text: found, finished }] of results.entries()) {
+      const { prompt, maxTokens, seed: draws, partition } = specs[index]!
+      expect(found).toBe(
+        text(backend.expected(1, prompt, { seed: draws }, Math.min(maxTokens, 128 - prompt.length))),
+      )
+      if (finished?.type !== 'finished') throw new Error('it did not finish')
+      expect(finished.cachedTokens).toBeLessThan(partition === undefined ? 1 : prompt.length)
+      cached += finished.cachedTokens
+    }
+    expect(cached).toBeGreaterThan(0)
+    expect(preempted).toBeGreaterThan(0)
+    expect(backend.kvTokensPeak).toBeLessThanOrEqual(128)
+    await when(() => backend.kvTokens === 0)
+  },
+)
+
+test('how many tokens of a prompt were cached is told, and only to the partition that had it', async () => {
+  const { backend, engine } = setup()
+  engine.setActive(backend.weights(1))
+  const prompt = Array.from({ length: 70 }, (_, index) => index)
+  const cachedOf = async (partition: string | undefined) => {
+    const { finished } = await read(engine.generate(request(prompt, { partition })))
+    return finished?.type === 'finished' ? finished.cachedTokens : undefined
+  }
+  expect(await cachedOf('a')).toBe(0)
+  expect(await cachedOf('a')).toBe(64)
+  expect(await cachedOf('b')).toBe(0)
+  expect(await cachedOf(undefined)).toBe(0)
+  engine.setActive(backend.weights(2))
+  expect(await cachedOf('a')).toBe(0)
 })
 
 test('swaps under load: every answer names one version and is what that version alone gives', async () => {
@@ -121,7 +178,7 @@ test('swaps under load: every answer names one version and is what that version 
   for (let index = 0; index < 80; index++) {
     const prompt = Array.from({ length: 1 + Math.floor(random() * 60) }, () => Math.floor(random() * 256))
     running.push(
-      read(engine.generate(request(prompt, { maxTokens: 20 }))).then((result) => {
+      read(engine.generate(request(prompt, { maxTokens: 20, partition: 'a' }))).then((result) => {
         expect(result.versions).toHaveLength(1)
         seen.add(result.versions[0]!)
         expect(result.text).toBe(text(backend.expected(result.versions[0]!, prompt, { seed: 0 }, 20)))
@@ -331,18 +388,18 @@ test('at the drain deadline a request the client saw nothing of starts over on t
     policy: { kvTokens: 200_000 },
   })
   engine.setActive(backend.weights(1))
-  const whole = engine.generate(request([1], { maxTokens: 3000, restartable: true }))
-  const streamed = engine.generate(request([2], { maxTokens: 3000 }))
+  const whole = engine.generate(request([1], { maxTokens: 1000, restartable: true }))
+  const streamed = engine.generate(request([2], { maxTokens: 1000 }))
   const reading = Promise.all([read(whole), read(streamed)])
   await when(() => backend.plans.length > 10)
   engine.setActive(backend.weights(2))
   await engine.drain(1, 1)
   const [restarted, old] = await reading
   expect(restarted.versions).toEqual([1, 2])
-  expect(restarted.text).toBe(text(backend.expected(2, [1], { seed: 0 }, 3000)))
-  expect(restarted.outcome).toMatchObject({ weights: { version: 2 }, completionTokens: 3000 })
+  expect(restarted.text).toBe(text(backend.expected(2, [1], { seed: 0 }, 1000)))
+  expect(restarted.outcome).toMatchObject({ weights: { version: 2 }, completionTokens: 1000 })
   expect(old.versions).toEqual([1])
-  expect(old.text).toBe(text(backend.expected(1, [2], { seed: 0 }, 3000)))
+  expect(old.text).toBe(text(backend.expected(1, [2], { seed: 0 }, 1000)))
 })
 
 test('with stragglers failed, a streamed request ends with an error at the drain deadline', async () => {

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { SamplerSpec, SequenceOutput, WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { checkInvariants } from '../../../gpu-node/src/engine/invariants.ts'
 import { createPolicy } from '../../../gpu-node/src/engine/policy.ts'
@@ -24,13 +24,14 @@ const SAMPLER = { seed: 1, topLogprobs: -1 } as SamplerSpec
 const weightSet = (version: number): WeightSet => ({
   version,
   source: null as never,
+  paged: true,
   ended: new Promise(() => {}),
 })
 const prompt = (length: number) => Array.from({ length }, (_, index) => index)
-const generate = (state: EngineState, length: number, maxNewTokens = 1000): Request =>
+const generate = (state: EngineState, length: number, partition: string | null = null): Request =>
   addRequest(
     state,
-    { kind: 'generate', sampler: SAMPLER, maxNewTokens, restartable: false },
+    { kind: 'generate', sampler: SAMPLER, maxNewTokens: 1000, restartable: false, partition },
     prompt(length),
     null,
   )
@@ -54,7 +55,7 @@ function step(state: EngineState, weights: WeightSet, policy: ReturnType<typeof 
 
 test('a decoding request gets a token in every step while a long prompt is fed piece by piece', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })
-  const state = createState()
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   const short = generate(state, 5)
@@ -72,7 +73,7 @@ test('a decoding request gets a token in every step while a long prompt is fed p
 
 test('a short prompt behind a long one is fed in the next step, not after it', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })
-  const state = createState()
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   generate(state, 400)
@@ -85,7 +86,7 @@ test('a short prompt behind a long one is fed in the next step, not after it', (
 
 test('a long prompt progresses although short ones never stop coming', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })
-  const state = createState()
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   const long = generate(state, 320)
@@ -101,7 +102,7 @@ test('a long prompt progresses although short ones never stop coming', () => {
 test('pieces of a prompt end at the same places whatever runs beside it', () => {
   const policy = createPolicy(1000, { kvTokens: 4000, prefillChunk: 16, maxRunning: 8 })
   const boundaries = (others: number[]) => {
-    const state = createState()
+    const state = createState(policy)
     const a = weightSet(1)
     state.active = a
     for (const length of others) generate(state, length)
@@ -118,7 +119,7 @@ test('pieces of a prompt end at the same places whatever runs beside it', () => 
 
 test('a request at the head that does not fit is waited for: a smaller one behind it does not overtake', () => {
   const policy = createPolicy(100, { kvTokens: 100, prefillChunk: 16, maxRunning: 4 })
-  const state = createState()
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   const first = generate(state, 40)
@@ -133,8 +134,8 @@ test('a request at the head that does not fit is waited for: a smaller one behin
 })
 
 test('when the budget runs out the youngest gives way, and feeds everything again on the same weights', () => {
-  const policy = createPolicy(64, { kvTokens: 64, prefillChunk: 16, maxRunning: 4 })
-  const state = createState()
+  const policy = createPolicy(64, { kvTokens: 80, prefillChunk: 16, maxRunning: 4 })
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   const older = generate(state, 20)
@@ -160,7 +161,7 @@ test('scoring waits while a request feeds its prompt, runs in small pieces besid
     scoreEverySteps: 3,
     maxRunning: 4,
   })
-  const state = createState()
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   const request = generate(state, 40)
@@ -177,7 +178,7 @@ test('scoring waits while a request feeds its prompt, runs in small pieces besid
 
 test('scoring gives up its room to a request, and starts over afterwards', () => {
   const policy = createPolicy(64, { kvTokens: 64, prefillChunk: 16, maxRunning: 4 })
-  const state = createState()
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   const text = score(state, 50, a)
@@ -195,7 +196,7 @@ test('scoring gives up its room to a request, and starts over afterwards', () =>
 
 test('a released step leaves the state as it was before it was reserved', () => {
   const policy = createPolicy(64, { kvTokens: 64, prefillChunk: 16, maxRunning: 4 })
-  const state = createState()
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   generate(state, 20)
@@ -222,7 +223,7 @@ test('a released step leaves the state as it was before it was reserved', () => 
 
 test('results that do not fit the plan are refused before anything changes', () => {
   const policy = createPolicy(64)
-  const state = createState()
+  const state = createState(policy)
   const a = weightSet(1)
   state.active = a
   const request = generate(state, 20)
@@ -230,6 +231,105 @@ test('results that do not fit the plan are refused before anything changes', () 
   expect(() => commitStep(state, reserved, { outputs: [{ kind: 'none' }] })).toThrow(/do not fit/)
   expect(() => commitStep(state, reserved, { outputs: [] })).toThrow(/do not fit/)
   expect(request.tokens.length).toBe(20)
+})
+
+/** Feeds a prompt of `length` tokens and ends its request. */
+function feed(
+  state: EngineState,
+  weights: WeightSet,
+  policy: ReturnType<typeof createPolicy>,
+  length: number,
+  partition: string | null,
+) {
+  const request = generate(state, length, partition)
+  const pieces: [from: number, to: number][] = []
+  while (request.status.kind !== 'decode') {
+    for (const work of step(state, weights, policy).draft.work)
+      if (work.request === request) pieces.push([work.from, work.to])
+  }
+  endRequest(state, request)
+  return pieces
+}
+
+describe('a prompt whose beginning was fed before', () => {
+  const policy = createPolicy(1000, { kvTokens: 1600, prefillChunk: 64, maxRunning: 4 })
+  const open = () => {
+    const state = createState(policy)
+    const a = weightSet(1)
+    state.active = a
+    return { state, a }
+  }
+
+  test('starts behind its last full page, and its last token is fed always', () => {
+    const { state, a } = open()
+    expect(feed(state, a, policy, 100, 'a')).toEqual([
+      [0, 64],
+      [64, 100],
+    ])
+    expect(feed(state, a, policy, 150, 'a')).toEqual([
+      [96, 128],
+      [128, 150],
+    ])
+    expect(feed(state, a, policy, 100, 'a')).toEqual([[96, 100]])
+    expect(feed(state, a, policy, 96, 'a')).toEqual([[80, 96]])
+    expect(kvTokensUsed(state)).toBe(0)
+  })
+
+  test('by another partition, or by none, is fed in whole', () => {
+    const { state, a } = open()
+    feed(state, a, policy, 60, 'a')
+    expect(feed(state, a, policy, 60, 'b')).toEqual([[0, 60]])
+    expect(feed(state, a, policy, 60, null)).toEqual([[0, 60]])
+    expect(feed(state, a, policy, 60, null)).toEqual([[0, 60]])
+    expect(feed(state, a, policy, 60, 'b')).toEqual([[48, 60]])
+  })
+
+  test('on other weights is fed in whole, and weights that are gone leave nothing', () => {
+    const { state, a } = open()
+    feed(state, a, policy, 60, 'a')
+    const b = weightSet(2)
+    state.active = b
+    expect(feed(state, b, policy, 60, 'a')).toEqual([[0, 60]])
+    forgetWeights(state, a)
+    expect(state.pages.keys.size).toBe(3)
+    checkInvariants(state, policy)
+  })
+
+  test('on weights without pages is fed in whole', () => {
+    const { state } = open()
+    const unpaged: WeightSet = { ...weightSet(3), paged: false }
+    state.active = unpaged
+    feed(state, unpaged, policy, 60, 'a')
+    expect(feed(state, unpaged, policy, 60, 'a')).toEqual([[0, 60]])
+  })
+
+  test('shares what a running request has, which stays when that one ends', () => {
+    const { state, a } = open()
+    const first = generate(state, 70, 'a')
+    step(state, a, policy)
+    step(state, a, policy)
+    const second = generate(state, 90, 'a')
+    const { draft } = step(state, a, policy)
+    expect(draft.work.find(({ request }) => request === second)).toMatchObject({ from: 64, to: 90 })
+    endRequest(state, first)
+    checkInvariants(state, policy)
+    step(state, a, policy)
+    // 91 tokens of its own, four pages of them the first one's.
+    expect(kvTokensUsed(state)).toBe(96)
+  })
+
+  test('is fed again where its pages were wanted: the least recently used went first, from their end', () => {
+    const small = createPolicy(160, { kvTokens: 160, prefillChunk: 64, maxRunning: 4 })
+    const state = createState(small)
+    const a = weightSet(1)
+    state.active = a
+    feed(state, a, small, 64, 'old')
+    feed(state, a, small, 64, 'new')
+    // Two pages are free, and four of each partition are remembered: three of the older ones go.
+    feed(state, a, small, 80, null)
+    expect(feed(state, a, small, 64, 'new')).toEqual([[48, 64]])
+    expect(feed(state, a, small, 64, 'old')).toEqual([[16, 64]])
+  })
 })
 
 test.each([1, 2, 3, 4, 5, 6, 7, 8])(
@@ -245,7 +345,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       scoreChunk: 4,
       scoreEverySteps: 2,
     })
-    const state = createState()
+    const state = createState(policy)
     let sets = [weightSet(1)]
     state.active = sets[0]!
     const limits = new Map<Request, number>()
@@ -294,7 +394,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       const action = random()
       if (round < 1500 && action < 0.15) {
         const length = 1 + pick(80)
-        const request = generate(state, length)
+        const request = generate(state, length, [null, 'a', 'b'][pick(3)])
         limits.set(request, 1 + pick(96 - length))
       } else if (round < 1500 && action < 0.2) score(state, 2 + pick(90), sets[pick(sets.length)]!)
       else if (action < 0.23 && state.requests.length) drop(state.requests[pick(state.requests.length)]!)

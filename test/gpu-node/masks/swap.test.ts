@@ -52,7 +52,7 @@ function faultyBackend() {
       const failure = failing.get(source.version)
       if (failure) throw failure
       const { promise, resolve } = Promise.withResolvers<Error | undefined>()
-      const set: WeightSet = { version: source.version, source, ended: promise }
+      const set: WeightSet = { version: source.version, source, paged: false, ended: promise }
       live.set(source.version, set)
       ends.set(set, resolve)
       return set

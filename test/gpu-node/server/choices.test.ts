@@ -69,6 +69,7 @@ test('the prompt of several choices is counted once, their tokens together, in u
     prompt_tokens: promptTokens,
     completion_tokens: 60,
     total_tokens: promptTokens + 60,
+    prompt_tokens_details: { cached_tokens: 0 },
   })
   expect((await node.receiptCount(2))[1]).toMatchObject({
     requestId: 'request-of-three',

@@ -70,7 +70,12 @@ test('a chat answers in the shape of OpenAI and names its mask, node and domain'
         finish_reason: expect.stringMatching(/^(stop|length)$/),
       },
     ],
-    usage: { prompt_tokens: expect.any(Number), completion_tokens: 24, total_tokens: expect.any(Number) },
+    usage: {
+      prompt_tokens: expect.any(Number),
+      completion_tokens: 24,
+      total_tokens: expect.any(Number),
+      prompt_tokens_details: { cached_tokens: 0 },
+    },
   })
   const rendered = tiny.model.codec.encode(tiny.model.codec.renderChat(CHAT.messages))
   expect(body.usage.prompt_tokens).toBe(rendered.length)

@@ -9,13 +9,18 @@
 mod engine;
 mod matrix;
 mod multiplier;
+mod steps;
 mod swaps;
+mod weights;
 
 use crate::kernels::Kernel;
 use napi::{Error, Result, Status};
 use napi_derive::napi;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Offsets and ids are doubles: whole numbers up to here are exact.
+const MOST_BYTES: usize = 1 << 53;
 
 /// The crate's version; the loader compares it with the package's.
 #[napi]

@@ -1,8 +1,9 @@
 //! The forward pass of a LLaMA over packed weights.
 //!
 //! `config` is the model's shape; `weights` loads weight sets from the mapped master file and a
-//! mask file, and shares what a mask does not change; `pages` holds keys and values; `step` checks
-//! a step and reserves its pages; `forward` runs it; `attention` and `vector` are the loops that
+//! mask file, and shares what a mask does not change; `pages` holds keys and values; `work` is what
+//! a step is asked and checks it; `step` cuts it into batches; `forward` runs one; `outputs` makes logits, scores
+//! and sums of what comes out; `attention` and `vector` are the loops that
 //! are compiled for each instruction set.
 //!
 //! Results do not depend on the number of threads, and those of a token not on what else runs with
@@ -15,12 +16,15 @@ mod attention;
 mod config;
 mod forward;
 mod mapped;
+mod outputs;
 mod pages;
 mod step;
 mod vector;
 mod weights;
+mod work;
 
 pub use config::{ConfigError, ModelConfig};
 pub use pages::PAGE_TOKENS;
-pub use step::{Engine, EngineOptions, Output, StepError, Usage, Work};
+pub use step::{Engine, EngineOptions, Usage};
 pub use weights::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
+pub use work::{Output, StepError, Work};

@@ -5,23 +5,18 @@ use half::slice::HalfFloatSliceExt;
 /// Tokens of a page: the lanes of a 512-bit vector of f32, so that a page is one vector of scores.
 pub const PAGE_TOKENS: usize = 16;
 
-/// Free pages whose memory is kept for the next sequence.
-const SPARE_PAGES: usize = 64;
-
 /// Keys and values, f16, in pages of [`PAGE_TOKENS`] positions of one sequence.
 ///
 /// f16 because it halves what f32 reads and rounds eight times finer than bf16; what does not fit
 /// is stored as the largest number. A page holds for each layer and head the keys as
 /// `[head_dim, PAGE_TOKENS]`, then the values as `[PAGE_TOKENS, head_dim]`. Its memory is taken when
-/// it is first used.
+/// it is first written, and kept. Who holds which page is the scheduler's to know.
 pub(crate) struct PagePool {
     layers: usize,
     kv_heads: usize,
     head_dim: usize,
     pages: Vec<Option<Box<[f16]>>>,
-    /// Ids of the pages that no sequence has; those with memory are taken first.
-    free: Vec<u32>,
-    spare: Vec<u32>,
+    written: usize,
 }
 
 impl PagePool {
@@ -31,14 +26,8 @@ impl PagePool {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             pages: vec![None; pages],
-            free: (0..pages as u32).rev().collect(),
-            spare: Vec::with_capacity(SPARE_PAGES),
+            written: 0,
         }
-    }
-
-    /// Pages that are free.
-    pub(crate) fn free(&self) -> usize {
-        self.free.len() + self.spare.len()
     }
 
     /// Pages that there are.
@@ -46,31 +35,32 @@ impl PagePool {
         self.pages.len()
     }
 
-    /// Takes a page; `None` when all are taken or the machine has no memory for it.
-    pub(crate) fn take(&mut self) -> Option<u32> {
-        if let Some(id) = self.spare.pop() {
-            return Some(id);
+    /// Pages that have memory.
+    pub(crate) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Whether a page has memory, so that it can be read.
+    pub(crate) fn is_written(&self, id: u32) -> bool {
+        self.pages[id as usize].is_some()
+    }
+
+    /// Gives a page memory unless it has some; false when the machine has none.
+    #[must_use]
+    pub(crate) fn prepare(&mut self, id: u32) -> bool {
+        let page = &mut self.pages[id as usize];
+        if page.is_some() {
+            return true;
         }
-        let id = self.free.pop()?;
         let length = self.layers * self.kv_heads * 2 * PAGE_TOKENS * self.head_dim;
         let mut memory = Vec::new();
         if memory.try_reserve_exact(length).is_err() {
-            self.free.push(id);
-            return None;
+            return false;
         }
         memory.resize(length, f16::ZERO);
-        self.pages[id as usize] = Some(memory.into_boxed_slice());
-        Some(id)
-    }
-
-    /// Gives a page back.
-    pub(crate) fn give(&mut self, id: u32) {
-        if self.spare.len() < SPARE_PAGES {
-            self.spare.push(id);
-        } else {
-            self.pages[id as usize] = None;
-            self.free.push(id);
-        }
+        *page = Some(memory.into_boxed_slice());
+        self.written += 1;
+        true
     }
 
     /// Keys `[head_dim, PAGE_TOKENS]` and values `[PAGE_TOKENS, head_dim]` of a taken page.

@@ -1,68 +1,23 @@
-//! Steps: sequences, their pages, and what comes of their tokens.
+//! Steps: the tokens of many sequences in batches through the blocks, and what comes of them.
 
 use super::ModelConfig;
-use super::forward::{Forward, Span, by_rows, linear, padded};
-use super::pages::{PAGE_TOKENS, PagePool};
+use super::forward::{Forward, Span};
+use super::outputs::{Outputs, SCORE_ROWS};
+use super::pages::PagePool;
 use super::weights::WeightSet;
-use crate::kernels::{CHUNK_TOKENS, Kernel, Multiplier, MultiplyError};
-use crate::pool::{Panicked, Pool};
-use std::collections::{HashMap, HashSet};
-use std::fmt;
-
-/// Rows whose logits are in memory while texts are scored.
-const SCORE_ROWS: usize = 32;
+use super::work::{Output, StepError, Work, check};
+use crate::kernels::{CHUNK_TOKENS, Kernel, Multiplier};
+use crate::pool::Pool;
+use std::collections::HashMap;
 
 /// What an [`Engine`] has room for.
 pub struct EngineOptions {
     /// Threads, the caller's among them.
     pub threads: usize,
-    /// Pages of [`PAGE_TOKENS`] keys and values.
+    /// Pages of [`PAGE_TOKENS`](super::PAGE_TOKENS) keys and values.
     pub pages: usize,
     /// Tokens that go through the blocks together; longer steps are cut.
     pub batch_tokens: usize,
-}
-
-/// The new tokens of one sequence.
-pub struct Work<'a> {
-    /// Any number; each weight set has its own.
-    pub sequence: u64,
-    /// Of the first token; at most the number of tokens held.
-    pub position: usize,
-    /// At least one.
-    pub tokens: &'a [u32],
-    /// What is wanted of them.
-    pub output: Output<'a>,
-}
-
-/// What is wanted of some tokens.
-pub enum Output<'a> {
-    /// Only their keys and values.
-    None,
-    /// The logits after the last one.
-    Logits,
-    /// How unlikely each of these is after its token; of those that are negative nothing.
-    Nll(&'a [i32]),
-    /// The sum over the tokens of the last hidden state, after the final norm.
-    HiddenSum,
-}
-
-/// Why a step did not run. Nothing but the dropped sequences has changed, and what of a sequence
-/// lies behind `position` of its work is undefined.
-#[derive(Debug)]
-pub enum StepError {
-    /// The work does not fit what is held, or the model.
-    Misfit(String),
-    /// More pages are needed than are free.
-    Pages {
-        /// For this step.
-        needed: usize,
-        /// Not taken.
-        free: usize,
-        /// All together.
-        total: usize,
-    },
-    /// A kernel failed.
-    Multiply(MultiplyError),
 }
 
 /// What is taken.
@@ -70,7 +25,7 @@ pub enum StepError {
 pub struct Usage {
     /// Of all weight sets.
     pub sequences: usize,
-    /// That sequences have.
+    /// That have memory.
     pub pages: usize,
     /// That there are.
     pub total_pages: usize,
@@ -81,21 +36,12 @@ pub struct Engine {
     config: ModelConfig,
     forward: Forward,
     pool: PagePool,
-    sequences: HashMap<(u64, u64), Sequence>,
-    /// `[wanted, hidden]`, normed, and `[wanted, vocab]`.
-    wanted: Vec<f32>,
-    logits: Vec<f32>,
-    /// `[hidden]`, of the work whose hidden states are being added up.
-    hidden_sum: Vec<f64>,
-    /// Rows of `logits` that the last step left.
+    /// Tokens held of each sequence of each weight set.
+    sequences: HashMap<(u64, u64), usize>,
+    outputs: Outputs,
+    /// Rows of logits that the last step left.
     sampled: usize,
     panic_next: bool,
-}
-
-#[derive(Default)]
-struct Sequence {
-    pages: Vec<u32>,
-    length: usize,
 }
 
 /// A piece of a work in a batch.
@@ -122,9 +68,7 @@ impl Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),
             pool: PagePool::new(&config, options.pages),
             sequences: HashMap::new(),
-            wanted: Vec::new(),
-            logits: Vec::new(),
-            hidden_sum: vec![0.0; config.hidden],
+            outputs: Outputs::new(&config),
             sampled: 0,
             panic_next: false,
             config,
@@ -138,16 +82,12 @@ impl Engine {
 
     /// What is taken.
     pub fn usage(&self) -> Usage {
-        Usage {
-            sequences: self.sequences.len(),
-            pages: self.pool.total() - self.pool.free(),
-            total_pages: self.pool.total(),
-        }
+        Usage { sequences: self.sequences.len(), pages: self.pool.written(), total_pages: self.pool.total() }
     }
 
     /// Logits of the `index`-th work of the last step that wanted them, `[vocab]`.
     pub fn logits(&self, index: usize) -> Option<&[f32]> {
-        (index < self.sampled).then(|| &self.logits[index * self.config.vocab..][..self.config.vocab])
+        (index < self.sampled).then(|| self.outputs.logits(index))
     }
 
     /// For tests: the next step panics on a thread of the pool.
@@ -155,21 +95,14 @@ impl Engine {
         self.panic_next = true;
     }
 
-    /// Frees a sequence; an unknown one is ignored.
+    /// Forgets a sequence; an unknown one is ignored.
     pub fn drop_sequence(&mut self, weights: &WeightSet, sequence: u64) {
-        self.free(&(weights.id(), sequence));
+        self.sequences.remove(&(weights.id(), sequence));
     }
 
-    /// Frees all sequences of a weight set.
+    /// Forgets all sequences of a weight set.
     pub fn drop_sequences_of(&mut self, weights: &WeightSet) {
-        let keys: Vec<_> = self.sequences.keys().filter(|(set, _)| *set == weights.id()).copied().collect();
-        keys.iter().for_each(|key| self.free(key));
-    }
-
-    fn free(&mut self, key: &(u64, u64)) {
-        if let Some(sequence) = self.sequences.remove(key) {
-            sequence.pages.into_iter().for_each(|page| self.pool.give(page));
-        }
+        self.sequences.retain(|(set, _), _| *set != weights.id());
     }
 
     /// Runs a step. Negative log-likelihoods and sums of hidden states, `[hidden]`, of all works that
@@ -181,13 +114,14 @@ impl Engine {
         results: &mut Vec<f32>,
     ) -> Result<(), StepError> {
         self.sampled = 0;
-        self.check(weights, work)?;
-        self.reserve(weights, work)?;
+        let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
+        check(&self.config, &self.pool, held, work)?;
+        self.prepare(weights, work)?;
         if std::mem::take(&mut self.panic_next) {
             self.forward.multiplier().pool().run(&|_| panic!("provoked"))?;
         }
         let sampled = work.iter().filter(|work| matches!(work.output, Output::Logits)).count();
-        self.make_room(sampled);
+        self.outputs.begin(sampled);
         let mut batch: Vec<Piece> = Vec::with_capacity(work.len());
         let mut tokens = 0;
         for (index, item) in work.iter().enumerate() {
@@ -208,90 +142,26 @@ impl Engine {
         if !batch.is_empty() {
             self.run_batch(weights, work, &batch, results)?;
         }
-        self.head(weights, 0, sampled)?;
+        self.outputs.sample(&mut self.forward, weights)?;
         self.sampled = sampled;
         for item in work {
-            if let Some(sequence) = self.sequences.get_mut(&(weights.id(), item.sequence)) {
-                sequence.length = item.position + item.tokens.len();
-            }
+            self.sequences.insert((weights.id(), item.sequence), item.end());
         }
         Ok(())
     }
 
-    fn check(&self, weights: &WeightSet, work: &[Work<'_>]) -> Result<(), StepError> {
-        let ModelConfig { vocab, context, .. } = self.config;
-        let mut seen = HashSet::new();
+    /// Gives the pages memory. What stands behind the new tokens' start is written anew: should the step fail it
+    /// is not held.
+    fn prepare(&mut self, weights: &WeightSet, work: &[Work<'_>]) -> Result<(), StepError> {
         for item in work {
-            let refuse = |why: String| {
-                Err(StepError::Misfit(format!("the work of sequence {} does not fit: {why}", item.sequence)))
-            };
-            let held = self.sequences.get(&(weights.id(), item.sequence)).map_or(0, |known| known.length);
-            if !seen.insert(item.sequence) {
-                return refuse("the step has another work for it".to_owned());
+            if !item.used_pages().iter().all(|&page| self.pool.prepare(page)) {
+                return Err(StepError::Memory);
             }
-            if item.tokens.is_empty() {
-                return refuse("it has no tokens".to_owned());
-            }
-            if item.position > held {
-                return refuse(format!("it starts at position {}, {held} tokens are held", item.position));
-            }
-            if item.position + item.tokens.len() > context {
-                let tokens = item.position + item.tokens.len();
-                return refuse(format!("the sequence has {tokens} tokens, the model takes {context}"));
-            }
-            if let Some(token) = item.tokens.iter().find(|&&token| token as usize >= vocab) {
-                return refuse(format!("token {token} is none of {vocab}"));
-            }
-            if let Output::Nll(targets) = item.output {
-                if targets.len() != item.tokens.len() {
-                    let (targets, tokens) = (targets.len(), item.tokens.len());
-                    return refuse(format!("it has {targets} targets for {tokens} tokens"));
-                }
-                if let Some(target) = targets.iter().find(|&&target| target >= vocab as i32) {
-                    return refuse(format!("target {target} is none of {vocab}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the pages that the step needs, or none.
-    fn reserve(&mut self, weights: &WeightSet, work: &[Work<'_>]) -> Result<(), StepError> {
-        let pages_of = |item: &Work<'_>| (item.position + item.tokens.len()).div_ceil(PAGE_TOKENS);
-        let missing = |sequences: &HashMap<(u64, u64), Sequence>, item: &Work<'_>| {
-            let held = sequences.get(&(weights.id(), item.sequence)).map_or(0, |known| known.pages.len());
-            pages_of(item).saturating_sub(held)
-        };
-        let needed = work.iter().map(|item| missing(&self.sequences, item)).sum();
-        let (free, total) = (self.pool.free(), self.pool.total());
-        let short = StepError::Pages { needed, free, total };
-        if needed > free {
-            return Err(short);
         }
         for item in work {
-            let sequence = self.sequences.entry((weights.id(), item.sequence)).or_default();
-            // What stands behind the new tokens' start is written anew.
-            sequence.length = item.position;
-            while sequence.pages.len() > pages_of(item) {
-                sequence.pages.pop().into_iter().for_each(|page| self.pool.give(page));
-            }
-            while sequence.pages.len() < pages_of(item) {
-                match self.pool.take() {
-                    Some(page) => sequence.pages.push(page),
-                    None => return Err(short),
-                }
-            }
+            self.sequences.insert((weights.id(), item.sequence), item.position);
         }
         Ok(())
-    }
-
-    fn make_room(&mut self, sampled: usize) {
-        // Behind the sampled rows there is room to score, and for the neighbour of a lone row.
-        let rows = padded(sampled).max(sampled + SCORE_ROWS + 1);
-        if self.wanted.len() < rows * self.config.hidden {
-            self.wanted.resize(rows * self.config.hidden, 0.0);
-            self.logits.resize(rows * self.config.vocab, 0.0);
-        }
     }
 
     fn run_batch(
@@ -306,12 +176,11 @@ impl Engine {
             .map(|piece| Span {
                 tokens: &work[piece.work].tokens[piece.from..piece.to],
                 position: work[piece.work].position + piece.from,
-                pages: &self.sequences[&(weights.id(), work[piece.work].sequence)].pages,
+                pages: work[piece.work].used_pages(),
             })
             .collect();
-        self.forward.run(weights, &mut self.pool, &spans)?;
-        drop(spans);
-        let sampled = work.iter().filter(|work| matches!(work.output, Output::Logits)).count();
+        let Engine { forward, pool, outputs, .. } = self;
+        forward.run(weights, pool, &spans)?;
         let mut row = 0;
         for piece in batch {
             let item = &work[piece.work];
@@ -323,112 +192,25 @@ impl Engine {
                 Output::Logits => {
                     let before = work[..piece.work].iter();
                     let place = before.filter(|work| matches!(work.output, Output::Logits)).count();
-                    self.want(weights, rows.end - 1, place);
+                    outputs.want(forward, weights, rows.end - 1, place);
                 }
                 Output::Nll(targets) => {
                     let targets = &targets[piece.from..piece.to];
                     let wanted = rows.zip(targets).filter(|(_, target)| **target >= 0);
-                    let wanted: Vec<(usize, usize)> =
-                        wanted.map(|(row, &target)| (row, target as usize)).collect();
-                    for wanted in wanted.chunks(SCORE_ROWS) {
-                        self.score(weights, wanted, sampled, results)?;
-                    }
+                    let pairs: Vec<_> = wanted.map(|(row, &target)| (row, target as usize)).collect();
+                    outputs.score(forward, weights, &pairs, results)?;
                 }
                 Output::HiddenSum => {
                     if piece.from == 0 {
-                        self.hidden_sum.fill(0.0);
+                        outputs.begin_sum();
                     }
-                    rows.for_each(|row| self.add_hidden(weights, row, sampled));
+                    rows.for_each(|row| outputs.add(forward, weights, row));
                     if piece.to == item.tokens.len() {
-                        results.extend(self.hidden_sum.iter().map(|&sum| sum as f32));
+                        results.extend(outputs.sum());
                     }
                 }
             }
         }
         Ok(())
     }
-
-    /// Norms the last hidden state of a row of the batch into a row of `wanted`.
-    fn want(&mut self, weights: &WeightSet, row: usize, place: usize) {
-        let hidden = self.config.hidden;
-        let out = &mut self.wanted[place * hidden..][..hidden];
-        self.forward.norm_row(row, &weights.shared.final_norm, out);
-    }
-
-    /// Adds the last hidden state of a row of the batch to the sum; row `place` of `wanted` is written.
-    fn add_hidden(&mut self, weights: &WeightSet, row: usize, place: usize) {
-        self.want(weights, row, place);
-        let hidden = &self.wanted[place * self.config.hidden..][..self.config.hidden];
-        for (sum, value) in self.hidden_sum.iter_mut().zip(hidden) {
-            *sum += f64::from(*value);
-        }
-    }
-
-    /// Logits of `count` rows of `wanted`.
-    fn head(&mut self, weights: &WeightSet, first: usize, count: usize) -> Result<(), MultiplyError> {
-        let ModelConfig { hidden, vocab, .. } = self.config;
-        let most = self.forward.max_tokens().max(SCORE_ROWS);
-        let mut done = 0;
-        while done < count {
-            let rows = most.min(count - done);
-            let inputs = &self.wanted[(first + done) * hidden..];
-            let logits = &mut self.logits[(first + done) * vocab..];
-            linear(self.forward.multiplier(), hidden, inputs, rows, &mut [(&weights.shared.head, logits)])?;
-            done += rows;
-        }
-        Ok(())
-    }
-
-    fn score(
-        &mut self,
-        weights: &WeightSet,
-        wanted: &[(usize, usize)],
-        first: usize,
-        nll: &mut Vec<f32>,
-    ) -> Result<(), MultiplyError> {
-        let vocab = self.config.vocab;
-        for (place, (row, _)) in wanted.iter().enumerate() {
-            self.want(weights, *row, first + place);
-        }
-        self.head(weights, first, wanted.len())?;
-        let start = nll.len();
-        nll.resize(start + wanted.len(), 0.0);
-        let rows = &self.logits[first * vocab..];
-        let fns = self.forward.fns();
-        let score = |first: usize, out: &mut [f32]| {
-            for (index, out) in (first..).zip(out) {
-                let logits = &rows[index * vocab..][..vocab];
-                *out = fns.log_sum_exp(logits) - logits[wanted[index].1];
-            }
-        };
-        by_rows(self.forward.multiplier().pool(), &mut nll[start..], 1, &score)?;
-        Ok(())
-    }
 }
-
-impl From<MultiplyError> for StepError {
-    fn from(error: MultiplyError) -> StepError {
-        StepError::Multiply(error)
-    }
-}
-
-impl From<Panicked> for StepError {
-    fn from(error: Panicked) -> StepError {
-        StepError::Multiply(error.into())
-    }
-}
-
-impl fmt::Display for StepError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StepError::Misfit(message) => f.write_str(message),
-            StepError::Pages { needed, free, total } => write!(
-                f,
-                "the step needs {needed} more pages of {PAGE_TOKENS} tokens, and {free} of {total} are free; run fewer or shorter requests at once, or give the cache more tokens"
-            ),
-            StepError::Multiply(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StepError {}

@@ -59,7 +59,7 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
       } finally {
         await rm(workDir, { recursive: true, force: true })
       }
-      const weights: WeightSet = { version: source.version, source, ended: started.ended }
+      const weights: WeightSet = { version: source.version, source, paged: false, ended: started.ended }
       processes.set(weights, started)
       void started.ended.then(() => processes.delete(weights))
       options.log?.info('weight set loaded', {

@@ -21,17 +21,20 @@ export interface SparseBackendOptions {
   kernel?: KernelName | undefined
   /** Of linears and head; bf16 by default. */
   precision?: Precision | undefined
-  /** Tokens of keys and values over all sequences; four contexts by default, as the scheduler's. */
+  /** Tokens of keys and values that the scheduler gives out; four contexts by default, as its own default. */
   kvTokens?: number | undefined
-  /** Sequences at once; each may leave a page half empty. */
+  /** Sequences at once of callers that give no pages; each may leave one half empty. */
   sequences?: number | undefined
   log?: Pick<Log, 'info'> | undefined
 }
 
 /** A {@link Backend} that tells what it holds. */
 export interface SparseBackend extends Backend {
-  /** Sequences and pages of keys and values that are taken, over all weight sets. Not during a step. */
-  usage(): { sequences: number; pages: number }
+  /**
+   * Over all weight sets: sequences that are held, pages of keys and values that have memory, and those that works
+   * without pages were given. Not during a step.
+   */
+  usage(): { sequences: number; pages: number; ownPages: number }
   /** For tests: the next step panics inside of the addon. */
   provokePanic(): void
 }
@@ -117,7 +120,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
         await engine.release(handle)
         throw thrown
       }
-      const weights: WeightSet = { version, source, ended }
+      const weights: WeightSet = { version, source, paged: true, ended }
       sets.set(weights, loaded)
       log?.info('weight set loaded', {
         version,
@@ -153,9 +156,12 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
 
     usage() {
       const all = [...engines.values()].map((engine) => engine.usage())
+      const total = (of: (usage: ReturnType<ModelEngine['usage']>) => number) =>
+        all.reduce((sum, usage) => sum + of(usage), 0)
       return {
-        sequences: all.reduce((sum, { sequences }) => sum + sequences, 0),
-        pages: all.reduce((sum, { pages }) => sum + pages, 0),
+        sequences: total(({ sequences }) => sequences),
+        pages: total(({ pages }) => pages),
+        ownPages: total(({ ownPages }) => ownPages),
       }
     },
     provokePanic: () => engines.forEach((engine) => engine.provokePanic()),

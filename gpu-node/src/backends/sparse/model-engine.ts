@@ -3,11 +3,10 @@ import type { Addon, Engine, EngineWeights, KernelName, Precision } from '../../
 import { ropeFrequencies } from '../../graph/rope.ts'
 import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../../model/config.ts'
 import type { DenseModel } from '../../model/dense-model.ts'
-import type { SequenceWork } from '../backend.ts'
+import { PAGE_TOKENS, type SequenceWork } from '../backend.ts'
 import type { MaskPlaces } from './mask-places.ts'
+import { createOwnPages } from './own-pages.ts'
 
-/** Tokens of a page of the addon. */
-const PAGE_TOKENS = 16
 /**
  * Tokens that go through the blocks together: enough to make the most of weights that are expanded, few enough
  * for activations to stay in the cache.
@@ -19,8 +18,9 @@ export interface ModelEngineOptions {
   kernel: KernelName | null
   threads: number
   precision: Precision
-  /** Tokens that all sequences together may hold, and how many sequences these may be. */
+  /** Tokens of the pages that the scheduler gives out, and of as many again for callers that give none. */
   kvTokens: number
+  /** Sequences of such callers at once; each may leave a page half empty. */
   sequences: number
 }
 
@@ -38,7 +38,7 @@ export interface ModelEngine {
    * Runs a step, then `finish` before any other step: logits are those of the last one; `results` are
    * log-likelihoods and hidden sums of all works, joined in their order.
    *
-   * @throws AppError `overloaded` when the pages do not suffice, `node_failed`, `internal_error`
+   * @throws AppError `overloaded` when there are not enough pages for works without, `node_failed`, `internal_error`
    */
   step<T>(
     weights: EngineWeights,
@@ -48,7 +48,8 @@ export interface ModelEngine {
   ): Promise<T>
   /** Frees a weight set after its steps. */
   release(weights: EngineWeights): Promise<void>
-  usage(): { sequences: number; pages: number }
+  /** Sequences that are held, pages that have memory, and pages that callers without a scheduler have. */
+  usage(): { sequences: number; pages: number; ownPages: number }
   /** For tests. */
   provokePanic(): void
 }
@@ -59,6 +60,9 @@ export function createModelEngine(
   config: LlamaConfig,
   { kernel, threads, precision, kvTokens, sequences }: ModelEngineOptions,
 ): ModelEngine {
+  const scheduled = Math.ceil(kvTokens / PAGE_TOKENS)
+  const unscheduled = scheduled + sequences
+  const ownPages = createOwnPages(scheduled, unscheduled)
   const engine = explained(
     () =>
       new addon.Engine(
@@ -67,8 +71,7 @@ export function createModelEngine(
         precision,
         shapeOf(config),
         Float64Array.from(ropeFrequencies(config)),
-        // The last page of a sequence is not full.
-        Math.ceil(kvTokens / PAGE_TOKENS) + sequences,
+        scheduled + unscheduled,
         BATCH_TOKENS,
       ),
   )
@@ -104,13 +107,21 @@ export function createModelEngine(
       )
     },
     step: (weights, work, drop, finish) =>
-      inTurn(async () =>
-        finish(await runStep(engine, weights, work, drop), (index, into) => engine.logits(index, into)),
-      ),
-    release: (weights) => inTurn(() => explain(engine.release(weights))),
+      inTurn(async () => {
+        for (const sequence of drop) ownPages.give(weights, sequence)
+        const pages = ownPages.take(weights, work)
+        return finish(await runStep(engine, weights, work, pages, drop), (index, into) =>
+          engine.logits(index, into),
+        )
+      }),
+    release: (weights) =>
+      inTurn(async () => {
+        ownPages.give(weights)
+        await explain(engine.release(weights))
+      }),
     usage() {
-      const [held, pages] = engine.usage()
-      return { sequences: held, pages }
+      const [held, memory] = engine.usage()
+      return { sequences: held, pages: memory, ownPages: ownPages.usage().pages }
     },
     provokePanic: () => engine.provokePanic(),
   }
@@ -122,6 +133,7 @@ function runStep(
   engine: Engine,
   weights: EngineWeights,
   work: readonly SequenceWork[],
+  pages: readonly (readonly number[])[],
   drop: readonly number[],
 ): Promise<Float32Array> {
   const total = work.reduce((sum, { tokens }) => sum + tokens.length, 0)
@@ -137,11 +149,18 @@ function runStep(
     engine.step(
       weights,
       Float64Array.from(work, ({ sequence }) => sequence),
-      Int32Array.from(work, ({ position }) => position),
-      Int32Array.from(work, (item) => item.tokens.length),
-      Uint8Array.from(work, ({ output }) => OUTPUTS[output]),
+      Int32Array.from(
+        work.flatMap(({ position, tokens: { length }, output, cached }, index) => [
+          position,
+          length,
+          OUTPUTS[output],
+          cached?.length ?? 0,
+          pages[index]?.length ?? 0,
+        ]),
+      ),
       tokens,
       targets,
+      Int32Array.from(pages.flat()),
       Float64Array.from(drop),
     ),
   )

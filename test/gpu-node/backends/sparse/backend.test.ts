@@ -11,7 +11,10 @@ import {
 } from '../../../../gpu-node/src/backends/sparse/backend.ts'
 import { checkMask } from '../../../../gpu-node/src/backends/sparse/mask-places.ts'
 import { createModelEngine } from '../../../../gpu-node/src/backends/sparse/model-engine.ts'
+import type { Engine } from '../../../../gpu-node/src/engine/api.ts'
 import { createEngine } from '../../../../gpu-node/src/engine/engine.ts'
+import type { GenerateRequest } from '../../../../gpu-node/src/engine/generation.ts'
+import { checkInvariants } from '../../../../gpu-node/src/engine/invariants.ts'
 import type { Addon } from '../../../../gpu-node/native/addon.d.ts'
 import { addon } from '../../../support/backends.ts'
 import { GREEDY } from '../../../support/greedy.ts'
@@ -64,19 +67,19 @@ function testSparse(built: Addon): void {
     const backend = newBackend({ kvTokens: 256, sequences: 1 })
     const tiny = await open({ contextLength: 1024 })
     const weights = await load(backend, tiny)
-    // 16 pages of the budget, and one for each of the sequences that may leave theirs half empty.
+    // As many pages as the scheduler gives out, and one for each of the sequences that may leave theirs half empty.
     await backend.step({ weights, work: [feeding(1, 800)], drop: [] })
-    const before = backend.usage()
+    expect(backend.usage().ownPages).toBe(50)
     const failure = await refusal(
       backend.step({ weights, work: [feeding(2, 16), feeding(3, 160)], drop: [] }),
     )
     expect(failure.code).toBe('overloaded')
     expect(failure.message).toMatch(/The step needs 11 more pages of 16 tokens, and 7 of 57 are free/)
-    expect(backend.usage()).toEqual(before)
+    expect(backend.usage()).toMatchObject({ sequences: 1, ownPages: 50 })
     await backend.step({ weights, work: [feeding(2, 160)], drop: [1] })
-    expect(backend.usage()).toEqual({ sequences: 1, pages: 10 })
+    expect(backend.usage()).toMatchObject({ sequences: 1, ownPages: 10 })
     await backend.release(weights)
-    expect(backend.usage()).toEqual({ sequences: 0, pages: 0 })
+    expect(backend.usage()).toMatchObject({ sequences: 0, ownPages: 0 })
   })
 
   test('a panic in a step fails that step alone', async () => {
@@ -109,6 +112,69 @@ function testSparse(built: Addon): void {
     await backend.release(weights)
   })
 
+  test('shared beginnings, few pages and many streams: tokens and log-probabilities are those of each alone, to the bit', async () => {
+    const tiny = await open({ contextLength: 512 })
+    // Sixteen pages: two or three of the requests fit.
+    const kvTokens = 256
+    const backend = newBackend({ kvTokens })
+    const weights = await load(backend, tiny, 1, await maskOf(tiny, 1))
+    const random = createRandom(8)
+    const some = (count: number) => Array.from({ length: count }, () => Math.floor(random() * 300))
+    const beginning = some(90)
+    const requests = Array.from({ length: 10 }, (_, index) => ({
+      id: `request-${index}`,
+      prompt: [...beginning.slice(0, 30 + 6 * index), ...some(index)],
+      maxTokens: 70,
+      stops: [],
+      sampling: {
+        ...GREEDY,
+        topLogprobs: 2,
+        ...(index % 2 ? { temperature: 1, seed: index, repetitionPenalty: 1.2 } : {}),
+      },
+      restartable: false,
+    }))
+    let preemptions = 0
+    const newEngine = () =>
+      createEngine({
+        backend,
+        config: tiny.model.config,
+        codec: tiny.model.codec,
+        policy: { kvTokens, prefillChunk: 32, maxRunning: 8 },
+        inspect: (state, policy) => {
+          checkInvariants(state, policy)
+          preemptions += state.requests.filter(({ status }) => status.kind === 'waiting' && status.pin).length
+        },
+      })
+    const answerOf = async (engine: Engine, request: GenerateRequest) => {
+      const tokens: unknown[] = []
+      let cached = 0
+      for await (const event of engine.generate(request).events) {
+        if (event.type === 'text') tokens.push(...event.tokens)
+        if (event.type === 'finished') cached = event.cachedTokens
+      }
+      return { tokens, cached }
+    }
+    const alone = newEngine()
+    alone.setActive(weights)
+    const expected: unknown[] = []
+    for (const request of requests) expected.push((await answerOf(alone, request)).tokens)
+    expect(preemptions).toBe(0)
+    alone.close()
+
+    const engine = newEngine()
+    engine.setActive(weights)
+    const first = await answerOf(engine, { ...requests[9]!, partition: 'a' })
+    const together = await Promise.all(
+      requests.map((request) => answerOf(engine, { ...request, partition: 'a' })),
+    )
+    expect([first.tokens, ...together.map(({ tokens }) => tokens)]).toEqual([expected[9], ...expected])
+    expect(first.cached).toBe(0)
+    expect(together.some(({ cached }) => cached >= 16)).toBe(true)
+    expect(preemptions).toBeGreaterThan(0)
+    engine.close()
+    await backend.release(weights)
+  })
+
   test('swaps under random load: every answer is that of one mask alone, and nothing stays behind', async () => {
     const tiny = await open({ contextLength: 512 })
     const backend = newBackend()
@@ -124,6 +190,7 @@ function testSparse(built: Addon): void {
       stops: [],
       sampling: { ...GREEDY, topLogprobs: 0, ...(prompt % 2 ? { temperature: 1, seed: prompt } : {}) },
       restartable: false,
+      partition: 'a',
     })
     const newEngine = () => createEngine({ backend, config: tiny.model.config, codec: tiny.model.codec })
     const answerOf = async (engine: ReturnType<typeof newEngine>, prompt: number) => {
@@ -179,7 +246,7 @@ function testSparse(built: Addon): void {
     expect(answered).toBeGreaterThan(12)
     engine.close()
     await backend.release(active)
-    expect(backend.usage()).toEqual({ sequences: 0, pages: 0 })
+    expect(backend.usage()).toMatchObject({ sequences: 0, ownPages: 0 })
   })
 
   test('resident memory is flat over 60 swaps', async () => {
@@ -202,7 +269,7 @@ function testSparse(built: Addon): void {
     // A set has more than 2.5 MB: one that stayed in five would show.
     expect(weights.bytes).toBeGreaterThan(2.5e6)
     expect(process.memoryUsage().rss - before).toBeLessThan(30e6)
-    expect(engine.usage()).toEqual({ sequences: 1, pages: 3 })
+    expect(engine.usage()).toMatchObject({ sequences: 1, ownPages: 3 })
     await engine.release(weights)
   })
 }

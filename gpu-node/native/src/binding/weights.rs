@@ -1,0 +1,140 @@
+//! Weight sets: loaded and freed on threads of libuv.
+
+use super::{MOST_BYTES, guarded, invalid};
+use crate::engine::{Engine, LinearPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
+use napi::bindgen_prelude::{Env, Result, Task};
+use napi_derive::napi;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Weights that an engine runs.
+#[napi(js_name = "EngineWeights")]
+pub struct JsWeights {
+    pub(super) weights: Option<Arc<WeightSet>>,
+    bytes: usize,
+}
+
+#[napi]
+impl JsWeights {
+    /// Bytes that one token's multiplications read.
+    #[napi(getter)]
+    pub fn bytes(&self) -> f64 {
+        self.bytes as f64
+    }
+}
+
+impl JsWeights {
+    pub(super) fn loaded(&self) -> Result<Arc<WeightSet>> {
+        self.weights.clone().ok_or_else(|| invalid("these weights were released"))
+    }
+}
+
+/// The places of a model of `layers` blocks, as `addon.d.ts` orders them.
+pub(super) fn read_places(
+    layers: usize,
+    master: String,
+    shared: &[f64],
+    linears: &[f64],
+    mask: Option<String>,
+    bits: &[f64],
+    values: &[f64],
+) -> Result<WeightPlaces> {
+    let shared = offsets("shared", shared, 3 + 2 * layers)?;
+    let dense = offsets("linears", linears, 7 * layers)?;
+    let bits = optional_offsets("bits", bits, dense.len())?;
+    let values = optional_offsets("values", values, dense.len())?;
+    let linears = dense.iter().zip(bits).zip(values);
+    let (norms, _) = shared[3..].as_chunks::<2>();
+    Ok(WeightPlaces {
+        master: PathBuf::from(master),
+        mask: mask.map(PathBuf::from),
+        shared: SharedPlaces {
+            embedding: shared[0],
+            head: shared[1],
+            final_norm: shared[2],
+            norms: norms.iter().map(|&[attention, mlp]| (attention, mlp)).collect(),
+        },
+        linears: linears.map(|((&dense, bits), values)| LinearPlace { dense, bits, values }).collect(),
+    })
+}
+
+/// Loads on a thread of libuv.
+pub struct LoadTask {
+    pub(super) library: Arc<WeightLibrary>,
+    pub(super) places: WeightPlaces,
+    pub(super) threads: usize,
+}
+
+impl Task for LoadTask {
+    type Output = WeightSet;
+    type JsValue = JsWeights;
+
+    fn compute(&mut self) -> Result<WeightSet> {
+        guarded(|| self.library.load(&self.places, self.threads).map_err(invalid))
+    }
+
+    fn resolve(&mut self, _env: Env, weights: WeightSet) -> Result<JsWeights> {
+        Ok(JsWeights { bytes: weights.stream_bytes(), weights: Some(Arc::new(weights)) })
+    }
+}
+
+/// Frees on a thread of libuv.
+pub struct ReleaseTask {
+    pub(super) engine: Arc<Mutex<Engine>>,
+    pub(super) weights: Option<Arc<WeightSet>>,
+}
+
+impl Task for ReleaseTask {
+    type Output = ();
+    type JsValue = ();
+
+    fn compute(&mut self) -> Result<()> {
+        guarded(|| {
+            if let Some(weights) = self.weights.take() {
+                let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+                engine.drop_sequences_of(&weights);
+                drop(engine);
+                drop(weights);
+                return_memory();
+            }
+            Ok(())
+        })
+    }
+
+    fn resolve(&mut self, _env: Env, (): ()) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// `expected` places in a file.
+fn offsets(name: &str, values: &[f64], expected: usize) -> Result<Vec<usize>> {
+    let places = optional_offsets(name, values, expected)?;
+    let places: Option<Vec<_>> = places.into_iter().collect();
+    places.ok_or_else(|| invalid(format!("{name} has a negative place")))
+}
+
+/// `expected` places in a file; -1 is none.
+fn optional_offsets(name: &str, values: &[f64], expected: usize) -> Result<Vec<Option<usize>>> {
+    if values.len() != expected {
+        return Err(invalid(format!("{name} has {} places, {expected} are expected", values.len())));
+    }
+    let place = |&value: &f64| match value {
+        -1.0 => Ok(None),
+        _ if value.fract() == 0.0 && value >= 0.0 && value <= MOST_BYTES as f64 => Ok(Some(value as usize)),
+        _ => Err(invalid(format!("{name} has a place of {value}; a whole number or -1 is expected"))),
+    };
+    values.iter().map(place).collect()
+}
+
+/// Gives what was freed back to the system: glibc would keep it for the next weight set, beside
+/// the one that is already there.
+fn return_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> i32;
+        }
+        // SAFETY: a function of glibc that may be called at any time.
+        unsafe { malloc_trim(0) };
+    }
+}

@@ -1,0 +1,126 @@
+//! What is made of the hidden states after the last block: logits, scores, sums.
+
+use super::ModelConfig;
+use super::forward::{Forward, by_rows, linear, padded};
+use super::weights::WeightSet;
+use crate::kernels::MultiplyError;
+
+/// Rows whose logits are in memory while texts are scored.
+pub(super) const SCORE_ROWS: usize = 32;
+
+/// Room for results, which grows to what the largest step needed.
+pub(super) struct Outputs {
+    config: ModelConfig,
+    /// `[wanted, hidden]`, normed, and `[wanted, vocab]`: first the rows whose logits are wanted, behind them
+    /// those that are scored, [`SCORE_ROWS`] at a time.
+    wanted: Vec<f32>,
+    logits: Vec<f32>,
+    /// Rows whose logits this step wants.
+    sampled: usize,
+    /// `[hidden]`, of the work whose hidden states are being added up.
+    sum: Vec<f64>,
+}
+
+impl Outputs {
+    pub(super) fn new(config: &ModelConfig) -> Outputs {
+        let sum = vec![0.0; config.hidden];
+        Outputs { config: config.clone(), wanted: Vec::new(), logits: Vec::new(), sampled: 0, sum }
+    }
+
+    /// Makes room for a step that wants the logits of `sampled` rows.
+    pub(super) fn begin(&mut self, sampled: usize) {
+        self.sampled = sampled;
+        // Behind the sampled rows there is room to score, and for the neighbour of a lone row.
+        let rows = padded(sampled).max(sampled + SCORE_ROWS + 1);
+        if self.wanted.len() < rows * self.config.hidden {
+            self.wanted.resize(rows * self.config.hidden, 0.0);
+            self.logits.resize(rows * self.config.vocab, 0.0);
+        }
+    }
+
+    /// Logits of a sampled row, `[vocab]`.
+    pub(super) fn logits(&self, index: usize) -> &[f32] {
+        &self.logits[index * self.config.vocab..][..self.config.vocab]
+    }
+
+    /// Norms the last hidden state of a row of the batch into a row of `wanted`.
+    pub(super) fn want(&mut self, forward: &Forward, weights: &WeightSet, row: usize, place: usize) {
+        let hidden = self.config.hidden;
+        let out = &mut self.wanted[place * hidden..][..hidden];
+        forward.norm_row(row, &weights.shared.final_norm, out);
+    }
+
+    /// Logits of all sampled rows.
+    pub(super) fn sample(&mut self, forward: &mut Forward, weights: &WeightSet) -> Result<(), MultiplyError> {
+        self.head(forward, weights, 0, self.sampled)
+    }
+
+    /// Negative log-likelihoods of (row of the batch, token) pairs.
+    pub(super) fn score(
+        &mut self,
+        forward: &mut Forward,
+        weights: &WeightSet,
+        pairs: &[(usize, usize)],
+        results: &mut Vec<f32>,
+    ) -> Result<(), MultiplyError> {
+        let (vocab, first) = (self.config.vocab, self.sampled);
+        for pairs in pairs.chunks(SCORE_ROWS) {
+            for (place, (row, _)) in pairs.iter().enumerate() {
+                self.want(forward, weights, *row, first + place);
+            }
+            self.head(forward, weights, first, pairs.len())?;
+            let start = results.len();
+            results.resize(start + pairs.len(), 0.0);
+            let rows = &self.logits[first * vocab..];
+            let fns = forward.fns();
+            let score = |first: usize, out: &mut [f32]| {
+                for (index, out) in (first..).zip(out) {
+                    let logits = &rows[index * vocab..][..vocab];
+                    *out = fns.log_sum_exp(logits) - logits[pairs[index].1];
+                }
+            };
+            by_rows(forward.multiplier().pool(), &mut results[start..], 1, &score)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a sum of hidden states.
+    pub(super) fn begin_sum(&mut self) {
+        self.sum.fill(0.0);
+    }
+
+    /// Adds the last hidden state of a row of the batch.
+    pub(super) fn add(&mut self, forward: &Forward, weights: &WeightSet, row: usize) {
+        self.want(forward, weights, row, self.sampled);
+        let hidden = &self.wanted[self.sampled * self.config.hidden..][..self.config.hidden];
+        for (sum, value) in self.sum.iter_mut().zip(hidden) {
+            *sum += f64::from(*value);
+        }
+    }
+
+    /// The sum, `[hidden]`.
+    pub(super) fn sum(&self) -> impl Iterator<Item = f32> + '_ {
+        self.sum.iter().map(|&sum| sum as f32)
+    }
+
+    /// Logits of `count` rows of `wanted`.
+    fn head(
+        &mut self,
+        forward: &mut Forward,
+        weights: &WeightSet,
+        first: usize,
+        count: usize,
+    ) -> Result<(), MultiplyError> {
+        let ModelConfig { hidden, vocab, .. } = self.config;
+        let most = forward.max_tokens().max(SCORE_ROWS);
+        let mut done = 0;
+        while done < count {
+            let rows = most.min(count - done);
+            let inputs = &self.wanted[(first + done) * hidden..];
+            let logits = &mut self.logits[(first + done) * vocab..];
+            linear(forward.multiplier(), hidden, inputs, rows, &mut [(&weights.shared.head, logits)])?;
+            done += rows;
+        }
+        Ok(())
+    }
+}

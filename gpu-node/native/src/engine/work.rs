@@ -1,0 +1,160 @@
+//! What a step is asked to do, and why it may be refused.
+
+use super::ModelConfig;
+use super::pages::{PAGE_TOKENS, PagePool};
+use crate::kernels::MultiplyError;
+use crate::pool::Panicked;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+/// The new tokens of one sequence.
+pub struct Work<'a> {
+    /// Any number; each weight set has its own.
+    pub sequence: u64,
+    /// Of the first token; at most the number of tokens held.
+    pub position: usize,
+    /// At least one.
+    pub tokens: &'a [u32],
+    /// Tokens before `position` that other sequences of the weight set have left in the first pages: with the
+    /// first work of a sequence that does not start at 0, in whole pages.
+    pub cached: usize,
+    /// The pages of the sequence's positions, [`PAGE_TOKENS`] each, in order, enough for the new tokens. Those
+    /// that are written belong to this sequence alone.
+    pub pages: &'a [u32],
+    /// What is wanted of them.
+    pub output: Output<'a>,
+}
+
+impl Work<'_> {
+    /// Tokens of the sequence after the work.
+    pub(super) fn end(&self) -> usize {
+        self.position + self.tokens.len()
+    }
+
+    /// The pages that the work reads or writes.
+    pub(super) fn used_pages(&self) -> &[u32] {
+        &self.pages[..self.end().div_ceil(PAGE_TOKENS)]
+    }
+}
+
+/// What is wanted of some tokens.
+pub enum Output<'a> {
+    /// Only their keys and values.
+    None,
+    /// The logits after the last one.
+    Logits,
+    /// How unlikely each of these is after its token; of those that are negative nothing.
+    Nll(&'a [i32]),
+    /// The sum over the tokens of the last hidden state, after the final norm.
+    HiddenSum,
+}
+
+/// Why a step did not run. Nothing but the dropped sequences has changed, and what of a sequence
+/// lies behind `position` of its work is undefined.
+#[derive(Debug)]
+pub enum StepError {
+    /// The work does not fit what is held, or the model.
+    Misfit(String),
+    /// The machine has no memory for a page.
+    Memory,
+    /// A kernel failed.
+    Multiply(MultiplyError),
+}
+
+/// Checks works against the tokens that are held of their sequences.
+pub(super) fn check(
+    config: &ModelConfig,
+    pool: &PagePool,
+    held: impl Fn(u64) -> usize,
+    work: &[Work<'_>],
+) -> Result<(), StepError> {
+    let mut seen = HashSet::new();
+    for item in work {
+        let fault = match seen.insert(item.sequence) {
+            true => fault_of(config, pool, held(item.sequence), item),
+            false => Some("the step has another work for it".to_owned()),
+        };
+        if let Some(why) = fault {
+            return Err(misfit(item, &why));
+        }
+    }
+    // A page that one sequence writes while another one holds it would mix them.
+    let mut uses: HashMap<u32, usize> = HashMap::new();
+    for item in work {
+        item.used_pages().iter().for_each(|&page| *uses.entry(page).or_default() += 1);
+    }
+    for item in work {
+        if let Some(page) =
+            item.used_pages()[item.position / PAGE_TOKENS..].iter().find(|page| uses[page] > 1)
+        {
+            return Err(misfit(item, &format!("it writes page {page}, which the step has twice")));
+        }
+    }
+    Ok(())
+}
+
+fn misfit(item: &Work<'_>, why: &str) -> StepError {
+    StepError::Misfit(format!("the work of sequence {} does not fit: {why}", item.sequence))
+}
+
+fn fault_of(config: &ModelConfig, pool: &PagePool, held: usize, item: &Work<'_>) -> Option<String> {
+    let ModelConfig { vocab, context, .. } = *config;
+    let Work { position, tokens, cached, pages, .. } = *item;
+    if tokens.is_empty() {
+        return Some("it has no tokens".to_owned());
+    }
+    if cached > 0 && (cached != position || cached % PAGE_TOKENS != 0) {
+        return Some(format!("it starts at position {position} after {cached} cached tokens"));
+    }
+    if cached == 0 && position > held {
+        return Some(format!("it starts at position {position}, {held} tokens are held"));
+    }
+    let Some(end) = position.checked_add(tokens.len()).filter(|&end| end <= context) else {
+        let end = position.saturating_add(tokens.len());
+        return Some(format!("the sequence has {end} tokens, the model takes {context}"));
+    };
+    if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab) {
+        return Some(format!("token {token} is none of {vocab}"));
+    }
+    if pages.len() < end.div_ceil(PAGE_TOKENS) {
+        return Some(format!("it has {} pages for {end} tokens", pages.len()));
+    }
+    if let Some(page) = pages.iter().find(|&&page| page as usize >= pool.total()) {
+        return Some(format!("page {page} is none of {}", pool.total()));
+    }
+    if let Some(page) = pages[..position.div_ceil(PAGE_TOKENS)].iter().find(|&&page| !pool.is_written(page)) {
+        return Some(format!("page {page} was never written"));
+    }
+    let Output::Nll(targets) = item.output else { return None };
+    if targets.len() != tokens.len() {
+        return Some(format!("it has {} targets for {} tokens", targets.len(), tokens.len()));
+    }
+    let target = targets.iter().find(|&&target| target >= vocab as i32)?;
+    Some(format!("target {target} is none of {vocab}"))
+}
+
+impl From<MultiplyError> for StepError {
+    fn from(error: MultiplyError) -> StepError {
+        StepError::Multiply(error)
+    }
+}
+
+impl From<Panicked> for StepError {
+    fn from(error: Panicked) -> StepError {
+        StepError::Multiply(error.into())
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StepError::Misfit(message) => f.write_str(message),
+            StepError::Memory => {
+                f.write_str("the machine has no memory for more keys and values; give the cache fewer tokens")
+            }
+            StepError::Multiply(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StepError {}

@@ -1,0 +1,41 @@
+import { PAGE_TOKENS, type WeightSet } from '../backends/backend.ts'
+import { pageKeys } from './page-keys.ts'
+import { findPrefix, rememberPage } from './page-pool.ts'
+import type { Request, Sequence } from './request.ts'
+import type { EngineState } from './state.ts'
+
+/**
+ * The pages that a request need not compute on `weights`: full ones of its partition that are remembered from the
+ * first token on. Its last token is never among them: its logits are wanted. Embeddings and scorings want something of every
+ * token, so they share nothing.
+ */
+export function cachedPages(state: EngineState, request: Request, weights: WeightSet): number[] {
+  const keys = keysOf(request, weights, request.tokens.length - 1)
+  return findPrefix(state.pages, weights, keys)
+}
+
+/** Remembers the pages that a committed step has filled: those of tokens `from … to - 1`. */
+export function rememberFilled(
+  state: EngineState,
+  request: Request,
+  { weights, pages }: Sequence,
+  from: number,
+  to: number,
+): void {
+  const last = Math.floor(to / PAGE_TOKENS)
+  const first = Math.floor(from / PAGE_TOKENS)
+  if (first === last) return
+  const keys = keysOf(request, weights, to)
+  for (const [index, key] of keys.entries())
+    if (index >= first) rememberPage(state.pages, weights, key, pages[index] as number)
+}
+
+/** Keys of the full pages of a request's first `tokens` tokens; none where it shares nothing. */
+function keysOf(request: Request, weights: WeightSet, tokens: number): readonly string[] {
+  const { goal } = request
+  if (goal.kind !== 'generate' || goal.partition === null || !weights.paged) return []
+  const count = Math.floor(tokens / PAGE_TOKENS)
+  if (request.pageKeys.length < count)
+    request.pageKeys = pageKeys(goal.partition, request.tokens, count, request.pageKeys)
+  return request.pageKeys.slice(0, count)
+}
