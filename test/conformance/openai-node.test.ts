@@ -1,0 +1,310 @@
+import OpenAI, {
+  APIUserAbortError,
+  AuthenticationError,
+  BadRequestError,
+  InternalServerError,
+  NotFoundError,
+  PermissionDeniedError,
+  RateLimitError,
+} from 'openai'
+import { describe, expect, inject, test } from 'vitest'
+import type { CreatedKey } from '@copal/shared/wire/keys.ts'
+
+const service = inject('service')
+const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })
+const MODEL = 'tiny'
+const messages = [
+  { role: 'system' as const, content: 'be brief' },
+  { role: 'user' as const, content: 'the cat sat on the mat' },
+]
+/** Greedy, so that two requests can be compared. */
+const chat = { model: MODEL, messages, temperature: 0, max_completion_tokens: 12 }
+
+async function createKey(fields: object): Promise<OpenAI> {
+  const response = await fetch(`${service.origin}/admin/keys`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.adminKey}` },
+    body: JSON.stringify({ name: 'conformance', ...fields }),
+  })
+  if (!response.ok) throw new Error(await response.text())
+  const { key } = (await response.json()) as CreatedKey
+  return client.withOptions({ apiKey: key })
+}
+
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = []
+  for await (const item of items) list.push(item)
+  return list
+}
+
+/** What a call that must fail threw. */
+async function thrownBy(call: PromiseLike<unknown>): Promise<unknown> {
+  try {
+    await call
+  } catch (error) {
+    return error
+  }
+  throw new Error('the call did not fail')
+}
+
+describe('chat completions', () => {
+  test('answer with a message, usage, a fingerprint and headers that name mask and request', async () => {
+    const { data, response, request_id } = await client.chat.completions.create(chat).withResponse()
+    expect(data).toMatchObject({
+      object: 'chat.completion',
+      model: MODEL,
+      system_fingerprint: 'copal-tiny-m0',
+      choices: [{ index: 0, message: { role: 'assistant' } }],
+    })
+    expect(data.usage?.total_tokens).toBe(data.usage!.prompt_tokens + data.usage!.completion_tokens)
+    expect(response.headers.get('x-copal-mask')).toBe('0')
+    expect(request_id).toMatch(/^req_/)
+  })
+
+  test('stream the same text, its role first, its reason and the usage last', async () => {
+    const whole = await client.chat.completions.create({ ...chat, logprobs: true, top_logprobs: 2 })
+    const stream = await client.chat.completions.create({
+      ...chat,
+      logprobs: true,
+      top_logprobs: 2,
+      stream: true,
+      stream_options: { include_usage: true },
+    })
+    const chunks = await all(stream)
+    expect(chunks[0]?.choices[0]?.delta.role).toBe('assistant')
+    expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe(
+      whole.choices[0]?.message.content,
+    )
+    const told = chunks.flatMap((chunk) => chunk.choices[0]?.logprobs?.content ?? [])
+    expect(told.map(({ token }) => token)).toEqual(
+      whole.choices[0]?.logprobs?.content?.map(({ token }) => token),
+    )
+    expect(told.every(({ top_logprobs }) => top_logprobs.length === 2)).toBe(true)
+    expect(chunks.at(-2)?.choices[0]?.finish_reason).toBe(whole.choices[0]?.finish_reason)
+    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: whole.usage })
+  })
+
+  test('have as many choices as asked for, each streamed under its index, the prompt counted once', async () => {
+    const several = { ...chat, temperature: 1.5, seed: 7, n: 3 }
+    const whole = await client.chat.completions.create(several)
+    expect(whole.choices.map(({ index }) => index)).toEqual([0, 1, 2])
+    expect(new Set(whole.choices.map(({ message }) => message.content)).size).toBe(3)
+    const one = await client.chat.completions.create({ ...several, n: 1 })
+    expect(one.choices[0]).toEqual(whole.choices[0])
+    expect(whole.usage?.prompt_tokens).toBe(one.usage?.prompt_tokens)
+    const texts = ['', '', '']
+    for await (const chunk of await client.chat.completions.create({ ...several, stream: true }))
+      for (const { index, delta } of chunk.choices) texts[index] += delta.content ?? ''
+    expect(texts).toEqual(whole.choices.map(({ message }) => message.content))
+  })
+
+  test('end at a stop sequence, which is not part of the text', async () => {
+    const { choices } = await client.chat.completions.create({ ...chat, max_completion_tokens: 40 })
+    const text = choices[0]?.message.content ?? ''
+    const stop = text.slice(6, 8)
+    const cut = await client.chat.completions.create({ ...chat, max_completion_tokens: 40, stop })
+    expect(cut.choices[0]).toMatchObject({
+      finish_reason: 'stop',
+      message: { content: text.slice(0, text.indexOf(stop)) },
+    })
+  })
+
+  test('are steered by biases: a forced token is all there is, a forbidden one is not there', async () => {
+    const { choices } = await client.chat.completions.create({
+      ...chat,
+      logit_bias: { '70': 100 },
+      logprobs: true,
+    })
+    const tokens = choices[0]?.logprobs?.content?.map(({ token }) => token) ?? []
+    expect([tokens.length, new Set(tokens).size]).toEqual([12, 1])
+    const without = await client.chat.completions.create({
+      ...chat,
+      logit_bias: { '70': -100 },
+      logprobs: true,
+    })
+    expect(without.choices[0]?.logprobs?.content?.map(({ token }) => token)).not.toContain(tokens[0])
+  })
+
+  test('take every parameter that says nothing about the text', async () => {
+    const { choices, service_tier } = await client.chat.completions.create({
+      ...chat,
+      user: 'someone',
+      safety_identifier: 'someone',
+      prompt_cache_key: 'x',
+      metadata: { team: 'x' },
+      store: false,
+      service_tier: 'auto',
+      modalities: ['text'],
+      presence_penalty: 0.5,
+      frequency_penalty: 0.5,
+      top_p: 0.9,
+      seed: 3,
+    })
+    expect(choices).toHaveLength(1)
+    expect(service_tier).toBe('default')
+  })
+
+  test('stop at once when the client leaves its stream', async () => {
+    const abort = new AbortController()
+    const stream = await client.chat.completions.create(
+      { ...chat, max_completion_tokens: 400, stream: true },
+      { signal: abort.signal },
+    )
+    let chunks = 0
+    for await (const _ of stream) if (++chunks === 2) abort.abort()
+    expect(chunks).toBeLessThan(400)
+    const waiting = client.chat.completions.create(chat, { signal: AbortSignal.abort() })
+    expect(await thrownBy(waiting)).toBeInstanceOf(APIUserAbortError)
+  })
+})
+
+describe('completions', () => {
+  const prompt = { model: MODEL, prompt: 'the cat sat on', temperature: 0, max_tokens: 8 }
+
+  test('continue a text, with log-probabilities of the older shape, whole and streamed', async () => {
+    const whole = await client.completions.create({ ...prompt, logprobs: 2 })
+    expect(whole.choices[0]?.logprobs?.tokens).toHaveLength(whole.usage!.completion_tokens)
+    const chunks = await all(await client.completions.create({ ...prompt, stream: true }))
+    expect(chunks.map(({ choices }) => choices[0]?.text ?? '').join('')).toBe(whole.choices[0]?.text)
+  })
+
+  test('continue several texts, each as it is alone', async () => {
+    const both = await client.completions.create({ ...prompt, prompt: ['the cat', 'a mat'], n: 1 })
+    const second = await client.completions.create({ ...prompt, prompt: 'a mat' })
+    expect(both.choices.map(({ index }) => index)).toEqual([0, 1])
+    expect(both.choices[1]?.text).toBe(second.choices[0]?.text)
+  })
+})
+
+describe('responses', () => {
+  const ask = { model: MODEL, instructions: 'be brief', input: 'the cat sat on the mat', temperature: 0 }
+
+  test('are the text of the same chat', async () => {
+    const response = await client.responses.create({ ...ask, max_output_tokens: 12 })
+    const { choices, usage } = await client.chat.completions.create(chat)
+    expect(response.output_text).toBe(choices[0]?.message.content)
+    expect(response.usage?.input_tokens).toBe(usage?.prompt_tokens)
+    expect(['completed', 'incomplete']).toContain(response.status)
+  })
+
+  test('stream through the client’s own accumulation to the same response', async () => {
+    const whole = await client.responses.create({ ...ask, max_output_tokens: 12 })
+    const stream = client.responses.stream({ ...ask, max_output_tokens: 12 })
+    const types = new Set<string>()
+    let text = ''
+    for await (const event of stream) {
+      types.add(event.type)
+      if (event.type === 'response.output_text.delta') text += event.delta
+    }
+    expect([...types].slice(0, 5)).toEqual([
+      'response.created',
+      'response.in_progress',
+      'response.output_item.added',
+      'response.content_part.added',
+      'response.output_text.delta',
+    ])
+    expect(text).toBe(whole.output_text)
+    expect((await stream.finalResponse()).output_text).toBe(text)
+  })
+
+  test('take what they gave as input of the next', async () => {
+    const first = await client.responses.create({ ...ask, max_output_tokens: 5 })
+    const next = await client.responses.create({
+      model: MODEL,
+      input: [
+        { role: 'user', content: ask.input },
+        ...first.output.filter((item) => item.type === 'message'),
+        { role: 'user', content: 'and then' },
+      ],
+      max_output_tokens: 5,
+    })
+    expect(next.usage!.input_tokens).toBeGreaterThan(first.usage!.input_tokens)
+  })
+
+  test('refuse a previous response by its name', async () => {
+    const error = await thrownBy(client.responses.create({ ...ask, previous_response_id: 'resp_1' }))
+    expect(error).toBeInstanceOf(BadRequestError)
+    expect(error).toMatchObject({ status: 400, param: 'previous_response_id', code: 'invalid_request' })
+  })
+})
+
+describe('embeddings', () => {
+  test('are of length 1, the same as numbers and as the client’s base64, and in the order of the texts', async () => {
+    const input = ['the cat sat', 'on the mat', 'the cat sat']
+    const packed = await client.embeddings.create({ model: MODEL, input })
+    const plain = await client.embeddings.create({ model: MODEL, input, encoding_format: 'float' })
+    expect(packed.data.map(({ embedding }) => embedding)).toEqual(
+      plain.data.map(({ embedding }) => embedding),
+    )
+    const [first, second, third] = plain.data.map(({ embedding }) => embedding)
+    expect(Math.hypot(...first!)).toBeCloseTo(1, 4)
+    expect(third).toEqual(first)
+    expect(second).not.toEqual(first)
+    expect(plain.usage.total_tokens).toBe(plain.usage.prompt_tokens)
+  })
+})
+
+describe('models', () => {
+  test('are listed with their weights, each of which answers under its name', async () => {
+    const ids = (await all(client.models.list())).map(({ id }) => id)
+    expect(ids).toEqual(['tiny', 'tiny@dense'])
+    expect(await client.models.retrieve('tiny@dense')).toMatchObject({ id: 'tiny@dense', object: 'model' })
+    const dense = await client.chat.completions.create({ ...chat, model: 'tiny@dense' })
+    expect(dense.system_fingerprint).toBe('copal-tiny-m0')
+    const gone = await thrownBy(client.chat.completions.create({ ...chat, model: 'tiny@mask-12' }))
+    expect(gone).toBeInstanceOf(NotFoundError)
+    expect(gone).toMatchObject({ param: 'model', message: expect.stringContaining("'tiny@dense'") as string })
+  })
+})
+
+describe('errors', () => {
+  test('are thrown by their class, with code and field', async () => {
+    const unauthorised = client.withOptions({ apiKey: 'sk-copal-wrong' })
+    expect(await thrownBy(unauthorised.models.list())).toBeInstanceOf(AuthenticationError)
+    expect(await thrownBy(client.models.retrieve('gpt-9'))).toBeInstanceOf(NotFoundError)
+    const wrong = await thrownBy(client.chat.completions.create({ ...chat, n: 99 }))
+    expect(wrong).toBeInstanceOf(BadRequestError)
+    expect(wrong).toMatchObject({ param: 'n', type: 'invalid_request_error', code: 'invalid_request' })
+    const long = await thrownBy(
+      client.chat.completions.create({
+        ...chat,
+        messages: [{ role: 'user', content: 'word '.repeat(2_000) }],
+      }),
+    )
+    expect(long).toMatchObject({ code: 'context_length_exceeded', status: 400 })
+    const elsewhere = await createKey({ allowed_models: ['another'] })
+    expect(await thrownBy(elsewhere.chat.completions.create(chat))).toBeInstanceOf(PermissionDeniedError)
+  })
+
+  test('of limits say when to try again, and the client does', async () => {
+    const limited = await createKey({ limits: { requests_per_minute: 1 } })
+    await limited.chat.completions.create(chat)
+    const refused = await thrownBy(limited.chat.completions.create(chat))
+    expect(refused).toBeInstanceOf(RateLimitError)
+    const { headers } = refused as RateLimitError
+    expect(Number(headers?.get('retry-after'))).toBeGreaterThan(0)
+    expect(headers?.get('x-ratelimit-remaining-requests')).toBe('0')
+    // Only the count of tries is told; the client honours the header's seconds in its own time.
+    const tries: (string | null)[] = []
+    const patient = limited.withOptions({
+      maxRetries: 1,
+      fetch: async (url, init) => {
+        tries.push(new Headers(init?.headers).get('x-stainless-retry-count'))
+        const response = await fetch(url, init)
+        const hurried = new Headers(response.headers)
+        if (response.status === 429) hurried.set('retry-after', '0')
+        return new Response(response.body, { status: response.status, headers: hurried })
+      },
+    })
+    await thrownBy(patient.chat.completions.create(chat))
+    expect(tries).toEqual(['0', '1'])
+  })
+
+  test('of no kind are a server error for what a client can send', async () => {
+    for (const body of [{}, { model: MODEL }, { ...chat, messages: 'x' }, { ...chat, temperature: {} }]) {
+      const error = await thrownBy(client.post('/chat/completions', { body }))
+      expect(error).not.toBeInstanceOf(InternalServerError)
+      expect(error).toBeInstanceOf(BadRequestError)
+    }
+  })
+})

@@ -1,0 +1,115 @@
+"""The official Python client against a running service: base URL and key are its arguments."""
+
+import asyncio
+import math
+import sys
+
+import openai
+
+MODEL = "tiny"
+MESSAGES = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "the cat sat on the mat"},
+]
+CHAT = {"model": MODEL, "messages": MESSAGES, "temperature": 0, "max_completion_tokens": 12}
+
+
+def chat_streams_what_it_answers(client):
+    whole = client.chat.completions.create(**CHAT)
+    stream = client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content, text
+    assert chunks[-1].usage == whole.usage, chunks[-1]
+    assert whole.system_fingerprint == "copal-tiny-m0", whole
+
+
+def chat_has_choices_with_log_probabilities(client):
+    answer = client.chat.completions.create(
+        **{**CHAT, "temperature": 1.5}, n=3, seed=7, logprobs=True, top_logprobs=2
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    for choice in answer.choices:
+        assert all(len(token.top_logprobs) == 2 for token in choice.logprobs.content)
+
+
+def completions_take_several_prompts(client):
+    answer = client.completions.create(model=MODEL, prompt=["the cat", "a mat"], max_tokens=4, logprobs=1)
+    assert len(answer.choices) == 2, answer
+
+
+def responses_stream_to_what_they_answer(client):
+    ask = {"model": MODEL, "instructions": "be brief", "input": "the cat sat on the mat", "temperature": 0}
+    whole = client.responses.create(**ask, max_output_tokens=12)
+    with client.responses.stream(**ask, max_output_tokens=12) as stream:
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == whole.output_text, deltas
+
+
+def embeddings_have_length_one(client):
+    answer = client.embeddings.create(model=MODEL, input=["the cat", "a mat"])
+    for item in answer.data:
+        assert abs(math.hypot(*item.embedding) - 1) < 1e-4, item
+
+
+def models_are_listed_with_their_weights(client):
+    assert [model.id for model in client.models.list()] == ["tiny", "tiny@dense"]
+
+
+def errors_have_their_class_and_field(client):
+    expect_error(openai.AuthenticationError, lambda: client.with_options(api_key="sk-copal-x").models.list())
+    expect_error(openai.NotFoundError, lambda: client.models.retrieve("gpt-9"))
+    error = expect_error(openai.BadRequestError, lambda: client.chat.completions.create(**CHAT, n=99))
+    assert (error.param, error.code) == ("n", "invalid_request"), error
+
+
+def expect_error(kind, call):
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} was not raised")
+
+
+async def a_cancelled_task_leaves_its_stream(client):
+    async def read():
+        stream = await client.chat.completions.create(**{**CHAT, "max_completion_tokens": 400}, stream=True)
+        async for _ in stream:
+            begun.set()
+
+    begun = asyncio.Event()
+    task = asyncio.create_task(read())
+    await begun.wait()
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    answer = await client.chat.completions.create(**CHAT)
+    assert answer.choices, answer
+
+
+async def in_company(base_url, api_key):
+    async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0) as client:
+        await a_cancelled_task_leaves_its_stream(client)
+    print("ok a_cancelled_task_leaves_its_stream")
+
+
+def main(base_url, api_key):
+    checks = [
+        chat_streams_what_it_answers,
+        chat_has_choices_with_log_probabilities,
+        completions_take_several_prompts,
+        responses_stream_to_what_they_answer,
+        embeddings_have_length_one,
+        models_are_listed_with_their_weights,
+        errors_have_their_class_and_field,
+    ]
+    with openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0) as client:
+        for check in checks:
+            check(client)
+            print(f"ok {check.__name__}")
+    asyncio.run(in_company(base_url, api_key))
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,34 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestProject } from 'vitest/node'
+import { startService } from '../support/service.ts'
+import { createTinyLlama } from '../support/tiny-llama.ts'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** The product under test, as `npm start` gives it: workerd and a node with the tiny model. */
+    service: { baseUrl: string; origin: string; apiKey: string; adminKey: string }
+  }
+}
+
+/** Starts the product once for all clients. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const dir = await mkdtemp(join(tmpdir(), 'copal-conformance-'))
+  // Untied: a tied random model repeats its last token and would make every comparison easy.
+  await createTinyLlama(join(dir, 'tiny'), { contextLength: 512, tied: false })
+  const service = await startService({
+    env: {
+      COPAL_MODEL: join(dir, 'tiny'),
+      COPAL_CACHE: join(dir, 'cache'),
+      COPAL_FIRST_UPDATE: 'off',
+      COPAL_THREADS: '1',
+    },
+  })
+  const { baseUrl, apiKey, adminKey } = service
+  project.provide('service', { baseUrl, origin: new URL(baseUrl).origin, apiKey, adminKey })
+  return async () => {
+    await service.stop()
+    await rm(dir, { recursive: true, force: true })
+  }
+}

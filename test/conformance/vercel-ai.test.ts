@@ -1,0 +1,56 @@
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
+import { APICallError, embedMany, generateText, streamText } from 'ai'
+import { expect, inject, test } from 'vitest'
+
+const service = inject('service')
+const provider = createOpenAICompatible({
+  name: 'copal',
+  baseURL: service.baseUrl,
+  apiKey: service.apiKey,
+  includeUsage: true,
+})
+const ask = {
+  model: provider('tiny'),
+  system: 'be brief',
+  prompt: 'the cat sat on the mat',
+  temperature: 0,
+  maxOutputTokens: 12,
+  maxRetries: 0,
+}
+
+test('streamText brings the text of generateText piece by piece, with a reason and usage', async () => {
+  const whole = await generateText(ask)
+  expect(whole.text.length).toBeGreaterThan(0)
+  const result = streamText(ask)
+  const pieces: string[] = []
+  for await (const piece of result.textStream) pieces.push(piece)
+  expect(pieces.length).toBeGreaterThan(1)
+  expect(pieces.join('')).toBe(whole.text)
+  expect(await result.finishReason).toBe(whole.finishReason)
+  const usage = await result.usage
+  expect(usage.outputTokens).toBe(whole.usage.outputTokens)
+  expect(usage.inputTokens).toBe(whole.usage.inputTokens)
+})
+
+test('embedMany gives as many vectors as texts, equal texts equal ones', async () => {
+  const { embeddings, usage } = await embedMany({
+    model: provider.textEmbeddingModel('tiny'),
+    values: ['the cat', 'a mat', 'the cat'],
+    maxRetries: 0,
+  })
+  expect(embeddings).toHaveLength(3)
+  expect(embeddings[2]).toEqual(embeddings[0])
+  expect(embeddings[1]).not.toEqual(embeddings[0])
+  expect(usage.tokens).toBeGreaterThan(0)
+})
+
+test('a refusal is an APICallError with the message that names the field', async () => {
+  const wrong = generateText({ ...ask, temperature: 9 })
+  const error = await wrong.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  )
+  if (!APICallError.isInstance(error)) throw new Error('expected an APICallError')
+  expect([error.statusCode, error.isRetryable]).toEqual([400, false])
+  expect(error.message).toContain("'temperature'")
+})
