@@ -158,6 +158,20 @@ test('an unknown path is a 404 that says where things are', async () => {
   expect((await exports.default.fetch(`${ORIGIN}/nothing`)).status).toBe(404)
 })
 
+test('a response that was given before is a 404 that says that none is stored', async () => {
+  for (const [method, path] of [
+    ['GET', '/v1/responses/resp_1'],
+    ['DELETE', '/v1/responses/resp_1'],
+    ['POST', '/v1/responses/resp_1/cancel'],
+  ] as const) {
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + path, { method, headers: { authorization: `Bearer ${key}` } }),
+    )
+    expect([path, response.status]).toEqual([path, 404])
+    expect((await errorOf(response)).message).toContain('not stored')
+  }
+})
+
 test('a wrong method is a 405 that names the right one', async () => {
   const response = await exports.default.fetch(
     new Request(ORIGIN + CHAT, { headers: { authorization: `Bearer ${key}` } }),

@@ -131,6 +131,22 @@ describe('a stream', () => {
     expect(await node.calls()).toHaveLength(1)
   })
 
+  test('of a response that the node breaks ends with an event that OpenAI’s client throws', async () => {
+    const { key } = await createKey()
+    const begun = 'event: response.created\ndata: {"type":"response.created","sequence_number":0}\n\n'
+    const node = await startNode('respond-1', [
+      { kind: 'stream', headers: SSE, chunks: [begun], ending: 'destroy' },
+    ])
+    await beat(node, 'respond')
+    const response = await post(key, '/v1/responses', { model: 'respond', input: 'x', stream: true })
+    const text = await response.text()
+    expect(text.startsWith(begun)).toBe(true)
+    const last = text.trimEnd().split('\n\n').at(-1) ?? ''
+    // Without a name, so that it is told from events of the answer by its `error` alone.
+    expect(last).toMatch(/^data: \{"error":\{"message":"Node 'respond-1' broke off/)
+    expect((await node.calls())[0]?.path).toBe('/rpc/responses')
+  })
+
   test('whose client leaves is aborted on the node', async () => {
     const { key } = await createKey()
     const node = await startNode('leave-1', [
