@@ -3,9 +3,10 @@ import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { openDatabase, type Database } from './db/database.ts'
 import type { Reservoir } from './domains/reservoir.ts'
 import type { Fleet } from './fleet/fleet.ts'
+import { readPolicy, readWholeNumber, type FleetPolicy, type PolicyBindings } from './fleet/policy.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
-export interface Bindings {
+export interface Bindings extends PolicyBindings {
   DB: D1Database
   ARTIFACTS: R2Bucket
   SAMPLES: Queue<SampleMessage>
@@ -14,6 +15,14 @@ export interface Bindings {
   UPDATE_WORKFLOW: Workflow
   /** Shared with the nodes; signs every call between gateway and node. */
   NODE_SECRET?: string
+  /** Accepted too, and signed with nothing: the next secret, or the one before, while it is replaced. */
+  NODE_SECRET_ALTERNATE?: string
+  /** An `mtls_certificates` binding: nodes are called with this client certificate. */
+  NODE_CERTIFICATE?: Fetcher
+  /** A service token of Cloudflare Access, where that stands in front of the nodes. */
+  NODE_ACCESS_CLIENT_ID?: string
+  NODE_ACCESS_CLIENT_SECRET?: string
+  COPAL_KEY_TRUST_MS?: string
   /** SHA-256, in lower-case hex, of the admin key. */
   ADMIN_KEY_SHA256?: string
   /** Goes into the hash of every API key, so that the database alone gives none of them away. */
@@ -22,20 +31,35 @@ export interface Bindings {
   OTEL_EXPORTER_OTLP_ENDPOINT?: string
 }
 
+export const KEY_TRUST_MS = 30_000
+
+type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }
+
 /** What the parts of the gateway are given. Cheap to make: one for each event that the Worker handles. */
 export interface Deps {
   readonly db: Database
   readonly artifacts: R2Bucket
   readonly samples: Queue<SampleMessage>
-  /** The one Durable Object that knows the nodes. */
+  /** The one Durable Object that knows the nodes; a new stub each time, since one whose call failed may stay broken. */
   readonly fleet: DurableObjectStub<Fleet>
   /** The Durable Object that keeps a domain's samples. */
   reservoir(domain: string): DurableObjectStub<Reservoir>
   readonly updateWorkflow: Workflow
+  /** Signs calls of nodes. */
   readonly nodeSecret: string
+  /** Any of them may have signed a call of a node. */
+  readonly nodeSecrets: readonly string[]
+  /** Calls a node, with what stands in front of it satisfied. */
+  nodeFetch(url: URL, init: NodeFetchInit): Promise<Response>
   readonly adminKeySha256: string
   readonly keyPepper: string
   readonly otlpEndpoint: string | undefined
+  readonly policy: FleetPolicy
+  /**
+   * How long a key is trusted that was looked up, and how often that of a running request is looked at again: a revoked
+   * key works no longer than both together.
+   */
+  readonly keyTrustMs: number
   nowMs(): number
   /** Keeps the event alive until `work` settles, beyond the response. */
   waitUntil(work: Promise<unknown>): void
@@ -53,6 +77,14 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
       'internal_error',
       'The gateway is not configured: the secret NODE_SECRET is missing or shorter than 16 characters. ' +
         'Set it to the same value as on the nodes (`wrangler secret put NODE_SECRET`, or a .dev.vars file locally).',
+    )
+  }
+  const otherSecret = env.NODE_SECRET_ALTERNATE ?? ''
+  if (otherSecret !== '' && otherSecret.length < 16) {
+    throw new AppError(
+      'internal_error',
+      'The gateway is not configured: the secret NODE_SECRET_ALTERNATE is shorter than 16 characters. ' +
+        'Set it as NODE_SECRET is set, or delete it.',
     )
   }
   const adminKeySha256 = (env.ADMIN_KEY_SHA256 ?? '').toLowerCase()
@@ -76,14 +108,28 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
     db: openDatabase(env.DB),
     artifacts: env.ARTIFACTS,
     samples: env.SAMPLES,
-    fleet: env.FLEET.get(env.FLEET.idFromName('fleet')),
+    get fleet() {
+      return env.FLEET.get(env.FLEET.idFromName('fleet'))
+    },
     reservoir: (domain) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain)),
     updateWorkflow: env.UPDATE_WORKFLOW,
     nodeSecret,
+    nodeSecrets: otherSecret === '' ? [nodeSecret] : [nodeSecret, otherSecret],
+    nodeFetch(url, init) {
+      const headers = { ...init.headers, ...accessHeaders(env) }
+      return (env.NODE_CERTIFICATE ?? globalThis).fetch(url, { ...init, headers })
+    },
     adminKeySha256,
     keyPepper,
+    policy: readPolicy(env),
+    keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', KEY_TRUST_MS),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
     waitUntil: (work) => ctx.waitUntil(work),
   }
+}
+
+function accessHeaders(env: Bindings): Record<string, string> {
+  const { NODE_ACCESS_CLIENT_ID: id, NODE_ACCESS_CLIENT_SECRET: secret } = env
+  return id && secret ? { 'cf-access-client-id': id, 'cf-access-client-secret': secret } : {}
 }

@@ -14,6 +14,7 @@ import { openJobRunner } from './control/jobs.ts'
 import { openNodeState } from './control/node-state.ts'
 import { openReceiptOutbox } from './control/receipts.ts'
 import { methodsFor } from './copal/allocate.ts'
+import type { Engine } from './engine/api.ts'
 import { createEngine } from './engine/engine.ts'
 import { listen } from './listener.ts'
 import type { Log } from './log.ts'
@@ -87,7 +88,11 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     }
     const telemetry = createNodeTelemetry({ nodeId, otlpEndpoint: settings.otlpEndpoint })
     started.push(() => telemetry.shutdown())
-    const gateway = createGatewayClient({ baseUrl: settings.gatewayUrl, secret: settings.secret })
+    const gateway = createGatewayClient({
+      baseUrl: settings.gatewayUrl,
+      secret: settings.secret,
+      headers: settings.gatewayHeaders,
+    })
     const masks = createMaskStore({ home, gateway, log })
     const datasets = createDatasetStore({ home, gateway })
     await Promise.all([masks.sweep(), datasets.clear()])
@@ -123,7 +128,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const jobs = await openJobRunner({ home, work, log, onChange: () => heart.poke() })
     const server = createNodeServer({
       nodeId,
-      secret: settings.secret,
+      secrets: [settings.secret, ...settings.otherSecrets],
       model,
       engine,
       weights: (version) => swap.weights(version) ?? null,
@@ -134,16 +139,15 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     })
 
     let draining = false
-    let beatAtMs = Date.now()
-    const heart = createHeart({ gateway, snapshot, onAnswer, log })
+    let leaving = false
+    const heart = createHeart({ gateway, snapshot, onAnswer, log, intervalMs: settings.heartbeatMs })
 
     function snapshot(): Heartbeat {
-      const sinceMs = beatAtMs
-      beatAtMs = Date.now()
       return {
         nodeId,
         url: settings.advertisedUrl ?? listener.url,
         draining,
+        leaving,
         model: {
           id: model.id,
           baseSha256: model.master.baseSha256,
@@ -152,9 +156,9 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         },
         activeVersion: swap.activeVersion(),
         weightSets: swap.weightSets(),
-        load: loadOf(engine.load()),
+        load: loadOf(engine),
         methods: methodsFor(model),
-        progressing: server.progressingSince(sinceMs),
+        requests: server.underWay(),
         jobs: jobs.reports(),
       }
     }
@@ -203,7 +207,10 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         await within(LAST_WORDS_MS, listener.close(500))
         await within(LAST_WORDS_MS, jobs.close())
         await within(LAST_WORDS_MS, server.settled())
-        await within(LAST_WORDS_MS, Promise.all([outbox.stop(), heart.stop()]))
+        await within(LAST_WORDS_MS, outbox.stop())
+        // What is leased and not settled by now will not be.
+        leaving = true
+        await within(LAST_WORDS_MS, heart.stop())
         await within(LAST_WORDS_MS, Promise.all([swap.close(), telemetry.shutdown()]))
         lock.release()
       },
@@ -229,9 +236,9 @@ function refuse(): Response {
   return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
 }
 
-function loadOf(load: Heartbeat['load']): Heartbeat['load'] {
-  const { running, waiting, kvTokensUsed, kvTokensTotal } = load
-  return { running, waiting, kvTokensUsed, kvTokensTotal }
+function loadOf(engine: Engine): Heartbeat['load'] {
+  const { running, waiting, kvTokensUsed, kvTokensTotal } = engine.load()
+  return { running, waiting, kvTokensUsed, kvTokensTotal, slots: engine.policy.maxRunning }
 }
 
 function parameterCount(model: DenseModel): number {

@@ -37,6 +37,12 @@ const environment = z
       16,
       'at least 16 characters are expected: it proves gateway and node to each other',
     ),
+    COPAL_NODE_SECRET_ALTERNATE: z
+      .string()
+      .min(16, 'at least 16 characters are expected, as of COPAL_NODE_SECRET')
+      .optional(),
+    COPAL_ACCESS_CLIENT_ID: z.string().optional(),
+    COPAL_ACCESS_CLIENT_SECRET: z.string().optional(),
     COPAL_THREADS: wholeNumber(1, 1024, 'a number of threads, at least 1, is expected').optional(),
     COPAL_KV_TOKENS: wholeNumber(
       64,
@@ -48,6 +54,11 @@ const environment = z
       4096,
       'a number of requests served at once, 1 to 4096, is expected',
     ).optional(),
+    COPAL_HEARTBEAT_MS: wholeNumber(
+      50,
+      60_000,
+      'milliseconds between two heartbeats, 50 to 60000, are expected',
+    ).default(2_000),
     COPAL_PROVIDER: z
       .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
       .default('cpu'),
@@ -64,6 +75,10 @@ const environment = z
       .default('bf16'),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
     OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
+  })
+  .refine((read) => !read.COPAL_ACCESS_CLIENT_ID === !read.COPAL_ACCESS_CLIENT_SECRET, {
+    path: ['COPAL_ACCESS_CLIENT_ID'],
+    error: 'it goes with COPAL_ACCESS_CLIENT_SECRET: both, or none, are expected',
   })
   .refine((read) => read.COPAL_NODE_URL !== undefined || !WILDCARDS.has(read.COPAL_NODE_HOST), {
     path: ['COPAL_NODE_URL'],
@@ -85,6 +100,11 @@ export interface NodeSettings {
   advertisedUrl: string | null
   gatewayUrl: string
   secret: string
+  /** Accepted too, and signed with nothing: the next secret, or the one before, while it is replaced. */
+  otherSecrets: readonly string[]
+  /** For what lies in front of the gateway: a service token of Cloudflare Access. */
+  gatewayHeaders: Readonly<Record<string, string>>
+  heartbeatMs: number
   threads: number | null
   kvTokens: number | null
   maxRunning: number | null
@@ -112,8 +132,8 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
   if (!result.success) {
     const lines = result.error.issues.map((issue) => {
       const name = String(issue.path[0])
-      // The secret itself never reaches a terminal.
-      const value = given[name] === undefined || name === 'COPAL_NODE_SECRET' ? '' : ` is '${given[name]}'`
+      // Secrets themselves never reach a terminal.
+      const value = given[name] === undefined || name.includes('SECRET') ? '' : ` is '${given[name]}'`
       return `${name}${value}: ${issue.message}`
     })
     throw new AppError(
@@ -132,6 +152,9 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     advertisedUrl: read.COPAL_NODE_URL ?? null,
     gatewayUrl: read.COPAL_GATEWAY_URL,
     secret: read.COPAL_NODE_SECRET,
+    otherSecrets: read.COPAL_NODE_SECRET_ALTERNATE === undefined ? [] : [read.COPAL_NODE_SECRET_ALTERNATE],
+    gatewayHeaders: accessHeaders(read.COPAL_ACCESS_CLIENT_ID, read.COPAL_ACCESS_CLIENT_SECRET),
+    heartbeatMs: read.COPAL_HEARTBEAT_MS,
     threads: read.COPAL_THREADS ?? null,
     kvTokens: read.COPAL_KV_TOKENS ?? null,
     maxRunning: read.COPAL_MAX_RUNNING ?? null,
@@ -142,4 +165,8 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     logFormat: read.COPAL_LOG ?? null,
     otlpEndpoint: read.OTEL_EXPORTER_OTLP_ENDPOINT ?? null,
   }
+}
+
+function accessHeaders(id: string | undefined, secret: string | undefined): Record<string, string> {
+  return id && secret ? { 'cf-access-client-id': id, 'cf-access-client-secret': secret } : {}
 }

@@ -16,6 +16,9 @@ export default defineConfig({
           NODE_SECRET: TEST_NODE_SECRET,
           KEY_PEPPER: TEST_KEY_PEPPER,
           ADMIN_KEY_SHA256: createHash('sha256').update(TEST_ADMIN_KEY).digest('hex'),
+          // Short, so that requests which nobody can take are refused soon.
+          COPAL_NODE_WAIT_MS: '1500',
+          COPAL_QUEUE_TIMEOUT_MS: '1500',
           TEST_MIGRATIONS: await readD1Migrations(`${root}/migrations`),
           TEST_NODE_URL: inject('nodeUrl'),
         },

@@ -16,6 +16,9 @@ test('the secret alone is enough: everything else has a default', () => {
     advertisedUrl: null,
     gatewayUrl: 'http://127.0.0.1:8787',
     secret: SECRET.COPAL_NODE_SECRET,
+    otherSecrets: [],
+    gatewayHeaders: {},
+    heartbeatMs: 2_000,
     threads: null,
     kvTokens: null,
     maxRunning: null,
@@ -37,6 +40,26 @@ test('an empty variable counts as absent', () => {
 test('a missing secret is named, and how to come by one', () => {
   expect(() => readNodeSettings({})).toThrow(
     /COPAL_NODE_SECRET: the secret shared with the gateway is required/,
+  )
+})
+
+test('what goes in front of the gateway and a second secret are taken, and half a service token is refused', () => {
+  const given = {
+    ...SECRET,
+    COPAL_NODE_SECRET_ALTERNATE: 'the secret of tomorrow',
+    COPAL_ACCESS_CLIENT_ID: 'id',
+    COPAL_ACCESS_CLIENT_SECRET: 'token',
+  }
+  expect(readNodeSettings(given)).toMatchObject({
+    otherSecrets: ['the secret of tomorrow'],
+    gatewayHeaders: { 'cf-access-client-id': 'id', 'cf-access-client-secret': 'token' },
+  })
+  const half = { ...given, COPAL_ACCESS_CLIENT_ID: '', COPAL_NODE_SECRET_ALTERNATE: 'short' }
+  expect(() => readNodeSettings(half)).toThrow(
+    /^(?!.*(token|short)).*COPAL_NODE_SECRET_ALTERNATE: at least 16/s,
+  )
+  expect(() => readNodeSettings({ ...given, COPAL_ACCESS_CLIENT_ID: '' })).toThrow(
+    'COPAL_ACCESS_CLIENT_ID: it goes with COPAL_ACCESS_CLIENT_SECRET',
   )
 })
 

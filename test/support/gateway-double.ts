@@ -49,6 +49,7 @@ export interface GatewayDouble {
 export async function startGatewayDouble(secret = 'a secret for tests only'): Promise<GatewayDouble> {
   let server: Server | undefined
   let port = 0
+  const nodeAt = (nodeUrl: string) => double.beats.findLast(({ url }) => url === nodeUrl)?.nodeId
   const double: GatewayDouble = {
     get url() {
       return `http://127.0.0.1:${port}`
@@ -75,7 +76,7 @@ export async function startGatewayDouble(secret = 'a secret for tests only'): Pr
     },
     async callNode(nodeUrl, method, path, body) {
       const bytes = new TextEncoder().encode(JSON.stringify(body))
-      const signature = await sign(secret, { method, path, body: bytes }, Date.now())
+      const signature = await sign(secret, { nodeId: nodeAt(nodeUrl), method, path, body: bytes }, Date.now())
       return fetch(new URL(path, nodeUrl), {
         method,
         headers: { [SIGNATURE_HEADER]: signature, 'content-type': 'application/json' },
@@ -114,7 +115,7 @@ async function serve(
     const { method = '', url: path = '' } = request
     const header = request.headers[SIGNATURE_HEADER]
     await verify(
-      double.secret,
+      [double.secret],
       { method, path, body },
       typeof header === 'string' ? header : null,
       Date.now(),

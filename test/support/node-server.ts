@@ -13,6 +13,9 @@ import { createNodeTelemetry } from '../../gpu-node/src/telemetry/telemetry.ts'
 import { memoryLog } from './memory-log.ts'
 
 const NODE_SECRET = 'a secret of sixteen bytes'
+const NODE_ID = 'node-under-test'
+/** The next secret, while the other is replaced. */
+export const OTHER_SECRET = 'another of sixteen bytes'
 
 /** A node's server on a loopback port, with everything a test wants to look at. */
 export interface TestNode {
@@ -32,6 +35,8 @@ export interface TestNode {
 interface PostOptions {
   body?: string
   secret?: string
+  /** Whom the call is signed for. */
+  nodeId?: string
   signature?: string
   headers?: Record<string, string>
   signal?: AbortSignal
@@ -51,7 +56,7 @@ export async function startTestNode(
   const { backend, model, dense, named, engine: engineDeps, ...serverDeps } = options
   const spans = new InMemorySpanExporter()
   const telemetry = createNodeTelemetry({
-    nodeId: 'node-under-test',
+    nodeId: NODE_ID,
     otlpEndpoint: null,
     processors: [new SimpleSpanProcessor(spans)],
   })
@@ -67,8 +72,8 @@ export async function startTestNode(
   const receipts: Receipt[] = []
   const log = memoryLog()
   const server = createNodeServer({
-    nodeId: 'node-under-test',
-    secret: NODE_SECRET,
+    nodeId: NODE_ID,
+    secrets: [NODE_SECRET, OTHER_SECRET],
     model,
     engine,
     weights: (version) => (version === 0 ? dense?.() : named?.(version)) ?? null,
@@ -88,10 +93,10 @@ export async function startTestNode(
     receipts,
     spans,
     log,
-    async post(path, value, { body, secret, signature, headers, signal } = {}) {
+    async post(path, value, { body, secret, nodeId, signature, headers, signal } = {}) {
       const bytes = new TextEncoder().encode(body ?? JSON.stringify(value))
-      const header =
-        signature ?? (await sign(secret ?? NODE_SECRET, { method: 'POST', path, body: bytes }, Date.now()))
+      const signed = { nodeId: nodeId ?? NODE_ID, method: 'POST', path, body: bytes }
+      const header = signature ?? (await sign(secret ?? NODE_SECRET, signed, Date.now()))
       return fetch(listener.url + path, {
         method: 'POST',
         body: bytes,

@@ -7,17 +7,19 @@ import { loadLedger, saveLedger } from '../limits/ledger-store.ts'
 import { Ledger } from '../limits/ledger.ts'
 import type { LimitedAccount } from '../limits/limits.ts'
 import type { Rates, Refusal, Wanted } from '../limits/reservation.ts'
+import { Dispatcher } from './dispatcher.ts'
+import type { Lease, LeaseView } from './lease.ts'
+import { readPolicy, type FleetPolicy } from './policy.ts'
 import {
   FleetState,
   type Acquired,
   type AcquireRequest,
   type FailedAttempt,
   type FleetSnapshot,
-  type Lease,
   type NodeRecord,
 } from './state.ts'
 
-/** How often expired leases and silent nodes are looked for, while any node is remembered. */
+/** How often expired leases and silent nodes are looked for at the least, while any node is remembered. */
 const SWEEP_MS = 10_000
 /** What was counted is stored so much later, for many requests at once: a crash loses no more than that. */
 const SAVE_MS = 100
@@ -41,6 +43,8 @@ export type Admitted =
 export interface Settlement {
   requestId: string
   tokens: number
+  /** The node did it, and can do more. */
+  done: boolean
 }
 
 /**
@@ -55,13 +59,18 @@ export interface Settlement {
  * many requests at once. No request waits for a write.
  */
 export class Fleet extends DurableObject<Bindings> {
-  readonly #state = new FleetState()
+  readonly #policy: FleetPolicy
+  readonly #state: FleetState
+  readonly #dispatcher: Dispatcher
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
 
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
+    this.#policy = readPolicy(env)
+    this.#state = new FleetState(this.#policy)
+    this.#dispatcher = new Dispatcher(this.#state, this.#policy)
     void ctx.blockConcurrencyWhile(async () => {
       for (const record of (await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })).values()) {
         this.#state.restore(record)
@@ -71,21 +80,35 @@ export class Fleet extends DurableObject<Bindings> {
     })
   }
 
-  /** Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with. */
-  async heartbeat(heartbeat: Heartbeat, desiredVersion: number): Promise<void> {
-    this.#state.heartbeat(heartbeat, desiredVersion, Date.now())
-    this.#ledger.renew(heartbeat.progressing, Date.now())
+  /**
+   * Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with.
+   *
+   * @param desiredVersion undefined while D1 does not answer: what it said last holds
+   * @returns false when it must be known, because the node, or its weights, were not seen before
+   */
+  async heartbeat(heartbeat: Heartbeat, desiredVersion: number | undefined): Promise<boolean> {
+    if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now())) return false
+    this.#ledger.renew(
+      heartbeat.requests.map(({ requestId }) => requestId),
+      Date.now(),
+    )
+    this.#dispatcher.serve()
     const record = this.#state.record(heartbeat.nodeId)
     if (record) {
       const kept = { ...record, leases: record.leases.slice(-MAX_KEPT_LEASES) }
       await this.ctx.storage.put(NODE_KEY + heartbeat.nodeId, kept, { allowUnconfirmed: true })
     }
-    if (!this.#sweepScheduled) await this.#scheduleSweep()
+    if (heartbeat.leaving) await this.#scheduleSweep(0)
+    else if (!this.#sweepScheduled) await this.#scheduleSweep()
+    return true
   }
 
-  /** Leases the best node for one request; one with limits is reserved first, or refused without consuming anything. */
+  /**
+   * Leases the best node for one request, when it is its turn; one with limits is reserved first, or refused without
+   * consuming anything.
+   */
   async acquire({ limits, ...request }: AcquireRequest & { limits?: LimitedRequest }): Promise<Admitted> {
-    if (!limits) return this.#state.acquire(request, Date.now())
+    if (!limits) return this.#dispatcher.acquire(request)
     for (const account of limits.accounts) if (!this.#ledger.knows(account)) await this.#openAccount(account)
     const nowMs = Date.now()
     const reserved = this.#ledger.reserve(
@@ -98,8 +121,9 @@ export class Fleet extends DurableObject<Bindings> {
       nowMs,
     )
     if (!reserved.ok) return reserved
-    const acquired = this.#state.acquire(request, nowMs)
-    if (!acquired.ok && request.requestId === limits.requestId) this.#ledger.cancel(limits.requestId, nowMs)
+    const acquired = await this.#dispatcher.acquire(request)
+    if (!acquired.ok && request.requestId === limits.requestId)
+      this.#ledger.cancel(limits.requestId, Date.now())
     this.#saveLedger()
     const { maxTokens, rates } = reserved
     return acquired.ok ? { ...acquired, maxTokens, rates } : acquired
@@ -113,14 +137,36 @@ export class Fleet extends DurableObject<Bindings> {
 
   /** Takes note of an attempt that failed and is not followed by another. */
   fail(attempt: FailedAttempt): void {
-    this.#state.fail(attempt)
+    this.#state.fail(attempt, Date.now())
+    this.#dispatcher.serve()
+  }
+
+  /**
+   * The client of an attempt left while it waited for its node: it waits no more, or the node that it got meanwhile
+   * is free again. Nothing of it ran, so nothing is charged.
+   *
+   * @param isFirst no other attempt of the request ran before
+   */
+  abandon(leaseId: string, isFirst: boolean): void {
+    this.#dispatcher.abandon(leaseId)
+    this.#state.release([leaseId])
+    if (isFirst) this.#ledger.cancel(leaseId, Date.now())
+    this.#dispatcher.serve()
+    this.#saveLedger()
+  }
+
+  /** How a leased request is; undefined when it is settled. */
+  look(leaseId: string): LeaseView | undefined {
+    return this.#state.look(leaseId, Date.now())
   }
 
   /** Ends the leases of settled requests, and charges them what they used. */
   settle(settlements: readonly Settlement[]): void {
+    for (const { requestId, done } of settlements) if (done) this.#state.succeeded(requestId, Date.now())
     this.#state.release(settlements.map(({ requestId }) => requestId))
     for (const { requestId, tokens } of settlements) this.#ledger.settle(requestId, tokens, Date.now())
     this.#saveLedger()
+    this.#dispatcher.serve()
   }
 
   /** Stores what was counted and is not stored yet; happens by itself soon after. */
@@ -152,13 +198,14 @@ export class Fleet extends DurableObject<Bindings> {
       const settled = expired.map((lease) => lostReceipt(lease, nowMs))
       try {
         await insertReceipts(db, nodeId, settled, 'estimate', nowMs)
-        const requestIds = settled.map(({ requestId }) => requestId)
-        this.#state.release(requestIds)
-        this.#ledger.expire(requestIds, nowMs)
+        this.#state.release(settled.map(({ requestId }) => requestId))
+        for (const { requestId, named, promptTokens, completionTokens } of expired)
+          this.#ledger.expire([requestId], nowMs, named ? promptTokens + completionTokens : undefined)
       } catch (error) {
         console.error(`${settled.length} lost requests of node '${nodeId}' are settled later:`, error)
       }
     }
+    this.#dispatcher.serve()
     this.#ledger.sweep(nowMs, (leaseId) => this.#state.isLeased(leaseId))
     this.#saveLedger()
   }
@@ -188,15 +235,15 @@ export class Fleet extends DurableObject<Bindings> {
     }, SAVE_MS)
   }
 
-  async #scheduleSweep(): Promise<void> {
+  async #scheduleSweep(inMs = Math.min(SWEEP_MS, this.#policy.deadMs / 3)): Promise<void> {
     this.#sweepScheduled = true
-    await this.ctx.storage.setAlarm(Date.now() + SWEEP_MS, { allowUnconfirmed: true })
+    await this.ctx.storage.setAlarm(Date.now() + inMs, { allowUnconfirmed: true })
   }
 }
 
-/** What a request is settled with when its node died before it could tell. */
+/** What a request is settled with when its node died before it could tell: what that told last. */
 function lostReceipt(lease: Lease, nowMs: number): Receipt {
-  const { requestId, account, model, domain, maskVersion, promptTokens } = lease
+  const { requestId, account, model, domain, maskVersion, promptTokens, completionTokens } = lease
   return {
     requestId,
     account,
@@ -204,7 +251,7 @@ function lostReceipt(lease: Lease, nowMs: number): Receipt {
     domain,
     maskVersion,
     promptTokens,
-    completionTokens: 0,
+    completionTokens,
     finishReason: 'error',
     queueMs: 0,
     timeToFirstTokenMs: null,

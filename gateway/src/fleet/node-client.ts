@@ -1,12 +1,22 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../deps.ts'
 import { collect } from '../middleware/body.ts'
+import type { FailedAttempt } from './state.ts'
 
 /** Most that is read of a node's error answer. */
 const MAX_ERROR_BYTES = 64 * 1024
 /** Most that is held of an answer that is not streamed: a million tokens with log-probabilities are more. */
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024
+
+/**
+ * How long comments are held back that a node sends during a long prefill: until then it can still fail without the
+ * client having seen anything of it.
+ */
+const HOLD_MS = 10_000
+
+const COLON = 0x3a
 
 /** Where a call goes. */
 export interface NodeAddress {
@@ -14,26 +24,28 @@ export interface NodeAddress {
   url: string
 }
 
-/** A call to a node failed. `broke`: the connection did, so the node itself may be gone. */
+/** A call to a node failed; `how` says what that tells of the node. */
 export class NodeCallError extends Error {
   override readonly name = 'NodeCallError'
   readonly error: AppError
-  readonly broke: boolean
+  readonly how: FailedAttempt['how']
 
-  constructor(error: AppError, broke: boolean) {
+  constructor(error: AppError, how: FailedAttempt['how']) {
     super(error.message, { cause: error })
     this.error = error
-    this.broke = broke
+    this.how = how
   }
 }
 
 /** How a call is made. */
 export interface NodeCallOptions {
-  /** When it fires, the call and its body are aborted. */
+  /** When it fires, the call and its body are aborted; a NodeCallError as its reason is what is thrown. */
   signal: AbortSignal
-  /** How long the node may take until its first byte. */
+  /** How long the node may take until the first byte that is more than a comment. */
   firstByteTimeoutMs: number
   headers?: Record<string, string>
+  /** What the answer must be, to be taken for one; anything goes without it. */
+  expected?: 'events' | 'json'
 }
 
 /** A node's successful answer, of which the first bytes have arrived. */
@@ -52,7 +64,7 @@ export interface NodeAnswer {
  * came in time, `node_failed` when the connection broke, or the error that the node answered.
  */
 export async function callNode(
-  deps: Pick<Deps, 'nodeSecret' | 'nowMs'>,
+  deps: Pick<Deps, 'nodeSecret' | 'nodeFetch' | 'nowMs'>,
   node: NodeAddress,
   path: string,
   value: unknown,
@@ -60,11 +72,11 @@ export async function callNode(
 ): Promise<NodeAnswer> {
   const url = new URL(node.url.replace(/\/+$/, '') + path)
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
-  const signed = { method: 'POST', path: url.pathname + url.search, body }
+  const signed = { nodeId: node.nodeId, method: 'POST', path: url.pathname + url.search, body }
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(), options.firstByteTimeoutMs)
   try {
-    const response = await fetch(url, {
+    const response = await deps.nodeFetch(url, {
       method: 'POST',
       headers: {
         ...options.headers,
@@ -76,15 +88,17 @@ export async function callNode(
       redirect: 'manual',
       signal: AbortSignal.any([options.signal, late.signal]),
     })
-    if (!response.ok) throw new NodeCallError(await readError(node, response), false)
-    return await firstBytes(node, response)
+    if (!response.ok) throw await readError(node, response)
+    const answer = await firstBytes(node, response)
+    if (options.expected && !isExpected(answer, options.expected)) throw garbage(node)
+    return answer
   } catch (thrown) {
     if (thrown instanceof NodeCallError) throw thrown
-    if (options.signal.aborted) throw clientLeft()
+    if (options.signal.aborted) throw whyAborted(options.signal)
     if (late.signal.aborted) {
       const seconds = options.firstByteTimeoutMs / 1000
       const message = `Node '${node.nodeId}' sent nothing within ${seconds} s. Try again, or ask for fewer tokens.`
-      throw new NodeCallError(new AppError('deadline_exceeded', message, { cause: thrown }), false)
+      throw new NodeCallError(new AppError('deadline_exceeded', message, { cause: thrown }), 'failed')
     }
     throw brokenOff(node, thrown)
   } finally {
@@ -108,33 +122,72 @@ export async function readWhole(
     const body = new Uint8Array(answer.first.byteLength + rest.byteLength)
     body.set(answer.first)
     body.set(rest, answer.first.byteLength)
-    return body
+    return answer.headers.has(LATE_HEADER) ? readLate(answer, body) : body
   } catch (cause) {
-    throw signal.aborted ? clientLeft() : brokenOff(node, cause)
+    if (cause instanceof NodeCallError) throw cause
+    throw signal.aborted ? whyAborted(signal) : brokenOff(node, cause)
   }
+}
+
+/** Looks at the beginning only: the rest passes unseen. */
+function isExpected({ headers, first }: NodeAnswer, expected: 'events' | 'json'): boolean {
+  const type = headers.get('content-type') ?? ''
+  const text = new TextDecoder().decode(first.subarray(0, 64))
+  return expected === 'events'
+    ? type.startsWith('text/event-stream') && /^(:|data:|event:)/.test(text)
+    : type.startsWith('application/json') && /^\s*(\{|$)/.test(text)
+}
+
+function garbage({ nodeId }: NodeAddress): NodeCallError {
+  const message = `Node '${nodeId}' answered what is no answer. Try again; what answers at its address may be no node.`
+  return new NodeCallError(new AppError('node_failed', message), 'failed')
+}
+
+/** What came behind the spaces of a late answer; sets its `x-copal-mask`, which could not be told before. */
+function readLate(answer: NodeAnswer, body: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const text = new TextDecoder().decode(body).trimStart()
+  const value = JSON.parse(text) as { system_fingerprint?: unknown }
+  const error = parseErrorBody(value)
+  if (error) throw answered(error, Number.NaN)
+  const version = /-m(\d+)$/.exec(String(value.system_fingerprint))?.[1]
+  if (version !== undefined) answer.headers.set('x-copal-mask', version)
+  return new Uint8Array(new TextEncoder().encode(text))
 }
 
 /** A connection to a node that broke before the answer was whole. */
 export function brokenOff(node: NodeAddress, cause: unknown): NodeCallError {
   const message = `Node '${node.nodeId}' broke off before its answer was complete. Try again.`
-  return new NodeCallError(new AppError('node_failed', message, { cause }), true)
+  return new NodeCallError(new AppError('node_failed', message, { cause }), 'broke')
 }
 
-/** Nobody waits for the answer any more. */
-export function clientLeft(): NodeCallError {
-  return new NodeCallError(new AppError('client_closed_request', 'The client left before the answer.'), false)
+/** Nobody waits for the answer any more, unless the signal says otherwise. */
+export function whyAborted(signal: AbortSignal): NodeCallError {
+  if (signal.reason instanceof NodeCallError) return signal.reason
+  return new NodeCallError(
+    new AppError('client_closed_request', 'The client left before the answer.'),
+    'refused',
+  )
 }
 
 async function firstBytes(node: NodeAddress, response: Response): Promise<NodeAnswer> {
   if (!response.body) throw brokenOff(node, new Error('the answer has no body'))
+  const heldUntilMs = Date.now() + HOLD_MS
   const reader = response.body.getReader()
-  const { value } = await reader.read()
-  reader.releaseLock()
-  if (!value) throw brokenOff(node, new Error('the answer ended before its first byte'))
-  return { headers: response.headers, first: value, rest: response.body }
+  for (;;) {
+    const { value } = await reader.read()
+    if (!value) throw brokenOff(node, new Error('the answer ended before its first byte'))
+    if (isComment(value) && Date.now() < heldUntilMs) continue
+    reader.releaseLock()
+    return { headers: new Headers(response.headers), first: value, rest: response.body }
+  }
 }
 
-async function readError(node: NodeAddress, response: Response): Promise<AppError> {
+/** Whether there is nothing but a comment of server-sent events in a chunk. */
+function isComment(chunk: Uint8Array): boolean {
+  return chunk[0] === COLON && !new TextDecoder().decode(chunk).includes('\ndata:')
+}
+
+async function readError(node: NodeAddress, response: Response): Promise<NodeCallError> {
   const body = response.body ? await collect(response.body, MAX_ERROR_BYTES) : undefined
   const text = new TextDecoder().decode(body?.bytes)
   const error = parseErrorBody(jsonOrUndefined(text))
@@ -142,14 +195,24 @@ async function readError(node: NodeAddress, response: Response): Promise<AppErro
     const reason = error
       ? `refused the gateway's signature: ${error.message}`
       : `answered HTTP ${response.status}.`
-    return new AppError('node_failed', `Node '${node.nodeId}' ${reason}`, { cause: error ?? new Error(text) })
+    const message = `Node '${node.nodeId}' ${reason}`
+    return new NodeCallError(
+      new AppError('node_failed', message, { cause: error ?? new Error(text) }),
+      'failed',
+    )
   }
-  const retryAfterS = Number(response.headers.get('retry-after') ?? Number.NaN)
-  return new AppError(error.code, error.message, {
+  return answered(error, Number(response.headers.get('retry-after') ?? Number.NaN))
+}
+
+/** An error that a node gave as its answer. */
+function answered(error: AppError, retryAfterS: number): NodeCallError {
+  const again = new AppError(error.code, error.message, {
     cause: error,
     ...(error.param === null ? {} : { param: error.param }),
     ...(retryAfterS > 0 ? { retryAfterS } : {}),
   })
+  const isFull = error.code === 'overloaded' || error.code === 'no_node_available'
+  return new NodeCallError(again, isFull ? 'full' : error.code === 'node_failed' ? 'failed' : 'refused')
 }
 
 function jsonOrUndefined(text: string): unknown {

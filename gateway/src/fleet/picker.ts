@@ -11,6 +11,8 @@ export interface Candidate {
   readonly readyVersions: readonly number[]
   /** Requests running and waiting there, as well as known. */
   readonly load: number
+  /** It has all the requests that it shall have now. */
+  readonly full: boolean
 }
 
 /** What is asked of the picker for one request. */
@@ -31,10 +33,10 @@ export interface Placement {
  * Nodes that are not alive, are draining or have no weight set ready are out; for a request that names a version,
  * those that do not hold it. While any node left
  * holds the desired version, those that do not are out too, so that a node that was away during a
- * swap takes no traffic for weights that the model has left. Among the rest the least loaded wins;
- * ties go to rendezvous order, so that the choice depends on the request and not on who registered first.
+ * swap takes no traffic for weights that the model has left. Of the rest those that are full are out, and the least
+ * loaded wins; ties go to rendezvous order, so that the choice depends on the request and not on who registered first.
  *
- * @returns `undefined` when no node qualifies.
+ * @returns `undefined` when no node qualifies: the caller queues or answers 503.
  */
 export function pickNode<T extends Candidate>(nodes: readonly T[], placement: Placement): T | undefined {
   const able = nodes.filter((node) => canServe(node, placement))
@@ -44,6 +46,7 @@ export function pickNode<T extends Candidate>(nodes: readonly T[], placement: Pl
       : able
   let best: T | undefined
   for (const node of current.length > 0 ? current : able) {
+    if (node.full) continue
     if (best === undefined || node.load < best.load) best = node
     else if (node.load === best.load && precedes(node.id, best.id, placement.requestId)) best = node
   }

@@ -1,59 +1,71 @@
-import type { Heartbeat, WeightSetState } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat, RequestProgress, WeightSetState } from '@copal/shared/wire/node-rpc.ts'
+import { Breaker } from './breaker.ts'
+import type { Lease, LeaseView } from './lease.ts'
 import { pickNode, type Candidate } from './picker.ts'
+import { DEFAULT_POLICY, type FleetPolicy } from './policy.ts'
 
-/** Silence after which a node takes no more requests: three heartbeats. */
-export const ALIVE_MS = 6_000
-/** How long a lease lives without its node telling of progress; renewed by heartbeats. */
-export const LEASE_MS = 120_000
-/** Silence after which a node is taken for dead: its leases expire. */
-export const DEAD_MS = 30_000
 /** Silence after which a node is forgotten altogether. */
 export const FORGET_MS = 600_000
+/** When to come back where nothing better is known: two heartbeats and a bit, a node that was restarted is back then. */
+const RETRY_AFTER_MS = 5_000
 
-/** A request that a node may be working on. It ends with the node's receipt, or expires. */
-export interface Lease {
-  readonly requestId: string
-  readonly nodeId: string
-  readonly model: string
-  readonly domain: string
-  /** The API key that is charged. */
-  readonly account?: string | undefined
-  readonly maskVersion: number
-  /** What the request is settled with if no receipt ever comes. */
-  readonly promptTokens: number
-  readonly acquiredAtMs: number
-  readonly expiresAtMs: number
-}
+/** Who goes first when the fleet is full. Batch requests also leave the nodes' own queues to interactive ones. */
+export type Priority = 'interactive' | 'batch'
 
 /** What one request asks of the fleet. */
 export interface AcquireRequest {
   readonly model: string
   /** The version of its weights that shall answer; left out: the active one. */
   readonly version?: number | undefined
+  /** Of this attempt. */
   readonly requestId: string
   readonly domain: string
   /** The API key that is charged. */
   readonly account?: string | undefined
+  /** Whose turn it is when requests wait goes by tenants. */
+  readonly tenant?: string | undefined
+  readonly priority?: Priority | undefined
   /** Estimate of the prompt's tokens. */
   readonly promptTokens: number
-  /** Nodes that shall not be picked. */
+  /** Nodes that this request failed on: out until they are heard of again. */
   readonly exclude: readonly string[]
   /** The attempt before this one; told once. */
   readonly failed?: FailedAttempt | undefined
 }
 
-/** A try on a node that came to nothing. `broke`: its connection broke, so the node itself may be gone. */
+/**
+ * A try on a node that came to nothing.
+ *
+ * - `broke`: its connection broke, so the node itself may be gone
+ * - `cut`: the same after the answer had begun, so that what was given is still to be settled
+ * - `failed`: it answered what no node should, too late, or not at all
+ * - `full`: it takes nothing now
+ * - `refused`: the request's own fault, or nobody waits for it any more
+ */
 export interface FailedAttempt {
   readonly requestId: string
   readonly nodeId: string
-  readonly broke: boolean
+  readonly how: 'broke' | 'cut' | 'failed' | 'full' | 'refused'
+}
+
+/**
+ * Why there is no node for a request.
+ *
+ * - `unknown`: no node of this model was heard of
+ * - `absent`: none of them can take requests
+ * - `full`: all that can have as many as they shall
+ * - `retries`: the fleet fails so much that nothing is tried again
+ */
+export interface NoNode {
+  ok: false
+  reason: 'unknown' | 'absent' | 'full' | 'retries'
+  /** When it is worth to come back, as far as is known. */
+  retryAfterMs: number
+  servedModels: string[]
 }
 
 /** The node for a request, or why there is none. */
-export type Acquired =
-  | { ok: true; nodeId: string; url: string; maskVersion: number }
-  /** `known`: nodes of this model were heard of, but none of them can take the request now. */
-  | { ok: false; known: boolean; servedModels: string[] }
+export type Acquired = { ok: true; nodeId: string; url: string; maskVersion: number } | NoNode
 
 /** One node, for people and metrics. */
 export interface NodeView {
@@ -91,8 +103,11 @@ interface Node {
   heartbeat: Heartbeat
   desiredVersion: number
   seenAtMs: number
+  breaker: Breaker
   /** A request failed on it after its last heartbeat. */
   suspect: boolean
+  /** It refused a request after its last heartbeat, since it had enough. */
+  refusing: boolean
   /** Leases given since its last heartbeat, which its reported load does not hold yet. */
   granted: number
   leases: Map<string, Lease>
@@ -105,71 +120,173 @@ interface Node {
  * restart never leaves a node looking busy for longer than one heartbeat.
  */
 export class FleetState {
+  readonly #policy: FleetPolicy
   readonly #nodes = new Map<string, Node>()
   /** Which node holds a lease. */
   readonly #holders = new Map<string, Node>()
+  /** Leases by tenant. */
+  readonly #running = new Map<string, number>()
+  /** Running mean of how long requests of a model take. */
+  readonly #meanMs = new Map<string, number>()
   /** The last heartbeat or sweep. */
   #heardAtMs = -Infinity
   /** Since when there was no gap between those that a node could have died in unheard. */
   #listeningSinceMs = -Infinity
 
-  /** Registers or renews a node; `desiredVersion` is what its model shall be served with. */
-  heartbeat(heartbeat: Heartbeat, desiredVersion: number, nowMs: number): void {
-    this.#listen(nowMs)
-    const leases = this.#nodes.get(heartbeat.nodeId)?.leases ?? new Map<string, Lease>()
-    const node: Node = { heartbeat, desiredVersion, seenAtMs: nowMs, suspect: false, granted: 0, leases }
-    this.#nodes.set(heartbeat.nodeId, node)
-    for (const requestId of leases.keys()) this.#holders.set(requestId, node)
-    for (const requestId of heartbeat.progressing) {
-      const lease = leases.get(requestId)
-      if (lease) leases.set(requestId, { ...lease, expiresAtMs: nowMs + LEASE_MS })
-    }
+  constructor(policy: FleetPolicy = DEFAULT_POLICY) {
+    this.#policy = policy
   }
 
-  /** Leases the best node for a request. */
-  acquire(request: AcquireRequest, nowMs: number): Acquired {
-    if (request.failed) this.fail(request.failed)
-    const candidates = [...this.#nodes.values()].map((node) => ({ ...candidate(node, nowMs), node }))
-    const picked = pickNode(candidates, { ...request, desiredVersion: this.#desiredVersion(request.model) })
-    const maskVersion = request.version ?? picked?.activeVersion
-    if (!picked || maskVersion === undefined) {
-      const models = candidates.map(({ model }) => model)
-      const servedModels = candidates.filter(({ alive }) => alive).map(({ model }) => model)
-      return {
-        ok: false,
-        known: models.includes(request.model),
-        servedModels: [...new Set(servedModels)].sort(),
-      }
+  /**
+   * Registers or renews a node; `desiredVersion` is what its model shall be served with, undefined when nobody can
+   * tell now.
+   *
+   * @returns false when that must be known: the node, or its weights, were not seen before
+   */
+  heartbeat(heartbeat: Heartbeat, desiredVersion: number | undefined, nowMs: number): boolean {
+    this.#listen(nowMs)
+    const known = this.#nodes.get(heartbeat.nodeId)
+    const isSame = known?.heartbeat.model.baseSha256 === heartbeat.model.baseSha256
+    const desired = desiredVersion ?? (isSame ? known?.desiredVersion : undefined)
+    if (desired === undefined) return false
+    const node: Node = {
+      heartbeat,
+      desiredVersion: desired,
+      seenAtMs: nowMs,
+      breaker: known?.breaker ?? new Breaker(),
+      suspect: false,
+      refusing: false,
+      granted: 0,
+      leases: known?.leases ?? new Map<string, Lease>(),
     }
+    this.#nodes.set(heartbeat.nodeId, node)
+    for (const requestId of node.leases.keys()) this.#holders.set(requestId, node)
+    for (const progress of heartbeat.requests) this.#renew(node, progress, nowMs)
+    return true
+  }
+
+  /** Leases the best node for a request that waits since `sinceMs`. */
+  acquire(request: AcquireRequest, nowMs: number, sinceMs = nowMs): Acquired {
+    // The same attempt asks again when its answer was lost.
+    this.release([request.requestId])
+    const picked = pickNode(this.#candidates(request, nowMs), {
+      ...request,
+      exclude: request.exclude.filter((id) => (this.#nodes.get(id)?.seenAtMs ?? 0) <= sinceMs),
+      desiredVersion: this.#desiredVersion(request.model),
+    })
+    const maskVersion = request.version ?? picked?.activeVersion
+    if (!picked || maskVersion === undefined) return this.noNode(request, nowMs)
     const { node } = picked
-    const { requestId, model, domain, account, promptTokens } = request
+    const { requestId, model, domain, account, tenant, promptTokens } = request
     node.granted += 1
+    node.breaker.sent(requestId)
     this.#hold(node, {
       requestId,
       nodeId: node.heartbeat.nodeId,
       model,
       domain,
       ...(account === undefined ? {} : { account }),
+      ...(tenant === undefined ? {} : { tenant }),
       maskVersion,
       promptTokens,
+      completionTokens: 0,
       acquiredAtMs: nowMs,
-      expiresAtMs: nowMs + LEASE_MS,
+      named: false,
+      progressAtMs: nowMs,
+      expiresAtMs: nowMs + this.#policy.leaseMs,
     })
     return { ok: true, nodeId: node.heartbeat.nodeId, url: node.heartbeat.url, maskVersion }
   }
 
-  /** Ends the lease of a failed attempt; a node that broke takes nothing until its next heartbeat. */
-  fail(attempt: FailedAttempt): void {
-    this.release([attempt.requestId])
-    const node = this.#nodes.get(attempt.nodeId)
-    if (node && attempt.broke) node.suspect = true
+  /** Why a request of a model gets no node now. */
+  noNode({ model, version }: Pick<AcquireRequest, 'model' | 'version'>, nowMs: number): NoNode {
+    const nodes = [...this.#nodes.values()]
+    const own = nodes.filter(({ heartbeat }) => heartbeat.model.id === model)
+    const able = own.filter(
+      (node) => this.#isAlive(node, nowMs) && !node.heartbeat.draining && isReady(node.heartbeat, version),
+    )
+    const open = able.filter(({ breaker }) => breaker.allows(nowMs))
+    const alive = nodes.filter((node) => this.#isAlive(node, nowMs))
+    const againMs = able.flatMap(({ breaker }) => breaker.opensAgainMs() ?? [])
+    return {
+      ok: false,
+      reason: own.length === 0 ? 'unknown' : open.length === 0 ? 'absent' : 'full',
+      retryAfterMs: againMs.length > 0 ? Math.max(0, Math.min(...againMs) - nowMs) : RETRY_AFTER_MS,
+      servedModels: [...new Set(alive.map(({ heartbeat }) => heartbeat.model.id))].sort(),
+    }
+  }
+
+  /** Ends the lease of a failed attempt; a node that broke or refused takes nothing until its next heartbeat. */
+  fail({ requestId, nodeId, how }: FailedAttempt, nowMs: number): void {
+    const node = this.#nodes.get(nodeId)
+    if (node) {
+      if (how === 'broke' || how === 'cut') node.suspect = true
+      if (how === 'full') node.refusing = true
+      if (how === 'broke' || how === 'cut' || how === 'failed') node.breaker.failed(requestId, nowMs)
+    }
+    if (how !== 'cut') this.release([requestId])
+  }
+
+  /** A node has done a request: it can. */
+  succeeded(requestId: string, nowMs: number): void {
+    const node = this.#holders.get(requestId)
+    const lease = node?.leases.get(requestId)
+    if (!node || !lease) return
+    node.breaker.succeeded()
+    const tookMs = nowMs - lease.acquiredAtMs
+    const mean = this.#meanMs.get(lease.model) ?? tookMs
+    this.#meanMs.set(lease.model, mean + 0.1 * (tookMs - mean))
   }
 
   /** Ends leases whose requests are settled; unknown ones are left alone. */
   release(requestIds: readonly string[]): void {
     for (const requestId of requestIds) {
-      this.#holders.get(requestId)?.leases.delete(requestId)
+      const node = this.#holders.get(requestId)
+      if (!node) continue
+      node.breaker.ended(requestId)
+      const { tenant } = node.leases.get(requestId) ?? {}
+      if (tenant !== undefined) {
+        const left = (this.#running.get(tenant) ?? 1) - 1
+        if (left > 0) this.#running.set(tenant, left)
+        else this.#running.delete(tenant)
+      }
+      node.leases.delete(requestId)
       this.#holders.delete(requestId)
+    }
+  }
+
+  /** Requests of a tenant that have a node. */
+  running(tenant: string): number {
+    return this.#running.get(tenant) ?? 0
+  }
+
+  /** How long it takes until `ahead` requests of a model have ended, by the mean of what ended; 0 when nothing has. */
+  waitMs(model: string, ahead: number, nowMs: number): number {
+    const slots = [...this.#nodes.values()]
+      .filter((node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs))
+      .reduce((sum, { heartbeat }) => sum + (heartbeat.load.slots ?? Infinity), 0)
+    return slots === 0 ? 0 : (ahead * (this.#meanMs.get(model) ?? 0)) / slots
+  }
+
+  /** Whether a node of a model that is away now was there lately, and may come back. */
+  mayReturn(model: string, nowMs: number): boolean {
+    return [...this.#nodes.values()].some(
+      ({ heartbeat, seenAtMs }) =>
+        heartbeat.model.id === model && !heartbeat.leaving && nowMs - seenAtMs < this.#policy.deadMs,
+    )
+  }
+
+  /** How a leased request is; undefined when it is settled, or was never leased. */
+  look(requestId: string, nowMs: number): LeaseView | undefined {
+    const node = this.#holders.get(requestId)
+    const lease = node?.leases.get(requestId)
+    if (!node || !lease) return undefined
+    return {
+      silent: nowMs - node.seenAtMs >= this.#policy.silentMs,
+      named: lease.named,
+      heardAfterMs: node.seenAtMs - lease.acquiredAtMs,
+      idleMs: nowMs - lease.progressAtMs,
+      completionTokens: lease.completionTokens,
     }
   }
 
@@ -182,15 +299,16 @@ export class FleetState {
    */
   expire(nowMs: number): { leases: Lease[]; forgotten: string[] } {
     this.#listen(nowMs)
-    const graceEndsMs = this.#listeningSinceMs + DEAD_MS
+    const graceEndsMs = this.#listeningSinceMs + this.#policy.deadMs
     const expired: Lease[] = []
     const forgotten: string[] = []
     for (const [id, node] of this.#nodes) {
-      const isDead = nowMs >= Math.max(node.seenAtMs + DEAD_MS, graceEndsMs)
+      const { leaving } = node.heartbeat
+      const isDead = leaving || nowMs >= Math.max(node.seenAtMs + this.#policy.deadMs, graceEndsMs)
       for (const lease of node.leases.values()) {
         if (isDead || nowMs >= Math.max(lease.expiresAtMs, graceEndsMs)) expired.push(lease)
       }
-      if (nowMs - node.seenAtMs >= FORGET_MS && node.leases.size === 0) {
+      if ((leaving || nowMs - node.seenAtMs >= FORGET_MS) && node.leases.size === 0) {
         this.#nodes.delete(id)
         forgotten.push(id)
       }
@@ -206,16 +324,21 @@ export class FleetState {
   snapshot(nowMs: number): FleetSnapshot {
     const nodes = [...this.#nodes.values()].map((node): NodeView => {
       const { heartbeat } = node
+      const { running, waiting, kvTokensUsed, kvTokensTotal } = heartbeat.load
+      const alive = this.#isAlive(node, nowMs)
       return {
         id: heartbeat.nodeId,
         url: heartbeat.url,
         model: heartbeat.model.id,
-        alive: isAlive(node, nowMs),
+        alive,
         draining: heartbeat.draining,
-        serving: isAlive(node, nowMs) && !heartbeat.draining && isReady(heartbeat),
+        serving: alive && !heartbeat.draining && isReady(heartbeat),
         activeVersion: heartbeat.activeVersion,
         weightSets: heartbeat.weightSets,
-        ...heartbeat.load,
+        running,
+        waiting,
+        kvTokensUsed,
+        kvTokensTotal,
         leases: node.leases.size,
         seenMsAgo: nowMs - node.seenAtMs,
       }
@@ -230,7 +353,7 @@ export class FleetState {
    */
   offeredMethods(model: string, nowMs: number): string[] | null {
     const nodes = [...this.#nodes.values()].filter(
-      (node) => node.heartbeat.model.id === model && isAlive(node, nowMs),
+      (node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs),
     )
     if (nodes.length === 0) return null
     return [...new Set(nodes.flatMap(({ heartbeat }) => heartbeat.methods))].sort()
@@ -257,14 +380,61 @@ export class FleetState {
   }
 
   /** Takes back what {@link record} gave. */
-  restore(record: NodeRecord): void {
-    const node: Node = { ...record, suspect: false, granted: 0, leases: new Map() }
-    this.#nodes.set(record.heartbeat.nodeId, node)
-    for (const lease of record.leases) this.#hold(node, lease)
+  restore({ heartbeat, desiredVersion, seenAtMs, leases }: NodeRecord): void {
+    const node: Node = {
+      heartbeat,
+      desiredVersion,
+      seenAtMs,
+      breaker: new Breaker(),
+      suspect: false,
+      refusing: false,
+      granted: 0,
+      leases: new Map(),
+    }
+    this.#nodes.set(heartbeat.nodeId, node)
+    for (const lease of leases) this.#hold(node, lease)
+  }
+
+  #renew(node: Node, progress: RequestProgress, nowMs: number): void {
+    const lease = node.leases.get(progress.requestId)
+    if (!lease) return
+    const progressAtMs = Math.max(lease.progressAtMs, nowMs - progress.idleMs)
+    node.leases.set(progress.requestId, {
+      ...lease,
+      named: true,
+      promptTokens: progress.promptTokens,
+      completionTokens: progress.completionTokens,
+      progressAtMs,
+      expiresAtMs: progressAtMs + this.#policy.leaseMs,
+    })
+  }
+
+  #candidates({ priority }: AcquireRequest, nowMs: number): (Candidate & { node: Node })[] {
+    return [...this.#nodes.values()].map((node) => {
+      const { heartbeat } = node
+      const { load, nodeId } = heartbeat
+      const busy = load.running + load.waiting + node.granted
+      return {
+        id: nodeId,
+        model: heartbeat.model.id,
+        alive: this.#isAlive(node, nowMs) && node.breaker.allows(nowMs),
+        draining: heartbeat.draining,
+        activeVersion: isReady(heartbeat) ? heartbeat.activeVersion : undefined,
+        readyVersions: readyVersions(heartbeat),
+        load: busy,
+        // Receipts come sooner than heartbeats, and leases may outlive their requests: what is less is true.
+        full: node.refusing || Math.min(busy, node.leases.size) >= room(load.slots, priority),
+        node,
+      }
+    })
+  }
+
+  #isAlive(node: Node, nowMs: number): boolean {
+    return nowMs - node.seenAtMs < this.#policy.silentMs && !node.suspect && !node.heartbeat.leaving
   }
 
   #listen(nowMs: number): void {
-    if (nowMs - this.#heardAtMs >= DEAD_MS) this.#listeningSinceMs = nowMs
+    if (nowMs - this.#heardAtMs >= this.#policy.deadMs) this.#listeningSinceMs = nowMs
     this.#heardAtMs = nowMs
   }
 
@@ -280,31 +450,25 @@ export class FleetState {
   #hold(node: Node, lease: Lease): void {
     node.leases.set(lease.requestId, lease)
     this.#holders.set(lease.requestId, node)
+    if (lease.tenant !== undefined) this.#running.set(lease.tenant, this.running(lease.tenant) + 1)
   }
 }
 
-function isAlive(node: Node, nowMs: number): boolean {
-  return nowMs - node.seenAtMs < ALIVE_MS && !node.suspect
+/**
+ * Requests that a node shall have: those that it runs, and for interactive ones as many that wait there, so that a
+ * slot never idles while its next request is on its way. What is more waits in the fleet's line, which is fair.
+ */
+function room(slots: number | undefined, priority: Priority | undefined): number {
+  if (slots === undefined) return Infinity
+  return priority === 'batch' ? slots : 2 * slots
 }
 
-function isReady(heartbeat: Heartbeat): boolean {
-  return readyVersions(heartbeat).includes(heartbeat.activeVersion)
+/** Whether requests can start on a version, or else on the active one. */
+function isReady(heartbeat: Heartbeat, version = heartbeat.activeVersion): boolean {
+  return readyVersions(heartbeat).includes(version)
 }
 
 /** Versions that requests can start on, as the heartbeat tells. */
 export function readyVersions({ weightSets }: Pick<Heartbeat, 'weightSets'>): number[] {
   return weightSets.filter(({ state }) => state === 'ready').map(({ version }) => version)
-}
-
-function candidate(node: Node, nowMs: number): Candidate {
-  const { heartbeat } = node
-  return {
-    id: heartbeat.nodeId,
-    model: heartbeat.model.id,
-    alive: isAlive(node, nowMs),
-    draining: heartbeat.draining,
-    activeVersion: isReady(heartbeat) ? heartbeat.activeVersion : undefined,
-    readyVersions: readyVersions(heartbeat),
-    load: heartbeat.load.running + heartbeat.load.waiting + node.granted,
-  }
 }

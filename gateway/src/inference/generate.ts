@@ -3,29 +3,12 @@ import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
-import {
-  brokenOff,
-  callNode,
-  clientLeft,
-  NodeCallError,
-  readWhole,
-  type NodeAddress,
-  type NodeAnswer,
-} from '../fleet/node-client.ts'
-import type { Admitted } from '../fleet/fleet.ts'
-import type { FailedAttempt } from '../fleet/state.ts'
+import { askFleet } from '../fleet/ask.ts'
+import { brokenOff, NodeCallError } from '../fleet/node-client.ts'
 import { requireAllowed } from '../keys/allowed.ts'
-import { meter, type Metering } from '../limits/metering.ts'
+import { meter } from '../limits/metering.ts'
+import { place } from './place.ts'
 import { relay } from './relay.ts'
-import { noNode, RETRY_AFTER_S, unserved } from './unserved.ts'
-
-/** Tries on nodes before a request is given up. */
-const MAX_ATTEMPTS = 4
-/** Pauses before a request whose node failed asks again, when no other node is left. */
-const PAUSES_MS = [250, 1_000, 2_000]
-const STREAM_FIRST_BYTE_MS = 100_000
-/** An answer at once has its first byte when its last token is there. */
-const WHOLE_FIRST_BYTE_MS = 600_000
 
 /** One admitted request, ready for a node. */
 export interface Generation {
@@ -47,23 +30,13 @@ export interface Generation {
   request: { model: string; stream?: boolean | null | undefined }
 }
 
-interface Attempt {
-  node: NodeAddress
-  leaseId: string
-  maskVersion: number
-  answer: NodeAnswer
-  /** The whole body, of a request that is not streamed. */
-  whole: Uint8Array<ArrayBuffer> | undefined
-}
-
 /**
  * Has a node generate, and answers with what it sends.
  *
- * A request that fails before its first byte is tried on another node, or on the same one once it is
- * back; each try has a request id of its own, so that the receipt of a broken one cannot settle another.
+ * A request that fails before its first byte is tried on another node, or on the same one once it is back.
  *
  * @throws AppError `insufficient_permissions`, `rate_limit_exceeded`, `insufficient_quota`, `model_not_found`,
- * `no_node_available`, or what the node answered.
+ * `overloaded`, `no_node_available`, or what the node answered.
  */
 export async function generate(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
   const { deps, trace, key } = c.var
@@ -85,7 +58,7 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
   const metering = meter(c, { maxTokens, prompts, choices })
   try {
     const signal = AbortSignal.any([c.req.raw.signal, watch.signal])
-    const { node, leaseId, maskVersion, answer, whole } = await place(
+    const { node, leaseId, maskVersion, answer, whole, lease } = await place(
       c,
       generation,
       metering,
@@ -105,14 +78,20 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
       return c.body(whole)
     }
     c.header('cache-control', 'no-cache')
-    const { readable, ended } = relay(answer, (cause) => watch.refusal() ?? brokenOff(node, cause).error)
+    const whyBroken = (cause: unknown) =>
+      lease.signal.reason instanceof NodeCallError ? lease.signal.reason : brokenOff(node, cause)
+    const { readable, ended } = relay(answer, (cause) => watch.refusal() ?? whyBroken(cause).error)
     const settled = ended.then(async (end) => {
       watch.stop()
+      lease.stop()
       metering.answered()
       span.setAttribute('copal.stream_end', end)
       const broke = end === 'broken' && !watch.refusal()
       endSpan(broke ? new Error(`node ${node.nodeId} broke off`) : watch.refusal())
-      if (broke) await deps.fleet.fail({ requestId: leaseId, nodeId: node.nodeId, broke: true })
+      const isNodesFault = broke && whyBroken(undefined).how !== 'refused'
+      // The lease stays until the node's receipt, or expires with what that told last.
+      if (isNodesFault)
+        await askFleet(deps, (fleet) => fleet.fail({ requestId: leaseId, nodeId: node.nodeId, how: 'cut' }))
     })
     deps.waitUntil(settled)
     return c.body(readable)
@@ -125,97 +104,9 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
   }
 }
 
-/** Finds a node for the request and waits for its first byte, or for its whole answer when it is not streamed. */
-async function place(
-  c: Context<KeyedEnv>,
-  generation: Generation,
-  metering: Metering,
-  headers: Record<string, string>,
-  signal: AbortSignal,
-): Promise<Attempt> {
-  const { deps, requestId, key } = c.var
-  const { path, domain, sample, promptTokens, boundField = 'max_tokens' } = generation
-  const { id: model, version } = generation.model
-  const request = { ...generation.request, model }
-  const { stream } = request
-  const options = { signal, headers, firstByteTimeoutMs: stream ? STREAM_FIRST_BYTE_MS : WHOLE_FIRST_BYTE_MS }
-  const exclude: string[] = []
-  let last: (FailedAttempt & { error: AppError }) | undefined
-  let untold: FailedAttempt | undefined
-  let pauses = 0
-  for (let attempts = 0; ;) {
-    const leaseId = attempts === 0 ? requestId : `${requestId}.${attempts + 1}`
-    const account = key.id
-    const wanted = {
-      model,
-      version,
-      requestId: leaseId,
-      account,
-      domain,
-      promptTokens,
-      exclude,
-      failed: untold,
-    }
-    const acquired: Admitted = await deps.fleet.acquire(
-      metering.wanted ? { ...wanted, limits: metering.wanted } : wanted,
-    )
-    untold = undefined
-    metering.tell(acquired)
-    if (!acquired.ok) {
-      if (acquired.refusal) throw new Error('a refusal was not told')
-      if (!last) throw await unserved(deps, key.allowedModels, generation.model, acquired)
-      const pauseMs = PAUSES_MS[pauses++]
-      if (pauseMs === undefined || last.error.code === 'overloaded') throw lastRefusal(last, model)
-      await new Promise((resolve) => setTimeout(resolve, pauseMs))
-      if (signal.aborted) throw clientLeft()
-      exclude.length = 0
-      continue
-    }
-    attempts += 1
-    const { nodeId, url, maskVersion } = acquired
-    const node = { nodeId, url }
-    try {
-      const bounded = acquired.maxTokens == null ? request : { ...request, [boundField]: acquired.maxTokens }
-      const named = version === undefined ? {} : { maskVersion: version }
-      const { tenant } = key
-      const call = { requestId: leaseId, account, tenant, domain, sample, ...named, request: bounded }
-      const answer = await callNode(deps, node, path, call, options)
-      const whole = stream ? undefined : await readWhole(node, answer, signal)
-      return { node, leaseId, maskVersion, answer, whole }
-    } catch (thrown) {
-      const failed = { requestId: leaseId, nodeId, broke: thrown instanceof NodeCallError && thrown.broke }
-      if (!(thrown instanceof NodeCallError && mayRetry(thrown.error) && attempts < MAX_ATTEMPTS)) {
-        deps.waitUntil(deps.fleet.fail(failed))
-        throw thrown
-      }
-      last = { ...failed, error: thrown.error }
-      untold = failed
-      exclude.push(nodeId)
-    }
-  }
-}
-
 /** The client left, or its key was revoked: the node may have worked for it all the same. */
 function signalled(error: unknown): boolean {
   return (
     error instanceof AppError && (error.code === 'client_closed_request' || error.code === 'invalid_api_key')
   )
-}
-
-/** A late node may still be working on the request, and another would be as late. */
-function mayRetry(error: AppError): boolean {
-  return error.retryable && error.code !== 'deadline_exceeded'
-}
-
-function lastRefusal(failed: FailedAttempt & { error: AppError }, model: string): AppError {
-  const { error } = failed
-  if (failed.broke) {
-    return noNode(
-      `Node '${failed.nodeId}' went away before it answered, and no other node serves '${model}'. ` +
-        `Try again in ${RETRY_AFTER_S} s.`,
-      error,
-    )
-  }
-  if (error.retryAfterS !== undefined) return error
-  return new AppError(error.code, error.message, { cause: error, retryAfterS: RETRY_AFTER_S })
 }

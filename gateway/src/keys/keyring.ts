@@ -2,8 +2,6 @@ import { findKeyByHash, type ActiveKey } from '../db/queries/keys.ts'
 import type { Deps } from '../deps.ts'
 import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './secret.ts'
 
-/** How long an isolate trusts a key that it looked up; bounds how long a revoked key still works. */
-export const CACHE_MS = 30_000
 const CACHE_ENTRIES = 1_024
 
 /** A key that was presented, or why it opens nothing. */
@@ -15,7 +13,7 @@ export type KeyCheck =
 /** Knows which API keys are in force. */
 export interface Keyring {
   /** Checks a token that a client sent. */
-  check(deps: Pick<Deps, 'db' | 'keyPepper' | 'nowMs'>, token: string): Promise<KeyCheck>
+  check(deps: Pick<Deps, 'db' | 'keyPepper' | 'keyTrustMs' | 'nowMs'>, token: string): Promise<KeyCheck>
 }
 
 interface Entry {
@@ -36,7 +34,7 @@ export function createKeyring(): Keyring {
   const cache = new Map<string, Entry>()
 
   const lookUp = async (
-    deps: Pick<Deps, 'db' | 'keyPepper'>,
+    deps: Pick<Deps, 'db' | 'keyPepper' | 'keyTrustMs'>,
     digest: string,
     nowMs: number,
   ): Promise<Entry | undefined> => {
@@ -45,7 +43,7 @@ export function createKeyring(): Keyring {
     if (!key) return undefined
     const current = sameHash(key.hash, key.peppered ? hash : digest)
     const rotated = key.previousHash !== null && sameHash(key.previousHash, hash)
-    return current || rotated ? { key, rotated: !current, untilMs: nowMs + CACHE_MS } : undefined
+    return current || rotated ? { key, rotated: !current, untilMs: nowMs + deps.keyTrustMs } : undefined
   }
 
   return {

@@ -1,8 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
 
-/** How often the key of a request that is still running is looked at again. */
-export const RECHECK_MS = 30_000
-
 /** Watches over the key of one running request. */
 export interface KeyWatch {
   /** Fires when the key was revoked, rotated away or has expired. */

@@ -139,11 +139,11 @@ export class Ledger {
     }
   }
 
-  /** Settles attempts whose receipt will not come with all that was reserved. */
-  expire(leaseIds: readonly string[], nowMs: number): void {
+  /** Settles attempts whose receipt will not come: with the tokens that are known, or all that was reserved. */
+  expire(leaseIds: readonly string[], nowMs: number, tokens?: number): void {
     for (const leaseId of leaseIds) {
       const hold = this.#byLease.get(leaseId)
-      if (hold) this.#settle(hold, hold.tokens, true, nowMs)
+      if (hold) this.#settle(hold, tokens ?? hold.tokens, true, nowMs)
     }
   }
 

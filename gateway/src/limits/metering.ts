@@ -1,5 +1,6 @@
 import type { Context } from 'hono'
 import type { KeyedEnv } from '../context.ts'
+import { askFleet } from '../fleet/ask.ts'
 import type { Admitted, LimitedRequest } from '../fleet/fleet.ts'
 import { limitedAccounts } from './limits.ts'
 import { rateHeaders, refusalError, refusalHeaders } from './refusal.ts'
@@ -26,7 +27,8 @@ export function meter(
 ): Metering {
   const { deps, key, requestId } = c.var
   const accounts = limitedAccounts(key)
-  const finish = (gaveNothing: boolean) => deps.waitUntil(deps.fleet.finish(requestId, gaveNothing))
+  const finish = (gaveNothing: boolean) =>
+    deps.waitUntil(askFleet(deps, (fleet) => fleet.finish(requestId, gaveNothing)))
   const setHeaders = (headers: Record<string, string>) => {
     for (const [name, value] of Object.entries(headers)) c.header(name, value)
   }

@@ -7,10 +7,10 @@ import type { Deps } from '../deps.ts'
 import type { Actor } from '../keys/grants.ts'
 import type { KeyCheck, Keyring } from '../keys/keyring.ts'
 import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/secret.ts'
-import { RECHECK_MS, watchKey } from '../keys/watch.ts'
+import { watchKey } from '../keys/watch.ts'
 
 /** Admits requests with an API key of the scope `inference` and hands it on as `key`. */
-export function requireKey(keyring: Keyring, recheckMs = RECHECK_MS): MiddlewareHandler<KeyedEnv> {
+export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHandler<KeyedEnv> {
   return async (c, next) => {
     const { deps } = c.var
     const token = bearerToken(c.req.header('authorization'), 'an API key', `${KEY_PREFIX}…`)
@@ -25,7 +25,9 @@ export function requireKey(keyring: Keyring, recheckMs = RECHECK_MS): Middleware
     }
     requireScope(check.key, 'inference', 'An API key')
     c.set('key', check.key)
-    c.set('watchKey', () => watchKey(async () => (await keyring.check(deps, token)).ok, recheckMs))
+    c.set('watchKey', () =>
+      watchKey(async () => (await keyring.check(deps, token)).ok, recheckMs ?? deps.keyTrustMs),
+    )
     await next()
   }
 }

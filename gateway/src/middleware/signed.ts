@@ -13,6 +13,6 @@ export async function readSigned(c: Context<AppEnv>, maxBytes: number): Promise<
   const body = await readBody(c.req.raw, maxBytes)
   const { pathname, search } = new URL(c.req.url)
   const request = { method: c.req.method, path: pathname + search, body }
-  await verify(deps.nodeSecret, request, c.req.header(SIGNATURE_HEADER), deps.nowMs())
+  await verify(deps.nodeSecrets, request, c.req.header(SIGNATURE_HEADER), deps.nowMs())
   return body
 }

@@ -35,6 +35,8 @@ const SLOWEST_BYTES_PER_MS = 1_000
 export function createGatewayClient(deps: {
   baseUrl: string
   secret: string
+  /** Sent with every call, for what lies in front of the gateway. */
+  headers?: Readonly<Record<string, string>>
   nowMs?: () => number
   /** For tests: see {@link sendMaskFile}. */
   maskPartBytes?: number
@@ -67,6 +69,7 @@ export function createGatewayClient(deps: {
       response = await fetch(url, {
         method,
         headers: {
+          ...deps.headers,
           [SIGNATURE_HEADER]: signature,
           ...(method === 'GET'
             ? {}

@@ -40,7 +40,7 @@ const BATCH = 256
 export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<ReceiptOutbox> {
   const path = join(deps.home, 'receipts.jsonl')
   const capacity = deps.capacity ?? 100_000
-  const intervalMs = deps.intervalMs ?? 500
+  const intervalMs = deps.intervalMs ?? 200
   let waiting = await readReceipts(path, deps.log)
   /** Of the file, once every write in the queue is done. */
   let lines = waiting.length

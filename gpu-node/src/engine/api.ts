@@ -1,3 +1,4 @@
+import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { Backend, WeightSet } from '../backends/backend.ts'
 import type { LlamaConfig } from '../model/config.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
@@ -79,8 +80,8 @@ export interface Engine {
    */
   drain(version: number, deadlineMs: number): Promise<void>
   load(): EngineLoad
-  /** Ids of requests that wait, or made progress since `sinceMs`: those whose lease is worth keeping. */
-  progressingSince(sinceMs: number): string[]
+  /** Every request that waits or runs, and how far it is. */
+  underWay(): RequestProgress[]
   /** Fails everything with `node_failed`; nothing is accepted any more. */
   close(): void
 }

@@ -397,10 +397,13 @@ export function createEngine(deps: EngineDeps): Engine {
       kvTokensTotal: policy.kvTokens,
     }),
 
-    progressingSince: (sinceMs) =>
-      [...jobs.values()]
-        .filter((job) => job.request.status.kind === 'waiting' || job.progressMs >= sinceMs)
-        .map((job) => job.id),
+    underWay: () =>
+      [...jobs.values()].map(({ id, weights, sink, request, progressMs }) => ({
+        requestId: id,
+        promptTokens: weights === null ? 0 : request.promptTokens,
+        completionTokens: sink.completionTokens,
+        idleMs: request.status.kind === 'waiting' ? 0 : Math.max(0, nowMs() - progressMs),
+      })),
 
     close() {
       closed = true

@@ -1,20 +1,29 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { parseJson } from '@copal/shared/wire/parse.ts'
 import { SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
+import type { ReplayGuard } from './replay-guard.ts'
 
 /**
- * The JSON value of a call whose signature is good; `path` in the signature is the path as requested.
+ * The JSON value of a call whose signature is good, for this node, and was not used before; `path` in the signature is the path as requested.
  *
  * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request` when it is not UTF-8 or not JSON
  */
 export async function readSigned(
   request: Request,
-  options: { secret: string; maxBytes: number; nowMs: number },
+  options: {
+    nodeId: string
+    secrets: readonly string[]
+    replays: ReplayGuard
+    maxBytes: number
+    nowMs: number
+  },
 ): Promise<unknown> {
   const body = await readBounded(request, options.maxBytes)
   const { pathname, search } = new URL(request.url)
-  const signed = { method: request.method, path: pathname + search, body }
-  await verify(options.secret, signed, request.headers.get(SIGNATURE_HEADER), options.nowMs)
+  const signed = { nodeId: options.nodeId, method: request.method, path: pathname + search, body }
+  const signature = request.headers.get(SIGNATURE_HEADER) ?? ''
+  await verify(options.secrets, signed, signature, options.nowMs)
+  options.replays.use(signature, options.nowMs)
   return parseJson(decode(body))
 }
 

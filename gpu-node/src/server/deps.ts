@@ -8,8 +8,8 @@ import type { NodeTelemetry } from '../telemetry/telemetry.ts'
 /** What the HTTP server of a node is made of. */
 export interface NodeServerDeps {
   nodeId: string
-  /** Shared with the gateway; signs every call. */
-  secret: string
+  /** Shared with the gateway; any of them may have signed a call. */
+  secrets: readonly string[]
   model: Pick<DenseModel, 'id' | 'config' | 'codec'>
   engine: Engine
   /** The weight set of a version, if new requests can start on it; 0 is dense, against which drift is measured. */

@@ -1,11 +1,13 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import { reasonOf } from '../log.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
+import { lateAnswer, within } from './late-answer.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 import { EVENT_STREAM, eventStream } from './sse.ts'
 
@@ -43,7 +45,8 @@ export type Generate = (job: GenerateJob, request: Request) => Promise<Response>
 export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: () => number): Generate {
   const { engine, telemetry, log } = deps
   const { tracing, metrics } = telemetry
-  const keepAliveMs = deps.keepAliveMs ?? 15_000
+  const keepAliveMs = deps.keepAliveMs ?? 5_000
+  const lateMs = deps.keepAliveMs ?? 15_000
 
   return async function generate(job, request) {
     const arrivedMs = nowMs()
@@ -95,10 +98,21 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
       ...answerHeaders(deps.nodeId, job.domain, maskVersion),
     })
     if (!job.stream) {
-      const { maskVersion, whole } = await readWhole(choices)
-      const usage = usageOf(await choices.outcome)
-      const answer = job.format(headOf(maskVersion)).whole(whole, usage)
-      return new Response(JSON.stringify(answer), { headers: headersOf(maskVersion, 'application/json') })
+      const pending = readWhole(choices)
+      const answered = pending.then(async ({ maskVersion, whole }) =>
+        job.format(headOf(maskVersion)).whole(whole, usageOf(await choices.outcome)),
+      )
+      const answer = await within(answered, lateMs)
+      if (answer) {
+        const { maskVersion } = await pending
+        return new Response(JSON.stringify(answer), { headers: headersOf(maskVersion, 'application/json') })
+      }
+      // It may still start over on another mask: the answer itself will name it.
+      const response = new Response(lateAnswer(answered, { keepAliveMs: lateMs, onCancel: leave }), {
+        headers: { ...headersOf(0, 'application/json'), [LATE_HEADER]: 'true' },
+      })
+      response.headers.delete('x-copal-mask')
+      return response
     }
     const maskVersion = await pinnedVersion(choices.events)
     const format = job.format(headOf(maskVersion))
@@ -146,10 +160,14 @@ async function* streamObjects(
   { events, count, outcome }: Choices,
   format: AnswerFormat,
 ): AsyncGenerator<object, void, undefined> {
-  yield* format.opening(count)
+  // Held back until there is a token: before it, another node can still give the answer.
+  let isOpen = false
   for await (const { choice, event } of events) {
+    if (event.type === 'pinned') continue
+    if (!isOpen) yield* format.opening(count)
+    isOpen = true
     if (event.type === 'text') yield* format.delta(choice, event.text, event.tokens)
-    else if (event.type === 'finished') yield* format.closing(choice, event.reason)
+    else yield* format.closing(choice, event.reason)
   }
   yield* format.ending(usageOf(await outcome))
 }

@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import { reasonOf } from '../log.ts'
 import { readSigned } from './body.ts'
 import { chatCompletions } from './chat-completions.ts'
@@ -9,13 +10,14 @@ import { embeddings } from './embeddings.ts'
 import { evaluate } from './evaluate.ts'
 import { createGenerate } from './generate.ts'
 import { createReceiptDesk } from './receipts.ts'
+import { createReplayGuard } from './replay-guard.ts'
 import { responses } from './responses.ts'
 
 /** The HTTP face of a node. */
 export interface NodeServer {
   readonly fetch: (request: Request) => Response | Promise<Response>
-  /** Ids of requests that wait, made progress since `sinceMs`, or whose receipt waits for scores. */
-  progressingSince(sinceMs: number): string[]
+  /** Every request that waits, runs, or whose receipt waits for its scores, and how far it is. */
+  underWay(): RequestProgress[]
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
@@ -37,8 +39,9 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     scoreTimeoutMs: deps.scoreTimeoutMs ?? 120_000,
   })
   const generate = createGenerate(deps, desk, nowMs)
+  const replays = createReplayGuard()
   const read = (request: Request, maxBytes: number) =>
-    readSigned(request, { secret: deps.secret, maxBytes, nowMs: nowMs() })
+    readSigned(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
 
   const app = new Hono()
   const inference = { codec: model.codec, contextLength: engine.policy.contextLength, generate, read }
@@ -72,9 +75,19 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
 
   return {
     fetch: (request) => app.fetch(request),
-    progressingSince: (sinceMs) => [...new Set([...engine.progressingSince(sinceMs), ...desk.scoring()])],
+    underWay: () => byRequest([...engine.underWay(), ...desk.scoring()]),
     settled: () => desk.settled(),
   }
+}
+
+/** A call can be several requests of the engine, one for each of its choices or texts. */
+function byRequest(parts: readonly RequestProgress[]): RequestProgress[] {
+  return [...Map.groupBy(parts, ({ requestId }) => requestId)].map(([requestId, own]) => ({
+    requestId,
+    promptTokens: Math.max(...own.map(({ promptTokens }) => promptTokens)),
+    completionTokens: own.reduce((sum, { completionTokens }) => sum + completionTokens, 0),
+    idleMs: Math.min(...own.map(({ idleMs }) => idleMs)),
+  }))
 }
 
 function errorResponse(error: AppError): Response {

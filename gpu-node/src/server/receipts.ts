@@ -1,4 +1,4 @@
-import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Receipt, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { scoreDrift, type DriftDeps } from './drift.ts'
@@ -20,8 +20,8 @@ export interface ReceiptDesk {
   settle(call: SettledCall, outcome: GenerationOutcome): void
   /** For a call that was refused before it ran. */
   refuse(call: SettledCall, arrivedMs: number): void
-  /** Ids of calls whose receipt waits for its scores. */
-  scoring(): string[]
+  /** Calls whose receipt waits for its scores: done, and not settled yet. */
+  scoring(): RequestProgress[]
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
@@ -35,7 +35,7 @@ export interface ReceiptDeps extends DriftDeps {
 
 /** A desk without outstanding receipts. */
 export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
-  const outstanding = new Map<string, Promise<void>>()
+  const outstanding = new Map<string, { receipt: Receipt; sent: Promise<void> }>()
 
   async function scoreAndSend(call: SettledCall, weights: WeightSet, receipt: Receipt): Promise<void> {
     const drift = call.sampledText ? await scoreDrift(deps, weights, call.sampledText) : null
@@ -48,7 +48,7 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
       const receipt = receiptOf(call, outcome, deps.activeVersion())
       const isWhole = outcome.finishReason === 'stop' || outcome.finishReason === 'length'
       if (call.sampledText && outcome.weights && isWhole) {
-        outstanding.set(call.requestId, scoreAndSend(call, outcome.weights, receipt))
+        outstanding.set(call.requestId, { receipt, sent: scoreAndSend(call, outcome.weights, receipt) })
       } else deps.onReceipt(receipt)
     },
     refuse(call, arrivedMs) {
@@ -68,9 +68,15 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
         drift: null,
       })
     },
-    scoring: () => [...outstanding.keys()],
+    scoring: () =>
+      [...outstanding.values()].map(({ receipt: { requestId, promptTokens, completionTokens } }) => ({
+        requestId,
+        promptTokens,
+        completionTokens,
+        idleMs: 0,
+      })),
     async settled() {
-      while (outstanding.size > 0) await Promise.all(outstanding.values())
+      while (outstanding.size > 0) await Promise.all([...outstanding.values()].map(({ sent }) => sent))
     },
   }
 }

@@ -1,5 +1,6 @@
 import { toAppError } from '@copal/shared/errors.ts'
 import type { AnswerFormat } from './answer-format.ts'
+import { within } from './late-answer.ts'
 
 /** Content type of a stream of server-sent events. */
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
@@ -16,7 +17,7 @@ export interface EventStreamOptions {
 }
 
 const ENCODER = new TextEncoder()
-const KEEP_ALIVE = ENCODER.encode(': waiting\n\n')
+const KEEP_ALIVE = ENCODER.encode(': keep-alive\n\n')
 const DONE = ENCODER.encode('data: [DONE]\n\n')
 
 /**
@@ -62,17 +63,4 @@ export function eventStream(
 function serialize(value: object & { type?: string }, isNamed: boolean): Uint8Array {
   const name = isNamed ? `event: ${value.type}\n` : ''
   return ENCODER.encode(`${name}data: ${JSON.stringify(value)}\n\n`)
-}
-
-/** The promise's value, or undefined when it takes longer than `timeoutMs`. */
-async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), timeoutMs)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

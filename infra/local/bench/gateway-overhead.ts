@@ -9,6 +9,7 @@ export interface Target {
   nodeUrl: string
   apiKey: string
   nodeSecret: string
+  nodeId: string
   model: string
 }
 
@@ -18,11 +19,13 @@ const PROMPT = 'One two three four five six seven eight'
 export function readTarget(home: string, ports: { gateway: number; node: number }, model: string): Target {
   const credentials = JSON.parse(readFileSync(join(home, 'credentials.json'), 'utf8')) as { apiKey: string }
   const secrets = JSON.parse(readFileSync(join(home, 'secrets.json'), 'utf8')) as { nodeSecret: string }
+  const node = JSON.parse(readFileSync(join(home, 'node-state.json'), 'utf8')) as { nodeId: string }
   return {
     gatewayUrl: `http://127.0.0.1:${ports.gateway}`,
     nodeUrl: `http://127.0.0.1:${ports.node}`,
     apiKey: credentials.apiKey,
     nodeSecret: secrets.nodeSecret,
+    nodeId: node.nodeId,
     model,
   }
 }
@@ -92,7 +95,11 @@ async function straight(target: Target, stream: boolean): Promise<Request> {
     method: 'POST',
     headers: {
       'content-type': 'application/json',
-      [SIGNATURE_HEADER]: await sign(target.nodeSecret, { method: 'POST', path, body: bytes }, Date.now()),
+      [SIGNATURE_HEADER]: await sign(
+        target.nodeSecret,
+        { nodeId: target.nodeId, method: 'POST', path, body: bytes },
+        Date.now(),
+      ),
     },
     body: bytes,
   })

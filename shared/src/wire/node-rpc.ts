@@ -77,6 +77,12 @@ export const embeddingsCall = z.object({ ...generateFields, request: embeddingsR
 /** `POST /rpc/responses`. */
 export const responsesCall = z.object({ ...generateFields, request: responsesRequest })
 
+/**
+ * Header of an answer at once that is not there yet: spaces come until it is, and it is JSON, either the answer,
+ * whose `system_fingerprint` names the mask, or an error body.
+ */
+export const LATE_HEADER = 'x-copal-late'
+
 /** `POST /rpc/evaluate`: perplexity of a text; answers newline-delimited {@link EvaluateEvent}s. */
 export const evaluateCall = z.object({
   model: modelId,
@@ -205,12 +211,25 @@ export const weightSetState = z.object({
 })
 export type WeightSetState = z.output<typeof weightSetState>
 
+/** How far a request is. */
+export const requestProgress = z.object({
+  requestId: z.string(),
+  /** Of what it has fed and made so far; a request whose node dies is charged these. */
+  promptTokens: count,
+  completionTokens: count,
+  /** Since its last step; 0 while it waits for its turn. */
+  idleMs: z.number().min(0),
+})
+export type RequestProgress = z.output<typeof requestProgress>
+
 /** `POST /internal/nodes/heartbeat`, every 2 s and at once when something changed. */
 export const heartbeat = z.object({
   nodeId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
   /** Where the gateway reaches this node: `http://127.0.0.1:8790`. */
   url: z.url({ protocol: /^https?$/ }),
   draining: z.boolean(),
+  /** The last heartbeat: what is leased here and was not settled will not be. */
+  leaving: z.boolean().default(false),
   model: z.object({ id: modelId, baseSha256: sha256Hex, contextLength: count, parameters: count }),
   /** The version new requests start on. */
   activeVersion: count,
@@ -221,11 +240,13 @@ export const heartbeat = z.object({
     /** Tokens of key/value cache in use, and how many there are. */
     kvTokensUsed: count,
     kvTokensTotal: count,
+    /** Most requests that run at once; without it the gateway never takes the node for full. */
+    slots: z.int().min(1).optional(),
   }),
   /** Names of the pruning methods that this node can calibrate and choose masks by. */
   methods: z.array(pruneMethod).max(1024).default([]),
-  /** Requests that made progress since the last heartbeat. */
-  progressing: z.array(z.string()),
+  /** Every request that the node has taken and not told the receipt of. */
+  requests: z.array(requestProgress).default([]),
   jobs: z.array(jobReport),
 })
 export type Heartbeat = z.output<typeof heartbeat>

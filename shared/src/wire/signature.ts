@@ -1,19 +1,23 @@
 import { AppError } from '../errors.ts'
 
-/** Header that carries the signature: `t=<unix milliseconds>,v1=<hex HMAC-SHA256>`. */
+/** Header that carries the signature: `t=<unix milliseconds>,to=<who is called>,v2=<hex HMAC-SHA256>`. */
 export const SIGNATURE_HEADER = 'x-copal-signature'
 
-/** How far the clocks of gateway and node may differ, and how long a signature can be replayed. */
-const MAX_SKEW_MS = 60_000
+/** How far the clocks of gateway and node may differ, and how long a signature is good for. */
+export const MAX_SKEW_MS = 60_000
+
+const GATEWAY = 'gateway'
 
 /**
  * What a signature covers. `path` holds the query; `body` is the exact bytes sent, or `bodySha256` their hash
  * in lower-case hex where the body is streamed and checked against that hash.
  */
-export type SignedRequest = { method: string; path: string } & (
-  | { body: Uint8Array<ArrayBuffer> }
-  | { bodySha256: string }
-)
+export type SignedRequest = {
+  /** The id of the node that is called; without it the gateway is. */
+  nodeId?: string | undefined
+  method: string
+  path: string
+} & ({ body: Uint8Array<ArrayBuffer> } | { bodySha256: string })
 
 /**
  * Signs one call between gateway and node with their shared secret.
@@ -21,44 +25,54 @@ export type SignedRequest = { method: string; path: string } & (
  * @returns the value for {@link SIGNATURE_HEADER}.
  */
 export async function sign(secret: string, request: SignedRequest, nowMs: number): Promise<string> {
-  const mac = await crypto.subtle.sign('HMAC', await importKey(secret), await message(request, nowMs))
-  return `t=${nowMs},v1=${hex(new Uint8Array(mac))}`
+  const atMs = Math.floor(nowMs)
+  const mac = await crypto.subtle.sign('HMAC', await importKey(secret), await message(request, atMs))
+  return `t=${atMs},to=${recipient(request)},v2=${hex(new Uint8Array(mac))}`
 }
 
 /**
- * Verifies in constant time that `header` signs `request`, and that it is fresh.
+ * Verifies in constant time that `header` signs `request` for whom it reached, and that it is fresh.
  *
- * @throws AppError `invalid_signature`
+ * @param secrets any of them may have signed: two, while a secret is being replaced
+ * @throws AppError `invalid_signature` that says what is wrong: the clock, the recipient, or the signature itself
  */
 export async function verify(
-  secret: string,
+  secrets: readonly string[],
   request: SignedRequest,
   header: string | null | undefined,
   nowMs: number,
 ): Promise<void> {
-  const match = /^t=(\d{1,15}),v1=([0-9a-f]{64})$/.exec(header ?? '')
-  if (!match?.[1] || !match[2]) {
+  const match = /^t=(\d{1,15}),to=([A-Za-z0-9._:-]{1,80}),v2=([0-9a-f]{64})$/.exec(header ?? '')
+  if (!match?.[1] || !match[2] || !match[3]) {
     throw new AppError('invalid_signature', `A valid '${SIGNATURE_HEADER}' header is required.`)
   }
   const signedAtMs = Number(match[1])
+  const ageS = Math.round((nowMs - signedAtMs) / 1000)
   if (Math.abs(nowMs - signedAtMs) > MAX_SKEW_MS) {
+    const when = ageS > 0 ? `${ageS} s ago` : `${-ageS} s in the future`
     throw new AppError(
       'invalid_signature',
-      'The signature is too old or from the future. Compare the clocks of gateway and node.',
+      `The call was signed ${when} by the clock here; at most ${MAX_SKEW_MS / 1000} s are accepted. ` +
+        'Set the clocks of gateway and node (NTP).',
     )
   }
-  const mac = Uint8Array.from(match[2].match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
-  const valid = await crypto.subtle.verify(
-    'HMAC',
-    await importKey(secret),
-    mac,
-    await message(request, signedAtMs),
-  )
-  if (!valid)
+  const expected = recipient(request)
+  if (match[2] !== expected) {
     throw new AppError(
       'invalid_signature',
-      'The signature does not match. Gateway and node must share COPAL_NODE_SECRET.',
+      `The call is signed for '${match[2]}' and reached '${expected}'. Each node needs an id and an address ` +
+        '(COPAL_NODE_URL) of its own.',
     )
+  }
+  const mac = Uint8Array.from(match[3].match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
+  const signed = await message(request, signedAtMs)
+  for (const secret of secrets)
+    if (await crypto.subtle.verify('HMAC', await importKey(secret), mac, signed)) return
+  throw new AppError(
+    'invalid_signature',
+    'The signature does not match. Gateway and node must share COPAL_NODE_SECRET, and what lies between them must ' +
+      'change neither path nor body.',
+  )
 }
 
 /** SHA-256 in lower-case hex. */
@@ -66,9 +80,13 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return hex(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)))
 }
 
+function recipient({ nodeId }: SignedRequest): string {
+  return nodeId === undefined ? GATEWAY : `node:${nodeId}`
+}
+
 async function message(request: SignedRequest, atMs: number): Promise<Uint8Array<ArrayBuffer>> {
   const bodySha256 = 'body' in request ? await sha256(request.body) : request.bodySha256
-  const text = `${atMs}\n${request.method.toUpperCase()}\n${request.path}\n${bodySha256}`
+  const text = [atMs, recipient(request), request.method.toUpperCase(), request.path, bodySha256].join('\n')
   // Copied, since Workers' types leave open which kind of buffer the encoder returns.
   return new Uint8Array(new TextEncoder().encode(text))
 }

@@ -3,7 +3,8 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'c
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { sumUsage } from '../../../gateway/src/db/queries/receipts.ts'
-import { DEAD_MS, FleetState } from '../../../gateway/src/fleet/state.ts'
+import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
+import { FleetState } from '../../../gateway/src/fleet/state.ts'
 import { heartbeatOf } from '../support/gateway.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
@@ -19,7 +20,7 @@ test('nodes and leases survive a restart of the Durable Object', async () => {
   const { nodes } = await fleet.snapshot()
   expect(nodes).toMatchObject([{ id: 'node-1', alive: true, leases: 1 }])
   expect(await fleet.acquire(ask('request-after'))).toMatchObject({ ok: true, nodeId: 'node-1' })
-  await fleet.settle([{ requestId: 'request-before-heartbeat', tokens: 1 }])
+  await fleet.settle([{ requestId: 'request-before-heartbeat', tokens: 1, done: true }])
   expect((await fleet.snapshot()).nodes[0]?.leases).toBe(1)
 })
 
@@ -29,7 +30,7 @@ test('a lease whose node died is settled from its reservation by the alarm, as s
   await fleet.acquire(ask('request-lost'))
   const clock = vi.spyOn(Date, 'now')
   onTestFinished(() => clock.mockRestore())
-  clock.mockReturnValue(Date.now() + DEAD_MS - 5_000)
+  clock.mockReturnValue(Date.now() + DEFAULT_POLICY.deadMs - 5_000)
   await runDurableObjectAlarm(fleet)
   expect((await fleet.snapshot()).nodes).toMatchObject([{ id: 'node-1', alive: false, leases: 1 }])
 

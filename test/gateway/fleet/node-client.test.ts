@@ -1,29 +1,32 @@
 import { expect, test } from 'vitest'
 import { callNode, NodeCallError, readWhole } from '../../../gateway/src/fleet/node-client.ts'
+import { testDeps } from '../support/adaptation.ts'
 import { startNode, type NodeDouble } from '../support/node-double.ts'
-import { TEST_NODE_SECRET } from '../support/secrets.ts'
 
-const deps = { nodeSecret: TEST_NODE_SECRET, nowMs: () => Date.now() }
+const deps = testDeps()
 
 function call(node: NodeDouble, options: { signal?: AbortSignal; firstByteTimeoutMs?: number } = {}) {
   const { signal = new AbortController().signal, firstByteTimeoutMs = 10_000 } = options
   return callNode(deps, { nodeId: node.id, url: node.url }, '/rpc/x', {}, { signal, firstByteTimeoutMs })
 }
 
-async function failure(pending: Promise<unknown>): Promise<[string, boolean]> {
+async function failure(pending: Promise<unknown>): Promise<[string, string]> {
   const error = await pending.then(
     () => undefined,
     (thrown: unknown) => thrown,
   )
   if (!(error instanceof NodeCallError)) throw new Error(`unexpected outcome: ${String(error)}`)
-  return [error.error.code, error.broke]
+  return [error.error.code, error.how]
 }
 
 test('a node that sends nothing in time is late, not broken', async () => {
   const hanging = await startNode('late-1', [{ kind: 'hang' }])
-  expect(await failure(call(hanging, { firstByteTimeoutMs: 100 }))).toEqual(['deadline_exceeded', false])
+  expect(await failure(call(hanging, { firstByteTimeoutMs: 100 }))).toEqual(['deadline_exceeded', 'failed'])
   const headersOnly = await startNode('late-2', [{ kind: 'stream', chunks: [], ending: 'hang' }])
-  expect(await failure(call(headersOnly, { firstByteTimeoutMs: 100 }))).toEqual(['deadline_exceeded', false])
+  expect(await failure(call(headersOnly, { firstByteTimeoutMs: 100 }))).toEqual([
+    'deadline_exceeded',
+    'failed',
+  ])
 })
 
 test('once the first byte is there, the deadline is over', async () => {
@@ -39,22 +42,25 @@ test('a caller that leaves is told apart from a node that broke', async () => {
   const node = await startNode('caller-1', [{ kind: 'hang' }])
   const controller = new AbortController()
   setTimeout(() => controller.abort(), 50)
-  expect(await failure(call(node, { signal: controller.signal }))).toEqual(['client_closed_request', false])
+  expect(await failure(call(node, { signal: controller.signal }))).toEqual([
+    'client_closed_request',
+    'refused',
+  ])
   const dropping = await startNode('caller-2', [{ kind: 'drop' }])
-  expect(await failure(call(dropping))).toEqual(['node_failed', true])
+  expect(await failure(call(dropping))).toEqual(['node_failed', 'broke'])
   await dropping.kill()
-  expect(await failure(call(dropping))).toEqual(['node_failed', true])
+  expect(await failure(call(dropping))).toEqual(['node_failed', 'broke'])
 })
 
 test('an answer without a byte is a broken one', async () => {
   const node = await startNode('empty-1', [{ kind: 'answer', body: '' }])
-  expect(await failure(call(node))).toEqual(['node_failed', true])
+  expect(await failure(call(node))).toEqual(['node_failed', 'broke'])
 })
 
 test('a redirect is an error of the node and not followed', async () => {
   const elsewhere = await startNode('redirect-1', [{ kind: 'answer', body: 'stolen' }])
   const headers = { location: `${elsewhere.url}/rpc/x` }
   const node = await startNode('redirect-2', [{ kind: 'answer', status: 307, headers, body: '' }])
-  expect(await failure(call(node))).toEqual(['node_failed', false])
+  expect(await failure(call(node))).toEqual(['node_failed', 'failed'])
   expect(await elsewhere.calls()).toEqual([])
 })

@@ -19,6 +19,7 @@ function randomFleet(random: (below: number) => number): Candidate[] {
     activeVersion: random(5) === 0 ? undefined : random(3),
     readyVersions: [0, 1, 2].filter(() => random(2) === 0),
     load: random(4),
+    full: random(4) === 0,
   }))
 }
 
@@ -44,9 +45,16 @@ const able = (node: Candidate, { model, exclude }: Placement) =>
   node.activeVersion !== undefined &&
   !exclude.includes(node.id)
 
-test('the picked node can serve the request, and one is picked whenever one can', () => {
+/** Those on the desired version, or, where there is none, all that are able. */
+function versions(fleet: readonly Candidate[], placement: Placement): Candidate[] {
+  const all = fleet.filter((node) => able(node, placement))
+  const desired = all.filter((node) => node.activeVersion === placement.desiredVersion)
+  return desired.length > 0 ? desired : all
+}
+
+test('the picked node can serve the request and is not full, and one is picked whenever such a one is on the best version', () => {
   const found = counterexamples((fleet, placement, picked) =>
-    picked ? able(picked, placement) : !fleet.some((node) => able(node, placement)),
+    picked ? able(picked, placement) && !picked.full : versions(fleet, placement).every((node) => node.full),
   )
   expect(found).toEqual([])
 })
@@ -55,7 +63,8 @@ test('no node on another version is picked while one holds the desired version',
   const found = counterexamples((fleet, placement, picked) => {
     const holders = fleet.filter((node) => node.activeVersion === placement.desiredVersion)
     return (
-      !holders.some((node) => able(node, placement)) || picked?.activeVersion === placement.desiredVersion
+      !holders.some((node) => able(node, placement)) ||
+      (picked?.activeVersion ?? placement.desiredVersion) === placement.desiredVersion
     )
   })
   expect(found).toEqual([])
@@ -66,7 +75,8 @@ test('a request that names a version goes to the least loaded node that holds it
     const named = { ...placement, version: 1 }
     const picked = pickNode(fleet, named)
     const holders = fleet.filter(
-      (node) => able({ ...node, activeVersion: 0 }, placement) && node.readyVersions.includes(1),
+      (node) =>
+        able({ ...node, activeVersion: 0 }, placement) && !node.full && node.readyVersions.includes(1),
     )
     if (!picked) return holders.length === 0
     return holders.includes(picked) && holders.every(({ load }) => load >= picked.load)
@@ -77,7 +87,7 @@ test('a request that names a version goes to the least loaded node that holds it
 test('no node of the same version is less loaded than the picked one', () => {
   const found = counterexamples((fleet, placement, picked) =>
     fleet
-      .filter((node) => able(node, placement) && node.activeVersion === picked?.activeVersion)
+      .filter((node) => able(node, placement) && !node.full && node.activeVersion === picked?.activeVersion)
       .every(({ load }) => load >= (picked?.load ?? Infinity)),
   )
   expect(found).toEqual([])
@@ -99,6 +109,7 @@ test('ties spread evenly over the nodes, and losing a node moves only its reques
     activeVersion: 0,
     readyVersions: [0],
     load: 0,
+    full: false,
   }))
   const pick = (nodes: typeof fleet, request: number) =>
     pickNode(nodes, { model: 'm', requestId: `req_${request}`, desiredVersion: 0, exclude: [] })?.id

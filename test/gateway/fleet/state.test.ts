@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { ALIVE_MS, DEAD_MS, FleetState, FORGET_MS, LEASE_MS } from '../../../gateway/src/fleet/state.ts'
+import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
+import { FleetState, FORGET_MS } from '../../../gateway/src/fleet/state.ts'
 import { heartbeatOf } from '../support/gateway.ts'
 
+const { silentMs: ALIVE_MS, deadMs: DEAD_MS, leaseMs: LEASE_MS } = DEFAULT_POLICY
 const a = { id: 'a', url: 'http://127.0.0.1:1' }
 const b = { id: 'b', url: 'http://127.0.0.1:2' }
 const ask = (requestId: string, changes: object = {}) => ({
@@ -63,14 +65,22 @@ describe('acquire', () => {
       0,
       0,
     )
-    expect(fleet.acquire(ask('request-1'), 0)).toEqual({ ok: false, known: true, servedModels: ['m'] })
+    expect(fleet.acquire(ask('request-1'), 0)).toMatchObject({
+      ok: false,
+      reason: 'absent',
+      servedModels: ['m'],
+    })
   })
 
   test('leaves out a node after three missed heartbeats, until the next', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     expect(fleet.acquire(ask('request-1'), ALIVE_MS - 1).ok).toBe(true)
-    expect(fleet.acquire(ask('request-2'), ALIVE_MS)).toEqual({ ok: false, known: true, servedModels: [] })
+    expect(fleet.acquire(ask('request-2'), ALIVE_MS)).toMatchObject({
+      ok: false,
+      reason: 'absent',
+      servedModels: [],
+    })
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, ALIVE_MS + 1)
     expect(fleet.acquire(ask('request-3'), ALIVE_MS + 1).ok).toBe(true)
   })
@@ -79,27 +89,147 @@ describe('acquire', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(ask('request-1'), 1)
-    expect(
-      fleet.acquire(ask('request-2', { failed: { requestId: 'request-1', nodeId: 'a', broke: false } }), 2)
-        .ok,
-    ).toBe(true)
-    expect(
-      fleet.acquire(ask('request-3', { failed: { requestId: 'request-2', nodeId: 'a', broke: true } }), 3).ok,
-    ).toBe(false)
+    fleet.fail({ requestId: 'request-1', nodeId: 'a', how: 'refused' }, 2)
+    expect(fleet.acquire(ask('request-2'), 2).ok).toBe(true)
+    fleet.fail({ requestId: 'request-2', nodeId: 'a', how: 'broke' }, 3)
+    expect(fleet.acquire(ask('request-3'), 3).ok).toBe(false)
     expect(fleet.snapshot(3).nodes[0]).toMatchObject({ alive: false, leases: 0 })
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 4)
     expect(fleet.acquire(ask('request-3'), 4).ok).toBe(true)
   })
 
+  test('leaves out a node that the request failed on, until that is heard of again while it waits', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    const again = ask('request-1.2', { exclude: ['a'] })
+    expect(fleet.acquire(again, 5, 5)).toMatchObject({ ok: false, reason: 'full' })
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 6)
+    expect(fleet.acquire(again, 7, 5).ok).toBe(true)
+  })
+
+  test('gives a node twice its slots, batch requests no more than its slots, and nothing after it refused', () => {
+    const fleet = new FleetState()
+    const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 2 }
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
+    for (const id of ['batch-1', 'batch-2']) fleet.acquire(ask(id, { priority: 'batch' }), 1)
+    expect(fleet.acquire(ask('batch-3', { priority: 'batch' }), 1)).toMatchObject({ reason: 'full' })
+    for (const id of ['request-1', 'request-2']) expect(fleet.acquire(ask(id), 1).ok).toBe(true)
+    expect(fleet.acquire(ask('request-3'), 1)).toMatchObject({ ok: false, reason: 'full' })
+    fleet.release(['request-1'])
+    expect(fleet.acquire(ask('request-3'), 1).ok).toBe(true)
+    fleet.fail({ requestId: 'request-3', nodeId: 'a', how: 'full' }, 2)
+    expect(fleet.acquire(ask('request-4'), 2)).toMatchObject({ ok: false, reason: 'full' })
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 3)
+    expect(fleet.acquire(ask('request-4'), 3).ok).toBe(true)
+  })
+
+  test('takes what a node reports for true when leases outlived their requests', () => {
+    const fleet = new FleetState()
+    const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
+    for (const id of ['request-1', 'request-2']) fleet.acquire(ask(id), 1)
+    expect(fleet.acquire(ask('request-3'), 1).ok).toBe(false)
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 2)
+    expect(fleet.acquire(ask('request-3'), 2).ok).toBe(true)
+  })
+
+  test('asked again for the same attempt leaves no second lease', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.heartbeat(heartbeatOf(b, 'm'), 0, 0)
+    for (let turn = 0; turn < 4; turn += 1) fleet.acquire(ask('request-1', { tenant: 't' }), 1)
+    const leases = fleet.snapshot(1).nodes.map((node) => node.leases)
+    expect(leases.reduce((sum, count) => sum + count, 0)).toBe(1)
+    expect(fleet.running('t')).toBe(1)
+  })
+
+  test('gives a node whose breaker is open nothing, tells when it will, and then lets one request try', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    for (const id of ['request-1', 'request-2', 'request-3']) {
+      fleet.acquire(ask(id), 1)
+      fleet.fail({ requestId: id, nodeId: 'a', how: 'failed' }, 1)
+    }
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 2)
+    expect(fleet.acquire(ask('request-4'), 2)).toMatchObject({
+      ok: false,
+      reason: 'absent',
+      retryAfterMs: 999,
+    })
+    expect(fleet.acquire(ask('request-4'), 1_001).ok).toBe(true)
+    expect(fleet.acquire(ask('request-5'), 1_001).ok).toBe(false)
+    fleet.succeeded('request-4', 1_002)
+    expect(fleet.acquire(ask('request-5'), 1_002).ok).toBe(true)
+  })
+
   test('tells an unknown model from one without a free node', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', { draining: true }), 0, 0)
-    expect(fleet.acquire(ask('request-1'), 0)).toMatchObject({ ok: false, known: true })
-    expect(fleet.acquire(ask('request-1', { model: 'x' }), 0)).toEqual({
+    expect(fleet.acquire(ask('request-1'), 0)).toMatchObject({ ok: false, reason: 'absent' })
+    expect(fleet.acquire(ask('request-1', { model: 'x' }), 0)).toMatchObject({
       ok: false,
-      known: false,
+      reason: 'unknown',
       servedModels: ['m'],
     })
+  })
+})
+
+describe('heartbeats', () => {
+  test('without a desired version renew nodes that are known with these weights, and no other', () => {
+    const fleet = new FleetState()
+    expect(fleet.heartbeat(heartbeatOf(a, 'm'), undefined, 0)).toBe(false)
+    expect(fleet.snapshot(0).nodes).toEqual([])
+    fleet.heartbeat(heartbeatOf(a, 'm', ready(3)), 3, 0)
+    expect(fleet.heartbeat(heartbeatOf(a, 'm', ready(3)), undefined, ALIVE_MS)).toBe(true)
+    expect(fleet.acquire(ask('request-1'), ALIVE_MS)).toMatchObject({ ok: true, maskVersion: 3 })
+    const other = heartbeatOf(a, 'm')
+    other.model.baseSha256 = 'b'.repeat(64)
+    expect(fleet.heartbeat(other, undefined, ALIVE_MS + 1)).toBe(false)
+  })
+
+  test('that name a request tell how it is, and what it is settled with when its node dies', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 1_000)
+    expect(fleet.look('request-1', 1_500)).toMatchObject({
+      named: false,
+      silent: false,
+      heardAfterMs: -1_000,
+    })
+    const progress = { requestId: 'request-1', promptTokens: 20, completionTokens: 4, idleMs: 500 }
+    fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, 2_000)
+    expect(fleet.look('request-1', 2_100)).toEqual({
+      silent: false,
+      named: true,
+      heardAfterMs: 1_000,
+      idleMs: 600,
+      completionTokens: 4,
+    })
+    expect(fleet.look('request-1', 2_000 + ALIVE_MS)).toMatchObject({ silent: true })
+    fleet.expire(2_000 + DEAD_MS - 1)
+    expect(fleet.expire(2_000 + DEAD_MS).leases).toMatchObject([{ promptTokens: 20, completionTokens: 4 }])
+    expect(fleet.look('request-2', 2_000)).toBeUndefined()
+  })
+
+  test('of a node that leaves end its leases at once, and it is forgotten', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 1)
+    fleet.heartbeat(heartbeatOf(a, 'm', { draining: true, leaving: true }), 0, 2)
+    expect(fleet.acquire(ask('request-2'), 2)).toMatchObject({ ok: false, reason: 'absent' })
+    expect(fleet.mayReturn('m', 2)).toBe(false)
+    expect(fleet.expire(3).leases).toMatchObject([{ requestId: 'request-1' }])
+    fleet.release(['request-1'])
+    expect(fleet.expire(3)).toEqual({ leases: [], forgotten: ['a'] })
+  })
+
+  test('a stream that was cut keeps its lease, to be settled, and its node takes nothing until its next heartbeat', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 1)
+    fleet.fail({ requestId: 'request-1', nodeId: 'a', how: 'cut' }, 2)
+    expect(fleet.isLeased('request-1')).toBe(true)
+    expect(fleet.acquire(ask('request-2'), 2).ok).toBe(false)
   })
 })
 
@@ -130,8 +260,13 @@ describe('leases', () => {
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(ask('still'), 0)
     fleet.acquire(ask('moving'), 0)
+    const moving = { requestId: 'moving', promptTokens: 9, completionTokens: 3, idleMs: 0 }
     for (let atMs = 2_000; atMs <= LEASE_MS; atMs += 2_000) {
-      fleet.heartbeat(heartbeatOf(a, 'm', { progressing: ['moving', 'never-seen'] }), 0, atMs)
+      fleet.heartbeat(
+        heartbeatOf(a, 'm', { requests: [moving, { ...moving, requestId: 'never-seen' }] }),
+        0,
+        atMs,
+      )
     }
     const { leases } = fleet.expire(LEASE_MS)
     expect(leases).toEqual([
@@ -142,7 +277,10 @@ describe('leases', () => {
         domain: 'default',
         maskVersion: 0,
         promptTokens: 7,
+        completionTokens: 0,
         acquiredAtMs: 0,
+        named: false,
+        progressAtMs: 0,
         expiresAtMs: LEASE_MS,
       },
     ])

@@ -7,7 +7,7 @@ import { TEST_NODE_SECRET } from '../support/secrets.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '3' }
 const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '3' }
-const EVENTS = ['data: {"a":"héllo"}\n\n', ': waiting\n\n', 'data: {"b":1}\n\n', 'data: [DONE]\n\n']
+const EVENTS = ['data: {"a":"héllo"}\n\n', ': keep-alive\n\n', 'data: {"b":1}\n\n', 'data: [DONE]\n\n']
 
 const chatOf = (model: string) => ({ model, messages: [{ role: 'user', content: 'Hello.' }] })
 
@@ -57,11 +57,12 @@ describe('an answer at once', () => {
       request: { model: 'call', prompt: 'Once', max_tokens: 5 },
     })
     const signed = {
+      nodeId: 'call-1',
       method: 'POST',
       path: call.path,
       body: new Uint8Array(new TextEncoder().encode(call.body)),
     }
-    await verify(TEST_NODE_SECRET, signed, call.headers[SIGNATURE_HEADER], Date.now())
+    await verify([TEST_NODE_SECRET], signed, call.headers[SIGNATURE_HEADER], Date.now())
     expect(call.headers.traceparent).toMatch(
       /^00-0af7651916cd43dd8448eb211c80319c-(?!b7ad6b7169203331)[0-9a-f]{16}-01$/,
     )

@@ -10,7 +10,7 @@ import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } fro
 import type { CreatedKey, CreateKey } from '@copal/shared/wire/keys.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../../gateway/src/app.ts'
-import { CACHE_MS } from '../../../gateway/src/keys/keyring.ts'
+import { KEY_TRUST_MS } from '../../../gateway/src/deps.ts'
 import { HOLD_MS } from '../../../gateway/src/limits/ledger.ts'
 import type { AccountRecord, Hold } from '../../../gateway/src/limits/reservation.ts'
 import { admin, adminJson } from '../support/adaptation.ts'
@@ -332,7 +332,7 @@ describe('limits', () => {
       concurrent_requests: 7,
     })
     const now = Date.now
-    Date.now = () => now() + CACHE_MS
+    Date.now = () => now() + KEY_TRUST_MS
     onTestFinished(() => {
       Date.now = now
     })

@@ -82,7 +82,8 @@ export function heartbeatOf(
     weightSets: [{ version: 0, state: 'ready', requests: 0 }],
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
     methods: ['continual-wanda', 'continual-wanda+swaps', 'copal'],
-    progressing: [],
+    leaving: false,
+    requests: [],
     jobs: [],
     ...changes,
   }

@@ -15,7 +15,8 @@ function beatOf(activeVersion: number): Heartbeat {
     weightSets: [{ version: 0, state: 'ready', requests: 0 }],
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1024 },
     methods: ['copal'],
-    progressing: [],
+    leaving: false,
+    requests: [],
     jobs: [],
   }
 }

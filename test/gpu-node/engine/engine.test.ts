@@ -523,7 +523,7 @@ test('embeddings are refused when they are empty, too long, late, cancelled, or 
   const controller = new AbortController()
   const waiting = embed([1], { signal: controller.signal })
   expect(() => embed([2])).toThrow(expect.objectContaining({ code: 'overloaded' }))
-  expect(engine.progressingSince(Infinity)).toEqual(['embedding-2'])
+  expect(engine.underWay()).toMatchObject([{ requestId: 'embedding-2', idleMs: 0 }])
   controller.abort()
   await expect(waiting.embedding).rejects.toMatchObject({ code: 'client_closed_request' })
   expect(await waiting.outcome).toMatchObject({ finishReason: 'cancelled', weights: null, promptTokens: 0 })
@@ -531,18 +531,27 @@ test('embeddings are refused when they are empty, too long, late, cancelled, or 
   expect((await embed(Array<number>(128).fill(1)).embedding).maskVersion).toBe(1)
 })
 
-test('the ids of waiting requests and of those that moved are reported as progressing', async () => {
+test('every request under way is reported with what it has done, and since when it did nothing', async () => {
+  let held: Promise<void> | undefined
   const { backend, engine } = setup({
     policy: { maxRunning: 1 },
     config: { ...CONFIG, contextLength: 10_000 },
+    onStep: async () => held,
   })
   engine.setActive(backend.weights(1))
   void read(engine.generate(request([1], { id: 'running-1', maxTokens: null }))).catch(() => {})
   void read(engine.generate(request([2], { id: 'waiting-1' }))).catch(() => {})
   await when(() => backend.plans.length > 2)
-  const now = performance.timeOrigin + performance.now()
-  expect(engine.progressingSince(now - 1000).toSorted()).toEqual(['running-1', 'waiting-1'])
-  expect(engine.progressingSince(now + 1000)).toEqual(['waiting-1'])
+  const [running, waiting] = engine.underWay()
+  expect(running).toMatchObject({ requestId: 'running-1', promptTokens: 1 })
+  expect(running?.completionTokens).toBeGreaterThan(0)
+  expect(waiting).toEqual({ requestId: 'waiting-1', promptTokens: 0, completionTokens: 0, idleMs: 0 })
+  // A set that takes no step lets only the running one grow idle.
+  const { promise, resolve } = Promise.withResolvers<void>()
+  held = promise
+  await when(() => (engine.underWay()[0]?.idleMs ?? 0) > 50)
+  expect(engine.underWay()[1]?.idleMs).toBe(0)
+  resolve()
 })
 
 test('closing fails everything and refuses what comes', async () => {

@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
-import { AppError } from '@copal/shared/errors.ts'
+import { AppError, type ErrorBody } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { sign } from '@copal/shared/wire/signature.ts'
 import type { WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
-import { call, readEvents, startTestNode, type TestNode } from '../../support/node-server.ts'
+import { call, OTHER_SECRET, readEvents, startTestNode, type TestNode } from '../../support/node-server.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
 let tiny: TinyModel
@@ -259,7 +261,9 @@ test("a sampled request's receipt holds the client's text scored under the mask 
   )
   expect((await json<ChatCompletion>(response)).usage.completion_tokens).toBe(24)
   expect(node.receipts).toHaveLength(0)
-  expect(node.server.progressingSince(Date.now() + 1e6)).toEqual(['request-sampled'])
+  expect(node.server.underWay()).toMatchObject([
+    { requestId: 'request-sampled', completionTokens: 24, idleMs: 0 },
+  ])
   gate.resolve()
   gate = undefined
   const [receipt] = await node.receiptCount(1)
@@ -352,7 +356,7 @@ test('a silent stream is kept open with comments', async () => {
   const events = await readEvents(
     await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 2, stream: true })),
   )
-  expect(events).toContain(': waiting')
+  expect(events).toContain(': keep-alive')
   expect(events.at(-1)).toBe('[DONE]')
 })
 
@@ -415,13 +419,14 @@ test('bad calls are refused with an OpenAI error that names what is wrong', asyn
   expect(await post('/rpc/nothing', {})).toMatchObject({ status: 404, code: 'not_found' })
 })
 
-test('unsigned, wrongly signed and stale calls are refused and run nothing', async () => {
+test('unsigned and wrongly signed calls, stale ones and those for another node are refused and run nothing', async () => {
   const { node, backend } = await start()
   for (const options of [
     { secret: 'another secret of sixteen bytes' },
     { signature: 'nonsense' },
     { signature: '' },
-    { signature: `t=${Date.now() - 10 * 60_000},v1=${'0'.repeat(64)}` },
+    { signature: `t=${Date.now() - 10 * 60_000},to=node:node-under-test,v2=${'0'.repeat(64)}` },
+    { nodeId: 'another-node' },
   ]) {
     const response = await node.post('/rpc/completions', call(PROMPT), options)
     expect(response.status).toBe(401)
@@ -429,6 +434,43 @@ test('unsigned, wrongly signed and stale calls are refused and run nothing', asy
   }
   expect(backend.plans).toHaveLength(0)
   expect(node.receipts).toHaveLength(0)
+})
+
+test('a call opens once: whoever sends it again gets nothing', async () => {
+  const { node } = await start()
+  const body = JSON.stringify(call(PROMPT))
+  const path = '/rpc/completions'
+  const bytes = new TextEncoder().encode(body)
+  const signed = { nodeId: 'node-under-test', method: 'POST', path, body: bytes }
+  const signature = await sign(OTHER_SECRET, signed, Date.now())
+  // Signed with the next secret, which is accepted while the other is still in use.
+  expect((await node.post(path, {}, { body, signature })).status).toBe(200)
+  const again = await node.post(path, {}, { body, signature })
+  expect(again.status).toBe(401)
+  expect(await json<ErrorBody>(again)).toMatchObject({
+    error: { message: 'This call was made before. Sign every call anew.' },
+  })
+  expect(await node.receiptCount(1)).toHaveLength(1)
+})
+
+test('an answer at once that takes long keeps its connection alive with spaces, and names its mask itself', async () => {
+  const { node } = await start({ keepAliveMs: 15, arithmetic: { onStep: () => sleep(30) } })
+  const response = await node.post('/rpc/chat-completions', call(CHAT))
+  expect(response.headers.get(LATE_HEADER)).toBe('true')
+  expect(response.headers.get('x-copal-mask')).toBeNull()
+  const text = await response.text()
+  expect(text).toMatch(/^ +\{/)
+  expect((JSON.parse(text) as ChatCompletion).system_fingerprint).toMatch(/-m7$/)
+})
+
+test('a late answer that fails ends with its error', async () => {
+  const { node, backend, active } = await start({ keepAliveMs: 15, arithmetic: { onStep: () => sleep(30) } })
+  const pending = node.post('/rpc/chat-completions', call(CHAT))
+  const response = await pending
+  backend.kill(active)
+  const text = await response.text()
+  expect(text).toMatch(/^ +\{/)
+  expect(JSON.parse(text)).toMatchObject({ error: { code: 'node_failed' } })
 })
 
 test('a body of 10 MB is refused, with and without a declared length', async () => {

@@ -22,7 +22,7 @@ async function writesOf(stream: ReadableStream<Uint8Array>): Promise<string[]> {
   return writes
 }
 
-const WHOLE_EVENT = /^(: waiting|data: [^\r\n]+)\n\n$/
+const WHOLE_EVENT = /^(: keep-alive|data: [^\r\n]+)\n\n$/
 const EVENTS = TEXTS.map((text) => `data: ${JSON.stringify({ text })}\n\n`)
 
 test('every write is one whole event, also the end', async () => {

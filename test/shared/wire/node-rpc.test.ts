@@ -34,7 +34,7 @@ test('a node that does not say which methods it knows offers none', () => {
     activeVersion: 0,
     weightSets: [],
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 0 },
-    progressing: [],
+    requests: [],
     jobs: [],
   }
   expect(heartbeat.parse(beat).methods).toEqual([])

@@ -67,7 +67,7 @@ async function requireSigned(c: Context<AppEnv>, bodySha256: string): Promise<vo
   const { deps } = c.var
   const { pathname, search } = new URL(c.req.url)
   const request = { method: c.req.method, path: pathname + search, bodySha256 }
-  await verify(deps.nodeSecret, request, c.req.header(SIGNATURE_HEADER), deps.nowMs())
+  await verify(deps.nodeSecrets, request, c.req.header(SIGNATURE_HEADER), deps.nowMs())
 }
 
 function hashOf(c: Context<AppEnv>, param: 'sha256' | 'part' = 'sha256'): string {

@@ -18,7 +18,11 @@ export function nodeRoutes(): Hono<AppEnv> {
     .post('/heartbeat', async (c) => {
       const { deps } = c.var
       const beat = parse(heartbeat, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
-      const model = await ensureModel(deps.db, beat.model, deps.nowMs())
+      const model = await ensureModel(deps.db, beat.model, deps.nowMs()).catch(async (cause: unknown) => {
+        // The nodes that are known go on serving while the database does not answer.
+        await deps.fleet.heartbeat(beat, undefined)
+        throw cause
+      })
       if (model.baseSha256 !== beat.model.baseSha256) {
         throw new AppError(
           'conflict',
@@ -42,9 +46,10 @@ export function nodeRoutes(): Hono<AppEnv> {
       const batch = parse(receiptBatch, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
       const settled = await insertReceipts(deps.db, batch.nodeId, batch.receipts, 'node', deps.nowMs())
       await deps.fleet.settle(
-        batch.receipts.map(({ requestId, promptTokens, completionTokens }) => ({
+        batch.receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
           requestId,
           tokens: promptTokens + completionTokens,
+          done: finishReason === 'stop' || finishReason === 'length',
         })),
       )
       return c.json({ settled })

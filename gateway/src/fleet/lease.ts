@@ -1,0 +1,32 @@
+/** A request that a node may be working on. It ends with the node's receipt, or expires. */
+export interface Lease {
+  readonly requestId: string
+  readonly nodeId: string
+  readonly model: string
+  readonly domain: string
+  /** The API key that is charged. */
+  readonly account?: string | undefined
+  readonly tenant?: string | undefined
+  readonly maskVersion: number
+  /** What the request is settled with if no receipt ever comes: as the node told last, before that an estimate. */
+  readonly promptTokens: number
+  readonly completionTokens: number
+  readonly acquiredAtMs: number
+  /** Its node told that it has it. */
+  readonly named: boolean
+  /** Its last step, as the node told; before that when it was leased. */
+  readonly progressAtMs: number
+  readonly expiresAtMs: number
+}
+
+/** How a leased request is, by what its node told. */
+export interface LeaseView {
+  /** Its node was not heard of for longer than nodes are. */
+  silent: boolean
+  named: boolean
+  /** From when it was leased to the last heartbeat of its node. */
+  heardAfterMs: number
+  /** Since its last step. */
+  idleMs: number
+  completionTokens: number
+}

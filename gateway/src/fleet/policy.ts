@@ -1,0 +1,86 @@
+import { AppError } from '@copal/shared/errors.ts'
+
+/** How long the gateway waits for what, in milliseconds, and how many requests may wait. */
+export interface FleetPolicy {
+  /** Silence after which a node takes no more requests: three heartbeats. */
+  silentMs: number
+  /** Silence after which a node is taken for dead: its leases expire. */
+  deadMs: number
+  /** How long a lease lives without its node telling of progress; renewed by heartbeats. */
+  leaseMs: number
+  /** A node whose heartbeats do not name a request so long after it was sent has not got it. */
+  connectMs: number
+  /** From the call of a node to the first token of an answer. */
+  firstTokenMs: number
+  /** A request that takes no step for so long is stalled. */
+  idleMs: number
+  /** From the call of a node to the end of an answer. */
+  totalMs: number
+  /** Requests that may wait for a full fleet. */
+  queueSize: number
+  /** How long they may wait. */
+  queueMs: number
+  /** How long a request waits for a node to come back when there is none that could take it. */
+  nodeWaitMs: number
+}
+
+/** The variables that change a policy, by its field. */
+export const POLICY_VARIABLES = {
+  silentMs: 'COPAL_NODE_SILENT_MS',
+  deadMs: 'COPAL_NODE_DEAD_MS',
+  leaseMs: 'COPAL_LEASE_MS',
+  connectMs: 'COPAL_CONNECT_TIMEOUT_MS',
+  firstTokenMs: 'COPAL_FIRST_TOKEN_TIMEOUT_MS',
+  idleMs: 'COPAL_IDLE_TIMEOUT_MS',
+  totalMs: 'COPAL_TOTAL_TIMEOUT_MS',
+  queueSize: 'COPAL_QUEUE_SIZE',
+  queueMs: 'COPAL_QUEUE_TIMEOUT_MS',
+  nodeWaitMs: 'COPAL_NODE_WAIT_MS',
+} as const satisfies Record<keyof FleetPolicy, string>
+
+/** Bindings that may hold a policy. */
+export type PolicyBindings = Partial<Record<(typeof POLICY_VARIABLES)[keyof FleetPolicy], string>>
+
+export const DEFAULT_POLICY: FleetPolicy = {
+  silentMs: 6_000,
+  deadMs: 30_000,
+  leaseMs: 120_000,
+  connectMs: 5_000,
+  // Proxies in front of nodes cut at about 100 s of silence.
+  firstTokenMs: 100_000,
+  idleMs: 60_000,
+  totalMs: 1_800_000,
+  queueSize: 512,
+  queueMs: 20_000,
+  nodeWaitMs: 4_000,
+}
+
+/**
+ * The policy that the Worker's variables set.
+ *
+ * @throws AppError `internal_error` that names the variable which is not a whole number
+ */
+export function readPolicy(env: PolicyBindings): FleetPolicy {
+  const policy = { ...DEFAULT_POLICY }
+  for (const [name, variable] of Object.entries(POLICY_VARIABLES)) {
+    const field = name as keyof FleetPolicy
+    policy[field] = readWholeNumber(env, variable, DEFAULT_POLICY[field])
+  }
+  return policy
+}
+
+/** @throws AppError `internal_error` that names the variable when it is not a whole number */
+export function readWholeNumber<Name extends string>(
+  env: Partial<Record<Name, string>>,
+  name: Name,
+  standard: number,
+): number {
+  const text = env[name]
+  if (text === undefined || text === '') return standard
+  if (/^\d{1,9}$/.test(text)) return Number(text)
+  throw new AppError(
+    'internal_error',
+    `The gateway is not configured: the variable ${name} is '${text}'; a whole number is expected, ` +
+      `${name.endsWith('_MS') ? 'in milliseconds' : 'of requests'}.`,
+  )
+}

@@ -1,0 +1,113 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { Deps } from '../deps.ts'
+import { askFleet } from '../fleet/ask.ts'
+import type { LeaseView } from '../fleet/lease.ts'
+import { NodeCallError, type NodeAddress } from '../fleet/node-client.ts'
+import type { FleetPolicy } from '../fleet/policy.ts'
+
+/** How often a request is looked at while nothing is known of it, and at most. */
+const SOON_MS = 1_000
+const LATER_MS = 15_000
+
+/** Watches over one request on its node. */
+export interface LeaseWatch {
+  /** Fires, with a NodeCallError as its reason, when the request is not worth waiting for. */
+  readonly signal: AbortSignal
+  stop(): void
+}
+
+/**
+ * Looks after a request whose answer passes through unseen: what its node tells in its heartbeats says whether it
+ * arrived there, whether it moves, and whether it has given a token yet. Requests that end within the connect timeout
+ * cost nothing.
+ *
+ * A node that is silent is asked itself: its heartbeats may be lost, and its answers still arrive.
+ */
+export function watchLease(
+  deps: Pick<Deps, 'fleet' | 'policy' | 'nodeFetch'>,
+  node: NodeAddress,
+  leaseId: string,
+): LeaseWatch {
+  const { policy } = deps
+  const given = new AbortController()
+  const startedMs = Date.now()
+  const end = (why: NodeCallError) => {
+    stop()
+    given.abort(why)
+  }
+  let timer = setTimeout(() => void check(), policy.connectMs)
+  const total = setTimeout(() => end(tooLong(node, policy.totalMs)), policy.totalMs)
+  let stopped = false
+  const stop = () => {
+    stopped = true
+    clearTimeout(timer)
+    clearTimeout(total)
+  }
+
+  async function check(): Promise<void> {
+    // A fleet that does not answer says nothing about the node.
+    const view = await askFleet(deps, (fleet) => fleet.look(leaseId)).catch(() => undefined)
+    const verdict = judge(view, Date.now() - startedMs, policy)
+    const lost =
+      verdict === 'lost' || (verdict === 'unheard' && !(await isThere(deps, node, policy.connectMs)))
+    if (stopped) return
+    if (verdict === 'late') return end(noToken(node, policy.firstTokenMs))
+    if (lost) return end(stalled(node))
+    const isSure = view === undefined || view.named
+    timer = setTimeout(() => void check(), isSure ? Math.min(policy.idleMs / 3, LATER_MS) : SOON_MS)
+  }
+
+  return { signal: given.signal, stop }
+}
+
+/**
+ * What is to be thought of a request, by what is known of it: pure.
+ *
+ * - `fine`, also when it is settled, and its last bytes are on their way
+ * - `unheard`: its node is silent
+ * - `lost`: its node lives and has not got it, or has done nothing on it for too long
+ * - `late`: it moves and has no token yet
+ */
+export function judge(
+  view: LeaseView | undefined,
+  elapsedMs: number,
+  policy: Pick<FleetPolicy, 'connectMs' | 'firstTokenMs' | 'idleMs'>,
+): 'fine' | 'unheard' | 'lost' | 'late' {
+  if (!view) return 'fine'
+  if (view.silent) return 'unheard'
+  if (!view.named) return view.heardAfterMs >= policy.connectMs ? 'lost' : 'fine'
+  if (view.idleMs >= policy.idleMs) return 'lost'
+  return view.completionTokens === 0 && elapsedMs >= policy.firstTokenMs ? 'late' : 'fine'
+}
+
+async function isThere(
+  deps: Pick<Deps, 'nodeFetch'>,
+  node: NodeAddress,
+  timeoutMs: number,
+): Promise<boolean> {
+  try {
+    const response = await deps.nodeFetch(new URL(`${node.url.replace(/\/+$/, '')}/health`), {
+      redirect: 'manual',
+      signal: AbortSignal.timeout(timeoutMs),
+    })
+    await response.body?.cancel()
+    return response.ok
+  } catch {
+    return false
+  }
+}
+
+function stalled({ nodeId }: NodeAddress): NodeCallError {
+  const message = `Node '${nodeId}' stopped working on this request. Try again.`
+  return new NodeCallError(new AppError('node_failed', message), 'failed')
+}
+
+function noToken({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
+  const message = `Node '${nodeId}' had no token within ${afterMs / 1000} s. Try again, or shorten the prompt.`
+  return new NodeCallError(new AppError('deadline_exceeded', message), 'failed')
+}
+
+function tooLong({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
+  const message = `Node '${nodeId}' took longer than ${afterMs / 1000} s, the most that an answer may take. Ask for fewer tokens.`
+  return new NodeCallError(new AppError('deadline_exceeded', message), 'refused')
+}

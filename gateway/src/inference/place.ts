@@ -1,0 +1,168 @@
+import type { Context } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import type { KeyedEnv } from '../context.ts'
+import type { Deps } from '../deps.ts'
+import { askFleet } from '../fleet/ask.ts'
+import type { Admitted } from '../fleet/fleet.ts'
+import {
+  callNode,
+  NodeCallError,
+  readWhole,
+  whyAborted,
+  type NodeAddress,
+  type NodeAnswer,
+} from '../fleet/node-client.ts'
+import type { AcquireRequest, FailedAttempt, NoNode } from '../fleet/state.ts'
+import type { Metering } from '../limits/metering.ts'
+import type { Generation } from './generate.ts'
+import { watchLease, type LeaseWatch } from './lease-watch.ts'
+import { priorityOf } from './priority.ts'
+import { secondsUntilRetry, unserved } from './unserved.ts'
+
+/** Tries on nodes before a request is given up. */
+const MAX_ATTEMPTS = 4
+
+/** A node that answers. */
+export interface Placed {
+  node: NodeAddress
+  leaseId: string
+  maskVersion: number
+  answer: NodeAnswer
+  /** The whole body, of a request that is not streamed. */
+  whole: Uint8Array<ArrayBuffer> | undefined
+  /** Watches over the request until its answer has ended; stop it then. */
+  lease: LeaseWatch
+}
+
+type Leased = Extract<Admitted, { ok: true }>
+
+/**
+ * Finds a node for a request and waits for its first byte, or for its whole answer when it is not streamed. Until
+ * then another node can do it: each try has a request id of its own, so that the receipt of a broken one cannot
+ * settle another.
+ *
+ * @throws AppError when there is no node, NodeCallError when one failed in a way that no other mends
+ */
+export async function place(
+  c: Context<KeyedEnv>,
+  generation: Generation,
+  metering: Metering,
+  headers: Record<string, string>,
+  signal: AbortSignal,
+): Promise<Placed> {
+  const { deps, requestId, key } = c.var
+  const { domain, promptTokens, model } = generation
+  const exclude: string[] = []
+  let last: (FailedAttempt & { error: AppError }) | undefined
+  for (let attempt = 1; ; attempt += 1) {
+    const leaseId = attempt === 1 ? requestId : `${requestId}.${attempt}`
+    const acquired = await acquire(deps, signal, {
+      model: model.id,
+      version: model.version,
+      requestId: leaseId,
+      account: key.id,
+      tenant: key.tenant,
+      priority: priorityOf(c),
+      domain,
+      promptTokens,
+      exclude,
+      failed: last && { requestId: last.requestId, nodeId: last.nodeId, how: last.how },
+      ...(metering.wanted ? { limits: metering.wanted } : {}),
+    })
+    metering.tell(acquired)
+    if (!acquired.ok) {
+      if (acquired.refusal) throw new Error('a refusal was not told')
+      throw last
+        ? lastRefusal(last, acquired)
+        : await unserved(deps, key.allowedModels, generation.model, acquired)
+    }
+    try {
+      return await tryNode(deps, key, generation, acquired, leaseId, headers, signal)
+    } catch (thrown) {
+      const { nodeId } = acquired
+      const how = thrown instanceof NodeCallError ? thrown.how : 'refused'
+      if (!(thrown instanceof NodeCallError && mayRetry(thrown.error) && attempt < MAX_ATTEMPTS)) {
+        deps.waitUntil(askFleet(deps, (fleet) => fleet.fail({ requestId: leaseId, nodeId, how })))
+        throw thrown
+      }
+      last = { requestId: leaseId, nodeId, how, error: thrown.error }
+      exclude.push(nodeId)
+    }
+  }
+}
+
+/** Waits for a node, as long as somebody waits for the answer. */
+async function acquire(
+  deps: Pick<Deps, 'fleet' | 'waitUntil'>,
+  signal: AbortSignal,
+  wanted: AcquireRequest & { limits?: NonNullable<Metering['wanted']> },
+): Promise<Admitted> {
+  const { promise: left, reject } = Promise.withResolvers<never>()
+  const leave = () => {
+    reject(whyAborted(signal))
+    const isFirst = wanted.failed === undefined
+    deps.waitUntil(askFleet(deps, (fleet) => fleet.abandon(wanted.requestId, isFirst)))
+  }
+  left.catch(() => undefined)
+  if (signal.aborted) throw whyAborted(signal)
+  signal.addEventListener('abort', leave, { once: true })
+  try {
+    return await Promise.race([askFleet<Admitted>(deps, (fleet) => fleet.acquire(wanted)), left])
+  } finally {
+    signal.removeEventListener('abort', leave)
+  }
+}
+
+async function tryNode(
+  deps: Deps,
+  { id: account, tenant }: { id: string; tenant: string },
+  { path, model, domain, sample, boundField = 'max_tokens', ...generation }: Generation,
+  { nodeId, url, maskVersion, maxTokens }: Leased,
+  leaseId: string,
+  headers: Record<string, string>,
+  signal: AbortSignal,
+): Promise<Placed> {
+  const node = { nodeId, url }
+  const lease = watchLease(deps, node, leaseId)
+  const either = AbortSignal.any([signal, lease.signal])
+  try {
+    const request = { ...generation.request, model: model.id }
+    const bounded = maxTokens == null ? request : { ...request, [boundField]: maxTokens }
+    const named = model.version === undefined ? {} : { maskVersion: model.version }
+    const call = { requestId: leaseId, account, tenant, domain, sample, ...named, request: bounded }
+    const { firstTokenMs, totalMs } = deps.policy
+    const answer = await callNode(deps, node, path, call, {
+      signal: either,
+      headers,
+      expected: request.stream ? 'events' : 'json',
+      // An answer at once has its first byte when its last token is there.
+      firstByteTimeoutMs: request.stream ? firstTokenMs : totalMs,
+    })
+    const whole = request.stream ? undefined : await readWhole(node, answer, either)
+    if (whole) lease.stop()
+    return { node, leaseId, maskVersion, answer, whole, lease }
+  } catch (thrown) {
+    lease.stop()
+    throw thrown
+  }
+}
+
+/** A late node may still be working on the request, and another would be as late. */
+function mayRetry(error: AppError): boolean {
+  return error.retryable && error.code !== 'deadline_exceeded'
+}
+
+/** What a client is told whose request failed on a node and got no other. */
+function lastRefusal(failed: FailedAttempt & { error: AppError }, none: NoNode): AppError {
+  const { error } = failed
+  const retryAfterS = error.retryAfterS ?? secondsUntilRetry(none)
+  if (failed.how === 'broke') {
+    const why =
+      none.reason === 'retries'
+        ? 'and too many requests fail now for this one to be tried again.'
+        : 'and no other node can take the request now.'
+    const message = `Node '${failed.nodeId}' went away before it answered, ${why} Try again in ${retryAfterS} s.`
+    return new AppError('no_node_available', message, { cause: error, retryAfterS })
+  }
+  return new AppError(error.code, error.message, { cause: error, retryAfterS })
+}

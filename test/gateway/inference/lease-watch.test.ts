@@ -1,0 +1,23 @@
+import { expect, test } from 'vitest'
+import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
+import { judge } from '../../../gateway/src/inference/lease-watch.ts'
+
+const { connectMs, idleMs, firstTokenMs } = DEFAULT_POLICY
+const view = { silent: false, named: true, heardAfterMs: 60_000, idleMs: 0, completionTokens: 5 }
+
+test.each([
+  ['is settled, or unknown to a fleet that was reset', undefined, 'fine'],
+  ['moves', view, 'fine'],
+  ['has a node that was not heard of since it was sent', { ...view, named: false, heardAfterMs: -1 }, 'fine'],
+  ['was sent just before a heartbeat', { ...view, named: false, heardAfterMs: connectMs - 1 }, 'fine'],
+  ['is not named long after it was sent', { ...view, named: false, heardAfterMs: connectMs }, 'lost'],
+  ['has taken no step for too long', { ...view, idleMs }, 'lost'],
+  ['has a silent node', { ...view, silent: true, idleMs }, 'unheard'],
+  ['still has no token', { ...view, completionTokens: 0 }, 'late'],
+] as const)('a request that %s', (_, seen, verdict) => {
+  expect(judge(seen, firstTokenMs, DEFAULT_POLICY)).toBe(verdict)
+})
+
+test('a request without a token is not late before its time', () => {
+  expect(judge({ ...view, completionTokens: 0 }, firstTokenMs - 1, DEFAULT_POLICY)).toBe('fine')
+})
