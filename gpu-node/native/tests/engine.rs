@@ -121,7 +121,7 @@ fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], company: u
 #[test]
 fn scores_are_the_same_bits_on_any_threads_in_any_chunks_and_company() {
     let model = model("bits");
-    let formats = [Format::BF16, Format::new(Precision::Int8, 64).unwrap()];
+    let formats = [Precision::Bf16, Precision::Int8, Precision::Int4].map(Format::usual);
     for format in formats {
         let weights = weights(&model, format);
         for kernel in Kernel::available() {

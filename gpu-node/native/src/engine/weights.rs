@@ -177,7 +177,7 @@ impl WeightLibrary {
         let name =
             if places.head == places.embedding { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = master.floats(name, places.head, vocab * hidden)?;
-        let head = pack(&head, vocab, hidden, None, self.format, threads);
+        let head = pack(&head, vocab, hidden, None, self.format.of_head(), threads);
         let norms = places.norms.iter().enumerate().map(|(layer, &(attention, mlp))| {
             Ok((
                 norm(&format!("model.layers.{layer}.input_layernorm.weight"), attention)?,

@@ -70,6 +70,14 @@ impl Format {
         Format { precision, group }
     }
 
+    /// What the engine takes for the head beside linears of this format: int4 would lose most there.
+    pub fn of_head(self) -> Format {
+        match self.precision {
+            Precision::Bf16 | Precision::Int8 => self,
+            Precision::Int4 => Format::usual(Precision::Int8),
+        }
+    }
+
     /// How a weight is written.
     pub fn precision(self) -> Precision {
         self.precision
