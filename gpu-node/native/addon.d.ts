@@ -52,6 +52,20 @@ export interface Addon {
     errors: Float64Array,
     floor: number,
   ): void
+  /**
+   * Makes a vocabulary from a model's tokens, off the event loop; the arrays are copied in the call.
+   *
+   * @param bytes what the tokens stand for, joined in order of their ids
+   * @param lengths of each token in `bytes`; a token of none is in no answer
+   * @param special 1 for tokens that are no text
+   * @param endTokens what ends an answer, at least one
+   */
+  createVocabulary(
+    bytes: Uint8Array,
+    lengths: Uint32Array,
+    special: Uint8Array,
+    endTokens: Uint32Array,
+  ): Promise<Vocabulary>
   /** Constructs a {@link Multiplier}. */
   Multiplier: new (kernel: string | null, threads: number, maxTokens: number, maxCols: number) => Multiplier
   /**
@@ -108,6 +122,35 @@ export interface Multiplier {
   readBandwidth(): number
   /** For tests: panics on purpose on thread `thread`. */
   provokePanic(thread: number): void
+}
+
+/** A model's tokens, for which grammars are compiled. */
+export interface Vocabulary {
+  /**
+   * Compiles a grammar, off the event loop.
+   *
+   * @throws (rejects) `InvalidArg` when the compiler refuses it, with the compiler's reason
+   */
+  compile(language: 'json_schema' | 'lark', source: string): Promise<Grammar>
+}
+
+/** A compiled grammar. */
+export interface Grammar {
+  /** A matcher at the beginning of an answer. */
+  matcher(): Matcher
+}
+
+/** How far one answer has come in its grammar. */
+export interface Matcher {
+  /**
+   * Takes the tokens that were sampled since the last call, and tells which may come next, off the event loop.
+   * Where the answer is complete these are the end tokens alone. The caller awaits each call before the next.
+   *
+   * @returns `[ceil(vocab / 32)]`; token `i` may come if bit `i % 32` of word `i / 32` is 1
+   * @throws (rejects) `GenericFailure` for a token that may not come, or when a limit is reached; then the matcher
+   *   is of no more use
+   */
+  advance(tokens: Int32Array): Promise<Uint32Array>
 }
 
 /** Weights that an {@link Engine} has loaded; freed by {@link Engine.release}, not before. */

@@ -8,6 +8,7 @@
  * `--hidden 4096 --blocks 3 --samples 2 --length 64` unless given.
  * `npm run bench -- alps --statistics <folder of a laboratory>`: the output error that ALPS leaves, by that of what the
  * product does; `--pattern 0.5,0.6,0.7,2:4 --layers 0,7,15,22,29 --scope row` unless given; `--scope row,matrix` for both.
+ * `npm run bench -- grammar`: compiling grammars and a mask of each token, on the model's vocabulary; `--repetitions 5`.
  * `npm run bench -- engine`: the sparse engine, dense and half pruned, beside ONNX; `--models smollm2 --precision
  * bf16,int8,int4 --batch 1,8 --prompt 128,512 --steps 16 --repetitions 5 --minutes 10` unless given, minutes a model.
  * `--models smollm2,1.1b,7b --blocks 2` takes LLaMA shapes of seeded random weights, cut to so many blocks.
@@ -23,6 +24,7 @@ import type { MaskScope } from '@copal/shared/mask/pattern.ts'
 import { benchCalibrationRatio } from '../../gpu-node/bench/calibration-ratio.ts'
 import { benchCalibration } from '../../gpu-node/bench/calibration.ts'
 import { benchEngine } from '../../gpu-node/bench/engine.ts'
+import { benchGrammar } from '../../gpu-node/bench/grammar.ts'
 import { benchJointSolver } from '../../gpu-node/bench/joint-solver.ts'
 import {
   RANDOM_SHAPES,
@@ -35,6 +37,7 @@ import { formatSpread, line, machineLine, spread } from '../../gpu-node/bench/re
 import { benchServing } from '../../gpu-node/bench/serving.ts'
 import type { Precision } from '../../gpu-node/native/addon.d.ts'
 import { createOnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
+import { loadNative } from '../../gpu-node/src/backends/sparse/native.ts'
 import { listArtifacts } from '../../gpu-node/src/copal/artifact.ts'
 import { findStatistics } from '../../gpu-node/src/lab/find-statistics.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
@@ -82,6 +85,7 @@ try {
   else if (part === 'memory') await benchMemory()
   else if (part === 'alps') await benchAlps()
   else if (part === 'engine') await benchForward()
+  else if (part === 'grammar') await benchMasks()
   else {
     await benchNode()
     await benchGateway()
@@ -191,6 +195,13 @@ async function benchForward(): Promise<void> {
 
 function isShape(name: string): name is RandomShape {
   return name in RANDOM_SHAPES
+}
+
+async function benchMasks(): Promise<void> {
+  const cacheDir = process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal')
+  const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
+  await buildNative(print)
+  ;(await benchGrammar(loadNative(), model, flag('repetitions', REPETITIONS))).forEach(print)
 }
 
 async function benchMemory(): Promise<void> {

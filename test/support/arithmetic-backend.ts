@@ -6,6 +6,7 @@ import {
   type SequenceOutput,
   type SequenceWork,
   type StepPlan,
+  type TokenMask,
   type WeightSet,
   type WeightSetSource,
 } from '../../gpu-node/src/backends/backend.ts'
@@ -72,7 +73,7 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     return control
   }
 
-  const run = (weights: WeightSet, work: SequenceWork): SequenceOutput => {
+  const run = (weights: WeightSet, work: SequenceWork, allowed: TokenMask | null): SequenceOutput => {
     const pages = work.pages ?? []
     const { length: cached } = work.cached ?? []
     if (work.position === 0 || work.cached) {
@@ -117,7 +118,9 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     if (work.output === 'none') return { kind: 'none' }
     if (work.output === 'nll') return { kind: 'nll', nll }
     if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum }
-    const token = mix(weights.version, sequence.sampler?.seed ?? 0, tokens) % vocabSize
+    let token = mix(weights.version, sequence.sampler?.seed ?? 0, tokens) % vocabSize
+    while (allowed && (((allowed[token >>> 5] as number) >>> (token & 31)) & 1) === 0)
+      token = (token + 1) % vocabSize
     return { kind: 'token', token, logprob: -0.5, top: [] }
   }
 
@@ -143,7 +146,8 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
           await new Promise((resolve) => setImmediate(resolve))
         if (control.dead) throw new AppError('node_failed', 'dead')
         for (const id of plan.drop) sequences.delete(id)
-        const outputs = plan.work.map((work) => run(plan.weights, work))
+        const allowed = await Promise.all(plan.work.map(async (work) => work.allowed ?? null))
+        const outputs = plan.work.map((work, index) => run(plan.weights, work, allowed[index] ?? null))
         kvTokensPeak = Math.max(kvTokensPeak, kvTokens())
         plans.push(plan)
         return { outputs }

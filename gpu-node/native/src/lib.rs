@@ -12,6 +12,7 @@
 #[cfg(all(feature = "binding", not(test)))]
 mod binding;
 pub mod engine;
+pub mod grammar;
 pub mod kernels;
 pub mod measure;
 pub mod pool;

@@ -57,6 +57,9 @@ export interface TokenBias {
   bias: number
 }
 
+/** Which tokens may come next: token `i` may if bit `i % 32` of word `i / 32` is 1. */
+export type TokenMask = Uint32Array
+
 /** The new tokens of one sequence in one step, and what is wanted of them. */
 export interface SequenceWork {
   /** Engine-wide id; its key/value state lives in the backend from its first work until it is dropped. */
@@ -81,6 +84,11 @@ export interface SequenceWork {
    */
   output: 'none' | 'token' | 'nll' | 'hidden_sum'
   targets?: Int32Array
+  /**
+   * With `token`: what may be sampled. Awaited when the logits are there, so that it is computed while the step
+   * runs. Never rejects; null forbids nothing.
+   */
+  allowed?: Promise<TokenMask | null>
 }
 
 /** One step of one weight set: prefill chunks and decode tokens together. */

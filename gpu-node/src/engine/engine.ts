@@ -5,7 +5,7 @@
  * that has nothing to do sleeps until a request arrives, ends, or another lane made progress.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError } from '@copal/shared/errors.ts'
+import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { StepResult, WeightSet } from '../backends/backend.ts'
 import { createAnswer } from './answer.ts'
 import type { Engine, EngineDeps } from './api.ts'
@@ -329,6 +329,14 @@ export function createEngine(deps: EngineDeps): Engine {
           maxNewTokens,
           logprobs: sampler.topLogprobs >= 0,
         })
+      const { constraint } = spec
+      const allowedAfter =
+        constraint &&
+        ((generated: readonly number[]) =>
+          constraint.allowedAfter(generated).catch((thrown: unknown) => {
+            fail(request, toAppError(thrown))
+            return null
+          }))
       const arrivedMs = nowMs()
       const request = accept(
         {
@@ -337,6 +345,7 @@ export function createEngine(deps: EngineDeps): Engine {
           maxNewTokens,
           restartable: spec.restartable && !spec.weights,
           partition: spec.partition ?? null,
+          allowedAfter,
         },
         spec.prompt,
         spec.weights ?? null,

@@ -1,6 +1,7 @@
 import type { AppError } from '@copal/shared/errors.ts'
 import type { SamplerSpec, WeightSet } from '../backends/backend.ts'
 import type { TokenLogprob } from './answer.ts'
+import type { TokenConstraint } from './constraint.ts'
 
 /** One request to continue a prompt. */
 export interface GenerateRequest {
@@ -14,6 +15,8 @@ export interface GenerateRequest {
   stops: readonly string[]
   /** The weights that shall make the whole answer; null or left out: those that are active at its first step. */
   weights?: WeightSet | null
+  /** Keeps the answer to a grammar; of this request alone. */
+  constraint?: TokenConstraint | undefined
   /** Nothing reaches the client before the end, so it may start over on other weights: see `Engine.drain`. */
   restartable: boolean
   /**

@@ -1,4 +1,4 @@
-import type { SamplerSpec, WeightSet } from '../backends/backend.ts'
+import type { SamplerSpec, TokenMask, WeightSet } from '../backends/backend.ts'
 
 /** One stay of a request in a backend: its key/value state on one weight set. A request that starts over gets a new one. */
 export interface Sequence {
@@ -26,6 +26,8 @@ export type RequestStatus =
 export interface GenerateGoal {
   readonly kind: 'generate'
   readonly sampler: SamplerSpec
+  /** Which tokens may follow those generated so far; settles with null when the request cannot go on. */
+  readonly allowedAfter?: ((generated: readonly number[]) => Promise<TokenMask | null>) | undefined
   readonly maxNewTokens: number
   /** Nothing of it reaches the client before its end, so it may start over on another weight set. */
   readonly restartable: boolean

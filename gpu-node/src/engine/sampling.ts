@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { SamplerSpec, TokenAlternative } from '../backends/backend.ts'
+import type { SamplerSpec, TokenAlternative, TokenMask } from '../backends/backend.ts'
 import { randomDraw } from './random-draw.ts'
 
 /** What was drawn. `logprob` is NaN and `top` empty where the spec asks for no log-probabilities. */
@@ -18,10 +18,11 @@ export interface Sampler {
   /**
    * Draws the token at `position`. The same logits, spec, position and tokens observed give the same token.
    *
-   * @param logits `[vocab]` f32; overwritten with the penalised ones
+   * @param logits `[vocab]` f32; overwritten with the penalised and masked ones
+   * @param allowed what may be drawn; null is everything
    * @throws AppError `node_failed` when a logit is NaN or none is finite
    */
-  sample(logits: Float32Array, position: number): SampledToken
+  sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
 }
 
 /** Buffers of the size of the vocabulary that samplers of one thread may share. */
@@ -37,7 +38,7 @@ export function createSamplerScratch(vocabSize: number): SamplerScratch {
 /**
  * A sampler with vLLM's semantics: biases, then repetition penalty over prompt and output (positive logits are
  * divided by it, others multiplied), then frequency and presence penalties over the output alone,
- * then temperature, min-p, top-k, top-p in this order. Ties at a cut go to the lower id.
+ * then the mask, temperature, min-p, top-k, top-p in this order. Ties at a cut go to the lower id.
  *
  * Work is linear in the vocabulary: cuts are found by selection, never by sorting it.
  */
@@ -69,13 +70,15 @@ export function createSampler(spec: SamplerSpec, scratch: SamplerScratch): Sampl
       seen = Math.max(seen, position + tokens.length)
     },
 
-    sample(logits, position) {
+    sample(logits, position, allowed = null) {
       const wantsLogprobs = spec.topLogprobs >= 0
       const logSumExp = wantsLogprobs ? logSumExpOf(logits, checkedMaximum(logits).logit) : NaN
       const top = mostProbable(logits, Math.max(spec.topLogprobs, 0), logSumExp)
-      const unpenalised = wantsLogprobs && (remembers || biases.length > 0) ? logits.slice() : logits
+      const unpenalised =
+        wantsLogprobs && (remembers || biases.length > 0 || allowed) ? logits.slice() : logits
       for (const { token, bias } of biases) logits[token] = (logits[token] as number) + bias
       if (remembers) penalise(logits)
+      if (allowed) forbidOthers(logits, allowed)
       const best = checkedMaximum(logits)
       const token =
         spec.temperature === 0
@@ -83,6 +86,16 @@ export function createSampler(spec: SamplerSpec, scratch: SamplerScratch): Sampl
           : draw(logits, best.logit, spec, scratch, randomDraw(spec.seed, position - spec.promptTokens))
       return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
     },
+  }
+}
+
+/** Makes every token that is not allowed impossible. */
+function forbidOthers(logits: Float32Array, allowed: TokenMask): void {
+  for (let begin = 0; begin < logits.length; begin += 32) {
+    const word = allowed[begin >>> 5] ?? 0
+    if (word === 0) logits.fill(-Infinity, begin, begin + 32)
+    else if (word !== 0xffffffff)
+      for (let bit = 0; bit < 32; bit++) if (((word >>> bit) & 1) === 0) logits[begin + bit] = -Infinity
   }
 }
 

@@ -149,7 +149,10 @@ function sequenceWork(
     output,
   }
   if (weights.paged) work.pages = pages.slice(0, pagesFor(to))
-  if (opens && request.goal.kind === 'generate') work.sampler = request.goal.sampler
+  const { goal } = request
+  if (opens && goal.kind === 'generate') work.sampler = goal.sampler
+  if (goal.kind === 'generate' && goal.allowedAfter && output === 'token')
+    work.allowed = goal.allowedAfter(request.tokens.slice(request.promptTokens))
   if (opens && from > 0) work.cached = Int32Array.from(request.tokens.slice(0, from))
   if (output === 'nll') work.targets = Int32Array.from(request.tokens.slice(from + 1, to + 1))
   return work

@@ -27,6 +27,7 @@ import { logSoftmax, referenceLogits } from '../../support/reference-model.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import type { TinyLlamaOptions } from '../../support/tiny-llama.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+import { maskOf } from '../../support/token-masks.ts'
 
 type Token = Extract<SequenceOutput, { kind: 'token' }>
 
@@ -351,6 +352,55 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     const again = Int32Array.of(...prompt, ...tokenIds(before))
     const after = await steps.generate(2, again, 6, sampler)
     expect(tokenIds([...before, ...after])).toEqual(tokenIds(expected))
+  })
+
+  test('only what a mask allows is sampled, each sequence by its own, also when the mask comes late', async () => {
+    const steps = await serving()
+    const vocab = tiny.model.config.vocabSize
+    const prompts = [tokensOf(41, 5), tokensOf(42, 300), tokensOf(43, 1)]
+    const allowed = [[7], [250, 299], undefined]
+    const masks = allowed.map((tokens, index) =>
+      tokens === undefined
+        ? undefined
+        : new Promise<Uint32Array | null>((resolve) =>
+            setTimeout(() => resolve(maskOf(vocab, tokens)), 40 * index),
+          ),
+    )
+    const free = await steps.generate(1400, prompts[2]!, 2)
+    const first = await steps.run(
+      prompts.map((prompt, index) => {
+        const work = generating(1401 + index, prompt)
+        return masks[index] ? { ...work, allowed: masks[index] } : work
+      }),
+    )
+    const second = await steps.run(
+      prompts.map((prompt, index) => {
+        const tokens = Int32Array.of((first[index] as Token).token)
+        const work: SequenceWork = {
+          sequence: 1401 + index,
+          tokens,
+          position: prompt.length,
+          output: 'token',
+        }
+        return masks[index] ? { ...work, allowed: masks[index] } : work
+      }),
+      [1400],
+    )
+    for (const outputs of [first, second] as Token[][]) {
+      expect(outputs[0]!.token).toBe(7)
+      expect(allowed[1]).toContain(outputs[1]!.token)
+    }
+    expect([first[2], second[2]].map((output) => (output as Token).token)).toEqual(tokenIds(free))
+    await steps.run([], [1401, 1402, 1403])
+  })
+
+  test('a mask of null forbids nothing', async () => {
+    const steps = await serving()
+    const prompt = tokensOf(44, 6)
+    const [free] = await steps.generate(1410, prompt, 1)
+    const output = await steps.one({ ...generating(1411, prompt), allowed: Promise.resolve(null) })
+    expect((output as Token).token).toBe(free!.token)
+    await steps.run([], [1410, 1411])
   })
 
   describe('work that does not fit is refused, and the set goes on', () => {

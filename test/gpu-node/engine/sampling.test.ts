@@ -4,6 +4,7 @@ import type { SamplerSpec } from '../../../gpu-node/src/backends/backend.ts'
 import { randomDraw } from '../../../gpu-node/src/engine/random-draw.ts'
 import { createSampler, createSamplerScratch } from '../../../gpu-node/src/engine/sampling.ts'
 import { createRandom, normals } from '../../support/random.ts'
+import { maskOf } from '../../support/token-masks.ts'
 
 const NEUTRAL: SamplerSpec = {
   temperature: 1,
@@ -182,6 +183,45 @@ describe('penalties', () => {
     expect(samplerWith({ temperature: 0, repetitionPenalty: 1.1 }, [1]).sample(logits.slice(), 1).token).toBe(
       2,
     )
+  })
+})
+
+describe('a mask', () => {
+  const vocab = 100
+  const logits = normals(createRandom(9), vocab, 0, 3)
+  const allowed = [0, 31, 32, 50, 63, 64, 99]
+  const mask = maskOf(vocab, allowed)
+
+  test('leaves what it allows the probabilities that these have among themselves', () => {
+    for (const spec of [{}, { temperature: 0.7, topK: 3 }, { topP: 0.8 }, { minP: 0.1, topK: 50 }]) {
+      const among = Float32Array.from(logits, (logit, token) => (allowed.includes(token) ? logit : -Infinity))
+      const probabilities = oracleDistribution(among, { ...NEUTRAL, ...spec }, [])
+      const counts = new Float64Array(vocab)
+      for (let n = 0; n < 4000; n++)
+        counts[samplerWith({ ...spec, seed: 4 }, [], vocab).sample(logits.slice(), n, mask).token]! += 1
+      for (const [token, probability] of probabilities.entries()) {
+        const deviation = Math.sqrt(probability * (1 - probability) * 4000)
+        expect(Math.abs(counts[token]! - probability * 4000)).toBeLessThanOrEqual(5 * deviation + 1)
+      }
+    }
+  })
+
+  test('holds against penalties and greedy sampling', () => {
+    const spec = { temperature: 0, frequencyPenalty: -2, repetitionPenalty: 0.5 }
+    const sampler = samplerWith(spec, [1, 2, 3], vocab)
+    expect(allowed).toContain(sampler.sample(logits.slice(), 3, mask).token)
+    expect(
+      samplerWith({ temperature: 0 }, [], vocab).sample(logits.slice(), 0, maskOf(vocab, [77])).token,
+    ).toBe(77)
+  })
+
+  test('changes no log-probability: they are those of the model, also of tokens that it forbids', () => {
+    const spec = { temperature: 0, topLogprobs: 20 }
+    const free = samplerWith(spec, [], vocab).sample(logits.slice(), 0)
+    const masked = samplerWith(spec, [], vocab).sample(logits.slice(), 0, mask)
+    expect(masked.top).toEqual(free.top)
+    const logSumExp = (logits[free.token] as number) - free.logprob
+    expect(masked.logprob).toBeCloseTo((logits[masked.token] as number) - logSumExp, 5)
   })
 })
 

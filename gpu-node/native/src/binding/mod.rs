@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod engine;
+mod grammar;
 mod matrix;
 mod multiplier;
 mod steps;

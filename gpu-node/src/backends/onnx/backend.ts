@@ -72,7 +72,7 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
     },
 
     async step({ weights, work, drop }) {
-      return { outputs: await processOf(weights).call({ kind: 'step', work, drop }) }
+      return { outputs: await processOf(weights).step(work, drop) }
     },
 
     async release(weights) {

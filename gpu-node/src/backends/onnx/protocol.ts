@@ -1,7 +1,7 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { LlamaConfig } from '../../model/config.ts'
 import type { DenseMaster } from '../../model/dense-model.ts'
-import type { SequenceOutput, SequenceWork } from '../backend.ts'
+import type { SequenceOutput, SequenceWork, TokenMask } from '../backend.ts'
 import type { Provider } from './provider.ts'
 
 /** What a weight set process loads; sent by structured clone. */
@@ -18,11 +18,22 @@ export interface LoadOptions {
   background: boolean
 }
 
+/** {@link SequenceWork} as it is sent: what may be sampled follows as {@link AllowedTokens}. */
+export type SentWork = Omit<SequenceWork, 'allowed'> & { awaitsAllowed?: true }
+
 /** Node to weight set process. Calls are answered one after another, in order. */
 export type Call =
   | { id: number; kind: 'load'; options: LoadOptions }
-  | { id: number; kind: 'step'; work: readonly SequenceWork[]; drop: readonly number[] }
+  | { id: number; kind: 'step'; work: readonly SentWork[]; drop: readonly number[] }
   | { id: number; kind: 'close' }
+
+/** Node to weight set process, while step `step` runs: what its `index`-th work may sample. Not answered. */
+export interface AllowedTokens {
+  kind: 'allowed'
+  step: number
+  index: number
+  mask: TokenMask | null
+}
 
 /** Weight set process to node: one for each call. `outputs` is empty but for steps. */
 export type Answer = { id: number; outputs: SequenceOutput[] } | { id: number; failure: ErrorBody }

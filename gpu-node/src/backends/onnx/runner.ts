@@ -43,9 +43,10 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     return { work, place: cache.reserve(sequence, position, position + tokens.length), sampler }
   }
 
-  const finish = ({ work, sampler }: Item, logits: Float32Array): SequenceOutput => {
+  const finish = async ({ work, sampler }: Item, logits: Float32Array): Promise<SequenceOutput> => {
     if (work.output === 'none' || !sampler) return { kind: 'none' }
-    return { kind: 'token', ...sampler.sample(logits, work.position + work.tokens.length) }
+    const allowed = (await work.allowed) ?? null
+    return { kind: 'token', ...sampler.sample(logits, work.position + work.tokens.length, allowed) }
   }
 
   /** A chunk of one sequence, in runs of at most {@link MAX_RUN_TOKENS}. */
@@ -74,10 +75,10 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     const members = items.map((item) => memberOf(item, 0, item.work.tokens, true))
     const output = members.some(({ wanted }) => wanted.length > 0) ? 'logits' : 'none'
     const rows = await runForward(session, config, { slab, members, output })
-    return items.map((item, index) => {
-      item.place.length = item.work.position + 1
-      return finish(item, rows[index] as Float32Array)
-    })
+    for (const item of items) item.place.length = item.work.position + 1
+    const outputs: SequenceOutput[] = []
+    for (const [index, item] of items.entries()) outputs.push(await finish(item, rows[index] as Float32Array))
+    return outputs
   }
 
   return {

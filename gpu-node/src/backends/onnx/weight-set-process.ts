@@ -1,8 +1,8 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
-import type { SequenceOutput } from '../backend.ts'
-import type { Answer, Call } from './protocol.ts'
+import type { SequenceOutput, SequenceWork } from '../backend.ts'
+import type { AllowedTokens, Answer, Call, SentWork } from './protocol.ts'
 
 /** A {@link Call} before it has its number. */
 type CallBody = Call extends infer Each ? (Each extends Call ? Omit<Each, 'id'> : never) : never
@@ -12,6 +12,8 @@ export interface WeightSetProcess {
   readonly pid: number | undefined
   /** @throws AppError what the process answered, or `node_failed` when it died or cannot be reached */
   call(body: CallBody): Promise<SequenceOutput[]>
+  /** As {@link call}; what the work may sample is sent after it, as it becomes known. */
+  step(work: readonly SequenceWork[], drop: readonly number[]): Promise<SequenceOutput[]>
   /** Lets calls in flight finish, ends the process, and settles when it is gone. */
   close(): Promise<void>
   /** Settles when the process is gone: with the cause, or with undefined after `close`. */
@@ -67,9 +69,8 @@ export function startWeightSetProcess(name: string): WeightSetProcess {
     else call?.reject(parseErrorBody(answer.failure) ?? new AppError('node_failed', `${name} failed.`))
   })
 
-  const call = async (body: CallBody): Promise<SequenceOutput[]> => {
+  const call = async (body: CallBody, id = nextId++): Promise<SequenceOutput[]> => {
     if (gone) throw gone
-    const id = nextId++
     const pending = Promise.withResolvers<SequenceOutput[]>()
     waiting.set(id, pending)
     child.send({ ...body, id } satisfies Call, (error) => {
@@ -81,10 +82,22 @@ export function startWeightSetProcess(name: string): WeightSetProcess {
     return pending.promise
   }
 
+  const tell = (message: AllowedTokens): void => {
+    // A process that cannot be reached fails its step, which is told there.
+    if (!gone) child.send(message, () => undefined)
+  }
+
   return {
     pid: child.pid,
     ended,
-    call,
+    call: (body) => call(body),
+    step(work, drop) {
+      const id = nextId++
+      const outputs = call({ kind: 'step', work: work.map(sentWork), drop }, id)
+      for (const [index, { allowed }] of work.entries())
+        void allowed?.then((mask) => tell({ kind: 'allowed', step: id, index, mask }))
+      return outputs
+    },
     async close() {
       if (closing) return void (await ended)
       closing = true
@@ -95,4 +108,8 @@ export function startWeightSetProcess(name: string): WeightSetProcess {
       clearTimeout(timer)
     },
   }
+}
+
+function sentWork({ allowed, ...work }: SequenceWork): SentWork {
+  return allowed ? { ...work, awaitsAllowed: true } : work
 }

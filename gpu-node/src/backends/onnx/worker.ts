@@ -6,30 +6,48 @@
  */
 import { enterBackground } from '../../background-priority.ts'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
+import type { SequenceOutput } from '../backend.ts'
+import { createAllowedInbox } from './allowed-inbox.ts'
 import { loadRunner } from './load-runner.ts'
-import type { Answer, Call, LoadOptions } from './protocol.ts'
+import type { AllowedTokens, Answer, Call, LoadOptions } from './protocol.ts'
 import type { Runner } from './runner.ts'
 
 let runner: Runner | undefined
 let previous: Promise<void> = Promise.resolve()
+const inbox = createAllowedInbox()
 
 process.on('disconnect', () => process.exit(0))
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {})
-process.on('message', (message) => {
-  previous = previous.then(() => answer(message as Call))
+process.on('message', (message: Call | AllowedTokens) => {
+  // Not in turn: the step that runs waits for it.
+  if (message.kind === 'allowed') inbox.deliver(message)
+  else previous = previous.then(() => answer(message))
 })
 
 async function answer(call: Call): Promise<void> {
   let reply: Answer
   try {
     if (call.kind === 'load') await load(call.options)
-    reply = { id: call.id, outputs: call.kind === 'step' ? await loaded().step(call.work, call.drop) : [] }
+    reply = { id: call.id, outputs: call.kind === 'step' ? await step(call) : [] }
   } catch (thrown) {
     reply = { id: call.id, failure: errorBody(asFailure(thrown)) }
   }
   process.send?.(reply, () => {
     if (call.kind === 'close') process.exit(0)
   })
+}
+
+async function step({ id, work, drop }: Extract<Call, { kind: 'step' }>): Promise<SequenceOutput[]> {
+  try {
+    return await loaded().step(
+      work.map(({ awaitsAllowed, ...item }, index) =>
+        awaitsAllowed ? { ...item, allowed: inbox.allowed(id, index) } : item,
+      ),
+      drop,
+    )
+  } finally {
+    inbox.close(id)
+  }
 }
 
 async function load(options: LoadOptions): Promise<void> {

@@ -199,7 +199,7 @@ async function outputsOf(
   let read = 0
   let sampled = 0
   let turnMs = performance.now()
-  for (const [index, { output, targets, position, tokens }] of work.entries()) {
+  for (const [index, { output, targets, position, tokens, allowed }] of work.entries()) {
     const sampler = samplers[index]
     if (output === 'nll') {
       const count = targets?.reduce((sum, target) => sum + (target === -1 ? 0 : 1), 0) ?? 0
@@ -207,11 +207,12 @@ async function outputsOf(
     } else if (output === 'hidden_sum') {
       outputs.push({ kind: 'hidden_sum', sum: results.slice(read, (read += hiddenSize)) })
     } else if (output === 'token' && sampler) {
+      const mask = (await allowed) ?? null
       if (performance.now() - turnMs > SAMPLING_TURN_MS) {
         await nextTurn()
         turnMs = performance.now()
       }
-      outputs.push({ kind: 'token', ...sampler.sample(logitsOf(sampled++), position + tokens.length) })
+      outputs.push({ kind: 'token', ...sampler.sample(logitsOf(sampled++), position + tokens.length, mask) })
     } else outputs.push({ kind: 'none' })
   }
   return outputs

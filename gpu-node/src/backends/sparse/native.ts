@@ -5,7 +5,13 @@ import type { Addon } from '../../../native/addon.d.ts'
 const PACKAGE = join(import.meta.dirname, '..', '..', '..')
 
 /** What an addon of these sources has. */
-const FUNCTIONS = ['kernels', 'pack', 'swapRows', 'Multiplier'] as const satisfies (keyof Addon)[]
+const FUNCTIONS = [
+  'kernels',
+  'pack',
+  'swapRows',
+  'createVocabulary',
+  'Multiplier',
+] as const satisfies (keyof Addon)[]
 
 /** A file that was tried, and why it is not the addon. */
 export interface Attempt {

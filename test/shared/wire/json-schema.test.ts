@@ -1,0 +1,61 @@
+import { describe, expect, test } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
+import { jsonSchema, withRefs } from '@copal/shared/wire/json-schema.ts'
+import { parse } from '@copal/shared/wire/parse.ts'
+
+function refusalOf(schema: unknown): string {
+  try {
+    parse(jsonSchema, schema)
+  } catch (error) {
+    if (error instanceof AppError) return error.message
+    throw error
+  }
+  return ''
+}
+
+describe('a keyword that no answer can be kept to is refused with its place', () => {
+  test.each<[object, string]>([
+    [{ not: {} }, "'not' at #"],
+    [{ properties: { a: { anyOf: [{ type: 'string' }, { if: {} }] } } }, "'if' at #/properties/a/anyOf/1"],
+    [{ items: { uniqueItems: true } }, "'uniqueItems' at #/items"],
+    [{ $defs: { x: { prefixItems: [true, { contains: {} }] } } }, "'contains' at #/$defs/x/prefixItems/1"],
+  ])('%j', (schema, message) => expect(refusalOf(schema)).toContain(message))
+})
+
+test('names and data that only look like keywords are let through', () => {
+  const schema = {
+    properties: { not: { type: 'string' }, if: { const: { not: 1 } } },
+    default: { contains: 1 },
+    examples: [{ not: {} }],
+    required: ['not'],
+    nullable: true,
+  }
+  expect(refusalOf(schema)).toBe('')
+  expect(parse(jsonSchema, schema)).toEqual(schema)
+})
+
+test('schemas that are no objects, too deep or too long are refused', () => {
+  expect(refusalOf('string')).toMatch(/an object/)
+  expect(refusalOf([])).toMatch(/an object/)
+  let deep: object = {}
+  for (let level = 0; level < 5000; level++) deep = { items: deep }
+  expect(refusalOf(deep)).toMatch(/more than 64 deep/)
+  expect(refusalOf({ description: 'x'.repeat(70_000) })).toMatch(/more than 65536 characters/)
+})
+
+test('references are changed where they are references, and the order of properties stays', () => {
+  const schema = {
+    $ref: '#/$defs/a',
+    const: { $ref: '#/no' },
+    properties: { $ref: { $ref: '#' }, b: { items: [{ $ref: '#/x' }], enum: [{ $ref: '#/no' }] } },
+    $defs: { a: { anyOf: [{ $ref: '#/y' }, true] } },
+  }
+  const changed = withRefs(schema, (ref) => `${ref}!`)
+  expect(changed).toEqual({
+    $ref: '#/$defs/a!',
+    const: { $ref: '#/no' },
+    properties: { $ref: { $ref: '#!' }, b: { items: [{ $ref: '#/x!' }], enum: [{ $ref: '#/no' }] } },
+    $defs: { a: { anyOf: [{ $ref: '#/y!' }, true] } },
+  })
+  expect(Object.keys(changed)).toEqual(Object.keys(schema))
+})
