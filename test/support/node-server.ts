@@ -51,7 +51,9 @@ export async function startTestNode(
     /** Sets that requests may name, beside dense. */
     named?: (version: number) => WeightSet | null
     engine?: Partial<EngineDeps>
-  } & Partial<Pick<NodeServerDeps, 'evaluateText' | 'keepAliveMs' | 'scoreTimeoutMs' | 'requestTimeoutMs'>>,
+  } & Partial<
+    Pick<NodeServerDeps, 'evaluateText' | 'grammars' | 'keepAliveMs' | 'scoreTimeoutMs' | 'requestTimeoutMs'>
+  >,
 ): Promise<TestNode> {
   const { backend, model, dense, named, engine: engineDeps, ...serverDeps } = options
   const spans = new InMemorySpanExporter()

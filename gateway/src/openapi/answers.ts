@@ -1,5 +1,6 @@
 /** What the routes answer, as the OpenAPI document tells it. */
 import { z } from 'zod'
+import { toolCall } from '@copal/shared/wire/tools.ts'
 
 /** Every error. */
 export const errorAnswer = z.object({
@@ -55,11 +56,12 @@ export const chatAnswer = z.object({
       index: z.int(),
       message: z.looseObject({
         role: z.literal('assistant'),
-        content: z.string(),
+        content: z.string().nullable(),
         refusal: z.null(),
+        tool_calls: z.array(toolCall).optional(),
       }),
       logprobs: chatLogprobs,
-      finish_reason: z.enum(['stop', 'length']),
+      finish_reason: z.enum(['stop', 'length', 'tool_calls']),
     }),
   ),
   usage,

@@ -1,9 +1,10 @@
 import { Hono } from 'hono'
-import { chatRequest, contentText } from '@copal/shared/wire/chat.ts'
+import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest, sampleText } from '../inference/admission.ts'
 import { generate } from '../inference/generate.ts'
+import { promptCharacters } from '../inference/prompt-size.ts'
 import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
@@ -13,16 +14,12 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
     .post('/', async (c) => {
       const admission = admit(c)
       const request = await readRequest(c, chatRequest)
-      const characters = request.messages.reduce(
-        (total, { content }) => total + contentText(content).length,
-        0,
-      )
       const model = parseModelName(request.model)
       const answer = await generate(c, {
         model,
         path: '/rpc/chat-completions',
         ...admission,
-        promptTokens: Math.ceil(characters / 4),
+        promptTokens: Math.ceil(promptCharacters(request) / 4),
         maxTokens: request.max_completion_tokens ?? request.max_tokens ?? null,
         choices: request.n ?? 1,
         request,

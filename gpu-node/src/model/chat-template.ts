@@ -7,46 +7,104 @@ export interface TemplateTokens {
   eosToken: string
 }
 
+/** A message as templates read it. Calls and results of tools are only for those that know tools. */
+export interface ChatTurn {
+  role: string
+  content: string
+  tool_calls?: { id: string; type: string; function: { name: string; arguments: unknown } }[]
+  tool_call_id?: string
+}
+
+/** Renders conversations. */
+export interface ChatTemplate {
+  /** It describes tools to the model, and has it call them as `<tool_call>` lines of JSON. */
+  rendersTools: boolean
+  /**
+   * The conversation up to where the assistant's answer starts.
+   *
+   * @throws AppError `invalid_request`, with the template's own words when it refuses the conversation (roles that
+   * must alternate), or when there is no template
+   */
+  render(messages: readonly ChatTurn[], tools?: readonly object[]): string
+}
+
 /**
  * Compiles a model's chat template (Jinja, with the settings that Transformers uses).
  *
- * @param template `null` for a model without one: rendering then throws AppError `invalid_request`
- * @returns renders messages up to where the assistant's answer starts; throws AppError `invalid_request`
- * with the template's own words when it refuses the conversation (roles that must alternate)
+ * @param template `null` for a model without one: rendering then throws
+ * @throws AppError `unsupported_model` when it cannot be compiled
  */
 export function createChatTemplate(
   template: string | null,
   tokens: TemplateTokens,
   source: string,
-): (messages: readonly { role: string; content: string }[]) => string {
+): ChatTemplate {
   if (template === null) {
-    return () => {
-      throw new AppError(
-        'invalid_request',
-        'This model has no chat template, so it cannot answer conversations. Send the prompt to /v1/completions.',
-      )
+    return {
+      rendersTools: false,
+      render() {
+        throw new AppError(
+          'invalid_request',
+          'This model has no chat template, so it cannot answer conversations. Send the prompt to /v1/completions.',
+        )
+      },
     }
   }
   const compiled = compile(template, source)
-  return (messages) => {
-    try {
-      return compiled.render({
-        messages,
-        add_generation_prompt: true,
-        bos_token: tokens.bosToken,
-        eos_token: tokens.eosToken,
-      })
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause)
-      throw new AppError(
-        'invalid_request',
-        `The model's chat template refuses this conversation: ${reason}`,
-        {
-          cause,
-          param: 'messages',
-        },
-      )
-    }
+  const render = (messages: readonly ChatTurn[], tools?: readonly object[]) =>
+    compiled.render({
+      messages,
+      add_generation_prompt: true,
+      bos_token: tokens.bosToken,
+      eos_token: tokens.eosToken,
+      ...(tools ? { tools } : {}),
+    })
+  return {
+    rendersTools: rendersTools(render),
+    render(messages, tools) {
+      try {
+        return render(messages, tools)
+      } catch (cause) {
+        const reason = cause instanceof Error ? cause.message : String(cause)
+        throw new AppError(
+          'invalid_request',
+          `The model's chat template refuses this conversation: ${reason}`,
+          {
+            cause,
+            param: 'messages',
+          },
+        )
+      }
+    },
+  }
+}
+
+/** Tried, since templates do not say: what it makes of a tool, of a call and of its result. */
+function rendersTools(render: ChatTemplate['render']): boolean {
+  const name = 'probe_of_tools'
+  const tool = {
+    type: 'function',
+    function: { name, description: name, parameters: { type: 'object', properties: {} } },
+  }
+  const call = { id: 'call_1', type: 'function', function: { name, arguments: { of_call: 1 } } }
+  try {
+    const described = render([{ role: 'user', content: 'a' }], [tool])
+    const called = render(
+      [
+        { role: 'user', content: 'a' },
+        { role: 'assistant', content: '', tool_calls: [call] },
+        { role: 'tool', content: 'of_result', tool_call_id: 'call_1' },
+      ],
+      [tool],
+    )
+    return (
+      described.includes(name) &&
+      described.includes('<tool_call>') &&
+      called.includes('of_call') &&
+      called.includes('of_result')
+    )
+  } catch {
+    return false
   }
 }
 

@@ -38,7 +38,7 @@ export function createCodec(description: TokenizerDescription, source: string): 
   const tokenizer = createTokenizer(description.json, source)
   const bytes = tokenByteTable(description.json)
   const special = new Set(description.json.added_tokens.filter((token) => token.special).map(({ id }) => id))
-  const renderChat = createChatTemplate(description.chatTemplate, description, source)
+  const template = createChatTemplate(description.chatTemplate, description, source)
   const encode = (text: string) =>
     text === '' ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids
   const prefix = prefixOf(tokenizer)
@@ -55,7 +55,8 @@ export function createCodec(description: TokenizerDescription, source: string): 
       return found === undefined ? new Uint8Array(0) : found.slice()
     },
     isSpecial: (id) => special.has(id),
-    renderChat,
+    rendersTools: template.rendersTools,
+    renderChat: (messages, tools) => template.render(messages, tools),
   }
 }
 

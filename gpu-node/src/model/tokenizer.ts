@@ -1,3 +1,5 @@
+import type { ChatTurn } from './chat-template.ts'
+
 /** Text to token ids and back, and chat messages to a prompt. */
 export interface TextCodec {
   /** Token ids without any BOS added; special tokens written in the text are recognised. */
@@ -8,6 +10,8 @@ export interface TextCodec {
   tokenBytes(id: number): Uint8Array
   /** Whether the token is a control token that never appears in output text. */
   isSpecial(id: number): boolean
-  /** The prompt of a conversation, ending where the assistant's answer starts. */
-  renderChat(messages: readonly { role: string; content: string }[]): string
+  /** Whether the chat template describes tools to the model and renders their calls. */
+  readonly rendersTools: boolean
+  /** The prompt of a conversation, ending where the assistant's answer starts; `tools` in the shape of OpenAI's. */
+  renderChat(messages: readonly ChatTurn[], tools?: readonly object[]): string
 }

@@ -1,5 +1,6 @@
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
+import type { TokenConstraint } from '../engine/constraint.ts'
 import type { GenerateEvent, GenerateRequest, Generation, GenerationOutcome } from '../engine/generation.ts'
 import { philox } from '../engine/random-draw.ts'
 
@@ -7,6 +8,8 @@ import { philox } from '../engine/random-draw.ts'
 export interface ChoicesPlan extends Pick<GenerateRequest, 'maxTokens' | 'sampling' | 'stops'> {
   prompts: readonly (readonly number[])[]
   choicesPerPrompt: number
+  /** Makes what keeps one choice to a grammar; undefined where there is none. */
+  constrain?: (() => TokenConstraint) | undefined
 }
 
 /** What one of the choices hears; they are numbered prompt by prompt. */
@@ -40,7 +43,7 @@ export function startChoices(
   },
   abort: AbortController,
 ): Choices {
-  const { prompts, choicesPerPrompt, sampling, ...rest } = plan
+  const { prompts, choicesPerPrompt, sampling, constrain, ...rest } = plan
   const specs = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
   const { signal } = abort
   const generations: Generation[] = []
@@ -48,7 +51,7 @@ export function startChoices(
     for (const [choice, prompt] of specs.entries()) {
       const seed = seedOf(sampling.seed, choice)
       const spec = { ...common, ...rest, sampling: { ...sampling, seed }, prompt, signal }
-      generations.push(engine.generate(spec))
+      generations.push(engine.generate({ ...spec, constraint: constrain?.() }))
     }
   } catch (error) {
     abort.abort()

@@ -34,7 +34,7 @@ export function completions(deps: {
         model: request.model,
         stream: request.stream ?? false,
         idPrefix: 'cmpl-',
-        prepare: () => ({
+        prepare: async () => ({
           ...samplingOf(request, topLogprobs),
           prompts: tokens(),
           choicesPerPrompt: request.n ?? 1,

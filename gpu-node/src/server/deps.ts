@@ -1,6 +1,7 @@
 import type { EvaluateCall, EvaluateEvent, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
+import type { Grammars } from '../grammar/grammars.ts'
 import type { Log } from '../log.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { NodeTelemetry } from '../telemetry/telemetry.ts'
@@ -14,6 +15,8 @@ export interface NodeServerDeps {
   engine: Engine
   /** The weight set of a version, if new requests can start on it; 0 is dense, against which drift is measured. */
   weights: (version: number) => WeightSet | null
+  /** Compiles what answers are kept to; of this model's vocabulary unless given. */
+  grammars?: Grammars
   /** Perplexity of a text. Events go out as they come; what it throws becomes the last event. */
   evaluateText: (call: EvaluateCall, signal: AbortSignal) => AsyncIterable<EvaluateEvent>
   /** Takes one receipt for each generation that ended, however it ended. */

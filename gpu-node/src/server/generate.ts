@@ -30,7 +30,7 @@ interface GenerateJob {
    *
    * @throws AppError when the request cannot be served as it is
    */
-  prepare: () => ChoicesPlan
+  prepare: () => Promise<ChoicesPlan>
   clientText: () => readonly number[]
   format: (head: AnswerHead) => AnswerFormat
 }
@@ -66,7 +66,7 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
     let choices: Choices
     try {
       requireModel(deps, job.model)
-      const plan = job.prepare()
+      const plan = await job.prepare()
       const common = {
         id: job.requestId,
         weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),

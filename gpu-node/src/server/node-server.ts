@@ -9,6 +9,7 @@ import type { NodeServerDeps } from './deps.ts'
 import { embeddings } from './embeddings.ts'
 import { evaluate } from './evaluate.ts'
 import { createGenerate } from './generate.ts'
+import { createGrammars } from '../grammar/grammars.ts'
 import { createReceiptDesk } from './receipts.ts'
 import { createReplayGuard } from './replay-guard.ts'
 import { responses } from './responses.ts'
@@ -45,7 +46,8 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
 
   const app = new Hono()
   const inference = { codec: model.codec, contextLength: engine.policy.contextLength, generate, read }
-  app.route('/rpc/chat-completions', chatCompletions(inference))
+  const grammars = deps.grammars ?? createGrammars(model)
+  app.route('/rpc/chat-completions', chatCompletions({ ...inference, grammars }))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
   app.route('/rpc/embeddings', embeddings(deps, desk, nowMs, read))

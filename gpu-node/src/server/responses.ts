@@ -3,7 +3,8 @@ import { responsesCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import { messagesOf } from '@copal/shared/wire/responses.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
-import { CALL_BYTES, conversation, userText } from './chat-completions.ts'
+import { CALL_BYTES } from './chat-completions.ts'
+import { chatPrompt, userText } from './conversation.ts'
 import type { Generate } from './generate.ts'
 import { encodePrompt } from './prompt.ts'
 import { responseFormat } from './response-format.ts'
@@ -28,14 +29,10 @@ export function responses(deps: {
         model,
         stream: request.stream ?? false,
         idPrefix: 'resp_',
-        prepare: () => ({
+        prepare: async () => ({
           ...samplingOf({ model, temperature, top_p, seed }, -1),
           prompts: [
-            encodePrompt(
-              (text) => codec.encode(text),
-              codec.renderChat(conversation(messages)),
-              contextLength,
-            ),
+            encodePrompt((text) => codec.encode(text), chatPrompt(codec, { messages }, []), contextLength),
           ],
           choicesPerPrompt: 1,
           maxTokens: request.max_output_tokens ?? null,

@@ -7,14 +7,41 @@ import {
   samplingFields,
   type Usage,
 } from './generation.ts'
+import { responseFormat } from './response-format.ts'
+import { misfitOfTools, toolCall, toolChoice, tools, type ToolCall, type ToolCallDelta } from './tools.ts'
 
 const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() })
 
-const message = z.object({
-  role: z.enum(['system', 'developer', 'user', 'assistant']),
-  content: z.union([z.string(), z.array(textPart).min(1)]),
-  name: z.string().max(64).optional(),
-})
+const textContent = z.union([z.string(), z.array(textPart).min(1)])
+const name = z.string().max(64).optional()
+
+const chatMessage = z.discriminatedUnion(
+  'role',
+  [
+    z.object({ role: z.enum(['system', 'developer', 'user']), content: textContent, name }),
+    z
+      .object({
+        role: z.literal('assistant'),
+        content: textContent.nullish(),
+        name,
+        tool_calls: z.array(toolCall).min(1).nullish(),
+      })
+      .refine(({ content, tool_calls: calls }) => content != null || calls, {
+        path: ['content'],
+        message: "text is expected, or 'tool_calls'",
+      }),
+    z.object({ role: z.literal('tool'), content: textContent, tool_call_id: z.string().min(1).max(256) }),
+  ],
+  'one of "system", "developer", "user", "assistant" and "tool" is expected',
+)
+
+/** What the answer is made to be. */
+const structureFields = {
+  response_format: responseFormat.nullish(),
+  tools: tools.nullish(),
+  tool_choice: toolChoice.nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+}
 
 /** What only other kinds of models can do. */
 const fieldsOfOtherModels = {
@@ -39,20 +66,23 @@ export const chatRequest = z
     ...samplingFields,
     ...bystanderFields,
     ...fieldsOfOtherModels,
-    messages: z.array(message).min(1, 'at least one message is needed').max(LIMITS.messages),
+    messages: z.array(chatMessage).min(1, 'at least one message is needed').max(LIMITS.messages),
     max_completion_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(LIMITS.topLogprobs).nullish(),
+    ...structureFields,
   })
   .superRefine((request, context) => {
     checkStreamOptions(request, context)
+    const misfit = misfitOfTools(request)
+    if (misfit) context.addIssue({ code: 'custom', ...misfit })
     if (request.top_logprobs == null || request.logprobs) return
     context.addIssue({ code: 'custom', path: ['top_logprobs'], message: "it needs 'logprobs': true" })
   })
 export type ChatRequest = z.output<typeof chatRequest>
-export type ChatMessage = z.output<typeof message>
+export type ChatMessage = z.output<typeof chatMessage>
 
-export type FinishReason = 'stop' | 'length'
+export type FinishReason = 'stop' | 'length' | 'tool_calls'
 
 /** One token of `choices[].logprobs.content`; `bytes` are the token's UTF-8 bytes. */
 export interface ChatTokenLogprob {
@@ -72,7 +102,7 @@ export interface ChatCompletion {
   service_tier?: 'default'
   choices: {
     index: number
-    message: { role: 'assistant'; content: string; refusal: null }
+    message: { role: 'assistant'; content: string | null; refusal: null; tool_calls?: ToolCall[] }
     logprobs: { content: ChatTokenLogprob[]; refusal: null } | null
     finish_reason: FinishReason
   }[]
@@ -88,7 +118,7 @@ export interface ChatCompletionChunk {
   service_tier?: 'default'
   choices: {
     index: number
-    delta: { role?: 'assistant'; content?: string }
+    delta: { role?: 'assistant'; content?: string | null; tool_calls?: ToolCallDelta[] }
     logprobs: { content: ChatTokenLogprob[]; refusal: null } | null
     finish_reason: FinishReason | null
   }[]
@@ -97,5 +127,6 @@ export interface ChatCompletionChunk {
 
 /** The text of one message's content, parts joined. */
 export function contentText(content: ChatMessage['content']): string {
+  if (content == null) return ''
   return typeof content === 'string' ? content : content.map((part) => part.text).join('')
 }

@@ -34,6 +34,7 @@ const MODEL: DenseModel = {
     tokenBytes: () => new Uint8Array(),
     isSpecial: () => false,
     encodeDocument: () => [],
+    rendersTools: false,
     renderChat: () => '',
   },
   layerSensitivity: null,

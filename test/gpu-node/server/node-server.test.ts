@@ -166,7 +166,7 @@ test('log-probabilities come in the shape of each API', async () => {
   const content = chat.choices[0]?.logprobs?.content ?? []
   expect(content).toHaveLength(24)
   expect(Buffer.concat(content.map((token) => Buffer.from(token.bytes))).toString()).toContain(
-    chat.choices[0]?.message.content.slice(0, 3),
+    chat.choices[0]?.message.content?.slice(0, 3),
   )
   const completion = await json<Completion>(
     await node.post('/rpc/completions', call({ ...PROMPT, logprobs: 0 })),
