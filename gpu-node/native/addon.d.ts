@@ -8,6 +8,8 @@ export interface Addon {
   version(): string
   /** Names of the kernels that this machine can run, best first. */
   kernels(): KernelName[]
+  /** For tests: from now on memory that the addon frees is overwritten with NaNs first, or left alone. */
+  poisonFreed(on: boolean): void
   /**
    * Packs a weight on threads of its own.
    *

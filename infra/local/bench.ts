@@ -12,6 +12,8 @@
  * `npm run bench -- engine`: the sparse engine, dense and half pruned, beside ONNX; `--models smollm2 --precision
  * bf16,int8,int4 --batch 1,8 --prompt 128,512 --steps 16 --repetitions 5 --minutes 10` unless given, minutes a model.
  * `--models smollm2,1.1b,7b --blocks 2` takes LLaMA shapes of seeded random weights, cut to so many blocks.
+ * `npm run bench -- swaps`: how long streams of the sparse engine wait for a token while masks are swapped under them;
+ * `--streams 4 --swaps 5` unless given.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -46,6 +48,7 @@ import { largeConfig } from '../../test/support/large-llama.ts'
 import { magnitudeHalfMask } from '../../test/support/magnitude-mask.ts'
 import { measurePeakMemory } from '../../test/support/peak-memory.ts'
 import { benchGatewayOverhead, readTarget } from './bench/gateway-overhead.ts'
+import { benchSwapGaps } from './bench/swap-gaps.ts'
 import { buildNative } from './build-native.mjs'
 import { freePort } from './ports.ts'
 
@@ -75,6 +78,8 @@ const { positionals, values: flags } = parseArgs({
       'prompt',
       'steps',
       'minutes',
+      'streams',
+      'swaps',
     ].map((name) => [name, { type: 'string' }] as const),
   ),
 })
@@ -86,6 +91,7 @@ try {
   else if (part === 'alps') await benchAlps()
   else if (part === 'engine') await benchForward()
   else if (part === 'grammar') await benchMasks()
+  else if (part === 'swaps') await benchSwaps()
   else {
     await benchNode()
     await benchGateway()
@@ -202,6 +208,16 @@ async function benchMasks(): Promise<void> {
   const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
   await buildNative(print)
   ;(await benchGrammar(loadNative(), model, flag('repetitions', REPETITIONS))).forEach(print)
+}
+
+async function benchSwaps(): Promise<void> {
+  const cacheDir = process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal')
+  const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
+  const maskPath = join(home, 'mask.safetensors')
+  writeFileSync(maskPath, await magnitudeHalfMask(model))
+  await buildNative(print)
+  const options = { model, maskPath, streams: flag('streams', 4), swaps: flag('swaps', 5), lullMs: 2000 }
+  ;(await benchSwapGaps(options)).forEach(print)
 }
 
 async function benchMemory(): Promise<void> {

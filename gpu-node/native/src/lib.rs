@@ -4,8 +4,8 @@
 //! `storage` packs a dense f32 matrix and a mask into blocks of rows; `kernels` encodes inputs and
 //! multiplies, with the best instruction set of the machine or the one that was asked for; `pool` shares
 //! a multiplication by rows between fixed threads; `engine` is a LLaMA's forward pass over them; `swaps`
-//! refines masks; `binding` is what Node sees. Unsafe code is in `kernels`, in `engine`, in `binding`, and
-//! in one place each of `pool` and `swaps`.
+//! refines masks; `poison` makes freed memory tell, for tests; `binding` is what Node sees. Unsafe code is in
+//! `kernels`, in `engine`, in `binding`, in `poison`, and in one place each of `pool` and `swaps`.
 
 #![deny(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod engine;
 pub mod grammar;
 pub mod kernels;
 pub mod measure;
+pub mod poison;
 pub mod pool;
 pub mod storage;
 pub mod swaps;

@@ -241,3 +241,18 @@ fn works_that_do_not_fit_are_refused_and_change_nothing() {
     engine.drop_sequences_of(&weights);
     assert_eq!(engine.usage().sequences, 0);
 }
+
+#[test]
+fn swaps_with_freed_sets_poisoned_give_what_each_mask_gives() {
+    let model = model("poison");
+    let kernel = Kernel::select(None).unwrap();
+    let expected = scores(&mut engine(&model, kernel, 2, 64), &weights(&model, Format::BF16), &[TOKENS], 0);
+    copal_native::poison::poison_freed(true);
+    let mut engine = engine(&model, kernel, 2, 64);
+    for _ in 0..5 {
+        let set = weights(&model, Format::BF16);
+        assert_eq!(bits(&scores(&mut engine, &set, &[9, 36], 3)), bits(&expected));
+        engine.drop_sequences_of(&set);
+    }
+    copal_native::poison::poison_freed(false);
+}

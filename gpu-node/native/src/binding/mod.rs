@@ -35,6 +35,12 @@ pub fn kernels() -> Vec<&'static str> {
     Kernel::available().iter().map(|kernel| kernel.name()).collect()
 }
 
+/// For tests: from now on freed memory is overwritten, or left alone.
+#[napi]
+pub fn poison_freed(on: bool) {
+    crate::poison::poison_freed(on);
+}
+
 fn invalid(reason: impl Display) -> Error {
     Error::new(Status::InvalidArg, reason.to_string())
 }

@@ -1,0 +1,237 @@
+/**
+ * The addon's surface under random arguments: each call works or throws an error that says why; none ends the process,
+ * panics, or leaves an engine that computes something else. `COPAL_FUZZ_SECONDS` says for how long.
+ */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import type { Addon, Engine, EngineWeights } from '../../../gpu-node/native/addon.d.ts'
+import { createModelEngine } from '../../../gpu-node/src/backends/sparse/model-engine.ts'
+import type { SequenceWork } from '../../../gpu-node/src/backends/backend.ts'
+import { addon } from '../../support/backends.ts'
+import { fuzzSeconds } from '../../support/fuzz-seconds.ts'
+import { createRandom } from '../../support/random.ts'
+import { temporaryDir } from '../../support/temporary.ts'
+import { openTinyModel } from '../../support/tiny-model.ts'
+
+// Whoever wants it to run longer gives it the time.
+vi.setConfig({ testTimeout: 60_000 + 2000 * fuzzSeconds(1) })
+if (addon) testAddon(addon)
+else testWithoutAddon()
+
+function testWithoutAddon(): void {
+  test('without cargo there is no addon to test', () => expect(addon).toBeNull())
+}
+
+/** What the addon says of a wrong argument, and of pages without memory; `GenericFailure` would be a panic. */
+const REFUSALS = /Arg|Expected|QueueFull/
+
+type Draw = () => unknown
+
+/** An error that says what was wrong with an argument. */
+function requireRefusal(thrown: unknown, seed: number): void {
+  const { code, message } = thrown as { code?: string; message?: string }
+  const isRefusal = thrown instanceof Error && message !== '' && REFUSALS.test(`${code} ${message}`)
+  if (!isRefusal || message?.includes('panicked'))
+    throw new Error(`seed ${seed} is no refusal: ${code} ${message}`, { cause: thrown })
+}
+
+function testAddon(built: Addon): void {
+  const draws = (seed: number) => {
+    const random = createRandom(seed)
+    const pick = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)]!
+    const length = () => pick([0, 1, 2, 3, 5, 8, 16, 40, 64, 65, 200])
+    const number = () =>
+      pick([0, 1, 2, 3, 7, 16, 64, 100, -1, 0.5, 2 ** 31, 2 ** 32, 2 ** 53, 1e300, NaN, Infinity])
+    const small = () => pick([0, 1, 2, 3, 4, 8, 16, 32, 64])
+    const f64: Draw = () => Float64Array.from({ length: length() }, pick([number, small]))
+    const i32: Draw = () => Int32Array.from({ length: length() }, pick([number, small]))
+    const u8: Draw = () => Uint8Array.from({ length: length() }, () => random() * 256)
+    const f32: Draw = () => Float32Array.from({ length: length() }, pick([() => random() - 0.5, number]))
+    const text: Draw = () =>
+      pick(['', 'bf16', 'int8', 'int4', 'scalar', 'avx9', '/nowhere', '\0', 'é'.repeat(99)])
+    const odd: Draw = () =>
+      pick([undefined, null, {}, [], () => 1, Symbol('x'), 1n, true, new ArrayBuffer(8)])
+    /** Of the kind that is wanted, or now and then of any. */
+    const or = (draw: Draw): unknown =>
+      random() < 0.93 ? draw() : pick([f64, i32, u8, f32, text, odd, number])()
+    return { random, pick, number, small, length, f64, i32, u8, f32, text, or }
+  }
+
+  /** Calls one case after another until the time is over. @returns how many worked */
+  async function fuzz(run: (seed: number) => unknown): Promise<number> {
+    const endMs = performance.now() + fuzzSeconds(1) * 1000
+    let worked = 0
+    for (let seed = 1; seed < 100 || performance.now() < endMs; seed++) {
+      try {
+        await run(seed)
+        worked += 1
+      } catch (thrown) {
+        requireRefusal(thrown, seed)
+      }
+    }
+    return worked
+  }
+
+  test('pack', async () => {
+    const worked = await fuzz((seed) => {
+      const { or, f32, u8, text, small, number, pick } = draws(seed)
+      const [rows, cols] = [small(), small()]
+      const fits = pick([true, true, false])
+      const dense = fits ? () => new Float32Array(rows * cols).fill(0.5) : f32
+      const mask = fits ? () => new Uint8Array(rows * Math.ceil(cols / 8)).fill(1) : pick([u8, () => null])
+      const args = [or(dense), or(() => rows), or(() => cols), or(mask), or(pick([text, () => 'bf16']))]
+      return built.pack(...([...args, or(() => 64), or(pick([small, number]))] as Parameters<Addon['pack']>))
+    })
+    expect(worked).toBeGreaterThan(0)
+  })
+
+  test('swapRows', async () => {
+    const worked = await fuzz((seed) => {
+      const { or, small, f32, f64, u8, number, pick } = draws(seed)
+      const cols = small()
+      const rows = pick([1, 2, 3])
+      const sized = pick([true, false])
+      const of = (make: (count: number) => unknown, count: number, other: Draw) =>
+        or(sized ? () => make(count) : other)
+      const args = [
+        or(() => null),
+        or(() => cols),
+        or(() => pick([null, 2, 4, number()])),
+        of((count) => new Float32Array(count).fill(1), rows * cols, f32),
+        of((count) => new Float64Array(count).fill(1), cols * cols, f64),
+        of((count) => new Uint8Array(count), rows * Math.ceil(cols / 8), u8),
+        of((count) => new Float64Array(count), rows * cols, f64),
+        of((count) => new Float64Array(count), rows, f64),
+        or(() => 1e-9),
+      ]
+      built.swapRows(...(args as Parameters<Addon['swapRows']>))
+    })
+    expect(worked).toBeGreaterThan(0)
+  })
+
+  test('Multiplier', async () => {
+    const matrix = await built.pack(new Float32Array(64 * 33).fill(0.5), 64, 33, null, 'bf16', 64, 1)
+    const worked = await fuzz((seed) => {
+      const { or, small, number, f32, pick } = draws(seed)
+      // Few threads: the many that are allowed are really started.
+      const args = [or(() => null), or(() => pick([1, 2, 0, -1, NaN])), or(small), or(pick([small, number]))]
+      // Nor are buffers made that the machine may not have.
+      if (args.some((arg) => typeof arg === 'number' && arg > 1e6)) return
+      const multiplier = new built.Multiplier(...(args as ConstructorParameters<Addon['Multiplier']>))
+      const tokens = pick([1, 2, 3])
+      const inputs = or(pick([() => new Float32Array(33 * tokens), f32]))
+      const outputs = or(pick([() => new Float32Array(64 * tokens), f32]))
+      multiplier.multiply(matrix, inputs as Float32Array, outputs as Float32Array)
+    })
+    expect(worked).toBeGreaterThan(0)
+  })
+
+  describe('Engine', () => {
+    test('constructor', async () => {
+      const worked = await fuzz((seed) => {
+        const { or, f64, small, pick, number } = draws(seed)
+        const shape = pick([() => Float64Array.of(8, 1, 2, 1, 4, 6, 11, 32, 1e-5), f64])
+        const rope = pick([() => Float64Array.of(1, 0.1), f64])
+        const args = [
+          or(() => null),
+          or(() => pick([1, 2, 0, -1, NaN])),
+          or(() => 'bf16'),
+          or(shape),
+          or(rope),
+        ]
+        return new built.Engine(
+          ...([...args, or(pick([small, number])), or(small)] as ConstructorParameters<Addon['Engine']>),
+        )
+      })
+      expect(worked).toBeGreaterThan(0)
+    })
+
+    test('load', async () => {
+      const path = join(temporaryDir(), 'master')
+      await writeFile(path, new Uint8Array(4000).fill(0))
+      const shape = Float64Array.of(8, 1, 2, 1, 4, 6, 11, 32, 1e-5)
+      const engine = new built.Engine(null, 1, 'bf16', shape, Float64Array.of(1, 0.1), 4, 16)
+      const worked = await fuzz(async (seed) => {
+        const { or, text, f64, pick, number, random } = draws(seed)
+        const place = () => (random() < 0.9 ? 4 * Math.floor(random() * 200) : number())
+        const places = (count: number, draw: () => number) => (): unknown =>
+          random() < 0.9 ? Float64Array.from({ length: count }, draw) : f64()
+        const args = [
+          or(pick([() => path, () => path, text])),
+          or(places(5, place)),
+          or(places(7, place)),
+          or(pick([() => null, () => path, text])),
+          or(places(7, pick([() => -1, place]))),
+          or(places(7, pick([() => -1, place]))),
+          or(() => pick([1, 2, 0, -1, NaN])),
+        ]
+        await engine.release(await engine.load(...(args as Parameters<Engine['load']>)))
+      })
+      expect(worked).toBeGreaterThan(0)
+    })
+
+    test('step and logits; what fits gives the same afterwards', async () => {
+      const tiny = await openTinyModel({ contextLength: 64 })
+      onTestFinished(() => tiny.remove())
+      const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 64, sequences: 4 } as const
+      // The raw engine of a model that is loaded the usual way.
+      const raw: { engine?: Engine } = {}
+      const watched = {
+        ...built,
+        Engine: function construct(...args: ConstructorParameters<Addon['Engine']>) {
+          raw.engine = new built.Engine(...args)
+          return raw.engine
+        },
+      } as unknown as Addon
+      const model = createModelEngine(watched, tiny.model.config, options)
+      const weights: EngineWeights = await model.load(tiny.model, null, new Map(), 1)
+      const engine = raw.engine!
+      const nll = () => {
+        const tokens = Int32Array.of(3, 5, 7)
+        const work: SequenceWork = { sequence: 900, tokens, position: 0, output: 'nll', targets: tokens }
+        return model.step(weights, [work], [], (results) => Promise.resolve(results.slice()))
+      }
+      const before = await nll()
+      const logits: unknown[] = []
+      const worked = await fuzz(async (seed) => {
+        const { or, i32, f64, small, number, pick, random } = draws(seed)
+        const works = pick([0, 1, 1, 2, 3])
+        const counts = Array.from({ length: works }, () => pick([0, 1, 2, 5, 17]))
+        const total = counts.reduce((sum, count) => sum + count, 0)
+        const field = (good: () => number) => (random() < 0.95 ? good() : number())
+        const pages = counts.map((count) => Math.ceil(count / 16) + pick([0, 0, 1]))
+        const rows = counts.flatMap((count, index) => [
+          field(() => pick([0, 0, 0, 16, 1])),
+          field(() => count),
+          field(() => pick([0, 1, 2, 3])),
+          field(() => pick([0, 0, 0, 16])),
+          field(() => pages[index]!),
+        ])
+        const token = () => (random() < 0.98 ? Math.floor(random() * 300) : number())
+        const allPages = pages.reduce((sum, count) => sum + count, 0)
+        const args = [
+          or(() => weights),
+          or(pick([() => Float64Array.from({ length: works }, small), f64])),
+          or(() => Int32Array.from(rows)),
+          or(() => Int32Array.from({ length: total }, token)),
+          or(() => Int32Array.from({ length: total }, () => pick([-1, token()]))),
+          or(pick([() => Int32Array.from({ length: allPages }, (_, i) => i % 12), i32])),
+          or(() => Float64Array.from({ length: pick([0, 1]) }, small)),
+        ]
+        const results = await engine.step(...(args as Parameters<Engine['step']>))
+        if (!results.every((value) => Number.isFinite(value))) throw new Error('a result is not finite')
+        logits.push(or(small))
+      })
+      expect(worked).toBeGreaterThan(0)
+      expect(await nll()).toEqual(before)
+      // A step that wants no logits leaves none.
+      const read = await fuzz((seed) => {
+        const { or } = draws(seed)
+        engine.logits(logits[seed] as number, or(() => new Float32Array(300)) as Float32Array)
+      })
+      expect(read).toBe(0)
+      await model.release(weights)
+    })
+  })
+}
