@@ -1,0 +1,396 @@
+/**
+ * What users notice of faults: real nodes with the tiny model, as processes that are killed, stopped and cut off, and the
+ * real gateway. After each test nothing runs and no lease is left. The tests share one fleet of two nodes.
+ */
+import { readdirSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ErrorBody } from '@copal/shared/errors.ts'
+import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { startFleet, type FleetNode, type TestFleet } from '../support/fleet.ts'
+import { startNodeProcess } from '../support/node-process.ts'
+import { until } from '../support/service.ts'
+
+/** As many requests at once as its key may have: one that is counted for ever would soon refuse another. */
+const CONCURRENT = 24
+
+/** Of the tiny model. */
+const END_TOKEN = 2
+
+let fleet: TestFleet
+let key: string
+const nodes = new Map<string, FleetNode>()
+
+beforeAll(async () => {
+  fleet = await startFleet()
+  key = (await fleet.key({ concurrent_requests: CONCURRENT })).key
+  for (const id of ['node-a', 'node-b']) nodes.set(id, await fleet.start(id))
+  await bothAlive()
+})
+afterEach(async () => {
+  for (const [id, node] of nodes) {
+    node.mend()
+    if (node.process.child.exitCode === null && node.process.child.signalCode === null)
+      node.process.child.kill('SIGCONT')
+    else nodes.set(id, await fleet.start(id))
+  }
+  await bothAlive()
+  await fleet.settled()
+})
+afterAll(() => fleet?.stop())
+
+test('a node that is killed before its first token costs nobody an answer', async () => {
+  const { running, other } = await oneBusy()
+  other.process.child.kill('SIGSTOP')
+  const pending = ask({ max_tokens: 5 })
+  await leased(other.id)
+  await other.process.end('SIGKILL')
+  const answer = await pending
+  expect(answer.headers.get('x-copal-node')).toBe(running.node.id)
+  expect(await endOf(answer)).toBe('done')
+  expect(await running.end()).toBe('done')
+})
+
+test('a node that is killed after its first token ends the stream with an error event', async () => {
+  const stream = await open()
+  await stream.node.process.end('SIGKILL')
+  expect(await stream.end()).toBe('node_failed')
+})
+
+test('a node that hangs before its first token is given up, and another answers', async () => {
+  const { running, other } = await oneBusy()
+  other.process.child.kill('SIGSTOP')
+  const answer = await ask({ max_tokens: 5, stream: false })
+  expect(answer.headers.get('x-copal-node')).toBe(running.node.id)
+  expect(await answer.json()).toMatchObject({ usage: { completion_tokens: 5 } })
+  expect(await running.end()).toBe('done')
+})
+
+test('a node that hangs after its first token ends the stream with an error event', async () => {
+  const stream = await open()
+  stream.node.process.child.kill('SIGSTOP')
+  expect(await stream.end()).toBe('node_failed')
+})
+
+test('a slow node is waited for', async () => {
+  const stream = await open({ max_tokens: 400 })
+  const { child } = stream.node.process
+  const slow = setInterval(() => {
+    child.kill('SIGSTOP')
+    setTimeout(() => child.kill('SIGCONT'), 120)
+  }, 180)
+  onTestFinished(() => clearInterval(slow))
+  expect(await stream.end()).toBe('done')
+  clearInterval(slow)
+})
+
+test('a node that answers garbage costs nobody an answer, and soon gets no more requests', async () => {
+  const garbage = await startGarbageNode()
+  for (let turn = 0; turn < 12; turn += 1) {
+    await garbage.beat()
+    const answer = await ask({ max_tokens: 2, stream: turn % 2 === 0 })
+    expect(answer.status).toBe(200)
+    expect(answer.headers.get('x-copal-node')).not.toBe('garbage')
+    await answer.text()
+  }
+  expect(garbage.calls()).toBeGreaterThan(0)
+  expect(garbage.calls()).toBeLessThan(8)
+  await garbage.leave()
+})
+
+test('a node whose heartbeats are lost goes on with its streams, and gets no new ones', async () => {
+  const stream = await open()
+  stream.node.cut()
+  await until('the gateway to miss it', async () =>
+    (await fleet.alive()).includes(stream.node.id) ? undefined : true,
+  )
+  const answer = await ask({ max_tokens: 2 })
+  expect(answer.headers.get('x-copal-node')).not.toBe(stream.node.id)
+  expect(await endOf(answer)).toBe('done')
+  expect(await stream.end()).toBe('done')
+})
+
+test('a node whose clock is wrong takes no requests and says why', async () => {
+  const skewed = startNodeProcess({
+    ...fleet.environment('skewed'),
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent('const now = Date.now; Date.now = () => now() + 600_000')}`,
+  })
+  onTestFinished(async () => void (await skewed.end('SIGKILL')))
+  await skewed.ready()
+  await until(
+    'its log',
+    () => (/signed \d{3} s in the future/.test(skewed.output()) ? true : undefined),
+    20_000,
+  )
+  expect(await fleet.alive()).not.toContain('skewed')
+})
+
+test('a gateway that dies mid-stream breaks the stream, and nothing of it is left when it is back', async () => {
+  const stream = await open()
+  await fleet.killGateway()
+  expect(await stream.end()).toBe('broken off')
+  await fleet.startGateway()
+  await bothAlive()
+  expect(await endOf(await ask({ max_tokens: 2 }))).toBe('done')
+})
+
+test('a database that fails stops no node, and what was used meanwhile is settled afterwards', async () => {
+  const before = await receipts()
+  const broken = breakDatabase(['models', 'receipts'])
+  onTestFinished(broken.mend)
+  // Longer than a node may be silent.
+  await sleep(2_500)
+  for (let turn = 0; turn < 4; turn += 1) expect(await endOf(await ask({ max_tokens: 2 }))).toBe('done')
+  broken.mend()
+  await fleet.settled()
+  expect(await receipts()).toBe(before + 4)
+})
+
+test('a client that leaves ends its request on the node', async () => {
+  const before = await receipts('cancelled')
+  const stream = await open()
+  await stream.leave()
+  const cancelled = () => receipts('cancelled')
+  await until('its receipt', async () => ((await cancelled()) > before ? true : undefined), 20_000)
+  expect(await cancelled()).toBe(before + 1)
+})
+
+test('a client that reads slowly gets everything', async () => {
+  const stream = await open({ max_tokens: 1_500 })
+  await sleep(3_000)
+  expect(await stream.end()).toBe('done')
+})
+
+test('a thundering herd on one prefix is answered, by all nodes', async () => {
+  const prompt = 'the same long prefix of everybody, '.repeat(12)
+  const answers = await Promise.all(
+    Array.from({ length: CONCURRENT }, () => ask({ prompt, max_tokens: 8, stream: false })),
+  )
+  expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
+  const texts = await Promise.all(answers.map((answer) => answer.json()))
+  expect(new Set(texts.map(textOf)).size).toBe(1)
+  expect(new Set(answers.map(({ headers }) => headers.get('x-copal-node'))).size).toBe(2)
+})
+
+test('when all nodes are down a request waits for one to return', async () => {
+  for (const { process } of nodes.values()) await process.end('SIGKILL')
+  const pending = ask({ max_tokens: 2 })
+  nodes.set('node-a', await fleet.start('node-a'))
+  expect(await endOf(await pending)).toBe('done')
+})
+
+test('a key that is revoked mid-stream ends the stream with an error event', async () => {
+  const revoked = await fleet.key()
+  const stream = await open({}, revoked.key)
+  await fleet.admin('DELETE', `/admin/keys/${revoked.id}`)
+  expect(await stream.end()).toBe('invalid_api_key')
+})
+
+test('a node that is asked to end answers what runs, leaves, and is forgotten', async () => {
+  // It grants what runs five seconds.
+  const stream = await open({ max_tokens: 20 })
+  const ended = stream.node.process.end('SIGTERM')
+  expect(await stream.end()).toBe('done')
+  expect(await ended).toBe(0)
+  await until('it to be forgotten', async () => {
+    const { nodes: seen } = await fleet.admin<{ nodes: { id: string }[] }>('GET', '/admin/status')
+    return seen.some(({ id }) => id === stream.node.id) ? undefined : true
+  })
+})
+
+test('after all of it every request that the key may have at once is let in', async () => {
+  const answers = await Promise.all(Array.from({ length: CONCURRENT }, () => ask({ max_tokens: 2 })))
+  expect(await Promise.all(answers.map(endOf))).toEqual(answers.map(() => 'done'))
+})
+
+/** A completion that goes on for long enough to break it, unless `changes` say otherwise. */
+function ask(changes: object = {}, withKey = key, signal: AbortSignal | null = null): Promise<Response> {
+  return fetch(`${fleet.url}/v1/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${withKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify({
+      model: 'tiny',
+      prompt: 'Once upon a time',
+      max_tokens: 3_000,
+      temperature: 0,
+      // It never ends by itself.
+      logit_bias: { [END_TOKEN]: -100 },
+      stream: true,
+      ...changes,
+    }),
+    signal,
+  })
+}
+
+interface OpenStream {
+  node: FleetNode
+  /** Reads on to the end. */
+  end(): Promise<string>
+  leave(): Promise<void>
+}
+
+/** A stream that has given its first token. */
+async function open(changes: object = {}, withKey = key): Promise<OpenStream> {
+  const controller = new AbortController()
+  const response = await ask(changes, withKey, controller.signal)
+  if (!response.ok || !response.body)
+    throw new Error(`no stream: ${response.status} ${await response.text()}`)
+  const reader = response.body.getReader()
+  const first = await reader.read()
+  const node = nodes.get(response.headers.get('x-copal-node') ?? '')
+  if (!node) throw new Error('the answer names no node of this fleet')
+  return {
+    node,
+    end: () => readEnd(reader, first.value ?? new Uint8Array()),
+    async leave() {
+      controller.abort()
+      await reader.cancel().catch(() => undefined)
+    },
+  }
+}
+
+async function endOf(response: Response): Promise<string> {
+  if (!response.ok || !response.body) return `HTTP ${response.status}: ${await response.text()}`
+  return readEnd(response.body.getReader(), new Uint8Array())
+}
+
+/** How a stream ended: `done`, the code of its error event, `broken off`, or cut without a word. */
+async function readEnd(reader: ReadableStreamDefaultReader<Uint8Array>, first: Uint8Array): Promise<string> {
+  const decoder = new TextDecoder()
+  let text = decoder.decode(first, { stream: true })
+  try {
+    for (;;) {
+      const { done, value } = await reader.read()
+      if (done) break
+      text += decoder.decode(value, { stream: true })
+    }
+  } catch {
+    return text.includes('[DONE]') ? 'done' : 'broken off'
+  }
+  const last =
+    text
+      .trimEnd()
+      .split('\n\n')
+      .at(-1)
+      ?.replace(/^data: /, '') ?? ''
+  if (last === '[DONE]') return 'done'
+  return last.startsWith('{"error"') ? (JSON.parse(last) as ErrorBody).error.code : `silently cut: ${last}`
+}
+
+/** A stream on one node, so that the next request goes to the other. */
+async function oneBusy(): Promise<{ running: OpenStream; other: FleetNode }> {
+  const running = await open()
+  const other = [...nodes.values()].find(({ id }) => id !== running.node.id)
+  if (!other) throw new Error('there is no other node')
+  return { running, other }
+}
+
+/** Settles when a request is placed on a node. */
+function leased(id: string): Promise<true> {
+  return until('a lease', async () => {
+    const metrics = await fleet.admin<string>('GET', '/metrics')
+    return metrics.includes(`copal_node_leases{node="${id}",model="tiny"} 1`) ? true : undefined
+  })
+}
+
+function bothAlive(): Promise<true> {
+  return until('both nodes', async () => ((await fleet.alive()).length === 2 ? true : undefined), 60_000)
+}
+
+function textOf(answer: unknown): string | undefined {
+  return (answer as { choices: { text: string }[] }).choices[0]?.text
+}
+
+/** Settled requests, of one outcome or of any. */
+async function receipts(outcome = ''): Promise<number> {
+  await fleet.settled()
+  const metrics = await fleet.admin<string>('GET', '/metrics')
+  return [...metrics.matchAll(/^copal_requests_total\{(.*)\} (\d+)$/gm)].reduce(
+    (sum, [, labels = '', count]) => (labels.includes(outcome) ? sum + Number(count) : sum),
+    0,
+  )
+}
+
+/** Takes tables of the gateway's database away, as a database that fails does. */
+function breakDatabase(tables: readonly string[]): { mend: () => void } {
+  const rename = (from: (name: string) => string, to: (name: string) => string) => {
+    const database = new DatabaseSync(databasePath(), { timeout: 5_000 })
+    for (const table of tables) database.exec(`ALTER TABLE ${from(table)} RENAME TO ${to(table)}`)
+    database.close()
+  }
+  const away = (name: string) => `${name}_away`
+  const here = (name: string) => name
+  rename(here, away)
+  let mended = false
+  return {
+    mend() {
+      if (!mended) rename(away, here)
+      mended = true
+    },
+  }
+}
+
+/** A server that says it is a node, and answers what no node does. */
+async function startGarbageNode(): Promise<{
+  calls: () => number
+  beat: () => Promise<void>
+  leave: () => Promise<void>
+}> {
+  let calls = 0
+  const server = createServer((request, response) => {
+    calls += 1
+    request.resume()
+    response.writeHead(200, { 'content-type': 'text/html' }).end('<h1>It works!</h1>')
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => void server.close())
+  const address = server.address()
+  if (typeof address !== 'object' || address === null) throw new Error('no address')
+  const { models } = await fleet.admin<{ models: { id: string }[] }>('GET', '/admin/status')
+  const model = models[0]?.id ?? ''
+  const tell = async (changes: Partial<Heartbeat> = {}) => {
+    const beat: Heartbeat = {
+      nodeId: 'garbage',
+      url: `http://127.0.0.1:${address.port}`,
+      draining: false,
+      leaving: false,
+      model: { id: model, baseSha256: baseSha256(), contextLength: 4096, parameters: 1 },
+      activeVersion: 0,
+      weightSets: [{ version: 0, state: 'ready', requests: 0 }],
+      load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 8 },
+      methods: [],
+      requests: [],
+      jobs: [],
+      ...changes,
+    }
+    const path = '/internal/nodes/heartbeat'
+    const body = new TextEncoder().encode(JSON.stringify(beat))
+    const signature = await sign(fleet.nodeSecret, { method: 'POST', path, body }, Date.now())
+    const response = await fetch(fleet.url + path, {
+      method: 'POST',
+      headers: { [SIGNATURE_HEADER]: signature },
+      body,
+    })
+    if (!response.ok) throw new Error(`the heartbeat is refused: ${await response.text()}`)
+  }
+  return { calls: () => calls, beat: () => tell(), leave: () => tell({ draining: true, leaving: true }) }
+}
+
+/** Of the model, as the database knows it. */
+function baseSha256(): string {
+  const database = new DatabaseSync(databasePath(), { readOnly: true })
+  const row = database.prepare('SELECT base_sha256 FROM models').get() as { base_sha256: string }
+  database.close()
+  return row.base_sha256
+}
+
+function databasePath(): string {
+  const dir = join(fleet.stateDir, 'v3', 'd1', 'miniflare-D1DatabaseObject')
+  const name = readdirSync(dir).find((file) => /^[0-9a-f]{64}\.sqlite$/.test(file))
+  if (!name) throw new Error(`there is no database in ${dir}`)
+  return join(dir, name)
+}

@@ -1,0 +1,161 @@
+import { env } from 'cloudflare:workers'
+import { runInDurableObject } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { Fleet } from '../../../gateway/src/fleet/fleet.ts'
+import { beat, createKey, errorOf, heartbeatOf, post, signedPost, until } from '../support/gateway.ts'
+import { startNode } from '../support/node-double.ts'
+
+const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
+const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '0' }
+const EVENTS = ['data: {"a":1}\n\n', 'data: [DONE]\n\n']
+const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+const ask = (key: string, model: string, changes: object = {}, headers: Record<string, string> = {}) =>
+  post(key, '/v1/completions', { model, prompt: 'Once', ...changes }, { headers })
+const leasesOn = async (id: string) => (await fleet().snapshot()).nodes.find((node) => node.id === id)?.leases
+
+test('a fleet that is reset keeps who waits waiting, and leaves streams alone', async () => {
+  const { key } = await createKey()
+  const node = await startNode('reset-1', [
+    { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 300, ending: 'end' },
+    { kind: 'answer', headers: JSON_TYPE, body: '{}' },
+  ])
+  await beat(node, 'reset')
+  const stream = await ask(key, 'reset', { stream: true })
+  await beat(node, 'reset', { draining: true })
+  const waiting = ask(key, 'reset')
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  await runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
+  await beat(node, 'reset')
+  expect(await (await waiting).text()).toBe('{}')
+  expect(await stream.text()).toBe(EVENTS.join(''))
+})
+
+test('a fleet whose object throws is asked again, and what it gave then is leased once', async () => {
+  const { key } = await createKey()
+  const node = await startNode('throws-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'throws')
+  const { prototype } = Fleet
+  const acquire = Object.getOwnPropertyDescriptor(prototype, 'acquire')
+  if (!acquire) throw new Error('the fleet cannot be asked')
+  onTestFinished(() => void Object.defineProperty(prototype, 'acquire', acquire))
+  let calls = 0
+  const lose: Fleet['acquire'] = async function lose(this: Fleet, request) {
+    const acquired = await (acquire.value as Fleet['acquire']).call(this, request)
+    calls += 1
+    // The answer is lost, not the lease.
+    if (calls === 1) throw new Error('the object was reset')
+    return acquired
+  }
+  Object.defineProperty(prototype, 'acquire', { ...acquire, value: lose })
+  expect((await ask(key, 'throws')).status).toBe(200)
+  expect(await leasesOn('throws-1')).toBe(1)
+})
+
+test.each([
+  ['HTML', 'garbage-a', { 'content-type': 'text/html' }, '<h1>It works!</h1>'],
+  ['text that claims to be JSON', 'garbage-b', JSON_TYPE, 'It works!'],
+])('a node that answers %s is replaced by another', async (_, model, headers, body) => {
+  const { key } = await createKey()
+  const bad = await startNode(`${model}-1`, [{ kind: 'answer', headers, body }])
+  const good = await startNode(`${model}-2`, [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
+  await beat(bad, model)
+  await beat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  expect(await (await ask(key, model)).text()).toBe('{"ok":1}')
+  expect(await bad.calls()).toHaveLength(1)
+})
+
+test('a late answer is trimmed and names its mask; a late error has its own status', async () => {
+  const { key } = await createKey()
+  const late = { 'content-type': 'application/json', 'x-copal-late': 'true' }
+  const error = '{"error":{"code":"deadline_exceeded","message":"Too late.","type":"x","param":null}}'
+  const node = await startNode('late-1', [
+    {
+      kind: 'stream',
+      headers: late,
+      chunks: [' ', ' ', '{"system_fingerprint":"copal-late-m12"}'],
+      pauseMs: 20,
+      ending: 'end',
+    },
+    { kind: 'stream', headers: late, chunks: [' ', error], pauseMs: 20, ending: 'end' },
+  ])
+  await beat(node, 'late')
+  const answer = await ask(key, 'late')
+  expect(answer.headers.get('x-copal-mask')).toBe('12')
+  expect(await answer.text()).toBe('{"system_fingerprint":"copal-late-m12"}')
+  const refused = await ask(key, 'late')
+  expect(refused.status).toBe(504)
+  expect(await errorOf(refused)).toMatchObject({ message: 'Too late.' })
+})
+
+test('a node that breaks after nothing but comments is replaced by another', async () => {
+  const { key } = await createKey()
+  const comments = Array.from({ length: 3 }, () => ': keep-alive\n\n')
+  const bad = await startNode('comments-1', [
+    { kind: 'stream', headers: SSE, chunks: comments, pauseMs: 30, ending: 'destroy' },
+  ])
+  const good = await startNode('comments-2', [
+    { kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' },
+  ])
+  await beat(bad, 'comments')
+  await beat(good, 'comments', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  const answer = await ask(key, 'comments', { stream: true })
+  expect(answer.headers.get('x-copal-node')).toBe('comments-2')
+  expect(await answer.text()).toBe(EVENTS.join(''))
+})
+
+test('a full fleet lets a request wait for its turn, then tells when to come back', async () => {
+  const { key } = await createKey()
+  const node = await startNode('turn-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  const full = { running: 2, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
+  await beat(node, 'turn', { load: full })
+  // Leases that are not settled: only with these is a node full.
+  for (const id of ['turn-lease-1', 'turn-lease-2'])
+    await fleet().acquire({ model: 'turn', requestId: id, domain: 'd', promptTokens: 1, exclude: [] })
+  const refused = await ask(key, 'turn')
+  expect(refused.status).toBe(429)
+  expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect(await errorOf(refused)).toMatchObject({ code: 'overloaded', type: 'rate_limit_error' })
+  const waiting = ask(key, 'turn')
+  await fleet().fail({ requestId: 'turn-lease-1', nodeId: 'turn-1', how: 'refused' })
+  expect((await waiting).status).toBe(200)
+})
+
+test('a client that leaves while it waits takes nothing, and is not counted', async () => {
+  const { key } = await createKey({ limits: { concurrentRequests: 1 } })
+  const node = await startNode('queue-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'queue', { draining: true })
+  const controller = new AbortController()
+  const body = { model: 'queue', prompt: 'Once' }
+  const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  controller.abort()
+  await pending
+  await beat(node, 'queue')
+  await until('its place to be free', async () => {
+    const answer = await ask(key, 'queue')
+    return answer.status === 200 ? true : undefined
+  })
+  expect(await node.calls()).toHaveLength(1)
+})
+
+test('a priority that does not exist is refused by the name of its header', async () => {
+  const { key } = await createKey()
+  const refused = await ask(key, 'any', {}, { 'x-copal-priority': 'urgent' })
+  expect(refused.status).toBe(400)
+  expect(await errorOf(refused)).toMatchObject({ param: 'x-copal-priority' })
+})
+
+test('while the database fails, heartbeats of known nodes still count', async () => {
+  const { key } = await createKey()
+  const node = await startNode('db-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'db')
+  await env.DB.exec('ALTER TABLE models RENAME TO models_away')
+  onTestFinished(async () => void (await env.DB.exec('ALTER TABLE models_away RENAME TO models')))
+  vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => void vi.restoreAllMocks())
+  const drained = heartbeatOf(node, 'db', { draining: true })
+  expect((await signedPost('/internal/nodes/heartbeat', drained)).status).toBe(500)
+  expect((await fleet().snapshot()).nodes.find(({ id }) => id === 'db-1')).toMatchObject({ draining: true })
+  expect((await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'db'))).status).toBe(500)
+  expect((await ask(key, 'db')).status).toBe(200)
+})

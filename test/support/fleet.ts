@@ -1,0 +1,222 @@
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer, connect, type Server, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openModel } from '../../gpu-node/src/model/load.ts'
+import { applyMigrations, gatewayPart } from '../../infra/local/gateway.ts'
+import { openHome, type Home } from '../../infra/local/home.ts'
+import { freePort } from '../../infra/local/ports.ts'
+import { readSettings } from '../../infra/local/settings.ts'
+import { startNodeProcess, type NodeProcess } from './node-process.ts'
+import { until } from './service.ts'
+import { createTinyLlama } from './tiny-llama.ts'
+
+/** The gateway's variables, so short that a fault is over within seconds. */
+const POLICY = {
+  COPAL_NODE_SILENT_MS: 2_000,
+  COPAL_NODE_DEAD_MS: 4_000,
+  COPAL_LEASE_MS: 6_000,
+  COPAL_CONNECT_TIMEOUT_MS: 2_000,
+  COPAL_IDLE_TIMEOUT_MS: 4_000,
+  // A node takes as long to start as the machine is busy.
+  COPAL_NODE_WAIT_MS: 120_000,
+  COPAL_KEY_TRUST_MS: 300,
+}
+
+/** A node of a {@link TestFleet}, and the wire between it and the gateway. */
+export interface FleetNode {
+  id: string
+  process: NodeProcess
+  /** Cuts what it tells the gateway, heartbeats and receipts; what the gateway asks of it still arrives. */
+  cut(): void
+  mend(): void
+}
+
+/** The real gateway in workerd with several real nodes, each a process with the tiny model. */
+export interface TestFleet {
+  readonly url: string
+  readonly nodeSecret: string
+  admin<T>(method: string, path: string, body?: unknown): Promise<T>
+  /** Makes an API key. */
+  key(limits?: object): Promise<{ id: string; key: string }>
+  /** What a node of this fleet is started with. */
+  environment(id: string): Record<string, string>
+  /** Starts a node, or a new process of one that ended, and waits until it takes requests. */
+  start(id: string): Promise<FleetNode>
+  /** Ids of nodes that take requests. */
+  alive(): Promise<string[]>
+  /** Settles when nothing runs anywhere and every lease is settled. */
+  settled(): Promise<void>
+  /** The gateway's database files, to break. */
+  readonly stateDir: string
+  killGateway(): Promise<void>
+  startGateway(): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Starts a gateway without nodes. */
+export async function startFleet(): Promise<TestFleet> {
+  const dir = await mkdtemp(join(tmpdir(), 'copal-fleet-'))
+  const tiny = await createTinyLlama(join(dir, 'tiny'), { contextLength: 4096 })
+  const cacheDir = join(dir, 'cache')
+  await openModel(tiny.dir, { cacheDir })
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const settings = readSettings({ COPAL_HOME: join(dir, 'home'), COPAL_PORT: String(port) })
+  const home = openGatewayHome(settings.home)
+  const nodes = new Map<string, FleetNode & { wire: Wire }>()
+  let gateway: ChildProcess | undefined
+
+  const admin = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+    const response = await fetch(url + path, {
+      method,
+      headers: { authorization: `Bearer ${home.secrets.adminKey}`, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(10_000),
+    })
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
+    return (text.startsWith('{') ? JSON.parse(text) : text) as T
+  }
+  const fleet: TestFleet = {
+    url,
+    nodeSecret: home.secrets.nodeSecret,
+    stateDir: home.stateDir,
+    admin,
+    key: async (limits = {}) => {
+      const made = await admin<{ id: string; key: string }>('POST', '/admin/keys', { name: 'test', limits })
+      return { id: made.id, key: made.key }
+    },
+    environment: (id) => ({
+      COPAL_MODEL: tiny.dir,
+      COPAL_HOME: join(dir, id),
+      COPAL_CACHE: cacheDir,
+      COPAL_NODE_ID: id,
+      COPAL_NODE_PORT: '0',
+      COPAL_GATEWAY_URL: url,
+      COPAL_NODE_SECRET: home.secrets.nodeSecret,
+      COPAL_THREADS: '1',
+      COPAL_HEARTBEAT_MS: '200',
+    }),
+    async start(id) {
+      const known = nodes.get(id)
+      const wire = known?.wire ?? (await openWire(port))
+      const process = startNodeProcess({
+        ...fleet.environment(id),
+        COPAL_GATEWAY_URL: `http://127.0.0.1:${wire.port}`,
+      })
+      const node = { id, process, wire, cut: wire.cut, mend: wire.mend }
+      nodes.set(id, node)
+      await process.ready()
+      return node
+    },
+    async alive() {
+      const { nodes: seen } = await admin<{ nodes: { id: string; alive: boolean }[] }>('GET', '/admin/status')
+      return seen.filter(({ alive }) => alive).map(({ id }) => id)
+    },
+    async settled() {
+      await until(
+        'every lease to be settled',
+        async () => {
+          const metrics = await admin<string>('GET', '/metrics')
+          const busy = metrics
+            .split('\n')
+            .filter((line) => /^copal_node_(leases|requests_running|requests_waiting)\{/.test(line))
+            .filter((line) => !line.endsWith(' 0'))
+          return busy.length === 0 ? true : undefined
+        },
+        60_000,
+      )
+    },
+    async killGateway() {
+      if (gateway?.pid === undefined) return
+      const exit = once(gateway, 'exit')
+      process.kill(-gateway.pid, 'SIGKILL')
+      await exit
+    },
+    async startGateway() {
+      gateway = gatewayPart(settings, home).spawn()
+      await until(
+        'the gateway',
+        async () => (await fetch(`${url}/health`, { signal: AbortSignal.timeout(5_000) })).ok || undefined,
+        300_000,
+      ).catch((error: unknown) => {
+        throw new Error(readFileSync(home.gatewayLogPath, 'utf8'), { cause: error })
+      })
+    },
+    async stop() {
+      for (const { process, wire } of nodes.values()) {
+        process.child.kill('SIGCONT')
+        await process.end('SIGKILL')
+        wire.close()
+      }
+      await fleet.killGateway()
+      await rm(dir, { recursive: true, force: true, maxRetries: 5 })
+    },
+  }
+  await applyMigrations(settings, home, AbortSignal.timeout(500_000))
+  await fleet.startGateway()
+  return fleet
+}
+
+function openGatewayHome(dir: string): Home {
+  mkdirSync(dir, { recursive: true })
+  const home = openHome(dir)
+  const lines = Object.entries(POLICY).map(([name, value]) => `${name}=${value}\n`)
+  appendFileSync(home.gatewayEnvPath, lines.join(''))
+  return home
+}
+
+interface Wire {
+  port: number
+  cut: () => void
+  mend: () => void
+  close: () => void
+}
+
+/** A TCP relay to the gateway that can be cut. */
+async function openWire(gatewayPort: number): Promise<Wire> {
+  const sockets = new Set<Socket>()
+  let isCut = false
+  const server: Server = createServer((near) => {
+    if (isCut) return near.destroy()
+    const far = connect(gatewayPort, '127.0.0.1')
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(socket)
+      socket.on('error', () => other.destroy())
+      socket.on('close', () => {
+        sockets.delete(socket)
+        other.destroy()
+      })
+      socket.pipe(other)
+    }
+    return undefined
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (typeof address !== 'object' || address === null) throw new Error('no address')
+  const breakAll = () => {
+    for (const socket of sockets) socket.destroy()
+  }
+  return {
+    port: address.port,
+    cut() {
+      isCut = true
+      breakAll()
+    },
+    mend() {
+      isCut = false
+    },
+    close() {
+      server.close()
+      breakAll()
+    },
+  }
+}
