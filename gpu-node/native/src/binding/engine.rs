@@ -8,7 +8,7 @@ use napi::bindgen_prelude::{
     AsyncTask, ClassInstance, Error, Float32ArraySlice, Float64ArraySlice, Int32ArraySlice, Result, Status,
 };
 use napi_derive::napi;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 const MOST_THREADS: usize = 256;
 const MOST_PAGES: usize = 1 << 24;
