@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import type { StepPlan } from '../../../gpu-node/src/backends/backend.ts'
 import type { Engine, EngineDeps } from '../../../gpu-node/src/engine/api.ts'
 import { createEngine } from '../../../gpu-node/src/engine/engine.ts'
@@ -549,7 +549,7 @@ test('every request under way is reported with what it has done, and since when 
   // A set that takes no step lets only the running one grow idle.
   const { promise, resolve } = Promise.withResolvers<void>()
   held = promise
-  await when(() => (engine.underWay()[0]?.idleMs ?? 0) > 50)
+  await vi.waitUntil(() => (engine.underWay()[0]?.idleMs ?? 0) > 50, { timeout: 10_000, interval: 5 })
   expect(engine.underWay()[1]?.idleMs).toBe(0)
   resolve()
 })
