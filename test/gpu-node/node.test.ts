@@ -251,6 +251,7 @@ async function evaluateText(
 test('a mask version that a node does not know cannot be evaluated without its hash', async () => {
   const { gateway, start } = await setup()
   const node = await start()
+  await beatWhere(gateway, () => true)
   const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/evaluate', {
     model: 'tiny',
     maskVersion: 7,

@@ -49,7 +49,9 @@ export interface GatewayDouble {
 export async function startGatewayDouble(secret = 'a secret for tests only'): Promise<GatewayDouble> {
   let server: Server | undefined
   let port = 0
-  const nodeAt = (nodeUrl: string) => double.beats.findLast(({ url }) => url === nodeUrl)?.nodeId
+  /** A node that came back with another port, and has not been heard since, is the one heard last. */
+  const nodeAt = (nodeUrl: string) =>
+    (double.beats.findLast(({ url }) => url === nodeUrl) ?? double.beats.at(-1))?.nodeId
   const double: GatewayDouble = {
     get url() {
       return `http://127.0.0.1:${port}`

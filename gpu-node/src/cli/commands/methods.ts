@@ -24,7 +24,7 @@ function describe(): string {
     ...rules,
     '',
     'After a rule, in this order:',
-    '+allocated    shares the ratio out over the linears by what pruning each costs the model',
+    '+allocated    shares the ratio out over the linears by what each costs the model',
     '+swaps        exchanges kept and pruned weights while the output error falls',
     '+reconstruct  solves for the kept weights: new values, not only a mask',
     '',
