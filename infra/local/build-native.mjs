@@ -48,7 +48,7 @@ export async function buildNative(say, options = {}) {
     say(`No cargo here: the native addon is not built. ${WITHOUT}`)
     return 'no-cargo'
   }
-  say(`Building the native addon with ${version.stdout.trim()}, about a minute …`)
+  say(`Building the native addon with ${version.stdout.trim()}, one to three minutes …`)
   await runCargo(cargo, crate, options)
   const unfinished = `${addon}.${process.pid}`
   try {
