@@ -84,7 +84,8 @@ async function play(node: DoubleNode, request: IncomingMessage, response: Server
     return
   }
   if (step.kind === 'hang') return
-  response.writeHead(step.status ?? 200, step.headers)
+  const type = step.kind === 'answer' ? 'application/json' : 'text/event-stream'
+  response.writeHead(step.status ?? 200, { 'content-type': type, ...step.headers })
   if (step.kind === 'answer') {
     response.end(step.body)
     return
