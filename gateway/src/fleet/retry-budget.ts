@@ -1,8 +1,8 @@
-/** Retries that each request earns. */
-const EARNED = 0.2
+/** Requests that earn one retry; what is left is counted in these, so that sums of parts are exact. */
+const REQUESTS_A_RETRY = 5
 /** Retries that a second earns: a fleet with little traffic can still save it. */
-const EARNED_A_SECOND = 10
-const MOST = 200
+const RETRIES_A_SECOND = 10
+const MOST_RETRIES = 200
 
 /**
  * How many requests may be tried again: pure, without a clock of its own.
@@ -11,26 +11,26 @@ const MOST = 200
  * a fifth of the requests, beside a reserve that lets a node die with what it had.
  */
 export class RetryBudget {
-  #retries = MOST
+  #requests = MOST_RETRIES * REQUESTS_A_RETRY
   #atMs = -Infinity
 
   /** A request came for the first time. */
   earn(nowMs: number): void {
-    this.#refill(nowMs)
-    this.#retries = Math.min(MOST, this.#retries + EARNED)
+    this.#add(nowMs, 1)
   }
 
   /** Takes one retry; false when none is left. */
   spend(nowMs: number): boolean {
-    this.#refill(nowMs)
-    if (this.#retries < 1) return false
-    this.#retries -= 1
+    this.#add(nowMs, 0)
+    if (this.#requests < REQUESTS_A_RETRY) return false
+    this.#requests -= REQUESTS_A_RETRY
     return true
   }
 
-  #refill(nowMs: number): void {
+  #add(nowMs: number, requests: number): void {
     const seconds = Number.isFinite(this.#atMs) ? Math.max(0, nowMs - this.#atMs) / 1000 : 0
-    this.#retries = Math.min(MOST, this.#retries + seconds * EARNED_A_SECOND)
+    const earned = requests + seconds * RETRIES_A_SECOND * REQUESTS_A_RETRY
+    this.#requests = Math.min(MOST_RETRIES * REQUESTS_A_RETRY, this.#requests + earned)
     this.#atMs = nowMs
   }
 }
