@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { DENSE } from '@copal/shared/mask/metadata.ts'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { BLOCK_LINEARS, linearName } from '../model/config.ts'
@@ -14,7 +15,7 @@ import { linearShapes } from './patterns.ts'
 const GROWTH = 9
 /** A linear's ratio differs from the model's by no more than this: the growth is only known near it. */
 const FARTHEST = 0.3
-/** Nothing is kept whole or pruned whole by allocation. */
+/** Nothing is kept whole or pruned whole by allocation, unless the model's own ratio is nearer to that. */
 const [LEAST, MOST] = [0.05, 0.95]
 /** Decimals that a pattern has. */
 const STEPS = 10_000
@@ -88,8 +89,8 @@ export function allocateRatios(
       return [{ name, rows, cols, lossAWeight: Math.log((block * byLinear[linear]) / (rows * cols)) }]
     }),
   )
-  const least = Math.max(LEAST, ratio - FARTHEST)
-  const most = Math.min(MOST, ratio + FARTHEST)
+  const least = Math.min(ratio, Math.max(LEAST, ratio - FARTHEST))
+  const most = Math.max(ratio, Math.min(MOST, ratio + FARTHEST))
   const ratioAt = (loss: number, level: number) =>
     Math.min(most, Math.max(least, ratio + (level - loss) / GROWTH))
   const weights = linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
@@ -102,22 +103,26 @@ export function allocateRatios(
     return { name, rows, cols, columns: Math.floor(columns), rest: columns - Math.floor(columns) }
   })
   let missing = ratio * weights - counts.reduce((sum, { rows, columns }) => sum + rows * columns, 0)
+  // A row keeps something.
+  const hasRoom = ({ columns, cols }: { columns: number; cols: number }) => columns + 1 < cols
   // Whole columns first where rounding took most, then where one column is the least weights.
   for (const count of counts.toSorted((a, b) => b.rest - a.rest)) {
-    if (count.rows > missing) continue
+    if (count.rows > missing || !hasRoom(count)) continue
     count.columns++
     missing -= count.rows
   }
   for (const count of counts.toSorted((a, b) => a.rows - b.rows)) {
     if (missing <= 0) break
+    if (!hasRoom(count)) continue
     count.columns++
     missing -= count.rows
   }
   return Object.fromEntries(counts.map(({ name, cols, columns }) => [name, patternOf(columns, cols)]))
 }
 
-/** The ratio that prunes so many of `cols` columns, or one more where four decimals cannot say it. */
+/** The pattern that prunes so many of `cols` columns, or one more where four decimals cannot say it. */
 function patternOf(columns: number, cols: number): string {
+  if (columns === 0) return DENSE
   for (let step = Math.floor((columns / cols) * STEPS); ; step++) {
     const text = (step / STEPS).toFixed(4)
     if (Math.floor(cols * Number(text)) >= columns) return text

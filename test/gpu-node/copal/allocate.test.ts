@@ -55,17 +55,20 @@ describe('ratios of single linears', () => {
   const config: LlamaConfig = { ...largeConfig(512, 6), kvHeads: 1 }
   const shapes = linearShapes(config)
 
-  test.each([0.3, 0.5, 0.62, 0.7])('prune %d of all weights, or more by less than a column', (ratio) => {
-    const patterns = allocateRatios(shapes, randomDivergence(6, 3), ratio)
-    const wanted = ratio * [...shapes.values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0)
-    const pruned = totalPruned(shapes, (name) => patterns[name]!)
-    expect(Object.keys(patterns)).toEqual([...shapes.keys()])
-    expect(pruned).toBeGreaterThanOrEqual(wanted)
-    expect(pruned).toBeLessThan(wanted + Math.max(...[...shapes.values()].map(([rows]) => rows)))
-    for (const pattern of Object.values(patterns)) {
-      expect(Math.abs(Number(pattern) - ratio)).toBeLessThan(0.303)
-    }
-  })
+  test.each([0.02, 0.3, 0.5, 0.62, 0.7, 0.98])(
+    'prune %d of all weights, or more by less than a column',
+    (ratio) => {
+      const patterns = allocateRatios(shapes, randomDivergence(6, 3), ratio)
+      const wanted = ratio * [...shapes.values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0)
+      const pruned = totalPruned(shapes, (name) => patterns[name]!)
+      expect(Object.keys(patterns)).toEqual([...shapes.keys()])
+      expect(pruned).toBeGreaterThanOrEqual(wanted)
+      expect(pruned).toBeLessThan(wanted + Math.max(...[...shapes.values()].map(([rows]) => rows)))
+      for (const pattern of Object.values(patterns)) {
+        expect(Math.abs((pattern === 'dense' ? 0 : Number(pattern)) - ratio)).toBeLessThan(0.303)
+      }
+    },
+  )
 
   test('cost less than the same ratio everywhere, and than any two of them moved against each other', () => {
     const divergence = randomDivergence(6, 5)
@@ -81,6 +84,15 @@ describe('ratios of single linears', () => {
       if (more > 0.8 || less < 0.2) continue
       const moved = { ...patterns, [name]: more.toFixed(4), [other]: less.toFixed(4) }
       expect(modelledLoss(shapes, divergence, moved, 0.5)).toBeGreaterThan(loss)
+    }
+  })
+
+  test.each([0.02, 0.5, 0.98])('of linears of few columns keep something of every row, at %d', (ratio) => {
+    const narrow = linearShapes(largeConfig(16, 2))
+    for (const [name, pattern] of Object.entries(allocateRatios(narrow, randomDivergence(2, 9), ratio))) {
+      if (pattern === 'dense') continue
+      const { kept } = keptCounts(parsePattern(pattern), 'row', ...narrow.get(name)!)
+      expect(kept).toBeGreaterThan(0)
     }
   })
 
