@@ -2,21 +2,30 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
+import { buildNative } from '../../infra/local/build-native.mjs'
 import { startService } from '../support/service.ts'
 import { createTinyLlama } from '../support/tiny-llama.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {
     /** The product under test, as `npm start` gives it: workerd and a node with the tiny model. */
-    service: { baseUrl: string; origin: string; apiKey: string; adminKey: string }
+    service: {
+      baseUrl: string
+      origin: string
+      apiKey: string
+      adminKey: string
+      /** Whether answers can be kept to a grammar: where there is cargo to build the addon. */
+      keepsGrammars: boolean
+    }
   }
 }
 
 /** Starts the product once for all clients. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dir = await mkdtemp(join(tmpdir(), 'copal-conformance-'))
+  const built = await buildNative((line) => process.stderr.write(`${line}\n`))
   // Untied: a tied random model repeats its last token and would make every comparison easy.
-  await createTinyLlama(join(dir, 'tiny'), { contextLength: 512, tied: false })
+  await createTinyLlama(join(dir, 'tiny'), { contextLength: 4096, tied: false })
   const service = await startService({
     env: {
       COPAL_MODEL: join(dir, 'tiny'),
@@ -26,7 +35,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
     },
   })
   const { baseUrl, apiKey, adminKey } = service
-  project.provide('service', { baseUrl, origin: new URL(baseUrl).origin, apiKey, adminKey })
+  project.provide('service', {
+    baseUrl,
+    origin: new URL(baseUrl).origin,
+    apiKey,
+    adminKey,
+    keepsGrammars: built !== 'no-cargo',
+  })
   return async () => {
     await service.stop()
     await rm(dir, { recursive: true, force: true })
