@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
+import type { ResponseCache } from './cache/response-cache.ts'
 import { openDatabase, type Database } from './db/database.ts'
 import type { Reservoir } from './domains/reservoir.ts'
 import type { Fleet } from './fleet/fleet.ts'
@@ -12,6 +13,7 @@ export interface Bindings extends PolicyBindings {
   SAMPLES: Queue<SampleMessage>
   FLEET: DurableObjectNamespace<Fleet>
   RESERVOIR: DurableObjectNamespace<Reservoir>
+  RESPONSE_CACHE: DurableObjectNamespace<ResponseCache>
   UPDATE_WORKFLOW: Workflow
   /** Shared with the nodes; signs every call between gateway and node. */
   NODE_SECRET?: string
@@ -44,6 +46,8 @@ export interface Deps {
   readonly fleet: DurableObjectStub<Fleet>
   /** The Durable Object that keeps a domain's samples. */
   reservoir(domain: string): DurableObjectStub<Reservoir>
+  /** The Durable Object that keeps a tenant's answers. */
+  responseCache(tenant: string): DurableObjectStub<ResponseCache>
   readonly updateWorkflow: Workflow
   /** Signs calls of nodes. */
   readonly nodeSecret: string
@@ -112,6 +116,7 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
       return env.FLEET.get(env.FLEET.idFromName('fleet'))
     },
     reservoir: (domain) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain)),
+    responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
     nodeSecret,
     nodeSecrets: otherSecret === '' ? [nodeSecret] : [nodeSecret, otherSecret],

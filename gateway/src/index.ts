@@ -6,6 +6,7 @@ import { pepperStoredKeys } from './keys/pepper-stored.ts'
 import { deleteOldParts } from './masks/parts.ts'
 import { tick } from './updates/drive.ts'
 
+export { ResponseCache } from './cache/response-cache.ts'
 export { Fleet } from './fleet/fleet.ts'
 export { Reservoir } from './domains/reservoir.ts'
 export { UpdateWorkflow } from './updates/workflow.ts'

@@ -1,10 +1,10 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
+import type { CacheEntry, CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
 import type { ModelList } from '@copal/shared/wire/models.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../gateway/src/app.ts'
 import { admin, adminJson } from './support/adaptation.ts'
-import { beat, errorOf, get, post, receiptOf, signedPost } from './support/gateway.ts'
+import { beat, createKey, errorOf, get, post, receiptOf, signedPost, until } from './support/gateway.ts'
 import { startNode, type NodeDouble } from './support/node-double.ts'
 
 /** Routes that a tenant's administrator has; each is tested below by name. */
@@ -15,6 +15,8 @@ const OF_TENANTS = [
   'PATCH /admin/keys/:id',
   'DELETE /admin/keys/:id',
   'GET /admin/tenants',
+  'GET /admin/tenants/:tenant/cache',
+  'DELETE /admin/tenants/:tenant/cache',
 ]
 /** Whatever else there is under `/admin`, now and later. */
 const OF_THE_OPERATOR = [
@@ -113,6 +115,21 @@ describe('a key of one tenant', () => {
     expect(data.map(({ name }) => name)).toEqual(['ours'])
   })
 
+  test('looks into its own response cache alone, and cannot tell another’s from one that is not there', async () => {
+    const own = await (await asOurs('GET', '/tenants/ours/cache')).json<CacheEntry>()
+    expect(own).toEqual({ tenant: 'ours', answers: 0, bytes: 0, hits: 0, misses: 0 })
+    for (const method of ['GET', 'DELETE']) {
+      const refusals = await Promise.all(
+        ['theirs', 'there-is-none'].map(async (tenant) => {
+          const response = await asOurs(method, `/tenants/${tenant}/cache`)
+          return [response.status, (await errorOf(response)).message]
+        }),
+      )
+      expect(refusals[0]?.[0]).toBe(403)
+      expect(refusals[0]).toEqual(refusals[1])
+    }
+  })
+
   test('makes no key that may do more than itself', async () => {
     const { key } = await adminJson<CreatedKey>('POST', '/keys', {
       name: 'half an administrator',
@@ -199,6 +216,25 @@ describe('a key of one tenant', () => {
     expect(calls.map((call) => (JSON.parse(call.body) as ChatCall).account)).toEqual([ours.id])
     // Nodes share what was computed of prompts within a tenant only.
     expect(calls.map((call) => (JSON.parse(call.body) as ChatCall).tenant)).toEqual(['ours'])
+  })
+
+  test.each([
+    ['/v1/chat/completions', { messages: [{ role: 'user', content: 'secret' }] }],
+    ['/chat/completions', { messages: [{ role: 'user', content: 'secret too' }] }],
+    ['/v1/completions', { prompt: 'secret' }],
+    ['/completions', { prompt: 'secret too' }],
+    ['/v1/responses', { input: 'secret' }],
+    ['/responses', { input: 'secret too' }],
+    ['/v1/embeddings', { input: 'secret' }],
+    ['/embeddings', { input: 'secret too' }],
+  ])('finds no answer that is kept of another tenant’s same request, at %s', async (path, fields) => {
+    const body = { model: 'model-of-ours', ...(path.includes('embed') ? {} : { temperature: 0 }), ...fields }
+    const stranger = await createKey({ tenant: 'stranger' })
+    const ask = async (key: string) =>
+      (await post(key, path, body, { headers: { 'x-copal-cache': 'true' } })).headers.get('x-copal-cache')
+    expect(await ask(stranger.key)).toBe('miss')
+    await until('the answer to be kept', async () => ((await ask(stranger.key)) === 'hit' ? true : undefined))
+    expect(await ask(ours.key)).toBe('miss')
   })
 })
 

@@ -181,6 +181,11 @@ export class Fleet extends DurableObject<Bindings> {
     return this.#state.snapshot(Date.now())
   }
 
+  /** The version that a model is to be served with; undefined when no node of it is known. */
+  versionFor(model: string): number | undefined {
+    return this.#state.versionFor(model)
+  }
+
   /** The pruning methods that the nodes of a model can choose masks by; null when none of them is alive. */
   offeredMethods(model: string): string[] | null {
     return this.#state.offeredMethods(model, Date.now())

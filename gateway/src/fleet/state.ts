@@ -172,7 +172,7 @@ export class FleetState {
     const picked = pickNode(this.#candidates(request, nowMs), {
       ...request,
       exclude: request.exclude.filter((id) => (this.#nodes.get(id)?.seenAtMs ?? 0) <= sinceMs),
-      desiredVersion: this.#desiredVersion(request.model),
+      desiredVersion: this.versionFor(request.model) ?? 0,
     })
     const maskVersion = request.version ?? picked?.activeVersion
     if (!picked || maskVersion === undefined) return this.noNode(request, nowMs)
@@ -366,6 +366,15 @@ export class FleetState {
     return undefined
   }
 
+  /** What a model is to be served with, as the node heard last had it from D1; undefined when none is known. */
+  versionFor(model: string): number | undefined {
+    let newest: Node | undefined
+    for (const node of this.#nodes.values()) {
+      if (node.heartbeat.model.id === model && (!newest || node.seenAtMs >= newest.seenAtMs)) newest = node
+    }
+    return newest?.desiredVersion
+  }
+
   /** Whether a request is leased and not settled. */
   isLeased(requestId: string): boolean {
     return this.#holders.has(requestId)
@@ -436,15 +445,6 @@ export class FleetState {
   #listen(nowMs: number): void {
     if (nowMs - this.#heardAtMs >= this.#policy.deadMs) this.#listeningSinceMs = nowMs
     this.#heardAtMs = nowMs
-  }
-
-  /** Of the node heard last: it had the newest answer from D1. */
-  #desiredVersion(model: string): number {
-    let newest: Node | undefined
-    for (const node of this.#nodes.values()) {
-      if (node.heartbeat.model.id === model && (!newest || node.seenAtMs >= newest.seenAtMs)) newest = node
-    }
-    return newest?.desiredVersion ?? 0
   }
 
   #hold(node: Node, lease: Lease): void {

@@ -44,14 +44,9 @@ export async function readRequest<T extends Parameters<typeof parse>[0]>(
 }
 
 /** Sends a consenting request's text, redacted, to its domain's reservoir, behind the answer. */
-export function sampleText(
-  c: Context<KeyedEnv>,
-  model: string,
-  { domain, sample }: Admission,
-  text: string,
-): void {
+export function sampleText(c: Context<KeyedEnv>, model: string, domain: string, text: string): void {
   const { deps, key, requestId } = c.var
-  if (!sample || text.trim() === '') return
+  if (text.trim() === '') return
   const send = async () => {
     // The answer goes out first.
     await new Promise((resolve) => setTimeout(resolve, 0))

@@ -2,10 +2,10 @@ import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
+import type { CachedAnswer } from '../cache/cache-store.ts'
 import type { KeyedEnv } from '../context.ts'
 import { askFleet } from '../fleet/ask.ts'
 import { brokenOff, NodeCallError } from '../fleet/node-client.ts'
-import { requireAllowed } from '../keys/allowed.ts'
 import { meter } from '../limits/metering.ts'
 import { place } from './place.ts'
 import { relay } from './relay.ts'
@@ -27,21 +27,34 @@ export interface Generation {
   prompts?: number
   choices?: number
   /** The parsed body of the client's request. */
-  request: { model: string; stream?: boolean | null | undefined }
+  request: {
+    model: string
+    stream?: boolean | null | undefined
+    temperature?: number | null | undefined
+    seed?: number | null | undefined
+  }
+  /** What the client wrote, to be sampled where it consents; undefined where there is nothing to sample. */
+  text?: () => string
 }
+
+/** Takes an answer that is whole, and that no limit of the key made shorter than the request asked for. */
+export type TakeWhole = (answer: CachedAnswer) => void
 
 /**
  * Has a node generate, and answers with what it sends.
  *
  * A request that fails before its first byte is tried on another node, or on the same one once it is back.
  *
- * @throws AppError `insufficient_permissions`, `rate_limit_exceeded`, `insufficient_quota`, `model_not_found`,
+ * @throws AppError `rate_limit_exceeded`, `insufficient_quota`, `model_not_found`,
  * `overloaded`, `no_node_available`, or what the node answered.
  */
-export async function generate(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
-  const { deps, trace, key } = c.var
+export async function generate(
+  c: Context<KeyedEnv>,
+  generation: Generation,
+  takeWhole?: TakeWhole,
+): Promise<Response> {
+  const { deps, trace } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
-  requireAllowed(key.allowedModels, model.id, 'model', 'model')
   const span = trace.startCall('generate', {
     'gen_ai.request.model': model.id,
     'copal.domain': generation.domain,
@@ -58,7 +71,7 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
   const metering = meter(c, { maxTokens, prompts, choices })
   try {
     const signal = AbortSignal.any([c.req.raw.signal, watch.signal])
-    const { node, leaseId, maskVersion, answer, whole, lease } = await place(
+    const { node, leaseId, maskVersion, bounded, answer, whole, lease } = await place(
       c,
       generation,
       metering,
@@ -70,8 +83,11 @@ export async function generate(c: Context<KeyedEnv>, generation: Generation): Pr
     c.header('x-copal-mask', mask)
     c.header('x-copal-node', node.nodeId)
     c.header('x-copal-domain', generation.domain)
-    c.header('content-type', answer.headers.get('content-type') ?? 'application/json')
+    const contentType = answer.headers.get('content-type') ?? 'application/json'
+    c.header('content-type', contentType)
     if (whole) {
+      if (!bounded && Number.isSafeInteger(Number(mask)))
+        takeWhole?.({ body: whole, contentType, maskVersion: Number(mask), nodeId: node.nodeId })
       watch.stop()
       metering.answered()
       endSpan()

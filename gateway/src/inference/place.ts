@@ -27,6 +27,8 @@ export interface Placed {
   node: NodeAddress
   leaseId: string
   maskVersion: number
+  /** A limit of its key or tenant bounds the answer, where the request names no bound. */
+  bounded: boolean
   answer: NodeAnswer
   /** The whole body, of a request that is not streamed. */
   whole: Uint8Array<ArrayBuffer> | undefined
@@ -140,7 +142,7 @@ async function tryNode(
     })
     const whole = request.stream ? undefined : await readWhole(node, answer, either)
     if (whole) lease.stop()
-    return { node, leaseId, maskVersion, answer, whole, lease }
+    return { node, leaseId, maskVersion, bounded: maxTokens != null, answer, whole, lease }
   } catch (thrown) {
     lease.stop()
     throw thrown

@@ -30,6 +30,18 @@ const REQUEST_HEADERS = {
   'x-copal-domain': "The domain of the request; left out: the key's default.",
   'x-copal-sample':
     "Whether the request's own text may be sampled: `true` where the key's policy allows it; `false` always wins.",
+  'x-copal-cache':
+    "`true`: the same request's answer of before will do, if the tenant has one of the same mask; `refresh`: a new one shall " +
+    'take its place. Only what is not streamed, and gets the same answer again: temperature 0 or a seed, or embeddings.',
+  'x-copal-cache-ttl':
+    'How old such an answer may be and how long a new one is kept: seconds, 1 to 86400; left out: 3600.',
+}
+
+/** What those of them may be that are not any text. */
+const HEADER_SCHEMAS: Record<string, JsonSchema> = {
+  'x-copal-sample': { enum: ['true', 'false'] },
+  'x-copal-cache': { enum: ['true', 'refresh', 'false'] },
+  'x-copal-cache-ttl': { type: 'integer', minimum: 1, maximum: 86_400 },
 }
 
 const ANSWER_HEADERS = {
@@ -37,6 +49,8 @@ const ANSWER_HEADERS = {
   'x-copal-mask': 'The version of the weights that answered; 0 is dense.',
   'x-copal-node': 'The node that answered.',
   'x-copal-domain': 'The domain that the request was counted under.',
+  'x-copal-cache':
+    'Of requests that have it: `hit`, with the `age` of the answer in seconds, `miss`, or `bypass` where nothing is kept.',
 }
 
 /** The OpenAPI document, from the schemas that requests are checked by. Takes longer than a request: make it once. */
@@ -92,7 +106,7 @@ function describe(operation: Operation): object {
             name,
             in: 'header',
             description,
-            schema: name === 'x-copal-sample' ? { enum: ['true', 'false'] } : { type: 'string' },
+            schema: HEADER_SCHEMAS[name] ?? { type: 'string' },
           }))
         : []),
     ],

@@ -2,8 +2,8 @@ import { Hono } from 'hono'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
-import { admit, readRequest, sampleText } from '../inference/admission.ts'
-import { generate } from '../inference/generate.ts'
+import { admit, readRequest } from '../inference/admission.ts'
+import { answer } from '../inference/answer.ts'
 import { promptCharacters } from '../inference/prompt-size.ts'
 import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
@@ -14,18 +14,16 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
     .post('/', async (c) => {
       const admission = admit(c)
       const request = await readRequest(c, chatRequest)
-      const model = parseModelName(request.model)
-      const answer = await generate(c, {
-        model,
+      return answer(c, {
+        model: parseModelName(request.model),
         path: '/rpc/chat-completions',
         ...admission,
         promptTokens: Math.ceil(promptCharacters(request) / 4),
         maxTokens: request.max_completion_tokens ?? request.max_tokens ?? null,
         choices: request.n ?? 1,
         request,
+        text: () => userText(request.messages),
       })
-      sampleText(c, model.id, admission, userText(request.messages))
-      return answer
     })
     .all('/', refuseMethod('POST'))
 }

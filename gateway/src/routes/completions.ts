@@ -2,9 +2,9 @@ import { Hono } from 'hono'
 import { completionRequest, DEFAULT_MAX_TOKENS, promptsOf } from '@copal/shared/wire/completions.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
-import { admit, readRequest, sampleText } from '../inference/admission.ts'
+import { admit, readRequest } from '../inference/admission.ts'
+import { answer } from '../inference/answer.ts'
 import { estimateTokens } from '../inference/estimate-tokens.ts'
-import { generate } from '../inference/generate.ts'
 import { promptText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
@@ -15,9 +15,8 @@ export function completionRoutes(): Hono<KeyedEnv> {
       const admission = admit(c)
       const request = await readRequest(c, completionRequest)
       const prompts = promptsOf(request)
-      const model = parseModelName(request.model)
-      const answer = await generate(c, {
-        model,
+      return answer(c, {
+        model: parseModelName(request.model),
         path: '/rpc/completions',
         ...admission,
         promptTokens: estimateTokens(prompts),
@@ -25,9 +24,8 @@ export function completionRoutes(): Hono<KeyedEnv> {
         choices: prompts.length * (request.n ?? 1),
         maxTokens: request.max_tokens ?? DEFAULT_MAX_TOKENS,
         request,
+        text: () => promptText(request),
       })
-      sampleText(c, model.id, admission, promptText(request))
-      return answer
     })
     .all('/', refuseMethod('POST'))
 }

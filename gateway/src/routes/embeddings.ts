@@ -3,8 +3,8 @@ import { embeddingsRequest, inputsOf } from '@copal/shared/wire/embeddings.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest } from '../inference/admission.ts'
+import { answer } from '../inference/answer.ts'
 import { estimateTokens } from '../inference/estimate-tokens.ts'
-import { generate } from '../inference/generate.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
 /** `POST /v1/embeddings`, mounted at `/v1/embeddings` behind `requireKey`. Its texts are not sampled. */
@@ -14,7 +14,7 @@ export function embeddingRoutes(): Hono<KeyedEnv> {
       const { domain } = admit(c)
       const request = await readRequest(c, embeddingsRequest)
       const inputs = inputsOf(request)
-      return generate(c, {
+      return answer(c, {
         path: '/rpc/embeddings',
         model: parseModelName(request.model),
         domain,

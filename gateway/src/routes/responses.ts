@@ -4,8 +4,8 @@ import { contentText } from '@copal/shared/wire/chat.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import { messagesOf, responsesRequest } from '@copal/shared/wire/responses.ts'
 import type { KeyedEnv } from '../context.ts'
-import { admit, readRequest, sampleText } from '../inference/admission.ts'
-import { generate } from '../inference/generate.ts'
+import { admit, readRequest } from '../inference/admission.ts'
+import { answer } from '../inference/answer.ts'
 import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
@@ -15,20 +15,18 @@ export function responseRoutes(): Hono<KeyedEnv> {
     .post('/', async (c) => {
       const admission = admit(c)
       const request = await readRequest(c, responsesRequest)
-      const model = parseModelName(request.model)
       const messages = messagesOf(request)
       const characters = messages.reduce((total, { content }) => total + contentText(content).length, 0)
-      const answer = await generate(c, {
+      return answer(c, {
         path: '/rpc/responses',
-        model,
+        model: parseModelName(request.model),
         ...admission,
         promptTokens: Math.ceil(characters / 4),
         maxTokens: request.max_output_tokens ?? null,
         boundField: 'max_output_tokens',
         request,
+        text: () => userText(messages),
       })
-      sampleText(c, model.id, admission, userText(messages))
-      return answer
     })
     .all('/', refuseMethod('POST'))
     .all('/*', () => {

@@ -127,3 +127,14 @@ export interface TenantEntry {
   limits: LimitsEntry
   created_at: string
 }
+
+/** `GET /admin/tenants/:tenant/cache` */
+export interface CacheEntry {
+  tenant: string
+  /** Kept now, and their bytes with what storing them takes. */
+  answers: number
+  bytes: number
+  /** Requests that looked for an answer, since the beginning. */
+  hits: number
+  misses: number
+}

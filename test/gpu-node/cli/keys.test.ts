@@ -136,3 +136,14 @@ test('revoke and the commands of tenants say what they did', async () => {
     limits: { requests_per_minute: 60, tokens_per_month: null, concurrent_requests: 4 },
   })
 })
+
+test('a tenant’s response cache is told in a line, and emptied', async () => {
+  answers = {
+    'GET /admin/tenants/acme/cache': { tenant: 'acme', answers: 1_200, bytes: 3e6, hits: 30, misses: 10 },
+    'DELETE /admin/tenants/acme/cache': { tenant: 'acme', deleted: 1_200 },
+  }
+  expect((await run('tenants', 'cache', 'acme')).output()).toMatch(
+    /^1,200 answers, .*MB?\. 30 of 40 requests that asked were answered from it \(75.*%\)\.\n$/,
+  )
+  expect((await run('tenants', 'cache', 'acme', '--clear')).output()).toBe('1,200 answers deleted.\n')
+})

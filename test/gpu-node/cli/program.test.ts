@@ -92,6 +92,7 @@ describe('--help', () => {
     ['keys', 'revoke'],
     ['tenants', 'list'],
     ['tenants', 'set'],
+    ['tenants', 'cache'],
   ]
   test.each(commands)('of %s %s exits with 0, shows an example and fits 80 columns', async (...command) => {
     const terminal = recordedTerminal()

@@ -1,6 +1,7 @@
-import { Hono } from 'hono'
+import { Hono, type Context } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { setLimits, tenantName, type TenantEntry } from '@copal/shared/wire/keys.ts'
+import { setLimits, tenantName, type CacheEntry, type TenantEntry } from '@copal/shared/wire/keys.ts'
 import type { ActorEnv } from '../../context.ts'
 import { ensureTenant, listTenants, setTenantLimits, type CountedTenant } from '../../db/queries/tenants.ts'
 import { tenantOf } from '../../keys/grants.ts'
@@ -28,6 +29,23 @@ export function tenantRoutes(): Hono<ActorEnv> {
       return c.json((await listTenants(deps.db, name)).map(tenantEntry)[0])
     })
     .all('/tenants/:tenant', refuseMethod('PUT'))
+    .get('/tenants/:tenant/cache', async (c) => {
+      const tenant = await knownTenant(c)
+      const stats = await c.var.deps.responseCache(tenant).stats()
+      return c.json({ tenant, ...stats } satisfies CacheEntry)
+    })
+    .delete('/tenants/:tenant/cache', async (c) => {
+      const tenant = await knownTenant(c)
+      return c.json({ tenant, deleted: await c.var.deps.responseCache(tenant).clear() })
+    })
+    .all('/tenants/:tenant/cache', refuseMethod('GET', 'DELETE'))
+}
+
+/** @throws AppError `insufficient_permissions` for another's, `not_found` */
+async function knownTenant(c: Context<ActorEnv>): Promise<string> {
+  const name = tenantOf(c.var.actor, c.req.param('tenant')) ?? ''
+  if ((await listTenants(c.var.deps.db, name)).length > 0) return name
+  throw new AppError('not_found', `There is no tenant '${name}'. 'GET /admin/tenants' lists them.`)
 }
 
 function tenantEntry({ name, keys, limits, createdAt }: CountedTenant): TenantEntry {

@@ -1,11 +1,13 @@
 import type { Command } from 'commander'
-import type { TenantEntry } from '@copal/shared/wire/keys.ts'
+import type { CacheEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../limit-options.ts'
-import { formatAge, formatCount } from '../quantities.ts'
+import { formatAge, formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 export function addTenants(program: Command, session: Session): void {
-  const tenants = program.command('tenants').description('groups of API keys and their limits: list, set')
+  const tenants = program
+    .command('tenants')
+    .description('groups of API keys and their limits: list, set, cache')
   tenants
     .command('list')
     .description('tenants, their limits, and how many keys each has')
@@ -33,6 +35,33 @@ export function addTenants(program: Command, session: Session): void {
         .admin<TenantEntry>('PUT', `/tenants/${encodeURIComponent(name)}`, { limits: limitChanges(options) })
       session.print(json, tenant, () => describe([tenant], session))
     })
+
+  tenants
+    .command('cache')
+    .description("what a tenant's response cache holds, and how often it had the answer")
+    .argument('<name>', 'the tenant; keys that name none are of: default')
+    .option('--clear', 'delete all its answers')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal tenants cache acme\n  copal tenants cache acme --clear')
+    .action(async (name: string, { clear, json }: { clear?: boolean; json?: boolean }) => {
+      const path = `/tenants/${encodeURIComponent(name)}/cache`
+      if (clear) {
+        const gone = await session.client().admin<{ tenant: string; deleted: number }>('DELETE', path)
+        session.print(json, gone, () => `${formatCount(gone.deleted)} answers deleted.`)
+      } else {
+        const cache = await session.client().admin<CacheEntry>('GET', path)
+        session.print(json, cache, () => describeCache(cache))
+      }
+    })
+}
+
+function describeCache({ answers, bytes, hits, misses }: CacheEntry): string {
+  const asked = hits + misses
+  const share = asked === 0 ? '' : ` (${formatPercent(hits / asked)})`
+  return (
+    `${formatCount(answers)} answers, ${formatBytes(bytes)}. ` +
+    `${formatCount(hits)} of ${formatCount(asked)} requests that asked were answered from it${share}.`
+  )
 }
 
 function describe(tenants: TenantEntry[], session: Session): string {

@@ -1,0 +1,93 @@
+import { DurableObject } from 'cloudflare:workers'
+import type { Bindings } from '../deps.ts'
+import { CacheStore, type CachedAnswer, type FoundAnswer } from './cache-store.ts'
+
+const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: 1024 * 1024 }
+/** What is over is not found any more; it is deleted together with others. */
+const SWEEP_MS = 60_000
+/** Counts are stored so much later, for many requests at once. */
+const SAVE_MS = 1_000
+const COUNTS_KEY = 'counts'
+
+/** Requests that asked for a kept answer, since the beginning. */
+export interface CacheCounts {
+  hits: number
+  misses: number
+}
+
+/** What a tenant's cache holds and did. */
+export interface CacheStats extends CacheCounts {
+  answers: number
+  bytes: number
+}
+
+/**
+ * Keeps one tenant's answers. Each tenant has an object of its own: its answers, its room and its time are nobody
+ * else's, so nothing of them shows in another's, not even by how long a look-up takes.
+ */
+export class ResponseCache extends DurableObject<Bindings> {
+  readonly #store: CacheStore
+  #counts: CacheCounts = { hits: 0, misses: 0 }
+  #saveScheduled = false
+
+  constructor(ctx: DurableObjectState, env: Bindings) {
+    super(ctx, env)
+    this.#store = new CacheStore(ctx.storage, BOUNDS)
+    void ctx.blockConcurrencyWhile(async () => {
+      this.#counts = (await ctx.storage.get<CacheCounts>(COUNTS_KEY)) ?? this.#counts
+    })
+  }
+
+  /** The answer of a key, if there is one that is no older than `maxAgeMs`. */
+  find(key: string, maxAgeMs: number): FoundAnswer | undefined {
+    const found = this.#store.find(key, maxAgeMs, Date.now())
+    this.#counts[found ? 'hits' : 'misses'] += 1
+    this.#saveCounts()
+    return found
+  }
+
+  /** Keeps an answer for `ttlMs`. */
+  async keep(key: string, answer: CachedAnswer, ttlMs: number): Promise<void> {
+    this.#store.keep(key, answer, ttlMs, Date.now())
+    await this.#schedule()
+  }
+
+  stats(): CacheStats {
+    this.#store.expire(Date.now())
+    return { ...this.#counts, answers: this.#store.answers, bytes: this.#store.bytes }
+  }
+
+  /**
+   * Deletes every answer.
+   *
+   * @returns how many there were.
+   */
+  clear(): number {
+    const { answers } = this.stats()
+    this.#store.clear()
+    return answers
+  }
+
+  /** Deletes the answers whose time is over. */
+  override async alarm(): Promise<void> {
+    this.#store.expire(Date.now())
+    await this.#schedule()
+  }
+
+  #saveCounts(): void {
+    if (this.#saveScheduled) return
+    this.#saveScheduled = true
+    setTimeout(() => {
+      this.#saveScheduled = false
+      void this.ctx.storage.put(COUNTS_KEY, this.#counts, { allowUnconfirmed: true })
+    }, SAVE_MS)
+  }
+
+  async #schedule(): Promise<void> {
+    const nextMs = this.#store.nextExpiryMs()
+    if (nextMs === undefined) return
+    const dueMs = Math.max(nextMs, Date.now() + SWEEP_MS)
+    const setMs = await this.ctx.storage.getAlarm()
+    if (setMs === null || dueMs < setMs) await this.ctx.storage.setAlarm(dueMs)
+  }
+}
