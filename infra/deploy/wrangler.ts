@@ -12,17 +12,17 @@ export interface WranglerRun {
 }
 
 /**
- * Runs the pinned Wrangler in the root of the checkout; it sends no usage data.
+ * Runs the pinned Wrangler in the root of a checkout, this one unless another is given; it sends no usage data.
  *
  * @param terminal whether it talks to the user itself, or its output is returned
  */
 export async function runWrangler(
   args: readonly string[],
-  { terminal }: { terminal: boolean },
+  { terminal, root = ROOT }: { terminal: boolean; root?: string },
 ): Promise<WranglerRun> {
-  const script = join(ROOT, 'node_modules', 'wrangler', 'bin', 'wrangler.js')
+  const script = join(root, 'node_modules', 'wrangler', 'bin', 'wrangler.js')
   const child = spawn(process.execPath, [script, ...args], {
-    cwd: ROOT,
+    cwd: root,
     env: { ...process.env, ...QUIET_ENVIRONMENT },
     stdio: terminal ? 'inherit' : ['ignore', 'pipe', 'pipe'],
   })

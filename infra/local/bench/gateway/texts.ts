@@ -1,0 +1,43 @@
+/** What is sent and answered in the benchmark: texts of ordinary sizes, made once. */
+
+export const MODEL = 'bench-model'
+export const PROMPT_TOKENS = 60
+/** Of an answer; a stream has a chunk for each. */
+export const TOKENS = 64
+
+const WORDS = Array.from({ length: TOKENS }, (_, index) => ` token${index % 10}`)
+const PROMPT = 'Tell me in a few words what the gateway adds to a request that it passes on. '.repeat(3)
+const ABOUT = { id: 'chatcmpl-bench', created: 1_760_000_000, model: MODEL }
+const USAGE = {
+  prompt_tokens: PROMPT_TOKENS,
+  completion_tokens: TOKENS,
+  total_tokens: PROMPT_TOKENS + TOKENS,
+}
+
+/** The body of a request. */
+export function requestBody(stream: boolean): string {
+  const messages = [
+    { role: 'system', content: 'You are a helpful assistant.' },
+    { role: 'user', content: PROMPT },
+  ]
+  return JSON.stringify({ model: MODEL, messages, max_tokens: TOKENS, temperature: 0, stream })
+}
+
+/** An answer that is not streamed. */
+export const jsonAnswer = Buffer.from(
+  JSON.stringify({
+    ...ABOUT,
+    object: 'chat.completion',
+    choices: [{ index: 0, message: { role: 'assistant', content: WORDS.join('') }, finish_reason: 'length' }],
+    usage: USAGE,
+  }),
+)
+
+/** The chunks of a stream, one event each; the last says that it is the end. */
+export const streamEvents: readonly Buffer[] = WORDS.map((content, index) => {
+  const isLast = index === TOKENS - 1
+  const delta = index === 0 ? { role: 'assistant', content } : { content }
+  const choice = { index: 0, delta, finish_reason: isLast ? 'length' : null }
+  const event = { ...ABOUT, object: 'chat.completion.chunk', choices: [choice] }
+  return Buffer.from(`data: ${JSON.stringify(event)}\n\n${isLast ? 'data: [DONE]\n\n' : ''}`)
+})
