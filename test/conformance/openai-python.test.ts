@@ -31,7 +31,12 @@ async function python(): Promise<string> {
 
 test('the official Python client finds what it expects of the OpenAI API', { timeout: 300_000 }, async () => {
   const script = join(import.meta.dirname, 'openai_python.py')
-  const { stdout } = await run(await python(), [script, service.baseUrl, service.apiKey])
+  const { stdout } = await run(await python(), [
+    script,
+    service.baseUrl,
+    service.apiKey,
+    ...(service.keepsGrammars ? ['grammars'] : []),
+  ])
   expect(
     stdout
       .trim()
@@ -45,6 +50,9 @@ test('the official Python client finds what it expects of the OpenAI API', { tim
     'embeddings_have_length_one',
     'models_are_listed_with_their_weights',
     'errors_have_their_class_and_field',
+    ...(service.keepsGrammars
+      ? ['answers_are_parsed_into_their_model', 'functions_are_called_and_their_output_goes_back']
+      : []),
     'a_cancelled_task_leaves_its_stream',
   ])
 })

@@ -1,10 +1,16 @@
-"""The official Python client against a running service: base URL and key are its arguments."""
+"""The official Python client against a running service.
+
+Its arguments are the base URL, a key and, where answers can be kept to a grammar, "grammars".
+"""
 
 import asyncio
+import json
 import math
 import sys
+from typing import Literal
 
 import openai
+from pydantic import BaseModel, ConfigDict, Field
 
 MODEL = "tiny"
 MESSAGES = [
@@ -95,7 +101,52 @@ async def in_company(base_url, api_key):
     print("ok a_cancelled_task_leaves_its_stream")
 
 
-def main(base_url, api_key):
+class Person(BaseModel):
+    """A finite language, so that every answer ends."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(max_length=8)
+    age: int = Field(ge=0, le=150)
+    kind: Literal["cat", "dog"]
+
+
+WEATHER = {
+    "type": "function",
+    "name": "weather",
+    "strict": True,
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 6}, "unit": {"enum": ["C", "F"]}},
+        "required": ["city", "unit"],
+        "additionalProperties": False,
+    },
+}
+
+
+def answers_are_parsed_into_their_model(client):
+    chat = client.chat.completions.parse(**{**CHAT, "max_completion_tokens": 200}, response_format=Person)
+    assert isinstance(chat.choices[0].message.parsed, Person), chat
+    response = client.responses.parse(model=MODEL, input="who?", text_format=Person, max_output_tokens=200)
+    assert isinstance(response.output_parsed, Person), response
+
+
+def functions_are_called_and_their_output_goes_back(client):
+    ask = {"model": MODEL, "tools": [WEATHER], "temperature": 0, "parallel_tool_calls": False}
+    question = [{"role": "user", "content": "how warm?"}]
+    with client.responses.stream(**ask, input=question, tool_choice="required", max_output_tokens=200) as stream:
+        deltas = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+        response = stream.get_final_response()
+    [call] = response.output
+    assert call.type == "function_call" and call.arguments == "".join(deltas), response
+    assert set(json.loads(call.arguments)) == {"city", "unit"}, call
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "12 C"}
+    following = client.responses.create(
+        **ask, input=[*question, call.to_dict(), output], tool_choice="none", max_output_tokens=5
+    )
+    assert following.output[0].type == "message", following
+
+
+def main(base_url, api_key, *abilities):
     checks = [
         chat_streams_what_it_answers,
         chat_has_choices_with_log_probabilities,
@@ -105,6 +156,8 @@ def main(base_url, api_key):
         models_are_listed_with_their_weights,
         errors_have_their_class_and_field,
     ]
+    if "grammars" in abilities:
+        checks += [answers_are_parsed_into_their_model, functions_are_called_and_their_output_goes_back]
     with openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0) as client:
         for check in checks:
             check(client)

@@ -35,6 +35,25 @@ function faults(name: string, answer: unknown): unknown[] {
   return z.fromJSONSchema(schema).safeParse(answer).error?.issues ?? []
 }
 
+/** What is asked for where answers can be kept to a grammar. */
+function structured(): [string, object, string][] {
+  if (!service.keepsGrammars) return []
+  const schema = { type: 'object', properties: { a: { type: 'boolean' } }, additionalProperties: false }
+  const call = { ...chat, max_tokens: 100, tool_choice: 'required' }
+  const response = { model: 'tiny', input: 'the cat', max_output_tokens: 100 }
+  const format = { type: 'json_schema', name: 'a', schema }
+  const tool = { name: 'f', parameters: schema }
+  return [
+    ['/chat/completions', { ...call, tools: [{ type: 'function', function: tool }] }, 'ChatCompletion'],
+    ['/responses', { ...response, text: { format } }, 'Response'],
+    [
+      '/responses',
+      { ...response, tools: [{ type: 'function', ...tool }], tool_choice: 'required' },
+      'Response',
+    ],
+  ]
+}
+
 test.each<[string, object | undefined, string]>([
   ['/chat/completions', chat, 'ChatCompletion'],
   [
@@ -46,6 +65,7 @@ test.each<[string, object | undefined, string]>([
   ['/completions', { ...prompt, prompt: ['a', 'b'], logprobs: 2 }, 'Completion'],
   ['/responses', { model: 'tiny', input: 'the cat', max_output_tokens: 4 }, 'Response'],
   ['/responses', { model: 'tiny', input: messages, instructions: 'x', metadata: { a: 'b' } }, 'Response'],
+  ...structured(),
   ['/embeddings', { model: 'tiny', input: ['a', 'b'] }, 'Embeddings'],
   ['/embeddings', { model: 'tiny', input: 'a', encoding_format: 'base64' }, 'Embeddings'],
   ['/models', undefined, 'ModelList'],

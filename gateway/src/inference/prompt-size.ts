@@ -1,7 +1,11 @@
 import { contentText, type ChatRequest } from '@copal/shared/wire/chat.ts'
 
 /** Characters that a chat's prompt is made of, as far as the gateway knows: messages, tools and the format's schema. */
-export function promptCharacters({ messages, tools, response_format: format }: ChatRequest): number {
+export function promptCharacters({
+  messages,
+  tools,
+  response_format: format,
+}: Pick<ChatRequest, 'messages' | 'tools' | 'response_format'>): number {
   const texts = messages.reduce((total, { content }) => total + contentText(content).length, 0)
   const told = [
     tools,

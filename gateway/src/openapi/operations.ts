@@ -6,7 +6,8 @@ import { embeddingsAnswer, embeddingsRequest } from '@copal/shared/wire/embeddin
 import { createKey, rotateKey, setLimits } from '@copal/shared/wire/keys.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
-import { responseObject, responsesRequest } from '@copal/shared/wire/responses.ts'
+import { responseObject } from '@copal/shared/wire/response-object.ts'
+import { responsesRequest } from '@copal/shared/wire/responses.ts'
 import { chatAnswer, completionAnswer, healthAnswer, modelAnswer, modelListAnswer } from './answers.ts'
 
 /** A schema with the name that it has among the document's components. */

@@ -1,11 +1,11 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { contentText } from '@copal/shared/wire/chat.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
-import { messagesOf, responsesRequest } from '@copal/shared/wire/responses.ts'
+import { chatOf, responsesRequest } from '@copal/shared/wire/responses.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest } from '../inference/admission.ts'
 import { answer } from '../inference/answer.ts'
+import { promptCharacters } from '../inference/prompt-size.ts'
 import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
@@ -15,17 +15,16 @@ export function responseRoutes(): Hono<KeyedEnv> {
     .post('/', async (c) => {
       const admission = admit(c)
       const request = await readRequest(c, responsesRequest)
-      const messages = messagesOf(request)
-      const characters = messages.reduce((total, { content }) => total + contentText(content).length, 0)
+      const chat = chatOf(request)
       return answer(c, {
         path: '/rpc/responses',
         model: parseModelName(request.model),
         ...admission,
-        promptTokens: Math.ceil(characters / 4),
+        promptTokens: Math.ceil(promptCharacters(chat) / 4),
         maxTokens: request.max_output_tokens ?? null,
         boundField: 'max_output_tokens',
         request,
-        text: () => userText(messages),
+        text: () => userText(chat.messages),
       })
     })
     .all('/', refuseMethod('POST'))

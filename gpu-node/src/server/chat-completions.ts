@@ -1,33 +1,20 @@
 import { Hono } from 'hono'
-import { LIMITS } from '@copal/shared/wire/generation.ts'
 import { chatCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import type { TextCodec } from '../model/tokenizer.ts'
-import type { Grammars } from '../grammar/grammars.ts'
 import { chatFormat } from './answer-format.ts'
 import { chatPrompt, userText } from './conversation.ts'
-import type { Generate } from './generate.ts'
+import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
 import { encodePrompt } from './prompt.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling.ts'
-import { compileStructure, structureOf } from './structure.ts'
+import { CHAT_FIELDS, compileStructure, structureOf } from './structure.ts'
 import { toolFormat } from './tool-format.ts'
 
-/** The gateway wraps the client's body in a few fields of its own. */
-export const CALL_BYTES = LIMITS.bodyBytes + 64 * 1024
-
 /** `POST /rpc/chat-completions` */
-export function chatCompletions(deps: {
-  codec: TextCodec
-  /** Tokens of prompt and answer together. */
-  contextLength: number
-  grammars: Grammars
-  generate: Generate
-  read: (request: Request, maxBytes: number) => Promise<unknown>
-}): Hono {
+export function chatCompletions(deps: InferenceDeps): Hono {
   const { codec, contextLength, grammars, generate, read } = deps
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(chatCall, await read(c.req.raw, CALL_BYTES))
-    const structure = structureOf(request)
+    const structure = structureOf(request, CHAT_FIELDS)
     const withUsage = request.stream_options?.include_usage ?? false
     return generate(
       {
@@ -42,7 +29,7 @@ export function chatCompletions(deps: {
             prompts: [encodePrompt((text) => codec.encode(text), prompt, contextLength)],
             choicesPerPrompt: request.n ?? 1,
             maxTokens: chatMaxTokens(request),
-            constrain: await compileStructure(grammars, structure, request),
+            constrain: await compileStructure(grammars, structure),
           }
         },
         clientText: () => codec.encodeDocument(userText(request.messages)),

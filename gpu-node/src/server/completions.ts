@@ -2,21 +2,13 @@ import { Hono } from 'hono'
 import { promptsOf } from '@copal/shared/wire/completions.ts'
 import { completionCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import type { TextCodec } from '../model/tokenizer.ts'
 import { completionFormat } from './answer-format.ts'
-import { CALL_BYTES } from './chat-completions.ts'
-import type { Generate } from './generate.ts'
+import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
 import { encodePrompt } from './prompt.ts'
 import { completionMaxTokens, samplingOf } from './sampling.ts'
 
 /** `POST /rpc/completions` */
-export function completions(deps: {
-  codec: TextCodec
-  /** Tokens of prompt and answer together. */
-  contextLength: number
-  generate: Generate
-  read: (request: Request, maxBytes: number) => Promise<unknown>
-}): Hono {
+export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
   const { codec, contextLength, generate, read } = deps
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(completionCall, await read(c.req.raw, CALL_BYTES))

@@ -9,9 +9,9 @@ import type { Embedding, EmbeddingCall } from '../engine/embedding.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
-import { CALL_BYTES } from './chat-completions.ts'
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
+import { CALL_BYTES, type ReadCall } from './inference-deps.ts'
 import { encodePrompt } from './prompt.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 
@@ -23,7 +23,7 @@ export function embeddings(
   deps: NodeServerDeps,
   desk: ReceiptDesk,
   nowMs: () => number,
-  read: (request: Request, maxBytes: number) => Promise<unknown>,
+  read: ReadCall,
 ): Hono {
   const { engine, model, telemetry } = deps
   const { tracing, metrics } = telemetry

@@ -4,15 +4,13 @@ import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts
 import { parse } from '@copal/shared/wire/parse.ts'
 import { reasonOf } from '../log.ts'
 import type { NodeServerDeps } from './deps.ts'
+import type { ReadCall } from './inference-deps.ts'
 
 /** 64 Mi characters as JSON, which may escape some of them. */
 const EVALUATE_BYTES = 96 * 1024 * 1024
 
 /** `POST /rpc/evaluate`: newline-delimited events; a failure after the first is the last event. */
-export function evaluate(
-  deps: Pick<NodeServerDeps, 'model' | 'evaluateText' | 'log'>,
-  read: (request: Request, maxBytes: number) => Promise<unknown>,
-): Hono {
+export function evaluate(deps: Pick<NodeServerDeps, 'model' | 'evaluateText' | 'log'>, read: ReadCall): Hono {
   return new Hono().post('/', async (c) => {
     const call = parse(evaluateCall, await read(c.req.raw, EVALUATE_BYTES))
     if (call.model !== deps.model.id) {

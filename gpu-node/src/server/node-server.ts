@@ -10,6 +10,7 @@ import { embeddings } from './embeddings.ts'
 import { evaluate } from './evaluate.ts'
 import { createGenerate } from './generate.ts'
 import { createGrammars } from '../grammar/grammars.ts'
+import type { InferenceDeps, ReadCall } from './inference-deps.ts'
 import { createReceiptDesk } from './receipts.ts'
 import { createReplayGuard } from './replay-guard.ts'
 import { responses } from './responses.ts'
@@ -41,13 +42,18 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   })
   const generate = createGenerate(deps, desk, nowMs)
   const replays = createReplayGuard()
-  const read = (request: Request, maxBytes: number) =>
+  const read: ReadCall = (request, maxBytes) =>
     readSigned(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
 
   const app = new Hono()
-  const inference = { codec: model.codec, contextLength: engine.policy.contextLength, generate, read }
-  const grammars = deps.grammars ?? createGrammars(model)
-  app.route('/rpc/chat-completions', chatCompletions({ ...inference, grammars }))
+  const inference: InferenceDeps = {
+    codec: model.codec,
+    contextLength: engine.policy.contextLength,
+    grammars: deps.grammars ?? createGrammars(model),
+    generate,
+    read,
+  }
+  app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
   app.route('/rpc/embeddings', embeddings(deps, desk, nowMs, read))

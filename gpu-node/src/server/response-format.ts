@@ -1,75 +1,55 @@
 import type { AppError } from '@copal/shared/errors.ts'
 import type { FinishReason } from '@copal/shared/wire/chat.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
+import type { ResponseTool } from '@copal/shared/wire/response-input.ts'
 import type {
-  OutputMessage,
   ResponseEvent,
+  ResponseEventFields,
   ResponseObject,
-  ResponsesRequest,
-} from '@copal/shared/wire/responses.ts'
+} from '@copal/shared/wire/response-object.ts'
+import type { ResponsesRequest } from '@copal/shared/wire/responses.ts'
 import type { AnswerFormat, AnswerHead } from './answer-format.ts'
+import { createOutputItems } from './output-items.ts'
 
-type WithoutNumber<T> = T extends unknown ? Omit<T, 'sequence_number'> : never
-
-/** `response`, whole and as the events of a stream. Its one output item is a message of one text part. */
-export function responseFormat(head: AnswerHead, request: ResponsesRequest): AnswerFormat {
-  const itemId = `msg_${head.id.replace(/^resp_/, '')}`
-  const place = { item_id: itemId, output_index: 0, content_index: 0 }
+/**
+ * `response`, whole and as the events of a stream.
+ *
+ * @param callsTools whether the answer may call tools
+ */
+export function responseFormat(
+  head: AnswerHead,
+  request: ResponsesRequest,
+  callsTools: boolean,
+): AnswerFormat {
+  const output = createOutputItems(head.id.replace(/^resp_/, ''), callsTools)
   let sequenceNumber = 0
-  let text = ''
   let reason: FinishReason = 'stop'
 
-  const event = (fields: WithoutNumber<ResponseEvent>): ResponseEvent => ({
+  const event = (fields: ResponseEventFields): ResponseEvent => ({
     ...fields,
     sequence_number: sequenceNumber++,
   })
-  const part = (): OutputMessage['content'][number] => ({
-    type: 'output_text',
-    text,
-    annotations: [],
-    logprobs: [],
-  })
   const status = () => (reason === 'length' ? ('incomplete' as const) : ('completed' as const))
-  const message = (): OutputMessage => ({
-    id: itemId,
-    type: 'message',
-    status: status(),
-    role: 'assistant',
-    content: [part()],
-  })
   const begun = () => responseOf(head, request, { status: 'in_progress', output: [], usage: null })
   const ended = (usage: Usage) =>
-    responseOf(head, request, { status: status(), output: [message()], usage: usageOf(usage) })
+    responseOf(head, request, { status: status(), output: [...output.items], usage: usageOf(usage) })
 
   return {
     namesEvents: true,
     whole([choice], usage) {
-      text = choice?.text ?? ''
       reason = choice?.reason ?? 'stop'
+      output.write(choice?.text ?? '')
+      output.end(reason)
       return ended(usage)
     },
     opening: () => [
       event({ type: 'response.created', response: begun() }),
       event({ type: 'response.in_progress', response: begun() }),
-      event({
-        type: 'response.output_item.added',
-        output_index: 0,
-        item: { ...message(), status: 'in_progress', content: [] },
-      }),
-      event({ type: 'response.content_part.added', ...place, part: part() }),
     ],
-    delta(_choice, delta) {
-      if (delta === '') return []
-      text += delta
-      return [event({ type: 'response.output_text.delta', ...place, delta, logprobs: [] })]
-    },
+    delta: (_choice, delta) => output.write(delta).map(event),
     closing(_choice, why) {
       reason = why
-      return [
-        event({ type: 'response.output_text.done', ...place, text, logprobs: [] }),
-        event({ type: 'response.content_part.done', ...place, part: part() }),
-        event({ type: 'response.output_item.done', output_index: 0, item: message() }),
-      ]
+      return output.end(why).map(event)
     },
     ending: (usage) => [event({ type: `response.${status()}`, response: ended(usage) })],
     failure: ({ code, message: why, param }: AppError) => event({ type: 'error', code, message: why, param }),
@@ -101,9 +81,9 @@ function responseOf(
     store: false,
     system_fingerprint,
     temperature: request.temperature ?? 1,
-    text: { format: { type: 'text' }, verbosity: 'medium' },
+    text: { format: formatOf(request), verbosity: 'medium' },
     tool_choice: request.tool_choice ?? 'auto',
-    tools: [],
+    tools: (request.tools ?? []).map(toolOf),
     top_logprobs: 0,
     top_p: request.top_p ?? 1,
     truncation: 'disabled',
@@ -125,4 +105,14 @@ function usageOf({
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens,
   }
+}
+
+/** As it was asked for. A schema is always followed. */
+function formatOf({ text }: ResponsesRequest): ResponseObject['text']['format'] {
+  const format = text?.format ?? { type: 'text' as const }
+  return format.type === 'json_schema' ? { ...format, strict: true } : format
+}
+
+function toolOf({ type, name, description, parameters }: ResponseTool): ResponseTool {
+  return { type, name, description: description ?? null, parameters: parameters ?? null, strict: true }
 }

@@ -1,27 +1,21 @@
 import { Hono } from 'hono'
 import { responsesCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { messagesOf } from '@copal/shared/wire/responses.ts'
-import type { TextCodec } from '../model/tokenizer.ts'
-import { CALL_BYTES } from './chat-completions.ts'
+import { chatOf } from '@copal/shared/wire/responses.ts'
 import { chatPrompt, userText } from './conversation.ts'
-import type { Generate } from './generate.ts'
+import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
 import { encodePrompt } from './prompt.ts'
 import { responseFormat } from './response-format.ts'
 import { samplingOf } from './sampling.ts'
+import { compileStructure, RESPONSE_FIELDS, structureOf } from './structure.ts'
 
 /** `POST /rpc/responses` */
-export function responses(deps: {
-  codec: TextCodec
-  /** Tokens of prompt and answer together. */
-  contextLength: number
-  generate: Generate
-  read: (request: Request, maxBytes: number) => Promise<unknown>
-}): Hono {
-  const { codec, contextLength, generate, read } = deps
+export function responses(deps: InferenceDeps): Hono {
+  const { codec, contextLength, grammars, generate, read } = deps
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(responsesCall, await read(c.req.raw, CALL_BYTES))
-    const messages = messagesOf(request)
+    const chat = chatOf(request)
+    const structure = structureOf(chat, RESPONSE_FIELDS)
     const { model, temperature, top_p, seed } = request
     return generate(
       {
@@ -29,16 +23,18 @@ export function responses(deps: {
         model,
         stream: request.stream ?? false,
         idPrefix: 'resp_',
-        prepare: async () => ({
-          ...samplingOf({ model, temperature, top_p, seed }, -1),
-          prompts: [
-            encodePrompt((text) => codec.encode(text), chatPrompt(codec, { messages }, []), contextLength),
-          ],
-          choicesPerPrompt: 1,
-          maxTokens: request.max_output_tokens ?? null,
-        }),
-        clientText: () => codec.encodeDocument(userText(messages)),
-        format: (head) => responseFormat(head, request),
+        async prepare() {
+          const prompt = chatPrompt(codec, chat, structure.tools)
+          return {
+            ...samplingOf({ model, temperature, top_p, seed }, -1),
+            prompts: [encodePrompt((text) => codec.encode(text), prompt, contextLength)],
+            choicesPerPrompt: 1,
+            maxTokens: request.max_output_tokens ?? null,
+            constrain: await compileStructure(grammars, structure),
+          }
+        },
+        clientText: () => codec.encodeDocument(userText(chat.messages)),
+        format: (head) => responseFormat(head, request, structure.tools.length > 0),
       },
       c.req.raw,
     )

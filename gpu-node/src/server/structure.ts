@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatRequest } from '@copal/shared/wire/chat.ts'
+import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
 import type { Tool } from '@copal/shared/wire/tools.ts'
 import { NativeUnavailableError } from '../backends/sparse/native.ts'
 import type { TokenConstraint } from '../engine/constraint.ts'
@@ -13,34 +14,70 @@ export interface Structure {
   tools: readonly Tool[]
   /** What keeps the answer to it; undefined for plain text. */
   grammar: GrammarSource | undefined
+  /** Each schema that the grammar is made of, by the field that it comes from. */
+  parts: readonly SchemaField[]
 }
 
-/** The field that schemas of answers come from. */
-const FORMAT_PARAM = 'response_format.json_schema.schema'
+interface SchemaField {
+  param: string
+  schema: JsonSchema
+}
+
+/** How an API names the fields that ask for structure. */
+export interface StructureFields {
+  format: string
+  /** The schema of a format. */
+  schema: string
+  parameters: (index: number) => string
+}
+
+/** As chat completions name them. */
+export const CHAT_FIELDS: StructureFields = {
+  format: 'response_format',
+  schema: 'response_format.json_schema.schema',
+  parameters: (index) => `tools[${index}].function.parameters`,
+}
+
+/** As responses name them. */
+export const RESPONSE_FIELDS: StructureFields = {
+  format: 'text.format',
+  schema: 'text.format.schema',
+  parameters: (index) => `tools[${index}].parameters`,
+}
 
 /** What `response_format`, `tools`, `tool_choice` and `parallel_tool_calls` ask for together. */
 export function structureOf(
   request: Pick<ChatRequest, 'response_format' | 'tools' | 'tool_choice' | 'parallel_tool_calls'>,
+  fields: StructureFields,
 ): Structure {
-  const { tool_choice: choice } = request
+  const { tool_choice: choice, response_format: format } = request
   const named = typeof choice === 'object' ? choice?.function.name : undefined
+  const all = request.tools ?? []
   const tools =
-    choice === 'none'
-      ? []
-      : (request.tools ?? []).filter((tool) => named === undefined || tool.function.name === named)
-  const schema = schemaOf(request.response_format)
-  if (tools.length === 0) {
-    const text = schema && JSON.stringify(withLayout(schema))
-    const param = request.response_format?.type === 'json_schema' ? FORMAT_PARAM : 'response_format'
-    return { tools, grammar: text ? { language: 'json_schema', text, param } : undefined }
+    choice === 'none' ? [] : all.filter((tool) => named === undefined || tool.function.name === named)
+  const schema = schemaOf(format)
+  const ofFormat = schema && {
+    param: format?.type === 'json_schema' ? fields.schema : fields.format,
+    schema,
   }
+  if (tools.length === 0)
+    return { tools, grammar: ofFormat && grammarOf(ofFormat), parts: ofFormat ? [ofFormat] : [] }
   const text = toolGrammar({
     tools,
     mode: named !== undefined || choice === 'required' ? 'required' : 'auto',
     parallel: named === undefined && (request.parallel_tool_calls ?? true),
     schema,
   })
-  return { tools, grammar: { language: 'lark', text, param: 'tools' } }
+  const ofTools = tools.flatMap((tool) =>
+    tool.function.parameters
+      ? [{ param: fields.parameters(all.indexOf(tool)), schema: tool.function.parameters }]
+      : [],
+  )
+  return {
+    tools,
+    grammar: { language: 'lark', text, param: 'tools' },
+    parts: [...ofTools, ...(ofFormat ? [ofFormat] : [])],
+  }
 }
 
 /**
@@ -51,30 +88,21 @@ export function structureOf(
  */
 export async function compileStructure(
   grammars: Grammars,
-  { tools, grammar }: Structure,
-  request: Pick<ChatRequest, 'response_format' | 'tools'>,
+  { grammar, parts }: Structure,
 ): Promise<(() => TokenConstraint) | undefined> {
   if (!grammar) return undefined
   try {
     return await grammars.compile(grammar)
   } catch (thrown) {
     const isRefusal = thrown instanceof AppError && thrown.code === 'invalid_request'
-    if (!isRefusal || thrown.cause instanceof NativeUnavailableError || tools.length === 0) throw thrown
+    const isOfOne = grammar.language === 'json_schema'
+    if (!isRefusal || thrown.cause instanceof NativeUnavailableError || isOfOne) throw thrown
     // Of many schemas together nobody can tell which it was: each is tried alone.
-    for (const tool of tools) {
-      const index = request.tools?.indexOf(tool) ?? 0
-      await compileAlone(grammars, tool.function.parameters, `tools[${index}].function.parameters`)
-    }
-    await compileAlone(grammars, schemaOf(request.response_format), FORMAT_PARAM)
+    for (const part of parts) await grammars.compile(grammarOf(part))
     throw thrown
   }
 }
 
-async function compileAlone(grammars: Grammars, schema: object | null | undefined, param: string) {
-  if (schema)
-    await grammars.compile({
-      language: 'json_schema',
-      text: JSON.stringify(withLayout({ ...schema })),
-      param,
-    })
+function grammarOf({ param, schema }: SchemaField): GrammarSource {
+  return { language: 'json_schema', text: JSON.stringify(withLayout(schema)), param }
 }

@@ -1,12 +1,9 @@
-import { randomBytes } from 'node:crypto'
 import type { ChatCompletion, ChatCompletionChunk, FinishReason } from '@copal/shared/wire/chat.ts'
 import type { ToolCall, ToolCallDelta } from '@copal/shared/wire/tools.ts'
 import type { TokenLogprob } from '../engine/answer.ts'
 import type { AnswerFormat, WholeChoice } from './answer-format.ts'
+import { newCallId } from './call-id.ts'
 import { createToolCallReader, type AnswerPiece, type ToolCallReader } from './tool-calls.ts'
-
-/** The beginning of a call's id, as OpenAI's. */
-const ID_PREFIX = 'call_'
 
 /** A choice that is being streamed. */
 interface Streamed {
@@ -116,8 +113,4 @@ function tokensWithin(tokens: readonly TokenLogprob[], text: string): TokenLogpr
 /** An answer that was cut short says so, also within a call. */
 function endOf(reason: FinishReason, calls: number): FinishReason {
   return reason === 'stop' && calls > 0 ? 'tool_calls' : reason
-}
-
-function newCallId(): string {
-  return ID_PREFIX + randomBytes(12).toString('hex')
 }

@@ -9,7 +9,8 @@ import { AppError } from '../errors.ts'
 export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
   const result = schema.safeParse(value)
   if (result.success) return result.data
-  const [issue] = result.error.issues
+  const [first] = result.error.issues
+  const issue = first && innermost(first)
   const param = fieldPath(issue?.path ?? [])
   const reason = issue?.message ?? 'invalid value'
   throw new AppError(
@@ -30,6 +31,24 @@ export function parseJson(text: string): unknown {
   } catch (cause) {
     throw new AppError('invalid_request', 'The request body is not valid JSON.', { cause })
   }
+}
+
+/** Codes of a value that is of another kind altogether. */
+const OTHER_KIND: ReadonlySet<string> = new Set(['invalid_type', 'invalid_value', 'invalid_union'])
+
+/**
+ * What is wrong inside the one of several alternatives that the value was meant to be: the only one whose kind it is
+ * of. When that is none of them, or several, the issue itself.
+ */
+function innermost(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: string } {
+  if (issue.code !== 'invalid_union') return issue
+  const meant = issue.errors.filter(
+    (faults) => !faults.some(({ path, code }) => path.length === 0 && OTHER_KIND.has(code)),
+  )
+  const [fault] = meant.length === 1 ? (meant[0] ?? []) : []
+  if (!fault) return issue
+  const { path, message } = innermost(fault)
+  return { path: [...issue.path, ...path], message }
 }
 
 function fieldPath(path: readonly PropertyKey[]): string {

@@ -1,17 +1,14 @@
 import { z } from 'zod'
-import type { ChatMessage } from './chat.ts'
-import { bystanderFields, LIMITS, metadata, modelField, refused } from './generation.ts'
-
-const inputText = z.object({
-  type: z.enum(['input_text', 'output_text'], 'only text parts are supported'),
-  text: z.string(),
-})
-
-const inputMessage = z.object({
-  type: z.literal('message', 'only messages are supported').optional(),
-  role: z.enum(['user', 'assistant', 'system', 'developer']),
-  content: z.union([z.string(), z.array(inputText).min(1)], 'a text or a list of text parts is expected'),
-})
+import type { ChatMessage, ChatRequest } from './chat.ts'
+import { bystanderFields, LIMITS, modelField, refused } from './generation.ts'
+import type { ResponseFormat } from './response-format.ts'
+import {
+  responseInput,
+  responseTextFormat,
+  responseToolChoice,
+  responseTools,
+  type ResponseTextFormat,
+} from './response-input.ts'
 
 /** Fields that ask for what a stateless service for text does not have. */
 const refusedFields = {
@@ -20,10 +17,6 @@ const refusedFields = {
   background: z.literal(false, 'responses are not stored, so none can run in the background').nullish(),
   prompt: refused('prompts are not stored'),
   include: z.array(z.never('there is nothing more to include')).nullish(),
-  tools: z.array(z.never("tools are not supported here; 'chat/completions' is the place for them")).nullish(),
-  tool_choice: z.enum(['auto', 'none'], 'there are no tools to choose from').nullish(),
-  parallel_tool_calls: z.boolean().nullish(),
-  max_tool_calls: z.int().min(1).nullish(),
   top_logprobs: z.literal(0, "log-probabilities are given by 'chat/completions' only").nullish(),
   truncation: z.literal('disabled', "input that is too long is refused; send 'disabled'").nullish(),
   context_management: refused('the conversation is taken as it is'),
@@ -41,131 +34,100 @@ const refusedFields = {
       generate_summary: refused('this model does not reason'),
     })
     .nullish(),
-  text: z
-    .object({
-      format: z
-        .object({ type: z.literal('text', "only 'text' is supported here; 'chat/completions' has formats") })
-        .nullish(),
-      verbosity: z.literal('medium', "this model has one; send 'medium'").nullish(),
-    })
-    .nullish(),
 } as const
 
-/** Body of `POST /v1/responses`: text in, text out, nothing stored. `seed` extends the OpenAI API. */
-export const responsesRequest = z.object({
-  model: modelField,
-  input: z.union(
-    [z.string().min(1), z.array(inputMessage).min(1).max(LIMITS.messages)],
-    'one text, not empty, or a list of messages is expected',
-  ),
-  instructions: z.string().nullish(),
-  max_output_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
-  temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
-  seed: z.int().nullish().describe('Extends the OpenAI API.'),
-  stream: z.boolean().nullish(),
-  stream_options: z
-    .object({
-      include_obfuscation: z.literal(false, 'obfuscation is not supported; send false').nullish(),
-    })
-    .nullish(),
-  ...bystanderFields,
-  ...refusedFields,
-})
+/**
+ * Body of `POST /v1/responses`: a conversation in, text or calls of functions out, nothing stored. `seed` extends the
+ * OpenAI API.
+ */
+export const responsesRequest = z
+  .object({
+    model: modelField,
+    input: responseInput,
+    instructions: z.string().nullish(),
+    max_output_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
+    temperature: z.number().min(0).max(2).nullish(),
+    top_p: z.number().gt(0).max(1).nullish(),
+    seed: z.int().nullish().describe('Extends the OpenAI API.'),
+    stream: z.boolean().nullish(),
+    stream_options: z
+      .object({
+        include_obfuscation: z.literal(false, 'obfuscation is not supported; send false').nullish(),
+      })
+      .nullish(),
+    text: z
+      .object({
+        format: responseTextFormat.nullish(),
+        verbosity: z.literal('medium', "this model has one; send 'medium'").nullish(),
+      })
+      .nullish(),
+    tools: responseTools.nullish(),
+    tool_choice: responseToolChoice.nullish(),
+    parallel_tool_calls: z.boolean().nullish(),
+    max_tool_calls: z.int().min(1).nullish().describe('Of built-in tools, of which there are none.'),
+    ...bystanderFields,
+    ...refusedFields,
+  })
+  .superRefine(({ tools, tool_choice: choice }, context) => {
+    const named = typeof choice === 'object' ? choice?.name : undefined
+    if (named !== undefined && !tools?.some(({ name }) => name === named))
+      context.addIssue({
+        code: 'custom',
+        path: ['tool_choice', 'name'],
+        message: `no tool is called '${named}'`,
+      })
+    if (choice === 'required' && !tools?.length)
+      context.addIssue({ code: 'custom', path: ['tool_choice'], message: "it needs 'tools'" })
+  })
 export type ResponsesRequest = z.output<typeof responsesRequest>
 
-const outputText = z.object({
-  type: z.literal('output_text'),
-  text: z.string(),
-  annotations: z.array(z.never()),
-  logprobs: z.array(z.never()),
-})
-
-const outputMessage = z.object({
-  id: z.string(),
-  type: z.literal('message'),
-  role: z.literal('assistant'),
-  status: z.enum(['in_progress', 'completed', 'incomplete']),
-  content: z.array(outputText),
-})
-export type OutputMessage = z.output<typeof outputMessage>
-
-/** `usage` of a response. */
-const responseUsage = z.object({
-  input_tokens: z.int(),
-  input_tokens_details: z.object({ cached_tokens: z.int() }),
-  output_tokens: z.int(),
-  output_tokens_details: z.object({ reasoning_tokens: z.int() }),
-  total_tokens: z.int(),
-})
-
-/** Answer of `POST /v1/responses`; what was not asked for has the value that it has by default. */
-export const responseObject = z.object({
-  id: z.string(),
-  object: z.literal('response'),
-  created_at: z.int(),
-  status: z.enum(['in_progress', 'completed', 'incomplete']),
-  background: z.literal(false),
-  error: z.null(),
-  incomplete_details: z.object({ reason: z.literal('max_output_tokens') }).nullable(),
-  instructions: z.string().nullable(),
-  max_output_tokens: z.int().nullable(),
-  metadata,
-  model: z.string(),
-  output: z.array(outputMessage),
-  parallel_tool_calls: z.boolean(),
-  previous_response_id: z.null(),
-  reasoning: z.object({ effort: z.null(), summary: z.null() }),
-  service_tier: z.literal('default'),
-  store: z.literal(false),
-  system_fingerprint: z.string(),
-  temperature: z.number(),
-  text: z.object({ format: z.object({ type: z.literal('text') }), verbosity: z.literal('medium') }),
-  tool_choice: z.enum(['auto', 'none']),
-  tools: z.array(z.never()),
-  top_logprobs: z.literal(0),
-  top_p: z.number(),
-  truncation: z.literal('disabled'),
-  usage: responseUsage.nullable(),
-  user: z.string().nullable(),
-})
-export type ResponseObject = z.output<typeof responseObject>
-
-/** One event of a streamed response; the name of the server-sent event is its `type`. */
-export type ResponseEvent = { sequence_number: number } & (
-  | {
-      type: 'response.created' | 'response.in_progress' | 'response.completed' | 'response.incomplete'
-      response: ResponseObject
-    }
-  | {
-      type: 'response.output_item.added' | 'response.output_item.done'
-      output_index: number
-      item: OutputMessage
-    }
-  | ({
-      type: 'response.content_part.added' | 'response.content_part.done'
-      part: OutputMessage['content'][number]
-    } & PartPlace)
-  | ({ type: 'response.output_text.delta'; delta: string; logprobs: never[] } & PartPlace)
-  | ({ type: 'response.output_text.done'; text: string; logprobs: never[] } & PartPlace)
-  | { type: 'error'; code: string; message: string; param: string | null }
-)
-
-interface PartPlace {
-  item_id: string
-  output_index: number
-  content_index: number
+/** The same request as a chat: what is known of conversations, tools and formats is known of chats. */
+export function chatOf(
+  request: ResponsesRequest,
+): Pick<ChatRequest, 'messages' | 'response_format' | 'tools' | 'tool_choice' | 'parallel_tool_calls'> {
+  const { tools, tool_choice: choice } = request
+  return {
+    messages: messagesOf(request),
+    response_format: formatOf(request.text?.format),
+    tools: tools?.map(({ type, name, description, parameters, strict }) => ({
+      type,
+      function: {
+        name,
+        ...(description == null ? {} : { description }),
+        ...(parameters == null ? {} : { parameters }),
+        ...(strict == null ? {} : { strict }),
+      },
+    })),
+    tool_choice:
+      typeof choice === 'object' && choice ? { type: 'function', function: { name: choice.name } } : choice,
+    parallel_tool_calls: request.parallel_tool_calls,
+  }
 }
 
-/** The conversation of a request as chat messages: its instructions come first, as the system's. */
-export function messagesOf({
-  instructions,
-  input,
-}: ResponsesRequest): Pick<ChatMessage, 'role' | 'content'>[] {
-  const items = typeof input === 'string' ? [{ role: 'user' as const, content: input }] : input
-  const messages = items.map(({ role, content }) => ({
-    role,
-    content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
-  }))
-  return instructions ? [{ role: 'system' as const, content: instructions }, ...messages] : messages
+/** The conversation as messages: the instructions come first, as the system's; calls belong to the answer before them. */
+function messagesOf({ instructions, input }: ResponsesRequest): ChatMessage[] {
+  const messages: ChatMessage[] = instructions ? [{ role: 'system', content: instructions }] : []
+  if (typeof input === 'string') return [...messages, { role: 'user', content: input }]
+  for (const item of input) {
+    if (item.type === 'function_call_output') {
+      messages.push({ role: 'tool', content: textOf(item.output), tool_call_id: item.call_id })
+    } else if (item.type === 'function_call') {
+      const { call_id: id, name, arguments: text } = item
+      const call = { id, type: 'function' as const, function: { name, arguments: text } }
+      const last = messages.at(-1)
+      if (last?.role === 'assistant') last.tool_calls = [...(last.tool_calls ?? []), call]
+      else messages.push({ role: 'assistant', content: null, tool_calls: [call] })
+    } else messages.push({ role: item.role, content: textOf(item.content) })
+  }
+  return messages
+}
+
+function textOf(content: string | readonly { text: string }[]): string {
+  return typeof content === 'string' ? content : content.map(({ text }) => text).join('')
+}
+
+function formatOf(format: ResponseTextFormat | null | undefined): ResponseFormat | undefined {
+  if (format?.type !== 'json_schema') return format ?? undefined
+  const { type, name, description, schema, strict } = format
+  return { type, json_schema: { name, description, schema, strict } }
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { jsonSchema, SCHEMA_LIMITS, sizeOf } from './json-schema.ts'
+import { jsonSchema, SCHEMA_LIMITS, sizeOf, type JsonSchema } from './json-schema.ts'
 import { functionName } from './response-format.ts'
 
 const tool = z.object({
@@ -13,27 +13,44 @@ const tool = z.object({
 })
 export type Tool = z.output<typeof tool>
 
+/**
+ * Refuses functions that share a name, or have more schemas than a request may.
+ *
+ * @param inTool the way from an element of the list to the function's name
+ */
+export function checkFunctions(
+  functions: readonly { name: string; parameters?: JsonSchema | null | undefined }[],
+  inTool: readonly string[],
+  context: z.core.$RefinementCtx,
+): void {
+  const names = functions.map(({ name }) => name)
+  const twice = names.findIndex((name, index) => names.indexOf(name) !== index)
+  if (twice >= 0)
+    context.addIssue({
+      code: 'custom',
+      path: [twice, ...inTool],
+      message: `there is another tool '${names[twice]}'`,
+    })
+  const characters = functions.reduce((sum, each) => sum + sizeOf(each.parameters ?? {}), 0)
+  if (characters > SCHEMA_LIMITS.characters)
+    context.addIssue({
+      code: 'custom',
+      message: `all parameters together have more than ${SCHEMA_LIMITS.characters} characters`,
+    })
+}
+
 /** `tools` of chat completions. */
 export const tools = z
   .array(tool)
   .min(1, 'at least one tool is expected; leave the field out for none')
   .max(SCHEMA_LIMITS.tools)
-  .superRefine((list, context) => {
-    const names = list.map((each) => each.function.name)
-    const twice = names.findIndex((name, index) => names.indexOf(name) !== index)
-    if (twice >= 0)
-      context.addIssue({
-        code: 'custom',
-        path: [twice, 'function', 'name'],
-        message: `there is another tool '${names[twice]}'`,
-      })
-    const characters = list.reduce((sum, each) => sum + sizeOf(each.function.parameters ?? {}), 0)
-    if (characters > SCHEMA_LIMITS.characters)
-      context.addIssue({
-        code: 'custom',
-        message: `all parameters together have more than ${SCHEMA_LIMITS.characters} characters`,
-      })
-  })
+  .superRefine((list, context) =>
+    checkFunctions(
+      list.map((each) => each.function),
+      ['function', 'name'],
+      context,
+    ),
+  )
 
 /** `tool_choice` of chat completions. */
 export const toolChoice = z.union(

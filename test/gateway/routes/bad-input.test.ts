@@ -46,8 +46,8 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     { ...hello, messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
     400,
     'invalid_request',
-    'messages[0].content',
-    /./,
+    'messages[0].content[0].type',
+    /only text parts/,
   ],
   [
     'an unknown role',

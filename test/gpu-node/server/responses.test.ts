@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
-import type { ResponseEvent, ResponseObject } from '@copal/shared/wire/responses.ts'
+import type { ResponseEvent, ResponseObject } from '@copal/shared/wire/response-object.ts'
 import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
 import { call, startTestNode, type TestNode } from '../../support/node-server.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
@@ -32,6 +32,12 @@ const ASK = {
   input: 'the cat sat on the mat',
   max_output_tokens: 20,
   seed: 1,
+}
+/** The text of the message that is all of a response. */
+function textOf({ output }: ResponseObject): string {
+  const [item] = output
+  if (item?.type !== 'message') throw new Error('the response is no message')
+  return item.content.map(({ text }) => text).join('')
 }
 const json = async <T>(response: Response) => (await response.json()) as T
 
@@ -87,8 +93,7 @@ test('an answer that is cut off is incomplete and says why', async () => {
     incomplete_details: { reason: 'max_output_tokens' },
     output: [{ status: 'incomplete' }],
   })
-  const text = cut.output[0]?.content[0]?.text ?? ''
-  expect(text.length).toBeGreaterThan(0)
+  expect(textOf(cut).length).toBeGreaterThan(0)
 })
 
 test('items of a conversation are messages: earlier answers come back as they were given', async () => {
@@ -103,7 +108,7 @@ test('items of a conversation are messages: earlier answers come back as they we
   const rendered = tiny.model.codec.renderChat([
     { role: 'system', content: 'be brief' },
     { role: 'user', content: ASK.input },
-    { role: 'assistant', content: first.output[0]?.content[0]?.text ?? '' },
+    { role: 'assistant', content: textOf(first) },
     { role: 'user', content: 'and then' },
   ])
   expect(second.usage?.input_tokens).toBe(tiny.model.codec.encode(rendered).length)
@@ -128,7 +133,7 @@ test('a stream tells of the response, its item and its part, the text, and their
     'response.output_item.done',
     'response.incomplete',
   ])
-  const text = whole.output[0]?.content[0]?.text
+  const text = textOf(whole)
   const told = events.flatMap((event) => (event.type === 'response.output_text.delta' ? [event.delta] : []))
   expect(told.join('')).toBe(text)
   expect(events.at(-4)).toMatchObject({ text })

@@ -4,7 +4,7 @@ import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { embeddingsRequest, inputsOf } from '@copal/shared/wire/embeddings.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { messagesOf, responsesRequest } from '@copal/shared/wire/responses.ts'
+import { chatOf, responsesRequest } from '@copal/shared/wire/responses.ts'
 
 const chat = (fields: object) => () =>
   parse(chatRequest, { model: 'tiny', messages: [{ role: 'user', content: 'hi' }], ...fields })
@@ -140,21 +140,49 @@ describe('responses', () => {
   const responses = (fields: object) => () =>
     parse(responsesRequest, { model: 'tiny', input: 'hi', ...fields })
   const user = (content: unknown) => [{ role: 'user', content }]
+  const f = { type: 'function', name: 'f' }
 
   test.each<[field: string, value: unknown, param: string, message: RegExp]>([
     ['background', true, 'background', /not stored/],
     ['conversation', 'conv_1', 'conversation', /not stored/],
     ['include', ['message.output_text.logprobs'], 'include[0]', /nothing more/],
     ['input', '', 'input', />=1/],
-    ['input', [{ type: 'function_call_output', output: 'x' }], 'input', /messages/],
+    ['input', [...user('a'), { type: 'item_reference', id: 'x' }], 'input[1].type', /nothing is stored/],
+    ['input', user([{ type: 'input_image', image_url: 'x' }]), 'input[0].content[0].type', /text parts/],
+    ['input', [{ type: 'function_call_output', output: 'x' }], 'input[0].call_id', /string/],
+    [
+      'input',
+      [{ type: 'function_call_output', call_id: 'c', output: 'x' }],
+      'input[0].call_id',
+      /call that it answers is expected before it/,
+    ],
+    [
+      'input',
+      [{ type: 'function_call', call_id: 'c', name: 'a b', arguments: '{}' }],
+      'input[0].name',
+      /letters/,
+    ],
     ['previous_response_id', 'resp_1', 'previous_response_id', /not stored/],
     ['prompt', { id: 'p' }, 'prompt', /not stored/],
     ['reasoning', { effort: 'high' }, 'reasoning.effort', /does not reason/],
     ['store', true, 'store', /not stored/],
     ['stream_options', { include_obfuscation: true }, 'stream_options.include_obfuscation', /send false/],
-    ['text', { format: { type: 'json_object' } }, 'text.format.type', /'text'/],
-    ['tool_choice', 'required', 'tool_choice', /no tools/],
-    ['tools', [{ type: 'web_search' }], 'tools[0]', /not supported/],
+    ['text', { format: { type: 'xml' } }, 'text.format.type', /'json_schema'/],
+    ['text', { format: { type: 'json_schema', name: 'a' } }, 'text.format.schema', /JSON schema/],
+    [
+      'text',
+      { format: { type: 'json_schema', name: 'a', schema: { items: { not: {} } } } },
+      'text.format.schema',
+      /'not' at #\/items/,
+    ],
+    ['tool_choice', 'required', 'tool_choice', /needs 'tools'/],
+    ['tool_choice', { type: 'function', name: 'f' }, 'tool_choice.name', /no tool is called 'f'/],
+    ['tool_choice', { type: 'web_search' }, 'tool_choice.type', /only 'function'/],
+    ['tool_choice', 'any', 'tool_choice', /'required'/],
+    ['tools', [{ type: 'web_search' }], 'tools[0].type', /only 'function'/],
+    ['tools', [f, { ...f, async: true }], 'tools[1].async', /send false/],
+    ['tools', [f, f], 'tools[1].name', /another tool 'f'/],
+    ['tools', [{ ...f, parameters: { uniqueItems: true } }], 'tools[0].parameters', /'uniqueItems' at #/],
     ['top_logprobs', 2, 'top_logprobs', /chat\/completions/],
     ['truncation', 'auto', 'truncation', /'disabled'/],
   ])('refuse %s %j by its name', (field, value, param, message) => {
@@ -190,11 +218,61 @@ describe('responses', () => {
       ]),
       ...user('c'),
     ]
-    expect(messagesOf(responses({ input, instructions: 'i' })())).toEqual([
+    expect(chatOf(responses({ input, instructions: 'i' })()).messages).toEqual([
       { role: 'system', content: 'i' },
       { role: 'user', content: 'ab' },
       { role: 'user', content: 'c' },
     ])
+  })
+
+  test('are a chat with tools and a format', () => {
+    const call = {
+      type: 'function_call',
+      call_id: 'c1',
+      name: 'f',
+      arguments: '{}',
+      id: 'fc_1',
+      status: 'completed',
+    }
+    const input = [
+      ...user('a'),
+      { type: 'message', role: 'assistant', content: [{ type: 'output_text', text: 'so', annotations: [] }] },
+      call,
+      { ...call, call_id: 'c2' },
+      { type: 'function_call_output', call_id: 'c2', output: [{ type: 'input_text', text: 'two' }] },
+      { type: 'function_call_output', call_id: 'c1', output: 'one' },
+      { ...call, call_id: 'c3' },
+      { type: 'function_call_output', call_id: 'c3', output: '' },
+    ]
+    const schema = { type: 'object' }
+    const asChat = chatOf(
+      responses({
+        input,
+        tools: [{ ...f, description: 'does', parameters: schema, strict: true }],
+        tool_choice: { type: 'function', name: 'f' },
+        parallel_tool_calls: false,
+        text: { format: { type: 'json_schema', name: 'n', schema } },
+      })(),
+    )
+    const called = (id: string) => ({ id, type: 'function', function: { name: 'f', arguments: '{}' } })
+    expect(asChat.messages).toEqual([
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content: 'so', tool_calls: [called('c1'), called('c2')] },
+      { role: 'tool', content: 'two', tool_call_id: 'c2' },
+      { role: 'tool', content: 'one', tool_call_id: 'c1' },
+      { role: 'assistant', content: null, tool_calls: [called('c3')] },
+      { role: 'tool', content: '', tool_call_id: 'c3' },
+    ])
+    expect(asChat).toMatchObject({
+      tools: [
+        { type: 'function', function: { name: 'f', description: 'does', parameters: schema, strict: true } },
+      ],
+      tool_choice: { type: 'function', function: { name: 'f' } },
+      parallel_tool_calls: false,
+      response_format: { type: 'json_schema', json_schema: { name: 'n', schema } },
+    })
+    // What the node takes is what the gateway took.
+    expect(() => parse(chatRequest, { model: 'tiny', ...asChat })).not.toThrow()
   })
 })
 

@@ -1,0 +1,21 @@
+import { LIMITS } from '@copal/shared/wire/generation.ts'
+import type { Grammars } from '../grammar/grammars.ts'
+import type { TextCodec } from '../model/tokenizer.ts'
+import type { Generate } from './generate.ts'
+
+/** The gateway wraps the client's body in a few fields of its own. */
+export const CALL_BYTES = LIMITS.bodyBytes + 64 * 1024
+
+/** What the routes that generate are made of. */
+export interface InferenceDeps {
+  codec: TextCodec
+  /** Tokens of prompt and answer together. */
+  contextLength: number
+  /** Compiles what answers are kept to. */
+  grammars: Grammars
+  generate: Generate
+  read: ReadCall
+}
+
+/** The value of a signed call of at most so many bytes. */
+export type ReadCall = (request: Request, maxBytes: number) => Promise<unknown>
