@@ -165,8 +165,8 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
 
     /** All but what is served or kept warm: at the start and when a swap is over. */
     function pruneMasks(): Promise<void> {
-      const { active, previous } = stateFile.current().desired
-      return masks.prune([active?.sha256 ?? null, previous?.sha256 ?? null])
+      const { active, previous, trials = [] } = stateFile.current().desired
+      return masks.prune([active, previous, ...trials].map((mask) => mask?.sha256 ?? null))
     }
 
     function onAnswer(answer: HeartbeatAnswer, beat: Heartbeat): void {
@@ -249,7 +249,7 @@ function parameterCount(model: DenseModel): number {
 }
 
 function sameDesire(a: HeartbeatAnswer['desired'], b: HeartbeatAnswer['desired']): boolean {
-  return JSON.stringify([a.active, a.previous]) === JSON.stringify([b.active, b.previous])
+  return JSON.stringify([a.active, a.previous, a.trials]) === JSON.stringify([b.active, b.previous, b.trials])
 }
 
 /** Waits for `work`, but no longer than `mostMs`; what it throws counts as done. */

@@ -148,21 +148,28 @@ async function generate(
   gateway: GatewayDouble,
   node: NodeProcess,
   requestId: string,
-): Promise<{ mask: string | null; text: string }> {
+  maskVersion?: number,
+): Promise<{ mask: string | null; text: string; logprobs: number[] }> {
   const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
     requestId,
     domain: 'legal',
     sample: true,
+    maskVersion,
     request: {
       model: 'tiny',
       prompt: 'the other party is to send all of the notes within',
       max_tokens: 12,
       temperature: 0,
+      logprobs: 0,
     },
   })
-  const body = (await response.json()) as { choices: { text: string }[] }
+  const body = (await response.json()) as {
+    choices: { text: string; logprobs: { token_logprobs: number[] } }[]
+  }
   expect({ status: response.status, body }).toMatchObject({ status: 200 })
-  return { mask: response.headers.get('x-copal-mask'), text: body.choices[0]?.text ?? '' }
+  const [choice] = body.choices
+  const logprobs = choice?.logprobs.token_logprobs ?? []
+  return { mask: response.headers.get('x-copal-mask'), text: choice?.text ?? '', logprobs }
 }
 
 test('a node serves dense, calibrates a mask, uploads it, swaps to it and evaluates it', async () => {
@@ -361,6 +368,38 @@ test('restarted while the gateway is away, a node serves the last mask it had an
   gateway.desired = { active: { version: 1, sha256: one }, previous: { version: 2, sha256: two } }
   await beatWhere(gateway, ({ activeVersion }) => activeVersion === 1)
   expect((await generate(gateway, second, 'request-back')).text).toBe(alone.text)
+})
+
+test('a node holds a mask on trial beside the active one, answers calls that name it, and lets it go', async () => {
+  const { gateway, home, start } = await setup()
+  const one = gateway.addMask(encodeMask(halfMask(0)))
+  const two = gateway.addMask(encodeMask(withValues(halfMask(1))))
+  const active = { version: 1, sha256: one }
+  gateway.desired = { active, previous: null, trials: [{ version: 2, sha256: two }] }
+  const first = await start()
+  const holdsBoth = (beat: Heartbeat) =>
+    beat.activeVersion === 1 &&
+    beat.weightSets.some(({ version, state }) => version === 2 && state === 'ready')
+  await beatWhere(gateway, holdsBoth)
+  const serving = await generate(gateway, first, 'request-active')
+  const tried = await generate(gateway, first, 'request-tried', 2)
+  expect([serving.mask, tried.mask]).toEqual(['1', '2'])
+  expect(tried.logprobs).not.toEqual(serving.logprobs)
+  await first.end('SIGKILL')
+
+  // It comes back with both, from its own files.
+  gateway.artifacts.clear()
+  gateway.beats.length = 0
+  const second = await start()
+  await beatWhere(gateway, holdsBoth)
+  const again = await generate(gateway, second, 'request-again', 2)
+  expect(again.logprobs).toEqual(tried.logprobs)
+
+  gateway.desired = { active, previous: null }
+  await beatWhere(gateway, ({ weightSets }) => !weightSets.some(({ version }) => version === 2))
+  expect(await readdir(join(home, 'masks'))).toContain(`${one}.safetensors`)
+  const after = await generate(gateway, second, 'request-after')
+  expect(after.logprobs).toEqual(serving.logprobs)
 })
 
 test('killed during a swap, a node serves the new mask when it returns and leaves no half-made files', async () => {

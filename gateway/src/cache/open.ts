@@ -45,7 +45,7 @@ export async function openCache(
   }
   if (!wish.use) return { status: 'miss', keep }
   const look = async () => {
-    const version = model.version ?? (await deps.fleet.versionFor(model.id))
+    const version = model.version ?? (await deps.fleet.versionFor(model.id, key.id))
     if (version === undefined) return undefined
     return deps.responseCache(key.tenant).find(await cacheKey(keyed, version), wish.ttlMs)
   }

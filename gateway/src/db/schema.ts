@@ -3,6 +3,7 @@ import { sql } from 'drizzle-orm'
 import type { KeyScope } from '@copal/shared/wire/keys.ts'
 import type { Job, JobReport, PatternRules } from '@copal/shared/wire/node-rpc.ts'
 import type { Limits } from '../limits/limits.ts'
+import type { StoredTrial } from '../trials/trial.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 /** Tenants; keys of one share its limits and see nothing of another's. */
@@ -61,6 +62,9 @@ export const models = sqliteTable('models', {
   previousVersion: integer(),
   revision: integer().notNull().default(0),
   createdAt: integer().notNull(),
+  /** Masks on trial; in force while the version that they are compared with is active. */
+  canary: text({ mode: 'json' }).$type<StoredTrial>(),
+  shadow: text({ mode: 'json' }).$type<StoredTrial>(),
 })
 
 /** Registered masks; the file is the R2 object `masks/<sha256>`. */

@@ -7,6 +7,7 @@ import { loadLedger, saveLedger } from '../limits/ledger-store.ts'
 import { Ledger } from '../limits/ledger.ts'
 import type { LimitedAccount } from '../limits/limits.ts'
 import type { Rates, Refusal, Wanted } from '../limits/reservation.ts'
+import type { Trials } from '../trials/trial.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from './lease.ts'
 import { readPolicy, type FleetPolicy } from './policy.ts'
@@ -81,13 +82,17 @@ export class Fleet extends DurableObject<Bindings> {
   }
 
   /**
-   * Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with.
+   * Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with, beside `trials`.
    *
    * @param desiredVersion undefined while D1 does not answer: what it said last holds
    * @returns false when it must be known, because the node, or its weights, were not seen before
    */
-  async heartbeat(heartbeat: Heartbeat, desiredVersion: number | undefined): Promise<boolean> {
-    if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now())) return false
+  async heartbeat(
+    heartbeat: Heartbeat,
+    desiredVersion: number | undefined,
+    trials?: Trials,
+  ): Promise<boolean> {
+    if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials)) return false
     this.#ledger.renew(
       heartbeat.requests.map(({ requestId }) => requestId),
       Date.now(),
@@ -181,9 +186,9 @@ export class Fleet extends DurableObject<Bindings> {
     return this.#state.snapshot(Date.now())
   }
 
-  /** The version that a model is to be served with; undefined when no node of it is known. */
-  versionFor(model: string): number | undefined {
-    return this.#state.versionFor(model)
+  /** The version that would answer an API key now; undefined when no node of the model is known. */
+  versionFor(model: string, account: string): number | undefined {
+    return this.#state.versionFor(model, account, Date.now())
   }
 
   /** The pruning methods that the nodes of a model can choose masks by; null when none of them is alive. */

@@ -1,3 +1,5 @@
+import { spread } from './spread.ts'
+
 /** A node as the picker sees it. */
 export interface Candidate {
   readonly id: string
@@ -66,18 +68,7 @@ function canServe(node: Candidate, placement: Placement): boolean {
 }
 
 function precedes(a: string, b: string, requestId: string): boolean {
-  const weightA = rendezvousWeight(a, requestId)
-  const weightB = rendezvousWeight(b, requestId)
+  const weightA = spread(`${a}\n${requestId}`)
+  const weightB = spread(`${b}\n${requestId}`)
   return weightA === weightB ? a < b : weightA > weightB
-}
-
-/** FNV-1a over both names, then the finalizer of MurmurHash3, which spreads the last bytes over all bits. */
-function rendezvousWeight(nodeId: string, requestId: string): number {
-  let hash = 0x811c9dc5
-  for (const character of `${nodeId}\n${requestId}`) {
-    hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193)
-  }
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
-  return (hash ^ (hash >>> 16)) >>> 0
 }

@@ -1,6 +1,7 @@
 import type { Heartbeat, RequestProgress, WeightSetState } from '@copal/shared/wire/node-rpc.ts'
 import { Breaker } from './breaker.ts'
 import type { Lease, LeaseView } from './lease.ts'
+import { isChosen, type Trials } from '../trials/trial.ts'
 import { pickNode, type Candidate } from './picker.ts'
 import { DEFAULT_POLICY, type FleetPolicy } from './policy.ts'
 
@@ -65,7 +66,16 @@ export interface NoNode {
 }
 
 /** The node for a request, or why there is none. */
-export type Acquired = { ok: true; nodeId: string; url: string; maskVersion: number } | NoNode
+export type Acquired =
+  | {
+      ok: true
+      nodeId: string
+      url: string
+      maskVersion: number
+      /** It is not what the node answers with by itself: the call must name it. */
+      pinned?: true
+    }
+  | NoNode
 
 /** One node, for people and metrics. */
 export interface NodeView {
@@ -95,6 +105,8 @@ export interface FleetSnapshot {
 export interface NodeRecord {
   heartbeat: Heartbeat
   desiredVersion: number
+  /** Left out in records from before there were trials. */
+  trials?: Trials
   seenAtMs: number
   leases: Lease[]
 }
@@ -102,6 +114,8 @@ export interface NodeRecord {
 interface Node {
   heartbeat: Heartbeat
   desiredVersion: number
+  /** Masks on trial for its model. */
+  trials: Trials
   seenAtMs: number
   breaker: Breaker
   /** A request failed on it after its last heartbeat. */
@@ -138,12 +152,17 @@ export class FleetState {
   }
 
   /**
-   * Registers or renews a node; `desiredVersion` is what its model shall be served with, undefined when nobody can
-   * tell now.
+   * Registers or renews a node; `desiredVersion` is what its model shall be served with, beside what is on trial;
+   * undefined when nobody can tell now.
    *
    * @returns false when that must be known: the node, or its weights, were not seen before
    */
-  heartbeat(heartbeat: Heartbeat, desiredVersion: number | undefined, nowMs: number): boolean {
+  heartbeat(
+    heartbeat: Heartbeat,
+    desiredVersion: number | undefined,
+    nowMs: number,
+    trials: Trials = {},
+  ): boolean {
     this.#listen(nowMs)
     const known = this.#nodes.get(heartbeat.nodeId)
     const isSame = known?.heartbeat.model.baseSha256 === heartbeat.model.baseSha256
@@ -152,6 +171,7 @@ export class FleetState {
     const node: Node = {
       heartbeat,
       desiredVersion: desired,
+      trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
       seenAtMs: nowMs,
       breaker: known?.breaker ?? new Breaker(),
       suspect: false,
@@ -169,12 +189,17 @@ export class FleetState {
   acquire(request: AcquireRequest, nowMs: number, sinceMs = nowMs): Acquired {
     // The same attempt asks again when its answer was lost.
     this.release([request.requestId])
-    const picked = pickNode(this.#candidates(request, nowMs), {
+    const candidates = this.#candidates(request, nowMs)
+    const placement = {
       ...request,
       exclude: request.exclude.filter((id) => (this.#nodes.get(id)?.seenAtMs ?? 0) <= sinceMs),
-      desiredVersion: this.versionFor(request.model) ?? 0,
-    })
-    const maskVersion = request.version ?? picked?.activeVersion
+      desiredVersion: this.#newest(request.model)?.desiredVersion ?? 0,
+    }
+    // No request waits for a canary, or fails by it: where none is free, or it failed, the active mask answers.
+    const canary = request.exclude.length === 0 ? this.#canaryOf(request) : undefined
+    const onTrial = canary === undefined ? undefined : pickNode(candidates, { ...placement, version: canary })
+    const picked = onTrial ?? pickNode(candidates, placement)
+    const maskVersion = request.version ?? (onTrial ? canary : picked?.activeVersion)
     if (!picked || maskVersion === undefined) return this.noNode(request, nowMs)
     const { node } = picked
     const { requestId, model, domain, account, tenant, promptTokens } = request
@@ -195,7 +220,8 @@ export class FleetState {
       progressAtMs: nowMs,
       expiresAtMs: nowMs + this.#policy.leaseMs,
     })
-    return { ok: true, nodeId: node.heartbeat.nodeId, url: node.heartbeat.url, maskVersion }
+    const { nodeId, url } = node.heartbeat
+    return { ok: true, nodeId, url, maskVersion, ...(onTrial ? { pinned: true } : {}) }
   }
 
   /** Why a request of a model gets no node now. */
@@ -366,13 +392,17 @@ export class FleetState {
     return undefined
   }
 
-  /** What a model is to be served with, as the node heard last had it from D1; undefined when none is known. */
-  versionFor(model: string): number | undefined {
-    let newest: Node | undefined
-    for (const node of this.#nodes.values()) {
-      if (node.heartbeat.model.id === model && (!newest || node.seenAtMs >= newest.seenAtMs)) newest = node
-    }
-    return newest?.desiredVersion
+  /** The version that would answer a key now; undefined when no node of the model is known. */
+  versionFor(model: string, account: string, nowMs: number): number | undefined {
+    const canary = this.#canaryOf({ model, account })
+    const isHeld = [...this.#nodes.values()].some(
+      (node) =>
+        node.heartbeat.model.id === model &&
+        this.#isAlive(node, nowMs) &&
+        canary !== undefined &&
+        isReady(node.heartbeat, canary),
+    )
+    return isHeld ? canary : this.#newest(model)?.desiredVersion
   }
 
   /** Whether a request is leased and not settled. */
@@ -384,15 +414,16 @@ export class FleetState {
   record(nodeId: string): NodeRecord | undefined {
     const node = this.#nodes.get(nodeId)
     if (!node) return undefined
-    const { heartbeat, desiredVersion, seenAtMs } = node
-    return { heartbeat, desiredVersion, seenAtMs, leases: [...node.leases.values()] }
+    const { heartbeat, desiredVersion, trials, seenAtMs } = node
+    return { heartbeat, desiredVersion, trials, seenAtMs, leases: [...node.leases.values()] }
   }
 
   /** Takes back what {@link record} gave. */
-  restore({ heartbeat, desiredVersion, seenAtMs, leases }: NodeRecord): void {
+  restore({ heartbeat, desiredVersion, trials = {}, seenAtMs, leases }: NodeRecord): void {
     const node: Node = {
       heartbeat,
       desiredVersion,
+      trials,
       seenAtMs,
       breaker: new Breaker(),
       suspect: false,
@@ -445,6 +476,23 @@ export class FleetState {
   #listen(nowMs: number): void {
     if (nowMs - this.#heardAtMs >= this.#policy.deadMs) this.#listeningSinceMs = nowMs
     this.#heardAtMs = nowMs
+  }
+
+  /** The node of a model that was heard last: it had the newest answer from D1. */
+  #newest(model: string): Node | undefined {
+    let newest: Node | undefined
+    for (const node of this.#nodes.values()) {
+      if (node.heartbeat.model.id === model && (!newest || node.seenAtMs >= newest.seenAtMs)) newest = node
+    }
+    return newest
+  }
+
+  /** The version on trial that shall answer a request's key. */
+  #canaryOf({ model, version, account }: Pick<AcquireRequest, 'model' | 'version' | 'account'>) {
+    const canary = this.#newest(model)?.trials.canary
+    const isOne =
+      canary && version === undefined && account !== undefined && isChosen('canary', canary, model, account)
+    return isOne ? canary.version : undefined
   }
 
   #hold(node: Node, lease: Lease): void {

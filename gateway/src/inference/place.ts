@@ -119,7 +119,7 @@ async function tryNode(
   deps: Deps,
   { id: account, tenant }: { id: string; tenant: string },
   { path, model, domain, sample, boundField = 'max_tokens', ...generation }: Generation,
-  { nodeId, url, maskVersion, maxTokens }: Leased,
+  { nodeId, url, maskVersion, pinned, maxTokens }: Leased,
   leaseId: string,
   headers: Record<string, string>,
   signal: AbortSignal,
@@ -130,7 +130,7 @@ async function tryNode(
   try {
     const request = { ...generation.request, model: model.id }
     const bounded = maxTokens == null ? request : { ...request, [boundField]: maxTokens }
-    const named = model.version === undefined ? {} : { maskVersion: model.version }
+    const named = model.version === undefined && !pinned ? {} : { maskVersion }
     const call = { requestId: leaseId, account, tenant, domain, sample, ...named, request: bounded }
     const { firstTokenMs, totalMs } = deps.policy
     const answer = await callNode(deps, node, path, call, {

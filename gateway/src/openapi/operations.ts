@@ -8,6 +8,7 @@ import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { responseObject } from '@copal/shared/wire/response-object.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
+import { startTrial } from '@copal/shared/wire/trials.ts'
 import { chatAnswer, completionAnswer, healthAnswer, modelAnswer, modelListAnswer } from './answers.ts'
 
 /** A schema with the name that it has among the document's components. */
@@ -348,6 +349,36 @@ export const OPERATIONS: readonly Operation[] = [
     summary: 'Makes the previous mask, or a named one, the active one.',
     key: 'operator',
     body: named('Rollback', rollback),
+    answer: 'json',
+  },
+  {
+    method: 'get',
+    path: '/admin/canary',
+    id: 'getCanary',
+    tag: 'Adaptation',
+    summary: 'How the mask that a share of the API keys is answered by does beside the active one.',
+    key: 'operator',
+    query: ofModel,
+    answer: 'json',
+  },
+  {
+    method: 'put',
+    path: '/admin/canary',
+    id: 'startCanary',
+    tag: 'Adaptation',
+    summary: 'Has a registered mask answer a share of the API keys, until another becomes active.',
+    key: 'operator',
+    body: named('StartTrial', startTrial),
+    answer: 'json',
+  },
+  {
+    method: 'delete',
+    path: '/admin/canary',
+    id: 'endCanary',
+    tag: 'Adaptation',
+    summary: 'Has the active mask answer all keys again.',
+    key: 'operator',
+    query: ofModel,
     answer: 'json',
   },
   {

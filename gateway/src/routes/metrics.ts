@@ -7,6 +7,7 @@ import { tenantOf } from '../keys/grants.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { requireActor } from '../middleware/auth.ts'
 import { refuseMethod } from '../middleware/errors.ts'
+import { trialsInForce } from '../trials/trial.ts'
 import { formatMetrics, type MetricFamily } from '../telemetry/exposition.ts'
 
 /**
@@ -86,6 +87,20 @@ function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
   ]
 }
 
+/** What each version answers is in `copal_requests_total`, and what it costs in `copal_drift_gap_nats`. */
+function trialFamilies(models: readonly ModelRow[]): MetricFamily[] {
+  const kinds = [{ kind: 'canary', of: 'API keys' }] as const
+  return kinds.map(({ kind, of }) => ({
+    name: `copal_model_${kind}_share`,
+    help: `Share of the ${of} that a mask is tried on beside the active one.`,
+    type: 'gauge',
+    samples: models.flatMap((model) => {
+      const trial = trialsInForce(model)[kind]
+      return trial ? [{ labels: { model: model.id, mask_version: trial.version }, value: trial.share }] : []
+    }),
+  }))
+}
+
 function fleetFamilies(models: readonly ModelRow[], { nodes }: FleetSnapshot): MetricFamily[] {
   const perNode = (
     name: string,
@@ -104,6 +119,7 @@ function fleetFamilies(models: readonly ModelRow[], { nodes }: FleetSnapshot): M
       type: 'gauge',
       samples: models.map((model) => ({ labels: { model: model.id }, value: model.activeVersion })),
     },
+    ...trialFamilies(models),
     {
       name: 'copal_nodes_alive',
       help: 'Nodes heard of lately.',

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { CliError } from './cli-error.ts'
+import { addCanary } from './commands/canary.ts'
 import { addDomains } from './commands/domains.ts'
 import { addDrift } from './commands/drift.ts'
 import { addEvaluate } from './commands/evaluate.ts'
@@ -65,6 +66,7 @@ function createProgram(session: Session): Command {
     addMethods,
     addMasks,
     addRollback,
+    addCanary,
     addDrift,
     addEvaluate,
     addLab,

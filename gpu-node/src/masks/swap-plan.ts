@@ -37,7 +37,7 @@ const DENSE: SetName = { version: 0, sha256: null }
  *
  * Dense is always kept: it serves when nothing else can, and drift compares with it. The active set is kept
  * until its successor is ready, so a mask that cannot be loaded never takes the service away; the previous set
- * stays warm, so a roll-back to it is one flip. Loads go one at a time, in the order of what is missed most: they
+ * stays warm, so a roll-back to it is one flip; masks on trial are held ready beside them. Loads go one at a time, in the order of what is missed most: they
  * cost memory and processor that serving needs. A version held under another hash (a gateway that started
  * its numbering anew) is drained before its successor is loaded.
  *
@@ -50,7 +50,7 @@ export function planSwap(
   nowMs: number,
 ): SwapPlan {
   const target: SetName = desired.active ?? DENSE
-  const wanted = distinct([target, DENSE, desired.previous ?? DENSE])
+  const wanted = distinct([target, DENSE, desired.previous ?? DENSE, ...(desired.trials ?? [])])
   const byVersion = new Map(held.map((set) => [set.version, set]))
   const isWanted = (set: SetName) => wanted.some((name) => same(name, set))
 

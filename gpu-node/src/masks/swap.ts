@@ -257,7 +257,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     },
     maskOf(version) {
       if (version === 0) return null
-      const names = [desired.active, desired.previous, held.get(version)]
+      const names = [desired.active, desired.previous, ...(desired.trials ?? []), held.get(version)]
       return names.find((name) => name?.version === version)?.sha256
     },
     settled,

@@ -1,6 +1,7 @@
 /** What operators and the `copal` command say to the gateway under `/admin`. snake_case: it is an edge. */
 import { z } from 'zod'
 import { domainName } from './generation.ts'
+import type { TrialEntry } from './trials.ts'
 import { modelId, selectionSpec, type JobReport, type PatternRules } from './node-rpc.ts'
 
 /** `POST /admin/domains/:domain/texts`: an operator's own texts for a domain, redacted and sampled like traffic. */
@@ -152,6 +153,7 @@ export interface StatusReport {
     context_length: number
     /** True when there are serving nodes, and all of them serve `active_version`. */
     converged: boolean
+    canary: TrialEntry | null
   }[]
   nodes: {
     id: string

@@ -255,6 +255,8 @@ export const heartbeatAnswer = z.object({
   desired: z.object({
     active: maskRef.nullable(),
     previous: maskRef.nullable(),
+    /** Masks that are tried beside the active one: kept ready too. */
+    trials: z.array(maskRef).max(4).optional(),
   }),
   /** Jobs this node shall be running. A reported job that is missing here is settled: forget it, or cancel it if it runs. */
   jobs: z.array(job),

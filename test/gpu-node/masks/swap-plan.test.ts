@@ -41,7 +41,37 @@ interface Case {
   plan: Partial<SwapPlan>
 }
 
+const onTrial = (...trials: NonNullable<DesiredMasks['trials']>): DesiredMasks => ({ ...wants(A, B), trials })
+
 const cases: Case[] = [
+  {
+    name: 'a mask on trial is loaded last, beside what serves',
+    desired: onTrial(C),
+    held: [ready(A), ready(DENSE), ready(B)],
+    active: 1,
+    plan: { load: C },
+  },
+  {
+    name: 'what serves and the previous mask come before one on trial',
+    desired: onTrial(C),
+    held: [ready(A), ready(DENSE)],
+    active: 1,
+    plan: { load: B },
+  },
+  {
+    name: 'a mask on trial stays as long as it is one',
+    desired: onTrial(C),
+    held: [ready(A), ready(DENSE), ready(B), ready(C)],
+    active: 1,
+    plan: {},
+  },
+  {
+    name: 'a mask whose trial is over is drained',
+    desired: wants(A, B),
+    held: [ready(A), ready(DENSE), ready(B), ready(C)],
+    active: 1,
+    plan: { drain: [3] },
+  },
   {
     name: 'a node that starts loads the mask it is to serve first',
     desired: wants(A, B),

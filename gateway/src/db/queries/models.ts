@@ -1,6 +1,7 @@
-import { and, eq, sql } from 'drizzle-orm'
+import { and, eq, inArray, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/sqlite-core'
 import type { HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
+import { trialsInForce, type StoredTrial, type TrialKind } from '../../trials/trial.ts'
 import type { Database } from '../database.ts'
 import { masks, models } from '../schema.ts'
 
@@ -38,17 +39,39 @@ export async function ensureModel(db: Database, model: NewModel, nowMs: number):
 
 /** The masks that nodes of a model converge to; null stands for dense, or for no previous one. */
 export async function desiredState(db: Database, model: ModelRow): Promise<HeartbeatAnswer['desired']> {
+  const { activeVersion, previousVersion } = model
+  const tried = Object.values(trialsInForce(model)).map(({ version }) => version)
   const rows = await db
     .select({ version: masks.version, sha256: masks.sha256 })
     .from(masks)
     .where(
-      and(
-        eq(masks.model, model.id),
-        sql`${masks.version} in (${model.activeVersion}, ${model.previousVersion ?? 0})`,
-      ),
+      and(eq(masks.model, model.id), inArray(masks.version, [activeVersion, previousVersion ?? 0, ...tried])),
     )
   const find = (version: number | null) => rows.find((row) => row.version === version) ?? null
-  return { active: find(model.activeVersion), previous: find(model.previousVersion) }
+  const trials = rows.filter(({ version }) => tried.includes(version))
+  return {
+    active: find(activeVersion),
+    previous: find(previousVersion),
+    ...(trials.length > 0 ? { trials } : {}),
+  }
+}
+
+/**
+ * Begins or ends a trial, by compare-and-set.
+ *
+ * @returns false when the row has moved on from `revision`.
+ */
+export async function setTrial(
+  db: Database,
+  model: Pick<ModelRow, 'id' | 'revision'>,
+  kind: TrialKind,
+  trial: StoredTrial | null,
+): Promise<boolean> {
+  const result = await db
+    .update(models)
+    .set({ [kind]: trial, revision: model.revision + 1 })
+    .where(and(eq(models.id, model.id), eq(models.revision, model.revision)))
+  return result.meta.changes === 1
 }
 
 /**

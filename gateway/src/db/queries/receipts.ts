@@ -1,4 +1,4 @@
-import { count, eq, gte, isNotNull, sql, sum, and } from 'drizzle-orm'
+import { avg, count, eq, gte, isNotNull, sql, sum, and } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { apiKeys, receipts } from '../schema.ts'
@@ -101,6 +101,42 @@ export async function sumUsage(db: Database, onlyTenant?: string): Promise<Usage
     .where(onlyTenant === undefined ? undefined : eq(tenant, onlyTenant))
     .groupBy(tenant, model, domain, maskVersion, finishReason)
     .orderBy(tenant, model, domain, maskVersion, finishReason)
+}
+
+/** What one mask did in a time. */
+export interface VersionSum {
+  maskVersion: number
+  requests: number
+  failed: number
+  promptTokens: number
+  completionTokens: number
+  timeToFirstTokenMs: number | null
+  totalMs: number | null
+  driftTokens: number | null
+  nllMasked: number | null
+  nllDense: number | null
+}
+
+/** What the masks of a model did since `fromMs`: sums, and means of times. */
+export async function sumVersionsSince(db: Database, model: string, fromMs: number): Promise<VersionSum[]> {
+  const { maskVersion, finishReason, promptTokens, completionTokens, createdAt } = receipts
+  const { timeToFirstTokenMs, totalMs, driftTokens, nllMasked, nllDense } = receipts
+  return db
+    .select({
+      maskVersion,
+      requests: count(),
+      failed: sql`sum(${finishReason} = 'error')`.mapWith(Number),
+      promptTokens: sum(promptTokens).mapWith(Number),
+      completionTokens: sum(completionTokens).mapWith(Number),
+      timeToFirstTokenMs: avg(timeToFirstTokenMs).mapWith(Number),
+      totalMs: avg(totalMs).mapWith(Number),
+      driftTokens: sum(driftTokens).mapWith(Number),
+      nllMasked: sum(nllMasked).mapWith(Number),
+      nllDense: sum(nllDense).mapWith(Number),
+    })
+    .from(receipts)
+    .where(and(eq(receipts.model, model), gte(createdAt, fromMs)))
+    .groupBy(maskVersion)
 }
 
 /** Tokens that a key, or all keys of a tenant, were charged since `fromMs`. */

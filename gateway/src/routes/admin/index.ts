@@ -9,6 +9,7 @@ import { keyRoutes } from './keys.ts'
 import { maskRoutes } from './masks.ts'
 import { statusRoutes } from './status.ts'
 import { tenantRoutes } from './tenants.ts'
+import { trialRoutes } from './trials.ts'
 import { updateRoutes } from './updates.ts'
 
 /** Everything under `/admin`: keys for tenants' administrators too, the rest for the admin key alone. */
@@ -23,6 +24,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', domainRoutes())
   app.route('/', updateRoutes())
   app.route('/', maskRoutes())
+  app.route('/', trialRoutes())
   app.route('/', evaluateRoutes())
   app.route('/', driftRoutes())
   return app

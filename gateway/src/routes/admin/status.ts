@@ -4,6 +4,8 @@ import type { AppEnv } from '../../context.ts'
 import { listServedModels } from '../../db/queries/models.ts'
 import { listRunningUpdates } from '../../db/queries/updates.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
+import { trialEntry } from '../../trials/report.ts'
+import { trialsInForce } from '../../trials/trial.ts'
 import { VERSION } from '../../version.ts'
 
 /** What runs, on which weights. */
@@ -19,6 +21,7 @@ export function statusRoutes(): Hono<AppEnv> {
       const report: StatusReport = {
         version: VERSION,
         models: served.map(({ model, mask }) => {
+          const { canary } = trialsInForce(model)
           const able = nodes.filter((node) => node.serving && node.model === model.id)
           return {
             id: model.id,
@@ -27,6 +30,7 @@ export function statusRoutes(): Hono<AppEnv> {
             sparsity: mask?.sparsity ?? 0,
             context_length: model.contextLength,
             converged: able.length > 0 && able.every((node) => node.activeVersion === model.activeVersion),
+            canary: canary ? trialEntry(canary) : null,
           }
         }),
         nodes: nodes.map((node) => ({

@@ -8,6 +8,7 @@ import { insertReceipts } from '../../db/queries/receipts.ts'
 import { decodeBody } from '../../middleware/body.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readSigned } from '../../middleware/signed.ts'
+import { trialsInForce } from '../../trials/trial.ts'
 import { applyJobReports, jobsForNode } from '../../updates/jobs.ts'
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -32,7 +33,7 @@ export function nodeRoutes(): Hono<AppEnv> {
           { param: 'model.baseSha256' },
         )
       }
-      await deps.fleet.heartbeat(beat, model.activeVersion)
+      await deps.fleet.heartbeat(beat, model.activeVersion, trialsInForce(model))
       await applyJobReports(deps, beat.nodeId, beat.jobs)
       // A report can have promoted a mask: the node shall hear of it now and not at its next beat.
       const current = beat.jobs.length > 0 ? ((await findModel(deps.db, model.id)) ?? model) : model

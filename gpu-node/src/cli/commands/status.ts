@@ -36,6 +36,13 @@ function describe(report: StatusReport, session: Session): string {
           report.models,
         ),
   )
+  for (const { id, canary } of report.models) {
+    if (!canary) continue
+    const { mask_version: version, share } = canary
+    parts.push(
+      `Canary of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the keys. See: copal canary`,
+    )
+  }
   if (report.nodes.length > 0) {
     parts.push(
       session.table(

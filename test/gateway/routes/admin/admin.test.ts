@@ -128,6 +128,7 @@ describe('status and drift', () => {
       sparsity: 0.5,
       context_length: 64,
       converged: true,
+      canary: null,
     })
     expect(status.nodes.find(({ id }) => id === 'status-1')).toMatchObject({
       model: 'status',

@@ -1,0 +1,2 @@
+ALTER TABLE `models` ADD `canary` text;--> statement-breakpoint
+ALTER TABLE `models` ADD `shadow` text;

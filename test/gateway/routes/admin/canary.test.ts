@@ -1,0 +1,204 @@
+import { env } from 'cloudflare:workers'
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { ChatCall, Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { CanaryReport } from '@copal/shared/wire/trials.ts'
+import { openDatabase } from '../../../../gateway/src/db/database.ts'
+import { activateVersion, findModel } from '../../../../gateway/src/db/queries/models.ts'
+import { masks } from '../../../../gateway/src/db/schema.ts'
+import { isChosen } from '../../../../gateway/src/trials/trial.ts'
+import { admin, adminJson } from '../../support/adaptation.ts'
+import { beat, createKey, errorOf, get, post, receiptOf, signedPost } from '../../support/gateway.ts'
+import { startNode, type NodeDouble } from '../../support/node-double.ts'
+
+const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
+const sha256Of = (version: number) => String(version).repeat(64).slice(0, 64)
+
+let node: NodeDouble
+let inside: { id: string; key: string }
+let outside: { id: string; key: string }
+/** What the node holds, as it tells. */
+let held: Partial<Heartbeat> = {}
+const heartbeat = () => beat(node, 'tiny', held)
+
+async function activate(version: number): Promise<void> {
+  const model = await findModel(openDatabase(env.DB), 'tiny')
+  if (!model || !(await activateVersion(openDatabase(env.DB), model, version)))
+    throw new Error('not activated')
+}
+
+beforeAll(async () => {
+  node = await startNode('canary-1', [{ kind: 'answer', body: '{"ok":1}' }])
+  await heartbeat()
+  const mask = {
+    model: 'tiny',
+    method: 'copal',
+    pattern: '0.5',
+    scope: 'row' as const,
+    sparsity: 0.5,
+    domains: ['code'],
+    bytes: 100,
+    createdAt: 1,
+  }
+  for (const version of [4, 5, 6]) {
+    const own = { version, sha256: sha256Of(version), updateId: `update-${version}` }
+    await openDatabase(env.DB)
+      .insert(masks)
+      .values({ ...mask, ...own })
+  }
+  await activate(4)
+  const isIn = ({ id }: { id: string }) => isChosen('canary', { version: 5, share: 0.5 }, 'tiny', id)
+  const keys = await Promise.all(Array.from({ length: 12 }, () => createKey()))
+  const [one, other] = [keys.find(isIn), keys.find((key) => !isIn(key))]
+  if (!one || !other) throw new Error('all keys are on one side: run it again')
+  inside = one
+  outside = other
+  held = { activeVersion: 4, weightSets: [ready(0), ready(4)] }
+})
+// A node that is not heard of for six seconds takes nothing.
+beforeEach(heartbeat)
+
+const ask = async ({ key }: { key: string }, model = 'tiny') => {
+  const response = await post(key, '/v1/completions', { model, prompt: 'x', max_tokens: 3 })
+  const call = JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall
+  return [response.status, response.headers.get('x-copal-mask'), call.maskVersion]
+}
+const start = (body: object) => admin('PUT', '/canary', body)
+
+describe('a canary', () => {
+  test('is refused that could not be one, with what to do', async () => {
+    for (const [body, status, param] of [
+      [{ mask_version: 4, share: 0.5 }, 409, 'mask_version'],
+      [{ mask_version: 9, share: 0.5 }, 404, 'mask_version'],
+      [{ mask_version: 5, share: 0 }, 400, 'share'],
+      [{ mask_version: 5, share: 1.1 }, 400, 'share'],
+      [{ mask_version: 5 }, 400, 'share'],
+      [{ mask_version: 5, share: 0.5, model: 'none' }, 404, 'model'],
+      [{ mask_version: 5, share: 0.5, shares: 1 }, 400, null],
+    ] as const) {
+      const response = await start(body)
+      expect([body, response.status, (await errorOf(response)).param]).toEqual([body, status, param])
+    }
+    expect(await adminJson<CanaryReport>('GET', '/canary')).toMatchObject({ canary: null, versions: [] })
+  })
+
+  test('is told to nodes, and answers nobody before one holds it', async () => {
+    const report = await (await start({ mask_version: 5, share: 0.5 })).json<CanaryReport>()
+    expect(report).toMatchObject({
+      model: 'tiny',
+      active_version: 4,
+      canary: { mask_version: 5, share: 0.5 },
+      nodes: { ready: 0, alive: 1, errors: [] },
+    })
+    const { desired } = await heartbeat()
+    expect(desired).toMatchObject({
+      active: { version: 4 },
+      trials: [{ version: 5, sha256: sha256Of(5) }],
+    })
+    expect(await ask(inside)).toEqual([200, '4', undefined])
+    held.weightSets = [ready(0), ready(4), { ...ready(5), state: 'failed', error: 'out of memory' }]
+    await heartbeat()
+    expect(await ask(inside)).toEqual([200, '4', undefined])
+    expect((await adminJson<CanaryReport>('GET', '/canary')).nodes).toEqual({
+      ready: 0,
+      alive: 1,
+      errors: [{ node: 'canary-1', message: 'out of memory' }],
+    })
+  })
+
+  test('answers the keys of its share and no others, as long as they name no weights', async () => {
+    held.weightSets = [ready(0), ready(4), ready(5)]
+    await heartbeat()
+    for (let again = 0; again < 3; again += 1) {
+      expect(await ask(inside)).toEqual([200, '5', 5])
+      expect(await ask(outside)).toEqual([200, '4', undefined])
+    }
+    expect(await ask(inside, 'tiny@mask-4')).toEqual([200, '4', 4])
+    const { keys } = await adminJson<CanaryReport>('GET', '/canary')
+    expect(keys?.all).toBeGreaterThanOrEqual(12)
+    expect(keys?.chosen).toBeGreaterThan(0)
+    expect(keys?.chosen).toBeLessThan(keys?.all ?? 0)
+  })
+
+  test('has answers of its own in the response cache', async () => {
+    const cached = async ({ key }: { key: string }) => {
+      const headers = { 'x-copal-cache': 'true' }
+      const body = { model: 'tiny', prompt: 'cached', temperature: 0 }
+      const response = await post(key, '/v1/completions', body, { headers })
+      return [response.headers.get('x-copal-cache'), response.headers.get('x-copal-mask')]
+    }
+    expect(await cached(inside)).toEqual(['miss', '5'])
+    expect(await cached(outside)).toEqual(['miss', '4'])
+    await expect.poll(() => cached(inside)).toEqual(['hit', '5'])
+    await expect.poll(() => cached(outside)).toEqual(['hit', '4'])
+  })
+
+  test('is compared with the active mask on what both answered since it began', async () => {
+    const of = (id: string, changes: object) => receiptOf(`canary-receipt-${id}`, changes)
+    const receipts = [
+      of('1', { maskVersion: 4, drift: { tokens: 10, nllMasked: 30, nllDense: 20 } }),
+      of('2', { maskVersion: 5, timeToFirstTokenMs: 20, drift: { tokens: 4, nllMasked: 13, nllDense: 8 } }),
+      of('3', { maskVersion: 5, timeToFirstTokenMs: 40, drift: { tokens: 4, nllMasked: 13, nllDense: 8 } }),
+      of('4', { maskVersion: 5, timeToFirstTokenMs: null, finishReason: 'error' }),
+      of('5', { maskVersion: 6 }),
+      of('6', { maskVersion: 5, model: 'other' }),
+    ]
+    await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
+    const { versions } = await adminJson<CanaryReport>('GET', '/canary')
+    expect(versions).toMatchObject([
+      { mask_version: 4, requests: 1, failed: 0, scored_tokens: 10, nll_masked: 3, nll_dense: 2 },
+      {
+        mask_version: 5,
+        requests: 3,
+        failed: 1,
+        prompt_tokens: 30,
+        completion_tokens: 15,
+        time_to_first_token_ms: 30,
+        total_ms: 40,
+        scored_tokens: 8,
+        nll_masked: 3.25,
+        nll_dense: 2,
+      },
+    ])
+    const metrics = await (await get('/metrics')).text()
+    expect(metrics).toContain('copal_model_canary_share{model="tiny",mask_version="5"} 0.5\n')
+    expect(metrics).toMatch(/copal_requests_total\{.*model="tiny".*mask_version="5".*\} 2\n/)
+    const { models } = await adminJson<StatusReport>('GET', '/status')
+    expect(models.find(({ id }) => id === 'tiny')?.canary).toMatchObject({ mask_version: 5, share: 0.5 })
+  })
+
+  test('keeps its beginning when only its share changes, and takes in more keys', async () => {
+    const before = await adminJson<CanaryReport>('GET', '/canary')
+    const after = await (await start({ mask_version: 5, share: 1 })).json<CanaryReport>()
+    expect(after.canary).toEqual({ ...before.canary, share: 1 })
+    expect(after.keys?.chosen).toBe(after.keys?.all)
+    await heartbeat()
+    expect(await ask(outside)).toEqual([200, '5', 5])
+  })
+
+  test('is over when it is ended: nodes need not hold it, and the active mask answers all', async () => {
+    expect(await adminJson('DELETE', '/canary?model=tiny')).toEqual({ model: 'tiny', ended: true })
+    expect(await adminJson('DELETE', '/canary')).toEqual({ model: 'tiny', ended: false })
+    expect((await heartbeat()).desired).not.toHaveProperty('trials')
+    expect(await ask(inside)).toEqual([200, '4', undefined])
+  })
+
+  test('is over when another mask becomes active, and does not come back with the old one’s number', async () => {
+    await start({ mask_version: 6, share: 1 })
+    held = { activeVersion: 4, weightSets: [ready(0), ready(4), ready(6)] }
+    await heartbeat()
+    expect(await ask(inside)).toEqual([200, '6', 6])
+    await activate(5)
+    held = { activeVersion: 5, weightSets: [ready(0), ready(4), ready(5), ready(6)] }
+    expect((await heartbeat()).desired).not.toHaveProperty('trials')
+    expect(await ask(inside)).toEqual([200, '5', undefined])
+    expect((await adminJson<CanaryReport>('GET', '/canary')).canary).toBeNull()
+  })
+
+  test('may be the dense weights, which nodes hold anyway', async () => {
+    await start({ mask_version: 0, share: 1 })
+    expect((await heartbeat()).desired).not.toHaveProperty('trials')
+    expect(await ask(inside)).toEqual([200, '0', 0])
+    await adminJson('DELETE', '/canary')
+  })
+})
