@@ -2,7 +2,8 @@ import { z } from 'zod'
 import type { $ZodType } from 'zod/v4/core'
 import { VERSION } from '../version.ts'
 import { errorAnswer } from './answers.ts'
-import { OPERATIONS, type NamedSchema, type Operation } from './operations.ts'
+import type { NamedSchema, Operation } from './operation.ts'
+import { OPERATIONS } from './operations.ts'
 
 /** A JSON Schema, of draft 2020-12 as OpenAPI 3.1 has it. */
 export interface JsonSchema {

@@ -1,6 +1,7 @@
 import type { JsonSchema, OpenApiDocument } from './document.ts'
 import { fieldType } from './field-type.ts'
-import { OPERATIONS, type Operation } from './operations.ts'
+import type { Operation } from './operation.ts'
+import { OPERATIONS } from './operations.ts'
 
 const STYLE = `
 :root{color-scheme:light dark;--line:light-dark(#d5d8dc,#3a3f45);--soft:light-dark(#5c6370,#a0a7b1);--code:light-dark(#f2f3f5,#22262b);--accent:light-dark(#0b5cad,#7ab7ff)}

@@ -1,8 +1,12 @@
 /** What operators and the `copal` command say to the gateway under `/admin`. snake_case: it is an edge. */
 import { z } from 'zod'
 import { domainName } from './generation.ts'
-import type { TrialEntry } from './trials.ts'
-import { modelId, selectionSpec, type JobReport, type PatternRules } from './node-rpc.ts'
+import { jobReport, modelId, patternRules, selectionSpec } from './node-rpc.ts'
+import { trialEntry } from './trials.ts'
+
+const count = z.int().min(0)
+/** ISO 8601, UTC. */
+const time = z.iso.datetime()
 
 /** `POST /admin/domains/:domain/texts`: an operator's own texts for a domain, redacted and sampled like traffic. */
 export const importTexts = z.object({
@@ -17,20 +21,31 @@ export const importTexts = z.object({
     .max(10_000),
 })
 
+/** Answer of `POST /admin/domains/:domain/texts`. */
+export const importedTexts = z.object({
+  domain: z.string(),
+  texts: count,
+  pieces: count.describe('Long texts are cut, so that they spread over the sample like traffic.'),
+})
+
 /** `GET /admin/domains` */
-export interface DomainEntry {
-  name: string
-  /** Texts now in the reservoir, their characters, and how many were ever offered to it. */
-  samples: number
-  characters: number
-  seen: number
-  /** The held-out texts: never calibrated on; frozen from the first evaluation on. */
-  holdout_samples: number
-  holdout_frozen: boolean
-  /** Datasets that have entered a mask. */
-  calibrated_datasets: number
-  last_sample_at: string | null
-}
+export const domainEntry = z.object({
+  name: z.string(),
+  samples: count.describe('Texts now in the reservoir.'),
+  characters: count.describe('Of these texts.'),
+  seen: count.describe('Texts that were ever offered to it.'),
+  holdout_samples: count.describe('Held-out texts: never calibrated on.'),
+  holdout_frozen: z.boolean().describe('They are, from the first evaluation on.'),
+  calibrated_datasets: count.describe('Datasets that have entered a mask.'),
+  last_sample_at: time.nullable(),
+})
+export type DomainEntry = z.output<typeof domainEntry>
+
+/** Answer of `DELETE /admin/domains/:domain/samples`. */
+export const deletedSamples = z.object({ domain: z.string(), deleted: count })
+
+/** Answer of `DELETE /admin/domains/:domain`. */
+export const deletedDomain = z.object({ domain: z.string(), deleted: z.literal(true) })
 
 /** `POST /admin/updates` */
 export const createUpdate = z.object({
@@ -59,47 +74,53 @@ export const updateState = z.enum([
 export type UpdateState = z.output<typeof updateState>
 
 /** `GET /admin/updates[/:id]` */
-export interface UpdateEntry {
-  id: string
-  model: string
-  domains: string[]
-  method: string
-  pattern: string
-  /** Of single linears; empty where all have `pattern`. */
-  patterns: PatternRules
-  scope: 'row' | 'matrix'
-  state: UpdateState
-  /** 0 to 1 over the whole update. */
-  progress: number
-  message: string
-  mask_version: number | null
-  error: { code: string; message: string } | null
-  created_at: string
-  finished_at: string | null
-  job: Pick<JobReport, 'state' | 'progress' | 'message'> | null
-}
+export const updateEntry = z.object({
+  id: z.string(),
+  model: z.string(),
+  domains: z.array(z.string()),
+  method: z.string(),
+  pattern: z.string(),
+  patterns: patternRules.describe('Of single linears; empty where all have `pattern`.'),
+  scope: z.enum(['row', 'matrix']),
+  state: updateState,
+  progress: z.number().min(0).max(1).describe('0 to 1 over the whole update.'),
+  message: z.string(),
+  mask_version: count.nullable(),
+  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  created_at: time,
+  finished_at: time.nullable(),
+  job: jobReport.pick({ state: true, progress: true, message: true }).nullable(),
+})
+export type UpdateEntry = z.output<typeof updateEntry>
 
 /** `GET /admin/masks?model=` */
-export interface MaskEntry {
-  model: string
-  version: number
-  sha256: string
-  parent_version: number | null
-  method: string
-  pattern: string
-  scope: 'row' | 'matrix'
-  sparsity: number
-  churn: number | null
-  domains: string[]
-  bytes: number
-  active: boolean
-  previous: boolean
-  created_at: string
-}
+export const maskEntry = z.object({
+  model: z.string(),
+  version: count,
+  sha256: z.string(),
+  parent_version: count.nullable(),
+  method: z.string(),
+  pattern: z.string(),
+  scope: z.enum(['row', 'matrix']),
+  sparsity: z.number(),
+  churn: z.number().nullable().describe('Of the weights, those that its parent decides otherwise.'),
+  domains: z.array(z.string()),
+  bytes: count,
+  active: z.boolean(),
+  previous: z.boolean(),
+  created_at: time,
+})
+export type MaskEntry = z.output<typeof maskEntry>
+
+/** Answer of `PUT /admin/masks/:sha256/parts/:part`. */
+export const storedPart = z.object({ sha256: z.string() })
 
 /** `POST /admin/rollback`: to `version`, or to the previous mask; 0 is dense. */
 export const rollback = z.object({ model: modelId.optional(), version: z.int().min(0).optional() })
 export type RollbackRequest = z.output<typeof rollback>
+
+/** Answer of `POST /admin/rollback`. */
+export const rolledBack = z.object({ active_version: count })
 
 /** `POST /admin/evaluate`: answers the node's newline-delimited EvaluateEvents. */
 export const evaluateText = z.object({
@@ -115,57 +136,64 @@ export const evaluateText = z.object({
 })
 
 /** Live drift: what pruning costs on sampled traffic. Means are nats a token; `gap = nll_masked − nll_dense`. */
-export interface DriftEntry {
-  domain: string
-  mask_version: number
-  requests: number
-  tokens: number
-  nll_masked: number
-  nll_dense: number
-  gap: number
-}
+const driftEntry = z.object({
+  domain: z.string(),
+  mask_version: count,
+  requests: count,
+  tokens: count,
+  nll_masked: z.number(),
+  nll_dense: z.number(),
+  gap: z.number().describe('`nll_masked` minus `nll_dense`, nats a token.'),
+})
+export type DriftEntry = z.output<typeof driftEntry>
 
 /**
  * `GET /admin/drift?model=`. `r` holds held-out perplexities: `perplexity[stage][domain]` after each mask,
  * null where the domain was not known then; `backward_transfer` is of COPAL.md: positive is forgetting.
  */
-export interface DriftReport {
-  model: string
-  active_version: number
-  traffic: DriftEntry[]
-  r: {
-    domains: string[]
-    /** Version 0, dense, comes first; then in the order of promotion. */
-    stages: { mask_version: number; calibrated_domains: string[] }[]
-    perplexity: (number | null)[][]
-    backward_transfer: { mean: number; max: number } | null
-  }
-}
+export const driftReport = z.object({
+  model: z.string(),
+  active_version: count,
+  traffic: z.array(driftEntry),
+  r: z.object({
+    domains: z.array(z.string()),
+    stages: z
+      .array(z.object({ mask_version: count, calibrated_domains: z.array(z.string()) }))
+      .describe('Version 0, dense, comes first; then in the order of promotion.'),
+    perplexity: z.array(z.array(z.number().nullable())),
+    backward_transfer: z.object({ mean: z.number(), max: z.number() }).nullable(),
+  }),
+})
+export type DriftReport = z.output<typeof driftReport>
 
 /** `GET /admin/status` */
-export interface StatusReport {
-  version: string
-  models: {
-    id: string
-    active_version: number
-    previous_version: number | null
-    sparsity: number
-    context_length: number
-    /** True when there are serving nodes, and all of them serve `active_version`. */
-    converged: boolean
-    canary: TrialEntry | null
-  }[]
-  nodes: {
-    id: string
-    url: string
-    model: string
-    alive: boolean
-    draining: boolean
-    active_version: number
-    weight_sets: { version: number; state: string; requests: number }[]
-    running: number
-    waiting: number
-    seen_ms_ago: number
-  }[]
-  updates_running: number
-}
+export const statusReport = z.object({
+  version: z.string(),
+  models: z.array(
+    z.object({
+      id: z.string(),
+      active_version: count,
+      previous_version: count.nullable(),
+      sparsity: z.number(),
+      context_length: count,
+      converged: z.boolean().describe('There are serving nodes, and all of them serve `active_version`.'),
+      canary: trialEntry.nullable(),
+    }),
+  ),
+  nodes: z.array(
+    z.object({
+      id: z.string(),
+      url: z.string(),
+      model: z.string(),
+      alive: z.boolean(),
+      draining: z.boolean(),
+      active_version: count,
+      weight_sets: z.array(z.object({ version: count, state: z.string(), requests: count })),
+      running: count,
+      waiting: count,
+      seen_ms_ago: z.number(),
+    }),
+  ),
+  updates_running: count,
+})
+export type StatusReport = z.output<typeof statusReport>

@@ -47,8 +47,16 @@ export const limitChanges = z.strictObject({
 })
 export type LimitChanges = z.output<typeof limitChanges>
 
+const limitNow = z.int().nullable()
+
 /** Limits as they are; null is none. */
-export type LimitsEntry = { [name in keyof LimitChanges]-?: number | null }
+const limitsEntry = z.object({
+  requests_per_minute: limitNow,
+  tokens_per_minute: limitNow,
+  tokens_per_month: limitNow,
+  concurrent_requests: limitNow,
+})
+export type LimitsEntry = z.output<typeof limitsEntry>
 
 /** `PATCH /admin/keys/:id` and `PUT /admin/tenants/:tenant` */
 export const setLimits = z.strictObject({ limits: limitChanges.default({}) })
@@ -94,47 +102,55 @@ export const rotateKey = z.strictObject({
     .default(24 * 3600),
 })
 
+const count = z.int().min(0)
+/** ISO 8601, UTC. */
+const time = z.iso.datetime()
+
 /** `GET /admin/keys?tenant=` */
-export interface KeyEntry {
-  id: string
-  name: string
-  tenant: string
-  /** How the key begins, for people to tell keys apart. */
-  prefix: string
-  scopes: KeyScope[]
-  default_domain: string
-  allowed_domains: string[] | null
-  allowed_models: string[] | null
-  sampling: SamplingPolicy
-  limits: LimitsEntry
-  created_at: string
-  expires_at: string | null
-  /** Until when the key that was rotated away stays valid; null when there is none. */
-  previous_valid_until: string | null
-}
+export const keyEntry = z.object({
+  id: z.string(),
+  name: z.string(),
+  tenant: z.string(),
+  prefix: z.string().describe('How the key begins, for people to tell keys apart.'),
+  scopes: z.array(keyScope),
+  default_domain: z.string(),
+  allowed_domains: z.array(z.string()).nullable(),
+  allowed_models: z.array(z.string()).nullable(),
+  sampling: samplingPolicy,
+  limits: limitsEntry,
+  created_at: time,
+  expires_at: time.nullable(),
+  previous_valid_until: time
+    .nullable()
+    .describe('Until when the key that was rotated away stays valid; null when there is none.'),
+})
+export type KeyEntry = z.output<typeof keyEntry>
 
 /** An answer that shows a key: of `POST /admin/keys` and `POST /admin/keys/:id/rotate`. */
-export interface CreatedKey extends KeyEntry {
-  key: string
-}
+export const createdKey = keyEntry.extend({ key: z.string().describe('Shown here and nowhere else.') })
+export type CreatedKey = z.output<typeof createdKey>
+
+/** Answer of `DELETE /admin/keys/:id`. */
+export const revokedKey = z.object({ id: z.string(), revoked: z.literal(true) })
 
 /** `GET /admin/tenants` */
-export interface TenantEntry {
-  name: string
-  /** Keys in force. */
-  keys: number
-  /** Of all its keys together. */
-  limits: LimitsEntry
-  created_at: string
-}
+export const tenantEntry = z.object({
+  name: z.string(),
+  keys: count.describe('Keys in force.'),
+  limits: limitsEntry.describe('Of all its keys together.'),
+  created_at: time,
+})
+export type TenantEntry = z.output<typeof tenantEntry>
 
 /** `GET /admin/tenants/:tenant/cache` */
-export interface CacheEntry {
-  tenant: string
-  /** Kept now, and their bytes with what storing them takes. */
-  answers: number
-  bytes: number
-  /** Requests that looked for an answer, since the beginning. */
-  hits: number
-  misses: number
-}
+export const cacheEntry = z.object({
+  tenant: z.string(),
+  answers: count.describe('Kept now.'),
+  bytes: count.describe('Of these, with what storing them takes.'),
+  hits: count.describe('Requests that looked for an answer and found it, since the beginning.'),
+  misses: count,
+})
+export type CacheEntry = z.output<typeof cacheEntry>
+
+/** Answer of `DELETE /admin/tenants/:tenant/cache`. */
+export const clearedCache = z.object({ tenant: z.string(), deleted: count })

@@ -15,47 +15,49 @@ export const startTrial = z.strictObject({
 })
 export type StartTrial = z.output<typeof startTrial>
 
+const count = z.int().min(0)
+const mean = z.number().nullable()
+
 /** A mask on trial beside the active one. */
-export interface TrialEntry {
-  mask_version: number
-  share: number
-  since: string
-}
+export const trialEntry = z.object({ mask_version: count, share: z.number(), since: z.iso.datetime() })
+export type TrialEntry = z.output<typeof trialEntry>
 
 /** Which nodes can take part. */
-export interface TrialNodes {
-  /** That hold the mask, of those that are alive. */
-  ready: number
-  alive: number
-  /** Why others do not. */
-  errors: { node: string; message: string }[]
-}
+const trialNodes = z.object({
+  ready: count.describe('That hold the mask, of those that are alive.'),
+  alive: count,
+  errors: z.array(z.object({ node: z.string(), message: z.string() })).describe('Why others do not.'),
+})
+export type TrialNodes = z.output<typeof trialNodes>
 
 /** What one mask answered since a trial began. */
-export interface VersionTraffic {
-  mask_version: number
-  requests: number
-  /** Of these, that ended in an error. */
-  failed: number
-  prompt_tokens: number
-  completion_tokens: number
-  /** Means, milliseconds; null without a request that has one. */
-  time_to_first_token_ms: number | null
-  total_ms: number | null
-  /** Of sampled requests: the client's own text, nats a token; null while nothing was scored. */
-  scored_tokens: number
-  nll_masked: number | null
-  nll_dense: number | null
-}
+const versionTraffic = z.object({
+  mask_version: count,
+  requests: count,
+  failed: count.describe('Of these, that ended in an error.'),
+  prompt_tokens: count,
+  completion_tokens: count,
+  time_to_first_token_ms: mean.describe('Mean; null without a request that has one.'),
+  total_ms: mean,
+  scored_tokens: count.describe("Of sampled requests: the client's own text."),
+  nll_masked: mean.describe('Nats a token; null while nothing was scored.'),
+  nll_dense: mean,
+})
+export type VersionTraffic = z.output<typeof versionTraffic>
 
 /** `GET /admin/canary?model=` */
-export interface CanaryReport {
-  model: string
-  active_version: number
-  canary: TrialEntry | null
-  /** API keys that it answers, of all; null without one. */
-  keys: { chosen: number; all: number } | null
-  nodes: TrialNodes | null
-  /** Of the active mask and the one on trial, since that began. */
-  versions: VersionTraffic[]
-}
+export const canaryReport = z.object({
+  model: z.string(),
+  active_version: count,
+  canary: trialEntry.nullable(),
+  keys: z
+    .object({ chosen: count, all: count })
+    .nullable()
+    .describe('API keys that it answers, of all; null without one.'),
+  nodes: trialNodes.nullable(),
+  versions: z.array(versionTraffic).describe('Of the active mask and the one on trial, since that began.'),
+})
+export type CanaryReport = z.output<typeof canaryReport>
+
+/** Answer of `DELETE /admin/canary`. */
+export const endedTrial = z.object({ model: z.string(), ended: z.boolean().describe('There was one.') })

@@ -39,6 +39,17 @@ describe('the OpenAPI document', () => {
       expect(schemas).toHaveProperty(reference.replace('#/components/schemas/', ''))
   })
 
+  test('tells what each answer in JSON is made of, but that of itself', async () => {
+    const { paths } = await document()
+    const untold = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.values(methods).flatMap((operation) => {
+        const text = JSON.stringify((operation as { responses: object }).responses)
+        return text.includes('"application/json":{"schema":{"type":"object"}}') ? [path] : []
+      }),
+    )
+    expect(untold).toEqual(['/openapi.json'])
+  })
+
   test('tells of requests what they are checked by', async () => {
     const { schemas } = (await document()).components
     expect(schemas.ChatRequest?.required?.toSorted()).toEqual(['messages', 'model'])

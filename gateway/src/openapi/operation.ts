@@ -1,0 +1,44 @@
+import { z } from 'zod'
+import type { $ZodObject, $ZodType } from 'zod/v4/core'
+
+/** A schema with the name that it has among the document's components. */
+export interface NamedSchema {
+  name: string
+  schema: $ZodType
+}
+
+/** One route, as the OpenAPI document and the reference page tell of it. */
+export interface Operation {
+  method: 'get' | 'post' | 'put' | 'patch' | 'delete'
+  /** Parameters in braces. */
+  path: string
+  id: string
+  tag: 'Inference' | 'Keys and tenants' | 'Adaptation' | 'Service'
+  summary: string
+  /** Which key opens it; nothing is needed for `none`. */
+  key: 'inference' | 'read-metrics' | 'admin' | 'operator' | 'none'
+  query?: Record<string, string>
+  /** The same, as a schema of its fields. */
+  querySchema?: $ZodObject
+  body?: NamedSchema
+  /** A file is taken as it is. */
+  takesFile?: true
+  answer:
+    | NamedSchema
+    | 'json'
+    | 'text/plain'
+    | 'text/html'
+    | 'application/octet-stream'
+    | 'application/x-ndjson'
+  /** Of success, when it is not 200. */
+  status?: 201
+  /** With `stream: true` the answer is server-sent events. */
+  streams?: true
+}
+
+/** A schema and its name. */
+export const named = (name: string, schema: $ZodType): NamedSchema => ({ name, schema })
+
+/** `{"data": [...]}` of entries of one kind. */
+export const listOf = (name: string, entry: $ZodType): NamedSchema =>
+  named(`${name}List`, z.object({ data: z.array(entry) }))
