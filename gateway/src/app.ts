@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import type { AppEnv } from './context.ts'
 import { createDeps } from './deps.ts'
 import { createKeyring } from './keys/keyring.ts'
+import { createAnswered } from './limits/answered.ts'
 import { requireKey } from './middleware/auth.ts'
 import { answerError, answerNotFound } from './middleware/errors.ts'
 import { traceRequests } from './middleware/tracing.ts'
@@ -25,14 +26,18 @@ import { responseRoutes } from './routes/responses.ts'
 export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   const keyring = createKeyring()
+  const answered = createAnswered()
   app.onError(answerError)
   app.notFound(answerNotFound)
 
   app.use(async (c, next) => {
     c.set('requestId', `req_${crypto.randomUUID().replaceAll('-', '')}`)
     c.set('deps', createDeps(c.env, c.executionCtx))
+    c.set('answered', answered)
+    // Set on an answer that is there it would make another of it.
+    c.header('x-request-id', c.get('requestId'))
     await next()
-    c.header('x-request-id', c.var.requestId)
+    if (!c.res.headers.has('x-request-id')) c.header('x-request-id', c.get('requestId'))
   })
   app.use(traceRequests())
 

@@ -2,6 +2,7 @@ import type { ActiveKey } from './db/queries/keys.ts'
 import type { Bindings, Deps } from './deps.ts'
 import type { Actor } from './keys/grants.ts'
 import type { KeyWatch } from './keys/watch.ts'
+import type { Answered } from './limits/answered.ts'
 import type { RequestTrace } from './telemetry/trace.ts'
 
 /** The Hono environment of every route. */
@@ -12,6 +13,7 @@ export interface AppEnv {
     /** Unique, and safe to show: the answer's `x-request-id`. */
     requestId: string
     trace: RequestTrace
+    answered: Answered
   }
 }
 

@@ -69,12 +69,29 @@ export interface Deps {
   waitUntil(work: Promise<unknown>): void
 }
 
+/** What {@link Deps} holds that no event changes, by the bindings: an isolate's events are all given the same. */
+const composed = new WeakMap<Bindings, Lasting>()
+type Lasting = Omit<Deps, 'fleet' | 'waitUntil'> & { fleetId: DurableObjectId }
+
 /**
  * Composes what one event needs from the Worker's bindings; nothing else reads them.
  *
  * @throws AppError `internal_error` when a required secret is missing or malformed.
  */
 export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil'>): Deps {
+  const known = composed.get(env)
+  const { fleetId, ...lasting } = known ?? compose(env)
+  if (!known) composed.set(env, { fleetId, ...lasting })
+  return {
+    ...lasting,
+    get fleet() {
+      return env.FLEET.get(fleetId)
+    },
+    waitUntil: (work) => ctx.waitUntil(work),
+  }
+}
+
+function compose(env: Bindings): Lasting {
   const nodeSecret = env.NODE_SECRET ?? ''
   if (nodeSecret.length < 16) {
     throw new AppError(
@@ -109,12 +126,10 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
     )
   }
   return {
+    fleetId: env.FLEET.idFromName('fleet'),
     db: openDatabase(env.DB),
     artifacts: env.ARTIFACTS,
     samples: env.SAMPLES,
-    get fleet() {
-      return env.FLEET.get(env.FLEET.idFromName('fleet'))
-    },
     reservoir: (domain) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain)),
     responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
@@ -130,7 +145,6 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
     keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', KEY_TRUST_MS),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
-    waitUntil: (work) => ctx.waitUntil(work),
   }
 }
 

@@ -34,6 +34,13 @@ export type LimitedRequest = Pick<Wanted, 'accounts' | 'maxTokens' | 'prompts' |
   requestId: string
 }
 
+/** What a request asks of the fleet in its one call. */
+export type Asked = AcquireRequest & {
+  limits?: LimitedRequest
+  /** Requests that are answered meanwhile, so that another may run. */
+  answered?: readonly string[]
+}
+
 /** The node for a request, why there is none, or why the request may not run. */
 export type Admitted =
   | (Extract<Acquired, { ok: true }> & { maxTokens?: number | null; rates?: Rates })
@@ -112,7 +119,8 @@ export class Fleet extends DurableObject<Bindings> {
    * Leases the best node for one request, when it is its turn; one with limits is reserved first, or refused without
    * consuming anything.
    */
-  async acquire({ limits, ...request }: AcquireRequest & { limits?: LimitedRequest }): Promise<Admitted> {
+  async acquire({ limits, answered = [], ...request }: Asked): Promise<Admitted> {
+    for (const requestId of answered) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatcher.acquire(request)
     for (const account of limits.accounts) if (!this.#ledger.knows(account)) await this.#openAccount(account)
     const nowMs = Date.now()
@@ -134,9 +142,9 @@ export class Fleet extends DurableObject<Bindings> {
     return acquired.ok ? { ...acquired, maxTokens, rates } : acquired
   }
 
-  /** A request with limits runs no more; one that gave its client nothing is charged nothing. */
-  finish(requestId: string, gaveNothing: boolean): void {
-    this.#ledger.finish(requestId, gaveNothing, Date.now())
+  /** Requests with limits that run no more; those that gave their clients nothing are charged nothing. */
+  finish(requestIds: readonly string[], gaveNothing: boolean): void {
+    for (const requestId of requestIds) this.#ledger.finish(requestId, gaveNothing, Date.now())
     this.#saveLedger()
   }
 

@@ -3,7 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { KeyedEnv } from '../context.ts'
 import type { Deps } from '../deps.ts'
 import { askFleet } from '../fleet/ask.ts'
-import type { Admitted } from '../fleet/fleet.ts'
+import type { Admitted, Asked } from '../fleet/fleet.ts'
 import {
   callNode,
   NodeCallError,
@@ -12,7 +12,7 @@ import {
   type NodeAddress,
   type NodeAnswer,
 } from '../fleet/node-client.ts'
-import type { AcquireRequest, FailedAttempt, NoNode } from '../fleet/state.ts'
+import type { FailedAttempt, NoNode } from '../fleet/state.ts'
 import type { Metering } from '../limits/metering.ts'
 import type { Generation } from './generate.ts'
 import { watchLease, type LeaseWatch } from './lease-watch.ts'
@@ -69,7 +69,7 @@ export async function place(
       promptTokens,
       exclude,
       failed: last && { requestId: last.requestId, nodeId: last.nodeId, how: last.how },
-      ...(metering.wanted ? { limits: metering.wanted } : {}),
+      ...(metering.wanted ? { limits: metering.wanted, answered: c.var.answered.take() } : {}),
     })
     metering.tell(acquired)
     if (!acquired.ok) {
@@ -97,7 +97,7 @@ export async function place(
 async function acquire(
   deps: Pick<Deps, 'fleet' | 'waitUntil'>,
   signal: AbortSignal,
-  wanted: AcquireRequest & { limits?: NonNullable<Metering['wanted']> },
+  wanted: Asked,
 ): Promise<Admitted> {
   const { promise: left, reject } = Promise.withResolvers<never>()
   const leave = () => {

@@ -28,11 +28,11 @@ async function pump(
   broken: (cause: unknown) => AppError,
 ): Promise<RelayEnd> {
   if (!(await write(writable, answer.first))) {
-    await answer.rest.cancel().catch(() => {})
+    await answer.rest?.cancel().catch(() => {})
     return 'left'
   }
   try {
-    await answer.rest.pipeTo(writable, { preventClose: true, preventAbort: true })
+    await answer.rest?.pipeTo(writable, { preventClose: true, preventAbort: true })
   } catch (cause) {
     // Either side may have failed; only when the client is still there can the event be written.
     const event = `\n\ndata: ${JSON.stringify(errorBody(broken(cause)))}\n\n`

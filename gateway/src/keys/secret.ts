@@ -1,4 +1,6 @@
-import { sha256 } from '@copal/shared/wire/signature.ts'
+import { hex, sha256 } from '@copal/shared/wire/signature.ts'
+
+const encoder = new TextEncoder()
 
 /** How every API key begins. */
 export const KEY_PREFIX = 'sk-copal-'
@@ -28,7 +30,7 @@ export function shownPart(token: string): string {
 
 /** SHA-256 of a key or any other token, in lower-case hex. */
 export function digestOf(token: string): Promise<string> {
-  return sha256(new Uint8Array(new TextEncoder().encode(token)))
+  return sha256(new Uint8Array(encoder.encode(token)))
 }
 
 /**
@@ -38,15 +40,13 @@ export function digestOf(token: string): Promise<string> {
  * @param digest of {@link digestOf}
  */
 export async function pepperedHash(pepper: string, digest: string): Promise<string> {
-  const encoder = new TextEncoder()
   const algorithm = { name: 'HMAC', hash: 'SHA-256' }
   const secret = await crypto.subtle.importKey('raw', encoder.encode(pepper), algorithm, false, ['sign'])
   const mac = new Uint8Array(await crypto.subtle.sign('HMAC', secret, encoder.encode(digest)))
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join('')
+  return hex(mac)
 }
 
 /** Whether two hashes in hex are the same, in a time that tells nothing of where they differ. */
 export function sameHash(a: string, b: string): boolean {
-  const encoder = new TextEncoder()
   return a.length === b.length && crypto.subtle.timingSafeEqual(encoder.encode(a), encoder.encode(b))
 }

@@ -25,10 +25,8 @@ export function meter(
   c: Context<KeyedEnv>,
   asked: Pick<LimitedRequest, 'maxTokens' | 'prompts' | 'choices'>,
 ): Metering {
-  const { deps, key, requestId } = c.var
+  const { deps, key, requestId, answered } = c.var
   const accounts = limitedAccounts(key)
-  const finish = (gaveNothing: boolean) =>
-    deps.waitUntil(askFleet(deps, (fleet) => fleet.finish(requestId, gaveNothing)))
   const setHeaders = (headers: Record<string, string>) => {
     for (const [name, value] of Object.entries(headers)) c.header(name, value)
   }
@@ -41,10 +39,12 @@ export function meter(
       throw refusalError(admitted.refusal, deps.nowMs())
     },
     answered() {
-      if (accounts.some(({ limits }) => limits.concurrentRequests !== undefined)) finish(false)
+      if (accounts.some(({ limits }) => limits.concurrentRequests !== undefined))
+        answered.add(deps, requestId)
     },
     failed(clientLeft) {
-      if (accounts.length > 0) finish(!clientLeft)
+      if (accounts.length === 0) return
+      deps.waitUntil(askFleet(deps, (fleet) => fleet.finish([requestId], !clientLeft)))
     },
   }
 }

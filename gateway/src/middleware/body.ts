@@ -13,8 +13,15 @@ const MAX_DRAIN_BYTES = 64 * 1024 * 1024
  * @throws AppError `body_too_large`, `client_closed_request` when it breaks off
  */
 export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  const declared = request.headers.get('content-length')
+  const declaredBytes = Number(declared ?? 0)
+  // HTTP sees to it that no more than is declared arrives; read by the runtime it costs no JavaScript a chunk.
+  if (declared !== null && declaredBytes <= maxBytes) {
+    const bytes = new Uint8Array(await request.arrayBuffer().catch(brokenOff))
+    if (bytes.byteLength <= maxBytes) return bytes
+    throw tooLarge(maxBytes)
+  }
   if (!request.body) return new Uint8Array(0)
-  const declaredBytes = Number(request.headers.get('content-length') ?? 0)
   const keptBytes = declaredBytes > maxBytes ? 0 : maxBytes
   const { bytes, cut } = await collect(request.body, keptBytes, MAX_DRAIN_BYTES).catch(brokenOff)
   if (cut) throw tooLarge(maxBytes)
@@ -61,6 +68,8 @@ export async function collect(
   return { bytes, cut: droppedBytes > 0 }
 }
 
+const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
+
 /**
  * The text of a body.
  *
@@ -68,7 +77,7 @@ export async function collect(
  */
 export function decodeBody(body: Uint8Array<ArrayBuffer>): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(body)
+    return strictUtf8.decode(body)
   } catch (cause) {
     throw new AppError('invalid_request', 'The request body is not valid UTF-8.', { cause })
   }

@@ -2,7 +2,7 @@ import { SpanStatusCode } from '@opentelemetry/api'
 import type { MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
 import type { AppEnv } from '../context.ts'
-import { exportSpans } from '../telemetry/otlp.ts'
+import { createSpanBatch } from '../telemetry/span-batch.ts'
 import { createTracing } from '../telemetry/trace.ts'
 
 /**
@@ -11,11 +11,10 @@ import { createTracing } from '../telemetry/trace.ts'
  */
 export function traceRequests(): MiddlewareHandler<AppEnv> {
   const tracing = createTracing()
+  const batch = createSpanBatch()
   return async (c, next) => {
     const { deps, requestId } = c.var
-    const trace = tracing.begin(c.req.method, c.req.raw.headers, (spans) => {
-      if (deps.otlpEndpoint) deps.waitUntil(exportSpans(deps.otlpEndpoint, spans))
-    })
+    const trace = tracing.begin(c.req.method, c.req.raw.headers, (spans) => batch.add(deps, spans))
     c.set('trace', trace)
     try {
       await next()

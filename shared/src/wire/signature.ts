@@ -7,6 +7,7 @@ export const SIGNATURE_HEADER = 'x-copal-signature'
 export const MAX_SKEW_MS = 60_000
 
 const GATEWAY = 'gateway'
+const encoder = new TextEncoder()
 
 /**
  * What a signature covers. `path` holds the query; `body` is the exact bytes sent, or `bodySha256` their hash
@@ -88,19 +89,31 @@ async function message(request: SignedRequest, atMs: number): Promise<Uint8Array
   const bodySha256 = 'body' in request ? await sha256(request.body) : request.bodySha256
   const text = [atMs, recipient(request), request.method.toUpperCase(), request.path, bodySha256].join('\n')
   // Copied, since Workers' types leave open which kind of buffer the encoder returns.
-  return new Uint8Array(new TextEncoder().encode(text))
+  return new Uint8Array(encoder.encode(text))
 }
 
-function importKey(secret: string): ReturnType<typeof crypto.subtle.importKey> {
-  return crypto.subtle.importKey(
-    'raw',
-    new TextEncoder().encode(secret),
-    { name: 'HMAC', hash: 'SHA-256' },
-    false,
-    ['sign', 'verify'],
-  )
+type HmacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>
+
+/** Imported secrets: there are two at most, while one is replaced, but in tests. */
+const keys = new Map<string, HmacKey>()
+const MOST_KEYS = 8
+
+async function importKey(secret: string): Promise<HmacKey> {
+  const known = keys.get(secret)
+  if (known) return known
+  const algorithm = { name: 'HMAC', hash: 'SHA-256' }
+  const raw = encoder.encode(secret)
+  const key = await crypto.subtle.importKey('raw', raw, algorithm, false, ['sign', 'verify'])
+  if (keys.size >= MOST_KEYS) keys.clear()
+  keys.set(secret, key)
+  return key
 }
 
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+
+/** Bytes in lower-case hex. */
+export function hex(bytes: Uint8Array): string {
+  let text = ''
+  for (const byte of bytes) text += HEX[byte]
+  return text
 }

@@ -77,6 +77,24 @@ test('one trace goes from the client over the gateway to the node; the generatio
   expect(call?.headers.traceparent).toBe(`00-${TRACE}-${generation.spanId}-01`)
 })
 
+test('what ends within a moment is sent to the collector at once', async () => {
+  const collector = await startNode('collector-3', [{ kind: 'answer', body: '{}' }])
+  const app = createApp()
+  const ctx = createExecutionContext()
+  const bindings = { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }
+  for (let count = 0; count < 5; count += 1) await app.request('/health', {}, bindings, ctx)
+  await waitOnExecutionContext(ctx)
+  const [exported, ...others] = await collector.calls()
+  expect(others).toEqual([])
+  const { resourceSpans } = JSON.parse(exported?.body ?? '') as OtlpRequest
+  expect(resourceSpans[0]?.scopeSpans[0]?.spans).toHaveLength(5)
+
+  const later = createExecutionContext()
+  await app.request('/health', {}, bindings, later)
+  await waitOnExecutionContext(later)
+  expect(await collector.calls()).toHaveLength(2)
+})
+
 test('a collector that is away costs a line in the log and no request', async () => {
   const collector = await startNode('collector-2', [{ kind: 'drop' }])
   await collector.kill()

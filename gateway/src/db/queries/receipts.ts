@@ -1,10 +1,13 @@
-import { avg, count, eq, gte, isNotNull, sql, sum, and } from 'drizzle-orm'
+import { avg, count, eq, getTableColumns, gte, isNotNull, sql, sum, and } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { apiKeys, receipts } from '../schema.ts'
 
-/** 17 columns a row, at most 100 bound parameters a statement. */
-const ROWS_PER_STATEMENT = 5
+/** Every column of the rows in a parameter, which is a JSON list of objects: in one statement, however many there are. */
+const ROWS = sql.join(
+  Object.keys(getTableColumns(receipts)).map((column) => sql.raw(`json_extract(value, '$.${column}')`)),
+  sql`, `,
+)
 
 /** Every column but the key, as in the receipt that comes later. */
 const REPLACED = {
@@ -42,7 +45,7 @@ export async function insertReceipts(
   origin: ReceiptOrigin,
   nowMs: number,
 ): Promise<number> {
-  const rows = batch.map(({ drift, account, ...receipt }) => ({
+  const rows = batch.map(({ drift, account, ...receipt }): typeof receipts.$inferInsert => ({
     ...receipt,
     keyId: account ?? null,
     nodeId,
@@ -52,20 +55,17 @@ export async function insertReceipts(
     estimated: origin === 'estimate',
     createdAt: nowMs,
   }))
-  const insert = (from: number) =>
-    db
-      .insert(receipts)
-      .values(rows.slice(from, from + ROWS_PER_STATEMENT))
-      .onConflictDoUpdate({
-        target: receipts.requestId,
-        set: REPLACED,
-        setWhere: sql`${receipts.estimated} = 1 and excluded.estimated = 0`,
-      })
   if (rows.length === 0) return 0
-  const rest = []
-  for (let from = ROWS_PER_STATEMENT; from < rows.length; from += ROWS_PER_STATEMENT) rest.push(insert(from))
-  const results = await db.batch([insert(0), ...rest])
-  return results.reduce((total, result) => total + result.meta.changes, 0)
+  const { meta } = await db
+    .insert(receipts)
+    // Without a condition SQLite takes what follows for one of a join.
+    .select(sql`select ${ROWS} from json_each(${JSON.stringify(rows)}) where true`)
+    .onConflictDoUpdate({
+      target: receipts.requestId,
+      set: REPLACED,
+      setWhere: sql`${receipts.estimated} = 1 and excluded.estimated = 0`,
+    })
+  return meta.changes
 }
 
 /** Settled requests and their tokens, summed by everything that names them. */

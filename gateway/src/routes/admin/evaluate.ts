@@ -97,14 +97,14 @@ async function relay(
   writable: WritableStream<Uint8Array>,
 ): Promise<void> {
   const writer = writable.getWriter()
-  const reader = answer.rest.getReader()
+  const reader = answer.rest?.getReader()
   let chunk: Uint8Array | undefined = answer.first
   let midLine = false
   try {
     while (chunk) {
-      if (!(await delivered(writer, chunk))) return await reader.cancel()
+      if (!(await delivered(writer, chunk))) return await reader?.cancel()
       midLine = chunk.at(-1) !== NEWLINE
-      chunk = (await reader.read()).value
+      chunk = (await reader?.read())?.value
     }
   } catch (cause) {
     const event: EvaluateEvent = { type: 'error', ...errorBody(brokenOff(node, cause).error) }
