@@ -64,7 +64,7 @@ const environment = z
       .default('cpu'),
     COPAL_BACKEND: z
       .enum(['onnx', 'sparse', 'auto'], { error: "'onnx', 'sparse' or 'auto' is expected" })
-      .default('onnx'),
+      .default('auto'),
     COPAL_KERNEL: z
       .enum(['avx512', 'avx2', 'neon', 'scalar'], {
         error: "'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",

@@ -23,7 +23,7 @@ test('the secret alone is enough: everything else has a default', () => {
     kvTokens: null,
     maxRunning: null,
     provider: 'cpu',
-    backend: 'onnx',
+    backend: 'auto',
     kernel: null,
     precision: 'bf16',
     logFormat: null,

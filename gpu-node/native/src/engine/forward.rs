@@ -58,8 +58,6 @@ impl Forward {
         threads: usize,
         max_tokens: usize,
     ) -> Forward {
-        // A row more: see `padded`.
-        let rows = max_tokens + 1;
         let widest = config.hidden.max(config.query_width());
         let attention_rows = QUERY_TOKENS * config.group();
         let fns = VectorFns::of(multiplier.kernel().name());
@@ -68,14 +66,14 @@ impl Forward {
             multiplier,
             fns,
             max_tokens,
-            stream: vec![0.0; rows * config.hidden],
-            normed: vec![0.0; rows * widest],
-            queries: vec![0.0; rows * config.query_width()],
-            keys: vec![0.0; rows * config.key_width()],
-            values: vec![0.0; rows * config.key_width()],
-            gate: vec![0.0; rows * config.intermediate],
-            up: vec![0.0; rows * config.intermediate],
-            angles: vec![0.0; rows * config.head_dim],
+            stream: vec![0.0; max_tokens * config.hidden],
+            normed: vec![0.0; max_tokens * widest],
+            queries: vec![0.0; max_tokens * config.query_width()],
+            keys: vec![0.0; max_tokens * config.key_width()],
+            values: vec![0.0; max_tokens * config.key_width()],
+            gate: vec![0.0; max_tokens * config.intermediate],
+            up: vec![0.0; max_tokens * config.intermediate],
+            angles: vec![0.0; max_tokens * config.head_dim],
             units: Vec::with_capacity(max_tokens),
             rooms: (0..threads).map(|_| room()).collect(),
             config: config.clone(),
@@ -274,12 +272,6 @@ impl Forward {
     }
 }
 
-/// Rows to multiply for so many tokens, where a kernel sums a chunk of one token alone in another order than
-/// the same token in company: it gets a neighbour, whose results nobody reads.
-pub(crate) fn padded(tokens: usize) -> usize {
-    if tokens % CHUNK_TOKENS == 1 { tokens + 1 } else { tokens }
-}
-
 /// Multiplies the same inputs, `[tokens, cols]`, by matrices of one format.
 pub(crate) fn linear(
     multiplier: &mut Multiplier,
@@ -288,11 +280,10 @@ pub(crate) fn linear(
     tokens: usize,
     products: &mut [Product<'_>],
 ) -> Result<(), MultiplyError> {
-    let rows = if multiplier.kernel().alone_as_in_company() { tokens } else { padded(tokens) };
-    multiplier.encode(Encoding::of(products[0].0.format()), cols, &inputs[..rows * cols])?;
+    multiplier.encode(Encoding::of(products[0].0.format()), cols, &inputs[..tokens * cols])?;
     for (matrix, outputs) in products.iter_mut() {
         let room = std::mem::take(outputs);
-        *outputs = &mut room[..rows * matrix.rows()];
+        *outputs = &mut room[..tokens * matrix.rows()];
     }
     multiplier.multiply_all(products)
 }

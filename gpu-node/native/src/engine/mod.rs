@@ -7,8 +7,8 @@
 //! are compiled for each instruction set.
 //!
 //! Results do not depend on the number of threads, and those of a token not on what else runs with
-//! it: rows of a multiplication and heads of an attention are never split between threads, and where a
-//! kernel sums one token alone in another order than in company, it is never run on one.
+//! it: rows of a multiplication and heads of an attention are never split between threads, and every kernel sums
+//! a token alone in the same order as in company.
 
 #![allow(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! What is made of the hidden states after the last block: logits, scores, sums.
 
 use super::ModelConfig;
-use super::forward::{Forward, by_rows, linear, padded};
+use super::forward::{Forward, by_rows, linear};
 use super::weights::WeightSet;
 use crate::kernels::MultiplyError;
 
@@ -30,8 +30,8 @@ impl Outputs {
     /// Makes room for a step that wants the logits of `sampled` rows.
     pub(super) fn begin(&mut self, sampled: usize) {
         self.sampled = sampled;
-        // Behind the sampled rows there is room to score, and for the neighbour of a lone row.
-        let rows = padded(sampled).max(sampled + SCORE_ROWS + 1);
+        // Behind the sampled rows there is room to score.
+        let rows = sampled + SCORE_ROWS;
         if self.wanted.len() < rows * self.config.hidden {
             self.wanted.resize(rows * self.config.hidden, 0.0);
             self.logits.resize(rows * self.config.vocab, 0.0);

@@ -62,7 +62,7 @@ impl Engine {
         let widest = config.hidden.max(config.query_width()).max(config.intermediate);
         // Whole chunks, so that only the last one of some rows can be a lone one.
         let batch_tokens = options.batch_tokens.next_multiple_of(CHUNK_TOKENS);
-        let rows = batch_tokens.max(SCORE_ROWS) + 1;
+        let rows = batch_tokens.max(SCORE_ROWS);
         let multiplier = Multiplier::new(kernel, pool, rows, widest);
         Ok(Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),

@@ -34,13 +34,11 @@ pub const CHUNK_TOKENS: usize = 8;
 /// Names of all kernels, on whatever machine, best first.
 pub const KERNEL_NAMES: [&str; 4] = ["avx512", "avx2", "neon", "scalar"];
 
-/// The functions of one instruction set.
+/// The functions of one instruction set. A token gets the same bits alone as beside others.
 #[derive(Debug)]
 pub struct Kernel {
     name: &'static str,
     bf16_words: Bf16Words,
-    /// Whether a token gets the same bits alone in a chunk as beside others.
-    alone_as_in_company: bool,
     encode: unsafe fn(ChunkMut<'_>),
     dense_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
@@ -147,12 +145,6 @@ impl Kernel {
     /// One of [`KERNEL_NAMES`].
     pub fn name(&self) -> &'static str {
         self.name
-    }
-
-    /// Whether results of a token alone in a chunk of [`CHUNK_TOKENS`] are, to the bit, those that it gets beside
-    /// others.
-    pub fn alone_as_in_company(&self) -> bool {
-        self.alone_as_in_company
     }
 
     fn encode(&self, chunk: ChunkMut<'_>) {

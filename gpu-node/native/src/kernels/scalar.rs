@@ -13,7 +13,6 @@ use half::f16;
 pub(super) static KERNEL: Kernel = Kernel {
     name: "scalar",
     bf16_words: Bf16Words::Pairs,
-    alone_as_in_company: true,
     encode,
     dense_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),

@@ -22,7 +22,6 @@ use std::arch::x86_64::*;
 pub(super) static KERNEL: Kernel = Kernel {
     name: "avx2",
     bf16_words: Bf16Words::Floats,
-    alone_as_in_company: true,
     encode,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),

@@ -9,7 +9,7 @@ use std::hint::black_box;
 /// # Safety
 ///
 /// The contract of an `ExpandFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn bf16(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
     let pruned = black_box(_mm512_setzero_si512());
     let mut at = stream.as_ptr();
@@ -33,7 +33,7 @@ pub(super) unsafe fn bf16(stream: &[u8], groups: usize, out: &mut [u8]) -> usize
 /// # Safety
 ///
 /// The contract of an `ExpandFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn int8<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
     let pruned = black_box(_mm512_set1_epi8(-128));
     let mut at = stream.as_ptr();
@@ -59,7 +59,7 @@ pub(super) unsafe fn int8<const GROUP: usize>(stream: &[u8], groups: usize, out:
 /// # Safety
 ///
 /// The contract of an `ExpandFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
     let mut at = stream.as_ptr();
     let mut out = out.as_mut_ptr();

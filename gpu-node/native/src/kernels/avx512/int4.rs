@@ -2,14 +2,14 @@
 
 use super::integers::{add_scaled, dot, join, load_halves};
 use super::{BlockSums, Panel, STRANDS, TILES};
-use super::{add_totals, each_token, load, load_mask64, strand_of};
+use super::{add_totals, each_token, load, load_mask64, prefetch, strand_of};
 use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
 /// # Safety
 ///
 /// The contract of a `BlockFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
     stream: &[u8],
     groups: usize,
@@ -29,6 +29,7 @@ pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
             let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
             for _ in 0..GROUP / 4 / STRANDS {
                 for strand in 0..STRANDS {
+                    prefetch(at);
                     let codes = load(at);
                     at = at.add(VECTOR_BYTES);
                     let pair = nibbles.map(|nibble| _mm512_and_si512(codes, nibble));
@@ -52,7 +53,7 @@ pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
 /// # Safety
 ///
 /// The contract of a `BlockFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn sparse<const GROUP: usize, const T: usize>(
     stream: &[u8],
     groups: usize,
@@ -112,7 +113,7 @@ impl Nibbles {
     ///
     /// `masks` are those of the next vectors, and a vector may be read behind the group's last byte.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
     pub(super) unsafe fn expand(&mut self, pruned: [__m512i; TILES], masks: *const u8) -> [__m512i; TILES] {
         let nibbles = nibbles();
         // SAFETY: the caller's.
@@ -137,14 +138,14 @@ impl Nibbles {
 
 /// Where the codes of the two tiles are in a byte.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 fn nibbles() -> [__m512i; TILES] {
     [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8.cast_signed())]
 }
 
 /// Scales for upper nibbles that stay where they are: a shift less a vector, and exact.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 fn high_is_16_times(scales: [__m512; TILES]) -> [__m512; TILES] {
     [scales[0], _mm512_mul_ps(scales[1], _mm512_set1_ps(1.0 / 16.0))]
 }
@@ -155,7 +156,7 @@ fn high_is_16_times(scales: [__m512; TILES]) -> [__m512; TILES] {
 ///
 /// 32 bytes are readable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn load_zero_points(at: *const u8) -> [__m512i; TILES] {
     // SAFETY: the caller's.
     unsafe {
@@ -168,7 +169,7 @@ pub(super) unsafe fn load_zero_points(at: *const u8) -> [__m512i; TILES] {
 
 /// The lowest byte of each 32-bit lane in all four.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) fn in_every_byte(lanes: __m512i) -> __m512i {
     let first_of_four = _mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
     _mm512_shuffle_epi8(lanes, _mm512_broadcast_i32x4(first_of_four))

@@ -10,7 +10,7 @@ use std::hint::black_box;
 /// # Safety
 ///
 /// The contract of a `BlockFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
     stream: &[u8],
     groups: usize,
@@ -28,6 +28,8 @@ pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
             let mut dots = start_at_zero_point::<T>(panel, group);
             for _ in 0..GROUP / 4 / STRANDS {
                 for strand in 0..STRANDS {
+                    prefetch(at);
+                    prefetch(at.wrapping_add(VECTOR_BYTES));
                     let pair = [load(at), load(at.add(VECTOR_BYTES))];
                     at = at.add(TILES * VECTOR_BYTES);
                     dot(&mut dots[strand_of::<T>(strand)], pair, words);
@@ -43,7 +45,7 @@ pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
 /// # Safety
 ///
 /// The contract of a `BlockFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn sparse<const GROUP: usize, const T: usize>(
     stream: &[u8],
     groups: usize,
@@ -87,7 +89,7 @@ pub(super) unsafe fn sparse<const GROUP: usize, const T: usize>(
 ///
 /// The panel has the group.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 unsafe fn start_at_zero_point<const T: usize>(panel: Panel<'_>, group: usize) -> [Dots<T>; STRANDS] {
     let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
     each_token!(T, TOKEN => {

@@ -13,7 +13,7 @@ pub(super) type Dots<const T: usize> = [[__m512i; TILES]; T];
 ///
 /// `words` are those of `T` tokens, two each.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn dot<const T: usize>(dots: &mut Dots<T>, pair: [__m512i; TILES], words: *const u32) {
     let byte = _mm512_set1_epi16(255);
     let even = pair.map(|codes| _mm512_and_si512(codes, byte));
@@ -39,7 +39,7 @@ pub(super) unsafe fn dot<const T: usize>(dots: &mut Dots<T>, pair: [__m512i; TIL
 ///
 /// 64 bytes are readable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn load_halves(at: *const u8) -> [__m512; TILES] {
     // SAFETY: the caller's.
     let halves = unsafe { load(at) };
@@ -47,7 +47,7 @@ pub(super) unsafe fn load_halves(at: *const u8) -> [__m512; TILES] {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) fn join<const T: usize>(dots: &[Dots<T>; STRANDS]) -> Dots<T> {
     let mut joined = dots[0];
     if T == 1 {
@@ -63,7 +63,7 @@ pub(super) fn join<const T: usize>(dots: &[Dots<T>; STRANDS]) -> Dots<T> {
 ///
 /// The panel has the group.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 pub(super) unsafe fn add_scaled<const T: usize>(
     dots: &Dots<T>,
     scales: [__m512; TILES],

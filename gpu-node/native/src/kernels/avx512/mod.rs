@@ -1,4 +1,4 @@
-//! AVX-512 with VBMI2 (expanding moves), BF16 and VNNI (dot products): Ice Lake, Zen 4 and later.
+//! AVX-512 with VBMI2 (expanding moves) and VNNI (dot products of integers): Ice Lake, Zen 4 and later.
 //!
 //! Pruned weights are put between the packed ones within a register. On Zen the form of the
 //! expanding move that reads memory is slow, and the one that clears what it does not fill waits
@@ -21,9 +21,7 @@ use std::arch::x86_64::*;
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "avx512",
-    bf16_words: Bf16Words::Pairs,
-    // At one token bf16 is summed in two strands.
-    alone_as_in_company: false,
+    bf16_words: Bf16Words::Floats,
     encode,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
@@ -41,13 +39,12 @@ pub(super) fn is_available() -> bool {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vbmi2")
-        && is_x86_feature_detected!("avx512bf16")
         && is_x86_feature_detected!("avx512vnni")
         && is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("popcnt")
 }
 
-/// How far ahead of the values sparse streams are asked for; measured.
+/// How far ahead of the values streams are asked for; measured.
 const AHEAD: usize = 2048;
 /// Steps that a loop takes at a time.
 const STRANDS: usize = 2;
@@ -88,7 +85,7 @@ use each_token;
 ///
 /// Four bytes are readable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
     // SAFETY: the caller's.
     let mask = unsafe { at.cast::<u32>().read_unaligned() };
@@ -103,7 +100,7 @@ unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
 ///
 /// Eight bytes are readable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
     let mask;
     // SAFETY: reads the caller's bytes and does nothing else.
@@ -117,7 +114,7 @@ unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
 ///
 /// 64 bytes are readable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 unsafe fn load(at: *const u8) -> __m512i {
     // SAFETY: the caller's.
     unsafe { _mm512_loadu_si512(at.cast()) }
@@ -127,21 +124,21 @@ unsafe fn load(at: *const u8) -> __m512i {
 ///
 /// 64 bytes are writable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 unsafe fn store(at: *mut u8, vector: __m512i) {
     // SAFETY: the caller's.
     unsafe { _mm512_storeu_si512(at.cast(), vector) }
 }
 
-/// Asks for what a sparse stream is going to read; any address may be asked for.
+/// Asks for what a stream is going to read; any address may be asked for.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 fn prefetch(at: *const u8) {
     _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512bf16,avx512vnni,avx2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 fn add_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
     each_token!(T, TOKEN => {
         let at = sums.0[TOKEN].as_mut_ptr();
