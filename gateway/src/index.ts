@@ -4,6 +4,7 @@ import { createDeps, type Bindings } from './deps.ts'
 import { handleSamples } from './domains/consume.ts'
 import { pepperStoredKeys } from './keys/pepper-stored.ts'
 import { deleteOldParts } from './masks/parts.ts'
+import { deleteOldScores } from './trials/retention.ts'
 import { tick } from './updates/drive.ts'
 
 export { ResponseCache } from './cache/response-cache.ts'
@@ -18,6 +19,6 @@ export default {
   queue: (batch, env, ctx) => handleSamples(createDeps(env, ctx), batch),
   async scheduled(_controller, env, ctx) {
     const deps = createDeps(env, ctx)
-    await Promise.all([tick(deps), deleteOldParts(deps), pepperStoredKeys(deps)])
+    await Promise.all([tick(deps), deleteOldParts(deps), pepperStoredKeys(deps), deleteOldScores(deps)])
   },
 } satisfies ExportedHandler<Bindings, SampleMessage>

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
-import type { Heartbeat, HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
+import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
 import { chooseBackend } from './backends/choose.ts'
 import { createDatasetStore } from './control/datasets.ts'
 import { createEvaluateText } from './control/evaluate-text.ts'
@@ -159,6 +159,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         load: loadOf(engine),
         methods: methodsFor(model),
         requests: server.underWay(),
+        shadows: server.shadows.scores().slice(0, MAX_SHADOW_SCORES),
         jobs: jobs.reports(),
       }
     }
@@ -176,6 +177,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         void stateFile.save({ nodeId, model: model.id, desired: answer.desired })
       }
       swap.converge(answer.desired)
+      server.shadows.forget(beat.shadows ?? [])
       if (isNew) void swap.settled().then(pruneMasks)
       if (!draining)
         jobs.apply(

@@ -149,12 +149,14 @@ async function generate(
   node: NodeProcess,
   requestId: string,
   maskVersion?: number,
+  shadowVersion?: number,
 ): Promise<{ mask: string | null; text: string; logprobs: number[] }> {
   const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
     requestId,
     domain: 'legal',
     sample: true,
     maskVersion,
+    shadowVersion,
     request: {
       model: 'tiny',
       prompt: 'the other party is to send all of the notes within',
@@ -385,6 +387,28 @@ test('a node holds a mask on trial beside the active one, answers calls that nam
   const tried = await generate(gateway, first, 'request-tried', 2)
   expect([serving.mask, tried.mask]).toEqual(['1', '2'])
   expect(tried.logprobs).not.toEqual(serving.logprobs)
+
+  // What the active mask answers is scored under the other one, and told until it was heard.
+  await generate(gateway, first, 'request-shadowed', undefined, 2)
+  const told = await vi.waitFor(() => {
+    const [score] = gateway.beats.flatMap(({ shadows = [] }) => shadows)
+    if (!score) throw new Error('not scored yet')
+    return score
+  }, WAIT)
+  const { prompt, answer, ...of } = told
+  const domain = 'legal'
+  expect(of).toEqual({
+    requestId: 'request-shadowed',
+    model: 'tiny',
+    domain,
+    maskVersion: 1,
+    shadowVersion: 2,
+  })
+  for (const part of [prompt, answer]) {
+    expect(part.tokens).toBeGreaterThan(5)
+    expect(part.nllShadow).not.toBe(part.nll)
+  }
+  await beatWhere(gateway, ({ shadows }) => shadows?.length === 0)
   await first.end('SIGKILL')
 
   // It comes back with both, from its own files.

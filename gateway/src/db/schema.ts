@@ -248,3 +248,27 @@ export const receipts = sqliteTable(
     index('receipts_key').on(table.keyId, table.createdAt),
   ],
 )
+
+/** What one answer is worth under the mask that gave it and one on trial; sums of nats over the same tokens. */
+export const shadowScores = sqliteTable(
+  'shadow_scores',
+  {
+    requestId: text().notNull(),
+    shadowVersion: integer().notNull(),
+    model: text().notNull(),
+    domain: text().notNull(),
+    maskVersion: integer().notNull(),
+    promptTokens: integer().notNull(),
+    promptNll: real().notNull(),
+    promptNllShadow: real().notNull(),
+    answerTokens: integer().notNull(),
+    answerNll: real().notNull(),
+    answerNllShadow: real().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.requestId, table.shadowVersion] }),
+    index('shadow_scores_versions').on(table.model, table.shadowVersion, table.maskVersion, table.createdAt),
+    index('shadow_scores_created').on(table.createdAt),
+  ],
+)

@@ -1,6 +1,7 @@
 import type { FleetPolicy } from './policy.ts'
 import { RetryBudget } from './retry-budget.ts'
-import type { AcquireRequest, Acquired, FleetState, NoNode } from './state.ts'
+import type { AcquireRequest, Acquired, NoNode } from './acquire.ts'
+import type { FleetState } from './state.ts'
 import { WaitingLine } from './waiting-line.ts'
 
 /** How often those that wait are looked at when nothing tells of a change. */

@@ -11,14 +11,9 @@ import type { Trials } from '../trials/trial.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from './lease.ts'
 import { readPolicy, type FleetPolicy } from './policy.ts'
-import {
-  FleetState,
-  type Acquired,
-  type AcquireRequest,
-  type FailedAttempt,
-  type FleetSnapshot,
-  type NodeRecord,
-} from './state.ts'
+import type { Acquired, AcquireRequest, FailedAttempt } from './acquire.ts'
+import type { FleetSnapshot } from './node-view.ts'
+import { FleetState, type NodeRecord } from './state.ts'
 
 /** How often expired leases and silent nodes are looked for at the least, while any node is remembered. */
 const SWEEP_MS = 10_000

@@ -3,7 +3,7 @@ import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../deps.ts'
 import { collect } from '../middleware/body.ts'
-import type { FailedAttempt } from './state.ts'
+import type { FailedAttempt } from './acquire.ts'
 
 /** Most that is read of a node's error answer. */
 const MAX_ERROR_BYTES = 64 * 1024

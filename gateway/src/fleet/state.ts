@@ -1,105 +1,16 @@
-import type { Heartbeat, RequestProgress, WeightSetState } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import type { Acquired, AcquireRequest, FailedAttempt, NoNode, Priority } from './acquire.ts'
 import { Breaker } from './breaker.ts'
 import type { Lease, LeaseView } from './lease.ts'
 import { isChosen, type Trials } from '../trials/trial.ts'
 import { pickNode, type Candidate } from './picker.ts'
+import type { FleetSnapshot, NodeView } from './node-view.ts'
 import { DEFAULT_POLICY, type FleetPolicy } from './policy.ts'
 
 /** Silence after which a node is forgotten altogether. */
 export const FORGET_MS = 600_000
 /** When to come back where nothing better is known: two heartbeats and a bit, a node that was restarted is back then. */
 const RETRY_AFTER_MS = 5_000
-
-/** Who goes first when the fleet is full. Batch requests also leave the nodes' own queues to interactive ones. */
-export type Priority = 'interactive' | 'batch'
-
-/** What one request asks of the fleet. */
-export interface AcquireRequest {
-  readonly model: string
-  /** The version of its weights that shall answer; left out: the active one. */
-  readonly version?: number | undefined
-  /** Of this attempt. */
-  readonly requestId: string
-  readonly domain: string
-  /** The API key that is charged. */
-  readonly account?: string | undefined
-  /** Whose turn it is when requests wait goes by tenants. */
-  readonly tenant?: string | undefined
-  readonly priority?: Priority | undefined
-  /** Estimate of the prompt's tokens. */
-  readonly promptTokens: number
-  /** Nodes that this request failed on: out until they are heard of again. */
-  readonly exclude: readonly string[]
-  /** The attempt before this one; told once. */
-  readonly failed?: FailedAttempt | undefined
-}
-
-/**
- * A try on a node that came to nothing.
- *
- * - `broke`: its connection broke, so the node itself may be gone
- * - `cut`: the same after the answer had begun, so that what was given is still to be settled
- * - `failed`: it answered what no node should, too late, or not at all
- * - `full`: it takes nothing now
- * - `refused`: the request's own fault, or nobody waits for it any more
- */
-export interface FailedAttempt {
-  readonly requestId: string
-  readonly nodeId: string
-  readonly how: 'broke' | 'cut' | 'failed' | 'full' | 'refused'
-}
-
-/**
- * Why there is no node for a request.
- *
- * - `unknown`: no node of this model was heard of
- * - `absent`: none of them can take requests
- * - `full`: all that can have as many as they shall
- * - `retries`: the fleet fails so much that nothing is tried again
- */
-export interface NoNode {
-  ok: false
-  reason: 'unknown' | 'absent' | 'full' | 'retries'
-  /** When it is worth to come back, as far as is known. */
-  retryAfterMs: number
-  servedModels: string[]
-}
-
-/** The node for a request, or why there is none. */
-export type Acquired =
-  | {
-      ok: true
-      nodeId: string
-      url: string
-      maskVersion: number
-      /** It is not what the node answers with by itself: the call must name it. */
-      pinned?: true
-    }
-  | NoNode
-
-/** One node, for people and metrics. */
-export interface NodeView {
-  id: string
-  url: string
-  model: string
-  alive: boolean
-  draining: boolean
-  /** It takes new requests: alive, not draining, its active weight set ready. */
-  serving: boolean
-  activeVersion: number
-  weightSets: WeightSetState[]
-  running: number
-  waiting: number
-  kvTokensUsed: number
-  kvTokensTotal: number
-  leases: number
-  seenMsAgo: number
-}
-
-/** All nodes that are remembered, sorted by id. */
-export interface FleetSnapshot {
-  nodes: NodeView[]
-}
 
 /** What is kept of one node over a restart of the Durable Object. */
 export interface NodeRecord {
@@ -221,7 +132,15 @@ export class FleetState {
       expiresAtMs: nowMs + this.#policy.leaseMs,
     })
     const { nodeId, url } = node.heartbeat
-    return { ok: true, nodeId, url, maskVersion, ...(onTrial ? { pinned: true } : {}) }
+    const shadow = maskVersion === placement.desiredVersion ? this.#shadowOf(request, node) : undefined
+    return {
+      ok: true,
+      nodeId,
+      url,
+      maskVersion,
+      ...(onTrial ? { pinned: true } : {}),
+      ...(shadow === undefined ? {} : { shadow }),
+    }
   }
 
   /** Why a request of a model gets no node now. */
@@ -493,6 +412,14 @@ export class FleetState {
     const isOne =
       canary && version === undefined && account !== undefined && isChosen('canary', canary, model, account)
     return isOne ? canary.version : undefined
+  }
+
+  /** The version on trial that a node shall score a request's answer under. */
+  #shadowOf({ model, requestId }: AcquireRequest, node: Node): number | undefined {
+    const shadow = this.#newest(model)?.trials.shadow
+    const isOne =
+      shadow && isReady(node.heartbeat, shadow.version) && isChosen('shadow', shadow, model, requestId)
+    return isOne ? shadow.version : undefined
   }
 
   #hold(node: Node, lease: Lease): void {

@@ -1,4 +1,4 @@
-import type { AcquireRequest } from './state.ts'
+import type { AcquireRequest } from './acquire.ts'
 
 /** One request in line. */
 export interface Waiting<T> {

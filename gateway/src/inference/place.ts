@@ -2,6 +2,7 @@ import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { KeyedEnv } from '../context.ts'
 import type { Deps } from '../deps.ts'
+import type { FailedAttempt, NoNode } from '../fleet/acquire.ts'
 import { askFleet } from '../fleet/ask.ts'
 import type { Admitted, Asked } from '../fleet/fleet.ts'
 import {
@@ -12,7 +13,6 @@ import {
   type NodeAddress,
   type NodeAnswer,
 } from '../fleet/node-client.ts'
-import type { FailedAttempt, NoNode } from '../fleet/state.ts'
 import type { Metering } from '../limits/metering.ts'
 import type { Generation } from './generate.ts'
 import { watchLease, type LeaseWatch } from './lease-watch.ts'
@@ -119,7 +119,7 @@ async function tryNode(
   deps: Deps,
   { id: account, tenant }: { id: string; tenant: string },
   { path, model, domain, sample, boundField = 'max_tokens', ...generation }: Generation,
-  { nodeId, url, maskVersion, pinned, maxTokens }: Leased,
+  { nodeId, url, maskVersion, pinned, shadow, maxTokens }: Leased,
   leaseId: string,
   headers: Record<string, string>,
   signal: AbortSignal,
@@ -131,7 +131,17 @@ async function tryNode(
     const request = { ...generation.request, model: model.id }
     const bounded = maxTokens == null ? request : { ...request, [boundField]: maxTokens }
     const named = model.version === undefined && !pinned ? {} : { maskVersion }
-    const call = { requestId: leaseId, account, tenant, domain, sample, ...named, request: bounded }
+    const shadowed = sample && shadow !== undefined ? { shadowVersion: shadow } : {}
+    const call = {
+      requestId: leaseId,
+      account,
+      tenant,
+      domain,
+      sample,
+      ...named,
+      ...shadowed,
+      request: bounded,
+    }
     const { firstTokenMs, totalMs } = deps.policy
     const answer = await callNode(deps, node, path, call, {
       signal: either,

@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { KeyedEnv } from '../context.ts'
-import type { Priority } from '../fleet/state.ts'
+import type { Priority } from '../fleet/acquire.ts'
 
 const HEADER = 'x-copal-priority'
 

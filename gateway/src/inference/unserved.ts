@@ -3,7 +3,7 @@ import { nameOfVersion, type ModelName } from '@copal/shared/wire/model-name.ts'
 import { listModels, type ModelRow } from '../db/queries/models.ts'
 import type { Deps } from '../deps.ts'
 import { heldVersions } from '../fleet/held.ts'
-import type { NoNode } from '../fleet/state.ts'
+import type { NoNode } from '../fleet/acquire.ts'
 
 /**
  * Why there is no node for a request that has not been tried yet.

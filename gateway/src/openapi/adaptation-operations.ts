@@ -16,7 +16,7 @@ import {
 } from '@copal/shared/wire/admin.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
-import { canaryReport, endedTrial, startTrial } from '@copal/shared/wire/trials.ts'
+import { canaryReport, endedTrial, shadowReport, startTrial } from '@copal/shared/wire/trials.ts'
 import { listOf, named, type Operation } from './operation.ts'
 
 const ofModel = { model: 'May be left out when there is one.' }
@@ -200,6 +200,37 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     id: 'endCanary',
     tag: 'Adaptation',
     summary: 'Has the active mask answer all keys again.',
+    key: 'operator',
+    query: ofModel,
+    answer: named('EndedTrial', endedTrial),
+  },
+  {
+    method: 'get',
+    path: '/admin/shadow',
+    id: 'getShadow',
+    tag: 'Adaptation',
+    summary: 'What answers of the active mask are worth under the one that scores a share of them.',
+    key: 'operator',
+    query: ofModel,
+    answer: named('Shadow', shadowReport),
+  },
+  {
+    method: 'put',
+    path: '/admin/shadow',
+    id: 'startShadow',
+    tag: 'Adaptation',
+    summary:
+      'Has a registered mask score a share of the requests that may be sampled, until another becomes active.',
+    key: 'operator',
+    body: named('StartTrial', startTrial),
+    answer: named('Shadow', shadowReport),
+  },
+  {
+    method: 'delete',
+    path: '/admin/shadow',
+    id: 'endShadow',
+    tag: 'Adaptation',
+    summary: 'Has nothing scored by it any more; what was scored stays for 30 days.',
     key: 'operator',
     query: ofModel,
     answer: named('EndedTrial', endedTrial),

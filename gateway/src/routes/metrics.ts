@@ -2,13 +2,13 @@ import { Hono, type Context } from 'hono'
 import type { ActorEnv } from '../context.ts'
 import { listModels, type ModelRow } from '../db/queries/models.ts'
 import { sumDrift, sumUsage, type DriftSum, type UsageSum } from '../db/queries/receipts.ts'
-import type { FleetSnapshot } from '../fleet/state.ts'
+import type { FleetSnapshot } from '../fleet/node-view.ts'
 import { tenantOf } from '../keys/grants.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { requireActor } from '../middleware/auth.ts'
 import { refuseMethod } from '../middleware/errors.ts'
-import { trialsInForce } from '../trials/trial.ts'
 import { formatMetrics, type MetricFamily } from '../telemetry/exposition.ts'
+import { shadowFamilies, trialFamilies } from '../trials/metrics.ts'
 
 /**
  * `GET /metrics`, in the Prometheus text format: everything for the admin key as a bearer token, its own tenant's
@@ -30,7 +30,12 @@ export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
         listModels(db),
         fleet.snapshot(),
       ])
-      return answer(c, [...usageFamilies(usage), ...driftFamilies(drift), ...fleetFamilies(models, snapshot)])
+      return answer(c, [
+        ...usageFamilies(usage),
+        ...driftFamilies(drift),
+        ...fleetFamilies(models, snapshot),
+        ...(await shadowFamilies(db, models)),
+      ])
     })
     .all('/metrics', refuseMethod('GET'))
 }
@@ -85,20 +90,6 @@ function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
       samples: drift.map((row) => ({ labels: labels(row), value: row.tokens })),
     },
   ]
-}
-
-/** What each version answers is in `copal_requests_total`, and what it costs in `copal_drift_gap_nats`. */
-function trialFamilies(models: readonly ModelRow[]): MetricFamily[] {
-  const kinds = [{ kind: 'canary', of: 'API keys' }] as const
-  return kinds.map(({ kind, of }) => ({
-    name: `copal_model_${kind}_share`,
-    help: `Share of the ${of} that a mask is tried on beside the active one.`,
-    type: 'gauge',
-    samples: models.flatMap((model) => {
-      const trial = trialsInForce(model)[kind]
-      return trial ? [{ labels: { model: model.id, mask_version: trial.version }, value: trial.share }] : []
-    }),
-  }))
 }
 
 function fleetFamilies(models: readonly ModelRow[], { nodes }: FleetSnapshot): MetricFamily[] {

@@ -1,9 +1,18 @@
-import type { CanaryReport, TrialEntry, TrialNodes, VersionTraffic } from '@copal/shared/wire/trials.ts'
+import type {
+  CanaryReport,
+  ShadowMeans,
+  ShadowReport,
+  TrialEntry,
+  TrialNodes,
+  VersionTraffic,
+} from '@copal/shared/wire/trials.ts'
+import type { Database } from '../db/database.ts'
 import { listKeys } from '../db/queries/keys.ts'
 import type { ModelRow } from '../db/queries/models.ts'
 import { sumVersionsSince } from '../db/queries/receipts.ts'
+import { sumShadowScores, type ShadowSum } from '../db/queries/shadow-scores.ts'
 import type { Deps } from '../deps.ts'
-import type { FleetSnapshot } from '../fleet/state.ts'
+import type { FleetSnapshot } from '../fleet/node-view.ts'
 import { isChosen, trialsInForce, type StoredTrial } from './trial.ts'
 
 /** How a canary does beside the active mask, since it began. */
@@ -43,6 +52,40 @@ export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: Mode
       }
     }),
   }
+}
+
+/** What answers of the active mask are worth under the one on trial, since that began. */
+export async function shadowReport(deps: Pick<Deps, 'db' | 'fleet'>, model: ModelRow): Promise<ShadowReport> {
+  const { shadow } = trialsInForce(model)
+  const head = { model: model.id, active_version: model.activeVersion }
+  if (!shadow) return { ...head, shadow: null, nodes: null, domains: [] }
+  const [sums, snapshot] = await Promise.all([sumShadow(deps.db, model, shadow), deps.fleet.snapshot()])
+  const means = (tokens: number, nll: number, nllShadow: number): ShadowMeans => ({
+    tokens,
+    nll_active: tokens > 0 ? nll / tokens : null,
+    nll_shadow: tokens > 0 ? nllShadow / tokens : null,
+  })
+  return {
+    ...head,
+    shadow: trialEntry(shadow),
+    nodes: trialNodes(snapshot, model.id, shadow.version),
+    domains: sums.map((sum) => ({
+      domain: sum.domain,
+      requests: sum.requests,
+      prompt: means(sum.promptTokens, sum.promptNll, sum.promptNllShadow),
+      answer: means(sum.answerTokens, sum.answerNll, sum.answerNllShadow),
+    })),
+  }
+}
+
+/** The scores of a shadow, by domain. */
+export function sumShadow(db: Database, model: ModelRow, shadow: StoredTrial): Promise<ShadowSum[]> {
+  const versions = {
+    model: model.id,
+    shadowVersion: shadow.version,
+    maskVersion: model.activeVersion,
+  }
+  return sumShadowScores(db, versions, shadow.sinceMs)
 }
 
 /** A trial as the admin API shows it. */

@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { findDatasets } from '../db/queries/datasets.ts'
 import { findMask, promoteMask } from '../db/queries/masks.ts'
 import type { UpdateRow } from '../db/queries/updates.ts'
-import type { NodeView } from '../fleet/state.ts'
+import type { NodeView } from '../fleet/node-view.ts'
 import { versionOf, type StepDeps, type StepOutcome } from './step.ts'
 
 /** After this time a mask counts as promoted even where a live node does not serve it yet; it converges when it can. */

@@ -9,6 +9,7 @@ import { addKeys } from './commands/keys.ts'
 import { addLab } from './commands/lab.ts'
 import { addMasks, addRollback } from './commands/masks.ts'
 import { addMethods } from './commands/methods.ts'
+import { addShadow } from './commands/shadow.ts'
 import { addStatus } from './commands/status.ts'
 import { addTenants } from './commands/tenants.ts'
 import { addUpdate } from './commands/update.ts'
@@ -67,6 +68,7 @@ function createProgram(session: Session): Command {
     addMasks,
     addRollback,
     addCanary,
+    addShadow,
     addDrift,
     addEvaluate,
     addLab,

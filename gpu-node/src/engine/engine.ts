@@ -188,7 +188,17 @@ export function createEngine(deps: EngineDeps): Engine {
       endedMs,
     }
     const { weights, cachedTokens } = job
-    const outcome = { finishReason, weights, promptTokens, cachedTokens, completionTokens, times, error }
+    const text = { tokens: request.tokens, promptTokens: request.promptTokens }
+    const outcome = {
+      finishReason,
+      weights,
+      promptTokens,
+      cachedTokens,
+      completionTokens,
+      text,
+      times,
+      error,
+    }
     observer?.ended?.(outcome)
     job.finish(outcome)
     sink.closed(error ?? undefined)

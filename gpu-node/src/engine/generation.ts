@@ -65,6 +65,8 @@ export interface GenerationOutcome {
   /** Of the prompt, what others had computed when it began. */
   cachedTokens: number
   completionTokens: number
+  /** The prompt, and behind it what was sampled; of several choices that of the first. */
+  text: { tokens: readonly number[]; promptTokens: number }
   times: GenerationTimes
   error: AppError | null
 }

@@ -130,6 +130,7 @@ export function together(
     promptTokens,
     cachedTokens,
     completionTokens: outcomes.reduce((sum, outcome) => sum + outcome.completionTokens, 0),
+    text: outcomes[0]?.text ?? { tokens: [], promptTokens: 0 },
     times: {
       arrivedMs: Math.min(...outcomes.map(({ times }) => times.arrivedMs)),
       startedMs: started('startedMs'),

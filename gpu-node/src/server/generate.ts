@@ -9,6 +9,7 @@ import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from '
 import type { NodeServerDeps } from './deps.ts'
 import { lateAnswer, within } from './late-answer.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
+import type { ShadowDesk } from './shadow.ts'
 import { EVENT_STREAM, eventStream } from './sse.ts'
 
 /** One call, of either API, ready to run. */
@@ -22,6 +23,8 @@ interface GenerateJob {
   model: string
   /** The weights that shall answer, by their version; those that are active when it names none. */
   maskVersion?: number | undefined
+  /** Weights on trial that the answer shall be scored under. */
+  shadowVersion?: number | undefined
   stream: boolean
   /** Prefix of the answer's id: `chatcmpl-`, `cmpl-`, `resp_`. */
   idPrefix: string
@@ -42,7 +45,12 @@ export type Generate = (job: GenerateJob, request: Request) => Promise<Response>
  * Runs generations for both APIs: one receipt and one span each, headers as soon as the weights are
  * known, the request aborted when the client leaves.
  */
-export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: () => number): Generate {
+export function createGenerate(
+  deps: NodeServerDeps,
+  desk: ReceiptDesk,
+  shadows: ShadowDesk,
+  nowMs: () => number,
+): Generate {
   const { engine, telemetry, log } = deps
   const { tracing, metrics } = telemetry
   const keepAliveMs = deps.keepAliveMs ?? 5_000
@@ -85,6 +93,8 @@ export function createGenerate(deps: NodeServerDeps, desk: ReceiptDesk, nowMs: (
     void choices.outcome.then((outcome) => {
       endGenerated(tracing.tracer, span, outcome)
       desk.settle(call, outcome)
+      const { shadowVersion } = job
+      if (job.sample && shadowVersion !== undefined) shadows.score({ ...job, shadowVersion }, outcome)
     })
 
     const headOf = (maskVersion: number): AnswerHead => ({

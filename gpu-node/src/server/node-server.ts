@@ -14,12 +14,15 @@ import type { InferenceDeps, ReadCall } from './inference-deps.ts'
 import { createReceiptDesk } from './receipts.ts'
 import { createReplayGuard } from './replay-guard.ts'
 import { responses } from './responses.ts'
+import { createShadowDesk, type ShadowDesk } from './shadow.ts'
 
 /** The HTTP face of a node. */
 export interface NodeServer {
   readonly fetch: (request: Request) => Response | Promise<Response>
   /** Every request that waits, runs, or whose receipt waits for its scores, and how far it is. */
   underWay(): RequestProgress[]
+  /** What answers are worth under weights on trial, until it is told. */
+  readonly shadows: Pick<ShadowDesk, 'scores' | 'forget'>
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
@@ -31,6 +34,7 @@ export interface NodeServer {
 export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const { engine, model, telemetry, log } = deps
   const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
+  const { scoreTimeoutMs = 120_000 } = deps
   const desk = createReceiptDesk({
     engine,
     log,
@@ -38,9 +42,10 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     denseWeights: () => deps.weights(0),
     onReceipt: deps.onReceipt,
     activeVersion: () => engine.activeVersion,
-    scoreTimeoutMs: deps.scoreTimeoutMs ?? 120_000,
+    scoreTimeoutMs,
   })
-  const generate = createGenerate(deps, desk, nowMs)
+  const shadows = createShadowDesk({ engine, log, weights: deps.weights, scoreTimeoutMs })
+  const generate = createGenerate(deps, desk, shadows, nowMs)
   const replays = createReplayGuard()
   const read: ReadCall = (request, maxBytes) =>
     readSigned(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
@@ -83,6 +88,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
 
   return {
     fetch: (request) => app.fetch(request),
+    shadows,
     underWay: () => byRequest([...engine.underWay(), ...desk.scoring()]),
     settled: () => desk.settled(),
   }

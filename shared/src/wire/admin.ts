@@ -178,6 +178,7 @@ export const statusReport = z.object({
       context_length: count,
       converged: z.boolean().describe('There are serving nodes, and all of them serve `active_version`.'),
       canary: trialEntry.nullable(),
+      shadow: trialEntry.nullable(),
     }),
   ),
   nodes: z.array(

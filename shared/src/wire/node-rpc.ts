@@ -63,6 +63,8 @@ const generateFields = {
   account: z.string().min(1).max(64).optional(),
   /** The weights that shall answer: 0 is dense. Left out: those that are active. */
   maskVersion: count.optional(),
+  /** What is answered shall be scored under these weights too, when nobody waits for it: see {@link shadowScore}. */
+  shadowVersion: count.optional(),
   /** Whose prompts may share what was computed of their common beginnings; none without it. */
   tenant: z.string().min(1).max(128).optional(),
 }
@@ -222,6 +224,26 @@ export const requestProgress = z.object({
 })
 export type RequestProgress = z.output<typeof requestProgress>
 
+const shadowSums = z.object({ tokens: count, nll: z.number(), nllShadow: z.number() })
+
+/**
+ * What one answer is worth under the weights that gave it and under those on trial: sums of negative log-likelihood, in
+ * nats, of the same tokens of its prompt and of the answer itself. It charges nobody, and holds no text.
+ */
+export const shadowScore = z.object({
+  requestId: z.string().min(8).max(64),
+  model: modelId,
+  domain: domainName,
+  maskVersion: count,
+  shadowVersion: count,
+  prompt: shadowSums,
+  answer: shadowSums,
+})
+export type ShadowScore = z.output<typeof shadowScore>
+
+/** Most scores that one heartbeat tells. */
+export const MAX_SHADOW_SCORES = 64
+
 /** `POST /internal/nodes/heartbeat`, every 2 s and at once when something changed. */
 export const heartbeat = z.object({
   nodeId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
@@ -247,6 +269,8 @@ export const heartbeat = z.object({
   methods: z.array(pruneMethod).max(1024).default([]),
   /** Every request that the node has taken and not told the receipt of. */
   requests: z.array(requestProgress).default([]),
+  /** Told until a heartbeat that holds them is answered. */
+  shadows: z.array(shadowScore).max(MAX_SHADOW_SCORES).optional(),
   jobs: z.array(jobReport),
 })
 export type Heartbeat = z.output<typeof heartbeat>

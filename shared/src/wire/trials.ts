@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { modelId } from './node-rpc.ts'
 
-/** `PUT /admin/canary`. Strict: a field that is misspelt would try another share than was meant. */
+/** `PUT /admin/canary` and `PUT /admin/shadow`. Strict: a field that is misspelt would try another share than was meant. */
 export const startTrial = z.strictObject({
   /** Left out when the fleet serves one model. */
   model: modelId.optional(),
@@ -59,5 +59,32 @@ export const canaryReport = z.object({
 })
 export type CanaryReport = z.output<typeof canaryReport>
 
-/** Answer of `DELETE /admin/canary`. */
+/** Mean negative log-likelihood of the same tokens under two masks. */
+const shadowMeans = z.object({
+  tokens: count,
+  nll_active: mean.describe('Nats a token; null of no tokens.'),
+  nll_shadow: mean,
+})
+export type ShadowMeans = z.output<typeof shadowMeans>
+
+/** `GET /admin/shadow?model=` */
+export const shadowReport = z.object({
+  model: z.string(),
+  active_version: count,
+  shadow: trialEntry.nullable(),
+  nodes: trialNodes.nullable(),
+  domains: z
+    .array(
+      z.object({
+        domain: z.string(),
+        requests: count,
+        prompt: shadowMeans.describe("What clients asked, with what the model's template adds."),
+        answer: shadowMeans.describe('What the active mask answered, which flatters it.'),
+      }),
+    )
+    .describe('Of the sampled requests in the share that the active mask answered since it began.'),
+})
+export type ShadowReport = z.output<typeof shadowReport>
+
+/** Answer of `DELETE /admin/canary` and `DELETE /admin/shadow`. */
 export const endedTrial = z.object({ model: z.string(), ended: z.boolean().describe('There was one.') })

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Dispatcher } from '../../../gateway/src/fleet/dispatcher.ts'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
-import { FleetState, type Acquired, type AcquireRequest } from '../../../gateway/src/fleet/state.ts'
+import type { Acquired, AcquireRequest } from '../../../gateway/src/fleet/acquire.ts'
+import { FleetState } from '../../../gateway/src/fleet/state.ts'
 import { heartbeatOf } from '../support/gateway.ts'
 
 const node = { id: 'a', url: 'http://127.0.0.1:1' }

@@ -89,6 +89,7 @@ describe('--help', () => {
     ['masks', 'inspect'],
     ['rollback'],
     ['canary'],
+    ['shadow'],
     ['drift'],
     ['evaluate'],
     ['keys', 'create'],

@@ -38,6 +38,7 @@ beforeAll(async () => {
     backend,
     model: tiny.model,
     dense: () => sets[0] ?? null,
+    named: (version) => sets[version] ?? null,
     engine: { policy: { kvTokens: 512, maxRunning: 8, prefillChunk: 32, maxWaiting: 100 }, inspect },
   })
 })
@@ -194,6 +195,63 @@ test("drift in the receipt is the client's text under the mask and under dense",
   expect(receipt).toMatchObject({ maskVersion: 2, drift: { tokens: tokens.length - 1 } })
   expect(receipt?.drift?.nllMasked).toBeCloseTo(await sumOf(sets[2]), 2)
   expect(receipt?.drift?.nllDense).toBeCloseTo(await sumOf(sets[0]), 2)
+})
+
+test('an answer is scored under the mask on trial too, streamed or not, and its receipt does not wait for that', async () => {
+  activate(1)
+  const prompt = 'the cat sat on the mat and it is there to the end of the day in the rain'
+  const promptTokens = tiny.model.codec.encode(prompt)
+  const request = { model: 'tiny', prompt, temperature: 0, max_tokens: 20 }
+  const asked = { sample: true, shadowVersion: 2 }
+  const answer = (await (
+    await node.post('/rpc/completions', call({ ...request, logprobs: 0 }, asked))
+  ).json()) as Completion
+  await expect.poll(() => node.server.shadows.scores()).toHaveLength(1)
+  await readEvents(await node.post('/rpc/completions', call({ ...request, stream: true }, asked)))
+  await expect.poll(() => node.server.shadows.scores()).toHaveLength(2)
+  const [atOnce, asStream] = node.server.shadows.scores()
+  const choice = answer.choices[0]
+  expect(choice?.finish_reason).toBe('length')
+  const counted = { tokens: promptTokens.length - 1 }
+  expect(atOnce).toMatchObject({
+    model: 'tiny',
+    domain: 'legal',
+    maskVersion: 1,
+    shadowVersion: 2,
+    prompt: counted,
+    answer: { tokens: 20 },
+  })
+  // Under the mask that gave it, an answer is worth what its log-probabilities said.
+  const said = choice?.logprobs?.token_logprobs.reduce((sum, logprob) => sum - logprob, 0)
+  expect(atOnce?.answer.nll).toBeCloseTo(said ?? NaN, 2)
+  const tokens = [...promptTokens, ...tiny.model.codec.encode(choice?.text ?? '')]
+  const nll = await node.engine.score({ weights: sets[2] as WeightSet, tokens })
+  const sumOf = (part: Float32Array) => part.reduce((sum, value) => sum + value, 0)
+  expect(atOnce?.prompt.nllShadow).toBeCloseTo(sumOf(nll.subarray(0, promptTokens.length - 1)), 2)
+  expect(atOnce?.answer.nllShadow).not.toBeCloseTo(atOnce?.answer.nll ?? NaN, 2)
+  expect(asStream).toEqual({ ...atOnce, requestId: asStream?.requestId })
+  node.server.shadows.forget([asStream!])
+  expect(node.server.shadows.scores()).toEqual([atOnce])
+  node.server.shadows.forget([atOnce!])
+})
+
+test('nothing is scored of a request that does not consent, nor under a mask that is not held or gave the answer itself', async () => {
+  activate(1)
+  const request = { model: 'tiny', prompt: 'the cat sat on the mat and it is there', max_tokens: 20 }
+  const before = node.receipts.length
+  for (const fields of [
+    { sample: false, shadowVersion: 2 },
+    { sample: true },
+    { sample: true, shadowVersion: 9 },
+    { sample: true, shadowVersion: 1 },
+  ])
+    await (await node.post('/rpc/completions', call(request, fields))).json()
+  await node.receiptCount(before + 4)
+  // What comes after them in line is scored, so they were not.
+  await (await node.post('/rpc/completions', call(request, { sample: true, shadowVersion: 0 }))).json()
+  await expect.poll(() => node.server.shadows.scores()).toHaveLength(1)
+  expect(node.server.shadows.scores()[0]).toMatchObject({ shadowVersion: 0 })
+  node.server.shadows.forget(node.server.shadows.scores())
 })
 
 test('the score of a text is what its tokens got when they were generated', async () => {

@@ -4,7 +4,7 @@ import { evaluateText } from '@copal/shared/wire/admin.ts'
 import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import type { AppEnv } from '../../context.ts'
 import { findMask } from '../../db/queries/masks.ts'
-import type { NodeView } from '../../fleet/state.ts'
+import type { NodeView } from '../../fleet/node-view.ts'
 import {
   brokenOff,
   callNode,

@@ -21,7 +21,7 @@ export function statusRoutes(): Hono<AppEnv> {
       const report: StatusReport = {
         version: VERSION,
         models: served.map(({ model, mask }) => {
-          const { canary } = trialsInForce(model)
+          const { canary, shadow } = trialsInForce(model)
           const able = nodes.filter((node) => node.serving && node.model === model.id)
           return {
             id: model.id,
@@ -31,6 +31,7 @@ export function statusRoutes(): Hono<AppEnv> {
             context_length: model.contextLength,
             converged: able.length > 0 && able.every((node) => node.activeVersion === model.activeVersion),
             canary: canary ? trialEntry(canary) : null,
+            shadow: shadow ? trialEntry(shadow) : null,
           }
         }),
         nodes: nodes.map((node) => ({

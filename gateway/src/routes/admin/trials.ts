@@ -3,7 +3,7 @@ import { startTrial } from '@copal/shared/wire/trials.ts'
 import type { AppEnv } from '../../context.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { endTrial, startTrial as start } from '../../trials/control.ts'
-import { canaryReport } from '../../trials/report.ts'
+import { canaryReport, shadowReport } from '../../trials/report.ts'
 import { resolveModel } from '../../updates/model.ts'
 import { readAdmin } from './body.ts'
 
@@ -23,4 +23,17 @@ export function trialRoutes(): Hono<AppEnv> {
       return c.json({ model: model.id, ended })
     })
     .all('/canary', refuseMethod('GET', 'PUT', 'DELETE'))
+    .get('/shadow', async (c) => {
+      const { deps } = c.var
+      return c.json(await shadowReport(deps, await resolveModel(deps.db, c.req.query('model'))))
+    })
+    .put('/shadow', async (c) => {
+      const { deps } = c.var
+      return c.json(await shadowReport(deps, await start(deps, 'shadow', await readAdmin(c, startTrial))))
+    })
+    .delete('/shadow', async (c) => {
+      const { model, ended } = await endTrial(c.var.deps, 'shadow', c.req.query('model'))
+      return c.json({ model: model.id, ended })
+    })
+    .all('/shadow', refuseMethod('GET', 'PUT', 'DELETE'))
 }

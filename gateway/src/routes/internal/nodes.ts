@@ -1,10 +1,12 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { heartbeat, receiptBatch, type HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
+import { heartbeat, receiptBatch, type Heartbeat, type HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
 import { parse, parseJson } from '@copal/shared/wire/parse.ts'
 import type { AppEnv } from '../../context.ts'
 import { desiredState, ensureModel, findModel } from '../../db/queries/models.ts'
 import { insertReceipts } from '../../db/queries/receipts.ts'
+import { insertShadowScores } from '../../db/queries/shadow-scores.ts'
+import type { Deps } from '../../deps.ts'
 import { decodeBody } from '../../middleware/body.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readSigned } from '../../middleware/signed.ts'
@@ -34,6 +36,7 @@ export function nodeRoutes(): Hono<AppEnv> {
         )
       }
       await deps.fleet.heartbeat(beat, model.activeVersion, trialsInForce(model))
+      await keepShadows(deps, beat)
       await applyJobReports(deps, beat.nodeId, beat.jobs)
       // A report can have promoted a mask: the node shall hear of it now and not at its next beat.
       const current = beat.jobs.length > 0 ? ((await findModel(deps.db, model.id)) ?? model) : model
@@ -56,4 +59,14 @@ export function nodeRoutes(): Hono<AppEnv> {
       return c.json({ settled })
     })
     .all('/receipts', refuseMethod('POST'))
+}
+
+/** Scores of answers are samples: where they cannot be stored they are lost, and nothing else is. */
+async function keepShadows(deps: Pick<Deps, 'db' | 'nowMs'>, { nodeId, model, shadows = [] }: Heartbeat) {
+  try {
+    const own = shadows.filter((score) => score.model === model.id)
+    await insertShadowScores(deps.db, own, deps.nowMs())
+  } catch (error) {
+    console.error(`${shadows.length} scores of node '${nodeId}' under a mask on trial are lost:`, error)
+  }
 }

@@ -36,7 +36,13 @@ function describe(report: StatusReport, session: Session): string {
           report.models,
         ),
   )
-  for (const { id, canary } of report.models) {
+  for (const { id, canary, shadow } of report.models) {
+    if (shadow) {
+      const { mask_version: version, share } = shadow
+      parts.push(
+        `Shadow of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the requests. See: copal shadow`,
+      )
+    }
     if (!canary) continue
     const { mask_version: version, share } = canary
     parts.push(

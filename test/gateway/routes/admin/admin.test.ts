@@ -129,6 +129,7 @@ describe('status and drift', () => {
       context_length: 64,
       converged: true,
       canary: null,
+      shadow: null,
     })
     expect(status.nodes.find(({ id }) => id === 'status-1')).toMatchObject({
       model: 'status',

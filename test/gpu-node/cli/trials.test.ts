@@ -2,7 +2,12 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { startTrial, type CanaryReport, type VersionTraffic } from '@copal/shared/wire/trials.ts'
+import {
+  startTrial,
+  type CanaryReport,
+  type ShadowReport,
+  type VersionTraffic,
+} from '@copal/shared/wire/trials.ts'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 
@@ -91,4 +96,25 @@ test('a canary is ended, and where there is none it is told how to begin', async
   expect(calls).toEqual([{ call: 'DELETE /admin/canary?model=tiny', body: null }])
   answer = { ...REPORT, canary: null, keys: null, nodes: null, versions: [] }
   expect(await run('canary')).toContain('copal canary <mask> --share 10%')
+})
+
+test('a shadow is begun, shown by domain for what was asked and what was answered, and ended', async () => {
+  const { canary: shadow, nodes } = REPORT
+  const prompt = { tokens: 9_000, nll_active: 3.1, nll_shadow: 3.25 }
+  const answered = { tokens: 0, nll_active: null, nll_shadow: null }
+  const domains = [{ domain: 'legal', requests: 40, prompt, answer: answered }]
+  const report: ShadowReport = { model: 'tiny', active_version: 4, shadow, nodes, domains }
+  answer = report
+  const output = await run('shadow', 'm5', '--share', '12.5%')
+  expect(calls).toEqual([{ call: 'PUT /admin/shadow', body: { mask_version: 5, share: 0.125 } }])
+  expect(output).toMatch(/legal +40 +asked +9,000 +3\.100 +3\.250 +0\.150/)
+  expect(output).toMatch(/legal +40 +answered +0 +- +- +-/)
+  expect(Math.max(...output.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
+  answer = { ...report, domains: [] }
+  expect(await run('shadow')).toContain('Nothing has been scored yet.')
+  answer = { ...report, shadow: null, nodes: null, domains: [] }
+  expect(await run('shadow')).toContain('copal shadow <mask> --share 5%')
+  answer = { model: 'tiny', ended: true }
+  expect(await run('shadow', '--end')).toBe('Nothing of tiny is scored by another mask any more.\n')
+  expect(calls).toEqual([{ call: 'DELETE /admin/shadow', body: null }])
 })

@@ -1,0 +1,82 @@
+import { and, count, eq, gte, lt, sum } from 'drizzle-orm'
+import type { ShadowScore } from '@copal/shared/wire/node-rpc.ts'
+import type { Database } from '../database.ts'
+import { shadowScores } from '../schema.ts'
+
+/** 12 columns a row, at most 100 bound parameters a statement. */
+const ROWS_PER_STATEMENT = 8
+
+/** Stores scores; one that is told again is stored once. */
+export async function insertShadowScores(
+  db: Database,
+  scores: readonly ShadowScore[],
+  nowMs: number,
+): Promise<void> {
+  const rows = scores.map(({ prompt, answer, ...score }) => ({
+    ...score,
+    promptTokens: prompt.tokens,
+    promptNll: prompt.nll,
+    promptNllShadow: prompt.nllShadow,
+    answerTokens: answer.tokens,
+    answerNll: answer.nll,
+    answerNllShadow: answer.nllShadow,
+    createdAt: nowMs,
+  }))
+  const insert = (from: number) =>
+    db
+      .insert(shadowScores)
+      .values(rows.slice(from, from + ROWS_PER_STATEMENT))
+      .onConflictDoNothing()
+  if (rows.length === 0) return
+  const rest = []
+  for (let from = ROWS_PER_STATEMENT; from < rows.length; from += ROWS_PER_STATEMENT) rest.push(insert(from))
+  await db.batch([insert(0), ...rest])
+}
+
+/** Sums of one domain; nats over the tokens beside them. */
+export interface ShadowSum {
+  domain: string
+  requests: number
+  promptTokens: number
+  promptNll: number
+  promptNllShadow: number
+  answerTokens: number
+  answerNll: number
+  answerNllShadow: number
+}
+
+/** What answers of one mask are worth under another, since a time, by domain. */
+export async function sumShadowScores(
+  db: Database,
+  versions: { model: string; shadowVersion: number; maskVersion: number },
+  fromMs: number,
+): Promise<ShadowSum[]> {
+  const { domain, ...columns } = shadowScores
+  return db
+    .select({
+      domain,
+      requests: count(),
+      promptTokens: sum(columns.promptTokens).mapWith(Number),
+      promptNll: sum(columns.promptNll).mapWith(Number),
+      promptNllShadow: sum(columns.promptNllShadow).mapWith(Number),
+      answerTokens: sum(columns.answerTokens).mapWith(Number),
+      answerNll: sum(columns.answerNll).mapWith(Number),
+      answerNllShadow: sum(columns.answerNllShadow).mapWith(Number),
+    })
+    .from(shadowScores)
+    .where(
+      and(
+        eq(columns.model, versions.model),
+        eq(columns.shadowVersion, versions.shadowVersion),
+        eq(columns.maskVersion, versions.maskVersion),
+        gte(columns.createdAt, fromMs),
+      ),
+    )
+    .groupBy(domain)
+    .orderBy(domain)
+}
+
+/** Deletes the scores from before a time. */
+export async function deleteShadowScores(db: Database, beforeMs: number): Promise<void> {
+  await db.delete(shadowScores).where(lt(shadowScores.createdAt, beforeMs))
+}

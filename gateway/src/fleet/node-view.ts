@@ -1,0 +1,25 @@
+import type { WeightSetState } from '@copal/shared/wire/node-rpc.ts'
+
+/** One node, for people and metrics. */
+export interface NodeView {
+  id: string
+  url: string
+  model: string
+  alive: boolean
+  draining: boolean
+  /** It takes new requests: alive, not draining, its active weight set ready. */
+  serving: boolean
+  activeVersion: number
+  weightSets: WeightSetState[]
+  running: number
+  waiting: number
+  kvTokensUsed: number
+  kvTokensTotal: number
+  leases: number
+  seenMsAgo: number
+}
+
+/** All nodes that are remembered, sorted by id. */
+export interface FleetSnapshot {
+  nodes: NodeView[]
+}

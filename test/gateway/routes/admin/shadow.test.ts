@@ -1,0 +1,232 @@
+import { env } from 'cloudflare:workers'
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { CreatedKey } from '@copal/shared/wire/keys.ts'
+import type { ChatCall, ShadowScore } from '@copal/shared/wire/node-rpc.ts'
+import type { ShadowReport } from '@copal/shared/wire/trials.ts'
+import { openDatabase } from '../../../../gateway/src/db/database.ts'
+import { activateVersion, findModel } from '../../../../gateway/src/db/queries/models.ts'
+import { masks, shadowScores } from '../../../../gateway/src/db/schema.ts'
+import { deleteOldScores } from '../../../../gateway/src/trials/retention.ts'
+import { admin, adminJson, testDeps } from '../../support/adaptation.ts'
+import { beat, createKey, errorOf, get, heartbeatOf, post, signedPost } from '../../support/gateway.ts'
+import { startNode, type NodeDouble } from '../../support/node-double.ts'
+
+const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
+const DAY_MS = 24 * 60 * 60 * 1000
+
+let node: NodeDouble
+let consenting: string
+let held = [ready(0), ready(4)]
+const heartbeat = (shadows?: ShadowScore[]) =>
+  beat(node, 'tiny', { activeVersion: 4, weightSets: held, ...(shadows ? { shadows } : {}) })
+
+beforeAll(async () => {
+  node = await startNode('shadow-1', [{ kind: 'answer', body: '{"ok":1}' }])
+  await heartbeat()
+  const db = openDatabase(env.DB)
+  for (const version of [4, 5]) {
+    await db.insert(masks).values({
+      model: 'tiny',
+      version,
+      sha256: String(version).repeat(64),
+      updateId: `update-${version}`,
+      method: 'copal',
+      pattern: '0.5',
+      scope: 'row',
+      sparsity: 0.5,
+      domains: ['code'],
+      bytes: 100,
+      createdAt: 1,
+    })
+  }
+  const model = await findModel(db, 'tiny')
+  if (!model || !(await activateVersion(db, model, 4))) throw new Error('not activated')
+  consenting = (await createKey({ sampling: 'always' })).key
+})
+// A node that is not heard of for six seconds takes nothing.
+beforeEach(() => heartbeat())
+
+/** The version under which the node was told to score a request's answer too. */
+async function shadowOf(
+  key: string,
+  { model = 'tiny', path = '/v1/completions', headers = {} }: AskOptions = {},
+): Promise<number | undefined> {
+  const body = path === '/v1/embeddings' ? { input: 'x' } : { prompt: 'x', max_tokens: 3 }
+  const response = await post(key, path, { model, ...body }, { headers })
+  expect(response.status).toBe(200)
+  return (JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall).shadowVersion
+}
+interface AskOptions {
+  model?: string
+  path?: string
+  headers?: Record<string, string>
+}
+
+const start = (share: number, mask_version = 5) =>
+  adminJson<ShadowReport>('PUT', '/shadow', { mask_version, share })
+const scoreOf = (requestId: string, changes: Partial<ShadowScore> = {}): ShadowScore => ({
+  requestId,
+  model: 'tiny',
+  domain: 'legal',
+  maskVersion: 4,
+  shadowVersion: 5,
+  prompt: { tokens: 10, nll: 30, nllShadow: 32 },
+  answer: { tokens: 4, nll: 4, nllShadow: 6 },
+  ...changes,
+})
+
+describe('a shadow', () => {
+  test('is off unless an operator begins it', async () => {
+    expect(await adminJson<ShadowReport>('GET', '/shadow')).toMatchObject({ shadow: null, domains: [] })
+    expect(await shadowOf(consenting)).toBeUndefined()
+    expect((await heartbeat()).desired).not.toHaveProperty('trials')
+    const refused = await admin('PUT', '/shadow', { mask_version: 4, share: 0.5 })
+    expect([refused.status, (await errorOf(refused)).param]).toEqual([409, 'mask_version'])
+  })
+
+  test('is held by nodes, and scores nothing before they do', async () => {
+    expect(await start(1)).toMatchObject({
+      shadow: { mask_version: 5, share: 1 },
+      nodes: { ready: 0, alive: 1 },
+    })
+    expect((await heartbeat()).desired.trials).toEqual([{ version: 5, sha256: '5'.repeat(64) }])
+    expect(await shadowOf(consenting)).toBeUndefined()
+    held = [ready(0), ready(4), ready(5)]
+    await heartbeat()
+    expect(await shadowOf(consenting)).toBe(5)
+  })
+
+  test('scores only what may be sampled, as key and request say', async () => {
+    const optIn = (await createKey({ sampling: 'opt_in' })).key
+    const never = (await createKey({ sampling: 'never' })).key
+    const sample = (value: string) => ({ headers: { 'x-copal-sample': value } })
+    expect(await shadowOf(consenting, sample('false'))).toBeUndefined()
+    expect(await shadowOf(optIn)).toBeUndefined()
+    expect(await shadowOf(optIn, sample('true'))).toBe(5)
+    expect(await shadowOf(never, sample('true'))).toBeUndefined()
+  })
+
+  test('scores no embeddings, and nothing that other weights than the active ones answer', async () => {
+    expect(await shadowOf(consenting, { path: '/v1/embeddings' })).toBeUndefined()
+    expect(await shadowOf(consenting, { model: 'tiny@dense' })).toBeUndefined()
+    await adminJson('PUT', '/canary', { mask_version: 0, share: 1 })
+    await heartbeat()
+    expect(await shadowOf(consenting)).toBeUndefined()
+    await adminJson('DELETE', '/canary')
+    await heartbeat()
+    expect(await shadowOf(consenting)).toBe(5)
+  })
+
+  test('scores a share of the requests, whatever their key', async () => {
+    await start(0.4)
+    await heartbeat()
+    const asked = await Promise.all(
+      Array.from({ length: 60 }, () =>
+        post(consenting, '/v1/completions', { model: 'tiny', prompt: 'x', max_tokens: 3 }),
+      ),
+    )
+    expect(asked.every(({ ok }) => ok)).toBe(true)
+    const calls = (await node.calls()).slice(-60).map(({ body }) => JSON.parse(body) as ChatCall)
+    const chosen = calls.filter(({ shadowVersion }) => shadowVersion === 5).length
+    // Six standard deviations around 24.
+    expect(chosen).toBeGreaterThan(1)
+    expect(chosen).toBeLessThan(47)
+    await start(1)
+    await heartbeat()
+  })
+
+  test('calls the node once a request, and takes nothing of a key’s limits', async () => {
+    const limits = { requests_per_minute: 2, tokens_per_minute: 100 }
+    const limited = await adminJson<CreatedKey>('POST', '/keys', { name: 'x', limits, sampling: 'always' })
+    const before = (await node.calls()).length
+    const ask = () => post(limited.key, '/v1/completions', { model: 'tiny', prompt: 'xxxx', max_tokens: 9 })
+    const first = await ask()
+    expect(first.headers.get('x-ratelimit-remaining-tokens')).toBe('90')
+    const requestId = first.headers.get('x-request-id') ?? ''
+    await heartbeat([scoreOf(requestId)])
+    const second = await ask()
+    expect(second.headers.get('x-ratelimit-remaining-tokens')).toBe('80')
+    expect((await node.calls()).length).toBe(before + 2)
+    expect(await (await get('/metrics')).text()).not.toMatch(
+      /copal_requests_total\{.*mask_version="5".*\} [1-9]/,
+    )
+  })
+
+  test('is told by domain: what was asked and what was answered, under both masks, each request once', async () => {
+    await start(1)
+    await adminJson('DELETE', '/shadow')
+    await start(1)
+    const nothing = { tokens: 0, nll: 0, nllShadow: 0 }
+    const scores = [
+      scoreOf('shadow-request-1'),
+      scoreOf('shadow-request-2', { answer: nothing }),
+      scoreOf('shadow-request-3', { domain: 'code', answer: nothing }),
+      // Of another comparison, and of a model that is not the node's.
+      scoreOf('shadow-request-4', { maskVersion: 3 }),
+      scoreOf('shadow-request-5', { shadowVersion: 6 }),
+      scoreOf('shadow-request-6', { model: 'other' }),
+      ...Array.from({ length: 10 }, (_, index) =>
+        scoreOf(`shadow-request-more-${index}`, { domain: 'more' }),
+      ),
+    ]
+    await heartbeat(scores)
+    await heartbeat(scores)
+    const { domains } = await adminJson<ShadowReport>('GET', '/shadow')
+    expect(domains).toEqual([
+      {
+        domain: 'code',
+        requests: 1,
+        prompt: { tokens: 10, nll_active: 3, nll_shadow: 3.2 },
+        answer: { tokens: 0, nll_active: null, nll_shadow: null },
+      },
+      {
+        domain: 'legal',
+        requests: 2,
+        prompt: { tokens: 20, nll_active: 3, nll_shadow: 3.2 },
+        answer: { tokens: 4, nll_active: 1, nll_shadow: 1.5 },
+      },
+      expect.objectContaining({ domain: 'more', requests: 10 }),
+    ])
+    const metrics = await (await get('/metrics')).text()
+    const labels = 'model="tiny",domain="legal",mask_version="5"'
+    expect(metrics).toContain(`copal_shadow_gap_nats{${labels},text="answer"} 0.5\n`)
+    expect(metrics).toContain(`copal_shadow_tokens_total{${labels},text="prompt"} 20\n`)
+    expect(metrics).not.toContain('domain="code",mask_version="5",text="answer"} NaN')
+    expect(metrics).toContain('copal_model_shadow_share{model="tiny",mask_version="5"} 1\n')
+  })
+
+  test('whose figures cannot be stored costs a node no heartbeat', async () => {
+    await env.DB.exec('ALTER TABLE shadow_scores RENAME TO shadow_scores_away')
+    await heartbeat([scoreOf('shadow-request-lost')])
+    await env.DB.exec('ALTER TABLE shadow_scores_away RENAME TO shadow_scores')
+    expect(await shadowOf(consenting)).toBe(5)
+  })
+
+  test('is refused from a node that tells too much at once or what is no score', async () => {
+    const tell = async (shadows: unknown) => {
+      const body = { ...heartbeatOf(node, 'tiny'), shadows }
+      return (await signedPost('/internal/nodes/heartbeat', body)).status
+    }
+    expect(await tell(Array.from({ length: 65 }, (_, index) => scoreOf(`request-${index}`)))).toBe(400)
+    expect(await tell([{ ...scoreOf('request-1'), prompt: { tokens: -1, nll: 1, nllShadow: 1 } }])).toBe(400)
+  })
+
+  test('is over when it is ended', async () => {
+    expect(await adminJson('DELETE', '/shadow')).toEqual({ model: 'tiny', ended: true })
+    await heartbeat()
+    expect(await shadowOf(consenting)).toBeUndefined()
+    expect((await adminJson<ShadowReport>('GET', '/shadow')).domains).toEqual([])
+  })
+})
+
+test('scores are deleted after 30 days', async () => {
+  const db = openDatabase(env.DB)
+  await heartbeat([scoreOf('shadow-request-old')])
+  const count = () => db.$count(shadowScores)
+  const before = await count()
+  expect(before).toBeGreaterThan(0)
+  await deleteOldScores(testDeps({ nowMs: () => Date.now() + 29 * DAY_MS }))
+  expect(await count()).toBe(before)
+  await deleteOldScores(testDeps({ nowMs: () => Date.now() + 31 * DAY_MS }))
+  expect(await count()).toBe(0)
+})
