@@ -1,11 +1,13 @@
 import { loadavg } from 'node:os'
+import { join } from 'node:path'
 import { createOnnxBackend } from '../src/backends/onnx/backend.ts'
 import { createSparseBackend } from '../src/backends/sparse/backend.ts'
 import { loadNative } from '../src/backends/sparse/native.ts'
 import type { DenseModel } from '../src/model/dense-model.ts'
 import type { Precision } from '../native/addon.d.ts'
+import { servedContender, type Contender } from './contender.ts'
+import type { LlamaCpp, LlamaQuantisation } from './llama-cpp/llama-cpp.ts'
 import { formatSpread, line, spread } from './report.ts'
-import { decode, prefill, type ServedSet } from './serving.ts'
 
 /** What is measured, and for how long. */
 interface EngineBenchOptions {
@@ -23,19 +25,16 @@ interface EngineBenchOptions {
   repetitions: number
   /** No repetition begins after so long. One always runs. */
   mostMs: number
+  /** llama.cpp, and a GGUF file of the model to make its precisions from. */
+  llama: { cpp: LlamaCpp; ggufPath: string } | null
   print: (line: string) => void
-}
-
-/** A weight set, and what a token costs it in memory. */
-interface MeasuredSet extends ServedSet {
-  megabytes: number
 }
 
 interface Case {
   name: string
   /** Tokens that share one reading of the weights; those of a prompt are not bound by memory. */
   batch: number | null
-  run: (set: ServedSet) => Promise<number>
+  run: (contender: Contender) => Promise<number>
 }
 
 /** One measurement: tokens a second over the batch, and bytes a second of the memory around it. */
@@ -46,10 +45,13 @@ interface Figure {
 
 /** Tokens that a sequence holds when decoding begins. */
 const CONTEXT = 128
+/** What llama.cpp calls our precisions, or what is nearest to them. */
+const LLAMA: Record<Precision, LlamaQuantisation> = { bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
 
 /**
- * The sparse engine, dense and under a mask in every precision, beside ONNX Runtime's dense f32. Every repetition
- * measures every case on every set, each between two measurements of what the memory gives.
+ * The sparse engine, dense and under a mask in every precision, beside ONNX Runtime's dense f32 and, where it is given,
+ * llama.cpp in the same precisions. Every repetition measures every case on every set, each between two
+ * measurements of what the memory gives.
  *
  * "Of the bandwidth" is what the weights' bytes would take at that bandwidth, by what a step took; "× onnx" is
  * within a repetition.
@@ -91,10 +93,10 @@ export async function benchEngine(options: EngineBenchOptions): Promise<void> {
       print(line(`${one.name}, ${set.name}`, describe(one, set, found, reference)))
     }
   }
-  for (const { backend, weights } of sets) await backend.release(weights)
+  for (const { close } of sets) await close()
 }
 
-async function loadSets(options: EngineBenchOptions): Promise<MeasuredSet[]> {
+async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
   const { model, maskPath, workDir, threads, precisions, print } = options
   const dense = { model, version: 0, maskPath: null, priority: 'serving' } as const
   const masked = { ...dense, version: 1, maskPath }
@@ -102,14 +104,7 @@ async function loadSets(options: EngineBenchOptions): Promise<MeasuredSet[]> {
   const all = [...model.master.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   // An embedding that is not the head as well is not read but for one row.
   const unread = model.config.tiedEmbedding ? 0 : 4 * model.config.vocabSize * model.config.hiddenSize
-  const sets: MeasuredSet[] = [
-    {
-      name: 'onnx f32 dense',
-      backend: onnx,
-      weights: await onnx.load(dense),
-      megabytes: (all - unread) / 1e6,
-    },
-  ]
+  const sets = [servedContender('onnx f32 dense', onnx, await onnx.load(dense), (all - unread) / 1e6)]
   for (const precision of precisions) {
     let megabytes = Number.NaN
     const log = {
@@ -124,31 +119,44 @@ async function loadSets(options: EngineBenchOptions): Promise<MeasuredSet[]> {
       const startedMs = performance.now()
       const weights = await backend.load(source)
       const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
-      sets.push({ name: `${backend.name} ${name}`, backend, weights, megabytes })
+      sets.push(servedContender(`${backend.name} ${name}`, backend, weights, megabytes))
       print(line(`${backend.name} ${name}`, `${megabytes} MB a token at batch 1, loaded in ${seconds} s`))
     }
+    if (options.llama) sets.push(await loadLlama(options.llama, precision, options))
   }
   return sets
 }
 
+async function loadLlama(
+  { cpp, ggufPath }: NonNullable<EngineBenchOptions['llama']>,
+  precision: Precision,
+  { workDir, threads, batches, prompts, decodeSteps, print }: EngineBenchOptions,
+): Promise<Contender> {
+  const kind = LLAMA[precision]
+  const path = join(workDir, `${kind}.gguf`)
+  await cpp.quantise(ggufPath, path, kind)
+  const tokens = Math.max(CONTEXT + decodeSteps, ...prompts)
+  const contender = await cpp.load(`llama.cpp ${kind}`, path, threads, Math.max(...batches), tokens)
+  print(line(contender.name, `${contender.megabytes.toFixed(0)} MB a token at batch 1`))
+  return contender
+}
+
 function casesOf({ batches, prompts, decodeSteps }: EngineBenchOptions): Case[] {
-  let sequence = 1_000_000
-  const sequences = (count: number) => Array.from({ length: count }, () => sequence++)
   return [
     ...batches.map((batch) => ({
       name: `decode, batch ${batch}`,
       batch,
-      run: (set: ServedSet) => decode(set, sequences(batch), CONTEXT, decodeSteps),
+      run: (contender: Contender) => contender.decode(batch, CONTEXT, decodeSteps),
     })),
     ...prompts.map((length) => ({
       name: `prefill, prompt ${length}`,
       batch: null,
-      run: (set: ServedSet) => prefill(set, sequences(1), length),
+      run: (contender: Contender) => contender.prefill(length),
     })),
   ]
 }
 
-function describe({ batch }: Case, set: MeasuredSet, found: Figure[], reference: Figure[]): string {
+function describe({ batch }: Case, set: Contender, found: Figure[], reference: Figure[]): string {
   const parts = [formatSpread(spread(found.map(({ rate }) => rate)), 'tokens/s')]
   if (batch !== null) {
     const megabytes = set.megabytes / batch

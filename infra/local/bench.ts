@@ -11,15 +11,19 @@
  * `npm run bench -- grammar`: compiling grammars and a mask of each token, on the model's vocabulary; `--repetitions 5`.
  * `npm run bench -- engine`: the sparse engine, dense and half pruned, beside ONNX; `--models smollm2 --precision
  * bf16,int8,int4 --batch 1,8 --prompt 128,512 --steps 16 --repetitions 5 --minutes 10` unless given, minutes a model.
- * `--models smollm2,1.1b,7b --blocks 2` takes LLaMA shapes of seeded random weights, cut to so many blocks.
+ * `--models smollm2,1.1b,7b --blocks 2` takes LLaMA shapes of seeded random weights, cut to so many blocks. With `--llama
+ * <a Python that has the package llama-cpp-python> --gguf <the model's file>` llama.cpp runs beside them.
+ * `npm run bench -- front --masks 0.3.safetensors,0.5.safetensors --texts held-out.txt --out <folder>`: bytes, speed and
+ * perplexity of every form of the model, as a table and plots; `--precision bf16,int8,int4 --windows 4 --length 1024
+ * --steps 16 --repetitions 5` unless given, `--llama` and `--gguf` as above.
  * `npm run bench -- swaps`: how long streams of the sparse engine wait for a token while masks are swapped under them;
  * `--streams 4 --swaps 5` unless given.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, homedir, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { MaskScope } from '@copal/shared/mask/pattern.ts'
@@ -27,7 +31,9 @@ import { benchCalibrationRatio } from '../../gpu-node/bench/calibration-ratio.ts
 import { benchCalibration } from '../../gpu-node/bench/calibration.ts'
 import { benchEngine } from '../../gpu-node/bench/engine.ts'
 import { benchGrammar } from '../../gpu-node/bench/grammar.ts'
+import { frontPlots, frontTable, LLAMA_KINDS, measureFront } from '../../gpu-node/bench/front.ts'
 import { benchJointSolver } from '../../gpu-node/bench/joint-solver.ts'
+import { startLlamaCpp, type LlamaCpp } from '../../gpu-node/bench/llama-cpp/llama-cpp.ts'
 import {
   RANDOM_SHAPES,
   randomConfig,
@@ -41,6 +47,7 @@ import type { Precision } from '../../gpu-node/native/addon.d.ts'
 import { createOnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
 import { loadNative } from '../../gpu-node/src/backends/sparse/native.ts'
 import { listArtifacts } from '../../gpu-node/src/copal/artifact.ts'
+import { cutEvaluationWindows } from '../../gpu-node/src/lab/evaluation-windows.ts'
 import { findStatistics } from '../../gpu-node/src/lab/find-statistics.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
@@ -80,6 +87,11 @@ const { positionals, values: flags } = parseArgs({
       'minutes',
       'streams',
       'swaps',
+      'llama',
+      'gguf',
+      'masks',
+      'texts',
+      'out',
     ].map((name) => [name, { type: 'string' }] as const),
   ),
 })
@@ -92,6 +104,7 @@ try {
   else if (part === 'engine') await benchForward()
   else if (part === 'grammar') await benchMasks()
   else if (part === 'swaps') await benchSwaps()
+  else if (part === 'front') await benchFront()
   else {
     await benchNode()
     await benchGateway()
@@ -175,13 +188,15 @@ async function benchForward(): Promise<void> {
     print,
   }
   await buildNative(print)
+  mkdirSync(options.workDir, { recursive: true })
+  const llama = openLlama()
   const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
   for (const name of (flags.models ?? 'smollm2').split(',')) {
     if (name === 'smollm2') {
       const maskPath = join(home, 'mask.safetensors')
       writeFileSync(maskPath, await magnitudeHalfMask(model))
       print(`\n${model.id}, ${threads} threads; masked: the larger half of every row`)
-      await benchEngine({ ...options, model, maskPath })
+      await benchEngine({ ...options, model, maskPath, llama })
       continue
     }
     if (!isShape(name)) {
@@ -194,8 +209,66 @@ async function benchForward(): Promise<void> {
     print(
       `\nLLaMA ${name} with ${config.layers} of ${RANDOM_SHAPES[name].wholeLayers} layers, seeded random weights, ${threads} threads; masked: half of every eight weights`,
     )
-    await benchEngine({ ...options, model: { ...model, id: name, config, master }, maskPath })
+    await benchEngine({ ...options, model: { ...model, id: name, config, master }, maskPath, llama: null })
     rmSync(dir, { recursive: true, force: true })
+  }
+  await llama?.cpp.close()
+}
+
+/** llama.cpp where the flags name a Python that has it and the model's GGUF file; null where they name neither. */
+function openLlama(): { cpp: LlamaCpp; ggufPath: string } | null {
+  const { llama: python, gguf } = flags
+  if (python === undefined && gguf === undefined) return null
+  if (python === undefined || gguf === undefined) {
+    throw new Error(
+      '--llama names a Python with the package llama-cpp-python, and --gguf a file of the same model; give both',
+    )
+  }
+  return { cpp: startLlamaCpp(python), ggufPath: resolve(gguf) }
+}
+
+/** Where pruning pays: bytes, speed and perplexity of every form of the model, with `--masks` of several ratios. */
+async function benchFront(): Promise<void> {
+  const cacheDir = process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal')
+  const { masks, texts, out } = flags
+  if (masks === undefined || texts === undefined || out === undefined) {
+    throw new Error(
+      'front needs --masks a.safetensors,b.safetensors, --texts held-out.txt,… and --out, a folder for table and plots',
+    )
+  }
+  await buildNative(print)
+  const model = await openModel(process.env.COPAL_MODEL || DEFAULT_MODEL, { cacheDir })
+  const windowTokens = flag('length', 1024)
+  const windows = texts.split(',').flatMap((path) => {
+    const text = readFileSync(path, 'utf8')
+    return cutEvaluationWindows([text], model.codec, windowTokens, flag('windows', 4)).windows
+  })
+  const workDir = join(home, 'work')
+  mkdirSync(workDir, { recursive: true })
+  const llama = openLlama()
+  const points = await measureFront({
+    model,
+    masks: masks.split(',').map((path) => ({ path, label: basename(path, '.safetensors') })),
+    precisions: (flags.precision ?? 'bf16,int8,int4').split(',') as Precision[],
+    windows,
+    llama: llama && { ...llama, kinds: LLAMA_KINDS },
+    workDir,
+    threads: availableParallelism(),
+    context: 128,
+    decodeSteps: flag('steps', 16),
+    repetitions: flag('repetitions', REPETITIONS),
+    print,
+  })
+  await llama?.cpp.close()
+  const tokens = windows.reduce((sum, { length }) => sum + length - 1, 0)
+  const about = `${machineLine()}\n${model.id}, decode of one stream at context 128; perplexity over ${tokens} tokens`
+  const table = frontTable(points)
+  print(`\n${about}\n${table}`)
+  mkdirSync(out, { recursive: true })
+  writeFileSync(join(out, 'front.md'), `${about.replace('\n', '  \n')}\n\n${table}`)
+  writeFileSync(join(out, 'front.json'), `${JSON.stringify({ about, points }, null, 2)}\n`)
+  for (const [name, svg] of Object.entries(await frontPlots(points, `Where pruning pays: ${model.id}`))) {
+    writeFileSync(join(out, name), svg)
   }
 }
 

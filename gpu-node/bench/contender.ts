@@ -1,0 +1,34 @@
+import type { Backend, WeightSet } from '../src/backends/backend.ts'
+import { decode, prefill } from './serving.ts'
+
+/** A model in some form that a benchmark decodes and prefills with. */
+export interface Contender {
+  name: string
+  /** Weights that a token reads when it is decoded alone, in millions of bytes. */
+  megabytes: number
+  /** Tokens a second over all sequences: `steps` more of each that holds `context` already. */
+  decode: (sequences: number, context: number, steps: number) => Promise<number>
+  /** Tokens a second of one prompt. */
+  prefill: (tokens: number) => Promise<number>
+  /** Frees what it holds. */
+  close: () => Promise<void>
+}
+
+/** A weight set of ours; it is released with the contender. */
+export function servedContender(
+  name: string,
+  backend: Backend,
+  weights: WeightSet,
+  megabytes: number,
+): Contender {
+  const set = { name, backend, weights }
+  let sequence = 1_000_000
+  const sequences = (count: number) => Array.from({ length: count }, () => sequence++)
+  return {
+    name,
+    megabytes,
+    decode: (count, context, steps) => decode(set, sequences(count), context, steps),
+    prefill: (tokens) => prefill(set, sequences(1), tokens),
+    close: () => backend.release(weights),
+  }
+}
