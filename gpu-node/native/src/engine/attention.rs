@@ -2,7 +2,7 @@
 //! Gimelshein 2018; Dao et al. 2022): a row of scores is never stored whole.
 
 use super::pages::{PAGE_TOKENS, PagePool};
-use super::vector::{exp, multiply_add, sum_of};
+use super::vector::{LANES, exp, multiply_add, sum_of};
 use half::f16;
 
 /// Tokens of one sequence whose attention is computed together: a page is read once for all.
@@ -52,95 +52,157 @@ impl Room {
     }
 }
 
-/// Runs an attention. What a row gets depends on its own query and position alone: pages come in
-/// order, and one that is wholly ahead of a row does not touch it.
+/// Runs an attention, `SIDE` rows side by side: a key or value is loaded once for all, and their sums do not wait for
+/// each other. What a row gets depends on its own query and position alone: pages come in order, and one that is wholly
+/// ahead of a row does not touch it.
 #[inline(always)]
-pub(crate) fn attend<const FMA: bool>(attention: &mut Attention<'_>) {
+pub(crate) fn attend<const FMA: bool, const SIDE: usize>(attention: &mut Attention<'_>) {
     let Attention { pool, pages, layer, kv_head, position, heads, rows, head_dim, room } = attention;
-    let (heads, rows, head_dim, position) = (*heads, *rows, *head_dim, *position);
-    let queries = &room.queries[..rows * head_dim];
-    let outputs = &mut room.outputs[..rows * head_dim];
-    let last = position + rows / heads - 1;
-    let (largest, total) = (&mut room.largest[..rows], &mut room.total[..rows]);
-    outputs.fill(0.0);
-    largest.fill(f32::NEG_INFINITY);
-    total.fill(0.0);
+    let (heads, count, head_dim, position) = (*heads, *rows, *head_dim, *position);
+    let mut rows = Rows {
+        head_dim,
+        queries: &room.queries[..count * head_dim],
+        outputs: &mut room.outputs[..count * head_dim],
+        largest: &mut room.largest[..count],
+        total: &mut room.total[..count],
+    };
+    rows.outputs.fill(0.0);
+    rows.largest.fill(f32::NEG_INFINITY);
+    rows.total.fill(0.0);
+    let last = position + count / heads - 1;
     for (page, &id) in pages[..=last / PAGE_TOKENS].iter().enumerate() {
         let first = page * PAGE_TOKENS;
         let (keys, values) = pool.read(id, *layer, *kv_head);
         widen(keys, &mut room.keys);
         widen(values, &mut room.values);
-        let query_rows = queries.chunks_exact(head_dim).zip(outputs.chunks_exact_mut(head_dim));
-        for (row, (query, output)) in query_rows.enumerate() {
-            let at = position + row / heads;
-            if at < first {
-                continue;
-            }
-            let mut scores = scores_of::<FMA>(query, &room.keys);
-            let visible = (at - first + 1).min(PAGE_TOKENS);
-            let mut best = largest[row];
-            for (slot, score) in scores.iter_mut().enumerate() {
-                *score = if slot < visible { *score } else { f32::NEG_INFINITY };
-                best = if *score > best { *score } else { best };
-            }
-            // Scores that are no numbers leave `best` as it was; they stay none.
-            let best = if best == f32::NEG_INFINITY { 0.0 } else { best };
-            let faded = exp::<FMA>(largest[row] - best);
-            for score in &mut scores {
-                *score = exp::<FMA>(*score - best);
-            }
-            largest[row] = best;
-            total[row] = multiply_add::<FMA>(total[row], faded, sum_of(scores));
-            if faded != 1.0 {
-                output.iter_mut().for_each(|output| *output *= faded);
-            }
-            // Four positions at a time, in their order: an output is loaded and stored a quarter as often.
-            let (quads, rest) = scores[..visible].as_chunks::<4>();
-            let values = room.values.chunks_exact(4 * head_dim);
-            for (weights, values) in quads.iter().zip(values) {
-                let (first, values) = values.split_at(head_dim);
-                let (second, values) = values.split_at(head_dim);
-                let (third, fourth) = values.split_at(head_dim);
-                let values = first.iter().zip(second).zip(third.iter().zip(fourth));
-                for (output, ((first, second), (third, fourth))) in output.iter_mut().zip(values) {
-                    let sum = multiply_add::<FMA>(weights[0], *first, *output);
-                    let sum = multiply_add::<FMA>(weights[1], *second, sum);
-                    let sum = multiply_add::<FMA>(weights[2], *third, sum);
-                    *output = multiply_add::<FMA>(weights[3], *fourth, sum);
-                }
-            }
-            let values = room.values.chunks_exact(head_dim).skip(4 * quads.len());
-            for (weight, value) in rest.iter().zip(values) {
-                for (output, value) in output.iter_mut().zip(value) {
-                    *output = multiply_add::<FMA>(*weight, *value, *output);
-                }
-            }
+        let (keys, values) = (&room.keys[..], &room.values[..]);
+        // Tokens before the page do not see it, those in it see what is not ahead of them, and later ones all of it.
+        let row_at = |at: usize| (at.saturating_sub(position) * heads).min(count);
+        let whole = row_at(first + PAGE_TOKENS - 1);
+        for row in row_at(first)..whole {
+            let visible = position + row / heads - first + 1;
+            see::<FMA, 1>(&mut rows, row, visible, keys, values);
+        }
+        let side = count - (count - whole) % SIDE;
+        for row in (whole..side).step_by(SIDE) {
+            see::<FMA, SIDE>(&mut rows, row, PAGE_TOKENS, keys, values);
+        }
+        for row in side..count {
+            see::<FMA, 1>(&mut rows, row, PAGE_TOKENS, keys, values);
         }
     }
-    for (output, total) in outputs.chunks_exact_mut(head_dim).zip(total.iter()) {
+    for (output, total) in rows.outputs.chunks_exact_mut(head_dim).zip(rows.total.iter()) {
         let inverse = 1.0 / total;
         output.iter_mut().for_each(|output| *output *= inverse);
     }
 }
 
-/// Products of a query with the keys of a page, `[head_dim, PAGE_TOKENS]`; a lane is a position.
+/// An attention so far: outputs are sums of values, weighted by the exponentials of scores less the largest.
+struct Rows<'a> {
+    head_dim: usize,
+    /// `[rows, head_dim]`.
+    queries: &'a [f32],
+    /// `[rows, head_dim]`.
+    outputs: &'a mut [f32],
+    largest: &'a mut [f32],
+    total: &'a mut [f32],
+}
+
+/// Lets `R` rows from `row` on see the first `visible` positions of a page.
 #[inline(always)]
-fn scores_of<const FMA: bool>(query: &[f32], keys: &[f32]) -> [f32; PAGE_TOKENS] {
-    let mut even = [0.0; PAGE_TOKENS];
-    let mut odd = [0.0; PAGE_TOKENS];
-    let (pairs, _) = query.as_chunks::<2>();
+fn see<const FMA: bool, const R: usize>(
+    rows: &mut Rows<'_>,
+    row: usize,
+    visible: usize,
+    keys: &[f32],
+    values: &[f32],
+) {
+    let head_dim = rows.head_dim;
+    let queries = std::array::from_fn(|index| &rows.queries[(row + index) * head_dim..][..head_dim]);
+    let mut weights = scores_of::<FMA, R>(queries, keys);
+    let outputs = &mut rows.outputs[row * head_dim..][..R * head_dim];
+    for (index, scores) in weights.iter_mut().enumerate() {
+        let (largest, total) = (&mut rows.largest[row + index], &mut rows.total[row + index]);
+        let mut best = *largest;
+        for (slot, score) in scores.iter_mut().enumerate() {
+            *score = if slot < visible { *score } else { f32::NEG_INFINITY };
+            best = if *score > best { *score } else { best };
+        }
+        // Scores that are no numbers leave `best` as it was; they stay none.
+        let best = if best == f32::NEG_INFINITY { 0.0 } else { best };
+        let faded = exp::<FMA>(*largest - best);
+        for score in scores.iter_mut() {
+            *score = exp::<FMA>(*score - best);
+        }
+        *largest = best;
+        *total = multiply_add::<FMA>(*total, faded, sum_of(*scores));
+        if faded != 1.0 {
+            outputs[index * head_dim..][..head_dim].iter_mut().for_each(|output| *output *= faded);
+        }
+    }
+    add_values::<FMA, R>(outputs, &weights, visible, values);
+}
+
+/// Products of `R` queries with the keys of a page, `[head_dim, PAGE_TOKENS]`; a lane is a position.
+#[inline(always)]
+fn scores_of<const FMA: bool, const R: usize>(queries: [&[f32]; R], keys: &[f32]) -> [[f32; PAGE_TOKENS]; R] {
+    let mut even = [[0.0; PAGE_TOKENS]; R];
+    let mut odd = [[0.0; PAGE_TOKENS]; R];
+    let pairs = queries.map(|query| query.as_chunks::<2>().0);
     let (rows, _) = keys.as_chunks::<PAGE_TOKENS>();
     let (row_pairs, _) = rows.as_chunks::<2>();
-    for (pair, rows) in pairs.iter().zip(row_pairs) {
-        for slot in 0..PAGE_TOKENS {
-            even[slot] = multiply_add::<FMA>(pair[0], rows[0][slot], even[slot]);
-            odd[slot] = multiply_add::<FMA>(pair[1], rows[1][slot], odd[slot]);
+    for (index, rows) in row_pairs[..pairs[0].len()].iter().enumerate() {
+        for row in 0..R {
+            let pair = pairs[row][index];
+            for slot in 0..PAGE_TOKENS {
+                even[row][slot] = multiply_add::<FMA>(pair[0], rows[0][slot], even[row][slot]);
+                odd[row][slot] = multiply_add::<FMA>(pair[1], rows[1][slot], odd[row][slot]);
+            }
         }
     }
     for (even, odd) in even.iter_mut().zip(odd) {
-        *even += odd;
+        for (even, odd) in even.iter_mut().zip(odd) {
+            *even += odd;
+        }
     }
     even
+}
+
+/// Adds the first `visible` values of a page, `[PAGE_TOKENS, head_dim]`, to the outputs of `R` rows, in their order.
+#[inline(always)]
+fn add_values<const FMA: bool, const R: usize>(
+    outputs: &mut [f32],
+    weights: &[[f32; PAGE_TOKENS]; R],
+    visible: usize,
+    values: &[f32],
+) {
+    let head_dim = outputs.len() / R;
+    let mut start = 0;
+    while start + LANES <= head_dim {
+        let mut sums = [[0.0; LANES]; R];
+        for (row, sums) in sums.iter_mut().enumerate() {
+            sums.copy_from_slice(&outputs[row * head_dim + start..][..LANES]);
+        }
+        for (position, values) in values.chunks_exact(head_dim).take(visible).enumerate() {
+            let values = &values[start..][..LANES];
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                for lane in 0..LANES {
+                    sums[lane] = multiply_add::<FMA>(weights[position], values[lane], sums[lane]);
+                }
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            outputs[row * head_dim + start..][..LANES].copy_from_slice(sums);
+        }
+        start += LANES;
+    }
+    for (output, weights) in outputs.chunks_exact_mut(head_dim).zip(weights) {
+        for (position, values) in values.chunks_exact(head_dim).take(visible).enumerate() {
+            for (output, value) in output[start..].iter_mut().zip(&values[start..]) {
+                *output = multiply_add::<FMA>(weights[position], *value, *output);
+            }
+        }
+    }
 }
 
 /// f16 as f32, by integer operations that the compiler vectorises anywhere.

@@ -17,7 +17,7 @@ pub(crate) struct VectorFns {
 }
 
 macro_rules! compiled_for {
-    ($name:ident, $fma:literal $(, $features:literal)?) => {
+    ($name:ident, $fma:literal, $side:literal $(, $features:literal)?) => {
         mod $name {
             use super::{Attention, VectorFns};
 
@@ -38,7 +38,7 @@ macro_rules! compiled_for {
 
             $(#[target_feature(enable = $features)])?
             unsafe fn attend(attention: &mut Attention<'_>) {
-                super::attend::<$fma>(attention);
+                super::attend::<$fma, $side>(attention);
             }
 
             pub(super) static FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, attend };
@@ -47,13 +47,13 @@ macro_rules! compiled_for {
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx512, true, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
+compiled_for!(avx512, true, 4, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx2, true, "avx2,fma,f16c");
+compiled_for!(avx2, true, 2, "avx2,fma,f16c");
 // NEON, with fused multiplication, is part of the architecture.
 #[cfg(target_arch = "aarch64")]
-compiled_for!(neon, true);
-compiled_for!(scalar, false);
+compiled_for!(neon, true, 4);
+compiled_for!(scalar, false, 1);
 
 impl VectorFns {
     /// The loops that go with the kernel of this name, which this machine runs.
