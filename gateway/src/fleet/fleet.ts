@@ -87,26 +87,37 @@ export class Fleet extends DurableObject<Bindings> {
    * Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with, beside `trials`.
    *
    * @param desiredVersion undefined while D1 does not answer: what it said last holds
-   * @returns false when it must be known, because the node, or its weights, were not seen before
+   * @returns `known` is false when it must be known, because the node, or its weights, were not seen before; `drained`
+   * whether the operator drains the node
    */
   async heartbeat(
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
     trials?: Trials,
-  ): Promise<boolean> {
-    if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials)) return false
+  ): Promise<{ known: boolean; drained: boolean }> {
+    const { nodeId } = heartbeat
+    if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials))
+      return { known: false, drained: false }
     this.#ledger.renew(
       heartbeat.requests.map(({ requestId }) => requestId),
       Date.now(),
     )
     this.#dispatcher.serve()
-    const record = this.#state.record(heartbeat.nodeId)
-    if (record) {
-      const kept = { ...record, leases: record.leases.slice(-MAX_KEPT_LEASES) }
-      await this.ctx.storage.put(NODE_KEY + heartbeat.nodeId, kept, { allowUnconfirmed: true })
-    }
+    await this.#keep(nodeId, { allowUnconfirmed: true })
     if (heartbeat.leaving) await this.#scheduleSweep(0)
     else if (!this.#sweepScheduled) await this.#scheduleSweep()
+    return { known: true, drained: this.#state.isDrained(nodeId) }
+  }
+
+  /**
+   * Has a node take no new requests, or take them again; what runs on it goes on. It holds until the node has left.
+   *
+   * @returns false for a node that is not known
+   */
+  async drain(nodeId: string, drained: boolean): Promise<boolean> {
+    if (!this.#state.drain(nodeId, drained)) return false
+    await this.#keep(nodeId)
+    this.#dispatcher.serve()
     return true
   }
 
@@ -240,6 +251,13 @@ export class Fleet extends DurableObject<Bindings> {
     }
     this.#ledger.open(account, spent, now.getTime())
     if (!this.#sweepScheduled) await this.#scheduleSweep()
+  }
+
+  async #keep(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {
+    const record = this.#state.record(nodeId)
+    if (!record) return
+    const kept = { ...record, leases: record.leases.slice(-MAX_KEPT_LEASES) }
+    await this.ctx.storage.put(NODE_KEY + nodeId, kept, options)
   }
 
   #saveLedger(): void {

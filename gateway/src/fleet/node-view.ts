@@ -6,7 +6,10 @@ export interface NodeView {
   url: string
   model: string
   alive: boolean
+  /** It takes no new requests, by its own word or the operator's. */
   draining: boolean
+  /** The operator asked for it. */
+  drainedByOperator: boolean
   /** It takes new requests: alive, not draining, its active weight set ready. */
   serving: boolean
   activeVersion: number

@@ -18,6 +18,8 @@ export interface NodeRecord {
   desiredVersion: number
   /** Left out in records from before there were trials. */
   trials?: Trials
+  /** The operator drains it. */
+  drained?: boolean
   seenAtMs: number
   leases: Lease[]
 }
@@ -27,6 +29,8 @@ interface Node {
   desiredVersion: number
   /** Masks on trial for its model. */
   trials: Trials
+  /** The operator drains it: it takes no new requests until it is undrained, or has left. */
+  drained: boolean
   seenAtMs: number
   breaker: Breaker
   /** A request failed on it after its last heartbeat. */
@@ -83,6 +87,8 @@ export class FleetState {
       heartbeat,
       desiredVersion: desired,
       trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
+      // One that left and comes back was started again.
+      drained: known !== undefined && known.drained && !known.heartbeat.leaving,
       seenAtMs: nowMs,
       breaker: known?.breaker ?? new Breaker(),
       suspect: false,
@@ -143,12 +149,28 @@ export class FleetState {
     }
   }
 
+  /**
+   * Has a node take no new requests, or take them again; what runs on it goes on.
+   *
+   * @returns false for a node that is not known
+   */
+  drain(nodeId: string, drained: boolean): boolean {
+    const node = this.#nodes.get(nodeId)
+    if (node) node.drained = drained
+    return node !== undefined
+  }
+
+  /** Whether the operator drains a node. */
+  isDrained(nodeId: string): boolean {
+    return this.#nodes.get(nodeId)?.drained ?? false
+  }
+
   /** Why a request of a model gets no node now. */
   noNode({ model, version }: Pick<AcquireRequest, 'model' | 'version'>, nowMs: number): NoNode {
     const nodes = [...this.#nodes.values()]
     const own = nodes.filter(({ heartbeat }) => heartbeat.model.id === model)
     const able = own.filter(
-      (node) => this.#isAlive(node, nowMs) && !node.heartbeat.draining && isReady(node.heartbeat, version),
+      (node) => this.#isAlive(node, nowMs) && !isDraining(node) && isReady(node.heartbeat, version),
     )
     const open = able.filter(({ breaker }) => breaker.allows(nowMs))
     const alive = nodes.filter((node) => this.#isAlive(node, nowMs))
@@ -208,7 +230,7 @@ export class FleetState {
   /** How long it takes until `ahead` requests of a model have ended, by the mean of what ended; 0 when nothing has. */
   waitMs(model: string, ahead: number, nowMs: number): number {
     const slots = [...this.#nodes.values()]
-      .filter((node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs))
+      .filter((node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs) && !isDraining(node))
       .reduce((sum, { heartbeat }) => sum + (heartbeat.load.slots ?? Infinity), 0)
     return slots === 0 ? 0 : (ahead * (this.#meanMs.get(model) ?? 0)) / slots
   }
@@ -276,8 +298,9 @@ export class FleetState {
         url: heartbeat.url,
         model: heartbeat.model.id,
         alive,
-        draining: heartbeat.draining,
-        serving: alive && !heartbeat.draining && isReady(heartbeat),
+        draining: isDraining(node),
+        drainedByOperator: node.drained,
+        serving: alive && !isDraining(node) && isReady(heartbeat),
         activeVersion: heartbeat.activeVersion,
         weightSets: heartbeat.weightSets,
         running,
@@ -333,16 +356,17 @@ export class FleetState {
   record(nodeId: string): NodeRecord | undefined {
     const node = this.#nodes.get(nodeId)
     if (!node) return undefined
-    const { heartbeat, desiredVersion, trials, seenAtMs } = node
-    return { heartbeat, desiredVersion, trials, seenAtMs, leases: [...node.leases.values()] }
+    const { heartbeat, desiredVersion, trials, drained, seenAtMs } = node
+    return { heartbeat, desiredVersion, trials, drained, seenAtMs, leases: [...node.leases.values()] }
   }
 
   /** Takes back what {@link record} gave. */
-  restore({ heartbeat, desiredVersion, trials = {}, seenAtMs, leases }: NodeRecord): void {
+  restore({ heartbeat, desiredVersion, trials = {}, drained = false, seenAtMs, leases }: NodeRecord): void {
     const node: Node = {
       heartbeat,
       desiredVersion,
       trials,
+      drained,
       seenAtMs,
       breaker: new Breaker(),
       suspect: false,
@@ -377,7 +401,7 @@ export class FleetState {
         id: nodeId,
         model: heartbeat.model.id,
         alive: this.#isAlive(node, nowMs) && node.breaker.allows(nowMs),
-        draining: heartbeat.draining,
+        draining: isDraining(node),
         activeVersion: isReady(heartbeat) ? heartbeat.activeVersion : undefined,
         readyVersions: readyVersions(heartbeat),
         load: busy,
@@ -436,6 +460,11 @@ export class FleetState {
 function room(slots: number | undefined, priority: Priority | undefined): number {
   if (slots === undefined) return Infinity
   return priority === 'batch' ? slots : 2 * slots
+}
+
+/** It takes no new requests, by its own word or the operator's. */
+function isDraining({ heartbeat, drained }: Node): boolean {
+  return heartbeat.draining || drained
 }
 
 /** Whether requests can start on a version, or else on the active one. */

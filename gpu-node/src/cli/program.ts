@@ -9,6 +9,7 @@ import { addKeys } from './commands/keys.ts'
 import { addLab } from './commands/lab.ts'
 import { addMasks, addRollback } from './commands/masks.ts'
 import { addMethods } from './commands/methods.ts'
+import { addDrain, addNodes } from './commands/nodes.ts'
 import { addShadow } from './commands/shadow.ts'
 import { addStatus } from './commands/status.ts'
 import { addTenants } from './commands/tenants.ts'
@@ -59,6 +60,8 @@ function createProgram(session: Session): Command {
     )
   for (const add of [
     addStatus,
+    addNodes,
+    addDrain,
     addGenerate,
     addDomains,
     addUpdate,

@@ -94,8 +94,9 @@ function loadAddon(load: typeof loadNative, param: string): ReturnType<typeof lo
     if (!(cause instanceof NativeUnavailableError)) throw cause
     throw new AppError(
       'invalid_request',
-      `This node cannot follow '${param}', since its native addon is not there. Ask for plain text, or have the operator ` +
-        "run 'node infra/local/build-native.mjs', which needs cargo, and start the node again.",
+      `This node cannot follow '${param}', since its native addon is not there. Ask for plain text, or have the addon ` +
+        "built and try again: 'npm start' builds it in the background where cargo is, which takes some minutes; " +
+        "'node infra/local/build-native.mjs' builds it at once. The node need not be started again.",
       { cause, param },
     )
   }

@@ -166,6 +166,23 @@ export const driftReport = z.object({
 })
 export type DriftReport = z.output<typeof driftReport>
 
+/** `GET /admin/nodes` */
+export const nodeEntry = z.object({
+  id: z.string(),
+  url: z.string(),
+  model: z.string(),
+  alive: z.boolean(),
+  draining: z.boolean().describe('It takes no new requests, by its own word or the operator’s.'),
+  drained_by_operator: z.boolean().describe('Until it is undrained, or has left.'),
+  active_version: count,
+  weight_sets: z.array(z.object({ version: count, state: z.string(), requests: count })),
+  running: count,
+  waiting: count,
+  leases: count.describe('Requests that it was given and that are not settled.'),
+  seen_ms_ago: z.number(),
+})
+export type NodeEntry = z.output<typeof nodeEntry>
+
 /** `GET /admin/status` */
 export const statusReport = z.object({
   version: z.string(),
@@ -181,20 +198,7 @@ export const statusReport = z.object({
       shadow: trialEntry.nullable(),
     }),
   ),
-  nodes: z.array(
-    z.object({
-      id: z.string(),
-      url: z.string(),
-      model: z.string(),
-      alive: z.boolean(),
-      draining: z.boolean(),
-      active_version: count,
-      weight_sets: z.array(z.object({ version: count, state: z.string(), requests: count })),
-      running: count,
-      waiting: count,
-      seen_ms_ago: z.number(),
-    }),
-  ),
+  nodes: z.array(nodeEntry),
   updates_running: count,
 })
 export type StatusReport = z.output<typeof statusReport>

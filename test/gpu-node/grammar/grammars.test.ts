@@ -42,7 +42,9 @@ test('where there is no addon a grammar is refused with what to do', async () =>
   await expect(without.compile(jsonOf({ type: 'object' }))).rejects.toMatchObject({
     code: 'invalid_request',
     param: 'response_format.json_schema.schema',
-    message: expect.stringMatching(/native addon is not there.*build-native\.mjs/),
+    message: expect.stringMatching(
+      /native addon is not there.*'npm start' builds.*build-native\.mjs.*need not be/,
+    ),
     cause: expect.any(NativeUnavailableError),
   })
 })
@@ -50,6 +52,18 @@ test('where there is no addon a grammar is refused with what to do', async () =>
 if (addon) testGrammars()
 
 function testGrammars(): void {
+  test('an addon that is built meanwhile is found with the next grammar, without a restart', async () => {
+    let isBuilt = false
+    const grammarsOf = createGrammars({
+      ...tiny.model,
+      load: () => loadNative(isBuilt ? undefined : ['/nowhere/copal.node']),
+    })
+    const source = jsonOf({ type: 'object' })
+    await expect(grammarsOf.compile(source)).rejects.toMatchObject({ code: 'invalid_request' })
+    isBuilt = true
+    expect(await grammarsOf.compile(source)).toBeTypeOf('function')
+  })
+
   const answerTo = async (
     source: GrammarSource,
     seed: number,

@@ -7,6 +7,7 @@ import { driftRoutes } from './drift.ts'
 import { evaluateRoutes } from './evaluate.ts'
 import { keyRoutes } from './keys.ts'
 import { maskRoutes } from './masks.ts'
+import { fleetRoutes } from './nodes.ts'
 import { statusRoutes } from './status.ts'
 import { tenantRoutes } from './tenants.ts'
 import { trialRoutes } from './trials.ts'
@@ -21,6 +22,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   // Whatever is mounted below, and whatever is not there at all.
   app.use(requireOperator())
   app.route('/', statusRoutes())
+  app.route('/', fleetRoutes())
   app.route('/', domainRoutes())
   app.route('/', updateRoutes())
   app.route('/', maskRoutes())

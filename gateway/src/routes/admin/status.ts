@@ -7,6 +7,7 @@ import { refuseMethod } from '../../middleware/errors.ts'
 import { trialEntry } from '../../trials/report.ts'
 import { trialsInForce } from '../../trials/trial.ts'
 import { VERSION } from '../../version.ts'
+import { nodeEntry } from './nodes.ts'
 
 /** What runs, on which weights. */
 export function statusRoutes(): Hono<AppEnv> {
@@ -34,18 +35,7 @@ export function statusRoutes(): Hono<AppEnv> {
             shadow: shadow ? trialEntry(shadow) : null,
           }
         }),
-        nodes: nodes.map((node) => ({
-          id: node.id,
-          url: node.url,
-          model: node.model,
-          alive: node.alive,
-          draining: node.draining,
-          active_version: node.activeVersion,
-          weight_sets: node.weightSets.map(({ version, state, requests }) => ({ version, state, requests })),
-          running: node.running,
-          waiting: node.waiting,
-          seen_ms_ago: node.seenMsAgo,
-        })),
+        nodes: nodes.map(nodeEntry),
         updates_running: running.length,
       }
       return c.json(report)

@@ -35,12 +35,13 @@ export function nodeRoutes(): Hono<AppEnv> {
           { param: 'model.baseSha256' },
         )
       }
-      await deps.fleet.heartbeat(beat, model.activeVersion, trialsInForce(model))
+      const { drained } = await deps.fleet.heartbeat(beat, model.activeVersion, trialsInForce(model))
       await keepShadows(deps, beat)
       await applyJobReports(deps, beat.nodeId, beat.jobs)
       // A report can have promoted a mask: the node shall hear of it now and not at its next beat.
       const current = beat.jobs.length > 0 ? ((await findModel(deps.db, model.id)) ?? model) : model
-      const [desired, jobs] = await Promise.all([desiredState(deps.db, current), jobsForNode(deps, beat)])
+      const worker = { ...beat, draining: beat.draining || drained }
+      const [desired, jobs] = await Promise.all([desiredState(deps.db, current), jobsForNode(deps, worker)])
       const answer: HeartbeatAnswer = { desired, jobs }
       return c.json(answer)
     })

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
-import { formatCount, formatDuration, formatMask, formatPercent } from '../quantities.ts'
+import { nodeTable } from '../node-table.ts'
+import { formatCount, formatMask, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 export function addStatus(program: Command, session: Session): void {
@@ -49,29 +50,6 @@ function describe(report: StatusReport, session: Session): string {
       `Canary of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the keys. See: copal canary`,
     )
   }
-  if (report.nodes.length > 0) {
-    parts.push(
-      session.table(
-        [
-          { title: 'NODE', value: (node) => node.id, shrinks: true },
-          { title: 'STATE', value: (node) => (!node.alive ? 'away' : node.draining ? 'draining' : 'alive') },
-          { title: 'MASK', value: (node) => formatMask(node.active_version) },
-          {
-            title: 'HOLDS',
-            value: (node) => node.weight_sets.map(describeWeightSet).join(', '),
-            shrinks: true,
-          },
-          { title: 'RUN', value: (node) => String(node.running), align: 'right' },
-          { title: 'WAIT', value: (node) => String(node.waiting), align: 'right' },
-          { title: 'SEEN', value: (node) => `${formatDuration(node.seen_ms_ago)} ago`, align: 'right' },
-        ],
-        report.nodes,
-      ),
-    )
-  }
+  if (report.nodes.length > 0) parts.push(nodeTable(report.nodes, session))
   return parts.join('\n\n')
-}
-
-function describeWeightSet(set: { version: number; state: string }): string {
-  return set.state === 'ready' ? formatMask(set.version) : `${formatMask(set.version)} ${set.state}`
 }
