@@ -1,7 +1,7 @@
 import type { ActiveKey } from './db/queries/keys.ts'
 import type { Bindings, Deps } from './deps.ts'
 import type { Actor } from './keys/grants.ts'
-import type { KeyWatch } from './keys/watch.ts'
+import type { KeyWatchOptions } from './keys/watch.ts'
 import type { Answered } from './limits/answered.ts'
 import type { RequestTrace } from './telemetry/trace.ts'
 
@@ -21,8 +21,8 @@ export interface AppEnv {
 export interface KeyedEnv extends AppEnv {
   Variables: AppEnv['Variables'] & {
     key: ActiveKey
-    /** Watches over the key while the request runs; stop it at the end. */
-    watchKey: () => KeyWatch
+    /** How the key is looked at while the request runs. */
+    keyWatch: KeyWatchOptions
   }
 }
 

@@ -2,6 +2,7 @@ import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../deps.ts'
+import type { Alarms } from '../inference/alarms.ts'
 import { collect } from '../middleware/body.ts'
 import type { FailedAttempt } from './acquire.ts'
 
@@ -39,8 +40,9 @@ export class NodeCallError extends Error {
 
 /** How a call is made. */
 export interface NodeCallOptions {
-  /** When it fires, the call and its body are aborted; a NodeCallError as its reason is what is thrown. */
-  signal: AbortSignal
+  /** Ends the call and its body; a NodeCallError as its reason is what is thrown. A call that is late ends it itself. */
+  attempt: AbortController
+  alarms: Alarms
   /** How long the node may take until the first byte that is more than a comment. */
   firstByteTimeoutMs: number
   headers?: Record<string, string>
@@ -60,7 +62,7 @@ export interface NodeAnswer {
  * Makes one signed call to a node and waits for the first bytes of its answer, so that everything that
  * fails before them can be tried elsewhere.
  *
- * @throws NodeCallError with `client_closed_request` when `signal` fired, `deadline_exceeded` when no byte
+ * @throws NodeCallError with `client_closed_request` when `attempt` was aborted, `deadline_exceeded` when no byte
  * came in time, `node_failed` when the connection broke, or the error that the node answered.
  */
 export async function callNode(
@@ -73,8 +75,8 @@ export async function callNode(
   const url = new URL(node.url.replace(/\/+$/, '') + path)
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
   const signed = { nodeId: node.nodeId, method: 'POST', path: url.pathname + url.search, body }
-  const late = new AbortController()
-  const timer = setTimeout(() => late.abort(), options.firstByteTimeoutMs)
+  const { attempt, alarms, firstByteTimeoutMs } = options
+  const cancel = alarms.after(firstByteTimeoutMs, () => attempt.abort(tooLate(node, firstByteTimeoutMs)))
   try {
     const response = await deps.nodeFetch(url, {
       method: 'POST',
@@ -86,7 +88,7 @@ export async function callNode(
       body,
       // Nodes answer where they are: the request and its signature go nowhere else.
       redirect: 'manual',
-      signal: AbortSignal.any([options.signal, late.signal]),
+      signal: attempt.signal,
     })
     if (!response.ok) throw await readError(node, response)
     const answer =
@@ -97,15 +99,10 @@ export async function callNode(
     return answer
   } catch (thrown) {
     if (thrown instanceof NodeCallError) throw thrown
-    if (options.signal.aborted) throw whyAborted(options.signal)
-    if (late.signal.aborted) {
-      const seconds = options.firstByteTimeoutMs / 1000
-      const message = `Node '${node.nodeId}' sent nothing within ${seconds} s. Try again, or ask for fewer tokens.`
-      throw new NodeCallError(new AppError('deadline_exceeded', message, { cause: thrown }), 'failed')
-    }
+    if (attempt.signal.aborted) throw whyAborted(attempt.signal)
     throw brokenOff(node, thrown)
   } finally {
-    clearTimeout(timer)
+    cancel()
   }
 }
 
@@ -145,6 +142,11 @@ function isExpected({ headers, first }: NodeAnswer, expected: 'events' | 'json')
 function garbage({ nodeId }: NodeAddress): NodeCallError {
   const message = `Node '${nodeId}' answered what is no answer. Try again; what answers at its address may be no node.`
   return new NodeCallError(new AppError('node_failed', message), 'failed')
+}
+
+function tooLate({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
+  const message = `Node '${nodeId}' sent nothing within ${afterMs / 1000} s. Try again, or ask for fewer tokens.`
+  return new NodeCallError(new AppError('deadline_exceeded', message), 'failed')
 }
 
 /** What came behind the spaces of a late answer; sets its `x-copal-mask`, which could not be told before. */

@@ -6,7 +6,10 @@ import type { CachedAnswer } from '../cache/cache-store.ts'
 import type { KeyedEnv } from '../context.ts'
 import { askFleet } from '../fleet/ask.ts'
 import { brokenOff, NodeCallError } from '../fleet/node-client.ts'
+import { watchKey } from '../keys/watch.ts'
 import { meter } from '../limits/metering.ts'
+import { createAlarms } from './alarms.ts'
+import { follow } from './follow.ts'
 import { place } from './place.ts'
 import { relay } from './relay.ts'
 
@@ -67,17 +70,22 @@ export async function generate(
     }
     span.end()
   }
-  const watch = c.var.watchKey()
+  const alarms = createAlarms()
+  /** Nobody waits for the answer any more: the client left, or may not have it. */
+  const left = follow(c.req.raw.signal)
+  const watch = watchKey(c.var.keyWatch, alarms, () => left.abort())
   const metering = meter(c, { maxTokens, prompts, choices })
   try {
-    const signal = AbortSignal.any([c.req.raw.signal, watch.signal])
-    const { node, leaseId, maskVersion, bounded, answer, whole, lease } = await place(
-      c,
-      generation,
-      metering,
-      trace.headers(span),
-      signal,
-    )
+    const {
+      node,
+      leaseId,
+      maskVersion,
+      bounded,
+      answer,
+      whole,
+      lease,
+      ended: attempt,
+    } = await place(c, generation, metering, trace.headers(span), left.signal, alarms)
     const mask = answer.headers.get('x-copal-mask') ?? String(maskVersion)
     span.setAttributes({ 'copal.node': node.nodeId, 'copal.mask': mask, 'copal.lease': leaseId })
     c.header('x-copal-mask', mask)
@@ -95,7 +103,7 @@ export async function generate(
     }
     c.header('cache-control', 'no-cache')
     const whyBroken = (cause: unknown) =>
-      lease.signal.reason instanceof NodeCallError ? lease.signal.reason : brokenOff(node, cause)
+      attempt.reason instanceof NodeCallError ? attempt.reason : brokenOff(node, cause)
     const { readable, ended } = relay(answer, (cause) => watch.refusal() ?? whyBroken(cause).error)
     const settled = ended.then(async (end) => {
       watch.stop()

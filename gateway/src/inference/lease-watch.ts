@@ -4,6 +4,7 @@ import { askFleet } from '../fleet/ask.ts'
 import type { LeaseView } from '../fleet/lease.ts'
 import { NodeCallError, type NodeAddress } from '../fleet/node-client.ts'
 import type { FleetPolicy } from '../fleet/policy.ts'
+import type { Alarms } from './alarms.ts'
 
 /** How often a request is looked at while nothing is known of it, and at most. */
 const SOON_MS = 1_000
@@ -11,8 +12,6 @@ const LATER_MS = 15_000
 
 /** Watches over one request on its node. */
 export interface LeaseWatch {
-  /** Fires, with a NodeCallError as its reason, when the request is not worth waiting for. */
-  readonly signal: AbortSignal
   stop(): void
 }
 
@@ -22,26 +21,29 @@ export interface LeaseWatch {
  * cost nothing.
  *
  * A node that is silent is asked itself: its heartbeats may be lost, and its answers still arrive.
+ *
+ * @param attempt is aborted, with a NodeCallError as its reason, when the request is not worth waiting for
  */
 export function watchLease(
   deps: Pick<Deps, 'fleet' | 'policy' | 'nodeFetch'>,
   node: NodeAddress,
   leaseId: string,
+  alarms: Alarms,
+  attempt: AbortController,
 ): LeaseWatch {
   const { policy } = deps
-  const given = new AbortController()
   const startedMs = Date.now()
   const end = (why: NodeCallError) => {
     stop()
-    given.abort(why)
+    attempt.abort(why)
   }
-  let timer = setTimeout(() => void check(), policy.connectMs)
-  const total = setTimeout(() => end(tooLong(node, policy.totalMs)), policy.totalMs)
+  let cancel = alarms.after(policy.connectMs, () => void check())
+  const cancelTotal = alarms.after(policy.totalMs, () => end(tooLong(node, policy.totalMs)))
   let stopped = false
   const stop = () => {
     stopped = true
-    clearTimeout(timer)
-    clearTimeout(total)
+    cancel()
+    cancelTotal()
   }
 
   async function check(): Promise<void> {
@@ -54,10 +56,10 @@ export function watchLease(
     if (verdict === 'late') return end(noToken(node, policy.firstTokenMs))
     if (lost) return end(stalled(node))
     const isSure = view === undefined || view.named
-    timer = setTimeout(() => void check(), isSure ? Math.min(policy.idleMs / 3, LATER_MS) : SOON_MS)
+    cancel = alarms.after(isSure ? Math.min(policy.idleMs / 3, LATER_MS) : SOON_MS, () => void check())
   }
 
-  return { signal: given.signal, stop }
+  return { stop }
 }
 
 /**

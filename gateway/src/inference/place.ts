@@ -15,6 +15,8 @@ import {
 } from '../fleet/node-client.ts'
 import type { Metering } from '../limits/metering.ts'
 import type { Generation } from './generate.ts'
+import type { Alarms } from './alarms.ts'
+import { follow } from './follow.ts'
 import { watchLease, type LeaseWatch } from './lease-watch.ts'
 import { priorityOf } from './priority.ts'
 import { secondsUntilRetry, unserved } from './unserved.ts'
@@ -34,6 +36,8 @@ export interface Placed {
   whole: Uint8Array<ArrayBuffer> | undefined
   /** Watches over the request until its answer has ended; stop it then. */
   lease: LeaseWatch
+  /** Why the attempt was ended; its reason is a NodeCallError when the node is at fault. */
+  ended: AbortSignal
 }
 
 type Leased = Extract<Admitted, { ok: true }>
@@ -51,6 +55,7 @@ export async function place(
   metering: Metering,
   headers: Record<string, string>,
   signal: AbortSignal,
+  alarms: Alarms,
 ): Promise<Placed> {
   const { deps, requestId, key } = c.var
   const { domain, promptTokens, model } = generation
@@ -79,7 +84,7 @@ export async function place(
         : await unserved(deps, key.allowedModels, generation.model, acquired)
     }
     try {
-      return await tryNode(deps, key, generation, acquired, leaseId, headers, signal)
+      return await tryNode(deps, key, generation, acquired, leaseId, headers, signal, alarms)
     } catch (thrown) {
       const { nodeId } = acquired
       const how = thrown instanceof NodeCallError ? thrown.how : 'refused'
@@ -123,10 +128,11 @@ async function tryNode(
   leaseId: string,
   headers: Record<string, string>,
   signal: AbortSignal,
+  alarms: Alarms,
 ): Promise<Placed> {
   const node = { nodeId, url }
-  const lease = watchLease(deps, node, leaseId)
-  const either = AbortSignal.any([signal, lease.signal])
+  const attempt = follow(signal)
+  const lease = watchLease(deps, node, leaseId, alarms, attempt)
   try {
     const request = { ...generation.request, model: model.id }
     const bounded = maxTokens == null ? request : { ...request, [boundField]: maxTokens }
@@ -144,15 +150,25 @@ async function tryNode(
     }
     const { firstTokenMs, totalMs } = deps.policy
     const answer = await callNode(deps, node, path, call, {
-      signal: either,
+      attempt,
+      alarms,
       headers,
       expected: request.stream ? 'events' : 'json',
       // An answer at once has its first byte when its last token is there.
       firstByteTimeoutMs: request.stream ? firstTokenMs : totalMs,
     })
-    const whole = request.stream ? undefined : await readWhole(node, answer, either)
+    const whole = request.stream ? undefined : await readWhole(node, answer, attempt.signal)
     if (whole) lease.stop()
-    return { node, leaseId, maskVersion, bounded: maxTokens != null, answer, whole, lease }
+    return {
+      node,
+      leaseId,
+      maskVersion,
+      bounded: maxTokens != null,
+      answer,
+      whole,
+      lease,
+      ended: attempt.signal,
+    }
   } catch (thrown) {
     lease.stop()
     throw thrown

@@ -1,33 +1,45 @@
 import { AppError } from '@copal/shared/errors.ts'
+import type { Alarms } from '../inference/alarms.ts'
 
 /** Watches over the key of one running request. */
 export interface KeyWatch {
-  /** Fires when the key was revoked, rotated away or has expired. */
-  signal: AbortSignal
-  /** What the client is told then. */
+  /** What the client is told, when the key was revoked, rotated away or has expired. */
   refusal(): AppError | undefined
   stop(): void
+}
+
+/** How a {@link KeyWatch} looks at its key, and how often. */
+export interface KeyWatchOptions {
+  /** Whether the key still opens what it was sent for. */
+  inForce: () => Promise<boolean>
+  everyMs: number
 }
 
 /**
  * Looks at a key again while its request runs, so that a long answer does not outlive a revocation by more than a
  * minute. A check that fails says nothing about the key: the next one is waited for.
  *
- * @param inForce whether the key still opens what it was sent for
+ * @param ended is called when the key opens nothing any more
  */
-export function watchKey(inForce: () => Promise<boolean>, everyMs: number): KeyWatch {
-  const ended = new AbortController()
+export function watchKey({ inForce, everyMs }: KeyWatchOptions, alarms: Alarms, ended: () => void): KeyWatch {
+  let stopped = false
+  let hasEnded = false
   const check = async () => {
     const valid = await inForce().catch(() => true)
-    if (!valid) ended.abort()
+    if (stopped) return
+    hasEnded = !valid
+    if (hasEnded) ended()
+    else cancel = alarms.after(everyMs, () => void check())
   }
-  const timer = setInterval(() => void check(), everyMs)
+  let cancel = alarms.after(everyMs, () => void check())
   return {
-    signal: ended.signal,
     refusal: () =>
-      ended.signal.aborted
+      hasEnded
         ? new AppError('invalid_api_key', 'The API key was revoked, or ended, while the answer was made.')
         : undefined,
-    stop: () => clearInterval(timer),
+    stop: () => {
+      stopped = true
+      cancel()
+    },
   }
 }

@@ -7,7 +7,6 @@ import type { Deps } from '../deps.ts'
 import type { Actor } from '../keys/grants.ts'
 import type { KeyCheck, Keyring } from '../keys/keyring.ts'
 import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/secret.ts'
-import { watchKey } from '../keys/watch.ts'
 
 /** Admits requests with an API key of the scope `inference` and hands it on as `key`. */
 export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHandler<KeyedEnv> {
@@ -25,9 +24,10 @@ export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHand
     }
     requireScope(check.key, 'inference', 'An API key')
     c.set('key', check.key)
-    c.set('watchKey', () =>
-      watchKey(async () => (await keyring.check(deps, token)).ok, recheckMs ?? deps.keyTrustMs),
-    )
+    c.set('keyWatch', {
+      inForce: async () => (await keyring.check(deps, token)).ok,
+      everyMs: recheckMs ?? deps.keyTrustMs,
+    })
     await next()
   }
 }

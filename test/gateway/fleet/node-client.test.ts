@@ -1,13 +1,16 @@
 import { expect, test } from 'vitest'
+import { createAlarms } from '../../../gateway/src/inference/alarms.ts'
 import { callNode, NodeCallError, readWhole } from '../../../gateway/src/fleet/node-client.ts'
 import { testDeps } from '../support/adaptation.ts'
 import { startNode, type NodeDouble } from '../support/node-double.ts'
 
 const deps = testDeps()
 
-function call(node: NodeDouble, options: { signal?: AbortSignal; firstByteTimeoutMs?: number } = {}) {
-  const { signal = new AbortController().signal, firstByteTimeoutMs = 10_000 } = options
-  return callNode(deps, { nodeId: node.id, url: node.url }, '/rpc/x', {}, { signal, firstByteTimeoutMs })
+function call(node: NodeDouble, options: { attempt?: AbortController; firstByteTimeoutMs?: number } = {}) {
+  const { attempt = new AbortController(), firstByteTimeoutMs = 10_000 } = options
+  const alarms = createAlarms()
+  const address = { nodeId: node.id, url: node.url }
+  return callNode(deps, address, '/rpc/x', {}, { attempt, alarms, firstByteTimeoutMs })
 }
 
 async function failure(pending: Promise<unknown>): Promise<[string, string]> {
@@ -42,10 +45,7 @@ test('a caller that leaves is told apart from a node that broke', async () => {
   const node = await startNode('caller-1', [{ kind: 'hang' }])
   const controller = new AbortController()
   setTimeout(() => controller.abort(), 50)
-  expect(await failure(call(node, { signal: controller.signal }))).toEqual([
-    'client_closed_request',
-    'refused',
-  ])
+  expect(await failure(call(node, { attempt: controller }))).toEqual(['client_closed_request', 'refused'])
   const dropping = await startNode('caller-2', [{ kind: 'drop' }])
   expect(await failure(call(dropping))).toEqual(['node_failed', 'broke'])
   await dropping.kill()

@@ -13,6 +13,8 @@ import {
   type NodeAnswer,
 } from '../../fleet/node-client.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
+import { createAlarms } from '../../inference/alarms.ts'
+import { follow } from '../../inference/follow.ts'
 import { resolveModel } from '../../updates/model.ts'
 import { readAdmin } from './body.ts'
 
@@ -56,7 +58,8 @@ export function evaluateRoutes(): Hono<AppEnv> {
       const address = { nodeId: node.id, url: node.url }
       const { readable, writable } = new IdentityTransformStream()
       const answer = await callNode(deps, address, '/rpc/evaluate', call, {
-        signal: c.req.raw.signal,
+        attempt: follow(c.req.raw.signal),
+        alarms: createAlarms(),
         firstByteTimeoutMs: FIRST_BYTE_MS,
         headers: { accept: 'application/x-ndjson' },
       }).catch((error: unknown) => {
