@@ -17,8 +17,10 @@ export const DEFAULT_COMPLETION_TOKENS = 4_096
 export const LEAST_COMPLETION_TOKENS = 256
 /** How long a reservation lives that nobody tells of. */
 export const HOLD_MS = 120_000
-/** How long a settled request is remembered, for its retries and a receipt that corrects an estimate. */
-const REMEMBER_MS = 600_000
+/** How long a settled request is remembered, for a retry of it: thousands a second may be settled. */
+const REMEMBER_MS = 30_000
+/** The same of one that was settled by an estimate, for the receipt that corrects it. */
+const REMEMBER_ESTIMATE_MS = 600_000
 /** When to come back for what requests in flight may give back. */
 const IN_FLIGHT_MS = 2_000
 
@@ -157,7 +159,7 @@ export class Ledger {
       nowMs,
     )
     for (const [requestId, { atMs, hold }] of this.#settled) {
-      if (nowMs - atMs < REMEMBER_MS) continue
+      if (nowMs - atMs < (this.#estimates.has(hold.leaseId) ? REMEMBER_ESTIMATE_MS : REMEMBER_MS)) continue
       this.#settled.delete(requestId)
       this.#estimates.delete(hold.leaseId)
     }

@@ -261,6 +261,23 @@ describe('a reservation without a receipt', () => {
     expect(spentAfter(ledger)).toBe(40)
   })
 
+  test('gives way to its receipt for ten minutes, while what a receipt settled is forgotten within one', () => {
+    const ledger = new Ledger()
+    ledger.reserve(ask('a', accounts), START_MS)
+    ledger.sweep(START_MS + HOLD_MS, () => false)
+    const settledMs = START_MS + HOLD_MS
+    ledger.reserve(ask('b', accounts, { leaseId: 'b' }), settledMs)
+    ledger.settle('b', 10, settledMs)
+    ledger.sweep(settledMs + 60_000, () => false)
+    // Else another attempt would take over what the first had, and 10 tokens would be taken back.
+    ledger.reserve(ask('b', accounts, { leaseId: 'b.2' }), settledMs + 60_000)
+    ledger.settle('b.2', 10, settledMs + 60_000)
+    expect(spentAfter(ledger)).toBe(120)
+    ledger.sweep(settledMs + 599_999, () => false)
+    ledger.settle('a', 40, settledMs + 599_999)
+    expect(spentAfter(ledger)).toBe(60)
+  })
+
   test('lives while its node tells of it, or it is leased', () => {
     const ledger = new Ledger()
     ledger.reserve(ask('a', accounts), START_MS)
