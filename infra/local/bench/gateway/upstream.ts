@@ -22,7 +22,9 @@ const BEAT_MS = 2_000
 const RECEIPTS_MS = 200
 const BATCH = 256
 
-const plain = createServer((request, response) => void answer(request, response))
+const plain = createServer(
+  (request, response) => void answer(request, response).catch(() => response.destroy()),
+)
 process.send?.({ port: await listen(plain) } satisfies Said)
 process.on('message', (attach: Attach) => void beNode(attach))
 process.on('disconnect', () => process.exit())
@@ -52,7 +54,9 @@ async function beNode({ gatewayUrl, nodeSecret, nodeId }: Attach): Promise<void>
   const gateway = createGatewayClient({ baseUrl: gatewayUrl, secret: nodeSecret })
   let waiting: Receipt[] = []
   const node = createServer(
-    (request, response) => void answer(request, response, (call) => waiting.push(receiptOf(call))),
+    // A gateway that leaves, as one that is busy may do with its spans, is no fault.
+    (request, response) =>
+      void answer(request, response, (call) => waiting.push(receiptOf(call))).catch(() => response.destroy()),
   )
   const port = await listen(node)
   const beat = () => gateway.heartbeat(heartbeatOf(nodeId, port, waiting))
