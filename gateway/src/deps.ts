@@ -71,7 +71,10 @@ export interface Deps {
 
 /** What {@link Deps} holds that no event changes, by the bindings: an isolate's events are all given the same. */
 const composed = new WeakMap<Bindings, Lasting>()
-type Lasting = Omit<Deps, 'fleet' | 'waitUntil'> & { fleetId: DurableObjectId }
+interface Lasting {
+  parts: Omit<Deps, 'fleet' | 'waitUntil'>
+  fleetId: DurableObjectId
+}
 
 /**
  * Composes what one event needs from the Worker's bindings; nothing else reads them.
@@ -79,11 +82,14 @@ type Lasting = Omit<Deps, 'fleet' | 'waitUntil'> & { fleetId: DurableObjectId }
  * @throws AppError `internal_error` when a required secret is missing or malformed.
  */
 export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil'>): Deps {
-  const known = composed.get(env)
-  const { fleetId, ...lasting } = known ?? compose(env)
-  if (!known) composed.set(env, { fleetId, ...lasting })
+  let lasting = composed.get(env)
+  if (!lasting) {
+    lasting = { parts: compose(env), fleetId: env.FLEET.idFromName('fleet') }
+    composed.set(env, lasting)
+  }
+  const { parts, fleetId } = lasting
   return {
-    ...lasting,
+    ...parts,
     get fleet() {
       return env.FLEET.get(fleetId)
     },
@@ -91,7 +97,7 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
   }
 }
 
-function compose(env: Bindings): Lasting {
+function compose(env: Bindings): Lasting['parts'] {
   const nodeSecret = env.NODE_SECRET ?? ''
   if (nodeSecret.length < 16) {
     throw new AppError(
@@ -126,7 +132,6 @@ function compose(env: Bindings): Lasting {
     )
   }
   return {
-    fleetId: env.FLEET.idFromName('fleet'),
     db: openDatabase(env.DB),
     artifacts: env.ARTIFACTS,
     samples: env.SAMPLES,

@@ -6,7 +6,7 @@ import { lastLines } from '../../supervise.ts'
 import { closeSync, openSync } from 'node:fs'
 
 /** How long a process may take to be ready: LiteLLM imports for long on a busy machine. */
-const START_MS = 180_000
+const START_MS = 600_000
 const END_MS = 5_000
 
 /** One of our own files as a process, which says what it has to say by IPC. */
