@@ -111,7 +111,9 @@ test.each([true, false])(
   async (stream) => {
     const { id, key } = await createKey()
     const node = await startNode(`revoked-${stream}`, [
-      { kind: 'stream', headers: SSE, chunks: ['data: {"a":1}\n\n'], ending: 'hang' },
+      stream
+        ? { kind: 'stream', headers: SSE, chunks: ['data: {"a":1}\n\n'], ending: 'hang' }
+        : { kind: 'stream', headers: { 'content-type': 'application/json' }, chunks: [' '], ending: 'hang' },
     ])
     await beat(node, `revoked-${stream}`)
     const ctx = createExecutionContext()
