@@ -1,4 +1,7 @@
-import type { Backend, WeightSet } from '../src/backends/backend.ts'
+import type { Precision } from '../native/addon.d.ts'
+import type { Backend, WeightSet, WeightSetSource } from '../src/backends/backend.ts'
+import { createSparseBackend } from '../src/backends/sparse/backend.ts'
+import { loadNative } from '../src/backends/sparse/native.ts'
 import { decode, prefill } from './serving.ts'
 
 /** A model in some form that a benchmark decodes and prefills with. */
@@ -30,5 +33,28 @@ export function servedContender(
     decode: (count, context, steps) => decode(set, sequences(count), context, steps),
     prefill: (tokens) => prefill(set, sequences(1), tokens),
     close: () => backend.release(weights),
+  }
+}
+
+/**
+ * Loads weight sets of the sparse engine in one precision: the backend that runs them, and each as a contender.
+ *
+ * @throws NativeUnavailableError where the addon is not built
+ */
+export function createSparseLoader(
+  precision: Precision,
+  threads: number,
+): { backend: Backend; load: (name: string, source: WeightSetSource) => Promise<Contender> } {
+  let megabytes = Number.NaN
+  const log = {
+    info: (_: string, fields?: object) => (megabytes = Number((fields as { megabytes?: number }).megabytes)),
+  }
+  const backend = createSparseBackend({ addon: loadNative(), precision, threads, log })
+  return {
+    backend,
+    async load(name, source) {
+      const weights = await backend.load(source)
+      return servedContender(name, backend, weights, megabytes)
+    },
   }
 }

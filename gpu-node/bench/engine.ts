@@ -1,11 +1,10 @@
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { createOnnxBackend } from '../src/backends/onnx/backend.ts'
-import { createSparseBackend } from '../src/backends/sparse/backend.ts'
 import { loadNative } from '../src/backends/sparse/native.ts'
 import type { DenseModel } from '../src/model/dense-model.ts'
 import type { Precision } from '../native/addon.d.ts'
-import { servedContender, type Contender } from './contender.ts'
+import { createSparseLoader, servedContender, type Contender } from './contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from './llama-cpp/llama-cpp.ts'
 import { formatSpread, line, spread } from './report.ts'
 
@@ -106,21 +105,16 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
   const unread = model.config.tiedEmbedding ? 0 : 4 * model.config.vocabSize * model.config.hiddenSize
   const sets = [servedContender('onnx f32 dense', onnx, await onnx.load(dense), (all - unread) / 1e6)]
   for (const precision of precisions) {
-    let megabytes = Number.NaN
-    const log = {
-      info: (_: string, fields?: object) =>
-        (megabytes = Number((fields as { megabytes?: number }).megabytes)),
-    }
-    const backend = createSparseBackend({ addon: loadNative(), precision, threads, log })
+    const { backend, load } = createSparseLoader(precision, threads)
     for (const [name, source] of [
       ['dense', dense],
       ['masked', masked],
     ] as const) {
       const startedMs = performance.now()
-      const weights = await backend.load(source)
+      const contender = await load(`${backend.name} ${name}`, source)
       const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
-      sets.push(servedContender(`${backend.name} ${name}`, backend, weights, megabytes))
-      print(line(`${backend.name} ${name}`, `${megabytes} MB a token at batch 1, loaded in ${seconds} s`))
+      sets.push(contender)
+      print(line(contender.name, `${contender.megabytes} MB a token at batch 1, loaded in ${seconds} s`))
     }
     if (options.llama) sets.push(await loadLlama(options.llama, precision, options))
   }

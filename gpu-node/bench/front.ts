@@ -1,13 +1,11 @@
 import { join } from 'node:path'
 import type { Precision } from '../native/addon.d.ts'
-import { createSparseBackend } from '../src/backends/sparse/backend.ts'
-import { loadNative } from '../src/backends/sparse/native.ts'
 import { evaluateWindows } from '../src/copal/evaluate.ts'
 import { drawSvg, standaloneSvg } from '../src/lab/report/draw.ts'
 import { linePlot } from '../src/lab/report/plots/lines.ts'
 import { styleSeries } from '../src/lab/report/plots/theme.ts'
 import type { DenseModel } from '../src/model/dense-model.ts'
-import { servedContender, type Contender } from './contender.ts'
+import { createSparseLoader, type Contender } from './contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from './llama-cpp/llama-cpp.ts'
 import { spread, type Spread } from './report.ts'
 
@@ -92,20 +90,14 @@ async function loadOurs(options: FrontOptions): Promise<Measured[]> {
   const { model, masks, precisions, windows, threads, print } = options
   const found: Measured[] = []
   for (const precision of precisions) {
-    let megabytes = Number.NaN
-    const log = {
-      info: (_: string, fields?: object) =>
-        (megabytes = Number((fields as { megabytes?: number }).megabytes)),
-    }
-    const backend = createSparseBackend({ addon: loadNative(), precision, threads, log })
+    const { backend, load } = createSparseLoader(precision, threads)
     for (const [index, mask] of [null, ...masks].entries()) {
       const source = { model, version: index, maskPath: mask?.path ?? null }
       const [evaluation] = await collect(evaluateWindows(backend, source, [{ windows: [...windows] }]))
-      const weights = await backend.load({ ...source, priority: 'serving' })
       const name = `${precision} ${mask?.label ?? 'dense'}`
       const perplexity = evaluation?.perplexity ?? Number.NaN
       print(`${name}: ${perplexity.toFixed(2)}`)
-      const contender = servedContender(name, backend, weights, megabytes)
+      const contender = await load(name, { ...source, priority: 'serving' })
       found.push({ series: `copal ${precision}`, contender, perplexity, rates: [] })
     }
   }
