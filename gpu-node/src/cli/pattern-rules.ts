@@ -20,7 +20,7 @@ export function patternsOption(): Option {
 export function leaveOutOption(): Option {
   return new Option('--leave-out <glob>', 'linears that stay dense, like *.down_proj.weight; repeat it')
     .argParser((glob: string, previous: string[]) => [...previous, glob])
-    .default([])
+    .default([], 'none')
 }
 
 /**

