@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
 import { chooseBackend } from './backends/choose.ts'
+import { createAnswerSender } from './control/answers.ts'
 import { createDatasetStore } from './control/datasets.ts'
 import { createEvaluateText } from './control/evaluate-text.ts'
 import { createEvaluator } from './control/evaluator.ts'
@@ -134,6 +135,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       weights: (version) => swap.weights(version) ?? null,
       evaluateText: createEvaluateText({ evaluator, maskOf: (version) => swap.maskOf(version) }),
       onReceipt: (receipt) => outbox.add(receipt),
+      onAnswer: createAnswerSender({ gateway, log }),
       telemetry,
       log,
     })

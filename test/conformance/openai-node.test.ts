@@ -308,3 +308,39 @@ describe('errors', () => {
     }
   })
 })
+
+describe('the response cache', () => {
+  const headers = { 'x-copal-cache': 'true' }
+  const asked = (content: string) => ({ ...chat, messages: [{ role: 'user' as const, content }] })
+
+  test('gives the same answer again, at once and streamed, and says so', async () => {
+    const body = asked('what is kept of the cat')
+    const whole = async () => {
+      const { data, response } = await client.chat.completions.create(body, { headers }).withResponse()
+      return { data, cache: response.headers.get('x-copal-cache') }
+    }
+    const streamed = async () => {
+      const { data, response } = await client.chat.completions
+        .create({ ...body, stream: true, stream_options: { include_usage: true } }, { headers })
+        .withResponse()
+      return { data: await all(data), cache: response.headers.get('x-copal-cache') }
+    }
+    const asksAgain = async (ask: () => Promise<{ data: object; cache: string | null }>) => {
+      const first = await ask()
+      expect(first.cache).toBe('miss')
+      await expect.poll(ask).toEqual({ ...first, cache: 'hit' })
+    }
+    await asksAgain(whole)
+    await asksAgain(streamed)
+  })
+
+  test('keeps nothing of a stream that its reader left', async () => {
+    const body = { ...asked('what is left of the cat'), max_completion_tokens: 400 }
+    const open = () => client.chat.completions.create({ ...body, stream: true }, { headers }).withResponse()
+    for (let again = 0; again < 2; again += 1) {
+      const { data, response } = await open()
+      expect(response.headers.get('x-copal-cache')).toBe('miss')
+      for await (const _ of data) break
+    }
+  })
+})

@@ -52,7 +52,10 @@ export async function startTestNode(
     named?: (version: number) => WeightSet | null
     engine?: Partial<EngineDeps>
   } & Partial<
-    Pick<NodeServerDeps, 'evaluateText' | 'grammars' | 'keepAliveMs' | 'scoreTimeoutMs' | 'requestTimeoutMs'>
+    Pick<
+      NodeServerDeps,
+      'evaluateText' | 'grammars' | 'keepAliveMs' | 'onAnswer' | 'scoreTimeoutMs' | 'requestTimeoutMs'
+    >
   >,
 ): Promise<TestNode> {
   const { backend, model, dense, named, engine: engineDeps, ...serverDeps } = options

@@ -1,8 +1,9 @@
 import type { Context } from 'hono'
+import type { KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import type { KeyedEnv } from '../context.ts'
 import type { Generation, TakeWhole } from '../inference/generate.ts'
 import type { FoundAnswer } from './cache-store.ts'
-import { cacheKey, isRepeatable } from './key.ts'
+import { answerKey, isRepeatable, requestKey } from './key.ts'
 import { cacheWish } from './wish.ts'
 
 /** A look-up that takes longer is given up: the node may be as fast. */
@@ -12,8 +13,10 @@ const LOOKUP_MS = 500
 interface OpenCache {
   /** The answer to give, if there is one. */
   found?: Response
-  /** Keeps an answer, behind it; undefined where it cannot be kept. */
+  /** Keeps an answer, behind it; undefined where it is not kept, or by its node. */
   keep?: TakeWhole
+  /** Asks the node to give a streamed answer once more, since nothing here sees it. */
+  wish?: KeepWish
   /** The `x-copal-cache` of an answer that a node makes. */
   status: 'miss' | 'bypass'
 }
@@ -37,22 +40,26 @@ export async function openCache(
   if (!isRepeatable(generation)) return { status: 'bypass' }
   const { deps, key, trace } = c.var
   const { path, request, model, domain } = generation
-  const keyed = { tenant: key.tenant, path, model: model.id, request }
+  const cache = deps.responseCache(key.tenant)
+  const requested = await requestKey({ tenant: key.tenant, path, model: model.id, request })
+  const { ttlMs } = wish
   const keep: TakeWhole = (made) => {
-    const write = async () =>
-      deps.responseCache(key.tenant).keep(await cacheKey(keyed, made.maskVersion), made, wish.ttlMs)
-    deps.waitUntil(write().catch((error: unknown) => console.error('An answer is not kept:', error)))
+    const kept = cache.keep(answerKey(requested, made.maskVersion), made, ttlMs)
+    deps.waitUntil(kept.catch((error: unknown) => console.error('An answer is not kept:', error)))
   }
-  if (!wish.use) return { status: 'miss', keep }
+  const missed: OpenCache = {
+    status: 'miss',
+    ...(request.stream ? { wish: { key: requested, ttlMs } } : { keep }),
+  }
+  if (!wish.use) return missed
   const look = async () => {
     const version = model.version ?? (await deps.fleet.versionFor(model.id, key.id))
-    if (version === undefined) return undefined
-    return deps.responseCache(key.tenant).find(await cacheKey(keyed, version), wish.ttlMs)
+    return version === undefined ? undefined : cache.find(answerKey(requested, version), ttlMs)
   }
   try {
     const found = await within(look())
     trace.span.setAttribute('copal.cache', found ? 'hit' : 'miss')
-    return found ? { status: 'miss', found: give(c, domain, found) } : { status: 'miss', keep }
+    return found ? { ...missed, found: give(c, domain, found) } : missed
   } catch (error) {
     console.error('The response cache cannot be asked:', error)
     return { status: 'bypass' }
@@ -66,6 +73,7 @@ function give(
 ): Response {
   return c.body(body, 200, {
     'content-type': contentType,
+    ...(contentType.startsWith('text/event-stream') ? { 'cache-control': 'no-cache' } : {}),
     'x-copal-cache': 'hit',
     age: String(Math.floor(ageMs / 1000)),
     'x-copal-mask': String(maskVersion),

@@ -1,8 +1,9 @@
 import { DurableObject } from 'cloudflare:workers'
+import { MAX_KEPT_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import type { Bindings } from '../deps.ts'
 import { CacheStore, type CachedAnswer, type FoundAnswer } from './cache-store.ts'
 
-const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: 1024 * 1024 }
+const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: MAX_KEPT_BYTES }
 /** What is over is not found any more; it is deleted together with others. */
 const SWEEP_MS = 60_000
 /** Counts are stored so much later, for many requests at once. */

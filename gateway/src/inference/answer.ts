@@ -18,7 +18,8 @@ export async function answer(c: Context<KeyedEnv>, generation: Generation): Prom
   requireAllowed(c.var.key.allowedModels, model.id, 'model', 'model')
   const cache = await openCache(c, generation)
   if (cache?.found) return cache.found
-  const response = await generate(c, generation, cache?.keep)
+  const wished = cache?.wish ? { ...generation, keep: cache.wish } : generation
+  const response = await generate(c, wished, cache?.keep)
   if (cache) response.headers.set('x-copal-cache', cache.status)
   if (sample && text) sampleText(c, model.id, domain, text())
   return response

@@ -2,6 +2,7 @@ import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
+import type { KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import type { CachedAnswer } from '../cache/cache-store.ts'
 import type { KeyedEnv } from '../context.ts'
 import { askFleet } from '../fleet/ask.ts'
@@ -36,6 +37,8 @@ export interface Generation {
     temperature?: number | null | undefined
     seed?: number | null | undefined
   }
+  /** Where a streamed answer shall be kept; undefined: nowhere. */
+  keep?: KeepWish
   /** What the client wrote, to be sampled where it consents; undefined where there is nothing to sample. */
   text?: () => string
 }

@@ -123,7 +123,7 @@ async function acquire(
 async function tryNode(
   deps: Deps,
   { id: account, tenant }: { id: string; tenant: string },
-  { path, model, domain, sample, boundField = 'max_tokens', ...generation }: Generation,
+  { path, model, domain, sample, keep, boundField = 'max_tokens', ...generation }: Generation,
   { nodeId, url, maskVersion, pinned, shadow, maxTokens }: Leased,
   leaseId: string,
   headers: Record<string, string>,
@@ -138,16 +138,10 @@ async function tryNode(
     const bounded = maxTokens == null ? request : { ...request, [boundField]: maxTokens }
     const named = model.version === undefined && !pinned ? {} : { maskVersion }
     const shadowed = sample && shadow !== undefined ? { shadowVersion: shadow } : {}
-    const call = {
-      requestId: leaseId,
-      account,
-      tenant,
-      domain,
-      sample,
-      ...named,
-      ...shadowed,
-      request: bounded,
-    }
+    // What a limit made shorter is another answer than the request asked for.
+    const kept = keep && maxTokens == null ? { keep } : {}
+    const options = { ...named, ...shadowed, ...kept }
+    const call = { requestId: leaseId, account, tenant, domain, sample, ...options, request: bounded }
     const { firstTokenMs, totalMs } = deps.policy
     const answer = await callNode(deps, node, path, call, {
       attempt,

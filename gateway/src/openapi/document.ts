@@ -33,7 +33,7 @@ const REQUEST_HEADERS = {
     "Whether the request's own text may be sampled: `true` where the key's policy allows it; `false` always wins.",
   'x-copal-cache':
     "`true`: the same request's answer of before will do, if the tenant has one of the same mask; `refresh`: a new one shall " +
-    'take its place. Only what is not streamed, and gets the same answer again: temperature 0 or a seed, or embeddings.',
+    'take its place. Only what gets the same answer again: temperature 0, a seed, or embeddings.',
   'x-copal-cache-ttl':
     'How old such an answer may be and how long a new one is kept: seconds, 1 to 86400; left out: 3600.',
 }

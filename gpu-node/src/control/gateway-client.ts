@@ -3,6 +3,7 @@ import {
   heartbeatAnswer,
   type Heartbeat,
   type HeartbeatAnswer,
+  type KeptAnswer,
   type ReceiptBatch,
 } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
@@ -20,6 +21,8 @@ type ArtifactKind = 'masks' | 'datasets'
 export interface GatewayClient {
   heartbeat(beat: Heartbeat): Promise<HeartbeatAnswer>
   receipts(batch: ReceiptBatch): Promise<void>
+  /** A streamed answer to be kept. */
+  keepAnswer(answer: KeptAnswer): Promise<void>
   /** The bytes of an artifact as they arrive; their hash is the caller's to check. */
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Sends a mask file as it is read from disk; the gateway checks that it has this hash. */
@@ -103,6 +106,9 @@ export function createGatewayClient(deps: {
     },
     async receipts(batch) {
       await drop(await post('/internal/nodes/receipts', batch))
+    },
+    async keepAnswer(answer) {
+      await drop(await post('/internal/nodes/answers', answer))
     },
     async download(kind, sha256, signal) {
       const response = await call('GET', `/internal/${kind}/${sha256}`, { body: new Uint8Array() }, signal)

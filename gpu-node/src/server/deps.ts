@@ -1,4 +1,4 @@
-import type { EvaluateCall, EvaluateEvent, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateCall, EvaluateEvent, KeptAnswer, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
 import type { Grammars } from '../grammar/grammars.ts'
@@ -21,6 +21,8 @@ export interface NodeServerDeps {
   evaluateText: (call: EvaluateCall, signal: AbortSignal) => AsyncIterable<EvaluateEvent>
   /** Takes one receipt for each generation that ended, however it ended. */
   onReceipt: (receipt: Receipt) => void
+  /** Takes a streamed answer that is whole and that the gateway keeps. */
+  onAnswer?: (answer: KeptAnswer) => void
   telemetry: NodeTelemetry
   log: Log
   /** Milliseconds since the epoch: signatures and `created` go by it. */

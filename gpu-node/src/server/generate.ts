@@ -1,6 +1,6 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
-import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER, MAX_KEPT_BYTES, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import { reasonOf } from '../log.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
@@ -10,7 +10,7 @@ import type { NodeServerDeps } from './deps.ts'
 import { lateAnswer, within } from './late-answer.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 import type { ShadowDesk } from './shadow.ts'
-import { EVENT_STREAM, eventStream } from './sse.ts'
+import { EVENT_STREAM, eventStream, type EventStreamOptions } from './sse.ts'
 
 /** One call, of either API, ready to run. */
 interface GenerateJob {
@@ -26,6 +26,8 @@ interface GenerateJob {
   /** Weights on trial that the answer shall be scored under. */
   shadowVersion?: number | undefined
   stream: boolean
+  /** Where the gateway keeps a streamed answer; nothing of it is kept without. */
+  keep?: KeepWish | undefined
   /** Prefix of the answer's id: `chatcmpl-`, `cmpl-`, `resp_`. */
   idPrefix: string
   /**
@@ -55,6 +57,14 @@ export function createGenerate(
   const { tracing, metrics } = telemetry
   const keepAliveMs = deps.keepAliveMs ?? 5_000
   const lateMs = deps.keepAliveMs ?? 15_000
+
+  /** Gives the gateway a streamed answer that became whole, where it shall be kept. */
+  function keeper({ keep, tenant }: GenerateJob, maskVersion: number): EventStreamOptions['whole'] {
+    const { onAnswer } = deps
+    if (!keep || tenant === undefined || !onAnswer) return undefined
+    const known = { ...keep, nodeId: deps.nodeId, tenant, maskVersion, contentType: EVENT_STREAM }
+    return { mostBytes: MAX_KEPT_BYTES, take: (body) => onAnswer({ ...known, body }) }
+  }
 
   return async function generate(job, request) {
     const arrivedMs = nowMs()
@@ -134,6 +144,7 @@ export function createGenerate(
         if (left) return
         log.error('an answer broke off', { requestId: job.requestId, reason: reasonOf(thrown) })
       },
+      whole: keeper(job, maskVersion),
     })
     return new Response(body, {
       headers: { ...headersOf(maskVersion, EVENT_STREAM), 'cache-control': 'no-cache' },

@@ -14,11 +14,13 @@ export interface EventStreamOptions {
   onCancel: () => void
   /** What broke the stream, before its error event is sent. */
   onError: (thrown: unknown) => void
+  /** All events of a stream that ended well, unless they are more than `mostBytes`. */
+  whole?: { mostBytes: number; take: (events: string) => void } | undefined
 }
 
 const ENCODER = new TextEncoder()
 const KEEP_ALIVE = ENCODER.encode(': keep-alive\n\n')
-const DONE = ENCODER.encode('data: [DONE]\n\n')
+const DONE = 'data: [DONE]\n\n'
 
 /**
  * Objects as server-sent events, then `[DONE]` where events have no names. When `objects` throws, the stream ends with
@@ -31,15 +33,27 @@ export function eventStream(
   const { namesEvents, failure } = options.format
   const iterator = objects[Symbol.asyncIterator]()
   let next: Promise<IteratorResult<object>> | undefined
+  const { whole } = options
+  let events: string[] | undefined = whole && []
+  let sizeBytes = 0
+
+  const send = (controller: ReadableStreamDefaultController<Uint8Array>, event: string): void => {
+    const bytes = ENCODER.encode(event)
+    controller.enqueue(bytes)
+    sizeBytes += bytes.length
+    if (whole && sizeBytes <= whole.mostBytes) events?.push(event)
+    else events = undefined
+  }
 
   const step = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
     next ??= iterator.next()
     const result = await within(next, options.keepAliveMs)
     if (!result) return controller.enqueue(KEEP_ALIVE)
     next = undefined
-    if (!result.done) return controller.enqueue(serialize(result.value, namesEvents))
-    if (!namesEvents) controller.enqueue(DONE)
+    if (!result.done) return send(controller, serialize(result.value, namesEvents))
+    if (!namesEvents) send(controller, DONE)
     controller.close()
+    if (events) whole?.take(events.join(''))
   }
 
   return new ReadableStream<Uint8Array>({
@@ -49,7 +63,7 @@ export function eventStream(
       } catch (thrown) {
         options.onError(thrown)
         try {
-          controller.enqueue(serialize(failure(toAppError(thrown)), namesEvents))
+          controller.enqueue(ENCODER.encode(serialize(failure(toAppError(thrown)), namesEvents)))
           controller.close()
         } catch {
           // Cancelled while the error was on its way: nobody is left to be told.
@@ -60,7 +74,7 @@ export function eventStream(
   })
 }
 
-function serialize(value: object & { type?: string }, isNamed: boolean): Uint8Array {
+function serialize(value: object & { type?: string }, isNamed: boolean): string {
   const name = isNamed ? `event: ${value.type}\n` : ''
-  return ENCODER.encode(`${name}data: ${JSON.stringify(value)}\n\n`)
+  return `${name}data: ${JSON.stringify(value)}\n\n`
 }

@@ -54,6 +54,10 @@ export type SelectionSpec = z.output<typeof selectionSpec>
 
 // ---- gateway -> node ---------------------------------------------------------------------------
 
+/** Where the gateway keeps an answer: a name without the version that gave it, and for how long. */
+export const keepWish = z.object({ key: sha256Hex, ttlMs: z.int().min(1).max(86_400_000) })
+export type KeepWish = z.output<typeof keepWish>
+
 const generateFields = {
   requestId: z.string().min(8).max(64),
   domain: domainName,
@@ -65,6 +69,8 @@ const generateFields = {
   maskVersion: count.optional(),
   /** What is answered shall be scored under these weights too, when nobody waits for it: see {@link shadowScore}. */
   shadowVersion: count.optional(),
+  /** A streamed answer that became whole shall be given to the gateway once more, for the same request of `tenant`. */
+  keep: keepWish.optional(),
   /** Whose prompts may share what was computed of their common beginnings; none without it. */
   tenant: z.string().min(1).max(128).optional(),
 }
@@ -308,3 +314,16 @@ export type Receipt = z.output<typeof receipt>
 /** `POST /internal/nodes/receipts`; a batch is sent again until it is answered, and settles once. */
 export const receiptBatch = z.object({ nodeId: z.string(), receipts: z.array(receipt).max(256) })
 export type ReceiptBatch = z.output<typeof receiptBatch>
+
+/** Most bytes of an answer that is kept. */
+export const MAX_KEPT_BYTES = 1024 * 1024
+
+/** `POST /internal/nodes/answers`: a streamed answer as its client got it, that is whole and shall be kept. */
+export const keptAnswer = keepWish.extend({
+  nodeId: z.string(),
+  tenant: z.string().min(1).max(128),
+  maskVersion: count,
+  contentType: z.string().max(128),
+  body: z.string().max(MAX_KEPT_BYTES),
+})
+export type KeptAnswer = z.output<typeof keptAnswer>

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
-import { cacheKey, isRepeatable, type KeyedRequest } from '../../../gateway/src/cache/key.ts'
+import { answerKey, isRepeatable, requestKey, type KeyedRequest } from '../../../gateway/src/cache/key.ts'
 
 const REQUEST = { model: 'tiny', temperature: 0, messages: [{ role: 'user', content: 'x' }] }
 const chat = (fields: object = {}): KeyedRequest => ({
@@ -10,6 +10,8 @@ const chat = (fields: object = {}): KeyedRequest => ({
   model: 'tiny',
   request: chatRequest.parse({ ...REQUEST, ...fields }),
 })
+const cacheKey = async (request: KeyedRequest, version: number) =>
+  answerKey(await requestKey(request), version)
 const keyOf = (fields: object, version = 3) => cacheKey(chat(fields), version)
 
 describe('the key of an answer', () => {
@@ -52,6 +54,8 @@ describe('the key of an answer', () => {
       { logprobs: true },
       { logprobs: true, top_logprobs: 2 },
       { service_tier: 'default' },
+      { stream: true },
+      { stream: true, stream_options: { include_usage: true } },
       { tools: [{ type: 'function', function: { name: 'f' } }] },
       { tools: [{ type: 'function', function: { name: 'f' } }], tool_choice: 'required' },
       { response_format: { type: 'json_object' } },
@@ -91,13 +95,13 @@ describe('the key of an answer', () => {
   })
 })
 
-test('only a request that gets the same answer again, not streamed, is kept', () => {
+test('only a request that gets the same answer again is kept', () => {
   const repeatable = (fields: object) => isRepeatable(chat(fields))
   expect(repeatable({ temperature: 0 })).toBe(true)
   expect(repeatable({ temperature: 0.7, seed: 0 })).toBe(true)
   // The default is 1.
   expect(repeatable({ temperature: null })).toBe(false)
   expect(repeatable({ temperature: 0.7 })).toBe(false)
-  expect(repeatable({ temperature: 0, stream: true })).toBe(false)
+  expect(repeatable({ temperature: 0, stream: true })).toBe(true)
   expect(isRepeatable({ path: '/rpc/embeddings', request: { model: 'tiny' } })).toBe(true)
 })

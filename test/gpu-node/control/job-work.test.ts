@@ -23,6 +23,7 @@ const gateway: GatewayClient = {
     })(),
   heartbeat: refuse,
   receipts: refuse,
+  keepAnswer: refuse,
   uploadMask: refuse,
 }
 const job: EvaluateJob = {

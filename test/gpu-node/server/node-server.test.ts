@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, onTestFinished, test, vi } from
 import { AppError, type ErrorBody } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
-import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER, type KeptAnswer } from '@copal/shared/wire/node-rpc.ts'
 import { sign } from '@copal/shared/wire/signature.ts'
 import type { WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
@@ -241,6 +241,40 @@ test('every ending gives one receipt with its counts', async () => {
     expect(timeToFirstTokenMs).toBeGreaterThanOrEqual(queueMs)
     expect(totalMs).toBeGreaterThanOrEqual(timeToFirstTokenMs ?? 0)
   }
+})
+
+test('a streamed answer that shall be kept is given as its client got it, once it is whole', async () => {
+  const answers: KeptAnswer[] = []
+  const { node } = await start({
+    onAnswer: (answer) => answers.push(answer),
+    arithmetic: { onStep: () => sleep(2) },
+  })
+  const keep = { key: 'c'.repeat(64), ttlMs: 60_000 }
+  const asked = { tenant: 'acme', keep }
+  const streamed = { ...CHAT, stream: true }
+  const text = await (await node.post('/rpc/chat-completions', call(streamed, asked))).text()
+  expect(text).toContain('[DONE]')
+  expect(answers.splice(0)).toEqual([
+    {
+      ...keep,
+      tenant: 'acme',
+      nodeId: 'node-under-test',
+      maskVersion: 7,
+      contentType: 'text/event-stream; charset=utf-8',
+      body: text,
+    },
+  ])
+  // Without a wish or a tenant, not streamed, or left by its client: nothing.
+  await (await node.post('/rpc/chat-completions', call(streamed, { tenant: 'acme' }))).text()
+  await (await node.post('/rpc/chat-completions', call(streamed, { keep }))).text()
+  await (await node.post('/rpc/chat-completions', call(CHAT, asked))).text()
+  const leave = new AbortController()
+  const long = call({ ...streamed, max_tokens: 200 }, asked)
+  const left = await node.post('/rpc/chat-completions', long, { signal: leave.signal })
+  await left.body?.getReader().read()
+  leave.abort()
+  await node.receiptCount(5)
+  expect(answers).toEqual([])
 })
 
 test("a sampled request's receipt holds the client's text scored under the mask and under dense, and the client does not wait", async () => {

@@ -46,6 +46,33 @@ test('the error of a stream that breaks is one whole event, and the last', async
   })
 })
 
+test('a stream that ends well is given whole, without what only kept it alive; one that breaks, is left or is too large never', async () => {
+  const taken: string[] = []
+  const keeping = (mostBytes: number) => ({
+    ...OPTIONS,
+    whole: { mostBytes, take: (events: string) => taken.push(events) },
+  })
+  const slow = () => new Promise<void>((resolve) => setTimeout(resolve, 60))
+  const writes = await writesOf(eventStream(textsThen(slow), { ...keeping(1e6), keepAliveMs: 10 }))
+  expect(writes.length).toBeGreaterThan(EVENTS.length + 1)
+  expect(taken.splice(0)).toEqual([[...EVENTS, 'data: [DONE]\n\n'].join('')])
+  const broken = () => Promise.reject(new AppError('node_failed', 'It broke.'))
+  await writesOf(eventStream(textsThen(broken), keeping(1e6)))
+  await writesOf(
+    eventStream(
+      textsThen(() => undefined),
+      keeping(100_000),
+    ),
+  )
+  const left = eventStream(
+    textsThen(() => undefined),
+    keeping(1e6),
+  ).getReader()
+  await left.read()
+  await left.cancel()
+  expect(taken).toEqual([])
+})
+
 test('waiting is told between events, never within one', async () => {
   let goOn = () => undefined as void
   const paused = new Promise<void>((resolve) => (goOn = resolve))

@@ -1,7 +1,14 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { heartbeat, receiptBatch, type Heartbeat, type HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
+import {
+  heartbeat,
+  keptAnswer,
+  receiptBatch,
+  type Heartbeat,
+  type HeartbeatAnswer,
+} from '@copal/shared/wire/node-rpc.ts'
 import { parse, parseJson } from '@copal/shared/wire/parse.ts'
+import { answerKey } from '../../cache/key.ts'
 import type { AppEnv } from '../../context.ts'
 import { desiredState, ensureModel, findModel } from '../../db/queries/models.ts'
 import { insertReceipts } from '../../db/queries/receipts.ts'
@@ -60,6 +67,14 @@ export function nodeRoutes(): Hono<AppEnv> {
       return c.json({ settled })
     })
     .all('/receipts', refuseMethod('POST'))
+    .post('/answers', async (c) => {
+      const body = decodeBody(await readSigned(c, MAX_BODY_BYTES))
+      const { tenant, key, ttlMs, body: text, ...answer } = parse(keptAnswer, parseJson(body))
+      const kept = { ...answer, body: new Uint8Array(new TextEncoder().encode(text)) }
+      await c.var.deps.responseCache(tenant).keep(answerKey(key, answer.maskVersion), kept, ttlMs)
+      return c.json({ kept: true })
+    })
+    .all('/answers', refuseMethod('POST'))
 }
 
 /** Scores of answers are samples: where they cannot be stored they are lost, and nothing else is. */
