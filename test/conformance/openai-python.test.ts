@@ -1,48 +1,20 @@
-import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
-import { promisify } from 'node:util'
+import { join } from 'node:path'
 import { expect, inject, test } from 'vitest'
+import { pythonPackage } from '../support/python-package.ts'
 
-const OPENAI_PYTHON = '3.57.0'
-const run = promisify(execFile)
 const service = inject('service')
 
-/** The client in an environment of its own, beside the cached models; made once. Needs Python and pip, as those do. */
-async function python(): Promise<string> {
-  const cache = resolve(process.env['COPAL_CACHE'] || join(homedir(), '.cache', 'copal'))
-  const folder = join(cache, `conformance-openai-${OPENAI_PYTHON}`)
-  const [scripts, program] = process.platform === 'win32' ? ['Scripts', 'python.exe'] : ['bin', 'python']
-  const interpreter = join(folder, scripts, program)
-  if (existsSync(interpreter)) return interpreter
-  const made = `${folder}.${process.pid}`
-  const own = join(made, scripts, program)
-  try {
-    await run(process.platform === 'win32' ? 'python' : 'python3', ['-m', 'venv', made])
-    await run(own, ['-m', 'pip', 'install', '--quiet', '--only-binary', ':all:', `openai==${OPENAI_PYTHON}`])
-    await rename(made, folder)
-  } finally {
-    await rm(made, { recursive: true, force: true })
-  }
-  return interpreter
-}
-
 test('the official Python client finds what it expects of the OpenAI API', { timeout: 300_000 }, async () => {
+  const python = await pythonPackage('openai', '3.57.0')
   const script = join(import.meta.dirname, 'openai_python.py')
-  const { stdout } = await run(await python(), [
-    script,
-    service.baseUrl,
-    service.apiKey,
-    ...(service.keepsGrammars ? ['grammars'] : []),
-  ])
-  expect(
-    stdout
-      .trim()
-      .split('\n')
-      .map((line) => line.replace(/^ok /, '')),
-  ).toEqual([
+  const abilities = service.keepsGrammars ? ['grammars'] : []
+  const { stdout, stderr } = await python.run([script, service.baseUrl, service.apiKey, ...abilities])
+  if (stderr) process.stderr.write(stderr)
+  const passed = stdout
+    .trim()
+    .split('\n')
+    .map((line) => line.replace(/^ok /, ''))
+  expect(passed).toEqual([
     'chat_streams_what_it_answers',
     'chat_has_choices_with_log_probabilities',
     'completions_take_several_prompts',

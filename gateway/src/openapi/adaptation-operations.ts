@@ -15,8 +15,10 @@ import {
   storedPart,
   updateEntry,
 } from '@copal/shared/wire/admin.ts'
+import { domainName } from '@copal/shared/wire/generation.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
+import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
 import { canaryReport, endedTrial, shadowReport, startTrial } from '@copal/shared/wire/trials.ts'
 import { listOf, named, type Operation } from './operation.ts'
 
@@ -76,6 +78,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: "Adds an operator's own texts to a domain, redacted and sampled like traffic.",
     key: 'operator',
+    params: { domain: domainName },
     body: named('ImportTexts', importTexts),
     answer: named('ImportedTexts', importedTexts),
     status: 201,
@@ -87,6 +90,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Deletes the samples of one key in a domain.',
     key: 'operator',
+    params: { domain: domainName },
     query: { key: 'The id of the key.' },
     answer: named('DeletedSamples', deletedSamples),
   },
@@ -97,6 +101,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Deletes everything that is stored of a domain.',
     key: 'operator',
+    params: { domain: domainName },
     answer: named('DeletedDomain', deletedDomain),
   },
   {
@@ -164,6 +169,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Registers a mask file, named by its SHA-256.',
     key: 'operator',
+    params: { sha256: sha256Hex },
     querySchema: importMask,
     takesFile: true,
     answer: named('Mask', maskEntry),
@@ -176,6 +182,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Registers a mask file whose parts were sent before.',
     key: 'operator',
+    params: { sha256: sha256Hex },
     querySchema: importMask,
     body: named('JoinMaskParts', joinMaskParts),
     answer: named('Mask', maskEntry),
@@ -188,6 +195,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Takes one part of a mask file, named by its own SHA-256.',
     key: 'operator',
+    params: { sha256: sha256Hex, part: sha256Hex },
     takesFile: true,
     answer: named('MaskPart', storedPart),
     status: 201,

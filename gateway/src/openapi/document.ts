@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import type { $ZodType } from 'zod/v4/core'
+import { safeParse, type $ZodType } from 'zod/v4/core'
+import { domainName } from '@copal/shared/wire/generation.ts'
 import { VERSION } from '../version.ts'
 import { errorAnswer } from './answers.ts'
 import type { NamedSchema, Operation } from './operation.ts'
@@ -40,6 +41,7 @@ const REQUEST_HEADERS = {
 
 /** What those of them may be that are not any text. */
 const HEADER_SCHEMAS: Record<string, JsonSchema> = {
+  'x-copal-domain': schemaOf(domainName, 'input'),
   'x-copal-sample': { enum: ['true', 'false'] },
   'x-copal-cache': { enum: ['true', 'refresh', 'false'] },
   'x-copal-cache-ttl': { type: 'integer', minimum: 1, maximum: 86_400 },
@@ -100,7 +102,7 @@ function describe(operation: Operation): object {
     description: needs(key),
     ...(key === 'none' ? { security: [] } : {}),
     parameters: [
-      ...pathParameters(operation.path),
+      ...pathParameters(operation),
       ...queryParameters(operation),
       ...(isInference
         ? Object.entries(REQUEST_HEADERS).map(([name, description]) => ({
@@ -111,7 +113,7 @@ function describe(operation: Operation): object {
           }))
         : []),
     ],
-    ...(body ? { requestBody: { required: true, content: jsonOf(body) } } : {}),
+    ...(body ? { requestBody: { required: !mayBeLeftOut(body), content: jsonOf(body) } } : {}),
     ...(takesFile
       ? { requestBody: { required: true, content: { 'application/octet-stream': { schema: {} } } } }
       : {}),
@@ -152,6 +154,11 @@ function needs(key: Operation['key']): string {
   }
 }
 
+/** No body reads as `{}`. */
+function mayBeLeftOut({ schema }: NamedSchema): boolean {
+  return safeParse(schema, {}).success
+}
+
 function jsonOf({ name }: NamedSchema) {
   return { 'application/json': { schema: { $ref: `#/components/schemas/${name}` } } }
 }
@@ -171,12 +178,12 @@ function headersOf(headers: Record<string, string>) {
   )
 }
 
-function pathParameters(path: string) {
-  return [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+function pathParameters({ path, params = {} }: Operation) {
+  return [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => ({
     name,
     in: 'path',
     required: true,
-    schema: { type: 'string' },
+    schema: params[name] ? schemaOf(params[name], 'input') : { type: 'string' },
   }))
 }
 

@@ -8,6 +8,7 @@ import {
   rotateKey,
   setLimits,
   tenantEntry,
+  tenantName,
 } from '@copal/shared/wire/keys.ts'
 import { listOf, named, type Operation } from './operation.ts'
 
@@ -79,6 +80,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     tag: 'Keys and tenants',
     summary: 'Makes a tenant, or changes its limits.',
     key: 'operator',
+    params: { tenant: tenantName },
     body: named('SetLimits', setLimits),
     answer: named('Tenant', tenantEntry),
   },
@@ -89,6 +91,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     tag: 'Keys and tenants',
     summary: "What a tenant's response cache holds, and how often it had the answer.",
     key: 'admin',
+    params: { tenant: tenantName },
     answer: named('TenantCache', cacheEntry),
   },
   {
@@ -98,6 +101,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     tag: 'Keys and tenants',
     summary: "Deletes all answers of a tenant's response cache.",
     key: 'admin',
+    params: { tenant: tenantName },
     answer: named('ClearedCache', clearedCache),
   },
 ]

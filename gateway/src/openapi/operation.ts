@@ -17,6 +17,8 @@ export interface Operation {
   summary: string
   /** Which key opens it; nothing is needed for `none`. */
   key: 'inference' | 'read-metrics' | 'admin' | 'operator' | 'none'
+  /** What the parameters of the path may be, where that is not any text. */
+  params?: Record<string, $ZodType>
   query?: Record<string, string>
   /** The same, as a schema of its fields. */
   querySchema?: $ZodObject

@@ -11,7 +11,8 @@ import { toolFormat } from './tool-format.ts'
 
 /** `POST /rpc/chat-completions` */
 export function chatCompletions(deps: InferenceDeps): Hono {
-  const { codec, contextLength, grammars, generate, read } = deps
+  const { contextLength, grammars, generate, read } = deps
+  const { codec } = deps.model
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(chatCall, await read(c.req.raw, CALL_BYTES))
     const structure = structureOf(request, CHAT_FIELDS)

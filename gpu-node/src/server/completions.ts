@@ -4,22 +4,18 @@ import { completionCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import { completionFormat } from './answer-format.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { encodePrompt } from './prompt.ts'
+import { tokensOf } from './prompt.ts'
 import { completionMaxTokens, samplingOf } from './sampling.ts'
 
 /** `POST /rpc/completions` */
 export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
-  const { codec, contextLength, generate, read } = deps
+  const { model, contextLength, generate, read } = deps
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(completionCall, await read(c.req.raw, CALL_BYTES))
     const withUsage = request.stream_options?.include_usage ?? false
     const topLogprobs = request.logprobs ?? -1
     const tokens = () =>
-      promptsOf(request).map((prompt) =>
-        typeof prompt === 'string'
-          ? encodePrompt((text) => codec.encodeDocument(text), prompt, contextLength)
-          : prompt,
-      )
+      tokensOf(promptsOf(request), { name: 'prompt', value: request.prompt }, model, contextLength)
     return generate(
       {
         ...call,

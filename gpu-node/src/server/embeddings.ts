@@ -12,7 +12,7 @@ import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answe
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { CALL_BYTES, type ReadCall } from './inference-deps.ts'
-import { encodePrompt } from './prompt.ts'
+import { tokensOf } from './prompt.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 
 /** Texts of one call that are in the engine at the same time, so that one call does not fill its queue. */
@@ -35,11 +35,8 @@ export function embeddings(
     const started: EmbeddingCall[] = []
     try {
       requireModel(deps, request.model)
-      const texts = inputsOf(request).map((input) =>
-        typeof input === 'string'
-          ? encodePrompt((text) => model.codec.encodeDocument(text), input, engine.policy.contextLength)
-          : input,
-      )
+      const field = { name: 'input', value: request.input }
+      const texts = tokensOf(inputsOf(request), field, model, engine.policy.contextLength)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
       const embedded = await embedAll(
         engine,

@@ -52,7 +52,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
 
   const app = new Hono()
   const inference: InferenceDeps = {
-    codec: model.codec,
+    model,
     contextLength: engine.policy.contextLength,
     grammars: deps.grammars ?? createGrammars(model),
     generate,

@@ -1,4 +1,5 @@
-import { contextExceeded } from '../engine/refusals.ts'
+import type { DenseModel } from '../model/dense-model.ts'
+import { checkTokens, contextExceeded } from '../engine/refusals.ts'
 
 /** Characters a token stands for at most in all but the oddest text. */
 const CHARACTERS_PER_TOKEN = 8
@@ -24,4 +25,25 @@ export function encodePrompt(
       throw contextExceeded(beginning - CUT_SLACK_TOKENS, contextLength, 'at least')
   }
   return encode(text)
+}
+
+/**
+ * The tokens of what a field of a request holds: texts, lists of token ids, or one of either.
+ *
+ * @param inputs the same as a list
+ * @throws AppError `context_length_exceeded`, `invalid_request` that names a token which the model does not have
+ */
+export function tokensOf(
+  inputs: readonly (string | number[])[],
+  field: { name: string; value: unknown },
+  model: Pick<DenseModel, 'codec' | 'config'>,
+  contextLength: number,
+): number[][] {
+  const isOne = !Array.isArray(field.value) || typeof field.value[0] === 'number'
+  return inputs.map((input, index) => {
+    if (typeof input === 'string')
+      return encodePrompt((text) => model.codec.encodeDocument(text), input, contextLength)
+    checkTokens(input, model.config.vocabSize, isOne ? field.name : `${field.name}[${index}]`)
+    return input
+  })
 }

@@ -11,7 +11,8 @@ import { compileStructure, RESPONSE_FIELDS, structureOf } from './structure.ts'
 
 /** `POST /rpc/responses` */
 export function responses(deps: InferenceDeps): Hono {
-  const { codec, contextLength, grammars, generate, read } = deps
+  const { contextLength, grammars, generate, read } = deps
+  const { codec } = deps.model
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(responsesCall, await read(c.req.raw, CALL_BYTES))
     const chat = chatOf(request)

@@ -106,7 +106,8 @@ export const samplingFields = {
   min_p: z.number().min(0).max(1).nullish().describe(EXTENSION),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
-  repetition_penalty: z.number().gt(0).max(10).nullish().describe(EXTENSION),
+  // Smaller ones leave no finite logit.
+  repetition_penalty: z.number().min(0.01).max(10).nullish().describe(EXTENSION),
   seed: z.int().nullish(),
   stop: stop.nullish(),
   max_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),

@@ -50,6 +50,23 @@ describe('the OpenAPI document', () => {
     expect(untold).toEqual(['/openapi.json'])
   })
 
+  test('tells which bodies may be left out, and what headers and paths may hold', async () => {
+    const { paths } = await document()
+    interface Told {
+      requestBody?: { required: boolean }
+      parameters: { name: string; schema: { pattern?: string } }[]
+    }
+    const told = (method: string, path: string) => paths[path]?.[method] as Told | undefined
+    const isRequired = (method: string, path: string) => told(method, path)?.requestBody?.required
+    expect(isRequired('post', '/admin/keys')).toBe(true)
+    expect(isRequired('post', '/admin/keys/{id}/rotate')).toBe(false)
+    expect(isRequired('put', '/admin/tenants/{tenant}')).toBe(false)
+    const patternOf = (method: string, path: string, name: string) =>
+      told(method, path)?.parameters.find((parameter) => parameter.name === name)?.schema.pattern
+    expect(patternOf('post', '/v1/responses', 'x-copal-domain')).toContain('a-z0-9')
+    expect(patternOf('put', '/admin/masks/{sha256}/parts/{part}', 'part')).toContain('{64}')
+  })
+
   test('tells of requests what they are checked by', async () => {
     const { schemas } = (await document()).components
     expect(schemas.ChatRequest?.required?.toSorted()).toEqual(['messages', 'model'])

@@ -446,6 +446,13 @@ test('bad calls are refused with an OpenAI error that names what is wrong', asyn
     status: 400,
     param: 'prompt[1]',
   })
+  expect(await post('/rpc/completions', call({ ...PROMPT, prompt: [[1], [2, 99_999]] }))).toMatchObject({
+    status: 400,
+    param: 'prompt[1][1]',
+  })
+  const embed = (input: unknown) => post('/rpc/embeddings', call({ model: 'tiny', input }))
+  expect(await embed([1, 99_999])).toMatchObject({ status: 400, param: 'input[1]' })
+  expect(await embed([[99_999], [2]])).toMatchObject({ status: 400, param: 'input[0][0]' })
   expect(await post('/rpc/completions', call({ ...PROMPT, echo: true }))).toMatchObject({
     status: 400,
     param: 'request.echo',

@@ -76,6 +76,7 @@ const REFUSED_BY_CHAT: [field: string, value: unknown, param: string, message: R
   ['prompt_cache_retention', '24h', 'prompt_cache_retention', /in memory only/],
   ['reasoning_effort', 'high', 'reasoning_effort', /does not reason/],
   ['service_tier', 'flex', 'service_tier', /one tier/],
+  ['repetition_penalty', 1e-92, 'repetition_penalty', />=0.01/],
   ['stop', ['a', 'b', 'c', 'd', 'e'], 'stop', /./],
   ['store', true, 'store', /not stored/],
   ['stream_options', { include_usage: true }, 'stream_options', /'stream': true/],

@@ -1,4 +1,5 @@
 import { Hono } from 'hono'
+import { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
 import { rollback, type MaskEntry } from '@copal/shared/wire/admin.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
@@ -16,6 +17,9 @@ import { maskKey } from '../../updates/datasets.ts'
 import { resolveModel } from '../../updates/model.ts'
 import { rollBack } from '../../updates/rollback.ts'
 import { readAdmin } from './body.ts'
+
+const maskPath = z.object({ sha256: sha256Hex })
+const partPath = z.object({ sha256: sha256Hex, part: sha256Hex })
 
 /** Registered masks, their files in both directions, and the way back to one. */
 export function maskRoutes(): Hono<AppEnv> {
@@ -49,7 +53,7 @@ export function maskRoutes(): Hono<AppEnv> {
     })
     .all('/masks/:version/file', refuseMethod('GET'))
     .put('/masks/:sha256', async (c) => {
-      const sha256 = parse(sha256Hex, c.req.param('sha256'))
+      const { sha256 } = parse(maskPath, c.req.param())
       const request = parse(importMask, c.req.query())
       const { artifacts } = c.var.deps
       const { model, mask } = await importMaskFile(c.var.deps, sha256, request, () =>
@@ -58,7 +62,7 @@ export function maskRoutes(): Hono<AppEnv> {
       return c.json(maskEntry(model, mask), 201)
     })
     .post('/masks/:sha256', async (c) => {
-      const sha256 = parse(sha256Hex, c.req.param('sha256'))
+      const { sha256 } = parse(maskPath, c.req.param())
       const request = parse(importMask, c.req.query())
       const { parts } = await readAdmin(c, joinMaskParts)
       const { artifacts } = c.var.deps
@@ -69,8 +73,8 @@ export function maskRoutes(): Hono<AppEnv> {
     })
     .all('/masks/:sha256', refuseMethod('PUT', 'POST'))
     .put('/masks/:sha256/parts/:part', async (c) => {
-      const part = parse(sha256Hex, c.req.param('part'))
-      await storeMaskPart(c.var.deps.artifacts, parse(sha256Hex, c.req.param('sha256')), part, c.req.raw)
+      const { sha256, part } = parse(partPath, c.req.param())
+      await storeMaskPart(c.var.deps.artifacts, sha256, part, c.req.raw)
       return c.json({ sha256: part }, 201)
     })
     .all('/masks/:sha256/parts/:part', refuseMethod('PUT'))

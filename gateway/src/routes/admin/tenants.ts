@@ -1,4 +1,5 @@
 import { Hono, type Context } from 'hono'
+import { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import { setLimits, tenantName, type CacheEntry, type TenantEntry } from '@copal/shared/wire/keys.ts'
@@ -9,6 +10,8 @@ import { changeLimits, limitsEntry } from '../../limits/limits.ts'
 import { requireOperator } from '../../middleware/auth.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './body.ts'
+
+const tenantPath = z.object({ tenant: tenantName })
 
 /** Tenants: an administrator sees its own, the operator all, and makes them. */
 export function tenantRoutes(): Hono<ActorEnv> {
@@ -21,7 +24,7 @@ export function tenantRoutes(): Hono<ActorEnv> {
     .all('/tenants', refuseMethod('GET'))
     .put('/tenants/:tenant', requireOperator(), async (c) => {
       const { deps } = c.var
-      const name = parse(tenantName, c.req.param('tenant'))
+      const name = parse(tenantPath, c.req.param()).tenant
       const changes = await readAdmin(c, setLimits)
       await ensureTenant(deps.db, name, deps.nowMs())
       const [tenant] = await listTenants(deps.db, name)

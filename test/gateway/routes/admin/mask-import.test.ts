@@ -70,6 +70,8 @@ test('a weights file that came in parts is a version like any other', async () =
   const response = await call('POST', `${path}?model=import-parts`, JSON.stringify({ parts }))
   expect(response.status).toBe(201)
   expect(await response.json()).toMatchObject({ model: 'import-parts', version: 1, bytes: bytes.byteLength })
+  const wrong = await call('PUT', `${path}/parts/x`, bytes)
+  expect([wrong.status, (await errorOf(wrong)).param]).toEqual([400, 'part'])
   const none = await call('POST', `${path}?model=import-parts`, '{"parts":[]}')
   expect([none.status, (await errorOf(none)).param]).toEqual([400, 'parts'])
 })

@@ -1,0 +1,65 @@
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { rename, rm } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+const PYTHON = process.platform === 'win32' ? 'python' : 'python3'
+
+/** The system's Python, which finds one package and what that needs. */
+export interface PythonPackage {
+  /**
+   * Runs Python with these arguments.
+   *
+   * @returns what it said, and its exit code
+   */
+  run(args: string[], options?: PythonOptions): Promise<{ stdout: string; stderr: string; exitCode: number }>
+}
+
+interface PythonOptions {
+  cwd?: string
+  env?: Record<string, string>
+  /** Folders with more modules. */
+  modules?: string[]
+  timeoutMs?: number
+}
+
+/** A package in a folder of its own, beside the cached models; installed once. Needs Python and pip, as those do. */
+export async function pythonPackage(name: string, version: string): Promise<PythonPackage> {
+  const cache = resolve(process.env['COPAL_CACHE'] || join(homedir(), '.cache', 'copal'))
+  const folder = join(cache, `conformance-${name}-${version}-packages`)
+  if (!existsSync(folder)) await install(`${name}==${version}`, folder)
+  return {
+    async run(args, { cwd, env, modules = [], timeoutMs = 600_000 } = {}) {
+      const path = [folder, ...modules].join(process.platform === 'win32' ? ';' : ':')
+      const python = { PYTHONPATH: path, PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8' }
+      const options = {
+        cwd,
+        env: { ...process.env, ...python, ...env },
+        timeout: timeoutMs,
+        maxBuffer: 64 * 1024 * 1024,
+      }
+      try {
+        return { ...(await run(PYTHON, args, options)), exitCode: 0 }
+      } catch (thrown) {
+        const { code, stdout, stderr } = thrown as { code?: unknown; stdout?: string; stderr?: string }
+        // A number when it ran to its end; otherwise it could not be started, or took too long.
+        if (typeof code !== 'number') throw thrown
+        return { stdout: stdout ?? '', stderr: stderr ?? '', exitCode: code }
+      }
+    },
+  }
+}
+
+async function install(requirement: string, folder: string): Promise<void> {
+  const made = `${folder}.${process.pid}`
+  const pip = ['-m', 'pip', 'install', '--quiet', '--no-input', '--disable-pip-version-check']
+  try {
+    await run(PYTHON, [...pip, '--only-binary', ':all:', '--target', made, requirement])
+    await rename(made, folder)
+  } finally {
+    await rm(made, { recursive: true, force: true })
+  }
+}
