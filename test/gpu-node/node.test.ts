@@ -62,6 +62,8 @@ async function setup(): Promise<Setup> {
         COPAL_GATEWAY_URL: gateway.url,
         COPAL_NODE_SECRET: gateway.secret,
         COPAL_THREADS: '1',
+        // Its sets are processes, which may be watched and killed; the engine's are in the node itself.
+        COPAL_BACKEND: 'onnx',
         ...env,
       })
       onTestFinished(async () => void (await node.end('SIGKILL')))
