@@ -23,12 +23,12 @@ export interface CacheWish {
  */
 export function cacheWish(c: Pick<Context, 'req'>): CacheWish | undefined {
   const value = c.req.header(HEADER) ?? 'false'
-  if (value === 'false') return undefined
-  if (value !== 'true' && value !== 'refresh')
+  if (value !== 'true' && value !== 'refresh' && value !== 'false')
     throw invalid(HEADER, "'true', 'refresh' or 'false' is expected")
   const ttl = c.req.header(TTL_HEADER) ?? String(DEFAULT_TTL_S)
   if (!/^[1-9]\d{0,5}$/.test(ttl) || Number(ttl) > MAX_TTL_S)
     throw invalid(TTL_HEADER, `whole seconds from 1 to ${MAX_TTL_S} are expected`)
+  if (value === 'false') return undefined
   return { use: value === 'true', ttlMs: Number(ttl) * 1_000 }
 }
 

@@ -144,6 +144,7 @@ describe('a request that asks for the cache', () => {
       [{ 'x-copal-cache-ttl': '0' }, 'x-copal-cache-ttl'],
       [{ 'x-copal-cache-ttl': '1.5' }, 'x-copal-cache-ttl'],
       [{ 'x-copal-cache-ttl': '86401' }, 'x-copal-cache-ttl'],
+      [{ 'x-copal-cache': 'false', 'x-copal-cache-ttl': 'soon' }, 'x-copal-cache-ttl'],
     ] as const) {
       const response = await ask(fresh(), headers)
       expect([response.status, (await errorOf(response)).param]).toEqual([400, param])
