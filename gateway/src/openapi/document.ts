@@ -47,6 +47,13 @@ const HEADER_SCHEMAS: Record<string, JsonSchema> = {
   'x-copal-cache-ttl': { type: 'integer', minimum: 1, maximum: 86_400 },
 }
 
+/** One of a stream: `data` is JSON as OpenAI's clients expect it, or `[DONE]`. */
+const STREAMED_EVENT: JsonSchema = {
+  type: 'object',
+  description: "With `stream: true`: each of OpenAI's events.",
+  properties: { event: { type: 'string' }, data: { type: 'string' } },
+  required: ['data'],
+}
 const ANSWER_HEADERS = {
   'x-request-id': 'Names the request, for questions about it.',
   'x-copal-mask': 'The version of the weights that answered; 0 is dense.',
@@ -125,9 +132,7 @@ function describe(operation: Operation): object {
           ...content,
           ...(streams
             ? {
-                'text/event-stream': {
-                  schema: { type: 'string', description: "With `stream: true`: OpenAI's events." },
-                },
+                'text/event-stream': { schema: STREAMED_EVENT },
               }
             : {}),
         },
