@@ -291,10 +291,11 @@ async function oneBusy(): Promise<{ running: OpenStream; other: FleetNode }> {
 
 /** Settles when a request is placed on a node. */
 function leased(id: string): Promise<true> {
-  return until('a lease', async () => {
+  const hasLease = async () => {
     const metrics = await fleet.admin<string>('GET', '/metrics')
     return metrics.includes(`copal_node_leases{node="${id}",model="tiny"} 1`) ? true : undefined
-  })
+  }
+  return until('a lease', hasLease, 30_000)
 }
 
 function bothAlive(): Promise<true> {

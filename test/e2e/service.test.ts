@@ -95,7 +95,9 @@ describe('the OpenAI client', () => {
       usage = chunk.usage ?? usage
     }
     expect(text).toBe(whole.choices[0]?.message.content)
-    expect(usage).toEqual(whole.usage)
+    // What the engine still has of the prompt may differ.
+    const { prompt_tokens_details: _, ...counts } = whole.usage!
+    expect(usage).toMatchObject(counts)
   })
 
   test('gets log-probabilities whose alternatives are sorted and hold the greedy token', async () => {

@@ -99,6 +99,8 @@ export async function startFleet(): Promise<TestFleet> {
       COPAL_GATEWAY_URL: url,
       COPAL_NODE_SECRET: home.secrets.nodeSecret,
       COPAL_THREADS: '1',
+      // The engine has all of a stream's tokens ready before it can be broken.
+      COPAL_BACKEND: 'onnx',
       COPAL_HEARTBEAT_MS: '200',
     }),
     async start(id) {
