@@ -174,7 +174,7 @@ export async function frontPlots(
       points: plotted,
       style: styleSeries(series),
       x: { title: xTitle },
-      y: { title: 'perplexity' },
+      y: { title: 'perplexity', scale: { type: 'log', nice: false } },
     })
     return standaloneSvg(await drawSvg(spec))
   }
