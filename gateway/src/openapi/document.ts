@@ -54,6 +54,7 @@ const STREAMED_EVENT: JsonSchema = {
   properties: { event: { type: 'string' }, data: { type: 'string' } },
   required: ['data'],
 }
+
 const ANSWER_HEADERS = {
   'x-request-id': 'Names the request, for questions about it.',
   'x-copal-mask': 'The version of the weights that answered; 0 is dense.',
@@ -130,11 +131,7 @@ function describe(operation: Operation): object {
         ...(isInference ? { headers: headersOf(ANSWER_HEADERS) } : {}),
         content: {
           ...content,
-          ...(streams
-            ? {
-                'text/event-stream': { schema: STREAMED_EVENT },
-              }
-            : {}),
+          ...(streams ? { 'text/event-stream': { schema: STREAMED_EVENT } } : {}),
         },
       },
       default: {
