@@ -1,8 +1,8 @@
-import { AppError } from '@copal/shared/errors.ts'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
 import { reasonOf, type Log } from '../log.ts'
+import { isExpected, sum } from './scoring.ts'
 
 /** A client's text shorter than this says too little about drift. */
 const MIN_TOKENS = 16
@@ -56,14 +56,4 @@ export async function scoreDrift(
     }
     return null
   }
-}
-
-function isExpected(error: unknown): boolean {
-  return error instanceof AppError && (error.code === 'overloaded' || error.code === 'client_closed_request')
-}
-
-function sum(values: Float32Array): number {
-  let total = 0
-  for (const value of values) total += value
-  return total
 }

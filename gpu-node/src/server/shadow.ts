@@ -1,9 +1,9 @@
-import { AppError } from '@copal/shared/errors.ts'
 import type { ShadowScore } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { reasonOf, type Log } from '../log.ts'
+import { isExpected, sum } from './scoring.ts'
 
 /** Of a prompt its end is scored, of an answer its beginning: differences show in as many tokens. */
 const MAX_PROMPT_TOKENS = 256
@@ -125,14 +125,4 @@ function compare(
     nllShadow: sum(nllShadow.subarray(from, to)),
   })
   return { prompt: part(0, promptTokens - 1), answer: part(promptTokens - 1, tokens.length - 1) }
-}
-
-function isExpected(error: unknown): boolean {
-  return error instanceof AppError && (error.code === 'overloaded' || error.code === 'client_closed_request')
-}
-
-function sum(values: Float32Array): number {
-  let total = 0
-  for (const value of values) total += value
-  return total
 }
