@@ -18,10 +18,10 @@ import {
 import { createProgressBar } from '../progress-bar.ts'
 import { formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
+import { positive } from './lab-run.ts'
 
 /** Needs nothing of the model but its statistics. */
 const DEFAULT_METHOD = 'continual-wanda+swaps'
-import { positive } from './lab-run.ts'
 
 interface MasksBuildOptions extends PatternRuleOptions {
   fromStatistics: string
