@@ -17,7 +17,6 @@ export interface Addon {
    * @param mask `[rows, ceil(cols / 8)]` bits as in a mask file, 1 where a weight is kept; copied in the
    *   call. `null` packs all weights.
    * @param group columns that share a scale: 64 or 32, bf16 only 64
-   * @param threads how many threads share the blocks of rows
    * @throws (rejects) for a mask of another shape, a weight that is not finite (also where it is pruned)
    *   or does not fit the precision
    */
@@ -28,7 +27,6 @@ export interface Addon {
     mask: Uint8Array | null,
     precision: Precision,
     group: 64 | 32,
-    threads: number,
   ): Promise<Matrix>
   /**
    * Refines the mask of some rows of a linear by swaps, blocking: what `swapRows` in `src/copal/swaps.ts` does,

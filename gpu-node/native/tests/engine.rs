@@ -11,6 +11,7 @@ use copal_native::kernels::Kernel;
 use copal_native::storage::{Format, Precision};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use support::{Random, mask_of};
 
 const TOKENS: usize = 45;
@@ -78,7 +79,7 @@ fn engine(model: &Model, kernel: &'static Kernel, threads: usize, pages: usize) 
 }
 
 fn weights(model: &Model, format: Format) -> WeightSet {
-    WeightLibrary::new(model.config.clone(), format).load(&model.places, 2).unwrap()
+    WeightLibrary::new(model.config.clone(), format, Arc::default()).load(&model.places, 2).unwrap()
 }
 
 fn tokens(seed: u64) -> Vec<u32> {

@@ -8,6 +8,7 @@ use copal_native::engine::{LinearPlace, ModelConfig, SharedPlaces, WeightLibrary
 use copal_native::kernels::{Encoding, Kernel};
 use copal_native::storage::{Mask, PackError, pack};
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Random, encoded, formats, multiply, oracle};
 
@@ -59,7 +60,7 @@ fn any_weights_are_packed_and_multiplied_right_or_refused() {
         let density = one_of(random, &[0.0, 0.02, 0.5, 0.98, 1.0]);
         let mask = support::mask_of(rows, cols, |_, _| random.uniform() < density);
         let mask = (random.uniform() < 0.8).then_some(mask);
-        let matrix = match pack(&weights, rows, cols, mask.as_deref(), format, 1 + below(random, 3)) {
+        let matrix = match pack(&weights, (rows, cols), mask.as_deref(), format, &|| ()) {
             Ok(matrix) => matrix,
             Err(PackError::Weight { value, .. }) => {
                 assert!(odd.is_some_and(|odd| odd.to_bits() == value.to_bits()), "{value} is refused");
@@ -132,7 +133,7 @@ fn any_places_in_any_files_are_loaded_or_refused() {
         let places =
             WeightPlaces { master: master.clone(), mask: with_mask.then(|| mask.clone()), shared, linears };
         let format = one_of(random, &formats());
-        match WeightLibrary::new(config, format).load(&places, 1 + below(random, 2)) {
+        match WeightLibrary::new(config, format, Arc::default()).load(&places, 1 + below(random, 2)) {
             Ok(_) => loaded += 1,
             Err(error) => assert!(!error.to_string().is_empty()),
         }

@@ -44,7 +44,7 @@ function testAddon(addon: Addon): void {
       expect(multiplier.kernel).toBe(kernel)
       for (const [precision, group] of FORMATS) {
         for (const kept of [null, mask]) {
-          const matrix = await addon.pack(dense, rows, cols, kept, precision, group, 2)
+          const matrix = await addon.pack(dense, rows, cols, kept, precision, group)
           const outputs = new Float32Array(tokens * rows)
           multiplier.multiply(matrix, inputs, outputs)
           const error = relativeError(outputs, product(dense, kept, rows, cols, inputs))
@@ -61,7 +61,7 @@ function testAddon(addon: Addon): void {
     const [rows, cols] = [64, 128]
     const mask = randomMask(random, rows, cols)
     const kept = mask.reduce((sum, byte) => sum + byte.toString(2).replaceAll('0', '').length, 0)
-    const matrix = await addon.pack(normals(random, rows * cols, 0, 1), rows, cols, mask, 'int8', 64, 1)
+    const matrix = await addon.pack(normals(random, rows * cols, 0, 1), rows, cols, mask, 'int8', 64)
     const groups = (rows * cols) / 64
     expect(matrix).toMatchObject({ rows, cols, kept, bytes: kept + (rows * cols) / 8 + 2 * groups })
   })
@@ -71,7 +71,7 @@ function testAddon(addon: Addon): void {
     for (const thread of [0, 1]) {
       expect(() => multiplier.provokePanic(thread)).toThrow(`provoked on thread ${thread}`)
     }
-    const matrix = await addon.pack(Float32Array.of(1, 2, 3, 4), 2, 2, null, 'bf16', 64, 1)
+    const matrix = await addon.pack(Float32Array.of(1, 2, 3, 4), 2, 2, null, 'bf16', 64)
     const outputs = new Float32Array(2)
     multiplier.multiply(matrix, Float32Array.of(1, 1), outputs)
     expect([...outputs]).toEqual([3, 7])
@@ -87,22 +87,21 @@ function testAddon(addon: Addon): void {
     const one = new Float32Array(4)
     const wrongType = expect.objectContaining({ code: 'InvalidArg' })
     const pack = (...args: unknown[]) => (addon.pack as (...args: unknown[]) => Promise<unknown>)(...args)
-    await expect(pack(one, 2, 2, null, 'bf16', 64, 1)).resolves.toBeDefined()
-    await expect(pack(one, 2, 3, null, 'bf16', 64, 1)).rejects.toThrow('there are 4')
-    await expect(pack(one, 2, 2, new Uint8Array(3), 'bf16', 64, 1)).rejects.toThrow('the mask has 3 bytes')
-    await expect(pack(one, 2, 2, Uint8Array.of(3, 4), 'bf16', 64, 1)).rejects.toThrow('row 1 of the mask')
-    await expect(pack(Float32Array.of(0, 0, 0, Number.NaN), 2, 2, null, 'int8', 64, 1)).rejects.toThrow(
+    await expect(pack(one, 2, 2, null, 'bf16', 64)).resolves.toBeDefined()
+    await expect(pack(one, 2, 3, null, 'bf16', 64)).rejects.toThrow('there are 4')
+    await expect(pack(one, 2, 2, new Uint8Array(3), 'bf16', 64)).rejects.toThrow('the mask has 3 bytes')
+    await expect(pack(one, 2, 2, Uint8Array.of(3, 4), 'bf16', 64)).rejects.toThrow('row 1 of the mask')
+    await expect(pack(Float32Array.of(0, 0, 0, Number.NaN), 2, 2, null, 'int8', 64)).rejects.toThrow(
       'row 1, column 1 is NaN',
     )
-    expect(() => pack(one, 2, 2, null, 'int7', 64, 1)).toThrow('there are: bf16, int8, int4')
-    expect(() => pack(one, 2, 2, null, 'int4', 48, 1)).toThrow('groups of 64 or 32')
-    expect(() => pack(one, 1.5, 2, null, 'bf16', 64, 1)).toThrow('rows must be a whole number')
-    expect(() => pack(one, 2, 2, null, 'bf16', 64, 0)).toThrow('threads must be')
-    expect(() => pack(new Float64Array(4), 2, 2, null, 'bf16', 64, 1)).toThrow(wrongType)
-    expect(() => pack([0, 0, 0, 0], 2, 2, null, 'bf16', 64, 1)).toThrow(wrongType)
+    expect(() => pack(one, 2, 2, null, 'int7', 64)).toThrow('there are: bf16, int8, int4')
+    expect(() => pack(one, 2, 2, null, 'int4', 48)).toThrow('groups of 64 or 32')
+    expect(() => pack(one, 1.5, 2, null, 'bf16', 64)).toThrow('rows must be a whole number')
+    expect(() => pack(new Float64Array(4), 2, 2, null, 'bf16', 64)).toThrow(wrongType)
+    expect(() => pack([0, 0, 0, 0], 2, 2, null, 'bf16', 64)).toThrow(wrongType)
 
     const multiplier = new addon.Multiplier(null, 1, 1, 2)
-    const matrix = await addon.pack(one, 2, 2, null, 'bf16', 64, 1)
+    const matrix = await addon.pack(one, 2, 2, null, 'bf16', 64)
     const memory = new Float32Array(3)
     expect(() => multiplier.multiply(matrix, new Float32Array(3), new Float32Array(2))).toThrow('2 columns')
     expect(() => multiplier.multiply(matrix, new Float32Array(4), new Float32Array(4))).toThrow('room for 1')
@@ -117,7 +116,7 @@ function testAddon(addon: Addon): void {
 
   test('arrays may be given away while the matrix is packed', async () => {
     const dense = new Float32Array(1 << 20).fill(1)
-    const packing = addon.pack(dense, 1024, 1024, null, 'bf16', 64, 1)
+    const packing = addon.pack(dense, 1024, 1024, null, 'bf16', 64)
     structuredClone(dense, { transfer: [dense.buffer] })
     const matrix = await packing
     const outputs = new Float32Array(1024)

@@ -48,10 +48,10 @@ impl JsEngine {
                 batch_tokens: count("batchTokens", batch_tokens, MOST_BATCH_TOKENS)?,
             };
             let (threads, layers) = (options.threads, config.layers);
-            let library = Arc::new(WeightLibrary::new(config.clone(), format));
-            let engine = Engine::new(config, kernel, &options).map_err(|error| {
+            let engine = Engine::new(config.clone(), kernel, &options).map_err(|error| {
                 Error::new(Status::GenericFailure, format!("cannot start {threads} threads: {error}"))
             })?;
+            let library = Arc::new(WeightLibrary::new(config, format, Arc::clone(engine.pace())));
             let engine = Arc::new(Mutex::new(engine));
             Ok(JsEngine { engine, library, kernel: kernel.name(), threads, layers })
         })

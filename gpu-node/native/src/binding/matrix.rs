@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 /// Elements of a matrix: what fits a typed array of every Node.
 const MOST_ELEMENTS: usize = 1 << 32;
-const MOST_THREADS: usize = 256;
 
 /// A packed matrix. Immutable.
 #[napi(js_name = "Matrix")]
@@ -41,14 +40,13 @@ impl JsMatrix {
     }
 }
 
-/// Packs on a thread of libuv and as many of its own as asked for.
+/// Packs on a thread of libuv.
 pub struct PackTask {
     dense: Vec<f32>,
     rows: usize,
     cols: usize,
     mask: Option<Vec<u8>>,
     format: Format,
-    threads: usize,
 }
 
 impl Task for PackTask {
@@ -58,7 +56,7 @@ impl Task for PackTask {
     fn compute(&mut self) -> Result<Matrix> {
         guarded(|| {
             let mask = self.mask.as_deref();
-            pack(&self.dense, self.rows, self.cols, mask, self.format, self.threads).map_err(invalid)
+            pack(&self.dense, (self.rows, self.cols), mask, self.format, &|| ()).map_err(invalid)
         })
     }
 
@@ -76,7 +74,6 @@ pub fn pack_matrix(
     mask: Option<Uint8ArraySlice<'_>>,
     precision: String,
     group: f64,
-    threads: f64,
 ) -> Result<AsyncTask<PackTask>> {
     guarded(|| {
         let precision = Precision::named(&precision).map_err(invalid)?;
@@ -84,7 +81,6 @@ pub fn pack_matrix(
         Ok(AsyncTask::new(PackTask {
             rows: count("rows", rows, MOST_ELEMENTS)?,
             cols: count("cols", cols, MOST_ELEMENTS)?,
-            threads: count("threads", threads, MOST_THREADS)?,
             format,
             // Copied: the caller may change or give away the arrays before the task has read them.
             dense: dense.to_vec(),

@@ -1,7 +1,7 @@
 //! The forward pass of a LLaMA over packed weights.
 //!
 //! `config` is the model's shape; `weights` loads weight sets from the mapped master file and a
-//! mask file, and shares what a mask does not change; `pages` holds keys and values; `work` is what
+//! mask file, shares what a mask does not change, and keeps `pace` with the steps; `pages` holds keys and values; `work` is what
 //! a step is asked and checks it; `step` cuts it into batches; `forward` runs one; `outputs` makes logits, scores
 //! and sums of what comes out; `attention` and `vector` are the loops that
 //! are compiled for each instruction set.
@@ -17,6 +17,7 @@ mod config;
 mod forward;
 mod mapped;
 mod outputs;
+mod pace;
 mod pages;
 mod step;
 mod vector;
@@ -24,6 +25,7 @@ mod weights;
 mod work;
 
 pub use config::{ConfigError, ModelConfig};
+pub use pace::Pace;
 pub use pages::PAGE_TOKENS;
 pub use step::{Engine, EngineOptions, Usage};
 pub use weights::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};

@@ -3,12 +3,14 @@
 use super::ModelConfig;
 use super::forward::{Forward, Span};
 use super::outputs::{Outputs, SCORE_ROWS};
+use super::pace::Pace;
 use super::pages::PagePool;
 use super::weights::WeightSet;
 use super::work::{Output, StepError, Work, check};
 use crate::kernels::{CHUNK_TOKENS, Kernel, Multiplier};
 use crate::pool::Pool;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What an [`Engine`] has room for.
 pub struct EngineOptions {
@@ -42,6 +44,7 @@ pub struct Engine {
     /// Rows of logits that the last step left.
     sampled: usize,
     panic_next: bool,
+    pace: Arc<Pace>,
 }
 
 /// A piece of a work in a batch.
@@ -71,6 +74,7 @@ impl Engine {
             outputs: Outputs::new(&config),
             sampled: 0,
             panic_next: false,
+            pace: Arc::default(),
             config,
         })
     }
@@ -78,6 +82,11 @@ impl Engine {
     /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// What tells those who pack weights that steps run.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
     }
 
     /// What is taken.
@@ -114,6 +123,8 @@ impl Engine {
         results: &mut Vec<f32>,
     ) -> Result<(), StepError> {
         self.sampled = 0;
+        let pace = Arc::clone(&self.pace);
+        let _running = pace.step();
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
         check(&self.config, &self.pool, held, work)?;
         self.prepare(weights, work)?;

@@ -1,12 +1,14 @@
 use super::ModelConfig;
 use super::mapped::MappedFile;
+use super::pace::Pace;
 use crate::storage::{Format, Matrix, PackError, pack};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 
 /// The linears of a block in forward order, as a mask file names them.
 pub const LINEARS: [&str; 7] = [
@@ -78,6 +80,7 @@ pub(crate) struct SharedWeights {
 pub struct WeightLibrary {
     config: ModelConfig,
     format: Format,
+    pace: Arc<Pace>,
     shared: Mutex<Weak<SharedWeights>>,
     /// Dense linears by their place in the master.
     dense: Mutex<HashMap<usize, Weak<Matrix>>>,
@@ -120,11 +123,12 @@ impl SharedWeights {
 }
 
 impl WeightLibrary {
-    /// An empty one.
-    pub fn new(config: ModelConfig, format: Format) -> WeightLibrary {
+    /// An empty one, for an engine that has this pace.
+    pub fn new(config: ModelConfig, format: Format, pace: Arc<Pace>) -> WeightLibrary {
         WeightLibrary {
             config,
             format,
+            pace,
             shared: Mutex::new(Weak::new()),
             dense: Mutex::new(HashMap::new()),
             next_id: AtomicU64::new(1),
@@ -142,30 +146,56 @@ impl WeightLibrary {
         }
         let master = Source::open(&places.master)?;
         let mask = places.mask.as_deref().map(Source::open).transpose()?;
-        let shared = self.shared(&master, &places.shared, threads)?;
-        let mut linears = Vec::with_capacity(places.linears.len());
-        for (index, place) in places.linears.iter().enumerate() {
-            let name = format!("model.layers.{}.{}.weight", index / 7, LINEARS[index % 7]);
-            let shape = self.config.linear_shapes()[index % 7];
-            linears.push(match place.bits {
-                None => self.dense_linear(&master, name, place.dense, shape, threads)?,
-                Some(bits) => {
-                    let mask = mask.as_ref().ok_or_else(|| {
-                        LoadError::Places(format!("{name} has bits, but there is no mask file"))
-                    })?;
-                    Arc::new(self.masked_linear(&master, mask, name, (*place, bits), shape, threads)?)
+        let shared = self.shared(&master, &places.shared)?;
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let packer = self.pace.packer(threads);
+            let mut packed = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(place) = places.linears.get(index) else {
+                    return packed;
+                };
+                let name = format!("model.layers.{}.{}.weight", index / 7, LINEARS[index % 7]);
+                let shape = self.config.linear_shapes()[index % 7];
+                let linear = self.linear(&master, mask.as_ref(), name, place, shape, &|| packer.pause());
+                // The others find nothing left to do.
+                if linear.is_err() {
+                    next.store(places.linears.len(), Ordering::Relaxed);
                 }
-            });
-        }
+                packed.push((index, linear));
+            }
+        };
+        let mut packed = thread::scope(|scope| {
+            let packers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+            let join = |packer: thread::ScopedJoinHandle<'_, _>| {
+                packer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            packers.into_iter().flat_map(join).collect::<Vec<_>>()
+        });
+        packed.sort_unstable_by_key(|(index, _)| *index);
+        let linears = packed.into_iter().map(|(_, linear)| linear).collect::<Result<_, _>>()?;
         Ok(WeightSet { id: self.next_id.fetch_add(1, Ordering::Relaxed), shared, linears })
     }
 
-    fn shared(
+    fn linear(
         &self,
         master: &Source<'_>,
-        places: &SharedPlaces,
-        threads: usize,
-    ) -> Result<Arc<SharedWeights>, LoadError> {
+        mask: Option<&Source<'_>>,
+        name: String,
+        place: &LinearPlace,
+        shape: (usize, usize),
+        pause: &dyn Fn(),
+    ) -> Result<Arc<Matrix>, LoadError> {
+        let Some(bits) = place.bits else {
+            return self.dense_linear(master, name, place.dense, shape, pause);
+        };
+        let mask =
+            mask.ok_or_else(|| LoadError::Places(format!("{name} has bits, but there is no mask file")))?;
+        self.masked_linear(master, mask, name, (*place, bits), shape, pause).map(Arc::new)
+    }
+
+    fn shared(&self, master: &Source<'_>, places: &SharedPlaces) -> Result<Arc<SharedWeights>, LoadError> {
         // Held while it is packed: who loads at the same time waits and shares.
         let mut known = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = known.upgrade() {
@@ -177,7 +207,8 @@ impl WeightLibrary {
         let name =
             if places.head == places.embedding { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = master.floats(name, places.head, vocab * hidden)?;
-        let head = pack(&head, vocab, hidden, None, self.format.of_head(), threads);
+        let packer = self.pace.packer(1);
+        let head = pack(&head, (vocab, hidden), None, self.format.of_head(), &|| packer.pause());
         let norms = places.norms.iter().enumerate().map(|(layer, &(attention, mlp))| {
             Ok((
                 norm(&format!("model.layers.{layer}.input_layernorm.weight"), attention)?,
@@ -203,15 +234,20 @@ impl WeightLibrary {
         name: String,
         place: usize,
         (rows, cols): (usize, usize),
-        threads: usize,
+        pause: &dyn Fn(),
     ) -> Result<Arc<Matrix>, LoadError> {
-        let mut known = self.dense.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(matrix) = known.get(&place).and_then(Weak::upgrade) {
+        let known = || self.dense.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(matrix) = known().get(&place).and_then(Weak::upgrade) {
             return Ok(matrix);
         }
         let dense = master.floats(&name, place, rows * cols)?;
-        let matrix = pack(&dense, rows, cols, None, self.format, threads);
+        let matrix = pack(&dense, (rows, cols), None, self.format, pause);
         let matrix = Arc::new(matrix.map_err(|error| LoadError::Pack(name, error))?);
+        // Two sets that are loaded at the same time may each have packed it: one is kept.
+        let mut known = known();
+        if let Some(matrix) = known.get(&place).and_then(Weak::upgrade) {
+            return Ok(matrix);
+        }
         known.insert(place, Arc::downgrade(&matrix));
         Ok(matrix)
     }
@@ -223,7 +259,7 @@ impl WeightLibrary {
         name: String,
         (place, bits): (LinearPlace, usize),
         (rows, cols): (usize, usize),
-        threads: usize,
+        pause: &dyn Fn(),
     ) -> Result<Matrix, LoadError> {
         let bits = mask.bytes(&name, bits, rows * cols.div_ceil(8))?;
         let dense = match place.values {
@@ -233,7 +269,7 @@ impl WeightLibrary {
                 Cow::Owned(spread(mask.bytes(&name, values, 2 * kept)?, bits, rows, cols))
             }
         };
-        let matrix = pack(&dense, rows, cols, Some(bits), self.format, threads);
+        let matrix = pack(&dense, (rows, cols), Some(bits), self.format, pause);
         matrix.map_err(|error| LoadError::Pack(name, error))
     }
 }

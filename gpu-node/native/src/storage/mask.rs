@@ -44,6 +44,7 @@ impl<'a> Mask<'a> {
 
     /// The bits of `group` columns (32 or 64) of `row`, from column `group · index` on; those behind
     /// the last column are 0.
+    #[inline(always)]
     pub(crate) fn word(&self, row: usize, index: usize, group: usize) -> u64 {
         let start = row * self.stride + index * group / 8;
         let end = (start + group / 8).min((row + 1) * self.stride);

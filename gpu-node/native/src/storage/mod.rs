@@ -21,6 +21,8 @@
 
 mod expand;
 mod format;
+mod group;
+mod instructions;
 mod mask;
 mod matrix;
 mod pack;

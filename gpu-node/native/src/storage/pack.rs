@@ -1,7 +1,9 @@
+use super::group::Group;
+use super::instructions::{self, Compress, Work};
 use super::quantise::{Codes, Row, Unfit, quantise};
-use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Mask, MaskError, Matrix, Precision, TILE_ROWS, VECTOR_BYTES};
+use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Mask, MaskError, Matrix, Precision, TILE_ROWS};
 use std::fmt;
-use std::thread;
+use std::ops::Range;
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 
@@ -34,16 +36,14 @@ pub enum PackError {
 
 /// Packs `dense`, `[rows, cols]` f32 row-major: all of it, or only what `mask` keeps.
 ///
-/// The blocks are shared between `threads` threads; the bytes do not depend on their number. A
-/// weight that is not finite is refused even where it is pruned, for it says that the source is
-/// broken.
+/// `pause` is called after each block, that is after [`BLOCK_ROWS`] rows. A weight that is not finite is
+/// refused even where it is pruned, for it says that the source is broken.
 pub fn pack(
     dense: &[f32],
-    rows: usize,
-    cols: usize,
+    (rows, cols): (usize, usize),
     mask: Option<&[u8]>,
     format: Format,
-    threads: usize,
+    pause: &dyn Fn(),
 ) -> Result<Matrix, PackError> {
     let shape = PackError::Shape { rows, cols, weights: dense.len() };
     if dense.is_empty() || rows.checked_mul(cols) != Some(dense.len()) {
@@ -51,11 +51,9 @@ pub fn pack(
     }
     let mask = mask.map(|bytes| Mask::new(bytes, rows, cols)).transpose().map_err(PackError::Mask)?;
     let source = Source { dense, rows, cols, mask, format };
-    let threads = threads.clamp(1, rows.div_ceil(BLOCK_ROWS));
-    let sizes = source.sizes(threads);
-    let mut matrix = Matrix::with_blocks(rows, cols, format, mask.is_some(), &sizes);
+    let mut matrix = Matrix::with_blocks(rows, cols, format, mask.is_some(), &source.sizes());
     let (offsets, buffer, kept) = matrix.parts_mut();
-    *kept = source.fill(offsets, buffer, threads)?;
+    *kept = instructions::run(Fill { source: &source, offsets, buffer, pause })?;
     Ok(matrix)
 }
 
@@ -67,24 +65,23 @@ struct Source<'a> {
     format: Format,
 }
 
+/// Writes the blocks of a source.
+struct Fill<'a> {
+    source: &'a Source<'a>,
+    /// Where each block starts in the buffer, and where the last one ends.
+    offsets: &'a [usize],
+    buffer: &'a mut [u8],
+    pause: &'a dyn Fn(),
+}
+
 impl Source<'_> {
     /// Bytes of every block.
-    fn sizes(&self, threads: usize) -> Vec<usize> {
-        let groups = self.format.groups(self.cols);
-        let mut sizes = vec![groups * self.format.dense_group(); self.rows.div_ceil(BLOCK_ROWS)];
-        if let Some(mask) = &self.mask {
-            let share = sizes.len().div_ceil(threads);
-            thread::scope(|scope| {
-                for (part, sizes) in sizes.chunks_mut(share).enumerate() {
-                    scope.spawn(move || {
-                        for (index, size) in sizes.iter_mut().enumerate() {
-                            *size = self.sparse_block_size(mask, part * share + index);
-                        }
-                    });
-                }
-            });
+    fn sizes(&self) -> Vec<usize> {
+        let blocks = 0..self.rows.div_ceil(BLOCK_ROWS);
+        match &self.mask {
+            None => vec![self.format.groups(self.cols) * self.format.dense_group(); blocks.len()],
+            Some(mask) => blocks.map(|block| self.sparse_block_size(mask, block)).collect(),
         }
-        sizes
     }
 
     fn sparse_block_size(&self, mask: &Mask<'_>, block: usize) -> usize {
@@ -106,73 +103,30 @@ impl Source<'_> {
         size
     }
 
-    /// Writes every block and returns how many weights were kept.
-    fn fill(&self, offsets: &[usize], buffer: &mut [u8], threads: usize) -> Result<u64, PackError> {
-        let blocks = offsets.len() - 1;
-        let share = blocks.div_ceil(threads);
-        let mut rest = &mut buffer[offsets[0]..];
-        thread::scope(|scope| {
-            let mut parts = Vec::new();
-            for start in (0..blocks).step_by(share) {
-                let end = (start + share).min(blocks);
-                let (own, behind) = rest.split_at_mut(offsets[end] - offsets[start]);
-                rest = behind;
-                parts.push(scope.spawn(move || {
-                    let mut out = own;
-                    let mut kept = 0;
-                    for block in start..end {
-                        let (own, behind) = out.split_at_mut(offsets[block + 1] - offsets[block]);
-                        kept += self.fill_block(block, own)?;
-                        out = behind;
-                    }
-                    Ok(kept)
-                }));
-            }
-            // The first failure in the order of the rows, whichever thread came upon its own first.
-            parts
-                .into_iter()
-                .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .sum()
-        })
-    }
-
-    fn fill_block(&self, block: usize, mut out: &mut [u8]) -> Result<u64, PackError> {
-        let mut group = GroupCodes::new();
-        let mut kept = 0;
-        for index in 0..self.format.groups(self.cols) {
-            kept += self.read_group(block, index, &mut group)?;
-            let written = match self.mask {
-                Some(_) => group.write_sparse(self.format, out),
-                None => group.write_dense(self.format, out),
-            };
-            out = &mut out[written..];
-        }
-        Ok(kept)
-    }
-
     /// Quantises one group of every row of a block; rows that do not exist are empty.
-    fn read_group(&self, block: usize, index: usize, group: &mut GroupCodes) -> Result<u64, PackError> {
+    #[inline(always)]
+    fn read_group(&self, block: usize, index: usize, group: &mut Group) -> Result<u64, PackError> {
         let first_col = index * self.format.group();
         let cols = self.format.group().min(self.cols - first_col);
+        let mut codes = Codes::EMPTY;
         let mut kept = 0;
         for row in self.rows_of(block) {
             let at = row * self.cols + first_col;
-            let source = &self.dense[at..at + cols];
             let mut values = [0f32; LONGEST_GROUP];
-            values[..cols].copy_from_slice(source);
-            let lane = row % BLOCK_ROWS;
+            values[..cols].copy_from_slice(&self.dense[at..at + cols]);
+            let mut word = 0;
             if let Some(mask) = &self.mask {
-                let word = mask.word(row, index, self.format.group());
+                word = mask.word(row, index, self.format.group());
                 check_finite(&values).map_err(|unfit| self.refuse(row, first_col, &unfit))?;
                 clear_pruned(&mut values, word);
-                group.masks[lane] = word;
                 kept += u64::from(word.count_ones());
             } else {
                 kept += cols as u64;
             }
             let values = Row { values: &values, cols, sparse: self.mask.is_some() };
-            quantise(self.format.precision(), &values, &mut group.rows[lane])
+            quantise(self.format.precision(), &values, &mut codes)
                 .map_err(|unfit| self.refuse(row, first_col, &unfit))?;
+            group.put(self.format, row % BLOCK_ROWS, &codes, word);
         }
         Ok(kept)
     }
@@ -187,151 +141,40 @@ impl Source<'_> {
         }
     }
 
-    fn rows_of(&self, block: usize) -> std::ops::Range<usize> {
+    fn rows_of(&self, block: usize) -> Range<usize> {
         let start = block * BLOCK_ROWS;
         start..(start + BLOCK_ROWS).min(self.rows)
     }
 }
 
-/// The codes and masks of one group of a block.
-struct GroupCodes {
-    rows: [Codes; BLOCK_ROWS],
-    masks: [u64; BLOCK_ROWS],
-}
+impl Work for Fill<'_> {
+    type Output = Result<u64, PackError>;
 
-impl GroupCodes {
-    fn new() -> GroupCodes {
-        GroupCodes { rows: [const { Codes::EMPTY }; BLOCK_ROWS], masks: [0; BLOCK_ROWS] }
-    }
-
-    fn write_scales(&self, out: &mut [u8]) {
-        for (row, scale) in self.rows.iter().zip(out.chunks_exact_mut(2)) {
-            scale.copy_from_slice(&row.scale.to_le_bytes());
-        }
-    }
-
-    fn write_dense(&self, format: Format, out: &mut [u8]) -> usize {
-        let (header, vectors) = out.split_at_mut(format.dense_header());
-        let step = format.step();
-        let vectors = &mut vectors[..format.dense_group() - header.len()];
-        match format.precision() {
-            Precision::Bf16 => {
-                for (index, vector) in vectors.chunks_exact_mut(VECTOR_BYTES).enumerate() {
-                    for (place, value) in vector.chunks_exact_mut(2).enumerate() {
-                        let row = index % TILES * TILE_ROWS + place / step;
-                        let code = self.rows[row].codes[index / TILES * step + place % step];
-                        value.copy_from_slice(&code.to_le_bytes());
-                    }
-                }
-            }
-            Precision::Int8 => {
-                self.write_scales(header);
-                for (index, vector) in vectors.chunks_exact_mut(VECTOR_BYTES).enumerate() {
-                    for (place, code) in vector.iter_mut().enumerate() {
-                        let row = index % TILES * TILE_ROWS + place / step;
-                        *code = self.rows[row].codes[index / TILES * step + place % step] as u8;
-                    }
-                }
-            }
-            Precision::Int4 => {
-                let (scales, minimums) = header.split_at_mut(2 * BLOCK_ROWS);
-                self.write_scales(scales);
-                for (row, minimum) in self.rows.iter().zip(minimums.chunks_exact_mut(2)) {
-                    minimum.copy_from_slice(&row.minimum.to_le_bytes());
-                }
-                for (index, vector) in vectors.chunks_exact_mut(VECTOR_BYTES).enumerate() {
-                    for (place, codes) in vector.iter_mut().enumerate() {
-                        let (row, col) = (place / step, index * step + place % step);
-                        let high = self.rows[row + TILE_ROWS].codes[col];
-                        *codes = (self.rows[row].codes[col] | high << 4) as u8;
-                    }
-                }
-            }
-        }
-        format.dense_group()
-    }
-
-    fn write_sparse(&self, format: Format, out: &mut [u8]) -> usize {
-        self.write_sparse_header(format, out);
-        let header = format.sparse_header();
-        let values = &mut out[header..];
-        let step = format.step();
-        // A value is written whether it is kept or not, and one that is not is written over: no
-        // branch to predict. The last of a block would have no room behind it, hence the scratch.
-        let mut scratch = [0u16; BLOCK_ROWS * LONGEST_GROUP];
-        match format.precision() {
-            Precision::Bf16 | Precision::Int8 => {
-                let mut kept = 0;
-                for index in 0..format.steps() * TILES {
-                    let first_row = index % TILES * TILE_ROWS;
-                    self.append(first_row, index / TILES * step, step, &mut scratch, &mut kept);
-                }
-                if format.precision() == Precision::Bf16 {
-                    for (value, code) in values.chunks_exact_mut(2).zip(&scratch[..kept]) {
-                        value.copy_from_slice(&code.to_le_bytes());
-                    }
-                    return header + 2 * kept;
-                }
-                for (value, code) in values.iter_mut().zip(&scratch[..kept]) {
-                    *value = *code as u8;
-                }
-                header + kept
-            }
-            Precision::Int4 => {
-                let (low, high) = scratch.split_at_mut(TILE_ROWS * LONGEST_GROUP);
-                let mut kept = [0; TILES];
-                for index in 0..format.steps() {
-                    self.append(0, index * step, step, low, &mut kept[0]);
-                    self.append(TILE_ROWS, index * step, step, high, &mut kept[1]);
-                }
-                low[kept[0]..].fill(0);
-                high[kept[1]..].fill(0);
-                let length = kept[0].max(kept[1]);
-                for (value, (low, high)) in values[..length].iter_mut().zip(low.iter().zip(high.iter())) {
-                    *value = (low | high << 4) as u8;
-                }
-                header + length
-            }
-        }
-    }
-
-    fn write_sparse_header(&self, format: Format, out: &mut [u8]) {
-        let (scales, masks) = out.split_at_mut(format.sparse_scales());
-        let step = format.step();
-        if format.precision() != Precision::Bf16 {
-            self.write_scales(scales);
-        }
-        if format.precision() == Precision::Int4 {
-            for (row, zero) in self.rows.iter().zip(&mut scales[2 * BLOCK_ROWS..]) {
-                *zero = row.zero;
-            }
-        }
-        let bytes = TILE_ROWS * step / 8;
-        let ones = (1u64 << step) - 1;
-        for index in 0..format.steps() * TILES {
-            let rows = &self.masks[index % TILES * TILE_ROWS..][..TILE_ROWS];
-            let mut mask = 0;
-            for (lane, word) in rows.iter().enumerate() {
-                mask |= (word >> (index / TILES * step) & ones) << (lane * step);
-            }
-            masks[index * bytes..][..bytes].copy_from_slice(&mask.to_le_bytes()[..bytes]);
-        }
-    }
-
-    /// Appends what one vector keeps: `step` columns from `col` on of a tile's rows.
+    /// How many weights were kept.
     #[inline(always)]
-    fn append(&self, first_row: usize, col: usize, step: usize, out: &mut [u16], kept: &mut usize) {
-        for row in first_row..first_row + TILE_ROWS {
-            let bits = self.masks[row] >> col;
-            for place in 0..step {
-                out[*kept] = self.rows[row].codes[col + place];
-                *kept += (bits >> place & 1) as usize;
+    fn run<C: Compress>(self) -> Result<u64, PackError> {
+        let Fill { source, offsets, buffer, pause } = self;
+        let mut kept = 0;
+        for (block, bounds) in offsets.windows(2).enumerate() {
+            let mut out = &mut buffer[bounds[0]..bounds[1]];
+            // Empty again: the last block may have fewer rows.
+            let mut group = Group::new();
+            for index in 0..source.format.groups(source.cols) {
+                kept += source.read_group(block, index, &mut group)?;
+                let written = match source.mask {
+                    Some(_) => group.write_sparse::<C>(source.format, out),
+                    None => group.write_dense(source.format, out),
+                };
+                out = &mut out[written..];
             }
+            pause();
         }
+        Ok(kept)
     }
 }
 
 /// Sets the weights to 0 whose bit is 0.
+#[inline(always)]
 fn clear_pruned(values: &mut [f32; LONGEST_GROUP], word: u64) {
     for (values, byte) in values.chunks_exact_mut(8).zip(word.to_le_bytes()) {
         for (value, keep) in values.iter_mut().zip(&KEEP[byte as usize]) {
@@ -355,6 +198,7 @@ static KEEP: [[u32; 8]; 256] = {
     table
 };
 
+#[inline(always)]
 fn check_finite(values: &[f32; LONGEST_GROUP]) -> Result<(), Unfit> {
     let not_finite = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
     if values.iter().fold(false, |any, value| any | not_finite(value)) {

@@ -11,9 +11,10 @@ pub(super) struct Row<'a> {
     pub(super) sparse: bool,
 }
 
-/// The codes of a row's group; `codes` holds the whole weight in bf16 and one byte otherwise.
+/// The codes of a row's group.
 pub(super) struct Codes {
-    pub(super) codes: [u16; LONGEST_GROUP],
+    /// A step's columns each: two of bf16, or four of a byte.
+    pub(super) words: [u32; LONGEST_GROUP / 2],
     pub(super) scale: f16,
     pub(super) minimum: f16,
     pub(super) zero: u8,
@@ -26,10 +27,11 @@ pub(super) struct Unfit {
 
 impl Codes {
     pub(super) const EMPTY: Codes =
-        Codes { codes: [0; LONGEST_GROUP], scale: f16::ZERO, minimum: f16::ZERO, zero: 0 };
+        Codes { words: [0; LONGEST_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO, zero: 0 };
 }
 
 /// Writes `row` in `precision` into `out`.
+#[inline(always)]
 pub(super) fn quantise(precision: Precision, row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     match precision {
         Precision::Bf16 => round_to_bf16(row, out),
@@ -39,14 +41,18 @@ pub(super) fn quantise(precision: Precision, row: &Row<'_>, out: &mut Codes) -> 
     }
 }
 
+#[inline(always)]
 fn round_to_bf16(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     let mut unfit = false;
-    for (code, value) in out.codes.iter_mut().zip(row.values) {
+    let mut rounded = |value: f32| {
         let bits = value.to_bits();
         // To the nearest, ties to even; what is not finite before or after has all exponent bits.
-        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-        unfit |= (bits & 0x7f80_0000 == 0x7f80_0000) | (rounded & 0x7f80 == 0x7f80);
-        *code = rounded as u16;
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+        unfit |= (bits & 0x7f80_0000 == 0x7f80_0000) | (rounded & 0x7f80_0000 == 0x7f80_0000);
+        rounded
+    };
+    for (word, [low, high]) in out.words.iter_mut().zip(row.values.as_chunks().0) {
+        *word = rounded(*low) >> 16 | rounded(*high) & 0xffff_0000;
     }
     if unfit {
         return Err(first_unfit(row, f32::from_bits(0x7f7f_7fff)));
@@ -54,17 +60,17 @@ fn round_to_bf16(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     Ok(())
 }
 
+#[inline(always)]
 fn to_int8(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     let (low, high) = range(row.values)?;
     out.scale = scale_of(row, high.max(-low) / 127.0, high.max(-low))?;
     let inverse = inverse(out.scale);
-    for (code, value) in out.codes.iter_mut().zip(row.values) {
-        *code = (nearest((value * inverse).clamp(-127.0, 127.0)) + 128) as u16;
-    }
+    put(out, row, |value| (nearest((value * inverse).clamp(-127.0, 127.0)) + 128) as u8);
     Ok(())
 }
 
 /// `weight ≈ scale · (code − zero)`: 0 has a code of its own, which pruned weights need.
+#[inline(always)]
 fn to_int4_zero_point(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     let (low, high) = range(row.values)?;
     let (low, high) = (low.min(0.0), high.max(0.0));
@@ -72,13 +78,12 @@ fn to_int4_zero_point(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     let inverse = inverse(out.scale);
     let zero = nearest((-low * inverse).clamp(0.0, 15.0));
     out.zero = zero as u8;
-    for (code, value) in out.codes.iter_mut().zip(row.values) {
-        *code = (nearest((value * inverse).clamp(-15.0, 15.0)) + zero).clamp(0, 15) as u16;
-    }
+    put(out, row, |value| (nearest((value * inverse).clamp(-15.0, 15.0)) + zero).clamp(0, 15) as u8);
     Ok(())
 }
 
 /// `weight ≈ scale · code + minimum`.
+#[inline(always)]
 fn to_int4_minimum(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     range(row.values)?;
     let (low, high) = range(&row.values[..row.cols])?;
@@ -86,16 +91,24 @@ fn to_int4_minimum(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     out.minimum = f16::from_f32(low);
     let inverse = inverse(out.scale);
     let minimum = out.minimum.to_f32();
-    for (code, value) in out.codes.iter_mut().zip(row.values) {
-        *code = nearest(((value - minimum) * inverse).clamp(0.0, 15.0)) as u16;
-    }
+    put(out, row, |value| nearest(((value - minimum) * inverse).clamp(0.0, 15.0)) as u8);
     Ok(())
+}
+
+/// Writes codes of one byte.
+#[inline(always)]
+fn put(out: &mut Codes, row: &Row<'_>, code: impl Fn(f32) -> u8) {
+    let codes: [u8; LONGEST_GROUP] = row.values.map(code);
+    for (word, codes) in out.words.iter_mut().zip(codes.as_chunks().0) {
+        *word = u32::from_le_bytes(*codes);
+    }
 }
 
 /// Smallest and largest value; fails on one that is not finite.
 ///
 /// As integers of the same order, which is what the compiler vectorises: of a negative number the bits
 /// below the sign grow as it falls.
+#[inline(always)]
 fn range(values: &[f32]) -> Result<(f32, f32), Unfit> {
     let ordered = |bits: i32| bits ^ (bits >> 31 & i32::MAX);
     let (mut low, mut high) = (i32::MAX, i32::MIN);
@@ -114,6 +127,7 @@ fn range(values: &[f32]) -> Result<(f32, f32), Unfit> {
 }
 
 /// The scale as it is stored; `largest` is the row's largest absolute value.
+#[inline(always)]
 fn scale_of(row: &Row<'_>, scale: f32, largest: f32) -> Result<f16, Unfit> {
     let stored = f16::from_f32(scale);
     if stored.is_finite() && f16::from_f32(largest).is_finite() {
@@ -124,12 +138,14 @@ fn scale_of(row: &Row<'_>, scale: f32, largest: f32) -> Result<f16, Unfit> {
 }
 
 /// 0 where the scale has vanished: then every code is that of 0.
+#[inline(always)]
 fn inverse(scale: f16) -> f32 {
     let scale = scale.to_f32();
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
 /// To the nearest integer, ties to even, of `|value| < 2²²`: the sum's lowest bit is worth one.
+#[inline(always)]
 fn nearest(value: f32) -> i32 {
     const ONE_AND_A_HALF_TIMES_2_POW_23: f32 = 12_582_912.0;
     (value + ONE_AND_A_HALF_TIMES_2_POW_23).to_bits() as i32 - ONE_AND_A_HALF_TIMES_2_POW_23.to_bits() as i32

@@ -1,0 +1,203 @@
+//! One group of a block's rows on its way into the stream.
+
+use super::instructions::{Compress, Vector};
+use super::quantise::Codes;
+use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
+use half::f16;
+
+const TILES: usize = BLOCK_ROWS / TILE_ROWS;
+/// Of a group of bf16; the others have fewer.
+const MOST_VECTORS: usize = LONGEST_GROUP / 2 * TILES;
+
+/// Codes, scales and masks. Rows and columns that do not exist have codes of 0 and masks of 0.
+pub(super) struct Group {
+    scales: [f16; BLOCK_ROWS],
+    minimums: [f16; BLOCK_ROWS],
+    zeros: [u8; BLOCK_ROWS],
+    masks: [u64; BLOCK_ROWS],
+    /// In the order of the stream; one byte a code of int4.
+    vectors: [Vector; MOST_VECTORS],
+    /// What is kept of them, and room for a whole vector behind it.
+    kept: [u8; (MOST_VECTORS + 1) * VECTOR_BYTES],
+}
+
+impl Group {
+    pub(super) fn new() -> Group {
+        Group {
+            scales: [f16::ZERO; BLOCK_ROWS],
+            minimums: [f16::ZERO; BLOCK_ROWS],
+            zeros: [0; BLOCK_ROWS],
+            masks: [0; BLOCK_ROWS],
+            vectors: [[0; VECTOR_BYTES]; MOST_VECTORS],
+            kept: [0; (MOST_VECTORS + 1) * VECTOR_BYTES],
+        }
+    }
+
+    /// Puts a row of the block at its lane of every vector. `mask` means nothing in a dense group.
+    #[inline(always)]
+    pub(super) fn put(&mut self, format: Format, row: usize, codes: &Codes, mask: u64) {
+        self.scales[row] = codes.scale;
+        self.minimums[row] = codes.minimum;
+        self.zeros[row] = codes.zero;
+        self.masks[row] = mask;
+        let (tile, lane) = (row / TILE_ROWS, row % TILE_ROWS);
+        for (vectors, word) in self.vectors.chunks_exact_mut(TILES).zip(&codes.words[..format.steps()]) {
+            vectors[tile][4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// Writes all codes, and returns the bytes that were written.
+    #[inline(always)]
+    pub(super) fn write_dense(&self, format: Format, out: &mut [u8]) -> usize {
+        let (header, out) = out[..format.dense_group()].split_at_mut(format.dense_header());
+        if format.precision() != Precision::Bf16 {
+            write_halves(&self.scales, header);
+        }
+        if format.precision() == Precision::Int4 {
+            write_halves(&self.minimums, &mut header[2 * BLOCK_ROWS..]);
+            let (pairs, _) = self.vectors.as_chunks::<TILES>();
+            for (out, [low, high]) in out.chunks_exact_mut(VECTOR_BYTES).zip(pairs) {
+                write_nibbles(low, high, out);
+            }
+        } else {
+            out.copy_from_slice(&self.vectors.as_flattened()[..out.len()]);
+        }
+        format.dense_group()
+    }
+
+    /// Writes what the masks keep, and returns the bytes that were written.
+    #[inline(always)]
+    pub(super) fn write_sparse<C: Compress>(&mut self, format: Format, out: &mut [u8]) -> usize {
+        let (scales, rest) = out.split_at_mut(format.sparse_scales());
+        if format.precision() != Precision::Bf16 {
+            write_halves(&self.scales, scales);
+        }
+        if format.precision() == Precision::Int4 {
+            scales[2 * BLOCK_ROWS..].copy_from_slice(&self.zeros);
+        }
+        let (masks_out, out) = rest.split_at_mut(format.sparse_header() - format.sparse_scales());
+        let masks = self.masks_by_step(format);
+        let bytes = TILE_ROWS * format.step() / 8;
+        for (out, mask) in masks_out.chunks_exact_mut(bytes).zip(masks.as_flattened()) {
+            out.copy_from_slice(&mask.to_le_bytes()[..bytes]);
+        }
+        let masks = &masks[..format.steps()];
+        let written = match format.precision() {
+            Precision::Bf16 => {
+                let mut at = 0;
+                for (vector, mask) in self.vectors.iter().zip(masks.as_flattened()) {
+                    C::words(vector, *mask as u32, vector_at(&mut self.kept, at));
+                    at += 2 * mask.count_ones() as usize;
+                }
+                out[..at].copy_from_slice(&self.kept[..at]);
+                at
+            }
+            Precision::Int8 => {
+                let mut at = 0;
+                for (vector, mask) in self.vectors.iter().zip(masks.as_flattened()) {
+                    C::bytes(vector, *mask, vector_at(&mut self.kept, at));
+                    at += mask.count_ones() as usize;
+                }
+                out[..at].copy_from_slice(&self.kept[..at]);
+                at
+            }
+            Precision::Int4 => {
+                let (low, high) = self.kept.split_at_mut(MOST_VECTORS / 2 * VECTOR_BYTES);
+                let mut at = [0; TILES];
+                for (vectors, masks) in self.vectors.as_chunks::<TILES>().0.iter().zip(masks) {
+                    for (tile, kept) in [&mut *low, &mut *high].into_iter().enumerate() {
+                        C::bytes(&vectors[tile], masks[tile], vector_at(kept, at[tile]));
+                        at[tile] += masks[tile].count_ones() as usize;
+                    }
+                }
+                let length = at[0].max(at[1]);
+                low[at[0]..length.max(at[0])].fill(0);
+                high[at[1]..length.max(at[1])].fill(0);
+                write_nibbles(&low[..length], &high[..length], &mut out[..length]);
+                length
+            }
+        };
+        format.sparse_header() + written
+    }
+
+    /// The masks of each step's vectors: bits in the order of their codes.
+    #[inline(always)]
+    fn masks_by_step(&self, format: Format) -> [[u64; TILES]; LONGEST_GROUP / 2] {
+        let mut masks = [[0; TILES]; LONGEST_GROUP / 2];
+        let (tiles, _) = self.masks.as_chunks::<TILE_ROWS>();
+        for (tile, rows) in tiles.iter().enumerate() {
+            for (step, mask) in transpose(*rows, format.step()).into_iter().enumerate() {
+                if format.precision() == Precision::Bf16 {
+                    masks[step][tile] = mask & 0xffff_ffff;
+                    masks[TILE_ROWS + step][tile] = mask >> 32;
+                } else {
+                    masks[step][tile] = mask;
+                }
+            }
+        }
+        masks
+    }
+}
+
+/// Transposes a matrix of 16 × 16 units of 4 bits, or two of 2 bits that lie side by side in the rows.
+#[inline(always)]
+fn transpose(mut rows: [u64; TILE_ROWS], unit: usize) -> [u64; TILE_ROWS] {
+    for distance in [8, 4, 2, 1] {
+        let shift = distance * unit;
+        // Ones where units are whose number has this bit clear: `shift` of every `2 · shift` bits.
+        let lower = u64::MAX / ((1 << shift) + 1);
+        for row in 0..TILE_ROWS {
+            if row & distance == 0 {
+                let swapped = (rows[row] >> shift ^ rows[row + distance]) & lower;
+                rows[row] ^= swapped << shift;
+                rows[row + distance] ^= swapped;
+            }
+        }
+    }
+    rows
+}
+
+#[inline(always)]
+fn write_halves(values: &[f16; BLOCK_ROWS], out: &mut [u8]) {
+    for (out, value) in out.chunks_exact_mut(2).zip(values) {
+        out.copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+#[inline(always)]
+fn write_nibbles(low: &[u8], high: &[u8], out: &mut [u8]) {
+    for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
+        *out = low | high << 4;
+    }
+}
+
+#[inline(always)]
+fn vector_at(bytes: &mut [u8], at: usize) -> &mut Vector {
+    (&mut bytes[at..at + VECTOR_BYTES]).try_into().expect("as long as a vector")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposed_units_are_those_of_the_other_index() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+        let rows: [u64; TILE_ROWS] = std::array::from_fn(|_| {
+            bits = bits.rotate_left(11).wrapping_mul(0x2545_f491_4f6c_dd1d);
+            bits
+        });
+        for (unit, halves) in [(4, 1), (2, 2)] {
+            let found = transpose(rows, unit);
+            let at = |rows: &[u64; TILE_ROWS], row: usize, place: usize| {
+                rows[row] >> (unit * place) & ((1 << unit) - 1)
+            };
+            for row in 0..TILE_ROWS {
+                for place in 0..TILE_ROWS * halves {
+                    let half = place / TILE_ROWS * TILE_ROWS;
+                    assert_eq!(at(&found, row, place), at(&rows, place - half, half + row));
+                }
+            }
+        }
+    }
+}
