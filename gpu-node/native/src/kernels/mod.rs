@@ -45,10 +45,8 @@ pub struct Kernel {
     dense_int4: ByGroup<ByTokens>,
     sparse_bf16: ByTokens,
     sparse_int8: ByGroup<ByTokens>,
-    sparse_int4: ByGroup<ByTokens>,
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
-    expand_int4: ByGroup<ExpandFn>,
 }
 
 /// How the words of a panel hold inputs that were rounded to bf16.
@@ -158,17 +156,18 @@ impl Kernel {
             (Precision::Bf16, true) => &self.sparse_bf16,
             (Precision::Int8, false) => self.dense_int8.of(format.group()),
             (Precision::Int8, true) => self.sparse_int8.of(format.group()),
-            (Precision::Int4, false) => self.dense_int4.of(format.group()),
-            (Precision::Int4, true) => self.sparse_int4.of(format.group()),
+            // Never stored sparse.
+            (Precision::Int4, _) => self.dense_int4.of(format.group()),
         };
         functions[tokens - 1]
     }
 
-    fn expand_fn(&self, format: Format) -> ExpandFn {
+    /// None where nothing is stored sparse.
+    fn expand_fn(&self, format: Format) -> Option<ExpandFn> {
         match format.precision() {
-            Precision::Bf16 => self.expand_bf16,
-            Precision::Int8 => *self.expand_int8.of(format.group()),
-            Precision::Int4 => *self.expand_int4.of(format.group()),
+            Precision::Bf16 => Some(self.expand_bf16),
+            Precision::Int8 => Some(*self.expand_int8.of(format.group())),
+            Precision::Int4 => None,
         }
     }
 }

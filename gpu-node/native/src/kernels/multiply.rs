@@ -1,7 +1,7 @@
 use super::disjoint::Disjoint;
-use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, Kernel, Panel};
+use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, Kernel, Panel};
 use crate::pool::{Panicked, Pool};
-use crate::storage::{Format, Matrix, VECTOR_BYTES};
+use crate::storage::{Matrix, VECTOR_BYTES};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -112,8 +112,8 @@ impl Multiplier {
                 let blocks = job.matrix.share(part, parts);
                 if job.activations.chunks() == 1 {
                     job.stream(blocks);
-                } else if job.matrix.is_sparse() {
-                    job.expand(blocks, &mut expanded);
+                } else if let Some(expand) = job.expand_fn() {
+                    job.expand(blocks, expand, &mut expanded);
                 } else {
                     job.reuse(blocks);
                 }
@@ -160,30 +160,33 @@ impl Job<'_> {
         }
     }
 
+    /// What makes dense blocks of the matrix's; none where they are dense.
+    fn expand_fn(&self) -> Option<ExpandFn> {
+        if self.matrix.is_sparse() { self.kernel.expand_fn(self.matrix.format()) } else { None }
+    }
+
     /// Every block expanded, and multiplied by one chunk of tokens after the other.
-    fn expand(&self, blocks: Range<usize>, expanded: &mut [u8]) {
-        let format = self.matrix.format();
-        let expand = self.kernel.expand_fn(format);
+    fn expand(&self, blocks: Range<usize>, expand: ExpandFn, expanded: &mut [u8]) {
         let groups = self.matrix.groups();
-        assert!(groups * format.expanded().dense_group() + VECTOR_BYTES <= expanded.len());
+        assert!(groups * self.matrix.format().dense_group() + VECTOR_BYTES <= expanded.len());
         for block in blocks {
             // SAFETY: the matrix's own stream, and there is room for its groups.
             unsafe { expand(self.matrix.block(block), groups, expanded) };
-            self.chunks(block, expanded, format.expanded());
+            self.chunks(block, expanded);
         }
     }
 
     /// Every dense block multiplied by one chunk of tokens after the other.
     fn reuse(&self, blocks: Range<usize>) {
         for block in blocks {
-            self.chunks(block, self.matrix.block(block), self.matrix.format());
+            self.chunks(block, self.matrix.block(block));
         }
     }
 
-    fn chunks(&self, block: usize, stream: &[u8], format: Format) {
+    fn chunks(&self, block: usize, stream: &[u8]) {
         for chunk in 0..self.activations.chunks() {
             let (first_token, panel) = self.activations.panel(chunk);
-            let block_fn = self.kernel.block_fn(format, false, panel.tokens);
+            let block_fn = self.kernel.block_fn(self.matrix.format(), false, panel.tokens);
             self.block(block, stream, block_fn, panel, first_token);
         }
     }

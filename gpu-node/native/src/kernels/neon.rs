@@ -21,10 +21,8 @@ pub(super) static KERNEL: Kernel = Kernel {
     dense_int4: by_group_and_tokens!(dense_int4),
     sparse_bf16: by_tokens!(sparse_bf16),
     sparse_int8: by_group_and_tokens!(sparse_int8),
-    sparse_int4: by_group_and_tokens!(sparse_int4),
     expand_bf16,
     expand_int8: ByGroup { of_64: expand_int8::<64>, of_32: expand_int8::<32> },
-    expand_int4: ByGroup { of_64: expand_int4::<64>, of_32: expand_int4::<32> },
 };
 
 const TILES: usize = 2;
@@ -255,20 +253,6 @@ unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
 
 /// # Safety
 ///
-/// The contract of a `BlockFn`.
-unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let (expand, multiply) = (expand_int4::<GROUP>, dense_int8::<GROUP, T>);
-    // SAFETY: the caller's.
-    unsafe { by_groups(expand, multiply, stream, groups, panel, sums) }
-}
-
-/// # Safety
-///
 /// The contract of an `ExpandFn`.
 #[target_feature(enable = "neon")]
 unsafe fn expand_bf16(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
@@ -315,46 +299,6 @@ unsafe fn expand_int8<const GROUP: usize>(stream: &[u8], groups: usize, out: &mu
                 at = at.add(mask.count_ones() as usize);
                 out = out.add(8);
             }
-        }
-    }
-    at.addr() - stream.as_ptr().addr()
-}
-
-/// # Safety
-///
-/// The contract of an `ExpandFn`.
-#[target_feature(enable = "neon")]
-unsafe fn expand_int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
-    let offset = vdup_n_u8(128);
-    let nibble = vdup_n_u8(15);
-    let mut at = stream.as_ptr();
-    let mut out = out.as_mut_ptr();
-    for _ in 0..groups {
-        // SAFETY: as in `expand_bf16`.
-        unsafe {
-            out.copy_from_nonoverlapping(at, 2 * BLOCK_ROWS);
-            out = out.add(2 * BLOCK_ROWS);
-            let zeros = at.add(2 * BLOCK_ROWS);
-            let masks = zeros.add(BLOCK_ROWS);
-            at = masks.add(GROUP * BLOCK_ROWS / 8);
-            let mut tiles = [at; TILES];
-            for index in 0..GROUP * BLOCK_ROWS / 8 {
-                // Eight bytes are two rows of four columns; eight of these are a tile's vector.
-                let (tile, rows) = (index / 8 % TILES, index % 8);
-                let mask = *masks.add(index);
-                let places = places_of(mask);
-                let codes = vshl_u8(vld1_u8(tiles[tile]), vdup_n_s8(if tile == 0 { 0 } else { -4 }));
-                let codes = vtbl1_u8(vand_u8(codes, nibble), places);
-                let zeros = zeros.add(tile * TILE_ROWS + 2 * rows).cast::<[u8; 2]>().read_unaligned();
-                let zeros = zeros.map(|zero| u64::from(zero) * 0x0101_0101);
-                let zeros = vcreate_u8(zeros[0] | zeros[1] << 32);
-                // Where the lookup asks for no byte the code is that of 0, which has no zero point.
-                let kept = vclt_u8(places, vdup_n_u8(8));
-                vst1_u8(out, vsub_u8(vadd_u8(codes, offset), vand_u8(zeros, kept)));
-                tiles[tile] = tiles[tile].add(mask.count_ones() as usize);
-                out = out.add(8);
-            }
-            at = tiles[0].max(tiles[1]);
         }
     }
     at.addr() - stream.as_ptr().addr()

@@ -8,7 +8,8 @@ pub enum Precision {
     Bf16,
     /// Signed 8 bits with an f16 scale a row and group.
     Int8,
-    /// Unsigned 4 bits with a scale and a minimum (or zero point) a row and group.
+    /// Unsigned 4 bits with a scale and a minimum a row and group. Stored dense, whatever is pruned: expanding nibbles
+    /// takes longer than reading them.
     Int4,
 }
 
@@ -124,26 +125,19 @@ impl Format {
         self.dense_header() + vectors * VECTOR_BYTES
     }
 
+    /// Whether only what survives is stored of a pruned matrix.
+    pub(crate) fn stores_sparse(self) -> bool {
+        self.precision != Precision::Int4
+    }
+
     /// Bytes before the masks of a sparse group.
     pub(crate) fn sparse_scales(self) -> usize {
-        match self.precision {
-            Precision::Bf16 => 0,
-            Precision::Int8 => 2 * BLOCK_ROWS,
-            Precision::Int4 => 3 * BLOCK_ROWS,
-        }
+        if self.precision == Precision::Int8 { 2 * BLOCK_ROWS } else { 0 }
     }
 
-    /// Bytes before the values of a sparse group: scales, zero points and masks.
+    /// Bytes before the values of a sparse group: scales and masks.
     pub(crate) fn sparse_header(self) -> usize {
         self.sparse_scales() + self.group * BLOCK_ROWS / 8
-    }
-
-    /// What a sparse group becomes when it is expanded: a dense group of this format.
-    pub(crate) fn expanded(self) -> Format {
-        match self.precision {
-            Precision::Bf16 | Precision::Int8 => self,
-            Precision::Int4 => Format { precision: Precision::Int8, ..self },
-        }
     }
 }
 

@@ -13,7 +13,6 @@ const MOST_VECTORS: usize = LONGEST_GROUP / 2 * TILES;
 pub(super) struct Group {
     scales: [f16; BLOCK_ROWS],
     minimums: [f16; BLOCK_ROWS],
-    zeros: [u8; BLOCK_ROWS],
     masks: [u64; BLOCK_ROWS],
     /// In the order of the stream; one byte a code of int4.
     vectors: [Vector; MOST_VECTORS],
@@ -26,7 +25,6 @@ impl Group {
         Group {
             scales: [f16::ZERO; BLOCK_ROWS],
             minimums: [f16::ZERO; BLOCK_ROWS],
-            zeros: [0; BLOCK_ROWS],
             masks: [0; BLOCK_ROWS],
             vectors: [[0; VECTOR_BYTES]; MOST_VECTORS],
             kept: [0; (MOST_VECTORS + 1) * VECTOR_BYTES],
@@ -38,7 +36,6 @@ impl Group {
     pub(super) fn put(&mut self, format: Format, row: usize, codes: &Codes, mask: u64) {
         self.scales[row] = codes.scale;
         self.minimums[row] = codes.minimum;
-        self.zeros[row] = codes.zero;
         self.masks[row] = mask;
         let (tile, lane) = (row / TILE_ROWS, row % TILE_ROWS);
         for (vectors, word) in self.vectors.chunks_exact_mut(TILES).zip(&codes.words[..format.steps()]) {
@@ -69,11 +66,8 @@ impl Group {
     #[inline(always)]
     pub(super) fn write_sparse<C: Compress>(&mut self, format: Format, out: &mut [u8]) -> usize {
         let (scales, rest) = out.split_at_mut(format.sparse_scales());
-        if format.precision() != Precision::Bf16 {
+        if format.precision() == Precision::Int8 {
             write_halves(&self.scales, scales);
-        }
-        if format.precision() == Precision::Int4 {
-            scales[2 * BLOCK_ROWS..].copy_from_slice(&self.zeros);
         }
         let (masks_out, out) = rest.split_at_mut(format.sparse_header() - format.sparse_scales());
         let masks = self.masks_by_step(format);
@@ -81,43 +75,19 @@ impl Group {
         for (out, mask) in masks_out.chunks_exact_mut(bytes).zip(masks.as_flattened()) {
             out.copy_from_slice(&mask.to_le_bytes()[..bytes]);
         }
-        let masks = &masks[..format.steps()];
-        let written = match format.precision() {
-            Precision::Bf16 => {
-                let mut at = 0;
-                for (vector, mask) in self.vectors.iter().zip(masks.as_flattened()) {
-                    C::words(vector, *mask as u32, vector_at(&mut self.kept, at));
-                    at += 2 * mask.count_ones() as usize;
-                }
-                out[..at].copy_from_slice(&self.kept[..at]);
-                at
+        let mut kept = 0;
+        for (vector, mask) in self.vectors.iter().zip(masks[..format.steps()].as_flattened()) {
+            let end = vector_at(&mut self.kept, kept);
+            if format.precision() == Precision::Bf16 {
+                C::words(vector, *mask as u32, end);
+                kept += 2 * mask.count_ones() as usize;
+            } else {
+                C::bytes(vector, *mask, end);
+                kept += mask.count_ones() as usize;
             }
-            Precision::Int8 => {
-                let mut at = 0;
-                for (vector, mask) in self.vectors.iter().zip(masks.as_flattened()) {
-                    C::bytes(vector, *mask, vector_at(&mut self.kept, at));
-                    at += mask.count_ones() as usize;
-                }
-                out[..at].copy_from_slice(&self.kept[..at]);
-                at
-            }
-            Precision::Int4 => {
-                let (low, high) = self.kept.split_at_mut(MOST_VECTORS / 2 * VECTOR_BYTES);
-                let mut at = [0; TILES];
-                for (vectors, masks) in self.vectors.as_chunks::<TILES>().0.iter().zip(masks) {
-                    for (tile, kept) in [&mut *low, &mut *high].into_iter().enumerate() {
-                        C::bytes(&vectors[tile], masks[tile], vector_at(kept, at[tile]));
-                        at[tile] += masks[tile].count_ones() as usize;
-                    }
-                }
-                let length = at[0].max(at[1]);
-                low[at[0]..length.max(at[0])].fill(0);
-                high[at[1]..length.max(at[1])].fill(0);
-                write_nibbles(&low[..length], &high[..length], &mut out[..length]);
-                length
-            }
-        };
-        format.sparse_header() + written
+        }
+        out[..kept].copy_from_slice(&self.kept[..kept]);
+        format.sparse_header() + kept
     }
 
     /// The masks of each step's vectors: bits in the order of their codes.

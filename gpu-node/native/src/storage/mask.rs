@@ -42,6 +42,12 @@ impl<'a> Mask<'a> {
         Ok(Mask { bytes, stride })
     }
 
+    /// How many weights of `row` are kept.
+    pub(super) fn kept(&self, row: usize) -> usize {
+        let bytes = &self.bytes[row * self.stride..][..self.stride];
+        bytes.iter().map(|byte| byte.count_ones() as usize).sum()
+    }
+
     /// The bits of `group` columns (32 or 64) of `row`, from column `group · index` on; those behind
     /// the last column are 0.
     #[inline(always)]

@@ -57,12 +57,12 @@ impl Matrix {
         self.format
     }
 
-    /// Whether only surviving weights are stored.
+    /// Whether only surviving weights are stored; never in int4.
     pub fn is_sparse(&self) -> bool {
         self.sparse
     }
 
-    /// Weights that survive; all of them in a dense matrix.
+    /// Weights that survive; all of them where nothing is pruned.
     pub fn kept(&self) -> u64 {
         self.kept
     }

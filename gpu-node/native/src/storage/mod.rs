@@ -9,15 +9,13 @@
 //! | part of a group | bytes | in |
 //! | --- | --- | --- |
 //! | scales, f16, one a row | 64 | int8, int4 |
-//! | minimums, f16, one a row | 64 | dense int4 |
-//! | zero points, u8, one a row | 32 | sparse int4 |
+//! | minimums, f16, one a row | 64 | int4 |
 //! | masks, one bit a weight in the order of the vectors | 4 × columns | sparse |
 //! | values, step by step, first tile and second tile in turn | what is kept | all |
 //!
 //! int8 codes are `weight / scale + 128`. int4 codes are nibbles: the low ones are the first
-//! tile's, the high ones the second's; a sparse group is as long as the fuller tile. A dense int4
-//! weight is `scale · code + minimum`, a sparse one `scale · (code − zero point)`, so that the
-//! code of a pruned weight exists and is exact.
+//! tile's, the high ones the second's; a weight is `scale · code + minimum`. int4 is always stored
+//! dense: where weights are pruned 0 is one of the codes, exactly.
 
 mod expand;
 mod format;
@@ -29,7 +27,7 @@ mod pack;
 mod quantise;
 mod unpack;
 
-pub(crate) use expand::{expand_bf16, expand_int4, expand_int8};
+pub(crate) use expand::{expand_bf16, expand_int8};
 pub use format::{Format, FormatError, Precision};
 pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;

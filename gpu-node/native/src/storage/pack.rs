@@ -1,11 +1,9 @@
 use super::group::Group;
 use super::instructions::{self, Compress, Work};
 use super::quantise::{Codes, Row, Unfit, quantise};
-use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Mask, MaskError, Matrix, Precision, TILE_ROWS};
+use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Mask, MaskError, Matrix, Precision};
 use std::fmt;
 use std::ops::Range;
-
-const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 
 /// Why a matrix cannot be packed.
 #[derive(Debug, PartialEq)]
@@ -51,7 +49,8 @@ pub fn pack(
     }
     let mask = mask.map(|bytes| Mask::new(bytes, rows, cols)).transpose().map_err(PackError::Mask)?;
     let source = Source { dense, rows, cols, mask, format };
-    let mut matrix = Matrix::with_blocks(rows, cols, format, mask.is_some(), &source.sizes());
+    let is_sparse = mask.is_some() && format.stores_sparse();
+    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &source.sizes());
     let (offsets, buffer, kept) = matrix.parts_mut();
     *kept = instructions::run(Fill { source: &source, offsets, buffer, pause })?;
     Ok(matrix)
@@ -79,28 +78,18 @@ impl Source<'_> {
     fn sizes(&self) -> Vec<usize> {
         let blocks = 0..self.rows.div_ceil(BLOCK_ROWS);
         match &self.mask {
-            None => vec![self.format.groups(self.cols) * self.format.dense_group(); blocks.len()],
-            Some(mask) => blocks.map(|block| self.sparse_block_size(mask, block)).collect(),
+            Some(mask) if self.format.stores_sparse() => {
+                blocks.map(|block| self.sparse_block_size(mask, block)).collect()
+            }
+            _ => vec![self.format.groups(self.cols) * self.format.dense_group(); blocks.len()],
         }
     }
 
     fn sparse_block_size(&self, mask: &Mask<'_>, block: usize) -> usize {
         let format = self.format;
-        let mut size = 0;
-        for group in 0..format.groups(self.cols) {
-            let mut kept = [0; TILES];
-            for row in self.rows_of(block) {
-                let word = mask.word(row, group, format.group());
-                kept[row % BLOCK_ROWS / TILE_ROWS] += word.count_ones() as usize;
-            }
-            size += format.sparse_header()
-                + match format.precision() {
-                    Precision::Bf16 => 2 * (kept[0] + kept[1]),
-                    Precision::Int8 => kept[0] + kept[1],
-                    Precision::Int4 => kept[0].max(kept[1]),
-                };
-        }
-        size
+        let kept = self.rows_of(block).map(|row| mask.kept(row)).sum::<usize>();
+        let bytes = if format.precision() == Precision::Bf16 { 2 } else { 1 };
+        format.groups(self.cols) * format.sparse_header() + bytes * kept
     }
 
     /// Quantises one group of every row of a block; rows that do not exist are empty.
@@ -123,7 +112,7 @@ impl Source<'_> {
             } else {
                 kept += cols as u64;
             }
-            let values = Row { values: &values, cols, sparse: self.mask.is_some() };
+            let values = Row { values: &values, cols, pruned: self.mask.is_some() };
             quantise(self.format.precision(), &values, &mut codes)
                 .map_err(|unfit| self.refuse(row, first_col, &unfit))?;
             group.put(self.format, row % BLOCK_ROWS, &codes, word);
@@ -154,6 +143,7 @@ impl Work for Fill<'_> {
     #[inline(always)]
     fn run<C: Compress>(self) -> Result<u64, PackError> {
         let Fill { source, offsets, buffer, pause } = self;
+        let is_sparse = source.mask.is_some() && source.format.stores_sparse();
         let mut kept = 0;
         for (block, bounds) in offsets.windows(2).enumerate() {
             let mut out = &mut buffer[bounds[0]..bounds[1]];
@@ -161,9 +151,10 @@ impl Work for Fill<'_> {
             let mut group = Group::new();
             for index in 0..source.format.groups(source.cols) {
                 kept += source.read_group(block, index, &mut group)?;
-                let written = match source.mask {
-                    Some(_) => group.write_sparse::<C>(source.format, out),
-                    None => group.write_dense(source.format, out),
+                let written = if is_sparse {
+                    group.write_sparse::<C>(source.format, out)
+                } else {
+                    group.write_dense(source.format, out)
                 };
                 out = &mut out[written..];
             }

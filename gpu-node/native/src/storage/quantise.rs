@@ -6,9 +6,10 @@ use half::f16;
 /// One row of a group. Pruned weights come in as 0.
 pub(super) struct Row<'a> {
     pub(super) values: &'a [f32; LONGEST_GROUP],
-    /// Columns that exist; the others are 0 and not part of a dense group's range.
+    /// Columns that exist; the others are 0, and where nothing is pruned not part of the range.
     pub(super) cols: usize,
-    pub(super) sparse: bool,
+    /// Whether weights are pruned: then 0 must have a code.
+    pub(super) pruned: bool,
 }
 
 /// The codes of a row's group.
@@ -17,7 +18,6 @@ pub(super) struct Codes {
     pub(super) words: [u32; LONGEST_GROUP / 2],
     pub(super) scale: f16,
     pub(super) minimum: f16,
-    pub(super) zero: u8,
 }
 
 /// A column whose weight the precision cannot hold: it is not finite, or out of range.
@@ -27,7 +27,7 @@ pub(super) struct Unfit {
 
 impl Codes {
     pub(super) const EMPTY: Codes =
-        Codes { words: [0; LONGEST_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO, zero: 0 };
+        Codes { words: [0; LONGEST_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO };
 }
 
 /// Writes `row` in `precision` into `out`.
@@ -36,8 +36,8 @@ pub(super) fn quantise(precision: Precision, row: &Row<'_>, out: &mut Codes) -> 
     match precision {
         Precision::Bf16 => round_to_bf16(row, out),
         Precision::Int8 => to_int8(row, out),
-        Precision::Int4 if row.sparse => to_int4_zero_point(row, out),
-        Precision::Int4 => to_int4_minimum(row, out),
+        Precision::Int4 if row.pruned => to_int4_with_zero(row, out),
+        Precision::Int4 => to_int4(row, out),
     }
 }
 
@@ -69,22 +69,28 @@ fn to_int8(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// `weight ≈ scale · (code − zero)`: 0 has a code of its own, which pruned weights need.
+/// `weight ≈ scale · code + minimum`, of which one code is 0 to the bit: the scale has seven bits and a code four,
+/// so that their product, which the minimum has to be, fits the eleven of an f16.
 #[inline(always)]
-fn to_int4_zero_point(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
+fn to_int4_with_zero(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     let (low, high) = range(row.values)?;
     let (low, high) = (low.min(0.0), high.max(0.0));
-    out.scale = scale_of(row, (high - low) / 15.0, high.max(-low))?;
+    let scale = scale_of(row, (high - low) / 15.0, high.max(-low))?;
+    out.scale = f16::from_bits(scale.to_bits() + 15 & !15);
     let inverse = inverse(out.scale);
     let zero = nearest((-low * inverse).clamp(0.0, 15.0));
-    out.zero = zero as u8;
+    out.minimum = f16::from_f32(-(zero as f32) * out.scale.to_f32());
+    if !out.minimum.is_finite() {
+        // Rounding has carried it out of range, of a weight that is nearly there.
+        return Err(first_unfit(row, 0.9 * f32::from(f16::MAX)));
+    }
     put(out, row, |value| (nearest((value * inverse).clamp(-15.0, 15.0)) + zero).clamp(0, 15) as u8);
     Ok(())
 }
 
 /// `weight ≈ scale · code + minimum`.
 #[inline(always)]
-fn to_int4_minimum(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
+fn to_int4(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     range(row.values)?;
     let (low, high) = range(&row.values[..row.cols])?;
     out.scale = scale_of(row, (high - low) / 15.0, high.max(-low))?;

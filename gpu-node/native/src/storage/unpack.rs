@@ -1,4 +1,4 @@
-use super::expand::{expand_bf16, expand_int4, expand_int8};
+use super::expand::{expand_bf16, expand_int8};
 use super::{BLOCK_ROWS, Format, Matrix, Precision, TILE_ROWS, VECTOR_BYTES};
 use half::{bf16, f16};
 
@@ -8,9 +8,8 @@ impl Matrix {
     /// The weights that the kernels compute with, `[rows, cols]` f32 row-major; pruned ones are 0.
     pub fn unpack(&self) -> Vec<f32> {
         let format = self.format();
-        let stored = if self.is_sparse() { format.expanded() } else { format };
         let mut weights = vec![0f32; self.rows() * self.cols()];
-        let mut expanded = vec![0u8; self.groups() * stored.dense_group()];
+        let mut expanded = vec![0u8; self.groups() * format.dense_group()];
         for block in 0..self.blocks() {
             let stream = self.block(block);
             if self.is_sparse() {
@@ -21,10 +20,10 @@ impl Matrix {
             }
             for (lane, row) in self.block_rows(block).enumerate() {
                 let row = &mut weights[row * self.cols()..][..self.cols()];
-                let groups = expanded.chunks_exact(stored.dense_group());
+                let groups = expanded.chunks_exact(format.dense_group());
                 for (values, group) in row.chunks_mut(format.group()).zip(groups) {
                     for (col, value) in values.iter_mut().enumerate() {
-                        *value = weight(stored, group, lane, col);
+                        *value = weight(format, group, lane, col);
                     }
                 }
             }
@@ -38,8 +37,7 @@ fn expand(format: Format, stream: &[u8], groups: usize, out: &mut [u8]) -> usize
         (Precision::Bf16, _) => expand_bf16(stream, groups, out),
         (Precision::Int8, 64) => expand_int8::<64>(stream, groups, out),
         (Precision::Int8, _) => expand_int8::<32>(stream, groups, out),
-        (Precision::Int4, 64) => expand_int4::<64>(stream, groups, out),
-        (Precision::Int4, _) => expand_int4::<32>(stream, groups, out),
+        (Precision::Int4, _) => unreachable!("int4 is not stored sparse"),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::super::expand_table::{EXPAND_BYTES, EXPAND_UPPER_BYTES};
 use super::bf16::expand_eight;
-use super::{TILES, prefetch};
-use crate::storage::{BLOCK_ROWS, Format, TILE_ROWS, VECTOR_BYTES};
+use super::prefetch;
+use crate::storage::{BLOCK_ROWS, Format};
 use std::arch::x86_64::*;
 
 /// How far ahead of what is expanded memory is asked for: about a group, which comes while the one before is
@@ -112,73 +112,4 @@ unsafe fn eight_and_eight(low: *const f64, high: *const f64) -> __m128i {
         let low = _mm_castsi128_pd(_mm_loadl_epi64(low.cast()));
         _mm_castpd_si128(_mm_loadh_pd(low, high))
     }
-}
-
-/// # Safety
-///
-/// The contract of an `ExpandFn`.
-#[target_feature(enable = "avx2,fma,f16c,popcnt")]
-pub(super) unsafe fn int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
-    let nibble = _mm_set1_epi8(15);
-    let mut at = stream.as_ptr();
-    let mut out = out.as_mut_ptr();
-    for _ in 0..groups {
-        // SAFETY: as in `bf16`.
-        unsafe {
-            out.copy_from_nonoverlapping(at, 2 * BLOCK_ROWS);
-            out = out.add(2 * BLOCK_ROWS);
-            let shifts = shifts_of(at.add(2 * BLOCK_ROWS));
-            let mut masks = at.add(3 * BLOCK_ROWS);
-            at = masks.add(GROUP * BLOCK_ROWS / 8);
-            let (mut low, mut high) = (at, at);
-            for _ in 0..GROUP / 4 {
-                prefetch(low, EXPAND_AHEAD);
-                for (index, shift) in shifts[0].iter().enumerate() {
-                    let (codes, places) = take_sixteen(&mut low, masks.add(2 * index));
-                    store_codes(out.add(16 * index), _mm_and_si128(codes, nibble), places, *shift);
-                }
-                (masks, out) = (masks.add(VECTOR_BYTES / 8), out.add(VECTOR_BYTES));
-                for (index, shift) in shifts[1].iter().enumerate() {
-                    let (codes, places) = take_sixteen(&mut high, masks.add(2 * index));
-                    let codes = _mm_and_si128(_mm_srli_epi16::<4>(codes), nibble);
-                    store_codes(out.add(16 * index), codes, places, *shift);
-                }
-                (masks, out) = (masks.add(VECTOR_BYTES / 8), out.add(VECTOR_BYTES));
-            }
-            at = low.max(high);
-        }
-    }
-    at.addr() - stream.as_ptr().addr()
-}
-
-/// From a code with the zero point to one with the offset of int8, of four rows in each register.
-///
-/// # Safety
-///
-/// A zero point for each row of a block is readable.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,popcnt")]
-unsafe fn shifts_of(zeros: *const u8) -> [[__m128i; TILE_ROWS / 4]; TILES] {
-    let each_four_times = _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    let mut shifts = [[_mm_setzero_si128(); TILE_ROWS / 4]; TILES];
-    for (index, shift) in shifts.as_flattened_mut().iter_mut().enumerate() {
-        // SAFETY: four of the caller's.
-        let zeros = unsafe { _mm_cvtsi32_si128(zeros.add(4 * index).cast::<i32>().read_unaligned()) };
-        *shift = _mm_sub_epi8(_mm_set1_epi8(-128), _mm_shuffle_epi8(zeros, each_four_times));
-    }
-    shifts
-}
-
-/// Puts codes in their places; where the shuffle asks for no byte goes the code of 0, which has no zero point.
-///
-/// # Safety
-///
-/// 16 bytes are writable.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,popcnt")]
-unsafe fn store_codes(out: *mut u8, codes: __m128i, places: __m128i, shift: __m128i) {
-    let codes = _mm_add_epi8(_mm_shuffle_epi8(codes, places), shift);
-    let codes = _mm_blendv_epi8(codes, _mm_set1_epi8(-128), places);
-    // SAFETY: the caller's.
-    unsafe { _mm_storeu_si128(out.cast(), codes) }
 }

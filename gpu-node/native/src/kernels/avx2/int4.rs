@@ -1,7 +1,6 @@
-//! int4 weights, inputs of 16 bits, sums of a group in integers. Sparse groups become int8 ones.
+//! int4 weights, inputs of 16 bits, sums of a group in integers.
 
-use super::super::by_groups::by_groups;
-use super::{AHEAD, BlockSums, LANES, Panel, expand, int8};
+use super::{AHEAD, BlockSums, LANES, Panel};
 use super::{PASS, PIECES, REGISTER, TILES, add_dot, each_pass, inputs_of};
 use super::{load, load_halves, load_sums, prefetch, store_sums};
 use crate::storage::{BLOCK_ROWS, Format, Precision, VECTOR_BYTES};
@@ -122,21 +121,6 @@ unsafe fn add_tile<const T: usize>(
         *total = _mm256_fmadd_ps(minimums, input, *total);
     }
     store_sums(&totals, sums, first, piece);
-}
-
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-#[target_feature(enable = "avx2,fma,f16c,popcnt")]
-pub(super) unsafe fn sparse<const GROUP: usize, const TOKENS: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let (expand, multiply) = (expand::int4::<GROUP>, int8::dense::<GROUP, TOKENS>);
-    // SAFETY: the caller's.
-    unsafe { by_groups(expand, multiply, stream, groups, panel, sums) }
 }
 
 const _: () = assert!(LANES * PIECES == BLOCK_ROWS && PASS == 4);

@@ -1,6 +1,5 @@
 //! From sparse groups to dense ones.
 
-use super::int4::{Nibbles, in_every_byte, load_zero_points};
 use super::{TILES, load, load_mask32, load_mask64, store};
 use crate::storage::{BLOCK_ROWS, Format, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
@@ -51,40 +50,6 @@ pub(super) unsafe fn int8<const GROUP: usize>(stream: &[u8], groups: usize, out:
                 at = at.add(kept);
                 out = out.add(VECTOR_BYTES);
             }
-        }
-    }
-    at.addr() - stream.as_ptr().addr()
-}
-
-/// # Safety
-///
-/// The contract of an `ExpandFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) unsafe fn int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
-    let mut at = stream.as_ptr();
-    let mut out = out.as_mut_ptr();
-    for _ in 0..groups {
-        // SAFETY: as in `bf16`.
-        unsafe {
-            store(out, load(at));
-            out = out.add(VECTOR_BYTES);
-            let zeros = load_zero_points(at.add(2 * TILES * TILE_ROWS));
-            let zeros = zeros.map(|zeros| in_every_byte(zeros));
-            let pruned = [zeros[0], _mm512_slli_epi16::<4>(zeros[1])];
-            // From a code with the zero point to one with the offset of int8.
-            let shift = zeros.map(|zeros| _mm512_sub_epi8(_mm512_set1_epi8(-128), zeros));
-            let masks = at.add(3 * TILES * TILE_ROWS);
-            at = masks.add(GROUP * BLOCK_ROWS / 8);
-            let mut nibbles = Nibbles::new(at);
-            for step in 0..GROUP / 4 {
-                let [low, high] = nibbles.expand(pruned, masks.add(8 * TILES * step));
-                let pair = [low, _mm512_srli_epi16::<4>(high)];
-                for (codes, shift) in pair.into_iter().zip(shift) {
-                    store(out, _mm512_add_epi8(codes, shift));
-                    out = out.add(VECTOR_BYTES);
-                }
-            }
-            at = nibbles.end();
         }
     }
     at.addr() - stream.as_ptr().addr()
