@@ -4,6 +4,7 @@ import type { ResponseCache } from './cache/response-cache.ts'
 import { openDatabase, type Database } from './db/database.ts'
 import type { Reservoir } from './domains/reservoir.ts'
 import type { Fleet } from './fleet/fleet.ts'
+import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
 import { readPolicy, readWholeNumber, type FleetPolicy, type PolicyBindings } from './fleet/policy.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
@@ -53,6 +54,8 @@ export interface Deps {
   readonly nodeSecret: string
   /** Any of them may have signed a call of a node. */
   readonly nodeSecrets: readonly string[]
+  /** What a tenant's prefix keys start from. */
+  prefixSalt(tenant: string): Promise<PrefixSalt>
   /** Calls a node, with what stands in front of it satisfied. */
   nodeFetch(url: URL, init: NodeFetchInit): Promise<Response>
   readonly adminKeySha256: string
@@ -139,6 +142,7 @@ function compose(env: Bindings): Lasting['parts'] {
     responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
     nodeSecret,
+    prefixSalt: createPrefixSalts(nodeSecret),
     nodeSecrets: otherSecret === '' ? [nodeSecret] : [nodeSecret, otherSecret],
     nodeFetch(url, init) {
       const headers = { ...init.headers, ...accessHeaders(env) }

@@ -145,6 +145,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const heart = createHeart({ gateway, snapshot, onAnswer, log, intervalMs: settings.heartbeatMs })
 
     function snapshot(): Heartbeat {
+      const prefixes = engine.heldBeginnings()
       return {
         nodeId,
         url: settings.advertisedUrl ?? listener.url,
@@ -160,6 +161,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         weightSets: swap.weightSets(),
         load: loadOf(engine),
         methods: methodsFor(model),
+        ...(prefixes ? { prefixes } : {}),
         requests: server.underWay(),
         shadows: server.shadows.scores().slice(0, MAX_SHADOW_SCORES),
         jobs: jobs.reports(),

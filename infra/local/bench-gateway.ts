@@ -5,6 +5,7 @@
  * `--rounds 5 --seconds 3 --connections 16` unless given; `--portkey <folder>` and `--litellm <virtual environment>`, or
  * COPAL_BENCH_PORTKEY and COPAL_BENCH_LITELLM, say where they are if not on the PATH.
  * `--against <checkout>` measures the gateway of another checkout too, which has its packages installed.
+ * `--prompt 4096` sends prompts of so many characters.
  * `--memory 100000` sends so many requests instead, and tells the memory of workerd meanwhile.
  */
 import { mkdtempSync, rmSync } from 'node:fs'

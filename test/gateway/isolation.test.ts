@@ -219,6 +219,28 @@ describe('a key of one tenant', () => {
   })
 
   test.each([
+    ['/v1/chat/completions', (text: string) => ({ messages: [{ role: 'user', content: text }] }), 2],
+    ['/v1/completions', (text: string) => ({ prompt: text }), 2],
+    ['/v1/responses', (text: string) => ({ input: text }), 2],
+    ['/v1/embeddings', (text: string) => ({ input: text }), 0],
+  ])('names how its prompts begin by keys that no other tenant has, at %s', async (path, bodyOf, count) => {
+    const stranger = await createKey({ tenant: 'another-stranger' })
+    const prefixesOf = async (key: string, text: string) => {
+      const before = (await node.calls()).length
+      expect((await post(key, path, { model: 'model-of-ours', ...bodyOf(text) })).status).toBe(200)
+      const [call] = (await node.calls()).slice(before)
+      return (JSON.parse(call?.body ?? '') as ChatCall).prefix ?? []
+    }
+    const text = 'a prompt that both of them send, '.repeat(40)
+    const own = await prefixesOf(ours.key, text)
+    expect(own).toHaveLength(count)
+    expect(await prefixesOf(ours.key, text)).toEqual(own)
+    const others = await prefixesOf(stranger.key, text)
+    expect(new Set([...own, ...others]).size).toBe(2 * count)
+    expect(await prefixesOf(ours.key, 'short')).toEqual([])
+  })
+
+  test.each([
     ['/v1/chat/completions', { messages: [{ role: 'user', content: 'secret' }] }],
     ['/chat/completions', { messages: [{ role: 'user', content: 'secret too' }] }],
     ['/v1/completions', { prompt: 'secret' }],

@@ -41,7 +41,7 @@ export interface TestFleet {
   readonly nodeSecret: string
   admin<T>(method: string, path: string, body?: unknown): Promise<T>
   /** Makes an API key. */
-  key(limits?: object): Promise<{ id: string; key: string }>
+  key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
   /** What a node of this fleet is started with. */
   environment(id: string): Record<string, string>
   /** Starts a node, or a new process of one that ended, and waits until it takes requests. */
@@ -57,8 +57,14 @@ export interface TestFleet {
   stop(): Promise<void>
 }
 
-/** Starts a gateway without nodes. */
-export async function startFleet(): Promise<TestFleet> {
+/**
+ * Starts a gateway without nodes.
+ *
+ * @param backend of its nodes; on ONNX the engine has all of a stream's tokens ready before it can be broken
+ */
+export async function startFleet({
+  backend = 'onnx',
+}: { backend?: 'onnx' | 'sparse' } = {}): Promise<TestFleet> {
   const dir = await mkdtemp(join(tmpdir(), 'copal-fleet-'))
   const tiny = await createTinyLlama(join(dir, 'tiny'), { contextLength: 4096 })
   const cacheDir = join(dir, 'cache')
@@ -86,8 +92,11 @@ export async function startFleet(): Promise<TestFleet> {
     nodeSecret: home.secrets.nodeSecret,
     stateDir: home.stateDir,
     admin,
-    key: async (limits = {}) => {
-      const made = await admin<{ id: string; key: string }>('POST', '/admin/keys', { name: 'test', limits })
+    key: async (limits = {}, tenant) => {
+      if (tenant !== undefined) await admin('PUT', `/admin/tenants/${tenant}`)
+      const of = tenant === undefined ? {} : { tenant }
+      const wanted = { name: 'test', limits, ...of }
+      const made = await admin<{ id: string; key: string }>('POST', '/admin/keys', wanted)
       return { id: made.id, key: made.key }
     },
     environment: (id) => ({
@@ -99,8 +108,7 @@ export async function startFleet(): Promise<TestFleet> {
       COPAL_GATEWAY_URL: url,
       COPAL_NODE_SECRET: home.secrets.nodeSecret,
       COPAL_THREADS: '1',
-      // The engine has all of a stream's tokens ready before it can be broken.
-      COPAL_BACKEND: 'onnx',
+      COPAL_BACKEND: backend,
       COPAL_HEARTBEAT_MS: '200',
     }),
     async start(id) {

@@ -16,6 +16,8 @@ export interface AcquireRequest {
   readonly priority?: Priority | undefined
   /** Estimate of the prompt's tokens. */
   readonly promptTokens: number
+  /** Keys of how its prompt begins, shortest first; see `prefix-keys.ts`. */
+  readonly prefix?: readonly string[] | undefined
   /** Nodes that this request failed on: out until they are heard of again. */
   readonly exclude: readonly string[]
   /** The attempt before this one; told once. */

@@ -15,6 +15,8 @@ export interface Candidate {
   readonly load: number
   /** It has all the requests that it shall have now. */
   readonly full: boolean
+  /** How much of the request's prompt it need not compute on a version: the more the better, 0 for nothing. */
+  cachedOn(version: number): number
 }
 
 /** What is asked of the picker for one request. */
@@ -27,6 +29,8 @@ export interface Placement {
   readonly version?: number | undefined
   /** Nodes that this request has already failed on. */
   readonly exclude: readonly string[]
+  /** Requests by which a node may be busier than the least loaded one and still be preferred for what it has cached. */
+  readonly spillover: number
 }
 
 /**
@@ -35,8 +39,10 @@ export interface Placement {
  * Nodes that are not alive, are draining or have no weight set ready are out; for a request that names a version,
  * those that do not hold it. While any node left
  * holds the desired version, those that do not are out too, so that a node that was away during a
- * swap takes no traffic for weights that the model has left. Of the rest those that are full are out, and the least
- * loaded wins; ties go to rendezvous order, so that the choice depends on the request and not on who registered first.
+ * swap takes no traffic for weights that the model has left. Of the rest those that are full are out. The one that has
+ * the longest beginning of the prompt cached wins, of those that are not busier than the least loaded one by more than
+ * `spillover`: a hot prefix spreads. Where none has anything of it the least loaded wins; ties go to
+ * rendezvous order, so that the choice depends on the request and not on who registered first.
  *
  * @returns `undefined` when no node qualifies: the caller queues or answers 503.
  */
@@ -46,13 +52,26 @@ export function pickNode<T extends Candidate>(nodes: readonly T[], placement: Pl
     placement.version === undefined
       ? able.filter((node) => node.activeVersion === placement.desiredVersion)
       : able
-  let best: T | undefined
-  for (const node of current.length > 0 ? current : able) {
-    if (node.full) continue
-    if (best === undefined || node.load < best.load) best = node
-    else if (node.load === best.load && precedes(node.id, best.id, placement.requestId)) best = node
+  const free = (current.length > 0 ? current : able).filter(({ full }) => !full)
+  const mostLoad = Math.min(...free.map(({ load }) => load)) + placement.spillover
+  const cachedOf = (node: T) =>
+    node.load > mostLoad ? 0 : node.cachedOn(placement.version ?? node.activeVersion ?? 0)
+  let best: { node: T; cached: number } | undefined
+  for (const node of free) {
+    const one = { node, cached: cachedOf(node) }
+    if (best === undefined || isBetter(one, best, placement)) best = one
   }
-  return best
+  return best?.node
+}
+
+function isBetter(
+  a: { node: Candidate; cached: number },
+  b: { node: Candidate; cached: number },
+  { requestId }: Placement,
+): boolean {
+  if (a.cached !== b.cached) return a.cached > b.cached
+  if (a.node.load !== b.node.load) return a.node.load < b.node.load
+  return precedes(a.node.id, b.node.id, requestId)
 }
 
 function canServe(node: Candidate, placement: Placement): boolean {

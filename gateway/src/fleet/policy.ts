@@ -20,6 +20,8 @@ export interface FleetPolicy {
   queueSize: number
   /** How long they may wait. */
   queueMs: number
+  /** Requests by which a node may be busier than the least loaded one and still get those whose prompt it has cached. */
+  spillover: number
   /** How long a request waits for a node to come back when there is none that could take it. */
   nodeWaitMs: number
 }
@@ -35,6 +37,7 @@ export const POLICY_VARIABLES = {
   totalMs: 'COPAL_TOTAL_TIMEOUT_MS',
   queueSize: 'COPAL_QUEUE_SIZE',
   queueMs: 'COPAL_QUEUE_TIMEOUT_MS',
+  spillover: 'COPAL_PREFIX_SPILLOVER',
   nodeWaitMs: 'COPAL_NODE_WAIT_MS',
 } as const satisfies Record<keyof FleetPolicy, string>
 
@@ -52,6 +55,8 @@ export const DEFAULT_POLICY: FleetPolicy = {
   totalMs: 1_800_000,
   queueSize: 512,
   queueMs: 20_000,
+  // Half of what a node runs at once by default.
+  spillover: 4,
   nodeWaitMs: 4_000,
 }
 

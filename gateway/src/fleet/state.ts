@@ -1,6 +1,7 @@
 import type { Heartbeat, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { Acquired, AcquireRequest, FailedAttempt, NoNode, Priority } from './acquire.ts'
 import { Breaker } from './breaker.ts'
+import { CachedPrefixes } from './cached-prefixes.ts'
 import type { Lease, LeaseView } from './lease.ts'
 import { isChosen, type Trials } from '../trials/trial.ts'
 import { pickNode, type Candidate } from './picker.ts'
@@ -33,6 +34,7 @@ interface Node {
   drained: boolean
   seenAtMs: number
   breaker: Breaker
+  prefixes: CachedPrefixes
   /** A request failed on it after its last heartbeat. */
   suspect: boolean
   /** It refused a request after its last heartbeat, since it had enough. */
@@ -91,11 +93,13 @@ export class FleetState {
       drained: known !== undefined && known.drained && !known.heartbeat.leaving,
       seenAtMs: nowMs,
       breaker: known?.breaker ?? new Breaker(),
+      prefixes: known?.prefixes ?? new CachedPrefixes(),
       suspect: false,
       refusing: false,
       granted: 0,
       leases: known?.leases ?? new Map<string, Lease>(),
     }
+    node.prefixes.tell(heartbeat.prefixes, nowMs)
     this.#nodes.set(heartbeat.nodeId, node)
     for (const requestId of node.leases.keys()) this.#holders.set(requestId, node)
     for (const progress of heartbeat.requests) this.#renew(node, progress, nowMs)
@@ -111,6 +115,7 @@ export class FleetState {
       ...request,
       exclude: request.exclude.filter((id) => (this.#nodes.get(id)?.seenAtMs ?? 0) <= sinceMs),
       desiredVersion: this.#newest(request.model)?.desiredVersion ?? 0,
+      spillover: this.#policy.spillover,
     }
     // No request waits for a canary, or fails by it: where none is free, or it failed, the active mask answers.
     const canary = request.exclude.length === 0 ? this.#canaryOf(request) : undefined
@@ -122,6 +127,7 @@ export class FleetState {
     const { requestId, model, domain, account, tenant, promptTokens } = request
     node.granted += 1
     node.breaker.sent(requestId)
+    node.prefixes.place(maskVersion, request.prefix ?? [], nowMs)
     this.#hold(node, {
       requestId,
       nodeId: node.heartbeat.nodeId,
@@ -189,6 +195,7 @@ export class FleetState {
     if (node) {
       if (how === 'broke' || how === 'cut') node.suspect = true
       if (how === 'full') node.refusing = true
+      if (how !== 'refused') node.prefixes.forgetPlaced()
       if (how === 'broke' || how === 'cut' || how === 'failed') node.breaker.failed(requestId, nowMs)
     }
     if (how !== 'cut') this.release([requestId])
@@ -356,7 +363,9 @@ export class FleetState {
   record(nodeId: string): NodeRecord | undefined {
     const node = this.#nodes.get(nodeId)
     if (!node) return undefined
-    const { heartbeat, desiredVersion, trials, drained, seenAtMs } = node
+    const { desiredVersion, trials, drained, seenAtMs } = node
+    // The next heartbeat tells its prefixes again: they are not worth a write every two seconds.
+    const { prefixes: _, ...heartbeat } = node.heartbeat
     return { heartbeat, desiredVersion, trials, drained, seenAtMs, leases: [...node.leases.values()] }
   }
 
@@ -369,6 +378,7 @@ export class FleetState {
       drained,
       seenAtMs,
       breaker: new Breaker(),
+      prefixes: new CachedPrefixes(),
       suspect: false,
       refusing: false,
       granted: 0,
@@ -392,7 +402,7 @@ export class FleetState {
     })
   }
 
-  #candidates({ priority }: AcquireRequest, nowMs: number): (Candidate & { node: Node })[] {
+  #candidates({ priority, prefix = [] }: AcquireRequest, nowMs: number): (Candidate & { node: Node })[] {
     return [...this.#nodes.values()].map((node) => {
       const { heartbeat } = node
       const { load, nodeId } = heartbeat
@@ -407,6 +417,7 @@ export class FleetState {
         load: busy,
         // Receipts come sooner than heartbeats, and leases may outlive their requests: what is less is true.
         full: node.refusing || Math.min(busy, node.leases.size) >= room(load.slots, priority),
+        cachedOn: (version) => node.prefixes.matched(version, prefix, nowMs),
         node,
       }
     })

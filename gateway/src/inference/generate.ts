@@ -6,6 +6,7 @@ import type { KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import type { CachedAnswer } from '../cache/cache-store.ts'
 import type { KeyedEnv } from '../context.ts'
 import { askFleet } from '../fleet/ask.ts'
+import type { PromptParts } from '../fleet/prefix-keys.ts'
 import { brokenOff, NodeCallError } from '../fleet/node-client.ts'
 import { watchKey } from '../keys/watch.ts'
 import { meter } from '../limits/metering.ts'
@@ -39,6 +40,8 @@ export interface Generation {
   }
   /** Where a streamed answer shall be kept; undefined: nowhere. */
   keep?: KeepWish
+  /** The prompt as the model reads it, whose beginning a node may have computed already; undefined: nothing is shared. */
+  promptParts?: () => PromptParts
   /** What the client wrote, to be sampled where it consents; undefined where there is nothing to sample. */
   text?: () => string
 }

@@ -13,6 +13,7 @@ import {
   type NodeAddress,
   type NodeAnswer,
 } from '../fleet/node-client.ts'
+import { hasPrefixKeys, prefixKeys } from '../fleet/prefix-keys.ts'
 import type { Metering } from '../limits/metering.ts'
 import type { Generation } from './generate.ts'
 import type { Alarms } from './alarms.ts'
@@ -59,6 +60,7 @@ export async function place(
 ): Promise<Placed> {
   const { deps, requestId, key } = c.var
   const { domain, promptTokens, model } = generation
+  const prefix = await prefixOf(deps, key.tenant, generation)
   const exclude: string[] = []
   let last: (FailedAttempt & { error: AppError }) | undefined
   for (let attempt = 1; ; attempt += 1) {
@@ -72,6 +74,7 @@ export async function place(
       priority: priorityOf(c),
       domain,
       promptTokens,
+      ...(prefix.length > 0 ? { prefix } : {}),
       exclude,
       failed: last && { requestId: last.requestId, nodeId: last.nodeId, how: last.how },
       ...(metering.wanted ? { limits: metering.wanted, answered: c.var.answered.take() } : {}),
@@ -84,7 +87,7 @@ export async function place(
         : await unserved(deps, key.allowedModels, generation.model, acquired)
     }
     try {
-      return await tryNode(deps, key, generation, acquired, leaseId, headers, signal, alarms)
+      return await tryNode(deps, key, generation, prefix, acquired, leaseId, headers, signal, alarms)
     } catch (thrown) {
       const { nodeId } = acquired
       const how = thrown instanceof NodeCallError ? thrown.how : 'refused'
@@ -96,6 +99,16 @@ export async function place(
       exclude.push(nodeId)
     }
   }
+}
+
+/** Keys of how a prompt begins; none of a short one. */
+async function prefixOf(
+  deps: Pick<Deps, 'prefixSalt'>,
+  tenant: string,
+  { promptParts }: Generation,
+): Promise<readonly string[]> {
+  const parts = promptParts?.() ?? []
+  return hasPrefixKeys(parts) ? prefixKeys(await deps.prefixSalt(tenant), parts) : []
 }
 
 /** Waits for a node, as long as somebody waits for the answer. */
@@ -124,6 +137,7 @@ async function tryNode(
   deps: Deps,
   { id: account, tenant }: { id: string; tenant: string },
   { path, model, domain, sample, keep, boundField = 'max_tokens', ...generation }: Generation,
+  prefix: readonly string[],
   { nodeId, url, maskVersion, pinned, shadow, maxTokens }: Leased,
   leaseId: string,
   headers: Record<string, string>,
@@ -140,7 +154,8 @@ async function tryNode(
     const shadowed = sample && shadow !== undefined ? { shadowVersion: shadow } : {}
     // What a limit made shorter is another answer than the request asked for.
     const kept = keep && maxTokens == null ? { keep } : {}
-    const options = { ...named, ...shadowed, ...kept }
+    const begun = prefix.length > 0 ? { prefix } : {}
+    const options = { ...named, ...shadowed, ...kept, ...begun }
     const call = { requestId: leaseId, account, tenant, domain, sample, ...options, request: bounded }
     const { firstTokenMs, totalMs } = deps.policy
     const answer = await callNode(deps, node, path, call, {

@@ -4,7 +4,7 @@ import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest } from '../inference/admission.ts'
 import { answer } from '../inference/answer.ts'
-import { promptCharacters } from '../inference/prompt-size.ts'
+import { chatParts, promptCharacters } from '../inference/prompt-size.ts'
 import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
@@ -22,6 +22,7 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
         maxTokens: request.max_completion_tokens ?? request.max_tokens ?? null,
         choices: request.n ?? 1,
         request,
+        promptParts: () => chatParts(request),
         text: () => userText(request.messages),
       })
     })

@@ -24,6 +24,8 @@ export function completionRoutes(): Hono<KeyedEnv> {
         choices: prompts.length * (request.n ?? 1),
         maxTokens: request.max_tokens ?? DEFAULT_MAX_TOKENS,
         request,
+        // What it has of the others' beginnings says little about the node.
+        promptParts: () => prompts.slice(0, 1),
         text: () => promptText(request),
       })
     })

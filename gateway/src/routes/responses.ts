@@ -5,7 +5,7 @@ import { chatOf, responsesRequest } from '@copal/shared/wire/responses.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest } from '../inference/admission.ts'
 import { answer } from '../inference/answer.ts'
-import { promptCharacters } from '../inference/prompt-size.ts'
+import { chatParts, promptCharacters } from '../inference/prompt-size.ts'
 import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
@@ -24,6 +24,7 @@ export function responseRoutes(): Hono<KeyedEnv> {
         maxTokens: request.max_output_tokens ?? null,
         boundField: 'max_output_tokens',
         request,
+        promptParts: () => chatParts(chat),
         text: () => userText(chat.messages),
       })
     })

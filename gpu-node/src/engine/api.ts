@@ -1,4 +1,5 @@
 import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import type { HeldPrefixes } from '@copal/shared/wire/prefix.ts'
 import type { Backend, WeightSet } from '../backends/backend.ts'
 import type { LlamaConfig } from '../model/config.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
@@ -80,6 +81,8 @@ export interface Engine {
    */
   drain(version: number, deadlineMs: number): Promise<void>
   load(): EngineLoad
+  /** Beginnings of prompts that are ready, by what callers call them; null where the backend has no such cache. */
+  heldBeginnings(): HeldPrefixes | null
   /** Every request that waits or runs, and how far it is. */
   underWay(): RequestProgress[]
   /** Fails everything with `node_failed`; nothing is accepted any more. */

@@ -7,6 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { StepResult, WeightSet } from '../backends/backend.ts'
+import { heldBeginnings } from './beginnings.ts'
 import { createAnswer } from './answer.ts'
 import type { Engine, EngineDeps } from './api.ts'
 import { createDrains } from './drains.ts'
@@ -355,6 +356,7 @@ export function createEngine(deps: EngineDeps): Engine {
           maxNewTokens,
           restartable: spec.restartable && !spec.weights,
           partition: spec.partition ?? null,
+          beginnings: spec.beginnings ?? [],
           allowedAfter,
         },
         spec.prompt,
@@ -415,6 +417,8 @@ export function createEngine(deps: EngineDeps): Engine {
       kvTokensUsed: kvTokensUsed(state),
       kvTokensTotal: policy.kvTokens,
     }),
+
+    heldBeginnings: () => (state.active?.paged ? heldBeginnings(state.named, state.pages) : null),
 
     underWay: () =>
       [...jobs.values()].map(({ id, weights, sink, request, progressMs }) => ({

@@ -1,5 +1,6 @@
 import type { AppError } from '@copal/shared/errors.ts'
 import type { SamplerSpec, WeightSet } from '../backends/backend.ts'
+import type { Beginning } from './beginnings.ts'
 import type { TokenLogprob } from './answer.ts'
 import type { TokenConstraint } from './constraint.ts'
 
@@ -25,6 +26,8 @@ export interface GenerateRequest {
    * nothing is shared.
    */
   partition?: string | undefined
+  /** What the caller calls the beginnings of the prompt: {@link Engine.heldBeginnings} tells which are ready. */
+  beginnings?: readonly Beginning[] | undefined
   /** Ends the request at once; its room is free with the next step. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */

@@ -1,4 +1,5 @@
 import { PAGE_TOKENS, type WeightSet } from '../backends/backend.ts'
+import { nameBeginning } from './beginnings.ts'
 import { pageKeys } from './page-keys.ts'
 import { findPrefix, rememberPage } from './page-pool.ts'
 import type { Request, Sequence } from './request.ts'
@@ -28,6 +29,16 @@ export function rememberFilled(
   const keys = keysOf(request, weights, to)
   for (const [index, key] of keys.entries())
     if (index >= first) rememberPage(state.pages, weights, key, pages[index] as number)
+}
+
+/** Takes note of what the beginnings of a prompt are called that was fed in whole. */
+export function nameFilled(state: EngineState, request: Request, { weights }: Sequence): void {
+  const { goal, promptTokens } = request
+  if (goal.kind !== 'generate') return
+  for (const { name, tokens } of goal.beginnings) {
+    const key = keysOf(request, weights, Math.min(tokens, promptTokens)).at(-1)
+    if (key !== undefined) nameBeginning(state.named, state.pages, name, { weights, key })
+  }
 }
 
 /** Keys of the full pages of a request's first `tokens` tokens; none where it shares nothing. */

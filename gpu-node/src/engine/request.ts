@@ -1,3 +1,4 @@
+import type { Beginning } from './beginnings.ts'
 import type { SamplerSpec, TokenMask, WeightSet } from '../backends/backend.ts'
 
 /** One stay of a request in a backend: its key/value state on one weight set. A request that starts over gets a new one. */
@@ -33,6 +34,8 @@ export interface GenerateGoal {
   readonly restartable: boolean
   /** Prompts of one partition may share pages, which tells by its time that a prompt came before; null: none. */
   readonly partition: string | null
+  /** What the caller calls the beginnings of the prompt. */
+  readonly beginnings: readonly Beginning[]
 }
 
 /** Score given text; `nll[i]` is of token `i + 1` given all before it, in nats. */

@@ -1,4 +1,5 @@
 import { PAGE_TOKENS, type WeightSet } from '../backends/backend.ts'
+import type { NamedBeginnings } from './beginnings.ts'
 import { createPagePool, forgetPages, freePages, pagesFor, releasePages, type PagePool } from './page-pool.ts'
 import type { EnginePolicy } from './policy.ts'
 import { createRequest, pinOf, sequenceOf, type Goal, type Request, type Sequence } from './request.ts'
@@ -10,6 +11,8 @@ export interface EngineState {
   /** What new requests start on. */
   active: WeightSet | null
   readonly pages: PagePool
+  /** Which beginnings of prompts were filled, by what callers call them. */
+  readonly named: NamedBeginnings
   /** Sequences that nobody needs any more: their weight set hears of it with its next step. */
   drops: Map<WeightSet, number[]>
   /** Sequences given up while a step of theirs runs: they hold their pages until it ends. */
@@ -27,6 +30,7 @@ export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): Engin
     requests: [],
     active: null,
     pages: createPagePool(pagesFor(kvTokens)),
+    named: new Map(),
     drops: new Map(),
     leaving: new Set(),
     nextOrder: 1,

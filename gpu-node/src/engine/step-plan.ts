@@ -7,7 +7,7 @@ import type { SequenceOutput, SequenceWork, StepPlan, StepResult } from '../back
 import { pinOf, sequenceOf, type Request, type RequestStatus, type Sequence } from './request.ts'
 import type { DraftWork, StepDraft } from './scheduler.ts'
 import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
-import { rememberFilled } from './prefix.ts'
+import { nameFilled, rememberFilled } from './prefix.ts'
 import { leaveStep, pendingDrops, type EngineState } from './state.ts'
 
 /** A draft whose room is reserved. */
@@ -101,6 +101,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
     sequence.fed = work.to
     if (request.status.kind === 'prefill') request.turn = ++state.turn
     if (output.kind === 'token') {
+      if (request.status.kind === 'prefill') nameFilled(state, request, sequence)
       request.tokens.push(output.token)
       request.status = { kind: 'decode', sequence }
       sampled.push({ request, output })

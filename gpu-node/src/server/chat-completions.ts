@@ -4,7 +4,7 @@ import { parse } from '@copal/shared/wire/parse.ts'
 import { chatFormat } from './answer-format.ts'
 import { chatPrompt, userText } from './conversation.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { encodePrompt } from './prompt.ts'
+import { beginningsOf, encodePrompt } from './prompt.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling.ts'
 import { CHAT_FIELDS, compileStructure, structureOf } from './structure.ts'
 import { toolFormat } from './tool-format.ts'
@@ -25,9 +25,11 @@ export function chatCompletions(deps: InferenceDeps): Hono {
         idPrefix: 'chatcmpl-',
         async prepare() {
           const prompt = chatPrompt(codec, request, structure.tools)
+          const tokens = encodePrompt((text) => codec.encode(text), prompt, contextLength)
           return {
             ...samplingOf(request, chatTopLogprobs(request)),
-            prompts: [encodePrompt((text) => codec.encode(text), prompt, contextLength)],
+            prompts: [tokens],
+            beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: chatMaxTokens(request),
             constrain: await compileStructure(grammars, structure),

@@ -1,5 +1,6 @@
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
+import type { Beginning } from '../engine/beginnings.ts'
 import type { TokenConstraint } from '../engine/constraint.ts'
 import type { GenerateEvent, GenerateRequest, Generation, GenerationOutcome } from '../engine/generation.ts'
 import { philox } from '../engine/random-draw.ts'
@@ -8,6 +9,8 @@ import { philox } from '../engine/random-draw.ts'
 export interface ChoicesPlan extends Pick<GenerateRequest, 'maxTokens' | 'sampling' | 'stops'> {
   prompts: readonly (readonly number[])[]
   choicesPerPrompt: number
+  /** What the caller calls the beginnings of the first prompt. */
+  beginnings?: readonly Beginning[] | undefined
   /** Makes what keeps one choice to a grammar; undefined where there is none. */
   constrain?: (() => TokenConstraint) | undefined
 }
@@ -43,7 +46,7 @@ export function startChoices(
   },
   abort: AbortController,
 ): Choices {
-  const { prompts, choicesPerPrompt, sampling, constrain, ...rest } = plan
+  const { prompts, choicesPerPrompt, sampling, constrain, beginnings, ...rest } = plan
   const specs = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
   const { signal } = abort
   const generations: Generation[] = []
@@ -51,7 +54,8 @@ export function startChoices(
     for (const [choice, prompt] of specs.entries()) {
       const seed = seedOf(sampling.seed, choice)
       const spec = { ...common, ...rest, sampling: { ...sampling, seed }, prompt, signal }
-      generations.push(engine.generate({ ...spec, constraint: constrain?.() }))
+      const named = choice === 0 ? { beginnings } : {}
+      generations.push(engine.generate({ ...spec, ...named, constraint: constrain?.() }))
     }
   } catch (error) {
     abort.abort()

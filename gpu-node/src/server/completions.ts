@@ -4,7 +4,7 @@ import { completionCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import { completionFormat } from './answer-format.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { tokensOf } from './prompt.ts'
+import { beginningsOf, tokensOf } from './prompt.ts'
 import { completionMaxTokens, samplingOf } from './sampling.ts'
 
 /** `POST /rpc/completions` */
@@ -22,12 +22,17 @@ export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
         model: request.model,
         stream: request.stream ?? false,
         idPrefix: 'cmpl-',
-        prepare: async () => ({
-          ...samplingOf(request, topLogprobs),
-          prompts: tokens(),
-          choicesPerPrompt: request.n ?? 1,
-          maxTokens: completionMaxTokens(request),
-        }),
+        async prepare() {
+          const prompts = tokens()
+          const [first] = promptsOf(request)
+          return {
+            ...samplingOf(request, topLogprobs),
+            prompts,
+            beginnings: beginningsOf(call.prefix, first?.length ?? 1, prompts[0]?.length ?? 0),
+            choicesPerPrompt: request.n ?? 1,
+            maxTokens: completionMaxTokens(request),
+          }
+        },
         clientText: () => tokens()[0] ?? [],
         format: (head) => completionFormat(head, { logprobs: topLogprobs >= 0, withUsage }),
       },

@@ -19,6 +19,8 @@ interface GenerateJob {
   account?: string | undefined
   /** Whose prompts may share what was computed of them. */
   tenant?: string | undefined
+  /** What the gateway calls the beginnings of its first prompt. */
+  prefix?: readonly string[] | undefined
   sample: boolean
   model: string
   /** The weights that shall answer, by their version; those that are active when it names none. */

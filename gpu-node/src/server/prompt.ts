@@ -1,3 +1,5 @@
+import { prefixUnits } from '@copal/shared/wire/prefix.ts'
+import type { Beginning } from '../engine/beginnings.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import { checkTokens, contextExceeded } from '../engine/refusals.ts'
 
@@ -46,4 +48,21 @@ export function tokensOf(
     checkTokens(input, model.config.vocabSize, isOne ? field.name : `${field.name}[${index}]`)
     return input
   })
+}
+
+/**
+ * About how many tokens each beginning has that the gateway gave a key.
+ *
+ * @param units of the prompt: UTF-16 code units of a text, or token ids
+ * @param tokens of the prompt
+ */
+export function beginningsOf(
+  keys: readonly string[] | undefined,
+  units: number,
+  tokens: number,
+): Beginning[] {
+  return (keys ?? []).map((name, index) => ({
+    name,
+    tokens: Math.min(tokens, Math.ceil((prefixUnits(index) / units) * tokens)),
+  }))
 }

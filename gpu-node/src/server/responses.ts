@@ -4,7 +4,7 @@ import { parse } from '@copal/shared/wire/parse.ts'
 import { chatOf } from '@copal/shared/wire/responses.ts'
 import { chatPrompt, userText } from './conversation.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { encodePrompt } from './prompt.ts'
+import { beginningsOf, encodePrompt } from './prompt.ts'
 import { responseFormat } from './response-format.ts'
 import { samplingOf } from './sampling.ts'
 import { compileStructure, RESPONSE_FIELDS, structureOf } from './structure.ts'
@@ -26,9 +26,11 @@ export function responses(deps: InferenceDeps): Hono {
         idPrefix: 'resp_',
         async prepare() {
           const prompt = chatPrompt(codec, chat, structure.tools)
+          const tokens = encodePrompt((text) => codec.encode(text), prompt, contextLength)
           return {
             ...samplingOf({ model, temperature, top_p, seed }, -1),
-            prompts: [encodePrompt((text) => codec.encode(text), prompt, contextLength)],
+            prompts: [tokens],
+            beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
             choicesPerPrompt: 1,
             maxTokens: request.max_output_tokens ?? null,
             constrain: await compileStructure(grammars, structure),

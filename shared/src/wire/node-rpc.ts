@@ -9,6 +9,7 @@ import { DENSE } from '../mask/metadata.ts'
 import { patternFault } from '../mask/pattern.ts'
 import { embeddingsRequest } from './embeddings.ts'
 import { domainName } from './generation.ts'
+import { heldPrefixes, promptKeys } from './prefix.ts'
 import { pruneMethod } from './prune-method.ts'
 import { responsesRequest } from './responses.ts'
 
@@ -73,6 +74,8 @@ const generateFields = {
   keep: keepWish.optional(),
   /** Whose prompts may share what was computed of their common beginnings; none without it. */
   tenant: z.string().min(1).max(128).optional(),
+  /** How its first prompt begins: the node tells in its heartbeats which beginnings it has ready. */
+  prefix: promptKeys.optional(),
 }
 /** `POST /rpc/chat-completions`: the answer is the OpenAI JSON or SSE, ready to pass through. */
 export const chatCall = z.object({ ...generateFields, request: chatRequest })
@@ -273,6 +276,8 @@ export const heartbeat = z.object({
   }),
   /** Names of the pruning methods that this node can calibrate and choose masks by. */
   methods: z.array(pruneMethod).max(1024).default([]),
+  /** Beginnings of prompts that its prefix cache holds, as the calls named them; left out by a node without such a cache. */
+  prefixes: heldPrefixes.optional(),
   /** Every request that the node has taken and not told the receipt of. */
   requests: z.array(requestProgress).default([]),
   /** Told until a heartbeat that holds them is answered. */

@@ -20,8 +20,13 @@ function randomFleet(random: (below: number) => number): Candidate[] {
     readyVersions: [0, 1, 2].filter(() => random(2) === 0),
     load: random(4),
     full: random(4) === 0,
+    ...cachedOf(random(3) === 0 ? 1 + random(3) : 0),
   }))
 }
+
+/** What a node has cached, on every version alike. */
+const cachedOf = (cached: number) => ({ cachedOn: () => cached })
+const SPILLOVER = 2
 
 const SEEDS = Array.from({ length: 500 }, (_, seed) => seed)
 
@@ -33,7 +38,13 @@ function counterexamples(
     const random = generator(seed)
     const fleet = randomFleet(random)
     const exclude = fleet.filter(() => random(5) === 0).map(({ id }) => id)
-    const placement = { model: 'model', requestId: `request-${seed}`, desiredVersion: random(3), exclude }
+    const placement = {
+      model: 'model',
+      requestId: `request-${seed}`,
+      desiredVersion: random(3),
+      exclude,
+      spillover: SPILLOVER,
+    }
     return !holds(fleet, placement, pickNode(fleet, placement))
   })
 }
@@ -71,7 +82,8 @@ test('no node on another version is picked while one holds the desired version',
 })
 
 test('a request that names a version goes to the least loaded node that holds it, and to no other', () => {
-  const found = counterexamples((fleet, placement) => {
+  const found = counterexamples((nodes, placement) => {
+    const fleet = nodes.map((node) => ({ ...node, ...cachedOf(0) }))
     const named = { ...placement, version: 1 }
     const picked = pickNode(fleet, named)
     const holders = fleet.filter(
@@ -84,13 +96,45 @@ test('a request that names a version goes to the least loaded node that holds it
   expect(found).toEqual([])
 })
 
-test('no node of the same version is less loaded than the picked one', () => {
-  const found = counterexamples((fleet, placement, picked) =>
-    fleet
-      .filter((node) => able(node, placement) && !node.full && node.activeVersion === picked?.activeVersion)
-      .every(({ load }) => load >= (picked?.load ?? Infinity)),
+const rivals = (fleet: readonly Candidate[], placement: Placement, picked: Candidate | undefined) =>
+  fleet.filter((node) => able(node, placement) && !node.full && node.activeVersion === picked?.activeVersion)
+
+test('no node of the same version is less loaded than one that is picked without having anything cached', () => {
+  const found = counterexamples(
+    (fleet, placement, picked) =>
+      (picked?.cachedOn(0) ?? 0) > 0 ||
+      rivals(fleet, placement, picked).every(({ load }) => load >= (picked?.load ?? Infinity)),
   )
   expect(found).toEqual([])
+})
+
+test('of the nodes within the spill-over bound none has more of the prompt than the picked one, which is within it too or the least loaded', () => {
+  const found = counterexamples((fleet, placement, picked) => {
+    const others = rivals(fleet, placement, picked)
+    const least = Math.min(...others.map(({ load }) => load))
+    const near = others.filter(({ load }) => load <= least + SPILLOVER)
+    return !picked || (near.includes(picked) && near.every((node) => node.cachedOn(0) <= picked.cachedOn(0)))
+  })
+  expect(found).toEqual([])
+})
+
+test('what is cached on another version than the one that would answer counts for nothing', () => {
+  const node = (id: string, load: number, version: number): Candidate => ({
+    id,
+    model: 'm',
+    alive: true,
+    draining: false,
+    activeVersion: 4,
+    readyVersions: [3, 4],
+    load,
+    full: false,
+    cachedOn: (asked) => (asked === version ? 1 : 0),
+  })
+  const fleet = [node('a', 0, 9), node('b', 1, 3), node('c', 1, 4)]
+  const placement = { model: 'm', requestId: 'request', desiredVersion: 4, exclude: [], spillover: 1 }
+  expect(pickNode(fleet, placement)?.id).toBe('c')
+  expect(pickNode(fleet, { ...placement, version: 3 })?.id).toBe('b')
+  expect(pickNode(fleet, { ...placement, spillover: 0 })?.id).toBe('a')
 })
 
 test('the choice does not depend on the order of the nodes', () => {
@@ -110,9 +154,11 @@ test('ties spread evenly over the nodes, and losing a node moves only its reques
     readyVersions: [0],
     load: 0,
     full: false,
+    ...cachedOf(0),
   }))
   const pick = (nodes: typeof fleet, request: number) =>
-    pickNode(nodes, { model: 'm', requestId: `req_${request}`, desiredVersion: 0, exclude: [] })?.id
+    pickNode(nodes, { model: 'm', requestId: `req_${request}`, desiredVersion: 0, exclude: [], spillover: 4 })
+      ?.id
   const picks = Array.from({ length: 4_000 }, (_, request) => pick(fleet, request))
   for (const { id } of fleet) expect(picks.filter((picked) => picked === id).length).toBeGreaterThan(850)
   const moved = picks.filter((picked, request) => pick(fleet.slice(0, 3), request) !== picked)

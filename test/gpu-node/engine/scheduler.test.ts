@@ -31,7 +31,7 @@ const prompt = (length: number) => Array.from({ length }, (_, index) => index)
 const generate = (state: EngineState, length: number, partition: string | null = null): Request =>
   addRequest(
     state,
-    { kind: 'generate', sampler: SAMPLER, maxNewTokens: 1000, restartable: false, partition },
+    { kind: 'generate', sampler: SAMPLER, maxNewTokens: 1000, restartable: false, partition, beginnings: [] },
     prompt(length),
     null,
   )

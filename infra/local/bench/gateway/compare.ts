@@ -47,7 +47,7 @@ export async function compare(
   for (const kind of KINDS) {
     const contenders = [direct, ...gateways]
     const loads = new Map(
-      contenders.map((one) => [one, openLoad(one.request(kind.stream), options.connections)]),
+      contenders.map((one) => [one, openLoad(one.request(kind.stream, options.prompt), options.connections)]),
     )
     const load = (one: Contender): Load => loads.get(one) ?? never()
     try {

@@ -16,7 +16,8 @@ export interface Contender {
   readonly name: string
   /** Of the processes that answer. */
   readonly pids: readonly number[]
-  request(stream: boolean): Request
+  /** @param prompt characters of the prompt; left out: a few sentences */
+  request(stream: boolean, prompt?: number): Request
   stop(): Promise<void>
 }
 
@@ -36,7 +37,7 @@ export async function startUpstream(): Promise<Upstream> {
     name: 'upstream directly',
     url,
     pids: child.process.pid === undefined ? [] : [child.process.pid],
-    request: (stream) => chat(url, stream),
+    request: (stream, prompt) => chat(url, stream, prompt),
     attach: async (gateway) => void (await child.ask(gateway)),
     stop: () => child.stop(),
   }
@@ -86,7 +87,12 @@ export async function startWorker(options: {
     } satisfies RunWorker)
     const headers = { authorization: `Bearer ${await makeKey(url, adminKey)}` }
     await upstream.attach({ gatewayUrl: url, nodeSecret, nodeId: 'bench' })
-    return { name, pids, request: (stream) => chat(url, stream, headers), stop: () => child.stop() }
+    return {
+      name,
+      pids,
+      request: (stream, prompt) => chat(url, stream, prompt, headers),
+      stop: () => child.stop(),
+    }
   } catch (error) {
     await child.stop()
     throw error
@@ -116,7 +122,7 @@ export async function startPortkey(
   return {
     name: 'Portkey',
     pids: child.pid === undefined ? [] : [child.pid],
-    request: (stream) => chat(url, stream, headers),
+    request: (stream, prompt) => chat(url, stream, prompt, headers),
     stop: () => end(child),
   }
 }
@@ -147,17 +153,22 @@ export async function startLitellm(
     get pids() {
       return child.pid === undefined ? [] : [child.pid, ...childrenOf(child.pid)]
     },
-    request: (stream) => chat(url, stream, { authorization: `Bearer ${key}` }),
+    request: (stream, prompt) => chat(url, stream, prompt, { authorization: `Bearer ${key}` }),
     stop: () => end(child),
   }
 }
 
-function chat(origin: string, stream: boolean, headers: Record<string, string> = {}): Request {
+function chat(
+  origin: string,
+  stream: boolean,
+  prompt: number | undefined,
+  headers: Record<string, string> = {},
+): Request {
   return {
     origin,
     path: '/v1/chat/completions',
     headers: { 'content-type': 'application/json', ...headers },
-    body: requestBody(stream),
+    body: requestBody(stream, prompt),
     ending: stream ? 'data: [DONE]' : '}',
   }
 }

@@ -6,6 +6,8 @@ export interface Options {
   seconds: number
   /** Of the load, kept open. */
   connections: number
+  /** Characters of the prompt; undefined: a few sentences. */
+  prompt: number | undefined
   /** Another checkout whose Worker is measured beside this one's. */
   against: string | undefined
   /** Where Portkey's gateway and LiteLLM are installed; undefined: they are looked for on the PATH. */
@@ -20,6 +22,7 @@ export const FLAGS = {
   rounds: { type: 'string' },
   seconds: { type: 'string' },
   connections: { type: 'string' },
+  prompt: { type: 'string' },
   against: { type: 'string' },
   portkey: { type: 'string' },
   litellm: { type: 'string' },
@@ -39,6 +42,7 @@ export function readOptions(flags: Flags, env: NodeJS.ProcessEnv): Options {
     rounds: whole('rounds', flags.rounds ?? '5'),
     seconds: positive('seconds', flags.seconds ?? '3'),
     connections: whole('connections', flags.connections ?? '16'),
+    prompt: flags.prompt === undefined ? undefined : whole('prompt', flags.prompt),
     against: flags.against,
     portkey: flags.portkey ?? (env.COPAL_BENCH_PORTKEY || undefined),
     litellm: flags.litellm ?? (env.COPAL_BENCH_LITELLM || undefined),

@@ -6,7 +6,7 @@ export const PROMPT_TOKENS = 60
 export const TOKENS = 64
 
 const WORDS = Array.from({ length: TOKENS }, (_, index) => ` token${index % 10}`)
-const PROMPT = 'Tell me in a few words what the gateway adds to a request that it passes on. '.repeat(3)
+const SENTENCE = 'Tell me in a few words what the gateway adds to a request that it passes on. '
 const ABOUT = { id: 'chatcmpl-bench', created: 1_760_000_000, model: MODEL }
 const USAGE = {
   prompt_tokens: PROMPT_TOKENS,
@@ -14,11 +14,16 @@ const USAGE = {
   total_tokens: PROMPT_TOKENS + TOKENS,
 }
 
-/** The body of a request. */
-export function requestBody(stream: boolean): string {
+/**
+ * The body of a request.
+ *
+ * @param characters of the prompt
+ */
+export function requestBody(stream: boolean, characters = 3 * SENTENCE.length): string {
+  const content = SENTENCE.repeat(Math.ceil(characters / SENTENCE.length)).slice(0, characters)
   const messages = [
     { role: 'system', content: 'You are a helpful assistant.' },
-    { role: 'user', content: PROMPT },
+    { role: 'user', content },
   ]
   return JSON.stringify({ model: MODEL, messages, max_tokens: TOKENS, temperature: 0, stream })
 }

@@ -114,6 +114,7 @@ function heartbeatOf(nodeId: string, port: number, waiting: readonly Receipt[]):
     activeVersion: 0,
     weightSets: [{ version: 0, state: 'ready', requests: 0 }],
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1_000_000 },
+    prefixes: [],
     methods: [],
     requests: waiting.map(({ requestId, promptTokens, completionTokens }) => ({
       requestId,

@@ -6,6 +6,7 @@ test('without flags there are standards, and folders of others come from the env
     rounds: 5,
     seconds: 3,
     connections: 16,
+    prompt: undefined,
     against: undefined,
     portkey: '/portkey',
     litellm: undefined,
@@ -14,11 +15,19 @@ test('without flags there are standards, and folders of others come from the env
 })
 
 test('flags come before the environment', () => {
-  const flags = { rounds: '1', seconds: '0.5', memory: '100000', portkey: '/mine', against: '../old' }
+  const flags = {
+    rounds: '1',
+    seconds: '0.5',
+    memory: '100000',
+    prompt: '4096',
+    portkey: '/mine',
+    against: '../old',
+  }
   expect(readOptions(flags, { COPAL_BENCH_PORTKEY: '/portkey' })).toMatchObject({
     rounds: 1,
     seconds: 0.5,
     memory: 100_000,
+    prompt: 4096,
     portkey: '/mine',
     against: '../old',
   })

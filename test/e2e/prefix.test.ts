@@ -1,0 +1,92 @@
+/** Where prompts go that begin alike: the real gateway, and three nodes that run the sparse engine on the tiny model. */
+import type { Completion } from '@copal/shared/wire/completions.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { addon } from '../support/backends.ts'
+import { startFleet, type TestFleet } from '../support/fleet.ts'
+import { until } from '../support/service.ts'
+
+const NODES = ['node-a', 'node-b', 'node-c']
+const TEXTS = 8
+
+if (addon) testPrompts()
+else testWithoutAddon()
+
+function testWithoutAddon(): void {
+  test('without cargo there is no cache of prefixes to test', () => expect(addon).toBeNull())
+}
+
+function testPrompts(): void {
+  let fleet: TestFleet
+  let ours: string
+  let theirs: string
+  /** Which node answered the first prompt that began so. */
+  const homes = new Map<number, string>()
+
+  beforeAll(async () => {
+    fleet = await startFleet({ backend: 'sparse' })
+    ours = (await fleet.key({}, 'ours')).key
+    theirs = (await fleet.key({}, 'theirs')).key
+    await Promise.all(NODES.map((id) => fleet.start(id)))
+    await allAlive()
+  })
+  afterAll(() => fleet?.stop())
+
+  test('a prompt goes to the node that computed its beginning, as long as it is of the same tenant', async () => {
+    for (let text = 0; text < TEXTS; text += 1) {
+      const first = await complete(ours, text, 'the first end')
+      expect(first.cached).toBe(0)
+      homes.set(text, first.node)
+      const second = await complete(ours, text, 'another end')
+      expect(second.node).toBe(first.node)
+      expect(second.cached).toBeGreaterThan(500)
+    }
+    expect(new Set(homes.values()).size).toBeGreaterThan(1)
+    const strangers = await inTurn((text) => complete(theirs, text, 'another end'))
+    expect(strangers.map(({ cached }) => cached)).toEqual(strangers.map(() => 0))
+    expect(strangers.every(({ node }, text) => node === homes.get(text))).toBe(false)
+  })
+
+  test('it is found also when the gateway knows of it from heartbeats alone', async () => {
+    await fleet.killGateway()
+    await fleet.startGateway()
+    await allAlive()
+    const again = await inTurn((text) => complete(ours, text, 'a third end'))
+    expect(again.map(({ node }) => node)).toEqual([...homes.values()])
+    expect(Math.min(...again.map(({ cached }) => cached))).toBeGreaterThan(500)
+  })
+
+  test('what many ask for at once goes to other nodes too', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 18 }, (_, index) => complete(ours, 0, `end ${index}`, { max_tokens: 300 })),
+    )
+    const per = NODES.map((id) => answers.filter(({ node }) => node === id).length)
+    expect(Math.min(...per)).toBeGreaterThan(1)
+    expect(Math.max(...per)).toBeLessThanOrEqual(10)
+  })
+
+  function allAlive(): Promise<true> {
+    return until('all nodes', async () => ((await fleet.alive()).length === NODES.length ? true : undefined))
+  }
+
+  async function inTurn<T>(ask: (text: number) => Promise<T>): Promise<T[]> {
+    const answers: T[] = []
+    for (let text = 0; text < TEXTS; text += 1) answers.push(await ask(text))
+    return answers
+  }
+
+  /** Has a text of which only the end varies completed; tells by whom, and how many tokens were there already. */
+  async function complete(key: string, text: number, end: string, changes: object = {}) {
+    const prompt = `${`Text ${text} is like no other of its kind. `.repeat(40)}${end}`
+    const response = await fetch(`${fleet.url}/v1/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'tiny', prompt, max_tokens: 2, temperature: 0, ...changes }),
+    })
+    if (!response.ok) throw new Error(`HTTP ${response.status}: ${await response.text()}`)
+    const { usage } = (await response.json()) as Completion
+    return {
+      node: response.headers.get('x-copal-node') ?? '',
+      cached: usage?.prompt_tokens_details.cached_tokens ?? Number.NaN,
+    }
+  }
+}
