@@ -15,6 +15,16 @@ export function cachedPages(state: EngineState, request: Request, weights: Weigh
   return findPrefix(state.pages, weights, keys)
 }
 
+/** The key of the page that a request needs next when it shares its first `shared` pages; undefined where it shares no more. */
+export function nextSharedKey(request: Request, weights: WeightSet, shared: number): string | undefined {
+  return keysOf(request, weights, request.tokens.length - 1)[shared]
+}
+
+/** Keys of the pages that a request fills when it feeds its tokens from `from` on. */
+export function keysToFill(request: Request, weights: WeightSet, from: number): readonly string[] {
+  return keysOf(request, weights, request.tokens.length).slice(Math.floor(from / PAGE_TOKENS))
+}
+
 /** Remembers the pages that a committed step has filled: those of tokens `from … to - 1`. */
 export function rememberFilled(
   state: EngineState,

@@ -4,7 +4,9 @@
  * - Admission is strictly first come, first served: a large request at the head is waited for, so it cannot
  *   starve. It is optimistic: a request comes in when there are pages for the tokens that it has, and one more
  *   for each request that runs, which its next tokens may need; how long its answer will be nobody asks. Pages that
- *   other requests hold and it can share (`prefix.ts`) cost it nothing.
+ *   other requests hold and it can share (`prefix.ts`) cost it nothing. One whose next page another request is about to
+ *   fill waits for that page, and holds up nobody: choices of one prompt, and whoever asks the same at the same time, have it
+ *   computed once.
  * - Every running request gets its next token in every step of its weight set. What is left of the
  *   step's tokens goes to prompts, one piece each, the one served longest ago first: a short
  *   prompt does not wait for a long one to finish.
@@ -17,7 +19,7 @@
  */
 import { PAGE_TOKENS, type SequenceWork, type WeightSet } from '../backends/backend.ts'
 import { freePages, holdersOf, pagesFor } from './page-pool.ts'
-import { cachedPages } from './prefix.ts'
+import { cachedPages, keysToFill, nextSharedKey } from './prefix.ts'
 import { pinOf, prefillLength, sequenceOf, type Request, type Sequence } from './request.ts'
 import type { EnginePolicy } from './policy.ts'
 import { pendingDrops, runningRequests, waitingRequests, type EngineState } from './state.ts'
@@ -99,6 +101,8 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
   const inTurn = [...feeding, ...waitingRequests(state)].toSorted(
     (a, b) => a.turn - b.turn || a.order - b.order,
   )
+  /** Pages that are computed already, or are about to be, by their keys. */
+  const filling = new Set(feeding.flatMap((request) => keysToFill(request, weights, fedOf(request))))
   let admitting = true
   for (const request of inTurn) {
     const sequence = sequenceOf(request)
@@ -106,6 +110,8 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
     admitting &&= sequence !== undefined || (ahead < policy.maxRunning && startsOn(state, request, weights))
     if (!sequence && !admitting) continue
     const { shared, needed } = sequence ? { shared: [], needed: 0 } : admission(state, request, weights)
+    const next = sequence ? undefined : nextSharedKey(request, weights, shared.length)
+    if (next !== undefined && filling.has(next)) continue
     const from = sequence?.fed ?? shared.length * PAGE_TOKENS
     const to = Math.min(prefillLength(request), nextBoundary(from, policy.prefillChunk))
     if (to - from > budget) break
@@ -114,6 +120,7 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
       if (!admitting) continue
       admissions.push(request)
       free -= needed
+      for (const key of keysToFill(request, weights, from)) filling.add(key)
     }
     work.push({ request, from, to, output: prefillOutput(request, to), shared })
     budget -= to - from
@@ -172,6 +179,10 @@ function admission(
   const shared = cachedPages(state, request, weights)
   const idle = shared.filter((page) => holdersOf(state.pages, page) === 0).length
   return { shared, needed: pagesFor(request.tokens.length) - shared.length + idle }
+}
+
+function fedOf(request: Request): number {
+  return sequenceOf(request)?.fed ?? 0
 }
 
 /** Pages that a sequence takes with its next token. */

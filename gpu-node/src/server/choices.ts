@@ -32,6 +32,7 @@ export interface Choices {
 
 /**
  * Starts the choices of one call. They are one answer, so several must be given the `weights` that make all of them.
+ * They share what one of them has computed of their prompt, whoever asks: without a partition within this call alone.
  * Each has a seed of its own that follows from the call's; the first has the call's itself, so that one choice is the
  * same alone and as the first of several.
  *
@@ -49,11 +50,13 @@ export function startChoices(
   const { prompts, choicesPerPrompt, sampling, constrain, beginnings, ...rest } = plan
   const specs = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
   const { signal } = abort
+  // No partition of a caller's is called so.
+  const partition = common.partition ?? (specs.length > 1 ? `\0${common.id}` : undefined)
   const generations: Generation[] = []
   try {
     for (const [choice, prompt] of specs.entries()) {
       const seed = seedOf(sampling.seed, choice)
-      const spec = { ...common, ...rest, sampling: { ...sampling, seed }, prompt, signal }
+      const spec = { ...common, ...rest, partition, sampling: { ...sampling, seed }, prompt, signal }
       const named = choice === 0 ? { beginnings } : {}
       generations.push(engine.generate({ ...spec, ...named, constraint: constrain?.() }))
     }

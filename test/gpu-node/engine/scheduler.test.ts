@@ -318,6 +318,45 @@ describe('a prompt whose beginning was fed before', () => {
     expect(kvTokensUsed(state)).toBe(96)
   })
 
+  test('waits while another feeds it, and holds up nobody meanwhile', () => {
+    const { state, a } = open()
+    const first = generate(state, 150, 'a')
+    const same = generate(state, 150, 'a')
+    const longer = generate(state, 200, 'a')
+    const stranger = generate(state, 30, 'b')
+    const fed = new Map<Request, [number, number][]>([first, same, longer, stranger].map((one) => [one, []]))
+    while ([first, same, longer, stranger].some(({ status }) => status.kind !== 'decode'))
+      for (const { request, from, to } of step(state, a, policy).draft.work)
+        if (from < request.promptTokens) fed.get(request)?.push([from, to])
+    expect([...fed.values()]).toEqual([
+      [
+        [0, 64],
+        [64, 128],
+        [128, 150],
+      ],
+      [[144, 150]],
+      [
+        [144, 192],
+        [192, 200],
+      ],
+      [[0, 30]],
+    ])
+    expect(stranger.turn).toBeLessThan(same.turn)
+  })
+
+  test('is fed on by the next who wants it when that one leaves', () => {
+    const { state, a } = open()
+    const first = generate(state, 150, 'a')
+    const second = generate(state, 150, 'a')
+    const third = generate(state, 150, 'a')
+    step(state, a, policy)
+    endRequest(state, first)
+    const { draft } = step(state, a, policy)
+    expect(draft.work.map(({ request, from, to }) => [request, from, to])).toEqual([[second, 64, 128]])
+    step(state, a, policy)
+    expect(step(state, a, policy).draft.work.at(-1)).toMatchObject({ request: third, from: 144, to: 150 })
+  })
+
   test('is fed again where its pages were wanted: the least recently used went first, from their end', () => {
     const small = createPolicy(160, { kvTokens: 160, prefillChunk: 64, maxRunning: 4 })
     const state = createState(small)

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { philox } from '../../../gpu-node/src/engine/random-draw.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
@@ -80,6 +81,33 @@ test('the prompt of several choices is counted once, their tokens together, in u
   })
   expect(node.receipts).toHaveLength(2)
 })
+
+test.each([{ tenant: 'ours' }, {}])(
+  'the prompt of several choices is fed once, and each is what it is alone: %j',
+  async (fields) => {
+    const { node, backend } = await start()
+    const prompt = Array.from({ length: 150 }, (_, index) => index)
+    const complete = async (changes: object) => {
+      const from = backend.plans.length
+      const request = { ...PROMPT, prompt, ...changes }
+      const answer = await json<Completion>(await node.post('/rpc/completions', call(request, fields)))
+      const work = backend.plans.slice(from).flatMap((plan) => plan.work)
+      const fed = work
+        .filter(({ position }) => position < prompt.length)
+        .reduce((sum, { tokens }) => sum + tokens.length, 0)
+      return { texts: textsOf(answer), fed, cached: answer.usage?.prompt_tokens_details.cached_tokens }
+    }
+    const four = await complete({ n: 4 })
+    // Nine pages are full, and what is behind them each feeds itself.
+    expect(four).toMatchObject({ fed: 150 + 3 * (150 - 144), cached: 0 })
+    for (const [choice, text] of four.texts.entries()) {
+      const seed = choice === 0 ? PROMPT.seed : philox([choice, 0, 0, 1], [PROMPT.seed, 0])[0]
+      expect((await complete({ seed })).texts).toEqual([text])
+    }
+    // Nobody else has it without being of the same tenant.
+    expect((await complete({})).cached).toBe('tenant' in fields ? 144 : 0)
+  },
+)
 
 test('streamed choices come interleaved under their index, each with its role, reason and text', async () => {
   const { node } = await start()
