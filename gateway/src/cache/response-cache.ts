@@ -2,6 +2,7 @@ import { DurableObject } from 'cloudflare:workers'
 import { MAX_KEPT_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import type { Bindings } from '../deps.ts'
 import { CacheStore, type CachedAnswer, type FoundAnswer } from './cache-store.ts'
+import { Flights, type Leaving } from './flights.ts'
 
 const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: MAX_KEPT_BYTES }
 /** What is over is not found any more; it is deleted together with others. */
@@ -16,6 +17,9 @@ export interface CacheCounts {
   misses: number
 }
 
+/** What a look-up finds: the answer, or whether whoever asks is to make it, because nobody does already. */
+export type Looked = { found: FoundAnswer } | { found?: undefined; makes: boolean }
+
 /** What a tenant's cache holds and did. */
 export interface CacheStats extends CacheCounts {
   answers: number
@@ -28,6 +32,7 @@ export interface CacheStats extends CacheCounts {
  */
 export class ResponseCache extends DurableObject<Bindings> {
   readonly #store: CacheStore
+  readonly #flights = new Flights<FoundAnswer>()
   #counts: CacheCounts = { hits: 0, misses: 0 }
   #saveScheduled = false
 
@@ -39,17 +44,33 @@ export class ResponseCache extends DurableObject<Bindings> {
     })
   }
 
-  /** The answer of a key, if there is one that is no older than `maxAgeMs`. */
-  find(key: string, maxAgeMs: number): FoundAnswer | undefined {
+  /**
+   * The answer of a key, if there is one that is no older than `maxAgeMs`. Without one, the request that asks makes it
+   * and says what became of it by {@link keep} or {@link leave}, or {@link follow}s who makes it already.
+   */
+  look(key: string, maxAgeMs: number, requestId: string): Looked {
     const found = this.#store.find(key, maxAgeMs, Date.now())
-    this.#counts[found ? 'hits' : 'misses'] += 1
-    this.#saveCounts()
+    const makes = !found && this.#flights.lead(key, requestId)
+    if (found || makes) this.#count(found)
+    return found ? { found } : { makes }
+  }
+
+  /** Waits for the answer that another request makes; undefined when this one is to make its own. */
+  async follow(key: string, requestId: string): Promise<FoundAnswer | undefined> {
+    const found = await this.#flights.follow(key, requestId)
+    this.#count(found)
     return found
   }
 
-  /** Keeps an answer for `ttlMs`. */
+  /** Nothing more comes of a request that made an answer, or waited for one. */
+  leave(key: string, requestId: string, how: Leaving): void {
+    this.#flights.leave(key, requestId, how)
+  }
+
+  /** Keeps an answer for `ttlMs`, and gives it to who waits for it. */
   async keep(key: string, answer: CachedAnswer, ttlMs: number): Promise<void> {
     this.#store.keep(key, answer, ttlMs, Date.now())
+    this.#flights.landed(key, { ...answer, ageMs: 0 })
     await this.#schedule()
   }
 
@@ -73,6 +94,11 @@ export class ResponseCache extends DurableObject<Bindings> {
   override async alarm(): Promise<void> {
     this.#store.expire(Date.now())
     await this.#schedule()
+  }
+
+  #count(found: FoundAnswer | undefined): void {
+    this.#counts[found ? 'hits' : 'misses'] += 1
+    this.#saveCounts()
   }
 
   #saveCounts(): void {

@@ -19,7 +19,7 @@ export async function answer(c: Context<KeyedEnv>, generation: Generation): Prom
   const cache = await openCache(c, generation)
   if (cache?.found) return cache.found
   const wished = cache?.wish ? { ...generation, keep: cache.wish } : generation
-  const response = await generate(c, wished, cache?.keep)
+  const response = await generate(c, wished, cache?.listener)
   if (cache) response.headers.set('x-copal-cache', cache.status)
   if (sample && text) sampleText(c, model.id, domain, text())
   return response

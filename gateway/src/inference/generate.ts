@@ -46,8 +46,13 @@ export interface Generation {
   text?: () => string
 }
 
-/** Takes an answer that is whole, and that no limit of the key made shorter than the request asked for. */
-export type TakeWhole = (answer: CachedAnswer) => void
+/** Hears what becomes of an answer. */
+export interface AnswerListener {
+  /** It is whole, was not streamed, and no limit of the key made it shorter than the request asked for. */
+  take?(answer: CachedAnswer): void
+  /** Nothing more comes: it was whole, failed, or nobody waits for it any more. */
+  ended(how: 'whole' | 'failed' | 'left'): void
+}
 
 /**
  * Has a node generate, and answers with what it sends.
@@ -60,7 +65,7 @@ export type TakeWhole = (answer: CachedAnswer) => void
 export async function generate(
   c: Context<KeyedEnv>,
   generation: Generation,
-  takeWhole?: TakeWhole,
+  listener?: AnswerListener,
 ): Promise<Response> {
   const { deps, trace } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
@@ -101,7 +106,8 @@ export async function generate(
     c.header('content-type', contentType)
     if (whole) {
       if (!bounded && Number.isSafeInteger(Number(mask)))
-        takeWhole?.({ body: whole, contentType, maskVersion: Number(mask), nodeId: node.nodeId })
+        listener?.take?.({ body: whole, contentType, maskVersion: Number(mask), nodeId: node.nodeId })
+      listener?.ended('whole')
       watch.stop()
       metering.answered()
       endSpan()
@@ -117,6 +123,7 @@ export async function generate(
       metering.answered()
       span.setAttribute('copal.stream_end', end)
       const broke = end === 'broken' && !watch.refusal()
+      listener?.ended(end === 'complete' ? 'whole' : broke ? 'failed' : 'left')
       endSpan(broke ? new Error(`node ${node.nodeId} broke off`) : watch.refusal())
       const isNodesFault = broke && whyBroken(undefined).how !== 'refused'
       // The lease stays until the node's receipt, or expires with what that told last.
@@ -129,6 +136,7 @@ export async function generate(
     watch.stop()
     const error = watch.refusal() ?? (thrown instanceof NodeCallError ? thrown.error : thrown)
     metering.failed(signalled(error))
+    listener?.ended(signalled(error) ? 'left' : 'failed')
     endSpan(error instanceof Error ? error : new Error(String(error)))
     throw error
   }

@@ -12,6 +12,8 @@ const answerOf = (text: string): CachedAnswer => ({
 })
 const textOf = (found: { body: Uint8Array } | undefined) => found && new TextDecoder().decode(found.body)
 
+const foundText = ({ found }: { found?: { body: Uint8Array } | undefined }) => textOf(found)
+
 /** Runs `work` on a store of its own, in a real object's SQLite. */
 function withStore(
   name: string,
@@ -83,8 +85,8 @@ describe('a store', () => {
 describe('a tenant’s cache', () => {
   test('is its own: another finds nothing of it, nor counts it', async () => {
     await open('one').keep('k', answerOf('of one'), 60_000)
-    expect(await open('other').find('k', 60_000)).toBeUndefined()
-    expect(textOf(await open('one').find('k', 60_000))).toBe('of one')
+    expect(await open('other').look('k', 60_000, 'a')).toEqual({ makes: true })
+    expect(foundText(await open('one').look('k', 60_000, 'a'))).toBe('of one')
     expect(await open('other').stats()).toEqual({ answers: 0, bytes: 0, hits: 0, misses: 1 })
     expect(await open('one').stats()).toMatchObject({ answers: 1, hits: 1, misses: 0 })
   })
@@ -92,14 +94,14 @@ describe('a tenant’s cache', () => {
   test('outlives its object, with what it counted', async () => {
     const cache = () => open('evicted')
     await cache().keep('k', answerOf('kept'), 60_000)
-    await cache().find('k', 60_000)
-    await cache().find('none', 60_000)
+    await cache().look('k', 60_000, 'a')
+    await cache().look('none', 60_000, 'b')
     await runInDurableObject(cache(), async (_instance, { storage }) => {
       while ((await storage.get('counts')) === undefined)
         await new Promise((resolve) => setTimeout(resolve, 100))
     })
     await evictDurableObject(cache())
-    expect(textOf(await cache().find('k', 60_000))).toBe('kept')
+    expect(foundText(await cache().look('k', 60_000, 'c'))).toBe('kept')
     expect(await cache().stats()).toMatchObject({ answers: 1, hits: 2, misses: 1 })
   })
 
