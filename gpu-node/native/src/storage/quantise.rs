@@ -76,7 +76,7 @@ fn to_int4_with_zero(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
     let (low, high) = range(row.values)?;
     let (low, high) = (low.min(0.0), high.max(0.0));
     let scale = scale_of(row, (high - low) / 15.0, high.max(-low))?;
-    out.scale = f16::from_bits(scale.to_bits() + 15 & !15);
+    out.scale = f16::from_bits((scale.to_bits() + 15) & !15);
     let inverse = inverse(out.scale);
     let zero = nearest((-low * inverse).clamp(0.0, 15.0));
     out.minimum = f16::from_f32(-(zero as f32) * out.scale.to_f32());
