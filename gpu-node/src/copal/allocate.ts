@@ -2,11 +2,10 @@ import { AppError } from '@copal/shared/errors.ts'
 import { DENSE } from '@copal/shared/mask/metadata.ts'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import { BLOCK_LINEARS, linearName } from '../model/config.ts'
+import { BLOCK_LINEARS, linearName, linearShapes } from '../model/config.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { LayerSensitivity } from '../model/layer-sensitivity.ts'
 import { METHOD_NAMES, parseMethod } from './methods/registry.ts'
-import { linearShapes } from './patterns.ts'
 
 /**
  * How fast the loss of a linear grows with its ratio: `e^(GROWTH · ratio)`. Of SmolLM2-135M's loss at 40, 50 and 60 %;
@@ -15,6 +14,12 @@ import { linearShapes } from './patterns.ts'
 const GROWTH = 9
 /** A linear's ratio differs from the model's by no more than this: the growth is only known near it. */
 const FARTHEST = 0.3
+/** What a linear costs is measured within chance: it is taken together with so many blocks on either side. */
+const NEIGHBOURS = 2
+/** The first blocks and the last one are like no other. */
+const [UNLIKE_FIRST, UNLIKE_LAST] = [2, 1]
+/** A weight costs at least this part of the mean: of what is measured as less nothing is known. */
+const LEAST_LOSS = 1 / 200
 /** Nothing is kept whole or pruned whole by allocation, unless the model's own ratio is nearer to that. */
 const [LEAST, MOST] = [0.05, 0.95]
 /** Decimals that a pattern has. */
@@ -53,7 +58,7 @@ export function withAllocation(
   const shapes = new Map([...linearShapes(config)].filter(([name]) => !Object.hasOwn(named, name)))
   return {
     ...selection,
-    patterns: { ...allocateRatios(shapes, layerSensitivity.divergence, pattern.ratio), ...named },
+    patterns: { ...allocateRatios(shapes, layerSensitivity.linears, pattern.ratio), ...named },
   }
 }
 
@@ -65,10 +70,10 @@ export function methodsFor({ layerSensitivity }: Pick<DenseModel, 'layerSensitiv
 /**
  * Ratios of single linears that cost the model the least at the same number of pruned weights.
  *
- * The loss is taken to be the sum over linears of `s · e^(GROWTH · (r − ratio))`, where `s`, the divergence with this
- * linear alone pruned, is that of its block shared out as the model's is over its kinds of linears. At the least loss
- * under `Σ n r = ratio · Σ n` every linear has the same loss a weight at the margin, so `r = ratio + (μ − ln(s / n)) /
- * GROWTH` with one μ for all, cut to the range in which that is known.
+ * The loss is taken to be the sum over linears of `s · e^(GROWTH · (r − r₀))`, where `s` is what the linear was measured to
+ * cost at its ratio `r₀`, all others pruned too. At the least loss under `Σ n r = ratio · Σ n` every linear has the same
+ * loss a weight at the margin, so `r = r₀ + (μ − ln(s / n)) / GROWTH` with one μ for all, cut to the range in which that
+ * is known.
  *
  * @param shapes the linears that share the ratio
  * @returns patterns by the name of the weight, in whole columns: they prune the ratio of all weights, or more by less
@@ -76,19 +81,23 @@ export function methodsFor({ layerSensitivity }: Pick<DenseModel, 'layerSensitiv
  */
 export function allocateRatios(
   shapes: ReadonlyMap<string, readonly [rows: number, cols: number]>,
-  { linears: byLinear, blocks }: LayerSensitivity['divergence'],
+  sensitivity: LayerSensitivity['linears'],
   ratio: number,
 ): Record<string, string> {
-  const linears = blocks.flatMap((block, layer) =>
-    BLOCK_LINEARS.flatMap((linear) => {
-      const name = linearName(layer, linear)
-      const shape = shapes.get(name)
-      if (!shape) return []
-      const [rows, cols] = shape
-      // Constants do not matter: μ takes them up.
-      return [{ name, rows, cols, lossAWeight: Math.log((block * byLinear[linear]) / (rows * cols)) }]
-    }),
+  const losses = lossesAt(ratio, sensitivity)
+  const total = [...shapes].reduce(
+    (sum, [name, [rows, cols]]) => {
+      return { loss: sum.loss + Math.max(0, losses.get(name) ?? 0), weights: sum.weights + rows * cols }
+    },
+    { loss: 0, weights: 0 },
   )
+  const leastLoss = (LEAST_LOSS * total.loss) / total.weights
+  const linears = [...shapes].map(([name, [rows, cols]]) => ({
+    name,
+    rows,
+    cols,
+    lossAWeight: Math.log(Math.max(leastLoss, (losses.get(name) ?? 0) / (rows * cols))),
+  }))
   const least = Math.min(ratio, Math.max(LEAST, ratio - FARTHEST))
   const most = Math.max(ratio, Math.min(MOST, ratio + FARTHEST))
   const ratioAt = (loss: number, level: number) =>
@@ -118,6 +127,27 @@ export function allocateRatios(
     missing -= count.rows
   }
   return Object.fromEntries(counts.map(({ name, cols, columns }) => [name, patternOf(columns, cols)]))
+}
+
+/** What each linear costs at one ratio: of its kind, the mean over its block and those that are like it. */
+function lossesAt(ratio: number, sensitivity: LayerSensitivity['linears']): Map<string, number> {
+  const layers = Object.keys(sensitivity).length / BLOCK_LINEARS.length
+  const lossOf = (layer: number, linear: (typeof BLOCK_LINEARS)[number]) => {
+    const measured = sensitivity[linearName(layer, linear)]
+    return measured ? measured.loss * Math.exp(GROWTH * (ratio - measured.ratio)) : 0
+  }
+  const losses = new Map<string, number>()
+  for (let layer = 0; layer < layers; layer++) {
+    const isUnlike = layer < UNLIKE_FIRST || layer >= layers - UNLIKE_LAST
+    const first = isUnlike ? layer : Math.max(UNLIKE_FIRST, layer - NEIGHBOURS)
+    const last = isUnlike ? layer : Math.min(layers - UNLIKE_LAST - 1, layer + NEIGHBOURS)
+    for (const linear of BLOCK_LINEARS) {
+      let sum = 0
+      for (let near = first; near <= last; near++) sum += lossOf(near, linear)
+      losses.set(linearName(layer, linear), sum / (last - first + 1))
+    }
+  }
+  return losses
 }
 
 /** The pattern that prunes so many of `cols` columns, or one more where four decimals cannot say it. */

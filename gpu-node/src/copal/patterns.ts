@@ -3,17 +3,7 @@ import { DENSE, linearPattern } from '@copal/shared/mask/metadata.ts'
 import { keptCounts, parsePattern, patternFault, type SparsityPattern } from '@copal/shared/mask/pattern.ts'
 import { nearestName } from '@copal/shared/nearest-name.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../model/config.ts'
-
-/** `[rows, cols]` of every linear of a model by the name of its weight, in forward order. */
-export function linearShapes(
-  config: LlamaConfig,
-): ReadonlyMap<string, readonly [rows: number, cols: number]> {
-  const shapes = new Map<string, readonly [rows: number, cols: number]>()
-  for (let layer = 0; layer < config.layers; layer++)
-    for (const linear of BLOCK_LINEARS) shapes.set(linearName(layer, linear), linearShape(config, linear))
-  return shapes
-}
+import { linearShapes, type LlamaConfig } from '../model/config.ts'
 
 /**
  * The pattern of every linear by the name of its weight, null for one that stays dense.

@@ -6,7 +6,7 @@ import type { Artifact } from './artifact.ts'
 import { withAllocation } from './allocate.ts'
 import { chooseMask, type ChosenLinear } from './choose-mask.ts'
 import { parseMethod } from './methods/registry.ts'
-import { linearShapes } from './patterns.ts'
+import { linearShapes } from '../model/config.ts'
 import type { SwapGain } from './swap-pool.ts'
 
 /** A file that was selected. */

@@ -2,31 +2,34 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { z } from 'zod'
-import { BLOCK_LINEARS, type LlamaConfig } from './config.ts'
+import { linearShapes, type LlamaConfig } from './config.ts'
 
-const divergence = z.number().positive()
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 
 /**
- * What pruning parts of a model costs its output, as {@link measureLayerSensitivity} found it: divergences are means over
- * tokens of the Kullback-Leibler divergence from the dense model, in nats, with only that part pruned by `mask`.
+ * What the pruned linears of a model cost its output, as {@link measureLayerSensitivity} found it: means over tokens of the
+ * Kullback-Leibler divergence from the dense model, in nats.
  */
 export const layerSensitivityFile = z.object({
   format: z.literal('copal-layer-sensitivity'),
-  format_version: z.literal(1),
+  format_version: z.literal(2),
   model: z.string(),
   base_sha256: sha256,
   created: z.iso.datetime(),
   mask: z.object({ sha256, method: z.string(), pattern: z.string() }),
   text: z.object({ sha256, windows: z.int().positive(), window_tokens: z.int().positive() }),
-  divergence: z.object({
-    /** Everything pruned. */
-    all: divergence,
-    /** One linear of every block pruned, by its name within a block. */
-    linears: z.record(z.enum(BLOCK_LINEARS), divergence),
-    /** All linears of one block pruned, in forward order. */
-    blocks: z.array(divergence).min(1),
-  }),
+  /** With every linear pruned by the mask. */
+  divergence: z.number().positive(),
+  /** By the name of the weight. */
+  linears: z.record(
+    z.string(),
+    z.object({
+      /** What the mask prunes of it. */
+      ratio: z.number().gt(0).lt(1),
+      /** By how much the divergence falls when this one is dense; below 0 where that is less than chance. */
+      loss: z.number(),
+    }),
+  ),
 })
 export type LayerSensitivity = z.output<typeof layerSensitivityFile>
 
@@ -46,9 +49,10 @@ export function layerSensitivityPath(cacheDir: string, baseSha256: string): stri
  */
 export async function findLayerSensitivity(
   cacheDir: string,
-  { layers }: Pick<LlamaConfig, 'layers'>,
+  config: LlamaConfig,
   baseSha256: string,
 ): Promise<LayerSensitivity | null> {
+  const names = [...linearShapes(config).keys()]
   for (const path of [layerSensitivityPath(cacheDir, baseSha256), join(BUNDLED, `${baseSha256}.json`)]) {
     const text = await readFile(path, 'utf8').catch((error: unknown) => {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
@@ -59,7 +63,8 @@ export async function findLayerSensitivity(
     if (
       found.success &&
       found.data.base_sha256 === baseSha256 &&
-      found.data.divergence.blocks.length === layers
+      names.length === Object.keys(found.data.linears).length &&
+      names.every((name) => Object.hasOwn(found.data.linears, name))
     )
       return found.data
     throw new AppError(

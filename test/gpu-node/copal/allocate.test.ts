@@ -3,9 +3,8 @@ import { checkMask, decodeMask } from '@copal/shared/mask/codec.ts'
 import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
 import { readFile } from 'node:fs/promises'
 import { allocateRatios, methodsFor, withAllocation } from '../../../gpu-node/src/copal/allocate.ts'
-import { linearShapes } from '../../../gpu-node/src/copal/patterns.ts'
 import { selectToFile } from '../../../gpu-node/src/copal/select-to-file.ts'
-import { BLOCK_LINEARS, type LlamaConfig } from '../../../gpu-node/src/model/config.ts'
+import { linearShapes, type LlamaConfig } from '../../../gpu-node/src/model/config.ts'
 import type { LayerSensitivity } from '../../../gpu-node/src/model/layer-sensitivity.ts'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
 import { largeConfig } from '../../support/large-llama.ts'
@@ -13,23 +12,20 @@ import { layerSensitivityOf } from '../../support/layer-sensitivity.ts'
 import { createRandom } from '../../support/random.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
-type Divergence = LayerSensitivity['divergence']
+type Linears = LayerSensitivity['linears']
 
-/** What the allocation minimises: each linear's divergence, grown from `ratio` to what its pattern prunes. */
+/** What the allocation minimises: each linear's loss, grown from the ratio it was measured at to what its pattern prunes. */
 function modelledLoss(
   shapes: ReturnType<typeof linearShapes>,
-  { linears, blocks }: Divergence,
+  linears: Linears,
   patterns: Record<string, string>,
-  ratio: number,
 ): number {
-  let loss = 0
+  let sum = 0
   for (const [name, [rows, cols]] of shapes) {
-    const [, block = '', linear = ''] = /layers\.(\d+)\.(.*)\.weight$/.exec(name) ?? []
-    const share = prunedOf(patterns[name]!, rows, cols) / (rows * cols)
-    const alone = blocks[Number(block)]! * linears[linear as keyof Divergence['linears']]
-    loss += alone * Math.exp(9 * (share - ratio))
+    const { ratio, loss } = linears[name]!
+    sum += loss * Math.exp(9 * (prunedOf(patterns[name]!, rows, cols) / (rows * cols) - ratio))
   }
-  return loss
+  return sum
 }
 
 function prunedOf(pattern: string, rows: number, cols: number): number {
@@ -41,14 +37,20 @@ function totalPruned(shapes: ReturnType<typeof linearShapes>, patternOf: (name: 
   return [...shapes].reduce((sum, [name, [rows, cols]]) => sum + prunedOf(patternOf(name), rows, cols), 0)
 }
 
-function randomDivergence(layers: number, seed: number): Divergence {
+/** Alike in all blocks but the first two and the last, so that what is measured of one is what it costs. */
+function randomLinears(shapes: ReturnType<typeof linearShapes>, layers: number, seed: number): Linears {
   const random = createRandom(seed)
-  const some = () => 0.01 * Math.exp(2 * random())
-  return {
-    all: 1,
-    linears: Object.fromEntries(BLOCK_LINEARS.map((name) => [name, some()])) as Divergence['linears'],
-    blocks: Array.from({ length: layers }, some),
-  }
+  const byPlace = new Map<string, number>()
+  const linears = [...shapes.keys()].map((name) => {
+    const [, block = '', linear = ''] = /layers\.(\d+)\.(.*)\.weight$/.exec(name) ?? []
+    const layer = Number(block)
+    const place = `${layer < 2 || layer === layers - 1 ? layer : 'between'} ${linear}`
+    const atHalf = byPlace.get(place) ?? 0.01 * Math.exp(2 * random())
+    byPlace.set(place, atHalf)
+    const ratio = 0.4 + 0.2 * random()
+    return [name, { ratio, loss: atHalf * Math.exp(9 * (ratio - 0.5)) }] as const
+  })
+  return Object.fromEntries(linears)
 }
 
 describe('ratios of single linears', () => {
@@ -58,7 +60,7 @@ describe('ratios of single linears', () => {
   test.each([0.02, 0.3, 0.5, 0.62, 0.7, 0.98])(
     'prune %d of all weights, or more by less than a column',
     (ratio) => {
-      const patterns = allocateRatios(shapes, randomDivergence(6, 3), ratio)
+      const patterns = allocateRatios(shapes, randomLinears(shapes, 6, 3), ratio)
       const wanted = ratio * [...shapes.values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0)
       const pruned = totalPruned(shapes, (name) => patterns[name]!)
       expect(Object.keys(patterns)).toEqual([...shapes.keys()])
@@ -71,11 +73,11 @@ describe('ratios of single linears', () => {
   )
 
   test('cost less than the same ratio everywhere, and than any two of them moved against each other', () => {
-    const divergence = randomDivergence(6, 5)
-    const patterns = allocateRatios(shapes, divergence, 0.5)
-    const loss = modelledLoss(shapes, divergence, patterns, 0.5)
+    const linears = randomLinears(shapes, 6, 5)
+    const patterns = allocateRatios(shapes, linears, 0.5)
+    const loss = modelledLoss(shapes, linears, patterns)
     const uniform = Object.fromEntries([...shapes.keys()].map((name) => [name, '0.5']))
-    expect(loss).toBeLessThan(0.95 * modelledLoss(shapes, divergence, uniform, 0.5))
+    expect(loss).toBeLessThan(0.95 * modelledLoss(shapes, linears, uniform))
     const names = [...shapes.keys()]
     for (const [index, name] of names.entries()) {
       // The same linear of another block: as many weights, so as much can move.
@@ -83,13 +85,15 @@ describe('ratios of single linears', () => {
       const [more, less] = [Number(patterns[name]) + 0.02, Number(patterns[other]) - 0.02]
       if (more > 0.8 || less < 0.2) continue
       const moved = { ...patterns, [name]: more.toFixed(4), [other]: less.toFixed(4) }
-      expect(modelledLoss(shapes, divergence, moved, 0.5)).toBeGreaterThan(loss)
+      expect(modelledLoss(shapes, linears, moved)).toBeGreaterThan(loss)
     }
   })
 
   test.each([0.02, 0.5, 0.98])('of linears of few columns keep something of every row, at %d', (ratio) => {
     const narrow = linearShapes(largeConfig(16, 2))
-    for (const [name, pattern] of Object.entries(allocateRatios(narrow, randomDivergence(2, 9), ratio))) {
+    for (const [name, pattern] of Object.entries(
+      allocateRatios(narrow, randomLinears(narrow, 2, 9), ratio),
+    )) {
       if (pattern === 'dense') continue
       const { kept } = keptCounts(parsePattern(pattern), 'row', ...narrow.get(name)!)
       expect(kept).toBeGreaterThan(0)
@@ -97,10 +101,24 @@ describe('ratios of single linears', () => {
   })
 
   test('are all the same where a weight costs the same everywhere', () => {
-    const weights = (name: string) => shapes.get(`model.layers.0.${name}.weight`)!.reduce((a, b) => a * b)
-    const linears = Object.fromEntries(BLOCK_LINEARS.map((name) => [name, weights(name)]))
-    const divergence = { all: 1, linears, blocks: Array(6).fill(0.1) } as Divergence
-    expect(new Set(Object.values(allocateRatios(shapes, divergence, 0.5)))).toEqual(new Set(['0.5000']))
+    const linears = Object.fromEntries(
+      [...shapes].map(([name, [rows, cols]]) => [name, { ratio: 0.5, loss: rows * cols }]),
+    )
+    expect(new Set(Object.values(allocateRatios(shapes, linears, 0.5)))).toEqual(new Set(['0.5000']))
+  })
+
+  test('see through chance: of blocks that are alike each is taken as the mean of its neighbours', () => {
+    const linears = randomLinears(shapes, 6, 7)
+    const name = (layer: number) => `model.layers.${layer}.mlp.up_proj.weight`
+    const even = allocateRatios(shapes, linears, 0.5)
+    const by = linears[name(3)]!.loss
+    // One is measured as costing less than nothing, and another by as much more.
+    const shifted = { ...linears, [name(3)]: { ...linears[name(3)]!, loss: -0.5 * by } }
+    const scale = Math.exp(9 * (linears[name(4)]!.ratio - linears[name(3)]!.ratio))
+    shifted[name(4)] = { ...linears[name(4)]!, loss: linears[name(4)]!.loss + 1.5 * by * scale }
+    const found = allocateRatios(shapes, shifted, 0.5)
+    expect(Number(found[name(3)])).toBeCloseTo(Number(even[name(3)]), 2)
+    expect(Number(found[name(4)])).toBeCloseTo(Number(even[name(4)]), 2)
   })
 })
 

@@ -6,7 +6,7 @@ import {
   measureLayerSensitivity,
 } from '../../../gpu-node/src/copal/measure-layer-sensitivity.ts'
 import { selectToFile } from '../../../gpu-node/src/copal/select-to-file.ts'
-import { BLOCK_LINEARS } from '../../../gpu-node/src/model/config.ts'
+import { linearShapes } from '../../../gpu-node/src/model/config.ts'
 import {
   findLayerSensitivity,
   layerSensitivityFile,
@@ -47,16 +47,18 @@ async function measure(maskPath: string) {
   return { measured, steps }
 }
 
-test('every block and every linear is pruned alone, and all at once costs more than any', async () => {
-  const { measured, steps } = await measure(await maskOf('magnitude'))
+test('each linear costs what the output is nearer to the dense one with it dense', async () => {
+  const path = await maskOf('magnitude', { 'model.layers.0.mlp.down_proj.weight': '0.95' })
+  const { measured, steps } = await measure(path)
   expect(layerSensitivityFile.parse(measured)).toEqual(measured)
-  expect(steps).toEqual(['dense', 'everything', ...BLOCK_LINEARS, 'block 1 of 2', 'block 2 of 2'])
-  const { all, linears, blocks } = measured.divergence
-  expect(Object.keys(linears)).toEqual([...BLOCK_LINEARS])
-  for (const alone of [...blocks, ...Object.values(linears)]) {
-    expect(alone).toBeGreaterThan(0)
-    expect(alone).toBeLessThan(all)
-  }
+  const names = [...linearShapes(tiny.model.config).keys()]
+  expect(steps).toEqual(['dense', 'everything pruned', ...names.map((name) => `all but ${name}`)])
+  expect(Object.keys(measured.linears).toSorted()).toEqual(names.toSorted())
+  const { ratio, loss } = measured.linears['model.layers.0.mlp.down_proj.weight']!
+  expect(ratio).toBeCloseTo(0.95, 2)
+  expect(measured.linears['model.layers.1.mlp.up_proj.weight']?.ratio).toBe(0.5)
+  expect(loss).toBeGreaterThan(0)
+  expect(loss).toBeLessThan(measured.divergence)
 })
 
 test('a mask that leaves linears dense, or brings weights, is refused', async () => {
@@ -84,7 +86,10 @@ test('what was measured here is found, and a damaged file is named', async () =>
   expect(await findLayerSensitivity(cacheDir, config, master.baseSha256)).toEqual(own)
   writeFileSync(path, readFileSync(path).subarray(0, 50))
   await expect(findLayerSensitivity(cacheDir, config, master.baseSha256)).rejects.toThrow(path)
-  writeFileSync(path, JSON.stringify(layerSensitivityOf(tiny.model, [0.1])))
+  writeFileSync(
+    path,
+    JSON.stringify(layerSensitivityOf({ ...tiny.model, config: { ...config, layers: 1 } }, [0.1])),
+  )
   await expect(findLayerSensitivity(cacheDir, config, master.baseSha256)).rejects.toThrow(
     /is not the layer sensitivity of this model/,
   )

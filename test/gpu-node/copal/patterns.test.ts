@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { checkPatterns, expandPatterns, linearShapes } from '../../../gpu-node/src/copal/patterns.ts'
+import { checkPatterns, expandPatterns } from '../../../gpu-node/src/copal/patterns.ts'
+import { linearShapes } from '../../../gpu-node/src/model/config.ts'
 import type { LlamaConfig } from '../../../gpu-node/src/model/config.ts'
 
 const config = { layers: 12, hiddenSize: 48, intermediateSize: 100, heads: 6, kvHeads: 2, headDim: 8 }

@@ -16,7 +16,8 @@ import {
   type DatasetFile,
 } from '../../../gpu-node/src/copal/calibration-run.ts'
 import { METHOD_NAMES, parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
-import { expandPatterns, linearShapes } from '../../../gpu-node/src/copal/patterns.ts'
+import { expandPatterns } from '../../../gpu-node/src/copal/patterns.ts'
+import { linearShapes } from '../../../gpu-node/src/model/config.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
 import { writeWordsDataset } from '../../support/calibration-datasets.ts'

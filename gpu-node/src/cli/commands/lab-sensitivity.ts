@@ -27,7 +27,7 @@ export function addLabSensitivity(lab: Command, session: Session): void {
   lab
     .command('sensitivity')
     .description(
-      'measure what pruning each block and each linear alone costs the output; methods with +allocated need it once a model',
+      'measure what the pruning of each linear costs the output; methods with +allocated need it once a model',
     )
     .argument('<mask>', 'a mask file that prunes every linear, from copal masks export or build')
     .requiredOption('--text <file>', 'a text to measure on; plain, or .jsonl, either may be gzipped')
@@ -90,13 +90,18 @@ async function measure(
   session.print(options.json, { path, ...found }, () => describe(found, path))
 }
 
-/** Divergences as shares of that of everything. */
-function describe({ divergence: { all, linears, blocks } }: LayerSensitivity, path: string): string {
-  const share = (value: number) => `${((100 * value) / all).toFixed(1)} %`
+/** What linears cost as shares of what they cost together. */
+function describe({ divergence, linears }: LayerSensitivity, path: string): string {
+  const sums = new Map<string, number>()
+  let total = 0
+  for (const [name, { loss }] of Object.entries(linears)) {
+    const kind = name.split('.').slice(3, -1).join('.')
+    sums.set(kind, (sums.get(kind) ?? 0) + loss)
+    total += loss
+  }
   return [
-    `Everything pruned: ${all.toFixed(3)} nats a token. Of that, with one part pruned alone:`,
-    ...Object.entries(linears).map(([name, value]) => `  ${name.padEnd(20)} ${share(value)}`),
-    `  blocks 1 to ${blocks.length}: ${blocks.map(share).join(', ')}`,
+    `Everything pruned: ${divergence.toFixed(3)} nats a token. What linears cost of that, over all blocks:`,
+    ...[...sums].map(([kind, sum]) => `  ${kind.padEnd(20)} ${((100 * sum) / total).toFixed(1)} %`),
     path,
   ].join('\n')
 }
