@@ -208,7 +208,7 @@ impl WeightLibrary {
             if places.head == places.embedding { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = master.floats(name, places.head, vocab * hidden)?;
         let packer = self.pace.packer(1);
-        let head = pack(&head, (vocab, hidden), None, self.format.of_head(), &|| packer.pause());
+        let head = pack(&head, (vocab, hidden), None, Format::of_head(), &|| packer.pause());
         let norms = places.norms.iter().enumerate().map(|(layer, &(attention, mlp))| {
             Ok((
                 norm(&format!("model.layers.{layer}.input_layernorm.weight"), attention)?,
