@@ -1,30 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
 import type { ResponseEvent, ResponseObject } from '@copal/shared/wire/response-object.ts'
-import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
-import { call, startTestNode, type TestNode } from '../../support/node-server.ts'
-import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+import { arithmeticNodes } from '../../support/arithmetic-node.ts'
+import { call, type TestNode } from '../../support/node-server.ts'
 
-let tiny: TinyModel
-beforeAll(async () => {
-  tiny = await openTinyModel({ contextLength: 256 })
-})
-afterAll(() => tiny.remove())
-
-const running: TestNode[] = []
-afterEach(async () => {
-  for (const node of running.splice(0)) await node.close()
-})
-
-async function start(arithmetic: ArithmeticOptions = {}) {
-  const backend = createArithmeticBackend({ vocabSize: tiny.model.config.vocabSize, ...arithmetic })
-  const node = await startTestNode({ backend, model: tiny.model })
-  running.push(node)
-  const active = backend.weights(7)
-  node.engine.setActive(active)
-  return { backend, node, active }
-}
+const nodes = arithmeticNodes()
 
 const ASK = {
   model: 'tiny',
@@ -53,7 +34,7 @@ async function eventsOf(response: Response): Promise<ResponseEvent[]> {
 }
 
 test('a response is a message of the text that a chat of the same conversation gives', async () => {
-  const { node } = await start()
+  const { node } = await nodes.start()
   const response = await node.post('/rpc/responses', call(ASK, { requestId: 'request-abc' }))
   expect(response.headers.get('x-copal-mask')).toBe('7')
   const body = await json<ResponseObject>(response)
@@ -86,7 +67,7 @@ test('a response is a message of the text that a chat of the same conversation g
 })
 
 test('an answer that is cut off is incomplete and says why', async () => {
-  const { node } = await start()
+  const { node } = await nodes.start()
   const cut = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
   expect(cut).toMatchObject({
     status: 'incomplete',
@@ -97,7 +78,7 @@ test('an answer that is cut off is incomplete and says why', async () => {
 })
 
 test('items of a conversation are messages: earlier answers come back as they were given', async () => {
-  const { node } = await start()
+  const { node } = await nodes.start()
   const first = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
   const input = [
     { role: 'user', content: ASK.input },
@@ -105,17 +86,17 @@ test('items of a conversation are messages: earlier answers come back as they we
     { type: 'message', role: 'user', content: [{ type: 'input_text', text: 'and then' }] },
   ]
   const second = await json<ResponseObject>(await node.post('/rpc/responses', call({ ...ASK, input })))
-  const rendered = tiny.model.codec.renderChat([
+  const rendered = nodes.model().codec.renderChat([
     { role: 'system', content: 'be brief' },
     { role: 'user', content: ASK.input },
     { role: 'assistant', content: textOf(first) },
     { role: 'user', content: 'and then' },
   ])
-  expect(second.usage?.input_tokens).toBe(tiny.model.codec.encode(rendered).length)
+  expect(second.usage?.input_tokens).toBe(nodes.model().codec.encode(rendered).length)
 })
 
 test('a stream tells of the response, its item and its part, the text, and their ends, numbered', async () => {
-  const { node } = await start()
+  const { node } = await nodes.start()
   const whole = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
   const events = await eventsOf(await node.post('/rpc/responses', call({ ...ASK, stream: true })))
   expect(events.map((event) => event.sequence_number)).toEqual(events.map((_, index) => index))
@@ -154,7 +135,7 @@ test('a stream tells of the response, its item and its part, the text, and their
 })
 
 test('a stream that breaks ends with an error event that has the next number', async () => {
-  const { node, backend, active } = await start({ onStep: () => sleep(2) })
+  const { node, backend, active } = await nodes.start({ arithmetic: { onStep: () => sleep(2) } })
   const response = await node.post('/rpc/responses', call({ ...ASK, max_output_tokens: 200, stream: true }))
   const reading = eventsOf(response)
   await sleep(30)

@@ -1,0 +1,150 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
+import { type KeptAnswer } from '@copal/shared/wire/node-rpc.ts'
+import { arithmeticNodes } from '../../support/arithmetic-node.ts'
+import { call } from '../../support/node-server.ts'
+
+const nodes = arithmeticNodes()
+const { start } = nodes
+const CHAT = {
+  model: 'tiny',
+  messages: [{ role: 'user', content: 'the cat sat on the mat' }],
+  max_tokens: 24,
+  seed: 1,
+}
+const PROMPT = { model: 'tiny', prompt: 'the cat sat on the mat and it is there', max_tokens: 24, seed: 1 }
+const json = async <T>(response: Response) => (await response.json()) as T
+
+test('a receipt names the account of its call, of a refused one too', async () => {
+  const { node } = await start()
+  await (await node.post('/rpc/completions', call(PROMPT, { account: 'key_1' }))).text()
+  await (await node.post('/rpc/completions', call({ ...PROMPT, model: 'x' }, { account: 'key_2' }))).text()
+  await (await node.post('/rpc/completions', call(PROMPT))).text()
+  const receipts = await node.receiptCount(3)
+  expect(receipts.map(({ account }) => account)).toEqual(['key_1', 'key_2', undefined])
+})
+
+test('every ending gives one receipt with its counts', async () => {
+  const { node } = await start()
+  await (await node.post('/rpc/completions', call(PROMPT, { requestId: 'request-whole' }))).text()
+  await (
+    await node.post('/rpc/completions', call({ ...PROMPT, stream: true }, { requestId: 'request-stream' }))
+  ).text()
+  await (
+    await node.post('/rpc/completions', call({ ...PROMPT, model: 'other' }, { requestId: 'request-refused' }))
+  ).text()
+  const receipts = await node.receiptCount(3)
+  const promptTokens = nodes.model().codec.encode(PROMPT.prompt).length
+  const done = {
+    model: 'tiny',
+    domain: 'legal',
+    maskVersion: 7,
+    promptTokens,
+    completionTokens: 24,
+    finishReason: 'length',
+    drift: null,
+  }
+  expect(receipts).toMatchObject([
+    { requestId: 'request-whole', ...done },
+    { requestId: 'request-stream', ...done },
+    {
+      requestId: 'request-refused',
+      promptTokens: 0,
+      completionTokens: 0,
+      finishReason: 'error',
+      timeToFirstTokenMs: null,
+    },
+  ])
+  for (const { queueMs, timeToFirstTokenMs, totalMs } of receipts.slice(0, 2)) {
+    expect(queueMs).toBeGreaterThanOrEqual(0)
+    expect(timeToFirstTokenMs).toBeGreaterThanOrEqual(queueMs)
+    expect(totalMs).toBeGreaterThanOrEqual(timeToFirstTokenMs ?? 0)
+  }
+})
+
+test('a streamed answer that shall be kept is given as its client got it, once it is whole', async () => {
+  const answers: KeptAnswer[] = []
+  const { node } = await start({
+    onAnswer: (answer) => answers.push(answer),
+    arithmetic: { onStep: () => sleep(2) },
+  })
+  const keep = { key: 'c'.repeat(64), ttlMs: 60_000 }
+  const asked = { tenant: 'acme', keep }
+  const streamed = { ...CHAT, stream: true }
+  const text = await (await node.post('/rpc/chat-completions', call(streamed, asked))).text()
+  expect(text).toContain('[DONE]')
+  expect(answers.splice(0)).toEqual([
+    {
+      ...keep,
+      tenant: 'acme',
+      nodeId: 'node-under-test',
+      maskVersion: 7,
+      contentType: 'text/event-stream; charset=utf-8',
+      body: text,
+    },
+  ])
+  // Without a wish or a tenant, not streamed, or left by its client: nothing.
+  await (await node.post('/rpc/chat-completions', call(streamed, { tenant: 'acme' }))).text()
+  await (await node.post('/rpc/chat-completions', call(streamed, { keep }))).text()
+  await (await node.post('/rpc/chat-completions', call(CHAT, asked))).text()
+  const leave = new AbortController()
+  const long = call({ ...streamed, max_tokens: 200 }, asked)
+  const left = await node.post('/rpc/chat-completions', long, { signal: leave.signal })
+  await left.body?.getReader().read()
+  leave.abort()
+  await node.receiptCount(5)
+  expect(answers).toEqual([])
+})
+
+test("a sampled request's receipt holds the client's text scored under the mask and under dense, and the client does not wait", async () => {
+  let gate: PromiseWithResolvers<void> | undefined = Promise.withResolvers()
+  const onStep = async (plan: { work: readonly { output: string }[] }) => {
+    if (plan.work.some((work) => work.output === 'nll')) await gate?.promise
+  }
+  const { node, active, dense } = await start({ arithmetic: { onStep } })
+  const messages = [
+    { role: 'system', content: 'be brief and not scored' },
+    { role: 'user', content: 'the first thing that the client says here' },
+    { role: 'assistant', content: 'an answer that is not scored' },
+    { role: 'user', content: [{ type: 'text', text: 'and the second thing' }] },
+  ]
+  const response = await node.post(
+    '/rpc/chat-completions',
+    call({ ...CHAT, messages }, { sample: true, requestId: 'request-sampled' }),
+  )
+  expect((await json<ChatCompletion>(response)).usage.completion_tokens).toBe(24)
+  expect(node.receipts).toHaveLength(0)
+  expect(node.server.underWay()).toMatchObject([
+    { requestId: 'request-sampled', completionTokens: 24, idleMs: 0 },
+  ])
+  gate.resolve()
+  gate = undefined
+  const [receipt] = await node.receiptCount(1)
+  await node.server.settled()
+  const tokens = nodes
+    .model()
+    .codec.encode('the first thing that the client says here\n\nand the second thing')
+  const sum = (values: Float32Array) => values.reduce((total, value) => total + value, 0)
+  expect(receipt?.drift?.tokens).toBe(tokens.length - 1)
+  expect(receipt?.drift?.nllMasked).toBeCloseTo(sum(await node.engine.score({ weights: active, tokens })), 2)
+  expect(receipt?.drift?.nllDense).toBeCloseTo(sum(await node.engine.score({ weights: dense, tokens })), 2)
+  expect(receipt?.drift?.nllMasked).not.toBe(receipt?.drift?.nllDense)
+})
+
+test('a sampled text that is too short, or without dense weights, or not scored in time, leaves drift empty', async () => {
+  const short = await start()
+  await (
+    await short.node.post('/rpc/completions', call({ ...PROMPT, prompt: 'hi' }, { sample: true }))
+  ).text()
+  const bare = await start({ dense: () => null })
+  await (await bare.node.post('/rpc/completions', call(PROMPT, { sample: true }))).text()
+  const onStep = async (plan: { work: readonly { output: string }[] }) => {
+    if (plan.work.some((work) => work.output === 'nll')) await sleep(200)
+  }
+  const slow = await start({ arithmetic: { onStep }, scoreTimeoutMs: 20 })
+  await (await slow.node.post('/rpc/completions', call(PROMPT, { sample: true }))).text()
+  for (const { node } of [short, bare, slow]) {
+    expect((await node.receiptCount(1))[0]).toMatchObject({ finishReason: 'length', drift: null })
+  }
+})

@@ -1,0 +1,35 @@
+import { afterAll, afterEach, beforeAll } from 'vitest'
+import { createArithmeticBackend, type ArithmeticOptions } from './arithmetic-backend.ts'
+import { startTestNode, type TestNode } from './node-server.ts'
+import { openTinyModel, type TinyModel } from './tiny-model.ts'
+
+/** What {@link startTestNode} takes beside the backend and the model. */
+export type ArithmeticNodeOptions = Omit<Parameters<typeof startTestNode>[0], 'backend' | 'model'> & {
+  arithmetic?: ArithmeticOptions
+}
+
+/** For the tests of one file: nodes on the arithmetic backend, which are closed after the test that started them. */
+export function arithmeticNodes() {
+  let tiny: TinyModel
+  const running: TestNode[] = []
+  beforeAll(async () => {
+    tiny = await openTinyModel({ contextLength: 256 })
+  })
+  afterAll(() => tiny.remove())
+  afterEach(async () => {
+    for (const node of running.splice(0)) await node.close()
+  })
+  return {
+    model: () => tiny.model,
+    /** A node with version 7 active and dense beside it. */
+    async start({ arithmetic, ...options }: ArithmeticNodeOptions = {}) {
+      const backend = createArithmeticBackend({ vocabSize: tiny.model.config.vocabSize, ...arithmetic })
+      const dense = backend.weights(0)
+      const node = await startTestNode({ backend, model: tiny.model, dense: () => dense, ...options })
+      running.push(node)
+      const active = backend.weights(7)
+      node.engine.setActive(active)
+      return { backend, node, active, dense }
+    },
+  }
+}
