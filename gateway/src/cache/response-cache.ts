@@ -1,5 +1,7 @@
 import { DurableObject } from 'cloudflare:workers'
 import { MAX_KEPT_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import { openDatabase } from '../db/database.ts'
+import { putCacheCounts } from '../db/queries/cache-counts.ts'
 import type { Bindings } from '../deps.ts'
 import { CacheStore, type CachedAnswer, type FoundAnswer } from './cache-store.ts'
 import { Flights, type Leaving } from './flights.ts'
@@ -7,8 +9,8 @@ import { Flights, type Leaving } from './flights.ts'
 const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: MAX_KEPT_BYTES }
 /** What is over is not found any more; it is deleted together with others. */
 const SWEEP_MS = 60_000
-/** Counts are stored so much later, for many requests at once. */
-const SAVE_MS = 1_000
+/** Counts are stored, and told to D1 for `/metrics`, so much later, for many requests at once. */
+const SAVE_MS = 2_000
 const COUNTS_KEY = 'counts'
 
 /** Requests that asked for a kept answer, since the beginning. */
@@ -71,6 +73,7 @@ export class ResponseCache extends DurableObject<Bindings> {
   async keep(key: string, answer: CachedAnswer, ttlMs: number): Promise<void> {
     this.#store.keep(key, answer, ttlMs, Date.now())
     this.#flights.landed(key, { ...answer, ageMs: 0 })
+    this.#saveCounts()
     await this.#schedule()
   }
 
@@ -87,12 +90,14 @@ export class ResponseCache extends DurableObject<Bindings> {
   clear(): number {
     const { answers } = this.stats()
     this.#store.clear()
+    this.#saveCounts()
     return answers
   }
 
   /** Deletes the answers whose time is over. */
   override async alarm(): Promise<void> {
     this.#store.expire(Date.now())
+    this.#saveCounts()
     await this.#schedule()
   }
 
@@ -107,7 +112,15 @@ export class ResponseCache extends DurableObject<Bindings> {
     setTimeout(() => {
       this.#saveScheduled = false
       void this.ctx.storage.put(COUNTS_KEY, this.#counts, { allowUnconfirmed: true })
+      this.#tellCounts().catch((error: unknown) =>
+        console.error('What a response cache did is told later:', error),
+      )
     }, SAVE_MS)
+  }
+
+  async #tellCounts(): Promise<void> {
+    const { name } = this.ctx.id
+    if (name !== undefined) await putCacheCounts(openDatabase(this.env.DB), name, this.stats())
   }
 
   async #schedule(): Promise<void> {

@@ -272,3 +272,12 @@ export const shadowScores = sqliteTable(
     index('shadow_scores_created').on(table.createdAt),
   ],
 )
+
+/** What tenants' response caches hold and did, as each of them tells. */
+export const cacheCounts = sqliteTable('cache_counts', {
+  tenant: text().primaryKey(),
+  hits: integer().notNull(),
+  misses: integer().notNull(),
+  answers: integer().notNull(),
+  bytes: integer().notNull(),
+})

@@ -1,5 +1,6 @@
 import { Hono, type Context } from 'hono'
 import type { ActorEnv } from '../context.ts'
+import { listCacheCounts, type CacheCountsRow } from '../db/queries/cache-counts.ts'
 import { listModels, type ModelRow } from '../db/queries/models.ts'
 import { sumDrift, sumUsage, type DriftSum, type UsageSum } from '../db/queries/receipts.ts'
 import type { FleetSnapshot } from '../fleet/node-view.ts'
@@ -21,18 +22,24 @@ export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
       const { db, fleet } = deps
       const tenant = tenantOf(actor, undefined)
       if (tenant !== undefined) {
-        const [usage, drift] = await Promise.all([sumUsage(db, tenant), sumDrift(db, { tenant })])
-        return answer(c, [...usageFamilies(usage), ...driftFamilies(drift)])
+        const [usage, drift, caches] = await Promise.all([
+          sumUsage(db, tenant),
+          sumDrift(db, { tenant }),
+          listCacheCounts(db, tenant),
+        ])
+        return answer(c, [...usageFamilies(usage), ...driftFamilies(drift), ...cacheFamilies(caches)])
       }
-      const [usage, drift, models, snapshot] = await Promise.all([
+      const [usage, drift, caches, models, snapshot] = await Promise.all([
         sumUsage(db),
         sumDrift(db),
+        listCacheCounts(db),
         listModels(db),
         fleet.snapshot(),
       ])
       return answer(c, [
         ...usageFamilies(usage),
         ...driftFamilies(drift),
+        ...cacheFamilies(caches),
         ...fleetFamilies(models, snapshot),
         ...(await shadowFamilies(db, models)),
       ])
@@ -89,6 +96,28 @@ function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
       type: 'counter',
       samples: drift.map((row) => ({ labels: labels(row), value: row.tokens })),
     },
+  ]
+}
+
+function cacheFamilies(caches: readonly CacheCountsRow[]): MetricFamily[] {
+  const held = (name: string, help: string, value: (row: CacheCountsRow) => number): MetricFamily => ({
+    name,
+    help,
+    type: 'gauge',
+    samples: caches.map((row) => ({ labels: { tenant: row.tenant }, value: value(row) })),
+  })
+  return [
+    {
+      name: 'copal_cache_lookups_total',
+      help: 'Requests that asked for a kept answer, and whether there was one. Hits are in no other figure.',
+      type: 'counter',
+      samples: caches.flatMap(({ tenant, hits, misses }) => [
+        { labels: { tenant, outcome: 'hit' }, value: hits },
+        { labels: { tenant, outcome: 'miss' }, value: misses },
+      ]),
+    },
+    held('copal_cache_answers', 'Answers that are kept.', (row) => row.answers),
+    held('copal_cache_bytes', 'Bytes of the answers that are kept.', (row) => row.bytes),
   ]
 }
 

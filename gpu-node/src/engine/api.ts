@@ -32,6 +32,8 @@ export interface EngineLoad {
   scoring: number
   kvTokensUsed: number
   kvTokensTotal: number
+  /** Of the tokens that nobody uses, those that a prompt can share; the rest is empty. */
+  kvTokensCached: number
 }
 
 export interface Engine {

@@ -37,6 +37,7 @@ import {
   createState,
   endRequest,
   forgetWeights,
+  kvTokensCached,
   kvTokensUsed,
   preemptRequest,
   restartRequest,
@@ -416,6 +417,7 @@ export function createEngine(deps: EngineDeps): Engine {
       scoring: scores.size,
       kvTokensUsed: kvTokensUsed(state),
       kvTokensTotal: policy.kvTokens,
+      kvTokensCached: kvTokensCached(state),
     }),
 
     heldBeginnings: () => (state.active?.paged ? heldBeginnings(state.named, state.pages) : null),

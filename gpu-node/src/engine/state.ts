@@ -45,6 +45,11 @@ export function kvTokensUsed({ pages }: EngineState): number {
   return (pages.total - freePages(pages)) * PAGE_TOKENS
 }
 
+/** Tokens of the budget that no sequence holds and that are remembered: prompts share them until they are wanted. */
+export function kvTokensCached({ pages }: EngineState): number {
+  return pages.idle.size * PAGE_TOKENS
+}
+
 /** Requests (not scoring) that hold a sequence. */
 export function runningRequests(state: EngineState): Request[] {
   return state.requests.filter(

@@ -43,6 +43,9 @@ export function createNodeMetrics({ resource }: { resource: Resource }): NodeMet
   const tokens = meter.createCounter('tokens', {
     description: 'Tokens of requests that ended: prompt and completion',
   })
+  const sharedTokens = meter.createCounter('prompt_tokens_cached', {
+    description: 'Prompt tokens of requests that ended which earlier prompts had computed',
+  })
   const stepTokens = meter.createCounter('step_tokens', { description: 'Tokens computed, by phase' })
   const steps = meter.createHistogram('step_duration_seconds', {
     description: 'Time of one step of a weight set',
@@ -74,9 +77,10 @@ export function createNodeMetrics({ resource }: { resource: Resource }): NodeMet
         if (first) firstToken.record(sinceMs / 1000)
         else interToken.record(sinceMs / 1000)
       },
-      ended({ finishReason, promptTokens, completionTokens, times, error }) {
+      ended({ finishReason, promptTokens, cachedTokens, completionTokens, times, error }) {
         requests.add(1, { outcome: finishReason, ...(error ? { code: error.code } : {}) })
         tokens.add(promptTokens, { kind: 'prompt' })
+        sharedTokens.add(cachedTokens)
         tokens.add(completionTokens, { kind: 'completion' })
         if (times.startedMs !== null) queue.record((times.startedMs - times.arrivedMs) / 1000)
       },
@@ -92,6 +96,11 @@ export function createNodeMetrics({ resource }: { resource: Resource }): NodeMet
         () => engine.load().scoring,
       )
       gauge('kv_tokens_used', 'Tokens of key/value cache in use', () => engine.load().kvTokensUsed)
+      gauge(
+        'kv_tokens_cached',
+        'Tokens of key/value cache that no request uses and later prompts can share',
+        () => engine.load().kvTokensCached,
+      )
       gauge('kv_tokens_total', 'Tokens of key/value cache there are', () => engine.load().kvTokensTotal)
       gauge(
         'active_mask_version',

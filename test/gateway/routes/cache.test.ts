@@ -446,6 +446,25 @@ describe('a cache is one tenant’s', () => {
     expect([response.status, (await errorOf(response)).param]).toEqual([403, 'model'])
   })
 
+  test('whose hits and misses show at /metrics, to it and to the operator', async () => {
+    const mine = await createKey({ tenant: 'metered', scopes: ['inference', 'read-metrics'] })
+    const body = fresh()
+    await kept('metered', () => ask(body, {}, mine.key))
+    expect((await ask(body, {}, mine.key)).headers.get('x-copal-cache')).toBe('hit')
+    const { bytes } = await cacheOf('metered').stats()
+    const told = [
+      'copal_cache_lookups_total{tenant="metered",outcome="hit"} 1',
+      'copal_cache_lookups_total{tenant="metered",outcome="miss"} 1',
+      'copal_cache_answers{tenant="metered"} 1',
+      `copal_cache_bytes{tenant="metered"} ${bytes}`,
+    ]
+    const linesOf = async (token?: string) => (await (await get('/metrics', token)).text()).split('\n')
+    await until('the counts', async () => ((await linesOf()).includes(told[0] ?? '') ? true : undefined))
+    expect(await linesOf()).toEqual(expect.arrayContaining(told))
+    const own = (await linesOf(mine.key)).filter((line) => line.startsWith('copal_cache_'))
+    expect(own).toEqual(told)
+  })
+
   test('which its administrator and the operator look at and empty', async () => {
     const body = fresh()
     const chief = await createKey({ tenant: 'cached', scopes: ['inference', 'admin'] })

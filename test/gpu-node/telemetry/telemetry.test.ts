@@ -94,6 +94,24 @@ test('metrics count requests by outcome, tokens, steps and load in the Prometheu
     expect(line).toMatch(/^(# (HELP|TYPE) |[a-z_]+(\{[^}]*\})? [-+0-9.eInf]+$)/)
 })
 
+test('metrics tell how much of the key/value cache later prompts can share, and how much of prompts was shared', async () => {
+  const metric = async (name: string) => {
+    const text = await (await fetch(`${node.url}/metrics`)).text()
+    return Number(new RegExp(`^copal_node_${name} (\\d+)`, 'm').exec(text)?.[1] ?? 0)
+  }
+  const before = await metric('kv_tokens_cached')
+  const prompt = Array.from({ length: 70 }, (_, index) => index)
+  const ask = () =>
+    node.post('/rpc/completions', call({ ...REQUEST, prompt, max_tokens: 1 }, { tenant: 'metrics' }))
+  await (await ask()).text()
+  expect((await metric('kv_tokens_cached')) - before).toBe(64)
+  expect(await metric('kv_tokens_used')).toBe(0)
+  expect(await metric('prompt_tokens_cached_total')).toBe(0)
+  await (await ask()).text()
+  expect((await metric('kv_tokens_cached')) - before).toBe(64)
+  expect(await metric('prompt_tokens_cached_total')).toBe(64)
+})
+
 test('spans go to the OTLP collector when there is one', async () => {
   const received: { path: string | undefined; body: string }[] = []
   const collector = createServer((request, response) => {
