@@ -22,7 +22,7 @@ export function arithmeticNodes() {
   return {
     model: () => tiny.model,
     /** A node with version 7 active and dense beside it. */
-    async start({ arithmetic, ...options }: ArithmeticNodeOptions = {}) {
+    start: async ({ arithmetic, ...options }: ArithmeticNodeOptions = {}) => {
       const backend = createArithmeticBackend({ vocabSize: tiny.model.config.vocabSize, ...arithmetic })
       const dense = backend.weights(0)
       const node = await startTestNode({ backend, model: tiny.model, dense: () => dense, ...options })

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
 import type { ResponseEvent, ResponseObject } from '@copal/shared/wire/response-object.ts'
 import { arithmeticNodes } from '../../support/arithmetic-node.ts'
-import { call, type TestNode } from '../../support/node-server.ts'
+import { call } from '../../support/node-server.ts'
 
 const nodes = arithmeticNodes()
 

@@ -1,0 +1,183 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test, vi } from 'vitest'
+import { checkMask, decodeMask, encodeMask, maskSparsity } from '@copal/shared/mask/codec.ts'
+import type { EvaluateJob, Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import {
+  TEXTS,
+  WAIT,
+  beatWhere,
+  calibrateJob,
+  evaluateText,
+  generate,
+  halfMask,
+  reportWhere,
+  setup,
+  urlOf,
+  weightSetPids,
+  wholeNodes,
+  withValues,
+} from '../../support/whole-node.ts'
+
+wholeNodes()
+
+test('a node serves dense, calibrates a mask, uploads it, swaps to it and evaluates it', async () => {
+  const { gateway, start } = await setup()
+  const node = await start()
+  const dense = await beatWhere(gateway, (beat) => beat.weightSets.some(({ state }) => state === 'ready'))
+  expect(dense).toMatchObject({
+    activeVersion: 0,
+    draining: false,
+    model: { id: 'tiny', contextLength: 256 },
+  })
+  expect((await generate(gateway, node, 'request-dense')).mask).toBe('0')
+
+  gateway.jobs.push(calibrateJob(gateway, 'calibrate-1'))
+  const { result } = await reportWhere(gateway, 'calibrate-1', ({ state }) => state === 'done')
+  if (result?.kind !== 'calibrate') throw new Error('not a calibrate result')
+  const file = gateway.artifacts.get(`masks/${result.maskSha256}`)
+  if (!file) throw new Error('the mask was not uploaded before it was reported')
+  const mask = decodeMask(file)
+  const shapes = new Map([...mask.linears].map(([name, { rows, cols }]) => [name, [rows, cols] as const]))
+  checkMask(mask, { baseSha256: dense.model.baseSha256, shapes })
+  expect(mask.linears.size).toBe(14)
+  expect(maskSparsity(mask)).toBe(0.5)
+  expect(result).toMatchObject({ maskBytes: file.length, sparsity: 0.5, churn: null })
+
+  gateway.desired = { active: { version: 1, sha256: result.maskSha256 }, previous: null }
+  await beatWhere(gateway, (beat) => beat.activeVersion === 1)
+  expect((await generate(gateway, node, 'request-pruned')).mask).toBe('1')
+  await vi.waitFor(() => expect(gateway.receipts.size).toBe(2), WAIT)
+  const drift = gateway.receipts.get('request-pruned')?.drift
+  expect(drift?.tokens).toBeGreaterThan(0)
+  expect(drift?.nllMasked).not.toBe(drift?.nllDense)
+
+  const holdout = gateway.addDataset('legal', TEXTS.slice(0, 5))
+  const evaluateJob: EvaluateJob = {
+    kind: 'evaluate',
+    id: 'evaluate-1',
+    model: 'tiny',
+    mask: result.maskSha256,
+    holdouts: [holdout],
+    windowTokens: 32,
+  }
+  gateway.jobs.push(evaluateJob, { ...evaluateJob, id: 'evaluate-dense', mask: null })
+  const pruned = await reportWhere(gateway, 'evaluate-1', ({ state }) => state === 'done')
+  const unpruned = await reportWhere(gateway, 'evaluate-dense', ({ state }) => state === 'done')
+  expect(pruned.result).toMatchObject({
+    kind: 'evaluate',
+    domains: [{ domain: 'legal', holdoutSha256: holdout.sha256 }],
+  })
+  if (pruned.result?.kind !== 'evaluate' || unpruned.result?.kind !== 'evaluate')
+    throw new Error('not evaluations')
+  expect(pruned.result.domains[0]?.tokens).toBe(unpruned.result.domains[0]?.tokens)
+  expect(pruned.result.domains[0]?.nllMean).not.toBe(unpruned.result.domains[0]?.nllMean)
+
+  const events = await evaluateText(gateway, node, { maskVersion: 1 })
+  const last = events.at(-1)
+  if (last?.type !== 'result') throw new Error(JSON.stringify(last))
+  expect(last.maskVersion).toBe(1)
+  expect(last.perplexity).toBeCloseTo(Math.exp(last.nllMean), 6)
+  expect(events[0]?.type).toBe('progress')
+  await beatWhere(gateway, (beat) => beat.jobs.length === 0)
+
+  // Nothing of the evaluations is left running: dense and the active mask have a process each.
+  await vi.waitFor(() => expect(weightSetPids(node)).toHaveLength(2), WAIT)
+})
+
+test('a mask version that a node does not know cannot be evaluated without its hash', async () => {
+  const { gateway, start } = await setup()
+  const node = await start()
+  await beatWhere(gateway, () => true)
+  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/evaluate', {
+    model: 'tiny',
+    maskVersion: 7,
+    text: 'x y z',
+  })
+  expect(response.status).toBe(404)
+})
+
+test('a damaged mask and a mask of another model are reported while the old mask goes on serving', async () => {
+  const { gateway, start } = await setup()
+  const good = gateway.addMask(encodeMask(halfMask(0)))
+  gateway.desired = { active: { version: 1, sha256: good }, previous: null }
+  const node = await start()
+  await beatWhere(gateway, (beat) => beat.activeVersion === 1)
+  const before = await generate(gateway, node, 'request-before')
+
+  const wrongCounts = halfMask(1)
+  const first = [...wrongCounts.linears.values()][0]
+  if (!first) throw new Error('no linear')
+  first.bits[0] = 0b10101011
+  const bad = gateway.addMask(encodeMask(wrongCounts))
+  gateway.desired = { active: { version: 2, sha256: bad }, previous: { version: 1, sha256: good } }
+  const refused = await beatWhere(gateway, (beat) =>
+    beat.weightSets.some(({ version, state }) => version === 2 && state === 'failed'),
+  )
+  expect(refused.activeVersion).toBe(1)
+  expect(refused.weightSets.find(({ version }) => version === 2)?.error).toMatch(/keeps/)
+
+  const stranger = gateway.addMask(encodeMask(halfMask(1, 'e'.repeat(64))))
+  gateway.desired = { active: { version: 3, sha256: stranger }, previous: { version: 1, sha256: good } }
+  const foreign = await beatWhere(gateway, (beat) =>
+    beat.weightSets.some(({ version, state }) => version === 3 && state === 'failed'),
+  )
+  expect(foreign.activeVersion).toBe(1)
+  expect(foreign.weightSets.find(({ version }) => version === 3)?.error).toMatch(/made for other weights/)
+  expect(foreign.weightSets.map(({ version }) => version)).toEqual([0, 1, 3])
+  expect(await generate(gateway, node, 'request-after')).toEqual(before)
+})
+
+test('a node holds a mask on trial beside the active one, answers calls that name it, and lets it go', async () => {
+  const { gateway, home, start } = await setup()
+  const one = gateway.addMask(encodeMask(halfMask(0)))
+  const two = gateway.addMask(encodeMask(withValues(halfMask(1))))
+  const active = { version: 1, sha256: one }
+  gateway.desired = { active, previous: null, trials: [{ version: 2, sha256: two }] }
+  const first = await start()
+  const holdsBoth = (beat: Heartbeat) =>
+    beat.activeVersion === 1 &&
+    beat.weightSets.some(({ version, state }) => version === 2 && state === 'ready')
+  await beatWhere(gateway, holdsBoth)
+  const serving = await generate(gateway, first, 'request-active')
+  const tried = await generate(gateway, first, 'request-tried', 2)
+  expect([serving.mask, tried.mask]).toEqual(['1', '2'])
+  expect(tried.logprobs).not.toEqual(serving.logprobs)
+
+  // What the active mask answers is scored under the other one, and told until it was heard.
+  await generate(gateway, first, 'request-shadowed', undefined, 2)
+  const told = await vi.waitFor(() => {
+    const [score] = gateway.beats.flatMap(({ shadows = [] }) => shadows)
+    if (!score) throw new Error('not scored yet')
+    return score
+  }, WAIT)
+  const { prompt, answer, ...of } = told
+  const domain = 'legal'
+  expect(of).toEqual({
+    requestId: 'request-shadowed',
+    model: 'tiny',
+    domain,
+    maskVersion: 1,
+    shadowVersion: 2,
+  })
+  for (const part of [prompt, answer]) {
+    expect(part.tokens).toBeGreaterThan(5)
+    expect(part.nllShadow).not.toBe(part.nll)
+  }
+  await beatWhere(gateway, ({ shadows }) => shadows?.length === 0)
+  await first.end('SIGKILL')
+
+  // It comes back with both, from its own files.
+  gateway.artifacts.clear()
+  gateway.beats.length = 0
+  const second = await start()
+  await beatWhere(gateway, holdsBoth)
+  const again = await generate(gateway, second, 'request-again', 2)
+  expect(again.logprobs).toEqual(tried.logprobs)
+
+  gateway.desired = { active, previous: null }
+  await beatWhere(gateway, ({ weightSets }) => !weightSets.some(({ version }) => version === 2))
+  expect(await readdir(join(home, 'masks'))).toContain(`${one}.safetensors`)
+  const after = await generate(gateway, second, 'request-after')
+  expect(after.logprobs).toEqual(serving.logprobs)
+})

@@ -1,0 +1,82 @@
+import { createServer } from 'node:net'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { startNodeProcess } from '../../support/node-process.ts'
+import { commandLine, descendants } from '../../support/service.ts'
+import { beatWhere, served, setup, urlOf, WAIT, wholeNodes } from '../../support/whole-node.ts'
+
+wholeNodes()
+
+test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no process', async () => {
+  const { gateway, start } = await setup()
+  const node = await start()
+  await beatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
+  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
+    requestId: 'request-long',
+    domain: 'legal',
+    sample: false,
+    request: {
+      model: 'tiny',
+      prompt: 'the other party',
+      max_tokens: 200,
+      temperature: 1,
+      seed: 1,
+      stream: true,
+    },
+  })
+  const children = descendants(node.pid)
+  expect(children.length).toBeGreaterThan(0)
+  const ended = node.end('SIGTERM')
+  const stream = await response.text()
+  expect(stream).toMatch(/data: \[DONE\]\n\n$/)
+  expect(await ended).toBe(0)
+  expect(gateway.beats.at(-1)?.draining).toBe(true)
+  expect(gateway.receipts.get('request-long')?.finishReason).toMatch(/stop|length/)
+  await vi.waitFor(() => expect(children.filter((pid) => commandLine(pid) !== '')).toEqual([]), WAIT)
+})
+
+test('a node whose supervisor vanishes ends, and its processes with it', async () => {
+  const { start } = await setup()
+  const node = await start()
+  const pids = [node.pid, ...descendants(node.pid)]
+  expect(pids.length).toBeGreaterThan(1)
+  node.child.disconnect()
+  await vi.waitFor(() => expect(pids.filter((pid) => commandLine(pid) !== '')).toEqual([]), WAIT)
+  await vi.waitFor(() => expect(node.child.exitCode).toBe(0), WAIT)
+})
+
+test('a second node with the home of a running one is refused, naming that one', async () => {
+  const { start } = await setup()
+  const first = await start()
+  await expect(start()).rejects.toThrow(new RegExp(`A node already runs with this home.*pid ${first.pid}`))
+  await first.end('SIGKILL')
+  await start()
+})
+
+test('a port in use is told at once in one line', async () => {
+  const { gateway, home } = await setup()
+  const taken = createServer().listen(0, '127.0.0.1')
+  onTestFinished(() => void taken.close())
+  await vi.waitFor(() => expect(taken.listening).toBe(true))
+  const address = taken.address()
+  if (typeof address !== 'object' || address === null) throw new Error('no address')
+  const node = startNodeProcess({
+    COPAL_MODEL: served().tiny.dir,
+    COPAL_HOME: home,
+    COPAL_CACHE: served().cacheDir,
+    COPAL_NODE_PORT: String(address.port),
+    COPAL_GATEWAY_URL: gateway.url,
+    COPAL_NODE_SECRET: gateway.secret,
+  })
+  await expect(node.ready()).rejects.toThrow(/\(1\)/)
+  expect(node.messages).toEqual([
+    { type: 'failed', message: expect.stringMatching(/^Port \d+ on 127.0.0.1 is in use/) as string },
+  ])
+})
+
+test('a node without its secret says what is missing', async () => {
+  const node = startNodeProcess({})
+  await expect(node.ready()).rejects.toThrow(
+    /COPAL_NODE_SECRET: the secret shared with the gateway is required/,
+  )
+  expect(node.child.exitCode).toBe(1)
+})
