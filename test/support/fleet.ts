@@ -1,10 +1,13 @@
 import type { ChildProcess } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { appendFileSync, mkdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, connect, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { applyMigrations, gatewayPart } from '../../infra/local/gateway.ts'
 import { openHome, type Home } from '../../infra/local/home.ts'
@@ -42,6 +45,10 @@ export interface TestFleet {
   admin<T>(method: string, path: string, body?: unknown): Promise<T>
   /** Makes an API key. */
   key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
+  /** What its nodes serve. */
+  readonly model: DenseModel
+  /** Registers a mask file, and serves it if it shall. */
+  importMask(file: Uint8Array<ArrayBuffer>, activate: boolean): Promise<MaskEntry>
   /** What a node of this fleet is started with. */
   environment(id: string): Record<string, string>
   /** Starts a node, or a new process of one that ended, and waits until it takes requests. */
@@ -68,7 +75,7 @@ export async function startFleet({
   const dir = await mkdtemp(join(tmpdir(), 'copal-fleet-'))
   const tiny = await createTinyLlama(join(dir, 'tiny'), { contextLength: 4096 })
   const cacheDir = join(dir, 'cache')
-  await openModel(tiny.dir, { cacheDir })
+  const model = await openModel(tiny.dir, { cacheDir })
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   const settings = readSettings({ COPAL_HOME: join(dir, 'home'), COPAL_PORT: String(port) })
@@ -92,6 +99,17 @@ export async function startFleet({
     nodeSecret: home.secrets.nodeSecret,
     stateDir: home.stateDir,
     admin,
+    model,
+    async importMask(file, activate) {
+      const sha256 = createHash('sha256').update(file).digest('hex')
+      const response = await fetch(`${url}/admin/masks/${sha256}?activate=${activate}`, {
+        method: 'PUT',
+        headers: { authorization: `Bearer ${home.secrets.adminKey}` },
+        body: file,
+      })
+      if (!response.ok) throw new Error(`the mask is refused: ${await response.text()}`)
+      return (await response.json()) as MaskEntry
+    },
     key: async (limits = {}, tenant) => {
       if (tenant !== undefined) await admin('PUT', `/admin/tenants/${tenant}`)
       const of = tenant === undefined ? {} : { tenant }

@@ -1,0 +1,172 @@
+/** Masks on trial through both halves: the real gateway, a real node with the tiny model, and two masks of it. */
+import type { Completion } from '@copal/shared/wire/completions.ts'
+import type { CanaryReport, ShadowReport } from '@copal/shared/wire/trials.ts'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { isChosen } from '../../gateway/src/trials/trial.ts'
+import { startFleet, type TestFleet } from '../support/fleet.ts'
+import { randomHalfMask } from '../support/masks.ts'
+import { until as untilWithin } from '../support/service.ts'
+
+const KEYS = 16
+const until = <T>(what: string, probe: () => Promise<T | undefined>) => untilWithin(what, probe, 60_000)
+const PROMPT = 'the cat sat on the mat and it is there, on the other side of the ocean and in the house'
+
+let fleet: TestFleet
+const masks: Uint8Array<ArrayBuffer>[] = []
+const made: { id: string }[] = []
+
+async function newKey(): Promise<{ id: string; key: string }> {
+  const key = await fleet.key()
+  made.push(key)
+  return key
+}
+
+beforeAll(async () => {
+  fleet = await startFleet()
+  await fleet.start('node-a')
+  for (const seed of [1, 2]) masks.push(randomHalfMask(fleet.model, seed).bytes)
+  await serve(1)
+  await fleet.importMask(masks[1]!, false)
+})
+afterAll(() => fleet?.stop())
+
+test('a canary answers the keys that its hash says, with its own weights, and reports them beside the active mask', async () => {
+  const keys = await Promise.all(Array.from({ length: KEYS }, newKey))
+  onTestFinished(async () => void (await fleet.admin('DELETE', '/admin/canary')))
+  // What is settled from now on is counted.
+  await fleet.settled()
+  const canary = { mask_version: 2, share: 0.5 }
+  await fleet.admin('PUT', '/admin/canary', canary)
+  await until('the node to hold it', async () => (await canaryReport()).nodes?.ready || undefined)
+  const [reader] = keys
+  const alone = new Map<string, string>()
+  for (const version of ['1', '2'])
+    alone.set(version, (await ask(reader!.key, { model: `tiny@mask-${version}` })).text)
+  expect(alone.get('2')).not.toBe(alone.get('1'))
+
+  const isIn = ({ id }: { id: string }) => isChosen('canary', { version: 2, share: 0.5 }, 'tiny', id)
+  for (const key of keys) {
+    const answer = await ask(key.key)
+    const version = isIn(key) ? '2' : '1'
+    expect(answer).toMatchObject({ mask: version, fingerprint: `copal-tiny-m${version}` })
+    expect(answer.text).toBe(alone.get(version))
+  }
+  const chosen = keys.filter(isIn).length
+  const ofAll = { chosen: made.filter(isIn).length, all: made.length }
+  expect([chosen, KEYS - chosen].every((count) => count > 0)).toBe(true)
+
+  await fleet.settled()
+  const report = await canaryReport()
+  expect(report).toMatchObject({
+    active_version: 1,
+    canary,
+    keys: ofAll,
+    nodes: { ready: 1, alive: 1, errors: [] },
+  })
+  // With the request that named its weights.
+  const requests = [KEYS - chosen + 1, chosen + 1]
+  for (const [index, traffic] of report.versions.entries()) {
+    expect(traffic).toMatchObject({ mask_version: index + 1, requests: requests[index], failed: 0 })
+    expect(traffic.completion_tokens).toBe(20 * traffic.requests)
+    expect(traffic.scored_tokens).toBeGreaterThan(10 * traffic.requests)
+    // Dense is what they are compared with, on the same text.
+    expect(traffic.nll_dense).toBeCloseTo(report.versions[0]?.nll_dense ?? 0, 5)
+    expect(Math.abs((traffic.nll_masked ?? 0) - (traffic.nll_dense ?? 0))).toBeGreaterThan(1e-3)
+  }
+  expect(report.versions[0]?.nll_masked).not.toBeCloseTo(report.versions[1]?.nll_masked ?? 0, 3)
+
+  await fleet.admin('DELETE', '/admin/canary')
+  const inside = keys.find(isIn)
+  await until('the active mask to answer', async () =>
+    (await ask(inside!.key)).mask === '1' ? true : undefined,
+  )
+})
+
+test('a shadow keeps what answers are worth under both masks, and gives nobody its own', async () => {
+  const { key } = await newKey()
+  const before = await ask(key)
+  const { domain } = await shadowed(key, 2, before)
+  expect(domain.answer.nll_active).toBeCloseTo(before.nll, 4)
+  expect(domain.answer.nll_shadow).toBeGreaterThan(domain.answer.nll_active ?? Infinity)
+
+  // With their parts exchanged the same prompt has the same figures, exchanged.
+  await serve(2)
+  const exchanged = await shadowed(key, 1, await ask(key))
+  expect(exchanged.domain.prompt.tokens).toBe(domain.prompt.tokens)
+  expect(exchanged.domain.prompt.nll_active).toBeCloseTo(domain.prompt.nll_shadow ?? 0, 5)
+  expect(exchanged.domain.prompt.nll_shadow).toBeCloseTo(domain.prompt.nll_active ?? 0, 5)
+})
+
+/** Asks under a shadow, and returns what is told of it; the answer is the one of `before`, and nothing else is charged. */
+async function shadowed(key: string, version: number, before: Awaited<ReturnType<typeof ask>>) {
+  await fleet.admin('PUT', '/admin/shadow', { mask_version: version, share: 1 })
+  await until('the node to hold it', async () => (await shadowReport()).nodes?.ready || undefined)
+  await fleet.settled()
+  const charged = await requestsBy(version)
+  const others = await requestsBy(Number(before.mask))
+  for (let turn = 0; turn < 3; turn += 1) expect(await ask(key)).toEqual(before)
+  // Nothing is scored of who does not consent.
+  expect(await ask(key, {}, false)).toEqual(before)
+  const report = await until('three scores', async () => {
+    const told = await shadowReport()
+    return told.domains[0]?.requests === 3 ? told : undefined
+  })
+  await fleet.settled()
+  expect([await requestsBy(version), await requestsBy(Number(before.mask))]).toEqual([charged, others + 4])
+  const [domain] = report.domains
+  if (!domain) throw new Error('nothing is told')
+  expect(domain).toMatchObject({ domain: 'default', requests: 3, answer: { tokens: 3 * 20 } })
+  await fleet.admin('DELETE', '/admin/shadow')
+  return { domain }
+}
+
+/** Serves the mask that was imported as this version, and waits until it answers. */
+async function serve(version: 1 | 2): Promise<void> {
+  const { key } = await newKey()
+  expect((await fleet.importMask(masks[version - 1]!, true)).version).toBe(version)
+  await until('the mask to answer', async () =>
+    (await ask(key)).mask === String(version) ? true : undefined,
+  )
+}
+
+const canaryReport = () => fleet.admin<CanaryReport>('GET', '/admin/canary')
+const shadowReport = () => fleet.admin<ShadowReport>('GET', '/admin/shadow')
+
+/** Settled requests that a version answered. */
+async function requestsBy(version: number): Promise<number> {
+  const metrics = await fleet.admin<string>('GET', '/metrics')
+  return [...metrics.matchAll(/^copal_requests_total\{.*mask_version="(\d+)".*\} (\d+)$/gm)].reduce(
+    (sum, [, of, count]) => sum + (Number(of) === version ? Number(count) : 0),
+    0,
+  )
+}
+
+/** A greedy completion of twenty tokens: by which weights, and what its tokens are worth, nats each. */
+async function ask(key: string, changes: object = {}, consents = true) {
+  const response = await fetch(`${fleet.url}/v1/completions`, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${key}`,
+      'content-type': 'application/json',
+      'x-copal-sample': String(consents),
+    },
+    body: JSON.stringify({
+      model: 'tiny',
+      prompt: PROMPT,
+      max_tokens: 20,
+      temperature: 0,
+      logprobs: 0,
+      logit_bias: { 2: -100 },
+      ...changes,
+    }),
+  })
+  if (!response.ok) throw new Error(`HTTP ${response.status}: ${await response.text()}`)
+  const { choices, system_fingerprint: fingerprint } = (await response.json()) as Completion
+  const logprobs = choices[0]?.logprobs?.token_logprobs ?? []
+  return {
+    mask: response.headers.get('x-copal-mask'),
+    fingerprint,
+    text: `${choices[0]?.text} ${logprobs.map((value) => value.toFixed(4)).join()}`,
+    nll: -logprobs.reduce((sum, value) => sum + value, 0) / logprobs.length,
+  }
+}
