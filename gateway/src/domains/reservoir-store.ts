@@ -42,6 +42,17 @@ export interface ReservoirStats {
 
 type Share = Placement['share']
 
+/** What a share has, and the lot from which on it takes no more. */
+type ShareTally = ShareBounds & { threshold: number }
+
+/** What offers change beside the texts. */
+interface Tally {
+  readonly frozen: boolean
+  seen: number
+  lastAtMs: number
+  shares: Record<Share, ShareTally>
+}
+
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS samples (
     hash TEXT PRIMARY KEY, share TEXT NOT NULL, priority REAL NOT NULL, key_id TEXT NOT NULL,
@@ -89,14 +100,16 @@ export class ReservoirStore {
     const nowMs = this.#options.nowMs()
     this.#storage.transactionSync(() => {
       this.#sql.exec('DELETE FROM requests WHERE at_ms < ?', nowMs - this.#options.rememberRequestsMs)
-      for (const { offer, place } of placed) {
+      const tally = this.#openTally()
+      for (const one of placed) {
         const { rowsWritten } = this.#sql.exec(
           'INSERT OR IGNORE INTO requests VALUES (?, ?)',
-          offer.requestId,
+          one.offer.requestId,
           nowMs,
         )
-        if (rowsWritten > 0) this.#take(offer, place, nowMs)
+        if (rowsWritten > 0) this.#take(one, tally, nowMs)
       }
+      this.#saveTally(tally)
     })
   }
 
@@ -163,15 +176,17 @@ export class ReservoirStore {
     return this.#fact('holdout_frozen') === 1
   }
 
-  #take(offer: Offer, { hash, share, priority }: Placement, nowMs: number): void {
+  #take({ offer, place }: { offer: Offer; place: Placement }, tally: Tally, nowMs: number): void {
+    const { hash, share, priority } = place
+    const kept = tally.shares[share]
     const atMs = Math.min(offer.atMs, nowMs)
-    this.#setFact('seen', Number(this.#fact('seen') ?? 0) + 1)
-    this.#setFact('last_at_ms', Math.max(atMs, Number(this.#fact('last_at_ms') ?? 0)))
-    if (share === 'holdout' && this.#frozen) return
-    if (priority >= this.#threshold(share) || atMs <= nowMs - this.#options.timeToLiveMs) return
+    tally.seen += 1
+    tally.lastAtMs = Math.max(atMs, tally.lastAtMs)
+    if (share === 'holdout' && tally.frozen) return
+    if (priority >= kept.threshold || atMs <= nowMs - this.#options.timeToLiveMs) return
     const limit = share === 'holdout' ? this.#options.holdoutTextCharacters : Infinity
     const text = offer.text.length > limit ? offer.text.slice(0, limit).toWellFormed() : offer.text
-    this.#sql.exec(
+    const { rowsWritten } = this.#sql.exec(
       'INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)',
       hash,
       share,
@@ -181,21 +196,45 @@ export class ReservoirStore {
       text.length,
       atMs,
     )
-    this.#evict(share)
+    if (rowsWritten === 0) return
+    kept.texts += 1
+    kept.characters += text.length
+    this.#evict(share, kept)
   }
 
-  #evict(share: Share): void {
+  #evict(share: Share, kept: ShareTally): void {
     const bounds = this.#options[share]
-    for (;;) {
-      const { texts, characters } = this.#size(share)
-      if (texts <= bounds.texts && characters <= bounds.characters) return
-      const [last] = this.#sql.exec<{ hash: string; priority: number }>(
-        'SELECT hash, priority FROM samples WHERE share = ? ORDER BY priority DESC LIMIT 1',
+    while (kept.texts > bounds.texts || kept.characters > bounds.characters) {
+      const [last] = this.#sql.exec<{ hash: string; priority: number; characters: number }>(
+        'SELECT hash, priority, characters FROM samples WHERE share = ? ORDER BY priority DESC LIMIT 1',
         share,
       )
       if (!last) return
       this.#sql.exec('DELETE FROM samples WHERE hash = ?', last.hash)
-      this.#setFact(`${share}_threshold`, last.priority)
+      kept.texts -= 1
+      kept.characters -= last.characters
+      kept.threshold = last.priority
+    }
+  }
+
+  /** Read once a transaction, and written once: of thousands of texts each costs its own rows only. */
+  #openTally(): Tally {
+    const share = (name: Share) => ({ ...this.#size(name), threshold: this.#threshold(name) })
+    return {
+      frozen: this.#frozen,
+      seen: Number(this.#fact('seen') ?? 0),
+      lastAtMs: Number(this.#fact('last_at_ms') ?? 0),
+      shares: { pool: share('pool'), holdout: share('holdout') },
+    }
+  }
+
+  #saveTally({ seen, lastAtMs, shares }: Tally): void {
+    if (seen === 0) return
+    this.#setFact('seen', seen)
+    this.#setFact('last_at_ms', lastAtMs)
+    for (const share of ['pool', 'holdout'] as const) {
+      const { threshold } = shares[share]
+      if (threshold < this.#threshold(share)) this.#setFact(`${share}_threshold`, threshold)
     }
   }
 

@@ -18,7 +18,7 @@ export const importTexts = z.object({
         .max(64 * 1024),
     )
     .min(1)
-    .max(10_000),
+    .max(2_000),
 })
 
 /** Answer of `POST /admin/domains/:domain/texts`. */

@@ -6,13 +6,14 @@ import { countCalibratedDatasets } from '../../db/queries/datasets.ts'
 import { ensureDomains, listDomains, type DomainRow } from '../../db/queries/domains.ts'
 import { parseDomain } from '../../domains/name.ts'
 import { redact } from '../../domains/redact.ts'
-import type { ReservoirStats } from '../../domains/reservoir-store.ts'
+import type { Offer, ReservoirStats } from '../../domains/reservoir-store.ts'
 import { deleteDomain } from '../../domains/delete.ts'
 import { splitText } from '../../domains/split.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './body.ts'
 
-const MAX_IMPORT_BYTES = 16 * 1024 * 1024
+/** An isolate has 128 MB for all that it does at once, and a body is there as bytes, as text and as its parsed texts. */
+const MAX_IMPORT_BYTES = 4 * 1024 * 1024
 /** Imported texts are cut to about 1,000 tokens, so that they spread over the sample and the holdout like traffic. */
 const PIECE_CHARACTERS = 4 * 1024
 /** Texts offered to a reservoir in one call. */
@@ -41,19 +42,22 @@ export function domainRoutes(): Hono<AppEnv> {
       const { deps, requestId } = c.var
       const domain = parseDomain(c.req.param('domain'), 'domain')
       const { texts } = await readAdmin(c, importTexts, MAX_IMPORT_BYTES)
-      const pieces = texts.flatMap((text) => splitText(redact(text), PIECE_CHARACTERS))
       const atMs = deps.nowMs()
       await ensureDomains(deps.db, [domain], atMs)
-      for (let from = 0; from < pieces.length; from += OFFER_TEXTS) {
-        const offers = pieces.slice(from, from + OFFER_TEXTS).map((text, index) => ({
-          requestId: `${requestId}-${from + index}`,
-          keyId: OPERATOR_KEY,
-          text,
-          atMs,
-        }))
-        await deps.reservoir(domain).offer(offers)
+      let pieces = 0
+      let offers: Offer[] = []
+      // Text by text, so that redacted ones are never there all at once.
+      for (const whole of texts) {
+        for (const text of splitText(redact(whole), PIECE_CHARACTERS)) {
+          offers.push({ requestId: `${requestId}-${pieces}`, keyId: OPERATOR_KEY, text, atMs })
+          pieces += 1
+          if (offers.length < OFFER_TEXTS) continue
+          await deps.reservoir(domain).offer(offers)
+          offers = []
+        }
       }
-      return c.json({ domain, texts: texts.length, pieces: pieces.length }, 201)
+      if (offers.length > 0) await deps.reservoir(domain).offer(offers)
+      return c.json({ domain, texts: texts.length, pieces }, 201)
     })
     .all('/domains/:domain/texts', refuseMethod('POST'))
     .delete('/domains/:domain/samples', async (c) => {

@@ -69,6 +69,23 @@ describe('domains', () => {
     expect((await domainOf('mistyped'))?.samples).toBe(before?.samples)
   })
 
+  test('take as many texts at once as fit into an isolate beside others, and tell what is too much', async () => {
+    await importTexts('filled', 2_000)
+    const filled = await domainOf('filled')
+    expect(filled?.seen).toBe(2_000)
+    expect((filled?.samples ?? 0) + (filled?.holdout_samples ?? 0)).toBeLessThan(2_000)
+    const many = await admin('POST', '/domains/filled/texts', {
+      texts: Array.from({ length: 2_001 }, String),
+    })
+    expect([many.status, (await errorOf(many)).param]).toEqual([400, 'texts'])
+    const texts = Array.from({ length: 64 }, (_, index) => String(index).padEnd(64 * 1024, 'x'))
+    const large = await admin('POST', '/domains/filled/texts', { texts })
+    expect(large.status).toBe(413)
+    expect((await errorOf(large)).message).toContain('4 MiB')
+    const whole = await adminJson('POST', '/domains/filled/texts', { texts: texts.slice(1, 63) })
+    expect(whole).toEqual({ domain: 'filled', texts: 62, pieces: 62 * 16 })
+  })
+
   test('lose their samples, of one key or all of them', async () => {
     await importTexts('emptied')
     expect(await adminJson('DELETE', '/domains/emptied/samples?key=nobody')).toEqual({
