@@ -70,11 +70,9 @@ async function tryOut(
   const answers = join(dir, 'answers.jsonl')
   const document = `${new URL(service.baseUrl).origin}/openapi.json`
   const config = join(import.meta.dirname, 'schemathesis.toml')
+  const bounds = ['--max-examples', String(examples), '--max-time', String(seconds)]
   const { stdout, exitCode } = await schemathesis.run(
-    [
-      ...['-m', 'schemathesis.cli', '--config-file', config, 'run', document, ...COMMON],
-      ...['--max-examples', String(examples), '--max-time', String(seconds), ...args],
-    ],
+    ['-m', 'schemathesis.cli', '--config-file', config, 'run', document, ...COMMON, ...bounds, ...args],
     {
       cwd: dir,
       modules: [import.meta.dirname],
