@@ -1,0 +1,58 @@
+/** The response cache through both halves: the real gateway, and a real node with the tiny model. */
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startFleet, type TestFleet } from '../support/fleet.ts'
+import { until } from '../support/service.ts'
+
+let fleet: TestFleet
+let key: string
+
+beforeAll(async () => {
+  fleet = await startFleet()
+  key = (await fleet.key()).key
+  await fleet.start('node-a')
+  await until('the node', async () => ((await fleet.alive()).length > 0 ? true : undefined), 60_000)
+})
+afterAll(() => fleet?.stop())
+
+test.each([false, true])(
+  'the same request of several clients at once is one generation, streamed: %s',
+  async (stream) => {
+    const before = await settled()
+    const answers = await Promise.all(
+      Array.from({ length: 4 }, () => ask('once', stream, { 'x-copal-cache': 'true' })),
+    )
+    expect(new Set(answers.map(({ text }) => text)).size).toBe(1)
+    const told = (cache: string) => answers.filter((answer) => answer.cache === cache).length
+    expect([told('miss'), told('hit')]).toEqual([1, 3])
+    await fleet.settled()
+    expect(await settled()).toBe(before + 1)
+  },
+)
+
+async function ask(prompt: string, stream: boolean, headers: Record<string, string>) {
+  const response = await fetch(`${fleet.url}/v1/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({
+      model: 'tiny',
+      prompt,
+      // Long enough for the others to come meanwhile; it never ends by itself.
+      max_tokens: 400,
+      logit_bias: { 2: -100 },
+      temperature: 0,
+      stream,
+    }),
+  })
+  const text = await response.text()
+  if (!response.ok) throw new Error(`HTTP ${response.status}: ${text}`)
+  return { text, cache: response.headers.get('x-copal-cache') }
+}
+
+/** Requests whose receipts are there. */
+async function settled(): Promise<number> {
+  const metrics = await fleet.admin<string>('GET', '/metrics')
+  return [...metrics.matchAll(/^copal_requests_total\{.*\} (\d+)$/gm)].reduce(
+    (sum, [, count]) => sum + Number(count),
+    0,
+  )
+}
