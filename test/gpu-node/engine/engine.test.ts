@@ -108,7 +108,14 @@ test('many requests of random lengths together give what each gives alone, withi
   expect(backend.kvTokensPeak).toBeLessThanOrEqual(304)
   expect(backend.plans.some((plan) => plan.work.length > 3)).toBe(true)
   await when(() => backend.kvTokens === 0)
-  expect(engine.load()).toEqual({ running: 0, waiting: 0, scoring: 0, kvTokensUsed: 0, kvTokensTotal: 304 })
+  expect(engine.load()).toEqual({
+    running: 0,
+    waiting: 0,
+    scoring: 0,
+    kvTokensUsed: 0,
+    kvTokensTotal: 304,
+    kvTokensCached: 0,
+  })
 })
 
 test.each([1, 2, 3])(
