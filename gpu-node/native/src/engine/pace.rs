@@ -72,7 +72,8 @@ impl Packer<'_> {
             return;
         }
         if !self.pace.is_idle() {
-            thread::sleep(worked * self.rest);
+            // What is more was not work: another thread had the processor.
+            thread::sleep(worked.min(2 * WORK) * self.rest);
         }
         self.since.set(Instant::now());
     }
