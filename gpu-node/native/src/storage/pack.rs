@@ -102,7 +102,11 @@ impl Source<'_> {
         for row in self.rows_of(block) {
             let at = row * self.cols + first_col;
             let mut values = [0f32; LONGEST_GROUP];
-            values[..cols].copy_from_slice(&self.dense[at..at + cols]);
+            match <&[f32; LONGEST_GROUP]>::try_from(&self.dense[at..at + cols]) {
+                // Of a length that the compiler knows, it is no call.
+                Ok(whole) => values = *whole,
+                Err(_) => values[..cols].copy_from_slice(&self.dense[at..at + cols]),
+            }
             let mut word = 0;
             if let Some(mask) = &self.mask {
                 word = mask.word(row, index, self.format.group());
