@@ -1,31 +1,22 @@
 //! How fast weights are packed while steps run.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Packing rests so many times as long as it has worked, on all its threads together, while steps run: what it
-/// takes from one of them is what all of them wait for.
-const REST: u32 = 4;
+/// During a step packing rests so many times as long as it has worked, on all its threads together: what it takes
+/// from one thread of the step is what all of them wait for. Between steps, while tokens are drawn, it goes on.
+const REST: u32 = 6;
 /// Longer than a block, shorter than a step: a step is held up by one piece of work at most.
 const WORK: Duration = Duration::from_micros(300);
-/// Steps follow one another with less between them; after this long none is running.
-const IDLE: Duration = Duration::from_millis(20);
+/// How often a resting thread looks whether the step has ended.
+const LOOK: Duration = Duration::from_micros(100);
 
-/// Whether steps run: shared by an engine and the weights that are packed for it.
-#[derive(Debug)]
+/// Whether a step runs: shared by an engine and the weights that are packed for it.
+#[derive(Debug, Default)]
 pub struct Pace {
-    start: Instant,
     running: AtomicBool,
-    /// When the last step ended, in nanoseconds from the start.
-    ended: AtomicU64,
-}
-
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace { start: Instant::now(), running: AtomicBool::new(false), ended: AtomicU64::new(0) }
-    }
 }
 
 impl Pace {
@@ -35,9 +26,8 @@ impl Pace {
         RunningStep(self)
     }
 
-    fn is_idle(&self) -> bool {
-        let ended = Duration::from_nanos(self.ended.load(Ordering::Relaxed));
-        !self.running.load(Ordering::Relaxed) && self.start.elapsed().saturating_sub(ended) > IDLE
+    fn runs(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Of one of `threads` threads that pack; it begins to work.
@@ -51,8 +41,6 @@ pub(super) struct RunningStep<'a>(&'a Pace);
 
 impl Drop for RunningStep<'_> {
     fn drop(&mut self) {
-        let now = u64::try_from(self.0.start.elapsed().as_nanos());
-        self.0.ended.store(now.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.0.running.store(false, Ordering::Relaxed);
     }
 }
@@ -68,12 +56,15 @@ impl Packer<'_> {
     /// To be called between pieces of work: rests where it is time to.
     pub(super) fn pause(&self) {
         let worked = self.since.get().elapsed();
-        if worked < WORK {
-            return;
-        }
-        if !self.pace.is_idle() {
+        if self.pace.runs() {
+            if worked < WORK {
+                return;
+            }
             // What is more was not work: another thread had the processor.
-            thread::sleep(worked.min(2 * WORK) * self.rest);
+            let end = Instant::now() + worked.min(2 * WORK) * self.rest;
+            while self.pace.runs() && Instant::now() < end {
+                thread::sleep(LOOK);
+            }
         }
         self.since.set(Instant::now());
     }
