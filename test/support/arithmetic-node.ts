@@ -8,6 +8,22 @@ export type ArithmeticNodeOptions = Omit<Parameters<typeof startTestNode>[0], 'b
   arithmetic?: ArithmeticOptions
 }
 
+/** A chat and a prompt that such a node answers at length. */
+export const CHAT = {
+  model: 'tiny',
+  messages: [{ role: 'user', content: 'the cat sat on the mat' }],
+  max_tokens: 24,
+  seed: 1,
+}
+export const PROMPT = {
+  model: 'tiny',
+  prompt: 'the cat sat on the mat and it is there',
+  max_tokens: 24,
+  seed: 1,
+}
+
+export const json = async <T>(response: Response) => (await response.json()) as T
+
 /** For the tests of one file: nodes on the arithmetic backend, which are closed after the test that started them. */
 export function arithmeticNodes() {
   let tiny: TinyModel

@@ -1,19 +1,11 @@
 import { expect, test } from 'vitest'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
-import { arithmeticNodes } from '../../support/arithmetic-node.ts'
+import { arithmeticNodes, CHAT, json, PROMPT } from '../../support/arithmetic-node.ts'
 import { call, readEvents } from '../../support/node-server.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes
-const CHAT = {
-  model: 'tiny',
-  messages: [{ role: 'user', content: 'the cat sat on the mat' }],
-  max_tokens: 24,
-  seed: 1,
-}
-const PROMPT = { model: 'tiny', prompt: 'the cat sat on the mat and it is there', max_tokens: 24, seed: 1 }
-const json = async <T>(response: Response) => (await response.json()) as T
 const isChunk = (event: unknown): event is ChatCompletionChunk =>
   typeof event === 'object' && event !== null && 'choices' in event
 

@@ -3,20 +3,12 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { type ErrorBody } from '@copal/shared/errors.ts'
 import { sign } from '@copal/shared/wire/signature.ts'
 import type { WeightSet } from '../../../gpu-node/src/backends/backend.ts'
-import { arithmeticNodes } from '../../support/arithmetic-node.ts'
+import { arithmeticNodes, CHAT, json, PROMPT } from '../../support/arithmetic-node.ts'
 import { createArithmeticBackend } from '../../support/arithmetic-backend.ts'
 import { call, OTHER_SECRET, startTestNode } from '../../support/node-server.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes
-const CHAT = {
-  model: 'tiny',
-  messages: [{ role: 'user', content: 'the cat sat on the mat' }],
-  max_tokens: 24,
-  seed: 1,
-}
-const PROMPT = { model: 'tiny', prompt: 'the cat sat on the mat and it is there', max_tokens: 24, seed: 1 }
-const json = async <T>(response: Response) => (await response.json()) as T
 
 test('bad calls are refused with an OpenAI error that names what is wrong', async () => {
   const { node } = await start()

@@ -1,20 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
-import { type KeptAnswer } from '@copal/shared/wire/node-rpc.ts'
-import { arithmeticNodes } from '../../support/arithmetic-node.ts'
+import type { KeptAnswer } from '@copal/shared/wire/node-rpc.ts'
+import { arithmeticNodes, CHAT, json, PROMPT } from '../../support/arithmetic-node.ts'
 import { call } from '../../support/node-server.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes
-const CHAT = {
-  model: 'tiny',
-  messages: [{ role: 'user', content: 'the cat sat on the mat' }],
-  max_tokens: 24,
-  seed: 1,
-}
-const PROMPT = { model: 'tiny', prompt: 'the cat sat on the mat and it is there', max_tokens: 24, seed: 1 }
-const json = async <T>(response: Response) => (await response.json()) as T
 
 test('a receipt names the account of its call, of a refused one too', async () => {
   const { node } = await start()
