@@ -179,11 +179,13 @@ function testAddon(built: Addon): void {
       const raw: { engine?: Engine } = {}
       const watched = {
         ...built,
-        Engine: function construct(...args: ConstructorParameters<Addon['Engine']>) {
-          raw.engine = new built.Engine(...args)
-          return raw.engine
-        },
-      } as unknown as Addon
+        Engine: new Proxy(built.Engine, {
+          construct(target, args: ConstructorParameters<Addon['Engine']>) {
+            raw.engine = new target(...args)
+            return raw.engine
+          },
+        }),
+      }
       const model = createModelEngine(watched, tiny.model.config, options)
       const weights: EngineWeights = await model.load(tiny.model, null, new Map(), 1)
       const engine = raw.engine!
