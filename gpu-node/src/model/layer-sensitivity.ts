@@ -69,7 +69,7 @@ export async function findLayerSensitivity(
       return found.data
     throw new AppError(
       'invalid_request',
-      `${path} is not the layer sensitivity of this model. Delete it, or measure it again with copal lab sensitivity.`,
+      `${path} is not the layer sensitivity of this model, or of an older version. Delete it; copal lab sensitivity measures it again.`,
     )
   }
   return null
