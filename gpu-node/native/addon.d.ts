@@ -11,7 +11,7 @@ export interface Addon {
   /** For tests: from now on memory that the addon frees is overwritten with NaNs first, or left alone. */
   poisonFreed(on: boolean): void
   /**
-   * Packs a weight on threads of its own.
+   * Packs a weight on a thread of libuv.
    *
    * @param dense `[rows, cols]` f32 row-major; copied in the call
    * @param mask `[rows, ceil(cols / 8)]` bits as in a mask file, 1 where a weight is kept; copied in the

@@ -19,7 +19,7 @@ export interface SparseBackendOptions {
   threads?: number | undefined
   /** The machine's best by default. */
   kernel?: KernelName | undefined
-  /** Of linears and head; bf16 by default. */
+  /** Of the linears; bf16 by default. The head is int8 beside any. */
   precision?: Precision | undefined
   /** Tokens of keys and values that the scheduler gives out; four contexts by default, as its own default. */
   kvTokens?: number | undefined
