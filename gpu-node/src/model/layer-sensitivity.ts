@@ -4,6 +4,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { z } from 'zod'
 import { linearShapes, type LlamaConfig } from './config.ts'
 
+const FORMAT_VERSION = 2
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 
 /**
@@ -12,7 +13,7 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
  */
 export const layerSensitivityFile = z.object({
   format: z.literal('copal-layer-sensitivity'),
-  format_version: z.literal(2),
+  format_version: z.literal(FORMAT_VERSION),
   model: z.string(),
   base_sha256: sha256,
   created: z.iso.datetime(),
@@ -36,9 +37,9 @@ export type LayerSensitivity = z.output<typeof layerSensitivityFile>
 /** Of models that were measured for the repository; `docs/laboratory.md` says how. */
 const BUNDLED = join(import.meta.dirname, 'layer-sensitivities')
 
-/** Where the sensitivity of a model lies in a cache folder. */
+/** Where the sensitivity of a model lies in a cache folder. Those of other format versions lie beside it, and are not looked at. */
 export function layerSensitivityPath(cacheDir: string, baseSha256: string): string {
-  return join(cacheDir, 'layer-sensitivities', `${baseSha256}.json`)
+  return join(cacheDir, 'layer-sensitivities', `${baseSha256}.v${FORMAT_VERSION}.json`)
 }
 
 /**
@@ -69,7 +70,7 @@ export async function findLayerSensitivity(
       return found.data
     throw new AppError(
       'invalid_request',
-      `${path} is not the layer sensitivity of this model, or of an older version. Delete it; copal lab sensitivity measures it again.`,
+      `${path} is not the layer sensitivity of this model. Delete it; copal lab sensitivity measures it again.`,
     )
   }
   return null

@@ -81,6 +81,9 @@ test('what was measured here is found, and a damaged file is named', async () =>
   expect(await findLayerSensitivity(cacheDir, config, master.baseSha256)).toBeNull()
   const path = layerSensitivityPath(cacheDir, master.baseSha256)
   mkdirSync(join(cacheDir, 'layer-sensitivities'))
+  // Format version 1 had no version in its name.
+  writeFileSync(path.replace('.v2.json', '.json'), '{"format_version":1}')
+  expect(await findLayerSensitivity(cacheDir, config, master.baseSha256)).toBeNull()
   const own = layerSensitivityOf(tiny.model, [0.1, 0.2])
   writeFileSync(path, JSON.stringify(own))
   expect(await findLayerSensitivity(cacheDir, config, master.baseSha256)).toEqual(own)
