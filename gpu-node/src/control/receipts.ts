@@ -12,7 +12,7 @@ export interface ReceiptOutbox {
   add(receipt: Receipt): void
   /** How many wait for an answer. */
   pending(): number
-  /** Sends what waits, once; settles when it is answered or the gateway turned out to be away. */
+  /** Sends what waits now, once; settles when it is answered or the gateway turned out to be away. */
   flush(): Promise<void>
   start(): void
   /** Sends what waits a last time and closes the file; what is not answered stays in it. */
@@ -78,9 +78,11 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
     })
   }
 
+  /** What comes meanwhile goes with the next batch: under load each of them would have a call of its own. */
   async function send(): Promise<void> {
-    while (waiting.length) {
-      const batch = waiting.slice(0, BATCH)
+    const due = waiting.slice()
+    while (due.length > 0) {
+      const batch = due.splice(0, BATCH)
       try {
         await deliver(batch)
       } catch (error) {
@@ -145,6 +147,7 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
     async stop() {
       stopped = true
       clearTimeout(timer)
+      await sending
       await flush()
       await disk
       await file.close()

@@ -56,6 +56,28 @@ test('receipts are sent in batches, and the file is empty once they are answered
   expect(await fileLines()).toEqual([])
 })
 
+test('receipts that come while others are sent wait for the next batch, and for the last one of a node that stops', async () => {
+  const { gateway, open } = await setup()
+  const outbox = await open()
+  let added = 0
+  gateway.intercept = () => {
+    if (added < 5) outbox.add(receiptOf((added += 1)))
+    return false
+  }
+  outbox.add(receiptOf(0))
+  await outbox.flush()
+  expect(gateway.calls.length).toBe(1)
+  expect(outbox.pending()).toBe(1)
+
+  added = 5
+  const sending = outbox.flush()
+  outbox.add(receiptOf(6))
+  await outbox.stop()
+  await sending
+  expect(outbox.pending()).toBe(0)
+  expect([...gateway.receipts.keys()]).toEqual(['request-0', 'request-1', 'request-6'])
+})
+
 test('what a gateway that is away does not answer is sent when it returns', async () => {
   const { gateway, open, log } = await setup()
   await gateway.close()

@@ -60,11 +60,13 @@ async function beNode({ gatewayUrl, nodeSecret, nodeId }: Attach): Promise<void>
   )
   const port = await listen(node)
   const beat = () => gateway.heartbeat(heartbeatOf(nodeId, port, waiting))
+  // What comes meanwhile goes with the next ones, as from a node.
   const send = async () => {
-    while (waiting.length > 0) {
-      const receipts = waiting.slice(0, BATCH)
+    for (let due = waiting.length; due > 0;) {
+      const receipts = waiting.slice(0, Math.min(due, BATCH))
       await gateway.receipts({ nodeId, receipts })
       waiting = waiting.slice(receipts.length)
+      due -= receipts.length
     }
   }
   try {
