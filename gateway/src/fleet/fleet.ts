@@ -13,7 +13,8 @@ import type { Lease, LeaseView } from './lease.ts'
 import { readPolicy, type FleetPolicy } from './policy.ts'
 import type { Acquired, AcquireRequest, FailedAttempt } from './acquire.ts'
 import type { FleetSnapshot } from './node-view.ts'
-import { FleetState, type NodeRecord } from './state.ts'
+import type { NodeRecord } from './node.ts'
+import { FleetState } from './state.ts'
 
 /** How often expired leases and silent nodes are looked for at the least, while any node is remembered. */
 const SWEEP_MS = 10_000

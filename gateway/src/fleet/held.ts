@@ -1,5 +1,5 @@
 import type { FleetSnapshot } from './node-view.ts'
-import { readyVersions } from './state.ts'
+import { readyVersions } from './node.ts'
 
 /** The versions of a model that requests can name now, newest first, and how many nodes hold each; 0 is dense. */
 export function heldVersions({ nodes }: FleetSnapshot, model: string): Map<number, number> {

@@ -1,48 +1,27 @@
-import type { Heartbeat, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
-import type { Acquired, AcquireRequest, FailedAttempt, NoNode, Priority } from './acquire.ts'
-import { Breaker } from './breaker.ts'
-import { CachedPrefixes } from './cached-prefixes.ts'
-import type { Lease, LeaseView } from './lease.ts'
+import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { isChosen, type Trials } from '../trials/trial.ts'
+import type { Acquired, AcquireRequest, FailedAttempt, NoNode } from './acquire.ts'
+import type { Lease, LeaseView } from './lease.ts'
+import { Leases } from './leases.ts'
+import {
+  isDraining,
+  isReady,
+  nodeOf,
+  readyVersions,
+  recordOf,
+  room,
+  viewOf,
+  type Node,
+  type NodeRecord,
+} from './node.ts'
+import type { FleetSnapshot } from './node-view.ts'
 import { pickNode, type Candidate } from './picker.ts'
-import type { FleetSnapshot, NodeView } from './node-view.ts'
 import { DEFAULT_POLICY, type FleetPolicy } from './policy.ts'
 
 /** Silence after which a node is forgotten altogether. */
 export const FORGET_MS = 600_000
 /** When to come back where nothing better is known: two heartbeats and a bit, a node that was restarted is back then. */
 const RETRY_AFTER_MS = 5_000
-
-/** What is kept of one node over a restart of the Durable Object. */
-export interface NodeRecord {
-  heartbeat: Heartbeat
-  desiredVersion: number
-  /** Left out in records from before there were trials. */
-  trials?: Trials
-  /** The operator drains it. */
-  drained?: boolean
-  seenAtMs: number
-  leases: Lease[]
-}
-
-interface Node {
-  heartbeat: Heartbeat
-  desiredVersion: number
-  /** Masks on trial for its model. */
-  trials: Trials
-  /** The operator drains it: it takes no new requests until it is undrained, or has left. */
-  drained: boolean
-  seenAtMs: number
-  breaker: Breaker
-  prefixes: CachedPrefixes
-  /** A request failed on it after its last heartbeat. */
-  suspect: boolean
-  /** It refused a request after its last heartbeat, since it had enough. */
-  refusing: boolean
-  /** Leases given since its last heartbeat, which its reported load does not hold yet. */
-  granted: number
-  leases: Map<string, Lease>
-}
 
 /**
  * Nodes and leases, without input, output or a clock of its own.
@@ -53,10 +32,7 @@ interface Node {
 export class FleetState {
   readonly #policy: FleetPolicy
   readonly #nodes = new Map<string, Node>()
-  /** Which node holds a lease. */
-  readonly #holders = new Map<string, Node>()
-  /** Leases by tenant. */
-  readonly #running = new Map<string, number>()
+  readonly #leases = new Leases()
   /** Running mean of how long requests of a model take. */
   readonly #meanMs = new Map<string, number>()
   /** The last heartbeat or sweep. */
@@ -85,24 +61,19 @@ export class FleetState {
     const isSame = known?.heartbeat.model.baseSha256 === heartbeat.model.baseSha256
     const desired = desiredVersion ?? (isSame ? known?.desiredVersion : undefined)
     if (desired === undefined) return false
-    const node: Node = {
+    const told = {
       heartbeat,
       desiredVersion: desired,
       trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
       // One that left and comes back was started again.
       drained: known !== undefined && known.drained && !known.heartbeat.leaving,
       seenAtMs: nowMs,
-      breaker: known?.breaker ?? new Breaker(),
-      prefixes: known?.prefixes ?? new CachedPrefixes(),
-      suspect: false,
-      refusing: false,
-      granted: 0,
-      leases: known?.leases ?? new Map<string, Lease>(),
     }
+    const node = known ?? nodeOf(told)
+    Object.assign(node, { ...told, suspect: false, refusing: false, granted: 0 })
     node.prefixes.tell(heartbeat.prefixes, nowMs)
     this.#nodes.set(heartbeat.nodeId, node)
-    for (const requestId of node.leases.keys()) this.#holders.set(requestId, node)
-    for (const progress of heartbeat.requests) this.#renew(node, progress, nowMs)
+    for (const progress of heartbeat.requests) this.#leases.renew(node, progress, this.#policy.leaseMs, nowMs)
     return true
   }
 
@@ -128,7 +99,7 @@ export class FleetState {
     node.granted += 1
     node.breaker.sent(requestId)
     node.prefixes.place(maskVersion, request.prefix ?? [], nowMs)
-    this.#hold(node, {
+    this.#leases.hold(node, {
       requestId,
       nodeId: node.heartbeat.nodeId,
       model,
@@ -203,9 +174,9 @@ export class FleetState {
 
   /** A node has done a request: it can. */
   succeeded(requestId: string, nowMs: number): void {
-    const node = this.#holders.get(requestId)
-    const lease = node?.leases.get(requestId)
-    if (!node || !lease) return
+    const found = this.#leases.find(requestId)
+    if (!found) return
+    const { node, lease } = found
     node.breaker.succeeded()
     const tookMs = nowMs - lease.acquiredAtMs
     const mean = this.#meanMs.get(lease.model) ?? tookMs
@@ -214,24 +185,12 @@ export class FleetState {
 
   /** Ends leases whose requests are settled; unknown ones are left alone. */
   release(requestIds: readonly string[]): void {
-    for (const requestId of requestIds) {
-      const node = this.#holders.get(requestId)
-      if (!node) continue
-      node.breaker.ended(requestId)
-      const { tenant } = node.leases.get(requestId) ?? {}
-      if (tenant !== undefined) {
-        const left = (this.#running.get(tenant) ?? 1) - 1
-        if (left > 0) this.#running.set(tenant, left)
-        else this.#running.delete(tenant)
-      }
-      node.leases.delete(requestId)
-      this.#holders.delete(requestId)
-    }
+    this.#leases.release(requestIds)
   }
 
   /** Requests of a tenant that have a node. */
   running(tenant: string): number {
-    return this.#running.get(tenant) ?? 0
+    return this.#leases.running(tenant)
   }
 
   /** How long it takes until `ahead` requests of a model have ended, by the mean of what ended; 0 when nothing has. */
@@ -252,16 +211,7 @@ export class FleetState {
 
   /** How a leased request is; undefined when it is settled, or was never leased. */
   look(requestId: string, nowMs: number): LeaseView | undefined {
-    const node = this.#holders.get(requestId)
-    const lease = node?.leases.get(requestId)
-    if (!node || !lease) return undefined
-    return {
-      silent: nowMs - node.seenAtMs >= this.#policy.silentMs,
-      named: lease.named,
-      heardAfterMs: node.seenAtMs - lease.acquiredAtMs,
-      idleMs: nowMs - lease.progressAtMs,
-      completionTokens: lease.completionTokens,
-    }
+    return this.#leases.look(requestId, this.#policy.silentMs, nowMs)
   }
 
   /**
@@ -296,28 +246,7 @@ export class FleetState {
   }
 
   snapshot(nowMs: number): FleetSnapshot {
-    const nodes = [...this.#nodes.values()].map((node): NodeView => {
-      const { heartbeat } = node
-      const { running, waiting, kvTokensUsed, kvTokensTotal } = heartbeat.load
-      const alive = this.#isAlive(node, nowMs)
-      return {
-        id: heartbeat.nodeId,
-        url: heartbeat.url,
-        model: heartbeat.model.id,
-        alive,
-        draining: isDraining(node),
-        drainedByOperator: node.drained,
-        serving: alive && !isDraining(node) && isReady(heartbeat),
-        activeVersion: heartbeat.activeVersion,
-        weightSets: heartbeat.weightSets,
-        running,
-        waiting,
-        kvTokensUsed,
-        kvTokensTotal,
-        leases: node.leases.size,
-        seenMsAgo: nowMs - node.seenAtMs,
-      }
-    })
+    const nodes = [...this.#nodes.values()].map((node) => viewOf(node, this.#isAlive(node, nowMs), nowMs))
     return { nodes: nodes.sort((a, b) => (a.id < b.id ? -1 : 1)) }
   }
 
@@ -356,50 +285,20 @@ export class FleetState {
 
   /** Whether a request is leased and not settled. */
   isLeased(requestId: string): boolean {
-    return this.#holders.has(requestId)
+    return this.#leases.find(requestId) !== undefined
   }
 
   /** What to keep of a node. */
   record(nodeId: string): NodeRecord | undefined {
     const node = this.#nodes.get(nodeId)
-    if (!node) return undefined
-    const { desiredVersion, trials, drained, seenAtMs } = node
-    // The next heartbeat tells its prefixes again: they are not worth a write every two seconds.
-    const { prefixes: _, ...heartbeat } = node.heartbeat
-    return { heartbeat, desiredVersion, trials, drained, seenAtMs, leases: [...node.leases.values()] }
+    return node && recordOf(node)
   }
 
   /** Takes back what {@link record} gave. */
-  restore({ heartbeat, desiredVersion, trials = {}, drained = false, seenAtMs, leases }: NodeRecord): void {
-    const node: Node = {
-      heartbeat,
-      desiredVersion,
-      trials,
-      drained,
-      seenAtMs,
-      breaker: new Breaker(),
-      prefixes: new CachedPrefixes(),
-      suspect: false,
-      refusing: false,
-      granted: 0,
-      leases: new Map(),
-    }
-    this.#nodes.set(heartbeat.nodeId, node)
-    for (const lease of leases) this.#hold(node, lease)
-  }
-
-  #renew(node: Node, progress: RequestProgress, nowMs: number): void {
-    const lease = node.leases.get(progress.requestId)
-    if (!lease) return
-    const progressAtMs = Math.max(lease.progressAtMs, nowMs - progress.idleMs)
-    node.leases.set(progress.requestId, {
-      ...lease,
-      named: true,
-      promptTokens: progress.promptTokens,
-      completionTokens: progress.completionTokens,
-      progressAtMs,
-      expiresAtMs: progressAtMs + this.#policy.leaseMs,
-    })
+  restore({ leases, ...told }: NodeRecord): void {
+    const node = nodeOf({ trials: {}, drained: false, ...told })
+    this.#nodes.set(told.heartbeat.nodeId, node)
+    for (const lease of leases) this.#leases.hold(node, lease)
   }
 
   #candidates({ priority, prefix = [] }: AcquireRequest, nowMs: number): (Candidate & { node: Node })[] {
@@ -456,34 +355,4 @@ export class FleetState {
       shadow && isReady(node.heartbeat, shadow.version) && isChosen('shadow', shadow, model, requestId)
     return isOne ? shadow.version : undefined
   }
-
-  #hold(node: Node, lease: Lease): void {
-    node.leases.set(lease.requestId, lease)
-    this.#holders.set(lease.requestId, node)
-    if (lease.tenant !== undefined) this.#running.set(lease.tenant, this.running(lease.tenant) + 1)
-  }
-}
-
-/**
- * Requests that a node shall have: those that it runs, and for interactive ones as many that wait there, so that a
- * slot never idles while its next request is on its way. What is more waits in the fleet's line, which is fair.
- */
-function room(slots: number | undefined, priority: Priority | undefined): number {
-  if (slots === undefined) return Infinity
-  return priority === 'batch' ? slots : 2 * slots
-}
-
-/** It takes no new requests, by its own word or the operator's. */
-function isDraining({ heartbeat, drained }: Node): boolean {
-  return heartbeat.draining || drained
-}
-
-/** Whether requests can start on a version, or else on the active one. */
-function isReady(heartbeat: Heartbeat, version = heartbeat.activeVersion): boolean {
-  return readyVersions(heartbeat).includes(version)
-}
-
-/** Versions that requests can start on, as the heartbeat tells. */
-export function readyVersions({ weightSets }: Pick<Heartbeat, 'weightSets'>): number[] {
-  return weightSets.filter(({ state }) => state === 'ready').map(({ version }) => version)
 }
