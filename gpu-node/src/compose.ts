@@ -140,6 +140,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       log,
     })
 
+    const processId = randomUUID()
     let draining = false
     let leaving = false
     const heart = createHeart({ gateway, snapshot, onAnswer, log, intervalMs: settings.heartbeatMs })
@@ -151,6 +152,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         url: settings.advertisedUrl ?? listener.url,
         draining,
         leaving,
+        process: processId,
         model: {
           id: model.id,
           baseSha256: model.master.baseSha256,

@@ -26,6 +26,7 @@ const CODES = {
   internal_error: { status: 500, type: 'server_error', retryable: false },
   node_failed: { status: 502, type: 'server_error', retryable: true },
   no_node_available: { status: 503, type: 'server_error', retryable: true },
+  service_unavailable: { status: 503, type: 'server_error', retryable: true },
   deadline_exceeded: { status: 504, type: 'server_error', retryable: true },
 } as const
 

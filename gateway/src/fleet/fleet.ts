@@ -111,7 +111,7 @@ export class Fleet extends DurableObject<Bindings> {
   }
 
   /**
-   * Has a node take no new requests, or take them again; what runs on it goes on. It holds until the node has left.
+   * Has a node take no new requests, or take them again; what runs on it goes on. It holds until the node is started again.
    *
    * @returns false for a node that is not known
    */

@@ -13,7 +13,7 @@ interface Told {
   desiredVersion: number
   /** Masks on trial for its model. */
   trials: Trials
-  /** The operator drains it: it takes no new requests until it is undrained, or has left. */
+  /** The operator drains it: it takes no new requests until it is undrained, or started again. */
   drained: boolean
   seenAtMs: number
 }
@@ -105,4 +105,9 @@ export function isReady(heartbeat: Heartbeat, version = heartbeat.activeVersion)
 /** Versions that requests can start on, as the heartbeat tells. */
 export function readyVersions({ weightSets }: Pick<Heartbeat, 'weightSets'>): number[] {
   return weightSets.filter(({ state }) => state === 'ready').map(({ version }) => version)
+}
+
+/** Whether a node was started again between two heartbeats: it had left, or was killed. */
+export function wasRestarted(before: Heartbeat, after: Heartbeat): boolean {
+  return before.leaving || before.process !== after.process
 }

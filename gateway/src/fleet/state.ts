@@ -11,6 +11,7 @@ import {
   recordOf,
   room,
   viewOf,
+  wasRestarted,
   type Node,
   type NodeRecord,
 } from './node.ts'
@@ -65,8 +66,7 @@ export class FleetState {
       heartbeat,
       desiredVersion: desired,
       trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
-      // One that left and comes back was started again.
-      drained: known !== undefined && known.drained && !known.heartbeat.leaving,
+      drained: known !== undefined && known.drained && !wasRestarted(known.heartbeat, heartbeat),
       seenAtMs: nowMs,
     }
     const node = known ?? nodeOf(told)

@@ -261,6 +261,8 @@ export const heartbeat = z.object({
   draining: z.boolean(),
   /** The last heartbeat: what is leased here and was not settled will not be. */
   leaving: z.boolean().default(false),
+  /** Another one than before: the node was started again, also when it could not say that it left. */
+  process: z.string().min(1).max(64).optional(),
   model: z.object({ id: modelId, baseSha256: sha256Hex, contextLength: count, parameters: count }),
   /** The version new requests start on. */
   activeVersion: count,

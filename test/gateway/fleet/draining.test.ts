@@ -45,4 +45,20 @@ describe('a drained node', () => {
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 2)
     expect(fleet.acquire(ask('request-1'), 2).ok).toBe(true)
   })
+
+  test('that was killed and started again takes requests; one that was only not heard of does not', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', { process: 'first' }), 0, 0)
+    fleet.drain('a', true)
+    const record = fleet.record('a')
+    if (!record) throw new Error('no record')
+    const restored = new FleetState()
+    restored.restore(structuredClone(record))
+    for (const each of [fleet, restored]) {
+      each.heartbeat(heartbeatOf(a, 'm', { process: 'first' }), 0, 60_000)
+      expect(each.acquire(ask('request-1'), 60_000).ok).toBe(false)
+      each.heartbeat(heartbeatOf(a, 'm', { process: 'second' }), 0, 60_001)
+      expect([each.isDrained('a'), each.acquire(ask('request-2'), 60_001).ok]).toEqual([false, true])
+    }
+  })
 })

@@ -48,6 +48,19 @@ describe('an API key', () => {
     )
   })
 
+  test('that nobody knows while the database fails is told to come back; one that is trusted works on', async () => {
+    const [trusted, other] = [(await createKey()).key, (await createKey()).key]
+    expect((await get('/v1/models', trusted)).status).toBe(200)
+    await env.DB.exec('ALTER TABLE api_keys RENAME TO api_keys_away')
+    onTestFinished(async () => void (await env.DB.exec('ALTER TABLE api_keys_away RENAME TO api_keys')))
+    vi.spyOn(console, 'error').mockImplementation(() => undefined)
+    onTestFinished(() => void vi.restoreAllMocks())
+    const response = await get('/v1/models', other)
+    expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5'])
+    expect(await errorOf(response)).toMatchObject({ code: 'service_unavailable', type: 'server_error' })
+    expect((await get('/v1/models', trusted)).status).toBe(200)
+  })
+
   test('is never repeated whole in an answer', async () => {
     const { key } = generateKey()
     const message = await refusal('/v1/models', `Bearer ${key}`)

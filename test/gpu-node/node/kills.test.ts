@@ -78,6 +78,8 @@ test('restarted while the gateway is away, a node serves the last mask it had an
   await gateway.open()
   const beat = await beatWhere(gateway, ({ activeVersion }) => activeVersion === 2)
   expect(beat.nodeId).toBe(gateway.beats[0]?.nodeId)
+  expect(beat.process).toMatch(/./)
+  expect(beat.process).not.toBe(gateway.beats[0]?.process)
   await vi.waitFor(() => expect(gateway.receipts.has('request-alone')).toBe(true), WAIT)
   expect(gateway.receipts.get('request-alone')?.maskVersion).toBe(1)
 
