@@ -91,7 +91,7 @@ export interface Addon {
   ) => Engine
 }
 
-export type KernelName = 'avx512' | 'avx2' | 'neon' | 'scalar'
+export type KernelName = 'amx' | 'avx512' | 'avx2' | 'neon' | 'scalar'
 export type Precision = 'bf16' | 'int8' | 'int4'
 
 /** A packed weight. Immutable; its memory goes when it is collected. */
@@ -167,7 +167,8 @@ export interface Engine {
   readonly kernel: KernelName
   readonly threads: number
   /**
-   * Packs a weight set. Sets of one engine share the head, the norms and every dense linear.
+   * Checks the linears of a mask and packs a weight set. Sets of one engine share the head, the norms and every
+   * dense linear.
    *
    * Places are bytes from the start of a file: f32 tensors of the master, bits and bf16 values of the mask
    * file.
@@ -175,18 +176,20 @@ export interface Engine {
    * @param shared embedding, head (the embedding's place when they are tied), final norm, then for each block
    *   the norms before attention and before the gated layer
    * @param linears seven a block: q, k, v, o, gate, up, down
-   * @param bits as many; -1 where the linear is dense
-   * @param values as many; -1 where the kept weights are the master's
+   * @param masked five numbers each: where its bits begin, -1 where it is dense; how many columns of a row are
+   *   counted together, 1 to 64, 0 for each row, -1 for the whole matrix; how many of those are kept; where the values
+   *   of the kept weights begin, -1 where they are the master's; how many values there are
    * @param threads how many threads of its own share the packing
-   * @throws (rejects) for a file that is missing or ends too early, or a weight that is not finite, naming it
+   * @throws (rejects) for a file that is missing or ends too early, or a weight that is not finite, naming it; for a
+   *   mask that keeps other counts, or with values that are not finite or not as many, beginning with `not a usable
+   *   mask: `
    */
   load(
     master: string,
     shared: Float64Array,
     linears: Float64Array,
     mask: string | null,
-    bits: Float64Array,
-    values: Float64Array,
+    masked: Float64Array,
     threads: number,
   ): Promise<EngineWeights>
   /**

@@ -9,7 +9,7 @@ import type { SequenceWork } from '../../gpu-node/src/backends/backend.ts'
 import { runForward } from '../../gpu-node/src/backends/onnx/forward.ts'
 import { KeyValueCache } from '../../gpu-node/src/backends/onnx/key-value-cache.ts'
 import { createDecoderSession } from '../../gpu-node/src/backends/onnx/load-runner.ts'
-import { checkMask } from '../../gpu-node/src/backends/sparse/mask-places.ts'
+import { placesInMask } from '../../gpu-node/src/backends/sparse/mask-places.ts'
 import { createModelEngine } from '../../gpu-node/src/backends/sparse/model-engine.ts'
 import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
@@ -70,7 +70,7 @@ async function compare(built: Addon, precision: Precision, mask: string | null, 
   const { config, master } = model
   const options = { kernel: null, threads: 2, precision, kvTokens: PROMPTS * LENGTH, sequences: PROMPTS }
   const engine = createModelEngine(built, config, options)
-  const places = mask === null ? new Map() : await checkMask(mask, config, master)
+  const places = mask === null ? new Map() : await placesInMask(mask, config, master)
   const weights = await engine.load(model, mask, places, 2)
   const logits = new Float32Array(config.vocabSize)
   let divergence = 0

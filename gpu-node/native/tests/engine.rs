@@ -4,11 +4,11 @@
 mod support;
 
 use copal_native::engine::{
-    Engine, EngineOptions, LinearPlace, ModelConfig, Output, PAGE_TOKENS, SharedPlaces, StepError,
-    WeightLibrary, WeightPlaces, WeightSet, Work,
+    Engine, EngineOptions, LinearPlace, MaskedPlace, ModelConfig, Output, PAGE_TOKENS, SharedPlaces,
+    StepError, WeightLibrary, WeightPlaces, WeightSet, Work,
 };
 use copal_native::kernels::Kernel;
-use copal_native::storage::{Format, Precision};
+use copal_native::storage::{Counted, Format, KeptRule, Precision};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,8 +60,12 @@ fn model(name: &str) -> Model {
     for _ in 0..2 {
         for (rows, cols) in [(96, 48), (32, 48), (32, 48), (48, 96), (72, 48), (72, 48), (48, 72)] {
             let place = add(&mut random, rows * cols, 1.0 / (cols as f32).sqrt(), 0.0);
-            linears.push(LinearPlace { dense: place, bits: Some(bits.len()), values: None });
-            bits.extend(mask_of(rows, cols, |_, _| random.uniform() < 0.5));
+            let mask = mask_of(rows, cols, |_, _| random.uniform() < 0.5);
+            let kept = mask.iter().map(|byte| byte.count_ones() as usize).sum();
+            let rule = KeptRule { of: Counted::Matrix, kept };
+            let masked = Some(MaskedPlace { bits: bits.len(), rule, values: None });
+            linears.push(LinearPlace { dense: place, masked });
+            bits.extend(mask);
         }
     }
     let dir = std::env::temp_dir().join(format!("copal-engine-{name}-{}", std::process::id()));

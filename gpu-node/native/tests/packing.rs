@@ -2,7 +2,10 @@
 
 mod support;
 
-use copal_native::storage::{Format, MaskError, PackError, Precision, pack};
+use copal_native::storage::{
+    Counted, Format, KeptError, KeptRule, Mask, MaskError, PackError, Precision, pack,
+};
+use std::ops::Range;
 use support::{Random, formats, mask_of, masks, packed};
 
 /// The largest error of a weight in a group whose largest magnitude is `largest`.
@@ -131,4 +134,53 @@ fn masks_and_shapes_that_do_not_fit_are_refused() {
     assert_eq!(refused(2, 9, Some(&[0; 3])), Some(length));
     assert_eq!(refused(2, 9, Some(&[255, 1, 255, 2])), Some(PackError::Mask(MaskError::Tail { row: 1 })));
     assert!(refused(2, 9, Some(&[255, 1, 255, 0])).is_none());
+}
+
+/// What a rule should say, bit by bit.
+fn broken(rule: &KeptRule, mask: &[u8], rows: usize, cols: usize) -> Option<KeptError> {
+    let expected = rule.kept;
+    let kept = |row: usize, columns: Range<usize>| {
+        columns.filter(|col| mask[row * cols.div_ceil(8) + col / 8] >> (col % 8) & 1 == 1).count()
+    };
+    let broken =
+        |row, column, kept, of| (kept != expected).then_some(KeptError { row, column, kept, of, expected });
+    match rule.of {
+        Counted::Row => (0..rows).find_map(|row| broken(Some(row), None, kept(row, 0..cols), cols)),
+        Counted::Matrix => broken(None, None, (0..rows).map(|row| kept(row, 0..cols)).sum(), rows * cols),
+        Counted::Columns(group) => (0..rows)
+            .flat_map(|row| (0..cols).step_by(group).map(move |first| (row, first)))
+            .find_map(|(row, first)| broken(Some(row), Some(first), kept(row, first..first + group), group)),
+    }
+}
+
+#[test]
+fn a_mask_that_breaks_its_rule_is_refused_at_the_first_place() {
+    let mut random = Random::new(8);
+    for (cols, group) in
+        [(64, 4), (192, 8), (128, 64), (96, 2), (60, 6), (60, 4), (128, 16), (65, 5), (48, 48)]
+    {
+        let rows = 5;
+        for of in [Counted::Row, Counted::Matrix, Counted::Columns(group)] {
+            let mut mask = mask_of(rows, cols, |_, col| col % group < group / 2);
+            let per_row = cols / group * (group / 2);
+            let kept = match of {
+                Counted::Row => per_row,
+                Counted::Matrix => rows * per_row,
+                Counted::Columns(_) => group / 2,
+            };
+            let rule = KeptRule { of, kept };
+            assert_eq!(rule.total(rows, cols), rows * per_row);
+            for flips in 0..40 {
+                let found = rule.check(&Mask::new(&mask, rows, cols).unwrap(), rows, cols, &|| ());
+                assert_eq!(
+                    found.err(),
+                    broken(&rule, &mask, rows, cols),
+                    "{rule:?}, {cols} columns, {flips} flips"
+                );
+                let (row, col) =
+                    ((random.uniform() * 5.0) as usize, (random.uniform() * cols as f64) as usize);
+                mask[row * cols.div_ceil(8) + col / 8] ^= 1 << (col % 8);
+            }
+        }
+    }
 }

@@ -1,8 +1,10 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { linearChurn, requireDense, type MaskLinear } from '@copal/shared/mask/codec.ts'
 import { readMaskHeader, type MaskHeader } from '@copal/shared/mask/header.ts'
 import { asMaskInvalid, maskInvalid } from '@copal/shared/mask/invalid.ts'
 import { safetensorsHeaderBytes } from '@copal/shared/mask/safetensors.ts'
+import { readExactly } from '../model/positional-read.ts'
 
 /** An open mask file, of which one linear is in memory at a time. Reads block: for a process of its own. */
 export interface MaskFileReader {
@@ -25,12 +27,8 @@ export function openMaskFile(path: string): MaskFileReader {
   const file = openSync(path, 'r')
   try {
     const { size } = fstatSync(file)
-    const lengthPrefix = readRange(file, 0, Math.min(8, size))
-    const headerBytes = asMaskInvalid(() => safetensorsHeaderBytes(lengthPrefix))
-    const header = readMaskHeader(readRange(file, 0, Math.min(headerBytes, size)))
-    if (header.fileBytes !== size) {
-      throw maskInvalid(`the header describes ${header.fileBytes} bytes, ${size} are there`)
-    }
+    const prefix = readRange(file, 0, prefixBytes(readRange(file, 0, Math.min(8, size)), size))
+    const header = wholeHeader(prefix, size)
     return {
       header,
       read(name) {
@@ -49,6 +47,22 @@ export function openMaskFile(path: string): MaskFileReader {
   } catch (error) {
     closeSync(file)
     throw error
+  }
+}
+
+/**
+ * The header of a mask file, read beside the event loop. Whether it fits a model is the caller's to check.
+ *
+ * @throws as {@link openMaskFile}
+ */
+export async function readMaskFileHeader(path: string): Promise<MaskHeader> {
+  const file = await open(path)
+  try {
+    const { size } = await file.stat()
+    const length = await readExactly(file, 0, Math.min(8, size), path)
+    return wholeHeader(await readExactly(file, 0, prefixBytes(length, size), path), size)
+  } finally {
+    await file.close()
   }
 }
 
@@ -83,6 +97,21 @@ function bitsOrDense(mask: MaskFileReader, name: string): MaskLinear | null {
   const linear = mask.read(name)
   if (!linear) requireDense(mask.header.meta, name)
   return linear ?? null
+}
+
+/** Bytes up to the end of the header, from the first eight of a file of `size`. */
+function prefixBytes(lengthPrefix: Uint8Array, size: number): number {
+  return Math.min(
+    asMaskInvalid(() => safetensorsHeaderBytes(lengthPrefix)),
+    size,
+  )
+}
+
+/** The header of a file that has as many bytes as it describes. */
+function wholeHeader(prefix: Uint8Array, size: number): MaskHeader {
+  const header = readMaskHeader(prefix)
+  if (header.fileBytes === size) return header
+  throw maskInvalid(`the header describes ${header.fileBytes} bytes, ${size} are there`)
 }
 
 /** Bytes `begin` to `end` in memory of their own, so that words of any size in them are aligned. */

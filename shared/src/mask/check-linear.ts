@@ -1,6 +1,6 @@
 import { countBits, rowBytes, tailIsZero } from './bits.ts'
 import { asMaskInvalid, maskInvalid } from './invalid.ts'
-import { keptCounts, parsePattern, type MaskScope } from './pattern.ts'
+import { keptCounts, parsePattern, type KeptCounts, type MaskScope, type SparsityPattern } from './pattern.ts'
 import { firstNotFinite } from './values.ts'
 
 /** The kept weights of one linear `[rows, cols]`; `bits` is `[rows, ceil(cols/8)]`, see `bits.ts`. */
@@ -29,17 +29,34 @@ export function checkLinear(name: string, linear: MaskLinear, pattern: string, s
       throw maskInvalid(`tensor '${name}' row ${row} has bits set after its last column`)
     }
   }
-  const parsed = asMaskInvalid(() => parsePattern(pattern), name)
-  const counts = asMaskInvalid(() => keptCounts(parsed, scope, rows, cols), name)
-  if (parsed.kind === 'n:m') checkGroups(name, linear, parsed.keep, parsed.group)
+  const counts = linearCounts(name, pattern, scope, rows, cols)
+  if (counts.pattern.kind === 'n:m') checkGroups(name, linear, counts.kept, counts.size)
   else checkRuns(name, bits, counts, scope)
   if (linear.values) checkValues(name, linear.values, counts.groups * counts.kept)
+}
+
+/**
+ * What a linear's mask must keep.
+ *
+ * @throws AppError `mask_invalid` naming the tensor whose pattern does not fit its columns
+ */
+export function linearCounts(
+  name: string,
+  pattern: string,
+  scope: MaskScope,
+  rows: number,
+  cols: number,
+): KeptCounts & { pattern: SparsityPattern } {
+  return asMaskInvalid(() => {
+    const parsed = parsePattern(pattern)
+    return { ...keptCounts(parsed, scope, rows, cols), pattern: parsed }
+  }, name)
 }
 
 function checkRuns(
   name: string,
   bits: Uint8Array,
-  { groups, size, kept: expected }: { groups: number; size: number; kept: number },
+  { groups, size, kept: expected }: KeptCounts,
   scope: MaskScope,
 ): void {
   const perGroup = bits.length / groups

@@ -162,8 +162,7 @@ function testAddon(built: Addon): void {
           or(places(5, place)),
           or(places(7, place)),
           or(pick([() => null, () => path, text])),
-          or(places(7, pick([() => -1, place]))),
-          or(places(7, pick([() => -1, place]))),
+          or(places(35, pick([() => -1, place, () => pick([-1, 0, 4, 16])]))),
           or(() => pick([1, 2, 0, -1, NaN])),
         ]
         await engine.release(await engine.load(...(args as Parameters<Engine['load']>)))

@@ -78,12 +78,11 @@ impl JsEngine {
         shared: Float64ArraySlice<'_>,
         linears: Float64ArraySlice<'_>,
         mask: Option<String>,
-        bits: Float64ArraySlice<'_>,
-        values: Float64ArraySlice<'_>,
+        masked: Float64ArraySlice<'_>,
         threads: f64,
     ) -> Result<AsyncTask<LoadTask>> {
         guarded(|| {
-            let places = read_places(self.layers, master, &shared, &linears, mask, &bits, &values)?;
+            let places = read_places(self.layers, master, &shared, &linears, mask, &masked)?;
             let threads = count("threads", threads, MOST_THREADS)?;
             Ok(AsyncTask::new(LoadTask { library: Arc::clone(&self.library), places, threads }))
         })

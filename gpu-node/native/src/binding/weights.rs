@@ -1,7 +1,8 @@
 //! Weight sets: loaded and freed on threads of libuv.
 
 use super::{MOST_BYTES, guarded, invalid};
-use crate::engine::{Engine, LinearPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
+use crate::engine::{Engine, LinearPlace, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
+use crate::storage::{Counted, KeptRule, LONGEST_GROUP};
 use napi::bindgen_prelude::{Env, Result, Task};
 use napi_derive::napi;
 use std::path::PathBuf;
@@ -36,14 +37,14 @@ pub(super) fn read_places(
     shared: &[f64],
     linears: &[f64],
     mask: Option<String>,
-    bits: &[f64],
-    values: &[f64],
+    masked: &[f64],
 ) -> Result<WeightPlaces> {
     let shared = offsets("shared", shared, 3 + 2 * layers)?;
     let dense = offsets("linears", linears, 7 * layers)?;
-    let bits = optional_offsets("bits", bits, dense.len())?;
-    let values = optional_offsets("values", values, dense.len())?;
-    let linears = dense.iter().zip(bits).zip(values);
+    let masked = optional_offsets("masked", masked, 5 * dense.len())?;
+    let (masked, _) = masked.as_chunks::<5>();
+    let linears = dense.into_iter().zip(masked);
+    let linears = linears.map(|(dense, place)| Ok(LinearPlace { dense, masked: masked_place(place)? }));
     let (norms, _) = shared[3..].as_chunks::<2>();
     Ok(WeightPlaces {
         master: PathBuf::from(master),
@@ -54,8 +55,32 @@ pub(super) fn read_places(
             final_norm: shared[2],
             norms: norms.iter().map(|&[attention, mlp]| (attention, mlp)).collect(),
         },
-        linears: linears.map(|((&dense, bits), values)| LinearPlace { dense, bits, values }).collect(),
+        linears: linears.collect::<Result<_>>()?,
     })
+}
+
+/// One linear's numbers in the mask file, as `addon.d.ts` names them.
+fn masked_place(&[bits, columns, kept, values, count]: &[Option<usize>; 5]) -> Result<Option<MaskedPlace>> {
+    let Some(bits) = bits else {
+        return Ok(None);
+    };
+    let of = match columns {
+        None => Counted::Matrix,
+        Some(0) => Counted::Row,
+        Some(columns @ 1..=LONGEST_GROUP) => Counted::Columns(columns),
+        Some(columns) => {
+            return Err(invalid(format!(
+                "masked counts {columns} columns; at most {LONGEST_GROUP} go together"
+            )));
+        }
+    };
+    let kept = kept.ok_or_else(|| invalid("masked has bits without how many are kept"))?;
+    let values = match (values, count) {
+        (None, _) => None,
+        (Some(values), Some(count)) => Some((values, count)),
+        (Some(_), None) => return Err(invalid("masked has values without how many there are")),
+    };
+    Ok(Some(MaskedPlace { bits, rule: KeptRule { of, kept }, values }))
 }
 
 /// Loads on a thread of libuv.

@@ -1,10 +1,10 @@
 //! The forward pass of a LLaMA over packed weights.
 //!
 //! `config` is the model's shape; `weights` loads weight sets from the mapped master file and a
-//! mask file, shares what a mask does not change, and keeps `pace` with the steps; `pages` holds keys and values; `work` is what
-//! a step is asked and checks it; `step` cuts it into batches; `forward` runs one; `outputs` makes logits, scores
-//! and sums of what comes out; `attention` and `vector` are the loops that
-//! are compiled for each instruction set.
+//! mask file, which `masked` checks, shares what a mask does not change, and keeps `pace` with the steps; `pages` holds
+//! keys and values; `work` is what a step is asked and checks it; `step` cuts it into batches; `forward` runs one;
+//! `outputs` makes logits, scores and sums of what comes out; `attention` and `vector` are the loops that are compiled
+//! for each instruction set.
 //!
 //! Results do not depend on the number of threads, and those of a token not on what else runs with
 //! it: rows of a multiplication and heads of an attention are never split between threads, and every kernel sums
@@ -16,6 +16,7 @@ mod attention;
 mod config;
 mod forward;
 mod mapped;
+mod masked;
 mod outputs;
 mod pace;
 mod pages;
@@ -25,6 +26,7 @@ mod weights;
 mod work;
 
 pub use config::{ConfigError, ModelConfig};
+pub use masked::MaskedPlace;
 pub use pace::Pace;
 pub use pages::PAGE_TOKENS;
 pub use step::{Engine, EngineOptions, Usage};

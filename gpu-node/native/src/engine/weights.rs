@@ -1,5 +1,6 @@
 use super::ModelConfig;
 use super::mapped::MappedFile;
+use super::masked::{MaskedPlace, check_bits, check_count, spread};
 use super::pace::Pace;
 use crate::storage::{Format, Matrix, PackError, pack};
 use std::borrow::Cow;
@@ -26,10 +27,8 @@ pub const LINEARS: [&str; 7] = [
 pub struct LinearPlace {
     /// f32 in the master file.
     pub dense: usize,
-    /// Bits in the mask file; dense without.
-    pub bits: Option<usize>,
-    /// bf16 values of the kept weights in the mask file; those of the master without.
-    pub values: Option<usize>,
+    /// In the mask file; dense without.
+    pub masked: Option<MaskedPlace>,
 }
 
 /// Where everything lies that is no linear of a block: bytes from the start of the master file.
@@ -94,6 +93,8 @@ pub enum LoadError {
     File(PathBuf, std::io::Error),
     /// A file ends inside of a tensor.
     Short(PathBuf, String),
+    /// The mask is not what it should be: the tensor, and what is wrong with it.
+    Mask(String),
     /// A tensor cannot be packed.
     Pack(String, PackError),
     /// Another number of linears or norms than the model has.
@@ -187,12 +188,12 @@ impl WeightLibrary {
         shape: (usize, usize),
         pause: &dyn Fn(),
     ) -> Result<Arc<Matrix>, LoadError> {
-        let Some(bits) = place.bits else {
+        let Some(masked) = &place.masked else {
             return self.dense_linear(master, name, place.dense, shape, pause);
         };
         let mask =
             mask.ok_or_else(|| LoadError::Places(format!("{name} has bits, but there is no mask file")))?;
-        self.masked_linear(master, mask, name, (*place, bits), shape, pause).map(Arc::new)
+        self.masked_linear((master, place.dense), (mask, masked), name, shape, pause).map(Arc::new)
     }
 
     fn shared(&self, master: &Source<'_>, places: &SharedPlaces) -> Result<Arc<SharedWeights>, LoadError> {
@@ -254,43 +255,26 @@ impl WeightLibrary {
 
     fn masked_linear(
         &self,
-        master: &Source<'_>,
-        mask: &Source<'_>,
+        (master, dense): (&Source<'_>, usize),
+        (mask, place): (&Source<'_>, &MaskedPlace),
         name: String,
-        (place, bits): (LinearPlace, usize),
-        (rows, cols): (usize, usize),
+        shape: (usize, usize),
         pause: &dyn Fn(),
     ) -> Result<Matrix, LoadError> {
-        let bits = mask.bytes(&name, bits, rows * cols.div_ceil(8))?;
+        let (rows, cols) = shape;
+        let bits = mask.bytes(&name, place.bits, rows * cols.div_ceil(8))?;
+        check_bits(&name, bits, &place.rule, shape, pause).map_err(LoadError::Mask)?;
         let dense = match place.values {
-            None => master.floats(&name, place.dense, rows * cols)?,
-            Some(values) => {
-                let kept = bits.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
-                Cow::Owned(spread(mask.bytes(&name, values, 2 * kept)?, bits, rows, cols))
+            None => master.floats(&name, dense, rows * cols)?,
+            Some((values, count)) => {
+                check_count(&name, count, &place.rule, shape).map_err(LoadError::Mask)?;
+                let values = mask.bytes(&name, values, 2 * count)?;
+                Cow::Owned(spread(&name, values, bits, shape).map_err(LoadError::Mask)?)
             }
         };
-        let matrix = pack(&dense, (rows, cols), Some(bits), self.format, pause);
+        let matrix = pack(&dense, shape, Some(bits), self.format, pause);
         matrix.map_err(|error| LoadError::Pack(name, error))
     }
-}
-
-/// Kept bf16 values, row by row, at their places in a matrix of f32.
-fn spread(values: &[u8], bits: &[u8], rows: usize, cols: usize) -> Vec<f32> {
-    let mut dense = vec![0.0; rows * cols];
-    let (values, _) = values.as_chunks::<2>();
-    let mut values = values.iter();
-    for (row, bits) in dense.chunks_exact_mut(cols).zip(bits.chunks_exact(cols.div_ceil(8))) {
-        for (weights, byte) in row.chunks_mut(8).zip(bits) {
-            for (bit, weight) in weights.iter_mut().enumerate() {
-                if byte >> bit & 1 == 1
-                    && let Some(value) = values.next()
-                {
-                    *weight = f32::from_bits(u32::from(u16::from_le_bytes(*value)) << 16);
-                }
-            }
-        }
-    }
-    dense
 }
 
 struct Source<'a> {
@@ -326,6 +310,7 @@ impl fmt::Display for LoadError {
             LoadError::Short(path, name) => {
                 write!(f, "{} ends inside of the tensor '{name}'; fetch or make it again", path.display())
             }
+            LoadError::Mask(reason) => write!(f, "not a usable mask: {reason}"),
             LoadError::Pack(name, error) => write!(f, "tensor '{name}': {error}"),
             LoadError::Places(message) => f.write_str(message),
         }

@@ -45,7 +45,14 @@ impl<'a> Mask<'a> {
     /// How many weights of `row` are kept.
     pub(super) fn kept(&self, row: usize) -> usize {
         let bytes = &self.bytes[row * self.stride..][..self.stride];
-        bytes.iter().map(|byte| byte.count_ones() as usize).sum()
+        let (words, rest) = bytes.as_chunks::<8>();
+        let in_words = words.iter().map(|word| u64::from_le_bytes(*word).count_ones()).sum::<u32>();
+        (in_words + rest.iter().map(|byte| byte.count_ones()).sum::<u32>()) as usize
+    }
+
+    /// Whether the weight in `row` and `col` is kept.
+    pub(super) fn keeps(&self, row: usize, col: usize) -> bool {
+        self.bytes[row * self.stride + col / 8] >> (col % 8) & 1 == 1
     }
 
     /// The bits of `group` columns (32 or 64) of `row`, from column `group · index` on; those behind

@@ -21,6 +21,7 @@ mod expand;
 mod format;
 mod group;
 mod instructions;
+mod kept;
 mod mask;
 mod matrix;
 mod pack;
@@ -29,6 +30,7 @@ mod unpack;
 
 pub(crate) use expand::{expand_bf16, expand_int8};
 pub use format::{Format, FormatError, Precision};
+pub use kept::{Counted, KeptError, KeptRule};
 pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;
 pub use pack::{PackError, pack};

@@ -9,7 +9,7 @@ import type { DenseModel } from '../../model/dense-model.ts'
 import type { Backend, SequenceOutput, SequenceWork, WeightSet } from '../backend.ts'
 import { canaryPrompt, checkCanary } from '../canary.ts'
 import { createSamplers, misfit, requireDistinct, type Samplers } from '../samplers.ts'
-import { checkMask, type MaskPlaces } from './mask-places.ts'
+import { placesInMask, type MaskPlaces } from './mask-places.ts'
 import { createModelEngine, type ModelEngine } from './model-engine.ts'
 
 /** How the sparse engine is to run. */
@@ -100,7 +100,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
     async load(source) {
       const { model, maskPath, version } = source
       const startedMs = performance.now()
-      const places = maskPath === null ? NO_MASK : await checkMask(maskPath, model.config, model.master)
+      const places = maskPath === null ? NO_MASK : await placesInMask(maskPath, model.config, model.master)
       const engine = engineOf(model)
       // Beside sets that serve, packing leaves half of the machine to them.
       const packThreads = sets.size === 0 ? threads : Math.max(1, threads >> 1)

@@ -1,51 +1,47 @@
-import { Worker } from 'node:worker_threads'
-import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
+import { AppError } from '@copal/shared/errors.ts'
+import { linearCounts } from '@copal/shared/mask/check-linear.ts'
+import { checkMaskHeader } from '@copal/shared/mask/codec.ts'
+import type { MaskEntry, MaskHeader } from '@copal/shared/mask/header.ts'
+import { linearPattern } from '@copal/shared/mask/metadata.ts'
+import { readMaskFileHeader } from '../../masks/mask-file-reader.ts'
+import { maskTarget } from '../../masks/verify.ts'
 import type { LlamaConfig } from '../../model/config.ts'
 import type { DenseMaster } from '../../model/dense-model.ts'
 
-/** Where the linears of a mask file lie, by name: bytes from the start of the file; no values in a mask alone. */
-export type MaskPlaces = ReadonlyMap<string, { bits: number; values: number | null }>
+/** By linear, what the addon is told of it: the five numbers that `Engine.load` in `addon.d.ts` names. */
+export type MaskPlaces = ReadonlyMap<string, readonly number[]>
 
-/** What the thread is to check. */
-export interface CheckMaskJob {
-  maskPath: string
-  config: LlamaConfig
-  baseSha256: string
-}
-
-/** What it answers. */
-export type CheckMaskReport =
-  | { kind: 'fits'; places: MaskPlaces }
-  | { kind: 'refused'; code: ErrorCode; message: string }
+/** Of a linear that is left dense. */
+export const DENSE_PLACE: readonly number[] = [-1, -1, -1, -1, -1]
 
 /**
- * Checks the whole of a mask file against a model, on a thread of its own, and tells where its linears lie.
+ * Checks the header of a mask file against a model, and tells where its linears lie and what they must keep. Whether
+ * they do, and whether values are finite, the addon sees when it packs them.
  *
  * @throws AppError `mask_invalid`, `mask_base_mismatch`, or `node_failed` when it cannot be read
  */
-export async function checkMask(
+export async function placesInMask(
   maskPath: string,
   config: LlamaConfig,
   master: DenseMaster,
 ): Promise<MaskPlaces> {
-  const job: CheckMaskJob = { maskPath, config, baseSha256: master.baseSha256 }
-  const worker = new Worker(new URL('./check-mask-worker.ts', import.meta.url), {
-    workerData: job,
-    execArgv: [],
-  })
-  const { promise, resolve, reject } = Promise.withResolvers<CheckMaskReport>()
-  worker.on('message', resolve)
-  worker.on('error', reject)
-  worker.on('exit', (code) => reject(new Error(`the check ended with exit code ${code} and no result`)))
+  const header = await readHeader(maskPath)
+  checkMaskHeader(header, maskTarget(config, master))
+  return new Map([...header.linears].map(([name, linear]) => [name, placeOf(header, name, linear)]))
+}
+
+function placeOf({ meta }: MaskHeader, name: string, { rows, cols, bits, values }: MaskEntry): number[] {
+  const { pattern, size, kept } = linearCounts(name, linearPattern(meta, name), meta.scope, rows, cols)
+  const columns = pattern.kind === 'n:m' ? size : meta.scope === 'row' ? 0 : -1
+  return [bits.begin, columns, kept, ...(values ? [values.begin, (values.end - values.begin) / 2] : [-1, -1])]
+}
+
+async function readHeader(maskPath: string): Promise<MaskHeader> {
   try {
-    const report = await promise
-    if (report.kind === 'fits') return report.places
-    throw new AppError(report.code, report.message)
+    return await readMaskFileHeader(maskPath)
   } catch (cause) {
     if (cause instanceof AppError) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new AppError('node_failed', `The mask cannot be checked: ${reason}.`, { cause })
-  } finally {
-    await worker.terminate()
   }
 }

@@ -1,10 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { maskInvalid } from '@copal/shared/mask/invalid.ts'
 import type { Addon, Engine, EngineWeights, KernelName, Precision } from '../../../native/addon.d.ts'
 import { ropeFrequencies } from '../../graph/rope.ts'
 import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../../model/config.ts'
 import type { DenseModel } from '../../model/dense-model.ts'
 import { PAGE_TOKENS, type SequenceWork } from '../backend.ts'
-import type { MaskPlaces } from './mask-places.ts'
+import { DENSE_PLACE, type MaskPlaces } from './mask-places.ts'
 import { createOwnPages } from './own-pages.ts'
 
 /**
@@ -27,7 +28,7 @@ export interface ModelEngineOptions {
 /** The addon's engine of one model, and the turns that steps of its weight sets take. */
 export interface ModelEngine {
   readonly kernel: KernelName
-  /** Packs a weight set. @throws AppError `node_failed` */
+  /** Checks what a mask keeps and packs a weight set. @throws AppError `mask_invalid`, `node_failed` */
   load(
     model: DenseModel,
     maskPath: string | null,
@@ -100,8 +101,7 @@ export function createModelEngine(
           Float64Array.from(shared, tensor),
           Float64Array.from(names, tensor),
           maskPath,
-          Float64Array.from(names, (name) => places.get(name)?.bits ?? -1),
-          Float64Array.from(names, (name) => places.get(name)?.values ?? -1),
+          Float64Array.from(names.flatMap((name) => places.get(name) ?? DENSE_PLACE)),
           packThreads,
         ),
       )
@@ -204,11 +204,15 @@ function explained<T>(action: () => T): T {
   }
 }
 
+/** How the addon begins when it is the mask that does not fit. */
+const MASK_REFUSAL = 'not a usable mask: '
+
 /** What the addon throws is an `Error` with a status of N-API as its code. */
 function asAppError(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown
   const { code, message } = thrown as { code?: unknown; message?: unknown }
   const text = String(message ?? thrown)
+  if (text.startsWith(MASK_REFUSAL)) return maskInvalid(text.slice(MASK_REFUSAL.length), thrown)
   const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
   if (code === 'QueueFull') return new AppError('overloaded', sentence, { cause: thrown, retryAfterS: 1 })
   // A misfit is the caller's mistake; whatever else goes wrong may go right on another node.

@@ -9,7 +9,7 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import type { Addon } from '../../../../gpu-node/native/addon.d.ts'
 import type { WeightSet } from '../../../../gpu-node/src/backends/backend.ts'
 import { createSparseBackend } from '../../../../gpu-node/src/backends/sparse/backend.ts'
-import { checkMask } from '../../../../gpu-node/src/backends/sparse/mask-places.ts'
+import { placesInMask } from '../../../../gpu-node/src/backends/sparse/mask-places.ts'
 import { createModelEngine } from '../../../../gpu-node/src/backends/sparse/model-engine.ts'
 import type { Engine } from '../../../../gpu-node/src/engine/api.ts'
 import { createEngine } from '../../../../gpu-node/src/engine/engine.ts'
@@ -181,7 +181,7 @@ function testSwaps(built: Addon): void {
     onTestFinished(() => built.poisonFreed(false))
     const path = join(temporaryDir(), 'mask.safetensors')
     await writeFile(path, randomHalfMask(model, 1).bytes)
-    const places = await checkMask(path, model.config, model.master)
+    const places = await placesInMask(path, model.config, model.master)
     const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 1024, sequences: 2 } as const
     const engine = createModelEngine(built, model.config, options)
     let weights = await engine.load(model, path, places, 2)

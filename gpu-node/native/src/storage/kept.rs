@@ -1,0 +1,149 @@
+use super::Mask;
+use std::fmt;
+
+/// How many weights a mask keeps, exactly.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptRule {
+    /// Of what.
+    pub of: Counted,
+    /// How many of those.
+    pub kept: usize,
+}
+
+/// Weights that are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Those of each row.
+    Row,
+    /// All of the matrix.
+    Matrix,
+    /// So many consecutive columns of a row, 1 to 64 and a divisor of the columns.
+    Columns(usize),
+}
+
+/// Where a mask breaks its rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeptError {
+    /// Counted from 0; none for the whole matrix.
+    pub row: Option<usize>,
+    /// First column of a group; none where it is not columns that are counted.
+    pub column: Option<usize>,
+    /// Weights that are kept.
+    pub kept: usize,
+    /// Of so many.
+    pub of: usize,
+    /// As many as should be.
+    pub expected: usize,
+}
+
+impl KeptRule {
+    /// Weights of a whole matrix that the rule keeps.
+    pub fn total(&self, rows: usize, cols: usize) -> usize {
+        match self.of {
+            Counted::Row => rows * self.kept,
+            Counted::Matrix => self.kept,
+            Counted::Columns(group) => rows * (cols / group) * self.kept,
+        }
+    }
+
+    /// Counts what the mask of a matrix `[rows, cols]` keeps. Calls `pause` after each row.
+    pub fn check(
+        &self,
+        mask: &Mask<'_>,
+        rows: usize,
+        cols: usize,
+        pause: &dyn Fn(),
+    ) -> Result<(), KeptError> {
+        let expected = self.kept;
+        let mut total = 0;
+        for row in 0..rows {
+            match self.of {
+                Counted::Row => {
+                    let kept = mask.kept(row);
+                    if kept != expected {
+                        return Err(KeptError { row: Some(row), column: None, kept, of: cols, expected });
+                    }
+                }
+                Counted::Matrix => total += mask.kept(row),
+                Counted::Columns(group) => self.check_groups(mask, row, cols, group)?,
+            }
+            pause();
+        }
+        if self.of == Counted::Matrix && total != expected {
+            return Err(KeptError { row: None, column: None, kept: total, of: rows * cols, expected });
+        }
+        Ok(())
+    }
+
+    fn check_groups(&self, mask: &Mask<'_>, row: usize, cols: usize, group: usize) -> Result<(), KeptError> {
+        // Whole words in a few operations; only where one is wrong, or groups straddle words, group by group.
+        let words = cols.div_ceil(64);
+        let is_whole = group.is_power_of_two() && cols.is_multiple_of(64);
+        if is_whole && (0..words).all(|index| counts_are(mask.word(row, index, 64), group, self.kept as u64))
+        {
+            return Ok(());
+        }
+        for first in (0..cols).step_by(group) {
+            let kept = (first..(first + group).min(cols)).filter(|&col| mask.keeps(row, col)).count();
+            if kept != self.kept {
+                let (row, column) = (Some(row), Some(first));
+                return Err(KeptError { row, column, kept, of: group, expected: self.kept });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether each `group` bits, a power of two up to 64, have `kept` set.
+fn counts_are(word: u64, group: usize, kept: u64) -> bool {
+    // Ones at the lowest bit of each field of `width` bits.
+    let ones = |width: usize| if width == 64 { 1 } else { u64::MAX / ((1 << width) - 1) };
+    let mut counts = word;
+    let mut width = 1;
+    while width < group {
+        let low = ones(2 * width) * ((1 << width) - 1);
+        counts = (counts & low) + (counts >> width & low);
+        width *= 2;
+    }
+    kept <= group as u64 && counts == ones(group).wrapping_mul(kept)
+}
+
+impl fmt::Display for KeptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KeptError { row, column, kept, of, expected } = self;
+        if let Some(row) = row {
+            write!(f, "row {row} ")?;
+        }
+        match column {
+            None => write!(f, "keeps {kept} of {of} weights, expected {expected}"),
+            Some(column) => {
+                write!(f, "keeps {kept} of the {of} weights from column {column}, expected {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KeptError {}
+
+#[cfg(test)]
+mod tests {
+    use super::counts_are;
+
+    #[test]
+    fn fields_of_a_word_are_counted_as_bits_are() {
+        let mut word = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..200 {
+            word = word.wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(17) ^ word >> 31;
+            for group in [1usize, 2, 4, 8, 16, 32, 64] {
+                let field = u64::MAX >> (64 - group);
+                let counts = (0..64).step_by(group).map(|at| (word >> at & field).count_ones());
+                let counts: Vec<_> = counts.map(u64::from).collect();
+                for kept in 0..=group as u64 {
+                    assert_eq!(counts_are(word, group, kept), counts.iter().all(|&count| count == kept));
+                }
+            }
+        }
+        assert!(counts_are(0x5555_5555_5555_5555, 4, 2));
+        assert!(!counts_are(0x5555_5557_5555_5555, 4, 2));
+    }
+}
