@@ -1,11 +1,10 @@
-import { describe, expect, test } from 'vitest'
-import type { SamplerSpec, SequenceOutput, WeightSet } from '../../../gpu-node/src/backends/backend.ts'
+import { expect, test } from 'vitest'
+import type { SequenceOutput, WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { checkInvariants } from '../../../gpu-node/src/engine/invariants.ts'
 import { createPolicy } from '../../../gpu-node/src/engine/policy.ts'
 import type { Request } from '../../../gpu-node/src/engine/request.ts'
 import { choosePreemptions, isIdle, planStep } from '../../../gpu-node/src/engine/scheduler.ts'
 import {
-  addRequest,
   createState,
   endRequest,
   forgetWeights,
@@ -14,44 +13,10 @@ import {
   restartRequest,
   runningRequests,
   waitingRequests,
-  type EngineState,
 } from '../../../gpu-node/src/engine/state.ts'
 import { commitStep, releaseStep, reserveStep } from '../../../gpu-node/src/engine/step-plan.ts'
 import { createRandom } from '../../support/random.ts'
-
-const SAMPLER = { seed: 1, topLogprobs: -1 } as SamplerSpec
-
-const weightSet = (version: number): WeightSet => ({
-  version,
-  source: null as never,
-  paged: true,
-  ended: new Promise(() => {}),
-})
-const prompt = (length: number) => Array.from({ length }, (_, index) => index)
-const generate = (state: EngineState, length: number, partition: string | null = null): Request =>
-  addRequest(
-    state,
-    { kind: 'generate', sampler: SAMPLER, maxNewTokens: 1000, restartable: false, partition, beginnings: [] },
-    prompt(length),
-    null,
-  )
-const score = (state: EngineState, length: number, weights: WeightSet): Request =>
-  addRequest(state, { kind: 'score', nll: new Float32Array(length - 1) }, prompt(length), weights)
-
-/** Runs one step as a backend would; every sampled token is 7. */
-function step(state: EngineState, weights: WeightSet, policy: ReturnType<typeof createPolicy>) {
-  for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
-  const draft = planStep(state, weights, policy)
-  const reserved = reserveStep(state, draft)
-  checkInvariants(state, policy)
-  const outputs = draft.work.map(({ output, from, to }): SequenceOutput => {
-    if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from).fill(1) }
-    return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
-  })
-  const outcome = commitStep(state, reserved, { outputs })
-  checkInvariants(state, policy)
-  return { draft, outcome }
-}
+import { generate, score, step, weightSet } from '../../support/scheduled.ts'
 
 test('a decoding request gets a token in every step while a long prompt is fed piece by piece', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })
@@ -234,142 +199,6 @@ test('results that do not fit the plan are refused before anything changes', () 
 })
 
 /** Feeds a prompt of `length` tokens and ends its request. */
-function feed(
-  state: EngineState,
-  weights: WeightSet,
-  policy: ReturnType<typeof createPolicy>,
-  length: number,
-  partition: string | null,
-) {
-  const request = generate(state, length, partition)
-  const pieces: [from: number, to: number][] = []
-  while (request.status.kind !== 'decode') {
-    for (const work of step(state, weights, policy).draft.work)
-      if (work.request === request) pieces.push([work.from, work.to])
-  }
-  endRequest(state, request)
-  return pieces
-}
-
-describe('a prompt whose beginning was fed before', () => {
-  const policy = createPolicy(1000, { kvTokens: 1600, prefillChunk: 64, maxRunning: 4 })
-  const open = () => {
-    const state = createState(policy)
-    const a = weightSet(1)
-    state.active = a
-    return { state, a }
-  }
-
-  test('starts behind its last full page, and its last token is fed always', () => {
-    const { state, a } = open()
-    expect(feed(state, a, policy, 100, 'a')).toEqual([
-      [0, 64],
-      [64, 100],
-    ])
-    expect(feed(state, a, policy, 150, 'a')).toEqual([
-      [96, 128],
-      [128, 150],
-    ])
-    expect(feed(state, a, policy, 100, 'a')).toEqual([[96, 100]])
-    expect(feed(state, a, policy, 96, 'a')).toEqual([[80, 96]])
-    expect(kvTokensUsed(state)).toBe(0)
-  })
-
-  test('by another partition, or by none, is fed in whole', () => {
-    const { state, a } = open()
-    feed(state, a, policy, 60, 'a')
-    expect(feed(state, a, policy, 60, 'b')).toEqual([[0, 60]])
-    expect(feed(state, a, policy, 60, null)).toEqual([[0, 60]])
-    expect(feed(state, a, policy, 60, null)).toEqual([[0, 60]])
-    expect(feed(state, a, policy, 60, 'b')).toEqual([[48, 60]])
-  })
-
-  test('on other weights is fed in whole, and weights that are gone leave nothing', () => {
-    const { state, a } = open()
-    feed(state, a, policy, 60, 'a')
-    const b = weightSet(2)
-    state.active = b
-    expect(feed(state, b, policy, 60, 'a')).toEqual([[0, 60]])
-    forgetWeights(state, a)
-    expect(state.pages.keys.size).toBe(3)
-    checkInvariants(state, policy)
-  })
-
-  test('on weights without pages is fed in whole', () => {
-    const { state } = open()
-    const unpaged: WeightSet = { ...weightSet(3), paged: false }
-    state.active = unpaged
-    feed(state, unpaged, policy, 60, 'a')
-    expect(feed(state, unpaged, policy, 60, 'a')).toEqual([[0, 60]])
-  })
-
-  test('shares what a running request has, which stays when that one ends', () => {
-    const { state, a } = open()
-    const first = generate(state, 70, 'a')
-    step(state, a, policy)
-    step(state, a, policy)
-    const second = generate(state, 90, 'a')
-    const { draft } = step(state, a, policy)
-    expect(draft.work.find(({ request }) => request === second)).toMatchObject({ from: 64, to: 90 })
-    endRequest(state, first)
-    checkInvariants(state, policy)
-    step(state, a, policy)
-    // 91 tokens of its own, four pages of them the first one's.
-    expect(kvTokensUsed(state)).toBe(96)
-  })
-
-  test('waits while another feeds it, and holds up nobody meanwhile', () => {
-    const { state, a } = open()
-    const first = generate(state, 150, 'a')
-    const same = generate(state, 150, 'a')
-    const longer = generate(state, 200, 'a')
-    const stranger = generate(state, 30, 'b')
-    const fed = new Map<Request, [number, number][]>([first, same, longer, stranger].map((one) => [one, []]))
-    while ([first, same, longer, stranger].some(({ status }) => status.kind !== 'decode'))
-      for (const { request, from, to } of step(state, a, policy).draft.work)
-        if (from < request.promptTokens) fed.get(request)?.push([from, to])
-    expect([...fed.values()]).toEqual([
-      [
-        [0, 64],
-        [64, 128],
-        [128, 150],
-      ],
-      [[144, 150]],
-      [
-        [144, 192],
-        [192, 200],
-      ],
-      [[0, 30]],
-    ])
-    expect(stranger.turn).toBeLessThan(same.turn)
-  })
-
-  test('is fed on by the next who wants it when that one leaves', () => {
-    const { state, a } = open()
-    const first = generate(state, 150, 'a')
-    const second = generate(state, 150, 'a')
-    const third = generate(state, 150, 'a')
-    step(state, a, policy)
-    endRequest(state, first)
-    const { draft } = step(state, a, policy)
-    expect(draft.work.map(({ request, from, to }) => [request, from, to])).toEqual([[second, 64, 128]])
-    step(state, a, policy)
-    expect(step(state, a, policy).draft.work.at(-1)).toMatchObject({ request: third, from: 144, to: 150 })
-  })
-
-  test('is fed again where its pages were wanted: the least recently used went first, from their end', () => {
-    const small = createPolicy(160, { kvTokens: 160, prefillChunk: 64, maxRunning: 4 })
-    const state = createState(small)
-    const a = weightSet(1)
-    state.active = a
-    feed(state, a, small, 64, 'old')
-    feed(state, a, small, 64, 'new')
-    // Two pages are free, and four of each partition are remembered: three of the older ones go.
-    feed(state, a, small, 80, null)
-    expect(feed(state, a, small, 64, 'new')).toEqual([[48, 64]])
-    expect(feed(state, a, small, 64, 'old')).toEqual([[16, 64]])
-  })
-})
 
 test.each([1, 2, 3, 4, 5, 6, 7, 8])(
   'seed %i: random arrivals, cancels, failures, swaps keep every invariant and everyone finishes',
