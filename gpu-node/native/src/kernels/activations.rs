@@ -53,7 +53,7 @@ impl Encoding {
 /// Tokens are taken in chunks of [`CHUNK_TOKENS`]. In a chunk of `t` tokens the words of one step
 /// of columns lie side by side, `[steps, t]`, and so do scales and sums, `[groups, t]`. A step of 16-bit
 /// integers is four columns in two words, the even ones before the odd ones; of bf16 it is as the kernel's
-/// [`Bf16Words`] say.
+/// [`Bf16Words`] say. In planes a group is the upper bytes of its columns, `[t, columns]`, and then the lower ones.
 pub struct Activations {
     max_tokens: usize,
     max_cols: usize,
@@ -73,6 +73,8 @@ pub(crate) struct ChunkMut<'a> {
     pub(crate) cols: usize,
     pub(crate) encoding: Encoding,
     pub(crate) bf16_words: Bf16Words,
+    /// 16-bit inputs as planes.
+    pub(crate) in_planes: bool,
     pub(crate) words: &'a mut [u32],
     pub(crate) scales: &'a mut [f32],
     pub(crate) sums: &'a mut [i32],
@@ -155,6 +157,7 @@ impl Activations {
                 cols,
                 encoding,
                 bf16_words,
+                in_planes: tokens.len() >= kernel.planes_from,
                 words,
                 scales,
                 sums,
@@ -219,7 +222,8 @@ pub(crate) fn encode_chunk(chunk: ChunkMut<'_>) {
                     let words = &mut chunk.words[index * group / 2 * tokens..];
                     let words = &mut words[..group / 2 * tokens];
                     let place = index * tokens + token;
-                    (chunk.scales[place], chunk.sums[place]) = encode_int16(inputs, token, tokens, words);
+                    (chunk.scales[place], chunk.sums[place]) =
+                        encode_int16(inputs, token, tokens, chunk.in_planes, words);
                 }
             }
         }
@@ -252,7 +256,13 @@ fn encode_bf16(inputs: &[f32], token: usize, tokens: usize, form: Bf16Words, wor
 
 /// Writes one token's group and returns its scale and the sum of its codes.
 #[inline(always)]
-fn encode_int16(inputs: &[f32], token: usize, tokens: usize, words: &mut [u32]) -> (f32, i32) {
+fn encode_int16(
+    inputs: &[f32],
+    token: usize,
+    tokens: usize,
+    in_planes: bool,
+    words: &mut [u32],
+) -> (f32, i32) {
     const INFINITY: u32 = f32::INFINITY.to_bits();
     let values = padded(inputs);
     // Magnitudes are ordered as their bits are, and integers are what the compiler vectorises.
@@ -270,7 +280,17 @@ fn encode_int16(inputs: &[f32], token: usize, tokens: usize, words: &mut [u32]) 
         *code = rounded as i16;
     }
     let (codes, _) = codes.as_chunks::<4>();
-    for (step, codes) in words.chunks_exact_mut(2 * tokens).zip(codes) {
+    if in_planes {
+        let steps = words.len() / (2 * tokens);
+        let (upper, lower) = words.split_at_mut(tokens * steps);
+        let places = upper[token * steps..].iter_mut().zip(&mut lower[token * steps..]).take(steps);
+        for ((upper, lower), codes) in places.zip(codes) {
+            *upper = u32::from_le_bytes(codes.map(|code| (code >> 8) as u8));
+            *lower = u32::from_le_bytes(codes.map(|code| code as u8));
+        }
+    }
+    let in_words = if in_planes { &mut [] } else { words };
+    for (step, codes) in in_words.chunks_exact_mut(2 * tokens).zip(codes) {
         let [first, second, third, fourth] = codes.map(|code| u32::from(code.cast_unsigned()));
         step[2 * token] = first | third << 16;
         step[2 * token + 1] = second | fourth << 16;

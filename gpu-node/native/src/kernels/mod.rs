@@ -32,13 +32,15 @@ use table::{ByGroup, ByTokens};
 pub const CHUNK_TOKENS: usize = 8;
 
 /// Names of all kernels, on whatever machine, best first.
-pub const KERNEL_NAMES: [&str; 4] = ["avx512", "avx2", "neon", "scalar"];
+pub const KERNEL_NAMES: [&str; 5] = ["amx", "avx512", "avx2", "neon", "scalar"];
 
 /// The functions of one instruction set. A token gets the same bits alone as beside others.
 #[derive(Debug)]
 pub struct Kernel {
     name: &'static str,
     bf16_words: Bf16Words,
+    /// Chunks of so many tokens and more have 16-bit inputs as two planes of bytes.
+    planes_from: usize,
     encode: unsafe fn(ChunkMut<'_>),
     dense_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
@@ -111,8 +113,11 @@ impl Kernel {
         let mut kernels: Vec<&'static Kernel> = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
+            if avx512::has_amx() {
+                kernels.push(&avx512::AMX);
+            }
             if avx512::is_available() {
-                kernels.push(&avx512::KERNEL);
+                kernels.push(&avx512::AVX512);
             }
             if avx2::is_available() {
                 kernels.push(&avx2::KERNEL);

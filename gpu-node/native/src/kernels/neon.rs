@@ -8,13 +8,14 @@ use super::by_groups::by_groups;
 use super::expand_table::{EXPAND_BYTES, EXPAND_WORDS};
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, Kernel, Panel};
-use crate::storage::{BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, Format, Precision, VECTOR_BYTES};
 use half::f16;
 use std::arch::aarch64::*;
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "neon",
     bf16_words: Bf16Words::Pairs,
+    planes_from: usize::MAX,
     encode,
     dense_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),

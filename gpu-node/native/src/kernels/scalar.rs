@@ -11,6 +11,7 @@ use half::f16;
 pub(super) static KERNEL: Kernel = Kernel {
     name: "scalar",
     bf16_words: Bf16Words::Pairs,
+    planes_from: usize::MAX,
     encode,
     dense_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),

@@ -22,6 +22,7 @@ use std::arch::x86_64::*;
 pub(super) static KERNEL: Kernel = Kernel {
     name: "avx2",
     bf16_words: Bf16Words::Floats,
+    planes_from: usize::MAX,
     encode,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),

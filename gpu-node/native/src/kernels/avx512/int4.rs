@@ -53,13 +53,13 @@ pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
 /// Where the codes of the two tiles are in a byte.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-fn nibbles() -> [__m512i; TILES] {
+pub(super) fn nibbles() -> [__m512i; TILES] {
     [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8.cast_signed())]
 }
 
 /// Scales for upper nibbles that stay where they are: a shift less a vector, and exact.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-fn high_is_16_times(scales: [__m512; TILES]) -> [__m512; TILES] {
+pub(super) fn high_is_16_times(scales: [__m512; TILES]) -> [__m512; TILES] {
     [scales[0], _mm512_mul_ps(scales[1], _mm512_set1_ps(1.0 / 16.0))]
 }

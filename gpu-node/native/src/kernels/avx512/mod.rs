@@ -6,6 +6,7 @@
 //! value of a pruned weight. The register comes through [`black_box`], or the compiler would see
 //! the zeros in it and choose the clearing form.
 
+mod amx;
 mod bf16;
 mod expand;
 mod int4;
@@ -19,9 +20,26 @@ use crate::storage::TILE_ROWS;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-pub(super) static KERNEL: Kernel = Kernel {
+/// One function for each number of tokens: the first to three, and the second, on tiles, from four on.
+macro_rules! tiles_from_4 {
+    ($few:ident::$few_fn:ident, $many:ident::$many_fn:ident, $group:literal) => {
+        [
+            $few::$few_fn::<$group, 1>,
+            $few::$few_fn::<$group, 2>,
+            $few::$few_fn::<$group, 3>,
+            $many::$many_fn::<$group, 4>,
+            $many::$many_fn::<$group, 5>,
+            $many::$many_fn::<$group, 6>,
+            $many::$many_fn::<$group, 7>,
+            $many::$many_fn::<$group, 8>,
+        ]
+    };
+}
+
+const KERNEL: Kernel = Kernel {
     name: "avx512",
     bf16_words: Bf16Words::Floats,
+    planes_from: usize::MAX,
     encode,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
@@ -31,6 +49,31 @@ pub(super) static KERNEL: Kernel = Kernel {
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
 };
+
+pub(super) static AVX512: Kernel = KERNEL;
+
+/// The same, with tiles where there are tokens enough.
+pub(super) static AMX: Kernel = Kernel {
+    name: "amx",
+    planes_from: amx::FEWEST_TOKENS,
+    dense_int8: ByGroup {
+        of_64: tiles_from_4!(int8::dense, amx::dense_int8, 64),
+        of_32: tiles_from_4!(int8::dense, amx::dense_int8, 32),
+    },
+    dense_int4: ByGroup {
+        of_64: tiles_from_4!(int4::dense, amx::dense_int4, 64),
+        of_32: tiles_from_4!(int4::dense, amx::dense_int4, 32),
+    },
+    sparse_int8: ByGroup {
+        of_64: tiles_from_4!(int8::sparse, amx::sparse_int8, 64),
+        of_32: tiles_from_4!(int8::sparse, amx::sparse_int8, 32),
+    },
+    ..KERNEL
+};
+
+pub(super) fn has_amx() -> bool {
+    amx::is_available()
+}
 
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
