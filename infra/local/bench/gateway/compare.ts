@@ -132,13 +132,14 @@ function reportAdded(
   const whole = ({ wholeMs }: Sample) => wholeMs
   const first = ({ firstByteMs }: Sample) => firstByteMs
   const late = spread([...direct, ...through].map(({ lateMs }) => lateMs)).median
+  const processor = formatSpread(spread(through.map(({ processorMs }) => processorMs)), 'ms', 2)
   const told = `${gateway.name}, ${rate.toFixed(0)} ${kind.unit}`
   return [
     ...(kind.stream
       ? [line(`${told}, time to first token`, `p50 ${added(0.5, first)}; p99 ${added(0.99, first)}`)]
       : []),
     line(`${told}, whole answer`, `p50 ${added(0.5, whole)}; p99 ${added(0.99, whole)}`),
-    line('', `the load itself was late by ${late.toFixed(1)} ms at p99`),
+    line('', `processor ${processor} each; the load itself was late by ${late.toFixed(1)} ms at p99`),
     ...failures([...direct, ...through]),
   ]
 }
