@@ -14,6 +14,8 @@ export type Matrix = number[][]
 export interface BlockTrace {
   inputs: Record<BlockLinear, Matrix>
   outputs: Record<BlockLinear, Matrix>
+  /** The residual stream after attention, and what leaves the block. */
+  middle: Matrix
   hidden: Matrix
 }
 
@@ -60,6 +62,7 @@ export function referenceBlock(
   const up = linear('mlp.up_proj', m)
   const gated = gate.map((row, i) => row.map((g, j) => (g / (1 + Math.exp(-g))) * up[i]![j]!))
   return {
+    middle,
     hidden: add(middle, linear('mlp.down_proj', gated)),
     inputs: inputs as BlockTrace['inputs'],
     outputs: outputs as BlockTrace['outputs'],

@@ -124,7 +124,12 @@ interface Segment {
   statistics: Readonly<Record<string, Tensor>>
 }
 
-function createSession(graph: OnnxGraph, threads: number, keepMemory: boolean): Promise<InferenceSession> {
+/** A session for one block's graph. */
+export function createSession(
+  graph: OnnxGraph,
+  threads: number,
+  keepMemory: boolean,
+): Promise<InferenceSession> {
   return InferenceSession.create(encodeModel(graph), {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
@@ -134,7 +139,8 @@ function createSession(graph: OnnxGraph, threads: number, keepMemory: boolean): 
   })
 }
 
-function weightFeeds(weights: BlockWeights, config: LlamaConfig): Record<string, Tensor> {
+/** The weights as inputs of any graph of a block. */
+export function weightFeeds(weights: BlockWeights, config: LlamaConfig): Record<string, Tensor> {
   const norm = [config.hiddenSize]
   const feeds: Record<string, Tensor> = {
     'model.layers.0.input_layernorm.weight': new Tensor('float32', weights.inputNorm, norm),
@@ -156,11 +162,11 @@ function pick(feeds: Readonly<Record<string, Tensor>>, names: readonly string[])
 }
 
 /** Frees the copy that a run made of an output. */
-function free(tensor: Tensor | undefined): void {
+export function free(tensor: Tensor | undefined): void {
   if (tensor) freeMemory(tensor.data as Float32Array<ArrayBuffer>)
 }
 
 /** `run` never leaves the event loop a turn: this lets the parent's messages and its end through. */
-function aTurn(): Promise<void> {
+export function aTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }

@@ -24,7 +24,7 @@ export function statisticTensor(statistic: StatisticName, linear: BlockLinear): 
 }
 
 /**
- * Every tensor of one block's statistics with its number of elements, in a fixed order.
+ * Every tensor that calibration alone makes of one block, with its number of elements, in a fixed order.
  *
  * With x the input and y the output of a linear, all sums over calibration tokens:
  * - `sensitivity` Σ |y||x|ᵀ, `[d_out, d_in]` row-major;
@@ -41,4 +41,15 @@ export function statisticTensors(config: LlamaConfig): ReadonlyMap<string, numbe
     tensors.set(statisticTensor('square_norm', linear), cols)
   }
   return tensors
+}
+
+/**
+ * Names of the tensors that compensated propagation adds for a linear. With x' its input after pruned linears and t its
+ * target, what it makes in the dense model (of `o_proj` and `down_proj`: what the residual stream then lacks of the dense
+ * one), W its dense weights, sums over calibration tokens:
+ * - `cross` Σ (t − W x') x'ᵀ, `[d_out, d_in]` row-major;
+ * - `norm` Σ (t − W x')², `[d_out]`.
+ */
+export function deviationNames(linear: BlockLinear): { cross: string; norm: string } {
+  return { cross: `${linear}.deviation`, norm: `${linear}.deviation_norm` }
 }

@@ -73,7 +73,7 @@ export function createBlockSums(config: LlamaConfig): BlockSums {
       const tensors = [...sensitivities].map(([name, values]) => tensorOf(name, values))
       for (const [input, moment] of moments) {
         const { triangle, diagonal } = packTriangle(moment)
-        requireFinite(diagonal, block, input)
+        requireFiniteNorm(diagonal, block, input)
         tensors.push(tensorOf(`${input}.second_moment`, triangle), tensorOf(`${input}.square_norm`, diagonal))
       }
       return tensors.sort((a, b) => (a.name < b.name ? -1 : 1))
@@ -128,7 +128,8 @@ function tensorOf(name: string, values: Float32Array): BlockTensor {
   return { name, dtype: 'F32', length: values.length, load: () => values }
 }
 
-function requireFinite(squareNorm: Float32Array, block: number, input: BlockInput): void {
+/** @throws AppError `unsupported_model` names the block */
+export function requireFiniteNorm(squareNorm: Float32Array, block: number, input: BlockInput): void {
   if (squareNorm.every(Number.isFinite)) return
   throw new AppError(
     'unsupported_model',

@@ -11,13 +11,14 @@ import {
 import type { DenseMaster } from '../model/dense-model.ts'
 import { loadTensor } from '../model/master.ts'
 import type { Artifact } from './artifact.ts'
-import { statisticTensor, type StatisticName } from './block-statistics.ts'
+import { deviationNames, statisticTensor, type StatisticName } from './block-statistics.ts'
 import { requireFiniteWeights } from './finite.ts'
 import { parseMethod, type Method } from './methods/registry.ts'
 import type { Choice, LinearProblem } from './methods/rule.ts'
 import { checkPatterns } from './patterns.ts'
 import { createReconstructor, type Reconstructor } from './reconstruct.ts'
 import { accumulate } from './statistics.ts'
+import type { Deviation } from './swaps.ts'
 import { createSwapPool, type SwapGain, type SwapPool } from './swap-pool.ts'
 
 /** What was chosen for one linear. */
@@ -29,6 +30,13 @@ export interface ChosenLinear extends Choice {
   reconstruction: SwapGain | null
 }
 
+/** These linears, in forward order, of the blocks `first … end - 1`. */
+interface Range {
+  first: number
+  end: number
+  linears: readonly BlockLinear[]
+}
+
 /**
  * Chooses what every linear keeps, from accumulated statistics and the dense weights: the method's rule, then swaps,
  * then reconstruction. Each linear is handed to `sink` and forgotten: one is in memory at a time. The number of
@@ -36,7 +44,7 @@ export interface ChosenLinear extends Choice {
  *
  * @param sink takes the linears in forward order, but for those that stay dense
  * @param onBlock called with the number of blocks done and the linears that were chosen in the last, without weights
- * @param blocks only `first … end - 1`; all unless given
+ * @param range all unless given
  * @throws DamagedArtifactError
  * @throws AppError `invalid_request` the method or a pattern is none; `unsupported_model` weights or statistics are
  * not finite: names the linear
@@ -48,7 +56,7 @@ export async function chooseMask(
   threads: number,
   sink: (linear: ChosenLinear) => Promise<void>,
   onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
-  { first, end }: { first: number; end: number } = { first: 0, end: model.config.layers },
+  { first, end, linears }: Range = { first: 0, end: model.config.layers, linears: BLOCK_LINEARS },
 ): Promise<void> {
   const { config } = model
   const method = parseMethod(selection.method)
@@ -59,7 +67,7 @@ export async function chooseMask(
     reconstructor = method.reconstruct ? await createReconstructor(threads) : null
     for (let layer = first; layer < end; layer++) {
       const gains = []
-      for (const linear of BLOCK_LINEARS) {
+      for (const linear of linears) {
         const pattern = patterns.get(linearName(layer, linear))
         if (!pattern) continue
         const problem = await loadProblem(model, artifacts, layer, linear, method)
@@ -75,29 +83,34 @@ export async function chooseMask(
   }
 }
 
+/** A linear as what refines a rule's choice sees it. */
+interface RefinedProblem extends LinearProblem {
+  deviation: Deviation | null
+}
+
 /** The rule's choice and what refines it. */
 async function chooseLinear(
   method: Method,
-  problem: LinearProblem,
+  problem: RefinedProblem,
   pattern: SparsityPattern,
   scope: MaskScope,
   pool: SwapPool | null,
   reconstructor: Reconstructor | null,
 ): Promise<ChosenLinear> {
-  const { name, rows, cols, weights } = problem
+  const { name, rows, cols, weights, deviation } = problem
   const choice = byRule(method, problem, pattern, scope)
   const { bits } = choice
   const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
   if (!pool && !reconstructor) return chosen
   const moment = meanOverTokens(problem)
   const group = pattern.kind === 'n:m' ? pattern.group : null
-  if (pool) chosen.swaps = await pool.refine({ rows, cols, group, weights, moment, bits })
+  if (pool) chosen.swaps = await pool.refine({ rows, cols, group, weights, moment, bits, deviation })
   if (reconstructor) {
     const {
       before,
       after,
       weights: solved,
-    } = await reconstructor.solve({ rows, cols, weights, moment, bits })
+    } = await reconstructor.solve({ rows, cols, weights, moment, bits, deviation })
     chosen.weights = solved
     chosen.reconstruction = { before, after }
   }
@@ -130,8 +143,8 @@ async function loadProblem(
   artifacts: readonly Artifact[],
   layer: number,
   linear: BlockLinear,
-  { needs }: Method,
-): Promise<LinearProblem> {
+  { needs, swaps, reconstruct }: Method,
+): Promise<RefinedProblem> {
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array>()
   for (const name of needs) {
@@ -147,7 +160,24 @@ async function loadProblem(
   requireFiniteWeights(weights, name)
   let tokens = 0
   for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
-  return { name, rows, cols, weights, tokens, statistic }
+  const deviation = swaps || reconstruct ? await loadDeviation(artifacts, layer, linear, tokens) : null
+  return { name, rows, cols, weights, tokens, statistic, deviation }
+}
+
+/** What statistics of compensated propagation hold; null for others. */
+async function loadDeviation(
+  artifacts: readonly Artifact[],
+  layer: number,
+  linear: BlockLinear,
+  tokens: number,
+): Promise<Deviation | null> {
+  const { cross, norm } = deviationNames(linear)
+  if (!artifacts.some(({ blocks }) => Object.hasOwn(blocks[layer] ?? {}, cross))) return null
+  const mean = (sum: Float64Array) => sum.map((value) => value / tokens)
+  return {
+    cross: mean(await accumulate(artifacts, layer, cross)),
+    norm: mean(await accumulate(artifacts, layer, norm)),
+  }
 }
 
 /** The second moment, divided in place: the rule, which read the sum, is done. */

@@ -1,12 +1,21 @@
 import { createHash } from 'node:crypto'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { rowBytes } from '@copal/shared/mask/bits.ts'
-import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../model/config.ts'
+import {
+  BLOCK_LINEARS,
+  linearName,
+  linearShape,
+  type BlockLinear,
+  type LlamaConfig,
+} from '../model/config.ts'
 import type { DenseMaster } from '../model/dense-model.ts'
 import type { BlockWeights } from '../model/master.ts'
 import { listArtifacts, partId, type Artifact, type ArtifactPart, type CalibrationSpec } from './artifact.ts'
+import type { BlockTensor } from './block-file.ts'
+import { BLOCK_INPUTS } from './block-statistics.ts'
 import { createBlockRunner, type BlockRunner } from './block-runner.ts'
 import { chooseMask, type ChosenLinear } from './choose-mask.ts'
+import { createCompensatedPass, linearsReading, type CompensatedPass } from './compensated-pass.ts'
 import { parseMethod } from './methods/registry.ts'
 import { openPartial, type StoredPartial } from './partial.ts'
 import type { TokenSequences } from './sample.ts'
@@ -19,9 +28,16 @@ export interface PrunedStage {
   sequences: TokenSequences
 }
 
+/**
+ * What the linears of a block are to make of what pruned blocks give: the same as with their dense weights (`pruned`), or
+ * what the dense model makes there (`compensated`).
+ */
+export type PrunedPropagation = 'pruned' | 'compensated'
+
 /** How and where. */
 export interface PrunedPropagationOptions {
   selection: SelectionSpec
+  propagation: PrunedPropagation
   /** For these statistics alone: updates of a node remove what they do not know. */
   statisticsDir: string
   threads: number
@@ -40,6 +56,12 @@ export interface PrunedPropagationOptions {
  *    but the statistic;
  * 3. the hidden states run through the block with the chosen weights, and are what enters the next.
  *
+ * Compensated, the dense model runs beside it. A linear is calibrated when those before it are pruned, in its block too, and
+ * step 1 also sums up what it then lacks of its target, so that swaps and reconstruction make up for what was lost before:
+ * see `deviationNames`. (Targets of the dense model
+ * for what pruned inputs give are those of GPTAQ, Li et al. 2025, https://arxiv.org/abs/2504.02692, for quantisation; that
+ * `o_proj` and `down_proj` also aim at the dense residual stream is ours.)
+ *
  * So the statistics depend on the method, the pattern and the order, unlike those of dense propagation.
  * `chooseMask` on the artifacts of the stages that count gives the same masks again.
  *
@@ -53,13 +75,17 @@ export async function calibratePruned(
   stages: readonly PrunedStage[],
   options: PrunedPropagationOptions,
 ): Promise<Artifact[]> {
-  const { selection, statisticsDir, threads, onBlock } = options
+  const { selection, propagation, statisticsDir, threads, onBlock } = options
   const length = Math.max(...stages.map(({ sequences }) => sequences.length))
   const runner = await createBlockRunner(model, { length, threads, forward: true })
+  const compensated =
+    propagation === 'compensated'
+      ? await createCompensatedPass(model, runner.weights, { length, threads })
+      : null
   try {
     const artifacts: Artifact[] = []
     for (const [index, stage] of stages.entries()) {
-      const id = stageId(stage.spec, artifacts, selection)
+      const id = stageId(stage.spec, artifacts, selection, propagation)
       const onDisk = await listArtifacts(statisticsDir, model.master.baseSha256)
       const known = onDisk.find((artifact) => artifact.id === id)
       if (!known) {
@@ -67,7 +93,7 @@ export async function calibratePruned(
         const part = { id, datasetSha256, domain: stage.domain, tokens: stage.sequences.tokens.length }
         const partial = await openPartial(statisticsDir, id)
         await runStage(
-          { model, runner, partial, part, counted: artifacts, selection, threads },
+          { model, runner, compensated, partial, part, counted: artifacts, selection, threads },
           stage.sequences,
           (done) => onBlock?.(index, done),
         )
@@ -76,6 +102,7 @@ export async function calibratePruned(
     }
     return artifacts
   } finally {
+    await compensated?.release()
     await runner.release()
   }
 }
@@ -83,6 +110,8 @@ export async function calibratePruned(
 interface StageWork {
   model: { config: LlamaConfig; master: DenseMaster }
   runner: BlockRunner
+  /** null: nothing is compensated. */
+  compensated: CompensatedPass | null
   partial: StoredPartial
   part: ArtifactPart
   /** Of the stages before. */
@@ -96,25 +125,71 @@ async function runStage(
   sequences: TokenSequences,
   onBlock: (done: number) => void,
 ): Promise<void> {
-  const { model, runner, partial } = work
-  const hidden = partial.hidden ?? embed(model, sequences.tokens)
+  const { model, runner, compensated, partial } = work
+  const hidden = partial.hidden ?? firstHidden(work, sequences.tokens)
+  const pruned = hidden.subarray(0, sequences.tokens.length * model.config.hiddenSize)
+  const dense = hidden.subarray(pruned.length)
   while (partial.blocksDone < model.config.layers) {
     const block = partial.blocksDone
     await runner.load(block)
-    const sums = await runner.calibrate(sequences, hidden, null)
-    const hashes = await partial.writeBlock(sums.finish(block))
-    await pruneBlock(work, block, hashes)
-    await runner.forward(sequences, hidden)
+    const hashes = compensated
+      ? await pruneInTurn(work, compensated, block, sequences, dense, pruned)
+      : await pruneAtOnce(work, block, sequences, pruned)
+    await runner.forward(sequences, pruned)
     await partial.commitWritten(hashes, hidden)
     onBlock(partial.blocksDone)
   }
 }
 
-/** Chooses from the statistics so far, and changes the weights in memory. */
+/** @returns hashes of the block's statistics */
+async function pruneAtOnce(
+  work: StageWork,
+  block: number,
+  sequences: TokenSequences,
+  pruned: Float32Array,
+): Promise<Record<string, string>> {
+  const sums = await work.runner.calibrate(sequences, pruned, null)
+  const hashes = await work.partial.writeBlock(sums.finish(block))
+  await pruneBlock(work, block, hashes, BLOCK_LINEARS)
+  return hashes
+}
+
+/** As {@link pruneAtOnce}, but each linear is calibrated when those before it are pruned. */
+async function pruneInTurn(
+  work: StageWork,
+  compensated: CompensatedPass,
+  block: number,
+  sequences: TokenSequences,
+  dense: Float32Array,
+  pruned: Float32Array,
+): Promise<Record<string, string>> {
+  await compensated.load(block)
+  const tensors: BlockTensor[] = []
+  let hashes: Record<string, string> = {}
+  for (const input of BLOCK_INPUTS) {
+    tensors.push(...(await compensated.run(input, sequences, dense, pruned)))
+    hashes = await work.partial.writeBlock(tensors)
+    await pruneBlock(work, block, hashes, linearsReading(input))
+  }
+  return hashes
+}
+
+/** What enters the first block: of the pruned blocks, and behind it, where that is needed, of the dense ones. */
+function firstHidden({ model, compensated }: StageWork, tokens: Int32Array): Float32Array {
+  const embedded = embed(model, tokens)
+  if (!compensated) return embedded
+  const both = new Float32Array(2 * embedded.length)
+  both.set(embedded)
+  both.set(embedded, embedded.length)
+  return both
+}
+
+/** Chooses some linears of a block from the statistics so far, and changes the weights in memory. */
 async function pruneBlock(
   { model, runner, partial, part, counted, selection, threads }: StageWork,
   block: number,
   hashes: Record<string, string>,
+  linears: readonly BlockLinear[],
 ): Promise<void> {
   const { id, dir, blocks } = partial
   const { baseSha256 } = model.master
@@ -122,7 +197,7 @@ async function pruneBlock(
   const artifacts = parseMethod(selection.method).datasets === 'accumulated' ? [...counted, own] : [own]
   const sink = async (chosen: ChosenLinear): Promise<void> =>
     apply(model.config, runner.weights, block, chosen)
-  const range = { first: block, end: block + 1 }
+  const range = { first: block, end: block + 1, linears }
   await chooseMask(model, artifacts, selection, threads, sink, () => undefined, range)
 }
 
@@ -147,10 +222,15 @@ function zeroPruned(values: Float32Array, bits: Uint8Array, rows: number, cols: 
 }
 
 /** A stage's statistics depend on all that is chosen before and in it. */
-function stageId(spec: CalibrationSpec, earlier: readonly Artifact[], selection: SelectionSpec): string {
+function stageId(
+  spec: CalibrationSpec,
+  earlier: readonly Artifact[],
+  selection: SelectionSpec,
+  propagation: PrunedPropagation,
+): string {
   const { method, pattern, scope, patterns = {} } = selection
   const overrides = Object.entries(patterns).sort(([a], [b]) => (a < b ? -1 : 1))
   const counted = parseMethod(method).datasets === 'accumulated' ? earlier.map(({ id }) => id) : []
-  const identity = ['propagation:pruned', partId(spec), method, pattern, scope, overrides, counted]
+  const identity = [`propagation:${propagation}`, partId(spec), method, pattern, scope, overrides, counted]
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex')
 }

@@ -2,7 +2,15 @@ import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { createMomentProduct, type MomentProduct } from './moment-product.ts'
 import { unfoldTriangle } from './packed-triangle.ts'
-import { gainFloor, measureErrors, prunedPart, sumOf, type SwapLinear } from './swaps.ts'
+import {
+  addDeviation,
+  gainFloor,
+  measureErrors,
+  prunedPart,
+  sumOf,
+  type Deviation,
+  type SwapLinear,
+} from './swaps.ts'
 
 /** A linear and the mask to refine; `moment` is `Σ x xᵀ / tokens` as statistics hold it: the upper triangle. */
 export interface SwapTask {
@@ -14,9 +22,11 @@ export interface SwapTask {
   moment: Float64Array
   /** Mask bits `[rows, ceil(cols/8)]`, refined in place. */
   bits: Uint8Array
+  /** Of targets that are not what all weights make of the inputs; null: they are. */
+  deviation?: Deviation | null
 }
 
-/** `tr(E H Eᵀ)` of a mask before and after its refinement. */
+/** The squared output error, `tr(E H Eᵀ)` where nothing deviates, of a mask before and after its refinement. */
 export interface SwapGain {
   before: number
   after: number
@@ -79,7 +89,7 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
   }
 
   /** The gradient by one GEMM, and the errors: almost half of the work if it were done row by row. */
-  async function measure(linear: SwapLinear): Promise<void> {
+  async function measure(linear: SwapLinear, deviation: Deviation | null | undefined): Promise<void> {
     const { rows, cols, moment, gradient } = linear
     // The gradient takes the place of what it is computed from.
     prunedPart(linear, gradient)
@@ -88,6 +98,7 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
     const ready = await Promise.race([...pool.map(({ ended }) => ended), product])
     await ready.multiply(gradient, moment, gradient, [rows, cols])
     measureErrors(linear)
+    if (deviation) addDeviation(linear, deviation)
   }
 
   async function swap(linear: SwapLinear): Promise<void> {
@@ -102,7 +113,7 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
   return {
     async refine(task) {
       const linear = share(task)
-      measuring = measure(linear)
+      measuring = measure(linear, task.deviation)
       await measuring
       const before = sumOf(linear.errors)
       await swap(linear)

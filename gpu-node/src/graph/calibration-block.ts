@@ -1,5 +1,5 @@
 import { statisticTensor } from '../copal/block-statistics.ts'
-import { linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
+import { BLOCK_LINEARS, linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
 import { linearInputName, linearOutputName } from './block.ts'
 import { addAttentionSegment, addDownSegment, addGateUpSegment, attentionInputs } from './block-segments.ts'
 import { GraphBuilder } from './graph-builder.ts'
@@ -124,6 +124,97 @@ export function buildForwardBlock(config: LlamaConfig, length: number): OnnxGrap
     name: 'forward_block',
     inputs: [...attentionInputs(config), ...graph.weightInputs],
     outputs: [{ name: SEGMENT_OUTPUT.down, type: 'float32', shape: ['rows', config.hiddenSize] }],
+    initializers: graph.constants,
+    nodes: graph.nodes,
+  }
+}
+
+/**
+ * One decoder block without statistics that also shows what its linears read and make: besides `next_hidden` the
+ * outputs are {@link tracedNames} of every linear. The inputs are those of {@link buildForwardBlock}.
+ */
+export function buildTracedBlock(config: LlamaConfig, length: number): OnnxGraph {
+  const forward = buildForwardBlock(config, length)
+  const outputs = new Map(forward.outputs.map((output) => [output.name, output]))
+  for (const linear of BLOCK_LINEARS) {
+    const [rows, cols] = linearShape(config, linear)
+    const { input, output } = tracedNames(linear)
+    outputs.set(input, { name: input, type: 'float32', shape: ['rows', cols] })
+    outputs.set(output, { name: output, type: 'float32', shape: ['rows', rows] })
+  }
+  return { ...forward, name: 'traced_block', outputs: [...outputs.values()] }
+}
+
+/** What a linear of a {@link buildTracedBlock} reads, and what it makes: where it adds to the residual stream, the stream after it. */
+export function tracedNames(linear: BlockLinear): { input: string; output: string } {
+  const input = linearInputName(0, linear)
+  switch (linear) {
+    case 'self_attn.o_proj':
+      return { input, output: SEGMENT_OUTPUT.attention }
+    case 'mlp.down_proj':
+      return { input, output: SEGMENT_OUTPUT.down }
+    default:
+      return { input, output: linearOutputName(0, linear) }
+  }
+}
+
+/**
+ * Adds to the statistics of a linear what some tokens bring, any linear of any model. Inputs: `target` T and `output` Y,
+ * `[tokens, d_out]`, `input` X `[tokens, d_in]`, and the sums so far, {@link sumInputName}. Outputs: `deviation` + `(T − Y)ᵀ X`
+ * and `sensitivity` + `|Y|ᵀ|X|`, `[d_out, d_in]`, `deviation_norm` + Σ (T − Y)² `[d_out]`.
+ */
+export function buildLinearSums(): OnnxGraph {
+  const graph = new GraphBuilder('inputs')
+  graph.add({ op: 'Sub', inputs: ['target', 'output'], outputs: ['missing'] })
+  addSum(graph, addTranspose(graph, 'missing'), 'input', 'deviation', false)
+  for (const name of ['output', 'input']) graph.add({ op: 'Abs', inputs: [name], outputs: [`abs_${name}`] })
+  addSum(graph, addTranspose(graph, 'abs_output'), 'abs_input', 'sensitivity', false)
+  graph.add({ op: 'Mul', inputs: ['missing', 'missing'], outputs: ['squares'] })
+  graph.constants.push({ name: 'token_axis', type: 'int64', shape: [1], data: BigInt64Array.of(0n) })
+  graph.add({
+    op: 'ReduceSum',
+    inputs: ['squares', 'token_axis'],
+    outputs: ['square_sum'],
+    attributes: { keepdims: { int: 0 } },
+  })
+  graph.add({
+    op: 'Add',
+    inputs: ['square_sum', sumInputName('deviation_norm')],
+    outputs: ['deviation_norm'],
+  })
+  return sumGraph(
+    graph,
+    'linear_sums',
+    [
+      { name: 'target', type: 'float32', shape: ['tokens', 'd_out'] },
+      { name: 'output', type: 'float32', shape: ['tokens', 'd_out'] },
+      { name: 'input', type: 'float32', shape: ['tokens', 'd_in'] },
+    ],
+    [
+      { name: 'deviation', type: 'float32', shape: ['d_out', 'd_in'] },
+      { name: 'sensitivity', type: 'float32', shape: ['d_out', 'd_in'] },
+      { name: 'deviation_norm', type: 'float32', shape: ['d_out'] },
+    ],
+  )
+}
+
+/** Adds `XᵀX` of `input` X `[tokens, d_in]` to `moment` `[d_in, d_in]`, as {@link buildLinearSums} does. */
+export function buildMomentSum(): OnnxGraph {
+  const graph = new GraphBuilder('inputs')
+  addSum(graph, addTranspose(graph, 'input'), 'input', 'moment', false)
+  return sumGraph(
+    graph,
+    'moment_sum',
+    [{ name: 'input', type: 'float32', shape: ['tokens', 'd_in'] }],
+    [{ name: 'moment', type: 'float32', shape: ['d_in', 'd_in'] }],
+  )
+}
+
+function sumGraph(graph: GraphBuilder, name: string, inputs: ValueInfo[], sums: ValueInfo[]): OnnxGraph {
+  return {
+    name,
+    inputs: [...inputs, ...sums.map((sum) => ({ ...sum, name: sumInputName(sum.name) }))],
+    outputs: sums,
     initializers: graph.constants,
     nodes: graph.nodes,
   }

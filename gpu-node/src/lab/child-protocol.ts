@@ -2,7 +2,7 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import type { ArtifactPart } from '../copal/artifact.ts'
 import type { ModelReference } from '../copal/child-protocol.ts'
-import type { PrunedStage } from '../copal/pruned-propagation.ts'
+import type { PrunedPropagation, PrunedStage } from '../copal/pruned-propagation.ts'
 import type { TokenSequences } from '../copal/sample.ts'
 import type { DomainSpec } from './domain-spec.ts'
 import type { PreparedDomains, PrepareOptions } from './prepare.ts'
@@ -29,6 +29,7 @@ export interface SelectWork {
 
 /** One mask to be selected while its domains are calibrated one after another, each block seeing pruned ones. */
 export interface SelectPrunedWork extends Omit<SelectWork, 'parts' | 'domains'> {
+  propagation: PrunedPropagation
   /** In the order in which the domains came. */
   stages: PrunedStage[]
 }

@@ -1,6 +1,7 @@
 import type { MaskScope } from '@copal/shared/mask/pattern.ts'
 import { parseMethod } from '../copal/methods/registry.ts'
 import type { CountedDatasets } from '../copal/methods/rule.ts'
+import type { PrunedPropagation } from '../copal/pruned-propagation.ts'
 
 /** A method with its scope, as the laboratory compares them. */
 export interface Variant {
@@ -15,7 +16,7 @@ export interface Variant {
  * What a decoder block reads while it is calibrated: what the dense blocks before it give, or the pruned ones (the
  * protocol of the baselines' code).
  */
-export type Propagation = 'dense' | 'pruned'
+export type Propagation = 'dense' | PrunedPropagation
 
 /** What decides a mask, by names. */
 export interface MaskPlan {
@@ -150,7 +151,7 @@ export function countedDomains(
     case 'newest':
       return soFar.slice(-1)
     case 'accumulated':
-      return propagation === 'pruned' ? [...soFar] : soFar.toSorted()
+      return propagation === 'dense' ? soFar.toSorted() : [...soFar]
   }
 }
 

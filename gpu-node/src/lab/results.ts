@@ -30,7 +30,7 @@ const settingsSchema = z.object({
   /** Tokens a calibration sequence. */
   length: count,
   seed: z.number().int(),
-  propagation: z.enum(['dense', 'pruned']),
+  propagation: z.enum(['dense', 'pruned', 'compensated']),
   /** Tokens an evaluation window; the first of each is not scored. */
   windowTokens: count,
   /** Most evaluation tokens a domain; null: the whole text. */

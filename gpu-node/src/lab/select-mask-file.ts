@@ -44,12 +44,13 @@ export async function selectPrunedMaskFile(
   onProgress: OnProgress,
 ): Promise<{ mask: SelectedMask; calibrated: number }> {
   const startedMs = performance.now()
-  const { stages, statisticsDir } = work
+  const { stages, propagation, statisticsDir } = work
   const selection = withAllocation(model, work.selection)
   const { layers } = model.config
   const calibrated = new Set<number>()
   const artifacts = await calibratePruned(model, stages, {
     selection,
+    propagation,
     statisticsDir,
     threads,
     onBlock: (stage, done) => {

@@ -98,7 +98,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     mask.method,
     mask.pattern,
     mask.scope,
-    ...(mask.propagation === 'pruned' ? ['pruned', partIds(mask)] : [partIds(mask).toSorted()]),
+    ...(mask.propagation === 'dense' ? [partIds(mask).toSorted()] : [mask.propagation, partIds(mask)]),
     ...(parseMethod(mask.method).allocated ? [model.layerSensitivity] : []),
   ]
   const evaluationIdentity = (maskSha256: string | null, name: string) => [
@@ -145,12 +145,16 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       masksDir,
       statisticsDir: statisticsDirOf(mask),
     }
-    if (mask.propagation === 'pruned') {
+    if (mask.propagation !== 'dense') {
       const stages = domains.map((domain) => {
         const { spec, sequences } = statisticsOf(domain, samples)
         return { spec, domain, sequences }
       })
-      const answer = await child.call('selectPruned', { ...common, stages }, onProgress)
+      const answer = await child.call(
+        'selectPruned',
+        { ...common, propagation: mask.propagation, stages },
+        onProgress,
+      )
       done.calibrated += answer.calibrated
       for (const { key } of calibrationsOf(mask)) calibratedPruned.add(key)
       return { ...answer.mask, created }
@@ -163,6 +167,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
   function statisticsDirOf({ propagation, method, pattern, scope, samples }: MaskPlan): string {
     if (propagation === 'dense') return cache.statisticsDir
     return cache.prunedStatisticsDir([
+      propagation,
       baseSha256,
       method,
       pattern,
@@ -215,7 +220,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
           if (!(error instanceof DamagedArtifactError) || repairs > mask.domains.length) throw error
           await discardArtifact(statisticsDirOf(mask), error.artifactId)
           onDisk.delete(error.artifactId)
-          if (mask.propagation === 'pruned') continue
+          if (mask.propagation !== 'dense') continue
           for (const name of mask.domains) await calibrate(name, mask.samples, onProgress)
         }
       }
@@ -264,7 +269,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       await deps.keepRates(rates)
     },
     async forgetPruned(mask) {
-      if (mask.propagation === 'pruned') await rm(statisticsDirOf(mask), { recursive: true, force: true })
+      if (mask.propagation !== 'dense') await rm(statisticsDirOf(mask), { recursive: true, force: true })
     },
     async recallChange(a, b) {
       if (a.sha256 === b.sha256 || findings.churns.has(pairKey(a.sha256, b.sha256))) return true

@@ -2,15 +2,29 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { rowBytes } from '@copal/shared/mask/bits.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import type { Artifact } from '../../../gpu-node/src/copal/artifact.ts'
-import { INPUT_OF, statisticTensors } from '../../../gpu-node/src/copal/block-statistics.ts'
+import {
+  BLOCK_INPUTS,
+  deviationNames,
+  INPUT_OF,
+  statisticTensors,
+} from '../../../gpu-node/src/copal/block-statistics.ts'
 import { createCalibrationPass } from '../../../gpu-node/src/copal/calibration-pass.ts'
-import { chooseMask } from '../../../gpu-node/src/copal/choose-mask.ts'
+import { chooseMask, type ChosenLinear } from '../../../gpu-node/src/copal/choose-mask.ts'
 import { openPartial } from '../../../gpu-node/src/copal/partial.ts'
-import { calibratePruned, type PrunedStage } from '../../../gpu-node/src/copal/pruned-propagation.ts'
+import {
+  calibratePruned,
+  type PrunedPropagation,
+  type PrunedStage,
+} from '../../../gpu-node/src/copal/pruned-propagation.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
-import { BLOCK_LINEARS, linearShape } from '../../../gpu-node/src/model/config.ts'
+import {
+  BLOCK_LINEARS,
+  linearName,
+  linearShape,
+  type BlockLinear,
+} from '../../../gpu-node/src/model/config.ts'
 import { createRandom } from '../../support/random.ts'
-import { referenceBlock, type Matrix } from '../../support/reference-block.ts'
+import { referenceBlock, type BlockTrace, type Matrix } from '../../support/reference-block.ts'
 import type { StoredTensor } from '../../support/safetensors-writer.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
@@ -51,7 +65,11 @@ const calibrate = (
   selection: SelectionSpec,
   statisticsDir = temporaryDir(),
   onBlock?: (stage: number, done: number) => void,
-) => calibratePruned(tiny.model, stages, { selection, statisticsDir, threads: 1, onBlock })
+  propagation: PrunedPropagation = 'pruned',
+) => calibratePruned(tiny.model, stages, { selection, propagation, statisticsDir, threads: 1, onBlock })
+
+const compensate = (stages: PrunedStage[], selection: SelectionSpec, statisticsDir = temporaryDir()) =>
+  calibrate(stages, selection, statisticsDir, undefined, 'compensated')
 
 async function calibrateDense({ sequences }: PrunedStage): Promise<Artifact> {
   const pass = await createCalibrationPass(tiny.model, LENGTH, 1)
@@ -61,12 +79,24 @@ async function calibrateDense({ sequences }: PrunedStage): Promise<Artifact> {
   return partial.publish('', { id: 'dense', datasetSha256: '', domain: '', tokens: sequences.tokens.length })
 }
 
-/** Bits by the name of the linear. */
-async function masks(artifacts: Artifact[], selection: SelectionSpec): Promise<Map<string, Uint8Array>> {
-  const bits = new Map<string, Uint8Array>()
-  const sink = async (chosen: { name: string; bits: Uint8Array }) => void bits.set(chosen.name, chosen.bits)
+/** The weights of the model under a mask. */
+async function prunedTensors(
+  artifacts: Artifact[],
+  selection: SelectionSpec,
+): Promise<Map<string, StoredTensor>> {
+  const pruned = new Map<string, StoredTensor>(tiny.tensors)
+  const sink = async ({ name, bits, weights }: ChosenLinear) => {
+    const { shape, values } = tiny.tensors.get(name)!
+    const [rows, cols] = shape as [number, number]
+    const isKept = (row: number, col: number) => (bits[row * rowBytes(cols) + (col >> 3)]! >> (col & 7)) & 1
+    const kept = Float32Array.from(weights ?? values, (value, i) =>
+      isKept(Math.floor(i / cols), i % cols) ? value : 0,
+    )
+    expect(kept.filter((value) => value === 0).length).toBe((rows * cols) / 2)
+    pruned.set(name, { shape, values: kept })
+  }
   await chooseMask(tiny.model, artifacts, selection, 1, sink, () => undefined)
-  return bits
+  return pruned
 }
 
 /** Largest difference of a block's statistics, over the largest value of each. */
@@ -85,16 +115,7 @@ test('a block is scored with what the pruned blocks before it give, by a plain f
   const only = stage('sea', 1)
   const selection = selectionOf('wanda')
   const [artifact] = await calibrate([only], selection)
-  const bits = await masks([artifact!], selection)
-  const pruned = new Map<string, StoredTensor>(tiny.tensors)
-  for (const [name, mask] of bits) {
-    const { shape, values } = tiny.tensors.get(name)!
-    const [rows, cols] = shape as [number, number]
-    const isKept = (row: number, col: number) => (mask[row * rowBytes(cols) + (col >> 3)]! >> (col & 7)) & 1
-    const kept = values.map((value, i) => (isKept(Math.floor(i / cols), i % cols) ? value : 0))
-    expect(kept.filter((value) => value === 0).length).toBe((rows * cols) / 2)
-    pruned.set(name, { shape, values: kept })
-  }
+  const pruned = await prunedTensors([artifact!], selection)
   let batch = embedded(only)
   for (let layer = 0; layer < config.layers; layer++) {
     const dense = batch.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
@@ -108,6 +129,89 @@ test('a block is scored with what the pruned blocks before it give, by a plain f
       }
     }
     batch = batch.map((hidden) => referenceBlock(config, pruned, layer, hidden).hidden)
+  }
+})
+
+test('compensated, a linear lacks what the dense model makes there, by a plain f64 forward pass', async () => {
+  const { config } = tiny.model
+  const only = stage('sea', 1)
+  const selection = selectionOf('continual-wanda+swaps+reconstruct')
+  const [artifact] = await compensate([only], selection)
+  const chosen = await prunedTensors([artifact!], selection)
+  let dense = embedded(only)
+  let pruned = dense
+  for (let layer = 0; layer < config.layers; layer++) {
+    const targets = dense.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
+    for (const linear of BLOCK_LINEARS) {
+      const before = BLOCK_LINEARS.filter(
+        (other) => BLOCK_INPUTS.indexOf(INPUT_OF[other]) < BLOCK_INPUTS.indexOf(INPUT_OF[linear]),
+      ).map((other) => linearName(layer, other))
+      const tensors = new Map(
+        [...tiny.tensors].map(([name, own]) => [name, before.includes(name) ? chosen.get(name)! : own]),
+      )
+      const found = pruned.map((hidden) => referenceBlock(config, tensors, layer, hidden))
+      const [t, y, x] = [
+        made(linear, targets),
+        made(linear, found),
+        found.flatMap(({ inputs }) => inputs[linear]),
+      ]
+      const [rows, cols] = linearShape(config, linear)
+      const expected = Array.from({ length: rows * cols }, (_, i) => {
+        const [r, c] = [Math.floor(i / cols), i % cols]
+        return x.reduce((sum, input, token) => sum + (t[token]![r]! - y[token]![r]!) * input[c]!, 0)
+      })
+      const { cross, norm } = deviationNames(linear)
+      const squareNorm = x[0]!.map((_, c) => x.reduce((sum, input) => sum + input[c]! ** 2, 0))
+      const missing = Array.from({ length: rows }, (_, r) =>
+        t.reduce((sum, target, token) => sum + (target[r]! - y[token]![r]!) ** 2, 0),
+      )
+      for (const [name, values] of [
+        [cross, expected],
+        [norm, missing],
+        [`${INPUT_OF[linear]}.square_norm`, squareNorm],
+      ] as const) {
+        const sum = await accumulate([artifact!], layer, name)
+        expect(relativeDifference(sum, values), `${name} of block ${layer}`).toBeLessThan(3e-4)
+      }
+    }
+    dense = targets.map(({ hidden }) => hidden)
+    pruned = pruned.map((hidden) => referenceBlock(config, chosen, layer, hidden).hidden)
+  }
+})
+
+test('what makes up for the blocks before comes nearer to the dense model than what does not', async () => {
+  const selection = selectionOf('continual-wanda+swaps+reconstruct')
+  const stages = [stage('sea', 1), stage('law', 2)]
+  const leaving = (tensors: ReadonlyMap<string, StoredTensor>) =>
+    stages.flatMap(embedded).flatMap((hidden) => {
+      let state = hidden
+      for (let layer = 0; layer < tiny.model.config.layers; layer++)
+        state = referenceBlock(tiny.model.config, tensors, layer, state).hidden
+      return state.flat()
+    })
+  const wanted = leaving(tiny.tensors)
+  const errorOf = async (artifacts: Artifact[]) => {
+    const found = leaving(await prunedTensors(artifacts, selection))
+    return found.reduce((sum, value, i) => sum + (value - wanted[i]!) ** 2, 0)
+  }
+  const [plain, compensated] = [
+    await errorOf(await calibrate(stages, selection)),
+    await errorOf(await compensate(stages, selection)),
+  ]
+  expect(compensated).toBeLessThan(0.95 * plain)
+})
+
+test('where next to nothing is pruned next to nothing is lacking, and the first linears lack nothing', async () => {
+  const [half] = await compensate([stage('sea', 1)], selectionOf('continual-wanda'))
+  const [none] = await compensate([stage('sea', 1)], selectionOf('continual-wanda', '0.001'))
+  const lacking = async (artifact: Artifact, block: number, linear: BlockLinear) =>
+    (await accumulate([artifact], block, deviationNames(linear).norm)).reduce(
+      (total, value) => total + value,
+      0,
+    )
+  expect(await lacking(half!, 0, 'self_attn.v_proj')).toBe(0)
+  for (const linear of BLOCK_LINEARS) {
+    expect(await lacking(none!, 2, linear)).toBeLessThan(1e-4 * (await lacking(half!, 2, linear)))
   }
 })
 
@@ -176,4 +280,19 @@ function embedded({ sequences: { tokens, sequences, length } }: PrunedStage): Ma
       ...values.subarray(token * hiddenSize, (token + 1) * hiddenSize),
     ]),
   )
+}
+
+/** What a linear makes; where that is added to the residual stream, the stream after it. */
+function made(linear: BlockLinear, traces: readonly BlockTrace[]): Matrix {
+  if (linear === 'self_attn.o_proj') return traces.flatMap(({ middle }) => middle)
+  if (linear === 'mlp.down_proj') return traces.flatMap(({ hidden }) => hidden)
+  return traces.flatMap(({ outputs }) => outputs[linear])
+}
+
+/** Largest difference, as a part of the largest value. */
+function relativeDifference(found: Float64Array, expected: readonly number[]): number {
+  const largest = (values: readonly number[]) =>
+    values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  const distance = largest(expected.map((value, i) => found[i]! - value))
+  return distance === 0 ? 0 : distance / largest(expected)
 }

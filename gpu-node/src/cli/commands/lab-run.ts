@@ -95,9 +95,9 @@ export function addLabRun(lab: Command, session: Session): void {
     .addOption(
       new Option(
         '--propagation <kind>',
-        'what a block reads while it is calibrated: what dense blocks give, or pruned ones',
+        'what a block reads while it is calibrated: what dense blocks give, or pruned ones, and then also makes up for',
       )
-        .choices(['dense', 'pruned'])
+        .choices(['dense', 'pruned', 'compensated'])
         .default('dense'),
     )
     .option('--dry-run', 'show the plan, and an estimate of time, memory and disk')

@@ -1,0 +1,159 @@
+import {
+  buildLinearSums,
+  buildMomentSum,
+  buildTracedBlock,
+  SEGMENT_OUTPUT,
+  sumInputName,
+  tracedNames,
+} from '../graph/calibration-block.ts'
+import { Tensor, type InferenceSession } from '../graph/runtime.ts'
+import { BLOCK_LINEARS, linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
+import type { DenseMaster } from '../model/dense-model.ts'
+import { allocateBlock, readBlock, type BlockWeights } from '../model/master.ts'
+import type { BlockTensor } from './block-file.ts'
+import { aTurn, createSession, free, weightFeeds } from './block-runner.ts'
+import {
+  BLOCK_INPUTS,
+  deviationNames,
+  INPUT_OF,
+  statisticTensor,
+  type BlockInput,
+} from './block-statistics.ts'
+import { requireFiniteNorm } from './block-sums.ts'
+import { freeMemory } from './free-memory.ts'
+import type { TokenSequences } from './sample.ts'
+import { activationMemory, chunkFeeds, chunksOf, hiddenOf, largestChunk } from './token-chunks.ts'
+
+/**
+ * Statistics of the linears of one block that read the same vector, while the linears before them, of this block too, are
+ * pruned already, and the dense model runs beside it.
+ */
+export interface CompensatedPass {
+  /** Reads the dense weights of a block. */
+  load(block: number): Promise<void>
+  /**
+   * @param dense hidden states `[tokens, hidden]` that enter the block in the dense model; after the last input replaced by
+   * what leaves it
+   * @param pruned what pruned blocks give; stays
+   * @returns the tensors of `statisticTensors` and `deviationNames` of the linears that read `input`
+   * @throws AppError `unsupported_model` activations are not finite: names the block
+   */
+  run(
+    input: BlockInput,
+    sequences: TokenSequences,
+    dense: Float32Array,
+    pruned: Float32Array,
+  ): Promise<BlockTensor[]>
+  release(): Promise<void>
+}
+
+/** The linears that read an input. */
+export function linearsReading(input: BlockInput): BlockLinear[] {
+  return BLOCK_LINEARS.filter((linear) => INPUT_OF[linear] === input)
+}
+
+/** Prepares the graphs; `weights` are those that are pruned, as they are when a pass runs. */
+export async function createCompensatedPass(
+  { config, master }: { config: LlamaConfig; master: DenseMaster },
+  weights: BlockWeights,
+  { length, threads }: { length: number; threads: number },
+): Promise<CompensatedPass> {
+  const { kept } = activationMemory(config, largestChunk(length))
+  const block = await createSession(buildTracedBlock(config, length), threads, kept)
+  const linearSums = await createSession(buildLinearSums(), threads, kept)
+  const momentSum = await createSession(buildMomentSum(), threads, kept)
+  const denseWeights = allocateBlock(config)
+  const feeds = { dense: weightFeeds(denseWeights, config), pruned: weightFeeds(weights, config) }
+  let loaded = -1
+  return {
+    async load(index) {
+      await readBlock(master, index, denseWeights)
+      loaded = index
+    },
+    async run(input, sequences, dense, pruned) {
+      const linears = linearsReading(input).map((linear) => ({ linear, sums: createSums(config, linear) }))
+      const moment = createMoment(config, input)
+      const isLast = input === BLOCK_INPUTS.at(-1)
+      for (const chunk of chunksOf(sequences)) {
+        const target = await block.run({ ...feeds.dense, ...chunkFeeds(chunk, dense, config) })
+        const found = await block.run({ ...feeds.pruned, ...chunkFeeds(chunk, pruned, config) })
+        for (const { linear, sums } of linears) {
+          const { input: x, output: y } = tracedNames(linear)
+          const given = { target: target[y], output: found[y], input: found[x] }
+          await addTo(linearSums, sums, given as Record<string, Tensor>)
+          if (linear === linears[0]?.linear) await addTo(momentSum, moment, { input: found[x] as Tensor })
+        }
+        if (isLast) hiddenOf(dense, chunk, config).set(target[SEGMENT_OUTPUT.down]?.data as Float32Array)
+        for (const tensor of [...Object.values(target), ...Object.values(found)]) free(tensor)
+        await aTurn()
+      }
+      return [
+        ...linears.flatMap(({ linear, sums }) => {
+          const { cross, norm } = deviationNames(linear)
+          return [
+            tensorOf(cross, sums.deviation),
+            tensorOf(norm, sums.deviation_norm),
+            tensorOf(statisticTensor('sensitivity', linear), sums.sensitivity),
+          ]
+        }),
+        ...momentTensors(moment.moment, input, loaded),
+      ]
+    },
+    async release() {
+      await block.release()
+      await linearSums.release()
+      await momentSum.release()
+      for (const values of Object.values(denseWeights.linears)) freeMemory(values)
+    },
+  }
+}
+
+function createSums(config: LlamaConfig, linear: BlockLinear) {
+  const [rows, cols] = linearShape(config, linear)
+  return {
+    deviation: zeros(rows, cols),
+    sensitivity: zeros(rows, cols),
+    deviation_norm: zeros(rows),
+  }
+}
+
+function createMoment(config: LlamaConfig, input: BlockInput): { moment: Tensor } {
+  const [, cols] = linearShape(config, linearsReading(input)[0] as BlockLinear)
+  return { moment: zeros(cols, cols) }
+}
+
+function zeros(...shape: number[]): Tensor {
+  return new Tensor('float32', new Float32Array(shape.reduce((product, size) => product * size, 1)), shape)
+}
+
+/** The sums are written in place. */
+async function addTo(
+  session: InferenceSession,
+  sums: Readonly<Record<string, Tensor>>,
+  given: Readonly<Record<string, Tensor>>,
+): Promise<void> {
+  const before = Object.fromEntries(Object.entries(sums).map(([name, sum]) => [sumInputName(name), sum]))
+  const outputs = await session.run({ ...given, ...before }, sums)
+  for (const name of Object.keys(sums)) free(outputs[name])
+}
+
+function momentTensors(moment: Tensor, input: BlockInput, block: number): BlockTensor[] {
+  const cols = moment.dims[0] as number
+  const full = moment.data as Float32Array
+  const triangle = new Float32Array((cols * (cols + 1)) / 2)
+  const diagonal = new Float32Array(cols)
+  for (let row = 0, to = 0; row < cols; to += cols - row, row++) {
+    triangle.set(full.subarray(row * cols + row, (row + 1) * cols), to)
+    diagonal[row] = full[row * cols + row] as number
+  }
+  requireFiniteNorm(diagonal, block, input)
+  return [valuesOf(`${input}.second_moment`, triangle), valuesOf(`${input}.square_norm`, diagonal)]
+}
+
+function tensorOf(name: string, sum: Tensor): BlockTensor {
+  return valuesOf(name, sum.data as Float32Array)
+}
+
+function valuesOf(name: string, values: Float32Array): BlockTensor {
+  return { name, dtype: 'F32', length: values.length, load: () => values }
+}
