@@ -1,5 +1,6 @@
 /** Masks on trial through both halves: the real gateway, a real node with the tiny model, and two masks of it. */
 import type { Completion } from '@copal/shared/wire/completions.ts'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { CanaryReport, ShadowReport } from '@copal/shared/wire/trials.ts'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { isChosen } from '../../gateway/src/trials/trial.ts'
@@ -101,6 +102,7 @@ test('a shadow keeps what answers are worth under both masks, and gives nobody i
 async function shadowed(key: string, version: number, before: Awaited<ReturnType<typeof ask>>) {
   await fleet.admin('PUT', '/admin/shadow', { mask_version: version, share: 1 })
   await until('the node to hold it', async () => (await shadowReport()).nodes?.ready || undefined)
+  await heard()
   await fleet.settled()
   const charged = await requestsBy(version)
   const others = await requestsBy(Number(before.mask))
@@ -127,6 +129,18 @@ async function serve(version: 1 | 2): Promise<void> {
   await until('the mask to answer', async () =>
     (await ask(key)).mask === String(version) ? true : undefined,
   )
+}
+
+/** Settles when a heartbeat came that began after now: then the fleet knows what is on trial. */
+async function heard(): Promise<void> {
+  const seenAtMs = async () => {
+    const { nodes } = await fleet.admin<StatusReport>('GET', '/admin/status')
+    return Date.now() - (nodes[0]?.seen_ms_ago ?? Infinity)
+  }
+  for (let beats = 0; beats < 2; beats += 1) {
+    const sinceMs = Date.now()
+    await until('a heartbeat', async () => ((await seenAtMs()) > sinceMs ? true : undefined))
+  }
 }
 
 const canaryReport = () => fleet.admin<CanaryReport>('GET', '/admin/canary')
