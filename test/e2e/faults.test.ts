@@ -2,15 +2,14 @@
  * What users notice of faults: real nodes with the tiny model, as processes that are killed, stopped and cut off, and the
  * real gateway. After each test nothing runs and no lease is left. The tests share one fleet of two nodes.
  */
-import { readdirSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { breakDatabase, databasePath } from '../support/break-database.ts'
 import { startFleet, type FleetNode, type TestFleet } from '../support/fleet.ts'
 import { startNodeProcess } from '../support/node-process.ts'
 import { until } from '../support/service.ts'
@@ -139,7 +138,7 @@ test('a gateway that dies mid-stream breaks the stream, and nothing of it is lef
 
 test('a database that fails stops no node, and what was used meanwhile is settled afterwards', async () => {
   const before = await receipts()
-  const broken = breakDatabase(['models', 'receipts'])
+  const broken = breakDatabase(fleet.stateDir, ['models', 'receipts'])
   onTestFinished(broken.mend)
   // Longer than a node may be silent.
   await sleep(2_500)
@@ -322,25 +321,6 @@ async function receipts(outcome = ''): Promise<number> {
   )
 }
 
-/** Takes tables of the gateway's database away, as a database that fails does. */
-function breakDatabase(tables: readonly string[]): { mend: () => void } {
-  const rename = (from: (name: string) => string, to: (name: string) => string) => {
-    const database = new DatabaseSync(databasePath(), { timeout: 5_000 })
-    for (const table of tables) database.exec(`ALTER TABLE ${from(table)} RENAME TO ${to(table)}`)
-    database.close()
-  }
-  const away = (name: string) => `${name}_away`
-  const here = (name: string) => name
-  rename(here, away)
-  let mended = false
-  return {
-    mend() {
-      if (!mended) rename(away, here)
-      mended = true
-    },
-  }
-}
-
 /** A server that says it is a node, and answers what no node does. */
 async function startGarbageNode(): Promise<{
   calls: () => number
@@ -389,15 +369,8 @@ async function startGarbageNode(): Promise<{
 
 /** Of the model, as the database knows it. */
 function baseSha256(): string {
-  const database = new DatabaseSync(databasePath(), { readOnly: true })
+  const database = new DatabaseSync(databasePath(fleet.stateDir), { readOnly: true })
   const row = database.prepare('SELECT base_sha256 FROM models').get() as { base_sha256: string }
   database.close()
   return row.base_sha256
-}
-
-function databasePath(): string {
-  const dir = join(fleet.stateDir, 'v3', 'd1', 'miniflare-D1DatabaseObject')
-  const name = readdirSync(dir).find((file) => /^[0-9a-f]{64}\.sqlite$/.test(file))
-  if (!name) throw new Error(`there is no database in ${dir}`)
-  return join(dir, name)
 }
