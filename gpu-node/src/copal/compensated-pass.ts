@@ -73,6 +73,7 @@ export async function createCompensatedPass(
     async run(input, sequences, dense, pruned) {
       const linears = linearsReading(input).map((linear) => ({ linear, sums: createSums(config, linear) }))
       const moment = createMoment(config, input)
+      const shared = tracedNames(linearsReading(input)[0] as BlockLinear).input
       const isLast = input === BLOCK_INPUTS.at(-1)
       for (const chunk of chunksOf(sequences)) {
         const target = await block.run({ ...feeds.dense, ...chunkFeeds(chunk, dense, config) })
@@ -81,8 +82,8 @@ export async function createCompensatedPass(
           const { input: x, output: y } = tracedNames(linear)
           const given = { target: target[y], output: found[y], input: found[x] }
           await addTo(linearSums, sums, given as Record<string, Tensor>)
-          if (linear === linears[0]?.linear) await addTo(momentSum, moment, { input: found[x] as Tensor })
         }
+        await addTo(momentSum, moment, { input: found[shared] as Tensor })
         if (isLast) hiddenOf(dense, chunk, config).set(target[SEGMENT_OUTPUT.down]?.data as Float32Array)
         for (const tensor of [...Object.values(target), ...Object.values(found)]) free(tensor)
         await aTurn()

@@ -15,7 +15,7 @@ export interface ReconstructionTask {
   moment: Float64Array
   /** Mask bits `[rows, ceil(cols/8)]`. */
   bits: Uint8Array
-  /** Of targets that are not what the dense weights make of the inputs; null: they are. */
+  /** Of targets that are not what the dense weights make of the inputs; left out: they are. */
   deviation?: Deviation | null
 }
 

@@ -22,7 +22,7 @@ export interface SwapTask {
   moment: Float64Array
   /** Mask bits `[rows, ceil(cols/8)]`, refined in place. */
   bits: Uint8Array
-  /** Of targets that are not what all weights make of the inputs; null: they are. */
+  /** Of targets that are not what all weights make of the inputs; left out: they are. */
   deviation?: Deviation | null
 }
 
