@@ -153,7 +153,10 @@ export function weightFeeds(weights: BlockWeights, config: LlamaConfig): Record<
 }
 
 /** The entries of `feeds` that a graph reads. */
-function pick(feeds: Readonly<Record<string, Tensor>>, names: readonly string[]): Record<string, Tensor> {
+export function pick(
+  feeds: Readonly<Record<string, Tensor>>,
+  names: readonly string[],
+): Record<string, Tensor> {
   const known = names.flatMap((name) => {
     const tensor = feeds[name]
     return tensor ? [[name, tensor] as const] : []

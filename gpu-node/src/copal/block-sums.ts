@@ -3,11 +3,11 @@ import {
   momentPanels,
   panelName,
   SEGMENT_LINEARS,
-  sumInputName,
   type BlockSegment,
   type MomentPanel,
 } from '../graph/calibration-block.ts'
 import { Tensor } from '../graph/runtime.ts'
+import { sumInputName } from '../graph/sums.ts'
 import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../model/config.ts'
 import type { BlockTensor } from './block-file.ts'
 import { INPUT_OF, statisticTensor, type BlockInput } from './block-statistics.ts'

@@ -1,17 +1,17 @@
+import { SEGMENT_OUTPUT } from '../graph/calibration-block.ts'
 import {
   buildLinearSums,
   buildMomentSum,
-  buildTracedBlock,
-  SEGMENT_OUTPUT,
-  sumInputName,
+  buildTracedLinears,
   tracedNames,
-} from '../graph/calibration-block.ts'
+} from '../graph/compensated-block.ts'
 import { Tensor, type InferenceSession } from '../graph/runtime.ts'
+import { sumInputName } from '../graph/sums.ts'
 import { BLOCK_LINEARS, linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
 import type { DenseMaster } from '../model/dense-model.ts'
 import { allocateBlock, readBlock, type BlockWeights } from '../model/master.ts'
 import type { BlockTensor } from './block-file.ts'
-import { aTurn, createSession, free, weightFeeds } from './block-runner.ts'
+import { aTurn, createSession, free, pick, weightFeeds } from './block-runner.ts'
 import {
   BLOCK_INPUTS,
   deviationNames,
@@ -22,19 +22,19 @@ import {
 import { requireFiniteNorm } from './block-sums.ts'
 import { freeMemory } from './free-memory.ts'
 import type { TokenSequences } from './sample.ts'
-import { activationMemory, chunkFeeds, chunksOf, hiddenOf, largestChunk } from './token-chunks.ts'
+import { activationMemory, chunkFeeds, chunksOf, hiddenOf, largestChunk, type Chunk } from './token-chunks.ts'
 
 /**
  * Statistics of the linears of one block that read the same vector, while the linears before them, of this block too, are
- * pruned already, and the dense model runs beside it.
+ * pruned already, and the dense model runs beside it. A block goes through `load`, then `run` and `advance` for each input.
  */
 export interface CompensatedPass {
   /** Reads the dense weights of a block. */
   load(block: number): Promise<void>
   /**
-   * @param dense hidden states `[tokens, hidden]` that enter the block in the dense model; after the last input replaced by
-   * what leaves it
-   * @param pruned what pruned blocks give; stays
+   * @param dense residual stream `[tokens, hidden]` that these linears read in the dense model; replaced by what they make
+   * of it, where they add to it
+   * @param pruned what pruned linears give in its place; stays
    * @returns the tensors of `statisticTensors` and `deviationNames` of the linears that read `input`
    * @throws AppError `unsupported_model` activations are not finite: names the block
    */
@@ -44,6 +44,8 @@ export interface CompensatedPass {
     dense: Float32Array,
     pruned: Float32Array,
   ): Promise<BlockTensor[]>
+  /** Replaces `pruned` by what these linears, pruned by now, make of it, where they add to the residual stream. */
+  advance(input: BlockInput, sequences: TokenSequences, pruned: Float32Array): Promise<void>
   release(): Promise<void>
 }
 
@@ -59,12 +61,31 @@ export async function createCompensatedPass(
   { length, threads }: { length: number; threads: number },
 ): Promise<CompensatedPass> {
   const { kept } = activationMemory(config, largestChunk(length))
-  const block = await createSession(buildTracedBlock(config, length), threads, kept)
+  const traced = new Map<BlockInput, InferenceSession>()
+  for (const input of BLOCK_INPUTS) {
+    const graph = buildTracedLinears(config, length, linearsReading(input))
+    traced.set(input, await createSession(graph, threads, kept))
+  }
   const linearSums = await createSession(buildLinearSums(), threads, kept)
   const momentSum = await createSession(buildMomentSum(), threads, kept)
   const denseWeights = allocateBlock(config)
   const feeds = { dense: weightFeeds(denseWeights, config), pruned: weightFeeds(weights, config) }
   let loaded = -1
+
+  /** What a chunk's residual stream brings: what the linears that read `input` read and make. */
+  const trace = async (
+    input: BlockInput,
+    chunk: Chunk,
+    stream: Float32Array,
+    ofWeights: Readonly<Record<string, Tensor>>,
+  ): Promise<InferenceSession.ReturnType> => {
+    const session = traced.get(input) as InferenceSession
+    const activations = chunkFeeds(chunk, stream, config)
+    const middle = activations.hidden as Tensor
+    const all = { ...ofWeights, ...activations, [SEGMENT_OUTPUT.attention]: middle }
+    return session.run(pick(all, session.inputNames))
+  }
+
   return {
     async load(index) {
       await readBlock(master, index, denseWeights)
@@ -74,18 +95,19 @@ export async function createCompensatedPass(
       const linears = linearsReading(input).map((linear) => ({ linear, sums: createSums(config, linear) }))
       const moment = createMoment(config, input)
       const shared = tracedNames(linearsReading(input)[0] as BlockLinear).input
-      const isLast = input === BLOCK_INPUTS.at(-1)
+      const stream = STREAM_AFTER[input]
       for (const chunk of chunksOf(sequences)) {
-        const target = await block.run({ ...feeds.dense, ...chunkFeeds(chunk, dense, config) })
-        const found = await block.run({ ...feeds.pruned, ...chunkFeeds(chunk, pruned, config) })
+        const target = await trace(input, chunk, dense, feeds.dense)
+        const found = await trace(input, chunk, pruned, feeds.pruned)
         for (const { linear, sums } of linears) {
           const { input: x, output: y } = tracedNames(linear)
           const given = { target: target[y], output: found[y], input: found[x] }
           await addTo(linearSums, sums, given as Record<string, Tensor>)
         }
         await addTo(momentSum, moment, { input: found[shared] as Tensor })
-        if (isLast) hiddenOf(dense, chunk, config).set(target[SEGMENT_OUTPUT.down]?.data as Float32Array)
-        for (const tensor of [...Object.values(target), ...Object.values(found)]) free(tensor)
+        if (stream) hiddenOf(dense, chunk, config).set(target[stream]?.data as Float32Array)
+        freeAll(target)
+        freeAll(found)
         await aTurn()
       }
       return [
@@ -100,13 +122,33 @@ export async function createCompensatedPass(
         ...momentTensors(moment.moment, input, loaded),
       ]
     },
+    async advance(input, sequences, pruned) {
+      const stream = STREAM_AFTER[input]
+      if (!stream) return
+      for (const chunk of chunksOf(sequences)) {
+        const made = await trace(input, chunk, pruned, feeds.pruned)
+        hiddenOf(pruned, chunk, config).set(made[stream]?.data as Float32Array)
+        freeAll(made)
+        await aTurn()
+      }
+    },
     async release() {
-      await block.release()
+      for (const session of traced.values()) await session.release()
       await linearSums.release()
       await momentSum.release()
       for (const values of Object.values(denseWeights.linears)) freeMemory(values)
     },
   }
+}
+
+/** The residual stream behind the linears that read an input, where they add to it. */
+const STREAM_AFTER: Readonly<Partial<Record<BlockInput, string>>> = {
+  attention_output: SEGMENT_OUTPUT.attention,
+  mlp_hidden: SEGMENT_OUTPUT.down,
+}
+
+function freeAll(tensors: InferenceSession.ReturnType): void {
+  for (const tensor of Object.values(tensors)) free(tensor)
 }
 
 function createSums(config: LlamaConfig, linear: BlockLinear) {

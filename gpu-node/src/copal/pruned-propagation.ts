@@ -58,9 +58,9 @@ export interface PrunedPropagationOptions {
  *
  * Compensated, the dense model runs beside it. A linear is calibrated when those before it are pruned, in its block too, and
  * step 1 also sums up what it then lacks of its target, so that swaps and reconstruction make up for what was lost before:
- * see `deviationNames`. (Targets of the dense model
- * for what pruned inputs give are those of GPTAQ, Li et al. 2025, https://arxiv.org/abs/2504.02692, for quantisation; that
- * `o_proj` and `down_proj` also aim at the dense residual stream is ours.)
+ * see `deviationNames`. (Targets of the dense model for what pruned inputs give are those of GPTAQ, Li et al. 2025,
+ * https://arxiv.org/abs/2504.02692, for quantisation; that `o_proj` and `down_proj` also aim at the dense residual stream is
+ * ours.)
  *
  * So the statistics depend on the method, the pattern and the order, unlike those of dense propagation.
  * `chooseMask` on the artifacts of the stages that count gives the same masks again.
@@ -77,7 +77,7 @@ export async function calibratePruned(
 ): Promise<Artifact[]> {
   const { selection, propagation, statisticsDir, threads, onBlock } = options
   const length = Math.max(...stages.map(({ sequences }) => sequences.length))
-  const runner = await createBlockRunner(model, { length, threads, forward: true })
+  const runner = await createBlockRunner(model, { length, threads, forward: propagation === 'pruned' })
   const compensated =
     propagation === 'compensated'
       ? await createCompensatedPass(model, runner.weights, { length, threads })
@@ -135,7 +135,6 @@ async function runStage(
     const hashes = compensated
       ? await pruneInTurn(work, compensated, block, sequences, dense, pruned)
       : await pruneAtOnce(work, block, sequences, pruned)
-    await runner.forward(sequences, pruned)
     await partial.commitWritten(hashes, hidden)
     onBlock(partial.blocksDone)
   }
@@ -151,6 +150,7 @@ async function pruneAtOnce(
   const sums = await work.runner.calibrate(sequences, pruned, null)
   const hashes = await work.partial.writeBlock(sums.finish(block))
   await pruneBlock(work, block, hashes, BLOCK_LINEARS)
+  await work.runner.forward(sequences, pruned)
   return hashes
 }
 
@@ -170,6 +170,7 @@ async function pruneInTurn(
     tensors.push(...(await compensated.run(input, sequences, dense, pruned)))
     hashes = await work.partial.writeBlock(tensors)
     await pruneBlock(work, block, hashes, linearsReading(input))
+    await compensated.advance(input, sequences, pruned)
   }
   return hashes
 }

@@ -1,9 +1,10 @@
 import { statisticTensor } from '../copal/block-statistics.ts'
-import { BLOCK_LINEARS, linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
+import { linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
 import { linearInputName, linearOutputName } from './block.ts'
 import { addAttentionSegment, addDownSegment, addGateUpSegment, attentionInputs } from './block-segments.ts'
 import { GraphBuilder } from './graph-builder.ts'
 import type { OnnxGraph, ValueInfo } from './onnx-writer.ts'
+import { addSum, addTranspose, sumInputName } from './sums.ts'
 
 /**
  * A decoder block in three graphs that run one after another. onnxruntime-node copies every output, so a run
@@ -24,11 +25,6 @@ export const SEGMENT_OUTPUT: Readonly<Record<BlockSegment, string>> = {
   attention: 'middle_0',
   gate_up: linearInputName(0, 'mlp.down_proj'),
   down: 'next_hidden',
-}
-
-/** Name of the graph input that brings the sum so far of a statistics output. */
-export function sumInputName(output: string): string {
-  return `${output}@before`
 }
 
 /** Rows `first … end - 1` of a second moment, with its columns from `first` on: `[end - first, cols - first]`. */
@@ -129,97 +125,6 @@ export function buildForwardBlock(config: LlamaConfig, length: number): OnnxGrap
   }
 }
 
-/**
- * One decoder block without statistics that also shows what its linears read and make: besides `next_hidden` the
- * outputs are {@link tracedNames} of every linear. The inputs are those of {@link buildForwardBlock}.
- */
-export function buildTracedBlock(config: LlamaConfig, length: number): OnnxGraph {
-  const forward = buildForwardBlock(config, length)
-  const outputs = new Map(forward.outputs.map((output) => [output.name, output]))
-  for (const linear of BLOCK_LINEARS) {
-    const [rows, cols] = linearShape(config, linear)
-    const { input, output } = tracedNames(linear)
-    outputs.set(input, { name: input, type: 'float32', shape: ['rows', cols] })
-    outputs.set(output, { name: output, type: 'float32', shape: ['rows', rows] })
-  }
-  return { ...forward, name: 'traced_block', outputs: [...outputs.values()] }
-}
-
-/** What a linear of a {@link buildTracedBlock} reads, and what it makes: where it adds to the residual stream, the stream after it. */
-export function tracedNames(linear: BlockLinear): { input: string; output: string } {
-  const input = linearInputName(0, linear)
-  switch (linear) {
-    case 'self_attn.o_proj':
-      return { input, output: SEGMENT_OUTPUT.attention }
-    case 'mlp.down_proj':
-      return { input, output: SEGMENT_OUTPUT.down }
-    default:
-      return { input, output: linearOutputName(0, linear) }
-  }
-}
-
-/**
- * Adds to the statistics of a linear what some tokens bring, any linear of any model. Inputs: `target` T and `output` Y,
- * `[tokens, d_out]`, `input` X `[tokens, d_in]`, and the sums so far, {@link sumInputName}. Outputs: `deviation` + `(T − Y)ᵀ X`
- * and `sensitivity` + `|Y|ᵀ|X|`, `[d_out, d_in]`, `deviation_norm` + Σ (T − Y)² `[d_out]`.
- */
-export function buildLinearSums(): OnnxGraph {
-  const graph = new GraphBuilder('inputs')
-  graph.add({ op: 'Sub', inputs: ['target', 'output'], outputs: ['missing'] })
-  addSum(graph, addTranspose(graph, 'missing'), 'input', 'deviation', false)
-  for (const name of ['output', 'input']) graph.add({ op: 'Abs', inputs: [name], outputs: [`abs_${name}`] })
-  addSum(graph, addTranspose(graph, 'abs_output'), 'abs_input', 'sensitivity', false)
-  graph.add({ op: 'Mul', inputs: ['missing', 'missing'], outputs: ['squares'] })
-  graph.constants.push({ name: 'token_axis', type: 'int64', shape: [1], data: BigInt64Array.of(0n) })
-  graph.add({
-    op: 'ReduceSum',
-    inputs: ['squares', 'token_axis'],
-    outputs: ['square_sum'],
-    attributes: { keepdims: { int: 0 } },
-  })
-  graph.add({
-    op: 'Add',
-    inputs: ['square_sum', sumInputName('deviation_norm')],
-    outputs: ['deviation_norm'],
-  })
-  return sumGraph(
-    graph,
-    'linear_sums',
-    [
-      { name: 'target', type: 'float32', shape: ['tokens', 'd_out'] },
-      { name: 'output', type: 'float32', shape: ['tokens', 'd_out'] },
-      { name: 'input', type: 'float32', shape: ['tokens', 'd_in'] },
-    ],
-    [
-      { name: 'deviation', type: 'float32', shape: ['d_out', 'd_in'] },
-      { name: 'sensitivity', type: 'float32', shape: ['d_out', 'd_in'] },
-      { name: 'deviation_norm', type: 'float32', shape: ['d_out'] },
-    ],
-  )
-}
-
-/** Adds `XᵀX` of `input` X `[tokens, d_in]` to `moment` `[d_in, d_in]`, as {@link buildLinearSums} does. */
-export function buildMomentSum(): OnnxGraph {
-  const graph = new GraphBuilder('inputs')
-  addSum(graph, addTranspose(graph, 'input'), 'input', 'moment', false)
-  return sumGraph(
-    graph,
-    'moment_sum',
-    [{ name: 'input', type: 'float32', shape: ['tokens', 'd_in'] }],
-    [{ name: 'moment', type: 'float32', shape: ['d_in', 'd_in'] }],
-  )
-}
-
-function sumGraph(graph: GraphBuilder, name: string, inputs: ValueInfo[], sums: ValueInfo[]): OnnxGraph {
-  return {
-    name,
-    inputs: [...inputs, ...sums.map((sum) => ({ ...sum, name: sumInputName(sum.name) }))],
-    outputs: sums,
-    initializers: graph.constants,
-    nodes: graph.nodes,
-  }
-}
-
 function addStatistics(
   graph: GraphBuilder,
   config: LlamaConfig,
@@ -258,13 +163,6 @@ function addSecondMoment(graph: GraphBuilder, x: string, cols: number, moment: s
   })
 }
 
-/** `x` `[tokens, columns]` as `[columns, tokens]`. */
-function addTranspose(graph: GraphBuilder, x: string): string {
-  const name = `${x}_columns`
-  graph.add({ op: 'Transpose', inputs: [x], outputs: [name], attributes: { perm: { ints: [1, 0] } } })
-  return name
-}
-
 /** Rows `begin … end - 1` of `x`. */
 function addRows(graph: GraphBuilder, x: string, begin: number, end: number): string {
   const name = `${x}_${begin}_${end}`
@@ -275,14 +173,4 @@ function addRows(graph: GraphBuilder, x: string, begin: number, end: number): st
   )
   graph.add({ op: 'Slice', inputs: [x, `${name}_begin`, `${name}_end`, `${name}_axis`], outputs: [name] })
   return name
-}
-
-/** `a b`, or `a bᵀ`, added to the sum so far: a sum over tokens, the columns of `a`. */
-function addSum(graph: GraphBuilder, a: string, b: string, output: string, transposed: boolean): void {
-  graph.add({
-    op: 'Gemm',
-    inputs: [a, b, sumInputName(output)],
-    outputs: [output],
-    attributes: { transB: { int: transposed ? 1 : 0 } },
-  })
 }
