@@ -2,6 +2,7 @@ import { momentPanels, SEGMENT_LINEARS } from '../graph/calibration-block.ts'
 import { BLOCK_LINEARS, linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
 import { BLOCK_INPUTS, INPUT_OF, statisticTensors, type BlockInput } from './block-statistics.ts'
 import { parseMethod, type Method } from './methods/registry.ts'
+import type { Propagation } from './pruned-propagation.ts'
 import { activationMemory, largestChunk } from './token-chunks.ts'
 
 /** What is calibrated and selected. */
@@ -13,6 +14,8 @@ export interface CostOptions {
   /** Masks that are selected, by method. */
   methods: readonly string[]
   threads: number
+  /** `dense` unless given. */
+  propagation?: Propagation
   rates?: CostRates
 }
 
@@ -52,45 +55,83 @@ const PROCESS_BYTES = 190e6
  * Estimates calibration and selection from shapes, with P the weights of a block's linears, S the elements of its
  * statistics, T = samples · length, L layers, D domains, h hidden, i intermediate size:
  *
- * - seconds: D · L · (T · F / (threads · products) + 4 S / written), F = 4 P (forward pass and sensitivity) + 2 ·
- *   (panels of second moments) + 4 · length · heads · headDim (attention); and a method L · P / selected, and for
- *   each refinement, and for a rule that updates weights, L · Σ rows · cols² / (threads · refined).
+ * - seconds: D · L · (T · F / (threads · products) + 4 S / written), F of {@link operationsPerToken}; and a method
+ *   L · P / selected, and for each refinement, and for a rule that updates weights, L · Σ rows · cols² / (threads · refined).
  * - peakBytes: of the process, and the larger of
  *   calibration: 4 P + 4 · (sensitivities and panels) + 4 · T · h + 4 · (the largest segment's statistics, copied)
  *   and activations of a chunk ({@link activationMemory}), or the larger of these two where they are not kept;
  *   selection, of the largest linear [r, c]: 4 r c weights, 16 r c score and its copy, its statistics in f64, and
  *   with a refinement or update 8 c² more for the full second moment and 8 r c for errors.
- * - diskBytes: D · L · 4 S, and a method L · P / 8, and L · P more where it brings values (half of them, bf16).
+ *   Where blocks are pruned as they are calibrated both at once; compensated, calibration holds weights and hidden states twice
+ *   and a block's statistics as they are on disk.
+ * - diskBytes: D · L · 4 S, S compensated with the deviations, and a method L · P / 8, and L · P more where it brings values (half of them, bf16).
  *
  * @throws AppError `invalid_request` a method is none
  */
 export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
-  const { samples, length, domains, threads, rates = MEASURED_RATES } = options
+  const { samples, length, domains, threads, propagation = 'dense', rates = MEASURED_RATES } = options
   const methods = options.methods.map(parseMethod)
   const { layers } = config
-  const statistics = sum([...statisticTensors(config).values()])
+  const statistics = storedElements(config, propagation)
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const running =
-    (samples * length * operationsPerToken(config, length)) / (threads * rates.productsPerThread)
+    (samples * length * operationsPerToken(config, length, propagation)) / (threads * rates.productsPerThread)
   const calibration = domains * layers * (running + (4 * statistics) / rates.writtenBytes)
   const selection = sum(methods.map((method) => selectSeconds(config, method, threads, rates)))
   const masks = methods.map(({ changesWeights }) => layers * weights * (1 / 8 + (changesWeights ? 1 : 0)))
+  const calibrating = calibrationBytes(config, { samples, length, propagation })
+  const selecting = Math.max(0, ...methods.map((method) => selectionBytes(config, method)))
   return {
     seconds: calibration + selection,
     peakBytes:
-      PROCESS_BYTES +
-      Math.max(
-        calibrationBytes(config, samples, length),
-        ...methods.map((method) => selectionBytes(config, method)),
-      ),
+      PROCESS_BYTES + (propagation === 'dense' ? Math.max(calibrating, selecting) : calibrating + selecting),
     diskBytes: domains * layers * 4 * statistics + sum(masks),
   }
 }
 
-function operationsPerToken(config: LlamaConfig, length: number): number {
-  const linears = 4 * sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
-  const moments = 2 * sum(BLOCK_INPUTS.map((input) => panelElements(config, input)))
-  return linears + moments + 4 * length * config.heads * config.headDim
+/**
+ * Operations that calibrating a block takes a token, a multiplication and an addition counted as two, with P the weights of
+ * its linears and A = 4 · length · heads · headDim of attention:
+ *
+ * - dense: 4 P (forward pass and sensitivity) + 2 · (panels of second moments) + A; pruned: the forward pass again, 2 P + A;
+ * - compensated, for each input, of both models, what the linears that read it need from the residual stream before them, and
+ *   of the pruned model again what adds to that stream; sums of deviation and sensitivity, 4 P, and 2 cols² of each input.
+ */
+export function operationsPerToken(config: LlamaConfig, length: number, propagation: Propagation): number {
+  const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
+  const attention = 4 * length * config.heads * config.headDim
+  const dense = 4 * weights + 2 * sum(BLOCK_INPUTS.map((input) => panelElements(config, input))) + attention
+  switch (propagation) {
+    case 'dense':
+      return dense
+    case 'pruned':
+      return dense + 2 * weights + attention
+    case 'compensated': {
+      const ways = BLOCK_INPUTS.map((input) => 2 * weightsUpTo(config, input))
+      const moments = 2 * sum(BLOCK_INPUTS.map((input) => inputSize(config, input) ** 2))
+      return 2 * (sum(ways) + attention) + 2 * weights + attention + 4 * weights + moments
+    }
+  }
+}
+
+/** Weights that a residual stream meets up to the linears that read `input`. */
+function weightsUpTo(config: LlamaConfig, input: BlockInput): number {
+  const last = BLOCK_INPUTS.indexOf(input)
+  const first = last < MLP_FROM ? 0 : MLP_FROM
+  const met = BLOCK_INPUTS.slice(first, last + 1)
+  const linears = BLOCK_LINEARS.filter((linear) => met.includes(INPUT_OF[linear]))
+  return sum(linears.map((linear) => elements(config, linear)))
+}
+
+/** The first of the inputs that lie behind attention. */
+const MLP_FROM = BLOCK_INPUTS.indexOf('mlp_input')
+
+/** Elements of a block's statistics on disk. */
+function storedElements(config: LlamaConfig, propagation: Propagation): number {
+  const statistics = sum([...statisticTensors(config).values()])
+  if (propagation !== 'compensated') return statistics
+  const deviations = BLOCK_LINEARS.map((linear) => elements(config, linear) + linearShape(config, linear)[0])
+  return statistics + sum(deviations)
 }
 
 function selectSeconds(config: LlamaConfig, method: Method, threads: number, rates: CostRates): number {
@@ -106,13 +147,20 @@ function selectSeconds(config: LlamaConfig, method: Method, threads: number, rat
   )
 }
 
-function calibrationBytes(config: LlamaConfig, samples: number, length: number): number {
+function calibrationBytes(
+  config: LlamaConfig,
+  { samples, length, propagation }: { samples: number; length: number; propagation: Propagation },
+): number {
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const copies = Object.values(SEGMENT_LINEARS).map((linears) => sumElements(config, linears))
   const copied = 4 * Math.max(...copies)
   const { kept, bytes } = activationMemory(config, largestChunk(length, samples))
   const hidden = samples * length * config.hiddenSize
-  const held = 4 * (weights + sumElements(config, BLOCK_LINEARS) + hidden)
+  const held =
+    propagation === 'compensated'
+      ? 4 *
+        (2 * weights + sumElements(config, BLOCK_LINEARS) + storedElements(config, propagation) + 2 * hidden)
+      : 4 * (weights + sumElements(config, BLOCK_LINEARS) + hidden)
   // A run copies its outputs when it is done: where activations are not kept, they are gone by then.
   return held + (kept ? copied + bytes : Math.max(copied, bytes))
 }
@@ -145,9 +193,13 @@ function sumElements(config: LlamaConfig, linears: readonly BlockLinear[]): numb
 }
 
 function panelElements(config: LlamaConfig, input: BlockInput): number {
-  const reader = BLOCK_LINEARS.find((linear) => INPUT_OF[linear] === input) ?? 'mlp.down_proj'
-  const [, cols] = linearShape(config, reader)
+  const cols = inputSize(config, input)
   return sum(momentPanels(cols).map(({ first, end }) => (end - first) * (cols - first)))
+}
+
+function inputSize(config: LlamaConfig, input: BlockInput): number {
+  const reader = BLOCK_LINEARS.find((linear) => INPUT_OF[linear] === input) ?? 'mlp.down_proj'
+  return linearShape(config, reader)[1]
 }
 
 function elements(config: LlamaConfig, linear: BlockLinear): number {

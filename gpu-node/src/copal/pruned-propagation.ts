@@ -34,6 +34,9 @@ export interface PrunedStage {
  */
 export type PrunedPropagation = 'pruned' | 'compensated'
 
+/** What a decoder block reads while it is calibrated: what the dense blocks before it give, or pruned ones. */
+export type Propagation = 'dense' | PrunedPropagation
+
 /** How and where. */
 export interface PrunedPropagationOptions {
   selection: SelectionSpec

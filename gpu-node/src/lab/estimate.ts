@@ -1,11 +1,11 @@
-import { estimateCost } from '../copal/estimate.ts'
+import { estimateCost, operationsPerToken } from '../copal/estimate.ts'
+import type { Propagation } from '../copal/pruned-propagation.ts'
 import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../model/config.ts'
 import type { Rates } from './cache.ts'
 
 /** What is still to be done. */
 export interface Workload {
-  /** Tokens of each calibration. */
-  calibrations: number[]
+  calibrations: CalibrationWork[]
   /** Statistics of a domain that are on disk at once, of these calibrations. */
   keptStatistics: number
   /** Methods of the masks to be selected. */
@@ -14,6 +14,14 @@ export interface Workload {
   loads: number
   /** Windows' tokens to be scored. */
   evaluationTokens: number
+}
+
+/** One calibration. */
+export interface CalibrationWork {
+  tokens: number
+  propagation: Propagation
+  /** Whose blocks it prunes; without meaning for dense propagation. */
+  method: string
 }
 
 /** Sizes that decide memory, and threads that decide time. */
@@ -47,16 +55,18 @@ const STEP_TOKENS = 512
 /** Estimates a run from the model's shapes and the rates that were measured; a rate that was not is guessed. */
 export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSizes, rates: Rates): Estimate {
   const { calibrations, keptStatistics, selections, loads, evaluationTokens } = work
-  const calibrate = sum(calibrations) * (rates.calibrateToken ?? 0)
+  const calibrate = sum(calibrations.map((one) => calibrateSeconds(config, one, sizes, rates)))
   const select = sum(selections.map((method) => selectSeconds(config, method, sizes.threads, rates)))
   const evaluate = evaluationTokens * (rates.evaluateToken ?? 0) + loads * loadSeconds(config)
   const { length, threads } = sizes
   const { peakBytes, diskBytes } = estimateCost(config, {
-    samples: Math.ceil(Math.max(0, ...calibrations) / length),
+    samples: Math.ceil(Math.max(0, ...calibrations.map(({ tokens }) => tokens)) / length),
     length,
     domains: keptStatistics,
     methods: selections,
     threads,
+    // One run has one, but for masks that read no statistics.
+    propagation: calibrations.find(({ propagation }) => propagation !== 'dense')?.propagation ?? 'dense',
   })
   const isWorking = calibrations.length + selections.length > 0
   return {
@@ -70,6 +80,19 @@ export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSize
     diskBytes: Math.round(diskBytes),
     guessed: [...new Set(selections)].filter((method) => rates.select[method] === undefined),
   }
+}
+
+/** Seconds that one calibration takes, with the selection that goes on in it. */
+export function calibrateSeconds(
+  config: LlamaConfig,
+  { tokens, propagation, method }: CalibrationWork,
+  { length, threads }: Pick<WorkSizes, 'length' | 'threads'>,
+  rates: Rates,
+): number {
+  const dense = tokens * (rates.calibrateToken ?? 0)
+  if (propagation === 'dense') return dense
+  const factor = operationsPerToken(config, length, propagation) / operationsPerToken(config, length, 'dense')
+  return dense * factor + selectSeconds(config, method, threads, rates)
 }
 
 /** Seconds that choosing one mask takes. */

@@ -1,7 +1,7 @@
 import type { MaskScope } from '@copal/shared/mask/pattern.ts'
 import { parseMethod } from '../copal/methods/registry.ts'
 import type { CountedDatasets } from '../copal/methods/rule.ts'
-import type { PrunedPropagation } from '../copal/pruned-propagation.ts'
+import type { Propagation } from '../copal/pruned-propagation.ts'
 
 /** A method with its scope, as the laboratory compares them. */
 export interface Variant {
@@ -11,12 +11,6 @@ export interface Variant {
   /** Whose statistics it reads: nobody's, those of the newest domain, or of all domains so far. */
   datasets: CountedDatasets
 }
-
-/**
- * What a decoder block reads while it is calibrated: what the dense blocks before it give, or the pruned ones (the
- * protocol of the baselines' code).
- */
-export type Propagation = 'dense' | PrunedPropagation
 
 /** What decides a mask, by names. */
 export interface MaskPlan {

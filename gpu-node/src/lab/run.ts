@@ -2,7 +2,14 @@ import type { TokenSequences } from '../copal/sample.ts'
 import { CHUNK_TOKENS } from '../copal/token-chunks.ts'
 import { assembleResults, isStageDone, masksAlong, runLabel } from './assemble.ts'
 import type { CachedMask } from './cache.ts'
-import { blocksAToken, estimateRun, loadSeconds, selectSeconds, type Estimate } from './estimate.ts'
+import {
+  blocksAToken,
+  calibrateSeconds,
+  estimateRun,
+  loadSeconds,
+  selectSeconds,
+  type Estimate,
+} from './estimate.ts'
 import { maskKey, pairKey, type Findings } from './findings.ts'
 import { explainFullDisk } from './full-disk.ts'
 import { openLab, type LabHooks, type OpenLab } from './open.ts'
@@ -172,15 +179,16 @@ async function selectMask(lab: OpenLab, mask: MaskPlan, progress: WorkProgress):
   const { model, rates, findings, cache } = lab
   const known = findings.masks.get(maskKey(mask))
   if (known && (await cache.holds(known))) return known
+  const secondsOf = (tokens: number) => calibrateSeconds(model.config, { ...mask, tokens }, lab.sizes, rates)
   for (const name of mask.propagation === 'dense' ? mask.domains : []) {
     if (lab.work.hasStatistics(name, mask.samples)) continue
     const domain = lab.domains.find((one) => one.name === name)
     const tokens = domain?.calibration?.sequences.get(mask.samples)?.tokens.length ?? 0
-    await lab.work.calibrate(name, mask.samples, progress.step(tokens * (rates.calibrateToken ?? 0), ''))
+    await lab.work.calibrate(name, mask.samples, progress.step(secondsOf(tokens), ''))
   }
   const seconds =
     selectSeconds(model.config, mask.method, lab.sizes.threads, rates) +
-    lab.work.tokensToCalibrate(mask) * (rates.calibrateToken ?? 0)
+    lab.work.tokensToCalibrate(mask).reduce((total, tokens) => total + secondsOf(tokens), 0)
   return lab.work.select(mask, progress.step(seconds, ''))
 }
 

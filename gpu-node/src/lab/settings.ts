@@ -4,7 +4,8 @@ import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import { parseMethod } from '../copal/methods/registry.ts'
 import type { DomainSpec } from './domain-spec.ts'
 import type { PermutationChoice } from './permutations.ts'
-import type { Propagation, Variant } from './plan.ts'
+import type { Propagation } from '../copal/pruned-propagation.ts'
+import type { Variant } from './plan.ts'
 
 /** What a laboratory run is asked for, checked but for what only the model knows. */
 export interface LabSettings {

@@ -54,7 +54,8 @@ export async function surveyWork(
         const sequences = domains
           .find((domain) => domain.name === name)
           ?.calibration?.sequences.get(mask.samples)
-        workload.calibrations.push(sequences?.tokens.length ?? 0)
+        const { propagation, method } = mask
+        workload.calibrations.push({ tokens: sequences?.tokens.length ?? 0, propagation, method })
         if (mask.propagation === 'dense') workload.keptStatistics++
         else pruned.set(statisticsKey(mask), (pruned.get(statisticsKey(mask)) ?? 0) + 1)
       }

@@ -45,8 +45,8 @@ export interface LabWork {
   recall(masks: readonly MaskPlan[]): Promise<void>
   hasStatistics(domain: string, samples: number): boolean
   calibrate(domain: string, samples: number, onProgress: OnProgress): Promise<void>
-  /** Tokens that selecting it calibrates too: with pruned propagation those of what no earlier mask has. */
-  tokensToCalibrate(mask: MaskPlan): number
+  /** Tokens of each calibration that selecting it does too: with pruned propagation of what no earlier mask has. */
+  tokensToCalibrate(mask: MaskPlan): number[]
   /** Its statistics must be there; damaged ones are calibrated again. */
   select(mask: MaskPlan, onProgress: OnProgress): Promise<CachedMask>
   /** @param mask null: the dense model */
@@ -197,10 +197,10 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     hasStatistics: (name, samples) => onDisk.has(statisticsOf(name, samples).part.id),
     calibrate,
     tokensToCalibrate(mask) {
-      if (mask.propagation === 'dense') return 0
+      if (mask.propagation === 'dense') return []
       return calibrationsOf(mask)
         .filter(({ key }) => !calibratedPruned.has(key))
-        .reduce((sum, { name }) => sum + statisticsOf(name, mask.samples).part.tokens, 0)
+        .map(({ name }) => statisticsOf(name, mask.samples).part.tokens)
     },
     async select(mask, onProgress) {
       // Selected again it has the same bytes, and its evaluations still count.

@@ -3,8 +3,10 @@ import {
   blocksAToken,
   estimateRun,
   parameterCount,
+  type CalibrationWork,
   type Workload,
 } from '../../../gpu-node/src/lab/estimate.ts'
+import type { Propagation } from '../../../gpu-node/src/copal/pruned-propagation.ts'
 import type { Rates } from '../../../gpu-node/src/lab/cache.ts'
 import type { LlamaConfig } from '../../../gpu-node/src/model/config.ts'
 
@@ -35,6 +37,12 @@ const NOTHING: Workload = {
   evaluationTokens: 0,
 }
 
+const calibration = (tokens: number, propagation: Propagation = 'dense'): CalibrationWork => ({
+  tokens,
+  propagation,
+  method: 'copal',
+})
+
 test('the parameters of the default model are those that it is published with', () => {
   expect(parameterCount(CONFIG)).toBe(134_515_008)
   expect(parameterCount({ ...CONFIG, tiedEmbedding: false })).toBe(134_515_008 + 49152 * 576)
@@ -44,7 +52,7 @@ test('the parameters of the default model are those that it is published with', 
 
 test('time is work times what was measured', () => {
   const work = {
-    calibrations: [32_768, 32_768],
+    calibrations: [calibration(32_768), calibration(32_768)],
     keptStatistics: 2,
     selections: ['copal', 'copal', 'continual-wanda+swaps'],
     loads: 3,
@@ -61,7 +69,7 @@ test('time is work times what was measured', () => {
 test('statistics of the default model take 0.6 GB a domain, its masks 13 MB, and with values 120 MB', () => {
   const disk = (work: Partial<Workload>) =>
     estimateRun(CONFIG, { ...NOTHING, ...work }, SIZES, RATES).diskBytes / 1e6
-  expect(disk({ calibrations: [1024], keptStatistics: 1 })).toBeCloseTo(625, -2)
+  expect(disk({ calibrations: [calibration(1024)], keptStatistics: 1 })).toBeCloseTo(625, -2)
   expect(disk({ selections: ['copal'] })).toBeCloseTo(13.3, 0)
   expect(disk({ selections: ['continual-sparsegpt'] })).toBeCloseTo(119, -1)
 })
@@ -72,4 +80,22 @@ test('nothing to do takes no time and no disk', () => {
     diskBytes: 0,
     guessed: [],
   })
+})
+
+test('where blocks are pruned as they are calibrated, that takes the selections between them too, and both models at once', () => {
+  const of = (propagation: Propagation) =>
+    estimateRun(
+      CONFIG,
+      { ...NOTHING, calibrations: [calibration(32_768, propagation)], keptStatistics: 1 },
+      SIZES,
+      RATES,
+    )
+  const { seconds, memoryBytes, diskBytes } = of('dense')
+  const selecting = 5
+  const [pruned, compensated] = [of('pruned'), of('compensated')]
+  expect((pruned.seconds.calibrate - selecting) / seconds.calibrate).toBeCloseTo(1.5, 0)
+  expect((compensated.seconds.calibrate - selecting) / seconds.calibrate).toBeCloseTo(2.9, 0)
+  expect(compensated.memoryBytes).toBeGreaterThan(memoryBytes + 4 * 32_768 * CONFIG.hiddenSize)
+  // A third tensor as large as the weights of each block.
+  expect(compensated.diskBytes / diskBytes).toBeCloseTo(1.68, 1)
 })
