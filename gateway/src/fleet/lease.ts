@@ -19,13 +19,20 @@ export interface Lease {
   readonly expiresAtMs: number
 }
 
+/**
+ * Where a leased request is, by what its node told.
+ *
+ * - `sent`: its node has not told of it, and need not have
+ * - `taken`: its node has told of it
+ * - `missing`: its node has had the time to tell of it, and has not: it never arrived
+ */
+export type Whereabouts = 'sent' | 'taken' | 'missing'
+
 /** How a leased request is, by what its node told. */
 export interface LeaseView {
   /** Its node was not heard of for longer than nodes are. */
   silent: boolean
-  named: boolean
-  /** From when it was leased to the last heartbeat of its node. */
-  heardAfterMs: number
+  where: Whereabouts
   /** Since its last step. */
   idleMs: number
   completionTokens: number

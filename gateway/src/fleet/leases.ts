@@ -1,13 +1,19 @@
 import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
-import type { Lease, LeaseView } from './lease.ts'
+import type { Lease, LeaseView, Whereabouts } from './lease.ts'
 import type { Node } from './node.ts'
+import type { FleetPolicy } from './policy.ts'
 
 /** Who works on which request: the leases of all nodes, by request and by tenant. */
 export class Leases {
+  readonly #policy: FleetPolicy
   /** Which node holds a lease. */
   readonly #holders = new Map<string, Node>()
   /** Leases by tenant. */
   readonly #running = new Map<string, number>()
+
+  constructor(policy: FleetPolicy) {
+    this.#policy = policy
+  }
 
   /** Gives a node a lease. */
   hold(node: Node, lease: Lease): void {
@@ -24,7 +30,7 @@ export class Leases {
   }
 
   /** Takes note of how a request gets on; a node's word on leases that are not its own counts for nothing. */
-  renew(node: Node, progress: RequestProgress, leaseMs: number, nowMs: number): void {
+  renew(node: Node, progress: RequestProgress, nowMs: number): void {
     const lease = node.leases.get(progress.requestId)
     if (!lease) return
     const progressAtMs = Math.max(lease.progressAtMs, nowMs - progress.idleMs)
@@ -34,7 +40,7 @@ export class Leases {
       promptTokens: progress.promptTokens,
       completionTokens: progress.completionTokens,
       progressAtMs,
-      expiresAtMs: progressAtMs + leaseMs,
+      expiresAtMs: progressAtMs + this.#policy.leaseMs,
     })
   }
 
@@ -60,16 +66,28 @@ export class Leases {
   }
 
   /** How a leased request is. */
-  look(requestId: string, silentMs: number, nowMs: number): LeaseView | undefined {
+  look(requestId: string, nowMs: number): LeaseView | undefined {
     const found = this.find(requestId)
     if (!found) return undefined
     const { node, lease } = found
     return {
-      silent: nowMs - node.seenAtMs >= silentMs,
-      named: lease.named,
-      heardAfterMs: node.seenAtMs - lease.acquiredAtMs,
+      silent: nowMs - node.seenAtMs >= this.#policy.silentMs,
+      where: this.#whereabouts(node, lease),
       idleMs: nowMs - lease.progressAtMs,
       completionTokens: lease.completionTokens,
     }
+  }
+
+  /** Requests on their way to a node: what it tells of its load does not hold them. */
+  sent(node: Node): number {
+    let count = 0
+    for (const lease of node.leases.values()) if (this.#whereabouts(node, lease) === 'sent') count += 1
+    return count
+  }
+
+  /** A heartbeat says nothing of a request that was not there yet when it was composed. */
+  #whereabouts(node: Node, lease: Lease): Whereabouts {
+    if (lease.named) return 'taken'
+    return node.composedAfterMs - lease.acquiredAtMs < this.#policy.connectMs ? 'sent' : 'missing'
   }
 }

@@ -15,6 +15,7 @@ interface Told {
   trials: Trials
   /** The operator drains it: it takes no new requests until it is undrained, or started again. */
   drained: boolean
+  /** When its last heartbeat came. */
   seenAtMs: number
 }
 
@@ -22,12 +23,12 @@ interface Told {
 export interface Node extends Told {
   readonly breaker: Breaker
   readonly prefixes: CachedPrefixes
+  /** When the heartbeat before its last came: a node waits for each to be answered, so the last was composed after it. */
+  composedAfterMs: number
   /** A request failed on it after its last heartbeat. */
   suspect: boolean
   /** It refused a request after its last heartbeat, since it had enough. */
   refusing: boolean
-  /** Leases given since its last heartbeat, which its reported load does not hold yet. */
-  granted: number
   readonly leases: Map<string, Lease>
 }
 
@@ -45,9 +46,9 @@ export function nodeOf(told: Told): Node {
     ...told,
     breaker: new Breaker(),
     prefixes: new CachedPrefixes(),
+    composedAfterMs: -Infinity,
     suspect: false,
     refusing: false,
-    granted: 0,
     leases: new Map(),
   }
 }

@@ -8,7 +8,7 @@ export interface FleetPolicy {
   deadMs: number
   /** How long a lease lives without its node telling of progress; renewed by heartbeats. */
   leaseMs: number
-  /** A node whose heartbeats do not name a request so long after it was sent has not got it. */
+  /** A node that does not name a request in a heartbeat composed so long after it was leased has not got it. */
   connectMs: number
   /** From the call of a node to the first token of an answer. */
   firstTokenMs: number

@@ -27,13 +27,14 @@ const RETRY_AFTER_MS = 5_000
 /**
  * Nodes and leases, without input, output or a clock of its own.
  *
- * A node's load is what it reported last plus the leases given since, so that a lost receipt or a
- * restart never leaves a node looking busy for longer than one heartbeat.
+ * A node's load is what it reported last plus the requests on their way to it: those leased that no heartbeat has named,
+ * until one composed `connectMs` after the lease has not either. So no heartbeat makes a node look idle that just got
+ * something, and what was lost on its way does not make it look busy for long.
  */
 export class FleetState {
   readonly #policy: FleetPolicy
   readonly #nodes = new Map<string, Node>()
-  readonly #leases = new Leases()
+  readonly #leases: Leases
   /** Running mean of how long requests of a model take. */
   readonly #meanMs = new Map<string, number>()
   /** The last heartbeat or sweep. */
@@ -43,6 +44,7 @@ export class FleetState {
 
   constructor(policy: FleetPolicy = DEFAULT_POLICY) {
     this.#policy = policy
+    this.#leases = new Leases(policy)
   }
 
   /**
@@ -70,10 +72,11 @@ export class FleetState {
       seenAtMs: nowMs,
     }
     const node = known ?? nodeOf(told)
-    Object.assign(node, { ...told, suspect: false, refusing: false, granted: 0 })
+    const composedAfterMs = known?.seenAtMs ?? -Infinity
+    Object.assign(node, { ...told, composedAfterMs, suspect: false, refusing: false })
     node.prefixes.tell(heartbeat.prefixes, nowMs)
     this.#nodes.set(heartbeat.nodeId, node)
-    for (const progress of heartbeat.requests) this.#leases.renew(node, progress, this.#policy.leaseMs, nowMs)
+    for (const progress of heartbeat.requests) this.#leases.renew(node, progress, nowMs)
     return true
   }
 
@@ -96,7 +99,6 @@ export class FleetState {
     if (!picked || maskVersion === undefined) return this.noNode(request, nowMs)
     const { node } = picked
     const { requestId, model, domain, account, tenant, promptTokens } = request
-    node.granted += 1
     node.breaker.sent(requestId)
     node.prefixes.place(maskVersion, request.prefix ?? [], nowMs)
     this.#leases.hold(node, {
@@ -211,7 +213,7 @@ export class FleetState {
 
   /** How a leased request is; undefined when it is settled, or was never leased. */
   look(requestId: string, nowMs: number): LeaseView | undefined {
-    return this.#leases.look(requestId, this.#policy.silentMs, nowMs)
+    return this.#leases.look(requestId, nowMs)
   }
 
   /**
@@ -305,7 +307,7 @@ export class FleetState {
     return [...this.#nodes.values()].map((node) => {
       const { heartbeat } = node
       const { load, nodeId } = heartbeat
-      const busy = load.running + load.waiting + node.granted
+      const busy = load.running + load.waiting + this.#leases.sent(node)
       return {
         id: nodeId,
         model: heartbeat.model.id,

@@ -55,7 +55,7 @@ export function watchLease(
     if (stopped) return
     if (verdict === 'late') return end(noToken(node, policy.firstTokenMs))
     if (lost) return end(stalled(node))
-    const isSure = view === undefined || view.named
+    const isSure = view === undefined || view.where === 'taken'
     cancel = alarms.after(isSure ? Math.min(policy.idleMs / 3, LATER_MS) : SOON_MS, () => void check())
   }
 
@@ -73,11 +73,11 @@ export function watchLease(
 export function judge(
   view: LeaseView | undefined,
   elapsedMs: number,
-  policy: Pick<FleetPolicy, 'connectMs' | 'firstTokenMs' | 'idleMs'>,
+  policy: Pick<FleetPolicy, 'firstTokenMs' | 'idleMs'>,
 ): 'fine' | 'unheard' | 'lost' | 'late' {
   if (!view) return 'fine'
   if (view.silent) return 'unheard'
-  if (!view.named) return view.heardAfterMs >= policy.connectMs ? 'lost' : 'fine'
+  if (view.where !== 'taken') return view.where === 'missing' ? 'lost' : 'fine'
   if (view.idleMs >= policy.idleMs) return 'lost'
   return view.completionTokens === 0 && elapsedMs >= policy.firstTokenMs ? 'late' : 'fine'
 }

@@ -4,7 +4,7 @@ import { FleetState, FORGET_MS } from '../../../gateway/src/fleet/state.ts'
 import { a, ask, ready } from '../support/fleet-state.ts'
 import { heartbeatOf } from '../support/gateway.ts'
 
-const { silentMs: ALIVE_MS, deadMs: DEAD_MS, leaseMs: LEASE_MS } = DEFAULT_POLICY
+const { silentMs: ALIVE_MS, deadMs: DEAD_MS, leaseMs: LEASE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
 
 describe('heartbeats', () => {
   test('without a desired version renew nodes that are known with these weights, and no other', () => {
@@ -23,17 +23,12 @@ describe('heartbeats', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(ask('request-1'), 1_000)
-    expect(fleet.look('request-1', 1_500)).toMatchObject({
-      named: false,
-      silent: false,
-      heardAfterMs: -1_000,
-    })
+    expect(fleet.look('request-1', 1_500)).toMatchObject({ where: 'sent', silent: false })
     const progress = { requestId: 'request-1', promptTokens: 20, completionTokens: 4, idleMs: 500 }
     fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, 2_000)
     expect(fleet.look('request-1', 2_100)).toEqual({
       silent: false,
-      named: true,
-      heardAfterMs: 1_000,
+      where: 'taken',
       idleMs: 600,
       completionTokens: 4,
     })
@@ -41,6 +36,22 @@ describe('heartbeats', () => {
     fleet.expire(2_000 + DEAD_MS - 1)
     expect(fleet.expire(2_000 + DEAD_MS).leases).toMatchObject([{ promptTokens: 20, completionTokens: 4 }])
     expect(fleet.look('request-2', 2_000)).toBeUndefined()
+  })
+
+  test('that do not name a request count only when composed long enough after its lease', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 1)
+    // Whatever comes first can have been on its way since before the lease, also when it comes late.
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS)
+    expect(fleet.look('request-1', CONNECT_MS)).toMatchObject({ where: 'sent' })
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS + 1)
+    expect(fleet.look('request-1', CONNECT_MS + 1)).toMatchObject({ where: 'sent' })
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS + 2)
+    expect(fleet.look('request-1', CONNECT_MS + 2)).toMatchObject({ where: 'missing' })
+    const progress = { requestId: 'request-1', promptTokens: 7, completionTokens: 0, idleMs: 0 }
+    fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, CONNECT_MS + 3)
+    expect(fleet.look('request-1', CONNECT_MS + 3)).toMatchObject({ where: 'taken' })
   })
 
   test('of a node that leaves end its leases at once, and it is forgotten', () => {

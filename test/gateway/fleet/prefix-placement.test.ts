@@ -36,7 +36,9 @@ describe('a prompt whose beginning a node has cached', () => {
     const first = nodeFor(fleet, [k1, k2])
     const others = () => Array.from({ length: 3 }, () => nodeFor(fleet, [k1, k3]))
     expect(others()).toEqual([first, first, first])
+    /** What was asked before has ended. */
     const beat = (nowMs: number) => {
+      fleet.release(Array.from({ length: asked }, (_, index) => `prefixed-${index}`))
       for (const node of [a, b, c]) fleet.heartbeat(heartbeatOf(node, 'm', { prefixes: [] }), 0, nowMs)
     }
     beat(2_000)

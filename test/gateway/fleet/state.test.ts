@@ -4,7 +4,7 @@ import { FleetState } from '../../../gateway/src/fleet/state.ts'
 import { a, ask, b, ready } from '../support/fleet-state.ts'
 import { heartbeatOf } from '../support/gateway.ts'
 
-const { silentMs: ALIVE_MS } = DEFAULT_POLICY
+const { silentMs: ALIVE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
 
 test('offers the methods of the living nodes of a model, and tells when there is none to ask', () => {
   const fleet = new FleetState()
@@ -26,6 +26,29 @@ describe('acquire', () => {
     const nodes = Array.from({ length: 6 }, (_, index) => fleet.acquire(ask(`request-${index}`), 1))
     expect(nodes.filter((node) => node.ok && node.nodeId === 'a')).toHaveLength(3)
     expect(fleet.snapshot(1).nodes.map(({ leases }) => leases)).toEqual([3, 3])
+  })
+
+  test('counts requests that a heartbeat could not know of, and each that it names once', () => {
+    const fleet = new FleetState()
+    const beat = (node: typeof a, atMs: number, running: number, requestIds: readonly string[] = []) => {
+      const load = { running, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 }
+      const requests = requestIds.map((requestId) => ({
+        requestId,
+        promptTokens: 7,
+        completionTokens: 0,
+        idleMs: 0,
+      }))
+      fleet.heartbeat(heartbeatOf(node, 'm', { load, requests }), 0, atMs)
+    }
+    beat(a, 0, 0)
+    beat(b, 0, 9)
+    for (const id of ['request-1', 'request-2']) fleet.acquire(ask(id), 1)
+    beat(a, 2, 0)
+    beat(b, 2, 1)
+    expect(fleet.acquire(ask('request-3'), 2)).toMatchObject({ nodeId: 'b' })
+    beat(a, 3, 2, ['request-1', 'request-2'])
+    beat(b, 3, 3, ['request-3'])
+    expect(fleet.acquire(ask('request-4'), 3)).toMatchObject({ nodeId: 'a' })
   })
 
   test('names the url and the version that new requests start on', () => {
@@ -116,7 +139,20 @@ describe('acquire', () => {
     fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
     for (const id of ['request-1', 'request-2']) fleet.acquire(ask(id), 1)
     expect(fleet.acquire(ask('request-3'), 1).ok).toBe(false)
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 1 + CONNECT_MS)
+    expect(fleet.acquire(ask('request-3'), 1 + CONNECT_MS).ok).toBe(false)
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 2 + CONNECT_MS)
+    expect(fleet.acquire(ask('request-3'), 2 + CONNECT_MS).ok).toBe(true)
+  })
+
+  test('stays full when a heartbeat comes that was composed before its requests were there', () => {
+    const fleet = new FleetState()
+    const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
+    for (const id of ['request-1', 'request-2']) fleet.acquire(ask(id), 1)
     fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 2)
+    expect(fleet.acquire(ask('request-3'), 2)).toMatchObject({ ok: false, reason: 'full' })
+    fleet.release(['request-1'])
     expect(fleet.acquire(ask('request-3'), 2).ok).toBe(true)
   })
 

@@ -2,15 +2,14 @@ import { expect, test } from 'vitest'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
 import { judge } from '../../../gateway/src/inference/lease-watch.ts'
 
-const { connectMs, idleMs, firstTokenMs } = DEFAULT_POLICY
-const view = { silent: false, named: true, heardAfterMs: 60_000, idleMs: 0, completionTokens: 5 }
+const { idleMs, firstTokenMs } = DEFAULT_POLICY
+const view = { silent: false, where: 'taken', idleMs: 0, completionTokens: 5 } as const
 
 test.each([
   ['is settled, or unknown to a fleet that was reset', undefined, 'fine'],
   ['moves', view, 'fine'],
-  ['has a node that was not heard of since it was sent', { ...view, named: false, heardAfterMs: -1 }, 'fine'],
-  ['was sent just before a heartbeat', { ...view, named: false, heardAfterMs: connectMs - 1 }, 'fine'],
-  ['is not named long after it was sent', { ...view, named: false, heardAfterMs: connectMs }, 'lost'],
+  ['is on its way', { ...view, where: 'sent', idleMs }, 'fine'],
+  ['is missing on its node', { ...view, where: 'missing' }, 'lost'],
   ['has taken no step for too long', { ...view, idleMs }, 'lost'],
   ['has a silent node', { ...view, silent: true, idleMs }, 'unheard'],
   ['still has no token', { ...view, completionTokens: 0 }, 'late'],
