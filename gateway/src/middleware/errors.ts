@@ -1,15 +1,17 @@
 import type { Context } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import type { AppEnv } from '../context.ts'
+import { chainOf, outageOf } from './outage.ts'
 
-/** Answers anything thrown with the one error shape; unknown causes are logged with their stack. */
+/** Answers anything thrown with the one error shape; what nobody threw on purpose is logged with its stacks. */
 export function answerError(thrown: Error, c: Context<AppEnv>): Response {
-  const error = toAppError(thrown)
-  if (error.code === 'internal_error') {
-    const cause = error.cause ?? error
+  const error = outageOf(thrown) ?? toAppError(thrown)
+  if (error !== thrown || error.code === 'internal_error') {
     console.error(
       `${c.req.method} ${c.req.path} failed (request ${c.var.requestId}):`,
-      cause instanceof Error ? cause.stack : cause,
+      chainOf(thrown)
+        .map(({ stack }) => stack)
+        .join('\ncaused by '),
     )
   }
   c.header('x-request-id', c.var.requestId)
