@@ -23,9 +23,12 @@ export function chainOf(thrown: unknown): Error[] {
   return chain
 }
 
+/** SQLite's codes for a statement, or its data, that fails each time: a table that is not there, a value that is refused. */
+const STATEMENT_FAULT = /SQLITE_(?:CONSTRAINT|ERROR|MISMATCH|RANGE|TOOBIG)/
+
 /** What D1 begins its errors with, and what the runtime marks the errors of broken and flooded connections with. */
 function passes(error: Error): boolean {
-  if (error.message.startsWith('D1_ERROR:')) return !error.message.includes('SQLITE_CONSTRAINT')
+  if (error.message.startsWith('D1_ERROR:')) return !STATEMENT_FAULT.test(error.message)
   return (
     ('retryable' in error && error.retryable === true) || ('overloaded' in error && error.overloaded === true)
   )

@@ -23,6 +23,7 @@ test.each([
 
 test.each([
   ['D1 refuses what it was given', new Error('Failed query: insert', { cause: refused })],
+  ['a table is not there', new Error('D1_ERROR: no such table: masks: SQLITE_ERROR')],
   ['an object threw', marked({ remote: true })],
   ['somebody threw a text', 'a text'],
 ])('that %s does not pass', (_, thrown) => {
