@@ -1,8 +1,9 @@
 import { env } from 'cloudflare:workers'
 import { runInDurableObject } from 'cloudflare:test'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { Fleet } from '../../../gateway/src/fleet/fleet.ts'
-import { beat, createKey, errorOf, heartbeatOf, post, signedPost, until } from '../support/gateway.ts'
+import { beat, createKey, errorOf, get, heartbeatOf, post, signedPost, until } from '../support/gateway.ts'
+import { loseDatabase } from '../support/lost-database.ts'
 import { startNode } from '../support/node-double.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
@@ -149,10 +150,9 @@ test('while the database fails, heartbeats of known nodes still count', async ()
   const { key } = await createKey()
   const node = await startNode('db-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   await beat(node, 'db')
-  await env.DB.exec('ALTER TABLE models RENAME TO models_away')
-  onTestFinished(async () => void (await env.DB.exec('ALTER TABLE models_away RENAME TO models')))
-  vi.spyOn(console, 'error').mockImplementation(() => undefined)
-  onTestFinished(() => void vi.restoreAllMocks())
+  // From now on its key is trusted.
+  await get('/v1/models', key)
+  loseDatabase()
   const drained = heartbeatOf(node, 'db', { draining: true })
   const unheard = await signedPost('/internal/nodes/heartbeat', drained)
   expect([unheard.status, unheard.headers.get('retry-after')]).toEqual([503, '5'])

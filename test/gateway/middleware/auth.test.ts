@@ -5,7 +5,8 @@ import { createApp } from '../../../gateway/src/app.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { revokeKey } from '../../../gateway/src/db/queries/keys.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
-import { beat, createKey, errorOf, get, ORIGIN, until } from '../support/gateway.ts'
+import { beat, createKey, errorOf, get, ORIGIN, post, until } from '../support/gateway.ts'
+import { loseDatabase } from '../support/lost-database.ts'
 import { startNode } from '../support/node-double.ts'
 import { TEST_ADMIN_KEY } from '../support/secrets.ts'
 
@@ -51,14 +52,12 @@ describe('an API key', () => {
   test('that nobody knows while the database fails is told to come back; one that is trusted works on', async () => {
     const [trusted, other] = [(await createKey()).key, (await createKey()).key]
     expect((await get('/v1/models', trusted)).status).toBe(200)
-    await env.DB.exec('ALTER TABLE api_keys RENAME TO api_keys_away')
-    onTestFinished(async () => void (await env.DB.exec('ALTER TABLE api_keys_away RENAME TO api_keys')))
-    vi.spyOn(console, 'error').mockImplementation(() => undefined)
-    onTestFinished(() => void vi.restoreAllMocks())
+    loseDatabase()
     const response = await get('/v1/models', other)
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5'])
     expect(await errorOf(response)).toMatchObject({ code: 'service_unavailable', type: 'server_error' })
-    expect((await get('/v1/models', trusted)).status).toBe(200)
+    // Nothing but its body is wrong.
+    expect((await post(trusted, '/v1/completions', {})).status).toBe(400)
   })
 
   test('is never repeated whole in an answer', async () => {
