@@ -91,7 +91,7 @@ export interface Addon {
   ) => Engine
 }
 
-export type KernelName = 'amx' | 'avx512' | 'avx2' | 'neon' | 'scalar'
+export type KernelName = 'amx' | 'avx512bf16' | 'avx512' | 'avx2' | 'neon' | 'scalar'
 export type Precision = 'bf16' | 'int8' | 'int4'
 
 /** A packed weight. Immutable; its memory goes when it is collected. */

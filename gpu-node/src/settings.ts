@@ -66,9 +66,9 @@ const environment = z
       .enum(['onnx', 'sparse', 'auto'], { error: "'onnx', 'sparse' or 'auto' is expected" })
       .default('auto'),
     COPAL_KERNEL: z
-      .enum(['amx', 'avx512', 'avx2', 'neon', 'scalar'], {
+      .enum(['amx', 'avx512bf16', 'avx512', 'avx2', 'neon', 'scalar'], {
         error:
-          "'amx', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
+          "'amx', 'avx512bf16', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
       })
       .optional(),
     COPAL_PRECISION: z
@@ -113,7 +113,7 @@ export interface NodeSettings {
   /** `auto`: the sparse engine where its addon loads, else ONNX. */
   backend: 'onnx' | 'sparse' | 'auto'
   /** Of the sparse engine; null: the machine's best. */
-  kernel: 'amx' | 'avx512' | 'avx2' | 'neon' | 'scalar' | null
+  kernel: 'amx' | 'avx512bf16' | 'avx512' | 'avx2' | 'neon' | 'scalar' | null
   /** Of the sparse engine's weights. */
   precision: 'bf16' | 'int8' | 'int4'
   logFormat: 'plain' | 'json' | null

@@ -78,7 +78,11 @@ test.each([
   ['COPAL_MAX_RUNNING', '0', /COPAL_MAX_RUNNING is '0'/],
   ['COPAL_PROVIDER', 'tpu', /COPAL_PROVIDER is 'tpu': 'cpu', 'webgpu' or 'cuda'/],
   ['COPAL_BACKEND', 'torch', /COPAL_BACKEND is 'torch': 'onnx', 'sparse' or 'auto'/],
-  ['COPAL_KERNEL', 'sse9', /COPAL_KERNEL is 'sse9': 'amx', 'avx512', 'avx2', 'neon' or 'scalar'/],
+  [
+    'COPAL_KERNEL',
+    'sse9',
+    /COPAL_KERNEL is 'sse9': 'amx', 'avx512bf16', 'avx512', 'avx2', 'neon' or 'scalar'/,
+  ],
   ['COPAL_PRECISION', 'fp8', /COPAL_PRECISION is 'fp8': 'bf16', 'int8' or 'int4'/],
   ['COPAL_GATEWAY_URL', 'localhost:8787', /COPAL_GATEWAY_URL is 'localhost:8787': an address like http/],
   ['COPAL_NODE_URL', 'ftp://x', /COPAL_NODE_URL is 'ftp:\/\/x'/],

@@ -167,7 +167,7 @@ fn an_unknown_kernel_is_an_error_that_lists_the_known_ones() {
     let error = Kernel::select(Some("sse9")).unwrap_err();
     assert_eq!(error, KernelError::Unknown("sse9".to_owned()));
     let message = error.to_string();
-    for name in ["amx", "avx512", "avx2", "neon", "scalar"] {
+    for name in ["amx", "avx512bf16", "avx512", "avx2", "neon", "scalar"] {
         assert!(message.contains(name), "{message}");
     }
     let other = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };

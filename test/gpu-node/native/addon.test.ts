@@ -79,7 +79,7 @@ function testAddon(addon: Addon): void {
 
   test('a kernel that does not exist is an error that lists the known ones', () => {
     expect(() => new addon.Multiplier('sse9', 1, 1, 1)).toThrow(
-      `unknown kernel 'sse9'; there are amx, avx512, avx2, neon, scalar, and this machine runs ${addon.kernels().join(', ')}`,
+      `unknown kernel 'sse9'; there are amx, avx512bf16, avx512, avx2, neon, scalar, and this machine runs ${addon.kernels().join(', ')}`,
     )
   })
 

@@ -60,7 +60,7 @@ impl VectorFns {
     pub(crate) fn of(kernel: &str) -> &'static VectorFns {
         match kernel {
             #[cfg(target_arch = "x86_64")]
-            "amx" | "avx512" => &avx512::FNS,
+            "amx" | "avx512bf16" | "avx512" => &avx512::FNS,
             #[cfg(target_arch = "x86_64")]
             "avx2" => &avx2::FNS,
             #[cfg(target_arch = "aarch64")]

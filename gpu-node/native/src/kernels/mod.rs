@@ -31,8 +31,8 @@ use table::{ByGroup, ByTokens};
 /// Tokens that one pass over the weights serves.
 pub const CHUNK_TOKENS: usize = 8;
 
-/// Names of all kernels, on whatever machine, best first.
-pub const KERNEL_NAMES: [&str; 5] = ["amx", "avx512", "avx2", "neon", "scalar"];
+/// Names of all kernels, on whatever machine, best first for most.
+pub const KERNEL_NAMES: [&str; 6] = ["amx", "avx512bf16", "avx512", "avx2", "neon", "scalar"];
 
 /// The functions of one instruction set. A token gets the same bits alone as beside others.
 #[derive(Debug)]
@@ -116,8 +116,14 @@ impl Kernel {
             if avx512::has_amx() {
                 kernels.push(&avx512::AMX);
             }
+            if avx512::has_fast_bf16() {
+                kernels.push(&avx512::AVX512_BF16);
+            }
             if avx512::is_available() {
                 kernels.push(&avx512::AVX512);
+            }
+            if avx512::has_bf16() && !avx512::has_fast_bf16() {
+                kernels.push(&avx512::AVX512_BF16);
             }
             if avx2::is_available() {
                 kernels.push(&avx2::KERNEL);

@@ -50,7 +50,7 @@ pub fn swap_rows(kernel: &Kernel, rows: Rows<'_>, floor: f64) -> Result<(), Shap
         (Some(group), _) => refine_grouped::<0>(rows, group, floor),
         // SAFETY: a kernel is only given out where the machine has its instructions, and these are some of them.
         #[cfg(target_arch = "x86_64")]
-        (None, "amx" | "avx512") => unsafe { refine_avx512(rows, floor) },
+        (None, "amx" | "avx512bf16" | "avx512") => unsafe { refine_avx512(rows, floor) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         (None, "avx2") => unsafe { refine_avx2(rows, floor) },
