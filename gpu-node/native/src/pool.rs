@@ -29,6 +29,8 @@ pub struct Panicked {
 struct Shared {
     /// Counts tasks; a change is the start signal, [`STOP`] the end.
     turn: AtomicUsize,
+    /// The task that each part was last begun of, by its thread or in its place by the caller.
+    begun: Vec<AtomicUsize>,
     task: Mutex<Option<&'static Task<'static>>>,
     running: AtomicUsize,
     sleeping: AtomicUsize,
@@ -46,6 +48,7 @@ impl Pool {
     pub fn new(threads: usize) -> std::io::Result<Pool> {
         let shared = Arc::new(Shared {
             turn: AtomicUsize::new(0),
+            begun: (0..threads.max(1)).map(|_| AtomicUsize::new(0)).collect(),
             task: Mutex::new(None),
             running: AtomicUsize::new(0),
             sleeping: AtomicUsize::new(0),
@@ -69,15 +72,22 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `task` once on every thread, with the numbers from 0 up, and returns when all have
+    /// Calls `task` once for every thread, with the numbers from 0 up, and returns when all have
     /// returned. A panic in any of them becomes the error, the first one's.
+    ///
+    /// The caller does not wait for threads that have not begun when its own part is done, because something else has
+    /// their processor: it runs their parts itself.
     pub fn run(&mut self, task: &Task<'_>) -> Result<(), Panicked> {
         let shared = &*self.shared;
-        if !self.workers.is_empty() {
-            shared.begin(task, self.workers.len());
-        }
+        let workers = self.workers.len();
+        let turn = if workers > 0 { shared.begin(task, workers) } else { 0 };
         let own = catch_unwind(AssertUnwindSafe(|| task(0)));
-        if !self.workers.is_empty() {
+        if workers > 0 {
+            for part in 1..=workers {
+                if shared.claim(part, turn) {
+                    shared.run_part(task, part);
+                }
+            }
             shared.await_end();
         }
         let others = lock(&shared.panic).take();
@@ -101,16 +111,35 @@ impl Drop for Pool {
 
 impl Shared {
     #[allow(unsafe_code)]
-    fn begin(&self, task: &Task<'_>, workers: usize) {
-        // SAFETY: only the lifetime changes. `run` does not return before every worker has counted
-        // itself off in `running`, which is its last use of the task, and `run` borrows the pool
-        // exclusively, so there is one task at a time.
+    fn begin(&self, task: &Task<'_>, workers: usize) -> usize {
+        // SAFETY: only the lifetime changes. `run` does not return before every part was counted off in
+        // `running`, which is the last use of the task, a worker looks at it only after it has claimed a
+        // part of it, and `run` borrows the pool exclusively, so there is one task at a time.
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         *lock(&self.task) = Some(task);
         self.running.store(workers, Ordering::SeqCst);
-        self.turn.fetch_add(1, Ordering::SeqCst);
+        let turn = self.turn.fetch_add(1, Ordering::SeqCst) + 1;
         if self.sleeping.load(Ordering::SeqCst) > 0 {
             self.wake();
+        }
+        turn
+    }
+
+    /// Whether the part of this task is for who asks: once, and no longer when the task is over.
+    fn claim(&self, part: usize, turn: usize) -> bool {
+        // Every part of every task is begun by somebody, so that it was the task before.
+        self.begun[part].compare_exchange(turn - 1, turn, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Runs a part that was claimed, and counts it off.
+    fn run_part(&self, task: &Task<'_>, part: usize) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(part))) {
+            lock(&self.panic).get_or_insert_with(|| Panicked::from(panic));
+        }
+        let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.caller_sleeps.load(Ordering::SeqCst) {
+            let _gate = lock(&self.gate);
+            self.end.notify_all();
         }
     }
 
@@ -138,16 +167,9 @@ impl Shared {
             if seen == STOP {
                 return;
             }
-            let task = *lock(&self.task);
-            if let Some(task) = task
-                && let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(part)))
-            {
-                lock(&self.panic).get_or_insert_with(|| Panicked::from(panic));
-            }
-            let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
-            if last && self.caller_sleeps.load(Ordering::SeqCst) {
-                let _gate = lock(&self.gate);
-                self.end.notify_all();
+            if self.claim(part, seen) {
+                let task = *lock(&self.task);
+                self.run_part(task.expect("a task until all of its parts are over"), part);
             }
         }
     }

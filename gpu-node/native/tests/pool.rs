@@ -1,13 +1,15 @@
 //! Threads: each gets its part, a panic is an error, and the pool lives on.
 
 use copal_native::pool::Pool;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 const ROUNDS: usize = if cfg!(miri) { 20 } else { 2_000 };
 
 #[test]
-fn every_thread_runs_every_task_once() {
+fn every_part_of_every_task_runs_once() {
     let mut pool = Pool::new(3).unwrap();
     assert_eq!(pool.threads(), 3);
     let counts = [const { AtomicUsize::new(0) }; 3];
@@ -25,17 +27,38 @@ fn threads_that_fell_asleep_wake_up() {
     let mut pool = Pool::new(2).unwrap();
     let count = AtomicUsize::new(0);
     for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
+        let both = Barrier::new(2);
         pool.run(&|part| {
+            both.wait();
             // Now the caller waits long enough to fall asleep.
             if part == 1 {
-                std::thread::sleep(Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(5));
             }
             count.fetch_add(1, Ordering::Relaxed);
         })
         .unwrap();
     }
     assert_eq!(count.load(Ordering::Relaxed), 10);
+}
+
+#[test]
+fn the_caller_runs_the_parts_of_threads_that_have_not_begun() {
+    let mut pool = Pool::new(16).unwrap();
+    let caller = thread::current().id();
+    let by_caller = AtomicUsize::new(0);
+    let count = AtomicUsize::new(0);
+    for _ in 0..5 {
+        // They are asleep, and waking that many takes longer than their parts.
+        thread::sleep(Duration::from_millis(20));
+        pool.run(&|_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            by_caller.fetch_add(usize::from(thread::current().id() == caller), Ordering::Relaxed);
+        })
+        .unwrap();
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 5 * 16);
+    assert!(by_caller.load(Ordering::Relaxed) > 5);
 }
 
 #[test]

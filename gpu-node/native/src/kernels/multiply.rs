@@ -3,7 +3,7 @@ use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding,
 use crate::pool::{Panicked, Pool};
 use crate::storage::{Matrix, VECTOR_BYTES};
 use std::fmt;
-use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Matrices of one [`Multiplier::multiply_all`].
@@ -20,8 +20,15 @@ pub struct Multiplier {
     activations: Activations,
     /// A thread's block of expanded weights, for more than [`CHUNK_TOKENS`] tokens.
     expanded: Vec<Mutex<Vec<u8>>>,
+    /// Blocks of each part's share that somebody has taken.
+    taken: Vec<Taken>,
     max_cols: usize,
 }
+
+/// On a cache line of its own.
+#[repr(align(64))]
+#[derive(Default)]
+struct Taken(AtomicUsize);
 
 /// Why a multiplication did not happen, or not to its end.
 #[derive(Debug)]
@@ -38,11 +45,13 @@ impl Multiplier {
         // A bf16 row is the widest; an int8 one has scales as well.
         let block = BLOCK_ROWS * 2 * max_cols.next_multiple_of(64) + VECTOR_BYTES;
         let expanded = (0..pool.threads()).map(|_| Mutex::new(vec![0; block])).collect();
+        let taken = (0..pool.threads()).map(|_| Taken::default()).collect();
         Multiplier {
             kernel,
             pool,
             activations: Activations::with_capacity(max_tokens, max_cols),
             expanded,
+            taken,
             max_cols,
         }
     }
@@ -105,17 +114,21 @@ impl Multiplier {
             let (kernel, activations) = (self.kernel, &self.activations);
             *job = Some(Job { kernel, matrix, activations, outputs: Disjoint::new(outputs) });
         }
-        let expanded = &self.expanded;
+        let (expanded, taken) = (&self.expanded, &self.taken);
+        taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         self.pool.run(&|part| {
             let mut expanded = expanded[part].lock().unwrap_or_else(PoisonError::into_inner);
-            for job in jobs.iter().flatten() {
-                let blocks = job.matrix.share(part, parts);
-                if job.activations.chunks() == 1 {
-                    job.stream(blocks);
-                } else if let Some(expand) = job.expand_fn() {
-                    job.expand(blocks, expand, &mut expanded);
-                } else {
-                    job.reuse(blocks);
+            // Its own share, then what is left of those whose threads are behind.
+            for share in (0..parts).map(|offset| (part + offset) % parts) {
+                let mut first = 0;
+                let mut next = taken[share].0.fetch_add(1, Ordering::Relaxed);
+                for job in jobs.iter().flatten() {
+                    let blocks = job.matrix.share(share, parts);
+                    while next - first < blocks.len() {
+                        job.run(blocks.start + next - first, &mut expanded);
+                        next = taken[share].0.fetch_add(1, Ordering::Relaxed);
+                    }
+                    first += blocks.len();
                 }
             }
         })?;
@@ -151,36 +164,28 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Every block once, straight from memory.
-    fn stream(&self, blocks: Range<usize>) {
-        let (_, panel) = self.activations.panel(0);
-        let block_fn = self.kernel.block_fn(self.matrix.format(), self.matrix.is_sparse(), panel.tokens);
-        for block in blocks {
-            self.block(block, self.matrix.block(block), block_fn, panel, 0);
+    /// Multiplies a block: by few tokens straight from memory; by more it is expanded where it is sparse, and meets one
+    /// chunk of tokens after the other in the cache.
+    fn run(&self, block: usize, expanded: &mut [u8]) {
+        let stream = self.matrix.block(block);
+        if self.activations.chunks() == 1 {
+            let (_, panel) = self.activations.panel(0);
+            let block_fn = self.kernel.block_fn(self.matrix.format(), self.matrix.is_sparse(), panel.tokens);
+            self.block(block, stream, block_fn, panel, 0);
+        } else if let Some(expand) = self.expand_fn() {
+            let groups = self.matrix.groups();
+            assert!(groups * self.matrix.format().dense_group() + VECTOR_BYTES <= expanded.len());
+            // SAFETY: the matrix's own stream, and there is room for its groups.
+            unsafe { expand(stream, groups, expanded) };
+            self.chunks(block, expanded);
+        } else {
+            self.chunks(block, stream);
         }
     }
 
     /// What makes dense blocks of the matrix's; none where they are dense.
     fn expand_fn(&self) -> Option<ExpandFn> {
         if self.matrix.is_sparse() { self.kernel.expand_fn(self.matrix.format()) } else { None }
-    }
-
-    /// Every block expanded, and multiplied by one chunk of tokens after the other.
-    fn expand(&self, blocks: Range<usize>, expand: ExpandFn, expanded: &mut [u8]) {
-        let groups = self.matrix.groups();
-        assert!(groups * self.matrix.format().dense_group() + VECTOR_BYTES <= expanded.len());
-        for block in blocks {
-            // SAFETY: the matrix's own stream, and there is room for its groups.
-            unsafe { expand(self.matrix.block(block), groups, expanded) };
-            self.chunks(block, expanded);
-        }
-    }
-
-    /// Every dense block multiplied by one chunk of tokens after the other.
-    fn reuse(&self, blocks: Range<usize>) {
-        for block in blocks {
-            self.chunks(block, self.matrix.block(block));
-        }
     }
 
     fn chunks(&self, block: usize, stream: &[u8]) {
