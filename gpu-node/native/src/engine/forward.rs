@@ -227,7 +227,7 @@ impl Forward {
         let threads = multiplier.pool().threads();
         // A page is best read once for all heads that share it; where that leaves threads without
         // work each head is a piece of its own. What comes out is the same.
-        let whole = units.len() * config.kv_heads >= 4 * threads || group == 1;
+        let whole = units.len() * config.kv_heads >= threads || group == 1;
         let (pieces, heads) = if whole { (config.kv_heads, group) } else { (config.heads, 1) };
         let total = units.len() * pieces;
         let next = AtomicUsize::new(0);
