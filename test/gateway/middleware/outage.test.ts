@@ -1,11 +1,10 @@
-import { env } from 'cloudflare:workers'
-import { createExecutionContext } from 'cloudflare:test'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { exports } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import { createApp } from '../../../gateway/src/app.ts'
 import { chainOf, outageOf } from '../../../gateway/src/middleware/outage.ts'
 import { OPERATIONS } from '../../../gateway/src/openapi/operations.ts'
-import { createKey, ORIGIN } from '../support/gateway.ts'
+import { createKey, get, ORIGIN } from '../support/gateway.ts'
+import { loseDatabase } from '../support/lost-database.ts'
 import { TEST_ADMIN_KEY } from '../support/secrets.ts'
 
 const refused = new Error('D1_ERROR: UNIQUE constraint failed: masks.version: SQLITE_CONSTRAINT')
@@ -46,30 +45,24 @@ const BODIES: Record<string, object> = {
 
 test('without its database the gateway fails with a plain 500 nowhere', async () => {
   const { key } = await createKey()
-  const log = vi.spyOn(console, 'error').mockImplementation(() => undefined)
-  onTestFinished(() => log.mockRestore())
-  const fail = () => Promise.reject(lost)
-  const statement = { bind: () => statement, run: fail, all: fail, raw: fail, first: fail }
-  const down = { ...env, DB: { prepare: () => statement, batch: fail } } as unknown as Cloudflare.Env
-  const app = createApp()
-  const ask = (bindings: Cloudflare.Env, path: string, init: RequestInit) =>
-    app.request(new Request(ORIGIN + path, init), {}, bindings, createExecutionContext())
-  const headers = { authorization: `Bearer ${key}` }
   // From now on its key is trusted.
-  expect((await ask(env, '/v1/models', { headers })).status).toBe(200)
+  expect((await get('/v1/models', key)).status).toBe(200)
+  const log = loseDatabase()
   const answers = new Map<string, { status: number; retryAfter: string | null; text: string }>()
   for (const { id, method, key: kind, path, body } of OPERATIONS) {
     const url = path.replaceAll('{sha256}', 'a'.repeat(64)).replace(/\{\w+\}/g, 'x')
-    const response = await ask(down, url, {
-      method: method.toUpperCase(),
-      headers: {
-        authorization: `Bearer ${kind === 'inference' ? key : TEST_ADMIN_KEY}`,
-        ...(body ? { 'content-type': 'application/json' } : {}),
-      },
-      ...(body ? { body: JSON.stringify(BODIES[id] ?? {}) } : {}),
-    })
-    const { status, headers: answered } = response
-    answers.set(id, { status, retryAfter: answered.get('retry-after'), text: await response.text() })
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + url, {
+        method: method.toUpperCase(),
+        headers: {
+          authorization: `Bearer ${kind === 'inference' ? key : TEST_ADMIN_KEY}`,
+          ...(body ? { 'content-type': 'application/json' } : {}),
+        },
+        ...(body ? { body: JSON.stringify(BODIES[id] ?? {}) } : {}),
+      }),
+    )
+    const { status, headers } = response
+    answers.set(id, { status, retryAfter: headers.get('retry-after'), text: await response.text() })
   }
   expect([...answers.values()].filter(({ status }) => status >= 500 && status !== 503)).toEqual([])
   const unavailable = [...answers].filter(([, { status }]) => status === 503)
