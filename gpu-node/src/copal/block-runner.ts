@@ -82,11 +82,7 @@ export async function createBlockRunner(
 
   return {
     weights,
-    async load(block) {
-      await readBlock(master, block, weights)
-      for (const linear of BLOCK_LINEARS)
-        requireFiniteWeights(weights.linears[linear], linearName(block, linear))
-    },
+    load: (block) => readFiniteBlock(master, block, weights),
     async calibrate(sequences, hidden, next) {
       sums.clear()
       for (const chunk of chunksOf(sequences)) {
@@ -114,6 +110,20 @@ export async function createBlockRunner(
       for (const values of Object.values(weights.linears)) freeMemory(values)
     },
   }
+}
+
+/**
+ * Reads the weights of a block in place of those before.
+ *
+ * @throws AppError `unsupported_model` weights are not finite: names the linear
+ */
+export async function readFiniteBlock(
+  master: DenseMaster,
+  block: number,
+  weights: BlockWeights,
+): Promise<void> {
+  await readBlock(master, block, weights)
+  for (const linear of BLOCK_LINEARS) requireFiniteWeights(weights.linears[linear], linearName(block, linear))
 }
 
 /** One of a block's graphs, with what is the same in every run of it. */

@@ -9,9 +9,9 @@ import { Tensor, type InferenceSession } from '../graph/runtime.ts'
 import { sumInputName } from '../graph/sums.ts'
 import { BLOCK_LINEARS, linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
 import type { DenseMaster } from '../model/dense-model.ts'
-import { allocateBlock, readBlock, type BlockWeights } from '../model/master.ts'
+import { allocateBlock, type BlockWeights } from '../model/master.ts'
 import type { BlockTensor } from './block-file.ts'
-import { aTurn, createSession, free, pick, weightFeeds } from './block-runner.ts'
+import { aTurn, createSession, free, pick, readFiniteBlock, weightFeeds } from './block-runner.ts'
 import {
   BLOCK_INPUTS,
   deviationNames,
@@ -29,7 +29,13 @@ import { activationMemory, chunkFeeds, chunksOf, hiddenOf, largestChunk, type Ch
  * pruned already, and the dense model runs beside it. A block goes through `load`, then `run` and `advance` for each input.
  */
 export interface CompensatedPass {
-  /** Reads the dense weights of a block. */
+  /** Of the block that {@link load} read, as dense as there until they are pruned here. */
+  readonly weights: BlockWeights
+  /**
+   * Reads the dense weights of a block.
+   *
+   * @throws AppError `unsupported_model` weights are not finite: names the linear
+   */
   load(block: number): Promise<void>
   /**
    * @param dense residual stream `[tokens, hidden]` that these linears read in the dense model; replaced by what they make
@@ -54,10 +60,9 @@ export function linearsReading(input: BlockInput): BlockLinear[] {
   return BLOCK_LINEARS.filter((linear) => INPUT_OF[linear] === input)
 }
 
-/** Prepares the graphs; `weights` are those that are pruned, as they are when a pass runs. */
+/** Prepares the graphs. */
 export async function createCompensatedPass(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
-  weights: BlockWeights,
   { length, threads }: { length: number; threads: number },
 ): Promise<CompensatedPass> {
   const { kept } = activationMemory(config, largestChunk(length))
@@ -69,6 +74,8 @@ export async function createCompensatedPass(
   const linearSums = await createSession(buildLinearSums(), threads, kept)
   const momentSum = await createSession(buildMomentSum(), threads, kept)
   const denseWeights = allocateBlock(config)
+  // Norms are not pruned.
+  const weights = { ...denseWeights, linears: allocateBlock(config).linears }
   const feeds = { dense: weightFeeds(denseWeights, config), pruned: weightFeeds(weights, config) }
   let loaded = -1
 
@@ -87,8 +94,10 @@ export async function createCompensatedPass(
   }
 
   return {
+    weights,
     async load(index) {
-      await readBlock(master, index, denseWeights)
+      await readFiniteBlock(master, index, denseWeights)
+      for (const linear of BLOCK_LINEARS) weights.linears[linear].set(denseWeights.linears[linear])
       loaded = index
     },
     async run(input, sequences, dense, pruned) {
@@ -136,7 +145,7 @@ export async function createCompensatedPass(
       for (const session of traced.values()) await session.release()
       await linearSums.release()
       await momentSum.release()
-      for (const values of Object.values(denseWeights.linears)) freeMemory(values)
+      for (const { linears } of [denseWeights, weights]) Object.values(linears).forEach(freeMemory)
     },
   }
 }

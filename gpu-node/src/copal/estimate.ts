@@ -62,8 +62,8 @@ const PROCESS_BYTES = 190e6
  *   and activations of a chunk ({@link activationMemory}), or the larger of these two where they are not kept;
  *   selection, of the largest linear [r, c]: 4 r c weights, 16 r c score and its copy, its statistics in f64, and
  *   with a refinement or update 8 c² more for the full second moment and 8 r c for errors.
- *   Where blocks are pruned as they are calibrated both at once; compensated, calibration holds weights and hidden states twice
- *   and a block's statistics as they are on disk.
+ *   Where blocks are pruned as they are calibrated both at once; compensated, calibration holds weights and hidden states twice,
+ *   a block's statistics as they are on disk, and the sums of the linears that read one input.
  * - diskBytes: D · L · 4 S, S compensated with the deviations, and a method L · P / 8, and L · P more where it brings values (half of them, bf16).
  *
  * @throws AppError `invalid_request` a method is none
@@ -158,8 +158,7 @@ function calibrationBytes(
   const hidden = samples * length * config.hiddenSize
   const held =
     propagation === 'compensated'
-      ? 4 *
-        (2 * weights + sumElements(config, BLOCK_LINEARS) + storedElements(config, propagation) + 2 * hidden)
+      ? 4 * (2 * weights + storedElements(config, propagation) + inputElements(config) + 2 * hidden)
       : 4 * (weights + sumElements(config, BLOCK_LINEARS) + hidden)
   // A run copies its outputs when it is done: where activations are not kept, they are gone by then.
   return held + (kept ? copied + bytes : Math.max(copied, bytes))
@@ -181,6 +180,16 @@ function selectionBytes(config: LlamaConfig, method: Method): number {
 
 function refinements({ swaps, reconstruct, rule }: Method): number {
   return [swaps, reconstruct, rule.changesWeights].filter(Boolean).length
+}
+
+/** Elements of the sums of a compensated pass: deviation, sensitivity and full moment of the linears that read one input. */
+function inputElements(config: LlamaConfig): number {
+  return Math.max(
+    ...BLOCK_INPUTS.map((input) => {
+      const linears = BLOCK_LINEARS.filter((linear) => INPUT_OF[linear] === input)
+      return 2 * sum(linears.map((linear) => elements(config, linear))) + inputSize(config, input) ** 2
+    }),
+  )
 }
 
 /** Elements of the sums that linears and their inputs have in memory. */

@@ -80,11 +80,10 @@ export async function calibratePruned(
 ): Promise<Artifact[]> {
   const { selection, propagation, statisticsDir, threads, onBlock } = options
   const length = Math.max(...stages.map(({ sequences }) => sequences.length))
-  const runner = await createBlockRunner(model, { length, threads, forward: propagation === 'pruned' })
-  const compensated =
+  const pass: StagePass =
     propagation === 'compensated'
-      ? await createCompensatedPass(model, runner.weights, { length, threads })
-      : null
+      ? { propagation, runner: await createCompensatedPass(model, { length, threads }) }
+      : { propagation, runner: await createBlockRunner(model, { length, threads, forward: true }) }
   try {
     const artifacts: Artifact[] = []
     for (const [index, stage] of stages.entries()) {
@@ -96,7 +95,7 @@ export async function calibratePruned(
         const part = { id, datasetSha256, domain: stage.domain, tokens: stage.sequences.tokens.length }
         const partial = await openPartial(statisticsDir, id)
         await runStage(
-          { model, runner, compensated, partial, part, counted: artifacts, selection, threads },
+          { model, pass, partial, part, counted: artifacts, selection, threads },
           stage.sequences,
           (done) => onBlock?.(index, done),
         )
@@ -105,16 +104,18 @@ export async function calibratePruned(
     }
     return artifacts
   } finally {
-    await compensated?.release()
-    await runner.release()
+    await pass.runner.release()
   }
 }
 
+/** What runs the blocks. */
+type StagePass =
+  | { propagation: 'pruned'; runner: BlockRunner }
+  | { propagation: 'compensated'; runner: CompensatedPass }
+
 interface StageWork {
   model: { config: LlamaConfig; master: DenseMaster }
-  runner: BlockRunner
-  /** null: nothing is compensated. */
-  compensated: CompensatedPass | null
+  pass: StagePass
   partial: StoredPartial
   part: ArtifactPart
   /** Of the stages before. */
@@ -128,16 +129,17 @@ async function runStage(
   sequences: TokenSequences,
   onBlock: (done: number) => void,
 ): Promise<void> {
-  const { model, runner, compensated, partial } = work
+  const { model, pass, partial } = work
   const hidden = partial.hidden ?? firstHidden(work, sequences.tokens)
   const pruned = hidden.subarray(0, sequences.tokens.length * model.config.hiddenSize)
   const dense = hidden.subarray(pruned.length)
   while (partial.blocksDone < model.config.layers) {
     const block = partial.blocksDone
-    await runner.load(block)
-    const hashes = compensated
-      ? await pruneInTurn(work, compensated, block, sequences, dense, pruned)
-      : await pruneAtOnce(work, block, sequences, pruned)
+    await pass.runner.load(block)
+    const hashes =
+      pass.propagation === 'compensated'
+        ? await pruneInTurn(work, pass.runner, block, sequences, dense, pruned)
+        : await pruneAtOnce(work, pass.runner, block, sequences, pruned)
     await partial.commitWritten(hashes, hidden)
     onBlock(partial.blocksDone)
   }
@@ -146,14 +148,15 @@ async function runStage(
 /** @returns hashes of the block's statistics */
 async function pruneAtOnce(
   work: StageWork,
+  runner: BlockRunner,
   block: number,
   sequences: TokenSequences,
   pruned: Float32Array,
 ): Promise<Record<string, string>> {
-  const sums = await work.runner.calibrate(sequences, pruned, null)
+  const sums = await runner.calibrate(sequences, pruned, null)
   const hashes = await work.partial.writeBlock(sums.finish(block))
   await pruneBlock(work, block, hashes, BLOCK_LINEARS)
-  await work.runner.forward(sequences, pruned)
+  await runner.forward(sequences, pruned)
   return hashes
 }
 
@@ -166,7 +169,6 @@ async function pruneInTurn(
   dense: Float32Array,
   pruned: Float32Array,
 ): Promise<Record<string, string>> {
-  await compensated.load(block)
   const tensors: BlockTensor[] = []
   let hashes: Record<string, string> = {}
   for (const input of BLOCK_INPUTS) {
@@ -179,9 +181,9 @@ async function pruneInTurn(
 }
 
 /** What enters the first block: of the pruned blocks, and behind it, where that is needed, of the dense ones. */
-function firstHidden({ model, compensated }: StageWork, tokens: Int32Array): Float32Array {
+function firstHidden({ model, pass }: StageWork, tokens: Int32Array): Float32Array {
   const embedded = embed(model, tokens)
-  if (!compensated) return embedded
+  if (pass.propagation === 'pruned') return embedded
   const both = new Float32Array(2 * embedded.length)
   both.set(embedded)
   both.set(embedded, embedded.length)
@@ -190,7 +192,7 @@ function firstHidden({ model, compensated }: StageWork, tokens: Int32Array): Flo
 
 /** Chooses some linears of a block from the statistics so far, and changes the weights in memory. */
 async function pruneBlock(
-  { model, runner, partial, part, counted, selection, threads }: StageWork,
+  { model, pass, partial, part, counted, selection, threads }: StageWork,
   block: number,
   hashes: Record<string, string>,
   linears: readonly BlockLinear[],
@@ -200,7 +202,7 @@ async function pruneBlock(
   const own: Artifact = { id, dir, baseSha256, parts: [part], blocks: [...blocks, hashes] }
   const artifacts = parseMethod(selection.method).datasets === 'accumulated' ? [...counted, own] : [own]
   const sink = async (chosen: ChosenLinear): Promise<void> =>
-    apply(model.config, runner.weights, block, chosen)
+    apply(model.config, pass.runner.weights, block, chosen)
   const range = { first: block, end: block + 1, linears }
   await chooseMask(model, artifacts, selection, threads, sink, () => undefined, range)
 }
