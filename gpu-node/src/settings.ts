@@ -2,6 +2,7 @@ import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { z } from 'zod'
+import type { KernelName } from '../native/addon.d.ts'
 import { DEFAULT_MODEL } from './model/source.ts'
 
 const text = (what: string) => z.string({ error: what }).min(1, what)
@@ -113,7 +114,7 @@ export interface NodeSettings {
   /** `auto`: the sparse engine where its addon loads, else ONNX. */
   backend: 'onnx' | 'sparse' | 'auto'
   /** Of the sparse engine; null: the machine's best. */
-  kernel: 'amx' | 'avx512bf16' | 'avx512' | 'avx2' | 'neon' | 'scalar' | null
+  kernel: KernelName | null
   /** Of the sparse engine's weights. */
   precision: 'bf16' | 'int8' | 'int4'
   logFormat: 'plain' | 'json' | null

@@ -60,7 +60,7 @@ impl Forward {
     ) -> Forward {
         let widest = config.hidden.max(config.query_width());
         let attention_rows = QUERY_TOKENS * config.group();
-        let fns = VectorFns::of(multiplier.kernel().name());
+        let fns = VectorFns::of(multiplier.kernel());
         let room = || Mutex::new(Room::new(config.head_dim, attention_rows));
         Forward {
             multiplier,

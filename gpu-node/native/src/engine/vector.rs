@@ -1,6 +1,7 @@
 //! Loops over f32, compiled once for each instruction set; the compiler vectorises them.
 
 use super::attention::{Attention, attend};
+use crate::kernels::{InstructionSet, Kernel};
 
 /// Partial sums that do not wait for each other; also the order in which a sum is added up.
 pub(crate) const LANES: usize = 16;
@@ -56,16 +57,16 @@ compiled_for!(neon, true, 4);
 compiled_for!(scalar, false, 1);
 
 impl VectorFns {
-    /// The loops that go with the kernel of this name, which this machine runs.
-    pub(crate) fn of(kernel: &str) -> &'static VectorFns {
-        match kernel {
+    /// The loops that go with a kernel, which this machine runs.
+    pub(crate) fn of(kernel: &Kernel) -> &'static VectorFns {
+        match kernel.instruction_set() {
             #[cfg(target_arch = "x86_64")]
-            "amx" | "avx512bf16" | "avx512" => &avx512::FNS,
+            InstructionSet::Avx512 => &avx512::FNS,
             #[cfg(target_arch = "x86_64")]
-            "avx2" => &avx2::FNS,
+            InstructionSet::Avx2 => &avx2::FNS,
             #[cfg(target_arch = "aarch64")]
-            "neon" => &neon::FNS,
-            _ => &scalar::FNS,
+            InstructionSet::Neon => &neon::FNS,
+            InstructionSet::Baseline => &scalar::FNS,
         }
     }
 
@@ -193,7 +194,6 @@ fn log_sum_exp<const FMA: bool>(x: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Kernel;
 
     #[test]
     fn exp_is_near_that_of_the_standard_library_over_its_whole_range() {
@@ -213,7 +213,7 @@ mod tests {
         let square: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 203.0;
         let sum: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
         for kernel in Kernel::available() {
-            let fns = VectorFns::of(kernel.name());
+            let fns = VectorFns::of(kernel);
             let mut normed = vec![0.0; 203];
             fns.norm(&x, &gamma, 1e-5, &mut normed);
             let mut gated = x.clone();

@@ -38,6 +38,7 @@ pub const KERNEL_NAMES: [&str; 6] = ["amx", "avx512bf16", "avx512", "avx2", "neo
 #[derive(Debug)]
 pub struct Kernel {
     name: &'static str,
+    set: InstructionSet,
     bf16_words: Bf16Words,
     /// Chunks of so many tokens and more have 16-bit inputs as two planes of bytes.
     planes_from: usize,
@@ -49,6 +50,18 @@ pub struct Kernel {
     sparse_int8: ByGroup<ByTokens>,
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
+}
+
+/// What the loops beside the multiplications are compiled for; several kernels have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InstructionSet {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    Baseline,
 }
 
 /// How the words of a panel hold inputs that were rounded to bf16.
@@ -154,6 +167,11 @@ impl Kernel {
     /// One of [`KERNEL_NAMES`].
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Of whatever is compiled for more than one; the machine has it.
+    pub(crate) fn instruction_set(&self) -> InstructionSet {
+        self.set
     }
 
     fn encode(&self, chunk: ChunkMut<'_>) {

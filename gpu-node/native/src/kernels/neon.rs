@@ -7,13 +7,14 @@ use super::activations::{ChunkMut, encode_chunk};
 use super::by_groups::by_groups;
 use super::expand_table::{EXPAND_BYTES, EXPAND_WORDS};
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, Kernel, Panel};
+use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
 use crate::storage::{BLOCK_ROWS, Format, Precision, VECTOR_BYTES};
 use half::f16;
 use std::arch::aarch64::*;
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "neon",
+    set: InstructionSet::Neon,
     bf16_words: Bf16Words::Pairs,
     planes_from: usize::MAX,
     encode,

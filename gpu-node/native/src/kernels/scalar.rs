@@ -3,13 +3,14 @@
 use super::activations::{ChunkMut, encode_chunk};
 use super::by_groups::by_groups;
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, Kernel, Panel};
+use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
 use crate::storage::{BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int8};
 use half::f16;
 
 /// Runs on every machine.
 pub(super) static KERNEL: Kernel = Kernel {
     name: "scalar",
+    set: InstructionSet::Baseline,
     bf16_words: Bf16Words::Pairs,
     planes_from: usize::MAX,
     encode,

@@ -6,6 +6,8 @@
 
 mod row;
 
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::InstructionSet;
 use crate::kernels::Kernel;
 use row::{refine_grouped, refine_whole};
 use std::fmt;
@@ -42,7 +44,7 @@ pub struct ShapeError {
 /// Refines rows until no swap lowers the row's error by more than `floor`.
 pub fn swap_rows(kernel: &Kernel, rows: Rows<'_>, floor: f64) -> Result<(), ShapeError> {
     check(&rows)?;
-    match (rows.group, kernel.name()) {
+    match (rows.group, kernel.instruction_set()) {
         // Wider vectors win nothing within groups: a row of 576 columns took as long with groups of 4 and half as
         // long again with groups of 8 on Zen 3.
         (Some(4), _) => refine_grouped::<4>(rows, 4, floor),
@@ -50,10 +52,10 @@ pub fn swap_rows(kernel: &Kernel, rows: Rows<'_>, floor: f64) -> Result<(), Shap
         (Some(group), _) => refine_grouped::<0>(rows, group, floor),
         // SAFETY: a kernel is only given out where the machine has its instructions, and these are some of them.
         #[cfg(target_arch = "x86_64")]
-        (None, "amx" | "avx512bf16" | "avx512") => unsafe { refine_avx512(rows, floor) },
+        (None, InstructionSet::Avx512) => unsafe { refine_avx512(rows, floor) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        (None, "avx2") => unsafe { refine_avx2(rows, floor) },
+        (None, InstructionSet::Avx2) => unsafe { refine_avx2(rows, floor) },
         // NEON belongs to the baseline, as SSE2 does.
         (None, _) => refine_whole::<8>(rows, floor),
     }

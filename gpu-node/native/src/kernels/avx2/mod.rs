@@ -15,12 +15,13 @@ mod int8;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, Kernel, Panel};
+use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
 use crate::storage::BLOCK_ROWS;
 use std::arch::x86_64::*;
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "avx2",
+    set: InstructionSet::Avx2,
     bf16_words: Bf16Words::Floats,
     planes_from: usize::MAX,
     encode,

@@ -14,7 +14,7 @@ mod integers;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, Kernel, Panel};
+use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
 use crate::storage::TILE_ROWS;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -37,6 +37,7 @@ macro_rules! tiles_from_4 {
 
 const KERNEL: Kernel = Kernel {
     name: "avx512",
+    set: InstructionSet::Avx512,
     bf16_words: Bf16Words::Floats,
     planes_from: usize::MAX,
     encode,
