@@ -248,6 +248,16 @@ fn works_that_do_not_fit_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn more_pages_than_the_machine_can_have_are_refused_at_the_start() {
+    let model = model("too-many-pages");
+    for pages in [1 << 45, usize::MAX] {
+        let options = EngineOptions { threads: 1, pages, batch_tokens: 8 };
+        let error = Engine::new(model.config.clone(), Kernel::select(None).unwrap(), &options).err().unwrap();
+        assert!(error.to_string().contains("give the cache fewer tokens"), "{error}");
+    }
+}
+
+#[test]
 fn swaps_with_freed_sets_poisoned_give_what_each_mask_gives() {
     let model = model("poison");
     let kernel = Kernel::select(None).unwrap();

@@ -48,9 +48,8 @@ impl JsEngine {
                 batch_tokens: count("batchTokens", batch_tokens, MOST_BATCH_TOKENS)?,
             };
             let (threads, layers) = (options.threads, config.layers);
-            let engine = Engine::new(config.clone(), kernel, &options).map_err(|error| {
-                Error::new(Status::GenericFailure, format!("cannot start {threads} threads: {error}"))
-            })?;
+            let engine = Engine::new(config.clone(), kernel, &options)
+                .map_err(|error| Error::new(Status::GenericFailure, error.to_string()))?;
             let library = Arc::new(WeightLibrary::new(config, format, Arc::clone(engine.pace())));
             let engine = Arc::new(Mutex::new(engine));
             Ok(JsEngine { engine, library, kernel: kernel.name(), threads, layers })
@@ -148,7 +147,7 @@ impl JsEngine {
         AsyncTask::new(ReleaseTask { engine: Arc::clone(&self.engine), weights: weights.weights.take() })
     }
 
-    /// Sequences, pages that have memory, and pages there are.
+    /// Sequences, pages that were written, and pages that there are.
     #[napi]
     pub fn usage(&self) -> Result<Vec<f64>> {
         let usage = self.idle()?.usage();

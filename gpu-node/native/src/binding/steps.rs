@@ -71,7 +71,6 @@ impl Task for StepTask {
 fn step_error(error: StepError) -> Error {
     let status = match error {
         StepError::Misfit(_) => Status::InvalidArg,
-        StepError::Memory => Status::QueueFull,
         StepError::Multiply(_) => Status::GenericFailure,
     };
     Error::new(status, error.to_string())

@@ -2,7 +2,7 @@
 //! Gimelshein 2018; Dao et al. 2022): a row of scores is never stored whole.
 
 use super::pages::{PAGE_TOKENS, PagePool};
-use super::vector::{LANES, exp, multiply_add, sum_of};
+use super::vector::{LANES, exp, largest_of, multiply_add, sum_of};
 use half::f16;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
@@ -27,6 +27,33 @@ pub(crate) struct Attention<'a> {
     pub(crate) head_dim: usize,
     /// Holds the queries, and gets the results.
     pub(crate) room: &'a mut Room,
+}
+
+/// What keys and values are read as: f16 as pages hold them, or f32 that they were widened to.
+trait Element: Copy {
+    const ZERO: Self;
+
+    fn widen<const FMA: bool>(elements: &[Self; LANES]) -> [f32; LANES];
+}
+
+impl Element for f32 {
+    const ZERO: f32 = 0.0;
+
+    #[inline(always)]
+    fn widen<const FMA: bool>(elements: &[f32; LANES]) -> [f32; LANES] {
+        *elements
+    }
+}
+
+impl Element for f16 {
+    const ZERO: f16 = f16::ZERO;
+
+    #[inline(always)]
+    fn widen<const FMA: bool>(elements: &[f16; LANES]) -> [f32; LANES] {
+        let mut floats = [0.0; LANES];
+        widen::<FMA>(elements, &mut floats);
+        floats
+    }
 }
 
 /// What an attention of up to so many rows reads, writes and needs while it runs.
@@ -56,10 +83,12 @@ impl Room {
 }
 
 /// Runs an attention, `SIDE` rows side by side: a key or value is loaded once for all, and their sums do not wait for
-/// each other. What a row gets depends on its own query and position alone: pages come in order, and one that is wholly
+/// each other; of a head, `VECTORS` vectors of [`LANES`] at a time. What a row gets depends on its own query and position alone: pages come in order, and one that is wholly
 /// ahead of a row does not touch it.
 #[inline(always)]
-pub(crate) fn attend<const FMA: bool, const SIDE: usize>(attention: &mut Attention<'_>) {
+pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
+    attention: &mut Attention<'_>,
+) {
     let Attention { pool, pages, layer, kv_head, position, heads, rows, head_dim, room } = attention;
     let (heads, count, head_dim, position) = (*heads, *rows, *head_dim, *position);
     let mut rows = Rows {
@@ -76,6 +105,12 @@ pub(crate) fn attend<const FMA: bool, const SIDE: usize>(attention: &mut Attenti
     for (page, &id) in pages[..=last / PAGE_TOKENS].iter().enumerate() {
         let first = page * PAGE_TOKENS;
         let (keys, values) = pool.read(id, *layer, *kv_head);
+        if count == heads {
+            // One token, whose rows stand side by side: each key and value is read once.
+            let visible = (last - first + 1).min(PAGE_TOKENS);
+            see_few::<FMA, SIDE, VECTORS, f16>(&mut rows, 0..count, visible, keys, values);
+            continue;
+        }
         widen::<FMA>(keys, &mut room.keys);
         widen::<FMA>(values, &mut room.values);
         let (keys, values) = (&room.keys[..], &room.values[..]);
@@ -84,13 +119,13 @@ pub(crate) fn attend<const FMA: bool, const SIDE: usize>(attention: &mut Attenti
         let whole = row_at(first + PAGE_TOKENS - 1);
         for row in (row_at(first)..whole).step_by(heads) {
             let visible = position + row / heads - first + 1;
-            see_few::<FMA, SIDE>(&mut rows, row..row + heads, visible, keys, values);
+            see_few::<FMA, SIDE, VECTORS, f32>(&mut rows, row..row + heads, visible, keys, values);
         }
         let side = count - (count - whole) % SIDE;
         for row in (whole..side).step_by(SIDE) {
-            see::<FMA, SIDE>(&mut rows, row, PAGE_TOKENS, keys, values);
+            see::<FMA, SIDE, VECTORS, f32>(&mut rows, row, PAGE_TOKENS, keys, values);
         }
-        see_few::<FMA, SIDE>(&mut rows, side..count, PAGE_TOKENS, keys, values);
+        see_few::<FMA, SIDE, VECTORS, f32>(&mut rows, side..count, PAGE_TOKENS, keys, values);
     }
     for (output, total) in rows.outputs.chunks_exact_mut(head_dim).zip(rows.total.iter()) {
         let inverse = 1.0 / total;
@@ -111,20 +146,20 @@ struct Rows<'a> {
 
 /// Lets some rows see the first `visible` positions of a page, up to three side by side.
 #[inline(always)]
-fn see_few<const FMA: bool, const SIDE: usize>(
+fn see_few<const FMA: bool, const SIDE: usize, const VECTORS: usize, T: Element>(
     rows: &mut Rows<'_>,
     range: Range<usize>,
     visible: usize,
-    keys: &[f32],
-    values: &[f32],
+    keys: &[T],
+    values: &[T],
 ) {
     let mut row = range.start;
     while row < range.end {
         let side = SIDE.min(3).min(range.end - row);
         match side {
-            3 => see::<FMA, 3>(rows, row, visible, keys, values),
-            2 => see::<FMA, 2>(rows, row, visible, keys, values),
-            _ => see::<FMA, 1>(rows, row, visible, keys, values),
+            3 => see::<FMA, 3, VECTORS, T>(rows, row, visible, keys, values),
+            2 => see::<FMA, 2, VECTORS, T>(rows, row, visible, keys, values),
+            _ => see::<FMA, 1, VECTORS, T>(rows, row, visible, keys, values),
         }
         row += side;
     }
@@ -132,24 +167,23 @@ fn see_few<const FMA: bool, const SIDE: usize>(
 
 /// Lets `R` rows from `row` on see the first `visible` positions of a page.
 #[inline(always)]
-fn see<const FMA: bool, const R: usize>(
+fn see<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
     rows: &mut Rows<'_>,
     row: usize,
     visible: usize,
-    keys: &[f32],
-    values: &[f32],
+    keys: &[T],
+    values: &[T],
 ) {
     let head_dim = rows.head_dim;
     let queries = std::array::from_fn(|index| &rows.queries[(row + index) * head_dim..][..head_dim]);
-    let mut weights = scores_of::<FMA, R>(queries, keys);
+    let mut weights = scores_of::<FMA, R, T>(queries, keys);
     let outputs = &mut rows.outputs[row * head_dim..][..R * head_dim];
     for (index, scores) in weights.iter_mut().enumerate() {
         let (largest, total) = (&mut rows.largest[row + index], &mut rows.total[row + index]);
-        let mut best = *largest;
         for (slot, score) in scores.iter_mut().enumerate() {
             *score = if slot < visible { *score } else { f32::NEG_INFINITY };
-            best = if *score > best { *score } else { best };
         }
+        let best = largest.max(largest_of(*scores));
         // Scores that are no numbers leave `best` as it was; they stay none.
         let best = if best == f32::NEG_INFINITY { 0.0 } else { best };
         let faded = exp::<FMA>(*largest - best);
@@ -162,18 +196,22 @@ fn see<const FMA: bool, const R: usize>(
             outputs[index * head_dim..][..head_dim].iter_mut().for_each(|output| *output *= faded);
         }
     }
-    add_values::<FMA, R>(outputs, &weights, visible, values);
+    add_values::<FMA, R, VECTORS, T>(outputs, &weights, visible, values);
 }
 
 /// Products of `R` queries with the keys of a page, `[head_dim, PAGE_TOKENS]`; a lane is a position.
 #[inline(always)]
-fn scores_of<const FMA: bool, const R: usize>(queries: [&[f32]; R], keys: &[f32]) -> [[f32; PAGE_TOKENS]; R] {
+fn scores_of<const FMA: bool, const R: usize, T: Element>(
+    queries: [&[f32]; R],
+    keys: &[T],
+) -> [[f32; PAGE_TOKENS]; R] {
     let mut even = [[0.0; PAGE_TOKENS]; R];
     let mut odd = [[0.0; PAGE_TOKENS]; R];
     let pairs = queries.map(|query| query.as_chunks::<2>().0);
     let (rows, _) = keys.as_chunks::<PAGE_TOKENS>();
     let (row_pairs, _) = rows.as_chunks::<2>();
     for (index, rows) in row_pairs[..pairs[0].len()].iter().enumerate() {
+        let rows = [T::widen::<FMA>(&rows[0]), T::widen::<FMA>(&rows[1])];
         for row in 0..R {
             let pair = pairs[row][index];
             for slot in 0..PAGE_TOKENS {
@@ -192,38 +230,64 @@ fn scores_of<const FMA: bool, const R: usize>(queries: [&[f32]; R], keys: &[f32]
 
 /// Adds the first `visible` values of a page, `[PAGE_TOKENS, head_dim]`, to the outputs of `R` rows, in their order.
 #[inline(always)]
-fn add_values<const FMA: bool, const R: usize>(
+fn add_values<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
     outputs: &mut [f32],
     weights: &[[f32; PAGE_TOKENS]; R],
     visible: usize,
-    values: &[f32],
+    values: &[T],
 ) {
     let head_dim = outputs.len() / R;
     let mut start = 0;
+    while start + VECTORS * LANES <= head_dim {
+        add_at::<FMA, R, VECTORS, T>(outputs, weights, visible, values, start);
+        start += VECTORS * LANES;
+    }
     while start + LANES <= head_dim {
-        let mut sums = [[0.0; LANES]; R];
-        for (row, sums) in sums.iter_mut().enumerate() {
-            sums.copy_from_slice(&outputs[row * head_dim + start..][..LANES]);
-        }
-        for (position, values) in values.chunks_exact(head_dim).take(visible).enumerate() {
-            let values = &values[start..][..LANES];
-            for (sums, weights) in sums.iter_mut().zip(weights) {
-                for lane in 0..LANES {
-                    sums[lane] = multiply_add::<FMA>(weights[position], values[lane], sums[lane]);
-                }
-            }
-        }
-        for (row, sums) in sums.iter().enumerate() {
-            outputs[row * head_dim + start..][..LANES].copy_from_slice(sums);
-        }
+        add_at::<FMA, R, 1, T>(outputs, weights, visible, values, start);
         start += LANES;
+    }
+    if start == head_dim {
+        return;
     }
     for (output, weights) in outputs.chunks_exact_mut(head_dim).zip(weights) {
         for (position, values) in values.chunks_exact(head_dim).take(visible).enumerate() {
-            for (output, value) in output[start..].iter_mut().zip(&values[start..]) {
-                *output = multiply_add::<FMA>(weights[position], *value, *output);
+            let mut rest = [T::ZERO; LANES];
+            rest[..head_dim - start].copy_from_slice(&values[start..]);
+            for (output, value) in output[start..].iter_mut().zip(T::widen::<FMA>(&rest)) {
+                *output = multiply_add::<FMA>(weights[position], value, *output);
             }
         }
+    }
+}
+
+/// Adds values at `VECTORS` vectors from `start` on.
+#[inline(always)]
+fn add_at<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
+    outputs: &mut [f32],
+    weights: &[[f32; PAGE_TOKENS]; R],
+    visible: usize,
+    values: &[T],
+    start: usize,
+) {
+    let head_dim = outputs.len() / R;
+    let mut sums = [[[0.0; LANES]; VECTORS]; R];
+    for (output, sums) in outputs.chunks_exact(head_dim).zip(&mut sums) {
+        sums.as_flattened_mut().copy_from_slice(&output[start..][..VECTORS * LANES]);
+    }
+    for (position, values) in values.chunks_exact(head_dim).take(visible.min(PAGE_TOKENS)).enumerate() {
+        let (vectors, _) = values[start..].as_chunks::<LANES>();
+        for vector in 0..VECTORS {
+            let values = T::widen::<FMA>(&vectors[vector]);
+            for row in 0..R {
+                for lane in 0..LANES {
+                    sums[row][vector][lane] =
+                        multiply_add::<FMA>(weights[row][position], values[lane], sums[row][vector][lane]);
+                }
+            }
+        }
+    }
+    for (output, sums) in outputs.chunks_exact_mut(head_dim).zip(&sums) {
+        output[start..][..VECTORS * LANES].copy_from_slice(sums.as_flattened());
     }
 }
 

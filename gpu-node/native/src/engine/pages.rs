@@ -1,6 +1,8 @@
 use super::ModelConfig;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use memmap2::MmapMut;
+use std::io;
 
 /// Tokens of a page: the lanes of a 512-bit vector of f32, so that a page is one vector of scores.
 pub const PAGE_TOKENS: usize = 16;
@@ -9,72 +11,77 @@ pub const PAGE_TOKENS: usize = 16;
 ///
 /// f16 because it halves what f32 reads and rounds eight times finer than bf16; what does not fit
 /// is stored as the largest number. A page holds for each layer and head the keys as
-/// `[head_dim, PAGE_TOKENS]`, then the values as `[PAGE_TOKENS, head_dim]`. Its memory is taken when
-/// it is first written, and kept. Who holds which page is the scheduler's to know.
+/// `[head_dim, PAGE_TOKENS]`, then the values as `[PAGE_TOKENS, head_dim]`. All pages are one mapping,
+/// in huge pages of the machine where it has them: a step reads a few kilobytes of each page a layer, and
+/// would wait for the address of each. Its memory is taken where it is first written, and kept. Who holds
+/// which page is the scheduler's to know.
 pub(crate) struct PagePool {
     layers: usize,
     kv_heads: usize,
     head_dim: usize,
-    pages: Vec<Option<Box<[f16]>>>,
-    written: usize,
+    /// `[pages, layers, kv_heads, 2, PAGE_TOKENS * head_dim]` of f16.
+    memory: MmapMut,
+    /// Of each page, whether a step has written to it.
+    written: Vec<bool>,
 }
 
 impl PagePool {
-    pub(crate) fn new(config: &ModelConfig, pages: usize) -> PagePool {
-        PagePool {
-            layers: config.layers,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-            pages: vec![None; pages],
-            written: 0,
-        }
+    /// Pages without memory; an error where the machine cannot have so many.
+    pub(crate) fn new(config: &ModelConfig, pages: usize) -> io::Result<PagePool> {
+        let ModelConfig { layers, kv_heads, head_dim, .. } = *config;
+        let bytes = [layers, kv_heads, 2, PAGE_TOKENS, head_dim, size_of::<f16>()]
+            .iter()
+            .try_fold(pages, |product, &factor| product.checked_mul(factor));
+        let mapped = bytes.ok_or_else(|| io::ErrorKind::OutOfMemory.into()).and_then(MmapMut::map_anon);
+        let memory = mapped.map_err(|error| {
+            let why = format!("the machine has no memory for {pages} pages of keys and values ({error}); give the cache fewer tokens");
+            io::Error::new(error.kind(), why)
+        })?;
+        // Only faster with them: a kernel without huge pages refuses.
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(memmap2::Advice::HugePage);
+        Ok(PagePool { layers, kv_heads, head_dim, memory, written: vec![false; pages] })
     }
 
     /// Pages that there are.
     pub(crate) fn total(&self) -> usize {
-        self.pages.len()
+        self.written.len()
     }
 
-    /// Pages that have memory.
+    /// Pages that were written.
     pub(crate) fn written(&self) -> usize {
-        self.written
+        self.written.iter().filter(|&&written| written).count()
     }
 
-    /// Whether a page has memory, so that it can be read.
+    /// Whether a page was written, so that reading it makes sense.
     pub(crate) fn is_written(&self, id: u32) -> bool {
-        self.pages[id as usize].is_some()
+        self.written[id as usize]
     }
 
-    /// Gives a page memory unless it has some; false when the machine has none.
-    #[must_use]
-    pub(crate) fn prepare(&mut self, id: u32) -> bool {
-        let page = &mut self.pages[id as usize];
-        if page.is_some() {
-            return true;
-        }
-        let length = self.layers * self.kv_heads * 2 * PAGE_TOKENS * self.head_dim;
-        let mut memory = Vec::new();
-        if memory.try_reserve_exact(length).is_err() {
-            return false;
-        }
-        memory.resize(length, f16::ZERO);
-        *page = Some(memory.into_boxed_slice());
-        self.written += 1;
-        true
+    /// Elements of the keys, or values, of one head of one layer of one page.
+    fn plane(&self) -> usize {
+        PAGE_TOKENS * self.head_dim
     }
 
-    /// Keys `[head_dim, PAGE_TOKENS]` and values `[PAGE_TOKENS, head_dim]` of a taken page.
+    /// Where the keys of a head of a layer of a page start, in elements.
+    fn offset(&self, id: u32, layer: usize, head: usize) -> usize {
+        ((id as usize * self.layers + layer) * self.kv_heads + head) * 2 * self.plane()
+    }
+
+    /// Keys `[head_dim, PAGE_TOKENS]` and values `[PAGE_TOKENS, head_dim]` of a page.
     pub(crate) fn read(&self, id: u32, layer: usize, head: usize) -> (&[f16], &[f16]) {
-        let size = PAGE_TOKENS * self.head_dim;
-        let page = self.pages[id as usize].as_deref().expect("a taken page has memory");
-        page[(layer * self.kv_heads + head) * 2 * size..][..2 * size].split_at(size)
+        // SAFETY: a mapping is aligned to more than two bytes, and every 16 bits are an f16.
+        let (_, elements, _) = unsafe { self.memory.align_to::<f16>() };
+        elements[self.offset(id, layer, head)..][..2 * self.plane()].split_at(self.plane())
     }
 
     /// Writes the keys and values of one position, `[kv_heads, head_dim]` each.
     pub(crate) fn write(&mut self, id: u32, layer: usize, slot: usize, keys: &[f32], values: &[f32]) {
-        let size = PAGE_TOKENS * self.head_dim;
-        let page = self.pages[id as usize].as_deref_mut().expect("a taken page has memory");
-        let planes = page[layer * self.kv_heads * 2 * size..].chunks_exact_mut(2 * size);
+        let (start, size) = (self.offset(id, layer, 0), self.plane());
+        self.written[id as usize] = true;
+        // SAFETY: as above.
+        let (_, elements, _) = unsafe { self.memory.align_to_mut::<f16>() };
+        let planes = elements[start..].chunks_exact_mut(2 * size);
         let heads = keys.chunks_exact(self.head_dim).zip(values.chunks_exact(self.head_dim));
         let mut rounded = [f16::ZERO; 64];
         for (plane, (keys, values)) in planes.zip(heads) {

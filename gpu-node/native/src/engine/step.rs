@@ -10,6 +10,7 @@ use super::work::{Output, StepError, Work, check};
 use crate::kernels::{CHUNK_TOKENS, Kernel, Multiplier};
 use crate::pool::Pool;
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 /// What an [`Engine`] has room for.
@@ -27,7 +28,7 @@ pub struct EngineOptions {
 pub struct Usage {
     /// Of all weight sets.
     pub sequences: usize,
-    /// That have memory.
+    /// That were written.
     pub pages: usize,
     /// That there are.
     pub total_pages: usize,
@@ -55,13 +56,13 @@ struct Piece {
 }
 
 impl Engine {
-    /// An engine of a configuration that was checked.
-    pub fn new(
-        config: ModelConfig,
-        kernel: &'static Kernel,
-        options: &EngineOptions,
-    ) -> std::io::Result<Engine> {
-        let pool = Pool::new(options.threads)?;
+    /// An engine of a configuration that was checked; an error, which says what to do, where the machine has not the
+    /// threads or the memory.
+    pub fn new(config: ModelConfig, kernel: &'static Kernel, options: &EngineOptions) -> io::Result<Engine> {
+        let threads = options.threads;
+        let pool = Pool::new(threads).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot start {threads} threads: {error}"))
+        })?;
         let widest = config.hidden.max(config.query_width()).max(config.intermediate);
         // Whole chunks, so that only the last one of some rows can be a lone one.
         let batch_tokens = options.batch_tokens.next_multiple_of(CHUNK_TOKENS);
@@ -69,7 +70,7 @@ impl Engine {
         let multiplier = Multiplier::new(kernel, pool, rows, widest);
         Ok(Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),
-            pool: PagePool::new(&config, options.pages),
+            pool: PagePool::new(&config, options.pages)?,
             sequences: HashMap::new(),
             outputs: Outputs::new(&config),
             sampled: 0,
@@ -127,7 +128,10 @@ impl Engine {
         let _running = pace.step();
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
         check(&self.config, &self.pool, held, work)?;
-        self.prepare(weights, work)?;
+        // What stands behind the new tokens' start is written anew: should the step fail it is not held.
+        for item in work {
+            self.sequences.insert((weights.id(), item.sequence), item.position);
+        }
         if std::mem::take(&mut self.panic_next) {
             self.forward.multiplier().pool().run(&|_| panic!("provoked"))?;
         }
@@ -157,20 +161,6 @@ impl Engine {
         self.sampled = sampled;
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.end());
-        }
-        Ok(())
-    }
-
-    /// Gives the pages memory. What stands behind the new tokens' start is written anew: should the step fail it
-    /// is not held.
-    fn prepare(&mut self, weights: &WeightSet, work: &[Work<'_>]) -> Result<(), StepError> {
-        for item in work {
-            if !item.used_pages().iter().all(|&page| self.pool.prepare(page)) {
-                return Err(StepError::Memory);
-            }
-        }
-        for item in work {
-            self.sequences.insert((weights.id(), item.sequence), item.position);
         }
         Ok(())
     }

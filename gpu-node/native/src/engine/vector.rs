@@ -17,8 +17,9 @@ pub(crate) struct VectorFns {
     attend: unsafe fn(&mut Attention<'_>),
 }
 
+/// Rows that attention takes side by side, and vectors of each: as many sums as the registers hold.
 macro_rules! compiled_for {
-    ($name:ident, $fma:literal, $side:literal $(, $features:literal)?) => {
+    ($name:ident, $fma:literal, $side:literal, $vectors:literal $(, $features:literal)?) => {
         mod $name {
             use super::{Attention, VectorFns};
 
@@ -39,7 +40,7 @@ macro_rules! compiled_for {
 
             $(#[target_feature(enable = $features)])?
             unsafe fn attend(attention: &mut Attention<'_>) {
-                super::attend::<$fma, $side>(attention);
+                super::attend::<$fma, $side, $vectors>(attention);
             }
 
             pub(super) static FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, attend };
@@ -48,13 +49,13 @@ macro_rules! compiled_for {
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx512, true, 4, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
+compiled_for!(avx512, true, 4, 2, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx2, true, 2, "avx2,fma,f16c");
+compiled_for!(avx2, true, 2, 2, "avx2,fma,f16c");
 // NEON, with fused multiplication, is part of the architecture.
 #[cfg(target_arch = "aarch64")]
-compiled_for!(neon, true, 4);
-compiled_for!(scalar, false, 1);
+compiled_for!(neon, true, 4, 1);
+compiled_for!(scalar, false, 1, 1);
 
 impl VectorFns {
     /// The loops that go with a kernel, which this machine runs.
@@ -109,6 +110,20 @@ pub(crate) fn sum_of(lanes: [f32; LANES]) -> f32 {
     while width > 0 {
         for lane in 0..width {
             lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The largest lane; one that is no number is ignored, and gives way to the others.
+#[inline(always)]
+pub(crate) fn largest_of(lanes: [f32; LANES]) -> f32 {
+    let mut lanes = lanes;
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = lanes[lane].max(lanes[lane + width]);
         }
         width /= 2;
     }

@@ -55,8 +55,6 @@ pub enum Output<'a> {
 pub enum StepError {
     /// The work does not fit what is held, or the model.
     Misfit(String),
-    /// The machine has no memory for a page.
-    Memory,
     /// A kernel failed.
     Multiply(MultiplyError),
 }
@@ -149,9 +147,6 @@ impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StepError::Misfit(message) => f.write_str(message),
-            StepError::Memory => {
-                f.write_str("the machine has no memory for more keys and values; give the cache fewer tokens")
-            }
             StepError::Multiply(error) => error.fmt(f),
         }
     }

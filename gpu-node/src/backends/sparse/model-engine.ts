@@ -49,7 +49,7 @@ export interface ModelEngine {
   ): Promise<T>
   /** Frees a weight set after its steps. */
   release(weights: EngineWeights): Promise<void>
-  /** Sequences that are held, pages that have memory, and pages that callers without a scheduler have. */
+  /** Sequences that are held, pages that were written, and pages that callers without a scheduler have. */
   usage(): { sequences: number; pages: number; ownPages: number }
   /** For tests. */
   provokePanic(): void
@@ -214,7 +214,6 @@ function asAppError(thrown: unknown): AppError {
   const text = String(message ?? thrown)
   if (text.startsWith(MASK_REFUSAL)) return maskInvalid(text.slice(MASK_REFUSAL.length), thrown)
   const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
-  if (code === 'QueueFull') return new AppError('overloaded', sentence, { cause: thrown, retryAfterS: 1 })
   // A misfit is the caller's mistake; whatever else goes wrong may go right on another node.
   const isMisfit = code === 'InvalidArg' && text.startsWith('the work of sequence')
   return new AppError(isMisfit ? 'internal_error' : 'node_failed', sentence, { cause: thrown })
