@@ -68,6 +68,8 @@ export interface Addon {
   ): Promise<Vocabulary>
   /** Constructs a {@link Multiplier}. */
   Multiplier: new (kernel: string | null, threads: number, maxTokens: number, maxCols: number) => Multiplier
+  /** Constructs a {@link Sampler} of logits `[vocab]`. */
+  Sampler: new (kernel: string | null, vocab: number) => Sampler
   /**
    * Constructs an {@link Engine}.
    *
@@ -157,6 +159,28 @@ export interface Matcher {
 export interface EngineWeights {
   /** Bytes that the multiplications of one token read. */
   readonly bytes: number
+}
+
+/** The loops over a vocabulary that choose a token: what `createScriptLoops` does, in vectors. */
+export interface Sampler {
+  /** Natural logarithm of the sum of the exponentials of the logits. @throws for NaN, or if none is finite */
+  logSumExp(logits: Float32Array): number
+  /**
+   * A token of the logits.
+   *
+   * @param temperature 0 takes the most probable token
+   * @param topK 0 is all
+   * @param chance in [0, 1), decides
+   * @throws for NaN, or if none is finite
+   */
+  draw(
+    logits: Float32Array,
+    temperature: number,
+    minP: number,
+    topK: number,
+    topP: number,
+    chance: number,
+  ): number
 }
 
 /**

@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { createSampler, createSamplerScratch, type Sampler } from '../engine/sampling.ts'
+import type { LogitLoops } from '../engine/logit-loops.ts'
+import { createSampler, type Sampler } from '../engine/sampling.ts'
 import type { SequenceWork } from './backend.ts'
 
 /** The samplers of the sequences of one weight set. */
@@ -15,15 +16,14 @@ export interface Samplers {
   drop(sequence: number): void
 }
 
-/** No samplers; those to come share one scratch and so must not run at the same time. */
-export function createSamplers(vocabSize: number): Samplers {
+/** No samplers; those to come share the loops and so must not run at the same time. */
+export function createSamplers(loops: LogitLoops): Samplers {
   const samplers = new Map<number, Sampler>()
-  const scratch = createSamplerScratch(vocabSize)
   return {
     accept(work) {
       const { sequence, tokens, position, cached } = work
       if (position === 0 || cached) samplers.delete(sequence)
-      if (work.sampler) samplers.set(sequence, createSampler(work.sampler, scratch))
+      if (work.sampler) samplers.set(sequence, createSampler(work.sampler, loops))
       const sampler = samplers.get(sequence)
       if (work.output === 'token' && !sampler) throw misfit(work, 'it samples, but no sampler was given')
       if (cached) sampler?.observe(cached, 0)

@@ -1,8 +1,9 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { describe, expect, test } from 'vitest'
 import type { SamplerSpec } from '../../../gpu-node/src/backends/backend.ts'
+import { createScriptLoops } from '../../../gpu-node/src/engine/logit-loops.ts'
 import { randomDraw } from '../../../gpu-node/src/engine/random-draw.ts'
-import { createSampler, createSamplerScratch } from '../../../gpu-node/src/engine/sampling.ts'
+import { createSampler } from '../../../gpu-node/src/engine/sampling.ts'
 import { createRandom, normals } from '../../support/random.ts'
 import { maskOf } from '../../support/token-masks.ts'
 
@@ -57,8 +58,15 @@ function oracleDistribution(
   return probabilities
 }
 
-function samplerWith(spec: Partial<SamplerSpec>, history: readonly number[] = [], vocab = 4096) {
-  const sampler = createSampler({ ...NEUTRAL, ...spec }, createSamplerScratch(vocab))
+/** A sampler of logits of any length. */
+function samplerWith(spec: Partial<SamplerSpec>, history: readonly number[] = []) {
+  const sampler = createSampler(
+    { ...NEUTRAL, ...spec },
+    {
+      draw: (logits, ...rest) => createScriptLoops(logits.length).draw(logits, ...rest),
+      logSumExp: (logits) => createScriptLoops(logits.length).logSumExp(logits),
+    },
+  )
   sampler.observe(Int32Array.from(history), 0)
   return sampler
 }
@@ -92,7 +100,7 @@ describe('cuts', () => {
       const probabilities = oracleDistribution(logits, spec, [])
       // Walks the whole distribution: as many equidistant draws as make each border visible.
       for (let n = 0; n < 200; n++) {
-        const { token } = samplerWith({ ...spec, seed: 99 }, [], vocab).sample(logits.slice(), n)
+        const { token } = samplerWith({ ...spec, seed: 99 }).sample(logits.slice(), n)
         let remaining = randomDraw(99, n)
         let expected = 0
         for (const [id, probability] of probabilities.entries()) {
@@ -119,8 +127,6 @@ describe('cuts', () => {
 
 test('draws follow the distribution: chi-square below its 99.9 % quantile', () => {
   const logits = Float32Array.from([2, 1, 0.5, 0, -1, -1, -2, 3])
-  // A scratch larger than the vocabulary must not matter.
-  expect(samplerWith({ topK: 1 }, [], 4096).sample(logits.slice(), 0).token).toBe(7)
   const draws = 20_000
   for (const [spec, quantile] of [
     [{ temperature: 1 }, 24.3],
@@ -130,7 +136,7 @@ test('draws follow the distribution: chi-square below its 99.9 % quantile', () =
     const probabilities = oracleDistribution(logits, { ...NEUTRAL, ...spec }, [])
     const counts = new Float64Array(logits.length)
     for (let n = 0; n < draws; n++)
-      counts[samplerWith({ ...spec, seed: 5 }, [], logits.length).sample(logits.slice(), n).token]! += 1
+      counts[samplerWith({ ...spec, seed: 5 }).sample(logits.slice(), n).token]! += 1
     let statistic = 0
     for (const [token, probability] of probabilities.entries()) {
       // A token that was cut must never be drawn: one draw of it is infinitely unlikely.
@@ -159,7 +165,7 @@ describe('penalties', () => {
       const probabilities = oracleDistribution(logits, full, history)
       const counts = new Float64Array(64)
       for (let n = 0; n < 4000; n++) {
-        counts[samplerWith(full, history, 64).sample(logits.slice(), promptTokens + n).token]! += 1
+        counts[samplerWith(full, history).sample(logits.slice(), promptTokens + n).token]! += 1
       }
       for (const [token, probability] of probabilities.entries()) {
         const deviation = Math.sqrt(probability * (1 - probability) * 4000)
@@ -198,7 +204,7 @@ describe('a mask', () => {
       const probabilities = oracleDistribution(among, { ...NEUTRAL, ...spec }, [])
       const counts = new Float64Array(vocab)
       for (let n = 0; n < 4000; n++)
-        counts[samplerWith({ ...spec, seed: 4 }, [], vocab).sample(logits.slice(), n, mask).token]! += 1
+        counts[samplerWith({ ...spec, seed: 4 }).sample(logits.slice(), n, mask).token]! += 1
       for (const [token, probability] of probabilities.entries()) {
         const deviation = Math.sqrt(probability * (1 - probability) * 4000)
         expect(Math.abs(counts[token]! - probability * 4000)).toBeLessThanOrEqual(5 * deviation + 1)
@@ -208,17 +214,15 @@ describe('a mask', () => {
 
   test('holds against penalties and greedy sampling', () => {
     const spec = { temperature: 0, frequencyPenalty: -2, repetitionPenalty: 0.5 }
-    const sampler = samplerWith(spec, [1, 2, 3], vocab)
+    const sampler = samplerWith(spec, [1, 2, 3])
     expect(allowed).toContain(sampler.sample(logits.slice(), 3, mask).token)
-    expect(
-      samplerWith({ temperature: 0 }, [], vocab).sample(logits.slice(), 0, maskOf(vocab, [77])).token,
-    ).toBe(77)
+    expect(samplerWith({ temperature: 0 }).sample(logits.slice(), 0, maskOf(vocab, [77])).token).toBe(77)
   })
 
   test('changes no log-probability: they are those of the model, also of tokens that it forbids', () => {
     const spec = { temperature: 0, topLogprobs: 20 }
-    const free = samplerWith(spec, [], vocab).sample(logits.slice(), 0)
-    const masked = samplerWith(spec, [], vocab).sample(logits.slice(), 0, mask)
+    const free = samplerWith(spec).sample(logits.slice(), 0)
+    const masked = samplerWith(spec).sample(logits.slice(), 0, mask)
     expect(masked.top).toEqual(free.top)
     const logSumExp = (logits[free.token] as number) - free.logprob
     expect(masked.logprob).toBeCloseTo((logits[masked.token] as number) - logSumExp, 5)
@@ -232,7 +236,7 @@ describe('log-probabilities', () => {
     const logSumExp = Math.log(exact.reduce((sum, logit) => sum + Math.exp(logit), 0))
     const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b)
     const spec = { temperature: 0.5, topK: 9, repetitionPenalty: 1.7, topLogprobs: 20, promptTokens: 2 }
-    const { token, logprob, top } = samplerWith(spec, [order[0]!, order[1]!], 512).sample(logits.slice(), 2)
+    const { token, logprob, top } = samplerWith(spec, [order[0]!, order[1]!]).sample(logits.slice(), 2)
     expect(logprob).toBeCloseTo(exact[token]! - logSumExp, 5)
     expect(top.map(({ token: id }) => id)).toEqual(order.slice(0, 20))
     for (const alternative of top) {
@@ -272,8 +276,7 @@ test('the n-th draw of a sequence depends on the seed and n, not on where the pr
   const draws = (promptTokens: number) =>
     Array.from(
       { length: 20 },
-      (_, n) =>
-        samplerWith({ promptTokens, seed: 77 }, [], 256).sample(logits.slice(), promptTokens + n).token,
+      (_, n) => samplerWith({ promptTokens, seed: 77 }).sample(logits.slice(), promptTokens + n).token,
     )
   expect(draws(0)).toEqual(draws(31))
   expect(new Set(draws(0)).size).toBeGreaterThan(5)

@@ -10,6 +10,7 @@ mod engine;
 mod grammar;
 mod matrix;
 mod multiplier;
+mod sampler;
 mod steps;
 mod swaps;
 mod weights;

@@ -3,7 +3,7 @@
 //! `config` is the model's shape; `weights` loads weight sets from the mapped master file and a
 //! mask file, which `masked` checks, shares what a mask does not change, and keeps `pace` with the steps; `pages` holds
 //! keys and values; `work` is what a step is asked and checks it; `step` cuts it into batches; `forward` runs one;
-//! `outputs` makes logits, scores and sums of what comes out; `attention` and `vector` are the loops that are compiled
+//! `outputs` makes logits, scores and sums of what comes out, `sampler` a token of logits; `attention` and `vector` are the loops that are compiled
 //! for each instruction set.
 //!
 //! Results do not depend on the number of threads, and those of a token not on what else runs with
@@ -20,6 +20,7 @@ mod masked;
 mod outputs;
 mod pace;
 mod pages;
+mod sampler;
 mod step;
 mod vector;
 mod weights;
@@ -29,6 +30,7 @@ pub use config::{ConfigError, ModelConfig};
 pub use masked::MaskedPlace;
 pub use pace::Pace;
 pub use pages::PAGE_TOKENS;
+pub use sampler::{Cuts, LogitFault, Sampler};
 pub use step::{Engine, EngineOptions, Usage};
 pub use weights::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
 pub use work::{Output, StepError, Work};

@@ -1,6 +1,7 @@
 //! Loops over f32, compiled once for each instruction set; the compiler vectorises them.
 
 use super::attention::{Attention, attend};
+use super::sampler::Weighing;
 use crate::kernels::{InstructionSet, Kernel};
 
 /// Partial sums that do not wait for each other; also the order in which a sum is added up.
@@ -14,6 +15,7 @@ pub(crate) struct VectorFns {
     norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     gate: unsafe fn(&mut [f32], &[f32]),
     log_sum_exp: unsafe fn(&[f32]) -> f32,
+    weigh: unsafe fn(&[f32], Weighing, &mut [f64]),
     attend: unsafe fn(&mut Attention<'_>),
 }
 
@@ -21,7 +23,7 @@ pub(crate) struct VectorFns {
 macro_rules! compiled_for {
     ($name:ident, $fma:literal, $side:literal, $vectors:literal $(, $features:literal)?) => {
         mod $name {
-            use super::{Attention, VectorFns};
+            use super::{Attention, VectorFns, Weighing};
 
             $(#[target_feature(enable = $features)])?
             unsafe fn norm(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
@@ -39,11 +41,16 @@ macro_rules! compiled_for {
             }
 
             $(#[target_feature(enable = $features)])?
+            unsafe fn weigh(logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
+                super::weigh::<$fma>(logits, weighing, weights);
+            }
+
+            $(#[target_feature(enable = $features)])?
             unsafe fn attend(attention: &mut Attention<'_>) {
                 super::attend::<$fma, $side, $vectors>(attention);
             }
 
-            pub(super) static FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, attend };
+            pub(super) static FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, weigh, attend };
         }
     };
 }
@@ -87,6 +94,12 @@ impl VectorFns {
     pub(crate) fn log_sum_exp(&self, x: &[f32]) -> f32 {
         // SAFETY: given out for this machine.
         unsafe { (self.log_sum_exp)(x) }
+    }
+
+    /// What each token weighs, `[vocab]`.
+    pub(crate) fn weigh(&self, logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
+        // SAFETY: given out for this machine.
+        unsafe { (self.weigh)(logits, weighing, weights) }
     }
 
     /// Attention of some heads of some tokens.
@@ -206,6 +219,49 @@ fn log_sum_exp<const FMA: bool>(x: &[f32]) -> f32 {
     (f64::from(largest) + sum.ln()) as f32
 }
 
+#[inline(always)]
+fn weigh<const FMA: bool>(logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
+    let Weighing { largest, temperature, floor, above } = weighing;
+    for (weight, &logit) in weights.iter_mut().zip(logits) {
+        let exact = f64::from(logit);
+        let kept = exact >= floor && logit > above;
+        let exponential = exp_of_negative::<FMA>((exact - largest) / temperature);
+        *weight = if kept { exponential } else { 0.0 };
+    }
+}
+
+/// `eˣ` of numbers up to 0, to about a unit in the last place; 0 below the normal numbers.
+///
+/// As [`exp`]: 2ⁿ times the series of the rest, which is at most ln 2 / 2.
+#[inline(always)]
+fn exp_of_negative<const FMA: bool>(x: f64) -> f64 {
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    // ln 2 in two parts: the first has so few bits that its product with n is exact.
+    const LN2_HIGH: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);
+    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    /// 1 / k!, from k = 12 on down.
+    const INVERSE_FACTORIALS: [f64; 13] = {
+        let mut inverses = [1.0; 13];
+        let mut k = 1;
+        while k < 13 {
+            inverses[12 - k] = inverses[13 - k] / k as f64;
+            k += 1;
+        }
+        inverses
+    };
+    let multiply_add = |a: f64, b: f64, c: f64| if FMA { a.mul_add(b, c) } else { a * b + c };
+    let shifted = multiply_add(x, std::f64::consts::LOG2_E, SHIFT);
+    let n = shifted - SHIFT;
+    let r = multiply_add(n, -LN2_LOW, multiply_add(n, -LN2_HIGH, x));
+    let mut sum = INVERSE_FACTORIALS[0] / 13.0;
+    for term in INVERSE_FACTORIALS {
+        sum = multiply_add(sum, r, term);
+    }
+    let exponent = shifted.to_bits().wrapping_sub(SHIFT.to_bits());
+    let power = f64::from_bits(exponent.wrapping_add(1023) << 52);
+    if x < -708.0 { 0.0 } else { sum * power }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +275,17 @@ mod tests {
         }
         assert_eq!(exp::<false>(f32::NEG_INFINITY), 0.0);
         assert!(exp::<false>(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn exp_of_negative_is_within_a_unit_or_two_of_that_of_the_standard_library() {
+        for step in 0..=700_000 {
+            let x = f64::from(step) * -0.001;
+            for found in [exp_of_negative::<false>(x), exp_of_negative::<true>(x)] {
+                assert!((found - x.exp()).abs() <= 4e-16 * x.exp(), "{x}: {found}");
+            }
+        }
+        assert_eq!([0.0, -709.0, f64::NEG_INFINITY].map(exp_of_negative::<true>), [1.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -1,3 +1,4 @@
+import { createScriptLoops } from '../../engine/logit-loops.ts'
 import type { Sampler } from '../../engine/sampling.ts'
 import type { InferenceSession } from '../../graph/runtime.ts'
 import type { LlamaConfig } from '../../model/config.ts'
@@ -29,7 +30,7 @@ interface Item {
 /** A runner over a session of the decoder graph. */
 export function createRunner(session: InferenceSession, config: LlamaConfig): Runner {
   const cache = new KeyValueCache(config)
-  const samplers = createSamplers(config.vocabSize)
+  const samplers = createSamplers(createScriptLoops(config.vocabSize))
 
   const accept = (work: SequenceWork): Item => {
     const { sequence, tokens, position, targets } = work

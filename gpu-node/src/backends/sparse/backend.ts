@@ -11,6 +11,7 @@ import { canaryPrompt, checkCanary } from '../canary.ts'
 import { createSamplers, misfit, requireDistinct, type Samplers } from '../samplers.ts'
 import { placesInMask, type MaskPlaces } from './mask-places.ts'
 import { createModelEngine, type ModelEngine } from './model-engine.ts'
+import { createNativeLoops } from './native-loops.ts'
 
 /** How the sparse engine is to run. */
 export interface SparseBackendOptions {
@@ -110,7 +111,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
         engine,
         handle,
         config: model.config,
-        samplers: createSamplers(model.config.vocabSize),
+        samplers: createSamplers(createNativeLoops(addon, model.config.vocabSize, kernel)),
         logits: new Float32Array(model.config.vocabSize),
         end: () => resolve(undefined),
       }

@@ -196,7 +196,8 @@ async function explain<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
-function explained<T>(action: () => T): T {
+/** Runs what calls the addon. @throws AppError for what it throws */
+export function explained<T>(action: () => T): T {
   try {
     return action()
   } catch (thrown) {

@@ -11,6 +11,7 @@ const FUNCTIONS = [
   'swapRows',
   'createVocabulary',
   'Multiplier',
+  'Sampler',
 ] as const satisfies (keyof Addon)[]
 
 /** A file that was tried, and why it is not the addon. */

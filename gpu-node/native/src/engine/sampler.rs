@@ -1,0 +1,223 @@
+//! A token from logits: the loops over a vocabulary behind `src/engine/sampling.ts`, with the meaning of
+//! `src/engine/script-vocabulary.ts` to the last tie.
+
+use super::vector::VectorFns;
+use crate::kernels::Kernel;
+use std::fmt;
+
+/// Partial sums that do not wait for each other.
+const LANES: usize = 8;
+/// Weights that a draw passes over together.
+const BLOCK: usize = 64;
+
+/// What a token is drawn from: softmax(logits / temperature) after the cuts of min-p, top-k and top-p in this order.
+#[derive(Clone, Copy, Debug)]
+pub struct Cuts {
+    /// 0 takes the most probable token.
+    pub temperature: f64,
+    /// Tokens stay that are at least so probable, relative to the most probable one; 0 is all.
+    pub min_p: f64,
+    /// Most tokens that stay; 0 is all.
+    pub top_k: usize,
+    /// The fewest most probable tokens stay that have this part of the mass; 1 is all.
+    pub top_p: f64,
+}
+
+/// Why nothing can be drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LogitFault {
+    /// The logit of this token is no number.
+    NotANumber(usize),
+    /// The largest logit, which is not finite.
+    Largest(f32),
+}
+
+/// Draws tokens of one vocabulary; everything that it needs was allocated once.
+pub struct Sampler {
+    fns: &'static VectorFns,
+    weights: Vec<f64>,
+    candidates: Vec<f64>,
+    logits: Vec<f32>,
+}
+
+/// Which tokens weigh something, and what: `exp((logit - largest) / temperature)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Weighing {
+    pub(crate) largest: f64,
+    pub(crate) temperature: f64,
+    /// Logits from here on …
+    pub(crate) floor: f64,
+    /// … that are larger than this.
+    pub(crate) above: f32,
+}
+
+impl Sampler {
+    /// A sampler of logits `[vocab]`.
+    pub fn new(kernel: &Kernel, vocab: usize) -> Sampler {
+        Sampler {
+            fns: VectorFns::of(kernel),
+            weights: vec![0.0; vocab],
+            candidates: Vec::with_capacity(vocab),
+            logits: Vec::with_capacity(vocab),
+        }
+    }
+
+    /// Length of the logits.
+    pub fn vocab(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Natural logarithm of the sum of the exponentials of logits, `[vocab]`.
+    pub fn log_sum_exp(&mut self, logits: &[f32]) -> Result<f64, LogitFault> {
+        let (_, largest) = largest_of(logits)?;
+        let largest = f64::from(largest);
+        let all = Weighing { largest, temperature: 1.0, floor: f64::NEG_INFINITY, above: f32::NEG_INFINITY };
+        self.fns.weigh(logits, all, &mut self.weights);
+        Ok(largest + sum_of(&self.weights).ln())
+    }
+
+    /// A token of logits, `[vocab]`; `chance`, from 0 to below 1, decides which. Of equal logits at a cut, and of equal
+    /// largest ones, the lower ids stay.
+    pub fn draw(&mut self, logits: &[f32], cuts: Cuts, chance: f64) -> Result<usize, LogitFault> {
+        let (best, largest) = largest_of(logits)?;
+        if cuts.temperature == 0.0 {
+            return Ok(best);
+        }
+        self.weigh(logits, largest, cuts);
+        if cuts.top_p < 1.0 {
+            self.cut_mass(cuts.top_p);
+        }
+        Ok(self.at(chance))
+    }
+
+    /// Weights after min-p and top-k: cuts in the order of the logits, what they drop needs no exponential.
+    fn weigh(&mut self, logits: &[f32], largest: f32, cuts: Cuts) {
+        let Cuts { temperature, min_p, top_k, .. } = cuts;
+        let largest = f64::from(largest);
+        let floor = if min_p > 0.0 { largest + temperature * min_p.ln() } else { f64::NEG_INFINITY };
+        let mut weighing = Weighing { largest, temperature, floor, above: f32::NEG_INFINITY };
+        if top_k == 0 || top_k >= logits.len() {
+            self.fns.weigh(logits, weighing, &mut self.weights);
+            return;
+        }
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        let (_, least, _) = self.logits.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a));
+        weighing.above = *least;
+        self.fns.weigh(logits, weighing, &mut self.weights);
+        let ties = top_k - logits.iter().filter(|&&logit| logit > weighing.above).count();
+        if f64::from(weighing.above) < floor {
+            return;
+        }
+        let weight = ((f64::from(weighing.above) - largest) / temperature).exp();
+        let tied = logits.iter().zip(&mut self.weights).filter(|(logit, _)| **logit == weighing.above);
+        tied.take(ties).for_each(|(_, place)| *place = weight);
+    }
+
+    /// Zeroes what does not belong to the heaviest weights that together have `part` of the mass.
+    fn cut_mass(&mut self, part: f64) {
+        let total = sum_of(&self.weights);
+        // Tokens lighter than this weigh less than the rest of the mass even together.
+        let negligible = (1.0 - part) * total / self.weights.len() as f64;
+        let heavy = self.weights.iter().copied().filter(|&weight| weight > 0.0 && weight >= negligible);
+        self.candidates.clear();
+        self.candidates.extend(heavy);
+        let (least, mut ties) = heaviest(&mut self.candidates, part * total);
+        for weight in &mut self.weights {
+            if *weight == least && ties > 0 {
+                ties -= 1;
+            } else if *weight <= least {
+                *weight = 0.0;
+            }
+        }
+    }
+
+    /// The token on which `chance` of the mass falls. In order of ids: a small change of the logits then moves the
+    /// borders a little and no token far.
+    fn at(&self, chance: f64) -> usize {
+        let mut remaining = chance * sum_of(&self.weights);
+        for (block, weights) in self.weights.chunks(BLOCK).enumerate() {
+            let mass = sum_of(weights);
+            if remaining >= mass {
+                remaining -= mass;
+                continue;
+            }
+            for (index, &weight) in weights.iter().enumerate() {
+                if remaining < weight {
+                    return block * BLOCK + index;
+                }
+                remaining -= weight;
+            }
+        }
+        // Rounding may leave a little of the mass: the last token has it.
+        self.weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0)
+    }
+}
+
+/// The first token that has the largest logit, and that logit.
+fn largest_of(logits: &[f32]) -> Result<(usize, f32), LogitFault> {
+    let mut largest = [f32::NEG_INFINITY; 2 * LANES];
+    let (chunks, rest) = logits.as_chunks::<{ 2 * LANES }>();
+    let mut odd = false;
+    for chunk in chunks {
+        for (largest, &logit) in largest.iter_mut().zip(chunk) {
+            odd |= logit.is_nan();
+            *largest = if logit > *largest { logit } else { *largest };
+        }
+    }
+    if odd || rest.iter().any(|logit| logit.is_nan()) {
+        let token = logits.iter().position(|logit| logit.is_nan()).unwrap_or_default();
+        return Err(LogitFault::NotANumber(token));
+    }
+    let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    match logits.iter().position(|&logit| logit == largest) {
+        Some(token) if largest.is_finite() => Ok((token, largest)),
+        _ => Err(LogitFault::Largest(largest)),
+    }
+}
+
+/// The least of the fewest heaviest weights that reach `target` together, and how many of exactly it are among them;
+/// all, if they do not. By halves, each of which the selection of a middle parts (Hoare 1961). Reorders `weights`.
+fn heaviest(weights: &mut [f64], target: f64) -> (f64, usize) {
+    let (mut begin, mut end, mut reached) = (0, weights.len(), 0.0);
+    while end - begin > 1 {
+        let middle = (end - begin) / 2;
+        weights[begin..end].select_nth_unstable_by(middle, |a, b| b.total_cmp(a));
+        let heavier = sum_of(&weights[begin..begin + middle]);
+        if reached + heavier >= target {
+            end = begin + middle;
+        } else {
+            reached += heavier;
+            begin += middle;
+        }
+    }
+    let least = weights.get(begin).copied().unwrap_or(0.0);
+    let ties = weights.iter().take(begin + 1).filter(|&&weight| weight == least).count();
+    (least, ties)
+}
+
+fn sum_of(weights: &[f64]) -> f64 {
+    let mut sums = [0.0; LANES];
+    let (chunks, rest) = weights.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (sum, weight) in sums.iter_mut().zip(chunk) {
+            *sum += weight;
+        }
+    }
+    sums.iter().chain(rest).sum()
+}
+
+impl fmt::Display for LogitFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogitFault::NotANumber(token) => {
+                write!(f, "the model's logits are not numbers (token {token}); its weights are damaged")
+            }
+            LogitFault::Largest(logit) => {
+                write!(f, "the model's largest logit is {logit}, expected a finite one")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LogitFault {}
