@@ -74,7 +74,8 @@ export async function benchSwapGaps(options: {
       }).events) {
         if (event.type !== 'text') continue
         const nowMs = performance.now()
-        if (lastMs !== undefined) gaps.push({ fromMs: lastMs, toMs: nowMs })
+        // A character of several tokens comes with its last one: that is not a time between two tokens.
+        if (lastMs !== undefined && event.tokens.length === 1) gaps.push({ fromMs: lastMs, toMs: nowMs })
         lastMs = nowMs
         if (!running) break
       }
