@@ -45,6 +45,7 @@ export async function createLabFolder(options: TinyLlamaOptions = {}): Promise<L
         cwd: dir,
         field: 'text',
         variants: parseVariants(methods),
+        sweepVariants: parseVariants(methods),
         patterns: ['0.5'],
         samples: 4,
         length: 32,

@@ -194,8 +194,8 @@ function plan(settings: LabSettings): RunPlan[] {
       .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)
       .map(({ name }) => name)
   const calibrated = named(true)
-  const { permutations, seed, variants, patterns, samples, propagation, sweepSparsity, sweepSamples } =
-    settings
+  const { permutations, seed, variants, patterns, samples, propagation } = settings
+  const { sweepVariants, sweepSparsity, sweepSamples } = settings
   const orders = choosePermutations(calibrated, permutations, createRandom(seed))
   return planRuns({
     calibrated,
@@ -205,6 +205,7 @@ function plan(settings: LabSettings): RunPlan[] {
     patterns,
     samples,
     propagation,
+    sweepVariants,
     sweepSparsity,
     sweepSamples,
   })

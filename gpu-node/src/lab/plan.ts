@@ -55,6 +55,8 @@ export interface PlanOptions {
   patterns: readonly string[]
   samples: number
   propagation: Propagation
+  /** Of the sweeps: some of `variants`. */
+  sweepVariants: readonly Variant[]
   sweepSparsity: readonly string[]
   sweepSamples: readonly number[]
 }
@@ -68,7 +70,7 @@ export interface PlanOptions {
  * seven masks, or three. With pruned propagation an accumulating method's mask depends on the order too: fifteen.
  */
 export function planRuns(options: PlanOptions): RunPlan[] {
-  const { variants, patterns, samples, orders, calibrated, heldOut, propagation } = options
+  const { variants, sweepVariants, patterns, samples, orders, calibrated, heldOut, propagation } = options
   const [firstPattern] = patterns
   // Each domain is the last of one: a restarted method ends with whichever came last.
   const ends = calibrated.map((last) => [...calibrated.filter((name) => name !== last), last])
@@ -105,13 +107,13 @@ export function planRuns(options: PlanOptions): RunPlan[] {
       })),
   })
   const sparsity = options.sweepSparsity.flatMap((pattern) =>
-    variants.map((variant) => sweep('sparsity-sweep', variant, pattern, samples)),
+    sweepVariants.map((variant) => sweep('sparsity-sweep', variant, pattern, samples)),
   )
   const sampling =
     firstPattern === undefined
       ? []
       : options.sweepSamples.flatMap((count) =>
-          comparedAt(variants, firstPattern)
+          comparedAt(sweepVariants, firstPattern)
             .filter(({ datasets }) => datasets !== 'none')
             .map((variant) => sweep('sample-sweep', variant, firstPattern, count)),
         )

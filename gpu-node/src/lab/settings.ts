@@ -26,6 +26,8 @@ export interface LabSettings {
   seed: number
   permutations: PermutationChoice
   propagation: Propagation
+  /** Of the sweeps: some of `variants`. */
+  sweepVariants: Variant[]
   sweepSparsity: string[]
   sweepSamples: number[]
   /** Tokens of an evaluation window; null: 2048, or the model's context where that is shorter. */

@@ -15,6 +15,7 @@ function plan(options: Partial<PlanOptions> & { methods?: string[] } = {}) {
     heldOut: ['mail'],
     orders: choosePermutations(calibrated, 'all', Math.random),
     variants: parseVariants(methods),
+    sweepVariants: parseVariants(methods),
     patterns: ['0.5'],
     samples: 16,
     propagation: 'dense',
@@ -136,6 +137,18 @@ test('sweeps hold the stages with everything accumulated alone, and sampling non
     ['wanda', 3, 4, 0],
     ['copal', 1, 4, 0],
   ])
+})
+
+test('sweeps may be of some of the methods', () => {
+  const runs = plan({
+    methods: ['magnitude', 'wanda', 'copal'],
+    sweepVariants: parseVariants(['copal']),
+    sweepSparsity: ['0.3', '0.4'],
+    sweepSamples: [4],
+  })
+  const swept = runs.filter(({ purpose }) => purpose !== 'main').map(({ variant }) => variant.method)
+  expect(swept).toEqual(['copal', 'copal', 'copal'])
+  expect(runs.filter(({ purpose }) => purpose === 'main')).toHaveLength(3)
 })
 
 test('work begins with everything accumulated at the first pattern, for every method', () => {

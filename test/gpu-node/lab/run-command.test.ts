@@ -135,6 +135,17 @@ test.each([
   expect(terminal.errors()).toMatch(reason)
 })
 
+test('a method that is swept has to be compared', async () => {
+  const terminal = terminalHere()
+  const swept = ['--sweep-methods', 'copal,wanda', '--sweep-sparsity', '0.3', '--dry-run']
+  expect(await runCommand(lab('--methods', 'copal', ...swept), terminal)).not.toBe(0)
+  expect(terminal.errors()).toBe("copal: 'wanda' is swept and not compared. Name it in --methods too.\n")
+  const both = terminalHere()
+  expect(await runCommand(lab('--methods', 'copal,wanda', ...swept.with(1, 'copal')), both)).toBe(0)
+  expect(both.output()).toMatch(/copal at 30 % unstructured/)
+  expect(both.output()).not.toMatch(/wanda at 30 % unstructured/)
+})
+
 test('what only the texts or the model show is one line, and JSON on demand', async () => {
   const terminal = terminalHere()
   expect(await runCommand(lab('--domain', 'law=law.cal.txt:law.eval.txt'), terminal)).toBe(1)

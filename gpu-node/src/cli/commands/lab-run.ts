@@ -26,6 +26,7 @@ interface LabRunOptions {
   seed: number
   permutations: PermutationChoice
   propagation: Propagation
+  sweepMethods?: LabSettings['variants']
   sweepSparsity: string[]
   sweepSamples: number[]
   windows?: number
@@ -88,6 +89,12 @@ export function addLabRun(lab: Command, session: Session): void {
       new Option('--sweep-samples <list>', 'also these numbers of sequences, with everything accumulated')
         .argParser((text) => [...new Set(splitList(text).map(positive))])
         .default([], 'none'),
+    )
+    .addOption(
+      new Option(
+        '--sweep-methods <list>',
+        'which of the methods the sweeps are of; all unless given',
+      ).argParser(argument<LabSettings['variants']>((text) => parseVariants(splitList(text)))),
     )
     .option('--windows <n>', 'most evaluation windows a domain; all unless given', positive)
     .option('--window-tokens <n>', 'tokens a window; 2048, or the context, unless given', windowTokens)
@@ -180,12 +187,25 @@ function readSettings(options: LabRunOptions, { terminal }: Session): LabSetting
     seed: options.seed,
     permutations: options.permutations,
     propagation: options.propagation,
+    sweepVariants: readSweepVariants(options),
     sweepSparsity: options.sweepSparsity,
     sweepSamples: options.sweepSamples,
     windowTokens: options.windowTokens ?? null,
     maxWindows: options.windows ?? null,
     threads: options.threads,
   }
+}
+
+/** @throws CliError for a method that is not compared: its curve would lack the point they share */
+function readSweepVariants({ methods, sweepMethods = methods }: LabRunOptions): LabSettings['variants'] {
+  const isCompared = ({ method, scope }: LabSettings['variants'][number]) =>
+    methods.some((other) => other.method === method && other.scope === scope)
+  const other = sweepMethods.find((variant) => !isCompared(variant))
+  if (!other) return sweepMethods
+  throw new CliError(
+    'invalid_request',
+    `'${other.method}' is swept and not compared. Name it in --methods too.`,
+  )
 }
 
 function permutations(text: string): PermutationChoice {
