@@ -83,8 +83,8 @@ impl Room {
 }
 
 /// Runs an attention, `SIDE` rows side by side: a key or value is loaded once for all, and their sums do not wait for
-/// each other; of a head, `VECTORS` vectors of [`LANES`] at a time. What a row gets depends on its own query and position alone: pages come in order, and one that is wholly
-/// ahead of a row does not touch it.
+/// each other; of a head, `VECTORS` vectors of [`LANES`] at a time. What a row gets depends on its own query and position
+/// alone: pages come in order, and one that is wholly ahead of a row does not touch it.
 #[inline(always)]
 pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
     attention: &mut Attention<'_>,

@@ -34,7 +34,9 @@ impl PagePool {
             .try_fold(pages, |product, &factor| product.checked_mul(factor));
         let mapped = bytes.ok_or_else(|| io::ErrorKind::OutOfMemory.into()).and_then(MmapMut::map_anon);
         let memory = mapped.map_err(|error| {
-            let why = format!("the machine has no memory for {pages} pages of keys and values ({error}); give the cache fewer tokens");
+            let why = format!(
+                "the machine has no memory for {pages} pages of keys and values ({error}); give the cache fewer tokens"
+            );
             io::Error::new(error.kind(), why)
         })?;
         // Only faster with them: a kernel without huge pages refuses.
