@@ -118,25 +118,21 @@ pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Adds lanes in a fixed order.
 #[inline(always)]
 pub(crate) fn sum_of(lanes: [f32; LANES]) -> f32 {
-    let mut lanes = lanes;
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+    by_halves(lanes, |a, b| a + b)
 }
 
-/// The largest lane; one that is no number is ignored, and gives way to the others.
+/// The largest lane; one that is no number gives way to others.
 #[inline(always)]
 pub(crate) fn largest_of(lanes: [f32; LANES]) -> f32 {
-    let mut lanes = lanes;
+    by_halves(lanes, f32::max)
+}
+
+#[inline(always)]
+fn by_halves(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            lanes[lane] = lanes[lane].max(lanes[lane + width]);
+            lanes[lane] = join(lanes[lane], lanes[lane + width]);
         }
         width /= 2;
     }
