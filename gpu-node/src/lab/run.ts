@@ -61,7 +61,9 @@ export async function runLab(settings: LabSettings, hooks: RunHooks): Promise<La
     const progress = createWorkProgress(plan.estimate.seconds.total, (fraction, message) =>
       hooks.onProgress?.('Laboratory', fraction, message),
     )
-    const results = await work(lab, settings.outDir, progress, hooks.signal)
+    // The plan's seconds are at these rates: steps at what is measured meanwhile would not add up to them.
+    const asPlanned = { ...lab, rates: structuredClone(lab.rates) }
+    const results = await work(asPlanned, settings.outDir, progress, hooks.signal)
     return { results, done: lab.work.done, seconds: (performance.now() - startedMs) / 1000 }
   })
 }

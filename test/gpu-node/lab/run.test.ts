@@ -24,10 +24,14 @@ beforeEach(async () => {
   folder = await createLabFolder()
 })
 
-function run(settings: LabSettings, abort = new AbortController(), onMessage?: (message: string) => void) {
+function run(
+  settings: LabSettings,
+  abort = new AbortController(),
+  onProgress?: (message: string, fraction: number, label: string) => void,
+) {
   return runLab(settings, {
     signal: abort.signal,
-    onProgress: (_label, _fraction, message) => onMessage?.(message),
+    onProgress: (label, fraction, message) => onProgress?.(message, fraction, label),
   })
 }
 
@@ -100,6 +104,17 @@ test('a domain more, or fewer windows: only what is new is done', async () => {
   expect(withDomain.done).toEqual({ calibrated: 1, selected: 2, evaluated: 1 + 1 + 2 })
   const withWindows = await run(folder.settings({ specs: LAW, maxWindows: 2 }))
   expect(withWindows.done).toEqual({ calibrated: 0, selected: 0, evaluated: 2 })
+})
+
+test('progress ends at the whole, and not before', async () => {
+  const told: number[] = []
+  await run(folder.settings({ specs: TWO, methods: METHODS }), undefined, (_, fraction, label) => {
+    if (label === 'Laboratory') told.push(fraction)
+  })
+  expect(told).toEqual(told.toSorted((a, b) => a - b))
+  expect(told.at(-1)).toBeCloseTo(1, 6)
+  // Its last step, and the last window of that.
+  expect(told.filter((fraction) => fraction > 1 - 1e-9).length).toBeLessThanOrEqual(2)
 })
 
 test('sweeps share masks with the main runs and hold everything accumulated', async () => {
