@@ -1,5 +1,5 @@
 //! A token from logits: the loops over a vocabulary behind `src/engine/sampling.ts`, with the meaning of
-//! `src/engine/script-vocabulary.ts` to the last tie.
+//! `src/engine/logit-loops.ts` to the last tie.
 
 use super::vector::VectorFns;
 use crate::kernels::Kernel;
