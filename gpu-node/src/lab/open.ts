@@ -17,7 +17,7 @@ import { createFindings, type Findings } from './findings.ts'
 import { takeFolderLock } from './folder-lock.ts'
 import { startLabProcess, type LabProcess } from './lab-process.ts'
 import { choosePermutations } from './permutations.ts'
-import { comparedAt, planRuns, type RunPlan } from './plan.ts'
+import { comparedAt, planRuns, type RunPlan, type Variant } from './plan.ts'
 import type { PreparedDomain } from './prepare.ts'
 import { readResults } from './results-file.ts'
 import type { LabSettings } from './settings.ts'
@@ -159,10 +159,14 @@ function checkSizes(model: DenseModel, settings: LabSettings): Sizes {
   }
   const windowTokens = settings.windowTokens ?? Math.min(DEFAULT_TOKENS, config.contextLength)
   requireContext(model, windowTokens)
-  for (const pattern of [...settings.patterns, ...settings.sweepSparsity]) {
-    for (const { method, scope } of comparedAt(variants, pattern))
-      checkPatterns(config, withAllocation(model, { method, pattern, scope }))
+  const check = (patterns: readonly string[], compared: readonly Variant[]) => {
+    for (const pattern of patterns) {
+      for (const { method, scope } of comparedAt(compared, pattern))
+        checkPatterns(config, withAllocation(model, { method, pattern, scope }))
+    }
   }
+  check(settings.patterns, variants)
+  check(settings.sweepSparsity, settings.sweepVariants)
   const reads = variants.find(({ datasets }) => datasets !== 'none')
   if (reads && settings.domains.every(({ calibrationPath }) => calibrationPath === null)) {
     throw new AppError(
