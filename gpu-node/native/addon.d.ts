@@ -247,7 +247,7 @@ export interface Engine {
   logits(index: number, into: Float32Array): void
   /** Frees weights and their sequences, and gives the memory back to the system. */
   release(weights: EngineWeights): Promise<void>
-  /** Sequences that are held, pages that have memory, pages there are. Not during a step. */
+  /** Sequences that are held, pages that were written, pages that there are. Not during a step. */
   usage(): [sequences: number, pages: number, totalPages: number]
   /** For tests: the next step panics. */
   provokePanic(): void

@@ -32,7 +32,7 @@ export interface SparseBackendOptions {
 /** A {@link Backend} that tells what it holds. */
 export interface SparseBackend extends Backend {
   /**
-   * Over all weight sets: sequences that are held, pages of keys and values that have memory, and those that works
+   * Over all weight sets: sequences that are held, pages of keys and values that were written, and those that works
    * without pages were given. Not during a step.
    */
   usage(): { sequences: number; pages: number; ownPages: number }
