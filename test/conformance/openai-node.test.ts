@@ -339,12 +339,18 @@ describe('the response cache', () => {
   })
 
   test('keeps nothing of a stream that its reader left', async () => {
-    const body = { ...asked('what is left of the cat'), max_completion_tokens: 400 }
-    const open = () => client.chat.completions.create({ ...body, stream: true }, { headers }).withResponse()
-    for (let again = 0; again < 2; again += 1) {
-      const { data, response } = await open()
-      expect(response.headers.get('x-copal-cache')).toBe('miss')
-      for await (const _ of data) break
+    // Long enough that it is not made before its reader leaves, and small enough to be kept.
+    const neverEnds = { max_completion_tokens: 2000, logit_bias: { '2': -100 } }
+    const body = { ...asked('what is left of the cat'), ...neverEnds, stream: true as const }
+    const open = async (read: (stream: AsyncIterable<object>) => Promise<unknown>) => {
+      const { data, response } = await client.chat.completions.create(body, { headers }).withResponse()
+      await read(data)
+      return response.headers.get('x-copal-cache')
     }
+    const leave = async (stream: AsyncIterable<object>) => {
+      for await (const _ of stream) break
+    }
+    for (const read of [leave, leave, all]) expect(await open(read)).toBe('miss')
+    await expect.poll(() => open(all), { timeout: 20_000 }).toBe('hit')
   })
 })
