@@ -62,7 +62,7 @@ fn any_weights_are_packed_and_multiplied_right_or_refused() {
         let density = one_of(random, &[0.0, 0.02, 0.5, 0.98, 1.0]);
         let mask = support::mask_of(rows, cols, |_, _| random.uniform() < density);
         let mask = (random.uniform() < 0.8).then_some(mask);
-        let matrix = match pack(&weights, (rows, cols), mask.as_deref(), format, &|| ()) {
+        let matrix = match pack(&weights, (rows, cols), mask.as_deref(), format) {
             Ok(matrix) => matrix,
             Err(PackError::Weight { value, .. }) => {
                 assert!(odd.is_some_and(|odd| odd.to_bits() == value.to_bits()), "{value} is refused");

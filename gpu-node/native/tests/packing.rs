@@ -3,7 +3,7 @@
 mod support;
 
 use copal_native::storage::{
-    Counted, Format, KeptError, KeptRule, Mask, MaskError, PackError, Precision, pack,
+    Counted, Format, KeptError, KeptRows, KeptRule, Mask, MaskError, PackError, Precision, pack, pack_rows,
 };
 use std::ops::Range;
 use support::{Random, formats, mask_of, masks, packed};
@@ -56,6 +56,46 @@ fn a_mask_that_keeps_everything_changes_no_weight_of_bf16_and_int8() {
     for format in formats().into_iter().filter(|format| format.precision() != Precision::Int4) {
         let sparse = packed(&weights, 100, Some(&mask), format).unpack();
         assert_eq!(sparse, packed(&weights, 100, None, format).unpack());
+    }
+}
+
+/// The kept ones of weights that bf16 holds, as a mask file has them.
+fn kept_values(weights: &[f32], cols: usize, mask: &[u8]) -> Vec<u8> {
+    let kept = |index: &usize| {
+        mask[index / cols * cols.div_ceil(8) + index % cols / 8] >> (index % cols % 8) & 1 == 1
+    };
+    let kept = (0..weights.len()).filter(kept);
+    kept.flat_map(|index| half::bf16::from_f32(weights[index]).to_le_bytes()).collect()
+}
+
+#[test]
+fn kept_values_are_packed_as_the_matrix_that_they_stand_for() {
+    let mut random = Random::new(9);
+    for (rows, cols) in [(1, 1), (35, 67), (64, 128), (40, 300)] {
+        let mut weights = random.normals(rows * cols, 0.1);
+        weights.iter_mut().for_each(|weight| *weight = half::bf16::from_f32(*weight).to_f32());
+        for (name, mask) in &masks(rows, cols, &mut random) {
+            let values = kept_values(&weights, cols, mask);
+            let bits = Mask::new(mask, rows, cols).unwrap();
+            for format in formats() {
+                let mut kept = KeptRows::new(bits, &values);
+                let found = pack_rows(&mut kept, (rows, cols), Some(bits), format, &|| ()).unwrap();
+                let expected = packed(&weights, cols, Some(mask), format);
+                assert_eq!(found.unpack(), expected.unpack(), "{format:?}, {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kept_value_that_is_not_finite_is_refused_by_place() {
+    let mut weights = vec![0.5; 40 * 70];
+    weights[35 * 70 + 68] = f32::INFINITY;
+    let mask = mask_of(40, 70, |row, col| row == 35 || col % 3 == 0);
+    let (values, bits) = (kept_values(&weights, 70, &mask), Mask::new(&mask, 40, 70).unwrap());
+    for format in formats() {
+        let found = pack_rows(&mut KeptRows::new(bits, &values), (40, 70), Some(bits), format, &|| ());
+        assert!(matches!(found, Err(PackError::Weight { row: 35, col: 68, .. })), "{format:?}");
     }
 }
 
@@ -114,7 +154,7 @@ fn weights_that_a_precision_cannot_hold_are_refused_by_place() {
             let mask = mask_of(40, 70, |row, _| row != 35);
             let masks = if broken.is_finite() { vec![None] } else { vec![None, Some(mask.as_slice())] };
             for mask in masks {
-                match pack(&weights, (40, 70), mask, format, &|| ()) {
+                match pack(&weights, (40, 70), mask, format) {
                     Err(PackError::Weight { row: 35, col: 68, .. }) => {}
                     Err(error) => panic!("{format:?}: {error}"),
                     Ok(_) => panic!("{format:?} took {broken}"),
@@ -126,10 +166,10 @@ fn weights_that_a_precision_cannot_hold_are_refused_by_place() {
 
 #[test]
 fn masks_and_shapes_that_do_not_fit_are_refused() {
-    let refused = |rows, cols, mask| pack(&[0.0; 18], (rows, cols), mask, Format::BF16, &|| ()).err();
+    let refused = |rows, cols, mask| pack(&[0.0; 18], (rows, cols), mask, Format::BF16).err();
     assert!(matches!(refused(2, 8, None), Some(PackError::Shape { rows: 2, cols: 8, weights: 18 })));
     assert!(matches!(refused(usize::MAX, 2, None), Some(PackError::Shape { .. })));
-    assert!(pack(&[], (0, 4), None, Format::BF16, &|| ()).is_err());
+    assert!(pack(&[], (0, 4), None, Format::BF16).is_err());
     let length = PackError::Mask(MaskError::Length { expected: 4, found: 3 });
     assert_eq!(refused(2, 9, Some(&[0; 3])), Some(length));
     assert_eq!(refused(2, 9, Some(&[255, 1, 255, 2])), Some(PackError::Mask(MaskError::Tail { row: 1 })));
@@ -171,7 +211,7 @@ fn a_mask_that_breaks_its_rule_is_refused_at_the_first_place() {
             let rule = KeptRule { of, kept };
             assert_eq!(rule.total(rows, cols), rows * per_row);
             for flips in 0..40 {
-                let found = rule.check(&Mask::new(&mask, rows, cols).unwrap(), rows, cols, &|| ());
+                let found = rule.check(&Mask::new(&mask, rows, cols).unwrap(), rows, cols);
                 assert_eq!(
                     found.err(),
                     broken(&rule, &mask, rows, cols),

@@ -56,7 +56,7 @@ impl Task for PackTask {
     fn compute(&mut self) -> Result<Matrix> {
         guarded(|| {
             let mask = self.mask.as_deref();
-            pack(&self.dense, (self.rows, self.cols), mask, self.format, &|| ()).map_err(invalid)
+            pack(&self.dense, (self.rows, self.cols), mask, self.format).map_err(invalid)
         })
     }
 

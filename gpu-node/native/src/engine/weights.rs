@@ -1,8 +1,8 @@
 use super::ModelConfig;
 use super::mapped::MappedFile;
-use super::masked::{MaskedPlace, check_bits, check_count, spread};
+use super::masked::{MaskedPlace, check_bits, check_count};
 use super::pace::Pace;
-use crate::storage::{Format, Matrix, PackError, pack};
+use crate::storage::{Format, KeptRows, Matrix, PackError, pack_rows};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -209,7 +209,7 @@ impl WeightLibrary {
             if places.head == places.embedding { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = master.floats(name, places.head, vocab * hidden)?;
         let packer = self.pace.packer(1);
-        let head = pack(&head, (vocab, hidden), None, Format::of_head(), &|| packer.pause());
+        let head = pack_rows(&mut &*head, (vocab, hidden), None, Format::of_head(), &|| packer.pause());
         let norms = places.norms.iter().enumerate().map(|(layer, &(attention, mlp))| {
             Ok((
                 norm(&format!("model.layers.{layer}.input_layernorm.weight"), attention)?,
@@ -242,7 +242,7 @@ impl WeightLibrary {
             return Ok(matrix);
         }
         let dense = master.floats(&name, place, rows * cols)?;
-        let matrix = pack(&dense, (rows, cols), None, self.format, pause);
+        let matrix = pack_rows(&mut &*dense, (rows, cols), None, self.format, pause);
         let matrix = Arc::new(matrix.map_err(|error| LoadError::Pack(name, error))?);
         // Two sets that are loaded at the same time may each have packed it: one is kept.
         let mut known = known();
@@ -263,17 +263,24 @@ impl WeightLibrary {
     ) -> Result<Matrix, LoadError> {
         let (rows, cols) = shape;
         let bits = mask.bytes(&name, place.bits, rows * cols.div_ceil(8))?;
-        check_bits(&name, bits, &place.rule, shape, pause).map_err(LoadError::Mask)?;
-        let dense = match place.values {
-            None => master.floats(&name, dense, rows * cols)?,
-            Some((values, count)) => {
-                check_count(&name, count, &place.rule, shape).map_err(LoadError::Mask)?;
-                let values = mask.bytes(&name, values, 2 * count)?;
-                Cow::Owned(spread(&name, values, bits, shape).map_err(LoadError::Mask)?)
-            }
+        let bits = check_bits(&name, bits, &place.rule, shape).map_err(LoadError::Mask)?;
+        pause();
+        let Some((values, count)) = place.values else {
+            let dense = master.floats(&name, dense, rows * cols)?;
+            let matrix = pack_rows(&mut &*dense, shape, Some(bits), self.format, pause);
+            return matrix.map_err(|error| LoadError::Pack(name, error));
         };
-        let matrix = pack(&dense, shape, Some(bits), self.format, pause);
-        matrix.map_err(|error| LoadError::Pack(name, error))
+        check_count(&name, count, &place.rule, shape).map_err(LoadError::Mask)?;
+        let mut values = KeptRows::new(bits, mask.bytes(&name, values, 2 * count)?);
+        let matrix = pack_rows(&mut values, shape, Some(bits), self.format, pause);
+        // They are the mask's own.
+        matrix.map_err(|error| match error {
+            PackError::Weight { row, col, value, .. } if !value.is_finite() => {
+                let index = bits.kept_before(row, col);
+                LoadError::Mask(format!("value {index} of tensor '{name}' is not finite"))
+            }
+            error => LoadError::Mask(format!("tensor '{name}': {error}")),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One group of a block's rows on its way into the stream.
 
-use super::instructions::{Compress, Vector};
+use super::instructions::{Packing, Vector};
 use super::quantise::Codes;
 use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
 use half::f16;
@@ -11,10 +11,9 @@ const MOST_VECTORS: usize = LONGEST_GROUP / 2 * TILES;
 
 /// Codes, scales and masks. Rows and columns that do not exist have codes of 0 and masks of 0.
 pub(super) struct Group {
-    scales: [f16; BLOCK_ROWS],
-    minimums: [f16; BLOCK_ROWS],
+    codes: [Codes; BLOCK_ROWS],
     masks: [u64; BLOCK_ROWS],
-    /// In the order of the stream; one byte a code of int4.
+    /// The rows in the order of the stream; one byte a code of int4.
     vectors: [Vector; MOST_VECTORS],
     /// What is kept of them, and room for a whole vector behind it.
     kept: [u8; (MOST_VECTORS + 1) * VECTOR_BYTES],
@@ -23,35 +22,47 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn new() -> Group {
         Group {
-            scales: [f16::ZERO; BLOCK_ROWS],
-            minimums: [f16::ZERO; BLOCK_ROWS],
+            codes: [Codes::EMPTY; BLOCK_ROWS],
             masks: [0; BLOCK_ROWS],
             vectors: [[0; VECTOR_BYTES]; MOST_VECTORS],
             kept: [0; (MOST_VECTORS + 1) * VECTOR_BYTES],
         }
     }
 
-    /// Puts a row of the block at its lane of every vector. `mask` means nothing in a dense group.
+    /// Where the codes of a row of the block go, and what is kept of them, which means nothing in a dense group.
     #[inline(always)]
-    pub(super) fn put(&mut self, format: Format, row: usize, codes: &Codes, mask: u64) {
-        self.scales[row] = codes.scale;
-        self.minimums[row] = codes.minimum;
-        self.masks[row] = mask;
-        let (tile, lane) = (row / TILE_ROWS, row % TILE_ROWS);
-        for (vectors, word) in self.vectors.chunks_exact_mut(TILES).zip(&codes.words[..format.steps()]) {
-            vectors[tile][4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
+    pub(super) fn row_mut(&mut self, row: usize) -> (&mut Codes, &mut u64) {
+        (&mut self.codes[row], &mut self.masks[row])
+    }
+
+    /// Puts every row at its lane of every vector.
+    #[inline(always)]
+    fn arrange<P: Packing>(&mut self, format: Format) {
+        let (tiles, _) = self.codes.as_chunks::<TILE_ROWS>();
+        for (tile, codes) in tiles.iter().enumerate() {
+            let mut rows = [&codes[0].words; TILE_ROWS];
+            for (row, codes) in rows.iter_mut().zip(codes) {
+                *row = &codes.words;
+            }
+            for half in 0..format.steps().div_ceil(TILE_ROWS) {
+                let vectors = self.vectors[half * TILE_ROWS * TILES + tile..].iter_mut().step_by(TILES);
+                for (vector, step) in vectors.zip(P::transpose(&rows, half)) {
+                    *vector = step;
+                }
+            }
         }
     }
 
     /// Writes all codes, and returns the bytes that were written.
     #[inline(always)]
-    pub(super) fn write_dense(&self, format: Format, out: &mut [u8]) -> usize {
+    pub(super) fn write_dense<P: Packing>(&mut self, format: Format, out: &mut [u8]) -> usize {
+        self.arrange::<P>(format);
         let (header, out) = out[..format.dense_group()].split_at_mut(format.dense_header());
         if format.precision() != Precision::Bf16 {
-            write_halves(&self.scales, header);
+            write_halves(self.codes.iter().map(|codes| codes.scale), header);
         }
         if format.precision() == Precision::Int4 {
-            write_halves(&self.minimums, &mut header[2 * BLOCK_ROWS..]);
+            write_halves(self.codes.iter().map(|codes| codes.minimum), &mut header[2 * BLOCK_ROWS..]);
             let (pairs, _) = self.vectors.as_chunks::<TILES>();
             for (out, [low, high]) in out.chunks_exact_mut(VECTOR_BYTES).zip(pairs) {
                 write_nibbles(low, high, out);
@@ -64,12 +75,13 @@ impl Group {
 
     /// Writes what the masks keep, and returns the bytes that were written.
     #[inline(always)]
-    pub(super) fn write_sparse<C: Compress>(&mut self, format: Format, out: &mut [u8]) -> usize {
+    pub(super) fn write_sparse<P: Packing>(&mut self, format: Format, out: &mut [u8]) -> usize {
         let (scales, rest) = out.split_at_mut(format.sparse_scales());
         if format.precision() == Precision::Int8 {
-            write_halves(&self.scales, scales);
+            write_halves(self.codes.iter().map(|codes| codes.scale), scales);
         }
         let (masks_out, out) = rest.split_at_mut(format.sparse_header() - format.sparse_scales());
+        self.arrange::<P>(format);
         let masks = self.masks_by_step(format);
         let bytes = TILE_ROWS * format.step() / 8;
         for (out, mask) in masks_out.chunks_exact_mut(bytes).zip(masks.as_flattened()) {
@@ -79,10 +91,10 @@ impl Group {
         for (vector, mask) in self.vectors.iter().zip(masks[..format.steps()].as_flattened()) {
             let end = vector_at(&mut self.kept, kept);
             if format.precision() == Precision::Bf16 {
-                C::words(vector, *mask as u32, end);
+                P::words(vector, *mask as u32, end);
                 kept += 2 * mask.count_ones() as usize;
             } else {
-                C::bytes(vector, *mask, end);
+                P::bytes(vector, *mask, end);
                 kept += mask.count_ones() as usize;
             }
         }
@@ -128,7 +140,7 @@ fn transpose(mut rows: [u64; TILE_ROWS], unit: usize) -> [u64; TILE_ROWS] {
 }
 
 #[inline(always)]
-fn write_halves(values: &[f16; BLOCK_ROWS], out: &mut [u8]) {
+fn write_halves(values: impl Iterator<Item = f16>, out: &mut [u8]) {
     for (out, value) in out.chunks_exact_mut(2).zip(values) {
         out.copy_from_slice(&value.to_le_bytes());
     }

@@ -1,4 +1,5 @@
 use super::Mask;
+use super::instructions::{self, Packing, Work};
 use std::fmt;
 
 /// How many weights a mask keeps, exactly.
@@ -46,14 +47,13 @@ impl KeptRule {
         }
     }
 
-    /// Counts what the mask of a matrix `[rows, cols]` keeps. Calls `pause` after each row.
-    pub fn check(
-        &self,
-        mask: &Mask<'_>,
-        rows: usize,
-        cols: usize,
-        pause: &dyn Fn(),
-    ) -> Result<(), KeptError> {
+    /// Counts what the mask of a matrix `[rows, cols]` keeps.
+    pub fn check(&self, mask: &Mask<'_>, rows: usize, cols: usize) -> Result<(), KeptError> {
+        instructions::run(Check { rule: self, mask, rows, cols })
+    }
+
+    #[inline(always)]
+    fn check_all(&self, mask: &Mask<'_>, rows: usize, cols: usize) -> Result<(), KeptError> {
         let expected = self.kept;
         let mut total = 0;
         for row in 0..rows {
@@ -67,7 +67,6 @@ impl KeptRule {
                 Counted::Matrix => total += mask.kept(row),
                 Counted::Columns(group) => self.check_groups(mask, row, cols, group)?,
             }
-            pause();
         }
         if self.of == Counted::Matrix && total != expected {
             return Err(KeptError { row: None, column: None, kept: total, of: rows * cols, expected });
@@ -75,13 +74,17 @@ impl KeptRule {
         Ok(())
     }
 
+    #[inline(always)]
     fn check_groups(&self, mask: &Mask<'_>, row: usize, cols: usize, group: usize) -> Result<(), KeptError> {
         // Whole words in a few operations; only where one is wrong, or groups straddle words, group by group.
-        let words = cols.div_ceil(64);
-        let is_whole = group.is_power_of_two() && cols.is_multiple_of(64);
-        if is_whole && (0..words).all(|index| counts_are(mask.word(row, index, 64), group, self.kept as u64))
-        {
-            return Ok(());
+        if group.is_power_of_two() && cols.is_multiple_of(64) {
+            let mut fits = true;
+            for index in 0..cols / 64 {
+                fits &= counts_are(mask.word(row, index, 64), group, self.kept as u64);
+            }
+            if fits {
+                return Ok(());
+            }
         }
         for first in (0..cols).step_by(group) {
             let kept = (first..(first + group).min(cols)).filter(|&col| mask.keeps(row, col)).count();
@@ -94,19 +97,45 @@ impl KeptRule {
     }
 }
 
-/// Whether each `group` bits, a power of two up to 64, have `kept` set.
-fn counts_are(word: u64, group: usize, kept: u64) -> bool {
-    // Ones at the lowest bit of each field of `width` bits.
-    let ones = |width: usize| if width == 64 { 1 } else { u64::MAX / ((1 << width) - 1) };
-    let mut counts = word;
-    let mut width = 1;
-    while width < group {
-        let low = ones(2 * width) * ((1 << width) - 1);
-        counts = (counts & low) + (counts >> width & low);
-        width *= 2;
-    }
-    kept <= group as u64 && counts == ones(group).wrapping_mul(kept)
+struct Check<'a> {
+    rule: &'a KeptRule,
+    mask: &'a Mask<'a>,
+    rows: usize,
+    cols: usize,
 }
+
+impl Work for Check<'_> {
+    type Output = Result<(), KeptError>;
+
+    #[inline(always)]
+    fn run<P: Packing>(self) -> Result<(), KeptError> {
+        self.rule.check_all(self.mask, self.rows, self.cols)
+    }
+}
+
+/// Whether each `group` bits, a power of two up to 64, have `kept` set.
+#[inline(always)]
+fn counts_are(word: u64, group: usize, kept: u64) -> bool {
+    let fields = group.trailing_zeros() as usize;
+    let mut counts = word;
+    for (doubling, ones) in ONES[1..=fields].iter().enumerate() {
+        let width = 1 << doubling;
+        let low = ones * ((1 << width) - 1);
+        counts = (counts & low) + (counts >> width & low);
+    }
+    kept <= group as u64 && counts == ONES[fields].wrapping_mul(kept)
+}
+
+/// Ones at the lowest bit of each field of 2ⁱ bits.
+const ONES: [u64; 7] = {
+    let mut ones = [1; 7];
+    let mut index = 0;
+    while index < 6 {
+        ones[index] = u64::MAX / ((1 << (1 << index)) - 1);
+        index += 1;
+    }
+    ones
+};
 
 impl fmt::Display for KeptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -43,11 +43,18 @@ impl<'a> Mask<'a> {
     }
 
     /// How many weights of `row` are kept.
+    #[inline(always)]
     pub(super) fn kept(&self, row: usize) -> usize {
         let bytes = &self.bytes[row * self.stride..][..self.stride];
         let (words, rest) = bytes.as_chunks::<8>();
         let in_words = words.iter().map(|word| u64::from_le_bytes(*word).count_ones()).sum::<u32>();
         (in_words + rest.iter().map(|byte| byte.count_ones()).sum::<u32>()) as usize
+    }
+
+    /// How many weights before the one in `row` and `col` are kept, row by row.
+    pub(crate) fn kept_before(&self, row: usize, col: usize) -> usize {
+        let rows_before = (0..row).map(|row| self.kept(row)).sum::<usize>();
+        rows_before + (0..col).filter(|&col| self.keeps(row, col)).count()
     }
 
     /// Whether the weight in `row` and `col` is kept.

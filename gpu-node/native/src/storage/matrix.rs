@@ -1,4 +1,6 @@
 use super::{BLOCK_ROWS, Format, VECTOR_BYTES};
+use memmap2::{MmapMut, MmapOptions};
+use std::io;
 use std::ops::Range;
 
 /// A packed matrix `[rows, cols]`, dense or sparse. Immutable: share it with an `Arc`.
@@ -10,31 +12,30 @@ pub struct Matrix {
     kept: u64,
     /// Where each block starts in `buffer`, and where the last one ends.
     offsets: Vec<usize>,
-    buffer: Vec<u8>,
+    buffer: MmapMut,
 }
 
 impl Matrix {
     /// An empty stream with room for the blocks that `sizes` gives, for the packer to fill.
     ///
     /// The first block is aligned to a vector, and a whole vector may be read behind the last byte
-    /// of any block.
+    /// of any block. The memory is a mapping of its own, taken at once, which costs less than page by page as
+    /// it is written, and given back to the machine with the matrix.
     pub(super) fn with_blocks(
         rows: usize,
         cols: usize,
         format: Format,
         sparse: bool,
         sizes: &[usize],
-    ) -> Matrix {
-        let total: usize = sizes.iter().sum();
-        let buffer = vec![0u8; total + 2 * VECTOR_BYTES];
-        let mut at = buffer.as_ptr().align_offset(VECTOR_BYTES).min(VECTOR_BYTES);
-        let mut offsets = Vec::with_capacity(sizes.len() + 1);
-        for size in sizes {
-            offsets.push(at);
-            at += size;
-        }
-        offsets.push(at);
-        Matrix { rows, cols, format, sparse, kept: 0, offsets, buffer }
+    ) -> io::Result<Matrix> {
+        let mut offsets = vec![0];
+        offsets.extend(sizes.iter().scan(0, |at, size| {
+            *at += size;
+            Some(*at)
+        }));
+        let total = offsets[sizes.len()] + VECTOR_BYTES;
+        let buffer = MmapOptions::new().len(total).populate().map_anon()?;
+        Ok(Matrix { rows, cols, format, sparse, kept: 0, offsets, buffer })
     }
 
     /// Block starts and the bytes, for the packer.

@@ -26,6 +26,7 @@ mod mask;
 mod matrix;
 mod pack;
 mod quantise;
+mod rows;
 mod unpack;
 
 pub(crate) use expand::{expand_bf16, expand_int8};
@@ -33,7 +34,8 @@ pub use format::{Format, FormatError, Precision};
 pub use kept::{Counted, KeptError, KeptRule};
 pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;
-pub use pack::{PackError, pack};
+pub use pack::{PackError, pack, pack_rows};
+pub use rows::{KeptRows, Rows};
 
 /// Rows of a block: two tiles.
 pub const BLOCK_ROWS: usize = 32;

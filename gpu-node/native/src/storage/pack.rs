@@ -1,7 +1,7 @@
 use super::group::Group;
-use super::instructions::{self, Compress, Work};
-use super::quantise::{Codes, Row, Unfit, quantise};
-use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Mask, MaskError, Matrix, Precision};
+use super::instructions::{self, Packing, Work};
+use super::quantise::{Row, Unfit, quantise};
+use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Mask, MaskError, Matrix, Precision, Rows};
 use std::fmt;
 use std::ops::Range;
 
@@ -30,43 +30,59 @@ pub enum PackError {
         /// What cannot hold it.
         precision: Precision,
     },
+    /// There is no memory for it: why.
+    Memory(String),
 }
 
 /// Packs `dense`, `[rows, cols]` f32 row-major: all of it, or only what `mask` keeps.
 ///
-/// `pause` is called after each block, that is after [`BLOCK_ROWS`] rows. A weight that is not finite is
-/// refused even where it is pruned, for it says that the source is broken.
+/// A weight that is not finite is refused even where it is pruned, for it says that the source is broken.
 pub fn pack(
     dense: &[f32],
     (rows, cols): (usize, usize),
     mask: Option<&[u8]>,
     format: Format,
-    pause: &dyn Fn(),
 ) -> Result<Matrix, PackError> {
-    let shape = PackError::Shape { rows, cols, weights: dense.len() };
     if dense.is_empty() || rows.checked_mul(cols) != Some(dense.len()) {
-        return Err(shape);
+        return Err(PackError::Shape { rows, cols, weights: dense.len() });
     }
     let mask = mask.map(|bytes| Mask::new(bytes, rows, cols)).transpose().map_err(PackError::Mask)?;
-    let source = Source { dense, rows, cols, mask, format };
+    pack_rows(&mut &*dense, (rows, cols), mask, format, &|| ())
+}
+
+/// As [`pack`], from rows that need not all be in memory, with a mask of their shape.
+///
+/// `pause` is called after each block, that is after [`BLOCK_ROWS`] rows.
+pub fn pack_rows(
+    weights: &mut dyn Rows,
+    (rows, cols): (usize, usize),
+    mask: Option<Mask<'_>>,
+    format: Format,
+    pause: &dyn Fn(),
+) -> Result<Matrix, PackError> {
+    let source = Source { rows, cols, mask, format };
     let is_sparse = mask.is_some() && format.stores_sparse();
-    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &source.sizes());
+    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &instructions::run(Sizes(&source)))
+        .map_err(|error| PackError::Memory(error.to_string()))?;
     let (offsets, buffer, kept) = matrix.parts_mut();
-    *kept = instructions::run(Fill { source: &source, offsets, buffer, pause })?;
+    *kept = instructions::run(Fill { source: &source, weights, offsets, buffer, pause })?;
     Ok(matrix)
 }
 
 struct Source<'a> {
-    dense: &'a [f32],
     rows: usize,
     cols: usize,
     mask: Option<Mask<'a>>,
     format: Format,
 }
 
+/// Counts what each block of a source takes.
+struct Sizes<'a>(&'a Source<'a>);
+
 /// Writes the blocks of a source.
 struct Fill<'a> {
     source: &'a Source<'a>,
+    weights: &'a mut dyn Rows,
     /// Where each block starts in the buffer, and where the last one ends.
     offsets: &'a [usize],
     buffer: &'a mut [u8],
@@ -75,6 +91,7 @@ struct Fill<'a> {
 
 impl Source<'_> {
     /// Bytes of every block.
+    #[inline(always)]
     fn sizes(&self) -> Vec<usize> {
         let blocks = 0..self.rows.div_ceil(BLOCK_ROWS);
         match &self.mask {
@@ -85,6 +102,7 @@ impl Source<'_> {
         }
     }
 
+    #[inline(always)]
     fn sparse_block_size(&self, mask: &Mask<'_>, block: usize) -> usize {
         let format = self.format;
         let kept = self.rows_of(block).map(|row| mask.kept(row)).sum::<usize>();
@@ -92,46 +110,47 @@ impl Source<'_> {
         format.groups(self.cols) * format.sparse_header() + bytes * kept
     }
 
-    /// Quantises one group of every row of a block; rows that do not exist are empty.
+    /// Quantises one group of every row of a block, whose weights these are; rows that do not exist are empty.
     #[inline(always)]
-    fn read_group(&self, block: usize, index: usize, group: &mut Group) -> Result<u64, PackError> {
+    fn read_group<P: Packing>(
+        &self,
+        (block, weights): (usize, &[f32]),
+        index: usize,
+        group: &mut Group,
+    ) -> Result<u64, PackError> {
         let first_col = index * self.format.group();
         let cols = self.format.group().min(self.cols - first_col);
-        let mut codes = Codes::EMPTY;
         let mut kept = 0;
-        for row in self.rows_of(block) {
-            let at = row * self.cols + first_col;
-            let mut values = [0f32; LONGEST_GROUP];
-            match <&[f32; LONGEST_GROUP]>::try_from(&self.dense[at..at + cols]) {
-                // Of a length that the compiler knows, it is no call.
-                Ok(whole) => values = *whole,
-                Err(_) => values[..cols].copy_from_slice(&self.dense[at..at + cols]),
-            }
-            let mut word = 0;
+        for (row, weights) in self.rows_of(block).zip(weights.chunks_exact(self.cols)) {
+            let (weights, rest) = weights[first_col..].split_at(cols);
+            P::prefetch(&rest[..rest.len().min(LONGEST_GROUP)]);
+            let (codes, word) = group.row_mut(row % BLOCK_ROWS);
+            let mut padded = [0f32; LONGEST_GROUP];
+            // Of a length that the compiler knows, it is not copied.
+            let mut values = weights.try_into().unwrap_or_else(|_| {
+                padded[..cols].copy_from_slice(weights);
+                &padded
+            });
+            let refuse = |unfit: Unfit| PackError::Weight {
+                row,
+                col: first_col + unfit.column,
+                value: weights[unfit.column],
+                precision: self.format.precision(),
+            };
+            let mut kept_values = [0f32; LONGEST_GROUP];
             if let Some(mask) = &self.mask {
-                word = mask.word(row, index, self.format.group());
-                check_finite(&values).map_err(|unfit| self.refuse(row, first_col, &unfit))?;
-                clear_pruned(&mut values, word);
+                *word = mask.word(row, index, self.format.group());
+                check_finite(values).map_err(refuse)?;
+                P::keep(values, *word, &mut kept_values);
+                values = &kept_values;
                 kept += u64::from(word.count_ones());
             } else {
                 kept += cols as u64;
             }
-            let values = Row { values: &values, cols, pruned: self.mask.is_some() };
-            quantise(self.format.precision(), &values, &mut codes)
-                .map_err(|unfit| self.refuse(row, first_col, &unfit))?;
-            group.put(self.format, row % BLOCK_ROWS, &codes, word);
+            let values = Row { values, cols, pruned: self.mask.is_some() };
+            quantise(self.format.precision(), &values, codes).map_err(refuse)?;
         }
         Ok(kept)
-    }
-
-    fn refuse(&self, row: usize, first_col: usize, unfit: &Unfit) -> PackError {
-        let col = first_col + unfit.column;
-        PackError::Weight {
-            row,
-            col,
-            value: self.dense[row * self.cols + col],
-            precision: self.format.precision(),
-        }
     }
 
     fn rows_of(&self, block: usize) -> Range<usize> {
@@ -140,25 +159,35 @@ impl Source<'_> {
     }
 }
 
+impl Work for Sizes<'_> {
+    type Output = Vec<usize>;
+
+    #[inline(always)]
+    fn run<P: Packing>(self) -> Vec<usize> {
+        self.0.sizes()
+    }
+}
+
 impl Work for Fill<'_> {
     type Output = Result<u64, PackError>;
 
     /// How many weights were kept.
     #[inline(always)]
-    fn run<C: Compress>(self) -> Result<u64, PackError> {
-        let Fill { source, offsets, buffer, pause } = self;
+    fn run<P: Packing>(self) -> Result<u64, PackError> {
+        let Fill { source, weights, offsets, buffer, pause } = self;
         let is_sparse = source.mask.is_some() && source.format.stores_sparse();
         let mut kept = 0;
         for (block, bounds) in offsets.windows(2).enumerate() {
+            let values = weights.next(source.rows_of(block), source.cols);
             let mut out = &mut buffer[bounds[0]..bounds[1]];
             // Empty again: the last block may have fewer rows.
             let mut group = Group::new();
             for index in 0..source.format.groups(source.cols) {
-                kept += source.read_group(block, index, &mut group)?;
+                kept += source.read_group::<P>((block, values), index, &mut group)?;
                 let written = if is_sparse {
-                    group.write_sparse::<C>(source.format, out)
+                    group.write_sparse::<P>(source.format, out)
                 } else {
-                    group.write_dense(source.format, out)
+                    group.write_dense::<P>(source.format, out)
                 };
                 out = &mut out[written..];
             }
@@ -167,31 +196,6 @@ impl Work for Fill<'_> {
         Ok(kept)
     }
 }
-
-/// Sets the weights to 0 whose bit is 0.
-#[inline(always)]
-fn clear_pruned(values: &mut [f32; LONGEST_GROUP], word: u64) {
-    for (values, byte) in values.chunks_exact_mut(8).zip(word.to_le_bytes()) {
-        for (value, keep) in values.iter_mut().zip(&KEEP[byte as usize]) {
-            *value = f32::from_bits(value.to_bits() & keep);
-        }
-    }
-}
-
-/// For every byte of a mask, all ones for each bit that is set: eight weights at a time.
-static KEEP: [[u32; 8]; 256] = {
-    let mut table = [[0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut bit = 0;
-        while bit < 8 {
-            table[byte][bit] = if byte >> bit & 1 == 1 { !0 } else { 0 };
-            bit += 1;
-        }
-        byte += 1;
-    }
-    table
-};
 
 #[inline(always)]
 fn check_finite(values: &[f32; LONGEST_GROUP]) -> Result<(), Unfit> {
@@ -211,6 +215,7 @@ impl fmt::Display for PackError {
                 "a matrix of {rows} rows and {cols} columns needs as many weights as rows times columns and at least one; there are {weights}"
             ),
             PackError::Mask(error) => error.fmt(f),
+            PackError::Memory(why) => write!(f, "the machine has no memory for it ({why})"),
             PackError::Weight { row, col, value, precision } => write!(
                 f,
                 "the weight in row {row}, column {col} is {value}, which {} cannot hold; the source is broken or needs another precision",

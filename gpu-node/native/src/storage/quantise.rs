@@ -1,5 +1,6 @@
 //! A row's group of columns in the codes of a precision.
 
+use super::instructions::Words;
 use super::{LONGEST_GROUP, Precision};
 use half::f16;
 
@@ -15,7 +16,7 @@ pub(super) struct Row<'a> {
 /// The codes of a row's group.
 pub(super) struct Codes {
     /// A step's columns each: two of bf16, or four of a byte.
-    pub(super) words: [u32; LONGEST_GROUP / 2],
+    pub(super) words: Words,
     pub(super) scale: f16,
     pub(super) minimum: f16,
 }

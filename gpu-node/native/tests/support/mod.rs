@@ -115,5 +115,5 @@ pub fn multiply(kernel: &'static Kernel, threads: usize, matrix: &Matrix, inputs
 
 /// A packed matrix, dense where there is no mask.
 pub fn packed(weights: &[f32], cols: usize, mask: Option<&[u8]>, format: Format) -> Matrix {
-    pack(weights, (weights.len() / cols, cols), mask, format, &|| ()).unwrap()
+    pack(weights, (weights.len() / cols, cols), mask, format).unwrap()
 }

@@ -1,0 +1,75 @@
+//! Where the weights of a packed matrix come from.
+
+use super::instructions::{self, Packing, Vector, WORDS, Work};
+use super::{Mask, VECTOR_BYTES};
+use std::ops::Range;
+
+/// A matrix of f32 that is read once, from the first row to the last.
+pub trait Rows {
+    /// The next rows, row-major.
+    fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32];
+}
+
+/// A whole matrix, row-major.
+impl Rows for &[f32] {
+    fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32] {
+        &self[rows.start * cols..rows.end * cols]
+    }
+}
+
+/// The kept values of a mask, bf16, row by row, at their places, and 0 at the others: no more than some rows of it
+/// are ever in memory.
+pub struct KeptRows<'a> {
+    mask: Mask<'a>,
+    values: &'a [u8],
+    rows: Vec<f32>,
+}
+
+impl<'a> KeptRows<'a> {
+    /// `values` has two bytes, little-endian, for every weight that the mask keeps.
+    pub fn new(mask: Mask<'a>, values: &'a [u8]) -> KeptRows<'a> {
+        KeptRows { mask, values, rows: Vec::new() }
+    }
+}
+
+impl Rows for KeptRows<'_> {
+    fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32] {
+        self.rows.resize(rows.len() * cols, 0.0);
+        let spread = Spread { mask: &self.mask, values: self.values, rows, cols, out: &mut self.rows };
+        self.values = instructions::run(spread);
+        &self.rows
+    }
+}
+
+struct Spread<'a, 'v> {
+    mask: &'a Mask<'a>,
+    values: &'v [u8],
+    rows: Range<usize>,
+    cols: usize,
+    out: &'a mut [f32],
+}
+
+impl<'v> Work for Spread<'_, 'v> {
+    type Output = &'v [u8];
+
+    /// The values that are left.
+    #[inline(always)]
+    fn run<P: Packing>(self) -> &'v [u8] {
+        let Spread { mask, mut values, rows, cols, out } = self;
+        for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
+            for (index, out) in out.chunks_mut(WORDS).enumerate() {
+                let bits = mask.word(row, index, WORDS) as u32;
+                let mut end: Vector = [0; VECTOR_BYTES];
+                let vector = values.first_chunk().unwrap_or_else(|| {
+                    end[..values.len()].copy_from_slice(values);
+                    &end
+                });
+                let mut whole = [0.0; WORDS];
+                P::spread(vector, bits, &mut whole);
+                out.copy_from_slice(&whole[..out.len()]);
+                values = &values[2 * bits.count_ones() as usize..];
+            }
+        }
+        values
+    }
+}
