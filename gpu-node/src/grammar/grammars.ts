@@ -6,6 +6,7 @@ import type { LlamaConfig } from '../model/config.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
 import { createConstraint } from './constraint.ts'
 import { explainRefusal } from './refusals.ts'
+import { createGrammarTrial, type GrammarTrial } from './trial.ts'
 import { createVocabulary } from './vocabulary.ts'
 
 /** A grammar as the addon reads it, and the request's field that it comes from. */
@@ -28,7 +29,7 @@ export interface Grammars {
 
 /** Grammars that stay compiled, the ones used last. */
 const KEPT_GRAMMARS = 32
-/** One is compiled at a time, so that no more than one thread of libuv's is taken; so many may wait for it. */
+/** One is compiled at a time, so that no more than one thread is taken; so many may wait for it. */
 const MOST_WAITING = 16
 
 /** A compiler for a model's vocabulary, which is prepared when the first grammar comes. */
@@ -37,8 +38,10 @@ export function createGrammars(deps: {
   config: Pick<LlamaConfig, 'vocabSize' | 'eosTokenIds'>
   /** Loads the addon; tests give one that fails. */
   load?: typeof loadNative
+  /** What every grammar must pass first. */
+  trial?: GrammarTrial
 }): Grammars {
-  const { codec, config, load = loadNative } = deps
+  const { codec, config, load = loadNative, trial = createGrammarTrial() } = deps
   const kept = new Map<string, Promise<Grammar>>()
   let vocabulary: Promise<Vocabulary> | undefined
   let last: Promise<unknown> = Promise.resolve()
@@ -57,6 +60,7 @@ export function createGrammars(deps: {
     waiting += 1
     const turn = last.then(async () => {
       vocabulary ??= createVocabulary(addon, codec, config)
+      await Promise.all([vocabulary, trial({ language: source.language, text: source.text })])
       return (await vocabulary).compile(source.language, source.text)
     })
     last = turn.catch(() => undefined)

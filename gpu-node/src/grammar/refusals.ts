@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { TooCostlyError } from './trial.ts'
 
 /** The compiler's words, as a pattern, and ours. */
 const KNOWN: readonly [RegExp, (match: RegExpExecArray) => string][] = [
@@ -33,6 +34,13 @@ export function explainRefusal(thrown: unknown, param: string): AppError {
   if (thrown instanceof AppError) return thrown
   const { code, message } = thrown as { code?: unknown; message?: unknown }
   const said = String(message ?? thrown)
+  if (thrown instanceof TooCostlyError)
+    return new AppError(
+      'invalid_request',
+      `Invalid '${param}': ${said}. Simplify it: what 'allOf' combines on one string ('pattern', 'format', 'minLength', ` +
+        "'maxLength') costs twice as much with each.",
+      { cause: thrown, param },
+    )
   if (code !== 'InvalidArg')
     return new AppError('invalid_request', `Invalid '${param}': it cannot be compiled. Simplify it.`, {
       cause: thrown,

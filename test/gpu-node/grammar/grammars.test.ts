@@ -307,7 +307,23 @@ function testGrammars(): void {
     const bad = jsonOf({ type: 'text' })
     await expect(counting.compile(bad)).rejects.toThrow(/Invalid type/)
     await expect(counting.compile(bad)).rejects.toThrow(/Invalid type/)
-    expect(compiled).toBe(3)
+    // Refused where they are tried first.
+    expect(compiled).toBe(1)
+  })
+
+  test('a grammar that would take minutes and gigabytes is refused within what one may take, and the next is compiled', async () => {
+    const together = Array.from({ length: 40 }, (_, index) => ({ type: 'string', pattern: `.*x${index}.*` }))
+    const before = process.memoryUsage.rss()
+    const refused = grammars.compile(jsonOf({ allOf: together }))
+    const next = grammars.compile(jsonOf({ const: 'the next' }))
+    await expect(refused).rejects.toMatchObject({
+      code: 'invalid_request',
+      param: 'response_format.json_schema.schema',
+      message: expect.stringMatching(/too much time or memory\. Simplify it: what 'allOf' combines/),
+    })
+    const constraint = (await next)()
+    expect(tokensOf(await constraint.allowedAfter([])).length).toBeGreaterThan(0)
+    expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1024 * 1024)
   })
 
   test('more grammars at once than may wait are refused as too many', async () => {
