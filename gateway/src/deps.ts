@@ -26,6 +26,7 @@ export interface Bindings extends PolicyBindings {
   NODE_ACCESS_CLIENT_ID?: string
   NODE_ACCESS_CLIENT_SECRET?: string
   COPAL_KEY_TRUST_MS?: string
+  COPAL_RECEIPT_DAYS?: string
   /** SHA-256, in lower-case hex, of the admin key. */
   ADMIN_KEY_SHA256?: string
   /** Goes into the hash of every API key, so that the database alone gives none of them away. */
@@ -35,6 +36,8 @@ export interface Bindings extends PolicyBindings {
 }
 
 export const KEY_TRUST_MS = 30_000
+/** See {@link Deps.receiptDays}. */
+const RECEIPT_DAYS = 90
 
 type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }
 
@@ -67,6 +70,8 @@ export interface Deps {
    * key works no longer than both together.
    */
   readonly keyTrustMs: number
+  /** How long receipts are kept; 0: all of them. */
+  readonly receiptDays: number
   nowMs(): number
   /** Keeps the event alive until `work` settles, beyond the response. */
   waitUntil(work: Promise<unknown>): void
@@ -152,6 +157,7 @@ function compose(env: Bindings): Lasting['parts'] {
     keyPepper,
     policy: readPolicy(env),
     keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', KEY_TRUST_MS),
+    receiptDays: readWholeNumber(env, 'COPAL_RECEIPT_DAYS', RECEIPT_DAYS),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
   }

@@ -241,11 +241,37 @@ export const receipts = sqliteTable(
     keyId: text(),
   },
   (table) => [
-    index('receipts_drift')
-      .on(table.model, table.domain, table.maskVersion)
-      .where(sql`${table.driftTokens} is not null`),
     index('receipts_created').on(table.createdAt),
     index('receipts_key').on(table.keyId, table.createdAt),
+  ],
+)
+
+/**
+ * All receipts there ever were, summed by what `/metrics` and drift tell of them. Triggers of the receipts keep it (the
+ * migration that made it has them), so that receipts can be counted without being read, and deleted.
+ */
+export const usageTotals = sqliteTable(
+  'usage_totals',
+  {
+    /** Empty for requests from before receipts named their key. */
+    tenant: text().notNull(),
+    model: text().notNull(),
+    domain: text().notNull(),
+    maskVersion: integer().notNull(),
+    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'error'] }).notNull(),
+    requests: integer().notNull(),
+    promptTokens: integer().notNull(),
+    completionTokens: integer().notNull(),
+    /** Of requests that were scored under mask and dense; sums of nats over their tokens. */
+    driftRequests: integer().notNull(),
+    driftTokens: integer().notNull(),
+    nllMasked: real().notNull(),
+    nllDense: real().notNull(),
+  },
+  (table) => [
+    primaryKey({
+      columns: [table.tenant, table.model, table.domain, table.maskVersion, table.finishReason],
+    }),
   ],
 )
 

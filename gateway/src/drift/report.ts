@@ -3,7 +3,7 @@ import { meanNll, perplexity } from '@copal/shared/metrics/perplexity.ts'
 import type { DriftEntry, DriftReport } from '@copal/shared/wire/admin.ts'
 import type { EvaluationRow } from '../db/queries/evaluations.ts'
 import type { PromotedMask } from '../db/queries/masks.ts'
-import type { DriftSum } from '../db/queries/receipts.ts'
+import type { DriftSum } from '../db/queries/usage-totals.ts'
 
 /** What {@link driftReport} is made of; all of one model. */
 export interface DriftRecord {

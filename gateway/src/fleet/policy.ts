@@ -83,9 +83,9 @@ export function readWholeNumber<Name extends string>(
   const text = env[name]
   if (text === undefined || text === '') return standard
   if (/^\d{1,9}$/.test(text)) return Number(text)
+  const unit = name.endsWith('_MS') ? 'in milliseconds' : name.endsWith('_DAYS') ? 'of days' : 'of requests'
   throw new AppError(
     'internal_error',
-    `The gateway is not configured: the variable ${name} is '${text}'; a whole number is expected, ` +
-      `${name.endsWith('_MS') ? 'in milliseconds' : 'of requests'}.`,
+    `The gateway is not configured: the variable ${name} is '${text}'; a whole number is expected, ${unit}.`,
   )
 }

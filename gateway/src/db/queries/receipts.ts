@@ -1,4 +1,4 @@
-import { avg, count, eq, getTableColumns, gte, isNotNull, sql, sum, and } from 'drizzle-orm'
+import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { apiKeys, receipts } from '../schema.ts'
@@ -56,7 +56,7 @@ export async function insertReceipts(
     createdAt: nowMs,
   }))
   if (rows.length === 0) return 0
-  const { meta } = await db
+  const stored = await db
     .insert(receipts)
     // Without a condition SQLite takes what follows for one of a join.
     .select(sql`select ${ROWS} from json_each(${JSON.stringify(rows)}) where true`)
@@ -65,42 +65,9 @@ export async function insertReceipts(
       set: REPLACED,
       setWhere: sql`${receipts.estimated} = 1 and excluded.estimated = 0`,
     })
-  return meta.changes
-}
-
-/** Settled requests and their tokens, summed by everything that names them. */
-export interface UsageSum {
-  /** Null for requests from before receipts named their key. */
-  tenant: string | null
-  model: string
-  domain: string
-  maskVersion: number
-  finishReason: Receipt['finishReason']
-  requests: number
-  promptTokens: number
-  completionTokens: number
-}
-
-/** Usage since the beginning, one row a (tenant, model, domain, mask version, finish reason); of one tenant, or of all. */
-export async function sumUsage(db: Database, onlyTenant?: string): Promise<UsageSum[]> {
-  const { model, domain, maskVersion, finishReason, promptTokens, completionTokens } = receipts
-  const { tenant } = apiKeys
-  return db
-    .select({
-      tenant,
-      model,
-      domain,
-      maskVersion,
-      finishReason,
-      requests: count(),
-      promptTokens: sum(promptTokens).mapWith(Number),
-      completionTokens: sum(completionTokens).mapWith(Number),
-    })
-    .from(receipts)
-    .leftJoin(apiKeys, eq(apiKeys.id, receipts.keyId))
-    .where(onlyTenant === undefined ? undefined : eq(tenant, onlyTenant))
-    .groupBy(tenant, model, domain, maskVersion, finishReason)
-    .orderBy(tenant, model, domain, maskVersion, finishReason)
+    // Not the changes that D1 counts: those of triggers are among them.
+    .returning({ stored: sql`1` })
+  return stored.length
 }
 
 /** What one mask did in a time. */
@@ -156,42 +123,14 @@ export async function sumTokensSince(
   return row?.tokens ?? 0
 }
 
-/** What pruning cost on sampled traffic; the sums are nats over `tokens` tokens. */
-export interface DriftSum {
-  model: string
-  domain: string
-  maskVersion: number
-  requests: number
-  tokens: number
-  nllMasked: number
-  nllDense: number
-}
-
-/** Drift sums, one row a (model, domain, mask version); of one model or tenant, or of all. */
-export async function sumDrift(
-  db: Database,
-  only: { model?: string; tenant?: string } = {},
-): Promise<DriftSum[]> {
-  const { model, domain, maskVersion, driftTokens, nllMasked, nllDense } = receipts
-  return db
-    .select({
-      model,
-      domain,
-      maskVersion,
-      requests: count(),
-      tokens: sum(driftTokens).mapWith(Number),
-      nllMasked: sql`sum(${nllMasked})`.mapWith(Number),
-      nllDense: sql`sum(${nllDense})`.mapWith(Number),
-    })
+/** Deletes receipts from before a time; the totals keep what they were. At most `limit` at once. @returns how many */
+export async function deleteReceipts(db: Database, beforeMs: number, limit: number): Promise<number> {
+  const old = db
+    .select({ requestId: receipts.requestId })
     .from(receipts)
-    .leftJoin(apiKeys, eq(apiKeys.id, receipts.keyId))
-    .where(
-      and(
-        isNotNull(driftTokens),
-        only.model === undefined ? undefined : eq(model, only.model),
-        only.tenant === undefined ? undefined : eq(apiKeys.tenant, only.tenant),
-      ),
-    )
-    .groupBy(model, domain, maskVersion)
-    .orderBy(model, domain, maskVersion)
+    .where(lt(receipts.createdAt, beforeMs))
+    .orderBy(receipts.createdAt)
+    .limit(limit)
+  const { meta } = await db.delete(receipts).where(inArray(receipts.requestId, old))
+  return meta.changes
 }

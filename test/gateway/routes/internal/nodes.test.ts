@@ -2,12 +2,16 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/db/queries/models.ts'
-import { insertReceipts, sumUsage } from '../../../../gateway/src/db/queries/receipts.ts'
+import { deleteReceipts, insertReceipts } from '../../../../gateway/src/db/queries/receipts.ts'
+import { sumDrift, sumUsage } from '../../../../gateway/src/db/queries/usage-totals.ts'
+import { deleteOldReceipts } from '../../../../gateway/src/db/retention.ts'
 import { masks, receipts as receiptTable } from '../../../../gateway/src/db/schema.ts'
+import { testDeps } from '../../support/adaptation.ts'
 import { beat, errorOf, heartbeatOf, receiptOf, signedPost } from '../../support/gateway.ts'
 
 const db = openDatabase(env.DB)
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
+const DAY_MS = 24 * 60 * 60 * 1000
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 
 describe('a heartbeat', () => {
@@ -154,6 +158,34 @@ describe('receipts', () => {
     expect(await settle(receiptOf(requestId, { model }))).toEqual({ settled: 0 })
     expect(await insertReceipts(db, 'node-1', [estimate], 'estimate', 2)).toBe(0)
     expect(await rows()).toEqual([stored])
+    // Of the estimate nothing is left in what is told of all.
+    const names = { model, domain: 'legal', maskVersion: 3 }
+    expect((await sumUsage(db)).filter((row) => row.model === model)).toEqual([
+      { ...names, tenant: null, finishReason: 'length', requests: 1, promptTokens: 11, completionTokens: 7 },
+    ])
+    expect(await sumDrift(db, { model })).toEqual([
+      { ...names, requests: 1, tokens: 4, nllMasked: 10, nllDense: 8 },
+    ])
+  })
+
+  test('are deleted when their time is over, and go on to count', async () => {
+    const model = 'kept'
+    const receipts = Array.from({ length: 5 }, (_, index) => receiptOf(`kept-${index}`, { model }))
+    const now = Date.now()
+    await insertReceipts(db, 'node-1', receipts.slice(0, 3), 'node', now - 91 * DAY_MS)
+    await insertReceipts(db, 'node-1', receipts.slice(3), 'node', now - 89 * DAY_MS)
+    const stored = async () =>
+      (await db.select().from(receiptTable)).filter((row) => row.model === model).length
+    const deps = testDeps({ nowMs: () => now })
+    await deleteOldReceipts({ ...deps, receiptDays: 0 })
+    expect(await stored()).toBe(5)
+    await expect(deleteOldReceipts({ ...deps, receiptDays: 31 })).rejects.toThrow(
+      /COPAL_RECEIPT_DAYS is '31'.*32 days/,
+    )
+    expect(await deleteReceipts(db, now - 90 * DAY_MS, 1)).toBe(1)
+    await deleteOldReceipts(deps)
+    expect(await stored()).toBe(2)
+    expect((await sumUsage(db)).filter((row) => row.model === model)).toMatchObject([{ requests: 5 }])
   })
 
   test('of the largest batch are stored whole', async () => {
