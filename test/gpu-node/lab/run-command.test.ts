@@ -101,10 +101,16 @@ test('a command that is killed takes its processes along, and the next one goes 
   })
   onTestFinished(() => void child.kill('SIGKILL'))
   let said = ''
-  for await (const text of child.stderr.setEncoding('utf8')) {
-    said += String(text)
-    if (said.includes('Laboratory')) break
-  }
+  await new Promise<void>((resolve, reject) => {
+    // Read on: a process whose reader is gone ends by itself.
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+      if (said.includes('Laboratory')) resolve()
+    })
+    child.once('exit', () => reject(new Error(said)))
+  })
+  // It may not be through before the other command finds its lock.
+  child.kill('SIGSTOP')
   const { pid } = JSON.parse(readFileSync(join(folder.dir, 'out', 'running.json'), 'utf8')) as { pid: number }
   expect(pid).toBe(child.pid)
   const children = childrenOf(pid)
