@@ -19,6 +19,8 @@ export default defineConfig({
           // Short, so that requests which nobody can take are refused soon.
           COPAL_NODE_WAIT_MS: '1500',
           COPAL_QUEUE_TIMEOUT_MS: '1500',
+          // Long: a look-up that is given up on a busy machine is no `miss`.
+          COPAL_CACHE_LOOKUP_MS: '30000',
           TEST_MIGRATIONS: await readD1Migrations(`${root}/migrations`),
           TEST_NODE_URL: inject('nodeUrl'),
         },

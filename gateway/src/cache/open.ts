@@ -8,9 +8,6 @@ import { followAnswer } from './follow-answer.ts'
 import { answerKey, isRepeatable, requestKey } from './key.ts'
 import { cacheWish } from './wish.ts'
 
-/** A look-up that takes longer is given up: the node may be as fast. */
-const LOOKUP_MS = 500
-
 /** What the cache does for one request. */
 interface OpenCache {
   /** The answer to give, if there is one. */
@@ -78,7 +75,7 @@ export async function openCache(
   }
   let found: FoundAnswer | undefined
   try {
-    const looked = await within(look())
+    const looked = await within(deps.policy.cacheLookupMs, look())
     found = looked?.found
     if (looked && !looked.found && !looked.makes && name !== undefined)
       found = await followAnswer(c, cache, name)
@@ -109,9 +106,9 @@ function give(
   })
 }
 
-async function within<T>(work: Promise<T>): Promise<T> {
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(new Error(`no answer within ${LOOKUP_MS} ms`)), LOOKUP_MS)
+  const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
   try {
     return await Promise.race([work, late])
   } finally {

@@ -24,6 +24,8 @@ export interface FleetPolicy {
   spillover: number
   /** How long a request waits for a node to come back when there is none that could take it. */
   nodeWaitMs: number
+  /** How long the response cache may take to say whether it has an answer: the node may be as fast. */
+  cacheLookupMs: number
 }
 
 /** The variables that change a policy, by its field. */
@@ -39,6 +41,7 @@ export const POLICY_VARIABLES = {
   queueMs: 'COPAL_QUEUE_TIMEOUT_MS',
   spillover: 'COPAL_PREFIX_SPILLOVER',
   nodeWaitMs: 'COPAL_NODE_WAIT_MS',
+  cacheLookupMs: 'COPAL_CACHE_LOOKUP_MS',
 } as const satisfies Record<keyof FleetPolicy, string>
 
 /** Bindings that may hold a policy. */
@@ -58,6 +61,7 @@ export const DEFAULT_POLICY: FleetPolicy = {
   // Half of what a node runs at once by default.
   spillover: 4,
   nodeWaitMs: 4_000,
+  cacheLookupMs: 500,
 }
 
 /**

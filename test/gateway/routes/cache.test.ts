@@ -1,10 +1,11 @@
 import { env } from 'cloudflare:workers'
-import { runInDurableObject } from 'cloudflare:test'
+import { createExecutionContext, runInDurableObject, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/keys.ts'
+import { createApp } from '../../../gateway/src/app.ts'
 import { adminJson } from '../support/adaptation.ts'
 import { cacheOf, fresh, kept, shown, useCachedNode } from '../support/cached-node.ts'
-import { beat, createKey, errorOf, post, until } from '../support/gateway.ts'
+import { beat, createKey, errorOf, ORIGIN, post, until } from '../support/gateway.ts'
 import { startNode } from '../support/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
@@ -113,6 +114,30 @@ describe('a request that asks for the cache', () => {
     })
     const response = await ask(fresh(), {}, broken.key)
     expect([response.status, response.headers.get('x-copal-cache')]).toEqual([200, 'bypass'])
+  })
+
+  test('runs as if there were no cache when that does not answer in time', async () => {
+    const { key } = await createKey({ tenant: 'held' })
+    let isHeld = false
+    let isOver = false
+    const held = runInDurableObject(cacheOf('held'), (_instance, state) =>
+      state.blockConcurrencyWhile(async () => {
+        isHeld = true
+        while (!isOver) await new Promise((resolve) => setTimeout(resolve, 10))
+      }),
+    )
+    await until('it to be held', async () => isHeld || undefined)
+    const ctx = createExecutionContext()
+    const request = new Request(`${ORIGIN}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'x-copal-cache': 'true' },
+      body: JSON.stringify(fresh()),
+    })
+    const response = await createApp().request(request, {}, { ...env, COPAL_CACHE_LOOKUP_MS: '50' }, ctx)
+    expect([response.status, response.headers.get('x-copal-cache')]).toEqual([200, 'bypass'])
+    isOver = true
+    await held
+    await waitOnExecutionContext(ctx)
   })
 })
 
