@@ -101,6 +101,7 @@ function wranglerDev(settings: Settings, home: Home): string[] {
     home.stateDir,
     '--env-file',
     home.gatewayEnvPath,
+    ...Object.entries(settings.gatewayVariables).flatMap(([name, value]) => ['--var', `${name}:${value}`]),
     '--log-level',
     'warn',
     '--show-interactive-dev-session=false',

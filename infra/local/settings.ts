@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import { POLICY_VARIABLES } from '../../gateway/src/fleet/policy.ts'
 import { StartError } from './start-error.ts'
 
 /** What the environment says about a local service. */
@@ -13,7 +14,11 @@ export interface Settings {
   nodePort: number
   /** COPAL_FIRST_UPDATE=off leaves the dense model alone at the first start. */
   firstUpdate: boolean
+  /** The gateway's own variables, which it reads itself. */
+  gatewayVariables: Readonly<Record<string, string>>
 }
+
+const GATEWAY_VARIABLES = [...Object.values(POLICY_VARIABLES), 'COPAL_KEY_TRUST_MS', 'COPAL_RECEIPT_DAYS']
 
 /** @throws StartError that names the variable. */
 export function readSettings(env: Readonly<Record<string, string | undefined>>): Settings {
@@ -24,6 +29,9 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     port: readPort(env, 'COPAL_PORT', 8787),
     nodePort: readPort(env, 'COPAL_NODE_PORT', 8790),
     firstUpdate: readSwitch(env, 'COPAL_FIRST_UPDATE'),
+    gatewayVariables: Object.fromEntries(
+      GATEWAY_VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
+    ),
   }
   if (settings.port === settings.nodePort) {
     throw new StartError(

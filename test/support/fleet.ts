@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { appendFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, connect, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { applyMigrations, gatewayPart } from '../../infra/local/gateway.ts'
-import { openHome, type Home } from '../../infra/local/home.ts'
+import { openHome } from '../../infra/local/home.ts'
 import { freePort } from '../../infra/local/ports.ts'
 import { readSettings } from '../../infra/local/settings.ts'
 import { startNodeProcess, type NodeProcess } from './node-process.ts'
@@ -19,14 +19,15 @@ import { createTinyLlama } from './tiny-llama.ts'
 
 /** The gateway's variables, so short that a fault is over within seconds. */
 const POLICY = {
-  COPAL_NODE_SILENT_MS: 2_000,
-  COPAL_NODE_DEAD_MS: 4_000,
-  COPAL_LEASE_MS: 6_000,
-  COPAL_CONNECT_TIMEOUT_MS: 2_000,
-  COPAL_IDLE_TIMEOUT_MS: 4_000,
-  // A node takes as long to start as the machine is busy.
-  COPAL_NODE_WAIT_MS: 120_000,
-  COPAL_KEY_TRUST_MS: 300,
+  COPAL_NODE_SILENT_MS: '2000',
+  COPAL_NODE_DEAD_MS: '4000',
+  COPAL_LEASE_MS: '6000',
+  COPAL_CONNECT_TIMEOUT_MS: '2000',
+  COPAL_IDLE_TIMEOUT_MS: '4000',
+  // A node takes as long to start as the machine is busy, and a cache to be asked.
+  COPAL_NODE_WAIT_MS: '120000',
+  COPAL_CACHE_LOOKUP_MS: '30000',
+  COPAL_KEY_TRUST_MS: '300',
 }
 
 /** A node of a {@link TestFleet}, and the wire between it and the gateway. */
@@ -78,8 +79,9 @@ export async function startFleet({
   const model = await openModel(tiny.dir, { cacheDir })
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const settings = readSettings({ COPAL_HOME: join(dir, 'home'), COPAL_PORT: String(port) })
-  const home = openGatewayHome(settings.home)
+  const settings = readSettings({ ...POLICY, COPAL_HOME: join(dir, 'home'), COPAL_PORT: String(port) })
+  mkdirSync(settings.home)
+  const home = openHome(settings.home)
   const nodes = new Map<string, FleetNode & { wire: Wire }>()
   let gateway: ChildProcess | undefined
 
@@ -188,14 +190,6 @@ export async function startFleet({
   await applyMigrations(settings, home, AbortSignal.timeout(500_000))
   await fleet.startGateway()
   return fleet
-}
-
-function openGatewayHome(dir: string): Home {
-  mkdirSync(dir, { recursive: true })
-  const home = openHome(dir)
-  const lines = Object.entries(POLICY).map(([name, value]) => `${name}=${value}\n`)
-  appendFileSync(home.gatewayEnvPath, lines.join(''))
-  return home
 }
 
 interface Wire {

@@ -10,6 +10,7 @@ describe('readSettings', () => {
       port: 8787,
       nodePort: 8790,
       firstUpdate: true,
+      gatewayVariables: {},
     })
   })
 
@@ -19,12 +20,17 @@ describe('readSettings', () => {
       COPAL_PORT: '9000',
       COPAL_NODE_PORT: '',
       COPAL_FIRST_UPDATE: 'off',
+      COPAL_QUEUE_SIZE: '8',
+      COPAL_NODE_WAIT_MS: '',
+      COPAL_THREADS: '1',
     }
     expect(readSettings(env)).toMatchObject({
       home: '/tmp/home',
       port: 9000,
       nodePort: 8790,
       firstUpdate: false,
+      // Of its own, not the node's.
+      gatewayVariables: { COPAL_QUEUE_SIZE: '8' },
     })
   })
 
