@@ -48,7 +48,11 @@ describe('the same request at the same time', () => {
   })
 
   test('runs by itself where the first one fails', async () => {
-    const { body, count } = await serve('merged-failure', [slow(0, 400), slow(1), slow(2)])
+    const { body, count } = await serve('merged-failure', [
+      { ...slow(0, 400), pauseMs: 3_000 },
+      slow(1),
+      slow(2),
+    ])
     const first = ask(body)
     await called(count)
     const others = [ask(body), ask(body)]
