@@ -208,8 +208,10 @@ describe('a node that fails before its first byte', () => {
     await beat(node, 'back')
     const pending = post(key, '/v1/chat/completions', chatOf('back'))
     await until('the first try', async () => ((await node.calls()).length === 1 ? true : undefined))
-    await new Promise((resolve) => setTimeout(resolve, 100))
-    await beat(node, 'back')
+    // One that comes before the failure is noticed does not count.
+    const answered = pending.then(() => true)
+    const pause = () => new Promise<false>((resolve) => setTimeout(resolve, 100, false))
+    while (!(await Promise.race([answered, pause()]))) await beat(node, 'back')
     const response = await pending
     expect(await response.text()).toBe('{"ok":1}')
   })
