@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { type ErrorBody } from '@copal/shared/errors.ts'
 import { sign } from '@copal/shared/wire/signature.ts'
@@ -107,13 +106,17 @@ test('a body of 10 MB is refused, with and without a declared length', async () 
 })
 
 test('a full queue is a 429 with Retry-After', async () => {
+  const { promise: isRefusing, resolve: refuse } = Promise.withResolvers<void>()
   const { node } = await start({
     engine: { policy: { maxRunning: 1, maxWaiting: 1 } },
-    arithmetic: { onStep: () => sleep(20) },
+    arithmetic: { onStep: () => isRefusing },
   })
-  const responses = await Promise.all(
-    Array.from({ length: 4 }, () => node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 3 }))),
-  )
+  const ask = async () => {
+    const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 3 }))
+    if (response.status === 429) refuse()
+    return response
+  }
+  const responses = await Promise.all(Array.from({ length: 4 }, ask))
   const refused = responses.filter((response) => response.status === 429)
   expect(refused.length).toBeGreaterThan(0)
   for (const response of refused) expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
