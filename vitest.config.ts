@@ -1,6 +1,9 @@
 import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
+/** A second, which is usual, is short on a busy machine. */
+const polling = { poll: { timeout: 20_000 } }
+
 // The groups run one after another: what is quick first, the real model alone on the machine last.
 export default defineConfig({
   test: {
@@ -10,6 +13,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/shared/**/*.test.ts', 'test/gpu-node/**/*.test.ts', 'test/infra/**/*.test.ts'],
           testTimeout: 60_000,
+          expect: polling,
           maxWorkers: Math.max(2, availableParallelism() - 1),
           sequence: { groupOrder: 1 },
         },
@@ -23,6 +27,7 @@ export default defineConfig({
           fileParallelism: false,
           sequence: { groupOrder: 3 },
           testTimeout: 60_000,
+          expect: polling,
         },
       },
       {
@@ -32,6 +37,7 @@ export default defineConfig({
           fileParallelism: false,
           sequence: { groupOrder: 4 },
           testTimeout: 900_000,
+          expect: polling,
           hookTimeout: 600_000,
         },
       },

@@ -351,6 +351,6 @@ describe('the response cache', () => {
       for await (const _ of stream) break
     }
     for (const read of [leave, leave, all]) expect(await open(read)).toBe('miss')
-    await expect.poll(() => open(all), { timeout: 20_000 }).toBe('hit')
+    await expect.poll(() => open(all)).toBe('hit')
   })
 })

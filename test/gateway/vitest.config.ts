@@ -33,6 +33,7 @@ export default defineConfig({
     globalSetup: ['./test/gateway/support/node-double.setup.ts'],
     setupFiles: ['./test/gateway/support/migrate.ts'],
     testTimeout: 30_000,
+    expect: { poll: { timeout: 20_000 } },
     sequence: { groupOrder: 2 },
   },
 })
