@@ -11,8 +11,7 @@ import { startNodeProcess, type NodeProcess } from './node-process.ts'
 import { commandLine, descendants } from './service.ts'
 import { temporaryDir } from './temporary.ts'
 import { createTinyLlama, type TinyLlama } from './tiny-llama.ts'
-
-export const WAIT = { timeout: 40_000, interval: 20 }
+import { WAIT } from './wait.ts'
 
 export const TEXTS = Array.from(
   { length: 40 },

@@ -4,6 +4,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import { createEvaluateText } from '../../../gpu-node/src/control/evaluate-text.ts'
 import type { Evaluator } from '../../../gpu-node/src/control/evaluator.ts'
+import { WAIT } from '../../support/wait.ts'
 
 const SHA256 = 'a'.repeat(64)
 const RESULT = { windows: 3, tokens: 45, nllMean: 1.5, perplexity: Math.exp(1.5), windowNll: [1, 1.5, 2] }
@@ -86,5 +87,5 @@ test('whoever stops reading ends the evaluation', async () => {
     expect(event.type).toBe('progress')
     break
   }
-  await vi.waitFor(() => expect(aborted()).toBeInstanceOf(AppError))
+  await vi.waitFor(() => expect(aborted()).toBeInstanceOf(AppError), WAIT)
 })

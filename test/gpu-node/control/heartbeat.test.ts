@@ -4,6 +4,7 @@ import { createHeart } from '../../../gpu-node/src/control/heartbeat.ts'
 import type { Heartbeat, HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
 import { startGatewayDouble } from '../../support/gateway-double.ts'
 import { memoryLog } from '../../support/memory-log.ts'
+import { WAIT } from '../../support/wait.ts'
 
 function beatOf(activeVersion: number): Heartbeat {
   return {
@@ -46,39 +47,39 @@ test('the desired state and the jobs of the answer reach the node', async () => 
   const { gateway, answers, heart } = await setup(60_000)
   gateway.desired = { active: { version: 3, sha256: 'a'.repeat(64) }, previous: null }
   heart.start()
-  await vi.waitFor(() => expect(answers).toHaveLength(1))
+  await vi.waitFor(() => expect(answers).toHaveLength(1), WAIT)
   expect(answers[0]).toEqual({ desired: gateway.desired, jobs: [] })
 })
 
 test('a change is told at once, and changes close together share a beat', async () => {
   const { gateway, heart, setVersion } = await setup(60_000)
   heart.start()
-  await vi.waitFor(() => expect(gateway.beats).toHaveLength(1))
+  await vi.waitFor(() => expect(gateway.beats).toHaveLength(1), WAIT)
   for (let version = 1; version <= 5; version++) {
     setVersion(version)
     heart.poke()
   }
-  await vi.waitFor(() => expect(gateway.beats.at(-1)?.activeVersion).toBe(5))
+  await vi.waitFor(() => expect(gateway.beats.at(-1)?.activeVersion).toBe(5), WAIT)
   expect(gateway.beats).toHaveLength(2)
 })
 
 test('beats follow each other without being asked for', async () => {
   const { gateway, heart } = await setup(5)
   heart.start()
-  await vi.waitFor(() => expect(gateway.beats.length).toBeGreaterThan(3))
+  await vi.waitFor(() => expect(gateway.beats.length).toBeGreaterThan(3), WAIT)
 })
 
 test('a gateway that is away is logged once when it goes and once when it returns', async () => {
   const { gateway, heart, log } = await setup(5)
   await gateway.close()
   heart.start()
-  await vi.waitFor(() => expect(log.lines).toHaveLength(1))
+  await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
   heart.poke()
   // Several beats fail meanwhile.
   await new Promise((resolve) => setTimeout(resolve, 100))
   await gateway.open()
-  await vi.waitFor(() => expect(gateway.beats.length).toBeGreaterThan(0))
-  await vi.waitFor(() => expect(log.lines).toHaveLength(2))
+  await vi.waitFor(() => expect(gateway.beats.length).toBeGreaterThan(0), WAIT)
+  await vi.waitFor(() => expect(log.lines).toHaveLength(2), WAIT)
   expect(log.lines[0]).toMatch(/gateway lost/)
   expect(log.lines[1]).toMatch(/gateway found again/)
 })
@@ -90,16 +91,16 @@ test('an answer that does not speak the protocol counts as an absent gateway', a
     return true
   }
   heart.start()
-  await vi.waitFor(() => expect(log.lines).toHaveLength(1))
+  await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
   expect(answers).toEqual([])
   gateway.intercept = undefined
-  await vi.waitFor(() => expect(answers.length).toBeGreaterThan(0))
+  await vi.waitFor(() => expect(answers.length).toBeGreaterThan(0), WAIT)
 })
 
 test('a node that stops says its last words', async () => {
   const { gateway, heart, setVersion } = await setup(60_000)
   heart.start()
-  await vi.waitFor(() => expect(gateway.beats).toHaveLength(1))
+  await vi.waitFor(() => expect(gateway.beats).toHaveLength(1), WAIT)
   setVersion(9)
   await heart.stop()
   expect(gateway.beats.map(({ activeVersion }) => activeVersion)).toEqual([0, 9])

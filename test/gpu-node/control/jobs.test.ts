@@ -6,6 +6,7 @@ import type { EvaluateJob, EvaluateResult, Job } from '@copal/shared/wire/node-r
 import { openJobRunner, type JobContext } from '../../../gpu-node/src/control/jobs.ts'
 import { memoryLog } from '../../support/memory-log.ts'
 import { temporaryDir } from '../../support/temporary.ts'
+import { WAIT } from '../../support/wait.ts'
 
 const RESULT: EvaluateResult = { kind: 'evaluate', domains: [] }
 
@@ -45,7 +46,7 @@ function setup() {
       const work = running.get(id)
       if (!work) throw new Error(`${id} has not started`)
       return work
-    })
+    }, WAIT)
   return { home, open, started, at }
 }
 
@@ -72,13 +73,13 @@ test('a result is reported until the gateway no longer lists the job, then forgo
   const runner = await open()
   runner.apply([evaluateJobOf('one')], [])
   ;(await at('one')).done()
-  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('done'))
+  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('done'), WAIT)
   runner.apply([evaluateJobOf('one')], ['one'])
   expect(runner.reports()).toHaveLength(1)
   expect(started).toEqual(['one'])
   runner.apply([], ['one'])
   expect(runner.reports()).toEqual([])
-  await vi.waitFor(async () => expect(await readdir(join(home, 'jobs'))).toEqual([]))
+  await vi.waitFor(async () => expect(await readdir(join(home, 'jobs'))).toEqual([]), WAIT)
 })
 
 test('an answer to a beat that did not report a job says nothing about it', async () => {
@@ -107,7 +108,7 @@ test('a finished result survives a restart and is not worked out again', async (
   const killed = await open()
   killed.apply([evaluateJobOf('update/1:evaluate')], [])
   ;(await at('update/1:evaluate')).done()
-  await vi.waitFor(() => expect(killed.reports()[0]?.state).toBe('done'))
+  await vi.waitFor(() => expect(killed.reports()[0]?.state).toBe('done'), WAIT)
   const restarted = await open()
   restarted.apply([evaluateJobOf('update/1:evaluate')], [])
   expect(restarted.reports()).toMatchObject([{ id: 'update/1:evaluate', state: 'done', result: RESULT }])
@@ -124,7 +125,7 @@ test('an unfinished job is started again after a restart', async () => {
   const restarted = await open()
   expect(restarted.reports()).toEqual([])
   restarted.apply([evaluateJobOf('one')], [])
-  await vi.waitFor(() => expect(started).toEqual(['one', 'one']))
+  await vi.waitFor(() => expect(started).toEqual(['one', 'one']), WAIT)
 })
 
 test('a failure that may pass is tried again, one that will not is reported with its code', async () => {
@@ -132,10 +133,10 @@ test('a failure that may pass is tried again, one that will not is reported with
   const runner = await open()
   runner.apply([evaluateJobOf('one')], [])
   ;(await at('one')).fail(new AppError('no_node_available', 'The gateway is away.'))
-  await vi.waitFor(() => expect(started).toHaveLength(2))
+  await vi.waitFor(() => expect(started).toHaveLength(2), WAIT)
   expect(runner.reports()[0]?.state).toBe('running')
   ;(await at('one')).fail(new AppError('insufficient_samples', 'There are 3 samples of 16.'))
-  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('failed'))
+  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('failed'), WAIT)
   expect(runner.reports()[0]?.error).toEqual({
     code: 'insufficient_samples',
     message: 'There are 3 samples of 16.',
@@ -151,7 +152,7 @@ test('figures that JSON cannot carry never stand in a report, or the gateway wou
   expect(runner.reports()[0]).toMatchObject({ progress: 0, message: 'dividing by nothing' })
   const figures = { domain: 'legal', holdoutSha256: 'a'.repeat(64), tokens: 1, perplexity: 1 }
   one.done({ kind: 'evaluate', domains: [{ ...figures, nllMean: Number.NaN }] })
-  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('failed'))
+  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('failed'), WAIT)
   const [report] = runner.reports()
   expect(report).not.toHaveProperty('result')
   expect(report?.error?.message).toContain('result.domains[0].nllMean')

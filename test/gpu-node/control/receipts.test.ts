@@ -7,6 +7,7 @@ import { openReceiptOutbox } from '../../../gpu-node/src/control/receipts.ts'
 import { startGatewayDouble } from '../../support/gateway-double.ts'
 import { memoryLog } from '../../support/memory-log.ts'
 import { temporaryDir } from '../../support/temporary.ts'
+import { WAIT } from '../../support/wait.ts'
 
 function receiptOf(index: number): Receipt {
   return {
@@ -48,8 +49,8 @@ test('receipts are sent in batches, and the file is empty once they are answered
   const outbox = await open()
   for (let index = 0; index < 600; index++) outbox.add(receiptOf(index))
   outbox.start()
-  await vi.waitFor(() => expect(gateway.receipts.size).toBe(600))
-  await vi.waitFor(() => expect(outbox.pending()).toBe(0))
+  await vi.waitFor(() => expect(gateway.receipts.size).toBe(600), WAIT)
+  await vi.waitFor(() => expect(outbox.pending()).toBe(0), WAIT)
   await outbox.stop()
   expect(gateway.receipts.get('request-7')).toEqual(receiptOf(7))
   expect(gateway.calls.length).toBe(3)
@@ -84,10 +85,10 @@ test('what a gateway that is away does not answer is sent when it returns', asyn
   const outbox = await open()
   outbox.start()
   for (let index = 0; index < 3; index++) outbox.add(receiptOf(index))
-  await vi.waitFor(() => expect(log.lines).toHaveLength(1))
+  await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
   expect(outbox.pending()).toBe(3)
   await gateway.open()
-  await vi.waitFor(() => expect(gateway.receipts.size).toBe(3))
+  await vi.waitFor(() => expect(gateway.receipts.size).toBe(3), WAIT)
   await outbox.stop()
   expect(outbox.pending()).toBe(0)
 })
@@ -114,7 +115,7 @@ test('unanswered receipts survive a restart, also with a last line that was torn
   await gateway.close()
   const killed = await open()
   for (let index = 0; index < 4; index++) killed.add(receiptOf(index))
-  await vi.waitFor(async () => expect(await fileLines()).toHaveLength(4))
+  await vi.waitFor(async () => expect(await fileLines()).toHaveLength(4), WAIT)
   await appendFile(join(home, 'receipts.jsonl'), '{"requestId": "request-to')
   await gateway.open()
   const restarted = await open()

@@ -4,6 +4,7 @@ import type { Backend, WeightSet, WeightSetSource } from '../../../gpu-node/src/
 import { createMaskSwap, type SwapEngine } from '../../../gpu-node/src/masks/swap.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
 import { memoryLog } from '../../support/memory-log.ts'
+import { WAIT } from '../../support/wait.ts'
 
 const A = { version: 1, sha256: 'a'.repeat(64) }
 const B = { version: 2, sha256: 'b'.repeat(64) }
@@ -142,7 +143,10 @@ test('the old mask drains after two swaps and is released when its requests have
   await swap.settled()
   expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' })
   swap.converge({ active: C, previous: B })
-  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'draining', 2: 'ready', 3: 'ready' }))
+  await vi.waitFor(
+    () => expect(states()).toEqual({ 0: 'ready', 1: 'draining', 2: 'ready', 3: 'ready' }),
+    WAIT,
+  )
   expect(swap.activeVersion()).toBe(3)
   busy.get(1)?.resolve()
   await swap.settled()
@@ -172,11 +176,11 @@ test('a mask that cannot be loaded is reported, the old one serves, and it is tr
   await swap.start({ active: A, previous: null })
   failing.set(2, new AppError('mask_invalid', "tensor 'x' keeps 3 of 8 weights, expected 4"))
   swap.converge({ active: B, previous: A })
-  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'failed' }))
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'failed' }), WAIT)
   expect(swap.activeVersion()).toBe(1)
   expect(swap.weightSets()[2]?.error).toContain('keeps 3 of 8 weights')
   failing.delete(2)
-  await vi.waitFor(() => expect(swap.activeVersion()).toBe(2))
+  await vi.waitFor(() => expect(swap.activeVersion()).toBe(2), WAIT)
   expect(swap.weightSets()[2]).toEqual({ version: 2, state: 'ready', requests: 0 })
 })
 
@@ -205,7 +209,7 @@ test('a crashed active set is loaded again at once and takes its place back', as
   await swap.start({ active: A, previous: null })
   const before = activeSet()
   crashVersion(1)
-  await vi.waitFor(() => expect(live.get(1)).toBeDefined())
+  await vi.waitFor(() => expect(live.get(1)).toBeDefined(), WAIT)
   await swap.settled()
   expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
   expect(activeSet()).not.toBe(before)
@@ -217,11 +221,11 @@ test('crashes in a row are not answered at once', async () => {
   const { swap, crashVersion, events, live, states } = setup({ first: 60_000, most: 600_000 })
   await swap.start({ active: A, previous: null })
   crashVersion(1)
-  await vi.waitFor(() => expect(live.get(1)).toBeDefined())
+  await vi.waitFor(() => expect(live.get(1)).toBeDefined(), WAIT)
   await swap.settled()
   events.length = 0
   crashVersion(1)
-  await vi.waitFor(() => expect(states()[1]).toBe('failed'))
+  await vi.waitFor(() => expect(states()[1]).toBe('failed'), WAIT)
   await swap.settled()
   expect(events).toEqual([])
 })

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { encodeMask } from '@copal/shared/mask/codec.ts'
 import { commandLine, descendants } from '../../support/service.ts'
+import { WAIT } from '../../support/wait.ts'
 import {
-  WAIT,
   beatWhere,
   calibrateJob,
   generate,

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { checkMask, decodeMask, encodeMask, maskSparsity } from '@copal/shared/mask/codec.ts'
 import type { EvaluateJob, Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import { WAIT } from '../../support/wait.ts'
 import {
   TEXTS,
-  WAIT,
   beatWhere,
   calibrateJob,
   evaluateText,

@@ -2,7 +2,8 @@ import { createServer } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { startNodeProcess } from '../../support/node-process.ts'
 import { commandLine, descendants } from '../../support/service.ts'
-import { beatWhere, served, setup, urlOf, WAIT, wholeNodes } from '../../support/whole-node.ts'
+import { WAIT } from '../../support/wait.ts'
+import { beatWhere, served, setup, urlOf, wholeNodes } from '../../support/whole-node.ts'
 
 wholeNodes()
 
@@ -56,7 +57,7 @@ test('a port in use is told at once in one line', async () => {
   const { gateway, home } = await setup()
   const taken = createServer().listen(0, '127.0.0.1')
   onTestFinished(() => void taken.close())
-  await vi.waitFor(() => expect(taken.listening).toBe(true))
+  await vi.waitFor(() => expect(taken.listening).toBe(true), WAIT)
   const address = taken.address()
   if (typeof address !== 'object' || address === null) throw new Error('no address')
   const node = startNodeProcess({
