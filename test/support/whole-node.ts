@@ -75,11 +75,19 @@ export async function urlOf(node: NodeProcess): Promise<string> {
   return (await node.ready()).url
 }
 
-/** The newest beat for which `holds`; the gateway hears of changes at once. */
-export function beatWhere(gateway: GatewayDouble, holds: (beat: Heartbeat) => boolean): Promise<Heartbeat> {
+/**
+ * The first beat for which `holds`; the gateway hears of changes at once.
+ *
+ * @param since how many beats are too old: all but the last one, unless given
+ */
+export function beatWhere(
+  gateway: GatewayDouble,
+  holds: (beat: Heartbeat) => boolean,
+  since = Math.max(0, gateway.beats.length - 1),
+): Promise<Heartbeat> {
   return vi.waitFor(() => {
-    const beat = gateway.beats.at(-1)
-    if (!beat || !holds(beat)) throw new Error(`not yet: ${JSON.stringify(beat)}`)
+    const beat = gateway.beats.slice(since).find(holds)
+    if (!beat) throw new Error(`not yet: ${JSON.stringify(gateway.beats.at(-1))}`)
     return beat
   }, WAIT)
 }

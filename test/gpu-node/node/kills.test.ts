@@ -2,6 +2,7 @@ import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { encodeMask } from '@copal/shared/mask/codec.ts'
+import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { commandLine, descendants } from '../../support/service.ts'
 import { WAIT } from '../../support/wait.ts'
 import {
@@ -97,9 +98,12 @@ test('killed during a swap, a node serves the new mask when it returns and leave
   const sha256 = gateway.addMask(encodeMask(halfMask(0)))
   const victim = await start()
   await beatWhere(gateway, (beat) => beat.activeVersion === 0)
+  const before = gateway.beats.length
   gateway.desired = { active: { version: 1, sha256 }, previous: null }
-  await beatWhere(gateway, (beat) =>
-    beat.weightSets.some(({ version, state }) => version === 1 && state === 'loading'),
+  await beatWhere(
+    gateway,
+    (beat) => beat.weightSets.some(({ version, state }) => version === 1 && state === 'loading'),
+    before,
   )
   await victim.end('SIGKILL')
   const reborn = await start()
@@ -120,10 +124,12 @@ test('a weight set whose process is killed comes back, and the same answer with 
     previous: null,
   }
   const node = await start()
-  await beatWhere(gateway, (beat) => beat.activeVersion === 1)
+  const isReady = ({ weightSets }: Heartbeat) => weightSets.every(({ state }) => state === 'ready')
+  await beatWhere(gateway, (beat) => beat.activeVersion === 1 && isReady(beat))
   const before = await generate(gateway, node, 'request-before')
+  const beats = gateway.beats.length
   for (const pid of weightSetPids(node)) process.kill(pid, 'SIGKILL')
-  await beatWhere(gateway, (beat) => beat.weightSets.some(({ state }) => state !== 'ready'))
-  await beatWhere(gateway, (beat) => beat.weightSets.every(({ state }) => state === 'ready'))
+  await beatWhere(gateway, (beat) => !isReady(beat), beats)
+  await beatWhere(gateway, isReady)
   expect(await generate(gateway, node, 'request-after')).toEqual(before)
 })
