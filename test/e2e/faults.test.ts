@@ -128,12 +128,15 @@ test('a node whose clock is wrong takes no requests and says why', async () => {
 })
 
 test('a gateway that dies mid-stream breaks the stream, and nothing of it is left when it is back', async () => {
+  const before = await receipts('cancelled')
   const stream = await open()
   await fleet.killGateway()
   expect(await stream.end()).toBe('broken off')
   await fleet.startGateway()
   await bothAlive()
   expect(await endOf(await ask({ max_tokens: 2 }))).toBe('done')
+  // Its node tells the gateway that is back, and no later test may count it.
+  await until('its receipt', async () => (await receipts('cancelled')) > before || undefined, 30_000)
 })
 
 test('a database that fails stops no node, and what was used meanwhile is settled afterwards', async () => {
