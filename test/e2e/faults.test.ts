@@ -75,7 +75,7 @@ test('a node that hangs after its first token ends the stream with an error even
 })
 
 test('a slow node is waited for', async () => {
-  const stream = await open({ max_tokens: 400 })
+  const stream = await open({ max_tokens: 2_000 })
   const { child } = stream.node.process
   const slow = setInterval(() => {
     child.kill('SIGSTOP')
@@ -161,8 +161,21 @@ test('a client that leaves ends its request on the node', async () => {
 })
 
 test('a client that reads slowly gets everything', async () => {
-  const stream = await open({ max_tokens: 1_500 })
-  await sleep(3_000)
+  // 18 MB, of which the sockets on the way to it take 13: the node has to keep the rest.
+  const stream = await open(
+    {
+      prompt: undefined,
+      messages: [{ role: 'user', content: 'x' }],
+      n: 4,
+      max_tokens: 3_000,
+      logprobs: true,
+      top_logprobs: 20,
+    },
+    key,
+    '/v1/chat/completions',
+  )
+  // Made, and for the most part not read.
+  await fleet.settled()
   expect(await stream.end()).toBe('done')
 })
 
@@ -209,14 +222,19 @@ test('after all of it every request that the key may have at once is let in', as
 })
 
 /** A completion that goes on for long enough to break it, unless `changes` say otherwise. */
-function ask(changes: object = {}, withKey = key, signal: AbortSignal | null = null): Promise<Response> {
-  return fetch(`${fleet.url}/v1/completions`, {
+function ask(
+  changes: object = {},
+  withKey = key,
+  signal: AbortSignal | null = null,
+  path = '/v1/completions',
+): Promise<Response> {
+  return fetch(fleet.url + path, {
     method: 'POST',
     headers: { authorization: `Bearer ${withKey}`, 'content-type': 'application/json' },
     body: JSON.stringify({
       model: 'tiny',
       prompt: 'Once upon a time',
-      max_tokens: 3_000,
+      max_tokens: 12_000,
       temperature: 0,
       // It never ends by itself.
       logit_bias: { [END_TOKEN]: -100 },
@@ -235,9 +253,9 @@ interface OpenStream {
 }
 
 /** A stream that has given its first token. */
-async function open(changes: object = {}, withKey = key): Promise<OpenStream> {
+async function open(changes: object = {}, withKey = key, path = '/v1/completions'): Promise<OpenStream> {
   const controller = new AbortController()
-  const response = await ask(changes, withKey, controller.signal)
+  const response = await ask(changes, withKey, controller.signal, path)
   if (!response.ok || !response.body)
     throw new Error(`no stream: ${response.status} ${await response.text()}`)
   const reader = response.body.getReader()
@@ -284,7 +302,7 @@ async function readEnd(reader: ReadableStreamDefaultReader<Uint8Array>, first: U
 
 /** A stream on one node, so that the next request goes to the other. */
 async function oneBusy(): Promise<{ running: OpenStream; other: FleetNode }> {
-  const running = await open()
+  const running = await open({ max_tokens: 6_000 })
   const other = [...nodes.values()].find(({ id }) => id !== running.node.id)
   if (!other) throw new Error('there is no other node')
   return { running, other }
@@ -342,13 +360,14 @@ async function startGarbageNode(): Promise<{
   if (typeof address !== 'object' || address === null) throw new Error('no address')
   const { models } = await fleet.admin<{ models: { id: string }[] }>('GET', '/admin/status')
   const model = models[0]?.id ?? ''
+  const { contextLength } = fleet.model.config
   const tell = async (changes: Partial<Heartbeat> = {}) => {
     const beat: Heartbeat = {
       nodeId: 'garbage',
       url: `http://127.0.0.1:${address.port}`,
       draining: false,
       leaving: false,
-      model: { id: model, baseSha256: baseSha256(), contextLength: 4096, parameters: 1 },
+      model: { id: model, baseSha256: baseSha256(), contextLength, parameters: 1 },
       activeVersion: 0,
       weightSets: [{ version: 0, state: 'ready', requests: 0 }],
       load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 8 },

@@ -74,7 +74,7 @@ export async function startFleet({
   backend = 'onnx',
 }: { backend?: 'onnx' | 'sparse' } = {}): Promise<TestFleet> {
   const dir = await mkdtemp(join(tmpdir(), 'copal-fleet-'))
-  const tiny = await createTinyLlama(join(dir, 'tiny'), { contextLength: 4096 })
+  const tiny = await createTinyLlama(join(dir, 'tiny'), { contextLength: 16_384 })
   const cacheDir = join(dir, 'cache')
   const model = await openModel(tiny.dir, { cacheDir })
   const port = await freePort()
@@ -158,7 +158,7 @@ export async function startFleet({
             .filter((line) => !line.endsWith(' 0'))
           return busy.length === 0 ? true : undefined
         },
-        60_000,
+        180_000,
       )
     },
     async killGateway() {
