@@ -346,7 +346,8 @@ describe('faults', () => {
     await expect(broken).rejects.toThrow(/node/i)
     // A node is back sooner than the gateway gives up on it, so that requests wait and are served: this one stays away.
     const keptAway = setInterval(() => {
-      if (nodePids().length > 0) node = killNode()
+      const pids = nodePids()
+      if (pids.length > 0) node = killNode(pids)
     }, 100)
     const response = await until('a refusal', async () => {
       const answer = await post('/v1/chat/completions', hello())
@@ -494,10 +495,9 @@ async function perplexity(text: string, maskVersion: number): Promise<number> {
 }
 
 /** Kills the node's process without warning; `back` waits for the one that takes its place. */
-function killNode(): { back: () => Promise<StatusReport> } {
-  const killed = nodePids()
+function killNode(killed = nodePids()): { back: () => Promise<StatusReport> } {
   if (killed.length === 0) throw new Error('no node process found')
-  for (const pid of killed) process.kill(pid, 'SIGKILL')
+  for (const pid of killed) killUnlessGone(pid)
   return {
     async back() {
       await until('another node process that serves', async () => {
@@ -507,6 +507,15 @@ function killNode(): { back: () => Promise<StatusReport> } {
       })
       return converged(service)
     },
+  }
+}
+
+/** A process may end between being found and being killed. */
+function killUnlessGone(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
   }
 }
 
