@@ -14,7 +14,7 @@ import type {
 } from '@copal/shared/wire/admin.ts'
 import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import OpenAI from 'openai'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { commandLine, converged, startService, until, updateEnd, type Service } from '../support/service.ts'
 import { passages } from '../support/passages.ts'
 
@@ -243,9 +243,11 @@ describe('adaptation', () => {
       return progress > 0.8 || finished_at !== null ? true : undefined
     })
     const load = streamLoad(8)
+    onTestFinished(async () => void (await load.stop()))
     const end = await updateEnd(service, update.id)
     await converged(service)
-    await sleep(3_000)
+    const isOfNewMask = ({ fingerprints }: StreamedAnswer) => fingerprints.at(-1)?.endsWith('-m2')
+    await until('an answer of the new mask', () => load.answers.some(isOfNewMask) || undefined, 60_000)
     const answers = await load.stop()
     expect(end).toMatchObject({ state: 'promoted', mask_version: 2 })
     expect(answers.filter((answer) => answer.error)).toEqual([])
@@ -466,6 +468,8 @@ function streamLoad(concurrency: number) {
   }
   const all = Promise.all(Array.from({ length: concurrency }, (_, index) => one(index)))
   return {
+    /** Those that ended. */
+    answers,
     async stop() {
       running = false
       await all
