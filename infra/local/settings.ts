@@ -18,7 +18,12 @@ export interface Settings {
   gatewayVariables: Readonly<Record<string, string>>
 }
 
-const GATEWAY_VARIABLES = [...Object.values(POLICY_VARIABLES), 'COPAL_KEY_TRUST_MS', 'COPAL_RECEIPT_DAYS']
+const GATEWAY_VARIABLES = [
+  ...Object.values(POLICY_VARIABLES),
+  'COPAL_KEY_TRUST_MS',
+  'COPAL_RECEIPT_DAYS',
+  'OTEL_EXPORTER_OTLP_ENDPOINT',
+]
 
 /** @throws StartError that names the variable. */
 export function readSettings(env: Readonly<Record<string, string | undefined>>): Settings {

@@ -22,6 +22,7 @@ describe('readSettings', () => {
       COPAL_FIRST_UPDATE: 'off',
       COPAL_QUEUE_SIZE: '8',
       COPAL_NODE_WAIT_MS: '',
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318',
       COPAL_THREADS: '1',
     }
     expect(readSettings(env)).toMatchObject({
@@ -30,7 +31,7 @@ describe('readSettings', () => {
       nodePort: 8790,
       firstUpdate: false,
       // Of its own, not the node's.
-      gatewayVariables: { COPAL_QUEUE_SIZE: '8' },
+      gatewayVariables: { COPAL_QUEUE_SIZE: '8', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' },
     })
   })
 
