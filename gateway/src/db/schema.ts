@@ -247,8 +247,8 @@ export const receipts = sqliteTable(
 )
 
 /**
- * All receipts there ever were, summed by what `/metrics` and drift tell of them. Triggers of the receipts keep it (the
- * migration that made it has them), so that receipts can be counted without being read, and deleted.
+ * All receipts there ever were, summed by what `/metrics` and drift tell of them: counted as they are stored, so that
+ * nobody has to read them all, and old ones can be deleted.
  */
 export const usageTotals = sqliteTable(
   'usage_totals',

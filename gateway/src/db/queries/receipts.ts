@@ -2,12 +2,10 @@ import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { apiKeys, receipts } from '../schema.ts'
+import { column, countReceipts } from './usage-totals.ts'
 
-/** Every column of the rows in a parameter, which is a JSON list of objects: in one statement, however many there are. */
-const ROWS = sql.join(
-  Object.keys(getTableColumns(receipts)).map((column) => sql.raw(`json_extract(value, '$.${column}')`)),
-  sql`, `,
-)
+/** Every column of the rows in a parameter: in one statement, however many there are. */
+const ROWS = sql.join(Object.keys(getTableColumns(receipts)).map(column), sql`, `)
 
 /** Every column but the key, as in the receipt that comes later. */
 const REPLACED = {
@@ -56,18 +54,19 @@ export async function insertReceipts(
     createdAt: nowMs,
   }))
   if (rows.length === 0) return 0
-  const stored = await db
+  const json = JSON.stringify(rows)
+  const store = db
     .insert(receipts)
     // Without a condition SQLite takes what follows for one of a join.
-    .select(sql`select ${ROWS} from json_each(${JSON.stringify(rows)}) where true`)
+    .select(sql`select ${ROWS} from json_each(${json}) where true`)
     .onConflictDoUpdate({
       target: receipts.requestId,
       set: REPLACED,
       setWhere: sql`${receipts.estimated} = 1 and excluded.estimated = 0`,
     })
-    // Not the changes that D1 counts: those of triggers are among them.
-    .returning({ stored: sql`1` })
-  return stored.length
+  // Together or not at all.
+  const [, { meta }] = await db.batch([countReceipts(db, json), store])
+  return meta.changes
 }
 
 /** What one mask did in a time. */

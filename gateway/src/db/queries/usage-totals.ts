@@ -1,7 +1,64 @@
-import { and, eq, gt, sql, sum } from 'drizzle-orm'
+import { and, eq, gt, sql, sum, type SQL } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { usageTotals } from '../schema.ts'
+
+/** A column of rows of receipts in a parameter, which is a JSON list of objects. */
+export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
+
+/**
+ * Adds to the totals what storing these rows will change: what is new, and what comes in place of an estimate. To be run
+ * before they are stored, in one transaction with that. A trigger would do the same; how D1 takes those from a migration
+ * is not to be relied on (cloudflare/workers-sdk issues 4998 and 15178).
+ */
+export function countReceipts(db: Database, json: string) {
+  const counted = sql`
+    with incoming as (
+      -- Of rows of one request the first is stored.
+      select min(key), ${column('requestId')} request_id, ${column('keyId')} key_id, ${column('model')} model,
+        ${column('domain')} domain, ${column('maskVersion')} mask_version, ${column('finishReason')} finish_reason,
+        ${column('promptTokens')} prompt_tokens, ${column('completionTokens')} completion_tokens,
+        ${column('driftTokens')} drift_tokens, ${column('nllMasked')} nll_masked, ${column('nllDense')} nll_dense,
+        ${column('estimated')} estimated
+      from json_each(${json}) group by request_id
+    ), counted as (
+      select 1 sign, coalesce(new.key_id, old.key_id) key_id, new.model, new.domain, new.mask_version,
+        new.finish_reason, new.prompt_tokens, new.completion_tokens, new.drift_tokens, new.nll_masked, new.nll_dense
+      from incoming new left join receipts old using (request_id)
+      where old.request_id is null or (old.estimated and not new.estimated)
+      union all
+      select -1, old.key_id, old.model, old.domain, old.mask_version,
+        old.finish_reason, old.prompt_tokens, old.completion_tokens, old.drift_tokens, old.nll_masked, old.nll_dense
+      from receipts old join incoming new using (request_id)
+      where old.estimated and not new.estimated
+    )
+    select coalesce(tenant, ''), model, domain, mask_version, finish_reason,
+      sum(sign), sum(sign * prompt_tokens), sum(sign * completion_tokens), sum(sign * (drift_tokens is not null)),
+      sum(sign * coalesce(drift_tokens, 0)), sum(sign * coalesce(nll_masked, 0)), sum(sign * coalesce(nll_dense, 0))
+    from counted left join api_keys on api_keys.id = key_id
+    group by 1, 2, 3, 4, 5`
+  return db
+    .insert(usageTotals)
+    .select(counted)
+    .onConflictDoUpdate({
+      target: [
+        usageTotals.tenant,
+        usageTotals.model,
+        usageTotals.domain,
+        usageTotals.maskVersion,
+        usageTotals.finishReason,
+      ],
+      set: {
+        requests: sql`requests + excluded.requests`,
+        promptTokens: sql`prompt_tokens + excluded.prompt_tokens`,
+        completionTokens: sql`completion_tokens + excluded.completion_tokens`,
+        driftRequests: sql`drift_requests + excluded.drift_requests`,
+        driftTokens: sql`drift_tokens + excluded.drift_tokens`,
+        nllMasked: sql`nll_masked + excluded.nll_masked`,
+        nllDense: sql`nll_dense + excluded.nll_dense`,
+      },
+    })
+}
 
 /** Settled requests and their tokens, summed by everything that names them. */
 export interface UsageSum {

@@ -111,8 +111,10 @@ describe('receipts', () => {
     expect(await again.json()).toEqual({ settled: 1 })
     expect((await fleet().snapshot()).nodes.find(({ id }) => id === 'node-1')?.leases).toBe(0)
     expect(await (await batch()).json()).toEqual({ settled: 0 })
+    const twice = await batch(receiptOf('request-3'), receiptOf('request-3', { completionTokens: 99 }))
+    expect(await twice.json()).toEqual({ settled: 1 })
     expect(await sumUsage(db)).toMatchObject([
-      { model: 'tiny', finishReason: 'stop', requests: 2, promptTokens: 20, completionTokens: 10 },
+      { model: 'tiny', finishReason: 'stop', requests: 3, promptTokens: 30, completionTokens: 15 },
     ])
   })
 
