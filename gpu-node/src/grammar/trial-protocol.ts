@@ -1,3 +1,5 @@
+import type { GrammarSource } from './grammars.ts'
+
 /**
  * What compiling one grammar may take. The compiler bounds its own work, but not that of a single step: where `allOf`
  * combines sixteen patterns on one string it takes minutes, and a gigabyte every ten seconds.
@@ -5,10 +7,7 @@
 export const TRIAL_LIMITS = { processorMs: 5_000, bytes: 768 * 1024 * 1024 } as const
 
 /** One grammar; the next is sent when it is answered. */
-export interface TrialRequest {
-  language: 'json_schema' | 'lark'
-  text: string
-}
+export type TrialRequest = Omit<GrammarSource, 'param'>
 
 /** What became of it; of a refusal what the addon threw. After `too costly` the process ends. */
 export type TrialAnswer =
