@@ -15,7 +15,7 @@ pub(super) const WORDS: usize = VECTOR_BYTES / 2;
 
 /// What the compiler does not make good use of the machine for.
 pub(super) trait Packing {
-    /// That these values will be read soon.
+    /// That these values will be read soon: rows are read a piece at a time, which the machine does not foresee.
     fn prefetch(values: &[f32]);
 
     /// Writes the values whose bit is 1, and 0 for the others.
@@ -172,7 +172,7 @@ mod x86 {
         #[inline(always)]
         fn prefetch(values: &[f32]) {
             for line in values.chunks(16) {
-                // SAFETY: any address may be asked for.
+                // SAFETY: a hint, which reads nothing and cannot fault; the address is one of the slice.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
             }
         }
