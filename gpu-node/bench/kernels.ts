@@ -1,19 +1,6 @@
-/**
- * `node gpu-node/bench/kernels.ts [--only smollm2] [--repetitions 15] [--threads 2] [--processor-time]`: what the
- * native kernels take, dense against half pruned, in every precision. `COPAL_KERNEL` forces a kernel.
- *
- * `--processor-time` is for busy machines: one thread, whose processor time counts and not what the clock says.
- *
- * Everything is interleaved: a repetition runs every case once, each between two measurements of the memory's
- * bandwidth, because shared machines change it from one moment to the next. "Of the bound" is the time that
- * the case's bytes take at the mean of the two, over the time that the case took.
- */
-import { availableParallelism } from 'node:os'
-import { parseArgs } from 'node:util'
-import type { Matrix, Multiplier, Precision } from '../native/addon.d.ts'
-import { loadNative } from '../src/backends/sparse/native.ts'
+import type { Addon, Matrix, Multiplier, Precision } from '../native/addon.d.ts'
 import { randomBits } from './random-model.ts'
-import { formatSpread, line, machineLine, spread } from './report.ts'
+import { formatSpread, line, spread } from './report.ts'
 
 interface Shape {
   rows: number
@@ -34,7 +21,7 @@ interface Case {
 }
 
 /** So many of a shape that no cache holds what is left of it in the smallest form. */
-const WORKLOADS: Record<string, { title: string; shapes: Shape[] }> = {
+const WORKLOADS = {
   smollm2: {
     title: 'SmolLM2-135M, all linears of a step and the dense head',
     shapes: [
@@ -47,42 +34,55 @@ const WORKLOADS: Record<string, { title: string; shapes: Shape[] }> = {
   },
   '7b-attention': { title: '12 × [4096, 4096]', shapes: [{ rows: 4096, cols: 4096, count: 12 }] },
   '7b-mlp': { title: '5 × [11008, 4096]', shapes: [{ rows: 11008, cols: 4096, count: 5 }] },
-}
+} satisfies Record<string, { title: string; shapes: Shape[] }>
 const PRECISIONS: Precision[] = ['bf16', 'int8', 'int4']
 const BATCHES = [1, 8]
 const GROUP = 64
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    repetitions: { type: 'string', default: '15' },
-    threads: { type: 'string', default: String(availableParallelism()) },
-    'processor-time': { type: 'boolean', default: false },
-  },
-})
-const names = values.only === undefined ? Object.keys(WORKLOADS) : [values.only]
-const repetitions = Number(values.repetitions)
-const isProcessorTime = values['processor-time']
-const threads = isProcessorTime ? 1 : Number(values.threads)
 /** What the addon reads to measure the bandwidth. */
 const BANDWIDTH_BYTES = 2 ** 28
-const addon = loadNative()
-const multiplier = new addon.Multiplier(process.env.COPAL_KERNEL || null, threads, Math.max(...BATCHES), 4096)
 
-print(machineLine())
-print(
-  `kernel ${multiplier.kernel} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)${isProcessorTime ? ' of processor time' : ''}`,
-)
-for (const name of names) {
-  const workload = WORKLOADS[name]
-  if (!workload) throw new Error(`unknown workload '${name}'; there are ${Object.keys(WORKLOADS).join(', ')}`)
-  print(`\n${workload.title}`)
-  const cases = await pack(workload.shapes)
-  report(cases, measure(multiplier, cases))
+export type WorkloadName = keyof typeof WORKLOADS
+export const WORKLOAD_NAMES = Object.keys(WORKLOADS) as WorkloadName[]
+
+export interface KernelsOptions {
+  workloads: readonly WorkloadName[]
+  repetitions: number
+  /** 1 where processor time is measured. */
+  threads: number
+  /** For busy machines: processor time of this thread counts, not what the clock says. */
+  isProcessorTime: boolean
+  print: (line: string) => void
+}
+
+/**
+ * What the native kernels take, dense against half pruned, in every precision. `COPAL_KERNEL` forces a kernel.
+ *
+ * Everything is interleaved: a repetition runs every case once, each between two measurements of the memory's
+ * bandwidth, because shared machines change it from one moment to the next. "Of the bound" is the time that
+ * the case's bytes take at the mean of the two, over the time that the case took.
+ */
+export async function benchKernels(addon: Addon, options: KernelsOptions): Promise<void> {
+  const { workloads, threads, isProcessorTime, print } = options
+  const multiplier = new addon.Multiplier(
+    process.env.COPAL_KERNEL || null,
+    threads,
+    Math.max(...BATCHES),
+    4096,
+  )
+  print(
+    `kernel ${multiplier.kernel} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)${isProcessorTime ? ' of processor time' : ''}`,
+  )
+  for (const name of workloads) {
+    const { title, shapes } = WORKLOADS[name]
+    print(`\n${title}`)
+    const cases = await pack(addon, shapes, print)
+    report(cases, measure(createClock(multiplier, isProcessorTime), cases, options.repetitions), print)
+  }
 }
 
 /** Every case's matrices, from the same seeded weights and a mask of one half. */
-async function pack(shapes: Shape[]): Promise<Case[]> {
+async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOptions['print']): Promise<Case[]> {
   const draw = randomBits(1)
   const sources = shapes.map((shape) => ({
     ...shape,
@@ -128,15 +128,15 @@ async function pack(shapes: Shape[]): Promise<Case[]> {
 }
 
 /** Runs every case `repetitions` times, in turn, and returns the bandwidths that were measured between. */
-function measure(on: Multiplier, cases: Case[]): number[] {
+function measure(clock: Clock, cases: readonly Case[], repetitions: number): number[] {
   const bandwidths: number[] = []
-  for (const { matrices, tokens } of cases) on.timePass(matrices, tokens)
-  readBandwidth(on)
+  for (const one of cases) clock.pass(one)
+  clock.bandwidth()
   for (let repetition = 0; repetition < repetitions; repetition++) {
-    let before = readBandwidth(on)
+    let before = clock.bandwidth()
     for (const one of cases) {
-      const [encodeS, multiplyS] = timePass(on, one)
-      const after = readBandwidth(on)
+      const [encodeS, multiplyS] = clock.pass(one)
+      const after = clock.bandwidth()
       one.encodeSeconds.push(encodeS)
       one.seconds.push(multiplyS)
       one.ofBound.push(bytesOf(one) / ((before + after) / 2) / multiplyS)
@@ -147,15 +147,25 @@ function measure(on: Multiplier, cases: Case[]): number[] {
   return bandwidths
 }
 
-/** Seconds of encoding and of multiplying; of the processor both together, as the latter. */
-function timePass(on: Multiplier, { matrices, tokens }: Case): [encodeS: number, multiplyS: number] {
-  if (!isProcessorTime) return on.timePass(matrices, tokens)
-  return [0, processorSeconds(() => on.timePass(matrices, tokens))]
+/** What is measured, by the clock or by this thread's processor time. */
+interface Clock {
+  /** Of processor time both together, as the latter. */
+  pass(one: Case): [encodeS: number, multiplyS: number]
+  /** Bytes a second. */
+  bandwidth(): number
 }
 
-function readBandwidth(on: Multiplier): number {
-  if (!isProcessorTime) return on.readBandwidth()
-  return BANDWIDTH_BYTES / processorSeconds(() => on.readBandwidth())
+function createClock(on: Multiplier, isProcessorTime: boolean): Clock {
+  if (!isProcessorTime) {
+    return {
+      pass: ({ matrices, tokens }) => on.timePass(matrices, tokens),
+      bandwidth: () => on.readBandwidth(),
+    }
+  }
+  return {
+    pass: ({ matrices, tokens }) => [0, processorSeconds(() => on.timePass(matrices, tokens))],
+    bandwidth: () => BANDWIDTH_BYTES / processorSeconds(() => on.readBandwidth()),
+  }
 }
 
 function processorSeconds(work: () => void): number {
@@ -165,7 +175,7 @@ function processorSeconds(work: () => void): number {
   return (user + system) / 1e6
 }
 
-function report(cases: Case[], bandwidths: number[]): void {
+function report(cases: readonly Case[], bandwidths: readonly number[], print: KernelsOptions['print']): void {
   print(line('memory, read by all threads', formatSpread(spread(bandwidths.map((one) => one / 1e9)), 'GB/s')))
   for (const one of cases) {
     const megabytes = (bytesOf(one) / one.tokens / 1e6).toFixed(1)
@@ -199,8 +209,4 @@ function report(cases: Case[], bandwidths: number[]): void {
 
 function bytesOf({ matrices }: Case): number {
   return matrices.reduce((sum, { bytes }) => sum + bytes, 0)
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`)
 }

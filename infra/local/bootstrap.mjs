@@ -1,4 +1,4 @@
-/** `npm start`, `npm test`, `npm run demo | bench | bench:gateway | check | deploy | node`: from a bare checkout to the running task. */
+/** `npm start`, `npm test`, `npm run demo | bench | check | deploy | node | lab:texts`: from a bare checkout to the running task. */
 import { ensureInstalled, exitWith, ROOT, runTypeScript, SetupError } from './toolchain.mjs'
 
 const TASKS = {
@@ -6,7 +6,7 @@ const TASKS = {
   test: 'infra/local/test.ts',
   demo: 'infra/local/demo.ts',
   bench: 'infra/local/bench.ts',
-  'bench:gateway': 'infra/local/bench-gateway.ts',
+  'lab:texts': 'infra/lab/texts.ts',
   check: 'infra/local/check.ts',
   deploy: 'infra/deploy/deploy.ts',
   node: 'gpu-node/src/main.ts',

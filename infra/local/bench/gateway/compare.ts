@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { formatSpread, line, spread } from '../../../../gpu-node/bench/report.ts'
 import type { Contender } from './contenders.ts'
 import { openLoad, type Load } from './load.ts'
-import type { Options } from './options.ts'
 import { usageOf } from './processes.ts'
 import { differences, percentile, ratios, turnOf, type Sample } from './sample.ts'
 
@@ -28,6 +27,18 @@ const KINDS: readonly Kind[] = [
   { name: '64-chunk streams', unit: 'streams/s', stream: true },
 ]
 
+/** How long it is measured, and with what. */
+export interface CompareOptions {
+  /** Times that everything is measured, all contenders in turn. */
+  rounds: number
+  /** Of one measurement. */
+  seconds: number
+  /** Of the load, kept open. */
+  connections: number
+  /** Characters of the prompt; a few sentences unless given. */
+  prompt?: number
+}
+
 /**
  * Measures gateways beside their upstream asked directly, everything in turn within each round: what they carry at most,
  * and what they add at half of that.
@@ -39,7 +50,7 @@ const KINDS: readonly Kind[] = [
 export async function compare(
   direct: Contender,
   gateways: readonly Contender[],
-  options: Options,
+  options: CompareOptions,
   print: (line: string) => void,
 ): Promise<boolean> {
   let allAnswered = true

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 
-const SCRIPT = join(import.meta.dirname, '../../../../../infra/local/bench-gateway.ts')
+const SCRIPT = join(import.meta.dirname, '../../../../../infra/local/bench.ts')
 /** Of a busy machine: the Worker is bundled and started. */
 const LONGEST_MS = 240_000
 
@@ -32,7 +32,7 @@ test(
 /** What it prints; nothing foreign is on its PATH. */
 async function bench(...args: string[]): Promise<string> {
   const env = { PATH: '', HOME: process.env.HOME, TMPDIR: process.env.TMPDIR, WRANGLER_SEND_METRICS: 'false' }
-  const { stdout } = await promisify(execFile)(process.execPath, [SCRIPT, ...args], { env })
+  const { stdout } = await promisify(execFile)(process.execPath, [SCRIPT, 'gateway', ...args], { env })
   return stdout
 }
 

@@ -1,0 +1,34 @@
+import type { Command } from 'commander'
+import { line } from '../../../../gpu-node/bench/report.ts'
+import { largeConfig } from '../../../../test/support/large-llama.ts'
+import { measurePeakMemory } from '../../../../test/support/peak-memory.ts'
+import { count, type Workbench } from '../workbench.ts'
+
+interface MemoryOptions {
+  hidden: number
+  blocks: number
+  samples: number
+  length: number
+}
+
+export function addMemory(program: Command, { home, threads, print }: Workbench): void {
+  program
+    .command('memory')
+    .description("peak memory of calibrating blocks of the 7B model's shape (8 GB of disk, minutes)")
+    .option('--hidden <n>', 'hidden size, a multiple of 128', count, 4096)
+    .option('--blocks <n>', 'blocks', count, 3)
+    .option('--samples <n>', 'calibration sequences', count, 2)
+    .option('--length <n>', 'tokens of each', count, 64)
+    .action(async ({ hidden, blocks, samples, length }: MemoryOptions) => {
+      const config = largeConfig(hidden, blocks)
+      const peaks = await measurePeakMemory(home, config, { samples, length, threads, method: 'copal' })
+      const { hiddenSize, intermediateSize, layers } = config
+      print(
+        `hidden ${hiddenSize}, intermediate ${intermediateSize}, ${layers} blocks, ${samples} × ${length} tokens`,
+      )
+      for (const phase of ['open', 'calibrate', 'select'] as const) {
+        const megabytes = (peaks[`${phase}Bytes`] / 1e6).toFixed(0)
+        print(line(`peak memory, ${phase}`, `${megabytes} MB in ${peaks.seconds[phase].toFixed(0)} s`))
+      }
+    })
+}

@@ -1,0 +1,27 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { magnitudeHalfMask } from '../../../../test/support/magnitude-mask.ts'
+import { buildNative } from '../../build-native.mjs'
+import { benchSwapGaps } from '../swap-gaps.ts'
+import { count, openBenchModel, type Workbench } from '../workbench.ts'
+
+interface SwapsOptions {
+  streams: number
+  swaps: number
+}
+
+export function addSwaps(program: Command, { home, print, printAll }: Workbench): void {
+  program
+    .command('swaps')
+    .description('how long streams of the sparse engine wait for a token while masks are swapped under them')
+    .option('--streams <n>', 'at the same time', count, 4)
+    .option('--swaps <n>', 'one after another', count, 5)
+    .action(async ({ streams, swaps }: SwapsOptions) => {
+      const model = await openBenchModel()
+      const maskPath = join(home, 'mask.safetensors')
+      writeFileSync(maskPath, await magnitudeHalfMask(model))
+      await buildNative(print)
+      printAll(await benchSwapGaps({ model, maskPath, streams, swaps, lullMs: 2000 }))
+    })
+}
