@@ -126,7 +126,7 @@ function testWithoutAddon(): void {
 
 function testAddon(built: Addon): void {
   // Most probable tokens may change where the two best were closer than the precision. What was measured is in
-  // docs/measurements.md: int8 has 1.3e-3; one token of 1,280 with a divergence of 0.5 is a third of it.
+  // docs/measurements/engine-avx2.md: int8 has 1.3e-3; one token of 1,280 with a divergence of 0.5 is a third of it.
   test.each([
     {
       masked: true,

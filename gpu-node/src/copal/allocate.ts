@@ -9,7 +9,7 @@ import { METHOD_NAMES, parseMethod } from './methods/registry.ts'
 
 /**
  * How fast the loss of a linear grows with its ratio: `e^(GROWTH · ratio)`. Of SmolLM2-135M's loss at 40, 50 and 60 %;
- * with 6, masks are worse (`docs/measurements.md`).
+ * with 6, masks are worse (`docs/measurements/tried.md`).
  */
 const GROWTH = 9
 /** A linear's ratio differs from the model's by no more than this: the growth is only known near it. */
