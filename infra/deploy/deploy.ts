@@ -3,22 +3,38 @@
  * Cloudflare. `docs/deploy.md` says what must be there before.
  */
 import { unstable_readConfig } from 'wrangler'
-import { join } from 'node:path'
 import { ROOT } from '../local/toolchain.mjs'
-import { planDeploy } from './plan.ts'
+import { planDeploy, targetOf, type Target } from './plan.ts'
 import { runWrangler } from './wrangler.ts'
 
 const args = process.argv.slice(2)
-const config = unstable_readConfig({ config: join(ROOT, 'wrangler.toml') }, { hideWarnings: true })
-const plan = planDeploy(config.d1_databases, args)
-if ('refusal' in plan) {
-  process.stderr.write(`copal: ${plan.refusal}\n`)
-  process.exitCode = 1
-} else {
+process.exitCode = await deploy()
+if (process.connected) process.disconnect()
+
+async function deploy(): Promise<number> {
+  const target = targetOf(args, ROOT)
+  const databases = readDatabases(target)
+  if (!databases) return 1
+  const plan = planDeploy(databases, target, args)
+  if ('refusal' in plan) {
+    process.stderr.write(`copal: ${plan.refusal}\n`)
+    return 1
+  }
   for (const step of plan.steps) {
     const { exitCode } = await runWrangler(step, { terminal: true })
-    process.exitCode = exitCode
-    if (exitCode !== 0) break
+    if (exitCode !== 0) return exitCode
+  }
+  return 0
+}
+
+/** The databases of the environment that is deployed; undefined, and told, where Wrangler cannot read them. */
+function readDatabases({ configPath, env }: Target) {
+  try {
+    const from = env === undefined ? { config: configPath } : { config: configPath, env }
+    return unstable_readConfig(from, { hideWarnings: true }).d1_databases
+  } catch (error) {
+    if (!(error instanceof Error)) throw error
+    process.stderr.write(`copal: ${error.message}\n`)
+    return undefined
   }
 }
-if (process.connected) process.disconnect()

@@ -1,12 +1,16 @@
 import { expect, test } from 'vitest'
 import { activeMs } from '../../../infra/deploy/bundle.ts'
-import { planDeploy } from '../../../infra/deploy/plan.ts'
+import { planDeploy, targetOf } from '../../../infra/deploy/plan.ts'
 
 const ours = { binding: 'DB', database_name: 'copal', database_id: '00000000-0000-0000-0000-000000000000' }
 const theirs = { ...ours, database_id: '7c4d1c5e-0000-4000-8000-000000000001' }
 
+/** What `npm run deploy -- <args>` in `/copal` would run where the environment has these databases. */
+const plan = (databases: Parameters<typeof planDeploy>[0], args: string[]) =>
+  planDeploy(databases, targetOf(args, '/copal'), args)
+
 test('the schema goes before the Worker, whose arguments are passed on', () => {
-  expect(planDeploy([theirs], ['--secrets-file', 'secrets.json'])).toEqual({
+  expect(plan([theirs], ['--secrets-file', 'secrets.json'])).toEqual({
     steps: [
       ['d1', 'migrations', 'apply', 'DB', '--remote'],
       ['deploy', '--secrets-file', 'secrets.json'],
@@ -14,15 +18,58 @@ test('the schema goes before the Worker, whose arguments are passed on', () => {
   })
 })
 
-test('without a database of the user nothing runs, and it is said how to make one', () => {
-  const plan = planDeploy([ours], [])
-  expect(plan).toEqual({ refusal: expect.stringContaining('npx wrangler d1 create copal') })
-  expect(planDeploy([{ binding: 'DB' }], [])).toHaveProperty('refusal')
+test('the schema goes to the environment, the configuration and the account of the Worker', () => {
+  const args = [
+    '--env',
+    'staging',
+    '-c',
+    'other.toml',
+    '--var',
+    'A:B',
+    '--env-file=.env.x',
+    '--profile',
+    'me',
+  ]
+  expect(plan([theirs], args)).toEqual({
+    steps: [
+      [
+        ...['d1', 'migrations', 'apply', 'DB', '--remote'],
+        ...['--env', 'staging', '--config', 'other.toml', '--env-file', '.env.x', '--profile', 'me'],
+      ],
+      ['deploy', ...args],
+    ],
+  })
 })
 
-test('a dry run touches no database, and needs none', () => {
-  expect(planDeploy([ours], ['--dry-run'])).toEqual({ steps: [['deploy', '--dry-run']] })
+test('the databases are read from the configuration and the environment that are deployed', () => {
+  expect(targetOf([], '/copal')).toMatchObject({ configPath: '/copal/wrangler.toml', env: undefined })
+  expect(targetOf(['-e', 'staging', '--config=a/b.toml'], '/copal')).toMatchObject({
+    configPath: '/copal/a/b.toml',
+    env: 'staging',
+  })
+  expect(targetOf(['--cwd', 'a', '--config', '/b.toml'], '/copal').configPath).toBe('/b.toml')
+  expect(targetOf(['--cwd', 'a'], '/copal').configPath).toBe('/copal/a/wrangler.toml')
 })
+
+test('without a database of the user nothing runs, and it is said how to make one', () => {
+  expect(plan([ours], [])).toEqual({ refusal: expect.stringContaining('npx wrangler d1 create copal') })
+  expect(plan([{ binding: 'DB' }], [])).toHaveProperty('refusal')
+})
+
+test('an environment without a database is not deployed', () => {
+  expect(plan([], ['--env', 'staging'])).toEqual({
+    refusal: expect.stringContaining("no database in the environment 'staging'"),
+  })
+})
+
+test.each([['--dry-run'], ['--dry-run=true'], ['--dryRun']])(
+  'a dry run (%s) touches no database, and needs none',
+  (flag) => {
+    expect(plan([ours], [flag, '--env', 'staging'])).toEqual({
+      steps: [['deploy', flag, '--env', 'staging']],
+    })
+  },
+)
 
 test('time in which a profiled program was idle is no processor time', () => {
   const node = (id: number, functionName: string) => ({ id, callFrame: { functionName } })
