@@ -20,6 +20,7 @@ import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
 import { canaryReport, endedTrial, shadowReport, startTrial } from '@copal/shared/wire/trials.ts'
+import { ANSWERING_NODE } from './headers.ts'
 import { listOf, named, type Operation } from './operation.ts'
 
 const ofModel = { model: 'May be left out when there is one.' }
@@ -88,10 +89,10 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/domains/{domain}/samples',
     id: 'deleteSamples',
     tag: 'Adaptation',
-    summary: 'Deletes the samples of one key in a domain.',
+    summary: 'Deletes the samples of a domain that no update or held-out set has frozen: of one key, or all.',
     key: 'operator',
     params: { domain: domainName },
-    query: { key: 'The id of the key.' },
+    query: { key: 'The id of the key; left out: of all keys.' },
     answer: named('DeletedSamples', deletedSamples),
   },
   {
@@ -215,7 +216,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/canary',
     id: 'getCanary',
     tag: 'Adaptation',
-    summary: 'How the mask that a share of the API keys is answered by does beside the active one.',
+    summary: 'Compares the canary mask with the active one.',
     key: 'operator',
     query: ofModel,
     answer: named('Canary', canaryReport),
@@ -245,7 +246,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/shadow',
     id: 'getShadow',
     tag: 'Adaptation',
-    summary: 'What answers of the active mask are worth under the one that scores a share of them.',
+    summary: 'Compares the loss under the shadow mask with that under the active one, on the same tokens.',
     key: 'operator',
     query: ofModel,
     answer: named('Shadow', shadowReport),
@@ -266,7 +267,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/shadow',
     id: 'endShadow',
     tag: 'Adaptation',
-    summary: 'Has nothing scored by it any more; what was scored stays for 30 days.',
+    summary: 'Ends the shadow; its scores are kept for 30 days.',
     key: 'operator',
     query: ofModel,
     answer: named('EndedTrial', endedTrial),
@@ -280,6 +281,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     key: 'operator',
     body: named('EvaluateText', evaluateText),
     answer: 'application/x-ndjson',
+    headers: { 'x-copal-node': ANSWERING_NODE },
   },
   {
     method: 'get',

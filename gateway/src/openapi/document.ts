@@ -1,17 +1,16 @@
-import { z } from 'zod'
-import { safeParse, type $ZodType } from 'zod/v4/core'
-import { domainName } from '@copal/shared/wire/generation.ts'
+import { safeParse } from 'zod/v4/core'
 import { VERSION } from '../version.ts'
 import { errorAnswer } from './answers.ts'
+import {
+  ANSWER_HEADERS,
+  ERROR_HEADERS,
+  INFERENCE_ERROR_HEADERS,
+  REQUEST_HEADERS,
+  type HeaderField,
+} from './headers.ts'
 import type { NamedSchema, Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
-
-/** A JSON Schema, of draft 2020-12 as OpenAPI 3.1 has it. */
-export interface JsonSchema {
-  [keyword: string]: unknown
-  properties?: Record<string, JsonSchema>
-  required?: string[]
-}
+import { schemaOf, type JsonSchema } from './schema.ts'
 
 /** As much of an OpenAPI 3.1 document as this service has. */
 export interface OpenApiDocument {
@@ -19,33 +18,14 @@ export interface OpenApiDocument {
   info: { title: string; version: string; description: string }
   security: Record<string, string[]>[]
   tags: { name: string }[]
-  paths: Record<string, Record<string, object>>
+  paths: Record<string, Record<string, DescribedOperation>>
   components: { schemas: Record<string, JsonSchema>; securitySchemes: Record<string, object> }
 }
 
 const DESCRIPTION =
   'An OpenAI-compatible text-generation service that keeps its own models pruned on live traffic. Any OpenAI client ' +
-  'works with its base URL changed. Errors have the shape of `Error`; fields that are not listed are ignored.'
-
-/** Headers that requests may have beside the body. */
-const REQUEST_HEADERS = {
-  'x-copal-domain': "The domain of the request; left out: the key's default.",
-  'x-copal-sample':
-    "Whether the request's own text may be sampled: `true` where the key's policy allows it; `false` always wins.",
-  'x-copal-cache':
-    "`true`: the same request's answer of before will do, if the tenant has one of the same mask; `refresh`: a new one shall " +
-    'take its place. Only what gets the same answer again: temperature 0, a seed, or embeddings.',
-  'x-copal-cache-ttl':
-    'How old such an answer may be and how long a new one is kept: seconds, 1 to 86400; left out: 3600.',
-}
-
-/** What those of them may be that are not any text. */
-const HEADER_SCHEMAS: Record<string, JsonSchema> = {
-  'x-copal-domain': schemaOf(domainName, 'input'),
-  'x-copal-sample': { enum: ['true', 'false'] },
-  'x-copal-cache': { enum: ['true', 'refresh', 'false'] },
-  'x-copal-cache-ttl': { type: 'integer', minimum: 1, maximum: 86_400 },
-}
+  "works with its base URL changed. Errors have the shape of `Error`. A field of OpenAI's that cannot be honoured is refused " +
+  'with a 400 that names it; one that the service does not know is ignored, except where a schema allows no others.'
 
 /** One of a stream: `data` is JSON as OpenAI's clients expect it, or `[DONE]`. */
 const STREAMED_EVENT: JsonSchema = {
@@ -55,13 +35,27 @@ const STREAMED_EVENT: JsonSchema = {
   required: ['data'],
 }
 
-const ANSWER_HEADERS = {
-  'x-request-id': 'Names the request, for questions about it.',
-  'x-copal-mask': 'The version of the weights that answered; 0 is dense.',
-  'x-copal-node': 'The node that answered.',
-  'x-copal-domain': 'The domain that the request was counted under.',
-  'x-copal-cache':
-    'Of requests that have it: `hit`, with the `age` of the answer in seconds, `miss`, or `bypass` where nothing is kept.',
+/** One parameter of an operation. */
+export interface Parameter extends Partial<HeaderField> {
+  name: string
+  in: 'path' | 'query' | 'header'
+  required?: true
+  schema: JsonSchema
+}
+
+/** One operation of the document. */
+export interface DescribedOperation {
+  operationId: string
+  tags: string[]
+  summary: string
+  description: string
+  security?: []
+  parameters: Parameter[]
+  requestBody?: { required: boolean; content: object }
+  responses: Record<
+    string,
+    { description: string; headers?: Readonly<Record<string, HeaderField>>; content: object }
+  >
 }
 
 /** The OpenAPI document, from the schemas that requests are checked by. Takes longer than a request: make it once. */
@@ -93,14 +87,10 @@ function components(): OpenApiDocument['components']['schemas'] {
   }
 }
 
-function schemaOf(schema: $ZodType, io: 'input' | 'output'): JsonSchema {
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, reused: 'inline' })
-  return rest as JsonSchema
-}
-
-function describe(operation: Operation): object {
+function describe(operation: Operation): DescribedOperation {
   const { id, tag, summary, key, body, takesFile, answer, status = 200, streams } = operation
   const isInference = key === 'inference' && body !== undefined
+  const headers = isInference ? ANSWER_HEADERS : operation.headers
   const content =
     typeof answer === 'string' ? { [mediaTypeOf(answer)]: { schema: anythingOf(answer) } } : jsonOf(answer)
   return {
@@ -113,11 +103,10 @@ function describe(operation: Operation): object {
       ...pathParameters(operation),
       ...queryParameters(operation),
       ...(isInference
-        ? Object.entries(REQUEST_HEADERS).map(([name, description]) => ({
+        ? Object.entries(REQUEST_HEADERS).map(([name, field]): Parameter => ({
             name,
             in: 'header',
-            description,
-            schema: HEADER_SCHEMAS[name] ?? { type: 'string' },
+            ...field,
           }))
         : []),
     ],
@@ -128,15 +117,15 @@ function describe(operation: Operation): object {
     responses: {
       [status]: {
         description: 'The answer.',
-        ...(isInference ? { headers: headersOf(ANSWER_HEADERS) } : {}),
+        ...(headers ? { headers } : {}),
         content: {
           ...content,
           ...(streams ? { 'text/event-stream': { schema: STREAMED_EVENT } } : {}),
         },
       },
       default: {
-        description:
-          'An error; `error.code` tells which, and a 429 or 503 says in `retry-after` when to try again.',
+        description: 'An error; `error.code` tells which.',
+        headers: isInference ? INFERENCE_ERROR_HEADERS : ERROR_HEADERS,
         content: { 'application/json': { schema: { $ref: '#/components/schemas/Error' } } },
       },
     },
@@ -174,13 +163,7 @@ function anythingOf(answer: Extract<Operation['answer'], string>): JsonSchema {
   return answer === 'application/octet-stream' ? {} : { type: 'string' }
 }
 
-function headersOf(headers: Record<string, string>) {
-  return Object.fromEntries(
-    Object.entries(headers).map(([name, description]) => [name, { description, schema: { type: 'string' } }]),
-  )
-}
-
-function pathParameters({ path, params = {} }: Operation) {
+function pathParameters({ path, params = {} }: Operation): Parameter[] {
   return [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => ({
     name,
     in: 'path',
@@ -189,11 +172,11 @@ function pathParameters({ path, params = {} }: Operation) {
   }))
 }
 
-function queryParameters({ query = {}, querySchema }: Operation) {
+function queryParameters({ query = {}, querySchema }: Operation): Parameter[] {
   const properties = querySchema ? (schemaOf(querySchema, 'input').properties ?? {}) : {}
   return [
-    ...Object.entries(properties).map(([name, schema]) => ({ name, in: 'query', schema })),
-    ...Object.entries(query).map(([name, description]) => ({
+    ...Object.entries(properties).map(([name, schema]): Parameter => ({ name, in: 'query', schema })),
+    ...Object.entries(query).map(([name, description]): Parameter => ({
       name,
       in: 'query',
       description,

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { $ZodObject, $ZodType } from 'zod/v4/core'
+import type { HeaderField } from './headers.ts'
 
 /** A schema with the name that it has among the document's components. */
 export interface NamedSchema {
@@ -34,6 +35,8 @@ export interface Operation {
     | 'application/x-ndjson'
   /** Of success, when it is not 200. */
   status?: 201
+  /** Of the answer, beside those that every answer to an inference request has. */
+  headers?: Readonly<Record<string, HeaderField>>
   /** With `stream: true` the answer is server-sent events. */
   streams?: true
 }

@@ -1,7 +1,10 @@
-import type { JsonSchema, OpenApiDocument } from './document.ts'
+import { ERROR_CASES } from '@copal/shared/errors.ts'
+import type { DescribedOperation, OpenApiDocument, Parameter } from './document.ts'
 import { fieldType } from './field-type.ts'
+import { INFERENCE_ERROR_HEADERS, type HeaderField } from './headers.ts'
 import type { Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
+import type { JsonSchema } from './schema.ts'
 
 const STYLE = `
 :root{color-scheme:light dark;--line:light-dark(#d5d8dc,#3a3f45);--soft:light-dark(#5c6370,#a0a7b1);--code:light-dark(#f2f3f5,#22262b);--accent:light-dark(#0b5cad,#7ab7ff)}
@@ -18,8 +21,13 @@ details{margin:.5rem 0}summary{cursor:pointer}
 dl{margin:.5rem 0 0;border-top:1px solid var(--line)}
 dl>div{display:grid;grid-template-columns:14rem 1fr;gap:0 1rem;padding:.4rem 0;border-bottom:1px solid var(--line)}
 dd{margin:0}
+table{border-collapse:collapse;margin:.75rem 0}
+th,td{text-align:left;vertical-align:top;padding:.4rem 1rem .4rem 0;border-bottom:1px solid var(--line);overflow-wrap:normal}
+.wide{overflow-x:auto}
 @media(max-width:40rem){dl>div{grid-template-columns:1fr}}
 `
+
+const ERRORS = 'Errors'
 
 /** The reference page: a document as HTML without scripts, fonts, images or anything else from elsewhere. */
 export function renderPage(document: OpenApiDocument, origin: string): string {
@@ -37,34 +45,87 @@ export function renderPage(document: OpenApiDocument, origin: string): string {
 <body><header><h1>${escape(title)} API</h1>
 <p class="soft">Version ${escape(version)} · <a href="openapi.json">OpenAPI document</a></p>
 <p>${prose(description)}</p>
-<nav>${tags.map((tag) => `<a href="#${anchor(tag)}">${escape(tag)}</a>`).join(' · ')}</nav></header>
+<nav>${[...tags, ERRORS].map((tag) => `<a href="#${anchor(tag)}">${escape(tag)}</a>`).join(' · ')}</nav></header>
 <h2>Start</h2><pre><code>${escape(example(origin))}</code></pre>
-<main>${sections.join('')}</main></body></html>
+<main>${sections.join('')}${errors()}</main></body></html>
 `
 }
 
 function article(document: OpenApiDocument, operation: Operation): string {
   const { method, path, id, summary, body, answer, streams } = operation
-  const { description = '' } = (document.paths[path]?.[method] ?? {}) as { description?: string }
+  const described = document.paths[path]?.[method]
   const parts = [
     `<h3><span class="method">${method.toUpperCase()}</span> <code>${escape(path)}</code></h3>`,
-    `<p>${prose(summary)} <span class="soft">${prose(description)}</span></p>`,
+    `<p>${prose(summary)} <span class="soft">${prose(described?.description ?? '')}</span></p>`,
+    parameters(described?.parameters ?? []),
     body ? fields('Request', document.components.schemas[body.name]) : '',
     typeof answer === 'string' ? '' : fields('Answer', document.components.schemas[answer.name]),
+    headers('Headers of the answer', headersOfSuccess(described)),
     streams ? '<p class="soft">With <code>stream: true</code>: server-sent events.</p>' : '',
   ]
   return `<article id="${escape(id)}">${parts.join('')}</article>`
 }
 
+/** What a request says beside its body. */
+function parameters(all: readonly Parameter[]): string {
+  return rows(
+    'Parameters',
+    all.map(({ name, in: place, required, description, schema }) =>
+      row(name, { schema, description, note: place, isRequired: required === true }),
+    ),
+  )
+}
+
 /** The fields of an object; those within fields are told by their types. */
-function fields(title: string, schema: JsonSchema | undefined): string {
+function fields(title: 'Request' | 'Answer', schema: JsonSchema | undefined): string {
   const { properties = {}, required = [] } = schema ?? {}
-  const rows = Object.entries(properties).map(([name, property]) => {
-    const note = typeof property['description'] === 'string' ? ` ${prose(property['description'])}` : ''
-    const need = required.includes(name) && title === 'Request' ? ' <strong>required</strong>' : ''
-    return `<div><dt><code>${escape(name)}</code>${need}</dt><dd><span class="soft">${escape(fieldType(property))}</span>${note}</dd></div>`
-  })
-  return `<details><summary>${title}</summary><dl>${rows.join('')}</dl></details>`
+  return rows(
+    title,
+    Object.entries(properties).map(([name, property]) =>
+      row(name, { schema: property, isRequired: title === 'Request' && required.includes(name) }),
+    ),
+  )
+}
+
+function headers(title: string, all: Readonly<Record<string, HeaderField>>): string {
+  return rows(
+    title,
+    Object.entries(all).map(([name, field]) => row(name, field)),
+  )
+}
+
+function headersOfSuccess(described: DescribedOperation | undefined): Readonly<Record<string, HeaderField>> {
+  const { default: _, ...success } = described?.responses ?? {}
+  return Object.values(success)[0]?.headers ?? {}
+}
+
+function rows(title: string, all: readonly string[]): string {
+  return all.length > 0 ? `<details><summary>${title}</summary><dl>${all.join('')}</dl></details>` : ''
+}
+
+/** @param of.description of what has the schema; left out: the schema's own */
+function row(
+  name: string,
+  of: { schema: JsonSchema; description?: string | undefined; note?: string; isRequired?: boolean },
+): string {
+  const own = of.schema['description']
+  const told = of.description ?? (typeof own === 'string' ? own : '')
+  const need = of.isRequired ? ' <strong>required</strong>' : ''
+  const note = of.note ? ` <span class="soft">${escape(of.note)}</span>` : ''
+  const type = `<span class="soft">${escape(fieldType(of.schema))}</span>`
+  return `<div><dt><code>${escape(name)}</code>${note}${need}</dt><dd>${type} ${prose(told)}</dd></div>`
+}
+
+/** What can go wrong, and what to do then. */
+function errors(): string {
+  const lines = ERROR_CASES.map(
+    ({ code, status, type, remedy }) =>
+      `<tr><td><code>${escape(code)}</code></td><td>${status}</td><td><code>${escape(type)}</code></td><td>${prose(remedy)}</td></tr>`,
+  )
+  return `<section id="${anchor(ERRORS)}"><h2>${ERRORS}</h2>
+<p>Every error is <code>{"error": {"message", "type", "param", "code"}}</code>; a stream that breaks sends one as its last event, without <code>[DONE]</code>.</p>
+<div class="wide"><table><thead><tr><th>code</th><th>status</th><th>type</th><th>what to do</th></tr></thead><tbody>${lines.join('')}</tbody></table></div>
+${headers('Headers of errors', INFERENCE_ERROR_HEADERS)}</section>`
 }
 
 function example(origin: string): string {

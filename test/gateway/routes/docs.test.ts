@@ -1,7 +1,9 @@
 import { exports } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
+import { ERROR_CASES } from '@copal/shared/errors.ts'
 import { createApp } from '../../../gateway/src/app.ts'
 import type { OpenApiDocument } from '../../../gateway/src/openapi/document.ts'
+import type { JsonSchema } from '../../../gateway/src/openapi/schema.ts'
 import { errorOf, ORIGIN } from '../support/gateway.ts'
 
 const document = async () =>
@@ -25,7 +27,7 @@ describe('the OpenAPI document', () => {
     const { openapi, servers, paths } = await document()
     expect([openapi, servers]).toEqual(['3.1.0', [{ url: ORIGIN }]])
     const ids = Object.values(paths).flatMap((methods) =>
-      Object.values(methods).map((operation) => (operation as { operationId: string }).operationId),
+      Object.values(methods).map((operation) => operation.operationId),
     )
     expect(new Set(ids).size).toBe(ids.length)
   })
@@ -43,7 +45,7 @@ describe('the OpenAPI document', () => {
     const { paths } = await document()
     const untold = Object.entries(paths).flatMap(([path, methods]) =>
       Object.values(methods).flatMap((operation) => {
-        const text = JSON.stringify((operation as { responses: object }).responses)
+        const text = JSON.stringify(operation.responses)
         return text.includes('"application/json":{"schema":{"type":"object"}}') ? [path] : []
       }),
     )
@@ -65,6 +67,29 @@ describe('the OpenAPI document', () => {
       told(method, path)?.parameters.find((parameter) => parameter.name === name)?.schema.pattern
     expect(patternOf('post', '/v1/responses', 'x-copal-domain')).toContain('a-z0-9')
     expect(patternOf('put', '/admin/masks/{sha256}/parts/{part}', 'part')).toContain('{64}')
+    const priority = told('post', '/v1/embeddings')?.parameters.find(
+      ({ name }) => name === 'x-copal-priority',
+    )
+    expect(priority?.schema).toEqual({ enum: ['interactive', 'batch'] })
+  })
+
+  test('tells which headers answers and errors have', async () => {
+    const { responses } = (await document()).paths['/v1/chat/completions']?.['post'] ?? {}
+    const names = (status: string) => Object.keys(responses?.[status]?.headers ?? {})
+    expect(names('200')).toEqual(
+      expect.arrayContaining(['x-copal-mask', 'x-copal-node', 'x-ratelimit-remaining-tokens']),
+    )
+    expect(names('default')).toEqual(
+      expect.arrayContaining(['retry-after', 'x-should-retry', 'x-ratelimit-reset-requests']),
+    )
+  })
+
+  test('tells every error code, its status and what to do', async () => {
+    const { schemas } = (await document()).components
+    const { code } = (schemas.Error?.properties?.['error'] as JsonSchema).properties ?? {}
+    expect(code?.['enum']).toEqual(ERROR_CASES.map((one) => one.code))
+    for (const { code: name, status, remedy } of ERROR_CASES)
+      expect(code?.['description']).toContain(`\`${name}\` (${status}): ${remedy}`)
   })
 
   test('tells of requests what they are checked by', async () => {
@@ -88,6 +113,11 @@ describe('the reference page', () => {
     for (const path of Object.keys(paths)) expect(html).toContain(`<code>${path}</code>`)
     for (const field of Object.keys(components.schemas.ChatRequest?.properties ?? {}))
       expect(html).toContain(`<code>${field}</code>`)
+    for (const { parameters } of Object.values(paths).flatMap((methods) => Object.values(methods)))
+      for (const { name } of parameters) expect(html).toContain(`<code>${name}</code>`)
+    for (const { code, status, type } of ERROR_CASES)
+      expect(html).toContain(`<code>${code}</code></td><td>${status}</td><td><code>${type}</code>`)
+    expect(html).toContain('<code>x-ratelimit-limit-requests</code>')
     expect(html).not.toMatch(/<script|<link|<img|<iframe|@import|url\(/)
     expect([...html.matchAll(/(?:src|href)="([^"#]*)/g)].map(([, link]) => link)).toEqual(
       expect.arrayContaining(['openapi.json']) as string[],
