@@ -10,11 +10,11 @@ import { createProgressLines } from './progress-lines.ts'
 import { readNodeSettings } from './settings.ts'
 import { createSupervisor } from './supervisor.ts'
 
-/** How long running requests may go on after SIGTERM; less than the ten seconds that supervisors commonly wait. */
-const GRACE_MS = 5_000
-
-/** Time after that for the last heartbeat and receipts. */
+/** Time for the last heartbeat and receipts, behind the grace that running requests have. */
 const LAST_WORDS_MS = 4_000
+
+/** Time for a node that has not started yet to undo what it did. */
+const UNDO_MS = 5_000
 
 const supervisor = createSupervisor(process)
 const write = (line: string) => void process.stderr.write(`${line}\n`)
@@ -22,6 +22,8 @@ let log: Log = createLog({ format: 'plain', write })
 const starting = new AbortController()
 let node: CopalNode | undefined
 let ending = false
+/** How long running requests may go on when the node is asked to end. */
+let graceMs = 0
 
 /** What nobody caught is a defect: it is logged whole, and the process does not go on in an unknown state. */
 function die(thrown: unknown): void {
@@ -30,20 +32,21 @@ function die(thrown: unknown): void {
   void told.then(() => process.exit(1))
 }
 
-async function end(why: string, graceMs: number): Promise<void> {
+async function end(why: string, mostMs: number): Promise<void> {
   if (ending) return
   ending = true
   log.info('stopping', { why })
   // Child processes end with this one, so a part that hangs costs nothing but its last words.
-  setTimeout(() => process.exit(0), graceMs + LAST_WORDS_MS).unref()
+  setTimeout(() => process.exit(0), (node ? mostMs : UNDO_MS) + LAST_WORDS_MS).unref()
   starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
-  await node?.stop(graceMs)
+  await node?.stop(mostMs)
   // While it starts, `main` ends the process after it has cleaned up.
   if (node) process.exit(0)
 }
 
 async function main(): Promise<void> {
   const settings = readNodeSettings(process.env)
+  graceMs = settings.graceMs
   log = createLog({ format: settings.logFormat ?? (process.stderr.isTTY ? 'plain' : 'json'), write })
   const lines = createProgressLines(write)
   node = await startNode(settings, {
@@ -62,8 +65,8 @@ async function main(): Promise<void> {
 
 process.on('uncaughtException', die)
 process.on('unhandledRejection', die)
-process.on('SIGTERM', () => void end('SIGTERM', GRACE_MS))
-process.on('SIGINT', () => void end('SIGINT', GRACE_MS))
+process.on('SIGTERM', () => void end('SIGTERM', graceMs))
+process.on('SIGINT', () => void end('SIGINT', graceMs))
 supervisor.onGone(() => void end('the supervisor is gone', 0))
 
 try {

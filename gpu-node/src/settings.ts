@@ -60,6 +60,11 @@ const environment = z
       60_000,
       'milliseconds between two heartbeats, 50 to 60000, are expected',
     ).default(2_000),
+    COPAL_GRACE_MS: wholeNumber(
+      0,
+      3_600_000,
+      'milliseconds that running requests have to end when the node is stopped, 0 to 3600000, are expected',
+    ).default(30_000),
     COPAL_PROVIDER: z
       .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
       .default('cpu'),
@@ -107,6 +112,8 @@ export interface NodeSettings {
   /** For what lies in front of the gateway: a service token of Cloudflare Access. */
   gatewayHeaders: Readonly<Record<string, string>>
   heartbeatMs: number
+  /** How long running requests may go on when the node is asked to end. */
+  graceMs: number
   threads: number | null
   kvTokens: number | null
   maxRunning: number | null
@@ -157,6 +164,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     otherSecrets: read.COPAL_NODE_SECRET_ALTERNATE === undefined ? [] : [read.COPAL_NODE_SECRET_ALTERNATE],
     gatewayHeaders: accessHeaders(read.COPAL_ACCESS_CLIENT_ID, read.COPAL_ACCESS_CLIENT_SECRET),
     heartbeatMs: read.COPAL_HEARTBEAT_MS,
+    graceMs: read.COPAL_GRACE_MS,
     threads: read.COPAL_THREADS ?? null,
     kvTokens: read.COPAL_KV_TOKENS ?? null,
     maxRunning: read.COPAL_MAX_RUNNING ?? null,

@@ -1,5 +1,5 @@
 /** `npm start`, `npm test`, `npm run demo | bench | check | deploy | node | lab:texts`: from a bare checkout to the running task. */
-import { ensureInstalled, exitWith, ROOT, runTypeScript, SetupError } from './toolchain.mjs'
+import { ensureInstalled, exitWith, longestEndMs, ROOT, runTypeScript, SetupError } from './toolchain.mjs'
 
 const TASKS = {
   start: 'infra/local/start.ts',
@@ -18,7 +18,7 @@ try {
   if (file === undefined)
     throw new SetupError(`unknown task '${task ?? ''}'; there are: ${Object.keys(TASKS).join(', ')}.`)
   await ensureInstalled(ROOT, (line) => process.stderr.write(`${line}\n`))
-  runTypeScript(ROOT, file, args)
+  runTypeScript(ROOT, file, args, longestEndMs(task, process.env))
 } catch (error) {
   exitWith(error)
 }

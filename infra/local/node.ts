@@ -7,6 +7,9 @@ import { openLog } from './log-file.ts'
 import type { Settings } from './settings.ts'
 import type { Part } from './supervise.ts'
 
+/** Ctrl-C shall end `npm start` soon, whatever runs; the node says its last words for 4 s after that. */
+const GRACE_MS = 5_000
+
 /**
  * The node that serves the model. It ends by itself when the IPC channel closes, so it survives
  * neither its parent nor a `kill -9` of it.
@@ -33,6 +36,7 @@ export function nodePart(
             COPAL_NODE_PORT: String(settings.nodePort),
             COPAL_NODE_SECRET: home.secrets.nodeSecret,
             COPAL_GATEWAY_URL: gatewayUrl,
+            COPAL_GRACE_MS: String(GRACE_MS),
           },
           detached: true,
           stdio: ['ignore', log, log, 'ipc'],
@@ -43,6 +47,6 @@ export function nodePart(
       return child
     },
     askToEnd: (child) => child.kill('SIGTERM'),
-    graceMs: 10_000,
+    graceMs: GRACE_MS + 5_000,
   }
 }

@@ -10,6 +10,8 @@ import { fileURLToPath } from 'node:url'
 
 /** A task that has not ended so long after a signal is stuck. */
 const LONGEST_END_MS = 25_000
+/** What a node gives its running requests before that, unless COPAL_GRACE_MS says otherwise (`gpu-node/src/settings.ts`). */
+const NODE_GRACE_MS = 30_000
 
 /** The checkout. */
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
@@ -198,11 +200,16 @@ export function findNode(root) {
   return { path: process.execPath, env: { NODE_OPTIONS: options.filter(Boolean).join(' ') } }
 }
 
+/** How long a task may take to end after a signal, before it is killed. */
+export function longestEndMs(task, env) {
+  return task === 'node' ? LONGEST_END_MS + Number(env.COPAL_GRACE_MS || NODE_GRACE_MS) : LONGEST_END_MS
+}
+
 /**
  * Runs one of our TypeScript files to its end and exits as it did. The file gets an IPC channel,
  * whose closing tells it that this process is gone, however it went.
  */
-export function runTypeScript(root, file, args) {
+export function runTypeScript(root, file, args, mostMs = LONGEST_END_MS) {
   const node = findNode(root)
   const bin = join(root, 'node_modules', '.bin')
   const delimiter = process.platform === 'win32' ? ';' : ':'
@@ -219,7 +226,7 @@ export function runTypeScript(root, file, args) {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {
       child.kill(signal)
-      setTimeout(() => child.kill('SIGKILL'), LONGEST_END_MS).unref()
+      setTimeout(() => child.kill('SIGKILL'), mostMs).unref()
     })
   }
   child.once('error', (error) => {

@@ -205,7 +205,7 @@ test('a key that is revoked mid-stream ends the stream with an error event', asy
 })
 
 test('a node that is asked to end answers what runs, leaves, and is forgotten', async () => {
-  // It grants what runs five seconds.
+  // It grants what runs thirty seconds.
   const stream = await open({ max_tokens: 20 })
   const ended = stream.node.process.end('SIGTERM')
   expect(await stream.end()).toBe('done')

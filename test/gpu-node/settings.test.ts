@@ -19,6 +19,7 @@ test('the secret alone is enough: everything else has a default', () => {
     otherSecrets: [],
     gatewayHeaders: {},
     heartbeatMs: 2_000,
+    graceMs: 30_000,
     threads: null,
     kvTokens: null,
     maxRunning: null,
@@ -75,6 +76,8 @@ test.each([
   ['COPAL_THREADS', '0', /COPAL_THREADS is '0': a number of threads, at least 1/],
   ['COPAL_THREADS', '1.5', /COPAL_THREADS is '1.5'/],
   ['COPAL_KV_TOKENS', '-1', /COPAL_KV_TOKENS is '-1'/],
+  ['COPAL_GRACE_MS', '30s', /COPAL_GRACE_MS is '30s': milliseconds that running requests have/],
+  ['COPAL_GRACE_MS', '3600001', /COPAL_GRACE_MS is '3600001'/],
   ['COPAL_MAX_RUNNING', '0', /COPAL_MAX_RUNNING is '0'/],
   ['COPAL_PROVIDER', 'tpu', /COPAL_PROVIDER is 'tpu': 'cpu', 'webgpu' or 'cuda'/],
   ['COPAL_BACKEND', 'torch', /COPAL_BACKEND is 'torch': 'onnx', 'sparse' or 'auto'/],
@@ -109,12 +112,14 @@ test('given values are taken, addresses without their trailing slash', () => {
     ...SECRET,
     COPAL_NODE_PORT: '0',
     COPAL_THREADS: '2',
+    COPAL_GRACE_MS: '0',
     COPAL_GATEWAY_URL: 'https://gateway.example/',
     COPAL_NODE_URL: 'http://10.0.0.7:8790/',
   })
   expect(settings).toMatchObject({
     port: 0,
     threads: 2,
+    graceMs: 0,
     gatewayUrl: 'https://gateway.example',
     advertisedUrl: 'http://10.0.0.7:8790',
   })

@@ -5,6 +5,9 @@ import { commandLine, descendants } from '../../support/service.ts'
 import { WAIT } from '../../support/wait.ts'
 import { beatWhere, served, setup, urlOf, wholeNodes } from '../../support/whole-node.ts'
 
+/** The tiny model's end of text. */
+const END_TOKEN = 2
+
 wholeNodes()
 
 test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no process', async () => {
@@ -33,6 +36,32 @@ test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no
   expect(gateway.beats.at(-1)?.draining).toBe(true)
   expect(gateway.receipts.get('request-long')?.finishReason).toMatch(/stop|length/)
   await vi.waitFor(() => expect(children.filter((pid) => commandLine(pid) !== '')).toEqual([]), WAIT)
+})
+
+test('what runs longer than COPAL_GRACE_MS is cut with an error event, and told in its receipt', async () => {
+  const { gateway, start } = await setup()
+  const node = await start({ COPAL_GRACE_MS: '0' })
+  await beatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
+  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
+    requestId: 'request-cut',
+    domain: 'legal',
+    sample: false,
+    request: {
+      model: 'tiny',
+      prompt: 'the other party',
+      max_tokens: 200,
+      n: 8,
+      // It never ends by itself.
+      logit_bias: { [END_TOKEN]: -100 },
+      stream: true,
+    },
+  })
+  const ended = node.end('SIGTERM')
+  const stream = await response.text()
+  expect(stream).toContain('"error":')
+  expect(stream).not.toContain('[DONE]')
+  expect(await ended).toBe(0)
+  expect(gateway.receipts.get('request-cut')?.finishReason).toBe('error')
 })
 
 test('a node whose supervisor vanishes ends, and its processes with it', async () => {

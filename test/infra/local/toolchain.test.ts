@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
-import { findNode, isInstalled, ROOT } from '../../../infra/local/toolchain.mjs'
+import { findNode, isInstalled, longestEndMs, ROOT } from '../../../infra/local/toolchain.mjs'
 
 const dir = mkdtempSync(join(tmpdir(), 'copal-toolchain-'))
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
@@ -99,6 +99,12 @@ describe('ensureInstalled', () => {
     expect(await installInChild(root)).toMatchObject({ exitCode: 0 })
     expect(isInstalled(root)).toBe(true)
   })
+})
+
+test('a node is not killed while its requests have their grace', () => {
+  expect(longestEndMs('node', {})).toBeGreaterThan(30_000 + 4_000)
+  expect(longestEndMs('node', { COPAL_GRACE_MS: '600000' })).toBeGreaterThan(600_000 + 4_000)
+  expect(longestEndMs('start', { COPAL_GRACE_MS: '600000' })).toBe(25_000)
 })
 
 test.runIf(process.platform === 'linux')('our code runs on the Node that the lock file names', () => {
