@@ -35,7 +35,10 @@ export function watchKey({ inForce, everyMs }: KeyWatchOptions, alarms: Alarms, 
   return {
     refusal: () =>
       hasEnded
-        ? new AppError('invalid_api_key', 'The API key was revoked, or ended, while the answer was made.')
+        ? new AppError(
+            'invalid_api_key',
+            'The API key was revoked, or expired, while the answer was made. Use another key.',
+          )
         : undefined,
     stop: () => {
       stopped = true

@@ -70,7 +70,11 @@ async function findActor(
   }
   throw token.startsWith(KEY_PREFIX)
     ? refusal(token, check)
-    : new AppError('invalid_api_key', 'The admin key is wrong.')
+    : new AppError(
+        'invalid_api_key',
+        'This is neither the admin key nor an API key. Locally the admin key is in credentials.json of COPAL_HOME; on ' +
+          'Cloudflare its SHA-256 must be the secret ADMIN_KEY_SHA256.',
+      )
 }
 
 /** Compared by hash and in constant time. */

@@ -15,7 +15,7 @@ export interface Connection {
  * COPAL_BASE_URL, COPAL_API_KEY and COPAL_ADMIN_KEY, each before what `npm start` wrote to
  * `credentials.json` under COPAL_HOME.
  *
- * @throws CliError `no_credentials` when neither says where the gateway is.
+ * @throws CliError `no_credentials` when neither says where the gateway is; `invalid_base_url`
  */
 export function readConnection({ env, root }: Pick<Terminal, 'env' | 'root'>): Connection {
   const path = join(env.COPAL_HOME || join(root, '.copal'), 'credentials.json')
@@ -25,6 +25,12 @@ export function readConnection({ env, root }: Pick<Terminal, 'env' | 'root'>): C
     throw new CliError(
       'no_credentials',
       `There is no ${path}. Start the service first (npm start), or set COPAL_BASE_URL, COPAL_API_KEY and COPAL_ADMIN_KEY.`,
+    )
+  }
+  if (env.COPAL_BASE_URL && !isWebAddress(env.COPAL_BASE_URL)) {
+    throw new CliError(
+      'invalid_base_url',
+      `COPAL_BASE_URL is '${env.COPAL_BASE_URL}': an address like https://copal.example.com is expected.`,
     )
   }
   // Keys that belong to another gateway are not sent to this one.
@@ -37,6 +43,11 @@ export function readConnection({ env, root }: Pick<Terminal, 'env' | 'root'>): C
     apiKey: env.COPAL_API_KEY || keys?.apiKey,
     adminKey: env.COPAL_ADMIN_KEY || keys?.adminKey,
   }
+}
+
+function isWebAddress(text: string): boolean {
+  const url = URL.parse(text)
+  return url?.protocol === 'https:' || url?.protocol === 'http:'
 }
 
 /** OpenAI clients want `…/v1` in their base URL; both spellings are taken. */

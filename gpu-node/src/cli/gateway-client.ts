@@ -139,12 +139,14 @@ function interrupted(cause: unknown): CliError {
   return new CliError('interrupted', 'Interrupted.', { cause })
 }
 
+/** On this machine one starts the gateway; one that is elsewhere was deployed. */
 function unreachable(origin: string, cause: unknown): CliError {
-  return new CliError(
-    'gateway_unreachable',
-    `No gateway answers at ${origin}. Is it running? Start it with: npm start`,
-    { cause },
-  )
+  const { hostname } = new URL(origin)
+  const isHere = hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.')
+  const advice = isHere
+    ? 'Is it running? Start it with: npm start'
+    : `Check COPAL_BASE_URL and the deployment: curl ${origin}/health`
+  return new CliError('gateway_unreachable', `No gateway answers at ${origin}. ${advice}`, { cause })
 }
 
 async function asError(response: Response, call: string): Promise<CliError> {

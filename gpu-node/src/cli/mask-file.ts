@@ -2,6 +2,8 @@ import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { SafetensorsError } from '@copal/shared/mask/safetensors.ts'
 import { openMaskFile, type MaskFileReader } from '../masks/mask-file-reader.ts'
 import { CliError } from './cli-error.ts'
 import type { GatewayClient } from './gateway-client.ts'
@@ -55,7 +57,7 @@ export async function downloadMask(
 /**
  * Opens a mask file that the user named.
  *
- * @throws CliError `file_unreadable`; AppError `mask_invalid`
+ * @throws CliError `file_unreadable`, `mask_invalid` that names the file
  */
 export function openNamedMask(path: string, name: string): MaskFileReader {
   try {
@@ -65,6 +67,11 @@ export function openNamedMask(path: string, name: string): MaskFileReader {
       const reason = error.code === 'ENOENT' ? 'there is no such file' : error.message
       throw new CliError('file_unreadable', `Cannot read ${name}: ${reason}.`, { cause: error })
     }
-    throw error
+    if (!(error instanceof AppError)) throw error
+    const message =
+      error.cause instanceof SafetensorsError
+        ? `${name} is not a safetensors file (${error.cause.message}). Name a mask file, as 'copal masks export' writes it.`
+        : `${name}: ${error.message}`
+    throw new CliError(error.code, message, { cause: error })
   }
 }

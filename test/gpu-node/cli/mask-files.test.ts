@@ -268,9 +268,15 @@ test.each([
   [['masks', 'export', 'dense', '--out', 'f'], 1, 'dense has no mask file'],
   [['masks', 'inspect', 'absent.safetensors'], 1, 'there is no such file'],
   [['masks', 'import', 'absent.safetensors'], 1, 'there is no such file'],
+  [
+    ['masks', 'inspect', 'notes.md'],
+    1,
+    "notes.md is not a safetensors file (its first eight bytes are no header length). Name a mask file, as 'copal masks export' writes it.",
+  ],
 ])('%j exits with %d and says why', async (args, code, message) => {
   const cwd = temporaryDir()
   mkdirSync(join(cwd, 'empty'))
+  writeFileSync(join(cwd, 'notes.md'), '# Notes of the day')
   const terminal = await run({ COPAL_BASE_URL: 'http://127.0.0.1:1', COPAL_ADMIN_KEY: 'a' }, cwd, ...args)
   expect([terminal.code, terminal.errors()]).toEqual([code, expect.stringContaining(message)])
   expect(existsSync(join(cwd, 'f'))).toBe(false)

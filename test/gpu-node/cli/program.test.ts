@@ -166,6 +166,27 @@ describe('a gateway that is away', () => {
     )
   })
 
+  test('that is elsewhere was deployed, and is not started here', async () => {
+    const env = { ...deadEnd, COPAL_BASE_URL: 'https://copal.invalid/v1' }
+    const terminal = recordedTerminal({ env })
+    expect(await runCommand(['status'], terminal)).toBe(1)
+    expect(terminal.errors()).toBe(
+      'copal: No gateway answers at https://copal.invalid. Check COPAL_BASE_URL and the deployment: ' +
+        'curl https://copal.invalid/health\n',
+    )
+  })
+
+  test.each(['foo', 'localhost:8787', 'ftp://copal.example.com'])(
+    'is not looked for at %s, which is no address',
+    async (address) => {
+      const terminal = recordedTerminal({ env: { ...deadEnd, COPAL_BASE_URL: address } })
+      expect(await runCommand(['status'], terminal)).toBe(1)
+      expect(terminal.errors()).toBe(
+        `copal: COPAL_BASE_URL is '${address}': an address like https://copal.example.com is expected.\n`,
+      )
+    },
+  )
+
   test('is a JSON object for programs', async () => {
     const terminal = recordedTerminal({ env: deadEnd })
     expect(await runCommand(['drift', '--json'], terminal)).toBe(1)
