@@ -11,7 +11,7 @@ export function addCanary(program: Command, session: Session): void {
     .description('have a mask answer a share of the API keys before it is promoted, and see how it does')
     .argument(
       '[mask]',
-      'begin with it: like 5 or m5, or dense; without it: how the present one does',
+      'begin with it: like 5 or m5, or dense; left out: report on the running one',
       parseMask,
     )
   addTrialOptions(canary, 'keys')

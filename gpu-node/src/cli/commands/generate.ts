@@ -22,7 +22,7 @@ export function addGenerate(program: Command, session: Session): void {
     .command('generate')
     .description('ask the model, and print its answer as it comes')
     .argument('<prompt>', "what to ask; '-' reads it from standard input")
-    .option('--model <id>', 'which model; the first served one without it')
+    .option('--model <id>', 'which model (default: the first that is served)')
     .option('--domain <name>', "the domain of the request, instead of the key's")
     .option('--system <text>', 'a system message before the prompt')
     .option('--max-tokens <n>', 'longest answer', wholeNumber, 256)

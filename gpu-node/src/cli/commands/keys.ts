@@ -97,10 +97,10 @@ function addCreate(keys: Command, session: Session): void {
     .command('create')
     .description('make an API key; it is shown once')
     .argument('<name>', 'who it is for')
-    .option('--tenant <name>', 'whose it is (copal tenants list); default: default')
+    .option('--tenant <name>', "whose it is (copal tenants list) (default: the tenant 'default')")
     .option(
       '--scopes <names>',
-      'what it opens, with commas: inference, read-metrics, admin; default: inference',
+      'what it opens, with commas: inference, read-metrics, admin (default: inference)',
       splitList,
     )
     .option('--domain <name>', 'the domain of its requests', 'default')

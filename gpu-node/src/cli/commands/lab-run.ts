@@ -37,7 +37,7 @@ interface LabRunOptions {
   json?: boolean
 }
 
-/** The paper's baselines, COPAL, and what the service does by default. */
+/** The paper's baselines, COPAL, and what the service does with a model that was not measured: with others, `+allocated`. */
 const DEFAULT_METHODS = 'magnitude,wanda,sparsegpt,copal,continual-wanda,continual-wanda+swaps'
 
 export function addLabRun(lab: Command, session: Session): void {
@@ -102,7 +102,7 @@ export function addLabRun(lab: Command, session: Session): void {
     .addOption(
       new Option(
         '--propagation <kind>',
-        'what a block reads while it is calibrated: what dense blocks give, or pruned ones, and then also makes up for',
+        'what feeds a block during calibration: dense blocks; pruned blocks; or compensated: pruned blocks, whose loss reconstruction also makes up for',
       )
         .choices(['dense', 'pruned', 'compensated'])
         .default('dense'),

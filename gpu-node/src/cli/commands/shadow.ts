@@ -11,13 +11,13 @@ export function addShadow(program: Command, session: Session): void {
     .description('have a mask score a share of what the active one answers, and see what it would cost')
     .argument(
       '[mask]',
-      'begin with it: like 5 or m5, or dense; without it: what the present one says',
+      'begin with it: like 5 or m5, or dense; left out: report on the running one',
       parseMask,
     )
   addTrialOptions(shadow, 'requests')
     .addHelpText(
       'after',
-      '\nOnly requests that may be sampled are scored; their answers are as without.' +
+      '\nOnly requests that may be sampled are scored; their answers do not change.' +
         '\n\nExamples:\n  copal shadow m5 --share 5%\n  copal shadow\n  copal shadow --end',
     )
     .action(async (mask: number | undefined, options: TrialOptions, command: Command) => {

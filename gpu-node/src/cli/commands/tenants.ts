@@ -39,7 +39,7 @@ export function addTenants(program: Command, session: Session): void {
   tenants
     .command('cache')
     .description("what a tenant's response cache holds, and how often it had the answer")
-    .argument('<name>', 'the tenant; keys that name none are of: default')
+    .argument('<name>', "the tenant ('default' holds keys made without one)")
     .option('--clear', 'delete all its answers')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal tenants cache acme\n  copal tenants cache acme --clear')
