@@ -1,9 +1,9 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { listDatasetsOf } from '../db/queries/datasets.ts'
+import { forgetDatasets, listDatasetsOf, replaceDataset } from '../db/queries/datasets.ts'
 import { forgetDomain } from '../db/queries/domains.ts'
 import { listRunningUpdates } from '../db/queries/updates.ts'
 import type { Deps } from '../deps.ts'
-import { datasetKey } from '../updates/datasets.ts'
+import { datasetKey, freezeDataset, readDataset } from '../updates/datasets.ts'
 
 /**
  * Deletes a domain with every text that was stored for it: samples, holdout, frozen datasets, evaluations.
@@ -15,15 +15,55 @@ export async function deleteDomain(
   deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir'>,
   domain: string,
 ): Promise<void> {
-  const [running] = await listRunningUpdates(deps.db)
-  if (running) {
-    throw new AppError(
-      'conflict',
-      `Update '${running.id}' is ${running.state} and may read the texts of '${domain}'. Delete the domain when it has ended, or cancel it.`,
-    )
-  }
+  await refuseDuringUpdate(deps, domain)
   await deps.reservoir(domain).clear()
   const hashes = await listDatasetsOf(deps.db, domain)
   if (hashes.length > 0) await deps.artifacts.delete(hashes.map(datasetKey))
   await forgetDomain(deps.db, domain)
+}
+
+/** How many texts of a key were deleted. */
+export interface DeletedTexts {
+  sampled: number
+  /** In datasets and the holdout: one that several have counts in each. */
+  frozen: number
+}
+
+/**
+ * Deletes the texts of one key from a domain: samples, and what is frozen of them. What is left of a dataset stands in
+ * its place, so the next update calibrates it again: statistics and masks from then on know nothing of the key. What was
+ * frozen before datasets named keys stays.
+ *
+ * @throws AppError `conflict` while an update that may read the texts is running
+ */
+export async function deleteKeyTexts(
+  deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
+  domain: string,
+  keyId: string,
+): Promise<DeletedTexts> {
+  await refuseDuringUpdate(deps, domain)
+  const sampled = await deps.reservoir(domain).deleteTexts(keyId)
+  let frozen = 0
+  // Where this is interrupted, the dataset is still known, and the same call again goes on.
+  for (const hash of await listDatasetsOf(deps.db, domain)) {
+    const texts = await readDataset(deps, hash)
+    const left = texts?.filter((text) => text.keyId !== keyId) ?? []
+    if (texts?.length === left.length) continue
+    const now = left.length > 0 ? await freezeDataset(deps, domain, left) : undefined
+    const wasHoldout = await replaceDataset(deps.db, hash, now)
+    if (wasHoldout && !now) await deps.reservoir(domain).thawHoldout()
+    await deps.artifacts.delete(datasetKey(hash))
+    await forgetDatasets(deps.db, [hash])
+    frozen += (texts?.length ?? 0) - left.length
+  }
+  return { sampled, frozen }
+}
+
+async function refuseDuringUpdate({ db }: Pick<Deps, 'db'>, domain: string): Promise<void> {
+  const [running] = await listRunningUpdates(db)
+  if (!running) return
+  throw new AppError(
+    'conflict',
+    `Update '${running.id}' is ${running.state} and may read the texts of '${domain}'. Delete them when it has ended, or cancel it.`,
+  )
 }

@@ -28,6 +28,12 @@ export interface Offer {
   atMs: number
 }
 
+/** A text that is kept, and the id of the key whose request it was of. */
+export interface KeptText {
+  text: string
+  keyId: string
+}
+
 /** What is kept of a domain. */
 export interface ReservoirStats {
   samples: number
@@ -114,12 +120,12 @@ export class ReservoirStore {
   }
 
   /** Texts to calibrate on, in the order of their lots, until `maxCharacters` are together. */
-  texts(maxCharacters: number): string[] {
+  texts(maxCharacters: number): KeptText[] {
     return this.#list('pool', maxCharacters)
   }
 
   /** The held-out texts, in the order of their lots; none once the holdout is frozen. */
-  holdout(): string[] {
+  holdout(): KeptText[] {
     return this.#list('holdout', Infinity)
   }
 
@@ -127,6 +133,11 @@ export class ReservoirStore {
   freezeHoldout(): void {
     this.#setFact('holdout_frozen', 1)
     this.#sql.exec(`DELETE FROM samples WHERE share = 'holdout'`)
+  }
+
+  /** Gathers a holdout again. */
+  thawHoldout(): void {
+    this.#sql.exec(`DELETE FROM facts WHERE name = 'holdout_frozen'`)
   }
 
   stats(): ReservoirStats {
@@ -259,15 +270,15 @@ export class ReservoirStore {
     return Number(this.#fact(`${share}_threshold`) ?? 1)
   }
 
-  #list(share: Share, maxCharacters: number): string[] {
-    const texts: string[] = []
+  #list(share: Share, maxCharacters: number): KeptText[] {
+    const texts: KeptText[] = []
     let characters = 0
-    for (const row of this.#sql.exec<{ text: string }>(
-      'SELECT text FROM samples WHERE share = ? ORDER BY priority',
+    for (const row of this.#sql.exec<{ text: string; keyId: string }>(
+      'SELECT text, key_id AS keyId FROM samples WHERE share = ? ORDER BY priority',
       share,
     )) {
       if (characters >= maxCharacters) break
-      texts.push(row.text)
+      texts.push(row)
       characters += row.text.length
     }
     return texts

@@ -1,6 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Bindings } from '../deps.ts'
-import { ReservoirStore, type Offer, type ReservoirStats } from './reservoir-store.ts'
+import { ReservoirStore, type KeptText, type Offer, type ReservoirStats } from './reservoir-store.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
@@ -33,18 +33,23 @@ export class Reservoir extends DurableObject<Bindings> {
   }
 
   /** Texts to calibrate on, in a fixed random order, until `maxCharacters` are together. */
-  texts(maxCharacters: number): string[] {
+  texts(maxCharacters: number): KeptText[] {
     return this.#store.texts(maxCharacters)
   }
 
   /** The held-out texts, in a fixed random order; none once the holdout is frozen. */
-  holdout(): string[] {
+  holdout(): KeptText[] {
     return this.#store.holdout()
   }
 
   /** The holdout is stored elsewhere: nothing is added to it from now on. */
   freezeHoldout(): void {
     this.#store.freezeHoldout()
+  }
+
+  /** There is no frozen holdout any more: one is gathered again. */
+  thawHoldout(): void {
+    this.#store.thawHoldout()
   }
 
   stats(): ReservoirStats {

@@ -89,7 +89,8 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/domains/{domain}/samples',
     id: 'deleteSamples',
     tag: 'Adaptation',
-    summary: 'Deletes the samples of a domain that no update or held-out set has frozen: of one key, or all.',
+    summary:
+      'Deletes the texts of one key from a domain, also from what updates have frozen: what is left is calibrated again by the next one. Without `key`: all samples, and nothing that is frozen. 409 while an update runs.',
     key: 'operator',
     params: { domain: domainName },
     query: { key: 'The id of the key; left out: of all keys.' },

@@ -1,5 +1,6 @@
 import type { DatasetRef, TextSample } from '@copal/shared/wire/node-rpc.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
+import type { KeptText } from '../domains/reservoir-store.ts'
 import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/datasets.ts'
 import type { Deps } from '../deps.ts'
 
@@ -13,18 +14,18 @@ export function maskKey(hash: string): string {
   return `masks/${hash}`
 }
 
-/**
- * Freezes texts as a dataset: newline-delimited samples in R2, named by their SHA-256. The same texts of a domain
- * give the same dataset; each line names the domain, or another's with the same texts would be deleted with it.
- */
+/** Beside the sample its domain, or another's with the same texts would be deleted with it, and the id of its key. */
+type DatasetLine = TextSample & { domain: string; key: string }
+
+/** Freezes texts as a dataset: newline-delimited samples in R2, named by their SHA-256. The same texts give the same. */
 export async function freezeDataset(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   domain: string,
-  texts: readonly string[],
+  texts: readonly KeptText[],
 ): Promise<DatasetRef> {
-  const lines = texts.map((text) => {
-    const sample: TextSample & { domain: string } = { domain, text }
-    return `${JSON.stringify(sample)}\n`
+  const lines = texts.map(({ text, keyId }) => {
+    const line: DatasetLine = { domain, key: keyId, text }
+    return `${JSON.stringify(line)}\n`
   })
   const bytes = new Uint8Array(new TextEncoder().encode(lines.join('')))
   const hash = await sha256(bytes)
@@ -32,6 +33,20 @@ export async function freezeDataset(
   const dataset = { sha256: hash, domain, samples: texts.length }
   await insertDataset(deps.db, { ...dataset, bytes: bytes.byteLength, createdAt: deps.nowMs() })
   return dataset
+}
+
+/** The texts of a dataset; of one that was frozen before lines named their key, `keyId` is empty. None once it is deleted. */
+export async function readDataset(
+  { artifacts }: Pick<Deps, 'artifacts'>,
+  hash: string,
+): Promise<KeptText[] | undefined> {
+  const object = await artifacts.get(datasetKey(hash))
+  if (!object) return undefined
+  const lines = (await object.text()).split('\n').slice(0, -1)
+  return lines.map((line) => {
+    const { text, key = '' } = JSON.parse(line) as Pick<DatasetLine, 'text'> & Partial<DatasetLine>
+    return { text, keyId: key }
+  })
 }
 
 /** Deletes the texts of those of some datasets that nothing needs any more. A fault is logged: the texts stay then. */

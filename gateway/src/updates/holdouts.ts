@@ -1,6 +1,7 @@
 import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
 import { ensureDomains, freezeHoldout, listDomains, type DomainRow } from '../db/queries/domains.ts'
 import type { Deps } from '../deps.ts'
+import type { KeptText } from '../domains/reservoir-store.ts'
 import { freezeDataset } from './datasets.ts'
 import { hasComfortableHoldout, requireHoldout } from './sufficiency.ts'
 
@@ -21,7 +22,7 @@ export async function knownHoldouts(
       const frozen = frozenHoldout(domain)
       if (frozen) return frozen
       const texts = await deps.reservoir(domain.name).holdout()
-      const characters = texts.reduce((sum, text) => sum + text.length, 0)
+      const characters = texts.reduce((sum, { text }) => sum + text.length, 0)
       if (domains.includes(domain.name)) requireHoldout(domain.name, characters, windowTokens)
       else if (!hasComfortableHoldout(characters, windowTokens)) return undefined
       return freeze(deps, domain.name, texts)
@@ -34,7 +35,7 @@ export async function knownHoldouts(
 async function freeze(
   deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
   name: string,
-  texts: readonly string[],
+  texts: readonly KeptText[],
 ): Promise<DatasetRef | undefined> {
   const dataset = await freezeDataset(deps, name, texts)
   const domain = await freezeHoldout(deps.db, name, dataset)

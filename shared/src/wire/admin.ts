@@ -42,7 +42,14 @@ export const domainEntry = z.object({
 export type DomainEntry = z.output<typeof domainEntry>
 
 /** Answer of `DELETE /admin/domains/:domain/samples`. */
-export const deletedSamples = z.object({ domain: z.string(), deleted: count })
+export const deletedSamples = z.object({
+  domain: z.string(),
+  deleted: count.describe('Texts of the reservoir.'),
+  deleted_frozen: count.describe(
+    'Texts of datasets that updates have frozen; one that several have counts in each.',
+  ),
+})
+export type DeletedSamples = z.output<typeof deletedSamples>
 
 /** Answer of `DELETE /admin/domains/:domain`. */
 export const deletedDomain = z.object({ domain: z.string(), deleted: z.literal(true) })

@@ -29,7 +29,8 @@ async function consume(bodies: readonly unknown[], deps = createDeps(env, create
 }
 
 async function stored(domain: string): Promise<string[]> {
-  const texts: string[] = [...(await reservoir(domain).texts(1e6)), ...(await reservoir(domain).holdout())]
+  const kept = [...(await reservoir(domain).texts(1e6)), ...(await reservoir(domain).holdout())]
+  const texts: string[] = kept.map(({ text }) => text)
   return texts.sort()
 }
 

@@ -32,6 +32,9 @@ const offer = (text: string, changes: { requestId?: string; keyId?: string; atMs
   text,
   atMs: changes.atMs ?? 100,
 })
+const poolOf = (store: ReservoirStore, maxCharacters: number) =>
+  store.texts(maxCharacters).map(({ text }) => text)
+const holdoutOf = (store: ReservoirStore) => store.holdout().map(({ text }) => text)
 const numbered = (count: number, prefix = 'text') =>
   Array.from({ length: count }, (_, index) => `${prefix} ${index}`)
 
@@ -47,7 +50,7 @@ describe('what is kept', () => {
       await withStore('uniform', async (open) => {
         const store = open({ seed: `seed ${run}` })
         await store.offer(texts.map((text) => offer(text)))
-        for (const text of store.texts(Infinity)) kept.set(text, (kept.get(text) ?? 0) + 1)
+        for (const text of poolOf(store, Infinity)) kept.set(text, (kept.get(text) ?? 0) + 1)
       })
     }
     const expected = (runs * OPTIONS.pool.texts) / pool.length
@@ -84,13 +87,13 @@ describe('what is kept', () => {
     const forwards = await withStore('order', async (open) => {
       const store = open()
       await store.offer(texts.map((text) => offer(text)))
-      return { pool: store.texts(Infinity), holdout: store.holdout(), seen: store.stats().seen }
+      return { pool: poolOf(store, Infinity), holdout: holdoutOf(store), seen: store.stats().seen }
     })
     const backwards = await withStore('order', async (open) => {
       const store = open()
       for (const text of texts.toReversed()) await store.offer([offer(text), offer(text)])
       await store.offer(texts.map((text) => offer(text)))
-      return { pool: store.texts(Infinity), holdout: store.holdout(), seen: store.stats().seen }
+      return { pool: poolOf(store, Infinity), holdout: holdoutOf(store), seen: store.stats().seen }
     })
     expect(backwards).toEqual(forwards)
     expect(forwards.seen).toBe(100)
@@ -110,10 +113,10 @@ describe('what is kept', () => {
     await withStore('snapshot', async (open) => {
       const store = open()
       await store.offer(numbered(30).map((text) => offer(text)))
-      const all = store.texts(Infinity)
+      const all = poolOf(store, Infinity)
       expect(all).toHaveLength(10)
-      expect(store.texts(Infinity)).toEqual(all)
-      expect(store.texts(20)).toEqual(all.slice(0, 3))
+      expect(poolOf(store, Infinity)).toEqual(all)
+      expect(poolOf(store, 20)).toEqual(all.slice(0, 3))
     })
   })
 
@@ -130,7 +133,7 @@ describe('what is kept', () => {
         .filter(({ place }) => place.share === 'pool')
         .sort((a, b) => a.place.priority - b.place.priority)
         .slice(0, 10)
-      expect(later.texts(Infinity)).toEqual(lowest.map(({ text }) => text))
+      expect(poolOf(later, Infinity)).toEqual(lowest.map(({ text }) => text))
     })
   })
 })
@@ -145,9 +148,9 @@ describe('the holdout', () => {
         await withStore('holdout', async (open) => {
           const store = open({ seed, pool: bounds, holdout: bounds })
           await store.offer(texts.map((text) => offer(text)))
-          const held = store.holdout()
-          expect(store.texts(Infinity).filter((text) => held.includes(text))).toEqual([])
-          expect(store.texts(Infinity).length + held.length).toBe(400)
+          const held = holdoutOf(store)
+          expect(poolOf(store, Infinity).filter((text) => held.includes(text))).toEqual([])
+          expect(poolOf(store, Infinity).length + held.length).toBe(400)
           return held.toSorted()
         }),
       )
@@ -160,11 +163,11 @@ describe('the holdout', () => {
     await withStore('frozen', async (open) => {
       const store = open({ pool: { texts: 1_000, characters: 1e6 } })
       await store.offer(numbered(40).map((text) => offer(text)))
-      expect(store.holdout().length).toBeGreaterThan(0)
+      expect(holdoutOf(store).length).toBeGreaterThan(0)
       store.freezeHoldout()
       await store.offer(numbered(200, 'later').map((text) => offer(text)))
       expect(store.stats()).toMatchObject({ holdoutSamples: 0, holdoutFrozen: true, seen: 240 })
-      for (const text of store.texts(Infinity)) expect((await placeText('', text)).share).toBe('pool')
+      for (const text of poolOf(store, Infinity)) expect((await placeText('', text)).share).toBe('pool')
     })
   })
 
@@ -172,7 +175,7 @@ describe('the holdout', () => {
     await withStore('long', async (open) => {
       const store = open()
       await store.offer(numbered(40).map((text) => offer(text + '🙂'.repeat(2_000))))
-      const held = store.holdout()
+      const held = holdoutOf(store)
       expect(held.length).toBeGreaterThan(0)
       expect(held.every((text) => text.length <= 1_000 && text.isWellFormed())).toBe(true)
     })
@@ -199,7 +202,7 @@ describe('what leaves', () => {
       expect(store.nextExpiryMs()).toBe(2_000)
       nowMs = 2_000
       store.expire()
-      expect([...store.texts(Infinity), ...store.holdout()].every((text) => text.startsWith('new'))).toBe(
+      expect([...poolOf(store, Infinity), ...holdoutOf(store)].every((text) => text.startsWith('new'))).toBe(
         true,
       )
       nowMs = 3_000
@@ -218,7 +221,7 @@ describe('what leaves', () => {
         ...numbered(20, 'his').map((text) => offer(text, { keyId: 'his' })),
       ])
       expect(store.delete('hers')).toBe(20)
-      expect([...store.texts(Infinity), ...store.holdout()].every((text) => text.startsWith('his'))).toBe(
+      expect([...poolOf(store, Infinity), ...holdoutOf(store)].every((text) => text.startsWith('his'))).toBe(
         true,
       )
       expect(store.delete('hers')).toBe(0)

@@ -26,7 +26,7 @@ test('texts are gone when their 30 days are over, by alarm', async () => {
   expect(await runDurableObjectAlarm(reservoir)).toBe(true)
   const left = [...(await reservoir.texts(1e6)), ...(await reservoir.holdout())]
   expect(left.length).toBe(10)
-  expect(left.every((text) => text.endsWith(String(nowMs)))).toBe(true)
+  expect(left.every(({ text }) => text.endsWith(String(nowMs)))).toBe(true)
   expect(await runInDurableObject(reservoir, (_instance, state) => state.storage.getAlarm())).toBe(
     nowMs + 30 * DAY_MS,
   )

@@ -91,7 +91,7 @@ test('a dataset stays that counts in the statistics of any model, or is a holdou
   await cancelUpdate(testDeps(), cancelled.id)
   expect(await isStored(promoted.hash)).toBe(true)
   await importTexts('held')
-  const holdout = await freezeDataset(testDeps(), 'held', ['a text'])
+  const holdout = await freezeDataset(testDeps(), 'held', [{ text: 'a text', keyId: 'key' }])
   await freezeHoldout(db, 'held', holdout)
   await deleteUnusedDatasets(testDeps(), [holdout.sha256])
   expect(await isStored(holdout.sha256)).toBe(true)

@@ -68,6 +68,44 @@ export async function findUnusedDatasets(db: Database, hashes: readonly string[]
   return rows.map(({ sha256 }) => sha256)
 }
 
+/**
+ * Has a dataset stand where another was: in the statistics of every model, and as its domain's holdout. None: nothing
+ * does, and the domain has no holdout any more. The other stays known until it is forgotten.
+ *
+ * @returns whether it was the domain's holdout
+ */
+export async function replaceDataset(
+  db: Database,
+  old: string,
+  now: DatasetRef | undefined,
+): Promise<boolean> {
+  const holdout = { holdoutSha256: now?.sha256 ?? null, holdoutSamples: now?.samples ?? null }
+  const replaced = eq(accumulated.datasetSha256, old)
+  const { model, domain, updateId, createdAt } = accumulated
+  // What remains of two datasets may be the same.
+  const counted = db
+    .insert(accumulated)
+    .select(
+      db
+        .select({
+          model,
+          datasetSha256: sql<string>`${now?.sha256 ?? ''}`.as('dataset'),
+          domain,
+          updateId,
+          createdAt,
+        })
+        .from(accumulated)
+        .where(and(replaced, sql`${now !== undefined}`)),
+    )
+    .onConflictDoNothing()
+  const [, , changed] = await db.batch([
+    counted,
+    db.delete(accumulated).where(replaced),
+    db.update(domains).set(holdout).where(eq(domains.holdoutSha256, old)).returning({ name: domains.name }),
+  ])
+  return changed.length > 0
+}
+
 /** Forgets datasets whose texts were deleted. */
 export async function forgetDatasets(db: Database, hashes: readonly string[]): Promise<void> {
   if (hashes.length > 0) await db.delete(datasets).where(inArray(datasets.sha256, [...hashes]))

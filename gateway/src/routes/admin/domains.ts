@@ -7,7 +7,7 @@ import { ensureDomains, listDomains, type DomainRow } from '../../db/queries/dom
 import { parseDomain } from '../../domains/name.ts'
 import { redact } from '../../domains/redact.ts'
 import type { Offer, ReservoirStats } from '../../domains/reservoir-store.ts'
-import { deleteDomain } from '../../domains/delete.ts'
+import { deleteDomain, deleteKeyTexts } from '../../domains/delete.ts'
 import { splitText } from '../../domains/split.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './body.ts'
@@ -63,8 +63,13 @@ export function domainRoutes(): Hono<AppEnv> {
     .delete('/domains/:domain/samples', async (c) => {
       requireParameters(c, ['key'])
       const domain = parseDomain(c.req.param('domain'), 'domain')
-      const deleted = await c.var.deps.reservoir(domain).deleteTexts(c.req.query('key'))
-      return c.json({ domain, deleted })
+      const { deps } = c.var
+      const key = c.req.query('key')
+      if (key === undefined) {
+        return c.json({ domain, deleted: await deps.reservoir(domain).deleteTexts(), deleted_frozen: 0 })
+      }
+      const { sampled, frozen } = await deleteKeyTexts(deps, domain, key)
+      return c.json({ domain, deleted: sampled, deleted_frozen: frozen })
     })
     .all('/domains/:domain/samples', refuseMethod('DELETE'))
     .delete('/domains/:domain', async (c) => {

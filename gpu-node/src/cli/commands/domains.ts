@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DeletedSamples, DomainEntry } from '@copal/shared/wire/admin.ts'
 import { formatAge, formatCount } from '../quantities.ts'
 import type { Session } from '../session.ts'
 import { readTextFile, splitIntoTexts } from '../text-file.ts'
@@ -57,12 +57,23 @@ export function addDomains(program: Command, session: Session): void {
 
   domains
     .command('delete')
-    .description('delete a domain with everything that was sampled for it')
+    .description('delete a domain with everything that was sampled for it, or the texts of one key')
     .argument('<name>', 'the domain')
+    .option('--key <id>', 'only the texts of this API key, also those that updates have frozen')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal domains delete legal')
-    .action(async (name: string, _options: unknown, command: Command) => {
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal domains delete legal\n  copal domains delete legal --key key_3f9c',
+    )
+    .action(async (name: string, { key }: { key?: string }, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      if (key !== undefined) {
+        const path = `/domains/${encodeURIComponent(name)}/samples?key=${encodeURIComponent(key)}`
+        const gone = await session.client().admin<DeletedSamples>('DELETE', path)
+        const texts = `${formatCount(gone.deleted)} sampled and ${formatCount(gone.deleted_frozen)} frozen texts`
+        session.print(json, gone, () => `Deleted ${texts} of ${key} from ${name}.`)
+        return
+      }
       await session.client().admin('DELETE', `/domains/${encodeURIComponent(name)}`)
       session.print(json, { domain: name, deleted: true }, () => `Deleted ${name}.`)
     })

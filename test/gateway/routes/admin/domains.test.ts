@@ -68,8 +68,13 @@ describe('domains', () => {
     expect(await adminJson('DELETE', '/domains/emptied/samples?key=nobody')).toEqual({
       domain: 'emptied',
       deleted: 0,
+      deleted_frozen: 0,
     })
-    expect(await adminJson('DELETE', '/domains/emptied/samples')).toEqual({ domain: 'emptied', deleted: 80 })
+    expect(await adminJson('DELETE', '/domains/emptied/samples')).toEqual({
+      domain: 'emptied',
+      deleted: 80,
+      deleted_frozen: 0,
+    })
     expect(await domainOf('emptied')).toMatchObject({ samples: 0, holdout_samples: 0, seen: 80 })
   })
 
@@ -99,7 +104,9 @@ describe('domains', () => {
 
   test('keep their own datasets when one with the same texts is deleted', async () => {
     const [one, other] = await Promise.all(
-      ['one-of-two', 'other-of-two'].map((domain) => freezeDataset(testDeps(), domain, ['the same text'])),
+      ['one-of-two', 'other-of-two'].map((domain) =>
+        freezeDataset(testDeps(), domain, [{ text: 'the same text', keyId: 'key' }]),
+      ),
     )
     await admin('DELETE', '/domains/one-of-two')
     expect(await env.ARTIFACTS.head(datasetKey(one?.sha256 ?? ''))).toBeNull()

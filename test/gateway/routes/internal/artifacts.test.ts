@@ -191,12 +191,15 @@ describe('a mask in parts', () => {
 })
 
 test('a dataset is sent as it was frozen', async () => {
-  const dataset = await freezeDataset(testDeps(), 'frozen', ['one', 'two "quoted"\nlines'])
+  const dataset = await freezeDataset(testDeps(), 'frozen', [
+    { text: 'one', keyId: 'key' },
+    { text: 'two "quoted"\nlines', keyId: 'key' },
+  ])
   const response = await signedCall('GET', `/internal/datasets/${dataset.sha256}`)
   const bytes = new Uint8Array(await response.arrayBuffer())
   expect(await sha256(bytes)).toBe(dataset.sha256)
   expect(new TextDecoder().decode(bytes)).toBe(
-    '{"domain":"frozen","text":"one"}\n{"domain":"frozen","text":"two \\"quoted\\"\\nlines"}\n',
+    '{"domain":"frozen","key":"key","text":"one"}\n{"domain":"frozen","key":"key","text":"two \\"quoted\\"\\nlines"}\n',
   )
   expect(dataset).toMatchObject({ domain: 'frozen', samples: 2 })
 })
