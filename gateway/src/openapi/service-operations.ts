@@ -17,7 +17,7 @@ export const SERVICE_OPERATIONS: readonly Operation[] = [
     path: '/health',
     id: 'getHealth',
     tag: 'Service',
-    summary: 'The gateway runs, and how many nodes it can send requests to.',
+    summary: 'The gateway runs, and how many nodes it heard of lately.',
     key: 'none',
     answer: named('Health', healthAnswer),
   },

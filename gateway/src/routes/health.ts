@@ -2,7 +2,7 @@ import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
-/** `GET /health`: the gateway runs, and how many nodes it can send requests to. */
+/** `GET /health`: the gateway runs, and how many nodes it heard of lately, those that drain too. */
 export function healthRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/health', async (c) => {
