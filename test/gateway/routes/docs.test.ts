@@ -3,7 +3,6 @@ import { describe, expect, test } from 'vitest'
 import { ERROR_CASES } from '@copal/shared/errors.ts'
 import { createApp } from '../../../gateway/src/app.ts'
 import type { OpenApiDocument } from '../../../gateway/src/openapi/document.ts'
-import type { JsonSchema } from '../../../gateway/src/openapi/schema.ts'
 import { errorOf, ORIGIN } from '../support/gateway.ts'
 
 const document = async () =>
@@ -86,7 +85,8 @@ describe('the OpenAPI document', () => {
 
   test('tells every error code, its status and what to do', async () => {
     const { schemas } = (await document()).components
-    const { code } = (schemas.Error?.properties?.['error'] as JsonSchema).properties ?? {}
+    const error = schemas.Error?.properties?.['error']
+    const code = error?.properties?.['code']
     expect(code?.['enum']).toEqual(ERROR_CASES.map((one) => one.code))
     for (const { code: name, status, remedy } of ERROR_CASES)
       expect(code?.['description']).toContain(`\`${name}\` (${status}): ${remedy}`)

@@ -30,12 +30,11 @@ test('the schema goes to the environment, the configuration and the account of t
     '--profile',
     'me',
   ]
+  const migrate = ['d1', 'migrations', 'apply', 'DB', '--remote']
+  const where = ['--env', 'staging', '--config', 'other.toml', '--env-file', '.env.x', '--profile', 'me']
   expect(plan([theirs], args)).toEqual({
     steps: [
-      [
-        ...['d1', 'migrations', 'apply', 'DB', '--remote'],
-        ...['--env', 'staging', '--config', 'other.toml', '--env-file', '.env.x', '--profile', 'me'],
-      ],
+      [...migrate, ...where],
       ['deploy', ...args],
     ],
   })
