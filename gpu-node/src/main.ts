@@ -53,8 +53,9 @@ async function main(): Promise<void> {
     log,
     signal: starting.signal,
     onProgress(progress) {
-      if (supervisor.present) void supervisor.tell({ type: 'progress', progress })
-      else lines(progress)
+      // Not every parent shows it: that of `npm run node` only passes on what is printed.
+      lines(progress)
+      void supervisor.tell({ type: 'progress', progress })
     },
   })
   const { url, nodeId, model } = node

@@ -14,7 +14,7 @@ export type NodeMessage =
 
 /** The way to the parent, when it gave one. */
 export interface Supervisor {
-  /** Whether a parent listens: it then shows progress, and its end is the node's end. */
+  /** Whether there is a parent that may listen: its end is the node's end. */
   readonly present: boolean
   /** Settles when the message is handed over; a parent that has gone is no error. */
   tell(message: NodeMessage): Promise<void>
