@@ -1,5 +1,6 @@
 /** What operators and the `copal` command say to the gateway under `/admin`. snake_case: it is an edge. */
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 import { domainName } from './generation.ts'
 import { jobReport, modelId, patternRules, selectionSpec } from './node-rpc.ts'
 import { trialEntry } from './trials.ts'
@@ -10,13 +11,12 @@ const time = z.iso.datetime()
 
 /** `POST /admin/domains/:domain/texts`: an operator's own texts for a domain, redacted and sampled like traffic. */
 export const importTexts = z.object({
-  texts: z
-    .array(
-      z
-        .string()
-        .min(1)
-        .max(64 * 1024),
-    )
+  texts: arrayOf(
+    z
+      .string()
+      .min(1)
+      .max(64 * 1024),
+  )
     .min(1)
     .max(2_000),
 })
@@ -58,7 +58,7 @@ export const deletedDomain = z.object({ domain: z.string(), deleted: z.literal(t
 export const createUpdate = z.object({
   /** Left out when the fleet serves one model. */
   model: modelId.optional(),
-  domains: z.array(domainName).min(1).max(64),
+  domains: arrayOf(domainName).min(1).max(64),
   selection: selectionSpec.partial().default({}),
   samples: z.int().min(1).max(4096).default(16),
   length: z.int().min(16).max(32768).default(512),

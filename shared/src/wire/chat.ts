@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 import {
   bystanderFields,
   checkStreamOptions,
@@ -12,7 +13,7 @@ import { misfitOfTools, toolCall, toolChoice, tools, type ToolCall, type ToolCal
 
 const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() })
 
-const textContent = z.union([z.string(), z.array(textPart).min(1)])
+const textContent = z.union([z.string(), arrayOf(textPart).min(1)])
 const name = z.string().max(64).optional()
 
 const chatMessage = z.discriminatedUnion(
@@ -24,7 +25,7 @@ const chatMessage = z.discriminatedUnion(
         role: z.literal('assistant'),
         content: textContent.nullish(),
         name,
-        tool_calls: z.array(toolCall).min(1).nullish(),
+        tool_calls: arrayOf(toolCall).min(1).nullish(),
       })
       .refine(({ content, tool_calls: calls }) => content != null || calls, {
         path: ['content'],
@@ -46,7 +47,7 @@ const structureFields = {
 /** What only other kinds of models can do. */
 const fieldsOfOtherModels = {
   audio: refused('this model gives text only'),
-  modalities: z.array(z.literal('text', "this model gives 'text' only")).min(1).max(2).nullish(),
+  modalities: arrayOf(z.literal('text', "this model gives 'text' only")).min(1).max(2).nullish(),
   reasoning_effort: z.literal('none', "this model does not reason; send 'none', or leave it out").nullish(),
   verbosity: z.literal('medium', "this model has one; send 'medium', or leave it out").nullish(),
   prediction: refused('predicted outputs are not supported'),
@@ -66,7 +67,7 @@ export const chatRequest = z
     ...samplingFields,
     ...bystanderFields,
     ...fieldsOfOtherModels,
-    messages: z.array(chatMessage).min(1, 'at least one message is needed').max(LIMITS.messages),
+    messages: arrayOf(chatMessage).min(1, 'at least one message is needed').max(LIMITS.messages),
     max_completion_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(LIMITS.topLogprobs).nullish(),

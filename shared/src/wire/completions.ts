@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 import type { FinishReason } from './chat.ts'
 import { checkStreamOptions, LIMITS, refused, samplingFields, type Usage } from './generation.ts'
 
@@ -6,14 +7,14 @@ import { checkStreamOptions, LIMITS, refused, samplingFields, type Usage } from 
 export const DEFAULT_MAX_TOKENS = 16
 
 const text = z.string().min(1)
-const tokens = z.array(z.int().min(0)).min(1)
+const tokens = arrayOf(z.int().min(0)).min(1)
 
 /** Body of `POST /v1/completions`. The prompt is one text or one list of token ids, or a list of either. */
 export const completionRequest = z
   .object({
     ...samplingFields,
     prompt: z.union(
-      [text, tokens, z.array(text).min(1).max(LIMITS.choices), z.array(tokens).min(1).max(LIMITS.choices)],
+      [text, tokens, arrayOf(text).min(1).max(LIMITS.choices), arrayOf(tokens).min(1).max(LIMITS.choices)],
       `one text or one list of token ids is expected, or a list of at most ${LIMITS.choices} of either, none empty`,
     ),
     logprobs: z.int().min(0).max(5).nullish(),

@@ -1,8 +1,9 @@
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 import { LIMITS, modelField, refused } from './generation.ts'
 
 const text = z.string().min(1)
-const tokens = z.array(z.int().min(0)).min(1)
+const tokens = arrayOf(z.int().min(0)).min(1)
 
 /** Body of `POST /v1/embeddings`: one text or one list of token ids, or a list of either. */
 export const embeddingsRequest = z.object({
@@ -11,8 +12,8 @@ export const embeddingsRequest = z.object({
     [
       text,
       tokens,
-      z.array(text).min(1).max(LIMITS.embeddings),
-      z.array(tokens).min(1).max(LIMITS.embeddings),
+      arrayOf(text).min(1).max(LIMITS.embeddings),
+      arrayOf(tokens).min(1).max(LIMITS.embeddings),
     ],
     `one text or one list of token ids is expected, or a list of at most ${LIMITS.embeddings} of either, none empty`,
   ),

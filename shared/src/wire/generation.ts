@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { arrayOf, atMost } from './bounded.ts'
 
 /** Upper bounds on what one request may ask for; the node's context length bounds it further. */
 export const LIMITS = {
@@ -29,7 +30,7 @@ export const domainName = z
 
 const stop = z.union([
   z.string().min(1).max(LIMITS.stopBytes),
-  z.array(z.string().min(1).max(LIMITS.stopBytes)).max(LIMITS.stopSequences),
+  arrayOf(z.string().min(1).max(LIMITS.stopBytes)).max(LIMITS.stopSequences),
 ])
 
 /** A field of the OpenAI API that this service refuses; null is as good as leaving it out. */
@@ -38,25 +39,25 @@ export function refused(why: string) {
 }
 
 /** Token ids and what is added to their logits. */
-const logitBias = z
-  .record(
+const logitBias = atMost(
+  LIMITS.biasedTokens,
+  'tokens',
+  z.record(
     z.string().regex(/^(0|[1-9]\d{0,6})$/),
     z.number('a number from -100 to 100 is expected').min(-100).max(100),
     {
       error: ({ code }) =>
         code === 'invalid_key' ? 'keys are token ids of this model, like "1734"' : undefined,
     },
-  )
-  .refine((biases) => Object.keys(biases).length <= LIMITS.biasedTokens, {
-    error: `at most ${LIMITS.biasedTokens} tokens are possible`,
-  })
+  ),
+)
 
 /** Pairs that clients attach for themselves. */
-export const metadata = z
-  .record(z.string().max(64), z.string().max(512))
-  .refine((pairs) => Object.keys(pairs).length <= LIMITS.metadataPairs, {
-    error: `at most ${LIMITS.metadataPairs} pairs are possible`,
-  })
+export const metadata = atMost(
+  LIMITS.metadataPairs,
+  'pairs',
+  z.record(z.string().max(64), z.string().max(512)),
+)
 
 /** A field that is taken without effect. */
 function bystander<T extends z.ZodType>(field: T) {

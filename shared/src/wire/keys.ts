@@ -1,5 +1,6 @@
 /** What operators and the `copal` command say to the gateway about keys and tenants. snake_case: it is an edge. */
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 import { domainName } from './generation.ts'
 import { modelId } from './node-rpc.ts'
 
@@ -27,8 +28,7 @@ export const tenantName = z
   )
 
 const listOf = <T extends z.ZodType<string>>(item: T, most: number) =>
-  z
-    .array(item)
+  arrayOf(item)
     .min(1)
     .max(most)
     .transform((names) => [...new Set(names)].sort())

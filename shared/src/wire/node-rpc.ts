@@ -3,6 +3,7 @@
  * (`signature.ts`). Fields are camelCase: this is our own protocol, not the OpenAI edge.
  */
 import { z } from 'zod'
+import { arrayOf, atMost } from './bounded.ts'
 import { chatRequest } from './chat.ts'
 import { completionRequest } from './completions.ts'
 import { DENSE } from '../mask/metadata.ts'
@@ -22,22 +23,22 @@ export const maskRef = z.object({ version: z.int().min(1), sha256: sha256Hex })
 export type MaskRef = z.output<typeof maskRef>
 
 /** More than any model has linears. */
-const MAX_PATTERN_RULES = 4096
+const MAX_LINEARS = 4096
 
 /**
  * Patterns of single linears, by the name of the weight, in which `*` stands for any characters; of several that match
  * a linear the last counts. Those that are `dense` are left out of the mask.
  */
-export const patternRules = z
-  .record(
+export const patternRules = atMost(
+  MAX_LINEARS,
+  'patterns of single linears',
+  z.record(
     z.string().min(1).max(256),
     z.string().refine((text) => text === DENSE || patternFault(text) === undefined, {
       error: ({ input }) => `${patternFault(String(input))}, or '${DENSE}'`,
     }),
-  )
-  .refine((rules) => Object.keys(rules).length <= MAX_PATTERN_RULES, {
-    error: `at most ${MAX_PATTERN_RULES} patterns of single linears are possible`,
-  })
+  ),
+)
 export type PatternRules = z.output<typeof patternRules>
 
 /** Which weights a mask keeps: how they are chosen, how many, and whether those of rows or of whole matrices compete. */
@@ -167,7 +168,11 @@ export type Job = z.output<typeof job>
 export type CalibrateJob = z.output<typeof calibrateJob>
 export type EvaluateJob = z.output<typeof evaluateJob>
 
-const errorsByLinear = z.record(z.string(), z.object({ before: z.number(), after: z.number() }))
+const errorsByLinear = atMost(
+  MAX_LINEARS,
+  'linears',
+  z.record(z.string(), z.object({ before: z.number(), after: z.number() })),
+)
 export const calibrateResult = z.object({
   kind: z.literal('calibrate'),
   /** Of the mask file or weights file, uploaded with `PUT /internal/masks/:sha256` before it is reported. */
@@ -178,7 +183,7 @@ export const calibrateResult = z.object({
   /** Fraction of mask bits that differ from the parent's; null without a parent. */
   churn: z.number().nullable(),
   /** The datasets whose statistics chose the mask. */
-  tokens: z.array(z.object({ sha256: sha256Hex, tokens: count })),
+  tokens: arrayOf(z.object({ sha256: sha256Hex, tokens: count })),
   calibrateMs: z.number(),
   selectMs: z.number(),
   /** Of methods with swaps, by linear: squared output error, mean over tokens, before and after the swaps. */
@@ -189,7 +194,7 @@ export const calibrateResult = z.object({
 export type CalibrateResult = z.output<typeof calibrateResult>
 export const evaluateResult = z.object({
   kind: z.literal('evaluate'),
-  domains: z.array(
+  domains: arrayOf(
     z.object({
       domain: domainName,
       holdoutSha256: sha256Hex,
@@ -266,7 +271,7 @@ export const heartbeat = z.object({
   model: z.object({ id: modelId, baseSha256: sha256Hex, contextLength: count, parameters: count }),
   /** The version new requests start on. */
   activeVersion: count,
-  weightSets: z.array(weightSetState),
+  weightSets: arrayOf(weightSetState),
   load: z.object({
     running: count,
     waiting: count,
@@ -277,14 +282,14 @@ export const heartbeat = z.object({
     slots: z.int().min(1).optional(),
   }),
   /** Names of the pruning methods that this node can calibrate and choose masks by. */
-  methods: z.array(pruneMethod).max(1024).default([]),
+  methods: arrayOf(pruneMethod).max(1024).default([]),
   /** Beginnings of prompts that its prefix cache holds, as the calls named them; left out by a node without such a cache. */
   prefixes: heldPrefixes.optional(),
   /** Every request that the node has taken and not told the receipt of. */
-  requests: z.array(requestProgress).default([]),
+  requests: arrayOf(requestProgress).default([]),
   /** Told until a heartbeat that holds them is answered. */
-  shadows: z.array(shadowScore).max(MAX_SHADOW_SCORES).optional(),
-  jobs: z.array(jobReport),
+  shadows: arrayOf(shadowScore).max(MAX_SHADOW_SCORES).optional(),
+  jobs: arrayOf(jobReport),
 })
 export type Heartbeat = z.output<typeof heartbeat>
 
@@ -319,7 +324,7 @@ export const receipt = z.object({
 export type Receipt = z.output<typeof receipt>
 
 /** `POST /internal/nodes/receipts`; a batch is sent again until it is answered, and settles once. */
-export const receiptBatch = z.object({ nodeId: z.string(), receipts: z.array(receipt).max(256) })
+export const receiptBatch = z.object({ nodeId: z.string(), receipts: arrayOf(receipt).max(256) })
 export type ReceiptBatch = z.output<typeof receiptBatch>
 
 /** Most bytes of an answer that is kept. */

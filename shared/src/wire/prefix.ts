@@ -6,6 +6,7 @@
  * know the gateway's secret can neither make a key nor tell from one whose prompt it is of.
  */
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 
 /** Units that the first key stands for. */
 export const FIRST_PREFIX_UNITS = 512
@@ -19,11 +20,12 @@ export const MAX_HELD_KEYS = 256
 const prefixKey = z.string().regex(/^[0-9a-f]{16}$/, '16 hexadecimal digits in lower case are expected')
 
 /** Keys of one prompt, shortest beginning first. */
-export const promptKeys = z.array(prefixKey).max(MAX_PROMPT_KEYS)
+export const promptKeys = arrayOf(prefixKey).max(MAX_PROMPT_KEYS)
 
 /** Beginnings that a node has ready, by the version of the weights that computed them. */
-export const heldPrefixes = z
-  .array(z.object({ version: z.int().min(0), keys: z.array(prefixKey).max(MAX_HELD_KEYS) }))
+export const heldPrefixes = arrayOf(
+  z.object({ version: z.int().min(0), keys: arrayOf(prefixKey).max(MAX_HELD_KEYS) }),
+)
   .max(MAX_HELD_KEYS)
   .refine((held) => held.reduce((sum, { keys }) => sum + keys.length, 0) <= MAX_HELD_KEYS, {
     error: `at most ${MAX_HELD_KEYS} keys are possible`,

@@ -1,5 +1,6 @@
 /** What a request to the Responses API says: its conversation, its tools, its format. */
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 import { LIMITS } from './generation.ts'
 import { jsonSchema, SCHEMA_LIMITS } from './json-schema.ts'
 import { functionName } from './response-format.ts'
@@ -9,7 +10,7 @@ const text = z.object({
   type: z.enum(['input_text', 'output_text'], 'only text parts are supported'),
   text: z.string(),
 })
-const content = z.union([z.string(), z.array(text).min(1)], 'a text or a list of text parts is expected')
+const content = z.union([z.string(), arrayOf(text).min(1)], 'a text or a list of text parts is expected')
 const callId = z.string().min(1).max(256)
 
 /** One item of a conversation: a message, a call that was answered before, or what the function gave. */
@@ -37,8 +38,7 @@ export type InputItem = z.output<typeof inputItem>
 export const responseInput = z.union(
   [
     z.string().min(1),
-    z
-      .array(inputItem)
+    arrayOf(inputItem)
       .min(1)
       .max(LIMITS.messages)
       .superRefine((items, context) => {
@@ -70,8 +70,7 @@ export const responseTool = z.object({
 export type ResponseTool = z.output<typeof responseTool>
 
 /** `tools` of a response; an empty list is as good as none. */
-export const responseTools = z
-  .array(responseTool)
+export const responseTools = arrayOf(responseTool)
   .max(SCHEMA_LIMITS.tools)
   .superRefine((list, context) => checkFunctions(list, ['name'], context))
 

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 import type { ChatMessage, ChatRequest } from './chat.ts'
 import { bystanderFields, LIMITS, modelField, refused } from './generation.ts'
 import type { ResponseFormat } from './response-format.ts'
@@ -16,7 +17,7 @@ const refusedFields = {
   conversation: refused('conversations are not stored; send the conversation as input items'),
   background: z.literal(false, 'responses are not stored, so none can run in the background').nullish(),
   prompt: refused('prompts are not stored'),
-  include: z.array(z.never('there is nothing more to include')).nullish(),
+  include: arrayOf(z.never('there is nothing more to include')).nullish(),
   top_logprobs: z.literal(0, "log-probabilities are given by 'chat/completions' only").nullish(),
   truncation: z.literal('disabled', "input that is too long is refused; send 'disabled'").nullish(),
   context_management: refused('the conversation is taken as it is'),

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { arrayOf } from './bounded.ts'
 import { jsonSchema, SCHEMA_LIMITS, sizeOf, type JsonSchema } from './json-schema.ts'
 import { functionName } from './response-format.ts'
 
@@ -40,8 +41,7 @@ export function checkFunctions(
 }
 
 /** `tools` of chat completions. */
-export const tools = z
-  .array(tool)
+export const tools = arrayOf(tool)
   .min(1, 'at least one tool is expected; leave the field out for none')
   .max(SCHEMA_LIMITS.tools)
   .superRefine((list, context) =>
