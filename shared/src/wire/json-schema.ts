@@ -51,7 +51,8 @@ export const jsonSchema = z
       : sizeOf(schema) > SCHEMA_LIMITS.characters
         ? `the schema has more than ${SCHEMA_LIMITS.characters} characters`
         : unsupportedKeyword(schema, '#')
-    if (reason) context.addIssue({ code: 'custom', message: reason })
+    // Whoever checks behind could not even measure one that is deep enough.
+    if (reason) context.addIssue({ code: 'custom', message: reason, continue: false })
   })
 export type JsonSchema = z.output<typeof jsonSchema>
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
@@ -117,6 +118,7 @@ describe('completions', () => {
     ['logprobs', 6, 'logprobs', /<=5/],
     ['prompt', [], 'prompt', /one text/],
     ['prompt', ['a', ''], 'prompt[1]', />=1/],
+    ['prompt', [[1], [2, -1], 'a'], 'prompt[1][1]', />=0/],
     ['prompt', ['a', [1]], 'prompt', /one text/],
     ['prompt', Array.from({ length: 17 }, () => 'a'), 'prompt', /at most 16/],
     ['stream_options', {}, 'stream_options', /'stream': true/],
@@ -304,5 +306,31 @@ describe('embeddings', () => {
     const refusal = refusalOf(embeddings({ input: 'x', [field]: value }))
     expect(refusal.param).toBe(param)
     expect(refusal.message).toMatch(message)
+  })
+})
+
+/** As deep as a body of 1 MiB has room for. */
+const abyss: unknown = JSON.parse('{"a":'.repeat(150_000) + '1' + '}'.repeat(150_000))
+const schemaFormat = { type: 'json_schema', name: 'f', schema: abyss }
+
+test.each<[param: string, schema: typeof chatRequest | typeof responsesRequest, fields: object]>([
+  [
+    'tools[0].function.parameters',
+    chatRequest,
+    { tools: [{ type: 'function', function: { name: 'f', parameters: abyss } }] },
+  ],
+  [
+    'response_format.json_schema.schema',
+    chatRequest,
+    { response_format: { ...schemaFormat, json_schema: schemaFormat } },
+  ],
+  ['tools[0].parameters', responsesRequest, { tools: [{ type: 'function', name: 'f', parameters: abyss }] }],
+  ['text.format.schema', responsesRequest, { text: { format: schemaFormat } }],
+])('refuse %s that is too deep to be written as JSON', (param, schema, fields) => {
+  const text = schema === chatRequest ? { messages: [{ role: 'user', content: 'hi' }] } : { input: 'hi' }
+  const refusal = refusalOf(() => parse(schema as z.ZodType, { model: 'tiny', ...text, ...fields }))
+  expect(refusal).toMatchObject({
+    param,
+    message: expect.stringContaining('nested more than 64 deep') as string,
   })
 })
