@@ -1,11 +1,12 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { KeyRow } from '../db/queries/keys.ts'
+import { limitsEntry, type Limits } from '../limits/limits.ts'
 
 /** Who asks something of the admin API: the operator with the admin key, or a tenant's own administrator. */
 export type Actor = { kind: 'operator' } | { kind: 'tenant'; key: KeyRow }
 
 /** What a key may do, of which its maker must have as much. */
-export type Grants = Pick<KeyRow, 'scopes' | 'allowedModels' | 'allowedDomains' | 'expiresAt'>
+export type Grants = Pick<KeyRow, 'scopes' | 'allowedModels' | 'allowedDomains' | 'expiresAt' | 'limits'>
 
 /**
  * The tenant whose things an actor means: the named one, or its own; an operator who names none means all.
@@ -42,6 +43,30 @@ export function requireGrants(actor: Actor, wanted: Grants): void {
       'insufficient_permissions',
       `This key is valid until ${until}; a key that it makes must expire by then too.`,
       { param: 'expires_at' },
+    )
+  }
+  requireLimits(actor, wanted.limits)
+}
+
+/**
+ * Refuses that an actor gives a key a limit that is looser than its own, or takes it away.
+ *
+ * @param changed the key whose limits these shall be, as it is: a limit that stays was not given by the actor
+ * @throws AppError `insufficient_permissions` that names the limit
+ */
+export function requireLimits(actor: Actor, wanted: Limits, changed?: Pick<KeyRow, 'id' | 'limits'>): void {
+  if (actor.kind === 'operator') return
+  // An isolate may know the actor as it was some seconds ago, with limits that were tightened since.
+  const { limits } = changed?.id === actor.key.id ? changed : actor.key
+  const own: Record<string, number | null> = limitsEntry(limits)
+  const had: Record<string, number | null> = changed ? limitsEntry(changed.limits) : {}
+  for (const [name, value] of Object.entries(limitsEntry(wanted))) {
+    const most = own[name] ?? Infinity
+    if ((value ?? Infinity) <= most || value === had[name]) continue
+    throw new AppError(
+      'insufficient_permissions',
+      `This key is limited itself: 'limits.${name}' of a key that it makes or changes must be set, to ${most} at most.`,
+      { param: `limits.${name}` },
     )
   }
 }

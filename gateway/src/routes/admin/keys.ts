@@ -21,7 +21,7 @@ import {
 } from '../../db/queries/keys.ts'
 import { listTenants } from '../../db/queries/tenants.ts'
 import type { Deps } from '../../deps.ts'
-import { requireGrants, tenantOf } from '../../keys/grants.ts'
+import { requireGrants, requireLimits, tenantOf } from '../../keys/grants.ts'
 import { digestOf, generateKey, pepperedHash } from '../../keys/secret.ts'
 import { changeLimits, limitsEntry } from '../../limits/limits.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
@@ -39,6 +39,7 @@ export function keyRoutes(): Hono<ActorEnv> {
         allowedModels: request.allowed_models ?? null,
         allowedDomains: request.allowed_domains ?? null,
         expiresAt: expiryOf(request.expires_at, deps.nowMs()),
+        limits: changeLimits({}, request.limits),
       }
       requireGrants(actor, grants)
       await requireTenant(deps, tenant)
@@ -52,7 +53,6 @@ export function keyRoutes(): Hono<ActorEnv> {
         ...grants,
         defaultDomain: request.default_domain,
         sampling: request.sampling,
-        limits: changeLimits({}, request.limits),
         createdAt: deps.nowMs(),
       })
       return showOnce(c, row, key, 201)
@@ -100,6 +100,7 @@ export function keyRoutes(): Hono<ActorEnv> {
       const row = await findKey(deps.db, id, tenantOf(actor, undefined))
       if (!row) throw unknownKey(id)
       const limits = changeLimits(row.limits, changes.limits)
+      requireLimits(actor, limits, row)
       await setKeyLimits(deps.db, id, limits)
       return c.json(keyEntry({ ...row, limits }, deps.nowMs()))
     })

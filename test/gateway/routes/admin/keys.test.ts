@@ -244,6 +244,64 @@ describe('what a key may do', () => {
   })
 })
 
+describe('a limited administrator', () => {
+  const limits = { requests_per_minute: 60, tokens_per_month: 1000 }
+  const setUp = async () => {
+    const own = await create({ name: 'limited', scopes: ['admin', 'inference'], limits })
+    const as = (method: string, path: string, body?: unknown) => admin(method, path, body, own.key)
+    /** The limit that is refused; null where none is. */
+    const refused = async (method: string, path: string, body?: unknown) => {
+      const response = await as(method, path, body)
+      if (response.ok) return null
+      const error = await errorOf(response)
+      expect(error).toMatchObject({ code: 'insufficient_permissions', type: 'permission_error' })
+      return error.param
+    }
+    return { own, as, refused }
+  }
+
+  test('makes no key that may use more than itself, and is told which limit to set', async () => {
+    const { own, as, refused } = await setUp()
+    const make = (given: CreateKey['limits']) => refused('POST', '/keys', { name: 'new', limits: given })
+    expect(await make({})).toBe('limits.requests_per_minute')
+    expect(await make({ ...limits, requests_per_minute: 61 })).toBe('limits.requests_per_minute')
+    expect(await make({ ...limits, tokens_per_month: null })).toBe('limits.tokens_per_month')
+    expect(await make(limits)).toBeNull()
+    expect(await make({ requests_per_minute: 1, tokens_per_month: 1, concurrent_requests: 1 })).toBeNull()
+    const response = await as('POST', '/keys', { name: 'new' })
+    expect(response.status).toBe(403)
+    expect((await errorOf(response)).message).toBe(
+      "This key is limited itself: 'limits.requests_per_minute' of a key that it makes or changes must be set, to 60 at most.",
+    )
+    expect((await listed(own.id))?.limits).toMatchObject(limits)
+  })
+
+  test('cannot lift its own limits, but may tighten them', async () => {
+    const { own, refused } = await setUp()
+    const change = (changes: CreateKey['limits']) => refused('PATCH', `/keys/${own.id}`, { limits: changes })
+    expect(await change({ requests_per_minute: 1_000_000 })).toBe('limits.requests_per_minute')
+    expect(await change({ tokens_per_month: null })).toBe('limits.tokens_per_month')
+    expect((await listed(own.id))?.limits).toMatchObject(limits)
+    expect(await change({ tokens_per_month: 10, concurrent_requests: 2 })).toBeNull()
+    expect((await listed(own.id))?.limits).toMatchObject({ requests_per_minute: 60, tokens_per_month: 10 })
+    // The operator has just tightened one, which the isolate does not know yet.
+    await adminJson('PATCH', `/keys/${own.id}`, { limits: { requests_per_minute: 5 } })
+    expect(await change({ requests_per_minute: 60 })).toBe('limits.requests_per_minute')
+  })
+
+  test('loosens no key beyond itself, nor gets one by rotation that is looser', async () => {
+    const { refused } = await setUp()
+    const { id } = await create({ name: 'looser', limits: { requests_per_minute: 100 } })
+    const change = (changes: CreateKey['limits']) => refused('PATCH', `/keys/${id}`, { limits: changes })
+    expect(await refused('POST', `/keys/${id}/rotate`)).toBe('limits.requests_per_minute')
+    expect(await change({ requests_per_minute: 101 })).toBe('limits.requests_per_minute')
+    // What the operator gave stays, whatever else is changed.
+    expect(await change({ concurrent_requests: 1 })).toBeNull()
+    expect(await change({ requests_per_minute: 60, tokens_per_month: 1000 })).toBeNull()
+    expect(await refused('POST', `/keys/${id}/rotate`)).toBeNull()
+  })
+})
+
 describe('tenants', () => {
   test('are made once and counted, and a key of none that there is is refused with what to do', async () => {
     expect(await adminJson('PUT', '/tenants/acme')).toMatchObject({ name: 'acme', keys: 0 })
