@@ -17,6 +17,7 @@ export async function followAnswer(
   c: Context<KeyedEnv>,
   cache: ReturnType<Deps['responseCache']>,
   name: string,
+  maxAgeMs: number,
 ): Promise<FoundAnswer | undefined> {
   const { requestId, keyWatch } = c.var
   const alarms = createAlarms()
@@ -29,7 +30,7 @@ export async function followAnswer(
   else gone.signal.addEventListener('abort', leave, { once: true })
   try {
     // The cache was reset, say: who waited there runs as if nobody had been before.
-    const followed = cache.follow(name, requestId).catch(() => undefined)
+    const followed = cache.follow(name, maxAgeMs, requestId).catch(() => undefined)
     return await Promise.race([followed, left])
   } finally {
     watch.stop()

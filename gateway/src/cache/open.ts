@@ -46,6 +46,7 @@ export async function openCache(
     deps.waitUntil(work.catch((error: unknown) => console.error(what, error)))
   /** The key that others may wait for this request under. */
   let name: string | undefined
+  let gaveUp = false
   const leave = (how: 'whole' | 'failed' | 'left') => {
     if (name !== undefined) behind(cache.leave(name, requestId, how), 'Who waits for an answer is not told:')
   }
@@ -67,7 +68,8 @@ export async function openCache(
   if (!wish.use) return missed
   const look = async () => {
     const version = model.version ?? (await deps.fleet.versionFor(model.id, key.id))
-    if (version === undefined) return undefined
+    // One that is not waited for any more must not lead: others would wait for it in vain.
+    if (version === undefined || gaveUp) return undefined
     name = answerKey(requested, version)
     // Of a request whose client is gone, no more may run than what is begun here.
     c.req.raw.signal.addEventListener('abort', () => leave('left'), { once: true })
@@ -78,8 +80,9 @@ export async function openCache(
     const looked = await within(deps.policy.cacheLookupMs, look())
     found = looked?.found
     if (looked && !looked.found && !looked.makes && name !== undefined)
-      found = await followAnswer(c, cache, name)
+      found = await followAnswer(c, cache, name, ttlMs)
   } catch (error) {
+    gaveUp = true
     const isGone = error instanceof AppError
     leave(isGone ? 'left' : 'failed')
     if (isGone) throw error

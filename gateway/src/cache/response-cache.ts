@@ -57,9 +57,9 @@ export class ResponseCache extends DurableObject<Bindings> {
     return found ? { found } : { makes }
   }
 
-  /** Waits for the answer that another request makes; undefined when this one is to make its own. */
-  async follow(key: string, requestId: string): Promise<FoundAnswer | undefined> {
-    const found = await this.#flights.follow(key, requestId)
+  /** Waits for the answer that another request makes, or made since; undefined when this one is to make its own. */
+  async follow(key: string, maxAgeMs: number, requestId: string): Promise<FoundAnswer | undefined> {
+    const found = this.#store.find(key, maxAgeMs, Date.now()) ?? (await this.#flights.follow(key, requestId))
     this.#count(found)
     return found
   }

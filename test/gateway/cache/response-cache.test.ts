@@ -91,6 +91,15 @@ describe('a tenant’s cache', () => {
     expect(await open('one').stats()).toMatchObject({ answers: 1, hits: 1, misses: 0 })
   })
 
+  test('has an answer for who follows one that was made since the look-up', async () => {
+    const cache = open('landed')
+    expect(await cache.look('k', 60_000, 'a')).toEqual({ makes: true })
+    expect(await cache.look('k', 60_000, 'b')).toEqual({ makes: false })
+    await cache.keep('k', answerOf('landed'), 60_000)
+    expect(textOf(await cache.follow('k', 60_000, 'b'))).toBe('landed')
+    expect(await cache.stats()).toMatchObject({ hits: 1, misses: 1 })
+  })
+
   test('outlives its object, with what it counted', async () => {
     const cache = () => open('evicted')
     await cache().keep('k', answerOf('kept'), 60_000)

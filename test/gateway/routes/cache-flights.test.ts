@@ -1,7 +1,10 @@
-import { describe, expect, test } from 'vitest'
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, runInDurableObject, waitOnExecutionContext } from 'cloudflare:test'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import { createApp } from '../../../gateway/src/app.ts'
 import { cacheOf, fresh, useCachedNode } from '../support/cached-node.ts'
-import { beat, createKey, post, signedPost, until } from '../support/gateway.ts'
+import { beat, createKey, ORIGIN, post, signedPost, until } from '../support/gateway.ts'
 import { startNode } from '../support/node-double.ts'
 import type { NodeStep } from '../support/node-script.ts'
 
@@ -78,6 +81,35 @@ describe('the same request at the same time', () => {
     const answers = await Promise.all(others)
     expect(answers.map(statusOf).sort()).toEqual(['200 hit', '200 hit', '200 miss'])
     expect(await count()).toBe(2)
+  })
+
+  test('does not wait for one that gave the look-up up before it was made', async () => {
+    const { body } = await serve('merged-late', [slow(1), slow(2)])
+    let isHeld = false
+    let isOver = false
+    const held = runInDurableObject(env.FLEET.get(env.FLEET.idFromName('fleet')), (_instance, state) =>
+      state.blockConcurrencyWhile(async () => {
+        isHeld = true
+        while (!isOver) await new Promise((resolve) => setTimeout(resolve, 10))
+      }),
+    )
+    await until('it to be held', async () => isHeld || undefined)
+    const ctx = createExecutionContext()
+    const request = new Request(`${ORIGIN}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${cached.key}`, 'x-copal-cache': 'true' },
+      body: JSON.stringify(body),
+    })
+    const gaveUp = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+    onTestFinished(() => gaveUp.mockRestore())
+    const first = createApp().request(request, {}, { ...env, COPAL_CACHE_LOOKUP_MS: '50' }, ctx)
+    await until('it to be given up', async () => gaveUp.mock.calls.length > 0 || undefined)
+    isOver = true
+    await held
+    expect(statusOf(await first)).toBe('200 bypass')
+    const late = new Promise((resolve) => setTimeout(() => resolve('it waits'), 10_000))
+    expect(await Promise.race([ask(body).then(statusOf), late])).toBe('200 miss')
+    await waitOnExecutionContext(ctx)
   })
 
   test('waits for a stream until its node has given it once more', async () => {
