@@ -38,6 +38,8 @@ export interface Bindings extends PolicyBindings {
 export const KEY_TRUST_MS = 30_000
 /** See {@link Deps.receiptDays}. */
 const RECEIPT_DAYS = 90
+/** What keys and tenants have used of a month is counted from them. */
+const LEAST_RECEIPT_DAYS = 32
 
 type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }
 
@@ -87,7 +89,7 @@ interface Lasting {
 /**
  * Composes what one event needs from the Worker's bindings; nothing else reads them.
  *
- * @throws AppError `internal_error` when a required secret is missing or malformed.
+ * @throws AppError `internal_error` when a required secret is missing, or one of them or a variable is malformed.
  */
 export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil'>): Deps {
   let lasting = composed.get(env)
@@ -157,10 +159,20 @@ function compose(env: Bindings): Lasting['parts'] {
     keyPepper,
     policy: readPolicy(env),
     keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', KEY_TRUST_MS),
-    receiptDays: readWholeNumber(env, 'COPAL_RECEIPT_DAYS', RECEIPT_DAYS),
+    receiptDays: readReceiptDays(env),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
   }
+}
+
+function readReceiptDays(env: Bindings): number {
+  const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', RECEIPT_DAYS)
+  if (days === 0 || days >= LEAST_RECEIPT_DAYS) return days
+  throw new AppError(
+    'internal_error',
+    `The gateway is not configured: the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +
+      `${LEAST_RECEIPT_DAYS} days, for monthly budgets. Set it to 0 to keep all.`,
+  )
 }
 
 function accessHeaders(env: Bindings): Record<string, string> {

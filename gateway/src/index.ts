@@ -14,17 +14,19 @@ export { UpdateWorkflow } from './updates/workflow.ts'
 
 const app = createApp()
 
+/** What cron does. */
+const TASKS = { tick, deleteOldParts, pepperStoredKeys, deleteOldScores, deleteOldReceipts }
+
 export default {
   fetch: (request, env, ctx) => app.fetch(request, env, ctx),
   queue: (batch, env, ctx) => handleSamples(createDeps(env, ctx), batch),
   async scheduled(_controller, env, ctx) {
     const deps = createDeps(env, ctx)
-    await Promise.all([
-      tick(deps),
-      deleteOldParts(deps),
-      pepperStoredKeys(deps),
-      deleteOldScores(deps),
-      deleteOldReceipts(deps),
-    ])
+    // One that fails takes none of the others with it, which the runtime would end with this event.
+    const run = ([name, task]: [string, (typeof TASKS)[keyof typeof TASKS]]) =>
+      task(deps).catch((error: unknown) =>
+        console.error(`The task '${name}' failed; the next tick tries it again:`, error),
+      )
+    await Promise.all(Object.entries(TASKS).map(run))
   },
 } satisfies ExportedHandler<Bindings, SampleMessage>

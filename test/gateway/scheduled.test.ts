@@ -1,0 +1,32 @@
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, createScheduledController, waitOnExecutionContext } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { openDatabase } from '../../gateway/src/db/database.ts'
+import { findKey } from '../../gateway/src/db/queries/keys.ts'
+import { createDeps } from '../../gateway/src/deps.ts'
+import worker from '../../gateway/src/index.ts'
+import { createKey } from './support/gateway.ts'
+
+test('a task of cron that fails is logged by its name, and the others are done', async () => {
+  const { id } = await createKey({ peppered: false, hash: 'a'.repeat(64) })
+  await env.DB.exec('DROP TABLE updates')
+  await env.DB.exec('DROP TABLE receipts')
+  const logged = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => logged.mockRestore())
+  const ctx = createExecutionContext()
+  await worker.scheduled(createScheduledController(), env, ctx)
+  await waitOnExecutionContext(ctx)
+  expect(logged.mock.calls.map(([message]) => String(message)).sort()).toEqual([
+    "The task 'deleteOldReceipts' failed; the next tick tries it again:",
+    "The task 'tick' failed; the next tick tries it again:",
+  ])
+  expect(await findKey(openDatabase(env.DB), id)).toMatchObject({ peppered: true })
+})
+
+test('fewer days of receipts than a month’s budgets need are no configuration', () => {
+  const daysOf = (COPAL_RECEIPT_DAYS: string) =>
+    createDeps({ ...env, COPAL_RECEIPT_DAYS }, createExecutionContext()).receiptDays
+  expect(() => daysOf('7')).toThrow(/COPAL_RECEIPT_DAYS is '7'.*32 days.*0 to keep all/)
+  expect(() => daysOf('soon')).toThrow(/a whole number is expected, of days/)
+  expect(['', '0', '32'].map(daysOf)).toEqual([90, 0, 32])
+})
