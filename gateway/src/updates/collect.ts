@@ -9,13 +9,13 @@ import { charactersToTake, requireHoldout, requireSamples, type Demand } from '.
 export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome> {
   const model = await modelOf(deps, update)
   await requireText(deps, update.domains, update, evaluationWindow(model))
-  const datasets = await Promise.all(
-    update.domains.map(async (domain) => {
-      const texts = await deps.reservoir(domain).texts(charactersToTake(update))
-      const { sha256 } = await freezeDataset(deps, domain, texts)
-      return sha256
-    }),
-  )
+  const datasets: string[] = []
+  // One after the other: an isolate has 128 MB, and what is frozen of a domain may take some tens of them.
+  for (const domain of update.domains) {
+    const texts = await deps.reservoir(domain).texts(charactersToTake(update))
+    const { sha256 } = await freezeDataset(deps, domain, texts)
+    datasets.push(sha256)
+  }
   return { event: 'collected', patch: { datasets, parentVersion: model.activeVersion } }
 }
 

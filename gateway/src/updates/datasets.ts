@@ -27,7 +27,8 @@ export async function freezeDataset(
     const line: DatasetLine = { domain, key: keyId, text }
     return `${JSON.stringify(line)}\n`
   })
-  const bytes = new Uint8Array(new TextEncoder().encode(lines.join('')))
+  // Not copied, unlike elsewhere: it may be large, and the encoder's buffer is no shared one.
+  const bytes = new TextEncoder().encode(lines.join('')) as Uint8Array<ArrayBuffer>
   const hash = await sha256(bytes)
   await deps.artifacts.put(datasetKey(hash), bytes, { sha256: hash })
   const dataset = { sha256: hash, domain, samples: texts.length }

@@ -45,6 +45,38 @@ async function fail(node: SimulatedNode) {
   await node.beat()
 }
 
+test('the texts of several domains are frozen one after the other, and never held together', async () => {
+  const domains = ['apart-a', 'apart-b', 'apart-c']
+  for (const domain of domains) await importTexts(domain)
+  await new SimulatedNode('apart-1', 'apart').beat()
+  const deps = testDeps()
+  const seen: string[] = []
+  const reservoir = (domain: string) => {
+    const real = deps.reservoir(domain)
+    return new Proxy(real, {
+      get(target, name) {
+        if (name === 'texts') seen.push(`read ${domain}`)
+        return Reflect.get(target, name, target) as unknown
+      },
+    })
+  }
+  const artifacts = withBucket(deps.artifacts, (name) => {
+    if (name === 'put') seen.push('put')
+  })
+  const update = await createUpdate(deps, {
+    model: 'apart',
+    domains,
+    selection: {},
+    samples: 2,
+    length: 64,
+    seed: 0,
+  })
+  await advance({ ...deps, reservoir, artifacts }, update.id)
+  expect(seen).toEqual(domains.flatMap((domain) => [`read ${domain}`, 'put']))
+  expect(await datasetsOf(update.id)).toHaveLength(3)
+  await cancelUpdate(testDeps(), update.id)
+})
+
 test('a cancelled and a failed update leave no dataset behind', async () => {
   await importTexts('gone')
   const cancelled = await calibrating('gone-cancelled', 'gone')
