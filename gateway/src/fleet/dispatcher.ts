@@ -7,20 +7,23 @@ import { WaitingLine } from './waiting-line.ts'
 /** How often those that wait are looked at when nothing tells of a change. */
 const TICK_MS = 100
 
-type Answer = (acquired: Acquired) => void
+/** What a request that waits is told. */
+type Ticket = PromiseWithResolvers<Acquired>
 
 /**
  * Gives requests their nodes, at once or in turn.
  *
  * A request that no node can take now waits: for a full fleet in a fair line, for an absent one as long as a node takes
  * to be replaced. What would wait for longer than it may is refused at once, with the time after which it would not.
+ * Who stands behind nobody is tried at once, whoever else waits: no node could take those when something changed last.
  */
 export class Dispatcher {
   readonly #state: FleetState
   readonly #policy: FleetPolicy
   readonly #retries = new RetryBudget()
-  readonly #line: WaitingLine<Answer>
+  readonly #line: WaitingLine<Ticket>
   #timer: ReturnType<typeof setInterval> | undefined
+  readonly #running = (tenant: string) => this.#state.running(tenant)
 
   constructor(state: FleetState, policy: FleetPolicy) {
     this.#state = state
@@ -44,18 +47,17 @@ export class Dispatcher {
       this.serve()
       if (!this.#retries.spend(nowMs)) return { ...this.#state.noNode(request, nowMs), reason: 'retries' }
     }
-    const ahead = this.#line.waitingFor(request.model)
-    const acquired = ahead === 0 ? this.#state.acquire(request, nowMs) : undefined
-    if (acquired?.ok) return acquired
-    const none = acquired ?? this.#state.noNode(request, nowMs)
-    const mostMs = this.#mayWaitMs(request, none, ahead, nowMs)
-    if (mostMs === 0) return this.#refusal(none, request.model, ahead + 1, nowMs)
-    const { promise, resolve } = Promise.withResolvers<Acquired>()
-    if (!this.#line.join({ request, sinceMs: nowMs, untilMs: nowMs + mostMs, ticket: resolve }))
-      return this.#refusal({ ...none, reason: 'full' }, request.model, ahead, nowMs)
+    const acquired = this.#line.isBehind(request)
+      ? this.#state.noNode(request, nowMs)
+      : this.#state.acquire(request, nowMs)
+    if (acquired.ok) return acquired
+    const mostMs = this.#mayWaitMs(request, acquired, nowMs)
+    if (mostMs === 0) return this.#refusal(acquired, request, nowMs)
+    const ticket: Ticket = Promise.withResolvers()
+    if (!this.#line.join({ request, sinceMs: nowMs, untilMs: nowMs + mostMs, ticket }))
+      return this.#refusal({ ...acquired, reason: 'full' }, request, nowMs)
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS)
-    if (ahead > 0) this.serve()
-    return promise
+    return ticket.promise
   }
 
   /** Something changed: whoever can get a node now gets it. */
@@ -69,16 +71,16 @@ export class Dispatcher {
   /** Nobody waits for an attempt any more. Tells whether no node had it. */
   abandon(requestId: string): boolean {
     const waiting = this.#line.leave(requestId)
-    waiting?.ticket(this.#state.noNode(waiting.request, Date.now()))
+    waiting?.ticket.resolve(this.#state.noNode(waiting.request, Date.now()))
     return waiting !== undefined
   }
 
   #serveOne(nowMs: number): boolean {
-    for (const { request, sinceMs, ticket } of this.#line.heads((tenant) => this.#state.running(tenant))) {
+    for (const { request, sinceMs, ticket } of this.#line.heads(this.#running)) {
       const acquired = this.#state.acquire(request, nowMs, sinceMs)
       if (!acquired.ok) continue
       this.#line.granted(request.requestId)
-      ticket(acquired)
+      ticket.resolve(acquired)
       return true
     }
     return false
@@ -88,31 +90,38 @@ export class Dispatcher {
     this.serve()
     const nowMs = Date.now()
     for (const entry of this.#line.overdue(nowMs)) {
-      const { model, requestId } = entry.request
-      const none = this.#state.noNode(entry.request, nowMs)
+      const { request, sinceMs, ticket } = entry
+      const none = this.#state.noNode(request, nowMs)
       // It waited for a node, one is there, and now it waits for its turn.
-      if (none.reason === 'full' && nowMs < entry.sinceMs + this.#policy.queueMs) {
-        entry.untilMs = entry.sinceMs + this.#policy.queueMs
+      if (none.reason === 'full' && nowMs < sinceMs + this.#policy.queueMs) {
+        entry.untilMs = sinceMs + this.#policy.queueMs
         continue
       }
-      this.#line.leave(requestId)
-      entry.ticket(this.#refusal(none, model, this.#line.waitingFor(model) + 1, nowMs))
+      this.#line.leave(request.requestId)
+      ticket.resolve(this.#refusal(none, request, nowMs))
     }
     this.serve()
   }
 
   /** No node returns with weights that only this request names, so these are not waited for. */
-  #mayWaitMs({ model, version }: AcquireRequest, none: NoNode, ahead: number, nowMs: number): number {
+  #mayWaitMs(request: AcquireRequest, none: NoNode, nowMs: number): number {
     const { queueMs, nodeWaitMs } = this.#policy
-    if (none.reason === 'full') return this.#state.waitMs(model, ahead + 1, nowMs) > queueMs ? 0 : queueMs
-    return none.reason === 'absent' && version === undefined && this.#state.mayReturn(model, nowMs)
+    if (none.reason === 'full') return this.#turnMs(request, nowMs) > queueMs ? 0 : queueMs
+    return none.reason === 'absent' &&
+      request.version === undefined &&
+      this.#state.mayReturn(request.model, nowMs)
       ? nodeWaitMs
       : 0
   }
 
-  /** For a full fleet, to come back when what waits now will be done. */
-  #refusal(none: NoNode, model: string, ahead: number, nowMs: number): NoNode {
+  /** For a full fleet, to come back when what goes first of those that wait now will be done. */
+  #refusal(none: NoNode, request: AcquireRequest, nowMs: number): NoNode {
     if (none.reason !== 'full') return none
-    return { ...none, retryAfterMs: Math.max(1_000, this.#state.waitMs(model, ahead, nowMs)) }
+    return { ...none, retryAfterMs: Math.max(1_000, this.#turnMs(request, nowMs)) }
+  }
+
+  /** How long it takes until it is the turn of a request that comes now. */
+  #turnMs(request: AcquireRequest, nowMs: number): number {
+    return this.#state.waitMs(request, this.#line.ahead(request, this.#running) + 1, nowMs)
   }
 }

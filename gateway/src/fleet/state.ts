@@ -148,9 +148,7 @@ export class FleetState {
   noNode({ model, version }: Pick<AcquireRequest, 'model' | 'version'>, nowMs: number): NoNode {
     const nodes = [...this.#nodes.values()]
     const own = nodes.filter(({ heartbeat }) => heartbeat.model.id === model)
-    const able = own.filter(
-      (node) => this.#isAlive(node, nowMs) && !isDraining(node) && isReady(node.heartbeat, version),
-    )
+    const able = this.#able(model, version, nowMs)
     const open = able.filter(({ breaker }) => breaker.allows(nowMs))
     const alive = nodes.filter((node) => this.#isAlive(node, nowMs))
     const againMs = able.flatMap(({ breaker }) => breaker.opensAgainMs() ?? [])
@@ -195,12 +193,17 @@ export class FleetState {
     return this.#leases.running(tenant)
   }
 
-  /** How long it takes until `ahead` requests of a model have ended, by the mean of what ended; 0 when nothing has. */
-  waitMs(model: string, ahead: number, nowMs: number): number {
-    const slots = [...this.#nodes.values()]
-      .filter((node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs) && !isDraining(node))
-      .reduce((sum, { heartbeat }) => sum + (heartbeat.load.slots ?? Infinity), 0)
-    return slots === 0 ? 0 : (ahead * (this.#meanMs.get(model) ?? 0)) / slots
+  /** How long it takes until `ended` requests for some weights have ended, by the mean of what ended; 0 when nothing has. */
+  waitMs(
+    { model, version }: Pick<AcquireRequest, 'model' | 'version'>,
+    ended: number,
+    nowMs: number,
+  ): number {
+    const slots = this.#able(model, version, nowMs).reduce(
+      (sum, { heartbeat }) => sum + (heartbeat.load.slots ?? Infinity),
+      0,
+    )
+    return slots === 0 ? 0 : (ended * (this.#meanMs.get(model) ?? 0)) / slots
   }
 
   /** Whether a node of a model that is away now was there lately, and may come back. */
@@ -322,6 +325,17 @@ export class FleetState {
         node,
       }
     })
+  }
+
+  /** Nodes that could answer a request, if they had room and their breakers let them. */
+  #able(model: string, version: number | undefined, nowMs: number): Node[] {
+    return [...this.#nodes.values()].filter(
+      (node) =>
+        node.heartbeat.model.id === model &&
+        this.#isAlive(node, nowMs) &&
+        !isDraining(node) &&
+        isReady(node.heartbeat, version),
+    )
   }
 
   #isAlive(node: Node, nowMs: number): boolean {

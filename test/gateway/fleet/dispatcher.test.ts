@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Dispatcher } from '../../../gateway/src/fleet/dispatcher.ts'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
 import type { Acquired, AcquireRequest } from '../../../gateway/src/fleet/acquire.ts'
@@ -15,11 +15,11 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** A fleet of one node with one slot, so with room for two. */
-function setup(policy: Partial<typeof DEFAULT_POLICY> = {}) {
+/** A fleet of one node, with one slot unless it has more, so with room for two. */
+function setup(policy: Partial<typeof DEFAULT_POLICY> = {}, slots = 1) {
   const state = new FleetState({ ...DEFAULT_POLICY, ...policy })
   const dispatcher = new Dispatcher(state, { ...DEFAULT_POLICY, ...policy })
-  state.heartbeat(heartbeatOf(node, 'm', { load }), 0, Date.now())
+  state.heartbeat(heartbeatOf(node, 'm', { load: { ...load, slots } }), 0, Date.now())
   const order: string[] = []
   const refused = new Map<string, Extract<Acquired, { ok: false }>>()
   const ask = async (requestId: string, changes: Partial<AcquireRequest> = {}) => {
@@ -34,7 +34,24 @@ function setup(policy: Partial<typeof DEFAULT_POLICY> = {}) {
     dispatcher.serve()
     await vi.advanceTimersByTimeAsync(0)
   }
-  return { state, dispatcher, order, refused, ask, end }
+  /** From now on requests take so long. */
+  const take = async (ms: number) => {
+    void ask('measured')
+    await vi.advanceTimersByTimeAsync(ms)
+    state.heartbeat(heartbeatOf(node, 'm', { load: { ...load, slots } }), 0, Date.now())
+    state.succeeded('measured', Date.now())
+    await end('measured')
+    order.length = 0
+  }
+  const asked = new Map<string, number>()
+  const askMany = (name: string, count: number, changes: Partial<AcquireRequest> = {}) => {
+    const before = asked.get(name) ?? 0
+    asked.set(name, before + count)
+    for (let index = 1; index <= count; index += 1)
+      void ask(`${name}-${before + index}`, { tenant: name, ...changes })
+    return vi.advanceTimersByTimeAsync(0)
+  }
+  return { state, dispatcher, order, refused, ask, askMany, end, take }
 }
 
 test('a full fleet serves tenants in turn, and within a tenant who came first', async () => {
@@ -89,6 +106,63 @@ test('a request that would wait for longer than it may is refused at once', asyn
   await vi.advanceTimersByTimeAsync(0)
   expect(refused.get('r-4')).toMatchObject({ reason: 'full', retryAfterMs: 8_000 })
   expect(refused.has('r-3')).toBe(false)
+})
+
+describe('a backlog', () => {
+  test('of one tenant refuses its own, and not the others whose turn comes first', async () => {
+    const { order, refused, askMany, end, take } = setup({}, 8)
+    await take(10_000)
+    await askMany('a', 33)
+    expect(order).toHaveLength(16)
+    // Eight slots that take ten seconds: sixteen wait for as long as they may.
+    expect([...refused.keys()]).toEqual(['a-33'])
+    await askMany('b', 3)
+    expect(refused.size).toBe(1)
+    for (let turn = 1; turn <= 3; turn += 1) await end(`a-${turn}`)
+    expect(order.slice(16)).toEqual(['b-1', 'b-2', 'b-3'])
+  })
+
+  test('counts for another tenant as far as that has no fewer running', async () => {
+    const { order, refused, askMany, take } = setup({}, 8)
+    await take(10_000)
+    await askMany('a', 8)
+    await askMany('b', 8)
+    await askMany('a', 12)
+    expect(order).toHaveLength(16)
+    expect(refused.size).toBe(0)
+    // They take turns from here on: before the eighth of `b` there are seven of its own and eight of `a`.
+    await askMany('b', 9)
+    expect([...refused.keys()]).toEqual(['b-17'])
+  })
+
+  test('of batch keeps no interactive request from the place that waits in a node, nor from the line', async () => {
+    const { dispatcher, order, refused, ask, askMany, take } = setup({ queueSize: 40 }, 8)
+    await take(10_000)
+    await askMany('a', 24, { priority: 'batch' })
+    await askMany('b', 24, { priority: 'batch' })
+    expect(order).toEqual(Array.from({ length: 8 }, (_, index) => `a-${index + 1}`))
+    expect(dispatcher.waiting).toBeLessThanOrEqual(20)
+    const before = refused.size
+    await askMany('c', 9)
+    expect(order.slice(8)).toEqual(Array.from({ length: 8 }, (_, index) => `c-${index + 1}`))
+    void ask('late', { tenant: 'a' })
+    await vi.advanceTimersByTimeAsync(0)
+    expect(refused.size).toBe(before)
+  })
+
+  test('of named weights whose holder is full keeps nobody from a node that is idle', async () => {
+    const { state, order, refused, askMany, take } = setup({}, 1)
+    await take(10_000)
+    const weightSets = [0, 5].map((version) => ({ version, state: 'ready' as const, requests: 0 }))
+    state.heartbeat(heartbeatOf(node, 'm', { load, weightSets }), 0, Date.now())
+    await askMany('named', 6, { version: 5 })
+    expect(order).toEqual(['named-1', 'named-2'])
+    // By its holder alone, and not all that serve the model.
+    expect([...refused.keys()]).toEqual(['named-5', 'named-6'])
+    state.heartbeat(heartbeatOf({ ...node, id: 'b' }, 'm', { load }), 0, Date.now())
+    await askMany('any', 2, { tenant: 'named' })
+    expect(order.slice(2)).toEqual(['any-1', 'any-2'])
+  })
 })
 
 test('no tenant fills the line for the others', async () => {

@@ -31,9 +31,9 @@ describe('a drained node', () => {
     fleet.acquire(ask('request-1'), 0)
     fleet.succeeded('request-1', 1_000)
     fleet.release(['request-1'])
-    const together = fleet.waitMs('m', 4, 1_000)
+    const together = fleet.waitMs({ model: 'm' }, 4, 1_000)
     fleet.drain('a', true)
-    expect(fleet.waitMs('m', 4, 1_000)).toBe(2 * together)
+    expect(fleet.waitMs({ model: 'm' }, 4, 1_000)).toBe(2 * together)
     expect(fleet.acquire(ask('request-2'), 1_000)).toMatchObject({ ok: true, nodeId: 'b' })
   })
 
