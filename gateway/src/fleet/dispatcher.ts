@@ -39,8 +39,9 @@ export class Dispatcher {
   /** Leases a node for a request as soon as one can take it, or tells why none will. */
   acquire(request: AcquireRequest): Acquired | Promise<Acquired> {
     const nowMs = Date.now()
-    // The same attempt asks again when its answer was lost.
-    this.abandon(request.requestId)
+    // The same attempt asks again when its answer was lost: it keeps its place.
+    const waiting = this.#line.find(request.requestId)
+    if (waiting) return waiting.ticket.promise
     if (!request.failed) this.#retries.earn(nowMs)
     else {
       this.#state.fail(request.failed, nowMs)

@@ -37,6 +37,11 @@ export class WaitingLine<T> {
     return this.#entries.size
   }
 
+  /** A request that waits. */
+  find(requestId: string): Waiting<T> | undefined {
+    return this.#entries.get(requestId)
+  }
+
   /** Whether a request that comes now would stand behind another. */
   isBehind(request: AcquireRequest): boolean {
     return this.#queues.has(queueOf(request))

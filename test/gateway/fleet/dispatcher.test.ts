@@ -204,6 +204,13 @@ test('who leaves the line is not served, and nothing runs on when nobody waits',
   expect(vi.getTimerCount()).toBe(0)
 })
 
+test('an attempt that asks again while it waits keeps its place, and both hear the same', async () => {
+  const { order, ask, end } = setup()
+  for (const id of ['r-1', 'r-2', 'r-3', 'r-4', 'r-3']) void ask(id)
+  for (const id of ['r-1', 'r-2']) await end(id)
+  expect(order).toEqual(['r-1', 'r-2', 'r-3', 'r-3', 'r-4'])
+})
+
 test('a fleet whose retries are spent tries nothing again', async () => {
   const { state, order, refused, ask } = setup()
   for (let attempt = 0; attempt < 250; attempt += 1) {

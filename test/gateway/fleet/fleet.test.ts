@@ -5,6 +5,7 @@ import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { sumUsage } from '../../../gateway/src/db/queries/usage-totals.ts'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
 import { FleetState } from '../../../gateway/src/fleet/state.ts'
+import type { Hold } from '../../../gateway/src/limits/reservation.ts'
 import { heartbeatOf } from '../support/gateway.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
@@ -22,6 +23,21 @@ test('nodes and leases survive a restart of the Durable Object', async () => {
   expect(await fleet.acquire(ask('request-after'))).toMatchObject({ ok: true, nodeId: 'node-1' })
   await fleet.settle([{ requestId: 'request-before-heartbeat', tokens: 1, done: true }])
   expect((await fleet.snapshot()).nodes[0]?.leases).toBe(1)
+})
+
+test('an attempt that asks again while it waits keeps what it reserved', async () => {
+  const fleet = open('asks-again')
+  await fleet.heartbeat(heartbeatOf(node, 'm', { draining: true }), 0)
+  const accounts = [{ kind: 'key' as const, name: 'k', limits: { concurrentRequests: 1 } }]
+  const again = () =>
+    fleet.acquire({ ...ask('request-1'), limits: { requestId: 'request-1', accounts, maxTokens: 1 } })
+  const asked = [again(), again()]
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  expect(await Promise.all(asked)).toMatchObject([{ ok: true }, { ok: true }])
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 1 }])
+  await fleet.saveCounts()
+  const holds = await runInDurableObject(fleet, (_, { storage }) => storage.list<Hold>({ prefix: 'hold:' }))
+  expect([...holds.keys()]).toEqual(['hold:request-1'])
 })
 
 test('a lease whose node died is settled from its reservation by the alarm, as soon as the database answers', async () => {
