@@ -7,7 +7,7 @@ const LONGEST_PAUSE_MS = 30_000
  * The circuit breaker of one node: pure, without a clock of its own.
  *
  * Three failures in a row open it, and the node gets nothing for a second. Then it is half open: one request at a
- * time may try. One that succeeds closes it, one that fails opens it for twice as long as before, up to half a minute.
+ * time may try. One that has a token closes it, one that fails opens it for twice as long as before, up to half a minute.
  */
 export class Breaker {
   #failures = 0
@@ -28,6 +28,11 @@ export class Breaker {
   /** A request was sent. */
   sent(leaseId: string): void {
     if (this.#failures >= THRESHOLD) this.#probe = leaseId
+  }
+
+  /** A request has a token: an answer may take minutes, and whoever tries need not wait for its end. */
+  answers(leaseId: string): void {
+    if (this.#probe === leaseId) this.succeeded()
   }
 
   succeeded(): void {

@@ -33,6 +33,7 @@ export class Leases {
   renew(node: Node, progress: RequestProgress, nowMs: number): void {
     const lease = node.leases.get(progress.requestId)
     if (!lease) return
+    if (progress.completionTokens > 0) node.breaker.answers(progress.requestId)
     const progressAtMs = Math.max(lease.progressAtMs, nowMs - progress.idleMs)
     node.leases.set(progress.requestId, {
       ...lease,

@@ -50,6 +50,17 @@ test('a probe whose client left makes room for another, and one that succeeds cl
   expect(breaker.allows(1_100)).toBe(true)
 })
 
+test('a first token closes it, if it is that of the request that tries', () => {
+  const breaker = opened()
+  breaker.sent('probe')
+  breaker.answers('older')
+  expect(breaker.allows(2_000)).toBe(false)
+  breaker.answers('probe')
+  expect(breaker.allows(2_000)).toBe(true)
+  for (const id of ['d', 'e', 'f']) breaker.failed(id, 2_000)
+  expect(breaker.opensAgainMs()).toBe(3_000)
+})
+
 test('retries are a fifth of the requests beside a reserve that refills', () => {
   const budget = new RetryBudget()
   const spendAll = (nowMs: number) => {

@@ -185,6 +185,23 @@ describe('acquire', () => {
     expect(fleet.acquire(ask('request-5'), 1_002).ok).toBe(true)
   })
 
+  test('gives a node whose breaker is half open more as soon as it tells of a token', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    for (const id of ['request-1', 'request-2', 'request-3']) {
+      fleet.acquire(ask(id), 1)
+      fleet.fail({ requestId: id, nodeId: 'a', how: 'failed' }, 1)
+    }
+    expect(fleet.acquire(ask('request-4'), 1_001).ok).toBe(true)
+    const told = (completionTokens: number) => [
+      { requestId: 'request-4', promptTokens: 7, completionTokens, idleMs: 0 },
+    ]
+    fleet.heartbeat(heartbeatOf(a, 'm', { requests: told(0) }), 0, 2_000)
+    expect(fleet.acquire(ask('request-5'), 2_000)).toMatchObject({ ok: false, reason: 'absent' })
+    fleet.heartbeat(heartbeatOf(a, 'm', { requests: told(1) }), 0, 4_000)
+    expect(fleet.acquire(ask('request-5'), 4_000).ok).toBe(true)
+  })
+
   test('tells an unknown model from one without a free node', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', { draining: true }), 0, 0)
