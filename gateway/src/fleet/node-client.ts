@@ -25,16 +25,18 @@ export interface NodeAddress {
   url: string
 }
 
-/** A call to a node failed; `how` says what that tells of the node. */
+/** A call to a node failed; `how` says what that tells of the node, `worked` that the client owes what its receipt tells. */
 export class NodeCallError extends Error {
   override readonly name = 'NodeCallError'
   readonly error: AppError
   readonly how: FailedAttempt['how']
+  readonly worked: boolean
 
-  constructor(error: AppError, how: FailedAttempt['how']) {
+  constructor(error: AppError, how: FailedAttempt['how'], { worked = false } = {}) {
     super(error.message, { cause: error })
     this.error = error
     this.how = how
+    this.worked = worked
   }
 }
 
@@ -109,7 +111,7 @@ export async function callNode(
 /**
  * The whole body of an answer.
  *
- * @throws NodeCallError like {@link callNode}.
+ * @throws NodeCallError like {@link callNode}, and `invalid_request` when there is more of it than can be held.
  */
 export async function readWhole(
   node: NodeAddress,
@@ -119,7 +121,7 @@ export async function readWhole(
   try {
     if (!answer.rest) return answer.first
     const { bytes: rest, cut } = await collect(answer.rest, MAX_ANSWER_BYTES)
-    if (cut) throw new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`)
+    if (cut) throw tooLarge()
     const body = new Uint8Array(answer.first.byteLength + rest.byteLength)
     body.set(answer.first)
     body.set(rest, answer.first.byteLength)
@@ -149,6 +151,13 @@ function tooLate({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
   return new NodeCallError(new AppError('deadline_exceeded', message), 'failed')
 }
 
+/** No node gives less of it. */
+function tooLarge(): NodeCallError {
+  const most = `${MAX_ANSWER_BYTES / (1024 * 1024)} MiB`
+  const message = `The answer is larger than ${most}, the most that is given at once. Stream it, or ask for less.`
+  return new NodeCallError(new AppError('invalid_request', message), 'refused', { worked: true })
+}
+
 /** What came behind the spaces of a late answer; sets its `x-copal-mask`, which could not be told before. */
 function readLate(answer: NodeAnswer, body: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const text = new TextDecoder().decode(body).trimStart()
@@ -172,6 +181,7 @@ export function whyAborted(signal: AbortSignal): NodeCallError {
   return new NodeCallError(
     new AppError('client_closed_request', 'The client left before the answer.'),
     'refused',
+    { worked: true },
   )
 }
 

@@ -135,14 +135,14 @@ export async function generate(
   } catch (thrown) {
     watch.stop()
     const error = watch.refusal() ?? (thrown instanceof NodeCallError ? thrown.error : thrown)
-    metering.failed(signalled(error))
+    metering.failed(thrown instanceof NodeCallError && thrown.worked)
     listener?.ended(signalled(error) ? 'left' : 'failed')
     endSpan(error instanceof Error ? error : new Error(String(error)))
     throw error
   }
 }
 
-/** The client left, or its key was revoked: the node may have worked for it all the same. */
+/** The client left, or its key was revoked. */
 function signalled(error: unknown): boolean {
   return (
     error instanceof AppError && (error.code === 'client_closed_request' || error.code === 'invalid_api_key')

@@ -17,8 +17,8 @@ export interface Metering {
   tell(admitted: Admitted): void
   /** The answer is out: its receipt settles, but another request may run now. */
   answered(): void
-  /** There is no answer; unless the client left, which may have cost as much as one, nothing is charged. */
-  failed(clientLeft: boolean): void
+  /** There is no answer; nothing is charged, unless that is the client's doing: then its receipt settles. */
+  failed(receiptSettles: boolean): void
 }
 
 export function meter(
@@ -42,9 +42,9 @@ export function meter(
       if (accounts.some(({ limits }) => limits.concurrentRequests !== undefined))
         answered.add(deps, requestId)
     },
-    failed(clientLeft) {
+    failed(receiptSettles) {
       if (accounts.length === 0) return
-      deps.waitUntil(askFleet(deps, (fleet) => fleet.finish([requestId], !clientLeft)))
+      deps.waitUntil(askFleet(deps, (fleet) => fleet.finish([requestId], !receiptSettles)))
     },
   }
 }

@@ -57,6 +57,22 @@ test('an answer without a byte is a broken one', async () => {
   expect(await failure(call(node))).toEqual(['node_failed', 'broke'])
 })
 
+test('an answer that is too large is no fault of the node', async () => {
+  const node = { nodeId: 'large-1', url: 'http://127.0.0.1:9' }
+  const chunk = new Uint8Array(1024 * 1024)
+  let left = 33
+  const rest = new ReadableStream<Uint8Array>({
+    pull: (controller) => {
+      if (left === 0) return controller.close()
+      left -= 1
+      controller.enqueue(chunk)
+    },
+  })
+  const answer = { headers: new Headers(), first: new Uint8Array(1), rest }
+  const whole = readWhole(node, answer, new AbortController().signal)
+  expect(await failure(whole)).toEqual(['invalid_request', 'refused'])
+})
+
 test('a redirect is an error of the node and not followed', async () => {
   const elsewhere = await startNode('redirect-1', [{ kind: 'answer', body: 'stolen' }])
   const headers = { location: `${elsewhere.url}/rpc/x` }

@@ -251,6 +251,25 @@ describe('a request that comes to nothing', () => {
     expect(await remaining(key)).toEqual(['8', '998'])
   })
 
+  test('since its answer is too large is the client’s fault: charged by its receipt, tried once', async () => {
+    const chunks = [' '.repeat(1024 * 1024)]
+    const large = await startNode('large-1', [
+      { kind: 'stream', headers: { 'content-type': 'application/json' }, chunks, times: 34, ending: 'end' },
+    ])
+    await beat(large, 'too-large')
+    const { id, key } = await limited({ tokens_per_month: 1_000 })
+    const refused = await ask(key, { model: 'too-large' })
+    expect(refused.status).toBe(400)
+    expect(await errorOf(refused)).toMatchObject({
+      code: 'invalid_request',
+      message:
+        'The answer is larger than 32 MiB, the most that is given at once. Stream it, or ask for less.',
+    })
+    expect(await large.calls()).toHaveLength(1)
+    await settle(refused, 70)
+    expect((await stored()).accounts.get(`account:key:${id}`)?.spent).toBe(70)
+  })
+
   test('on one node and is answered by another is counted once and settled by the receipt of that', async () => {
     const dying = await startNode('twice-1', [{ kind: 'drop' }])
     const well = await startNode('twice-2', [{ kind: 'answer', body: '{}' }])

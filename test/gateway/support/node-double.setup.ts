@@ -91,7 +91,7 @@ async function play(node: DoubleNode, request: IncomingMessage, response: Server
     return
   }
   response.flushHeaders()
-  for (const chunk of step.chunks) {
+  for (const chunk of Array.from({ length: step.times ?? 1 }, () => step.chunks).flat()) {
     if (step.pauseMs) await new Promise((resolve) => setTimeout(resolve, step.pauseMs))
     response.write(chunk)
   }

@@ -6,6 +6,8 @@ export type NodeStep =
       status?: number
       headers?: Record<string, string>
       chunks: string[]
+      /** How often they are sent; once when left out. */
+      times?: number
       pauseMs?: number
       ending: 'end' | 'destroy' | 'hang'
     }
