@@ -163,14 +163,15 @@ export class Fleet extends DurableObject<Bindings> {
 
   /**
    * The client of an attempt left while it waited for its node: it waits no more, or the node that it got meanwhile
-   * is free again. Nothing of it ran, so nothing is charged.
+   * is free again. Nothing of it ran, and what ran of the attempts before gave the client nothing, so nothing is charged.
    *
-   * @param isFirst no other attempt of the request ran before
+   * @param requestId of what is reserved; undefined for a request without limits
    */
-  abandon(leaseId: string, isFirst: boolean): void {
+  abandon(leaseId: string, requestId?: string): void {
     this.#dispatcher.abandon(leaseId)
     this.#state.release([leaseId])
-    if (isFirst) this.#ledger.cancel(leaseId, Date.now())
+    if (requestId === leaseId) this.#ledger.cancel(requestId, Date.now())
+    else if (requestId !== undefined) this.#ledger.finish(requestId, true, Date.now())
     this.#dispatcher.serve()
     this.#saveLedger()
   }

@@ -120,8 +120,8 @@ async function acquire(
   const { promise: left, reject } = Promise.withResolvers<never>()
   const leave = () => {
     reject(whyAborted(signal))
-    const isFirst = wanted.failed === undefined
-    deps.waitUntil(askFleet(deps, (fleet) => fleet.abandon(wanted.requestId, isFirst)))
+    const { requestId, limits } = wanted
+    deps.waitUntil(askFleet(deps, (fleet) => fleet.abandon(requestId, limits?.requestId)))
   }
   left.catch(() => undefined)
   if (signal.aborted) throw whyAborted(signal)

@@ -270,6 +270,22 @@ describe('a request that comes to nothing', () => {
     expect((await stored()).accounts.get(`account:key:${id}`)?.spent).toBe(70)
   })
 
+  test('on one node and is left while it waits for another is charged no tokens, at once', async () => {
+    const dropping = await startNode('left-1', [{ kind: 'drop' }])
+    await beat(dropping, 'left')
+    const { id, key } = await limited({ requests_per_minute: 10, tokens_per_month: 1_000 })
+    const controller = new AbortController()
+    const body = { model: 'left', prompt: 'x'.repeat(40), max_tokens: 90 }
+    const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+    const held = async () =>
+      [...(await stored()).holds.values()].find(({ accounts }) => accounts.includes(`key:${id}`))
+    await until('the second try', async () => ((await held())?.leaseId.endsWith('.2') ? true : undefined))
+    controller.abort()
+    await pending
+    await until('the reservation to be given back', async () => ((await held()) ? undefined : true))
+    expect((await stored()).accounts.get(`account:key:${id}`)).toMatchObject({ spent: 0 })
+  })
+
   test('on one node and is answered by another is counted once and settled by the receipt of that', async () => {
     const dying = await startNode('twice-1', [{ kind: 'drop' }])
     const well = await startNode('twice-2', [{ kind: 'answer', body: '{}' }])
