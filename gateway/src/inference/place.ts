@@ -111,23 +111,30 @@ async function prefixOf(
   return hasPrefixKeys(parts) ? prefixKeys(await deps.prefixSalt(tenant), parts) : []
 }
 
-/** Waits for a node, as long as somebody waits for the answer. */
+/**
+ * Waits for a node, as long as somebody waits for the answer.
+ *
+ * Who leaves may overtake the call that asks: what that got in the end is given back once more.
+ */
 async function acquire(
   deps: Pick<Deps, 'fleet' | 'waitUntil'>,
   signal: AbortSignal,
   wanted: Asked,
 ): Promise<Admitted> {
+  if (signal.aborted) throw whyAborted(signal)
   const { promise: left, reject } = Promise.withResolvers<never>()
+  left.catch(() => undefined)
+  const acquiring = askFleet<Admitted>(deps, (fleet) => fleet.acquire(wanted), signal)
+  const abandon = () => askFleet(deps, (fleet) => fleet.abandon(wanted.requestId, wanted.limits?.requestId))
   const leave = () => {
     reject(whyAborted(signal))
-    const { requestId, limits } = wanted
-    deps.waitUntil(askFleet(deps, (fleet) => fleet.abandon(requestId, limits?.requestId)))
+    deps.waitUntil(
+      Promise.all([abandon(), acquiring.then(({ ok }) => (ok ? abandon() : undefined), abandon)]),
+    )
   }
-  left.catch(() => undefined)
-  if (signal.aborted) throw whyAborted(signal)
   signal.addEventListener('abort', leave, { once: true })
   try {
-    return await Promise.race([askFleet<Admitted>(deps, (fleet) => fleet.acquire(wanted)), left])
+    return await Promise.race([acquiring, left])
   } finally {
     signal.removeEventListener('abort', leave)
   }

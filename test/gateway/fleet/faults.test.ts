@@ -1,7 +1,8 @@
 import { env } from 'cloudflare:workers'
 import { runInDurableObject } from 'cloudflare:test'
-import { expect, onTestFinished, test } from 'vitest'
-import { Fleet } from '../../../gateway/src/fleet/fleet.ts'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { Fleet, type Admitted } from '../../../gateway/src/fleet/fleet.ts'
+import type { Hold } from '../../../gateway/src/limits/reservation.ts'
 import { beat, createKey, errorOf, get, heartbeatOf, post, signedPost, until } from '../support/gateway.ts'
 import { loseDatabase } from '../support/lost-database.ts'
 import { startNode } from '../support/node-double.ts'
@@ -13,6 +14,18 @@ const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 const ask = (key: string, model: string, changes: object = {}, headers: Record<string, string> = {}) =>
   post(key, '/v1/completions', { model, prompt: 'Once', ...changes }, { headers })
 const leasesOn = async (id: string) => (await fleet().snapshot()).nodes.find((node) => node.id === id)?.leases
+
+/** Until the test ends this is what becomes of asking the fleet for a node. */
+function replaceAcquire(become: (acquire: () => Promise<Admitted>) => Promise<Admitted>): void {
+  const { prototype } = Fleet
+  const original = Object.getOwnPropertyDescriptor(prototype, 'acquire')
+  if (!original) throw new Error('the fleet cannot be asked')
+  onTestFinished(() => void Object.defineProperty(prototype, 'acquire', original))
+  const value: Fleet['acquire'] = function acquire(this: Fleet, request) {
+    return become(() => (original.value as Fleet['acquire']).call(this, request))
+  }
+  Object.defineProperty(prototype, 'acquire', { ...original, value })
+}
 
 test('a fleet that is reset keeps who waits waiting, and leaves streams alone', async () => {
   const { key } = await createKey()
@@ -35,19 +48,14 @@ test('a fleet whose object throws is asked again, and what it gave then is lease
   const { key } = await createKey()
   const node = await startNode('throws-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   await beat(node, 'throws')
-  const { prototype } = Fleet
-  const acquire = Object.getOwnPropertyDescriptor(prototype, 'acquire')
-  if (!acquire) throw new Error('the fleet cannot be asked')
-  onTestFinished(() => void Object.defineProperty(prototype, 'acquire', acquire))
   let calls = 0
-  const lose: Fleet['acquire'] = async function lose(this: Fleet, request) {
-    const acquired = await (acquire.value as Fleet['acquire']).call(this, request)
+  replaceAcquire(async (acquire) => {
+    const acquired = await acquire()
     calls += 1
     // The answer is lost, not the lease.
     if (calls === 1) throw new Error('the object was reset')
     return acquired
-  }
-  Object.defineProperty(prototype, 'acquire', { ...acquire, value: lose })
+  })
   expect((await ask(key, 'throws')).status).toBe(200)
   expect(await leasesOn('throws-1')).toBe(1)
 })
@@ -137,6 +145,63 @@ test('a client that leaves while it waits takes nothing, and is not counted', as
     return answer.status === 200 ? true : undefined
   })
   expect(await node.calls()).toHaveLength(1)
+})
+
+test('a client that leaves before the fleet was asked on its behalf takes nothing in the end', async () => {
+  const { id, key } = await createKey({ limits: { tokensPerMonth: 1_000 } })
+  const node = await startNode('overtaken-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'overtaken')
+  const asked = Promise.withResolvers<void>()
+  const abandoned = Promise.withResolvers<void>()
+  const taken: boolean[] = []
+  replaceAcquire(async (acquire) => {
+    asked.resolve()
+    await abandoned.promise
+    const acquired = await acquire()
+    taken.push(acquired.ok)
+    return acquired
+  })
+  const abandon = vi.spyOn(Fleet.prototype, 'abandon')
+  onTestFinished(() => abandon.mockRestore())
+  const controller = new AbortController()
+  const body = { model: 'overtaken', prompt: 'Once' }
+  const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+  await asked.promise
+  controller.abort()
+  await pending
+  await until('it to be abandoned', async () => (abandon.mock.calls.length > 0 ? true : undefined))
+  abandoned.resolve()
+  await until('it to be leased', async () => taken[0])
+  await until('its lease to end', async () => ((await leasesOn('overtaken-1')) === 0 ? true : undefined))
+  expect(taken).toEqual([true])
+  await fleet().saveCounts()
+  const holds = await runInDurableObject(fleet(), (_, { storage }) => storage.list<Hold>({ prefix: 'hold:' }))
+  expect([...holds.values()].filter(({ accounts }) => accounts.includes(`key:${id}`))).toEqual([])
+  expect(await node.calls()).toEqual([])
+})
+
+test('a client that left is asked for no more when the fleet throws', async () => {
+  const { key } = await createKey()
+  const node = await startNode('no-more-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'no-more')
+  const asked = Promise.withResolvers<void>()
+  const left = Promise.withResolvers<void>()
+  let calls = 0
+  replaceAcquire(async () => {
+    calls += 1
+    asked.resolve()
+    await left.promise
+    throw new Error('the object was reset')
+  })
+  const controller = new AbortController()
+  const body = { model: 'no-more', prompt: 'Once' }
+  const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+  await asked.promise
+  controller.abort()
+  await pending
+  left.resolve()
+  await new Promise((resolve) => setTimeout(resolve, 1_000))
+  expect(calls).toBe(1)
 })
 
 test('a priority that does not exist is refused by the name of its header', async () => {
