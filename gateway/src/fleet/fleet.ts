@@ -1,12 +1,12 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Heartbeat, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../db/database.ts'
-import { insertReceipts, sumTokensSince } from '../db/queries/receipts.ts'
+import { insertReceipts, sumTokens } from '../db/queries/receipts.ts'
 import type { Bindings } from '../deps.ts'
 import { loadLedger, saveLedger } from '../limits/ledger-store.ts'
 import { Ledger } from '../limits/ledger.ts'
 import type { LimitedAccount } from '../limits/limits.ts'
-import type { Rates, Refusal, Wanted } from '../limits/reservation.ts'
+import type { Rates, Refusal, Unread, Wanted } from '../limits/reservation.ts'
 import type { Trials } from '../trials/trial.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from './lease.ts'
@@ -129,7 +129,11 @@ export class Fleet extends DurableObject<Bindings> {
   async acquire({ limits, answered = [], ...request }: Asked): Promise<Admitted> {
     for (const requestId of answered) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatcher.acquire(request)
-    for (const account of limits.accounts) if (!this.#ledger.knows(account)) await this.#openAccount(account)
+    for (const account of limits.accounts) {
+      const unread = this.#ledger.unread(account, Date.now())
+      if (unread) await this.#readMonth(account, unread)
+    }
+    if (!this.#sweepScheduled) await this.#scheduleSweep()
     const nowMs = Date.now()
     const reserved = this.#ledger.reserve(
       {
@@ -237,22 +241,14 @@ export class Fleet extends DurableObject<Bindings> {
   }
 
   /** What an account has used in this month before it had limits, or before this object forgot it, is in its receipts. */
-  async #openAccount(account: LimitedAccount): Promise<void> {
-    const now = new Date()
-    let spent = 0
-    if (account.limits.tokensPerMonth !== undefined) {
-      const monthMs = Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1)
-      try {
-        spent = await sumTokensSince(openDatabase(this.env.DB), account, monthMs)
-      } catch (error) {
-        console.error(
-          `The month of ${account.kind} '${account.name}' counts from now, not from its receipts:`,
-          error,
-        )
-      }
+  async #readMonth(account: LimitedAccount, unread: Unread): Promise<void> {
+    try {
+      const tokens = await sumTokens(openDatabase(this.env.DB), account, unread)
+      this.#ledger.read(account, unread, tokens, Date.now())
+    } catch (error) {
+      const of = `${account.kind} '${account.name}'`
+      console.error(`The month of ${of} counts without its receipts until these can be read:`, error)
     }
-    this.#ledger.open(account, spent, now.getTime())
-    if (!this.#sweepScheduled) await this.#scheduleSweep()
   }
 
   async #keep(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {

@@ -1,4 +1,6 @@
+import { idOf, turned, type Account } from './account.ts'
 import type { LimitedAccount, Limits } from './limits.ts'
+import { monthOf, monthStartMs } from './month.ts'
 import type {
   AccountRecord,
   Hold,
@@ -7,6 +9,7 @@ import type {
   Rates,
   Refusal,
   Reserved,
+  Unread,
   Wanted,
 } from './reservation.ts'
 import { SlidingMinute, type Unit } from './sliding-minute.ts'
@@ -23,16 +26,6 @@ const REMEMBER_MS = 30_000
 const REMEMBER_ESTIMATE_MS = 600_000
 /** When to come back for what requests in flight may give back. */
 const IN_FLIGHT_MS = 2_000
-
-interface Account {
-  minute: SlidingMinute
-  month: number
-  spent: number
-  /** Tokens of reservations of this month that are not settled. */
-  held: number
-  /** Requests that are running. */
-  open: number
-}
 
 interface Settled {
   hold: Hold
@@ -58,16 +51,23 @@ export class Ledger {
   #changedAccounts = new Set<string>()
   #changedHolds = new Set<string>()
 
-  /** Whether an account was seen, so that its month is known. */
-  knows(account: LimitedAccount): boolean {
-    return this.#accounts.has(idOf(account))
+  /**
+   * The receipts of this month that an account whose month is limited is still to be charged: what it used before it was
+   * seen, or before this ledger forgot it. Undefined when there are none.
+   */
+  unread(account: LimitedAccount, nowMs: number): Unread | undefined {
+    if (account.limits.tokensPerMonth === undefined) return undefined
+    const fromMs = monthStartMs(nowMs)
+    const beforeMs = this.#open(account, nowMs).unreadBeforeMs
+    return fromMs < beforeMs ? { fromMs, beforeMs } : undefined
   }
 
-  /** Opens an account that is seen for the first time; `spent` is what it has used in this month. */
-  open(account: LimitedAccount, spent: number, nowMs: number): void {
-    if (this.knows(account)) return
-    const opened = { minute: new SlidingMinute(), month: monthOf(nowMs), spent, held: 0, open: 0 }
-    this.#accounts.set(idOf(account), opened)
+  /** Charges the tokens of what was {@link unread}, once. */
+  read(account: LimitedAccount, { beforeMs }: Unread, tokens: number, nowMs: number): void {
+    if (this.unread(account, nowMs)?.beforeMs !== beforeMs) return
+    const opened = this.#open(account, nowMs)
+    opened.unreadBeforeMs = 0
+    opened.spent += tokens
     this.#changedAccounts.add(idOf(account))
   }
 
@@ -83,7 +83,7 @@ export class Ledger {
       return { ok: true, maxTokens: known.maxTokens, rates: this.#rates(wanted.accounts, nowMs) }
     }
     const month = monthOf(nowMs)
-    for (const account of wanted.accounts) this.open(account, 0, nowMs)
+    for (const account of wanted.accounts) this.#open(account, nowMs)
     const { tokens, maxTokens } = this.#size(wanted, nowMs)
     const refusal = this.#refusal(wanted.accounts, tokens, nowMs)
     if (refusal) return { ok: false, refusal: { ...refusal, rates: this.#rates(wanted.accounts, nowMs) } }
@@ -182,7 +182,9 @@ export class Ledger {
   takeChanges(nowMs: number): LedgerChanges {
     const record = (id: string): AccountRecord | undefined => {
       const account = this.#accounts.get(id)
-      return account && { slots: account.minute.slots(nowMs), month: account.month, spent: account.spent }
+      if (!account) return undefined
+      const { minute, month, spent, unreadBeforeMs } = account
+      return { slots: minute.slots(nowMs), month, spent, unreadBeforeMs }
     }
     const accounts = new Map([...this.#changedAccounts].map((id) => [id, record(id)]))
     const holds = new Map([...this.#changedHolds].map((id) => [id, this.#holds.get(id)]))
@@ -197,8 +199,10 @@ export class Ledger {
     holds: ReadonlyMap<string, Hold>,
     nowMs: number,
   ): void {
-    for (const [id, { slots, month, spent }] of accounts)
-      this.#accounts.set(id, { minute: new SlidingMinute(slots), month, spent, held: 0, open: 0 })
+    for (const [id, { slots, month, spent, unreadBeforeMs = 0 }] of accounts) {
+      const minute = new SlidingMinute(slots)
+      this.#accounts.set(id, { minute, month, spent, held: 0, open: 0, unreadBeforeMs })
+    }
     for (const hold of holds.values()) {
       for (const account of this.#each(hold.accounts, nowMs)) {
         if (account.month === hold.month) account.held += hold.tokens
@@ -362,25 +366,21 @@ export class Ledger {
     })
   }
 
+  /** An account as it is, or as it begins. */
+  #open(account: LimitedAccount, nowMs: number): Account {
+    const id = idOf(account)
+    const found = this.#accounts.get(id)
+    if (found) return turned(found, nowMs)
+    const minute = new SlidingMinute()
+    const opened = { minute, month: monthOf(nowMs), spent: 0, held: 0, open: 0, unreadBeforeMs: nowMs }
+    this.#accounts.set(id, opened)
+    this.#changedAccounts.add(id)
+    return opened
+  }
+
   #account(account: Omit<LimitedAccount, 'limits'>, nowMs: number): Account {
     const found = this.#accounts.get(idOf(account))
     if (!found) throw new Error(`the account ${idOf(account)} was not opened`)
     return turned(found, nowMs)
   }
-}
-
-/** An account in the month of now: a new month begins with nothing spent. */
-function turned(account: Account, nowMs: number): Account {
-  const month = monthOf(nowMs)
-  if (account.month !== month) Object.assign(account, { month, spent: 0, held: 0 })
-  return account
-}
-
-function idOf({ kind, name }: Omit<LimitedAccount, 'limits'>): string {
-  return `${kind}:${name}`
-}
-
-function monthOf(nowMs: number): number {
-  const date = new Date(nowMs)
-  return date.getUTCFullYear() * 12 + date.getUTCMonth()
 }

@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { monthStartMs } from './month.ts'
 import type { Rate, Rates, Refusal } from './reservation.ts'
 
 /** OpenAI's `x-ratelimit-*` headers, of the limits that there are. */
@@ -61,7 +62,7 @@ export function refusalError(refusal: Refusal, nowMs: number): AppError {
           options,
         )
       }
-      const renewed = nextMonthMs(nowMs)
+      const renewed = monthStartMs(nowMs, 1)
       return new AppError(
         'insufficient_quota',
         `The budget is used up: ${needs}. It is renewed at ${new Date(renewed).toISOString()}.`,
@@ -80,9 +81,4 @@ function formatReset(ms: number): string {
 
 function lower(who: string): string {
   return who.replace(/^T/, 't')
-}
-
-function nextMonthMs(nowMs: number): number {
-  const date = new Date(nowMs)
-  return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 1)
 }

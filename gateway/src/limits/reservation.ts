@@ -63,6 +63,14 @@ export interface AccountRecord {
   month: number
   /** Settled tokens of the month. */
   spent: number
+  /** What was used before is only in its receipts; left out in records from before this was kept. */
+  unreadBeforeMs?: number
+}
+
+/** Receipts that an account is still to be charged. */
+export interface Unread {
+  fromMs: number
+  beforeMs: number
 }
 
 /** What changed since it was asked last: records to store, and ids to delete. */

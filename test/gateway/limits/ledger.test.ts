@@ -160,14 +160,34 @@ describe('the budget of a month', () => {
     expect(ledger.reserve(ask('e', accounts), endMs + 2_000).ok).toBe(false)
   })
 
-  test('counts what was used before it was seen', () => {
+  test('counts what was used before it was seen, once, also when it is set later', () => {
     const ledger = new Ledger()
     const [account] = accounts
     if (!account) throw new Error('no account')
-    expect(ledger.knows(account)).toBe(false)
-    ledger.open(account, 200, START_MS)
-    ledger.open(account, 0, START_MS)
-    expect(ledger.reserve(ask('a', accounts), START_MS).ok).toBe(false)
+    expect(ledger.unread(key({ requestsPerMinute: 9 }), START_MS)).toBeUndefined()
+    ledger.reserve(ask('a', [key({ requestsPerMinute: 9 })]), START_MS)
+    ledger.settle('a', 40, START_MS + 1_000)
+    const unread = ledger.unread(account, START_MS + 2_000)
+    expect(unread).toEqual({ fromMs: Date.UTC(2026, 5, 1), beforeMs: START_MS })
+    if (!unread) throw new Error('nothing is unread')
+    for (let turn = 0; turn < 2; turn += 1) ledger.read(account, unread, 120, START_MS + 2_000)
+    expect(ledger.unread(account, START_MS + 2_000)).toBeUndefined()
+    expect(ledger.reserve(ask('b', accounts), START_MS + 2_000)).toMatchObject({
+      ok: false,
+      refusal: { limit: 'month', remaining: 90 },
+    })
+  })
+
+  test('is charged no receipts that are read when it is over, and none of a month that it was seen in from the start', () => {
+    const ledger = new Ledger()
+    const [account] = accounts
+    if (!account) throw new Error('no account')
+    const unread = ledger.unread(account, START_MS)
+    if (!unread) throw new Error('nothing is unread')
+    const nextMs = Date.UTC(2026, 6, 1)
+    ledger.read(account, unread, 200, nextMs)
+    expect(ledger.unread(account, nextMs)).toBeUndefined()
+    expect(ledger.reserve(ask('a', accounts), nextMs).ok).toBe(true)
   })
 })
 

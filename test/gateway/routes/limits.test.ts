@@ -12,9 +12,11 @@ import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../../gateway/src/app.ts'
 import { KEY_TRUST_MS } from '../../../gateway/src/deps.ts'
 import { HOLD_MS } from '../../../gateway/src/limits/ledger.ts'
+import type { LimitedAccount } from '../../../gateway/src/limits/limits.ts'
 import type { AccountRecord, Hold } from '../../../gateway/src/limits/reservation.ts'
 import { admin, adminJson } from '../support/adaptation.ts'
 import { beat, createKey, errorOf, post, receiptOf, signedPost, until } from '../support/gateway.ts'
+import { loseDatabase } from '../support/lost-database.ts'
 import { startNode, type NodeDouble } from '../support/node-double.ts'
 
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
@@ -190,6 +192,50 @@ describe('tokens', () => {
     })
     await adminJson('PATCH', `/keys/${id}`, { limits: { tokens_per_month: 150 } })
     expect((await ask(key)).status).toBe(429)
+  })
+
+  describe('of the month that only receipts tell', () => {
+    const used = async () => {
+      const { id } = await limited({})
+      const receipt = receiptOf(`used-${id}`, { account: id, promptTokens: 80, completionTokens: 20 })
+      await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts: [receipt] })
+      const acquire = (requestId: string, limits: LimitedAccount['limits']) =>
+        fleet().acquire({
+          model: 'tiny',
+          requestId: `${requestId}-${id}`,
+          domain: 'default',
+          promptTokens: 10,
+          exclude: [],
+          limits: {
+            requestId: `${requestId}-${id}`,
+            accounts: [{ kind: 'key', name: id, limits }],
+            maxTokens: 30,
+          },
+        })
+      return { id, acquire }
+    }
+
+    test('count too where other limits came before the budget', async () => {
+      const { id, acquire } = await used()
+      expect((await acquire('a', { requestsPerMinute: 9 })).ok).toBe(true)
+      await fleet().settle([{ requestId: `a-${id}`, tokens: 20, done: true }])
+      expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
+        ok: false,
+        refusal: { limit: 'month', remaining: 30 },
+      })
+    })
+
+    test('count as soon as the database answers', async () => {
+      const { acquire } = await used()
+      const errors = loseDatabase()
+      expect((await acquire('a', { tokensPerMonth: 150 })).ok).toBe(true)
+      expect(errors).toHaveBeenCalledOnce()
+      vi.restoreAllMocks()
+      expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
+        ok: false,
+        refusal: { limit: 'month', remaining: 10 },
+      })
+    })
   })
 })
 

@@ -1,5 +1,6 @@
 import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Unread } from '../../limits/reservation.ts'
 import type { Database } from '../database.ts'
 import { apiKeys, receipts } from '../schema.ts'
 import { column, countReceipts } from './usage-totals.ts'
@@ -105,11 +106,11 @@ export async function sumVersionsSince(db: Database, model: string, fromMs: numb
     .groupBy(maskVersion)
 }
 
-/** Tokens that a key, or all keys of a tenant, were charged since `fromMs`. */
-export async function sumTokensSince(
+/** Tokens that a key, or all keys of a tenant, were charged from `fromMs` until before `beforeMs`. */
+export async function sumTokens(
   db: Database,
   account: { kind: 'key' | 'tenant'; name: string },
-  fromMs: number,
+  { fromMs, beforeMs }: Unread,
 ): Promise<number> {
   const { promptTokens, completionTokens, createdAt, keyId } = receipts
   const owner = account.kind === 'key' ? eq(keyId, account.name) : eq(apiKeys.tenant, account.name)
@@ -117,7 +118,7 @@ export async function sumTokensSince(
     .select({ tokens: sql`coalesce(sum(${promptTokens} + ${completionTokens}), 0)`.mapWith(Number) })
     .from(receipts)
     .innerJoin(apiKeys, eq(apiKeys.id, keyId))
-    .where(and(owner, gte(createdAt, fromMs)))
+    .where(and(owner, gte(createdAt, fromMs), lt(createdAt, beforeMs)))
     .get()
   return row?.tokens ?? 0
 }
