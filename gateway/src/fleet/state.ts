@@ -365,10 +365,13 @@ export class FleetState {
   }
 
   /** The version on trial that a node shall score a request's answer under. */
-  #shadowOf({ model, requestId }: AcquireRequest, node: Node): number | undefined {
+  #shadowOf({ model, version, requestId }: AcquireRequest, node: Node): number | undefined {
     const shadow = this.#newest(model)?.trials.shadow
     const isOne =
-      shadow && isReady(node.heartbeat, shadow.version) && isChosen('shadow', shadow, model, requestId)
+      shadow &&
+      version === undefined &&
+      isReady(node.heartbeat, shadow.version) &&
+      isChosen('shadow', shadow, model, requestId)
     return isOne ? shadow.version : undefined
   }
 }

@@ -106,9 +106,10 @@ describe('a shadow', () => {
     expect(await shadowOf(never, sample('true'))).toBeUndefined()
   })
 
-  test('scores no embeddings, and nothing that other weights than the active ones answer', async () => {
+  test('scores no embeddings, and nothing that names its weights or that others than the active ones answer', async () => {
     expect(await shadowOf(consenting, { path: '/v1/embeddings' })).toBeUndefined()
-    expect(await shadowOf(consenting, { model: 'tiny@dense' })).toBeUndefined()
+    for (const model of ['tiny@dense', 'tiny@mask-4'])
+      expect(await shadowOf(consenting, { model })).toBeUndefined()
     await adminJson('PUT', '/canary', { mask_version: 0, share: 1 })
     await heartbeat()
     expect(await shadowOf(consenting)).toBeUndefined()
