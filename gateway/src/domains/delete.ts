@@ -6,7 +6,7 @@ import type { Deps } from '../deps.ts'
 import { datasetKey, freezeDataset, readDataset } from '../updates/datasets.ts'
 
 /**
- * Deletes a domain with every text that was stored for it: samples, holdout, frozen datasets, evaluations.
+ * Deletes a domain with every text that was stored for it: samples, holdout, frozen datasets; evaluations, and its totals.
  * Masks that its statistics helped to choose stay; the next update does not count it any more.
  *
  * @throws AppError `conflict` while an update that may read its texts is running

@@ -144,7 +144,9 @@ export const evaluateText = z.object({
 
 /** Live drift: what pruning costs on sampled traffic. Means are nats a token; `gap = nll_masked − nll_dense`. */
 const driftEntry = z.object({
-  domain: z.string(),
+  domain: z
+    .string()
+    .describe('`(other)`: all that are neither registered nor among the first 64 of their tenant.'),
   mask_version: count,
   requests: count,
   tokens: count,

@@ -76,7 +76,7 @@ export const shadowReport = z.object({
   domains: z
     .array(
       z.object({
-        domain: z.string(),
+        domain: z.string().describe('`(other)`: all that are not registered.'),
         requests: count,
         prompt: shadowMeans.describe("What clients asked, with what the model's template adds."),
         answer: shadowMeans.describe('What the active mask answered, which flatters it.'),

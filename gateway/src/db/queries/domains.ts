@@ -1,6 +1,6 @@
 import { and, eq, isNull, sql } from 'drizzle-orm'
 import type { Database } from '../database.ts'
-import { accumulated, datasets, domains, evaluations } from '../schema.ts'
+import { accumulated, datasets, domains, evaluations, usageTotals } from '../schema.ts'
 
 /** A domain that was seen, with its frozen holdout. */
 export type DomainRow = typeof domains.$inferSelect
@@ -61,12 +61,13 @@ export async function freezeHoldout(
   return rows[0]
 }
 
-/** Removes a domain with its datasets and evaluations. */
+/** Removes a domain with its datasets, its evaluations, and what is told of its traffic. */
 export async function forgetDomain(db: Database, name: string): Promise<void> {
   await db.batch([
     db.delete(accumulated).where(eq(accumulated.domain, name)),
     db.delete(evaluations).where(eq(evaluations.domain, name)),
     db.delete(datasets).where(eq(datasets.domain, name)),
+    db.delete(usageTotals).where(eq(usageTotals.domain, name)),
     db.delete(domains).where(eq(domains.name, name)),
   ])
 }

@@ -1,7 +1,8 @@
-import { and, count, eq, gte, lt, sum } from 'drizzle-orm'
+import { and, count, eq, gte, lt, sql, sum } from 'drizzle-orm'
 import type { ShadowScore } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { shadowScores } from '../schema.ts'
+import { OTHER_DOMAINS } from './usage-totals.ts'
 
 /** 12 columns a row, at most 100 bound parameters a statement. */
 const ROWS_PER_STATEMENT = 8
@@ -45,13 +46,14 @@ export interface ShadowSum {
   answerNllShadow: number
 }
 
-/** What answers of one mask are worth under another, since a time, by domain. */
+/** What answers of one mask are worth under another, since a time, by domain; those that are not registered are one. */
 export async function sumShadowScores(
   db: Database,
   versions: { model: string; shadowVersion: number; maskVersion: number },
   fromMs: number,
 ): Promise<ShadowSum[]> {
-  const { domain, ...columns } = shadowScores
+  const { domain: named, ...columns } = shadowScores
+  const domain = sql<string>`iif(${named} in (select name from domains), ${named}, ${OTHER_DOMAINS})`
   return db
     .select({
       domain,

@@ -3,6 +3,15 @@ import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { usageTotals } from '../schema.ts'
 
+/**
+ * Stands for the domains that have no name of their own in totals, and can be none of them. A request may name any, and
+ * each would be a row for ever.
+ */
+export const OTHER_DOMAINS = '(other)'
+
+/** Domains of a tenant on a model that have their names beside those that are registered: the first that come. */
+export const NAMED_DOMAINS = 64
+
 /** A column of rows of receipts in a parameter, which is a JSON list of objects. */
 export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
 
@@ -10,6 +19,8 @@ export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${n
  * Adds to the totals what storing these rows will change: what is new, and what comes in place of an estimate. To be run
  * before they are stored, in one transaction with that. A trigger would do the same; how D1 takes those from a migration
  * is not to be relied on (cloudflare/workers-sdk issues 4998 and 15178).
+ *
+ * Domains are told by their names where they are registered or among the first of their tenant; the rest are one.
  */
 export function countReceipts(db: Database, json: string) {
   const counted = sql`
@@ -31,11 +42,27 @@ export function countReceipts(db: Database, json: string) {
         old.finish_reason, old.prompt_tokens, old.completion_tokens, old.drift_tokens, old.nll_masked, old.nll_dense
       from receipts old join incoming new using (request_id)
       where old.estimated and not new.estimated
+    ), owned as (
+      select counted.*, coalesce(tenant, '') tenant, domain in (select name from domains) or exists (
+        select 1 from usage_totals old
+        where old.tenant = coalesce(api_keys.tenant, '') and old.model = counted.model and old.domain = counted.domain
+      ) is_named
+      from counted left join api_keys on api_keys.id = key_id
+    ), names as (
+      select tenant, model, count(distinct domain) number from usage_totals
+      where (tenant, model) in (select tenant, model from owned where not is_named) and domain <> ${OTHER_DOMAINS}
+      group by tenant, model
+    ), named as (
+      select owned.*, case
+        when is_named or coalesce(number, 0) + dense_rank() over (
+          partition by owned.tenant, owned.model, is_named order by domain
+        ) <= ${NAMED_DOMAINS} then domain else ${OTHER_DOMAINS} end name
+      from owned left join names using (tenant, model)
     )
-    select coalesce(tenant, ''), model, domain, mask_version, finish_reason,
+    select tenant, model, name, mask_version, finish_reason,
       sum(sign), sum(sign * prompt_tokens), sum(sign * completion_tokens), sum(sign * (drift_tokens is not null)),
       sum(sign * coalesce(drift_tokens, 0)), sum(sign * coalesce(nll_masked, 0)), sum(sign * coalesce(nll_dense, 0))
-    from counted left join api_keys on api_keys.id = key_id
+    from named
     group by 1, 2, 3, 4, 5`
   return db
     .insert(usageTotals)
