@@ -10,9 +10,9 @@ import { StartError } from './start-error.ts'
 export function takeHomeLock(home: string, port: number): ProcessLock {
   const taken = takeProcessLock(join(home, 'running.json'), { port })
   if (!('holder' in taken)) return taken
-  const { holder } = taken
+  const { holder, heldBy } = taken
   throw new StartError(
-    `copal is already running with this home (${home}): pid ${holder.pid}, port ${holder.port}. ` +
+    `copal is already running with this home (${home}): ${heldBy}, port ${holder.port}. ` +
       'Stop it first, or set COPAL_HOME, COPAL_PORT and COPAL_NODE_PORT for a second one.',
   )
 }

@@ -15,6 +15,6 @@ export function takeNodeLock(home: string): ProcessLock {
   if (!('holder' in taken)) return taken
   throw new AppError(
     'conflict',
-    `A node already runs with this home (${home}): pid ${taken.holder.pid}. Stop it, or give this one another COPAL_HOME.`,
+    `A node already runs with this home (${home}): ${taken.heldBy}. Stop it, or give this one another COPAL_HOME.`,
   )
 }

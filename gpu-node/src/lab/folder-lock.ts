@@ -12,6 +12,6 @@ export function takeFolderLock(dir: string): ProcessLock {
   if (!('holder' in taken)) return taken
   throw new AppError(
     'conflict',
-    `A laboratory already works in ${dir}: pid ${taken.holder.pid}. Wait for it or stop it, or give another --out.`,
+    `A laboratory already works in ${dir}: ${taken.heldBy}. Wait for it or stop it, or give another --out.`,
   )
 }
