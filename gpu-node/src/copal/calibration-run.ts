@@ -9,7 +9,7 @@ import { createCalibrationPass } from './calibration-pass.ts'
 import type { ChosenLinear } from './choose-mask.ts'
 import { withAllocation } from './allocate.ts'
 import { parseMethod } from './methods/registry.ts'
-import { discardAbandonedPartials, openPartial } from './partial.ts'
+import { discardPartials, openPartial } from './partial.ts'
 import { checkPatterns, expandPatterns } from './patterns.ts'
 import { sampleSequences } from './sample.ts'
 import { selectToFile } from './select-to-file.ts'
@@ -252,7 +252,7 @@ async function tidyStatistics(
     if (mergeable.length > MERGE_ABOVE) keep.add((await mergeArtifacts(task.statisticsDir, mergeable)).id)
   }
   await pruneArtifacts(task.statisticsDir, model.master.baseSha256, keep, SPARE_ARTIFACTS)
-  await discardAbandonedPartials(task.statisticsDir)
+  await discardPartials(task.statisticsDir)
 }
 
 function partOf(

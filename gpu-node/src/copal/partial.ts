@@ -1,10 +1,8 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { readInto } from '../model/positional-read.ts'
 import { isErrno } from '../model/scratch.ts'
-import { isAlive } from '../process-identity.ts'
 import { publishArtifact, writeBlock, writeManifest, type Artifact, type ArtifactPart } from './artifact.ts'
 import { writeHashed, type BlockTensor } from './block-file.ts'
 import { explainFullDisk } from './full-disk.ts'
@@ -46,20 +44,23 @@ interface Progress {
 }
 
 /**
- * Takes up the partial artifact `id` that a process which is gone has left under `dir`, or begins one.
- * What a living process works on is left alone.
+ * Takes up the partial artifact `id` that is under `dir`, or begins one.
+ *
+ * Nobody else works in `dir`: a node holds its home, a laboratory its folder, and each calibrates in one process at a
+ * time. Only a process whose parent was killed may not have noticed it yet. What it worked on goes by another name
+ * from here on, so all that it still begins to write fails.
  */
 export async function openPartial(dir: string, id: string): Promise<StoredPartial> {
   const root = join(dir, 'partial')
   await mkdir(root, { recursive: true })
-  const own = join(root, `${id}~${hostname()}~${process.pid}`)
-  for (const name of await abandoned(root)) {
-    if (!name.startsWith(`${id}~`)) continue
-    // Another process may claim the same one: then the rename fails and that one has it.
-    if (join(root, name) !== own) await rename(join(root, name), own).catch(() => undefined)
+  const own = join(root, `${id}~${randomUUID()}`)
+  for (const name of await readdir(root)) {
+    // Of several, which only a rename that failed leaves, one is taken up.
+    if (name.startsWith(`${id}~`)) await rename(join(root, name), own).catch(() => undefined)
   }
   await mkdir(own, { recursive: true })
   let { progress, hidden } = await readProgress(own)
+  await removeUncommitted(own, progress.blocks.length)
 
   const commitWritten = async (hashes: Record<string, string>, next: Float32Array): Promise<void> => {
     const done = progress.blocks.length
@@ -110,10 +111,23 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
   }
 }
 
-/** Removes partial artifacts whose processes are gone. */
-export async function discardAbandonedPartials(dir: string): Promise<void> {
+/** Removes the partial artifacts under `dir`, while nobody makes one: those of tasks that are wanted no more. */
+export async function discardPartials(dir: string): Promise<void> {
   const root = join(dir, 'partial')
-  for (const name of await abandoned(root)) await rm(join(root, name), { recursive: true, force: true })
+  const names = await readdir(root).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  })
+  for (const name of names) await rm(join(root, name), { recursive: true, force: true })
+}
+
+/** Removes the files of a block that was not finished: who began them may have them open still. */
+async function removeUncommitted(dir: string, blocksDone: number): Promise<void> {
+  for (const name of await readdir(dir)) {
+    const [, kind, number] = /^(block|hidden)-(\d+)\./.exec(name) ?? []
+    const isCommitted = kind === 'block' ? Number(number) < blocksDone : Number(number) === blocksDone
+    if (kind && !isCommitted) await rm(join(dir, name), { force: true })
+  }
 }
 
 async function readProgress(dir: string): Promise<{ progress: Progress; hidden: Float32Array | null }> {
@@ -154,18 +168,6 @@ async function readHidden(path: string, expected: string): Promise<Float32Array 
   } finally {
     await file.close()
   }
-}
-
-/** Names under `root` of which the owner, `…~host~pid`, no longer runs. Process ids mean nothing on other hosts. */
-async function abandoned(root: string): Promise<string[]> {
-  const names = await readdir(root).catch((error: unknown) => {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  })
-  return names.filter((name) => {
-    const [, host, pid] = name.split('~')
-    return host === hostname() && (Number(pid) === process.pid || !isAlive(Number(pid)))
-  })
 }
 
 function hiddenPath(dir: string, block: number): string {

@@ -1,3 +1,4 @@
+import { discardPartials } from '../copal/partial.ts'
 import type { TokenSequences } from '../copal/sample.ts'
 import { CHUNK_TOKENS } from '../copal/token-chunks.ts'
 import { assembleResults, isStageDone, masksAlong, runLabel } from './assemble.ts'
@@ -165,6 +166,8 @@ async function work(
     // A run that was killed right after its last stage has left them.
     for (const { mask } of run.stages.slice(0, 1)) await lab.work.forgetPruned(mask)
   }
+  // A run with other settings that was stopped has left them.
+  await discardPartials(lab.cache.statisticsDir)
   return keep()
 }
 

@@ -1,4 +1,5 @@
-import { readdirSync, symlinkSync } from 'node:fs'
+import { readdirSync, renameSync, symlinkSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Artifact } from '../../../gpu-node/src/copal/artifact.ts'
@@ -133,6 +134,39 @@ test.each(['block-0001.safetensors', 'hidden-2.f32'])(
     ])
   },
 )
+
+test.each([
+  ['of a container that was made anew', 'a-name-that-nobody-has~7'],
+  ['whose pid another process has by now', `${hostname()}~1`],
+])('what a process left %s is gone on with, and nothing stays', async (_who, owner) => {
+  const dir = temporaryDir()
+  const sequences = randomSequences(4, 32)
+  const stop = (done: number) => {
+    if (done === 1) throw new Error('killed')
+  }
+  await expect(calibrate(dir, sequences, stop)).rejects.toThrow('killed')
+  const [left] = readdirSync(join(dir, 'partial'))
+  renameSync(join(dir, 'partial', left!), join(dir, 'partial', `part~${owner}`))
+  const done: number[] = []
+  await calibrate(dir, sequences, (block) => done.push(block))
+  expect(done).toEqual([2])
+  expect(readdirSync(join(dir, 'partial'))).toEqual([])
+})
+
+test('a process that has yet to notice that its parent is gone writes nothing into what another took up', async () => {
+  const dir = temporaryDir()
+  const hidden = new Float32Array(8)
+  const tensors = [{ name: 'sum', dtype: 'F32' as const, length: 8, load: () => new Float32Array(8) }]
+  const orphan = await openPartial(dir, 'part')
+  await orphan.commitBlock(tensors, hidden)
+  await orphan.writeBlock(tensors)
+  const next = await openPartial(dir, 'part')
+  expect(next.blocksDone).toBe(1)
+  expect(readdirSync(next.dir).sort()).toEqual(['block-0000.safetensors', 'hidden-1.f32', 'progress.json'])
+  await expect(orphan.commitBlock(tensors, hidden)).rejects.toThrow('ENOENT')
+  await next.commitBlock(tensors, hidden)
+  expect(next.blocksDone).toBe(2)
+})
 
 function embedded({ tokens, sequences, length }: TokenSequences): Matrix[] {
   const { hiddenSize } = tiny.model.config

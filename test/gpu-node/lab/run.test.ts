@@ -1,4 +1,4 @@
-import { cpSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, expect, test, vi } from 'vitest'
 import { readResults } from '../../../gpu-node/src/lab/results-file.ts'
@@ -197,8 +197,12 @@ test('killed within a calibration, it goes on at the block that was not finished
     if (message.startsWith('calibrating sea, block 3 of 6')) abort.abort(new Error('stopped here'))
   })
   await expect(stopped).rejects.toThrow('stopped here')
+  const partials = join(settings.outDir, 'cache', 'statistics', 'partial')
+  // Of other settings, which nobody runs any more.
+  mkdirSync(join(partials, 'another~gone~1'))
   const messages: string[] = []
   const { done, results } = await run(settings, undefined, (message) => messages.push(message))
+  expect(readdirSync(partials)).toEqual([])
   expect(messages.some((message) => message.startsWith('calibrating law'))).toBe(false)
   expect(messages.find((message) => message.startsWith('calibrating sea'))).toMatch(/block [3-6] of 6/)
   expect(done).toMatchObject({ calibrated: 1 })
