@@ -121,6 +121,11 @@ export function pendingDrops(state: EngineState, weights: WeightSet): readonly n
   return state.drops.get(weights) ?? []
 }
 
+/** Has the next step of a sequence's weights tell the backend to forget it. */
+export function queueDrop(state: EngineState, { weights, id }: Sequence): void {
+  state.drops.set(weights, [...pendingDrops(state, weights), id])
+}
+
 /** Ends a sequence's part in a step; one that was given up meanwhile leaves its pages. */
 export function leaveStep(state: EngineState, sequence: Sequence): void {
   sequence.inFlight = false
@@ -130,8 +135,8 @@ export function leaveStep(state: EngineState, sequence: Sequence): void {
 function giveUpSequence(state: EngineState, request: Request): void {
   const sequence = sequenceOf(request)
   if (!sequence) return
-  const { weights, id, inFlight, pages } = sequence
-  state.drops.set(weights, [...pendingDrops(state, weights), id])
+  const { inFlight, pages } = sequence
+  queueDrop(state, sequence)
   if (inFlight) state.leaving.add(sequence)
   else releasePages(state.pages, pages)
 }

@@ -8,7 +8,7 @@ import { pinOf, sequenceOf, type Request, type RequestStatus, type Sequence } fr
 import type { DraftWork, StepDraft } from './scheduler.ts'
 import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
 import { nameFilled, rememberFilled } from './prefix.ts'
-import { leaveStep, pendingDrops, type EngineState } from './state.ts'
+import { leaveStep, pendingDrops, queueDrop, type EngineState } from './state.ts'
 
 /** A draft whose room is reserved. */
 export interface ReservedStep {
@@ -61,7 +61,7 @@ export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep 
   return { draft, plan, sequences, before }
 }
 
-/** Undoes a reservation after a failed step. Sequence ids are not given out twice: the backend may know them. */
+/** Undoes a reservation after a failed step. The backend may know the sequences that it opened, and is to drop them. */
 export function releaseStep(state: EngineState, step: ReservedStep): void {
   const { draft, sequences, before } = step
   if (draft.drops.length > 0)
@@ -72,6 +72,7 @@ export function releaseStep(state: EngineState, step: ReservedStep): void {
     leaveStep(state, sequence)
     if (sequenceOf(request) !== sequence || !was) return
     request.status = was.status
+    if (was.status.kind === 'waiting') queueDrop(state, sequence)
     releasePages(state.pages, sequence.pages.splice(was.pages))
   })
 }

@@ -186,6 +186,24 @@ test('a released step leaves the state as it was before it was reserved', () => 
   expect(snapshot()).toEqual(before)
 })
 
+test('what a step that failed has opened in the backend is dropped by the next one, as what ran before', () => {
+  const policy = createPolicy(64, { kvTokens: 64, prefillChunk: 16, maxRunning: 4 })
+  const state = createState(policy)
+  const a = weightSet(1)
+  state.active = a
+  generate(state, 5)
+  step(state, a, policy)
+  generate(state, 5)
+  score(state, 5, a)
+  const failed = reserveStep(state, planStep(state, a, policy))
+  expect(failed.draft.work).toHaveLength(2)
+  releaseStep(state, failed)
+  for (const { request } of failed.draft.work) endRequest(state, request)
+  const next = reserveStep(state, planStep(state, a, policy))
+  expect(next.plan.drop.toSorted()).toEqual(failed.sequences.map(({ id }) => id).toSorted())
+  checkInvariants(state, policy)
+})
+
 test('results that do not fit the plan are refused before anything changes', () => {
   const policy = createPolicy(64)
   const state = createState(policy)
@@ -224,6 +242,8 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       dropped.add(request)
     }
     const inFlight = new Map<WeightSet, ReturnType<typeof reserveStep>>()
+    /** Sequences that a backend may know: those of steps that failed too. */
+    const known = new Map<number, WeightSet>()
 
     const begin = (weights: WeightSet) => {
       for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
@@ -231,7 +251,10 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       if (isIdle(draft)) return false
       const tokens = draft.work.reduce((sum, work) => sum + work.to - work.from, 0)
       expect(tokens).toBeLessThanOrEqual(policy.stepTokens)
-      inFlight.set(weights, reserveStep(state, draft))
+      const reserved = reserveStep(state, draft)
+      for (const id of reserved.plan.drop) known.delete(id)
+      for (const { id } of reserved.sequences) known.set(id, weights)
+      inFlight.set(weights, reserved)
       return true
     }
     const finish = (weights: WeightSet, failing: boolean) => {
@@ -299,6 +322,8 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       for (const weights of sets) begin(weights)
       checkInvariants(state, policy)
     }
+    for (const weights of sets) if (begin(weights)) finish(weights, false)
+    expect([...known].filter(([, weights]) => sets.includes(weights))).toEqual([])
     expect(finished.size).toBeGreaterThan(20)
   },
 )
