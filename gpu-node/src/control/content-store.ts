@@ -1,8 +1,9 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { AppError } from '@copal/shared/errors.ts'
+import { AppError } from '@copal/shared/errors.ts'
+import { isErrno } from '../model/scratch.ts'
 
 /** Files of one directory, each named by the SHA-256 of its content, fetched when they are missing. */
 export interface ContentStore {
@@ -101,6 +102,22 @@ async function hashFile(path: string): Promise<string | undefined> {
   for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 }))
     hash.update(chunk as Buffer)
   return hash.digest('hex')
+}
+
+/**
+ * The text of a file that this node keeps; undefined when there is none.
+ *
+ * @throws AppError `internal_error` when there is one that cannot be read: it is not missing, and must not be replaced
+ */
+export async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    if (isErrno(cause, 'ENOENT')) return undefined
+    throw new AppError('internal_error', `${path} cannot be read. It is left as it is; mend its disk or move it away`, {
+      cause,
+    })
+  }
 }
 
 /**

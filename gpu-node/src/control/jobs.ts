@@ -1,4 +1,4 @@
-import { mkdir, readFile, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { toAppError } from '@copal/shared/errors.ts'
@@ -13,7 +13,7 @@ import {
 } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import { reasonOf, type Log } from '../log.ts'
-import { writeAtomically } from './content-store.ts'
+import { readIfThere, writeAtomically } from './content-store.ts'
 
 /** What a running job may use. */
 export interface JobContext {
@@ -199,8 +199,10 @@ async function readReports(dir: string, log: Log): Promise<JobReport[]> {
   for (const name of await readdir(dir)) {
     if (!name.endsWith('.json')) continue
     const path = join(dir, name)
+    const text = await readIfThere(path)
+    if (text === undefined) continue
     try {
-      reports.push(jobReport.parse(JSON.parse(await readFile(path, 'utf8'))))
+      reports.push(jobReport.parse(JSON.parse(text)))
     } catch (error) {
       log.warn('a damaged job result is dropped', { path, reason: reasonOf(error) })
       await rm(path, { force: true })

@@ -1,9 +1,9 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { heartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
 import { z } from 'zod'
 import { reasonOf, type Log } from '../log.ts'
-import { writeAtomically } from './content-store.ts'
+import { readIfThere, writeAtomically } from './content-store.ts'
 
 const nodeState = z.object({
   nodeId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
@@ -22,7 +22,11 @@ export interface NodeStateFile {
   save(state: NodeState): Promise<void>
 }
 
-/** Reads the state of a node, or starts one with `freshId` when there is none or it cannot be read. */
+/**
+ * Reads the state of a node, or starts one with `freshId` when there is none or it is damaged.
+ *
+ * @throws AppError `internal_error` when there is a file that cannot be read: it is left as it is
+ */
 export async function openNodeState(deps: {
   home: string
   freshId: () => string
@@ -50,12 +54,8 @@ export async function openNodeState(deps: {
 }
 
 async function readState(path: string, log: Log): Promise<NodeState | undefined> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch {
-    return undefined
-  }
+  const text = await readIfThere(path)
+  if (text === undefined) return undefined
   try {
     return nodeState.parse(JSON.parse(text))
   } catch (error) {

@@ -1,9 +1,9 @@
-import { open, readFile, type FileHandle } from 'node:fs/promises'
+import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toAppError } from '@copal/shared/errors.ts'
 import { receipt as receiptSchema, type Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { reasonOf, type Log } from '../log.ts'
-import { writeAtomically } from './content-store.ts'
+import { readIfThere, writeAtomically } from './content-store.ts'
 import type { GatewayClient } from './gateway-client.ts'
 
 /** Receipts on their way to the gateway: kept on disk until answered, sent again after a restart. */
@@ -36,6 +36,8 @@ const BATCH = 256
 /**
  * Opens `<home>/receipts.jsonl`, one receipt a line, appended. A line is taken off when the gateway has
  * answered its batch; since settling is idempotent, lines that outlive a crash are simply sent again.
+ *
+ * @throws AppError `internal_error` when there is a file that cannot be read: it is left as it is
  */
 export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<ReceiptOutbox> {
   const path = join(deps.home, 'receipts.jsonl')
@@ -156,7 +158,7 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
 }
 
 async function readReceipts(path: string, log: Log): Promise<Receipt[]> {
-  const text = await readFile(path, 'utf8').catch(() => '')
+  const text = (await readIfThere(path)) ?? ''
   const receipts: Receipt[] = []
   let damaged = 0
   for (const line of text.split('\n')) {

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises'
+import { mkdir, readdir, readlink, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
@@ -104,15 +104,25 @@ test('a job that the gateway drops is cancelled, and the next one starts', async
 })
 
 test('a finished result survives a restart and is not worked out again', async () => {
-  const { open, at, started } = setup()
+  const { home, open, at, started } = setup()
   const killed = await open()
   killed.apply([evaluateJobOf('update/1:evaluate')], [])
   ;(await at('update/1:evaluate')).done()
-  await vi.waitFor(() => expect(killed.reports()[0]?.state).toBe('done'), WAIT)
+  const kept = [`${encodeURIComponent('update/1:evaluate')}.json`]
+  await vi.waitFor(async () => expect(await readdir(join(home, 'jobs'))).toEqual(kept), WAIT)
   const restarted = await open()
   restarted.apply([evaluateJobOf('update/1:evaluate')], [])
   expect(restarted.reports()).toMatchObject([{ id: 'update/1:evaluate', state: 'done', result: RESULT }])
   expect(started).toHaveLength(1)
+})
+
+test('a result that cannot be read is no damaged one: the start ends, and the file stays', async () => {
+  const { home, open } = setup()
+  const path = join(home, 'jobs', 'one.json')
+  await mkdir(join(home, 'jobs'))
+  await symlink(path, path)
+  await expect(open()).rejects.toThrow(`${path} cannot be read`)
+  expect(await readlink(path)).toBe(path)
 })
 
 test('an unfinished job is started again after a restart', async () => {

@@ -1,4 +1,4 @@
-import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { readFile, readdir, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openNodeState } from '../../../gpu-node/src/control/node-state.ts'
@@ -48,4 +48,12 @@ test('a damaged file is set aside, said, and started anew', async () => {
   expect((await open()).current().nodeId).toBe('node-1')
   expect(log.lines.join('\n')).toMatch(/node state is damaged/)
   expect(await readFile(join(home, 'node-state.json.damaged'), 'utf8')).toContain('node-7')
+})
+
+test('a file that cannot be read is no missing one: the start ends, and the file stays', async () => {
+  const { open, home } = setup()
+  const path = join(home, 'node-state.json')
+  await symlink(path, path)
+  await expect(open()).rejects.toThrow(`${path} cannot be read`)
+  expect(await readlink(path)).toBe(path)
 })

@@ -1,4 +1,4 @@
-import { appendFile, readFile } from 'node:fs/promises'
+import { appendFile, readFile, readlink, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
@@ -124,6 +124,14 @@ test('unanswered receipts survive a restart, also with a last line that was torn
   expect([...gateway.receipts.keys()].sort()).toEqual(['request-0', 'request-1', 'request-2', 'request-3'])
   await restarted.stop()
   await killed.stop()
+})
+
+test('a file that cannot be read is no empty one: the start ends, and the file stays', async () => {
+  const { home, open } = await setup()
+  const path = join(home, 'receipts.jsonl')
+  await symlink(path, path)
+  await expect(open()).rejects.toThrow(`${path} cannot be read`)
+  expect(await readlink(path)).toBe(path)
 })
 
 test('one receipt that the gateway refuses holds up no other', async () => {
