@@ -9,7 +9,7 @@ import { matchesChecksums, writeChecksums } from './checksums.ts'
 import { explainWriteError, requireSpace } from './disk-space.ts'
 import { sha256File } from './fingerprint.ts'
 import { createProgressReporter } from './progress.ts'
-import { createScratch, publishDirectory, removeScratch } from './scratch.ts'
+import { createScratch, isErrno, publishDirectory, removeScratch } from './scratch.ts'
 import { findLocalModel, type ModelFiles } from './source-local.ts'
 import type { FetchOptions } from './source-pypi.ts'
 
@@ -27,7 +27,8 @@ const WANTED_FILE =
 
 /**
  * A model of the Hugging Face hub: from the cache, or fetched there. Files that were complete when a
- * download was interrupted are not fetched again; a cached model that was damaged is.
+ * download was interrupted are not fetched again; a cached model that was damaged is. Several processes may fetch the
+ * same model.
  *
  * @param name `org/name`
  * @throws AppError `invalid_request` for another form or a gated model, `model_not_found`,
@@ -48,7 +49,10 @@ export async function fetchHubModel(
       await fetchRepository(name, dir, options)
     } catch (error) {
       options.signal?.throwIfAborted()
-      throw explainHubError(explainWriteError(error, options.cacheDir, `for ${name}`), name)
+      // Another process shared the unfinished directory, was first, and has moved it into place.
+      const isThere =
+        isErrno(error, 'ENOENT') && (await matchesChecksums(dir, options.cacheDir, options.signal))
+      if (!isThere) throw explainHubError(explainWriteError(error, options.cacheDir, `for ${name}`), name)
     }
   }
   return { ...(await findLocalModel(dir)), name: name.split('/')[1]! }

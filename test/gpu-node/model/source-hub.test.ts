@@ -3,12 +3,13 @@ import { readdir, readFile, stat, truncate } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
 import type { ModelProgress } from '../../../gpu-node/src/model/progress.ts'
 import { fetchHubModel } from '../../../gpu-node/src/model/source-hub.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import { createTinyLlama } from '../../support/tiny-llama.ts'
+import { WAIT } from '../../support/wait.ts'
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
@@ -18,11 +19,13 @@ interface Hub {
   served: string[]
   /** Changes what a file's download sends. */
   spoil: Map<string, (content: Buffer) => Buffer>
+  /** Files are sent when it settles. */
+  gate: Promise<void>
 }
 
 /** The hub's answers for one repository, over loopback; the client is the real one. */
 async function startHub(files: ReadonlyMap<string, Buffer>, status = 200): Promise<Hub> {
-  const hub: Hub = { url: '', served: [], spoil: new Map() }
+  const hub: Hub = { url: '', served: [], spoil: new Map(), gate: Promise.resolve() }
   const server: Server = createServer((request, response) => {
     const url = new URL(request.url ?? '/', 'http://hub')
     const json = (value: unknown) =>
@@ -40,13 +43,12 @@ async function startHub(files: ReadonlyMap<string, Buffer>, status = 200): Promi
       const to = end === undefined || end === '' ? content.length : Number(end) + 1
       const sent = (hub.spoil.get(path) ?? ((whole) => whole))(content).subarray(from, to)
       if (start === undefined) hub.served.push(path)
-      response
-        .writeHead(start === undefined ? 200 : 206, {
-          etag: '"1"',
-          'content-length': sent.length,
-          'content-range': `bytes ${from}-${to - 1}/${content.length}`,
-        })
-        .end(sent)
+      response.writeHead(start === undefined ? 200 : 206, {
+        etag: '"1"',
+        'content-length': sent.length,
+        'content-range': `bytes ${from}-${to - 1}/${content.length}`,
+      })
+      void (start === undefined ? hub.gate : Promise.resolve()).then(() => response.end(sent))
     } else response.writeHead(404).end()
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -106,6 +108,20 @@ test('a damaged file is not kept, and what was whole is not fetched twice', asyn
   await fetchAgain()
   expect(hub.served).not.toContain('config.json')
   expect(hub.served).toContain('model.safetensors')
+})
+
+test('of two processes that fetch the same model the slower one takes what the other put in place', async () => {
+  const files = await tinyFiles()
+  const [slow, fast] = [await startHub(files), await startHub(files)]
+  const { promise, resolve: open } = Promise.withResolvers<void>()
+  slow.gate = promise
+  const cacheDir = temporaryDir()
+  const slower = fetchHubModel('org/tiny', { cacheDir, hub: { url: slow.url } })
+  await vi.waitUntil(() => slow.served.length > 0, WAIT)
+  const faster = await fetchHubModel('org/tiny', { cacheDir, hub: { url: fast.url } })
+  open()
+  expect(await slower).toEqual(faster)
+  expect(await readdir(join(cacheDir, 'downloads/hf'))).toEqual(['org--tiny'])
 })
 
 test('a cached model that was damaged is fetched again', async () => {
