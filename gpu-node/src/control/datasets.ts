@@ -25,11 +25,11 @@ export function createDatasetStore(deps: {
     dir,
     extension: '.ndjson',
     fetch: (sha256, signal) => deps.gateway.download('datasets', sha256, signal),
-    // Retryable: what the gateway keeps under a hash was right when it was put there.
+    // Retryable, but not without end: it was right when it was put there, and may be damaged there.
     mismatch: (sha256, actual) =>
       new AppError(
-        'no_node_available',
-        `The dataset that the gateway sent for ${sha256} has the hash ${actual}: it was damaged on the way. Try again.`,
+        'service_unavailable',
+        `The dataset that the gateway sent for ${sha256} has the hash ${actual}: it was damaged. Try again; where that does not help, make the dataset anew.`,
       ),
   })
   return {

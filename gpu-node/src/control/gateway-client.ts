@@ -1,4 +1,4 @@
-import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
+import { AppError, parseErrorBody, type ErrorCode } from '@copal/shared/errors.ts'
 import {
   heartbeatAnswer,
   type Heartbeat,
@@ -15,8 +15,8 @@ import { sendMaskFile } from '../masks/send-parts.ts'
 type ArtifactKind = 'masks' | 'datasets'
 
 /**
- * The node's calls to the gateway, signed. Every method throws an AppError: `no_node_available` when the
- * gateway cannot be reached or is failing (`retryable`), else what the gateway answered.
+ * The node's calls to the gateway, signed. Every method throws an AppError: `no_node_available` when the gateway cannot
+ * be reached, `service_unavailable` when it answers that it is failing (both `retryable`), else what it answered.
  */
 export interface GatewayClient {
   heartbeat(beat: Heartbeat): Promise<HeartbeatAnswer>
@@ -29,10 +29,15 @@ export interface GatewayClient {
   uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
 }
 
-/** How long the gateway may take to answer, beside what sending the body takes. */
+/** How long the gateway may take to answer, beside what a body from memory takes on its way. */
 const ANSWER_TIMEOUT_MS = 10_000
-/** The slowest link that bodies are sent over. */
+/** The slowest link that such bodies are sent over, and the slowest joining of parts. */
 const SLOWEST_BYTES_PER_MS = 1_000
+/**
+ * How long a file may stand still on its way; in all it takes what its link takes. Of what lies in the system's buffers,
+ * which is megabytes, no progress is seen.
+ */
+const STALL_TIMEOUT_MS = 60_000
 
 /** Composes the client of the gateway at `baseUrl` (`http://127.0.0.1:8787`). */
 export function createGatewayClient(deps: {
@@ -43,57 +48,60 @@ export function createGatewayClient(deps: {
   nowMs?: () => number
   /** For tests: see {@link sendMaskFile}. */
   maskPartBytes?: number
+  /** For tests. */
+  stallTimeoutMs?: number
 }): GatewayClient {
   const nowMs = deps.nowMs ?? Date.now
+  const stallTimeoutMs = deps.stallTimeoutMs ?? STALL_TIMEOUT_MS
   const base = new URL(deps.baseUrl.endsWith('/') ? deps.baseUrl : `${deps.baseUrl}/`)
 
   async function call(
     method: 'GET' | 'POST' | 'PUT',
     path: string,
-    content: { body: Uint8Array<ArrayBuffer> } | { file: Blob; bodySha256: string },
+    signed: { body: Uint8Array<ArrayBuffer> } | { bodySha256: string },
+    { headers, ...sent }: { headers?: Record<string, string>; body?: RequestInit['body']; duplex?: 'half' },
+    deadline: Deadline,
     signal?: AbortSignal,
   ): Promise<Response> {
     const url = new URL(path.slice(1), base)
-    const signature = await sign(
-      deps.secret,
-      { method, path: url.pathname + url.search, ...content },
-      nowMs(),
-    )
-    const body = 'body' in content ? content.body : content.file
-    const sizeBytes = 'body' in content ? content.body.length : content.file.size
-    const timeoutMs = ANSWER_TIMEOUT_MS + sizeBytes / SLOWEST_BYTES_PER_MS
-    const slow = new AbortController()
-    const timer = setTimeout(
-      () => slow.abort(new Error(`no answer within ${Math.ceil(timeoutMs / 1000)} s`)),
-      timeoutMs,
-    )
+    const request = { method, path: url.pathname + url.search, ...signed }
+    const signature = await sign(deps.secret, request, nowMs())
     let response: Response
     try {
       response = await fetch(url, {
         method,
-        headers: {
-          ...deps.headers,
-          [SIGNATURE_HEADER]: signature,
-          ...(method === 'GET'
-            ? {}
-            : { 'content-type': method === 'PUT' ? 'application/octet-stream' : 'application/json' }),
-        },
-        ...(method === 'GET' ? {} : { body }),
-        signal: signal ? AbortSignal.any([signal, slow.signal]) : slow.signal,
+        headers: { ...deps.headers, [SIGNATURE_HEADER]: signature, ...headers },
+        ...sent,
+        signal: signal ? AbortSignal.any([signal, deadline.signal]) : deadline.signal,
       })
     } catch (cause) {
       signal?.throwIfAborted()
       throw unreachable(base, cause)
     } finally {
-      // A body takes as long as it takes.
-      clearTimeout(timer)
+      // The body of an answer takes as long as it takes.
+      deadline.end()
     }
     if (response.ok) return response
     throw refusal(base, `${method} ${path}`, response.status, await response.text().catch(() => ''))
   }
 
-  function post(path: string, value: object, signal?: AbortSignal): Promise<Response> {
-    return call('POST', path, { body: new TextEncoder().encode(JSON.stringify(value)) }, signal)
+  function get(path: string, signal?: AbortSignal): Promise<Response> {
+    const nothing = new Uint8Array()
+    return call('GET', path, { body: nothing }, {}, answerFor(0), signal)
+  }
+
+  /** @param workBytes what the gateway has to move for it, where that is not the body */
+  function post(path: string, value: object, workBytes?: number, signal?: AbortSignal): Promise<Response> {
+    const body = new TextEncoder().encode(JSON.stringify(value))
+    const headers = { 'content-type': 'application/json' }
+    return call('POST', path, { body }, { headers, body }, answerFor(workBytes ?? body.length), signal)
+  }
+
+  function put(path: string, file: Blob, bodySha256: string, signal?: AbortSignal): Promise<Response> {
+    const deadline = startDeadline(stallTimeoutMs, 'progress')
+    const body = watched(file, deadline.renew)
+    const headers = { 'content-type': 'application/octet-stream', 'content-length': String(file.size) }
+    return call('PUT', path, { bodySha256 }, { headers, body, duplex: 'half' }, deadline, signal)
   }
 
   return {
@@ -111,21 +119,49 @@ export function createGatewayClient(deps: {
       await drop(await post('/internal/nodes/answers', answer))
     },
     async download(kind, sha256, signal) {
-      const response = await call('GET', `/internal/${kind}/${sha256}`, { body: new Uint8Array() }, signal)
+      const response = await get(`/internal/${kind}/${sha256}`, signal)
       return bodyChunks(base, response, signal)
     },
     async uploadMask(sha256, file, signal) {
       const path = `/internal/masks/${sha256}`
-      const put = (to: string, part: Blob, bodySha256: string) =>
-        call('PUT', to, { file: part, bodySha256 }, signal).then(drop)
       const sender = {
-        whole: (whole: Blob) => put(path, whole, sha256),
-        part: (bytes: Blob, hash: string) => put(`${path}/parts/${hash}`, bytes, hash),
-        join: (parts: string[]) => post(path, { parts }, signal).then(drop),
+        whole: (whole: Blob) => put(path, whole, sha256, signal).then(drop),
+        part: (bytes: Blob, hash: string) => put(`${path}/parts/${hash}`, bytes, hash, signal).then(drop),
+        join: (parts: string[]) => post(path, { parts }, file.size, signal).then(drop),
       }
       await sendMaskFile(file, sender, deps.maskPartBytes)
     },
   }
+}
+
+/** Ends what takes too long. */
+interface Deadline {
+  signal: AbortSignal
+  /** The time begins anew. */
+  renew: () => void
+  end: () => void
+}
+
+function startDeadline(timeoutMs: number, awaited: 'answer' | 'progress'): Deadline {
+  const late = new AbortController()
+  const abort = () => late.abort(new Error(`no ${awaited} for ${Math.ceil(timeoutMs / 1000)} s`))
+  const timer = setTimeout(abort, timeoutMs)
+  return { signal: late.signal, renew: () => void timer.refresh(), end: () => clearTimeout(timer) }
+}
+
+function answerFor(bytes: number): Deadline {
+  return startDeadline(ANSWER_TIMEOUT_MS + bytes / SLOWEST_BYTES_PER_MS, 'answer')
+}
+
+/** The bytes of a file, telling of each piece that was taken. */
+function watched(file: Blob, onPiece: () => void): ReadableStream<Uint8Array> {
+  const watch = new TransformStream<Uint8Array, Uint8Array>({
+    transform(piece, controller) {
+      onPiece()
+      controller.enqueue(piece)
+    },
+  })
+  return file.stream().pipeThrough(watch)
 }
 
 async function drop(response: Response): Promise<void> {
@@ -153,13 +189,13 @@ function unreachable(base: URL, cause: unknown): AppError {
 /** Failures that may pass are retryable whatever their body says; the rest is what the gateway said. */
 function refusal(base: URL, what: string, status: number, text: string): AppError {
   const error = parseErrorBody(jsonOrUndefined(text))
-  const mayPass = status >= 500 || status === 429
-  if (error && !mayPass) return error
-  return new AppError(
-    mayPass ? 'no_node_available' : status === 404 ? 'not_found' : 'invalid_request',
-    `The gateway at ${base.origin} answered ${what} with HTTP ${status}${error ? `: ${error.message}` : ''}`,
-    { cause: error },
-  )
+  const message = `The gateway at ${base.origin} answered ${what} with HTTP ${status}${error ? `: ${error.message}` : ''}`
+  const fail = (code: ErrorCode) => new AppError(code, message, { cause: error })
+  if (status >= 500 || status === 429) {
+    // Not the gateway's words: what lies in front of it does not reach it.
+    return fail(!error && [502, 503, 504].includes(status) ? 'no_node_available' : 'service_unavailable')
+  }
+  return error ?? fail(status === 404 ? 'not_found' : 'invalid_request')
 }
 
 function jsonOrUndefined(text: string): unknown {

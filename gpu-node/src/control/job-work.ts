@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob, DatasetRef, EvaluateJob, EvaluateResult } from '@copal/shared/wire/node-rpc.ts'
 import { runCalibration } from '../copal/calibrate.ts'
-import type { DatasetFile } from '../copal/calibration-run.ts'
+import type { CalibrationOutcome, DatasetFile } from '../copal/calibration-run.ts'
 import type { ModelReference } from '../copal/child-protocol.ts'
 import type { MaskStore } from '../masks/store.ts'
 import type { DatasetStore } from './datasets.ts'
@@ -38,69 +38,63 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     return files
   }
 
-  const work: JobWork = {
-    async calibrate(job, context) {
-      checkModel(job.model)
-      const { signal, progress } = context
-      progress(0, 'fetching datasets')
-      const datasets = await fetchDatasets(job.datasets, context)
-      const accumulated = await fetchDatasets(job.accumulated, context)
-      const parentMaskPath = job.parent === null ? null : await deps.masks.ensure(job.parent, signal)
-      const { maskPath: _, ...figures } = await runCalibration({
-        model: deps.model,
-        datasets,
-        accumulated,
-        samples: job.samples,
-        length: job.length,
-        seed: job.seed,
-        selection: job.selection,
-        parentMaskPath,
-        created: job.created,
-        workDir: deps.masks.dir,
-        statisticsDir: join(deps.home, 'statistics'),
-        threads: deps.threads ?? undefined,
-        signal,
-        onProgress: ({ fraction, message }) =>
-          progress(FETCH_SHARE + (1 - FETCH_SHARE - UPLOAD_SHARE) * fraction, message),
-      })
-      progress(1 - UPLOAD_SHARE, 'handing the mask to the gateway')
-      await deps.masks.upload(figures.maskSha256, signal)
-      return { kind: 'calibrate', ...figures }
-    },
-
-    async evaluate(job, context) {
-      checkModel(job.model)
-      const { signal, progress } = context
-      progress(0, 'fetching holdouts')
-      const sources = await fetchDatasets(job.holdouts, context)
-      const evaluations = await deps.evaluator.evaluate(
-        job.mask,
-        sources.map(({ path, sha256 }) => ({ path, sha256 })),
-        {
-          windowTokens: job.windowTokens,
-          signal,
-          onProgress: (done, total) =>
-            progress(
-              FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1),
-              `evaluating, window ${done} of ${total}`,
-            ),
-        },
-      )
-      return {
-        kind: 'evaluate',
-        domains: evaluations.map(({ tokens, nllMean, perplexity }, index) => {
-          const { domain, sha256 } = job.holdouts[index] as DatasetRef
-          return {
-            domain,
-            holdoutSha256: sha256,
-            tokens,
-            nllMean: finite(nllMean),
-            perplexity: finite(perplexity),
-          }
-        }),
-      }
-    },
+  async function select(job: CalibrateJob, context: JobContext): Promise<CalibrationOutcome> {
+    const { signal, progress } = context
+    progress(0, 'fetching datasets')
+    const datasets = await fetchDatasets(job.datasets, context)
+    const accumulated = await fetchDatasets(job.accumulated, context)
+    const parentMaskPath = job.parent === null ? null : await deps.masks.ensure(job.parent, signal)
+    return runCalibration({
+      model: deps.model,
+      datasets,
+      accumulated,
+      samples: job.samples,
+      length: job.length,
+      seed: job.seed,
+      selection: job.selection,
+      parentMaskPath,
+      created: job.created,
+      workDir: deps.masks.dir,
+      statisticsDir: join(deps.home, 'statistics'),
+      threads: deps.threads ?? undefined,
+      signal,
+      onProgress: ({ fraction, message }) =>
+        progress(FETCH_SHARE + (1 - FETCH_SHARE - UPLOAD_SHARE) * fraction, message),
+    })
   }
+
+  async function evaluate(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {
+    const { signal, progress } = context
+    progress(0, 'fetching holdouts')
+    const sources = await fetchDatasets(job.holdouts, context)
+    const evaluations = await deps.evaluator.evaluate(
+      job.mask,
+      sources.map(({ path, sha256 }) => ({ path, sha256 })),
+      {
+        windowTokens: job.windowTokens,
+        signal,
+        onProgress: (done, total) =>
+          progress(
+            FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1),
+            `evaluating, window ${done} of ${total}`,
+          ),
+      },
+    )
+    return {
+      kind: 'evaluate',
+      domains: evaluations.map(({ tokens, nllMean, perplexity }, index) => {
+        const { domain, sha256 } = job.holdouts[index] as DatasetRef
+        return {
+          domain,
+          holdoutSha256: sha256,
+          tokens,
+          nllMean: finite(nllMean),
+          perplexity: finite(perplexity),
+        }
+      }),
+    }
+  }
+
   /** The runner gives one job at a time, so that no other reads what is cleared. */
   async function thenClear<T>(result: Promise<T>): Promise<T> {
     try {
@@ -109,9 +103,20 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       await deps.datasets.clear()
     }
   }
+
   return {
-    calibrate: (job, context) => thenClear(work.calibrate(job, context)),
-    evaluate: (job, context) => thenClear(work.evaluate(job, context)),
+    async calibrate(job, context) {
+      checkModel(job.model)
+      const { maskPath: _, ...figures } = await context.attempt(() => thenClear(select(job, context)))
+      context.progress(1 - UPLOAD_SHARE, 'handing the mask to the gateway')
+      // By itself: what was selected, for an hour perhaps, is there.
+      await context.attempt(() => deps.masks.upload(figures.maskSha256, context.signal))
+      return { kind: 'calibrate', ...figures }
+    },
+    async evaluate(job, context) {
+      checkModel(job.model)
+      return context.attempt(() => thenClear(evaluate(job, context)))
+    },
   }
 }
 

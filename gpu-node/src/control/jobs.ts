@@ -1,7 +1,7 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { toAppError } from '@copal/shared/errors.ts'
+import { toAppError, type ErrorCode } from '@copal/shared/errors.ts'
 import {
   jobReport,
   type CalibrateJob,
@@ -21,9 +21,14 @@ export interface JobContext {
   signal: AbortSignal
   /** `fraction` is 0 to 1; `message` is for people. */
   progress: (fraction: number, message: string) => void
+  /**
+   * Does a part of the work, and again while its failure may pass: as long as the gateway cannot be reached, some
+   * times for anything else.
+   */
+  attempt<T>(part: () => Promise<T>): Promise<T>
 }
 
-/** The work itself. Repeating it gives the same result. */
+/** The work itself. Repeating it gives the same result; parts that may fail for a while are repeated by `attempt`. */
 export interface JobWork {
   calibrate(job: CalibrateJob, context: JobContext): Promise<CalibrateResult>
   evaluate(job: EvaluateJob, context: JobContext): Promise<EvaluateResult>
@@ -50,7 +55,7 @@ export interface JobRunnerDeps {
   log: Log
   /** A job changed state. */
   onChange: () => void
-  /** Wait before the first repetition of a job that failed by something that may pass. */
+  /** Wait before the first repetition of what failed by something that may pass. */
   retryMs?: number
 }
 
@@ -61,8 +66,12 @@ interface Entry {
 }
 
 const MOST_MESSAGE = 512
-/** Of a job whose work keeps dying. */
-const MOST_ATTEMPTS = 3
+/** Of work whose process keeps dying, which may take hours each time. */
+const MOST_DEATHS = 3
+/** Of what else may pass: for some eight minutes. */
+const MOST_ATTEMPTS = 20
+/** The longest wait, in first waits. */
+const MOST_WAITS = 30
 
 /**
  * Composes the runner, one job at a time. Results are kept in `<home>/jobs/<id>.json` until the gateway has
@@ -97,16 +106,19 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
         if (signal.aborted) return
         entry.report = { ...entry.report, progress: clamp(fraction), message: message.slice(0, MOST_MESSAGE) }
       },
+      attempt: (part) => untilItPasses(part, signal, entry),
     }
     const startedMs = Date.now()
     deps.log.info('job started', { id: job.id, kind: job.kind })
     try {
-      const result = await untilItPasses(() => perform(job, context), signal, entry)
+      const result = await perform(job, context)
       signal.throwIfAborted()
-      const report = { id: job.id, state: 'done', progress: 1, message: `${job.kind} done`, result }
+      const done = { id: job.id, state: 'done', progress: 1, message: `${job.kind} done`, result }
       // A figure that JSON cannot carry would have the gateway refuse every heartbeat of this node.
-      entry.report = parse(jobReport, report)
-      await keep(entry.report)
+      const report = parse(jobReport, done)
+      await keep(report)
+      // Told when it is kept: settled before, its file would come after it was removed.
+      entry.report = report
       deps.log.info('job done', { id: job.id, kind: job.kind, tookMs: Date.now() - startedMs })
     } catch (error) {
       end(entry, job, error)
@@ -119,16 +131,15 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
     return job.kind === 'calibrate' ? deps.work.calibrate(job, context) : deps.work.evaluate(job, context)
   }
 
-  /** Repeats while the failure may pass: as long as the gateway is away, a few times for anything else. */
-  async function untilItPasses<T>(work: () => Promise<T>, signal: AbortSignal, entry: Entry): Promise<T> {
+  async function untilItPasses<T>(part: () => Promise<T>, signal: AbortSignal, entry: Entry): Promise<T> {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await work()
+        return await part()
       } catch (error) {
         signal.throwIfAborted()
         const { code, retryable } = toAppError(error)
-        if (!retryable || (code !== 'no_node_available' && attempt + 1 >= MOST_ATTEMPTS)) throw error
-        const waitMs = Math.min(30_000, (deps.retryMs ?? 1_000) * 2 ** Math.min(attempt, 10))
+        if (!retryable || attempt + 1 >= mostAttempts(code)) throw error
+        const waitMs = (deps.retryMs ?? 1_000) * Math.min(MOST_WAITS, 2 ** attempt)
         deps.log.warn('job waits and tries again', { id: entry.report.id, waitMs, reason: reasonOf(error) })
         entry.report = { ...entry.report, message: `waiting: ${reasonOf(error)}`.slice(0, MOST_MESSAGE) }
         await sleep(waitMs, undefined, { signal })
@@ -209,6 +220,12 @@ async function readReports(dir: string, log: Log): Promise<JobReport[]> {
     }
   }
   return reports
+}
+
+/** Without end only while there is nobody who could be told of a failure. */
+function mostAttempts(code: ErrorCode): number {
+  if (code === 'no_node_available') return Number.POSITIVE_INFINITY
+  return code === 'node_failed' ? MOST_DEATHS : MOST_ATTEMPTS
 }
 
 function clamp(fraction: number): number {

@@ -2,16 +2,19 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import type { EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
 import { createDatasetStore } from '../../../gpu-node/src/control/datasets.ts'
 import type { Evaluator } from '../../../gpu-node/src/control/evaluator.ts'
 import type { GatewayClient } from '../../../gpu-node/src/control/gateway-client.ts'
 import { createJobWork } from '../../../gpu-node/src/control/job-work.ts'
+import type { JobContext } from '../../../gpu-node/src/control/jobs.ts'
+import { reasonOf } from '../../../gpu-node/src/log.ts'
 import { createMaskStore } from '../../../gpu-node/src/masks/store.ts'
 import { memoryLog } from '../../support/memory-log.ts'
 import { temporaryDir } from '../../support/temporary.ts'
+import { openTinyModel } from '../../support/tiny-model.ts'
 
 const TEXT = new TextEncoder().encode('{"text":"What a client wrote."}\n')
 const SHA256 = createHash('sha256').update(TEXT).digest('hex')
@@ -34,7 +37,11 @@ const job: EvaluateJob = {
   holdouts: [{ sha256: SHA256, domain: 'legal', samples: 1 }],
   windowTokens: 16,
 }
-const context = { signal: new AbortController().signal, progress: () => undefined }
+const context: JobContext = {
+  signal: new AbortController().signal,
+  progress: () => undefined,
+  attempt: (part) => part(),
+}
 
 function workWith(evaluate: (path: string) => Promise<void>) {
   const home = temporaryDir()
@@ -73,6 +80,63 @@ test('they are gone after a job that failed, too', async () => {
   const { work, datasets } = workWith(() => Promise.reject(new AppError('mask_invalid', 'damaged')))
   await expect(work.evaluate(job, context)).rejects.toThrow('damaged')
   expect(existsSync(datasets)).toBe(false)
+})
+
+test('a mask that does not get to the gateway is handed over again, and not selected again', async () => {
+  const tiny = await openTinyModel()
+  onTestFinished(() => tiny.remove())
+  const home = temporaryDir()
+  const uploaded: string[] = []
+  const away: GatewayClient = {
+    ...gateway,
+    async uploadMask(sha256) {
+      if (uploaded.push(sha256) < 3) throw new AppError('no_node_available', 'The link is bad.')
+    },
+  }
+  const work = createJobWork({
+    home,
+    model: {
+      spec: join(tiny.dir, 'model'),
+      cacheDir: join(tiny.dir, 'cache'),
+      id: 'tiny',
+      baseSha256: tiny.model.master.baseSha256,
+    },
+    masks: createMaskStore({ home, gateway: away, log: memoryLog() }),
+    datasets: createDatasetStore({ home, gateway }),
+    evaluator: { evaluate: refuse },
+    threads: 1,
+  })
+  const messages: string[] = []
+  const failures: string[] = []
+  const calibration: CalibrateJob = {
+    kind: 'calibrate',
+    id: 'job-2',
+    model: 'tiny',
+    datasets: [],
+    accumulated: [],
+    samples: 1,
+    length: 16,
+    seed: 1,
+    selection: { method: 'magnitude', pattern: '0.5', scope: 'row' },
+    parent: null,
+    created: '2026-11-25T00:00:00.000Z',
+  }
+  const { maskSha256 } = await work.calibrate(calibration, {
+    ...context,
+    progress: (_fraction, message) => void messages.push(message),
+    async attempt(part) {
+      for (;;) {
+        try {
+          return await part()
+        } catch (error) {
+          failures.push(reasonOf(error))
+        }
+      }
+    },
+  })
+  expect(failures).toEqual(['The link is bad.', 'The link is bad.'])
+  expect(uploaded).toEqual([maskSha256, maskSha256, maskSha256])
+  expect(messages.filter((message) => message.startsWith('selecting weights, block 1 of'))).toHaveLength(1)
 })
 
 test('what a killed node left is removed when it starts again', async () => {

@@ -25,11 +25,14 @@ function setup() {
   }
   const running = new Map<string, Running>()
   const evaluate = (job: EvaluateJob, context: JobContext) =>
-    new Promise<EvaluateResult>((resolve, reject) => {
-      started.push(job.id)
-      context.signal.addEventListener('abort', () => reject(context.signal.reason))
-      running.set(job.id, { context, done: (result = RESULT) => resolve(result), fail: reject })
-    })
+    context.attempt(
+      () =>
+        new Promise<EvaluateResult>((resolve, reject) => {
+          started.push(job.id)
+          context.signal.addEventListener('abort', () => reject(context.signal.reason))
+          running.set(job.id, { context, done: (result = RESULT) => resolve(result), fail: reject })
+        }),
+    )
   const open = async () => {
     const runner = await openJobRunner({
       home,
@@ -151,6 +154,35 @@ test('a failure that may pass is tried again, one that will not is reported with
     code: 'insufficient_samples',
     message: 'There are 3 samples of 16.',
   })
+})
+
+test.each([
+  ['node_failed', 3],
+  ['service_unavailable', 20],
+] as const)('%s is tried %i times', async (code, times) => {
+  const { open, at, started } = setup()
+  const runner = await open()
+  runner.apply([evaluateJobOf('one')], [])
+  for (let count = 1; count <= times; count++) {
+    await vi.waitFor(() => expect(started).toHaveLength(count), WAIT)
+    ;(await at('one')).fail(new AppError(code, 'It fails.'))
+  }
+  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('failed'), WAIT)
+  expect(runner.reports()[0]?.error).toEqual({ code, message: 'It fails.' })
+  expect(started).toHaveLength(times)
+})
+
+test('a gateway that cannot be reached is waited for', async () => {
+  const { open, at, started } = setup()
+  const runner = await open()
+  runner.apply([evaluateJobOf('one')], [])
+  for (let count = 1; count <= 40; count++) {
+    await vi.waitFor(() => expect(started).toHaveLength(count), WAIT)
+    ;(await at('one')).fail(new AppError('no_node_available', 'It is away.'))
+  }
+  await vi.waitFor(() => expect(started).toHaveLength(41), WAIT)
+  ;(await at('one')).done()
+  await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('done'), WAIT)
 })
 
 test('figures that JSON cannot carry never stand in a report, or the gateway would refuse every heartbeat', async () => {
