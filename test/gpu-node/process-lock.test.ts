@@ -91,7 +91,10 @@ test('whoever ended while it took an abandoned lock over holds nobody up', async
   const abandoned = JSON.stringify({ host: hostname(), pid: await deadPid(), startTicks: '1' })
   writeFileSync(path, abandoned)
   const name = createHash('sha256').update(abandoned).digest('hex').slice(0, 16)
-  writeFileSync(`${path}.${name}`, JSON.stringify({ host: hostname(), pid: await deadPid(), startTicks: '2' }))
+  writeFileSync(
+    `${path}.${name}`,
+    JSON.stringify({ host: hostname(), pid: await deadPid(), startTicks: '2' }),
+  )
   taken(takeProcessLock(path, {})).release()
   expect(readdirSync(dir)).toEqual([])
 })

@@ -15,7 +15,7 @@ import {
   type Receipt,
 } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { sign, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
+import { SIGNATURE_HEADER, signedHeaders, verify } from '@copal/shared/wire/signature.ts'
 
 /** The gateway as a node sees it: the internal routes over real HTTP, signatures and wire schemas checked. */
 export interface GatewayDouble {
@@ -78,10 +78,10 @@ export async function startGatewayDouble(secret = 'a secret for tests only'): Pr
     },
     async callNode(nodeUrl, method, path, body) {
       const bytes = new TextEncoder().encode(JSON.stringify(body))
-      const signature = await sign(secret, { nodeId: nodeAt(nodeUrl), method, path, body: bytes }, Date.now())
+      const signed = { nodeId: nodeAt(nodeUrl), method, path, body: bytes }
       return fetch(new URL(path, nodeUrl), {
         method,
-        headers: { [SIGNATURE_HEADER]: signature, 'content-type': 'application/json' },
+        headers: { ...(await signedHeaders(secret, signed, Date.now())), 'content-type': 'application/json' },
         body: bytes,
       })
     },

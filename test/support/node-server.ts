@@ -1,6 +1,6 @@
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { EvaluateEvent, Receipt } from '@copal/shared/wire/node-rpc.ts'
-import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { Backend, WeightSet } from '../../gpu-node/src/backends/backend.ts'
 import type { Engine, EngineDeps } from '../../gpu-node/src/engine/api.ts'
 import { createEngine } from '../../gpu-node/src/engine/engine.ts'
@@ -101,11 +101,12 @@ export async function startTestNode(
     async post(path, value, { body, secret, nodeId, signature, headers, signal } = {}) {
       const bytes = new TextEncoder().encode(body ?? JSON.stringify(value))
       const signed = { nodeId: nodeId ?? NODE_ID, method: 'POST', path, body: bytes }
-      const header = signature ?? (await sign(secret ?? NODE_SECRET, signed, Date.now()))
+      const signing = await signedHeaders(secret ?? NODE_SECRET, signed, Date.now())
+      if (signature !== undefined) signing[SIGNATURE_HEADER] = signature
       return fetch(listener.url + path, {
         method: 'POST',
         body: bytes,
-        headers: { 'content-type': 'application/json', [SIGNATURE_HEADER]: header, ...headers },
+        headers: { 'content-type': 'application/json', ...signing, ...headers },
         ...(signal ? { signal } : {}),
       })
     },

@@ -1,6 +1,6 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
-import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../deps.ts'
 import type { Alarms } from '../inference/alarms.ts'
 import { collect } from '../middleware/body.ts'
@@ -85,7 +85,7 @@ export async function callNode(
       headers: {
         ...options.headers,
         'content-type': 'application/json',
-        [SIGNATURE_HEADER]: await sign(deps.nodeSecret, signed, deps.nowMs()),
+        ...(await signedHeaders(deps.nodeSecret, signed, deps.nowMs())),
       },
       body,
       // Nodes answer where they are: the request and its signature go nowhere else.

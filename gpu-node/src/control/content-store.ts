@@ -114,9 +114,13 @@ export async function readIfThere(path: string): Promise<string | undefined> {
     return await readFile(path, 'utf8')
   } catch (cause) {
     if (isErrno(cause, 'ENOENT')) return undefined
-    throw new AppError('internal_error', `${path} cannot be read. It is left as it is; mend its disk or move it away`, {
-      cause,
-    })
+    throw new AppError(
+      'internal_error',
+      `${path} cannot be read. It is left as it is; mend its disk or move it away`,
+      {
+        cause,
+      },
+    )
   }
 }
 

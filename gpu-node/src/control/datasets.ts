@@ -29,7 +29,7 @@ export function createDatasetStore(deps: {
     mismatch: (sha256, actual) =>
       new AppError(
         'service_unavailable',
-        `The dataset that the gateway sent for ${sha256} has the hash ${actual}: it was damaged. Try again; where that does not help, make the dataset anew.`,
+        `The dataset that the gateway sent for ${sha256} has the hash ${actual}: it was damaged, there or on the way. Try again.`,
       ),
   })
   return {

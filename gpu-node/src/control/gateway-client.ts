@@ -59,7 +59,10 @@ export function createGatewayClient(deps: {
     method: 'GET' | 'POST' | 'PUT',
     path: string,
     signed: { body: Uint8Array<ArrayBuffer> } | { bodySha256: string },
-    { headers, ...sent }: { headers?: Record<string, string>; body?: RequestInit['body']; duplex?: 'half' },
+    {
+      headers,
+      ...sent
+    }: { headers?: Record<string, string>; body?: NonNullable<RequestInit['body']>; duplex?: 'half' },
     deadline: Deadline,
     signal?: AbortSignal,
   ): Promise<Response> {

@@ -1,10 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { parseJson } from '@copal/shared/wire/parse.ts'
-import { SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
+import { BODY_HASH_HEADER, sha256, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import type { ReplayGuard } from './replay-guard.ts'
 
 /**
- * The JSON value of a call whose signature is good, for this node, and was not used before; `path` in the signature is the path as requested.
+ * The JSON value of a call whose signature is good, for this node, and was not used before; `path` in the signature is
+ * the path as requested. Nothing of a body is held before it is known to be the gateway's, by the hash that it names.
  *
  * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request` when it is not UTF-8 or not JSON
  */
@@ -18,12 +19,25 @@ export async function readSigned(
     nowMs: number
   },
 ): Promise<unknown> {
-  const body = await readBounded(request, options.maxBytes)
   const { pathname, search } = new URL(request.url)
-  const signed = { nodeId: options.nodeId, method: request.method, path: pathname + search, body }
-  const signature = request.headers.get(SIGNATURE_HEADER) ?? ''
+  const bodySha256 = request.headers.get(BODY_HASH_HEADER)
+  const signature = request.headers.get(SIGNATURE_HEADER)
+  if (bodySha256 === null || signature === null) {
+    throw new AppError(
+      'invalid_signature',
+      `Calls to nodes have the headers '${SIGNATURE_HEADER}' and '${BODY_HASH_HEADER}'. A gateway that sends only the ` +
+        'first is older than this node: deploy it anew.',
+    )
+  }
+  const signed = { nodeId: options.nodeId, method: request.method, path: pathname + search, bodySha256 }
   await verify(options.secrets, signed, signature, options.nowMs)
   options.replays.use(signature, options.nowMs)
+  const body = await readBounded(request, options.maxBytes)
+  if ((await sha256(body)) !== bodySha256)
+    throw new AppError(
+      'invalid_signature',
+      `The body does not have the hash that '${BODY_HASH_HEADER}' names.`,
+    )
   return parseJson(decode(body))
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { formatSpread, line, spread } from '../../../gpu-node/bench/report.ts'
 
 /** A running local service, and what a caller of either half needs. */
@@ -95,11 +95,11 @@ async function straight(target: Target, stream: boolean): Promise<Request> {
     method: 'POST',
     headers: {
       'content-type': 'application/json',
-      [SIGNATURE_HEADER]: await sign(
+      ...(await signedHeaders(
         target.nodeSecret,
         { nodeId: target.nodeId, method: 'POST', path, body: bytes },
         Date.now(),
-      ),
+      )),
     },
     body: bytes,
   })

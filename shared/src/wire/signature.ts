@@ -3,6 +3,12 @@ import { AppError } from '../errors.ts'
 /** Header that carries the signature: `t=<unix milliseconds>,to=<who is called>,v2=<hex HMAC-SHA256>`. */
 export const SIGNATURE_HEADER = 'x-copal-signature'
 
+/**
+ * Header of calls to nodes: the SHA-256 of the body, which the signature covers. By it a node knows whose a body is
+ * before it holds any of it.
+ */
+export const BODY_HASH_HEADER = 'x-copal-body-sha256'
+
 /** How far the clocks of gateway and node may differ, and how long a signature is good for. */
 export const MAX_SKEW_MS = 60_000
 
@@ -29,6 +35,22 @@ export async function sign(secret: string, request: SignedRequest, nowMs: number
   const atMs = Math.floor(nowMs)
   const mac = await crypto.subtle.sign('HMAC', await importKey(secret), await message(request, atMs))
   return `t=${atMs},to=${recipient(request)},v2=${hex(new Uint8Array(mac))}`
+}
+
+/** The headers that sign a call to a node. */
+export async function signedHeaders(
+  secret: string,
+  {
+    body,
+    ...request
+  }: { nodeId: string | undefined; method: string; path: string; body: Uint8Array<ArrayBuffer> },
+  nowMs: number,
+): Promise<Record<string, string>> {
+  const bodySha256 = await sha256(body)
+  return {
+    [SIGNATURE_HEADER]: await sign(secret, { ...request, bodySha256 }, nowMs),
+    [BODY_HASH_HEADER]: bodySha256,
+  }
 }
 
 /**

@@ -6,9 +6,7 @@ import { createGatewayClient } from '../../../gpu-node/src/control/gateway-clien
 import { startGatewayDouble } from '../../support/gateway-double.ts'
 
 const FILE = new Blob([new Uint8Array(2 ** 20)])
-const SHA256 = createHash('sha256')
-  .update(new Uint8Array(FILE.size))
-  .digest('hex')
+const SHA256 = createHash('sha256').update(new Uint8Array(FILE.size)).digest('hex')
 
 async function setup(stallTimeoutMs?: number) {
   const gateway = await startGatewayDouble()

@@ -200,7 +200,7 @@ test('what a step that failed has opened in the backend is dropped by the next o
   releaseStep(state, failed)
   for (const { request } of failed.draft.work) endRequest(state, request)
   const next = reserveStep(state, planStep(state, a, policy))
-  expect(next.plan.drop.toSorted()).toEqual(failed.sequences.map(({ id }) => id).toSorted())
+  expect(new Set(next.plan.drop)).toEqual(new Set(failed.sequences.map(({ id }) => id)))
   checkInvariants(state, policy)
 })
 

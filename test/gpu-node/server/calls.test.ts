@@ -1,6 +1,8 @@
+import { once } from 'node:events'
+import { request as openRequest, type IncomingMessage } from 'node:http'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { type ErrorBody } from '@copal/shared/errors.ts'
-import { sign } from '@copal/shared/wire/signature.ts'
+import { BODY_HASH_HEADER, sign, SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../support/arithmetic-node.ts'
 import { createArithmeticBackend } from '../../support/arithmetic-backend.ts'
@@ -86,23 +88,63 @@ test('a call opens once: whoever sends it again gets nothing', async () => {
   expect(await node.receiptCount(1)).toHaveLength(1)
 })
 
+/** Headers as the gateway signs a call to the node under test. */
+function signing(path: string, body: Uint8Array<ArrayBuffer>): Promise<Record<string, string>> {
+  const signed = { nodeId: 'node-under-test', method: 'POST', path, body }
+  return signedHeaders(OTHER_SECRET, signed, Date.now())
+}
+
 test('a body of 10 MB is refused, with and without a declared length', async () => {
   const { node } = await start()
+  const path = '/rpc/completions'
   const body = JSON.stringify(call({ ...PROMPT, prompt: 'x'.repeat(10 * 1024 * 1024) }))
-  const declared = await node.post('/rpc/completions', null, { body })
+  const declared = await node.post(path, null, { body })
   expect(declared.status).toBe(413)
   expect(await declared.json()).toMatchObject({ error: { code: 'body_too_large' } })
-  const chunked = await fetch(`${node.url}/rpc/completions`, {
+  const piece = new Uint8Array(1024 * 1024)
+  const chunked = await fetch(node.url + path, {
     method: 'POST',
+    headers: await signing(path, new Uint8Array(10 * piece.length)),
     body: new ReadableStream({
       start(controller) {
-        for (let index = 0; index < 10; index++) controller.enqueue(new Uint8Array(1024 * 1024))
+        for (let index = 0; index < 10; index++) controller.enqueue(piece)
         controller.close()
       },
     }),
     duplex: 'half',
   })
   expect(chunked.status).toBe(413)
+})
+
+test('a stranger is refused before anything of the body is read', async () => {
+  const { node } = await start()
+  const path = '/rpc/evaluate'
+  const genuine = await signing(path, new Uint8Array())
+  for (const headers of [
+    {},
+    { [SIGNATURE_HEADER]: genuine[SIGNATURE_HEADER] },
+    { ...genuine, [BODY_HASH_HEADER]: 'a'.repeat(64) },
+  ]) {
+    // Of a body that is announced nothing ever comes.
+    const asking = openRequest(node.url + path, {
+      method: 'POST',
+      headers: { ...headers, 'content-length': 1000 },
+    })
+    asking.flushHeaders()
+    const [answer] = (await once(asking, 'response')) as [IncomingMessage]
+    expect(answer.statusCode).toBe(401)
+    asking.destroy()
+  }
+})
+
+test('another body than the one that was signed is refused', async () => {
+  const { node, backend } = await start()
+  const path = '/rpc/completions'
+  const headers = await signing(path, new TextEncoder().encode('{}'))
+  const response = await node.post(path, call(PROMPT), { headers })
+  expect(response.status).toBe(401)
+  expect((await json<ErrorBody>(response)).error.message).toContain('does not have the hash')
+  expect(backend.plans).toHaveLength(0)
 })
 
 test('a full queue is a 429 with Retry-After', async () => {
