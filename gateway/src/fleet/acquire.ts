@@ -46,10 +46,11 @@ export interface FailedAttempt {
  * - `absent`: none of them can take requests
  * - `full`: all that can have as many as they shall
  * - `retries`: the fleet fails so much that nothing is tried again
+ * - `left`: nobody waits for it any more
  */
 export interface NoNode {
   ok: false
-  reason: 'unknown' | 'absent' | 'full' | 'retries'
+  reason: 'unknown' | 'absent' | 'full' | 'retries' | 'left'
   /** When it is worth to come back, as far as is known. */
   retryAfterMs: number
   servedModels: string[]

@@ -72,7 +72,7 @@ export class Dispatcher {
   /** Nobody waits for an attempt any more. Tells whether no node had it. */
   abandon(requestId: string): boolean {
     const waiting = this.#line.leave(requestId)
-    waiting?.ticket.resolve(this.#state.noNode(waiting.request, Date.now()))
+    waiting?.ticket.resolve({ ...this.#state.noNode(waiting.request, Date.now()), reason: 'left' })
     return waiting !== undefined
   }
 

@@ -12,6 +12,7 @@ import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from './lease.ts'
 import { readPolicy, type FleetPolicy } from './policy.ts'
 import type { Acquired, AcquireRequest, FailedAttempt } from './acquire.ts'
+import { Refusals, type RefusalCount } from './refusals.ts'
 import type { FleetSnapshot } from './node-view.ts'
 import type { NodeRecord } from './node.ts'
 import { FleetState } from './state.ts'
@@ -66,6 +67,7 @@ export class Fleet extends DurableObject<Bindings> {
   readonly #policy: FleetPolicy
   readonly #state: FleetState
   readonly #dispatcher: Dispatcher
+  readonly #refusals = new Refusals()
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
@@ -128,7 +130,7 @@ export class Fleet extends DurableObject<Bindings> {
    */
   async acquire({ limits, answered = [], ...request }: Asked): Promise<Admitted> {
     for (const requestId of answered) this.#ledger.finish(requestId, false, Date.now())
-    if (!limits) return this.#dispatcher.acquire(request)
+    if (!limits) return this.#dispatch(request)
     for (const account of limits.accounts) {
       const unread = this.#ledger.unread(account, Date.now())
       if (unread) await this.#readMonth(account, unread)
@@ -144,13 +146,22 @@ export class Fleet extends DurableObject<Bindings> {
       },
       nowMs,
     )
-    if (!reserved.ok) return reserved
-    const acquired = await this.#dispatcher.acquire(request)
+    if (!reserved.ok) {
+      this.#refusals.count(request, reserved.refusal.limit)
+      return reserved
+    }
+    const acquired = await this.#dispatch(request)
     if (!acquired.ok && request.requestId === limits.requestId)
       this.#ledger.cancel(limits.requestId, Date.now())
     this.#saveLedger()
     const { maxTokens, rates } = reserved
     return acquired.ok ? { ...acquired, maxTokens, rates } : acquired
+  }
+
+  async #dispatch(request: AcquireRequest): Promise<Acquired> {
+    const acquired = await this.#dispatcher.acquire(request)
+    if (!acquired.ok) this.#refusals.count(request, acquired.reason)
+    return acquired
   }
 
   /** Requests with limits that run no more; those that gave their clients nothing are charged nothing. */
@@ -204,6 +215,11 @@ export class Fleet extends DurableObject<Bindings> {
   /** All nodes that are remembered. */
   snapshot(): FleetSnapshot {
     return this.#state.snapshot(Date.now())
+  }
+
+  /** Requests that got no node since this object started. */
+  refusals(): RefusalCount[] {
+    return this.#refusals.list()
   }
 
   /** The version that would answer an API key now; undefined when no node of the model is known. */

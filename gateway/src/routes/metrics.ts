@@ -4,6 +4,7 @@ import { listCacheCounts, type CacheCountsRow } from '../db/queries/cache-counts
 import { listModels, type ModelRow } from '../db/queries/models.ts'
 import { sumDrift, sumUsage, type DriftSum, type UsageSum } from '../db/queries/usage-totals.ts'
 import type { FleetSnapshot } from '../fleet/node-view.ts'
+import type { RefusalCount } from '../fleet/refusals.ts'
 import { tenantOf } from '../keys/grants.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { requireActor } from '../middleware/auth.ts'
@@ -22,22 +23,30 @@ export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
       const { db, fleet } = deps
       const tenant = tenantOf(actor, undefined)
       if (tenant !== undefined) {
-        const [usage, drift, caches] = await Promise.all([
+        const [usage, drift, caches, refusals] = await Promise.all([
           sumUsage(db, tenant),
           sumDrift(db, { tenant }),
           listCacheCounts(db, tenant),
+          fleet.refusals(),
         ])
-        return answer(c, [...usageFamilies(usage), ...driftFamilies(drift), ...cacheFamilies(caches)])
+        return answer(c, [
+          ...usageFamilies(usage),
+          refusalFamily(refusals.filter((refusal) => refusal.tenant === tenant)),
+          ...driftFamilies(drift),
+          ...cacheFamilies(caches),
+        ])
       }
-      const [usage, drift, caches, models, snapshot] = await Promise.all([
+      const [usage, drift, caches, models, snapshot, refusals] = await Promise.all([
         sumUsage(db),
         sumDrift(db),
         listCacheCounts(db),
         listModels(db),
         fleet.snapshot(),
+        fleet.refusals(),
       ])
       return answer(c, [
         ...usageFamilies(usage),
+        refusalFamily(refusals),
         ...driftFamilies(drift),
         ...cacheFamilies(caches),
         ...fleetFamilies(models, snapshot),
@@ -76,6 +85,15 @@ function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
       (row) => row.completionTokens,
     ),
   ]
+}
+
+function refusalFamily(refusals: readonly RefusalCount[]): MetricFamily {
+  return {
+    name: 'copal_requests_refused_total',
+    help: 'Requests that got no node: over a limit, or for want of one; from zero when the fleet object starts anew.',
+    type: 'counter',
+    samples: refusals.map(({ requests, ...labels }) => ({ labels, value: requests })),
+  }
 }
 
 function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {

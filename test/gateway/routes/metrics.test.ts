@@ -1,4 +1,6 @@
+import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import type { Asked } from '../../../gateway/src/fleet/fleet.ts'
 import { beat, get, receiptOf, signedPost } from '../support/gateway.ts'
 
 test('metrics tell of requests, tokens, drift and nodes in the Prometheus text format', async () => {
@@ -39,4 +41,40 @@ test('metrics tell of requests, tokens, drift and nodes in the Prometheus text f
   for (const line of text.trimEnd().split('\n')) {
     expect(line).toMatch(/^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{([a-z_]+="[^"]*",?)+\})? -?[0-9.e+-]+)$/)
   }
+})
+
+test('metrics tell which requests got no node and why, a tenant those of its own', async () => {
+  const refusing = 'refusing-model'
+  await beat({ id: 'refusing-1', url: 'http://127.0.0.1:9' }, refusing, {
+    load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 1 },
+  })
+  const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
+  const asked = (requestId: string, changes: Partial<Asked> = {}): Asked => ({
+    requestId,
+    model: refusing,
+    promptTokens: 1,
+    exclude: [],
+    domain: 'default',
+    tenant: 'refused-tenant',
+    account: 'key-refused',
+    ...changes,
+  })
+  expect(await fleet.acquire(asked('absent-1', { version: 99 }))).toMatchObject({ ok: false })
+  for (const id of ['over-1', 'over-2']) {
+    const limits = {
+      requestId: id,
+      accounts: [{ kind: 'key' as const, name: 'key-refused', limits: { requestsPerMinute: 1 } }],
+      maxTokens: 8,
+    }
+    await fleet.acquire(asked(id, { limits }))
+  }
+  const left = fleet.acquire(asked('left-1', { exclude: ['refusing-1'] }))
+  await fleet.abandon('left-1')
+  expect(await left).toMatchObject({ ok: false })
+  const lines = (await (await get('/metrics')).text()).split('\n')
+  const refused = lines.filter((line) => line.includes(refusing) && line.includes('refused_total'))
+  expect(refused).toEqual([
+    `copal_requests_refused_total{tenant="refused-tenant",model="${refusing}",reason="absent"} 1`,
+    `copal_requests_refused_total{tenant="refused-tenant",model="${refusing}",reason="requests"} 1`,
+  ])
 })
