@@ -258,7 +258,8 @@ export const usageTotals = sqliteTable(
     model: text().notNull(),
     domain: text().notNull(),
     maskVersion: integer().notNull(),
-    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'error'] }).notNull(),
+    /** `estimated` until the receipt of a request comes whose lease expired: what is counted under the others never falls. */
+    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'error', 'estimated'] }).notNull(),
     requests: integer().notNull(),
     promptTokens: integer().notNull(),
     completionTokens: integer().notNull(),

@@ -2,7 +2,7 @@ import { Hono, type Context } from 'hono'
 import type { ActorEnv } from '../context.ts'
 import { listCacheCounts, type CacheCountsRow } from '../db/queries/cache-counts.ts'
 import { listModels, type ModelRow } from '../db/queries/models.ts'
-import { sumDrift, sumUsage, type DriftSum, type UsageSum } from '../db/queries/usage-totals.ts'
+import { ESTIMATED, sumDrift, sumUsage, type DriftSum, type UsageSum } from '../db/queries/usage-totals.ts'
 import type { FleetSnapshot } from '../fleet/node-view.ts'
 import type { RefusalCount } from '../fleet/refusals.ts'
 import { tenantOf } from '../keys/grants.ts'
@@ -61,20 +61,28 @@ function answer(c: Context<ActorEnv>, families: readonly MetricFamily[]): Respon
 }
 
 function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
+  const labels = ({ tenant, model, domain, maskVersion }: UsageSum) => ({
+    ...(tenant === null ? {} : { tenant }),
+    model,
+    domain,
+    mask_version: maskVersion,
+  })
   const family = (name: string, help: string, value: (row: UsageSum) => number): MetricFamily => ({
     name,
     help,
     type: 'counter',
-    samples: usage.map((row) => ({
-      labels: {
-        ...(row.tenant === null ? {} : { tenant: row.tenant }),
-        model: row.model,
-        domain: row.domain,
-        mask_version: row.maskVersion,
-        outcome: row.finishReason,
-      },
-      value: value(row),
-    })),
+    samples: usage
+      .filter(({ finishReason }) => finishReason !== ESTIMATED)
+      .map((row) => ({ labels: { ...labels(row), outcome: row.finishReason }, value: value(row) })),
+  })
+  // These fall when a receipt comes after all, as a counter must not.
+  const estimate = (name: string, help: string, value: (row: UsageSum) => number): MetricFamily => ({
+    name,
+    help,
+    type: 'gauge',
+    samples: usage
+      .filter(({ finishReason }) => finishReason === ESTIMATED)
+      .map((row) => ({ labels: labels(row), value: value(row) })),
   })
   return [
     family('copal_requests_total', 'Settled requests.', (row) => row.requests),
@@ -83,6 +91,16 @@ function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
       'copal_completion_tokens_total',
       'Generated tokens of settled requests.',
       (row) => row.completionTokens,
+    ),
+    estimate(
+      'copal_requests_estimated',
+      'Requests whose lease expired before a receipt came: their node died, or cannot reach the gateway.',
+      (row) => row.requests,
+    ),
+    estimate(
+      'copal_tokens_estimated',
+      'Tokens that these are charged, of prompts and answers.',
+      (row) => row.promptTokens + row.completionTokens,
     ),
   ]
 }

@@ -68,7 +68,7 @@ test('a lease whose node died is settled from its reservation by the alarm, as s
       model: 'm',
       domain: 'legal',
       maskVersion: 0,
-      finishReason: 'error',
+      finishReason: 'estimated',
       requests: 1,
       promptTokens: 12,
       completionTokens: 0,

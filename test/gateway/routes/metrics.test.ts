@@ -1,5 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import { openDatabase } from '../../../gateway/src/db/database.ts'
+import { insertReceipts } from '../../../gateway/src/db/queries/receipts.ts'
 import type { Asked } from '../../../gateway/src/fleet/fleet.ts'
 import { beat, get, receiptOf, signedPost } from '../support/gateway.ts'
 
@@ -41,6 +43,27 @@ test('metrics tell of requests, tokens, drift and nodes in the Prometheus text f
   for (const line of text.trimEnd().split('\n')) {
     expect(line).toMatch(/^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{([a-z_]+="[^"]*",?)+\})? -?[0-9.e+-]+)$/)
   }
+})
+
+test('what is estimated is told apart, so that no counter falls when its receipt comes', async () => {
+  const model = 'metrics-estimated'
+  const db = openDatabase(env.DB)
+  const linesOf = async () => {
+    const lines = (await (await get('/metrics')).text()).split('\n')
+    return lines.filter((line) => line.includes(`"${model}"`) && !line.includes('drift'))
+  }
+  const estimate = receiptOf('metrics-estimate', { model, finishReason: 'error', completionTokens: 0 })
+  await insertReceipts(db, 'n1', [estimate], 'estimate', 1)
+  expect(await linesOf()).toEqual([
+    `copal_requests_estimated{model="${model}",domain="default",mask_version="0"} 1`,
+    `copal_tokens_estimated{model="${model}",domain="default",mask_version="0"} ${estimate.promptTokens}`,
+  ])
+  await insertReceipts(db, 'n1', [receiptOf('metrics-estimate', { model })], 'node', 2)
+  const after = await linesOf()
+  expect(after).toContain(
+    `copal_requests_total{model="${model}",domain="default",mask_version="0",outcome="stop"} 1`,
+  )
+  expect(after.join()).not.toMatch(/estimated\{|outcome="error"/)
 })
 
 test('metrics tell which requests got no node and why, a tenant those of its own', async () => {

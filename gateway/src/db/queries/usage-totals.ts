@@ -1,5 +1,4 @@
 import { and, eq, gt, sql, sum, type SQL } from 'drizzle-orm'
-import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Database } from '../database.ts'
 import { usageTotals } from '../schema.ts'
 
@@ -11,6 +10,9 @@ export const OTHER_DOMAINS = '(other)'
 
 /** Domains of a tenant on a model that have their names beside those that are registered: the first that come. */
 export const NAMED_DOMAINS = 64
+
+/** How a request ended of which no receipt has come yet. */
+export const ESTIMATED = 'estimated'
 
 /** A column of rows of receipts in a parameter, which is a JSON list of objects. */
 export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
@@ -34,12 +36,12 @@ export function countReceipts(db: Database, json: string) {
       from json_each(${json}) group by request_id
     ), counted as (
       select 1 sign, coalesce(new.key_id, old.key_id) key_id, new.model, new.domain, new.mask_version,
-        new.finish_reason, new.prompt_tokens, new.completion_tokens, new.drift_tokens, new.nll_masked, new.nll_dense
+        iif(new.estimated, ${ESTIMATED}, new.finish_reason) finish_reason, new.prompt_tokens, new.completion_tokens, new.drift_tokens, new.nll_masked, new.nll_dense
       from incoming new left join receipts old using (request_id)
       where old.request_id is null or (old.estimated and not new.estimated)
       union all
       select -1, old.key_id, old.model, old.domain, old.mask_version,
-        old.finish_reason, old.prompt_tokens, old.completion_tokens, old.drift_tokens, old.nll_masked, old.nll_dense
+        ${ESTIMATED}, old.prompt_tokens, old.completion_tokens, old.drift_tokens, old.nll_masked, old.nll_dense
       from receipts old join incoming new using (request_id)
       where old.estimated and not new.estimated
     ), owned as (
@@ -94,7 +96,7 @@ export interface UsageSum {
   model: string
   domain: string
   maskVersion: number
-  finishReason: Receipt['finishReason']
+  finishReason: (typeof usageTotals.$inferSelect)['finishReason']
   requests: number
   promptTokens: number
   completionTokens: number
