@@ -1,0 +1,132 @@
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Backend } from '../../../gpu-node/src/backends/backend.ts'
+import { openLabCache, type LabCache } from '../../../gpu-node/src/lab/cache.ts'
+import { createFindings, maskKey, pairKey } from '../../../gpu-node/src/lab/findings.ts'
+import type { MaskPlan } from '../../../gpu-node/src/lab/plan.ts'
+import { readResults } from '../../../gpu-node/src/lab/results-file.ts'
+import type { LabResults, LabRun, LabStage } from '../../../gpu-node/src/lab/results.ts'
+import { createLabWork, type LabWork } from '../../../gpu-node/src/lab/work.ts'
+import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
+import { findLayerSensitivity } from '../../../gpu-node/src/model/layer-sensitivity.ts'
+import { temporaryDir } from '../../support/temporary.ts'
+
+/** What was measured with an older copal: whoever changes a key throws it away, and has to mean it. */
+const COMMITTED = 'docs/results/smollm2-135m'
+
+/** Over the tokens of the evaluation windows, which the results of then do not name. */
+const WINDOWS: Readonly<Record<string, string>> = {
+  code: '122b5d411228f7343404912ca7897d40688c14fcb1ef7cf89470233d1c2c66f4',
+  mail: 'e773450ba6cfdc6e3c5cb230062ddf0bacbc9c324d575277d33e503d479cb5bc',
+  news: 'eebf2653573a95f2cd4fdd040fc9855e089efbb27c6f05514a78028671ad3a3a',
+  manual: '6d35a8cdf23253e9b52c24ef3d0aa751ddb6a30becf930ad71e24b3a47784168',
+}
+
+const findings = createFindings()
+let dir: string
+let results: LabResults
+let cache: LabCache
+let work: LabWork
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'copal-keys-'))
+  mkdirSync(join(dir, 'cache'))
+  execFileSync('tar', ['-xzf', join(COMMITTED, 'cache.tar.gz'), '-C', join(dir, 'cache')])
+  results = await readResults(COMMITTED)
+  cache = await openLabCache(join(dir, 'cache'))
+  const { baseSha256, layers } = results.model
+  const counts = new Set(results.runs.map(({ samples }) => samples))
+  const emptySequences = (sequences: number) => ({ tokens: new Int32Array(0), sequences, length: 0 })
+  const config = {
+    layers,
+    hiddenSize: 576,
+    intermediateSize: 1536,
+    heads: 9,
+    kvHeads: 3,
+    headDim: 64,
+  } as DenseModel['config']
+  work = await createLabWork({
+    model: {
+      config,
+      master: { baseSha256 },
+      layerSensitivity: await findLayerSensitivity(dir, config, baseSha256),
+    } as DenseModel,
+    domains: results.domains.map(({ name, calibration, evaluation }) => ({
+      name,
+      calibration: calibration && {
+        ...calibration,
+        sequences: new Map([...counts].map((samples) => [samples, emptySequences(samples)])),
+      },
+      evaluation: { path: name, sha256: evaluation.sha256, cut: { windows: [], sha256: WINDOWS[name]! } },
+    })),
+    settings: results.settings,
+    child: { call: () => Promise.reject(new Error('nothing is to be done')), close: async () => undefined },
+    backend: {} as Backend,
+    cache,
+    findings,
+    rates: await cache.rates.get([]),
+    keepRates: async () => undefined,
+    signal: new AbortController().signal,
+    nowMs: () => 0,
+  })
+  await work.recall(results.runs.flatMap((run) => run.stages.map((stage) => planOf(run, stage))))
+}, 120_000)
+
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
+test('every mask of the committed result is found in its cache, and so is every perplexity', () => {
+  for (const run of results.runs) {
+    for (const stage of run.stages) {
+      expect(findings.masks.get(maskKey(planOf(run, stage)))?.sha256).toBe(stage.maskSha256)
+      expectEvaluations(stage.maskSha256, stage.evaluations)
+    }
+  }
+  expectEvaluations(null, results.dense)
+})
+
+test('so is how much masks changed, and what calibration took', async () => {
+  for (const { datasets, stages, matrices } of results.runs) {
+    if (datasets !== 'accumulated') continue
+    const after = (domains: string[]) =>
+      stages.find((stage) => stage.domains.join() === domains.toSorted().join())!.maskSha256
+    for (const { order, churn } of matrices) {
+      for (const [stage, changed] of churn.entries()) {
+        const [a, b] = [after(order.slice(0, stage + 1)), after(order.slice(0, stage + 2))]
+        expect(await work.recallChange(maskOf(a), maskOf(b))).toBe(true)
+        expect(findings.churns.get(pairKey(a, b))).toBe(changed)
+      }
+    }
+  }
+  for (const { domain, samples, tokens } of results.calibration)
+    expect(findings.calibrations.get(pairKey(domain, samples))?.tokens).toBe(tokens)
+})
+
+test('so are the rates of a machine', async () => {
+  const empty = await openLabCache(temporaryDir())
+  await empty.rates.put(['base', 'cpu', 2], { calibrateToken: 1, evaluateToken: 2, select: {} })
+  const [name] = readdirSync(join(empty.masksDir, '..', 'rates'))
+  expect(name).toBe('7384f5d61c5230e239ebbefa5d884d5d1e8831fbdfff11234878e17899276264.json')
+})
+
+function expectEvaluations(sha256: string | null, evaluations: LabResults['dense']): void {
+  for (const [domain, evaluation] of Object.entries(evaluations))
+    expect(findings.evaluations.get(pairKey(sha256, domain))).toMatchObject(evaluation)
+}
+
+function planOf({ method, pattern, scope, samples, datasets }: LabRun, { domains }: LabStage): MaskPlan {
+  return {
+    method,
+    pattern,
+    scope: pattern.includes(':') ? 'row' : scope,
+    samples: datasets === 'none' ? 0 : samples,
+    propagation: 'dense',
+    domains,
+  }
+}
+
+function maskOf(sha256: string) {
+  return { sha256, bytes: 0, sparsity: 0, seconds: 0, layerErrors: null, created: '' }
+}
