@@ -107,7 +107,7 @@ export function planRuns(options: PlanOptions): RunPlan[] {
       })),
   })
   const sparsity = options.sweepSparsity.flatMap((pattern) =>
-    sweepVariants.map((variant) => sweep('sparsity-sweep', variant, pattern, samples)),
+    comparedAt(sweepVariants, pattern).map((variant) => sweep('sparsity-sweep', variant, pattern, samples)),
   )
   const sampling =
     firstPattern === undefined

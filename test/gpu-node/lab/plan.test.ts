@@ -139,6 +139,17 @@ test('sweeps hold the stages with everything accumulated alone, and sampling non
   ])
 })
 
+test('a sweep to n:m has what the main runs have there: nothing allocated, and each method once', () => {
+  const runs = plan({ methods: ['copal', 'copal@matrix', 'copal+allocated'], sweepSparsity: ['0.3', '2:4'] })
+  const swept = runs.filter(({ purpose }) => purpose === 'sparsity-sweep')
+  expect(swept.map(({ variant, pattern }) => `${variant.method} ${variant.scope} ${pattern}`)).toEqual([
+    'copal row 0.3',
+    'copal matrix 0.3',
+    'copal+allocated row 0.3',
+    'copal row 2:4',
+  ])
+})
+
 test('sweeps may be of some of the methods', () => {
   const runs = plan({
     methods: ['magnitude', 'wanda', 'copal'],
