@@ -11,7 +11,7 @@ import { decodeUtf8 } from '../utf-8.ts'
 export interface TextInput {
   /** One of a plain text, one a line of newline-delimited JSON. */
   texts: string[]
-  /** Of the bytes after decompression; with the field's name where that is not `text`. */
+  /** Of the bytes after decompression; of newline-delimited JSON with the field's name: read as plain text they are another. */
   sha256: string
 }
 
@@ -45,7 +45,7 @@ export async function readTextInput(path: string, field: string, cwd: string): P
   const texts = isJson ? parseLines(path, decoded.text, field) : [decoded.text]
   if (texts.every((text) => text.trim() === '')) throw refused(path, 'holds no text')
   const hash = createHash('sha256').update(bytes)
-  if (isJson && field !== 'text') hash.update(`\0${field}`)
+  if (isJson) hash.update(`\0${field}`)
   return { texts, sha256: hash.digest('hex') }
 }
 

@@ -24,10 +24,11 @@ test('a plain text is one text, compressed or not, and its hash is that of the p
   expect(await read('wiki.raw')).toMatchObject({ texts: ['the sea'] })
 })
 
-test('newline-delimited JSON gives the texts of a field, and the field is part of the hash', async () => {
+test('newline-delimited JSON gives the texts of a field, and the field is part of the hash: lines read as they are have another', async () => {
   const lines = '{"text":"one","body":"eins"}\n\n{"text":"two","body":"zwei"}\n'
-  const read = folder({ 'a.jsonl': lines, 'a.ndjson.gz': gzipSync(lines) })
-  expect(await read('a.jsonl')).toEqual({ texts: ['one', 'two'], sha256: sha256(lines) })
+  const read = folder({ 'a.jsonl': lines, 'a.ndjson.gz': gzipSync(lines), 'a.txt': lines })
+  expect(await read('a.txt')).toEqual({ texts: [lines], sha256: sha256(lines) })
+  expect(await read('a.jsonl')).toEqual({ texts: ['one', 'two'], sha256: sha256(`${lines}\0text`) })
   expect(await read('a.ndjson.gz', 'body')).toEqual({
     texts: ['eins', 'zwei'],
     sha256: sha256(`${lines}\0body`),
