@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readFile, stat } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { writeAtomically } from '../control/content-store.ts'
@@ -66,11 +66,17 @@ export interface LabCache {
   holds(mask: CachedMask): Promise<boolean>
 }
 
-/** Opens the cache of a laboratory folder, making what is missing. */
+/**
+ * Opens the cache of a laboratory folder, which is locked: makes what is missing, and removes the masks that a killed
+ * process left unfinished.
+ */
 export async function openLabCache(dir: string): Promise<LabCache> {
   const masksDir = join(dir, 'masks')
   const statisticsDir = join(dir, 'statistics')
   await mkdir(masksDir, { recursive: true })
+  for (const name of await readdir(masksDir)) {
+    if (name.endsWith('.partial')) await rm(join(masksDir, name))
+  }
   const maskPath = (sha256: string) => join(masksDir, `${sha256}.safetensors`)
   const found = recordsIn(join(dir, 'rates'), rates)
   return {

@@ -11,7 +11,10 @@ import { decodeUtf8 } from '../utf-8.ts'
 export interface TextInput {
   /** One of a plain text, one a line of newline-delimited JSON. */
   texts: string[]
-  /** Of the bytes after decompression; of newline-delimited JSON with the field's name: read as plain text they are another. */
+  /**
+   * Of the bytes after decompression; of newline-delimited JSON with the field's name: read as plain text they are
+   * another.
+   */
   sha256: string
 }
 
