@@ -53,6 +53,7 @@ export function describeRun(
       },
       evaluation: {
         sha256: evaluation.sha256,
+        windowsSha256: evaluation.cut.sha256,
         tokens: evaluation.cut.windows.reduce((sum, window) => sum + window.length - 1, 0),
         windows: evaluation.cut.windows.length,
       },

@@ -50,8 +50,15 @@ const domainSchema = z.object({
   name,
   /** null: this domain is evaluated and never calibrated on. */
   calibration: z.object({ path: name, sha256, tokens: count }).nullable(),
-  /** `sha256` of the evaluation text; `tokens` counts the scored ones of `windows` windows. */
-  evaluation: z.object({ sha256, tokens: count, windows: count }),
+  evaluation: z.object({
+    /** Of the text. */
+    sha256,
+    /** Over the tokens of all windows; results of older versions lack it. */
+    windowsSha256: sha256.optional(),
+    /** Scored ones. */
+    tokens: count,
+    windows: count,
+  }),
 })
 
 /** One model on one domain's evaluation text; nats a token. */

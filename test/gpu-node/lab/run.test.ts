@@ -86,6 +86,8 @@ test('all orders of three domains: each distinct mask once, every cell of every 
     expect(stages.some(({ evaluations }) => evaluations['mail'])).toBe(true)
     for (const stage of stages) expect(stage.sparsity).toBeCloseTo(0.5, 6)
   }
+  const read = results.domains.map(({ evaluation }) => evaluation.windowsSha256)
+  expect(new Set(read).size).toBe(4)
   const { windowNll, nllMean, tokens } = results.dense['law']!
   expect(windowNll).toHaveLength(3)
   expect(tokens).toBe(3 * 47)

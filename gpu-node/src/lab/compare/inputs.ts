@@ -43,7 +43,8 @@ export function inputDifferences(a: LabResults, b: LabResults): InputDifference[
 
 /**
  * Which domains of both results were evaluated on the same windows of the same text, and why the others were not.
- * A model that cuts the text into other tokens has another number of them.
+ * A model that cuts the text into other tokens has other windows; in results that do not name their tokens it is found
+ * by their number alone.
  */
 export function comparableDomains(
   a: LabResults,
@@ -69,6 +70,9 @@ function refusal(a: LabResults, b: LabResults, name: string): string | null | un
     return `windows of ${a.settings.windowTokens} and ${b.settings.windowTokens} tokens`
   if (left.windows !== right.windows || left.tokens !== right.tokens)
     return `${left.tokens} tokens in ${left.windows} windows and ${right.tokens} in ${right.windows}`
+  const [windowsA, windowsB] = [left.windowsSha256, right.windowsSha256]
+  if (windowsA !== undefined && windowsB !== undefined && windowsA !== windowsB)
+    return `the same text in other tokens (${short(windowsA)} and ${short(windowsB)}), as another tokenizer cuts it`
   return undefined
 }
 

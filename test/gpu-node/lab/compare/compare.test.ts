@@ -75,6 +75,20 @@ describe('two results', () => {
     expect(compareResults(generatedResults(FIRST), b).refused).toMatchObject([{ domain: 'encyclopedia' }])
   })
 
+  test('nor in as many other tokens, which --windows makes the usual case; results of an older copal do not name them', () => {
+    const [a, b, old] = [generatedResults(FIRST), generatedResults(FIRST), generatedResults(FIRST)]
+    for (const { evaluation } of a.domains) evaluation.windowsSha256 = 'a'.repeat(64)
+    for (const { evaluation } of b.domains) evaluation.windowsSha256 = 'a'.repeat(64)
+    b.domains[0]!.evaluation.windowsSha256 = 'b'.repeat(64)
+    expect(compareResults(a, b).refused).toEqual([
+      {
+        domain: 'encyclopedia',
+        reason: 'the same text in other tokens (aaaaaaaaaaaa and bbbbbbbbbbbb), as another tokenizer cuts it',
+      },
+    ])
+    expect(compareResults(a, old).refused).toEqual([])
+  })
+
   test('with no domain left there is no comparison, and every reason is given', () => {
     const b = generatedResults(FIRST)
     b.settings.windowTokens = 512
