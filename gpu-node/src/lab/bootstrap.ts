@@ -7,6 +7,15 @@ export interface Interval {
   high: number
 }
 
+/** A figure whose interval is not known where there are too few windows to tell. */
+export type Estimate = Interval | { mean: number; low: null; high: null }
+
+/**
+ * Fewer windows give no interval: resamples of one window are all alike, and of five that all differ the same way chance
+ * is still to blame in 2 · 2⁻⁵ of all cases, more than the 5 % that an interval leaves out.
+ */
+export const LEAST_WINDOWS = 6
+
 /** How sure figures are to be; stated beside them. */
 export const BOOTSTRAP = { resamples: 10_000, seed: 0 }
 
@@ -54,20 +63,22 @@ export function percentileInterval(mean: number, resampled: Float64Array): Inter
  * A 95 % percentile interval for the mean of paired differences (Efron and Tibshirani 1993): windows are drawn
  * with replacement, as many as there are, and the interval holds the middle 95 % of the resamples' means.
  *
- * @returns a function of differences, one a window. All calls draw the same windows for the same count, so that
- * rows of one comparison are alike, and the same seed gives the same interval.
+ * @returns a function of differences, one a window; of fewer than {@link LEAST_WINDOWS} it gives the mean alone. All
+ * calls draw the same windows for the same count, so that rows of one comparison are alike, and the same seed gives the
+ * same interval.
  */
 export function createPairedBootstrap(options: {
   resamples: number
   seed: number
-}): (differences: readonly number[]) => Interval {
+}): (differences: readonly number[]) => Estimate {
   const draws = new Map<number, Uint32Array>()
   return (differences) => {
     const count = differences.length
     if (count === 0) throw new RangeError('no window to draw from')
+    const mean = differences.reduce((sum, value) => sum + value, 0) / count
+    if (count < LEAST_WINDOWS) return { mean, low: null, high: null }
     const drawn = draws.get(count) ?? drawWindows(count, options)
     draws.set(count, drawn)
-    const mean = differences.reduce((sum, value) => sum + value, 0) / count
     return percentileInterval(mean, resampledMeans(differences, drawn))
   }
 }

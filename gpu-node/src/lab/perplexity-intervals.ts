@@ -1,4 +1,11 @@
-import { BOOTSTRAP, drawWindows, percentileInterval, resampledMeans, type Interval } from './bootstrap.ts'
+import {
+  BOOTSTRAP,
+  drawWindows,
+  LEAST_WINDOWS,
+  percentileInterval,
+  resampledMeans,
+  type Interval,
+} from './bootstrap.ts'
 import { countedDomains } from './plan.ts'
 import type { LabEvaluation, LabResults, LabRun } from './results.ts'
 
@@ -13,7 +20,8 @@ export interface PerplexityIntervals {
  * 95 % intervals for the a-ppl of runs with a summary (percentile bootstrap, Efron and Tibshirani 1993): in each
  * resample every domain's evaluation windows are drawn again, once for all runs, stages and permutations.
  *
- * @returns a function of the runs of one table; nothing of a run whose cells were not all measured
+ * @returns a function of the runs of one table; nothing of a run whose cells were not all measured, each on at least
+ * {@link LEAST_WINDOWS} windows
  */
 export function createPerplexityIntervals(
   results: Pick<LabResults, 'domains' | 'settings'>,
@@ -53,7 +61,7 @@ interface Cell {
   count: number
 }
 
-/** @returns null where one was not measured */
+/** @returns null where one was not measured, or on too few windows */
 function cellsOf(run: LabRun, propagation: LabResults['settings']['propagation']): Cell[] | null {
   const cells = new Map<LabEvaluation, Cell>()
   for (const { order } of run.matrices) {
@@ -62,7 +70,7 @@ function cellsOf(run: LabRun, propagation: LabResults['settings']['propagation']
       const found = run.stages.find((candidate) => candidate.domains.join() === domains)
       for (const domain of order.slice(0, stage + 1)) {
         const evaluation = found?.evaluations[domain]
-        if (!evaluation || evaluation.windowNll.length === 0) return null
+        if (!evaluation || evaluation.windowNll.length < LEAST_WINDOWS) return null
         const cell = cells.get(evaluation) ?? { domain, evaluation, count: 0 }
         cell.count++
         cells.set(evaluation, cell)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { createPairedBootstrap } from '../../../gpu-node/src/lab/bootstrap.ts'
+import { createPairedBootstrap, type Interval } from '../../../gpu-node/src/lab/bootstrap.ts'
 import { createRandom, normals } from '../../support/random.ts'
 
 test('of equal differences the interval is that difference', () => {
@@ -8,16 +8,19 @@ test('of equal differences the interval is that difference', () => {
   expect([mean, low, high]).toEqual([0.25, 0.25, 0.25])
 })
 
-test('of one window there is no spread to learn from', () => {
-  expect(createPairedBootstrap({ resamples: 10, seed: 0 })([0.5])).toEqual({ mean: 0.5, low: 0.5, high: 0.5 })
+test('fewer than six windows, which may all agree by chance, have a mean and no interval', () => {
+  const bootstrap = createPairedBootstrap({ resamples: 10, seed: 0 })
+  expect(bootstrap([0.5])).toEqual({ mean: 0.5, low: null, high: null })
+  expect(bootstrap([0.5, 0.5, 0.5, 1, 1])).toEqual({ mean: 0.7, low: null, high: null })
+  expect(bootstrap([0.5, 0.5, 0.5, 0.5, 0.5, 0.5])).toEqual({ mean: 0.5, low: 0.5, high: 0.5 })
 })
 
-test('of two windows the resamples’ means are the two and their middle', () => {
-  // A quarter each of (0, 0) and (1, 1): more than 2.5 % at either end.
-  expect(createPairedBootstrap({ resamples: 10_000, seed: 3 })([0, 1])).toEqual({
+test('of three windows each of two values the interval leaves out the resamples of one value', () => {
+  // A resample is all 0 once in 64 times, less than 2.5 %; with at most one 1, seven times.
+  expect(createPairedBootstrap({ resamples: 10_000, seed: 3 })([0, 0, 0, 1, 1, 1])).toEqual({
     mean: 0.5,
-    low: 0,
-    high: 1,
+    low: 1 / 6,
+    high: 5 / 6,
   })
 })
 
@@ -26,7 +29,7 @@ test('of many normal differences it is 1.96 standard errors wide to either side'
   const mean = differences.reduce((sum, value) => sum + value, 0) / differences.length
   const variance = differences.reduce((sum, value) => sum + (value - mean) ** 2, 0) / differences.length
   const halfWidth = 1.96 * Math.sqrt(variance / differences.length)
-  const interval = createPairedBootstrap({ resamples: 10_000, seed: 0 })(differences)
+  const interval = createPairedBootstrap({ resamples: 10_000, seed: 0 })(differences) as Interval
   expect(interval.mean).toBeCloseTo(mean, 12)
   expect(Math.abs(interval.low - (mean - halfWidth))).toBeLessThan(0.05 * halfWidth)
   expect(Math.abs(interval.high - (mean + halfWidth))).toBeLessThan(0.05 * halfWidth)
@@ -36,7 +39,7 @@ test('about 95 of 100 intervals hold the true mean', () => {
   const random = createRandom(11)
   const bootstrap = createPairedBootstrap({ resamples: 500, seed: 0 })
   const held = Array.from({ length: 400 }, () => {
-    const { low, high } = bootstrap(Array.from(normals(random, 60, 0, 1)))
+    const { low, high } = bootstrap(Array.from(normals(random, 60, 0, 1))) as Interval
     return low <= 0 && 0 <= high
   }).filter(Boolean).length
   // Three standard deviations of a binomial around 95 %, and the small sample's own shortfall.
@@ -54,8 +57,8 @@ test('the same seed gives the same interval, another seed another', () => {
 test('the order of the windows does not decide which of two methods is better', () => {
   const differences = Array.from(normals(createRandom(9), 50, 0.2, 0.3))
   const bootstrap = createPairedBootstrap({ resamples: 2000, seed: 0 })
-  const forward = bootstrap(differences)
-  const opposite = bootstrap(differences.map((difference) => -difference))
+  const forward = bootstrap(differences) as Interval
+  const opposite = bootstrap(differences.map((difference) => -difference)) as Interval
   expect(opposite.mean).toBeCloseTo(-forward.mean, 12)
   expect(opposite.low).toBeCloseTo(-forward.high, 12)
   expect(opposite.high).toBeCloseTo(-forward.low, 12)

@@ -29,19 +29,27 @@ test('the lowest is 1 by itself in every resample', () => {
   expect(byLowest).toEqual({ mean: 1, low: 1, high: 1 })
 })
 
-test('of one domain and two windows the resamples are the two and their geometric mean', () => {
-  const { given, run } = oneDomain([Math.log(10), Math.log(40)])
+test('of one domain and windows of two values the interval is of their geometric means', () => {
+  const [low, high] = [Math.log(10), Math.log(40)]
+  const { given, run } = oneDomain([low, low, low, high, high, high])
   const { own } = createPerplexityIntervals(given)([run]).get(run) ?? {}
   expect(own?.mean).toBeCloseTo(20, 10)
-  expect(own?.low).toBeCloseTo(10, 10)
-  expect(own?.high).toBeCloseTo(40, 10)
+  expect(own?.low).toBeCloseTo(10 * 4 ** (1 / 6), 10)
+  expect(own?.high).toBeCloseTo(10 * 4 ** (5 / 6), 10)
 })
 
 test('of windows that are all alike there is no spread to learn from', () => {
-  const { given, run } = oneDomain([2, 2, 2])
+  const { given, run } = oneDomain([2, 2, 2, 2, 2, 2])
   const { own } = createPerplexityIntervals(given)([run]).get(run) ?? {}
   expect(own?.low).toBeCloseTo(Math.exp(2), 10)
   expect(own?.high).toBeCloseTo(Math.exp(2), 10)
+})
+
+test('fewer than six windows of a domain give none', () => {
+  for (const windows of [[2], [2, 3, 2, 3, 2]]) {
+    const { given, run } = oneDomain(windows)
+    expect(createPerplexityIntervals(given)([run]).size).toBe(0)
+  }
 })
 
 test('a run whose cells were not all measured has none, nor has a sweep', () => {

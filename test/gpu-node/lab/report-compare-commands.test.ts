@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
 import { writeResults } from '../../../gpu-node/src/lab/results-file.ts'
+import type { LabResults } from '../../../gpu-node/src/lab/results.ts'
 import { generatedResults } from '../../support/lab-results.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
@@ -70,6 +71,18 @@ describe('copal lab report', () => {
   })
 })
 
+/** The first windows alone. */
+function withWindows(results: LabResults, windows: number): LabResults {
+  for (const { evaluation } of results.domains) evaluation.windows = windows
+  const evaluated = [
+    results.dense,
+    ...results.runs.flatMap(({ stages }) => stages.map((one) => one.evaluations)),
+  ]
+  for (const evaluation of evaluated.flatMap((one) => Object.values(one)))
+    evaluation.windowNll = evaluation.windowNll.slice(0, windows)
+  return results
+}
+
 describe('copal lab compare', () => {
   test('prints what differs and every comparison within 80 columns', async () => {
     const [a, b] = [temporaryDir(), temporaryDir()]
@@ -88,6 +101,20 @@ describe('copal lab compare', () => {
     )
     expect(lines).toContain('Only in A: magnitude per matrix, 0.5.')
     expect(lines.filter((line) => line.length > 80)).toEqual([])
+  })
+
+  test('of one window, or of five, there is no interval and nothing is starred', async () => {
+    const dir = temporaryDir()
+    for (const windows of [1, 5]) {
+      await writeResults(dir, withWindows(generatedResults(), windows))
+      const terminal = recordedTerminal()
+      expect(await runCommand(['lab', 'compare', dir, '--methods', 'wanda,copal'], terminal)).toBe(0)
+      const rows = terminal.output().split('\n')
+      expect(rows.find((row) => row.startsWith('mail'))).toMatch(
+        /^mail +[\d.]+ +[\d.]+ +[+−][\d.]+ +too few windows +[\d.]+ +too few windows$/,
+      )
+      expect(rows.filter((row) => row.length > 80)).toEqual([])
+    }
   })
 
   test('JSON has the intervals in full and how they were drawn', async () => {

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { BOOTSTRAP } from '../../lab/bootstrap.ts'
+import { BOOTSTRAP, LEAST_WINDOWS, type Estimate } from '../../lab/bootstrap.ts'
 import {
   compareMethods,
   compareResults,
@@ -88,6 +88,7 @@ function describeRows(rows: readonly ComparedRow[], session: Session): string {
       'A, B: perplexity after the last stage. ΔNLL: B less A, nats a token.',
       'Intervals: 95 %, by a paired bootstrap over evaluation windows,',
       `${BOOTSTRAP.resamples} resamples, seed ${BOOTSTRAP.seed}; * where it holds no 0.`,
+      `Fewer than ${LEAST_WINDOWS} windows have none: they may all agree by chance.`,
     ].join('\n'),
   ].join('\n\n')
 }
@@ -103,17 +104,21 @@ function pairTable(rows: readonly ComparedRow[], session: Session): string {
       { title: 'A', value: (row) => formatPerplexity(row.perplexityA), align: 'right' },
       { title: 'B', value: (row) => formatPerplexity(row.perplexityB), align: 'right' },
       { title: 'ΔNLL', value: ({ nll }) => signed(nll.mean), align: 'right' },
-      { title: 'INTERVAL', value: ({ nll }) => `${signed(nll.low)} to ${signed(nll.high)}`, align: 'right' },
+      { title: 'INTERVAL', value: ({ nll }) => span(nll, signed), align: 'right' },
       { title: 'B/A', value: ({ ratio }) => ratio.mean.toFixed(3), align: 'right' },
       {
         title: 'INTERVAL',
-        value: ({ ratio }) => `${ratio.low.toFixed(3)} to ${ratio.high.toFixed(3)}`,
+        value: ({ ratio }) => span(ratio, (value) => value.toFixed(3)),
         align: 'right',
       },
-      { title: '', value: ({ nll }) => (nll.low > 0 || nll.high < 0 ? '*' : '') },
+      { title: '', value: ({ nll }) => (nll.low !== null && (nll.low > 0 || nll.high < 0) ? '*' : '') },
     ],
     rows,
   )
+}
+
+function span({ low, high }: Estimate, format: (value: number) => string): string {
+  return low === null ? 'too few windows' : `${format(low)} to ${format(high)}`
 }
 
 function signed(value: number): string {

@@ -1,5 +1,5 @@
 import { CliError } from '../../cli/cli-error.ts'
-import { BOOTSTRAP, createPairedBootstrap, type Interval } from '../bootstrap.ts'
+import { BOOTSTRAP, createPairedBootstrap, type Estimate } from '../bootstrap.ts'
 import { distinct, methodLabel } from '../labels.ts'
 import { afterLastStage } from '../last-stage.ts'
 import type { LabEvaluation, LabResults, LabRun } from '../results.ts'
@@ -15,9 +15,9 @@ export interface ComparedRow {
   perplexityA: number
   perplexityB: number
   /** NLL of B less that of A, nats a token: negative is better in B. */
-  nll: Interval
+  nll: Estimate
   /** Perplexity of B by that of A. */
-  ratio: Interval
+  ratio: Estimate
 }
 
 export interface Comparison {
@@ -130,11 +130,16 @@ function comparePairs(
           perplexityA: left.perplexity,
           perplexityB: right.perplexity,
           nll,
-          ratio: { mean: Math.exp(nll.mean), low: Math.exp(nll.low), high: Math.exp(nll.high) },
+          ratio: exponential(nll),
         },
       ]
     }),
   )
+}
+
+function exponential({ mean, low, high }: Estimate): Estimate {
+  if (low === null) return { mean: Math.exp(mean), low, high }
+  return { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high) }
 }
 
 /** The dense model and every run once: a sweep's point that is a main run's again is left out. */

@@ -1,4 +1,4 @@
-import { BOOTSTRAP } from '../../bootstrap.ts'
+import { BOOTSTRAP, LEAST_WINDOWS } from '../../bootstrap.ts'
 import { createPerplexityIntervals, type PerplexityIntervals } from '../../perplexity-intervals.ts'
 import {
   arithmeticMean,
@@ -28,7 +28,7 @@ export function forgettingSection(results: LabResults): Section | undefined {
         'Backward transfer (bwt) is the perplexity on an earlier dataset after the last stage less that right after its own stage: positive is forgetting. Perplexity (ppl) is over every stage at or after a dataset. Mean (a-) and maximum (m-) over all permutations that were run, as in the COPAL paper. WS: weight stasis, the mask never changed.',
       ),
       paragraph(
-        `Intervals hold 95 % of ${BOOTSTRAP.resamples.toLocaleString('en')} resamples of the evaluation windows (percentile bootstrap, seed ${BOOTSTRAP.seed}): how sure a figure is of these texts, whose windows differ much. ÷ lowest is a-ppl by the lowest of the table, both of the same windows in every resample, so that what is hard for all does not widen it: it tells methods apart where the intervals of a-ppl overlap; a table that lacks a method has none. Neither speaks of other calibration samples.`,
+        `Intervals hold 95 % of ${BOOTSTRAP.resamples.toLocaleString('en')} resamples of the evaluation windows (percentile bootstrap, seed ${BOOTSTRAP.seed}): how sure a figure is of these texts, whose windows differ much. ÷ lowest is a-ppl by the lowest of the table, both of the same windows in every resample, so that what is hard for all does not widen it: it tells methods apart where the intervals of a-ppl overlap; a table that lacks a method has none, and neither has a run with fewer than ${LEAST_WINDOWS} windows of a domain. Neither speaks of other calibration samples.`,
       ),
       ...patterns.map(({ pattern, runs }) => mainTable(results, pattern, runs, intervalsOf(runs))),
     ],
