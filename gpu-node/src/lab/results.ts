@@ -120,7 +120,7 @@ const summarySchema = z.object({
   mBwt: z.number().nullable(),
   aPpl: perplexity.nullable(),
   mPpl: perplexity.nullable(),
-  /** No mask changed over the stages of any permutation: the paper prints WS. */
+  /** No mask changed over the stages of any permutation; the weights that stay may have, see `hasWeightStasis`. */
   weightStasis: z.boolean(),
 })
 

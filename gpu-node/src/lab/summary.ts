@@ -1,5 +1,6 @@
 import { backwardTransfer } from '@copal/shared/metrics/forgetting.ts'
-import type { LabSummary, StageMatrix } from './results.ts'
+import { METHOD_NAMES, parseMethod } from '../copal/methods/registry.ts'
+import type { LabRun, LabSummary, StageMatrix } from './results.ts'
 
 /**
  * The paper's figures of one method over the permutations it was run in (Malla et al. 2024, a-bwt, m-bwt, a-ppl,
@@ -24,6 +25,17 @@ export function summarise(matrices: readonly StageMatrix[]): LabSummary | null {
     mPpl: largest(perplexities),
     weightStasis: churn.length > 0 && churn.every((changed) => changed === 0),
   }
+}
+
+/**
+ * Whether nothing of the model changed from stage to stage, which the paper prints as WS: no bit of the masks, and they are
+ * one file or the method leaves the weights that stay as they are. `magnitude+reconstruct` has one mask, and forgets.
+ */
+export function hasWeightStasis({ method, stages, summary }: LabRun): boolean {
+  if (summary?.weightStasis !== true) return false
+  const isOneFile = new Set(stages.map(({ maskSha256 }) => maskSha256)).size === 1
+  // Results of a newer copal may have methods that this one does not know.
+  return isOneFile || (METHOD_NAMES.includes(method) && !parseMethod(method).changesWeights)
 }
 
 /** What rounding may change between two machines or versions that add up in another order, relative to the perplexities. */

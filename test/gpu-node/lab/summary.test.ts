@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { summarise } from '../../../gpu-node/src/lab/summary.ts'
+import type { LabRun } from '../../../gpu-node/src/lab/results.ts'
+import { hasWeightStasis, summarise } from '../../../gpu-node/src/lab/summary.ts'
+import { generatedResults } from '../../support/lab-results.ts'
 
 describe('the four figures of the paper', () => {
   // Two permutations of three datasets. Worked out by hand:
@@ -86,6 +88,38 @@ describe('weight stasis', () => {
       mPpl: 10,
       weightStasis: false,
     })
+  })
+})
+
+describe('WS', () => {
+  const matrices = [
+    {
+      order: ['a', 'b'],
+      R: [
+        [10, null],
+        [12, 20],
+      ],
+      churn: [0],
+    },
+  ]
+  const [run] = generatedResults().runs
+  const still = (method: string, ...masks: string[]): LabRun => {
+    const stages = masks.map((maskSha256) => ({ ...run!.stages[0]!, maskSha256 }))
+    return { ...run!, method, stages, matrices, summary: summarise(matrices) }
+  }
+
+  test('is said where neither the mask nor a weight that stays changed', () => {
+    expect(hasWeightStasis(still('magnitude', 'm'))).toBe(true)
+    // The files differ in the names of the domains.
+    expect(hasWeightStasis(still('continual-wanda', 'm', 'n'))).toBe(true)
+    expect(hasWeightStasis({ ...still('magnitude', 'm'), summary: null })).toBe(false)
+  })
+
+  test('is not said where the mask is the same and the weights that stay may not be', () => {
+    expect(hasWeightStasis(still('magnitude+reconstruct', 'm', 'n'))).toBe(false)
+    expect(hasWeightStasis(still('continual-sparsegpt', 'm', 'n'))).toBe(false)
+    expect(hasWeightStasis(still('magnitude+reconstruct', 'm', 'm'))).toBe(true)
+    expect(hasWeightStasis(still('of-a-newer-copal', 'm', 'n'))).toBe(false)
   })
 })
 

@@ -5,6 +5,7 @@ import { methodLabel } from '../../lab/labels.ts'
 import type { LabOutcome, LabPlan } from '../../lab/run.ts'
 import type { LabRun } from '../../lab/results.ts'
 import type { LabSettings } from '../../lab/settings.ts'
+import { hasWeightStasis } from '../../lab/summary.ts'
 import { formatBytes, formatCount, formatDuration, formatPerplexity } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
@@ -83,7 +84,7 @@ export function describeOutcome(
   const main = results.runs.filter(({ purpose, summary }) => purpose === 'main' && summary !== null)
   const figure = (value: number | null | undefined) => (value == null ? '-' : formatPerplexity(value))
   const change = (run: LabRun, value: number | null | undefined) => {
-    if (run.summary?.weightStasis) return 'WS'
+    if (hasWeightStasis(run)) return 'WS'
     if (value == null) return '-'
     return Math.abs(value) < 1000 ? value.toFixed(3) : value.toExponential(2)
   }

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { composeReport } from '../../../../gpu-node/src/lab/report/compose.ts'
 import type { Cell, ReportDocument, Table } from '../../../../gpu-node/src/lab/report/document.ts'
 import type { LabResults } from '../../../../gpu-node/src/lab/results.ts'
+import { summarise } from '../../../../gpu-node/src/lab/summary.ts'
 import { generatedResults } from '../../../support/lab-results.ts'
 
 const results = generatedResults()
@@ -29,6 +30,22 @@ describe('the main table', () => {
     const [, magnitude] = table.rows
     expect(magnitude?.slice(1, 3)).toEqual(['WS', 'WS'])
     expect(magnitude?.[3]).toMatch(/^\d{3}\.\d$/)
+  })
+
+  test('prints what is forgotten where the mask never changed and the weights that stay did', () => {
+    const still = results.runs.flatMap((run) => {
+      if (run.method !== 'continual-wanda+swaps+reconstruct' || run.purpose !== 'main') return []
+      const matrices = run.matrices.map((matrix) => ({ ...matrix, churn: matrix.churn.map(() => 0) }))
+      return [{ ...run, method: 'magnitude+reconstruct', matrices, summary: summarise(matrices) }]
+    })
+    expect(still[0]?.summary?.weightStasis).toBe(true)
+    const sections = composeReport({ ...results, runs: still })
+    const main = tableOf(sections, 'Forgetting and perplexity', '50 % unstructured')
+    expect(main.rows[1]?.slice(1, 3)).toEqual(
+      [still[0]?.summary?.aBwt, still[0]?.summary?.mBwt].map((figure) => figure?.toFixed(3)),
+    )
+    const datasets = tableOf(sections, 'Per dataset and stage', '50 % unstructured')
+    expect(column(datasets, 'forgotten')).not.toContain('WS')
   })
 
   test('prints the figures of the summary', () => {

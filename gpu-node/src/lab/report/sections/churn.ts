@@ -16,7 +16,7 @@ export function churnSection(results: LabResults): Section | undefined {
     title: 'Mask churn',
     blocks: [
       paragraph(
-        'Share of mask bits that change from one stage to the next, mean over permutations. A mask that never changes (weight stasis) stays at 0.',
+        'Share of mask bits that change from one stage to the next, mean over permutations. A mask that never changes stays at 0.',
       ),
       {
         kind: 'figure',

@@ -1,6 +1,7 @@
 import { methodLabel, patternLabel } from '../../labels.ts'
 import { calibratedDomains } from '../../last-stage.ts'
 import type { LabResults, LabRun, StageMatrix } from '../../results.ts'
+import { hasWeightStasis } from '../../summary.ts'
 import { figure, paragraph, text, type Section, type Table } from '../document.ts'
 import { arithmeticMean, differenceCell, MISSING, perplexityCell } from '../quantities.ts'
 import { runsByPattern } from '../runs.ts'
@@ -46,7 +47,7 @@ function datasetTable(results: LabResults, pattern: string, runs: readonly LabRu
         perplexityCell(alone(run, name)),
         ...stages.map((stage) => perplexityCell(meanAtStage(run.matrices, name, stage))),
         byAlone(meanAtStage(run.matrices, name, stages.length - 1), alone(run, name)),
-        run.summary?.weightStasis ? 'WS' : differenceCell(meanForgotten(run.matrices, name)),
+        hasWeightStasis(run) ? 'WS' : differenceCell(meanForgotten(run.matrices, name)),
       ]),
     ),
   }

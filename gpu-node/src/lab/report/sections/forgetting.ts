@@ -11,6 +11,7 @@ import {
 import { calibratedDomains } from '../../last-stage.ts'
 import { methodLabel, patternLabel } from '../../labels.ts'
 import type { LabResults, LabRun } from '../../results.ts'
+import { hasWeightStasis } from '../../summary.ts'
 import { figure, paragraph, text, type Section, type Table } from '../document.ts'
 import { runsByPattern } from '../runs.ts'
 
@@ -25,7 +26,7 @@ export function forgettingSection(results: LabResults): Section | undefined {
     title: 'Forgetting and perplexity',
     blocks: [
       paragraph(
-        'Backward transfer (bwt) is the perplexity on an earlier dataset after the last stage less that right after its own stage: positive is forgetting. Perplexity (ppl) is over every stage at or after a dataset. Mean (a-) and maximum (m-) over all permutations that were run, as in the COPAL paper. WS: weight stasis, the mask never changed.',
+        'Backward transfer (bwt) is the perplexity on an earlier dataset after the last stage less that right after its own stage: positive is forgetting. Perplexity (ppl) is over every stage at or after a dataset. Mean (a-) and maximum (m-) over all permutations that were run, as in the COPAL paper. WS: weight stasis, neither the mask nor a weight that stays ever changed.',
       ),
       paragraph(
         `Intervals hold 95 % of ${BOOTSTRAP.resamples.toLocaleString('en')} resamples of the evaluation windows (percentile bootstrap, seed ${BOOTSTRAP.seed}): how sure a figure is of these texts, whose windows differ much. ÷ lowest is a-ppl by the lowest of the table, both of the same windows in every resample, so that what is hard for all does not widen it: it tells methods apart where the intervals of a-ppl overlap; a table that lacks a method has none, and neither has a run with fewer than ${LEAST_WINDOWS} windows of a domain. Neither speaks of other calibration samples.`,
@@ -44,8 +45,8 @@ function mainTable(
   const complete = runs.every(({ summary }) => typeof summary?.aPpl === 'number')
   const rows = runs.map((run) => {
     const { method, scope, datasets, summary } = run
-    const transfer = (value: number | null | undefined): string =>
-      summary?.weightStasis ? 'WS' : differenceCell(value)
+    const isStill = hasWeightStasis(run)
+    const transfer = (value: number | null | undefined): string => (isStill ? 'WS' : differenceCell(value))
     return [
       methodLabel({ method, scope }),
       transfer(summary?.aBwt),
