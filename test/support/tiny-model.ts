@@ -1,7 +1,7 @@
 import { mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createCodec } from '../../gpu-node/src/model/codec.ts'
+import { createCodec, tokenizerSha256 } from '../../gpu-node/src/model/codec.ts'
 import type { DenseMaster, DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import { hashLinears } from '../../gpu-node/src/model/master.ts'
 import { readTensorEntries } from '../../gpu-node/src/model/safetensors.ts'
@@ -24,6 +24,7 @@ export async function openTinyModel(options: TinyLlamaOptions = {}): Promise<Tin
   const file = await open(path)
   const entries = await readTensorEntries(file, path)
   await file.close()
+  const tokenizer = await readTokenizerFiles(join(dir, 'model'))
   const unhashed: DenseMaster = { path, tensors: entries, baseSha256: '' }
   return {
     dir,
@@ -32,7 +33,8 @@ export async function openTinyModel(options: TinyLlamaOptions = {}): Promise<Tin
       id: 'tiny',
       config,
       master: { ...unhashed, baseSha256: await hashLinears(unhashed, config) },
-      codec: createCodec(await readTokenizerFiles(join(dir, 'model')), 'tiny'),
+      codec: createCodec(tokenizer, 'tiny'),
+      tokenizerSha256: tokenizerSha256(tokenizer),
       layerSensitivity: null,
     },
     remove: () => rm(dir, { recursive: true, force: true }),

@@ -7,6 +7,7 @@ import { withAllocation } from '../copal/allocate.ts'
 import { checkPatterns } from '../copal/patterns.ts'
 import { createRandom } from '../copal/sample.ts'
 import type { DenseModel } from '../model/dense-model.ts'
+import { modelIdentity } from '../model/identity.ts'
 import { openModel } from '../model/load.ts'
 import type { OnModelProgress } from '../model/progress.ts'
 import { describeRun, processorName } from './about.ts'
@@ -14,6 +15,7 @@ import type { ResultsAbout } from './assemble.ts'
 import { openLabCache, type LabCache, type Rates } from './cache.ts'
 import { requireDistinct } from './domain-spec.ts'
 import { createFindings, type Findings } from './findings.ts'
+import { requireFolderModel } from './folder-model.ts'
 import { takeFolderLock } from './folder-lock.ts'
 import { startLabProcess, type LabProcess } from './lab-process.ts'
 import { choosePermutations } from './permutations.ts'
@@ -37,6 +39,8 @@ export interface LabHooks {
 /** A laboratory with texts read and work planned. */
 export interface OpenLab {
   model: DenseModel
+  /** See {@link modelIdentity}. */
+  identity: string
   domains: PreparedDomain[]
   sizes: Sizes
   runs: RunPlan[]
@@ -87,6 +91,8 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
       onProgress: hooks.onModel,
       signal: hooks.signal,
     })
+    const identity = await modelIdentity(model)
+    await requireFolderModel(outDir, { id: model.id, identity })
     const sizes = checkSizes(model, settings)
     const runs = plan(settings)
     const { baseSha256 } = model.master
@@ -130,6 +136,7 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     const keepRates = () => cache.rates.put(machine, rates)
     return {
       model,
+      identity,
       domains,
       sizes,
       runs,

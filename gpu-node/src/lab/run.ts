@@ -12,6 +12,7 @@ import {
   type Estimate,
 } from './estimate.ts'
 import { maskKey, pairKey, type Findings } from './findings.ts'
+import { keepFolderModel } from './folder-model.ts'
 import { explainFullDisk } from './full-disk.ts'
 import { openLab, type LabHooks, type OpenLab } from './open.ts'
 import { orderStages, type MaskPlan, type RunPlan, type StagePlan } from './plan.ts'
@@ -52,7 +53,8 @@ export interface LabOutcome {
  * and rewrites `results.json` after every stage. Killed at any point, the same call goes on where it was: finished
  * blocks of statistics, masks and evaluations are found in the cache, by content.
  *
- * @throws AppError for inputs that cannot be used, a folder in use (`conflict`), a full disk; the reason of the signal
+ * @throws AppError for inputs that cannot be used, another model's folder, one in use (`conflict`), a full disk; the reason
+ * of the signal
  */
 export async function runLab(settings: LabSettings, hooks: RunHooks): Promise<LabOutcome> {
   return withLab(settings, hooks, async (lab) => {
@@ -64,6 +66,7 @@ export async function runLab(settings: LabSettings, hooks: RunHooks): Promise<La
     )
     // The plan's seconds are at these rates: steps at what is measured meanwhile would not add up to them.
     const asPlanned = { ...lab, rates: structuredClone(lab.rates) }
+    await keepFolderModel(settings.outDir, { id: lab.model.id, identity: lab.identity })
     const results = await work(asPlanned, settings.outDir, progress, hooks.signal)
     return { results, done: lab.work.done, seconds: (performance.now() - startedMs) / 1000 }
   })

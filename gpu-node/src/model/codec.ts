@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { AppError } from '@copal/shared/errors.ts'
 import { byteLevelBytes } from './byte-level.ts'
@@ -26,6 +27,11 @@ export interface TokenizerJson {
   added_tokens: AddedToken[]
   model: { type: string; vocab: Record<string, number>; [key: string]: unknown }
   [key: string]: unknown
+}
+
+/** SHA-256 over all that decides how a text is cut into tokens. */
+export function tokenizerSha256({ json }: TokenizerDescription): string {
+  return createHash('sha256').update(JSON.stringify(json)).digest('hex')
 }
 
 /**

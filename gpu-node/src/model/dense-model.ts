@@ -29,6 +29,8 @@ export interface DenseModel {
   config: LlamaConfig
   master: DenseMaster
   codec: TextCodec
+  /** Over what the codec was made from, but for the chat template. */
+  tokenizerSha256: string
   /** What pruning its parts costs; null when that was never measured. */
   layerSensitivity: LayerSensitivity | null
 }

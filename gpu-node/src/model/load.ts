@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
-import { createCodec, type TokenizerDescription } from './codec.ts'
+import { createCodec, tokenizerSha256, type TokenizerDescription } from './codec.ts'
 import type { LlamaConfig } from './config.ts'
 import { readGgufConfig } from './config-gguf.ts'
 import { parseConfigJson } from './config-json.ts'
@@ -50,7 +50,7 @@ export async function openModel(spec: string, options: OpenModelOptions): Promis
     },
   )
   const layerSensitivity = await findLayerSensitivity(options.cacheDir, config, master.baseSha256)
-  return { id, config, master, codec, layerSensitivity }
+  return { id, config, master, codec, tokenizerSha256: tokenizerSha256(tokenizer), layerSensitivity }
 }
 
 interface Description {

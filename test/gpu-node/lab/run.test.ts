@@ -273,6 +273,33 @@ test('a folder in which a laboratory works is refused, naming its process; one t
   expect(readdirSync(settings.outDir)).not.toContain('running.json')
 })
 
+test('a folder keeps to the model that it was used with first: the same linears in another configuration are refused', async () => {
+  const settings = folder.settings({ specs: LAW, methods: ['magnitude'], maxWindows: 1 })
+  const hooks = { signal: new AbortController().signal }
+  const path = join(folder.dir, 'model', 'config.json')
+  const config = JSON.parse(readFileSync(path, 'utf8')) as object
+  const configure = (changed: object) => writeFileSync(path, JSON.stringify({ ...config, ...changed }))
+  configure({ rope_theta: 500 })
+  await planLabRun(settings, hooks)
+  // A plan has measured nothing yet.
+  configure({})
+  const { results } = await run(settings)
+  configure({ rope_theta: 500 })
+  await expect(run(settings)).rejects.toThrow(
+    /results in .*out are of a model \('model'\) whose weights, configuration, embeddings or tokenizer differ .* Use another --out/,
+  )
+  const other = await run({ ...settings, outDir: join(folder.dir, 'other') })
+  expect(other.results.model.baseSha256).toBe(results.model.baseSha256)
+  expect(other.results.dense['law']!.perplexity).not.toBe(results.dense['law']!.perplexity)
+  configure({ max_position_embeddings: 512 })
+  expect((await run(settings)).done).toMatchObject({ selected: 0, evaluated: 0 })
+  // A folder of an older version does not say whose it is.
+  rmSync(join(settings.outDir, 'cache', 'model.json'))
+  configure({})
+  expect((await run(settings)).done).toMatchObject({ selected: 0, evaluated: 0 })
+  expect(readdirSync(join(settings.outDir, 'cache'))).toContain('model.json')
+})
+
 test('a plan and an estimate come before the work; a dry run does none', async () => {
   const settings = folder.settings({ methods: METHODS, specs: TWO })
   const hooks = { signal: new AbortController().signal }

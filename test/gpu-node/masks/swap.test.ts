@@ -38,6 +38,7 @@ const MODEL: DenseModel = {
     rendersTools: false,
     renderChat: () => '',
   },
+  tokenizerSha256: '0'.repeat(64),
   layerSensitivity: null,
 }
 
