@@ -13,6 +13,7 @@ import { discardPartials, openPartial } from './partial.ts'
 import { checkPatterns, expandPatterns } from './patterns.ts'
 import { sampleSequences } from './sample.ts'
 import { selectToFile } from './select-to-file.ts'
+import { openStatisticsFolder } from './statistics-folder.ts'
 import { coverParts, discardArtifact, mergeArtifacts, pruneArtifacts, touchArtifacts } from './statistics.ts'
 import { readDataset } from './text.ts'
 
@@ -39,7 +40,7 @@ export interface CalibrationTask {
   created: string
   /** Where the mask file is put. */
   workDir: string
-  /** Where statistics are kept. */
+  /** Where statistics are kept, those of each model in a folder of their own. */
   statisticsDir: string
 }
 
@@ -71,10 +72,11 @@ const REFINEMENT_SHARE = 0.5
  */
 export async function calibrateAndSelect(
   model: DenseModel,
-  task: CalibrationTask,
+  given: CalibrationTask,
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
 ): Promise<CalibrationOutcome> {
+  const task = { ...given, statisticsDir: await openStatisticsFolder(given.statisticsDir, model) }
   const { config } = model
   const patterns = expandPatterns(config, task.selection.patterns ?? {})
   const selection = withAllocation(model, { ...task.selection, patterns })

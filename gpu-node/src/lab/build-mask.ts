@@ -42,11 +42,11 @@ export interface BuiltMask extends Omit<SelectedFile, 'path'> {
  */
 export async function buildMask(model: DenseModel, options: BuildMaskOptions): Promise<BuiltMask> {
   const { variant, pattern, out, signal } = options
-  const { config, master } = model
+  const { config } = model
   const patterns = expandPatterns(config, options.patternRules)
   const selection = { method: variant.method, pattern, scope: variant.scope, patterns }
   checkPatterns(config, selection)
-  const from = await statisticsFor(variant, master.baseSha256, options)
+  const from = await statisticsFor(variant, model, options)
   await mkdir(dirname(out), { recursive: true })
   const scratch = await mkdtemp(join(dirname(out), '.copal-'))
   try {
@@ -73,11 +73,11 @@ export async function buildMask(model: DenseModel, options: BuildMaskOptions): P
 
 async function statisticsFor(
   { method, datasets }: Variant,
-  baseSha256: string,
+  model: DenseModel,
   { statisticsDir, domains }: BuildMaskOptions,
 ): Promise<FoundStatistics> {
   if (parseMethod(method).needs.length === 0) return { artifacts: [], domains: [], parts: [] }
-  const found = await findStatistics(statisticsDir, baseSha256, domains)
+  const found = await findStatistics(statisticsDir, model, domains)
   if (datasets === 'newest' && found.domains.length > 1) {
     throw new AppError(
       'invalid_request',

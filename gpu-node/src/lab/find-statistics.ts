@@ -1,8 +1,11 @@
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { nearestName } from '@copal/shared/nearest-name.ts'
 import { listAllArtifacts, type Artifact, type ArtifactPart } from '../copal/artifact.ts'
+import { statisticsFolder, statisticsFolders } from '../copal/statistics-folder.ts'
 import { coverParts } from '../copal/statistics.ts'
+import { modelIdentity, type IdentifiedModel } from '../model/identity.ts'
+import { readFolderModel } from './folder-model.ts'
 
 /** Statistics that add up to some domains. */
 export interface FoundStatistics {
@@ -12,30 +15,20 @@ export interface FoundStatistics {
   parts: ArtifactPart[]
 }
 
-/** Where statistics lie in a folder: itself, a laboratory's folder, or the home of a service. */
-const PLACES = ['', join('cache', 'statistics'), 'statistics']
-
 /**
  * Finds the statistics of domains in a folder: of every domain there unless some are named. Of one text that was
  * calibrated with different numbers of sequences, the most tokens count.
  *
- * @param dir a laboratory's folder, a service's home, or the statistics folder of either
+ * @param dir a laboratory's folder, or a service's home
  * @throws AppError `not_found` there are none, or none of a domain; `mask_base_mismatch` they are of another model;
  * `invalid_request` a domain was merged with others
  */
 export async function findStatistics(
   dir: string,
-  baseSha256: string,
+  model: IdentifiedModel,
   names: readonly string[] | null,
 ): Promise<FoundStatistics> {
-  const all = await listIn(dir)
-  const artifacts = all.filter((artifact) => artifact.baseSha256 === baseSha256)
-  if (all[0] && artifacts.length === 0) {
-    throw new AppError(
-      'mask_base_mismatch',
-      `The statistics in ${dir} are of another model: their base is ${all[0].baseSha256}, this model's is ${baseSha256}.`,
-    )
-  }
+  const artifacts = await artifactsIn(dir, model)
   const parts = [
     ...new Map(artifacts.flatMap((artifact) => artifact.parts).map((part) => [part.id, part])).values(),
   ]
@@ -73,12 +66,29 @@ export async function findStatistics(
   return { artifacts: chosen, domains, parts: wanted }
 }
 
-async function listIn(dir: string): Promise<Artifact[]> {
-  for (const place of PLACES) {
-    const found = await listAllArtifacts(join(dir, place))
-    if (found.length > 0) return found
-  }
-  return []
+/** Those of the model. */
+async function artifactsIn(dir: string, model: IdentifiedModel): Promise<Artifact[]> {
+  const { baseSha256 } = model.master
+  const identity = await modelIdentity(model)
+  const lab = join(dir, 'cache', 'statistics')
+  const kept = await readFolderModel(dir)
+  const service = join(dir, 'statistics')
+  const places = [lab, service, ...(await statisticsFolders(service))]
+  const all = (await Promise.all(places.map(listAllArtifacts))).flat()
+  const isOwn = (place: string) =>
+    place === lab
+      ? kept === undefined || kept.identity === identity
+      : // An older service has them beside the folders.
+        place === service || place === statisticsFolder(service, identity)
+  const found = all.filter((artifact) => artifact.baseSha256 === baseSha256 && isOwn(dirname(artifact.dir)))
+  const [other] = all
+  if (found.length > 0 || other === undefined) return found
+  throw new AppError(
+    'mask_base_mismatch',
+    other.baseSha256 === baseSha256
+      ? `The statistics in ${dir} are of a model with the same linears whose configuration, embeddings or tokenizer differ.`
+      : `The statistics in ${dir} are of another model: their base is ${other.baseSha256}, this model's is ${baseSha256}.`,
+  )
 }
 
 /** One part of each text of each domain. */

@@ -6,11 +6,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { listArtifacts } from '../../../gpu-node/src/copal/artifact.ts'
 import { runCalibration, type CalibrationOptions } from '../../../gpu-node/src/copal/calibrate.ts'
 import type { DatasetFile } from '../../../gpu-node/src/copal/calibration-run.ts'
 import type { ChildMessage, ChildRequest } from '../../../gpu-node/src/copal/child-protocol.ts'
 import { writeWordsDataset } from '../../support/calibration-datasets.ts'
+import { keptStatistics, statisticsFolderOf } from '../../support/kept-statistics.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
 const PROGRAM = fileURLToPath(new URL('../../../gpu-node/src/copal/calibrate-child.ts', import.meta.url))
@@ -113,7 +113,8 @@ test.each([1, 4, LAYERS])(
     )
     // It may have come further than it could say before it died.
     for (const block of calibrated) expect(Number(block)).toBeGreaterThanOrEqual(blocks)
-    expect(await readdir(join(given.statisticsDir, 'partial'))).toEqual([])
+    const folder = await statisticsFolderOf(given.statisticsDir, tiny.model)
+    expect(await readdir(join(folder, 'partial'))).toEqual([])
   },
 )
 
@@ -133,8 +134,9 @@ test('killed again and again at any time, it ends in the same bytes', async () =
 test('hidden states that were damaged begin the calibration anew', async () => {
   const given = options()
   await killAfter(given, 3)
-  const [name] = await readdir(join(given.statisticsDir, 'partial'))
-  const dir = join(given.statisticsDir, 'partial', name!)
+  const partials = join(await statisticsFolderOf(given.statisticsDir, tiny.model), 'partial')
+  const [name] = await readdir(partials)
+  const dir = join(partials, name!)
   const hidden = (await readdir(dir)).find((file) => file.startsWith('hidden-'))!
   await writeFile(join(dir, hidden), 'damaged')
   expect((await runCalibration(given)).maskSha256).toBe((await runCalibration(options())).maskSha256)
@@ -150,7 +152,7 @@ test('cancelling ends the child at once and leaves neither mask nor statistics',
   })
   await expect(runCalibration(given)).rejects.toThrow('not wanted any more')
   expect(existsSync(given.workDir)).toBe(false)
-  expect(await listArtifacts(given.statisticsDir, tiny.model.master.baseSha256)).toEqual([])
+  expect(await keptStatistics(given.statisticsDir, tiny.model)).toEqual([])
   await expect(runCalibration(given)).rejects.toThrow('not wanted any more')
 })
 

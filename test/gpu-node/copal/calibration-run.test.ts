@@ -1,9 +1,9 @@
-import { open, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { open, readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import { listArtifacts, partId } from '../../../gpu-node/src/copal/artifact.ts'
+import { partId } from '../../../gpu-node/src/copal/artifact.ts'
 import { INPUT_OF } from '../../../gpu-node/src/copal/block-statistics.ts'
 import {
   calibrateAndSelect,
@@ -14,6 +14,7 @@ import { sampleSequences } from '../../../gpu-node/src/copal/sample.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
 import { writeDataset, writeWordsDataset } from '../../support/calibration-datasets.ts'
+import { keptStatistics, statisticsFolderOf } from '../../support/kept-statistics.ts'
 import { referenceBlock, type Matrix } from '../../support/reference-block.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
@@ -86,7 +87,7 @@ test('the statistics equal those of a plain f64 forward pass', async () => {
       ...embedding.subarray(token * config.hiddenSize, (token + 1) * config.hiddenSize),
     ]),
   )
-  const artifacts = await listArtifacts(given.statisticsDir, tiny.model.master.baseSha256)
+  const artifacts = await keptStatistics(given.statisticsDir, tiny.model)
   for (let layer = 0; layer < config.layers; layer++) {
     const traces = batch.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
     for (const linear of BLOCK_LINEARS) {
@@ -242,8 +243,7 @@ test('settled datasets of a domain are merged into one artifact without changing
   const { statisticsDir } = given
   const settled = task({ datasets: [e], accumulated: [a, b, c, d], statisticsDir })
   const before = await run(settled)
-  const base = tiny.model.master.baseSha256
-  const artifacts = await listArtifacts(statisticsDir, base)
+  const artifacts = await keptStatistics(statisticsDir, tiny.model)
   expect(artifacts.map(({ parts }) => parts.map(({ domain }) => domain).join('+')).sort()).toEqual([
     'code',
     'legal+legal+legal',
@@ -260,7 +260,7 @@ test('damaged statistics are found by their hash and calibrated again', async ()
   const given = task({ datasets: datasets.slice(0, 2) })
   const clean = await run(given)
   for (const damage of ['flip', 'cut', 'remove'] as const) {
-    const [artifact] = await listArtifacts(given.statisticsDir, tiny.model.master.baseSha256)
+    const [artifact] = await keptStatistics(given.statisticsDir, tiny.model)
     const path = join(artifact!.dir, 'block-0001.safetensors')
     const bytes = await readFile(path)
     if (damage === 'flip') bytes[bytes.length - 100]! ^= 1
@@ -276,9 +276,36 @@ test('damaged statistics are found by their hash and calibrated again', async ()
 test('statistics that no task counts any more are removed, except the last two', async () => {
   const given = task({ datasets: [datasets[0]!] })
   for (const dataset of datasets) await run({ ...given, datasets: [dataset] })
-  const left = await listArtifacts(given.statisticsDir, tiny.model.master.baseSha256)
+  const left = await keptStatistics(given.statisticsDir, tiny.model)
   expect(left).toHaveLength(3)
-  expect((await readdir(given.statisticsDir)).filter((name) => /^[0-9a-f]{64}$/.test(name))).toHaveLength(3)
+  const names = await readdir(await statisticsFolderOf(given.statisticsDir, tiny.model))
+  expect(names.filter((name) => /^[0-9a-f]{64}$/.test(name))).toHaveLength(3)
+})
+
+test('statistics of a model with the same linears and another configuration are kept apart and never added', async () => {
+  const [a, b] = datasets as [DatasetFile, DatasetFile]
+  const turned = { ...tiny.model, config: { ...tiny.model.config, ropeTheta: 500 } }
+  const given = task({ datasets: [a] })
+  await run(given)
+  const both = task({ datasets: [b], accumulated: [a], statisticsDir: given.statisticsDir })
+  const messages: string[] = []
+  const { maskSha256 } = await calibrateAndSelect(turned, both, 1, ({ message }) => messages.push(message))
+  expect(messages).toContain('calibrating legal, block 3 of 3')
+  const alone = task({ datasets: [b], accumulated: [a] })
+  expect((await calibrateAndSelect(turned, alone, 1, () => undefined)).maskSha256).toBe(maskSha256)
+  expect(await keptStatistics(given.statisticsDir, tiny.model)).toHaveLength(1)
+  expect(await keptStatistics(given.statisticsDir, turned)).toHaveLength(2)
+})
+
+test('statistics that an older version left without a folder are taken over', async () => {
+  const given = task({ datasets: [datasets[0]!] })
+  const { maskSha256 } = await run(given)
+  const folder = await statisticsFolderOf(given.statisticsDir, tiny.model)
+  for (const name of await readdir(folder)) await rename(join(folder, name), join(given.statisticsDir, name))
+  const messages: string[] = []
+  expect((await run(given, messages)).maskSha256).toBe(maskSha256)
+  expect(messages.some((message) => message.startsWith('calibrating'))).toBe(false)
+  expect(await readdir(given.statisticsDir)).toEqual([basename(folder)])
 })
 
 test('the identity of statistics covers all they depend on', () => {
@@ -386,5 +413,5 @@ test('patterns of single linears are rules: * is filled in, the last that matche
     param: 'patterns',
     message: expect.stringContaining("'*.dwn_proj.weight' is the name of no linear of this model."),
   })
-  expect(await listArtifacts(refused.statisticsDir, tiny.model.master.baseSha256)).toEqual([])
+  expect(await keptStatistics(refused.statisticsDir, tiny.model)).toEqual([])
 })

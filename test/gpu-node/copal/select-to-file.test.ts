@@ -7,7 +7,6 @@ import { checkMask, decodeMask, maskChurn, type Mask } from '@copal/shared/mask/
 import { readMaskHeader } from '@copal/shared/mask/header.ts'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import { packValues, unpackValues } from '@copal/shared/mask/values.ts'
-import { listArtifacts } from '../../../gpu-node/src/copal/artifact.ts'
 import { statisticTensor } from '../../../gpu-node/src/copal/block-statistics.ts'
 import {
   calibrateAndSelect,
@@ -21,6 +20,7 @@ import { linearShapes } from '../../../gpu-node/src/model/config.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
 import { writeWordsDataset } from '../../support/calibration-datasets.ts'
+import { keptStatistics } from '../../support/kept-statistics.ts'
 import { layerSensitivityOf } from '../../support/layer-sensitivity.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
@@ -77,8 +77,8 @@ function weightsOf(mask: Mask, name: string): Float32Array {
 
 /** Every linear with what it was chosen from. */
 async function* problems() {
-  const { config, master } = tiny.model
-  const artifacts = await listArtifacts(statisticsDir(), master.baseSha256)
+  const { config } = tiny.model
+  const artifacts = await keptStatistics(statisticsDir(), tiny.model)
   const tokens = artifacts.flatMap(({ parts }) => parts).reduce((sum, part) => sum + part.tokens, 0)
   for (let layer = 0; layer < config.layers; layer++) {
     for (const linear of BLOCK_LINEARS) {

@@ -128,6 +128,16 @@ test('statistics of another model are refused with both hashes, and nothing is w
   expect(readdirSync(dir)).not.toContain('none')
 })
 
+test('so are those of a model with the same linears in another configuration', async () => {
+  await createTinyLlama(join(dir, 'turned'))
+  const path = join(dir, 'turned', 'config.json')
+  writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), rope_theta: 500 }))
+  const building = build('--from-statistics', 'home', '--model', 'turned', '--out', 'none/m.safetensors')
+  await expect(building).rejects.toThrow(
+    /statistics in .*home are of a model with the same linears whose configuration, embeddings or tokenizer differ/,
+  )
+})
+
 test('a domain that is not there, and a folder without statistics, are refused', async () => {
   await expect(fromHome('--domains', 'see')).rejects.toThrow(
     /no statistics of a domain 'see'.*Did you mean 'sea'/,

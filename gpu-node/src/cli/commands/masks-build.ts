@@ -39,10 +39,7 @@ export function addMasksBuild(masks: Command, session: Session): void {
   masks
     .command('build')
     .description('select a mask from statistics that are on disk: no text, no pass over the model')
-    .requiredOption(
-      '--from-statistics <folder>',
-      "a folder that copal lab run wrote, a service's home, or the statistics folder of either",
-    )
+    .requiredOption('--from-statistics <folder>', "a folder that copal lab run wrote, or a service's home")
     .requiredOption('--out <file>', 'the mask file to write')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
     .addOption(

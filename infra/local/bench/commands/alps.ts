@@ -21,7 +21,7 @@ export function addAlps(program: Command, { threads, print, printAll }: Workbenc
     .option('--scope <scopes>', "of ALPS: 'row', 'matrix' or both", someOf(['row', 'matrix']), ['row'])
     .action(async ({ statistics, pattern, layers, scope }: AlpsOptions) => {
       const model = await openBenchModel()
-      const { artifacts, domains } = await findStatistics(statistics, model.master.baseSha256, null)
+      const { artifacts, domains } = await findStatistics(statistics, model, null)
       print(`${model.id}, statistics of ${domains.join(', ')}`)
       const sizes = { layers, scopes: scope, patterns: pattern, threads }
       printAll(await benchJointSolver(model, artifacts, sizes))

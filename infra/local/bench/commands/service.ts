@@ -9,7 +9,7 @@ import { benchRefinements } from '../../../../gpu-node/bench/refinements.ts'
 import { formatSpread, line, spread } from '../../../../gpu-node/bench/report.ts'
 import { benchServing } from '../../../../gpu-node/bench/serving.ts'
 import { createOnnxBackend } from '../../../../gpu-node/src/backends/onnx/backend.ts'
-import { listArtifacts } from '../../../../gpu-node/src/copal/artifact.ts'
+import { findStatistics } from '../../../../gpu-node/src/lab/find-statistics.ts'
 import { freePort } from '../../ports.ts'
 import { ROOT } from '../../toolchain.mjs'
 import { benchGatewayOverhead, readTarget } from '../gateway-overhead.ts'
@@ -44,7 +44,7 @@ async function benchNode({ home, threads, print, printAll }: Workbench): Promise
     length: 512,
   })
   printAll(lines)
-  const artifacts = await listArtifacts(join(home, 'calibration', 'statistics'), model.master.baseSha256)
+  const { artifacts } = await findStatistics(join(home, 'calibration'), model, null)
   printAll(await benchRefinements(model, artifacts, { threads, tolerances: [1e-1, 1e-2, 1e-3] }))
 
   const backend = createOnnxBackend({ workDir: join(home, 'work') })

@@ -1,0 +1,45 @@
+import { mkdir, readdir, rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import { modelIdentity, type IdentifiedModel } from '../model/identity.ts'
+import { isErrno } from '../model/scratch.ts'
+
+/** Digits of a model's identity that name its folder. */
+const NAME_DIGITS = 16
+const NAME = /^[0-9a-f]{16}$/
+
+/** Where the statistics of a model lie below those of a service, which may have served others with the same linears. */
+export function statisticsFolder(root: string, identity: string): string {
+  return join(root, identity.slice(0, NAME_DIGITS))
+}
+
+/** The folders of all models below `root`; none where it is missing. */
+export async function statisticsFolders(root: string): Promise<string[]> {
+  return (await namesIn(root)).filter((name) => NAME.test(name)).map((name) => join(root, name))
+}
+
+/**
+ * Makes the {@link statisticsFolder} of a model. What older versions left in `root` itself was of whatever model was
+ * served: it is taken to be this one, and moved there.
+ */
+export async function openStatisticsFolder(root: string, model: IdentifiedModel): Promise<string> {
+  const dir = statisticsFolder(root, await modelIdentity(model))
+  await mkdir(dir, { recursive: true })
+  for (const name of await namesIn(root)) {
+    if (!NAME.test(name)) await move(join(root, name), join(dir, name))
+  }
+  return dir
+}
+
+/** What is there already stays. */
+async function move(from: string, to: string): Promise<void> {
+  await rename(from, to).catch((error: unknown) => {
+    if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error
+  })
+}
+
+async function namesIn(dir: string): Promise<string[]> {
+  return readdir(dir).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  })
+}
