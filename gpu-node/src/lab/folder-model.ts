@@ -9,7 +9,7 @@ import { writeAtomically } from '../control/content-store.ts'
  * be taken for that of another with the same linears.
  */
 const folderModel = z.object({ id: z.string(), identity: z.string() })
-export type FolderModel = z.output<typeof folderModel>
+type FolderModel = z.output<typeof folderModel>
 
 /** @returns undefined where nothing has been measured yet, or by an older version */
 export async function readFolderModel(outDir: string): Promise<FolderModel | undefined> {

@@ -1,15 +1,24 @@
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
-import { calibrateAndSelect, type DatasetFile } from '../../../gpu-node/src/copal/calibration-run.ts'
+import {
+  calibrateAndSelect,
+  type CalibrationTask,
+  type DatasetFile,
+} from '../../../gpu-node/src/copal/calibration-run.ts'
+import { keepFolderModel } from '../../../gpu-node/src/lab/folder-model.ts'
+import { writeResults } from '../../../gpu-node/src/lab/results-file.ts'
+import type { LabResults } from '../../../gpu-node/src/lab/results.ts'
 import { linearShapes } from '../../../gpu-node/src/model/config.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
 import { writeWordsDataset } from '../../support/calibration-datasets.ts'
+import { statisticsFolderOf } from '../../support/kept-statistics.ts'
+import { generatedResults } from '../../support/lab-results.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 import { createTinyLlama } from '../../support/tiny-llama.ts'
 
@@ -17,33 +26,73 @@ let dir: string
 let model: DenseModel
 /** What an update of both domains chose, and one of `sea` alone. */
 let updates: { both: string; sea: string }
+let law: DatasetFile
+let sea: DatasetFile
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'copal-build-'))
   await createTinyLlama(join(dir, 'model'))
   await createTinyLlama(join(dir, 'other'), { seed: 2 })
   model = await openModel(join(dir, 'model'), { cacheDir: join(dir, 'cache') })
-  const [law, sea] = [await writeWordsDataset(dir, 'law', 1), await writeWordsDataset(dir, 'sea', 2)]
-  const update = async (datasets: DatasetFile[], accumulated: DatasetFile[]) => {
-    const task = {
-      datasets,
-      accumulated,
-      samples: 4,
-      length: 32,
-      seed: 0,
-      selection: { method: 'continual-wanda+swaps', pattern: '0.5', scope: 'row' as const },
-      parentMaskPath: null,
-      created: '2026-11-25T00:00:00.000Z',
-      workDir: join(dir, 'home', 'masks'),
-      statisticsDir: join(dir, 'home', 'statistics'),
-    }
-    const { maskPath } = await calibrateAndSelect(model, task, 1, () => undefined)
-    return maskPath
-  }
+  law = await writeWordsDataset(dir, 'law', 1)
+  sea = await writeWordsDataset(dir, 'sea', 2)
+  const update = async (datasets: DatasetFile[], accumulated: DatasetFile[]) =>
+    (await calibrate('home', { datasets, accumulated })).maskPath
   updates = { sea: await update([sea], []), both: await update([law], [sea]) }
 }, 60_000)
 
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
+/** As a service whose home is `home` does. */
+function calibrate(
+  home: string,
+  { datasets, accumulated = [], seed = 0 }: Partial<CalibrationTask> & Pick<CalibrationTask, 'datasets'>,
+) {
+  const task = {
+    datasets,
+    accumulated,
+    samples: 4,
+    length: 32,
+    seed,
+    selection: { method: 'continual-wanda+swaps', pattern: '0.5', scope: 'row' as const },
+    parentMaskPath: null,
+    created: '2026-11-25T00:00:00.000Z',
+    workDir: join(dir, home, 'masks'),
+    statisticsDir: join(dir, home, 'statistics'),
+  }
+  return calibrateAndSelect(model, task, 1, () => undefined)
+}
+
+/** A laboratory's folder with statistics of a former text, another seed, and a domain's former name; without results. */
+async function createLab(): Promise<string> {
+  const lab = mkdtempSync(join(dir, 'lab-'))
+  const home = basename(lab)
+  const former = await writeWordsDataset(dir, 'law', 3)
+  await calibrate(home, { datasets: [law], seed: 1 })
+  await calibrate(home, { datasets: [law, sea, former] })
+  mkdirSync(join(lab, 'cache'))
+  renameSync(await statisticsFolderOf(join(lab, 'statistics'), model), join(lab, 'cache', 'statistics'))
+  return lab
+}
+
+/** Of `law`, and of `sea` under the name `ocean`. */
+function resultsOfLab(): LabResults {
+  const results = generatedResults()
+  const [first, second, ...heldOut] = results.domains
+  const calibratedOn = ({ sha256 }: DatasetFile) => ({ path: 'a.txt', sha256, tokens: 128 })
+  return {
+    ...results,
+    settings: { ...results.settings, samples: 4, length: 32, seed: 0 },
+    model: { ...results.model, baseSha256: model.master.baseSha256 },
+    domains: [
+      { ...first!, name: 'law', calibration: calibratedOn(law) },
+      { ...second!, name: 'ocean', calibration: calibratedOn(sea) },
+      ...heldOut.map((domain) => ({ ...domain, calibration: null })),
+    ],
+    dense: {},
+    runs: [],
+  }
+}
 
 async function build(...args: string[]) {
   const terminal = recordedTerminal({ cwd: dir, env: { COPAL_CACHE: join(dir, 'cache') } })
@@ -136,6 +185,43 @@ test('so are those of a model with the same linears in another configuration', a
   await expect(building).rejects.toThrow(
     /statistics in .*home are of a model with the same linears whose configuration, embeddings or tokenizer differ/,
   )
+})
+
+test('of a laboratory those count that its results name, under the names they have there', async () => {
+  const lab = await createLab()
+  await writeResults(lab, resultsOfLab())
+  const fromLab = (...args: string[]) => build('--from-statistics', lab, '--out', 'm.safetensors', ...args)
+  const terminal = await fromLab('--json')
+  expect(JSON.parse(terminal.output())).toMatchObject({ domains: ['law', 'ocean'], tokens: 2 * 4 * 32 })
+  expect(maskChurn(read('m.safetensors'), decodeMask(readFileSync(updates.both)))).toBe(0)
+  await expect(fromLab('--domains', 'sea')).rejects.toThrow("no statistics of a domain 'sea'")
+  const results = resultsOfLab()
+  results.settings.samples = 64
+  await writeResults(lab, results)
+  await expect(fromLab()).rejects.toThrow(/of what its results.json names: copal lab run makes them again/)
+  await keepFolderModel(lab, { id: 'tiny', identity: 'another' })
+  await expect(fromLab()).rejects.toThrow('whose configuration, embeddings or tokenizer differ')
+})
+
+test('without results several statistics of a domain are refused by name, and of the others one is enough', async () => {
+  const lab = await createLab()
+  const fromLab = (...args: string[]) => build('--from-statistics', lab, '--out', 'm.safetensors', ...args)
+  const text = law.sha256.slice(0, 12)
+  const refusal = new RegExp(`several statistics of 'law' in .*128 tokens of the text ${text}.*results.json`)
+  await expect(fromLab()).rejects.toThrow(refusal)
+  writeFileSync(join(lab, 'results.json'), '{')
+  await expect(fromLab()).rejects.toThrow(refusal)
+  await fromLab('--domains', 'sea')
+  expect(maskChurn(read('m.safetensors'), decodeMask(readFileSync(updates.sea)))).toBe(0)
+})
+
+test('of a service all texts of a domain count, and no text twice', async () => {
+  const more = await writeWordsDataset(dir, 'law', 3)
+  await calibrate('second', { datasets: [law, more] })
+  const fromSecond = () => build('--from-statistics', 'second', '--out', 'm.safetensors', '--json')
+  expect(JSON.parse((await fromSecond()).output())).toMatchObject({ domains: ['law'], tokens: 2 * 4 * 32 })
+  await calibrate('second', { datasets: [law], accumulated: [more], seed: 1 })
+  await expect(fromSecond()).rejects.toThrow(/several statistics of 'law' in .*Remove the others/)
 })
 
 test('a domain that is not there, and a folder without statistics, are refused', async () => {
