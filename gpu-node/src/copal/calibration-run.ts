@@ -13,7 +13,7 @@ import { discardPartials, openPartial } from './partial.ts'
 import { checkPatterns, expandPatterns } from './patterns.ts'
 import { sampleSequences } from './sample.ts'
 import { selectToFile } from './select-to-file.ts'
-import { openStatisticsFolder } from './statistics-folder.ts'
+import { keepCounted, openStatisticsFolder } from './statistics-folder.ts'
 import { coverParts, discardArtifact, mergeArtifacts, pruneArtifacts, touchArtifacts } from './statistics.ts'
 import { readDataset } from './text.ts'
 
@@ -113,6 +113,11 @@ export async function calibrateAndSelect(
           }),
       )
       const selectMs = performance.now() - selectStart
+      const counted = [...task.datasets, ...task.accumulated].map((dataset) => ({
+        id: partOf(model, task, dataset),
+        domain: dataset.domain,
+      }))
+      await keepCounted(task.statisticsDir, counted)
       await tidyStatistics(model, task, artifacts)
       return {
         maskPath: path,

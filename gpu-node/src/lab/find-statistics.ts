@@ -1,13 +1,17 @@
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { nearestName } from '@copal/shared/nearest-name.ts'
 import { listAllArtifacts, partId, type Artifact, type ArtifactPart } from '../copal/artifact.ts'
-import { statisticsFolder, statisticsFolders } from '../copal/statistics-folder.ts'
+import {
+  readCounted,
+  statisticsFolder,
+  statisticsFolders,
+  type CountedPart,
+} from '../copal/statistics-folder.ts'
 import { coverParts } from '../copal/statistics.ts'
 import { modelIdentity, type IdentifiedModel } from '../model/identity.ts'
 import { readFolderModel } from './folder-model.ts'
 import { readResults } from './results-file.ts'
-import type { LabResults } from './results.ts'
 
 /** Statistics that add up to some domains. */
 export interface FoundStatistics {
@@ -20,9 +24,8 @@ export interface FoundStatistics {
 /**
  * Finds the statistics of domains in a folder: of every domain there unless some are named.
  *
- * A laboratory's folder keeps those of former texts, samples and seeds too: those of its `results.json` count, under the
- * names that domains have there. A service adds texts to a domain with every update: all of them count, and of a text that
- * was calibrated with different numbers of sequences the most tokens.
+ * A folder keeps statistics of former texts, samples and seeds too. Those count that the `results.json` of a laboratory
+ * names, or that the newest mask of a service was selected from, under the names that domains have there.
  *
  * @param dir a laboratory's folder, or a service's home
  * @throws AppError `not_found` there are none, or none of a domain; `mask_base_mismatch` they are of another model;
@@ -33,11 +36,13 @@ export async function findStatistics(
   model: IdentifiedModel,
   names: readonly string[] | null,
 ): Promise<FoundStatistics> {
-  const { artifacts, isLab } = await artifactsIn(dir, model)
+  const { artifacts, counted } = await statisticsIn(dir, model)
   const onDisk = distinctParts(artifacts.flatMap((artifact) => artifact.parts))
-  const results = isLab ? await readResults(dir).catch(() => undefined) : undefined
-  const isDescribed = results?.model.baseSha256 === model.master.baseSha256
-  const parts = isDescribed ? partsOf(results, onDisk) : onDisk
+  const parts = counted
+    ? counted.flatMap(({ id, domain }) =>
+        onDisk.filter((part) => part.id === id).map((part) => ({ ...part, domain })),
+      )
+    : onDisk
   const known = [...new Set(parts.map(({ domain }) => domain))].toSorted()
   for (const name of names ?? []) {
     if (known.includes(name)) continue
@@ -53,13 +58,14 @@ export async function findStatistics(
     throw new AppError(
       'not_found',
       onDisk.length > 0
-        ? `There are no statistics in ${dir} of what its results.json names: copal lab run makes them again.`
+        ? `There are no statistics in ${dir} of what was last calibrated there: the same run or update makes them again.`
         : `There are no statistics in ${dir}. Name a folder that copal lab run wrote, or the home of a service that was updated.`,
     )
   }
   const domains = names === null ? known : [...new Set(names)].toSorted()
   const named = parts.filter(({ domain }) => domains.includes(domain))
-  const wanted = distinctParts(isLab ? onePartADomain(dir, named) : largestParts(dir, named))
+  if (!counted) requireOneADomain(dir, named)
+  const wanted = distinctParts(named)
   const { chosen, missing } = coverParts(
     artifacts,
     wanted.map(({ id }) => id),
@@ -75,27 +81,31 @@ export async function findStatistics(
   return { artifacts: chosen, domains, parts: wanted }
 }
 
-/** Those of the model, and whether they are a laboratory's. */
-async function artifactsIn(
+/** Those of the model, and which of them count, where that is known. */
+async function statisticsIn(
   dir: string,
   model: IdentifiedModel,
-): Promise<{ artifacts: Artifact[]; isLab: boolean }> {
+): Promise<{ artifacts: Artifact[]; counted: CountedPart[] | undefined }> {
   const { baseSha256 } = model.master
   const identity = await modelIdentity(model)
-  const lab = join(dir, 'cache', 'statistics')
+  const ofBase = (artifacts: readonly Artifact[]) =>
+    artifacts.filter((artifact) => artifact.baseSha256 === baseSha256)
+
+  const ofLab = await listAllArtifacts(join(dir, 'cache', 'statistics'))
   const kept = await readFolderModel(dir)
-  const service = join(dir, 'statistics')
-  const places = [lab, service, ...(await statisticsFolders(service))]
-  const all = (await Promise.all(places.map(listAllArtifacts))).flat()
-  const isOwn = (place: string) =>
-    place === lab
-      ? kept === undefined || kept.identity === identity
-      : // An older service has them beside the folders.
-        place === service || place === statisticsFolder(service, identity)
-  const found = all.filter((artifact) => artifact.baseSha256 === baseSha256 && isOwn(dirname(artifact.dir)))
-  const [other] = all
-  if (found.length > 0 || other === undefined)
-    return { artifacts: found, isLab: found.some((artifact) => dirname(artifact.dir) === lab) }
+  const lab = kept === undefined || kept.identity === identity ? ofBase(ofLab) : []
+  if (lab.length > 0) return { artifacts: lab, counted: await countedInLab(dir, baseSha256) }
+
+  const root = join(dir, 'statistics')
+  const own = statisticsFolder(root, identity)
+  // An older service has them beside the folders.
+  const before = await listAllArtifacts(root)
+  const service = ofBase([...(await listAllArtifacts(own)), ...before])
+  if (service.length > 0) return { artifacts: service, counted: await readCounted(own) }
+
+  const folders = await Promise.all((await statisticsFolders(root)).map(listAllArtifacts))
+  const [other] = [...ofLab, ...before, ...folders.flat()]
+  if (other === undefined) return { artifacts: [], counted: undefined }
   throw new AppError(
     'mask_base_mismatch',
     other.baseSha256 === baseSha256
@@ -104,47 +114,32 @@ async function artifactsIn(
   )
 }
 
-/** What a result was calibrated with, as far as it is there, by its domains. */
-function partsOf({ domains, settings, model }: LabResults, onDisk: readonly ArtifactPart[]): ArtifactPart[] {
-  const { samples, length, seed } = settings
-  return domains.flatMap(({ name, calibration }) => {
-    if (!calibration) return []
-    const { baseSha256 } = model
-    const id = partId({ baseSha256, datasetSha256: calibration.sha256, samples, length, seed })
-    return onDisk.filter((part) => part.id === id).map((part) => ({ ...part, domain: name }))
-  })
-}
-
-function onePartADomain(dir: string, parts: readonly ArtifactPart[]): ArtifactPart[] {
-  const cure = 'Run copal lab run again: its results.json says so.'
-  for (const same of Map.groupBy(parts, ({ domain }) => domain).values()) requireOne(dir, same, cure)
-  return [...parts]
-}
-
-/** One part of each text of each domain. */
-function largestParts(dir: string, parts: readonly ArtifactPart[]): ArtifactPart[] {
-  const byText = Map.groupBy(parts, ({ domain, datasetSha256 }) => `${domain} ${datasetSha256}`)
-  return [...byText.values()].flatMap((same) => {
-    const most = Math.max(...same.map(({ tokens }) => tokens))
-    const largest = same.filter(({ tokens }) => tokens === most)
-    requireOne(dir, largest, 'Remove the others.')
-    return largest
-  })
-}
-
-function requireOne(dir: string, parts: readonly ArtifactPart[], cure: string): void {
-  const [first, second] = parts
-  if (!first || !second) return
-  const each = parts.map(
-    ({ id, datasetSha256, tokens }) =>
-      `${id.slice(0, 12)} (${tokens} tokens of the text ${datasetSha256.slice(0, 12)})`,
+/** What the results in a laboratory's folder were calibrated with; undefined where there are none of the model. */
+async function countedInLab(dir: string, baseSha256: string): Promise<CountedPart[] | undefined> {
+  const results = await readResults(dir).catch(() => undefined)
+  if (results?.model.baseSha256 !== baseSha256) return undefined
+  const { samples, length, seed } = results.settings
+  return results.domains.flatMap(({ name: domain, calibration }) =>
+    calibration
+      ? [{ domain, id: partId({ baseSha256, datasetSha256: calibration.sha256, samples, length, seed }) }]
+      : [],
   )
-  throw new AppError(
-    'invalid_request',
-    `There are several statistics of '${first.domain}' in ${dir}, of other texts, samples, lengths or seeds, and nothing ` +
-      `there says which one counts: ${each.join(', ')}. ${cure}`,
-    { param: 'domains' },
-  )
+}
+
+function requireOneADomain(dir: string, parts: readonly ArtifactPart[]): void {
+  for (const [domain, same] of Map.groupBy(parts, (part) => part.domain)) {
+    if (same.length === 1) continue
+    const each = same.map(
+      ({ id, datasetSha256, tokens }) =>
+        `${id.slice(0, 12)} (${tokens} tokens of the text ${datasetSha256.slice(0, 12)})`,
+    )
+    throw new AppError(
+      'invalid_request',
+      `There are several statistics of '${domain}' in ${dir}, of other texts, samples, lengths or seeds, and nothing there ` +
+        `says which count: ${each.join(', ')}. The same run or update again writes it down.`,
+      { param: 'domains' },
+    )
+  }
 }
 
 function distinctParts(parts: readonly ArtifactPart[]): ArtifactPart[] {
