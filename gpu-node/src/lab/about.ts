@@ -10,7 +10,7 @@ import type { LabSettings } from './settings.ts'
 /** What a result says of the machine, the model, the texts and the settings. */
 export function describeRun(
   model: DenseModel,
-  domains: readonly PreparedDomain[],
+  { domains, warnings }: { domains: readonly PreparedDomain[]; warnings: string[] },
   settings: Pick<LabSettings, 'samples' | 'seed' | 'maxWindows' | 'propagation'> & {
     length: number
     windowTokens: number
@@ -44,6 +44,7 @@ export function describeRun(
       layers: config.layers,
       hidden: config.hiddenSize,
     },
+    warnings,
     domains: domains.map(({ name, calibration, evaluation }) => ({
       name,
       calibration: calibration && {

@@ -132,7 +132,7 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     // A run that goes on began when it first began.
     const earlier = await readResults(outDir).catch(() => undefined)
     const created = earlier?.created ?? new Date().toISOString()
-    const about = describeRun(model, domains, { ...settings, ...sizes }, created)
+    const about = describeRun(model, { domains, warnings }, { ...settings, ...sizes }, created)
     const keepRates = () => cache.rates.put(machine, rates)
     return {
       model,

@@ -159,6 +159,8 @@ export const labResults = z.object({
   settings: settingsSchema,
   model: modelSchema,
   domains: z.array(domainSchema),
+  /** What a reader must know of the texts: what is evaluated that was also calibrated on. Older results lack it. */
+  warnings: z.array(z.string()).optional(),
   /** The dense model, by domain. */
   dense: z.record(z.string(), measuredEvaluation),
   /** One per (purpose, method, pattern, scope, samples). */

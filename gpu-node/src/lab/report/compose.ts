@@ -52,7 +52,7 @@ function withUniquePanels(report: ReportDocument): ReportDocument {
 }
 
 function opening(results: LabResults): Block[] {
-  const { runs, domains, settings, incomplete } = results
+  const { runs, domains, settings, incomplete, warnings = [] } = results
   const calibrated = calibratedDomains(results).map(({ name }) => name)
   const others = domains.filter(({ name }) => !calibrated.includes(name)).map(({ name }) => name)
   const methods = distinct(runs.map(({ method }) => method))
@@ -65,6 +65,9 @@ function opening(results: LabResults): Block[] {
   return [
     ...(missing.length > 0
       ? [{ kind: 'notice' as const, text: 'Incomplete: this has not been run yet.', items: missing }]
+      : []),
+    ...(warnings.length > 0
+      ? [{ kind: 'notice' as const, text: 'Some texts have something in common.', items: warnings }]
       : []),
     paragraph(sentences.join(' ')),
   ]

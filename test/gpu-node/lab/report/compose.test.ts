@@ -242,6 +242,15 @@ test('what was not run yet is said first, and the rest renders', () => {
   expect(table.rows[2]).toEqual(['continual-wanda', ...Array<string>(6).fill('–'), 'accumulated'])
 })
 
+test('what was evaluated and calibrated on is told before anything else', () => {
+  const warnings = ["'mail': 2.0 % of the evaluation text also stands in the calibration samples."]
+  expect(composeReport({ ...results, warnings }).sections[0]?.blocks[0]).toEqual({
+    kind: 'notice',
+    text: 'Some texts have something in common.',
+    items: warnings,
+  })
+})
+
 test('a run without a single method shows its inputs and says that there is none', () => {
   const empty: LabResults = { ...results, runs: [], dense: {}, calibration: [], incomplete: ['dense'] }
   const document = composeReport(empty)
