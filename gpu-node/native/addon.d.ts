@@ -8,7 +8,10 @@ export interface Addon {
   version(): string
   /** Names of the kernels that this machine can run, best first. */
   kernels(): KernelName[]
-  /** For tests: from now on memory that the addon frees is overwritten with NaNs first, or left alone. */
+  /**
+   * For tests: from now on memory that the addon frees is overwritten with NaNs, and that of weights stays where it is,
+   * unreadable; or both are left alone again.
+   */
   poisonFreed(on: boolean): void
   /**
    * Packs a weight on a thread of libuv.

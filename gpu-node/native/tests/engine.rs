@@ -20,6 +20,8 @@ const TOKENS: usize = 45;
 struct Model {
     config: ModelConfig,
     places: WeightPlaces,
+    /// The same under another mask, which keeps what the first one prunes.
+    other: WeightPlaces,
     dir: PathBuf,
 }
 
@@ -44,7 +46,7 @@ fn model(name: &str) -> Model {
         rope,
     };
     let mut random = Random::new(1);
-    let (mut dense, mut bits) = (Vec::new(), Vec::new());
+    let (mut dense, mut masks) = (Vec::new(), [Vec::new(), Vec::new()]);
     let mut add = |random: &mut Random, count: usize, deviation: f32, mean: f32| {
         let place = dense.len();
         for value in random.normals(count, deviation) {
@@ -56,25 +58,34 @@ fn model(name: &str) -> Model {
     let final_norm = add(&mut random, 48, 0.1, 1.0);
     let mut norm = |random: &mut Random| add(random, 48, 0.1, 1.0);
     let norms = (0..2).map(|_| (norm(&mut random), norm(&mut random))).collect();
-    let mut linears = Vec::new();
+    let mut linears = [Vec::new(), Vec::new()];
     for _ in 0..2 {
         for (rows, cols) in [(96, 48), (32, 48), (32, 48), (48, 96), (72, 48), (72, 48), (48, 72)] {
             let place = add(&mut random, rows * cols, 1.0 / (cols as f32).sqrt(), 0.0);
-            let mask = mask_of(rows, cols, |_, _| random.uniform() < 0.5);
-            let kept = mask.iter().map(|byte| byte.count_ones() as usize).sum();
-            let rule = KeptRule { of: Counted::Matrix, kept };
-            let masked = Some(MaskedPlace { bits: bits.len(), rule, values: None });
-            linears.push(LinearPlace { dense: place, masked });
-            bits.extend(mask);
+            let keeps: Vec<bool> = (0..rows * cols).map(|_| random.uniform() < 0.5).collect();
+            for (first, (linears, bits)) in [true, false].into_iter().zip(linears.iter_mut().zip(&mut masks))
+            {
+                let mask = mask_of(rows, cols, |row, col| keeps[row * cols + col] == first);
+                let kept = mask.iter().map(|byte| byte.count_ones() as usize).sum();
+                let rule = KeptRule { of: Counted::Matrix, kept };
+                let masked = Some(MaskedPlace { bits: bits.len(), rule, values: None });
+                linears.push(LinearPlace { dense: place, masked });
+                bits.extend(mask);
+            }
         }
     }
     let dir = std::env::temp_dir().join(format!("copal-engine-{name}-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
-    let (master, mask) = (dir.join("master"), dir.join("mask"));
+    let master = dir.join("master");
     fs::write(&master, dense).unwrap();
-    fs::write(&mask, bits).unwrap();
     let shared = SharedPlaces { embedding, head: embedding, final_norm, norms };
-    Model { config, places: WeightPlaces { master, mask: Some(mask), shared, linears }, dir }
+    let [places, other] = [0, 1].map(|index| {
+        let mask = dir.join(format!("mask-{index}"));
+        fs::write(&mask, &masks[index]).unwrap();
+        let (shared, linears) = (shared.clone(), linears[index].clone());
+        WeightPlaces { master: master.clone(), mask: Some(mask), shared, linears }
+    });
+    Model { config, places, other, dir }
 }
 
 fn engine(model: &Model, kernel: &'static Kernel, threads: usize, pages: usize) -> Engine {
@@ -261,13 +272,22 @@ fn more_pages_than_the_machine_can_have_are_refused_at_the_start() {
 fn swaps_with_freed_sets_poisoned_give_what_each_mask_gives() {
     let model = model("poison");
     let kernel = Kernel::select(None).unwrap();
-    let expected = scores(&mut engine(&model, kernel, 2, 64), &weights(&model, Format::BF16), &[TOKENS], 0);
+    let library = WeightLibrary::new(model.config.clone(), Format::BF16, Arc::default());
+    let load = |swap: usize| library.load([&model.places, &model.other][swap % 2], 2).unwrap();
+    let expected =
+        [0, 1].map(|swap| bits(&scores(&mut engine(&model, kernel, 2, 64), &load(swap), &[TOKENS], 0)));
+    assert_ne!(expected[0], expected[1]);
     copal_native::poison::poison_freed(true);
     let mut engine = engine(&model, kernel, 2, 64);
-    for _ in 0..5 {
-        let set = weights(&model, Format::BF16);
-        assert_eq!(bits(&scores(&mut engine, &set, &[9, 36], 3)), bits(&expected));
-        engine.drop_sequences_of(&set);
+    let mut active = load(0);
+    for swap in 0..6 {
+        assert_eq!(bits(&scores(&mut engine, &active, &[9, 36], 3)), expected[swap % 2]);
+        // Both are there, and take turns, until the old one is drained.
+        let next = load(swap + 1);
+        assert_eq!(bits(&scores(&mut engine, &next, &[36, 9], 1)), expected[(swap + 1) % 2]);
+        assert_eq!(bits(&scores(&mut engine, &active, &[TOKENS], 0)), expected[swap % 2]);
+        engine.drop_sequences_of(&active);
+        active = next;
     }
     copal_native::poison::poison_freed(false);
 }

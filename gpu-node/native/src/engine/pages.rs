@@ -1,7 +1,8 @@
 use super::ModelConfig;
+use crate::poison::Mapping;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use memmap2::MmapMut;
+use memmap2::MmapOptions;
 use std::io;
 
 /// Tokens of a page: the lanes of a 512-bit vector of f32, so that a page is one vector of scores.
@@ -20,7 +21,7 @@ pub(crate) struct PagePool {
     kv_heads: usize,
     head_dim: usize,
     /// `[pages, layers, kv_heads, 2, PAGE_TOKENS * head_dim]` of f16.
-    memory: MmapMut,
+    memory: Mapping,
     /// Of each page, whether a step has written to it.
     written: Vec<bool>,
 }
@@ -32,7 +33,9 @@ impl PagePool {
         let bytes = [layers, kv_heads, 2, PAGE_TOKENS, head_dim, size_of::<f16>()]
             .iter()
             .try_fold(pages, |product, &factor| product.checked_mul(factor));
-        let mapped = bytes.ok_or_else(|| io::ErrorKind::OutOfMemory.into()).and_then(MmapMut::map_anon);
+        let mapped = bytes
+            .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+            .and_then(|bytes| Mapping::new(MmapOptions::new().len(bytes)));
         let memory = mapped.map_err(|error| {
             let why = format!(
                 "the machine has no memory for {pages} pages of keys and values ({error}); give the cache fewer tokens"

@@ -1,5 +1,6 @@
 use super::{BLOCK_ROWS, Format, VECTOR_BYTES};
-use memmap2::{MmapMut, MmapOptions};
+use crate::poison::Mapping;
+use memmap2::MmapOptions;
 use std::io;
 use std::ops::Range;
 
@@ -12,7 +13,7 @@ pub struct Matrix {
     kept: u64,
     /// Where each block starts in `buffer`, and where the last one ends.
     offsets: Vec<usize>,
-    buffer: MmapMut,
+    buffer: Mapping,
 }
 
 impl Matrix {
@@ -34,7 +35,7 @@ impl Matrix {
             Some(*at)
         }));
         let total = offsets[sizes.len()] + VECTOR_BYTES;
-        let buffer = MmapOptions::new().len(total).populate().map_anon()?;
+        let buffer = Mapping::new(MmapOptions::new().len(total).populate())?;
         Ok(Matrix { rows, cols, format, sparse, kept: 0, offsets, buffer })
     }
 
