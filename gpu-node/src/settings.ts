@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { z } from 'zod'
 import type { KernelName } from '../native/addon.d.ts'
+import { MOST_THREADS } from './backends/backend.ts'
 import { DEFAULT_MODEL } from './model/source.ts'
 
 const text = (what: string) => z.string({ error: what }).min(1, what)
@@ -44,7 +45,11 @@ const environment = z
       .optional(),
     COPAL_ACCESS_CLIENT_ID: z.string().optional(),
     COPAL_ACCESS_CLIENT_SECRET: z.string().optional(),
-    COPAL_THREADS: wholeNumber(1, 1024, 'a number of threads, at least 1, is expected').optional(),
+    COPAL_THREADS: wholeNumber(
+      1,
+      MOST_THREADS,
+      `a number of threads, 1 to ${MOST_THREADS}, is expected`,
+    ).optional(),
     COPAL_KV_TOKENS: wholeNumber(
       64,
       1e9,

@@ -73,8 +73,9 @@ test('a secret that is too short is refused without being printed', () => {
 test.each([
   ['COPAL_NODE_PORT', '70000', /COPAL_NODE_PORT is '70000': a port between 0/],
   ['COPAL_NODE_PORT', '80a', /COPAL_NODE_PORT is '80a': a port between 0/],
-  ['COPAL_THREADS', '0', /COPAL_THREADS is '0': a number of threads, at least 1/],
+  ['COPAL_THREADS', '0', /COPAL_THREADS is '0': a number of threads, 1 to 256/],
   ['COPAL_THREADS', '1.5', /COPAL_THREADS is '1.5'/],
+  ['COPAL_THREADS', '257', /COPAL_THREADS is '257': a number of threads, 1 to 256/],
   ['COPAL_KV_TOKENS', '-1', /COPAL_KV_TOKENS is '-1'/],
   ['COPAL_GRACE_MS', '30s', /COPAL_GRACE_MS is '30s': milliseconds that running requests have/],
   ['COPAL_GRACE_MS', '3600001', /COPAL_GRACE_MS is '3600001'/],

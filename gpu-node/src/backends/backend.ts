@@ -3,6 +3,9 @@ import type { DenseModel } from '../model/dense-model.ts'
 /** Tokens of a page: keys and values are kept, shared and given away by the page. */
 export const PAGE_TOKENS = 16
 
+/** Threads that share a step of the sparse engine: of a larger machine it leaves the rest alone. */
+export const MOST_THREADS = 256
+
 /** What a weight set is made from: the dense master, and a mask unless it is the dense model. */
 export interface WeightSetSource {
   model: DenseModel

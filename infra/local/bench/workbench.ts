@@ -2,6 +2,7 @@ import { availableParallelism, homedir } from 'node:os'
 import { join } from 'node:path'
 import { InvalidArgumentError } from 'commander'
 import type { Precision } from '../../../gpu-node/native/addon.d.ts'
+import { MOST_THREADS } from '../../../gpu-node/src/backends/backend.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source.ts'
@@ -33,7 +34,12 @@ export function openBenchModel(): Promise<DenseModel> {
 /** A workbench that prints to the standard output. */
 export function createWorkbench(home: string): Workbench {
   const print = (text: string): void => void process.stdout.write(`${text}\n`)
-  return { home, threads: availableParallelism(), print, printAll: (lines) => lines.forEach(print) }
+  return {
+    home,
+    threads: Math.min(availableParallelism(), MOST_THREADS),
+    print,
+    printAll: (lines) => lines.forEach(print),
+  }
 }
 
 /** An option's whole number from 1 on. */

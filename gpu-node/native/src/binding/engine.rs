@@ -1,6 +1,6 @@
 use super::steps::{StepTask, read_items, sequence};
 use super::weights::{JsWeights, LoadTask, ReleaseTask, read_places};
-use super::{count, guarded, invalid};
+use super::{MOST_THREADS, count, guarded, invalid};
 use crate::engine::{Engine, EngineOptions, ModelConfig, WeightLibrary};
 use crate::kernels::Kernel;
 use crate::storage::{Format, Precision};
@@ -10,7 +10,6 @@ use napi::bindgen_prelude::{
 use napi_derive::napi;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-const MOST_THREADS: usize = 256;
 const MOST_PAGES: usize = 1 << 24;
 const MOST_BATCH_TOKENS: usize = 1 << 16;
 

@@ -21,6 +21,8 @@ use napi_derive::napi;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Threads that share a step: `MOST_THREADS` in `backends/backend.ts` says the same.
+const MOST_THREADS: usize = 256;
 /// Offsets and ids are doubles: whole numbers up to here are exact.
 const MOST_BYTES: usize = 1 << 53;
 

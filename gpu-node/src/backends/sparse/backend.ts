@@ -6,7 +6,13 @@ import type { Sampler } from '../../engine/sampling.ts'
 import type { Log } from '../../log.ts'
 import type { LlamaConfig } from '../../model/config.ts'
 import type { DenseModel } from '../../model/dense-model.ts'
-import type { Backend, SequenceOutput, SequenceWork, WeightSet } from '../backend.ts'
+import {
+  MOST_THREADS,
+  type Backend,
+  type SequenceOutput,
+  type SequenceWork,
+  type WeightSet,
+} from '../backend.ts'
 import { canaryPrompt, checkCanary } from '../canary.ts'
 import { createSamplers, misfit, requireDistinct, type Samplers } from '../samplers.ts'
 import { placesInMask, type MaskPlaces } from './mask-places.ts'
@@ -16,7 +22,7 @@ import { createNativeLoops } from './native-loops.ts'
 /** How the sparse engine is to run. */
 export interface SparseBackendOptions {
   addon: Addon
-  /** Threads of a step; every processor by default. */
+  /** Threads of a step, at most {@link MOST_THREADS}; every processor by default. */
   threads?: number | undefined
   /** The machine's best by default. */
   kernel?: KernelName | undefined
@@ -67,7 +73,7 @@ const SAMPLING_TURN_MS = 2
  */
 export function createSparseBackend(options: SparseBackendOptions): SparseBackend {
   const { addon, kernel, log } = options
-  const threads = options.threads ?? availableParallelism()
+  const threads = Math.min(options.threads ?? availableParallelism(), MOST_THREADS)
   const precision = options.precision ?? 'bf16'
   const known = addon.kernels()
   if (kernel && !known.includes(kernel)) {

@@ -80,6 +80,27 @@ function testSparse(built: Addon): void {
     expect(backend.usage()).toMatchObject({ sequences: 0, ownPages: 0 })
   })
 
+  test('on a machine with more processors than the engine takes threads it takes what it can', async () => {
+    const asked: number[] = []
+    // As many are not started here.
+    const watched = {
+      ...built,
+      Engine: new Proxy(built.Engine, {
+        construct(target, [kernel, threads, ...rest]: ConstructorParameters<Addon['Engine']>) {
+          asked.push(threads)
+          return new target(kernel, 1, ...rest)
+        },
+      }),
+    }
+    const backend = newBackend({ addon: watched, threads: 384 })
+    await backend.release(await load(backend, await open()))
+    expect(asked).toEqual([256])
+    const shape = Float64Array.of(8, 1, 2, 1, 4, 6, 11, 32, 1e-5)
+    expect(() => new built.Engine(null, 257, 'bf16', shape, Float64Array.of(1, 0.1), 4, 16)).toThrow(
+      'threads must be a whole number from 1 to 256',
+    )
+  })
+
   test('a panic in a step fails that step alone', async () => {
     const backend = newBackend()
     const weights = await load(backend, await open())
