@@ -187,8 +187,8 @@ export interface Sampler {
 }
 
 /**
- * The forward pass of one LLaMA over packed weights, with its key/value cache. Steps and loads run on other
- * threads; the caller awaits each step before it asks for the next.
+ * The forward pass of one LLaMA over packed weights, with its key/value cache. Steps run on threads of its own, in the
+ * order in which they are asked for, loads on one of libuv's; the caller awaits each step before it asks for the next.
  */
 export interface Engine {
   readonly kernel: KernelName
@@ -248,7 +248,7 @@ export interface Engine {
   ): Promise<Float32Array>
   /** Copies the logits, `[vocab]`, of the `index`-th work of the last step that wanted them; not during a step. */
   logits(index: number, into: Float32Array): void
-  /** Frees weights and their sequences, and gives the memory back to the system. */
+  /** After the steps that were asked for before, frees weights and their sequences and gives the memory back. */
   release(weights: EngineWeights): Promise<void>
   /** Sequences that are held, pages that were written, pages that there are. Not during a step. */
   usage(): [sequences: number, pages: number, totalPages: number]

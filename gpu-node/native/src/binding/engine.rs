@@ -1,13 +1,15 @@
-use super::steps::{StepTask, read_items, sequence};
+use super::steps::{Step, StepThread, read_items, sequence};
 use super::weights::{JsWeights, LoadTask, ReleaseTask, read_places};
 use super::{MOST_THREADS, count, guarded, invalid};
 use crate::engine::{Engine, EngineOptions, ModelConfig, WeightLibrary};
 use crate::kernels::Kernel;
 use crate::storage::{Format, Precision};
 use napi::bindgen_prelude::{
-    AsyncTask, ClassInstance, Error, Float32ArraySlice, Float64ArraySlice, Int32ArraySlice, Result, Status,
+    AsyncTask, ClassInstance, Env, Error, Float32ArraySlice, Float64ArraySlice, Int32ArraySlice, Object,
+    Result, Status,
 };
 use napi_derive::napi;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 const MOST_PAGES: usize = 1 << 24;
@@ -16,6 +18,7 @@ const MOST_BATCH_TOKENS: usize = 1 << 16;
 /// The forward pass of one model.
 #[napi(js_name = "Engine")]
 pub struct JsEngine {
+    steps: StepThread,
     engine: Arc<Mutex<Engine>>,
     library: Arc<WeightLibrary>,
     kernel: &'static str,
@@ -47,11 +50,15 @@ impl JsEngine {
                 batch_tokens: count("batchTokens", batch_tokens, MOST_BATCH_TOKENS)?,
             };
             let (threads, layers) = (options.threads, config.layers);
-            let engine = Engine::new(config.clone(), kernel, &options)
-                .map_err(|error| Error::new(Status::GenericFailure, error.to_string()))?;
+            let failed = |error: io::Error| match error.kind() {
+                io::ErrorKind::InvalidInput => invalid(error),
+                _ => Error::new(Status::GenericFailure, error.to_string()),
+            };
+            let engine = Engine::new(config.clone(), kernel, &options).map_err(failed)?;
             let library = Arc::new(WeightLibrary::new(config, format, Arc::clone(engine.pace())));
             let engine = Arc::new(Mutex::new(engine));
-            Ok(JsEngine { engine, library, kernel: kernel.name(), threads, layers })
+            let steps = StepThread::new(Arc::clone(&engine)).map_err(failed)?;
+            Ok(JsEngine { steps, engine, library, kernel: kernel.name(), threads, layers })
         })
     }
 
@@ -86,11 +93,12 @@ impl JsEngine {
         })
     }
 
-    /// Runs a step on a thread of libuv and the engine's own.
+    /// Runs a step on the engine's own threads, after those that were asked for before.
     #[napi]
     #[allow(clippy::too_many_arguments)]
-    pub fn step(
+    pub fn step<'env>(
         &self,
+        env: &'env Env,
         weights: ClassInstance<'_, JsWeights>,
         sequences: Float64ArraySlice<'_>,
         works: Int32ArraySlice<'_>,
@@ -98,7 +106,7 @@ impl JsEngine {
         targets: Int32ArraySlice<'_>,
         pages: Int32ArraySlice<'_>,
         drops: Float64ArraySlice<'_>,
-    ) -> Result<AsyncTask<StepTask>> {
+    ) -> Result<Object<'env>> {
         guarded(|| {
             if targets.len() != tokens.len() {
                 return Err(invalid(format!(
@@ -107,8 +115,7 @@ impl JsEngine {
                     targets.len()
                 )));
             }
-            Ok(AsyncTask::new(StepTask {
-                engine: Arc::clone(&self.engine),
+            let step = Step {
                 weights: weights.loaded()?,
                 items: read_items(&sequences, &works, tokens.len(), pages.len())?,
                 // A negative token becomes one that no model has, and so does a page.
@@ -116,7 +123,8 @@ impl JsEngine {
                 targets: targets.to_vec(),
                 pages: pages.iter().map(|&page| page as u32).collect(),
                 drops: drops.iter().map(|&id| sequence("drops", id)).collect::<Result<_>>()?,
-            }))
+            };
+            self.steps.run(env, step)
         })
     }
 
@@ -139,11 +147,12 @@ impl JsEngine {
         })
     }
 
-    /// Frees weights and their sequences on a thread of libuv; a step that runs on them keeps them
-    /// until it ends.
+    /// Frees weights and their sequences on a thread of libuv, after the steps that were asked for before.
     #[napi]
     pub fn release(&self, mut weights: ClassInstance<'_, JsWeights>) -> AsyncTask<ReleaseTask> {
-        AsyncTask::new(ReleaseTask { engine: Arc::clone(&self.engine), weights: weights.weights.take() })
+        let weights = weights.weights.take();
+        let weights = weights.map(|weights| (Arc::clone(&weights), self.steps.forget(weights)));
+        AsyncTask::new(ReleaseTask { weights })
     }
 
     /// Sequences, pages that were written, and pages that there are.

@@ -1,12 +1,13 @@
 //! Weight sets: loaded and freed on threads of libuv.
 
 use super::{MOST_BYTES, guarded, invalid};
-use crate::engine::{Engine, LinearPlace, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
+use crate::engine::{LinearPlace, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
 use crate::storage::{Counted, KeptRule, LONGEST_GROUP};
 use napi::bindgen_prelude::{Env, Result, Task};
 use napi_derive::napi;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 /// Weights that an engine runs.
 #[napi(js_name = "EngineWeights")]
@@ -103,10 +104,9 @@ impl Task for LoadTask {
     }
 }
 
-/// Frees on a thread of libuv.
+/// Frees on a thread of libuv, once the engine's thread has no more to do with the weights.
 pub struct ReleaseTask {
-    pub(super) engine: Arc<Mutex<Engine>>,
-    pub(super) weights: Option<Arc<WeightSet>>,
+    pub(super) weights: Option<(Arc<WeightSet>, Receiver<()>)>,
 }
 
 impl Task for ReleaseTask {
@@ -115,10 +115,9 @@ impl Task for ReleaseTask {
 
     fn compute(&mut self) -> Result<()> {
         guarded(|| {
-            if let Some(weights) = self.weights.take() {
-                let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-                engine.drop_sequences_of(&weights);
-                drop(engine);
+            if let Some((weights, forgotten)) = self.weights.take() {
+                // An error would say that the thread has ended: then it has none either.
+                let _ = forgotten.recv();
                 drop(weights);
                 return_memory();
             }

@@ -1,6 +1,8 @@
 /** What is the sparse engine's own: shared pages, panics, swaps and memory. The contract is tested elsewhere. */
+import { pbkdf2 } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { AppError } from '@copal/shared/errors.ts'
 import { expect, onTestFinished, test } from 'vitest'
 import type { SequenceWork } from '../../../../gpu-node/src/backends/backend.ts'
@@ -9,11 +11,12 @@ import {
   type SparseBackend,
   type SparseBackendOptions,
 } from '../../../../gpu-node/src/backends/sparse/backend.ts'
+import { createModelEngine } from '../../../../gpu-node/src/backends/sparse/model-engine.ts'
 import type { Engine } from '../../../../gpu-node/src/engine/api.ts'
 import { createEngine } from '../../../../gpu-node/src/engine/engine.ts'
 import type { GenerateRequest } from '../../../../gpu-node/src/engine/generation.ts'
 import { checkInvariants } from '../../../../gpu-node/src/engine/invariants.ts'
-import type { Addon } from '../../../../gpu-node/native/addon.d.ts'
+import type { Addon, Engine as NativeEngine, EngineWeights } from '../../../../gpu-node/native/addon.d.ts'
 import { addon } from '../../../support/backends.ts'
 import { GREEDY } from '../../../support/greedy.ts'
 import { randomHalfMask } from '../../../support/masks.ts'
@@ -99,6 +102,64 @@ function testSparse(built: Addon): void {
     expect(() => new built.Engine(null, 257, 'bf16', shape, Float64Array.of(1, 0.1), 4, 16)).toThrow(
       'threads must be a whole number from 1 to 256',
     )
+  })
+
+  test('a step waits for nothing that has all of libuv’s threads, as masks of grammars may', async () => {
+    const backend = newBackend()
+    const weights = await load(backend, await open())
+    const done: string[] = []
+    const threads = Number(process.env.UV_THREADPOOL_SIZE ?? 4)
+    const others = Array.from({ length: threads }, async () => {
+      await promisify(pbkdf2)('', '', 400_000, 64, 'sha512')
+      done.push('other')
+    })
+    await backend.step({ weights, work: [feeding(1, 9)], drop: [] })
+    done.push('step')
+    await Promise.all(others)
+    expect(done.indexOf('step')).toBe(0)
+    await backend.release(weights)
+  })
+
+  test('steps and releases are done in the order in which they are asked for', async () => {
+    const { model } = await open({ contextLength: 64 })
+    const raw: NativeEngine[] = []
+    const watched = {
+      ...built,
+      Engine: new Proxy(built.Engine, {
+        construct(target, args: ConstructorParameters<Addon['Engine']>) {
+          raw.push(new target(...args))
+          return raw[0]!
+        },
+      }),
+    }
+    const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 64, sequences: 4 } as const
+    const loader = createModelEngine(watched, model.config, options)
+    const engine = raw[0]!
+    const tokens = Int32Array.from({ length: 48 }, (_, i) => (7 * i) % 300)
+    const none = new Float64Array(0)
+    /** Scores a piece of the text, which goes on where the one before it ended. */
+    const score = (weights: EngineWeights, position: number) => {
+      const piece = tokens.slice(position, position + 12)
+      const work = Int32Array.of(position, 12, 2, 0, 3)
+      return engine.step(weights, Float64Array.of(1), work, piece, piece, Int32Array.of(0, 1, 2), none)
+    }
+    built.poisonFreed(true)
+    onTestFinished(() => built.poisonFreed(false))
+    const results: Float32Array[][] = []
+    for (const atOnce of [false, true]) {
+      const weights = await loader.load(model, null, new Map(), 1)
+      const steps: Promise<Float32Array>[] = []
+      for (const position of [0, 12, 24, 36]) {
+        steps.push(score(weights, position))
+        if (!atOnce) await steps.at(-1)
+      }
+      const released = engine.release(weights)
+      results.push(await Promise.all(steps))
+      expect(() => score(weights, 0)).toThrow('these weights were released')
+      await released
+      expect(engine.usage()[0]).toBe(0)
+    }
+    expect(results[1]).toEqual(results[0])
   })
 
   test('a panic in a step fails that step alone', async () => {
