@@ -4,6 +4,9 @@ import { createSparseBackend } from '../src/backends/sparse/backend.ts'
 import { loadNative } from '../src/backends/sparse/native.ts'
 import { decode, prefill } from './serving.ts'
 
+/** Room for the sequences of a case together; no memory before it is used. */
+const SEQUENCES_TOKENS = 1 << 15
+
 /** A model in some form that a benchmark decodes and prefills with. */
 export interface Contender {
   name: string
@@ -49,7 +52,8 @@ export function createSparseLoader(
   const log = {
     info: (_: string, fields?: object) => (megabytes = Number((fields as { megabytes?: number }).megabytes)),
   }
-  const backend = createSparseBackend({ addon: loadNative(), precision, threads, log })
+  const ownTokens = SEQUENCES_TOKENS
+  const backend = createSparseBackend({ addon: loadNative(), precision, threads, ownTokens, log })
   return {
     backend,
     async load(name, source) {

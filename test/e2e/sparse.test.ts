@@ -5,7 +5,7 @@ import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Addon, Precision } from '../../gpu-node/native/addon.d.ts'
-import type { SequenceWork } from '../../gpu-node/src/backends/backend.ts'
+import { PAGE_TOKENS, type SequenceWork } from '../../gpu-node/src/backends/backend.ts'
 import { runForward } from '../../gpu-node/src/backends/onnx/forward.ts'
 import { KeyValueCache } from '../../gpu-node/src/backends/onnx/key-value-cache.ts'
 import { createDecoderSession } from '../../gpu-node/src/backends/onnx/load-runner.ts'
@@ -68,7 +68,8 @@ async function referenceLogits(mask: string | null): Promise<Float32Array[][]> {
 /** Divergences and choices of the sparse engine, token by token, all prompts together. */
 async function compare(built: Addon, precision: Precision, mask: string | null, reference: Float32Array[][]) {
   const { config, master } = model
-  const options = { kernel: null, threads: 2, precision, kvTokens: PROMPTS * LENGTH, sequences: PROMPTS }
+  const ownTokens = PROMPTS * (LENGTH + PAGE_TOKENS)
+  const options = { kernel: null, threads: 2, precision, kvTokens: PAGE_TOKENS, ownTokens }
   const engine = createModelEngine(built, config, options)
   const places = mask === null ? new Map() : await placesInMask(mask, config, master)
   const weights = await engine.load(model, mask, places, 2)

@@ -8,7 +8,7 @@ import { loadNative, NativeUnavailableError } from './sparse/native.ts'
 
 type ChosenSettings = Pick<
   NodeSettings,
-  'backend' | 'kernel' | 'precision' | 'provider' | 'threads' | 'kvTokens' | 'maxRunning'
+  'backend' | 'kernel' | 'precision' | 'provider' | 'threads' | 'kvTokens'
 >
 
 /** Settings, and what the backends need beside them. */
@@ -47,7 +47,6 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
       kernel: options.kernel ?? undefined,
       precision: options.precision,
       kvTokens: options.kvTokens ?? undefined,
-      sequences: options.maxRunning ?? undefined,
       log,
     })
     const why = wanted === 'auto' ? 'the addon loads' : 'COPAL_BACKEND is sparse'

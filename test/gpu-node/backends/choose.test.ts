@@ -13,7 +13,6 @@ function choose(overrides: Partial<ChooseBackendOptions>) {
     provider: 'cpu',
     threads: 1,
     kvTokens: null,
-    maxRunning: null,
     workDir: temporaryDir(),
     log: { info: (message, fields) => void said.push([message, fields]) },
     ...overrides,

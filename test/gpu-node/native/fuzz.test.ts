@@ -173,7 +173,7 @@ function testAddon(built: Addon): void {
     test('step and logits; what fits gives the same afterwards', async () => {
       const tiny = await openTinyModel({ contextLength: 64 })
       onTestFinished(() => tiny.remove())
-      const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 64, sequences: 4 } as const
+      const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 64, ownTokens: 128 } as const
       // The raw engine of a model that is loaded the usual way.
       const raw: { engine?: Engine } = {}
       const watched = {

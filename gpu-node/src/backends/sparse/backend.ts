@@ -8,6 +8,7 @@ import type { LlamaConfig } from '../../model/config.ts'
 import type { DenseModel } from '../../model/dense-model.ts'
 import {
   MOST_THREADS,
+  PAGE_TOKENS,
   type Backend,
   type SequenceOutput,
   type SequenceWork,
@@ -30,8 +31,8 @@ export interface SparseBackendOptions {
   precision?: Precision | undefined
   /** Tokens of keys and values that the scheduler gives out; four contexts by default, as its own default. */
   kvTokens?: number | undefined
-  /** Sequences at once of callers that give no pages; each may leave one half empty. */
-  sequences?: number | undefined
+  /** Tokens of callers that give no pages, which are benchmarks; none by default. Trials of new sets have theirs. */
+  ownTokens?: number | undefined
   log?: Pick<Log, 'info'> | undefined
 }
 
@@ -56,8 +57,8 @@ interface LoadedSet {
 }
 
 const NO_MASK: MaskPlaces = new Map()
-/** Sequences beside those that are served: texts to score, the canary. */
-const SPARE_SEQUENCES = 40
+/** A new set is tried with two sequences that are shorter than a page; eight are never loaded at once. */
+const TRIAL_TOKENS = 8 * 2 * PAGE_TOKENS
 /** How far cached and uncached logits may differ, relative to the largest: a rounded activation may differ. */
 const CANARY_TOLERANCE = 2e-2
 /** Sampling runs on the event loop, this long at most before it lets others run. */
@@ -94,7 +95,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
         threads,
         precision,
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
-        sequences: (options.sequences ?? 8) + SPARE_SEQUENCES,
+        ownTokens: TRIAL_TOKENS + (options.ownTokens ?? 0),
       })
       engines.set(master.path, engine)
     }

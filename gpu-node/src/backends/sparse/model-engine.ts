@@ -19,10 +19,10 @@ export interface ModelEngineOptions {
   kernel: KernelName | null
   threads: number
   precision: Precision
-  /** Tokens of the pages that the scheduler gives out, and of as many again for callers that give none. */
+  /** Tokens of the pages that the scheduler gives out. */
   kvTokens: number
-  /** Sequences of such callers at once; each may leave a page half empty. */
-  sequences: number
+  /** Tokens of the pages for callers that give none. */
+  ownTokens: number
 }
 
 /** The addon's engine of one model, and the turns that steps of its weight sets take. */
@@ -59,10 +59,10 @@ export interface ModelEngine {
 export function createModelEngine(
   addon: Addon,
   config: LlamaConfig,
-  { kernel, threads, precision, kvTokens, sequences }: ModelEngineOptions,
+  { kernel, threads, precision, kvTokens, ownTokens }: ModelEngineOptions,
 ): ModelEngine {
   const scheduled = Math.ceil(kvTokens / PAGE_TOKENS)
-  const unscheduled = scheduled + sequences
+  const unscheduled = Math.ceil(ownTokens / PAGE_TOKENS)
   const ownPages = createOwnPages(scheduled, unscheduled)
   const engine = explained(
     () =>

@@ -1,6 +1,7 @@
 /** What is the sparse engine's own: shared pages, panics, swaps and memory. The contract is tested elsewhere. */
 import { pbkdf2 } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
+import { totalmem } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { AppError } from '@copal/shared/errors.ts'
@@ -65,10 +66,9 @@ function testSparse(built: Addon): void {
   }
 
   test('a step that needs more pages than are free is refused and takes none', async () => {
-    const backend = newBackend({ kvTokens: 256, sequences: 1 })
+    const backend = newBackend({ kvTokens: 256, ownTokens: 656 })
     const tiny = await open({ contextLength: 1024 })
     const weights = await load(backend, tiny)
-    // As many pages as the scheduler gives out, and one for each of the sequences that may leave theirs half empty.
     await backend.step({ weights, work: [feeding(1, 800)], drop: [] })
     expect(backend.usage().ownPages).toBe(50)
     const failure = await refusal(
@@ -81,6 +81,17 @@ function testSparse(built: Addon): void {
     expect(backend.usage()).toMatchObject({ sequences: 1, ownPages: 10 })
     await backend.release(weights)
     expect(backend.usage()).toMatchObject({ sequences: 0, ownPages: 0 })
+  })
+
+  test('of the machine’s memory a cache may have more than half', async () => {
+    const tiny = await open({ layers: 16, heads: 8, kvHeads: 8, headDim: 64 })
+    const { layers, kvHeads, headDim } = tiny.model.config
+    // Keys and values in f16; no memory is taken before it is used.
+    const kvTokens = Math.floor((0.7 * totalmem()) / (layers * kvHeads * headDim * 4))
+    const backend = newBackend({ kvTokens })
+    const weights = await load(backend, tiny)
+    expect(backend.usage().pages, 'that the trial wrote').toBe(2)
+    await backend.release(weights)
   })
 
   test('on a machine with more processors than the engine takes threads it takes what it can', async () => {
@@ -132,7 +143,7 @@ function testSparse(built: Addon): void {
         },
       }),
     }
-    const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 64, sequences: 4 } as const
+    const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 64, ownTokens: 64 } as const
     const loader = createModelEngine(watched, model.config, options)
     const engine = raw[0]!
     const tokens = Int32Array.from({ length: 48 }, (_, i) => (7 * i) % 300)
