@@ -233,9 +233,8 @@ export interface Engine {
    * @param pages those of all works, joined: for each the pages of its sequence from the first on, enough for the
    *   new tokens. Those that are written may be in the step only once. Which are free, the caller knows
    * @returns the negative log-likelihoods, in nats, and the sums of all works, joined in their order
-   * @throws (rejects) `InvalidArg` when the work does not fit what is held, `QueueFull` when the machine has no
-   *   memory for a page; then nothing but `drops` has changed. `GenericFailure` after a panic: what the
-   *   sequences of the step hold behind their positions is lost.
+   * @throws (rejects) `InvalidArg` when the work does not fit what is held; then nothing but `drops` has changed.
+   *   `GenericFailure` after a panic: what the sequences of the step hold behind their positions is lost.
    */
   step(
     weights: EngineWeights,

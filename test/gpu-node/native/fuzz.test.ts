@@ -23,8 +23,8 @@ function testWithoutAddon(): void {
   test('without cargo there is no addon to test', () => expect(addon).toBeNull())
 }
 
-/** What the addon says of a wrong argument, and of pages without memory; `GenericFailure` would be a panic. */
-const REFUSALS = /Arg|Expected|QueueFull/
+/** What the addon says of a wrong argument; `GenericFailure` would be a panic. */
+const REFUSALS = /Arg|Expected/
 
 type Draw = () => unknown
 
