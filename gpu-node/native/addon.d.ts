@@ -84,6 +84,8 @@ export interface Addon {
    * @param rope radians a position of each of the `headDim / 2` rotary pairs, scaling included
    * @param pages room for keys and values, in pages of 16 tokens; memory is taken when one is first used
    * @param batchTokens tokens that go through the blocks together; longer steps are cut
+   * @throws `InvalidArg` for numbers that no model has, or activations of more than a gigabyte; `GenericFailure` when the
+   *   machine has not the threads, or less memory than the pages may take
    */
   Engine: new (
     kernel: string | null,

@@ -1,6 +1,6 @@
 //! Measurements for benchmarks: what a kernel takes, and what the memory gives.
 
-use crate::kernels::{Encoding, Multiplier, MultiplyError};
+use crate::kernels::{Encoding, Multiplier, MultiplyError, may_have};
 use crate::pool::{Panicked, Pool};
 use crate::storage::Matrix;
 use std::hint::black_box;
@@ -25,6 +25,10 @@ pub fn time_pass<M: Deref<Target = Matrix>>(
 ) -> Result<PassTime, MultiplyError> {
     let widest = matrices.iter().map(|matrix| matrix.cols()).max().unwrap_or(0);
     let tallest = matrices.iter().map(|matrix| matrix.rows()).max().unwrap_or(0);
+    multiplier.check_room(tokens, widest)?;
+    if !may_have(tokens, tallest) {
+        return Err(MultiplyError::Shape(format!("{tokens} tokens of {tallest} rows are too many outputs")));
+    }
     let inputs: Vec<f32> = (0..tokens * widest).map(|index| (index as f32).sin()).collect();
     let mut outputs = vec![0.0; tokens * tallest];
     let mut time = PassTime { encode_s: 0.0, multiply_s: 0.0 };

@@ -269,6 +269,32 @@ fn more_pages_than_the_machine_can_have_are_refused_at_the_start() {
 }
 
 #[test]
+fn sizes_that_no_machine_should_have_are_refused_at_the_start() {
+    let model = model("too-wide");
+    let new = |config: &ModelConfig, batch_tokens| {
+        let options = EngineOptions { threads: 1, pages: 1, batch_tokens };
+        config.check().map_err(|error| error.to_string())?;
+        Engine::new(config.clone(), Kernel::select(None).unwrap(), &options)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    let most = (1 << 24) - 1;
+    let hidden = ModelConfig { hidden: most, ..model.config.clone() };
+    let intermediate = ModelConfig { intermediate: most, ..model.config.clone() };
+    let heads = ModelConfig { heads: most - 1, kv_heads: 1, ..model.config.clone() };
+    for (config, batch_tokens, part) in [
+        (&hidden, 1, "32 tokens of 16777215 columns"),
+        (&intermediate, 1 << 16, "65536 tokens of 16777215 columns"),
+        (&heads, 1, "all heads are"),
+        (&model.config, 1 << 40, "more than a gigabyte"),
+    ] {
+        let error = new(config, batch_tokens).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+    new(&model.config, 1 << 16).unwrap();
+}
+
+#[test]
 fn swaps_with_freed_sets_poisoned_give_what_each_mask_gives() {
     let model = model("poison");
     let kernel = Kernel::select(None).unwrap();

@@ -3,6 +3,7 @@
 mod support;
 
 use copal_native::kernels::{Encoding, Kernel, KernelError, MOST_PRODUCTS, Multiplier, MultiplyError};
+use copal_native::measure::time_pass;
 use copal_native::pool::Pool;
 use copal_native::storage::{Format, Matrix, Precision};
 use support::{Random, encoded, formats, mask_of, masks, multiply, oracle, packed};
@@ -131,7 +132,7 @@ fn several_matrices_at_once_give_what_each_gives_alone() {
         for tokens in [1, 3, 9] {
             let inputs = random.normals(tokens * 70, 1.0);
             let pool = Pool::new(2).unwrap();
-            let mut multiplier = Multiplier::new(kernel, pool, tokens, 70);
+            let mut multiplier = Multiplier::new(kernel, pool, tokens, 70).unwrap();
             multiplier.encode(Encoding::of(format), 70, &inputs).unwrap();
             let mut outputs: Vec<Vec<f32>> =
                 matrices.iter().map(|matrix| vec![f32::NAN; tokens * matrix.rows()]).collect();
@@ -179,7 +180,9 @@ fn an_unknown_kernel_is_an_error_that_lists_the_known_ones() {
 #[test]
 fn inputs_and_outputs_of_another_shape_are_refused() {
     let matrix = packed(&[1.0; 6], 3, None, Format::BF16);
-    let mut multiplier = Multiplier::new(Kernel::select(None).unwrap(), Pool::new(1).unwrap(), 2, 3);
+    let sized =
+        |tokens, cols| Multiplier::new(Kernel::select(None).unwrap(), Pool::new(1).unwrap(), tokens, cols);
+    let mut multiplier = sized(2, 3).unwrap();
     let refused = |result: Result<(), MultiplyError>| matches!(result, Err(MultiplyError::Shape(_)));
     assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[0.0; 4])));
     assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[])));
@@ -190,5 +193,10 @@ fn inputs_and_outputs_of_another_shape_are_refused() {
     multiplier.encode(Encoding::Bf16, 3, &[0.0; 3]).unwrap();
     assert!(refused(multiplier.multiply(&matrix, &mut [0.0; 3])));
     multiplier.multiply(&matrix, &mut [0.0; 2]).unwrap();
+    assert!(refused(time_pass(&mut multiplier, &[&matrix], 1 << 40).map(|_| ())));
+    // Neither what no machine has, nor what only its padding or a thread's block makes too much.
+    for (tokens, cols) in [(usize::MAX, 1), (1, usize::MAX), (1 << 40, 1 << 40), (1 << 28, 1), (1, 1 << 28)] {
+        assert!(refused(sized(tokens, cols).map(|_| ())), "{tokens} x {cols}");
+    }
     assert!(Precision::named("int7").unwrap_err().to_string().contains("bf16, int8, int4"));
 }

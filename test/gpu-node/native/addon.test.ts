@@ -109,6 +109,13 @@ function testAddon(addon: Addon): void {
     expect(() => multiplier.multiply(matrix, memory.subarray(0, 2), memory.subarray(1))).toThrow(
       'share memory',
     )
+    for (const [maxTokens, maxCols] of [
+      [1, 2 ** 28],
+      [2 ** 28, 1],
+      [2 ** 20, 2 ** 20],
+    ] as const)
+      expect(() => new addon.Multiplier(null, 1, maxTokens, maxCols)).toThrow('more than a gigabyte')
+    expect(() => multiplier.timePass([matrix], 2 ** 28)).toThrow('room for 1')
     expect(() => multiplier.multiply({} as never, new Float32Array(2), new Float32Array(2))).toThrow(
       wrongType,
     )

@@ -23,8 +23,8 @@ function testWithoutAddon(): void {
   test('without cargo there is no addon to test', () => expect(addon).toBeNull())
 }
 
-/** What the addon says of a wrong argument; `GenericFailure` would be a panic. */
-const REFUSALS = /Arg|Expected/
+/** What the addon says of a wrong argument, and of more pages than the machine can have; else `GenericFailure` is a panic. */
+const REFUSALS = /Arg|Expected|no memory for \d+ pages/
 
 type Draw = () => unknown
 
@@ -40,10 +40,12 @@ function testAddon(built: Addon): void {
   const draws = (seed: number) => {
     const random = createRandom(seed)
     const pick = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)]!
-    const length = () => pick([0, 1, 2, 3, 5, 8, 16, 40, 64, 65, 200])
+    const length = () => pick([0, 1, 2, 3, 5, 8, 9, 16, 40, 64, 65, 200])
     const number = () =>
       pick([0, 1, 2, 3, 7, 16, 64, 100, -1, 0.5, 2 ** 31, 2 ** 32, 2 ** 53, 1e300, NaN, Infinity])
     const small = () => pick([0, 1, 2, 3, 4, 8, 16, 32, 64])
+    /** What a model or a buffer may have, or may not: no buffer is made that a machine may not have. */
+    const size = () => pick([1, 2, 8, 64, 1000, 2 ** 16, 2 ** 20, 2 ** 24 - 1, 2 ** 28])
     const f64: Draw = () => Float64Array.from({ length: length() }, pick([number, small]))
     const i32: Draw = () => Int32Array.from({ length: length() }, pick([number, small]))
     const u8: Draw = () => Uint8Array.from({ length: length() }, () => random() * 256)
@@ -55,7 +57,7 @@ function testAddon(built: Addon): void {
     /** Of the kind that is wanted, or now and then of any. */
     const or = (draw: Draw): unknown =>
       random() < 0.93 ? draw() : pick([f64, i32, u8, f32, text, odd, number])()
-    return { random, pick, number, small, length, f64, i32, u8, f32, text, or }
+    return { random, pick, number, small, size, length, f64, i32, u8, f32, text, or }
   }
 
   /** Calls one case after another until the time is over. @returns how many worked */
@@ -113,11 +115,14 @@ function testAddon(built: Addon): void {
   test('Multiplier', async () => {
     const matrix = await built.pack(new Float32Array(64 * 33).fill(0.5), 64, 33, null, 'bf16', 64)
     const worked = await fuzz((seed) => {
-      const { or, small, number, f32, pick } = draws(seed)
+      const { or, small, size, number, f32, pick } = draws(seed)
       // Few threads: the many that are allowed are really started.
-      const args = [or(() => null), or(() => pick([1, 2, 0, -1, NaN])), or(small), or(pick([small, number]))]
-      // Nor are buffers made that the machine may not have.
-      if (args.some((arg) => typeof arg === 'number' && arg > 1e6)) return
+      const args = [
+        or(() => null),
+        or(() => pick([1, 2, 0, -1, NaN])),
+        or(pick([small, size])),
+        or(pick([size, number])),
+      ]
       const multiplier = new built.Multiplier(...(args as ConstructorParameters<Addon['Multiplier']>))
       const tokens = pick([1, 2, 3])
       const inputs = or(pick([() => new Float32Array(33 * tokens), f32]))
@@ -130,9 +135,12 @@ function testAddon(built: Addon): void {
   describe('Engine', () => {
     test('constructor', async () => {
       const worked = await fuzz((seed) => {
-        const { or, f64, small, pick, number } = draws(seed)
-        const shape = pick([() => Float64Array.of(8, 1, 2, 1, 4, 6, 11, 32, 1e-5), f64])
-        const rope = pick([() => Float64Array.of(1, 0.1), f64])
+        const { or, f64, small, size, pick, number } = draws(seed)
+        const headDim = pick([2, 4, 64])
+        const random = () =>
+          Float64Array.of(...[0, 1].map(size), size(), size(), headDim, ...[0, 1, 2].map(size), 1e-5)
+        const shape = pick([() => Float64Array.of(8, 1, 2, 1, 4, 6, 11, 32, 1e-5), random, f64])
+        const rope = pick([() => new Float64Array(headDim / 2).fill(0.1), f64])
         const args = [
           or(() => null),
           or(() => pick([1, 2, 0, -1, NaN])),
@@ -141,7 +149,9 @@ function testAddon(built: Addon): void {
           or(rope),
         ]
         return new built.Engine(
-          ...([...args, or(pick([small, number])), or(small)] as ConstructorParameters<Addon['Engine']>),
+          ...([...args, or(pick([small, number])), or(pick([small, size]))] as ConstructorParameters<
+            Addon['Engine']
+          >),
         )
       })
       expect(worked).toBeGreaterThan(0)

@@ -1,15 +1,12 @@
 use super::matrix::JsMatrix;
-use super::{count, guarded, invalid};
-use crate::kernels::{Encoding, Kernel, Multiplier, MultiplyError};
+use super::{MOST_THREADS, count, guarded, invalid};
+use crate::kernels::{Encoding, Kernel, MOST_ACTIVATIONS, Multiplier, MultiplyError};
 use crate::measure::{read_bandwidth, time_pass};
 use crate::pool::{Panicked, Pool};
 use napi::bindgen_prelude::{ClassInstance, Error, Float32ArraySlice, Result, Status};
 use napi_derive::napi;
 use std::sync::Arc;
 
-const MOST_THREADS: usize = 256;
-/// Tokens times columns: 16 GiB of activations would be a mistake.
-const MOST_ACTIVATIONS: usize = 1 << 30;
 /// Larger than any cache.
 const BANDWIDTH_WORDS: usize = 32 << 20;
 
@@ -32,11 +29,11 @@ impl JsMultiplier {
             let kernel = Kernel::select(kernel.as_deref()).map_err(invalid)?;
             let threads = count("threads", threads, MOST_THREADS)?;
             let max_tokens = count("maxTokens", max_tokens, MOST_ACTIVATIONS)?;
-            let max_cols = count("maxCols", max_cols, MOST_ACTIVATIONS / max_tokens)?;
+            let max_cols = count("maxCols", max_cols, MOST_ACTIVATIONS)?;
             let pool = Pool::new(threads).map_err(|error| {
                 Error::new(Status::GenericFailure, format!("cannot start {threads} threads: {error}"))
             })?;
-            let multiplier = Multiplier::new(kernel, pool, max_tokens, max_cols);
+            let multiplier = Multiplier::new(kernel, pool, max_tokens, max_cols).map_err(multiply_error)?;
             Ok(JsMultiplier { multiplier, threads, memory: Vec::new() })
         })
     }

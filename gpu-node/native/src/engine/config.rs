@@ -45,6 +45,13 @@ impl ModelConfig {
         if let Some((name, size)) = sizes.iter().find(|(_, size)| !(1..1 << 24).contains(size)) {
             return Err(ConfigError(format!("{name} is {size}; from 1 to {} is expected", (1 << 24) - 1)));
         }
+        let width = self.query_width();
+        if width >= 1 << 24 {
+            return Err(ConfigError(format!(
+                "all heads are {width} wide; up to {} is expected",
+                (1 << 24) - 1
+            )));
+        }
         if !self.heads.is_multiple_of(self.kv_heads) {
             let (heads, kv_heads) = (self.heads, self.kv_heads);
             return Err(ConfigError(format!("{kv_heads} key/value heads do not divide {heads} heads")));

@@ -3,6 +3,7 @@
 use super::ModelConfig;
 use super::forward::{Forward, by_rows, linear};
 use super::weights::WeightSet;
+use super::work::StepError;
 use crate::kernels::MultiplyError;
 
 /// Rows whose logits are in memory while texts are scored.
@@ -27,15 +28,19 @@ impl Outputs {
         Outputs { config: config.clone(), wanted: Vec::new(), logits: Vec::new(), sampled: 0, sum }
     }
 
-    /// Makes room for a step that wants the logits of `sampled` rows.
-    pub(super) fn begin(&mut self, sampled: usize) {
+    /// Makes room for a step that wants the logits of `sampled` rows; an error where the machine has none.
+    pub(super) fn begin(&mut self, sampled: usize) -> Result<(), StepError> {
         self.sampled = sampled;
         // Behind the sampled rows there is room to score.
         let rows = sampled + SCORE_ROWS;
-        if self.wanted.len() < rows * self.config.hidden {
-            self.wanted.resize(rows * self.config.hidden, 0.0);
-            self.logits.resize(rows * self.config.vocab, 0.0);
+        for (room, width) in [(&mut self.wanted, self.config.hidden), (&mut self.logits, self.config.vocab)] {
+            let more = (rows * width).saturating_sub(room.len());
+            room.try_reserve_exact(more).map_err(|error| {
+                StepError::Misfit(format!("there is no memory for the logits of {sampled} works ({error})"))
+            })?;
+            room.resize(room.len() + more, 0.0);
         }
+        Ok(())
     }
 
     /// Logits of a sampled row, `[vocab]`.

@@ -57,7 +57,7 @@ struct Piece {
 
 impl Engine {
     /// An engine of a configuration that was checked; an error, which says what to do, where the machine has not the
-    /// threads or the memory.
+    /// threads or the memory, of the kind `InvalidInput` where no machine should have it.
     pub fn new(config: ModelConfig, kernel: &'static Kernel, options: &EngineOptions) -> io::Result<Engine> {
         let threads = options.threads;
         let pool = Pool::new(threads).map_err(|error| {
@@ -67,7 +67,8 @@ impl Engine {
         // Whole chunks, so that only the last one of some rows can be a lone one.
         let batch_tokens = options.batch_tokens.next_multiple_of(CHUNK_TOKENS);
         let rows = batch_tokens.max(SCORE_ROWS);
-        let multiplier = Multiplier::new(kernel, pool, rows, widest);
+        let multiplier = Multiplier::new(kernel, pool, rows, widest)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         Ok(Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),
             pool: PagePool::new(&config, options.pages)?,
@@ -128,6 +129,8 @@ impl Engine {
         let _running = pace.step();
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
         check(&self.config, &self.pool, held, work)?;
+        let sampled = work.iter().filter(|work| matches!(work.output, Output::Logits)).count();
+        self.outputs.begin(sampled)?;
         // What stands behind the new tokens' start is written anew: should the step fail it is not held.
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.position);
@@ -135,8 +138,6 @@ impl Engine {
         if std::mem::take(&mut self.panic_next) {
             self.forward.multiplier().pool().run(&|_| panic!("provoked"))?;
         }
-        let sampled = work.iter().filter(|work| matches!(work.output, Output::Logits)).count();
-        self.outputs.begin(sampled);
         let mut batch: Vec<Piece> = Vec::with_capacity(work.len());
         let mut tokens = 0;
         for (index, item) in work.iter().enumerate() {

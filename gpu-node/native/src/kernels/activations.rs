@@ -8,6 +8,15 @@ use half::bf16;
 
 /// Columns of the longest group.
 const GROUP: usize = crate::storage::LONGEST_GROUP;
+/// Numbers of a buffer: more than a gigabyte of activations is a mistake, and what the machine cannot have would end the
+/// process.
+pub const MOST_ACTIVATIONS: usize = 1 << 28;
+
+/// Whether a buffer may have so many rows and columns, which are padded to whole groups.
+pub(crate) fn may_have(rows: usize, cols: usize) -> bool {
+    let padded = cols.checked_next_multiple_of(GROUP);
+    padded.and_then(|cols| cols.checked_mul(rows)).is_some_and(|numbers| numbers <= MOST_ACTIVATIONS)
+}
 
 /// How activations are written: it has to fit the weights they meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +90,7 @@ pub(crate) struct ChunkMut<'a> {
 }
 
 impl Activations {
-    /// Room for `max_tokens` tokens of `max_cols` columns in any encoding.
+    /// Room for `max_tokens` tokens of `max_cols` columns in any encoding; not more than [`MOST_ACTIVATIONS`].
     pub fn with_capacity(max_tokens: usize, max_cols: usize) -> Activations {
         let padded = max_cols.next_multiple_of(64);
         Activations {

@@ -22,7 +22,8 @@ mod table;
 
 use crate::storage::{BLOCK_ROWS, Format, Precision};
 use activations::ChunkMut;
-pub use activations::{Activations, Encoding};
+pub(crate) use activations::may_have;
+pub use activations::{Activations, Encoding, MOST_ACTIVATIONS};
 pub(crate) use disjoint::Disjoint;
 pub use multiply::{MOST_PRODUCTS, Multiplier, MultiplyError, Product};
 use std::fmt;

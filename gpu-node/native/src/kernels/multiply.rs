@@ -1,3 +1,4 @@
+use super::activations::may_have;
 use super::disjoint::Disjoint;
 use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, Kernel, Panel};
 use crate::pool::{Panicked, Pool};
@@ -40,20 +41,32 @@ pub enum MultiplyError {
 }
 
 impl Multiplier {
-    /// Room for `max_tokens` tokens and matrices of up to `max_cols` columns.
-    pub fn new(kernel: &'static Kernel, pool: Pool, max_tokens: usize, max_cols: usize) -> Multiplier {
+    /// Room for `max_tokens` tokens and matrices of up to `max_cols` columns; an error where that is more than
+    /// [`MOST_ACTIVATIONS`](super::MOST_ACTIVATIONS).
+    pub fn new(
+        kernel: &'static Kernel,
+        pool: Pool,
+        max_tokens: usize,
+        max_cols: usize,
+    ) -> Result<Multiplier, MultiplyError> {
+        let threads = pool.threads();
+        if !may_have(max_tokens, max_cols) || !may_have(threads * BLOCK_ROWS / 2, max_cols) {
+            return Err(MultiplyError::Shape(format!(
+                "{max_tokens} tokens of {max_cols} columns on {threads} threads need more than a gigabyte"
+            )));
+        }
         // A bf16 row is the widest; an int8 one has scales as well.
         let block = BLOCK_ROWS * 2 * max_cols.next_multiple_of(64) + VECTOR_BYTES;
-        let expanded = (0..pool.threads()).map(|_| Mutex::new(vec![0; block])).collect();
-        let taken = (0..pool.threads()).map(|_| Taken::default()).collect();
-        Multiplier {
+        let expanded = (0..threads).map(|_| Mutex::new(vec![0; block])).collect();
+        let taken = (0..threads).map(|_| Taken::default()).collect();
+        Ok(Multiplier {
             kernel,
             pool,
             activations: Activations::with_capacity(max_tokens, max_cols),
             expanded,
             taken,
             max_cols,
-        }
+        })
     }
 
     /// The kernel that runs.
@@ -69,22 +82,26 @@ impl Multiplier {
     /// Encodes `inputs`, `[tokens, cols]` f32 row-major, for [`Multiplier::multiply`]: once for all
     /// matrices that read the same inputs.
     pub fn encode(&mut self, encoding: Encoding, cols: usize, inputs: &[f32]) -> Result<(), MultiplyError> {
-        let room = self.activations.capacity();
-        if cols == 0 || cols > self.max_cols || !inputs.len().is_multiple_of(cols) || inputs.is_empty() {
+        if cols == 0 || !inputs.len().is_multiple_of(cols) || inputs.is_empty() {
+            let count = inputs.len();
             return Err(MultiplyError::Shape(format!(
-                "{} inputs are no whole tokens of {cols} columns, or the columns are more than the {} there is room for",
-                inputs.len(),
-                self.max_cols
+                "{count} inputs are no whole tokens of {cols} columns"
             )));
         }
-        if inputs.len() / cols > room {
-            return Err(MultiplyError::Shape(format!(
-                "there is room for {room} tokens, not for {}",
-                inputs.len() / cols
-            )));
-        }
+        self.check_room(inputs.len() / cols, cols)?;
         self.activations.encode(self.kernel, &mut self.pool, encoding, cols, inputs)?;
         Ok(())
+    }
+
+    /// Refuses what there is no room for.
+    pub(crate) fn check_room(&self, tokens: usize, cols: usize) -> Result<(), MultiplyError> {
+        let (most, widest) = (self.activations.capacity(), self.max_cols);
+        if tokens <= most && cols <= widest {
+            return Ok(());
+        }
+        Err(MultiplyError::Shape(format!(
+            "there is room for {most} tokens of {widest} columns, not for {tokens} of {cols}"
+        )))
     }
 
     /// Multiplies what was encoded last: `outputs` is `[tokens, rows]` f32 row-major.

@@ -105,7 +105,7 @@ pub fn oracle(weights: &[f32], cols: usize, inputs: &[f64]) -> Vec<(f64, f64)> {
 pub fn multiply(kernel: &'static Kernel, threads: usize, matrix: &Matrix, inputs: &[f32]) -> Vec<f32> {
     let tokens = inputs.len() / matrix.cols();
     let pool = Pool::new(threads).unwrap();
-    let mut multiplier = Multiplier::new(kernel, pool, tokens, matrix.cols());
+    let mut multiplier = Multiplier::new(kernel, pool, tokens, matrix.cols()).unwrap();
     // A value that no product leaves, in case an output is never written.
     let mut outputs = vec![f32::NAN; tokens * matrix.rows()];
     multiplier.encode(Encoding::of(matrix.format()), matrix.cols(), inputs).unwrap();
