@@ -155,9 +155,15 @@ export interface Matcher {
    *
    * @returns `[ceil(vocab / 32)]`; token `i` may come if bit `i % 32` of word `i / 32` is 1
    * @throws (rejects) `GenericFailure` for a token that may not come, or when a limit is reached; then the matcher
-   *   is of no more use
+   *   is of no more use; `InvalidArg` when it was freed
    */
   advance(tokens: Int32Array): Promise<Uint32Array>
+  /**
+   * Gives back what it holds, megabytes where a grammar is costly, of which V8 knows nothing; twice is as once.
+   *
+   * @throws `InvalidArg` while it advances
+   */
+  free(): void
 }
 
 /** Weights that an {@link Engine} has loaded; freed by {@link Engine.release}, not before. */

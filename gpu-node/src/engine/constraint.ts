@@ -9,4 +9,6 @@ export interface TokenConstraint {
    * @throws AppError (rejects) when the grammar became too costly; the answer cannot go on
    */
   allowedAfter(generated: readonly number[]): Promise<TokenMask>
+  /** Frees what it holds, once all that was asked is answered: the answer ended, or starts over. */
+  release(): void
 }

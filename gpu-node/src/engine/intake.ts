@@ -81,7 +81,12 @@ export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed
         spec.weights ?? null,
       )
       const queue = createEventQueue<GenerateEvent>(() => jobs.fail(request, cancelled()))
-      const outcome = jobs.follow(request, spec, arrivedMs, createGenerationSink(queue, newAnswer))
+      const outcome = jobs.follow(
+        request,
+        spec,
+        arrivedMs,
+        createGenerationSink(queue, newAnswer, spec.constraint),
+      )
       return { events: queue.events, outcome }
     },
 

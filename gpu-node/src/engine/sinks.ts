@@ -1,6 +1,7 @@
 import type { AppError } from '@copal/shared/errors.ts'
 import type { SequenceOutput } from '../backends/backend.ts'
 import type { Answer } from './answer.ts'
+import type { TokenConstraint } from './constraint.ts'
 import type { Embedding } from './embedding.ts'
 import type { EventQueue } from './event-queue.ts'
 import type { GenerateEvent } from './generation.ts'
@@ -20,8 +21,12 @@ export interface Sink {
   readonly completionTokens: number
 }
 
-/** Turns sampled tokens into events. */
-export function createGenerationSink(queue: EventQueue<GenerateEvent>, newAnswer: () => Answer): Sink {
+/** Turns sampled tokens into events; what keeps them to a grammar is released with the answer. */
+export function createGenerationSink(
+  queue: EventQueue<GenerateEvent>,
+  newAnswer: () => Answer,
+  constraint: TokenConstraint | undefined,
+): Sink {
   let answer = newAnswer()
   return {
     pinned: (maskVersion) => queue.push({ type: 'pinned', maskVersion }),
@@ -30,12 +35,18 @@ export function createGenerationSink(queue: EventQueue<GenerateEvent>, newAnswer
       if (text !== '' || tokens.length > 0) queue.push({ type: 'text', text, tokens })
       return reason
     },
-    restart: () => void (answer = newAnswer()),
+    restart() {
+      answer = newAnswer()
+      constraint?.release()
+    },
     finished(reason, promptTokens, cachedTokens) {
       const { completionTokens } = answer
       queue.push({ type: 'finished', reason, promptTokens, cachedTokens, completionTokens })
     },
-    closed: (error) => queue.close(error),
+    closed(error) {
+      constraint?.release()
+      queue.close(error)
+    },
     get completionTokens() {
       return answer.completionTokens
     },

@@ -9,11 +9,13 @@ export function createConstraint(grammar: Grammar): TokenConstraint {
   let told: number[] = []
   let last: Promise<unknown> = Promise.resolve()
 
+  const startOver = () => {
+    matcher.free()
+    matcher = grammar.matcher()
+    told = []
+  }
   const advance = async (generated: readonly number[]) => {
-    if (!told.every((token, index) => token === generated[index])) {
-      matcher = grammar.matcher()
-      told = []
-    }
+    if (!told.every((token, index) => token === generated[index])) startOver()
     const news = generated.slice(told.length)
     told = [...generated]
     try {
@@ -29,5 +31,6 @@ export function createConstraint(grammar: Grammar): TokenConstraint {
       last = turn.catch(() => undefined)
       return turn
     },
+    release: () => void (last = last.then(startOver)),
   }
 }

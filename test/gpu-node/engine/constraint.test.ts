@@ -28,10 +28,17 @@ function setup(policy: object = {}) {
 }
 
 /** Counts up: after n tokens one of two is allowed; after 20 only the end. */
-function counting(delayTurns: () => number = () => 0): TokenConstraint & { asked: number[][] } {
+function counting(
+  delayTurns: () => number = () => 0,
+): TokenConstraint & { asked: number[][]; readonly released: number } {
   const asked: number[][] = []
+  let released = 0
   return {
     asked,
+    release: () => void (released += 1),
+    get released() {
+      return released
+    },
     async allowedAfter(generated): Promise<TokenMask> {
       asked.push([...generated])
       for (let turns = delayTurns(); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve))
@@ -102,7 +109,9 @@ test('answers with and without constraints run together, and what is preempted g
 
 test('a constraint that fails ends its own request with its error, and no other', async () => {
   const { engine } = setup()
+  let released = 0
   const failing: TokenConstraint = {
+    release: () => void (released += 1),
     allowedAfter: (generated) =>
       generated.length < 3
         ? Promise.resolve(maskOf(256, [65]))
@@ -118,6 +127,23 @@ test('a constraint that fails ends its own request with its error, and no other'
   })
   expect(other).toMatchObject({ status: 'fulfilled', value: { finished: { reason: 'stop' } } })
   expect(engine.load().running).toBe(0)
+  expect(released).toBe(1)
+})
+
+test('a constraint is released when its answer has ended, complete or not, and not before', async () => {
+  const { engine } = setup()
+  const [whole, left, unread] = [counting(), counting(), counting()]
+  const leaves = new AbortController()
+  const reading = Promise.allSettled([
+    read(engine.generate(request([1], whole))),
+    read(engine.generate({ ...request([2], left), signal: leaves.signal })),
+    read(engine.generate({ ...request([3], unread), signal: AbortSignal.abort() })),
+  ])
+  while (left.asked.length < 5) await new Promise((resolve) => setImmediate(resolve))
+  expect([whole.released, left.released, unread.released]).toEqual([0, 0, 1])
+  leaves.abort()
+  await reading
+  expect([whole.released, left.released, unread.released]).toEqual([1, 1, 1])
 })
 
 test('an answer that starts over on other weights starts its constraint over', async () => {
@@ -132,4 +158,5 @@ test('an answer that starts over on other weights starts its constraint over', a
   expect(finished).toMatchObject({ reason: 'stop', completionTokens: 20 })
   expect(text).toHaveLength(20)
   expect(constraint.asked.filter((generated) => generated.length === 0)).toHaveLength(2)
+  expect(constraint.released).toBe(2)
 })

@@ -4,8 +4,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
 import type { Tool } from '@copal/shared/wire/tools.ts'
 import { loadNative, NativeUnavailableError } from '../../../gpu-node/src/backends/sparse/native.ts'
+import type { Matcher } from '../../../gpu-node/native/addon.d.ts'
+import { createConstraint } from '../../../gpu-node/src/grammar/constraint.ts'
 import { createGrammars, type Grammars, type GrammarSource } from '../../../gpu-node/src/grammar/grammars.ts'
 import { withLayout } from '../../../gpu-node/src/grammar/json-grammar.ts'
+import { createVocabulary } from '../../../gpu-node/src/grammar/vocabulary.ts'
 import { toolGrammar, type ToolGrammarOptions } from '../../../gpu-node/src/grammar/tool-grammar.ts'
 import { createToolCallReader } from '../../../gpu-node/src/server/tool-calls.ts'
 import { addon } from '../../support/backends.ts'
@@ -217,6 +220,56 @@ function testGrammars(): void {
       masks.push(await once.allowedAfter(tokens.slice(0, length)))
     for (const length of [0, tokens.length, Math.floor(tokens.length / 2), tokens.length])
       expect(await once.allowedAfter(tokens.slice(0, length))).toEqual(masks[length])
+  })
+
+  test('an answer’s matcher is freed when it is released, or asked about another answer, and then begins anew', async () => {
+    const { text } = jsonOf({ enum: ['one', 'two', 'twelve'] })
+    const vocabulary = await createVocabulary(loadNative(), tiny.model.codec, tiny.model.config)
+    const grammar = await vocabulary.compile('json_schema', text)
+    const holding = new Set<Matcher>()
+    const constraint = createConstraint({
+      matcher() {
+        const matcher = grammar.matcher()
+        return {
+          advance(tokens) {
+            holding.add(matcher)
+            return matcher.advance(tokens)
+          },
+          free() {
+            matcher.free()
+            holding.delete(matcher)
+          },
+        }
+      },
+    })
+    const begun = tiny.model.codec.encode('"tw')
+    const masks = [await constraint.allowedAfter([]), await constraint.allowedAfter(begun)]
+    expect(holding.size).toBe(1)
+    expect(await constraint.allowedAfter([])).toEqual(masks[0])
+    expect(holding.size).toBe(1)
+    const last = constraint.allowedAfter(begun)
+    constraint.release()
+    constraint.release()
+    expect(await last).toEqual(masks[1])
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(holding.size).toBe(0)
+    expect(await constraint.allowedAfter(begun)).toEqual(masks[1])
+  })
+
+  test('a matcher that was freed, once or twice, is of no more use', async () => {
+    const vocabulary = await createVocabulary(loadNative(), tiny.model.codec, tiny.model.config)
+    const grammar = await vocabulary.compile('json_schema', '{"type": "boolean"}')
+    const [used, unused, other] = [grammar.matcher(), grammar.matcher(), grammar.matcher()]
+    await used.advance(new Int32Array(0))
+    for (const matcher of [used, unused]) {
+      matcher.free()
+      matcher.free()
+      await expect(matcher.advance(new Int32Array(0))).rejects.toMatchObject({
+        code: 'InvalidArg',
+        message: 'the matcher was freed',
+      })
+    }
+    expect(tokensOf(await other.advance(new Int32Array(0))).length).toBeGreaterThan(0)
   })
 
   test('answers of one grammar do not disturb each other, also at the same time', async () => {

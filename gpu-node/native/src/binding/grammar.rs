@@ -5,7 +5,7 @@ use napi::bindgen_prelude::{
     Uint32ArraySlice,
 };
 use napi_derive::napi;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 /// Token ids are 24 bits in the tree.
 const MOST_TOKENS: usize = 1 << 23;
@@ -18,13 +18,15 @@ pub struct JsVocabulary(Arc<Vocabulary>);
 #[napi(js_name = "Grammar")]
 pub struct JsGrammar(Arc<Grammar>);
 
-/// How far one answer has come; made from the grammar when it is first asked.
+/// How far one answer has come; made from the grammar when it is first asked. It may take megabytes, of which V8 knows
+/// nothing: so it is freed when the answer ends, not when it is collected.
 #[napi(js_name = "Matcher")]
 pub struct JsMatcher(Arc<Mutex<Place>>);
 
 enum Place {
     Beginning(Arc<Grammar>),
     Within(Box<Matcher>),
+    Freed,
 }
 
 /// Makes a vocabulary on a thread of libuv.
@@ -86,6 +88,22 @@ impl JsMatcher {
         let tokens = tokens.iter().map(|&token| token as u32).collect();
         AsyncTask::new(AdvanceTask { place: Arc::clone(&self.0), tokens })
     }
+
+    /// Gives back what it holds; it is of no more use.
+    #[napi]
+    pub fn free(&self) -> Result<()> {
+        guarded(|| {
+            let mut place = match self.0.try_lock() {
+                Ok(place) => place,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(invalid("the matcher is advancing; await it first"));
+                }
+            };
+            *place = Place::Freed;
+            Ok(())
+        })
+    }
 }
 
 pub struct VocabularyTask {
@@ -144,6 +162,7 @@ impl Task for AdvanceTask {
             }
             match &mut *place {
                 Place::Within(matcher) => matcher.advance(&self.tokens).map_err(failed),
+                Place::Freed => Err(invalid("the matcher was freed")),
                 Place::Beginning(_) => unreachable!("it was just made"),
             }
         })
