@@ -1,6 +1,6 @@
 /** `npm run check`: formatting, lint, types, package boundaries and dead code; Rust's too where cargo is. */
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ROOT } from './toolchain.mjs'
 
@@ -72,7 +72,21 @@ function rustChecks(): Check[] {
       args: ['clippy', '--manifest-path', manifest, '--locked', '--all-targets', '--', '-D', 'warnings'],
       ...skip,
     },
+    oldestRust(),
   ]
+}
+
+/** That the addon builds with the oldest Rust that it says, where rustup has that one. */
+function oldestRust(): Check {
+  const oldest = /^rust-version = "(.+)"$/m.exec(readFileSync(join(ROOT, manifest), 'utf8'))?.[1]
+  const env = { ...process.env, RUSTUP_AUTO_INSTALL: '0' }
+  const isThere = spawnSync('cargo', [`+${oldest}`, '--version'], { env }).status === 0
+  return {
+    name: `build with Rust ${oldest} (cargo check)`,
+    command: 'cargo',
+    args: [`+${oldest}`, 'check', '--manifest-path', manifest, '--locked'],
+    ...(isThere ? {} : { skip: `skipped, 'rustup toolchain install ${oldest}' brings it` }),
+  }
 }
 
 function say(line: string): void {

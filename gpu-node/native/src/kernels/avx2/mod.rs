@@ -92,7 +92,11 @@ unsafe fn load(at: *const u8) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,popcnt")]
 fn prefetch(at: *const u8, ahead: usize) {
-    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
+    #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
+    // SAFETY: it reads nothing, wherever it points.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
+    }
 }
 
 /// The sums of `N` registers of rows from `piece` on, of `T` tokens from `first` on.

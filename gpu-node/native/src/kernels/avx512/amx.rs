@@ -9,7 +9,7 @@ use super::expand::expand_int8;
 use super::int4::{high_is_16_times, nibbles};
 use super::integers::load_halves;
 use super::{BlockSums, Panel, TILES, Totals};
-use super::{add_totals, each_token, load, prefetch, store};
+use super::{add_totals, cpuid, each_token, load, prefetch, store};
 use crate::kernels::CHUNK_TOKENS;
 use crate::storage::{BLOCK_ROWS, LONGEST_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::asm;
@@ -59,7 +59,7 @@ pub(super) fn is_available() -> bool {
 
 fn has_tiles() -> bool {
     const TILES_OF_BYTES: u32 = 1 << 24 | 1 << 25;
-    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & TILES_OF_BYTES == TILES_OF_BYTES
+    cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx & TILES_OF_BYTES == TILES_OF_BYTES
 }
 
 /// Linux saves eight kilobytes of tiles a thread only for processes that ask for them.

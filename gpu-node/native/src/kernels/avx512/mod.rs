@@ -87,8 +87,15 @@ pub(super) fn has_bf16() -> bool {
 /// Whether a dot product of bf16 pairs takes no longer than a multiply-add of f32, as on Zen 4; on Intel's processors
 /// it takes four times as long.
 pub(super) fn has_fast_bf16() -> bool {
-    let vendor = __cpuid(0);
+    let vendor = cpuid(0, 0);
     has_bf16() && [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+}
+
+/// What the processor says of itself.
+#[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
+fn cpuid(leaf: u32, part: u32) -> CpuidResult {
+    // SAFETY: every processor of this architecture has the instruction.
+    unsafe { __cpuid_count(leaf, part) }
 }
 
 pub(super) fn has_amx() -> bool {
@@ -194,7 +201,11 @@ unsafe fn store(at: *mut u8, vector: __m512i) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
 fn prefetch(at: *const u8) {
-    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+    #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
+    // SAFETY: it reads nothing, wherever it points.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+    }
 }
 
 #[inline]
