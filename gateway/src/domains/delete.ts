@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { forgetDatasets, listDatasetsOf, replaceDataset } from '../db/queries/datasets.ts'
-import { forgetDomain } from '../db/queries/domains.ts'
+import { findDomain, forgetDomain } from '../db/queries/domains.ts'
 import { listRunningUpdates } from '../db/queries/updates.ts'
 import type { Deps } from '../deps.ts'
 import { datasetKey, freezeDataset, readDataset } from '../updates/datasets.ts'
@@ -50,12 +50,13 @@ export async function deleteKeyTexts(
     const left = texts?.filter((text) => text.keyId !== keyId) ?? []
     if (texts?.length === left.length) continue
     const now = left.length > 0 ? await freezeDataset(deps, domain, left) : undefined
-    const wasHoldout = await replaceDataset(deps.db, hash, now)
-    if (wasHoldout && !now) await deps.reservoir(domain).thawHoldout()
+    await replaceDataset(deps.db, hash, now)
     await deps.artifacts.delete(datasetKey(hash))
     await forgetDatasets(deps.db, [hash])
     frozen += (texts?.length ?? 0) - left.length
   }
+  const known = await findDomain(deps.db, domain)
+  if (known?.holdoutSha256 === null) await deps.reservoir(domain).thawHoldout()
   return { sampled, frozen }
 }
 

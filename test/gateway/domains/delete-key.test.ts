@@ -1,10 +1,11 @@
 import { env } from 'cloudflare:workers'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { findDatasets, listAccumulated, listDatasetsOf } from '../../../gateway/src/db/queries/datasets.ts'
 import { accumulated } from '../../../gateway/src/db/schema.ts'
+import { deleteKeyTexts } from '../../../gateway/src/domains/delete.ts'
 import { datasetKey, freezeDataset } from '../../../gateway/src/updates/datasets.ts'
 import { admin, adminJson, importTexts, SimulatedNode, startUpdate, testDeps } from '../support/adaptation.ts'
 import { errorOf } from '../support/gateway.ts'
@@ -124,4 +125,25 @@ test('two datasets of which the same is left count once', async () => {
   expect(await listAccumulated(db, 'same')).toEqual([
     { sha256: (await freezeDataset(testDeps(), 'same', one)).sha256, domain: 'same', samples: 1 },
   ])
+})
+
+test('a deletion that was interrupted is ended by the next one', async () => {
+  const node = new SimulatedNode('broken-1', 'broken')
+  await node.beat()
+  await sample('broken', 'key_broken', 120)
+  await node.finish((await startUpdate('broken', ['broken'])).id)
+  const thaw = vi.fn().mockRejectedValueOnce(new Error('the reservoir was reset'))
+  const reservoir = testDeps().reservoir('broken')
+  const deps = testDeps({
+    reservoir: () =>
+      new Proxy(reservoir, {
+        get: (target, name) => (name === 'thawHoldout' ? thaw : Reflect.get(target, name)),
+      }),
+  })
+  await expect(deleteKeyTexts(deps, 'broken', 'key_broken')).rejects.toThrow('the reservoir was reset')
+  await sample('broken', 'key_other', 120)
+  expect((await domainOf('broken'))?.holdout_samples).toBe(0)
+  expect((await deleteKey('broken', 'key_broken')).status).toBe(200)
+  await sample('broken', 'key_third', 120)
+  expect((await domainOf('broken'))?.holdout_samples).toBeGreaterThan(0)
 })

@@ -70,40 +70,25 @@ export async function findUnusedDatasets(db: Database, hashes: readonly string[]
 
 /**
  * Has a dataset stand where another was: in the statistics of every model, and as its domain's holdout. None: nothing
- * does, and the domain has no holdout any more. The other stays known until it is forgotten.
- *
- * @returns whether it was the domain's holdout
+ * does, and the domain has no holdout any more. The other stays known until it is forgotten, so that this can be repeated.
  */
-export async function replaceDataset(
-  db: Database,
-  old: string,
-  now: DatasetRef | undefined,
-): Promise<boolean> {
-  const holdout = { holdoutSha256: now?.sha256 ?? null, holdoutSamples: now?.samples ?? null }
+export async function replaceDataset(db: Database, old: string, now: DatasetRef | undefined): Promise<void> {
   const replaced = eq(accumulated.datasetSha256, old)
-  const { model, domain, updateId, createdAt } = accumulated
-  // What remains of two datasets may be the same.
-  const counted = db
-    .insert(accumulated)
-    .select(
-      db
-        .select({
-          model,
-          datasetSha256: sql<string>`${now?.sha256 ?? ''}`.as('dataset'),
-          domain,
-          updateId,
-          createdAt,
-        })
-        .from(accumulated)
-        .where(and(replaced, sql`${now !== undefined}`)),
-    )
-    .onConflictDoNothing()
-  const [, , changed] = await db.batch([
-    counted,
+  if (now) {
+    const { model, domain, updateId, createdAt } = accumulated
+    const datasetSha256 = sql<string>`${now.sha256}`.as('dataset')
+    const counted = db
+      .select({ model, datasetSha256, domain, updateId, createdAt })
+      .from(accumulated)
+      .where(replaced)
+    // What remains of two datasets may be the same.
+    await db.insert(accumulated).select(counted).onConflictDoNothing()
+  }
+  const holdout = { holdoutSha256: now?.sha256 ?? null, holdoutSamples: now?.samples ?? null }
+  await db.batch([
     db.delete(accumulated).where(replaced),
-    db.update(domains).set(holdout).where(eq(domains.holdoutSha256, old)).returning({ name: domains.name }),
+    db.update(domains).set(holdout).where(eq(domains.holdoutSha256, old)),
   ])
-  return changed.length > 0
 }
 
 /** Forgets datasets whose texts were deleted. */

@@ -36,7 +36,8 @@ export function countReceipts(db: Database, json: string) {
       from json_each(${json}) group by request_id
     ), counted as (
       select 1 sign, coalesce(new.key_id, old.key_id) key_id, new.model, new.domain, new.mask_version,
-        iif(new.estimated, ${ESTIMATED}, new.finish_reason) finish_reason, new.prompt_tokens, new.completion_tokens, new.drift_tokens, new.nll_masked, new.nll_dense
+        iif(new.estimated, ${ESTIMATED}, new.finish_reason) finish_reason, new.prompt_tokens, new.completion_tokens,
+        new.drift_tokens, new.nll_masked, new.nll_dense
       from incoming new left join receipts old using (request_id)
       where old.request_id is null or (old.estimated and not new.estimated)
       union all
