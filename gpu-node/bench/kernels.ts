@@ -1,4 +1,5 @@
 import type { Addon, Matrix, Multiplier, Precision } from '../native/addon.d.ts'
+import { PRECISIONS } from '../src/backends/backend.ts'
 import { randomBits } from './random-model.ts'
 import { formatSpread, line, spread } from './report.ts'
 
@@ -35,7 +36,6 @@ const WORKLOADS = {
   '7b-attention': { title: '12 × [4096, 4096]', shapes: [{ rows: 4096, cols: 4096, count: 12 }] },
   '7b-mlp': { title: '5 × [11008, 4096]', shapes: [{ rows: 11008, cols: 4096, count: 5 }] },
 } satisfies Record<string, { title: string; shapes: Shape[] }>
-const PRECISIONS: Precision[] = ['bf16', 'int8', 'int4']
 const BATCHES = [1, 8]
 const GROUP = 64
 

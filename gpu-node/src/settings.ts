@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { z } from 'zod'
 import type { KernelName } from '../native/addon.d.ts'
-import { MOST_THREADS } from './backends/backend.ts'
+import { MOST_THREADS, PRECISIONS } from './backends/backend.ts'
 import { DEFAULT_MODEL } from './model/source.ts'
 
 const text = (what: string) => z.string({ error: what }).min(1, what)
@@ -82,9 +82,7 @@ const environment = z
           "'amx', 'avx512bf16', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
       })
       .optional(),
-    COPAL_PRECISION: z
-      .enum(['bf16', 'int8', 'int4'], { error: "'bf16', 'int8' or 'int4' is expected" })
-      .default('bf16'),
+    COPAL_PRECISION: z.enum(PRECISIONS, { error: "'bf16', 'int8' or 'int4' is expected" }).default('bf16'),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
     OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
   })

@@ -1,7 +1,11 @@
+import type { Precision } from '../../native/addon.d.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 
 /** Tokens of a page: keys and values are kept, shared and given away by the page. */
 export const PAGE_TOKENS = 16
+
+/** What the sparse engine keeps weights in. */
+export const PRECISIONS = ['bf16', 'int8', 'int4'] as const satisfies readonly Precision[]
 
 /** Threads that share a step of the sparse engine: of a larger machine it leaves the rest alone. */
 export const MOST_THREADS = 256

@@ -1,7 +1,6 @@
 import { availableParallelism, homedir } from 'node:os'
 import { join } from 'node:path'
 import { InvalidArgumentError } from 'commander'
-import type { Precision } from '../../../gpu-node/native/addon.d.ts'
 import { MOST_THREADS } from '../../../gpu-node/src/backends/backend.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
@@ -79,5 +78,3 @@ export function someOf<const T extends string>(known: readonly T[]): (text: stri
       throw new InvalidArgumentError(`There are: ${known.join(', ')}.`)
     })
 }
-
-export const PRECISIONS = ['bf16', 'int8', 'int4'] as const satisfies readonly Precision[]

@@ -132,7 +132,7 @@ test('a deletion that was interrupted is ended by the next one', async () => {
   await node.beat()
   await sample('broken', 'key_broken', 120)
   await node.finish((await startUpdate('broken', ['broken'])).id)
-  const thaw = vi.fn().mockRejectedValueOnce(new Error('the reservoir was reset'))
+  const thaw = vi.fn<() => Promise<void>>().mockRejectedValueOnce(new Error('the reservoir was reset'))
   const reservoir = testDeps().reservoir('broken')
   const deps = testDeps({
     reservoir: () =>

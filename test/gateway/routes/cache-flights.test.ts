@@ -1,10 +1,11 @@
 import { env } from 'cloudflare:workers'
-import { createExecutionContext, runInDurableObject, waitOnExecutionContext } from 'cloudflare:test'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../../gateway/src/app.ts'
 import { cacheOf, fresh, useCachedNode } from '../support/cached-node.ts'
 import { beat, createKey, ORIGIN, post, signedPost, until } from '../support/gateway.ts'
+import { holdObject } from '../support/held-object.ts'
 import { startNode } from '../support/node-double.ts'
 import type { NodeStep } from '../support/node-script.ts'
 
@@ -85,15 +86,7 @@ describe('the same request at the same time', () => {
 
   test('does not wait for one that gave the look-up up before it was made', async () => {
     const { body } = await serve('merged-late', [slow(1), slow(2)])
-    let isHeld = false
-    let isOver = false
-    const held = runInDurableObject(env.FLEET.get(env.FLEET.idFromName('fleet')), (_instance, state) =>
-      state.blockConcurrencyWhile(async () => {
-        isHeld = true
-        while (!isOver) await new Promise((resolve) => setTimeout(resolve, 10))
-      }),
-    )
-    await until('it to be held', async () => isHeld || undefined)
+    const held = await holdObject(env.FLEET.get(env.FLEET.idFromName('fleet')))
     const ctx = createExecutionContext()
     const request = new Request(`${ORIGIN}/v1/chat/completions`, {
       method: 'POST',
@@ -104,8 +97,7 @@ describe('the same request at the same time', () => {
     onTestFinished(() => gaveUp.mockRestore())
     const first = createApp().request(request, {}, { ...env, COPAL_CACHE_LOOKUP_MS: '50' }, ctx)
     await until('it to be given up', async () => gaveUp.mock.calls.length > 0 || undefined)
-    isOver = true
-    await held
+    await held.release()
     expect(statusOf(await first)).toBe('200 bypass')
     const late = new Promise((resolve) => setTimeout(() => resolve('it waits'), 10_000))
     expect(await Promise.race([ask(body).then(statusOf), late])).toBe('200 miss')

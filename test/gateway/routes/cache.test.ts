@@ -6,6 +6,7 @@ import { createApp } from '../../../gateway/src/app.ts'
 import { adminJson } from '../support/adaptation.ts'
 import { cacheOf, fresh, kept, shown, useCachedNode } from '../support/cached-node.ts'
 import { beat, createKey, errorOf, ORIGIN, post, until } from '../support/gateway.ts'
+import { holdObject } from '../support/held-object.ts'
 import { startNode } from '../support/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
@@ -118,15 +119,7 @@ describe('a request that asks for the cache', () => {
 
   test('runs as if there were no cache when that does not answer in time', async () => {
     const { key } = await createKey({ tenant: 'held' })
-    let isHeld = false
-    let isOver = false
-    const held = runInDurableObject(cacheOf('held'), (_instance, state) =>
-      state.blockConcurrencyWhile(async () => {
-        isHeld = true
-        while (!isOver) await new Promise((resolve) => setTimeout(resolve, 10))
-      }),
-    )
-    await until('it to be held', async () => isHeld || undefined)
+    const held = await holdObject(cacheOf('held'))
     const ctx = createExecutionContext()
     const request = new Request(`${ORIGIN}/v1/chat/completions`, {
       method: 'POST',
@@ -135,8 +128,7 @@ describe('a request that asks for the cache', () => {
     })
     const response = await createApp().request(request, {}, { ...env, COPAL_CACHE_LOOKUP_MS: '50' }, ctx)
     expect([response.status, response.headers.get('x-copal-cache')]).toEqual([200, 'bypass'])
-    isOver = true
-    await held
+    await held.release()
     await waitOnExecutionContext(ctx)
   })
 })

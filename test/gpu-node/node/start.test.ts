@@ -10,22 +10,25 @@ const END_TOKEN = 2
 
 wholeNodes()
 
+/** A stream of up to 200 tokens that a node begins to give. */
+function streamFrom(
+  url: string,
+  gateway: Awaited<ReturnType<typeof setup>>['gateway'],
+  requestId: string,
+  changes: object,
+): Promise<Response> {
+  const request = { model: 'tiny', prompt: 'the other party', max_tokens: 200, stream: true, ...changes }
+  const call = { requestId, domain: 'legal', sample: false, request }
+  return gateway.callNode(url, 'POST', '/rpc/completions', call)
+}
+
 test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no process', async () => {
   const { gateway, start } = await setup()
   const node = await start()
   await beatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
-  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
-    requestId: 'request-long',
-    domain: 'legal',
-    sample: false,
-    request: {
-      model: 'tiny',
-      prompt: 'the other party',
-      max_tokens: 200,
-      temperature: 1,
-      seed: 1,
-      stream: true,
-    },
+  const response = await streamFrom(await urlOf(node), gateway, 'request-long', {
+    temperature: 1,
+    seed: 1,
   })
   const children = descendants(node.pid)
   expect(children.length).toBeGreaterThan(0)
@@ -42,19 +45,10 @@ test('what runs longer than COPAL_GRACE_MS is cut with an error event, and told 
   const { gateway, start } = await setup()
   const node = await start({ COPAL_GRACE_MS: '0' })
   await beatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
-  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
-    requestId: 'request-cut',
-    domain: 'legal',
-    sample: false,
-    request: {
-      model: 'tiny',
-      prompt: 'the other party',
-      max_tokens: 200,
-      n: 8,
-      // It never ends by itself.
-      logit_bias: { [END_TOKEN]: -100 },
-      stream: true,
-    },
+  const response = await streamFrom(await urlOf(node), gateway, 'request-cut', {
+    n: 8,
+    // It never ends by itself.
+    logit_bias: { [END_TOKEN]: -100 },
   })
   const ended = node.end('SIGTERM')
   const stream = await response.text()

@@ -9,10 +9,11 @@ import {
   type RandomShape,
 } from '../../../../gpu-node/bench/random-model.ts'
 import type { Precision } from '../../../../gpu-node/native/addon.d.ts'
+import { PRECISIONS } from '../../../../gpu-node/src/backends/backend.ts'
 import { magnitudeHalfMask } from '../../../../test/support/magnitude-mask.ts'
 import { buildNative } from '../../build-native.mjs'
 import { addLlamaOptions, openLlama, type LlamaOptions } from '../llama-option.ts'
-import { count, counts, openBenchModel, PRECISIONS, someOf, type Workbench } from '../workbench.ts'
+import { count, counts, openBenchModel, someOf, type Workbench } from '../workbench.ts'
 
 const MODELS = ['smollm2', ...(Object.keys(RANDOM_SHAPES) as RandomShape[])] as const
 

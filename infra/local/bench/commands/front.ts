@@ -4,10 +4,11 @@ import type { Command } from 'commander'
 import { frontPlots, frontTable, LLAMA_KINDS, measureFront } from '../../../../gpu-node/bench/front.ts'
 import { machineLine } from '../../../../gpu-node/bench/report.ts'
 import type { Precision } from '../../../../gpu-node/native/addon.d.ts'
+import { PRECISIONS } from '../../../../gpu-node/src/backends/backend.ts'
 import { cutEvaluationWindows } from '../../../../gpu-node/src/lab/evaluation-windows.ts'
 import { buildNative } from '../../build-native.mjs'
 import { addLlamaOptions, openLlama, type LlamaOptions } from '../llama-option.ts'
-import { count, list, openBenchModel, PRECISIONS, someOf, type Workbench } from '../workbench.ts'
+import { count, list, openBenchModel, someOf, type Workbench } from '../workbench.ts'
 
 interface FrontOptions extends LlamaOptions {
   masks: string[]
