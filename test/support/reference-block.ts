@@ -19,12 +19,16 @@ export interface BlockTrace {
   hidden: Matrix
 }
 
+/** May change what a linear made before anything reads it: for derivatives by differences. */
+export type Nudge = (name: string, outputs: Matrix) => void
+
 /** One decoder block on one sequence in plain f64, written from the LLaMA papers: the oracle of the graphs. */
 export function referenceBlock(
   config: LlamaConfig,
   tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,
   layer: number,
   hidden: Matrix,
+  nudge: Nudge = () => undefined,
 ): BlockTrace {
   const inputs: Partial<Record<BlockLinear, Matrix>> = {}
   const outputs: Partial<Record<BlockLinear, Matrix>> = {}
@@ -39,6 +43,7 @@ export function referenceBlock(
         return sum
       }),
     )
+    nudge(linearName(layer, name), y)
     inputs[name] = x
     outputs[name] = y
     return y

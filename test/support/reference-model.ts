@@ -1,5 +1,5 @@
 import type { LlamaConfig } from '../../gpu-node/src/model/config.ts'
-import { referenceBlock, type Matrix } from './reference-block.ts'
+import { referenceBlock, type Matrix, type Nudge } from './reference-block.ts'
 import type { StoredTensor } from './safetensors-writer.ts'
 
 /** Last hidden states `[tokens, hidden]` of a LLaMA on one sequence, after the final norm, in plain f64. */
@@ -7,6 +7,7 @@ export function referenceHidden(
   config: LlamaConfig,
   tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,
   tokens: readonly number[],
+  nudge?: Nudge,
 ): Matrix {
   const { hiddenSize } = config
   const embedding = tensors.get('model.embed_tokens.weight')!.values
@@ -14,7 +15,7 @@ export function referenceHidden(
     ...embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize),
   ])
   for (let layer = 0; layer < config.layers; layer++)
-    hidden = referenceBlock(config, tensors, layer, hidden).hidden
+    hidden = referenceBlock(config, tensors, layer, hidden, nudge).hidden
   const gamma = tensors.get('model.norm.weight')!.values
   return hidden.map((row) => {
     const scale = 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / row.length + config.rmsNormEps)
@@ -27,10 +28,11 @@ export function referenceLogits(
   config: LlamaConfig,
   tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,
   tokens: readonly number[],
+  nudge?: Nudge,
 ): Matrix {
   const { hiddenSize, vocabSize } = config
   const head = tensors.get(config.tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight')!.values
-  return referenceHidden(config, tensors, tokens).map((row) =>
+  return referenceHidden(config, tensors, tokens, nudge).map((row) =>
     Array.from({ length: vocabSize }, (_, token) =>
       row.reduce((sum, v, i) => sum + v * head[token * hiddenSize + i]!, 0),
     ),

@@ -36,6 +36,7 @@ export async function openTinyModel(options: TinyLlamaOptions = {}): Promise<Tin
       codec: createCodec(tokenizer, 'tiny'),
       tokenizerSha256: tokenizerSha256(tokenizer),
       layerSensitivity: null,
+      rowSensitivity: null,
     },
     remove: () => rm(dir, { recursive: true, force: true }),
   }

@@ -13,7 +13,12 @@ import type { StepDeps } from './step.ts'
  * What wins on measured text among the methods of this version, the best first. The first needs to know what pruning
  * each part of the model costs; nodes offer it where that was measured.
  */
-const DEFAULT_METHODS = ['continual-wanda+allocated+swaps', 'continual-wanda+swaps'] as const
+const DEFAULT_METHODS = [
+  'continual-wanda+allocated+rows+swaps',
+  'continual-wanda+allocated+swaps',
+  'continual-wanda+rows+swaps',
+] as const
+const PLAIN_METHOD = 'continual-wanda+swaps'
 const DEFAULT_PATTERN = '0.5'
 
 /**
@@ -78,9 +83,9 @@ async function chooseMethod(
   pattern: string,
 ): Promise<string> {
   const offered = await fleet.offeredMethods(model)
-  const [allocated, plain] = DEFAULT_METHODS
-  // n:m prunes every linear alike: there is nothing to allocate.
-  const method = asked ?? (!pattern.includes(':') && offered?.includes(allocated) ? allocated : plain)
+  // n:m prunes every linear and row alike: there is nothing to share out.
+  const shared = pattern.includes(':') ? undefined : DEFAULT_METHODS.find((name) => offered?.includes(name))
+  const method = asked ?? shared ?? PLAIN_METHOD
   if (!offered || offered.includes(method)) return method
   const nearest = nearestName(method, offered)
   throw new AppError(

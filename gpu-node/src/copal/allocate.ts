@@ -5,6 +5,7 @@ import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { BLOCK_LINEARS, linearName, linearShapes } from '../model/config.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { LayerSensitivity } from '../model/layer-sensitivity.ts'
+import { encodeRowSensitivity } from '../model/row-sensitivity.ts'
 import { METHOD_NAMES, parseMethod } from './methods/registry.ts'
 
 /**
@@ -25,46 +26,92 @@ const [LEAST, MOST] = [0.05, 0.95]
 /** Decimals that a pattern has. */
 const STEPS = 10_000
 
+/** What methods that share a ratio need to know of a model. */
+type Sensitivities = Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>
+
 /**
- * The selection with the ratio of every linear written out, where the method shares the ratio out (`+allocated`); any
- * other as it is. Linears that the selection names keep what it says, and the others share the ratio among them.
+ * The selection with the ratio of every linear written out, where the method shares the ratio out (`+allocated`), and counted
+ * over whole linears, where their rows do (`+rows`); any other as it is. Linears that the selection names keep what it says,
+ * and the others share the ratio among them.
  *
  * @throws AppError `invalid_request`, param `method`: the pattern is no ratio, or the sensitivity of the model is not known
  */
-export function withAllocation(
-  { config, layerSensitivity }: Pick<DenseModel, 'config' | 'layerSensitivity'>,
+export function withShares(
+  model: Pick<DenseModel, 'config'> & Sensitivities,
   selection: SelectionSpec,
 ): SelectionSpec {
-  if (!parseMethod(selection.method).allocated) return selection
-  const plain = selection.method.replace('+allocated', '')
+  const { allocated, rows } = parseMethod(selection.method)
+  if (!allocated && !rows) return selection
   const pattern = parsePattern(selection.pattern)
   if (pattern.kind !== 'ratio') {
-    throw new AppError(
-      'invalid_request',
-      `'${selection.method}' shares a ratio of pruned weights out over the linears, and ${selection.pattern} leaves nothing ` +
-        `to share out. Use '${plain}', or a ratio.`,
-      { param: 'method' },
+    const plain = selection.method.replace('+allocated', '').replace('+rows', '')
+    throw methodError(
+      `'${selection.method}' shares a ratio of pruned weights out, and ${selection.pattern} leaves nothing to share out. ` +
+        `Use '${plain}', or a ratio.`,
     )
   }
-  if (layerSensitivity === null) {
-    throw new AppError(
-      'invalid_request',
-      `'${selection.method}' needs to know what pruning each part of this model costs, and that was never measured. ` +
-        `Measure it once with copal lab sensitivity, or use '${plain}'.`,
-      { param: 'method' },
+  const shared: SelectionSpec = { ...selection }
+  if (rows) {
+    requireMeasured(
+      model.rowSensitivity,
+      selection.method,
+      '+rows',
+      'an error of each output costs',
+      'row-sensitivity',
     )
+    shared.scope = 'matrix'
   }
-  const named = selection.patterns ?? {}
-  const shapes = new Map([...linearShapes(config)].filter(([name]) => !Object.hasOwn(named, name)))
-  return {
-    ...selection,
-    patterns: { ...allocateRatios(shapes, layerSensitivity.linears, pattern.ratio), ...named },
+  if (allocated) {
+    const { linears } = requireMeasured(
+      model.layerSensitivity,
+      selection.method,
+      '+allocated',
+      'pruning each part costs',
+      'sensitivity',
+    )
+    const named = selection.patterns ?? {}
+    const shapes = new Map([...linearShapes(model.config)].filter(([name]) => !Object.hasOwn(named, name)))
+    shared.patterns = { ...allocateRatios(shapes, linears, pattern.ratio), ...named }
   }
+  return shared
 }
 
-/** The methods that a model can be pruned by: those that allocate only where its sensitivity is known. */
-export function methodsFor({ layerSensitivity }: Pick<DenseModel, 'layerSensitivity'>): string[] {
-  return METHOD_NAMES.filter((name) => layerSensitivity !== null || !parseMethod(name).allocated)
+/** The methods that a model can be pruned by: those that share a ratio out only where what they need was measured. */
+export function methodsFor({ layerSensitivity, rowSensitivity }: Sensitivities): string[] {
+  return METHOD_NAMES.filter((name) => {
+    const { allocated, rows } = parseMethod(name)
+    return (layerSensitivity !== null || !allocated) && (rowSensitivity !== null || !rows)
+  })
+}
+
+/** What a method's name depends on besides statistics: what it shares a ratio out by. */
+export function sensitivitiesOf(
+  method: string,
+  { layerSensitivity, rowSensitivity }: Sensitivities,
+): unknown[] {
+  const { allocated, rows } = parseMethod(method)
+  return [
+    ...(allocated ? [layerSensitivity] : []),
+    ...(rows && rowSensitivity ? [encodeRowSensitivity(rowSensitivity)] : []),
+  ]
+}
+
+function requireMeasured<T>(
+  found: T | null,
+  method: string,
+  suffix: string,
+  what: string,
+  command: string,
+): T {
+  if (found !== null) return found
+  throw methodError(
+    `'${method}' needs to know what ${what} this model, and that was never measured. ` +
+      `Measure it once with copal lab ${command}, or use '${method.replace(suffix, '')}'.`,
+  )
+}
+
+function methodError(message: string): AppError {
+  return new AppError('invalid_request', message, { param: 'method' })
 }
 
 /**

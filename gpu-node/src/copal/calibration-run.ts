@@ -7,7 +7,7 @@ import type { DenseModel } from '../model/dense-model.ts'
 import { DamagedArtifactError, listArtifacts, partId, type Artifact } from './artifact.ts'
 import { createCalibrationPass } from './calibration-pass.ts'
 import type { ChosenLinear } from './choose-mask.ts'
-import { withAllocation } from './allocate.ts'
+import { withShares } from './allocate.ts'
 import { parseMethod } from './methods/registry.ts'
 import { discardPartials, openPartial } from './partial.ts'
 import { checkPatterns, expandPatterns } from './patterns.ts'
@@ -79,7 +79,7 @@ export async function calibrateAndSelect(
   const task = { ...given, statisticsDir: await openStatisticsFolder(given.statisticsDir, model) }
   const { config } = model
   const patterns = expandPatterns(config, task.selection.patterns ?? {})
-  const selection = withAllocation(model, { ...task.selection, patterns })
+  const selection = withShares(model, { ...task.selection, patterns })
   checkPatterns(config, selection)
   const wanted = new Map<string, DatasetFile>()
   for (const dataset of countedDatasets(task)) wanted.set(partOf(model, task, dataset), dataset)

@@ -1,14 +1,8 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { MaskScope, SparsityPattern } from '@copal/shared/mask/pattern.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import {
-  BLOCK_LINEARS,
-  linearName,
-  linearShape,
-  type BlockLinear,
-  type LlamaConfig,
-} from '../model/config.ts'
-import type { DenseMaster } from '../model/dense-model.ts'
+import { BLOCK_LINEARS, linearName, linearShape, type BlockLinear } from '../model/config.ts'
+import type { DenseModel } from '../model/dense-model.ts'
 import { loadTensor } from '../model/master.ts'
 import type { Artifact } from './artifact.ts'
 import { deviationNames, statisticTensor, type StatisticName } from './block-statistics.ts'
@@ -17,6 +11,7 @@ import { parseMethod, type Method } from './methods/registry.ts'
 import type { Choice, LinearProblem } from './methods/rule.ts'
 import { checkPatterns } from './patterns.ts'
 import { createReconstructor, type Reconstructor } from './reconstruct.ts'
+import { shareRows } from './share-rows.ts'
 import { accumulate } from './statistics.ts'
 import type { Deviation } from './swaps.ts'
 import { createSwapPool, type SwapGain, type SwapPool } from './swap-pool.ts'
@@ -29,6 +24,9 @@ export interface ChosenLinear extends Choice {
   /** What solving for the surviving weights won; null where the method does not. */
   reconstruction: SwapGain | null
 }
+
+/** What a mask is chosen from besides statistics. */
+export type PrunedModel = Pick<DenseModel, 'config' | 'master' | 'rowSensitivity'>
 
 /** These linears, in forward order, of the blocks `first … end - 1`. */
 interface Range {
@@ -50,7 +48,7 @@ interface Range {
  * not finite: names the linear
  */
 export async function chooseMask(
-  model: { config: LlamaConfig; master: DenseMaster },
+  model: PrunedModel,
   artifacts: readonly Artifact[],
   selection: SelectionSpec,
   threads: number,
@@ -70,7 +68,7 @@ export async function chooseMask(
       for (const linear of linears) {
         const pattern = patterns.get(linearName(layer, linear))
         if (!pattern) continue
-        const problem = await loadProblem(model, artifacts, layer, linear, method)
+        const problem = await loadProblem(model, artifacts, layer, linear, method, pattern)
         const chosen = await chooseLinear(method, problem, pattern, selection.scope, pool, reconstructor)
         await sink(chosen)
         gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
@@ -139,11 +137,12 @@ function byRule(
 }
 
 async function loadProblem(
-  { config, master }: { config: LlamaConfig; master: DenseMaster },
+  { config, master, rowSensitivity }: PrunedModel,
   artifacts: readonly Artifact[],
   layer: number,
   linear: BlockLinear,
-  { needs, swaps, reconstruct }: Method,
+  { needs, rows: shares, swaps, reconstruct }: Method,
+  pattern: SparsityPattern,
 ): Promise<RefinedProblem> {
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array>()
@@ -161,7 +160,10 @@ async function loadProblem(
   let tokens = 0
   for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
   const deviation = swaps || reconstruct ? await loadDeviation(artifacts, layer, linear, tokens) : null
-  return { name, rows, cols, weights, tokens, statistic, deviation }
+  // n:m says itself what each row keeps.
+  const sensitivity = shares && pattern.kind === 'ratio' ? rowSensitivity?.linears[name] : undefined
+  const keptOfRows = sensitivity && shareRows({ rows, cols, weights, statistic }, pattern, sensitivity)
+  return { name, rows, cols, weights, tokens, statistic, keptOfRows, deviation }
 }
 
 /** What statistics of compensated propagation hold; null for others. */

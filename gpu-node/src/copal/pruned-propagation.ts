@@ -8,13 +8,12 @@ import {
   type BlockLinear,
   type LlamaConfig,
 } from '../model/config.ts'
-import type { DenseMaster } from '../model/dense-model.ts'
 import type { BlockWeights } from '../model/master.ts'
 import { listArtifacts, partId, type Artifact, type ArtifactPart, type CalibrationSpec } from './artifact.ts'
 import type { BlockTensor } from './block-file.ts'
 import { BLOCK_INPUTS } from './block-statistics.ts'
 import { createBlockRunner, type BlockRunner } from './block-runner.ts'
-import { chooseMask, type ChosenLinear } from './choose-mask.ts'
+import { chooseMask, type ChosenLinear, type PrunedModel } from './choose-mask.ts'
 import { createCompensatedPass, linearsReading, type CompensatedPass } from './compensated-pass.ts'
 import { parseMethod } from './methods/registry.ts'
 import { openPartial, type StoredPartial } from './partial.ts'
@@ -74,7 +73,7 @@ export interface PrunedPropagationOptions {
  * @throws AppError as `chooseMask` and `createCalibrationPass` do
  */
 export async function calibratePruned(
-  model: { config: LlamaConfig; master: DenseMaster },
+  model: PrunedModel,
   stages: readonly PrunedStage[],
   options: PrunedPropagationOptions,
 ): Promise<Artifact[]> {
@@ -114,7 +113,7 @@ type StagePass =
   | { propagation: 'compensated'; runner: CompensatedPass }
 
 interface StageWork {
-  model: { config: LlamaConfig; master: DenseMaster }
+  model: PrunedModel
   pass: StagePass
   partial: StoredPartial
   part: ArtifactPart

@@ -3,7 +3,7 @@ import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { createMaskFileWriter } from '../masks/mask-file-writer.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { Artifact } from './artifact.ts'
-import { withAllocation } from './allocate.ts'
+import { withShares } from './allocate.ts'
 import { chooseMask, type ChosenLinear } from './choose-mask.ts'
 import { parseMethod } from './methods/registry.ts'
 import { linearShapes } from '../model/config.ts'
@@ -31,7 +31,7 @@ export interface SelectedFile {
  * @throws what {@link chooseMask} throws; nothing stays behind then
  */
 export async function selectToFile(
-  model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity'>,
+  model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity' | 'rowSensitivity'>,
   artifacts: readonly Artifact[],
   selection: SelectionSpec,
   about: Pick<MaskMeta, 'domains' | 'parent' | 'created'>,
@@ -39,7 +39,7 @@ export async function selectToFile(
   threads: number,
   onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
 ): Promise<SelectedFile> {
-  const allocated = withAllocation(model, selection)
+  const allocated = withShares(model, selection)
   const { method: name, pattern, scope, patterns = {} } = allocated
   const method = parseMethod(name)
   const meta = { ...about, method: name, pattern, scope, patterns, baseSha256: model.master.baseSha256 }

@@ -27,6 +27,26 @@ export function selectKept(
 }
 
 /**
+ * The same, where it is told how many weights each row keeps.
+ *
+ * @param kept `[rows]`, at most `cols` each
+ * @throws RangeError a score is not finite
+ */
+export function selectKeptOfRows(
+  score: Float64Array,
+  rows: number,
+  cols: number,
+  kept: Uint32Array,
+): Uint8Array {
+  const bits = new Uint8Array(rows * rowBytes(cols))
+  const scratch = new Float64Array(cols)
+  for (let row = 0; row < rows; row++) {
+    keepHighest(score, row * cols, (row + 1) * cols, cols - (kept[row] as number), scratch, bits, cols)
+  }
+  return bits
+}
+
+/**
  * Sets the mask bits of `score[begin … end)` but for its `pruned` lowest; of equal scores the first go.
  *
  * @param score of a matrix `[rows, cols]`, flat

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createOnnxBackend } from '../backends/onnx/backend.ts'
 import { requireContext } from '../copal/evaluate.ts'
-import { withAllocation } from '../copal/allocate.ts'
+import { withShares } from '../copal/allocate.ts'
 import { checkPatterns } from '../copal/patterns.ts'
 import { createRandom } from '../copal/sample.ts'
 import type { DenseModel } from '../model/dense-model.ts'
@@ -169,7 +169,7 @@ function checkSizes(model: DenseModel, settings: LabSettings): Sizes {
   const check = (patterns: readonly string[], compared: readonly Variant[]) => {
     for (const pattern of patterns) {
       for (const { method, scope } of comparedAt(compared, pattern))
-        checkPatterns(config, withAllocation(model, { method, pattern, scope }))
+        checkPatterns(config, withShares(model, { method, pattern, scope }))
     }
   }
   check(settings.patterns, variants)

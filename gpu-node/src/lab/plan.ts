@@ -178,7 +178,10 @@ export function comparedAt(variants: readonly Variant[], pattern: string): Varia
   const methods = new Set<string>()
   return variants
     .filter(({ method }) => !methods.has(method) && methods.add(method))
-    .filter(({ method }) => !parseMethod(method).allocated)
+    .filter(({ method }) => {
+      const { allocated, rows } = parseMethod(method)
+      return !allocated && !rows
+    })
     .map((variant) => ({ ...variant, scope: 'row' }))
 }
 

@@ -1,5 +1,5 @@
 import { DamagedArtifactError, listArtifacts, type Artifact } from '../copal/artifact.ts'
-import { withAllocation } from '../copal/allocate.ts'
+import { withShares } from '../copal/allocate.ts'
 import { parseMethod } from '../copal/methods/registry.ts'
 import { calibratePruned } from '../copal/pruned-propagation.ts'
 import { selectToFile, type SelectedFile } from '../copal/select-to-file.ts'
@@ -45,7 +45,7 @@ export async function selectPrunedMaskFile(
 ): Promise<{ mask: SelectedMask; calibrated: number }> {
   const startedMs = performance.now()
   const { stages, propagation, statisticsDir } = work
-  const selection = withAllocation(model, work.selection)
+  const selection = withShares(model, work.selection)
   const { layers } = model.config
   const calibrated = new Set<number>()
   const artifacts = await calibratePruned(model, stages, {

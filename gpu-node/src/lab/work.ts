@@ -3,6 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Backend } from '../backends/backend.ts'
 import { DamagedArtifactError, listArtifacts, partId, type ArtifactPart } from '../copal/artifact.ts'
 import { evaluateWindows } from '../copal/evaluate.ts'
+import { sensitivitiesOf } from '../copal/allocate.ts'
 import { parseMethod } from '../copal/methods/registry.ts'
 import { discardArtifact } from '../copal/statistics.ts'
 import type { DenseModel } from '../model/dense-model.ts'
@@ -99,7 +100,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     mask.pattern,
     mask.scope,
     ...(mask.propagation === 'dense' ? [partIds(mask).toSorted()] : [mask.propagation, partIds(mask)]),
-    ...(parseMethod(mask.method).allocated ? [model.layerSensitivity] : []),
+    ...sensitivitiesOf(mask.method, model),
   ]
   const evaluationIdentity = (maskSha256: string | null, name: string) => [
     baseSha256,
@@ -175,6 +176,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       samples,
       settings.length,
       settings.seed,
+      ...sensitivitiesOf(method, model),
     ])
   }
 

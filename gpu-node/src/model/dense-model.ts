@@ -1,5 +1,6 @@
 import type { LlamaConfig } from './config.ts'
 import type { LayerSensitivity } from './layer-sensitivity.ts'
+import type { RowSensitivity } from './row-sensitivity.ts'
 import type { TextCodec } from './tokenizer.ts'
 
 /** Where one tensor lies in the master file: f32 little-endian, row-major, `offset` from the start of the file. */
@@ -33,4 +34,6 @@ export interface DenseModel {
   tokenizerSha256: string
   /** What pruning its parts costs; null when that was never measured. */
   layerSensitivity: LayerSensitivity | null
+  /** What errors at the outputs of its linears cost; null when that was never measured. */
+  rowSensitivity: RowSensitivity | null
 }

@@ -11,6 +11,7 @@ import { readGgufHeader } from './gguf.ts'
 import { createProgressReporter } from './progress.ts'
 import { safetensorsFiles } from './safetensors.ts'
 import { findLayerSensitivity } from './layer-sensitivity.ts'
+import { findRowSensitivity } from './row-sensitivity.ts'
 import { resolveModel, type SourceOptions } from './source.ts'
 import type { ModelFiles } from './source-local.ts'
 import { readGgufTokenizer } from './tokenizer-gguf.ts'
@@ -49,8 +50,16 @@ export async function openModel(spec: string, options: OpenModelOptions): Promis
       freeBytes: options.freeBytes,
     },
   )
-  const layerSensitivity = await findLayerSensitivity(options.cacheDir, config, master.baseSha256)
-  return { id, config, master, codec, tokenizerSha256: tokenizerSha256(tokenizer), layerSensitivity }
+  const { baseSha256 } = master
+  return {
+    id,
+    config,
+    master,
+    codec,
+    tokenizerSha256: tokenizerSha256(tokenizer),
+    layerSensitivity: await findLayerSensitivity(options.cacheDir, config, baseSha256),
+    rowSensitivity: await findRowSensitivity(options.cacheDir, config, baseSha256),
+  }
 }
 
 interface Description {

@@ -301,7 +301,7 @@ describe('what stands in the way', () => {
     ])
   })
 
-  test('unless a method is named, the ratio is allocated where a node can; n of m has nothing to allocate', async () => {
+  test('unless a method is named, the ratio is shared out where a node can; n of m has nothing to share out', async () => {
     const methods = { methods: ['continual-wanda+allocated+swaps', 'continual-wanda+swaps'] }
     const node = new SimulatedNode('default-1', 'default')
     await node.beat(methods)
@@ -312,6 +312,9 @@ describe('what stands in the way', () => {
       return (await getUpdate(id)).method
     }
     expect(await methodAt('0.5')).toBe('continual-wanda+allocated+swaps')
+    expect(await methodAt('2:4')).toBe('continual-wanda+swaps')
+    await node.beat({ methods: ['continual-wanda+allocated+rows+swaps', ...methods.methods] })
+    expect(await methodAt('0.5')).toBe('continual-wanda+allocated+rows+swaps')
     expect(await methodAt('2:4')).toBe('continual-wanda+swaps')
   })
 

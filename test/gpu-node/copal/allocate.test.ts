@@ -2,13 +2,18 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { checkMask, decodeMask } from '@copal/shared/mask/codec.ts'
 import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
 import { readFile } from 'node:fs/promises'
-import { allocateRatios, methodsFor, withAllocation } from '../../../gpu-node/src/copal/allocate.ts'
+import {
+  allocateRatios,
+  methodsFor,
+  sensitivitiesOf,
+  withShares,
+} from '../../../gpu-node/src/copal/allocate.ts'
 import { selectToFile } from '../../../gpu-node/src/copal/select-to-file.ts'
 import { linearShapes, type LlamaConfig } from '../../../gpu-node/src/model/config.ts'
 import type { LayerSensitivity } from '../../../gpu-node/src/model/layer-sensitivity.ts'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
 import { largeConfig } from '../../support/large-llama.ts'
-import { layerSensitivityOf } from '../../support/layer-sensitivity.ts'
+import { layerSensitivityOf, rowSensitivityOf } from '../../support/sensitivities.ts'
 import { createRandom } from '../../support/random.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
@@ -145,7 +150,7 @@ describe('a method with +allocated', () => {
 
   test('leaves alone what the selection names, and shares the ratio among the others', () => {
     const named = { 'model.layers.0.mlp.down_proj.weight': 'dense' }
-    const { patterns = {} } = withAllocation(model, {
+    const { patterns = {} } = withShares(model, {
       method: 'magnitude+allocated',
       pattern: '0.5',
       scope: 'row',
@@ -159,20 +164,37 @@ describe('a method with +allocated', () => {
 
   test('is refused for n of m, and where the model was never measured; it says what to do', () => {
     const selection = { method: 'continual-wanda+allocated+swaps', pattern: '0.5', scope: 'row' } as const
-    expect(() => withAllocation(model, { ...selection, pattern: '2:4' })).toThrow(
-      "'continual-wanda+allocated+swaps' shares a ratio of pruned weights out over the linears, and 2:4 leaves nothing " +
-        "to share out. Use 'continual-wanda+swaps', or a ratio.",
+    expect(() => withShares(model, { ...selection, pattern: '2:4' })).toThrow(
+      "'continual-wanda+allocated+swaps' shares a ratio of pruned weights out, and 2:4 leaves nothing to share out. " +
+        "Use 'continual-wanda+swaps', or a ratio.",
     )
-    expect(() => withAllocation(tiny.model, selection)).toThrow(
+    expect(() => withShares(tiny.model, selection)).toThrow(
       /never measured. Measure it once with copal lab sensitivity/,
     )
     expect(methodsFor(model)).toContain('continual-wanda+allocated+swaps')
     expect(methodsFor(tiny.model).filter((name) => name.includes('allocated'))).toEqual([])
   })
 
+  test('with +rows, counts over whole linears, and is refused as it is', async () => {
+    const selection = { method: 'continual-wanda+rows+swaps', pattern: '0.5', scope: 'row' } as const
+    expect(() => withShares(model, selection)).toThrow(
+      'needs to know what an error of each output costs this model, and that was never measured. Measure it once with ' +
+        "copal lab row-sensitivity, or use 'continual-wanda+swaps'.",
+    )
+    const measured = { ...model, rowSensitivity: rowSensitivityOf(tiny.model) }
+    expect(withShares(measured, selection)).toEqual({ ...selection, scope: 'matrix' })
+    expect(() => withShares(measured, { ...selection, pattern: '2:4' })).toThrow(
+      "Use 'continual-wanda+swaps', or a ratio",
+    )
+    expect(methodsFor(model).filter((name) => name.includes('+rows'))).toEqual([])
+    expect(methodsFor(measured)).toContain('continual-wanda+allocated+rows+swaps')
+    expect(sensitivitiesOf('wanda+rows', measured)).not.toEqual(sensitivitiesOf('wanda', measured))
+    expect(sensitivitiesOf('wanda+allocated', measured)).toEqual([model.layerSensitivity])
+  })
+
   test('any other method keeps its patterns', () => {
     const selection = { method: 'continual-wanda+swaps', pattern: '2:4', scope: 'row' } as const
-    expect(withAllocation(model, selection)).toBe(selection)
+    expect(withShares(model, selection)).toBe(selection)
   })
 
   test('an opened model has what was measured of it', async () => {

@@ -14,7 +14,7 @@ import {
 } from '../../../gpu-node/src/model/layer-sensitivity.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
-import { layerSensitivityOf } from '../../support/layer-sensitivity.ts'
+import { layerSensitivityOf } from '../../support/sensitivities.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {

@@ -21,7 +21,7 @@ import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
 import { writeWordsDataset } from '../../support/calibration-datasets.ts'
 import { keptStatistics } from '../../support/kept-statistics.ts'
-import { layerSensitivityOf } from '../../support/layer-sensitivity.ts'
+import { layerSensitivityOf, rowSensitivityOf } from '../../support/sensitivities.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
 let tiny: TinyModel
@@ -31,6 +31,7 @@ let sea: DatasetFile
 beforeAll(async () => {
   tiny = await openTinyModel({ layers: 2, intermediateSize: 200 })
   tiny.model.layerSensitivity = layerSensitivityOf(tiny.model, [0.2, 0.1])
+  tiny.model.rowSensitivity = rowSensitivityOf(tiny.model)
   legal = await writeWordsDataset(tiny.dir, 'legal', 1)
   sea = await writeWordsDataset(tiny.dir, 'sea', 2)
 })
@@ -92,9 +93,9 @@ async function* problems() {
 }
 
 test.each(METHOD_NAMES)('what %s writes fits the model and its pattern', async (method) => {
-  const { allocated, datasets, changesWeights } = parseMethod(method)
+  const { allocated, rows, datasets, changesWeights } = parseMethod(method)
   const sparsities = { '0.37': 0.37, '3:8': 0.625 } as const
-  for (const pattern of allocated ? (['0.37'] as const) : (['0.37', '3:8'] as const)) {
+  for (const pattern of allocated || rows ? (['0.37'] as const) : (['0.37', '3:8'] as const)) {
     const scope = pattern === '0.37' ? 'matrix' : 'row'
     const selection = { method, pattern, scope } as const
     const outcome = await run(method, { selection })

@@ -113,11 +113,12 @@ test('both scopes are one mask at n:m', () => {
   ])
 })
 
-test('at n:m there is nothing to allocate', () => {
-  const runs = plan({ methods: ['copal', 'copal+allocated'], patterns: ['0.5', '2:4'] })
+test('at n:m there is nothing to share out', () => {
+  const runs = plan({ methods: ['copal', 'copal+allocated', 'copal+rows'], patterns: ['0.5', '2:4'] })
   expect(runs.map(({ variant, pattern }) => `${variant.method} ${pattern}`)).toEqual([
     'copal 0.5',
     'copal+allocated 0.5',
+    'copal+rows 0.5',
     'copal 2:4',
   ])
 })

@@ -40,6 +40,7 @@ const MODEL: DenseModel = {
   },
   tokenizerSha256: '0'.repeat(64),
   layerSensitivity: null,
+  rowSensitivity: null,
 }
 
 /** A backend whose loads fail and whose sets crash when the test says so; the real one is tested where it lives. */

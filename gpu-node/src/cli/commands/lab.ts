@@ -3,6 +3,7 @@ import type { Session } from '../session.ts'
 import { addLabCompare } from './lab-compare.ts'
 import { addLabReport } from './lab-report.ts'
 import { addLabRun } from './lab-run.ts'
+import { addLabRowSensitivity } from './lab-row-sensitivity.ts'
 import { addLabSensitivity } from './lab-sensitivity.ts'
 
 /** `copal lab …`: compare pruning methods on texts, without a service. */
@@ -18,4 +19,5 @@ export function addLab(program: Command, session: Session): void {
   addLabReport(lab, session)
   addLabCompare(lab, session)
   addLabSensitivity(lab, session)
+  addLabRowSensitivity(lab, session)
 }

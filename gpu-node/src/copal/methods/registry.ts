@@ -28,6 +28,8 @@ export interface Method {
   rule: PruneRule
   /** The ratio is shared out over the linears by what pruning each costs: see `allocate.ts`. */
   allocated: boolean
+  /** The rows of a linear share its ratio by what an error of each costs: see `share-rows.ts`. */
+  rows: boolean
   /** Kept and pruned weights of a row are exchanged while that lowers the output error: see `swaps.ts`. */
   swaps: boolean
   /** The surviving weights are solved anew for the mask: see `reconstruct.ts`. */
@@ -45,8 +47,15 @@ const REFINEMENTS = [
   { suffix: '+swaps+reconstruct', swaps: true, reconstruct: true },
 ] as const
 
+const SHARES = [
+  { suffix: '', allocated: false, rows: false },
+  { suffix: '+allocated', allocated: true, rows: false },
+  { suffix: '+rows', allocated: false, rows: true },
+  { suffix: '+allocated+rows', allocated: true, rows: true },
+] as const
+
 const METHODS: ReadonlyMap<string, Method> = new Map(
-  RULES.flatMap((rule) => [...methodsOf(rule, ''), ...methodsOf(rule, '+allocated')]).map((method) => [
+  RULES.flatMap((rule) => SHARES.flatMap((share) => methodsOf(rule, share))).map((method) => [
     method.name,
     method,
   ]),
@@ -55,8 +64,12 @@ const METHODS: ReadonlyMap<string, Method> = new Map(
 /** The name of every method. */
 export const METHOD_NAMES: readonly string[] = [...METHODS.keys()]
 
+/** What may come after a rule, in this order. */
+export const SUFFIXES = ['+allocated', '+rows', '+swaps', '+reconstruct'] as const
+
 /**
- * The method of a name: `<rule>`, then any of `+allocated`, `+swaps` and `+reconstruct` in that order.
+ * The method of a name: `<rule>`, then any of {@link SUFFIXES} in that order; rules that change weights neither share among
+ * rows nor swap.
  *
  * @throws AppError `invalid_request`, param `method`
  */
@@ -67,24 +80,31 @@ export function parseMethod(name: string): Method {
   throw new AppError(
     'invalid_request',
     `There is no pruning method '${name}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
-      `The methods are: ${METHOD_NAMES.join(', ')}.`,
+      `The rules are ${RULES.map((rule) => rule.name).join(', ')}; after one may come ${SUFFIXES.join(', ')}, in this order ` +
+      `(after those of SparseGPT, which change weights, neither +rows nor +swaps).`,
     { param: 'method' },
   )
 }
 
-function methodsOf(rule: PruneRule, allocation: '' | '+allocated'): Method[] {
+function methodsOf(rule: PruneRule, share: (typeof SHARES)[number]): Method[] {
+  // A rule that updates weights counts by itself how many a row keeps.
+  if (share.rows && rule.changesWeights) return []
   // Swaps weigh a mask by its error with dense weights; of a rule that updates weights that is another mask's.
   const refinements = REFINEMENTS.filter(({ swaps }) => !(swaps && rule.changesWeights))
   return refinements.map(({ suffix, swaps, reconstruct }) => {
     const refined = swaps || reconstruct
+    const needs = new Set(rule.needs)
+    if (share.rows) needs.add('square_norm')
+    if (refined) needs.add('second_moment')
     return {
-      name: rule.name + allocation + suffix,
+      name: rule.name + share.suffix + suffix,
       rule,
-      allocated: allocation !== '',
+      allocated: share.allocated,
+      rows: share.rows,
       swaps,
       reconstruct,
-      needs: refined ? [...new Set([...rule.needs, 'second_moment' as const])] : rule.needs,
-      datasets: refined && rule.datasets === 'none' ? 'accumulated' : rule.datasets,
+      needs: [...needs],
+      datasets: needs.size > 0 && rule.datasets === 'none' ? 'accumulated' : rule.datasets,
       changesWeights: rule.changesWeights || reconstruct,
     }
   })

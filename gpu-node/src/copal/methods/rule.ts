@@ -18,6 +18,8 @@ export interface LinearProblem {
    * @throws Error the rule did not declare it in `needs`
    */
   statistic: (name: StatisticName) => Float64Array
+  /** How many weights each row keeps, where rows share the ratio (`+rows`); otherwise pattern and scope say it. */
+  keptOfRows?: Uint32Array | undefined
 }
 
 /** What a rule decides about one linear. */
@@ -47,7 +49,8 @@ export interface PruneRule {
   /** Whether {@link choose} may return updated weights. */
   changesWeights: boolean
   /**
-   * Keeps exactly as many weights as `keptCounts` says. Pure: the same problem gives the same bytes.
+   * Keeps exactly as many weights as `keptCounts` says, or each row as many as the problem says: that is never said to a
+   * rule that changes weights. Pure: the same problem gives the same bytes.
    *
    * @throws RangeError what it computes is not finite, or the pattern does not fit
    */

@@ -1,4 +1,4 @@
-import { selectKept } from '../select.ts'
+import { selectKept, selectKeptOfRows } from '../select.ts'
 import type { LinearProblem, PruneRule } from './rule.ts'
 
 /** Most rules: every weight has a score, and the lowest of each row, matrix or group of n:m go. */
@@ -12,9 +12,13 @@ export function scoreRule({ score, ...about }: ScoreRule): PruneRule {
   return {
     ...about,
     changesWeights: false,
-    choose: (problem, pattern, scope) => ({
-      bits: selectKept(score(problem), problem.rows, problem.cols, pattern, scope),
-      weights: null,
-    }),
+    choose: (problem, pattern, scope) => {
+      const { rows, cols, keptOfRows } = problem
+      const scores = score(problem)
+      const bits = keptOfRows
+        ? selectKeptOfRows(scores, rows, cols, keptOfRows)
+        : selectKept(scores, rows, cols, pattern, scope)
+      return { bits, weights: null }
+    },
   }
 }

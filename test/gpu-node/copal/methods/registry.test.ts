@@ -6,20 +6,20 @@ test('every name is one that the wire carries, and stands for the method of that
   expect(new Set(METHOD_NAMES).size).toBe(METHOD_NAMES.length)
   for (const name of METHOD_NAMES) {
     expect(pruneMethod.parse(name)).toBe(name)
-    const { rule, allocated, swaps, reconstruct } = parseMethod(name)
-    const steps = { allocated, swaps, reconstruct }
+    const { rule, allocated, rows, swaps, reconstruct } = parseMethod(name)
+    const steps = { allocated, rows, swaps, reconstruct }
     const suffixes = Object.entries(steps).map(([step, has]) => (has ? `+${step}` : ''))
     expect(rule.name + suffixes.join('')).toBe(name)
   }
 })
 
-test('a rule is a method alone, allocated, with swaps, with reconstruction and with both; without swaps where it changes weights', () => {
+test('a rule is a method alone, allocated, shared among rows, with swaps, with reconstruction and with any of them; without rows and swaps where it changes weights', () => {
   for (const { name, changesWeights } of RULES) {
-    const expected = [name, `${name}+allocated`].flatMap((start) =>
-      changesWeights
-        ? [start, `${start}+reconstruct`]
-        : [start, `${start}+swaps`, `${start}+reconstruct`, `${start}+swaps+reconstruct`],
-    )
+    const shares = changesWeights ? ['', '+allocated'] : ['', '+allocated', '+rows', '+allocated+rows']
+    const refinements = changesWeights
+      ? ['', '+reconstruct']
+      : ['', '+swaps', '+reconstruct', '+swaps+reconstruct']
+    const expected = shares.flatMap((share) => refinements.map((refinement) => name + share + refinement))
     expect(METHOD_NAMES.filter((method) => method.split('+')[0] === name)).toEqual(expected)
   }
 })
@@ -36,6 +36,13 @@ test.each([
     changesWeights: true,
   },
   { name: 'copal', datasets: 'accumulated', needs: ['sensitivity'], changesWeights: false },
+  { name: 'magnitude+rows', datasets: 'accumulated', needs: ['square_norm'], changesWeights: false },
+  {
+    name: 'copal+rows+swaps',
+    datasets: 'accumulated',
+    needs: ['sensitivity', 'square_norm', 'second_moment'],
+    changesWeights: false,
+  },
   { name: 'sparsegpt', datasets: 'newest', needs: ['second_moment'], changesWeights: true },
   {
     name: 'continual-sparsegpt+reconstruct',
@@ -52,15 +59,18 @@ test.each([
   ['continual_wanda+swaps', 'continual-wanda+swaps'],
   ['copal+reconstruct+swaps', undefined],
   ['sparsegpt+swaps', undefined],
+  ['sparsegpt+rows', undefined],
   ['', undefined],
-])('%j is refused; what was meant is %s, and all there is is listed', (name, meant) => {
+])('%j is refused; what was meant is %s, and what there is is listed', (name, meant) => {
   expect(() => parseMethod(name)).toThrow(
     expect.objectContaining({
       code: 'invalid_request',
       param: 'method',
-      message: expect.stringContaining(METHOD_NAMES.join(', ')) as string,
+      message: expect.stringContaining(
+        `The rules are ${RULES.map((rule) => rule.name).join(', ')}; after one may come +allocated, +rows, +swaps, +reconstruct`,
+      ) as string,
     }) as Error,
   )
-  const suggestion = meant === undefined ? '. The methods' : `. Did you mean '${meant}'? The methods`
+  const suggestion = meant === undefined ? '. The rules' : `. Did you mean '${meant}'? The rules`
   expect(() => parseMethod(name)).toThrow(meant === undefined ? /no pruning method/ : suggestion)
 })

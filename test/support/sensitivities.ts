@@ -1,6 +1,7 @@
 import { linearShapes } from '../../gpu-node/src/model/config.ts'
 import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import type { LayerSensitivity } from '../../gpu-node/src/model/layer-sensitivity.ts'
+import type { RowSensitivity } from '../../gpu-node/src/model/row-sensitivity.ts'
 
 /** A layer sensitivity, measured at one half, of linears that cost what their block says. */
 export function layerSensitivityOf(model: DenseModel, blocks: number[]): LayerSensitivity {
@@ -18,6 +19,23 @@ export function layerSensitivityOf(model: DenseModel, blocks: number[]): LayerSe
     mask: { sha256: '0'.repeat(64), method: 'magnitude', pattern: '0.5' },
     text: { sha256: '0'.repeat(64), windows: 1, window_tokens: 16 },
     divergence: 1,
+    linears: Object.fromEntries(linears),
+  }
+}
+
+/** A row sensitivity of linears of which every row costs a quarter more than the one before. */
+export function rowSensitivityOf(model: DenseModel): RowSensitivity {
+  const linears = [...linearShapes(model.config)].map(([name, [rows]]) => {
+    return [name, Float32Array.from({ length: rows }, (_, row) => 1.25 ** (row % 16))] as const
+  })
+  return {
+    format: 'copal-row-sensitivity',
+    format_version: 1,
+    model: model.id,
+    base_sha256: model.master.baseSha256,
+    created: '2026-01-01T00:00:00Z',
+    text: { sha256: '0'.repeat(64), windows: 1, window_tokens: 16 },
+    nll_mean: 5,
     linears: Object.fromEntries(linears),
   }
 }

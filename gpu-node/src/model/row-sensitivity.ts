@@ -1,0 +1,72 @@
+import { z } from 'zod'
+import { linearShapes, type LlamaConfig } from './config.ts'
+import { findMeasured, measuredPath, type MeasuredKind } from './measured-file.ts'
+
+const FORMAT_VERSION = 1
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
+
+/** f32 numbers, little-endian, above or at 0. */
+const floats = z.base64().transform((text, context) => {
+  const bytes = Buffer.from(text, 'base64')
+  const values = new Float32Array(Math.floor(bytes.length / 4))
+  new Uint8Array(values.buffer).set(bytes.subarray(0, values.byteLength))
+  if (bytes.length === values.byteLength && values.every((value) => value >= 0 && Number.isFinite(value)))
+    return values
+  context.addIssue({ code: 'custom', message: 'expected f32 numbers that are finite and not below 0' })
+  return z.NEVER
+})
+
+/** What {@link measureRowSensitivity} found, as it is kept. */
+const rowSensitivityFile = z.object({
+  format: z.literal('copal-row-sensitivity'),
+  format_version: z.literal(FORMAT_VERSION),
+  model: z.string(),
+  base_sha256: sha256,
+  created: z.iso.datetime(),
+  text: z.object({ sha256, windows: z.int().positive(), window_tokens: z.int().positive() }),
+  /** Mean negative log-likelihood of the text's tokens, nats. */
+  nll_mean: z.number(),
+  linears: z.record(z.string(), floats),
+})
+
+/**
+ * How much an error at each output of a linear costs a model: by the name of the weight, `[d_out]` f32, the mean over tokens
+ * of the squared gradient of the text's negative log-likelihood, nats² by the output's unit squared.
+ */
+export type RowSensitivity = z.output<typeof rowSensitivityFile>
+
+const KIND: MeasuredKind<RowSensitivity> = {
+  label: 'row sensitivity',
+  folder: 'row-sensitivities',
+  version: FORMAT_VERSION,
+  schema: rowSensitivityFile,
+  command: 'copal lab row-sensitivity',
+}
+
+/** Where the sensitivity of a model lies in a cache folder. */
+export function rowSensitivityPath(cacheDir: string, baseSha256: string): string {
+  return measuredPath(KIND, cacheDir, baseSha256)
+}
+
+/** The sensitivity of a model, see {@link findMeasured}. */
+export async function findRowSensitivity(
+  cacheDir: string,
+  config: LlamaConfig,
+  baseSha256: string,
+): Promise<RowSensitivity | null> {
+  const shapes = [...linearShapes(config)]
+  return findMeasured(KIND, cacheDir, baseSha256, ({ base_sha256, linears }) => {
+    const isWhole =
+      shapes.length === Object.keys(linears).length &&
+      shapes.every(([name, [rows]]) => linears[name]?.length === rows)
+    return isWhole && base_sha256 === baseSha256
+  })
+}
+
+/** As it is kept. */
+export function encodeRowSensitivity({ linears, ...about }: RowSensitivity): string {
+  const encoded = Object.entries(linears).map(([name, values]) => {
+    return [name, Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('base64')]
+  })
+  return `${JSON.stringify({ ...about, linears: Object.fromEntries(encoded) }, null, 1)}\n`
+}

@@ -1,0 +1,146 @@
+import { readdirSync, readFileSync, writeFileSync, mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { measureRowSensitivity } from '../../../gpu-node/src/copal/measure-row-sensitivity.ts'
+import { linearShapes } from '../../../gpu-node/src/model/config.ts'
+import {
+  encodeRowSensitivity,
+  findRowSensitivity,
+  rowSensitivityPath,
+} from '../../../gpu-node/src/model/row-sensitivity.ts'
+import { logSoftmax, referenceLogits } from '../../support/reference-model.ts'
+import { temporaryDir } from '../../support/temporary.ts'
+import type { TinyLlamaOptions } from '../../support/tiny-llama.ts'
+import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+
+const windows = [Int32Array.of(5, 17, 200, 31, 8, 99), Int32Array.of(250, 3, 3, 60, 42, 11)]
+
+async function measure({ model, dir }: TinyModel, signal = new AbortController().signal) {
+  const scratchDir = join(dir, 'scratch')
+  try {
+    return await measureRowSensitivity(model, {
+      windows,
+      textSha256: 'a'.repeat(64),
+      threads: 1,
+      scratchDir,
+      created: '2026-01-01T00:00:00Z',
+      signal,
+      onProgress: () => undefined,
+    })
+  } finally {
+    expect(readdirSync(scratchDir)).toEqual([])
+  }
+}
+
+/** Negative log-likelihood of a window in plain f64, with the output `row` of a linear at a token moved by `step`. */
+function lossOf(
+  { model, tensors }: TinyModel,
+  window: Int32Array,
+  name: string,
+  token: number,
+  row: number,
+  step: number,
+) {
+  const logits = referenceLogits(model.config, tensors, [...window], (linear, outputs) => {
+    if (linear === name) outputs[token]![row]! += step
+  })
+  return logits.slice(0, -1).reduce((sum, of, at) => sum - logSoftmax(of)[window[at + 1]!]!, 0)
+}
+
+/** The mean over tokens of the squared derivative, by central differences. */
+function byDifferences(tiny: TinyModel, name: string, row: number): number {
+  const step = 1e-4
+  let sum = 0
+  let tokens = 0
+  for (const window of windows) {
+    for (const token of window.keys()) {
+      const above = lossOf(tiny, window, name, token, row, step)
+      sum += ((above - lossOf(tiny, window, name, token, row, -step)) / (2 * step)) ** 2
+      tokens++
+    }
+  }
+  return sum / tokens
+}
+
+describe.each<[string, TinyLlamaOptions]>([
+  ['grouped queries, tied head', { layers: 2, heads: 4, kvHeads: 2 }],
+  [
+    'one head of keys, a head of its own, stretched angles',
+    {
+      layers: 2,
+      heads: 3,
+      kvHeads: 1,
+      headDim: 16,
+      hiddenSize: 40,
+      tied: false,
+      ropeScaling: { type: 'linear', factor: 2 },
+    },
+  ],
+])('the sensitivity of rows: %s', (_, options) => {
+  let tiny: TinyModel
+  beforeAll(async () => {
+    tiny = await openTinyModel(options)
+  })
+  afterAll(() => tiny.remove())
+
+  test('is the squared derivative of the loss, as differences give it', async () => {
+    const { linears, nll_mean: nll } = await measure(tiny)
+    const shapes = linearShapes(tiny.model.config)
+    expect(Object.keys(linears).toSorted()).toEqual([...shapes.keys()].toSorted())
+    for (const [name, [rows]] of shapes) {
+      expect(linears[name]).toHaveLength(rows)
+      for (const row of [0, rows - 1]) {
+        const expected = byDifferences(tiny, name, row)
+        expect(Math.abs(linears[name]![row]! - expected), `${name} ${row}`).toBeLessThan(
+          2e-3 * expected + 1e-12,
+        )
+      }
+    }
+    const losses = windows.map((window) => lossOf(tiny, window, '', 0, 0, 0))
+    expect(nll).toBeCloseTo(
+      losses.reduce((a, b) => a + b, 0) / (windows.length * (windows[0]!.length - 1)),
+      4,
+    )
+  })
+})
+
+describe('what was measured', () => {
+  let tiny: TinyModel
+  beforeAll(async () => {
+    tiny = await openTinyModel({ layers: 1 })
+  })
+  afterAll(() => tiny.remove())
+
+  test('is found as it was written; a damaged file, or one of another model, is named', async () => {
+    const cacheDir = temporaryDir()
+    const { config, master } = tiny.model
+    const find = () => findRowSensitivity(cacheDir, config, master.baseSha256)
+    expect(await find()).toBeNull()
+    const path = rowSensitivityPath(cacheDir, master.baseSha256)
+    mkdirSync(dirname(path))
+    const measured = await measure(tiny)
+    const text = encodeRowSensitivity(measured)
+    writeFileSync(path, text)
+    expect(await find()).toEqual(measured)
+    writeFileSync(path, text.slice(0, 100))
+    await expect(find()).rejects.toThrow(`${path} is not the row sensitivity of this model`)
+    const [name = ''] = Object.keys(measured.linears)
+    const bad = [
+      Float32Array.of(1),
+      measured.linears[name]!.map((value) => -value),
+      measured.linears[name]!.fill(NaN),
+    ]
+    for (const values of bad) {
+      writeFileSync(
+        path,
+        encodeRowSensitivity({ ...measured, linears: { ...measured.linears, [name]: values } }),
+      )
+      await expect(find()).rejects.toThrow('copal lab row-sensitivity measures it again')
+    }
+    expect(readFileSync(path, 'utf8')).toContain(name)
+  })
+
+  test('nothing stays behind where it is stopped', async () => {
+    await expect(measure(tiny, AbortSignal.abort(new Error('stopped')))).rejects.toThrow('stopped')
+  })
+})
