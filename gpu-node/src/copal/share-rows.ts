@@ -7,7 +7,7 @@ import { selectKept } from './select.ts'
  * To what power a row's sensitivity counts. Its whole, 1, is what an error costs the dense model to second order; the pruned
  * model is not near it, and with less masks are better (`docs/measurements/tried.md`).
  */
-const POWER = 0.6
+const POWER = 0.5
 /** A row costs at least this part of the linear's mean: one that its text never used, another text may. */
 const LEAST = 1 / 1000
 
