@@ -1,7 +1,7 @@
 import { linearShapes } from '../../gpu-node/src/model/config.ts'
 import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import type { LayerSensitivity } from '../../gpu-node/src/model/layer-sensitivity.ts'
-import type { RowSensitivity } from '../../gpu-node/src/model/row-sensitivity.ts'
+import { QUANTILES, type RowSensitivity } from '../../gpu-node/src/model/row-sensitivity.ts'
 
 /** A layer sensitivity, measured at one half, of linears that cost what their block says. */
 export function layerSensitivityOf(model: DenseModel, blocks: number[]): LayerSensitivity {
@@ -23,10 +23,16 @@ export function layerSensitivityOf(model: DenseModel, blocks: number[]): LayerSe
   }
 }
 
-/** A row sensitivity of linears of which every row costs a quarter more than the one before. */
+/**
+ * A row sensitivity of linears of which every row costs a quarter more than the one before, and whose weights are worth less
+ * from block to block.
+ */
 export function rowSensitivityOf(model: DenseModel): RowSensitivity {
   const linears = [...linearShapes(model.config)].map(([name, [rows]]) => {
-    return [name, Float32Array.from({ length: rows }, (_, row) => 1.25 ** (row % 16))] as const
+    const [, block = ''] = /layers\.(\d+)\./.exec(name) ?? []
+    const costs = Float32Array.from({ length: rows }, (_, row) => 1.25 ** (row % 16))
+    const worth = Array.from({ length: QUANTILES - 1 }, (_, k) => 0.1 * k - Number(block))
+    return [name, { rows: costs, worth }] as const
   })
   return {
     format: 'copal-row-sensitivity',

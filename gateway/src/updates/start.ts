@@ -10,14 +10,10 @@ import { evaluationWindow, resolveModel } from './model.ts'
 import type { StepDeps } from './step.ts'
 
 /**
- * What wins on measured text among the methods of this version, the best first. The first needs to know what pruning
- * each part of the model costs; nodes offer it where that was measured.
+ * What wins on measured text among the methods of this version, the best first. They need to know what errors of a model's
+ * outputs cost, or what pruning each part of it does; nodes offer them where that was measured.
  */
-const DEFAULT_METHODS = [
-  'continual-wanda+allocated+rows+swaps',
-  'continual-wanda+allocated+swaps',
-  'continual-wanda+rows+swaps',
-] as const
+const DEFAULT_METHODS = ['continual-wanda+allocated+rows+swaps', 'continual-wanda+allocated+swaps'] as const
 const PLAIN_METHOD = 'continual-wanda+swaps'
 const DEFAULT_PATTERN = '0.5'
 

@@ -5,7 +5,7 @@ import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { BLOCK_LINEARS, linearName, linearShapes } from '../model/config.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { LayerSensitivity } from '../model/layer-sensitivity.ts'
-import { encodeRowSensitivity } from '../model/row-sensitivity.ts'
+import { encodeRowSensitivity, QUANTILES, type RowSensitivity } from '../model/row-sensitivity.ts'
 import { METHOD_NAMES, parseMethod } from './methods/registry.ts'
 
 /**
@@ -31,7 +31,8 @@ type Sensitivities = Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>
 
 /**
  * The selection with the ratio of every linear written out, where the method shares the ratio out (`+allocated`), and counted
- * over whole linears, where their rows do (`+rows`); any other as it is. Linears that the selection names keep what it says,
+ * over whole linears, where their rows do (`+rows`); any other as it is. Where rows share, what their errors cost says also
+ * what linears are worth, and what pruning linears costs need not have been measured. Linears that the selection names keep what it says,
  * and the others share the ratio among them.
  *
  * @throws AppError `invalid_request`, param `method`: the pattern is no ratio, or the sensitivity of the model is not known
@@ -50,37 +51,27 @@ export function withShares(
         `Use '${plain}', or a ratio.`,
     )
   }
-  const shared: SelectionSpec = { ...selection }
-  if (rows) {
-    requireMeasured(
-      model.rowSensitivity,
-      selection.method,
-      '+rows',
-      'an error of each output costs',
-      'row-sensitivity',
-    )
-    shared.scope = 'matrix'
+  const { layerSensitivity, rowSensitivity } = model
+  if (rows && rowSensitivity === null) {
+    throw notMeasured(selection.method, '+rows', 'an error of each output costs', 'row-sensitivity')
   }
-  if (allocated) {
-    const { linears } = requireMeasured(
-      model.layerSensitivity,
-      selection.method,
-      '+allocated',
-      'pruning each part costs',
-      'sensitivity',
-    )
-    const named = selection.patterns ?? {}
-    const shapes = new Map([...linearShapes(model.config)].filter(([name]) => !Object.hasOwn(named, name)))
-    shared.patterns = { ...allocateRatios(shapes, linears, pattern.ratio), ...named }
+  if (allocated && !rows && layerSensitivity === null) {
+    throw notMeasured(selection.method, '+allocated', 'pruning each part costs', 'sensitivity')
   }
-  return shared
+  if (!allocated) return { ...selection, scope: 'matrix' }
+  const named = selection.patterns ?? {}
+  const shapes = new Map([...linearShapes(model.config)].filter(([name]) => !Object.hasOwn(named, name)))
+  const costs = { losses: layerSensitivity?.linears, rows: rows ? rowSensitivity?.linears : undefined }
+  const patterns = { ...allocateRatios(shapes, costs, pattern.ratio), ...named }
+  return { ...selection, scope: rows ? 'matrix' : selection.scope, patterns }
 }
 
 /** The methods that a model can be pruned by: those that share a ratio out only where what they need was measured. */
 export function methodsFor({ layerSensitivity, rowSensitivity }: Sensitivities): string[] {
   return METHOD_NAMES.filter((name) => {
     const { allocated, rows } = parseMethod(name)
-    return (layerSensitivity !== null || !allocated) && (rowSensitivity !== null || !rows)
+    if (rows) return rowSensitivity !== null
+    return !allocated || layerSensitivity !== null
   })
 }
 
@@ -96,15 +87,8 @@ export function sensitivitiesOf(
   ]
 }
 
-function requireMeasured<T>(
-  found: T | null,
-  method: string,
-  suffix: string,
-  what: string,
-  command: string,
-): T {
-  if (found !== null) return found
-  throw methodError(
+function notMeasured(method: string, suffix: string, what: string, command: string): AppError {
+  return methodError(
     `'${method}' needs to know what ${what} this model, and that was never measured. ` +
       `Measure it once with copal lab ${command}, or use '${method.replace(suffix, '')}'.`,
   )
@@ -114,51 +98,111 @@ function methodError(message: string): AppError {
   return new AppError('invalid_request', message, { param: 'method' })
 }
 
+/** What is known of linears that share a ratio; one of them at least. */
+interface LinearCosts {
+  /** What pruning each was measured to cost. */
+  losses?: LayerSensitivity['linears'] | undefined
+  /** What errors of its rows cost, and how the worth of its weights is spread. */
+  rows?: RowSensitivity['linears'] | undefined
+}
+
 /**
- * Ratios of single linears that cost the model the least at the same number of pruned weights.
+ * Ratios of single linears that cost the model the least at the same number of pruned weights; of both kinds of knowledge,
+ * where there are two, the mean.
  *
- * The loss is taken to be the sum over linears of `s · e^(GROWTH · (r − r₀))`, where `s` is what the linear was measured to
- * cost at its ratio `r₀`, all others pruned too. At the least loss under `Σ n r = ratio · Σ n` every linear has the same
- * loss a weight at the margin, so `r = r₀ + (μ − ln(s / n)) / GROWTH` with one μ for all, cut to the range in which that
- * is known.
+ * By losses: the loss is taken to be the sum over linears of `s · e^(GROWTH · (r − r₀))`, where `s` is what the linear was
+ * measured to cost at its ratio `r₀`, all others pruned too. At the least loss under `Σ n r = ratio · Σ n` every linear has
+ * the same loss a weight at the margin, so `r = r₀ + (μ − ln(s / n)) / GROWTH` with one μ for all.
+ *
+ * By rows: the weights that are worth the least go, in whatever linear they are, so `r` is the share of its weights that are
+ * worth less than `e^μ`.
  *
  * @param shapes the linears that share the ratio
  * @returns patterns by the name of the weight, in whole columns: they prune the ratio of all weights, or more by less
  * than one column of one linear
  */
 export function allocateRatios(
-  shapes: ReadonlyMap<string, readonly [rows: number, cols: number]>,
-  sensitivity: LayerSensitivity['linears'],
+  shapes: Shapes,
+  { losses, rows }: LinearCosts,
   ratio: number,
 ): Record<string, string> {
-  const losses = lossesAt(ratio, sensitivity)
-  const total = [...shapes].reduce(
-    (sum, [name, [rows, cols]]) => {
-      return { loss: sum.loss + Math.max(0, losses.get(name) ?? 0), weights: sum.weights + rows * cols }
-    },
-    { loss: 0, weights: 0 },
-  )
-  const leastLoss = (LEAST_LOSS * total.loss) / total.weights
-  const linears = [...shapes].map(([name, [rows, cols]]) => ({
-    name,
-    rows,
-    cols,
-    lossAWeight: Math.log(Math.max(leastLoss, (losses.get(name) ?? 0) / (rows * cols))),
-  }))
+  const found: ReadonlyMap<string, number>[] = []
+  if (losses) {
+    const costs = logLosses(shapes, losses, ratio)
+    found.push(
+      ratiosAtOneLevel(shapes, ratio, (name, level) => ratio + (level - (costs.get(name) ?? 0)) / GROWTH),
+    )
+  }
+  if (rows) {
+    // Where many weights are worth the same, any part of them may go.
+    const rising = new Map(
+      [...shapes.keys()].map((name) => [name, (rows[name]?.worth ?? []).map((value, k) => value + k * 1e-7)]),
+    )
+    found.push(ratiosAtOneLevel(shapes, ratio, (name, level) => shareBelow(rising.get(name) ?? [], level)))
+  }
+  const mean = (name: string) => found.reduce((sum, of) => sum + (of.get(name) ?? ratio), 0) / found.length
+  return inWholeColumns(shapes, new Map([...shapes.keys()].map((name) => [name, mean(name)])), ratio)
+}
+
+type Shapes = ReadonlyMap<string, readonly [rows: number, cols: number]>
+
+/** The ratios at the level where they prune `ratio` of all weights, cut to the range in which costs are known. */
+function ratiosAtOneLevel(
+  shapes: Shapes,
+  ratio: number,
+  ratioAt: (name: string, level: number) => number,
+): Map<string, number> {
   const least = Math.min(ratio, Math.max(LEAST, ratio - FARTHEST))
   const most = Math.max(ratio, Math.min(MOST, ratio + FARTHEST))
-  const ratioAt = (loss: number, level: number) =>
-    Math.min(most, Math.max(least, ratio + (level - loss) / GROWTH))
-  const weights = linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
-  const prunedAt = (level: number) =>
-    linears.reduce((sum, { rows, cols, lossAWeight }) => sum + rows * cols * ratioAt(lossAWeight, level), 0)
-  const level = bisect((at) => prunedAt(at) < ratio * weights)
+  const ratios = (level: number) =>
+    new Map([...shapes.keys()].map((name) => [name, Math.min(most, Math.max(least, ratioAt(name, level)))]))
+  return ratios(bisect((level) => prunedBy(shapes, ratios(level)) < ratio * prunedBy(shapes, null)))
+}
 
-  const counts = linears.map(({ name, rows, cols, lossAWeight }) => {
-    const columns = ratioAt(lossAWeight, level) * cols
+/** How many weights ratios prune; all of them where none are given. */
+function prunedBy(shapes: Shapes, ratios: ReadonlyMap<string, number> | null): number {
+  let sum = 0
+  for (const [name, [rows, cols]] of shapes) sum += rows * cols * (ratios ? (ratios.get(name) ?? 0) : 1)
+  return sum
+}
+
+/** Which share of a linear's weights is worth less than `e^level`, between and beyond rising quantiles by straight lines. */
+function shareBelow(quantiles: readonly number[], level: number): number {
+  const next = quantiles.findIndex((value) => value >= level)
+  const upper = Math.min(Math.max(next < 0 ? quantiles.length - 1 : next, 1), quantiles.length - 1)
+  const [low, high] = [quantiles[upper - 1] ?? 0, quantiles[upper] ?? 0]
+  return (upper + (level - low) / (high - low)) / QUANTILES
+}
+
+/** Natural logarithms of what each linear costs at one ratio a weight. */
+function logLosses(
+  shapes: Shapes,
+  sensitivity: LayerSensitivity['linears'],
+  ratio: number,
+): Map<string, number> {
+  const losses = lossesAt(ratio, sensitivity)
+  const total = [...shapes.keys()].reduce((sum, name) => sum + Math.max(0, losses.get(name) ?? 0), 0)
+  const leastLoss = (LEAST_LOSS * total) / prunedBy(shapes, null)
+  return new Map(
+    [...shapes].map(([name, [rows, cols]]) => [
+      name,
+      Math.log(Math.max(leastLoss, (losses.get(name) ?? 0) / (rows * cols))),
+    ]),
+  )
+}
+
+/** The ratios as patterns of whole columns. */
+function inWholeColumns(
+  shapes: Shapes,
+  ratios: ReadonlyMap<string, number>,
+  ratio: number,
+): Record<string, string> {
+  const counts = [...shapes].map(([name, [rows, cols]]) => {
+    const columns = (ratios.get(name) ?? ratio) * cols
     return { name, rows, cols, columns: Math.floor(columns), rest: columns - Math.floor(columns) }
   })
-  let missing = ratio * weights - counts.reduce((sum, { rows, columns }) => sum + rows * columns, 0)
+  let missing =
+    ratio * prunedBy(shapes, null) - counts.reduce((sum, { rows, columns }) => sum + rows * columns, 0)
   // A row keeps something.
   const hasRoom = ({ columns, cols }: { columns: number; cols: number }) => columns + 1 < cols
   // Whole columns first where rounding took most, then where one column is the least weights.

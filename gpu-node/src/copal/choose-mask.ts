@@ -161,7 +161,7 @@ async function loadProblem(
   for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
   const deviation = swaps || reconstruct ? await loadDeviation(artifacts, layer, linear, tokens) : null
   // n:m says itself what each row keeps.
-  const sensitivity = shares && pattern.kind === 'ratio' ? rowSensitivity?.linears[name] : undefined
+  const sensitivity = shares && pattern.kind === 'ratio' ? rowSensitivity?.linears[name]?.rows : undefined
   const keptOfRows = sensitivity && shareRows({ rows, cols, weights, statistic }, pattern, sensitivity)
   return { name, rows, cols, weights, tokens, statistic, keptOfRows, deviation }
 }

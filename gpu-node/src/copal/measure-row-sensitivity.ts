@@ -14,7 +14,9 @@ import type { DenseModel } from '../model/dense-model.ts'
 import { allocateBlock, loadTensor } from '../model/master.ts'
 import type { RowSensitivity } from '../model/row-sensitivity.ts'
 import { aTurn, createSession, free, pick, readFiniteBlock, weightFeeds } from './block-runner.ts'
+import { statisticTensor } from './block-statistics.ts'
 import { explainFullDisk } from './full-disk.ts'
+import { worthQuantiles } from './share-rows.ts'
 import { chunkFeeds, embed, hiddenOf, type Chunk } from './token-chunks.ts'
 
 /** A measurement of {@link measureRowSensitivity}. */
@@ -86,7 +88,7 @@ export async function measureRowSensitivity(
       await readFiniteBlock(master, block, weights)
       const bytes = await readFile(hiddenPath(block))
       const hidden = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
-      const sums = BLOCK_LINEARS.map((linear) => new Float64Array(linearShape(config, linear)[0]))
+      const sums = new Map<string, Float64Array>()
       for (const chunk of chunks) {
         signal.throwIfAborted()
         const given = {
@@ -94,27 +96,36 @@ export async function measureRowSensitivity(
           [GRADIENT.above]: rowsOf(stream, chunk, config),
         }
         const outputs = await backward.run({ ...feeds, ...given })
-        for (const [index, linear] of BLOCK_LINEARS.entries()) {
-          const squared = outputs[squaredGradientName(linear)] as Tensor
-          const sum = sums[index] as Float64Array
-          for (let row = 0; row < sum.length; row++)
-            sum[row] = (sum[row] as number) + (squared.data[row] as number)
-          free(squared)
-        }
         replace(stream, chunk, config, outputs[GRADIENT.below])
+        for (const [name, squares] of Object.entries(outputs)) {
+          if (name === GRADIENT.below) continue
+          addTo(sums, name, squares)
+          free(squares)
+        }
         await aTurn()
       }
       await rm(hiddenPath(block))
-      for (const [index, linear] of BLOCK_LINEARS.entries()) {
+      const mean = (name: string) =>
+        Float32Array.from(sums.get(name) as Float64Array, (sum) => sum / tokens.length)
+      for (const linear of BLOCK_LINEARS) {
         const name = linearName(block, linear)
-        const mean = Float32Array.from(sums[index] as Float64Array, (sum) => sum / tokens.length)
-        if (!mean.every(Number.isFinite)) {
+        const sensitivity = mean(squaredGradientName(linear))
+        if (!sensitivity.every(Number.isFinite)) {
           throw new AppError(
             'unsupported_model',
             `The gradient at '${name}' is not finite. Measure on other text.`,
           )
         }
-        linears[name] = mean
+        const [rows, cols] = linearShape(config, linear)
+        const squareNorm = mean(statisticTensor('square_norm', linear))
+        const worth = worthQuantiles({
+          rows,
+          cols,
+          weights: weights.linears[linear],
+          squareNorm,
+          sensitivity,
+        })
+        linears[name] = { rows: sensitivity, worth }
       }
     }
     return {
@@ -172,6 +183,12 @@ async function lossGradient(
   } finally {
     await session.release()
   }
+}
+
+function addTo(sums: Map<string, Float64Array>, name: string, { data }: Tensor): void {
+  const sum = sums.get(name) ?? new Float64Array(data.length)
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (data[i] as number)
+  sums.set(name, sum)
 }
 
 /** A sequence's rows, as a tensor on them. */

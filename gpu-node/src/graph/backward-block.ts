@@ -9,6 +9,7 @@ import { linearInputName, linearOutputName } from './block.ts'
 import { GraphBuilder } from './graph-builder.ts'
 import type { GraphNode, Initializer, OnnxGraph, ValueInfo } from './onnx-writer.ts'
 import { ropeCache } from './rope.ts'
+import { statisticTensor } from '../copal/block-statistics.ts'
 
 /** Name of the output with a linear's `Σ_t (∂L/∂y_t)²`, `[d_out]`. */
 export function squaredGradientName(linear: BlockLinear): string {
@@ -30,7 +31,7 @@ export const GRADIENT = {
  *
  * Inputs besides the weights: `hidden` `[tokens, hidden]` f32, what enters the block, from position 0 on; `above`
  * `[tokens, hidden]`, the loss's gradient at what leaves it. Outputs: `below` `[tokens, hidden]`, its gradient at `hidden`;
- * for every linear {@link squaredGradientName}.
+ * for every linear {@link squaredGradientName}; for what linears read `<input>.square_norm` `[d_in]`, `Σ_t x_t²`.
  *
  * @param length tokens of the sequence
  */
@@ -50,6 +51,7 @@ export function buildBackwardBlock(config: LlamaConfig, length: number): OnnxGra
     ],
     outputs: [
       { name: GRADIENT.below, type: 'float32', shape: stream },
+      ...graph.squaredInputs,
       ...BLOCK_LINEARS.map((linear): ValueInfo => ({
         name: squaredGradientName(linear),
         type: 'float32',
@@ -156,6 +158,8 @@ interface MlpValues {
 /** Names its values by itself; heads are `[kvHeads, group, tokens, headDim]`, the group 1 of keys and values. */
 class BackwardBuilder extends GraphBuilder {
   readonly #config: LlamaConfig
+  /** Outputs with the squares of what linears read. */
+  readonly squaredInputs: ValueInfo[] = []
   #values = 0
 
   constructor(config: LlamaConfig, length: number) {
@@ -223,7 +227,9 @@ class BackwardBuilder extends GraphBuilder {
     const up = this.#forward('mlp.up_proj')
     const sigmoid = this.op('Sigmoid', [gate])
     this.weight(linearName(0, 'mlp.down_proj'), linearShape(this.#config, 'mlp.down_proj'))
-    return { gate, up, sigmoid, silu: this.op('Mul', [gate, sigmoid]) }
+    const silu = this.op('Mul', [gate, sigmoid])
+    this.add({ op: 'Mul', inputs: [silu, up], outputs: [linearInputName(0, 'mlp.down_proj')] })
+    return { gate, up, sigmoid, silu }
   }
 
   /** The gradient at `middle`. */
@@ -276,15 +282,26 @@ class BackwardBuilder extends GraphBuilder {
     return y
   }
 
-  /** Notes the squares of the gradient at what a linear makes; the gradient at what it reads. */
+  /** Notes the squares of what a linear reads, and of the gradient at what it makes; the gradient at what it reads. */
   #backward(linear: BlockLinear, gradient: string): string {
+    this.#squares(gradient, squaredGradientName(linear))
+    const [, cols] = linearShape(this.#config, linear)
+    const squared = statisticTensor('square_norm', linear)
+    if (!this.squaredInputs.some(({ name }) => name === squared)) {
+      this.squaredInputs.push({ name: squared, type: 'float32', shape: [cols] })
+      this.#squares(linearInputName(0, linear), squared)
+    }
+    return this.op('MatMul', [gradient, linearName(0, linear)])
+  }
+
+  /** Sums of the squares of the columns of `x`. */
+  #squares(x: string, output: string): void {
     this.add({
       op: 'ReduceSumSquare',
-      inputs: [gradient, 'first_axis'],
-      outputs: [squaredGradientName(linear)],
+      inputs: [x, 'first_axis'],
+      outputs: [output],
       attributes: { keepdims: { int: 0 } },
     })
-    return this.op('MatMul', [gradient, linearName(0, linear)])
   }
 
   /** `[tokens, heads · headDim]` as heads. */

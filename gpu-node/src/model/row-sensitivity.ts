@@ -2,6 +2,9 @@ import { z } from 'zod'
 import { linearShapes, type LlamaConfig } from './config.ts'
 import { findMeasured, measuredPath, type MeasuredKind } from './measured-file.ts'
 
+/** Shares of a linear's weights that the worth is told at: `1/64 … 63/64`. */
+export const QUANTILES = 64
+
 const FORMAT_VERSION = 1
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 
@@ -26,13 +29,18 @@ const rowSensitivityFile = z.object({
   text: z.object({ sha256, windows: z.int().positive(), window_tokens: z.int().positive() }),
   /** Mean negative log-likelihood of the text's tokens, nats. */
   nll_mean: z.number(),
-  linears: z.record(z.string(), floats),
+  linears: z.record(
+    z.string(),
+    z.object({
+      /** `[d_out]` f32: the mean over tokens of the squared gradient of the loss, nats² by the output's unit squared. */
+      rows: floats,
+      /** How the worth of its weights on this text is spread, see {@link worthQuantiles}. */
+      worth: z.array(z.number()).length(QUANTILES - 1),
+    }),
+  ),
 })
 
-/**
- * How much an error at each output of a linear costs a model: by the name of the weight, `[d_out]` f32, the mean over tokens
- * of the squared gradient of the text's negative log-likelihood, nats² by the output's unit squared.
- */
+/** How much an error at each output of a linear costs a model, by the name of the weight. */
 export type RowSensitivity = z.output<typeof rowSensitivityFile>
 
 const KIND: MeasuredKind<RowSensitivity> = {
@@ -58,15 +66,16 @@ export async function findRowSensitivity(
   return findMeasured(KIND, cacheDir, baseSha256, ({ base_sha256, linears }) => {
     const isWhole =
       shapes.length === Object.keys(linears).length &&
-      shapes.every(([name, [rows]]) => linears[name]?.length === rows)
+      shapes.every(([name, [rows]]) => linears[name]?.rows.length === rows)
     return isWhole && base_sha256 === baseSha256
   })
 }
 
 /** As it is kept. */
 export function encodeRowSensitivity({ linears, ...about }: RowSensitivity): string {
-  const encoded = Object.entries(linears).map(([name, values]) => {
-    return [name, Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('base64')]
+  const encoded = Object.entries(linears).map(([name, { rows, worth }]) => {
+    const bytes = Buffer.from(rows.buffer, rows.byteOffset, rows.byteLength)
+    return [name, { rows: bytes.toString('base64'), worth: worth.map((value) => Number(value.toFixed(3))) }]
   })
-  return `${JSON.stringify({ ...about, linears: Object.fromEntries(encoded) }, null, 1)}\n`
+  return `${JSON.stringify({ ...about, linears: Object.fromEntries(encoded) })}\n`
 }

@@ -65,7 +65,7 @@ describe('ratios of single linears', () => {
   test.each([0.02, 0.3, 0.5, 0.62, 0.7, 0.98])(
     'prune %d of all weights, or more by less than a column',
     (ratio) => {
-      const patterns = allocateRatios(shapes, randomLinears(shapes, 6, 3), ratio)
+      const patterns = allocateRatios(shapes, { losses: randomLinears(shapes, 6, 3) }, ratio)
       const wanted = ratio * [...shapes.values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0)
       const pruned = totalPruned(shapes, (name) => patterns[name]!)
       expect(Object.keys(patterns)).toEqual([...shapes.keys()])
@@ -79,7 +79,7 @@ describe('ratios of single linears', () => {
 
   test('cost less than the same ratio everywhere, and than any two of them moved against each other', () => {
     const linears = randomLinears(shapes, 6, 5)
-    const patterns = allocateRatios(shapes, linears, 0.5)
+    const patterns = allocateRatios(shapes, { losses: linears }, 0.5)
     const loss = modelledLoss(shapes, linears, patterns)
     const uniform = Object.fromEntries([...shapes.keys()].map((name) => [name, '0.5']))
     expect(loss).toBeLessThan(0.95 * modelledLoss(shapes, linears, uniform))
@@ -97,7 +97,7 @@ describe('ratios of single linears', () => {
   test.each([0.02, 0.5, 0.98])('of linears of few columns keep something of every row, at %d', (ratio) => {
     const narrow = linearShapes(largeConfig(16, 2))
     for (const [name, pattern] of Object.entries(
-      allocateRatios(narrow, randomLinears(narrow, 2, 9), ratio),
+      allocateRatios(narrow, { losses: randomLinears(narrow, 2, 9) }, ratio),
     )) {
       if (pattern === 'dense') continue
       const { kept } = keptCounts(parsePattern(pattern), 'row', ...narrow.get(name)!)
@@ -109,21 +109,71 @@ describe('ratios of single linears', () => {
     const linears = Object.fromEntries(
       [...shapes].map(([name, [rows, cols]]) => [name, { ratio: 0.5, loss: rows * cols }]),
     )
-    expect(new Set(Object.values(allocateRatios(shapes, linears, 0.5)))).toEqual(new Set(['0.5000']))
+    expect(new Set(Object.values(allocateRatios(shapes, { losses: linears }, 0.5)))).toEqual(
+      new Set(['0.5000']),
+    )
   })
 
   test('see through chance: of blocks that are alike each is taken as the mean of its neighbours', () => {
     const linears = randomLinears(shapes, 6, 7)
     const name = (layer: number) => `model.layers.${layer}.mlp.up_proj.weight`
-    const even = allocateRatios(shapes, linears, 0.5)
+    const even = allocateRatios(shapes, { losses: linears }, 0.5)
     const by = linears[name(3)]!.loss
     // One is measured as costing less than nothing, and another by as much more.
     const shifted = { ...linears, [name(3)]: { ...linears[name(3)]!, loss: -0.5 * by } }
     const scale = Math.exp(9 * (linears[name(4)]!.ratio - linears[name(3)]!.ratio))
     shifted[name(4)] = { ...linears[name(4)]!, loss: linears[name(4)]!.loss + 1.5 * by * scale }
-    const found = allocateRatios(shapes, shifted, 0.5)
+    const found = allocateRatios(shapes, { losses: shifted }, 0.5)
     expect(Number(found[name(3)])).toBeCloseTo(Number(even[name(3)]), 2)
     expect(Number(found[name(4)])).toBeCloseTo(Number(even[name(4)]), 2)
+  })
+})
+
+describe('ratios by what rows cost', () => {
+  const config: LlamaConfig = { ...largeConfig(512, 4), kvHeads: 1 }
+  const shapes = linearShapes(config)
+  /** Worth that is spread evenly from `start` on, over `width`. */
+  const spread = (start: number, width: number) => ({
+    rows: new Float32Array(),
+    worth: Array.from({ length: 63 }, (_, k) => start + (width * (k + 1)) / 64),
+  })
+
+  test('prune what is worth the least, in whatever linear it is, and as much as asked for', () => {
+    const names = [...shapes.keys()]
+    const starts = new Map(names.map((name, i) => [name, (i % 5) * 0.3]))
+    const rows = Object.fromEntries(names.map((name) => [name, spread(starts.get(name)!, 4)]))
+    for (const ratio of [0.3, 0.5, 0.65]) {
+      const patterns = allocateRatios(shapes, { rows }, ratio)
+      const all = [...shapes.values()].reduce((sum, [r, c]) => sum + r * c, 0)
+      const pruned = totalPruned(shapes, (name) => patterns[name]!)
+      expect(pruned).toBeGreaterThanOrEqual(ratio * all)
+      expect(pruned).toBeLessThan(ratio * all + 512)
+      // The worth at the margin is the same everywhere, but for a column.
+      const margins = names.map((name) => starts.get(name)! + 4 * Number(patterns[name]))
+      const mean = margins.reduce((sum, margin) => sum + margin, 0) / margins.length
+      for (const margin of margins) expect(Math.abs(margin - mean)).toBeLessThan(4 / 64)
+    }
+  })
+
+  test('move by no more than 0.3, also where all is worth the same', () => {
+    const names = [...shapes.keys()]
+    const far = Object.fromEntries(names.map((name, i) => [name, spread(i % 2 ? 100 : 0, 1)]))
+    const found = Object.values(allocateRatios(shapes, { rows: far }, 0.5)).map(Number)
+    expect(Math.min(...found)).toBeGreaterThanOrEqual(0.19)
+    expect(Math.max(...found)).toBeLessThanOrEqual(0.81)
+    const flat = Object.fromEntries(names.map((name) => [name, spread(2, 0)]))
+    expect(new Set(Object.values(allocateRatios(shapes, { rows: flat }, 0.5)))).toEqual(new Set(['0.5000']))
+  })
+
+  test('are averaged with those by losses where both are known', () => {
+    const names = [...shapes.keys()]
+    const losses = randomLinears(shapes, 4, 1)
+    const rows = Object.fromEntries(names.map((name, i) => [name, spread((i % 3) * 0.5, 5)]))
+    const [a, b, both] = [{ losses }, { rows }, { losses, rows }].map((costs) =>
+      allocateRatios(shapes, costs, 0.5),
+    )
+    for (const name of names)
+      expect(Number(both![name])).toBeCloseTo((Number(a![name]) + Number(b![name])) / 2, 1)
   })
 })
 
@@ -188,6 +238,16 @@ describe('a method with +allocated', () => {
     )
     expect(methodsFor(model).filter((name) => name.includes('+rows'))).toEqual([])
     expect(methodsFor(measured)).toContain('continual-wanda+allocated+rows+swaps')
+    const rowsAlone = { ...measured, layerSensitivity: null }
+    expect(methodsFor(rowsAlone)).toContain('continual-wanda+allocated+rows+swaps')
+    expect(methodsFor(rowsAlone)).not.toContain('continual-wanda+allocated+swaps')
+    const { patterns = {}, scope } = withShares(rowsAlone, {
+      ...selection,
+      method: 'magnitude+allocated+rows',
+    })
+    expect(scope).toBe('matrix')
+    const ratioOf = (layer: number) => Number(patterns[`model.layers.${layer}.mlp.up_proj.weight`])
+    expect(ratioOf(1)).toBeGreaterThan(ratioOf(0))
     expect(sensitivitiesOf('wanda+rows', measured)).not.toEqual(sensitivitiesOf('wanda', measured))
     expect(sensitivitiesOf('wanda+allocated', measured)).toEqual([model.layerSensitivity])
   })

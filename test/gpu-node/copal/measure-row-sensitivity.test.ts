@@ -2,12 +2,14 @@ import { readdirSync, readFileSync, writeFileSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { measureRowSensitivity } from '../../../gpu-node/src/copal/measure-row-sensitivity.ts'
-import { linearShapes } from '../../../gpu-node/src/model/config.ts'
+import { worthQuantiles } from '../../../gpu-node/src/copal/share-rows.ts'
+import { BLOCK_LINEARS, linearName, linearShapes } from '../../../gpu-node/src/model/config.ts'
 import {
   encodeRowSensitivity,
   findRowSensitivity,
   rowSensitivityPath,
 } from '../../../gpu-node/src/model/row-sensitivity.ts'
+import { referenceBlock, type Matrix } from '../../support/reference-block.ts'
 import { logSoftmax, referenceLogits } from '../../support/reference-model.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import type { TinyLlamaOptions } from '../../support/tiny-llama.ts'
@@ -45,6 +47,22 @@ function lossOf(
     if (linear === name) outputs[token]![row]! += step
   })
   return logits.slice(0, -1).reduce((sum, of, at) => sum - logSoftmax(of)[window[at + 1]!]!, 0)
+}
+
+/** What every linear reads of a window. */
+function referenceInputs({ model, tensors }: TinyModel, window: Int32Array): Map<string, Matrix> {
+  const { config } = model
+  const inputs = new Map<string, Matrix>()
+  const embedding = tensors.get('model.embed_tokens.weight')!.values
+  let hidden: Matrix = [...window].map((token) => [
+    ...embedding.subarray(token * config.hiddenSize, (token + 1) * config.hiddenSize),
+  ])
+  for (let layer = 0; layer < config.layers; layer++) {
+    const trace = referenceBlock(config, tensors, layer, hidden)
+    for (const linear of BLOCK_LINEARS) inputs.set(linearName(layer, linear), trace.inputs[linear])
+    hidden = trace.hidden
+  }
+  return inputs
 }
 
 /** The mean over tokens of the squared derivative, by central differences. */
@@ -88,13 +106,25 @@ describe.each<[string, TinyLlamaOptions]>([
     const shapes = linearShapes(tiny.model.config)
     expect(Object.keys(linears).toSorted()).toEqual([...shapes.keys()].toSorted())
     for (const [name, [rows]] of shapes) {
-      expect(linears[name]).toHaveLength(rows)
+      expect(linears[name]!.rows).toHaveLength(rows)
       for (const row of [0, rows - 1]) {
         const expected = byDifferences(tiny, name, row)
-        expect(Math.abs(linears[name]![row]! - expected), `${name} ${row}`).toBeLessThan(
+        expect(Math.abs(linears[name]!.rows[row]! - expected), `${name} ${row}`).toBeLessThan(
           2e-3 * expected + 1e-12,
         )
       }
+    }
+    const traced = windows.map((window) => referenceInputs(tiny, window))
+    for (const [name, [rows, cols]] of shapes) {
+      const norm = new Float64Array(cols)
+      for (const inputs of traced) {
+        for (const x of inputs.get(name)!)
+          for (let col = 0; col < cols; col++) norm[col]! += x[col]! ** 2 / 12
+      }
+      const weights = Float32Array.from(tiny.tensors.get(name)!.values)
+      const sensitivity = linears[name]!.rows
+      const expected = worthQuantiles({ rows, cols, weights, squareNorm: norm, sensitivity })
+      for (const [k, value] of linears[name]!.worth.entries()) expect(value).toBeCloseTo(expected[k]!, 3)
     }
     const losses = windows.map((window) => lossOf(tiny, window, '', 0, 0, 0))
     expect(nll).toBeCloseTo(
@@ -121,19 +151,21 @@ describe('what was measured', () => {
     const measured = await measure(tiny)
     const text = encodeRowSensitivity(measured)
     writeFileSync(path, text)
-    expect(await find()).toEqual(measured)
+    const found = await find()
+    for (const [of, { rows, worth }] of Object.entries(measured.linears)) {
+      expect(found?.linears[of]?.rows).toEqual(rows)
+      for (const [k, value] of worth.entries()) expect(found?.linears[of]?.worth[k]).toBeCloseTo(value, 2)
+    }
+    expect(found && encodeRowSensitivity(found)).toBe(text)
     writeFileSync(path, text.slice(0, 100))
     await expect(find()).rejects.toThrow(`${path} is not the row sensitivity of this model`)
     const [name = ''] = Object.keys(measured.linears)
-    const bad = [
-      Float32Array.of(1),
-      measured.linears[name]!.map((value) => -value),
-      measured.linears[name]!.fill(NaN),
-    ]
-    for (const values of bad) {
+    const own = measured.linears[name]!
+    const bad = [Float32Array.of(1), own.rows.map((value) => -value), own.rows.map(() => NaN)]
+    for (const rows of bad) {
       writeFileSync(
         path,
-        encodeRowSensitivity({ ...measured, linears: { ...measured.linears, [name]: values } }),
+        encodeRowSensitivity({ ...measured, linears: { ...measured.linears, [name]: { ...own, rows } } }),
       )
       await expect(find()).rejects.toThrow('copal lab row-sensitivity measures it again')
     }

@@ -3,7 +3,7 @@ import { countBits, rowBytes } from '@copal/shared/mask/bits.ts'
 import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
 import { parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { selectKeptOfRows } from '../../../gpu-node/src/copal/select.ts'
-import { shareRows } from '../../../gpu-node/src/copal/share-rows.ts'
+import { shareRows, worthQuantiles } from '../../../gpu-node/src/copal/share-rows.ts'
 import { randomProblem } from '../../support/prune-problem.ts'
 
 const rows = 12
@@ -62,5 +62,28 @@ test('a selection keeps as many of each row as it is told, the highest', () => {
     const lowest = Math.min(...all.filter(isKept).map((col) => score(row, col)))
     const highest = Math.max(...all.filter((col) => !isKept(col)).map((col) => score(row, col)))
     expect(lowest).toBeGreaterThanOrEqual(highest)
+  }
+})
+
+test('quantiles of the worth are those of the definition, and a sample tells those of a large linear', () => {
+  const squareNorm = Float64Array.from({ length: 700 }, (_, col) => 1 + (col % 5))
+  const weights = Float32Array.from({ length: 600 * 700 }, (_, i) => Math.sin(i) * 2)
+  const sensitivity = Float32Array.from({ length: 600 }, (_, row) => 1 + row)
+  const worth = (row: number, col: number, of: Float32Array) => {
+    const mean = of.reduce((sum, value) => sum + value, 0) / of.length
+    return Math.sqrt(mean * of[row]!) * weights[row * 700 + col]! ** 2 * squareNorm[col]!
+  }
+  for (const rowCount of [3, 600]) {
+    const own = sensitivity.subarray(0, rowCount)
+    const linear = { rows: rowCount, cols: 700, weights, squareNorm, sensitivity: own }
+    const all = Float64Array.from({ length: rowCount * 700 }, (_, i) =>
+      worth(Math.floor(i / 700), i % 700, own),
+    ).toSorted()
+    const found = worthQuantiles(linear)
+    expect(found).toHaveLength(63)
+    for (const [k, value] of found.entries()) {
+      const below = all.filter((one) => Math.log(one) < value).length / all.length
+      expect(below).toBeCloseTo((k + 1) / 64, rowCount === 3 ? 3 : 2)
+    }
   }
 })

@@ -33,9 +33,9 @@ async function measure(options: TextOptions, session: Session): Promise<void> {
 /** How unlike the rows of each kind of linear are. */
 function describe({ nll_mean, linears }: RowSensitivity, path: string): string {
   const kinds = new Map<string, number[]>()
-  for (const [name, values] of Object.entries(linears)) {
+  for (const [name, { rows }] of Object.entries(linears)) {
     const kind = name.split('.').slice(3, -1).join('.')
-    kinds.set(kind, [...(kinds.get(kind) ?? []), shareOfTenth(values)])
+    kinds.set(kind, [...(kinds.get(kind) ?? []), shareOfTenth(rows)])
   }
   return [
     `Perplexity of the text: ${Math.exp(nll_mean).toFixed(2)}. The tenth of a linear's rows whose errors cost the most has, of all`,
