@@ -37,7 +37,7 @@ interface LabRunOptions {
   json?: boolean
 }
 
-/** The paper's baselines, COPAL, and what the service does with a model that was not measured: with others, `+allocated`. */
+/** The paper's baselines, COPAL, and what the service does with a model that was not measured: with others, `+allocated+rows`. */
 const DEFAULT_METHODS = 'magnitude,wanda,sparsegpt,copal,continual-wanda,continual-wanda+swaps'
 
 export function addLabRun(lab: Command, session: Session): void {

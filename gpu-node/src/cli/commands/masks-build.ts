@@ -45,7 +45,7 @@ export function addMasksBuild(masks: Command, session: Session): void {
     .addOption(
       new Option(
         '--method <name>',
-        "see copal methods; <method>@matrix compares weights of the whole matrix; the service's own default adds +allocated where the model was measured",
+        "see copal methods; <method>@matrix compares weights of the whole matrix; the service's own default adds +allocated+rows where the model was measured",
       )
         .argParser(argument(parseVariant))
         .default(parseVariant(DEFAULT_METHOD), DEFAULT_METHOD),

@@ -39,7 +39,7 @@ export function addUpdate(program: Command, session: Session): void {
     .option('--model <id>', 'which model, where the fleet serves several')
     .option(
       '--method <name>',
-      'how weights are chosen, see copal methods; unless given, by continual-wanda+swaps, +allocated where the model was measured',
+      'how weights are chosen, see copal methods; unless given, by continual-wanda+swaps, +allocated+rows where the model was measured',
     )
     .option(
       '--pattern <pattern>',

@@ -65,7 +65,7 @@ const METHODS: ReadonlyMap<string, Method> = new Map(
 export const METHOD_NAMES: readonly string[] = [...METHODS.keys()]
 
 /** What may come after a rule, in this order. */
-export const SUFFIXES = ['+allocated', '+rows', '+swaps', '+reconstruct'] as const
+const SUFFIXES = ['+allocated', '+rows', '+swaps', '+reconstruct'] as const
 
 /**
  * The method of a name: `<rule>`, then any of {@link SUFFIXES} in that order; rules that change weights neither share among
