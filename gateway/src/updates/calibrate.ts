@@ -32,7 +32,7 @@ export async function calibrate(deps: StepDeps, update: UpdateRow): Promise<Step
     parentVersion: update.parentVersion || null,
     method: update.method,
     pattern: update.pattern,
-    scope: update.scope,
+    scope: result.scope ?? update.scope,
     sparsity: result.sparsity,
     churn: result.churn,
     domains: await domainsThatChose(deps, result),

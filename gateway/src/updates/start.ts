@@ -88,7 +88,9 @@ async function chooseMethod(
     'invalid_request',
     `No node of '${model}' offers the pruning method '${method}'.` +
       `${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
-      (offered.length > 0 ? `Offered: ${offered.join(', ')}.` : 'They offer none: update the nodes.'),
+      (offered.length > 0
+        ? `Offered: ${offered.join(', ')}. ('+allocated' and '+rows' are where the model was measured: copal lab --help.)`
+        : 'They offer none: update the nodes.'),
     { param: 'selection.method' },
   )
 }

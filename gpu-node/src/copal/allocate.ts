@@ -53,10 +53,10 @@ export function withShares(
   }
   const { layerSensitivity, rowSensitivity } = model
   if (rows && rowSensitivity === null) {
-    throw notMeasured(selection.method, '+rows', 'an error of each output costs', 'row-sensitivity')
+    throw notMeasured(selection.method, model, 'an error of each output costs', 'row-sensitivity')
   }
   if (allocated && !rows && layerSensitivity === null) {
-    throw notMeasured(selection.method, '+allocated', 'pruning each part costs', 'sensitivity')
+    throw notMeasured(selection.method, model, 'pruning each part costs', 'sensitivity')
   }
   if (!allocated) return { ...selection, scope: 'matrix' }
   const named = selection.patterns ?? {}
@@ -75,7 +75,7 @@ export function methodsFor({ layerSensitivity, rowSensitivity }: Sensitivities):
   })
 }
 
-/** What a method's name depends on besides statistics: what it shares a ratio out by. */
+/** What a mask of the method depends on besides statistics: what a ratio is shared out by. */
 export function sensitivitiesOf(
   method: string,
   { layerSensitivity, rowSensitivity }: Sensitivities,
@@ -83,14 +83,30 @@ export function sensitivitiesOf(
   const { allocated, rows } = parseMethod(method)
   return [
     ...(allocated ? [layerSensitivity] : []),
-    ...(rows && rowSensitivity ? [encodeRowSensitivity(rowSensitivity)] : []),
+    ...(rows && rowSensitivity ? [encodedOnce(rowSensitivity)] : []),
   ]
 }
 
-function notMeasured(method: string, suffix: string, what: string, command: string): AppError {
+/** A megabyte of text, asked for with every mask. */
+const encoded = new WeakMap<RowSensitivity, string>()
+
+function encodedOnce(rowSensitivity: RowSensitivity): string {
+  const text = encoded.get(rowSensitivity) ?? encodeRowSensitivity(rowSensitivity)
+  encoded.set(rowSensitivity, text)
+  return text
+}
+
+function notMeasured(
+  method: string,
+  { layerSensitivity }: Pick<Sensitivities, 'layerSensitivity'>,
+  what: string,
+  command: string,
+): AppError {
+  const equal = method.replace('+rows', '')
+  const plain = layerSensitivity === null ? equal.replace('+allocated', '') : equal
   return methodError(
     `'${method}' needs to know what ${what} this model, and that was never measured. ` +
-      `Measure it once with copal lab ${command}, or use '${method.replace(suffix, '')}'.`,
+      `Measure it once with copal lab ${command}, or use '${plain}'.`,
   )
 }
 
@@ -119,7 +135,7 @@ interface LinearCosts {
  *
  * @param shapes the linears that share the ratio
  * @returns patterns by the name of the weight, in whole columns: they prune the ratio of all weights, or more by less
- * than one column of one linear
+ * than one column of one linear (counted over matrices, less than 1 in 10,000 of the weights more)
  */
 export function allocateRatios(
   shapes: Shapes,
@@ -203,7 +219,7 @@ function inWholeColumns(
   })
   let missing =
     ratio * prunedBy(shapes, null) - counts.reduce((sum, { rows, columns }) => sum + rows * columns, 0)
-  // A row keeps something.
+  // A linear keeps something.
   const hasRoom = ({ columns, cols }: { columns: number; cols: number }) => columns + 1 < cols
   // Whole columns first where rounding took most, then where one column is the least weights.
   for (const count of counts.toSorted((a, b) => b.rest - a.rest)) {

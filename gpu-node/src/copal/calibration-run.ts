@@ -99,7 +99,7 @@ export async function calibrateAndSelect(
       const artifacts = needsStatistics ? await gatherArtifacts(model, task, wanted, threads, onProgress) : []
       const selectStart = performance.now()
       const share = selectionShare(task)
-      const { path, sha256, bytes, sparsity, swaps, reconstruction } = await selectToFile(
+      const { path, sha256, bytes, scope, sparsity, swaps, reconstruction } = await selectToFile(
         model,
         artifacts,
         selection,
@@ -123,6 +123,7 @@ export async function calibrateAndSelect(
         maskPath: path,
         maskSha256: sha256,
         maskBytes: bytes,
+        scope,
         sparsity,
         churn: parentMaskPath === null ? null : maskFileChurn(parentMaskPath, path),
         tokens: artifacts

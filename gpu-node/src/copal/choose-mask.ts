@@ -68,7 +68,7 @@ export async function chooseMask(
       for (const linear of linears) {
         const pattern = patterns.get(linearName(layer, linear))
         if (!pattern) continue
-        const problem = await loadProblem(model, artifacts, layer, linear, method, pattern)
+        const problem = await loadProblem(model, artifacts, layer, linear, method)
         const chosen = await chooseLinear(method, problem, pattern, selection.scope, pool, reconstructor)
         await sink(chosen)
         gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
@@ -84,6 +84,8 @@ export async function chooseMask(
 /** A linear as what refines a rule's choice sees it. */
 interface RefinedProblem extends LinearProblem {
   deviation: Deviation | null
+  /** What errors of its rows cost, where that is known. */
+  sensitivity: Float32Array | undefined
 }
 
 /** The rule's choice and what refines it. */
@@ -117,13 +119,17 @@ async function chooseLinear(
 
 /** @throws AppError that names the linear where the rule finds numbers that it cannot choose by */
 function byRule(
-  { rule, name: method, changesWeights }: Method,
-  problem: LinearProblem,
+  { rule, name: method, rows, changesWeights }: Method,
+  problem: RefinedProblem,
   pattern: SparsityPattern,
   scope: MaskScope,
 ): Choice {
   try {
-    const { bits, weights } = rule.choose(problem, pattern, scope)
+    const { sensitivity } = problem
+    // n:m says itself what each row keeps.
+    const keptOfRows =
+      rows && sensitivity && pattern.kind === 'ratio' ? shareRows(problem, pattern, sensitivity) : undefined
+    const { bits, weights } = rule.choose({ ...problem, keptOfRows }, pattern, scope)
     // In a weights file every linear has values, also one that the rule left as it was.
     return { bits, weights: changesWeights ? (weights ?? problem.weights) : null }
   } catch (error) {
@@ -142,7 +148,6 @@ async function loadProblem(
   layer: number,
   linear: BlockLinear,
   { needs, rows: shares, swaps, reconstruct }: Method,
-  pattern: SparsityPattern,
 ): Promise<RefinedProblem> {
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array>()
@@ -160,10 +165,9 @@ async function loadProblem(
   let tokens = 0
   for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
   const deviation = swaps || reconstruct ? await loadDeviation(artifacts, layer, linear, tokens) : null
-  // n:m says itself what each row keeps.
-  const sensitivity = shares && pattern.kind === 'ratio' ? rowSensitivity?.linears[name]?.rows : undefined
-  const keptOfRows = sensitivity && shareRows({ rows, cols, weights, statistic }, pattern, sensitivity)
-  return { name, rows, cols, weights, tokens, statistic, keptOfRows, deviation }
+  const sensitivity = rowSensitivity?.linears[name]?.rows
+  if (shares && !sensitivity) throw new RangeError(`what errors of '${name}' cost was never measured`)
+  return { name, rows, cols, weights, tokens, statistic, deviation, sensitivity }
 }
 
 /** What statistics of compensated propagation hold; null for others. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { countBits } from '@copal/shared/mask/bits.ts'
 import { checkMask, decodeMask, encodeMask, type Mask } from '@copal/shared/mask/codec.ts'
@@ -12,6 +12,7 @@ import type { InferenceSession } from '../graph/runtime.ts'
 import { linearShapes } from '../model/config.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { LayerSensitivity } from '../model/layer-sensitivity.ts'
+import { createScratch, removeScratch } from '../model/scratch.ts'
 
 /** A measurement of {@link measureLayerSensitivity}. */
 export interface LayerSensitivityOptions {
@@ -21,8 +22,8 @@ export interface LayerSensitivityOptions {
   windows: readonly Int32Array[]
   textSha256: string
   threads: number
-  /** Made, used and left empty: as large as the model's weights in f32. */
-  scratchDir: string
+  /** Scratch files lie below it, as large as the model's weights in f32. */
+  cacheDir: string
   /** ISO 8601, into the file. */
   created: string
   signal: AbortSignal
@@ -53,8 +54,7 @@ export async function measureLayerSensitivity(
       'Sensitivities are measured with a mask file that prunes every linear.',
     )
   }
-  await mkdir(options.scratchDir, { recursive: true })
-  const scratch = await mkdtemp(join(options.scratchDir, 'sensitivity-'))
+  const scratch = await createScratch(options.cacheDir)
   try {
     options.onProgress(0, 'dense')
     const steps = mask.linears.size + 2
@@ -90,7 +90,7 @@ export async function measureLayerSensitivity(
       linears,
     }
   } finally {
-    await rm(scratch, { recursive: true, force: true })
+    await removeScratch(scratch)
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdtemp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import {
@@ -8,29 +8,40 @@ import {
   squaredGradientName,
 } from '../graph/backward-block.ts'
 import { buildForwardBlock, SEGMENT_OUTPUT } from '../graph/calibration-block.ts'
-import { Tensor, type InferenceSession } from '../graph/runtime.ts'
+import { Tensor } from '../graph/runtime.ts'
 import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../model/config.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import { allocateBlock, loadTensor } from '../model/master.ts'
-import type { RowSensitivity } from '../model/row-sensitivity.ts'
+import { readInto } from '../model/positional-read.ts'
+import { ROW_SENSITIVITY_VERSION, type RowSensitivity } from '../model/row-sensitivity.ts'
+import { createScratch, isErrno, removeScratch } from '../model/scratch.ts'
 import { aTurn, createSession, free, pick, readFiniteBlock, weightFeeds } from './block-runner.ts'
 import { statisticTensor } from './block-statistics.ts'
-import { explainFullDisk } from './full-disk.ts'
 import { worthQuantiles } from './share-rows.ts'
 import { chunkFeeds, embed, hiddenOf, type Chunk } from './token-chunks.ts'
 
 /** A measurement of {@link measureRowSensitivity}. */
 export interface RowSensitivityOptions {
-  /** Each of the same number of tokens. */
+  /** Each of the same number of tokens, two at least. */
   windows: readonly Int32Array[]
   textSha256: string
   threads: number
-  /** Takes what enters every block: 4 bytes × hidden size × layers × tokens. Made, used and left empty. */
-  scratchDir: string
+  /** Scratch files lie below it: what enters every block, 4 bytes × hidden size × layers × tokens. */
+  cacheDir: string
   /** ISO 8601, into the file. */
   created: string
   signal: AbortSignal
   onProgress: (fraction: number, message: string) => void
+}
+
+/** The windows as chunks of one sequence, and the residual stream of all of them, or its gradient: `[tokens, hidden]`. */
+interface Work extends Pick<RowSensitivityOptions, 'threads' | 'signal'> {
+  model: DenseModel
+  length: number
+  chunks: readonly Chunk[]
+  tokens: Int32Array
+  stream: Float32Array
+  tell: (step: number, message: string) => void
 }
 
 /**
@@ -42,134 +53,89 @@ export interface RowSensitivityOptions {
  */
 export async function measureRowSensitivity(
   model: DenseModel,
-  options: RowSensitivityOptions,
+  { windows, textSha256, threads, cacheDir, created, signal, onProgress }: RowSensitivityOptions,
 ): Promise<RowSensitivity> {
-  const { config, master } = model
-  const { windows, threads, signal, onProgress } = options
   const length = windows[0]?.length ?? 0
-  const chunks = windows.map((_, index): Chunk => ({ batch: 1, length, firstToken: index * length }))
   const tokens = Int32Array.from(windows.flatMap((window) => [...window]))
-  await mkdir(options.scratchDir, { recursive: true })
-  const scratch = await mkdtemp(join(options.scratchDir, 'gradients-'))
-  const hiddenPath = (block: number) => join(scratch, `hidden-${block}.f32`)
-  const weights = allocateBlock(config)
-  const feeds = weightFeeds(weights, config)
   // A backward pass is two forward ones, and makes the forward one again.
-  const steps = 4 * config.layers
-  let forward: InferenceSession | undefined
-  let backward: InferenceSession | undefined
+  const steps = 4 * model.config.layers
+  const work: Work = {
+    model,
+    length,
+    chunks: windows.map((_, index) => ({ batch: 1, length, firstToken: index * length })),
+    tokens,
+    stream: embed(model, tokens),
+    threads,
+    signal,
+    tell: (step, message) => onProgress(step / steps, message),
+  }
+  const scratch = await createScratch(cacheDir)
   try {
-    forward = await createSession(buildForwardBlock(config, length), threads, true)
-    const stream = embed(model, tokens)
-    for (let block = 0; block < config.layers; block++) {
-      onProgress(block / steps, `forward, block ${block + 1} of ${config.layers}`)
-      await writeFile(hiddenPath(block), stream).catch((error: unknown) => {
-        throw explainFullDisk(error, scratch)
-      })
-      await readFiniteBlock(master, block, weights)
-      for (const chunk of chunks) {
-        signal.throwIfAborted()
-        const { [SEGMENT_OUTPUT.down]: leaving } = await forward.run({
-          ...feeds,
-          ...chunkFeeds(chunk, stream, config),
-        })
-        replace(stream, chunk, config, leaving)
-        await aTurn()
+    const entering = await openStates(join(scratch, 'hidden.f32'), work)
+    try {
+      await runForward(work, entering)
+      const loss = await runLossBackward(work)
+      return {
+        format: 'copal-row-sensitivity',
+        format_version: ROW_SENSITIVITY_VERSION,
+        model: model.id,
+        base_sha256: model.master.baseSha256,
+        created,
+        text: { sha256: textSha256, windows: windows.length, window_tokens: length },
+        nll_mean: loss / (windows.length * (length - 1)),
+        linears: await runBackward(work, entering),
       }
-    }
-    const loss = await lossGradient(model, chunks, tokens, stream, threads)
-    const linears: RowSensitivity['linears'] = {}
-    backward = await createSession(buildBackwardBlock(config, length), threads, true)
-    for (let block = config.layers - 1; block >= 0; block--) {
-      onProgress(
-        (4 * config.layers - 3 * (block + 1)) / steps,
-        `backward, block ${block + 1} of ${config.layers}`,
-      )
-      await readFiniteBlock(master, block, weights)
-      const bytes = await readFile(hiddenPath(block))
-      const hidden = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
-      const sums = new Map<string, Float64Array>()
-      for (const chunk of chunks) {
-        signal.throwIfAborted()
-        const given = {
-          [GRADIENT.hidden]: rowsOf(hidden, chunk, config),
-          [GRADIENT.above]: rowsOf(stream, chunk, config),
-        }
-        const outputs = await backward.run({ ...feeds, ...given })
-        replace(stream, chunk, config, outputs[GRADIENT.below])
-        for (const [name, squares] of Object.entries(outputs)) {
-          if (name === GRADIENT.below) continue
-          addTo(sums, name, squares)
-          free(squares)
-        }
-        await aTurn()
-      }
-      await rm(hiddenPath(block))
-      const mean = (name: string) =>
-        Float32Array.from(sums.get(name) as Float64Array, (sum) => sum / tokens.length)
-      for (const linear of BLOCK_LINEARS) {
-        const name = linearName(block, linear)
-        const sensitivity = mean(squaredGradientName(linear))
-        if (!sensitivity.every(Number.isFinite)) {
-          throw new AppError(
-            'unsupported_model',
-            `The gradient at '${name}' is not finite. Measure on other text.`,
-          )
-        }
-        const [rows, cols] = linearShape(config, linear)
-        const squareNorm = mean(statisticTensor('square_norm', linear))
-        const worth = worthQuantiles({
-          rows,
-          cols,
-          weights: weights.linears[linear],
-          squareNorm,
-          sensitivity,
-        })
-        linears[name] = { rows: sensitivity, worth }
-      }
-    }
-    return {
-      format: 'copal-row-sensitivity',
-      format_version: 1,
-      model: model.id,
-      base_sha256: master.baseSha256,
-      created: options.created,
-      text: { sha256: options.textSha256, windows: windows.length, window_tokens: length },
-      nll_mean: loss / (windows.length * (length - 1)),
-      linears,
+    } finally {
+      await entering.close()
     }
   } finally {
-    await forward?.release()
-    await backward?.release()
-    await rm(scratch, { recursive: true, force: true })
+    await removeScratch(scratch)
+  }
+}
+
+/** Leaves what the last block leaves in `stream`. */
+async function runForward({ model, length, chunks, stream, threads, signal, tell }: Work, entering: States) {
+  const { config, master } = model
+  const weights = allocateBlock(config)
+  const feeds = weightFeeds(weights, config)
+  const session = await createSession(buildForwardBlock(config, length), threads, true)
+  try {
+    for (let block = 0; block < config.layers; block++) {
+      tell(block, `forward, block ${block + 1} of ${config.layers}`)
+      await readFiniteBlock(master, block, weights)
+      for (const chunk of chunks) {
+        signal.throwIfAborted()
+        await entering.write(block, chunk)
+        const outputs = await session.run({ ...feeds, ...chunkFeeds(chunk, stream, config) })
+        replace(stream, chunk, config, outputs[SEGMENT_OUTPUT.down])
+        await aTurn()
+      }
+    }
+  } finally {
+    await session.release()
   }
 }
 
 /** Replaces what the last block leaves by the loss's gradient there; the loss, nats over all tokens. */
-async function lossGradient(
-  { config, master }: DenseModel,
-  chunks: readonly Chunk[],
-  tokens: Int32Array,
-  stream: Float32Array,
-  threads: number,
-): Promise<number> {
-  const { vocabSize, hiddenSize, tiedEmbedding } = config
+async function runLossBackward(work: Work): Promise<number> {
+  const { model, length, chunks, tokens, stream, threads, signal, tell } = work
+  const { config, master } = model
+  const { vocabSize, hiddenSize, layers, tiedEmbedding } = config
   const head = tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'
-  const length = chunks[0]?.length ?? 0
   const session = await createSession(buildLossGradient(config, length), threads, false)
-  const feeds = {
-    [head]: new Tensor('float32', await loadTensor(master, head), [vocabSize, hiddenSize]),
-    'model.norm.weight': new Tensor('float32', await loadTensor(master, 'model.norm.weight'), [hiddenSize]),
-  }
   try {
+    const feeds = {
+      [head]: new Tensor('float32', await loadTensor(master, head), [vocabSize, hiddenSize]),
+      'model.norm.weight': new Tensor('float32', await loadTensor(master, 'model.norm.weight'), [hiddenSize]),
+    }
     let loss = 0
-    for (const chunk of chunks) {
-      const next = BigInt64Array.from(
-        tokens.subarray(chunk.firstToken + 1, chunk.firstToken + length + 1),
-        (token) => BigInt(token),
-      )
-      const targets = new BigInt64Array(length)
-      targets.set(next.subarray(0, length - 1))
+    for (const [index, chunk] of chunks.entries()) {
+      signal.throwIfAborted()
+      tell(layers, `loss, window ${index + 1} of ${chunks.length}`)
+      const { firstToken } = chunk
+      const next = tokens.subarray(firstToken + 1, firstToken + length)
+      // Nothing follows the last: what stands there is not read.
+      const targets = BigInt64Array.from([...next, 0], (token) => BigInt(token))
       const outputs = await session.run({
         ...pick(feeds, session.inputNames),
         [GRADIENT.hidden]: rowsOf(stream, chunk, config),
@@ -185,10 +151,101 @@ async function lossGradient(
   }
 }
 
-function addTo(sums: Map<string, Float64Array>, name: string, { data }: Tensor): void {
-  const sum = sums.get(name) ?? new Float64Array(data.length)
-  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (data[i] as number)
+/** What the loss's gradient in `stream` says of every linear, on its way down. */
+async function runBackward(work: Work, entering: States): Promise<RowSensitivity['linears']> {
+  const { model, length, chunks, tokens, stream, threads, signal, tell } = work
+  const { config, master } = model
+  const weights = allocateBlock(config)
+  const feeds = weightFeeds(weights, config)
+  const linears: RowSensitivity['linears'] = {}
+  const session = await createSession(buildBackwardBlock(config, length), threads, true)
+  try {
+    for (let block = config.layers - 1; block >= 0; block--) {
+      tell(4 * config.layers - 3 * (block + 1), `backward, block ${block + 1} of ${config.layers}`)
+      await readFiniteBlock(master, block, weights)
+      const sums = new Map<string, Float64Array>()
+      for (const chunk of chunks) {
+        signal.throwIfAborted()
+        const hidden = new Tensor('float32', await entering.read(block, chunk), [length, config.hiddenSize])
+        const above = rowsOf(stream, chunk, config)
+        const { [GRADIENT.below]: below, ...squares } = await session.run({
+          ...feeds,
+          [GRADIENT.hidden]: hidden,
+          [GRADIENT.above]: above,
+        })
+        replace(stream, chunk, config, below)
+        for (const [name, ofChunk] of Object.entries(squares)) addTo(sums, name, ofChunk)
+        await aTurn()
+      }
+      for (const linear of BLOCK_LINEARS) {
+        const name = linearName(block, linear)
+        const mean = (sum: string) =>
+          Float32Array.from(sums.get(sum) as Float64Array, (value) => value / tokens.length)
+        const rows = mean(squaredGradientName(linear))
+        if (!rows.every(Number.isFinite)) {
+          throw new AppError(
+            'unsupported_model',
+            `The gradient at '${name}' is not finite. Measure on other text.`,
+          )
+        }
+        const squareNorm = mean(statisticTensor('square_norm', linear))
+        const worth = worthQuantiles(linearShape(config, linear), weights.linears[linear], squareNorm, rows)
+        linears[name] = { rows, worth }
+      }
+    }
+    return linears
+  } finally {
+    await session.release()
+  }
+}
+
+/** What enters every block, on disk. */
+interface States {
+  /** Keeps a chunk of the stream. */
+  write(block: number, chunk: Chunk): Promise<void>
+  /** A chunk as it was kept, `[length, hidden]`, until the next is read. */
+  read(block: number, chunk: Chunk): Promise<Float32Array>
+  close(): Promise<void>
+}
+
+async function openStates(path: string, { model, length, chunks, stream }: Work): Promise<States> {
+  const { config } = model
+  const chunkBytes = 4 * length * config.hiddenSize
+  const offsetOf = (block: number, { firstToken }: Chunk) =>
+    (block * chunks.length + firstToken / length) * chunkBytes
+  const buffer = new Float32Array(chunkBytes / 4)
+  const file: FileHandle = await open(path, 'w+')
+  return {
+    async write(block, chunk) {
+      const rows = hiddenOf(stream, chunk, config)
+      try {
+        const { bytesWritten } = await file.write(rows, 0, rows.byteLength, offsetOf(block, chunk))
+        if (bytesWritten < rows.byteLength) throw Object.assign(new Error('short write'), { code: 'ENOSPC' })
+      } catch (error) {
+        if (!isErrno(error, 'ENOSPC', 'EDQUOT')) throw error
+        const gigabytes = (config.layers * chunks.length * chunkBytes) / 1e9
+        throw new AppError(
+          'internal_error',
+          `No disk space left for ${path}, which takes ${gigabytes.toFixed(1)} GB. Free some, or measure on fewer or ` +
+            'shorter windows.',
+          { cause: error },
+        )
+      }
+    },
+    async read(block, chunk) {
+      await readInto(file, offsetOf(block, chunk), new Uint8Array(buffer.buffer), path)
+      return buffer
+    },
+    close: () => file.close(),
+  }
+}
+
+function addTo(sums: Map<string, Float64Array>, name: string, tensor: Tensor): void {
+  const values = tensor.data as Float32Array
+  const sum = sums.get(name) ?? new Float64Array(values.length)
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number)
   sums.set(name, sum)
+  free(tensor)
 }
 
 /** A sequence's rows, as a tensor on them. */

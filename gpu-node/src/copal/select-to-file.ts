@@ -1,4 +1,5 @@
 import type { MaskMeta } from '@copal/shared/mask/codec.ts'
+import type { MaskScope } from '@copal/shared/mask/pattern.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { createMaskFileWriter } from '../masks/mask-file-writer.ts'
 import type { DenseModel } from '../model/dense-model.ts'
@@ -15,6 +16,8 @@ export interface SelectedFile {
   path: string
   sha256: string
   bytes: number
+  /** What its ratios are counted over: of a method whose rows share, the matrix whatever was asked for. */
+  scope: MaskScope
   /** Pruned weights over those of all linears, those left dense included. */
   sparsity: number
   /** What the swaps won, by linear; null where the method has none. */
@@ -39,8 +42,8 @@ export async function selectToFile(
   threads: number,
   onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
 ): Promise<SelectedFile> {
-  const allocated = withShares(model, selection)
-  const { method: name, pattern, scope, patterns = {} } = allocated
+  const shared = withShares(model, selection)
+  const { method: name, pattern, scope, patterns = {} } = shared
   const method = parseMethod(name)
   const meta = { ...about, method: name, pattern, scope, patterns, baseSha256: model.master.baseSha256 }
   const kind = method.changesWeights ? 'weights' : 'mask'
@@ -53,9 +56,10 @@ export async function selectToFile(
       if (linear.swaps) swaps[linear.name] = linear.swaps
       if (linear.reconstruction) reconstruction[linear.name] = linear.reconstruction
     }
-    await chooseMask(model, artifacts, allocated, threads, write, onBlock)
+    await chooseMask(model, artifacts, shared, threads, write, onBlock)
     return {
       ...(await writer.finish()),
+      scope,
       swaps: method.swaps ? swaps : null,
       reconstruction: method.reconstruct ? reconstruction : null,
     }

@@ -16,18 +16,6 @@ const LEAST = 1 / 1000
 /** So many weights tell how a linear's are spread. */
 const SAMPLED_WEIGHTS = 2 ** 18
 
-/** A linear of which it is asked what its weights are worth. */
-interface ValuedLinear {
-  rows: number
-  cols: number
-  /** `[rows, cols]` */
-  weights: Float32Array
-  /** `Σ x²` or its mean over tokens, `[cols]`. */
-  squareNorm: ArrayLike<number>
-  /** What an error at each output costs, `[rows]`, see {@link RowSensitivity}. */
-  sensitivity: Float32Array
-}
-
 /**
  * How many weights each row keeps when the rows of a linear share its ratio: those that are worth the most are kept, wherever
  * they are. A weight is worth the error that pruning it makes, `w² Σx²`, times what an error of its row costs.
@@ -41,9 +29,15 @@ export function shareRows(
   pattern: SparsityPattern,
   sensitivity: Float32Array,
 ): Uint32Array {
-  const worth = worthOf({ rows, cols, weights, squareNorm: statistic('square_norm'), sensitivity })
-  const all = Float64Array.from({ length: rows * cols }, (_, i) => worth(i))
-  const bits = selectKept(all, rows, cols, pattern, 'matrix')
+  const squareNorm = statistic('square_norm')
+  const costs = costsOf(sensitivity)
+  const worth = new Float64Array(rows * cols)
+  for (let row = 0, i = 0; row < rows; row++) {
+    const cost = costs[row] as number
+    for (let col = 0; col < cols; col++, i++)
+      worth[i] = cost * (weights[i] as number) ** 2 * (squareNorm[col] as number)
+  }
+  const bits = selectKept(worth, rows, cols, pattern, 'matrix')
   const width = rowBytes(cols)
   return Uint32Array.from({ length: rows }, (_, row) => countBits(bits, row * width, (row + 1) * width))
 }
@@ -51,33 +45,37 @@ export function shareRows(
 /**
  * How the worth of a linear's weights is spread, for ratios that linears share: natural logarithms of the worth that
  * `k / QUANTILES` of them are below, `k` from 1. Of large linears a seeded sample tells.
+ *
+ * @param weights `[rows, cols]`
+ * @param squareNorm mean of `x²` over tokens, `[cols]`
+ * @param sensitivity as of {@link shareRows}
  */
-export function worthQuantiles(linear: ValuedLinear): number[] {
-  const count = linear.rows * linear.cols
-  const worth = worthOf(linear)
+export function worthQuantiles(
+  [rows, cols]: readonly [rows: number, cols: number],
+  weights: Float32Array,
+  squareNorm: Float32Array,
+  sensitivity: Float32Array,
+): number[] {
+  const costs = costsOf(sensitivity)
+  const count = rows * cols
   const random = createRandom(0)
-  const sampled =
-    count <= SAMPLED_WEIGHTS
-      ? Float64Array.from({ length: count }, (_, i) => worth(i))
-      : Float64Array.from({ length: SAMPLED_WEIGHTS }, () => worth(Math.floor(random() * count)))
-  sampled.sort()
+  const isWhole = count <= SAMPLED_WEIGHTS
+  const worth = new Float64Array(isWhole ? count : SAMPLED_WEIGHTS)
+  for (let i = 0; i < worth.length; i++) {
+    const at = isWhole ? i : Math.floor(random() * count)
+    const row = Math.floor(at / cols)
+    worth[i] = (costs[row] as number) * (weights[at] as number) ** 2 * (squareNorm[at - row * cols] as number)
+  }
+  worth.sort()
   return Array.from({ length: QUANTILES - 1 }, (_, k) => {
-    const at = sampled[Math.floor(((k + 1) * sampled.length) / QUANTILES)] as number
+    const at = worth[Math.floor(((k + 1) * worth.length) / QUANTILES)] as number
     return Math.log(Math.max(at, Number.MIN_VALUE))
   })
 }
 
-/** What the weight at a flat index is worth. */
-function worthOf({ rows, cols, weights, squareNorm, sensitivity }: ValuedLinear): (index: number) => number {
-  const mean = sensitivity.reduce((sum, value) => sum + value, 0) / rows
-  const ofRow = Float64Array.from(
-    sensitivity,
-    (value) => mean * Math.max(value / (mean || 1), LEAST) ** POWER,
-  )
-  return (index) => {
-    const row = Math.floor(index / cols)
-    return (
-      (ofRow[row] as number) * (weights[index] as number) ** 2 * (squareNorm[index - row * cols] as number)
-    )
-  }
+/** What errors of rows are taken to cost: `mean · (s / mean)^POWER`. */
+function costsOf(sensitivity: Float32Array): Float64Array {
+  // Where no error costs anything, none costs more than another.
+  const mean = sensitivity.reduce((sum, value) => sum + value, 0) / sensitivity.length || 1e-300
+  return Float64Array.from(sensitivity, (value) => mean * Math.max(value / mean, LEAST) ** POWER)
 }

@@ -50,8 +50,9 @@ export function parseVariant(text: string): Variant {
       param: 'methods',
     })
   }
-  const { name, datasets } = parseMethod(at < 0 ? text : text.slice(0, at))
-  return { method: name, scope, datasets }
+  const { name, datasets, rows } = parseMethod(at < 0 ? text : text.slice(0, at))
+  // Rows that share a ratio do so whatever the scope: one variant, not two.
+  return { method: name, scope: rows ? 'row' : scope, datasets }
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Backend } from '../backends/backend.ts'
 import { DamagedArtifactError, listArtifacts, partId, type ArtifactPart } from '../copal/artifact.ts'
 import { evaluateWindows } from '../copal/evaluate.ts'
 import { sensitivitiesOf } from '../copal/allocate.ts'
+import { parseMethod } from '../copal/methods/registry.ts'
 import { discardArtifact } from '../copal/statistics.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { CachedEvaluation, CachedMask, LabCache, Rates } from './cache.ts'
@@ -175,7 +176,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       samples,
       settings.length,
       settings.seed,
-      ...sensitivitiesOf(method, model),
+      ...(parseMethod(method).rows ? sensitivitiesOf(method, model) : []),
     ])
   }
 

@@ -5,7 +5,8 @@ import { findMeasured, measuredPath, type MeasuredKind } from './measured-file.t
 /** Shares of a linear's weights that the worth is told at: `1/64 … 63/64`. */
 export const QUANTILES = 64
 
-const FORMAT_VERSION = 1
+/** Of the file. */
+export const ROW_SENSITIVITY_VERSION = 1
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 
 /** f32 numbers, little-endian, above or at 0. */
@@ -22,7 +23,7 @@ const floats = z.base64().transform((text, context) => {
 /** What {@link measureRowSensitivity} found, as it is kept. */
 const rowSensitivityFile = z.object({
   format: z.literal('copal-row-sensitivity'),
-  format_version: z.literal(FORMAT_VERSION),
+  format_version: z.literal(ROW_SENSITIVITY_VERSION),
   model: z.string(),
   base_sha256: sha256,
   created: z.iso.datetime(),
@@ -46,7 +47,7 @@ export type RowSensitivity = z.output<typeof rowSensitivityFile>
 const KIND: MeasuredKind<RowSensitivity> = {
   label: 'row sensitivity',
   folder: 'row-sensitivities',
-  version: FORMAT_VERSION,
+  version: ROW_SENSITIVITY_VERSION,
   schema: rowSensitivityFile,
   command: 'copal lab row-sensitivity',
 }

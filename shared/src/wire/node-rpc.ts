@@ -178,6 +178,8 @@ export const calibrateResult = z.object({
   /** Of the mask file or weights file, uploaded with `PUT /internal/masks/:sha256` before it is reported. */
   maskSha256: sha256Hex,
   maskBytes: count,
+  /** What its ratios are counted over, where that may differ from what was asked for; older nodes do not say it. */
+  scope: z.enum(['row', 'matrix']).optional(),
   /** Fraction of pruned weights over all pruned linears. */
   sparsity: z.number(),
   /** Fraction of mask bits that differ from the parent's; null without a parent. */

@@ -8,11 +8,9 @@ import type {
   SamplerSpec,
   SequenceOutput,
   SequenceWork,
-  WeightSet,
   WeightSetSource,
 } from '../../../gpu-node/src/backends/backend.ts'
 import { BACKENDS } from '../../support/backends.ts'
-import { GREEDY } from '../../support/greedy.ts'
 import {
   expectedScores,
   halfMaskFile,
@@ -22,75 +20,18 @@ import {
   TOKENS,
 } from '../../support/masked-scores.ts'
 import { randomHalfMask } from '../../support/masks.ts'
-import { createRandom } from '../../support/random.ts'
 import { logSoftmax, referenceLogits } from '../../support/reference-model.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import type { TinyLlamaOptions } from '../../support/tiny-llama.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+import { generating, logprobs, Steps, tokenIds, tokensOf, TOLD, type Token } from '../../support/steps.ts'
 import { maskOf } from '../../support/token-masks.ts'
-
-type Token = Extract<SequenceOutput, { kind: 'token' }>
-
-const TOLD: SamplerSpec = { ...GREEDY, seed: 1, topLogprobs: 5, promptTokens: 1 }
-/** One weight set and the steps of its sequences. */
-class Steps {
-  readonly backend: Backend
-  readonly weights: WeightSet
-
-  constructor(backend: Backend, weights: WeightSet) {
-    this.backend = backend
-    this.weights = weights
-  }
-
-  async run(work: readonly SequenceWork[], drop: readonly number[] = []): Promise<SequenceOutput[]> {
-    return (await this.backend.step({ weights: this.weights, work, drop })).outputs
-  }
-
-  async one(work: SequenceWork): Promise<SequenceOutput> {
-    return (await this.run([work]))[0] as SequenceOutput
-  }
-
-  async nll(sequence: number, tokens: Int32Array, targets: Int32Array, position = 0): Promise<Float32Array> {
-    const output = await this.one({ sequence, tokens, position, output: 'nll', targets })
-    if (output.kind !== 'nll') throw new Error(`expected nll, got ${output.kind}`)
-    return output.nll
-  }
-
-  /** Prefills `prompt` and decodes `count` tokens, one step each. */
-  async generate(
-    sequence: number,
-    prompt: Int32Array,
-    count: number,
-    sampler: Partial<SamplerSpec> = {},
-  ): Promise<Token[]> {
-    const outputs = [(await this.one(generating(sequence, prompt, sampler))) as Token]
-    while (outputs.length < count) {
-      const tokens = Int32Array.of(outputs.at(-1)!.token)
-      const position = prompt.length + outputs.length - 1
-      outputs.push((await this.one({ sequence, tokens, position, output: 'token' })) as Token)
-    }
-    return outputs
-  }
-}
-
-function generating(sequence: number, tokens: Int32Array, sampler: Partial<SamplerSpec> = {}): SequenceWork {
-  const spec = { ...TOLD, promptTokens: tokens.length, ...sampler }
-  return { sequence, tokens, position: 0, sampler: spec, output: 'token' }
-}
-
-function tokensOf(seed: number, count: number): Int32Array {
-  const random = createRandom(seed)
-  return Int32Array.from({ length: count }, () => Math.floor(random() * 300))
-}
 
 function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
   expect(actual.length).toBe(expected.length)
   for (let i = 0; i < expected.length; i++)
     expect(Math.abs(actual[i]! - expected[i]!), `at ${i}`).toBeLessThanOrEqual(tolerance)
 }
-
-const tokenIds = (outputs: readonly Token[]) => outputs.map(({ token }) => token)
-const logprobs = (outputs: readonly Token[]) => outputs.map(({ logprob }) => logprob)
 
 describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
   let tiny: TinyModel

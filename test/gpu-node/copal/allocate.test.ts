@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { checkMask, decodeMask } from '@copal/shared/mask/codec.ts'
 import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
-import { readFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import {
   allocateRatios,
   methodsFor,
@@ -10,7 +11,8 @@ import {
 } from '../../../gpu-node/src/copal/allocate.ts'
 import { selectToFile } from '../../../gpu-node/src/copal/select-to-file.ts'
 import { linearShapes, type LlamaConfig } from '../../../gpu-node/src/model/config.ts'
-import type { LayerSensitivity } from '../../../gpu-node/src/model/layer-sensitivity.ts'
+import { layerSensitivityPath, type LayerSensitivity } from '../../../gpu-node/src/model/layer-sensitivity.ts'
+import { encodeRowSensitivity, rowSensitivityPath } from '../../../gpu-node/src/model/row-sensitivity.ts'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
 import { largeConfig } from '../../support/large-llama.ts'
 import { layerSensitivityOf, rowSensitivityOf } from '../../support/sensitivities.ts'
@@ -260,5 +262,20 @@ describe('a method with +allocated', () => {
   test('an opened model has what was measured of it', async () => {
     const opened = await openModel(`${tiny.dir}/model`, { cacheDir: `${tiny.dir}/cache` })
     expect(opened.layerSensitivity).toBeNull()
+    expect(opened.rowSensitivity).toBeNull()
+    const cacheDir = `${tiny.dir}/measured`
+    const { baseSha256 } = opened.master
+    const own = { ...opened, id: 'model' }
+    const files = [
+      [layerSensitivityPath(cacheDir, baseSha256), JSON.stringify(layerSensitivityOf(own, [1, 2]))],
+      [rowSensitivityPath(cacheDir, baseSha256), encodeRowSensitivity(rowSensitivityOf(own))],
+    ] as const
+    for (const [path, text] of files) {
+      await mkdir(dirname(path), { recursive: true })
+      await writeFile(path, text)
+    }
+    const measured = await openModel(`${tiny.dir}/model`, { cacheDir })
+    expect(measured.layerSensitivity).toEqual(layerSensitivityOf(own, [1, 2]))
+    expect(Object.keys(measured.rowSensitivity?.linears ?? {})).toHaveLength(linearShapes(opened.config).size)
   })
 })

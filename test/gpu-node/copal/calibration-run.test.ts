@@ -12,7 +12,8 @@ import {
 } from '../../../gpu-node/src/copal/calibration-run.ts'
 import { sampleSequences } from '../../../gpu-node/src/copal/sample.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
-import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
+import { readDataset } from '../../../gpu-node/src/copal/text.ts'
+import { BLOCK_LINEARS, linearName, linearShape, linearShapes } from '../../../gpu-node/src/model/config.ts'
 import { writeDataset, writeWordsDataset } from '../../support/calibration-datasets.ts'
 import { keptStatistics, statisticsFolderOf } from '../../support/kept-statistics.ts'
 import { referenceBlock, type Matrix } from '../../support/reference-block.ts'
@@ -56,24 +57,14 @@ function task(
 const run = (given: CalibrationTask, messages: string[] = []) =>
   calibrateAndSelect(tiny.model, given, 1, ({ message }) => messages.push(message))
 
-const shapes = () =>
-  new Map(
-    Array.from({ length: tiny.model.config.layers }, (_, layer) =>
-      BLOCK_LINEARS.map(
-        (linear) => [linearName(layer, linear), linearShape(tiny.model.config, linear)] as const,
-      ),
-    ).flat(),
-  )
+const shapes = () => linearShapes(tiny.model.config)
 
 test('the statistics equal those of a plain f64 forward pass', async () => {
   const dataset = datasets[0]!
   const given = task({ datasets: [dataset] })
   const { tokens } = await run(given)
   const { config } = tiny.model
-  const texts = (await readFile(dataset.path, 'utf8'))
-    .trim()
-    .split('\n')
-    .map((line) => (JSON.parse(line) as { text: string }).text)
+  const texts = await readDataset(dataset.path, dataset.sha256)
   const sequences = sampleSequences(texts, tiny.model.codec, {
     samples: 5,
     length: 32,

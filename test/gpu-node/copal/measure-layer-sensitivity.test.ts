@@ -31,19 +31,19 @@ async function maskOf(method: string, patterns: Record<string, string> = {}): Pr
 }
 
 async function measure(maskPath: string) {
-  const scratchDir = join(tiny.dir, 'scratch')
+  const cacheDir = join(tiny.dir, 'cache')
   const steps: string[] = []
   const measured = await measureLayerSensitivity(tiny.model, {
     maskPath,
     windows,
     textSha256: 'a'.repeat(64),
     threads: 1,
-    scratchDir,
+    cacheDir,
     created: '2026-01-01T00:00:00Z',
     signal: new AbortController().signal,
     onProgress: (_, message) => steps.push(message),
   })
-  expect(readdirSync(scratchDir)).toEqual([])
+  expect(readdirSync(join(cacheDir, 'tmp'))).toEqual([])
   return { measured, steps }
 }
 

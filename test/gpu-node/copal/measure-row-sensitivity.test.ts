@@ -18,19 +18,19 @@ import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 const windows = [Int32Array.of(5, 17, 200, 31, 8, 99), Int32Array.of(250, 3, 3, 60, 42, 11)]
 
 async function measure({ model, dir }: TinyModel, signal = new AbortController().signal) {
-  const scratchDir = join(dir, 'scratch')
+  const cacheDir = join(dir, 'cache')
   try {
     return await measureRowSensitivity(model, {
       windows,
       textSha256: 'a'.repeat(64),
       threads: 1,
-      scratchDir,
+      cacheDir,
       created: '2026-01-01T00:00:00Z',
       signal,
       onProgress: () => undefined,
     })
   } finally {
-    expect(readdirSync(scratchDir)).toEqual([])
+    expect(readdirSync(join(cacheDir, 'tmp'))).toEqual([])
   }
 }
 
@@ -123,7 +123,7 @@ describe.each<[string, TinyLlamaOptions]>([
       }
       const weights = Float32Array.from(tiny.tensors.get(name)!.values)
       const sensitivity = linears[name]!.rows
-      const expected = worthQuantiles({ rows, cols, weights, squareNorm: norm, sensitivity })
+      const expected = worthQuantiles([rows, cols], weights, Float32Array.from(norm), sensitivity)
       for (const [k, value] of linears[name]!.worth.entries()) expect(value).toBeCloseTo(expected[k]!, 3)
     }
     const losses = windows.map((window) => lossOf(tiny, window, '', 0, 0, 0))

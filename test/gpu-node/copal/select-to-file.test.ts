@@ -16,9 +16,15 @@ import {
 } from '../../../gpu-node/src/copal/calibration-run.ts'
 import { METHOD_NAMES, parseMethod } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { expandPatterns } from '../../../gpu-node/src/copal/patterns.ts'
-import { linearShapes } from '../../../gpu-node/src/model/config.ts'
+import { shareRows } from '../../../gpu-node/src/copal/share-rows.ts'
+import {
+  BLOCK_LINEARS,
+  linearName,
+  linearShape,
+  linearShapes,
+  type BlockLinear,
+} from '../../../gpu-node/src/model/config.ts'
 import { accumulate } from '../../../gpu-node/src/copal/statistics.ts'
-import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config.ts'
 import { writeWordsDataset } from '../../support/calibration-datasets.ts'
 import { keptStatistics } from '../../support/kept-statistics.ts'
 import { layerSensitivityOf, rowSensitivityOf } from '../../support/sensitivities.ts'
@@ -111,6 +117,33 @@ test.each(METHOD_NAMES)('what %s writes fits the model and its pattern', async (
     expect(Math.abs(outcome.sparsity - sparsities[pattern])).toBeLessThan(1e-3)
     expect(outcome.churn).toBeNull()
   }
+})
+
+test('with +rows a mask keeps of every row what its errors are worth, by the weights of the matrix whatever scope is asked for', async () => {
+  const selection = { method: 'continual-wanda+rows', pattern: '0.37', scope: 'row' } as const
+  const outcome = await run(selection.method, { selection })
+  expect(outcome.scope).toBe('matrix')
+  const mask = await read(outcome)
+  expect(mask.meta.scope).toBe('matrix')
+  const artifacts = await keptStatistics(statisticsDir(), tiny.model)
+  let moved = 0
+  for await (const { name, rows, cols, weights } of problems()) {
+    const [, layer = '', linear = ''] = /layers\.(\d+)\.(.*)\.weight$/.exec(name) ?? []
+    const norm = await accumulate(
+      artifacts,
+      Number(layer),
+      statisticTensor('square_norm', linear as BlockLinear),
+    )
+    const costs = tiny.model.rowSensitivity!.linears[name]!.rows
+    const kept = shareRows({ rows, cols, weights, statistic: () => norm }, parsePattern('0.37'), costs)
+    const { bits } = mask.linears.get(name)!
+    const width = bits.length / rows
+    for (let row = 0; row < rows; row++) {
+      expect(countBits(bits, row * width, (row + 1) * width)).toBe(kept[row])
+      if (kept[row] !== cols - Math.floor(0.37 * cols)) moved++
+    }
+  }
+  expect(moved).toBeGreaterThan(0)
 })
 
 describe('an update whose method changes weights', () => {

@@ -2,6 +2,7 @@ import { copyFile, mkdir, open, readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { basename, join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
+import { linearShapes } from '../../../gpu-node/src/model/config.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
 import { sha256File } from '../../../gpu-node/src/model/fingerprint.ts'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
@@ -28,6 +29,16 @@ beforeAll(async () => {
 }, 600_000)
 
 const decoded = (ids: number[]) => Buffer.concat(ids.map((id) => model.codec.tokenBytes(id))).toString('utf8')
+
+test('the repository has what pruning its linears and errors of their rows cost', () => {
+  const shapes = linearShapes(model.config)
+  expect(Object.keys(model.layerSensitivity?.linears ?? {})).toHaveLength(shapes.size)
+  const { linears = {} } = model.rowSensitivity ?? {}
+  for (const [name, [rows]] of shapes) {
+    expect(linears[name]?.rows).toHaveLength(rows)
+    expect(linears[name]?.worth.toSorted((a, b) => a - b)).toEqual(linears[name]?.worth)
+  }
+})
 
 test('the default model is SmolLM2-135M-Instruct', () => {
   expect(model.id).toBe('smollm2-135m-instruct')

@@ -13,38 +13,9 @@ import { loadNative } from '../../../gpu-node/src/backends/sparse/native.ts'
 import { createGrammars } from '../../../gpu-node/src/grammar/grammars.ts'
 import { addon, BACKENDS } from '../../support/backends.ts'
 import { call, readEvents, startTestNode, type TestNode } from '../../support/node-server.ts'
+import { CLOCK, FORMAT, PARAMETERS, PERSON, WEATHER } from '../../support/structured-requests.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 
-/** A finite language, so that every answer ends. */
-const PERSON = {
-  type: 'object',
-  properties: {
-    name: { type: 'string', maxLength: 8 },
-    age: { type: 'integer', minimum: 0, maximum: 150 },
-    likes: { type: 'array', items: { enum: ['tea', 'coffee'] }, maxItems: 3 },
-  },
-  required: ['name', 'age', 'likes'],
-  additionalProperties: false,
-}
-const FORMAT = { type: 'json_schema', json_schema: { name: 'person', strict: true, schema: PERSON } }
-const WEATHER = {
-  type: 'function',
-  function: {
-    name: 'weather',
-    description: 'The weather in a city',
-    parameters: {
-      type: 'object',
-      properties: { city: { type: 'string', maxLength: 6 }, unit: { enum: ['C', 'F'] } },
-      required: ['city', 'unit'],
-      additionalProperties: false,
-    },
-  },
-}
-const CLOCK = { type: 'function', function: { name: 'clock' } }
-const PARAMETERS: Record<string, object> = {
-  weather: WEATHER.function.parameters,
-  clock: { type: 'object', maxProperties: 0 },
-}
 const CHAT = { model: 'tiny', messages: [{ role: 'user', content: 'the cat' }], seed: 3 }
 
 const json = async <T>(response: Response) => (await response.json()) as T

@@ -45,6 +45,7 @@ function describe({ nll_mean, linears }: RowSensitivity, path: string): string {
       return `  ${kind.padEnd(20)} ${(100 * mean).toFixed(0)} %`
     }),
     path,
+    'Nodes that serve this model take it up when they start again.',
   ].join('\n')
 }
 

@@ -37,7 +37,7 @@ interface LabRunOptions {
   json?: boolean
 }
 
-/** The paper's baselines, COPAL, and what the service does with a model that was not measured: with others, `+allocated+rows`. */
+/** The paper's baselines, COPAL, and what the service does with a model that was not measured. */
 const DEFAULT_METHODS = 'magnitude,wanda,sparsegpt,copal,continual-wanda,continual-wanda+swaps'
 
 export function addLabRun(lab: Command, session: Session): void {
@@ -226,7 +226,7 @@ function seed(text: string): number {
   throw new InvalidArgumentError('Expected a whole number of at most nine digits.')
 }
 
-function windowTokens(text: string): number {
+export function windowTokens(text: string): number {
   const tokens = wholeNumber(text)
   if (tokens >= 2) return tokens
   throw new InvalidArgumentError('A window needs two tokens: the first is only context.')

@@ -9,7 +9,7 @@ export function addLabSensitivity(lab: Command, session: Session): void {
   const command = lab
     .command('sensitivity')
     .description(
-      'measure what the pruning of each linear costs the output; methods with +allocated need it once a model',
+      'measure what the pruning of each linear costs the output; methods with +allocated and without +rows need it once a model',
     )
     .argument('<mask>', 'a mask file that prunes every linear, from copal masks export or build')
   addTextOptions(command, { windows: 12, windowTokens: 256 })
@@ -47,5 +47,6 @@ function describe({ divergence, linears }: LayerSensitivity, path: string): stri
     `Everything pruned: ${divergence.toFixed(3)} nats a token. What linears cost of that, over all blocks:`,
     ...[...sums].map(([kind, sum]) => `  ${kind.padEnd(20)} ${((100 * sum) / total).toFixed(1)} %`),
     path,
+    'Nodes that serve this model take it up when they start again.',
   ].join('\n')
 }

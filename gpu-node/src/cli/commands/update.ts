@@ -39,7 +39,7 @@ export function addUpdate(program: Command, session: Session): void {
     .option('--model <id>', 'which model, where the fleet serves several')
     .option(
       '--method <name>',
-      'how weights are chosen, see copal methods; unless given, by continual-wanda+swaps, +allocated+rows where the model was measured',
+      'how weights are chosen, see copal methods; unless given, continual-wanda+swaps, or continual-wanda+allocated+rows+swaps where the model was measured',
     )
     .option(
       '--pattern <pattern>',
@@ -48,7 +48,12 @@ export function addUpdate(program: Command, session: Session): void {
     )
     .addOption(patternsOption())
     .addOption(leaveOutOption())
-    .addOption(new Option('--scope <scope>', 'which weights compete').choices(['row', 'matrix']))
+    .addOption(
+      new Option(
+        '--scope <scope>',
+        'which weights compete; with +rows those of a matrix in any case',
+      ).choices(['row', 'matrix']),
+    )
     .option('--samples <n>', 'calibration samples a domain', wholeNumber)
     .option('--length <tokens>', 'tokens a sample', wholeNumber)
     .option('--seed <n>', 'which samples are drawn', wholeNumber)

@@ -26,7 +26,7 @@ export interface Method {
   /** `continual-wanda+swaps+reconstruct` */
   name: string
   rule: PruneRule
-  /** The ratio is shared out over the linears by what pruning each costs: see `allocate.ts`. */
+  /** The ratio is shared out over the linears by what they cost the model: see `allocate.ts`. */
   allocated: boolean
   /** The rows of a linear share its ratio by what an error of each costs: see `share-rows.ts`. */
   rows: boolean
