@@ -81,6 +81,13 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       onProgress: environment.onProgress,
       signal,
     })
+    if (model.rowSensitivity === null) {
+      log.info(
+        'what errors of its rows cost was never measured for this model: updates prune every row alike. ' +
+          "'npx copal lab row-sensitivity' measures it once, in minutes",
+        { model: model.id },
+      )
+    }
     const reference = {
       spec: settings.model,
       cacheDir: settings.cacheDir,
