@@ -12,6 +12,7 @@ import type { LabResults, LabRun, LabStage } from '../../../gpu-node/src/lab/res
 import { createLabWork, type LabWork } from '../../../gpu-node/src/lab/work.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
 import { findLayerSensitivity } from '../../../gpu-node/src/model/layer-sensitivity.ts'
+import { findRowSensitivity } from '../../../gpu-node/src/model/row-sensitivity.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
 /** What was measured with an older copal: whoever changes a key throws it away, and has to mean it. */
@@ -53,6 +54,7 @@ beforeAll(async () => {
       config,
       master: { baseSha256 },
       layerSensitivity: await findLayerSensitivity(dir, config, baseSha256),
+      rowSensitivity: await findRowSensitivity(dir, config, baseSha256),
     } as DenseModel,
     domains: results.domains.map(({ name, calibration, evaluation }) => ({
       name,
