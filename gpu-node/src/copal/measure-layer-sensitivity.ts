@@ -13,21 +13,15 @@ import { linearShapes } from '../model/config.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { LayerSensitivity } from '../model/layer-sensitivity.ts'
 import { createScratch, removeScratch } from '../model/scratch.ts'
+import type { TextMeasurement } from './text-measurement.ts'
 
-/** A measurement of {@link measureLayerSensitivity}. */
-export interface LayerSensitivityOptions {
+/**
+ * A measurement of {@link measureLayerSensitivity}. Dense logits of the windows are in memory, 4 bytes × tokens × vocabulary;
+ * scratch files are as large as the model's weights in f32.
+ */
+export interface LayerSensitivityOptions extends TextMeasurement {
   /** A mask file that prunes every linear. */
   maskPath: string
-  /** Each of the same number of tokens; their dense logits are in memory: 4 bytes × tokens × vocabulary. */
-  windows: readonly Int32Array[]
-  textSha256: string
-  threads: number
-  /** Scratch files lie below it, as large as the model's weights in f32. */
-  cacheDir: string
-  /** ISO 8601, into the file. */
-  created: string
-  signal: AbortSignal
-  onProgress: (fraction: number, message: string) => void
 }
 
 /**

@@ -18,24 +18,11 @@ import { createScratch, isErrno, removeScratch } from '../model/scratch.ts'
 import { aTurn, createSession, free, pick, readFiniteBlock, weightFeeds } from './block-runner.ts'
 import { statisticTensor } from './block-statistics.ts'
 import { worthQuantiles } from './share-rows.ts'
+import type { TextMeasurement } from './text-measurement.ts'
 import { chunkFeeds, embed, hiddenOf, type Chunk } from './token-chunks.ts'
 
-/** A measurement of {@link measureRowSensitivity}. */
-export interface RowSensitivityOptions {
-  /** Each of the same number of tokens, two at least. */
-  windows: readonly Int32Array[]
-  textSha256: string
-  threads: number
-  /** Scratch files lie below it: what enters every block, 4 bytes × hidden size × layers × tokens. */
-  cacheDir: string
-  /** ISO 8601, into the file. */
-  created: string
-  signal: AbortSignal
-  onProgress: (fraction: number, message: string) => void
-}
-
 /** The windows as chunks of one sequence, and the residual stream of all of them, or its gradient: `[tokens, hidden]`. */
-interface Work extends Pick<RowSensitivityOptions, 'threads' | 'signal'> {
+interface Work extends Pick<TextMeasurement, 'threads' | 'signal'> {
   model: DenseModel
   length: number
   chunks: readonly Chunk[]
@@ -46,14 +33,15 @@ interface Work extends Pick<RowSensitivityOptions, 'threads' | 'signal'> {
 
 /**
  * Measures what an error at each output of each linear costs: the diagonal of the empirical Fisher information of the dense
- * model at the outputs, by one forward and one backward pass over the windows. One block of weights is in memory at a time.
+ * model at the outputs, by one forward and one backward pass over the windows. One block of weights is in memory at a time; what enters
+ * every block is on disk, 4 bytes × hidden size × layers × tokens.
  *
  * @throws AppError `unsupported_model` weights or gradients are not finite: names the linear; `internal_error` the disk is
  * full; the reason of the signal
  */
 export async function measureRowSensitivity(
   model: DenseModel,
-  { windows, textSha256, threads, cacheDir, created, signal, onProgress }: RowSensitivityOptions,
+  { windows, textSha256, threads, cacheDir, created, signal, onProgress }: TextMeasurement,
 ): Promise<RowSensitivity> {
   const length = windows[0]?.length ?? 0
   const tokens = Int32Array.from(windows.flatMap((window) => [...window]))

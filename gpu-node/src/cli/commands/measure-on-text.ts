@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
+import type { TextMeasurement } from '../../copal/text-measurement.ts'
 import { writeAtomically } from '../../control/content-store.ts'
 import type { DenseModel } from '../../model/dense-model.ts'
 import { DEFAULT_MODEL } from '../../model/source.ts'
@@ -38,19 +39,6 @@ export function addTextOptions(
     .option('--json', 'print JSON')
 }
 
-/** What every measurement is told. */
-export interface TextWork {
-  windows: readonly Int32Array[]
-  textSha256: string
-  threads: number
-  /** Scratch files lie below it. */
-  cacheDir: string
-  /** ISO 8601 */
-  created: string
-  signal: AbortSignal
-  onProgress: (fraction: number, message: string) => void
-}
-
 /**
  * Opens the model, cuts the text, measures with a bar of progress, and writes what was found.
  *
@@ -62,7 +50,7 @@ export async function measureOnText<T>(
   { terminal }: Session,
   options: TextOptions,
   pathOf: (cacheDir: string, baseSha256: string) => string,
-  measure: (model: DenseModel, work: TextWork) => Promise<T>,
+  measure: (model: DenseModel, work: TextMeasurement) => Promise<T>,
   encode: (found: T) => string,
 ): Promise<{ found: T; path: string }> {
   const { openModel } = await import('../../model/load.ts')
