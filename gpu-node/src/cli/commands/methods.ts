@@ -25,7 +25,7 @@ function describe(): string {
     '',
     'After a rule, in this order:',
     '+allocated    shares the ratio out over the linears by what each costs the model',
-    '+rows         shares the ratio of a linear out over its rows by what an error of each costs the model',
+    "+rows         shares a linear's ratio out over its rows by what errors cost",
     '+swaps        exchanges kept and pruned weights while the output error falls',
     '+reconstruct  solves for the kept weights: new values, not only a mask',
     '',
