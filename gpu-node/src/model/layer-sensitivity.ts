@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { linearShapes, type LlamaConfig } from './config.ts'
+import type { LlamaConfig } from './config.ts'
 import { findMeasured, measuredPath, type MeasuredKind } from './measured-file.ts'
 
 const FORMAT_VERSION = 2
@@ -46,15 +46,10 @@ export function layerSensitivityPath(cacheDir: string, baseSha256: string): stri
 }
 
 /** The sensitivity of a model, see {@link findMeasured}. */
-export async function findLayerSensitivity(
+export function findLayerSensitivity(
   cacheDir: string,
   config: LlamaConfig,
   baseSha256: string,
 ): Promise<LayerSensitivity | null> {
-  const names = [...linearShapes(config).keys()]
-  return findMeasured(KIND, cacheDir, baseSha256, ({ base_sha256, linears }) => {
-    const isWhole =
-      names.length === Object.keys(linears).length && names.every((name) => Object.hasOwn(linears, name))
-    return isWhole && base_sha256 === baseSha256
-  })
+  return findMeasured(KIND, cacheDir, config, baseSha256)
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { linearShapes, type LlamaConfig } from './config.ts'
+import type { LlamaConfig } from './config.ts'
 import { findMeasured, measuredPath, type MeasuredKind } from './measured-file.ts'
 
 /** Shares of a linear's weights that the worth is told at: `1/64 … 63/64`. */
@@ -50,6 +50,7 @@ const KIND: MeasuredKind<RowSensitivity> = {
   version: ROW_SENSITIVITY_VERSION,
   schema: rowSensitivityFile,
   command: 'copal lab row-sensitivity',
+  fits: ({ rows }, shape) => rows.length === shape[0],
 }
 
 /** Where the sensitivity of a model lies in a cache folder. */
@@ -58,18 +59,12 @@ export function rowSensitivityPath(cacheDir: string, baseSha256: string): string
 }
 
 /** The sensitivity of a model, see {@link findMeasured}. */
-export async function findRowSensitivity(
+export function findRowSensitivity(
   cacheDir: string,
   config: LlamaConfig,
   baseSha256: string,
 ): Promise<RowSensitivity | null> {
-  const shapes = [...linearShapes(config)]
-  return findMeasured(KIND, cacheDir, baseSha256, ({ base_sha256, linears }) => {
-    const isWhole =
-      shapes.length === Object.keys(linears).length &&
-      shapes.every(([name, [rows]]) => linears[name]?.rows.length === rows)
-    return isWhole && base_sha256 === baseSha256
-  })
+  return findMeasured(KIND, cacheDir, config, baseSha256)
 }
 
 /** As it is kept. */
