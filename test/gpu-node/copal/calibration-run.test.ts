@@ -3,7 +3,6 @@ import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
-import { partId } from '../../../gpu-node/src/copal/artifact.ts'
 import { INPUT_OF } from '../../../gpu-node/src/copal/block-statistics.ts'
 import {
   calibrateAndSelect,
@@ -297,19 +296,6 @@ test('statistics that an older version left without a folder are taken over', as
   expect((await run(given, messages)).maskSha256).toBe(maskSha256)
   expect(messages.some((message) => message.startsWith('calibrating'))).toBe(false)
   expect(await readdir(given.statisticsDir)).toEqual([basename(folder)])
-})
-
-test('the identity of statistics covers all they depend on', () => {
-  const spec = { baseSha256: 'a', datasetSha256: 'b', samples: 1, length: 2, seed: 3 }
-  const ids = [
-    spec,
-    { ...spec, baseSha256: 'c' },
-    { ...spec, datasetSha256: 'c' },
-    { ...spec, samples: 2 },
-    { ...spec, length: 3 },
-    { ...spec, seed: 4 },
-  ].map(partId)
-  expect(new Set(ids).size).toBe(ids.length)
 })
 
 test.each([
