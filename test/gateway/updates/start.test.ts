@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { CalibrateJob } from '@copal/shared/wire/node-rpc.ts'
+import type { MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { ensureModel } from '../../../gateway/src/db/queries/models.ts'
 import { jobsForNode } from '../../../gateway/src/updates/jobs.ts'
@@ -80,6 +80,24 @@ test('patterns of single linears reach the node as they were written, in their o
   expect(Object.entries(job?.selection.patterns ?? {})).toEqual(Object.entries(patterns))
   expect(job?.selection.pattern).toBe('0.5')
   expect((await getUpdate(id)).patterns).toEqual(patterns)
+})
+
+test('a mask is registered by the scope that the node gave it, whatever was asked for; without one, by that', async () => {
+  const node = new SimulatedNode('scope-1', 'scope')
+  await node.beat()
+  await importTexts('scope-a')
+  for (const scope of ['matrix', undefined] as const) {
+    const { id } = await startUpdate('scope', ['scope-a'], { selection: { scope: 'row' } })
+    await node.reach(id, 'calibrating')
+    await node.beat()
+    const [job] = node.jobs as [CalibrateJob]
+    expect(job.selection.scope).toBe('row')
+    const report = await node.done(job)
+    node.report({ ...report, result: { ...(report.result as CalibrateResult), scope } })
+    await node.finish(id)
+  }
+  const { data } = await adminJson<{ data: MaskEntry[] }>('GET', '/masks?model=scope')
+  expect(data.map((mask) => mask.scope).toSorted()).toEqual(['matrix', 'row'])
 })
 
 test('while no node is alive that could tell, a method is accepted: the node that takes the job decides', async () => {
