@@ -33,8 +33,8 @@ interface Work extends Pick<TextMeasurement, 'threads' | 'signal'> {
 
 /**
  * Measures what an error at each output of each linear costs: the diagonal of the empirical Fisher information of the dense
- * model at the outputs, by one forward and one backward pass over the windows. One block of weights is in memory at a time; what enters
- * every block is on disk, 4 bytes × hidden size × layers × tokens.
+ * model at the outputs, by one forward and one backward pass over the windows. One block of weights is in memory at a
+ * time; what enters every block is on disk, 4 bytes × hidden size × layers × tokens.
  *
  * @throws AppError `unsupported_model` weights or gradients are not finite: names the linear; `internal_error` the disk is
  * full; the reason of the signal

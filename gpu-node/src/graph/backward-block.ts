@@ -252,9 +252,9 @@ class BackwardBuilder extends GraphBuilder {
     const atHeads = this.#asHeads(this.#backward('self_attn.o_proj', atMiddle), 'query_shape')
     const atValue = this.#groupSum(this.op('MatMul', [this.#transposed(shares), atHeads]))
     const atShares = this.op('MatMul', [atHeads, this.#transposed(value)])
-    const weighted = this.op('Mul', [atShares, shares])
-    const mean = this.op('ReduceSum', [weighted, 'last_axis'])
-    const atScores = this.op('Mul', [this.op('Mul', [this.op('Sub', [atShares, mean]), shares]), 'scale'])
+    // Shares sum to 1, so what all of them gain alike moves none.
+    const common = this.op('ReduceSum', [this.op('Mul', [atShares, shares]), 'last_axis'])
+    const atScores = this.op('Mul', [this.op('Mul', [this.op('Sub', [atShares, common]), shares]), 'scale'])
     const atQuery = this.#rotate(this.op('MatMul', [atScores, key]), -1)
     const atKey = this.#rotate(this.#groupSum(this.op('MatMul', [this.#transposed(atScores), query])), -1)
     const atNormed = this.op('Sum', [
