@@ -15,8 +15,10 @@ import type {
 import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { killNode, nodePids } from '../support/kill-node.ts'
 import { commandLine, converged, startService, until, updateEnd, type Service } from '../support/service.ts'
 import { passages } from '../support/passages.ts'
+import { streamLoad, type StreamedAnswer } from '../support/stream-load.ts'
 
 const MODEL = 'smollm2-135m-instruct'
 const END_TOKEN = 2
@@ -245,7 +247,7 @@ describe('adaptation', () => {
       const { progress, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
       return progress > 0.8 || finished_at !== null ? true : undefined
     })
-    const load = streamLoad(8)
+    const load = streamLoad(client, MODEL, 8)
     onTestFinished(async () => void (await load.stop()))
     const end = await updateEnd(service, update.id)
     await converged(service)
@@ -318,7 +320,7 @@ describe('faults', () => {
       const { job } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
       return job?.state === 'running' && job.progress > 0.1 ? true : undefined
     })
-    const node = killNode()
+    const node = killNode(service)
     const end = await updateEnd(service, update.id)
     expect(end).toMatchObject({ state: 'promoted', error: null })
     const after = await node.back()
@@ -329,7 +331,7 @@ describe('faults', () => {
     for (const version of [1, 2]) {
       await service.admin('POST', '/admin/rollback', { version })
       await sleep(100 * version)
-      const status = await killNode().back()
+      const status = await killNode(service).back()
       expect(status.models[0]?.active_version).toBe(version)
       expect((await chat('Say hello.')).system_fingerprint).toBe(`copal-${MODEL}-m${version}`)
     }
@@ -346,13 +348,13 @@ describe('faults', () => {
     })
     let node: ReturnType<typeof killNode> | undefined
     const broken = (async () => {
-      for await (const chunk of stream) if (chunk.choices[0]?.text) node ??= killNode()
+      for await (const chunk of stream) if (chunk.choices[0]?.text) node ??= killNode(service)
     })()
     await expect(broken).rejects.toThrow(/node/i)
     // A node is back sooner than the gateway gives up on it, so that requests wait and are served: this one stays away.
     const keptAway = setInterval(() => {
-      const pids = nodePids()
-      if (pids.length > 0) node = killNode(pids)
+      const pids = nodePids(service)
+      if (pids.length > 0) node = killNode(service, pids)
     }, 100)
     const response = await until('a refusal', async () => {
       const answer = await post('/v1/chat/completions', hello())
@@ -434,52 +436,6 @@ async function sendTraffic(domain: string, prompts: string[], consent: boolean):
   await Promise.all([worker(), worker(), worker(), worker()])
 }
 
-interface StreamedAnswer {
-  prompt: string
-  text: string
-  fingerprints: string[]
-  error?: unknown
-}
-
-/** Keeps `concurrency` greedy streams running until it is stopped. */
-function streamLoad(concurrency: number) {
-  let running = true
-  const answers: StreamedAnswer[] = []
-  const one = async (index: number) => {
-    for (let round = 0; running; round++) {
-      const prompt = `Chapter ${index * 100 + round}. It was`
-      const fingerprints = new Set<string>()
-      let text = ''
-      try {
-        const stream = await client.completions.create({
-          model: MODEL,
-          prompt,
-          max_tokens: 48,
-          temperature: 0,
-          stream: true,
-        })
-        for await (const chunk of stream) {
-          text += chunk.choices[0]?.text ?? ''
-          if (chunk.system_fingerprint) fingerprints.add(chunk.system_fingerprint)
-        }
-        answers.push({ prompt, text, fingerprints: [...fingerprints] })
-      } catch (error) {
-        answers.push({ prompt, text, fingerprints: [...fingerprints], error })
-      }
-    }
-  }
-  const all = Promise.all(Array.from({ length: concurrency }, (_, index) => one(index)))
-  return {
-    /** Those that ended. */
-    answers,
-    async stop() {
-      running = false
-      await all
-      return answers
-    },
-  }
-}
-
 async function rollbackTo(version: number): Promise<void> {
   await service.admin('POST', '/admin/rollback', { version })
   await converged(service)
@@ -498,33 +454,4 @@ async function perplexity(text: string, maskVersion: number): Promise<number> {
   const last = events.at(-1)
   if (last?.type !== 'result') throw new Error(`evaluation failed: ${JSON.stringify(last)}`)
   return last.perplexity
-}
-
-/** Kills the node's process without warning; `back` waits for the one that takes its place. */
-function killNode(killed = nodePids()): { back: () => Promise<StatusReport> } {
-  if (killed.length === 0) throw new Error('no node process found')
-  for (const pid of killed) killUnlessGone(pid)
-  return {
-    async back() {
-      await until('another node process that serves', async () => {
-        if (!nodePids().some((pid) => !killed.includes(pid))) return undefined
-        const health = await fetch(`http://127.0.0.1:${service.nodePort}/health`)
-        return health.ok ? true : undefined
-      })
-      return converged(service)
-    },
-  }
-}
-
-/** A process may end between being found and being killed. */
-function killUnlessGone(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
-  }
-}
-
-function nodePids(): number[] {
-  return service.pids('gpu-node/src/main.ts')
 }

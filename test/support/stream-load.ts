@@ -1,0 +1,48 @@
+import type OpenAI from 'openai'
+
+/** What one stream gave until it ended or failed. */
+export interface StreamedAnswer {
+  prompt: string
+  text: string
+  fingerprints: string[]
+  error?: unknown
+}
+
+/** Keeps `concurrency` greedy streams of `model` running until it is stopped. */
+export function streamLoad(client: OpenAI, model: string, concurrency: number) {
+  let running = true
+  const answers: StreamedAnswer[] = []
+  const one = async (index: number) => {
+    for (let round = 0; running; round++) {
+      const prompt = `Chapter ${index * 100 + round}. It was`
+      const fingerprints = new Set<string>()
+      let text = ''
+      try {
+        const stream = await client.completions.create({
+          model,
+          prompt,
+          max_tokens: 48,
+          temperature: 0,
+          stream: true,
+        })
+        for await (const chunk of stream) {
+          text += chunk.choices[0]?.text ?? ''
+          if (chunk.system_fingerprint) fingerprints.add(chunk.system_fingerprint)
+        }
+        answers.push({ prompt, text, fingerprints: [...fingerprints] })
+      } catch (error) {
+        answers.push({ prompt, text, fingerprints: [...fingerprints], error })
+      }
+    }
+  }
+  const all = Promise.all(Array.from({ length: concurrency }, (_, index) => one(index)))
+  return {
+    /** Those that ended. */
+    answers,
+    async stop() {
+      running = false
+      await all
+      return answers
+    },
+  }
+}
