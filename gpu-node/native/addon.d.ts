@@ -4,8 +4,8 @@
  * process lives on.
  */
 export interface Addon {
-  /** The crate's version, that of this package. */
-  version(): string
+  /** `sourceHash` of what it was built of; empty where cargo was called by hand. */
+  sources(): string
   /** Names of the kernels that this machine can run, best first. */
   kernels(): KernelName[]
   /**

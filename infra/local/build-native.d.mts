@@ -6,10 +6,8 @@ export interface BuildOptions {
   crate?: string
   /** Ends the build. */
   signal?: AbortSignal
-  /** Everything else on the machine goes first. */
-  inBackground?: boolean
 }
-/** Builds the Rust addon if cargo is there and the sources are not those of the last build. */
+/** Builds the Rust addon if cargo is there and it is not built of these sources already. */
 export function buildNative(
   say: (line: string) => void,
   options?: BuildOptions,

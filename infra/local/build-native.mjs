@@ -6,19 +6,16 @@
  * dependencies, because it may run on the system's Node before anything is installed.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { constants, setPriority } from 'node:os'
-import { join, relative, sep } from 'node:path'
+import { copyFileSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { sourceHash } from '../../gpu-node/native/source-hash.mjs'
 import { exitWith, ROOT, SetupError } from './toolchain.mjs'
 
 const LIBRARY = { win32: 'copal_native.dll', darwin: 'libcopal_native.dylib' }
-/** What of the crate goes into the binary; tests and types do not. */
-const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'src']
 const SHOWN_CHARACTERS = 2000
 /** What it means that there is no addon. */
-const WITHOUT = 'JavaScript does its work: the same results, more slowly.'
+const WITHOUT = 'ONNX Runtime and JavaScript do its work: the same results, more slowly.'
 
 const LEASH = fileURLToPath(new URL('leash.mjs', import.meta.url))
 
@@ -32,33 +29,30 @@ export const CRATE = join(ROOT, 'gpu-node', 'native')
  * the new one, and one that has it loaded keeps the old one.
  *
  * @param {(line: string) => void} say one line when it builds, and one when there is no cargo
- * @param {{ cargo?: string, crate?: string, signal?: AbortSignal, inBackground?: boolean }} [options] another
- *   program, another crate; what ends the build; whether everything else on the machine goes first
+ * @param {{ cargo?: string, crate?: string, signal?: AbortSignal }} [options] another program, another crate; what
+ *   ends the build
  * @returns {Promise<'built' | 'fresh' | 'no-cargo'>}
  * @throws {SetupError} when cargo fails, with the end of what it said
  */
 export async function buildNative(say, options = {}) {
   const { cargo = 'cargo', crate = CRATE } = options
   const addon = join(crate, `copal.${process.platform}-${process.arch}.node`)
-  const stamp = join(crate, 'target', 'copal-native.source')
   const hash = sourceHash(crate)
-  if (readOrEmpty(stamp) === hash && readOrEmpty(addon) !== '') return 'fresh'
+  if (readOrEmpty(addon).includes(hash)) return 'fresh'
   const version = spawnSync(cargo, ['--version'], { encoding: 'utf8', cwd: crate })
   if (version.status !== 0) {
     say(`No cargo here: the native addon is not built. ${WITHOUT}`)
     return 'no-cargo'
   }
   say(`Building the native addon with ${version.stdout.trim()}, one to three minutes …`)
-  await runCargo(cargo, crate, options)
+  await runCargo(cargo, crate, hash, options)
   const unfinished = `${addon}.${process.pid}`
   try {
     copyFileSync(
       join(crate, 'target', 'release', LIBRARY[process.platform] ?? 'libcopal_native.so'),
       unfinished,
     )
-    rmSync(stamp, { force: true })
     renameSync(unfinished, addon)
-    writeFileSync(stamp, hash)
   } finally {
     rmSync(unfinished, { force: true })
   }
@@ -91,27 +85,6 @@ function firstError(message) {
   return lines.find((line) => /^error\b/.test(line)) ?? lines[0]
 }
 
-/** SHA-256 over names and contents of what the binary is made of. */
-function sourceHash(crate) {
-  const hash = createHash('sha256')
-  for (const path of SOURCES.flatMap((name) => filesIn(join(crate, name)))) {
-    const content = readFileSync(path)
-    hash.update(`${relative(crate, path).split(sep).join('/')} ${content.length}\n`).update(content)
-  }
-  return hash.digest('hex')
-}
-
-function filesIn(path) {
-  try {
-    return readdirSync(path, { withFileTypes: true })
-      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-      .flatMap((entry) => filesIn(join(path, entry.name)))
-  } catch (error) {
-    if (error.code === 'ENOTDIR') return [path]
-    throw error
-  }
-}
-
 function readOrEmpty(path) {
   try {
     return readFileSync(path, 'latin1')
@@ -121,17 +94,22 @@ function readOrEmpty(path) {
 }
 
 /** On a leash: whatever ends this process, also a `kill -9`, ends cargo and its compilers. */
-async function runCargo(cargo, crate, { signal, inBackground = false }) {
+async function runCargo(cargo, crate, hash, { signal }) {
   signal?.throwIfAborted()
   const build = spawn(
     process.execPath,
     [LEASH, cargo, 'build', '--release', '--locked', '--target-dir', 'target'],
-    { cwd: crate, detached: true, stdio: ['pipe', 'ignore', 'pipe'] },
+    {
+      cwd: crate,
+      detached: true,
+      stdio: ['pipe', 'ignore', 'pipe'],
+      // The binary tells it, and is told by it.
+      env: { ...process.env, COPAL_SOURCES: hash },
+    },
   )
   const end = () => build.stdin.end()
   build.stdin.on('error', () => undefined)
   signal?.addEventListener('abort', end)
-  if (inBackground) giveWay(build.pid)
   let said = ''
   build.stderr.setEncoding('utf8').on('data', (text) => (said = (said + text).slice(-SHOWN_CHARACTERS)))
   const status = await new Promise((resolve, reject) => {
@@ -140,15 +118,6 @@ async function runCargo(cargo, crate, { signal, inBackground = false }) {
   }).finally(() => signal?.removeEventListener('abort', end))
   signal?.throwIfAborted()
   if (status !== 0) throw new SetupError(`cargo could not build the native addon:\n${said.trim()}`)
-}
-
-/** What the process starts later gives way too. */
-function giveWay(pid) {
-  try {
-    setPriority(pid, constants.priority.PRIORITY_LOW)
-  } catch {
-    // It builds all the same.
-  }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -67,41 +67,42 @@ function tellFullDisk(): number {
 
 /** Runs both parts until told to stop. */
 async function serve(settings: Settings, home: Home): Promise<void> {
+  const { signal } = stopping
   const origin = `http://127.0.0.1:${settings.port}`
   const parts: Supervised[] = []
   const failure = Promise.withResolvers<never>()
   const nodeReady = Promise.withResolvers<void>()
   const stopped = Promise.withResolvers<void>()
   failure.promise.catch(() => undefined)
-  stopping.signal.addEventListener('abort', () => stopped.resolve())
+  signal.addEventListener('abort', () => stopped.resolve())
 
-  const node = supervise(
-    nodePart(settings, home, origin, (message) => {
+  // A node serves with what is there when it starts: the addon is built before, beside the gateway's start.
+  const node = offerNative(sayBetween, { signal }).then(() => {
+    signal.throwIfAborted()
+    const part = nodePart(settings, home, origin, (message) => {
       if (message.type === 'progress') drawModelProgress(bar, message.progress)
       if (message.type === 'ready') nodeReady.resolve()
       if (message.type === 'failed') failure.reject(new StartError(message.message))
-    }),
-    say,
-  )
-  parts.push(node)
-  // Beside the download of the model, and behind everything else: the first that can use the addon is the
-  // choice of a mask, minutes after the start, and it takes what is there by then.
-  const addon = offerNative(sayBetween, { signal: stopping.signal, inBackground: true })
+    })
+    const supervised = supervise(part, say)
+    // It ends first: what it still has to settle goes to the gateway.
+    parts.unshift(supervised)
+    return supervised
+  })
   try {
     await Promise.race([
       stopped.promise,
       failure.promise,
-      node.failed,
+      node.then(({ failed }) => failed),
       run(settings, home, origin, node, nodeReady.promise, parts),
     ])
   } finally {
     bar.end()
-    if (stopping.signal.aborted) say('Stopping …')
+    if (signal.aborted) say('Stopping …')
     // For work that is still in flight when a part failed.
     else stopping.abort()
-    // The node first: what it still has to settle goes to the gateway.
+    await Promise.allSettled([node])
     for (const part of parts) await part.stop()
-    await addon
   }
 }
 
@@ -110,7 +111,7 @@ async function run(
   settings: Settings,
   home: Home,
   origin: string,
-  node: Supervised,
+  node: Promise<Supervised>,
   nodeReady: Promise<void>,
   parts: Supervised[],
 ): Promise<void> {
@@ -128,7 +129,7 @@ async function run(
   // What the gateway remembers of a node that was killed a moment ago is not enough.
   await nodeReady
   const model = await untilModelServed(origin, apiKey, signal)
-  node.markReady()
+  ;(await node).markReady()
   bar.end()
   const { adminKey } = home.secrets
   const serving = formatMask(model.copal.mask_version)

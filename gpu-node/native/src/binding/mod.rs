@@ -26,10 +26,11 @@ const MOST_THREADS: usize = 256;
 /// Offsets and ids are doubles: whole numbers up to here are exact.
 const MOST_BYTES: usize = 1 << 53;
 
-/// The crate's version; the loader compares it with the package's.
+/// The hash of the sources that this was built of, as `infra/local/build-native.mjs` gave it; the loader compares it with
+/// that of those it finds. Empty where cargo was called without it.
 #[napi]
-pub fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
+pub fn sources() -> &'static str {
+    option_env!("COPAL_SOURCES").unwrap_or_default()
 }
 
 /// Names of the kernels that this machine can run, best first.

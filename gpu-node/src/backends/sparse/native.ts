@@ -1,18 +1,8 @@
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Addon } from '../../../native/addon.d.ts'
+import { sourceHash } from '../../../native/source-hash.mjs'
 
-const PACKAGE = join(import.meta.dirname, '..', '..', '..')
-
-/** What an addon of these sources has. */
-const FUNCTIONS = [
-  'kernels',
-  'pack',
-  'swapRows',
-  'createVocabulary',
-  'Multiplier',
-  'Sampler',
-] as const satisfies (keyof Addon)[]
+const CRATE = join(import.meta.dirname, '..', '..', '..', 'native')
 
 /** A file that was tried, and why it is not the addon. */
 export interface Attempt {
@@ -35,36 +25,31 @@ export class NativeUnavailableError extends Error {
 }
 
 /** Where the build puts the addon for this platform. */
-export function addonPath(packageDir = PACKAGE): string {
-  return join(packageDir, 'native', `copal.${process.platform}-${process.arch}.node`)
+export function addonPath(): string {
+  return join(CRATE, `copal.${process.platform}-${process.arch}.node`)
 }
 
 /**
  * Loads the Rust addon.
  *
- * The first of `paths` that loads and has this package's version is taken; whatever was wrong with those
- * before it is told only when none is left.
+ * The first of `paths` that loads and is built of the sources beside it is taken; whatever was wrong with those before
+ * it is told only when none is left.
  *
  * @throws {NativeUnavailableError} when none of them fits
  */
 export function loadNative(paths: readonly string[] = [addonPath()]): Addon {
-  const wanted = packageVersion()
+  const wanted = sourceHash(CRATE)
   const attempts: Attempt[] = []
   for (const path of paths) {
-    const addon = tryLoad(path)
-    if (typeof addon === 'string') {
-      attempts.push({ path, reason: addon })
-      continue
-    }
-    const found = addon.version()
-    if (found === wanted) return addon
-    attempts.push({ path, reason: `it is of version ${found}, this package is ${wanted}` })
+    const addon = tryLoad(path, wanted)
+    if (typeof addon !== 'string') return addon
+    attempts.push({ path, reason: addon })
   }
   throw new NativeUnavailableError(attempts)
 }
 
 /** The addon, or why it is none. */
-function tryLoad(path: string): Addon | string {
+function tryLoad(path: string, wanted: string): Addon | string {
   const module: { exports: Partial<Addon> } = { exports: {} }
   try {
     process.dlopen(module, path)
@@ -72,14 +57,12 @@ function tryLoad(path: string): Addon | string {
     const message = error instanceof Error ? error.message : String(error)
     return /no such file/i.test(message) || /cannot find/i.test(message) ? 'it is not built' : message
   }
-  return asAddon(module.exports)
+  return asAddon(module.exports, wanted)
 }
 
-/** What a library exports as the addon, or why it is none of these sources. */
-export function asAddon(exports: Partial<Addon>): Addon | string {
-  if (typeof exports.version !== 'function') return 'it is another addon'
-  const missing = FUNCTIONS.filter((name) => typeof exports[name] !== 'function')
-  return missing.length === 0 ? (exports as Addon) : `it is of other sources, without ${missing.join(', ')}`
+/** What a library exports as the addon, or why it is none of the sources with the hash `wanted`. */
+export function asAddon(exports: Partial<Addon>, wanted: string): Addon | string {
+  return exports.sources?.() === wanted ? (exports as Addon) : 'it is built of other sources'
 }
 
 /** As {@link loadNative}; `undefined` where there is no addon, for work that JavaScript can do too. */
@@ -90,9 +73,4 @@ export function loadNativeIfThere(): Addon | undefined {
     if (error instanceof NativeUnavailableError) return undefined
     throw error
   }
-}
-
-function packageVersion(): string {
-  const { version } = JSON.parse(readFileSync(join(PACKAGE, 'package.json'), 'utf8')) as { version: string }
-  return version
 }
