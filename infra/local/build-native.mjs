@@ -41,7 +41,8 @@ export async function buildNative(say, options = {}) {
   if (readOrEmpty(addon).includes(hash)) return 'fresh'
   const version = spawnSync(cargo, ['--version'], { encoding: 'utf8', cwd: crate })
   if (version.status !== 0) {
-    say(`No cargo here: the native addon is not built. ${WITHOUT}`)
+    const why = version.error ? 'No cargo here' : `cargo does not run here (${firstError(version.stderr)})`
+    say(`${why}: the native addon is not built. ${WITHOUT}`)
     return 'no-cargo'
   }
   say(`Building the native addon with ${version.stdout.trim()}, one to three minutes …`)
@@ -123,7 +124,9 @@ async function runCargo(cargo, crate, hash, { signal }) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const say = (line) => process.stderr.write(`${line}\n`)
   try {
-    await (process.argv.includes('--optional') ? offerNative(say) : buildNative(say))
+    const isOptional = process.argv.includes('--optional')
+    const outcome = await (isOptional ? offerNative(say) : buildNative(say))
+    if (outcome === 'no-cargo' && !isOptional) process.exitCode = 1
   } catch (error) {
     exitWith(error)
   }

@@ -276,6 +276,19 @@ describe('adaptation', () => {
     }
   })
 
+  test('a mask that is stored already is served when it is sent again', async () => {
+    const { data } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
+    const { sha256 } = data.find(({ version }) => version === 1)!
+    const headers = { authorization: `Bearer ${service.adminKey}` }
+    const file = await fetch(`${service.baseUrl}/admin/masks/m1/file`, { headers })
+    const body = await file.arrayBuffer()
+    const url = `${service.baseUrl}/admin/masks/${sha256}`
+    for (let times = 0; times < 3; times++) {
+      const response = await fetch(url, { method: 'PUT', headers, body })
+      expect(response.ok).toBe(true)
+    }
+  })
+
   test('an update lowers perplexity far below the magnitude mask on held-out text', async () => {
     const magnitude = await service.admin<UpdateEntry>('POST', '/admin/updates', {
       domains: ['speech'],

@@ -15,7 +15,7 @@ const MAX_HEADER_BYTES = 4 * 1024 * 1024
 /**
  * Streams a request's body into R2 as a mask file; what is no mask file is not kept.
  *
- * @returns whether it is new; one that was there stays, and the body is not read
+ * @returns whether it is new; one that was there stays
  * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`
  */
 export async function storeMaskFile(
@@ -25,7 +25,8 @@ export async function storeMaskFile(
 ): Promise<boolean> {
   const body = requireBody(request, 'A mask file', MAX_FILE_BYTES)
   if (await artifacts.head(maskKey(sha256))) {
-    await body.cancel()
+    // A body that is left unread breaks the connection before the sender has the answer.
+    await body.pipeTo(new WritableStream())
     return false
   }
   return keepMask(artifacts, sha256, () => artifacts.put(maskKey(sha256), body, { sha256 }))

@@ -14,7 +14,21 @@ test('without cargo it says so in one line and goes on', async () => {
   const said: string[] = []
   expect(await buildNative((line) => said.push(line), { cargo: 'no-such-cargo', crate })).toBe('no-cargo')
   expect(said).toEqual([
-    'No cargo here: the native addon is not built. JavaScript does its work: the same results, more slowly.',
+    'No cargo here: the native addon is not built. ONNX Runtime and JavaScript do its work: the same results, more slowly.',
+  ])
+})
+
+test('a cargo that does not run is told with its own words', async () => {
+  const cargo = join(temporaryDir(), 'cargo')
+  writeFileSync(cargo, "#!/bin/sh\necho 'error: rustup could not choose a version' >&2; exit 1\n", {
+    mode: 0o755,
+  })
+  const said: string[] = []
+  expect(await buildNative((line) => said.push(line), { cargo, crate: copyOfCrate() })).toBe('no-cargo')
+  expect(said).toEqual([
+    expect.stringMatching(
+      /^cargo does not run here \(error: rustup could not choose a version\): the native addon/,
+    ),
   ])
 })
 
@@ -27,7 +41,7 @@ test('a build that fails where the addon is only welcome is one line, with the r
   expect(await offerNative((line) => said.push(line), { cargo, crate })).toBe('failed')
   expect(said).toEqual([
     expect.stringContaining('Building the native addon with cargo 1.0'),
-    "The native addon cannot be built (error: the linker is missing). JavaScript does its work: the same results, more slowly. 'node infra/local/build-native.mjs' tells more.",
+    "The native addon cannot be built (error: the linker is missing). ONNX Runtime and JavaScript do its work: the same results, more slowly. 'node infra/local/build-native.mjs' tells more.",
   ])
 })
 
