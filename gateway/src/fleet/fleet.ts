@@ -67,7 +67,7 @@ export class Fleet extends DurableObject<Bindings> {
   readonly #policy: FleetPolicy
   readonly #state: FleetState
   readonly #dispatcher: Dispatcher
-  readonly #refusals = new Refusals()
+  readonly #refusals: Refusals
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
@@ -77,6 +77,7 @@ export class Fleet extends DurableObject<Bindings> {
     this.#policy = readPolicy(env)
     this.#state = new FleetState(this.#policy)
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
+    this.#refusals = new Refusals((model) => this.#state.contextLengthOf(model) !== undefined)
     void ctx.blockConcurrencyWhile(async () => {
       for (const record of (await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })).values()) {
         this.#state.restore(record)

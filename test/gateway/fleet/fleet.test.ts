@@ -76,6 +76,18 @@ test('a lease whose node died is settled from its reservation by the alarm, as s
   ])
 })
 
+test('what is asked for models that clients invent is counted together', async () => {
+  const fleet = open('invented-models')
+  await fleet.heartbeat(heartbeatOf(node, 'm', { draining: true }), 0)
+  for (const model of ['m', 'invented-1', 'invented-2'])
+    await fleet.acquire({ ...ask(`request-${model}`), model, version: 7 })
+  const count = { tenant: '', requests: 1, reason: 'absent', model: 'm' }
+  expect(await fleet.refusals()).toEqual([
+    count,
+    { ...count, requests: 2, reason: 'unknown', model: '(unknown)' },
+  ])
+})
+
 test('a node that stays away is forgotten, in storage too, and the alarm rests', async () => {
   const fleet = open('forgotten')
   const state = new FleetState()
