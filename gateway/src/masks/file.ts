@@ -11,12 +11,14 @@ import { maskKey } from '../updates/datasets.ts'
 export const MAX_FILE_BYTES = MASK_PART_BYTES * MAX_MASK_PARTS
 /** More than the header of any mask takes: about 300 bytes a linear. */
 const MAX_HEADER_BYTES = 4 * 1024 * 1024
+/** R2 ends its messages with a code: this one is that of bytes that do not have their checksum. */
+const BAD_DIGEST = '(10037)'
 
 /**
  * Streams a request's body into R2 as a mask file; what is no mask file is not kept.
  *
  * @returns whether it is new; one that was there stays
- * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`
+ * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`, `service_unavailable`
  */
 export async function storeMaskFile(
   artifacts: R2Bucket,
@@ -36,7 +38,7 @@ export async function storeMaskFile(
  * Stores a mask file by `put`, in which R2 checks the hash, and looks at its header then.
  *
  * @returns whether it is new
- * @throws AppError `mask_invalid`; nothing is kept then
+ * @throws AppError `mask_invalid`, or what {@link notStored} tells; nothing is kept then
  */
 export async function keepMask(
   artifacts: R2Bucket,
@@ -48,11 +50,7 @@ export async function keepMask(
     await put()
   } catch (cause) {
     if (await artifacts.head(key)) return false
-    throw new AppError(
-      'mask_invalid',
-      `The bytes sent do not have the SHA-256 ${sha256}, or did not arrive whole. Send the mask again.`,
-      { cause },
-    )
+    throw notStored('mask', sha256, cause)
   }
   try {
     await readStoredHeader(artifacts, sha256)
@@ -61,6 +59,21 @@ export async function keepMask(
     throw error
   }
   return true
+}
+
+/**
+ * Why bytes were not stored: `mask_invalid` when they do not have their hash. Of anything else R2, or the connection, is
+ * at fault, which passes: `service_unavailable`.
+ */
+export function notStored(what: 'mask' | 'part', sha256: string, cause: unknown): AppError {
+  if (cause instanceof AppError) return cause
+  if (cause instanceof Error && cause.message.endsWith(BAD_DIGEST)) {
+    const message = `The bytes sent do not have the SHA-256 ${sha256}. Send the ${what} again.`
+    return new AppError('mask_invalid', message, { cause })
+  }
+  console.error(`The ${what} ${sha256} is not stored:`, cause)
+  const message = `The ${what} did not arrive whole, or cannot be stored now. Send it again.`
+  return new AppError('service_unavailable', message, { cause, retryAfterS: 5 })
 }
 
 /**

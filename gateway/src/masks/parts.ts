@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
 import { maskKey } from '../updates/datasets.ts'
-import { keepMask, MAX_FILE_BYTES, requireBody } from './file.ts'
+import { keepMask, MAX_FILE_BYTES, notStored, requireBody } from './file.ts'
 
 /** How long parts wait to be joined. */
 const KEPT_MS = 24 * 60 * 60 * 1000
@@ -12,7 +12,7 @@ const PREFIX = 'mask-parts/'
  * Streams a part of a mask file into R2, which checks the part's hash. The same part again changes nothing.
  *
  * @param sha256 of the file that it is a part of
- * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`
+ * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`, `service_unavailable`
  */
 export async function storeMaskPart(
   artifacts: R2Bucket,
@@ -24,11 +24,7 @@ export async function storeMaskPart(
   try {
     await artifacts.put(partKey(sha256, part), body, { sha256: part })
   } catch (cause) {
-    throw new AppError(
-      'mask_invalid',
-      `The bytes sent do not have the SHA-256 ${part}, or did not arrive whole. Send the part again.`,
-      { cause },
-    )
+    throw notStored('part', part, cause)
   }
 }
 
@@ -37,7 +33,7 @@ export async function storeMaskPart(
  *
  * @param parts the SHA-256 of each, in the order of the file
  * @returns whether the file is new
- * @throws AppError `not_found` a part was not sent; `body_too_large`; `mask_invalid`
+ * @throws AppError `not_found` a part was not sent; `body_too_large`; `mask_invalid`; `service_unavailable`
  */
 export async function joinMaskFile(
   artifacts: R2Bucket,
@@ -76,10 +72,20 @@ async function join(artifacts: R2Bucket, sha256: string, parts: readonly string[
   }
   // R2 takes a stream only with its length.
   const { readable, writable } = new FixedLengthStream(sizeBytes)
+  // Nobody reads what is copied any more when it is not stored.
+  const unread = new AbortController()
+  const store = async () => {
+    try {
+      await artifacts.put(maskKey(sha256), readable, { sha256 })
+    } catch (error) {
+      unread.abort(error)
+      throw error
+    }
+  }
   return keepMask(artifacts, sha256, async () => {
     const [stored, copied] = await Promise.allSettled([
-      artifacts.put(maskKey(sha256), readable, { sha256 }),
-      copyParts(artifacts, sha256, parts, writable),
+      store(),
+      copyParts(artifacts, sha256, parts, writable, unread.signal),
     ])
     if (copied.status === 'rejected') throw copied.reason
     if (stored.status === 'rejected') throw stored.reason
@@ -91,12 +97,13 @@ async function copyParts(
   sha256: string,
   parts: readonly string[],
   into: WritableStream,
+  signal: AbortSignal,
 ): Promise<void> {
   try {
     for (const part of parts) {
       const object = await artifacts.get(partKey(sha256, part))
       if (!object) throw missing(sha256, part)
-      await object.body.pipeTo(into, { preventClose: true, preventAbort: true })
+      await object.body.pipeTo(into, { preventClose: true, preventAbort: true, signal })
     }
   } catch (error) {
     await into.abort(error).catch(() => undefined)
