@@ -3,6 +3,7 @@ import type { Heartbeat, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../db/database.ts'
 import { insertReceipts, sumTokens } from '../db/queries/receipts.ts'
 import type { Bindings } from '../deps.ts'
+import { idOf } from '../limits/account.ts'
 import { loadLedger, saveLedger } from '../limits/ledger-store.ts'
 import { Ledger } from '../limits/ledger.ts'
 import type { LimitedAccount } from '../limits/limits.ts'
@@ -56,7 +57,7 @@ export interface Settlement {
  * The one Durable Object that knows the nodes, who is working on what, and what keys with limits have used.
  *
  * Limits live here because each request asks here for its node anyway: one call reserves and leases, and the call
- * that releases leases settles. A request without limits touches nothing of it.
+ * that releases leases settles. A request without limits is only counted, when it ends, for accounts that had some.
  *
  * The state of nodes is in memory; each heartbeat also stores that node with its leases, without waiting for
  * the write. A restart therefore loses at most the leases of the last two seconds: their requests
@@ -199,9 +200,13 @@ export class Fleet extends DurableObject<Bindings> {
 
   /** Ends the leases of settled requests, and charges them what they used. */
   settle(settlements: readonly Settlement[]): void {
-    for (const { requestId, done } of settlements) if (done) this.#state.succeeded(requestId, Date.now())
+    const nowMs = Date.now()
+    for (const { requestId, done, tokens } of settlements) {
+      if (done) this.#state.succeeded(requestId, nowMs)
+      this.#chargeUnlimited(this.#state.leaseOf(requestId), tokens)
+      this.#ledger.settle(requestId, tokens, nowMs)
+    }
     this.#state.release(settlements.map(({ requestId }) => requestId))
-    for (const { requestId, tokens } of settlements) this.#ledger.settle(requestId, tokens, Date.now())
     this.#saveLedger()
     this.#dispatcher.serve()
   }
@@ -246,14 +251,17 @@ export class Fleet extends DurableObject<Bindings> {
       try {
         await insertReceipts(db, nodeId, settled, 'estimate', nowMs)
         this.#state.release(settled.map(({ requestId }) => requestId))
-        for (const { requestId, named, promptTokens, completionTokens } of expired)
-          this.#ledger.expire([requestId], nowMs, named ? promptTokens + completionTokens : undefined)
+        for (const lease of expired) {
+          const tokens = lease.promptTokens + lease.completionTokens
+          this.#chargeUnlimited(lease, tokens)
+          this.#ledger.expire([lease.requestId], nowMs, lease.named ? tokens : undefined)
+        }
       } catch (error) {
         console.error(`${settled.length} lost requests of node '${nodeId}' are settled later:`, error)
       }
     }
     this.#dispatcher.serve()
-    this.#ledger.sweep(nowMs, (leaseId) => this.#state.isLeased(leaseId))
+    this.#ledger.sweep(nowMs, (leaseId) => this.#state.leaseOf(leaseId) !== undefined)
     this.#saveLedger()
   }
 
@@ -266,6 +274,16 @@ export class Fleet extends DurableObject<Bindings> {
       const of = `${account.kind} '${account.name}'`
       console.error(`The month of ${of} counts without its receipts until these can be read:`, error)
     }
+  }
+
+  #chargeUnlimited(lease: Lease | undefined, tokens: number): void {
+    if (!lease || this.#ledger.empty) return
+    const { requestId, account, tenant } = lease
+    const owners = [
+      ...(account === undefined ? [] : [idOf({ kind: 'key', name: account })]),
+      ...(tenant === undefined ? [] : [idOf({ kind: 'tenant', name: tenant })]),
+    ]
+    this.#ledger.chargeUnlimited(requestId, owners, tokens, Date.now())
   }
 
   async #keep(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {

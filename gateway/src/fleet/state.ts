@@ -288,9 +288,9 @@ export class FleetState {
     return isHeld ? canary : this.#newest(model)?.desiredVersion
   }
 
-  /** Whether a request is leased and not settled. */
-  isLeased(requestId: string): boolean {
-    return this.#leases.find(requestId) !== undefined
+  /** The lease of a request; undefined when it is settled, or was never leased. */
+  leaseOf(requestId: string): Lease | undefined {
+    return this.#leases.find(requestId)?.lease
   }
 
   /** What to keep of a node. */

@@ -116,6 +116,20 @@ export class Ledger {
     estimate.tokens = tokens
   }
 
+  /**
+   * Charges what an attempt used to those of its owners that it was not reserved for: their limits were off when it came,
+   * and their month is to be whole when these are back. Owners that are not known are read from receipts then.
+   */
+  chargeUnlimited(leaseId: string, owners: readonly string[], tokens: number, nowMs: number): void {
+    const reserved = this.#byLease.get(leaseId)?.accounts ?? []
+    for (const id of owners) {
+      const account = this.#accounts.get(id)
+      if (!account || reserved.includes(id)) continue
+      turned(account, nowMs).spent += tokens
+      this.#changedAccounts.add(id)
+    }
+  }
+
   /** Takes a reservation back as if the request had never come: nobody could take it. */
   cancel(requestId: string, nowMs: number): void {
     const hold = this.#holds.get(requestId)
@@ -221,16 +235,14 @@ export class Ledger {
     if (wanted.maxTokens !== null)
       return { tokens: promptTokens + choices * Math.min(wanted.maxTokens, inContext), maxTokens: null }
     const most = Math.min(DEFAULT_COMPLETION_TOKENS, inContext)
-    const left = wanted.accounts.flatMap(({ limits, ...account }) => [
-      ...(limits.tokensPerMinute === undefined
-        ? []
-        : [limits.tokensPerMinute - this.#account(account, nowMs).minute.used('tokens', nowMs)]),
-      ...(limits.tokensPerMonth === undefined
-        ? []
-        : [this.#monthLeft(account, limits.tokensPerMonth, nowMs)]),
-    ])
-    if (left.length === 0) return { tokens: promptTokens + choices * most, maxTokens: null }
-    const room = Math.floor((Math.min(...left) - promptTokens) / choices)
+    const lefts = wanted.accounts.flatMap(({ limits, ...account }) => {
+      const { minute, spent, held } = this.#account(account, nowMs)
+      const { tokensPerMinute = Infinity, tokensPerMonth = Infinity } = limits
+      return [tokensPerMinute - minute.used('tokens', nowMs), tokensPerMonth - spent - held]
+    })
+    const left = Math.min(...lefts)
+    if (left === Infinity) return { tokens: promptTokens + choices * most, maxTokens: null }
+    const room = Math.floor((left - promptTokens) / choices)
     const completion = Math.max(Math.min(most, LEAST_COMPLETION_TOKENS), Math.min(most, room))
     return { tokens: promptTokens + choices * completion, maxTokens: completion }
   }
@@ -293,11 +305,6 @@ export class Ledger {
     const requests = tightest('requests', (limits) => limits.requestsPerMinute)
     const tokens = tightest('tokens', (limits) => limits.tokensPerMinute)
     return { ...(requests ? { requests } : {}), ...(tokens ? { tokens } : {}) }
-  }
-
-  #monthLeft(account: Omit<LimitedAccount, 'limits'>, limit: number, nowMs: number): number {
-    const { spent, held } = this.#account(account, nowMs)
-    return limit - spent - held
   }
 
   #keep(hold: Hold): void {

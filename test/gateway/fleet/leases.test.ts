@@ -71,7 +71,7 @@ describe('heartbeats', () => {
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(ask('request-1'), 1)
     fleet.fail({ requestId: 'request-1', nodeId: 'a', how: 'cut' }, 2)
-    expect(fleet.isLeased('request-1')).toBe(true)
+    expect(fleet.leaseOf('request-1')).toMatchObject({ nodeId: 'a' })
     expect(fleet.acquire(ask('request-2'), 2).ok).toBe(false)
   })
 })
