@@ -101,6 +101,8 @@ export const domains = sqliteTable('domains', {
   holdoutSha256: text(),
   holdoutSamples: integer(),
   createdAt: integer().notNull(),
+  /** The tenant whose sample was the first sight of it; null where an operator named it, or it is from before this was kept. */
+  createdBy: text(),
 })
 
 /** Frozen calibration datasets: the R2 object `datasets/<sha256>`, newline-delimited JSON. */

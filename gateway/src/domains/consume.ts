@@ -6,14 +6,17 @@ import type { Offer } from './reservoir-store.ts'
 
 /** Any key that samples can name a domain, and each costs storage and an evaluation with every update. */
 const MAX_DOMAINS = 256
+/** Of these, how many come to be by one tenant's samples: else one that invents names would take all of them. */
+const MAX_DOMAINS_OF_TENANT = 32
+const MOST = { most: MAX_DOMAINS, mostOfTenant: MAX_DOMAINS_OF_TENANT }
 
 /**
  * Takes queued samples, which were redacted before they were queued, into their domains' reservoirs.
  *
  * Messages may come twice and in any order: the reservoir knows the requests that it was offered. One
  * that is not a sample would never become one, so it is dropped with a line in the log; where a
- * reservoir cannot be reached, its messages are retried. Where there are as many domains as there may be,
- * samples of a new one are dropped, with one line in the log a batch.
+ * reservoir cannot be reached, its messages are retried. Where there are as many domains as there may be, or
+ * as one tenant's samples may make, samples of a new one are dropped, with one line in the log a batch.
  */
 export async function handleSamples(
   deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,
@@ -36,7 +39,8 @@ export async function handleSamples(
   await Promise.all(
     byDomain.map(async ([domain, group]) => {
       try {
-        if (await admitDomain(deps.db, domain, deps.nowMs(), MAX_DOMAINS)) {
+        const keyIds = [...new Set(group.map(({ sample }) => sample.keyId))]
+        if (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), MOST)) {
           await deps.reservoir(domain).offer(group.map(offerOf))
         } else refused.set(domain, group.length)
         for (const { message } of group) message.ack()
@@ -49,8 +53,9 @@ export async function handleSamples(
   if (refused.size === 0) return
   const dropped = [...refused.values()].reduce((sum, count) => sum + count, 0)
   console.warn(
-    `Dropped ${dropped} samples of the new domains ${[...refused.keys()].sort().join(', ')}: there are ` +
-      `${MAX_DOMAINS} domains already. Delete some that are not needed with 'DELETE /admin/domains/:domain'.`,
+    `Dropped ${dropped} samples of the new domains ${[...refused.keys()].sort().join(', ')}: samples of their tenants ` +
+      `have made ${MAX_DOMAINS_OF_TENANT} domains already, or there are ${MAX_DOMAINS}. Delete some that are not needed ` +
+      "with 'DELETE /admin/domains/:domain', or import a text into one that is.",
   )
 }
 

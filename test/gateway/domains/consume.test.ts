@@ -5,11 +5,12 @@ import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { ensureDomains, forgetDomain, listDomains } from '../../../gateway/src/db/queries/domains.ts'
 import { createDeps } from '../../../gateway/src/deps.ts'
 import { handleSamples } from '../../../gateway/src/domains/consume.ts'
+import { createKey } from '../support/gateway.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
-const sample = (domain: string, index: number, text = `text ${index}`) => ({
+const sample = (domain: string, index: number, text = `text ${index}`, keyId = 'key') => ({
   requestId: `req_${domain}_${index}`,
-  keyId: 'key',
+  keyId,
   model: 'tiny',
   domain,
   text,
@@ -85,6 +86,32 @@ test('samples of a reservoir that fails are retried, those of the others are not
   error.mockRestore()
   expect(await consume([sample('away', 0)])).toEqual({ acked: ['m0'], retried: [] })
   expect(await stored('away')).toHaveLength(1)
+})
+
+test('a tenant’s samples make 32 domains, whatever its key, and leave room for the next tenant', async () => {
+  const db = openDatabase(env.DB)
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  const greedy = [await createKey({ tenant: 'greedy' }), await createKey({ tenant: 'greedy' })]
+  const modest = await createKey({ tenant: 'modest' })
+  const invented = Array.from({ length: 40 }, (_, index) =>
+    sample(`greedy-${index}`, 0, 'text', greedy[index % 2]?.id),
+  )
+  await consume(invented)
+  const made = () => listDomains(db).then((all) => all.filter(({ createdBy }) => createdBy === 'greedy'))
+  expect(await made()).toHaveLength(32)
+  expect(warn).toHaveBeenCalledOnce()
+  await ensureDomains(db, ['registered'], Date.now())
+  await consume([sample('registered', 0, 'text', greedy[0]?.id), sample('modest', 0, 'text', modest.id)])
+  await consume([sample('shared', 0, 'of one', greedy[0]?.id), sample('shared', 1, 'of both', modest.id)])
+  expect([await stored('registered'), await stored('modest')]).toEqual([['text'], ['text']])
+  expect(await stored('shared')).toEqual(['of both', 'of one'])
+  expect(warn).toHaveBeenCalledOnce()
+
+  await forgetDomain(db, (await made())[0]?.name ?? '')
+  await consume([sample('greedy-again', 0, 'text', greedy[0]?.id)])
+  expect(await stored('greedy-again')).toEqual(['text'])
+  for (const { name } of await made()) await forgetDomain(db, name)
 })
 
 test('beyond 256 domains samples of new ones are dropped with one line a batch, those of known ones are kept', async () => {

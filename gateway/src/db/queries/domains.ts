@@ -1,6 +1,6 @@
 import { and, eq, isNull, sql } from 'drizzle-orm'
 import type { Database } from '../database.ts'
-import { accumulated, datasets, domains, evaluations, usageTotals } from '../schema.ts'
+import { accumulated, apiKeys, datasets, domains, evaluations, usageTotals } from '../schema.ts'
 
 /** A domain that was seen, with its frozen holdout. */
 export type DomainRow = typeof domains.$inferSelect
@@ -15,16 +15,28 @@ export async function ensureDomains(db: Database, names: readonly string[], nowM
 }
 
 /**
- * Registers a domain on first sight, unless there are `most` already, however they came to be.
+ * Registers a domain on the first sight of samples of it: for the tenant of one of their keys that has not made
+ * `mostOfTenant` so yet, and unless there are `most` already, however they came to be.
  *
  * @returns whether it is registered then.
  */
-export async function admitDomain(db: Database, name: string, nowMs: number, most: number): Promise<boolean> {
-  const room = sql`(select count(*) from ${domains}) < ${most}`
+export async function admitDomain(
+  db: Database,
+  name: string,
+  keyIds: readonly string[],
+  nowMs: number,
+  { most, mostOfTenant }: { most: number; mostOfTenant: number },
+): Promise<boolean> {
+  const hasRoom = sql`(select count(*) from ${domains}) < ${most}`
+  const mayMake = sql`(select count(*) from ${domains} where ${domains.createdBy} = tenant) < ${mostOfTenant}`
   const [, rows] = await db.batch([
     db
       .insert(domains)
-      .select(sql`select ${name}, null, null, ${nowMs} where ${room}`)
+      .select(
+        sql`select ${name}, null, null, ${nowMs}, tenant
+          from json_each(${JSON.stringify(keyIds)}) as sampled left join ${apiKeys} on api_keys.id = sampled.value
+          where ${hasRoom} and ${mayMake} limit 1`,
+      )
       .onConflictDoNothing(),
     db.select({ name: domains.name }).from(domains).where(eq(domains.name, name)),
   ])
