@@ -198,6 +198,12 @@ export class Fleet extends DurableObject<Bindings> {
     return this.#state.look(leaseId, Date.now())
   }
 
+  /** The silent node of a leased request answers whoever watches over it: the request goes on, and what it reserved. */
+  touch(leaseId: string): void {
+    this.#state.touch(leaseId, Date.now())
+    this.#ledger.renew([leaseId], Date.now())
+  }
+
   /** Ends the leases of settled requests, and charges them what they used. */
   settle(settlements: readonly Settlement[]): void {
     const nowMs = Date.now()

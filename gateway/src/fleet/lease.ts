@@ -17,6 +17,8 @@ export interface Lease {
   /** Its last step, as the node told; before that when it was leased. */
   readonly progressAtMs: number
   readonly expiresAtMs: number
+  /** When its node, whose heartbeats are lost, last answered whoever watches over the request. */
+  readonly answeredAtMs?: number
 }
 
 /**

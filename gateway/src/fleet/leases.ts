@@ -45,6 +45,14 @@ export class Leases {
     })
   }
 
+  /** Takes note that the node of a request answers, though it is not heard of. */
+  touch(requestId: string, nowMs: number): void {
+    const found = this.find(requestId)
+    if (!found) return
+    const { node, lease } = found
+    node.leases.set(requestId, { ...lease, answeredAtMs: nowMs, expiresAtMs: nowMs + this.#policy.leaseMs })
+  }
+
   /** Ends leases whose requests are settled; unknown ones are left alone. */
   release(requestIds: readonly string[]): void {
     for (const requestId of requestIds) {

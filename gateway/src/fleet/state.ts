@@ -214,6 +214,11 @@ export class FleetState {
     )
   }
 
+  /** The node of a request answers, though it is not heard of: its lease goes on. */
+  touch(requestId: string, nowMs: number): void {
+    this.#leases.touch(requestId, nowMs)
+  }
+
   /** How a leased request is; undefined when it is settled, or was never leased. */
   look(requestId: string, nowMs: number): LeaseView | undefined {
     return this.#leases.look(requestId, nowMs)
@@ -233,8 +238,9 @@ export class FleetState {
     const forgotten: string[] = []
     for (const [id, node] of this.#nodes) {
       const { leaving } = node.heartbeat
-      const isDead = leaving || nowMs >= Math.max(node.seenAtMs + this.#policy.deadMs, graceEndsMs)
       for (const lease of node.leases.values()) {
+        const thereAtMs = Math.max(node.seenAtMs, lease.answeredAtMs ?? -Infinity)
+        const isDead = leaving || nowMs >= Math.max(thereAtMs + this.#policy.deadMs, graceEndsMs)
         if (isDead || nowMs >= Math.max(lease.expiresAtMs, graceEndsMs)) expired.push(lease)
       }
       if ((leaving || nowMs - node.seenAtMs >= FORGET_MS) && node.leases.size === 0) {

@@ -20,7 +20,7 @@ export interface LeaseWatch {
  * arrived there, whether it moves, and whether it has given a token yet. Requests that end within the connect timeout
  * cost nothing.
  *
- * A node that is silent is asked itself: its heartbeats may be lost, and its answers still arrive.
+ * A node that is silent is asked itself: its heartbeats may be lost, and its answers still arrive. Its lease goes on then.
  *
  * @param attempt is aborted, with a NodeCallError as its reason, when the request is not worth waiting for
  */
@@ -50,13 +50,16 @@ export function watchLease(
     // A fleet that does not answer says nothing about the node.
     const view = await askFleet(deps, (fleet) => fleet.look(leaseId)).catch(() => undefined)
     const verdict = judge(view, Date.now() - startedMs, policy)
-    const lost =
-      verdict === 'lost' || (verdict === 'unheard' && !(await isThere(deps, node, policy.connectMs)))
+    const answers = verdict === 'unheard' && (await isThere(deps, node, policy.connectMs))
     if (stopped) return
+    const lost = verdict === 'lost' || (verdict === 'unheard' && !answers)
     if (verdict === 'late') return end(noToken(node, policy.firstTokenMs))
     if (lost) return end(stalled(node))
+    if (answers) await askFleet(deps, (fleet) => fleet.touch(leaseId)).catch(() => undefined)
+    if (stopped) return
     const isSure = view === undefined || view.where === 'taken'
-    cancel = alarms.after(isSure ? Math.min(policy.idleMs / 3, LATER_MS) : SOON_MS, () => void check())
+    const laterMs = Math.min(policy.idleMs / 3, policy.deadMs / 2, LATER_MS)
+    cancel = alarms.after(isSure ? laterMs : SOON_MS, () => void check())
   }
 
   return { stop }

@@ -133,6 +133,24 @@ describe('leases', () => {
     expect(fleet.empty).toBe(true)
   })
 
+  test('of a silent node that answers for them go on, and are settled when it does not any more', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('watched'), 0)
+    fleet.acquire(ask('unwatched'), 0)
+    const step = DEAD_MS / 2
+    let atMs = step
+    for (; atMs <= 2 * LEASE_MS; atMs += step) {
+      fleet.touch('watched', atMs)
+      const { leases } = fleet.expire(atMs)
+      expect(leases.map(({ requestId }) => requestId)).toEqual(atMs === DEAD_MS ? ['unwatched'] : [])
+      fleet.release(leases.map(({ requestId }) => requestId))
+    }
+    expect(fleet.look('watched', atMs)).toMatchObject({ silent: true, idleMs: atMs })
+    expect(fleet.expire(atMs).leases).toEqual([])
+    expect(fleet.expire(atMs + step).leases).toMatchObject([{ requestId: 'watched' }])
+  })
+
   test('outlive a time in which the fleet itself heard nobody, and expire when their node is silent after it too', () => {
     const asleep = new FleetState()
     asleep.heartbeat(heartbeatOf(a, 'm'), 0, 0)

@@ -1,6 +1,10 @@
-import { expect, test } from 'vitest'
+import { env } from 'cloudflare:workers'
+import { runDurableObjectAlarm } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
-import { judge } from '../../../gateway/src/inference/lease-watch.ts'
+import { createAlarms } from '../../../gateway/src/inference/alarms.ts'
+import { judge, watchLease } from '../../../gateway/src/inference/lease-watch.ts'
+import { heartbeatOf } from '../support/gateway.ts'
 
 const { idleMs, firstTokenMs } = DEFAULT_POLICY
 const view = { silent: false, where: 'taken', idleMs: 0, completionTokens: 5 } as const
@@ -19,4 +23,48 @@ test.each([
 
 test('a request without a token is not late before its time', () => {
   expect(judge({ ...view, completionTokens: 0 }, firstTokenMs - 1, DEFAULT_POLICY)).toBe('fine')
+})
+
+test('a stream goes on whose node is silent and answers: its key runs no other meanwhile', async () => {
+  const fleet = env.FLEET.get(env.FLEET.idFromName('lost-heartbeats'))
+  const node = { id: 'silent-1', url: 'http://127.0.0.1:9' }
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  const accounts = [{ kind: 'key' as const, name: 'one-at-a-time', limits: { concurrentRequests: 1 } }]
+  const ask = (requestId: string) =>
+    fleet.acquire({
+      model: 'm',
+      requestId,
+      domain: 'default',
+      promptTokens: 1,
+      exclude: [],
+      limits: { requestId, accounts, maxTokens: 1 },
+    })
+  expect((await ask('stream')).ok).toBe(true)
+
+  const realNow = Date.now
+  let aheadMs = 0
+  Date.now = () => realNow() + aheadMs
+  onTestFinished(() => {
+    Date.now = realNow
+  })
+  const isAsked = vi.fn(() => Promise.resolve(new Response('{}')))
+  const alarms = createAlarms(realNow)
+  const policy = { ...DEFAULT_POLICY, connectMs: 1, deadMs: 100 }
+  const watch = watchLease(
+    { fleet, policy, nodeFetch: isAsked },
+    { nodeId: node.id, url: node.url },
+    'stream',
+    alarms,
+    new AbortController(),
+  )
+  onTestFinished(watch.stop)
+  for (let lost = 1; lost <= 4; lost += 1) {
+    aheadMs += DEFAULT_POLICY.deadMs / 2
+    isAsked.mockClear()
+    // The second look began after the first one's answer was told.
+    await vi.waitFor(() => expect(isAsked.mock.calls.length).toBeGreaterThan(1), { timeout: 10_000 })
+    await runDurableObjectAlarm(fleet)
+  }
+  expect(await fleet.look('stream')).toMatchObject({ silent: true })
+  expect(await ask('another')).toMatchObject({ ok: false, refusal: { limit: 'concurrent' } })
 })
