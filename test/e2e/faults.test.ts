@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
-import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { breakDatabase, databasePath } from '../support/break-database.ts'
 import { startFleet, type FleetNode, type TestFleet } from '../support/fleet.ts'
@@ -378,12 +378,8 @@ async function startGarbageNode(): Promise<{
     }
     const path = '/internal/nodes/heartbeat'
     const body = new TextEncoder().encode(JSON.stringify(beat))
-    const signature = await sign(fleet.nodeSecret, { method: 'POST', path, body }, Date.now())
-    const response = await fetch(fleet.url + path, {
-      method: 'POST',
-      headers: { [SIGNATURE_HEADER]: signature },
-      body,
-    })
+    const headers = await signedHeaders(fleet.nodeSecret, { method: 'POST', path, body }, Date.now())
+    const response = await fetch(fleet.url + path, { method: 'POST', headers, body })
     if (!response.ok) throw new Error(`the heartbeat is refused: ${await response.text()}`)
   }
   return { calls: () => calls, beat: () => tell(), leave: () => tell({ draining: true, leaving: true }) }

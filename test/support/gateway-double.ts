@@ -15,7 +15,7 @@ import {
   type Receipt,
 } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { SIGNATURE_HEADER, signedHeaders, verify } from '@copal/shared/wire/signature.ts'
+import { BODY_HASH_HEADER, SIGNATURE_HEADER, signedHeaders, verify } from '@copal/shared/wire/signature.ts'
 
 /** The gateway as a node sees it: the internal routes over real HTTP, signatures and wire schemas checked. */
 export interface GatewayDouble {
@@ -122,6 +122,8 @@ async function serve(
       typeof header === 'string' ? header : null,
       Date.now(),
     )
+    if (request.headers[BODY_HASH_HEADER] !== createHash('sha256').update(body).digest('hex'))
+      throw new AppError('invalid_signature', `'${BODY_HASH_HEADER}' does not name the hash of the body.`)
     answer(response, 200, route(double, method, path, body))
   } catch (error) {
     const failure = toAppError(error)

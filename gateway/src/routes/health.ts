@@ -2,12 +2,20 @@ import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
+/** Anybody may ask, however often: the fleet is asked no more often than that by an isolate. */
+const REMEMBER_MS = 1_000
+
 /** `GET /health`: the gateway runs, and how many nodes it heard of lately, those that drain too. */
 export function healthRoutes(): Hono<AppEnv> {
+  let known = { nodesAlive: 0, atMs: -Infinity }
   return new Hono<AppEnv>()
     .get('/health', async (c) => {
-      const { nodes } = await c.var.deps.fleet.snapshot()
-      return c.json({ status: 'ok', nodes_alive: nodes.filter((node) => node.alive).length })
+      const { deps } = c.var
+      if (deps.nowMs() - known.atMs >= REMEMBER_MS) {
+        const { nodes } = await deps.fleet.snapshot()
+        known = { nodesAlive: nodes.filter((node) => node.alive).length, atMs: deps.nowMs() }
+      }
+      return c.json({ status: 'ok', nodes_alive: known.nodesAlive })
     })
     .all('/health', refuseMethod('GET'))
 }

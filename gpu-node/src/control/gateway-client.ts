@@ -7,7 +7,7 @@ import {
   type ReceiptBatch,
 } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { reasonOf } from '../log.ts'
 import { sendMaskFile } from '../masks/send-parts.ts'
 
@@ -68,12 +68,12 @@ export function createGatewayClient(deps: {
   ): Promise<Response> {
     const url = new URL(path.slice(1), base)
     const request = { method, path: url.pathname + url.search, ...signed }
-    const signature = await sign(deps.secret, request, nowMs())
+    const signing = await signedHeaders(deps.secret, request, nowMs())
     let response: Response
     try {
       response = await fetch(url, {
         method,
-        headers: { ...deps.headers, [SIGNATURE_HEADER]: signature, ...headers },
+        headers: { ...deps.headers, ...signing, ...headers },
         ...sent,
         signal: signal ? AbortSignal.any([signal, deadline.signal]) : deadline.signal,
       })

@@ -4,8 +4,8 @@ import { AppError } from '../errors.ts'
 export const SIGNATURE_HEADER = 'x-copal-signature'
 
 /**
- * Header of calls to nodes: the SHA-256 of the body, which the signature covers. By it a node knows whose a body is
- * before it holds any of it.
+ * Header of a call: the SHA-256 of the body, which the signature covers. By it who is called knows whose a body is before
+ * any of it is held.
  */
 export const BODY_HASH_HEADER = 'x-copal-body-sha256'
 
@@ -37,18 +37,16 @@ export async function sign(secret: string, request: SignedRequest, nowMs: number
   return `t=${atMs},to=${recipient(request)},v2=${hex(new Uint8Array(mac))}`
 }
 
-/** The headers that sign a call to a node. */
+/** The headers that sign a call. */
 export async function signedHeaders(
   secret: string,
-  {
-    body,
-    ...request
-  }: { nodeId: string | undefined; method: string; path: string; body: Uint8Array<ArrayBuffer> },
+  request: SignedRequest,
   nowMs: number,
 ): Promise<Record<string, string>> {
-  const bodySha256 = await sha256(body)
+  const { nodeId, method, path } = request
+  const bodySha256 = await bodyHash(request)
   return {
-    [SIGNATURE_HEADER]: await sign(secret, { ...request, bodySha256 }, nowMs),
+    [SIGNATURE_HEADER]: await sign(secret, { nodeId, method, path, bodySha256 }, nowMs),
     [BODY_HASH_HEADER]: bodySha256,
   }
 }
@@ -107,8 +105,12 @@ function recipient({ nodeId }: SignedRequest): string {
   return nodeId === undefined ? GATEWAY : `node:${nodeId}`
 }
 
+async function bodyHash(request: SignedRequest): Promise<string> {
+  return 'body' in request ? sha256(request.body) : request.bodySha256
+}
+
 async function message(request: SignedRequest, atMs: number): Promise<Uint8Array<ArrayBuffer>> {
-  const bodySha256 = 'body' in request ? await sha256(request.body) : request.bodySha256
+  const bodySha256 = await bodyHash(request)
   const text = [atMs, recipient(request), request.method.toUpperCase(), request.path, bodySha256].join('\n')
   // Copied, since Workers' types leave open which kind of buffer the encoder returns.
   return new Uint8Array(encoder.encode(text))

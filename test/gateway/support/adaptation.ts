@@ -3,7 +3,7 @@ import { createExecutionContext } from 'cloudflare:test'
 import { encodeMask } from '@copal/shared/mask/codec.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { EvaluateJob, Heartbeat, HeartbeatAnswer, Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
-import { sha256, sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { createDeps, type Deps } from '../../../gateway/src/deps.ts'
 import { beat, heartbeatOf, ORIGIN } from './gateway.ts'
 import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from './secrets.ts'
@@ -43,11 +43,11 @@ export async function signedCall(
   body: Uint8Array<ArrayBuffer> = new Uint8Array(),
   secret = TEST_NODE_SECRET,
 ): Promise<Response> {
-  const signature = await sign(secret, { method, path, body }, Date.now())
+  const signing = await signedHeaders(secret, { method, path, body }, Date.now())
   return exports.default.fetch(
     new Request(ORIGIN + path, {
       method,
-      headers: { [SIGNATURE_HEADER]: signature, 'content-length': String(body.byteLength) },
+      headers: { ...signing, 'content-length': String(body.byteLength) },
       ...(method === 'GET' ? {} : { body }),
     }),
   )

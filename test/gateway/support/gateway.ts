@@ -1,7 +1,7 @@
 import { env, exports } from 'cloudflare:workers'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat, HeartbeatAnswer, Receipt } from '@copal/shared/wire/node-rpc.ts'
-import { sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { insertKey, type NewKeyRow } from '../../../gateway/src/db/queries/keys.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
@@ -61,10 +61,8 @@ export async function signedPost(
   secret: string = TEST_NODE_SECRET,
 ): Promise<Response> {
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
-  const signature = await sign(secret, { method: 'POST', path, body }, Date.now())
-  return exports.default.fetch(
-    new Request(ORIGIN + path, { method: 'POST', headers: { [SIGNATURE_HEADER]: signature }, body }),
-  )
+  const headers = await signedHeaders(secret, { method: 'POST', path, body }, Date.now())
+  return exports.default.fetch(new Request(ORIGIN + path, { method: 'POST', headers, body }))
 }
 
 /** A heartbeat of a node that serves `model` dense, with `changes` applied. */

@@ -3,19 +3,21 @@ import { AppError } from '@copal/shared/errors.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
 import { parse, parseJson } from '@copal/shared/wire/parse.ts'
-import { SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import type { AppEnv } from '../../context.ts'
 import { storeMaskFile } from '../../masks/file.ts'
 import { joinMaskFile, storeMaskPart } from '../../masks/parts.ts'
 import { decodeBody } from '../../middleware/body.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
-import { readSigned } from '../../middleware/signed.ts'
+import { readSigned, requireSigned } from '../../middleware/signed.ts'
 import { datasetKey, maskKey } from '../../updates/datasets.ts'
 
 /** What a hash names never changes. */
 const CACHE_CONTROL = 'private, max-age=31536000, immutable'
 
-/** Masks and datasets by their SHA-256, for nodes: mounted at `/internal`, every call signed. */
+/**
+ * Masks and datasets by their SHA-256, for nodes: mounted at `/internal`, every call signed. What is stored is checked
+ * against the hash of its path, so that is what the signature is over.
+ */
 export function artifactRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/masks/:sha256', (c) => send(c, maskKey(hashOf(c)), 'mask', 'application/octet-stream'))
@@ -61,14 +63,6 @@ async function send(c: Context<AppEnv>, key: string, what: string, contentType: 
 const MAX_LIST_BYTES = 16 * 1024
 
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
-
-/** Verifies the signature against the hash that the body claims: what is stored is checked against the same hash. */
-async function requireSigned(c: Context<AppEnv>, bodySha256: string): Promise<void> {
-  const { deps } = c.var
-  const { pathname, search } = new URL(c.req.url)
-  const request = { method: c.req.method, path: pathname + search, bodySha256 }
-  await verify(deps.nodeSecrets, request, c.req.header(SIGNATURE_HEADER), deps.nowMs())
-}
 
 function hashOf(c: Context<AppEnv>, param: 'sha256' | 'part' = 'sha256'): string {
   const result = sha256Hex.safeParse(c.req.param(param))

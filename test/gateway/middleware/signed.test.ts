@@ -1,0 +1,39 @@
+import { exports } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import { BODY_HASH_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
+import { errorOf, ORIGIN } from '../support/gateway.ts'
+import { TEST_NODE_SECRET } from '../support/secrets.ts'
+
+const path = '/internal/nodes/receipts'
+const bytes = (text: string) => new Uint8Array(new TextEncoder().encode(text))
+const good = bytes(JSON.stringify({ nodeId: 'node-1', receipts: [] }))
+const signing = (secret = TEST_NODE_SECRET) =>
+  signedHeaders(secret, { method: 'POST', path, body: good }, Date.now())
+const call = (headers: Record<string, string>, body: Uint8Array<ArrayBuffer> | ReadableStream) =>
+  exports.default.fetch(new Request(ORIGIN + path, { method: 'POST', headers, body }))
+
+test('a call of a node is taken with the body that it is signed for, and with no other', async () => {
+  const headers = await signing()
+  expect((await call(headers, good)).status).toBe(200)
+  const response = await call(headers, bytes('{"another":1}'))
+  expect([response.status, (await errorOf(response)).message]).toEqual([
+    401,
+    `The body does not have the hash that '${BODY_HASH_HEADER}' names.`,
+  ])
+})
+
+test('nothing is read of what a stranger sends', async () => {
+  const { [BODY_HASH_HEADER]: hash, ...unhashed } = await signing()
+  const strangers = [
+    await signing('another secret of the network'),
+    { [BODY_HASH_HEADER]: hash ?? '' },
+    { ...unhashed, [BODY_HASH_HEADER]: '0'.repeat(64) },
+    unhashed,
+  ]
+  for (const headers of strangers) {
+    // It never ends: who waits for it waits for ever.
+    const endless = new ReadableStream({ start: (controller) => controller.enqueue(bytes('{')) })
+    const response = await call(headers, endless)
+    expect([response.status, (await errorOf(response)).code]).toEqual([401, 'invalid_signature'])
+  }
+})
