@@ -9,6 +9,9 @@ const MAX_DOMAINS = 256
 /** Of these, how many come to be by one tenant's samples: else one that invents names would take all of them. */
 const MAX_DOMAINS_OF_TENANT = 32
 const MOST = { most: MAX_DOMAINS, mostOfTenant: MAX_DOMAINS_OF_TENANT }
+/** With the retries that `wrangler.toml` allows, what cannot be taken for an hour is taken then. */
+const LEAST_DELAY_S = 5
+const MOST_DELAY_S = 600
 
 /**
  * Takes queued samples, which were redacted before they were queued, into their domains' reservoirs.
@@ -46,7 +49,7 @@ export async function handleSamples(
         for (const { message } of group) message.ack()
       } catch (error) {
         console.error(`${group.length} samples of domain '${domain}' wait for a retry:`, error)
-        for (const { message } of group) message.retry({ delaySeconds: 5 })
+        for (const { message } of group) message.retry({ delaySeconds: delayAfter(message.attempts) })
       }
     }),
   )
@@ -57,6 +60,11 @@ export async function handleSamples(
       `have made ${MAX_DOMAINS_OF_TENANT} domains already, or there are ${MAX_DOMAINS}. Delete some that are not needed ` +
       "with 'DELETE /admin/domains/:domain', or import a text into one that is.",
   )
+}
+
+/** Seconds until a message that was tried so often is tried again: twice as many each time. */
+function delayAfter(attempts: number): number {
+  return Math.min(LEAST_DELAY_S * 2 ** (attempts - 1), MOST_DELAY_S)
 }
 
 function offerOf({ message, sample }: { message: Message; sample: SampleMessage }): Offer {

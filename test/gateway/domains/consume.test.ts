@@ -88,6 +88,27 @@ test('samples of a reservoir that fails are retried, those of the others are not
   expect(await stored('away')).toHaveLength(1)
 })
 
+test('what cannot be taken is tried again later each time, for an hour in all', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  const reservoirAway = (): never => {
+    throw new Error('Durable Object is overloaded')
+  }
+  const attempts = Array.from({ length: 12 }, (_, index) => index + 1)
+  const messages = attempts.map((attempt) => ({
+    id: String(attempt),
+    timestamp: new Date(),
+    attempts: attempt,
+    body: sample('late', attempt),
+  }))
+  const batch = createMessageBatch('copal-samples', messages)
+  const retries = batch.messages.map((message) => vi.spyOn(message, 'retry'))
+  await handleSamples({ ...createDeps(env, createExecutionContext()), reservoir: reservoirAway }, batch)
+  const delays = retries.map(({ mock }) => mock.calls[0]?.[0]?.delaySeconds ?? 0)
+  expect(delays).toEqual([5, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600, 600])
+  expect(delays.reduce((sum, delay) => sum + delay)).toBeGreaterThan(3_600)
+})
+
 test('a tenant’s samples make 32 domains, whatever its key, and leave room for the next tenant', async () => {
   const db = openDatabase(env.DB)
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
