@@ -4,6 +4,7 @@ import { createDeps } from './deps.ts'
 import { createKeyring } from './keys/keyring.ts'
 import { createAnswered } from './limits/answered.ts'
 import { requireKey } from './middleware/auth.ts'
+import { allowBrowsers } from './middleware/browsers.ts'
 import { answerError, answerNotFound } from './middleware/errors.ts'
 import { traceRequests } from './middleware/tracing.ts'
 import { adminRoutes } from './routes/admin/index.ts'
@@ -43,11 +44,8 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
 
   // Without the prefix too, for clients that are given the gateway's address as it stands.
   for (const base of ['/v1', '']) {
-    app.use(`${base}/chat/*`, requireKey(keyring, options.recheckKeyMs))
-    app.use(`${base}/completions`, requireKey(keyring, options.recheckKeyMs))
-    app.use(`${base}/embeddings`, requireKey(keyring, options.recheckKeyMs))
-    app.use(`${base}/responses/*`, requireKey(keyring, options.recheckKeyMs))
-    app.use(`${base}/models/*`, requireKey(keyring, options.recheckKeyMs))
+    for (const path of ['/chat/*', '/completions', '/embeddings', '/responses/*', '/models/*'])
+      app.use(base + path, allowBrowsers(), requireKey(keyring, options.recheckKeyMs))
     app.route(`${base}/chat/completions`, chatCompletionRoutes())
     app.route(`${base}/completions`, completionRoutes())
     app.route(`${base}/embeddings`, embeddingRoutes())
