@@ -36,8 +36,9 @@ interface Settled {
 /**
  * Who used how much, and what is reserved: pure, without a clock of its own.
  *
- * A request is reserved with the most that it can use, before it runs, and settled once with what it used. So no
- * account is ever over a limit by more than the error in the estimates of the prompts that are in flight.
+ * A request is reserved with the most that it can use, before it runs, and settled once with what it used. So an
+ * account is over a limit by no more than the error in the estimates of the prompts that are in flight, what a crash
+ * loses of the last moment, and, of a month, what its receipts tell that cannot be read.
  */
 export class Ledger {
   readonly #accounts = new Map<string, Account>()
