@@ -1,9 +1,9 @@
 import type { Deps } from '../deps.ts'
 import { askFleet } from '../fleet/ask.ts'
+import { gather } from '../gather.ts'
 
 /** How long an ending waits for a request that asks the fleet anyway. */
 const WAIT_MS = 5
-/** An event that was to tell the fleet and has not by then is gone. */
 const LOST_MS = 1_000
 
 /**
@@ -19,29 +19,10 @@ export interface Answered {
 
 /** What is answered in an isolate. */
 export function createAnswered(): Answered {
-  let waiting: string[] = []
-  let toldByMs = -Infinity
-
-  const take = (): string[] => {
-    const taken = waiting
-    waiting = []
-    return taken
-  }
-
+  const { add, take } = gather<string>({ waitMs: WAIT_MS, lostMs: LOST_MS })
   return {
     take,
-    add(deps, requestId) {
-      waiting.push(requestId)
-      const nowMs = deps.nowMs()
-      if (nowMs < toldByMs) return
-      toldByMs = nowMs + LOST_MS
-      const tell = async () => {
-        await new Promise((resolve) => setTimeout(resolve, WAIT_MS))
-        toldByMs = -Infinity
-        const answered = take()
-        if (answered.length > 0) await askFleet(deps, (fleet) => fleet.finish(answered, false))
-      }
-      deps.waitUntil(tell())
-    },
+    add: (deps, requestId) =>
+      add(deps, [requestId], (answered) => askFleet(deps, (fleet) => fleet.finish(answered, false))),
   }
 }
