@@ -31,11 +31,6 @@ export class Dispatcher {
     this.#line = new WaitingLine(policy.queueSize)
   }
 
-  /** Requests that wait. */
-  get waiting(): number {
-    return this.#line.length
-  }
-
   /** Leases a node for a request as soon as one can take it, or tells why none will. */
   acquire(request: AcquireRequest): Acquired | Promise<Acquired> {
     const nowMs = Date.now()
@@ -69,11 +64,10 @@ export class Dispatcher {
     this.#timer = undefined
   }
 
-  /** Nobody waits for an attempt any more. Tells whether no node had it. */
-  abandon(requestId: string): boolean {
+  /** Nobody waits for an attempt any more. */
+  abandon(requestId: string): void {
     const waiting = this.#line.leave(requestId)
     waiting?.ticket.resolve({ ...this.#state.noNode(waiting.request, Date.now()), reason: 'left' })
-    return waiting !== undefined
   }
 
   #serveOne(nowMs: number): boolean {
