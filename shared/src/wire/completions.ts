@@ -1,22 +1,16 @@
 import { z } from 'zod'
-import { arrayOf } from './bounded.ts'
 import type { FinishReason } from './chat.ts'
 import { checkStreamOptions, LIMITS, refused, samplingFields, type Usage } from './generation.ts'
+import { textsField, textsOf } from './texts.ts'
 
 /** Tokens of a completion that names no `max_tokens`, as in the OpenAI API. */
 export const DEFAULT_MAX_TOKENS = 16
-
-const text = z.string().min(1)
-const tokens = arrayOf(z.int().min(0)).min(1)
 
 /** Body of `POST /v1/completions`. The prompt is one text or one list of token ids, or a list of either. */
 export const completionRequest = z
   .object({
     ...samplingFields,
-    prompt: z.union(
-      [text, tokens, arrayOf(text).min(1).max(LIMITS.choices), arrayOf(tokens).min(1).max(LIMITS.choices)],
-      `one text or one list of token ids is expected, or a list of at most ${LIMITS.choices} of either, none empty`,
-    ),
+    prompt: textsField(LIMITS.choices),
     logprobs: z.int().min(0).max(5).nullish(),
     user: z.string().max(512).nullish(),
     echo: z.literal(false, 'a prompt is not repeated in its answer; send false, or leave it out').nullish(),
@@ -63,10 +57,5 @@ export interface Completion {
 
 /** The prompts of a request: texts, or lists of token ids. */
 export function promptsOf({ prompt }: Pick<CompletionRequest, 'prompt'>): string[] | number[][] {
-  if (typeof prompt === 'string') return [prompt]
-  return isTokens(prompt) ? [prompt] : prompt
-}
-
-function isTokens(prompt: string[] | number[] | number[][]): prompt is number[] {
-  return typeof prompt[0] === 'number'
+  return textsOf(prompt)
 }
