@@ -44,9 +44,8 @@ export class NodeCallError extends Error {
 export interface NodeCallOptions {
   /** Ends the call and its body; a NodeCallError as its reason is what is thrown. A call that is late ends it itself. */
   attempt: AbortController
-  alarms: Alarms
-  /** How long the node may take until the first byte that is more than a comment. */
-  firstByteTimeoutMs: number
+  /** How long the node may take until the first byte that is more than a comment; without it somebody else watches. */
+  firstByte?: { timeoutMs: number; alarms: Alarms }
   headers?: Record<string, string>
   /** What the answer must be, to be taken for one; anything goes without it. */
   expected?: 'events' | 'json'
@@ -77,8 +76,10 @@ export async function callNode(
   const url = new URL(node.url.replace(/\/+$/, '') + path)
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
   const signed = { nodeId: node.nodeId, method: 'POST', path: url.pathname + url.search, body }
-  const { attempt, alarms, firstByteTimeoutMs } = options
-  const cancel = alarms.after(firstByteTimeoutMs, () => attempt.abort(tooLate(node, firstByteTimeoutMs)))
+  const { attempt, firstByte } = options
+  const cancel = firstByte?.alarms.after(firstByte.timeoutMs, () =>
+    attempt.abort(tooLate(node, firstByte.timeoutMs)),
+  )
   try {
     const response = await deps.nodeFetch(url, {
       method: 'POST',
@@ -104,7 +105,7 @@ export async function callNode(
     if (attempt.signal.aborted) throw whyAborted(attempt.signal)
     throw brokenOff(node, thrown)
   } finally {
-    cancel()
+    cancel?.()
   }
 }
 

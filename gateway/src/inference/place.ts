@@ -164,14 +164,10 @@ async function tryNode(
     const begun = prefix.length > 0 ? { prefix } : {}
     const options = { ...named, ...shadowed, ...kept, ...begun }
     const call = { requestId: leaseId, account, tenant, domain, sample, ...options, request: bounded }
-    const { firstTokenMs, totalMs } = deps.policy
     const answer = await callNode(deps, node, path, call, {
       attempt,
-      alarms,
       headers,
       expected: request.stream ? 'events' : 'json',
-      // An answer at once has its first byte when its last token is there.
-      firstByteTimeoutMs: request.stream ? firstTokenMs : totalMs,
     })
     const whole = request.stream ? undefined : await readWhole(node, answer, attempt.signal)
     if (whole) lease.stop()

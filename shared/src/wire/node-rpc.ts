@@ -237,6 +237,8 @@ export const requestProgress = z.object({
   completionTokens: count,
   /** Since its last step; 0 while it waits for its turn. */
   idleMs: z.number().min(0),
+  /** Since it began to run, while it has no token; left out while it waits, and where none will come. */
+  tokenlessMs: z.number().min(0).optional(),
 })
 export type RequestProgress = z.output<typeof requestProgress>
 

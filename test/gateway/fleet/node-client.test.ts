@@ -8,9 +8,9 @@ const deps = testDeps()
 
 function call(node: NodeDouble, options: { attempt?: AbortController; firstByteTimeoutMs?: number } = {}) {
   const { attempt = new AbortController(), firstByteTimeoutMs = 10_000 } = options
-  const alarms = createAlarms()
+  const firstByte = { timeoutMs: firstByteTimeoutMs, alarms: createAlarms() }
   const address = { nodeId: node.id, url: node.url }
-  return callNode(deps, address, '/rpc/x', {}, { attempt, alarms, firstByteTimeoutMs })
+  return callNode(deps, address, '/rpc/x', {}, { attempt, firstByte })
 }
 
 async function failure(pending: Promise<unknown>): Promise<[string, string]> {

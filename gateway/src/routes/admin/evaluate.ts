@@ -59,8 +59,7 @@ export function evaluateRoutes(): Hono<AppEnv> {
       const { readable, writable } = new IdentityTransformStream()
       const answer = await callNode(deps, address, '/rpc/evaluate', call, {
         attempt: follow(c.req.raw.signal),
-        alarms: createAlarms(),
-        firstByteTimeoutMs: FIRST_BYTE_MS,
+        firstByte: { timeoutMs: FIRST_BYTE_MS, alarms: createAlarms() },
         headers: { accept: 'application/x-ndjson' },
       }).catch((error: unknown) => {
         throw error instanceof NodeCallError ? error.error : error
