@@ -242,7 +242,8 @@ function answered(error: AppError, retryAfterS: number): NodeCallError {
     ...(retryAfterS > 0 ? { retryAfterS } : {}),
   })
   const isFull = error.code === 'overloaded' || error.code === 'no_node_available'
-  return new NodeCallError(again, isFull ? 'full' : error.code === 'node_failed' ? 'failed' : 'refused')
+  const isFault = error.code === 'node_failed' || error.code === 'internal_error'
+  return new NodeCallError(again, isFull ? 'full' : isFault ? 'failed' : 'refused')
 }
 
 function jsonOrUndefined(text: string): unknown {
