@@ -8,12 +8,12 @@ import type { Admitted, Asked } from '../fleet/fleet.ts'
 import {
   callNode,
   NodeCallError,
-  readWhole,
   whyAborted,
   type NodeAddress,
   type NodeAnswer,
 } from '../fleet/node-client.ts'
 import { hasPrefixKeys, prefixKeys } from '../fleet/prefix-keys.ts'
+import { readWhole } from '../fleet/whole-answer.ts'
 import type { Metering } from '../limits/metering.ts'
 import type { Generation } from './generate.ts'
 import type { Alarms } from './alarms.ts'

@@ -37,14 +37,17 @@ function brokenOff(cause: unknown): never {
 /**
  * Gathers a stream, at most `maxBytes` of it. `cut` says that there was more: up to `drainBytes` of that
  * are read and dropped, the rest is cancelled.
+ *
+ * @param begun what was read of it before, which counts too
  */
 export async function collect(
   stream: ReadableStream<Uint8Array>,
   maxBytes: number,
   drainBytes = 0,
+  begun?: Uint8Array,
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; cut: boolean }> {
-  const chunks: Uint8Array[] = []
-  let keptBytes = 0
+  const chunks = begun ? [begun] : []
+  let keptBytes = begun?.byteLength ?? 0
   let droppedBytes = 0
   const reader = stream.getReader()
   for (;;) {

@@ -8,6 +8,7 @@ import type { Engine } from '../engine/api.ts'
 import type { Embedding, EmbeddingCall } from '../engine/embedding.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
+import { requireEmbeddingsFit } from './answer-size.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
@@ -37,6 +38,8 @@ export function embeddings(
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
       const texts = tokensOf(inputsOf(request), field, model, engine.policy.contextLength)
+      const format = request.encoding_format ?? 'float'
+      requireEmbeddingsFit(texts.length, model.config.hiddenSize, format)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
       const embedded = await embedAll(
         engine,
@@ -48,7 +51,7 @@ export function embeddings(
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
         index,
-        embedding: encode(unitLength(embedding), request.encoding_format ?? 'float'),
+        embedding: encode(unitLength(embedding), format),
       }))
       const outcome = together(await outcomesOf(started), 1)
       endGenerated(tracing.tracer, span, outcome)
@@ -56,9 +59,9 @@ export function embeddings(
       const maskVersion = embedded[0]?.maskVersion ?? 0
       const answer: EmbeddingsAnswer = {
         object: 'list',
-        data,
         model: request.model,
         system_fingerprint: fingerprint(request.model, maskVersion),
+        data,
         usage: { prompt_tokens: outcome.promptTokens, total_tokens: outcome.promptTokens },
       }
       return c.json(answer, 200, answerHeaders(deps.nodeId, call.domain, maskVersion))
