@@ -121,8 +121,9 @@ function garbage({ nodeId }: NodeAddress): NodeCallError {
   return new NodeCallError(new AppError('node_failed', message), 'failed')
 }
 
-function tooLate({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
-  const message = `Node '${nodeId}' sent nothing within ${afterMs / 1000} s. Try again, or ask for fewer tokens.`
+/** A node that sent nothing for too long. */
+export function tooLate({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
+  const message = `Node '${nodeId}' sent nothing within ${afterMs / 1000} s. Try again.`
   return new NodeCallError(new AppError('deadline_exceeded', message), 'failed')
 }
 
