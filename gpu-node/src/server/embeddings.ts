@@ -74,7 +74,7 @@ export function embeddings(
       } else {
         endRefused(span, error)
         metrics.refused(error.code)
-        desk.refuse(settled, arrivedMs)
+        desk.refuse(settled, arrivedMs, error)
       }
       throw thrown
     }

@@ -99,7 +99,7 @@ export function createGenerate(
       const error = toAppError(thrown)
       endRefused(span, error)
       metrics.refused(error.code)
-      desk.refuse(call, arrivedMs)
+      desk.refuse(call, arrivedMs, error)
       throw thrown
     }
     void choices.outcome.then((outcome) => {
