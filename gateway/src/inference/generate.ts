@@ -17,7 +17,7 @@ import { relay } from './relay.ts'
 
 /** One admitted request, ready for a node. */
 export interface Generation {
-  /** `/rpc/chat-completions`, `/rpc/completions` or `/rpc/responses`. */
+  /** `/rpc/chat-completions`, `/rpc/completions`, `/rpc/responses` or `/rpc/embeddings`. */
   path: string
   model: ModelName
   domain: string

@@ -13,6 +13,7 @@ import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answe
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { CALL_BYTES, type ReadCall } from './inference-deps.ts'
+import { answerAtOnce, LATE_MS, type WholeAnswer } from './late-answer.ts'
 import { tokensOf } from './prompt.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 
@@ -34,20 +35,17 @@ export function embeddings(
     const settled: SettledCall = { ...call, model: request.model, sampledText: null }
     const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
     const started: EmbeddingCall[] = []
-    try {
+    const left = new AbortController()
+    const signal = AbortSignal.any([left.signal, c.req.raw.signal])
+
+    async function embed(): Promise<WholeAnswer> {
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
       const texts = tokensOf(inputsOf(request), field, model, engine.policy.contextLength)
       const format = request.encoding_format ?? 'float'
       requireEmbeddingsFit(texts.length, model.config.hiddenSize, format)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
-      const embedded = await embedAll(
-        engine,
-        texts,
-        { id: call.requestId, weights },
-        c.req.raw.signal,
-        started,
-      )
+      const embedded = await embedAll(engine, texts, { id: call.requestId, weights }, signal, started)
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
         index,
@@ -64,8 +62,10 @@ export function embeddings(
         data,
         usage: { prompt_tokens: outcome.promptTokens, total_tokens: outcome.promptTokens },
       }
-      return c.json(answer, 200, answerHeaders(deps.nodeId, call.domain, maskVersion))
-    } catch (thrown) {
+      return { maskVersion, answer }
+    }
+
+    async function fail(thrown: unknown): Promise<never> {
       const error = toAppError(thrown)
       if (started.length > 0) {
         const outcome = together(await outcomesOf(started), 1)
@@ -78,6 +78,12 @@ export function embeddings(
       }
       throw thrown
     }
+
+    return answerAtOnce(
+      embed().catch(fail),
+      (maskVersion) => answerHeaders(deps.nodeId, call.domain, maskVersion),
+      { keepAliveMs: deps.keepAliveMs ?? LATE_MS, onCancel: () => left.abort() },
+    )
   })
 }
 
