@@ -2,8 +2,8 @@ import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { LATE_HEADER, MAX_ANSWER_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../deps.ts'
-import type { Alarms } from '../inference/alarms.ts'
-import { collect } from '../middleware/body.ts'
+import type { Alarms } from '../runtime/alarms.ts'
+import { collect } from '../runtime/collect.ts'
 import type { FailedAttempt } from './acquire.ts'
 
 /** Most that is read of a node's error answer. */

@@ -1,6 +1,6 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { LATE_HEADER, MAX_ANSWER_BYTES } from '@copal/shared/wire/node-rpc.ts'
-import { collect } from '../middleware/body.ts'
+import { collect } from '../runtime/collect.ts'
 import {
   answered,
   brokenOff,

@@ -8,12 +8,12 @@ import type { KeyedEnv } from '../context.ts'
 import { askFleet } from '../fleet/ask.ts'
 import type { PromptParts } from '../fleet/prefix-keys.ts'
 import { brokenOff, NodeCallError } from '../fleet/node-client.ts'
+import { relay } from '../fleet/relay.ts'
 import { watchKey } from '../keys/watch.ts'
 import { meter } from '../limits/metering.ts'
-import { createAlarms } from './alarms.ts'
-import { follow } from './follow.ts'
+import { createAlarms } from '../runtime/alarms.ts'
+import { follow } from '../runtime/follow.ts'
 import { place } from './place.ts'
-import { relay } from './relay.ts'
 
 /** One admitted request, ready for a node. */
 export interface Generation {

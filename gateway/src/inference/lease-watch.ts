@@ -4,7 +4,7 @@ import { askFleet } from '../fleet/ask.ts'
 import type { LeaseView } from '../fleet/lease.ts'
 import { NodeCallError, type NodeAddress } from '../fleet/node-client.ts'
 import type { FleetPolicy } from '../fleet/policy.ts'
-import type { Alarms } from './alarms.ts'
+import type { Alarms } from '../runtime/alarms.ts'
 
 /** How often a request is looked at while nothing is known of it, and at most. */
 const SOON_MS = 1_000

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { createAlarms } from '../../../gateway/src/inference/alarms.ts'
+import { createAlarms } from '../../../gateway/src/runtime/alarms.ts'
 import { callNode, NodeCallError } from '../../../gateway/src/fleet/node-client.ts'
 import { readWhole } from '../../../gateway/src/fleet/whole-answer.ts'
 import { testDeps } from '../support/adaptation.ts'

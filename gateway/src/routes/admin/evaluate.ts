@@ -13,10 +13,10 @@ import {
   whyAborted,
   type NodeAnswer,
 } from '../../fleet/node-client.ts'
+import { relay } from '../../fleet/relay.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
-import { createAlarms, type Alarms } from '../../inference/alarms.ts'
-import { follow } from '../../inference/follow.ts'
-import { relay } from '../../inference/relay.ts'
+import { createAlarms, type Alarms } from '../../runtime/alarms.ts'
+import { follow } from '../../runtime/follow.ts'
 import { resolveModel } from '../../updates/model.ts'
 import { readAdmin } from './body.ts'
 

@@ -1,4 +1,4 @@
-import type { NodeAnswer } from '../fleet/node-client.ts'
+import type { NodeAnswer } from './node-client.ts'
 
 /** How a relayed stream ended: whole, broken by the node, or left by the client. */
 type RelayEnd = 'complete' | 'broken' | 'left'
