@@ -25,11 +25,11 @@ export const PROMPT = {
 export const json = async <T>(response: Response) => (await response.json()) as T
 
 /** For the tests of one file: nodes on the arithmetic backend, which are closed after the test that started them. */
-export function arithmeticNodes() {
+export function arithmeticNodes({ contextLength = 256 } = {}) {
   let tiny: TinyModel
   const running: TestNode[] = []
   beforeAll(async () => {
-    tiny = await openTinyModel({ contextLength: 256 })
+    tiny = await openTinyModel({ contextLength })
   })
   afterAll(() => tiny.remove())
   afterEach(async () => {

@@ -2,9 +2,9 @@ import type { Context } from 'hono'
 import type { KeyedEnv } from '../context.ts'
 import type { Deps } from '../deps.ts'
 import { whyAborted } from '../fleet/node-client.ts'
-import { createAlarms } from '../inference/alarms.ts'
-import { follow } from '../inference/follow.ts'
 import { watchKey } from '../keys/watch.ts'
+import { createAlarms } from '../runtime/alarms.ts'
+import { follow } from '../runtime/follow.ts'
 import type { FoundAnswer } from './cache-store.ts'
 
 /**

@@ -218,7 +218,7 @@ export const evaluations = sqliteTable(
   (table) => [primaryKey({ columns: [table.model, table.version, table.domain] })],
 )
 
-/** One row a settled request, from the node's receipt. Usage and drift are sums over it. */
+/** One row a settled try of a request, from the node's receipt. Usage and drift are sums over it. */
 export const receipts = sqliteTable(
   'receipts',
   {
@@ -229,7 +229,8 @@ export const receipts = sqliteTable(
     maskVersion: integer().notNull(),
     promptTokens: integer().notNull(),
     completionTokens: integer().notNull(),
-    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'error'] }).notNull(),
+    /** `superseded`: it came to nothing and the request was tried again, so that it counts as none and is not charged. */
+    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'error', 'superseded'] }).notNull(),
     queueMs: real().notNull(),
     timeToFirstTokenMs: real(),
     totalMs: real().notNull(),

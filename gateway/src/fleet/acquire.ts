@@ -29,7 +29,7 @@ export interface AcquireRequest {
  *
  * - `broke`: its connection broke, so the node itself may be gone
  * - `cut`: the same after the answer had begun, so that what was given is still to be settled
- * - `failed`: it answered what no node should, too late, or not at all
+ * - `failed`: it answered what no node should, an internal error too, or stopped working
  * - `full`: it takes nothing now
  * - `refused`: the request's own fault, or nobody waits for it any more
  */

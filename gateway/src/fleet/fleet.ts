@@ -17,6 +17,7 @@ import { Refusals, type RefusalCount } from './refusals.ts'
 import type { FleetSnapshot } from './node-view.ts'
 import type { NodeRecord } from './node.ts'
 import { FleetState } from './state.ts'
+import { Superseded } from './superseded.ts'
 
 /** How often expired leases and silent nodes are looked for at the least, while any node is remembered. */
 const SWEEP_MS = 10_000
@@ -69,6 +70,7 @@ export class Fleet extends DurableObject<Bindings> {
   readonly #state: FleetState
   readonly #dispatcher: Dispatcher
   readonly #refusals: Refusals
+  readonly #superseded = new Superseded()
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
@@ -161,6 +163,7 @@ export class Fleet extends DurableObject<Bindings> {
   }
 
   async #dispatch(request: AcquireRequest): Promise<Acquired> {
+    if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
     const acquired = await this.#dispatcher.acquire(request)
     if (!acquired.ok) this.#refusals.count(request, acquired.reason)
     return acquired
@@ -222,6 +225,11 @@ export class Fleet extends DurableObject<Bindings> {
     clearTimeout(this.#saveScheduled)
     this.#saveScheduled = undefined
     await saveLedger(this.ctx.storage, this.#ledger, Date.now())
+  }
+
+  /** Those of some attempts after which their requests were tried again. */
+  superseded(attemptIds: readonly string[]): string[] {
+    return this.#superseded.among(attemptIds)
   }
 
   /** All nodes that are remembered. */

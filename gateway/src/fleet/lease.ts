@@ -16,6 +16,8 @@ export interface Lease {
   readonly named: boolean
   /** Its last step, as the node told; before that when it was leased. */
   readonly progressAtMs: number
+  /** Since when it runs without a token, as its node told; left out while it waits there, and where none will come. */
+  readonly tokenlessSinceMs?: number | undefined
   readonly expiresAtMs: number
   /** When its node, whose heartbeats are lost, last answered whoever watches over the request. */
   readonly answeredAtMs?: number
@@ -37,5 +39,6 @@ export interface LeaseView {
   where: Whereabouts
   /** Since its last step. */
   idleMs: number
-  completionTokens: number
+  /** For how long it has run without a token; 0 while it waits, once it has one, and where none will come. */
+  tokenlessMs: number
 }

@@ -41,6 +41,7 @@ export class Leases {
       promptTokens: progress.promptTokens,
       completionTokens: progress.completionTokens,
       progressAtMs,
+      tokenlessSinceMs: progress.tokenlessMs === undefined ? undefined : nowMs - progress.tokenlessMs,
       expiresAtMs: progressAtMs + this.#policy.leaseMs,
     })
   }
@@ -83,7 +84,7 @@ export class Leases {
       silent: nowMs - node.seenAtMs >= this.#policy.silentMs,
       where: this.#whereabouts(node, lease),
       idleMs: nowMs - lease.progressAtMs,
-      completionTokens: lease.completionTokens,
+      tokenlessMs: nowMs - (lease.tokenlessSinceMs ?? nowMs),
     }
   }
 

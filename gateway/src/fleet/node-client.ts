@@ -1,15 +1,13 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
-import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER, MAX_ANSWER_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../deps.ts'
-import type { Alarms } from '../inference/alarms.ts'
-import { collect } from '../middleware/body.ts'
+import type { Alarms } from '../runtime/alarms.ts'
+import { collect } from '../runtime/collect.ts'
 import type { FailedAttempt } from './acquire.ts'
 
 /** Most that is read of a node's error answer. */
 const MAX_ERROR_BYTES = 64 * 1024
-/** Most that is held of an answer that is not streamed: a million tokens with log-probabilities are more. */
-const MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 /**
  * How long comments are held back that a node sends during a long prefill: until then it can still fail without the
@@ -44,9 +42,8 @@ export class NodeCallError extends Error {
 export interface NodeCallOptions {
   /** Ends the call and its body; a NodeCallError as its reason is what is thrown. A call that is late ends it itself. */
   attempt: AbortController
-  alarms: Alarms
-  /** How long the node may take until the first byte that is more than a comment. */
-  firstByteTimeoutMs: number
+  /** How long the node may take until the first byte that is more than a comment; without it somebody else watches. */
+  firstByte?: { timeoutMs: number; alarms: Alarms }
   headers?: Record<string, string>
   /** What the answer must be, to be taken for one; anything goes without it. */
   expected?: 'events' | 'json'
@@ -77,8 +74,10 @@ export async function callNode(
   const url = new URL(node.url.replace(/\/+$/, '') + path)
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
   const signed = { nodeId: node.nodeId, method: 'POST', path: url.pathname + url.search, body }
-  const { attempt, alarms, firstByteTimeoutMs } = options
-  const cancel = alarms.after(firstByteTimeoutMs, () => attempt.abort(tooLate(node, firstByteTimeoutMs)))
+  const { attempt, firstByte } = options
+  const cancel = firstByte?.alarms.after(firstByte.timeoutMs, () =>
+    attempt.abort(tooLate(node, firstByte.timeoutMs)),
+  )
   try {
     const response = await deps.nodeFetch(url, {
       method: 'POST',
@@ -104,31 +103,7 @@ export async function callNode(
     if (attempt.signal.aborted) throw whyAborted(attempt.signal)
     throw brokenOff(node, thrown)
   } finally {
-    cancel()
-  }
-}
-
-/**
- * The whole body of an answer.
- *
- * @throws NodeCallError like {@link callNode}, and `invalid_request` when there is more of it than can be held.
- */
-export async function readWhole(
-  node: NodeAddress,
-  answer: NodeAnswer,
-  signal: AbortSignal,
-): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    if (!answer.rest) return answer.first
-    const { bytes: rest, cut } = await collect(answer.rest, MAX_ANSWER_BYTES)
-    if (cut) throw tooLarge()
-    const body = new Uint8Array(answer.first.byteLength + rest.byteLength)
-    body.set(answer.first)
-    body.set(rest, answer.first.byteLength)
-    return answer.headers.has(LATE_HEADER) ? readLate(answer, body) : body
-  } catch (cause) {
-    if (cause instanceof NodeCallError) throw cause
-    throw signal.aborted ? whyAborted(signal) : brokenOff(node, cause)
+    cancel?.()
   }
 }
 
@@ -146,27 +121,10 @@ function garbage({ nodeId }: NodeAddress): NodeCallError {
   return new NodeCallError(new AppError('node_failed', message), 'failed')
 }
 
-function tooLate({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
-  const message = `Node '${nodeId}' sent nothing within ${afterMs / 1000} s. Try again, or ask for fewer tokens.`
+/** A node that sent nothing for too long. */
+export function tooLate({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
+  const message = `Node '${nodeId}' sent nothing within ${afterMs / 1000} s. Try again.`
   return new NodeCallError(new AppError('deadline_exceeded', message), 'failed')
-}
-
-/** No node gives less of it. */
-function tooLarge(): NodeCallError {
-  const most = `${MAX_ANSWER_BYTES / (1024 * 1024)} MiB`
-  const message = `The answer is larger than ${most}, the most that is given at once. Stream it, or ask for less.`
-  return new NodeCallError(new AppError('invalid_request', message), 'refused', { worked: true })
-}
-
-/** What came behind the spaces of a late answer; sets its `x-copal-mask`, which could not be told before. */
-function readLate(answer: NodeAnswer, body: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  const text = new TextDecoder().decode(body).trimStart()
-  const value = JSON.parse(text) as { system_fingerprint?: unknown }
-  const error = parseErrorBody(value)
-  if (error) throw answered(error, Number.NaN)
-  const version = /-m(\d+)$/.exec(String(value.system_fingerprint))?.[1]
-  if (version !== undefined) answer.headers.set('x-copal-mask', version)
-  return new Uint8Array(new TextEncoder().encode(text))
 }
 
 /** A connection to a node that broke before the answer was whole. */
@@ -234,14 +192,15 @@ async function readError(node: NodeAddress, response: Response): Promise<NodeCal
 }
 
 /** An error that a node gave as its answer. */
-function answered(error: AppError, retryAfterS: number): NodeCallError {
+export function answered(error: AppError, retryAfterS: number): NodeCallError {
   const again = new AppError(error.code, error.message, {
     cause: error,
     ...(error.param === null ? {} : { param: error.param }),
     ...(retryAfterS > 0 ? { retryAfterS } : {}),
   })
   const isFull = error.code === 'overloaded' || error.code === 'no_node_available'
-  return new NodeCallError(again, isFull ? 'full' : error.code === 'node_failed' ? 'failed' : 'refused')
+  const isFault = error.code === 'node_failed' || error.code === 'internal_error'
+  return new NodeCallError(again, isFull ? 'full' : isFault ? 'failed' : 'refused')
 }
 
 function jsonOrUndefined(text: string): unknown {

@@ -10,7 +10,7 @@ export interface FleetPolicy {
   leaseMs: number
   /** A node that does not name a request in a heartbeat composed so long after it was leased has not got it. */
   connectMs: number
-  /** From the call of a node to the first token of an answer. */
+  /** From the first step of an answer to its first token; how long it waits on its node does not count. */
   firstTokenMs: number
   /** A request that takes no step for so long is stalled. */
   idleMs: number
@@ -52,7 +52,6 @@ export const DEFAULT_POLICY: FleetPolicy = {
   deadMs: 30_000,
   leaseMs: 120_000,
   connectMs: 5_000,
-  // Proxies in front of nodes cut at about 100 s of silence.
   firstTokenMs: 100_000,
   idleMs: 60_000,
   totalMs: 1_800_000,

@@ -1,6 +1,6 @@
 import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
-import { AppError } from '@copal/shared/errors.ts'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import type { CachedAnswer } from '../cache/cache-store.ts'
@@ -8,16 +8,16 @@ import type { KeyedEnv } from '../context.ts'
 import { askFleet } from '../fleet/ask.ts'
 import type { PromptParts } from '../fleet/prefix-keys.ts'
 import { brokenOff, NodeCallError } from '../fleet/node-client.ts'
+import { relay } from '../fleet/relay.ts'
 import { watchKey } from '../keys/watch.ts'
 import { meter } from '../limits/metering.ts'
-import { createAlarms } from './alarms.ts'
-import { follow } from './follow.ts'
+import { createAlarms } from '../runtime/alarms.ts'
+import { follow } from '../runtime/follow.ts'
 import { place } from './place.ts'
-import { relay } from './relay.ts'
 
 /** One admitted request, ready for a node. */
 export interface Generation {
-  /** `/rpc/chat-completions`, `/rpc/completions` or `/rpc/responses`. */
+  /** `/rpc/chat-completions`, `/rpc/completions`, `/rpc/responses` or `/rpc/embeddings`. */
   path: string
   model: ModelName
   domain: string
@@ -116,7 +116,9 @@ export async function generate(
     c.header('cache-control', 'no-cache')
     const whyBroken = (cause: unknown) =>
       attempt.reason instanceof NodeCallError ? attempt.reason : brokenOff(node, cause)
-    const { readable, ended } = relay(answer, (cause) => watch.refusal() ?? whyBroken(cause).error)
+    const { readable, ended } = relay(answer, (cause) =>
+      errorEvent(watch.refusal() ?? whyBroken(cause).error),
+    )
     const settled = ended.then(async (end) => {
       watch.stop()
       lease.stop()
@@ -140,6 +142,11 @@ export async function generate(
     endSpan(error instanceof Error ? error : new Error(String(error)))
     throw error
   }
+}
+
+/** The last event of a stream that broke; no `[DONE]` follows. */
+function errorEvent(error: AppError): string {
+  return `\n\ndata: ${JSON.stringify(errorBody(error))}\n\n`
 }
 
 /** The client left, or its key was revoked. */

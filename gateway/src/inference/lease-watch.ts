@@ -4,7 +4,7 @@ import { askFleet } from '../fleet/ask.ts'
 import type { LeaseView } from '../fleet/lease.ts'
 import { NodeCallError, type NodeAddress } from '../fleet/node-client.ts'
 import type { FleetPolicy } from '../fleet/policy.ts'
-import type { Alarms } from './alarms.ts'
+import type { Alarms } from '../runtime/alarms.ts'
 
 /** How often a request is looked at while nothing is known of it, and at most. */
 const SOON_MS = 1_000
@@ -17,7 +17,7 @@ export interface LeaseWatch {
 
 /**
  * Looks after a request whose answer passes through unseen: what its node tells in its heartbeats says whether it
- * arrived there, whether it moves, and whether it has given a token yet. Requests that end within the connect timeout
+ * arrived there, whether it moves, and for how long it runs without a token. Requests that end within the connect timeout
  * cost nothing.
  *
  * A node that is silent is asked itself: its heartbeats may be lost, and its answers still arrive. Its lease goes on then.
@@ -32,7 +32,6 @@ export function watchLease(
   attempt: AbortController,
 ): LeaseWatch {
   const { policy } = deps
-  const startedMs = Date.now()
   const end = (why: NodeCallError) => {
     stop()
     attempt.abort(why)
@@ -49,7 +48,7 @@ export function watchLease(
   async function check(): Promise<void> {
     // A fleet that does not answer says nothing about the node.
     const view = await askFleet(deps, (fleet) => fleet.look(leaseId)).catch(() => undefined)
-    const verdict = judge(view, Date.now() - startedMs, policy)
+    const verdict = judge(view, policy)
     const answers = verdict === 'unheard' && (await isThere(deps, node, policy.connectMs))
     if (stopped) return
     const lost = verdict === 'lost' || (verdict === 'unheard' && !answers)
@@ -71,18 +70,17 @@ export function watchLease(
  * - `fine`, also when it is settled, and its last bytes are on their way
  * - `unheard`: its node is silent
  * - `lost`: its node lives and has not got it, or has done nothing on it for too long
- * - `late`: it moves and has no token yet
+ * - `late`: it moves, and has run for too long without a token
  */
 export function judge(
   view: LeaseView | undefined,
-  elapsedMs: number,
   policy: Pick<FleetPolicy, 'firstTokenMs' | 'idleMs'>,
 ): 'fine' | 'unheard' | 'lost' | 'late' {
   if (!view) return 'fine'
   if (view.silent) return 'unheard'
   if (view.where !== 'taken') return view.where === 'missing' ? 'lost' : 'fine'
   if (view.idleMs >= policy.idleMs) return 'lost'
-  return view.completionTokens === 0 && elapsedMs >= policy.firstTokenMs ? 'late' : 'fine'
+  return view.tokenlessMs >= policy.firstTokenMs ? 'late' : 'fine'
 }
 
 async function isThere(
@@ -107,9 +105,10 @@ function stalled({ nodeId }: NodeAddress): NodeCallError {
   return new NodeCallError(new AppError('node_failed', message), 'failed')
 }
 
+/** Its node works on it, and is as able as before. */
 function noToken({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
-  const message = `Node '${nodeId}' had no token within ${afterMs / 1000} s. Try again, or shorten the prompt.`
-  return new NodeCallError(new AppError('deadline_exceeded', message), 'failed')
+  const message = `Node '${nodeId}' had no token ${afterMs / 1000} s after it had begun. Try again, or shorten the prompt.`
+  return new NodeCallError(new AppError('deadline_exceeded', message), 'refused')
 }
 
 function tooLong({ nodeId }: NodeAddress, afterMs: number): NodeCallError {

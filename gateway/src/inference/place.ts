@@ -8,16 +8,16 @@ import type { Admitted, Asked } from '../fleet/fleet.ts'
 import {
   callNode,
   NodeCallError,
-  readWhole,
   whyAborted,
   type NodeAddress,
   type NodeAnswer,
 } from '../fleet/node-client.ts'
 import { hasPrefixKeys, prefixKeys } from '../fleet/prefix-keys.ts'
+import { readWhole } from '../fleet/whole-answer.ts'
 import type { Metering } from '../limits/metering.ts'
+import type { Alarms } from '../runtime/alarms.ts'
+import { follow } from '../runtime/follow.ts'
 import type { Generation } from './generate.ts'
-import type { Alarms } from './alarms.ts'
-import { follow } from './follow.ts'
 import { watchLease, type LeaseWatch } from './lease-watch.ts'
 import { priorityOf } from './priority.ts'
 import { secondsUntilRetry, unserved } from './unserved.ts'
@@ -63,6 +63,8 @@ export async function place(
   const prefix = await prefixOf(deps, key.tenant, generation)
   const exclude: string[] = []
   let last: (FailedAttempt & { error: AppError }) | undefined
+  /** A node failed at it in a way that it did not foresee. */
+  let baffled = false
   for (let attempt = 1; ; attempt += 1) {
     const leaseId = attempt === 1 ? requestId : `${requestId}.${attempt}`
     const acquired = await acquire(deps, signal, {
@@ -91,10 +93,12 @@ export async function place(
     } catch (thrown) {
       const { nodeId } = acquired
       const how = thrown instanceof NodeCallError ? thrown.how : 'refused'
-      if (!(thrown instanceof NodeCallError && mayRetry(thrown.error) && attempt < MAX_ATTEMPTS)) {
+      const mayRetry = thrown instanceof NodeCallError && isWorthARetry(thrown.error, baffled)
+      if (!mayRetry || attempt >= MAX_ATTEMPTS) {
         deps.waitUntil(askFleet(deps, (fleet) => fleet.fail({ requestId: leaseId, nodeId, how })))
         throw thrown
       }
+      baffled ||= isUnforeseen(thrown.error)
       last = { requestId: leaseId, nodeId, how, error: thrown.error }
       exclude.push(nodeId)
     }
@@ -164,14 +168,10 @@ async function tryNode(
     const begun = prefix.length > 0 ? { prefix } : {}
     const options = { ...named, ...shadowed, ...kept, ...begun }
     const call = { requestId: leaseId, account, tenant, domain, sample, ...options, request: bounded }
-    const { firstTokenMs, totalMs } = deps.policy
     const answer = await callNode(deps, node, path, call, {
       attempt,
-      alarms,
       headers,
       expected: request.stream ? 'events' : 'json',
-      // An answer at once has its first byte when its last token is there.
-      firstByteTimeoutMs: request.stream ? firstTokenMs : totalMs,
     })
     const whole = request.stream ? undefined : await readWhole(node, answer, attempt.signal)
     if (whole) lease.stop()
@@ -191,9 +191,17 @@ async function tryNode(
   }
 }
 
-/** A late node may still be working on the request, and another would be as late. */
-function mayRetry(error: AppError): boolean {
+/**
+ * A late node may still be working on the request, and another would be as late. What baffles a second node is likely
+ * the request's own doing: tried everywhere it would be held against every node.
+ */
+function isWorthARetry(error: AppError, baffled: boolean): boolean {
+  if (isUnforeseen(error)) return !baffled
   return error.retryable && error.code !== 'deadline_exceeded'
+}
+
+function isUnforeseen({ code }: AppError): boolean {
+  return code === 'internal_error'
 }
 
 /** What a client is told whose request failed on a node and got no other. */

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { Alarms } from '../inference/alarms.ts'
+import type { Alarms } from '../runtime/alarms.ts'
 
 /** Watches over the key of one running request. */
 export interface KeyWatch {

@@ -30,9 +30,14 @@ export function meter(
   const setHeaders = (headers: Record<string, string>) => {
     for (const [name, value] of Object.entries(headers)) c.header(name, value)
   }
+  /** The fleet may hold a reservation; a first call that got no node has left none, one that was not answered may have. */
+  let mayHold = true
+  let hadNode = false
   return {
     wanted: accounts.length > 0 ? { requestId, accounts, ...asked } : undefined,
     tell(admitted) {
+      hadNode ||= admitted.ok
+      mayHold = hadNode
       if (admitted.ok) return setHeaders(rateHeaders(admitted.rates ?? {}))
       if (!admitted.refusal) return
       setHeaders(refusalHeaders(admitted.refusal))
@@ -43,7 +48,7 @@ export function meter(
         answered.add(deps, requestId)
     },
     failed(receiptSettles) {
-      if (accounts.length === 0) return
+      if (accounts.length === 0 || !mayHold) return
       deps.waitUntil(askFleet(deps, (fleet) => fleet.finish([requestId], !receiptSettles)))
     },
   }

@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { collect } from '../runtime/collect.ts'
 
 /**
  * How much of a refused body is still taken in, unread: a client that is cut off while it sends sees a
@@ -32,40 +33,6 @@ function brokenOff(cause: unknown): never {
   throw new AppError('client_closed_request', 'The client left before it had sent the whole request body.', {
     cause,
   })
-}
-
-/**
- * Gathers a stream, at most `maxBytes` of it. `cut` says that there was more: up to `drainBytes` of that
- * are read and dropped, the rest is cancelled.
- */
-export async function collect(
-  stream: ReadableStream<Uint8Array>,
-  maxBytes: number,
-  drainBytes = 0,
-): Promise<{ bytes: Uint8Array<ArrayBuffer>; cut: boolean }> {
-  const chunks: Uint8Array[] = []
-  let keptBytes = 0
-  let droppedBytes = 0
-  const reader = stream.getReader()
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) break
-    const kept = value.subarray(0, maxBytes - keptBytes)
-    if (kept.byteLength > 0) chunks.push(kept)
-    keptBytes += kept.byteLength
-    droppedBytes += value.byteLength - kept.byteLength
-    if (droppedBytes > drainBytes) {
-      await reader.cancel()
-      break
-    }
-  }
-  const bytes = new Uint8Array(keptBytes)
-  let offset = 0
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset)
-    offset += chunk.byteLength
-  }
-  return { bytes, cut: droppedBytes > 0 }
 }
 
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })

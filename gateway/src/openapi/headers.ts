@@ -78,7 +78,11 @@ export const ANSWER_HEADERS: Readonly<Record<string, HeaderField>> = {
 /** Of errors. */
 export const ERROR_HEADERS: Readonly<Record<string, HeaderField>> = {
   ...REQUEST_ID,
-  'retry-after': { description: 'Of 429 and 503: seconds to wait before trying again.', schema: TEXT },
+  'retry-after': {
+    description:
+      'Of 429 and 503, and of a 500 or 502 that no other node could mend: seconds to wait before trying again.',
+    schema: TEXT,
+  },
 }
 
 /** Of errors of inference requests. */

@@ -24,7 +24,6 @@ import {
   forgetWeights,
   kvTokensCached,
   kvTokensUsed,
-  preemptRequest,
   runningRequests,
   waitingRequests,
 } from './state.ts'
@@ -65,7 +64,7 @@ export function createEngine(deps: EngineDeps): Engine {
   function nextStep(weights: WeightSet): Promise<void> | undefined {
     if (closed) return undefined
     const victims = choosePreemptions(state, weights, policy)
-    for (const victim of victims) preemptRequest(state, victim)
+    for (const victim of victims) jobs.preempt(victim)
     // A victim on another weight set leaves its lane something to do.
     if (victims.length > 0) lanes.wake()
     const draft = planStep(state, weights, policy)

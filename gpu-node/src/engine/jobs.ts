@@ -10,7 +10,7 @@ import type { EngineObserver } from './observer.ts'
 import { cancelled, tooLate } from './refusals.ts'
 import type { Request } from './request.ts'
 import type { Sink } from './sinks.ts'
-import { endRequest, restartRequest, type EngineState } from './state.ts'
+import { endRequest, preemptRequest, restartRequest, type EngineState } from './state.ts'
 import type { StepOutcome } from './step-plan.ts'
 
 /** What the engine keeps of a request beyond what the scheduler knows. */
@@ -25,6 +25,8 @@ interface Job {
   startedMs: number | null
   firstTokenMs: number | null
   lastTokenMs: number | null
+  /** The start of its first step since it last waited; null while it waits. */
+  runsSinceMs: number | null
   progressMs: number
   arrivedMs: number
   finish: (outcome: GenerationOutcome) => void
@@ -57,6 +59,8 @@ export interface Jobs {
   tell(outcome: StepOutcome, times: StepTimes): void
   /** Ends a request or scoring with an error. */
   fail(request: Request, error: AppError): void
+  /** Sends a request back to wait for room. */
+  preempt(request: Request): void
   /** Starts a client's request over on other weights. @returns whether there is one */
   restart(request: Request): boolean
   /** Ends everything with an error. */
@@ -82,8 +86,10 @@ export function createJobs(
 
   function announce(request: Request, weights: WeightSet, startedMs: number, cachedTokens: number): void {
     const job = jobs.get(request)
+    if (!job) return
+    job.runsSinceMs = startedMs
     // A preempted request that comes back is still the same answer.
-    if (!job || job.weights === weights) return
+    if (job.weights === weights) return
     job.weights = weights
     job.cachedTokens = cachedTokens
     job.startedMs ??= startedMs
@@ -154,6 +160,7 @@ export function createJobs(
         startedMs: null,
         firstTokenMs: null,
         lastTokenMs: null,
+        runsSinceMs: null,
         progressMs: arrivedMs,
         arrivedMs,
         finish,
@@ -194,6 +201,12 @@ export function createJobs(
 
     fail,
 
+    preempt(request) {
+      preemptRequest(state, request)
+      const job = jobs.get(request)
+      if (job) job.runsSinceMs = null
+    },
+
     restart(request) {
       const job = jobs.get(request)
       if (!job) return false
@@ -201,6 +214,7 @@ export function createJobs(
       job.sink.restart()
       job.weights = null
       job.startedMs = null
+      job.runsSinceMs = null
       job.firstTokenMs = null
       job.lastTokenMs = null
       return true
@@ -210,13 +224,19 @@ export function createJobs(
       for (const request of [...jobs.keys(), ...scores.keys()]) fail(request, error())
     },
 
-    underWay: () =>
-      [...jobs.values()].map(({ id, weights, sink, request, progressMs }) => ({
-        requestId: id,
-        promptTokens: weights === null ? 0 : request.promptTokens,
-        completionTokens: sink.completionTokens,
-        idleMs: request.status.kind === 'waiting' ? 0 : Math.max(0, nowMs() - progressMs),
-      })),
+    underWay: () => [...jobs.values()].map((job) => progressOf(job, nowMs())),
+  }
+}
+
+function progressOf(job: Job, nowMs: number): RequestProgress {
+  const { id, weights, sink, request, progressMs, runsSinceMs, firstTokenMs } = job
+  const lacksToken = runsSinceMs !== null && firstTokenMs === null && request.goal.kind === 'generate'
+  return {
+    requestId: id,
+    promptTokens: weights === null ? 0 : request.promptTokens,
+    completionTokens: sink.completionTokens,
+    idleMs: request.status.kind === 'waiting' ? 0 : Math.max(0, nowMs - progressMs),
+    ...(lacksToken ? { tokenlessMs: Math.max(0, nowMs - runsSinceMs) } : {}),
   }
 }
 

@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import { chatCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import { chatFormat } from './answer-format.ts'
+import { CHAT_LOGPROB_BYTES, requireLogprobsFit } from './answer-size.ts'
 import { chatPrompt, userText } from './conversation.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
 import { beginningsOf, encodePrompt } from './prompt.ts'
@@ -26,7 +27,7 @@ export function chatCompletions(deps: InferenceDeps): Hono {
         async prepare() {
           const prompt = chatPrompt(codec, request, structure.tools)
           const tokens = encodePrompt((text) => codec.encode(text), prompt, contextLength)
-          return {
+          const plan = {
             ...samplingOf(request, chatTopLogprobs(request)),
             prompts: [tokens],
             beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
@@ -34,6 +35,8 @@ export function chatCompletions(deps: InferenceDeps): Hono {
             maxTokens: chatMaxTokens(request),
             constrain: await compileStructure(grammars, structure),
           }
+          if (!request.stream) requireLogprobsFit(plan, contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')
+          return plan
         },
         clientText: () => codec.encodeDocument(userText(request.messages)),
         format(head) {

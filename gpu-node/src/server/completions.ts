@@ -3,6 +3,7 @@ import { promptsOf } from '@copal/shared/wire/completions.ts'
 import { completionCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import { completionFormat } from './answer-format.ts'
+import { COMPLETION_LOGPROB_BYTES, requireLogprobsFit } from './answer-size.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
 import { beginningsOf, tokensOf } from './prompt.ts'
 import { completionMaxTokens, samplingOf } from './sampling.ts'
@@ -25,13 +26,15 @@ export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
         async prepare() {
           const prompts = tokens()
           const [first] = promptsOf(request)
-          return {
+          const plan = {
             ...samplingOf(request, topLogprobs),
             prompts,
             beginnings: beginningsOf(call.prefix, first?.length ?? 1, prompts[0]?.length ?? 0),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: completionMaxTokens(request),
           }
+          if (!request.stream) requireLogprobsFit(plan, contextLength, COMPLETION_LOGPROB_BYTES, 'logprobs')
+          return plan
         },
         clientText: () => tokens()[0] ?? [],
         format: (head) => completionFormat(head, { logprobs: topLogprobs >= 0, withUsage }),

@@ -8,10 +8,12 @@ import type { Engine } from '../engine/api.ts'
 import type { Embedding, EmbeddingCall } from '../engine/embedding.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
+import { requireEmbeddingsFit } from './answer-size.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { CALL_BYTES, type ReadCall } from './inference-deps.ts'
+import { answerAtOnce, LATE_MS, type WholeAnswer } from './late-answer.ts'
 import { tokensOf } from './prompt.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 
@@ -33,22 +35,21 @@ export function embeddings(
     const settled: SettledCall = { ...call, model: request.model, sampledText: null }
     const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
     const started: EmbeddingCall[] = []
-    try {
+    const left = new AbortController()
+    const signal = AbortSignal.any([left.signal, c.req.raw.signal])
+
+    async function embed(): Promise<WholeAnswer> {
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
       const texts = tokensOf(inputsOf(request), field, model, engine.policy.contextLength)
+      const format = request.encoding_format ?? 'float'
+      requireEmbeddingsFit(texts.length, model.config.hiddenSize, format)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
-      const embedded = await embedAll(
-        engine,
-        texts,
-        { id: call.requestId, weights },
-        c.req.raw.signal,
-        started,
-      )
+      const embedded = await embedAll(engine, texts, { id: call.requestId, weights }, signal, started)
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
         index,
-        embedding: encode(unitLength(embedding), request.encoding_format ?? 'float'),
+        embedding: encode(unitLength(embedding), format),
       }))
       const outcome = together(await outcomesOf(started), 1)
       endGenerated(tracing.tracer, span, outcome)
@@ -56,13 +57,15 @@ export function embeddings(
       const maskVersion = embedded[0]?.maskVersion ?? 0
       const answer: EmbeddingsAnswer = {
         object: 'list',
-        data,
         model: request.model,
         system_fingerprint: fingerprint(request.model, maskVersion),
+        data,
         usage: { prompt_tokens: outcome.promptTokens, total_tokens: outcome.promptTokens },
       }
-      return c.json(answer, 200, answerHeaders(deps.nodeId, call.domain, maskVersion))
-    } catch (thrown) {
+      return { maskVersion, answer }
+    }
+
+    async function fail(thrown: unknown): Promise<never> {
       const error = toAppError(thrown)
       if (started.length > 0) {
         const outcome = together(await outcomesOf(started), 1)
@@ -71,10 +74,16 @@ export function embeddings(
       } else {
         endRefused(span, error)
         metrics.refused(error.code)
-        desk.refuse(settled, arrivedMs)
+        desk.refuse(settled, arrivedMs, error)
       }
       throw thrown
     }
+
+    return answerAtOnce(
+      embed().catch(fail),
+      (maskVersion) => answerHeaders(deps.nodeId, call.domain, maskVersion),
+      { keepAliveMs: deps.keepAliveMs ?? LATE_MS, onCancel: () => left.abort() },
+    )
   })
 }
 

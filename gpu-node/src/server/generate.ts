@@ -1,13 +1,13 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
-import { LATE_HEADER, MAX_KEPT_BYTES, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
+import { MAX_KEPT_BYTES, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import { reasonOf } from '../log.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
-import { lateAnswer, within } from './late-answer.ts'
+import { answerAtOnce, LATE_MS } from './late-answer.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 import type { ShadowDesk } from './shadow.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './sse.ts'
@@ -58,7 +58,7 @@ export function createGenerate(
   const { engine, telemetry, log } = deps
   const { tracing, metrics } = telemetry
   const keepAliveMs = deps.keepAliveMs ?? 5_000
-  const lateMs = deps.keepAliveMs ?? 15_000
+  const lateMs = deps.keepAliveMs ?? LATE_MS
 
   /** Gives the gateway a streamed answer that became whole, where it shall be kept. */
   function keeper({ keep, tenant }: GenerateJob, maskVersion: number): EventStreamOptions['whole'] {
@@ -99,7 +99,7 @@ export function createGenerate(
       const error = toAppError(thrown)
       endRefused(span, error)
       metrics.refused(error.code)
-      desk.refuse(call, arrivedMs)
+      desk.refuse(call, arrivedMs, error)
       throw thrown
     }
     void choices.outcome.then((outcome) => {
@@ -120,21 +120,12 @@ export function createGenerate(
       ...answerHeaders(deps.nodeId, job.domain, maskVersion),
     })
     if (!job.stream) {
-      const pending = readWhole(choices)
-      const answered = pending.then(async ({ maskVersion, whole }) =>
-        job.format(headOf(maskVersion)).whole(whole, usageOf(await choices.outcome)),
-      )
-      const answer = await within(answered, lateMs)
-      if (answer) {
-        const { maskVersion } = await pending
-        return new Response(JSON.stringify(answer), { headers: headersOf(maskVersion, 'application/json') })
-      }
-      // It may still start over on another mask: the answer itself will name it.
-      const response = new Response(lateAnswer(answered, { keepAliveMs: lateMs, onCancel: leave }), {
-        headers: { ...headersOf(0, 'application/json'), [LATE_HEADER]: 'true' },
-      })
-      response.headers.delete('x-copal-mask')
-      return response
+      const pending = readWhole(choices).then(async ({ maskVersion, whole }) => ({
+        maskVersion,
+        answer: job.format(headOf(maskVersion)).whole(whole, usageOf(await choices.outcome)),
+      }))
+      const headers = (maskVersion: number) => headersOf(maskVersion, 'application/json')
+      return answerAtOnce(pending, headers, { keepAliveMs: lateMs, onCancel: leave })
     }
     const maskVersion = await pinnedVersion(choices.events)
     const format = job.format(headOf(maskVersion))

@@ -1,8 +1,35 @@
 import { errorBody, toAppError } from '@copal/shared/errors.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+
+/** When an answer that is not there yet begins with a space, and between two. */
+export const LATE_MS = 15_000
 
 const ENCODER = new TextEncoder()
 /** White space before a JSON value means nothing. */
 const SPACE = ENCODER.encode(' ')
+
+/** An answer that is not streamed, and the mask that made it. */
+export interface WholeAnswer {
+  maskVersion: number
+  answer: object
+}
+
+/**
+ * Answers with JSON as soon as it is there, or, when that takes long, with spaces before it: then the mask is in no
+ * header, since the request may still start over on another.
+ */
+export async function answerAtOnce(
+  pending: Promise<WholeAnswer>,
+  headersOf: (maskVersion: number) => Record<string, string>,
+  options: { keepAliveMs: number; onCancel: () => void },
+): Promise<Response> {
+  const whole = await within(pending, options.keepAliveMs)
+  if (whole) return Response.json(whole.answer, { headers: headersOf(whole.maskVersion) })
+  const answer = pending.then((late) => late.answer)
+  const response = Response.json(null, { headers: { ...headersOf(0), [LATE_HEADER]: 'true' } })
+  response.headers.delete('x-copal-mask')
+  return new Response(lateAnswer(answer, options), response)
+}
 
 /**
  * A JSON answer that takes long: a space every `keepAliveMs`, so that no proxy on the way takes the silence for the
@@ -11,7 +38,7 @@ const SPACE = ENCODER.encode(' ')
  *
  * @param onCancel the reader went away
  */
-export function lateAnswer(
+function lateAnswer(
   answer: Promise<object>,
   options: { keepAliveMs: number; onCancel: () => void },
 ): ReadableStream<Uint8Array> {

@@ -96,12 +96,17 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
 
 /** A call can be several requests of the engine, one for each of its choices or texts. */
 function byRequest(parts: readonly RequestProgress[]): RequestProgress[] {
-  return [...Map.groupBy(parts, ({ requestId }) => requestId)].map(([requestId, own]) => ({
-    requestId,
-    promptTokens: Math.max(...own.map(({ promptTokens }) => promptTokens)),
-    completionTokens: own.reduce((sum, { completionTokens }) => sum + completionTokens, 0),
-    idleMs: Math.min(...own.map(({ idleMs }) => idleMs)),
-  }))
+  return [...Map.groupBy(parts, ({ requestId }) => requestId)].map(([requestId, own]) => {
+    const completionTokens = own.reduce((sum, part) => sum + part.completionTokens, 0)
+    const tokenlessMs = completionTokens > 0 ? [] : own.flatMap((part) => part.tokenlessMs ?? [])
+    return {
+      requestId,
+      promptTokens: Math.max(...own.map(({ promptTokens }) => promptTokens)),
+      completionTokens,
+      idleMs: Math.min(...own.map(({ idleMs }) => idleMs)),
+      ...(tokenlessMs.length > 0 ? { tokenlessMs: Math.max(...tokenlessMs) } : {}),
+    }
+  })
 }
 
 function errorResponse(error: AppError): Response {

@@ -1,3 +1,4 @@
+import type { AppError } from '@copal/shared/errors.ts'
 import type { Receipt, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
@@ -14,12 +15,12 @@ export interface SettledCall {
   sampledText: (() => readonly number[]) | null
 }
 
-/** Makes exactly one receipt of each call. */
+/** Makes exactly one receipt of each call, but of one that another node may take. */
 export interface ReceiptDesk {
   /** After a generation ended; a sampled text is scored first, and nobody waits for that. */
   settle(call: SettledCall, outcome: GenerationOutcome): void
-  /** For a call that was refused before it ran. */
-  refuse(call: SettledCall, arrivedMs: number): void
+  /** For a call that was refused before it ran; nothing of it is left to settle where another node may answer it. */
+  refuse(call: SettledCall, arrivedMs: number, error: AppError): void
   /** Calls whose receipt waits for its scores: done, and not settled yet. */
   scoring(): RequestProgress[]
   /** Settles when no receipt is outstanding. */
@@ -51,7 +52,8 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
         outstanding.set(call.requestId, { receipt, sent: scoreAndSend(call, outcome.weights, receipt) })
       } else deps.onReceipt(receipt)
     },
-    refuse(call, arrivedMs) {
+    refuse(call, arrivedMs, error) {
+      if (error.retryable) return
       const { requestId, model, domain } = call
       deps.onReceipt({
         requestId,

@@ -65,6 +65,8 @@ function responseOf(
     id,
     object: 'response',
     created_at: created,
+    // Before all that the client wrote: the gateway looks for it at the beginning.
+    system_fingerprint,
     status: result.status,
     background: false,
     error: null,
@@ -79,7 +81,6 @@ function responseOf(
     reasoning: { effort: null, summary: null },
     service_tier: 'default',
     store: false,
-    system_fingerprint,
     temperature: request.temperature ?? 1,
     text: { format: formatOf(request), verbosity: 'medium' },
     tool_choice: request.tool_choice ?? 'auto',

@@ -89,9 +89,12 @@ export const embeddingsCall = z.object({ ...generateFields, request: embeddingsR
 /** `POST /rpc/responses`. */
 export const responsesCall = z.object({ ...generateFields, request: responsesRequest })
 
+/** Most that an answer at once may be: the gateway holds it whole, with others, in the 128 MB of a Worker's isolate. */
+export const MAX_ANSWER_BYTES = 8 * 1024 * 1024
+
 /**
- * Header of an answer at once that is not there yet: spaces come until it is, and it is JSON, either the answer,
- * whose `system_fingerprint` names the mask, or an error body.
+ * Header of an answer at once that is not there yet: spaces come until it is, and it is JSON, either the answer, among
+ * whose first fields `system_fingerprint` names the mask, or an error body.
  */
 export const LATE_HEADER = 'x-copal-late'
 
@@ -237,6 +240,8 @@ export const requestProgress = z.object({
   completionTokens: count,
   /** Since its last step; 0 while it waits for its turn. */
   idleMs: z.number().min(0),
+  /** Since it began to run, while it has no token; left out while it waits, and where none will come. */
+  tokenlessMs: z.number().min(0).optional(),
 })
 export type RequestProgress = z.output<typeof requestProgress>
 

@@ -73,6 +73,34 @@ test.each([
   expect(await bad.calls()).toHaveLength(1)
 })
 
+const INTERNAL = {
+  kind: 'answer',
+  status: 500,
+  headers: { 'content-type': 'application/json' },
+  body: '{"error":{"code":"internal_error","message":"Internal error.","type":"server_error","param":null}}',
+} as const
+
+test('a node that fails at everything at once draws no traffic: each request has another node, its breaker opens', async () => {
+  const { key } = await createKey()
+  const bad = await startNode('hole-1', [INTERNAL])
+  const good = await startNode('hole-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
+  await beat(bad, 'hole')
+  await beat(good, 'hole', { load: { running: 9, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  for (let requests = 0; requests < 5; requests += 1)
+    expect(await (await ask(key, 'hole')).text()).toBe('{"ok":1}')
+  expect(await bad.calls()).toHaveLength(3)
+})
+
+test('a request at which two nodes fail in a way that they did not foresee is tried on no third', async () => {
+  const { key } = await createKey()
+  const nodes = await Promise.all(['poison-1', 'poison-2', 'poison-3'].map((id) => startNode(id, [INTERNAL])))
+  for (const node of nodes) await beat(node, 'poison')
+  const answer = await ask(key, 'poison')
+  expect([answer.status, (await errorOf(answer)).code]).toEqual([500, 'internal_error'])
+  const calls = await Promise.all(nodes.map((node) => node.calls()))
+  expect(calls.flat()).toHaveLength(2)
+})
+
 test('a late answer is trimmed and names its mask; a late error has its own status', async () => {
   const { key } = await createKey()
   const late = { 'content-type': 'application/json', 'x-copal-late': 'true' }

@@ -30,12 +30,32 @@ describe('heartbeats', () => {
       silent: false,
       where: 'taken',
       idleMs: 600,
-      completionTokens: 4,
+      tokenlessMs: 0,
     })
     expect(fleet.look('request-1', 2_000 + ALIVE_MS)).toMatchObject({ silent: true })
     fleet.expire(2_000 + DEAD_MS - 1)
     expect(fleet.expire(2_000 + DEAD_MS).leases).toMatchObject([{ promptTokens: 20, completionTokens: 4 }])
     expect(fleet.look('request-2', 2_000)).toBeUndefined()
+  })
+
+  test('count the time without a token from when the request began to run on its node', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 0)
+    const tell = (atMs: number, changes: object) => {
+      const progress = {
+        requestId: 'request-1',
+        promptTokens: 20,
+        completionTokens: 0,
+        idleMs: 0,
+        ...changes,
+      }
+      fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, atMs)
+      return fleet.look('request-1', atMs + 1_000)?.tokenlessMs
+    }
+    expect(tell(90_000, {})).toBe(0)
+    expect(tell(92_000, { tokenlessMs: 500 })).toBe(1_500)
+    expect(tell(94_000, { completionTokens: 1 })).toBe(0)
   })
 
   test('that do not name a request count only when composed long enough after its lease', () => {

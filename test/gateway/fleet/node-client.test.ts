@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
-import { createAlarms } from '../../../gateway/src/inference/alarms.ts'
-import { callNode, NodeCallError, readWhole } from '../../../gateway/src/fleet/node-client.ts'
+import { createAlarms } from '../../../gateway/src/runtime/alarms.ts'
+import { callNode, NodeCallError } from '../../../gateway/src/fleet/node-client.ts'
+import { readWhole } from '../../../gateway/src/fleet/whole-answer.ts'
 import { testDeps } from '../support/adaptation.ts'
 import { startNode, type NodeDouble } from '../support/node-double.ts'
 
@@ -8,9 +9,9 @@ const deps = testDeps()
 
 function call(node: NodeDouble, options: { attempt?: AbortController; firstByteTimeoutMs?: number } = {}) {
   const { attempt = new AbortController(), firstByteTimeoutMs = 10_000 } = options
-  const alarms = createAlarms()
+  const firstByte = { timeoutMs: firstByteTimeoutMs, alarms: createAlarms() }
   const address = { nodeId: node.id, url: node.url }
-  return callNode(deps, address, '/rpc/x', {}, { attempt, alarms, firstByteTimeoutMs })
+  return callNode(deps, address, '/rpc/x', {}, { attempt, firstByte })
 }
 
 async function failure(pending: Promise<unknown>): Promise<[string, string]> {
@@ -60,7 +61,7 @@ test('an answer without a byte is a broken one', async () => {
 test('an answer that is too large is no fault of the node', async () => {
   const node = { nodeId: 'large-1', url: 'http://127.0.0.1:9' }
   const chunk = new Uint8Array(1024 * 1024)
-  let left = 33
+  let left = 8
   const rest = new ReadableStream<Uint8Array>({
     pull: (controller) => {
       if (left === 0) return controller.close()
@@ -71,6 +72,27 @@ test('an answer that is too large is no fault of the node', async () => {
   const answer = { headers: new Headers(), first: new Uint8Array(1), rest }
   const whole = readWhole(node, answer, new AbortController().signal)
   expect(await failure(whole)).toEqual(['invalid_request', 'refused'])
+})
+
+test('a late answer is told from an error, and its mask known, by its first fields alone', async () => {
+  const read = (text: string) => {
+    const answer = {
+      headers: new Headers({ 'x-copal-late': 'true' }),
+      first: new Uint8Array([0x20]),
+      rest: new Blob([`  ${text}`]).stream() as ReadableStream<Uint8Array>,
+    }
+    const node = { nodeId: 'late-3', url: 'http://127.0.0.1:9' }
+    return { answer, body: readWhole(node, answer, new AbortController().signal) }
+  }
+  const text =
+    '{"system_fingerprint":"copal-x-m12","metadata":{"system_fingerprint":"copal-x-m99"},"error":null}'
+  const { answer, body } = read(text)
+  expect(new TextDecoder().decode(await body)).toBe(text)
+  expect(answer.headers.get('x-copal-mask')).toBe('12')
+  const error = '{"error":{"code":"node_failed","message":"Lost.","type":"server_error","param":null}}'
+  expect(await failure(read(error).body)).toEqual(['node_failed', 'failed'])
+  expect(await failure(read('').body)).toEqual(['node_failed', 'broke'])
+  expect(await failure(read('{"cut":').body)).toEqual(['node_failed', 'broke'])
 })
 
 test('a redirect is an error of the node and not followed', async () => {

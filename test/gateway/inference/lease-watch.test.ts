@@ -1,13 +1,15 @@
 import { env } from 'cloudflare:workers'
 import { runDurableObjectAlarm } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { NodeCallError } from '../../../gateway/src/fleet/node-client.ts'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
-import { createAlarms } from '../../../gateway/src/inference/alarms.ts'
 import { judge, watchLease } from '../../../gateway/src/inference/lease-watch.ts'
-import { heartbeatOf } from '../support/gateway.ts'
+import { createAlarms } from '../../../gateway/src/runtime/alarms.ts'
+import { testDeps } from '../support/adaptation.ts'
+import { beat, heartbeatOf } from '../support/gateway.ts'
 
 const { idleMs, firstTokenMs } = DEFAULT_POLICY
-const view = { silent: false, where: 'taken', idleMs: 0, completionTokens: 5 } as const
+const view = { silent: false, where: 'taken', idleMs: 0, tokenlessMs: 0 } as const
 
 test.each([
   ['is settled, or unknown to a fleet that was reset', undefined, 'fine'],
@@ -16,13 +18,39 @@ test.each([
   ['is missing on its node', { ...view, where: 'missing' }, 'lost'],
   ['has taken no step for too long', { ...view, idleMs }, 'lost'],
   ['has a silent node', { ...view, silent: true, idleMs }, 'unheard'],
-  ['still has no token', { ...view, completionTokens: 0 }, 'late'],
+  ['still has no token', { ...view, tokenlessMs: firstTokenMs }, 'late'],
+  ['has no token and may yet have one', { ...view, tokenlessMs: firstTokenMs - 1 }, 'fine'],
 ] as const)('a request that %s', (_, seen, verdict) => {
-  expect(judge(seen, firstTokenMs, DEFAULT_POLICY)).toBe(verdict)
+  expect(judge(seen, DEFAULT_POLICY)).toBe(verdict)
 })
 
-test('a request without a token is not late before its time', () => {
-  expect(judge({ ...view, completionTokens: 0 }, firstTokenMs - 1, DEFAULT_POLICY)).toBe('fine')
+/** A request whose node tells of it at once, watched for a while by a gateway in a hurry. */
+async function watched(model: string, progress: { completionTokens?: number; tokenlessMs?: number }) {
+  const deps = testDeps({ policy: { ...DEFAULT_POLICY, connectMs: 20, firstTokenMs: 100 } })
+  const node = { nodeId: `${model}-1`, url: 'http://127.0.0.1:9' }
+  const about = { id: node.nodeId, url: node.url }
+  await beat(about, model)
+  const requestId = `request-${model}`
+  const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
+  await fleet.acquire({ model, requestId, domain: 'd', promptTokens: 1, exclude: [] })
+  await beat(about, model, {
+    requests: [{ requestId, promptTokens: 1, completionTokens: 0, idleMs: 0, ...progress }],
+  })
+  const attempt = new AbortController()
+  const watch = watchLease(deps, node, requestId, createAlarms(), attempt)
+  await new Promise((resolve) => setTimeout(resolve, 1_500))
+  watch.stop()
+  return attempt.signal
+}
+
+test('an embedding, and a request that waits on its node, may take longer than a first token', async () => {
+  expect((await watched('no-token', {})).aborted).toBe(false)
+})
+
+test('a node that runs a request for too long without a token is late, and not at fault', async () => {
+  const { reason } = await watched('tokenless', { tokenlessMs: 100 })
+  expect(reason).toBeInstanceOf(NodeCallError)
+  expect(reason).toMatchObject({ how: 'refused', error: { code: 'deadline_exceeded' } })
 })
 
 test('a stream goes on whose node is silent and answers: its key runs no other meanwhile', async () => {

@@ -292,7 +292,7 @@ describe('a request that comes to nothing', () => {
   test('since its answer is too large is the client’s fault: charged by its receipt, tried once', async () => {
     const chunks = [' '.repeat(1024 * 1024)]
     const large = await startNode('large-1', [
-      { kind: 'stream', headers: { 'content-type': 'application/json' }, chunks, times: 34, ending: 'end' },
+      { kind: 'stream', headers: { 'content-type': 'application/json' }, chunks, times: 10, ending: 'end' },
     ])
     await beat(large, 'too-large')
     const { id, key } = await limited({ tokens_per_month: 1_000 })
@@ -301,7 +301,8 @@ describe('a request that comes to nothing', () => {
     expect(await errorOf(refused)).toMatchObject({
       code: 'invalid_request',
       message:
-        'The answer is larger than 32 MiB, the most that is given at once. Stream it, or ask for less.',
+        'The answer is larger than 8 MiB, the most that is given at once. Stream it, or ask for fewer choices, ' +
+        'tokens or log-probabilities; for fewer embeddings, or for base64.',
     })
     expect(await large.calls()).toHaveLength(1)
     await settle(refused, 70)

@@ -125,6 +125,30 @@ test('every request under way is reported with what it has done, and since when 
   resolve()
 })
 
+test("the time without a token runs from a request's first step, and of no embedding", async () => {
+  let held: Promise<void> | undefined
+  const { backend, engine } = setup({ policy: { maxRunning: 2, prefillChunk: 4 }, onStep: async () => held })
+  void read(engine.generate(request(Array<number>(40).fill(1), { id: 'fed-1' }))).catch(() => {})
+  engine.embed({ id: 'embedded-1', tokens: Array<number>(40).fill(2) }).embedding.catch(() => {})
+  void read(engine.generate(request([3], { id: 'waiting-1' }))).catch(() => {})
+  const tokenless = () => engine.underWay().map(({ tokenlessMs }) => tokenlessMs)
+  await sleep(30)
+  expect(tokenless()).toEqual([undefined, undefined, undefined])
+  engine.setActive(backend.weights(1))
+  await when(() => backend.plans.length > 2)
+  const { promise, resolve } = Promise.withResolvers<void>()
+  held = promise
+  const startedMs = performance.now()
+  await vi.waitUntil(() => (engine.underWay()[0]?.tokenlessMs ?? 0) > 50, { timeout: 10_000, interval: 5 })
+  expect(performance.now() - startedMs).toBeGreaterThan(20)
+  expect(tokenless().slice(1)).toEqual([undefined, undefined])
+  held = undefined
+  resolve()
+  await vi.waitUntil(() => (engine.underWay()[0]?.completionTokens ?? 1) > 0, { timeout: 10_000 })
+  expect(engine.underWay()[0]?.tokenlessMs).toBeUndefined()
+  engine.close()
+})
+
 test('closing fails everything and refuses what comes', async () => {
   const { backend, engine } = setup({ config: { ...CONFIG, contextLength: 10_000 } })
   engine.setActive(backend.weights(1))

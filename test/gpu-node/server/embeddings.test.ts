@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { EmbeddingsAnswer } from '@copal/shared/wire/embeddings.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import {
   createArithmeticBackend,
   HIDDEN_SIZE,
@@ -20,7 +22,7 @@ afterEach(async () => {
 })
 
 /** A node whose version 7 is active, and that also holds 6. */
-async function start(arithmetic: ArithmeticOptions = {}) {
+async function start(arithmetic: ArithmeticOptions = {}, options: { keepAliveMs?: number } = {}) {
   const { vocabSize } = tiny.model.config
   const backend = createArithmeticBackend({ vocabSize, ...arithmetic })
   const older = backend.weights(6)
@@ -29,6 +31,7 @@ async function start(arithmetic: ArithmeticOptions = {}) {
     model: tiny.model,
     engine: { config: { ...tiny.model.config, hiddenSize: HIDDEN_SIZE } },
     named: (version) => (version === 6 ? older : null),
+    ...options,
   })
   running.push(node)
   node.engine.setActive(backend.weights(7))
@@ -111,4 +114,18 @@ test('one text that is too long refuses the request, and leaves nothing running'
   expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded' } })
   expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0 })
   expect(await node.receiptCount(1)).toHaveLength(1)
+})
+
+test('embeddings that take long keep their connection alive with spaces, and end with whoever asked', async () => {
+  const { node } = await start({ onStep: () => sleep(40) }, { keepAliveMs: 15 })
+  const body = call({ model: 'tiny', input: TEXT })
+  const late = await node.post('/rpc/embeddings', body)
+  expect(late.headers.get(LATE_HEADER)).toBe('true')
+  expect(late.headers.get('x-copal-mask')).toBeNull()
+  const text = await late.text()
+  // The gateway looks for the mask at the beginning.
+  expect(text).toMatch(/^ +\{"object":"list","model":"tiny","system_fingerprint":"copal-tiny-m7",/)
+  const left = await node.post('/rpc/embeddings', call({ model: 'tiny', input: TEXT }))
+  await left.body?.cancel()
+  expect((await node.receiptCount(2))[1]).toMatchObject({ finishReason: 'cancelled' })
 })

@@ -1,4 +1,4 @@
-import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from 'drizzle-orm'
+import { and, avg, count, eq, getTableColumns, gte, inArray, lt, ne, sql, sum } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { Unread } from '../../limits/reservation.ts'
 import type { Database } from '../database.ts'
@@ -28,6 +28,11 @@ const REPLACED = {
   keyId: sql`coalesce(excluded.key_id, ${receipts.keyId})`,
 }
 
+/** A receipt as it is stored: of a request that was tried again then it is `superseded`, however it ended. */
+export type StoredReceipt = Omit<Receipt, 'finishReason'> & {
+  finishReason: (typeof receipts.$inferSelect)['finishReason']
+}
+
 /** Where a receipt comes from: measured by the node, or estimated by the gateway when a lease expires. */
 type ReceiptOrigin = 'node' | 'estimate'
 
@@ -40,7 +45,7 @@ type ReceiptOrigin = 'node' | 'estimate'
 export async function insertReceipts(
   db: Database,
   nodeId: string,
-  batch: readonly Receipt[],
+  batch: readonly StoredReceipt[],
   origin: ReceiptOrigin,
   nowMs: number,
 ): Promise<number> {
@@ -84,7 +89,7 @@ export interface VersionSum {
   nllDense: number | null
 }
 
-/** What the masks of a model did since `fromMs`: sums, and means of times. */
+/** What the masks of a model did since `fromMs`: sums, and means of times. A try that failed counts, whoever answered then. */
 export async function sumVersionsSince(db: Database, model: string, fromMs: number): Promise<VersionSum[]> {
   const { maskVersion, finishReason, promptTokens, completionTokens, createdAt } = receipts
   const { timeToFirstTokenMs, totalMs, driftTokens, nllMasked, nllDense } = receipts
@@ -92,7 +97,7 @@ export async function sumVersionsSince(db: Database, model: string, fromMs: numb
     .select({
       maskVersion,
       requests: count(),
-      failed: sql`sum(${finishReason} = 'error')`.mapWith(Number),
+      failed: sql`sum(${finishReason} in ('error', 'superseded'))`.mapWith(Number),
       promptTokens: sum(promptTokens).mapWith(Number),
       completionTokens: sum(completionTokens).mapWith(Number),
       timeToFirstTokenMs: avg(timeToFirstTokenMs).mapWith(Number),
@@ -112,13 +117,13 @@ export async function sumTokens(
   account: { kind: 'key' | 'tenant'; name: string },
   { fromMs, beforeMs }: Unread,
 ): Promise<number> {
-  const { promptTokens, completionTokens, createdAt, keyId } = receipts
+  const { promptTokens, completionTokens, finishReason, createdAt, keyId } = receipts
   const owner = account.kind === 'key' ? eq(keyId, account.name) : eq(apiKeys.tenant, account.name)
   const row = await db
     .select({ tokens: sql`coalesce(sum(${promptTokens} + ${completionTokens}), 0)`.mapWith(Number) })
     .from(receipts)
     .innerJoin(apiKeys, eq(apiKeys.id, keyId))
-    .where(and(owner, gte(createdAt, fromMs), lt(createdAt, beforeMs)))
+    .where(and(owner, ne(finishReason, 'superseded'), gte(createdAt, fromMs), lt(createdAt, beforeMs)))
     .get()
   return row?.tokens ?? 0
 }

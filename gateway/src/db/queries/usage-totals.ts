@@ -22,6 +22,8 @@ export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${n
  * before they are stored, in one transaction with that. A trigger would do the same; how D1 takes those from a migration
  * is not to be relied on (cloudflare/workers-sdk issues 4998 and 15178).
  *
+ * A try that was superseded adds nothing: the one that followed it is the request.
+ *
  * Domains are told by their names where they are registered or among the first of their tenant; the rest are one.
  */
 export function countReceipts(db: Database, json: string) {
@@ -39,7 +41,7 @@ export function countReceipts(db: Database, json: string) {
         iif(new.estimated, ${ESTIMATED}, new.finish_reason) finish_reason, new.prompt_tokens, new.completion_tokens,
         new.drift_tokens, new.nll_masked, new.nll_dense
       from incoming new left join receipts old using (request_id)
-      where old.request_id is null or (old.estimated and not new.estimated)
+      where new.finish_reason <> 'superseded' and (old.request_id is null or (old.estimated and not new.estimated))
       union all
       select -1, old.key_id, old.model, old.domain, old.mask_version,
         ${ESTIMATED}, old.prompt_tokens, old.completion_tokens, old.drift_tokens, old.nll_masked, old.nll_dense

@@ -9,23 +9,29 @@ import {
   brokenOff,
   callNode,
   NodeCallError,
-  type NodeAddress,
+  tooLate,
+  whyAborted,
   type NodeAnswer,
 } from '../../fleet/node-client.ts'
+import { relay } from '../../fleet/relay.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
-import { createAlarms } from '../../inference/alarms.ts'
-import { follow } from '../../inference/follow.ts'
+import { createAlarms, type Alarms } from '../../runtime/alarms.ts'
+import { follow } from '../../runtime/follow.ts'
 import { resolveModel } from '../../updates/model.ts'
 import { readAdmin } from './body.ts'
 
 /** Text, its copy while it is parsed, and the call to the node must fit a Worker's 128 MB. */
 const MAX_BODY_BYTES = 16 * 1024 * 1024
-/** A node answers its first progress line when it has scored the first window, which may wait for a mask to load. */
-const FIRST_BYTE_MS = 120_000
+/** A node tells of each window that it has scored; the first may wait for a mask to load. */
+const SILENCE_MS = 120_000
 const NEWLINE = 0x0a
 
-/** Perplexity of an operator's text, worked out by a node and streamed through. */
-export function evaluateRoutes(): Hono<AppEnv> {
+/**
+ * Perplexity of an operator's text, worked out by a node and streamed through.
+ *
+ * @param silenceMs how long the node may take until its first line, and between two
+ */
+export function evaluateRoutes(silenceMs = SILENCE_MS): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .post('/evaluate', async (c) => {
       const { deps } = c.var
@@ -56,16 +62,23 @@ export function evaluateRoutes(): Hono<AppEnv> {
         version,
       )
       const address = { nodeId: node.id, url: node.url }
-      const { readable, writable } = new IdentityTransformStream()
+      const attempt = follow(c.req.raw.signal)
+      const alarms = createAlarms()
       const answer = await callNode(deps, address, '/rpc/evaluate', call, {
-        attempt: follow(c.req.raw.signal),
-        alarms: createAlarms(),
-        firstByteTimeoutMs: FIRST_BYTE_MS,
+        attempt,
+        firstByte: { timeoutMs: silenceMs, alarms },
         headers: { accept: 'application/x-ndjson' },
       }).catch((error: unknown) => {
         throw error instanceof NodeCallError ? error.error : error
       })
-      deps.waitUntil(relay(address, answer, writable))
+      const silence = { timeoutMs: silenceMs, ring: () => attempt.abort(tooLate(address, silenceMs)) }
+      const { rest, isMidLine, stop } = watchLines(answer, alarms, silence)
+      const { readable, ended } = relay({ ...answer, rest }, (cause) => {
+        const { error } = attempt.signal.aborted ? whyAborted(attempt.signal) : brokenOff(address, cause)
+        const event: EvaluateEvent = { type: 'error', ...errorBody(error) }
+        return `${isMidLine() ? '\n' : ''}${JSON.stringify(event)}\n`
+      })
+      deps.waitUntil(ended.then(stop))
       return new Response(readable, {
         headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id },
       })
@@ -90,42 +103,25 @@ function leastLoaded(nodes: readonly NodeView[], version: number): NodeView {
   )
 }
 
-/**
- * Passes the answer on as it comes. One that the node breaks off ends with an `error` event, so that it never
- * looks whole; when the client leaves, the node's work is cancelled.
- */
-async function relay(
-  node: NodeAddress,
-  answer: NodeAnswer,
-  writable: WritableStream<Uint8Array>,
-): Promise<void> {
-  const writer = writable.getWriter()
-  const reader = answer.rest?.getReader()
-  let chunk: Uint8Array | undefined = answer.first
-  let midLine = false
-  try {
-    while (chunk) {
-      if (!(await delivered(writer, chunk))) return await reader?.cancel()
-      midLine = chunk.at(-1) !== NEWLINE
-      chunk = (await reader?.read())?.value
-    }
-  } catch (cause) {
-    const event: EvaluateEvent = { type: 'error', ...errorBody(brokenOff(node, cause).error) }
-    const line = `${midLine ? '\n' : ''}${JSON.stringify(event)}\n`
-    await delivered(writer, new TextEncoder().encode(line))
-  }
-  await writer.close().catch(() => undefined)
-}
-
-/** @returns false when the client is gone. */
-async function delivered(
-  writer: WritableStreamDefaultWriter<Uint8Array>,
-  bytes: Uint8Array,
-): Promise<boolean> {
-  try {
-    await writer.write(bytes)
-    return true
-  } catch {
-    return false
+/** Sees an answer pass line by line: rings when nothing comes for long, and knows whether a line is unfinished. */
+function watchLines(
+  { first, rest }: NodeAnswer,
+  alarms: Alarms,
+  silence: { timeoutMs: number; ring: () => void },
+) {
+  let last = first
+  let stop = alarms.after(silence.timeoutMs, silence.ring)
+  const watched = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array>({
+    transform(chunk, controller) {
+      stop()
+      stop = alarms.after(silence.timeoutMs, silence.ring)
+      last = chunk
+      controller.enqueue(chunk)
+    },
+  })
+  return {
+    rest: rest?.pipeThrough(watched) ?? null,
+    isMidLine: () => last.at(-1) !== NEWLINE,
+    stop: () => stop(),
   }
 }

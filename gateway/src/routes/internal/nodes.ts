@@ -11,7 +11,7 @@ import { parse, parseJson } from '@copal/shared/wire/parse.ts'
 import { answerKey } from '../../cache/key.ts'
 import type { AppEnv } from '../../context.ts'
 import { desiredState, ensureModel, findModel } from '../../db/queries/models.ts'
-import { insertReceipts } from '../../db/queries/receipts.ts'
+import { insertReceipts, type StoredReceipt } from '../../db/queries/receipts.ts'
 import { insertShadowScores } from '../../db/queries/shadow-scores.ts'
 import type { Deps } from '../../deps.ts'
 import { decodeBody } from '../../middleware/body.ts'
@@ -56,12 +56,13 @@ export function nodeRoutes(): Hono<AppEnv> {
     .post('/receipts', async (c) => {
       const { deps } = c.var
       const batch = parse(receiptBatch, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
-      const settled = await insertReceipts(deps.db, batch.nodeId, batch.receipts, 'node', deps.nowMs())
+      const receipts = await markSuperseded(deps, batch.receipts)
+      const settled = await insertReceipts(deps.db, batch.nodeId, receipts, 'node', deps.nowMs())
       await deps.fleet.settle(
-        batch.receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
+        receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
           requestId,
           tokens: promptTokens + completionTokens,
-          done: finishReason === 'stop' || finishReason === 'length',
+          done: isDone(finishReason),
         })),
       )
       return c.json({ settled })
@@ -75,6 +76,23 @@ export function nodeRoutes(): Hono<AppEnv> {
       return c.json({ kept: true })
     })
     .all('/answers', refuseMethod('POST'))
+}
+
+function isDone(finishReason: StoredReceipt['finishReason']): boolean {
+  return finishReason === 'stop' || finishReason === 'length'
+}
+
+/** What came to nothing on one node may have been answered by another: then it is no request of its own. */
+async function markSuperseded(
+  deps: Pick<Deps, 'fleet'>,
+  receipts: readonly StoredReceipt[],
+): Promise<readonly StoredReceipt[]> {
+  const undone = receipts.filter(({ finishReason }) => !isDone(finishReason))
+  if (undone.length === 0) return receipts
+  const superseded = new Set(await deps.fleet.superseded(undone.map(({ requestId }) => requestId)))
+  return receipts.map((receipt) =>
+    superseded.has(receipt.requestId) ? { ...receipt, finishReason: 'superseded' } : receipt,
+  )
 }
 
 /** Scores of answers are samples: where they cannot be stored they are lost, and nothing else is. */

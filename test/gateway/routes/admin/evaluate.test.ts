@@ -1,6 +1,10 @@
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
+import { createApp } from '../../../../gateway/src/app.ts'
+import { evaluateRoutes } from '../../../../gateway/src/routes/admin/evaluate.ts'
 import { admin, importTexts, SimulatedNode, startUpdate } from '../../support/adaptation.ts'
-import { beat, errorOf } from '../../support/gateway.ts'
+import { beat, errorOf, ORIGIN } from '../../support/gateway.ts'
 import { startNode } from '../../support/node-double.ts'
 
 describe('evaluating a text', () => {
@@ -57,6 +61,22 @@ describe('evaluating a text', () => {
     expect(got).toHaveLength(2)
     expect(got[0]).toBe(chunk.trim())
     expect(JSON.parse(got[1] ?? '')).toMatchObject({ type: 'error', error: { code: 'node_failed' } })
+  })
+
+  test('whose node falls silent ends with an error event, and the work is cancelled', async () => {
+    const chunks = [lines[0] ?? '']
+    const double = await startNode('eval-silent-1', [{ kind: 'stream', chunks, ending: 'hang' }])
+    await beat({ id: 'eval-silent-1', url: double.url }, 'eval-silent')
+    const context = createExecutionContext()
+    const app = createApp().route('/impatient', evaluateRoutes(300))
+    const body = JSON.stringify({ model: 'eval-silent', text: 'x' })
+    const request = new Request(`${ORIGIN}/impatient/evaluate`, { method: 'POST', body })
+    const response = await app.fetch(request, env, context)
+    const [line, event] = (await response.text()).trim().split('\n')
+    expect(line).toBe(lines[0]?.trim())
+    expect(JSON.parse(event ?? '')).toMatchObject({ type: 'error', error: { code: 'deadline_exceeded' } })
+    await waitOnExecutionContext(context)
+    await expect.poll(async () => (await double.calls())[0]?.leftAtMs).not.toBeNull()
   })
 
   test('that the node refuses is refused with its error', async () => {

@@ -1,5 +1,5 @@
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { createAlarms } from '../../../gateway/src/inference/alarms.ts'
+import { createAlarms } from '../../../gateway/src/runtime/alarms.ts'
 
 function start() {
   vi.useFakeTimers()

@@ -1,5 +1,4 @@
-import { errorBody, type AppError } from '@copal/shared/errors.ts'
-import type { NodeAnswer } from '../fleet/node-client.ts'
+import type { NodeAnswer } from './node-client.ts'
 
 /** How a relayed stream ended: whole, broken by the node, or left by the client. */
 type RelayEnd = 'complete' | 'broken' | 'left'
@@ -11,21 +10,20 @@ export interface Relay {
 }
 
 /**
- * Passes a node's server-sent events to the client natively: no JavaScript sees a chunk after the first.
+ * Passes a node's stream to the client natively: no JavaScript sees a chunk after the first.
  *
- * When the node breaks off, `broken` makes the error that is sent as the last event, without a `[DONE]`,
- * so that no client takes half an answer for a whole one. When the client leaves, the node's stream is
- * cancelled.
+ * When the node breaks off, `lastWords` tells of it in the stream's own form, so that no client takes half an answer
+ * for a whole one. When the client leaves, the node's stream is cancelled.
  */
-export function relay(answer: NodeAnswer, broken: (cause: unknown) => AppError): Relay {
+export function relay(answer: NodeAnswer, lastWords: (cause: unknown) => string): Relay {
   const { readable, writable } = new IdentityTransformStream()
-  return { readable, ended: pump(answer, writable, broken) }
+  return { readable, ended: pump(answer, writable, lastWords) }
 }
 
 async function pump(
   answer: NodeAnswer,
   writable: WritableStream<Uint8Array>,
-  broken: (cause: unknown) => AppError,
+  lastWords: (cause: unknown) => string,
 ): Promise<RelayEnd> {
   if (!(await write(writable, answer.first))) {
     await answer.rest?.cancel().catch(() => {})
@@ -34,9 +32,8 @@ async function pump(
   try {
     await answer.rest?.pipeTo(writable, { preventClose: true, preventAbort: true })
   } catch (cause) {
-    // Either side may have failed; only when the client is still there can the event be written.
-    const event = `\n\ndata: ${JSON.stringify(errorBody(broken(cause)))}\n\n`
-    const heard = await write(writable, new TextEncoder().encode(event))
+    // Either side may have failed; only when the client is still there can they be written.
+    const heard = await write(writable, new TextEncoder().encode(lastWords(cause)))
     if (heard) await writable.close().catch(() => {})
     return heard ? 'broken' : 'left'
   }
