@@ -1,6 +1,6 @@
 import type { Deps } from '../deps.ts'
 import { askFleet } from '../fleet/ask.ts'
-import { gather } from '../gather.ts'
+import { gather } from '../runtime/gather.ts'
 
 /** How long an ending waits for a request that asks the fleet anyway. */
 const WAIT_MS = 5
