@@ -20,6 +20,10 @@ export function lastStageSection(results: LabResults): Section | undefined {
           restarts
             ? ' A restarted method knows only the dataset that came last: its figure is the geometric mean over which one that was.'
             : ''
+        }${
+          results.settings.propagation === 'dense'
+            ? ''
+            : ` With ${results.settings.propagation} propagation masks depend on the order of the domains: figures are geometric means over the orders that were played.`
         }${results.domains.some(({ calibration }) => calibration === null) ? ' Domains marked ∘ were never calibrated on.' : ''}`,
       ),
       ...(panels.length > 0
