@@ -15,7 +15,15 @@ import { summarise } from './summary.ts'
 /** What a result says about its run besides what was measured. */
 export type ResultsAbout = Pick<
   LabResults,
-  'created' | 'version' | 'machine' | 'settings' | 'model' | 'domains' | 'warnings'
+  | 'created'
+  | 'version'
+  | 'machine'
+  | 'settings'
+  | 'model'
+  | 'domains'
+  | 'permutations'
+  | 'sensitivities'
+  | 'warnings'
 >
 
 /** Everything that was found of the planned runs so far, and what is still missing. */

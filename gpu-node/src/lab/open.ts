@@ -94,7 +94,8 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     const identity = await modelIdentity(model)
     await requireFolderModel(outDir, { id: model.id, identity })
     const sizes = checkSizes(model, settings)
-    const runs = plan(settings)
+    const orders = ordersOf(settings)
+    const runs = plan(settings, orders)
     const { baseSha256 } = model.master
     const reference = { spec: settings.model, cacheDir, id: model.id, baseSha256 }
     const child = startLabProcess({ model: reference, threads })
@@ -132,7 +133,7 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     // A run that goes on began when it first began.
     const earlier = await readResults(outDir).catch(() => undefined)
     const created = earlier?.created ?? new Date().toISOString()
-    const about = describeRun(model, { domains, warnings }, { ...settings, ...sizes }, created)
+    const about = describeRun(model, { domains, warnings }, { ...settings, ...sizes }, orders, created)
     const keepRates = () => cache.rates.put(machine, rates)
     return {
       model,
@@ -199,18 +200,22 @@ function prepareWork(settings: LabSettings, { length, windowTokens }: Sizes) {
   return { specs, options }
 }
 
-function plan(settings: LabSettings): RunPlan[] {
-  const named = (isCalibrated: boolean) =>
-    settings.domains
-      .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)
-      .map(({ name }) => name)
-  const calibrated = named(true)
-  const { permutations, seed, variants, patterns, samples, propagation } = settings
-  const { sweepVariants, sweepSparsity, sweepSamples } = settings
-  const orders = choosePermutations(calibrated, permutations, createRandom(seed))
+/** Names of the domains that are calibrated on, or of the others. */
+function namesOf({ domains }: LabSettings, isCalibrated: boolean): string[] {
+  return domains
+    .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)
+    .map(({ name }) => name)
+}
+
+function ordersOf(settings: LabSettings): string[][] {
+  return choosePermutations(namesOf(settings, true), settings.permutations, createRandom(settings.seed))
+}
+
+function plan(settings: LabSettings, orders: string[][]): RunPlan[] {
+  const { variants, patterns, samples, propagation, sweepVariants, sweepSparsity, sweepSamples } = settings
   return planRuns({
-    calibrated,
-    heldOut: named(false),
+    calibrated: namesOf(settings, true),
+    heldOut: namesOf(settings, false),
     orders,
     variants,
     patterns,

@@ -61,6 +61,9 @@ const domainSchema = z.object({
   }),
 })
 
+/** A file that was measured on a model, and the text that it was measured on. */
+const measuredSchema = z.object({ sha256, textSha256: sha256 })
+
 /** One model on one domain's evaluation text; nats a token. */
 export const measuredEvaluation = z.object({
   nllMean: z.number().nonnegative(),
@@ -159,6 +162,10 @@ export const labResults = z.object({
   settings: settingsSchema,
   model: modelSchema,
   domains: z.array(domainSchema),
+  /** The orders of the calibrated domains that main runs play; of older results only their matrices tell. */
+  permutations: z.array(z.array(name)).optional(),
+  /** What shares ratios out over linears and rows, null where no method reads it; older results lack it. */
+  sensitivities: z.object({ layers: measuredSchema.nullable(), rows: measuredSchema.nullable() }).optional(),
   /** What a reader must know of the texts: what is evaluated that was also calibrated on. Older results lack it. */
   warnings: z.array(z.string()).optional(),
   /** The dense model, by domain. */

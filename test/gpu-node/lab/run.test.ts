@@ -61,6 +61,7 @@ test('all orders of three domains: each distinct mask once, every cell of every 
   const { results, done } = await run(settings)
   expect(done).toEqual({ calibrated: 3, selected: 7 + 3 + 1, evaluated: 4 + (12 + 1) + 3 * 4 + 4 })
   expect(results.incomplete).toEqual([])
+  expect(results.permutations).toHaveLength(6)
   expect(await readResults(settings.outDir)).toEqual(results)
   expect(Object.keys(results.dense).toSorted()).toEqual(['code', 'law', 'mail', 'sea'])
   for (const { method, matrices, stages, summary } of results.runs) {
