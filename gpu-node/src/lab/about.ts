@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism, cpus, platform, release, totalmem } from 'node:os'
 import { parseMethod } from '../copal/methods/registry.ts'
+import { isDeepStrictEqual } from 'node:util'
 import type { DenseModel } from '../model/dense-model.ts'
 import { encodeRowSensitivity } from '../model/row-sensitivity.ts'
 import type { ResultsAbout } from './assemble.ts'
@@ -67,6 +68,12 @@ export function describeRun(
       },
     })),
   }
+}
+
+/** Whether settings, model and texts are the same, whatever methods and patterns. */
+export function areOfSameInputs(a: ResultsAbout, b: ResultsAbout): boolean {
+  const inputs = ({ settings, model, domains }: ResultsAbout) => ({ settings, model, domains })
+  return isDeepStrictEqual(inputs(a), inputs(b))
 }
 
 /** What some method shares ratios out by, and the text that it was measured on. */

@@ -8,6 +8,7 @@ import {
   type LabResults,
   type LabRun,
   type LabStage,
+  type RanOn,
   type StageMatrix,
 } from './results.ts'
 import { summarise } from './summary.ts'
@@ -40,6 +41,7 @@ export function assembleResults(
     dense,
     runs: runs.map((run) => assembleRun(run, findings)).filter(({ stages }) => stages.length > 0),
     calibration: calibrationsOf(about, runs, findings),
+    timedOn: timedOn(findings),
     incomplete: [
       ...(Object.keys(dense).length < names.length ? ['dense'] : []),
       ...runs.flatMap((run) => missingOf(run, findings)),
@@ -160,6 +162,13 @@ function calibrationsOf(
       return [{ domain, samples, seconds, tokens, tokensPerSecond: seconds > 0 ? tokens / seconds : 0 }]
     }),
   )
+}
+
+/** Each machine that something found was timed on, once. */
+function timedOn({ masks, evaluations, calibrations }: Findings): (RanOn | null)[] {
+  const found = [...masks.values(), ...evaluations.values(), ...calibrations.values()]
+  const machines = new Map(found.map(({ ranOn }) => [JSON.stringify(ranOn), ranOn ?? null]))
+  return [...machines].toSorted(([a = ''], [b = '']) => (a < b ? -1 : 1)).map(([, ranOn]) => ranOn)
 }
 
 function missingOf(run: RunPlan, findings: Findings): string[] {

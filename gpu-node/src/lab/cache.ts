@@ -3,12 +3,16 @@ import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { writeAtomically } from '../control/content-store.ts'
-import { layerErrorRecord, measuredEvaluation } from './results.ts'
+import { layerErrorRecord, measuredEvaluation, ranOnMachine } from './results.ts'
 
 /** Raised when selection or evaluation changes its meaning: what older runs found is then done again. */
 const FORMAT_VERSION = 1
 
+/** What seconds are of; records of older versions do not say. */
+const timed = { ranOn: ranOnMachine.optional() }
+
 const selected = z.object({
+  ...timed,
   sha256: z.string(),
   bytes: z.number(),
   sparsity: z.number(),
@@ -20,11 +24,11 @@ const selected = z.object({
 /** What is remembered of a mask. */
 export type CachedMask = z.output<typeof selected>
 
-const evaluated = measuredEvaluation.extend({ seconds: z.number() })
+const evaluated = measuredEvaluation.extend({ ...timed, seconds: z.number() })
 /** What is remembered of one mask, or dense, on one text. */
 export type CachedEvaluation = z.output<typeof evaluated>
 
-const calibrated = z.object({ seconds: z.number(), tokens: z.number() })
+const calibrated = z.object({ ...timed, seconds: z.number(), tokens: z.number() })
 export type CachedCalibration = z.output<typeof calibrated>
 
 const changed = z.object({ churn: z.number() })

@@ -10,7 +10,7 @@ import type { DenseModel } from '../model/dense-model.ts'
 import { modelIdentity } from '../model/identity.ts'
 import { openModel } from '../model/load.ts'
 import type { OnModelProgress } from '../model/progress.ts'
-import { describeRun, processorName } from './about.ts'
+import { areOfSameInputs, describeRun, processorName } from './about.ts'
 import type { ResultsAbout } from './assemble.ts'
 import { openLabCache, type LabCache, type Rates } from './cache.ts'
 import { requireDistinct } from './domain-spec.ts'
@@ -114,7 +114,8 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     for (const warning of warnings) hooks.onWarning?.(warning)
     const cache = await openLabCache(join(outDir, 'cache'))
     const findings = createFindings()
-    const machine = [baseSha256, processorName(), threads]
+    const ranOn = { cpu: processorName(), threads }
+    const machine = [baseSha256, ranOn.cpu, threads]
     const rates = await cache.rates.get(machine)
     const work = await createLabWork({
       model,
@@ -125,15 +126,22 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
       cache,
       findings,
       rates,
+      ranOn,
       keepRates: (kept) => cache.rates.put(machine, kept),
       signal: hooks.signal,
       nowMs: Date.now,
     })
     await work.recall(runs.flatMap(({ stages }) => stages.map(({ mask }) => mask)))
+    const about = describeRun(
+      model,
+      { domains, warnings },
+      { ...settings, ...sizes },
+      orders,
+      new Date().toISOString(),
+    )
     // A run that goes on began when it first began.
     const earlier = await readResults(outDir).catch(() => undefined)
-    const created = earlier?.created ?? new Date().toISOString()
-    const about = describeRun(model, { domains, warnings }, { ...settings, ...sizes }, orders, created)
+    if (earlier && areOfSameInputs(earlier, about)) about.created = earlier.created
     const keepRates = () => cache.rates.put(machine, rates)
     return {
       model,

@@ -24,6 +24,9 @@ const machineSchema = z.object({
   onnxruntime: z.string(),
 })
 
+/** What decides how long work takes. */
+export const ranOnMachine = z.object({ cpu: z.string(), threads: count })
+
 const settingsSchema = z.object({
   /** Calibration sequences a domain. */
   samples: count,
@@ -166,6 +169,8 @@ export const labResults = z.object({
   permutations: z.array(z.array(name)).optional(),
   /** What shares ratios out over linears and rows, null where no method reads it; older results lack it. */
   sensitivities: z.object({ layers: measuredSchema.nullable(), rows: measuredSchema.nullable() }).optional(),
+  /** Where seconds were measured, which may have been earlier; null where that was not kept. Older results lack it. */
+  timedOn: z.array(ranOnMachine.nullable()).optional(),
   /** What a reader must know of the texts: what is evaluated that was also calibrated on. Older results lack it. */
   warnings: z.array(z.string()).optional(),
   /** The dense model, by domain. */
@@ -178,6 +183,8 @@ export const labResults = z.object({
 })
 
 export type LabResults = z.output<typeof labResults>
+/** See {@link LabResults} `timedOn`. */
+export type RanOn = z.output<typeof ranOnMachine>
 export type LabDomain = z.output<typeof domainSchema>
 export type LabEvaluation = z.output<typeof measuredEvaluation>
 export type LayerError = z.output<typeof layerErrorSchema>

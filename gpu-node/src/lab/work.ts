@@ -12,6 +12,7 @@ import { maskKey, pairKey, type Findings } from './findings.ts'
 import type { LabProcess } from './lab-process.ts'
 import { calibrationsOf, type MaskPlan } from './plan.ts'
 import type { PreparedDomain } from './prepare.ts'
+import type { RanOn } from './results.ts'
 
 /** How much was really done: what the cache had does not count. */
 export interface WorkDone {
@@ -33,6 +34,8 @@ export interface LabWorkDeps {
   cache: LabCache
   findings: Findings
   rates: Rates
+  /** Stands beside the seconds that are kept. */
+  ranOn: RanOn
   /** Keeps rates for the next run. */
   keepRates: (rates: Rates) => Promise<void>
   signal: AbortSignal
@@ -65,7 +68,7 @@ const NOT_SERVED = -1
 
 /** Composes the steps. */
 export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
-  const { model, settings, child, cache, findings, rates } = deps
+  const { model, settings, child, cache, findings, rates, ranOn } = deps
   const { baseSha256 } = model.master
   const byName = new Map(deps.domains.map((domain) => [domain.name, domain]))
   const done: WorkDone = { calibrated: 0, selected: 0, evaluated: 0 }
@@ -130,7 +133,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     done.calibrated++
     if (blocks === 0) return
     // Of the blocks that an earlier run did, the time is not known: those done now stand for them.
-    const whole = { seconds: (seconds * model.config.layers) / blocks, tokens: part.tokens }
+    const whole = { seconds: (seconds * model.config.layers) / blocks, tokens: part.tokens, ranOn }
     findings.calibrations.set(pairKey(name, samples), whole)
     await cache.calibrations.put([part.id], whole)
     rates.calibrateToken = whole.seconds / whole.tokens
@@ -209,7 +212,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       const created = findings.masks.get(maskKey(mask))?.created ?? new Date(deps.nowMs()).toISOString()
       for (let repairs = 0; ; repairs++) {
         try {
-          const found = await selectOnce(mask, created, onProgress)
+          const found = { ...(await selectOnce(mask, created, onProgress)), ranOn }
           findings.masks.set(maskKey(mask), found)
           await cache.masks.put(maskIdentity(mask), found)
           done.selected++
@@ -261,6 +264,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
           tokens,
           windowNll,
           seconds: (performance.now() - startedMs) / 1000,
+          ranOn,
         }
         startedMs = performance.now()
         findings.evaluations.set(pairKey(sha256, name), found)

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { describeRun } from '../../../gpu-node/src/lab/about.ts'
+import { areOfSameInputs, describeRun } from '../../../gpu-node/src/lab/about.ts'
 import { parseVariants } from '../../../gpu-node/src/lab/settings.ts'
 import { layerSensitivityOf, rowSensitivityOf } from '../../support/sensitivities.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
@@ -22,7 +22,19 @@ test('what methods share ratios out by is named, and its text; what none reads i
   expect(describe(measured, 'wanda+allocated')?.layers?.sha256).not.toBe(layers?.layers?.sha256)
 })
 
+test('a run goes on with other methods, and begins with other settings', () => {
+  const { model } = tiny
+  expect(areOfSameInputs(about(model, 'wanda'), about(model, 'copal'))).toBe(true)
+  const given = about(model, 'wanda')
+  expect(areOfSameInputs({ ...given, settings: { ...given.settings, seed: 1 } }, given)).toBe(false)
+  expect(areOfSameInputs({ ...given, model: { ...given.model, layers: 9 } }, given)).toBe(false)
+})
+
 function describe(model: TinyModel['model'], method: string) {
+  return about(model, method).sensitivities
+}
+
+function about(model: TinyModel['model'], method: string) {
   const settings = {
     samples: 1,
     length: 8,
@@ -33,5 +45,5 @@ function describe(model: TinyModel['model'], method: string) {
     variants: parseVariants([method]),
   }
   const texts = { domains: [], warnings: [] }
-  return describeRun(model, texts, settings, [], '2026-01-01T00:00:00.000Z').sensitivities
+  return describeRun(model, texts, settings, [], '2026-01-01T00:00:00.000Z')
 }

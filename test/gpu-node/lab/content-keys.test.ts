@@ -70,6 +70,7 @@ beforeAll(async () => {
     cache,
     findings,
     rates: await cache.rates.get([]),
+    ranOn: { cpu: 'none', threads: 0 },
     keepRates: async () => undefined,
     signal: new AbortController().signal,
     nowMs: () => 0,

@@ -242,6 +242,8 @@ test('stopped between stages, the results so far are there and say what is missi
   expect(done).toMatchObject({ calibrated: 0, selected: 3 })
   expect(results.incomplete).toEqual([])
   expect(results.created).toBe(partial.created)
+  expect(results.timedOn).toEqual([{ cpu: expect.any(String), threads: settings.threads }])
+  expect((await run({ ...settings, seed: 8 })).results.created).not.toBe(partial.created)
 })
 
 test('damaged statistics and masks that are gone are made again, with the same masks', async () => {

@@ -287,3 +287,16 @@ function panelNames({ sections }: ReportDocument): string[] {
     blocks.flatMap((block) => (block.kind === 'figure' ? block.panels.map(({ name }) => name) : [])),
   )
 }
+
+test('costs name the machines that they were measured on, and those that nobody kept', () => {
+  const timed = generatedResults()
+  const costs = () =>
+    composeReport(timed)
+      .sections.find(({ title }) => title === 'Costs')
+      ?.blocks.find(({ kind }) => kind === 'paragraph')
+  expect(costs()).toMatchObject({ text: expect.stringContaining('a machine that was not recorded') })
+  timed.timedOn = [{ cpu: 'EPYC', threads: 2 }, null]
+  expect(costs()).toMatchObject({
+    text: 'Wall-clock time when it was measured, on 2 threads of EPYC; on a machine that was not recorded.',
+  })
+})

@@ -1,11 +1,11 @@
 import { formatCount } from '../../../cli/quantities.ts'
 import { methodLabel } from '../../labels.ts'
-import type { LabResults, LabRun, LabStage } from '../../results.ts'
+import type { LabResults, LabRun, LabStage, RanOn } from '../../results.ts'
 import { figure, paragraph, text, type Block, type Section } from '../document.ts'
 import { arithmeticMean, MISSING, secondsCell } from '../quantities.ts'
 
-/** What calibrating, selecting and evaluating took on the machine. */
-export function costsSection({ calibration, runs }: LabResults): Section | undefined {
+/** What calibrating, selecting and evaluating took, and where. */
+export function costsSection({ calibration, runs, timedOn = [null] }: LabResults): Section | undefined {
   const blocks: Block[] = []
   if (calibration.length > 0) {
     blocks.push({
@@ -44,8 +44,15 @@ export function costsSection({ calibration, runs }: LabResults): Section | undef
   if (blocks.length === 0) return undefined
   return {
     title: 'Costs',
-    blocks: [paragraph('Wall-clock time on the machine below, as it was used during the run.'), ...blocks],
+    blocks: [
+      paragraph(`Wall-clock time when it was measured, on ${timedOn.map(machineLabel).join('; on ')}.`),
+      ...blocks,
+    ],
   }
+}
+
+function machineLabel(ranOn: RanOn | null): string {
+  return ranOn ? `${ranOn.threads} threads of ${ranOn.cpu}` : 'a machine that was not recorded'
 }
 
 function costRow({ method, scope, pattern, stages }: LabRun): string[] {
