@@ -5,7 +5,10 @@ import { z } from 'zod'
 import { writeAtomically } from '../control/content-store.ts'
 import { layerErrorRecord, measuredEvaluation, ranOnMachine } from './results.ts'
 
-/** Raised when selection or evaluation changes its meaning: what older runs found is then done again. */
+/**
+ * Raised when what records hold, or evaluation, changes its meaning: everything that older runs found is then done again. For
+ * the masks of one rule or refinement there are revisions (`methods/registry.ts`).
+ */
 const FORMAT_VERSION = 1
 
 /** What seconds are of; records of older versions do not say. */

@@ -4,7 +4,7 @@ import type { Backend } from '../backends/backend.ts'
 import { DamagedArtifactError, listArtifacts, partId, type ArtifactPart } from '../copal/artifact.ts'
 import { evaluateWindows } from '../copal/evaluate.ts'
 import { sensitivitiesOf } from '../copal/allocate.ts'
-import { parseMethod } from '../copal/methods/registry.ts'
+import { parseMethod, revisionsOf } from '../copal/methods/registry.ts'
 import { discardArtifact } from '../copal/statistics.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { CachedEvaluation, CachedMask, LabCache, Rates } from './cache.ts'
@@ -104,6 +104,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     mask.scope,
     ...(mask.propagation === 'dense' ? [partIds(mask).toSorted()] : [mask.propagation, partIds(mask)]),
     ...sensitivitiesOf(mask.method, model),
+    ...revisions(mask.method),
   ]
   const evaluationIdentity = (maskSha256: string | null, name: string) => [
     baseSha256,
@@ -180,6 +181,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       settings.length,
       settings.seed,
       ...(parseMethod(method).rows ? sensitivitiesOf(method, model) : []),
+      ...revisions(method),
     ])
   }
 
@@ -290,6 +292,12 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       noteChange(a.sha256, b.sha256, found.churn)
     },
   }
+}
+
+/** Nothing where all are 0: what was found before there were revisions is still found. */
+function revisions(method: string): Record<string, number>[] {
+  const raised = revisionsOf(parseMethod(method))
+  return Object.keys(raised).length > 0 ? [raised] : []
 }
 
 /** Time a window, from the first to the last: loading the weights is not in it. */
