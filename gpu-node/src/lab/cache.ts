@@ -59,6 +59,8 @@ export interface LabCache {
   statisticsDir: string
   /** Statistics that depend on what is named, which are kept until the masks are there. */
   prunedStatisticsDir(identity: readonly unknown[]): string
+  /** Removes all of these, whoever left them. */
+  discardPrunedStatistics(): Promise<void>
   masksDir: string
   masks: Records<CachedMask>
   evaluations: Records<CachedEvaluation>
@@ -80,6 +82,7 @@ export interface LabCache {
 export async function openLabCache(dir: string): Promise<LabCache> {
   const masksDir = join(dir, 'masks')
   const statisticsDir = join(dir, 'statistics')
+  const prunedDir = join(dir, 'statistics-pruned')
   await mkdir(masksDir, { recursive: true })
   for (const name of await readdir(masksDir)) {
     if (name.endsWith('.partial')) await rm(join(masksDir, name))
@@ -88,7 +91,8 @@ export async function openLabCache(dir: string): Promise<LabCache> {
   const found = recordsIn(join(dir, 'rates'), rates)
   return {
     statisticsDir,
-    prunedStatisticsDir: (identity) => join(dir, 'statistics-pruned', hashOf(identity)),
+    prunedStatisticsDir: (identity) => join(prunedDir, hashOf(identity)),
+    discardPrunedStatistics: () => rm(prunedDir, { recursive: true, force: true }),
     masksDir,
     masks: recordsIn(join(dir, 'selections'), selected),
     evaluations: recordsIn(join(dir, 'evaluations'), evaluated),
