@@ -151,8 +151,6 @@ const calibrationSchema = z.object({
   seconds,
   tokens: count,
   tokensPerSecond: z.number().nonnegative(),
-  /** Of one plain forward pass over the same tokens, where it was timed. */
-  forwardSeconds: seconds.optional(),
 })
 
 export const labResults = z.object({
@@ -177,6 +175,7 @@ export const labResults = z.object({
   dense: z.record(z.string(), measuredEvaluation),
   /** One per (purpose, method, pattern, scope, samples). */
   runs: z.array(runSchema),
+  /** Of the dense model; with pruned or compensated propagation it is part of the selection. */
   calibration: z.array(calibrationSchema),
   /** What is still to be run, in words: an interrupted run renders, and says so. */
   incomplete: z.array(z.string()),

@@ -300,3 +300,22 @@ test('costs name the machines that they were measured on, and those that nobody 
     text: 'Wall-clock time when it was measured, on 2 threads of EPYC; on a machine that was not recorded.',
   })
 })
+
+test('with pruned propagation calibration is a part of selection, and no cost of its own', () => {
+  const tables = (propagation: LabResults['settings']['propagation']) =>
+    composeReport({ ...results, settings: { ...results.settings, propagation } })
+      .sections.find(({ title }) => title === 'Costs')
+      ?.blocks.flatMap((block) => (block.kind === 'table' ? [block] : []))
+  const [calibration, selection] = tables('dense')!
+  expect(calibration?.columns.map(({ title }) => title)).toEqual([
+    'Domain',
+    'samples',
+    'tokens',
+    'time',
+    'tokens/s',
+  ])
+  expect(selection?.caption).toBe('Selection and evaluation')
+  expect(tables('pruned')!.map(({ caption }) => caption)).toEqual([
+    'Selection, with the calibration that pruned propagation makes for a mask, and evaluation',
+  ])
+})
