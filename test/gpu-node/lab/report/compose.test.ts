@@ -251,6 +251,27 @@ test('what was evaluated and calibrated on is told before anything else', () => 
   })
 })
 
+test('what is warned about is nowhere called held out', () => {
+  const textOf = (given: LabResults) =>
+    composeReport(given).sections.flatMap(({ blocks }) =>
+      blocks.flatMap((block) => (block.kind === 'paragraph' ? [block.text] : [])),
+    )
+  const said = [
+    'Evaluated on held-out text of the same and, never calibrated on',
+    'Perplexity on text that was not calibrated on.',
+  ]
+  const doubtful = [
+    'Evaluated on text of the same, held out but for what is said above and, never calibrated on',
+    'Perplexity on text that was not calibrated on, but for what the notice at the top says.',
+  ]
+  const clean = textOf({ ...results, warnings: [] }).join()
+  const warned = textOf({ ...results, warnings: ["'code': its perplexity is not held out."] }).join()
+  for (const sentence of said)
+    expect([clean.includes(sentence), warned.includes(sentence)]).toEqual([true, false])
+  for (const sentence of doubtful)
+    expect([clean.includes(sentence), warned.includes(sentence)]).toEqual([false, true])
+})
+
 test('a run without a single method shows its inputs and says that there is none', () => {
   const empty: LabResults = { ...results, runs: [], dense: {}, calibration: [], incomplete: ['dense'] }
   const document = composeReport(empty)

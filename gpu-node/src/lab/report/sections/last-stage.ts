@@ -16,7 +16,7 @@ export function lastStageSection(results: LabResults): Section | undefined {
     title: 'After the last stage, by domain',
     blocks: [
       paragraph(
-        `Perplexity on text that was not calibrated on.${
+        `Perplexity on text that was not calibrated on${results.warnings?.length ? ', but for what the notice at the top says' : ''}.${
           restarts
             ? ' A restarted method knows only the dataset that came last: its figure is the geometric mean over which one that was.'
             : ''
