@@ -1,4 +1,4 @@
-import { distinct } from '../labels.ts'
+import { distinct, publishedNote } from '../labels.ts'
 import { calibratedDomains } from '../last-stage.ts'
 import type { LabResults } from '../results.ts'
 import { paragraph, type Block, type ReportDocument } from './document.ts'
@@ -69,7 +69,7 @@ function opening(results: LabResults): Block[] {
     ...(warnings.length > 0
       ? [{ kind: 'notice' as const, text: 'Some texts have something in common.', items: warnings }]
       : []),
-    paragraph(sentences.join(' ')),
+    paragraph([...sentences, publishedNote(runs) ?? []].flat().join(' ')),
   ]
 }
 
