@@ -79,7 +79,7 @@ export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
   const running =
     (samples * length * operationsPerToken(config, length, propagation)) / (threads * rates.productsPerThread)
   const calibration = domains * layers * (running + (4 * statistics) / rates.writtenBytes)
-  const selection = sum(methods.map((method) => selectSeconds(config, method, threads, rates)))
+  const selection = sum(options.methods.map((name) => estimateSelection(config, name, threads, rates)))
   const masks = methods.map(({ changesWeights }) => layers * weights * (1 / 8 + (changesWeights ? 1 : 0)))
   const calibrating = calibrationBytes(config, { samples, length, propagation })
   const selecting = Math.max(0, ...methods.map((method) => selectionBytes(config, method, threads)))
@@ -136,7 +136,18 @@ function storedElements(config: LlamaConfig, propagation: Propagation): number {
   return statistics + sum(deviations)
 }
 
-function selectSeconds(config: LlamaConfig, method: Method, threads: number, rates: CostRates): number {
+/**
+ * Seconds that choosing one mask takes, see {@link estimateCost}.
+ *
+ * @throws AppError `invalid_request` the method is none
+ */
+export function estimateSelection(
+  config: LlamaConfig,
+  name: string,
+  threads: number,
+  rates: CostRates = MEASURED_RATES,
+): number {
+  const method = parseMethod(name)
   const refined = refinements(method) / (threads * rates.refinedProducts)
   return (
     config.layers *

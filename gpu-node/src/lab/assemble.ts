@@ -145,7 +145,7 @@ function matrixOf(run: RunPlan, order: string[], findings: Findings): StageMatri
 
 /** Fraction of bits that differ between two masks; undefined while it is not known. */
 function churnBetween(a: string, b: string, { churns }: Findings): number | undefined {
-  return a === b ? 0 : (churns.get(pairKey(a, b)) ?? churns.get(pairKey(b, a)))
+  return a === b ? 0 : churns.get(pairKey(a, b))
 }
 
 function calibrationsOf(

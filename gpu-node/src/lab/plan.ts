@@ -187,7 +187,10 @@ export function comparedAt(variants: readonly Variant[], pattern: string): Varia
     .map((variant) => ({ ...variant, scope: 'row' }))
 }
 
-/** Distinct masks of all stages of all orders, each with the union of what their R matrices need. */
+/**
+ * Distinct masks of all stages of all orders, each with the union of what their R matrices need; of a variant as
+ * {@link comparedAt} gives it for the pattern.
+ */
 function stagesOf(
   variant: Variant,
   pattern: string,
@@ -196,8 +199,7 @@ function stagesOf(
   heldOut: readonly string[],
   propagation: Propagation,
 ): StagePlan[] {
-  const { method } = variant
-  const scope = pattern.includes(':') ? 'row' : variant.scope
+  const { method, scope } = variant
   const stages = new Map<string, { domains: string[]; evaluateOn: Set<string>; isFinal: boolean }>()
   for (const order of orders) {
     const beginnings = order.length === 0 ? [order] : order.map((_, stage) => order.slice(0, stage + 1))

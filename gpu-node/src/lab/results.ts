@@ -94,8 +94,8 @@ export const layerErrorRecord = z.record(z.string(), layerErrorSchema)
 
 const stageSchema = z.object({
   /**
-   * Whose statistics it was selected from: sorted where a method accumulates, the newest one where it
-   * restarts, empty where it reads none.
+   * Whose statistics it was selected from: all so far where a method accumulates, sorted unless their order counts (with
+   * pruned or compensated propagation), the newest one where it restarts, empty where it reads none.
    */
   domains: z.array(name),
   maskSha256: sha256,
