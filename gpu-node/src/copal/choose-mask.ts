@@ -111,11 +111,11 @@ async function chooseLinear(
   // One H in full serves both: of a wide linear it is the largest array there is.
   let moment: Float64Array
   if (pool) {
-    const shared = takeMoment(problem, pool.unfold)
+    const shared = takeMoment(problem, (triangle) => pool.unfold(triangle, cols))
     chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits, deviation })
     moment = shared
   } else {
-    moment = takeMoment(problem, unfolded)
+    moment = takeMoment(problem, (triangle) => unfolded(triangle, cols))
   }
   if (reconstructor) {
     const {
@@ -200,14 +200,14 @@ async function loadDeviation(
 
 /** H in full; the rule, which read the sum, is done, and the sum is freed. */
 function takeMoment<Full>(
-  { statistics, tokens, cols }: RefinedProblem,
-  unfold: (triangle: Float64Array, cols: number) => Full,
+  { statistics, tokens }: RefinedProblem,
+  unfold: (triangle: Float64Array) => Full,
 ): Full {
   const sum = statistics.get('second_moment')
   if (!sum) throw new Error('a refinement needs second_moment')
   statistics.delete('second_moment')
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
-  const moment = unfold(sum, cols)
+  const moment = unfold(sum)
   freeMemory(sum)
   return moment
 }

@@ -167,8 +167,8 @@ function calibrationsOf(
 /** Each machine that something found was timed on, once. */
 function timedOn({ masks, evaluations, calibrations }: Findings): (RanOn | null)[] {
   const found = [...masks.values(), ...evaluations.values(), ...calibrations.values()]
-  const machines = new Map(found.map(({ ranOn }) => [JSON.stringify(ranOn), ranOn ?? null]))
-  return [...machines].toSorted(([a = ''], [b = '']) => (a < b ? -1 : 1)).map(([, ranOn]) => ranOn)
+  const machines = new Map(found.map(({ ranOn = null }) => [JSON.stringify(ranOn), ranOn]))
+  return [...machines].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, ranOn]) => ranOn)
 }
 
 function missingOf(run: RunPlan, findings: Findings): string[] {

@@ -123,8 +123,7 @@ test('of a rule or refinement that chooses otherwise no mask is found, and of th
     await recallInto(found)
     for (const run of results.runs) {
       const isChanged = run.method.split('+')[0] === 'wanda' || run.method.includes('+swaps')
-      for (const stage of run.stages)
-        expect(found.masks.has(maskKey(planOf(run, stage))), run.method).toBe(!isChanged)
+      for (const stage of run.stages) expect(found.masks.has(maskKey(planOf(run, stage)))).toBe(!isChanged)
     }
   } finally {
     delete raised.revision
