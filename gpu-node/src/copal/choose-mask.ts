@@ -191,10 +191,9 @@ async function loadDeviation(
 ): Promise<Deviation | null> {
   const { cross, norm } = deviationNames(linear)
   if (!artifacts.some(({ blocks }) => Object.hasOwn(blocks[layer] ?? {}, cross))) return null
-  const mean = (sum: Float64Array) => sum.map((value) => value / tokens)
   return {
-    cross: mean(await accumulate(artifacts, layer, cross)),
-    norm: mean(await accumulate(artifacts, layer, norm)),
+    cross: meanOf(await accumulate(artifacts, layer, cross), tokens),
+    norm: meanOf(await accumulate(artifacts, layer, norm), tokens),
   }
 }
 
@@ -206,8 +205,13 @@ function takeMoment<Full>(
   const sum = statistics.get('second_moment')
   if (!sum) throw new Error('a refinement needs second_moment')
   statistics.delete('second_moment')
-  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
-  const moment = unfold(sum)
+  const moment = unfold(meanOf(sum, tokens))
   freeMemory(sum)
   return moment
+}
+
+/** Divides in place. */
+function meanOf(sum: Float64Array, tokens: number): Float64Array {
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
+  return sum
 }

@@ -82,7 +82,10 @@ export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
   const selection = sum(options.methods.map((name) => estimateSelection(config, name, threads, rates)))
   const masks = methods.map(({ changesWeights }) => layers * weights * (1 / 8 + (changesWeights ? 1 : 0)))
   const calibrating = calibrationBytes(config, { samples, length, propagation })
-  const selecting = Math.max(0, ...methods.map((method) => selectionBytes(config, method, threads)))
+  const selecting = Math.max(
+    0,
+    ...methods.map((method) => selectionBytes(config, method, threads, propagation)),
+  )
   return {
     seconds: calibration + selection,
     peakBytes:
@@ -180,14 +183,21 @@ function calibrationBytes(
 /**
  * What choosing from the largest linear [r, c] holds, of which its steps follow one another:
  *
- * - throughout: 4 r c weights; with swaps what their threads share, 12 r c + 8 c², and the threads themselves;
+ * - throughout: 4 r c weights; with swaps what their threads share, 12 r c + 8 c², and the threads themselves; with swaps or
+ *   reconstruction of compensated propagation 8 r c of deviation;
  * - the rule: statistics in f64, and 16 r c of score and its copy; of one that updates weights 12 r c of them, and 16 c² of
  *   moment and factor;
  * - swaps: 16 c of each row that the product takes;
  * - reconstruction: 4 r c, H twice in f32, in f64 where swaps do not share theirs, and 80 c of each row that is solved.
  */
-function selectionBytes(config: LlamaConfig, method: Method, threads: number): number {
+function selectionBytes(
+  config: LlamaConfig,
+  method: Method,
+  threads: number,
+  propagation: Propagation,
+): number {
   const { rule, swaps, reconstruct, needs } = method
+  const deviation = propagation === 'compensated' && (swaps || reconstruct) ? 8 : 0
   const steps = BLOCK_LINEARS.map((linear) => {
     const [rows, cols] = linearShape(config, linear)
     const [whole, square] = [rows * cols, cols ** 2]
@@ -199,7 +209,7 @@ function selectionBytes(config: LlamaConfig, method: Method, threads: number): n
     const chunk = cols * Math.min(rows, cols, CHUNK_ROWS)
     const solved = 4 * whole + 8 * square + (swaps ? 0 : 8 * square) + 80 * chunk
     return {
-      held: 4 * whole + (swaps ? 12 * whole + 8 * square : 0),
+      held: 4 * whole + deviation * whole + (swaps ? 12 * whole + 8 * square : 0),
       step: Math.max(chosen, swaps ? 16 * chunk : 0, reconstruct ? solved : 0),
     }
   })
