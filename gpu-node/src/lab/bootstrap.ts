@@ -57,14 +57,14 @@ export function resampledMeans(values: readonly number[], drawn: Uint32Array): F
  *
  * A percentile interval of n windows is too narrow twice: resamples vary by `√((n − 1) / n)` too little, and it takes
  * normal quantiles where the spread is only estimated, which those of t are for (Hesterberg 2015, "What teachers should
- * know about the bootstrap", sections 3.2 and 4.1). Of 4,000 simulated samples each held the mean, plain → stretched:
+ * know about the bootstrap"). Of 4,000 simulated samples each held the mean, plain → stretched:
  *
  * | windows | 6 | 8 | 16 | 30 |
  * | --- | --- | --- | --- | --- |
  * | normal | 0.868 → 0.952 | 0.892 → 0.952 | 0.917 → 0.944 | 0.935 → 0.948 |
  * | exponential | 0.814 → 0.894 | 0.849 → 0.910 | 0.889 → 0.916 | 0.919 → 0.932 |
  *
- * Bootstrap-t held 0.932 to 0.946 of the exponential ones, at twice the width of six windows, and asks for a standard
+ * Bootstrap-t held 0.932 to 0.946 of the exponential ones, twice as wide at six windows, and asks for a standard
  * error in every resample, which ratios of perplexities do not have at hand.
  *
  * @param windows the figure is of; of several texts, those of the shortest
