@@ -4,7 +4,6 @@ import { statisticTensor, type StatisticName } from '../src/copal/block-statisti
 import { continualSparseGpt } from '../src/copal/methods/sparsegpt.ts'
 import { continualWanda } from '../src/copal/methods/wanda.ts'
 import { createMomentProduct } from '../src/copal/moment-product.ts'
-import { unfoldTriangle } from '../src/copal/packed-triangle.ts'
 import { createReconstructor } from '../src/copal/reconstruct.ts'
 import { accumulate } from '../src/copal/statistics.ts'
 import { createSwapPool } from '../src/copal/swap-pool.ts'
@@ -63,8 +62,7 @@ export async function benchJointSolver(
       const statistic = (wanted: StatisticName) => sums.get(wanted) as Float64Array
       const problem = { name, rows, cols, weights, tokens, statistic }
       const moment = statistic('second_moment').map((value) => value / tokens)
-      const full = new Float64Array(cols * cols)
-      unfoldTriangle(moment, full, cols)
+      const full = pool.unfold(moment, cols)
       const wholeError = await outputError(weights)
 
       async function outputError(error: Float32Array | Float64Array): Promise<number> {
@@ -91,8 +89,8 @@ export async function benchJointSolver(
         const group = pattern.kind === 'n:m' ? pattern.group : null
         await judge(`${text} continual-wanda+swaps+reconstruct`, async () => {
           const { bits } = continualWanda.choose(problem, pattern, 'row')
-          await pool.refine({ rows, cols, group, weights, moment, bits })
-          return (await reconstructor.solve({ rows, cols, weights, moment, bits })).weights
+          await pool.refine({ rows, cols, group, weights, moment: full, bits })
+          return (await reconstructor.solve({ rows, cols, weights, moment: full, bits })).weights
         })
         await judge(`${text} continual-sparsegpt`, () => {
           const chosen = continualSparseGpt.choose(problem, pattern, 'row').weights

@@ -54,8 +54,9 @@ export async function benchRefinements(
       const norm = await accumulate(artifacts, layer, statisticTensor('square_norm', linear))
       const problem = { name, rows, cols, weights, tokens, statistic: () => norm }
       const { bits } = continualWanda.choose(problem, pattern, 'row')
-      const moment = await accumulate(artifacts, layer, statisticTensor('second_moment', linear))
-      for (let i = 0; i < moment.length; i++) moment[i] = (moment[i] as number) / tokens
+      const triangle = await accumulate(artifacts, layer, statisticTensor('second_moment', linear))
+      for (let i = 0; i < triangle.length; i++) triangle[i] = (triangle[i] as number) / tokens
+      const moment = pool.unfold(triangle, cols)
       linears++
       allRows += rows
       await timed(costs[0], () => pool.refine({ rows, cols, group: null, weights, moment, bits }))

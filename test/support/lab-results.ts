@@ -182,7 +182,6 @@ export function generatedResults(options: { seed?: number; shift?: number } = {}
         seconds: samples * 2.6,
         tokens: samples * 512,
         tokensPerSecond: 512 / 2.6,
-        ...(samples === 16 ? { forwardSeconds: samples * 1.9 } : {}),
       })),
     ),
     incomplete: [],

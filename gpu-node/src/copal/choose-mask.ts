@@ -7,8 +7,10 @@ import { loadTensor } from '../model/master.ts'
 import type { Artifact } from './artifact.ts'
 import { deviationNames, statisticTensor, type StatisticName } from './block-statistics.ts'
 import { requireFiniteWeights } from './finite.ts'
+import { freeMemory } from './free-memory.ts'
 import { parseMethod, type Method } from './methods/registry.ts'
 import type { Choice, LinearProblem } from './methods/rule.ts'
+import { unfolded } from './packed-triangle.ts'
 import { checkPatterns } from './patterns.ts'
 import { createReconstructor, type Reconstructor } from './reconstruct.ts'
 import { shareRows } from './share-rows.ts'
@@ -71,6 +73,7 @@ export async function chooseMask(
         const problem = await loadProblem(model, artifacts, layer, linear, method)
         const chosen = await chooseLinear(method, problem, pattern, selection.scope, pool, reconstructor)
         await sink(chosen)
+        for (const values of problem.statistics.values()) freeMemory(values)
         gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
       }
       onBlock(layer + 1, gains)
@@ -83,6 +86,8 @@ export async function chooseMask(
 
 /** A linear as what refines a rule's choice sees it. */
 interface RefinedProblem extends LinearProblem {
+  /** What {@link LinearProblem.statistic} gives. */
+  statistics: Map<StatisticName, Float64Array<ArrayBuffer>>
   deviation: Deviation | null
   /** What errors of its rows cost, where that is known. */
   sensitivity: Float32Array | undefined
@@ -102,9 +107,16 @@ async function chooseLinear(
   const { bits } = choice
   const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
   if (!pool && !reconstructor) return chosen
-  const moment = meanOverTokens(problem)
   const group = pattern.kind === 'n:m' ? pattern.group : null
-  if (pool) chosen.swaps = await pool.refine({ rows, cols, group, weights, moment, bits, deviation })
+  // One H in full serves both: of a wide linear it is the largest array there is.
+  let moment: Float64Array
+  if (pool) {
+    const shared = takeMoment(problem, (triangle) => pool.unfold(triangle, cols))
+    chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits, deviation })
+    moment = shared
+  } else {
+    moment = takeMoment(problem, (triangle) => unfolded(triangle, cols))
+  }
   if (reconstructor) {
     const {
       before,
@@ -150,7 +162,7 @@ async function loadProblem(
   { needs, rows: shares, swaps, reconstruct }: Method,
 ): Promise<RefinedProblem> {
   const [rows, cols] = linearShape(config, linear)
-  const statistics = new Map<StatisticName, Float64Array>()
+  const statistics = new Map<StatisticName, Float64Array<ArrayBuffer>>()
   for (const name of needs) {
     statistics.set(name, await accumulate(artifacts, layer, statisticTensor(name, linear)))
   }
@@ -167,7 +179,7 @@ async function loadProblem(
   const deviation = swaps || reconstruct ? await loadDeviation(artifacts, layer, linear, tokens) : null
   const sensitivity = rowSensitivity?.linears[name]?.rows
   if (shares && !sensitivity) throw new RangeError(`what errors of '${name}' cost was never measured`)
-  return { name, rows, cols, weights, tokens, statistic, deviation, sensitivity }
+  return { name, rows, cols, weights, tokens, statistics, statistic, deviation, sensitivity }
 }
 
 /** What statistics of compensated propagation hold; null for others. */
@@ -179,16 +191,27 @@ async function loadDeviation(
 ): Promise<Deviation | null> {
   const { cross, norm } = deviationNames(linear)
   if (!artifacts.some(({ blocks }) => Object.hasOwn(blocks[layer] ?? {}, cross))) return null
-  const mean = (sum: Float64Array) => sum.map((value) => value / tokens)
   return {
-    cross: mean(await accumulate(artifacts, layer, cross)),
-    norm: mean(await accumulate(artifacts, layer, norm)),
+    cross: meanOf(await accumulate(artifacts, layer, cross), tokens),
+    norm: meanOf(await accumulate(artifacts, layer, norm), tokens),
   }
 }
 
-/** The second moment, divided in place: the rule, which read the sum, is done. */
-function meanOverTokens({ statistic, tokens }: LinearProblem): Float64Array {
-  const sum = statistic('second_moment')
+/** H in full; the rule, which read the sum, is done, and the sum is freed. */
+function takeMoment<Full>(
+  { statistics, tokens }: RefinedProblem,
+  unfold: (triangle: Float64Array) => Full,
+): Full {
+  const sum = statistics.get('second_moment')
+  if (!sum) throw new Error('a refinement needs second_moment')
+  statistics.delete('second_moment')
+  const moment = unfold(meanOf(sum, tokens))
+  freeMemory(sum)
+  return moment
+}
+
+/** Divides in place. */
+function meanOf(sum: Float64Array, tokens: number): Float64Array {
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
   return sum
 }

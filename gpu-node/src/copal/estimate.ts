@@ -1,6 +1,7 @@
 import { momentPanels, SEGMENT_LINEARS } from '../graph/calibration-block.ts'
 import { BLOCK_LINEARS, linearShape, type BlockLinear, type LlamaConfig } from '../model/config.ts'
 import { BLOCK_INPUTS, INPUT_OF, statisticTensors, type BlockInput } from './block-statistics.ts'
+import { CHUNK_ROWS } from './moment-product.ts'
 import { parseMethod, type Method } from './methods/registry.ts'
 import type { Propagation } from './pruned-propagation.ts'
 import { activationMemory, largestChunk } from './token-chunks.ts'
@@ -50,6 +51,8 @@ export interface Cost {
 
 /** Node and the runtime's libraries, before a weight is read. */
 const PROCESS_BYTES = 190e6
+/** A thread that swaps, before it is given a linear. */
+const SWAP_THREAD_BYTES = 15e6
 
 /**
  * Estimates calibration and selection from shapes, with P the weights of a block's linears, S the elements of its
@@ -60,8 +63,7 @@ const PROCESS_BYTES = 190e6
  * - peakBytes: of the process, and the larger of
  *   calibration: 4 P + 4 · (sensitivities and panels) + 4 · T · h + 4 · (the largest segment's statistics, copied)
  *   and activations of a chunk ({@link activationMemory}), or the larger of these two where they are not kept;
- *   selection, of the largest linear [r, c]: 4 r c weights, 16 r c score and its copy, its statistics in f64, and
- *   with a refinement or update 8 c² more for the full second moment and 8 r c for errors.
+ *   selection, of the largest linear [r, c]: 4 r c weights, and the most of what its steps hold ({@link selectionBytes}).
  *   Where blocks are pruned as they are calibrated both at once; compensated, calibration holds weights and hidden states twice,
  *   a block's statistics as they are on disk, and the sums of the linears that read one input.
  * - diskBytes: D · L · 4 S, S compensated with the deviations, and a method L · P / 8, and L · P more where it brings values (half of them, bf16).
@@ -77,10 +79,13 @@ export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
   const running =
     (samples * length * operationsPerToken(config, length, propagation)) / (threads * rates.productsPerThread)
   const calibration = domains * layers * (running + (4 * statistics) / rates.writtenBytes)
-  const selection = sum(methods.map((method) => selectSeconds(config, method, threads, rates)))
+  const selection = sum(options.methods.map((name) => estimateSelection(config, name, threads, rates)))
   const masks = methods.map(({ changesWeights }) => layers * weights * (1 / 8 + (changesWeights ? 1 : 0)))
   const calibrating = calibrationBytes(config, { samples, length, propagation })
-  const selecting = Math.max(0, ...methods.map((method) => selectionBytes(config, method)))
+  const selecting = Math.max(
+    0,
+    ...methods.map((method) => selectionBytes(config, method, threads, propagation)),
+  )
   return {
     seconds: calibration + selection,
     peakBytes:
@@ -134,7 +139,18 @@ function storedElements(config: LlamaConfig, propagation: Propagation): number {
   return statistics + sum(deviations)
 }
 
-function selectSeconds(config: LlamaConfig, method: Method, threads: number, rates: CostRates): number {
+/**
+ * Seconds that choosing one mask takes, see {@link estimateCost}.
+ *
+ * @throws AppError `invalid_request` the method is none
+ */
+export function estimateSelection(
+  config: LlamaConfig,
+  name: string,
+  threads: number,
+  rates: CostRates = MEASURED_RATES,
+): number {
+  const method = parseMethod(name)
   const refined = refinements(method) / (threads * rates.refinedProducts)
   return (
     config.layers *
@@ -164,18 +180,41 @@ function calibrationBytes(
   return held + (kept ? copied + bytes : Math.max(copied, bytes))
 }
 
-function selectionBytes(config: LlamaConfig, method: Method): number {
-  return Math.max(
-    ...BLOCK_LINEARS.map((linear) => {
-      const [rows, cols] = linearShape(config, linear)
-      const statistics = method.needs.map((name) => {
-        if (name === 'sensitivity') return rows * cols
-        return name === 'second_moment' ? (cols * (cols + 1)) / 2 : cols
-      })
-      const refined = refinements(method) ? 8 * cols ** 2 + 8 * rows * cols : 0
-      return 20 * rows * cols + 8 * sum(statistics) + refined
-    }),
-  )
+/**
+ * What choosing from the largest linear [r, c] holds, of which its steps follow one another:
+ *
+ * - throughout: 4 r c weights; with swaps what their threads share, 12 r c + 8 c², and the threads themselves; with swaps or
+ *   reconstruction of compensated propagation 8 r c of deviation;
+ * - the rule: statistics in f64, and 16 r c of score and its copy; of one that updates weights 12 r c of them, and 16 c² of
+ *   moment and factor;
+ * - swaps: 16 c of each row that the product takes;
+ * - reconstruction: 4 r c, H twice in f32, in f64 where swaps do not share theirs, and 80 c of each row that is solved.
+ */
+function selectionBytes(
+  config: LlamaConfig,
+  method: Method,
+  threads: number,
+  propagation: Propagation,
+): number {
+  const { rule, swaps, reconstruct, needs } = method
+  const deviation = propagation === 'compensated' && (swaps || reconstruct) ? 8 : 0
+  const steps = BLOCK_LINEARS.map((linear) => {
+    const [rows, cols] = linearShape(config, linear)
+    const [whole, square] = [rows * cols, cols ** 2]
+    const statistics = needs.map((name) => {
+      if (name === 'sensitivity') return whole
+      return name === 'second_moment' ? square / 2 : cols
+    })
+    const chosen = 8 * sum(statistics) + (rule.changesWeights ? 12 * whole + 16 * square : 16 * whole)
+    const chunk = cols * Math.min(rows, cols, CHUNK_ROWS)
+    const solved = 4 * whole + 8 * square + (swaps ? 0 : 8 * square) + 80 * chunk
+    return {
+      held: 4 * whole + deviation * whole + (swaps ? 12 * whole + 8 * square : 0),
+      step: Math.max(chosen, swaps ? 16 * chunk : 0, reconstruct ? solved : 0),
+    }
+  })
+  const [held, step] = [steps.map((one) => one.held), steps.map((one) => one.step)]
+  return Math.max(...held) + Math.max(...step) + (swaps ? threads * SWAP_THREAD_BYTES : 0)
 }
 
 function refinements({ swaps, reconstruct, rule }: Method): number {

@@ -1,9 +1,9 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { isErrno } from '../model/scratch.ts'
+import { isFullDisk } from '../model/disk-space.ts'
 
 /** What a full disk means to whoever calibrates; any other error is handed back as it is. */
 export function explainFullDisk(error: unknown, dir: string): unknown {
-  if (!isErrno(error, 'ENOSPC', 'EDQUOT')) return error
+  if (!isFullDisk(error)) return error
   return new AppError(
     'internal_error',
     `No disk space left in ${dir} for the statistics of a calibration. Free some, or move COPAL_HOME to a ` +

@@ -14,7 +14,8 @@ import type { DenseModel } from '../model/dense-model.ts'
 import { allocateBlock, loadTensor } from '../model/master.ts'
 import { readInto } from '../model/positional-read.ts'
 import { ROW_SENSITIVITY_VERSION, type RowSensitivity } from '../model/row-sensitivity.ts'
-import { createScratch, isErrno, removeScratch } from '../model/scratch.ts'
+import { isFullDisk } from '../model/disk-space.ts'
+import { createScratch, removeScratch } from '../model/scratch.ts'
 import { aTurn, createSession, free, pick, readFiniteBlock, weightFeeds } from './block-runner.ts'
 import { statisticTensor } from './block-statistics.ts'
 import { worthQuantiles } from './share-rows.ts'
@@ -210,7 +211,7 @@ async function openStates(path: string, { model, length, chunks, stream }: Work)
         const { bytesWritten } = await file.write(rows, 0, rows.byteLength, offsetOf(block, chunk))
         if (bytesWritten < rows.byteLength) throw Object.assign(new Error('short write'), { code: 'ENOSPC' })
       } catch (error) {
-        if (!isErrno(error, 'ENOSPC', 'EDQUOT')) throw error
+        if (!isFullDisk(error)) throw error
         const gigabytes = (config.layers * chunks.length * chunkBytes) / 1e9
         throw new AppError(
           'internal_error',

@@ -1,6 +1,7 @@
 import { buildProduct } from '../graph/conjugate-gradients.ts'
 import { encodeModel } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/runtime.ts'
+import { freeMemory } from './free-memory.ts'
 
 /** Options of sessions that work beside serving. */
 export function backgroundSession(threads: number): InferenceSession.SessionOptions {
@@ -13,7 +14,7 @@ export function backgroundSession(threads: number): InferenceSession.SessionOpti
 }
 
 /** Rows that one run takes, and at most as many as columns: see {@link buildProduct}. */
-const CHUNK_ROWS = 512
+export const CHUNK_ROWS = 512
 
 /** `E H` in f64, for one linear after another. */
 export interface MomentProduct {
@@ -43,7 +44,9 @@ export async function createMomentProduct(threads: number): Promise<MomentProduc
         const [begin, end] = [first * cols, (first + count) * cols]
         const e = new Tensor('float64', errors.subarray(begin, end), [count, cols])
         const { y } = await session.run({ moment: h, e })
-        transpose(y?.data as Float64Array, product.subarray(begin, end), count, cols)
+        const values = y?.data as Float64Array<ArrayBuffer>
+        transpose(values, product.subarray(begin, end), count, cols)
+        freeMemory(values)
       }
     },
     release: () => session.release(),

@@ -1,5 +1,4 @@
 import { rowBytes } from '@copal/shared/mask/bits.ts'
-import { unfoldTriangle } from './packed-triangle.ts'
 import type { Deviation } from './swaps.ts'
 
 /** λ as a share of the mean diagonal of H: SparseGPT's damping. */
@@ -11,7 +10,7 @@ export interface ReconstructionTask {
   cols: number
   /** Dense, `[rows, cols]`. */
   weights: Float32Array
-  /** `H = Σ x xᵀ / tokens`, the upper triangle row by row from the diagonal. */
+  /** `H = Σ x xᵀ / tokens`, in full `[cols, cols]`; symmetric. */
   moment: Float64Array
   /** Mask bits `[rows, ceil(cols/8)]`. */
   bits: Uint8Array
@@ -28,13 +27,11 @@ export interface Moments {
   /** `1 / √(H_jj + λ)`, 0 where that is 0. */
   scale: Float64Array
   /** `H + λ I`, scaled from both sides. */
-  scaled: Float32Array
+  scaled: Float32Array<ArrayBuffer>
 }
 
-/** Unfolds H, and scales it. */
-export function createMoments({ cols, moment: triangle }: ReconstructionTask): Moments {
-  const moment = new Float64Array(cols * cols)
-  unfoldTriangle(triangle, moment, cols)
+/** Scales H. */
+export function createMoments({ cols, moment }: ReconstructionTask): Moments {
   let trace = 0
   for (let col = 0; col < cols; col++) trace += moment[col * cols + col] as number
   const damping = (DAMPING * trace) / cols
@@ -60,15 +57,15 @@ export interface System {
   cols: number
   dense: Float32Array
   /** 1 where kept, `[cols, rows]`. */
-  mask: Float32Array
+  mask: Float32Array<ArrayBuffer>
   /** The weights `a`, a part of the result. */
   kept: Float32Array
   /** `w − a` */
-  error: Float64Array
+  error: Float64Array<ArrayBuffer>
   /** Of these rows. */
   deviation: Deviation | null
   /** `(H + λ I)(w − a) + D` where kept, else 0. */
-  residual: Float64Array
+  residual: Float64Array<ArrayBuffer>
   /** Of each row: the norm of the scaled residual, the output error, and that with the damping. */
   norms: Float64Array
   errors: Float64Array
@@ -147,7 +144,10 @@ export function updateResidual({ damping, scale }: Moments, system: System): voi
 }
 
 /** The scaled residual, each row divided by its norm, `[cols, rows]`. */
-export function unitResidual({ scale }: Moments, { rows, cols, residual, norms }: System): Float32Array {
+export function unitResidual(
+  { scale }: Moments,
+  { rows, cols, residual, norms }: System,
+): Float32Array<ArrayBuffer> {
   const unit = new Float32Array(rows * cols)
   for (let row = 0, i = 0; row < rows; row++) {
     const norm = norms[row] as number

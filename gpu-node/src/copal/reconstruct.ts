@@ -1,6 +1,7 @@
 import { buildConjugateGradients } from '../graph/conjugate-gradients.ts'
 import { encodeModel } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/runtime.ts'
+import { freeMemory } from './free-memory.ts'
 import {
   applyCorrection,
   createMoments,
@@ -14,10 +15,8 @@ import {
   type ReconstructionTask,
   type System,
 } from './reconstruct-rows.ts'
-import { backgroundSession, createMomentProduct } from './moment-product.ts'
+import { backgroundSession, CHUNK_ROWS, createMomentProduct } from './moment-product.ts'
 
-/** Rows that are solved together, and at most as many as columns: see {@link buildConjugateGradients}. */
-const CHUNK_ROWS = 512
 /** Iterations in one run of the graph: after each the residuals are looked at. */
 const STEPS = 4
 /** f32 loses the true residual after a while, and f64 finds it again; more often than this it has not been needed. */
@@ -67,7 +66,7 @@ const TOLERANCE = 1e-2
  * at most a hundredth of what it was. No row ends with a higher damped error than it began with.
  *
  * The weights are the same to the bit whatever the number of threads. One session serves every linear; its memory is
- * H in f64 and f32, and a dozen arrays of 512 rows.
+ * H in f32 besides the caller's, and a score of arrays of 512 rows.
  */
 export async function createReconstructor(
   threads: number,
@@ -108,6 +107,7 @@ export async function createReconstructor(
     let iterations = 0
     for (let run = 0; run < MAX_RUNS; run++) {
       const outputs = await iterate.run({ ...fixed, ...state })
+      free(Object.values(state))
       state = Object.fromEntries(
         ['x', 'r', 'p', 'rr'].map((name) => [name, outputs[`next_${name}`] as Tensor]),
       )
@@ -116,7 +116,9 @@ export async function createReconstructor(
       await new Promise((resolve) => setImmediate(resolve))
       if (remaining(system, state['rr']?.data as Float32Array) <= goal) break
     }
-    return { x: state['x']?.data as Float32Array, iterations }
+    const { x, ...rest } = state
+    free(Object.values(rest))
+    return { x: x?.data as Float32Array<ArrayBuffer>, iterations }
   }
 
   /** Solves rows `first … end` into `weights`, and tells their output error before and after. */
@@ -142,12 +144,14 @@ export async function createReconstructor(
       // A little beyond the goal: the recurrence's residual flatters.
       const correction = await correct(moments, system, Math.max(REACH, (0.7 * tolerance * norm) / left))
       applyCorrection(moments, system, correction.x)
+      freeMemory(correction.x)
       iterations += correction.iterations
       await measure(moments, system)
     }
     const residual = norm > 0 ? totalNorm(system) / norm : 0
     revertWorse(system, start)
     onSolved?.({ rows: end - first, iterations, residual })
+    for (const values of [start.weights, system.mask, system.error, system.residual]) freeMemory(values)
     return { before: sum(start.errors), after: sum(system.errors) }
   }
 
@@ -164,6 +168,7 @@ export async function createReconstructor(
         before += gain.before
         after += gain.after
       }
+      freeMemory(moments.scaled)
       return { weights, before, after }
     },
     async release() {
@@ -171,6 +176,12 @@ export async function createReconstructor(
       await iterate.release()
     },
   }
+}
+
+/** Frees the memory of tensors, of which two may share it. */
+function free(tensors: readonly Tensor[]): void {
+  for (const data of new Set(tensors.map((tensor) => tensor.data as Float32Array<ArrayBuffer>)))
+    freeMemory(data)
 }
 
 function sum(values: Float64Array): number {

@@ -12,19 +12,23 @@ import {
   type SwapLinear,
 } from './swaps.ts'
 
-/** A linear and the mask to refine; `moment` is `Σ x xᵀ / tokens` as statistics hold it: the upper triangle. */
+/** A linear and the mask to refine. */
 export interface SwapTask {
   rows: number
   cols: number
   /** m of n:m, null for a ratio. */
   group: number | null
   weights: Float32Array
-  moment: Float64Array
+  /** H as {@link SwapPool.unfold} gave it. */
+  moment: SharedMoment
   /** Mask bits `[rows, ceil(cols/8)]`, refined in place. */
   bits: Uint8Array
   /** Of targets that are not what all weights make of the inputs; left out: they are. */
   deviation?: Deviation | null
 }
+
+/** H = `Σ x xᵀ / tokens` in full, `[cols, cols]`, where threads see it. */
+export type SharedMoment = Float64Array<SharedArrayBuffer>
 
 /** The squared output error, `tr(E H Eᵀ)` where nothing deviates, of a mask before and after its refinement. */
 export interface SwapGain {
@@ -34,6 +38,8 @@ export interface SwapGain {
 
 /** Threads that refine one linear after another. */
 export interface SwapPool {
+  /** Unfolds H from the upper triangle, as statistics hold it, into memory that the next one takes. */
+  unfold(triangle: Float64Array, cols: number): SharedMoment
   /** @throws the error of a thread; the pool is then of no more use */
   refine(task: SwapTask): Promise<SwapGain>
   close(): Promise<void>
@@ -77,14 +83,13 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
       cols,
       group,
       weights: new Float32Array(buffer('weights', 4 * rows * cols), 0, rows * cols),
-      moment: float64('moment', cols * cols),
+      moment,
       bits: new Uint8Array(buffer('bits', bits.length), 0, bits.length),
       gradient: float64('gradient', rows * cols),
       errors: float64('errors', rows),
     }
     linear.weights.set(weights)
     linear.bits.set(bits)
-    unfoldTriangle(moment, linear.moment, cols)
     return linear
   }
 
@@ -111,6 +116,11 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
   }
 
   return {
+    unfold(triangle, cols) {
+      const moment = float64('moment', cols * cols)
+      unfoldTriangle(triangle, moment, cols)
+      return moment
+    },
     async refine(task) {
       const linear = share(task)
       measuring = measure(linear, task.deviation)

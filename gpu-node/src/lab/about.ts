@@ -1,9 +1,14 @@
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism, cpus, platform, release, totalmem } from 'node:os'
+import { parseMethod } from '../copal/methods/registry.ts'
+import { isDeepStrictEqual } from 'node:util'
 import type { DenseModel } from '../model/dense-model.ts'
+import { encodeRowSensitivity } from '../model/row-sensitivity.ts'
 import type { ResultsAbout } from './assemble.ts'
 import { parameterCount } from './estimate.ts'
+import type { Variant } from './plan.ts'
 import type { PreparedDomain } from './prepare.ts'
 import type { LabSettings } from './settings.ts'
 
@@ -11,10 +16,11 @@ import type { LabSettings } from './settings.ts'
 export function describeRun(
   model: DenseModel,
   { domains, warnings }: { domains: readonly PreparedDomain[]; warnings: string[] },
-  settings: Pick<LabSettings, 'samples' | 'seed' | 'maxWindows' | 'propagation'> & {
+  settings: Pick<LabSettings, 'samples' | 'seed' | 'maxWindows' | 'propagation' | 'variants'> & {
     length: number
     windowTokens: number
   },
+  permutations: string[][],
   created: string,
 ): ResultsAbout {
   const { config } = model
@@ -44,6 +50,8 @@ export function describeRun(
       layers: config.layers,
       hidden: config.hiddenSize,
     },
+    permutations,
+    sensitivities: describeSensitivities(model, settings.variants),
     warnings,
     domains: domains.map(({ name, calibration, evaluation }) => ({
       name,
@@ -59,6 +67,31 @@ export function describeRun(
         windows: evaluation.cut.windows.length,
       },
     })),
+  }
+}
+
+/** Whether settings, model and texts are the same, whatever methods and patterns. */
+export function areOfSameInputs(a: ResultsAbout, b: ResultsAbout): boolean {
+  const inputs = ({ settings, model, domains }: ResultsAbout) => ({ settings, model, domains })
+  return isDeepStrictEqual(inputs(a), inputs(b))
+}
+
+/** What some method shares ratios out by, and the text that it was measured on. */
+function describeSensitivities(
+  { layerSensitivity, rowSensitivity }: Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>,
+  variants: readonly Variant[],
+): ResultsAbout['sensitivities'] {
+  const methods = variants.map(({ method }) => parseMethod(method))
+  const hashOf = (content: string) => createHash('sha256').update(content).digest('hex')
+  return {
+    layers:
+      layerSensitivity && methods.some(({ allocated }) => allocated)
+        ? { sha256: hashOf(JSON.stringify(layerSensitivity)), textSha256: layerSensitivity.text.sha256 }
+        : null,
+    rows:
+      rowSensitivity && methods.some(({ rows }) => rows)
+        ? { sha256: hashOf(encodeRowSensitivity(rowSensitivity)), textSha256: rowSensitivity.text.sha256 }
+        : null,
   }
 }
 

@@ -8,6 +8,7 @@ import {
   type LabResults,
   type LabRun,
   type LabStage,
+  type RanOn,
   type StageMatrix,
 } from './results.ts'
 import { summarise } from './summary.ts'
@@ -15,7 +16,15 @@ import { summarise } from './summary.ts'
 /** What a result says about its run besides what was measured. */
 export type ResultsAbout = Pick<
   LabResults,
-  'created' | 'version' | 'machine' | 'settings' | 'model' | 'domains' | 'warnings'
+  | 'created'
+  | 'version'
+  | 'machine'
+  | 'settings'
+  | 'model'
+  | 'domains'
+  | 'permutations'
+  | 'sensitivities'
+  | 'warnings'
 >
 
 /** Everything that was found of the planned runs so far, and what is still missing. */
@@ -32,6 +41,7 @@ export function assembleResults(
     dense,
     runs: runs.map((run) => assembleRun(run, findings)).filter(({ stages }) => stages.length > 0),
     calibration: calibrationsOf(about, runs, findings),
+    timedOn: timedOn(findings),
     incomplete: [
       ...(Object.keys(dense).length < names.length ? ['dense'] : []),
       ...runs.flatMap((run) => missingOf(run, findings)),
@@ -135,7 +145,7 @@ function matrixOf(run: RunPlan, order: string[], findings: Findings): StageMatri
 
 /** Fraction of bits that differ between two masks; undefined while it is not known. */
 function churnBetween(a: string, b: string, { churns }: Findings): number | undefined {
-  return a === b ? 0 : (churns.get(pairKey(a, b)) ?? churns.get(pairKey(b, a)))
+  return a === b ? 0 : churns.get(pairKey(a, b))
 }
 
 function calibrationsOf(
@@ -152,6 +162,13 @@ function calibrationsOf(
       return [{ domain, samples, seconds, tokens, tokensPerSecond: seconds > 0 ? tokens / seconds : 0 }]
     }),
   )
+}
+
+/** Each machine that something found was timed on, once. */
+function timedOn({ masks, evaluations, calibrations }: Findings): (RanOn | null)[] {
+  const found = [...masks.values(), ...evaluations.values(), ...calibrations.values()]
+  const machines = new Map(found.map(({ ranOn = null }) => [JSON.stringify(ranOn), ranOn]))
+  return [...machines].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, ranOn]) => ranOn)
 }
 
 function missingOf(run: RunPlan, findings: Findings): string[] {

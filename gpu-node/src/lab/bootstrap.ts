@@ -20,6 +20,8 @@ export const LEAST_WINDOWS = 6
 export const BOOTSTRAP = { resamples: 10_000, seed: 0 }
 
 const LEVEL = 0.95
+/** What a normal figure is within, in standard errors, at that level. */
+const NORMAL_QUANTILE = 1.959964
 
 /**
  * The windows that each resample draws, with replacement, as many as there are.
@@ -49,19 +51,49 @@ export function resampledMeans(values: readonly number[], drawn: Uint32Array): F
   return means
 }
 
-/** The middle 95 % of what the resamples gave, around the figure itself; sorts `resampled`. */
-export function percentileInterval(mean: number, resampled: Float64Array): Interval {
+/**
+ * The middle 95 % of what the resamples gave, stretched from the figure itself by what few windows take off it; sorts
+ * `resampled`.
+ *
+ * A percentile interval of n windows is too narrow twice: resamples vary by `√((n − 1) / n)` too little, and it takes
+ * normal quantiles where the spread is only estimated, which those of t are for (Hesterberg 2015, "What teachers should
+ * know about the bootstrap"). Of 4,000 simulated samples each held the mean, plain → stretched:
+ *
+ * | windows | 6 | 8 | 16 | 30 |
+ * | --- | --- | --- | --- | --- |
+ * | normal | 0.868 → 0.952 | 0.892 → 0.952 | 0.917 → 0.944 | 0.935 → 0.948 |
+ * | exponential | 0.814 → 0.894 | 0.849 → 0.910 | 0.889 → 0.916 | 0.919 → 0.932 |
+ *
+ * Bootstrap-t held 0.932 to 0.946 of the exponential ones, twice as wide at six windows, and asks for a standard
+ * error in every resample, which ratios of perplexities do not have at hand.
+ *
+ * @param windows the figure is of; of several texts, those of the shortest
+ */
+export function stretchedInterval(mean: number, resampled: Float64Array, windows: number): Interval {
   resampled.sort()
+  const stretch = (studentQuantile(windows - 1) / NORMAL_QUANTILE) * Math.sqrt(windows / (windows - 1))
   return {
     mean,
-    low: quantile(resampled, (1 - LEVEL) / 2),
-    high: quantile(resampled, (1 + LEVEL) / 2),
+    low: mean + stretch * (quantile(resampled, (1 - LEVEL) / 2) - mean),
+    high: mean + stretch * (quantile(resampled, (1 + LEVEL) / 2) - mean),
   }
 }
 
+/** What {@link NORMAL_QUANTILE} is of a t distribution, to three digits from 5 degrees of freedom (Cornish-Fisher). */
+function studentQuantile(degrees: number): number {
+  const z = NORMAL_QUANTILE
+  return (
+    z +
+    (z ** 3 + z) / (4 * degrees) +
+    (5 * z ** 5 + 16 * z ** 3 + 3 * z) / (96 * degrees ** 2) +
+    (3 * z ** 7 + 19 * z ** 5 + 17 * z ** 3 - 15 * z) / (384 * degrees ** 3)
+  )
+}
+
 /**
- * A 95 % percentile interval for the mean of paired differences (Efron and Tibshirani 1993): windows are drawn
- * with replacement, as many as there are, and the interval holds the middle 95 % of the resamples' means.
+ * A 95 % interval for the mean of paired differences: windows are drawn with replacement, as many as there are, and the
+ * middle 95 % of the resamples' means are stretched for their number (see {@link stretchedInterval}, also for how often it
+ * really holds the mean: 95 in 100 of normal differences, 89 to 93 of very skewed ones).
  *
  * @returns a function of differences, one a window; of fewer than {@link LEAST_WINDOWS} it gives the mean alone. All
  * calls draw the same windows for the same count, so that rows of one comparison are alike, and the same seed gives the
@@ -79,7 +111,7 @@ export function createPairedBootstrap(options: {
     if (count < LEAST_WINDOWS) return { mean, low: null, high: null }
     const drawn = draws.get(count) ?? drawWindows(count, options)
     draws.set(count, drawn)
-    return percentileInterval(mean, resampledMeans(differences, drawn))
+    return stretchedInterval(mean, resampledMeans(differences, drawn), count)
   }
 }
 

@@ -3,12 +3,19 @@ import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { writeAtomically } from '../control/content-store.ts'
-import { layerErrorRecord, measuredEvaluation } from './results.ts'
+import { layerErrorRecord, measuredEvaluation, ranOnMachine } from './results.ts'
 
-/** Raised when selection or evaluation changes its meaning: what older runs found is then done again. */
+/**
+ * Raised when what records hold, or evaluation, changes its meaning: everything that older runs found is then done again. For
+ * the masks of one rule or refinement there are revisions (`methods/registry.ts`).
+ */
 const FORMAT_VERSION = 1
 
+/** What seconds are of; records of older versions do not say. */
+const timed = { ranOn: ranOnMachine.optional() }
+
 const selected = z.object({
+  ...timed,
   sha256: z.string(),
   bytes: z.number(),
   sparsity: z.number(),
@@ -20,11 +27,11 @@ const selected = z.object({
 /** What is remembered of a mask. */
 export type CachedMask = z.output<typeof selected>
 
-const evaluated = measuredEvaluation.extend({ seconds: z.number() })
+const evaluated = measuredEvaluation.extend({ ...timed, seconds: z.number() })
 /** What is remembered of one mask, or dense, on one text. */
 export type CachedEvaluation = z.output<typeof evaluated>
 
-const calibrated = z.object({ seconds: z.number(), tokens: z.number() })
+const calibrated = z.object({ ...timed, seconds: z.number(), tokens: z.number() })
 export type CachedCalibration = z.output<typeof calibrated>
 
 const changed = z.object({ churn: z.number() })
@@ -52,6 +59,8 @@ export interface LabCache {
   statisticsDir: string
   /** Statistics that depend on what is named, which are kept until the masks are there. */
   prunedStatisticsDir(identity: readonly unknown[]): string
+  /** Removes all of these, whoever left them. */
+  discardPrunedStatistics(): Promise<void>
   masksDir: string
   masks: Records<CachedMask>
   evaluations: Records<CachedEvaluation>
@@ -73,6 +82,7 @@ export interface LabCache {
 export async function openLabCache(dir: string): Promise<LabCache> {
   const masksDir = join(dir, 'masks')
   const statisticsDir = join(dir, 'statistics')
+  const prunedDir = join(dir, 'statistics-pruned')
   await mkdir(masksDir, { recursive: true })
   for (const name of await readdir(masksDir)) {
     if (name.endsWith('.partial')) await rm(join(masksDir, name))
@@ -81,7 +91,8 @@ export async function openLabCache(dir: string): Promise<LabCache> {
   const found = recordsIn(join(dir, 'rates'), rates)
   return {
     statisticsDir,
-    prunedStatisticsDir: (identity) => join(dir, 'statistics-pruned', hashOf(identity)),
+    prunedStatisticsDir: (identity) => join(prunedDir, hashOf(identity)),
+    discardPrunedStatistics: () => rm(prunedDir, { recursive: true, force: true }),
     masksDir,
     masks: recordsIn(join(dir, 'selections'), selected),
     evaluations: recordsIn(join(dir, 'evaluations'), evaluated),

@@ -1,4 +1,4 @@
-import { estimateCost, operationsPerToken } from '../copal/estimate.ts'
+import { estimateCost, estimateSelection, operationsPerToken } from '../copal/estimate.ts'
 import type { Propagation } from '../copal/pruned-propagation.ts'
 import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../model/config.ts'
 import type { Rates } from './cache.ts'
@@ -97,9 +97,7 @@ export function calibrateSeconds(
 
 /** Seconds that choosing one mask takes. */
 export function selectSeconds(config: LlamaConfig, method: string, threads: number, rates: Rates): number {
-  const known = rates.select[method]
-  if (known !== undefined) return known
-  return estimateCost(config, { samples: 1, length: 1, domains: 0, methods: [method], threads }).seconds
+  return rates.select[method] ?? estimateSelection(config, method, threads)
 }
 
 /** Seconds until a weight set can score. */

@@ -9,7 +9,7 @@ export interface Findings {
   evaluations: Map<string, CachedEvaluation>
   /** By {@link pairKey} of domain and sequences. */
   calibrations: Map<string, CachedCalibration>
-  /** Fraction of bits that differ, by {@link pairKey} of two hashes. */
+  /** Fraction of bits that differ, by {@link pairKey} of two hashes, in either order. */
   churns: Map<string, number>
 }
 

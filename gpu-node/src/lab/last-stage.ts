@@ -1,3 +1,4 @@
+import { distinct } from './labels.ts'
 import type { LabDomain, LabEvaluation, LabResults, LabRun, LabStage } from './results.ts'
 
 /** Domains that masks were calibrated on, in the result's order. */
@@ -8,19 +9,24 @@ export function calibratedDomains({ domains }: Pick<LabResults, 'domains'>): Lab
 /**
  * The stages that end a permutation: with everything accumulated it is one, whatever the order; a method that
  * restarts ends with whichever domain came last, so there is one for each that did (in a sweep, which plays no
- * permutations, for each calibrated domain).
+ * permutations, for each calibrated domain). With pruned or compensated propagation what is accumulated depends on
+ * the order: there is one for each that was played (in a sweep the one that was given).
  *
  * @returns none where some of them are still to be run.
  */
-export function lastStages(run: LabRun, results: Pick<LabResults, 'domains'>): LabStage[] {
+export function lastStages(run: LabRun, results: Pick<LabResults, 'domains' | 'settings'>): LabStage[] {
   const calibrated = calibratedDomains(results).map(({ name }) => name)
-  const played = [...new Set(run.matrices.flatMap(({ order }) => order.slice(-1)))]
+  const orders = run.matrices.map(({ order }) => order)
+  const played = distinct(orders.flatMap((order) => order.slice(-1)))
+  const isOrdered = results.settings.propagation !== 'dense'
   const wanted = {
     none: [[]],
     newest: (played.length > 0 ? played : calibrated).map((name) => [name]),
-    accumulated: [calibrated],
+    accumulated: isOrdered && run.purpose === 'main' ? orders : [calibrated],
   }[run.datasets]
-  const stages = wanted.map((domains) => run.stages.find((stage) => sameSet(stage.domains, domains)))
+  const areSame = (a: readonly string[], b: readonly string[]) =>
+    isOrdered ? a.join() === b.join() : a.toSorted().join() === b.toSorted().join()
+  const stages = wanted.map((domains) => run.stages.find((stage) => areSame(stage.domains, domains)))
   return stages.every((stage) => stage !== undefined) ? stages : []
 }
 
@@ -33,7 +39,7 @@ export function lastStages(run: LabRun, results: Pick<LabResults, 'domains'>): L
 export function afterLastStage(
   run: LabRun,
   domain: string,
-  results: Pick<LabResults, 'domains'>,
+  results: Pick<LabResults, 'domains' | 'settings'>,
 ): LabEvaluation | null {
   const stages = lastStages(run, results)
   const evaluations = stages
@@ -51,8 +57,4 @@ export function afterLastStage(
     tokens: first.tokens,
     windowNll: first.windowNll.map((_, window) => meanOf(({ windowNll }) => windowNll[window] ?? Number.NaN)),
   }
-}
-
-function sameSet(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && b.every((name) => a.includes(name))
 }

@@ -10,7 +10,7 @@ import type { DenseModel } from '../model/dense-model.ts'
 import { modelIdentity } from '../model/identity.ts'
 import { openModel } from '../model/load.ts'
 import type { OnModelProgress } from '../model/progress.ts'
-import { describeRun, processorName } from './about.ts'
+import { areOfSameInputs, describeRun, processorName } from './about.ts'
 import type { ResultsAbout } from './assemble.ts'
 import { openLabCache, type LabCache, type Rates } from './cache.ts'
 import { requireDistinct } from './domain-spec.ts'
@@ -94,7 +94,8 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     const identity = await modelIdentity(model)
     await requireFolderModel(outDir, { id: model.id, identity })
     const sizes = checkSizes(model, settings)
-    const runs = plan(settings)
+    const orders = ordersOf(settings)
+    const runs = plan(settings, orders)
     const { baseSha256 } = model.master
     const reference = { spec: settings.model, cacheDir, id: model.id, baseSha256 }
     const child = startLabProcess({ model: reference, threads })
@@ -113,7 +114,8 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     for (const warning of warnings) hooks.onWarning?.(warning)
     const cache = await openLabCache(join(outDir, 'cache'))
     const findings = createFindings()
-    const machine = [baseSha256, processorName(), threads]
+    const ranOn = { cpu: processorName(), threads }
+    const machine = [baseSha256, ranOn.cpu, threads]
     const rates = await cache.rates.get(machine)
     const work = await createLabWork({
       model,
@@ -124,15 +126,22 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
       cache,
       findings,
       rates,
+      ranOn,
       keepRates: (kept) => cache.rates.put(machine, kept),
       signal: hooks.signal,
       nowMs: Date.now,
     })
     await work.recall(runs.flatMap(({ stages }) => stages.map(({ mask }) => mask)))
+    const about = describeRun(
+      model,
+      { domains, warnings },
+      { ...settings, ...sizes },
+      orders,
+      new Date().toISOString(),
+    )
     // A run that goes on began when it first began.
     const earlier = await readResults(outDir).catch(() => undefined)
-    const created = earlier?.created ?? new Date().toISOString()
-    const about = describeRun(model, { domains, warnings }, { ...settings, ...sizes }, created)
+    if (earlier && areOfSameInputs(earlier, about)) about.created = earlier.created
     const keepRates = () => cache.rates.put(machine, rates)
     return {
       model,
@@ -199,18 +208,22 @@ function prepareWork(settings: LabSettings, { length, windowTokens }: Sizes) {
   return { specs, options }
 }
 
-function plan(settings: LabSettings): RunPlan[] {
-  const named = (isCalibrated: boolean) =>
-    settings.domains
-      .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)
-      .map(({ name }) => name)
-  const calibrated = named(true)
-  const { permutations, seed, variants, patterns, samples, propagation } = settings
-  const { sweepVariants, sweepSparsity, sweepSamples } = settings
-  const orders = choosePermutations(calibrated, permutations, createRandom(seed))
+/** Names of the domains that are calibrated on, or of the others. */
+function namesOf({ domains }: LabSettings, isCalibrated: boolean): string[] {
+  return domains
+    .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)
+    .map(({ name }) => name)
+}
+
+function ordersOf(settings: LabSettings): string[][] {
+  return choosePermutations(namesOf(settings, true), settings.permutations, createRandom(settings.seed))
+}
+
+function plan(settings: LabSettings, orders: string[][]): RunPlan[] {
+  const { variants, patterns, samples, propagation, sweepVariants, sweepSparsity, sweepSamples } = settings
   return planRuns({
-    calibrated,
-    heldOut: named(false),
+    calibrated: namesOf(settings, true),
+    heldOut: namesOf(settings, false),
     orders,
     variants,
     patterns,

@@ -7,7 +7,7 @@ export type PermutationChoice = 'all' | 'first' | number
 const MOST_FOR_ALL = 7
 
 /**
- * The orders of `names`, each once; the given one comes first.
+ * The orders of `names`, each once; the given one comes first. Of no names there are none.
  *
  * @throws AppError `invalid_request` for all orders of more than seven, or more orders than there are
  */
@@ -16,6 +16,7 @@ export function choosePermutations(
   choice: PermutationChoice,
   random: () => number,
 ): string[][] {
+  if (names.length === 0) return []
   if (choice === 'first') return [[...names]]
   if (choice === 'all') {
     if (names.length <= MOST_FOR_ALL) return allPermutations(names)

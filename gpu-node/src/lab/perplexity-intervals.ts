@@ -2,10 +2,11 @@ import {
   BOOTSTRAP,
   drawWindows,
   LEAST_WINDOWS,
-  percentileInterval,
   resampledMeans,
+  stretchedInterval,
   type Interval,
 } from './bootstrap.ts'
+import { calibratedDomains } from './last-stage.ts'
 import { countedDomains } from './plan.ts'
 import type { LabEvaluation, LabResults, LabRun } from './results.ts'
 
@@ -17,7 +18,7 @@ export interface PerplexityIntervals {
 }
 
 /**
- * 95 % intervals for the a-ppl of runs with a summary (percentile bootstrap, Efron and Tibshirani 1993): in each
+ * 95 % intervals for the a-ppl of runs with a summary ({@link stretchedInterval}): in each
  * resample every domain's evaluation windows are drawn again, once for all runs, stages and permutations.
  *
  * @returns a function of the runs of one table; nothing of a run whose cells were not all measured, each on at least
@@ -40,14 +41,15 @@ export function createPerplexityIntervals(
       const cells = run.summary?.aPpl == null ? null : cellsOf(run, results.settings.propagation)
       if (cells) resampled.set(run, meanPerplexities(cells, drawsOf))
     }
+    const fewest = Math.min(...calibratedDomains(results).map(({ evaluation }) => evaluation.windows))
     const [lowest] = [...resampled.keys()].toSorted((a, b) => meanOf(a) - meanOf(b))
     const reference = lowest && resampled.get(lowest)?.slice()
     const intervals = new Map<LabRun, PerplexityIntervals>()
     for (const [run, means] of resampled) {
       const ratios = means.map((mean, resample) => mean / (reference?.[resample] ?? Number.NaN))
       intervals.set(run, {
-        own: percentileInterval(meanOf(run), means),
-        byLowest: percentileInterval(lowest ? meanOf(run) / meanOf(lowest) : Number.NaN, ratios),
+        own: intervalOf(meanOf(run), means, fewest),
+        byLowest: intervalOf(lowest ? meanOf(run) / meanOf(lowest) : Number.NaN, ratios, fewest),
       })
     }
     return intervals
@@ -90,6 +92,12 @@ function meanPerplexities(cells: readonly Cell[], drawsOf: (domain: string) => U
       means[i] = (means[i] as number) + (count / total) * Math.exp(nll[i] as number)
   }
   return means
+}
+
+/** Stretched as its logarithm is, which is a mean, or nearly: so no perplexity falls below 0. */
+function intervalOf(mean: number, resampled: Float64Array, windows: number): Interval {
+  const { low, high } = stretchedInterval(Math.log(mean), resampled.map(Math.log), windows)
+  return { mean, low: Math.exp(low), high: Math.exp(high) }
 }
 
 function meanOf({ summary }: LabRun): number {

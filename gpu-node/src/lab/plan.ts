@@ -72,6 +72,8 @@ export interface PlanOptions {
 export function planRuns(options: PlanOptions): RunPlan[] {
   const { variants, sweepVariants, patterns, samples, orders, calibrated, heldOut, propagation } = options
   const [firstPattern] = patterns
+  // Where nothing is calibrated there is what needs no text.
+  const played = calibrated.length === 0 ? [calibrated] : orders
   // Each domain is the last of one: a restarted method ends with whichever came last.
   const ends = calibrated.map((last) => [...calibrated.filter((name) => name !== last), last])
   const main = patterns.flatMap((pattern) =>
@@ -82,7 +84,7 @@ export function planRuns(options: PlanOptions): RunPlan[] {
       samples,
       propagation,
       orders: orders.map((order) => [...order]),
-      stages: stagesOf(variant, pattern, samples, orders, heldOut, propagation),
+      stages: stagesOf(variant, pattern, samples, played, heldOut, propagation),
     })),
   )
   const sweep = (purpose: RunPlan['purpose'], variant: Variant, pattern: string, count: number): RunPlan => ({
@@ -185,7 +187,10 @@ export function comparedAt(variants: readonly Variant[], pattern: string): Varia
     .map((variant) => ({ ...variant, scope: 'row' }))
 }
 
-/** Distinct masks of all stages of all orders, each with the union of what their R matrices need. */
+/**
+ * Distinct masks of all stages of all orders, each with the union of what their R matrices need; of a variant as
+ * {@link comparedAt} gives it for the pattern.
+ */
 function stagesOf(
   variant: Variant,
   pattern: string,
@@ -194,12 +199,11 @@ function stagesOf(
   heldOut: readonly string[],
   propagation: Propagation,
 ): StagePlan[] {
-  const { method } = variant
-  const scope = pattern.includes(':') ? 'row' : variant.scope
+  const { method, scope } = variant
   const stages = new Map<string, { domains: string[]; evaluateOn: Set<string>; isFinal: boolean }>()
   for (const order of orders) {
-    for (const stage of order.keys()) {
-      const soFar = order.slice(0, stage + 1)
+    const beginnings = order.length === 0 ? [order] : order.map((_, stage) => order.slice(0, stage + 1))
+    for (const soFar of beginnings) {
       const domains = countedDomains(variant, soFar, propagation)
       const key = domains.join()
       const found = stages.get(key) ?? { domains, evaluateOn: new Set<string>(), isFinal: false }

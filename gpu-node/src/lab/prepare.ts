@@ -45,7 +45,7 @@ const TOLD_OVERLAP = 0.005
  * @throws AppError that names the file, or the domain with too little text and how many tokens it has
  */
 export async function prepareDomains(
-  model: Pick<DenseModel, 'codec' | 'config'>,
+  model: Pick<DenseModel, 'codec' | 'config' | 'layerSensitivity' | 'rowSensitivity'>,
   specs: readonly DomainSpec[],
   options: PrepareOptions,
   onDomain: (name: string) => void,
@@ -81,7 +81,7 @@ export async function prepareDomains(
       })),
     )
   }
-  return { domains, warnings: overlapWarnings(domains) }
+  return { domains, warnings: [...overlapWarnings(domains), ...measuredOnWarnings(domains, model)] }
 }
 
 function draw(
@@ -140,6 +140,25 @@ function overlapWarnings(domains: readonly PreparedDomain[]): string[] {
     }
   }
   return warnings
+}
+
+/** Of texts that say what linears and rows cost: methods that share ratios out by it have seen them. */
+function measuredOnWarnings(
+  domains: readonly PreparedDomain[],
+  { layerSensitivity, rowSensitivity }: Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>,
+): string[] {
+  const measured = [
+    { what: "the model's layer sensitivity", suffix: '+allocated', found: layerSensitivity },
+    { what: "the model's row sensitivity", suffix: '+rows', found: rowSensitivity },
+  ]
+  return measured.flatMap(({ what, suffix, found }) =>
+    domains
+      .filter(({ evaluation }) => evaluation.sha256 === found?.text.sha256)
+      .map(
+        ({ name }) =>
+          `'${name}': ${what} was measured on its evaluation text. Its perplexity under methods with ${suffix} is not held out.`,
+      ),
+  )
 }
 
 function forDomain<T>(name: string, prepare: () => T): T {

@@ -24,6 +24,9 @@ const machineSchema = z.object({
   onnxruntime: z.string(),
 })
 
+/** What decides how long work takes. */
+export const ranOnMachine = z.object({ cpu: z.string(), threads: count })
+
 const settingsSchema = z.object({
   /** Calibration sequences a domain. */
   samples: count,
@@ -61,6 +64,9 @@ const domainSchema = z.object({
   }),
 })
 
+/** A file that was measured on a model, and the text that it was measured on. */
+const measuredSchema = z.object({ sha256, textSha256: sha256 })
+
 /** One model on one domain's evaluation text; nats a token. */
 export const measuredEvaluation = z.object({
   nllMean: z.number().nonnegative(),
@@ -88,8 +94,8 @@ export const layerErrorRecord = z.record(z.string(), layerErrorSchema)
 
 const stageSchema = z.object({
   /**
-   * Whose statistics it was selected from: sorted where a method accumulates, the newest one where it
-   * restarts, empty where it reads none.
+   * Whose statistics it was selected from: all so far where a method accumulates, sorted unless their order counts (with
+   * pruned or compensated propagation), the newest one where it restarts, empty where it reads none.
    */
   domains: z.array(name),
   maskSha256: sha256,
@@ -145,8 +151,6 @@ const calibrationSchema = z.object({
   seconds,
   tokens: count,
   tokensPerSecond: z.number().nonnegative(),
-  /** Of one plain forward pass over the same tokens, where it was timed. */
-  forwardSeconds: seconds.optional(),
 })
 
 export const labResults = z.object({
@@ -159,18 +163,27 @@ export const labResults = z.object({
   settings: settingsSchema,
   model: modelSchema,
   domains: z.array(domainSchema),
+  /** The orders of the calibrated domains that main runs play; of older results only their matrices tell. */
+  permutations: z.array(z.array(name)).optional(),
+  /** What shares ratios out over linears and rows, null where no method reads it; older results lack it. */
+  sensitivities: z.object({ layers: measuredSchema.nullable(), rows: measuredSchema.nullable() }).optional(),
+  /** Where seconds were measured, which may have been earlier; null where that was not kept. Older results lack it. */
+  timedOn: z.array(ranOnMachine.nullable()).optional(),
   /** What a reader must know of the texts: what is evaluated that was also calibrated on. Older results lack it. */
   warnings: z.array(z.string()).optional(),
   /** The dense model, by domain. */
   dense: z.record(z.string(), measuredEvaluation),
   /** One per (purpose, method, pattern, scope, samples). */
   runs: z.array(runSchema),
+  /** Of the dense model; with pruned or compensated propagation it is part of the selection. */
   calibration: z.array(calibrationSchema),
   /** What is still to be run, in words: an interrupted run renders, and says so. */
   incomplete: z.array(z.string()),
 })
 
 export type LabResults = z.output<typeof labResults>
+/** See {@link LabResults} `timedOn`. */
+export type RanOn = z.output<typeof ranOnMachine>
 export type LabDomain = z.output<typeof domainSchema>
 export type LabEvaluation = z.output<typeof measuredEvaluation>
 export type LayerError = z.output<typeof layerErrorSchema>

@@ -164,13 +164,10 @@ async function work(
     if (run.stages.every((one) => isStageDone(one, findings))) await lab.work.forgetPruned(stage.mask)
   }
   await evaluateDense(lab, progress)
-  for (const run of runs) {
-    await compareAlong(lab, run, progress)
-    // A run that was killed right after its last stage has left them.
-    for (const { mask } of run.stages.slice(0, 1)) await lab.work.forgetPruned(mask)
-  }
-  // A run with other settings that was stopped has left them.
+  for (const run of runs) await compareAlong(lab, run, progress)
+  // A run that was stopped or killed has left them, and nobody knows whether it will go on.
   await discardPartials(lab.cache.statisticsDir)
+  await lab.cache.discardPrunedStatistics()
   return keep()
 }
 

@@ -4,7 +4,7 @@ import type { Backend } from '../backends/backend.ts'
 import { DamagedArtifactError, listArtifacts, partId, type ArtifactPart } from '../copal/artifact.ts'
 import { evaluateWindows } from '../copal/evaluate.ts'
 import { sensitivitiesOf } from '../copal/allocate.ts'
-import { parseMethod } from '../copal/methods/registry.ts'
+import { parseMethod, revisionsOf } from '../copal/methods/registry.ts'
 import { discardArtifact } from '../copal/statistics.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import type { CachedEvaluation, CachedMask, LabCache, Rates } from './cache.ts'
@@ -12,6 +12,7 @@ import { maskKey, pairKey, type Findings } from './findings.ts'
 import type { LabProcess } from './lab-process.ts'
 import { calibrationsOf, type MaskPlan } from './plan.ts'
 import type { PreparedDomain } from './prepare.ts'
+import type { RanOn } from './results.ts'
 
 /** How much was really done: what the cache had does not count. */
 export interface WorkDone {
@@ -33,6 +34,8 @@ export interface LabWorkDeps {
   cache: LabCache
   findings: Findings
   rates: Rates
+  /** Stands beside the seconds that are kept. */
+  ranOn: RanOn
   /** Keeps rates for the next run. */
   keepRates: (rates: Rates) => Promise<void>
   signal: AbortSignal
@@ -65,7 +68,7 @@ const NOT_SERVED = -1
 
 /** Composes the steps. */
 export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
-  const { model, settings, child, cache, findings, rates } = deps
+  const { model, settings, child, cache, findings, rates, ranOn } = deps
   const { baseSha256 } = model.master
   const byName = new Map(deps.domains.map((domain) => [domain.name, domain]))
   const done: WorkDone = { calibrated: 0, selected: 0, evaluated: 0 }
@@ -101,6 +104,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     mask.scope,
     ...(mask.propagation === 'dense' ? [partIds(mask).toSorted()] : [mask.propagation, partIds(mask)]),
     ...sensitivitiesOf(mask.method, model),
+    ...revisions(mask.method),
   ]
   const evaluationIdentity = (maskSha256: string | null, name: string) => [
     baseSha256,
@@ -130,7 +134,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     done.calibrated++
     if (blocks === 0) return
     // Of the blocks that an earlier run did, the time is not known: those done now stand for them.
-    const whole = { seconds: (seconds * model.config.layers) / blocks, tokens: part.tokens }
+    const whole = { seconds: (seconds * model.config.layers) / blocks, tokens: part.tokens, ranOn }
     findings.calibrations.set(pairKey(name, samples), whole)
     await cache.calibrations.put([part.id], whole)
     rates.calibrateToken = whole.seconds / whole.tokens
@@ -177,6 +181,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       settings.length,
       settings.seed,
       ...(parseMethod(method).rows ? sensitivitiesOf(method, model) : []),
+      ...revisions(method),
     ])
   }
 
@@ -209,7 +214,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       const created = findings.masks.get(maskKey(mask))?.created ?? new Date(deps.nowMs()).toISOString()
       for (let repairs = 0; ; repairs++) {
         try {
-          const found = await selectOnce(mask, created, onProgress)
+          const found = { ...(await selectOnce(mask, created, onProgress)), ranOn }
           findings.masks.set(maskKey(mask), found)
           await cache.masks.put(maskIdentity(mask), found)
           done.selected++
@@ -261,6 +266,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
           tokens,
           windowNll,
           seconds: (performance.now() - startedMs) / 1000,
+          ranOn,
         }
         startedMs = performance.now()
         findings.evaluations.set(pairKey(sha256, name), found)
@@ -286,6 +292,12 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       noteChange(a.sha256, b.sha256, found.churn)
     },
   }
+}
+
+/** Nothing where all are 0: what was found before there were revisions is still found. */
+function revisions(method: string): Record<string, number>[] {
+  const raised = revisionsOf(parseMethod(method))
+  return Object.keys(raised).length > 0 ? [raised] : []
 }
 
 /** Time a window, from the first to the last: loading the weights is not in it. */

@@ -24,9 +24,14 @@ export async function requireSpace(
   if (available < neededBytes) throw noSpace(dir, purpose, neededBytes, available)
 }
 
+/** Whether the system refused to write because nothing more fits, on the disk or in the user's share of it. */
+export function isFullDisk(error: unknown): boolean {
+  return isErrno(error, 'ENOSPC', 'EDQUOT')
+}
+
 /** The same failure, met while writing; anything else is handed back as it is. */
 export function explainWriteError(error: unknown, dir: string, purpose: string): unknown {
-  return isErrno(error, 'ENOSPC', 'EDQUOT') ? noSpace(dir, purpose) : error
+  return isFullDisk(error) ? noSpace(dir, purpose) : error
 }
 
 function noSpace(dir: string, purpose: string, neededBytes?: number, available?: number): AppError {

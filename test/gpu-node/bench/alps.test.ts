@@ -3,6 +3,7 @@ import { countBits, rowBytes } from '@copal/shared/mask/bits.ts'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import { createAlps, type AlpsSolver, type AlpsTask } from '../../../gpu-node/bench/alps.ts'
 import { continualWanda } from '../../../gpu-node/src/copal/methods/wanda.ts'
+import { unfolded } from '../../../gpu-node/src/copal/packed-triangle.ts'
 import { createReconstructor, type Reconstructor } from '../../../gpu-node/src/copal/reconstruct.ts'
 import { randomProblem, type RandomProblem } from '../../support/prune-problem.ts'
 
@@ -43,11 +44,12 @@ test.each(['0.5', '0.7', '2:4'])(
     for (const seed of SEEDS) {
       const problem = randomProblem(seed, { rows: 24, cols: 40 })
       const task = taskOf(problem)
+      const moment = unfolded(task.moment, task.cols)
       const { bits, weights } = await prune(problem, pattern)
       own += error(task, weights)
-      best += error(task, (await reconstructor.solve({ ...task, bits })).weights)
+      best += error(task, (await reconstructor.solve({ ...task, moment, bits })).weights)
       const mask = continualWanda.choose(problem, parsePattern(pattern), 'row').bits
-      wanda += error(task, (await reconstructor.solve({ ...task, bits: mask })).weights)
+      wanda += error(task, (await reconstructor.solve({ ...task, moment, bits: mask })).weights)
     }
     expect(own).toBeGreaterThan(best * (1 - 1e-6))
     expect(own).toBeLessThan(best * 1.02)

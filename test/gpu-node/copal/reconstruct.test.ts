@@ -135,13 +135,13 @@ function randomTask(
   )
   const weights = normals(random, rows * cols, 0, 1)
   const bits = selectKept(Float64Array.from(weights, Math.abs), rows, cols, parsePattern(pattern), scope)
-  const task = { rows, cols, weights, moment: new Float64Array((cols * (cols + 1)) / 2), bits }
+  const task = { rows, cols, weights, moment: new Float64Array(cols * cols), bits }
   setMoment(task, (a, b) => inputs.reduce((sum, x) => sum + x[a]! * x[b]!, 0) / inputs.length)
   return task
 }
 
 function setMoment({ moment, cols }: ReconstructionTask, value: (a: number, b: number) => number): void {
-  for (let a = 0, at = 0; a < cols; a++) for (let b = a; b < cols; b++, at++) moment[at] = value(a, b)
+  for (let a = 0; a < cols; a++) for (let b = 0; b < cols; b++) moment[a * cols + b] = value(a, b)
 }
 
 function isKept({ cols, bits }: ReconstructionTask, index: number): boolean {
@@ -152,10 +152,7 @@ function isKept({ cols, bits }: ReconstructionTask, index: number): boolean {
 /** `H + λ I`, in full. */
 function dampedMoment(task: ReconstructionTask, share = DAMPING): number[][] {
   const { cols, moment } = task
-  const full = Array.from({ length: cols }, () => Array.from({ length: cols }, () => 0))
-  for (let a = 0, at = 0; a < cols; a++) {
-    for (let b = a; b < cols; b++, at++) full[a]![b] = full[b]![a] = moment[at]!
-  }
+  const full = Array.from({ length: cols }, (_, a) => [...moment.subarray(a * cols, (a + 1) * cols)])
   const mean = full.reduce((sum, line, a) => sum + line[a]!, 0) / cols
   full.forEach((line, a) => (line[a]! += share * mean))
   return full

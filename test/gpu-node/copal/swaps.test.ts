@@ -145,7 +145,7 @@ describe('threads', () => {
           cols,
           group,
           weights: Float32Array.from(weights),
-          moment: triangle(moment, cols),
+          moment: pool.unfold(triangle(moment, cols), cols),
           bits,
         }
         const gain = await pool.refine(task)
@@ -184,14 +184,17 @@ describe('threads', () => {
       cols,
       group,
       weights: Float32Array.from(linear.weights),
-      moment: triangle(linear.moment, cols),
       deviation,
     }
     const starts = pools.map(() => Uint8Array.from(linear.bits))
     swapRows(linear, 0, rows, gainFloor(linear))
     for (const [index, pool] of pools.entries()) {
       const bits = starts[index]!
-      const gain = await pool.refine({ ...task, bits })
+      const gain = await pool.refine({
+        ...task,
+        moment: pool.unfold(triangle(linear.moment, cols), cols),
+        bits,
+      })
       expect(bits).toEqual(linear.bits)
       expect(Math.abs(gain.before / before - 1)).toBeLessThan(1e-12)
       expect(Math.abs(gain.after / total() - 1)).toBeLessThan(1e-9)
@@ -210,7 +213,7 @@ describe('threads', () => {
       cols,
       group,
       weights: Float32Array.from(weights),
-      moment: triangle(moment, cols),
+      moment: pool.unfold(triangle(moment, cols), cols),
       bits,
     }
     const refusals = [pool.refine(task), pool.close()]

@@ -15,14 +15,44 @@ test('fewer than six windows, which may all agree by chance, have a mean and no 
   expect(bootstrap([0.5, 0.5, 0.5, 0.5, 0.5, 0.5])).toEqual({ mean: 0.5, low: 0.5, high: 0.5 })
 })
 
-test('of three windows each of two values the interval leaves out the resamples of one value', () => {
+test('of three windows each of two values the interval leaves out the resamples of one value, and is stretched', () => {
   // A resample is all 0 once in 64 times, less than 2.5 %; with at most one 1, seven times.
-  expect(createPairedBootstrap({ resamples: 10_000, seed: 3 })([0, 0, 0, 1, 1, 1])).toEqual({
-    mean: 0.5,
-    low: 1 / 6,
-    high: 5 / 6,
-  })
+  const { mean, low, high } = createPairedBootstrap({ resamples: 10_000, seed: 3 })([
+    0, 0, 0, 1, 1, 1,
+  ]) as Interval
+  // The t quantile of 5 degrees of freedom by the normal one.
+  const stretch = (2.5706 / 1.96) * Math.sqrt(6 / 5)
+  expect(mean).toBe(0.5)
+  expect(low).toBeCloseTo(0.5 - stretch / 3, 2)
+  expect(high).toBeCloseTo(0.5 + stretch / 3, 2)
 })
+
+const exponentials = (random: () => number, count: number) =>
+  Array.from({ length: count }, () => -Math.log(1 - random()))
+
+test.each([
+  { windows: 6, normal: 0.93, exponential: 0.87 },
+  { windows: 8, normal: 0.93, exponential: 0.88 },
+  { windows: 16, normal: 0.925, exponential: 0.89 },
+  { windows: 30, normal: 0.93, exponential: 0.91 },
+])(
+  'of $windows windows as many intervals hold the mean as is said of them, normal or skewed',
+  ({ windows, normal, exponential }) => {
+    const bootstrap = createPairedBootstrap({ resamples: 1000, seed: 0 })
+    const random = createRandom(21)
+    const coverage = (draw: () => number[], truth: number) => {
+      let held = 0
+      for (let i = 0; i < 1500; i++) {
+        const { low, high } = bootstrap(draw()) as Interval
+        if (low <= truth && truth <= high) held++
+      }
+      return held / 1500
+    }
+    // Below what is said by three standard deviations of a binomial, or a little more.
+    expect(coverage(() => Array.from(normals(random, windows, 0, 1)), 0)).toBeGreaterThan(normal)
+    expect(coverage(() => exponentials(random, windows), 1)).toBeGreaterThan(exponential)
+  },
+)
 
 test('of many normal differences it is 1.96 standard errors wide to either side', () => {
   const differences = Array.from(normals(createRandom(7), 400, 0.1, 0.5))

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Backend } from '../../../gpu-node/src/backends/backend.ts'
+import { parseMethod, STEP_REVISIONS } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { openLabCache, type LabCache } from '../../../gpu-node/src/lab/cache.ts'
-import { createFindings, maskKey, pairKey } from '../../../gpu-node/src/lab/findings.ts'
+import { createFindings, maskKey, pairKey, type Findings } from '../../../gpu-node/src/lab/findings.ts'
 import type { MaskPlan } from '../../../gpu-node/src/lab/plan.ts'
 import { readResults } from '../../../gpu-node/src/lab/results-file.ts'
 import type { LabResults, LabRun, LabStage } from '../../../gpu-node/src/lab/results.ts'
@@ -31,6 +32,7 @@ let dir: string
 let results: LabResults
 let cache: LabCache
 let work: LabWork
+let recallInto: (findings: Findings) => Promise<LabWork>
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'copal-keys-'))
@@ -49,13 +51,14 @@ beforeAll(async () => {
     kvHeads: 3,
     headDim: 64,
   } as DenseModel['config']
-  work = await createLabWork({
-    model: {
-      config,
-      master: { baseSha256 },
-      layerSensitivity: await findLayerSensitivity(dir, config, baseSha256),
-      rowSensitivity: await findRowSensitivity(dir, config, baseSha256),
-    } as DenseModel,
+  const model = {
+    config,
+    master: { baseSha256 },
+    layerSensitivity: await findLayerSensitivity(dir, config, baseSha256),
+    rowSensitivity: await findRowSensitivity(dir, config, baseSha256),
+  } as DenseModel
+  const deps = {
+    model,
     domains: results.domains.map(({ name, calibration, evaluation }) => ({
       name,
       calibration: calibration && {
@@ -68,13 +71,18 @@ beforeAll(async () => {
     child: { call: () => Promise.reject(new Error('nothing is to be done')), close: async () => undefined },
     backend: {} as Backend,
     cache,
-    findings,
     rates: await cache.rates.get([]),
+    ranOn: { cpu: 'none', threads: 0 },
     keepRates: async () => undefined,
     signal: new AbortController().signal,
     nowMs: () => 0,
-  })
-  await work.recall(results.runs.flatMap((run) => run.stages.map((stage) => planOf(run, stage))))
+  }
+  recallInto = async (into) => {
+    const recalling = await createLabWork({ ...deps, findings: into })
+    await recalling.recall(results.runs.flatMap((run) => run.stages.map((stage) => planOf(run, stage))))
+    return recalling
+  }
+  work = await recallInto(findings)
 }, 120_000)
 
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
@@ -104,6 +112,23 @@ test('so is how much masks changed, and what calibration took', async () => {
   }
   for (const { domain, samples, tokens } of results.calibration)
     expect(findings.calibrations.get(pairKey(domain, samples))?.tokens).toBe(tokens)
+})
+
+test('of a rule or refinement that chooses otherwise no mask is found, and of the others every one', async () => {
+  const raised = parseMethod('wanda').rule
+  raised.revision = 1
+  STEP_REVISIONS.swaps = 1
+  try {
+    const found = createFindings()
+    await recallInto(found)
+    for (const run of results.runs) {
+      const isChanged = run.method.split('+')[0] === 'wanda' || run.method.includes('+swaps')
+      for (const stage of run.stages) expect(found.masks.has(maskKey(planOf(run, stage)))).toBe(!isChanged)
+    }
+  } finally {
+    delete raised.revision
+    STEP_REVISIONS.swaps = 0
+  }
 })
 
 test('so are the rates of a machine', async () => {

@@ -42,6 +42,22 @@ test('a sweep plays no permutation: each calibrated domain may be the last', () 
   expect(lastStages(runOf('wanda', 'sparsity-sweep'), results)).toHaveLength(3)
 })
 
+test('with pruned propagation the order counts: windows are means over the last stages of the orders that were played', () => {
+  const ordered = { ...results, settings: { ...results.settings, propagation: 'pruned' as const } }
+  const played = runOf('continual-wanda')
+  const matrices = played.matrices.slice(0, 2)
+  const stages = matrices.map(({ order }, index) => {
+    const stage = structuredClone(played.stages.find(({ domains }) => domains.length === order.length)!)
+    stage.evaluations['mail']!.nllMean += index
+    return { ...stage, domains: order }
+  })
+  const run = { ...played, matrices, stages: stages.toReversed() }
+  expect(lastStages(run, ordered).map(({ domains }) => domains)).toEqual(matrices.map(({ order }) => order))
+  const [first, second] = stages.map(({ evaluations }) => evaluations['mail']!.nllMean)
+  expect(afterLastStage(run, 'mail', ordered)?.nllMean).toBeCloseTo((first! + second!) / 2, 12)
+  expect(lastStages({ ...run, stages: stages.slice(1) }, ordered)).toEqual([])
+})
+
 test('while a last stage is still to be run there is no figure for it', () => {
   const accumulating = runOf('continual-wanda')
   const unfinished = { ...accumulating, stages: accumulating.stages.slice(0, -1) }

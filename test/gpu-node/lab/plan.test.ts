@@ -57,6 +57,17 @@ test('an accumulating method has a mask a set of domains, a restarted one a mask
   expect(magnitude!.stages.map(({ mask }) => mask.domains)).toEqual([[]])
 })
 
+test('where no domain is calibrated, magnitude is evaluated on those that are held out', () => {
+  const runs = plan({ methods: ['magnitude'], calibrated: [], sweepSparsity: ['0.3'] })
+  expect(runs.map(({ pattern, orders }) => [pattern, orders])).toEqual([
+    ['0.5', []],
+    ['0.3', []],
+  ])
+  for (const { stages } of runs) {
+    expect(stages).toMatchObject([{ mask: { domains: [] }, evaluateOn: ['mail'], isFinal: true }])
+  }
+})
+
 test('a mask is evaluated on what the R matrices need; everything accumulated also on what is held out', () => {
   const [copal, wanda] = plan({ methods: ['copal', 'wanda'] })
   for (const { mask, evaluateOn, isFinal } of copal!.stages) {

@@ -1,5 +1,6 @@
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -61,6 +62,7 @@ test('all orders of three domains: each distinct mask once, every cell of every 
   const { results, done } = await run(settings)
   expect(done).toEqual({ calibrated: 3, selected: 7 + 3 + 1, evaluated: 4 + (12 + 1) + 3 * 4 + 4 })
   expect(results.incomplete).toEqual([])
+  expect(results.permutations).toHaveLength(6)
   expect(await readResults(settings.outDir)).toEqual(results)
   expect(Object.keys(results.dense).toSorted()).toEqual(['code', 'law', 'mail', 'sea'])
   for (const { method, matrices, stages, summary } of results.runs) {
@@ -194,8 +196,12 @@ test.each(['pruned', 'compensated'] as const)(
     expect(forth!.maskSha256).not.toBe(back!.maskSha256)
     expect(copal!.matrices.map(({ R }) => R.flat().filter((cell) => cell !== null).length)).toEqual([3, 3])
     expect(copal!.summary).not.toBeNull()
-    expect(readdirSync(join(settings.outDir, 'cache', 'statistics-pruned'))).toEqual([])
+    const left = join(settings.outDir, 'cache', 'statistics-pruned')
+    expect(existsSync(left)).toBe(false)
+    // Of a run with another pattern that was stopped.
+    mkdirSync(join(left, 'other'), { recursive: true })
     expect((await run(settings)).done).toEqual({ calibrated: 0, selected: 0, evaluated: 0 })
+    expect(existsSync(left)).toBe(false)
   },
 )
 
@@ -241,6 +247,8 @@ test('stopped between stages, the results so far are there and say what is missi
   expect(done).toMatchObject({ calibrated: 0, selected: 3 })
   expect(results.incomplete).toEqual([])
   expect(results.created).toBe(partial.created)
+  expect(results.timedOn).toEqual([{ cpu: expect.any(String), threads: settings.threads }])
+  expect((await run({ ...settings, seed: 8 })).results.created).not.toBe(partial.created)
 })
 
 test('damaged statistics and masks that are gone are made again, with the same masks', async () => {

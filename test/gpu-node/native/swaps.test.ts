@@ -22,8 +22,14 @@ function testWithoutAddon(): void {
       1,
     )
     const pool = createSwapPool(1)
-    const task = { rows, cols, group, weights: Float32Array.from(weights), moment: upper(moment, cols), bits }
-    const { before, after } = await pool.refine(task)
+    const { before, after } = await pool.refine({
+      rows,
+      cols,
+      group,
+      weights: Float32Array.from(weights),
+      moment: pool.unfold(upper(moment, cols), cols),
+      bits,
+    })
     await pool.close()
     expect(after).toBeLessThan(before)
   })

@@ -40,6 +40,11 @@ export interface Method {
   changesWeights: boolean
 }
 
+/**
+ * Of what may come after a rule: raised by one whenever its outcome changes, as `PruneRule.revision` is, which see.
+ */
+export const STEP_REVISIONS = { allocated: 0, rows: 0, swaps: 0, reconstruct: 0 }
+
 const REFINEMENTS = [
   { suffix: '', swaps: false, reconstruct: false },
   { suffix: '+swaps', swaps: true, reconstruct: false },
@@ -63,6 +68,13 @@ const METHODS: ReadonlyMap<string, Method> = new Map(
 
 /** The name of every method. */
 export const METHOD_NAMES: readonly string[] = [...METHODS.keys()]
+
+/** What a method's masks depend on besides its name: each revision of the rule and its steps that is not 0, by name. */
+export function revisionsOf(method: Method): Record<string, number> {
+  const steps = Object.entries(STEP_REVISIONS).filter(([step]) => method[step as keyof typeof STEP_REVISIONS])
+  const all = [['rule', method.rule.revision ?? 0] as const, ...steps]
+  return Object.fromEntries(all.filter(([, revision]) => revision !== 0))
+}
 
 /** What may come after a rule, in this order. */
 const SUFFIXES = ['+allocated', '+rows', '+swaps', '+reconstruct'] as const

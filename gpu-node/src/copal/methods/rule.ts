@@ -46,6 +46,11 @@ export interface PruneRule {
   summary: string
   datasets: CountedDatasets
   needs: readonly StatisticName[]
+  /**
+   * Raised by one whenever {@link choose} comes to choose otherwise from the same problem, be it in one weight: masks that
+   * a laboratory's cache holds are found by it. 0 unless given.
+   */
+  revision?: number
   /** Whether {@link choose} may return updated weights. */
   changesWeights: boolean
   /**

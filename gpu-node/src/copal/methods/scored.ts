@@ -1,10 +1,11 @@
+import { freeMemory } from '../free-memory.ts'
 import { selectKept, selectKeptOfRows } from '../select.ts'
 import type { LinearProblem, PruneRule } from './rule.ts'
 
 /** Most rules: every weight has a score, and the lowest of each row, matrix or group of n:m go. */
 export interface ScoreRule extends Pick<PruneRule, 'name' | 'summary' | 'datasets' | 'needs'> {
-  /** @returns `[rows, cols]` row-major, f64, finite */
-  score: (problem: LinearProblem) => Float64Array
+  /** @returns `[rows, cols]` row-major, f64, finite; an array of its own, which is freed */
+  score: (problem: LinearProblem) => Float64Array<ArrayBuffer>
 }
 
 /** The rule that keeps the highest scores and leaves their weights as they are. */
@@ -18,6 +19,7 @@ export function scoreRule({ score, ...about }: ScoreRule): PruneRule {
       const bits = keptOfRows
         ? selectKeptOfRows(scores, rows, cols, keptOfRows)
         : selectKept(scores, rows, cols, pattern, scope)
+      freeMemory(scores)
       return { bits, weights: null }
     },
   }

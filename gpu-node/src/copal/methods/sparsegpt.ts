@@ -13,7 +13,7 @@ const DAMPING = 0.01
 
 const COMMON = { needs: ['second_moment'], changesWeights: true, choose } as const
 
-/** SparseGPT on the newest datasets alone, as published. */
+/** SparseGPT on the newest datasets alone: as published at n:m, and where the scope is the matrix. */
 export const sparseGpt: PruneRule = {
   ...COMMON,
   name: 'sparsegpt',

@@ -19,7 +19,7 @@ export const continualWanda = scoreRule({
   score,
 })
 
-function score({ rows, cols, weights, statistic }: LinearProblem): Float64Array {
+function score({ rows, cols, weights, statistic }: LinearProblem): Float64Array<ArrayBuffer> {
   const norm = Float64Array.from(statistic('square_norm'), Math.sqrt)
   const scores = new Float64Array(rows * cols)
   for (let row = 0, i = 0; row < rows; row++) {

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+import { distinct } from '../labels.ts'
 import type { LabDomain, LabResults } from '../results.ts'
 
 /** A setting, model, machine or text that two results do not share. */
@@ -14,6 +16,8 @@ export interface Refusal {
 }
 
 const ABSENT = 'none'
+/** Of results of older versions: whether it differs cannot be told. */
+const UNKNOWN = 'not recorded'
 
 /** Everything that differs between what two results were made of, in reading order; hashes by 12 digits. */
 export function inputDifferences(a: LabResults, b: LabResults): InputDifference[] {
@@ -25,6 +29,11 @@ export function inputDifferences(a: LabResults, b: LabResults): InputDifference[
     ['tokens a sample', ({ settings }) => settings.length],
     ['seed', ({ settings }) => settings.seed],
     ['propagation', ({ settings }) => settings.propagation],
+    ['orders', describeOrders],
+    ['layer sensitivity', (results) => describeSensitivity(results, 'layers', 'sha256')],
+    ['layer sensitivity: text', (results) => describeSensitivity(results, 'layers', 'textSha256')],
+    ['row sensitivity', (results) => describeSensitivity(results, 'rows', 'sha256')],
+    ['row sensitivity: text', (results) => describeSensitivity(results, 'rows', 'textSha256')],
     ['window tokens', ({ settings }) => settings.windowTokens],
     ['evaluation tokens', ({ settings }) => settings.evaluationTokens ?? 'all'],
     ['processor', ({ machine }) => machine.cpu],
@@ -37,7 +46,7 @@ export function inputDifferences(a: LabResults, b: LabResults): InputDifference[
   ]
   return rows.flatMap(([what, of]) => {
     const values = { a: String(of(a)), b: String(of(b)) }
-    return values.a === values.b ? [] : [{ what, ...values }]
+    return values.a === values.b && values.a !== UNKNOWN ? [] : [{ what, ...values }]
   })
 }
 
@@ -74,6 +83,25 @@ function refusal(a: LabResults, b: LabResults, name: string): string | null | un
   if (windowsA !== undefined && windowsB !== undefined && windowsA !== windowsB)
     return `the same text in other tokens (${short(windowsA)} and ${short(windowsB)}), as another tokenizer cuts it`
   return undefined
+}
+
+/** How many orders are played, and which: by their hash. */
+function describeOrders({ permutations, runs }: LabResults): string {
+  const played = permutations ?? runs.flatMap(({ matrices }) => matrices.map(({ order }) => order))
+  const orders = distinct(played.map((order) => order.join(' → '))).toSorted()
+  if (orders.length < 2) return orders[0] ?? ABSENT
+  return `${orders.length} (${short(createHash('sha256').update(orders.join('\n')).digest('hex'))})`
+}
+
+/** Of what decides masks of methods that share ratios out. */
+function describeSensitivity(
+  { sensitivities, runs }: LabResults,
+  of: 'layers' | 'rows',
+  what: 'sha256' | 'textSha256',
+): string {
+  if (sensitivities) return short(sensitivities[of]?.[what])
+  const suffix = of === 'layers' ? '+allocated' : '+rows'
+  return runs.some(({ method }) => method.includes(suffix)) ? UNKNOWN : ABSENT
 }
 
 function domainNames(a: LabResults, b: LabResults): string[] {

@@ -1,4 +1,4 @@
-import { distinct } from '../labels.ts'
+import { distinct, publishedNote } from '../labels.ts'
 import { calibratedDomains } from '../last-stage.ts'
 import type { LabResults } from '../results.ts'
 import { paragraph, type Block, type ReportDocument } from './document.ts'
@@ -58,7 +58,7 @@ function opening(results: LabResults): Block[] {
   const methods = distinct(runs.map(({ method }) => method))
   const sentences = [
     `Calibrated on ${list(calibrated)}, ${settings.samples} samples of ${settings.length} tokens each, ${settings.propagation} propagation, seed ${settings.seed}.`,
-    `Evaluated on held-out text of the same${others.length > 0 ? ` and, never calibrated on, of ${list(others)}` : '; no other domain was evaluated'}.`,
+    evaluated(calibrated, others, warnings.length > 0),
     `Methods: ${list(methods)}.`,
   ]
   const missing = runs.length === 0 ? ['no method has been run', ...incomplete] : incomplete
@@ -69,8 +69,19 @@ function opening(results: LabResults): Block[] {
     ...(warnings.length > 0
       ? [{ kind: 'notice' as const, text: 'Some texts have something in common.', items: warnings }]
       : []),
-    paragraph(sentences.join(' ')),
+    paragraph([...sentences, publishedNote(runs) ?? []].flat().join(' ')),
   ]
+}
+
+/** @param isSuspect whether some evaluation text is told to be not held out. */
+function evaluated(calibrated: readonly string[], others: readonly string[], isSuspect: boolean): string {
+  if (calibrated.length === 0) return `Evaluated on ${list(others)}.`
+  const same = isSuspect
+    ? 'text of the same, held out but for what is said above'
+    : 'held-out text of the same'
+  const rest =
+    others.length > 0 ? ` and, never calibrated on, of ${list(others)}` : '; no other domain was evaluated'
+  return `Evaluated on ${same}${rest}.`
 }
 
 /** `a`, `a and b`, `a, b and c`; `nothing` of none. */

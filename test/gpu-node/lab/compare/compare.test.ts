@@ -54,6 +54,36 @@ describe('two results', () => {
     ])
   })
 
+  test('so are the orders that were played, and what ratios were shared out by', () => {
+    const [a, b] = [generatedResults(FIRST), generatedResults(FIRST)]
+    a.permutations = [
+      ['code', 'newswire'],
+      ['newswire', 'code'],
+    ]
+    b.permutations = [['code', 'newswire']]
+    const [file, text, other] = ['1'.repeat(64), '2'.repeat(64), '3'.repeat(64)]
+    a.sensitivities = { layers: { sha256: file, textSha256: text }, rows: null }
+    b.sensitivities = {
+      layers: { sha256: other, textSha256: text },
+      rows: { sha256: other, textSha256: other },
+    }
+    expect(compareResults(a, b).inputs).toEqual([
+      { what: 'orders', a: expect.stringMatching(/^2 \([0-9a-f]{12}\)$/), b: 'code → newswire' },
+      { what: 'layer sensitivity', a: '1'.repeat(12), b: '3'.repeat(12) },
+      { what: 'row sensitivity', a: 'none', b: '3'.repeat(12) },
+      { what: 'row sensitivity: text', a: 'none', b: '3'.repeat(12) },
+    ])
+  })
+
+  test('what older results did not record is not called the same', () => {
+    const old = generatedResults(FIRST)
+    old.runs[0]!.method = 'continual-wanda+rows'
+    expect(compareResults(old, old).inputs).toEqual([
+      { what: 'row sensitivity', a: 'not recorded', b: 'not recorded' },
+      { what: 'row sensitivity: text', a: 'not recorded', b: 'not recorded' },
+    ])
+  })
+
   test('perplexities on other evaluation text are not compared, and the domain is named', () => {
     const b = generatedResults(FIRST)
     b.domains[1]!.evaluation.sha256 = 'f'.repeat(64)

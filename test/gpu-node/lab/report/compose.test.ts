@@ -251,6 +251,27 @@ test('what was evaluated and calibrated on is told before anything else', () => 
   })
 })
 
+test('what is warned about is nowhere called held out', () => {
+  const textOf = (given: LabResults) =>
+    composeReport(given).sections.flatMap(({ blocks }) =>
+      blocks.flatMap((block) => (block.kind === 'paragraph' ? [block.text] : [])),
+    )
+  const said = [
+    'Evaluated on held-out text of the same and, never calibrated on',
+    'Perplexity on text that was not calibrated on.',
+  ]
+  const doubtful = [
+    'Evaluated on text of the same, held out but for what is said above and, never calibrated on',
+    'Perplexity on text that was not calibrated on, but for what the notice at the top says.',
+  ]
+  const clean = textOf({ ...results, warnings: [] }).join()
+  const warned = textOf({ ...results, warnings: ["'code': its perplexity is not held out."] }).join()
+  for (const sentence of said)
+    expect([clean.includes(sentence), warned.includes(sentence)]).toEqual([true, false])
+  for (const sentence of doubtful)
+    expect([clean.includes(sentence), warned.includes(sentence)]).toEqual([false, true])
+})
+
 test('a run without a single method shows its inputs and says that there is none', () => {
   const empty: LabResults = { ...results, runs: [], dense: {}, calibration: [], incomplete: ['dense'] }
   const document = composeReport(empty)
@@ -287,3 +308,35 @@ function panelNames({ sections }: ReportDocument): string[] {
     blocks.flatMap((block) => (block.kind === 'figure' ? block.panels.map(({ name }) => name) : [])),
   )
 }
+
+test('costs name the machines that they were measured on, and those that nobody kept', () => {
+  const timed = generatedResults()
+  const costs = () =>
+    composeReport(timed)
+      .sections.find(({ title }) => title === 'Costs')
+      ?.blocks.find(({ kind }) => kind === 'paragraph')
+  expect(costs()).toMatchObject({ text: expect.stringContaining('a machine that was not recorded') })
+  timed.timedOn = [{ cpu: 'EPYC', threads: 2 }, null]
+  expect(costs()).toMatchObject({
+    text: 'Wall-clock time when it was measured, on 2 threads of EPYC; on a machine that was not recorded.',
+  })
+})
+
+test('with pruned propagation calibration is a part of selection, and no cost of its own', () => {
+  const tables = (propagation: LabResults['settings']['propagation']) =>
+    composeReport({ ...results, settings: { ...results.settings, propagation } })
+      .sections.find(({ title }) => title === 'Costs')
+      ?.blocks.flatMap((block) => (block.kind === 'table' ? [block] : []))
+  const [calibration, selection] = tables('dense')!
+  expect(calibration?.columns.map(({ title }) => title)).toEqual([
+    'Domain',
+    'samples',
+    'tokens',
+    'time',
+    'tokens/s',
+  ])
+  expect(selection?.caption).toBe('Selection and evaluation')
+  expect(tables('pruned')!.map(({ caption }) => caption)).toEqual([
+    'Selection, with the calibration that pruned propagation makes for a mask, and evaluation',
+  ])
+})

@@ -1,30 +1,30 @@
 import { formatCount } from '../../../cli/quantities.ts'
 import { methodLabel } from '../../labels.ts'
-import type { LabResults, LabRun, LabStage } from '../../results.ts'
+import type { LabResults, LabRun, LabStage, RanOn } from '../../results.ts'
 import { figure, paragraph, text, type Block, type Section } from '../document.ts'
-import { arithmeticMean, MISSING, secondsCell } from '../quantities.ts'
+import { arithmeticMean, secondsCell } from '../quantities.ts'
 
-/** What calibrating, selecting and evaluating took on the machine. */
-export function costsSection({ calibration, runs }: LabResults): Section | undefined {
+/** What calibrating, selecting and evaluating took, and where. */
+export function costsSection({
+  calibration,
+  runs,
+  settings,
+  timedOn = [null],
+}: LabResults): Section | undefined {
   const blocks: Block[] = []
-  if (calibration.length > 0) {
+  const isDense = settings.propagation === 'dense'
+  // Other propagation calibrates for each mask anew: what earlier runs of the folder took is not its cost.
+  if (isDense && calibration.length > 0) {
     blocks.push({
       kind: 'table',
       caption: 'Calibration: one pass over the dense model, whatever the methods and patterns',
-      columns: [
-        text('Domain'),
-        ...['samples', 'tokens', 'time', 'tokens/s', 'forward pass', '× forward'].map((title) =>
-          figure(title),
-        ),
-      ],
-      rows: calibration.map(({ domain, samples, seconds, tokens, tokensPerSecond, forwardSeconds }) => [
+      columns: [text('Domain'), ...['samples', 'tokens', 'time', 'tokens/s'].map((title) => figure(title))],
+      rows: calibration.map(({ domain, samples, seconds, tokens, tokensPerSecond }) => [
         domain,
         String(samples),
         formatCount(tokens),
         secondsCell(seconds),
         tokensPerSecond.toFixed(0),
-        secondsCell(forwardSeconds),
-        forwardSeconds ? (seconds / forwardSeconds).toFixed(2) : MISSING,
       ]),
     })
   }
@@ -32,7 +32,9 @@ export function costsSection({ calibration, runs }: LabResults): Section | undef
   if (timed.length > 0) {
     blocks.push({
       kind: 'table',
-      caption: 'Selection and evaluation',
+      caption: isDense
+        ? 'Selection and evaluation'
+        : `Selection, with the calibration that ${settings.propagation} propagation makes for a mask, and evaluation`,
       columns: [
         text('Method'),
         text('Pattern'),
@@ -44,8 +46,15 @@ export function costsSection({ calibration, runs }: LabResults): Section | undef
   if (blocks.length === 0) return undefined
   return {
     title: 'Costs',
-    blocks: [paragraph('Wall-clock time on the machine below, as it was used during the run.'), ...blocks],
+    blocks: [
+      paragraph(`Wall-clock time when it was measured, on ${timedOn.map(machineLabel).join('; on ')}.`),
+      ...blocks,
+    ],
   }
+}
+
+function machineLabel(ranOn: RanOn | null): string {
+  return ranOn ? `${ranOn.threads} threads of ${ranOn.cpu}` : 'a machine that was not recorded'
 }
 
 function costRow({ method, scope, pattern, stages }: LabRun): string[] {

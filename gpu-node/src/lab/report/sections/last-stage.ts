@@ -16,10 +16,14 @@ export function lastStageSection(results: LabResults): Section | undefined {
     title: 'After the last stage, by domain',
     blocks: [
       paragraph(
-        `Perplexity on text that was not calibrated on.${
+        `Perplexity on text that was not calibrated on${results.warnings?.length ? ', but for what the notice at the top says' : ''}.${
           restarts
             ? ' A restarted method knows only the dataset that came last: its figure is the geometric mean over which one that was.'
             : ''
+        }${
+          results.settings.propagation === 'dense'
+            ? ''
+            : ` With ${results.settings.propagation} propagation masks depend on the order of the domains: figures are geometric means over the orders that were played.`
         }${results.domains.some(({ calibration }) => calibration === null) ? ' Domains marked ∘ were never calibrated on.' : ''}`,
       ),
       ...(panels.length > 0
