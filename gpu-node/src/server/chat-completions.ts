@@ -4,14 +4,15 @@ import { parse } from '@copal/shared/wire/parse.ts'
 import { chatFormat } from './answer-format.ts'
 import { chatPrompt, userText } from './conversation.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { beginningsOf, encodePrompt } from './prompt.ts'
+import { sampledTokens } from './drift.ts'
+import { beginningsOf } from './prompt.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling.ts'
 import { CHAT_FIELDS, compileStructure, structureOf } from './structure.ts'
 import { toolFormat } from './tool-format.ts'
 
 /** `POST /rpc/chat-completions` */
 export function chatCompletions(deps: InferenceDeps): Hono {
-  const { contextLength, grammars, generate, read } = deps
+  const { encoder, grammars, generate, read } = deps
   const { codec } = deps.model
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(chatCall, await read(c.req.raw, CALL_BYTES))
@@ -23,9 +24,9 @@ export function chatCompletions(deps: InferenceDeps): Hono {
         model: request.model,
         stream: request.stream ?? false,
         idPrefix: 'chatcmpl-',
-        async prepare() {
+        async prepare(signal) {
           const prompt = chatPrompt(codec, request, structure.tools)
-          const tokens = encodePrompt((text) => codec.encode(text), prompt, contextLength)
+          const [tokens = []] = await encoder.encode([prompt], 'prompt', signal)
           return {
             ...samplingOf(request, chatTopLogprobs(request)),
             prompts: [tokens],
@@ -35,7 +36,7 @@ export function chatCompletions(deps: InferenceDeps): Hono {
             constrain: await compileStructure(grammars, structure),
           }
         },
-        clientText: () => codec.encodeDocument(userText(request.messages)),
+        clientText: () => sampledTokens(codec, userText(request.messages)),
         format(head) {
           const format = chatFormat(head, {
             logprobs: request.logprobs ?? false,

@@ -11,7 +11,7 @@ export interface NodeServerDeps {
   nodeId: string
   /** Shared with the gateway; any of them may have signed a call. */
   secrets: readonly string[]
-  model: Pick<DenseModel, 'id' | 'config' | 'codec'>
+  model: Pick<DenseModel, 'id' | 'config' | 'codec' | 'tokenizer'>
   engine: Engine
   /** The weight set of a version, if new requests can start on it; 0 is dense, against which drift is measured. */
   weights: (version: number) => WeightSet | null

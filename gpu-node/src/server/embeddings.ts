@@ -11,7 +11,7 @@ import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
-import { CALL_BYTES, type ReadCall } from './inference-deps.ts'
+import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
 import { tokensOf } from './prompt.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 
@@ -23,7 +23,7 @@ export function embeddings(
   deps: NodeServerDeps,
   desk: ReceiptDesk,
   nowMs: () => number,
-  read: ReadCall,
+  { encoder, read }: Pick<InferenceDeps, 'encoder' | 'read'>,
 ): Hono {
   const { engine, model, telemetry } = deps
   const { tracing, metrics } = telemetry
@@ -36,7 +36,7 @@ export function embeddings(
     try {
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
-      const texts = tokensOf(inputsOf(request), field, model, engine.policy.contextLength)
+      const texts = await tokensOf(inputsOf(request), field, model.config, encoder, c.req.raw.signal)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
       const embedded = await embedAll(
         engine,

@@ -37,7 +37,7 @@ interface GenerateJob {
    *
    * @throws AppError when the request cannot be served as it is
    */
-  prepare: () => Promise<ChoicesPlan>
+  prepare: (signal: AbortSignal) => Promise<ChoicesPlan>
   clientText: () => readonly number[]
   format: (head: AnswerHead) => AnswerFormat
 }
@@ -86,7 +86,7 @@ export function createGenerate(
     let choices: Choices
     try {
       requireModel(deps, job.model)
-      const plan = await job.prepare()
+      const plan = await job.prepare(abort.signal)
       const common = {
         id: job.requestId,
         weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),

@@ -7,6 +7,7 @@ import { chatCompletions } from './chat-completions.ts'
 import { completions } from './completions.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { embeddings } from './embeddings.ts'
+import { createEncoder } from './encoder.ts'
 import { evaluate } from './evaluate.ts'
 import { createGenerate } from './generate.ts'
 import { createGrammars } from '../grammar/grammars.ts'
@@ -53,7 +54,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const app = new Hono()
   const inference: InferenceDeps = {
     model,
-    contextLength: engine.policy.contextLength,
+    encoder: createEncoder(model, engine.policy.contextLength),
     grammars: deps.grammars ?? createGrammars(model),
     generate,
     read,
@@ -61,7 +62,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
-  app.route('/rpc/embeddings', embeddings(deps, desk, nowMs, read))
+  app.route('/rpc/embeddings', embeddings(deps, desk, nowMs, inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
 
   app.get('/health', (c) => {

@@ -38,6 +38,12 @@ const MODEL: DenseModel = {
     rendersTools: false,
     renderChat: () => '',
   },
+  tokenizer: {
+    json: { added_tokens: [], model: { type: 'BPE', vocab: {} } },
+    chatTemplate: null,
+    bosToken: '',
+    eosToken: '',
+  },
   tokenizerSha256: '0'.repeat(64),
   layerSensitivity: null,
   rowSensitivity: null,
