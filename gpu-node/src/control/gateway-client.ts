@@ -23,7 +23,7 @@ export interface GatewayClient {
   receipts(batch: ReceiptBatch): Promise<void>
   /** A streamed answer to be kept. */
   keepAnswer(answer: KeptAnswer): Promise<void>
-  /** The bytes of an artifact as they arrive; their hash is the caller's to check. */
+  /** The bytes of an artifact as they arrive, until they stand still; their hash is the caller's to check. */
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Sends a mask file as it is read from disk; the gateway checks that it has this hash. */
   uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
@@ -123,7 +123,7 @@ export function createGatewayClient(deps: {
     },
     async download(kind, sha256, signal) {
       const response = await get(`/internal/${kind}/${sha256}`, signal)
-      return bodyChunks(base, response, signal)
+      return bodyChunks(base, response, stallTimeoutMs, signal)
     },
     async uploadMask(sha256, file, signal) {
       const path = `/internal/masks/${sha256}`
@@ -171,13 +171,25 @@ async function drop(response: Response): Promise<void> {
   await response.body?.cancel()
 }
 
-async function* bodyChunks(base: URL, response: Response, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* bodyChunks(
+  base: URL,
+  response: Response,
+  stallTimeoutMs: number,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
   if (!response.body) return
+  const deadline = startDeadline(stallTimeoutMs, 'progress')
   try {
-    for await (const chunk of response.body) yield chunk
+    const body = response.body.pipeThrough(new TransformStream(), { signal: deadline.signal })
+    for await (const chunk of body) {
+      deadline.renew()
+      yield chunk
+    }
   } catch (cause) {
     signal?.throwIfAborted()
     throw unreachable(base, cause)
+  } finally {
+    deadline.end()
   }
 }
 

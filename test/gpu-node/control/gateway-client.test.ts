@@ -48,6 +48,29 @@ test('a file that stands still is given up', async () => {
   })
 })
 
+test('a download has all the time it takes, and is given up when it stands still', async () => {
+  const { gateway, client } = await setup(500)
+  const piece = new Uint8Array(1000)
+  gateway.intercept = (_request, response) => {
+    void (async () => {
+      for (let sent = 0; sent < 4; sent++) {
+        response.write(piece)
+        await sleep(200)
+      }
+    })()
+    return true
+  }
+  let received = 0
+  const download = async () => {
+    for await (const chunk of await client.download('masks', SHA256)) received += chunk.length
+  }
+  await expect(download()).rejects.toMatchObject({
+    code: 'no_node_available',
+    message: expect.stringContaining('no progress for 1 s') as string,
+  })
+  expect(received).toBe(4000)
+})
+
 test('a refused file is refused in the words of the gateway', async () => {
   const { gateway } = await setup()
   const stranger = createGatewayClient({ baseUrl: gateway.url, secret: 'another secret than the right one' })
