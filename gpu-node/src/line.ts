@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { cancelled } from './engine/refusals.ts'
 
 /** Work that is done one piece after another, in the order it came. */
 export interface Line {
@@ -12,7 +13,7 @@ export interface Line {
 
 /** @param what is done, for the error of a line that is full: `schemas to compile` */
 export function createLine(what: string, mostWaiting: number): Line {
-  let last: Promise<unknown> = Promise.resolve()
+  let last = Promise.resolve()
   let waiting = 0
   return {
     async run(work, signal) {
@@ -21,18 +22,33 @@ export function createLine(what: string, mostWaiting: number): Line {
         throw new AppError('overloaded', message, { retryAfterS: 1 })
       }
       waiting += 1
-      const { promise: left, reject: leave } = Promise.withResolvers<never>()
-      const onAbort = () => leave(new AppError('client_closed_request', 'The client closed the request.'))
-      signal?.addEventListener('abort', onAbort, { once: true })
-      if (signal?.aborted) onAbort()
-      const turn = last.then(() => (signal?.aborted ? left : work()))
-      last = turn.catch(() => undefined)
+      const before = last
+      const { promise: mine, resolve: done } = Promise.withResolvers<void>()
+      last = before.then(() => mine)
       try {
-        return await Promise.race([turn, left])
+        await unlessAborted(before, signal)
+        return await work()
       } finally {
         waiting -= 1
-        signal?.removeEventListener('abort', onAbort)
+        done()
       }
     },
+  }
+}
+
+/**
+ * What `work` gives, unless the client leaves before.
+ *
+ * @throws AppError `client_closed_request`
+ */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  const { promise: left, reject } = Promise.withResolvers<never>()
+  const leave = () => reject(cancelled())
+  signal?.addEventListener('abort', leave, { once: true })
+  if (signal?.aborted) leave()
+  try {
+    return await Promise.race([work, left])
+  } finally {
+    signal?.removeEventListener('abort', leave)
   }
 }

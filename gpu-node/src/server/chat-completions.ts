@@ -33,7 +33,7 @@ export function chatCompletions(deps: InferenceDeps): Hono {
             beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: chatMaxTokens(request),
-            constrain: await compileStructure(grammars, structure),
+            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
           }
         },
         clientText: () => sampledTokens(codec, userText(request.messages)),

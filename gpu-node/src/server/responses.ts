@@ -34,7 +34,7 @@ export function responses(deps: InferenceDeps): Hono {
             beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
             choicesPerPrompt: 1,
             maxTokens: request.max_output_tokens ?? null,
-            constrain: await compileStructure(grammars, structure),
+            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
           }
         },
         clientText: () => sampledTokens(codec, userText(chat.messages)),
