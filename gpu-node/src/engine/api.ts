@@ -1,10 +1,9 @@
-import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { HeldPrefixes } from '@copal/shared/wire/prefix.ts'
 import type { Backend, WeightSet } from '../backends/backend.ts'
 import type { LlamaConfig } from '../model/config.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
 import type { EmbeddingCall, EmbedRequest } from './embedding.ts'
-import type { GenerateRequest, Generation } from './generation.ts'
+import type { GenerateRequest, Generation, PartProgress } from './generation.ts'
 import type { EngineObserver } from './observer.ts'
 import type { EnginePolicy } from './policy.ts'
 import type { EngineState } from './state.ts'
@@ -86,7 +85,7 @@ export interface Engine {
   /** Beginnings of prompts that are ready, by what callers call them; null where the backend has no such cache. */
   heldBeginnings(): HeldPrefixes | null
   /** Every request that waits or runs, and how far it is. */
-  underWay(): RequestProgress[]
+  underWay(): PartProgress[]
   /** Fails everything with `node_failed`; nothing is accepted any more. */
   close(): void
 }

@@ -5,6 +5,8 @@ import type { GenerationOutcome } from './generation.ts'
 export interface EmbedRequest {
   /** The caller's id, for reports of progress. */
   id: string
+  /** Which of the caller's texts it is. */
+  part?: number
   /** Token ids, at least one, at most the context. */
   tokens: readonly number[]
   /** The weights that shall make it; null or left out: those that are active at its first step. */

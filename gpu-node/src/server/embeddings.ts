@@ -9,6 +9,7 @@ import type { Embedding, EmbeddingCall } from '../engine/embedding.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
+import type { Call, Calls } from './calls.ts'
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
@@ -22,6 +23,7 @@ const AT_ONCE = 8
 export function embeddings(
   deps: NodeServerDeps,
   desk: ReceiptDesk,
+  calls: Calls,
   nowMs: () => number,
   { encoder, read }: Pick<InferenceDeps, 'encoder' | 'read'>,
 ): Hono {
@@ -33,6 +35,7 @@ export function embeddings(
     const settled: SettledCall = { ...call, model: request.model, sampledText: null }
     const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
     const started: EmbeddingCall[] = []
+    const underWay = calls.begin(call.requestId)
     try {
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
@@ -44,6 +47,7 @@ export function embeddings(
         { id: call.requestId, weights },
         c.req.raw.signal,
         started,
+        underWay,
       )
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
@@ -74,6 +78,8 @@ export function embeddings(
         desk.refuse(settled, arrivedMs)
       }
       throw thrown
+    } finally {
+      underWay.end()
     }
   })
 }
@@ -85,6 +91,7 @@ async function embedAll(
   common: { id: string; weights: WeightSet | null },
   signal: AbortSignal,
   started: EmbeddingCall[],
+  underWay: Call,
 ): Promise<Embedding[]> {
   const abort = new AbortController()
   const leave = () => abort.abort()
@@ -94,8 +101,9 @@ async function embedAll(
   let next = 0
   const work = async () => {
     for (let index = next++; index < texts.length; index = next++) {
-      const call = engine.embed({ ...common, tokens: texts[index]!, signal: abort.signal })
+      const call = engine.embed({ ...common, part: index, tokens: texts[index]!, signal: abort.signal })
       started.push(call)
+      underWay.follow(index, call.outcome)
       results[index] = await call.embedding
     }
   }

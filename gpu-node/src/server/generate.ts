@@ -5,6 +5,7 @@ import { reasonOf } from '../log.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
+import type { Calls } from './calls.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { lateAnswer, within } from './late-answer.ts'
@@ -53,6 +54,7 @@ export function createGenerate(
   deps: NodeServerDeps,
   desk: ReceiptDesk,
   shadows: ShadowDesk,
+  calls: Calls,
   nowMs: () => number,
 ): Generate {
   const { engine, telemetry, log } = deps
@@ -70,6 +72,7 @@ export function createGenerate(
 
   return async function generate(job, request) {
     const arrivedMs = nowMs()
+    const underWay = calls.begin(job.requestId)
     const call: SettledCall = { ...job, sampledText: job.sample ? job.clientText : null }
     const route = new URL(request.url).pathname
     const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
@@ -95,16 +98,19 @@ export function createGenerate(
         ...(deps.requestTimeoutMs === undefined ? {} : { deadlineMs: deps.requestTimeoutMs }),
       }
       choices = startChoices(engine, plan, common, abort)
+      for (const { prompt, outcome } of choices.parts) underWay.follow(prompt, outcome)
     } catch (thrown) {
       const error = toAppError(thrown)
       endRefused(span, error)
       metrics.refused(error.code)
       desk.refuse(call, arrivedMs)
+      underWay.end()
       throw thrown
     }
     void choices.outcome.then((outcome) => {
       endGenerated(tracing.tracer, span, outcome)
       desk.settle(call, outcome)
+      underWay.end()
       const { shadowVersion } = job
       if (job.sample && shadowVersion !== undefined) shadows.score({ ...job, shadowVersion }, outcome)
     })

@@ -3,6 +3,7 @@ import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import { reasonOf } from '../log.ts'
 import { readSigned } from './body.ts'
+import { createCalls } from './calls.ts'
 import { chatCompletions } from './chat-completions.ts'
 import { completions } from './completions.ts'
 import type { NodeServerDeps } from './deps.ts'
@@ -20,7 +21,7 @@ import { createShadowDesk, type ShadowDesk } from './shadow.ts'
 /** The HTTP face of a node. */
 export interface NodeServer {
   readonly fetch: (request: Request) => Response | Promise<Response>
-  /** Every request that waits, runs, or whose receipt waits for its scores, and how far it is. */
+  /** Every request that is prepared, waits, runs, or whose receipt waits for its scores, and how far it is. */
   underWay(): RequestProgress[]
   /** What answers are worth under weights on trial, until it is told. */
   readonly shadows: Pick<ShadowDesk, 'scores' | 'forget'>
@@ -46,7 +47,8 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     scoreTimeoutMs,
   })
   const shadows = createShadowDesk({ engine, log, weights: deps.weights, scoreTimeoutMs })
-  const generate = createGenerate(deps, desk, shadows, nowMs)
+  const calls = createCalls()
+  const generate = createGenerate(deps, desk, shadows, calls, nowMs)
   const replays = createReplayGuard()
   const read: ReadCall = (request, maxBytes) =>
     readSigned(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
@@ -62,7 +64,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
-  app.route('/rpc/embeddings', embeddings(deps, desk, nowMs, inference))
+  app.route('/rpc/embeddings', embeddings(deps, desk, calls, nowMs, inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
 
   app.get('/health', (c) => {
@@ -90,19 +92,26 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   return {
     fetch: (request) => app.fetch(request),
     shadows,
-    underWay: () => byRequest([...engine.underWay(), ...desk.scoring()]),
+    underWay: () => byRequest([...calls.parts(), ...engine.underWay(), ...desk.scoring()]),
     settled: () => desk.settled(),
   }
 }
 
-/** A call can be several requests of the engine, one for each of its choices or texts. */
-function byRequest(parts: readonly RequestProgress[]): RequestProgress[] {
+/** A call can be several requests of the engine, one for each of its choices or texts; a prompt counts once. */
+function byRequest(parts: readonly (RequestProgress & { part?: number | undefined })[]): RequestProgress[] {
   return [...Map.groupBy(parts, ({ requestId }) => requestId)].map(([requestId, own]) => ({
     requestId,
-    promptTokens: Math.max(...own.map(({ promptTokens }) => promptTokens)),
+    promptTokens: [...Map.groupBy(own, ({ part }) => part).values()]
+      .map((same) => Math.max(...same.map(({ promptTokens }) => promptTokens)))
+      .reduce((sum, promptTokens) => sum + promptTokens, 0),
     completionTokens: own.reduce((sum, { completionTokens }) => sum + completionTokens, 0),
-    idleMs: Math.min(...own.map(({ idleMs }) => idleMs)),
+    idleMs: finiteOr0(Math.min(...own.map(({ idleMs }) => idleMs))),
   }))
+}
+
+/** Of a call that the engine has nothing of it is not finite. */
+function finiteOr0(idleMs: number): number {
+  return Number.isFinite(idleMs) ? idleMs : 0
 }
 
 function errorResponse(error: AppError): Response {
