@@ -70,10 +70,12 @@ export interface Engine {
    * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
    */
   embed(request: EmbedRequest): EmbeddingCall
+  /** For a call of several requests on these weights: no drain of them ends until the returned function is called. */
+  hold(weights: WeightSet): () => void
   /** Requests and scorings bound to the version. */
   requestsOn(version: number): number
   /**
-   * Resolves when nothing runs on the version. At the deadline (milliseconds from now) requests of
+   * Resolves when nothing runs on the version or holds it. At the deadline (milliseconds from now) requests of
    * which the client has seen nothing start over on the active set and scorings are refused. The
    * others, whose answers already name the version, are waited for, or, with `stragglers: 'fail'`,
    * end with `deadline_exceeded`: an answer never mixes two masks.

@@ -166,6 +166,8 @@ export function createEngine(deps: EngineDeps): Engine {
 
     requestsOn: (version) => boundTo(state, (weights) => weights.version === version).length,
 
+    hold: ({ version }) => drains.hold(version),
+
     drain: (version, deadlineMs) => drains.start(version, deadlineMs),
 
     load: () => ({

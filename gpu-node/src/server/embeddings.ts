@@ -86,7 +86,7 @@ export function embeddings(
 
 /** Embeds texts in their order; when one fails the others are ended, and it throws. `started` gets every call made. */
 async function embedAll(
-  engine: Pick<Engine, 'embed'>,
+  engine: Pick<Engine, 'embed' | 'hold'>,
   texts: readonly (readonly number[])[],
   common: { id: string; weights: WeightSet | null },
   signal: AbortSignal,
@@ -97,6 +97,8 @@ async function embedAll(
   const leave = () => abort.abort()
   signal.addEventListener('abort', leave, { once: true })
   if (signal.aborted) leave()
+  // Between two texts no request may be bound to them.
+  const release = common.weights ? engine.hold(common.weights) : undefined
   const results: Embedding[] = []
   let next = 0
   const work = async () => {
@@ -114,6 +116,7 @@ async function embedAll(
     next = texts.length
     abort.abort()
     signal.removeEventListener('abort', leave)
+    release?.()
   }
 }
 

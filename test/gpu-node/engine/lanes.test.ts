@@ -91,6 +91,22 @@ test('draining resolves when the last request on the version has ended', async (
   expect(engine.requestsOn(1)).toBe(0)
 })
 
+test('a drain waits for who holds the version', async () => {
+  const { backend, engine } = setup()
+  const held = backend.weights(1)
+  engine.setActive(held)
+  const [release, releaseToo] = [engine.hold(held), engine.hold(held)]
+  engine.setActive(backend.weights(2))
+  let drained = false
+  const drain = engine.drain(1, 1).then(() => (drained = true))
+  release()
+  release()
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  expect(drained).toBe(false)
+  releaseToo()
+  await drain
+})
+
 test('the active version cannot be drained', async () => {
   const { backend, engine } = setup()
   engine.setActive(backend.weights(1))
