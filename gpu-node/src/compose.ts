@@ -143,6 +143,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       evaluateText: createEvaluateText({ evaluator, maskOf: (version) => swap.maskOf(version) }),
       onReceipt: (receipt) => outbox.add(receipt),
       onAnswer: createAnswerSender({ gateway, log }),
+      requestTimeoutMs: settings.requestTimeoutMs,
       telemetry,
       log,
     })

@@ -15,8 +15,6 @@ export interface EngineDeps {
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
   /** Bounds that differ from those of {@link createPolicy}. */
   policy?: Partial<EnginePolicy>
-  /** What a drain does at its deadline with requests that cannot start over: `wait` for them, or `fail` them. */
-  stragglers?: 'wait' | 'fail'
   /** Milliseconds since the epoch. */
   nowMs?: () => number
   observer?: EngineObserver
@@ -77,8 +75,8 @@ export interface Engine {
   /**
    * Resolves when nothing runs on the version or holds it. At the deadline (milliseconds from now) requests of
    * which the client has seen nothing start over on the active set and scorings are refused. The
-   * others, whose answers already name the version, are waited for, or, with `stragglers: 'fail'`,
-   * end with `deadline_exceeded`: an answer never mixes two masks.
+   * others, whose answers already name the version, are waited for, since an answer never mixes two
+   * masks: their own deadlines end them.
    *
    * @throws AppError `conflict` when the version is active or becomes active again
    */

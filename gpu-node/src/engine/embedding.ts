@@ -14,7 +14,7 @@ export interface EmbedRequest {
   /** Ends it at once. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */
-  deadlineMs?: number
+  deadlineMs?: number | undefined
 }
 
 /** The mean over the tokens of the last hidden state, after the final norm. */

@@ -34,7 +34,7 @@ export interface GenerateRequest {
   /** Ends the request at once; its room is free with the next step. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */
-  deadlineMs?: number
+  deadlineMs?: number | undefined
 }
 
 /**

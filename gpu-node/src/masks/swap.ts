@@ -16,7 +16,7 @@ export interface SwapEngine {
   setActive(weights: WeightSet): void
   /** Requests pinned to a version. */
   requestsOn(version: number): number
-  /** Settles when no request is pinned to the version; those left at the deadline are ended. */
+  /** Settles when no request is pinned to the version; at the deadline those that can start over on another. */
   drain(version: number, deadlineMs: number): Promise<void>
 }
 
@@ -53,7 +53,7 @@ export interface MaskSwapDeps {
   log: Log
   /** Something that a heartbeat tells has changed. */
   onChange: () => void
-  /** How long requests of a retired set may go on. */
+  /** After so long those requests of a retired set start over whose answers have not begun. */
   drainMs?: number
   /** Wait before the first and before later repetitions of a failed load. */
   retryMs?: { first: number; most: number }

@@ -27,7 +27,7 @@ export interface NodeServerDeps {
   log: Log
   /** Milliseconds since the epoch: signatures and `created` go by it. */
   nowMs?: () => number
-  /** How long a request may take from its arrival; unset: as long as it needs. */
+  /** How long a request may take from when it is tokenised; unset: as long as it needs. */
   requestTimeoutMs?: number
   /** How long scoring a sampled text may take before its receipt goes out without drift. */
   scoreTimeoutMs?: number

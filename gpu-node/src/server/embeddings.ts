@@ -5,7 +5,7 @@ import { embeddingsCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
-import type { Embedding, EmbeddingCall } from '../engine/embedding.ts'
+import type { Embedding, EmbeddingCall, EmbedRequest } from '../engine/embedding.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
@@ -44,7 +44,7 @@ export function embeddings(
       const embedded = await embedAll(
         engine,
         texts,
-        { id: call.requestId, weights },
+        { id: call.requestId, weights, deadlineMs: deps.requestTimeoutMs },
         c.req.raw.signal,
         started,
         underWay,
@@ -88,7 +88,7 @@ export function embeddings(
 async function embedAll(
   engine: Pick<Engine, 'embed' | 'hold'>,
   texts: readonly (readonly number[])[],
-  common: { id: string; weights: WeightSet | null },
+  common: Pick<EmbedRequest, 'id' | 'deadlineMs'> & { weights: WeightSet | null },
   signal: AbortSignal,
   started: EmbeddingCall[],
   underWay: Call,

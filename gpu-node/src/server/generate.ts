@@ -95,7 +95,7 @@ export function createGenerate(
         weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),
         restartable: !job.stream,
         partition: job.tenant,
-        ...(deps.requestTimeoutMs === undefined ? {} : { deadlineMs: deps.requestTimeoutMs }),
+        deadlineMs: deps.requestTimeoutMs,
       }
       choices = startChoices(engine, plan, common, abort)
       for (const { prompt, outcome } of choices.parts) underWay.follow(prompt, outcome)
