@@ -14,6 +14,7 @@ import { toolFormat } from './tool-format.ts'
 export function chatCompletions(deps: InferenceDeps): Hono {
   const { encoder, grammars, generate, read } = deps
   const { codec } = deps.model
+  const tokenBytes = (id: number) => codec.tokenBytes(id)
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(chatCall, await read(c.req.raw, CALL_BYTES))
     const structure = structureOf(request, CHAT_FIELDS)
@@ -40,10 +41,11 @@ export function chatCompletions(deps: InferenceDeps): Hono {
         format(head) {
           const format = chatFormat(head, {
             logprobs: request.logprobs ?? false,
+            tokenBytes,
             withUsage,
             namesTier: request.service_tier != null,
           })
-          return structure.tools.length > 0 ? toolFormat(format) : format
+          return structure.tools.length > 0 ? toolFormat(format, tokenBytes) : format
         },
       },
       c.req.raw,

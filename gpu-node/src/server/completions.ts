@@ -34,7 +34,12 @@ export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
           }
         },
         clientText: () => (typeof first === 'string' ? sampledTokens(model.codec, first) : first),
-        format: (head) => completionFormat(head, { logprobs: topLogprobs >= 0, withUsage }),
+        format: (head) =>
+          completionFormat(head, {
+            logprobs: topLogprobs >= 0,
+            tokenBytes: (id) => model.codec.tokenBytes(id),
+            withUsage,
+          }),
       },
       c.req.raw,
     )
