@@ -17,6 +17,7 @@ import { openReceiptOutbox } from './control/receipts.ts'
 import { methodsFor } from './copal/allocate.ts'
 import type { Engine } from './engine/api.ts'
 import { createEngine } from './engine/engine.ts'
+import { defaultKvTokens } from './engine/policy.ts'
 import { listen } from './listener.ts'
 import type { Log } from './log.ts'
 import { createMaskStore } from './masks/store.ts'
@@ -106,8 +107,10 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     await Promise.all([masks.sweep(), datasets.clear()])
     await pruneMasks()
 
+    const kvTokens = settings.kvTokens ?? fittingKvTokens(model, log)
     const backend = chooseBackend({
       ...settings,
+      kvTokens,
       workDir: join(home, 'work'),
       log,
     })
@@ -117,7 +120,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       codec: model.codec,
       observer: telemetry.metrics.observer,
       policy: {
-        ...(settings.kvTokens === null ? {} : { kvTokens: settings.kvTokens }),
+        kvTokens,
         ...(settings.maxRunning === null ? {} : { maxRunning: settings.maxRunning }),
       },
     })
@@ -250,6 +253,20 @@ function refuse(): Response {
     retryAfterS: 1,
   })
   return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
+}
+
+/** What the machine has memory for; a line of the log says so when that is less than usual. */
+function fittingKvTokens({ config }: DenseModel, log: Log): number {
+  const freeBytes = process.availableMemory()
+  const kvTokens = defaultKvTokens(config, freeBytes)
+  if (kvTokens < defaultKvTokens(config, Infinity)) {
+    log.warn('little memory is free: the key/value cache is smaller than usual. COPAL_KV_TOKENS sets it', {
+      kvTokens,
+      contextLength: config.contextLength,
+      freeMegabytes: Math.round(freeBytes / 1e6),
+    })
+  }
+  return kvTokens
 }
 
 function loadOf(engine: Engine): Heartbeat['load'] {
