@@ -28,6 +28,7 @@ import type { OnModelProgress } from './model/progress.ts'
 import { createNodeServer } from './server/node-server.ts'
 import type { NodeSettings } from './settings.ts'
 import { createNodeTelemetry } from './telemetry/telemetry.ts'
+import { within } from './within.ts'
 
 /** A node that serves. */
 export interface CopalNode {
@@ -221,16 +222,16 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       async stop(graceMs) {
         draining = true
         heart.poke()
-        await within(graceMs, idle())
+        await within(idle(), graceMs)
         engine.close()
-        await within(LAST_WORDS_MS, listener.close(500))
-        await within(LAST_WORDS_MS, jobs.close())
-        await within(LAST_WORDS_MS, server.settled())
-        await within(LAST_WORDS_MS, outbox.stop())
+        await ended(listener.close(500))
+        await ended(jobs.close())
+        await ended(server.settled())
+        await ended(outbox.stop())
         // What is leased and not settled by now will not be.
         leaving = true
-        await within(LAST_WORDS_MS, heart.stop())
-        await within(LAST_WORDS_MS, Promise.all([swap.close(), telemetry.shutdown()]))
+        await ended(heart.stop())
+        await ended(Promise.all([swap.close(), telemetry.shutdown()]))
         lock.release()
       },
     }
@@ -241,6 +242,14 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         await new Promise((resolve) => setTimeout(resolve, 20))
     }
   }
+}
+
+/** Waits for the end of a part, which failing is too, but not for long. */
+function ended(part: Promise<unknown>): Promise<unknown> {
+  return within(
+    part.catch(() => undefined),
+    LAST_WORDS_MS,
+  )
 }
 
 /** Health and metrics are answered to the end. */
@@ -283,14 +292,4 @@ function parameterCount(model: DenseModel): number {
 
 function sameDesire(a: HeartbeatAnswer['desired'], b: HeartbeatAnswer['desired']): boolean {
   return JSON.stringify([a.active, a.previous, a.trials]) === JSON.stringify([b.active, b.previous, b.trials])
-}
-
-/** Waits for `work`, but no longer than `mostMs`; what it throws counts as done. */
-async function within(mostMs: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, mostMs)
-  })
-  await Promise.race([work.catch(() => undefined), late])
-  clearTimeout(timer)
 }

@@ -1,4 +1,5 @@
 import { errorBody, toAppError } from '@copal/shared/errors.ts'
+import { within } from '../within.ts'
 
 const ENCODER = new TextEncoder()
 /** White space before a JSON value means nothing. */
@@ -25,17 +26,4 @@ export function lateAnswer(
     },
     cancel: options.onCancel,
   })
-}
-
-/** The promise's value, or undefined when it takes longer than `timeoutMs`. */
-export async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), timeoutMs)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
