@@ -51,14 +51,21 @@ export function createEncoder(
     thread = undefined
   }
 
-  async function encodeAside(message: EncodeMessage): Promise<number[][]> {
-    clearTimeout(idle)
-    thread ??= new Worker(new URL('./encode-worker.ts', import.meta.url), {
+  const start = (): Worker => {
+    const started = new Worker(new URL('./encode-worker.ts', import.meta.url), {
       execArgv: [],
       workerData: JSON.stringify(tokenizer),
     })
+    const forget = () => {
+      if (thread === started) thread = undefined
+    }
+    return started.on('error', forget).once('exit', forget)
+  }
+
+  async function encodeAside(message: EncodeMessage): Promise<number[][]> {
+    clearTimeout(idle)
     try {
-      return await ask(thread, message)
+      return await ask((thread ??= start()), message)
     } catch (cause) {
       stop()
       const said = 'The node failed while it tokenised this request. Try again.'

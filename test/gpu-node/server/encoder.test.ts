@@ -70,6 +70,15 @@ test('a client that leaves gives up its place', async () => {
   expect(await first).toHaveLength(1)
 })
 
+test('a thread that fails is the node’s failure, of that call alone', async () => {
+  const { tokenizer } = tiny.model
+  const broken = { ...tokenizer, json: { ...tokenizer.json, pre_tokenizer: { type: 'Telepathy' } } }
+  const encoder = createEncoder({ ...tiny.model, tokenizer: broken }, 100_000)
+  for (let time = 0; time < 2; time++)
+    await expect(encoder.encode([LONG], 'prompt')).rejects.toMatchObject({ code: 'node_failed' })
+  expect(await encoder.encode(['the cat'], 'prompt')).toHaveLength(1)
+})
+
 test('of a sampled text no more is tokenised than is scored', () => {
   const encodeDocument = vi.fn<TextCodec['encodeDocument']>(() => [1])
   sampledTokens({ encodeDocument }, LONG)
