@@ -81,11 +81,21 @@ export function createGatewayClient(deps: {
       signal?.throwIfAborted()
       throw unreachable(base, cause)
     } finally {
-      // The body of an answer takes as long as it takes.
+      // Of the body it is watched where it is read.
       deadline.end()
     }
     if (response.ok) return response
-    throw refusal(base, `${method} ${path}`, response.status, await response.text().catch(() => ''))
+    const text = await textOf(response).catch(() => '')
+    throw refusal(base, `${method} ${path}`, response.status, text)
+  }
+
+  /** The text of an answer: it may not take longer than the answer itself might. */
+  async function textOf(response: Response): Promise<string> {
+    const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, ANSWER_TIMEOUT_MS))
+    let text = ''
+    const decoder = new TextDecoder()
+    for await (const piece of pieces) text += decoder.decode(piece, { stream: true })
+    return text + decoder.decode()
   }
 
   function get(path: string, signal?: AbortSignal): Promise<Response> {
@@ -109,11 +119,12 @@ export function createGatewayClient(deps: {
 
   return {
     async heartbeat(beat) {
-      const response = await post('/internal/nodes/heartbeat', beat)
-      const answer: unknown = await response.json().catch((cause: unknown) => {
-        throw unreachable(base, cause)
-      })
-      return parse(heartbeatAnswer, answer)
+      const text = await textOf(await post('/internal/nodes/heartbeat', beat))
+      try {
+        return parse(heartbeatAnswer, JSON.parse(text))
+      } catch (cause) {
+        throw cause instanceof SyntaxError ? unreachable(base, cause) : cause
+      }
     },
     async receipts(batch) {
       await drop(await post('/internal/nodes/receipts', batch))
