@@ -25,7 +25,7 @@ export interface Encoder {
   encode(texts: readonly string[], as: TextKind, signal?: AbortSignal): Promise<number[][]>
 }
 
-/** Characters that are tokenised at once: some milliseconds, whatever they are. */
+/** Characters that are tokenised at once: some milliseconds, or some thirty of one word without an end. */
 const AT_ONCE_CHARACTERS = 4_096
 /** Characters a token stands for at most in all but the oddest text. */
 const CHARACTERS_PER_TOKEN = 8
