@@ -25,12 +25,13 @@ interface Queued<T> {
 
 /** No queue. */
 export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
-  const all = new Set<Queued<T>>()
+  /** Those that keep something. */
+  const keeping = new Set<Queued<T>>()
   let kept = 0
 
   const dropLargest = () => {
     let largest: Queued<T> | undefined
-    for (const one of all) if (one.events.length > (largest?.events.length ?? 0)) largest = one
+    for (const one of keeping) if (one.events.length > (largest?.events.length ?? 0)) largest = one
     largest?.drop()
   }
 
@@ -47,7 +48,6 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
           signal()
         },
       }
-      all.add(own)
 
       const signal = () => {
         wake?.()
@@ -56,6 +56,7 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
       const empty = () => {
         kept -= own.events.length
         own.events = []
+        keeping.delete(own)
       }
 
       async function* read(): AsyncGenerator<T, void, undefined> {
@@ -66,6 +67,7 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
               kept -= 1
               yield own.events.shift()!
             }
+            keeping.delete(own)
             if (closed) break
             await new Promise<void>((resolve) => (wake = resolve))
           }
@@ -73,7 +75,6 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
           if (closed.error) throw closed.error
         } finally {
           empty()
-          all.delete(own)
           if (!ended) onLeave()
         }
       }
@@ -82,6 +83,7 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
         push(event) {
           if (closed) return
           own.events.push(event)
+          keeping.add(own)
           kept += 1
           if (kept > mostEvents) dropLargest()
           signal()

@@ -113,6 +113,8 @@ async function* merge(
     isWhole = true
   } finally {
     if (!isWhole) onLeave()
+    // What they keep for nobody goes.
+    for (const iterator of iterators) iterator.return?.().catch(() => undefined)
   }
 }
 
