@@ -50,11 +50,11 @@ test('a file that stands still is given up', async () => {
 })
 
 test('a download has all the time it takes, and is given up when it stands still', async () => {
-  const { gateway, client } = await setup(500)
+  const { gateway, client } = await setup(1_000)
   const piece = new Uint8Array(1000)
   gateway.intercept = (_request, response) => {
     void (async () => {
-      for (let sent = 0; sent < 4; sent++) {
+      for (let sent = 0; sent < 6; sent++) {
         response.write(piece)
         await sleep(200)
       }
@@ -69,7 +69,7 @@ test('a download has all the time it takes, and is given up when it stands still
     code: 'no_node_available',
     message: expect.stringContaining('no progress for 1 s') as string,
   })
-  expect(received).toBe(4000)
+  expect(received).toBe(6000)
 })
 
 test.each([200, 404])('an answer of status %i that stands still is given up', async (status) => {

@@ -110,7 +110,7 @@ test('a drain waits for who holds the version', async () => {
 test('a streamed request that outlives the drain is ended by its own deadline, and the drain with it', async () => {
   const { backend, engine } = setup({ config: { ...CONFIG, contextLength: 100_000 } })
   engine.setActive(backend.weights(1))
-  const streamed = read(engine.generate(request([2], { maxTokens: null, deadlineMs: 200 })))
+  const streamed = read(engine.generate(request([2], { maxTokens: null, deadlineMs: 500 })))
   await when(() => backend.plans.length > 10)
   engine.setActive(backend.weights(2))
   await Promise.all([
