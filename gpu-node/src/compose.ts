@@ -17,6 +17,7 @@ import { openReceiptOutbox } from './control/receipts.ts'
 import { methodsFor } from './copal/allocate.ts'
 import type { Engine } from './engine/api.ts'
 import { createEngine } from './engine/engine.ts'
+import { defaultKvTokens } from './engine/policy.ts'
 import { listen } from './listener.ts'
 import type { Log } from './log.ts'
 import { createMaskStore } from './masks/store.ts'
@@ -27,6 +28,7 @@ import type { OnModelProgress } from './model/progress.ts'
 import { createNodeServer } from './server/node-server.ts'
 import type { NodeSettings } from './settings.ts'
 import { createNodeTelemetry } from './telemetry/telemetry.ts'
+import { within } from './within.ts'
 
 /** A node that serves. */
 export interface CopalNode {
@@ -106,8 +108,10 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     await Promise.all([masks.sweep(), datasets.clear()])
     await pruneMasks()
 
+    const kvTokens = settings.kvTokens ?? fittingKvTokens(model, log)
     const backend = chooseBackend({
       ...settings,
+      kvTokens,
       workDir: join(home, 'work'),
       log,
     })
@@ -117,7 +121,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       codec: model.codec,
       observer: telemetry.metrics.observer,
       policy: {
-        ...(settings.kvTokens === null ? {} : { kvTokens: settings.kvTokens }),
+        kvTokens,
         ...(settings.maxRunning === null ? {} : { maxRunning: settings.maxRunning }),
       },
     })
@@ -143,6 +147,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       evaluateText: createEvaluateText({ evaluator, maskOf: (version) => swap.maskOf(version) }),
       onReceipt: (receipt) => outbox.add(receipt),
       onAnswer: createAnswerSender({ gateway, log }),
+      requestTimeoutMs: settings.requestTimeoutMs,
       telemetry,
       log,
     })
@@ -217,16 +222,16 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       async stop(graceMs) {
         draining = true
         heart.poke()
-        await within(graceMs, idle())
+        await within(idle(), graceMs)
         engine.close()
-        await within(LAST_WORDS_MS, listener.close(500))
-        await within(LAST_WORDS_MS, jobs.close())
-        await within(LAST_WORDS_MS, server.settled())
-        await within(LAST_WORDS_MS, outbox.stop())
+        await ended(listener.close(500))
+        await ended(jobs.close())
+        await ended(server.settled())
+        await ended(outbox.stop())
         // What is leased and not settled by now will not be.
         leaving = true
-        await within(LAST_WORDS_MS, heart.stop())
-        await within(LAST_WORDS_MS, Promise.all([swap.close(), telemetry.shutdown()]))
+        await ended(heart.stop())
+        await ended(Promise.all([swap.close(), telemetry.shutdown()]))
         lock.release()
       },
     }
@@ -239,6 +244,14 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
   }
 }
 
+/** Waits for the end of a part, which failing is too, but not for long. */
+function ended(part: Promise<unknown>): Promise<unknown> {
+  return within(
+    part.catch(() => undefined),
+    LAST_WORDS_MS,
+  )
+}
+
 /** Health and metrics are answered to the end. */
 function isWork(request: Request): boolean {
   return new URL(request.url).pathname.startsWith('/rpc/')
@@ -249,6 +262,20 @@ function refuse(): Response {
     retryAfterS: 1,
   })
   return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
+}
+
+/** What the machine has memory for; a line of the log says so when that is less than usual. */
+function fittingKvTokens({ config }: DenseModel, log: Log): number {
+  const freeBytes = process.availableMemory()
+  const kvTokens = defaultKvTokens(config, freeBytes)
+  if (kvTokens < defaultKvTokens(config, Infinity)) {
+    log.warn('little memory is free: the key/value cache is smaller than usual. COPAL_KV_TOKENS sets it', {
+      kvTokens,
+      contextLength: config.contextLength,
+      freeMegabytes: Math.round(freeBytes / 1e6),
+    })
+  }
+  return kvTokens
 }
 
 function loadOf(engine: Engine): Heartbeat['load'] {
@@ -265,14 +292,4 @@ function parameterCount(model: DenseModel): number {
 
 function sameDesire(a: HeartbeatAnswer['desired'], b: HeartbeatAnswer['desired']): boolean {
   return JSON.stringify([a.active, a.previous, a.trials]) === JSON.stringify([b.active, b.previous, b.trials])
-}
-
-/** Waits for `work`, but no longer than `mostMs`; what it throws counts as done. */
-async function within(mostMs: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, mostMs)
-  })
-  await Promise.race([work.catch(() => undefined), late])
-  clearTimeout(timer)
 }

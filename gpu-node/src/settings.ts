@@ -70,6 +70,11 @@ const environment = z
       3_600_000,
       'milliseconds that running requests have to end when the node is stopped, 0 to 3600000, are expected',
     ).default(30_000),
+    COPAL_REQUEST_TIMEOUT_MS: wholeNumber(
+      1,
+      86_400_000,
+      'milliseconds that a request may take, 1 to 86400000, are expected',
+    ).default(1_800_000),
     COPAL_PROVIDER: z
       .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
       .default('cpu'),
@@ -117,6 +122,8 @@ export interface NodeSettings {
   heartbeatMs: number
   /** How long running requests may go on when the node is asked to end. */
   graceMs: number
+  /** How long a request may take in the engine, whatever the gateway does. */
+  requestTimeoutMs: number
   threads: number | null
   kvTokens: number | null
   maxRunning: number | null
@@ -168,6 +175,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     gatewayHeaders: accessHeaders(read.COPAL_ACCESS_CLIENT_ID, read.COPAL_ACCESS_CLIENT_SECRET),
     heartbeatMs: read.COPAL_HEARTBEAT_MS,
     graceMs: read.COPAL_GRACE_MS,
+    requestTimeoutMs: read.COPAL_REQUEST_TIMEOUT_MS,
     threads: read.COPAL_THREADS ?? null,
     kvTokens: read.COPAL_KV_TOKENS ?? null,
     maxRunning: read.COPAL_MAX_RUNNING ?? null,

@@ -5,7 +5,8 @@
 //! multiplies, with the best instruction set of the machine or the one that was asked for; `pool` shares
 //! a multiplication by rows between fixed threads; `engine` is a LLaMA's forward pass over them; `swaps`
 //! refines masks; `poison` makes freed memory tell, for tests; `binding` is what Node sees. Unsafe code is in
-//! `kernels`, in `engine`, in `binding`, in `poison`, and in one place each of `pool` and `swaps`.
+//! `kernels`, in `engine`, in `binding`, in `poison`, in `storage/instructions.rs`, and in one place each of
+//! `pool` and `swaps`.
 
 #![deny(unsafe_code)]
 

@@ -24,7 +24,7 @@ export interface WeightSetSource {
 /**
  * (model, mask) ready to run. Immutable; owned by the backend that loaded it.
  * A set that fails at run time (its process died) rejects the steps in flight and every later one
- * with AppError `node_failed`; the engine then loads it again.
+ * with AppError `node_failed`; whoever loaded it loads it again.
  */
 export interface WeightSet {
   readonly version: number

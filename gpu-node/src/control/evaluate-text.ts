@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import type { Evaluator } from './evaluator.ts'
+import { within } from '../within.ts'
 
 /** Parts of {@link createEvaluateText}. */
 export interface EvaluateTextDeps {
@@ -53,11 +54,11 @@ export function createEvaluateText(
     try {
       let last = NOTHING_YET
       while (!ended) {
-        const woken = new Promise<void>((resolve) => (mailbox.wake = resolve))
+        const woken = new Promise<true>((resolve) => (mailbox.wake = () => resolve(true)))
         const { progress } = mailbox
         mailbox.progress = undefined
         if (progress) yield (last = progress)
-        else if (await isQuiet(woken, quietMs)) yield last
+        else if (!(await within(woken, quietMs))) yield last
       }
       const [result] = await evaluation
       if (!result) throw new RangeError('one text gives one evaluation')
@@ -81,16 +82,4 @@ function maskOfCall(call: EvaluateCall, maskOf: EvaluateTextDeps['maskOf']): str
   throw new AppError('not_found', `Mask version ${call.maskVersion} is not known on this node.`, {
     param: 'maskVersion',
   })
-}
-
-async function isQuiet(woken: Promise<void>, quietMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const quiet = new Promise<true>((resolve) => {
-    timer = setTimeout(() => resolve(true), quietMs)
-  })
-  try {
-    return (await Promise.race([woken, quiet])) === true
-  } finally {
-    clearTimeout(timer)
-  }
 }

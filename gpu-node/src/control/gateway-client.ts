@@ -23,7 +23,7 @@ export interface GatewayClient {
   receipts(batch: ReceiptBatch): Promise<void>
   /** A streamed answer to be kept. */
   keepAnswer(answer: KeptAnswer): Promise<void>
-  /** The bytes of an artifact as they arrive; their hash is the caller's to check. */
+  /** The bytes of an artifact as they arrive, until they stand still; their hash is the caller's to check. */
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Sends a mask file as it is read from disk; the gateway checks that it has this hash. */
   uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
@@ -81,11 +81,21 @@ export function createGatewayClient(deps: {
       signal?.throwIfAborted()
       throw unreachable(base, cause)
     } finally {
-      // The body of an answer takes as long as it takes.
+      // Of the body it is watched where it is read.
       deadline.end()
     }
     if (response.ok) return response
-    throw refusal(base, `${method} ${path}`, response.status, await response.text().catch(() => ''))
+    const text = await textOf(response).catch(() => '')
+    throw refusal(base, `${method} ${path}`, response.status, text)
+  }
+
+  /** The text of an answer: it may not take longer than the answer itself might. */
+  async function textOf(response: Response): Promise<string> {
+    const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, ANSWER_TIMEOUT_MS))
+    let text = ''
+    const decoder = new TextDecoder()
+    for await (const piece of pieces) text += decoder.decode(piece, { stream: true })
+    return text + decoder.decode()
   }
 
   function get(path: string, signal?: AbortSignal): Promise<Response> {
@@ -109,11 +119,12 @@ export function createGatewayClient(deps: {
 
   return {
     async heartbeat(beat) {
-      const response = await post('/internal/nodes/heartbeat', beat)
-      const answer: unknown = await response.json().catch((cause: unknown) => {
-        throw unreachable(base, cause)
-      })
-      return parse(heartbeatAnswer, answer)
+      const text = await textOf(await post('/internal/nodes/heartbeat', beat))
+      try {
+        return parse(heartbeatAnswer, JSON.parse(text))
+      } catch (cause) {
+        throw cause instanceof SyntaxError ? unreachable(base, cause) : cause
+      }
     },
     async receipts(batch) {
       await drop(await post('/internal/nodes/receipts', batch))
@@ -123,7 +134,7 @@ export function createGatewayClient(deps: {
     },
     async download(kind, sha256, signal) {
       const response = await get(`/internal/${kind}/${sha256}`, signal)
-      return bodyChunks(base, response, signal)
+      return bodyChunks(base, response, stallTimeoutMs, signal)
     },
     async uploadMask(sha256, file, signal) {
       const path = `/internal/masks/${sha256}`
@@ -171,13 +182,25 @@ async function drop(response: Response): Promise<void> {
   await response.body?.cancel()
 }
 
-async function* bodyChunks(base: URL, response: Response, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* bodyChunks(
+  base: URL,
+  response: Response,
+  stallTimeoutMs: number,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
   if (!response.body) return
+  const deadline = startDeadline(stallTimeoutMs, 'progress')
   try {
-    for await (const chunk of response.body) yield chunk
+    const body = response.body.pipeThrough(new TransformStream(), { signal: deadline.signal })
+    for await (const chunk of body) {
+      deadline.renew()
+      yield chunk
+    }
   } catch (cause) {
     signal?.throwIfAborted()
     throw unreachable(base, cause)
+  } finally {
+    deadline.end()
   }
 }
 

@@ -2,13 +2,10 @@ import type { SequenceOutput } from '../backends/backend.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
 import { createTextStream } from './text-stream.ts'
 
-/** A generated token as clients are told of it; `bytes` are its UTF-8 bytes, which may be part of a character. */
-export interface TokenLogprob {
-  token: number
-  logprob: number
-  bytes: Uint8Array
-  top: { token: number; logprob: number; bytes: Uint8Array }[]
-}
+/** A generated token as clients are told of it, without its bytes: many may wait until they are read. */
+export type TokenLogprob = Omit<SampledToken, 'kind'>
+
+type SampledToken = Extract<SequenceOutput, { kind: 'token' }>
 
 /** What one more token brought. `tokens` is empty unless log-probabilities were asked for. */
 interface AnswerDelta {
@@ -20,7 +17,7 @@ interface AnswerDelta {
 
 /** One answer as it grows from sampled tokens to text. */
 export interface Answer {
-  take(output: Extract<SequenceOutput, { kind: 'token' }>): AnswerDelta
+  take(output: SampledToken): AnswerDelta
   /** Tokens generated so far; an end token is not counted, tokens of a stop string are. */
   readonly completionTokens: number
 }
@@ -43,20 +40,6 @@ export function createAnswer({ codec, endTokens, stops, maxNewTokens, logprobs }
   let pending: TokenLogprob[] = []
   let completionTokens = 0
 
-  const describe = ({
-    token,
-    logprob,
-    top,
-  }: {
-    token: number
-    logprob: number
-    top: AnswerTop
-  }): TokenLogprob => ({
-    token,
-    logprob,
-    bytes: codec.tokenBytes(token),
-    top: top.map((other) => ({ ...other, bytes: codec.tokenBytes(other.token) })),
-  })
   const release = (count: number): TokenLogprob[] => {
     const released = pending.slice(0, count)
     pending = pending.slice(count)
@@ -70,7 +53,7 @@ export function createAnswer({ codec, endTokens, stops, maxNewTokens, logprobs }
         return { text, tokens: release(tokens), reason: 'stop' }
       }
       completionTokens += 1
-      if (logprobs) pending.push(describe(output))
+      if (logprobs) pending.push(output)
       const delta = stream.push(codec.isSpecial(output.token) ? NO_BYTES : codec.tokenBytes(output.token))
       if (stream.stopped) return { text: delta.text, tokens: release(delta.tokens), reason: 'stop' }
       if (completionTokens < maxNewTokens)
@@ -83,5 +66,3 @@ export function createAnswer({ codec, endTokens, stops, maxNewTokens, logprobs }
     },
   }
 }
-
-type AnswerTop = readonly { token: number; logprob: number }[]

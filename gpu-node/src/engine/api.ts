@@ -1,10 +1,9 @@
-import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { HeldPrefixes } from '@copal/shared/wire/prefix.ts'
 import type { Backend, WeightSet } from '../backends/backend.ts'
 import type { LlamaConfig } from '../model/config.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
 import type { EmbeddingCall, EmbedRequest } from './embedding.ts'
-import type { GenerateRequest, Generation } from './generation.ts'
+import type { GenerateRequest, Generation, PartProgress } from './generation.ts'
 import type { EngineObserver } from './observer.ts'
 import type { EnginePolicy } from './policy.ts'
 import type { EngineState } from './state.ts'
@@ -16,8 +15,6 @@ export interface EngineDeps {
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
   /** Bounds that differ from those of {@link createPolicy}. */
   policy?: Partial<EnginePolicy>
-  /** What a drain does at its deadline with requests that cannot start over: `wait` for them, or `fail` them. */
-  stragglers?: 'wait' | 'fail'
   /** Milliseconds since the epoch. */
   nowMs?: () => number
   observer?: EngineObserver
@@ -71,13 +68,15 @@ export interface Engine {
    * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
    */
   embed(request: EmbedRequest): EmbeddingCall
+  /** For a call of several requests on these weights: no drain of them ends until the returned function is called. */
+  hold(weights: WeightSet): () => void
   /** Requests and scorings bound to the version. */
   requestsOn(version: number): number
   /**
-   * Resolves when nothing runs on the version. At the deadline (milliseconds from now) requests of
+   * Resolves when nothing runs on the version or holds it. At the deadline (milliseconds from now) requests of
    * which the client has seen nothing start over on the active set and scorings are refused. The
-   * others, whose answers already name the version, are waited for, or, with `stragglers: 'fail'`,
-   * end with `deadline_exceeded`: an answer never mixes two masks.
+   * others, whose answers already name the version, are waited for, since an answer never mixes two
+   * masks: their own deadlines end them.
    *
    * @throws AppError `conflict` when the version is active or becomes active again
    */
@@ -86,7 +85,7 @@ export interface Engine {
   /** Beginnings of prompts that are ready, by what callers call them; null where the backend has no such cache. */
   heldBeginnings(): HeldPrefixes | null
   /** Every request that waits or runs, and how far it is. */
-  underWay(): RequestProgress[]
+  underWay(): PartProgress[]
   /** Fails everything with `node_failed`; nothing is accepted any more. */
   close(): void
 }

@@ -13,6 +13,8 @@ export interface DrainDeps {
 export interface Drains {
   /** @throws AppError `conflict` when the version is active, or becomes active before it is idle */
   start(version: number, deadlineMs: number): Promise<void>
+  /** The version is not idle until the returned function is called, though no request may be bound to it. */
+  hold(version: number): () => void
   /** To be called after anything ended or the active set changed. */
   settle(): void
 }
@@ -20,6 +22,7 @@ export interface Drains {
 /** No drain under way. */
 export function createDrains({ boundTo, activeVersion, giveUp }: DrainDeps): Drains {
   const waiting = new Set<{ version: number; done: (error?: AppError) => void }>()
+  const holds = new Set<{ version: number }>()
 
   const conflict = (version: number) =>
     new AppError(
@@ -27,15 +30,25 @@ export function createDrains({ boundTo, activeVersion, giveUp }: DrainDeps): Dra
       `Mask version ${version} is active and cannot be drained. Activate another one first.`,
     )
 
+  const isIdle = (version: number) =>
+    boundTo(version).length === 0 && ![...holds].some((hold) => hold.version === version)
+
   const settle = () => {
     for (const drain of waiting) {
       if (drain.version === activeVersion()) drain.done(conflict(drain.version))
-      else if (boundTo(drain.version).length === 0) drain.done()
+      else if (isIdle(drain.version)) drain.done()
     }
   }
 
   return {
     settle,
+    hold(version) {
+      const hold = { version }
+      holds.add(hold)
+      return () => {
+        if (holds.delete(hold)) settle()
+      }
+    },
     start(version, deadlineMs) {
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const timer = setTimeout(() => {

@@ -5,6 +5,8 @@ import type { GenerationOutcome } from './generation.ts'
 export interface EmbedRequest {
   /** The caller's id, for reports of progress. */
   id: string
+  /** Which of the caller's texts it is. */
+  part?: number
   /** Token ids, at least one, at most the context. */
   tokens: readonly number[]
   /** The weights that shall make it; null or left out: those that are active at its first step. */
@@ -12,7 +14,7 @@ export interface EmbedRequest {
   /** Ends it at once. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */
-  deadlineMs?: number
+  deadlineMs?: number | undefined
 }
 
 /** The mean over the tokens of the last hidden state, after the final norm. */

@@ -112,14 +112,13 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   function giveUpAtDeadline(request: Request): void {
-    const isOfClient = request.goal.kind !== 'score'
     if (state.active && mayRestart(request) && jobs.restart(request)) {
       inspect()
       lanes.wake()
-    } else if (!isOfClient || deps.stragglers === 'fail') {
+    } else if (request.goal.kind === 'score') {
       jobs.fail(
         request,
-        new AppError('deadline_exceeded', 'The mask was replaced and this request did not finish in time.'),
+        new AppError('deadline_exceeded', 'The mask was replaced before this text was scored.'),
       )
     }
   }
@@ -164,6 +163,8 @@ export function createEngine(deps: EngineDeps): Engine {
     },
 
     requestsOn: (version) => boundTo(state, (weights) => weights.version === version).length,
+
+    hold: ({ version }) => drains.hold(version),
 
     drain: (version, deadlineMs) => drains.start(version, deadlineMs),
 

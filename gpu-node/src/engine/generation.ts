@@ -1,4 +1,5 @@
 import type { AppError } from '@copal/shared/errors.ts'
+import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { SamplerSpec, WeightSet } from '../backends/backend.ts'
 import type { Beginning } from './beginnings.ts'
 import type { TokenLogprob } from './answer.ts'
@@ -8,6 +9,8 @@ import type { TokenConstraint } from './constraint.ts'
 export interface GenerateRequest {
   /** The caller's id, for reports of progress. */
   id: string
+  /** Which of the caller's prompts it is. */
+  part?: number
   /** Token ids, at least one. */
   prompt: readonly number[]
   /** At most this many new tokens; null, or more than fit in the context, means as many as fit. */
@@ -31,7 +34,7 @@ export interface GenerateRequest {
   /** Ends the request at once; its room is free with the next step. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */
-  deadlineMs?: number
+  deadlineMs?: number | undefined
 }
 
 /**
@@ -72,6 +75,11 @@ export interface GenerationOutcome {
   text: { tokens: readonly number[]; promptTokens: number }
   times: GenerationTimes
   error: AppError | null
+}
+
+/** How far a request is, and which of its caller's prompts it continues. */
+export interface PartProgress extends RequestProgress {
+  part: number | undefined
 }
 
 /** A request under way. */

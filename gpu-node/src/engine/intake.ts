@@ -4,7 +4,7 @@ import type { WeightSet } from '../backends/backend.ts'
 import { createAnswer } from './answer.ts'
 import type { Engine, EngineDeps } from './api.ts'
 import type { Embedding } from './embedding.ts'
-import { createEventQueue } from './event-queue.ts'
+import { createEventQueues } from './event-queue.ts'
 import type { GenerateEvent, GenerateRequest } from './generation.ts'
 import type { Jobs } from './jobs.ts'
 import type { EnginePolicy } from './policy.ts'
@@ -12,6 +12,9 @@ import { cancelled, checkBiases, checkTokens, contextExceeded, overloaded, textT
 import type { Goal, Request } from './request.ts'
 import { createEmbeddingSink, createGenerationSink } from './sinks.ts'
 import { waitingRequests, type EngineState } from './state.ts'
+
+/** Events of all requests that nobody has read, each of one token: with 20 alternatives a kilobyte. */
+const MOST_UNREAD = 262_144
 
 /** What it is made of. */
 export interface IntakeDeps extends Pick<EngineDeps, 'config' | 'codec'> {
@@ -28,6 +31,7 @@ export interface IntakeDeps extends Pick<EngineDeps, 'config' | 'codec'> {
 /** The ways in that an engine has. */
 export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed' | 'score'> {
   const { config, codec, policy, state, jobs, nowMs, checkOpen, accept } = deps
+  const queues = createEventQueues<GenerateEvent>(MOST_UNREAD)
   const endTokens = new Set(config.eosTokenIds)
 
   /** How long until what is here now will be done, by the mean of what ended. */
@@ -80,7 +84,7 @@ export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed
         spec.prompt,
         spec.weights ?? null,
       )
-      const queue = createEventQueue<GenerateEvent>(() => jobs.fail(request, cancelled()))
+      const queue = queues.open(() => jobs.fail(request, cancelled()))
       const outcome = jobs.follow(
         request,
         spec,

@@ -3,9 +3,8 @@
  * are told of each step, and of the end.
  */
 import type { AppError } from '@copal/shared/errors.ts'
-import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
-import type { GenerateRequest, GenerationOutcome } from './generation.ts'
+import type { GenerateRequest, GenerationOutcome, PartProgress } from './generation.ts'
 import type { EngineObserver } from './observer.ts'
 import { cancelled, tooLate } from './refusals.ts'
 import type { Request } from './request.ts'
@@ -17,6 +16,7 @@ import type { StepOutcome } from './step-plan.ts'
 interface Job {
   /** The caller's. */
   id: string
+  part: number | undefined
   request: Request
   sink: Sink
   weights: WeightSet | null
@@ -49,7 +49,7 @@ export interface Jobs {
   /** Follows a request that serves a client until it ends. */
   follow(
     request: Request,
-    spec: Pick<GenerateRequest, 'id' | 'signal' | 'deadlineMs'>,
+    spec: Pick<GenerateRequest, 'id' | 'part' | 'signal' | 'deadlineMs'>,
     arrivedMs: number,
     sink: Sink,
   ): Promise<GenerationOutcome>
@@ -66,7 +66,7 @@ export interface Jobs {
   /** Ends everything with an error. */
   failAll(error: () => AppError): void
   /** Every request of a client, and how far it is. */
-  underWay(): RequestProgress[]
+  underWay(): PartProgress[]
 }
 
 /**
@@ -153,6 +153,7 @@ export function createJobs(
       const cancel = () => fail(request, cancelled())
       jobs.set(request, {
         id: spec.id,
+        part: spec.part,
         request,
         sink,
         weights: null,
@@ -228,11 +229,12 @@ export function createJobs(
   }
 }
 
-function progressOf(job: Job, nowMs: number): RequestProgress {
-  const { id, weights, sink, request, progressMs, runsSinceMs, firstTokenMs } = job
+function progressOf(job: Job, nowMs: number): PartProgress {
+  const { id, part, weights, sink, request, progressMs, runsSinceMs, firstTokenMs } = job
   const lacksToken = runsSinceMs !== null && firstTokenMs === null && request.goal.kind === 'generate'
   return {
     requestId: id,
+    part,
     promptTokens: weights === null ? 0 : request.promptTokens,
     completionTokens: sink.completionTokens,
     idleMs: request.status.kind === 'waiting' ? 0 : Math.max(0, nowMs - progressMs),

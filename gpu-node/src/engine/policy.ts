@@ -1,4 +1,5 @@
 import { PAGE_TOKENS } from '../backends/backend.ts'
+import type { LlamaConfig } from '../model/config.ts'
 
 /** Bounds that the scheduler keeps. Token counts unless said otherwise. */
 export interface EnginePolicy {
@@ -24,6 +25,29 @@ export interface EnginePolicy {
   scoreEverySteps: number
 }
 
+/** Contexts that the key/value budget holds where there is memory. */
+const KV_CONTEXTS = 4
+/** Of the memory that is free when a node starts, what keys and values may take: weights come beside them. */
+const KV_SHARE = 1 / 4
+/** Less serves nobody. */
+const LEAST_KV_TOKENS = 1024
+/** Of a key and a value in the sparse engine, f16 each. */
+const PAIR_BYTES = 4
+
+/** The key/value budget of a node that was told none: four contexts, or what a quarter of the free memory holds. */
+export function defaultKvTokens(
+  {
+    contextLength,
+    layers,
+    kvHeads,
+    headDim,
+  }: Pick<LlamaConfig, 'contextLength' | 'layers' | 'kvHeads' | 'headDim'>,
+  freeBytes: number,
+): number {
+  const fit = Math.floor((freeBytes * KV_SHARE) / (PAIR_BYTES * layers * kvHeads * headDim))
+  return Math.min(KV_CONTEXTS * contextLength, Math.max(LEAST_KV_TOKENS, fit))
+}
+
 /**
  * Completes a policy for a model of `modelContextLength` tokens; the defaults suit a backend that
  * steps sequences in turn on a CPU, where a prompt piece of 64 tokens keeps steps well below 200 ms.
@@ -32,7 +56,7 @@ export interface EnginePolicy {
  * @throws RangeError when a bound is not positive, or steps are too short for what may run
  */
 export function createPolicy(modelContextLength: number, bounds: Partial<EnginePolicy> = {}): EnginePolicy {
-  const kvTokens = bounds.kvTokens ?? 4 * modelContextLength
+  const kvTokens = bounds.kvTokens ?? KV_CONTEXTS * modelContextLength
   const maxRunning = bounds.maxRunning ?? 8
   const prefillChunk = bounds.prefillChunk ?? 64
   const least = maxRunning + prefillChunk

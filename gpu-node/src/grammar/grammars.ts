@@ -1,12 +1,14 @@
+import { createHash } from 'node:crypto'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Grammar, Vocabulary } from '../../native/addon.d.ts'
 import { loadNative, NativeUnavailableError } from '../backends/sparse/native.ts'
 import type { TokenConstraint } from '../engine/constraint.ts'
+import { createLine, unlessAborted } from '../line.ts'
 import type { LlamaConfig } from '../model/config.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
 import { createConstraint } from './constraint.ts'
 import { explainRefusal } from './refusals.ts'
-import { createGrammarTrial, type GrammarTrial } from './trial.ts'
+import { createGrammarTrial, TooCostlyError, type GrammarTrial } from './trial.ts'
 import { createVocabulary } from './vocabulary.ts'
 
 /** A grammar as the addon reads it, and the request's field that it comes from. */
@@ -22,15 +24,34 @@ export interface Grammars {
   /**
    * @returns makes the constraint of one answer; answers share what was compiled
    * @throws AppError `invalid_request` for a grammar that cannot be compiled, and where there is no addon to do it;
-   * `overloaded` when too many wait for the compiler
+   * `overloaded` when too many wait for the compiler, `client_closed_request`, `node_failed`
    */
-  compile(source: GrammarSource): Promise<() => TokenConstraint>
+  compile(source: GrammarSource, asker?: GrammarAsker): Promise<() => TokenConstraint>
+}
+
+/** Who asks for a grammar. */
+export interface GrammarAsker {
+  /** Gives up its place in the line, unless others ask for the same. */
+  signal?: AbortSignal
+  /** Of whom only a few grammars wait at the same time. */
+  tenant?: string | undefined
+}
+
+/** A grammar that is compiled, or will be. */
+interface Compiling {
+  grammar: Promise<Grammar>
+  /** How many wait for it; when all have left before its turn, it is given up. */
+  askers: number
+  abandon: AbortController
 }
 
 /** Grammars that stay compiled, the ones used last. */
 const KEPT_GRAMMARS = 32
-/** One is compiled at a time, so that no more than one thread is taken; so many may wait for it. */
+/** Costly ones that are remembered, the ones found last. */
+const KNOWN_COSTLY = 256
+/** One is compiled at a time, so that no more than one thread is taken; so many may wait for it, and so many of a tenant. */
 const MOST_WAITING = 16
+const MOST_OF_TENANT = 4
 
 /** A compiler for a model's vocabulary, which is prepared when the first grammar comes. */
 export function createGrammars(deps: {
@@ -42,53 +63,80 @@ export function createGrammars(deps: {
   trial?: GrammarTrial
 }): Grammars {
   const { codec, config, load = loadNative, trial = createGrammarTrial() } = deps
-  const kept = new Map<string, Promise<Grammar>>()
+  const kept = new Map<string, Compiling>()
+  const costly = new Map<string, TooCostlyError>()
+  const line = createLine('schemas to compile', MOST_WAITING)
+  const waitingOf = new Map<string, number>()
   let vocabulary: Promise<Vocabulary> | undefined
-  let last: Promise<unknown> = Promise.resolve()
-  let waiting = 0
 
-  const compile = async (source: GrammarSource): Promise<Grammar> => {
-    const addon = loadAddon(load, source.param)
-    if (waiting >= MOST_WAITING)
-      throw new AppError(
-        'overloaded',
-        `This node already has ${MOST_WAITING} schemas to compile. Try again later.`,
-        {
-          retryAfterS: 1,
-        },
-      )
-    waiting += 1
-    const turn = last.then(async () => {
+  async function compile({ language, text, param }: GrammarSource, signal: AbortSignal): Promise<Grammar> {
+    const addon = loadAddon(load, param)
+    return line.run(async () => {
       vocabulary ??= createVocabulary(addon, codec, config)
-      await Promise.all([vocabulary, trial({ language: source.language, text: source.text })])
-      return (await vocabulary).compile(source.language, source.text)
-    })
-    last = turn.catch(() => undefined)
+      await Promise.all([vocabulary, trial({ language, text })])
+      return (await vocabulary).compile(language, text)
+    }, signal)
+  }
+
+  /** Counted for the tenant that asks first. */
+  async function compileFor(
+    tenant: string | undefined,
+    source: GrammarSource,
+    signal: AbortSignal,
+  ): Promise<Grammar> {
+    if (tenant === undefined) return compile(source, signal)
+    const others = waitingOf.get(tenant) ?? 0
+    if (others >= MOST_OF_TENANT) {
+      const message = `This node already has ${others} schemas of yours to compile. Try again later.`
+      throw new AppError('overloaded', message, { retryAfterS: 1 })
+    }
+    waitingOf.set(tenant, others + 1)
     try {
-      return await turn
-    } catch (thrown) {
-      throw explainRefusal(thrown, source.param)
+      return await compile(source, signal)
     } finally {
-      waiting -= 1
+      const left = waitingOf.get(tenant)! - 1
+      if (left > 0) waitingOf.set(tenant, left)
+      else waitingOf.delete(tenant)
     }
   }
 
+  function begin(key: string, source: GrammarSource, tenant: string | undefined): Compiling {
+    const abandon = new AbortController()
+    const grammar = compileFor(tenant, source, abandon.signal)
+    const compiling = { grammar, askers: 0, abandon }
+    grammar.catch((thrown: unknown) => {
+      if (kept.get(key) === compiling) kept.delete(key)
+      if (thrown instanceof TooCostlyError) keep(costly, key, thrown, KNOWN_COSTLY)
+    })
+    return compiling
+  }
+
   return {
-    async compile(source) {
-      const key = `${source.language} ${source.text}`
-      const compiling = kept.get(key) ?? compile(source)
-      kept.delete(key)
-      kept.set(key, compiling)
-      if (kept.size > KEPT_GRAMMARS) kept.delete(kept.keys().next().value as string)
+    async compile(source, { signal, tenant } = {}) {
+      const key = createHash('sha256').update(`${source.language} ${source.text}`).digest('base64')
+      const refused = costly.get(key)
+      if (refused) throw explainRefusal(refused, source.param)
+      const compiling = kept.get(key) ?? begin(key, source, tenant)
+      keep(kept, key, compiling, KEPT_GRAMMARS)
+      compiling.askers += 1
       try {
-        const grammar = await compiling
+        const grammar = await unlessAborted(compiling.grammar, signal)
         return () => createConstraint(grammar)
       } catch (thrown) {
-        if (kept.get(key) === compiling) kept.delete(key)
-        throw thrown
+        throw explainRefusal(thrown, source.param)
+      } finally {
+        compiling.askers -= 1
+        if (compiling.askers === 0) compiling.abandon.abort()
       }
     },
   }
+}
+
+/** As the one used last; the one used longest ago makes room. */
+function keep<T>(map: Map<string, T>, key: string, value: T, most: number): void {
+  map.delete(key)
+  map.set(key, value)
+  if (map.size > most) map.delete(map.keys().next().value as string)
 }
 
 function loadAddon(load: typeof loadNative, param: string): ReturnType<typeof loadNative> {

@@ -24,6 +24,8 @@ export interface SwapPlan {
   drain: number[]
   /** Failed versions that nobody wants any more: forget them. */
   forget: number[]
+  /** Versions that are loading and that nobody wants any more. */
+  abandon: number[]
   /** The one set to load next; null: none, or one is loading. */
   load: SetName | null
   /** When to plan again although nothing happened; null: never. */
@@ -54,14 +56,17 @@ export function planSwap(
   const byVersion = new Map(held.map((set) => [set.version, set]))
   const isWanted = (set: SetName) => wanted.some((name) => same(name, set))
 
-  const plan: SwapPlan = { activate: null, drain: [], forget: [], load: null, wakeAtMs: null }
+  const plan: SwapPlan = { activate: null, drain: [], forget: [], abandon: [], load: null, wakeAtMs: null }
   plan.activate = planFlip(target, byVersion, activeVersion, isWanted)
   const serving = plan.activate ?? activeVersion
 
   let loading = false
   for (const set of held) {
-    if (set.state === 'loading') loading = true
-    else if (set.state === 'ready' && !isWanted(set) && set.version !== serving) plan.drain.push(set.version)
+    if (set.state === 'loading') {
+      loading = true
+      if (!isWanted(set)) plan.abandon.push(set.version)
+    } else if (set.state === 'ready' && !isWanted(set) && set.version !== serving)
+      plan.drain.push(set.version)
     else if (set.state === 'failed' && !isWanted(set)) plan.forget.push(set.version)
   }
   if (loading) return plan

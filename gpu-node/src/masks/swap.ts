@@ -16,7 +16,7 @@ export interface SwapEngine {
   setActive(weights: WeightSet): void
   /** Requests pinned to a version. */
   requestsOn(version: number): number
-  /** Settles when no request is pinned to the version; those left at the deadline are ended. */
+  /** Settles when no request is pinned to the version; at the deadline those that can start over on another. */
   drain(version: number, deadlineMs: number): Promise<void>
 }
 
@@ -28,7 +28,7 @@ export interface MaskSwap {
    * @throws AppError when not even the dense set can be loaded
    */
   start(desired: DesiredMasks): Promise<void>
-  /** Takes a new desired state; returns at once. */
+  /** Takes a new desired state; returns at once, and has flipped if the new active mask is ready, whatever loads. */
   converge(desired: DesiredMasks): void
   /** What new requests start on. */
   activeVersion(): number
@@ -53,7 +53,7 @@ export interface MaskSwapDeps {
   log: Log
   /** Something that a heartbeat tells has changed. */
   onChange: () => void
-  /** How long requests of a retired set may go on. */
+  /** After so long those requests of a retired set start over whose answers have not begun. */
   drainMs?: number
   /** Wait before the first and before later repetitions of a failed load. */
   retryMs?: { first: number; most: number }
@@ -66,6 +66,8 @@ interface Entry extends HeldSet {
   failures: number
   cause: unknown
   readyAtMs: number
+  /** Gives up its load, as far as that can be: a download. */
+  loading: AbortController
 }
 
 /** Composes the swap of a node; nothing is loaded until `start`. */
@@ -74,44 +76,42 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   const drainMs = deps.drainMs ?? 30_000
   const retryMs = deps.retryMs ?? { first: 2_000, most: 60_000 }
   const held = new Map<number, Entry>()
-  const releasing = new Set<Promise<void>>()
+  /** Loads and releases under way. */
+  const working = new Set<Promise<void>>()
   const serving = Promise.withResolvers<void>()
   let desired: DesiredMasks = { active: null, previous: null }
   let active: number | null = null
-  let acting = false
-  let action = Promise.resolve()
   let timer: NodeJS.Timeout | undefined
   let closed = false
 
-  /** Plans and acts until there is nothing to do; one at a time, and once more when called meanwhile. */
-  function reconcile(): Promise<void> {
-    if (!acting) action = act()
-    return action
-  }
-
-  async function act(): Promise<void> {
-    acting = true
-    try {
-      while (!closed) {
-        clearTimeout(timer)
-        const plan = planSwap(desired, [...held.values()], active, nowMs())
-        if (!applyFlip(plan)) return
-        for (const version of plan.drain) retire(version)
-        for (const version of plan.forget) held.delete(version)
-        if (plan.load) await load(plan.load)
-        else if (plan.activate === null && plan.drain.length === 0 && plan.forget.length === 0) {
-          if (plan.wakeAtMs !== null) wakeAt(plan.wakeAtMs)
-          return
-        }
+  /** Plans and acts until there is nothing to do but to wait for loads and releases, whose ends call it again. */
+  function reconcile(): void {
+    while (!closed) {
+      clearTimeout(timer)
+      const plan = planSwap(desired, [...held.values()], active, nowMs())
+      if (!applyFlip(plan)) return
+      for (const version of plan.drain) retire(version)
+      for (const version of plan.forget) held.delete(version)
+      for (const version of plan.abandon) held.get(version)?.loading.abort()
+      if (plan.load) follow(load(plan.load))
+      else if (plan.activate === null && plan.drain.length === 0 && plan.forget.length === 0) {
+        if (plan.wakeAtMs !== null) wakeAt(plan.wakeAtMs)
+        return
       }
-    } finally {
-      // Before the promise settles: whoever calls in between starts a new round.
-      acting = false
     }
   }
 
+  function follow(work: Promise<void>): void {
+    const done = work.finally(() => {
+      working.delete(done)
+      deps.onChange()
+      reconcile()
+    })
+    working.add(done)
+  }
+
   function wakeAt(atMs: number): void {
-    timer = setTimeout(() => void reconcile(), Math.max(0, atMs - nowMs()))
+    timer = setTimeout(reconcile, Math.max(0, atMs - nowMs()))
     timer.unref()
   }
 
@@ -137,6 +137,8 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   }
 
   async function load(name: SetName): Promise<void> {
+    const loading = new AbortController()
+    const { signal } = loading
     const entry: Entry = held.get(name.version) ?? {
       ...name,
       state: 'loading',
@@ -145,17 +147,21 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       failures: 0,
       cause: null,
       readyAtMs: 0,
+      loading,
     }
     entry.state = 'loading'
+    entry.loading = loading
     held.set(name.version, entry)
     deps.onChange()
     try {
-      const maskPath = name.sha256 === null ? null : await deps.masks.ensure(name.sha256)
+      const maskPath = name.sha256 === null ? null : await deps.masks.ensure(name.sha256, signal)
+      signal.throwIfAborted()
       const source = { model: deps.model, version: name.version, maskPath, priority: 'serving' } as const
       const weights = await deps.backend.load(source)
       if (closed) return await deps.backend.release(weights)
       publish(entry, weights)
     } catch (error) {
+      if (signal.aborted) return void held.delete(name.version)
       fail(entry, error)
       deps.log.error('weight set cannot be loaded', {
         version: name.version,
@@ -165,7 +171,6 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         retryInMs: entry.retryAtMs - nowMs(),
       })
     }
-    deps.onChange()
   }
 
   function publish(entry: Entry, weights: WeightSet): void {
@@ -183,7 +188,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       if (entry.failures === 1) entry.retryAtMs = nowMs()
       deps.log.error('weight set ended unexpectedly', { version: entry.version, reason: reasonOf(cause) })
       deps.onChange()
-      if (!closed) void reconcile()
+      reconcile()
     })
     // A set that crashed comes back under the requests that its version has.
     if (active === entry.version) deps.engine.setActive(weights)
@@ -202,12 +207,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     if (!entry || !weights) return
     entry.state = 'draining'
     deps.onChange()
-    const done = drainAndRelease(entry, weights).finally(() => {
-      releasing.delete(done)
-      deps.onChange()
-      if (!closed) void reconcile()
-    })
-    releasing.add(done)
+    follow(drainAndRelease(entry, weights))
   }
 
   async function drainAndRelease(entry: Entry, weights: WeightSet): Promise<void> {
@@ -227,19 +227,20 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   }
 
   async function settled(): Promise<void> {
-    while (acting || releasing.size) await Promise.all([action, ...releasing])
+    while (working.size > 0) await Promise.all(working)
   }
 
   return {
     async start(initial) {
       desired = initial
+      reconcile()
       // The other sets are loaded while this one serves.
-      await Promise.race([serving.promise, reconcile()])
+      await Promise.race([serving.promise, settled()])
       if (active === null) throw toAppError(held.get(0)?.cause)
     },
     converge(next) {
       desired = next
-      if (!closed) void reconcile()
+      reconcile()
     },
     activeVersion: () => active ?? 0,
     weightSets: () =>
@@ -264,6 +265,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     async close() {
       closed = true
       clearTimeout(timer)
+      for (const { loading } of held.values()) loading.abort()
       await settled()
       const left = [...held.values()].flatMap(({ weights }) => weights ?? [])
       held.clear()

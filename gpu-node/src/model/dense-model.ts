@@ -1,3 +1,4 @@
+import type { TokenizerDescription } from './codec.ts'
 import type { LlamaConfig } from './config.ts'
 import type { LayerSensitivity } from './layer-sensitivity.ts'
 import type { RowSensitivity } from './row-sensitivity.ts'
@@ -30,7 +31,9 @@ export interface DenseModel {
   config: LlamaConfig
   master: DenseMaster
   codec: TextCodec
-  /** Over what the codec was made from, but for the chat template. */
+  /** What the codec was made from. */
+  tokenizer: TokenizerDescription
+  /** Over it, but for the chat template. */
   tokenizerSha256: string
   /** What pruning its parts costs; null when that was never measured. */
   layerSensitivity: LayerSensitivity | null

@@ -3,7 +3,7 @@ import type { ChatCompletion, ChatCompletionChunk, FinishReason } from '@copal/s
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
 import type { TokenLogprob } from '../engine/answer.ts'
-import { chatLogprobs, completionLogprobs } from './logprobs.ts'
+import { chatLogprobs, completionLogprobs, type TokenBytes } from './logprobs.ts'
 
 /** What every object of an answer repeats. */
 export interface AnswerHead {
@@ -40,6 +40,7 @@ export interface AnswerFormat {
 /** How to answer. */
 export interface FormatOptions {
   logprobs: boolean
+  tokenBytes: TokenBytes
   /** `stream_options.include_usage`: the last object has the usage, and every other `usage: null`, as OpenAI does. */
   withUsage: boolean
   /** The request names a tier, so the answer does. */
@@ -49,12 +50,12 @@ export interface FormatOptions {
 /** `chat.completion` and `chat.completion.chunk`. */
 export function chatFormat(
   head: AnswerHead,
-  { logprobs, withUsage, namesTier = false }: FormatOptions,
+  { logprobs, tokenBytes, withUsage, namesTier = false }: FormatOptions,
 ): AnswerFormat {
   type Choice = ChatCompletionChunk['choices'][number]
   const tier = namesTier ? { service_tier: 'default' as const } : {}
   const described = (tokens: TokenLogprob[]) =>
-    logprobs ? { content: chatLogprobs(tokens), refusal: null } : null
+    logprobs ? { content: chatLogprobs(tokens, tokenBytes), refusal: null } : null
   const chunk = (choices: Choice[]): ChatCompletionChunk => ({
     ...fields(head, 'chat.completion.chunk'),
     ...tier,
@@ -92,7 +93,10 @@ export function chatFormat(
 }
 
 /** `text_completion`, whole and in chunks. */
-export function completionFormat(head: AnswerHead, { logprobs, withUsage }: FormatOptions): AnswerFormat {
+export function completionFormat(
+  head: AnswerHead,
+  { logprobs, tokenBytes, withUsage }: FormatOptions,
+): AnswerFormat {
   /** Code points of each choice so far. */
   const offsets: number[] = []
   const choice = (
@@ -102,7 +106,7 @@ export function completionFormat(head: AnswerHead, { logprobs, withUsage }: Form
     reason: FinishReason | null,
   ): Completion['choices'][number] => {
     const offset = offsets[index] ?? 0
-    const described = logprobs ? completionLogprobs(tokens, offset) : null
+    const described = logprobs ? completionLogprobs(tokens, tokenBytes, offset) : null
     offsets[index] = described?.offset ?? offset
     return { index, text, logprobs: described?.logprobs ?? null, finish_reason: reason }
   }

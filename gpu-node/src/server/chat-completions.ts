@@ -5,15 +5,17 @@ import { chatFormat } from './answer-format.ts'
 import { CHAT_LOGPROB_BYTES, requireLogprobsFit } from './answer-size.ts'
 import { chatPrompt, userText } from './conversation.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { beginningsOf, encodePrompt } from './prompt.ts'
+import { sampledTokens } from './drift.ts'
+import { beginningsOf } from './prompt.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling.ts'
 import { CHAT_FIELDS, compileStructure, structureOf } from './structure.ts'
 import { toolFormat } from './tool-format.ts'
 
 /** `POST /rpc/chat-completions` */
 export function chatCompletions(deps: InferenceDeps): Hono {
-  const { contextLength, grammars, generate, read } = deps
-  const { codec } = deps.model
+  const { encoder, grammars, generate, read } = deps
+  const { codec, config } = deps.model
+  const tokenBytes = (id: number) => codec.tokenBytes(id)
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(chatCall, await read(c.req.raw, CALL_BYTES))
     const structure = structureOf(request, CHAT_FIELDS)
@@ -24,28 +26,30 @@ export function chatCompletions(deps: InferenceDeps): Hono {
         model: request.model,
         stream: request.stream ?? false,
         idPrefix: 'chatcmpl-',
-        async prepare() {
+        async prepare(signal) {
           const prompt = chatPrompt(codec, request, structure.tools)
-          const tokens = encodePrompt((text) => codec.encode(text), prompt, contextLength)
+          const [tokens = []] = await encoder.encode([prompt], 'prompt', signal)
           const plan = {
             ...samplingOf(request, chatTopLogprobs(request)),
             prompts: [tokens],
             beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: chatMaxTokens(request),
-            constrain: await compileStructure(grammars, structure),
+            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
           }
-          if (!request.stream) requireLogprobsFit(plan, contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')
+          if (!request.stream)
+            requireLogprobsFit(plan, config.contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')
           return plan
         },
-        clientText: () => codec.encodeDocument(userText(request.messages)),
+        clientText: () => sampledTokens(codec, userText(request.messages)),
         format(head) {
           const format = chatFormat(head, {
             logprobs: request.logprobs ?? false,
+            tokenBytes,
             withUsage,
             namesTier: request.service_tier != null,
           })
-          return structure.tools.length > 0 ? toolFormat(format) : format
+          return structure.tools.length > 0 ? toolFormat(format, tokenBytes) : format
         },
       },
       c.req.raw,

@@ -24,6 +24,8 @@ export interface ChoiceEvent {
 /** The choices of one call under way. */
 export interface Choices {
   readonly count: number
+  /** Each of them, and which prompt it continues. */
+  readonly parts: readonly { prompt: number; outcome: Promise<GenerationOutcome> }[]
   /** May be iterated once. When one choice fails the others are cancelled, and this throws. */
   readonly events: AsyncGenerator<ChoiceEvent, void, undefined>
   /** Of all of them together, as one request; never rejects. */
@@ -49,6 +51,7 @@ export function startChoices(
 ): Choices {
   const { prompts, choicesPerPrompt, sampling, constrain, beginnings, ...rest } = plan
   const specs = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
+  const promptOf = (choice: number) => Math.floor(choice / choicesPerPrompt)
   const { signal } = abort
   // No partition of a caller's is called so.
   const partition = common.partition ?? (specs.length > 1 ? `\0${common.id}` : undefined)
@@ -56,7 +59,8 @@ export function startChoices(
   try {
     for (const [choice, prompt] of specs.entries()) {
       const seed = seedOf(sampling.seed, choice)
-      const spec = { ...common, ...rest, partition, sampling: { ...sampling, seed }, prompt, signal }
+      const part = promptOf(choice)
+      const spec = { ...common, part, ...rest, partition, sampling: { ...sampling, seed }, prompt, signal }
       const named = choice === 0 ? { beginnings } : {}
       generations.push(engine.generate({ ...spec, ...named, constraint: constrain?.() }))
     }
@@ -66,6 +70,7 @@ export function startChoices(
   }
   return {
     count: generations.length,
+    parts: generations.map(({ outcome }, choice) => ({ prompt: promptOf(choice), outcome })),
     events: merge(
       generations.map(({ events }) => events),
       () => abort.abort(),
@@ -108,6 +113,8 @@ async function* merge(
     isWhole = true
   } finally {
     if (!isWhole) onLeave()
+    // What they keep for nobody goes.
+    for (const iterator of iterators) iterator.return?.().catch(() => undefined)
   }
 }
 

@@ -11,7 +11,7 @@ export interface NodeServerDeps {
   nodeId: string
   /** Shared with the gateway; any of them may have signed a call. */
   secrets: readonly string[]
-  model: Pick<DenseModel, 'id' | 'config' | 'codec'>
+  model: Pick<DenseModel, 'id' | 'config' | 'codec' | 'tokenizer'>
   engine: Engine
   /** The weight set of a version, if new requests can start on it; 0 is dense, against which drift is measured. */
   weights: (version: number) => WeightSet | null
@@ -27,7 +27,7 @@ export interface NodeServerDeps {
   log: Log
   /** Milliseconds since the epoch: signatures and `created` go by it. */
   nowMs?: () => number
-  /** How long a request may take from its arrival; unset: as long as it needs. */
+  /** How long a request may take from when it is tokenised; unset: as long as it needs. */
   requestTimeoutMs?: number
   /** How long scoring a sampled text may take before its receipt goes out without drift. */
   scoreTimeoutMs?: number

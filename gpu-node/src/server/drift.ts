@@ -2,6 +2,7 @@ import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
 import { reasonOf, type Log } from '../log.ts'
+import type { TextCodec } from '../model/tokenizer.ts'
 import { isExpected, sum } from './scoring.ts'
 
 /** A client's text shorter than this says too little about drift. */
@@ -10,12 +11,20 @@ const MIN_TOKENS = 16
 /** Drift is a mean over many texts: the beginning of each is enough, and keeps receipts from waiting. */
 const MAX_TOKENS = 256
 
+/** Characters of which so many tokens are made, of all but the oddest text. */
+const MAX_CHARACTERS = 8 * MAX_TOKENS
+
 /** What scoring needs. */
 export interface DriftDeps {
   engine: Pick<Engine, 'score' | 'policy'>
   denseWeights: () => WeightSet | null
   log: Log
   scoreTimeoutMs: number
+}
+
+/** The tokens of a client's text, as far as they are scored. */
+export function sampledTokens(codec: Pick<TextCodec, 'encodeDocument'>, text: string): number[] {
+  return codec.encodeDocument(text.slice(0, MAX_CHARACTERS))
 }
 
 /**

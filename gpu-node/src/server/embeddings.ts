@@ -5,14 +5,15 @@ import { embeddingsCall } from '@copal/shared/wire/node-rpc.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
-import type { Embedding, EmbeddingCall } from '../engine/embedding.ts'
+import type { Embedding, EmbeddingCall, EmbedRequest } from '../engine/embedding.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import { requireEmbeddingsFit } from './answer-size.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
+import type { Call, Calls } from './calls.ts'
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
-import { CALL_BYTES, type ReadCall } from './inference-deps.ts'
+import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
 import { answerAtOnce, LATE_MS, type WholeAnswer } from './late-answer.ts'
 import { tokensOf } from './prompt.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
@@ -24,8 +25,9 @@ const AT_ONCE = 8
 export function embeddings(
   deps: NodeServerDeps,
   desk: ReceiptDesk,
+  calls: Calls,
   nowMs: () => number,
-  read: ReadCall,
+  { encoder, read }: Pick<InferenceDeps, 'encoder' | 'read'>,
 ): Hono {
   const { engine, model, telemetry } = deps
   const { tracing, metrics } = telemetry
@@ -35,17 +37,19 @@ export function embeddings(
     const settled: SettledCall = { ...call, model: request.model, sampledText: null }
     const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
     const started: EmbeddingCall[] = []
+    const underWay = calls.begin(call.requestId)
     const left = new AbortController()
     const signal = AbortSignal.any([left.signal, c.req.raw.signal])
 
     async function embed(): Promise<WholeAnswer> {
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
-      const texts = tokensOf(inputsOf(request), field, model, engine.policy.contextLength)
+      const texts = await tokensOf(inputsOf(request), field, model.config, encoder, signal)
       const format = request.encoding_format ?? 'float'
       requireEmbeddingsFit(texts.length, model.config.hiddenSize, format)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
-      const embedded = await embedAll(engine, texts, { id: call.requestId, weights }, signal, started)
+      const common = { id: call.requestId, weights, deadlineMs: deps.requestTimeoutMs }
+      const embedded = await embedAll(engine, texts, common, signal, started, underWay)
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
         index,
@@ -80,7 +84,9 @@ export function embeddings(
     }
 
     return answerAtOnce(
-      embed().catch(fail),
+      embed()
+        .catch(fail)
+        .finally(() => underWay.end()),
       (maskVersion) => answerHeaders(deps.nodeId, call.domain, maskVersion),
       { keepAliveMs: deps.keepAliveMs ?? LATE_MS, onCancel: () => left.abort() },
     )
@@ -89,22 +95,26 @@ export function embeddings(
 
 /** Embeds texts in their order; when one fails the others are ended, and it throws. `started` gets every call made. */
 async function embedAll(
-  engine: Pick<Engine, 'embed'>,
+  engine: Pick<Engine, 'embed' | 'hold'>,
   texts: readonly (readonly number[])[],
-  common: { id: string; weights: WeightSet | null },
+  common: Pick<EmbedRequest, 'id' | 'deadlineMs'> & { weights: WeightSet | null },
   signal: AbortSignal,
   started: EmbeddingCall[],
+  underWay: Call,
 ): Promise<Embedding[]> {
   const abort = new AbortController()
   const leave = () => abort.abort()
   signal.addEventListener('abort', leave, { once: true })
   if (signal.aborted) leave()
+  // Between two texts no request may be bound to them.
+  const release = common.weights ? engine.hold(common.weights) : undefined
   const results: Embedding[] = []
   let next = 0
   const work = async () => {
     for (let index = next++; index < texts.length; index = next++) {
-      const call = engine.embed({ ...common, tokens: texts[index]!, signal: abort.signal })
+      const call = engine.embed({ ...common, part: index, tokens: texts[index]!, signal: abort.signal })
       started.push(call)
+      underWay.follow(index, call.outcome)
       results[index] = await call.embedding
     }
   }
@@ -115,6 +125,7 @@ async function embedAll(
     next = texts.length
     abort.abort()
     signal.removeEventListener('abort', leave)
+    release?.()
   }
 }
 

@@ -3,8 +3,10 @@ import type { Usage } from '@copal/shared/wire/generation.ts'
 import { MAX_KEPT_BYTES, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import { reasonOf } from '../log.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
+import { within } from '../within.ts'
 import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
+import type { Calls } from './calls.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { answerAtOnce, LATE_MS } from './late-answer.ts'
@@ -37,7 +39,7 @@ interface GenerateJob {
    *
    * @throws AppError when the request cannot be served as it is
    */
-  prepare: () => Promise<ChoicesPlan>
+  prepare: (signal: AbortSignal) => Promise<ChoicesPlan>
   clientText: () => readonly number[]
   format: (head: AnswerHead) => AnswerFormat
 }
@@ -53,6 +55,7 @@ export function createGenerate(
   deps: NodeServerDeps,
   desk: ReceiptDesk,
   shadows: ShadowDesk,
+  calls: Calls,
   nowMs: () => number,
 ): Generate {
   const { engine, telemetry, log } = deps
@@ -70,6 +73,7 @@ export function createGenerate(
 
   return async function generate(job, request) {
     const arrivedMs = nowMs()
+    const underWay = calls.begin(job.requestId)
     const call: SettledCall = { ...job, sampledText: job.sample ? job.clientText : null }
     const route = new URL(request.url).pathname
     const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
@@ -86,25 +90,28 @@ export function createGenerate(
     let choices: Choices
     try {
       requireModel(deps, job.model)
-      const plan = await job.prepare()
+      const plan = await job.prepare(abort.signal)
       const common = {
         id: job.requestId,
         weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),
         restartable: !job.stream,
         partition: job.tenant,
-        ...(deps.requestTimeoutMs === undefined ? {} : { deadlineMs: deps.requestTimeoutMs }),
+        deadlineMs: deps.requestTimeoutMs,
       }
       choices = startChoices(engine, plan, common, abort)
+      for (const { prompt, outcome } of choices.parts) underWay.follow(prompt, outcome)
     } catch (thrown) {
       const error = toAppError(thrown)
       endRefused(span, error)
       metrics.refused(error.code)
       desk.refuse(call, arrivedMs, error)
+      underWay.end()
       throw thrown
     }
     void choices.outcome.then((outcome) => {
       endGenerated(tracing.tracer, span, outcome)
       desk.settle(call, outcome)
+      underWay.end()
       const { shadowVersion } = job
       if (job.sample && shadowVersion !== undefined) shadows.score({ ...job, shadowVersion }, outcome)
     })

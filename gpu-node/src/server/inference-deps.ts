@@ -1,6 +1,7 @@
 import { LIMITS } from '@copal/shared/wire/generation.ts'
 import type { Grammars } from '../grammar/grammars.ts'
 import type { DenseModel } from '../model/dense-model.ts'
+import type { Encoder } from './encoder.ts'
 import type { Generate } from './generate.ts'
 
 /** The gateway wraps the client's body in a few fields of its own. */
@@ -9,8 +10,7 @@ export const CALL_BYTES = LIMITS.bodyBytes + 64 * 1024
 /** What the routes that generate are made of. */
 export interface InferenceDeps {
   model: Pick<DenseModel, 'codec' | 'config'>
-  /** Tokens of prompt and answer together. */
-  contextLength: number
+  encoder: Encoder
   /** Compiles what answers are kept to. */
   grammars: Grammars
   generate: Generate

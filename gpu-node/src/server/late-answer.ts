@@ -1,5 +1,6 @@
 import { errorBody, toAppError } from '@copal/shared/errors.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { within } from '../within.ts'
 
 /** When an answer that is not there yet begins with a space, and between two. */
 export const LATE_MS = 15_000
@@ -52,17 +53,4 @@ function lateAnswer(
     },
     cancel: options.onCancel,
   })
-}
-
-/** The promise's value, or undefined when it takes longer than `timeoutMs`. */
-export async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), timeoutMs)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

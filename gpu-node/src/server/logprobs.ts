@@ -1,10 +1,18 @@
 import type { ChatTokenLogprob } from '@copal/shared/wire/chat.ts'
 import type { CompletionLogprobs } from '@copal/shared/wire/completions.ts'
 import type { TokenLogprob } from '../engine/answer.ts'
+import type { TextCodec } from '../model/tokenizer.ts'
+
+/** The UTF-8 bytes of a token, which may be part of a character. */
+export type TokenBytes = TextCodec['tokenBytes']
 
 /** Tokens in the shape of chat completions. */
-export function chatLogprobs(tokens: readonly TokenLogprob[]): ChatTokenLogprob[] {
-  return tokens.map((token) => ({ ...chatToken(token), top_logprobs: token.top.map(chatToken) }))
+export function chatLogprobs(tokens: readonly TokenLogprob[], tokenBytes: TokenBytes): ChatTokenLogprob[] {
+  const described = ({ token, logprob }: { token: number; logprob: number }) => {
+    const bytes = tokenBytes(token)
+    return { token: tokenText(bytes, ''), logprob, bytes: [...bytes] }
+  }
+  return tokens.map((token) => ({ ...described(token), top_logprobs: token.top.map(described) }))
 }
 
 /**
@@ -15,26 +23,22 @@ export function chatLogprobs(tokens: readonly TokenLogprob[]): ChatTokenLogprob[
  */
 export function completionLogprobs(
   tokens: readonly TokenLogprob[],
+  tokenBytes: TokenBytes,
   offset: number,
 ): { logprobs: CompletionLogprobs; offset: number } {
   const logprobs: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] }
+  const textOf = ({ token }: { token: number }) => tokenText(tokenBytes(token), 'bytes:')
   let at = offset
   for (const token of tokens) {
-    logprobs.tokens.push(tokenText(token.bytes, 'bytes:'))
+    logprobs.tokens.push(textOf(token))
     logprobs.token_logprobs.push(token.logprob)
     logprobs.top_logprobs.push(
-      Object.fromEntries(
-        [...token.top, token].map((other) => [tokenText(other.bytes, 'bytes:'), other.logprob]),
-      ),
+      Object.fromEntries([...token.top, token].map((other) => [textOf(other), other.logprob])),
     )
     logprobs.text_offset.push(at)
-    at += countCharacters(token.bytes)
+    at += countCharacters(tokenBytes(token.token))
   }
   return { logprobs, offset: at }
-}
-
-function chatToken({ bytes, logprob }: { bytes: Uint8Array; logprob: number }) {
-  return { token: tokenText(bytes, ''), logprob, bytes: [...bytes] }
 }
 
 /** The token's text; a part of a character is written as `\xf0\x9f`, as OpenAI does. */

@@ -3,10 +3,12 @@ import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import { reasonOf } from '../log.ts'
 import { readSigned } from './body.ts'
+import { createCalls } from './calls.ts'
 import { chatCompletions } from './chat-completions.ts'
 import { completions } from './completions.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { embeddings } from './embeddings.ts'
+import { createEncoder } from './encoder.ts'
 import { evaluate } from './evaluate.ts'
 import { createGenerate } from './generate.ts'
 import { createGrammars } from '../grammar/grammars.ts'
@@ -19,7 +21,7 @@ import { createShadowDesk, type ShadowDesk } from './shadow.ts'
 /** The HTTP face of a node. */
 export interface NodeServer {
   readonly fetch: (request: Request) => Response | Promise<Response>
-  /** Every request that waits, runs, or whose receipt waits for its scores, and how far it is. */
+  /** Every request that is prepared, waits, runs, or whose receipt waits for its scores, and how far it is. */
   underWay(): RequestProgress[]
   /** What answers are worth under weights on trial, until it is told. */
   readonly shadows: Pick<ShadowDesk, 'scores' | 'forget'>
@@ -45,7 +47,8 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     scoreTimeoutMs,
   })
   const shadows = createShadowDesk({ engine, log, weights: deps.weights, scoreTimeoutMs })
-  const generate = createGenerate(deps, desk, shadows, nowMs)
+  const calls = createCalls()
+  const generate = createGenerate(deps, desk, shadows, calls, nowMs)
   const replays = createReplayGuard()
   const read: ReadCall = (request, maxBytes) =>
     readSigned(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
@@ -53,7 +56,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const app = new Hono()
   const inference: InferenceDeps = {
     model,
-    contextLength: engine.policy.contextLength,
+    encoder: createEncoder(model, engine.policy.contextLength),
     grammars: deps.grammars ?? createGrammars(model),
     generate,
     read,
@@ -61,7 +64,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
-  app.route('/rpc/embeddings', embeddings(deps, desk, nowMs, read))
+  app.route('/rpc/embeddings', embeddings(deps, desk, calls, nowMs, inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
 
   app.get('/health', (c) => {
@@ -89,24 +92,31 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   return {
     fetch: (request) => app.fetch(request),
     shadows,
-    underWay: () => byRequest([...engine.underWay(), ...desk.scoring()]),
+    underWay: () => byRequest([...calls.parts(), ...engine.underWay(), ...desk.scoring()]),
     settled: () => desk.settled(),
   }
 }
 
-/** A call can be several requests of the engine, one for each of its choices or texts. */
-function byRequest(parts: readonly RequestProgress[]): RequestProgress[] {
+/** A call can be several requests of the engine, one for each of its choices or texts; a prompt counts once. */
+function byRequest(parts: readonly (RequestProgress & { part?: number | undefined })[]): RequestProgress[] {
   return [...Map.groupBy(parts, ({ requestId }) => requestId)].map(([requestId, own]) => {
     const completionTokens = own.reduce((sum, part) => sum + part.completionTokens, 0)
     const tokenlessMs = completionTokens > 0 ? [] : own.flatMap((part) => part.tokenlessMs ?? [])
     return {
       requestId,
-      promptTokens: Math.max(...own.map(({ promptTokens }) => promptTokens)),
+      promptTokens: [...Map.groupBy(own, ({ part }) => part).values()]
+        .map((same) => Math.max(...same.map(({ promptTokens }) => promptTokens)))
+        .reduce((sum, promptTokens) => sum + promptTokens, 0),
       completionTokens,
-      idleMs: Math.min(...own.map(({ idleMs }) => idleMs)),
+      idleMs: finiteOr0(Math.min(...own.map(({ idleMs }) => idleMs))),
       ...(tokenlessMs.length > 0 ? { tokenlessMs: Math.max(...tokenlessMs) } : {}),
     }
   })
+}
+
+/** Of a call that the engine has nothing of it is not finite. */
+function finiteOr0(idleMs: number): number {
+  return Number.isFinite(idleMs) ? idleMs : 0
 }
 
 function errorResponse(error: AppError): Response {

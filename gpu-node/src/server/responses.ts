@@ -4,14 +4,15 @@ import { parse } from '@copal/shared/wire/parse.ts'
 import { chatOf } from '@copal/shared/wire/responses.ts'
 import { chatPrompt, userText } from './conversation.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { beginningsOf, encodePrompt } from './prompt.ts'
+import { sampledTokens } from './drift.ts'
+import { beginningsOf } from './prompt.ts'
 import { responseFormat } from './response-format.ts'
 import { samplingOf } from './sampling.ts'
 import { compileStructure, RESPONSE_FIELDS, structureOf } from './structure.ts'
 
 /** `POST /rpc/responses` */
 export function responses(deps: InferenceDeps): Hono {
-  const { contextLength, grammars, generate, read } = deps
+  const { encoder, grammars, generate, read } = deps
   const { codec } = deps.model
   return new Hono().post('/', async (c) => {
     const { request, ...call } = parse(responsesCall, await read(c.req.raw, CALL_BYTES))
@@ -24,19 +25,19 @@ export function responses(deps: InferenceDeps): Hono {
         model,
         stream: request.stream ?? false,
         idPrefix: 'resp_',
-        async prepare() {
+        async prepare(signal) {
           const prompt = chatPrompt(codec, chat, structure.tools)
-          const tokens = encodePrompt((text) => codec.encode(text), prompt, contextLength)
+          const [tokens = []] = await encoder.encode([prompt], 'prompt', signal)
           return {
             ...samplingOf({ model, temperature, top_p, seed }, -1),
             prompts: [tokens],
             beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
             choicesPerPrompt: 1,
             maxTokens: request.max_output_tokens ?? null,
-            constrain: await compileStructure(grammars, structure),
+            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
           }
         },
-        clientText: () => codec.encodeDocument(userText(chat.messages)),
+        clientText: () => sampledTokens(codec, userText(chat.messages)),
         format: (head) => responseFormat(head, request, structure.tools.length > 0),
       },
       c.req.raw,

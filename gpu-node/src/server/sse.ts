@@ -1,6 +1,6 @@
 import { toAppError } from '@copal/shared/errors.ts'
 import type { AnswerFormat } from './answer-format.ts'
-import { within } from './late-answer.ts'
+import { within } from '../within.ts'
 
 /** Content type of a stream of server-sent events. */
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'

@@ -4,7 +4,7 @@ import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
 import type { Tool } from '@copal/shared/wire/tools.ts'
 import { NativeUnavailableError } from '../backends/sparse/native.ts'
 import type { TokenConstraint } from '../engine/constraint.ts'
-import type { Grammars, GrammarSource } from '../grammar/grammars.ts'
+import type { GrammarAsker, Grammars, GrammarSource } from '../grammar/grammars.ts'
 import { schemaOf, withLayout } from '../grammar/json-grammar.ts'
 import { toolGrammar } from '../grammar/tool-grammar.ts'
 
@@ -89,16 +89,17 @@ export function structureOf(
 export async function compileStructure(
   grammars: Grammars,
   { grammar, parts }: Structure,
+  asker: GrammarAsker,
 ): Promise<(() => TokenConstraint) | undefined> {
   if (!grammar) return undefined
   try {
-    return await grammars.compile(grammar)
+    return await grammars.compile(grammar, asker)
   } catch (thrown) {
     const isRefusal = thrown instanceof AppError && thrown.code === 'invalid_request'
     const isOfOne = grammar.language === 'json_schema'
     if (!isRefusal || thrown.cause instanceof NativeUnavailableError || isOfOne) throw thrown
     // Of many schemas together nobody can tell which it was: each is tried alone.
-    for (const part of parts) await grammars.compile(grammarOf(part))
+    for (const part of parts) await grammars.compile(grammarOf(part), asker)
     throw thrown
   }
 }

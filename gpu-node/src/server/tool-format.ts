@@ -3,6 +3,7 @@ import type { ToolCall, ToolCallDelta } from '@copal/shared/wire/tools.ts'
 import type { TokenLogprob } from '../engine/answer.ts'
 import type { AnswerFormat, WholeChoice } from './answer-format.ts'
 import { newCallId } from './call-id.ts'
+import type { TokenBytes } from './logprobs.ts'
 import { createToolCallReader, type AnswerPiece, type ToolCallReader } from './tool-calls.ts'
 
 /** A choice that is being streamed. */
@@ -18,7 +19,7 @@ interface Streamed {
  *
  * @param chat the format of chats without tools, which this one changes
  */
-export function toolFormat(chat: AnswerFormat): AnswerFormat {
+export function toolFormat(chat: AnswerFormat, tokenBytes: TokenBytes): AnswerFormat {
   const streamed = new Map<number, Streamed>()
   const stateOf = (choice: number): Streamed => {
     const known = streamed.get(choice)
@@ -52,7 +53,7 @@ export function toolFormat(chat: AnswerFormat): AnswerFormat {
   return {
     ...chat,
     whole(choices, usage) {
-      const read = choices.map(readChoice)
+      const read = choices.map((choice) => readChoice(choice, tokenBytes))
       const answer = chat.whole(
         read.map(({ choice }) => choice),
         usage,
@@ -88,7 +89,10 @@ export function toolFormat(chat: AnswerFormat): AnswerFormat {
   }
 }
 
-function readChoice({ text, tokens, reason }: WholeChoice): { choice: WholeChoice; calls: ToolCall[] } {
+function readChoice(
+  { text, tokens, reason }: WholeChoice,
+  tokenBytes: TokenBytes,
+): { choice: WholeChoice; calls: ToolCall[] } {
   const reader = createToolCallReader()
   let content = ''
   const calls: ToolCall[] = []
@@ -98,16 +102,20 @@ function readChoice({ text, tokens, reason }: WholeChoice): { choice: WholeChoic
     else calls.push({ id: newCallId(), type: 'function', function: { name: piece.name, arguments: '' } })
   }
   return {
-    choice: { text: content, tokens: tokensWithin(tokens, content), reason: endOf(reason, calls.length) },
+    choice: {
+      text: content,
+      tokens: tokensWithin(tokens, tokenBytes, content),
+      reason: endOf(reason, calls.length),
+    },
     calls,
   }
 }
 
 /** The tokens that lie in the text whole. */
-function tokensWithin(tokens: readonly TokenLogprob[], text: string): TokenLogprob[] {
+function tokensWithin(tokens: readonly TokenLogprob[], tokenBytes: TokenBytes, text: string): TokenLogprob[] {
   const sizeBytes = Buffer.byteLength(text)
   let end = 0
-  return tokens.filter(({ bytes }) => (end += bytes.length) <= sizeBytes)
+  return tokens.filter(({ token }) => (end += tokenBytes(token).length) <= sizeBytes)
 }
 
 /** An answer that was cut short says so, also within a call. */

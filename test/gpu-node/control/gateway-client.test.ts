@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
+import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { createGatewayClient } from '../../../gpu-node/src/control/gateway-client.ts'
 import { startGatewayDouble } from '../../support/gateway-double.ts'
 
@@ -46,6 +47,39 @@ test('a file that stands still is given up', async () => {
     code: 'no_node_available',
     message: expect.stringContaining('no progress for 1 s') as string,
   })
+})
+
+test('a download has all the time it takes, and is given up when it stands still', async () => {
+  const { gateway, client } = await setup(1_000)
+  const piece = new Uint8Array(1000)
+  gateway.intercept = (_request, response) => {
+    void (async () => {
+      for (let sent = 0; sent < 6; sent++) {
+        response.write(piece)
+        await sleep(200)
+      }
+    })()
+    return true
+  }
+  let received = 0
+  const download = async () => {
+    for await (const chunk of await client.download('masks', SHA256)) received += chunk.length
+  }
+  await expect(download()).rejects.toMatchObject({
+    code: 'no_node_available',
+    message: expect.stringContaining('no progress for 1 s') as string,
+  })
+  expect(received).toBe(6000)
+})
+
+test.each([200, 404])('an answer of status %i that stands still is given up', async (status) => {
+  const { gateway, client } = await setup(300)
+  gateway.intercept = (_request, response) => {
+    response.writeHead(status, { 'content-type': 'application/json' }).write('{"desired":')
+    return true
+  }
+  const code = status === 200 ? 'no_node_available' : 'not_found'
+  await expect(client.heartbeat({} as Heartbeat)).rejects.toMatchObject({ code })
 })
 
 test('a refused file is refused in the words of the gateway', async () => {

@@ -91,6 +91,34 @@ test('draining resolves when the last request on the version has ended', async (
   expect(engine.requestsOn(1)).toBe(0)
 })
 
+test('a drain waits for who holds the version', async () => {
+  const { backend, engine } = setup()
+  const held = backend.weights(1)
+  engine.setActive(held)
+  const [release, releaseToo] = [engine.hold(held), engine.hold(held)]
+  engine.setActive(backend.weights(2))
+  let drained = false
+  const drain = engine.drain(1, 1).then(() => (drained = true))
+  release()
+  release()
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  expect(drained).toBe(false)
+  releaseToo()
+  await drain
+})
+
+test('a streamed request that outlives the drain is ended by its own deadline, and the drain with it', async () => {
+  const { backend, engine } = setup({ config: { ...CONFIG, contextLength: 100_000 } })
+  engine.setActive(backend.weights(1))
+  const streamed = read(engine.generate(request([2], { maxTokens: null, deadlineMs: 500 })))
+  await when(() => backend.plans.length > 10)
+  engine.setActive(backend.weights(2))
+  await Promise.all([
+    expect(streamed).rejects.toMatchObject({ code: 'deadline_exceeded' }),
+    engine.drain(1, 1),
+  ])
+})
+
 test('the active version cannot be drained', async () => {
   const { backend, engine } = setup()
   engine.setActive(backend.weights(1))
@@ -115,16 +143,4 @@ test('at the drain deadline a request the client saw nothing of starts over on t
   expect(restarted.outcome).toMatchObject({ weights: { version: 2 }, completionTokens: 1000 })
   expect(old.versions).toEqual([1])
   expect(old.text).toBe(text(backend.expected(1, [2], { seed: 0 }, 1000)))
-})
-
-test('with stragglers failed, a streamed request ends with an error at the drain deadline', async () => {
-  const { backend, engine } = setup({ config: { ...CONFIG, contextLength: 100_000 }, stragglers: 'fail' })
-  engine.setActive(backend.weights(1))
-  const streamed = read(engine.generate(request([2], { maxTokens: null })))
-  await when(() => backend.plans.length > 10)
-  engine.setActive(backend.weights(2))
-  await Promise.all([
-    expect(streamed).rejects.toMatchObject({ code: 'deadline_exceeded' }),
-    engine.drain(1, 1),
-  ])
 })

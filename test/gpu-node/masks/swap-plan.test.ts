@@ -27,7 +27,14 @@ const inState = (
   state,
   retryAtMs,
 })
-const NOTHING: SwapPlan = { activate: null, drain: [], forget: [], load: null, wakeAtMs: null }
+const NOTHING: SwapPlan = {
+  activate: null,
+  drain: [],
+  forget: [],
+  abandon: [],
+  load: null,
+  wakeAtMs: null,
+}
 const wants = (active: DesiredMasks['active'], previous: DesiredMasks['previous'] = null): DesiredMasks => ({
   active,
   previous,
@@ -44,6 +51,13 @@ interface Case {
 const onTrial = (...trials: NonNullable<DesiredMasks['trials']>): DesiredMasks => ({ ...wants(A, B), trials })
 
 const cases: Case[] = [
+  {
+    name: 'a load that nobody wants any more is abandoned, and none is begun until it has ended',
+    desired: wants(A),
+    held: [ready(DENSE), inState(B, 'loading')],
+    active: 0,
+    plan: { abandon: [2] },
+  },
   {
     name: 'a mask on trial is loaded last, beside what serves',
     desired: onTrial(C),

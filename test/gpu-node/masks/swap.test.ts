@@ -38,6 +38,12 @@ const MODEL: DenseModel = {
     rendersTools: false,
     renderChat: () => '',
   },
+  tokenizer: {
+    json: { added_tokens: [], model: { type: 'BPE', vocab: {} } },
+    chatTemplate: null,
+    bosToken: '',
+    eosToken: '',
+  },
   tokenizerSha256: '0'.repeat(64),
   layerSensitivity: null,
   rowSensitivity: null,
@@ -95,16 +101,23 @@ function setup(retryMs = { first: 5, most: 20 }) {
       await busy.get(version)?.promise
     },
   }
-  const ensured: string[] = []
   const unavailable = new Set<string>()
+  /** Downloads that stand still until they are given up. */
+  const hanging = new Set<string>()
   const swap = createMaskSwap({
     model: MODEL,
     backend: faulty.backend,
     engine,
     masks: {
-      async ensure(sha256) {
+      async ensure(sha256, signal) {
+        if (hanging.has(sha256))
+          await new Promise((_, reject) => {
+            signal?.addEventListener('abort', () => {
+              faulty.events.push(`give up ${sha256[0]}`)
+              reject(signal.reason as Error)
+            })
+          })
         if (unavailable.has(sha256)) throw new AppError('mask_invalid', 'The mask file was damaged.')
-        ensured.push(sha256)
         return `/masks/${sha256}`
       },
     },
@@ -117,7 +130,7 @@ function setup(retryMs = { first: 5, most: 20 }) {
   const closeEngine = () => {
     engineClosed = true
   }
-  return { ...faulty, swap, log, busy, unavailable, states, activeSet: () => activeSet, closeEngine }
+  return { ...faulty, swap, log, busy, unavailable, hanging, states, activeSet: () => activeSet, closeEngine }
 }
 
 test('a node starts on the mask it is to serve, then loads dense, then the previous mask', async () => {
@@ -241,6 +254,44 @@ test('a wish that came while a load ran is met after it', async () => {
   await swap.settled()
   expect(swap.activeVersion()).toBe(3)
   expect(states()).toEqual({ 0: 'ready', 2: 'ready', 3: 'ready' })
+})
+
+test('a roll-back is a flip while the download of a mask on trial stands still', async () => {
+  const { swap, events, hanging, states } = setup()
+  await swap.start({ active: A, previous: null })
+  swap.converge({ active: B, previous: A })
+  await swap.settled()
+  hanging.add(C.sha256)
+  swap.converge({ active: B, previous: A, trials: [C] })
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready', 3: 'loading' })
+  events.length = 0
+  swap.converge({ active: A, previous: B, trials: [C] })
+  expect(swap.activeVersion()).toBe(1)
+  expect(events).toEqual(['activate 1'])
+  swap.converge({ active: A, previous: B })
+  await swap.settled()
+  expect(events).toEqual(['activate 1', 'give up c'])
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' })
+})
+
+test('a download that nobody wants any more is given up for what is wanted', async () => {
+  const { swap, events, hanging, states } = setup()
+  await swap.start({ active: null, previous: null })
+  hanging.add(B.sha256)
+  swap.converge({ active: B, previous: null })
+  swap.converge({ active: A, previous: null })
+  await swap.settled()
+  expect(events).toEqual(['load 0', 'activate 0', 'give up b', 'load 1', 'activate 1'])
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
+})
+
+test('closing does not wait for a download', async () => {
+  const { swap, hanging, live } = setup()
+  await swap.start({ active: null, previous: null })
+  hanging.add(A.sha256)
+  swap.converge({ active: A, previous: null })
+  await swap.close()
+  expect(live.size).toBe(0)
 })
 
 test('closing releases every set', async () => {

@@ -58,6 +58,14 @@ test('what runs longer than COPAL_GRACE_MS is cut with an error event, and told 
   expect(gateway.receipts.get('request-cut')?.finishReason).toBe('error')
 })
 
+test('what takes longer than COPAL_REQUEST_TIMEOUT_MS is ended, whoever waits for it', async () => {
+  const { gateway, start } = await setup()
+  const node = await start({ COPAL_REQUEST_TIMEOUT_MS: '1' })
+  await beatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
+  const response = await streamFrom(await urlOf(node), gateway, 'request-late', { n: 8 })
+  expect(await response.text()).toContain('"code":"deadline_exceeded"')
+})
+
 test('a node whose supervisor vanishes ends, and its processes with it', async () => {
   const { start } = await setup()
   const node = await start()

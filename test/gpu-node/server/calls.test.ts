@@ -187,7 +187,7 @@ test('health tells the model and the mask without a signature', async () => {
   expect(await health()).toEqual({ status: 'ok', model: 'tiny', activeVersion: 3, ready: true })
 })
 
-test('a prompt far too long is refused by its beginning, without tokenising all of it', async () => {
+test('a prompt that no tokens are long enough for is refused before it is tokenised', async () => {
   const { node } = await start()
   const encode = vi.spyOn(nodes.model().codec, 'encodeDocument')
   onTestFinished(() => encode.mockRestore())
@@ -198,5 +198,5 @@ test('a prompt far too long is refused by its beginning, without tokenising all 
       message: expect.stringMatching(/256 tokens and the prompt has at least \d{3,}/),
     },
   })
-  expect(encode.mock.calls.map(([text]) => text.length)).toEqual([2048])
+  expect(encode).not.toHaveBeenCalled()
 })

@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
+import { createEventQueues } from '../../../gpu-node/src/engine/event-queue.ts'
+import type { GenerateEvent } from '../../../gpu-node/src/engine/generation.ts'
 import { philox } from '../../../gpu-node/src/engine/random-draw.ts'
+import { startChoices } from '../../../gpu-node/src/server/choices.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { createArithmeticBackend, type ArithmeticOptions } from '../../support/arithmetic-backend.ts'
@@ -239,4 +242,28 @@ test('a bias on a token that the model does not have is refused by its id', asyn
   expect(await response.json()).toMatchObject({
     error: { param: 'logit_bias.99999', message: expect.stringContaining('token 99999') },
   })
+})
+
+test('who leaves several choices leaves each of them, also those that have events nobody read', async () => {
+  const kept = createEventQueues<GenerateEvent>(100)
+  const left = vi.fn<() => void>()
+  const queues = [kept.open(left), kept.open(left)]
+  const generations = queues.values()
+  const { promise: outcome } = Promise.withResolvers<never>()
+  const engine = { generate: () => ({ events: generations.next().value!.events, outcome }) }
+  const abort = new AbortController()
+  const sampling = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 1, topLogprobs: -1 }
+  const penalties = { presencePenalty: 0, frequencyPenalty: 0, repetitionPenalty: 1 }
+  const { events } = startChoices(
+    engine,
+    { prompts: [[1]], choicesPerPrompt: 2, maxTokens: 5, stops: [], sampling: { ...sampling, ...penalties } },
+    { id: 'request-left', restartable: false, weights: null },
+    abort,
+  )
+  for (const queue of queues)
+    for (let count = 0; count < 3; count++) queue.push({ type: 'pinned', maskVersion: count })
+  await events.next()
+  await events.return()
+  expect(abort.signal.aborted).toBe(true)
+  await vi.waitFor(() => expect(left).toHaveBeenCalledTimes(2))
 })

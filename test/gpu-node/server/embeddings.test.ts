@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import type { EmbeddingsAnswer } from '@copal/shared/wire/embeddings.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import type { EnginePolicy } from '../../../gpu-node/src/engine/policy.ts'
 import {
   createArithmeticBackend,
   HIDDEN_SIZE,
@@ -9,6 +10,7 @@ import {
 } from '../../support/arithmetic-backend.ts'
 import { call, startTestNode, type TestNode } from '../../support/node-server.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
+import { WAIT } from '../../support/wait.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {
@@ -22,14 +24,17 @@ afterEach(async () => {
 })
 
 /** A node whose version 7 is active, and that also holds 6. */
-async function start(arithmetic: ArithmeticOptions = {}, options: { keepAliveMs?: number } = {}) {
+async function start(
+  arithmetic: ArithmeticOptions = {},
+  { policy = {}, ...options }: { policy?: Partial<EnginePolicy>; keepAliveMs?: number } = {},
+) {
   const { vocabSize } = tiny.model.config
   const backend = createArithmeticBackend({ vocabSize, ...arithmetic })
   const older = backend.weights(6)
   const node = await startTestNode({
     backend,
     model: tiny.model,
-    engine: { config: { ...tiny.model.config, hiddenSize: HIDDEN_SIZE } },
+    engine: { config: { ...tiny.model.config, hiddenSize: HIDDEN_SIZE }, policy },
     named: (version) => (version === 6 ? older : null),
     ...options,
   })
@@ -102,6 +107,24 @@ test('a request that names a version is embedded by it', async () => {
   const { answer } = await embed(node, { input: [TEXT, TEXT] }, { maskVersion: 6 })
   expect(answer.system_fingerprint).toBe('copal-tiny-m6')
   expect(vectorsOf({ answer })).not.toEqual(vectorsOf(await embed(node, { input: [TEXT, TEXT] })))
+})
+
+test('weights that are retired while texts wait for their turn embed all of them', async () => {
+  let steps = 0
+  const { promise: held, resolve: goOn } = Promise.withResolvers<void>()
+  const { node, backend } = await start(
+    { onStep: async () => (++steps === 1 ? held : undefined) },
+    // All texts that are in the engine end with the same step.
+    { policy: { stepTokens: 1024 } },
+  )
+  const answered = embed(node, { input: Array.from({ length: 30 }, (_, index) => `text number ${index}`) })
+  await vi.waitFor(() => expect(steps).toBe(1), WAIT)
+  const retired = node.engine.active!
+  node.engine.setActive(backend.weights(8))
+  const released = node.engine.drain(7, 60_000).then(() => backend.release(retired))
+  goOn()
+  expect((await answered).answer.data).toHaveLength(30)
+  await released
 })
 
 test('one text that is too long refuses the request, and leaves nothing running', async () => {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { HIDDEN_SIZE } from '../../support/arithmetic-backend.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../support/arithmetic-node.ts'
 import { call, readEvents } from '../../support/node-server.ts'
 
@@ -125,4 +126,14 @@ test('a request that takes longer than allowed is a 504', async () => {
   const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200 }))
   expect(response.status).toBe(504)
   expect(await response.json()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+})
+
+test('an embedding that takes longer than allowed is a 504', async () => {
+  const { node } = await start({
+    requestTimeoutMs: 50,
+    engine: { config: { ...nodes.model().config, hiddenSize: HIDDEN_SIZE } },
+    arithmetic: { onStep: () => sleep(200) },
+  })
+  const response = await node.post('/rpc/embeddings', call({ model: 'tiny', input: 'the cat' }))
+  expect(response.status).toBe(504)
 })

@@ -207,6 +207,8 @@ export function explained<T>(action: () => T): T {
 
 /** How the addon begins when it is the mask that does not fit. */
 const MASK_REFUSAL = 'not a usable mask: '
+/** How it begins when it cannot have so many keys and values; it knows no settings. */
+const NO_ROOM = /^(the machine has no memory for|pages must be)/
 
 /** What the addon throws is an `Error` with a status of N-API as its code. */
 function asAppError(thrown: unknown): AppError {
@@ -214,7 +216,8 @@ function asAppError(thrown: unknown): AppError {
   const { code, message } = thrown as { code?: unknown; message?: unknown }
   const text = String(message ?? thrown)
   if (text.startsWith(MASK_REFUSAL)) return maskInvalid(text.slice(MASK_REFUSAL.length), thrown)
-  const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
+  const remedy = NO_ROOM.test(text) ? ' COPAL_KV_TOKENS says how many.' : ''
+  const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.${remedy}`
   // A misfit is the caller's mistake; whatever else goes wrong may go right on another node.
   const isMisfit = code === 'InvalidArg' && text.startsWith('the work of sequence')
   return new AppError(isMisfit ? 'internal_error' : 'node_failed', sentence, { cause: thrown })

@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { PAGE_TOKENS, type SequenceWork } from '../backend.ts'
 
-/** Pages of sequences whose caller has none: benchmarks, evaluation, the trial of a new weight set. */
+/** Pages of sequences whose caller has none: benchmarks, the trial of a new weight set. */
 export interface OwnPages {
   /**
    * The pages of each work, and takes those that it needs.

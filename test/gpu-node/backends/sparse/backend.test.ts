@@ -94,6 +94,16 @@ function testSparse(built: Addon): void {
     await backend.release(weights)
   })
 
+  test('a cache that the machine cannot have is refused with the setting to change', async () => {
+    const tiny = await open({ layers: 16, heads: 8, kvHeads: 8, headDim: 64 })
+    await expect(load(newBackend({ kvTokens: 2e8 }), tiny)).rejects.toMatchObject({
+      code: 'node_failed',
+      message: expect.stringMatching(
+        /no memory for .* fewer tokens\. COPAL_KV_TOKENS says how many\.$/,
+      ) as string,
+    })
+  })
+
   test('on a machine with more processors than the engine takes threads it takes what it can', async () => {
     const asked: number[] = []
     // As many are not started here.
