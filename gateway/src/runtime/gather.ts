@@ -3,13 +3,13 @@ import type { Deps } from '../deps.ts'
 /** Things of an isolate's events on their way to one place: a call of its own for each costs more than they do. */
 export interface Gathered<T> {
   /** Keeps the event alive until `send` has sent what is there then, unless another event does it. */
-  add(
+  readonly add: (
     deps: Pick<Deps, 'nowMs' | 'waitUntil'>,
     things: readonly T[],
     send: (all: T[]) => Promise<unknown>,
-  ): void
+  ) => void
   /** What is not sent yet, for who sends it by another way. */
-  take(): T[]
+  readonly take: () => T[]
 }
 
 /**

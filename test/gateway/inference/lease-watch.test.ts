@@ -75,7 +75,7 @@ test('a stream goes on whose node is silent and answers: its key runs no other m
   onTestFinished(() => {
     Date.now = realNow
   })
-  const isAsked = vi.fn(() => Promise.resolve(new Response('{}')))
+  const isAsked = vi.fn<() => Promise<Response>>(() => Promise.resolve(new Response('{}')))
   const alarms = createAlarms(realNow)
   const policy = { ...DEFAULT_POLICY, connectMs: 1, deadMs: 100 }
   const watch = watchLease(
@@ -85,7 +85,7 @@ test('a stream goes on whose node is silent and answers: its key runs no other m
     alarms,
     new AbortController(),
   )
-  onTestFinished(watch.stop)
+  onTestFinished(() => watch.stop())
   for (let lost = 1; lost <= 4; lost += 1) {
     aheadMs += DEFAULT_POLICY.deadMs / 2
     isAsked.mockClear()

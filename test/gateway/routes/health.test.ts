@@ -12,7 +12,7 @@ test('health answers without a key and counts the live nodes', async () => {
 })
 
 test('health asks the fleet once a second, however often it is asked', async () => {
-  const get = vi.fn((id: DurableObjectId) => env.FLEET.get(id))
+  const get = vi.fn<(id: DurableObjectId) => DurableObjectStub>((id) => env.FLEET.get(id))
   const bindings = { ...env, FLEET: { idFromName: (name: string) => env.FLEET.idFromName(name), get } }
   const app = createApp()
   const alive = async () => {
