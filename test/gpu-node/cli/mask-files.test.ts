@@ -96,10 +96,10 @@ test('a mask is exported byte for byte, and no file that is there is written ove
   const { bytes } = await maskOf(1, { values: true })
   const { env } = await fakeGateway(bytes)
   const cwd = temporaryDir()
-  const first = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'out/m3.safetensors')
+  const first = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'm3.safetensors')
   expect([first.code, first.errors()]).toEqual([0, ''])
-  expect(readFileSync(join(cwd, 'out', 'm3.safetensors'))).toEqual(Buffer.from(bytes))
-  const again = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'out/m3.safetensors')
+  expect(readFileSync(join(cwd, 'm3.safetensors'))).toEqual(Buffer.from(bytes))
+  const again = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'm3.safetensors')
   expect([again.code, again.errors()]).toEqual([1, expect.stringContaining('is there already')])
 })
 
@@ -266,8 +266,30 @@ test.each([
   [['masks', 'export', 'm3', '--out', 'f', '--checkpoint', 'd'], 2, 'cannot be used with'],
   [['masks', 'export', 'm3', '--checkpoint', 'd', '--dtype', 'F16'], 2, 'Allowed choices are BF16, F32'],
   [['masks', 'export', 'dense', '--out', 'f'], 1, 'dense has no mask file'],
-  [['masks', 'inspect', 'absent.safetensors'], 1, 'there is no such file'],
-  [['masks', 'import', 'absent.safetensors'], 1, 'there is no such file'],
+  [['masks', 'export', 'm3', '--out', 'empty'], 1, 'copal: empty is a folder, a file is needed.\n'],
+  [['masks', 'export', 'm3', '--out', 'no/f'], 1, 'copal: The folder no does not exist. Make it first'],
+  [['masks', 'export', 'm3', '--out', 'notes.md/f'], 1, 'copal: notes.md is a file, a folder is needed.\n'],
+  [
+    ['masks', 'export', 'm3', '--checkpoint', 'notes.md'],
+    1,
+    'copal: notes.md is a file, a folder is needed.\n',
+  ],
+  [
+    ['masks', 'build', '--from-statistics', 'lab', '--out', 'empty'],
+    1,
+    'copal: empty is a folder, a file is needed.\n',
+  ],
+  [['lab', 'sensitivity', 'none', '--text', 'notes.md'], 1, 'copal: none does not exist.\n'],
+  [['lab', 'sensitivity', 'empty', '--text', 'notes.md'], 1, 'copal: empty is a folder, a file is needed.\n'],
+  [
+    ['lab', 'run', '--domain', 'a=notes.md:notes.md', '--out', 'notes.md'],
+    1,
+    'copal: notes.md is a file, a folder is needed.\n',
+  ],
+  [['masks', 'inspect', 'empty'], 1, 'copal: empty is a folder, a file is needed.\n'],
+  [['evaluate', 'notes.md/x'], 1, 'copal: notes.md is a file, a folder is needed.\n'],
+  [['masks', 'inspect', 'absent.safetensors'], 1, 'copal: absent.safetensors does not exist.\n'],
+  [['masks', 'import', 'absent.safetensors'], 1, 'copal: absent.safetensors does not exist.\n'],
   [
     ['masks', 'inspect', 'notes.md'],
     1,

@@ -237,7 +237,7 @@ describe('a text file', () => {
   test('that is missing is named', async () => {
     const terminal = recordedTerminal({ env: deadEnd, cwd: dir })
     expect(await runCommand(['domains', 'import', 'legal', 'missing.txt'], terminal)).toBe(1)
-    expect(terminal.errors()).toBe('copal: Cannot read missing.txt: there is no such file.\n')
+    expect(terminal.errors()).toBe('copal: missing.txt does not exist.\n')
   })
 
   test('that holds nothing is refused', async () => {

@@ -4,7 +4,6 @@ import type { Command } from 'commander'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import { maskTarget, verifyMaskFile } from '../../masks/verify.ts'
 import { sha256File } from '../../model/fingerprint.ts'
-import { withAppErrors } from '../app-errors.ts'
 import { openLocalModel } from '../local-model.ts'
 import { openNamedMask } from '../mask-file.ts'
 import { formatMask, formatPercent } from '../quantities.ts'
@@ -33,7 +32,7 @@ export function addMaskImport(masks: Command, session: Session): void {
     .action(async (file: string, _options: unknown, command: Command) => {
       const { activate, weights, model, json } = command.optsWithGlobals<ImportOptions>()
       const path = resolve(session.terminal.cwd, file)
-      const denseWeights = await withAppErrors(() => verify(session, path, file, weights))
+      const denseWeights = await verify(session, file, weights)
       const query = new URLSearchParams({
         activate: String(activate ?? false),
         dense_weights: String(denseWeights),
@@ -51,13 +50,8 @@ export function addMaskImport(masks: Command, session: Session): void {
 }
 
 /** Weights of the linears that the mask leaves dense; a file that does not fit the model is refused. */
-async function verify(
-  session: Session,
-  path: string,
-  name: string,
-  source: string | undefined,
-): Promise<number> {
-  const mask = openNamedMask(path, name)
+async function verify(session: Session, name: string, source: string | undefined): Promise<number> {
+  const mask = openNamedMask(name, session.terminal.cwd)
   try {
     const { model } = await openLocalModel(session.terminal, source)
     const target = maskTarget(model.config, model.master)

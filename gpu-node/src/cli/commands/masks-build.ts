@@ -6,9 +6,10 @@ import { DEFAULT_MODEL } from '../../model/source.ts'
 import { parseVariant } from '../../lab/settings.ts'
 import type { Variant } from '../../lab/plan.ts'
 import type { BuiltMask } from '../../lab/build-mask.ts'
-import { argument, splitList, withAppErrors } from '../app-errors.ts'
-import { CliError } from '../cli-error.ts'
+import { argument, splitList } from '../app-errors.ts'
+import { interruptible } from '../interruptible.ts'
 import { modelLocation } from '../model-option.ts'
+import { outputFile } from '../output-path.ts'
 import {
   leaveOutOption,
   patternsOption,
@@ -76,33 +77,27 @@ export function addMasksBuild(masks: Command, session: Session): void {
 async function build(options: MasksBuildOptions, session: Session): Promise<void> {
   const { terminal } = session
   const rules = readPatternRules(options, terminal.cwd)
-  const out = resolve(terminal.cwd, options.out)
+  const out = outputFile(options.out, terminal.cwd)
   const bar = createProgressBar(terminal.stderr)
   const { openModel } = await import('../../model/load.ts')
   const { buildMask } = await import('../../lab/build-mask.ts')
-  const built = await withAppErrors(async () => {
-    try {
-      const { model: spec, cacheDir } = modelLocation(options.model, terminal)
-      const model = await openModel(spec, { cacheDir, signal: terminal.signal })
-      return await buildMask(model, {
-        statisticsDir: resolve(terminal.cwd, options.fromStatistics),
-        domains: options.domains ?? null,
-        variant: options.method,
-        pattern: options.pattern,
-        patternRules: rules,
-        threads: options.threads,
-        out,
-        created: new Date().toISOString(),
-        signal: terminal.signal,
-        onProgress: (done, blocks) =>
-          bar.update(`Selecting by ${options.method.method}`, done / blocks, `block ${done} of ${blocks}`),
-      })
-    } catch (error) {
-      if (!terminal.signal.aborted) throw error
-      throw new CliError('interrupted', 'Stopped; nothing was written.')
-    } finally {
-      bar.end()
-    }
+  const { signal } = terminal
+  const built = await interruptible(signal, bar, 'Stopped; nothing was written.', async () => {
+    const { model: spec, cacheDir } = modelLocation(options.model, terminal)
+    const model = await openModel(spec, { cacheDir, signal })
+    return buildMask(model, {
+      statisticsDir: resolve(terminal.cwd, options.fromStatistics),
+      domains: options.domains ?? null,
+      variant: options.method,
+      pattern: options.pattern,
+      patternRules: rules,
+      threads: options.threads,
+      out,
+      created: new Date().toISOString(),
+      signal,
+      onProgress: (done, blocks) =>
+        bar.update(`Selecting by ${options.method.method}`, done / blocks, `block ${done} of ${blocks}`),
+    })
   })
   session.print(options.json, forPrograms(built, out), () => describe(built, options.out))
 }
