@@ -74,6 +74,8 @@ export function planForPrograms({
   }
 }
 
+const LEGEND = 'Mean (A-) and largest (M-) forgetting (BWT: positive is forgetting) and perplexity (PPL).'
+
 /** What came of a run, for people. */
 export function describeOutcome(
   { results, done, seconds }: LabOutcome,
@@ -106,7 +108,7 @@ export function describeOutcome(
         `${counted(done.selected, 'selection')}, ${counted(done.evaluated, 'evaluation')}.`
   const report = files.find((file) => file.endsWith('.html'))
   return [
-    main.length > 0 ? `${table}\n` : '',
+    main.length > 0 ? `${table}\n${LEGEND}\n` : '',
     work,
     `Results: ${join(outDir, 'results.json')}`,
     report ? `Report: ${join(outDir, report)}` : '',
