@@ -7,7 +7,7 @@ import type { DomainEntry, DriftReport, StatusReport, UpdateEntry } from '@copal
 import OpenAI from 'openai'
 import { CliError, toCliError } from '../../gpu-node/src/cli/cli-error.ts'
 import { describeDrift } from '../../gpu-node/src/cli/commands/drift.ts'
-import { followUpdate } from '../../gpu-node/src/cli/commands/update.ts'
+import { followUpdate } from '../../gpu-node/src/cli/follow-update.ts'
 import { readConnection } from '../../gpu-node/src/cli/connection.ts'
 import { createProgressBar, type ProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask } from '../../gpu-node/src/cli/quantities.ts'

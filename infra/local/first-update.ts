@@ -8,7 +8,7 @@ import type {
   MaskEntry,
   UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
-import { followUpdate } from '../../gpu-node/src/cli/commands/update.ts'
+import { followUpdate } from '../../gpu-node/src/cli/follow-update.ts'
 import type { GatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import type { ProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask, formatPerplexity } from '../../gpu-node/src/cli/quantities.ts'
