@@ -33,8 +33,12 @@ interface Upload {
   body: Buffer
 }
 
-/** A gateway that has one mask file and takes others; `damage` changes what it sends. */
-async function fakeGateway(file: Uint8Array, damage: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes) {
+/** A gateway that has one mask file and takes others, which were served before or not; `damage` changes what it sends. */
+async function fakeGateway(
+  file: Uint8Array,
+  damage: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes,
+  promotedAt: string | null = null,
+) {
   const uploads: Upload[] = []
   const server = createServer((request, response) => {
     void (async () => {
@@ -51,7 +55,8 @@ async function fakeGateway(file: Uint8Array, damage: (bytes: Uint8Array) => Uint
         body: await bodyOf(request),
       }
       uploads.push(upload)
-      const entry = { model: 'tiny', version: 4, sparsity: 0.5, active: upload.query['activate'] === 'true' }
+      const active = upload.query['activate'] === 'true'
+      const entry = { model: 'tiny', version: 4, sparsity: 0.5, active, promoted_at: promotedAt }
       response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(entry))
     })()
   }).listen(0, '127.0.0.1')
@@ -205,6 +210,15 @@ test('a mask that fits is sent whole under its hash, and only activated when tol
     { ...sent, query: { activate: 'false', dense_weights: String(rows * cols), model: 'tiny' } },
     { ...sent, query: { activate: 'true', dense_weights: String(rows * cols) } },
   ])
+})
+
+test('the way to serve a mask again that was served before is the rollback', async () => {
+  const { bytes } = await maskOf(5, { values: true })
+  const { env } = await fakeGateway(bytes, undefined, '2026-11-27T00:00:00Z')
+  const cwd = temporaryDir()
+  writeFileSync(join(cwd, 'w.safetensors'), bytes)
+  const known = await run(env, cwd, 'masks', 'import', 'w.safetensors')
+  expect(known.output()).toMatch(/It is not served; to serve it: copal rollback m4\n$/)
 })
 
 test.each<[string, (bytes: Uint8Array) => Uint8Array, RegExp]>([
