@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander'
 import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import { inCommands } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
 import { parseMask } from '../mask-argument.ts'
 import { createProgressBar } from '../progress-bar.ts'
@@ -54,7 +55,7 @@ async function follow(session: Session, file: string, body: unknown): Promise<Ev
   try {
     for await (const event of session.client().adminLines<EvaluateEvent>('/evaluate', body)) {
       if (event.type === 'result') return event
-      if (event.type === 'error') throw new CliError(event.error.code, event.error.message)
+      if (event.type === 'error') throw new CliError(event.error.code, inCommands(event.error.message))
       const { windowsDone, windowsTotal } = event
       bar.update(
         `Evaluating ${file}`,

@@ -2,6 +2,7 @@ import { InvalidArgumentError, Option, type Command } from 'commander'
 import { patternFault } from '@copal/shared/mask/pattern.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { PatternRules } from '@copal/shared/wire/node-rpc.ts'
+import { inCommands } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
 import { followUpdate } from '../follow-update.ts'
 import {
@@ -107,7 +108,7 @@ function describeEnd(update: UpdateEntry): string {
 }
 
 function describeFailure(update: UpdateEntry): string {
-  return update.error?.message ?? `The update ended as ${update.state}.`
+  return inCommands(update.error?.message ?? `The update ended as ${update.state}.`)
 }
 
 function pattern(text: string): string {

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { inCommands } from '../api-words.ts'
 import { formatAge, formatMask } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
@@ -58,6 +59,6 @@ function describe(updates: UpdateEntry[], session: Session): string {
 }
 
 function describeState(update: UpdateEntry): string {
-  if (update.error) return `${update.state}: ${update.error.message}`
+  if (update.error) return `${update.state}: ${inCommands(update.error.message)}`
   return update.finished_at === null ? `${update.state} ${Math.floor(update.progress * 100)} %` : update.state
 }
