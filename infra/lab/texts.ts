@@ -9,7 +9,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { toCliError } from '../../gpu-node/src/cli/cli-error.ts'
-import { outputFolder } from '../../gpu-node/src/cli/output-path.ts'
+import { outputFolder } from '../../gpu-node/src/cli/path-arguments.ts'
 
 interface Source {
   domain: string

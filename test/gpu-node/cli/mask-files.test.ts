@@ -293,6 +293,11 @@ test.each([
     1,
     'copal: empty is a folder, a file is needed.\n',
   ],
+  [
+    ['masks', 'build', '--from-statistics', 'lab', '--domains', 'law', '--out', 'f'],
+    1,
+    'copal: The folder lab does not exist. Name one that copal lab run wrote',
+  ],
   [['lab', 'sensitivity', 'none', '--text', 'notes.md'], 1, 'copal: none does not exist.\n'],
   [['lab', 'sensitivity', 'empty', '--text', 'notes.md'], 1, 'copal: empty is a folder, a file is needed.\n'],
   [

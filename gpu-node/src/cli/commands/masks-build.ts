@@ -1,5 +1,4 @@
 import { availableParallelism } from 'node:os'
-import { resolve } from 'node:path'
 import { Option, type Command } from 'commander'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import { DEFAULT_MODEL } from '../../model/source.ts'
@@ -9,7 +8,7 @@ import type { BuiltMask } from '../../lab/build-mask.ts'
 import { argument, splitList } from '../app-errors.ts'
 import { interruptible } from '../interruptible.ts'
 import { modelLocation } from '../model-option.ts'
-import { outputFile } from '../output-path.ts'
+import { inputFolder, outputFile } from '../path-arguments.ts'
 import {
   leaveOutOption,
   patternsOption,
@@ -78,6 +77,11 @@ async function build(options: MasksBuildOptions, session: Session): Promise<void
   const { terminal } = session
   const rules = readPatternRules(options, terminal.cwd)
   const out = outputFile(options.out, terminal.cwd)
+  const statisticsDir = inputFolder(
+    options.fromStatistics,
+    terminal.cwd,
+    'one that copal lab run wrote, or the home of a service that was updated',
+  )
   const bar = createProgressBar(terminal.stderr)
   const { openModel } = await import('../../model/load.ts')
   const { buildMask } = await import('../../lab/build-mask.ts')
@@ -86,7 +90,7 @@ async function build(options: MasksBuildOptions, session: Session): Promise<void
     const { model: spec, cacheDir } = modelLocation(options.model, terminal)
     const model = await openModel(spec, { cacheDir, signal })
     return buildMask(model, {
-      statisticsDir: resolve(terminal.cwd, options.fromStatistics),
+      statisticsDir,
       domains: options.domains ?? null,
       variant: options.method,
       pattern: options.pattern,

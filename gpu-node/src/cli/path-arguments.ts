@@ -4,6 +4,21 @@ import { isFolder, nearestExisting, tellPath } from '../existing-path.ts'
 import { CliError } from './cli-error.ts'
 
 /**
+ * A folder that is read.
+ *
+ * @param expected what it holds, for the message
+ * @throws CliError `folder_missing`
+ */
+export function inputFolder(name: string, cwd: string, expected: string): string {
+  const path = resolve(cwd, name)
+  const there = nearestExisting(path)
+  if (!isFolder(there))
+    throw new CliError('folder_missing', `${tellPath(there, cwd)} is a file, a folder is needed.`)
+  if (there === path) return path
+  throw new CliError('folder_missing', `The folder ${name} does not exist. Name ${expected}.`)
+}
+
+/**
  * Where a file is to be written, checked before the work whose result it holds.
  *
  * @throws CliError `out_unwritable` its folder is missing, or its name is a folder's; what the system says when the
