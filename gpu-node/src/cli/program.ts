@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import manifest from '../../package.json' with { type: 'json' }
 import { toCliError } from './cli-error.ts'
 import { addCanary } from './commands/canary.ts'
 import { addDomains } from './commands/domains.ts'
@@ -45,6 +46,7 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
 function createProgram(session: Session): Command {
   const { stdout, stderr } = session.terminal
   const program = new Command('copal')
+    .version(manifest.version, '-V, --version', 'print the version')
     .description('Serve a language model, keep it pruned on live traffic, and see what that costs.')
     .configureOutput({
       writeOut: (text) => stdout.write(text),

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { DeletedSamples, DomainEntry } from '@copal/shared/wire/admin.ts'
-import { formatAge, formatCount } from '../quantities.ts'
+import { counted, formatAge, formatCount } from '../quantities.ts'
 import type { Session } from '../session.ts'
 import { readTextFile, splitIntoTexts } from '../text-file.ts'
 
@@ -51,7 +51,7 @@ export function addDomains(program: Command, session: Session): void {
         json,
         { domain: name, texts: texts.length, characters: text.length },
         () =>
-          `Imported ${formatCount(texts.length)} texts (${formatCount(text.length)} characters) into ${name}.`,
+          `Imported ${counted(texts.length, 'text')} (${counted(text.length, 'character')}) into ${name}.`,
       )
     })
 
@@ -82,7 +82,7 @@ export function addDomains(program: Command, session: Session): void {
 function describeDeleted({ domain, deleted, deleted_frozen: frozen }: DeletedSamples, key: string): string {
   if (deleted + frozen === 0)
     return `Nothing of ${key} was found in ${domain}. Keys that were not revoked: copal keys list`
-  return `Deleted ${formatCount(deleted)} sampled and ${formatCount(frozen)} frozen texts of ${key} from ${domain}.`
+  return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${key} from ${domain}.`
 }
 
 function describe(entries: DomainEntry[], session: Session): string {

@@ -6,7 +6,7 @@ import type { LabOutcome, LabPlan } from '../../lab/run.ts'
 import type { LabRun } from '../../lab/results.ts'
 import type { LabSettings } from '../../lab/settings.ts'
 import { hasWeightStasis } from '../../lab/summary.ts'
-import { formatBytes, formatCount, formatDuration, formatPerplexity } from '../quantities.ts'
+import { counted, formatBytes, formatDuration, formatPerplexity } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 /** The plan in lines for people; `whole` lists every run. */
@@ -138,9 +138,4 @@ export function outcomeForPrograms(
       summary,
     })),
   }
-}
-
-/** `1 mask`, `3 masks`. */
-function counted(count: number, noun: string): string {
-  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`
 }

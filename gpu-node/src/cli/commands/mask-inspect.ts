@@ -5,7 +5,7 @@ import { checkLinear, type MaskLinear } from '@copal/shared/mask/check-linear.ts
 import { linearPattern, type MaskKind, type MaskMeta } from '@copal/shared/mask/metadata.ts'
 import { sha256File } from '../../model/fingerprint.ts'
 import { openNamedMask } from '../mask-file.ts'
-import { formatBytes, formatCount, formatPercent } from '../quantities.ts'
+import { counted, formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 interface LinearReport {
@@ -99,7 +99,7 @@ function describe(
     ['pattern', `${meta.pattern}${meta.scope === 'matrix' ? ' matrix' : ''}`],
     ['domains', meta.domains.join(', ') || 'none'],
     ['made', meta.created],
-    ['pruned', `${formatPercent(sparsity)} of ${formatCount(linears.length)} linears`],
+    ['pruned', `${formatPercent(sparsity)} of ${counted(linears.length, 'linear')}`],
     ...(dense.length > 0 ? [['dense', dense.join(', ')] as [string, string]] : []),
   ]
   const table = session.table(

@@ -16,7 +16,7 @@ import {
   type PatternRuleOptions,
 } from '../pattern-rules.ts'
 import { createProgressBar } from '../progress-bar.ts'
-import { formatBytes, formatCount, formatPercent } from '../quantities.ts'
+import { counted, formatBytes, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 import { positive } from './lab-run.ts'
 
@@ -123,7 +123,7 @@ function describe({ sha256, bytes, sparsity, from }: BuiltMask, path: string): s
   const source =
     from.parts.length === 0
       ? 'from the weights alone'
-      : `from ${formatCount(tokensOf(from))} tokens of ${from.domains.join(', ')}`
+      : `from ${counted(tokensOf(from), 'token')} of ${from.domains.join(', ')}`
   return `${path}: ${formatPercent(sparsity)} pruned, ${source}, ${formatBytes(bytes)}\nsha256 ${sha256}`
 }
 
