@@ -76,10 +76,9 @@ try {
 } catch (error) {
   if (ending) process.exit(0)
   // An expected failure is for the user to mend: its message says how, and no stack is needed.
-  const message =
-    error instanceof AppError && error.code !== 'internal_error'
-      ? error.message
-      : (describeSystemError(error, process.cwd()) ?? reasonOf(error))
+  const refused = describeSystemError(error, process.cwd())
+  const unexpected = refused === undefined ? reasonOf(error) : `${refused}.`
+  const message = error instanceof AppError && error.code !== 'internal_error' ? error.message : unexpected
   if (supervisor.present) log.error('the node cannot start', { reason: message })
   else write(`copal node: ${message}`)
   await supervisor.tell({ type: 'failed', message })
