@@ -9,6 +9,7 @@ import { createLog, reasonOf, type Log } from './log.ts'
 import { createProgressLines } from './progress-lines.ts'
 import { readNodeSettings } from './settings.ts'
 import { createSupervisor } from './supervisor.ts'
+import { describeSystemError } from './system-error.ts'
 
 /** Time for the last heartbeat and receipts, behind the grace that running requests have. */
 const LAST_WORDS_MS = 4_000
@@ -75,8 +76,9 @@ try {
 } catch (error) {
   if (ending) process.exit(0)
   // An expected failure is for the user to mend: its message says how, and no stack is needed.
-  const message =
-    error instanceof AppError && error.code !== 'internal_error' ? error.message : reasonOf(error)
+  const refused = describeSystemError(error, process.cwd())
+  const unexpected = refused === undefined ? reasonOf(error) : `${refused}.`
+  const message = error instanceof AppError && error.code !== 'internal_error' ? error.message : unexpected
   if (supervisor.present) log.error('the node cannot start', { reason: message })
   else write(`copal node: ${message}`)
   await supervisor.tell({ type: 'failed', message })

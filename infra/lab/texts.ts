@@ -7,7 +7,9 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
+import { toCliError } from '../../gpu-node/src/cli/cli-error.ts'
+import { outputFolder } from '../../gpu-node/src/cli/path-arguments.ts'
 
 interface Source {
   domain: string
@@ -55,13 +57,16 @@ const SOURCES: readonly Source[] = [
   },
 ]
 
-const [target] = process.argv.slice(2)
-if (target === undefined) {
-  process.stderr.write('copal: name the directory for the texts: npm run lab:texts -- <directory>\n')
+try {
+  // `infra/local/tasks.mjs` sees to it that one is named.
+  const directory = outputFolder(process.argv[2] ?? '.', process.cwd())
+  mkdirSync(directory, { recursive: true })
+  for (const source of SOURCES) writeDomain(source, directory)
+} catch (error) {
+  const told = toCliError(error, process.cwd())
+  if (!told) throw error
+  process.stderr.write(`copal: ${told.message}\n`)
   process.exitCode = 1
-} else {
-  mkdirSync(target, { recursive: true })
-  for (const source of SOURCES) writeDomain(source, resolve(target))
 }
 
 /** Every third document is held out, so that both sides hold the same kinds of text and share none. */

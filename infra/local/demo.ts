@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DomainEntry, DriftReport, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import OpenAI from 'openai'
-import { CliError } from '../../gpu-node/src/cli/cli-error.ts'
+import { CliError, toCliError } from '../../gpu-node/src/cli/cli-error.ts'
 import { describeDrift } from '../../gpu-node/src/cli/commands/drift.ts'
-import { followUpdate } from '../../gpu-node/src/cli/commands/update.ts'
+import { followUpdate } from '../../gpu-node/src/cli/follow-update.ts'
 import { readConnection } from '../../gpu-node/src/cli/connection.ts'
 import { createProgressBar, type ProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask } from '../../gpu-node/src/cli/quantities.ts'
@@ -45,8 +45,9 @@ try {
   service = (await answers()) ? undefined : await startService()
   await demonstrate()
 } catch (error) {
-  if (!(error instanceof CliError)) throw error
-  process.stderr.write(`${error.message}\n`)
+  const told = toCliError(error, process.cwd())
+  if (!told) throw error
+  process.stderr.write(`copal: ${told.message}\n`)
   process.exitCode = 1
 } finally {
   if (service && service.exitCode === null) {

@@ -8,7 +8,8 @@ import type {
   MaskEntry,
   UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
-import { followUpdate } from '../../gpu-node/src/cli/commands/update.ts'
+import { inCommands } from '../../gpu-node/src/cli/api-words.ts'
+import { followUpdate } from '../../gpu-node/src/cli/follow-update.ts'
 import type { GatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import type { ProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask, formatPerplexity } from '../../gpu-node/src/cli/quantities.ts'
@@ -44,7 +45,7 @@ export async function firstUpdate(
   const ended = await followUpdate(client, update.id, bar, signal)
   if (ended.state !== 'promoted' || ended.mask_version === null) {
     return (
-      `The first update ended as ${ended.state}${ended.error ? `: ${ended.error.message}` : ''}. The dense model goes on serving; ` +
+      `The first update ended as ${ended.state}${ended.error ? `: ${inCommands(ended.error.message)}` : ''}. The dense model goes on serving; ` +
       `try again with: npx copal update ${DOMAIN}`
     )
   }

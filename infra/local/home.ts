@@ -11,6 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { formatBytes } from '../../gpu-node/src/cli/quantities.ts'
+import { describeSystemError } from '../../gpu-node/src/system-error.ts'
 import { StartError } from './start-error.ts'
 
 /** The default model's packed weights, statistics and first mask, and the databases. */
@@ -57,7 +58,7 @@ export function makeHomeDir(dir: string): void {
     freeBytes = bavail * bsize
   } catch (cause) {
     throw new StartError(
-      `Cannot use ${dir}: ${String(cause)}. Set COPAL_HOME to a folder that you may write.`,
+      `Cannot use ${dir}: ${describeSystemError(cause, process.cwd()) ?? String(cause)}. Set COPAL_HOME to a folder that you may write.`,
       { cause },
     )
   }
@@ -119,7 +120,10 @@ function readSecrets(path: string): Secrets | undefined {
     text = readFileSync(path, 'utf8')
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return undefined
-    throw new StartError(`Cannot read ${path}: ${String(cause)}.`, { cause })
+    throw new StartError(
+      `Cannot read ${path}: ${describeSystemError(cause, process.cwd(), path) ?? String(cause)}.`,
+      { cause },
+    )
   }
   let stored: Partial<Secrets>
   try {

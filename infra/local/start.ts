@@ -3,7 +3,7 @@
  * at the very first start also the way from the dense model to the first mask.
  */
 import { join } from 'node:path'
-import { CliError } from '../../gpu-node/src/cli/cli-error.ts'
+import { toCliError } from '../../gpu-node/src/cli/cli-error.ts'
 import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask } from '../../gpu-node/src/cli/quantities.ts'
@@ -52,8 +52,9 @@ async function main(): Promise<number> {
     return 0
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') return tellFullDisk()
-    if (!(error instanceof StartError || error instanceof CliError)) throw error
-    process.stderr.write(`copal: ${error.message}\n`)
+    const told = error instanceof StartError ? error : toCliError(error, process.cwd())
+    if (!told) throw error
+    process.stderr.write(`copal: ${told.message}\n`)
     return 1
   }
 }

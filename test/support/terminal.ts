@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { Terminal } from '../../gpu-node/src/cli/terminal.ts'
 
-/** A terminal of 80 columns that keeps what is written to it. */
+/** A terminal of 80 columns, or a pipe, that keeps what is written to it. */
 export interface RecordedTerminal extends Terminal {
   output(): string
   errors(): string
@@ -9,7 +9,7 @@ export interface RecordedTerminal extends Terminal {
 
 /** Nothing of the machine's own environment or home reaches the command. */
 export function recordedTerminal(
-  options: { env?: Record<string, string>; cwd?: string; stdin?: string } = {},
+  options: { env?: Record<string, string>; cwd?: string; stdin?: string; piped?: boolean } = {},
 ): RecordedTerminal {
   let output = ''
   let errors = ''
@@ -20,7 +20,7 @@ export function recordedTerminal(
     stdin: (async function* () {
       yield Buffer.from(options.stdin ?? '')
     })(),
-    stdout: { write: (text) => (output += text) },
+    stdout: { isTTY: options.piped !== true, columns: 80, write: (text) => (output += text) },
     stderr: { write: (text) => (errors += text) },
     signal: new AbortController().signal,
     output: () => output,

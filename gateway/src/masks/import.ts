@@ -45,7 +45,11 @@ export async function importMaskFile(
   }
   if (request.activate) {
     await activateImported(deps.db, model.id, mask.version, deps.nowMs())
-    return { model: (await findModel(deps.db, model.id)) ?? model, mask }
+    const [now, served] = await Promise.all([
+      findModel(deps.db, model.id),
+      findMaskByHash(deps.db, model.id, sha256),
+    ])
+    return { model: now ?? model, mask: served ?? mask }
   }
   return { model, mask }
 }

@@ -101,7 +101,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/domains/{domain}',
     id: 'deleteDomain',
     tag: 'Adaptation',
-    summary: 'Deletes everything that is stored of a domain.',
+    summary: 'Deletes everything that is stored of a domain. 404 for one that never had a text.',
     key: 'operator',
     params: { domain: domainName },
     answer: named('DeletedDomain', deletedDomain),

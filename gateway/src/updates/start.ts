@@ -88,10 +88,20 @@ async function chooseMethod(
     'invalid_request',
     `No node of '${model}' offers the pruning method '${method}'.` +
       `${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
-      (offered.length > 0
-        ? `Offered: ${offered.join(', ')}. ('+allocated' and '+rows' are where the model was measured: copal lab --help.)`
-        : 'They offer none: update the nodes.'),
+      (offered.length > 0 ? describeOffer(offered) : 'They offer none: update the nodes.'),
     { param: 'selection.method' },
+  )
+}
+
+/** A hundred methods are few rules with few refinements after them. */
+function describeOffer(offered: readonly string[]): string {
+  const parts = offered.map((name) => name.split('+'))
+  const rules = new Set(parts.map(([rule]) => rule))
+  const refinements = new Set(parts.flatMap(([, ...rest]) => rest).sort())
+  const after = refinements.size > 0 ? `; after one may come +${[...refinements].join(', +')}` : ''
+  return (
+    `The rules are ${[...rules].join(', ')}${after}. 'copal methods' tells what goes together ` +
+    `('+allocated' and '+rows' are where the model was measured: copal lab --help).`
   )
 }
 

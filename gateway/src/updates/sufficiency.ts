@@ -36,7 +36,7 @@ export function requireSamples(domain: string, characters: number, demand: Deman
   throw new AppError(
     'insufficient_samples',
     `Domain '${domain}' has about ${available} tokens of samples, at least ${needed} are needed ` +
-      `(a quarter of ${samples} samples of ${length} tokens, and ${least} of them at least). Send more consenting traffic, ` +
+      `(a quarter of ${samples === 1 ? '1 sample' : `${samples} samples`} of ${length} tokens, and ${least} of them at least). Send more consenting traffic, ` +
       `import texts with 'POST /admin/domains/${domain}/texts', or ask for fewer or shorter samples.`,
     { param: 'domains' },
   )

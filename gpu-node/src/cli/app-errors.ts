@@ -1,16 +1,5 @@
 import { InvalidArgumentError } from 'commander'
 import { AppError } from '@copal/shared/errors.ts'
-import { CliError } from './cli-error.ts'
-
-/** Runs work whose AppErrors are meant for the person at the terminal. */
-export async function withAppErrors<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    if (error instanceof AppError) throw new CliError(error.code, error.message, { cause: error })
-    throw error
-  }
-}
 
 /** A parser for an option's value: an AppError of it names the option, as Commander does. */
 export function argument<T>(parse: (text: string, previous: T) => T): (text: string, previous: T) => T {

@@ -1,5 +1,6 @@
 import { parseErrorBody } from '@copal/shared/errors.ts'
 import { sendMaskFile } from '../masks/send-parts.ts'
+import { refusedByApi } from './api-words.ts'
 import { CliError } from './cli-error.ts'
 import type { Connection } from './connection.ts'
 
@@ -158,7 +159,7 @@ async function asError(response: Response, call: string): Promise<CliError> {
     body = undefined
   }
   const error = parseErrorBody(body)
-  if (error) return new CliError(error.code, error.message)
+  if (error) return refusedByApi(error)
   const excerpt = text.trim().split('\n')[0]?.slice(0, 200)
   return new CliError(
     'unexpected_answer',

@@ -1,10 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { open, rename, rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { SafetensorsError } from '@copal/shared/mask/safetensors.ts'
 import { openMaskFile, type MaskFileReader } from '../masks/mask-file-reader.ts'
+import { describeSystemError } from '../system-error.ts'
 import { CliError } from './cli-error.ts'
 import type { GatewayClient } from './gateway-client.ts'
 import { modelQuery } from './mask-argument.ts'
@@ -25,7 +26,6 @@ export async function downloadMask(
   if (existsSync(path))
     throw new CliError('file_exists', `${path} is there already. Remove it, or name another.`)
   const { sha256: expected, chunks } = await client.adminFile(`/masks/${version}/file${modelQuery(model)}`)
-  await mkdir(dirname(path), { recursive: true })
   const unfinished = `${path}.${randomUUID()}.partial`
   try {
     const hash = createHash('sha256')
@@ -59,14 +59,12 @@ export async function downloadMask(
  *
  * @throws CliError `file_unreadable`, `mask_invalid` that names the file
  */
-export function openNamedMask(path: string, name: string): MaskFileReader {
+export function openNamedMask(name: string, cwd: string): MaskFileReader {
   try {
-    return openMaskFile(path)
+    return openMaskFile(resolve(cwd, name))
   } catch (error) {
-    if (error instanceof Error && 'code' in error && 'syscall' in error) {
-      const reason = error.code === 'ENOENT' ? 'there is no such file' : error.message
-      throw new CliError('file_unreadable', `Cannot read ${name}: ${reason}.`, { cause: error })
-    }
+    const fault = describeSystemError(error, cwd, name)
+    if (fault !== undefined) throw new CliError('file_unreadable', `${fault}.`, { cause: error })
     if (!(error instanceof AppError)) throw error
     const message =
       error.cause instanceof SafetensorsError

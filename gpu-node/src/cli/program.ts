@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
-import { CliError } from './cli-error.ts'
+import manifest from '../../package.json' with { type: 'json' }
+import { toCliError } from './cli-error.ts'
 import { addCanary } from './commands/canary.ts'
 import { addDomains } from './commands/domains.ts'
 import { addDrift } from './commands/drift.ts'
@@ -32,11 +33,11 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
-    if (!(error instanceof CliError)) throw error
+    const failure = toCliError(error, terminal.cwd)
+    if (!failure) throw error
+    const { code, message } = failure
     terminal.stderr.write(
-      args.includes('--json')
-        ? `${JSON.stringify({ error: { code: error.code, message: error.message } })}\n`
-        : `copal: ${error.message}\n`,
+      args.includes('--json') ? `${JSON.stringify({ error: { code, message } })}\n` : `copal: ${message}\n`,
     )
     return 1
   }
@@ -45,6 +46,7 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
 function createProgram(session: Session): Command {
   const { stdout, stderr } = session.terminal
   const program = new Command('copal')
+    .version(manifest.version, '-V, --version', 'print the version')
     .description('Serve a language model, keep it pruned on live traffic, and see what that costs.')
     .configureOutput({
       writeOut: (text) => stdout.write(text),

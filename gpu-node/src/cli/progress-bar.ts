@@ -1,4 +1,5 @@
 import { formatDuration } from './quantities.ts'
+import { cut } from './table.ts'
 import { lineWidth, type OutputStream } from './terminal.ts'
 
 /** A bar that rewrites its line on a terminal, and prints a line every tenth of the way into a file or pipe. */
@@ -14,7 +15,7 @@ export interface ProgressBar {
 
 const BAR_CELLS = 20
 /** A rate measured over less says nothing. */
-const SHORTEST_MEASURE_MS = 1000
+const LEAST_MEASURED = { ms: 1000, fraction: 0.1 }
 
 /** @param nowMs clock for the time left; given in tests. */
 export function createProgressBar(stream: OutputStream, nowMs: () => number = Date.now): ProgressBar {
@@ -36,7 +37,7 @@ export function createProgressBar(stream: OutputStream, nowMs: () => number = Da
       const facts = [percent, timeLeft(reached, started, nowMs()), detail].filter(Boolean).join('  ')
       if (stream.isTTY) {
         const line = fraction === null ? `${label}  ${facts}` : `${label}  ${bar(reached)} ${facts}`
-        stream.write(`\r\x1b[K${line.slice(0, lineWidth(stream) - 1)}`)
+        stream.write(`\r\x1b[K${cut(line, lineWidth(stream) - 1)}`)
         drawn = true
       } else if (Math.floor(reached * 10) !== tenth) {
         tenth = Math.floor(reached * 10)
@@ -60,6 +61,6 @@ function bar(fraction: number): string {
 function timeLeft(fraction: number, started: { atMs: number; fraction: number }, nowMs: number): string {
   const elapsedMs = nowMs - started.atMs
   const done = fraction - started.fraction
-  if (elapsedMs < SHORTEST_MEASURE_MS || done <= 0 || fraction >= 1) return ''
+  if (elapsedMs < LEAST_MEASURED.ms || done < LEAST_MEASURED.fraction || fraction >= 1) return ''
   return `${formatDuration((elapsedMs / done) * (1 - fraction))} left`
 }

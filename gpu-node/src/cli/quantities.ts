@@ -41,6 +41,11 @@ export function formatCount(count: number): string {
   return count.toLocaleString('en-US')
 }
 
+/** `1 mask`, `1,200 masks`. */
+export function counted(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`
+}
+
 /** Four significant figures, the precision at which perplexities are compared: `21.03`, `988.9`. */
 export function formatPerplexity(perplexity: number): string {
   if (perplexity >= 100_000) return perplexity.toExponential(2)

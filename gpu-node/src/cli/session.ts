@@ -1,7 +1,7 @@
 import { readConnection } from './connection.ts'
 import { createGatewayClient, type GatewayClient } from './gateway-client.ts'
 import { renderTable, type Column } from './table.ts'
-import { lineWidth, type Terminal } from './terminal.ts'
+import { tableWidth, type Terminal } from './terminal.ts'
 
 /** What one run of the command works with; credentials are read when a call first needs them. */
 export interface Session {
@@ -23,6 +23,6 @@ export function createSession(terminal: Terminal): Session {
     print(json, value, people) {
       terminal.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${people()}\n`)
     },
-    table: (columns, rows) => renderTable(columns, rows, lineWidth(terminal.stdout)),
+    table: (columns, rows) => renderTable(columns, rows, tableWidth(terminal.stdout)),
   }
 }

@@ -79,7 +79,8 @@ function renderBlock<Row>(
   ).join('\n')
 }
 
-function cut(text: string, width: number): string {
+/** The text, or as much of it as fits with an ellipsis. */
+export function cut(text: string, width: number): string {
   return text.length <= width ? text : `${text.slice(0, width - 1)}…`
 }
 

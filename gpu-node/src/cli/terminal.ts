@@ -19,7 +19,12 @@ export interface OutputStream {
   readonly columns?: number
 }
 
-/** Columns that a line may fill: the terminal's, or 80 where there is none. */
+/** Columns that text for people may fill: the terminal's, or 80 where there is none. */
 export function lineWidth(stream: OutputStream): number {
   return stream.isTTY && stream.columns ? stream.columns : 80
+}
+
+/** Columns of a table: the terminal's; into a file or pipe it goes whole, one line a row, for programs that search it. */
+export function tableWidth(stream: OutputStream): number {
+  return stream.isTTY ? lineWidth(stream) : Number.POSITIVE_INFINITY
 }

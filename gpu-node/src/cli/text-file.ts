@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { describeSystemError } from '../system-error.ts'
 import { decodeUtf8 } from '../utf-8.ts'
 import { CliError } from './cli-error.ts'
 
@@ -13,7 +14,9 @@ export function readTextFile(name: string, cwd: string): string {
   try {
     bytes = readFileSync(resolve(cwd, name))
   } catch (cause) {
-    throw new CliError('file_unreadable', `Cannot read ${name}: ${reason(cause)}.`, { cause })
+    const fault = describeSystemError(cause, cwd, name)
+    if (fault === undefined) throw cause
+    throw new CliError('file_unreadable', `${fault}.`, { cause })
   }
   const decoded = decodeUtf8(bytes)
   if ('offset' in decoded) {
@@ -58,12 +61,4 @@ function cutLong(paragraph: string, limit: number): string[] {
     rest = rest.slice(end)
   }
   return [...pieces, rest]
-}
-
-function reason(cause: unknown): string {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
-  if (code === 'ENOENT') return 'there is no such file'
-  if (code === 'EISDIR') return 'it is a folder, a file is expected'
-  if (code === 'EACCES') return 'permission denied'
-  return cause instanceof Error ? cause.message : String(cause)
 }

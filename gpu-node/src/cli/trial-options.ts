@@ -1,5 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import type { StartTrial, TrialNodes } from '@copal/shared/wire/trials.ts'
+import { counted } from './quantities.ts'
 
 /** What {@link addTrialOptions} adds. */
 export interface TrialOptions {
@@ -38,7 +39,9 @@ export function trialChange(
 /** Which nodes take part, and why others do not. */
 export function describeNodes({ ready, alive, errors }: TrialNodes): string[] {
   const failures = errors.map(({ node, message }) => `Node '${node}' cannot load it: ${message}`)
-  return ready === alive && alive > 0 ? failures : [`${ready} of ${alive} nodes hold it now.`, ...failures]
+  return ready === alive && alive > 0
+    ? failures
+    : [`${ready} of ${counted(alive, 'node')} ${alive === 1 ? 'holds' : 'hold'} it now.`, ...failures]
 }
 
 function parseShare(text: string): number {

@@ -52,7 +52,7 @@ export function sampleSequences(
         ? `${samples} sequences of ${length} tokens take ${samples * length} tokens, the text has ${stream.length}: ` +
             `enough for ${windows} of them. Give more text, or ask for fewer or shorter sequences.`
         : `Calibration needs at least ${needed * length} tokens of text (${needed} sequences of ${length}); ` +
-            `the ${texts.length} samples have ${stream.length}. Collect more, or ask for shorter sequences.`,
+            `the ${texts.length === 1 ? '1 sample has' : `${texts.length} samples have`} ${stream.length}. Collect more, or ask for shorter sequences.`,
     )
   }
   const all = Array.from({ length: windows }, (_, window) => window)

@@ -1,3 +1,4 @@
+import { counted } from '../cli/quantities.ts'
 import { maskKey, pairKey, type Findings } from './findings.ts'
 import { methodLabel, patternLabel } from './labels.ts'
 import { countedDomains, type MaskPlan, type RunPlan, type StagePlan } from './plan.ts'
@@ -58,7 +59,7 @@ export function isStageDone({ mask, evaluateOn }: StagePlan, { masks, evaluation
 /** Names a run for people: `copal per matrix at 2:4`, `wanda at 50 % unstructured, 8 samples`. */
 export function runLabel({ purpose, variant, pattern, samples }: RunPlan): string {
   const label = `${methodLabel(variant)} at ${patternLabel(pattern)}`
-  return purpose === 'sample-sweep' ? `${label}, ${samples} samples` : label
+  return purpose === 'sample-sweep' ? `${label}, ${counted(samples, 'sample')}` : label
 }
 
 /** The masks of the stages of one order, first to last. */

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { mkdtemp, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { parseMethod } from '../copal/methods/registry.ts'
@@ -20,7 +20,7 @@ export interface BuildMaskOptions {
   /** Rules for single linears as `expandPatterns` takes them. */
   patternRules: unknown
   threads: number
-  /** The file to be written. */
+  /** The file to be written, into a folder that is there. */
   out: string
   /** ISO 8601, into the file. */
   created: string
@@ -47,7 +47,6 @@ export async function buildMask(model: DenseModel, options: BuildMaskOptions): P
   const selection = { method: variant.method, pattern, scope: variant.scope, patterns }
   checkPatterns(config, selection)
   const from = await statisticsFor(variant, model, options)
-  await mkdir(dirname(out), { recursive: true })
   const scratch = await mkdtemp(join(dirname(out), '.copal-'))
   try {
     const { path, ...file } = await selectToFile(

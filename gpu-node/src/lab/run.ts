@@ -1,3 +1,7 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { discardPartials } from '../copal/partial.ts'
 import type { TokenSequences } from '../copal/sample.ts'
 import { CHUNK_TOKENS } from '../copal/token-chunks.ts'
@@ -72,9 +76,15 @@ export async function runLab(settings: LabSettings, hooks: RunHooks): Promise<La
   })
 }
 
-/** Plans and estimates a run without beginning it. */
+/** Plans and estimates a run without beginning it: where none has worked, nothing is left. */
 export async function planLabRun(settings: LabSettings, hooks: LabHooks): Promise<LabPlan> {
-  return withLab(settings, hooks, (lab) => planLab(lab))
+  if (existsSync(join(settings.outDir, 'cache'))) return withLab(settings, hooks, planLab)
+  const scratch = await mkdtemp(join(tmpdir(), 'copal-plan-'))
+  try {
+    return await withLab({ ...settings, outDir: scratch }, hooks, planLab)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
 }
 
 async function withLab<T>(

@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 import { AppError } from '@copal/shared/errors.ts'
 import { isErrno } from '../model/scratch.ts'
+import { describeSystemError } from '../system-error.ts'
 import { decodeUtf8 } from '../utf-8.ts'
 
 /** A text file as the laboratory reads it. */
@@ -57,9 +58,9 @@ async function readBytes(path: string, cwd: string): Promise<Buffer> {
   try {
     bytes = await readFile(resolve(cwd, path))
   } catch (cause) {
-    if (isErrno(cause, 'ENOENT')) throw refused(path, 'does not exist', cause)
-    if (isErrno(cause, 'EISDIR')) throw refused(path, 'is a folder, a file is expected', cause)
-    throw refused(path, `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
+    const fault = describeSystemError(cause, cwd, path)
+    if (fault === undefined) throw cause
+    throw new AppError('invalid_request', `${fault}.`, { cause })
   }
   if (!path.endsWith('.gz')) return bytes
   try {

@@ -116,6 +116,9 @@ export const maskEntry = z.object({
   active: z.boolean(),
   previous: z.boolean(),
   created_at: time,
+  promoted_at: time
+    .nullable()
+    .describe('When it was first active: a rollback leads to it. Null: never, or nodes could not load it.'),
 })
 export type MaskEntry = z.output<typeof maskEntry>
 

@@ -12,12 +12,25 @@ export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<
   const [first] = result.error.issues
   const issue = first && innermost(first)
   const param = fieldPath(issue?.path ?? [])
-  const reason = issue?.message ?? 'invalid value'
+  const reason = issue ? inWords(issue.message) : 'invalid value'
+  if (!param) throw new AppError('invalid_request', `Invalid request body: ${reason}.`)
   throw new AppError(
     'invalid_request',
-    param ? `Invalid '${param}': ${reason}.` : `Invalid request body: ${reason}.`,
-    param ? { param } : {},
+    reason === MISSING ? `'${param}' is missing.` : `Invalid '${param}': ${reason}.`,
+    { param },
   )
+}
+
+const MISSING = 'it is missing'
+
+/** The library's message about a value of another kind, in the words of JSON; any other as it is. */
+function inWords(message: string): string {
+  const [, expected, received] = /^Invalid input: expected (\w+), received (\w+)$/.exec(message) ?? []
+  if (expected === undefined) return message
+  const kind = expected === 'record' ? 'object' : expected
+  return received === 'undefined'
+    ? MISSING
+    : `${/^[aeiou]/.test(kind) ? 'an' : 'a'} ${kind} is expected, not ${received}`
 }
 
 /**

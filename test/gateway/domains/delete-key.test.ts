@@ -4,6 +4,7 @@ import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { findDatasets, listAccumulated, listDatasetsOf } from '../../../gateway/src/db/queries/datasets.ts'
+import { ensureDomains } from '../../../gateway/src/db/queries/domains.ts'
 import { accumulated } from '../../../gateway/src/db/schema.ts'
 import { deleteKeyTexts } from '../../../gateway/src/domains/delete.ts'
 import { datasetKey, freezeDataset } from '../../../gateway/src/updates/datasets.ts'
@@ -109,6 +110,7 @@ test('under a running update nothing is deleted', async () => {
 })
 
 test('two datasets of which the same is left count once', async () => {
+  await ensureDomains(db, ['same'], 0)
   const text = (keyId: string) => ({ keyId, text: `${keyId} wrote` })
   const [one, both] = [[text('stays')], [text('stays'), text('leaves')]]
   for (const texts of [one, both]) {

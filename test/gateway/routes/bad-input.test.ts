@@ -19,7 +19,7 @@ const COMPLETIONS = '/v1/completions'
 test.each<[string, string, unknown, number, string, string | null, RegExp]>([
   ['malformed JSON', CHAT, '{"model":', 400, 'invalid_request', null, /not valid JSON/],
   ['an empty body', CHAT, '', 400, 'invalid_request', null, /not valid JSON/],
-  ['JSON that is no object', CHAT, '[1]', 400, 'invalid_request', null, /expected object/],
+  ['JSON that is no object', CHAT, '[1]', 400, 'invalid_request', null, /an object is expected/],
   [
     'a wrong type',
     CHAT,
@@ -27,10 +27,10 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     400,
     'invalid_request',
     'temperature',
-    /expected number/,
+    /a number is expected/,
   ],
   ['a value out of range', CHAT, { ...hello, top_p: 2 }, 400, 'invalid_request', 'top_p', /<=1/],
-  ['no model', CHAT, { messages: hello.messages }, 400, 'invalid_request', 'model', /expected string/],
+  ['no model', CHAT, { messages: hello.messages }, 400, 'invalid_request', 'model', /'model' is missing/],
   [
     'no messages',
     CHAT,

@@ -33,8 +33,8 @@ test('a method that no node offers is refused, naming those that are offered; on
     param: 'selection.method',
     message:
       "No node of 'method' offers the pruning method 'copl'. Did you mean 'copal'? " +
-      'Offered: continual-nowag+reconstruct, copal. ' +
-      "('+allocated' and '+rows' are where the model was measured: copal lab --help.)",
+      'The rules are continual-nowag, copal; after one may come +reconstruct. ' +
+      "'copal methods' tells what goes together ('+allocated' and '+rows' are where the model was measured: copal lab --help).",
   })
   const { id } = await startUpdate('method', ['method-a'], {
     selection: { method: 'continual-nowag+reconstruct' },

@@ -33,8 +33,12 @@ interface Upload {
   body: Buffer
 }
 
-/** A gateway that has one mask file and takes others; `damage` changes what it sends. */
-async function fakeGateway(file: Uint8Array, damage: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes) {
+/** A gateway that has one mask file and takes others, which were served before or not; `damage` changes what it sends. */
+async function fakeGateway(
+  file: Uint8Array,
+  damage: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes,
+  promotedAt: string | null = null,
+) {
   const uploads: Upload[] = []
   const server = createServer((request, response) => {
     void (async () => {
@@ -51,7 +55,8 @@ async function fakeGateway(file: Uint8Array, damage: (bytes: Uint8Array) => Uint
         body: await bodyOf(request),
       }
       uploads.push(upload)
-      const entry = { model: 'tiny', version: 4, sparsity: 0.5, active: upload.query['activate'] === 'true' }
+      const active = upload.query['activate'] === 'true'
+      const entry = { model: 'tiny', version: 4, sparsity: 0.5, active, promoted_at: promotedAt }
       response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(entry))
     })()
   }).listen(0, '127.0.0.1')
@@ -96,10 +101,10 @@ test('a mask is exported byte for byte, and no file that is there is written ove
   const { bytes } = await maskOf(1, { values: true })
   const { env } = await fakeGateway(bytes)
   const cwd = temporaryDir()
-  const first = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'out/m3.safetensors')
+  const first = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'm3.safetensors')
   expect([first.code, first.errors()]).toEqual([0, ''])
-  expect(readFileSync(join(cwd, 'out', 'm3.safetensors'))).toEqual(Buffer.from(bytes))
-  const again = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'out/m3.safetensors')
+  expect(readFileSync(join(cwd, 'm3.safetensors'))).toEqual(Buffer.from(bytes))
+  const again = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'm3.safetensors')
   expect([again.code, again.errors()]).toEqual([1, expect.stringContaining('is there already')])
 })
 
@@ -207,6 +212,15 @@ test('a mask that fits is sent whole under its hash, and only activated when tol
   ])
 })
 
+test('the way to serve a mask again that was served before is the rollback', async () => {
+  const { bytes } = await maskOf(5, { values: true })
+  const { env } = await fakeGateway(bytes, undefined, '2026-11-27T00:00:00Z')
+  const cwd = temporaryDir()
+  writeFileSync(join(cwd, 'w.safetensors'), bytes)
+  const known = await run(env, cwd, 'masks', 'import', 'w.safetensors')
+  expect(known.output()).toMatch(/It is not served; to serve it: copal rollback m4\n$/)
+})
+
 test.each<[string, (bytes: Uint8Array) => Uint8Array, RegExp]>([
   [
     'was made for other weights',
@@ -266,8 +280,35 @@ test.each([
   [['masks', 'export', 'm3', '--out', 'f', '--checkpoint', 'd'], 2, 'cannot be used with'],
   [['masks', 'export', 'm3', '--checkpoint', 'd', '--dtype', 'F16'], 2, 'Allowed choices are BF16, F32'],
   [['masks', 'export', 'dense', '--out', 'f'], 1, 'dense has no mask file'],
-  [['masks', 'inspect', 'absent.safetensors'], 1, 'there is no such file'],
-  [['masks', 'import', 'absent.safetensors'], 1, 'there is no such file'],
+  [['masks', 'export', 'm3', '--out', 'empty'], 1, 'copal: empty is a folder, a file is needed.\n'],
+  [['masks', 'export', 'm3', '--out', 'no/f'], 1, 'copal: The folder no does not exist. Make it first'],
+  [['masks', 'export', 'm3', '--out', 'notes.md/f'], 1, 'copal: notes.md is a file, a folder is needed.\n'],
+  [
+    ['masks', 'export', 'm3', '--checkpoint', 'notes.md'],
+    1,
+    'copal: notes.md is a file, a folder is needed.\n',
+  ],
+  [
+    ['masks', 'build', '--from-statistics', 'lab', '--out', 'empty'],
+    1,
+    'copal: empty is a folder, a file is needed.\n',
+  ],
+  [
+    ['masks', 'build', '--from-statistics', 'lab', '--domains', 'law', '--out', 'f'],
+    1,
+    'copal: The folder lab does not exist. Name one that copal lab run wrote',
+  ],
+  [['lab', 'sensitivity', 'none', '--text', 'notes.md'], 1, 'copal: none does not exist.\n'],
+  [['lab', 'sensitivity', 'empty', '--text', 'notes.md'], 1, 'copal: empty is a folder, a file is needed.\n'],
+  [
+    ['lab', 'run', '--domain', 'a=notes.md:notes.md', '--out', 'notes.md'],
+    1,
+    'copal: notes.md is a file, a folder is needed.\n',
+  ],
+  [['masks', 'inspect', 'empty'], 1, 'copal: empty is a folder, a file is needed.\n'],
+  [['evaluate', 'notes.md/x'], 1, 'copal: notes.md is a file, a folder is needed.\n'],
+  [['masks', 'inspect', 'absent.safetensors'], 1, 'copal: absent.safetensors does not exist.\n'],
+  [['masks', 'import', 'absent.safetensors'], 1, 'copal: absent.safetensors does not exist.\n'],
   [
     ['masks', 'inspect', 'notes.md'],
     1,

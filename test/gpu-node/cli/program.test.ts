@@ -1,10 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createServerHttp } from 'node:http'
 import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import manifest from '../../../package.json' with { type: 'json' }
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { METHOD_NAMES, RULES } from '../../../gpu-node/src/copal/methods/registry.ts'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
@@ -111,6 +112,22 @@ describe('--help', () => {
     const ours = terminal.output().split('Example')[0] ?? ''
     expect(Math.max(...ours.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
   })
+})
+
+test('--version prints the version of the package', async () => {
+  const terminal = recordedTerminal()
+  expect(await runCommand(['--version'], terminal)).toBe(0)
+  expect(terminal.output()).toBe(`${manifest.version}\n`)
+})
+
+test("README lists every command beside 'npx copal status'", async () => {
+  const terminal = recordedTerminal()
+  await runCommand(['--help'], terminal)
+  const commands = Array.from(terminal.output().matchAll(/^  ([a-z]+) .*$/gm), ([, name]) => name ?? '')
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+  const listed = /npx copal status +# also: ([^;]+);/.exec(readme)?.[1]?.match(/[a-z]+/g) ?? []
+  const others = commands.filter((name) => !['status', 'help', 'copal'].includes(name))
+  expect(listed.toSorted()).toEqual(others.toSorted())
 })
 
 describe('pruning methods', () => {
@@ -237,7 +254,7 @@ describe('a text file', () => {
   test('that is missing is named', async () => {
     const terminal = recordedTerminal({ env: deadEnd, cwd: dir })
     expect(await runCommand(['domains', 'import', 'legal', 'missing.txt'], terminal)).toBe(1)
-    expect(terminal.errors()).toBe('copal: Cannot read missing.txt: there is no such file.\n')
+    expect(terminal.errors()).toBe('copal: missing.txt does not exist.\n')
   })
 
   test('that holds nothing is refused', async () => {

@@ -22,10 +22,14 @@ describe('createProgressBar', () => {
     const stream = recorder(false)
     let nowMs = 0
     const bar = createProgressBar(stream, () => nowMs)
-    bar.update('Loading', 0)
+    bar.update('Loading', 0.05)
+    nowMs = 10_000
+    bar.update('Loading', 0.14)
     nowMs = 30_000
-    bar.update('Loading', 0.25)
-    expect(stream.writes[1]).toBe('Loading   25 %  1 min 30 s left\n')
+    bar.update('Loading', 0.2)
+    // From less than a tenth of the way nothing is guessed.
+    expect(stream.writes[1]).toBe('Loading   14 %\n')
+    expect(stream.writes[2]).toBe('Loading   20 %  2 min 40 s left\n')
   })
 
   test('on a terminal, rewrites one line that never wraps', () => {
@@ -36,6 +40,7 @@ describe('createProgressBar', () => {
       0.5,
       'and a detail that is far too long for the rest of the line',
     )
+    expect(stream.writes[0]).toMatch(/…$/)
     bar.update('A label that is long enough to need cutting', 0.6)
     bar.end()
     for (const text of stream.writes.slice(0, 2)) {

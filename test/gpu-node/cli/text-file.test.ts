@@ -37,7 +37,7 @@ describe('readTextFile', () => {
   })
 
   test('says that a folder is none', () => {
-    expect(() => readTextFile('.', dir)).toThrow('it is a folder')
+    expect(() => readTextFile('.', dir)).toThrow('is a folder, a file is needed')
   })
 })
 

@@ -171,18 +171,18 @@ test('single linears have patterns of their own or stay dense', async () => {
 
 test('statistics of another model are refused with both hashes, and nothing is written', async () => {
   const other = await openModel(join(dir, 'other'), { cacheDir: join(dir, 'cache') })
-  const building = build('--from-statistics', 'home', '--model', 'other', '--out', 'none/m.safetensors')
+  const building = build('--from-statistics', 'home', '--model', 'other', '--out', 'none.safetensors')
   await expect(building).rejects.toThrow(
     `their base is ${model.master.baseSha256}, this model's is ${other.master.baseSha256}`,
   )
-  expect(readdirSync(dir)).not.toContain('none')
+  expect(readdirSync(dir)).not.toContain('none.safetensors')
 })
 
 test('so are those of a model with the same linears in another configuration', async () => {
   await createTinyLlama(join(dir, 'turned'))
   const path = join(dir, 'turned', 'config.json')
   writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), rope_theta: 500 }))
-  const building = build('--from-statistics', 'home', '--model', 'turned', '--out', 'none/m.safetensors')
+  const building = build('--from-statistics', 'home', '--model', 'turned', '--out', 'none.safetensors')
   await expect(building).rejects.toThrow(
     /statistics in .*home are of a model with the same linears whose configuration, embeddings or tokenizer differ/,
   )

@@ -152,7 +152,7 @@ describe('responses', () => {
     ['input', '', 'input', />=1/],
     ['input', [...user('a'), { type: 'item_reference', id: 'x' }], 'input[1].type', /nothing is stored/],
     ['input', user([{ type: 'input_image', image_url: 'x' }]), 'input[0].content[0].type', /text parts/],
-    ['input', [{ type: 'function_call_output', output: 'x' }], 'input[0].call_id', /string/],
+    ['input', [{ type: 'function_call_output', output: 'x' }], 'input[0].call_id', /is missing/],
     [
       'input',
       [{ type: 'function_call_output', call_id: 'c', output: 'x' }],

@@ -3,7 +3,8 @@ import { AppError } from '@copal/shared/errors.ts'
 import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../context.ts'
 import { countCalibratedDatasets } from '../../db/queries/datasets.ts'
-import { ensureDomains, listDomains, type DomainRow } from '../../db/queries/domains.ts'
+import { ensureDomains, findDomain, listDomains, type DomainRow } from '../../db/queries/domains.ts'
+import type { Deps } from '../../deps.ts'
 import { parseDomain } from '../../domains/name.ts'
 import { redact } from '../../domains/redact.ts'
 import type { Offer, ReservoirStats } from '../../domains/reservoir-store.ts'
@@ -62,8 +63,8 @@ export function domainRoutes(): Hono<AppEnv> {
     .all('/domains/:domain/texts', refuseMethod('POST'))
     .delete('/domains/:domain/samples', async (c) => {
       requireParameters(c, ['key'])
-      const domain = parseDomain(c.req.param('domain'), 'domain')
       const { deps } = c.var
+      const domain = await knownDomain(deps, c.req.param('domain'))
       const key = c.req.query('key')
       if (key === undefined) {
         return c.json({ domain, deleted: await deps.reservoir(domain).deleteTexts(), deleted_frozen: 0 })
@@ -74,11 +75,20 @@ export function domainRoutes(): Hono<AppEnv> {
     .all('/domains/:domain/samples', refuseMethod('DELETE'))
     .delete('/domains/:domain', async (c) => {
       requireParameters(c, [])
-      const domain = parseDomain(c.req.param('domain'), 'domain')
+      const domain = await knownDomain(c.var.deps, c.req.param('domain'))
       await deleteDomain(c.var.deps, domain)
       return c.json({ domain, deleted: true })
     })
     .all('/domains/:domain', refuseMethod('DELETE'))
+}
+
+/** @throws AppError `not_found` for a domain that never had a text: a name that was mistyped deletes nothing */
+async function knownDomain({ db }: Pick<Deps, 'db'>, name: string): Promise<string> {
+  const domain = parseDomain(name, 'domain')
+  if (await findDomain(db, domain)) return domain
+  throw new AppError('not_found', `There is no domain '${domain}'. 'GET /admin/domains' lists them.`, {
+    param: 'domain',
+  })
 }
 
 /**

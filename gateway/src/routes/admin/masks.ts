@@ -101,5 +101,6 @@ function maskEntry(model: ModelRow, mask: MaskRow): MaskEntry {
     active: mask.version === model.activeVersion,
     previous: mask.version === model.previousVersion,
     created_at: new Date(mask.createdAt).toISOString(),
+    promoted_at: mask.promotedAt === null ? null : new Date(mask.promotedAt).toISOString(),
   }
 }

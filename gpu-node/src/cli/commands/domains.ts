@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { DeletedSamples, DomainEntry } from '@copal/shared/wire/admin.ts'
-import { formatAge, formatCount } from '../quantities.ts'
+import { counted, formatAge, formatCount } from '../quantities.ts'
 import type { Session } from '../session.ts'
 import { readTextFile, splitIntoTexts } from '../text-file.ts'
 
@@ -51,7 +51,7 @@ export function addDomains(program: Command, session: Session): void {
         json,
         { domain: name, texts: texts.length, characters: text.length },
         () =>
-          `Imported ${formatCount(texts.length)} texts (${formatCount(text.length)} characters) into ${name}.`,
+          `Imported ${counted(texts.length, 'text')} (${counted(text.length, 'character')}) into ${name}.`,
       )
     })
 
@@ -70,13 +70,19 @@ export function addDomains(program: Command, session: Session): void {
       if (key !== undefined) {
         const path = `/domains/${encodeURIComponent(name)}/samples?key=${encodeURIComponent(key)}`
         const gone = await session.client().admin<DeletedSamples>('DELETE', path)
-        const texts = `${formatCount(gone.deleted)} sampled and ${formatCount(gone.deleted_frozen)} frozen texts`
-        session.print(json, gone, () => `Deleted ${texts} of ${key} from ${name}.`)
+        session.print(json, gone, () => describeDeleted(gone, key))
         return
       }
       await session.client().admin('DELETE', `/domains/${encodeURIComponent(name)}`)
       session.print(json, { domain: name, deleted: true }, () => `Deleted ${name}.`)
     })
+}
+
+/** A key that was revoked is unknown, and its texts are still to be deleted: one of which nothing is there is no error. */
+function describeDeleted({ domain, deleted, deleted_frozen: frozen }: DeletedSamples, key: string): string {
+  if (deleted + frozen === 0)
+    return `Nothing of ${key} was found in ${domain}. Keys that were not revoked: copal keys list`
+  return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${key} from ${domain}.`
 }
 
 function describe(entries: DomainEntry[], session: Session): string {

@@ -61,8 +61,9 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
     )
   }
   if (transfer) {
+    const of = formatMask(report.active_version)
     parts.push(
-      `Backward transfer: mean ${signed(transfer.mean)}, worst ${signed(transfer.max)} (positive is forgetting).`,
+      `Backward transfer of ${of}: mean ${signed(transfer.mean)}, worst ${signed(transfer.max)} (positive is forgetting).`,
     )
   }
   return parts.join('\n\n')

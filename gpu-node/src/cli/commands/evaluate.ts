@@ -1,9 +1,10 @@
 import { Option, type Command } from 'commander'
 import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import { inCommands } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
 import { parseMask } from '../mask-argument.ts'
 import { createProgressBar } from '../progress-bar.ts'
-import { formatCount, formatMask, formatPerplexity } from '../quantities.ts'
+import { counted, formatMask, formatPerplexity } from '../quantities.ts'
 import type { Session } from '../session.ts'
 import { readTextFile } from '../text-file.ts'
 import { wholeNumber } from './update.ts'
@@ -23,11 +24,11 @@ export function addEvaluate(program: Command, session: Session): void {
   program
     .command('evaluate')
     .description('perplexity of a text file under a mask')
-    .argument('<file>', 'a UTF-8 text file of at least one window')
+    .argument('<file>', 'a UTF-8 text file; one shorter than a window is one window')
     .option('--model <id>', 'which model, where the fleet serves several')
     .option('--mask <version>', 'which mask, like m3; the active one without it', parseMask)
     .addOption(new Option('--dense', 'the dense model').conflicts('mask'))
-    .option('--window <tokens>', 'tokens a window; the tail that fills none is dropped', wholeNumber, 1024)
+    .option('--window <tokens>', 'tokens a window; the tail of a longer text is dropped', wholeNumber, 1024)
     .option('--max-windows <n>', 'stop after so many windows', wholeNumber)
     .option('--json', 'print JSON')
     .addHelpText(
@@ -54,12 +55,12 @@ async function follow(session: Session, file: string, body: unknown): Promise<Ev
   try {
     for await (const event of session.client().adminLines<EvaluateEvent>('/evaluate', body)) {
       if (event.type === 'result') return event
-      if (event.type === 'error') throw new CliError(event.error.code, event.error.message)
+      if (event.type === 'error') throw new CliError(event.error.code, inCommands(event.error.message))
       const { windowsDone, windowsTotal } = event
       bar.update(
         `Evaluating ${file}`,
         windowsDone / Math.max(1, windowsTotal),
-        `${windowsDone} of ${windowsTotal} windows`,
+        `${windowsDone} of ${counted(windowsTotal, 'window')}`,
       )
     }
   } finally {
@@ -82,6 +83,6 @@ function describe(result: EvaluateResult): string {
   const { maskVersion, perplexity, nllMean, tokens, windows } = result
   return (
     `${formatMask(maskVersion)}: perplexity ${formatPerplexity(perplexity)} ` +
-    `(${nllMean.toFixed(4)} nats a token, ${formatCount(tokens)} tokens in ${windows} windows)`
+    `(${nllMean.toFixed(4)} nats a token, ${counted(tokens, 'token')} in ${counted(windows, 'window')})`
   )
 }

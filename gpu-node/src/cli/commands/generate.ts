@@ -2,6 +2,7 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { parseErrorBody } from '@copal/shared/errors.ts'
 import type { ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { ModelList } from '@copal/shared/wire/models.ts'
+import { refusedByApi } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
 import { readLines, type GatewayClient } from '../gateway-client.ts'
 import type { Session } from '../session.ts'
@@ -66,7 +67,7 @@ async function* readDeltas(response: Response): AsyncGenerator<string> {
     if (data === '[DONE]') return
     const event: unknown = JSON.parse(data)
     const error = parseErrorBody(event)
-    if (error) throw new CliError(error.code, error.message)
+    if (error) throw refusedByApi(error)
     const text = (event as ChatCompletionChunk).choices[0]?.delta.content
     if (text) yield text
   }

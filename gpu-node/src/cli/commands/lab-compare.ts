@@ -10,7 +10,7 @@ import {
 import { patternLabel } from '../../lab/labels.ts'
 import { readResults } from '../../lab/results-file.ts'
 import { CliError } from '../cli-error.ts'
-import { formatPerplexity } from '../quantities.ts'
+import { counted, formatPerplexity } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 /** `copal lab compare`: what changed between two results, or between two methods of one. */
@@ -94,7 +94,7 @@ function describeRows(rows: readonly ComparedRow[], session: Session): string {
 }
 
 function pairTitle({ method, pattern, samples }: ComparedRow): string {
-  return pattern === '' ? method : `${method}, ${patternLabel(pattern)}, ${samples} samples`
+  return pattern === '' ? method : `${method}, ${patternLabel(pattern)}, ${counted(samples, 'sample')}`
 }
 
 function pairTable(rows: readonly ComparedRow[], session: Session): string {

@@ -6,7 +6,7 @@ import type { LabOutcome, LabPlan } from '../../lab/run.ts'
 import type { LabRun } from '../../lab/results.ts'
 import type { LabSettings } from '../../lab/settings.ts'
 import { hasWeightStasis } from '../../lab/summary.ts'
-import { formatBytes, formatCount, formatDuration, formatPerplexity } from '../quantities.ts'
+import { counted, formatBytes, formatDuration, formatPerplexity } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 /** The plan in lines for people; `whole` lists every run. */
@@ -74,6 +74,8 @@ export function planForPrograms({
   }
 }
 
+const LEGEND = 'Mean (A-) and largest (M-) forgetting (BWT: positive is forgetting) and perplexity (PPL).'
+
 /** What came of a run, for people. */
 export function describeOutcome(
   { results, done, seconds }: LabOutcome,
@@ -106,7 +108,7 @@ export function describeOutcome(
         `${counted(done.selected, 'selection')}, ${counted(done.evaluated, 'evaluation')}.`
   const report = files.find((file) => file.endsWith('.html'))
   return [
-    main.length > 0 ? `${table}\n` : '',
+    main.length > 0 ? `${table}\n${LEGEND}\n` : '',
     work,
     `Results: ${join(outDir, 'results.json')}`,
     report ? `Report: ${join(outDir, report)}` : '',
@@ -136,9 +138,4 @@ export function outcomeForPrograms(
       summary,
     })),
   }
-}
-
-/** `1 mask`, `3 masks`. */
-function counted(count: number, noun: string): string {
-  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`
 }

@@ -1,5 +1,4 @@
 import { availableParallelism } from 'node:os'
-import { resolve } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { DEFAULT_MODEL } from '../../model/source.ts'
 import { parseDomainSpec, type DomainSpec } from '../../lab/domain-spec.ts'
@@ -7,9 +6,11 @@ import type { PermutationChoice } from '../../lab/permutations.ts'
 import type { Propagation } from '../../copal/pruned-propagation.ts'
 import { parsePatterns, parseVariants, type LabSettings } from '../../lab/settings.ts'
 import type { LabOutcome, LabPlan, RunHooks } from '../../lab/run.ts'
-import { argument, splitList, withAppErrors } from '../app-errors.ts'
+import { argument, splitList } from '../app-errors.ts'
 import { CliError } from '../cli-error.ts'
+import { interruptible } from '../interruptible.ts'
 import { modelLocation } from '../model-option.ts'
+import { outputFolder } from '../path-arguments.ts'
 import { createProgressBar } from '../progress-bar.ts'
 import type { Session } from '../session.ts'
 import { describeOutcome, describePlan, outcomeForPrograms, planForPrograms } from './lab-run-report.ts'
@@ -134,19 +135,10 @@ async function run(options: LabRunOptions, session: Session): Promise<void> {
     onProgress: (label, fraction, message) => bar.update(label, fraction, message),
     onPlan: (plan) => bar.end(describePlan(plan, settings)),
   }
-  const ended = await withAppErrors(async () => {
-    try {
-      return options.dryRun ? await planLabRun(settings, hooks) : await runLab(settings, hooks)
-    } catch (error) {
-      if (!terminal.signal.aborted) throw error
-      throw new CliError(
-        'interrupted',
-        `Stopped. What is finished is kept in ${settings.outDir}: the same command goes on from there.`,
-      )
-    } finally {
-      bar.end()
-    }
-  })
+  const stopped = `Stopped. What is finished is kept in ${settings.outDir}: the same command goes on from there.`
+  const ended = await interruptible<LabPlan | LabOutcome>(terminal.signal, bar, stopped, () =>
+    options.dryRun ? planLabRun(settings, hooks) : runLab(settings, hooks),
+  )
   if ('estimate' in ended) return printPlan(ended, settings, options, session)
   await finish(ended, settings, options, session)
 }
@@ -163,11 +155,9 @@ async function finish(
 ): Promise<void> {
   const { writeReport } = await import('../../lab/report/write.ts')
   const { explainFullDisk } = await import('../../lab/full-disk.ts')
-  const files = await withAppErrors(() =>
-    writeReport(settings.outDir, outcome.results).catch((error: unknown) => {
-      throw explainFullDisk(error)
-    }),
-  )
+  const files = await writeReport(settings.outDir, outcome.results).catch((error: unknown) => {
+    throw explainFullDisk(error)
+  })
   session.print(json, outcomeForPrograms(outcome, settings.outDir, files), () =>
     describeOutcome(outcome, settings.outDir, files, session),
   )
@@ -176,7 +166,7 @@ async function finish(
 function readSettings(options: LabRunOptions, { terminal }: Session): LabSettings {
   return {
     ...modelLocation(options.model, terminal),
-    outDir: resolve(terminal.cwd, options.out),
+    outDir: outputFolder(options.out, terminal.cwd),
     domains: options.domain,
     cwd: terminal.cwd,
     field: options.field,

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { LayerSensitivity } from '../../model/layer-sensitivity.ts'
+import { openNamedMask } from '../mask-file.ts'
 import type { Session } from '../session.ts'
 import { addTextOptions, measureOnText, type TextOptions } from './measure-on-text.ts'
 
@@ -24,6 +25,8 @@ async function measure(mask: string, options: TextOptions, session: Session): Pr
   const { measureLayerSensitivity } = await import('../../copal/measure-layer-sensitivity.ts')
   const { layerSensitivityPath } = await import('../../model/layer-sensitivity.ts')
   const maskPath = resolve(session.terminal.cwd, mask)
+  // One that is none is refused before the model is opened.
+  openNamedMask(mask, session.terminal.cwd).close()
   const { found, path } = await measureOnText(
     session,
     options,

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Option, type Command } from 'commander'
 import type { CheckpointDtype } from '../../masks/checkpoint-files.ts'
-import { withAppErrors } from '../app-errors.ts'
 import { CliError } from '../cli-error.ts'
 import { openLocalModel } from '../local-model.ts'
 import { parseMask } from '../mask-argument.ts'
 import { downloadMask } from '../mask-file.ts'
+import { outputFile, outputFolder } from '../path-arguments.ts'
 import { createProgressBar } from '../progress-bar.ts'
 import { formatBytes, formatMask } from '../quantities.ts'
 import type { Session } from '../session.ts'
@@ -42,7 +42,7 @@ export function addMaskExport(masks: Command, session: Session): void {
       if (options.checkpoint !== undefined) return toCheckpoint(session, mask, options.checkpoint, options)
       if (options.out === undefined) command.error('error: --out <file> or --checkpoint <dir> is expected')
       if (typeof mask === 'string') command.error('error: a mask like m3 is expected with --out')
-      const path = resolve(session.terminal.cwd, options.out)
+      const path = outputFile(options.out, session.terminal.cwd)
       const done = await downloadMask(session.client(), mask, options.model, path)
       session.print(
         options.json,
@@ -59,7 +59,7 @@ async function toCheckpoint(
   { dtype, weights, model, json }: ExportOptions,
 ): Promise<void> {
   const { terminal } = session
-  const dir = resolve(terminal.cwd, checkpoint)
+  const dir = outputFolder(checkpoint, terminal.cwd)
   const fetched = typeof mask === 'number' ? join(tmpdir(), `copal-${randomUUID()}.safetensors`) : null
   const bar = createProgressBar(terminal.stderr)
   try {
@@ -67,14 +67,13 @@ async function toCheckpoint(
       await downloadMask(session.client(), mask, model, fetched)
     }
     const maskPath = fetched ?? resolve(terminal.cwd, String(mask))
-    const bytes = await withAppErrors(async () => {
-      const { exportCheckpoint } = await import('../../masks/export-checkpoint.ts')
-      const opened = await openLocalModel(terminal, weights)
-      return exportCheckpoint({ ...opened.model, files: opened.files }, maskPath, dir, dtype, (done, all) => {
-        if (terminal.signal.aborted)
-          throw new CliError('interrupted', 'Interrupted: no checkpoint was written.')
-        bar.update('writing tensors', done / all)
-      })
+    const { exportCheckpoint } = await import('../../masks/export-checkpoint.ts')
+    const opened = await openLocalModel(terminal, weights)
+    const source = { ...opened.model, files: opened.files }
+    const bytes = await exportCheckpoint(source, maskPath, dir, dtype, (done, all) => {
+      if (terminal.signal.aborted)
+        throw new CliError('interrupted', 'Interrupted: no checkpoint was written.')
+      bar.update('writing tensors', done / all)
     })
     bar.end()
     session.print(

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import { maskTarget, verifyMaskFile } from '../../masks/verify.ts'
 import { sha256File } from '../../model/fingerprint.ts'
-import { withAppErrors } from '../app-errors.ts'
+import { describeGoingLive } from '../going-live.ts'
 import { openLocalModel } from '../local-model.ts'
 import { openNamedMask } from '../mask-file.ts'
 import { formatMask, formatPercent } from '../quantities.ts'
@@ -33,31 +33,31 @@ export function addMaskImport(masks: Command, session: Session): void {
     .action(async (file: string, _options: unknown, command: Command) => {
       const { activate, weights, model, json } = command.optsWithGlobals<ImportOptions>()
       const path = resolve(session.terminal.cwd, file)
-      const denseWeights = await withAppErrors(() => verify(session, path, file, weights))
+      const denseWeights = await verify(session, file, weights)
       const query = new URLSearchParams({
         activate: String(activate ?? false),
         dense_weights: String(denseWeights),
         ...(model === undefined ? {} : { model }),
       })
-      const entry = await session
-        .client()
-        .adminUpload<MaskEntry>(await sha256File(path), query, await openAsBlob(path))
-      session.print(json, entry, () => {
-        const what = `${file} is ${formatMask(entry.version)} of ${entry.model} (${formatPercent(entry.sparsity)} pruned)`
-        if (entry.active) return `${what}, and is being served from the next request on.`
-        return `${what}. It is not served; to serve it: copal masks import ${file} --activate`
-      })
+      const client = session.client()
+      const entry = await client.adminUpload<MaskEntry>(await sha256File(path), query, await openAsBlob(path))
+      const mask = formatMask(entry.version)
+      const serves = entry.promoted_at === null ? `masks import ${file} --activate` : `rollback ${mask}`
+      const told =
+        entry.active && !json
+          ? await describeGoingLive(client, entry.version, entry.model)
+          : `It is not served; to serve it: copal ${serves}`
+      session.print(
+        json,
+        entry,
+        () => `${file} is ${mask} of ${entry.model} (${formatPercent(entry.sparsity)} pruned). ${told}`,
+      )
     })
 }
 
 /** Weights of the linears that the mask leaves dense; a file that does not fit the model is refused. */
-async function verify(
-  session: Session,
-  path: string,
-  name: string,
-  source: string | undefined,
-): Promise<number> {
-  const mask = openNamedMask(path, name)
+async function verify(session: Session, name: string, source: string | undefined): Promise<number> {
+  const mask = openNamedMask(name, session.terminal.cwd)
   try {
     const { model } = await openLocalModel(session.terminal, source)
     const target = maskTarget(model.config, model.master)

@@ -4,9 +4,8 @@ import { countBits } from '@copal/shared/mask/bits.ts'
 import { checkLinear, type MaskLinear } from '@copal/shared/mask/check-linear.ts'
 import { linearPattern, type MaskKind, type MaskMeta } from '@copal/shared/mask/metadata.ts'
 import { sha256File } from '../../model/fingerprint.ts'
-import { withAppErrors } from '../app-errors.ts'
 import { openNamedMask } from '../mask-file.ts'
-import { formatBytes, formatCount, formatPercent } from '../quantities.ts'
+import { counted, formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 interface LinearReport {
@@ -41,14 +40,14 @@ export function addMaskInspect(masks: Command, session: Session): void {
     .addHelpText('after', '\nExample:\n  copal masks inspect m3.safetensors')
     .action(async (file: string, _options: unknown, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
-      const report = await withAppErrors(() => inspect(resolve(session.terminal.cwd, file), file))
+      const report = await inspect(file, session.terminal.cwd)
       session.print(json, report, () => describe(report, session))
     })
 }
 
 /** Reads the whole file: each linear is checked against its pattern, but not against a model. */
-async function inspect(path: string, file: string): Promise<MaskReport> {
-  const mask = openNamedMask(path, file)
+async function inspect(file: string, cwd: string): Promise<MaskReport> {
+  const mask = openNamedMask(file, cwd)
   try {
     const { kind, meta, fileBytes } = mask.header
     const linears: LinearReport[] = []
@@ -66,7 +65,16 @@ async function inspect(path: string, file: string): Promise<MaskReport> {
     }
     const dense = Object.keys(meta.patterns).filter((name) => !mask.header.linears.has(name))
     const sparsity = all === 0 ? 0 : 1 - kept / all
-    return { file, kind, sha256: await sha256File(path), bytes: fileBytes, meta, sparsity, linears, dense }
+    return {
+      file,
+      kind,
+      sha256: await sha256File(resolve(cwd, file)),
+      bytes: fileBytes,
+      meta,
+      sparsity,
+      linears,
+      dense,
+    }
   } finally {
     mask.close()
   }
@@ -91,7 +99,7 @@ function describe(
     ['pattern', `${meta.pattern}${meta.scope === 'matrix' ? ' matrix' : ''}`],
     ['domains', meta.domains.join(', ') || 'none'],
     ['made', meta.created],
-    ['pruned', `${formatPercent(sparsity)} of ${formatCount(linears.length)} linears`],
+    ['pruned', `${formatPercent(sparsity)} of ${counted(linears.length, 'linear')}`],
     ...(dense.length > 0 ? [['dense', dense.join(', ')] as [string, string]] : []),
   ]
   const table = session.table(

@@ -1,14 +1,14 @@
 import { availableParallelism } from 'node:os'
-import { resolve } from 'node:path'
 import { Option, type Command } from 'commander'
 import { parsePattern } from '@copal/shared/mask/pattern.ts'
 import { DEFAULT_MODEL } from '../../model/source.ts'
 import { parseVariant } from '../../lab/settings.ts'
 import type { Variant } from '../../lab/plan.ts'
 import type { BuiltMask } from '../../lab/build-mask.ts'
-import { argument, splitList, withAppErrors } from '../app-errors.ts'
-import { CliError } from '../cli-error.ts'
+import { argument, splitList } from '../app-errors.ts'
+import { interruptible } from '../interruptible.ts'
 import { modelLocation } from '../model-option.ts'
+import { inputFolder, outputFile } from '../path-arguments.ts'
 import {
   leaveOutOption,
   patternsOption,
@@ -16,7 +16,7 @@ import {
   type PatternRuleOptions,
 } from '../pattern-rules.ts'
 import { createProgressBar } from '../progress-bar.ts'
-import { formatBytes, formatCount, formatPercent } from '../quantities.ts'
+import { counted, formatBytes, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 import { positive } from './lab-run.ts'
 
@@ -76,33 +76,32 @@ export function addMasksBuild(masks: Command, session: Session): void {
 async function build(options: MasksBuildOptions, session: Session): Promise<void> {
   const { terminal } = session
   const rules = readPatternRules(options, terminal.cwd)
-  const out = resolve(terminal.cwd, options.out)
+  const out = outputFile(options.out, terminal.cwd)
+  const statisticsDir = inputFolder(
+    options.fromStatistics,
+    terminal.cwd,
+    'one that copal lab run wrote, or the home of a service that was updated',
+  )
   const bar = createProgressBar(terminal.stderr)
   const { openModel } = await import('../../model/load.ts')
   const { buildMask } = await import('../../lab/build-mask.ts')
-  const built = await withAppErrors(async () => {
-    try {
-      const { model: spec, cacheDir } = modelLocation(options.model, terminal)
-      const model = await openModel(spec, { cacheDir, signal: terminal.signal })
-      return await buildMask(model, {
-        statisticsDir: resolve(terminal.cwd, options.fromStatistics),
-        domains: options.domains ?? null,
-        variant: options.method,
-        pattern: options.pattern,
-        patternRules: rules,
-        threads: options.threads,
-        out,
-        created: new Date().toISOString(),
-        signal: terminal.signal,
-        onProgress: (done, blocks) =>
-          bar.update(`Selecting by ${options.method.method}`, done / blocks, `block ${done} of ${blocks}`),
-      })
-    } catch (error) {
-      if (!terminal.signal.aborted) throw error
-      throw new CliError('interrupted', 'Stopped; nothing was written.')
-    } finally {
-      bar.end()
-    }
+  const { signal } = terminal
+  const built = await interruptible(signal, bar, 'Stopped; nothing was written.', async () => {
+    const { model: spec, cacheDir } = modelLocation(options.model, terminal)
+    const model = await openModel(spec, { cacheDir, signal })
+    return buildMask(model, {
+      statisticsDir,
+      domains: options.domains ?? null,
+      variant: options.method,
+      pattern: options.pattern,
+      patternRules: rules,
+      threads: options.threads,
+      out,
+      created: new Date().toISOString(),
+      signal,
+      onProgress: (done, blocks) =>
+        bar.update(`Selecting by ${options.method.method}`, done / blocks, `block ${done} of ${blocks}`),
+    })
   })
   session.print(options.json, forPrograms(built, out), () => describe(built, options.out))
 }
@@ -124,7 +123,7 @@ function describe({ sha256, bytes, sparsity, from }: BuiltMask, path: string): s
   const source =
     from.parts.length === 0
       ? 'from the weights alone'
-      : `from ${formatCount(tokensOf(from))} tokens of ${from.domains.join(', ')}`
+      : `from ${counted(tokensOf(from), 'token')} of ${from.domains.join(', ')}`
   return `${path}: ${formatPercent(sparsity)} pruned, ${source}, ${formatBytes(bytes)}\nsha256 ${sha256}`
 }
 

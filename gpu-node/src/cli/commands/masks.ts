@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { describeGoingLive } from '../going-live.ts'
 import { formatAge, formatBytes, formatMask, formatPercent } from '../quantities.ts'
 import { modelQuery, parseMask } from '../mask-argument.ts'
 import type { Session } from '../session.ts'
@@ -51,15 +52,14 @@ export function addRollback(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal rollback\n  copal rollback m3\n  copal rollback dense')
     .action(async (version: number | undefined, options: { json?: boolean; model?: string }) => {
-      const answer = await session.client().admin<{ active_version: number }>('POST', '/rollback', {
+      const client = session.client()
+      const answer = await client.admin<{ active_version: number }>('POST', '/rollback', {
         ...(version === undefined ? {} : { version }),
         ...(options.model ? { model: options.model } : {}),
       })
-      session.print(
-        options.json,
-        answer,
-        () => `${formatMask(answer.active_version)} is being served from the next request on.`,
-      )
+      const { active_version: active } = answer
+      const told = options.json ? '' : await describeGoingLive(client, active, options.model)
+      session.print(options.json, answer, () => told)
     })
 }
 

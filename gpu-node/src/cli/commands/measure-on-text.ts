@@ -1,14 +1,12 @@
-import { mkdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { TextMeasurement } from '../../copal/text-measurement.ts'
 import { writeAtomically } from '../../control/content-store.ts'
 import type { DenseModel } from '../../model/dense-model.ts'
 import { DEFAULT_MODEL } from '../../model/source.ts'
-import { withAppErrors } from '../app-errors.ts'
-import { CliError } from '../cli-error.ts'
+import { interruptible } from '../interruptible.ts'
 import { modelLocation } from '../model-option.ts'
+import { outputFile } from '../path-arguments.ts'
 import { createProgressBar } from '../progress-bar.ts'
 import type { Session } from '../session.ts'
 import { positive, windowTokens } from './lab-run.ts'
@@ -59,34 +57,26 @@ export async function measureOnText<T>(
   const { readTextInput } = await import('../../lab/text-input.ts')
   const bar = createProgressBar(terminal.stderr)
   const { model: spec, cacheDir } = modelLocation(options.model, terminal)
-  return withAppErrors(async () => {
-    try {
-      const model = await openModel(spec, { cacheDir, signal: terminal.signal })
-      requireContext(model, options.windowTokens)
-      const { texts, sha256 } = await readTextInput(options.text, 'text', terminal.cwd)
-      const { windows } = cutEvaluationWindows(texts, model.codec, options.windowTokens, options.windows)
-      const path = options.out
-        ? resolve(terminal.cwd, options.out)
-        : pathOf(cacheDir, model.master.baseSha256)
-      const found = await measure(model, {
-        windows,
-        textSha256: sha256,
-        threads: options.threads,
-        cacheDir,
-        created: new Date().toISOString(),
-        signal: terminal.signal,
-        onProgress: (fraction, message) => bar.update('Measuring', fraction, message),
-      })
-      await mkdir(dirname(path), { recursive: true })
-      await writeAtomically(path, async function* () {
-        yield Buffer.from(encode(found))
-      })
-      return { found, path }
-    } catch (error) {
-      if (!terminal.signal.aborted) throw error
-      throw new CliError('interrupted', 'Stopped; nothing was written.')
-    } finally {
-      bar.end()
-    }
+  const { signal } = terminal
+  const out = options.out === undefined ? undefined : outputFile(options.out, terminal.cwd)
+  return interruptible(signal, bar, 'Stopped; nothing was written.', async () => {
+    const model = await openModel(spec, { cacheDir, signal })
+    requireContext(model, options.windowTokens)
+    const { texts, sha256 } = await readTextInput(options.text, 'text', terminal.cwd)
+    const { windows } = cutEvaluationWindows(texts, model.codec, options.windowTokens, options.windows)
+    const path = out ?? pathOf(cacheDir, model.master.baseSha256)
+    const found = await measure(model, {
+      windows,
+      textSha256: sha256,
+      threads: options.threads,
+      cacheDir,
+      created: new Date().toISOString(),
+      signal,
+      onProgress: (fraction, message) => bar.update('Measuring', fraction, message),
+    })
+    await writeAtomically(path, async function* () {
+      yield Buffer.from(encode(found))
+    })
+    return { found, path }
   })
 }

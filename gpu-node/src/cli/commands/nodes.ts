@@ -4,7 +4,7 @@ import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { CliError } from '../cli-error.ts'
 import type { GatewayClient } from '../gateway-client.ts'
 import { nodeTable, requestsOf } from '../node-table.ts'
-import { formatDuration } from '../quantities.ts'
+import { counted, formatDuration } from '../quantities.ts'
 import type { Session } from '../session.ts'
 import { wholeNumber } from './update.ts'
 
@@ -85,12 +85,12 @@ async function untilIdle(
   let told = -1
   while (requestsOf(node) > 0) {
     const left = requestsOf(node)
-    if (left !== told) terminal.stderr.write(`${id} still has ${requests(left)} …\n`)
+    if (left !== told) terminal.stderr.write(`${id} still has ${counted(left, 'request')} …\n`)
     told = left
     if (Date.now() >= untilMs)
       throw new CliError(
         'timeout',
-        `${id} still has ${requests(left)} after ${formatDuration(timeoutS * 1000)}. It stays drained: wait with ` +
+        `${id} still has ${counted(left, 'request')} after ${formatDuration(timeoutS * 1000)}. It stays drained: wait with ` +
           `'copal drain ${id}', or stop it, and its requests end with an error.`,
       )
     await sleep(POLL_MS, undefined, { signal: terminal.signal }).catch(() => {
@@ -106,10 +106,6 @@ async function untilIdle(
 
 function describeDrained(node: NodeEntry): string {
   const left = requestsOf(node)
-  const what = left === 0 ? 'has no requests and can be stopped' : `still has ${requests(left)}`
+  const what = left === 0 ? 'has no requests and can be stopped' : `still has ${counted(left, 'request')}`
   return `${node.id} takes no new requests, ${what}. To take it back: copal undrain ${node.id}`
-}
-
-function requests(count: number): string {
-  return count === 1 ? '1 request' : `${count} requests`
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import { nodeTable } from '../node-table.ts'
-import { formatCount, formatMask, formatPercent } from '../quantities.ts'
+import { counted, formatCount, formatMask, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 export function addStatus(program: Command, session: Session): void {
@@ -17,8 +17,7 @@ export function addStatus(program: Command, session: Session): void {
 }
 
 function describe(report: StatusReport, session: Session): string {
-  const updates = report.updates_running
-  const parts = [`copal ${report.version}, ${updates === 1 ? '1 update' : `${updates} updates`} running`]
+  const parts = [`copal ${report.version}, ${counted(report.updates_running, 'update')} running`]
   parts.push(
     report.models.length === 0
       ? 'No node has registered a model yet.'

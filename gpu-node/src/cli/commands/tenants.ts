@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { CacheEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../limit-options.ts'
-import { formatAge, formatBytes, formatCount, formatPercent } from '../quantities.ts'
+import { counted, formatAge, formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
 export function addTenants(program: Command, session: Session): void {
@@ -47,7 +47,7 @@ export function addTenants(program: Command, session: Session): void {
       const path = `/tenants/${encodeURIComponent(name)}/cache`
       if (clear) {
         const gone = await session.client().admin<{ tenant: string; deleted: number }>('DELETE', path)
-        session.print(json, gone, () => `${formatCount(gone.deleted)} answers deleted.`)
+        session.print(json, gone, () => `${counted(gone.deleted, 'answer')} deleted.`)
       } else {
         const cache = await session.client().admin<CacheEntry>('GET', path)
         session.print(json, cache, () => describeCache(cache))
@@ -59,8 +59,8 @@ function describeCache({ answers, bytes, hits, misses }: CacheEntry): string {
   const asked = hits + misses
   const share = asked === 0 ? '' : ` (${formatPercent(hits / asked)})`
   return (
-    `${formatCount(answers)} answers, ${formatBytes(bytes)}. ` +
-    `${formatCount(hits)} of ${formatCount(asked)} requests that asked were answered from it${share}.`
+    `${counted(answers, 'answer')}, ${formatBytes(bytes)}. ` +
+    `${formatCount(hits)} of ${counted(asked, 'request')} that asked were answered from it${share}.`
   )
 }
 

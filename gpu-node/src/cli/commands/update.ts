@@ -1,23 +1,19 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { patternFault } from '@copal/shared/mask/pattern.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { PatternRules } from '@copal/shared/wire/node-rpc.ts'
+import { inCommands } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
-import type { GatewayClient } from '../gateway-client.ts'
+import { followUpdate } from '../follow-update.ts'
 import {
   patternsOption,
   leaveOutOption,
   readPatternRules,
   type PatternRuleOptions,
 } from '../pattern-rules.ts'
-import { createProgressBar, type ProgressBar } from '../progress-bar.ts'
+import { createProgressBar } from '../progress-bar.ts'
 import { formatMask } from '../quantities.ts'
 import type { Session } from '../session.ts'
-
-const POLL_MS = 500
-/** What a gateway that is being restarted answers, if at all. */
-const PASSING = new Set(['gateway_unreachable', 'unexpected_answer', 'stream_broken'])
 
 interface UpdateOptions extends PatternRuleOptions {
   json?: boolean
@@ -86,39 +82,6 @@ export function addUpdate(program: Command, session: Session): void {
     })
 }
 
-/**
- * Shows a bar until the update has ended. A gateway that restarts meanwhile is waited for: updates
- * survive it.
- */
-export async function followUpdate(
-  client: GatewayClient,
-  id: string,
-  bar: ProgressBar,
-  signal: AbortSignal,
-): Promise<UpdateEntry> {
-  for (;;) {
-    const update = await client.admin<UpdateEntry>('GET', `/updates/${id}`).catch((error: unknown) => {
-      if (error instanceof CliError && PASSING.has(error.code)) return undefined
-      throw error
-    })
-    if (update)
-      bar.update(`Update of ${update.domains.join(', ')}`, update.progress, describeProgress(update))
-    if (update?.finished_at) {
-      bar.end()
-      return update
-    }
-    await sleep(POLL_MS, undefined, { signal }).catch(() => {
-      bar.end()
-      throw new CliError('interrupted', `Interrupted; update ${id} goes on. See: copal updates`)
-    })
-  }
-}
-
-/** The bar tells the time left of the whole update; the job's own is of one part. */
-function describeProgress(update: UpdateEntry): string {
-  return (update.job?.message || update.message || update.state).replace(/, about \d+ s left$/, '')
-}
-
 function requestBody(domains: string[], options: UpdateOptions, cwd: string): CreateUpdate {
   const patterns = readPatternRules(options, cwd)
   const selection = {
@@ -145,7 +108,7 @@ function describeEnd(update: UpdateEntry): string {
 }
 
 function describeFailure(update: UpdateEntry): string {
-  return update.error?.message ?? `The update ended as ${update.state}.`
+  return inCommands(update.error?.message ?? `The update ended as ${update.state}.`)
 }
 
 function pattern(text: string): string {

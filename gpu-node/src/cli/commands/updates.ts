@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { inCommands } from '../api-words.ts'
 import { formatAge, formatMask } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
@@ -13,7 +14,7 @@ export function addUpdates(program: Command, session: Session): void {
     .action(async (id: string | undefined, { json }: { json?: boolean }) => {
       if (id !== undefined) {
         const update = await session.client().admin<UpdateEntry>('GET', `/updates/${encodeURIComponent(id)}`)
-        session.print(json, update, () => describe([update], session))
+        session.print(json, update, () => describeOne(update))
         return
       }
       const { data: updates } = await session.client().admin<{ data: UpdateEntry[] }>('GET', '/updates')
@@ -40,6 +41,23 @@ export function addCancel(program: Command, session: Session): void {
     })
 }
 
+/** All of one update, its message whole. */
+function describeOne(update: UpdateEntry): string {
+  const { id, domains, method, pattern, scope, mask_version: version, message, error } = update
+  const facts = {
+    update: id,
+    domains: domains.join(', '),
+    method: `${method} ${pattern}${scope === 'matrix' ? ' matrix' : ''}`,
+    state: describeProgress(update),
+    mask: version === null ? '-' : formatMask(version),
+    started: formatAge(update.created_at, Date.now()),
+    message: inCommands(error?.message ?? update.job?.message ?? message),
+  }
+  return Object.entries(facts)
+    .map(([name, value]) => `${name.padEnd(8)} ${value}`)
+    .join('\n')
+}
+
 function describe(updates: UpdateEntry[], session: Session): string {
   const nowMs = Date.now()
   return session.table(
@@ -58,6 +76,9 @@ function describe(updates: UpdateEntry[], session: Session): string {
 }
 
 function describeState(update: UpdateEntry): string {
-  if (update.error) return `${update.state}: ${update.error.message}`
+  return update.error ? `${update.state}: ${inCommands(update.error.message)}` : describeProgress(update)
+}
+
+function describeProgress(update: UpdateEntry): string {
   return update.finished_at === null ? `${update.state} ${Math.floor(update.progress * 100)} %` : update.state
 }

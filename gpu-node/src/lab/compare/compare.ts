@@ -1,4 +1,5 @@
 import { CliError } from '../../cli/cli-error.ts'
+import { counted } from '../../cli/quantities.ts'
 import { BOOTSTRAP, createPairedBootstrap, type Estimate } from '../bootstrap.ts'
 import { distinct, methodLabel } from '../labels.ts'
 import { afterLastStage } from '../last-stage.ts'
@@ -161,7 +162,7 @@ function sidesOf(results: LabResults): Side[] {
 function sideOf(run: LabRun, results: LabResults): Side {
   const method = methodLabel(run)
   const { pattern, samples } = run
-  const count = samples === results.settings.samples ? '' : `${samples} samples`
+  const count = samples === results.settings.samples ? '' : counted(samples, 'sample')
   return {
     key: [method, pattern, count].filter((part) => part !== '').join(', '),
     method,

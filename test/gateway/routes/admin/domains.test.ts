@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import { openDatabase } from '../../../../gateway/src/db/database.ts'
 import { listDatasetsOf } from '../../../../gateway/src/db/queries/datasets.ts'
+import { ensureDomains } from '../../../../gateway/src/db/queries/domains.ts'
 import { datasetKey, freezeDataset } from '../../../../gateway/src/updates/datasets.ts'
 import {
   admin,
@@ -45,6 +46,17 @@ describe('domains', () => {
     expect(before?.samples).toBeGreaterThan(0)
     expect((await domainOf('mistyped'))?.samples).toBe(before?.samples)
   })
+
+  test.each(['', '/samples', '/samples?key=key_1'])(
+    'that there never were are not deleted: DELETE /domains/nope%s',
+    async (rest) => {
+      const response = await admin('DELETE', `/domains/nope${rest}`)
+      expect([response.status, await errorOf(response)]).toMatchObject([
+        404,
+        { code: 'not_found', message: expect.stringContaining("There is no domain 'nope'") as string },
+      ])
+    },
+  )
 
   test('take as many texts at once as fit into an isolate beside others, and tell what is too much', async () => {
     await importTexts('filled', 2_000)
@@ -108,6 +120,7 @@ describe('domains', () => {
         freezeDataset(testDeps(), domain, [{ text: 'the same text', keyId: 'key' }]),
       ),
     )
+    await ensureDomains(testDeps().db, ['one-of-two'], 0)
     await admin('DELETE', '/domains/one-of-two')
     expect(await env.ARTIFACTS.head(datasetKey(one?.sha256 ?? ''))).toBeNull()
     expect(await env.ARTIFACTS.head(datasetKey(other?.sha256 ?? ''))).not.toBeNull()

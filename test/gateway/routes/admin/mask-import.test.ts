@@ -93,6 +93,7 @@ test('an imported weights file is a version that nothing serves, and comes back 
     domains: ['code', 'legal'],
     bytes: bytes.byteLength,
     active: false,
+    promoted_at: null,
   })
   const file = await admin('GET', '/masks/m1/file?model=import-a')
   expect(new Uint8Array(await file.arrayBuffer())).toEqual(bytes)
@@ -115,7 +116,12 @@ test('activated it is what nodes are told to serve, and can be rolled back and r
   const two = weightsFile('b2', { parent: await sha256(one) })
   await put(one, '?model=import-b&activate=true')
   const second = await (await put(two, '?model=import-b&activate=true')).json<MaskEntry>()
-  expect(second).toMatchObject({ version: 2, parent_version: 1, active: true })
+  expect(second).toMatchObject({
+    version: 2,
+    parent_version: 1,
+    active: true,
+    promoted_at: expect.any(String) as string,
+  })
   const desired = (await known('import-b')).desired
   expect(desired).toEqual({
     active: { version: 2, sha256: await sha256(two) },

@@ -1,0 +1,100 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { NodeEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { CliError } from './cli-error.ts'
+import type { GatewayClient } from './gateway-client.ts'
+import type { ProgressBar } from './progress-bar.ts'
+import { formatDuration } from './quantities.ts'
+
+/** What a gateway that is being restarted answers, if at all. */
+const PASSING = new Set(['gateway_unreachable', 'unexpected_answer', 'stream_broken'])
+
+/** States whose work is a node's. */
+const NODES_WORK = new Set(['calibrating', 'evaluating'])
+/** What is waited for is left unsaid for so long. */
+const SAYS_AFTER_MS = 4000
+/** A gateway is waited for so long. */
+const GATEWAY_PATIENCE_MS = 180_000
+const CLOCK = { pollMs: 500, nowMs: () => performance.now() }
+
+/**
+ * Shows a bar until the update has ended, and says what it waits for when nothing happens. A gateway that
+ * restarts meanwhile is waited for: updates survive it.
+ *
+ * @param clock given in tests
+ * @throws CliError `interrupted`; what the gateway last said or did not say, when it was away for minutes
+ */
+export async function followUpdate(
+  client: GatewayClient,
+  id: string,
+  bar: ProgressBar,
+  signal: AbortSignal,
+  clock = CLOCK,
+): Promise<UpdateEntry> {
+  let told: string | undefined
+  const tell = (reason: string | undefined) => {
+    if (reason !== undefined && reason !== told) bar.end(reason)
+    told = reason
+  }
+  let awaySinceMs: number | undefined
+  let idleSinceMs: number | undefined
+  for (;;) {
+    const nowMs = clock.nowMs()
+    const update = await askFor(client, id)
+    if (update instanceof CliError) {
+      awaySinceMs ??= nowMs
+      const awayMs = nowMs - awaySinceMs
+      if (awayMs >= GATEWAY_PATIENCE_MS) throw gaveUp(update, id, awayMs)
+      if (awayMs >= SAYS_AFTER_MS) tell(`${update.message} Waiting for it …`)
+    } else {
+      awaySinceMs = undefined
+      bar.update(`Update of ${update.domains.join(', ')}`, update.progress, describeProgress(update))
+      if (update.finished_at) {
+        bar.end()
+        return update
+      }
+      if (update.job || !NODES_WORK.has(update.state)) idleSinceMs = undefined
+      else idleSinceMs ??= nowMs
+      const isIdle = idleSinceMs !== undefined && nowMs - idleSinceMs >= SAYS_AFTER_MS
+      tell(isIdle ? await whatKeepsNodes(client, update.model) : undefined)
+    }
+    await sleep(clock.pollMs, undefined, { signal }).catch(() => {
+      bar.end()
+      throw new CliError('interrupted', `Interrupted; update ${id} goes on. See: copal updates`)
+    })
+  }
+}
+
+/** The update, or what passes. */
+function askFor(client: GatewayClient, id: string): Promise<UpdateEntry | CliError> {
+  return client.admin<UpdateEntry>('GET', `/updates/${id}`).catch((error: unknown) => {
+    if (error instanceof CliError && PASSING.has(error.code)) return error
+    throw error
+  })
+}
+
+function gaveUp(last: CliError, id: string, awayMs: number): CliError {
+  return new CliError(
+    last.code,
+    `${last.message} It has been away for ${formatDuration(awayMs)}. Update ${id} goes on when it is back: copal updates ${id}`,
+    { cause: last },
+  )
+}
+
+/** The bar tells the time left of the whole update; the job's own is of one part. */
+function describeProgress(update: UpdateEntry): string {
+  return (update.job?.message || update.message || update.state).replace(/, about \d+ s left$/, '')
+}
+
+/** Why no node does the work, and what to do; undefined where one may begin at any moment. */
+async function whatKeepsNodes(client: GatewayClient, model: string): Promise<string | undefined> {
+  const status = await client.admin<StatusReport>('GET', '/status').catch(() => undefined)
+  const nodes = status?.nodes.filter((node) => node.model === model)
+  if (!nodes || nodes.some(({ alive, draining }) => alive && !draining)) return undefined
+  const reasons = nodes.map(whyNot).join('; ')
+  return reasons === '' ? `No node serves ${model}. See: copal nodes` : `No node takes work: ${reasons}`
+}
+
+function whyNot({ id, alive, drained_by_operator: drained }: NodeEntry): string {
+  if (!alive) return `${id} is away (copal nodes)`
+  return drained ? `${id} drains (copal undrain ${id})` : `${id} is about to end`
+}

@@ -1,0 +1,26 @@
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { GatewayClient } from './gateway-client.ts'
+import { formatMask } from './quantities.ts'
+
+/**
+ * From when on a mask that was just made active answers: from the next request on where a node holds it; else
+ * others answer until one does.
+ *
+ * @param model of several
+ */
+export async function describeGoingLive(
+  client: GatewayClient,
+  version: number,
+  model: string | undefined,
+): Promise<string> {
+  const mask = formatMask(version)
+  const { nodes } = await client.admin<StatusReport>('GET', '/status')
+  const able = nodes.filter((node) => node.alive && !node.draining && (model ?? node.model) === node.model)
+  if (able.length === 0) return `${mask} is active, and no node is there to serve it. See: copal nodes`
+  const holds = able.some(({ weight_sets: sets }) =>
+    sets.some((set) => set.version === version && set.state === 'ready'),
+  )
+  if (holds) return `${mask} is being served from the next request on.`
+  const others = [...new Set(able.map((node) => formatMask(node.active_version)))].join(' or ')
+  return `${mask} is being loaded; until then ${others} answers. See: copal status`
+}

@@ -1,0 +1,68 @@
+import { expect, test } from 'vitest'
+import type { NodeEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { CliError } from '../../../gpu-node/src/cli/cli-error.ts'
+import { followUpdate } from '../../../gpu-node/src/cli/follow-update.ts'
+import type { GatewayClient } from '../../../gpu-node/src/cli/gateway-client.ts'
+
+const AWAY = new CliError('gateway_unreachable', 'No gateway answers at http://x.')
+const WAITING = {
+  id: 'upd_1',
+  model: 'tiny',
+  domains: ['law'],
+  state: 'calibrating',
+  progress: 0.1,
+  message: 'calibrating: waiting for a node',
+  job: null,
+  finished_at: null,
+} as unknown as UpdateEntry
+const PROMOTED = { ...WAITING, state: 'promoted', finished_at: '2026-11-27T00:00:00Z' } as UpdateEntry
+const NODE = { id: 'node-1', model: 'tiny', alive: true, draining: false, drained_by_operator: false }
+const DRAINED = { ...NODE, draining: true, drained_by_operator: true }
+
+/** Follows an update, asked for once a second; what came of it, and what was said of waiting. */
+async function follow(answer: (poll: number) => UpdateEntry | CliError, nodes: Partial<NodeEntry>[] = []) {
+  let poll = 0
+  const said: string[] = []
+  const admin = (_: string, path: string) => {
+    if (path === '/status') return Promise.resolve({ nodes })
+    const next = answer(poll++)
+    return next instanceof CliError ? Promise.reject(next) : Promise.resolve(next)
+  }
+  const bar = { update: () => undefined, end: (line?: string) => void (line && said.push(line)) }
+  const signal = new AbortController().signal
+  const clock = { pollMs: 0, nowMs: () => poll * 1000 }
+  const ended = await followUpdate({ admin } as unknown as GatewayClient, 'upd_1', bar, signal, clock).catch(
+    (error: CliError) => error.message,
+  )
+  return { ended, said }
+}
+
+const idleFor = (polls: number) => (poll: number) => (poll < polls ? WAITING : PROMOTED)
+
+test('why no node begins is said once, with the command that helps', async () => {
+  expect(await follow(idleFor(40), [DRAINED])).toEqual({
+    ended: PROMOTED,
+    said: ['No node takes work: node-1 drains (copal undrain node-1)'],
+  })
+  expect((await follow(idleFor(40), [DRAINED, { ...NODE, id: 'node-2', alive: false }])).said).toEqual([
+    'No node takes work: node-1 drains (copal undrain node-1); node-2 is away (copal nodes)',
+  ])
+  expect((await follow(idleFor(40))).said).toEqual(['No node serves tiny. See: copal nodes'])
+})
+
+test('nothing is said where a node may begin at any moment, or one works', async () => {
+  expect((await follow(idleFor(40), [NODE, DRAINED])).said).toEqual([])
+  const working = { ...WAITING, job: { state: 'running', progress: 0.1, message: 'm' } } as UpdateEntry
+  expect((await follow((poll) => (poll < 40 ? working : PROMOTED), [DRAINED])).said).toEqual([])
+})
+
+test('a gateway that is away is waited for, which is said; after a while it is given up', async () => {
+  expect(await follow((poll) => (poll < 12 ? AWAY : PROMOTED))).toEqual({
+    ended: PROMOTED,
+    said: ['No gateway answers at http://x. Waiting for it …'],
+  })
+  const { ended } = await follow(() => AWAY)
+  expect(ended).toMatch(
+    /^No gateway answers at http:\/\/x\. It has been away for 3 min\. .*: copal updates upd_1$/,
+  )
+})

@@ -1,0 +1,36 @@
+import { expect, test } from 'vitest'
+import type { GatewayClient } from '../../../gpu-node/src/cli/gateway-client.ts'
+import { describeGoingLive } from '../../../gpu-node/src/cli/going-live.ts'
+
+const node = (active: number, sets: Record<number, string>, change: object = {}) => ({
+  model: 'tiny',
+  alive: true,
+  draining: false,
+  active_version: active,
+  weight_sets: Object.entries(sets).map(([version, state]) => ({ version: Number(version), state })),
+  ...change,
+})
+
+function told(...nodes: object[]): Promise<string> {
+  const client = { admin: () => Promise.resolve({ nodes }) } as unknown as GatewayClient
+  return describeGoingLive(client, 2, 'tiny')
+}
+
+test('a mask that a node holds is served from the next request on', async () => {
+  expect(await told(node(4, { 4: 'ready', 2: 'ready' }), node(4, { 4: 'ready' }))).toBe(
+    'm2 is being served from the next request on.',
+  )
+})
+
+test('until a node has loaded it, another answers', async () => {
+  const elsewhere = node(2, { 2: 'ready' }, { model: 'other' })
+  const gone = node(2, { 2: 'ready' }, { alive: false })
+  expect(await told(node(4, { 4: 'ready', 2: 'loading' }), elsewhere, gone)).toBe(
+    'm2 is being loaded; until then m4 answers. See: copal status',
+  )
+  expect(await told(node(0, { 0: 'ready' }))).toContain('until then dense answers')
+})
+
+test('without a node nothing serves it', async () => {
+  expect(await told(node(2, { 2: 'ready' }, { draining: true }))).toContain('no node is there to serve it')
+})

@@ -1,0 +1,28 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { onTestFinished } from 'vitest'
+import { runCommand, type ExitCode } from '../../gpu-node/src/cli/program.ts'
+import { recordedTerminal } from './terminal.ts'
+
+/** Runs one command line against a gateway that answers every call alike. */
+export async function copal(
+  answer: object,
+  args: string[],
+  terminalOptions: { piped?: boolean; cwd?: string; stdin?: string } = {},
+): Promise<{ code: ExitCode; stdout: string; stderr: string }> {
+  const server = createServer((_, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
+  }).listen(0, '127.0.0.1')
+  onTestFinished(() => void server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const env = {
+    COPAL_BASE_URL: `http://127.0.0.1:${port}`,
+    COPAL_ADMIN_KEY: 'admin key',
+    COPAL_API_KEY: 'api key',
+  }
+  const terminal = recordedTerminal({ ...terminalOptions, env })
+  const code = await runCommand(args, terminal)
+  return { code, stdout: terminal.output(), stderr: terminal.errors() }
+}
