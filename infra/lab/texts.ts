@@ -1,7 +1,7 @@
 /**
  * The texts of the report in `docs/results/`: `npm run lab:texts -- <directory>` takes pinned npm packages apart into
  * `<domain>.calibration.txt` and `<domain>.evaluation.txt`. Three domains are calibrated on; `manual` is only evaluated.
- * None of them is what methods are tuned on (`test/fixtures/text`).
+ * Methods are tuned on others (`test/fixtures/text`).
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
