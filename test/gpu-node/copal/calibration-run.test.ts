@@ -346,7 +346,7 @@ test('too little text is refused with how much there is and how much is needed',
   await expect(run(task({ datasets: [short] }))).rejects.toMatchObject({
     code: 'insufficient_samples',
     message: expect.stringMatching(
-      /^Domain 'short': Calibration needs at least 64 tokens .* have \d+\./,
+      /^Domain 'short': Calibration needs at least 64 tokens .* the 1 sample has \d+\./,
     ) as string,
   })
 })
