@@ -19,7 +19,9 @@ const UNDO_MS = 5_000
 
 const supervisor = createSupervisor(process)
 const write = (line: string) => void process.stderr.write(`${line}\n`)
-let log: Log = createLog({ format: 'plain', write })
+/** Until the settings are read, and where they do not say. */
+const usualFormat = process.stderr.isTTY ? 'plain' : 'json'
+let log: Log = createLog({ format: usualFormat, write })
 const starting = new AbortController()
 let node: CopalNode | undefined
 let ending = false
@@ -48,7 +50,7 @@ async function end(why: string, mostMs: number): Promise<void> {
 async function main(): Promise<void> {
   const settings = readNodeSettings(process.env)
   graceMs = settings.graceMs
-  log = createLog({ format: settings.logFormat ?? (process.stderr.isTTY ? 'plain' : 'json'), write })
+  log = createLog({ format: settings.logFormat ?? usualFormat, write })
   const lines = createProgressLines(write)
   node = await startNode(settings, {
     log,

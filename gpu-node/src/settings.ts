@@ -35,10 +35,9 @@ const environment = z
     COPAL_GATEWAY_URL: url('an address like http://127.0.0.1:8787 is expected').default(
       'http://127.0.0.1:8787',
     ),
-    COPAL_NODE_SECRET: text('the secret shared with the gateway is required; `npm start` makes one').min(
-      16,
-      'at least 16 characters are expected: it proves gateway and node to each other',
-    ),
+    COPAL_NODE_SECRET: text(
+      'the secret shared with the gateway is required; `npm start` makes one, in .copal/secrets.json',
+    ).min(16, 'at least 16 characters are expected: it proves gateway and node to each other'),
     COPAL_NODE_SECRET_ALTERNATE: z
       .string()
       .min(16, 'at least 16 characters are expected, as of COPAL_NODE_SECRET')
