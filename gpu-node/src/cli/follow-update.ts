@@ -5,6 +5,8 @@ import type { GatewayClient } from './gateway-client.ts'
 import type { ProgressBar } from './progress-bar.ts'
 import { formatDuration } from './quantities.ts'
 
+type Admin = Pick<GatewayClient, 'admin'>
+
 /** What a gateway that is being restarted answers, if at all. */
 const PASSING = new Set(['gateway_unreachable', 'unexpected_answer', 'stream_broken'])
 
@@ -24,7 +26,7 @@ const CLOCK = { pollMs: 500, nowMs: () => performance.now() }
  * @throws CliError `interrupted`; what the gateway last said or did not say, when it was away for minutes
  */
 export async function followUpdate(
-  client: GatewayClient,
+  client: Admin,
   id: string,
   bar: ProgressBar,
   signal: AbortSignal,
@@ -65,7 +67,7 @@ export async function followUpdate(
 }
 
 /** The update, or what passes. */
-function askFor(client: GatewayClient, id: string): Promise<UpdateEntry | CliError> {
+function askFor(client: Admin, id: string): Promise<UpdateEntry | CliError> {
   return client.admin<UpdateEntry>('GET', `/updates/${id}`).catch((error: unknown) => {
     if (error instanceof CliError && PASSING.has(error.code)) return error
     throw error
@@ -86,7 +88,7 @@ function describeProgress(update: UpdateEntry): string {
 }
 
 /** Why no node does the work, and what to do; undefined where one may begin at any moment. */
-async function whatKeepsNodes(client: GatewayClient, model: string): Promise<string | undefined> {
+async function whatKeepsNodes(client: Admin, model: string): Promise<string | undefined> {
   const status = await client.admin<StatusReport>('GET', '/status').catch(() => undefined)
   const nodes = status?.nodes.filter((node) => node.model === model)
   if (!nodes || nodes.some(({ alive, draining }) => alive && !draining)) return undefined

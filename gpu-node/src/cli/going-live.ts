@@ -9,7 +9,7 @@ import { formatMask } from './quantities.ts'
  * @param model of several
  */
 export async function describeGoingLive(
-  client: GatewayClient,
+  client: Pick<GatewayClient, 'admin'>,
   version: number,
   model: string | undefined,
 ): Promise<string> {

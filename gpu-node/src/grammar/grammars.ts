@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { AppError } from '@copal/shared/errors.ts'
-import type { Grammar, Vocabulary } from '../../native/addon.d.ts'
+import type { Addon, Grammar, Vocabulary } from '../../native/addon.d.ts'
 import { loadNative, NativeUnavailableError } from '../backends/sparse/native.ts'
 import type { TokenConstraint } from '../engine/constraint.ts'
 import { createLine, unlessAborted } from '../line.ts'
@@ -10,6 +10,9 @@ import { createConstraint } from './constraint.ts'
 import { explainRefusal } from './refusals.ts'
 import { createGrammarTrial, TooCostlyError, type GrammarTrial } from './trial.ts'
 import { createVocabulary } from './vocabulary.ts'
+
+/** Loads of the addon what compiles. */
+type Load = () => Pick<Addon, 'createVocabulary'>
 
 /** A grammar as the addon reads it, and the request's field that it comes from. */
 export interface GrammarSource {
@@ -58,7 +61,7 @@ export function createGrammars(deps: {
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
   config: Pick<LlamaConfig, 'vocabSize' | 'eosTokenIds'>
   /** Loads the addon; tests give one that fails. */
-  load?: typeof loadNative
+  load?: Load
   /** What every grammar must pass first. */
   trial?: GrammarTrial
 }): Grammars {
@@ -139,7 +142,7 @@ function keep<T>(map: Map<string, T>, key: string, value: T, most: number): void
   if (map.size > most) map.delete(map.keys().next().value as string)
 }
 
-function loadAddon(load: typeof loadNative, param: string): ReturnType<typeof loadNative> {
+function loadAddon(load: Load, param: string): ReturnType<Load> {
   try {
     return load()
   } catch (cause) {

@@ -10,10 +10,10 @@ import { startNode } from '../support/node-double.ts'
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 
 /** The requests that the fleet is told to end, until the test does. */
-function endings(): string[][] {
+function endings() {
   const finish = vi.spyOn(Fleet.prototype, 'finish')
   onTestFinished(() => finish.mockRestore())
-  return finish.mock.calls as unknown as string[][]
+  return finish.mock.calls
 }
 
 async function holdsOf(id: string): Promise<Hold[]> {

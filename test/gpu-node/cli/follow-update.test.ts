@@ -2,20 +2,26 @@ import { expect, test } from 'vitest'
 import type { NodeEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { CliError } from '../../../gpu-node/src/cli/cli-error.ts'
 import { followUpdate } from '../../../gpu-node/src/cli/follow-update.ts'
-import type { GatewayClient } from '../../../gpu-node/src/cli/gateway-client.ts'
 
 const AWAY = new CliError('gateway_unreachable', 'No gateway answers at http://x.')
-const WAITING = {
+const WAITING: UpdateEntry = {
   id: 'upd_1',
   model: 'tiny',
   domains: ['law'],
+  method: 'copal',
+  pattern: '0.5',
+  patterns: {},
+  scope: 'row',
   state: 'calibrating',
   progress: 0.1,
   message: 'calibrating: waiting for a node',
+  mask_version: null,
+  error: null,
+  created_at: '2026-11-26T23:00:00Z',
   job: null,
   finished_at: null,
-} as unknown as UpdateEntry
-const PROMOTED = { ...WAITING, state: 'promoted', finished_at: '2026-11-27T00:00:00Z' } as UpdateEntry
+}
+const PROMOTED: UpdateEntry = { ...WAITING, state: 'promoted', finished_at: '2026-11-27T00:00:00Z' }
 const NODE = { id: 'node-1', model: 'tiny', alive: true, draining: false, drained_by_operator: false }
 const DRAINED = { ...NODE, draining: true, drained_by_operator: true }
 
@@ -23,15 +29,16 @@ const DRAINED = { ...NODE, draining: true, drained_by_operator: true }
 async function follow(answer: (poll: number) => UpdateEntry | CliError, nodes: Partial<NodeEntry>[] = []) {
   let poll = 0
   const said: string[] = []
-  const admin = (_: string, path: string) => {
-    if (path === '/status') return Promise.resolve({ nodes })
+  const admin = async <T>(_: string, path: string): Promise<T> => {
+    if (path === '/status') return { nodes } as T
     const next = answer(poll++)
-    return next instanceof CliError ? Promise.reject(next) : Promise.resolve(next)
+    if (next instanceof CliError) throw next
+    return next as T
   }
   const bar = { update: () => undefined, end: (line?: string) => void (line && said.push(line)) }
   const signal = new AbortController().signal
   const clock = { pollMs: 0, nowMs: () => poll * 1000 }
-  const ended = await followUpdate({ admin } as unknown as GatewayClient, 'upd_1', bar, signal, clock).catch(
+  const ended = await followUpdate({ admin }, 'upd_1', bar, signal, clock).catch(
     (error: CliError) => error.message,
   )
   return { ended, said }

@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest'
-import type { GatewayClient } from '../../../gpu-node/src/cli/gateway-client.ts'
 import { describeGoingLive } from '../../../gpu-node/src/cli/going-live.ts'
 
 const node = (active: number, sets: Record<number, string>, change: object = {}) => ({
@@ -12,7 +11,7 @@ const node = (active: number, sets: Record<number, string>, change: object = {})
 })
 
 function told(...nodes: object[]): Promise<string> {
-  const client = { admin: () => Promise.resolve({ nodes }) } as unknown as GatewayClient
+  const client = { admin: async <T>() => ({ nodes }) as T }
   return describeGoingLive(client, 2, 'tiny')
 }
 

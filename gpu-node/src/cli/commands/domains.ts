@@ -87,7 +87,9 @@ function describeDeleted({ domain, deleted, deleted_frozen: frozen }: DeletedSam
 
 function describe(entries: DomainEntry[], session: Session): string {
   if (entries.length === 0) {
-    return 'No domain has any text yet. Traffic with the header x-copal-sample: true fills them, or: copal domains import <name> <file>'
+    const howTo =
+      'Traffic with the header x-copal-sample: true fills them, or: copal domains import <name> <file>'
+    return `No domain has any text yet. ${howTo}`
   }
   const nowMs = Date.now()
   return session.table(
