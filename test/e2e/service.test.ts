@@ -12,12 +12,12 @@ import type {
   StatusReport,
   UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
-import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { killNode, nodePids } from '../support/kill-node.ts'
 import { commandLine, converged, startService, until, updateEnd, type Service } from '../support/service.ts'
 import { passages } from '../support/passages.ts'
+import { madeByNode, perplexity, post, sendTraffic } from '../support/service-calls.ts'
 import { streamLoad, type StreamedAnswer } from '../support/stream-load.ts'
 
 const MODEL = 'smollm2-135m-instruct'
@@ -137,7 +137,7 @@ describe('the OpenAI client', () => {
   })
 
   test('stops the decode by leaving', async () => {
-    const before = await madeByNode()
+    const before = await madeByNode(service)
     const controller = new AbortController()
     const stream = await client.completions.create(
       {
@@ -154,64 +154,70 @@ describe('the OpenAI client', () => {
     )
     for await (const chunk of stream) if (chunk.choices[0]?.text) break
     controller.abort()
-    const made = await until('its end', async () => (await madeByNode()) - before || undefined, 20_000)
+    const made = await until('its end', async () => (await madeByNode(service)) - before || undefined, 20_000)
     expect(made).toBeLessThan(750)
   })
 })
 
 describe('bad input', () => {
   const cases: [string, () => Promise<Response>, number, string, string | null][] = [
-    ['malformed JSON', () => post('/v1/chat/completions', '{"model":'), 400, 'invalid_request', null],
+    [
+      'malformed JSON',
+      () => post(service, '/v1/chat/completions', '{"model":'),
+      400,
+      'invalid_request',
+      null,
+    ],
     [
       'a wrong type',
-      () => post('/v1/chat/completions', { ...hello(), temperature: 'hot' }),
+      () => post(service, '/v1/chat/completions', { ...hello(), temperature: 'hot' }),
       400,
       'invalid_request',
       'temperature',
     ],
     [
       'an unknown model',
-      () => post('/v1/chat/completions', { ...hello(), model: 'gpt-9' }),
+      () => post(service, '/v1/chat/completions', { ...hello(), model: 'gpt-9' }),
       404,
       'model_not_found',
       'model',
     ],
     [
       'no messages',
-      () => post('/v1/chat/completions', { ...hello(), messages: [] }),
+      () => post(service, '/v1/chat/completions', { ...hello(), messages: [] }),
       400,
       'invalid_request',
       'messages',
     ],
     [
       'a prompt longer than the context',
-      () => post('/v1/completions', { model: MODEL, prompt: 'word '.repeat(20_000) }),
+      () => post(service, '/v1/completions', { model: MODEL, prompt: 'word '.repeat(20_000) }),
       400,
       'context_length_exceeded',
       null,
     ],
     [
       'a body of 10 MB',
-      () => post('/v1/completions', { model: MODEL, prompt: 'a'.repeat(10_000_000) }),
+      () => post(service, '/v1/completions', { model: MODEL, prompt: 'a'.repeat(10_000_000) }),
       413,
       'body_too_large',
       null,
     ],
     [
       'an invalid key',
-      () => post('/v1/chat/completions', hello(), { authorization: 'Bearer sk-copal-wrong' }),
+      () => post(service, '/v1/chat/completions', hello(), { authorization: 'Bearer sk-copal-wrong' }),
       401,
       'invalid_api_key',
       null,
     ],
     [
       'a bad domain',
-      () => post('/v1/chat/completions', hello(), { 'x-copal-domain': 'Läw & order' }),
+      () => post(service, '/v1/chat/completions', hello(), { 'x-copal-domain': 'Läw & order' }),
       400,
       'invalid_request',
       'x-copal-domain',
     ],
-    ['an unknown path', () => post('/v1/nothing', {}), 404, 'not_found', null],
+    ['an unknown path', () => post(service, '/v1/nothing', {}), 404, 'not_found', null],
   ]
   test.each(cases)('%s is refused in the OpenAI shape', async (_name, call, status, code, param) => {
     const response = await call()
@@ -229,9 +235,9 @@ describe('bad input', () => {
 
 describe('adaptation', () => {
   test('consenting traffic of two domains arrives as samples, the rest does not', async () => {
-    await sendTraffic('speech', passages('speech.calibration.txt', 40), true)
-    await sendTraffic('novel', passages('novel.calibration.txt', 40), true)
-    await sendTraffic('private', passages('novel.evaluation.txt', 3), false)
+    await sendTraffic(client, MODEL, 'speech', passages('speech.calibration.txt', 40), true)
+    await sendTraffic(client, MODEL, 'novel', passages('novel.calibration.txt', 40), true)
+    await sendTraffic(client, MODEL, 'private', passages('novel.evaluation.txt', 3), false)
     const domains = await until('all samples', async () => {
       const { data } = await service.admin<{ data: DomainEntry[] }>('GET', '/admin/domains')
       const found = (name: string) => data.find((domain) => domain.name === name)
@@ -299,9 +305,9 @@ describe('adaptation', () => {
     await rollbackTo(2)
     const text = readFileSync(new URL('../fixtures/text/speech.evaluation.txt', import.meta.url), 'utf8')
     const [dense, copal, byMagnitude] = [
-      await perplexity(text, 0),
-      await perplexity(text, 2),
-      await perplexity(text, end.mask_version ?? -1),
+      await perplexity(service, text, 0),
+      await perplexity(service, text, 2),
+      await perplexity(service, text, end.mask_version ?? -1),
     ]
     expect(dense).toBeCloseTo(24.5662, 1)
     expect(copal).toBeLessThan(2.5 * dense)
@@ -370,7 +376,7 @@ describe('faults', () => {
       if (pids.length > 0) node = killNode(service, pids)
     }, 100)
     const response = await until('a refusal', async () => {
-      const answer = await post('/v1/chat/completions', hello())
+      const answer = await post(service, '/v1/chat/completions', hello())
       return answer.status === 503 ? answer : undefined
     }).finally(() => clearInterval(keptAway))
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
@@ -422,49 +428,7 @@ function chat(content: string) {
   })
 }
 
-function post(path: string, body: unknown, headers: Record<string, string> = {}): Promise<Response> {
-  return fetch(`${service.baseUrl}${path}`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${service.apiKey}`, 'content-type': 'application/json', ...headers },
-    body: typeof body === 'string' ? body : JSON.stringify(body),
-  })
-}
-
-/** Tokens of answers that ended; there is no such figure before the first one. */
-async function madeByNode(): Promise<number> {
-  const text = await (await fetch(`http://127.0.0.1:${service.nodePort}/metrics`)).text()
-  return Number(/^copal_node_tokens_total\{kind="completion"\} (\d+)/m.exec(text)?.[1] ?? 0)
-}
-
-async function sendTraffic(domain: string, prompts: string[], consent: boolean): Promise<void> {
-  const queue = [...prompts]
-  const worker = async () => {
-    for (let prompt = queue.shift(); prompt !== undefined; prompt = queue.shift()) {
-      await client.completions.create(
-        { model: MODEL, prompt, max_tokens: 2, temperature: 0 },
-        { headers: { 'x-copal-domain': domain, 'x-copal-sample': String(consent) } },
-      )
-    }
-  }
-  await Promise.all([worker(), worker(), worker(), worker()])
-}
-
 async function rollbackTo(version: number): Promise<void> {
   await service.admin('POST', '/admin/rollback', { version })
   await converged(service)
-}
-
-async function perplexity(text: string, maskVersion: number): Promise<number> {
-  const response = await fetch(`${service.baseUrl}/admin/evaluate`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${service.adminKey}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ mask_version: maskVersion, text, window_tokens: 1024, max_windows: 4 }),
-  })
-  const events = (await response.text())
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as EvaluateEvent)
-  const last = events.at(-1)
-  if (last?.type !== 'result') throw new Error(`evaluation failed: ${JSON.stringify(last)}`)
-  return last.perplexity
 }

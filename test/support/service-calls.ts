@@ -1,0 +1,59 @@
+import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import type OpenAI from 'openai'
+import type { Service } from './service.ts'
+
+/** A call of the API with the service's key; a body that is text is sent as it is. */
+export function post(
+  service: Service,
+  path: string,
+  body: unknown,
+  headers: Record<string, string> = {},
+): Promise<Response> {
+  return fetch(`${service.baseUrl}${path}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.apiKey}`, 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  })
+}
+
+/** Tokens of answers that ended; there is no such figure before the first one. */
+export async function madeByNode(service: Service): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${service.nodePort}/metrics`)).text()
+  return Number(/^copal_node_tokens_total\{kind="completion"\} (\d+)/m.exec(text)?.[1] ?? 0)
+}
+
+/** Sends prompts of a domain, four at a time, each for two tokens. */
+export async function sendTraffic(
+  client: OpenAI,
+  model: string,
+  domain: string,
+  prompts: string[],
+  consent: boolean,
+): Promise<void> {
+  const queue = [...prompts]
+  const worker = async () => {
+    for (let prompt = queue.shift(); prompt !== undefined; prompt = queue.shift()) {
+      await client.completions.create(
+        { model, prompt, max_tokens: 2, temperature: 0 },
+        { headers: { 'x-copal-domain': domain, 'x-copal-sample': String(consent) } },
+      )
+    }
+  }
+  await Promise.all([worker(), worker(), worker(), worker()])
+}
+
+/** Perplexity of a text under a mask, by the admin API. */
+export async function perplexity(service: Service, text: string, maskVersion: number): Promise<number> {
+  const response = await fetch(`${service.baseUrl}/admin/evaluate`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.adminKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ mask_version: maskVersion, text, window_tokens: 1024, max_windows: 4 }),
+  })
+  const events = (await response.text())
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as EvaluateEvent)
+  const last = events.at(-1)
+  if (last?.type !== 'result') throw new Error(`evaluation failed: ${JSON.stringify(last)}`)
+  return last.perplexity
+}
