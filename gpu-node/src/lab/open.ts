@@ -1,5 +1,5 @@
-import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, rmdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createOnnxBackend } from '../backends/onnx/backend.ts'
 import { requireContext } from '../copal/evaluate.ts'
@@ -71,9 +71,12 @@ const DEFAULT_TOKENS = 2048
  */
 export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<OpenLab> {
   requireDistinct(settings.domains)
-  await mkdir(settings.outDir, { recursive: true })
+  const made = await mkdir(settings.outDir, { recursive: true })
   const lock = takeFolderLock(settings.outDir)
-  const started: (() => Promise<void>)[] = [async () => lock.release()]
+  const started: (() => Promise<void>)[] = [
+    () => removeEmpty(settings.outDir, made),
+    async () => lock.release(),
+  ]
   const close = async () => {
     for (const end of started.splice(0).toReversed()) await end()
   }
@@ -159,6 +162,17 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
       close,
     }
   }
+}
+
+/** Removes a folder in which nothing came to be, and those above it up to `made`; undefined: it was there before. */
+async function removeEmpty(dir: string, made: string | undefined): Promise<void> {
+  if (made === undefined) return
+  // What is not empty stays.
+  const isGone = await rmdir(dir).then(
+    () => true,
+    () => false,
+  )
+  if (isGone && dir !== made) await removeEmpty(dirname(dir), made)
 }
 
 /** @throws AppError where the model or the texts cannot give what is asked for */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
@@ -162,6 +162,23 @@ test('what only the texts or the model show is one line, and JSON on demand', as
   expect(JSON.parse(json.errors().trim().split('\n').at(-1) as string)).toMatchObject({
     error: { code: 'insufficient_samples' },
   })
+})
+
+test.each([
+  [['--samples', '4000'], /'law': 4000 sequences of 32 tokens take/],
+  [['--pattern', '3:5'], /the pattern 3:5 does not fit/],
+  [['--domain', 'x=:nowhere.txt'], /nowhere.txt does not exist/],
+])('%j is refused, and leaves no folder behind', async (args, reason) => {
+  const terminal = terminalHere()
+  expect(await runCommand(lab(...args, '--out', 'new/out'), terminal)).toBe(1)
+  expect(terminal.errors()).toMatch(reason)
+  expect(readdirSync(folder.dir)).not.toContain('new')
+})
+
+test('a run that is refused leaves the folder above that was there', async () => {
+  mkdirSync(join(folder.dir, 'new'))
+  expect(await runCommand(lab('--samples', '4000', '--out', 'new/out'), terminalHere())).toBe(1)
+  expect(readdirSync(join(folder.dir, 'new'))).toEqual([])
 })
 
 /** Processes that this one has started. */
