@@ -11,12 +11,18 @@ import { CliError } from '../cli-error.ts'
 import { interruptible } from '../interruptible.ts'
 import { modelLocation } from '../model-option.ts'
 import { outputFolder } from '../path-arguments.ts'
+import {
+  leaveOutOption,
+  patternsOption,
+  readPatternRules,
+  type PatternRuleOptions,
+} from '../pattern-rules.ts'
 import { createProgressBar } from '../progress-bar.ts'
 import type { Session } from '../session.ts'
 import { describeOutcome, describePlan, outcomeForPrograms, planForPrograms } from './lab-run-report.ts'
 import { wholeNumber } from './update.ts'
 
-interface LabRunOptions {
+interface LabRunOptions extends PatternRuleOptions {
   model: string
   domain: DomainSpec[]
   field: string
@@ -68,6 +74,8 @@ export function addLabRun(lab: Command, session: Session): void {
         .argParser(argument<string[]>((text) => parsePatterns(splitList(text))))
         .default(['0.5'], '0.5'),
     )
+    .addOption(patternsOption())
+    .addOption(leaveOutOption())
     .option('--samples <n>', 'calibration sequences a domain', positive, 16)
     .option(
       '--length <tokens>',
@@ -172,6 +180,7 @@ function readSettings(options: LabRunOptions, { terminal }: Session): LabSetting
     field: options.field,
     variants: options.methods,
     patterns: options.pattern,
+    patternRules: readPatternRules(options, terminal.cwd),
     samples: options.samples,
     length: options.length ?? null,
     seed: options.seed,
