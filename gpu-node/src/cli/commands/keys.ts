@@ -19,7 +19,10 @@ interface CreateOptions extends LimitOptions {
 }
 
 export function addKeys(program: Command, session: Session): void {
-  const keys = program.command('keys').description('API keys: list, create, limit, rotate, revoke')
+  const keys = program
+    .command('keys')
+    .description('API keys: list, create, limit, rotate, revoke')
+    .addHelpText('after', '\nExamples:\n  copal keys create notebook\n  copal keys list')
   addCreate(keys, session)
   keys
     .command('list')

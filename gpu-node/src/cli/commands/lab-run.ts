@@ -45,7 +45,7 @@ interface LabRunOptions extends PatternRuleOptions {
 }
 
 /** The paper's baselines, COPAL, and what the service does with a model that was not measured. */
-const DEFAULT_METHODS = 'magnitude,wanda,sparsegpt,copal,continual-wanda,continual-wanda+swaps'
+const DEFAULT_METHODS = 'magnitude, wanda, sparsegpt, copal, continual-wanda, continual-wanda+swaps'
 
 export function addLabRun(lab: Command, session: Session): void {
   lab
@@ -54,8 +54,8 @@ export function addLabRun(lab: Command, session: Session): void {
       'prune for domains that come one after another, in every order, and measure what is forgotten',
     )
     .requiredOption(
-      '--domain <name=calibration:evaluation>',
-      'texts of a domain; name=:evaluation is evaluated and never calibrated on; repeat it',
+      '--domain <name=texts>',
+      'calibration and evaluation text of a domain, name=calibration.txt:evaluation.txt; name=:evaluation.txt is never calibrated on; repeat it',
       argument<DomainSpec[] | undefined>((text, previous) => [...(previous ?? []), parseDomainSpec(text)]),
     )
     .requiredOption('--out <folder>', 'results, report and everything that is reused')
@@ -120,8 +120,8 @@ export function addLabRun(lab: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nWhat is finished is kept in the folder: the same command goes on where it was stopped, and one with more\n' +
-        'methods, patterns or domains does only what is new.\n' +
+      '\nWhat is finished is kept in the folder: the same command goes on where it was\n' +
+        'stopped, and one with more methods, patterns or domains does only what is new.\n' +
         '\nExamples:\n' +
         '  copal lab run --domain law=law.txt:law-held.txt --domain code=code.txt:code-held.txt --domain mail=:mail.txt --out lab\n' +
         '  copal lab run --domain law=law.jsonl.gz:law-held.txt --field body --methods copal,copal@matrix --pattern 0.5,2:4 --out lab --dry-run',
