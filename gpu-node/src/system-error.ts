@@ -2,11 +2,11 @@ import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { getSystemErrorMessage } from 'node:util'
 import { isFolder, nearestExisting, tellPath } from './existing-path.ts'
+import { isFullDisk } from './full-disk.ts'
 
 /** What the operating system tells of a file that is there already, or is of the wrong kind. */
 const WRONG_KIND = new Set(['ENOTDIR', 'EEXIST', 'EISDIR'])
 const NOT_ALLOWED = new Set(['EACCES', 'EPERM', 'EROFS'])
-const FULL = new Set(['ENOSPC', 'EDQUOT'])
 
 /**
  * What the operating system refused, in words that name the path: `README.md is a file, a folder is needed`.
@@ -23,7 +23,7 @@ export function describeSystemError(error: unknown, cwd: string, path?: string):
   if (about === undefined || syscall.startsWith('spawn')) return `${syscall}: ${words}`
   const name = (of: string) => tellPath(of, cwd)
   const there = nearestExisting(resolve(cwd, error.dest ?? about))
-  if (FULL.has(code)) return `No disk space is left for ${name(about)}`
+  if (isFullDisk(error)) return `No disk space is left for ${name(about)}`
   if (NOT_ALLOWED.has(code)) return `${name(there)} may not be read or written here: ${words}`
   if (WRONG_KIND.has(code)) {
     if (isFolder(there)) return `${name(there)} is a folder, a file is needed`

@@ -7,6 +7,7 @@ import { toCliError } from '../../gpu-node/src/cli/cli-error.ts'
 import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import { createProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask } from '../../gpu-node/src/cli/quantities.ts'
+import { isFullDisk } from '../../gpu-node/src/full-disk.ts'
 import { renderBanner } from './banner.ts'
 import { offerNative } from './build-native.mjs'
 import { runCron } from './cron.ts'
@@ -51,7 +52,7 @@ async function main(): Promise<number> {
     }
     return 0
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') return tellFullDisk()
+    if (isFullDisk(error)) return tellFullDisk()
     const told = error instanceof StartError ? error : toCliError(error, process.cwd())
     if (!told) throw error
     process.stderr.write(`copal: ${told.message}\n`)

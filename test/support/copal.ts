@@ -5,14 +5,20 @@ import { onTestFinished } from 'vitest'
 import { runCommand, type ExitCode } from '../../gpu-node/src/cli/program.ts'
 import { recordedTerminal } from './terminal.ts'
 
-/** Runs one command line against a gateway that answers every call alike. */
+/**
+ * Runs one command line against a gateway.
+ *
+ * @param answers of every call, or by call (`GET /admin/status`); one that it has no answer to breaks off
+ */
 export async function copal(
-  answer: object,
+  answers: object | ((call: string) => object | undefined),
   args: string[],
   terminalOptions: { piped?: boolean; cwd?: string; stdin?: string } = {},
 ): Promise<{ code: ExitCode; stdout: string; stderr: string }> {
-  const server = createServer((_, response) => {
-    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
+  const server = createServer(({ method, url }, response) => {
+    const answer = typeof answers === 'function' ? answers(`${method} ${url}`) : answers
+    if (answer === undefined) response.destroy()
+    else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
   }).listen(0, '127.0.0.1')
   onTestFinished(() => void server.close())
   await once(server, 'listening')

@@ -47,6 +47,7 @@ export async function createLabFolder(options: TinyLlamaOptions = {}): Promise<L
         variants: parseVariants(methods),
         sweepVariants: parseVariants(methods),
         patterns: ['0.5'],
+        patternRules: {},
         samples: 4,
         length: 32,
         seed: 0,

@@ -28,8 +28,12 @@ export function updateEntry(update: UpdateRow, jobs: readonly JobRow[]): UpdateE
         : { code: update.errorCode, message: update.errorMessage },
     created_at: new Date(update.createdAt).toISOString(),
     finished_at: update.finishedAt === null ? null : new Date(update.finishedAt).toISOString(),
-    job: current ? { state: 'running', progress: current.progress, message: current.message } : null,
+    job: current ? jobEntry(current) : null,
   }
+}
+
+function jobEntry({ progress, message, nodeId, attempts }: JobRow): UpdateEntry['job'] {
+  return { state: 'running', progress, message, node: nodeId, attempt: attempts }
 }
 
 /** From what is there, so that an update which ended early stays where it ended. */

@@ -8,19 +8,21 @@ import { formatDuration } from './quantities.ts'
 type Admin = Pick<GatewayClient, 'admin'>
 
 /** What a gateway that is being restarted answers, if at all. */
-const PASSING = new Set(['gateway_unreachable', 'unexpected_answer', 'stream_broken'])
+const PASSING = new Set(['gateway_unreachable', 'unexpected_answer', 'stream_broken', 'service_unavailable'])
 
 /** States whose work is a node's. */
 const NODES_WORK = new Set(['calibrating', 'evaluating'])
 /** What is waited for is left unsaid for so long. */
 const SAYS_AFTER_MS = 4000
+/** Nodes come and go: why none works is asked again after so long. */
+const ASKS_AGAIN_MS = 30_000
 /** A gateway is waited for so long. */
 const GATEWAY_PATIENCE_MS = 180_000
 const CLOCK = { pollMs: 500, nowMs: () => performance.now() }
 
 /**
- * Shows a bar until the update has ended, and says what it waits for when nothing happens. A gateway that
- * restarts meanwhile is waited for: updates survive it.
+ * Shows a bar until the update has ended, and says what it waits for when nothing happens. The bar goes back only where
+ * a node began its work anew, which is said. A gateway that restarts meanwhile is waited for: updates survive it.
  *
  * @param clock given in tests
  * @throws CliError `interrupted`; what the gateway last said or did not say, when it was away for minutes
@@ -38,7 +40,8 @@ export async function followUpdate(
     told = reason
   }
   let awaySinceMs: number | undefined
-  let idleSinceMs: number | undefined
+  let idle: { askMs: number; reason: string | undefined } | undefined
+  let shown = 0
   for (;;) {
     const nowMs = clock.nowMs()
     const update = await askFor(client, id)
@@ -49,15 +52,20 @@ export async function followUpdate(
       if (awayMs >= SAYS_AFTER_MS) tell(`${update.message} Waiting for it …`)
     } else {
       awaySinceMs = undefined
-      bar.update(`Update of ${update.domains.join(', ')}`, update.progress, describeProgress(update))
+      const { progress, job } = update
+      const isAgain = progress < shown && (job?.attempt ?? 1) > 1
+      if (isAgain) bar.end(`The work was started again, on node ${job?.node} (attempt ${job?.attempt}).`)
+      shown = isAgain ? progress : Math.max(shown, progress)
+      bar.update(`Update of ${update.domains.join(', ')}`, shown, describeProgress(update))
       if (update.finished_at) {
         bar.end()
         return update
       }
-      if (update.job || !NODES_WORK.has(update.state)) idleSinceMs = undefined
-      else idleSinceMs ??= nowMs
-      const isIdle = idleSinceMs !== undefined && nowMs - idleSinceMs >= SAYS_AFTER_MS
-      tell(isIdle ? await whatKeepsNodes(client, update.model) : undefined)
+      if (job || !NODES_WORK.has(update.state)) idle = undefined
+      else idle ??= { askMs: nowMs + SAYS_AFTER_MS, reason: undefined }
+      if (idle && nowMs >= idle.askMs)
+        idle = { askMs: nowMs + ASKS_AGAIN_MS, reason: await whatKeepsNodes(client, update.model) }
+      tell(idle?.reason)
     }
     await sleep(clock.pollMs, undefined, { signal }).catch(() => {
       bar.end()

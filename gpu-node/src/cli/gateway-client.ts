@@ -66,13 +66,12 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
 
   return {
     async admin<T>(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown) {
-      const response = await call(method, `/admin${path}`, adminKey(), body)
-      const text = await readText(response)
-      return (text === '' ? undefined : JSON.parse(text)) as T
+      return readJson<T>(await call(method, `/admin${path}`, adminKey(), body))
     },
     async *adminLines<T>(path: string, body: unknown) {
       const response = await call('POST', `/admin${path}`, adminKey(), body)
-      for await (const line of readLines(response)) if (line !== '') yield JSON.parse(line) as T
+      for await (const line of readLines(response))
+        if (line !== '') yield parseAnswer(line, response.url) as T
     },
     async adminFile(path) {
       const response = await call('GET', `/admin${path}`, adminKey(), undefined)
@@ -82,7 +81,7 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
     adminUpload<T>(sha256: string, query: URLSearchParams, file: Blob) {
       const path = `/admin/masks/${sha256}`
       const send = async <A>(method: 'PUT' | 'POST', to: string, body: unknown) =>
-        JSON.parse(await readText(await call(method, to, adminKey(), body))) as A
+        readJson<A>(await call(method, to, adminKey(), body))
       return sendMaskFile<T>(file, {
         whole: (whole) => send('PUT', `${path}?${query.toString()}`, whole),
         part: (bytes, part) => send('PUT', `${path}/parts/${part}`, bytes),
@@ -114,6 +113,26 @@ async function* readChunks(response: Response): AsyncGenerator<Uint8Array> {
     for await (const chunk of response.body ?? []) yield chunk
   } catch (cause) {
     throw broken(cause)
+  }
+}
+
+/**
+ * The whole of an answer; one without a body is undefined.
+ *
+ * @throws CliError `unexpected_answer` it is no JSON, `stream_broken`
+ */
+export async function readJson<T>(response: Response): Promise<T> {
+  const text = await readText(response)
+  return (text === '' ? undefined : parseAnswer(text, response.url)) as T
+}
+
+/** Whatever else listens there may answer too. */
+function parseAnswer(text: string, url: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    const message = `What answers at ${url} is no copal gateway: it sent no JSON. Check COPAL_BASE_URL.`
+    throw new CliError('unexpected_answer', message, { cause })
   }
 }
 

@@ -1,10 +1,11 @@
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import { CliError } from './cli-error.ts'
 import type { GatewayClient } from './gateway-client.ts'
 import { formatMask } from './quantities.ts'
 
 /**
  * From when on a mask that was just made active answers: from the next request on where a node holds it; else
- * others answer until one does.
+ * others answer until one does. It is active whether or not that can be found out.
  *
  * @param model of several
  */
@@ -14,7 +15,13 @@ export async function describeGoingLive(
   model: string | undefined,
 ): Promise<string> {
   const mask = formatMask(version)
-  const { nodes } = await client.admin<StatusReport>('GET', '/status')
+  const status = await client.admin<StatusReport>('GET', '/status').catch((error: unknown) => {
+    if (error instanceof CliError) return error
+    throw error
+  })
+  if (status instanceof CliError)
+    return `${mask} is active. Whether nodes serve it (copal status) could not be asked: ${status.message}`
+  const { nodes } = status
   const able = nodes.filter((node) => node.alive && !node.draining && (model ?? node.model) === node.model)
   if (able.length === 0) return `${mask} is active, and no node is there to serve it. See: copal nodes`
   const holds = able.some(({ weight_sets: sets }) =>

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SafetensorsError } from '@copal/shared/mask/safetensors.ts'
+import { explainFullDisk } from '../full-disk.ts'
 import { createScratch, isErrno, publishDirectory, removeScratch } from '../model/scratch.ts'
 import { readBlockTensor, readTensorLengths, writeBlockFile, type BlockTensor } from './block-file.ts'
-import { explainFullDisk } from './full-disk.ts'
 
 /** Raised when statistics change their meaning or layout: older artifacts are then calibrated again. */
 const FORMAT_VERSION = 2
@@ -75,8 +75,15 @@ export async function writeBlock(
   try {
     return await writeBlockFile(blockPath(dir, block), tensors)
   } catch (error) {
-    throw explainFullDisk(error, dir)
+    throw explainFullStatistics(error, dir)
   }
+}
+
+/** What a full disk means to whoever calibrates; any other error is handed back as it is. */
+export function explainFullStatistics(error: unknown, dir: string): unknown {
+  const advice =
+    'move COPAL_HOME to a larger disk: the same calibration then goes on at the block that it could not write'
+  return explainFullDisk(error, dir, 'for the statistics of a calibration', advice)
 }
 
 /** Writes what makes a directory of block files an artifact; it comes last. */

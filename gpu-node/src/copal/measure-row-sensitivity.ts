@@ -1,5 +1,5 @@
 import { open, type FileHandle } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import {
   buildBackwardBlock,
@@ -7,6 +7,7 @@ import {
   GRADIENT,
   squaredGradientName,
 } from '../graph/backward-block.ts'
+import { explainFullDisk } from '../full-disk.ts'
 import { buildForwardBlock, SEGMENT_OUTPUT } from '../graph/calibration-block.ts'
 import { Tensor } from '../graph/runtime.ts'
 import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../model/config.ts'
@@ -14,7 +15,6 @@ import type { DenseModel } from '../model/dense-model.ts'
 import { allocateBlock, loadTensor } from '../model/master.ts'
 import { readInto } from '../model/positional-read.ts'
 import { ROW_SENSITIVITY_VERSION, type RowSensitivity } from '../model/row-sensitivity.ts'
-import { isFullDisk } from '../model/disk-space.ts'
 import { createScratch, removeScratch } from '../model/scratch.ts'
 import { aTurn, createSession, free, pick, readFiniteBlock, weightFeeds } from './block-runner.ts'
 import { statisticTensor } from './block-statistics.ts'
@@ -211,14 +211,9 @@ async function openStates(path: string, { model, length, chunks, stream }: Work)
         const { bytesWritten } = await file.write(rows, 0, rows.byteLength, offsetOf(block, chunk))
         if (bytesWritten < rows.byteLength) throw Object.assign(new Error('short write'), { code: 'ENOSPC' })
       } catch (error) {
-        if (!isFullDisk(error)) throw error
         const gigabytes = (config.layers * chunks.length * chunkBytes) / 1e9
-        throw new AppError(
-          'internal_error',
-          `No disk space left for ${path}, which takes ${gigabytes.toFixed(1)} GB. Free some, or measure on fewer or ` +
-            'shorter windows.',
-          { cause: error },
-        )
+        const purpose = `for ${gigabytes.toFixed(1)} GB of hidden states`
+        throw explainFullDisk(error, dirname(path), purpose, 'measure on fewer or shorter windows')
       }
     },
     async read(block, chunk) {

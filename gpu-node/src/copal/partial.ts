@@ -3,9 +3,15 @@ import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/p
 import { join } from 'node:path'
 import { readInto } from '../model/positional-read.ts'
 import { isErrno } from '../model/scratch.ts'
-import { publishArtifact, writeBlock, writeManifest, type Artifact, type ArtifactPart } from './artifact.ts'
+import {
+  explainFullStatistics,
+  publishArtifact,
+  writeBlock,
+  writeManifest,
+  type Artifact,
+  type ArtifactPart,
+} from './artifact.ts'
 import { writeHashed, type BlockTensor } from './block-file.ts'
-import { explainFullDisk } from './full-disk.ts'
 
 /** An artifact in the making. Killed at any point, another process resumes it at the first unfinished block. */
 export interface PartialArtifact {
@@ -73,7 +79,7 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
       progress = after
       hidden = next
     } catch (error) {
-      throw explainFullDisk(error, dir)
+      throw explainFullStatistics(error, dir)
     }
     await rm(hiddenPath(own, done), { force: true })
   }
@@ -100,7 +106,7 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
       try {
         await writeManifest(own, artifact)
       } catch (error) {
-        throw explainFullDisk(error, dir)
+        throw explainFullStatistics(error, dir)
       }
       await publishArtifact(dir, id, own)
       // Only now: killed before, it is resumed with every block done.

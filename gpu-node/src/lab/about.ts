@@ -16,7 +16,10 @@ import type { LabSettings } from './settings.ts'
 export function describeRun(
   model: DenseModel,
   { domains, warnings }: { domains: readonly PreparedDomain[]; warnings: string[] },
-  settings: Pick<LabSettings, 'samples' | 'seed' | 'maxWindows' | 'propagation' | 'variants'> & {
+  settings: Pick<
+    LabSettings,
+    'samples' | 'seed' | 'maxWindows' | 'propagation' | 'variants' | 'patternRules'
+  > & {
     length: number
     windowTokens: number
   },
@@ -25,6 +28,8 @@ export function describeRun(
 ): ResultsAbout {
   const { config } = model
   const { samples, length, seed, windowTokens, maxWindows, propagation } = settings
+  // Whoever opened the laboratory has checked them.
+  const patternRules = settings.patternRules as Record<string, string>
   return {
     created,
     version: versionOf(new URL('../../../package.json', import.meta.url)),
@@ -40,6 +45,7 @@ export function describeRun(
       length,
       seed,
       propagation,
+      ...(Object.keys(patternRules).length > 0 ? { patternRules } : {}),
       windowTokens,
       evaluationTokens: maxWindows === null ? null : maxWindows * windowTokens,
     },

@@ -64,7 +64,7 @@ export async function buildMask(model: DenseModel, options: BuildMaskOptions): P
     await rename(path, out)
     return { ...file, from }
   } catch (error) {
-    throw explainFullDisk(error)
+    throw explainFullDisk(error, `a mask in ${dirname(out)}`)
   } finally {
     await rm(scratch, { recursive: true, force: true })
   }

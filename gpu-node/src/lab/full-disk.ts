@@ -1,14 +1,15 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { isFullDisk } from '../model/disk-space.ts'
+import { isFullDisk } from '../full-disk.ts'
 
-/** A full disk, also where the writer has explained it for a service, as a line for people; else the error as it is. */
-export function explainFullDisk(error: unknown): unknown {
+/**
+ * A full disk, also where the writer has explained it for a service, as a line for people; else the error as it is.
+ *
+ * @param what found no room, and what is kept of it
+ */
+export function explainFullDisk(error: unknown, what = 'the laboratory. What is finished is kept'): unknown {
   if (!isOfFullDisk(error)) return error
-  return new AppError(
-    'internal_error',
-    'No disk space is left for the laboratory. What is finished is kept: free some space and run the same command again.',
-    { cause: error },
-  )
+  const message = `No disk space is left for ${what}: free some space and run the same command again.`
+  return new AppError('internal_error', message, { cause: error })
 }
 
 function isOfFullDisk(error: unknown): boolean {

@@ -1,4 +1,4 @@
-import type { LabRun } from './results.ts'
+import type { LabResults, LabRun } from './results.ts'
 
 /** What tells runs of one pattern apart: `copal`, `copal per matrix`. */
 export function methodLabel({ method, scope }: Pick<LabRun, 'method' | 'scope'>): string {
@@ -24,6 +24,15 @@ export function publishedNote(runs: readonly Pick<LabRun, 'method' | 'pattern'>[
 /** `50 % unstructured` of `0.5`; `2:4` as it is. */
 export function patternLabel(pattern: string): string {
   return pattern.includes(':') ? pattern : `${Number((Number(pattern) * 100).toFixed(2))} % unstructured`
+}
+
+/** `model.layers.0.*: dense, *.down_proj.weight: 0.4`; undefined where all linears have the pattern of the run. */
+export function rulesLabel({ patternRules = {} }: LabResults['settings']): string | undefined {
+  return (
+    Object.entries(patternRules)
+      .map(([glob, pattern]) => `${glob}: ${pattern}`)
+      .join(', ') || undefined
+  )
 }
 
 /** Distinct values in the order of their first appearance. */

@@ -1,10 +1,10 @@
-import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, rmdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createOnnxBackend } from '../backends/onnx/backend.ts'
 import { requireContext } from '../copal/evaluate.ts'
 import { withShares } from '../copal/allocate.ts'
-import { checkPatterns } from '../copal/patterns.ts'
+import { checkPatterns, expandPatterns } from '../copal/patterns.ts'
 import { createRandom } from '../copal/sample.ts'
 import type { DenseModel } from '../model/dense-model.ts'
 import { modelIdentity } from '../model/identity.ts'
@@ -71,9 +71,12 @@ const DEFAULT_TOKENS = 2048
  */
 export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<OpenLab> {
   requireDistinct(settings.domains)
-  await mkdir(settings.outDir, { recursive: true })
+  const made = await mkdir(settings.outDir, { recursive: true })
   const lock = takeFolderLock(settings.outDir)
-  const started: (() => Promise<void>)[] = [async () => lock.release()]
+  const started: (() => Promise<void>)[] = [
+    () => removeEmpty(settings.outDir, made),
+    async () => lock.release(),
+  ]
   const close = async () => {
     for (const end of started.splice(0).toReversed()) await end()
   }
@@ -93,7 +96,8 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     })
     const identity = await modelIdentity(model)
     await requireFolderModel(outDir, { id: model.id, identity })
-    const sizes = checkSizes(model, settings)
+    const linearPatterns = linearPatternsOf(model, settings)
+    const sizes = checkSizes(model, settings, linearPatterns)
     const orders = ordersOf(settings)
     const runs = plan(settings, orders)
     const { baseSha256 } = model.master
@@ -120,7 +124,7 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     const work = await createLabWork({
       model,
       domains,
-      settings: { ...settings, ...sizes },
+      settings: { ...settings, ...sizes, linearPatterns },
       child,
       backend: createOnnxBackend({ workDir: join(outDir, 'cache', 'work'), threads }),
       cache,
@@ -161,8 +165,25 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
   }
 }
 
+/** Removes a folder in which nothing came to be, and those above it up to `made`; undefined: it was there before. */
+async function removeEmpty(dir: string, made: string | undefined): Promise<void> {
+  if (made === undefined) return
+  // What is not empty stays.
+  const isGone = await rmdir(dir).then(
+    () => true,
+    () => false,
+  )
+  if (isGone && dir !== made) await removeEmpty(dirname(dir), made)
+}
+
+/** Sorted, so that rules that come to the same find the same masks again. */
+function linearPatternsOf({ config }: DenseModel, { patternRules }: LabSettings): Record<string, string> {
+  const named = Object.entries(expandPatterns(config, patternRules))
+  return Object.fromEntries(named.toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}
+
 /** @throws AppError where the model or the texts cannot give what is asked for */
-function checkSizes(model: DenseModel, settings: LabSettings): Sizes {
+function checkSizes(model: DenseModel, settings: LabSettings, linearPatterns: Record<string, string>): Sizes {
   const { config } = model
   const { variants } = settings
   const length = settings.length ?? Math.min(DEFAULT_TOKENS, config.contextLength)
@@ -178,7 +199,7 @@ function checkSizes(model: DenseModel, settings: LabSettings): Sizes {
   const check = (patterns: readonly string[], compared: readonly Variant[]) => {
     for (const pattern of patterns) {
       for (const { method, scope } of comparedAt(compared, pattern))
-        checkPatterns(config, withShares(model, { method, pattern, scope }))
+        checkPatterns(config, withShares(model, { method, pattern, scope, patterns: linearPatterns }))
     }
   }
   check(settings.patterns, variants)

@@ -34,6 +34,8 @@ const settingsSchema = z.object({
   length: count,
   seed: z.number().int(),
   propagation: z.enum(['dense', 'pruned', 'compensated']),
+  /** Patterns of single linears in every mask, as they were asked for: the last that matches counts. */
+  patternRules: z.record(z.string(), z.string()).optional(),
   /** Tokens an evaluation window; the first of each is not scored. */
   windowTokens: count,
   /** Most evaluation tokens a domain; null: the whole text. */

@@ -20,6 +20,8 @@ export interface LabSettings {
   field: string
   variants: Variant[]
   patterns: string[]
+  /** Patterns of single linears in every mask, as `expandPatterns` takes them. */
+  patternRules: unknown
   samples: number
   /** Tokens of a calibration sequence; null: 2048, or the model's context where that is shorter. */
   length: number | null

@@ -28,7 +28,13 @@ type OnProgress = (fraction: number, message: string) => void
 export interface LabWorkDeps {
   model: DenseModel
   domains: readonly PreparedDomain[]
-  settings: { length: number; seed: number; windowTokens: number }
+  settings: {
+    length: number
+    seed: number
+    windowTokens: number
+    /** Of single linears, in every mask; sorted by name. */
+    linearPatterns: Record<string, string>
+  }
   child: LabProcess
   backend: Backend
   cache: LabCache
@@ -73,6 +79,8 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
   const byName = new Map(deps.domains.map((domain) => [domain.name, domain]))
   const done: WorkDone = { calibrated: 0, selected: 0, evaluated: 0 }
   const calibratedPruned = new Set<string>()
+  /** Nothing where no linear is named: what was found before that was possible is still found. */
+  const named = Object.keys(settings.linearPatterns).length > 0 ? [settings.linearPatterns] : []
   const onDisk = new Set((await listArtifacts(cache.statisticsDir, baseSha256)).map(({ id }) => id))
 
   const domainOf = (name: string): PreparedDomain => {
@@ -105,6 +113,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     ...(mask.propagation === 'dense' ? [partIds(mask).toSorted()] : [mask.propagation, partIds(mask)]),
     ...sensitivitiesOf(mask.method, model),
     ...revisions(mask.method),
+    ...named,
   ]
   const evaluationIdentity = (maskSha256: string | null, name: string) => [
     baseSha256,
@@ -145,7 +154,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
     const { method, pattern, scope, samples, domains } = mask
     const { masksDir } = cache
     const common = {
-      selection: { method, pattern, scope },
+      selection: { method, pattern, scope, patterns: settings.linearPatterns },
       created,
       masksDir,
       statisticsDir: statisticsDirOf(mask),
@@ -182,6 +191,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
       settings.seed,
       ...(parseMethod(method).rows ? sensitivitiesOf(method, model) : []),
       ...revisions(method),
+      ...named,
     ])
   }
 

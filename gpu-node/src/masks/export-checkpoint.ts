@@ -4,11 +4,11 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { MaskLinear } from '@copal/shared/mask/codec.ts'
 import { layOutSafetensors } from '@copal/shared/mask/safetensors.ts'
 import { roundToBfloat16 } from '@copal/shared/mask/values.ts'
+import { explainFullDisk } from '../full-disk.ts'
 import { modelTensors } from '../model/checkpoint.ts'
 import type { LlamaConfig } from '../model/config.ts'
 import type { DenseMaster } from '../model/dense-model.ts'
 import { loadTensor } from '../model/master.ts'
-import { isErrno } from '../model/scratch.ts'
 import type { ModelFiles } from '../model/source-local.ts'
 import { applyLinear } from './apply.ts'
 import { writeCheckpointFiles, type CheckpointDtype } from './checkpoint-files.ts'
@@ -69,8 +69,7 @@ export async function exportCheckpoint(
     return fileBytes
   } catch (error) {
     await rm(unfinished, { force: true })
-    if (!isErrno(error, 'ENOSPC', 'EDQUOT')) throw error
-    throw new AppError('internal_error', `No disk space left in ${dir} for a checkpoint.`, { cause: error })
+    throw explainFullDisk(error, dir, `for a ${dtype} checkpoint`, 'name a folder on a larger disk')
   } finally {
     mask.close()
   }

@@ -8,8 +8,8 @@ import { asMaskInvalid } from '@copal/shared/mask/invalid.ts'
 import { DENSE, linearPattern, type MaskKind, type MaskMeta } from '@copal/shared/mask/metadata.ts'
 import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
 import { packValues } from '@copal/shared/mask/values.ts'
+import { explainFullDisk } from '../full-disk.ts'
 import { sha256File } from '../model/fingerprint.ts'
-import { isErrno } from '../model/scratch.ts'
 
 /** One linear to be written. */
 export interface WrittenLinear {
@@ -77,7 +77,8 @@ export async function createMaskFileWriter(
       return await step()
     } catch (error) {
       await discard()
-      throw explain(error, dir, layout.fileBytes)
+      const purpose = `for a mask file of ${Math.ceil(layout.fileBytes / 1e6)} MB`
+      throw explainFullDisk(error, dir, purpose, 'set COPAL_HOME to a larger disk')
     }
   }
 
@@ -165,13 +166,4 @@ async function writeFully(file: FileHandle, bytes: Uint8Array, position: number)
   for (let done = 0; done < bytes.length;) {
     done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten
   }
-}
-
-function explain(error: unknown, dir: string, fileBytes: number): unknown {
-  if (!isErrno(error, 'ENOSPC', 'EDQUOT')) return error
-  return new AppError(
-    'internal_error',
-    `No disk space left in ${dir} for a mask file of ${Math.ceil(fileBytes / 1e6)} MB. Free some, or set COPAL_HOME to a larger disk.`,
-    { cause: error },
-  )
 }

@@ -1,6 +1,7 @@
 import { mkdir, statfs } from 'node:fs/promises'
-import { AppError } from '@copal/shared/errors.ts'
-import { isErrno } from './scratch.ts'
+import { isFullDisk, noSpace } from '../full-disk.ts'
+
+const ADVICE = 'set COPAL_CACHE to a larger disk'
 
 /** Bytes that an unprivileged user may still write where `dir` lies. */
 async function freeBytes(dir: string): Promise<number> {
@@ -21,28 +22,17 @@ export async function requireSpace(
 ): Promise<void> {
   await mkdir(dir, { recursive: true })
   const available = await free(dir)
-  if (available < neededBytes) throw noSpace(dir, purpose, neededBytes, available)
+  if (available >= neededBytes) return
+  const sizes = `${megabytes(neededBytes)} are needed, ${megabytes(available)} are free`
+  throw noSpace(dir, `${purpose}. ${sizes}`, ADVICE)
 }
 
-/** Whether the system refused to write because nothing more fits, on the disk or in the user's share of it. */
-export function isFullDisk(error: unknown): boolean {
-  return isErrno(error, 'ENOSPC', 'EDQUOT')
-}
-
-/** The same failure, met while writing; anything else is handed back as it is. */
+/**
+ * The same failure, met while writing; anything else is handed back as it is. Without its cause: a laboratory would
+ * take it for its own folder's.
+ */
 export function explainWriteError(error: unknown, dir: string, purpose: string): unknown {
-  return isFullDisk(error) ? noSpace(dir, purpose) : error
-}
-
-function noSpace(dir: string, purpose: string, neededBytes?: number, available?: number): AppError {
-  const sizes =
-    neededBytes === undefined || available === undefined
-      ? ''
-      : ` ${megabytes(neededBytes)} are needed, ${megabytes(available)} are free.`
-  return new AppError(
-    'internal_error',
-    `No disk space left in ${dir} ${purpose}.${sizes} Free some, or set COPAL_CACHE to a larger disk.`,
-  )
+  return isFullDisk(error) ? noSpace(dir, purpose, ADVICE) : error
 }
 
 function megabytes(bytes: number): string {

@@ -96,7 +96,15 @@ export const updateEntry = z.object({
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   created_at: time,
   finished_at: time.nullable(),
-  job: jobReport.pick({ state: true, progress: true, message: true }).nullable(),
+  job: jobReport
+    .pick({ state: true, progress: true, message: true })
+    .extend({
+      node: z.string().nullable(),
+      attempt: count.describe(
+        'Above 1 it was begun anew: a node had fallen silent, or come back without it.',
+      ),
+    })
+    .nullable(),
 })
 export type UpdateEntry = z.output<typeof updateEntry>
 

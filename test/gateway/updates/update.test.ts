@@ -69,7 +69,7 @@ describe('a whole update', () => {
     const halfway = await getUpdate(update.id)
     expect(halfway).toMatchObject({
       state: 'calibrating',
-      job: { state: 'running', progress: 0.5, message: 'block 1 of 2' },
+      job: { state: 'running', progress: 0.5, message: 'block 1 of 2', node: 'whole-1', attempt: 1 },
     })
     expect(halfway.progress).toBeCloseTo(0.35, 9)
 

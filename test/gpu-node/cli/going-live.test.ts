@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { describeGoingLive } from '../../../gpu-node/src/cli/going-live.ts'
+import { copal } from '../../support/copal.ts'
 
 const node = (active: number, sets: Record<number, string>, change: object = {}) => ({
   model: 'tiny',
@@ -32,4 +33,13 @@ test('until a node has loaded it, another answers', async () => {
 
 test('without a node nothing serves it', async () => {
   expect(await told(node(2, { 2: 'ready' }, { draining: true }))).toContain('no node is there to serve it')
+})
+
+test('a rollback took effect also where the gateway is gone when its status is asked', async () => {
+  const onlyRollback = (call: string) => (call === 'POST /admin/rollback' ? { active_version: 2 } : undefined)
+  const { code, stdout, stderr } = await copal(onlyRollback, ['rollback', 'm2'])
+  expect(stdout).toMatch(
+    /^m2 is active\. Whether nodes serve it \(copal status\) could not be asked: No gateway answers at .*\n$/,
+  )
+  expect([code, stderr]).toEqual([0, ''])
 })

@@ -78,13 +78,29 @@ test('create sends what its options say, and prints the key alone', async () => 
   })
   expect(Math.abs(Date.parse(sent.expires_at ?? '') - Date.now() - 7_200_000)).toBeLessThan(60_000)
   expect(JSON.parse((await run('keys', 'create', 'notebook', '--json')).output())).toEqual(created)
-  expect(createKey.parse(calls[1]?.body)).toEqual({
+  expect(createKey.parse(calls.at(-1)?.body)).toEqual({
     name: 'notebook',
     scopes: ['inference'],
     default_domain: 'default',
     sampling: 'opt_in',
     limits: {},
   })
+})
+
+test('a model that the gateway does not know is warned about, and the key is made', async () => {
+  const create = (names: string) => run('keys', 'create', 'notebook', '--models', names)
+  const made = { 'POST /admin/keys': { ...ENTRY, key: 'sk-copal-abcdefgh' } }
+  answers = { ...made, 'GET /admin/status': { models: [{ id: 'tiny' }, { id: 'large-model' }] } }
+  const terminal = await create('tiny,tinny,other')
+  expect(terminal.output()).toBe('sk-copal-abcdefgh\n')
+  expect(terminal.errors()).toBe(
+    "Warning: the gateway knows no model 'tinny'. Did you mean 'tiny'? The key may use it once a node serves it.\n" +
+      "Warning: the gateway knows no model 'other'. It knows: tiny, large-model. The key may use it once a node serves it.\n",
+  )
+  expect((await create('tiny')).errors()).toBe('')
+  // As to a tenant's administrator, or to nobody at all.
+  answers = made
+  expect((await create('other')).errors()).toBe('')
 })
 
 test('list shows a table that fits the terminal, of one tenant where it is named', async () => {

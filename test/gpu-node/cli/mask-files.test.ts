@@ -48,6 +48,10 @@ async function fakeGateway(
         response.writeHead(200, { etag: `"${sha256(file)}"` }).end(damage(file))
         return
       }
+      if (url.pathname === '/admin/status') {
+        response.destroy()
+        return
+      }
       const upload = {
         path: url.pathname,
         query: Object.fromEntries(url.searchParams),
@@ -209,6 +213,18 @@ test('a mask that fits is sent whole under its hash, and only activated when tol
   expect(uploads).toEqual([
     { ...sent, query: { activate: 'false', dense_weights: String(rows * cols), model: 'tiny' } },
     { ...sent, query: { activate: 'true', dense_weights: String(rows * cols) } },
+  ])
+})
+
+test('a mask that was activated is told as active also where the status cannot be asked', async () => {
+  const { bytes } = await maskOf(5, { values: true })
+  const { env } = await fakeGateway(bytes)
+  const cwd = temporaryDir()
+  writeFileSync(join(cwd, 'w.safetensors'), bytes)
+  const told = await run(env, cwd, 'masks', 'import', 'w.safetensors', '--activate')
+  expect([told.code, told.output()]).toEqual([
+    0,
+    expect.stringMatching(/is m4 of tiny .* m4 is active\. Whether nodes serve it .* could not be asked/),
   ])
 })
 

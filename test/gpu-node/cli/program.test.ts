@@ -88,6 +88,12 @@ describe('--help', () => {
     ['masks', 'export'],
     ['masks', 'import'],
     ['masks', 'inspect'],
+    ['masks', 'build'],
+    ['cancel'],
+    ['lab'],
+    ['lab', 'run'],
+    ['lab', 'report'],
+    ['lab', 'compare'],
     ['rollback'],
     ['canary'],
     ['shadow'],
@@ -96,11 +102,13 @@ describe('--help', () => {
     ['undrain'],
     ['drift'],
     ['evaluate'],
+    ['keys'],
     ['keys', 'create'],
     ['keys', 'list'],
     ['keys', 'limit'],
     ['keys', 'rotate'],
     ['keys', 'revoke'],
+    ['tenants'],
     ['tenants', 'list'],
     ['tenants', 'set'],
     ['tenants', 'cache'],
@@ -200,6 +208,21 @@ describe('a gateway that is away', () => {
       expect(await runCommand(['status'], terminal)).toBe(1)
       expect(terminal.errors()).toBe(
         `copal: COPAL_BASE_URL is '${address}': an address like https://copal.example.com is expected.\n`,
+      )
+    },
+  )
+
+  test.each(['status', 'drift', 'generate x'])(
+    'and in whose place something else answers is told apart, by copal %s',
+    async (line) => {
+      const other = createServerHttp((_, response) => response.end('<html>')).listen(0, '127.0.0.1')
+      await once(other, 'listening')
+      const { port } = other.address() as AddressInfo
+      const terminal = recordedTerminal({ env: { ...deadEnd, COPAL_BASE_URL: `http://127.0.0.1:${port}` } })
+      expect(await runCommand(line.split(' '), terminal)).toBe(1)
+      other.close()
+      expect(terminal.errors()).toMatch(
+        /^copal: What answers at http:.* is no copal gateway: it sent no JSON\. Check COPAL_BASE_URL\.\n$/,
       )
     },
   )

@@ -27,6 +27,7 @@ test('a run goes on with other methods, and begins with other settings', () => {
   expect(areOfSameInputs(about(model, 'wanda'), about(model, 'copal'))).toBe(true)
   const given = about(model, 'wanda')
   expect(areOfSameInputs({ ...given, settings: { ...given.settings, seed: 1 } }, given)).toBe(false)
+  expect(areOfSameInputs(about(model, 'wanda', { '*.0.*': 'dense' }), given)).toBe(false)
   expect(areOfSameInputs({ ...given, model: { ...given.model, layers: 9 } }, given)).toBe(false)
 })
 
@@ -34,7 +35,7 @@ function describe(model: TinyModel['model'], method: string) {
   return about(model, method).sensitivities
 }
 
-function about(model: TinyModel['model'], method: string) {
+function about(model: TinyModel['model'], method: string, patternRules: Record<string, string> = {}) {
   const settings = {
     samples: 1,
     length: 8,
@@ -43,6 +44,7 @@ function about(model: TinyModel['model'], method: string) {
     maxWindows: null,
     propagation: 'dense' as const,
     variants: parseVariants([method]),
+    patternRules,
   }
   const texts = { domains: [], warnings: [] }
   return describeRun(model, texts, settings, [], '2026-01-01T00:00:00.000Z')

@@ -32,7 +32,7 @@ let dir: string
 let results: LabResults
 let cache: LabCache
 let work: LabWork
-let recallInto: (findings: Findings) => Promise<LabWork>
+let recallInto: (findings: Findings, linearPatterns?: Record<string, string>) => Promise<LabWork>
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'copal-keys-'))
@@ -67,7 +67,6 @@ beforeAll(async () => {
       },
       evaluation: { path: name, sha256: evaluation.sha256, cut: { windows: [], sha256: WINDOWS[name]! } },
     })),
-    settings: results.settings,
     child: { call: () => Promise.reject(new Error('nothing is to be done')), close: async () => undefined },
     backend: {} as Backend,
     cache,
@@ -77,8 +76,9 @@ beforeAll(async () => {
     signal: new AbortController().signal,
     nowMs: () => 0,
   }
-  recallInto = async (into) => {
-    const recalling = await createLabWork({ ...deps, findings: into })
+  recallInto = async (into, linearPatterns = {}) => {
+    const settings = { ...results.settings, linearPatterns }
+    const recalling = await createLabWork({ ...deps, settings, findings: into })
     await recalling.recall(results.runs.flatMap((run) => run.stages.map((stage) => planOf(run, stage))))
     return recalling
   }
@@ -129,6 +129,13 @@ test('of a rule or refinement that chooses otherwise no mask is found, and of th
     delete raised.revision
     STEP_REVISIONS.swaps = 0
   }
+})
+
+test('where a linear has a pattern of its own none of these masks is found', async () => {
+  const found = createFindings()
+  await recallInto(found, { 'model.layers.0.mlp.down_proj.weight': 'dense' })
+  expect(found.masks.size).toBe(0)
+  expectEvaluations(null, results.dense)
 })
 
 test('so are the rates of a machine', async () => {

@@ -18,6 +18,12 @@ test.each([
   })
 })
 
+test('of one mask nothing is kept, and its folder is named', () => {
+  expect(explainFullDisk(full, 'a mask in /x')).toMatchObject({
+    message: 'No disk space is left for a mask in /x: free some space and run the same command again.',
+  })
+})
+
 test('anything else stays what it is', () => {
   const other = new AppError('node_failed', 'The weight set failed: EPIPE')
   expect(explainFullDisk(other)).toBe(other)

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { readResults } from '../../../gpu-node/src/lab/results-file.ts'
 import { isAlive } from '../../../gpu-node/src/process-identity.ts'
 import { createLabFolder, type LabFolder } from '../../support/lab-folder.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
@@ -75,6 +76,18 @@ test('a dry run shows the plan and does nothing', async () => {
     estimate: { guessed: ['wanda'] },
     runs: [{ purpose: 'main', method: 'wanda', scope: 'row', pattern: '0.5', samples: 2, masks: 1 }],
   })
+})
+
+test('rules for single linears come from a file, those left out after them', async () => {
+  writeFileSync(join(folder.dir, 'rules.json'), '{"*.q_proj.weight": "0.3"}')
+  const terminal = terminalHere()
+  const rules = ['--patterns', 'rules.json', '--leave-out', 'model.layers.0.*']
+  expect(await runCommand(lab('--methods', 'magnitude', ...rules), terminal)).toBe(0)
+  const { settings } = await readResults(join(folder.dir, 'out'))
+  expect(settings.patternRules).toEqual({ '*.q_proj.weight': '0.3', 'model.layers.0.*': 'dense' })
+  expect(readFileSync(join(folder.dir, 'out', 'report.md'), 'utf8')).toContain(
+    'Single linears have patterns of their own, and percentages are of the others: \\*.q\\_proj',
+  )
 })
 
 test('Ctrl-C stops with what is finished kept', async () => {
@@ -162,6 +175,17 @@ test('what only the texts or the model show is one line, and JSON on demand', as
   expect(JSON.parse(json.errors().trim().split('\n').at(-1) as string)).toMatchObject({
     error: { code: 'insufficient_samples' },
   })
+})
+
+test.each([
+  [['--samples', '4000'], /'law': 4000 sequences of 32 tokens take/],
+  [['--leave-out', '*.q_prj.weight'], /'\*\.q_prj\.weight' is the name of no linear of this model/],
+])('%j is refused, and of the folders only those that were there stay', async (args, reason) => {
+  mkdirSync(join(folder.dir, 'old'))
+  const terminal = terminalHere()
+  expect(await runCommand(lab(...args, '--out', 'old/new/out'), terminal)).toBe(1)
+  expect(terminal.errors()).toMatch(reason)
+  expect(readdirSync(join(folder.dir, 'old'))).toEqual([])
 })
 
 /** Processes that this one has started. */

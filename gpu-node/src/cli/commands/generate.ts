@@ -4,7 +4,7 @@ import type { ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { ModelList } from '@copal/shared/wire/models.ts'
 import { refusedByApi } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
-import { readLines, type GatewayClient } from '../gateway-client.ts'
+import { readJson, readLines, type GatewayClient } from '../gateway-client.ts'
 import type { Session } from '../session.ts'
 import { wholeNumber } from './update.ts'
 
@@ -51,7 +51,7 @@ export function addGenerate(program: Command, session: Session): void {
       const headers: Record<string, string> = options.domain ? { 'x-copal-domain': options.domain } : {}
       const response = await client.api('POST', '/chat/completions', body, headers)
       if (options.json) {
-        session.print(true, await response.json(), String)
+        session.print(true, await readJson(response), String)
         return
       }
       for await (const text of readDeltas(response)) session.terminal.stdout.write(text)
@@ -75,7 +75,7 @@ async function* readDeltas(response: Response): AsyncGenerator<string> {
 }
 
 async function firstModel(client: GatewayClient): Promise<string> {
-  const { data } = (await (await client.api('GET', '/models')).json()) as ModelList
+  const { data } = await readJson<ModelList>(await client.api('GET', '/models'))
   const model = data[0]
   if (model === undefined)
     throw new CliError('no_node_available', 'No model is served yet. See: copal status')

@@ -1,4 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
+import { nearestName } from '@copal/shared/nearest-name.ts'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { CreatedKey, CreateKey, KeyEntry, KeyScope, SamplingPolicy } from '@copal/shared/wire/keys.ts'
 import { splitList } from '../app-errors.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../limit-options.ts'
@@ -17,7 +19,10 @@ interface CreateOptions extends LimitOptions {
 }
 
 export function addKeys(program: Command, session: Session): void {
-  const keys = program.command('keys').description('API keys: list, create, limit, rotate, revoke')
+  const keys = program
+    .command('keys')
+    .description('API keys: list, create, limit, rotate, revoke')
+    .addHelpText('after', '\nExamples:\n  copal keys create notebook\n  copal keys list')
   addCreate(keys, session)
   keys
     .command('list')
@@ -105,7 +110,11 @@ function addCreate(keys: Command, session: Session): void {
     )
     .option('--domain <name>', 'the domain of its requests', 'default')
     .option('--domains <names>', 'the only domains it may name, with commas', splitList)
-    .option('--models <names>', 'the only models it may use, with commas', splitList)
+    .option(
+      '--models <names>',
+      'the only models it may use, with commas; one that is not served yet is warned about',
+      splitList,
+    )
     .option('--expires-in <time>', 'how long it is valid: 12h or 90d', duration)
     .addOption(
       new Option(
@@ -140,7 +149,27 @@ function addCreate(keys: Command, session: Session): void {
       }
       const created = await session.client().admin<CreatedKey>('POST', '/keys', body)
       session.print(options.json, created, () => created.key)
+      if (options.models) await warnOfUnknown(options.models, session)
     })
+}
+
+/**
+ * Names the models that the gateway does not know: they may come later, so the key is made. Nothing is said where it
+ * does not tell, as to a key that is not the admin key.
+ */
+async function warnOfUnknown(models: readonly string[], { client, terminal }: Session): Promise<void> {
+  const status = await client()
+    .admin<StatusReport>('GET', '/status')
+    .catch(() => undefined)
+  if (!status) return
+  const known = status.models.map(({ id }) => id)
+  for (const model of models.filter((name) => !known.includes(name))) {
+    const meant = nearestName(model, known)
+    const hint = meant ? `Did you mean '${meant}'?` : `It knows: ${known.join(', ') || 'none yet'}.`
+    terminal.stderr.write(
+      `Warning: the gateway knows no model '${model}'. ${hint} The key may use it once a node serves it.\n`,
+    )
+  }
 }
 
 const SECONDS = { s: 1, m: 60, h: 3600, d: 24 * 3600 }

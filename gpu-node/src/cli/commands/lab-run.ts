@@ -11,12 +11,18 @@ import { CliError } from '../cli-error.ts'
 import { interruptible } from '../interruptible.ts'
 import { modelLocation } from '../model-option.ts'
 import { outputFolder } from '../path-arguments.ts'
+import {
+  leaveOutOption,
+  patternsOption,
+  readPatternRules,
+  type PatternRuleOptions,
+} from '../pattern-rules.ts'
 import { createProgressBar } from '../progress-bar.ts'
 import type { Session } from '../session.ts'
 import { describeOutcome, describePlan, outcomeForPrograms, planForPrograms } from './lab-run-report.ts'
 import { wholeNumber } from './update.ts'
 
-interface LabRunOptions {
+interface LabRunOptions extends PatternRuleOptions {
   model: string
   domain: DomainSpec[]
   field: string
@@ -39,7 +45,7 @@ interface LabRunOptions {
 }
 
 /** The paper's baselines, COPAL, and what the service does with a model that was not measured. */
-const DEFAULT_METHODS = 'magnitude,wanda,sparsegpt,copal,continual-wanda,continual-wanda+swaps'
+const DEFAULT_METHODS = 'magnitude, wanda, sparsegpt, copal, continual-wanda, continual-wanda+swaps'
 
 export function addLabRun(lab: Command, session: Session): void {
   lab
@@ -48,8 +54,8 @@ export function addLabRun(lab: Command, session: Session): void {
       'prune for domains that come one after another, in every order, and measure what is forgotten',
     )
     .requiredOption(
-      '--domain <name=calibration:evaluation>',
-      'texts of a domain; name=:evaluation is evaluated and never calibrated on; repeat it',
+      '--domain <name=texts>',
+      'calibration and evaluation text of a domain, name=calibration.txt:evaluation.txt; name=:evaluation.txt is never calibrated on; repeat it',
       argument<DomainSpec[] | undefined>((text, previous) => [...(previous ?? []), parseDomainSpec(text)]),
     )
     .requiredOption('--out <folder>', 'results, report and everything that is reused')
@@ -68,6 +74,8 @@ export function addLabRun(lab: Command, session: Session): void {
         .argParser(argument<string[]>((text) => parsePatterns(splitList(text))))
         .default(['0.5'], '0.5'),
     )
+    .addOption(patternsOption())
+    .addOption(leaveOutOption())
     .option('--samples <n>', 'calibration sequences a domain', positive, 16)
     .option(
       '--length <tokens>',
@@ -112,8 +120,8 @@ export function addLabRun(lab: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nWhat is finished is kept in the folder: the same command goes on where it was stopped, and one with more\n' +
-        'methods, patterns or domains does only what is new.\n' +
+      '\nWhat is finished is kept in the folder: the same command goes on where it was\n' +
+        'stopped, and one with more methods, patterns or domains does only what is new.\n' +
         '\nExamples:\n' +
         '  copal lab run --domain law=law.txt:law-held.txt --domain code=code.txt:code-held.txt --domain mail=:mail.txt --out lab\n' +
         '  copal lab run --domain law=law.jsonl.gz:law-held.txt --field body --methods copal,copal@matrix --pattern 0.5,2:4 --out lab --dry-run',
@@ -172,6 +180,7 @@ function readSettings(options: LabRunOptions, { terminal }: Session): LabSetting
     field: options.field,
     variants: options.methods,
     patterns: options.pattern,
+    patternRules: readPatternRules(options, terminal.cwd),
     samples: options.samples,
     length: options.length ?? null,
     seed: options.seed,

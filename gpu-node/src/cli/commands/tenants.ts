@@ -8,6 +8,7 @@ export function addTenants(program: Command, session: Session): void {
   const tenants = program
     .command('tenants')
     .description('groups of API keys and their limits: list, set, cache')
+    .addHelpText('after', '\nExamples:\n  copal tenants list\n  copal tenants set acme --concurrent 16')
   tenants
     .command('list')
     .description('tenants, their limits, and how many keys each has')

@@ -39,7 +39,7 @@ export function addUpdate(program: Command, session: Session): void {
     )
     .option(
       '--pattern <pattern>',
-      'fraction of weights to prune, like 0.5, or how many to keep, like 2:4',
+      'fraction of weights to prune, like 0.4, or how many to keep, like 2:4; unless given, 0.5',
       pattern,
     )
     .addOption(patternsOption())
@@ -50,8 +50,8 @@ export function addUpdate(program: Command, session: Session): void {
         'which weights compete; with +rows those of a matrix in any case',
       ).choices(['row', 'matrix']),
     )
-    .option('--samples <n>', 'calibration samples a domain', wholeNumber)
-    .option('--length <tokens>', 'tokens a sample', wholeNumber)
+    .option('--samples <n>', 'calibration samples a domain; unless given, 16', wholeNumber)
+    .option('--length <tokens>', 'tokens a sample; unless given, 512', wholeNumber)
     .option('--seed <n>', 'which samples are drawn', wholeNumber)
     .option('-d, --detach', 'start it and return at once')
     .option('--json', 'print JSON')

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { distinct } from '../labels.ts'
+import { distinct, rulesLabel } from '../labels.ts'
 import type { LabDomain, LabResults } from '../results.ts'
 
 /** A setting, model, machine or text that two results do not share. */
@@ -29,6 +29,7 @@ export function inputDifferences(a: LabResults, b: LabResults): InputDifference[
     ['tokens a sample', ({ settings }) => settings.length],
     ['seed', ({ settings }) => settings.seed],
     ['propagation', ({ settings }) => settings.propagation],
+    ['single linears', ({ settings }) => rulesLabel(settings) ?? ABSENT],
     ['orders', describeOrders],
     ['layer sensitivity', (results) => describeSensitivity(results, 'layers', 'sha256')],
     ['layer sensitivity: text', (results) => describeSensitivity(results, 'layers', 'textSha256')],

@@ -1,4 +1,4 @@
-import { distinct, publishedNote } from '../labels.ts'
+import { distinct, publishedNote, rulesLabel } from '../labels.ts'
 import { calibratedDomains } from '../last-stage.ts'
 import type { LabResults } from '../results.ts'
 import { paragraph, type Block, type ReportDocument } from './document.ts'
@@ -56,10 +56,14 @@ function opening(results: LabResults): Block[] {
   const calibrated = calibratedDomains(results).map(({ name }) => name)
   const others = domains.filter(({ name }) => !calibrated.includes(name)).map(({ name }) => name)
   const methods = distinct(runs.map(({ method }) => method))
+  const rules = rulesLabel(settings)
   const sentences = [
     `Calibrated on ${list(calibrated)}, ${settings.samples} samples of ${settings.length} tokens each, ${settings.propagation} propagation, seed ${settings.seed}.`,
     evaluated(calibrated, others, warnings.length > 0),
     `Methods: ${list(methods)}.`,
+    ...(rules === undefined
+      ? []
+      : [`Single linears have patterns of their own, and percentages are of the others: ${rules}.`]),
   ]
   const missing = runs.length === 0 ? ['no method has been run', ...incomplete] : incomplete
   return [

@@ -61,6 +61,7 @@ describe('two results', () => {
       ['newswire', 'code'],
     ]
     b.permutations = [['code', 'newswire']]
+    b.settings.patternRules = { 'model.layers.0.*': 'dense', '*.q_proj.weight': '0.4' }
     const [file, text, other] = ['1'.repeat(64), '2'.repeat(64), '3'.repeat(64)]
     a.sensitivities = { layers: { sha256: file, textSha256: text }, rows: null }
     b.sensitivities = {
@@ -68,6 +69,7 @@ describe('two results', () => {
       rows: { sha256: other, textSha256: other },
     }
     expect(compareResults(a, b).inputs).toEqual([
+      { what: 'single linears', a: 'none', b: 'model.layers.0.*: dense, *.q_proj.weight: 0.4' },
       { what: 'orders', a: expect.stringMatching(/^2 \([0-9a-f]{12}\)$/), b: 'code → newswire' },
       { what: 'layer sensitivity', a: '1'.repeat(12), b: '3'.repeat(12) },
       { what: 'row sensitivity', a: 'none', b: '3'.repeat(12) },

@@ -1,11 +1,13 @@
 import { formatBytes, formatCount } from '../../../cli/quantities.ts'
 import type { LabResults } from '../../results.ts'
+import { rulesLabel } from '../../labels.ts'
 import { figure, text, type Cell, type Section, type Table } from '../document.ts'
 import { hashCell, MISSING } from '../quantities.ts'
 
 /** What it was run with, on what and where: enough to run it again and to tell whether two runs may be compared. */
 export function inputsSection(results: LabResults): Section {
   const { settings, model, machine } = results
+  const rules = rulesLabel(settings)
   return {
     title: 'Inputs, settings, machine',
     blocks: [
@@ -14,6 +16,7 @@ export function inputsSection(results: LabResults): Section {
         ['Calibration', `${settings.samples} samples of ${settings.length} tokens a dataset`],
         ['Seed', String(settings.seed)],
         ['Propagation', settings.propagation],
+        ...(rules === undefined ? [] : [['Single linears', rules]]),
         ['Evaluation window', `${settings.windowTokens} tokens, the first not scored`],
         [
           'Evaluation text',
