@@ -321,7 +321,8 @@ export const receipt = z.object({
   maskVersion: count,
   promptTokens: count,
   completionTokens: count,
-  finishReason: z.enum(['stop', 'length', 'cancelled', 'error']),
+  /** `refused`: the request cannot be served as it is, which is no fault of the node; older nodes say `error` of it. */
+  finishReason: z.enum(['stop', 'length', 'cancelled', 'refused', 'error']),
   queueMs: z.number(),
   timeToFirstTokenMs: z.number().nullable(),
   totalMs: z.number(),

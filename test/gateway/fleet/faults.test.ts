@@ -101,6 +101,22 @@ test('a request at which two nodes fail in a way that they did not foresee is tr
   expect(calls.flat()).toHaveLength(2)
 })
 
+test('requests that a node refuses as they are do not count against it', async () => {
+  const { key } = await createKey()
+  const refusal = {
+    ...INTERNAL,
+    status: 400,
+    body: INTERNAL.body.replace('internal_error', 'invalid_request'),
+  }
+  const node = await startNode('picky-1', [
+    ...Array.from({ length: 5 }, () => refusal),
+    { kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' },
+  ])
+  await beat(node, 'picky-node')
+  for (let requests = 0; requests < 5; requests += 1) expect((await ask(key, 'picky-node')).status).toBe(400)
+  expect(await (await ask(key, 'picky-node')).text()).toBe('{"ok":1}')
+})
+
 test('a late answer is trimmed and names its mask; a late error has its own status', async () => {
   const { key } = await createKey()
   const late = { 'content-type': 'application/json', 'x-copal-late': 'true' }
