@@ -1,8 +1,7 @@
 import { errorBody, toAppError } from '@copal/shared/errors.ts'
-import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import { within } from '../within.ts'
 
-/** When an answer that is not there yet begins with a space, and between two. */
+/** When an answer that is not there yet begins with a space, and between two; a stream with a comment. */
 export const LATE_MS = 15_000
 
 const ENCODER = new TextEncoder()
@@ -21,15 +20,15 @@ export interface WholeAnswer {
  */
 export async function answerAtOnce(
   pending: Promise<WholeAnswer>,
-  headersOf: (maskVersion: number) => Record<string, string>,
+  headersOf: (maskVersion: number | undefined) => Record<string, string>,
   options: { keepAliveMs: number; onCancel: () => void },
 ): Promise<Response> {
   const whole = await within(pending, options.keepAliveMs)
   if (whole) return Response.json(whole.answer, { headers: headersOf(whole.maskVersion) })
   const answer = pending.then((late) => late.answer)
-  const response = Response.json(null, { headers: { ...headersOf(0), [LATE_HEADER]: 'true' } })
-  response.headers.delete('x-copal-mask')
-  return new Response(lateAnswer(answer, options), response)
+  return new Response(lateAnswer(answer, options), {
+    headers: { 'content-type': 'application/json', ...headersOf(undefined) },
+  })
 }
 
 /**
