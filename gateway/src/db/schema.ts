@@ -229,7 +229,7 @@ export const receipts = sqliteTable(
     maskVersion: integer().notNull(),
     promptTokens: integer().notNull(),
     completionTokens: integer().notNull(),
-    /** `superseded`: it came to nothing and the request was tried again, so that it counts as none and is not charged. */
+    /** `superseded`: it did not reach the client and the request was tried again, so that it counts as none and is not charged. */
     finishReason: text({ enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'superseded'] }).notNull(),
     queueMs: real().notNull(),
     timeToFirstTokenMs: real(),
