@@ -15,7 +15,7 @@ import type { Call, Calls } from './calls.ts'
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { answerAtOnce, LATE_MS, type WholeAnswer } from './late-answer.ts'
+import { answerAtOnce, brokeOff, LATE_MS, type WholeAnswer } from './late-answer.ts'
 import { tokensOf } from './prompt.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 
@@ -92,7 +92,11 @@ export function embeddings(
         .catch(fail)
         .finally(() => underWay.end()),
       (maskVersion) => answerHeaders(deps.nodeId, call.domain, maskVersion),
-      { keepAliveMs: deps.keepAliveMs ?? LATE_MS, onCancel: () => left.abort() },
+      {
+        keepAliveMs: deps.keepAliveMs ?? LATE_MS,
+        onCancel: () => left.abort(),
+        onError: brokeOff(deps.log, call.requestId),
+      },
     )
   })
 }

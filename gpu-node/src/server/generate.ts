@@ -2,15 +2,13 @@ import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
 import { MAX_KEPT_BYTES, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
-import { endingOf } from '../engine/refusals.ts'
-import { reasonOf } from '../log.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
 import type { Calls } from './calls.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
-import { answerAtOnce, LATE_MS } from './late-answer.ts'
+import { answerAtOnce, brokeOff, LATE_MS } from './late-answer.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 import type { ShadowDesk } from './shadow.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './sse.ts'
@@ -84,11 +82,7 @@ export function createGenerate(
     const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
     span.span.setAttributes({ 'copal.request': job.requestId, 'copal.domain': job.domain })
     const abort = new AbortController()
-    let left = false
-    const leave = () => {
-      left = true
-      abort.abort()
-    }
+    const leave = () => abort.abort()
     request.signal.addEventListener('abort', leave, { once: true })
     if (request.signal.aborted) leave()
 
@@ -132,6 +126,7 @@ export function createGenerate(
       system_fingerprint: fingerprint(job.model, maskVersion),
     })
     const headersOf = (maskVersion: number | undefined) => answerHeaders(deps.nodeId, job.domain, maskVersion)
+    const onError = brokeOff(log, job.requestId)
     const starting = start()
     if (!job.stream) {
       const pending = starting.then(async (choices) => {
@@ -139,7 +134,7 @@ export function createGenerate(
         const usage = usageOf(await choices.outcome)
         return { maskVersion, answer: job.format(headOf(maskVersion)).whole(whole, usage) }
       })
-      return answerAtOnce(pending, headersOf, { keepAliveMs: lateMs, onCancel: leave })
+      return answerAtOnce(pending, headersOf, { keepAliveMs: lateMs, onCancel: leave, onError })
     }
     const pinned = starting.then(({ events }) => pinnedVersion(events))
     const inTime = await within(pinned, lateMs)
@@ -157,10 +152,7 @@ export function createGenerate(
       keepAliveMs,
       isLate: inTime === undefined,
       onCancel: leave,
-      onError(thrown) {
-        if (left || endingOf(toAppError(thrown)) !== 'error') return
-        log.error('an answer broke off', { requestId: job.requestId, reason: reasonOf(thrown) })
-      },
+      onError,
       whole: keeper(job, () => maskVersion),
     })
     return new Response(body, {

@@ -175,6 +175,8 @@ test('a late answer that fails ends with its error', async () => {
   const text = await response.text()
   expect(text).toMatch(/^ +\{/)
   expect(JSON.parse(text)).toMatchObject({ error: { code: 'node_failed' } })
+  // Its status has gone, so nothing else tells the operator.
+  expect(node.log.lines.join()).toContain('an answer broke off')
 })
 
 test('a request that takes longer than allowed is a 504', async () => {
