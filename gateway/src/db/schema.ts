@@ -229,8 +229,8 @@ export const receipts = sqliteTable(
     maskVersion: integer().notNull(),
     promptTokens: integer().notNull(),
     completionTokens: integer().notNull(),
-    /** `superseded`: it came to nothing and the request was tried again, so that it counts as none and is not charged. */
-    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'error', 'superseded'] }).notNull(),
+    /** `superseded`: it did not reach the client and the request was tried again, so that it counts as none and is not charged. */
+    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'superseded'] }).notNull(),
     queueMs: real().notNull(),
     timeToFirstTokenMs: real(),
     totalMs: real().notNull(),
@@ -262,7 +262,7 @@ export const usageTotals = sqliteTable(
     domain: text().notNull(),
     maskVersion: integer().notNull(),
     /** `estimated` until the receipt of a request comes whose lease expired: what is counted under the others never falls. */
-    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'error', 'estimated'] }).notNull(),
+    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'estimated'] }).notNull(),
     requests: integer().notNull(),
     promptTokens: integer().notNull(),
     completionTokens: integer().notNull(),

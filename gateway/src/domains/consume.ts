@@ -3,13 +3,14 @@ import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-mes
 import { admitDomain } from '../db/queries/domains.ts'
 import type { Deps } from '../deps.ts'
 import type { Offer } from './reservoir-store.ts'
+import { SAMPLES } from './sample-queue.ts'
 
 /** Any key that samples can name a domain, and each costs storage and an evaluation with every update. */
 const MAX_DOMAINS = 256
 /** Of these, how many come to be by one tenant's samples: else one that invents names would take all of them. */
 const MAX_DOMAINS_OF_TENANT = 32
 const MOST = { most: MAX_DOMAINS, mostOfTenant: MAX_DOMAINS_OF_TENANT }
-/** With the retries that `wrangler.toml` allows, what cannot be taken for an hour is taken then. */
+/** With the retries of the queue, what cannot be taken for an hour is taken then. */
 const LEAST_DELAY_S = 5
 const MOST_DELAY_S = 600
 
@@ -48,7 +49,16 @@ export async function handleSamples(
         } else refused.set(domain, group.length)
         for (const { message } of group) message.ack()
       } catch (error) {
-        console.error(`${group.length} samples of domain '${domain}' wait for a retry:`, error)
+        const dead = batch.queue === SAMPLES.queue ? group.filter(isLastTry).length : 0
+        const waiting = group.length - dead
+        if (waiting > 0) console.error(`${waiting} samples of domain '${domain}' wait for a retry:`, error)
+        if (dead > 0) {
+          const where = `lie in the queue '${SAMPLES.deadLetters}' from now on, for four days`
+          console.error(
+            `${dead} samples of domain '${domain}' could not be taken for an hour and ${where}:`,
+            error,
+          )
+        }
         for (const { message } of group) message.retry({ delaySeconds: delayAfter(message.attempts) })
       }
     }),
@@ -60,6 +70,11 @@ export async function handleSamples(
       `have made ${MAX_DOMAINS_OF_TENANT} domains already, or there are ${MAX_DOMAINS}. Delete some that are not needed ` +
       "with 'DELETE /admin/domains/:domain', or import a text into one that is.",
   )
+}
+
+/** The queue gives it no more, but to where dead letters go. */
+function isLastTry({ message }: { message: Message }): boolean {
+  return message.attempts > SAMPLES.retries
 }
 
 /** Seconds until a message that was tried so often is tried again: twice as many each time. */

@@ -23,6 +23,8 @@ import { Superseded } from './superseded.ts'
 const SWEEP_MS = 10_000
 /** What was counted is stored so much later, for many requests at once: a crash loses no more than that. */
 const SAVE_MS = 100
+/** Within that the gateway tries a request again, from when its node failed. */
+const RETRY_MS = 1_000
 /** Leases of one node that are kept over a restart; more would not fit a stored value of 2 MB. */
 const MAX_KEPT_LEASES = 5_000
 const NODE_KEY = 'node:'
@@ -133,6 +135,8 @@ export class Fleet extends DurableObject<Bindings> {
    * consuming anything.
    */
   async acquire({ limits, answered = [], ...request }: Asked): Promise<Admitted> {
+    // Before anything is waited for: the failed attempt's receipt may be on its way.
+    if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
     for (const requestId of answered) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatch(request)
     for (const account of limits.accounts) {
@@ -163,7 +167,6 @@ export class Fleet extends DurableObject<Bindings> {
   }
 
   async #dispatch(request: AcquireRequest): Promise<Acquired> {
-    if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
     const acquired = await this.#dispatcher.acquire(request)
     if (!acquired.ok) this.#refusals.count(request, acquired.reason)
     return acquired
@@ -227,8 +230,17 @@ export class Fleet extends DurableObject<Bindings> {
     await saveLedger(this.ctx.storage, this.#ledger, Date.now())
   }
 
-  /** Those of some attempts after which their requests were tried again. */
-  superseded(attemptIds: readonly string[]): string[] {
+  /**
+   * Those of some attempts after which their requests were tried again.
+   *
+   * @param failed those that their nodes failed at: the gateway hears of it when the receipt is written, which may come
+   * here before what it asks then, so they are waited for while nobody told what becomes of them
+   */
+  async superseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]> {
+    const isOpen = (attemptId: string) =>
+      this.#state.leaseOf(attemptId) !== undefined && this.#superseded.among([attemptId]).length === 0
+    for (let waitedMs = 0; waitedMs < RETRY_MS && failed.some(isOpen); waitedMs += RETRY_MS / 20)
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS / 20))
     return this.#superseded.among(attemptIds)
   }
 

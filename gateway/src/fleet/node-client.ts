@@ -5,13 +5,14 @@ import type { Deps } from '../deps.ts'
 import type { Alarms } from '../runtime/alarms.ts'
 import { collect } from '../runtime/collect.ts'
 import type { FailedAttempt } from './acquire.ts'
+import { firstError, maskOf } from './beginning.ts'
 
 /** Most that is read of a node's error answer. */
 const MAX_ERROR_BYTES = 64 * 1024
 
 /**
- * How long comments are held back that a node sends during a long prefill: until then it can still fail without the
- * client having seen anything of it.
+ * How long comments are held back that a node sends before the first event, while a request waits for its turn or is
+ * prefilled: until then it can still fail without the client having seen anything of it.
  */
 const HOLD_MS = 10_000
 
@@ -97,6 +98,7 @@ export async function callNode(
         ? await allBytes(node, response)
         : await firstBytes(node, response)
     if (options.expected && !isExpected(answer, options.expected)) throw garbage(node)
+    if (options.expected === 'events') await readFirstEvent(answer)
     return answer
   } catch (thrown) {
     if (thrown instanceof NodeCallError) throw thrown
@@ -105,6 +107,22 @@ export async function callNode(
   } finally {
     cancel?.()
   }
+}
+
+/**
+ * Of an answer that is late sets the mask, where its first event is there.
+ *
+ * @throws NodeCallError where that is an error: nothing was made of the answer yet
+ */
+async function readFirstEvent({ headers, first, rest }: NodeAnswer): Promise<void> {
+  const text = new TextDecoder().decode(first.subarray(0, MAX_ERROR_BYTES))
+  const error = firstError(text)
+  if (error) {
+    await rest?.cancel().catch(() => undefined)
+    throw answered(error, Number.NaN)
+  }
+  const mask = headers.has(LATE_HEADER) ? maskOf(text) : undefined
+  if (mask !== undefined) headers.set('x-copal-mask', mask)
 }
 
 /** Looks at the beginning only: the rest passes unseen. */

@@ -1,6 +1,7 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { LATE_HEADER, MAX_ANSWER_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import { collect } from '../runtime/collect.ts'
+import { maskOf } from './beginning.ts'
 import {
   answered,
   brokenOff,
@@ -54,7 +55,7 @@ function readLate({ headers }: NodeAnswer, bytes: Uint8Array<ArrayBuffer>): Uint
   const beginning = new TextDecoder().decode(body.subarray(0, BEGINNING_BYTES))
   const error = beginning.startsWith('{"error"') && parseErrorBody(JSON.parse(new TextDecoder().decode(body)))
   if (error) throw answered(error, Number.NaN)
-  const version = /"system_fingerprint":"[^"]*-m(\d+)"/.exec(beginning)?.[1]
+  const version = maskOf(beginning)
   if (version !== undefined) headers.set('x-copal-mask', version)
   return body
 }

@@ -2,7 +2,7 @@ import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
-import type { KeepWish } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
 import type { CachedAnswer } from '../cache/cache-store.ts'
 import type { KeyedEnv } from '../context.ts'
 import { askFleet } from '../fleet/ask.ts'
@@ -97,9 +97,14 @@ export async function generate(
       lease,
       ended: attempt,
     } = await place(c, generation, metering, trace.headers(span), left.signal, alarms)
-    const mask = answer.headers.get('x-copal-mask') ?? String(maskVersion)
-    span.setAttributes({ 'copal.node': node.nodeId, 'copal.mask': mask, 'copal.lease': leaseId })
-    c.header('x-copal-mask', mask)
+    // Of a late answer its events tell the mask.
+    const known = answer.headers.has(LATE_HEADER) ? undefined : String(maskVersion)
+    const mask = answer.headers.get('x-copal-mask') ?? known
+    span.setAttributes({ 'copal.node': node.nodeId, 'copal.lease': leaseId })
+    if (mask !== undefined) {
+      span.setAttribute('copal.mask', mask)
+      c.header('x-copal-mask', mask)
+    }
     c.header('x-copal-node', node.nodeId)
     c.header('x-copal-domain', generation.domain)
     const contentType = answer.headers.get('content-type') ?? 'application/json'

@@ -63,7 +63,12 @@ export const ANSWERING_NODE: HeaderField = { description: 'The node that answere
 /** Of answers to inference requests. */
 export const ANSWER_HEADERS: Readonly<Record<string, HeaderField>> = {
   ...REQUEST_ID,
-  'x-copal-mask': { description: 'The version of the weights that answered; 0 is dense.', schema: TEXT },
+  'x-copal-mask': {
+    description:
+      'The version of the weights that answered; 0 is dense. Left out of a stream that waits long for its node: its ' +
+      'events have it in `system_fingerprint`.',
+    schema: TEXT,
+  },
   'x-copal-node': ANSWERING_NODE,
   'x-copal-domain': { description: 'The domain that the request was counted under.', schema: TEXT },
   'x-copal-cache': {

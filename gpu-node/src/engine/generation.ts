@@ -64,7 +64,7 @@ interface GenerationTimes {
 
 /** How a request ended: what a receipt is made from. */
 export interface GenerationOutcome {
-  finishReason: 'stop' | 'length' | 'cancelled' | 'error'
+  finishReason: 'stop' | 'length' | 'cancelled' | 'refused' | 'error'
   /** What made the answer; null when it never started. */
   weights: WeightSet | null
   promptTokens: number

@@ -6,7 +6,7 @@ import type { AppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { GenerateRequest, GenerationOutcome, PartProgress } from './generation.ts'
 import type { EngineObserver } from './observer.ts'
-import { cancelled, tooLate } from './refusals.ts'
+import { cancelled, endingOf, tooLate } from './refusals.ts'
 import type { Request } from './request.ts'
 import type { Sink } from './sinks.ts'
 import { endRequest, preemptRequest, restartRequest, type EngineState } from './state.ts'
@@ -131,7 +131,7 @@ export function createJobs(
 
   function fail(request: Request, error: AppError): void {
     const job = jobs.get(request)
-    if (job) return end(job, error.code === 'client_closed_request' ? 'cancelled' : 'error', error)
+    if (job) return end(job, endingOf(error), error)
     const waiter = scores.get(request)
     if (!waiter) return
     scores.delete(request)

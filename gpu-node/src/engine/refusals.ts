@@ -46,6 +46,12 @@ export function checkBiases(biases: readonly { token: number }[], vocabSize: num
   )
 }
 
+/** What an error makes of the request that it ends: left by its client, refused as it is, or failed. */
+export function endingOf({ code, status, retryable }: AppError): 'cancelled' | 'refused' | 'error' {
+  if (code === 'client_closed_request') return 'cancelled'
+  return status < 500 && !retryable ? 'refused' : 'error'
+}
+
 /** The client went away or the caller gave up. */
 export function cancelled(): AppError {
   return new AppError('client_closed_request', 'The client closed the request.')

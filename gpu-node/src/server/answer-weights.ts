@@ -1,5 +1,6 @@
 /** Which weights answer a call, and how the answer names them. */
 import { AppError } from '@copal/shared/errors.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { NodeServerDeps } from './deps.ts'
 
@@ -41,7 +42,13 @@ export function fingerprint(model: string, maskVersion: number): string {
   return `copal-${model}-m${maskVersion}`
 }
 
-/** Headers of an answer. */
-export function answerHeaders(nodeId: string, domain: string, maskVersion: number): Record<string, string> {
-  return { 'x-copal-mask': String(maskVersion), 'x-copal-node': nodeId, 'x-copal-domain': domain }
+/** Headers of an answer; of a late one, which weights will have made it is not known yet. */
+export function answerHeaders(
+  nodeId: string,
+  domain: string,
+  maskVersion: number | undefined,
+): Record<string, string> {
+  const mask: Record<string, string> =
+    maskVersion === undefined ? { [LATE_HEADER]: 'true' } : { 'x-copal-mask': String(maskVersion) }
+  return { ...mask, 'x-copal-node': nodeId, 'x-copal-domain': domain }
 }

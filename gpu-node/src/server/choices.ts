@@ -123,7 +123,7 @@ export function together(
   outcomes: readonly GenerationOutcome[],
   choicesPerPrompt: number,
 ): GenerationOutcome {
-  const endings = ['error', 'cancelled', 'length', 'stop'] as const
+  const endings = ['error', 'refused', 'cancelled', 'length', 'stop'] as const
   const finishReason =
     endings.find((ending) => outcomes.some((one) => one.finishReason === ending)) ?? 'error'
   const started = (moment: 'startedMs' | 'firstTokenMs') => {

@@ -7,6 +7,7 @@ import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
 import type { Embedding, EmbeddingCall, EmbedRequest } from '../engine/embedding.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
+import { textTooLong } from '../engine/refusals.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import { requireEmbeddingsFit } from './answer-size.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
@@ -14,7 +15,7 @@ import type { Call, Calls } from './calls.ts'
 import { together } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
 import { CALL_BYTES, type InferenceDeps } from './inference-deps.ts'
-import { answerAtOnce, LATE_MS, type WholeAnswer } from './late-answer.ts'
+import { answerAtOnce, brokeOff, LATE_MS, type WholeAnswer } from './late-answer.ts'
 import { tokensOf } from './prompt.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 
@@ -47,6 +48,9 @@ export function embeddings(
       const texts = await tokensOf(inputsOf(request), field, model.config, encoder, signal)
       const format = request.encoding_format ?? 'float'
       requireEmbeddingsFit(texts.length, model.config.hiddenSize, format)
+      // Before any of them is begun.
+      for (const { length } of texts)
+        if (length > engine.policy.contextLength) throw textTooLong(length, engine.policy.contextLength)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
       const common = { id: call.requestId, weights, deadlineMs: deps.requestTimeoutMs }
       const embedded = await embedAll(engine, texts, common, signal, started, underWay)
@@ -88,7 +92,11 @@ export function embeddings(
         .catch(fail)
         .finally(() => underWay.end()),
       (maskVersion) => answerHeaders(deps.nodeId, call.domain, maskVersion),
-      { keepAliveMs: deps.keepAliveMs ?? LATE_MS, onCancel: () => left.abort() },
+      {
+        keepAliveMs: deps.keepAliveMs ?? LATE_MS,
+        onCancel: () => left.abort(),
+        onError: brokeOff(deps.log, call.requestId),
+      },
     )
   })
 }

@@ -1,17 +1,18 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
 import { MAX_KEPT_BYTES, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
-import { reasonOf } from '../log.ts'
+import type { GenerationOutcome } from '../engine/generation.ts'
 import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
 import type { AnswerFormat, AnswerHead, WholeChoice } from './answer-format.ts'
 import { answerHeaders, chooseWeights, fingerprint, requireModel } from './answer-weights.ts'
 import type { Calls } from './calls.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './choices.ts'
 import type { NodeServerDeps } from './deps.ts'
-import { answerAtOnce, LATE_MS } from './late-answer.ts'
+import { answerAtOnce, brokeOff, LATE_MS } from './late-answer.ts'
 import type { ReceiptDesk, SettledCall } from './receipts.ts'
 import type { ShadowDesk } from './shadow.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './sse.ts'
+import { within } from '../within.ts'
 
 /** One call, of either API, ready to run. */
 interface GenerateJob {
@@ -47,8 +48,8 @@ interface GenerateJob {
 export type Generate = (job: GenerateJob, request: Request) => Promise<Response>
 
 /**
- * Runs generations for both APIs: one receipt and one span each, headers as soon as the weights are
- * known, the request aborted when the client leaves.
+ * Runs generations for both APIs: one receipt and one span each, headers as soon as the weights are known or it has waited
+ * for them for so long that it is late, the request aborted when the client leaves.
  */
 export function createGenerate(
   deps: NodeServerDeps,
@@ -63,11 +64,14 @@ export function createGenerate(
   const lateMs = deps.keepAliveMs ?? LATE_MS
 
   /** Gives the gateway a streamed answer that became whole, where it shall be kept. */
-  function keeper({ keep, tenant }: GenerateJob, maskVersion: number): EventStreamOptions['whole'] {
+  function keeper({ keep, tenant }: GenerateJob, maskVersion: () => number): EventStreamOptions['whole'] {
     const { onAnswer } = deps
     if (!keep || tenant === undefined || !onAnswer) return undefined
-    const known = { ...keep, nodeId: deps.nodeId, tenant, maskVersion, contentType: EVENT_STREAM }
-    return { mostBytes: MAX_KEPT_BYTES, take: (body) => onAnswer({ ...known, body }) }
+    const known = { ...keep, nodeId: deps.nodeId, tenant, contentType: EVENT_STREAM }
+    return {
+      mostBytes: MAX_KEPT_BYTES,
+      take: (body) => onAnswer({ ...known, maskVersion: maskVersion(), body }),
+    }
   }
 
   return async function generate(job, request) {
@@ -78,42 +82,42 @@ export function createGenerate(
     const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
     span.span.setAttributes({ 'copal.request': job.requestId, 'copal.domain': job.domain })
     const abort = new AbortController()
-    let left = false
-    const leave = () => {
-      left = true
-      abort.abort()
-    }
+    const leave = () => abort.abort()
     request.signal.addEventListener('abort', leave, { once: true })
     if (request.signal.aborted) leave()
 
-    let choices: Choices
-    try {
-      requireModel(deps, job.model)
-      const plan = await job.prepare(abort.signal)
-      const common = {
-        id: job.requestId,
-        weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),
-        restartable: !job.stream,
-        partition: job.tenant,
-        deadlineMs: deps.requestTimeoutMs,
+    async function start(): Promise<Choices> {
+      try {
+        requireModel(deps, job.model)
+        const plan = await job.prepare(abort.signal)
+        const common = {
+          id: job.requestId,
+          weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),
+          restartable: !job.stream,
+          partition: job.tenant,
+          deadlineMs: deps.requestTimeoutMs,
+        }
+        const choices = startChoices(engine, plan, common, abort)
+        for (const { prompt, outcome } of choices.parts) underWay.follow(prompt, outcome)
+        void choices.outcome.then(settle)
+        return choices
+      } catch (thrown) {
+        const error = toAppError(thrown)
+        endRefused(span, error)
+        metrics.refused(error.code)
+        desk.refuse(call, arrivedMs, error)
+        underWay.end()
+        throw thrown
       }
-      choices = startChoices(engine, plan, common, abort)
-      for (const { prompt, outcome } of choices.parts) underWay.follow(prompt, outcome)
-    } catch (thrown) {
-      const error = toAppError(thrown)
-      endRefused(span, error)
-      metrics.refused(error.code)
-      desk.refuse(call, arrivedMs, error)
-      underWay.end()
-      throw thrown
     }
-    void choices.outcome.then((outcome) => {
+
+    function settle(outcome: GenerationOutcome): void {
       endGenerated(tracing.tracer, span, outcome)
       desk.settle(call, outcome)
       underWay.end()
       const { shadowVersion } = job
       if (job.sample && shadowVersion !== undefined) shadows.score({ ...job, shadowVersion }, outcome)
-    })
+    }
 
     const headOf = (maskVersion: number): AnswerHead => ({
       id: job.idPrefix + job.requestId,
@@ -121,32 +125,38 @@ export function createGenerate(
       model: job.model,
       system_fingerprint: fingerprint(job.model, maskVersion),
     })
-    const headersOf = (maskVersion: number, contentType: string) => ({
-      'content-type': contentType,
-      ...answerHeaders(deps.nodeId, job.domain, maskVersion),
-    })
+    const headersOf = (maskVersion: number | undefined) => answerHeaders(deps.nodeId, job.domain, maskVersion)
+    const onError = brokeOff(log, job.requestId)
+    const starting = start()
     if (!job.stream) {
-      const pending = readWhole(choices).then(async ({ maskVersion, whole }) => ({
-        maskVersion,
-        answer: job.format(headOf(maskVersion)).whole(whole, usageOf(await choices.outcome)),
-      }))
-      const headers = (maskVersion: number) => headersOf(maskVersion, 'application/json')
-      return answerAtOnce(pending, headers, { keepAliveMs: lateMs, onCancel: leave })
+      const pending = starting.then(async (choices) => {
+        const { maskVersion, whole } = await readWhole(choices)
+        const usage = usageOf(await choices.outcome)
+        return { maskVersion, answer: job.format(headOf(maskVersion)).whole(whole, usage) }
+      })
+      return answerAtOnce(pending, headersOf, { keepAliveMs: lateMs, onCancel: leave, onError })
     }
-    const maskVersion = await pinnedVersion(choices.events)
-    const format = job.format(headOf(maskVersion))
-    const body = eventStream(streamObjects(choices, format), {
+    const pinned = starting.then(({ events }) => pinnedVersion(events))
+    const inTime = await within(pinned, lateMs)
+    let maskVersion = inTime ?? 0
+    const head = headOf(maskVersion)
+    const format = job.format(head)
+    async function* objects() {
+      maskVersion = await pinned
+      // Nothing was made of the head before.
+      head.system_fingerprint = fingerprint(job.model, maskVersion)
+      yield* streamObjects(await starting, format)
+    }
+    const body = eventStream(objects(), {
       format,
       keepAliveMs,
+      isLate: inTime === undefined,
       onCancel: leave,
-      onError: (thrown) => {
-        if (left) return
-        log.error('an answer broke off', { requestId: job.requestId, reason: reasonOf(thrown) })
-      },
-      whole: keeper(job, maskVersion),
+      onError,
+      whole: keeper(job, () => maskVersion),
     })
     return new Response(body, {
-      headers: { ...headersOf(maskVersion, EVENT_STREAM), 'cache-control': 'no-cache' },
+      headers: { 'content-type': EVENT_STREAM, ...headersOf(inTime), 'cache-control': 'no-cache' },
     })
   }
 }

@@ -2,6 +2,7 @@ import type { AppError } from '@copal/shared/errors.ts'
 import type { Receipt, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../backends/backend.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
+import { endingOf } from '../engine/refusals.ts'
 import { scoreDrift, type DriftDeps } from './drift.ts'
 
 /** The call that a receipt settles. */
@@ -63,7 +64,7 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
         maskVersion: deps.activeVersion() ?? 0,
         promptTokens: 0,
         completionTokens: 0,
-        finishReason: 'error',
+        finishReason: endingOf(error),
         queueMs: 0,
         timeToFirstTokenMs: null,
         totalMs: deps.nowMs() - arrivedMs,

@@ -10,6 +10,8 @@ export interface EventStreamOptions {
   format: Pick<AnswerFormat, 'namesEvents' | 'failure'>
   /** After so long without an event a comment is sent. */
   keepAliveMs: number
+  /** It begins with a comment: its first event may be far. */
+  isLate?: boolean
   /** The reader went away: nothing more is wanted. */
   onCancel: () => void
   /** What broke the stream, before its error event is sent. */
@@ -57,6 +59,9 @@ export function eventStream(
   }
 
   return new ReadableStream<Uint8Array>({
+    start(controller) {
+      if (options.isLate) controller.enqueue(KEEP_ALIVE)
+    },
     async pull(controller) {
       try {
         await step(controller)

@@ -41,7 +41,7 @@ export function endGenerated(tracer: Tracer, { span, context }: CallSpan, outcom
     'gen_ai.response.finish_reasons': [outcome.finishReason],
     ...(outcome.weights ? { 'copal.mask': outcome.weights.version } : {}),
   })
-  if (outcome.finishReason === 'error' && outcome.error) {
+  if (outcome.error && outcome.finishReason !== 'cancelled') {
     span.recordException(outcome.error)
     span.setStatus({ code: SpanStatusCode.ERROR, message: outcome.error.message })
   }

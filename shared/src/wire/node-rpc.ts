@@ -93,8 +93,9 @@ export const responsesCall = z.object({ ...generateFields, request: responsesReq
 export const MAX_ANSWER_BYTES = 8 * 1024 * 1024
 
 /**
- * Header of an answer at once that is not there yet: spaces come until it is, and it is JSON, either the answer, among
- * whose first fields `system_fingerprint` names the mask, or an error body.
+ * Header of an answer of which nothing is there yet, in place of `x-copal-mask`. Of one at once spaces come until it is,
+ * and it is JSON, either the answer, among whose first fields `system_fingerprint` names the mask, or an error body. Of a
+ * stream comments come until its first event, which says the same.
  */
 export const LATE_HEADER = 'x-copal-late'
 
@@ -321,7 +322,8 @@ export const receipt = z.object({
   maskVersion: count,
   promptTokens: count,
   completionTokens: count,
-  finishReason: z.enum(['stop', 'length', 'cancelled', 'error']),
+  /** `refused`: the request cannot be served as it is, which is no fault of the node; older nodes say `error` of it. */
+  finishReason: z.enum(['stop', 'length', 'cancelled', 'refused', 'error']),
   queueMs: z.number(),
   timeToFirstTokenMs: z.number().nullable(),
   totalMs: z.number(),

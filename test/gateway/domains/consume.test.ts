@@ -5,6 +5,7 @@ import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { ensureDomains, forgetDomain, listDomains } from '../../../gateway/src/db/queries/domains.ts'
 import { createDeps } from '../../../gateway/src/deps.ts'
 import { handleSamples } from '../../../gateway/src/domains/consume.ts'
+import { SAMPLES } from '../../../gateway/src/domains/sample-queue.ts'
 import { createKey } from '../support/gateway.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
@@ -107,6 +108,36 @@ test('what cannot be taken is tried again later each time, for an hour in all', 
   const delays = retries.map(({ mock }) => mock.calls[0]?.[0]?.delaySeconds ?? 0)
   expect(delays).toEqual([5, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600, 600])
   expect(delays.reduce((sum, delay) => sum + delay)).toBeGreaterThan(3_600)
+})
+
+test('samples that the queue gives up are told of apart, with where they lie; a queue of dead letters has none of its own', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  const reservoirAway = (): never => {
+    throw new Error('Durable Object is overloaded')
+  }
+  const deps = { ...createDeps(env, createExecutionContext()), reservoir: reservoirAway }
+  const toldOf = async (queue: string, attempts: readonly number[]) => {
+    const messages = attempts.map((attempt, index) => ({
+      id: `m${index}`,
+      timestamp: new Date(),
+      attempts: attempt,
+      body: sample('given-up', index),
+    }))
+    await handleSamples(deps, createMessageBatch(queue, messages))
+    return error.mock.calls.splice(0).map(([line]) => String(line))
+  }
+  const given =
+    "could not be taken for an hour and lie in the queue 'copal-samples-dead' from now on, for four days:"
+  const { queue, retries, deadLetters } = SAMPLES
+  expect(await toldOf(queue, [retries, retries + 1, retries + 1])).toEqual([
+    "1 samples of domain 'given-up' wait for a retry:",
+    `2 samples of domain 'given-up' ${given}`,
+  ])
+  expect(await toldOf(queue, [retries + 1])).toEqual([`1 samples of domain 'given-up' ${given}`])
+  expect(await toldOf(deadLetters, [retries + 1])).toEqual([
+    "1 samples of domain 'given-up' wait for a retry:",
+  ])
 })
 
 test('a tenant’s samples make 32 domains, whatever its key, and leave room for the next tenant', async () => {

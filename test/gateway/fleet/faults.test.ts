@@ -101,6 +101,22 @@ test('a request at which two nodes fail in a way that they did not foresee is tr
   expect(calls.flat()).toHaveLength(2)
 })
 
+test('requests that a node refuses as they are do not count against it', async () => {
+  const { key } = await createKey()
+  const refusal = {
+    ...INTERNAL,
+    status: 400,
+    body: INTERNAL.body.replace('internal_error', 'invalid_request'),
+  }
+  const node = await startNode('picky-1', [
+    ...Array.from({ length: 5 }, () => refusal),
+    { kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' },
+  ])
+  await beat(node, 'picky-node')
+  for (let requests = 0; requests < 5; requests += 1) expect((await ask(key, 'picky-node')).status).toBe(400)
+  expect(await (await ask(key, 'picky-node')).text()).toBe('{"ok":1}')
+})
+
 test('a late answer is trimmed and names its mask; a late error has its own status', async () => {
   const { key } = await createKey()
   const late = { 'content-type': 'application/json', 'x-copal-late': 'true' }
@@ -138,6 +154,70 @@ test('a node that breaks after nothing but comments is replaced by another', asy
   const answer = await ask(key, 'comments', { stream: true })
   expect(answer.headers.get('x-copal-node')).toBe('comments-2')
   expect(await answer.text()).toBe(EVENTS.join(''))
+})
+
+const LATE = { 'content-type': 'text/event-stream', 'x-copal-late': 'true' }
+const COMMENT = ': keep-alive\n\n'
+
+test('a stream that waited on its node names the mask of its first event', async () => {
+  const { key } = await createKey()
+  const events = ['data: {"system_fingerprint":"copal-x-m12","text":"copal-x-m99"}\n\n', 'data: [DONE]\n\n']
+  const node = await startNode('waited-1', [
+    { kind: 'stream', headers: LATE, chunks: [COMMENT, COMMENT, ...events], pauseMs: 20, ending: 'end' },
+  ])
+  await beat(node, 'waited')
+  const answer = await ask(key, 'waited', { stream: true })
+  expect(answer.headers.get('x-copal-mask')).toBe('12')
+  expect(await answer.text()).toBe(events.join(''))
+})
+
+test('one that waits for longer is begun with comments and without a mask in its headers', async () => {
+  const { key } = await createKey()
+  const comments = Array.from({ length: 5 }, () => COMMENT)
+  const node = await startNode('waits-1', [
+    { kind: 'stream', headers: LATE, chunks: [...comments, ...EVENTS], pauseMs: 2_600, ending: 'end' },
+    // It does not beat meanwhile, and is asked for its health.
+    { kind: 'answer', body: '{}' },
+  ])
+  await beat(node, 'waits')
+  const answer = await ask(key, 'waits', { stream: true })
+  expect(answer.status).toBe(200)
+  expect(answer.headers.get('x-copal-mask')).toBeNull()
+  expect(answer.headers.get('x-copal-node')).toBe('waits-1')
+  expect((await answer.text()).replace(/^(: keep-alive\n\n)+/, COMMENT)).toBe(COMMENT + EVENTS.join(''))
+})
+
+test.each([
+  ['event-chat', `data: {"error":{"code":"node_failed","message":"Lost.","type":"x","param":null}}\n\n`],
+  [
+    'event-response',
+    'event: error\ndata: {"type":"error","code":"node_failed","message":"Lost.","param":null}\n\n',
+  ],
+])('a stream whose first event is an error is made by another node (%s)', async (model, event) => {
+  const { key } = await createKey()
+  const bad = await startNode(`${model}-1`, [
+    { kind: 'stream', headers: LATE, chunks: [COMMENT, event], ending: 'end' },
+  ])
+  const good = await startNode(`${model}-2`, [
+    { kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' },
+  ])
+  await beat(bad, model)
+  await beat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  const answer = await ask(key, model, { stream: true })
+  expect(answer.headers.get('x-copal-node')).toBe(`${model}-2`)
+  expect(await answer.text()).toBe(EVENTS.join(''))
+  expect(await bad.calls()).toHaveLength(1)
+})
+
+test('what a node refuses behind comments has its own status', async () => {
+  const { key } = await createKey()
+  const error = '{"error":{"code":"invalid_request","message":"No.","type":"x","param":"tools"}}'
+  const node = await startNode('refuses-1', [
+    { kind: 'stream', headers: LATE, chunks: [COMMENT, `data: ${error}\n\n`], pauseMs: 20, ending: 'end' },
+  ])
+  await beat(node, 'refuses')
+  const answer = await ask(key, 'refuses', { stream: true })
+  expect([answer.status, await errorOf(answer)]).toMatchObject([400, { message: 'No.', param: 'tools' }])
 })
 
 test('a full fleet lets a request wait for its turn, then tells when to come back', async () => {

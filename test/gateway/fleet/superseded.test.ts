@@ -50,6 +50,57 @@ test('a request that another node answered counts once, and not as an error', as
   expect(await sumVersionsSince(db, model, 0)).toMatchObject([{ requests: 2, failed: 1 }])
 })
 
+/** A request on one of two nodes, and what its receipt and the gateway's next call of the fleet say. */
+async function leasedOnOneOfTwo(model: string) {
+  const { id: account } = await createKey()
+  for (const id of [`${model}-1`, `${model}-2`]) await beat({ id, url: 'http://127.0.0.1:9' }, model)
+  const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
+  const requestId = `request-${model}`
+  const asked = { model, account, domain: 'default', promptTokens: 1 }
+  const acquired = await fleet.acquire({ ...asked, requestId, exclude: [] })
+  const nodeId = acquired.ok ? acquired.nodeId : ''
+  const failed = { requestId, nodeId, how: 'failed' as const }
+  return {
+    account,
+    settle: (changes: object) =>
+      signedPost('/internal/nodes/receipts', {
+        nodeId,
+        receipts: [receiptOf(requestId, { model, account, ...changes })],
+      }),
+    retry: () => fleet.acquire({ ...asked, requestId: `${requestId}.2`, exclude: [nodeId], failed }),
+    giveUp: () => fleet.fail(failed),
+  }
+}
+
+test('a receipt that overtakes the retry of its request counts as little as one that comes behind it', async () => {
+  const model = 'overtaken'
+  const { account, settle, retry } = await leasedOnOneOfTwo(model)
+  const settled = settle({ finishReason: 'error' })
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  expect(await retry()).toMatchObject({ ok: true })
+  expect((await settled).status).toBe(200)
+  expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+})
+
+test('one that is not tried again counts, whether the gateway says so or not', async () => {
+  const said = await leasedOnOneOfTwo('given-up')
+  const settled = said.settle({ finishReason: 'error' })
+  await said.giveUp()
+  await settled
+  expect(await told('given-up', said.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
+  const unsaid = await leasedOnOneOfTwo('cut-off')
+  await unsaid.settle({ finishReason: 'error' })
+  expect(await told('cut-off', unsaid.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
+})
+
+test('an answer that was made, lost on its way and made again counts once', async () => {
+  const model = 'lost-answer'
+  const { account, settle, retry } = await leasedOnOneOfTwo(model)
+  await retry()
+  await settle({ finishReason: 'stop' })
+  expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+})
+
 test('a request that no other node took counts as its one try ended', async () => {
   const model = 'not-superseded'
   const { id: account } = await createKey()

@@ -41,6 +41,15 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     /at least one message/,
   ],
   [
+    'a message of no parts',
+    CHAT,
+    { ...hello, messages: [...hello.messages, { role: 'user', content: [] }] },
+    400,
+    'invalid_request',
+    'messages[1].content',
+    />=1 items/,
+  ],
+  [
     'an image',
     CHAT,
     { ...hello, messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },

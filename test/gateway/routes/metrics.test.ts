@@ -20,6 +20,9 @@ test('metrics tell of requests, tokens, drift and nodes in the Prometheus text f
         drift: { tokens: 4, nllMasked: 12, nllDense: 8 },
       }),
       receiptOf('metrics-3', { domain: 'legal', maskVersion: 2, finishReason: 'cancelled' }),
+      receiptOf('metrics-4', { domain: 'legal', maskVersion: 2, finishReason: 'refused' }),
+      // As nodes from before `refused` tell the same.
+      receiptOf('metrics-5', { domain: 'legal', maskVersion: 2, finishReason: 'error' }),
     ],
   })
   const response = await get('/metrics')
@@ -29,6 +32,8 @@ test('metrics tell of requests, tokens, drift and nodes in the Prometheus text f
     '# TYPE copal_requests_total counter',
     'copal_requests_total{model="tiny",domain="legal",mask_version="2",outcome="stop"} 2',
     'copal_requests_total{model="tiny",domain="legal",mask_version="2",outcome="cancelled"} 1',
+    'copal_requests_total{model="tiny",domain="legal",mask_version="2",outcome="refused"} 1',
+    'copal_requests_total{model="tiny",domain="legal",mask_version="2",outcome="error"} 1',
     'copal_prompt_tokens_total{model="tiny",domain="legal",mask_version="2",outcome="stop"} 20',
     'copal_completion_tokens_total{model="tiny",domain="legal",mask_version="2",outcome="stop"} 10',
     'copal_drift_gap_nats{model="tiny",domain="legal",mask_version="2"} 0.75',

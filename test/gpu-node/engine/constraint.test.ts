@@ -117,8 +117,9 @@ test('a constraint that fails ends its own request with its error, and no other'
         ? Promise.resolve(maskOf(256, [65]))
         : Promise.reject(new AppError('invalid_request', 'too costly')),
   }
+  const generation = engine.generate(request([1], failing))
   const [failed, other] = await Promise.allSettled([
-    read(engine.generate(request([1], failing))),
+    read(generation),
     read(engine.generate(request([2], counting()))),
   ])
   expect(failed).toMatchObject({
@@ -126,6 +127,7 @@ test('a constraint that fails ends its own request with its error, and no other'
     reason: { code: 'invalid_request', message: 'too costly' },
   })
   expect(other).toMatchObject({ status: 'fulfilled', value: { finished: { reason: 'stop' } } })
+  expect(await generation.outcome).toMatchObject({ finishReason: 'refused', completionTokens: 3 })
   expect(engine.load().running).toBe(0)
   expect(released).toBe(1)
 })

@@ -46,6 +46,20 @@ test('a chat answers in the shape of OpenAI and names its mask, node and domain'
   expect(Math.abs(body.created - Date.now() / 1000)).toBeLessThan(60)
 })
 
+test('messages without text are answered, as OpenAI answers them', async () => {
+  const { node } = await start()
+  const messages = [
+    { role: 'system', content: '' },
+    { role: 'user', content: [{ type: 'text', text: '' }] },
+  ]
+  const body = await json<ChatCompletion>(
+    await node.post('/rpc/chat-completions', call({ ...CHAT, messages }, { sample: true })),
+  )
+  expect(body.choices).toHaveLength(1)
+  expect(body.usage.prompt_tokens).toBeGreaterThan(0)
+  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'length', drift: null }])
+})
+
 test('a streamed chat begins with the role, brings the same text, a reason, the usage asked for, and [DONE]', async () => {
   const { node } = await start()
   const whole = await json<ChatCompletion>(await node.post('/rpc/chat-completions', call(CHAT)))

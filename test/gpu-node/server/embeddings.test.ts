@@ -136,7 +136,7 @@ test('one text that is too long refuses the request, and leaves nothing running'
   expect(response.status).toBe(400)
   expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded' } })
   expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0 })
-  expect(await node.receiptCount(1)).toHaveLength(1)
+  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'refused', promptTokens: 0 }])
 })
 
 test('embeddings that take long keep their connection alive with spaces, and end with whoever asked', async () => {

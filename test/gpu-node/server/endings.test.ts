@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import { HIDDEN_SIZE } from '../../support/arithmetic-backend.ts'
@@ -78,6 +79,61 @@ test('a silent stream is kept open with comments', async () => {
   expect(events.at(-1)).toBe('[DONE]')
 })
 
+const STREAMED = { ...CHAT, stream: true }
+
+test('a stream that waits for its turn is kept open with comments, and names the mask that answers when it has one', async () => {
+  const { node, backend } = await start({
+    keepAliveMs: 15,
+    engine: { policy: { maxRunning: 1 } },
+    arithmetic: { onStep: () => sleep(20) },
+  })
+  const runs = await node.post('/rpc/chat-completions', call({ ...STREAMED, max_tokens: 200 }))
+  const waits = await node.post('/rpc/chat-completions', call(STREAMED, { requestId: 'request-waits' }))
+  expect(waits.status).toBe(200)
+  expect(waits.headers.get('content-type')).toMatch(/^text\/event-stream/)
+  expect(waits.headers.get(LATE_HEADER)).toBe('true')
+  expect(waits.headers.get('x-copal-mask')).toBeNull()
+  const waiting = node.server.underWay().find(({ requestId }) => requestId === 'request-waits')
+  expect(waiting).toEqual({ requestId: 'request-waits', promptTokens: 0, completionTokens: 0, idleMs: 0 })
+  node.engine.setActive(backend.weights(8))
+  await runs.body?.cancel()
+  const events = await readEvents(waits)
+  expect(events[0]).toBe(': keep-alive')
+  expect([...new Set(events.filter(isChunk).map((chunk) => chunk.system_fingerprint))]).toEqual([
+    'copal-tiny-m8',
+  ])
+  expect(events.at(-1)).toBe('[DONE]')
+})
+
+test('so is one whose grammar is compiled for long; what is wrong with it then is an event', async () => {
+  const compiled = Promise.withResolvers<never>()
+  const { node } = await start({ keepAliveMs: 15, grammars: { compile: () => compiled.promise } })
+  const asks = { ...STREAMED, response_format: { type: 'json_object' } }
+  const response = await node.post('/rpc/chat-completions', call(asks))
+  expect(response.headers.get(LATE_HEADER)).toBe('true')
+  compiled.reject(new AppError('invalid_request', 'The schema is too large.'))
+  const events = await readEvents(response)
+  expect(events[0]).toBe(': keep-alive')
+  expect(events.at(-1)).toMatchObject({ error: { code: 'invalid_request' } })
+  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'refused' }])
+})
+
+test('a client that leaves while its stream waits gives up its place', async () => {
+  const { node } = await start({
+    keepAliveMs: 15,
+    engine: { policy: { maxRunning: 1 } },
+    arithmetic: { onStep: () => sleep(20) },
+  })
+  await node.post('/rpc/chat-completions', call({ ...STREAMED, max_tokens: 200 }))
+  const waits = await node.post('/rpc/chat-completions', call(STREAMED, { requestId: 'request-waits' }))
+  await waits.body?.cancel()
+  expect(await node.receiptCount(1)).toMatchObject([
+    { requestId: 'request-waits', finishReason: 'cancelled', promptTokens: 0 },
+  ])
+  expect(node.engine.load()).toMatchObject({ running: 1, waiting: 0 })
+  expect(node.log.lines).toEqual([])
+})
+
 test('swaps under eight streams: none is dropped, each names one mask', async () => {
   const { node, backend } = await start({ arithmetic: { onStep: () => sleep(4) } })
   const begun = await Promise.all(
@@ -119,6 +175,8 @@ test('a late answer that fails ends with its error', async () => {
   const text = await response.text()
   expect(text).toMatch(/^ +\{/)
   expect(JSON.parse(text)).toMatchObject({ error: { code: 'node_failed' } })
+  // Its status has gone, so nothing else tells the operator.
+  expect(node.log.lines.join()).toContain('an answer broke off')
 })
 
 test('a request that takes longer than allowed is a 504', async () => {

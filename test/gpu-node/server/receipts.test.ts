@@ -1,7 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
 import type { KeptAnswer } from '@copal/shared/wire/node-rpc.ts'
+import type { Grammars } from '../../../gpu-node/src/grammar/grammars.ts'
+import { unlessAborted } from '../../../gpu-node/src/line.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../support/arithmetic-node.ts'
 import { call } from '../../support/node-server.ts'
 
@@ -44,7 +47,7 @@ test('every ending gives one receipt with its counts', async () => {
       requestId: 'request-refused',
       promptTokens: 0,
       completionTokens: 0,
-      finishReason: 'error',
+      finishReason: 'refused',
       timeToFirstTokenMs: null,
     },
   ])
@@ -53,6 +56,36 @@ test('every ending gives one receipt with its counts', async () => {
     expect(timeToFirstTokenMs).toBeGreaterThanOrEqual(queueMs)
     expect(totalMs).toBeGreaterThanOrEqual(timeToFirstTokenMs ?? 0)
   }
+})
+
+test('what only the node can refuse is told as that, a client that left as cancelled, and a defect as an error', async () => {
+  const client = new AbortController()
+  const compile = vi
+    .fn<Grammars['compile']>()
+    .mockRejectedValueOnce(new AppError('invalid_request', 'The schema is too large.'))
+    .mockRejectedValueOnce(new Error('a defect'))
+    .mockImplementationOnce(async (_source, asker) => {
+      client.abort()
+      return unlessAborted(new Promise(() => undefined), asker?.signal)
+    })
+    .mockResolvedValueOnce(() => ({
+      allowedAfter: () => Promise.reject(new AppError('invalid_request', 'The answer is too costly.')),
+      release: () => undefined,
+    }))
+  const { node } = await start({ grammars: { compile } })
+  const asks = { ...CHAT, response_format: { type: 'json_object' } }
+  const statusOf = async (request: object, signal = new AbortController().signal) =>
+    (await node.post('/rpc/chat-completions', call(request), { signal })).status
+  expect(await statusOf({ ...CHAT, messages: [{ role: 'user', content: 'cat '.repeat(400) }] })).toBe(400)
+  expect(await statusOf(asks)).toBe(400)
+  expect(await statusOf(asks)).toBe(500)
+  await expect(statusOf(asks, client.signal)).rejects.toThrow(/abort/)
+  await node.receiptCount(4)
+  // Of its two choices one is refused, and ends the other.
+  expect(await statusOf({ ...asks, n: 2 })).toBe(400)
+  const receipts = await node.receiptCount(5)
+  const endings = ['refused', 'refused', 'error', 'cancelled', 'refused']
+  expect(receipts.map(({ finishReason }) => finishReason)).toEqual(endings)
 })
 
 test('a streamed answer that shall be kept is given as its client got it, once it is whole', async () => {

@@ -82,17 +82,20 @@ function isDone(finishReason: StoredReceipt['finishReason']): boolean {
   return finishReason === 'stop' || finishReason === 'length'
 }
 
-/** What came to nothing on one node may have been answered by another: then it is no request of its own. */
+/** What another node was asked for is no request of its own, however it ended: it did not reach its client. */
 async function markSuperseded(
   deps: Pick<Deps, 'fleet'>,
   receipts: readonly StoredReceipt[],
 ): Promise<readonly StoredReceipt[]> {
-  const undone = receipts.filter(({ finishReason }) => !isDone(finishReason))
-  if (undone.length === 0) return receipts
-  const superseded = new Set(await deps.fleet.superseded(undone.map(({ requestId }) => requestId)))
+  const failed = receipts.filter(({ finishReason }) => finishReason === 'error')
+  const superseded = new Set(await deps.fleet.superseded(idsOf(receipts), idsOf(failed)))
   return receipts.map((receipt) =>
     superseded.has(receipt.requestId) ? { ...receipt, finishReason: 'superseded' } : receipt,
   )
+}
+
+function idsOf(receipts: readonly StoredReceipt[]): string[] {
+  return receipts.map(({ requestId }) => requestId)
 }
 
 /** Scores of answers are samples: where they cannot be stored they are lost, and nothing else is. */

@@ -141,12 +141,13 @@ describe('a canary', () => {
       of('3', { maskVersion: 5, timeToFirstTokenMs: 40, drift: { tokens: 4, nllMasked: 13, nllDense: 8 } }),
       of('4', { maskVersion: 5, timeToFirstTokenMs: null, finishReason: 'error' }),
       of('5', { maskVersion: 6 }),
+      of('7', { maskVersion: 4, promptTokens: 0, completionTokens: 0, finishReason: 'refused' }),
       of('6', { maskVersion: 5, model: 'other' }),
     ]
     await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
     const { versions } = await adminJson<CanaryReport>('GET', '/canary')
     expect(versions).toMatchObject([
-      { mask_version: 4, requests: 1, failed: 0, scored_tokens: 10, nll_masked: 3, nll_dense: 2 },
+      { mask_version: 4, requests: 2, failed: 0, scored_tokens: 10, nll_masked: 3, nll_dense: 2 },
       {
         mask_version: 5,
         requests: 3,
