@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { CRATE } from './build-native.mjs'
 
 const env = { ...process.env, RUSTFLAGS: '-Zsanitizer=address', RUSTUP_AUTO_INSTALL: '0' }
-const rustc = spawnSync('rustc', ['+nightly', '-vV'], { encoding: 'utf8', env })
-const target = rustc.status === 0 ? /^host: (.+)$/m.exec(rustc.stdout)?.[1] : undefined
+const nightly = spawnSync('cargo', ['+nightly', '-vV'], { encoding: 'utf8', env })
+const target = nightly.status === 0 ? /^host: (.+)$/m.exec(nightly.stdout)?.[1] : undefined
 if (target !== undefined) {
   // Named, so that what the compiler itself loads (build scripts, macros) is built without it.
   const options = ['--locked', '--no-default-features', '--no-fail-fast', '--target', target]
