@@ -1,4 +1,7 @@
-/** `npm start`, `npm test`, `npm run demo | bench | check | deploy | node | lab:texts`: from a bare checkout to the running task. */
+/**
+ * `npm start`, `npm test`, `npm run test:sanitize | demo | bench | check | deploy | node | lab:texts`: from a bare
+ * checkout to the running task.
+ */
 import { readTask } from './tasks.mjs'
 import { ensureInstalled, exitWith, longestEndMs, ROOT, runTypeScript } from './toolchain.mjs'
 

@@ -23,6 +23,11 @@ const TASKS = {
     does: 'Runs the tests.',
     rest: 'arguments of vitest (npx vitest --help)',
   },
+  'test:sanitize': {
+    file: 'infra/local/sanitize.ts',
+    does: 'Runs the Rust tests under AddressSanitizer.',
+    rest: 'arguments of cargo test (cargo test --help)',
+  },
   demo: {
     file: 'infra/local/demo.ts',
     does: 'Shows two domains learn while clients stream, on the running service or one that it starts.',

@@ -6,9 +6,7 @@
 #![allow(unsafe_code)]
 
 use memmap2::{MmapMut, MmapOptions};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
-use std::hint::black_box;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -18,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 /// Smaller pieces hold no activations or logits.
 const LEAST_BYTES: usize = 1024;
 /// Four of these are a NaN in f32, two in f16 and bf16.
-const POISON: u8 = 0xff;
+pub(crate) const POISON: u8 = 0xff;
 /// Mappings that are kept when they are freed; of more the oldest go. A system lets a process have some 65,000.
 const MOST_KEPT: usize = 4096;
 
@@ -34,56 +32,9 @@ pub fn poison_freed(on: bool) {
     }
 }
 
-fn poisons(bytes: usize) -> bool {
+/// Whether what has so many bytes is to tell when it is freed.
+pub(crate) fn poisons(bytes: usize) -> bool {
     bytes >= LEAST_BYTES && POISONING.load(Ordering::Relaxed)
-}
-
-/// The system's allocator, and the switch.
-struct Allocator;
-
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
-
-// SAFETY: everything is the system's, unchanged; memory is overwritten while it is still the caller's to
-// give back, in the size that it was asked for.
-unsafe impl GlobalAlloc for Allocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's contract.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        if poisons(layout.size()) {
-            // SAFETY: `memory` has `layout.size()` bytes, and nobody else may use them any more.
-            unsafe { memory.write_bytes(POISON, layout.size()) };
-            // The compiler knows what freeing is, and leaves out what is written right before it unless it was seen.
-            black_box(memory);
-        }
-        // SAFETY: the caller's contract.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if !poisons(layout.size()) {
-            // SAFETY: the caller's contract.
-            return unsafe { System.realloc(memory, layout, size) };
-        }
-        // SAFETY: the caller says that the size fits the alignment; the new memory is another's, and both have the bytes
-        // that are copied. The old memory is given back only where there is new.
-        unsafe {
-            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
-            if !moved.is_null() {
-                moved.copy_from_nonoverlapping(memory, size.min(layout.size()));
-                self.dealloc(memory, layout);
-            }
-            moved
-        }
-    }
 }
 
 /// Memory of its own, zeros at first; dropped, it goes back to the machine.

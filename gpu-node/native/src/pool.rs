@@ -32,6 +32,7 @@ struct Shared {
     /// The task that each part was last begun of, by its thread or in its place by the caller.
     begun: Vec<AtomicUsize>,
     task: Mutex<Option<&'static Task<'static>>>,
+    /// Threads that have not started, then parts of the task that are not over.
     running: AtomicUsize,
     sleeping: AtomicUsize,
     caller_sleeps: AtomicBool,
@@ -44,13 +45,15 @@ struct Shared {
 const STOP: usize = usize::MAX;
 
 impl Pool {
-    /// Starts `threads - 1` threads, named `copal-1` and so on; at least the caller's works.
+    /// Starts `threads - 1` threads, named `copal-1` and so on, and waits until they run: what they take to start is
+    /// then not a task's to wait for. At least the caller's works.
     pub fn new(threads: usize) -> std::io::Result<Pool> {
+        let threads = threads.max(1);
         let shared = Arc::new(Shared {
             turn: AtomicUsize::new(0),
-            begun: (0..threads.max(1)).map(|_| AtomicUsize::new(0)).collect(),
+            begun: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
             task: Mutex::new(None),
-            running: AtomicUsize::new(0),
+            running: AtomicUsize::new(threads - 1),
             sleeping: AtomicUsize::new(0),
             caller_sleeps: AtomicBool::new(false),
             panic: Mutex::new(None),
@@ -59,11 +62,12 @@ impl Pool {
             end: Condvar::new(),
         });
         let mut pool = Pool { shared, workers: Vec::new() };
-        for part in 1..threads.max(1) {
+        for part in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let thread = thread::Builder::new().name(format!("copal-{part}"));
             pool.workers.push(thread.spawn(move || shared.work(part))?);
         }
+        pool.shared.await_end();
         Ok(pool)
     }
 
@@ -136,6 +140,10 @@ impl Shared {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(part))) {
             lock(&self.panic).get_or_insert_with(|| Panicked::from(panic));
         }
+        self.count_off();
+    }
+
+    fn count_off(&self) {
         let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && self.caller_sleeps.load(Ordering::SeqCst) {
             let _gate = lock(&self.gate);
@@ -161,6 +169,7 @@ impl Shared {
     }
 
     fn work(&self, part: usize) {
+        self.count_off();
         let mut seen = 0;
         loop {
             seen = self.await_turn(seen);

@@ -2,6 +2,7 @@
 
 use super::ModelConfig;
 use super::attention::{Attention, QUERY_TOKENS, Room};
+use super::batch::Batch;
 use super::pages::{PAGE_TOKENS, PagePool};
 use super::vector::VectorFns;
 use super::weights::WeightSet;
@@ -12,21 +13,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Consecutive tokens of one sequence within a batch.
-pub(crate) struct Span<'a> {
-    pub(crate) tokens: &'a [u32],
-    /// Of the first token.
-    pub(crate) position: usize,
-    /// The sequence's pages, enough for its new tokens.
-    pub(crate) pages: &'a [u32],
-}
-
-/// A part of the attention of a layer.
+/// Up to [`QUERY_TOKENS`] consecutive tokens of one work.
 struct Unit {
-    span: usize,
-    /// First row of the batch, and first token of the span.
+    /// Among the works of the step.
+    work: usize,
+    /// Of the first token in the batch, and in its sequence.
     row: usize,
-    token: usize,
+    position: usize,
     tokens: usize,
 }
 
@@ -104,17 +97,17 @@ impl Forward {
         &mut self,
         weights: &WeightSet,
         pool: &mut PagePool,
-        spans: &[Span<'_>],
+        batch: &Batch<'_>,
     ) -> Result<(), MultiplyError> {
-        let tokens = spans.iter().map(|span| span.tokens.len()).sum::<usize>();
+        let tokens = batch.len();
         assert!((1..=self.max_tokens).contains(&tokens), "a batch of {tokens} tokens");
-        self.begin(weights, spans);
+        self.begin(weights, batch);
         for (layer, linears) in weights.linears.chunks_exact(7).enumerate() {
             let (attention_norm, mlp_norm) = &weights.shared.norms[layer];
             self.attention_inputs(attention_norm, linears, tokens)?;
             self.rotate(tokens)?;
-            self.store(pool, spans, layer);
-            self.attend(pool, spans, layer)?;
+            self.store(pool, batch, layer);
+            self.attend(pool, batch, layer)?;
             let Forward { config, multiplier, stream, normed, queries, .. } = self;
             linear(multiplier, config.query_width(), queries, tokens, &mut [(&linears[3], normed)])?;
             add(stream, normed, tokens * config.hidden);
@@ -124,25 +117,27 @@ impl Forward {
     }
 
     /// Embeds the tokens, and computes what all layers share.
-    fn begin(&mut self, weights: &WeightSet, spans: &[Span<'_>]) {
+    fn begin(&mut self, weights: &WeightSet, batch: &Batch<'_>) {
         let ModelConfig { hidden, head_dim, .. } = self.config;
         self.units.clear();
         let mut row = 0;
-        for (index, span) in spans.iter().enumerate() {
-            for (offset, &token) in span.tokens.iter().enumerate() {
-                weights.shared.embed(token as usize, &mut self.stream[(row + offset) * hidden..][..hidden]);
-                let angles = &mut self.angles[(row + offset) * head_dim..][..head_dim];
+        for span in batch.spans() {
+            let first = span.work.position + span.tokens.start;
+            for offset in (0..span.tokens.len()).step_by(QUERY_TOKENS) {
+                let tokens = QUERY_TOKENS.min(span.tokens.len() - offset);
+                let (row, position) = (row + offset, first + offset);
+                self.units.push(Unit { work: span.index, row, position, tokens });
+            }
+            for (position, &token) in (first..).zip(&span.work.tokens[span.tokens]) {
+                weights.shared.embed(token as usize, &mut self.stream[row * hidden..][..hidden]);
+                let angles = &mut self.angles[row * head_dim..][..head_dim];
                 let (cosines, sines) = angles.split_at_mut(head_dim / 2);
                 for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(&self.config.rope) {
-                    let (exact_sine, exact_cosine) = ((span.position + offset) as f64 * frequency).sin_cos();
+                    let (exact_sine, exact_cosine) = (position as f64 * frequency).sin_cos();
                     (*cosine, *sine) = (exact_cosine as f32, exact_sine as f32);
                 }
+                row += 1;
             }
-            for token in (0..span.tokens.len()).step_by(QUERY_TOKENS) {
-                let tokens = QUERY_TOKENS.min(span.tokens.len() - token);
-                self.units.push(Unit { span: index, row: row + token, token, tokens });
-            }
-            row += span.tokens.len();
         }
     }
 
@@ -210,18 +205,19 @@ impl Forward {
         Ok(())
     }
 
-    fn store(&self, pool: &mut PagePool, spans: &[Span<'_>], layer: usize) {
+    fn store(&self, pool: &mut PagePool, batch: &Batch<'_>, layer: usize) {
         let width = self.config.key_width();
         let mut rows = self.keys.chunks_exact(width).zip(self.values.chunks_exact(width));
-        for span in spans {
-            for (position, (keys, values)) in (span.position..).zip(rows.by_ref().take(span.tokens.len())) {
-                pool.write(span.pages[position / PAGE_TOKENS], layer, position % PAGE_TOKENS, keys, values);
+        for unit in &self.units {
+            let pages = batch.work(unit.work).pages;
+            for (position, (keys, values)) in (unit.position..).zip(rows.by_ref().take(unit.tokens)) {
+                pool.write(pages[position / PAGE_TOKENS], layer, position % PAGE_TOKENS, keys, values);
             }
         }
     }
 
     /// Replaces the queries by what attention makes of them.
-    fn attend(&mut self, pool: &PagePool, spans: &[Span<'_>], layer: usize) -> Result<(), Panicked> {
+    fn attend(&mut self, pool: &PagePool, batch: &Batch<'_>, layer: usize) -> Result<(), Panicked> {
         let Forward { config, multiplier, fns, queries, units, rooms, .. } = self;
         let (group, head_dim, width) = (config.group(), config.head_dim, config.query_width());
         let threads = multiplier.pool().threads();
@@ -254,10 +250,10 @@ impl Forward {
                 }
                 fns.attend(&mut Attention {
                     pool,
-                    pages: spans[unit.span].pages,
+                    pages: batch.work(unit.work).pages,
                     layer,
                     kv_head: head / group,
-                    position: spans[unit.span].position + unit.token,
+                    position: unit.position,
                     heads,
                     rows: unit.tokens * heads,
                     head_dim,

@@ -2,9 +2,9 @@
 //!
 //! `config` is the model's shape; `weights` loads weight sets from the mapped master file and a
 //! mask file, which `masked` checks, shares what a mask does not change, and keeps `pace` with the steps; `pages` holds
-//! keys and values; `work` is what a step is asked and checks it; `step` cuts it into batches; `forward` runs one;
-//! `outputs` makes logits, scores and sums of what comes out, `sampler` a token of logits; `attention` and `vector` are the loops that are compiled
-//! for each instruction set.
+//! keys and values; `work` is what a step is asked and checks it; `batch` cuts it and `step` runs it; `forward` runs a
+//! batch; `outputs` makes logits, scores and sums of what comes out, `sampler` a token of logits; `attention` and
+//! `vector` are the loops that are compiled for each instruction set.
 //!
 //! Results do not depend on the number of threads, and those of a token not on what else runs with
 //! it: rows of a multiplication and heads of an attention are never split between threads, and every kernel sums
@@ -13,6 +13,7 @@
 #![allow(unsafe_code)]
 
 mod attention;
+mod batch;
 mod config;
 mod forward;
 mod mapped;

@@ -16,8 +16,9 @@ pub(super) struct Outputs {
     /// those that are scored, [`SCORE_ROWS`] at a time.
     wanted: Vec<f32>,
     logits: Vec<f32>,
-    /// Rows whose logits this step wants.
+    /// Rows whose logits this step wants, and how many of them are in `wanted`.
     sampled: usize,
+    placed: usize,
     /// `[hidden]`, of the work whose hidden states are being added up.
     sum: Vec<f64>,
 }
@@ -25,12 +26,12 @@ pub(super) struct Outputs {
 impl Outputs {
     pub(super) fn new(config: &ModelConfig) -> Outputs {
         let sum = vec![0.0; config.hidden];
-        Outputs { config: config.clone(), wanted: Vec::new(), logits: Vec::new(), sampled: 0, sum }
+        Outputs { config: config.clone(), wanted: Vec::new(), logits: Vec::new(), sampled: 0, placed: 0, sum }
     }
 
     /// Makes room for a step that wants the logits of `sampled` rows; an error where the machine has none.
     pub(super) fn begin(&mut self, sampled: usize) -> Result<(), StepError> {
-        self.sampled = sampled;
+        (self.sampled, self.placed) = (sampled, 0);
         // Behind the sampled rows there is room to score.
         let rows = sampled + SCORE_ROWS;
         for (room, width) in [(&mut self.wanted, self.config.hidden), (&mut self.logits, self.config.vocab)] {
@@ -48,8 +49,14 @@ impl Outputs {
         &self.logits[index * self.config.vocab..][..self.config.vocab]
     }
 
+    /// Asks for the logits of a row of the batch, behind those that were asked for before.
+    pub(super) fn want_logits(&mut self, forward: &Forward, weights: &WeightSet, row: usize) {
+        self.want(forward, weights, row, self.placed);
+        self.placed += 1;
+    }
+
     /// Norms the last hidden state of a row of the batch into a row of `wanted`.
-    pub(super) fn want(&mut self, forward: &Forward, weights: &WeightSet, row: usize, place: usize) {
+    fn want(&mut self, forward: &Forward, weights: &WeightSet, row: usize, place: usize) {
         let hidden = self.config.hidden;
         let out = &mut self.wanted[place * hidden..][..hidden];
         forward.norm_row(row, &weights.shared.final_norm, out);
@@ -65,28 +72,33 @@ impl Outputs {
         &mut self,
         forward: &mut Forward,
         weights: &WeightSet,
-        pairs: &[(usize, usize)],
+        mut pairs: impl Iterator<Item = (usize, usize)>,
         results: &mut Vec<f32>,
     ) -> Result<(), MultiplyError> {
         let (vocab, first) = (self.config.vocab, self.sampled);
-        for pairs in pairs.chunks(SCORE_ROWS) {
-            for (place, (row, _)) in pairs.iter().enumerate() {
-                self.want(forward, weights, *row, first + place);
+        loop {
+            let (mut tokens, mut count) = ([0; SCORE_ROWS], 0);
+            for (row, token) in pairs.by_ref().take(SCORE_ROWS) {
+                self.want(forward, weights, row, first + count);
+                tokens[count] = token;
+                count += 1;
             }
-            self.head(forward, weights, first, pairs.len())?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.head(forward, weights, first, count)?;
             let start = results.len();
-            results.resize(start + pairs.len(), 0.0);
+            results.resize(start + count, 0.0);
             let rows = &self.logits[first * vocab..];
             let fns = forward.fns();
             let score = |first: usize, out: &mut [f32]| {
                 for (index, out) in (first..).zip(out) {
                     let logits = &rows[index * vocab..][..vocab];
-                    *out = fns.log_sum_exp(logits) - logits[pairs[index].1];
+                    *out = fns.log_sum_exp(logits) - logits[tokens[index]];
                 }
             };
             by_rows(forward.multiplier().pool(), &mut results[start..], 1, &score)?;
         }
-        Ok(())
     }
 
     /// Starts a sum of hidden states.

@@ -1,7 +1,8 @@
 //! Steps: the tokens of many sequences in batches through the blocks, and what comes of them.
 
 use super::ModelConfig;
-use super::forward::{Forward, Span};
+use super::batch::{Batch, batches};
+use super::forward::Forward;
 use super::outputs::{Outputs, SCORE_ROWS};
 use super::pace::Pace;
 use super::pages::PagePool;
@@ -39,6 +40,8 @@ pub struct Engine {
     config: ModelConfig,
     forward: Forward,
     pool: PagePool,
+    /// A count for each page, see [`check`].
+    page_uses: Vec<u8>,
     /// Tokens held of each sequence of each weight set.
     sequences: HashMap<(u64, u64), usize>,
     outputs: Outputs,
@@ -46,13 +49,6 @@ pub struct Engine {
     sampled: usize,
     panic_next: bool,
     pace: Arc<Pace>,
-}
-
-/// A piece of a work in a batch.
-struct Piece {
-    work: usize,
-    from: usize,
-    to: usize,
 }
 
 impl Engine {
@@ -72,6 +68,7 @@ impl Engine {
         Ok(Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),
             pool: PagePool::new(&config, options.pages)?,
+            page_uses: vec![0; options.pages],
             sequences: HashMap::new(),
             outputs: Outputs::new(&config),
             sampled: 0,
@@ -118,6 +115,8 @@ impl Engine {
 
     /// Runs a step. Negative log-likelihoods and sums of hidden states, `[hidden]`, of all works that
     /// wanted them go to `results`, in the works' order; logits can be read until the next step.
+    ///
+    /// Takes no memory but what `results`, a new sequence, or the logits of more works than ever before need.
     pub fn step(
         &mut self,
         weights: &WeightSet,
@@ -128,7 +127,7 @@ impl Engine {
         let pace = Arc::clone(&self.pace);
         let _running = pace.step();
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
-        check(&self.config, &self.pool, held, work)?;
+        check(&self.config, &self.pool, &mut self.page_uses, held, work)?;
         let sampled = work.iter().filter(|work| matches!(work.output, Output::Logits)).count();
         self.outputs.begin(sampled)?;
         // What stands behind the new tokens' start is written anew: should the step fail it is not held.
@@ -138,25 +137,8 @@ impl Engine {
         if std::mem::take(&mut self.panic_next) {
             self.forward.multiplier().pool().run(&|_| panic!("provoked"))?;
         }
-        let mut batch: Vec<Piece> = Vec::with_capacity(work.len());
-        let mut tokens = 0;
-        for (index, item) in work.iter().enumerate() {
-            let mut from = 0;
-            while from < item.tokens.len() {
-                let room = self.forward.max_tokens() - tokens;
-                let to = item.tokens.len().min(from + room);
-                batch.push(Piece { work: index, from, to });
-                tokens += to - from;
-                from = to;
-                if tokens == self.forward.max_tokens() {
-                    self.run_batch(weights, work, &batch, results)?;
-                    batch.clear();
-                    tokens = 0;
-                }
-            }
-        }
-        if !batch.is_empty() {
-            self.run_batch(weights, work, &batch, results)?;
+        for batch in batches(work, self.forward.max_tokens()) {
+            self.run_batch(weights, &batch, results)?;
         }
         self.outputs.sample(&mut self.forward, weights)?;
         self.sampled = sampled;
@@ -169,45 +151,31 @@ impl Engine {
     fn run_batch(
         &mut self,
         weights: &WeightSet,
-        work: &[Work<'_>],
-        batch: &[Piece],
+        batch: &Batch<'_>,
         results: &mut Vec<f32>,
     ) -> Result<(), StepError> {
-        let spans: Vec<Span<'_>> = batch
-            .iter()
-            .map(|piece| Span {
-                tokens: &work[piece.work].tokens[piece.from..piece.to],
-                position: work[piece.work].position + piece.from,
-                pages: work[piece.work].used_pages(),
-            })
-            .collect();
         let Engine { forward, pool, outputs, .. } = self;
-        forward.run(weights, pool, &spans)?;
+        forward.run(weights, pool, batch)?;
         let mut row = 0;
-        for piece in batch {
-            let item = &work[piece.work];
-            let rows = row..row + piece.to - piece.from;
+        for span in batch.spans() {
+            let rows = row..row + span.tokens.len();
             row = rows.end;
-            match item.output {
+            let is_end = span.tokens.end == span.work.tokens.len();
+            match span.work.output {
                 Output::None => {}
-                Output::Logits if piece.to < item.tokens.len() => {}
-                Output::Logits => {
-                    let before = work[..piece.work].iter();
-                    let place = before.filter(|work| matches!(work.output, Output::Logits)).count();
-                    outputs.want(forward, weights, rows.end - 1, place);
-                }
+                Output::Logits if is_end => outputs.want_logits(forward, weights, rows.end - 1),
+                Output::Logits => {}
                 Output::Nll(targets) => {
-                    let targets = &targets[piece.from..piece.to];
-                    let wanted = rows.zip(targets).filter(|(_, target)| **target >= 0);
-                    let pairs: Vec<_> = wanted.map(|(row, &target)| (row, target as usize)).collect();
-                    outputs.score(forward, weights, &pairs, results)?;
+                    let wanted = rows.zip(&targets[span.tokens]).filter(|(_, target)| **target >= 0);
+                    let pairs = wanted.map(|(row, &target)| (row, target as usize));
+                    outputs.score(forward, weights, pairs, results)?;
                 }
                 Output::HiddenSum => {
-                    if piece.from == 0 {
+                    if span.tokens.start == 0 {
                         outputs.begin_sum();
                     }
                     rows.for_each(|row| outputs.add(forward, weights, row));
-                    if piece.to == item.tokens.len() {
+                    if is_end {
                         results.extend(outputs.sum());
                     }
                 }

@@ -4,7 +4,6 @@ use super::ModelConfig;
 use super::pages::{PAGE_TOKENS, PagePool};
 use crate::kernels::MultiplyError;
 use crate::pool::Panicked;
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// The new tokens of one sequence.
@@ -32,8 +31,13 @@ impl Work<'_> {
     }
 
     /// The pages that the work reads or writes.
-    pub(super) fn used_pages(&self) -> &[u32] {
+    fn used_pages(&self) -> &[u32] {
         &self.pages[..self.end().div_ceil(PAGE_TOKENS)]
+    }
+
+    /// Those that it writes.
+    fn written_pages(&self) -> &[u32] {
+        &self.used_pages()[self.position / PAGE_TOKENS..]
     }
 }
 
@@ -59,36 +63,35 @@ pub enum StepError {
     Multiply(MultiplyError),
 }
 
-/// Checks works against the tokens that are held of their sequences.
+/// Checks works against the tokens that are held of their sequences. `uses` counts how many times each page is used:
+/// zeros, before and after.
 pub(super) fn check(
     config: &ModelConfig,
     pool: &PagePool,
+    uses: &mut [u8],
     held: impl Fn(u64) -> usize,
     work: &[Work<'_>],
 ) -> Result<(), StepError> {
-    let mut seen = HashSet::new();
-    for item in work {
-        let fault = match seen.insert(item.sequence) {
-            true => fault_of(config, pool, held(item.sequence), item),
-            false => Some("the step has another work for it".to_owned()),
+    for (index, item) in work.iter().enumerate() {
+        // They are few.
+        let fault = match work[..index].iter().any(|other| other.sequence == item.sequence) {
+            true => Some("the step has another work for it".to_owned()),
+            false => fault_of(config, pool, held(item.sequence), item),
         };
         if let Some(why) = fault {
             return Err(misfit(item, &why));
         }
     }
     // A page that one sequence writes while another one holds it would mix them.
-    let mut uses: HashMap<u32, usize> = HashMap::new();
-    for item in work {
-        item.used_pages().iter().for_each(|&page| *uses.entry(page).or_default() += 1);
-    }
-    for item in work {
-        if let Some(page) =
-            item.used_pages()[item.position / PAGE_TOKENS..].iter().find(|page| uses[page] > 1)
-        {
-            return Err(misfit(item, &format!("it writes page {page}, which the step has twice")));
-        }
-    }
-    Ok(())
+    let used = || work.iter().flat_map(Work::used_pages).map(|&page| page as usize);
+    used().for_each(|page| uses[page] = uses[page].saturating_add(1));
+    let clash = work.iter().find_map(|item| {
+        item.written_pages().iter().find(|&&page| uses[page as usize] > 1).map(|page| (item, page))
+    });
+    used().for_each(|page| uses[page] = 0);
+    clash.map_or(Ok(()), |(item, page)| {
+        Err(misfit(item, &format!("it writes page {page}, which the step has twice")))
+    })
 }
 
 fn misfit(item: &Work<'_>, why: &str) -> StepError {

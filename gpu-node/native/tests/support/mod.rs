@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod model;
+
 use copal_native::kernels::{Encoding, Kernel, Multiplier};
 use copal_native::pool::Pool;
 use copal_native::storage::{Format, Matrix, Precision, pack};

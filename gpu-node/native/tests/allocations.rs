@@ -1,0 +1,102 @@
+//! Steps of sequences that run allocate nothing, on any thread.
+
+mod support;
+
+use copal_native::allocator::allocations_during;
+use copal_native::engine::{Engine, Output, WeightSet, Work};
+use copal_native::kernels::Kernel;
+use copal_native::storage::{Format, Precision};
+use std::hint::black_box;
+use support::model::{engine, model, weights};
+
+const SEQUENCES: usize = 8;
+const PROMPT: usize = 25;
+const DECODED: usize = 20;
+/// Of an engine's batches of 16: less than one, one, more than one, and many small works in one.
+const CHUNKS: [&[usize]; 4] = [&[9], &[16], &[25], &[3; SEQUENCES]];
+
+/// Four pages for each sequence.
+const PAGES: [[u32; 4]; SEQUENCES] = {
+    let mut pages = [[0; 4]; SEQUENCES];
+    let mut page = 0;
+    while page < 4 * SEQUENCES {
+        pages[page / 4][page % 4] = page as u32;
+        page += 1;
+    }
+    pages
+};
+static TOKENS: [u32; PROMPT] = [7; PROMPT];
+static TARGETS: [i32; PROMPT] = [3; PROMPT];
+
+fn work(sequence: usize, position: usize, tokens: usize, output: Output<'static>) -> Work<'static> {
+    let (tokens, pages) = (&TOKENS[..tokens], &PAGES[sequence]);
+    Work { sequence: sequence as u64, position, tokens, cached: 0, pages, output }
+}
+
+/// The prompts of all sequences, of different lengths.
+fn prefill() -> Vec<Work<'static>> {
+    (0..SEQUENCES).map(|index| work(index, 0, PROMPT - index, Output::Logits)).collect()
+}
+
+/// What is done when all sequences are held: steps of each kind that there is.
+fn steps() -> Vec<(&'static str, Vec<Vec<Work<'static>>>)> {
+    let decode = |count: usize| {
+        let step = |token: usize| {
+            (0..count).map(move |index| work(index, PROMPT - index + token, 1, Output::Logits))
+        };
+        (0..DECODED).map(|token| step(token).collect()).collect()
+    };
+    let chunks = |output: fn(usize) -> Output<'static>| {
+        let step = |lengths: &[usize]| {
+            let works = lengths.iter().enumerate();
+            works.map(|(index, &length)| work(index, 0, length, output(length))).collect()
+        };
+        CHUNKS.iter().map(|lengths| step(lengths)).collect()
+    };
+    vec![
+        ("decode of one", decode(1)),
+        ("decode of all", decode(SEQUENCES)),
+        ("prefill", chunks(|_| Output::None)),
+        ("prefill to its end", chunks(|_| Output::Logits)),
+        ("scores", chunks(|length| Output::Nll(&TARGETS[..length]))),
+        ("sums of hidden states", chunks(|_| Output::HiddenSum)),
+        // The chunks have shortened the sequences.
+        ("the prompts again", vec![prefill()]),
+    ]
+}
+
+/// The kinds of steps that allocated, and how often.
+fn allocating(engine: &mut Engine, weights: &WeightSet) -> Vec<(&'static str, usize)> {
+    let mut results = Vec::with_capacity(4096);
+    engine.step(weights, &prefill(), &mut results).unwrap();
+    let mut counts = Vec::new();
+    for (kind, steps) in steps() {
+        let count = allocations_during(|| {
+            for step in &steps {
+                results.clear();
+                engine.step(weights, step, &mut results).unwrap();
+            }
+        });
+        counts.push((kind, count));
+    }
+    counts.retain(|(_, count)| *count > 0);
+    counts
+}
+
+fn main() {
+    // As the engine's other tests: it has no files.
+    if cfg!(miri) {
+        return;
+    }
+    assert_eq!(allocations_during(|| drop(black_box(Box::new(1)))), 1, "it counts");
+    let model = model("allocations");
+    for format in [Precision::Bf16, Precision::Int8, Precision::Int4].map(Format::usual) {
+        let weights = weights(&model, format);
+        for kernel in Kernel::available() {
+            for threads in [1, 3] {
+                let found = allocating(&mut engine(&model, kernel, threads, 4 * SEQUENCES), &weights);
+                assert_eq!(found, [], "{}, {format:?}, {threads} threads", kernel.name());
+            }
+        }
+    }
+}
