@@ -1,9 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import type { ResponseCache } from './cache/response-cache.ts'
 import { openDatabase, type Database } from './db/database.ts'
 import type { Reservoir } from './domains/reservoir.ts'
 import type { Fleet } from './fleet/fleet.ts'
+import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './fleet/node-secrets.ts'
 import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
 import { readPolicy, readWholeNumber, type FleetPolicy, type PolicyBindings } from './fleet/policy.ts'
 
@@ -16,9 +18,9 @@ export interface Bindings extends PolicyBindings {
   RESERVOIR: DurableObjectNamespace<Reservoir>
   RESPONSE_CACHE: DurableObjectNamespace<ResponseCache>
   UPDATE_WORKFLOW: Workflow
-  /** Shared with the nodes; signs every call between gateway and node. */
+  /** The secret of each node is derived from it; no node has it. */
   NODE_SECRET?: string
-  /** Accepted too, and signed with nothing: the next secret, or the one before, while it is replaced. */
+  /** Nodes are known by it too, and none is called with it: the next secret, or the one before, while it is replaced. */
   NODE_SECRET_ALTERNATE?: string
   /** An `mtls_certificates` binding: nodes are called with this client certificate. */
   NODE_CERTIFICATE?: Fetcher
@@ -55,10 +57,8 @@ export interface Deps {
   /** The Durable Object that keeps a tenant's answers. */
   responseCache(tenant: string): DurableObjectStub<ResponseCache>
   readonly updateWorkflow: Workflow
-  /** Signs calls of nodes. */
-  readonly nodeSecret: string
-  /** Any of them may have signed a call of a node. */
-  readonly nodeSecrets: readonly string[]
+  /** The secrets of a node, whoever that is: the first signs calls of it, any may have signed a call by it. */
+  nodeSecrets(nodeId: string): Promise<NodeSecrets>
   /** What a tenant's prefix keys start from. */
   prefixSalt(tenant: string): Promise<PrefixSalt>
   /** Calls a node, with what stands in front of it satisfied. */
@@ -108,22 +108,7 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
 }
 
 function compose(env: Bindings): Lasting['parts'] {
-  const nodeSecret = env.NODE_SECRET ?? ''
-  if (nodeSecret.length < 16) {
-    throw new AppError(
-      'internal_error',
-      'The gateway is not configured: the secret NODE_SECRET is missing or shorter than 16 characters. ' +
-        'Set it to the same value as on the nodes (`wrangler secret put NODE_SECRET`, or a .dev.vars file locally).',
-    )
-  }
-  const otherSecret = env.NODE_SECRET_ALTERNATE ?? ''
-  if (otherSecret !== '' && otherSecret.length < 16) {
-    throw new AppError(
-      'internal_error',
-      'The gateway is not configured: the secret NODE_SECRET_ALTERNATE is shorter than 16 characters. ' +
-        'Set it as NODE_SECRET is set, or delete it.',
-    )
-  }
+  const gatewaySecrets = readGatewaySecrets(env)
   const adminKeySha256 = (env.ADMIN_KEY_SHA256 ?? '').toLowerCase()
   if (!/^[0-9a-f]{64}$/.test(adminKeySha256)) {
     throw new AppError(
@@ -148,9 +133,8 @@ function compose(env: Bindings): Lasting['parts'] {
     reservoir: (domain) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain)),
     responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
-    nodeSecret,
-    prefixSalt: createPrefixSalts(nodeSecret),
-    nodeSecrets: otherSecret === '' ? [nodeSecret] : [nodeSecret, otherSecret],
+    nodeSecrets: createNodeSecrets(gatewaySecrets),
+    prefixSalt: createPrefixSalts(gatewaySecrets[0]),
     nodeFetch(url, init) {
       const headers = { ...init.headers, ...accessHeaders(env) }
       return (env.NODE_CERTIFICATE ?? globalThis).fetch(url, { ...init, headers })
@@ -163,6 +147,35 @@ function compose(env: Bindings): Lasting['parts'] {
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
   }
+}
+
+function readGatewaySecrets(env: Bindings): GatewaySecrets {
+  const current = env.NODE_SECRET ?? ''
+  if (current.length < 16) {
+    throw new AppError(
+      'internal_error',
+      'The gateway is not configured: the secret NODE_SECRET is missing or shorter than 16 characters. Set it ' +
+        '(`openssl rand -hex 32 | wrangler secret put NODE_SECRET`, or a .dev.vars file locally); the secrets of the ' +
+        'nodes are made of it.',
+    )
+  }
+  const other = env.NODE_SECRET_ALTERNATE ?? ''
+  if (other !== '' && other.length < 16) {
+    throw new AppError(
+      'internal_error',
+      'The gateway is not configured: the secret NODE_SECRET_ALTERNATE is shorter than 16 characters. ' +
+        'Set it as NODE_SECRET is set, or delete it.',
+    )
+  }
+  const taken = [current, other].map(nodeOfSecret).find((nodeId) => nodeId !== undefined)
+  if (taken !== undefined) {
+    throw new AppError(
+      'internal_error',
+      `The gateway is not configured: its NODE_SECRET, or the alternate, is the secret of node '${taken}'. The gateway ` +
+        'needs the one that this was made of.',
+    )
+  }
+  return other === '' ? [current] : [current, other]
 }
 
 function readReceiptDays(env: Bindings): number {

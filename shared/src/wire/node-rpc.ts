@@ -10,6 +10,7 @@ import { DENSE } from '../mask/metadata.ts'
 import { patternFault } from '../mask/pattern.ts'
 import { embeddingsRequest } from './embeddings.ts'
 import { domainName } from './generation.ts'
+import { nodeId } from './node-secret.ts'
 import { heldPrefixes, promptKeys } from './prefix.ts'
 import { pruneMethod } from './prune-method.ts'
 import { responsesRequest } from './responses.ts'
@@ -267,7 +268,7 @@ export const MAX_SHADOW_SCORES = 64
 
 /** `POST /internal/nodes/heartbeat`, every 2 s and at once when something changed. */
 export const heartbeat = z.object({
-  nodeId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  nodeId,
   /** Where the gateway reaches this node: `http://127.0.0.1:8790`. */
   url: z.url({ protocol: /^https?$/ }),
   draining: z.boolean(),
@@ -331,7 +332,7 @@ export const receipt = z.object({
 export type Receipt = z.output<typeof receipt>
 
 /** `POST /internal/nodes/receipts`; a batch is sent again until it is answered, and settles once. */
-export const receiptBatch = z.object({ nodeId: z.string(), receipts: arrayOf(receipt).max(256) })
+export const receiptBatch = z.object({ nodeId, receipts: arrayOf(receipt).max(256) })
 export type ReceiptBatch = z.output<typeof receiptBatch>
 
 /** Most bytes of an answer that is kept. */
@@ -339,7 +340,7 @@ export const MAX_KEPT_BYTES = 1024 * 1024
 
 /** `POST /internal/nodes/answers`: a streamed answer as its client got it, that is whole and shall be kept. */
 export const keptAnswer = keepWish.extend({
-  nodeId: z.string(),
+  nodeId,
   tenant: z.string().min(1).max(128),
   maskVersion: count,
   contentType: z.string().max(128),

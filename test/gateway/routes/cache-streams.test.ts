@@ -80,7 +80,7 @@ describe('a stream', () => {
       contentType: 'x',
       body: 'x',
     }
-    expect((await signedPost('/internal/nodes/answers', forged, 'not the secret of nodes')).status).toBe(401)
+    expect((await signedPost('/internal/nodes/answers', forged, { secret: 'none' })).status).toBe(401)
     expect((await giveAgain(call, { body: 'x'.repeat(1024 * 1024 + 1) })).status).toBe(400)
     expect((await giveAgain(call, { key: 'a key' })).status).toBe(400)
   })

@@ -7,16 +7,14 @@ import {
   type Heartbeat,
   type HeartbeatAnswer,
 } from '@copal/shared/wire/node-rpc.ts'
-import { parse, parseJson } from '@copal/shared/wire/parse.ts'
 import { answerKey } from '../../cache/key.ts'
 import type { AppEnv } from '../../context.ts'
 import { desiredState, ensureModel, findModel } from '../../db/queries/models.ts'
 import { insertReceipts, type StoredReceipt } from '../../db/queries/receipts.ts'
 import { insertShadowScores } from '../../db/queries/shadow-scores.ts'
 import type { Deps } from '../../deps.ts'
-import { decodeBody } from '../../middleware/body.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
-import { readSigned } from '../../middleware/signed.ts'
+import { readFromNode } from '../../middleware/signed.ts'
 import { trialsInForce } from '../../trials/trial.ts'
 import { applyJobReports, jobsForNode } from '../../updates/jobs.ts'
 
@@ -27,7 +25,7 @@ export function nodeRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .post('/heartbeat', async (c) => {
       const { deps } = c.var
-      const beat = parse(heartbeat, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
+      const beat = await readFromNode(c, heartbeat, MAX_BODY_BYTES)
       const model = await ensureModel(deps.db, beat.model, deps.nowMs()).catch(async (cause: unknown) => {
         // The nodes that are known go on serving while the database does not answer.
         await deps.fleet.heartbeat(beat, undefined)
@@ -55,7 +53,7 @@ export function nodeRoutes(): Hono<AppEnv> {
     .all('/heartbeat', refuseMethod('POST'))
     .post('/receipts', async (c) => {
       const { deps } = c.var
-      const batch = parse(receiptBatch, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
+      const batch = await readFromNode(c, receiptBatch, MAX_BODY_BYTES)
       const receipts = await markSuperseded(deps, batch.receipts)
       const settled = await insertReceipts(deps.db, batch.nodeId, receipts, 'node', deps.nowMs())
       await deps.fleet.settle(
@@ -69,8 +67,7 @@ export function nodeRoutes(): Hono<AppEnv> {
     })
     .all('/receipts', refuseMethod('POST'))
     .post('/answers', async (c) => {
-      const body = decodeBody(await readSigned(c, MAX_BODY_BYTES))
-      const { tenant, key, ttlMs, body: text, ...answer } = parse(keptAnswer, parseJson(body))
+      const { tenant, key, ttlMs, body: text, ...answer } = await readFromNode(c, keptAnswer, MAX_BODY_BYTES)
       const kept = { ...answer, body: new Uint8Array(new TextEncoder().encode(text)) }
       await c.var.deps.responseCache(tenant).keep(answerKey(key, answer.maskVersion), kept, ttlMs)
       return c.json({ kept: true })

@@ -80,12 +80,10 @@ describe('a heartbeat', () => {
     expect((await beat(node, 'masked')).desired).toEqual({ active: null, previous: second })
   })
 
-  test('that is not signed with the shared secret, or malformed, is refused', async () => {
-    const unsigned = await signedPost(
-      '/internal/nodes/heartbeat',
-      heartbeatOf(node, 'm'),
-      'another secret of the network',
-    )
+  test('that is not signed with the secret of its node, or malformed, is refused', async () => {
+    const unsigned = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'm'), {
+      secret: 'another secret of the network',
+    })
     expect(unsigned.status).toBe(401)
     expect(await errorOf(unsigned)).toMatchObject({ code: 'invalid_signature' })
     const malformed = await signedPost('/internal/nodes/heartbeat', {
@@ -208,7 +206,7 @@ describe('receipts', () => {
     const response = await signedPost(
       '/internal/nodes/receipts',
       { nodeId: 'x', receipts: [receiptOf('forged-request')] },
-      'no secret of ours at all',
+      { secret: 'no secret of ours at all' },
     )
     expect(response.status).toBe(401)
     expect(
