@@ -8,6 +8,7 @@ import type { Fleet } from './fleet/fleet.ts'
 import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './fleet/node-secrets.ts'
 import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
 import { readPolicy, readWholeNumber, type FleetPolicy, type PolicyBindings } from './fleet/policy.ts'
+import { createTickets, type Tickets } from './fleet/tickets.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
 export interface Bindings extends PolicyBindings {
@@ -59,6 +60,8 @@ export interface Deps {
   readonly updateWorkflow: Workflow
   /** The secrets of a node, whoever that is: the first signs calls of it, any may have signed a call by it. */
   nodeSecrets(nodeId: string): Promise<NodeSecrets>
+  /** What nodes prove with that they were given what they tell of. */
+  readonly tickets: Tickets
   /** What a tenant's prefix keys start from. */
   prefixSalt(tenant: string): Promise<PrefixSalt>
   /** Calls a node, with what stands in front of it satisfied. */
@@ -134,6 +137,7 @@ function compose(env: Bindings): Lasting['parts'] {
     responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
     nodeSecrets: createNodeSecrets(gatewaySecrets),
+    tickets: createTickets(gatewaySecrets),
     prefixSalt: createPrefixSalts(gatewaySecrets[0]),
     nodeFetch(url, init) {
       const headers = { ...init.headers, ...accessHeaders(env) }

@@ -143,6 +143,7 @@ test('with the secret of one node nobody speaks for another, nor calls it', asyn
   const forged = { ...receipt, ...sums, timeToFirstTokenMs: null, drift: null }
   const settle = (as: string, nodeId: string) =>
     call(fleet.url, '/internal/nodes/receipts', 'gateway', as, { nodeId, receipts: [forged] })
+  expect(await (await settle(other, other)).json()).toEqual({ settled: 0 })
   expect((await settle(other, node.id)).status).toBe(401)
   expect((await settle(node.id, node.id)).status).toBe(401)
   const { url } = await node.process.ready()

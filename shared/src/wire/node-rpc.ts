@@ -57,8 +57,14 @@ export type SelectionSpec = z.output<typeof selectionSpec>
 
 // ---- gateway -> node ---------------------------------------------------------------------------
 
+/**
+ * Proves that the gateway gave a node what the node tells of; it means nothing to nodes, which give it back as it came.
+ * What is told without a good one counts for nothing.
+ */
+const ticket = sha256Hex.optional()
+
 /** Where the gateway keeps an answer: a name without the version that gave it, and for how long. */
-export const keepWish = z.object({ key: sha256Hex, ttlMs: z.int().min(1).max(86_400_000) })
+export const keepWish = z.object({ key: sha256Hex, ttlMs: z.int().min(1).max(86_400_000), ticket })
 export type KeepWish = z.output<typeof keepWish>
 
 const generateFields = {
@@ -68,6 +74,7 @@ const generateFields = {
   sample: z.boolean(),
   /** Whom the receipt shall name; means nothing to the node. */
   account: z.string().min(1).max(64).optional(),
+  ticket,
   /** The weights that shall answer: 0 is dense. Left out: those that are active. */
   maskVersion: count.optional(),
   /** What is answered shall be scored under these weights too, when nobody waits for it: see {@link shadowScore}. */
@@ -254,6 +261,9 @@ const shadowSums = z.object({ tokens: count, nll: z.number(), nllShadow: z.numbe
  */
 export const shadowScore = z.object({
   requestId: z.string().min(8).max(64),
+  /** As the call had them. */
+  account: z.string().min(1).max(64).optional(),
+  ticket,
   model: modelId,
   domain: domainName,
   maskVersion: count,
@@ -315,8 +325,9 @@ export type HeartbeatAnswer = z.output<typeof heartbeatAnswer>
 
 export const receipt = z.object({
   requestId: z.string().min(8).max(64),
-  /** As the call had it. */
+  /** As the call had them. */
   account: z.string().min(1).max(64).optional(),
+  ticket,
   model: modelId,
   domain: domainName,
   maskVersion: count,

@@ -36,7 +36,8 @@ describe('a stream', () => {
     expect(first.headers.get('x-copal-cache')).toBe('miss')
     expect(await first.text()).toBe(chunks.join(''))
     const call = await lastCall()
-    expect(call.keep).toEqual({ key: expect.stringMatching(/^[0-9a-f]{64}$/) as string, ttlMs: 600_000 })
+    const hex = expect.stringMatching(/^[0-9a-f]{64}$/) as string
+    expect(call.keep).toEqual({ key: hex, ttlMs: 600_000, ticket: hex })
     expect((await ask(asked)).headers.get('x-copal-cache')).toBe('miss')
     expect((await giveAgain(call)).status).toBe(200)
     const before = (await streaming.calls()).length

@@ -7,6 +7,7 @@ import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { insertKey, type NewKeyRow } from '../../../gateway/src/db/queries/keys.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './secrets.ts'
+import { withTickets, type Told } from './told.ts'
 
 /** Where tests address the Worker under test. */
 export const ORIGIN = 'http://gateway'
@@ -55,19 +56,13 @@ export async function errorOf(response: Response): Promise<ErrorBody['error']> {
   return (await response.json<ErrorBody>()).error
 }
 
-/** What a node tells, well-formed or not. */
-interface Told {
-  nodeId: string
-  [field: string]: unknown
-}
-
-/** A call as the node makes it that tells of itself, another may sign. */
+/** A call as the node makes it that tells of itself, with its tickets; another may sign. */
 export async function signedPost(
   path: string,
   told: Told,
   { as = told.nodeId, secret }: { as?: string; secret?: string } = {},
 ): Promise<Response> {
-  const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(told)))
+  const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(await withTickets(told))))
   const signed = { nodeId: as, to: 'gateway', method: 'POST', path, body } as const
   const headers = await signedHeaders(secret ?? (await nodeSecret(TEST_NODE_SECRET, as)), signed, Date.now())
   return exports.default.fetch(new Request(ORIGIN + path, { method: 'POST', headers, body }))

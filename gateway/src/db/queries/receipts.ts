@@ -29,7 +29,7 @@ const REPLACED = {
 }
 
 /** A receipt as it is stored: of a request that was tried again then it is `superseded`, however it ended. */
-export type StoredReceipt = Omit<Receipt, 'finishReason'> & {
+export type StoredReceipt = Omit<Receipt, 'finishReason' | 'ticket'> & {
   finishReason: (typeof receipts.$inferSelect)['finishReason']
 }
 

@@ -6,6 +6,8 @@ import {
   receiptBatch,
   type Heartbeat,
   type HeartbeatAnswer,
+  type Receipt,
+  type ShadowScore,
 } from '@copal/shared/wire/node-rpc.ts'
 import { answerKey } from '../../cache/key.ts'
 import type { AppEnv } from '../../context.ts'
@@ -54,7 +56,10 @@ export function nodeRoutes(): Hono<AppEnv> {
     .post('/receipts', async (c) => {
       const { deps } = c.var
       const batch = await readFromNode(c, receiptBatch, MAX_BODY_BYTES)
-      const receipts = await markSuperseded(deps, batch.receipts)
+      const receipts = await markSuperseded(
+        deps,
+        await onlyGiven(deps, batch.nodeId, batch.receipts, 'receipts'),
+      )
       const settled = await insertReceipts(deps.db, batch.nodeId, receipts, 'node', deps.nowMs())
       await deps.fleet.settle(
         receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
@@ -67,12 +72,45 @@ export function nodeRoutes(): Hono<AppEnv> {
     })
     .all('/receipts', refuseMethod('POST'))
     .post('/answers', async (c) => {
-      const { tenant, key, ttlMs, body: text, ...answer } = await readFromNode(c, keptAnswer, MAX_BODY_BYTES)
+      const { deps } = c.var
+      const told = await readFromNode(c, keptAnswer, MAX_BODY_BYTES)
+      const { tenant, key, ttlMs, ticket, body: text, ...answer } = told
+      const { nodeId } = told
+      if (!(await deps.tickets.isFor(ticket, { nodeId, what: { answer: told } }))) {
+        throw new AppError(
+          'invalid_request',
+          `Node '${nodeId}' was not asked for this answer. It is not kept; those of a node from before answers had ` +
+            'tickets are not either: upgrade it.',
+          { param: 'ticket' },
+        )
+      }
       const kept = { ...answer, body: new Uint8Array(new TextEncoder().encode(text)) }
-      await c.var.deps.responseCache(tenant).keep(answerKey(key, answer.maskVersion), kept, ttlMs)
+      await deps.responseCache(tenant).keep(answerKey(key, answer.maskVersion), kept, ttlMs)
       return c.json({ kept: true })
     })
     .all('/answers', refuseMethod('POST'))
+}
+
+/** What a node tells of requests that it was called with, as it was; the rest counts for nothing. */
+async function onlyGiven<T extends Receipt | ShadowScore>(
+  deps: Pick<Deps, 'tickets'>,
+  nodeId: string,
+  told: readonly T[],
+  what: string,
+): Promise<Omit<T, 'ticket'>[]> {
+  const checked = await Promise.all(
+    told.map(async ({ ticket, ...rest }) => ({
+      rest,
+      isGood: await deps.tickets.isFor(ticket, { nodeId, what: { request: rest } }),
+    })),
+  )
+  const bad = checked.filter(({ isGood }) => !isGood).map(({ rest }) => rest.requestId)
+  if (bad.length > 0)
+    console.error(
+      `${bad.length} ${what} of node '${nodeId}' count for nothing: they are of requests that it was not called with, ` +
+        `or not like that. The first is ${bad[0]}.`,
+    )
+  return checked.filter(({ isGood }) => isGood).map(({ rest }) => rest)
 }
 
 function isDone(finishReason: StoredReceipt['finishReason']): boolean {
@@ -93,10 +131,13 @@ async function markSuperseded(
 }
 
 /** Scores of answers are samples: where they cannot be stored they are lost, and nothing else is. */
-async function keepShadows(deps: Pick<Deps, 'db' | 'nowMs'>, { nodeId, model, shadows = [] }: Heartbeat) {
+async function keepShadows(
+  deps: Pick<Deps, 'db' | 'nowMs' | 'tickets'>,
+  { nodeId, model, shadows = [] }: Heartbeat,
+) {
   try {
     const own = shadows.filter((score) => score.model === model.id)
-    await insertShadowScores(deps.db, own, deps.nowMs())
+    await insertShadowScores(deps.db, await onlyGiven(deps, nodeId, own, 'scores'), deps.nowMs())
   } catch (error) {
     console.error(`${shadows.length} scores of node '${nodeId}' under a mask on trial are lost:`, error)
   }

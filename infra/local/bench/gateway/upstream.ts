@@ -90,10 +90,11 @@ function repeat(everyMs: number, work: () => Promise<unknown>): void {
 }
 
 function receiptOf(call: unknown): Receipt {
-  const { requestId, account, domain } = call as ChatCall
+  const { requestId, account, ticket, domain } = call as ChatCall
   return {
     requestId,
     account,
+    ticket,
     model: MODEL,
     domain,
     maskVersion: 0,

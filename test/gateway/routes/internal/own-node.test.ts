@@ -1,16 +1,19 @@
 /** A node that somebody else has taken over: what it cannot do with its own secret and all that it is told. */
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
-import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
+import { openDatabase } from '../../../../gateway/src/db/database.ts'
+import { sumTokens } from '../../../../gateway/src/db/queries/receipts.ts'
 import type { Bindings } from '../../../../gateway/src/deps.ts'
-import { errorOf, beat, heartbeatOf, signedPost } from '../../support/gateway.ts'
+import { errorOf, beat, heartbeatOf, post, receiptOf, signedPost } from '../../support/gateway.ts'
 import { ask, limited } from '../../support/limited.ts'
 import { startNode, type NodeDouble } from '../../support/node-double.ts'
 import { TEST_NODE_SECRET } from '../../support/secrets.ts'
+import { withTickets } from '../../support/told.ts'
 
 const HEARTBEAT = '/internal/nodes/heartbeat'
 const RECEIPTS = '/internal/nodes/receipts'
@@ -18,7 +21,9 @@ const ANSWERS = '/internal/nodes/answers'
 const CHUNKS = ['data: {"n":1}\n\n', 'data: [DONE]\n\n']
 const MODEL = 'own-node'
 
+const db = openDatabase(env.DB)
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+const isLeased = async (requestId: string) => (await fleet().look(requestId)) !== undefined
 const nodeOf = async (id: string) => (await fleet().snapshot()).nodes.find((node) => node.id === id)
 
 /** It gets the requests; `taken` has another secret, and nothing to do. */
@@ -83,19 +88,118 @@ describe('a node', () => {
   })
 })
 
-test('while the gateway’s secret is replaced nodes with either are known; then the new one alone', async () => {
+describe('a receipt', () => {
+  test('from a node that was not given the request changes nothing, and is told of once', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    onTestFinished(() => log.mockRestore())
+    const { id: account, key } = await limited({ tokens_per_month: 1_000 })
+    await (await ask(key, { model: MODEL, stream: true })).text()
+    const { requestId, ticket, domain } = (await lastCall()).told
+    const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }
+    const used = () =>
+      sumTokens(db, { kind: 'key', name: account }, { fromMs: 0, beforeMs: Number.MAX_SAFE_INTEGER })
+    const forged = [
+      { ...receipt, promptTokens: 900 },
+      { ...receipt, ticket: undefined },
+      { ...receipt, ticket: 'f'.repeat(64) },
+      // A ticket of its own, for another request and for another key.
+      { ...receipt, ticket: await ticketOf('taken', { requestId: `${requestId}.2` }, receipt) },
+      { ...receipt, ticket: await ticketOf('taken', { account: 'key_other' }, receipt) },
+    ]
+    const answer = await settle('taken', forged)
+    expect(await answer.json()).toEqual({ settled: 0 })
+    expect(log).toHaveBeenCalledOnce()
+    expect(log).toHaveBeenCalledWith(
+      `5 receipts of node 'taken' count for nothing: they are of requests that it was not called with, or not like that. ` +
+        `The first is ${requestId}.`,
+    )
+    expect([await isLeased(requestId), await used()]).toEqual([true, 0])
+    // The hundred tokens that it reserved are still reserved, until the receipt that counts.
+    const most = { model: MODEL, prompt: 'x', max_tokens: 900, stream: true }
+    expect((await post(key, '/v1/completions', most)).status).toBe(429)
+    expect((await settle('honest', [receipt])).status).toBe(200)
+    expect([await isLeased(requestId), await used()]).toEqual([false, 15])
+    expect((await post(key, '/v1/completions', most)).status).toBe(200)
+  })
+
+  test('of a node is for the key, the model and the domain that the gateway named, and no other', async () => {
+    const { id: account, key } = await limited({})
+    await (await ask(key, { model: MODEL, stream: true })).text()
+    const { requestId, ticket, domain } = (await lastCall()).told
+    const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    onTestFinished(() => log.mockRestore())
+    for (const changes of [
+      { account: 'key_other' },
+      { account: undefined },
+      { model: 'tiny' },
+      { domain: 'legal' },
+    ])
+      expect(await (await settle('honest', [{ ...receipt, ...changes }])).json()).toEqual({ settled: 0 })
+    expect(await (await settle('honest', [receipt])).json()).toEqual({ settled: 1 })
+    expect(await (await settle('honest', [receipt])).json()).toEqual({ settled: 0 })
+  })
+})
+
+test('an answer is kept from the node that was asked for it alone, under the name that it was asked for', async () => {
+  const { key } = await limited({})
+  const asked = {
+    model: MODEL,
+    messages: [{ role: 'user', content: 'Hello.' }],
+    temperature: 0,
+    stream: true,
+  }
+  const init = { headers: { 'x-copal-cache': 'true' } }
+  await (await post(key, '/v1/chat/completions', asked, init)).text()
+  const { keep, tenant } = (await lastCall()).told
+  const given = { ...keep, tenant, maskVersion: 0, contentType: 'text/event-stream', body: CHUNKS.join('') }
+  const refused = [
+    await signedPost(ANSWERS, { ...given, nodeId: 'taken' }),
+    await signedPost(ANSWERS, { ...given, nodeId: 'honest', key: '0'.repeat(64) }),
+    await signedPost(ANSWERS, { ...given, nodeId: 'honest', tenant: 'another' }),
+    await signedPost(ANSWERS, { ...given, nodeId: 'honest', ticket: 'f'.repeat(64) }),
+  ]
+  for (const response of refused)
+    expect([response.status, (await errorOf(response)).param]).toEqual([400, 'ticket'])
+  const again = await post(key, '/v1/chat/completions', asked, init)
+  expect(again.headers.get('x-copal-cache')).toBe('miss')
+  await again.text()
+  expect((await signedPost(ANSWERS, { ...given, nodeId: 'honest' })).status).toBe(200)
+  expect((await post(key, '/v1/chat/completions', asked, init)).headers.get('x-copal-cache')).toBe('hit')
+})
+
+test('while the gateway’s secret is replaced nodes with either are known, and their tickets hold; then the new one alone', async () => {
   const next = 'node-secret-of-tomorrow-for-the-tests'
   const grace = { NODE_SECRET: next, NODE_SECRET_ALTERNATE: TEST_NODE_SECRET }
+  const { id: account, key } = await limited({})
+  await (await ask(key, { model: MODEL, stream: true })).text()
+  const { requestId, ticket, domain } = (await lastCall()).told
+  const receipts = [{ ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }]
+  const told = { nodeId: 'honest', receipts }
   const status = async (changes: Partial<Bindings>, gatewaySecret: string, path: string, value: object) =>
     (await tell(changes, await nodeSecret(gatewaySecret, 'honest'), path, value)).status
   expect(await status({}, next, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(401)
   for (const secret of [TEST_NODE_SECRET, next])
     expect(await status(grace, secret, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(200)
+  const settled = await tell(grace, await nodeSecret(next, 'honest'), RECEIPTS, told)
+  expect(await settled.json()).toEqual({ settled: 1 })
   expect(await status({ NODE_SECRET: next }, TEST_NODE_SECRET, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(
     401,
   )
   expect(await status({ NODE_SECRET: next }, next, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(200)
 })
+
+/** Receipts as they are, with what tickets they have. */
+async function settle(nodeId: string, receipts: readonly object[]): Promise<Response> {
+  return tell({}, await nodeSecret(TEST_NODE_SECRET, nodeId), RECEIPTS, { nodeId, receipts })
+}
+
+/** The ticket of a request like another that a node was given. */
+async function ticketOf(nodeId: string, changes: object, receipt: object): Promise<string | undefined> {
+  const like = { ...receipt, ticket: undefined, ...changes }
+  const { receipts } = (await withTickets({ nodeId, receipts: [like] })) as { receipts: { ticket: string }[] }
+  return receipts[0]?.ticket
+}
 
 /** A call of node `honest`, or whose secret it is, to the gateway with other secrets. */
 async function tell(
