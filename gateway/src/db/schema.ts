@@ -174,7 +174,7 @@ export const accumulated = sqliteTable(
   (table) => [primaryKey({ columns: [table.model, table.datasetSha256] })],
 )
 
-/** Work handed to nodes in heartbeat answers. `nodeId` is the node that last took it. */
+/** Work handed to nodes in heartbeat answers. `nodeId` is the node that last took it, `handedTo` are all that did. */
 export const jobs = sqliteTable(
   'jobs',
   {
@@ -190,6 +190,7 @@ export const jobs = sqliteTable(
     errorCode: text(),
     errorMessage: text(),
     nodeId: text(),
+    handedTo: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
     attempts: integer().notNull().default(0),
     createdAt: integer().notNull(),
     /** When `nodeId` took it. */
