@@ -95,14 +95,15 @@ export class Fleet extends DurableObject<Bindings> {
    *
    * @param desiredVersion undefined while D1 does not answer: what it said last holds
    * @returns `known` is false when it must be known, because the node, or its weights, were not seen before; `drained`
-   * whether the operator drains the node
+   * whether the operator drains the node; `replaced` that another has its name now, and nothing of this one was taken
    */
   async heartbeat(
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
     trials?: Trials,
-  ): Promise<{ known: boolean; drained: boolean }> {
+  ): Promise<{ known: boolean; drained: boolean; replaced?: true }> {
     const { nodeId } = heartbeat
+    if (this.#state.isReplaced(heartbeat)) return { known: true, drained: false, replaced: true }
     if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials))
       return { known: false, drained: false }
     const named = heartbeat.requests.map(({ requestId }) => requestId)

@@ -42,7 +42,19 @@ export function nodeRoutes(): Hono<AppEnv> {
           { param: 'model.baseSha256' },
         )
       }
-      const { drained } = await deps.fleet.heartbeat(beat, model.activeVersion, trialsInForce(model))
+      const { drained, replaced } = await deps.fleet.heartbeat(
+        beat,
+        model.activeVersion,
+        trialsInForce(model),
+      )
+      if (replaced) {
+        throw new AppError(
+          'conflict',
+          `Another node was started as '${beat.nodeId}' after this one, with the same COPAL_NODE_SECRET, and has its ` +
+            'place. Stop this one, or give it a name and a secret of its own: `npx copal nodes secret <node id>`.',
+          { param: 'process' },
+        )
+      }
       await keepShadows(deps, beat)
       await applyJobReports(deps, beat.nodeId, beat.jobs)
       // A report can have promoted a mask: the node shall hear of it now and not at its next beat.
@@ -107,7 +119,7 @@ async function onlyGiven<T extends Receipt | ShadowScore>(
   const bad = checked.filter(({ isGood }) => !isGood).map(({ rest }) => rest.requestId)
   if (bad.length > 0)
     console.error(
-      `${bad.length} ${what} of node '${nodeId}' count for nothing: they are of requests that it was not called with, ` +
+      `${bad.length} of ${told.length} ${what} of node '${nodeId}' count for nothing: they are of requests that it was not called with, ` +
         `or not like that. The first is ${bad[0]}.`,
     )
   return checked.filter(({ isGood }) => isGood).map(({ rest }) => rest)

@@ -80,6 +80,24 @@ describe('a heartbeat', () => {
     expect((await beat(node, 'masked')).desired).toEqual({ active: null, previous: second })
   })
 
+  test('of a node whose name another took is refused, whatever it says, and of one that was restarted is not', async () => {
+    const copy = { ...node, url: 'http://127.0.0.1:3' }
+    await beat(node, 'copied', { process: 'first' })
+    await beat(copy, 'copied', { process: 'second' })
+    const told = heartbeatOf(node, 'copied', { process: 'first', leaving: true })
+    const refused = await signedPost('/internal/nodes/heartbeat', told)
+    expect([refused.status, (await errorOf(refused)).message]).toEqual([
+      409,
+      expect.stringMatching(
+        /Another node was started as 'node-1' after this one, with the same COPAL_NODE_SECRET/,
+      ),
+    ])
+    const shown = (await fleet().snapshot()).nodes.find(({ id }) => id === 'node-1')
+    expect(shown).toMatchObject({ url: copy.url, alive: true })
+    await beat(copy, 'copied', { process: 'second' })
+    await beat(copy, 'copied', { process: 'third' })
+  })
+
   test('that is not signed with the secret of its node, or malformed, is refused', async () => {
     const unsigned = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'm'), {
       secret: 'another secret of the network',

@@ -110,7 +110,7 @@ describe('a receipt', () => {
     expect(await answer.json()).toEqual({ settled: 0 })
     expect(log).toHaveBeenCalledOnce()
     expect(log).toHaveBeenCalledWith(
-      `5 receipts of node 'taken' count for nothing: they are of requests that it was not called with, or not like that. ` +
+      `5 of 5 receipts of node 'taken' count for nothing: they are of requests that it was not called with, or not like that. ` +
         `The first is ${requestId}.`,
     )
     expect([await isLeased(requestId), await used()]).toEqual([true, 0])
