@@ -40,9 +40,9 @@ export interface Bindings extends PolicyBindings {
 
 export const KEY_TRUST_MS = 30_000
 /** See {@link Deps.receiptDays}. */
-const RECEIPT_DAYS = 90
-/** What keys and tenants have used of a month is counted from them. */
-const LEAST_RECEIPT_DAYS = 32
+const RECEIPT_DAYS = 30
+/** A receipt that comes again, or in place of an estimate, is known by the one that is there. */
+const LEAST_RECEIPT_DAYS = 7
 
 type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }
 
@@ -188,7 +188,7 @@ function readReceiptDays(env: Bindings): number {
   throw new AppError(
     'internal_error',
     `The gateway is not configured: the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +
-      `${LEAST_RECEIPT_DAYS} days, for monthly budgets. Set it to 0 to keep all.`,
+      `${LEAST_RECEIPT_DAYS} days, since nodes that were away send theirs again. Set it to 0 to keep all.`,
   )
 }
 

@@ -280,6 +280,20 @@ export const usageTotals = sqliteTable(
   ],
 )
 
+/**
+ * What keys were charged, by day (UTC, days since 1970), counted as receipts are stored: months are summed from it, so that
+ * receipts need not be kept for that.
+ */
+export const usageDays = sqliteTable(
+  'usage_days',
+  {
+    keyId: text().notNull(),
+    day: integer().notNull(),
+    tokens: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.keyId, table.day] }), index('usage_days_day').on(table.day)],
+)
+
 /** What one answer is worth under the mask that gave it and one on trial; sums of nats over the same tokens. */
 export const shadowScores = sqliteTable(
   'shadow_scores',

@@ -190,14 +190,14 @@ describe('receipts', () => {
     const model = 'kept'
     const receipts = Array.from({ length: 5 }, (_, index) => receiptOf(`kept-${index}`, { model }))
     const now = Date.now()
-    await insertReceipts(db, 'node-1', receipts.slice(0, 3), 'node', now - 91 * DAY_MS)
-    await insertReceipts(db, 'node-1', receipts.slice(3), 'node', now - 89 * DAY_MS)
+    await insertReceipts(db, 'node-1', receipts.slice(0, 3), 'node', now - 31 * DAY_MS)
+    await insertReceipts(db, 'node-1', receipts.slice(3), 'node', now - 29 * DAY_MS)
     const stored = async () =>
       (await db.select().from(receiptTable)).filter((row) => row.model === model).length
     const deps = testDeps({ nowMs: () => now })
     await deleteOldReceipts({ ...deps, receiptDays: 0 })
     expect(await stored()).toBe(5)
-    expect(await deleteReceipts(db, now - 90 * DAY_MS, 1)).toBe(1)
+    expect(await deleteReceipts(db, now - 30 * DAY_MS, 1)).toBe(1)
     await deleteOldReceipts(deps)
     expect(await stored()).toBe(2)
     expect((await sumUsage(db)).filter((row) => row.model === model)).toMatchObject([{ requests: 5 }])
