@@ -1,11 +1,14 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import type { ResponseCache } from './cache/response-cache.ts'
 import { openDatabase, type Database } from './db/database.ts'
 import type { Reservoir } from './domains/reservoir.ts'
 import type { Fleet } from './fleet/fleet.ts'
+import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './fleet/node-secrets.ts'
 import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
 import { readPolicy, readWholeNumber, type FleetPolicy, type PolicyBindings } from './fleet/policy.ts'
+import { createTickets, type Tickets } from './fleet/tickets.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
 export interface Bindings extends PolicyBindings {
@@ -16,9 +19,9 @@ export interface Bindings extends PolicyBindings {
   RESERVOIR: DurableObjectNamespace<Reservoir>
   RESPONSE_CACHE: DurableObjectNamespace<ResponseCache>
   UPDATE_WORKFLOW: Workflow
-  /** Shared with the nodes; signs every call between gateway and node. */
+  /** The secret of each node is derived from it; no node has it. */
   NODE_SECRET?: string
-  /** Accepted too, and signed with nothing: the next secret, or the one before, while it is replaced. */
+  /** Nodes are known by it too, and none is called with it: the next secret, or the one before, while it is replaced. */
   NODE_SECRET_ALTERNATE?: string
   /** An `mtls_certificates` binding: nodes are called with this client certificate. */
   NODE_CERTIFICATE?: Fetcher
@@ -37,9 +40,9 @@ export interface Bindings extends PolicyBindings {
 
 export const KEY_TRUST_MS = 30_000
 /** See {@link Deps.receiptDays}. */
-const RECEIPT_DAYS = 90
-/** What keys and tenants have used of a month is counted from them. */
-const LEAST_RECEIPT_DAYS = 32
+const RECEIPT_DAYS = 30
+/** A receipt that comes again, or in place of an estimate, is known by the one that is there. */
+const LEAST_RECEIPT_DAYS = 7
 
 type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }
 
@@ -55,10 +58,10 @@ export interface Deps {
   /** The Durable Object that keeps a tenant's answers. */
   responseCache(tenant: string): DurableObjectStub<ResponseCache>
   readonly updateWorkflow: Workflow
-  /** Signs calls of nodes. */
-  readonly nodeSecret: string
-  /** Any of them may have signed a call of a node. */
-  readonly nodeSecrets: readonly string[]
+  /** The secrets of a node, whoever that is: the first signs calls of it, any may have signed a call by it. */
+  nodeSecrets(nodeId: string): Promise<NodeSecrets>
+  /** What nodes prove with that they were given what they tell of. */
+  readonly tickets: Tickets
   /** What a tenant's prefix keys start from. */
   prefixSalt(tenant: string): Promise<PrefixSalt>
   /** Calls a node, with what stands in front of it satisfied. */
@@ -108,22 +111,7 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
 }
 
 function compose(env: Bindings): Lasting['parts'] {
-  const nodeSecret = env.NODE_SECRET ?? ''
-  if (nodeSecret.length < 16) {
-    throw new AppError(
-      'internal_error',
-      'The gateway is not configured: the secret NODE_SECRET is missing or shorter than 16 characters. ' +
-        'Set it to the same value as on the nodes (`wrangler secret put NODE_SECRET`, or a .dev.vars file locally).',
-    )
-  }
-  const otherSecret = env.NODE_SECRET_ALTERNATE ?? ''
-  if (otherSecret !== '' && otherSecret.length < 16) {
-    throw new AppError(
-      'internal_error',
-      'The gateway is not configured: the secret NODE_SECRET_ALTERNATE is shorter than 16 characters. ' +
-        'Set it as NODE_SECRET is set, or delete it.',
-    )
-  }
+  const gatewaySecrets = readGatewaySecrets(env)
   const adminKeySha256 = (env.ADMIN_KEY_SHA256 ?? '').toLowerCase()
   if (!/^[0-9a-f]{64}$/.test(adminKeySha256)) {
     throw new AppError(
@@ -148,9 +136,9 @@ function compose(env: Bindings): Lasting['parts'] {
     reservoir: (domain) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain)),
     responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
-    nodeSecret,
-    prefixSalt: createPrefixSalts(nodeSecret),
-    nodeSecrets: otherSecret === '' ? [nodeSecret] : [nodeSecret, otherSecret],
+    nodeSecrets: createNodeSecrets(gatewaySecrets),
+    tickets: createTickets(gatewaySecrets),
+    prefixSalt: createPrefixSalts(gatewaySecrets[0]),
     nodeFetch(url, init) {
       const headers = { ...init.headers, ...accessHeaders(env) }
       return (env.NODE_CERTIFICATE ?? globalThis).fetch(url, { ...init, headers })
@@ -165,13 +153,42 @@ function compose(env: Bindings): Lasting['parts'] {
   }
 }
 
+function readGatewaySecrets(env: Bindings): GatewaySecrets {
+  const current = env.NODE_SECRET ?? ''
+  if (current.length < 16) {
+    throw new AppError(
+      'internal_error',
+      'The gateway is not configured: the secret NODE_SECRET is missing or shorter than 16 characters. Set it ' +
+        '(`openssl rand -hex 32 | wrangler secret put NODE_SECRET`, or a .dev.vars file locally); the secrets of the ' +
+        'nodes are made of it.',
+    )
+  }
+  const other = env.NODE_SECRET_ALTERNATE ?? ''
+  if (other !== '' && other.length < 16) {
+    throw new AppError(
+      'internal_error',
+      'The gateway is not configured: the secret NODE_SECRET_ALTERNATE is shorter than 16 characters. ' +
+        'Set it as NODE_SECRET is set, or delete it.',
+    )
+  }
+  const taken = [current, other].map(nodeOfSecret).find((nodeId) => nodeId !== undefined)
+  if (taken !== undefined) {
+    throw new AppError(
+      'internal_error',
+      `The gateway is not configured: its NODE_SECRET, or the alternate, is the secret of node '${taken}'. The gateway ` +
+        'needs the one that this was made of.',
+    )
+  }
+  return other === '' ? [current] : [current, other]
+}
+
 function readReceiptDays(env: Bindings): number {
   const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', RECEIPT_DAYS)
   if (days === 0 || days >= LEAST_RECEIPT_DAYS) return days
   throw new AppError(
     'internal_error',
     `The gateway is not configured: the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +
-      `${LEAST_RECEIPT_DAYS} days, for monthly budgets. Set it to 0 to keep all.`,
+      `${LEAST_RECEIPT_DAYS} days, since nodes that were away send theirs again. Set it to 0 to keep all.`,
   )
 }
 

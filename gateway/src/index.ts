@@ -1,6 +1,6 @@
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
-import { deleteOldReceipts, deleteOldScores } from './db/retention.ts'
+import { deleteOldDays, deleteOldReceipts, deleteOldScores } from './db/retention.ts'
 import { createDeps, type Bindings } from './deps.ts'
 import { handleSamples } from './domains/consume.ts'
 import { pepperStoredKeys } from './keys/pepper-stored.ts'
@@ -15,7 +15,7 @@ export { UpdateWorkflow } from './updates/workflow.ts'
 const app = createApp()
 
 /** What cron does. */
-const TASKS = { tick, deleteOldParts, pepperStoredKeys, deleteOldScores, deleteOldReceipts }
+const TASKS = { tick, deleteOldParts, pepperStoredKeys, deleteOldScores, deleteOldReceipts, deleteOldDays }
 
 export default {
   fetch: (request, env, ctx) => app.fetch(request, env, ctx),

@@ -76,8 +76,8 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     started.push(async () => lock.release())
     const listener = await listen(settings.host, settings.port)
     started.push(() => listener.close(0))
-    const stateFile = await openNodeState({ home, freshId: () => `node-${randomUUID().slice(0, 8)}`, log })
-    const nodeId = settings.nodeId ?? stateFile.current().nodeId
+    const stateFile = await openNodeState({ home, log })
+    const { nodeId } = settings
     const model = await openModel(settings.model, {
       cacheDir: settings.cacheDir,
       onProgress: environment.onProgress,
@@ -100,6 +100,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     started.push(() => telemetry.shutdown())
     const gateway = createGatewayClient({
       baseUrl: settings.gatewayUrl,
+      nodeId,
       secret: settings.secret,
       headers: settings.gatewayHeaders,
     })
@@ -191,9 +192,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     function onAnswer(answer: HeartbeatAnswer, beat: Heartbeat): void {
       const known = stateFile.current()
       const isNew = !sameDesire(known.desired, answer.desired)
-      if (isNew || known.model !== model.id || known.nodeId !== nodeId) {
-        void stateFile.save({ nodeId, model: model.id, desired: answer.desired })
-      }
+      if (isNew || known.model !== model.id) void stateFile.save({ model: model.id, desired: answer.desired })
       swap.converge(answer.desired)
       server.shadows.forget(beat.shadows ?? [])
       if (isNew) void swap.settled().then(pruneMasks)

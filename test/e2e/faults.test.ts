@@ -114,7 +114,7 @@ test('a node whose heartbeats are lost goes on with its streams, and gets no new
 
 test('a node whose clock is wrong takes no requests and says why', async () => {
   const skewed = startNodeProcess({
-    ...fleet.environment('skewed'),
+    ...(await fleet.environment('skewed')),
     NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent('const now = Date.now; Date.now = () => now() + 600_000')}`,
   })
   onTestFinished(async () => void (await skewed.end('SIGKILL')))
@@ -125,6 +125,53 @@ test('a node whose clock is wrong takes no requests and says why', async () => {
     20_000,
   )
   expect(await fleet.alive()).not.toContain('skewed')
+})
+
+test('with the secret of one node nobody speaks for another, nor calls it', async () => {
+  const stream = await open({ max_tokens: 2_000 })
+  const { node, requestId } = stream
+  const other = [...nodes.keys()].find((id) => id !== node.id) ?? ''
+  const secret = await fleet.nodeSecret(other)
+  const call = async (url: string, path: string, to: 'node' | 'gateway', as: string, told: object) => {
+    const body = new TextEncoder().encode(JSON.stringify(told))
+    const signed = { nodeId: as, to, method: 'POST', path, body } as const
+    const headers = await signedHeaders(secret, signed, Date.now())
+    return fetch(url + path, { method: 'POST', headers, body })
+  }
+  const receipt = { requestId, model: 'tiny', domain: 'default', maskVersion: 0, finishReason: 'stop' }
+  const sums = { promptTokens: 1, completionTokens: 1_000_000, queueMs: 0, totalMs: 0 }
+  const forged = { ...receipt, ...sums, timeToFirstTokenMs: null, drift: null }
+  const settle = (as: string, nodeId: string) =>
+    call(fleet.url, '/internal/nodes/receipts', 'gateway', as, { nodeId, receipts: [forged] })
+  expect(await (await settle(other, other)).json()).toEqual({ settled: 0 })
+  expect((await settle(other, node.id)).status).toBe(401)
+  expect((await settle(node.id, node.id)).status).toBe(401)
+  const { url } = await node.process.ready()
+  const refused = await call(url, '/rpc/evaluate', 'node', node.id, {
+    model: 'tiny',
+    maskVersion: 0,
+    text: 'x',
+  })
+  expect([refused.status, ((await refused.json()) as ErrorBody).error.code]).toEqual([
+    401,
+    'invalid_signature',
+  ])
+  expect(await stream.end()).toBe('done')
+  await fleet.settled()
+  expect(await fleet.admin<string>('GET', '/metrics')).not.toMatch(
+    /copal_completion_tokens_total\{.*\} \d{7}/,
+  )
+})
+
+test('a node that is given the secret of another, or of the gateway, does not start and says what to do', async () => {
+  const environment = await fleet.environment('node-c')
+  for (const [secret, message] of [
+    [await fleet.nodeSecret('node-a'), "COPAL_NODE_SECRET is the secret of node 'node-a'"],
+    [fleet.gatewaySecret, "COPAL_NODE_SECRET: a node's own secret is expected"],
+  ] as const) {
+    const node = startNodeProcess({ ...environment, COPAL_NODE_SECRET: secret })
+    await expect(node.ready()).rejects.toThrow(message)
+  }
 })
 
 test('a gateway that dies mid-stream breaks the stream, and nothing of it is left when it is back', async () => {
@@ -247,6 +294,7 @@ function ask(
 
 interface OpenStream {
   node: FleetNode
+  requestId: string
   /** Reads on to the end. */
   end(): Promise<string>
   leave(): Promise<void>
@@ -264,6 +312,7 @@ async function open(changes: object = {}, withKey = key, path = '/v1/completions
   if (!node) throw new Error('the answer names no node of this fleet')
   return {
     node,
+    requestId: response.headers.get('x-request-id') ?? '',
     end: () => readEnd(reader, first.value ?? new Uint8Array()),
     async leave() {
       controller.abort()
@@ -378,7 +427,8 @@ async function startGarbageNode(): Promise<{
     }
     const path = '/internal/nodes/heartbeat'
     const body = new TextEncoder().encode(JSON.stringify(beat))
-    const headers = await signedHeaders(fleet.nodeSecret, { method: 'POST', path, body }, Date.now())
+    const signed = { nodeId: 'garbage', to: 'gateway', method: 'POST', path, body } as const
+    const headers = await signedHeaders(await fleet.nodeSecret('garbage'), signed, Date.now())
     const response = await fetch(fleet.url + path, { method: 'POST', headers, body })
     if (!response.ok) throw new Error(`the heartbeat is refused: ${await response.text()}`)
   }

@@ -23,10 +23,10 @@ test('a task of cron that fails is logged by its name, and the others are done',
   expect(await findKey(openDatabase(env.DB), id)).toMatchObject({ peppered: true })
 })
 
-test('fewer days of receipts than a month’s budgets need are no configuration', () => {
+test('fewer days of receipts than nodes may be away are no configuration', () => {
   const daysOf = (COPAL_RECEIPT_DAYS: string) =>
     createDeps({ ...env, COPAL_RECEIPT_DAYS }, createExecutionContext()).receiptDays
-  expect(() => daysOf('7')).toThrow(/COPAL_RECEIPT_DAYS is '7'.*32 days.*0 to keep all/)
+  expect(() => daysOf('6')).toThrow(/COPAL_RECEIPT_DAYS is '6'.*7 days.*0 to keep all/)
   expect(() => daysOf('soon')).toThrow(/a whole number is expected, of days/)
-  expect(['', '0', '32'].map(daysOf)).toEqual([90, 0, 32])
+  expect(['', '0', '7'].map(daysOf)).toEqual([30, 0, 7])
 })

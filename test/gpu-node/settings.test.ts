@@ -3,7 +3,8 @@ import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { readNodeSettings } from '../../gpu-node/src/settings.ts'
 
-const SECRET = { COPAL_NODE_SECRET: 'a secret for tests only' }
+const MAC = '5'.repeat(64)
+const SECRET = { COPAL_NODE_SECRET: `node-1:${MAC}` }
 
 test('the secret alone is enough: everything else has a default', () => {
   expect(readNodeSettings(SECRET)).toEqual({
@@ -12,7 +13,7 @@ test('the secret alone is enough: everything else has a default', () => {
     cacheDir: join(homedir(), '.cache', 'copal'),
     host: '127.0.0.1',
     port: 8790,
-    nodeId: null,
+    nodeId: 'node-1',
     advertisedUrl: null,
     gatewayUrl: 'http://127.0.0.1:8787',
     secret: SECRET.COPAL_NODE_SECRET,
@@ -41,34 +42,48 @@ test('an empty variable counts as absent', () => {
 
 test('a missing secret is named, and how to come by one', () => {
   expect(() => readNodeSettings({})).toThrow(
-    /COPAL_NODE_SECRET: the secret shared with the gateway is required/,
+    /COPAL_NODE_SECRET: the node's own secret is required: `npx copal nodes secret <node id>` prints it/,
+  )
+})
+
+test.each([
+  ['the gateway’s secret', '0123456789abcdef'.repeat(4)],
+  ['a short one', 'hunter2'],
+  ['the secret of a node without a name', `:${MAC}`],
+])('%s is none of a node: it is refused, says where there is one, and is not printed', (_what, secret) => {
+  for (const name of ['COPAL_NODE_SECRET', 'COPAL_NODE_SECRET_ALTERNATE']) {
+    const attempt = () => readNodeSettings({ ...SECRET, [name]: secret })
+    expect(attempt).toThrow(`${name}: a node's own secret is expected`)
+    expect(attempt).toThrow('must not be on a node')
+    expect(attempt).not.toThrow(secret)
+  }
+})
+
+test('the secret says which node this is; under another name, and beside another’s, it is refused', () => {
+  expect(readNodeSettings({ ...SECRET, COPAL_NODE_ID: 'node-1' }).nodeId).toBe('node-1')
+  expect(() => readNodeSettings({ ...SECRET, COPAL_NODE_ID: 'node-2' })).toThrow(
+    /COPAL_NODE_ID is 'node-2': COPAL_NODE_SECRET is the secret of node 'node-1'\. Set it to what `npx copal nodes secret`/,
+  )
+  expect(() => readNodeSettings({ ...SECRET, COPAL_NODE_SECRET_ALTERNATE: `node-2:${MAC}` })).toThrow(
+    "COPAL_NODE_SECRET_ALTERNATE: it is the secret of node 'node-2', COPAL_NODE_SECRET that of node 'node-1'",
   )
 })
 
 test('what goes in front of the gateway and a second secret are taken, and half a service token is refused', () => {
+  const next = `node-1:${'9'.repeat(64)}`
   const given = {
     ...SECRET,
-    COPAL_NODE_SECRET_ALTERNATE: 'the secret of tomorrow',
+    COPAL_NODE_SECRET_ALTERNATE: next,
     COPAL_ACCESS_CLIENT_ID: 'id',
     COPAL_ACCESS_CLIENT_SECRET: 'token',
   }
   expect(readNodeSettings(given)).toMatchObject({
-    otherSecrets: ['the secret of tomorrow'],
+    otherSecrets: [next],
     gatewayHeaders: { 'cf-access-client-id': 'id', 'cf-access-client-secret': 'token' },
   })
-  const half = { ...given, COPAL_ACCESS_CLIENT_ID: '', COPAL_NODE_SECRET_ALTERNATE: 'short' }
-  expect(() => readNodeSettings(half)).toThrow(
-    /^(?!.*(token|short)).*COPAL_NODE_SECRET_ALTERNATE: at least 16/s,
-  )
-  expect(() => readNodeSettings({ ...given, COPAL_ACCESS_CLIENT_ID: '' })).toThrow(
-    'COPAL_ACCESS_CLIENT_ID: it goes with COPAL_ACCESS_CLIENT_SECRET',
-  )
-})
-
-test('a secret that is too short is refused without being printed', () => {
-  const attempt = () => readNodeSettings({ COPAL_NODE_SECRET: 'hunter2' })
-  expect(attempt).toThrow(/COPAL_NODE_SECRET: at least 16 characters/)
-  expect(attempt).not.toThrow(/hunter2/)
+  const half = () => readNodeSettings({ ...given, COPAL_ACCESS_CLIENT_ID: '' })
+  expect(half).toThrow('COPAL_ACCESS_CLIENT_ID: it goes with COPAL_ACCESS_CLIENT_SECRET')
+  expect(half).not.toThrow(/token/)
 })
 
 test.each([

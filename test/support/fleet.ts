@@ -7,6 +7,7 @@ import { createServer, connect, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { applyMigrations, gatewayPart } from '../../infra/local/gateway.ts'
@@ -42,7 +43,10 @@ export interface FleetNode {
 /** The real gateway in workerd with several real nodes, each a process with the tiny model. */
 export interface TestFleet {
   readonly url: string
-  readonly nodeSecret: string
+  /** Of which those of its nodes are made. */
+  readonly gatewaySecret: string
+  /** The secret of a node. */
+  nodeSecret(id: string): Promise<string>
   admin<T>(method: string, path: string, body?: unknown): Promise<T>
   /** Makes an API key. */
   key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
@@ -51,7 +55,7 @@ export interface TestFleet {
   /** Registers a mask file, and serves it if it shall. */
   importMask(file: Uint8Array<ArrayBuffer>, activate: boolean): Promise<MaskEntry>
   /** What a node of this fleet is started with. */
-  environment(id: string): Record<string, string>
+  environment(id: string): Promise<Record<string, string>>
   /** Starts a node, or a new process of one that ended, and waits until it takes requests. */
   start(id: string): Promise<FleetNode>
   /** Ids of nodes that take requests. */
@@ -98,7 +102,8 @@ export async function startFleet({
   }
   const fleet: TestFleet = {
     url,
-    nodeSecret: home.secrets.nodeSecret,
+    gatewaySecret: home.secrets.nodeSecret,
+    nodeSecret: (id) => nodeSecret(home.secrets.nodeSecret, id),
     stateDir: home.stateDir,
     admin,
     model,
@@ -119,14 +124,14 @@ export async function startFleet({
       const made = await admin<{ id: string; key: string }>('POST', '/admin/keys', wanted)
       return { id: made.id, key: made.key }
     },
-    environment: (id) => ({
+    environment: async (id) => ({
       COPAL_MODEL: tiny.dir,
       COPAL_HOME: join(dir, id),
       COPAL_CACHE: cacheDir,
       COPAL_NODE_ID: id,
       COPAL_NODE_PORT: '0',
       COPAL_GATEWAY_URL: url,
-      COPAL_NODE_SECRET: home.secrets.nodeSecret,
+      COPAL_NODE_SECRET: await nodeSecret(home.secrets.nodeSecret, id),
       COPAL_THREADS: '1',
       COPAL_BACKEND: backend,
       COPAL_HEARTBEAT_MS: '200',
@@ -135,7 +140,7 @@ export async function startFleet({
       const known = nodes.get(id)
       const wire = known?.wire ?? (await openWire(port))
       const process = startNodeProcess({
-        ...fleet.environment(id),
+        ...(await fleet.environment(id)),
         COPAL_GATEWAY_URL: `http://127.0.0.1:${wire.port}`,
       })
       const node = { id, process, wire, cut: wire.cut, mend: wire.mend }

@@ -14,12 +14,24 @@ import {
   type JobReport,
   type Receipt,
 } from '@copal/shared/wire/node-rpc.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { parse } from '@copal/shared/wire/parse.ts'
-import { BODY_HASH_HEADER, SIGNATURE_HEADER, signedHeaders, verify } from '@copal/shared/wire/signature.ts'
+import {
+  BODY_HASH_HEADER,
+  nodeNamedBy,
+  SIGNATURE_HEADER,
+  signedHeaders,
+  verify,
+} from '@copal/shared/wire/signature.ts'
+
+/** Of which the secrets of its nodes are made. */
+const GATEWAY_SECRET = 'a secret for tests only'
 
 /** The gateway as a node sees it: the internal routes over real HTTP, signatures and wire schemas checked. */
 export interface GatewayDouble {
   readonly url: string
+  /** A node that it knows, and its secret. */
+  readonly nodeId: string
   readonly secret: string
   /** What heartbeats are answered with; change it as the test needs. */
   desired: HeartbeatAnswer['desired']
@@ -46,17 +58,18 @@ export interface GatewayDouble {
 }
 
 /** Starts a gateway double on a free port of the loopback interface. */
-export async function startGatewayDouble(secret = 'a secret for tests only'): Promise<GatewayDouble> {
+export async function startGatewayDouble(nodeId = 'node-1'): Promise<GatewayDouble> {
   let server: Server | undefined
   let port = 0
   /** A node that came back with another port, and has not been heard since, is the one heard last. */
   const nodeAt = (nodeUrl: string) =>
-    (double.beats.findLast(({ url }) => url === nodeUrl) ?? double.beats.at(-1))?.nodeId
+    (double.beats.findLast(({ url }) => url === nodeUrl) ?? double.beats.at(-1))?.nodeId ?? nodeId
   const double: GatewayDouble = {
     get url() {
       return `http://127.0.0.1:${port}`
     },
-    secret,
+    nodeId,
+    secret: await nodeSecret(GATEWAY_SECRET, nodeId),
     desired: { active: null, previous: null },
     jobs: [],
     beats: [],
@@ -78,7 +91,9 @@ export async function startGatewayDouble(secret = 'a secret for tests only'): Pr
     },
     async callNode(nodeUrl, method, path, body) {
       const bytes = new TextEncoder().encode(JSON.stringify(body))
-      const signed = { nodeId: nodeAt(nodeUrl), method, path, body: bytes }
+      const called = nodeAt(nodeUrl)
+      const secret = await nodeSecret(GATEWAY_SECRET, called)
+      const signed = { nodeId: called, to: 'node', method, path, body: bytes } as const
       return fetch(new URL(path, nodeUrl), {
         method,
         headers: { ...(await signedHeaders(secret, signed, Date.now())), 'content-type': 'application/json' },
@@ -115,13 +130,11 @@ async function serve(
   try {
     const body = await readBody(request)
     const { method = '', url: path = '' } = request
-    const header = request.headers[SIGNATURE_HEADER]
-    await verify(
-      [double.secret],
-      { method, path, body },
-      typeof header === 'string' ? header : null,
-      Date.now(),
-    )
+    const named = request.headers[SIGNATURE_HEADER]
+    const header = typeof named === 'string' ? named : null
+    const nodeId = nodeNamedBy(header)
+    const secret = await nodeSecret(GATEWAY_SECRET, nodeId)
+    await verify([secret], { nodeId, to: 'gateway', method, path, body }, header, Date.now())
     if (request.headers[BODY_HASH_HEADER] !== createHash('sha256').update(body).digest('hex'))
       throw new AppError('invalid_signature', `'${BODY_HASH_HEADER}' does not name the hash of the body.`)
     answer(response, 200, route(double, method, path, body))

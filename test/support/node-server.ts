@@ -12,7 +12,7 @@ import { createNodeServer, type NodeServer } from '../../gpu-node/src/server/nod
 import { createNodeTelemetry } from '../../gpu-node/src/telemetry/telemetry.ts'
 import { memoryLog } from './memory-log.ts'
 
-const NODE_SECRET = 'a secret of sixteen bytes'
+const NODE_SECRET = `node-under-test:${'5'.repeat(64)}`
 const NODE_ID = 'node-under-test'
 /** The next secret, while the other is replaced. */
 export const OTHER_SECRET = 'another of sixteen bytes'
@@ -54,7 +54,14 @@ export async function startTestNode(
   } & Partial<
     Pick<
       NodeServerDeps,
-      'evaluateText' | 'grammars' | 'keepAliveMs' | 'onAnswer' | 'scoreTimeoutMs' | 'requestTimeoutMs'
+      | 'evaluateText'
+      | 'grammars'
+      | 'nodeId'
+      | 'secrets'
+      | 'keepAliveMs'
+      | 'onAnswer'
+      | 'scoreTimeoutMs'
+      | 'requestTimeoutMs'
     >
   >,
 ): Promise<TestNode> {
@@ -100,7 +107,7 @@ export async function startTestNode(
     log,
     async post(path, value, { body, secret, nodeId, signature, headers, signal } = {}) {
       const bytes = new TextEncoder().encode(body ?? JSON.stringify(value))
-      const signed = { nodeId: nodeId ?? NODE_ID, method: 'POST', path, body: bytes }
+      const signed = { nodeId: nodeId ?? NODE_ID, to: 'node', method: 'POST', path, body: bytes } as const
       const signing = await signedHeaders(secret ?? NODE_SECRET, signed, Date.now())
       if (signature !== undefined) signing[SIGNATURE_HEADER] = signature
       return fetch(listener.url + path, {

@@ -1,10 +1,13 @@
 import type { Deps } from '../deps.ts'
 import { deleteReceipts } from './queries/receipts.ts'
 import { deleteShadowScores } from './queries/shadow-scores.ts'
+import { DAY_MS, deleteDays } from './queries/usage-days.ts'
 
-const DAY_MS = 24 * 60 * 60 * 1000
 /** As long as samples. */
 const SCORE_DAYS = 30
+
+/** This month and the one before. */
+const USAGE_DAYS = 62
 
 /** A statement takes some tens of milliseconds, and a run leaves the database to others. */
 const RECEIPTS_AT_ONCE = 2_000
@@ -15,9 +18,14 @@ export async function deleteOldScores(deps: Pick<Deps, 'db' | 'nowMs'>): Promise
   await deleteShadowScores(deps.db, deps.nowMs() - SCORE_DAYS * DAY_MS)
 }
 
+/** Deletes the days of months that no budget is of any more. */
+export async function deleteOldDays(deps: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
+  await deleteDays(deps.db, deps.nowMs() - USAGE_DAYS * DAY_MS)
+}
+
 /**
- * Deletes receipts whose time is over: a database of D1 holds some thirty million. What `/metrics` and drift tell of them
- * is kept in totals. A run deletes 100,000 at most.
+ * Deletes receipts whose time is over: a database of D1 holds some thirty million. What `/metrics`, drift and budgets
+ * tell of them is kept in totals and days. A run deletes 100,000 at most.
  */
 export async function deleteOldReceipts(deps: Pick<Deps, 'db' | 'nowMs' | 'receiptDays'>): Promise<void> {
   const { db, nowMs, receiptDays } = deps

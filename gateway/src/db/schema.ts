@@ -174,7 +174,7 @@ export const accumulated = sqliteTable(
   (table) => [primaryKey({ columns: [table.model, table.datasetSha256] })],
 )
 
-/** Work handed to nodes in heartbeat answers. `nodeId` is the node that last took it. */
+/** Work handed to nodes in heartbeat answers. `nodeId` is the node that last took it, `handedTo` are all that did. */
 export const jobs = sqliteTable(
   'jobs',
   {
@@ -190,6 +190,7 @@ export const jobs = sqliteTable(
     errorCode: text(),
     errorMessage: text(),
     nodeId: text(),
+    handedTo: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
     attempts: integer().notNull().default(0),
     createdAt: integer().notNull(),
     /** When `nodeId` took it. */
@@ -277,6 +278,20 @@ export const usageTotals = sqliteTable(
       columns: [table.tenant, table.model, table.domain, table.maskVersion, table.finishReason],
     }),
   ],
+)
+
+/**
+ * What keys were charged, by day (UTC, days since 1970), counted as receipts are stored: months are summed from it, so that
+ * receipts need not be kept for that.
+ */
+export const usageDays = sqliteTable(
+  'usage_days',
+  {
+    keyId: text().notNull(),
+    day: integer().notNull(),
+    tokens: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.keyId, table.day] }), index('usage_days_day').on(table.day)],
 )
 
 /** What one answer is worth under the mask that gave it and one on trial; sums of nats over the same tokens. */

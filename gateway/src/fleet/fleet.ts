@@ -1,7 +1,8 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { Heartbeat, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../db/database.ts'
-import { insertReceipts, sumTokens } from '../db/queries/receipts.ts'
+import { insertReceipts, type StoredReceipt } from '../db/queries/receipts.ts'
+import { sumTokens } from '../db/queries/usage-days.ts'
 import type { Bindings } from '../deps.ts'
 import { idOf } from '../limits/account.ts'
 import { loadLedger, saveLedger } from '../limits/ledger-store.ts'
@@ -97,20 +98,21 @@ export class Fleet extends DurableObject<Bindings> {
    *
    * @param desiredVersion undefined while D1 does not answer: what it said last holds
    * @returns `known` is false when it must be known, because the node, or its weights, were not seen before; `drained`
-   * whether the operator drains the node
+   * whether the operator drains the node; `replaced` that another has its name now, and nothing of this one was taken
    */
   async heartbeat(
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
     trials?: Trials,
-  ): Promise<{ known: boolean; drained: boolean }> {
+  ): Promise<{ known: boolean; drained: boolean; replaced?: true }> {
     const { nodeId } = heartbeat
+    if (this.#state.isReplaced(heartbeat)) return { known: true, drained: false, replaced: true }
     if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials))
       return { known: false, drained: false }
-    this.#ledger.renew(
-      heartbeat.requests.map(({ requestId }) => requestId),
-      Date.now(),
-    )
+    const named = heartbeat.requests.map(({ requestId }) => requestId)
+    // Of a lease that a restart has lost it is the node alone that knows.
+    const own = named.filter((id) => (this.#state.leaseOf(id)?.nodeId ?? nodeId) === nodeId)
+    this.#ledger.renew(own, Date.now())
     this.#dispatcher.serve()
     await this.#keep(nodeId, { allowUnconfirmed: true })
     if (heartbeat.leaving) await this.#scheduleSweep(0)
@@ -332,7 +334,7 @@ export class Fleet extends DurableObject<Bindings> {
 }
 
 /** What a request is settled with when its node died before it could tell: what that told last. */
-function lostReceipt(lease: Lease, nowMs: number): Receipt {
+function lostReceipt(lease: Lease, nowMs: number): StoredReceipt {
   const { requestId, account, model, domain, maskVersion, promptTokens, completionTokens } = lease
   return {
     requestId,

@@ -66,7 +66,7 @@ export interface NodeAnswer {
  * came in time, `node_failed` when the connection broke, or the error that the node answered.
  */
 export async function callNode(
-  deps: Pick<Deps, 'nodeSecret' | 'nodeFetch' | 'nowMs'>,
+  deps: Pick<Deps, 'nodeSecrets' | 'nodeFetch' | 'nowMs'>,
   node: NodeAddress,
   path: string,
   value: unknown,
@@ -74,7 +74,9 @@ export async function callNode(
 ): Promise<NodeAnswer> {
   const url = new URL(node.url.replace(/\/+$/, '') + path)
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
-  const signed = { nodeId: node.nodeId, method: 'POST', path: url.pathname + url.search, body }
+  const { nodeId } = node
+  const signed = { nodeId, to: 'node', method: 'POST', path: url.pathname + url.search, body } as const
+  const [secret] = await deps.nodeSecrets(nodeId)
   const { attempt, firstByte } = options
   const cancel = firstByte?.alarms.after(firstByte.timeoutMs, () =>
     attempt.abort(tooLate(node, firstByte.timeoutMs)),
@@ -85,7 +87,7 @@ export async function callNode(
       headers: {
         ...options.headers,
         'content-type': 'application/json',
-        ...(await signedHeaders(deps.nodeSecret, signed, deps.nowMs())),
+        ...(await signedHeaders(secret, signed, deps.nowMs())),
       },
       body,
       // Nodes answer where they are: the request and its signature go nowhere else.

@@ -27,6 +27,8 @@ export interface Node extends Told {
   composedAfterMs: number
   /** A request failed on it after its last heartbeat. */
   suspect: boolean
+  /** The process of this name that its present one took over from. */
+  replaced: string | undefined
   /** It refused a request after its last heartbeat, since it had enough. */
   refusing: boolean
   readonly leases: Map<string, Lease>
@@ -48,6 +50,7 @@ export function nodeOf(told: Told): Node {
     prefixes: new CachedPrefixes(),
     composedAfterMs: -Infinity,
     suspect: false,
+    replaced: undefined,
     refusing: false,
     leases: new Map(),
   }

@@ -72,12 +72,21 @@ export class FleetState {
       seenAtMs: nowMs,
     }
     const node = known ?? nodeOf(told)
+    if (known && known.heartbeat.process !== heartbeat.process) node.replaced = known.heartbeat.process
     const composedAfterMs = known?.seenAtMs ?? -Infinity
     Object.assign(node, { ...told, composedAfterMs, suspect: false, refusing: false })
     node.prefixes.tell(heartbeat.prefixes, nowMs)
     this.#nodes.set(heartbeat.nodeId, node)
     for (const progress of heartbeat.requests) this.#leases.renew(node, progress, nowMs)
     return true
+  }
+
+  /**
+   * Whether a heartbeat comes from a process that another of its name took over from: it was not restarted, there are two
+   * nodes with one secret.
+   */
+  isReplaced({ nodeId, process }: Heartbeat): boolean {
+    return process !== undefined && this.#nodes.get(nodeId)?.replaced === process
   }
 
   /** Leases the best node for a request that waits since `sinceMs`. */

@@ -164,10 +164,18 @@ async function tryNode(
     const named = model.version === undefined && !pinned ? {} : { maskVersion }
     const shadowed = sample && shadow !== undefined ? { shadowVersion: shadow } : {}
     // What a limit made shorter is another answer than the request asked for.
-    const kept = keep && maxTokens == null ? { keep } : {}
+    const wish = keep && maxTokens == null ? keep : undefined
+    const [ticket, answerTicket] = await Promise.all([
+      deps.tickets.issue({
+        nodeId,
+        what: { request: { requestId: leaseId, account, model: model.id, domain } },
+      }),
+      wish && deps.tickets.issue({ nodeId, what: { answer: { ...wish, tenant } } }),
+    ])
+    const kept = wish ? { keep: { ...wish, ticket: answerTicket } } : {}
     const begun = prefix.length > 0 ? { prefix } : {}
     const options = { ...named, ...shadowed, ...kept, ...begun }
-    const call = { requestId: leaseId, account, tenant, domain, sample, ...options, request: bounded }
+    const call = { requestId: leaseId, account, ticket, tenant, domain, sample, ...options, request: bounded }
     const answer = await callNode(deps, node, path, call, {
       attempt,
       headers,

@@ -1,4 +1,5 @@
-import { hex, sha256 } from '@copal/shared/wire/signature.ts'
+import { hmac } from '@copal/shared/wire/hmac.ts'
+import { sha256 } from '@copal/shared/wire/signature.ts'
 
 const encoder = new TextEncoder()
 
@@ -39,11 +40,8 @@ export function digestOf(token: string): Promise<string> {
  *
  * @param digest of {@link digestOf}
  */
-export async function pepperedHash(pepper: string, digest: string): Promise<string> {
-  const algorithm = { name: 'HMAC', hash: 'SHA-256' }
-  const secret = await crypto.subtle.importKey('raw', encoder.encode(pepper), algorithm, false, ['sign'])
-  const mac = new Uint8Array(await crypto.subtle.sign('HMAC', secret, encoder.encode(digest)))
-  return hex(mac)
+export function pepperedHash(pepper: string, digest: string): Promise<string> {
+  return hmac(pepper, digest)
 }
 
 /** Whether two hashes in hex are the same, in a time that tells nothing of where they differ. */

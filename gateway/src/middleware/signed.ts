@@ -1,19 +1,57 @@
 import type { Context } from 'hono'
+import type { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
-import { BODY_HASH_HEADER, sha256, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
+import { parse, parseJson } from '@copal/shared/wire/parse.ts'
+import {
+  BODY_HASH_HEADER,
+  nodeNamedBy,
+  sha256,
+  SIGNATURE_HEADER,
+  verify,
+} from '@copal/shared/wire/signature.ts'
 import type { AppEnv } from '../context.ts'
-import { readBody } from './body.ts'
+import { decodeBody, readBody } from './body.ts'
 
 /**
- * Verifies that a call is signed by a node with the hash of its body.
+ * Verifies that a call is signed by the node that it names, with the hash of its body.
  *
+ * @returns that node
  * @throws AppError `invalid_signature`
  */
-export async function requireSigned(c: Context<AppEnv>, bodySha256: string): Promise<void> {
+export async function requireSigned(c: Context<AppEnv>, bodySha256: string): Promise<string> {
   const { deps } = c.var
   const { pathname, search } = new URL(c.req.url)
-  const request = { method: c.req.method, path: pathname + search, bodySha256 }
-  await verify(deps.nodeSecrets, request, c.req.header(SIGNATURE_HEADER), deps.nowMs())
+  const header = c.req.header(SIGNATURE_HEADER)
+  const nodeId = nodeNamedBy(header)
+  const request = {
+    nodeId,
+    to: 'gateway',
+    method: c.req.method,
+    path: pathname + search,
+    bodySha256,
+  } as const
+  await verify(await deps.nodeSecrets(nodeId), request, header, deps.nowMs())
+  return nodeId
+}
+
+/**
+ * Reads what a node tells of itself: its `nodeId` is the node whose secret has signed.
+ *
+ * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request`
+ */
+export async function readFromNode<T extends { nodeId: string }>(
+  c: Context<AppEnv>,
+  schema: z.ZodType<T>,
+  maxBytes: number,
+): Promise<T> {
+  const { nodeId, body } = await readSigned(c, maxBytes)
+  const told = parse(schema, parseJson(decodeBody(body)))
+  if (told.nodeId === nodeId) return told
+  throw new AppError(
+    'invalid_signature',
+    `The call tells of node '${told.nodeId}' and is signed by node '${nodeId}'. A node speaks for itself alone.`,
+    { param: 'nodeId' },
+  )
 }
 
 /**
@@ -21,7 +59,10 @@ export async function requireSigned(c: Context<AppEnv>, bodySha256: string): Pro
  *
  * @throws AppError `body_too_large`, `invalid_signature`
  */
-export async function readSigned(c: Context<AppEnv>, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+export async function readSigned(
+  c: Context<AppEnv>,
+  maxBytes: number,
+): Promise<{ nodeId: string; body: Uint8Array<ArrayBuffer> }> {
   const bodySha256 = c.req.header(BODY_HASH_HEADER)
   if (bodySha256 === undefined) {
     throw new AppError(
@@ -30,8 +71,8 @@ export async function readSigned(c: Context<AppEnv>, maxBytes: number): Promise<
         'the first is older than the gateway: upgrade it.',
     )
   }
-  await requireSigned(c, bodySha256)
+  const nodeId = await requireSigned(c, bodySha256)
   const body = await readBody(c.req.raw, maxBytes)
-  if ((await sha256(body)) === bodySha256) return body
+  if ((await sha256(body)) === bodySha256) return { nodeId, body }
   throw new AppError('invalid_signature', `The body does not have the hash that '${BODY_HASH_HEADER}' names.`)
 }

@@ -18,8 +18,8 @@ const MAX_REPORTS = 90
 /**
  * Stores what a node reports of its jobs.
  *
- * The first result of a job counts, from whoever brings it, since every node comes to the same; anything else
- * counts only from the node that the job was handed to last.
+ * The first result of a job counts, from whichever node of those that it was handed to, since all come to the same;
+ * anything else counts only from the node that has it now.
  */
 export async function applyJobReports(
   deps: JobDeps,
@@ -33,7 +33,8 @@ export async function applyJobReports(
   for (const job of rows) {
     const report = reports.find(({ id }) => id === job.id)
     const open = job.state === 'queued' || job.state === 'running'
-    if (open && report && (job.nodeId === nodeId || report.state === 'done'))
+    if (!open || !report) continue
+    if (job.nodeId === nodeId || (report.state === 'done' && job.handedTo.includes(nodeId)))
       await applyReport(deps, nodeId, job, report)
   }
 }
@@ -94,6 +95,7 @@ function handOut(deps: JobDeps, job: JobRow, nodeId: string): Promise<boolean> {
   return changeJob(deps.db, job, {
     state: 'running',
     nodeId,
+    handedTo: [...new Set([...job.handedTo, nodeId])],
     attempts: job.attempts + 1,
     handedAt: deps.nowMs(),
     seenAt: null,

@@ -42,6 +42,7 @@ const STALL_TIMEOUT_MS = 60_000
 /** Composes the client of the gateway at `baseUrl` (`http://127.0.0.1:8787`). */
 export function createGatewayClient(deps: {
   baseUrl: string
+  nodeId: string
   secret: string
   /** Sent with every call, for what lies in front of the gateway. */
   headers?: Readonly<Record<string, string>>
@@ -67,7 +68,8 @@ export function createGatewayClient(deps: {
     signal?: AbortSignal,
   ): Promise<Response> {
     const url = new URL(path.slice(1), base)
-    const request = { method, path: url.pathname + url.search, ...signed }
+    const { nodeId } = deps
+    const request = { nodeId, to: 'gateway', method, path: url.pathname + url.search, ...signed } as const
     const signing = await signedHeaders(deps.secret, request, nowMs())
     let response: Response
     try {

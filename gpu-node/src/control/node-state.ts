@@ -6,7 +6,6 @@ import { reasonOf, type Log } from '../log.ts'
 import { readIfThere, writeAtomically } from './content-store.ts'
 
 const nodeState = z.object({
-  nodeId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
   /** The model that `desired` is about. */
   model: z.string().nullable(),
   desired: heartbeatAnswer.shape.desired,
@@ -23,15 +22,11 @@ export interface NodeStateFile {
 }
 
 /**
- * Reads the state of a node, or starts one with `freshId` when there is none or it is damaged.
+ * Reads the state of a node, or starts one when there is none or it is damaged.
  *
  * @throws AppError `internal_error` when there is a file that cannot be read: it is left as it is
  */
-export async function openNodeState(deps: {
-  home: string
-  freshId: () => string
-  log: Log
-}): Promise<NodeStateFile> {
+export async function openNodeState(deps: { home: string; log: Log }): Promise<NodeStateFile> {
   const path = join(deps.home, 'node-state.json')
   let state = await readState(path, deps.log)
   let writing = Promise.resolve()
@@ -45,7 +40,7 @@ export async function openNodeState(deps: {
     return writing
   }
   if (!state) {
-    const fresh = { nodeId: deps.freshId(), model: null, desired: { active: null, previous: null } }
+    const fresh = { model: null, desired: { active: null, previous: null } }
     state = fresh
     await save(fresh)
   }

@@ -29,7 +29,8 @@ export async function readSigned(
         'first is older than this node: deploy it anew.',
     )
   }
-  const signed = { nodeId: options.nodeId, method: request.method, path: pathname + search, bodySha256 }
+  const { nodeId } = options
+  const signed = { nodeId, to: 'node', method: request.method, path: pathname + search, bodySha256 } as const
   await verify(options.secrets, signed, signature, options.nowMs)
   options.replays.use(signature, options.nowMs)
   const body = await readBounded(request, options.maxBytes)

@@ -9,7 +9,7 @@ import type { NodeTelemetry } from '../telemetry/telemetry.ts'
 /** What the HTTP server of a node is made of. */
 export interface NodeServerDeps {
   nodeId: string
-  /** Shared with the gateway; any of them may have signed a call. */
+  /** Its own, which the gateway knows; any of them may have signed a call. */
   secrets: readonly string[]
   model: Pick<DenseModel, 'id' | 'config' | 'codec' | 'tokenizer'>
   engine: Engine

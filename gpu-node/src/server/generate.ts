@@ -19,6 +19,7 @@ interface GenerateJob {
   requestId: string
   domain: string
   account?: string | undefined
+  ticket?: string | undefined
   /** Whose prompts may share what was computed of them. */
   tenant?: string | undefined
   /** What the gateway calls the beginnings of its first prompt. */

@@ -12,6 +12,8 @@ export interface SettledCall {
   domain: string
   /** Whom the gateway charges. */
   account?: string | undefined
+  /** Proves to the gateway that it made this call. */
+  ticket?: string | undefined
   /** The client's own text as tokens when it may be scored; tokenised only then. */
   sampledText: (() => readonly number[]) | null
 }
@@ -58,7 +60,7 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
       const { requestId, model, domain } = call
       deps.onReceipt({
         requestId,
-        ...accountOf(call),
+        ...echoOf(call),
         model,
         domain,
         maskVersion: deps.activeVersion() ?? 0,
@@ -89,7 +91,7 @@ function receiptOf(call: SettledCall, outcome: GenerationOutcome, activeVersion:
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
   return {
     requestId: call.requestId,
-    ...accountOf(call),
+    ...echoOf(call),
     model: call.model,
     domain: call.domain,
     maskVersion: outcome.weights?.version ?? activeVersion ?? 0,
@@ -103,6 +105,7 @@ function receiptOf(call: SettledCall, outcome: GenerationOutcome, activeVersion:
   }
 }
 
-function accountOf({ account }: SettledCall): Pick<Receipt, 'account'> {
-  return account === undefined ? {} : { account }
+/** What the gateway gets back as it came. */
+export function echoOf({ account, ticket }: Pick<SettledCall, 'account' | 'ticket'>) {
+  return { ...(account === undefined ? {} : { account }), ...(ticket === undefined ? {} : { ticket }) }
 }

@@ -3,6 +3,7 @@ import type { WeightSet } from '../backends/backend.ts'
 import type { Engine } from '../engine/api.ts'
 import type { GenerationOutcome } from '../engine/generation.ts'
 import { reasonOf, type Log } from '../log.ts'
+import { echoOf, type SettledCall } from './receipts.ts'
 import { isExpected, sum } from './scoring.ts'
 
 /** Of a prompt its end is scored, of an answer its beginning: differences show in as many tokens. */
@@ -16,7 +17,7 @@ const MAX_WAITING = 4
 const MAX_UNTOLD = 256
 
 /** A call whose answer is to be scored. */
-export interface ShadowedCall {
+export interface ShadowedCall extends Pick<SettledCall, 'account' | 'ticket'> {
   requestId: string
   model: string
   domain: string
@@ -63,6 +64,7 @@ export function createShadowDesk(deps: ShadowDeps): ShadowDesk {
       const { requestId, model, domain, shadowVersion } = call
       const score = {
         requestId,
+        ...echoOf(call),
         model,
         domain,
         maskVersion: answered.version,

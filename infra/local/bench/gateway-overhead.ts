@@ -1,13 +1,16 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { formatSpread, line, spread } from '../../../gpu-node/bench/report.ts'
+import { LOCAL_NODE_ID } from '../node.ts'
 
 /** A running local service, and what a caller of either half needs. */
 export interface Target {
   gatewayUrl: string
   nodeUrl: string
   apiKey: string
+  /** The gateway's, of which that of the node is made. */
   nodeSecret: string
   nodeId: string
   model: string
@@ -19,13 +22,12 @@ const PROMPT = 'One two three four five six seven eight'
 export function readTarget(home: string, ports: { gateway: number; node: number }, model: string): Target {
   const credentials = JSON.parse(readFileSync(join(home, 'credentials.json'), 'utf8')) as { apiKey: string }
   const secrets = JSON.parse(readFileSync(join(home, 'secrets.json'), 'utf8')) as { nodeSecret: string }
-  const node = JSON.parse(readFileSync(join(home, 'node-state.json'), 'utf8')) as { nodeId: string }
   return {
     gatewayUrl: `http://127.0.0.1:${ports.gateway}`,
     nodeUrl: `http://127.0.0.1:${ports.node}`,
     apiKey: credentials.apiKey,
     nodeSecret: secrets.nodeSecret,
-    nodeId: node.nodeId,
+    nodeId: process.env.COPAL_NODE_ID || LOCAL_NODE_ID,
     model,
   }
 }
@@ -96,8 +98,8 @@ async function straight(target: Target, stream: boolean): Promise<Request> {
     headers: {
       'content-type': 'application/json',
       ...(await signedHeaders(
-        target.nodeSecret,
-        { nodeId: target.nodeId, method: 'POST', path, body: bytes },
+        await nodeSecret(target.nodeSecret, target.nodeId),
+        { nodeId: target.nodeId, to: 'node', method: 'POST', path, body: bytes },
         Date.now(),
       )),
     },

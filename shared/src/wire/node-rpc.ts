@@ -10,6 +10,7 @@ import { DENSE } from '../mask/metadata.ts'
 import { patternFault } from '../mask/pattern.ts'
 import { embeddingsRequest } from './embeddings.ts'
 import { domainName } from './generation.ts'
+import { nodeId } from './node-secret.ts'
 import { heldPrefixes, promptKeys } from './prefix.ts'
 import { pruneMethod } from './prune-method.ts'
 import { responsesRequest } from './responses.ts'
@@ -56,8 +57,14 @@ export type SelectionSpec = z.output<typeof selectionSpec>
 
 // ---- gateway -> node ---------------------------------------------------------------------------
 
+/**
+ * Proves that the gateway gave a node what the node tells of; it means nothing to nodes, which give it back as it came.
+ * What is told without a good one counts for nothing.
+ */
+const ticket = sha256Hex.optional()
+
 /** Where the gateway keeps an answer: a name without the version that gave it, and for how long. */
-export const keepWish = z.object({ key: sha256Hex, ttlMs: z.int().min(1).max(86_400_000) })
+export const keepWish = z.object({ key: sha256Hex, ttlMs: z.int().min(1).max(86_400_000), ticket })
 export type KeepWish = z.output<typeof keepWish>
 
 const generateFields = {
@@ -67,6 +74,7 @@ const generateFields = {
   sample: z.boolean(),
   /** Whom the receipt shall name; means nothing to the node. */
   account: z.string().min(1).max(64).optional(),
+  ticket,
   /** The weights that shall answer: 0 is dense. Left out: those that are active. */
   maskVersion: count.optional(),
   /** What is answered shall be scored under these weights too, when nobody waits for it: see {@link shadowScore}. */
@@ -254,6 +262,9 @@ const shadowSums = z.object({ tokens: count, nll: z.number(), nllShadow: z.numbe
  */
 export const shadowScore = z.object({
   requestId: z.string().min(8).max(64),
+  /** As the call had them. */
+  account: z.string().min(1).max(64).optional(),
+  ticket,
   model: modelId,
   domain: domainName,
   maskVersion: count,
@@ -268,7 +279,7 @@ export const MAX_SHADOW_SCORES = 64
 
 /** `POST /internal/nodes/heartbeat`, every 2 s and at once when something changed. */
 export const heartbeat = z.object({
-  nodeId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  nodeId,
   /** Where the gateway reaches this node: `http://127.0.0.1:8790`. */
   url: z.url({ protocol: /^https?$/ }),
   draining: z.boolean(),
@@ -315,8 +326,9 @@ export type HeartbeatAnswer = z.output<typeof heartbeatAnswer>
 
 export const receipt = z.object({
   requestId: z.string().min(8).max(64),
-  /** As the call had it. */
+  /** As the call had them. */
   account: z.string().min(1).max(64).optional(),
+  ticket,
   model: modelId,
   domain: domainName,
   maskVersion: count,
@@ -333,7 +345,7 @@ export const receipt = z.object({
 export type Receipt = z.output<typeof receipt>
 
 /** `POST /internal/nodes/receipts`; a batch is sent again until it is answered, and settles once. */
-export const receiptBatch = z.object({ nodeId: z.string(), receipts: arrayOf(receipt).max(256) })
+export const receiptBatch = z.object({ nodeId, receipts: arrayOf(receipt).max(256) })
 export type ReceiptBatch = z.output<typeof receiptBatch>
 
 /** Most bytes of an answer that is kept. */
@@ -341,7 +353,7 @@ export const MAX_KEPT_BYTES = 1024 * 1024
 
 /** `POST /internal/nodes/answers`: a streamed answer as its client got it, that is whole and shall be kept. */
 export const keptAnswer = keepWish.extend({
-  nodeId: z.string(),
+  nodeId,
   tenant: z.string().min(1).max(128),
   maskVersion: count,
   contentType: z.string().max(128),

@@ -105,6 +105,11 @@ describe('an API key', () => {
 test.each([
   ['no NODE_SECRET', { NODE_SECRET: undefined }, /NODE_SECRET is missing/],
   ['a short NODE_SECRET', { NODE_SECRET: 'short' }, /shorter than 16/],
+  [
+    'the secret of a node',
+    { NODE_SECRET: `node-1:${'5'.repeat(64)}` },
+    /is the secret of node 'node-1'\. The gateway needs the one/,
+  ],
   ['no ADMIN_KEY_SHA256', { ADMIN_KEY_SHA256: undefined }, /ADMIN_KEY_SHA256 must be/],
   ['no KEY_PEPPER', { KEY_PEPPER: undefined }, /KEY_PEPPER is missing/],
   ['a short KEY_PEPPER', { KEY_PEPPER: 'x'.repeat(31) }, /shorter than 32/],

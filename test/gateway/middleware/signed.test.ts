@@ -1,5 +1,6 @@
 import { exports } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { BODY_HASH_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { errorOf, ORIGIN } from '../support/gateway.ts'
 import { TEST_NODE_SECRET } from '../support/secrets.ts'
@@ -7,8 +8,13 @@ import { TEST_NODE_SECRET } from '../support/secrets.ts'
 const path = '/internal/nodes/receipts'
 const bytes = (text: string) => new Uint8Array(new TextEncoder().encode(text))
 const good = bytes(JSON.stringify({ nodeId: 'node-1', receipts: [] }))
-const signing = (secret = TEST_NODE_SECRET) =>
-  signedHeaders(secret, { method: 'POST', path, body: good }, Date.now())
+const secretOf = (nodeId: string) => nodeSecret(TEST_NODE_SECRET, nodeId)
+const signing = async (secret?: string, nodeId = 'node-1', body = good) =>
+  signedHeaders(
+    secret ?? (await secretOf(nodeId)),
+    { nodeId, to: 'gateway', method: 'POST', path, body },
+    Date.now(),
+  )
 const call = (headers: Record<string, string>, body: Uint8Array<ArrayBuffer> | ReadableStream) =>
   exports.default.fetch(new Request(ORIGIN + path, { method: 'POST', headers, body }))
 
@@ -26,6 +32,8 @@ test('nothing is read of what a stranger sends', async () => {
   const { [BODY_HASH_HEADER]: hash, ...unhashed } = await signing()
   const strangers = [
     await signing('another secret of the network'),
+    await signing(TEST_NODE_SECRET),
+    await signing(await secretOf('node-2')),
     { [BODY_HASH_HEADER]: hash ?? '' },
     { ...unhashed, [BODY_HASH_HEADER]: '0'.repeat(64) },
     unhashed,

@@ -36,7 +36,8 @@ describe('a stream', () => {
     expect(first.headers.get('x-copal-cache')).toBe('miss')
     expect(await first.text()).toBe(chunks.join(''))
     const call = await lastCall()
-    expect(call.keep).toEqual({ key: expect.stringMatching(/^[0-9a-f]{64}$/) as string, ttlMs: 600_000 })
+    const hex = expect.stringMatching(/^[0-9a-f]{64}$/) as string
+    expect(call.keep).toEqual({ key: hex, ttlMs: 600_000, ticket: hex })
     expect((await ask(asked)).headers.get('x-copal-cache')).toBe('miss')
     expect((await giveAgain(call)).status).toBe(200)
     const before = (await streaming.calls()).length
@@ -80,7 +81,7 @@ describe('a stream', () => {
       contentType: 'x',
       body: 'x',
     }
-    expect((await signedPost('/internal/nodes/answers', forged, 'not the secret of nodes')).status).toBe(401)
+    expect((await signedPost('/internal/nodes/answers', forged, { secret: 'none' })).status).toBe(401)
     expect((await giveAgain(call, { body: 'x'.repeat(1024 * 1024 + 1) })).status).toBe(400)
     expect((await giveAgain(call, { key: 'a key' })).status).toBe(400)
   })

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { ChatCall, CompletionCall } from '@copal/shared/wire/node-rpc.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { verify, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { beat, createKey, errorOf, post, until } from '../support/gateway.ts'
 import { startNode } from '../support/node-double.ts'
@@ -51,6 +52,7 @@ describe('an answer at once', () => {
     expect(body).toEqual({
       requestId: response.headers.get('x-request-id'),
       account: id,
+      ticket: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
       tenant: 'default',
       domain: 'code',
       sample: false,
@@ -58,11 +60,13 @@ describe('an answer at once', () => {
     })
     const signed = {
       nodeId: 'call-1',
+      to: 'node',
       method: 'POST',
       path: call.path,
       body: new Uint8Array(new TextEncoder().encode(call.body)),
-    }
-    await verify([TEST_NODE_SECRET], signed, call.headers[SIGNATURE_HEADER], Date.now())
+    } as const
+    const secret = await nodeSecret(TEST_NODE_SECRET, 'call-1')
+    await verify([secret], signed, call.headers[SIGNATURE_HEADER], Date.now())
     expect(call.headers.traceparent).toMatch(
       /^00-0af7651916cd43dd8448eb211c80319c-(?!b7ad6b7169203331)[0-9a-f]{16}-01$/,
     )

@@ -3,6 +3,7 @@ import { createExecutionContext } from 'cloudflare:test'
 import { encodeMask } from '@copal/shared/mask/codec.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { EvaluateJob, Heartbeat, HeartbeatAnswer, Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { createDeps, type Deps } from '../../../gateway/src/deps.ts'
 import { beat, heartbeatOf, ORIGIN } from './gateway.ts'
@@ -36,14 +37,19 @@ export async function adminJson<T>(method: string, path: string, body?: unknown)
   return response.json<T>()
 }
 
-/** A signed call of a node, whose body is what it is. */
+/** A signed call of node `node-1`, whose body is what it is. */
 export async function signedCall(
   method: 'GET' | 'PUT' | 'POST',
   path: string,
   body: Uint8Array<ArrayBuffer> = new Uint8Array(),
-  secret = TEST_NODE_SECRET,
+  secret?: string,
 ): Promise<Response> {
-  const signing = await signedHeaders(secret, { method, path, body }, Date.now())
+  const signed = { nodeId: 'node-1', to: 'gateway', method, path, body } as const
+  const signing = await signedHeaders(
+    secret ?? (await nodeSecret(TEST_NODE_SECRET, 'node-1')),
+    signed,
+    Date.now(),
+  )
   return exports.default.fetch(
     new Request(ORIGIN + path, {
       method,

@@ -1,11 +1,13 @@
 import { env, exports } from 'cloudflare:workers'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat, HeartbeatAnswer, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { insertKey, type NewKeyRow } from '../../../gateway/src/db/queries/keys.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './secrets.ts'
+import { withTickets, type Told } from './told.ts'
 
 /** Where tests address the Worker under test. */
 export const ORIGIN = 'http://gateway'
@@ -54,14 +56,15 @@ export async function errorOf(response: Response): Promise<ErrorBody['error']> {
   return (await response.json<ErrorBody>()).error
 }
 
-/** A call as a node makes it, signed. */
+/** A call as the node makes it that tells of itself, with its tickets; another may sign. */
 export async function signedPost(
   path: string,
-  value: unknown,
-  secret: string = TEST_NODE_SECRET,
+  told: Told,
+  { as = told.nodeId, secret }: { as?: string; secret?: string } = {},
 ): Promise<Response> {
-  const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
-  const headers = await signedHeaders(secret, { method: 'POST', path, body }, Date.now())
+  const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(await withTickets(told))))
+  const signed = { nodeId: as, to: 'gateway', method: 'POST', path, body } as const
+  const headers = await signedHeaders(secret ?? (await nodeSecret(TEST_NODE_SECRET, as)), signed, Date.now())
   return exports.default.fetch(new Request(ORIGIN + path, { method: 'POST', headers, body }))
 }
 

@@ -73,7 +73,7 @@ describe('lost nodes', () => {
     expect(await findJob(db, job)).toMatchObject({ nodeId: 'silent-2', progress: 0 })
   })
 
-  test('a result counts from whoever brings it, even from a node that was taken for lost', async () => {
+  test('a result counts from whoever was handed the job, even from a node that was taken for lost', async () => {
     const { update, job } = await calibrating('late')
     const [first, second] = [new SimulatedNode('late-1', 'late'), new SimulatedNode('late-2', 'late')]
     await first.beat()
@@ -139,6 +139,27 @@ describe('reports', () => {
     ])
     await applyJobReports(testDeps(), 'repeat-1', [done, done])
     expect(await findJob(db, job)).toEqual(settled)
+  })
+
+  test('of a result from a node that was never handed the job, are ignored', async () => {
+    const { job } = await calibrating('forged')
+    const [first, stranger] = [
+      new SimulatedNode('forged-1', 'forged'),
+      new SimulatedNode('forged-2', 'forged'),
+    ]
+    await first.beat()
+    const [calibrate] = first.jobs
+    if (!calibrate) throw new Error('no job')
+    stranger.report(await stranger.done(calibrate))
+    await stranger.beat()
+    expect(await findJob(db, job)).toMatchObject({ state: 'running', nodeId: 'forged-1', result: null })
+    await first.work()
+    await first.beat()
+    expect(await findJob(db, job)).toMatchObject({
+      state: 'done',
+      nodeId: 'forged-1',
+      handedTo: ['forged-1'],
+    })
   })
 
   test('of jobs that nobody knows, or from nodes that do not have the job, are ignored', async () => {

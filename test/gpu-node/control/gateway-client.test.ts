@@ -12,8 +12,8 @@ const SHA256 = createHash('sha256').update(new Uint8Array(FILE.size)).digest('he
 async function setup(stallTimeoutMs?: number) {
   const gateway = await startGatewayDouble()
   onTestFinished(() => gateway.close())
-  const { url: baseUrl, secret } = gateway
-  const options = { baseUrl, secret, ...(stallTimeoutMs === undefined ? {} : { stallTimeoutMs }) }
+  const { url: baseUrl, nodeId, secret } = gateway
+  const options = { baseUrl, nodeId, secret, ...(stallTimeoutMs === undefined ? {} : { stallTimeoutMs }) }
   return { gateway, client: createGatewayClient(options) }
 }
 
@@ -84,7 +84,11 @@ test.each([200, 404])('an answer of status %i that stands still is given up', as
 
 test('a refused file is refused in the words of the gateway', async () => {
   const { gateway } = await setup()
-  const stranger = createGatewayClient({ baseUrl: gateway.url, secret: 'another secret than the right one' })
+  const stranger = createGatewayClient({
+    baseUrl: gateway.url,
+    nodeId: 'node-2',
+    secret: gateway.secret,
+  })
   await expect(stranger.uploadMask(SHA256, FILE)).rejects.toMatchObject({ code: 'invalid_signature' })
 })
 

@@ -28,7 +28,7 @@ async function setup(intervalMs: number) {
   const answers: HeartbeatAnswer[] = []
   let version = 0
   const heart = createHeart({
-    gateway: createGatewayClient({ baseUrl: gateway.url, secret: gateway.secret }),
+    gateway: createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret }),
     snapshot: () => beatOf(version),
     onAnswer: (answer) => answers.push(answer),
     log,

@@ -10,20 +10,15 @@ const DESIRED = { active: { version: 2, sha256: 'a'.repeat(64) }, previous: null
 function setup() {
   const home = temporaryDir()
   const log = memoryLog()
-  let made = 0
-  return { home, log, open: () => openNodeState({ home, log, freshId: () => `node-${++made}` }) }
+  return { home, log, open: () => openNodeState({ home, log }) }
 }
 
-test('a node keeps the id it made at its first start, and what it was to serve', async () => {
+test('a node keeps what it was to serve', async () => {
   const { open, home } = setup()
   const first = await open()
-  expect(first.current()).toEqual({
-    nodeId: 'node-1',
-    model: null,
-    desired: { active: null, previous: null },
-  })
-  await first.save({ nodeId: 'node-1', model: 'tiny', desired: DESIRED })
-  expect((await open()).current()).toEqual({ nodeId: 'node-1', model: 'tiny', desired: DESIRED })
+  expect(first.current()).toEqual({ model: null, desired: { active: null, previous: null } })
+  await first.save({ model: 'tiny', desired: DESIRED })
+  expect((await open()).current()).toEqual({ model: 'tiny', desired: DESIRED })
   expect(await readdir(home)).toEqual(['node-state.json'])
 })
 
@@ -32,7 +27,6 @@ test('of saves that overlap the last one stays', async () => {
   const file = await open()
   const saves = [1, 2, 3].map((version) =>
     file.save({
-      nodeId: 'node-1',
       model: 'tiny',
       desired: { active: { version, sha256: 'b'.repeat(64) }, previous: null },
     }),
@@ -44,10 +38,10 @@ test('of saves that overlap the last one stays', async () => {
 
 test('a damaged file is set aside, said, and started anew', async () => {
   const { open, home, log } = setup()
-  await writeFile(join(home, 'node-state.json'), '{"nodeId": "node-7", "desi')
-  expect((await open()).current().nodeId).toBe('node-1')
+  await writeFile(join(home, 'node-state.json'), '{"model": "tiny-7", "desi')
+  expect((await open()).current().model).toBeNull()
   expect(log.lines.join('\n')).toMatch(/node state is damaged/)
-  expect(await readFile(join(home, 'node-state.json.damaged'), 'utf8')).toContain('node-7')
+  expect(await readFile(join(home, 'node-state.json.damaged'), 'utf8')).toContain('tiny-7')
 })
 
 test('a file that cannot be read is no missing one: the start ends, and the file stays', async () => {

@@ -34,7 +34,7 @@ async function setup(capacity?: number) {
     openReceiptOutbox({
       home,
       nodeId: 'node-1',
-      gateway: createGatewayClient({ baseUrl: gateway.url, secret: gateway.secret }),
+      gateway: createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret }),
       log,
       intervalMs: 5,
       ...(capacity === undefined ? {} : { capacity }),

@@ -8,7 +8,12 @@ async function send(sizeBytes: number, maskPartBytes: number) {
   onTestFinished(() => gateway.close())
   const bytes = Uint8Array.from({ length: sizeBytes }, (_, index) => index % 251)
   const sha256 = createHash('sha256').update(bytes).digest('hex')
-  const client = createGatewayClient({ baseUrl: gateway.url, secret: gateway.secret, maskPartBytes })
+  const client = createGatewayClient({
+    baseUrl: gateway.url,
+    nodeId: gateway.nodeId,
+    secret: gateway.secret,
+    maskPartBytes,
+  })
   await client.uploadMask(sha256, new Blob([bytes]))
   expect(gateway.artifacts.get(`masks/${sha256}`)).toEqual(bytes)
   return gateway.calls.map((call) => call.replaceAll(/[0-9a-f]{64}/g, '#'))

@@ -13,7 +13,7 @@ async function setup() {
   const gateway = await startGatewayDouble()
   onTestFinished(() => gateway.close())
   const home = temporaryDir()
-  const client = createGatewayClient({ baseUrl: gateway.url, secret: gateway.secret })
+  const client = createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret })
   const log = memoryLog()
   const clock = { ms: Date.now() }
   const store = createMaskStore({ home, gateway: client, log, nowMs: () => clock.ms })
@@ -147,6 +147,7 @@ describe('mask store', () => {
     const { gateway, home } = await setup()
     const stranger = createGatewayClient({
       baseUrl: gateway.url,
+      nodeId: gateway.nodeId,
       secret: 'another secret than the right one',
     })
     const store = createMaskStore({ home, gateway: stranger, log: memoryLog() })

@@ -107,8 +107,6 @@ test('a port in use is told at once in one line', async () => {
 
 test('a node without its secret says what is missing', async () => {
   const node = startNodeProcess({})
-  await expect(node.ready()).rejects.toThrow(
-    /COPAL_NODE_SECRET: the secret shared with the gateway is required/,
-  )
+  await expect(node.ready()).rejects.toThrow(/COPAL_NODE_SECRET: the node's own secret is required/)
   expect(node.child.exitCode).toBe(1)
 })

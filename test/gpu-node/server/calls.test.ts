@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { request as openRequest, type IncomingMessage } from 'node:http'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { type ErrorBody } from '@copal/shared/errors.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { BODY_HASH_HEADER, sign, SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../support/arithmetic-node.ts'
@@ -60,7 +61,7 @@ test('unsigned and wrongly signed calls, stale ones and those for another node a
     { secret: 'another secret of sixteen bytes' },
     { signature: 'nonsense' },
     { signature: '' },
-    { signature: `t=${Date.now() - 10 * 60_000},to=node:node-under-test,v2=${'0'.repeat(64)}` },
+    { signature: `t=${Date.now() - 10 * 60_000},node=node-under-test,to=node,v3=${'0'.repeat(64)}` },
     { nodeId: 'another-node' },
   ]) {
     const response = await node.post('/rpc/completions', call(PROMPT), options)
@@ -71,12 +72,43 @@ test('unsigned and wrongly signed calls, stale ones and those for another node a
   expect(node.receipts).toHaveLength(0)
 })
 
+test('a call that the gateway signs for one node opens no other, which has another secret', async () => {
+  const path = '/rpc/completions'
+  const body = JSON.stringify(call(PROMPT))
+  const bytes = new TextEncoder().encode(body)
+  const [forA, forB] = await Promise.all(
+    ['node-a', 'node-b'].map((id) => nodeSecret('the secret of the gateway', id)),
+  )
+  const [a, b] = [
+    (await start({ nodeId: 'node-a', secrets: [forA!] })).node,
+    (await start({ nodeId: 'node-b', secrets: [forB!] })).node,
+  ]
+  const signed = { nodeId: 'node-a', to: 'node', method: 'POST', path, body: bytes } as const
+  const signature = await sign(forA!, signed, Date.now())
+  const renamed = signature.replace('node=node-a', 'node=node-b')
+  // What node A could make of its own secret.
+  const made = await sign(forA!, { ...signed, nodeId: 'node-b' }, Date.now())
+  for (const [given, message] of [
+    [signature, "signed for node 'node-a' and reached node 'node-b'"],
+    [renamed, 'does not match'],
+    [made, "node 'node-b' needs what 'npx copal nodes secret node-b' makes"],
+  ] as const) {
+    const refused = await b.post(path, {}, { body, signature: given })
+    expect([refused.status, (await json<ErrorBody>(refused)).error.message]).toEqual([
+      401,
+      expect.stringContaining(message),
+    ])
+  }
+  expect((await a.post(path, {}, { body, signature })).status).toBe(200)
+  expect(b.receipts).toEqual([])
+})
+
 test('a call opens once: whoever sends it again gets nothing', async () => {
   const { node } = await start()
   const body = JSON.stringify(call(PROMPT))
   const path = '/rpc/completions'
   const bytes = new TextEncoder().encode(body)
-  const signed = { nodeId: 'node-under-test', method: 'POST', path, body: bytes }
+  const signed = { nodeId: 'node-under-test', to: 'node', method: 'POST', path, body: bytes } as const
   const signature = await sign(OTHER_SECRET, signed, Date.now())
   // Signed with the next secret, which is accepted while the other is still in use.
   expect((await node.post(path, {}, { body, signature })).status).toBe(200)
@@ -90,7 +122,7 @@ test('a call opens once: whoever sends it again gets nothing', async () => {
 
 /** Headers as the gateway signs a call to the node under test. */
 function signing(path: string, body: Uint8Array<ArrayBuffer>): Promise<Record<string, string>> {
-  const signed = { nodeId: 'node-under-test', method: 'POST', path, body }
+  const signed = { nodeId: 'node-under-test', to: 'node', method: 'POST', path, body } as const
   return signedHeaders(OTHER_SECRET, signed, Date.now())
 }
 

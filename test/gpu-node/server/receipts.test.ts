@@ -11,13 +11,22 @@ import { call } from '../../support/node-server.ts'
 const nodes = arithmeticNodes()
 const { start } = nodes
 
-test('a receipt names the account of its call, of a refused one too', async () => {
+test('a receipt names the account of its call and has its ticket, of a refused one too', async () => {
   const { node } = await start()
-  await (await node.post('/rpc/completions', call(PROMPT, { account: 'key_1' }))).text()
-  await (await node.post('/rpc/completions', call({ ...PROMPT, model: 'x' }, { account: 'key_2' }))).text()
+  const ticket = 'a'.repeat(64)
+  await (await node.post('/rpc/completions', call(PROMPT, { account: 'key_1', ticket }))).text()
+  await (
+    await node.post('/rpc/completions', call({ ...PROMPT, model: 'x' }, { account: 'key_2', ticket }))
+  ).text()
+  await (await node.post('/rpc/embeddings', call({ model: 'x', input: 'x' }, { ticket }))).text()
   await (await node.post('/rpc/completions', call(PROMPT))).text()
-  const receipts = await node.receiptCount(3)
-  expect(receipts.map(({ account }) => account)).toEqual(['key_1', 'key_2', undefined])
+  const receipts = await node.receiptCount(4)
+  expect(receipts.map(({ account, ticket: echoed }) => [account, echoed])).toEqual([
+    ['key_1', ticket],
+    ['key_2', ticket],
+    [undefined, ticket],
+    [undefined, undefined],
+  ])
 })
 
 test('every ending gives one receipt with its counts', async () => {

@@ -45,13 +45,15 @@ function deskWith(worth: (turn: number) => number | Promise<number>) {
 
 test('the end of a long prompt and the beginning of a long answer are scored, each by itself', async () => {
   const { desk, scored } = deskWith(() => 2)
-  desk.score(callOf('request-long'), outcomeOf(1_000, 400))
+  desk.score({ ...callOf('request-long'), account: 'key_1', ticket: 'f' }, outcomeOf(1_000, 400))
   desk.score(callOf('request-short'), outcomeOf(10, 8))
   await expect.poll(() => desk.scores()).toHaveLength(2)
   expect([scored[0]?.[0], scored[0]?.at(-1), scored[0]?.length]).toEqual([744, 1_255, 512])
   expect(desk.scores()).toEqual([
     {
       requestId: 'request-long',
+      account: 'key_1',
+      ticket: 'f',
       model: 'tiny',
       domain: 'legal',
       maskVersion: 3,

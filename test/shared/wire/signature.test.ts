@@ -1,17 +1,23 @@
 import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import { MAX_SKEW_MS, sign, verify } from '@copal/shared/wire/signature.ts'
+import { MAX_SKEW_MS, nodeNamedBy, sign, verify } from '@copal/shared/wire/signature.ts'
 
 const SECRET = 'the secret of today'
 const NEXT = 'the secret of tomorrow'
 const NOW = 1_800_000_000_000
 const body = new TextEncoder().encode('{"a":1}')
-const request = { nodeId: 'node-a', method: 'POST', path: '/rpc/x?y=1', body }
+const request = {
+  nodeId: 'node-a',
+  to: 'node' as 'node' | 'gateway',
+  method: 'POST',
+  path: '/rpc/x?y=1',
+  body,
+}
 
 /** What is said of a signature; undefined when it is good. */
 async function fault(
   header: string | null,
-  changes: Partial<typeof request> | { nodeId: undefined } = {},
+  changes: Partial<typeof request> = {},
   { secrets = [SECRET], nowMs = NOW }: { secrets?: string[]; nowMs?: number } = {},
 ): Promise<string | undefined> {
   try {
@@ -30,17 +36,19 @@ test('a signature holds for its node, method, path and body, and for nothing els
   for (const changes of [{ method: 'PUT' }, { path: '/rpc/x' }, { body: new Uint8Array([1]) }])
     expect(await fault(header, changes)).toContain('The signature does not match.')
   expect(await fault(header, { nodeId: 'node-b' })).toContain(
-    "signed for 'node:node-a' and reached 'node:node-b'",
+    "signed for node 'node-a' and reached node 'node-b'",
   )
-  expect(await fault(header, { nodeId: undefined })).toContain("reached 'gateway'")
+  expect(await fault(header, { to: 'gateway' })).toContain('reached the gateway')
   // Who renames the recipient has not signed for it.
   expect(await fault(header.replace('node-a', 'node-b'), { nodeId: 'node-b' })).toContain('does not match')
 })
 
-test('a call to the gateway is not one to a node of that name', async () => {
-  const header = await sign(SECRET, { ...request, nodeId: undefined }, NOW)
-  expect(await fault(header, { nodeId: undefined })).toBeUndefined()
-  expect(await fault(header, { nodeId: 'gateway' })).toContain("reached 'node:gateway'")
+test('a call by a node is none to it, whatever its header says: both have the same secret', async () => {
+  const header = await sign(SECRET, { ...request, to: 'gateway' }, NOW)
+  expect(await fault(header, { to: 'gateway' })).toBeUndefined()
+  expect(await fault(header)).toContain("signed for the gateway and reached node 'node-a'")
+  expect(await fault(header.replace('to=gateway', 'to=node'))).toContain('does not match')
+  expect(nodeNamedBy(header)).toBe('node-a')
 })
 
 test('clocks may differ by a minute, and what differs by more is told', async () => {
@@ -63,7 +71,20 @@ test('while a secret is replaced both are good, and afterwards the new one alone
   expect(await fault(old, {}, { secrets: [NEXT] })).toContain('does not match')
 })
 
-test.each([null, '', 'nonsense', `t=1,v1=${'0'.repeat(64)}`, `t=1,to=node:a,v2=${'G'.repeat(64)}`])(
-  'what is no signature is refused: %s',
-  async (header) => expect(await fault(header)).toContain('is required'),
+const MAC = '0'.repeat(64)
+test.each([
+  null,
+  '',
+  'nonsense',
+  `t=1,v1=${MAC}`,
+  `t=1,node=a,to=node,v3=${'G'.repeat(64)}`,
+  `t=1,node=a b,to=node,v3=${MAC}`,
+  `t=1,node=${'a'.repeat(65)},to=node,v3=${MAC}`,
+  `t=1,node=a,to=node:a,v3=${MAC}`,
+])('what is no signature is refused: %s', async (header) =>
+  expect(await fault(header)).toContain('is required'),
 )
+
+test('a signature from before nodes had secrets of their own says what to upgrade', async () => {
+  expect(await fault(`t=1,to=gateway,v2=${MAC}`)).toMatch(/Upgrade gateway and nodes.*docs\/operations\.md/)
+})

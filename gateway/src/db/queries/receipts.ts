@@ -1,8 +1,8 @@
-import { and, avg, count, eq, getTableColumns, gte, inArray, lt, ne, sql, sum } from 'drizzle-orm'
+import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
-import type { Unread } from '../../limits/reservation.ts'
 import type { Database } from '../database.ts'
-import { apiKeys, receipts } from '../schema.ts'
+import { receipts } from '../schema.ts'
+import { countDays } from './usage-days.ts'
 import { column, countReceipts } from './usage-totals.ts'
 
 /** Every column of the rows in a parameter: in one statement, however many there are. */
@@ -29,7 +29,7 @@ const REPLACED = {
 }
 
 /** A receipt as it is stored: of a request that was tried again then it is `superseded`, however it ended. */
-export type StoredReceipt = Omit<Receipt, 'finishReason'> & {
+export type StoredReceipt = Omit<Receipt, 'finishReason' | 'ticket'> & {
   finishReason: (typeof receipts.$inferSelect)['finishReason']
 }
 
@@ -71,7 +71,7 @@ export async function insertReceipts(
       setWhere: sql`${receipts.estimated} = 1 and excluded.estimated = 0`,
     })
   // Together or not at all.
-  const [, { meta }] = await db.batch([countReceipts(db, json), store])
+  const [, , { meta }] = await db.batch([countReceipts(db, json), countDays(db, json), store])
   return meta.changes
 }
 
@@ -111,24 +111,7 @@ export async function sumVersionsSince(db: Database, model: string, fromMs: numb
     .groupBy(maskVersion)
 }
 
-/** Tokens that a key, or all keys of a tenant, were charged from `fromMs` until before `beforeMs`. */
-export async function sumTokens(
-  db: Database,
-  account: { kind: 'key' | 'tenant'; name: string },
-  { fromMs, beforeMs }: Unread,
-): Promise<number> {
-  const { promptTokens, completionTokens, finishReason, createdAt, keyId } = receipts
-  const owner = account.kind === 'key' ? eq(keyId, account.name) : eq(apiKeys.tenant, account.name)
-  const row = await db
-    .select({ tokens: sql`coalesce(sum(${promptTokens} + ${completionTokens}), 0)`.mapWith(Number) })
-    .from(receipts)
-    .innerJoin(apiKeys, eq(apiKeys.id, keyId))
-    .where(and(owner, ne(finishReason, 'superseded'), gte(createdAt, fromMs), lt(createdAt, beforeMs)))
-    .get()
-  return row?.tokens ?? 0
-}
-
-/** Deletes receipts from before a time; the totals keep what they were. At most `limit` at once. @returns how many */
+/** Deletes receipts from before a time; totals and days keep what they were. At most `limit` at once. @returns how many */
 export async function deleteReceipts(db: Database, beforeMs: number, limit: number): Promise<number> {
   const old = db
     .select({ requestId: receipts.requestId })

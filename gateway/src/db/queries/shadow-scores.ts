@@ -10,11 +10,15 @@ const ROWS_PER_STATEMENT = 8
 /** Stores scores; one that is told again is stored once. */
 export async function insertShadowScores(
   db: Database,
-  scores: readonly ShadowScore[],
+  scores: readonly Omit<ShadowScore, 'ticket'>[],
   nowMs: number,
 ): Promise<void> {
-  const rows = scores.map(({ prompt, answer, ...score }) => ({
-    ...score,
+  const rows = scores.map(({ requestId, shadowVersion, model, domain, maskVersion, prompt, answer }) => ({
+    requestId,
+    shadowVersion,
+    model,
+    domain,
+    maskVersion,
     promptTokens: prompt.tokens,
     promptNll: prompt.nll,
     promptNllShadow: prompt.nllShadow,

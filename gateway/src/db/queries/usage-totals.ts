@@ -17,6 +17,17 @@ export const ESTIMATED = 'estimated'
 /** A column of rows of receipts in a parameter, which is a JSON list of objects. */
 export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
 
+/** Rows of receipts in a parameter as a table of that name: of those of one request the first, which is stored. */
+export const incoming = (json: string): SQL => sql`
+  incoming as (
+    select min(key), ${column('requestId')} request_id, ${column('keyId')} key_id, ${column('model')} model,
+      ${column('domain')} domain, ${column('maskVersion')} mask_version, ${column('finishReason')} finish_reason,
+      ${column('promptTokens')} prompt_tokens, ${column('completionTokens')} completion_tokens,
+      ${column('driftTokens')} drift_tokens, ${column('nllMasked')} nll_masked, ${column('nllDense')} nll_dense,
+      ${column('estimated')} estimated, ${column('createdAt')} created_at
+    from json_each(${json}) group by request_id
+  )`
+
 /**
  * Adds to the totals what storing these rows will change: what is new, and what comes in place of an estimate. To be run
  * before they are stored, in one transaction with that. A trigger would do the same; how D1 takes those from a migration
@@ -28,15 +39,7 @@ export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${n
  */
 export function countReceipts(db: Database, json: string) {
   const counted = sql`
-    with incoming as (
-      -- Of rows of one request the first is stored.
-      select min(key), ${column('requestId')} request_id, ${column('keyId')} key_id, ${column('model')} model,
-        ${column('domain')} domain, ${column('maskVersion')} mask_version, ${column('finishReason')} finish_reason,
-        ${column('promptTokens')} prompt_tokens, ${column('completionTokens')} completion_tokens,
-        ${column('driftTokens')} drift_tokens, ${column('nllMasked')} nll_masked, ${column('nllDense')} nll_dense,
-        ${column('estimated')} estimated
-      from json_each(${json}) group by request_id
-    ), counted as (
+    with ${incoming(json)}, counted as (
       select 1 sign, coalesce(new.key_id, old.key_id) key_id, new.model, new.domain, new.mask_version,
         iif(new.estimated, ${ESTIMATED}, new.finish_reason) finish_reason, new.prompt_tokens, new.completion_tokens,
         new.drift_tokens, new.nll_masked, new.nll_dense

@@ -29,7 +29,8 @@ export function artifactRoutes(): Hono<AppEnv> {
     })
     .post('/masks/:sha256', async (c) => {
       const hash = hashOf(c)
-      const { parts } = parse(joinMaskParts, parseJson(decodeBody(await readSigned(c, MAX_LIST_BYTES))))
+      const { body } = await readSigned(c, MAX_LIST_BYTES)
+      const { parts } = parse(joinMaskParts, parseJson(decodeBody(body)))
       await joinMaskFile(c.var.deps.artifacts, hash, parts)
       return c.json({ sha256: hash }, 201)
     })

@@ -6,17 +6,17 @@ import {
   receiptBatch,
   type Heartbeat,
   type HeartbeatAnswer,
+  type Receipt,
+  type ShadowScore,
 } from '@copal/shared/wire/node-rpc.ts'
-import { parse, parseJson } from '@copal/shared/wire/parse.ts'
 import { answerKey } from '../../cache/key.ts'
 import type { AppEnv } from '../../context.ts'
 import { desiredState, ensureModel, findModel } from '../../db/queries/models.ts'
 import { insertReceipts, type StoredReceipt } from '../../db/queries/receipts.ts'
 import { insertShadowScores } from '../../db/queries/shadow-scores.ts'
 import type { Deps } from '../../deps.ts'
-import { decodeBody } from '../../middleware/body.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
-import { readSigned } from '../../middleware/signed.ts'
+import { readFromNode } from '../../middleware/signed.ts'
 import { trialsInForce } from '../../trials/trial.ts'
 import { applyJobReports, jobsForNode } from '../../updates/jobs.ts'
 
@@ -27,7 +27,7 @@ export function nodeRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .post('/heartbeat', async (c) => {
       const { deps } = c.var
-      const beat = parse(heartbeat, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
+      const beat = await readFromNode(c, heartbeat, MAX_BODY_BYTES)
       const model = await ensureModel(deps.db, beat.model, deps.nowMs()).catch(async (cause: unknown) => {
         // The nodes that are known go on serving while the database does not answer.
         await deps.fleet.heartbeat(beat, undefined)
@@ -42,7 +42,19 @@ export function nodeRoutes(): Hono<AppEnv> {
           { param: 'model.baseSha256' },
         )
       }
-      const { drained } = await deps.fleet.heartbeat(beat, model.activeVersion, trialsInForce(model))
+      const { drained, replaced } = await deps.fleet.heartbeat(
+        beat,
+        model.activeVersion,
+        trialsInForce(model),
+      )
+      if (replaced) {
+        throw new AppError(
+          'conflict',
+          `Another node was started as '${beat.nodeId}' after this one, with the same COPAL_NODE_SECRET, and has its ` +
+            'place. Stop this one, or give it a name and a secret of its own: `npx copal nodes secret <node id>`.',
+          { param: 'process' },
+        )
+      }
       await keepShadows(deps, beat)
       await applyJobReports(deps, beat.nodeId, beat.jobs)
       // A report can have promoted a mask: the node shall hear of it now and not at its next beat.
@@ -55,8 +67,11 @@ export function nodeRoutes(): Hono<AppEnv> {
     .all('/heartbeat', refuseMethod('POST'))
     .post('/receipts', async (c) => {
       const { deps } = c.var
-      const batch = parse(receiptBatch, parseJson(decodeBody(await readSigned(c, MAX_BODY_BYTES))))
-      const receipts = await markSuperseded(deps, batch.receipts)
+      const batch = await readFromNode(c, receiptBatch, MAX_BODY_BYTES)
+      const receipts = await markSuperseded(
+        deps,
+        await onlyGiven(deps, batch.nodeId, batch.receipts, 'receipts'),
+      )
       const settled = await insertReceipts(deps.db, batch.nodeId, receipts, 'node', deps.nowMs())
       await deps.fleet.settle(
         receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
@@ -69,13 +84,45 @@ export function nodeRoutes(): Hono<AppEnv> {
     })
     .all('/receipts', refuseMethod('POST'))
     .post('/answers', async (c) => {
-      const body = decodeBody(await readSigned(c, MAX_BODY_BYTES))
-      const { tenant, key, ttlMs, body: text, ...answer } = parse(keptAnswer, parseJson(body))
+      const { deps } = c.var
+      const told = await readFromNode(c, keptAnswer, MAX_BODY_BYTES)
+      const { tenant, key, ttlMs, ticket, body: text, ...answer } = told
+      const { nodeId } = told
+      if (!(await deps.tickets.isFor(ticket, { nodeId, what: { answer: told } }))) {
+        throw new AppError(
+          'invalid_request',
+          `Node '${nodeId}' was not asked for this answer. It is not kept; those of a node from before answers had ` +
+            'tickets are not either: upgrade it.',
+          { param: 'ticket' },
+        )
+      }
       const kept = { ...answer, body: new Uint8Array(new TextEncoder().encode(text)) }
-      await c.var.deps.responseCache(tenant).keep(answerKey(key, answer.maskVersion), kept, ttlMs)
+      await deps.responseCache(tenant).keep(answerKey(key, answer.maskVersion), kept, ttlMs)
       return c.json({ kept: true })
     })
     .all('/answers', refuseMethod('POST'))
+}
+
+/** What a node tells of requests that it was called with, as it was; the rest counts for nothing. */
+async function onlyGiven<T extends Receipt | ShadowScore>(
+  deps: Pick<Deps, 'tickets'>,
+  nodeId: string,
+  told: readonly T[],
+  what: string,
+): Promise<Omit<T, 'ticket'>[]> {
+  const checked = await Promise.all(
+    told.map(async ({ ticket, ...rest }) => ({
+      rest,
+      isGood: await deps.tickets.isFor(ticket, { nodeId, what: { request: rest } }),
+    })),
+  )
+  const bad = checked.filter(({ isGood }) => !isGood).map(({ rest }) => rest.requestId)
+  if (bad.length > 0)
+    console.error(
+      `${bad.length} of ${told.length} ${what} of node '${nodeId}' count for nothing: they are of requests that it was not called with, ` +
+        `or not like that. The first is ${bad[0]}.`,
+    )
+  return checked.filter(({ isGood }) => isGood).map(({ rest }) => rest)
 }
 
 function isDone(finishReason: StoredReceipt['finishReason']): boolean {
@@ -99,10 +146,13 @@ function idsOf(receipts: readonly StoredReceipt[]): string[] {
 }
 
 /** Scores of answers are samples: where they cannot be stored they are lost, and nothing else is. */
-async function keepShadows(deps: Pick<Deps, 'db' | 'nowMs'>, { nodeId, model, shadows = [] }: Heartbeat) {
+async function keepShadows(
+  deps: Pick<Deps, 'db' | 'nowMs' | 'tickets'>,
+  { nodeId, model, shadows = [] }: Heartbeat,
+) {
   try {
     const own = shadows.filter((score) => score.model === model.id)
-    await insertShadowScores(deps.db, own, deps.nowMs())
+    await insertShadowScores(deps.db, await onlyGiven(deps, nodeId, own, 'scores'), deps.nowMs())
   } catch (error) {
     console.error(`${shadows.length} scores of node '${nodeId}' under a mask on trial are lost:`, error)
   }

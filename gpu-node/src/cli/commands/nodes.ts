@@ -6,6 +6,7 @@ import type { GatewayClient } from '../gateway-client.ts'
 import { nodeTable, requestsOf } from '../node-table.ts'
 import { counted, formatDuration } from '../quantities.ts'
 import type { Session } from '../session.ts'
+import { addNodeSecret } from './node-secret.ts'
 import { wholeNumber } from './update.ts'
 
 const POLL_MS = 1000
@@ -13,17 +14,18 @@ const POLL_MS = 1000
 const DEFAULT_WAIT_S = 600
 
 export function addNodes(program: Command, session: Session): void {
-  program
+  const nodes = program
     .command('nodes')
     .description('nodes, what they serve and how much they do')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal nodes')
+    .addHelpText('after', '\nExamples:\n  copal nodes\n  copal nodes secret node-2')
     .action(async ({ json }: { json?: boolean }) => {
       const data = await listNodes(session.client())
       session.print(json, data, () =>
         data.length === 0 ? 'No node has registered yet.' : nodeTable(data, session),
       )
     })
+  addNodeSecret(nodes, session)
 }
 
 export function addDrain(program: Command, session: Session): void {

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { runWrangler } from '../../../deploy/wrangler.ts'
 import { freePort } from '../../ports.ts'
 import { end, startServer, TalkingChild } from './child.ts'
@@ -70,7 +71,8 @@ export async function startWorker(options: {
   const build = await runWrangler(['deploy', '--dry-run', '--outdir', bundle], { terminal: false, root })
   if (build.exitCode !== 0) throw new Error(`The Worker of ${root} cannot be bundled:\n${build.output}`)
   const adminKey = secret()
-  const nodeSecret = secret()
+  const gatewaySecret = secret()
+  const nodeId = 'bench'
   const child = new TalkingChild<WorkerSaid>('worker.ts')
   try {
     const { url, pids } = await child.ask({
@@ -78,7 +80,7 @@ export async function startWorker(options: {
       scriptPath: join(bundle, 'index.js'),
       stateDir: join(dir, 'state'),
       variables: {
-        NODE_SECRET: nodeSecret,
+        NODE_SECRET: gatewaySecret,
         KEY_PEPPER: secret(),
         ADMIN_KEY_SHA256: createHash('sha256').update(adminKey).digest('hex'),
         OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url,
@@ -86,7 +88,7 @@ export async function startWorker(options: {
       ...(inspectorPort === undefined ? {} : { inspectorPort }),
     } satisfies RunWorker)
     const headers = { authorization: `Bearer ${await makeKey(url, adminKey)}` }
-    await upstream.attach({ gatewayUrl: url, nodeSecret, nodeId: 'bench' })
+    await upstream.attach({ gatewayUrl: url, secret: await nodeSecret(gatewaySecret, nodeId), nodeId })
     return {
       name,
       pids,

@@ -4,14 +4,15 @@
  */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { Heartbeat, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall, Heartbeat, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/control/gateway-client.ts'
 import { jsonAnswer, MODEL, PROMPT_TOKENS, streamEvents, TOKENS } from './texts.ts'
 
 /** To the upstream: be a node of this gateway. */
 export interface Attach {
   gatewayUrl: string
-  nodeSecret: string
+  /** The node's. */
+  secret: string
   nodeId: string
 }
 /** From the upstream. */
@@ -50,8 +51,8 @@ async function answer(
   called?.(body)
 }
 
-async function beNode({ gatewayUrl, nodeSecret, nodeId }: Attach): Promise<void> {
-  const gateway = createGatewayClient({ baseUrl: gatewayUrl, secret: nodeSecret })
+async function beNode({ gatewayUrl, secret, nodeId }: Attach): Promise<void> {
+  const gateway = createGatewayClient({ baseUrl: gatewayUrl, nodeId, secret })
   let waiting: Receipt[] = []
   const node = createServer(
     // A gateway that leaves, as one that is busy may do with its spans, is no fault.
@@ -89,10 +90,11 @@ function repeat(everyMs: number, work: () => Promise<unknown>): void {
 }
 
 function receiptOf(call: unknown): Receipt {
-  const { requestId, account, domain } = call as { requestId: string; account: string; domain: string }
+  const { requestId, account, ticket, domain } = call as ChatCall
   return {
     requestId,
     account,
+    ticket,
     model: MODEL,
     domain,
     maskVersion: 0,

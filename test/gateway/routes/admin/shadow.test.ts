@@ -168,6 +168,8 @@ describe('a shadow', () => {
       scoreOf('shadow-request-4', { maskVersion: 3 }),
       scoreOf('shadow-request-5', { shadowVersion: 6 }),
       scoreOf('shadow-request-6', { model: 'other' }),
+      // Of a request that the node was not called with.
+      scoreOf('shadow-request-7', { ticket: 'f'.repeat(64) }),
       ...Array.from({ length: 10 }, (_, index) =>
         scoreOf(`shadow-request-more-${index}`, { domain: `made-up-${index}` }),
       ),

@@ -1,5 +1,6 @@
 import { env, exports } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { deleteOldParts } from '../../../../gateway/src/masks/parts.ts'
 import { freezeDataset } from '../../../../gateway/src/updates/datasets.ts'
@@ -8,6 +9,13 @@ import { errorOf, ORIGIN } from '../../support/gateway.ts'
 import { TEST_NODE_SECRET } from '../../support/secrets.ts'
 
 const bytesOf = (text: string) => new Uint8Array(new TextEncoder().encode(text))
+/** Node `node-1` signs. */
+const signatureOf = async (request: { method: string; path: string; bodySha256: string }) =>
+  sign(
+    await nodeSecret(TEST_NODE_SECRET, 'node-1'),
+    { nodeId: 'node-1', to: 'gateway', ...request },
+    Date.now(),
+  )
 
 describe('a mask', () => {
   test('comes back byte for byte under the hash that it was stored by, to be cached for ever', async () => {
@@ -27,11 +35,7 @@ describe('a mask', () => {
     const hash = await sha256(bytes)
     const path = `/internal/masks/${hash}`
     await signedCall('PUT', path, bytes)
-    const signature = await sign(
-      TEST_NODE_SECRET,
-      { method: 'GET', path, body: new Uint8Array() },
-      Date.now(),
-    )
+    const signature = await signatureOf({ method: 'GET', path, bodySha256: await sha256(new Uint8Array()) })
     const headers = { [SIGNATURE_HEADER]: signature, 'if-none-match': `"${hash}"` }
     const response = await exports.default.fetch(new Request(ORIGIN + path, { headers }))
     expect([response.status, (await response.arrayBuffer()).byteLength]).toEqual([304, 0])
@@ -63,11 +67,7 @@ describe('a mask', () => {
   test('whose bytes do not have the hash of the path is refused and not kept', async () => {
     const path = `/internal/masks/${await sha256(maskFile('announced'))}`
     const bytes = maskFile('sent')
-    const signature = await sign(
-      TEST_NODE_SECRET,
-      { method: 'PUT', path, bodySha256: path.slice(-64) },
-      Date.now(),
-    )
+    const signature = await signatureOf({ method: 'PUT', path, bodySha256: path.slice(-64) })
     const response = await exports.default.fetch(
       new Request(ORIGIN + path, {
         method: 'PUT',
@@ -81,11 +81,7 @@ describe('a mask', () => {
 
   test('larger than the bound is refused by its length alone', async () => {
     const path = `/internal/masks/${'0'.repeat(64)}`
-    const signature = await sign(
-      TEST_NODE_SECRET,
-      { method: 'PUT', path, bodySha256: '0'.repeat(64) },
-      Date.now(),
-    )
+    const signature = await signatureOf({ method: 'PUT', path, bodySha256: '0'.repeat(64) })
     const response = await exports.default.fetch(
       new Request(ORIGIN + path, {
         method: 'PUT',
@@ -144,11 +140,7 @@ describe('a mask in parts', () => {
   test('of which one is not what its hash says is refused', async () => {
     const path = `/internal/masks/${'0'.repeat(64)}/parts/${await sha256(bytesOf('announced'))}`
     const bytes = bytesOf('delivered')
-    const signature = await sign(
-      TEST_NODE_SECRET,
-      { method: 'PUT', path, bodySha256: path.slice(-64) },
-      Date.now(),
-    )
+    const signature = await signatureOf({ method: 'PUT', path, bodySha256: path.slice(-64) })
     const headers = { [SIGNATURE_HEADER]: signature, 'content-length': String(bytes.byteLength) }
     const response = await exports.default.fetch(
       new Request(ORIGIN + path, { method: 'PUT', headers, body: bytes }),
@@ -176,11 +168,7 @@ describe('a mask in parts', () => {
       await signedCall('POST', path, list([hash]), 'another secret of the network'),
     ]
     expect(unsigned.map(({ status }) => status)).toEqual([401, 401])
-    const signature = await sign(
-      TEST_NODE_SECRET,
-      { method: 'PUT', path: `${path}/parts/${hash}`, bodySha256: hash },
-      Date.now(),
-    )
+    const signature = await signatureOf({ method: 'PUT', path: `${path}/parts/${hash}`, bodySha256: hash })
     const headers = { [SIGNATURE_HEADER]: signature, 'content-length': String(100 * 1024 ** 2) }
     const response = await exports.default.fetch(
       new Request(`${ORIGIN}${path}/parts/${hash}`, { method: 'PUT', headers, body: part }),

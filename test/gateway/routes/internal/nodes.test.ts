@@ -80,12 +80,28 @@ describe('a heartbeat', () => {
     expect((await beat(node, 'masked')).desired).toEqual({ active: null, previous: second })
   })
 
-  test('that is not signed with the shared secret, or malformed, is refused', async () => {
-    const unsigned = await signedPost(
-      '/internal/nodes/heartbeat',
-      heartbeatOf(node, 'm'),
-      'another secret of the network',
-    )
+  test('of a node whose name another took is refused, whatever it says, and of one that was restarted is not', async () => {
+    const copy = { ...node, url: 'http://127.0.0.1:3' }
+    await beat(node, 'copied', { process: 'first' })
+    await beat(copy, 'copied', { process: 'second' })
+    const told = heartbeatOf(node, 'copied', { process: 'first', leaving: true })
+    const refused = await signedPost('/internal/nodes/heartbeat', told)
+    expect([refused.status, (await errorOf(refused)).message]).toEqual([
+      409,
+      expect.stringMatching(
+        /Another node was started as 'node-1' after this one, with the same COPAL_NODE_SECRET/,
+      ),
+    ])
+    const shown = (await fleet().snapshot()).nodes.find(({ id }) => id === 'node-1')
+    expect(shown).toMatchObject({ url: copy.url, alive: true })
+    await beat(copy, 'copied', { process: 'second' })
+    await beat(copy, 'copied', { process: 'third' })
+  })
+
+  test('that is not signed with the secret of its node, or malformed, is refused', async () => {
+    const unsigned = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'm'), {
+      secret: 'another secret of the network',
+    })
     expect(unsigned.status).toBe(401)
     expect(await errorOf(unsigned)).toMatchObject({ code: 'invalid_signature' })
     const malformed = await signedPost('/internal/nodes/heartbeat', {
@@ -174,14 +190,14 @@ describe('receipts', () => {
     const model = 'kept'
     const receipts = Array.from({ length: 5 }, (_, index) => receiptOf(`kept-${index}`, { model }))
     const now = Date.now()
-    await insertReceipts(db, 'node-1', receipts.slice(0, 3), 'node', now - 91 * DAY_MS)
-    await insertReceipts(db, 'node-1', receipts.slice(3), 'node', now - 89 * DAY_MS)
+    await insertReceipts(db, 'node-1', receipts.slice(0, 3), 'node', now - 31 * DAY_MS)
+    await insertReceipts(db, 'node-1', receipts.slice(3), 'node', now - 29 * DAY_MS)
     const stored = async () =>
       (await db.select().from(receiptTable)).filter((row) => row.model === model).length
     const deps = testDeps({ nowMs: () => now })
     await deleteOldReceipts({ ...deps, receiptDays: 0 })
     expect(await stored()).toBe(5)
-    expect(await deleteReceipts(db, now - 90 * DAY_MS, 1)).toBe(1)
+    expect(await deleteReceipts(db, now - 30 * DAY_MS, 1)).toBe(1)
     await deleteOldReceipts(deps)
     expect(await stored()).toBe(2)
     expect((await sumUsage(db)).filter((row) => row.model === model)).toMatchObject([{ requests: 5 }])
@@ -208,7 +224,7 @@ describe('receipts', () => {
     const response = await signedPost(
       '/internal/nodes/receipts',
       { nodeId: 'x', receipts: [receiptOf('forged-request')] },
-      'no secret of ours at all',
+      { secret: 'no secret of ours at all' },
     )
     expect(response.status).toBe(401)
     expect(

@@ -1,0 +1,1 @@
+ALTER TABLE `jobs` ADD `handed_to` text DEFAULT '[]' NOT NULL;

@@ -1,0 +1,227 @@
+/** A node that somebody else has taken over: what it cannot do with its own secret and all that it is told. */
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
+import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import { signedHeaders, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
+import { createApp } from '../../../../gateway/src/app.ts'
+import { openDatabase } from '../../../../gateway/src/db/database.ts'
+import { sumTokens } from '../../../../gateway/src/db/queries/usage-days.ts'
+import type { Bindings } from '../../../../gateway/src/deps.ts'
+import { errorOf, beat, heartbeatOf, post, receiptOf, signedPost } from '../../support/gateway.ts'
+import { ask, limited } from '../../support/limited.ts'
+import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { TEST_NODE_SECRET } from '../../support/secrets.ts'
+import { withTickets } from '../../support/told.ts'
+
+const HEARTBEAT = '/internal/nodes/heartbeat'
+const RECEIPTS = '/internal/nodes/receipts'
+const ANSWERS = '/internal/nodes/answers'
+const CHUNKS = ['data: {"n":1}\n\n', 'data: [DONE]\n\n']
+const MODEL = 'own-node'
+
+const db = openDatabase(env.DB)
+const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+const isLeased = async (requestId: string) => (await fleet().look(requestId)) !== undefined
+const nodeOf = async (id: string) => (await fleet().snapshot()).nodes.find((node) => node.id === id)
+
+/** It gets the requests; `taken` has another secret, and nothing to do. */
+let honest: NodeDouble
+const taken = { id: 'taken', url: 'http://127.0.0.1:9' }
+beforeAll(async () => {
+  honest = await startNode('honest', [{ kind: 'stream', chunks: CHUNKS, ending: 'end' }])
+})
+beforeEach(async () => {
+  await beat(honest, MODEL)
+  await beat(taken, MODEL, { draining: true })
+})
+const lastCall = async () => {
+  const call = (await honest.calls()).at(-1)
+  if (!call) throw new Error('the node was not called')
+  return { ...call, told: JSON.parse(call.body) as ChatCall }
+}
+
+describe('a node', () => {
+  test('speaks for no other, whether it signs as itself, as the other, or for both', async () => {
+    const beforehand = await nodeOf('honest')
+    const other = heartbeatOf({ id: 'honest', url: taken.url }, MODEL, { leaving: true })
+    const asItself = await signedPost(HEARTBEAT, other, { as: 'taken' })
+    expect([asItself.status, (await errorOf(asItself)).message]).toEqual([
+      401,
+      "The call tells of node 'honest' and is signed by node 'taken'. A node speaks for itself alone.",
+    ])
+    const secret = await nodeSecret(TEST_NODE_SECRET, 'taken')
+    const asTheOther = await signedPost(HEARTBEAT, other, { secret })
+    expect(asTheOther.status).toBe(401)
+    expect((await errorOf(asTheOther)).message).toContain("what 'npx copal nodes secret honest' makes of the")
+    for (const path of [RECEIPTS, ANSWERS]) {
+      const told = { nodeId: 'honest', receipts: [], tenant: 'x', key: 'a'.repeat(64), ttlMs: 1, body: '' }
+      const more = { ...told, maskVersion: 0, contentType: 'x' }
+      expect((await signedPost(path, more, { as: 'taken' })).status).toBe(401)
+    }
+    expect(await nodeOf('honest')).toMatchObject({ url: beforehand?.url, draining: false })
+  })
+
+  test('is not known by the secret that all nodes shared once', async () => {
+    const shared = await signedPost(HEARTBEAT, heartbeatOf(taken, MODEL), { secret: TEST_NODE_SECRET })
+    expect([shared.status, (await errorOf(shared)).code]).toEqual([401, 'invalid_signature'])
+  })
+
+  test('cannot take a call for its own that was signed for another', async () => {
+    await (await ask((await limited({})).key, { model: MODEL, stream: true })).text()
+    const { path, body, headers } = await lastCall()
+    const call = {
+      to: 'node',
+      method: 'POST',
+      path,
+      body: new Uint8Array(new TextEncoder().encode(body)),
+    } as const
+    const header = headers[SIGNATURE_HEADER]
+    const opens = async (nodeId: string, of: string, as = header) =>
+      verify([await nodeSecret(TEST_NODE_SECRET, of)], { ...call, nodeId }, as, Date.now())
+    await opens('honest', 'honest')
+    await expect(opens('taken', 'taken')).rejects.toThrow("signed for node 'honest' and reached node 'taken'")
+    const renamed = header?.replace('node=honest', 'node=taken')
+    await expect(opens('taken', 'taken', renamed)).rejects.toThrow('does not match')
+    await expect(opens('honest', 'taken')).rejects.toThrow('does not match')
+  })
+})
+
+describe('a receipt', () => {
+  test('from a node that was not given the request changes nothing, and is told of once', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    onTestFinished(() => log.mockRestore())
+    const { id: account, key } = await limited({ tokens_per_month: 1_000 })
+    await (await ask(key, { model: MODEL, stream: true })).text()
+    const { requestId, ticket, domain } = (await lastCall()).told
+    const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }
+    const used = () =>
+      sumTokens(db, { kind: 'key', name: account }, { fromMs: 0, beforeMs: Number.MAX_SAFE_INTEGER })
+    const forged = [
+      { ...receipt, promptTokens: 900 },
+      { ...receipt, ticket: undefined },
+      { ...receipt, ticket: 'f'.repeat(64) },
+      // A ticket of its own, for another request and for another key.
+      { ...receipt, ticket: await ticketOf('taken', { requestId: `${requestId}.2` }, receipt) },
+      { ...receipt, ticket: await ticketOf('taken', { account: 'key_other' }, receipt) },
+    ]
+    const answer = await settle('taken', forged)
+    expect(await answer.json()).toEqual({ settled: 0 })
+    expect(log).toHaveBeenCalledOnce()
+    expect(log).toHaveBeenCalledWith(
+      `5 of 5 receipts of node 'taken' count for nothing: they are of requests that it was not called with, or not like that. ` +
+        `The first is ${requestId}.`,
+    )
+    expect([await isLeased(requestId), await used()]).toEqual([true, 0])
+    // The hundred tokens that it reserved are still reserved, until the receipt that counts.
+    const most = { model: MODEL, prompt: 'x', max_tokens: 900, stream: true }
+    expect((await post(key, '/v1/completions', most)).status).toBe(429)
+    expect((await settle('honest', [receipt])).status).toBe(200)
+    expect([await isLeased(requestId), await used()]).toEqual([false, 15])
+    expect((await post(key, '/v1/completions', most)).status).toBe(200)
+  })
+
+  test('of a node is for the key, the model and the domain that the gateway named, and no other', async () => {
+    const { id: account, key } = await limited({})
+    await (await ask(key, { model: MODEL, stream: true })).text()
+    const { requestId, ticket, domain } = (await lastCall()).told
+    const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {})
+    onTestFinished(() => log.mockRestore())
+    for (const changes of [
+      { account: 'key_other' },
+      { account: undefined },
+      { model: 'tiny' },
+      { domain: 'legal' },
+    ])
+      expect(await (await settle('honest', [{ ...receipt, ...changes }])).json()).toEqual({ settled: 0 })
+    expect(await (await settle('honest', [receipt])).json()).toEqual({ settled: 1 })
+    expect(await (await settle('honest', [receipt])).json()).toEqual({ settled: 0 })
+  })
+})
+
+test('an answer is kept from the node that was asked for it alone, under the name that it was asked for', async () => {
+  const { key } = await limited({})
+  const asked = {
+    model: MODEL,
+    messages: [{ role: 'user', content: 'Hello.' }],
+    temperature: 0,
+    stream: true,
+  }
+  const init = { headers: { 'x-copal-cache': 'true' } }
+  await (await post(key, '/v1/chat/completions', asked, init)).text()
+  const { keep, tenant } = (await lastCall()).told
+  const given = { ...keep, tenant, maskVersion: 0, contentType: 'text/event-stream', body: CHUNKS.join('') }
+  const refused = [
+    await signedPost(ANSWERS, { ...given, nodeId: 'taken' }),
+    await signedPost(ANSWERS, { ...given, nodeId: 'honest', key: '0'.repeat(64) }),
+    await signedPost(ANSWERS, { ...given, nodeId: 'honest', tenant: 'another' }),
+    await signedPost(ANSWERS, { ...given, nodeId: 'honest', ticket: 'f'.repeat(64) }),
+  ]
+  for (const response of refused)
+    expect([response.status, (await errorOf(response)).param]).toEqual([400, 'ticket'])
+  const again = await post(key, '/v1/chat/completions', asked, init)
+  expect(again.headers.get('x-copal-cache')).toBe('miss')
+  await again.text()
+  expect((await signedPost(ANSWERS, { ...given, nodeId: 'honest' })).status).toBe(200)
+  expect((await post(key, '/v1/chat/completions', asked, init)).headers.get('x-copal-cache')).toBe('hit')
+})
+
+test('while the gateway’s secret is replaced nodes with either are known, and their tickets hold; then the new one alone', async () => {
+  const next = 'node-secret-of-tomorrow-for-the-tests'
+  const grace = { NODE_SECRET: next, NODE_SECRET_ALTERNATE: TEST_NODE_SECRET }
+  const { id: account, key } = await limited({})
+  await (await ask(key, { model: MODEL, stream: true })).text()
+  const { requestId, ticket, domain } = (await lastCall()).told
+  const receipts = [{ ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }]
+  const told = { nodeId: 'honest', receipts }
+  const status = async (changes: Partial<Bindings>, gatewaySecret: string, path: string, value: object) =>
+    (await tell(changes, await nodeSecret(gatewaySecret, 'honest'), path, value)).status
+  expect(await status({}, next, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(401)
+  for (const secret of [TEST_NODE_SECRET, next])
+    expect(await status(grace, secret, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(200)
+  const settled = await tell(grace, await nodeSecret(next, 'honest'), RECEIPTS, told)
+  expect(await settled.json()).toEqual({ settled: 1 })
+  expect(await status({ NODE_SECRET: next }, TEST_NODE_SECRET, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(
+    401,
+  )
+  expect(await status({ NODE_SECRET: next }, next, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(200)
+})
+
+/** Receipts as they are, with what tickets they have. */
+async function settle(nodeId: string, receipts: readonly object[]): Promise<Response> {
+  return tell({}, await nodeSecret(TEST_NODE_SECRET, nodeId), RECEIPTS, { nodeId, receipts })
+}
+
+/** The ticket of a request like another that a node was given. */
+async function ticketOf(nodeId: string, changes: object, receipt: object): Promise<string | undefined> {
+  const like = { ...receipt, ticket: undefined, ...changes }
+  const { receipts } = (await withTickets({ nodeId, receipts: [like] })) as { receipts: { ticket: string }[] }
+  return receipts[0]?.ticket
+}
+
+/** A call of node `honest`, or whose secret it is, to the gateway with other secrets. */
+async function tell(
+  changes: Partial<Bindings>,
+  secret: string,
+  path: string,
+  value: object,
+): Promise<Response> {
+  const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
+  const nodeId = secret.slice(0, secret.indexOf(':'))
+  const headers = await signedHeaders(
+    secret,
+    { nodeId, to: 'gateway', method: 'POST', path, body },
+    Date.now(),
+  )
+  const ctx = createExecutionContext()
+  const response = await createApp().request(
+    path,
+    { method: 'POST', headers, body },
+    { ...env, ...changes },
+    ctx,
+  )
+  await waitOnExecutionContext(ctx)
+  return response
+}
