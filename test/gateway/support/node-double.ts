@@ -10,9 +10,12 @@ export interface NodeDouble {
   kill(): Promise<void>
 }
 
+/** Test files run beside each other, and may call their nodes the same. */
+const FILE = crypto.randomUUID()
+
 /** Opens a node double outside of workerd. */
 export async function startNode(id: string, steps: NodeStep[]): Promise<NodeDouble> {
-  const controlUrl = `${env.TEST_NODE_URL}/${id}`
+  const controlUrl = `${env.TEST_NODE_URL}/${FILE}-${id}`
   const response = await fetch(controlUrl, { method: 'PUT', body: JSON.stringify({ steps }) })
   const { url } = await response.json<{ url: string }>()
   return {
