@@ -1,39 +1,36 @@
 import type { Attributes, AttributeValue, HrTime } from '@opentelemetry/api'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-base'
 
-/** A span as it is sent, and what groups it with others. */
-export interface EncodedSpan {
-  /** `Span` of OTLP's JSON encoding: ids in hex, times in nanoseconds as strings. */
-  readonly json: string
-  readonly resource: Attributes
-  readonly scope: string
+/** What made a span: one resource and one scope for all of an isolate. */
+type SpanOrigin = Pick<ReadableSpan, 'resource' | 'instrumentationScope'>
+
+/**
+ * Encodes a span that has ended as `Span` of OTLP's JSON encoding, ids in hex, times in nanoseconds as strings. A string that
+ * waits costs the garbage collector nothing, a span's objects do, and what is sent together is then joined in no time.
+ */
+export function encodeSpan(span: ReadableSpan): string {
+  return JSON.stringify(fieldsOf(span))
 }
 
 /**
- * Encodes a span that has ended: a string that waits costs the garbage collector nothing, a span's objects do, and what is
- * sent together is then joined in no time.
+ * Sends spans of one origin to a collector, OTLP over HTTP in JSON. A collector that is away costs its spans and a line in
+ * the log, never a request.
+ *
+ * @param spans of {@link encodeSpan}
  */
-export function encodeSpan(span: ReadableSpan): EncodedSpan {
-  return {
-    json: JSON.stringify(fieldsOf(span)),
-    resource: span.resource.attributes,
-    scope: span.instrumentationScope.name,
-  }
-}
-
-/**
- * Sends the spans of one isolate, which has one resource and one scope, to a collector, OTLP over HTTP in JSON. A collector
- * that is away costs its spans and a line in the log, never a request.
- */
-export async function exportSpans(endpoint: string, spans: readonly EncodedSpan[]): Promise<void> {
-  const [first] = spans
-  if (!first) return
+export async function exportSpans(
+  endpoint: string,
+  { resource, instrumentationScope: { name } }: SpanOrigin,
+  spans: readonly string[],
+): Promise<void> {
+  const about = JSON.stringify({ attributes: encodeAttributes(resource.attributes) })
+  const scope = JSON.stringify({ name })
   const url = `${endpoint.replace(/\/+$/, '')}/v1/traces`
   try {
     const response = await fetch(url, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: requestOf(first, spans),
+      body: `{"resourceSpans":[{"resource":${about},"scopeSpans":[{"scope":${scope},"spans":[${spans.join()}]}]}]}`,
       signal: AbortSignal.timeout(5_000),
     })
     await response.body?.cancel()
@@ -42,13 +39,6 @@ export async function exportSpans(endpoint: string, spans: readonly EncodedSpan[
   } catch (error) {
     console.warn(`The collector at ${url} is not reachable; ${spans.length} spans are lost.`, error)
   }
-}
-
-/** The `ExportTraceServiceRequest`. */
-function requestOf({ resource, scope }: EncodedSpan, spans: readonly EncodedSpan[]): string {
-  const about = JSON.stringify({ attributes: encodeAttributes(resource) })
-  const list = spans.map(({ json }) => json).join(',')
-  return `{"resourceSpans":[{"resource":${about},"scopeSpans":[{"scope":${JSON.stringify({ name: scope })},"spans":[${list}]}]}]}`
 }
 
 function fieldsOf(span: ReadableSpan): object {

@@ -1,7 +1,7 @@
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-base'
 import type { Deps } from '../deps.ts'
 import { gather } from '../runtime/gather.ts'
-import { encodeSpan, exportSpans, type EncodedSpan } from './otlp.ts'
+import { encodeSpan, exportSpans } from './otlp.ts'
 
 /** How long spans wait for company, and how many at the most. */
 const WAIT_MS = 250
@@ -16,12 +16,13 @@ export interface SpanBatch {
 
 /** The batch of an isolate. */
 export function createSpanBatch(): SpanBatch {
-  const { add } = gather<EncodedSpan>({ waitMs: WAIT_MS, lostMs: LOST_MS, most: MOST_SPANS })
+  const { add } = gather<string>({ waitMs: WAIT_MS, lostMs: LOST_MS, most: MOST_SPANS })
   return {
     add(deps, spans) {
       const { otlpEndpoint: endpoint } = deps
-      if (endpoint === undefined || spans.length === 0) return
-      add(deps, spans.map(encodeSpan), (all) => exportSpans(endpoint, all))
+      const [origin] = spans
+      if (endpoint === undefined || !origin) return
+      add(deps, spans.map(encodeSpan), (all) => exportSpans(endpoint, origin, all))
     },
   }
 }
