@@ -2,7 +2,7 @@ import { and, eq, gte, lt, ne, sql } from 'drizzle-orm'
 import type { Unread } from '../../limits/reservation.ts'
 import type { Database } from '../database.ts'
 import { apiKeys, receipts, usageDays } from '../schema.ts'
-import { incoming } from './usage-totals.ts'
+import { changed } from './usage-totals.ts'
 
 export const DAY_MS = 24 * 60 * 60 * 1000
 
@@ -12,16 +12,9 @@ export const DAY_MS = 24 * 60 * 60 * 1000
  */
 export function countDays(db: Database, json: string) {
   const counted = sql`
-    with ${incoming(json)}, charged as (
-      select coalesce(new.key_id, old.key_id) key_id, new.created_at, new.prompt_tokens + new.completion_tokens tokens
-      from incoming new left join receipts old using (request_id)
-      where new.finish_reason <> 'superseded' and (old.request_id is null or (old.estimated and not new.estimated))
-      union all
-      select old.key_id, old.created_at, -(old.prompt_tokens + old.completion_tokens)
-      from receipts old join incoming new using (request_id)
-      where old.estimated and not new.estimated
-    )
-    select key_id, created_at / ${sql.raw(String(DAY_MS))}, sum(tokens) from charged where key_id is not null group by 1, 2`
+    with ${changed(json)}
+    select key_id, created_at / ${sql.raw(String(DAY_MS))}, sum(sign * (prompt_tokens + completion_tokens))
+    from changed where key_id is not null group by 1, 2`
   return db
     .insert(usageDays)
     .select(counted)

@@ -17,8 +17,12 @@ export const ESTIMATED = 'estimated'
 /** A column of rows of receipts in a parameter, which is a JSON list of objects. */
 export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
 
-/** Rows of receipts in a parameter as a table of that name: of those of one request the first, which is stored. */
-export const incoming = (json: string): SQL => sql`
+/**
+ * What storing rows of receipts, which are in a parameter, will change of what is summed, as a table `changed` with a sign:
+ * what is new is added, and what it takes the place of, an estimate, is taken away. Of rows of one request the first is
+ * stored. A try that was superseded adds nothing: the one that followed it is the request.
+ */
+export const changed = (json: string): SQL => sql`
   incoming as (
     select min(key), ${column('requestId')} request_id, ${column('keyId')} key_id, ${column('model')} model,
       ${column('domain')} domain, ${column('maskVersion')} mask_version, ${column('finishReason')} finish_reason,
@@ -26,6 +30,17 @@ export const incoming = (json: string): SQL => sql`
       ${column('driftTokens')} drift_tokens, ${column('nllMasked')} nll_masked, ${column('nllDense')} nll_dense,
       ${column('estimated')} estimated, ${column('createdAt')} created_at
     from json_each(${json}) group by request_id
+  ), changed as (
+    select 1 sign, coalesce(new.key_id, old.key_id) key_id, new.created_at, new.model, new.domain, new.mask_version,
+      iif(new.estimated, ${ESTIMATED}, new.finish_reason) finish_reason, new.prompt_tokens, new.completion_tokens,
+      new.drift_tokens, new.nll_masked, new.nll_dense
+    from incoming new left join receipts old using (request_id)
+    where new.finish_reason <> 'superseded' and (old.request_id is null or (old.estimated and not new.estimated))
+    union all
+    select -1, old.key_id, old.created_at, old.model, old.domain, old.mask_version,
+      ${ESTIMATED}, old.prompt_tokens, old.completion_tokens, old.drift_tokens, old.nll_masked, old.nll_dense
+    from receipts old join incoming new using (request_id)
+    where old.estimated and not new.estimated
   )`
 
 /**
@@ -33,29 +48,16 @@ export const incoming = (json: string): SQL => sql`
  * before they are stored, in one transaction with that. A trigger would do the same; how D1 takes those from a migration
  * is not to be relied on (cloudflare/workers-sdk issues 4998 and 15178).
  *
- * A try that was superseded adds nothing: the one that followed it is the request.
- *
  * Domains are told by their names where they are registered or among the first of their tenant; the rest are one.
  */
 export function countReceipts(db: Database, json: string) {
   const counted = sql`
-    with ${incoming(json)}, counted as (
-      select 1 sign, coalesce(new.key_id, old.key_id) key_id, new.model, new.domain, new.mask_version,
-        iif(new.estimated, ${ESTIMATED}, new.finish_reason) finish_reason, new.prompt_tokens, new.completion_tokens,
-        new.drift_tokens, new.nll_masked, new.nll_dense
-      from incoming new left join receipts old using (request_id)
-      where new.finish_reason <> 'superseded' and (old.request_id is null or (old.estimated and not new.estimated))
-      union all
-      select -1, old.key_id, old.model, old.domain, old.mask_version,
-        ${ESTIMATED}, old.prompt_tokens, old.completion_tokens, old.drift_tokens, old.nll_masked, old.nll_dense
-      from receipts old join incoming new using (request_id)
-      where old.estimated and not new.estimated
-    ), owned as (
-      select counted.*, coalesce(tenant, '') tenant, domain in (select name from domains) or exists (
+    with ${changed(json)}, owned as (
+      select changed.*, coalesce(tenant, '') tenant, domain in (select name from domains) or exists (
         select 1 from usage_totals old
-        where old.tenant = coalesce(api_keys.tenant, '') and old.model = counted.model and old.domain = counted.domain
+        where old.tenant = coalesce(api_keys.tenant, '') and old.model = changed.model and old.domain = changed.domain
       ) is_named
-      from counted left join api_keys on api_keys.id = key_id
+      from changed left join api_keys on api_keys.id = key_id
     ), names as (
       select tenant, model, count(distinct domain) number from usage_totals
       where (tenant, model) in (select tenant, model from owned where not is_named) and domain <> ${OTHER_DOMAINS}
