@@ -1,4 +1,3 @@
-import { AppError } from '@copal/shared/errors.ts'
 import { nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import type { ResponseCache } from './cache/response-cache.ts'
@@ -9,6 +8,7 @@ import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './flee
 import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
 import { readPolicy, readWholeNumber, type FleetPolicy, type PolicyBindings } from './fleet/policy.ts'
 import { createTickets, type Tickets } from './fleet/tickets.ts'
+import { notConfigured } from './not-configured.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
 export interface Bindings extends PolicyBindings {
@@ -114,17 +114,15 @@ function compose(env: Bindings): Lasting['parts'] {
   const gatewaySecrets = readGatewaySecrets(env)
   const adminKeySha256 = (env.ADMIN_KEY_SHA256 ?? '').toLowerCase()
   if (!/^[0-9a-f]{64}$/.test(adminKeySha256)) {
-    throw new AppError(
-      'internal_error',
-      'The gateway is not configured: the secret ADMIN_KEY_SHA256 must be the SHA-256 of the admin key, ' +
+    throw notConfigured(
+      'the secret ADMIN_KEY_SHA256 must be the SHA-256 of the admin key, ' +
         '64 hexadecimal digits (`wrangler secret put ADMIN_KEY_SHA256`, or a .dev.vars file locally).',
     )
   }
   const keyPepper = env.KEY_PEPPER ?? ''
   if (keyPepper.length < 32) {
-    throw new AppError(
-      'internal_error',
-      'The gateway is not configured: the secret KEY_PEPPER is missing or shorter than 32 characters. Set it once ' +
+    throw notConfigured(
+      'the secret KEY_PEPPER is missing or shorter than 32 characters. Set it once ' +
         '(`openssl rand -hex 32 | wrangler secret put KEY_PEPPER`, or a .dev.vars file locally) and keep it: ' +
         'API keys are only known by their hash under it.',
     )
@@ -156,26 +154,23 @@ function compose(env: Bindings): Lasting['parts'] {
 function readGatewaySecrets(env: Bindings): GatewaySecrets {
   const current = env.NODE_SECRET ?? ''
   if (current.length < 16) {
-    throw new AppError(
-      'internal_error',
-      'The gateway is not configured: the secret NODE_SECRET is missing or shorter than 16 characters. Set it ' +
+    throw notConfigured(
+      'the secret NODE_SECRET is missing or shorter than 16 characters. Set it ' +
         '(`openssl rand -hex 32 | wrangler secret put NODE_SECRET`, or a .dev.vars file locally); the secrets of the ' +
         'nodes are made of it.',
     )
   }
   const other = env.NODE_SECRET_ALTERNATE ?? ''
   if (other !== '' && other.length < 16) {
-    throw new AppError(
-      'internal_error',
-      'The gateway is not configured: the secret NODE_SECRET_ALTERNATE is shorter than 16 characters. ' +
+    throw notConfigured(
+      'the secret NODE_SECRET_ALTERNATE is shorter than 16 characters. ' +
         'Set it as NODE_SECRET is set, or delete it.',
     )
   }
   const taken = [current, other].map(nodeOfSecret).find((nodeId) => nodeId !== undefined)
   if (taken !== undefined) {
-    throw new AppError(
-      'internal_error',
-      `The gateway is not configured: its NODE_SECRET, or the alternate, is the secret of node '${taken}'. The gateway ` +
+    throw notConfigured(
+      `its NODE_SECRET, or the alternate, is the secret of node '${taken}'. The gateway ` +
         'needs the one that this was made of.',
     )
   }
@@ -185,9 +180,8 @@ function readGatewaySecrets(env: Bindings): GatewaySecrets {
 function readReceiptDays(env: Bindings): number {
   const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', RECEIPT_DAYS)
   if (days === 0 || days >= LEAST_RECEIPT_DAYS) return days
-  throw new AppError(
-    'internal_error',
-    `The gateway is not configured: the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +
+  throw notConfigured(
+    `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +
       `${LEAST_RECEIPT_DAYS} days, since nodes that were away send theirs again. Set it to 0 to keep all.`,
   )
 }

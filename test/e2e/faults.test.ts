@@ -2,15 +2,13 @@
  * What users notice of faults: real nodes with the tiny model, as processes that are killed, stopped and cut off, and the
  * real gateway. After each test nothing runs and no lease is left. The tests share one fleet of two nodes.
  */
-import { createServer } from 'node:http'
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { breakDatabase, databasePath } from '../support/break-database.ts'
+import { breakDatabase } from '../support/break-database.ts'
 import { startFleet, type FleetNode, type TestFleet } from '../support/fleet.ts'
+import { startGarbageNode } from '../support/garbage-node.ts'
 import { startNodeProcess } from '../support/node-process.ts'
 import { until } from '../support/service.ts'
 
@@ -87,7 +85,7 @@ test('a slow node is waited for', async () => {
 })
 
 test('a node that answers garbage costs nobody an answer, and soon gets no more requests', async () => {
-  const garbage = await startGarbageNode()
+  const garbage = await startGarbageNode(fleet)
   for (let turn = 0; turn < 12; turn += 1) {
     await garbage.beat()
     const answer = await ask({ max_tokens: 2, stream: turn % 2 === 0 })
@@ -389,56 +387,4 @@ async function receipts(outcome = ''): Promise<number> {
     (sum, [, labels = '', count]) => (labels.includes(outcome) ? sum + Number(count) : sum),
     0,
   )
-}
-
-/** A server that says it is a node, and answers what no node does. */
-async function startGarbageNode(): Promise<{
-  calls: () => number
-  beat: () => Promise<void>
-  leave: () => Promise<void>
-}> {
-  let calls = 0
-  const server = createServer((request, response) => {
-    calls += 1
-    request.resume()
-    response.writeHead(200, { 'content-type': 'text/html' }).end('<h1>It works!</h1>')
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  onTestFinished(() => void server.close())
-  const address = server.address()
-  if (typeof address !== 'object' || address === null) throw new Error('no address')
-  const { models } = await fleet.admin<{ models: { id: string }[] }>('GET', '/admin/status')
-  const model = models[0]?.id ?? ''
-  const { contextLength } = fleet.model.config
-  const tell = async (changes: Partial<Heartbeat> = {}) => {
-    const beat: Heartbeat = {
-      nodeId: 'garbage',
-      url: `http://127.0.0.1:${address.port}`,
-      draining: false,
-      leaving: false,
-      model: { id: model, baseSha256: baseSha256(), contextLength, parameters: 1 },
-      activeVersion: 0,
-      weightSets: [{ version: 0, state: 'ready', requests: 0 }],
-      load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 8 },
-      methods: [],
-      requests: [],
-      jobs: [],
-      ...changes,
-    }
-    const path = '/internal/nodes/heartbeat'
-    const body = new TextEncoder().encode(JSON.stringify(beat))
-    const signed = { nodeId: 'garbage', to: 'gateway', method: 'POST', path, body } as const
-    const headers = await signedHeaders(await fleet.nodeSecret('garbage'), signed, Date.now())
-    const response = await fetch(fleet.url + path, { method: 'POST', headers, body })
-    if (!response.ok) throw new Error(`the heartbeat is refused: ${await response.text()}`)
-  }
-  return { calls: () => calls, beat: () => tell(), leave: () => tell({ draining: true, leaving: true }) }
-}
-
-/** Of the model, as the database knows it. */
-function baseSha256(): string {
-  const database = new DatabaseSync(databasePath(fleet.stateDir), { readOnly: true })
-  const row = database.prepare('SELECT base_sha256 FROM models').get() as { base_sha256: string }
-  database.close()
-  return row.base_sha256
 }

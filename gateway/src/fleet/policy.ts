@@ -1,4 +1,4 @@
-import { AppError } from '@copal/shared/errors.ts'
+import { notConfigured } from '../not-configured.ts'
 
 /** How long the gateway waits for what, in milliseconds, and how many requests may wait. */
 export interface FleetPolicy {
@@ -87,8 +87,5 @@ export function readWholeNumber<Name extends string>(
   if (text === undefined || text === '') return standard
   if (/^\d{1,9}$/.test(text)) return Number(text)
   const unit = name.endsWith('_MS') ? 'in milliseconds' : name.endsWith('_DAYS') ? 'of days' : 'of requests'
-  throw new AppError(
-    'internal_error',
-    `The gateway is not configured: the variable ${name} is '${text}'; a whole number is expected, ${unit}.`,
-  )
+  throw notConfigured(`the variable ${name} is '${text}'; a whole number is expected, ${unit}.`)
 }
