@@ -7,8 +7,14 @@ import { formatDuration } from './quantities.ts'
 
 type Admin = Pick<GatewayClient, 'admin'>
 
-/** What a gateway that is being restarted answers, if at all. */
-const PASSING = new Set(['gateway_unreachable', 'unexpected_answer', 'stream_broken', 'service_unavailable'])
+/** What a gateway answers, if at all, that is being restarted or whose parts are. */
+const PASSING = new Set([
+  'gateway_unreachable',
+  'unexpected_answer',
+  'stream_broken',
+  'service_unavailable',
+  'internal_error',
+])
 
 /** States whose work is a node's. */
 const NODES_WORK = new Set(['calibrating', 'evaluating'])

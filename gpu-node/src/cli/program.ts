@@ -29,7 +29,7 @@ export type ExitCode = 0 | 1 | 2
  */
 export async function runCommand(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
   try {
-    await createProgram(createSession(terminal)).parseAsync([...args], { from: 'user' })
+    await createProgram(createSession(terminal)).parseAsync(withoutHelp(args), { from: 'user' })
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
@@ -41,6 +41,11 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
     )
     return 1
   }
+}
+
+/** `help lab run` as `lab run --help`: Commander's own shows the help of the first command alone. */
+function withoutHelp(args: readonly string[]): string[] {
+  return args[0] === 'help' ? [...args.slice(1), '--help'] : [...args]
 }
 
 function createProgram(session: Session): Command {

@@ -116,7 +116,10 @@ test('a percentage that falls for no such reason is not shown', async () => {
   })
 })
 
-test('a gateway whose database does not answer for a moment is waited for', async () => {
-  const unavailable = new CliError('service_unavailable', 'The database does not answer.')
-  expect((await follow((poll) => (poll < 2 ? unavailable : PROMOTED))).ended).toEqual(PROMOTED)
+test.each([
+  ['service_unavailable', 'The database does not answer.'],
+  ['internal_error', 'The gateway failed.'],
+])('a gateway that answers %s for a moment is waited for', async (code, message) => {
+  const passing = new CliError(code, message)
+  expect((await follow((poll) => (poll < 2 ? passing : PROMOTED))).ended).toEqual(PROMOTED)
 })

@@ -64,6 +64,11 @@ describe('a wrong command line', () => {
     { args: ['keys', 'limit', 'key_1'], says: 'name a limit to change, like --requests-per-minute 60' },
     { args: ['tenants', 'set', 'a', '--concurrent', '0'], says: "at least 1, or 'none', is expected" },
     { args: ['keys', 'creat', 'x'], says: 'Did you mean create?' },
+    {
+      args: ['nodes', 'sercet', 'node-1'],
+      says: "unknown command 'nodes sercet'\n(Did you mean nodes secret?)",
+    },
+    { args: ['masks', 'merge'], says: 'There are: masks export, masks import, masks inspect, masks build' },
     { args: ['status', '--jsno'], says: 'Did you mean --json?' },
   ])('$args exits with 2 and says what is wrong', async ({ args, says }) => {
     const terminal = recordedTerminal()
@@ -119,6 +124,13 @@ describe('--help', () => {
     expect(terminal.output()).toMatch(new RegExp(`Examples?:\\n  copal ${command.join(' ')}`))
     const ours = terminal.output().split('Example')[0] ?? ''
     expect(Math.max(...ours.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
+  })
+
+  test("'help' of a command below another shows that one's", async () => {
+    const [asked, shown] = [recordedTerminal(), recordedTerminal()]
+    expect(await runCommand(['help', 'lab', 'run'], asked)).toBe(0)
+    expect(await runCommand(['lab', 'run', '--help'], shown)).toBe(0)
+    expect(asked.output()).toBe(shown.output())
   })
 })
 
@@ -180,6 +192,14 @@ describe('pruning methods', () => {
     })
     expect(terminal.errors()).toBe(`copal: ${message}\n`)
   })
+})
+
+test.each(['COPAL_API_KEY', 'COPAL_ADMIN_KEY'])('%s that no request can carry is named', async (variable) => {
+  const terminal = recordedTerminal({ env: { ...deadEnd, [variable]: 'sk-copal-ключ' } })
+  expect(await runCommand(['status'], terminal)).toBe(1)
+  expect(terminal.errors()).toBe(
+    `copal: ${variable} has a line end or a character beyond ASCII, which no key has. Copy it again.\n`,
+  )
 })
 
 describe('a gateway that is away', () => {

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { DeletedSamples, DomainEntry } from '@copal/shared/wire/admin.ts'
 import { counted, formatAge, formatCount } from '../quantities.ts'
 import type { Session } from '../session.ts'
+import { refuseUnknownCommand } from '../unknown-command.ts'
 import { readTextFile, splitIntoTexts } from '../text-file.ts'
 
 /** About 900 tokens of English: long enough for one calibration sample, short enough that a file gives many. */
@@ -18,15 +19,9 @@ export function addDomains(program: Command, session: Session): void {
       'after',
       '\nExamples:\n  copal domains\n  copal domains import legal contracts.txt\n  copal domains delete legal',
     )
-    // Commander only names unknown subcommands of commands that do nothing themselves.
     .allowExcessArguments()
     .action(async ({ json }: { json?: boolean }, command: Command) => {
-      const [unknown] = command.args
-      if (unknown !== undefined) {
-        command.error(
-          `error: unknown command 'domains ${unknown}'\n(There are: domains import, domains delete)`,
-        )
-      }
+      refuseUnknownCommand(command)
       const { data: entries } = await session.client().admin<{ data: DomainEntry[] }>('GET', '/domains')
       session.print(json, entries, () => describe(entries, session))
     })

@@ -4,6 +4,7 @@ import { describeGoingLive } from '../going-live.ts'
 import { formatAge, formatBytes, formatMask, formatPercent } from '../quantities.ts'
 import { modelQuery, parseMask } from '../mask-argument.ts'
 import type { Session } from '../session.ts'
+import { refuseUnknownCommand } from '../unknown-command.ts'
 import { addMaskExport } from './mask-export.ts'
 import { addMaskImport } from './mask-import.ts'
 import { addMaskInspect } from './mask-inspect.ts'
@@ -19,15 +20,9 @@ export function addMasks(program: Command, session: Session): void {
       'after',
       '\nExamples:\n  copal masks\n  copal masks export m3 --out m3.safetensors\n  copal masks inspect m3.safetensors',
     )
-    // Commander only names unknown subcommands of commands that do nothing themselves.
     .allowExcessArguments()
     .action(async ({ json, model }: { json?: boolean; model?: string }, command: Command) => {
-      const [unknown] = command.args
-      if (unknown !== undefined) {
-        command.error(
-          `error: unknown command 'masks ${unknown}'\n(There are: masks export, masks import, masks inspect, masks build)`,
-        )
-      }
+      refuseUnknownCommand(command)
       const { data: entries } = await session
         .client()
         .admin<{ data: MaskEntry[] }>('GET', `/masks${modelQuery(model)}`)

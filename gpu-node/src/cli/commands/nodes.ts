@@ -6,6 +6,7 @@ import type { GatewayClient } from '../gateway-client.ts'
 import { nodeTable, requestsOf } from '../node-table.ts'
 import { counted, formatDuration } from '../quantities.ts'
 import type { Session } from '../session.ts'
+import { refuseUnknownCommand } from '../unknown-command.ts'
 import { addNodeSecret } from './node-secret.ts'
 import { wholeNumber } from './update.ts'
 
@@ -19,7 +20,9 @@ export function addNodes(program: Command, session: Session): void {
     .description('nodes, what they serve and how much they do')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal nodes\n  copal nodes secret node-2')
-    .action(async ({ json }: { json?: boolean }) => {
+    .allowExcessArguments()
+    .action(async ({ json }: { json?: boolean }, command: Command) => {
+      refuseUnknownCommand(command)
       const data = await listNodes(session.client())
       session.print(json, data, () =>
         data.length === 0 ? 'No node has registered yet.' : nodeTable(data, session),
