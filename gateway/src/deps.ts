@@ -1,4 +1,4 @@
-import { nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
+import { nodeId, nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import type { ResponseCache } from './cache/response-cache.ts'
 import { openDatabase, type Database } from './db/database.ts'
@@ -30,6 +30,7 @@ export interface Bindings extends PolicyBindings {
   NODE_ACCESS_CLIENT_SECRET?: string
   COPAL_KEY_TRUST_MS?: string
   COPAL_RECEIPT_DAYS?: string
+  COPAL_REVOKED_NODES?: string
   /** SHA-256, in lower-case hex, of the admin key. */
   ADMIN_KEY_SHA256?: string
   /** Goes into the hash of every API key, so that the database alone gives none of them away. */
@@ -60,6 +61,8 @@ export interface Deps {
   readonly updateWorkflow: Workflow
   /** The secrets of a node, whoever that is: the first signs calls of it, any may have signed a call by it. */
   nodeSecrets(nodeId: string): Promise<NodeSecrets>
+  /** Nodes whose secrets somebody else may have: nothing that they sign is taken. */
+  readonly revokedNodes: ReadonlySet<string>
   /** What nodes prove with that they were given what they tell of. */
   readonly tickets: Tickets
   /** What a tenant's prefix keys start from. */
@@ -135,6 +138,7 @@ function compose(env: Bindings): Lasting['parts'] {
     responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
     nodeSecrets: createNodeSecrets(gatewaySecrets),
+    revokedNodes: readRevokedNodes(env),
     tickets: createTickets(gatewaySecrets),
     prefixSalt: createPrefixSalts(gatewaySecrets[0]),
     nodeFetch(url, init) {
@@ -167,7 +171,7 @@ function readGatewaySecrets(env: Bindings): GatewaySecrets {
         'Set it as NODE_SECRET is set, or delete it.',
     )
   }
-  const taken = [current, other].map(nodeOfSecret).find((nodeId) => nodeId !== undefined)
+  const taken = [current, other].map(nodeOfSecret).find((owner) => owner !== undefined)
   if (taken !== undefined) {
     throw notConfigured(
       `its NODE_SECRET, or the alternate, is the secret of node '${taken}'. The gateway ` +
@@ -175,6 +179,17 @@ function readGatewaySecrets(env: Bindings): GatewaySecrets {
     )
   }
   return other === '' ? [current] : [current, other]
+}
+
+function readRevokedNodes(env: Bindings): ReadonlySet<string> {
+  const names = (env.COPAL_REVOKED_NODES ?? '').split(',').map((name) => name.trim())
+  const bad = names.find((name) => name !== '' && !nodeId.safeParse(name).success)
+  if (bad !== undefined) {
+    throw notConfigured(
+      `the variable COPAL_REVOKED_NODES has '${bad}'; names of nodes are expected, with commas between them.`,
+    )
+  }
+  return new Set(names.filter((name) => name !== ''))
 }
 
 function readReceiptDays(env: Bindings): number {

@@ -16,7 +16,7 @@ import { decodeBody, readBody } from './body.ts'
  * Verifies that a call is signed by the node that it names, with the hash of its body.
  *
  * @returns that node
- * @throws AppError `invalid_signature`
+ * @throws AppError `invalid_signature`, also for a node that is revoked
  */
 export async function requireSigned(c: Context<AppEnv>, bodySha256: string): Promise<string> {
   const { deps } = c.var
@@ -31,7 +31,12 @@ export async function requireSigned(c: Context<AppEnv>, bodySha256: string): Pro
     bodySha256,
   } as const
   await verify(await deps.nodeSecrets(nodeId), request, header, deps.nowMs())
-  return nodeId
+  if (!deps.revokedNodes.has(nodeId)) return nodeId
+  throw new AppError(
+    'invalid_signature',
+    `The secret of node '${nodeId}' is revoked: COPAL_REVOKED_NODES of the gateway names it. Give the node another name, ` +
+      'and the secret of that: `npx copal nodes secret <node id>`.',
+  )
 }
 
 /**

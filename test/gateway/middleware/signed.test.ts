@@ -1,5 +1,7 @@
-import { exports } from 'cloudflare:workers'
+import { createExecutionContext } from 'cloudflare:test'
+import { env, exports } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import { createApp } from '../../../gateway/src/app.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { BODY_HASH_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { errorOf, ORIGIN } from '../support/gateway.ts'
@@ -44,4 +46,25 @@ test('nothing is read of what a stranger sends', async () => {
     const response = await call(headers, endless)
     expect([response.status, (await errorOf(response)).code]).toEqual([401, 'invalid_signature'])
   }
+})
+
+test('of a revoked node nothing is taken, and of others as before', async () => {
+  const callAs = async (nodeId: string, COPAL_REVOKED_NODES: string) => {
+    const body = bytes(JSON.stringify({ nodeId, receipts: [] }))
+    const headers = await signing(await secretOf(nodeId), nodeId, body)
+    const bindings = { ...env, COPAL_REVOKED_NODES }
+    return createApp().request(path, { method: 'POST', headers, body }, bindings, createExecutionContext())
+  }
+  const response = await callAs('node-2', 'node-3, node-2')
+  expect([response.status, (await errorOf(response)).message]).toEqual([
+    401,
+    "The secret of node 'node-2' is revoked: COPAL_REVOKED_NODES of the gateway names it. Give the node another name, " +
+      'and the secret of that: `npx copal nodes secret <node id>`.',
+  ])
+  expect((await callAs('node-1', 'node-3, node-2')).status).toBe(200)
+  const malformed = await callAs('node-1', 'node-3;node-2')
+  expect([malformed.status, (await errorOf(malformed)).message]).toEqual([
+    500,
+    expect.stringContaining("COPAL_REVOKED_NODES has 'node-3;node-2'; names of nodes are expected"),
+  ])
 })
