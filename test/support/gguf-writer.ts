@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 
 /** A metadata value; numbers are written as u32 unless they are marked as f32. */
 export type GgufValue = string | number | boolean | { f32: number } | readonly string[] | readonly number[]
@@ -25,15 +25,20 @@ export async function writeGguf(
 ): Promise<void> {
   const header = [Buffer.from('GGUF'), u32(3), u64(tensors.size), u64(metadata.size)]
   for (const [key, value] of metadata) header.push(text(key), ...typed(value))
-  const bodies: Buffer[] = []
   let offset = 0
   for (const [name, { type, dims, bytes }] of tensors) {
     header.push(text(name), u32(dims.length), ...dims.map(u64), u32(type), u64(offset))
-    const body = padded(Buffer.from(bytes))
-    bodies.push(body)
-    offset += body.length
+    offset += bytes.length + padding(bytes.length).length
   }
-  await writeFile(path, Buffer.concat([padded(Buffer.concat(header)), ...bodies]))
+  const file = await open(path, 'w')
+  try {
+    for (const bytes of [Buffer.concat(header), ...[...tensors.values()].map((tensor) => tensor.bytes)]) {
+      await file.writeFile(bytes)
+      await file.writeFile(padding(bytes.length))
+    }
+  } finally {
+    await file.close()
+  }
 }
 
 function typed(value: GgufValue): Buffer[] {
@@ -68,7 +73,6 @@ function f32(value: number): Buffer {
   return bytes
 }
 
-function padded(bytes: Buffer): Buffer {
-  const length = Math.ceil(bytes.length / ALIGNMENT) * ALIGNMENT
-  return Buffer.concat([bytes, Buffer.alloc(length - bytes.length)])
+function padding(length: number): Buffer {
+  return Buffer.alloc(Math.ceil(length / ALIGNMENT) * ALIGNMENT - length)
 }

@@ -1,4 +1,5 @@
-import { BLOCK_LINEARS, type BlockLinear, type LlamaConfig } from '../../gpu-node/src/model/config.ts'
+import { BLOCK_LINEARS, type LlamaConfig } from '../../gpu-node/src/model/config.ts'
+import { ggufArchitecture, ggufName } from './gguf-llama.ts'
 import { writeGguf, type GgufTensorData, type GgufValue } from './gguf-writer.ts'
 import { storedBytes, type StoredTensor } from './safetensors-writer.ts'
 import {
@@ -40,16 +41,6 @@ export interface TinyGguf {
   tensors: ReadonlyMap<string, StoredTensor>
 }
 
-const LINEAR_NAMES: Readonly<Record<BlockLinear, string>> = {
-  'self_attn.q_proj': 'attn_q',
-  'self_attn.k_proj': 'attn_k',
-  'self_attn.v_proj': 'attn_v',
-  'self_attn.o_proj': 'attn_output',
-  'mlp.gate_proj': 'ffn_gate',
-  'mlp.up_proj': 'ffn_up',
-  'mlp.down_proj': 'ffn_down',
-}
-
 /** Writes the tiny seeded LLaMA as llama.cpp's converter would: its names, its order of the rows of q and k. */
 export async function createTinyGguf(path: string, options: TinyGgufOptions = {}): Promise<TinyGguf> {
   const config = tinyConfig(options)
@@ -60,14 +51,14 @@ export async function createTinyGguf(path: string, options: TinyGgufOptions = {}
     const rotary = linear === 'self_attn.q_proj' || linear === 'self_attn.k_proj'
     const values = rotary ? interleavedRows(tensor, config.headDim) : tensor.values
     const encoding = linear === undefined ? PLAIN_ENCODINGS.F32 : (options.encoding ?? PLAIN_ENCODINGS.F32)
-    stored.set(ggufName(name, linear), {
+    stored.set(ggufName(name), {
       type: encoding.type,
       dims: [...tensor.shape].reverse(),
       bytes: encoding.encode(values),
     })
   }
   for (const [name, tensor] of options.extraTensors ?? []) stored.set(name, tensor)
-  const metadata = new Map<string, GgufValue>(ggufMetadata(config))
+  const metadata = new Map<string, GgufValue>([...ggufArchitecture(config), ...ggufTokenizer()])
   for (const [key, value] of Object.entries(options.metadata ?? {})) {
     if (value === undefined) metadata.delete(key)
     else metadata.set(key, value)
@@ -76,22 +67,11 @@ export async function createTinyGguf(path: string, options: TinyGgufOptions = {}
   return { path, config, tensors }
 }
 
-function ggufMetadata(config: LlamaConfig): [string, GgufValue][] {
+function ggufTokenizer(): [string, GgufValue][] {
   const json = tokenizerJson() as { model: { vocab: Record<string, number>; merges: string[] } }
   const tokens: string[] = []
   for (const [token, id] of Object.entries(json.model.vocab)) tokens[id] = token
   return [
-    ['general.architecture', 'llama'],
-    ['llama.block_count', config.layers],
-    ['llama.context_length', config.contextLength],
-    ['llama.embedding_length', config.hiddenSize],
-    ['llama.feed_forward_length', config.intermediateSize],
-    ['llama.attention.head_count', config.heads],
-    ['llama.attention.head_count_kv', config.kvHeads],
-    ['llama.attention.key_length', config.headDim],
-    ['llama.rope.dimension_count', config.headDim],
-    ['llama.rope.freq_base', { f32: config.ropeTheta }],
-    ['llama.attention.layer_norm_rms_epsilon', { f32: config.rmsNormEps }],
     ['tokenizer.ggml.model', 'gpt2'],
     ['tokenizer.ggml.pre', 'gpt-2'],
     ['tokenizer.ggml.tokens', tokens],
@@ -102,15 +82,6 @@ function ggufMetadata(config: LlamaConfig): [string, GgufValue][] {
     ['tokenizer.ggml.eos_token_id', 2],
     ['tokenizer.chat_template', TINY_CHAT_TEMPLATE],
   ]
-}
-
-function ggufName(name: string, linear: BlockLinear | undefined): string {
-  const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1]
-  if (linear !== undefined) return `blk.${layer}.${LINEAR_NAMES[linear]}.weight`
-  if (name.endsWith('input_layernorm.weight')) return `blk.${layer}.attn_norm.weight`
-  if (name.endsWith('post_attention_layernorm.weight')) return `blk.${layer}.ffn_norm.weight`
-  if (name === 'model.norm.weight') return 'output_norm.weight'
-  return name === 'lm_head.weight' ? 'output.weight' : 'token_embd.weight'
 }
 
 /** Rows of each head from half-split to interleaved: pair j has its halves at 2j and 2j + 1. */

@@ -9,22 +9,26 @@ interface MemoryOptions {
   blocks: number
   samples: number
   length: number
+  method: string
 }
 
 export function addMemory(program: Command, { home, threads, print }: Workbench): void {
   program
     .command('memory')
-    .description("peak memory of calibrating blocks of the 7B model's shape (8 GB of disk, minutes)")
+    .description(
+      "peak memory of calibrating and selecting blocks of the 7B model's shape (8 GB of disk, minutes)",
+    )
     .option('--hidden <n>', 'hidden size, a multiple of 128', count, 4096)
     .option('--blocks <n>', 'blocks', count, 3)
     .option('--samples <n>', 'calibration sequences', count, 2)
     .option('--length <n>', 'tokens of each', count, 64)
-    .action(async ({ hidden, blocks, samples, length }: MemoryOptions) => {
+    .option('--method <name>', 'that selects; with swaps a minute a block', 'copal')
+    .action(async ({ hidden, blocks, samples, length, method }: MemoryOptions) => {
       const config = largeConfig(hidden, blocks)
-      const peaks = await measurePeakMemory(home, config, { samples, length, threads, method: 'copal' })
+      const peaks = await measurePeakMemory(home, config, { samples, length, threads, method })
       const { hiddenSize, intermediateSize, layers } = config
       print(
-        `hidden ${hiddenSize}, intermediate ${intermediateSize}, ${layers} blocks, ${samples} × ${length} tokens`,
+        `hidden ${hiddenSize}, intermediate ${intermediateSize}, ${layers} blocks, ${samples} × ${length} tokens, ${method}`,
       )
       for (const phase of ['open', 'calibrate', 'select'] as const) {
         const megabytes = (peaks[`${phase}Bytes`] / 1e6).toFixed(0)
