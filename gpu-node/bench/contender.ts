@@ -7,6 +7,16 @@ import { decode, prefill } from './serving.ts'
 /** Room for the sequences of a case together; no memory before it is used. */
 const SEQUENCES_TOKENS = 1 << 15
 
+/** Precisions of the linears and of the head, by the name that a benchmark's options and tables give them. */
+export const FORMS = {
+  bf16: ['bf16', 'int8'],
+  int8: ['int8', 'int8'],
+  'int8/int4': ['int8', 'int4'],
+  int4: ['int4', 'int8'],
+  'int4/int4': ['int4', 'int4'],
+} as const satisfies Record<string, readonly [Precision, Precision]>
+export type Form = keyof typeof FORMS
+
 /** A model in some form that a benchmark decodes and prefills with. */
 export interface Contender {
   name: string
@@ -40,20 +50,28 @@ export function servedContender(
 }
 
 /**
- * Loads weight sets of the sparse engine in one precision: the backend that runs them, and each as a contender.
+ * Loads weight sets of the sparse engine in one form: the backend that runs them, and each as a contender.
  *
  * @throws NativeUnavailableError where the addon is not built
  */
 export function createSparseLoader(
-  precision: Precision,
+  form: Form,
   threads: number,
 ): { backend: Backend; load: (name: string, source: WeightSetSource) => Promise<Contender> } {
+  const [precision, headPrecision] = FORMS[form]
   let megabytes = Number.NaN
   const log = {
     info: (_: string, fields?: object) => (megabytes = Number((fields as { megabytes?: number }).megabytes)),
   }
   const ownTokens = SEQUENCES_TOKENS
-  const backend = createSparseBackend({ addon: loadNative(), precision, threads, ownTokens, log })
+  const backend = createSparseBackend({
+    addon: loadNative(),
+    precision,
+    headPrecision,
+    threads,
+    ownTokens,
+    log,
+  })
   return {
     backend,
     async load(name, source) {

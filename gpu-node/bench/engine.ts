@@ -4,7 +4,7 @@ import { createOnnxBackend } from '../src/backends/onnx/backend.ts'
 import { loadNative } from '../src/backends/sparse/native.ts'
 import type { DenseModel } from '../src/model/dense-model.ts'
 import type { Precision } from '../native/addon.d.ts'
-import { createSparseLoader, servedContender, type Contender } from './contender.ts'
+import { createSparseLoader, FORMS, servedContender, type Contender, type Form } from './contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from './llama-cpp/llama-cpp.ts'
 import { formatSpread, line, spread } from './report.ts'
 
@@ -15,7 +15,7 @@ interface EngineBenchOptions {
   /** Scratch space of the ONNX backend. */
   workDir: string
   threads: number
-  precisions: readonly Precision[]
+  forms: readonly Form[]
   batches: readonly number[]
   /** Tokens of a prompt, for one sequence. */
   prompts: readonly number[]
@@ -96,7 +96,7 @@ export async function benchEngine(options: EngineBenchOptions): Promise<void> {
 }
 
 async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
-  const { model, maskPath, workDir, threads, precisions, print } = options
+  const { model, maskPath, workDir, threads, forms, print } = options
   const dense = { model, version: 0, maskPath: null, priority: 'serving' } as const
   const masked = { ...dense, version: 1, maskPath }
   const onnx = createOnnxBackend({ workDir, threads })
@@ -104,8 +104,8 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
   // An embedding that is not the head as well is not read but for one row.
   const unread = model.config.tiedEmbedding ? 0 : 4 * model.config.vocabSize * model.config.hiddenSize
   const sets = [servedContender('onnx f32 dense', onnx, await onnx.load(dense), (all - unread) / 1e6)]
-  for (const precision of precisions) {
-    const { backend, load } = createSparseLoader(precision, threads)
+  for (const form of forms) {
+    const { backend, load } = createSparseLoader(form, threads)
     for (const [name, source] of [
       ['dense', dense],
       ['masked', masked],
@@ -116,7 +116,9 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
       sets.push(contender)
       print(line(contender.name, `${contender.megabytes} MB a token at batch 1, loaded in ${seconds} s`))
     }
-    if (options.llama) sets.push(await loadLlama(options.llama, precision, options))
+    const [precision] = FORMS[form]
+    // Once for each precision of ours, whatever the head.
+    if (options.llama && form === precision) sets.push(await loadLlama(options.llama, precision, options))
   }
   return sets
 }

@@ -1,11 +1,10 @@
 import { join } from 'node:path'
-import type { Precision } from '../native/addon.d.ts'
 import { evaluateWindows } from '../src/copal/evaluate.ts'
 import { drawSvg, standaloneSvg } from '../src/lab/report/draw.ts'
 import { linePlot } from '../src/lab/report/plots/lines.ts'
 import { styleSeries } from '../src/lab/report/plots/theme.ts'
 import type { DenseModel } from '../src/model/dense-model.ts'
-import { createSparseLoader, type Contender } from './contender.ts'
+import { createSparseLoader, FORMS, type Contender, type Form } from './contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from './llama-cpp/llama-cpp.ts'
 import { spread, type Spread } from './report.ts'
 
@@ -18,7 +17,7 @@ export interface FrontMask {
 export interface FrontOptions {
   model: DenseModel
   masks: readonly FrontMask[]
-  precisions: readonly Precision[]
+  forms: readonly Form[]
   /** Held out of whatever the masks were calibrated on. */
   windows: readonly Int32Array[]
   llama: { cpp: LlamaCpp; ggufPath: string; kinds: readonly LlamaQuantisation[] } | null
@@ -87,20 +86,20 @@ export async function measureFront(options: FrontOptions): Promise<FrontPoint[]>
 }
 
 async function loadOurs(options: FrontOptions): Promise<Measured[]> {
-  const { model, masks, precisions, windows, threads, print } = options
+  const { model, masks, forms, windows, threads, print } = options
   const found: Measured[] = []
-  for (const precision of precisions) {
-    const { backend, load } = createSparseLoader(precision, threads)
+  for (const form of forms) {
+    const { backend, load } = createSparseLoader(form, threads)
     // The engine stores int4 dense: a mask changes neither its bytes nor its speed.
-    const forms = precision === 'int4' ? [null] : [null, ...masks]
-    for (const [index, mask] of forms.entries()) {
+    const stored = FORMS[form][0] === 'int4' ? [null] : [null, ...masks]
+    for (const [index, mask] of stored.entries()) {
       const source = { model, version: index, maskPath: mask?.path ?? null }
       const [evaluation] = await collect(evaluateWindows(backend, source, [{ windows: [...windows] }]))
-      const name = `${precision} ${mask?.label ?? 'dense'}`
+      const name = `${form} ${mask?.label ?? 'dense'}`
       const perplexity = evaluation?.perplexity ?? Number.NaN
       print(`${name}: ${perplexity.toFixed(2)}`)
       const contender = await load(name, { ...source, priority: 'serving' })
-      found.push({ series: `copal ${precision}`, contender, perplexity, rates: [] })
+      found.push({ series: `copal ${form}`, contender, perplexity, rates: [] })
     }
   }
   return found

@@ -79,7 +79,8 @@ export interface Addon {
    * `null` for the kernel takes the best one; an unknown name throws an error that lists the known ones.
    *
    * @param threads how many threads share a step
-   * @param precision of all linears and the head; int8 in groups of 64, int4 of 32 with an int8 head
+   * @param precision of all linears; int8 in groups of 64, int4 of 32
+   * @param head the head's precision, in the same groups
    * @param shape hidden, layers, heads, kvHeads, headDim, intermediate, vocab, context, eps
    * @param rope radians a position of each of the `headDim / 2` rotary pairs, scaling included
    * @param pages room for keys and values, in pages of 16 tokens; memory is taken when one is first used
@@ -91,6 +92,7 @@ export interface Addon {
     kernel: string | null,
     threads: number,
     precision: Precision,
+    head: Precision,
     shape: Float64Array,
     rope: Float64Array,
     pages: number,

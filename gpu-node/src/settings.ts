@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { nodeId, nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
-import type { KernelName } from '../native/addon.d.ts'
+import type { KernelName, Precision } from '../native/addon.d.ts'
 import { MOST_THREADS, PRECISIONS } from './backends/backend.ts'
 import { DEFAULT_MODEL } from './model/source.ts'
 
@@ -12,6 +12,8 @@ const wholeNumber = (least: number, most: number, what: string) =>
   z.string().regex(/^\d+$/, what).transform(Number).pipe(z.number().min(least, what).max(most, what))
 const url = (what: string) =>
   z.url({ protocol: /^https?$/, error: what }).transform((value) => value.replace(/\/+$/, ''))
+
+const precision = z.enum(PRECISIONS, { error: "'bf16', 'int8' or 'int4' is expected" })
 
 const WILDCARDS = new Set(['0.0.0.0', '::'])
 
@@ -95,7 +97,8 @@ const environment = z
           "'amx', 'avx512bf16', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
       })
       .optional(),
-    COPAL_PRECISION: z.enum(PRECISIONS, { error: "'bf16', 'int8' or 'int4' is expected" }).default('bf16'),
+    COPAL_PRECISION: precision.default('bf16'),
+    COPAL_HEAD_PRECISION: precision.default('int8'),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
     OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
   })
@@ -159,8 +162,10 @@ export interface NodeSettings {
   backend: 'onnx' | 'sparse' | 'auto'
   /** Of the sparse engine; null: the machine's best. */
   kernel: KernelName | null
-  /** Of the sparse engine's weights. */
-  precision: 'bf16' | 'int8' | 'int4'
+  /** Of the sparse engine's linears. */
+  precision: Precision
+  /** Of its head. */
+  headPrecision: Precision
   logFormat: 'plain' | 'json' | null
   otlpEndpoint: string | null
 }
@@ -210,6 +215,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     backend: read.COPAL_BACKEND,
     kernel: read.COPAL_KERNEL ?? null,
     precision: read.COPAL_PRECISION,
+    headPrecision: read.COPAL_HEAD_PRECISION,
     logFormat: read.COPAL_LOG ?? null,
     otlpEndpoint: read.OTEL_EXPORTER_OTLP_ENDPOINT ?? null,
   }

@@ -66,10 +66,15 @@ async function referenceLogits(mask: string | null): Promise<Float32Array[][]> {
 }
 
 /** Divergences and choices of the sparse engine, token by token, all prompts together. */
-async function compare(built: Addon, precision: Precision, mask: string | null, reference: Float32Array[][]) {
+async function compare(
+  built: Addon,
+  [precision, headPrecision]: readonly [Precision, Precision],
+  mask: string | null,
+  reference: Float32Array[][],
+) {
   const { config, master } = model
   const ownTokens = PROMPTS * (LENGTH + PAGE_TOKENS)
-  const options = { kernel: null, threads: 2, precision, kvTokens: PAGE_TOKENS, ownTokens }
+  const options = { kernel: null, threads: 2, precision, headPrecision, kvTokens: PAGE_TOKENS, ownTokens }
   const engine = createModelEngine(built, config, options)
   const places = mask === null ? new Map() : await placesInMask(mask, config, master)
   const weights = await engine.load(model, mask, places, 2)
@@ -132,11 +137,19 @@ function testAddon(built: Addon): void {
     {
       masked: true,
       precisions: [
-        ['bf16', 1e-3, 0.3],
-        ['int8', 5e-3, 0.5],
+        [['bf16', 'int8'], 1e-3, 0.3],
+        [['bf16', 'bf16'], 1e-3, 0.3],
+        [['int8', 'int8'], 5e-3, 0.5],
       ] as const,
     },
-    { masked: false, precisions: [['bf16', 1e-3, 0.3]] as const },
+    {
+      masked: false,
+      precisions: [
+        [['bf16', 'int8'], 1e-3, 0.3],
+        [['int4', 'int8'], 1e-2, 0.5],
+        [['int4', 'int4'], 1e-1, 3],
+      ] as const,
+    },
   ])(
     'distributions and greedy choices are those of ONNX, masked: $masked',
     async ({ masked, precisions }) => {
@@ -144,7 +157,7 @@ function testAddon(built: Addon): void {
       const reference = await referenceLogits(mask)
       for (const [precision, mostDivergence, mostGap] of precisions) {
         const found = await compare(built, precision, mask, reference)
-        process.stderr.write(`${precision}, masked ${masked}: ${JSON.stringify(found)}\n`)
+        process.stderr.write(`${precision.join(', head ')}, masked ${masked}: ${JSON.stringify(found)}\n`)
         expect(found.divergence).toBeLessThan(mostDivergence)
         expect(found.widestGap).toBeLessThan(mostGap)
       }

@@ -29,6 +29,7 @@ test('the secret alone is enough: everything else has a default', () => {
     backend: 'auto',
     kernel: null,
     precision: 'bf16',
+    headPrecision: 'int8',
     logFormat: null,
     otlpEndpoint: null,
   })
@@ -105,6 +106,7 @@ test.each([
     /COPAL_KERNEL is 'sse9': 'amx', 'avx512bf16', 'avx512', 'avx2', 'neon' or 'scalar'/,
   ],
   ['COPAL_PRECISION', 'fp8', /COPAL_PRECISION is 'fp8': 'bf16', 'int8' or 'int4'/],
+  ['COPAL_HEAD_PRECISION', 'f32', /COPAL_HEAD_PRECISION is 'f32': 'bf16', 'int8' or 'int4'/],
   ['COPAL_GATEWAY_URL', 'localhost:8787', /COPAL_GATEWAY_URL is 'localhost:8787': an address like http/],
   ['COPAL_NODE_URL', 'ftp://x', /COPAL_NODE_URL is 'ftp:\/\/x'/],
   ['COPAL_NODE_ID', 'a b', /COPAL_NODE_ID is 'a b': 1 to 64/],

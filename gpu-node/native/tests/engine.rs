@@ -215,7 +215,7 @@ fn sizes_that_no_machine_should_have_are_refused_at_the_start() {
 fn swaps_with_freed_sets_poisoned_give_what_each_mask_gives() {
     let model = model("poison");
     let kernel = Kernel::select(None).unwrap();
-    let library = WeightLibrary::new(model.config.clone(), Format::BF16, Arc::default());
+    let library = WeightLibrary::new(model.config.clone(), Format::BF16, Format::BF16, Arc::default());
     let load = |swap: usize| library.load([&model.places, &model.other][swap % 2], 2).unwrap();
     let expected =
         [0, 1].map(|swap| bits(&scores(&mut engine(&model, kernel, 2, 64), &load(swap), &[TOKENS], 0)));

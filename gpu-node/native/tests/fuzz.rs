@@ -148,8 +148,8 @@ fn any_places_in_any_files_are_loaded_or_refused() {
         let with_mask = fits || random.uniform() < 0.9;
         let places =
             WeightPlaces { master: master.clone(), mask: with_mask.then(|| mask.clone()), shared, linears };
-        let format = one_of(random, &formats());
-        match WeightLibrary::new(config, format, Arc::default()).load(&places, 1 + below(random, 2)) {
+        let (linears, head) = (one_of(random, &formats()), one_of(random, &formats()));
+        match WeightLibrary::new(config, linears, head, Arc::default()).load(&places, 1 + below(random, 2)) {
             Ok(_) => loaded += 1,
             Err(error) => assert!(!error.to_string().is_empty()),
         }

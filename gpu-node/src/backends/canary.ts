@@ -17,7 +17,9 @@ export function canaryPrompt(vocabSize: number): Int32Array {
 export function checkCanary(whole: Float32Array, cached: Float32Array, tolerance: number): void {
   let largest = 0
   let difference = 0
-  for (const [i, logit] of whole.entries()) {
+  // By index: an iterator takes milliseconds for a vocabulary, and streams wait for them.
+  for (let i = 0; i < whole.length; i++) {
+    const logit = whole[i] as number
     if (!Number.isFinite(logit))
       throw new AppError('node_failed', `The new weights give a logit of ${logit}.`)
     largest = Math.max(largest, Math.abs(logit))

@@ -8,7 +8,7 @@ import { loadNative, NativeUnavailableError } from './sparse/native.ts'
 
 type ChosenSettings = Pick<
   NodeSettings,
-  'backend' | 'kernel' | 'precision' | 'provider' | 'threads' | 'kvTokens'
+  'backend' | 'kernel' | 'precision' | 'headPrecision' | 'provider' | 'threads' | 'kvTokens'
 >
 
 /** Settings, and what the backends need beside them. */
@@ -46,6 +46,7 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
       threads,
       kernel: options.kernel ?? undefined,
       precision: options.precision,
+      headPrecision: options.headPrecision,
       kvTokens: options.kvTokens ?? undefined,
       log,
     })

@@ -1,6 +1,7 @@
 import { availableParallelism, homedir } from 'node:os'
 import { join } from 'node:path'
 import { InvalidArgumentError } from 'commander'
+import { FORMS, type Form } from '../../../gpu-node/bench/contender.ts'
 import { MOST_THREADS } from '../../../gpu-node/src/backends/backend.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../../gpu-node/src/model/load.ts'
@@ -68,6 +69,10 @@ export function positive(text: string): number {
 export function list(text: string): string[] {
   return text.split(',')
 }
+
+/** An option's list of {@link Form}s, and what it says. */
+export const forms = (text: string): Form[] => someOf(Object.keys(FORMS) as Form[])(text)
+export const FORMS_HELP = 'of the linears, and behind a slash of a head that is not int8'
 
 /** An option's list of which each is one of `known`. */
 export function someOf<const T extends string>(known: readonly T[]): (text: string) => T[] {

@@ -10,6 +10,7 @@ function choose(overrides: Partial<ChooseBackendOptions>) {
     backend: 'auto',
     kernel: null,
     precision: 'bf16',
+    headPrecision: 'int8',
     provider: 'cpu',
     threads: 1,
     kvTokens: null,
@@ -56,6 +57,11 @@ function testSparse(kernels: readonly string[]): void {
     const { backend, said } = choose({ precision: 'int8' })
     expect(backend.name).toBe(`sparse-int8-${kernels[0]}`)
     expect(said).toEqual([['backend chosen', { backend: backend.name, why: 'the addon loads' }]])
+  })
+
+  test('a head in another precision than the usual one is told', () => {
+    const { backend } = choose({ precision: 'int4', headPrecision: 'int4' })
+    expect(backend.name).toBe(`sparse-int4-head-int4-${kernels[0]}`)
   })
 
   test('a kernel of another machine is an error that lists those of this one', () => {

@@ -145,6 +145,7 @@ function testAddon(built: Addon): void {
           or(() => null),
           or(() => pick([1, 2, 0, -1, NaN])),
           or(() => 'bf16'),
+          or(pick([() => 'bf16', () => 'int8', () => 'int4'])),
           or(shape),
           or(rope),
         ]
@@ -161,7 +162,7 @@ function testAddon(built: Addon): void {
       const path = join(temporaryDir(), 'master')
       await writeFile(path, new Uint8Array(4000).fill(0))
       const shape = Float64Array.of(8, 1, 2, 1, 4, 6, 11, 32, 1e-5)
-      const engine = new built.Engine(null, 1, 'bf16', shape, Float64Array.of(1, 0.1), 4, 16)
+      const engine = new built.Engine(null, 1, 'bf16', 'int8', shape, Float64Array.of(1, 0.1), 4, 16)
       const worked = await fuzz(async (seed) => {
         const { or, text, f64, pick, number, random } = draws(seed)
         const place = () => (random() < 0.9 ? 4 * Math.floor(random() * 200) : number())
@@ -183,7 +184,14 @@ function testAddon(built: Addon): void {
     test('step and logits; what fits gives the same afterwards', async () => {
       const tiny = await openTinyModel({ contextLength: 64 })
       onTestFinished(() => tiny.remove())
-      const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 64, ownTokens: 128 } as const
+      const options = {
+        kernel: null,
+        threads: 2,
+        precision: 'bf16',
+        headPrecision: 'int8',
+        kvTokens: 64,
+        ownTokens: 128,
+      } as const
       // The raw engine of a model that is loaded the usual way.
       const raw: { engine?: Engine } = {}
       const watched = {

@@ -30,10 +30,12 @@ pub struct JsEngine {
 impl JsEngine {
     /// An engine without weights; `addon.d.ts` names the numbers of `shape`.
     #[napi(constructor)]
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         kernel: Option<String>,
         threads: f64,
         precision: String,
+        head: String,
         shape: Float64ArraySlice<'_>,
         rope: Float64ArraySlice<'_>,
         pages: f64,
@@ -41,8 +43,8 @@ impl JsEngine {
     ) -> Result<JsEngine> {
         guarded(|| {
             let kernel = Kernel::select(kernel.as_deref()).map_err(invalid)?;
-            let precision = Precision::named(&precision).map_err(invalid)?;
-            let format = Format::usual(precision);
+            let format = |precision: &str| Precision::named(precision).map(Format::usual).map_err(invalid);
+            let (linears, head) = (format(&precision)?, format(&head)?);
             let config = read_config(&shape, &rope)?;
             let options = EngineOptions {
                 threads: count("threads", threads, MOST_THREADS)?,
@@ -55,7 +57,7 @@ impl JsEngine {
                 _ => Error::new(Status::GenericFailure, error.to_string()),
             };
             let engine = Engine::new(config.clone(), kernel, &options).map_err(failed)?;
-            let library = Arc::new(WeightLibrary::new(config, format, Arc::clone(engine.pace())));
+            let library = Arc::new(WeightLibrary::new(config, linears, head, Arc::clone(engine.pace())));
             let engine = Arc::new(Mutex::new(engine));
             let steps = StepThread::new(Arc::clone(&engine)).map_err(failed)?;
             Ok(JsEngine { steps, engine, library, kernel: kernel.name(), threads, layers })

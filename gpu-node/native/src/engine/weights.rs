@@ -74,11 +74,12 @@ pub(crate) struct SharedWeights {
     pub(crate) norms: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
-/// Loads the weight sets of one model in one format; they share what they have in common while any
-/// of them lives.
+/// Loads the weight sets of one model, the head and the linears in a format each; they share what they have in common
+/// while any of them lives.
 pub struct WeightLibrary {
     config: ModelConfig,
-    format: Format,
+    linears: Format,
+    head: Format,
     pace: Arc<Pace>,
     shared: Mutex<Weak<SharedWeights>>,
     /// Dense linears by their place in the master.
@@ -125,10 +126,11 @@ impl SharedWeights {
 
 impl WeightLibrary {
     /// An empty one, for an engine that has this pace.
-    pub fn new(config: ModelConfig, format: Format, pace: Arc<Pace>) -> WeightLibrary {
+    pub fn new(config: ModelConfig, linears: Format, head: Format, pace: Arc<Pace>) -> WeightLibrary {
         WeightLibrary {
             config,
-            format,
+            linears,
+            head,
             pace,
             shared: Mutex::new(Weak::new()),
             dense: Mutex::new(HashMap::new()),
@@ -209,7 +211,7 @@ impl WeightLibrary {
             if places.head == places.embedding { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = master.floats(name, places.head, vocab * hidden)?;
         let packer = self.pace.packer(1);
-        let head = pack_rows(&mut &*head, (vocab, hidden), None, Format::of_head(), &|| packer.pause());
+        let head = pack_rows(&mut &*head, (vocab, hidden), None, self.head, &|| packer.pause());
         let norms = places.norms.iter().enumerate().map(|(layer, &(attention, mlp))| {
             Ok((
                 norm(&format!("model.layers.{layer}.input_layernorm.weight"), attention)?,
@@ -242,7 +244,7 @@ impl WeightLibrary {
             return Ok(matrix);
         }
         let dense = master.floats(&name, place, rows * cols)?;
-        let matrix = pack_rows(&mut &*dense, (rows, cols), None, self.format, pause);
+        let matrix = pack_rows(&mut &*dense, (rows, cols), None, self.linears, pause);
         let matrix = Arc::new(matrix.map_err(|error| LoadError::Pack(name, error))?);
         // Two sets that are loaded at the same time may each have packed it: one is kept.
         let mut known = known();
@@ -267,12 +269,12 @@ impl WeightLibrary {
         pause();
         let Some((values, count)) = place.values else {
             let dense = master.floats(&name, dense, rows * cols)?;
-            let matrix = pack_rows(&mut &*dense, shape, Some(bits), self.format, pause);
+            let matrix = pack_rows(&mut &*dense, shape, Some(bits), self.linears, pause);
             return matrix.map_err(|error| LoadError::Pack(name, error));
         };
         check_count(&name, count, &place.rule, shape).map_err(LoadError::Mask)?;
         let mut values = KeptRows::new(bits, mask.bytes(&name, values, 2 * count)?);
-        let matrix = pack_rows(&mut values, shape, Some(bits), self.format, pause);
+        let matrix = pack_rows(&mut values, shape, Some(bits), self.linears, pause);
         // They are the mask's own.
         matrix.map_err(|error| match error {
             PackError::Weight { row, col, value, .. } if !value.is_finite() => {

@@ -71,12 +71,6 @@ impl Format {
         Format { precision, group }
     }
 
-    /// What the engine takes for the head, whatever the linears are: nothing prunes it, so that in bf16 it would be a
-    /// third of what a half-pruned model reads, and int4 would lose most there.
-    pub fn of_head() -> Format {
-        Format::usual(Precision::Int8)
-    }
-
     /// How a weight is written.
     pub fn precision(self) -> Precision {
         self.precision

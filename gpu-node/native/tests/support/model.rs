@@ -6,7 +6,7 @@ use copal_native::engine::{
     WeightSet,
 };
 use copal_native::kernels::Kernel;
-use copal_native::storage::{Counted, Format, KeptRule};
+use copal_native::storage::{Counted, Format, KeptRule, Precision};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,5 +89,7 @@ pub fn engine(model: &Model, kernel: &'static Kernel, threads: usize, pages: usi
 }
 
 pub fn weights(model: &Model, format: Format) -> WeightSet {
-    WeightLibrary::new(model.config.clone(), format, Arc::default()).load(&model.places, 2).unwrap()
+    WeightLibrary::new(model.config.clone(), format, Format::usual(Precision::Int8), Arc::default())
+        .load(&model.places, 2)
+        .unwrap()
 }

@@ -27,8 +27,10 @@ export interface SparseBackendOptions {
   threads?: number | undefined
   /** The machine's best by default. */
   kernel?: KernelName | undefined
-  /** Of the linears; bf16 by default. The head is int8 beside any. */
+  /** Of the linears; bf16 by default. */
   precision?: Precision | undefined
+  /** Of the head; int8 by default: nothing prunes it, and in bf16 it is a third of what a half-pruned model reads. */
+  headPrecision?: Precision | undefined
   /** Tokens of keys and values that the scheduler gives out; four contexts by default, as its own default. */
   kvTokens?: number | undefined
   /** Tokens of callers that give no pages, which are benchmarks; none by default. Trials of new sets have theirs. */
@@ -56,6 +58,7 @@ interface LoadedSet {
   end: () => void
 }
 
+const USUAL_HEAD: Precision = 'int8'
 const NO_MASK: MaskPlaces = new Map()
 /** A new set is tried with two sequences that are shorter than a page; eight are never loaded at once. */
 const TRIAL_TOKENS = 8 * 2 * PAGE_TOKENS
@@ -76,6 +79,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
   const { addon, kernel, log } = options
   const threads = Math.min(options.threads ?? availableParallelism(), MOST_THREADS)
   const precision = options.precision ?? 'bf16'
+  const headPrecision = options.headPrecision ?? USUAL_HEAD
   const known = addon.kernels()
   if (kernel && !known.includes(kernel)) {
     throw new AppError(
@@ -84,6 +88,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
       { param: 'kernel' },
     )
   }
+  const ofHead = headPrecision === USUAL_HEAD ? [] : [`head-${headPrecision}`]
   const engines = new Map<string, ModelEngine>()
   const sets = new Map<WeightSet, LoadedSet>()
 
@@ -94,6 +99,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
         kernel: kernel ?? null,
         threads,
         precision,
+        headPrecision,
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
         ownTokens: TRIAL_TOKENS + (options.ownTokens ?? 0),
       })
@@ -103,7 +109,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
   }
 
   return {
-    name: `sparse-${precision}-${kernel ?? known[0]}`,
+    name: ['sparse', precision, ...ofHead, kernel ?? known[0]].join('-'),
 
     async load(source) {
       const { model, maskPath, version } = source
@@ -227,27 +233,30 @@ async function outputsOf(
 }
 
 /**
- * Runs a fixed prompt at once, and again with its last tokens one by one through the cache: few steps, for those of the
- * sets that serve wait for them.
+ * Runs a fixed prompt at once, and again with its last token through the cache, in two steps: streams of the sets that
+ * serve wait for them.
  *
  * @throws AppError `node_failed` unless logits are finite and agree
  */
 async function tryModel({ engine, handle, config }: LoadedSet): Promise<void> {
   const prompt = canaryPrompt(config.vocabSize)
-  const logitsAfter = (sequence: number, from: number, to: number) => {
-    const tokens = prompt.subarray(from, to)
-    const work: SequenceWork = { sequence, tokens, position: from, output: 'token' }
-    return engine.step(handle, [work], [], async (_, read) => {
+  const last = prompt.length - 1
+  const logitsAfter = (...work: SequenceWork[]) =>
+    engine.step(handle, work, [], async (_, read) => {
       const logits = new Float32Array(config.vocabSize)
       read(0, logits)
       return logits
     })
-  }
-  const end = prompt.length
-  const whole = await logitsAfter(0, 0, end)
-  await logitsAfter(1, 0, end - 2)
-  await logitsAfter(1, end - 2, end - 1)
-  const cached = await logitsAfter(1, end - 1, end)
+  const whole = await logitsAfter(
+    { sequence: 0, tokens: prompt, position: 0, output: 'token' },
+    { sequence: 1, tokens: prompt.subarray(0, last), position: 0, output: 'none' },
+  )
+  const cached = await logitsAfter({
+    sequence: 1,
+    tokens: prompt.subarray(last),
+    position: last,
+    output: 'token',
+  })
   checkCanary(whole, cached, CANARY_TOLERANCE)
   await engine.step(handle, [], [0, 1], async () => undefined)
 }

@@ -19,6 +19,7 @@ export interface ModelEngineOptions {
   kernel: KernelName | null
   threads: number
   precision: Precision
+  headPrecision: Precision
   /** Tokens of the pages that the scheduler gives out. */
   kvTokens: number
   /** Tokens of the pages for callers that give none. */
@@ -59,7 +60,7 @@ export interface ModelEngine {
 export function createModelEngine(
   addon: Addon,
   config: LlamaConfig,
-  { kernel, threads, precision, kvTokens, ownTokens }: ModelEngineOptions,
+  { kernel, threads, precision, headPrecision, kvTokens, ownTokens }: ModelEngineOptions,
 ): ModelEngine {
   const scheduled = Math.ceil(kvTokens / PAGE_TOKENS)
   const unscheduled = Math.ceil(ownTokens / PAGE_TOKENS)
@@ -70,6 +71,7 @@ export function createModelEngine(
         kernel,
         threads,
         precision,
+        headPrecision,
         shapeOf(config),
         Float64Array.from(ropeFrequencies(config)),
         scheduled + unscheduled,

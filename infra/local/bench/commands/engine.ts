@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
+import type { Form } from '../../../../gpu-node/bench/contender.ts'
 import { benchEngine } from '../../../../gpu-node/bench/engine.ts'
 import {
   RANDOM_SHAPES,
@@ -8,18 +9,17 @@ import {
   writeRandomModel,
   type RandomShape,
 } from '../../../../gpu-node/bench/random-model.ts'
-import type { Precision } from '../../../../gpu-node/native/addon.d.ts'
-import { PRECISIONS } from '../../../../gpu-node/src/backends/backend.ts'
 import { magnitudeHalfMask } from '../../../../test/support/magnitude-mask.ts'
 import { buildNative } from '../../build-native.mjs'
 import { addLlamaOptions, openLlama, type LlamaOptions } from '../llama-option.ts'
-import { count, counts, openBenchModel, someOf, type Workbench } from '../workbench.ts'
+import { writeRandomGguf } from '../random-gguf.ts'
+import { count, counts, forms, FORMS_HELP, openBenchModel, someOf, type Workbench } from '../workbench.ts'
 
 const MODELS = ['smollm2', ...(Object.keys(RANDOM_SHAPES) as RandomShape[])] as const
 
 interface EngineOptions extends LlamaOptions {
   models: (typeof MODELS)[number][]
-  precision: Precision[]
+  precision: Form[]
   batch: number[]
   prompt: number[]
   steps: number
@@ -38,7 +38,7 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
       someOf(MODELS),
       ['smollm2'],
     )
-    .option('--precision <precisions>', 'one or more', someOf(PRECISIONS), [...PRECISIONS])
+    .option('--precision <precisions>', FORMS_HELP, forms, ['bf16', 'int8', 'int4'])
     .option('--batch <sizes>', 'streams at the same time', counts, [1, 8])
     .option('--prompt <lengths>', 'tokens of a prefill', counts, [128, 512])
     .option('--steps <n>', 'tokens that are decoded', count, 16)
@@ -52,7 +52,7 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
     const common = {
       workDir,
       threads,
-      precisions: options.precision,
+      forms: options.precision,
       batches: options.batch,
       prompts: options.prompt,
       decodeSteps: options.steps,
@@ -76,7 +76,14 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
       print(
         `\nLLaMA ${name} with ${config.layers} of ${RANDOM_SHAPES[name].wholeLayers} layers, seeded random weights, ${threads} threads; masked: half of every eight weights`,
       )
-      await benchEngine({ ...common, model: { ...model, id: name, config, master }, maskPath, llama: null })
+      const ggufPath = join(dir, 'random.gguf')
+      if (llama) await writeRandomGguf(ggufPath, config, master)
+      await benchEngine({
+        ...common,
+        model: { ...model, id: name, config, master },
+        maskPath,
+        llama: llama && { ...llama, ggufPath },
+      })
       rmSync(dir, { recursive: true, force: true })
     }
     await llama?.cpp.close()

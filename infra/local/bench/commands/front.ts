@@ -1,20 +1,19 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Command } from 'commander'
+import { FORMS, type Form } from '../../../../gpu-node/bench/contender.ts'
 import { frontPlots, frontTable, LLAMA_KINDS, measureFront } from '../../../../gpu-node/bench/front.ts'
 import { machineLine } from '../../../../gpu-node/bench/report.ts'
-import type { Precision } from '../../../../gpu-node/native/addon.d.ts'
-import { PRECISIONS } from '../../../../gpu-node/src/backends/backend.ts'
 import { cutEvaluationWindows } from '../../../../gpu-node/src/lab/evaluation-windows.ts'
 import { buildNative } from '../../build-native.mjs'
 import { addLlamaOptions, openLlama, type LlamaOptions } from '../llama-option.ts'
-import { count, list, openBenchModel, someOf, type Workbench } from '../workbench.ts'
+import { count, forms, FORMS_HELP, list, openBenchModel, type Workbench } from '../workbench.ts'
 
 interface FrontOptions extends LlamaOptions {
   masks: string[]
   texts: string[]
   out: string
-  precision: Precision[]
+  precision: Form[]
   windows: number
   length: number
   steps: number
@@ -30,7 +29,7 @@ export function addFront(program: Command, { home, threads, print }: Workbench):
     .requiredOption('--masks <files>', 'of several ratios, a.safetensors,b.safetensors', list)
     .requiredOption('--texts <files>', 'held-out text', list)
     .requiredOption('--out <folder>', 'for the table and the plots')
-    .option('--precision <precisions>', 'one or more', someOf(PRECISIONS), [...PRECISIONS])
+    .option('--precision <precisions>', FORMS_HELP, forms, Object.keys(FORMS))
     .option('--windows <n>', 'evaluation windows a text', count, 4)
     .option('--length <n>', 'tokens a window', count, 1024)
     .option('--steps <n>', 'tokens that are decoded', count, 16)
@@ -48,7 +47,7 @@ export function addFront(program: Command, { home, threads, print }: Workbench):
     const points = await measureFront({
       model,
       masks: options.masks.map((path) => ({ path, label: basename(path, '.safetensors') })),
-      precisions: options.precision,
+      forms: options.precision,
       windows,
       llama: llama && { ...llama, kinds: LLAMA_KINDS },
       workDir,

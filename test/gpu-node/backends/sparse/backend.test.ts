@@ -120,7 +120,7 @@ function testSparse(built: Addon): void {
     await backend.release(await load(backend, await open()))
     expect(asked).toEqual([256])
     const shape = Float64Array.of(8, 1, 2, 1, 4, 6, 11, 32, 1e-5)
-    expect(() => new built.Engine(null, 257, 'bf16', shape, Float64Array.of(1, 0.1), 4, 16)).toThrow(
+    expect(() => new built.Engine(null, 257, 'bf16', 'int8', shape, Float64Array.of(1, 0.1), 4, 16)).toThrow(
       'threads must be a whole number from 1 to 256',
     )
   })
@@ -153,7 +153,14 @@ function testSparse(built: Addon): void {
         },
       }),
     }
-    const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 64, ownTokens: 64 } as const
+    const options = {
+      kernel: null,
+      threads: 2,
+      precision: 'bf16',
+      headPrecision: 'int8',
+      kvTokens: 64,
+      ownTokens: 64,
+    } as const
     const loader = createModelEngine(watched, model.config, options)
     const engine = raw[0]!
     const tokens = Int32Array.from({ length: 48 }, (_, i) => (7 * i) % 300)
@@ -197,8 +204,12 @@ function testSparse(built: Addon): void {
     await backend.release(weights)
   })
 
-  test.each(['int8', 'int4'] as const)('%s weights answer too', async (precision) => {
-    const backend = newBackend({ precision })
+  test.each([
+    ['int8', 'int8'],
+    ['int4', 'int4'],
+    ['bf16', 'bf16'],
+  ] as const)('%s weights with a head in %s answer too', async (precision, headPrecision) => {
+    const backend = newBackend({ precision, headPrecision })
     const weights = await load(backend, await open())
     const sampler = { ...GREEDY, topLogprobs: 1, promptTokens: 3 }
     const work: SequenceWork = {

@@ -182,7 +182,14 @@ function testSwaps(built: Addon): void {
     const path = join(temporaryDir(), 'mask.safetensors')
     await writeFile(path, randomHalfMask(model, 1).bytes)
     const places = await placesInMask(path, model.config, model.master)
-    const options = { kernel: null, threads: 2, precision: 'bf16', kvTokens: 16, ownTokens: 1024 } as const
+    const options = {
+      kernel: null,
+      threads: 2,
+      precision: 'bf16',
+      headPrecision: 'int8',
+      kvTokens: 16,
+      ownTokens: 1024,
+    } as const
     const engine = createModelEngine(built, model.config, options)
     let weights = await engine.load(model, path, places, 2)
     const tokens = new Int32Array(40).fill(7)

@@ -6,7 +6,7 @@ test.each([
   [['engin'], /unknown command 'engin'\n\(Did you mean engine\?\)/],
   [
     ['engine', '--precision', 'bf16,fp8'],
-    /'--precision <precisions>' .*'bf16,fp8'.* There are: bf16, int8, int4\./,
+    /'--precision <precisions>' .*'bf16,fp8'.* There are: bf16, int8, int8\/int4, int4, int4\/int4\./,
   ],
   [['engine', '--masks', 'a'], /unknown option '--masks'/],
   [['kernels', '--only', 'smolm2'], /There are: smollm2, 7b-attention, 7b-mlp\./],
