@@ -116,9 +116,10 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
       sets.push(contender)
       print(line(contender.name, `${contender.megabytes} MB a token at batch 1, loaded in ${seconds} s`))
     }
-    const [precision] = FORMS[form]
     // Once for each precision of ours, whatever the head.
-    if (options.llama && form === precision) sets.push(await loadLlama(options.llama, precision, options))
+    const [precision] = FORMS[form]
+    const isFirst = forms.findIndex((other) => FORMS[other][0] === precision) === forms.indexOf(form)
+    if (options.llama && isFirst) sets.push(await loadLlama(options.llama, precision, options))
   }
   return sets
 }
@@ -133,7 +134,7 @@ async function loadLlama(
   await cpp.quantise(ggufPath, path, kind)
   const tokens = Math.max(CONTEXT + decodeSteps, ...prompts)
   const contender = await cpp.load(`llama.cpp ${kind}`, path, threads, Math.max(...batches), tokens)
-  print(line(contender.name, `${contender.megabytes.toFixed(0)} MB a token at batch 1`))
+  print(line(contender.name, `${contender.megabytes.toFixed(0)} MB a token at batch 1; ${contender.about}`))
   return contender
 }
 

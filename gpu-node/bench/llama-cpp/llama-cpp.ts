@@ -10,6 +10,8 @@ export type LlamaQuantisation = 'BF16' | 'Q8_0' | 'Q6_K' | 'Q5_K_M' | 'Q4_K_M' |
 
 /** A model that llama.cpp has loaded. */
 export interface LlamaContender extends Contender {
+  /** What it was built with and found: `AVX512 = 1 | …`. */
+  about: string
   /** Negative log-likelihoods of all tokens of a window but the first, in nats. */
   loss: (window: Int32Array) => Promise<number[]>
 }
@@ -59,9 +61,10 @@ export function startLlamaCpp(python: string): LlamaCpp {
       await ask(z.boolean(), 'quantise', from, to, kind)
     },
     async load(name, path, threads, sequences, tokens) {
-      const { id, bytes } = await ask(loaded, 'load', path, threads, sequences, tokens)
+      const { id, bytes, about } = await ask(loaded, 'load', path, threads, sequences, tokens)
       return {
         name,
+        about,
         megabytes: bytes / 1e6,
         decode: async (count, context, steps) =>
           (count * steps) / (await ask(z.number(), 'decode', id, count, context, steps)),

@@ -3,7 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 /** Length of the prompt that a new weight set is tried with: streams of the set that serves wait for it. */
 const CANARY_TOKENS = 4
 
-/** The prompt that a new weight set is tried with: at once, and token by token through the cache. */
+/** The prompt that a new weight set is tried with: at once, and in parts through the cache. */
 export function canaryPrompt(vocabSize: number): Int32Array {
   return Int32Array.from({ length: CANARY_TOKENS }, (_, i) => (i * 7919 + 1) % vocabSize)
 }

@@ -7,14 +7,17 @@ import { formatDuration } from './quantities.ts'
 
 type Admin = Pick<GatewayClient, 'admin'>
 
-/** What a gateway answers, if at all, that is being restarted or whose parts are. */
-const PASSING = new Set([
-  'gateway_unreachable',
-  'unexpected_answer',
-  'stream_broken',
-  'service_unavailable',
-  'internal_error',
-])
+/**
+ * What a gateway answers, if at all, that is being restarted, or of which a part is, and how long it is waited for while it
+ * does: a defect answers for good.
+ */
+const PATIENCE_MS: Readonly<Record<string, number>> = {
+  gateway_unreachable: 180_000,
+  unexpected_answer: 180_000,
+  stream_broken: 180_000,
+  service_unavailable: 180_000,
+  internal_error: 20_000,
+}
 
 /** States whose work is a node's. */
 const NODES_WORK = new Set(['calibrating', 'evaluating'])
@@ -22,8 +25,6 @@ const NODES_WORK = new Set(['calibrating', 'evaluating'])
 const SAYS_AFTER_MS = 4000
 /** Nodes come and go: why none works is asked again after so long. */
 const ASKS_AGAIN_MS = 30_000
-/** A gateway is waited for so long. */
-const GATEWAY_PATIENCE_MS = 180_000
 const CLOCK = { pollMs: 500, nowMs: () => performance.now() }
 
 /**
@@ -54,7 +55,7 @@ export async function followUpdate(
     if (update instanceof CliError) {
       awaySinceMs ??= nowMs
       const awayMs = nowMs - awaySinceMs
-      if (awayMs >= GATEWAY_PATIENCE_MS) throw gaveUp(update, id, awayMs)
+      if (awayMs >= (PATIENCE_MS[update.code] ?? 0)) throw gaveUp(update, id, awayMs)
       if (awayMs >= SAYS_AFTER_MS) tell(`${update.message} Waiting for it …`)
     } else {
       awaySinceMs = undefined
@@ -83,7 +84,7 @@ export async function followUpdate(
 /** The update, or what passes. */
 function askFor(client: Admin, id: string): Promise<UpdateEntry | CliError> {
   return client.admin<UpdateEntry>('GET', `/updates/${id}`).catch((error: unknown) => {
-    if (error instanceof CliError && PASSING.has(error.code)) return error
+    if (error instanceof CliError && error.code in PATIENCE_MS) return error
     throw error
   })
 }
@@ -91,7 +92,7 @@ function askFor(client: Admin, id: string): Promise<UpdateEntry | CliError> {
 function gaveUp(last: CliError, id: string, awayMs: number): CliError {
   return new CliError(
     last.code,
-    `${last.message} It has been away for ${formatDuration(awayMs)}. Update ${id} goes on when it is back: copal updates ${id}`,
+    `${last.message} So it has been for ${formatDuration(awayMs)}. Update ${id} goes on when that has passed: copal updates ${id}`,
     { cause: last },
   )
 }

@@ -53,11 +53,11 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
     return response
   }
   const adminKey = (): string => {
-    if (connection.adminKey) return connection.adminKey
+    if (connection.adminKey) return asHeader(connection.adminKey, 'admin key', 'COPAL_ADMIN_KEY')
     throw new CliError('no_credentials', 'No admin key is known for this gateway: set COPAL_ADMIN_KEY.')
   }
   const apiKey = (): string => {
-    if (connection.apiKey) return connection.apiKey
+    if (connection.apiKey) return asHeader(connection.apiKey, 'API key', 'COPAL_API_KEY')
     throw new CliError(
       'no_credentials',
       'No API key is known for this gateway: set COPAL_API_KEY (copal keys create makes one).',
@@ -90,6 +90,14 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
     },
     api: (method, path, body, headers) => call(method, `/v1${path}`, apiKey(), body, headers),
   }
+}
+
+/** A key as a header carries it, which would say no more than that the call failed. */
+function asHeader(key: string, what: string, variable: string): string {
+  const trimmed = key.trim()
+  if (/^[\x20-\x7e]+$/.test(trimmed)) return trimmed
+  const message = `The ${what} has a character that no key has. Copy it to ${variable} again.`
+  throw new CliError('no_credentials', message)
 }
 
 /** The lines of a streamed body, without their ends. */

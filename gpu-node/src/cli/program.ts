@@ -29,7 +29,8 @@ export type ExitCode = 0 | 1 | 2
  */
 export async function runCommand(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
   try {
-    await createProgram(createSession(terminal)).parseAsync(withoutHelp(args), { from: 'user' })
+    const program = createProgram(createSession(terminal))
+    await program.parseAsync(helpAsOption(program, args), { from: 'user' })
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
@@ -43,9 +44,16 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
   }
 }
 
-/** `help lab run` as `lab run --help`: Commander's own shows the help of the first command alone. */
-function withoutHelp(args: readonly string[]): string[] {
-  return args[0] === 'help' ? [...args.slice(1), '--help'] : [...args]
+/**
+ * `help lab run` as `lab run --help`: Commander's own shows the help of the first command alone. What is no command is left
+ * as it is, without `help`, to be refused.
+ */
+function helpAsOption(program: Command, args: readonly string[]): string[] {
+  if (args[0] !== 'help') return [...args]
+  const names = args.slice(1)
+  let command: Command | undefined = program
+  for (const name of names) command = command?.commands.find((each) => each.name() === name)
+  return command ? [...names, '--help'] : names
 }
 
 function createProgram(session: Session): Command {

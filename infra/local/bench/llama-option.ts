@@ -11,7 +11,10 @@ export interface LlamaOptions {
 /** Gives a command the options that let llama.cpp run beside ours. */
 export function addLlamaOptions(command: Command): Command {
   return command
-    .option('--llama <python>', 'a Python that has the package llama-cpp-python: llama.cpp is measured too')
+    .option(
+      '--llama <python>',
+      'a Python that has llama-cpp-python, built for this machine (docs/results/front): llama.cpp is measured too',
+    )
     .option('--gguf <file>', "the model's file for llama.cpp")
 }
 

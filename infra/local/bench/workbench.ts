@@ -70,10 +70,6 @@ export function list(text: string): string[] {
   return text.split(',')
 }
 
-/** An option's list of {@link Form}s, and what it says. */
-export const forms = (text: string): Form[] => someOf(Object.keys(FORMS) as Form[])(text)
-export const FORMS_HELP = 'of the linears, and behind a slash of a head that is not int8'
-
 /** An option's list of which each is one of `known`. */
 export function someOf<const T extends string>(known: readonly T[]): (text: string) => T[] {
   return (text) =>
@@ -83,3 +79,7 @@ export function someOf<const T extends string>(known: readonly T[]): (text: stri
       throw new InvalidArgumentError(`There are: ${known.join(', ')}.`)
     })
 }
+
+/** An option's list of {@link Form}s. */
+export const forms = someOf(Object.keys(FORMS) as Form[])
+export const FORMS_HELP = `of ${Object.keys(FORMS).join(', ')}: behind a slash is the head, which is int8 without`

@@ -76,7 +76,7 @@ test('a gateway that is away is waited for, which is said; after a while it is g
   })
   const { ended } = await follow(() => AWAY)
   expect(ended).toMatch(
-    /^No gateway answers at http:\/\/x\. It has been away for 3 min\. .*: copal updates upd_1$/,
+    /^No gateway answers at http:\/\/x\. So it has been for 3 min\. .*: copal updates upd_1$/,
   )
 })
 
@@ -122,4 +122,9 @@ test.each([
 ])('a gateway that answers %s for a moment is waited for', async (code, message) => {
   const passing = new CliError(code, message)
   expect((await follow((poll) => (poll < 2 ? passing : PROMOTED))).ended).toEqual(PROMOTED)
+})
+
+test('a gateway that goes on failing is given up soon: that is a defect, not a restart', async () => {
+  const { ended } = await follow(() => new CliError('internal_error', 'The gateway failed.'))
+  expect(ended).toMatch(/^The gateway failed\. So it has been for 20 s\. .*: copal updates upd_1$/)
 })

@@ -132,6 +132,16 @@ describe('--help', () => {
     expect(await runCommand(['lab', 'run', '--help'], shown)).toBe(0)
     expect(asked.output()).toBe(shown.output())
   })
+
+  test.each([
+    { args: ['help', 'stauts'], says: 'Did you mean status?' },
+    { args: ['help', 'lab', 'rnu'], says: 'Did you mean run?' },
+    { args: ['help', 'nodes', 'sercet'], says: 'Did you mean nodes secret?' },
+  ])('$args is no help, and names what was meant', async ({ args, says }) => {
+    const terminal = recordedTerminal()
+    expect(await runCommand(args, terminal)).toBe(2)
+    expect(terminal.errors()).toContain(says)
+  })
 })
 
 test('--version prints the version of the package', async () => {
@@ -194,12 +204,26 @@ describe('pruning methods', () => {
   })
 })
 
-test.each(['COPAL_API_KEY', 'COPAL_ADMIN_KEY'])('%s that no request can carry is named', async (variable) => {
-  const terminal = recordedTerminal({ env: { ...deadEnd, [variable]: 'sk-copal-ключ' } })
-  expect(await runCommand(['status'], terminal)).toBe(1)
-  expect(terminal.errors()).toBe(
-    `copal: ${variable} has a line end or a character beyond ASCII, which no key has. Copy it again.\n`,
-  )
+describe('a key that no request can carry', () => {
+  const failed = async (env: Record<string, string>, args: string[]) => {
+    const terminal = recordedTerminal({ env: { ...deadEnd, ...env } })
+    expect(await runCommand(args, terminal)).toBe(1)
+    return terminal.errors()
+  }
+
+  test('is named where it is needed', async () => {
+    const env = { COPAL_ADMIN_KEY: 'sk-copal-ключ' }
+    expect(await failed(env, ['status'])).toBe(
+      'copal: The admin key has a character that no key has. Copy it to COPAL_ADMIN_KEY again.\n',
+    )
+    expect(await failed(env, ['generate', 'x'])).toMatch(/^copal: No gateway answers at /)
+  })
+
+  test('may end with a line end, as files do', async () => {
+    expect(await failed({ COPAL_ADMIN_KEY: 'sk-copal-key\r\n' }, ['status'])).toMatch(
+      /^copal: No gateway answers at /,
+    )
+  })
 })
 
 describe('a gateway that is away', () => {

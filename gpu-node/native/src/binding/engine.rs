@@ -30,7 +30,7 @@ pub struct JsEngine {
 impl JsEngine {
     /// An engine without weights; `addon.d.ts` names the numbers of `shape`.
     #[napi(constructor)]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "as addon.d.ts lists them")]
     pub fn new(
         kernel: Option<String>,
         threads: f64,
@@ -78,7 +78,7 @@ impl JsEngine {
 
     /// Packs weights on `threads` threads of their own.
     #[napi]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "as addon.d.ts lists them")]
     pub fn load(
         &self,
         master: String,
@@ -97,7 +97,7 @@ impl JsEngine {
 
     /// Runs a step on the engine's own threads, after those that were asked for before.
     #[napi]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "as addon.d.ts lists them")]
     pub fn step<'env>(
         &self,
         env: &'env Env,

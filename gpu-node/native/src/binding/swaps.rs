@@ -10,7 +10,7 @@ const MOST_COLS: usize = 1 << 17;
 
 /// Refines the rows that the arrays hold; blocks its thread.
 #[napi(js_name = "swapRows")]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "as addon.d.ts lists them")]
 pub fn swap_rows_of(
     kernel: Option<String>,
     cols: f64,

@@ -1,5 +1,6 @@
-import type { Command } from 'commander'
+import { InvalidArgumentError, type Command } from 'commander'
 import { line } from '../../../../gpu-node/bench/report.ts'
+import { parseMethod } from '../../../../gpu-node/src/copal/methods/registry.ts'
 import { largeConfig } from '../../../../test/support/large-llama.ts'
 import { measurePeakMemory } from '../../../../test/support/peak-memory.ts'
 import { count, type Workbench } from '../workbench.ts'
@@ -22,7 +23,7 @@ export function addMemory(program: Command, { home, threads, print }: Workbench)
     .option('--blocks <n>', 'blocks', count, 3)
     .option('--samples <n>', 'calibration sequences', count, 2)
     .option('--length <n>', 'tokens of each', count, 64)
-    .option('--method <name>', 'that selects; with swaps a minute a block', 'copal')
+    .option('--method <name>', 'that selects; with swaps a minute a block', methodOfTexts, 'copal')
     .action(async ({ hidden, blocks, samples, length, method }: MemoryOptions) => {
       const config = largeConfig(hidden, blocks)
       const peaks = await measurePeakMemory(home, config, { samples, length, threads, method })
@@ -35,4 +36,14 @@ export function addMemory(program: Command, { home, threads, print }: Workbench)
         print(line(`peak memory, ${phase}`, `${megabytes} MB in ${peaks.seconds[phase].toFixed(0)} s`))
       }
     })
+}
+
+/** A method that calibrates: of another there is nothing to measure. */
+function methodOfTexts(name: string): string {
+  try {
+    if (parseMethod(name).datasets !== 'none') return name
+  } catch (error) {
+    throw new InvalidArgumentError(String(error instanceof Error ? error.message : error))
+  }
+  throw new InvalidArgumentError(`'${name}' reads no text: there is nothing to calibrate.`)
 }

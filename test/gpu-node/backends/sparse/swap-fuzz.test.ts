@@ -9,8 +9,6 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import type { Addon } from '../../../../gpu-node/native/addon.d.ts'
 import type { WeightSet } from '../../../../gpu-node/src/backends/backend.ts'
 import { createSparseBackend } from '../../../../gpu-node/src/backends/sparse/backend.ts'
-import { placesInMask } from '../../../../gpu-node/src/backends/sparse/mask-places.ts'
-import { createModelEngine } from '../../../../gpu-node/src/backends/sparse/model-engine.ts'
 import type { Engine } from '../../../../gpu-node/src/engine/api.ts'
 import { createEngine } from '../../../../gpu-node/src/engine/engine.ts'
 import type { GenerateRequest } from '../../../../gpu-node/src/engine/generation.ts'
@@ -167,7 +165,46 @@ function testSwaps(built: Addon): void {
     expect(backend.usage()).toMatchObject({ sequences: 0, ownPages: 0 })
   })
 
-  test('resident memory is flat over 200 swaps', async () => {
+  test.each([false, true])(
+    'resident memory is flat over 200 swaps, freed memory poisoned: %s',
+    async (isPoisoned) => {
+      const tiny = await openTinyModel({
+        hiddenSize: 128,
+        intermediateSize: 512,
+        layers: 4,
+        heads: 4,
+        headDim: 32,
+      })
+      onTestFinished(() => tiny.remove())
+      built.poisonFreed(isPoisoned)
+      onTestFinished(() => built.poisonFreed(false))
+      const paths = [await maskOf(tiny, 1), await maskOf(tiny, 2)]
+      let megabytes = 0
+      const log = { info: (_: string, fields?: object) => void (megabytes = sizeIn(fields)) }
+      const backend = createSparseBackend({ addon: built, threads: 2, ownTokens: 1024, log })
+      const load = (version: number) =>
+        backend.load({ model: tiny.model, version, maskPath: paths[version % 2]!, priority: 'serving' })
+      let active = await load(0)
+      const work = { sequence: 1, tokens: new Int32Array(40).fill(7), position: 0, output: 'none' } as const
+      const swap = async (version: number) => {
+        const next = await load(version)
+        await backend.step({ weights: next, work: [work], drop: [] })
+        await backend.step({ weights: next, work: [], drop: [1] })
+        await backend.release(active)
+        active = next
+      }
+      for (let i = 1; i <= 40; i++) await swap(i)
+      const before = process.memoryUsage().rss
+      for (let i = 1; i <= 200; i++) await swap(i)
+      // A set that stayed in ten would show.
+      expect(megabytes).toBeGreaterThan(0.8)
+      expect(process.memoryUsage().rss - before).toBeLessThan(16e6)
+      await backend.release(active)
+      expect(backend.usage()).toMatchObject({ sequences: 0, ownPages: 0 })
+    },
+  )
+
+  test('sets share what a mask does not change', async () => {
     const tiny = await openTinyModel({
       hiddenSize: 128,
       intermediateSize: 512,
@@ -176,41 +213,22 @@ function testSwaps(built: Addon): void {
       headDim: 32,
     })
     onTestFinished(() => tiny.remove())
-    const { model } = tiny
-    built.poisonFreed(true)
-    onTestFinished(() => built.poisonFreed(false))
-    const path = join(temporaryDir(), 'mask.safetensors')
-    await writeFile(path, randomHalfMask(model, 1).bytes)
-    const places = await placesInMask(path, model.config, model.master)
-    const options = {
-      kernel: null,
-      threads: 2,
-      precision: 'bf16',
-      headPrecision: 'int8',
-      kvTokens: 16,
-      ownTokens: 1024,
-    } as const
-    const engine = createModelEngine(built, model.config, options)
-    let weights = await engine.load(model, path, places, 2)
-    const tokens = new Int32Array(40).fill(7)
-    const swap = async () => {
-      const next = await engine.load(model, path, places, 2)
-      await engine.step(
-        next,
-        [{ sequence: 1, tokens, position: 0, output: 'none' }],
-        [],
-        async () => undefined,
-      )
-      await engine.release(weights)
-      weights = next
-    }
-    for (let i = 0; i < 20; i++) await swap()
+    let megabytes = 0
+    const log = { info: (_: string, fields?: object) => void (megabytes = sizeIn(fields)) }
+    const backend = createSparseBackend({ addon: built, threads: 2, log })
+    const load = (version: number) =>
+      backend.load({ model: tiny.model, version, maskPath: null, priority: 'serving' })
+    const sets = [await load(0)]
     const before = process.memoryUsage().rss
-    for (let i = 0; i < 200; i++) await swap()
-    // A set that stayed in five would show.
-    expect(weights.bytes).toBeGreaterThan(0.8e6)
-    expect(process.memoryUsage().rss - before).toBeLessThan(30e6)
-    expect(engine.usage()).toMatchObject({ sequences: 1, ownPages: 3 })
-    await engine.release(weights)
+    for (let version = 1; version <= 60; version++) sets.push(await load(version))
+    const grown = process.memoryUsage().rss - before
+    expect(60e6 * megabytes).toBeGreaterThan(60e6)
+    expect(grown).toBeLessThan(20e6)
+    for (const set of sets) await backend.release(set)
   })
+}
+
+/** What the log tells of a loaded set. */
+function sizeIn(fields: object | undefined): number {
+  return Number(fields?.megabytes)
 }
