@@ -37,7 +37,8 @@ const WORKLOADS = {
   '7b-mlp': { title: '5 × [11008, 4096]', shapes: [{ rows: 11008, cols: 4096, count: 5 }] },
 } satisfies Record<string, { title: string; shapes: Shape[] }>
 const BATCHES = [1, 8]
-const GROUP = 64
+/** Columns that share a scale, as the engine has them. */
+const GROUPS: Readonly<Record<Precision, number>> = { bf16: 64, int8: 64, int4: 32 }
 
 /** What the addon reads to measure the bandwidth. */
 const BANDWIDTH_BYTES = 2 ** 28
@@ -97,7 +98,7 @@ async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOption
       let inputBytes = 0
       for (const { weights, mask, rows, cols, count, dense } of sources) {
         for (let i = 0; i < count; i++) {
-          const packing = addon.pack(weights, rows, cols, sparse && !dense ? mask : null, precision, GROUP)
+          const packing = addon.pack(weights, rows, cols, sparse && !dense ? mask : null, precision, GROUPS[precision])
           // What the call itself took was the copy.
           const startedMs = performance.now()
           matrices.push(await packing)

@@ -32,9 +32,9 @@ export function modelRoutes(): Hono<KeyedEnv> {
 
 /**
  * Models that the key may use, each followed by those of its weights that a request can name now; the key does not
- * hear of others.
+ * hear of others, nor of domains that are not its.
  */
-async function listEntries(deps: Deps, { allowedModels }: KeyRow): Promise<ModelEntry[]> {
+async function listEntries(deps: Deps, { allowedModels, allowedDomains }: KeyRow): Promise<ModelEntry[]> {
   const [all, fleet] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
   const served = all
     .filter(({ model }) => allowedModels?.includes(model.id) ?? true)
@@ -42,15 +42,18 @@ async function listEntries(deps: Deps, { allowedModels }: KeyRow): Promise<Model
   const versions = new Set(served.flatMap(({ held }) => [...held.keys()]))
   versions.delete(0)
   const masks = await listMaskVersions(deps.db, [...versions])
+  const isItsDomain = (domain: string) => allowedDomains?.includes(domain) ?? true
+  const entryOf = ({ model, mask }: ServedModel, ...rest: [id: string, version: number, nodes: number]) =>
+    toEntry({ model, mask: mask && { ...mask, domains: mask.domains.filter(isItsDomain) } }, ...rest)
   return served.flatMap(({ model, mask, held }) => {
     const serving = fleet.nodes.filter((node) => node.serving && node.model === model.id).length
     const named = [...held].flatMap(([version, nodes]) => {
       const own = masks.find((row) => row.model === model.id && row.version === version) ?? null
       // Weights that nobody knows here are of a gateway before this one.
       if (version !== 0 && !own) return []
-      return [toEntry({ model, mask: own }, nameOfVersion(model.id, version), version, nodes)]
+      return [entryOf({ model, mask: own }, nameOfVersion(model.id, version), version, nodes)]
     })
-    return [toEntry({ model, mask }, model.id, model.activeVersion, serving), ...named]
+    return [entryOf({ model, mask }, model.id, model.activeVersion, serving), ...named]
   })
 }
 

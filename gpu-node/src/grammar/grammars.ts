@@ -6,6 +6,7 @@ import type { TokenConstraint } from '../engine/constraint.ts'
 import { createLine, unlessAborted } from '../line.ts'
 import type { LlamaConfig } from '../model/config.ts'
 import type { TextCodec } from '../model/tokenizer.ts'
+import { createByTenant } from './by-tenant.ts'
 import { createConstraint } from './constraint.ts'
 import { explainRefusal } from './refusals.ts'
 import { createGrammarTrial, TooCostlyError, type GrammarTrial } from './trial.ts'
@@ -25,7 +26,7 @@ export interface GrammarSource {
 /** Compiles grammars for one model. */
 export interface Grammars {
   /**
-   * @returns makes the constraint of one answer; answers share what was compiled
+   * @returns makes the constraint of one answer; answers of a tenant share what was compiled
    * @throws AppError `invalid_request` for a grammar that cannot be compiled, and where there is no addon to do it;
    * `overloaded` when too many wait for the compiler, `client_closed_request`, `node_failed`
    */
@@ -34,9 +35,9 @@ export interface Grammars {
 
 /** Who asks for a grammar. */
 export interface GrammarAsker {
-  /** Gives up its place in the line, unless others ask for the same. */
+  /** Gives up its place in the line, unless others of the tenant ask for the same. */
   signal?: AbortSignal
-  /** Of whom only a few grammars wait at the same time. */
+  /** Of whom only a few grammars wait at the same time; nobody is one too. */
   tenant?: string | undefined
 }
 
@@ -55,6 +56,8 @@ const KNOWN_COSTLY = 256
 /** One is compiled at a time, so that no more than one thread is taken; so many may wait for it, and so many of a tenant. */
 const MOST_WAITING = 16
 const MOST_OF_TENANT = 4
+/** No tenant's name. */
+const NOBODY = ''
 
 /** A compiler for a model's vocabulary, which is prepared when the first grammar comes. */
 export function createGrammars(deps: {
@@ -66,8 +69,8 @@ export function createGrammars(deps: {
   trial?: GrammarTrial
 }): Grammars {
   const { codec, config, load = loadNative, trial = createGrammarTrial() } = deps
-  const kept = new Map<string, Compiling>()
-  const costly = new Map<string, TooCostlyError>()
+  const kept = createByTenant<Compiling>(KEPT_GRAMMARS)
+  const costly = createByTenant<TooCostlyError>(KNOWN_COSTLY)
   const line = createLine('schemas to compile', MOST_WAITING)
   const waitingOf = new Map<string, number>()
   let vocabulary: Promise<Vocabulary> | undefined
@@ -107,9 +110,10 @@ export function createGrammars(deps: {
     const abandon = new AbortController()
     const grammar = compileFor(tenant, source, abandon.signal)
     const compiling = { grammar, askers: 0, abandon }
+    const whose = tenant ?? NOBODY
     grammar.catch((thrown: unknown) => {
-      if (kept.get(key) === compiling) kept.delete(key)
-      if (thrown instanceof TooCostlyError) keep(costly, key, thrown, KNOWN_COSTLY)
+      if (kept.get(whose, key) === compiling) kept.delete(whose, key)
+      if (thrown instanceof TooCostlyError) costly.set(whose, key, thrown)
     })
     return compiling
   }
@@ -117,10 +121,11 @@ export function createGrammars(deps: {
   return {
     async compile(source, { signal, tenant } = {}) {
       const key = createHash('sha256').update(`${source.language} ${source.text}`).digest('base64')
-      const refused = costly.get(key)
+      const whose = tenant ?? NOBODY
+      const refused = costly.get(whose, key)
       if (refused) throw explainRefusal(refused, source.param)
-      const compiling = kept.get(key) ?? begin(key, source, tenant)
-      keep(kept, key, compiling, KEPT_GRAMMARS)
+      const compiling = kept.get(whose, key) ?? begin(key, source, tenant)
+      kept.set(whose, key, compiling)
       compiling.askers += 1
       try {
         const grammar = await unlessAborted(compiling.grammar, signal)
@@ -133,13 +138,6 @@ export function createGrammars(deps: {
       }
     },
   }
-}
-
-/** As the one used last; the one used longest ago makes room. */
-function keep<T>(map: Map<string, T>, key: string, value: T, most: number): void {
-  map.delete(key)
-  map.set(key, value)
-  if (map.size > most) map.delete(map.keys().next().value as string)
 }
 
 function loadAddon(load: Load, param: string): ReturnType<Load> {

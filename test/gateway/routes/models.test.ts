@@ -66,6 +66,9 @@ test('each model is listed with its active mask and the nodes that serve it', as
   const entry = await (await get('/v1/models/pruned-model', key)).json<ModelEntry>()
   expect(entry).toEqual(bare[1])
   expect(Math.abs(entry.created - Date.now() / 1000)).toBeLessThan(60)
+  const { key: lawyers } = await createKey({ defaultDomain: 'legal', allowedDomains: ['legal'] })
+  const theirs = await (await get('/v1/models/pruned-model', lawyers)).json<ModelEntry>()
+  expect(theirs.copal.domains).toEqual(['legal'])
   const missing = await get('/v1/models/gpt-9', key)
   expect(missing.status).toBe(404)
   expect(await errorOf(missing)).toMatchObject({

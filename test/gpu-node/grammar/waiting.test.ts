@@ -73,3 +73,33 @@ test('of one tenant few wait, so that others have their turn', async () => {
   expect(await ask('e', 'tenant-1')).toBeTypeOf('function')
   await vi.waitFor(() => expect(tried).toEqual(['a', 'b', 'c', 'd', 'f', 'e']), WAIT)
 })
+
+test('what one tenant has had compiled, or refused, takes another as long as anything new', async () => {
+  const { grammars, tried, trialOf } = setup()
+  const ask = (text: string, tenant: string) => grammars.compile(source(text), { tenant })
+  trialOf('shared').resolve()
+  const costly = new TooCostlyError('it takes too much')
+  trialOf('costly').promise.catch(() => undefined)
+  trialOf('costly').reject(costly)
+  for (const tenant of ['tenant-1', 'tenant-2', 'tenant-1']) {
+    expect(await ask('shared', tenant)).toBeTypeOf('function')
+    await expect(ask('costly', tenant)).rejects.toMatchObject({ code: 'invalid_request' })
+  }
+  expect(tried).toEqual(['shared', 'costly', 'shared', 'costly'])
+})
+
+test("many grammars of one tenant drive out its own, not another's", async () => {
+  const { grammars, tried, trialOf } = setup()
+  const ask = (text: string, tenant: string) => {
+    trialOf(text).resolve()
+    return grammars.compile(source(text), { tenant })
+  }
+  await ask('few', 'tenant-1')
+  for (let i = 0; i < 40; i++) await ask(`many ${i}`, 'tenant-2')
+  const before = tried.length
+  await ask('few', 'tenant-1')
+  await ask('many 39', 'tenant-2')
+  expect(tried).toHaveLength(before)
+  await ask('many 0', 'tenant-2')
+  expect(tried).toHaveLength(before + 1)
+})

@@ -229,6 +229,6 @@ function testSwaps(built: Addon): void {
 }
 
 /** What the log tells of a loaded set. */
-function sizeIn(fields: object | undefined): number {
-  return Number(fields?.megabytes)
+function sizeIn(fields?: object): number {
+  return fields && 'megabytes' in fields ? Number(fields.megabytes) : Number.NaN
 }
