@@ -38,7 +38,7 @@ const WORKLOADS = {
 } satisfies Record<string, { title: string; shapes: Shape[] }>
 const BATCHES = [1, 8]
 /** Columns that share a scale, as the engine has them. */
-const GROUPS: Readonly<Record<Precision, number>> = { bf16: 64, int8: 64, int4: 32 }
+const GROUPS = { bf16: 64, int8: 64, int4: 32 } as const satisfies Record<Precision, number>
 
 /** What the addon reads to measure the bandwidth. */
 const BANDWIDTH_BYTES = 2 ** 28

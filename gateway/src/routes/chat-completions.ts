@@ -4,7 +4,8 @@ import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest } from '../inference/admission.ts'
 import { answer } from '../inference/answer.ts'
-import { chatParts, promptCharacters } from '../inference/prompt-size.ts'
+import { chatParts } from '../inference/chat-parts.ts'
+import { estimateTokens } from '../inference/estimate-tokens.ts'
 import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
@@ -14,15 +15,16 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
     .post('/', async (c) => {
       const admission = admit(c)
       const request = await readRequest(c, chatRequest)
+      const parts = chatParts(request)
       return answer(c, {
         model: parseModelName(request.model),
         path: '/rpc/chat-completions',
         ...admission,
-        promptTokens: Math.ceil(promptCharacters(request) / 4),
+        promptTokens: estimateTokens(parts),
         maxTokens: request.max_completion_tokens ?? request.max_tokens ?? null,
         choices: request.n ?? 1,
         request,
-        promptParts: () => chatParts(request),
+        promptParts: () => parts,
         text: () => userText(request.messages),
       })
     })

@@ -5,7 +5,8 @@ import { chatOf, responsesRequest } from '@copal/shared/wire/responses.ts'
 import type { KeyedEnv } from '../context.ts'
 import { admit, readRequest } from '../inference/admission.ts'
 import { answer } from '../inference/answer.ts'
-import { chatParts, promptCharacters } from '../inference/prompt-size.ts'
+import { chatParts } from '../inference/chat-parts.ts'
+import { estimateTokens } from '../inference/estimate-tokens.ts'
 import { userText } from '../inference/sample-text.ts'
 import { refuseMethod } from '../middleware/errors.ts'
 
@@ -16,15 +17,16 @@ export function responseRoutes(): Hono<KeyedEnv> {
       const admission = admit(c)
       const request = await readRequest(c, responsesRequest)
       const chat = chatOf(request)
+      const parts = chatParts(chat)
       return answer(c, {
         path: '/rpc/responses',
         model: parseModelName(request.model),
         ...admission,
-        promptTokens: Math.ceil(promptCharacters(chat) / 4),
+        promptTokens: estimateTokens(parts),
         maxTokens: request.max_output_tokens ?? null,
         boundField: 'max_output_tokens',
         request,
-        promptParts: () => chatParts(chat),
+        promptParts: () => parts,
         text: () => userText(chat.messages),
       })
     })

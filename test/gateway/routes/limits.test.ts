@@ -135,8 +135,9 @@ describe('tokens', () => {
   test('of a chat without a bound are bounded by what is left', async () => {
     const chat = { model: 'tiny', messages: [{ role: 'user', content: 'x'.repeat(40) }] }
     const { key } = await limited({ tokens_per_minute: 1_000 })
+    // Ten for the text, and one for the role.
     expect((await post(key, '/v1/chat/completions', chat)).status).toBe(200)
-    expect((await lastCall()).request).toEqual({ ...chat, max_tokens: 990 })
+    expect((await lastCall()).request).toEqual({ ...chat, max_tokens: 989 })
     const { key: free } = await createKey()
     await post(free, '/v1/chat/completions', chat)
     expect((await lastCall()).request).toEqual(chat)
@@ -157,7 +158,7 @@ describe('tokens', () => {
     const { key } = await limited({ tokens_per_minute: 1_000 })
     const asked = { model: 'tiny', input: 'x'.repeat(40) }
     expect((await post(key, '/v1/responses', asked)).status).toBe(200)
-    expect((await lastCall()).request).toEqual({ ...asked, max_output_tokens: 990 })
+    expect((await lastCall()).request).toEqual({ ...asked, max_output_tokens: 989 })
   })
 
   test('of a month are refused as a quota, with the day that it is renewed', async () => {
