@@ -98,7 +98,14 @@ async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOption
       let inputBytes = 0
       for (const { weights, mask, rows, cols, count, dense } of sources) {
         for (let i = 0; i < count; i++) {
-          const packing = addon.pack(weights, rows, cols, sparse && !dense ? mask : null, precision, GROUPS[precision])
+          const packing = addon.pack(
+            weights,
+            rows,
+            cols,
+            sparse && !dense ? mask : null,
+            precision,
+            GROUPS[precision],
+          )
           // What the call itself took was the copy.
           const startedMs = performance.now()
           matrices.push(await packing)
