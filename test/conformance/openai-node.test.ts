@@ -21,6 +21,8 @@ const messages = [
 const chat = { model: MODEL, messages, temperature: 0, max_completion_tokens: 12 }
 /** Long enough that it is not made before its reader leaves. */
 const neverEnds = { max_completion_tokens: 2000, logit_bias: { '2': -100 } }
+/** Many times longer still, for what has to happen while an answer is made. */
+const neverEndsByFar = { ...neverEnds, max_completion_tokens: 3500, n: 16 }
 
 async function createKey(fields: object): Promise<OpenAI> {
   const response = await fetch(`${service.origin}/admin/keys`, {
@@ -37,6 +39,19 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
   const list: T[] = []
   for await (const item of items) list.push(item)
   return list
+}
+
+/** The sum of a counter at `/metrics` over the lines that have all of these labels. */
+async function counted(name: string, labels: Record<string, string>): Promise<number> {
+  const response = await fetch(`${service.origin}/metrics`, {
+    headers: { authorization: `Bearer ${service.adminKey}` },
+  })
+  if (!response.ok) throw new Error(await response.text())
+  const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`)
+  return (await response.text())
+    .split('\n')
+    .filter((line) => line.startsWith(`${name}{`) && wanted.every((label) => line.includes(label)))
+    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
 }
 
 /** What a call that must fail threw. */
@@ -150,15 +165,17 @@ describe('chat completions', () => {
     expect(service_tier).toBe('default')
   })
 
-  test('stop at once when the client leaves its stream', async () => {
+  test('stop when the client leaves its stream, in the client and on the node', async () => {
     const abort = new AbortController()
-    const stream = await client.chat.completions.create(
-      { ...chat, ...neverEnds, stream: true },
-      { signal: abort.signal },
-    )
+    // Its own domain tells the request from others.
+    const options = { signal: abort.signal, headers: { 'x-copal-domain': 'left' } }
     let chunks = 0
-    for await (const _ of stream) if (++chunks === 2) abort.abort()
+    const body = { ...chat, ...neverEndsByFar, stream: true as const }
+    for await (const _ of await client.chat.completions.create(body, options))
+      if (++chunks === 2) abort.abort()
     expect(chunks).toBeLessThan(1000)
+    const labels = { model: MODEL, domain: 'left', outcome: 'cancelled' }
+    await expect.poll(() => counted('copal_requests_total', labels)).toBe(1)
     const waiting = client.chat.completions.create(chat, { signal: AbortSignal.abort() })
     expect(await thrownBy(waiting)).toBeInstanceOf(APIUserAbortError)
   })
@@ -282,7 +299,7 @@ describe('errors', () => {
     expect(await thrownBy(elsewhere.chat.completions.create(chat))).toBeInstanceOf(PermissionDeniedError)
   })
 
-  test('of limits say when to try again, and the client does', async () => {
+  test('of limits say what is left and when to try again', async () => {
     const limited = await createKey({ limits: { requests_per_minute: 1 } })
     await limited.chat.completions.create(chat)
     const refused = await thrownBy(limited.chat.completions.create(chat))
@@ -290,20 +307,23 @@ describe('errors', () => {
     const { headers } = refused as RateLimitError
     expect(Number(headers?.get('retry-after'))).toBeGreaterThan(0)
     expect(headers?.get('x-ratelimit-remaining-requests')).toBe('0')
-    // Only the count of tries is told; the client honours the header's seconds in its own time.
-    const tries: (string | null)[] = []
-    const patient = limited.withOptions({
-      maxRetries: 1,
-      fetch: async (url, init) => {
-        tries.push(new Headers(init?.headers).get('x-stainless-retry-count'))
-        const response = await fetch(url, init)
-        const hurried = new Headers(response.headers)
-        if (response.status === 429) hurried.set('retry-after', '0')
-        return new Response(response.body, { status: response.status, headers: hurried })
-      },
-    })
-    await thrownBy(patient.chat.completions.create(chat))
-    expect(tries).toEqual(['0', '1'])
+  })
+
+  test('of limits are waited out by the client, as long as it is told to', async () => {
+    const limited = await createKey({ limits: { concurrent_requests: 1 } })
+    const holder = await limited.chat.completions.create({ ...chat, ...neverEndsByFar, stream: true })
+    const refused = await thrownBy(limited.chat.completions.create(chat))
+    expect(refused).toBeInstanceOf(RateLimitError)
+    expect((refused as RateLimitError).headers?.get('retry-after')).toBe('2')
+    const refusals = () => counted('copal_requests_refused_total', { reason: 'concurrent' })
+    const before = await refusals()
+    const begunMs = performance.now()
+    const patient = limited.chat.completions.create(chat, { maxRetries: 2 })
+    await expect.poll(refusals).toBe(before + 1)
+    holder.controller.abort()
+    expect((await patient).choices).toHaveLength(1)
+    // Untold, the client makes its last try within a second and a half.
+    expect(performance.now() - begunMs).toBeGreaterThan(1_990)
   })
 
   test('of no kind are a server error for what a client can send', async () => {
