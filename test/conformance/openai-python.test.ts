@@ -8,7 +8,8 @@ test('the official Python client finds what it expects of the OpenAI API', { tim
   const python = await pythonPackage('openai', '3.57.0')
   const script = join(import.meta.dirname, 'openai_python.py')
   const abilities = service.keepsGrammars ? ['grammars'] : []
-  const { stdout, stderr } = await python.run([script, service.baseUrl, service.apiKey, ...abilities])
+  const { baseUrl, apiKey, adminKey } = service
+  const { stdout, stderr } = await python.run([script, baseUrl, apiKey, adminKey, ...abilities])
   if (stderr) process.stderr.write(stderr)
   const passed = stdout
     .trim()
@@ -26,5 +27,6 @@ test('the official Python client finds what it expects of the OpenAI API', { tim
       ? ['answers_are_parsed_into_their_model', 'functions_are_called_and_their_output_goes_back']
       : []),
     'a_cancelled_task_leaves_its_stream',
+    'a_refused_request_waits_as_long_as_it_is_told_to',
   ])
 })

@@ -1,12 +1,14 @@
 """The official Python client against a running service.
 
-Its arguments are the base URL, a key and, where answers can be kept to a grammar, "grammars".
+Its arguments are the base URL, a key, the admin key and, where answers can be kept to a grammar, "grammars".
 """
 
 import asyncio
 import json
 import math
 import sys
+import time
+import urllib.request
 from typing import Literal
 
 import openai
@@ -18,6 +20,8 @@ MESSAGES = [
     {"role": "user", "content": "the cat sat on the mat"},
 ]
 CHAT = {"model": MODEL, "messages": MESSAGES, "temperature": 0, "max_completion_tokens": 12}
+# Takes seconds, so that much can happen before it ends.
+LONG = {**CHAT, "max_completion_tokens": 3500, "n": 16, "logit_bias": {"2": -100}}
 
 
 def chat_streams_what_it_answers(client):
@@ -79,9 +83,39 @@ def expect_error(kind, call):
     raise AssertionError(f"{kind.__name__} was not raised")
 
 
-async def a_cancelled_task_leaves_its_stream(client):
+class Admin:
+    """What only the admin key opens."""
+
+    def __init__(self, base_url, key):
+        self.origin = base_url.removesuffix("/v1")
+        self.headers = {"Authorization": f"Bearer {key}"}
+
+    def create_key(self, **fields):
+        return json.loads(self._read("/admin/keys", json.dumps({"name": "conformance", **fields}).encode()))["key"]
+
+    def counted(self, name, **labels):
+        """The sum of a counter over the lines that have all of these labels."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = [line for line in self._read("/metrics").decode().splitlines() if line.startswith(name + "{")]
+        return sum(int(line.split()[-1]) for line in lines if all(label in line for label in wanted))
+
+    def _read(self, path, body=None):
+        asked = urllib.request.Request(self.origin + path, body, self.headers)
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return answer.read()
+
+
+async def comes_to(probe, expected):
+    for _ in range(400):
+        if (found := probe()) == expected:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{found} did not come to {expected}")
+
+
+async def a_cancelled_task_leaves_its_stream(client, admin):
     async def read():
-        stream = await client.chat.completions.create(**{**CHAT, "max_completion_tokens": 400}, stream=True)
+        stream = await client.chat.completions.create(**LONG, stream=True, extra_headers={"x-copal-domain": "python"})
         async for _ in stream:
             begun.set()
 
@@ -93,14 +127,34 @@ async def a_cancelled_task_leaves_its_stream(client):
         await task
     except asyncio.CancelledError:
         pass
+    labels = {"model": MODEL, "domain": "python", "outcome": "cancelled"}
+    await comes_to(lambda: admin.counted("copal_requests_total", **labels), 1)
     answer = await client.chat.completions.create(**CHAT)
     assert answer.choices, answer
 
 
-async def in_company(base_url, api_key):
+async def a_refused_request_waits_as_long_as_it_is_told_to(client, admin):
+    limited = client.with_options(api_key=admin.create_key(limits={"concurrent_requests": 1}), max_retries=2)
+    holder = await limited.chat.completions.create(**LONG, stream=True)
+
+    def refusals():
+        return admin.counted("copal_requests_refused_total", reason="concurrent")
+
+    before = refusals()
+    begun = time.monotonic()
+    patient = asyncio.create_task(limited.chat.completions.create(**CHAT))
+    await comes_to(refusals, before + 1)
+    await holder.close()
+    assert (await patient).choices
+    # Untold, the client makes its last try within a second and a half; the gateway tells it two seconds.
+    assert time.monotonic() - begun > 1.99, time.monotonic() - begun
+
+
+async def in_company(base_url, api_key, admin):
     async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0) as client:
-        await a_cancelled_task_leaves_its_stream(client)
-    print("ok a_cancelled_task_leaves_its_stream")
+        for check in [a_cancelled_task_leaves_its_stream, a_refused_request_waits_as_long_as_it_is_told_to]:
+            await check(client, admin)
+            print(f"ok {check.__name__}")
 
 
 class Person(BaseModel):
@@ -148,7 +202,7 @@ def functions_are_called_and_their_output_goes_back(client):
     assert following.output[0].type == "message", following
 
 
-def main(base_url, api_key, *abilities):
+def main(base_url, api_key, admin_key, *abilities):
     checks = [
         chat_streams_what_it_answers,
         chat_has_choices_with_log_probabilities,
@@ -164,7 +218,7 @@ def main(base_url, api_key, *abilities):
         for check in checks:
             check(client)
             print(f"ok {check.__name__}")
-    asyncio.run(in_company(base_url, api_key))
+    asyncio.run(in_company(base_url, api_key, Admin(base_url, admin_key)))
 
 
 main(*sys.argv[1:])
