@@ -4,6 +4,7 @@ import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod'
 import type { ResponseInputItem, ResponseStreamEvent } from 'openai/resources/responses/responses'
 import { describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
+import { all } from '../support/all.ts'
 
 const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })
@@ -22,12 +23,6 @@ const weather = zodResponsesFunction({
   parameters: weatherArguments,
 })
 const clock = { type: 'function' as const, name: 'clock', parameters: null, strict: true }
-
-async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = []
-  for await (const item of items) list.push(item)
-  return list
-}
 
 if (service.keepsGrammars) testStructure()
 else testWithout()

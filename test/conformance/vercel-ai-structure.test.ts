@@ -3,6 +3,7 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { APICallError, generateObject, generateText, isStepCount, Output, streamText, tool } from 'ai'
 import { describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
+import { all } from '../support/all.ts'
 
 const service = inject('service')
 const provider = createOpenAICompatible({
@@ -20,12 +21,6 @@ const ask = {
   temperature: 1,
   maxOutputTokens: 300,
   maxRetries: 0,
-}
-
-async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = []
-  for await (const item of items) list.push(item)
-  return list
 }
 
 /** What a call that must fail threw, as the SDK's own error. */
