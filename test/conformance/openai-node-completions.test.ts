@@ -9,6 +9,7 @@ const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, ma
 const prompt = { model: 'tiny', prompt: 'the cat sat on', temperature: 0, max_tokens: 8 }
 /** What chance there is shows at once. */
 const drawn = { ...prompt, temperature: 1.5 }
+
 /** Biases of letters, whose tokens follow three special ones; with 100 nothing else is left. */
 function biasOf(letters: string, bias = 100): Record<string, number> {
   return Object.fromEntries(Array.from(letters, (letter) => [3 + letter.charCodeAt(0), bias]))
