@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { ChatCall, CompletionCall } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { verify, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { KEY_PREFIX } from '../../../gateway/src/keys/secret.ts'
 import { beat, createKey, errorOf, post, until } from '../support/gateway.ts'
 import { startNode } from '../support/node-double.ts'
 import { TEST_NODE_SECRET } from '../support/secrets.ts'
@@ -70,6 +71,18 @@ describe('an answer at once', () => {
     expect(call.headers.traceparent).toMatch(
       /^00-0af7651916cd43dd8448eb211c80319c-(?!b7ad6b7169203331)[0-9a-f]{16}-01$/,
     )
+  })
+
+  test('is asked of a node that is told nothing of the API key', async () => {
+    const { key } = await createKey()
+    const node = await startNode('keyless-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+    await beat(node, 'keyless')
+    const headers = { 'x-api-key': key }
+    const response = await post(key, '/v1/chat/completions', chatOf('keyless'), { headers })
+    expect(response.status).toBe(200)
+    const [call] = await node.calls()
+    expect(call?.headers).not.toHaveProperty('authorization')
+    expect(JSON.stringify(call)).not.toContain(key.slice(KEY_PREFIX.length))
   })
 
   test('that is cut off by the node is a 502 or 503, never half a body', async () => {
