@@ -266,7 +266,7 @@ export class Fleet extends DurableObject<Bindings> {
     return this.#state.offeredMethods(model, Date.now())
   }
 
-  /** Settles expired leases from their reservations and forgets nodes long gone. */
+  /** Settles expired leases with what their nodes told last, and forgets nodes long gone. */
   override async alarm(): Promise<void> {
     const nowMs = Date.now()
     const { leases, forgotten } = this.#state.expire(nowMs)
@@ -282,7 +282,8 @@ export class Fleet extends DurableObject<Bindings> {
         for (const lease of expired) {
           const tokens = lease.promptTokens + lease.completionTokens
           this.#chargeUnlimited(lease, tokens)
-          this.#ledger.expire([lease.requestId], nowMs, lease.named ? tokens : undefined)
+          // As its receipt has it: a month that is read from receipts must be the same.
+          this.#ledger.expire([lease.requestId], nowMs, tokens)
         }
       } catch (error) {
         console.error(`${settled.length} lost requests of node '${nodeId}' are settled later:`, error)
