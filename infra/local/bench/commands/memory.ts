@@ -1,5 +1,7 @@
-import { InvalidArgumentError, type Command } from 'commander'
+import type { Command } from 'commander'
+import { AppError } from '@copal/shared/errors.ts'
 import { line } from '../../../../gpu-node/bench/report.ts'
+import { argument } from '../../../../gpu-node/src/cli/app-errors.ts'
 import { parseMethod } from '../../../../gpu-node/src/copal/methods/registry.ts'
 import { largeConfig } from '../../../../test/support/large-llama.ts'
 import { measurePeakMemory } from '../../../../test/support/peak-memory.ts'
@@ -12,6 +14,12 @@ interface MemoryOptions {
   length: number
   method: string
 }
+
+/** A method that calibrates: of another there is nothing to measure. */
+const methodOfTexts = argument((name: string) => {
+  if (parseMethod(name).datasets !== 'none') return name
+  throw new AppError('invalid_request', `'${name}' reads no text: there is nothing to calibrate.`)
+})
 
 export function addMemory(program: Command, { home, threads, print }: Workbench): void {
   program
@@ -36,14 +44,4 @@ export function addMemory(program: Command, { home, threads, print }: Workbench)
         print(line(`peak memory, ${phase}`, `${megabytes} MB in ${peaks.seconds[phase].toFixed(0)} s`))
       }
     })
-}
-
-/** A method that calibrates: of another there is nothing to measure. */
-function methodOfTexts(name: string): string {
-  try {
-    if (parseMethod(name).datasets !== 'none') return name
-  } catch (error) {
-    throw new InvalidArgumentError(String(error instanceof Error ? error.message : error))
-  }
-  throw new InvalidArgumentError(`'${name}' reads no text: there is nothing to calibrate.`)
 }

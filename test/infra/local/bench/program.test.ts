@@ -12,6 +12,8 @@ test.each([
   [['kernels', '--only', 'smolm2'], /There are: smollm2, 7b-attention, 7b-mlp\./],
   [['swaps', '--streams', '0'], /'--streams <n>' .*'0'.* A whole number of at least 1 is expected\./],
   [['alps', '--statistics', '.', '--layers', '0,-1'], /A whole number of at least 1 is expected\./],
+  [['memory', '--method', 'wnada'], /There is no pruning method 'wnada'\. Did you mean 'wanda'\?/],
+  [['memory', '--method', 'magnitude'], /'magnitude' reads no text: there is nothing to calibrate\./],
   [['gateway', '--rounds', '1.5'], /A whole number of at least 1 is expected\./],
   [['gateway', '--seconds', 'ten'], /A number above 0 is expected\./],
   [['front', '--texts', 'a', '--out', 'b'], /required option '--masks <files>' not specified/],
