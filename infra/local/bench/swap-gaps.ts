@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { FORMS, type Form } from '../../../gpu-node/bench/contender.ts'
 import { formatSpread, line, spread } from '../../../gpu-node/bench/report.ts'
 import type { WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { createSparseBackend } from '../../../gpu-node/src/backends/sparse/backend.ts'
@@ -31,12 +32,14 @@ interface Swap {
 export async function benchSwapGaps(options: {
   model: DenseModel
   maskPath: string
+  form: Form
   streams: number
   swaps: number
   lullMs: number
 }): Promise<string[]> {
-  const { model, maskPath, streams, swaps, lullMs } = options
-  const backend = createSparseBackend({ addon: loadNative() })
+  const { model, maskPath, form, streams, swaps, lullMs } = options
+  const [precision, headPrecision] = FORMS[form]
+  const backend = createSparseBackend({ addon: loadNative(), precision, headPrecision })
   const engine = createEngine({ backend, config: model.config, codec: model.codec })
   const load = (version: number): Promise<WeightSet> =>
     backend.load({ model, version, maskPath, priority: 'serving' })

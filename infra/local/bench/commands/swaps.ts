@@ -1,12 +1,14 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
+import type { Form } from '../../../../gpu-node/bench/contender.ts'
 import { magnitudeHalfMask } from '../../../../test/support/magnitude-mask.ts'
 import { buildNative } from '../../build-native.mjs'
 import { benchSwapGaps } from '../swap-gaps.ts'
-import { count, openBenchModel, type Workbench } from '../workbench.ts'
+import { count, forms, FORMS_HELP, openBenchModel, type Workbench } from '../workbench.ts'
 
 interface SwapsOptions {
+  precision: Form[]
   streams: number
   swaps: number
 }
@@ -15,13 +17,17 @@ export function addSwaps(program: Command, { home, print, printAll }: Workbench)
   program
     .command('swaps')
     .description('how long streams of the sparse engine wait for a token while masks are swapped under them')
+    .option('--precision <precisions>', FORMS_HELP, forms, ['bf16'])
     .option('--streams <n>', 'at the same time', count, 4)
     .option('--swaps <n>', 'one after another', count, 5)
-    .action(async ({ streams, swaps }: SwapsOptions) => {
+    .action(async ({ precision, streams, swaps }: SwapsOptions) => {
       const model = await openBenchModel()
       const maskPath = join(home, 'mask.safetensors')
       writeFileSync(maskPath, await magnitudeHalfMask(model))
       await buildNative(print)
-      printAll(await benchSwapGaps({ model, maskPath, streams, swaps, lullMs: 2000 }))
+      for (const form of precision) {
+        print(`\n${form}`)
+        printAll(await benchSwapGaps({ model, maskPath, form, streams, swaps, lullMs: 2000 }))
+      }
     })
 }
