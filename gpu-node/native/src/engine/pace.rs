@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// During a step packing rests so many times as long as it has worked, on all its threads together: what it takes
 /// from one thread of the step is what all of them wait for. Between steps, while tokens are drawn, it goes on.
-const REST: u32 = 8;
+const REST: u32 = 5;
 /// Longer than a block, shorter than a step: a step is held up by one piece of work at most.
 const WORK: Duration = Duration::from_micros(300);
 /// How often a resting thread looks whether the step has ended.
