@@ -15,6 +15,7 @@ import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
 import { openModel } from '../../gpu-node/src/model/load.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
 import { addon } from '../support/backends.ts'
+import { ENGINE_OPTIONS } from '../support/engine-options.ts'
 import { magnitudeHalfMask } from '../support/magnitude-mask.ts'
 
 const PROMPTS = 20
@@ -74,7 +75,7 @@ async function compare(
 ) {
   const { config, master } = model
   const ownTokens = PROMPTS * (LENGTH + PAGE_TOKENS)
-  const options = { kernel: null, threads: 2, precision, headPrecision, kvTokens: PAGE_TOKENS, ownTokens }
+  const options = { ...ENGINE_OPTIONS, precision, headPrecision, kvTokens: PAGE_TOKENS, ownTokens }
   const engine = createModelEngine(built, config, options)
   const places = mask === null ? new Map() : await placesInMask(mask, config, master)
   const weights = await engine.load(model, mask, places, 2)
@@ -109,14 +110,7 @@ async function compare(
 async function generate(built: Addon, mask: string, batches: readonly number[]): Promise<Int32Array[]> {
   const { config, master } = model
   const ownTokens = PROMPTS * (2 * LENGTH + PAGE_TOKENS)
-  const options = {
-    kernel: null,
-    threads: 2,
-    precision: 'bf16',
-    headPrecision: 'int8',
-    kvTokens: PAGE_TOKENS,
-    ownTokens,
-  } as const
+  const options = { ...ENGINE_OPTIONS, kvTokens: PAGE_TOKENS, ownTokens }
   const engine = createModelEngine(built, config, options)
   const weights = await engine.load(model, mask, await placesInMask(mask, config, master), 2)
   const logits = new Float32Array(config.vocabSize)

@@ -9,6 +9,7 @@ import type { Addon, Engine, EngineWeights } from '../../../gpu-node/native/addo
 import { createModelEngine } from '../../../gpu-node/src/backends/sparse/model-engine.ts'
 import type { SequenceWork } from '../../../gpu-node/src/backends/backend.ts'
 import { addon } from '../../support/backends.ts'
+import { ENGINE_OPTIONS } from '../../support/engine-options.ts'
 import { fuzzSeconds } from '../../support/fuzz-seconds.ts'
 import { createRandom } from '../../support/random.ts'
 import { temporaryDir } from '../../support/temporary.ts'
@@ -184,14 +185,7 @@ function testAddon(built: Addon): void {
     test('step and logits; what fits gives the same afterwards', async () => {
       const tiny = await openTinyModel({ contextLength: 64 })
       onTestFinished(() => tiny.remove())
-      const options = {
-        kernel: null,
-        threads: 2,
-        precision: 'bf16',
-        headPrecision: 'int8',
-        kvTokens: 64,
-        ownTokens: 128,
-      } as const
+      const options = { ...ENGINE_OPTIONS, kvTokens: 64, ownTokens: 128 }
       // The raw engine of a model that is loaded the usual way.
       const raw: { engine?: Engine } = {}
       const watched = {

@@ -19,6 +19,7 @@ import type { GenerateRequest } from '../../../../gpu-node/src/engine/generation
 import { checkInvariants } from '../../../../gpu-node/src/engine/invariants.ts'
 import type { Addon, Engine as NativeEngine, EngineWeights } from '../../../../gpu-node/native/addon.d.ts'
 import { addon } from '../../../support/backends.ts'
+import { ENGINE_OPTIONS } from '../../../support/engine-options.ts'
 import { GREEDY } from '../../../support/greedy.ts'
 import { randomHalfMask } from '../../../support/masks.ts'
 import { createRandom } from '../../../support/random.ts'
@@ -153,14 +154,7 @@ function testSparse(built: Addon): void {
         },
       }),
     }
-    const options = {
-      kernel: null,
-      threads: 2,
-      precision: 'bf16',
-      headPrecision: 'int8',
-      kvTokens: 64,
-      ownTokens: 64,
-    } as const
+    const options = { ...ENGINE_OPTIONS, kvTokens: 64, ownTokens: 64 }
     const loader = createModelEngine(watched, model.config, options)
     const engine = raw[0]!
     const tokens = Int32Array.from({ length: 48 }, (_, i) => (7 * i) % 300)
