@@ -1,6 +1,7 @@
 /** The response cache through both halves: the real gateway, and a real node with the tiny model. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startFleet, type TestFleet } from '../support/fleet.ts'
+import { sumOf } from '../support/metrics.ts'
 import { until } from '../support/service.ts'
 
 let fleet: TestFleet
@@ -50,9 +51,5 @@ async function ask(prompt: string, stream: boolean, headers: Record<string, stri
 
 /** Requests whose receipts are there. */
 async function settled(): Promise<number> {
-  const metrics = await fleet.admin<string>('GET', '/metrics')
-  return [...metrics.matchAll(/^copal_requests_total\{.*\} (\d+)$/gm)].reduce(
-    (sum, [, count]) => sum + Number(count),
-    0,
-  )
+  return sumOf(await fleet.admin<string>('GET', '/metrics'), 'copal_requests_total')
 }
