@@ -18,20 +18,23 @@ export interface EventQueues<T> {
   open(onLeave: () => void): EventQueue<T>
 }
 
-interface Queued<T> {
-  events: T[]
+interface Queued {
+  unread: number
   drop: () => void
 }
+
+/** Places of events that were read are given back when so many are, and half of all: taking the first of many moves all. */
+const TRIM_AT = 1024
 
 /** No queue. */
 export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
   /** Those that keep something. */
-  const keeping = new Set<Queued<T>>()
+  const keeping = new Set<Queued>()
   let kept = 0
 
   const dropLargest = () => {
-    let largest: Queued<T> | undefined
-    for (const one of keeping) if (one.events.length > (largest?.events.length ?? 0)) largest = one
+    let largest: Queued | undefined
+    for (const one of keeping) if (one.unread > (largest?.unread ?? 0)) largest = one
     largest?.drop()
   }
 
@@ -39,8 +42,13 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
     open(onLeave) {
       let closed: { error: Error | undefined } | undefined
       let wake: (() => void) | undefined
-      const own: Queued<T> = {
-        events: [],
+      let queued: (T | undefined)[] = []
+      /** So many of those have been read. */
+      let read = 0
+      const own: Queued = {
+        get unread() {
+          return queued.length - read
+        },
         drop() {
           closed = { error: unread() }
           empty()
@@ -54,19 +62,28 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
         wake = undefined
       }
       const empty = () => {
-        kept -= own.events.length
-        own.events = []
+        kept -= own.unread
+        queued = []
+        read = 0
         keeping.delete(own)
       }
+      const take = (): T => {
+        const event = queued[read]!
+        queued[read] = undefined
+        read += 1
+        kept -= 1
+        if (read === queued.length || (read >= TRIM_AT && read * 2 >= queued.length)) {
+          queued.splice(0, read)
+          read = 0
+        }
+        return event
+      }
 
-      async function* read(): AsyncGenerator<T, void, undefined> {
+      async function* readAll(): AsyncGenerator<T, void, undefined> {
         let ended = false
         try {
           while (true) {
-            while (own.events.length > 0) {
-              kept -= 1
-              yield own.events.shift()!
-            }
+            while (own.unread > 0) yield take()
             keeping.delete(own)
             if (closed) break
             await new Promise<void>((resolve) => (wake = resolve))
@@ -82,7 +99,7 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
       return {
         push(event) {
           if (closed) return
-          own.events.push(event)
+          queued.push(event)
           keeping.add(own)
           kept += 1
           if (kept > mostEvents) dropLargest()
@@ -92,7 +109,7 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
           closed ??= { error }
           signal()
         },
-        events: read(),
+        events: readAll(),
       }
     },
   }

@@ -13,9 +13,6 @@ import type { Goal, Request } from './request.ts'
 import { createEmbeddingSink, createGenerationSink } from './sinks.ts'
 import { waitingRequests, type EngineState } from './state.ts'
 
-/** Events of all requests that nobody has read, each of one token: with 20 alternatives a kilobyte. */
-const MOST_UNREAD = 262_144
-
 /** What it is made of. */
 export interface IntakeDeps extends Pick<EngineDeps, 'config' | 'codec'> {
   policy: EnginePolicy
@@ -31,7 +28,7 @@ export interface IntakeDeps extends Pick<EngineDeps, 'config' | 'codec'> {
 /** The ways in that an engine has. */
 export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed' | 'score'> {
   const { config, codec, policy, state, jobs, nowMs, checkOpen, accept } = deps
-  const queues = createEventQueues<GenerateEvent>(MOST_UNREAD)
+  const queues = createEventQueues<GenerateEvent>(policy.maxUnread)
   const endTokens = new Set(config.eosTokenIds)
 
   /** How long until what is here now will be done, by the mean of what ended. */

@@ -15,6 +15,8 @@ export interface EnginePolicy {
   maxWaiting: number
   /** Most texts to score that may wait or run. */
   maxScores: number
+  /** Of all answers together, tokens that were made and nobody has read: 90 bytes each, with 20 alternatives 1,500. */
+  maxUnread: number
   /** A prompt is fed in pieces that end at multiples of this, whatever else runs, so that results do not depend on load. */
   prefillChunk: number
   /** Tokens of one step; at least `maxRunning + prefillChunk`, so that no running request ever waits for a prompt. */
@@ -63,6 +65,7 @@ export function createPolicy(modelContextLength: number, bounds: Partial<EngineP
   const policy: EnginePolicy = {
     maxWaiting: 64,
     maxScores: 32,
+    maxUnread: 262_144,
     stepTokens: least,
     scoreChunk: 32,
     scoreEverySteps: 4,

@@ -22,6 +22,25 @@ test('events come in order, then the end or its error', async () => {
   await expect(events.next()).rejects.toThrow('it broke')
 })
 
+test('however far the reader is behind, and wherever it catches up, it gets each event once', async () => {
+  const queue = createEventQueues<number>(1_000_000).open(() => {})
+  const events = iterate(queue.events)
+  let [pushed, read] = [0, 0]
+  for (const [pushes, reads] of [
+    [5_000, 1_500],
+    [10, 2_510],
+    [3_000, 4_000],
+    [1, 1],
+    [2_000, 1_999],
+    [1, 2],
+  ] as const) {
+    for (let turn = 0; turn < pushes; turn++) queue.push(pushed++)
+    for (let turn = 0; turn < reads; turn++)
+      expect(await events.next()).toEqual({ value: read++, done: false })
+  }
+  expect(read).toBe(pushed)
+})
+
 test('who leaves early is told of', async () => {
   const onLeave = vi.fn<() => void>()
   const queue = createEventQueues<number>(100).open(onLeave)
