@@ -1,16 +1,13 @@
-import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
-import { runWrangler } from '../../../deploy/wrangler.ts'
 import { freePort } from '../../ports.ts'
+import { randomSecret, startBuiltGateway } from './built-gateway.ts'
 import { end, startServer, TalkingChild } from './child.ts'
 import type { Installed } from './installed.ts'
 import type { Request } from './load.ts'
 import { childrenOf } from './processes.ts'
 import { MODEL, requestBody } from './texts.ts'
 import type { Attach, Said } from './upstream.ts'
-import type { RunWorker, WorkerSaid } from './worker.ts'
 
 /** What is measured beside others: it answers chat completions, and ends. */
 export interface Contender {
@@ -63,40 +60,17 @@ export async function startWorker(options: {
   root: string
   dir: string
   upstream: Upstream
-  inspectorPort?: number
 }): Promise<Contender> {
-  const { name, root, dir, upstream, inspectorPort } = options
-  mkdirSync(dir, { recursive: true })
-  const bundle = join(dir, 'bundle')
-  const build = await runWrangler(['deploy', '--dry-run', '--outdir', bundle], { terminal: false, root })
-  if (build.exitCode !== 0) throw new Error(`The Worker of ${root} cannot be bundled:\n${build.output}`)
-  const adminKey = secret()
-  const gatewaySecret = secret()
+  const { name, root, dir, upstream } = options
   const nodeId = 'bench'
-  const child = new TalkingChild<WorkerSaid>('worker.ts')
+  const variables = { OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url }
+  const { url, pids, adminKey, nodeSecret, stop } = await startBuiltGateway({ root, dir, variables })
   try {
-    const { url, pids } = await child.ask({
-      root,
-      scriptPath: join(bundle, 'index.js'),
-      stateDir: join(dir, 'state'),
-      variables: {
-        NODE_SECRET: gatewaySecret,
-        KEY_PEPPER: secret(),
-        ADMIN_KEY_SHA256: createHash('sha256').update(adminKey).digest('hex'),
-        OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url,
-      },
-      ...(inspectorPort === undefined ? {} : { inspectorPort }),
-    } satisfies RunWorker)
     const headers = { authorization: `Bearer ${await makeKey(url, adminKey)}` }
-    await upstream.attach({ gatewayUrl: url, secret: await nodeSecret(gatewaySecret, nodeId), nodeId })
-    return {
-      name,
-      pids,
-      request: (stream, prompt) => chat(url, stream, prompt, headers),
-      stop: () => child.stop(),
-    }
+    await upstream.attach({ gatewayUrl: url, secret: await nodeSecret(nodeId), nodeId })
+    return { name, pids, request: (stream, prompt) => chat(url, stream, prompt, headers), stop }
   } catch (error) {
-    await child.stop()
+    await stop()
     throw error
   }
 }
@@ -142,7 +116,7 @@ export async function startLitellm(
   // JSON is YAML too.
   const config = { model_list: [{ model_name: MODEL, litellm_params: parameters }] }
   writeFileSync(configPath, JSON.stringify(config))
-  const key = `sk-${secret()}`
+  const key = `sk-${randomSecret()}`
   const child = await startServer({
     command,
     args: ['--config', configPath, '--host', '127.0.0.1', '--port', String(port), '--telemetry', 'False'],
@@ -186,8 +160,4 @@ async function makeKey(url: string, adminKey: string): Promise<string> {
   await admin('PUT', '/admin/tenants/bench', { limits: LIMITS })
   const made = await admin('POST', '/admin/keys', { name: 'bench', tenant: 'bench', limits: LIMITS })
   return (made as { key: string }).key
-}
-
-function secret(): string {
-  return randomBytes(24).toString('hex')
 }
