@@ -73,17 +73,27 @@ export interface TestFleet {
  * Starts a gateway without nodes.
  *
  * @param backend of its nodes; on ONNX the engine has all of a stream's tokens ready before it can be broken
+ * @param variables of the gateway that are to be otherwise
  */
 export async function startFleet({
   backend = 'onnx',
-}: { backend?: 'onnx' | 'sparse' } = {}): Promise<TestFleet> {
+  variables = {},
+}: {
+  backend?: 'onnx' | 'sparse'
+  variables?: Record<string, string>
+} = {}): Promise<TestFleet> {
   const dir = await mkdtemp(join(tmpdir(), 'copal-fleet-'))
   const tiny = await createTinyLlama(join(dir, 'tiny'), { contextLength: 16_384 })
   const cacheDir = join(dir, 'cache')
   const model = await openModel(tiny.dir, { cacheDir })
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const settings = readSettings({ ...POLICY, COPAL_HOME: join(dir, 'home'), COPAL_PORT: String(port) })
+  const settings = readSettings({
+    ...POLICY,
+    ...variables,
+    COPAL_HOME: join(dir, 'home'),
+    COPAL_PORT: String(port),
+  })
   mkdirSync(settings.home)
   const home = openHome(settings.home)
   const nodes = new Map<string, FleetNode & { wire: Wire }>()

@@ -3,6 +3,7 @@ import type { Context } from 'hono'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
 import { LATE_HEADER, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
+import { responseError } from '@copal/shared/wire/response-object.ts'
 import type { CachedAnswer } from '../cache/cache-store.ts'
 import type { KeyedEnv } from '../context.ts'
 import { askFleet } from '../fleet/ask.ts'
@@ -122,7 +123,7 @@ export async function generate(
     const whyBroken = (cause: unknown) =>
       attempt.reason instanceof NodeCallError ? attempt.reason : brokenOff(node, cause)
     const { readable, ended } = relay(answer, (cause) =>
-      errorEvent(watch.refusal() ?? whyBroken(cause).error),
+      lastEvent(generation.path, watch.refusal() ?? whyBroken(cause).error),
     )
     const settled = ended.then(async (end) => {
       watch.stop()
@@ -149,9 +150,11 @@ export async function generate(
   }
 }
 
-/** The last event of a stream that broke; no `[DONE]` follows. */
-function errorEvent(error: AppError): string {
-  return `\n\ndata: ${JSON.stringify(errorBody(error))}\n\n`
+/** The last event of a stream that broke, in the form of its API; no `[DONE]` follows. */
+function lastEvent(path: string, error: AppError): string {
+  return path === '/rpc/responses'
+    ? `\n\nevent: error\ndata: ${JSON.stringify(responseError(error))}\n\n`
+    : `\n\ndata: ${JSON.stringify(errorBody(error))}\n\n`
 }
 
 /** The client left, or its key was revoked. */

@@ -1,11 +1,11 @@
-import type { AppError } from '@copal/shared/errors.ts'
 import type { FinishReason } from '@copal/shared/wire/chat.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
 import type { ResponseTool } from '@copal/shared/wire/response-input.ts'
-import type {
-  ResponseEvent,
-  ResponseEventFields,
-  ResponseObject,
+import {
+  responseError,
+  type ResponseEvent,
+  type ResponseEventFields,
+  type ResponseObject,
 } from '@copal/shared/wire/response-object.ts'
 import type { ResponsesRequest } from '@copal/shared/wire/responses.ts'
 import type { AnswerFormat, AnswerHead } from './answer-format.ts'
@@ -52,7 +52,7 @@ export function responseFormat(
       return output.end(why).map(event)
     },
     ending: (usage) => [event({ type: `response.${status()}`, response: ended(usage) })],
-    failure: ({ code, message: why, param }: AppError) => event({ type: 'error', code, message: why, param }),
+    failure: (error) => event(responseError(error)),
   }
 }
 

@@ -1,5 +1,6 @@
 /** What the Responses API answers: the object, its items, and the events of a stream. */
 import { z } from 'zod'
+import { errorBody, type AppError, type ErrorBody } from '../errors.ts'
 import { metadata } from './generation.ts'
 import { responseTextFormat, responseTool, responseToolChoice } from './response-input.ts'
 
@@ -87,7 +88,20 @@ export type ResponseEventFields =
       response: ResponseObject
     }
   | OutputEvent
-  | { type: 'error'; code: string; message: string; param: string | null }
+  | ResponseErrorEvent
+
+/** The last event of a stream that broke. */
+type ResponseErrorEvent = ErrorBody & Omit<ErrorBody['error'], 'type'> & { type: 'error' }
+
+/**
+ * What the last event of a stream that broke says: OpenAI's fields, and beside them the error as other APIs have it,
+ * without which OpenAI's client for Python would end as if nothing was.
+ */
+export function responseError(error: AppError): ResponseErrorEvent {
+  const body = errorBody(error)
+  const { code, message, param } = body.error
+  return { type: 'error', code, message, param, ...body }
+}
 
 /** An event of one item of the output. */
 export type OutputEvent =

@@ -149,7 +149,7 @@ describe('a stream', () => {
     expect(await node.calls()).toHaveLength(1)
   })
 
-  test('of a response that the node breaks ends with an event that OpenAI’s client throws', async () => {
+  test('of a response that the node breaks ends with an error event of its API, which OpenAI’s clients throw', async () => {
     const { key } = await createKey()
     const begun = 'event: response.created\ndata: {"type":"response.created","sequence_number":0}\n\n'
     const node = await startNode('respond-1', [
@@ -160,8 +160,13 @@ describe('a stream', () => {
     const text = await response.text()
     expect(text.startsWith(begun)).toBe(true)
     const last = text.trimEnd().split('\n\n').at(-1) ?? ''
-    // Without a name, so that it is told from events of the answer by its `error` alone.
-    expect(last).toMatch(/^data: \{"error":\{"message":"Node 'respond-1' broke off/)
+    const [, data = ''] = /^event: error\ndata: (.*)$/.exec(last) ?? []
+    const told = {
+      code: 'node_failed',
+      message: "Node 'respond-1' broke off before its answer was complete. Try again.",
+      param: null,
+    }
+    expect(JSON.parse(data)).toEqual({ type: 'error', ...told, error: { type: 'server_error', ...told } })
     expect((await node.calls())[0]?.path).toBe('/rpc/responses')
   })
 

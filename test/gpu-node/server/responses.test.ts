@@ -145,6 +145,8 @@ test('a stream that breaks ends with an error event that has the next number', a
     type: 'error',
     code: 'node_failed',
     param: null,
+    // By which OpenAI's client for Python knows that it is to throw.
+    error: { type: 'server_error', code: 'node_failed', param: null },
     sequence_number: events.length - 1,
   })
 })

@@ -1,0 +1,263 @@
+/**
+ * What OpenAI's clients see of what goes wrong, and of weights that are named: the real gateway and nodes with the tiny
+ * model, whose bounds are so low that they are met.
+ */
+import { join } from 'node:path'
+import OpenAI, { APIError, InternalServerError, NotFoundError, RateLimitError } from 'openai'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import { all } from '../support/all.ts'
+import { startFleet, type FleetNode, type TestFleet } from '../support/fleet.ts'
+import { randomHalfMask } from '../support/masks.ts'
+import { sumOf } from '../support/metrics.ts'
+import { pythonPackage } from '../support/python-package.ts'
+import { until } from '../support/service.ts'
+
+const MODEL = 'tiny'
+const chat = {
+  model: MODEL,
+  messages: [{ role: 'user' as const, content: 'the cat sat on the mat' }],
+  temperature: 0,
+  max_completion_tokens: 8,
+}
+/** What the tiny model says to anything at temperature 0 has no end. */
+const endless = { ...chat, max_completion_tokens: 12_000 }
+/** Requests that its node takes: twice what it runs at once. */
+const ROOM = 16
+const LONG_MS = 180_000
+
+let fleet: TestFleet
+let node: FleetNode
+let key: string
+let client: OpenAI
+/** The name of its mask, once there is one. */
+let masked: string
+
+beforeAll(async () => {
+  fleet = await startFleet({
+    variables: { COPAL_QUEUE_TIMEOUT_MS: '0', COPAL_NODE_WAIT_MS: '1000' },
+  })
+  node = await fleet.start('node-a')
+  await serving()
+  key = (await fleet.key()).key
+  client = new OpenAI({ baseURL: `${fleet.url}/v1`, apiKey: key, maxRetries: 0 })
+}, LONG_MS)
+afterAll(() => fleet?.stop())
+
+test('a body that is too large is told as such, and not sent again', async () => {
+  const messages = [{ role: 'user' as const, content: 'x'.repeat(1024 * 1024) }]
+  const { error, calls } = await refusal((counting) =>
+    counting.chat.completions.create({ ...chat, messages }),
+  )
+  expect(error).toBeInstanceOf(APIError)
+  expect(error).toMatchObject({
+    status: 413,
+    type: 'invalid_request_error',
+    code: 'body_too_large',
+    param: null,
+  })
+  expect(error.message).toContain('1 MiB')
+  expect(calls).toBe(1)
+})
+
+test('a budget that is used up is told as such, and not asked again', async () => {
+  const { key: spent } = await fleet.key({ tokens_per_month: 300 })
+  const asked = { ...chat, max_completion_tokens: 500 }
+  const { error, calls } = await refusal((counting) => counting.chat.completions.create(asked), spent)
+  expect(error).toBeInstanceOf(RateLimitError)
+  expect(error).toMatchObject({
+    status: 429,
+    type: 'insufficient_quota',
+    code: 'insufficient_quota',
+    param: null,
+  })
+  expect(calls).toBe(1)
+})
+
+test('nodes that are full are told as such, and when to ask again', async () => {
+  const left = new AbortController()
+  const held = Array.from({ length: ROOM }, () =>
+    client.chat.completions.create({ ...endless, stream: true }, { signal: left.signal }),
+  )
+  const leases = async () => sumOf(await fleet.admin<string>('GET', '/metrics'), 'copal_node_leases')
+  await expect.poll(leases).toBe(ROOM)
+  const { error, calls } = await refusal((counting) => counting.chat.completions.create(chat), undefined, 0)
+  expect(error).toBeInstanceOf(RateLimitError)
+  expect(error).toMatchObject({ status: 429, type: 'rate_limit_error', code: 'overloaded', param: null })
+  expect(Number(error.headers?.get('retry-after'))).toBeGreaterThan(0)
+  expect(calls).toBe(1)
+  left.abort()
+  await Promise.allSettled(held)
+  await fleet.settled()
+})
+
+test('without a node that takes requests that is told, and when to ask again', async () => {
+  await fleet.admin('PUT', `/admin/nodes/${node.id}/drain`)
+  onTestFinished(async () => {
+    await fleet.admin('DELETE', `/admin/nodes/${node.id}/drain`)
+    await serving()
+  })
+  const { error } = await refusal((counting) => counting.chat.completions.create(chat), undefined, 0)
+  expect(error).toBeInstanceOf(InternalServerError)
+  expect(error).toMatchObject({ status: 503, type: 'server_error', code: 'no_node_available', param: null })
+  expect(Number(error.headers?.get('retry-after'))).toBeGreaterThan(0)
+})
+
+test.each(['gpt-9', 'tiny@mask-9'])('%s is not found, and not asked for again', async (model) => {
+  for (const ask of [
+    (counting: OpenAI) => counting.chat.completions.create({ ...chat, model }),
+    (counting: OpenAI) => counting.responses.create({ model, input: 'x' }),
+  ]) {
+    const { error, calls } = await refusal(ask)
+    expect(error).toBeInstanceOf(NotFoundError)
+    expect(error).toMatchObject({ status: 404, code: 'model_not_found', param: 'model' })
+    expect(calls).toBe(1)
+  }
+})
+
+test('weights are asked for by their names, and each answer says what made it', async () => {
+  const before = (await all(client.models.list())).map(({ id }) => id)
+  expect(before).toEqual([MODEL, `${MODEL}@dense`])
+  const { version } = await fleet.importMask(randomHalfMask(fleet.model, 1).bytes, true)
+  masked = `${MODEL}@mask-${version}`
+  const ids = async () => (await all(client.models.list())).map(({ id }) => id).toSorted()
+  await expect.poll(ids).toEqual([MODEL, `${MODEL}@dense`, masked].toSorted())
+  const fingerprints = { dense: `copal-${MODEL}-m0`, masked: `copal-${MODEL}-m${version}` }
+  await expect
+    .poll(async () => (await client.chat.completions.create(chat)).system_fingerprint)
+    .toBe(fingerprints.masked)
+  const said = async (model: string) => {
+    const answer = await client.chat.completions.create({ ...chat, model })
+    const chunks = await all(await client.chat.completions.create({ ...chat, model, stream: true }))
+    const response = await client.responses.create({ model, input: 'x', max_output_tokens: 2 })
+    const embedded = await client.embeddings.create({ model, input: 'x' })
+    return {
+      answer: answer.model,
+      chunks: [...new Set(chunks.map((chunk) => chunk.model))],
+      response: response.model,
+      embedded: embedded.model,
+      made: answer.system_fingerprint,
+    }
+  }
+  for (const [model, made] of [
+    [MODEL, fingerprints.masked],
+    [masked, fingerprints.masked],
+    [`${MODEL}@dense`, fingerprints.dense],
+  ] as const) {
+    expect(await client.models.retrieve(model)).toMatchObject({ id: model, object: 'model' })
+    expect(await said(model)).toEqual({
+      answer: MODEL,
+      chunks: [MODEL],
+      response: MODEL,
+      embedded: MODEL,
+      made,
+    })
+  }
+})
+
+test('a chat whose node dies mid-stream throws the error, after what came before', async () => {
+  const stream = await client.chat.completions.create({ ...endless, stream: true })
+  const pieces: unknown[] = []
+  const error = await thrownBy(async () => {
+    for await (const { choices } of stream) {
+      pieces.push(choices[0]?.delta.content)
+      if (pieces.length === 3) await node.process.end('SIGKILL')
+    }
+  })
+  expect(pieces.length).toBeGreaterThan(2)
+  expect(error).toMatchObject({ status: undefined, type: 'server_error', code: 'node_failed', param: null })
+  await restart()
+})
+
+test('a response whose node dies mid-stream throws the error, after what came before', async () => {
+  const stream = await client.responses.create({
+    model: MODEL,
+    input: 'the cat sat on the mat',
+    temperature: 0,
+    max_output_tokens: 12_000,
+    stream: true,
+  })
+  const types: string[] = []
+  const error = await thrownBy(async () => {
+    for await (const { type } of stream) {
+      types.push(type)
+      if (types.length === 6) await node.process.end('SIGKILL')
+    }
+  })
+  expect(types.slice(0, 2)).toEqual(['response.created', 'response.in_progress'])
+  expect(types.some((type) => /completed|incomplete/.test(type))).toBe(false)
+  expect(error).toMatchObject({ status: undefined, type: 'server_error', code: 'node_failed', param: null })
+  await restart()
+})
+
+test(
+  'the official Python client sees the same',
+  async () => {
+    const other = await fleet.start('node-b')
+    await serving(other)
+    const { key: spent } = await fleet.key({ tokens_per_month: 300 })
+    const pids = { [node.id]: node.process.pid, [other.id]: other.process.pid }
+    const python = await pythonPackage('openai', '3.57.0')
+    const script = join(import.meta.dirname, 'openai_python_errors.py')
+    const { stdout, stderr } = await python.run([
+      script,
+      `${fleet.url}/v1`,
+      key,
+      spent,
+      masked,
+      JSON.stringify(pids),
+    ])
+    if (stderr) process.stderr.write(stderr)
+    expect(stdout.trim().split('\n')).toEqual([
+      'ok refusals_have_their_class_and_code',
+      'ok weights_answer_under_their_names',
+      'ok a_chat_whose_node_dies_throws',
+      'ok a_response_whose_node_dies_throws',
+    ])
+  },
+  LONG_MS,
+)
+
+/** Waits until a node takes requests, with the weights that it shall have. */
+async function serving({ id } = node): Promise<void> {
+  const serves = async () => {
+    const { nodes, models } = await fleet.admin<StatusReport>('GET', '/admin/status')
+    const isAlive = nodes.some((one) => one.id === id && one.alive)
+    return isAlive && models.every(({ converged }) => converged) ? true : undefined
+  }
+  await until('the node and its weights', serves, LONG_MS)
+}
+
+async function restart(): Promise<void> {
+  node = await fleet.start(node.id)
+  await serving()
+}
+
+/** What a client that tries again thrice throws in the end, and how often it has called. */
+async function refusal(
+  ask: (counting: OpenAI) => PromiseLike<unknown>,
+  apiKey = key,
+  maxRetries = 3,
+): Promise<{ error: APIError; calls: number }> {
+  let calls = 0
+  const counting = client.withOptions({
+    apiKey,
+    maxRetries,
+    fetch: (url, init) => {
+      calls += 1
+      return fetch(url, init)
+    },
+  })
+  const error = await thrownBy(() => ask(counting))
+  return { error, calls }
+}
+
+async function thrownBy(call: () => PromiseLike<unknown>): Promise<APIError> {
+  try {
+    await call()
+  } catch (error) {
+    if (error instanceof APIError) return error
+    throw error
+  }
+  throw new Error('nothing was thrown')
+}
