@@ -1,7 +1,6 @@
 """What the official Python client sees of what goes wrong, and of weights that are named.
 
-Its arguments are the base URL, a key, one whose tokens of the month are used up, the name of a mask, and the processes of
-two nodes, as JSON, which end here.
+Its arguments are the base URL, a key, and the checks to make, as JSON: what each is given, by its name.
 """
 
 import json
@@ -51,6 +50,20 @@ def refusals_have_their_class_and_code(client, spent_key):
     assert found == ("invalid_request_error", "model_not_found", "model"), found
 
 
+def full_nodes_are_told(client, _):
+    ask = client.with_options(max_retries=0).chat.completions.create
+    error = thrown_by(openai.RateLimitError, lambda: ask(**CHAT))
+    assert (error.status_code, error.type, error.code) == (429, "rate_limit_error", "overloaded"), error
+    assert int(error.response.headers["retry-after"]) > 0, error
+
+
+def no_node_is_told(client, _):
+    ask = client.with_options(max_retries=0).chat.completions.create
+    error = thrown_by(openai.InternalServerError, lambda: ask(**CHAT))
+    assert (error.status_code, error.type, error.code) == (503, "server_error", "no_node_available"), error
+    assert int(error.response.headers["retry-after"]) > 0, error
+
+
 def weights_answer_under_their_names(client, masked):
     assert {model.id for model in client.models.list()} == {MODEL, f"{MODEL}@dense", masked}
     version = masked.removeprefix(f"{MODEL}@mask-")
@@ -86,16 +99,11 @@ def throws_when_its_node_dies(raw, pids):
     return events
 
 
-def main(base_url, api_key, spent_key, masked, pids):
+def main(base_url, api_key, checks):
     with openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=3) as client:
-        for check, given in [
-            (refusals_have_their_class_and_code, spent_key),
-            (weights_answer_under_their_names, masked),
-            (a_chat_whose_node_dies_throws, json.loads(pids)),
-            (a_response_whose_node_dies_throws, json.loads(pids)),
-        ]:
-            check(client, given)
-            print(f"ok {check.__name__}")
+        for name, given in json.loads(checks).items():
+            globals()[name](client, given)
+            print(f"ok {name}")
 
 
 main(*sys.argv[1:])

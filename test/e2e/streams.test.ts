@@ -64,7 +64,7 @@ afterAll(async () => {
 
 test('a client that does not read stops the node, the gateway keeps little of it, and all of it comes', async () => {
   const source = endlessEvents()
-  script = source.write
+  script = (response) => source.write(response)
   const answer = await open()
   onTestFinished(() => void answer.destroy())
   const ports = [Number(new URL(gateway.url).port), node.port]
@@ -156,7 +156,7 @@ function endlessEvents() {
       for (let event = 0; left > 0; event += 1, left -= EVENT_BYTES) {
         const bytes = `data: {"n":${event},"text":"`.padEnd(EVENT_BYTES - 4, 'x') + '"}\n\n'
         hash.update(bytes)
-        await new Promise((resolve) => response.write(bytes, resolve))
+        await new Promise((written) => response.write(bytes, written))
         taken += EVENT_BYTES
       }
       response.end()

@@ -64,10 +64,12 @@ export async function startWorker(options: {
   const { name, root, dir, upstream } = options
   const nodeId = 'bench'
   const variables = { OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url }
-  const { url, pids, adminKey, nodeSecret, stop } = await startBuiltGateway({ root, dir, variables })
+  const gateway = await startBuiltGateway({ root, dir, variables })
+  const { url, pids, adminKey } = gateway
+  const stop = () => gateway.stop()
   try {
     const headers = { authorization: `Bearer ${await makeKey(url, adminKey)}` }
-    await upstream.attach({ gatewayUrl: url, secret: await nodeSecret(nodeId), nodeId })
+    await upstream.attach({ gatewayUrl: url, secret: await gateway.nodeSecret(nodeId), nodeId })
     return { name, pids, request: (stream, prompt) => chat(url, stream, prompt, headers), stop }
   } catch (error) {
     await stop()
