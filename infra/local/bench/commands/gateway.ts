@@ -4,6 +4,7 @@ import { machineLine } from '../../../../gpu-node/bench/report.ts'
 import { ROOT } from '../../toolchain.mjs'
 import { compare } from '../gateway/compare.ts'
 import {
+  startBareWorker,
   startLitellm,
   startPortkey,
   startUpstream,
@@ -20,6 +21,7 @@ interface GatewayOptions {
   connections: number
   prompt?: number
   against?: string
+  bare?: true
   portkey?: string
   litellm?: string
   memory?: number
@@ -36,6 +38,10 @@ export function addGateway(program: Command, bench: Workbench): void {
     .option('--connections <n>', 'that the load keeps open', count, 16)
     .option('--prompt <characters>', 'of the prompt; a few sentences unless given', count)
     .option('--against <checkout>', 'measures its gateway too; it has its packages installed')
+    .option(
+      '--bare',
+      'measures Workers too that only pass requests on, one of them after asking a Durable Object: what the runtime carries',
+    )
     .addOption(new Option('--portkey <folder>', 'where it is, if not on the PATH').env('COPAL_BENCH_PORTKEY'))
     .addOption(
       new Option('--litellm <virtual environment>', 'where it is, if not on the PATH').env(
@@ -59,6 +65,10 @@ async function benchGateway(options: GatewayOptions, { home, print }: Workbench)
     if (options.against !== undefined) {
       const root = resolve(options.against)
       await start(startWorker({ name: 'copal, the other', root, dir: join(home, 'other'), upstream }))
+    }
+    if (options.bare) {
+      for (const ask of [false, true])
+        await start(startBareWorker({ ask, root: ROOT, dir: join(home, `bare-${String(ask)}`), upstream }))
     }
     if (options.memory !== undefined) {
       for (const gateway of running.slice(1)) {

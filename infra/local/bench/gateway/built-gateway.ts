@@ -39,6 +39,7 @@ export async function startBuiltGateway(options: {
   const child = new TalkingChild<WorkerSaid>('worker.ts')
   try {
     const { url, pids } = await child.ask({
+      kind: 'gateway',
       root,
       scriptPath: join(bundle, 'index.js'),
       stateDir: join(dir, 'state'),

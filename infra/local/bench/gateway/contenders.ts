@@ -8,6 +8,7 @@ import type { Request } from './load.ts'
 import { childrenOf } from './processes.ts'
 import { MODEL, requestBody } from './texts.ts'
 import type { Attach, Said } from './upstream.ts'
+import type { RunWorker, WorkerSaid } from './worker.ts'
 
 /** What is measured beside others: it answers chat completions, and ends. */
 export interface Contender {
@@ -73,6 +74,39 @@ export async function startWorker(options: {
     return { name, pids, request: (stream, prompt) => chat(url, stream, prompt, headers), stop }
   } catch (error) {
     await stop()
+    throw error
+  }
+}
+
+/**
+ * Starts a Worker that only passes requests on, as our gateway is run: what workerd itself carries.
+ *
+ * @param options.ask it asks a Durable Object before each
+ */
+export async function startBareWorker(options: {
+  ask: boolean
+  root: string
+  dir: string
+  upstream: Upstream
+}): Promise<Contender> {
+  const { ask, root, dir, upstream } = options
+  const child = new TalkingChild<WorkerSaid>('worker.ts')
+  try {
+    const { url, pids } = await child.ask({
+      kind: 'bare',
+      root,
+      scriptPath: join(import.meta.dirname, 'bare-worker.mjs'),
+      stateDir: dir,
+      variables: { UPSTREAM: upstream.url, ...(ask ? { ASK: 'true' } : {}) },
+    } satisfies RunWorker)
+    return {
+      name: ask ? 'bare Worker that asks an object' : 'bare Worker',
+      pids,
+      request: (stream, prompt) => chat(url, stream, prompt),
+      stop: () => child.stop(),
+    }
+  } catch (error) {
+    await child.stop()
     throw error
   }
 }

@@ -20,9 +20,10 @@ const PORTKEY_SCRIPT = join('@portkey-ai', 'gateway', 'build', 'start-server.js'
  * @throws Error when a folder is given and it is not there
  */
 export function findPortkey(folder: string | undefined, path: string): Found<Installed['portkey']> {
-  // With newer versions of its server its streams fail.
+  // With newer versions of its server, which npm brings for a peer of its own, its streams fail.
   const how =
-    'npm install --prefix <folder> @portkey-ai/gateway@1.15.2 @hono/node-server@1.12.2, then --portkey <folder>'
+    'npm install --legacy-peer-deps --prefix <folder> @portkey-ai/gateway@1.15.2 @hono/node-server@1.12.2, ' +
+    'then --portkey <folder>'
   if (folder !== undefined) {
     const script = join(folder, 'node_modules', PORTKEY_SCRIPT)
     if (!existsSync(script)) throw new Error(`--portkey: there is no ${script}; ${how}`)

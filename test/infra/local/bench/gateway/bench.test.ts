@@ -10,10 +10,11 @@ const LONGEST_MS = 240_000
 test(
   'the built Worker answers JSON and streams of the benchmark, and it tells what it costs',
   async () => {
-    const said = await bench('--rounds', '1', '--seconds', '0.2', '--connections', '2')
+    const said = await bench('--rounds', '1', '--seconds', '0.2', '--connections', '2', '--bare')
     expect(said).not.toContain('FAILED')
     for (const unit of ['answers/s', 'streams/s'])
-      expect(perSecond(said, unit), `${unit} of:\n${said}`).toBeGreaterThan(0)
+      for (const name of ['copal', 'bare Worker', 'bare Worker that asks an object'])
+        expect(perSecond(said, name, unit), `${name}, ${unit} of:\n${said}`).toBeGreaterThan(0)
     expect(said).toMatch(/^copal, \d+ streams\/s, time to first token +p50 -?\d/m)
     expect(said).toContain('LiteLLM is not there: python3 -m venv')
   },
@@ -36,6 +37,6 @@ async function bench(...args: string[]): Promise<string> {
   return stdout
 }
 
-function perSecond(said: string, unit: string): number {
-  return Number(new RegExp(`^copal +(\\d+) \\(.*${unit}`, 'm').exec(said)?.[1])
+function perSecond(said: string, name: string, unit: string): number {
+  return Number(new RegExp(`^${name} +(\\d+) \\(.*${unit}`, 'm').exec(said)?.[1])
 }
