@@ -51,7 +51,7 @@ export class Dispatcher {
     if (mostMs === 0) return this.#refusal(acquired, request, nowMs)
     const ticket: Ticket = Promise.withResolvers()
     if (!this.#line.join({ request, sinceMs: nowMs, untilMs: nowMs + mostMs, ticket }))
-      return this.#refusal({ ...acquired, reason: 'full' }, request, nowMs)
+      return this.#refusal(acquired, request, nowMs)
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS)
     return ticket.promise
   }

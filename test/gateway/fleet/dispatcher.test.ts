@@ -194,6 +194,16 @@ test('a request waits for a node that may come back, and not for one that is lon
   expect(refused.get('elsewhere')).toMatchObject({ reason: 'unknown' })
 })
 
+test('where the line is full of requests that wait for a node, the next is told that there is none, not that all are busy', async () => {
+  const { refused, ask } = setup({ queueSize: 1 })
+  await vi.advanceTimersByTimeAsync(DEFAULT_POLICY.silentMs)
+  void ask('waits')
+  void ask('one too many')
+  await vi.advanceTimersByTimeAsync(0)
+  expect(refused.has('waits')).toBe(false)
+  expect(refused.get('one too many')).toMatchObject({ reason: 'absent' })
+})
+
 test('who leaves the line is not served, and nothing runs on when nobody waits', async () => {
   const { dispatcher, order, refused, ask, end } = setup()
   for (const id of ['r-1', 'r-2', 'r-3', 'r-4']) void ask(id)
