@@ -23,7 +23,23 @@ import { canaryReport, endedTrial, shadowReport, startTrial } from '@copal/share
 import { ANSWERING_NODE } from './headers.ts'
 import { listOf, named, type Operation } from './operation.ts'
 
-const ofModel = { model: 'May be left out when there is one.' }
+/** What looks for the model that is meant. */
+const NO_MODEL = ['model_not_found', 'no_node_available'] as const
+
+const ofModel = {
+  query: { model: 'May be left out when there is one.' },
+  errors: ['invalid_request', ...NO_MODEL],
+} as const
+
+/** What a node may say of a text that it shall evaluate. */
+const EVALUATING = [
+  'context_length_exceeded',
+  'mask_invalid',
+  'mask_base_mismatch',
+  'overloaded',
+  'node_failed',
+  'deadline_exceeded',
+] as const
 
 /** Models, domains, masks and how they change. */
 export const ADAPTATION_OPERATIONS: readonly Operation[] = [
@@ -53,6 +69,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     summary: 'Has a node take no new requests, before it is stopped; what runs on it goes on.',
     key: 'operator',
     answer: named('Node', nodeEntry),
+    errors: ['not_found'],
   },
   {
     method: 'delete',
@@ -62,6 +79,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     summary: 'Has a node take requests again.',
     key: 'operator',
     answer: named('Node', nodeEntry),
+    errors: ['not_found'],
   },
   {
     method: 'get',
@@ -95,6 +113,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     params: { domain: domainName },
     query: { key: 'The id of the key; left out: of all keys.' },
     answer: named('DeletedSamples', deletedSamples),
+    errors: ['not_found', 'conflict'],
   },
   {
     method: 'delete',
@@ -105,6 +124,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     key: 'operator',
     params: { domain: domainName },
     answer: named('DeletedDomain', deletedDomain),
+    errors: ['not_found', 'conflict'],
   },
   {
     method: 'post',
@@ -116,6 +136,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     body: named('CreateUpdate', createUpdate),
     answer: named('Update', updateEntry),
     status: 201,
+    errors: [...NO_MODEL, 'conflict', 'insufficient_samples'],
   },
   {
     method: 'get',
@@ -134,6 +155,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     summary: 'Tells how far an update is.',
     key: 'operator',
     answer: named('Update', updateEntry),
+    errors: ['not_found'],
   },
   {
     method: 'post',
@@ -143,6 +165,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     summary: 'Cancels an update that runs.',
     key: 'operator',
     answer: named('Update', updateEntry),
+    errors: ['not_found', 'conflict'],
   },
   {
     method: 'get',
@@ -151,7 +174,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Lists the masks of a model.',
     key: 'operator',
-    query: ofModel,
+    ...ofModel,
     answer: listOf('Mask', maskEntry),
   },
   {
@@ -161,7 +184,8 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Gives the file of a mask.',
     key: 'operator',
-    query: ofModel,
+    ...ofModel,
+    errors: [...ofModel.errors, 'not_found'],
     answer: 'application/octet-stream',
   },
   {
@@ -176,6 +200,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     takesFile: true,
     answer: named('Mask', maskEntry),
     status: 201,
+    errors: [...NO_MODEL, 'mask_invalid', 'mask_base_mismatch'],
   },
   {
     method: 'post',
@@ -189,6 +214,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     body: named('JoinMaskParts', joinMaskParts),
     answer: named('Mask', maskEntry),
     status: 201,
+    errors: [...NO_MODEL, 'not_found', 'mask_invalid', 'mask_base_mismatch'],
   },
   {
     method: 'put',
@@ -201,6 +227,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     takesFile: true,
     answer: named('MaskPart', storedPart),
     status: 201,
+    errors: ['mask_invalid'],
   },
   {
     method: 'post',
@@ -211,6 +238,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     key: 'operator',
     body: named('Rollback', rollback),
     answer: named('RolledBack', rolledBack),
+    errors: [...NO_MODEL, 'not_found', 'conflict'],
   },
   {
     method: 'get',
@@ -219,7 +247,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Compares the canary mask with the active one.',
     key: 'operator',
-    query: ofModel,
+    ...ofModel,
     answer: named('Canary', canaryReport),
   },
   {
@@ -231,6 +259,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     key: 'operator',
     body: named('StartTrial', startTrial),
     answer: named('Canary', canaryReport),
+    errors: [...NO_MODEL, 'not_found', 'conflict'],
   },
   {
     method: 'delete',
@@ -239,7 +268,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Has the active mask answer all keys again.',
     key: 'operator',
-    query: ofModel,
+    ...ofModel,
     answer: named('EndedTrial', endedTrial),
   },
   {
@@ -249,7 +278,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Compares the loss under the shadow mask with that under the active one, on the same tokens.',
     key: 'operator',
-    query: ofModel,
+    ...ofModel,
     answer: named('Shadow', shadowReport),
   },
   {
@@ -262,6 +291,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     key: 'operator',
     body: named('StartTrial', startTrial),
     answer: named('Shadow', shadowReport),
+    errors: [...NO_MODEL, 'not_found', 'conflict'],
   },
   {
     method: 'delete',
@@ -270,7 +300,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Ends the shadow; its scores are kept for 30 days.',
     key: 'operator',
-    query: ofModel,
+    ...ofModel,
     answer: named('EndedTrial', endedTrial),
   },
   {
@@ -283,6 +313,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     body: named('EvaluateText', evaluateText),
     answer: 'application/x-ndjson',
     headers: { 'x-copal-node': ANSWERING_NODE },
+    errors: [...NO_MODEL, 'not_found', ...EVALUATING],
   },
   {
     method: 'get',
@@ -291,7 +322,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'What pruning costs per domain and mask: on live traffic and on held-out text.',
     key: 'operator',
-    query: ofModel,
+    ...ofModel,
     answer: named('Drift', driftReport),
   },
 ]

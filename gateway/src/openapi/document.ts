@@ -1,39 +1,31 @@
 import { safeParse } from 'zod/v4/core'
 import { VERSION } from '../version.ts'
 import { errorAnswer } from './answers.ts'
-import {
-  ANSWER_HEADERS,
-  ERROR_HEADERS,
-  INFERENCE_ERROR_HEADERS,
-  REQUEST_HEADERS,
-  type HeaderField,
-} from './headers.ts'
+import { streamedEvent } from './event.ts'
+import { failuresOf, generates, type DescribedAnswer } from './failures.ts'
+import { ANSWER_HEADERS, REQUEST_HEADERS, type HeaderField } from './headers.ts'
 import type { NamedSchema, Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
 import { schemaOf, type JsonSchema } from './schema.ts'
 
-/** As much of an OpenAPI 3.1 document as this service has. */
+/** As much of an OpenAPI 3.2 document as this service has: 3.1 has no way to say what the events of a stream are. */
 export interface OpenApiDocument {
-  openapi: '3.1.0'
+  openapi: '3.2.0'
   info: { title: string; version: string; description: string }
   security: Record<string, string[]>[]
   tags: { name: string }[]
   paths: Record<string, Record<string, DescribedOperation>>
-  components: { schemas: Record<string, JsonSchema>; securitySchemes: Record<string, object> }
+  components: {
+    schemas: Record<string, JsonSchema>
+    responses: Record<string, DescribedAnswer>
+    securitySchemes: Record<string, object>
+  }
 }
 
 const DESCRIPTION =
   'An OpenAI-compatible text-generation service that keeps its own models pruned on live traffic. Any OpenAI client ' +
   "works with its base URL changed. Errors have the shape of `Error`. A field of OpenAI's that cannot be honoured is refused " +
   'with a 400 that names it; one that the service does not know is ignored, except where a schema allows no others.'
-
-/** One of a stream: `data` is JSON as OpenAI's clients expect it, or `[DONE]`. */
-const STREAMED_EVENT: JsonSchema = {
-  type: 'object',
-  description: "With `stream: true`: each of OpenAI's events.",
-  properties: { event: { type: 'string' }, data: { type: 'string' } },
-  required: ['data'],
-}
 
 /** One parameter of an operation. */
 export interface Parameter extends Partial<HeaderField> {
@@ -52,10 +44,12 @@ export interface DescribedOperation {
   security?: []
   parameters: Parameter[]
   requestBody?: { required: boolean; content: object }
-  responses: Record<
-    string,
-    { description: string; headers?: Readonly<Record<string, HeaderField>>; content: object }
-  >
+  /** By status; errors refer to the document's components. */
+  responses: Record<string, DescribedAnswer | Reference>
+}
+
+interface Reference {
+  $ref: string
 }
 
 /** The OpenAPI document, from the schemas that requests are checked by. Takes longer than a request: make it once. */
@@ -63,13 +57,16 @@ export function createDocument(): OpenApiDocument {
   const paths: OpenApiDocument['paths'] = {}
   for (const operation of OPERATIONS) (paths[operation.path] ??= {})[operation.method] = describe(operation)
   return {
-    openapi: '3.1.0',
+    openapi: '3.2.0',
     info: { title: 'copal', version: VERSION, description: DESCRIPTION },
     security: [{ key: [] }],
     tags: [...new Set(OPERATIONS.map(({ tag }) => tag))].map((name) => ({ name })),
     paths,
     components: {
-      schemas: components(),
+      schemas: schemas(),
+      responses: Object.fromEntries(
+        OPERATIONS.flatMap((operation) => failuresOf(operation).map(({ name, answer }) => [name, answer])),
+      ),
       securitySchemes: {
         key: { type: 'http', scheme: 'bearer', description: 'An API key, or the admin key.' },
       },
@@ -77,19 +74,22 @@ export function createDocument(): OpenApiDocument {
   }
 }
 
-function components(): OpenApiDocument['components']['schemas'] {
+function schemas(): OpenApiDocument['components']['schemas'] {
   const bodies = OPERATIONS.flatMap(({ body }) => body ?? [])
   const answers = OPERATIONS.flatMap(({ answer }) => (typeof answer === 'string' ? [] : answer))
+  const events = OPERATIONS.flatMap(({ streams }) => streams?.event ?? [])
   return {
     ...Object.fromEntries(bodies.map(({ name, schema }) => [name, schemaOf(schema, 'input')])),
-    ...Object.fromEntries(answers.map(({ name, schema }) => [name, schemaOf(schema, 'output')])),
+    ...Object.fromEntries(
+      [...answers, ...events].map(({ name, schema }) => [name, schemaOf(schema, 'output')]),
+    ),
     Error: schemaOf(errorAnswer, 'output'),
   }
 }
 
 function describe(operation: Operation): DescribedOperation {
   const { id, tag, summary, key, body, takesFile, answer, status = 200, streams } = operation
-  const isInference = key === 'inference' && body !== undefined
+  const isInference = generates(operation)
   const headers = isInference ? ANSWER_HEADERS : operation.headers
   const content =
     typeof answer === 'string' ? { [mediaTypeOf(answer)]: { schema: anythingOf(answer) } } : jsonOf(answer)
@@ -120,14 +120,15 @@ function describe(operation: Operation): DescribedOperation {
         ...(headers ? { headers } : {}),
         content: {
           ...content,
-          ...(streams ? { 'text/event-stream': { schema: STREAMED_EVENT } } : {}),
+          ...(streams ? { 'text/event-stream': { itemSchema: streamedEvent(streams) } } : {}),
         },
       },
-      default: {
-        description: 'An error; `error.code` tells which.',
-        headers: isInference ? INFERENCE_ERROR_HEADERS : ERROR_HEADERS,
-        content: { 'application/json': { schema: { $ref: '#/components/schemas/Error' } } },
-      },
+      ...Object.fromEntries(
+        failuresOf(operation).map(({ status: failed, name }) => [
+          failed,
+          { $ref: `#/components/responses/${name}` },
+        ]),
+      ),
     },
   }
 }

@@ -80,22 +80,37 @@ export const ANSWER_HEADERS: Readonly<Record<string, HeaderField>> = {
   ...RATE_HEADERS,
 }
 
-/** Of errors. */
-export const ERROR_HEADERS: Readonly<Record<string, HeaderField>> = {
+/** All that errors may have. */
+export const ERROR_HEADERS = {
   ...REQUEST_ID,
+  'www-authenticate': { description: 'Of 401: `Bearer`.', schema: TEXT },
   'retry-after': {
     description:
       'Of 429 and 503, and of a 500 or 502 that no other node could mend: seconds to wait before trying again.',
     schema: TEXT,
   },
-}
-
-/** Of errors of inference requests. */
-export const INFERENCE_ERROR_HEADERS: Readonly<Record<string, HeaderField>> = {
-  ...ERROR_HEADERS,
   'x-should-retry': {
     description: "`false` where trying again is in vain, as OpenAI's clients understand it.",
     schema: TEXT,
   },
   ...RATE_HEADERS,
+} satisfies Record<string, HeaderField>
+
+/** Statuses of requests that were refused before their key's limits were looked at. */
+const BEFORE_LIMITS: readonly number[] = [401, 403, 413]
+
+/**
+ * Of an error with a status.
+ *
+ * @param ofGeneration whether a node shall answer
+ */
+export function errorHeaders(status: number, ofGeneration: boolean): Record<string, HeaderField> {
+  const mayWait = [429, 503, ...(ofGeneration ? [500, 502] : [])].includes(status)
+  return {
+    ...REQUEST_ID,
+    ...(status === 401 ? { 'www-authenticate': ERROR_HEADERS['www-authenticate'] } : {}),
+    ...(mayWait ? { 'retry-after': ERROR_HEADERS['retry-after'] } : {}),
+    ...(ofGeneration && status === 429 ? { 'x-should-retry': ERROR_HEADERS['x-should-retry'] } : {}),
+    ...(ofGeneration && !BEFORE_LIMITS.includes(status) ? RATE_HEADERS : {}),
+  }
 }

@@ -1,9 +1,9 @@
-import { chatRequest } from '@copal/shared/wire/chat.ts'
-import { completionRequest } from '@copal/shared/wire/completions.ts'
+import { chatCompletion, chatCompletionChunk, chatRequest } from '@copal/shared/wire/chat.ts'
+import { completion, completionChunk, completionRequest } from '@copal/shared/wire/completions.ts'
 import { embeddingsAnswer, embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
-import { responseObject } from '@copal/shared/wire/response-object.ts'
+import { responseEvent, responseObject } from '@copal/shared/wire/response-object.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
-import { chatAnswer, completionAnswer, modelAnswer, modelListAnswer } from './answers.ts'
+import { modelAnswer, modelListAnswer } from './answers.ts'
 import { named, type Operation } from './operation.ts'
 
 /** What applications call. */
@@ -16,8 +16,9 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     summary: 'Answers a conversation.',
     key: 'inference',
     body: named('ChatRequest', chatRequest),
-    answer: named('ChatCompletion', chatAnswer),
-    streams: true,
+    answer: named('ChatCompletion', chatCompletion),
+    streams: { event: named('ChatCompletionChunk', chatCompletionChunk), end: '[DONE]' },
+    errors: ['unsupported_model'],
   },
   {
     method: 'post',
@@ -27,8 +28,8 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     summary: 'Continues one text or several.',
     key: 'inference',
     body: named('CompletionRequest', completionRequest),
-    answer: named('Completion', completionAnswer),
-    streams: true,
+    answer: named('Completion', completion),
+    streams: { event: named('CompletionChunk', completionChunk), end: '[DONE]' },
   },
   {
     method: 'post',
@@ -39,7 +40,8 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     key: 'inference',
     body: named('ResponsesRequest', responsesRequest),
     answer: named('Response', responseObject),
-    streams: true,
+    streams: { event: named('ResponseEvent', responseEvent) },
+    errors: ['unsupported_model'],
   },
   {
     method: 'post',
@@ -69,5 +71,6 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     summary: 'Gives one of them.',
     key: 'inference',
     answer: named('Model', modelAnswer),
+    errors: ['model_not_found'],
   },
 ]

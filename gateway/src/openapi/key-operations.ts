@@ -44,6 +44,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     key: 'admin',
     body: named('RotateKey', rotateKey),
     answer: named('CreatedKey', createdKey),
+    errors: ['not_found', 'conflict'],
   },
   {
     method: 'patch',
@@ -54,6 +55,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     key: 'admin',
     body: named('SetLimits', setLimits),
     answer: named('Key', keyEntry),
+    errors: ['not_found'],
   },
   {
     method: 'delete',
@@ -63,6 +65,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     summary: 'Revokes a key.',
     key: 'admin',
     answer: named('RevokedKey', revokedKey),
+    errors: ['not_found'],
   },
   {
     method: 'get',
@@ -93,6 +96,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     key: 'admin',
     params: { tenant: tenantName },
     answer: named('TenantCache', cacheEntry),
+    errors: ['not_found'],
   },
   {
     method: 'delete',
@@ -103,5 +107,6 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     key: 'admin',
     params: { tenant: tenantName },
     answer: named('ClearedCache', clearedCache),
+    errors: ['not_found'],
   },
 ]

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { $ZodObject, $ZodType } from 'zod/v4/core'
+import type { ErrorCode } from '@copal/shared/errors.ts'
 import type { HeaderField } from './headers.ts'
 
 /** A schema with the name that it has among the document's components. */
@@ -38,7 +39,14 @@ export interface Operation {
   /** Of the answer, beside those that every answer to an inference request has. */
   headers?: Readonly<Record<string, HeaderField>>
   /** With `stream: true` the answer is server-sent events. */
-  streams?: true
+  streams?: {
+    /** What their `data` is, as JSON. */
+    event: NamedSchema
+    /** The `data` of the last one, when it is no JSON. */
+    end?: '[DONE]'
+  }
+  /** What else can go wrong than `codesOf` finds out by itself. */
+  errors?: readonly ErrorCode[]
 }
 
 /** A schema and its name. */

@@ -1,7 +1,8 @@
 import { ERROR_CASES } from '@copal/shared/errors.ts'
-import type { DescribedOperation, OpenApiDocument, Parameter } from './document.ts'
+import type { OpenApiDocument, Parameter } from './document.ts'
+import { errorsOf } from './failures.ts'
 import { fieldType } from './field-type.ts'
-import { INFERENCE_ERROR_HEADERS, type HeaderField } from './headers.ts'
+import { ERROR_HEADERS, type HeaderField } from './headers.ts'
 import type { Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
 import type { JsonSchema } from './schema.ts'
@@ -52,7 +53,7 @@ export function renderPage(document: OpenApiDocument, origin: string): string {
 }
 
 function article(document: OpenApiDocument, operation: Operation): string {
-  const { method, path, id, summary, body, answer, streams } = operation
+  const { method, path, id, summary, body, answer, streams, status = 200 } = operation
   const described = document.paths[path]?.[method]
   const parts = [
     `<h3><span class="method">${method.toUpperCase()}</span> <code>${escape(path)}</code></h3>`,
@@ -60,8 +61,9 @@ function article(document: OpenApiDocument, operation: Operation): string {
     parameters(described?.parameters ?? []),
     body ? fields('Request', document.components.schemas[body.name]) : '',
     typeof answer === 'string' ? '' : fields('Answer', document.components.schemas[answer.name]),
-    headers('Headers of the answer', headersOfSuccess(described)),
-    streams ? '<p class="soft">With <code>stream: true</code>: server-sent events.</p>' : '',
+    streams ? events(document.components.schemas[streams.event.name]) : '',
+    headers('Headers of the answer', headersOf(described?.responses[status])),
+    failures(operation),
   ]
   return `<article id="${escape(id)}">${parts.join('')}</article>`
 }
@@ -77,7 +79,7 @@ function parameters(all: readonly Parameter[]): string {
 }
 
 /** The fields of an object; those within fields are told by their types. */
-function fields(title: 'Request' | 'Answer', schema: JsonSchema | undefined): string {
+function fields(title: string, schema: JsonSchema | undefined): string {
   const { properties = {}, required = [] } = schema ?? {}
   return rows(
     title,
@@ -94,9 +96,29 @@ function headers(title: string, all: Readonly<Record<string, HeaderField>>): str
   )
 }
 
-function headersOfSuccess(described: DescribedOperation | undefined): Readonly<Record<string, HeaderField>> {
-  const { default: _, ...success } = described?.responses ?? {}
-  return Object.values(success)[0]?.headers ?? {}
+function headersOf(answer: object | undefined): Readonly<Record<string, HeaderField>> {
+  return answer && 'headers' in answer ? (answer.headers as Record<string, HeaderField>) : {}
+}
+
+/** What the events of a stream hold: the fields of the one kind that there is, or the kinds by their `type`. */
+function events(schema: JsonSchema | undefined): string {
+  const title = 'Events of a stream'
+  const kinds = (schema?.['oneOf'] ?? []) as JsonSchema[]
+  if (kinds.length === 0) return fields(title, schema)
+  const names = ({ properties }: JsonSchema) => (properties?.['type']?.['enum'] ?? []) as string[]
+  return rows(
+    title,
+    kinds.flatMap((kind) => names(kind).map((name) => row(name, { schema: kind }))),
+  )
+}
+
+/** The errors of one operation; what to do then is told once, at the end. */
+function failures(operation: Operation): string {
+  const lines = [...Map.groupBy(errorsOf(operation), ({ status }) => status)].map(
+    ([status, cases]) =>
+      `<div><dt>${status}</dt><dd>${cases.map(({ code }) => `<a href="#${code}"><code>${code}</code></a>`).join(' or ')}</dd></div>`,
+  )
+  return rows('Errors', lines)
 }
 
 function rows(title: string, all: readonly string[]): string {
@@ -120,12 +142,12 @@ function row(
 function errors(): string {
   const lines = ERROR_CASES.map(
     ({ code, status, type, remedy }) =>
-      `<tr><td><code>${escape(code)}</code></td><td>${status}</td><td><code>${escape(type)}</code></td><td>${prose(remedy)}</td></tr>`,
+      `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td><code>${escape(type)}</code></td><td>${prose(remedy)}</td></tr>`,
   )
   return `<section id="${anchor(ERRORS)}"><h2>${ERRORS}</h2>
 <p>Every error is <code>{"error": {"message", "type", "param", "code"}}</code>; a stream that breaks sends one as its last event, without <code>[DONE]</code>.</p>
 <div class="wide"><table><thead><tr><th>code</th><th>status</th><th>type</th><th>what to do</th></tr></thead><tbody>${lines.join('')}</tbody></table></div>
-${headers('Headers of errors', INFERENCE_ERROR_HEADERS)}</section>`
+${headers('Headers of errors', ERROR_HEADERS)}</section>`
 }
 
 function example(origin: string): string {

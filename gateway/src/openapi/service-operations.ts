@@ -20,6 +20,7 @@ export const SERVICE_OPERATIONS: readonly Operation[] = [
     summary: 'The gateway runs, and how many nodes it heard of lately.',
     key: 'none',
     answer: named('Health', healthAnswer),
+    errors: ['service_unavailable'],
   },
   {
     method: 'get',

@@ -1,6 +1,6 @@
 import { errorBody, type AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk, FinishReason } from '@copal/shared/wire/chat.ts'
-import type { Completion } from '@copal/shared/wire/completions.ts'
+import type { Completion, CompletionChunk } from '@copal/shared/wire/completions.ts'
 import type { Usage } from '@copal/shared/wire/generation.ts'
 import type { TokenLogprob } from '../engine/answer.ts'
 import { chatLogprobs, completionLogprobs, type TokenBytes } from './logprobs.ts'
@@ -99,18 +99,13 @@ export function completionFormat(
 ): AnswerFormat {
   /** Code points of each choice so far. */
   const offsets: number[] = []
-  const choice = (
-    index: number,
-    text: string,
-    tokens: TokenLogprob[],
-    reason: FinishReason | null,
-  ): Completion['choices'][number] => {
+  const choice = <Reason>(index: number, text: string, tokens: TokenLogprob[], finish_reason: Reason) => {
     const offset = offsets[index] ?? 0
     const described = logprobs ? completionLogprobs(tokens, tokenBytes, offset) : null
     offsets[index] = described?.offset ?? offset
-    return { index, text, logprobs: described?.logprobs ?? null, finish_reason: reason }
+    return { index, text, logprobs: described?.logprobs ?? null, finish_reason }
   }
-  const chunk = (choices: Completion['choices']): Completion => ({
+  const chunk = (choices: CompletionChunk['choices']): CompletionChunk => ({
     ...fields(head, 'text_completion'),
     choices,
     ...(withUsage ? { usage: null } : {}),
@@ -119,15 +114,22 @@ export function completionFormat(
     namesEvents: false,
     whole: (choices, usage): Completion => ({
       ...fields(head, 'text_completion'),
-      choices: choices.map(({ text, tokens, reason }, index) => choice(index, text, tokens, reason)),
+      choices: choices.map(({ text, tokens, reason }, index) =>
+        choice(index, text, tokens, withoutTools(reason)),
+      ),
       usage,
     }),
     opening: () => [],
     delta: (index, text, tokens) => [chunk([choice(index, text, tokens, null)])],
-    closing: (index, reason) => [chunk([choice(index, '', [], reason)])],
+    closing: (index, reason) => [chunk([choice(index, '', [], withoutTools(reason))])],
     ending: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
     failure: errorBody,
   }
+}
+
+/** Only chats call tools. */
+function withoutTools(reason: FinishReason): Exclude<FinishReason, 'tool_calls'> {
+  return reason === 'length' ? 'length' : 'stop'
 }
 
 function fields<T extends string>(head: AnswerHead, object: T) {

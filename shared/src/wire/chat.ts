@@ -1,15 +1,17 @@
 import { z } from 'zod'
 import { arrayOf } from './bounded.ts'
 import {
+  answerHead,
   bystanderFields,
   checkStreamOptions,
+  chunkUsage,
   LIMITS,
   refused,
   samplingFields,
-  type Usage,
+  usage,
 } from './generation.ts'
 import { responseFormat } from './response-format.ts'
-import { misfitOfTools, toolCall, toolChoice, tools, type ToolCall, type ToolCallDelta } from './tools.ts'
+import { misfitOfTools, toolCall, toolCallDelta, toolChoice, tools } from './tools.ts'
 
 const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() })
 
@@ -83,48 +85,63 @@ export const chatRequest = z
 export type ChatRequest = z.output<typeof chatRequest>
 export type ChatMessage = z.output<typeof chatMessage>
 
-export type FinishReason = 'stop' | 'length' | 'tool_calls'
+const finishReason = z.enum(['stop', 'length', 'tool_calls'])
+export type FinishReason = z.output<typeof finishReason>
 
-/** One token of `choices[].logprobs.content`; `bytes` are the token's UTF-8 bytes. */
-export interface ChatTokenLogprob {
-  token: string
-  logprob: number
-  bytes: number[]
-  top_logprobs: Omit<ChatTokenLogprob, 'top_logprobs'>[]
-}
+const tokenLogprob = z.object({
+  token: z.string(),
+  logprob: z.number(),
+  bytes: z.array(z.int().min(0).max(255)).describe("The token's UTF-8 bytes."),
+})
+const chatTokenLogprob = tokenLogprob.extend({ top_logprobs: z.array(tokenLogprob) })
+/** One token of `choices[].logprobs.content`. */
+export type ChatTokenLogprob = z.output<typeof chatTokenLogprob>
 
-export interface ChatCompletion {
-  id: string
-  object: 'chat.completion'
-  created: number
-  model: string
-  system_fingerprint: string
-  /** Only where the request names one. */
-  service_tier?: 'default'
-  choices: {
-    index: number
-    message: { role: 'assistant'; content: string | null; refusal: null; tool_calls?: ToolCall[] }
-    logprobs: { content: ChatTokenLogprob[]; refusal: null } | null
-    finish_reason: FinishReason
-  }[]
-  usage: Usage
-}
+const chatLogprobs = z.object({ content: z.array(chatTokenLogprob), refusal: z.null() }).nullable()
+const serviceTier = z.literal('default').optional().describe('Where the request names one.')
 
-export interface ChatCompletionChunk {
-  id: string
-  object: 'chat.completion.chunk'
-  created: number
-  model: string
-  system_fingerprint: string
-  service_tier?: 'default'
-  choices: {
-    index: number
-    delta: { role?: 'assistant'; content?: string | null; tool_calls?: ToolCallDelta[] }
-    logprobs: { content: ChatTokenLogprob[]; refusal: null } | null
-    finish_reason: FinishReason | null
-  }[]
-  usage?: Usage | null
-}
+/** Answer of `POST /v1/chat/completions`. */
+export const chatCompletion = z.object({
+  ...answerHead,
+  object: z.literal('chat.completion'),
+  service_tier: serviceTier,
+  choices: z.array(
+    z.object({
+      index: z.int(),
+      message: z.object({
+        role: z.literal('assistant'),
+        content: z.string().nullable(),
+        refusal: z.null(),
+        tool_calls: z.array(toolCall).optional(),
+      }),
+      logprobs: chatLogprobs,
+      finish_reason: finishReason,
+    }),
+  ),
+  usage,
+})
+export type ChatCompletion = z.output<typeof chatCompletion>
+
+/** One piece of it, where it is streamed. */
+export const chatCompletionChunk = z.object({
+  ...answerHead,
+  object: z.literal('chat.completion.chunk'),
+  service_tier: serviceTier,
+  choices: z.array(
+    z.object({
+      index: z.int(),
+      delta: z.object({
+        role: z.literal('assistant').optional(),
+        content: z.string().nullish(),
+        tool_calls: z.array(toolCallDelta).optional(),
+      }),
+      logprobs: chatLogprobs,
+      finish_reason: finishReason.nullable(),
+    }),
+  ),
+  usage: chunkUsage,
+})
+export type ChatCompletionChunk = z.output<typeof chatCompletionChunk>
 
 /** The text of one message's content, parts joined. */
 export function contentText(content: ChatMessage['content']): string {

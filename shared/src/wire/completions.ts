@@ -1,6 +1,13 @@
 import { z } from 'zod'
-import type { FinishReason } from './chat.ts'
-import { checkStreamOptions, LIMITS, refused, samplingFields, type Usage } from './generation.ts'
+import {
+  answerHead,
+  checkStreamOptions,
+  chunkUsage,
+  LIMITS,
+  refused,
+  samplingFields,
+  usage,
+} from './generation.ts'
 import { textsField, textsOf } from './texts.ts'
 
 /** Tokens of a completion that names no `max_tokens`, as in the OpenAI API. */
@@ -31,29 +38,35 @@ export const completionRequest = z
   })
 export type CompletionRequest = z.output<typeof completionRequest>
 
+const completionLogprobs = z.object({
+  tokens: z.array(z.string()),
+  token_logprobs: z.array(z.number()),
+  top_logprobs: z.array(z.record(z.string(), z.number())),
+  text_offset: z.array(z.int()),
+})
 /** The legacy `choices[].logprobs`. */
-export interface CompletionLogprobs {
-  tokens: string[]
-  token_logprobs: number[]
-  top_logprobs: Record<string, number>[]
-  text_offset: number[]
-}
+export type CompletionLogprobs = z.output<typeof completionLogprobs>
 
-/** Both the whole answer and, with an unfinished choice, one stream chunk. */
-export interface Completion {
-  id: string
-  object: 'text_completion'
-  created: number
-  model: string
-  system_fingerprint: string
-  choices: {
-    index: number
-    text: string
-    logprobs: CompletionLogprobs | null
-    finish_reason: FinishReason | null
-  }[]
-  usage?: Usage | null
-}
+const finishReason = z.enum(['stop', 'length'])
+const choice = { index: z.int(), text: z.string(), logprobs: completionLogprobs.nullable() }
+
+/** Answer of `POST /v1/completions`. */
+export const completion = z.object({
+  ...answerHead,
+  object: z.literal('text_completion'),
+  choices: z.array(z.object({ ...choice, finish_reason: finishReason })),
+  usage,
+})
+export type Completion = z.output<typeof completion>
+
+/** One piece of it, where it is streamed. */
+export const completionChunk = z.object({
+  ...answerHead,
+  object: z.literal('text_completion'),
+  choices: z.array(z.object({ ...choice, finish_reason: finishReason.nullable() })),
+  usage: chunkUsage,
+})
+export type CompletionChunk = z.output<typeof completionChunk>
 
 /** The prompts of a request: texts, or lists of token ids. */
 export function promptsOf({ prompt }: Pick<CompletionRequest, 'prompt'>): string[] | number[][] {

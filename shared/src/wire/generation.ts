@@ -130,10 +130,33 @@ export function checkStreamOptions(
 }
 
 /** Token counts of one answer. */
-export interface Usage {
-  prompt_tokens: number
-  completion_tokens: number
-  total_tokens: number
-  /** Of the prompt, what earlier requests of the same tenant had computed. */
-  prompt_tokens_details: { cached_tokens: number }
-}
+export const usage = z.object({
+  prompt_tokens: z.int(),
+  completion_tokens: z.int(),
+  total_tokens: z.int(),
+  prompt_tokens_details: z.object({
+    cached_tokens: z
+      .int()
+      .describe(
+        'Of the prompt, what earlier requests of the same tenant had computed; 0 on the ONNX backend.',
+      ),
+  }),
+})
+export type Usage = z.output<typeof usage>
+
+/** What a chunk of a stream says of usage. */
+export const chunkUsage = usage
+  .nullish()
+  .describe(
+    'With `stream_options.include_usage`: null, and in the last chunk, which has no choices, the usage.',
+  )
+
+/** What answers and their chunks begin with. */
+export const answerHead = {
+  id: z.string(),
+  created: z.int().describe('Seconds since the epoch.'),
+  model: z.string(),
+  system_fingerprint: z
+    .string()
+    .describe('`copal-<model>-m<version>`: the weights that made all of the answer; 0 is dense.'),
+} as const

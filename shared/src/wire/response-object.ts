@@ -1,6 +1,6 @@
 /** What the Responses API answers: the object, its items, and the events of a stream. */
 import { z } from 'zod'
-import { errorBody, type AppError, type ErrorBody } from '../errors.ts'
+import { errorBody, type AppError } from '../errors.ts'
 import { metadata } from './generation.ts'
 import { responseTextFormat, responseTool, responseToolChoice } from './response-input.ts'
 
@@ -30,10 +30,10 @@ const outputCall = z.object({
   name: z.string(),
   arguments: z.string().describe('JSON, as text.'),
 })
-export type OutputCall = z.output<typeof outputCall>
 
+const outputItem = z.discriminatedUnion('type', [outputMessage, outputCall])
 /** One item of `output`. */
-export type OutputItem = OutputMessage | OutputCall
+export type OutputItem = z.output<typeof outputItem>
 
 /** `usage` of a response. */
 const responseUsage = z.object({
@@ -57,9 +57,7 @@ export const responseObject = z.object({
   max_output_tokens: z.int().nullable(),
   metadata,
   model: z.string(),
-  output: z
-    .array(z.discriminatedUnion('type', [outputMessage, outputCall]))
-    .describe('A message, calls of functions, or a message and calls behind it.'),
+  output: z.array(outputItem).describe('A message, calls of functions, or a message and calls behind it.'),
   parallel_tool_calls: z.boolean(),
   previous_response_id: z.null(),
   reasoning: z.object({ effort: z.null(), summary: z.null() }),
@@ -78,52 +76,62 @@ export const responseObject = z.object({
 })
 export type ResponseObject = z.output<typeof responseObject>
 
+const event = <T extends string, F extends z.ZodRawShape>(types: readonly T[], fields: F) =>
+  z.object({ type: z.enum(types), sequence_number: z.int().min(0), ...fields })
+
+const ofItem = { item_id: z.string(), output_index: z.int().min(0) }
+const ofPart = { ...ofItem, content_index: z.int().min(0) }
+const { logprobs } = outputText.shape
+
+const outputEvents = [
+  event(['response.output_item.added', 'response.output_item.done'], {
+    output_index: ofItem.output_index,
+    item: outputItem,
+  }),
+  event(['response.content_part.added', 'response.content_part.done'], { ...ofPart, part: outputText }),
+  event(['response.output_text.delta'], { ...ofPart, delta: z.string(), logprobs }),
+  event(['response.output_text.done'], { ...ofPart, text: z.string(), logprobs }),
+  event(['response.function_call_arguments.delta'], { ...ofItem, delta: z.string() }),
+  event(['response.function_call_arguments.done'], { ...ofItem, arguments: z.string() }),
+] as const
+
+const errorFields = { code: z.string(), message: z.string(), param: z.string().nullable() }
+/** The last event of a stream that broke: OpenAI's fields, and beside them the error as other APIs have it. */
+const errorEvent = z.object({
+  type: z.enum(['error']),
+  sequence_number: z
+    .int()
+    .min(0)
+    .optional()
+    .describe('Left out where the node broke off: the gateway does not count what passes.'),
+  ...errorFields,
+  error: z.object({ type: z.string(), ...errorFields }),
+})
+
 /** One event of a streamed response; the name of the server-sent event is its `type`. */
-export type ResponseEvent = { sequence_number: number } & ResponseEventFields
+export const responseEvent = z.discriminatedUnion('type', [
+  event(['response.created', 'response.in_progress', 'response.completed', 'response.incomplete'], {
+    response: responseObject,
+  }),
+  ...outputEvents,
+  errorEvent,
+])
+export type ResponseEvent = z.output<typeof responseEvent>
+
+type Unnumbered<T> = T extends unknown ? Omit<T, 'sequence_number'> : never
 
 /** An event without its number. */
-export type ResponseEventFields =
-  | {
-      type: 'response.created' | 'response.in_progress' | 'response.completed' | 'response.incomplete'
-      response: ResponseObject
-    }
-  | OutputEvent
-  | ResponseErrorEvent
-
-/** The last event of a stream that broke. */
-type ResponseErrorEvent = ErrorBody & Omit<ErrorBody['error'], 'type'> & { type: 'error' }
+export type ResponseEventFields = Unnumbered<ResponseEvent>
 
 /**
- * What the last event of a stream that broke says: OpenAI's fields, and beside them the error as other APIs have it,
- * without which OpenAI's client for Python would end as if nothing was.
+ * What the last event of a stream that broke says. Without the error beside OpenAI's fields their client for Python would
+ * end as if nothing was.
  */
-export function responseError(error: AppError): ResponseErrorEvent {
+export function responseError(error: AppError): Unnumbered<z.output<typeof errorEvent>> {
   const body = errorBody(error)
   const { code, message, param } = body.error
   return { type: 'error', code, message, param, ...body }
 }
 
 /** An event of one item of the output. */
-export type OutputEvent =
-  | {
-      type: 'response.output_item.added' | 'response.output_item.done'
-      output_index: number
-      item: OutputItem
-    }
-  | ({
-      type: 'response.content_part.added' | 'response.content_part.done'
-      part: OutputMessage['content'][number]
-    } & PartPlace)
-  | ({ type: 'response.output_text.delta'; delta: string; logprobs: never[] } & PartPlace)
-  | ({ type: 'response.output_text.done'; text: string; logprobs: never[] } & PartPlace)
-  | ({ type: 'response.function_call_arguments.delta'; delta: string } & ItemPlace)
-  | ({ type: 'response.function_call_arguments.done'; arguments: string } & ItemPlace)
-
-interface ItemPlace {
-  item_id: string
-  output_index: number
-}
-
-interface PartPlace extends ItemPlace {
-  content_index: number
-}
+export type OutputEvent = Unnumbered<z.output<(typeof outputEvents)[number]>>

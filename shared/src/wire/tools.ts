@@ -71,12 +71,13 @@ export const toolCall = z.object({
 export type ToolCall = z.output<typeof toolCall>
 
 /** A piece of a call in a stream: the first names it, the others bring more of its arguments. */
-export interface ToolCallDelta {
-  index: number
-  id?: string
-  type?: 'function'
-  function: { name?: string; arguments?: string }
-}
+export const toolCallDelta = z.object({
+  index: z.int(),
+  id: z.string().optional(),
+  type: z.literal('function').optional(),
+  function: z.object({ name: z.string().optional(), arguments: z.string().optional() }),
+})
+export type ToolCallDelta = z.output<typeof toolCallDelta>
 
 /**
  * Says what is wrong with how the tool fields of a request go together.

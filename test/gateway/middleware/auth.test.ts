@@ -1,10 +1,11 @@
-import { env, exports } from 'cloudflare:workers'
+import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { revokeKey } from '../../../gateway/src/db/queries/keys.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
+import { ask } from '../support/documented.ts'
 import { beat, createKey, errorOf, get, ORIGIN, post, until } from '../support/gateway.ts'
 import { loseDatabase } from '../support/lost-database.ts'
 import { startNode } from '../support/node-double.ts'
@@ -13,7 +14,7 @@ import { TEST_ADMIN_KEY } from '../support/secrets.ts'
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
 
 async function refusal(path: string, authorization?: string) {
-  const response = await exports.default.fetch(
+  const response = await ask(
     new Request(ORIGIN + path, authorization === undefined ? {} : { headers: { authorization } }),
   )
   expect(response.status).toBe(401)
@@ -28,11 +29,7 @@ describe('an API key', () => {
     const { key } = await createKey()
     expect((await get('/v1/models', key)).status).toBe(200)
     expect(
-      (
-        await exports.default.fetch(
-          new Request(`${ORIGIN}/v1/models`, { headers: { authorization: `bearer ${key}` } }),
-        )
-      ).status,
+      (await ask(new Request(`${ORIGIN}/v1/models`, { headers: { authorization: `bearer ${key}` } }))).status,
     ).toBe(200)
   })
 

@@ -1,8 +1,8 @@
-import { exports } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { chainOf, outageOf } from '../../../gateway/src/middleware/outage.ts'
 import { OPERATIONS } from '../../../gateway/src/openapi/operations.ts'
+import { ask } from '../support/documented.ts'
 import { createKey, get, ORIGIN } from '../support/gateway.ts'
 import { loseDatabase } from '../support/lost-database.ts'
 import { TEST_ADMIN_KEY } from '../support/secrets.ts'
@@ -51,7 +51,7 @@ test('without its database the gateway fails with a plain 500 nowhere', async ()
   const answers = new Map<string, { status: number; retryAfter: string | null; text: string }>()
   for (const { id, method, key: kind, path, body } of OPERATIONS) {
     const url = path.replaceAll('{sha256}', 'a'.repeat(64)).replace(/\{\w+\}/g, 'x')
-    const response = await exports.default.fetch(
+    const response = await ask(
       new Request(ORIGIN + url, {
         method: method.toUpperCase(),
         headers: {

@@ -1,5 +1,6 @@
 import { exports } from 'cloudflare:workers'
 import { beforeAll, expect, test } from 'vitest'
+import { ask } from '../support/documented.ts'
 import { beat, createKey, errorOf, ORIGIN, post } from '../support/gateway.ts'
 import { startNode, type NodeDouble } from '../support/node-double.ts'
 
@@ -117,7 +118,7 @@ test('a body without end or length is refused without being held', async () => {
       controller.enqueue(new Uint8Array(65_536).fill(0x20))
     },
   })
-  const response = await exports.default.fetch(
+  const response = await ask(
     new Request(ORIGIN + CHAT, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}` },
@@ -131,7 +132,7 @@ test('a body without end or length is refused without being held', async () => {
 
 test('a body that is not UTF-8 is refused by name', async () => {
   const body = new Uint8Array([0x7b, 0x22, 0xff, 0x22, 0x7d])
-  const response = await exports.default.fetch(
+  const response = await ask(
     new Request(ORIGIN + CHAT, { method: 'POST', headers: { authorization: `Bearer ${key}` }, body }),
   )
   expect(await errorOf(response)).toMatchObject({

@@ -22,22 +22,22 @@ describe('the OpenAPI document', () => {
     expect(told.sort()).toEqual([...new Set(routes)].sort())
   })
 
-  test('is of version 3.1, says where it is served, and names each operation once', async () => {
+  test('is of version 3.2, says where it is served, and names each operation once', async () => {
     const { openapi, servers, paths } = await document()
-    expect([openapi, servers]).toEqual(['3.1.0', [{ url: ORIGIN }]])
+    expect([openapi, servers]).toEqual(['3.2.0', [{ url: ORIGIN }]])
     const ids = Object.values(paths).flatMap((methods) =>
       Object.values(methods).map((operation) => operation.operationId),
     )
     expect(new Set(ids).size).toBe(ids.length)
   })
 
-  test('refers to no schema that it does not have', async () => {
+  test('refers to nothing that it does not have', async () => {
     const text = JSON.stringify(await document())
-    const { schemas } = (JSON.parse(text) as OpenApiDocument).components
+    const { components } = JSON.parse(text) as OpenApiDocument
     const references = [...text.matchAll(/"\$ref":"([^"]+)"/g)].map(([, reference = '']) => reference)
     expect(references.length).toBeGreaterThan(10)
     for (const reference of new Set(references))
-      expect(schemas).toHaveProperty(reference.replace('#/components/schemas/', ''))
+      expect(components).toHaveProperty(reference.split('/').slice(2))
   })
 
   test('tells what each answer in JSON is made of, but that of itself', async () => {
@@ -72,15 +72,59 @@ describe('the OpenAPI document', () => {
     expect(priority?.schema).toEqual({ enum: ['interactive', 'batch'] })
   })
 
-  test('tells which headers answers and errors have', async () => {
+  test('tells by status what can go wrong, with its codes and headers, and leaves nothing to a default', async () => {
+    const { paths, components } = await document()
+    const failures = (method: string, path: string) =>
+      Object.entries(paths[path]?.[method]?.responses ?? {}).flatMap(([status, answer]) =>
+        '$ref' in answer ? [`${status} ${answer.$ref.replace('#/components/responses/', '')}`] : [],
+      )
+    expect(failures('post', '/v1/chat/completions')).toEqual([
+      '400 generation.invalid_request.context_length_exceeded',
+      '401 generation.invalid_api_key',
+      '403 generation.insufficient_permissions',
+      '404 generation.model_not_found',
+      '413 generation.body_too_large',
+      '422 generation.unsupported_model',
+      '429 generation.rate_limit_exceeded.insufficient_quota.overloaded',
+      '500 generation.internal_error',
+      '502 generation.node_failed',
+      '503 generation.no_node_available.service_unavailable',
+      '504 generation.deadline_exceeded',
+    ])
+    expect(failures('delete', '/admin/keys/{id}')).toEqual([
+      '401 invalid_api_key',
+      '403 insufficient_permissions',
+      '404 not_found',
+      '500 internal_error',
+      '503 service_unavailable',
+    ])
+    expect(failures('get', '/docs')).toEqual(['500 internal_error'])
+    for (const { responses } of Object.values(paths).flatMap((methods) => Object.values(methods)))
+      expect(Object.keys(responses).filter((status) => !/^[2-5]\d\d$/.test(status))).toEqual([])
+
+    const headers = (name: string) => Object.keys(components.responses[name]?.headers ?? {})
+    const limits = ['requests', 'tokens'].flatMap((unit) =>
+      ['limit', 'remaining', 'reset'].map((what) => `x-ratelimit-${what}-${unit}`),
+    )
+    expect(headers('generation.rate_limit_exceeded.insufficient_quota.overloaded')).toEqual([
+      'x-request-id',
+      'retry-after',
+      'x-should-retry',
+      ...limits,
+    ])
+    expect(headers('invalid_api_key')).toEqual(['x-request-id', 'www-authenticate'])
+    expect(headers('service_unavailable')).toEqual(['x-request-id', 'retry-after'])
+  })
+
+  test('tells which headers answers have', async () => {
     const { responses } = (await document()).paths['/v1/chat/completions']?.['post'] ?? {}
-    const names = (status: string) => Object.keys(responses?.[status]?.headers ?? {})
-    expect(names('200')).toEqual(
-      expect.arrayContaining(['x-copal-mask', 'x-copal-node', 'x-ratelimit-remaining-tokens']),
-    )
-    expect(names('default')).toEqual(
-      expect.arrayContaining(['retry-after', 'x-should-retry', 'x-ratelimit-reset-requests']),
-    )
+    expect(responses?.['200']).toMatchObject({
+      headers: {
+        'x-copal-mask': expect.anything() as object,
+        'x-copal-node': expect.anything() as object,
+        'x-ratelimit-remaining-tokens': expect.anything() as object,
+      },
+    })
   })
 
   test('tells every error code, its status and what to do', async () => {
@@ -118,6 +162,9 @@ describe('the reference page', () => {
     for (const { code, status, type } of ERROR_CASES)
       expect(html).toContain(`<code>${code}</code></td><td>${status}</td><td><code>${type}</code>`)
     expect(html).toContain('<code>x-ratelimit-limit-requests</code>')
+    expect(html).toContain('<dt>429</dt><dd><a href="#rate_limit_exceeded">')
+    for (const code of ERROR_CASES) expect(html).toContain(`<tr id="${code.code}">`)
+    expect(html).toContain('<dt><code>response.output_text.delta</code></dt>')
     expect(html).not.toMatch(/<script|<link|<img|<iframe|@import|url\(/)
     expect([...html.matchAll(/(?:src|href)="([^"#]*)/g)].map(([, link]) => link)).toEqual(
       expect.arrayContaining(['openapi.json']) as string[],

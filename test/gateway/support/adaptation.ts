@@ -6,6 +6,7 @@ import type { EvaluateJob, Heartbeat, HeartbeatAnswer, Job, JobReport } from '@c
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { createDeps, type Deps } from '../../../gateway/src/deps.ts'
+import { ask } from './documented.ts'
 import { beat, heartbeatOf, ORIGIN } from './gateway.ts'
 import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from './secrets.ts'
 
@@ -21,7 +22,7 @@ export function admin(
   body?: unknown,
   token = TEST_ADMIN_KEY,
 ): Promise<Response> {
-  return exports.default.fetch(
+  return ask(
     new Request(`${ORIGIN}/admin${path}`, {
       method,
       headers: { authorization: `Bearer ${token}` },

@@ -6,6 +6,7 @@ import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { insertKey, type NewKeyRow } from '../../../gateway/src/db/queries/keys.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
+import { ask } from './documented.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './secrets.ts'
 import { withTickets, type Told } from './told.ts'
 
@@ -36,7 +37,7 @@ export function post(
   body: unknown,
   init: { signal?: AbortSignal; headers?: Record<string, string> } = {},
 ): Promise<Response> {
-  return exports.default.fetch(
+  return ask(
     new Request(ORIGIN + path, {
       method: 'POST',
       ...init,
@@ -48,7 +49,7 @@ export function post(
 
 /** Gets a path with a bearer token. */
 export function get(path: string, token: string = TEST_ADMIN_KEY): Promise<Response> {
-  return exports.default.fetch(new Request(ORIGIN + path, { headers: { authorization: `Bearer ${token}` } }))
+  return ask(new Request(ORIGIN + path, { headers: { authorization: `Bearer ${token}` } }))
 }
 
 /** The error of an answer; fails when the body is not one. */

@@ -44,9 +44,9 @@ export function tenantRoutes(): Hono<ActorEnv> {
     .all('/tenants/:tenant/cache', refuseMethod('GET', 'DELETE'))
 }
 
-/** @throws AppError `insufficient_permissions` for another's, `not_found` */
+/** @throws AppError `invalid_request` for what is no name, `insufficient_permissions` for another's, `not_found` */
 async function knownTenant(c: Context<ActorEnv>): Promise<string> {
-  const name = tenantOf(c.var.actor, c.req.param('tenant')) ?? ''
+  const name = tenantOf(c.var.actor, parse(tenantPath, c.req.param()).tenant) ?? ''
   if ((await listTenants(c.var.deps.db, name)).length > 0) return name
   throw new AppError('not_found', `There is no tenant '${name}'. 'GET /admin/tenants' lists them.`)
 }

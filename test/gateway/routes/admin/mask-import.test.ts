@@ -1,9 +1,10 @@
-import { env, exports } from 'cloudflare:workers'
+import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { encodeMask, type MaskMeta } from '@copal/shared/mask/codec.ts'
 import type { DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { admin, adminJson, signedCall } from '../../support/adaptation.ts'
+import { ask } from '../../support/documented.ts'
 import { beat, createKey, errorOf, ORIGIN } from '../../support/gateway.ts'
 import { TEST_ADMIN_KEY } from '../../support/secrets.ts'
 
@@ -40,7 +41,7 @@ async function put(
   query = '',
   { token = TEST_ADMIN_KEY, hash }: { token?: string; hash?: string } = {},
 ): Promise<Response> {
-  return exports.default.fetch(
+  return ask(
     new Request(`${ORIGIN}/admin/masks/${hash ?? (await sha256(bytes))}${query}`, {
       method: 'PUT',
       headers: { authorization: `Bearer ${token}`, 'content-length': String(bytes.byteLength) },
@@ -60,7 +61,7 @@ test('a weights file that came in parts is a version like any other', async () =
   const path = `${ORIGIN}/admin/masks/${await sha256(bytes)}`
   const call = (method: string, url: string, body: Uint8Array<ArrayBuffer> | string) => {
     const headers = { authorization: `Bearer ${TEST_ADMIN_KEY}`, 'content-length': String(body.length) }
-    return exports.default.fetch(new Request(url, { method, headers, body }))
+    return ask(new Request(url, { method, headers, body }))
   }
   const parts: string[] = []
   for (const part of [bytes.slice(0, 100), bytes.slice(100)]) {
