@@ -34,6 +34,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
       COPAL_THREADS: '1',
       // A look-up that is given up on a busy machine is no `miss`.
       COPAL_CACHE_LOOKUP_MS: '30000',
+      // A key that is revoked soon ends what it began.
+      COPAL_KEY_TRUST_MS: '500',
     },
   })
   const { baseUrl, apiKey, adminKey } = service

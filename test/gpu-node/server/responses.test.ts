@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
-import type { ResponseEvent, ResponseObject } from '@copal/shared/wire/response-object.ts'
+import { responseEvent, type ResponseEvent, type ResponseObject } from '@copal/shared/wire/response-object.ts'
 import { arithmeticNodes } from '../../support/arithmetic-node.ts'
 import { call } from '../../support/node-server.ts'
 
@@ -22,13 +22,14 @@ function textOf({ output }: ResponseObject): string {
 }
 const json = async <T>(response: Response) => (await response.json()) as T
 
-/** The events of a stream; fails when the name of one is not its type. */
+/** The events of a stream; fails when one is not as the API's reference says, or its name is not its type. */
 async function eventsOf(response: Response): Promise<ResponseEvent[]> {
   const blocks = (await response.text()).split('\n\n').filter((block) => block !== '')
   return blocks.map((block) => {
     const [, name, data] = /^event: (\S+)\ndata: (.*)$/.exec(block) ?? []
     const event = JSON.parse(data ?? '{}') as ResponseEvent
     if (event.type !== name) throw new Error(`not an event: ${block}`)
+    expect(responseEvent.parse(event)).toEqual(event)
     return event
   })
 }

@@ -1,0 +1,209 @@
+/** Each event of real streams against what the served OpenAPI document says of them, by another implementation of JSON Schema. */
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { beforeAll, describe, expect, inject, test } from 'vitest'
+
+const service = inject('service')
+
+/** One server-sent event, as OpenAPI 3.2 sees it. */
+interface StreamedEvent {
+  event?: string
+  data: string
+}
+
+let ajv: Ajv2020
+
+beforeAll(async () => {
+  const document = await (await fetch(`${service.origin}/openapi.json`)).text()
+  ajv = new Ajv2020({ strict: false, allErrors: true, validateFormats: false })
+  // By itself it takes what a text holds for a remark.
+  ajv.removeKeyword('contentSchema')
+  ajv.addKeyword({
+    keyword: 'contentSchema',
+    type: 'string',
+    compile: (schema: object) => {
+      const isAsTold = ajv.compile(schema)
+      return (text: string) => isAsTold(jsonOf(text))
+    },
+  })
+  ajv.addSchema(JSON.parse(document.replaceAll('"$ref":"#/', '"$ref":"openapi#/')) as object, 'openapi')
+})
+
+/** A text that is no JSON is no value of any schema here. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** The events that are not as the document says of a path. */
+function misfits(path: string, events: readonly StreamedEvent[]): StreamedEvent[] {
+  const operation = `/v1${path}`.replaceAll('/', '~1')
+  const isAsTold = ajv.getSchema(
+    `openapi#/paths/${operation}/post/responses/200/content/text~1event-stream/itemSchema`,
+  )
+  if (!isAsTold) throw new Error(`the document tells nothing of the streams of ${path}`)
+  return events.filter((event) => !isAsTold(event))
+}
+
+/** Comments are no events. */
+function eventsOf(text: string): StreamedEvent[] {
+  return text.split('\n\n').flatMap((block) => {
+    const fields = block.split('\n').flatMap((line) => {
+      const [, name, value] = /^(\w+): (.*)$/.exec(line) ?? []
+      return name === undefined ? [] : [[name, value] as const]
+    })
+    return fields.length > 0 ? [Object.fromEntries(fields) as unknown as StreamedEvent] : []
+  })
+}
+
+async function open(path: string, body: object, key = service.apiKey): Promise<Response> {
+  const response = await fetch(service.baseUrl + path, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}` },
+    body: JSON.stringify({ model: 'tiny', stream: true, ...body }),
+  })
+  if (response.status !== 200) throw new Error(await response.text())
+  return response
+}
+
+async function stream(path: string, body: object): Promise<StreamedEvent[]> {
+  return eventsOf(await (await open(path, body)).text())
+}
+
+const messages = [{ role: 'user', content: 'the cat sat on the mat' }]
+const chat = { messages, max_tokens: 6 }
+const prompt = { prompt: 'the cat', max_tokens: 6 }
+const response = { input: 'the cat', max_output_tokens: 12 }
+const withUsage = { stream_options: { include_usage: true } }
+const parameters = {
+  type: 'object',
+  properties: { a: { type: 'boolean' } },
+  required: ['a'],
+  additionalProperties: false,
+}
+
+/** Takes seconds, so that much can happen before it ends. */
+const LONG = { max_tokens: 3500, n: 16, logit_bias: { 2: -100 } }
+
+describe('each event is as the document says', () => {
+  test.each<[string, object]>([
+    ['/chat/completions', chat],
+    ['/chat/completions', { ...chat, ...withUsage, service_tier: 'auto' }],
+    ['/chat/completions', { ...chat, n: 3, temperature: 1.5, logprobs: true, top_logprobs: 2 }],
+    ['/completions', prompt],
+    ['/completions', { ...prompt, ...withUsage, prompt: ['a', 'b'], n: 2, logprobs: 2 }],
+    ['/responses', response],
+  ])('of %s for %j', async (path, body) => {
+    const events = await stream(path, body)
+    expect(events.length).toBeGreaterThan(5)
+    expect(misfits(path, events)).toEqual([])
+    expectWholeEnd(path, events)
+  })
+
+  test.skipIf(!service.keepsGrammars).each<[string, object]>([
+    [
+      '/chat/completions',
+      {
+        ...chat,
+        max_tokens: 200,
+        n: 2,
+        tools: [{ type: 'function', function: { name: 'f', parameters } }],
+        tool_choice: 'required',
+        parallel_tool_calls: false,
+      },
+    ],
+    [
+      '/responses',
+      {
+        ...response,
+        max_output_tokens: 200,
+        tools: [{ type: 'function', name: 'f', parameters }],
+        tool_choice: 'required',
+        parallel_tool_calls: false,
+      },
+    ],
+  ])('of %s that calls functions', async (path, body) => {
+    const events = await stream(path, body)
+    expect(misfits(path, events)).toEqual([])
+    expectWholeEnd(path, events)
+    expect(events.filter(({ data }) => /"tool_calls":\[|"type":"function_call"/.test(data))).not.toEqual([])
+  })
+
+  test.each<[string, object]>([
+    ['/chat/completions', { ...chat, ...LONG }],
+    ['/completions', { ...prompt, ...LONG }],
+  ])('of %s that an error ends', async (path, body) => {
+    const [events = []] = await streamsOfLostKey(path, body, 1)
+    expect(misfits(path, events)).toEqual([])
+    expect(events.at(-1)?.data).toContain('"code":"invalid_api_key"')
+    expect(events.map(({ data }) => data)).not.toContain('[DONE]')
+  })
+
+  // It has one choice, and is kept from ending by its format.
+  test.skipIf(!service.keepsGrammars)('of /responses that an error ends', async () => {
+    const schema = {
+      type: 'object',
+      properties: { a: { type: 'string', minLength: 3000 } },
+      required: ['a'],
+      additionalProperties: false,
+    }
+    const text = { format: { type: 'json_schema', name: 'a', schema } }
+    const streams = await streamsOfLostKey('/responses', { ...response, max_output_tokens: 3500, text }, 8)
+    for (const events of streams) expect(misfits('/responses', events)).toEqual([])
+    expect(streams.map((events) => events.at(-1)?.data)).toContainEqual(
+      expect.stringContaining('"code":"invalid_api_key"'),
+    )
+  })
+})
+
+test('an event that is not as the document says is found', async () => {
+  for (const [path, body] of [
+    ['/chat/completions', chat],
+    ['/completions', prompt],
+    ['/responses', response],
+  ] as const) {
+    const [event] = await stream(path, body)
+    const value = JSON.parse(event?.data ?? '') as object
+    const [name = ''] = Object.keys(value)
+    const wrong = [
+      JSON.stringify({ ...value, [name]: undefined }),
+      JSON.stringify({ ...value, [name]: 1 }),
+      JSON.stringify({ ...value, more: 1 }),
+      '{"error":{"message":"x"}}',
+      '[DONE',
+    ].map((data) => ({ data }))
+    expect(misfits(path, wrong)).toEqual(wrong)
+    expect(misfits(path, [{} as StreamedEvent])).toHaveLength(1)
+  }
+  expect(misfits('/responses', [{ data: '[DONE]' }])).toHaveLength(1)
+})
+
+/** As OpenAI ends them: by `[DONE]`, or by an event that says how it went. */
+function expectWholeEnd(path: string, events: readonly StreamedEvent[]): void {
+  if (path !== '/responses') {
+    expect(events.at(-1)).toEqual({ data: '[DONE]' })
+    return
+  }
+  expect(events.at(-1)?.event).toMatch(/^response\.(completed|incomplete)$/)
+  for (const { event, data } of events) expect(JSON.parse(data)).toMatchObject({ type: event })
+}
+
+/** The events of so many streams at once whose key is revoked. */
+async function streamsOfLostKey(path: string, body: object, count: number): Promise<StreamedEvent[][]> {
+  const { id, key } = await admin<{ id: string; key: string }>('POST', '/admin/keys', { name: 'lost' })
+  const opened = await Promise.all(Array.from({ length: count }, () => open(path, body, key)))
+  await admin('DELETE', `/admin/keys/${id}`)
+  return Promise.all(opened.map(async (one) => eventsOf(await one.text())))
+}
+
+async function admin<T>(method: string, path: string, body?: object): Promise<T> {
+  const answer = await fetch(service.origin + path, {
+    method,
+    headers: { authorization: `Bearer ${service.adminKey}` },
+    ...(body ? { body: JSON.stringify(body) } : {}),
+  })
+  if (!answer.ok) throw new Error(await answer.text())
+  return (await answer.json()) as T
+}
