@@ -1,9 +1,10 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { pythonPackage, type PythonPackage } from '../support/python-package.ts'
 import { startService, type Service } from '../support/service.ts'
+import { makeThings, type Named } from '../support/things-there.ts'
 import { createTinyLlama } from '../support/tiny-llama.ts'
 
 /** What must hold of every answer, whatever was asked; not that it is yes, which is not the schema's to say. */
@@ -54,43 +55,94 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-/** The same cases in the same order everywhere; a slow machine does not come to the last ones. */
+/** What a run tries: the same cases in the same order everywhere. */
 interface Effort {
   /** Of each operation, at random. */
   examples: number
-  seconds: number
+  /** Where it has a bound, a slow machine does not come to the last ones. */
+  seconds?: number
+  /** What requests name so that they are answered with what there is. */
+  named?: Record<string, Named>
+  /** Left out: what the service gives. */
+  document?: string
 }
 
-/** Tries operations of the document, and tells how often each answered with which status. */
-async function tryOut(
+/** How often each operation answered with which status. */
+type Counts = Map<string, Map<number, number>>
+
+/** Tries operations of the document; fails where an answer is not as it says. */
+async function tryOut(key: string, effort: Effort, ...args: string[]): Promise<Counts> {
+  const { stdout, exitCode, counts } = await run(key, effort, ...args)
+  if (exitCode !== 0) throw new Error(`${stdout}\n${service.output()}`)
+  return counts
+}
+
+async function run(
   key: string,
-  { examples, seconds }: Effort,
+  { examples, seconds, named = {}, document = `${origin()}/openapi.json` }: Effort,
   ...args: string[]
-): Promise<Map<string, Map<number, number>>> {
+): Promise<{ stdout: string; exitCode: number; counts: Counts }> {
   const answers = join(dir, 'answers.jsonl')
-  const document = `${new URL(service.baseUrl).origin}/openapi.json`
   const config = join(import.meta.dirname, 'schemathesis.toml')
-  const bounds = ['--max-examples', String(examples), '--max-time', String(seconds)]
+  const bounds = ['--max-examples', String(examples), ...(seconds ? ['--max-time', String(seconds)] : [])]
   const { stdout, exitCode } = await schemathesis.run(
     ['-m', 'schemathesis.cli', '--config-file', config, 'run', document, ...COMMON, ...bounds, ...args],
     {
       cwd: dir,
       modules: [import.meta.dirname],
-      env: { COPAL_KEY: key, COPAL_ANSWERS: answers, SCHEMATHESIS_HOOKS: 'schemathesis_hooks' },
+      env: {
+        COPAL_KEY: key,
+        COPAL_ANSWERS: answers,
+        COPAL_NAMED: JSON.stringify(named),
+        SCHEMATHESIS_HOOKS: 'schemathesis_hooks',
+      },
     },
   )
-  if (exitCode !== 0) throw new Error(`${stdout}\n${service.output()}`)
-  const counts = new Map<string, Map<number, number>>()
+  const counts: Counts = new Map()
   for (const line of (await readFile(answers, 'utf8')).trim().split('\n')) {
     const [operation, status] = JSON.parse(line) as [string, number]
     const own = counts.get(operation) ?? new Map<number, number>()
     counts.set(operation, own.set(status, (own.get(status) ?? 0) + 1))
   }
-  return counts
+  return { stdout, exitCode, counts }
 }
 
+const origin = () => new URL(service.baseUrl).origin
+
+test('each operation says yes to some of what the document allows', async () => {
+  const named = await makeThings(service, dir, join(dir, 'tiny'))
+  const phases = ['--phases', 'fuzzing', '--mode', 'positive']
+  const counts = new Map([
+    ...(await tryOut(service.apiKey, { examples: 10, named }, '--include-tag', 'Inference', ...phases)),
+    ...(await tryOut(service.adminKey, { examples: 3, named }, '--exclude-tag', 'Inference', ...phases)),
+  ])
+  const unsaid = Object.entries((await readDocument()).paths)
+    .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
+    .filter((name) => ![...(counts.get(name)?.keys() ?? [])].some((status) => status < 300))
+  // Schemathesis does not ask for the document that it works by.
+  expect(unsaid).toEqual(['GET /openapi.json'])
+}, 300_000)
+
+test('an answer that the document does not have fails: its status, the code of its error, its headers', async () => {
+  const document = await readDocument()
+  const responsesOf = (path: string) =>
+    (document.paths[path]?.['get'] as { responses: Record<string, object> }).responses
+  const [list, one] = [responsesOf('/v1/models'), responsesOf('/v1/models/{id}')]
+  list['200'] = { ...list['200'], headers: { 'x-none': { required: true, schema: {} } } }
+  one['401'] = { $ref: '#/components/responses/not_found' }
+  delete one['200']
+  const path = join(dir, 'wrong.json')
+  await writeFile(path, JSON.stringify(document))
+  const args = ['--url', origin(), '--include-path-regex', '^/v1/models', '--phases', 'coverage,fuzzing']
+  const { stdout, exitCode } = await run(service.apiKey, { examples: 3, document: path }, ...args)
+  expect(exitCode).toBe(1)
+  expect(stdout).toContain('Missing required response headers: 1')
+  expect(stdout).toContain('"invalid_api_key" is not one of "not_found"')
+  expect(stdout).toContain('Received: 200')
+})
+
 test('whatever is asked of inference, the answer is none of a failure and as the document says', async () => {
-  const effort = { examples: 15, seconds: 60 }
+  const effort = { examples: 15, seconds: 45 }
   const phases = ['--phases', 'coverage,fuzzing']
   const counts = await tryOut(service.apiKey, effort, '--include-tag', 'Inference', ...phases)
   expect(statusesOf(counts)).toEqual(expect.arrayContaining([200, 400, 401]))
@@ -104,6 +156,11 @@ test('whatever is asked of operators’ paths, the answer is none of a failure a
 }, 300_000)
 
 /** On a busy machine the time is over before every operation was tried. */
-function statusesOf(counts: Map<string, Map<number, number>>): number[] {
+function statusesOf(counts: Counts): number[] {
   return [...new Set([...counts.values()].flatMap((own) => [...own.keys()]))]
+}
+
+async function readDocument() {
+  const response = await fetch(`${origin()}/openapi.json`)
+  return (await response.json()) as { paths: Record<string, Record<string, object>> }
 }

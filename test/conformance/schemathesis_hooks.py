@@ -2,6 +2,7 @@
 
 import json
 import os
+import urllib.parse
 import urllib.request
 
 import schemathesis
@@ -14,6 +15,10 @@ BOUNDS = {
     "/v1/responses": ["max_output_tokens"],
 }
 DRAIN = "PUT /admin/nodes/{id}/drain"
+UPDATE = "POST /admin/updates"
+CANCEL = "POST /admin/updates/{id}/cancel"
+# By operation, what a request names so that it is answered with what there is.
+NAMED = json.loads(os.environ.get("COPAL_NAMED", "{}"))
 ANSWERS = open(os.environ["COPAL_ANSWERS"], "w", encoding="utf-8")
 
 
@@ -34,14 +39,36 @@ def map_body(context, body):
 
 
 @schemathesis.hook
+def before_call(context, case, kwargs):
+    """All else stays as it was made of the schema."""
+    named = NAMED.get(case.operation.label, {})
+    if NAMED and case.operation.label == CANCEL:
+        named = {"path": {"id": ask(case, "POST", "/admin/updates", NAMED[UPDATE]["body"])["id"]}}
+    case.path_parameters.update(named.get("path", {}))
+    case.query.update(named.get("query", {}))
+    if "file" in named:
+        with open(named["file"], "rb") as file:
+            case.body = file.read()
+    elif isinstance(case.body, dict):
+        case.body = {**case.body, **named.get("body", {})}
+
+
+@schemathesis.hook
 def after_call(context, case, response):
     """A line for each answer, so that the test knows how far requests came."""
     print(json.dumps([case.operation.label, response.status_code]), file=ANSWERS, flush=True)
     if case.operation.label == DRAIN and response.status_code == 200:
-        undrain(response.request.url)
+        # Ids are learnt from answers, and without its only node the service rightly says 503.
+        ask(case, "DELETE", response.request.path_url)
+    if case.operation.label == UPDATE and response.status_code == 201:
+        # While it runs there is no other, and nothing is deleted.
+        ask(case, "POST", f"/admin/updates/{response.json()['id']}/cancel")
 
 
-def undrain(url):
-    """Ids are learnt from answers, and without its only node the service rightly says 503."""
+def ask(case, method, path, body=None):
+    """The answer of the service to the operator."""
+    url = urllib.parse.urljoin(case.operation.base_url, path)
     headers = {"authorization": f"Bearer {os.environ['COPAL_KEY']}"}
-    urllib.request.urlopen(urllib.request.Request(url, method="DELETE", headers=headers)).close()
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method)) as answer:
+        return json.load(answer)
