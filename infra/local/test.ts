@@ -18,7 +18,7 @@ const NOISE =
   /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\)|JSON report written)/
 
 // Before the tests, or each that needs it would build it. One that fails is told here, and fails the addon's tests.
-await Promise.all([fetchModel(), offerNative((line) => process.stderr.write(`${line}\n`))])
+const [native] = await Promise.all([offerNative((line) => process.stderr.write(`${line}\n`)), fetchModel()])
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
 const reportPath = join(scratch, 'report.json')
 const vitest = spawn(
@@ -46,6 +46,8 @@ if (process.connected) process.once('disconnect', () => vitest.kill())
 
 const [exitCode] = (await once(vitest, 'exit')) as [number | null]
 await copied
+if (native === 'no-cargo')
+  process.stdout.write('\nSkipped is what needs the native addon: there is no cargo here, which builds it.\n')
 process.stdout.write(`\n${closingLine(readReport(), exitCode)}\n`)
 rmSync(scratch, { recursive: true, force: true })
 process.exitCode = exitCode ?? 1

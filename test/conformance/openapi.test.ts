@@ -1,5 +1,6 @@
 import { beforeAll, expect, inject, test } from 'vitest'
 import { z } from 'zod'
+import { leaveOut } from '../support/leave-out.ts'
 
 const service = inject('service')
 type JsonSchema = Parameters<typeof z.fromJSONSchema>[0]
@@ -54,6 +55,7 @@ function structured(): [string, object, string][] {
   ]
 }
 
+if (!service.keepsGrammars) leaveOut('structured answers')
 test.each<[string, object | undefined, string]>([
   ['/chat/completions', chat, 'ChatCompletion'],
   [

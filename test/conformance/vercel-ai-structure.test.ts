@@ -4,6 +4,7 @@ import { APICallError, generateObject, generateText, isStepCount, Output, stream
 import { describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
 import { all } from '../support/all.ts'
+import { leaveOut } from '../support/leave-out.ts'
 
 const service = inject('service')
 const provider = createOpenAICompatible({
@@ -37,6 +38,7 @@ if (service.keepsGrammars) testStructure()
 else testWithout()
 
 function testWithout(): void {
+  leaveOut('structured answers')
   test('without the addon objects are refused, and the error says what to do', async () => {
     const output = Output.object({ schema: z.strictObject({ ok: z.boolean() }) })
     expect((await refusalOf(generateText({ ...ask, output }))).message).toMatch(/build-native\.mjs/)

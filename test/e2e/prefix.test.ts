@@ -3,17 +3,14 @@ import type { Completion } from '@copal/shared/wire/completions.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addon } from '../support/backends.ts'
 import { startFleet, type TestFleet } from '../support/fleet.ts'
+import { leaveOut } from '../support/leave-out.ts'
 import { until } from '../support/service.ts'
 
 const NODES = ['node-a', 'node-b', 'node-c']
 const TEXTS = 8
 
 if (addon) testPrompts()
-else testWithoutAddon()
-
-function testWithoutAddon(): void {
-  test('without cargo there is no cache of prefixes to test', () => expect(addon).toBeNull())
-}
+else leaveOut('the cache of prefixes')
 
 function testPrompts(): void {
   let fleet: TestFleet

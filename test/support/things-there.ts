@@ -22,10 +22,12 @@ const SENTENCE = 'the cat sat on the mat. '
  * @param modelDir of the model that it serves
  */
 export async function makeThings(
-  { admin, baseUrl, adminKey }: Service,
+  service: Service,
   dir: string,
   modelDir: string,
 ): Promise<Record<string, Named>> {
+  const { baseUrl, adminKey } = service
+  const admin: Service['admin'] = (method, path, body) => service.admin(method, path, body)
   const model = await openModel(modelDir, { cacheDir: join(dir, 'cache') })
   const { bytes } = randomHalfMask(model, 1)
   const [hash, file] = [await sha256(bytes), join(dir, 'mask.safetensors')]

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { chooseBackend, type ChooseBackendOptions } from '../../../gpu-node/src/backends/choose.ts'
 import { loadNative } from '../../../gpu-node/src/backends/sparse/native.ts'
 import { addon } from '../../support/backends.ts'
+import { leaveOut } from '../../support/leave-out.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
 function choose(overrides: Partial<ChooseBackendOptions>) {
@@ -51,6 +52,7 @@ test('sparse without the addon is an error that says how to build it', () => {
 })
 
 if (addon) testSparse(addon.kernels())
+else leaveOut('the choice of the sparse engine')
 
 function testSparse(kernels: readonly string[]): void {
   test('auto is sparse where the addon loads', () => {

@@ -10,7 +10,8 @@ import type {
   SequenceWork,
   WeightSetSource,
 } from '../../../gpu-node/src/backends/backend.ts'
-import { BACKENDS } from '../../support/backends.ts'
+import { addon, BACKENDS } from '../../support/backends.ts'
+import { leaveOut } from '../../support/leave-out.ts'
 import {
   expectedScores,
   halfMaskFile,
@@ -33,6 +34,7 @@ function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tol
     expect(Math.abs(actual[i]! - expected[i]!), `at ${i}`).toBeLessThanOrEqual(tolerance)
 }
 
+if (!addon) leaveOut('the sparse engine')
 describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
   let tiny: TinyModel
   let backend: Backend

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Backend, SequenceWork, WeightSet } from '../../../gpu-node/src/backends/backend.ts'
 import { createEngine } from '../../../gpu-node/src/engine/engine.ts'
-import { BACKENDS } from '../../support/backends.ts'
+import { addon, BACKENDS } from '../../support/backends.ts'
+import { leaveOut } from '../../support/leave-out.ts'
 import { createRandom } from '../../support/random.ts'
 import { referenceHidden } from '../../support/reference-model.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
@@ -34,6 +35,7 @@ function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return dot / Math.sqrt(ofA * ofB)
 }
 
+if (!addon) leaveOut('the sparse engine')
 describe.each(BACKENDS)('$name', ({ name, create, ofItself }) => {
   let opened: Promise<{ backend: Backend; weights: WeightSet }> | undefined
   afterAll(async () => {

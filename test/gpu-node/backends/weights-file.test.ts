@@ -5,8 +5,9 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import type { SequenceOutput } from '../../../gpu-node/src/backends/backend.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
 import { readTensorEntries } from '../../../gpu-node/src/model/safetensors.ts'
-import { BACKENDS, type TestedBackend } from '../../support/backends.ts'
+import { addon, BACKENDS, type TestedBackend } from '../../support/backends.ts'
 import { GREEDY } from '../../support/greedy.ts'
+import { leaveOut } from '../../support/leave-out.ts'
 import { randomHalfMask } from '../../support/masks.ts'
 import { writeSafetensors, type StoredTensor } from '../../support/safetensors-writer.ts'
 import { temporaryDir } from '../../support/temporary.ts'
@@ -68,6 +69,7 @@ async function written(bytes: Uint8Array): Promise<string> {
   return path
 }
 
+if (!addon) leaveOut('the sparse engine')
 describe.each(BACKENDS)('$name', (tested) => {
   test.each([[[]], [[Q, DOWN]]])(
     'a weights file serves exactly the logits of its values, with %j left dense',

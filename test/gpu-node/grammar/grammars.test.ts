@@ -12,6 +12,7 @@ import { createVocabulary } from '../../../gpu-node/src/grammar/vocabulary.ts'
 import { toolGrammar, type ToolGrammarOptions } from '../../../gpu-node/src/grammar/tool-grammar.ts'
 import { createToolCallReader } from '../../../gpu-node/src/server/tool-calls.ts'
 import { addon } from '../../support/backends.ts'
+import { leaveOut } from '../../support/leave-out.ts'
 import { randomAnswer } from '../../support/random-answer.ts'
 import { randomSchema } from '../../support/random-schema.ts'
 import { createRandom } from '../../support/random.ts'
@@ -53,6 +54,7 @@ test('where there is no addon a grammar is refused with what to do', async () =>
 })
 
 if (addon) testGrammars()
+else leaveOut('grammars')
 
 function testGrammars(): void {
   test('an addon that is built meanwhile is found with the next grammar, without a restart', async () => {

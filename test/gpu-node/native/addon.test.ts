@@ -8,6 +8,7 @@ import {
   NativeUnavailableError,
 } from '../../../gpu-node/src/backends/sparse/native.ts'
 import type { Addon, Precision } from '../../../gpu-node/native/addon.d.ts'
+import { leaveOut } from '../../support/leave-out.ts'
 import { createRandom, normals } from '../../support/random.ts'
 
 // Where there is cargo the addon is built here and every test runs. Where there is none, what is left to
@@ -17,6 +18,7 @@ if (built === 'no-cargo') testWithoutAddon()
 else testAddon(loadNative())
 
 function testWithoutAddon(): void {
+  leaveOut('what the addon does')
   test('without cargo the loader says what it tried and how to build', () => {
     expect(() => loadNative()).toThrow(/it is not built.*build-native\.mjs.*needs cargo/)
     expect(loadNativeIfThere()).toBeUndefined()

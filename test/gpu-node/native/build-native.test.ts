@@ -5,9 +5,11 @@ import { expect, test } from 'vitest'
 import { buildNative, CRATE, offerNative } from '../../../infra/local/build-native.mjs'
 import { isAlive } from '../../../gpu-node/src/process-identity.ts'
 import { until } from '../../support/service.ts'
+import { leaveOut } from '../../support/leave-out.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
 if (spawnSync('cargo', ['--version']).status === 0) testWithCargo()
+else leaveOut('a build')
 
 test('without cargo it says so in one line and goes on', async () => {
   const crate = copyOfCrate()

@@ -11,6 +11,7 @@ import type { SequenceWork } from '../../../gpu-node/src/backends/backend.ts'
 import { addon } from '../../support/backends.ts'
 import { ENGINE_OPTIONS } from '../../support/engine-options.ts'
 import { fuzzSeconds } from '../../support/fuzz-seconds.ts'
+import { leaveOut } from '../../support/leave-out.ts'
 import { createRandom } from '../../support/random.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import { openTinyModel } from '../../support/tiny-model.ts'
@@ -18,11 +19,7 @@ import { openTinyModel } from '../../support/tiny-model.ts'
 // Whoever wants it to run longer gives it the time.
 vi.setConfig({ testTimeout: 60_000 + 2000 * fuzzSeconds(1) })
 if (addon) testAddon(addon)
-else testWithoutAddon()
-
-function testWithoutAddon(): void {
-  test('without cargo there is no addon to test', () => expect(addon).toBeNull())
-}
+else leaveOut('random arguments')
 
 /** What the addon says of a wrong argument, and of more pages than the machine can have; else `GenericFailure` is a panic. */
 const REFUSALS = /Arg|Expected|no memory for \d+ pages/

@@ -7,6 +7,7 @@ import { selectKept } from '../../../gpu-node/src/copal/select.ts'
 import { createSwapPool } from '../../../gpu-node/src/copal/swap-pool.ts'
 import { gainFloor, swapRows, type SwapLinear } from '../../../gpu-node/src/copal/swaps.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
+import { leaveOut } from '../../support/leave-out.ts'
 import { createRandom, normals } from '../../support/random.ts'
 import { measureByDefinition } from '../../support/swap-gradient.ts'
 
@@ -16,6 +17,7 @@ if (built === 'no-cargo') testWithoutAddon()
 else testNativeSwaps(loadNative())
 
 function testWithoutAddon(): void {
+  leaveOut('swaps')
   test('without cargo masks are refined in JavaScript', async () => {
     const { rows, cols, group, weights, moment, bits } = randomLinear(
       { pattern: '0.5', cols: 20, rows: 5 },

@@ -147,7 +147,7 @@ test('a list of prompts has choices prompt by prompt, each counted once', async 
   expect(textsOf(first)).toEqual(textsOf(both).slice(0, 2))
   const second = await complete({ prompt: [tiny.model.codec.encodeDocument(prompts[1]!)] })
   expect(both.usage).toMatchObject({
-    prompt_tokens: first.usage!.prompt_tokens + second.usage!.prompt_tokens,
+    prompt_tokens: first.usage.prompt_tokens + second.usage.prompt_tokens,
     completion_tokens: 80,
   })
   expect(both.choices.every(({ logprobs }) => logprobs?.text_offset[0] === 0)).toBe(true)

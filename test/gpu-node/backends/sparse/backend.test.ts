@@ -21,6 +21,7 @@ import type { Addon, Engine as NativeEngine, EngineWeights } from '../../../../g
 import { addon } from '../../../support/backends.ts'
 import { ENGINE_OPTIONS } from '../../../support/engine-options.ts'
 import { GREEDY } from '../../../support/greedy.ts'
+import { leaveOut } from '../../../support/leave-out.ts'
 import { randomHalfMask } from '../../../support/masks.ts'
 import { createRandom } from '../../../support/random.ts'
 import { temporaryDir } from '../../../support/temporary.ts'
@@ -28,11 +29,7 @@ import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
 import type { TinyLlamaOptions } from '../../../support/tiny-llama.ts'
 
 if (addon) testSparse(addon)
-else testWithoutAddon()
-
-function testWithoutAddon(): void {
-  test('without cargo there is no sparse engine to test', () => expect(addon).toBeNull())
-}
+else leaveOut('the sparse engine')
 
 function testSparse(built: Addon): void {
   async function open(options: TinyLlamaOptions = {}): Promise<TinyModel> {

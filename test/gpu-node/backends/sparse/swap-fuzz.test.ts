@@ -16,6 +16,7 @@ import { checkInvariants } from '../../../../gpu-node/src/engine/invariants.ts'
 import { addon } from '../../../support/backends.ts'
 import { fuzzSeconds } from '../../../support/fuzz-seconds.ts'
 import { GREEDY } from '../../../support/greedy.ts'
+import { leaveOut } from '../../../support/leave-out.ts'
 import { randomHalfMask } from '../../../support/masks.ts'
 import { createRandom } from '../../../support/random.ts'
 import { temporaryDir } from '../../../support/temporary.ts'
@@ -24,11 +25,7 @@ import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
 // Whoever wants it to run longer gives it the time.
 vi.setConfig({ testTimeout: 60_000 + 1000 * fuzzSeconds(3) })
 if (addon) testSwaps(addon)
-else testWithoutAddon()
-
-function testWithoutAddon(): void {
-  test('without cargo there is no sparse engine to test', () => expect(addon).toBeNull())
-}
+else leaveOut('swaps under load')
 
 const MASKS = 3
 const PROMPTS = 12
