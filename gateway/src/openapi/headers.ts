@@ -5,6 +5,8 @@ import { schemaOf, type JsonSchema } from './schema.ts'
 /** What a header says, and what it may hold. */
 export interface HeaderField {
   description: string
+  /** It is never left out. */
+  required?: true
   schema: JsonSchema
 }
 
@@ -40,7 +42,11 @@ export const REQUEST_HEADERS: Readonly<Record<string, HeaderField>> = {
 
 /** Of every answer, errors too. */
 const REQUEST_ID: Readonly<Record<string, HeaderField>> = {
-  'x-request-id': { description: 'Names the request, for questions about it.', schema: TEXT },
+  'x-request-id': {
+    description: 'Names the request, for questions about it.',
+    required: true,
+    schema: TEXT,
+  },
 }
 
 const rateHeaders = (unit: 'requests' | 'tokens'): Record<string, HeaderField> => ({
@@ -83,7 +89,7 @@ export const ANSWER_HEADERS: Readonly<Record<string, HeaderField>> = {
 /** All that errors may have. */
 export const ERROR_HEADERS = {
   ...REQUEST_ID,
-  'www-authenticate': { description: 'Of 401: `Bearer`.', schema: TEXT },
+  'www-authenticate': { description: 'Of 401: `Bearer`.', required: true, schema: TEXT },
   'retry-after': {
     description:
       'Of 429 and 503, and of a 500 or 502 that no other node could mend: seconds to wait before trying again.',
