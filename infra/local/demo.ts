@@ -3,12 +3,19 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DomainEntry, DriftReport, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import {
+  domainEntry,
+  driftReport,
+  statusReport,
+  updateEntry,
+  type UpdateEntry,
+} from '@copal/shared/wire/admin.ts'
 import OpenAI from 'openai'
 import { CliError, toCliError } from '../../gpu-node/src/cli/cli-error.ts'
 import { describeDrift } from '../../gpu-node/src/cli/commands/drift.ts'
 import { followUpdate } from '../../gpu-node/src/cli/follow-update.ts'
 import { readConnection } from '../../gpu-node/src/cli/connection.ts'
+import { listOf } from '../../gpu-node/src/cli/gateway-client.ts'
 import { createProgressBar, type ProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask } from '../../gpu-node/src/cli/quantities.ts'
 import { createSession } from '../../gpu-node/src/cli/session.ts'
@@ -61,7 +68,7 @@ async function demonstrate(): Promise<void> {
   const started = Date.now()
   const admin = session.client()
   await settle()
-  const [served] = (await admin.admin<StatusReport>('GET', '/status')).models
+  const [served] = (await admin.admin('GET', '/status', statusReport)).models
   if (!served) throw new CliError('no_model', 'No node serves a model. See .copal/node.log.')
   const connection = readConnection(session.terminal)
   const client = new OpenAI({
@@ -85,7 +92,7 @@ async function demonstrate(): Promise<void> {
     )
     await update(client, served.id, stream)
   }
-  const report = await admin.admin<DriftReport>('GET', '/drift')
+  const report = await admin.admin('GET', '/drift', driftReport)
   say(`\n${describeDrift(report, session.table)}`)
   say(`\nThe demo took ${((Date.now() - started) / 60_000).toFixed(1)} minutes.`)
 }
@@ -113,7 +120,7 @@ async function send(client: OpenAI, model: string, { domain, prompts }: Traffic)
 async function showSamples(domain: string): Promise<void> {
   let before = -1
   for (;;) {
-    const { data } = await session.client().admin<{ data: DomainEntry[] }>('GET', '/domains')
+    const { data } = await session.client().admin('GET', '/domains', listOf(domainEntry))
     const entry = data.find(({ name }) => name === domain)
     const arrived = (entry?.samples ?? 0) + (entry?.holdout_samples ?? 0)
     if (entry && arrived > 0 && arrived === before) {
@@ -130,7 +137,7 @@ async function showSamples(domain: string): Promise<void> {
 async function update(client: OpenAI, model: string, { domain, prompts }: Traffic): Promise<void> {
   const streams = keepStreaming(client, model, prompts, STREAMS)
   const bar = createProgressBar(process.stderr)
-  const created = await session.client().admin<UpdateEntry>('POST', '/updates', { domains: [domain] })
+  const created = await session.client().admin('POST', '/updates', updateEntry, { domains: [domain] })
   let ended: UpdateEntry
   try {
     untilSwap(created.id)
@@ -150,7 +157,7 @@ async function update(client: OpenAI, model: string, { domain, prompts }: Traffi
 /** Waits until the mask is about to go live, or nothing will. */
 async function untilSwap(id: string): Promise<void> {
   for (;;) {
-    const { state } = await session.client().admin<UpdateEntry>('GET', `/updates/${id}`)
+    const { state } = await session.client().admin('GET', `/updates/${id}`, updateEntry)
     if (!['collecting', 'calibrating', 'evaluating'].includes(state)) return
     await sleep(POLL_MS, undefined, { signal: interruption.signal })
   }
@@ -173,7 +180,7 @@ function tally(streamed: readonly StreamedAnswer[]): string {
 /** Waits for the first start's own update, and for whatever else runs. */
 async function settle(): Promise<void> {
   for (;;) {
-    const { data } = await session.client().admin<{ data: UpdateEntry[] }>('GET', '/updates')
+    const { data } = await session.client().admin('GET', '/updates', listOf(updateEntry))
     const running = data.find(({ finished_at }) => finished_at === null)
     if (running) {
       // A service that the demo started draws its first update itself.
@@ -190,7 +197,7 @@ async function settle(): Promise<void> {
 
 async function answers(): Promise<boolean> {
   try {
-    const status = await session.client().admin<StatusReport>('GET', '/status')
+    const status = await session.client().admin('GET', '/status', statusReport)
     return status.nodes.some(({ alive }) => alive)
   } catch (error) {
     if (error instanceof CliError) return false

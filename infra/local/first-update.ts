@@ -1,16 +1,19 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type {
-  CreateUpdate,
-  DomainEntry,
-  DriftReport,
-  MaskEntry,
-  UpdateEntry,
+import {
+  type CreateUpdate,
+  domainEntry,
+  driftReport,
+  type DriftReport,
+  importedTexts,
+  maskEntry,
+  updateEntry,
+  type UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
 import { inCommands } from '../../gpu-node/src/cli/api-words.ts'
 import { followUpdate } from '../../gpu-node/src/cli/follow-update.ts'
-import type { GatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
+import { listOf, type GatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
 import type { ProgressBar } from '../../gpu-node/src/cli/progress-bar.ts'
 import { formatMask, formatPerplexity } from '../../gpu-node/src/cli/quantities.ts'
 import { splitIntoTexts } from '../../gpu-node/src/cli/text-file.ts'
@@ -35,13 +38,13 @@ export async function firstUpdate(
   bar: ProgressBar,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const { data: masks } = await client.admin<{ data: MaskEntry[] }>('GET', '/masks')
+  const { data: masks } = await client.admin('GET', '/masks', listOf(maskEntry))
   if (masks.length > 0 && (await hasEnded(client))) return undefined
   const running = await findUpdate(client)
   if (running === undefined) await importBundledText(client, bar, signal)
   const update =
     running ??
-    (await client.admin<UpdateEntry>('POST', '/updates', { domains: [DOMAIN] } satisfies CreateUpdate))
+    (await client.admin('POST', '/updates', updateEntry, { domains: [DOMAIN] } satisfies CreateUpdate))
   const ended = await followUpdate(client, update.id, bar, signal)
   if (ended.state !== 'promoted' || ended.mask_version === null) {
     return (
@@ -49,11 +52,11 @@ export async function firstUpdate(
       `try again with: npx copal update ${DOMAIN}`
     )
   }
-  return describe(await client.admin<DriftReport>('GET', '/drift'), ended.mask_version)
+  return describe(await client.admin('GET', '/drift', driftReport), ended.mask_version)
 }
 
 async function findUpdate(client: GatewayClient): Promise<UpdateEntry | undefined> {
-  const { data } = await client.admin<{ data: UpdateEntry[] }>('GET', '/updates')
+  const { data } = await client.admin('GET', '/updates', listOf(updateEntry))
   return data.find(({ finished_at }) => finished_at === null)
 }
 
@@ -70,14 +73,14 @@ async function importBundledText(
   const texts = splitIntoTexts(text, TEXT_CHARACTERS)
   const label = `Text of the domain ${DOMAIN}`
   const seen = async () => {
-    const { data } = await client.admin<{ data: DomainEntry[] }>('GET', '/domains')
+    const { data } = await client.admin('GET', '/domains', listOf(domainEntry))
     return data.find(({ name }) => name === DOMAIN)?.seen ?? 0
   }
   let arrived = await seen()
   if (arrived < texts.length) {
     for (let start = 0; start < texts.length; start += TEXTS_PER_REQUEST) {
       bar.update(label, 0, `${texts.length} texts`)
-      await client.admin('POST', `/domains/${DOMAIN}/texts`, {
+      await client.admin('POST', `/domains/${DOMAIN}/texts`, importedTexts, {
         texts: texts.slice(start, start + TEXTS_PER_REQUEST),
       })
     }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { CreatedKey } from '@copal/shared/wire/keys.ts'
-import type { ModelEntry, ModelList } from '@copal/shared/wire/models.ts'
-import { createGatewayClient } from '../../gpu-node/src/cli/gateway-client.ts'
+import { createdKey } from '@copal/shared/wire/keys.ts'
+import { modelList, type ModelEntry } from '@copal/shared/wire/models.ts'
+import { createGatewayClient, readJson } from '../../gpu-node/src/cli/gateway-client.ts'
 import type { Home } from './home.ts'
 import type { Supervised } from './supervise.ts'
 
@@ -49,7 +49,7 @@ export async function ensureApiKey(origin: string, home: Home, signal: AbortSign
     return apiKey
   }
   const client = createGatewayClient({ origin, apiKey: undefined, adminKey }, signal)
-  const created = await client.admin<CreatedKey>('POST', '/keys', { name: 'local', sampling: 'opt_in' })
+  const created = await client.admin('POST', '/keys', createdKey, { name: 'local', sampling: 'opt_in' })
   home.saveApiKey(created.key, origin)
   return created.key
 }
@@ -76,7 +76,7 @@ async function findServedModel(
   const limited = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)])
   const client = createGatewayClient({ origin, apiKey, adminKey: undefined }, limited)
   try {
-    const { data } = (await (await client.api('GET', '/models')).json()) as ModelList
+    const { data } = await readJson(await client.api('GET', '/models'), modelList)
     return data.find((model) => model.copal.nodes > 0)
   } catch (error) {
     signal.throwIfAborted()

@@ -16,28 +16,5 @@ export const errorAnswer = z.object({
   }),
 })
 
-/** One entry of `GET /v1/models`. */
-export const modelAnswer = z.object({
-  id: z.string().describe('`model`, `model@mask-12` or `model@dense`: what requests can name.'),
-  object: z.literal('model'),
-  created: z.int(),
-  owned_by: z.literal('copal'),
-  copal: z.object({
-    mask_version: z.int().describe('0 is dense.'),
-    sparsity: z.number(),
-    method: z.string().nullable(),
-    pattern: z.string().nullable(),
-    domains: z.array(z.string()),
-    context_length: z.int(),
-    nodes: z.int().describe('That can answer with these weights now.'),
-  }),
-})
-
-/** Answer of `GET /v1/models`. */
-export const modelListAnswer = z.object({
-  object: z.literal('list'),
-  data: z.array(modelAnswer),
-})
-
 /** Answer of `GET /health`. */
 export const healthAnswer = z.object({ status: z.literal('ok'), nodes_alive: z.int() })

@@ -3,7 +3,7 @@ import { completion, completionChunk, completionRequest } from '@copal/shared/wi
 import { embeddingsAnswer, embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
 import { responseEvent, responseObject } from '@copal/shared/wire/response-object.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
-import { modelAnswer, modelListAnswer } from './answers.ts'
+import { modelEntry, modelList } from '@copal/shared/wire/models.ts'
 import { named, type Operation } from './operation.ts'
 
 /** What applications call. */
@@ -61,7 +61,7 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     summary:
       'Lists the models that the key may use, each followed by those of its weights that can be named now.',
     key: 'inference',
-    answer: named('ModelList', modelListAnswer),
+    answer: named('ModelList', modelList),
   },
   {
     method: 'get',
@@ -70,7 +70,7 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     tag: 'Inference',
     summary: 'Gives one of them.',
     key: 'inference',
-    answer: named('Model', modelAnswer),
+    answer: named('Model', modelEntry),
     errors: ['model_not_found'],
   },
 ]

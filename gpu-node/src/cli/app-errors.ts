@@ -13,10 +13,17 @@ export function argument<T>(parse: (text: string, previous: T) => T): (text: str
   }
 }
 
-/** `a, b,c` as its parts. */
+/**
+ * `a, b,c` as its parts.
+ *
+ * @throws InvalidArgumentError there are none
+ */
 export function splitList(text: string): string[] {
-  return text
+  const parts = text
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '')
+  if (parts.length === 0)
+    throw new InvalidArgumentError('At least one is expected, with commas between several.')
+  return parts
 }

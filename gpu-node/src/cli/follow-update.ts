@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { NodeEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { type NodeEntry, statusReport, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { CliError } from './cli-error.ts'
 import type { GatewayClient } from './gateway-client.ts'
 import type { ProgressBar } from './progress-bar.ts'
@@ -83,7 +83,7 @@ export async function followUpdate(
 
 /** The update, or what passes. */
 function askFor(client: Admin, id: string): Promise<UpdateEntry | CliError> {
-  return client.admin<UpdateEntry>('GET', `/updates/${id}`).catch((error: unknown) => {
+  return client.admin('GET', `/updates/${id}`, updateEntry).catch((error: unknown) => {
     if (error instanceof CliError && error.code in PATIENCE_MS) return error
     throw error
   })
@@ -104,7 +104,7 @@ function describeProgress(update: UpdateEntry): string {
 
 /** Why no node does the work, and what to do; undefined where one may begin at any moment. */
 async function whatKeepsNodes(client: Admin, model: string): Promise<string | undefined> {
-  const status = await client.admin<StatusReport>('GET', '/status').catch(() => undefined)
+  const status = await client.admin('GET', '/status', statusReport).catch(() => undefined)
   const nodes = status?.nodes.filter((node) => node.model === model)
   if (!nodes || nodes.some(({ alive, draining }) => alive && !draining)) return undefined
   const reasons = nodes.map(whyNot).join('; ')

@@ -1,19 +1,30 @@
+import { z } from 'zod'
 import { parseErrorBody } from '@copal/shared/errors.ts'
+import { storedPart } from '@copal/shared/wire/admin.ts'
+import { faultOf } from '@copal/shared/wire/parse.ts'
 import { sendMaskFile } from '../masks/send-parts.ts'
 import { refusedByApi } from './api-words.ts'
 import { CliError } from './cli-error.ts'
 import type { Connection } from './connection.ts'
 
-/** Calls to the gateway, with its errors told as one line. Shapes of the answers are those of `wire/admin.ts`. */
+/**
+ * Calls to the gateway, with its errors told as one line. Whatever else listens at its address may answer too: what is not
+ * of the schema that is given is no answer.
+ */
 export interface GatewayClient {
   /** A call to `/admin/…` with the admin key. */
-  admin<T>(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<T>
+  admin<T>(
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
+    path: string,
+    answer: z.ZodType<T>,
+    body?: unknown,
+  ): Promise<T>
   /** Like `admin`, for an answer of newline-delimited JSON: each line as it comes. */
-  adminLines<T>(path: string, body: unknown): AsyncGenerator<T>
+  adminLines<T>(path: string, line: z.ZodType<T>, body: unknown): AsyncGenerator<T>
   /** Like `admin`, for an answer that is a file named by its SHA-256: the bytes as they arrive, to be checked. */
   adminFile(path: string): Promise<{ sha256: string; chunks: AsyncIterable<Uint8Array> }>
   /** Sends a mask file to `/admin/masks/…` as it is read from disk. */
-  adminUpload<T>(sha256: string, query: URLSearchParams, file: Blob): Promise<T>
+  adminUpload<T>(sha256: string, query: URLSearchParams, answer: z.ZodType<T>, file: Blob): Promise<T>
   /** A call to `/v1/…` with the API key; the answer's body is still to be read. */
   api(
     method: 'GET' | 'POST',
@@ -44,12 +55,14 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
           ...headers,
         },
         ...(body === undefined ? {} : { body: body instanceof Blob ? body : JSON.stringify(body) }),
+        // The gateway answers where it is; a page to log in at is no answer.
+        redirect: 'manual',
         ...(signal ? { signal } : {}),
       })
     } catch (cause) {
       throw signal?.aborted ? interrupted(cause) : unreachable(connection.origin, cause)
     }
-    if (!response.ok) throw await asError(response, `${method} ${path}`)
+    if (!response.ok) throw await asError(response, method)
     return response
   }
   const adminKey = (): string => {
@@ -65,27 +78,33 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
   }
 
   return {
-    async admin<T>(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown) {
-      return readJson<T>(await call(method, `/admin${path}`, adminKey(), body))
-    },
-    async *adminLines<T>(path: string, body: unknown) {
+    admin: async (method, path, answer, body) =>
+      readJson(await call(method, `/admin${path}`, adminKey(), body), answer),
+    async *adminLines(path, schema, body) {
       const response = await call('POST', `/admin${path}`, adminKey(), body)
-      for await (const line of readLines(response))
-        if (line !== '') yield parseAnswer(line, response.url) as T
+      let isEmpty = true
+      for await (const line of readLines(response)) {
+        if (line === '') continue
+        isEmpty = false
+        yield parseAnswer(line, schema, response.url)
+      }
+      if (isEmpty) throw noGateway(response.url, '', '')
     },
     async adminFile(path) {
       const response = await call('GET', `/admin${path}`, adminKey(), undefined)
       const sha256 = (response.headers.get('etag') ?? '').replaceAll('"', '')
+      if (!/^[0-9a-f]{64}$/.test(sha256))
+        throw noGateway(response.url, await readText(response), 'and no file with its hash')
       return { sha256, chunks: readChunks(response) }
     },
-    adminUpload<T>(sha256: string, query: URLSearchParams, file: Blob) {
+    adminUpload(sha256, query, answer, file) {
       const path = `/admin/masks/${sha256}`
-      const send = async <A>(method: 'PUT' | 'POST', to: string, body: unknown) =>
-        readJson<A>(await call(method, to, adminKey(), body))
-      return sendMaskFile<T>(file, {
-        whole: (whole) => send('PUT', `${path}?${query.toString()}`, whole),
-        part: (bytes, part) => send('PUT', `${path}/parts/${part}`, bytes),
-        join: (parts) => send('POST', `${path}?${query.toString()}`, { parts }),
+      const send = async <A>(method: 'PUT' | 'POST', to: string, schema: z.ZodType<A>, body: unknown) =>
+        readJson(await call(method, to, adminKey(), body), schema)
+      return sendMaskFile(file, {
+        whole: (whole) => send('PUT', `${path}?${query.toString()}`, answer, whole),
+        part: (bytes, part) => send('PUT', `${path}/parts/${part}`, storedPart, bytes),
+        join: (parts) => send('POST', `${path}?${query.toString()}`, answer, { parts }),
       })
     },
     api: (method, path, body, headers) => call(method, `/v1${path}`, apiKey(), body, headers),
@@ -124,24 +143,43 @@ async function* readChunks(response: Response): AsyncGenerator<Uint8Array> {
   }
 }
 
+/** A list as the API answers it. */
+export const listOf = <T>(entry: z.ZodType<T>) => z.object({ data: z.array(entry) })
+
 /**
- * The whole of an answer; one without a body is undefined.
+ * The whole of an answer, with what it holds beyond the schema.
  *
- * @throws CliError `unexpected_answer` it is no JSON, `stream_broken`
+ * @throws CliError `unexpected_answer` it is not of the schema, `stream_broken`
  */
-export async function readJson<T>(response: Response): Promise<T> {
-  const text = await readText(response)
-  return (text === '' ? undefined : parseAnswer(text, response.url)) as T
+export async function readJson<T>(response: Response, answer: z.ZodType<T>): Promise<T> {
+  return parseAnswer(await readText(response), answer, response.url)
 }
 
-/** Whatever else listens there may answer too. */
-function parseAnswer(text: string, url: string): unknown {
+/** @throws CliError `unexpected_answer` */
+export function parseAnswer<T>(text: string, answer: z.ZodType<T>, url: string): T {
+  let value: unknown
   try {
-    return JSON.parse(text)
-  } catch (cause) {
-    const message = `What answers at ${url} is no copal gateway: it sent no JSON. Check COPAL_BASE_URL.`
-    throw new CliError('unexpected_answer', message, { cause })
+    value = JSON.parse(text)
+  } catch {
+    throw noGateway(url, text, 'which is no JSON')
   }
+  const { error } = answer.safeParse(value)
+  if (error) throw noGateway(url, text, `where ${faultOf(error).message}`)
+  return value as T
+}
+
+/** Something else answers; or a gateway that this command is too old or too new for. */
+export function noGateway(url: string, text: string, why: string): CliError {
+  const sent = text.trim() === '' ? 'nothing' : `'${excerptOf(text, 60)}', ${why}`
+  return new CliError(
+    'unexpected_answer',
+    `What answers at ${url} is no copal gateway, or one of another version: it sent ${sent}. Check COPAL_BASE_URL.`,
+  )
+}
+
+function excerptOf(text: string, length: number): string {
+  const line = text.trim().split('\n')[0] ?? ''
+  return line.length > length ? `${line.slice(0, length)}…` : line
 }
 
 async function readText(response: Response): Promise<string> {
@@ -177,7 +215,7 @@ function unreachable(origin: string, cause: unknown): CliError {
   return new CliError('gateway_unreachable', `No gateway answers at ${origin}. ${advice}`, { cause })
 }
 
-async function asError(response: Response, call: string): Promise<CliError> {
+async function asError(response: Response, method: string): Promise<CliError> {
   const text = await readText(response)
   let body: unknown
   try {
@@ -187,9 +225,11 @@ async function asError(response: Response, call: string): Promise<CliError> {
   }
   const error = parseErrorBody(body)
   if (error) return refusedByApi(error)
-  const excerpt = text.trim().split('\n')[0]?.slice(0, 200)
+  const location = response.headers.get('location')
+  const told = location === null ? excerptOf(text, 200) : `it is at ${location}`
   return new CliError(
     'unexpected_answer',
-    `${call} was answered with status ${response.status}${excerpt ? `: ${excerpt}` : ''}.`,
+    `${method} ${response.url} was answered with status ${response.status}${told ? `: ${told.replace(/\.$/, '')}` : ''}. ` +
+      'No copal gateway answers so: check COPAL_BASE_URL, and what stands in front of it.',
   )
 }

@@ -1,4 +1,4 @@
-import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import { statusReport } from '@copal/shared/wire/admin.ts'
 import { CliError } from './cli-error.ts'
 import type { GatewayClient } from './gateway-client.ts'
 import { formatMask } from './quantities.ts'
@@ -15,7 +15,7 @@ export async function describeGoingLive(
   model: string | undefined,
 ): Promise<string> {
   const mask = formatMask(version)
-  const status = await client.admin<StatusReport>('GET', '/status').catch((error: unknown) => {
+  const status = await client.admin('GET', '/status', statusReport).catch((error: unknown) => {
     if (error instanceof CliError) return error
     throw error
   })

@@ -14,7 +14,7 @@ import { formatMask } from './quantities.ts'
 /**
  * Fetches the file of a registered mask, as it is, and checks its hash; the name is taken when it is whole.
  *
- * @throws CliError `file_exists`, `no_mask_file` for dense, `mask_damaged`, and as the gateway client does
+ * @throws CliError `file_exists`, `mask_damaged`, and as the gateway client does
  */
 export async function downloadMask(
   client: GatewayClient,
@@ -22,7 +22,6 @@ export async function downloadMask(
   model: string | undefined,
   path: string,
 ): Promise<{ sha256: string; bytes: number }> {
-  if (version === 0) throw new CliError('no_mask_file', 'dense has no mask file: it prunes nothing.')
   if (existsSync(path))
     throw new CliError('file_exists', `${path} is there already. Remove it, or name another.`)
   const { sha256: expected, chunks } = await client.adminFile(`/masks/${version}/file${modelQuery(model)}`)

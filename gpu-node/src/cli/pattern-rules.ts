@@ -1,4 +1,4 @@
-import { Option } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import { CliError } from './cli-error.ts'
 import { readTextFile } from './text-file.ts'
 
@@ -19,7 +19,10 @@ export function patternsOption(): Option {
 /** `--leave-out <glob>` */
 export function leaveOutOption(): Option {
   return new Option('--leave-out <glob>', 'linears that stay dense, like *.down_proj.weight; repeat it')
-    .argParser((glob: string, previous: string[]) => [...previous, glob])
+    .argParser((glob: string, previous: string[]) => {
+      if (glob === '') throw new InvalidArgumentError('Names of linears are expected, * being any part.')
+      return [...previous, glob]
+    })
     .default([], 'none')
 }
 

@@ -18,6 +18,7 @@ import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
 import { createSession, type Session } from './session.ts'
 import { lineWidth, type Terminal } from './terminal.ts'
+import { refuseUnknownCommands } from './unknown-command.ts'
 
 /** 0: done. 1: it failed. 2: the command line was wrong. */
 export type ExitCode = 0 | 1 | 2
@@ -56,7 +57,8 @@ function helpAsOption(program: Command, args: readonly string[]): string[] {
   return command ? [...names, '--help'] : names
 }
 
-function createProgram(session: Session): Command {
+/** The command line, with every command. */
+export function createProgram(session: Session): Command {
   const { stdout, stderr } = session.terminal
   const program = new Command('copal')
     .version(manifest.version, '-V, --version', 'print the version')
@@ -95,5 +97,15 @@ function createProgram(session: Session): Command {
   ]) {
     add(program, session)
   }
-  return program
+  for (const group of program.commands.filter(({ commands }) => commands.length > 0))
+    refuseUnknownCommands(group)
+  // As of a shell's variable that is not set: the API would take it for the list that the name belongs to.
+  return program.hook('preAction', (_program, command) => {
+    const empty = command.args.indexOf('')
+    if (empty >= 0) command.error(`error: argument '${nameOf(command, empty)}' is empty`)
+  })
+}
+
+function nameOf({ registeredArguments }: Command, index: number): string {
+  return registeredArguments[Math.min(index, registeredArguments.length - 1)]?.name() ?? ''
 }

@@ -2,12 +2,16 @@ import type { Command } from 'commander'
 import { nearestName } from '@copal/shared/nearest-name.ts'
 
 /**
- * For the action of a command that has commands below it: Commander names unknown ones only where the command itself does
- * nothing. It needs `allowExcessArguments`.
- *
- * @throws CommanderError where something follows the command that is none
+ * Has a command with commands below it name unknown ones; Commander does only where the command itself does nothing. For
+ * when those below are there: they would let anything follow them else.
  */
-export function refuseUnknownCommand(command: Command): void {
+export function refuseUnknownCommands(group: Command): void {
+  group.allowExcessArguments().hook('preAction', (_group, command) => {
+    if (command === group) refuseUnknownCommand(group)
+  })
+}
+
+function refuseUnknownCommand(command: Command): void {
   const [unknown] = command.args
   if (unknown === undefined) return
   const name = command.name()

@@ -1,23 +1,24 @@
-/** One entry of `GET /v1/models`: a model, or a model with one of its weights (`tiny@mask-12`, `tiny@dense`). */
-export interface ModelEntry {
-  id: string
-  object: 'model'
-  created: number
-  owned_by: 'copal'
-  /** Which weights answer now. */
-  copal: {
-    /** 0 is the dense model. */
-    mask_version: number
-    sparsity: number
-    method: string | null
-    pattern: string | null
-    domains: string[]
-    context_length: number
-    nodes: number
-  }
-}
+import { z } from 'zod'
 
-export interface ModelList {
-  object: 'list'
-  data: ModelEntry[]
-}
+/** One entry of `GET /v1/models`: a model, or a model with one of its weights. */
+export const modelEntry = z.object({
+  id: z.string().describe('`model`, `model@mask-12` or `model@dense`: what requests can name.'),
+  object: z.literal('model'),
+  created: z.int(),
+  owned_by: z.literal('copal'),
+  /** Which weights answer now. */
+  copal: z.object({
+    mask_version: z.int().describe('0 is dense.'),
+    sparsity: z.number(),
+    method: z.string().nullable(),
+    pattern: z.string().nullable(),
+    domains: z.array(z.string()),
+    context_length: z.int(),
+    nodes: z.int().describe('That can answer with these weights now.'),
+  }),
+})
+export type ModelEntry = z.output<typeof modelEntry>
+
+/** Answer of `GET /v1/models`. */
+export const modelList = z.object({ object: z.literal('list'), data: z.array(modelEntry) })
+export type ModelList = z.output<typeof modelList>

@@ -121,17 +121,27 @@ export const evaluateCall = z.object({
   maxWindows: z.int().min(1).max(1_000_000).optional(),
 })
 export type EvaluateCall = z.output<typeof evaluateCall>
-export type EvaluateEvent =
-  | { type: 'progress'; windowsDone: number; windowsTotal: number }
-  | {
-      type: 'result'
-      tokens: number
-      windows: number
-      nllMean: number
-      perplexity: number
-      maskVersion: number
-    }
-  | { type: 'error'; error: { message: string; type: string; param: string | null; code: string } }
+export const evaluateEvent = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('progress'), windowsDone: count, windowsTotal: count }),
+  z.object({
+    type: z.literal('result'),
+    tokens: count,
+    windows: count,
+    nllMean: z.number(),
+    perplexity: z.number(),
+    maskVersion: count,
+  }),
+  z.object({
+    type: z.literal('error'),
+    error: z.object({
+      message: z.string(),
+      type: z.string(),
+      param: z.string().nullable(),
+      code: z.string(),
+    }),
+  }),
+])
+export type EvaluateEvent = z.output<typeof evaluateEvent>
 
 // ---- node -> gateway ---------------------------------------------------------------------------
 

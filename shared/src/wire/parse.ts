@@ -9,16 +9,19 @@ import { AppError } from '../errors.ts'
 export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
   const result = schema.safeParse(value)
   if (result.success) return result.data
-  const [first] = result.error.issues
+  const { param, message } = faultOf(result.error)
+  if (!param) throw new AppError('invalid_request', `Invalid request body: ${message}.`)
+  throw new AppError('invalid_request', `${message[0]?.toUpperCase()}${message.slice(1)}.`, { param })
+}
+
+/** The first thing that is wrong with a value: of which field, none being the value itself, and a sentence without its full stop. */
+export function faultOf(error: z.ZodError): { param: string; message: string } {
+  const [first] = error.issues
   const issue = first && innermost(first)
   const param = fieldPath(issue?.path ?? [])
   const reason = issue ? inWords(issue.message) : 'invalid value'
-  if (!param) throw new AppError('invalid_request', `Invalid request body: ${reason}.`)
-  throw new AppError(
-    'invalid_request',
-    reason === MISSING ? `'${param}' is missing.` : `Invalid '${param}': ${reason}.`,
-    { param },
-  )
+  const message = reason === MISSING ? `'${param}' is missing` : `invalid '${param}': ${reason}`
+  return { param, message: param ? message : reason }
 }
 
 const MISSING = 'it is missing'

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import { createKey, rotateKey, setLimits, type CreatedKey, type KeyEntry } from '@copal/shared/wire/keys.ts'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
 import { recordedTerminal, type RecordedTerminal } from '../../support/terminal.ts'
@@ -90,7 +91,18 @@ test('create sends what its options say, and prints the key alone', async () => 
 test('a model that the gateway does not know is warned about, and the key is made', async () => {
   const create = (names: string) => run('keys', 'create', 'notebook', '--models', names)
   const made = { 'POST /admin/keys': { ...ENTRY, key: 'sk-copal-abcdefgh' } }
-  answers = { ...made, 'GET /admin/status': { models: [{ id: 'tiny' }, { id: 'large-model' }] } }
+  const model = {
+    active_version: 0,
+    previous_version: null,
+    sparsity: 0,
+    context_length: 512,
+    converged: true,
+    canary: null,
+    shadow: null,
+  }
+  const models = ['tiny', 'large-model'].map((id) => ({ ...model, id }))
+  const status: StatusReport = { version: '1', models, nodes: [], updates_running: 0 }
+  answers = { ...made, 'GET /admin/status': status }
   const terminal = await create('tiny,tinny,other')
   expect(terminal.output()).toBe('sk-copal-abcdefgh\n')
   expect(terminal.errors()).toBe(

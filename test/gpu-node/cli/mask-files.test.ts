@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { createServer, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import { decodeMask, encodeMask } from '@copal/shared/mask/codec.ts'
 import { decodeSafetensors } from '@copal/shared/mask/safetensors.ts'
 import { runCommand } from '../../../gpu-node/src/cli/program.ts'
@@ -19,6 +20,24 @@ const ADMIN_KEY = 'the admin key'
 
 let tiny: TinyModel
 let cache: string
+
+const REGISTERED: MaskEntry = {
+  model: 'tiny',
+  version: 4,
+  sha256: 'a'.repeat(64),
+  parent_version: null,
+  method: 'wanda',
+  pattern: '0.5',
+  scope: 'row',
+  sparsity: 0.5,
+  churn: null,
+  domains: [],
+  bytes: 1000,
+  active: false,
+  previous: false,
+  created_at: '2026-11-26T23:00:00Z',
+  promoted_at: null,
+}
 
 beforeAll(async () => {
   tiny = await openTinyModel()
@@ -60,7 +79,7 @@ async function fakeGateway(
       }
       uploads.push(upload)
       const active = upload.query['activate'] === 'true'
-      const entry = { model: 'tiny', version: 4, sparsity: 0.5, active, promoted_at: promotedAt }
+      const entry = { ...REGISTERED, active, promoted_at: promotedAt }
       response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(entry))
     })()
   }).listen(0, '127.0.0.1')
@@ -295,7 +314,7 @@ test.each([
   [['masks', 'export', 'w.safetensors', '--out', 'f'], 2, 'a mask like m3 is expected'],
   [['masks', 'export', 'm3', '--out', 'f', '--checkpoint', 'd'], 2, 'cannot be used with'],
   [['masks', 'export', 'm3', '--checkpoint', 'd', '--dtype', 'F16'], 2, 'Allowed choices are BF16, F32'],
-  [['masks', 'export', 'dense', '--out', 'f'], 1, 'dense has no mask file'],
+  [['masks', 'export', 'dense', '--out', 'f'], 2, 'dense has no mask file'],
   [['masks', 'export', 'm3', '--out', 'empty'], 1, 'copal: empty is a folder, a file is needed.\n'],
   [['masks', 'export', 'm3', '--out', 'no/f'], 1, 'copal: The folder no does not exist. Make it first'],
   [['masks', 'export', 'm3', '--out', 'notes.md/f'], 1, 'copal: notes.md is a file, a folder is needed.\n'],

@@ -256,21 +256,6 @@ describe('a gateway that is away', () => {
     },
   )
 
-  test.each(['status', 'drift', 'generate x'])(
-    'and in whose place something else answers is told apart, by copal %s',
-    async (line) => {
-      const other = createServerHttp((_, response) => response.end('<html>')).listen(0, '127.0.0.1')
-      await once(other, 'listening')
-      const { port } = other.address() as AddressInfo
-      const terminal = recordedTerminal({ env: { ...deadEnd, COPAL_BASE_URL: `http://127.0.0.1:${port}` } })
-      expect(await runCommand(line.split(' '), terminal)).toBe(1)
-      other.close()
-      expect(terminal.errors()).toMatch(
-        /^copal: What answers at http:.* is no copal gateway: it sent no JSON\. Check COPAL_BASE_URL\.\n$/,
-      )
-    },
-  )
-
   test('is a JSON object for programs', async () => {
     const terminal = recordedTerminal({ env: deadEnd })
     expect(await runCommand(['drift', '--json'], terminal)).toBe(1)

@@ -136,13 +136,6 @@ describe('copal lab compare', () => {
   })
 
   test.each([
-    { args: ['x'], says: 'Name two results, or two methods of one' },
-    { args: ['x', 'y', '--methods', 'a,b'], says: '--methods compares within one result' },
-    {
-      args: ['x', '--methods', 'wanda'],
-      says: "two different methods with a comma between them, not 'wanda'",
-    },
-    { args: ['x', '--methods', 'wanda,wanda'], says: 'two different methods' },
     { args: ['x', 'y'], says: 'y does not exist' },
     { args: ['x', 'broken.json'], says: 'broken.json is not JSON' },
     { args: ['x', '--methods', 'wanda,nowag'], says: 'This result has no method nowag.' },

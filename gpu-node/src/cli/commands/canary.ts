@@ -1,5 +1,10 @@
 import type { Command } from 'commander'
-import type { CanaryReport, VersionTraffic } from '@copal/shared/wire/trials.ts'
+import {
+  canaryReport,
+  type CanaryReport,
+  endedTrial,
+  type VersionTraffic,
+} from '@copal/shared/wire/trials.ts'
 import { modelQuery, parseMask } from '../mask-argument.ts'
 import { formatCount, formatDuration, formatMask, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
@@ -24,15 +29,15 @@ export function addCanary(program: Command, session: Session): void {
       const client = session.client()
       if (change === 'end') {
         const path = `/canary${modelQuery(options.model)}`
-        const gone = await client.admin<{ model: string; ended: boolean }>('DELETE', path)
+        const gone = await client.admin('DELETE', path, endedTrial)
         session.print(options.json, gone, () =>
           gone.ended ? `The active mask of ${gone.model} answers all keys again.` : 'There was no canary.',
         )
         return
       }
       const report = change
-        ? await client.admin<CanaryReport>('PUT', '/canary', change)
-        : await client.admin<CanaryReport>('GET', `/canary${modelQuery(options.model)}`)
+        ? await client.admin('PUT', '/canary', canaryReport, change)
+        : await client.admin('GET', `/canary${modelQuery(options.model)}`, canaryReport)
       session.print(options.json, report, () => describe(report, session))
     })
 }

@@ -1,8 +1,15 @@
 import type { Command } from 'commander'
-import type { DeletedSamples, DomainEntry } from '@copal/shared/wire/admin.ts'
+import {
+  deletedDomain,
+  deletedSamples,
+  type DeletedSamples,
+  domainEntry,
+  type DomainEntry,
+  importedTexts,
+} from '@copal/shared/wire/admin.ts'
+import { listOf } from '../gateway-client.ts'
 import { counted, formatAge, formatCount } from '../quantities.ts'
 import type { Session } from '../session.ts'
-import { refuseUnknownCommand } from '../unknown-command.ts'
 import { readTextFile, splitIntoTexts } from '../text-file.ts'
 
 /** About 900 tokens of English: long enough for one calibration sample, short enough that a file gives many. */
@@ -19,10 +26,8 @@ export function addDomains(program: Command, session: Session): void {
       'after',
       '\nExamples:\n  copal domains\n  copal domains import legal contracts.txt\n  copal domains delete legal',
     )
-    .allowExcessArguments()
-    .action(async ({ json }: { json?: boolean }, command: Command) => {
-      refuseUnknownCommand(command)
-      const { data: entries } = await session.client().admin<{ data: DomainEntry[] }>('GET', '/domains')
+    .action(async ({ json }: { json?: boolean }) => {
+      const { data: entries } = await session.client().admin('GET', '/domains', listOf(domainEntry))
       session.print(json, entries, () => describe(entries, session))
     })
 
@@ -38,7 +43,7 @@ export function addDomains(program: Command, session: Session): void {
       const text = readTextFile(file, session.terminal.cwd)
       const texts = splitIntoTexts(text, TEXT_CHARACTERS)
       for (let start = 0; start < texts.length; start += TEXTS_PER_REQUEST) {
-        await session.client().admin('POST', `/domains/${encodeURIComponent(name)}/texts`, {
+        await session.client().admin('POST', `/domains/${encodeURIComponent(name)}/texts`, importedTexts, {
           texts: texts.slice(start, start + TEXTS_PER_REQUEST),
         })
       }
@@ -64,12 +69,14 @@ export function addDomains(program: Command, session: Session): void {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
       if (key !== undefined) {
         const path = `/domains/${encodeURIComponent(name)}/samples?key=${encodeURIComponent(key)}`
-        const gone = await session.client().admin<DeletedSamples>('DELETE', path)
+        const gone = await session.client().admin('DELETE', path, deletedSamples)
         session.print(json, gone, () => describeDeleted(gone, key))
         return
       }
-      await session.client().admin('DELETE', `/domains/${encodeURIComponent(name)}`)
-      session.print(json, { domain: name, deleted: true }, () => `Deleted ${name}.`)
+      const gone = await session
+        .client()
+        .admin('DELETE', `/domains/${encodeURIComponent(name)}`, deletedDomain)
+      session.print(json, gone, () => `Deleted ${name}.`)
     })
 }
 

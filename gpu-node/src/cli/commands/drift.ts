@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
 import { modelQuery } from '../mask-argument.ts'
 import { formatCount, formatMask, formatPerplexity } from '../quantities.ts'
 import type { Session } from '../session.ts'
@@ -12,7 +12,7 @@ export function addDrift(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal drift\n  copal drift --json | jq .r.backward_transfer')
     .action(async ({ json, model }: { json?: boolean; model?: string }) => {
-      const report = await session.client().admin<DriftReport>('GET', `/drift${modelQuery(model)}`)
+      const report = await session.client().admin('GET', `/drift${modelQuery(model)}`, driftReport)
       session.print(json, report, () =>
         describeDrift(report, (columns, rows) => session.table(columns, rows)),
       )

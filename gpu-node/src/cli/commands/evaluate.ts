@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander'
-import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import { evaluateEvent, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import { inCommands } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
 import { parseMask } from '../mask-argument.ts'
@@ -53,7 +53,7 @@ export function addEvaluate(program: Command, session: Session): void {
 async function follow(session: Session, file: string, body: unknown): Promise<EvaluateResult> {
   const bar = createProgressBar(session.terminal.stderr)
   try {
-    for await (const event of session.client().adminLines<EvaluateEvent>('/evaluate', body)) {
+    for await (const event of session.client().adminLines('/evaluate', evaluateEvent, body)) {
       if (event.type === 'result') return event
       if (event.type === 'error') throw new CliError(event.error.code, inCommands(event.error.message))
       const { windowsDone, windowsTotal } = event

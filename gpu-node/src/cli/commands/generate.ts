@@ -1,10 +1,11 @@
 import { InvalidArgumentError, type Command } from 'commander'
+import { z } from 'zod'
 import { parseErrorBody } from '@copal/shared/errors.ts'
 import type { ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
-import type { ModelList } from '@copal/shared/wire/models.ts'
+import { modelList } from '@copal/shared/wire/models.ts'
 import { refusedByApi } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
-import { readJson, readLines, type GatewayClient } from '../gateway-client.ts'
+import { noGateway, parseAnswer, readJson, readLines, type GatewayClient } from '../gateway-client.ts'
 import type { Session } from '../session.ts'
 import { wholeNumber } from './update.ts'
 
@@ -51,7 +52,7 @@ export function addGenerate(program: Command, session: Session): void {
       const headers: Record<string, string> = options.domain ? { 'x-copal-domain': options.domain } : {}
       const response = await client.api('POST', '/chat/completions', body, headers)
       if (options.json) {
-        session.print(true, await readJson(response), String)
+        session.print(true, await readJson(response, completion), String)
         return
       }
       for await (const text of readDeltas(response)) session.terminal.stdout.write(text)
@@ -59,23 +60,28 @@ export function addGenerate(program: Command, session: Session): void {
     })
 }
 
+/** Of a completion that is printed as it is. */
+const completion = z.looseObject({ choices: z.array(z.unknown()) })
+
 /** The text pieces of a chat stream; a stream without its end is an error. */
 async function* readDeltas(response: Response): AsyncGenerator<string> {
+  if (!response.headers.get('content-type')?.startsWith('text/event-stream'))
+    throw noGateway(response.url, await response.text(), 'and no stream')
   for await (const line of readLines(response)) {
     if (!line.startsWith('data:')) continue
     const data = line.slice('data:'.length).trim()
     if (data === '[DONE]') return
-    const event: unknown = JSON.parse(data)
+    const event = parseAnswer(data, z.looseObject({}), response.url)
     const error = parseErrorBody(event)
     if (error) throw refusedByApi(error)
-    const text = (event as ChatCompletionChunk).choices[0]?.delta.content
+    const text = (event as Partial<ChatCompletionChunk>).choices?.[0]?.delta.content
     if (text) yield text
   }
   throw new CliError('stream_broken', 'The answer broke off before its end.')
 }
 
 async function firstModel(client: GatewayClient): Promise<string> {
-  const { data } = await readJson<ModelList>(await client.api('GET', '/models'))
+  const { data } = await readJson(await client.api('GET', '/models'), modelList)
   const model = data[0]
   if (model === undefined)
     throw new CliError('no_node_available', 'No model is served yet. See: copal status')

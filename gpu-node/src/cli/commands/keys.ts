@@ -1,8 +1,18 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { nearestName } from '@copal/shared/nearest-name.ts'
-import type { StatusReport } from '@copal/shared/wire/admin.ts'
-import type { CreatedKey, CreateKey, KeyEntry, KeyScope, SamplingPolicy } from '@copal/shared/wire/keys.ts'
+import { statusReport } from '@copal/shared/wire/admin.ts'
+import {
+  createdKey,
+  type CreateKey,
+  keyEntry,
+  type KeyEntry,
+  keyScope,
+  type KeyScope,
+  revokedKey,
+  type SamplingPolicy,
+} from '@copal/shared/wire/keys.ts'
 import { splitList } from '../app-errors.ts'
+import { listOf } from '../gateway-client.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../limit-options.ts'
 import { formatAge, formatDuration } from '../quantities.ts'
 import type { Session } from '../session.ts'
@@ -10,7 +20,7 @@ import type { Session } from '../session.ts'
 interface CreateOptions extends LimitOptions {
   json?: boolean
   tenant?: string
-  scopes?: string[]
+  scopes?: KeyScope[]
   domain: string
   domains?: string[]
   models?: string[]
@@ -32,7 +42,7 @@ export function addKeys(program: Command, session: Session): void {
     .addHelpText('after', '\nExamples:\n  copal keys list\n  copal keys list --tenant acme')
     .action(async ({ json, tenant }: { json?: boolean; tenant?: string }) => {
       const query = tenant === undefined ? '' : `?tenant=${encodeURIComponent(tenant)}`
-      const { data } = await session.client().admin<{ data: KeyEntry[] }>('GET', `/keys${query}`)
+      const { data } = await session.client().admin('GET', `/keys${query}`, listOf(keyEntry))
       session.print(json, data, () =>
         data.length === 0 ? 'No key. Make one with: copal keys create <name>' : describe(data, session),
       )
@@ -55,7 +65,7 @@ export function addKeys(program: Command, session: Session): void {
         limit.error('error: name a limit to change, like --requests-per-minute 60')
       const key = await session
         .client()
-        .admin<KeyEntry>('PATCH', `/keys/${encodeURIComponent(id)}`, { limits })
+        .admin('PATCH', `/keys/${encodeURIComponent(id)}`, keyEntry, { limits })
       session.print(json, key, () => `Limits of ${id}: ${formatLimits(key.limits)}.`)
     })
 
@@ -72,9 +82,10 @@ export function addKeys(program: Command, session: Session): void {
     .action(async (id: string, { json, grace }: { json?: boolean; grace?: number }) => {
       const rotated = await session
         .client()
-        .admin<CreatedKey>(
+        .admin(
           'POST',
           `/keys/${encodeURIComponent(id)}/rotate`,
+          createdKey,
           grace === undefined ? {} : { grace_seconds: grace },
         )
       session.print(json, rotated, () => {
@@ -92,7 +103,7 @@ export function addKeys(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal keys revoke key_0123456789abcdef')
     .action(async (id: string, { json }: { json?: boolean }) => {
-      const answer = await session.client().admin('DELETE', `/keys/${encodeURIComponent(id)}`)
+      const answer = await session.client().admin('DELETE', `/keys/${encodeURIComponent(id)}`, revokedKey)
       session.print(json, answer, () => `Revoked ${id}.`)
     })
 }
@@ -106,7 +117,7 @@ function addCreate(keys: Command, session: Session): void {
     .option(
       '--scopes <names>',
       'what it opens, with commas: inference, read-metrics, admin (default: inference)',
-      splitList,
+      scopes,
     )
     .option('--domain <name>', 'the domain of its requests', 'default')
     .option('--domains <names>', 'the only domains it may name, with commas', splitList)
@@ -137,7 +148,7 @@ function addCreate(keys: Command, session: Session): void {
       const body: CreateKey = {
         name,
         ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
-        ...(options.scopes === undefined ? {} : { scopes: options.scopes as KeyScope[] }),
+        ...(options.scopes === undefined ? {} : { scopes: options.scopes }),
         default_domain: options.domain,
         ...(options.domains === undefined ? {} : { allowed_domains: options.domains }),
         ...(options.models === undefined ? {} : { allowed_models: options.models }),
@@ -147,7 +158,7 @@ function addCreate(keys: Command, session: Session): void {
         sampling: options.sampling,
         limits: limitChanges(options),
       }
-      const created = await session.client().admin<CreatedKey>('POST', '/keys', body)
+      const created = await session.client().admin('POST', '/keys', createdKey, body)
       session.print(options.json, created, () => created.key)
       if (options.models) await warnOfUnknown(options.models, session)
     })
@@ -159,7 +170,7 @@ function addCreate(keys: Command, session: Session): void {
  */
 async function warnOfUnknown(models: readonly string[], { client, terminal }: Session): Promise<void> {
   const status = await client()
-    .admin<StatusReport>('GET', '/status')
+    .admin('GET', '/status', statusReport)
     .catch(() => undefined)
   if (!status) return
   const known = status.models.map(({ id }) => id)
@@ -170,6 +181,15 @@ async function warnOfUnknown(models: readonly string[], { client, terminal }: Se
       `Warning: the gateway knows no model '${model}'. ${hint} The key may use it once a node serves it.\n`,
     )
   }
+}
+
+function scopes(text: string): KeyScope[] {
+  const known = keyScope.options
+  return splitList(text).map((name) => {
+    const scope = known.find((each) => each === name)
+    if (scope === undefined) throw new InvalidArgumentError(`Allowed are ${known.join(', ')}.`)
+    return scope
+  })
 }
 
 const SECONDS = { s: 1, m: 60, h: 3600, d: 24 * 3600 }

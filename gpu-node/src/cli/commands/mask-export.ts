@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { Option, type Command } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { CheckpointDtype } from '../../masks/checkpoint-files.ts'
 import { CliError } from '../cli-error.ts'
 import { openLocalModel } from '../local-model.ts'
@@ -88,5 +88,7 @@ async function toCheckpoint(
 }
 
 function parseMaskOrFile(text: string): number | string {
-  return text.endsWith('.safetensors') ? text : parseMask(text)
+  const mask = text.endsWith('.safetensors') ? text : parseMask(text)
+  if (mask === 0) throw new InvalidArgumentError('dense has no mask file: it prunes nothing.')
+  return mask
 }

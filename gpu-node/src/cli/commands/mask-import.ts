@@ -1,7 +1,7 @@
 import { openAsBlob } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { maskEntry } from '@copal/shared/wire/admin.ts'
 import { maskTarget, verifyMaskFile } from '../../masks/verify.ts'
 import { sha256File } from '../../model/fingerprint.ts'
 import { describeGoingLive } from '../going-live.ts'
@@ -40,7 +40,7 @@ export function addMaskImport(masks: Command, session: Session): void {
         ...(model === undefined ? {} : { model }),
       })
       const client = session.client()
-      const entry = await client.adminUpload<MaskEntry>(await sha256File(path), query, await openAsBlob(path))
+      const entry = await client.adminUpload(await sha256File(path), query, maskEntry, await openAsBlob(path))
       const mask = formatMask(entry.version)
       const serves = entry.promoted_at === null ? `masks import ${file} --activate` : `rollback ${mask}`
       const told =

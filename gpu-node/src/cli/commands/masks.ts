@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
-import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { maskEntry, type MaskEntry, rolledBack } from '@copal/shared/wire/admin.ts'
+import { listOf } from '../gateway-client.ts'
 import { describeGoingLive } from '../going-live.ts'
 import { formatAge, formatBytes, formatMask, formatPercent } from '../quantities.ts'
 import { modelQuery, parseMask } from '../mask-argument.ts'
 import type { Session } from '../session.ts'
-import { refuseUnknownCommand } from '../unknown-command.ts'
 import { addMaskExport } from './mask-export.ts'
 import { addMaskImport } from './mask-import.ts'
 import { addMaskInspect } from './mask-inspect.ts'
@@ -20,12 +20,10 @@ export function addMasks(program: Command, session: Session): void {
       'after',
       '\nExamples:\n  copal masks\n  copal masks export m3 --out m3.safetensors\n  copal masks inspect m3.safetensors',
     )
-    .allowExcessArguments()
-    .action(async ({ json, model }: { json?: boolean; model?: string }, command: Command) => {
-      refuseUnknownCommand(command)
+    .action(async ({ json, model }: { json?: boolean; model?: string }) => {
       const { data: entries } = await session
         .client()
-        .admin<{ data: MaskEntry[] }>('GET', `/masks${modelQuery(model)}`)
+        .admin('GET', `/masks${modelQuery(model)}`, listOf(maskEntry))
       session.print(json, entries, () => describe(entries, session))
     })
   addMaskExport(masks, session)
@@ -48,7 +46,7 @@ export function addRollback(program: Command, session: Session): void {
     .addHelpText('after', '\nExamples:\n  copal rollback\n  copal rollback m3\n  copal rollback dense')
     .action(async (version: number | undefined, options: { json?: boolean; model?: string }) => {
       const client = session.client()
-      const answer = await client.admin<{ active_version: number }>('POST', '/rollback', {
+      const answer = await client.admin('POST', '/rollback', rolledBack, {
         ...(version === undefined ? {} : { version }),
         ...(options.model ? { model: options.model } : {}),
       })

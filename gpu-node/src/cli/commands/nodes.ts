@@ -1,12 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import { nodeEntry, type NodeEntry } from '@copal/shared/wire/admin.ts'
 import { CliError } from '../cli-error.ts'
-import type { GatewayClient } from '../gateway-client.ts'
+import { listOf, type GatewayClient } from '../gateway-client.ts'
 import { nodeTable, requestsOf } from '../node-table.ts'
 import { counted, formatDuration } from '../quantities.ts'
 import type { Session } from '../session.ts'
-import { refuseUnknownCommand } from '../unknown-command.ts'
 import { addNodeSecret } from './node-secret.ts'
 import { wholeNumber } from './update.ts'
 
@@ -20,9 +19,7 @@ export function addNodes(program: Command, session: Session): void {
     .description('nodes, what they serve and how much they do')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal nodes\n  copal nodes secret node-2')
-    .allowExcessArguments()
-    .action(async ({ json }: { json?: boolean }, command: Command) => {
-      refuseUnknownCommand(command)
+    .action(async ({ json }: { json?: boolean }) => {
       const data = await listNodes(session.client())
       session.print(json, data, () =>
         data.length === 0 ? 'No node has registered yet.' : nodeTable(data, session),
@@ -47,7 +44,7 @@ export function addDrain(program: Command, session: Session): void {
     )
     .action(async (id: string, options: { wait: boolean; timeout: number; json?: boolean }) => {
       const client = session.client()
-      let node = await client.admin<NodeEntry>('PUT', drainPath(id))
+      let node = await client.admin('PUT', drainPath(id), nodeEntry)
       if (options.wait) node = await untilIdle(client, node, options.timeout, session)
       session.print(options.json, node, () => describeDrained(node))
     })
@@ -58,7 +55,7 @@ export function addDrain(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal undrain node-1')
     .action(async (id: string, { json }: { json?: boolean }) => {
-      const node = await session.client().admin<NodeEntry>('DELETE', drainPath(id))
+      const node = await session.client().admin('DELETE', drainPath(id), nodeEntry)
       session.print(json, node, () =>
         node.draining ? `${id} drains by itself: it is about to end.` : `${id} takes requests again.`,
       )
@@ -70,7 +67,7 @@ function drainPath(id: string): string {
 }
 
 async function listNodes(client: GatewayClient): Promise<NodeEntry[]> {
-  return (await client.admin<{ data: NodeEntry[] }>('GET', '/nodes')).data
+  return (await client.admin('GET', '/nodes', listOf(nodeEntry))).data
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { ShadowMeans, ShadowReport } from '@copal/shared/wire/trials.ts'
+import { endedTrial, type ShadowMeans, shadowReport, type ShadowReport } from '@copal/shared/wire/trials.ts'
 import { modelQuery, parseMask } from '../mask-argument.ts'
 import { formatCount, formatMask, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
@@ -25,7 +25,7 @@ export function addShadow(program: Command, session: Session): void {
       const client = session.client()
       if (change === 'end') {
         const path = `/shadow${modelQuery(options.model)}`
-        const gone = await client.admin<{ model: string; ended: boolean }>('DELETE', path)
+        const gone = await client.admin('DELETE', path, endedTrial)
         session.print(options.json, gone, () =>
           gone.ended
             ? `Nothing of ${gone.model} is scored by another mask any more.`
@@ -34,8 +34,8 @@ export function addShadow(program: Command, session: Session): void {
         return
       }
       const report = change
-        ? await client.admin<ShadowReport>('PUT', '/shadow', change)
-        : await client.admin<ShadowReport>('GET', `/shadow${modelQuery(options.model)}`)
+        ? await client.admin('PUT', '/shadow', shadowReport, change)
+        : await client.admin('GET', `/shadow${modelQuery(options.model)}`, shadowReport)
       session.print(options.json, report, () => describe(report, session))
     })
 }

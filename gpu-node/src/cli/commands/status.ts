@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import { statusReport, type StatusReport } from '@copal/shared/wire/admin.ts'
 import { nodeTable } from '../node-table.ts'
 import { counted, formatCount, formatMask, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
@@ -11,7 +11,7 @@ export function addStatus(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal status\n  copal status --json | jq .models[0].active_version')
     .action(async ({ json }: { json?: boolean }) => {
-      const report = await session.client().admin<StatusReport>('GET', '/status')
+      const report = await session.client().admin('GET', '/status', statusReport)
       session.print(json, report, () => describe(report, session))
     })
 }

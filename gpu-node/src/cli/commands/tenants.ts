@@ -1,5 +1,12 @@
 import type { Command } from 'commander'
-import type { CacheEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
+import {
+  cacheEntry,
+  type CacheEntry,
+  clearedCache,
+  tenantEntry,
+  type TenantEntry,
+} from '@copal/shared/wire/keys.ts'
+import { listOf } from '../gateway-client.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../limit-options.ts'
 import { counted, formatAge, formatBytes, formatCount, formatPercent } from '../quantities.ts'
 import type { Session } from '../session.ts'
@@ -15,7 +22,7 @@ export function addTenants(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal tenants list')
     .action(async ({ json }: { json?: boolean }) => {
-      const { data } = await session.client().admin<{ data: TenantEntry[] }>('GET', '/tenants')
+      const { data } = await session.client().admin('GET', '/tenants', listOf(tenantEntry))
       session.print(json, data, () => describe(data, session))
     })
 
@@ -33,7 +40,7 @@ export function addTenants(program: Command, session: Session): void {
     .action(async (name: string, { json, ...options }: LimitOptions & { json?: boolean }) => {
       const tenant = await session
         .client()
-        .admin<TenantEntry>('PUT', `/tenants/${encodeURIComponent(name)}`, { limits: limitChanges(options) })
+        .admin('PUT', `/tenants/${encodeURIComponent(name)}`, tenantEntry, { limits: limitChanges(options) })
       session.print(json, tenant, () => describe([tenant], session))
     })
 
@@ -47,10 +54,10 @@ export function addTenants(program: Command, session: Session): void {
     .action(async (name: string, { clear, json }: { clear?: boolean; json?: boolean }) => {
       const path = `/tenants/${encodeURIComponent(name)}/cache`
       if (clear) {
-        const gone = await session.client().admin<{ tenant: string; deleted: number }>('DELETE', path)
+        const gone = await session.client().admin('DELETE', path, clearedCache)
         session.print(json, gone, () => `${counted(gone.deleted, 'answer')} deleted.`)
       } else {
-        const cache = await session.client().admin<CacheEntry>('GET', path)
+        const cache = await session.client().admin('GET', path, cacheEntry)
         session.print(json, cache, () => describeCache(cache))
       }
     })

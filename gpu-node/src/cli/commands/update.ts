@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { patternFault } from '@copal/shared/mask/pattern.ts'
-import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { type CreateUpdate, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { PatternRules } from '@copal/shared/wire/node-rpc.ts'
 import { inCommands } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
@@ -61,9 +61,10 @@ export function addUpdate(program: Command, session: Session): void {
     )
     .action(async (domains: string[], options: UpdateOptions) => {
       const client = session.client()
-      const created = await client.admin<UpdateEntry>(
+      const created = await client.admin(
         'POST',
         '/updates',
+        updateEntry,
         requestBody(domains, options, session.terminal.cwd),
       )
       if (options.detach) {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
-import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { inCommands } from '../api-words.ts'
+import { listOf } from '../gateway-client.ts'
 import { formatAge, formatMask } from '../quantities.ts'
 import type { Session } from '../session.ts'
 
@@ -13,11 +14,11 @@ export function addUpdates(program: Command, session: Session): void {
     .addHelpText('after', '\nExamples:\n  copal updates\n  copal updates --json')
     .action(async (id: string | undefined, { json }: { json?: boolean }) => {
       if (id !== undefined) {
-        const update = await session.client().admin<UpdateEntry>('GET', `/updates/${encodeURIComponent(id)}`)
+        const update = await session.client().admin('GET', `/updates/${encodeURIComponent(id)}`, updateEntry)
         session.print(json, update, () => describeOne(update))
         return
       }
-      const { data: updates } = await session.client().admin<{ data: UpdateEntry[] }>('GET', '/updates')
+      const { data: updates } = await session.client().admin('GET', '/updates', listOf(updateEntry))
       session.print(json, updates, () =>
         updates.length === 0
           ? 'No update yet. Start one with: copal update <domain>'
@@ -36,7 +37,7 @@ export function addCancel(program: Command, session: Session): void {
     .action(async (id: string, { json }: { json?: boolean }) => {
       const update = await session
         .client()
-        .admin<UpdateEntry>('POST', `/updates/${encodeURIComponent(id)}/cancel`)
+        .admin('POST', `/updates/${encodeURIComponent(id)}/cancel`, updateEntry)
       session.print(json, update, () => `Update ${update.id}: ${update.state}.`)
     })
 }

@@ -1,0 +1,164 @@
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createProgram, runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { createSession } from '../../../gpu-node/src/cli/session.ts'
+import { recordedTerminal } from '../../support/terminal.ts'
+
+/** A line of every command that asks the gateway; one at least for every answer that it reads. */
+const LINES = [
+  'status',
+  'nodes',
+  'drain n1',
+  'undrain n1',
+  'generate x',
+  'generate x --model m',
+  'generate x --model m --json',
+  'domains',
+  'domains import law text.txt',
+  'domains delete law',
+  'domains delete law --key k',
+  'update law',
+  'update law --detach',
+  'updates',
+  'updates u1',
+  'cancel u1',
+  'masks',
+  'masks export m1 --out m1.safetensors',
+  'rollback',
+  'canary',
+  'canary m1 --share 10%',
+  'canary --end',
+  'shadow',
+  'shadow m1 --share 10%',
+  'shadow --end',
+  'drift',
+  'evaluate text.txt',
+  'keys list',
+  'keys create x',
+  'keys limit k --concurrent 1',
+  'keys rotate k',
+  'keys revoke k',
+  'tenants list',
+  'tenants set a --concurrent 1',
+  'tenants cache a',
+  'tenants cache a --clear',
+]
+/** These ask nobody, or with a model's help: `masks import` is in `mask-files.test.ts`. */
+const ASK_NOBODY = ['methods', 'lab', 'nodes secret', 'masks inspect', 'masks build', 'masks import']
+
+interface Answer {
+  status: number
+  body: string
+  headers?: Record<string, string>
+}
+let answer: Answer
+let server: Server
+let env: Record<string, string>
+let dir: string
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'copal-other-service-'))
+  writeFileSync(join(dir, 'text.txt'), 'Some text.')
+  server = createServer((_, response) => {
+    response.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers })
+    response.end(answer.body)
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_API_KEY: 'k', COPAL_ADMIN_KEY: 'a' }
+})
+afterAll(() => {
+  server.close()
+  rmSync(dir, { recursive: true })
+})
+
+async function copal(line: string) {
+  const terminal = recordedTerminal({ env, cwd: dir })
+  const code = await runCommand(line.split(' '), terminal)
+  return { code, output: terminal.output(), errors: terminal.errors() }
+}
+
+test.each<{ what: string; answer: Answer; says: string }>([
+  { what: 'other JSON', answer: { status: 200, body: '{"hello":1}' }, says: 'it sent \'{"hello":1}\', ' },
+  { what: 'a list', answer: { status: 200, body: '[]' }, says: "it sent '[]', " },
+  { what: 'null', answer: { status: 200, body: 'null' }, says: "it sent 'null', " },
+  { what: 'text as JSON', answer: { status: 200, body: '"ok"' }, says: 'it sent \'"ok"\', ' },
+  {
+    what: 'an empty envelope',
+    answer: { status: 200, body: '{"data":null}' },
+    says: 'it sent \'{"data":null}\'',
+  },
+  { what: 'a page', answer: { status: 200, body: '<html>\n<p>' }, says: "it sent '<html>', " },
+  { what: 'nothing', answer: { status: 200, body: '' }, says: 'it sent nothing. ' },
+  {
+    what: 'half of an answer',
+    answer: { status: 200, body: '{"data":[{"id"' },
+    says: 'it sent \'{"data":[{"id"\', ',
+  },
+  {
+    what: 'an error of its own',
+    answer: { status: 404, body: '{"detail":"Not Found"}' },
+    says: 'was answered with status 404: {"detail":"Not Found"}. ',
+  },
+  {
+    what: 'the page of a proxy',
+    answer: { status: 502, body: '<html>\n<p>' },
+    says: 'was answered with status 502: <html>. ',
+  },
+  {
+    what: 'where to log in',
+    answer: { status: 302, body: '', headers: { location: 'https://login.example.com/' } },
+    says: 'was answered with status 302: it is at https://login.example.com/. ',
+  },
+])('a service that answers $what is told as one line, by every command', async ({ answer: given, says }) => {
+  answer = given
+  const told: string[] = []
+  for (const line of LINES) {
+    const { code, output, errors } = await copal(line)
+    const message = line.includes('--json')
+      ? (JSON.parse(errors) as { error: { message: string } }).error.message
+      : errors.replace(/^copal: /, '').trimEnd()
+    const isClear =
+      !message.includes('\n') &&
+      message.includes(env['COPAL_BASE_URL'] ?? '') &&
+      message.includes(says) &&
+      /[Cc]heck COPAL_BASE_URL/.test(message)
+    if (code !== 1 || output !== '' || !isClear) told.push(`${line}: ${code}, ${output}, ${errors}`)
+  }
+  expect(told).toEqual([])
+})
+
+test('those are all commands', () => {
+  const named: string[] = []
+  for (const command of createProgram(createSession(recordedTerminal())).commands) {
+    named.push(command.name(), ...command.commands.map((below) => `${command.name()} ${below.name()}`))
+  }
+  const begins = (lines: string[], name: string) =>
+    lines.some((line) => line === name || line.startsWith(`${name} `))
+  const isAsked = (name: string) => begins(LINES, name)
+  const isNot = (name: string) => ASK_NOBODY.some((each) => begins([name], each))
+  expect(named.filter((name) => !isAsked(name) && !isNot(name))).toEqual([])
+})
+
+describe('a gateway of another version', () => {
+  test('is told with what it lacks', async () => {
+    answer = { status: 200, body: '{"version":"0.0.1","models":[],"nodes":[]}' }
+    expect((await copal('status')).errors).toMatch(
+      /^copal: What answers at http:.*\/admin\/status is no copal gateway, or one of another version: it sent '.*', where 'updates_running' is missing\. Check COPAL_BASE_URL\.\n$/,
+    )
+  })
+
+  test('may send more than is known here, which programs are given', async () => {
+    answer = { status: 200, body: '{"id":"k","revoked":true,"more":1}' }
+    expect(JSON.parse((await copal('keys revoke k --json')).output)).toEqual({
+      id: 'k',
+      revoked: true,
+      more: 1,
+    })
+  })
+})
