@@ -4,6 +4,7 @@ import type { ResponseCache } from './cache/response-cache.ts'
 import { openDatabase, type Database } from './db/database.ts'
 import type { Reservoir } from './domains/reservoir.ts'
 import type { Fleet } from './fleet/fleet.ts'
+import { readAccess, type AccessBindings } from './fleet/node-access.ts'
 import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './fleet/node-secrets.ts'
 import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
 import { readPolicy, readWholeNumber, type FleetPolicy, type PolicyBindings } from './fleet/policy.ts'
@@ -11,7 +12,7 @@ import { createTickets, type Tickets } from './fleet/tickets.ts'
 import { notConfigured } from './not-configured.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
-export interface Bindings extends PolicyBindings {
+export interface Bindings extends PolicyBindings, AccessBindings {
   DB: D1Database
   ARTIFACTS: R2Bucket
   SAMPLES: Queue<SampleMessage>
@@ -25,9 +26,6 @@ export interface Bindings extends PolicyBindings {
   NODE_SECRET_ALTERNATE?: string
   /** An `mtls_certificates` binding: nodes are called with this client certificate. */
   NODE_CERTIFICATE?: Fetcher
-  /** A service token of Cloudflare Access, where that stands in front of the nodes. */
-  NODE_ACCESS_CLIENT_ID?: string
-  NODE_ACCESS_CLIENT_SECRET?: string
   COPAL_KEY_TRUST_MS?: string
   COPAL_RECEIPT_DAYS?: string
   COPAL_REVOKED_NODES?: string
@@ -130,6 +128,7 @@ function compose(env: Bindings): Lasting['parts'] {
         'API keys are only known by their hash under it.',
     )
   }
+  const access = readAccess(env)
   return {
     db: openDatabase(env.DB),
     artifacts: env.ARTIFACTS,
@@ -142,7 +141,7 @@ function compose(env: Bindings): Lasting['parts'] {
     tickets: createTickets(gatewaySecrets),
     prefixSalt: createPrefixSalts(gatewaySecrets[0]),
     nodeFetch(url, init) {
-      const headers = { ...init.headers, ...accessHeaders(env) }
+      const headers = { ...init.headers, ...access(url) }
       return (env.NODE_CERTIFICATE ?? globalThis).fetch(url, { ...init, headers })
     },
     adminKeySha256,
@@ -199,9 +198,4 @@ function readReceiptDays(env: Bindings): number {
     `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +
       `${LEAST_RECEIPT_DAYS} days, since nodes that were away send theirs again. Set it to 0 to keep all.`,
   )
-}
-
-function accessHeaders(env: Bindings): Record<string, string> {
-  const { NODE_ACCESS_CLIENT_ID: id, NODE_ACCESS_CLIENT_SECRET: secret } = env
-  return id && secret ? { 'cf-access-client-id': id, 'cf-access-client-secret': secret } : {}
 }

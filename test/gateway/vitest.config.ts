@@ -2,9 +2,15 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
+import { CA, pemOf } from './support/certificates.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/secrets.ts'
 
 const root = resolve(import.meta.dirname, '../..')
+
+const client = pemOf('client')
+const network = (tlsOptions: object) => ({
+  network: { allow: ['private'], tlsOptions: { trustedCertificates: [CA], ...tlsOptions } },
+})
 
 export default defineConfig({
   root,
@@ -12,6 +18,11 @@ export default defineConfig({
     cloudflareTest(async ({ inject }) => ({
       wrangler: { configPath: `${root}/wrangler.toml` },
       miniflare: {
+        // As Cloudflare's `mtls_certificates` are: the network, with a certificate to show or without.
+        serviceBindings: {
+          TEST_CERTIFICATE: network({ keypair: { privateKey: client.key, certificateChain: client.cert } }),
+          TEST_NO_CERTIFICATE: network({}),
+        },
         bindings: {
           NODE_SECRET: TEST_NODE_SECRET,
           KEY_PEPPER: TEST_KEY_PEPPER,

@@ -7,6 +7,9 @@ declare global {
       TEST_MIGRATIONS: D1Migration[]
       /** Base URL of the HTTP node double of the global setup. */
       TEST_NODE_URL: string
+      /** The network, with the client certificate of the tests and without one. */
+      TEST_CERTIFICATE: Fetcher
+      TEST_NO_CERTIFICATE: Fetcher
     }
     interface GlobalProps {
       mainModule: typeof import('../../../gateway/src/index.ts')

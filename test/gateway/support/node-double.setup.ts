@@ -1,7 +1,16 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { TestProject } from 'vitest/node'
+import { CA, pemOf } from './certificates.ts'
 import type { NodeCall, NodeStep } from './node-script.ts'
+
+/** What a node double is opened with; `tls`: it lets in only who has the client certificate. */
+interface OpenNode {
+  steps: NodeStep[]
+  port?: number
+  tls?: boolean
+}
 
 interface DoubleNode {
   server: Server
@@ -37,9 +46,9 @@ async function handleControl(
 ): Promise<void> {
   const id = (request.url ?? '').slice(1)
   if (request.method === 'PUT') {
-    const { steps, port } = JSON.parse(await readText(request)) as { steps: NodeStep[]; port?: number }
+    const { steps, port, tls } = JSON.parse(await readText(request)) as OpenNode
     const node: DoubleNode = {
-      server: createServer(),
+      server: tls ? createTlsServer({ ...pemOf('server'), ca: CA, requestCert: true }) : createServer(),
       sockets: new Set(),
       steps,
       calls: nodes.get(id)?.calls ?? [],
@@ -51,7 +60,8 @@ async function handleControl(
       node.sockets.add(socket)
       socket.on('close', () => node.sockets.delete(socket))
     })
-    const url = await listen(node.server, port ?? 0)
+    const address = await listen(node.server, port ?? 0)
+    const url = tls ? address.replace('http:', 'https:') : address
     nodes.set(id, node)
     response.end(JSON.stringify({ url }))
     return

@@ -13,10 +13,18 @@ export interface NodeDouble {
 /** Test files run beside each other, and may call their nodes the same. */
 const FILE = crypto.randomUUID()
 
-/** Opens a node double outside of workerd. */
-export async function startNode(id: string, steps: NodeStep[]): Promise<NodeDouble> {
+/**
+ * Opens a node double outside of workerd.
+ *
+ * @param options.tls what stands in front of it ends TLS, and asks for the client certificate of the tests
+ */
+export async function startNode(
+  id: string,
+  steps: NodeStep[],
+  options: { tls?: boolean } = {},
+): Promise<NodeDouble> {
   const controlUrl = `${env.TEST_NODE_URL}/${FILE}-${id}`
-  const response = await fetch(controlUrl, { method: 'PUT', body: JSON.stringify({ steps }) })
+  const response = await fetch(controlUrl, { method: 'PUT', body: JSON.stringify({ steps, ...options }) })
   const { url } = await response.json<{ url: string }>()
   return {
     id,

@@ -1,0 +1,49 @@
+import { notConfigured } from '../not-configured.ts'
+
+/** Secrets and variables of what stands in front of nodes. */
+export interface AccessBindings {
+  /** A service token of Cloudflare Access, where that stands in front of the nodes. */
+  NODE_ACCESS_CLIENT_ID?: string
+  NODE_ACCESS_CLIENT_SECRET?: string
+  /** The hosts that it is sent to, with commas between them; `*.example.com` is all below that. Any when left out. */
+  COPAL_NODE_ACCESS_HOSTS?: string
+}
+
+/** The headers that open what stands in front of the node at an address; none where it is not to have them. */
+export type NodeAccess = (url: URL) => Record<string, string>
+
+/**
+ * Reads the service token and who is sent it: nodes tell their addresses themselves, and one whose secret somebody else
+ * has could have itself be sent the token that opens all.
+ *
+ * @throws AppError `internal_error` when half of the token is missing, or a host is none
+ */
+export function readAccess(env: AccessBindings): NodeAccess {
+  const { NODE_ACCESS_CLIENT_ID: id = '', NODE_ACCESS_CLIENT_SECRET: secret = '' } = env
+  const hosts = readHosts(env.COPAL_NODE_ACCESS_HOSTS ?? '')
+  if (!id !== !secret) {
+    throw notConfigured(
+      `the secret NODE_ACCESS_CLIENT_${id ? 'SECRET' : 'ID'} is missing; it goes with NODE_ACCESS_CLIENT_` +
+        `${id ? 'ID' : 'SECRET'}. Set both (\`wrangler secret put\`, or a .dev.vars file locally), or delete both.`,
+    )
+  }
+  if (!id) return () => ({})
+  const headers = { 'cf-access-client-id': id, 'cf-access-client-secret': secret }
+  const isIts = ({ hostname }: URL) =>
+    hosts.length === 0 ||
+    hosts.some((host) => (host.startsWith('*.') ? hostname.endsWith(host.slice(1)) : hostname === host))
+  return (url) => (isIts(url) ? headers : {})
+}
+
+function readHosts(text: string): string[] {
+  const hosts = text
+    .split(',')
+    .map((host) => host.trim().toLowerCase())
+    .filter((host) => host !== '')
+  const bad = hosts.find((host) => !/^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/.test(host))
+  if (bad === undefined) return hosts
+  throw notConfigured(
+    `the variable COPAL_NODE_ACCESS_HOSTS has '${bad}'; names like node-1.example.com or *.example.com are expected, ` +
+      'without scheme or port, with commas between them.',
+  )
+}
