@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { isChosen } from '../../gateway/src/trials/trial.ts'
 import { startFleet, type TestFleet } from '../support/fleet.ts'
 import { randomHalfMask } from '../support/masks.ts'
+import { sumOf } from '../support/metrics.ts'
 import { until as untilWithin } from '../support/service.ts'
 
 const KEYS = 16
@@ -149,10 +150,7 @@ const shadowReport = () => fleet.admin<ShadowReport>('GET', '/admin/shadow')
 /** Settled requests that a version answered. */
 async function requestsBy(version: number): Promise<number> {
   const metrics = await fleet.admin<string>('GET', '/metrics')
-  return [...metrics.matchAll(/^copal_requests_total\{.*mask_version="(\d+)".*\} (\d+)$/gm)].reduce(
-    (sum, [, of, count]) => sum + (Number(of) === version ? Number(count) : 0),
-    0,
-  )
+  return sumOf(metrics, 'copal_requests_total', `mask_version="${version}"`)
 }
 
 /** A greedy completion of twenty tokens: by which weights, and what its tokens are worth, nats each. */
