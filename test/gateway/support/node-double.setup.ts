@@ -8,7 +8,6 @@ import type { NodeCall, NodeStep } from './node-script.ts'
 /** What a node double is opened with; `tls`: it lets in only who has the client certificate. */
 interface OpenNode {
   steps: NodeStep[]
-  port?: number
   tls?: boolean
 }
 
@@ -25,15 +24,17 @@ interface DoubleNode {
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const nodes = new Map<string, DoubleNode>()
+  // One that is started again under its id stays open, and would keep the process of the tests from ending.
+  const opened: DoubleNode[] = []
   const control = createServer((request, response) => {
-    handleControl(nodes, request, response).catch((error: unknown) =>
+    handleControl(nodes, opened, request, response).catch((error: unknown) =>
       response.writeHead(500).end(String(error)),
     )
   })
-  const url = await listen(control, 0)
+  const url = await listen(control)
   project.provide('nodeUrl', url)
   return async () => {
-    for (const node of nodes.values()) close(node)
+    for (const node of opened) close(node)
     control.closeAllConnections()
     await new Promise((resolve) => control.close(resolve))
   }
@@ -41,12 +42,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
 
 async function handleControl(
   nodes: Map<string, DoubleNode>,
+  opened: DoubleNode[],
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   const id = (request.url ?? '').slice(1)
   if (request.method === 'PUT') {
-    const { steps, port, tls } = JSON.parse(await readText(request)) as OpenNode
+    const { steps, tls } = JSON.parse(await readText(request)) as OpenNode
     const node: DoubleNode = {
       server: tls ? createTlsServer({ ...pemOf('server'), ca: CA, requestCert: true }) : createServer(),
       sockets: new Set(),
@@ -60,9 +62,10 @@ async function handleControl(
       node.sockets.add(socket)
       socket.on('close', () => node.sockets.delete(socket))
     })
-    const address = await listen(node.server, port ?? 0)
+    const address = await listen(node.server)
     const url = tls ? address.replace('http:', 'https:') : address
     nodes.set(id, node)
+    opened.push(node)
     response.end(JSON.stringify({ url }))
     return
   }
@@ -103,6 +106,8 @@ async function play(node: DoubleNode, request: IncomingMessage, response: Server
   response.flushHeaders()
   for (const chunk of Array.from({ length: step.times ?? 1 }, () => step.chunks).flat()) {
     if (step.pauseMs) await new Promise((resolve) => setTimeout(resolve, step.pauseMs))
+    // Nobody is there any more.
+    if (response.destroyed) return
     response.write(chunk)
   }
   if (step.ending === 'end') response.end()
@@ -115,12 +120,10 @@ function close(node: DoubleNode): void {
   for (const socket of node.sockets) socket.destroy()
 }
 
-function listen(server: Server, port: number): Promise<string> {
+function listen(server: Server): Promise<string> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(port, '127.0.0.1', () =>
-      resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`),
-    )
+    server.listen(0, '127.0.0.1', () => resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`))
   })
 }
 
