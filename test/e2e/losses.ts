@@ -1,0 +1,57 @@
+import { expect, test } from 'vitest'
+import type { Faults } from '../support/faults.ts'
+import { until } from '../support/service.ts'
+import { endOf } from '../support/stream-end.ts'
+
+/** What users notice of nodes that are lost, of clients that leave and of keys that end: the same on every backend. */
+export function testLosses(faults: Faults): void {
+  const { ask, askOf, oneBusy, open, receipts } = faults
+
+  test('a node that is killed before its first token costs nobody an answer', async () => {
+    const { running, other } = await oneBusy()
+    other.process.child.kill('SIGSTOP')
+    const { pending } = await askOf(other.id, { max_tokens: 5 })
+    await other.process.end('SIGKILL')
+    const answer = await pending
+    expect(answer.headers.get('x-copal-node')).toBe(running.node.id)
+    expect(await endOf(answer)).toBe('done')
+    expect(await running.end()).toBe('done')
+  })
+
+  test('a node that is killed after its first token ends the stream with an error event', async () => {
+    const stream = await open()
+    await stream.node.process.end('SIGKILL')
+    expect(await stream.end()).toBe('node_failed')
+  })
+
+  test('a node that hangs before its first token is given up, and another answers', async () => {
+    const { running, other } = await oneBusy()
+    other.process.child.kill('SIGSTOP')
+    const answer = await ask({ max_tokens: 5, stream: false })
+    expect(answer.headers.get('x-copal-node')).toBe(running.node.id)
+    expect(await answer.json()).toMatchObject({ usage: { completion_tokens: 5 } })
+    expect(await running.end()).toBe('done')
+  })
+
+  test('a node that hangs after its first token ends the stream with an error event', async () => {
+    const stream = await open()
+    stream.node.process.child.kill('SIGSTOP')
+    expect(await stream.end()).toBe('node_failed')
+  })
+
+  test('a client that leaves ends its request on the node', async () => {
+    const before = await receipts('cancelled')
+    const stream = await open()
+    await stream.leave()
+    const cancelled = () => receipts('cancelled')
+    await until('its receipt', async () => ((await cancelled()) > before ? true : undefined), 20_000)
+    expect(await cancelled()).toBe(before + 1)
+  })
+
+  test('a key that is revoked mid-stream ends the stream with an error event', async () => {
+    const revoked = await faults.fleet.key()
+    const stream = await open({}, { key: revoked.key })
+    await faults.fleet.admin('DELETE', `/admin/keys/${revoked.id}`)
+    expect(await stream.end()).toBe('invalid_api_key')
+  })
+}
