@@ -1,7 +1,7 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../db/database.ts'
-import { insertReceipts, type StoredReceipt } from '../db/queries/receipts.ts'
+import { findSettled, insertReceipts, type StoredReceipt } from '../db/queries/receipts.ts'
 import { sumTokens } from '../db/queries/usage-days.ts'
 import type { Bindings } from '../deps.ts'
 import { idOf } from '../limits/account.ts'
@@ -77,6 +77,8 @@ export class Fleet extends DurableObject<Bindings> {
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
+  /** Leases and reservations of before this object started, of which nobody looked yet whether they were settled. */
+  #unsure: readonly string[] = []
 
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
@@ -85,11 +87,14 @@ export class Fleet extends DurableObject<Bindings> {
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
     this.#refusals = new Refusals((model) => this.#state.contextLengthOf(model) !== undefined)
     void ctx.blockConcurrencyWhile(async () => {
-      for (const record of (await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })).values()) {
-        this.#state.restore(record)
-      }
-      this.#ledger = await loadLedger(ctx.storage, Date.now())
+      const records = await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })
+      for (const record of records.values()) this.#state.restore(record)
+      const { ledger, leaseIds } = await loadLedger(ctx.storage, Date.now())
+      this.#ledger = ledger
       this.#sweepScheduled = (await ctx.storage.getAlarm()) !== null
+      const leased = [...records.values()].flatMap(({ leases }) => leases.map(({ requestId }) => requestId))
+      this.#unsure = [...new Set([...leased, ...leaseIds])]
+      ctx.waitUntil(this.#settleUnsure())
     })
   }
 
@@ -268,6 +273,7 @@ export class Fleet extends DurableObject<Bindings> {
 
   /** Settles expired leases with what their nodes told last, and forgets nodes long gone. */
   override async alarm(): Promise<void> {
+    await this.#settleUnsure()
     const nowMs = Date.now()
     const { leases, forgotten } = this.#state.expire(nowMs)
     if (forgotten.length > 0) await this.ctx.storage.delete(forgotten.map((id) => NODE_KEY + id))
@@ -292,6 +298,30 @@ export class Fleet extends DurableObject<Bindings> {
     this.#dispatcher.serve()
     this.#ledger.sweep(nowMs, (leaseId) => this.#state.leaseOf(leaseId) !== undefined)
     this.#saveLedger()
+  }
+
+  /**
+   * Settles what was settled in the last moment before this object started, and not stored: its receipts tell, and no
+   * node tells of it again. A try that was superseded has passed its reservation on.
+   */
+  async #settleUnsure(): Promise<void> {
+    if (this.#unsure.length === 0) return
+    try {
+      const settled = await findSettled(openDatabase(this.env.DB), this.#unsure)
+      this.#unsure = []
+      for (const { requestId, tokens, finishReason, estimated } of settled) {
+        if (estimated) this.#ledger.expire([requestId], Date.now(), tokens)
+        else if (finishReason !== 'superseded') this.#ledger.settle(requestId, tokens, Date.now())
+      }
+      this.#state.release(settled.map(({ requestId }) => requestId))
+      this.#saveLedger()
+      this.#dispatcher.serve()
+    } catch (error) {
+      console.error(
+        `Whether ${this.#unsure.length} requests of before were settled is looked up later:`,
+        error,
+      )
+    }
   }
 
   /** What an account has used in this month before it had limits, or before this object forgot it, is in its receipts. */
@@ -329,8 +359,8 @@ export class Fleet extends DurableObject<Bindings> {
   }
 
   async #scheduleSweep(inMs = Math.min(SWEEP_MS, this.#policy.deadMs / 3)): Promise<void> {
-    this.#sweepScheduled = true
     await this.ctx.storage.setAlarm(Date.now() + inMs, { allowUnconfirmed: true })
+    this.#sweepScheduled = true
   }
 }
 

@@ -208,6 +208,12 @@ export class Ledger {
     return { accounts, holds }
   }
 
+  /** What {@link takeChanges} gave was not stored: it is given again. */
+  keepChanges({ accounts, holds }: LedgerChanges): void {
+    for (const id of accounts.keys()) this.#changedAccounts.add(id)
+    for (const requestId of holds.keys()) this.#changedHolds.add(requestId)
+  }
+
   /** Takes back what {@link takeChanges} gave; reservations count as told of now, since nobody could tell meanwhile. */
   restore(
     accounts: ReadonlyMap<string, AccountRecord>,

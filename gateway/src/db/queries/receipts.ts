@@ -75,6 +75,23 @@ export async function insertReceipts(
   return meta.changes
 }
 
+/** Of some requests those that are settled, and with how many tokens; `estimated`: their node's own receipt may still come. */
+export async function findSettled(
+  db: Database,
+  requestIds: readonly string[],
+): Promise<
+  (Pick<typeof receipts.$inferSelect, 'requestId' | 'finishReason' | 'estimated'> & { tokens: number })[]
+> {
+  const { requestId, promptTokens, completionTokens, finishReason, estimated } = receipts
+  const tokens = sql`${promptTokens} + ${completionTokens}`.mapWith(Number)
+  // In one parameter, however many they are.
+  const wanted = sql`(select value from json_each(${JSON.stringify(requestIds)}))`
+  return db
+    .select({ requestId, tokens, finishReason, estimated })
+    .from(receipts)
+    .where(inArray(requestId, wanted))
+}
+
 /** What one mask did in a time. */
 export interface VersionSum {
   maskVersion: number

@@ -1,0 +1,67 @@
+import { env } from 'cloudflare:workers'
+import { runInDurableObject } from 'cloudflare:test'
+import { beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import type { Hold } from '../../../gateway/src/limits/reservation.ts'
+import { beat, heartbeatOf, receiptOf, signedPost, until } from '../support/gateway.ts'
+import { ask, limited } from '../support/limited.ts'
+import { startNode, type NodeDouble } from '../support/node-double.ts'
+
+const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+let node: NodeDouble
+beforeAll(async () => {
+  node = await startNode('reset-limits-1', [{ kind: 'answer', body: '{"ok":1}' }])
+})
+beforeEach(() => beat(node, 'tiny'))
+
+/** As its node would; what it changes is stored 100 ms later. */
+async function settle(response: Response, tokens: number): Promise<void> {
+  const requestId = response.headers.get('x-request-id') ?? ''
+  const receipts = [receiptOf(requestId, { promptTokens: tokens, completionTokens: 0 })]
+  await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
+}
+
+const reset = () =>
+  runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
+
+const holds = () => runInDurableObject(fleet(), (_, { storage }) => storage.list<Hold>({ prefix: 'hold:' }))
+
+test('what was settled in the moment before a reset neither runs nor is reserved afterwards, and is charged', async () => {
+  const { key } = await limited({ concurrent_requests: 1, tokens_per_month: 1_000 })
+  const first = await ask(key)
+  await fleet().saveCounts()
+  await beat(node, 'tiny')
+  await settle(first, 40)
+  await reset()
+  await until('its reservation to be gone', async () => {
+    await fleet().saveCounts()
+    return (await holds()).size === 0 || undefined
+  })
+  expect((await fleet().snapshot()).nodes).toMatchObject([{ id: node.id, leases: 0 }])
+  expect((await ask(key, { max_tokens: 951 })).status).toBe(429)
+  expect((await ask(key, { max_tokens: 950 })).status).toBe(200)
+})
+
+test('what could not be stored is stored with what comes next', async () => {
+  const { id, key } = await limited({ tokens_per_month: 1_000 })
+  const response = await ask(key)
+  await fleet().saveCounts()
+  await settle(response, 40)
+  await runInDurableObject(fleet(), async (object, { storage }) => {
+    const put = vi.spyOn(storage, 'put').mockRejectedValueOnce(new Error('the disk is full'))
+    await expect(object.saveCounts()).rejects.toThrow('the disk is full')
+    put.mockRestore()
+    await object.saveCounts()
+    expect(await storage.get(`account:key:${id}`)).toMatchObject({ spent: 40 })
+  })
+})
+
+test('an alarm that could not be set is set with the next heartbeat', async () => {
+  const another = env.FLEET.get(env.FLEET.idFromName('no-alarm'))
+  await runInDurableObject(another, async (object, { storage }) => {
+    const setAlarm = vi.spyOn(storage, 'setAlarm').mockRejectedValueOnce(new Error('the disk is full'))
+    await expect(object.heartbeat(heartbeatOf(node, 'm'), 0)).rejects.toThrow('the disk is full')
+    setAlarm.mockRestore()
+    await object.heartbeat(heartbeatOf(node, 'm'), 0)
+    expect(await storage.getAlarm()).not.toBeNull()
+  })
+})
