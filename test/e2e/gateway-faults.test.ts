@@ -1,10 +1,13 @@
 /** What users notice when the gateway, its objects or its database fail, or are flooded: nodes with the tiny model go on. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { breakDatabase } from '../support/break-database.ts'
+import { breakFleetObject, storedReservations } from '../support/break-object.ts'
 import { CONCURRENT, prepareFaults, testNothingIsLeft } from '../support/faults.ts'
+import { sumOf } from '../support/metrics.ts'
 import { until } from '../support/service.ts'
 import { endOf } from '../support/stream-end.ts'
+import { WAIT } from '../support/wait.ts'
 
 const faults = prepareFaults()
 const { ask, bothAlive, open, receipts } = faults
@@ -21,6 +24,39 @@ test('a gateway that dies mid-stream breaks the stream, and nothing of it is lef
   expect(await endOf(await ask({ max_tokens: 2 }))).toBe('done')
   // Its node tells the gateway that is back, and no later test may count it.
   await until('its receipt', async () => (await receipts('cancelled')) > before || undefined, 30_000)
+})
+
+test('a fleet object that is reset loses neither requests nor streams, nor what it has stored of budgets', async () => {
+  const CALLS = 8
+  const limits = { concurrent_requests: CALLS, tokens_per_month: 10_000 }
+  const meanwhile = await faults.fleet.key(limits, 'meanwhile')
+  // What is counted of refusals is in the object's memory alone.
+  await ask({}, { key: meanwhile.key })
+  expect(await refusals('meanwhile')).toBe(1)
+  const long = { max_tokens: 3_000 }
+  const streams = [await open(long), await open(long)]
+  const answer = ask({ ...long, stream: false })
+  // What is not stored yet is lost.
+  await vi.waitFor(() => expect(storedReservations(faults.fleet.stateDir)).toBe(3), WAIT)
+  const broken = breakFleetObject(faults.fleet.stateDir)
+  onTestFinished(broken.mend)
+  const asked = Array.from({ length: CALLS }, async (_, call) => {
+    await sleep(call * 60)
+    return ask({ max_tokens: 4, stream: call % 2 === 0 }, { key: meanwhile.key })
+  })
+  await vi.waitFor(() => expect(faults.fleet.gatewayLog()).toContain('Durable Object was reset'), WAIT)
+  broken.mend()
+  expect(await refusals('meanwhile')).toBe(0)
+  const answers = await Promise.all(asked)
+  expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
+  for (const [call, one] of answers.entries())
+    expect(await (call % 2 === 0 ? endOf(one) : usedBy(one))).toBe(call % 2 === 0 ? 'done' : 4)
+  expect(await usedBy(await answer)).toBe(3_000)
+  expect(await Promise.all(streams.map((stream) => stream.end()))).toEqual(['done', 'done'])
+  await faults.fleet.settled()
+  // None of them is still counted as running.
+  const again = Array.from({ length: CALLS }, () => ask({ max_tokens: 2 }, { key: meanwhile.key }))
+  expect(await Promise.all((await Promise.all(again)).map(endOf))).toEqual(again.map(() => 'done'))
 })
 
 test('a database that fails stops no node, and what was used meanwhile is settled afterwards', async () => {
@@ -48,6 +84,17 @@ test('a thundering herd on one prefix is answered, by all nodes', async () => {
 })
 
 testNothingIsLeft(faults)
+
+/** Requests of a tenant that were refused, as long as the fleet object remembers. */
+async function refusals(tenant: string): Promise<number> {
+  const metrics = await faults.fleet.admin<string>('GET', '/metrics')
+  return sumOf(metrics, 'copal_requests_refused_total', `tenant="${tenant}"`)
+}
+
+/** Tokens of an answer. */
+async function usedBy(answer: Response): Promise<number> {
+  return ((await answer.json()) as { usage: { completion_tokens: number } }).usage.completion_tokens
+}
 
 function textOf(answer: unknown): string | undefined {
   return (answer as { choices: { text: string }[] }).choices[0]?.text

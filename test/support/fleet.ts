@@ -64,6 +64,8 @@ export interface TestFleet {
   settled(): Promise<void>
   /** The gateway's database files, to break. */
   readonly stateDir: string
+  /** Everything that the gateway logged. */
+  gatewayLog(): string
   killGateway(): Promise<void>
   startGateway(): Promise<void>
   stop(): Promise<void>
@@ -176,6 +178,7 @@ export async function startFleet({
         180_000,
       )
     },
+    gatewayLog: () => readFileSync(home.gatewayLogPath, 'utf8'),
     async killGateway() {
       if (gateway?.pid === undefined) return
       const exit = once(gateway, 'exit')
@@ -189,7 +192,7 @@ export async function startFleet({
         async () => (await fetch(`${url}/health`, { signal: AbortSignal.timeout(5_000) })).ok || undefined,
         300_000,
       ).catch((error: unknown) => {
-        throw new Error(readFileSync(home.gatewayLogPath, 'utf8'), { cause: error })
+        throw new Error(fleet.gatewayLog(), { cause: error })
       })
     },
     async stop() {
