@@ -1,7 +1,8 @@
 /** What users notice when the gateway, its objects or its database fail, or are flooded: nodes with the tiny model go on. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ErrorBody } from '@copal/shared/errors.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { breakDatabase } from '../support/break-database.ts'
+import { breakDatabase, corruptKeys } from '../support/break-database.ts'
 import { breakFleetObject, storedReservations } from '../support/break-object.ts'
 import { CONCURRENT, prepareFaults, testNothingIsLeft } from '../support/faults.ts'
 import { sumOf } from '../support/metrics.ts'
@@ -70,6 +71,26 @@ test('a database that fails stops no node, and what was used meanwhile is settle
   broken.mend()
   await faults.fleet.settled()
   expect(await receipts('length')).toBe(before + 4)
+})
+
+test('while keys cannot be looked up none is refused, streams go on, and nothing wrong is remembered afterwards', async () => {
+  const unused = (await faults.fleet.key()).key
+  const unknown = `${unused.slice(0, -6)}abcdef`
+  const stream = await open({ max_tokens: 3_000 })
+  const broken = corruptKeys(faults.fleet.stateDir)
+  onTestFinished(broken.mend)
+  // Longer than a key is trusted.
+  await sleep(600)
+  for (const key of [faults.key, unused, unknown]) {
+    const answer = await ask({ max_tokens: 2 }, { key })
+    expect([answer.status, answer.headers.get('retry-after')]).toEqual([503, '5'])
+    expect(((await answer.json()) as ErrorBody).error.code).toBe('service_unavailable')
+  }
+  expect(await stream.end()).toBe('done')
+  broken.mend()
+  for (const key of [faults.key, unused])
+    expect(await endOf(await ask({ max_tokens: 2 }, { key }))).toBe('done')
+  expect((await ask({ max_tokens: 2 }, { key: unknown })).status).toBe(401)
 })
 
 test('a thundering herd on one prefix is answered, by all nodes', async () => {

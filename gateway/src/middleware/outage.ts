@@ -26,8 +26,12 @@ export function chainOf(thrown: unknown): Error[] {
 /** SQLite's codes for a statement, or its data, that fails each time: a table that is not there, a value that is refused. */
 const STATEMENT_FAULT = /SQLITE_(?:CONSTRAINT|ERROR|MISMATCH|RANGE|TOOBIG)/
 
+/** All that the runtime tells of a fault of its own, as where a database's file cannot be read; its log tells the rest. */
+const RUNTIME_FAULT = /^internal error; reference = \w+$/
+
 /** What D1 begins its errors with, and what the runtime marks the errors of broken and flooded connections with. */
 function passes(error: Error): boolean {
+  if (RUNTIME_FAULT.test(error.message)) return true
   if (error.message.startsWith('D1_ERROR:')) return !STATEMENT_FAULT.test(error.message)
   return (
     ('retryable' in error && error.retryable === true) || ('overloaded' in error && error.overloaded === true)

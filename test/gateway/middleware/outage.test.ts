@@ -14,6 +14,10 @@ const marked = (mark: object) => Object.assign(new Error('internal error'), mark
 test.each([
   ['D1 lost its connection', lost],
   ['a query failed because of that', new Error('Failed query: select', { cause: lost })],
+  [
+    'the runtime failed',
+    new Error('Failed query: select', { cause: new Error('internal error; reference = a1b2') }),
+  ],
   ['the connection to an object broke', marked({ retryable: true })],
   ['an object is flooded', marked({ retryable: false, overloaded: true })],
 ])('that %s passes', (_, thrown) => {
