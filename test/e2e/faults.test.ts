@@ -7,13 +7,13 @@ import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { expect, onTestFinished, test } from 'vitest'
 import { prepareFaults, testNothingIsLeft } from '../support/faults.ts'
 import { startGarbageNode } from '../support/garbage-node.ts'
-import { startNodeProcess } from '../support/node-process.ts'
+import { startNodeProcess, type NodeProcess } from '../support/node-process.ts'
 import { until } from '../support/service.ts'
 import { endOf } from '../support/stream-end.ts'
 import { testLosses } from './losses.ts'
 
 const faults = prepareFaults()
-const { ask, nodes, open } = faults
+const { ask, nodes, open, receipts } = faults
 
 testLosses(faults)
 
@@ -55,19 +55,31 @@ test('a node whose heartbeats are lost goes on with its streams, and gets no new
   expect(await stream.end()).toBe('done')
 })
 
-test('a node whose clock is wrong takes no requests and says why', async () => {
-  const skewed = startNodeProcess({
-    ...(await faults.fleet.environment('skewed')),
-    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent('const now = Date.now; Date.now = () => now() + 600_000')}`,
-  })
-  onTestFinished(async () => void (await skewed.end('SIGKILL')))
-  await skewed.ready()
-  await until(
-    'its log',
-    () => (/signed \d{3} s in the future/.test(skewed.output()) ? true : undefined),
-    20_000,
-  )
-  expect(await faults.fleet.alive()).not.toContain('skewed')
+test.each([
+  ['ahead', 600, /signed \d{3} s in the future/],
+  ['behind', -600, /signed \d{3} s ago/],
+])('a node whose clock is far %s takes no requests and says why', async (_, aheadS, why) => {
+  const skewed = await startSkewed('wrong', aheadS)
+  await until('its log', () => (why.test(skewed.output()) ? true : undefined), 20_000)
+  expect(await faults.fleet.alive()).not.toContain('wrong')
+})
+
+test.each([
+  ['ahead', 30],
+  ['behind', -30],
+])('a node whose clock is a little %s is one as any other', async (where, aheadS) => {
+  const before = await receipts('length')
+  const id = `little-${where}`
+  const skewed = await startSkewed(id, aheadS)
+  await until('the node', async () => ((await faults.fleet.alive()).includes(id) ? true : undefined), 20_000)
+  let asked = 0
+  for (let node: string | null = null; node !== id; asked += 1) {
+    const answer = await ask({ max_tokens: 2 })
+    node = answer.headers.get('x-copal-node')
+    expect(await endOf(answer)).toBe('done')
+  }
+  expect(await receipts('length')).toBe(before + asked)
+  expect(await skewed.end('SIGTERM')).toBe(0)
 })
 
 test('with the secret of one node nobody speaks for another, nor calls it', async () => {
@@ -155,3 +167,15 @@ test('a node that is asked to end answers what runs, leaves, and is forgotten', 
 })
 
 testNothingIsLeft(faults)
+
+/** A node of another clock than its gateway's, until the test ends. */
+async function startSkewed(id: string, aheadS: number): Promise<NodeProcess> {
+  const skew = `const now = Date.now; Date.now = () => now() + ${aheadS * 1000}`
+  const skewed = startNodeProcess({
+    ...(await faults.fleet.environment(id)),
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(skew)}`,
+  })
+  onTestFinished(async () => void (await skewed.end('SIGKILL')))
+  await skewed.ready()
+  return skewed
+}
