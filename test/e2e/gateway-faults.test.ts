@@ -4,11 +4,12 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { breakDatabase, corruptKeys } from '../support/break-database.ts'
 import { breakFleetObject, storedReservations } from '../support/break-object.ts'
-import { CONCURRENT, prepareFaults, testNothingIsLeft } from '../support/faults.ts'
+import { prepareFaults, testNothingIsLeft } from '../support/faults.ts'
 import { sumOf } from '../support/metrics.ts'
 import { until } from '../support/service.ts'
 import { endOf } from '../support/stream-end.ts'
 import { WAIT } from '../support/wait.ts'
+import { testFairness, testHerds } from './floods.ts'
 
 const faults = prepareFaults()
 const { ask, bothAlive, open, receipts } = faults
@@ -93,16 +94,9 @@ test('while keys cannot be looked up none is refused, streams go on, and nothing
   expect((await ask({ max_tokens: 2 }, { key: unknown })).status).toBe(401)
 })
 
-test('a thundering herd on one prefix is answered, by all nodes', async () => {
-  const prompt = 'the same long prefix of everybody, '.repeat(12)
-  const answers = await Promise.all(
-    Array.from({ length: CONCURRENT }, () => ask({ prompt, max_tokens: 8, stream: false })),
-  )
-  expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
-  const texts = await Promise.all(answers.map((answer) => answer.json()))
-  expect(new Set(texts.map(textOf)).size).toBe(1)
-  expect(new Set(answers.map(({ headers }) => headers.get('x-copal-node'))).size).toBe(2)
-})
+testHerds(faults, false)
+
+testFairness(faults)
 
 testNothingIsLeft(faults)
 
@@ -115,8 +109,4 @@ async function refusals(tenant: string): Promise<number> {
 /** Tokens of an answer. */
 async function usedBy(answer: Response): Promise<number> {
   return ((await answer.json()) as { usage: { completion_tokens: number } }).usage.completion_tokens
-}
-
-function textOf(answer: unknown): string | undefined {
-  return (answer as { choices: { text: string }[] }).choices[0]?.text
 }

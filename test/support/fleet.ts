@@ -25,8 +25,9 @@ const POLICY = {
   COPAL_LEASE_MS: '6000',
   COPAL_CONNECT_TIMEOUT_MS: '2000',
   COPAL_IDLE_TIMEOUT_MS: '4000',
-  // A node takes as long to start as the machine is busy, and a cache to be asked.
+  // A node takes as long to start as the machine is busy, a turn to come, and a cache to be asked.
   COPAL_NODE_WAIT_MS: '120000',
+  COPAL_QUEUE_TIMEOUT_MS: '120000',
   COPAL_CACHE_LOOKUP_MS: '30000',
   COPAL_KEY_TRUST_MS: '300',
 }
