@@ -153,7 +153,10 @@ describe('each event is as the document says', () => {
     }
     const text = { format: { type: 'json_schema', name: 'a', schema } }
     const streams = await streamsOfLostKey('/responses', { ...response, max_output_tokens: 3500, text }, 8)
-    for (const events of streams) expect(misfits('/responses', events)).toEqual([])
+    for (const events of streams) {
+      expect(misfits('/responses', events)).toEqual([])
+      expect(misnamed(events)).toEqual([])
+    }
     expect(streams.map((events) => events.at(-1)?.data)).toContainEqual(
       expect.stringContaining('"code":"invalid_api_key"'),
     )
@@ -188,7 +191,7 @@ function isWhole(events: readonly StreamedEvent[]): boolean {
   return last?.data === '[DONE]' || /^response\.(completed|incomplete)$/.test(last?.event ?? '')
 }
 
-/** The events whose name is not the type of their data: none of those that have no name. */
+/** The events whose name is not the type of their data, of those that have one. */
 function misnamed(events: readonly StreamedEvent[]): StreamedEvent[] {
   return events.filter(
     ({ event, data }) => event !== undefined && (jsonOf(data) as { type?: string }).type !== event,

@@ -5,11 +5,12 @@ const JSON_IN_TEXT = { type: 'string', contentMediaType: 'application/json' }
 
 /**
  * One server-sent event as OpenAPI 3.2 sees it, an object of its fields: `data` is a text that holds JSON, an object of
- * OpenAI's or an error, or what ends the stream.
+ * OpenAI's or an error, which is one of its events where these have names, or what ends the stream.
  */
 export function streamedEvent({ event, end }: NonNullable<Operation['streams']>): JsonSchema {
   const refer = (name: string) => ({ $ref: `#/components/schemas/${name}` })
-  const data = { ...JSON_IN_TEXT, contentSchema: { anyOf: [refer(event.name), refer('Error')] } }
+  const said = end ? { anyOf: [refer(event.name), refer('Error')] } : refer(event.name)
+  const data = { ...JSON_IN_TEXT, contentSchema: said }
   return {
     type: 'object',
     description:
@@ -19,6 +20,6 @@ export function streamedEvent({ event, end }: NonNullable<Operation['streams']>)
       event: { type: 'string' },
       data: end ? { anyOf: [{ const: end }, data] } : data,
     },
-    required: ['data'],
+    required: end ? ['data'] : ['event', 'data'],
   }
 }
