@@ -145,7 +145,7 @@ test('an answer that the document does not have fails: its status, the code of i
   expect(stdout).toContain('Missing required response headers: 1')
   expect(stdout).toContain('"invalid_api_key" is not one of "not_found"')
   expect(stdout).toContain('Received: 200')
-})
+}, 300_000)
 
 test('whatever is asked of inference, the answer is none of a failure and as the document says', async () => {
   const effort = { examples: 15, seconds: 45 }

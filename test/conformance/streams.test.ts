@@ -178,7 +178,7 @@ test('an event that is not as the document says is found', async () => {
       JSON.stringify({ ...value, more: 1 }),
       '{"error":{"message":"x"}}',
       '[DONE',
-    ].map((data) => ({ data }))
+    ].map((data) => ({ ...event, data }))
     expect(misfits(path, wrong)).toEqual(wrong)
     expect(misfits(path, [{} as StreamedEvent])).toHaveLength(1)
   }

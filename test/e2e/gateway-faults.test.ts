@@ -18,7 +18,7 @@ test('a gateway that dies mid-stream breaks the stream, and nothing of it is lef
   const before = await receipts('cancelled')
   const stream = await open()
   // What a budget lost in the last 100 ms is not stored yet.
-  await sleep(500)
+  await vi.waitFor(() => expect(storedReservations(faults.fleet.stateDir)).toBe(1), WAIT)
   await faults.fleet.killGateway()
   expect(await stream.end()).toBe('broken off')
   await faults.fleet.startGateway()

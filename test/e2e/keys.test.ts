@@ -12,7 +12,7 @@ import { recordedTerminal } from '../support/terminal.ts'
 /** As its gateway's variable says. */
 const KEY_TRUST_MS = 300
 /** Of a rotation: so many seconds, in which both keys are tried. */
-const GRACE_S = 4
+const GRACE_S = 8
 
 let dir: string
 let gateway: BuiltGateway

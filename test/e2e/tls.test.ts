@@ -67,5 +67,7 @@ test('a node that says that it is behind TLS is called there, streamed or not', 
   const text = events.map((event) => (JSON.parse(event.slice(6)) as Completion).choices[0]?.text ?? '')
   expect(text.length).toBeGreaterThan(2)
   expect(text.join('')).toBe(choices[0]?.text)
-  expect(passed).toEqual(['POST /rpc/completions', 'POST /rpc/completions'])
+  // A node that is silent for a moment is asked for its health there too.
+  const calls = passed.filter((call) => call.startsWith('POST'))
+  expect(calls).toEqual(['POST /rpc/completions', 'POST /rpc/completions'])
 })

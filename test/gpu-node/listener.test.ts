@@ -41,27 +41,30 @@ test('closing breaks what does not end in time', async () => {
   await expect(response.text()).rejects.toThrow(/terminated/)
 })
 
-test('of a body that nobody reads no more is made than the connection takes', async () => {
-  const { url, serve } = await listenForTest()
-  const chunk = new Uint8Array(16 * 1024)
-  let madeBytes = 0
-  serve(
-    () =>
-      new Response(
-        new ReadableStream({
-          pull(controller) {
-            controller.enqueue(chunk)
-            madeBytes += chunk.byteLength
-          },
-        }),
-      ),
-  )
-  const answer = await new Promise<IncomingMessage>((resolve) => get(url, { agent: false }, resolve))
-  onTestFinished(() => void answer.destroy())
-  await standsStill(() => madeBytes)
-  const kept = madeBytes - answer.socket.bytesRead - bytesInSockets([Number(new URL(url).port)])
-  expect(kept).toBeLessThan(256 * 1024)
-  const before = madeBytes
-  answer.resume()
-  await expect.poll(() => madeBytes).toBeGreaterThan(before)
-})
+test.runIf(process.platform === 'linux')(
+  'of a body that nobody reads no more is made than the connection takes',
+  async () => {
+    const { url, serve } = await listenForTest()
+    const chunk = new Uint8Array(16 * 1024)
+    let madeBytes = 0
+    serve(
+      () =>
+        new Response(
+          new ReadableStream({
+            pull(controller) {
+              controller.enqueue(chunk)
+              madeBytes += chunk.byteLength
+            },
+          }),
+        ),
+    )
+    const answer = await new Promise<IncomingMessage>((resolve) => get(url, { agent: false }, resolve))
+    onTestFinished(() => void answer.destroy())
+    await standsStill(() => madeBytes)
+    const kept = madeBytes - answer.socket.bytesRead - bytesInSockets([Number(new URL(url).port)])
+    expect(kept).toBeLessThan(256 * 1024)
+    const before = madeBytes
+    answer.resume()
+    await expect.poll(() => madeBytes).toBeGreaterThan(before)
+  },
+)

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** Bytes on the connections to some local ports that the kernel has taken from one side and the other has not read. */
+/** Of Linux: bytes on the connections to some local ports that the kernel has taken from one side and the other has not read. */
 export function bytesInSockets(ports: readonly number[]): number {
   const wanted = new Set(ports)
   let bytes = 0

@@ -28,6 +28,8 @@ const SAVE_MS = 100
 const RETRY_MS = 1_000
 /** Leases of one node that are kept over a restart; more would not fit a stored value of 2 MB. */
 const MAX_KEPT_LEASES = 5_000
+/** Requests whose receipts are looked up at once. */
+const MOST_UNSURE = 1_000
 const NODE_KEY = 'node:'
 
 /** What a request with limits reserves in the same call that leases its node. */
@@ -302,20 +304,23 @@ export class Fleet extends DurableObject<Bindings> {
 
   /**
    * Settles what was settled in the last moment before this object started, and not stored: its receipts tell, and no
-   * node tells of it again. A try that was superseded has passed its reservation on.
+   * node tells of it again. A try that was superseded is charged nothing; where its reservation is still here, that of the
+   * try after it was not stored, whose receipt charges the month alone.
    */
   async #settleUnsure(): Promise<void> {
-    if (this.#unsure.length === 0) return
     try {
-      const settled = await findSettled(openDatabase(this.env.DB), this.#unsure)
-      this.#unsure = []
-      for (const { requestId, tokens, finishReason, estimated } of settled) {
-        if (estimated) this.#ledger.expire([requestId], Date.now(), tokens)
-        else if (finishReason !== 'superseded') this.#ledger.settle(requestId, tokens, Date.now())
+      while (this.#unsure.length > 0) {
+        const asked = this.#unsure.slice(0, MOST_UNSURE)
+        const settled = await findSettled(openDatabase(this.env.DB), asked)
+        this.#unsure = this.#unsure.filter((requestId) => !asked.includes(requestId))
+        for (const { requestId, tokens, finishReason, estimated } of settled) {
+          if (estimated) this.#ledger.expire([requestId], Date.now(), tokens)
+          else this.#ledger.settle(requestId, finishReason === 'superseded' ? 0 : tokens, Date.now())
+        }
+        this.#state.release(settled.map(({ requestId }) => requestId))
+        this.#saveLedger()
+        this.#dispatcher.serve()
       }
-      this.#state.release(settled.map(({ requestId }) => requestId))
-      this.#saveLedger()
-      this.#dispatcher.serve()
     } catch (error) {
       console.error(
         `Whether ${this.#unsure.length} requests of before were settled is looked up later:`,

@@ -5,7 +5,10 @@ export interface AccessBindings {
   /** A service token of Cloudflare Access, where that stands in front of the nodes. */
   NODE_ACCESS_CLIENT_ID?: string
   NODE_ACCESS_CLIENT_SECRET?: string
-  /** The hosts that it is sent to, with commas between them; `*.example.com` is all below that. Any when left out. */
+  /**
+   * The hosts that it is sent to, over TLS alone, with commas between them; `*.example.com` is all below that. Any when
+   * left out.
+   */
   COPAL_NODE_ACCESS_HOSTS?: string
 }
 
@@ -20,18 +23,19 @@ export type NodeAccess = (url: URL) => Record<string, string>
  */
 export function readAccess(env: AccessBindings): NodeAccess {
   const { NODE_ACCESS_CLIENT_ID: id = '', NODE_ACCESS_CLIENT_SECRET: secret = '' } = env
-  const hosts = readHosts(env.COPAL_NODE_ACCESS_HOSTS ?? '')
   if (!id !== !secret) {
     throw notConfigured(
       `the secret NODE_ACCESS_CLIENT_${id ? 'SECRET' : 'ID'} is missing; it goes with NODE_ACCESS_CLIENT_` +
-        `${id ? 'ID' : 'SECRET'}. Set both (\`wrangler secret put\`, or a .dev.vars file locally), or delete both.`,
+        `${id ? 'ID' : 'SECRET'}. Set both at once (\`wrangler secret bulk\`, or a .dev.vars file locally), or delete both.`,
     )
   }
   if (!id) return () => ({})
+  const hosts = readHosts(env.COPAL_NODE_ACCESS_HOSTS ?? '')
   const headers = { 'cf-access-client-id': id, 'cf-access-client-secret': secret }
-  const isIts = ({ hostname }: URL) =>
-    hosts.length === 0 ||
+  const isNamed = (hostname: string) =>
     hosts.some((host) => (host.startsWith('*.') ? hostname.endsWith(host.slice(1)) : hostname === host))
+  const isIts = ({ protocol, hostname }: URL) =>
+    hosts.length === 0 || (protocol === 'https:' && isNamed(hostname))
   return (url) => (isIts(url) ? headers : {})
 }
 

@@ -45,7 +45,7 @@ export interface Operation {
     /** The `data` of the last one, when it is no JSON. */
     end?: '[DONE]'
   }
-  /** What else can go wrong than `codesOf` finds out by itself. */
+  /** What else can go wrong than `errorsOf` finds out by itself. */
   errors?: readonly ErrorCode[]
 }
 

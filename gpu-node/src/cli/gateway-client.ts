@@ -94,7 +94,7 @@ export function createGatewayClient(connection: Connection, signal?: AbortSignal
       const response = await call('GET', `/admin${path}`, adminKey(), undefined)
       const sha256 = (response.headers.get('etag') ?? '').replaceAll('"', '')
       if (!/^[0-9a-f]{64}$/.test(sha256))
-        throw noGateway(response.url, await readText(response), 'and no file with its hash')
+        throw noGateway(response.url, await readBeginning(response), 'and no file with its hash')
       return { sha256, chunks: readChunks(response) }
     },
     adminUpload(sha256, query, answer, file) {
@@ -143,6 +143,12 @@ async function* readChunks(response: Response): AsyncGenerator<Uint8Array> {
   }
 }
 
+/** What comes first of a body that may be long; the rest is left. */
+async function readBeginning(response: Response): Promise<string> {
+  for await (const chunk of readChunks(response)) return new TextDecoder().decode(chunk)
+  return ''
+}
+
 /** A list as the API answers it. */
 export const listOf = <T>(entry: z.ZodType<T>) => z.object({ data: z.array(entry) })
 
@@ -182,7 +188,8 @@ function excerptOf(text: string, length: number): string {
   return line.length > length ? `${line.slice(0, length)}…` : line
 }
 
-async function readText(response: Response): Promise<string> {
+/** @throws CliError `stream_broken`, `interrupted` */
+export async function readText(response: Response): Promise<string> {
   try {
     return await response.text()
   } catch (cause) {

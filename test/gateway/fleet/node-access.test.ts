@@ -3,6 +3,7 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import { createDeps, type Bindings } from '../../../gateway/src/deps.ts'
+import { readAccess } from '../../../gateway/src/fleet/node-access.ts'
 import { beat, createKey, errorOf, ORIGIN } from '../support/gateway.ts'
 import { startNode, type NodeDouble } from '../support/node-double.ts'
 import type { NodeStep } from '../support/node-script.ts'
@@ -92,14 +93,35 @@ describe('a service token', () => {
   })
 
   test('is sent to the hosts that are named, and to no other that a node says it is at', async () => {
-    const node = await startNode('access-3', [ANSWER])
+    const node = await startNode('access-3', [ANSWER], { tls: true })
     await beat(node, 'access-hosts')
-    await complete('access-hosts', {
-      ...TOKEN,
-      COPAL_NODE_ACCESS_HOSTS: 'nodes.example.com, *.gpu.example.com',
-    })
-    await complete('access-hosts', { ...TOKEN, COPAL_NODE_ACCESS_HOSTS: 'nodes.example.com,127.0.0.1' })
+    const bindings = { ...TOKEN, NODE_CERTIFICATE: env.TEST_CERTIFICATE }
+    const elsewhere = 'nodes.example.com, *.gpu.example.com'
+    await complete('access-hosts', { ...bindings, COPAL_NODE_ACCESS_HOSTS: elsewhere })
+    const here = `nodes.example.com,${new URL(node.url).hostname}`
+    await complete('access-hosts', { ...bindings, COPAL_NODE_ACCESS_HOSTS: here })
     expect(await accessOf(node)).toEqual([{}, SENT])
+  })
+
+  test('is sent to hosts that are named over TLS alone, and to all below a name', () => {
+    const hosts = 'node-1.example.com, *.gpu.example.com'
+    const access = readAccess({ ...TOKEN, COPAL_NODE_ACCESS_HOSTS: hosts })
+    const sent = (url: string) => Object.keys(access(new URL(url))).length > 0
+    expect(sent('https://node-1.example.com:8443/rpc/completions')).toBe(true)
+    expect(sent('https://a.b.gpu.example.com')).toBe(true)
+    for (const url of [
+      'http://node-1.example.com',
+      'https://gpu.example.com',
+      'https://evilgpu.example.com',
+      'https://node-1.example.com.evil.example',
+    ])
+      expect(sent(url), url).toBe(false)
+  })
+
+  test('that is not there needs no hosts', () => {
+    expect(readAccess({ COPAL_NODE_ACCESS_HOSTS: 'https://no.host' })(new URL('https://a.example'))).toEqual(
+      {},
+    )
   })
 
   test.each([

@@ -212,10 +212,10 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
       leaves.abort()
     }
     if (ending === 'unanswered') {
-      let isRefused = false
-      void answering.then(({ status }) => (isRefused = status === 429))
-      while (!isRefused && (await attemptOf(ending, requestSeed)) === undefined) await scheduler.wait(5)
-      if (!isRefused) {
+      let isAnswered = false
+      void answering.catch(() => undefined).then(() => (isAnswered = true))
+      while (!isAnswered && (await attemptOf(ending, requestSeed)) === undefined) await scheduler.wait(5)
+      if (!isAnswered) {
         admit(true)
         await leave()
       }

@@ -1,6 +1,8 @@
 import { env } from 'cloudflare:workers'
 import { runInDurableObject } from 'cloudflare:test'
 import { beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import { openDatabase } from '../../../gateway/src/db/database.ts'
+import { insertReceipts } from '../../../gateway/src/db/queries/receipts.ts'
 import type { Hold } from '../../../gateway/src/limits/reservation.ts'
 import { beat, heartbeatOf, receiptOf, signedPost, until } from '../support/gateway.ts'
 import { ask, limited } from '../support/limited.ts'
@@ -13,17 +15,25 @@ beforeAll(async () => {
 })
 beforeEach(() => beat(node, 'tiny'))
 
+const idOf = (response: Response) => response.headers.get('x-request-id') ?? ''
+
 /** As its node would; what it changes is stored 100 ms later. */
 async function settle(response: Response, tokens: number): Promise<void> {
-  const requestId = response.headers.get('x-request-id') ?? ''
-  const receipts = [receiptOf(requestId, { promptTokens: tokens, completionTokens: 0 })]
+  const receipts = [receiptOf(idOf(response), { promptTokens: tokens, completionTokens: 0 })]
   await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
 }
 
 const reset = () =>
   runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
 
-const holds = () => runInDurableObject(fleet(), (_, { storage }) => storage.list<Hold>({ prefix: 'hold:' }))
+/** Waits until nothing is reserved for a request any more, as the object has stored it. */
+async function isReturned(requestId: string): Promise<void> {
+  const stored = () => runInDurableObject(fleet(), (_, { storage }) => storage.get<Hold>(`hold:${requestId}`))
+  await until('its reservation to be gone', async () => {
+    await fleet().saveCounts()
+    return (await stored()) === undefined || undefined
+  })
+}
 
 test('what was settled in the moment before a reset neither runs nor is reserved afterwards, and is charged', async () => {
   const { key } = await limited({ concurrent_requests: 1, tokens_per_month: 1_000 })
@@ -32,13 +42,23 @@ test('what was settled in the moment before a reset neither runs nor is reserved
   await beat(node, 'tiny')
   await settle(first, 40)
   await reset()
-  await until('its reservation to be gone', async () => {
-    await fleet().saveCounts()
-    return (await holds()).size === 0 || undefined
-  })
+  await isReturned(idOf(first))
   expect((await fleet().snapshot()).nodes).toMatchObject([{ id: node.id, leases: 0 }])
   expect((await ask(key, { max_tokens: 951 })).status).toBe(429)
   expect((await ask(key, { max_tokens: 950 })).status).toBe(200)
+})
+
+test('of a try that was superseded in that moment nothing stays reserved, and nothing is charged', async () => {
+  const { key } = await limited({ concurrent_requests: 1, tokens_per_month: 1_000 })
+  const first = await ask(key)
+  await fleet().saveCounts()
+  const receipt = receiptOf(idOf(first), { promptTokens: 40 })
+  const stored = { ...receipt, finishReason: 'superseded' } as const
+  await insertReceipts(openDatabase(env.DB), node.id, [stored], 'node', Date.now())
+  await reset()
+  await isReturned(idOf(first))
+  expect((await ask(key, { max_tokens: 991 })).status).toBe(429)
+  expect((await ask(key, { max_tokens: 990 })).status).toBe(200)
 })
 
 test('what could not be stored is stored with what comes next', async () => {

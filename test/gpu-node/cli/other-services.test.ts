@@ -133,6 +133,16 @@ test.each<{ what: string; answer: Answer; says: string }>([
   expect(told).toEqual([])
 })
 
+test('a stream of something else is told as one line', async () => {
+  const headers = { 'content-type': 'text/event-stream' }
+  answer = { status: 200, headers, body: 'data: {"choices":[{"text":"x"}]}\n\ndata: [DONE]\n\n' }
+  const { code, output, errors } = await copal('generate x --model m')
+  expect([code, output]).toEqual([1, ''])
+  expect(errors).toMatch(
+    /^copal: What answers at \S+ is no copal gateway, or one of another version: it sent '\{"choices".*', where 'choices\[0\]\.delta' is missing\. Check COPAL_BASE_URL\.\n$/,
+  )
+})
+
 test('those are all commands', () => {
   const named: string[] = []
   for (const command of createProgram(createSession(recordedTerminal())).commands) {

@@ -1,11 +1,17 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import { z } from 'zod'
 import { parseErrorBody } from '@copal/shared/errors.ts'
-import type { ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import { modelList } from '@copal/shared/wire/models.ts'
 import { refusedByApi } from '../api-words.ts'
 import { CliError } from '../cli-error.ts'
-import { noGateway, parseAnswer, readJson, readLines, type GatewayClient } from '../gateway-client.ts'
+import {
+  noGateway,
+  parseAnswer,
+  readJson,
+  readLines,
+  readText,
+  type GatewayClient,
+} from '../gateway-client.ts'
 import type { Session } from '../session.ts'
 import { wholeNumber } from './update.ts'
 
@@ -63,18 +69,23 @@ export function addGenerate(program: Command, session: Session): void {
 /** Of a completion that is printed as it is. */
 const completion = z.looseObject({ choices: z.array(z.unknown()) })
 
+/** What is read of an event: a chunk of a chat, or an error. */
+const chunk = z.looseObject({
+  choices: z.array(z.object({ delta: z.object({ content: z.string().nullish() }) })).optional(),
+})
+
 /** The text pieces of a chat stream; a stream without its end is an error. */
 async function* readDeltas(response: Response): AsyncGenerator<string> {
   if (!response.headers.get('content-type')?.startsWith('text/event-stream'))
-    throw noGateway(response.url, await response.text(), 'and no stream')
+    throw noGateway(response.url, await readText(response), 'and no stream')
   for await (const line of readLines(response)) {
     if (!line.startsWith('data:')) continue
     const data = line.slice('data:'.length).trim()
     if (data === '[DONE]') return
-    const event = parseAnswer(data, z.looseObject({}), response.url)
+    const event = parseAnswer(data, chunk, response.url)
     const error = parseErrorBody(event)
     if (error) throw refusedByApi(error)
-    const text = (event as Partial<ChatCompletionChunk>).choices?.[0]?.delta.content
+    const text = event.choices?.[0]?.delta.content
     if (text) yield text
   }
   throw new CliError('stream_broken', 'The answer broke off before its end.')

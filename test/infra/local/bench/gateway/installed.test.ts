@@ -9,7 +9,9 @@ const SCRIPT = join('node_modules', '@portkey-ai', 'gateway', 'build', 'start-se
 test('what is not installed is said in one line, with the command that installs it', () => {
   const portkey = findPortkey(undefined, temporaryDir())
   expect(portkey).toEqual({
-    missing: expect.stringMatching(/^Portkey .*npm install --legacy-peer-deps --prefix .*--portkey <folder>$/),
+    missing: expect.stringMatching(
+      /^Portkey .*npm install --legacy-peer-deps --prefix .*--portkey <folder>$/,
+    ),
   })
   const litellm = findLitellm(undefined, '')
   expect(litellm).toEqual({ missing: expect.stringMatching(/^LiteLLM .*pip install .*--litellm <folder>$/) })
