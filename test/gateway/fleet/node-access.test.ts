@@ -109,13 +109,13 @@ describe('a service token', () => {
     const sent = (url: string) => Object.keys(access(new URL(url))).length > 0
     expect(sent('https://node-1.example.com:8443/rpc/completions')).toBe(true)
     expect(sent('https://a.b.gpu.example.com')).toBe(true)
-    for (const url of [
+    const others = [
       'http://node-1.example.com',
       'https://gpu.example.com',
       'https://evilgpu.example.com',
       'https://node-1.example.com.evil.example',
-    ])
-      expect(sent(url), url).toBe(false)
+    ]
+    expect(others.filter(sent)).toEqual([])
   })
 
   test('that is not there needs no hosts', () => {

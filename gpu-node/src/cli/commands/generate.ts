@@ -70,7 +70,7 @@ export function addGenerate(program: Command, session: Session): void {
 const completion = z.looseObject({ choices: z.array(z.unknown()) })
 
 /** What is read of an event: a chunk of a chat, or an error. */
-const chunk = z.looseObject({
+const streamedChunk = z.looseObject({
   choices: z.array(z.object({ delta: z.object({ content: z.string().nullish() }) })).optional(),
 })
 
@@ -82,7 +82,7 @@ async function* readDeltas(response: Response): AsyncGenerator<string> {
     if (!line.startsWith('data:')) continue
     const data = line.slice('data:'.length).trim()
     if (data === '[DONE]') return
-    const event = parseAnswer(data, chunk, response.url)
+    const event = parseAnswer(data, streamedChunk, response.url)
     const error = parseErrorBody(event)
     if (error) throw refusedByApi(error)
     const text = event.choices?.[0]?.delta.content
