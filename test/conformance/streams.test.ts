@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, inject, test } from 'vitest'
 
 const service = inject('service')
 
-/** One server-sent event, as OpenAPI 3.2 sees it. */
+/** One server-sent event, as the document sees it. */
 interface StreamedEvent {
   event?: string
   data: string
@@ -41,7 +41,7 @@ function jsonOf(text: string): unknown {
 function misfits(path: string, events: readonly StreamedEvent[]): StreamedEvent[] {
   const operation = `/v1${path}`.replaceAll('/', '~1')
   const isAsTold = ajv.getSchema(
-    `openapi#/paths/${operation}/post/responses/200/content/text~1event-stream/itemSchema`,
+    `openapi#/paths/${operation}/post/responses/200/content/text~1event-stream/schema`,
   )
   if (!isAsTold) throw new Error(`the document tells nothing of the streams of ${path}`)
   return events.filter((event) => !isAsTold(event))

@@ -8,9 +8,9 @@ import type { NamedSchema, Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
 import { schemaOf, type JsonSchema } from './schema.ts'
 
-/** As much of an OpenAPI 3.2 document as this service has: 3.1 has no way to say what the events of a stream are. */
+/** As much of an OpenAPI 3.1 document as this service has. */
 export interface OpenApiDocument {
-  openapi: '3.2.0'
+  openapi: '3.1.0'
   info: { title: string; version: string; description: string }
   security: Record<string, string[]>[]
   tags: { name: string }[]
@@ -57,7 +57,7 @@ export function createDocument(): OpenApiDocument {
   const paths: OpenApiDocument['paths'] = {}
   for (const operation of OPERATIONS) (paths[operation.path] ??= {})[operation.method] = describe(operation)
   return {
-    openapi: '3.2.0',
+    openapi: '3.1.0',
     info: { title: 'copal', version: VERSION, description: DESCRIPTION },
     security: [{ key: [] }],
     tags: [...new Set(OPERATIONS.map(({ tag }) => tag))].map((name) => ({ name })),
@@ -120,7 +120,7 @@ function describe(operation: Operation): DescribedOperation {
         ...(headers ? { headers } : {}),
         content: {
           ...content,
-          ...(streams ? { 'text/event-stream': { itemSchema: streamedEvent(streams) } } : {}),
+          ...(streams ? { 'text/event-stream': { schema: streamedEvent(streams) } } : {}),
         },
       },
       ...Object.fromEntries(

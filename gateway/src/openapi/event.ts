@@ -4,8 +4,9 @@ import type { JsonSchema } from './schema.ts'
 const JSON_IN_TEXT = { type: 'string', contentMediaType: 'application/json' }
 
 /**
- * One server-sent event as OpenAPI 3.2 sees it, an object of its fields: `data` is a text that holds JSON, an object of
- * OpenAI's or an error, which is one of its events where these have names, or what ends the stream.
+ * One server-sent event, an object of its fields: `data` is a text that holds JSON, an object of OpenAI's or an error,
+ * which is one of its events where these have names, or what ends the stream. OpenAPI 3.1 has no word for one of a
+ * sequence; that the schema of a stream is that of each of its events is how OpenAI's own document has it.
  */
 export function streamedEvent({ event, end }: NonNullable<Operation['streams']>): JsonSchema {
   const refer = (name: string) => ({ $ref: `#/components/schemas/${name}` })
@@ -14,7 +15,7 @@ export function streamedEvent({ event, end }: NonNullable<Operation['streams']>)
   return {
     type: 'object',
     description:
-      'A stream that breaks ends with an error. ' +
+      'Each event. A stream that breaks ends with an error. ' +
       (end ? `One that does not ends with \`${end}\`.` : 'The name of an event is the `type` of its `data`.'),
     properties: {
       event: { type: 'string' },
