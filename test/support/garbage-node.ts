@@ -5,6 +5,7 @@ import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { onTestFinished } from 'vitest'
 import { databasePath } from './break-database.ts'
 import type { TestFleet } from './fleet.ts'
+import { heartbeatOf } from './heartbeat.ts'
 
 /** A server that says it is a node, and answers what no node does. */
 export async function startGarbageNode(fleet: TestFleet): Promise<{
@@ -26,20 +27,13 @@ export async function startGarbageNode(fleet: TestFleet): Promise<{
   const model = models[0]?.id ?? ''
   const { contextLength } = fleet.model.config
   const tell = async (changes: Partial<Heartbeat> = {}) => {
-    const beat: Heartbeat = {
-      nodeId: 'garbage',
-      url: `http://127.0.0.1:${address.port}`,
-      draining: false,
-      leaving: false,
+    const at = { id: 'garbage', url: `http://127.0.0.1:${address.port}` }
+    const beat = heartbeatOf(at, model, {
       model: { id: model, baseSha256: baseSha256(fleet), contextLength, parameters: 1 },
-      activeVersion: 0,
-      weightSets: [{ version: 0, state: 'ready', requests: 0 }],
       load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 8 },
       methods: [],
-      requests: [],
-      jobs: [],
       ...changes,
-    }
+    })
     const path = '/internal/nodes/heartbeat'
     const body = new TextEncoder().encode(JSON.stringify(beat))
     const signed = { nodeId: 'garbage', to: 'gateway', method: 'POST', path, body } as const

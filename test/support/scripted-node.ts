@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createGatewayClient } from '../../gpu-node/src/control/gateway-client.ts'
+import { heartbeatOf } from './heartbeat.ts'
 
 /** A node's place in a gateway, with a script for an engine. */
 export interface ScriptedNode {
@@ -41,25 +42,16 @@ export async function startScriptedNode(
     secret: await gateway.nodeSecret(nodeId),
   })
   const beat = () =>
-    client.heartbeat({
-      nodeId,
-      url: `http://127.0.0.1:${port}`,
-      draining: false,
-      leaving: false,
-      model: { id: 'tiny', baseSha256: 'b'.repeat(64), contextLength: 8192, parameters: 1 },
-      activeVersion: 0,
-      weightSets: [{ version: 0, state: 'ready', requests: 0 }],
-      load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1_000_000 },
-      prefixes: [],
-      methods: [],
-      requests: [...requestIds].map((requestId) => ({
-        requestId,
-        promptTokens: 1,
-        completionTokens: 1,
-        idleMs: 0,
-      })),
-      jobs: [],
-    })
+    client.heartbeat(
+      heartbeatOf({ id: nodeId, url: `http://127.0.0.1:${port}` }, 'tiny', {
+        requests: [...requestIds].map((requestId) => ({
+          requestId,
+          promptTokens: 1,
+          completionTokens: 1,
+          idleMs: 0,
+        })),
+      }),
+    )
   await beat()
   return {
     port,

@@ -3,7 +3,7 @@ import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { FleetState } from '../../../gateway/src/fleet/state.ts'
 import { isChosen } from '../../../gateway/src/trials/trial.ts'
 import { a, ask, b, ready } from '../support/fleet-state.ts'
-import { heartbeatOf } from '../support/gateway.ts'
+import { heartbeatOf } from '../../support/heartbeat.ts'
 
 describe('a canary', () => {
   const both = (changes: Partial<Heartbeat> = {}) => ({

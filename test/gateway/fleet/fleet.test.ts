@@ -6,7 +6,7 @@ import { sumUsage } from '../../../gateway/src/db/queries/usage-totals.ts'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
 import { FleetState } from '../../../gateway/src/fleet/state.ts'
 import type { Hold } from '../../../gateway/src/limits/reservation.ts'
-import { heartbeatOf } from '../support/gateway.ts'
+import { heartbeatOf } from '../../support/heartbeat.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
 const open = (name: string) => env.FLEET.get(env.FLEET.idFromName(name))

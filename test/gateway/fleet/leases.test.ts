@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
 import { FleetState, FORGET_MS } from '../../../gateway/src/fleet/state.ts'
 import { a, ask, ready } from '../support/fleet-state.ts'
-import { heartbeatOf } from '../support/gateway.ts'
+import { heartbeatOf } from '../../support/heartbeat.ts'
 
 const { silentMs: ALIVE_MS, deadMs: DEAD_MS, leaseMs: LEASE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
 

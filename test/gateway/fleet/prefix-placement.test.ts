@@ -3,7 +3,7 @@ import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
 import { FleetState } from '../../../gateway/src/fleet/state.ts'
 import { a, ask, b } from '../support/fleet-state.ts'
-import { heartbeatOf } from '../support/gateway.ts'
+import { heartbeatOf } from '../../support/heartbeat.ts'
 
 describe('a prompt whose beginning a node has cached', () => {
   const c = { id: 'c', url: 'http://127.0.0.1:3' }

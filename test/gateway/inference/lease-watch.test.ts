@@ -6,7 +6,8 @@ import { DEFAULT_POLICY } from '../../../gateway/src/fleet/policy.ts'
 import { judge, watchLease } from '../../../gateway/src/inference/lease-watch.ts'
 import { createAlarms } from '../../../gateway/src/runtime/alarms.ts'
 import { testDeps } from '../support/adaptation.ts'
-import { beat, heartbeatOf } from '../support/gateway.ts'
+import { heartbeatOf } from '../../support/heartbeat.ts'
+import { beat } from '../support/gateway.ts'
 
 const { idleMs, firstTokenMs } = DEFAULT_POLICY
 const view = { silent: false, where: 'taken', idleMs: 0, tokenlessMs: 0 } as const

@@ -7,7 +7,8 @@ import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { createDeps, type Deps } from '../../../gateway/src/deps.ts'
 import { ask } from './documented.ts'
-import { beat, heartbeatOf, ORIGIN } from './gateway.ts'
+import { heartbeatOf } from '../../support/heartbeat.ts'
+import { beat, ORIGIN } from './gateway.ts'
 import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from './secrets.ts'
 
 /** What the Worker's own events get, with changes; a clock that is ahead makes time pass. */

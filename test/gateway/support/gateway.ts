@@ -6,6 +6,7 @@ import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../gateway/src/db/database.ts'
 import { insertKey, type NewKeyRow } from '../../../gateway/src/db/queries/keys.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/secret.ts'
+import { heartbeatOf } from '../../support/heartbeat.ts'
 import { ask } from './documented.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './secrets.ts'
 import { withTickets, type Told } from './told.ts'
@@ -67,28 +68,6 @@ export async function signedPost(
   const signed = { nodeId: as, to: 'gateway', method: 'POST', path, body } as const
   const headers = await signedHeaders(secret ?? (await nodeSecret(TEST_NODE_SECRET, as)), signed, Date.now())
   return exports.default.fetch(new Request(ORIGIN + path, { method: 'POST', headers, body }))
-}
-
-/** A heartbeat of a node that serves `model` dense, with `changes` applied. */
-export function heartbeatOf(
-  node: { id: string; url: string },
-  model: string,
-  changes: Partial<Heartbeat> = {},
-): Heartbeat {
-  return {
-    nodeId: node.id,
-    url: node.url,
-    draining: false,
-    model: { id: model, baseSha256: 'a'.repeat(64), contextLength: 2048, parameters: 1000 },
-    activeVersion: 0,
-    weightSets: [{ version: 0, state: 'ready', requests: 0 }],
-    load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
-    methods: ['continual-wanda', 'continual-wanda+swaps', 'copal'],
-    leaving: false,
-    requests: [],
-    jobs: [],
-    ...changes,
-  }
 }
 
 /** Sends a heartbeat and returns the answer. */

@@ -9,7 +9,8 @@ import { activateVersion, findModel } from '../../../../gateway/src/db/queries/m
 import { masks, shadowScores } from '../../../../gateway/src/db/schema.ts'
 import { deleteOldScores } from '../../../../gateway/src/db/retention.ts'
 import { admin, adminJson, testDeps } from '../../support/adaptation.ts'
-import { beat, createKey, errorOf, get, heartbeatOf, post, signedPost } from '../../support/gateway.ts'
+import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { beat, createKey, errorOf, get, post, signedPost } from '../../support/gateway.ts'
 import { startNode, type NodeDouble } from '../../support/node-double.ts'
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const

@@ -7,7 +7,8 @@ import { sumDrift, sumUsage } from '../../../../gateway/src/db/queries/usage-tot
 import { deleteOldReceipts } from '../../../../gateway/src/db/retention.ts'
 import { masks, receipts as receiptTable } from '../../../../gateway/src/db/schema.ts'
 import { testDeps } from '../../support/adaptation.ts'
-import { beat, errorOf, heartbeatOf, receiptOf, signedPost } from '../../support/gateway.ts'
+import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { beat, errorOf, receiptOf, signedPost } from '../../support/gateway.ts'
 
 const db = openDatabase(env.DB)
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
