@@ -7,7 +7,13 @@ import type { Fleet } from './fleet/fleet.ts'
 import { readAccess, type AccessBindings } from './fleet/node-access.ts'
 import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './fleet/node-secrets.ts'
 import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
-import { readPolicy, readWholeNumber, type FleetPolicy, type PolicyBindings } from './fleet/policy.ts'
+import {
+  readList,
+  readPolicy,
+  readWholeNumber,
+  type FleetPolicy,
+  type PolicyBindings,
+} from './fleet/policy.ts'
 import { createTickets, type Tickets } from './fleet/tickets.ts'
 import { notConfigured } from './not-configured.ts'
 
@@ -181,14 +187,8 @@ function readGatewaySecrets(env: Bindings): GatewaySecrets {
 }
 
 function readRevokedNodes(env: Bindings): ReadonlySet<string> {
-  const names = (env.COPAL_REVOKED_NODES ?? '').split(',').map((name) => name.trim())
-  const bad = names.find((name) => name !== '' && !nodeId.safeParse(name).success)
-  if (bad !== undefined) {
-    throw notConfigured(
-      `the variable COPAL_REVOKED_NODES has '${bad}'; names of nodes are expected, with commas between them.`,
-    )
-  }
-  return new Set(names.filter((name) => name !== ''))
+  const isName = (name: string) => nodeId.safeParse(name).success
+  return new Set(readList(env, 'COPAL_REVOKED_NODES', isName, 'names of nodes'))
 }
 
 function readReceiptDays(env: Bindings): number {

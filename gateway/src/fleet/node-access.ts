@@ -1,4 +1,8 @@
 import { notConfigured } from '../not-configured.ts'
+import { readList } from './policy.ts'
+
+/** Of one host, or of all below a name. */
+const HOST = /^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/i
 
 /** Secrets and variables of what stands in front of nodes. */
 export interface AccessBindings {
@@ -30,24 +34,16 @@ export function readAccess(env: AccessBindings): NodeAccess {
     )
   }
   if (!id) return () => ({})
-  const hosts = readHosts(env.COPAL_NODE_ACCESS_HOSTS ?? '')
+  const hosts = readList(
+    env,
+    'COPAL_NODE_ACCESS_HOSTS',
+    (host) => HOST.test(host),
+    'names like node-1.example.com or *.example.com, without scheme or port,',
+  ).map((host) => host.toLowerCase())
   const headers = { 'cf-access-client-id': id, 'cf-access-client-secret': secret }
   const isNamed = (hostname: string) =>
     hosts.some((host) => (host.startsWith('*.') ? hostname.endsWith(host.slice(1)) : hostname === host))
   const isIts = ({ protocol, hostname }: URL) =>
     hosts.length === 0 || (protocol === 'https:' && isNamed(hostname))
   return (url) => (isIts(url) ? headers : {})
-}
-
-function readHosts(text: string): string[] {
-  const hosts = text
-    .split(',')
-    .map((host) => host.trim().toLowerCase())
-    .filter((host) => host !== '')
-  const bad = hosts.find((host) => !/^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/.test(host))
-  if (bad === undefined) return hosts
-  throw notConfigured(
-    `the variable COPAL_NODE_ACCESS_HOSTS has '${bad}'; names like node-1.example.com or *.example.com are expected, ` +
-      'without scheme or port, with commas between them.',
-  )
 }

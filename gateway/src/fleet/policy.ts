@@ -89,3 +89,26 @@ export function readWholeNumber<Name extends string>(
   const unit = name.endsWith('_MS') ? 'in milliseconds' : name.endsWith('_DAYS') ? 'of days' : 'of requests'
   throw notConfigured(`the variable ${name} is '${text}'; a whole number is expected, ${unit}.`)
 }
+
+/**
+ * The parts of a variable that has commas between them; none when it is not set.
+ *
+ * @param expected what each is to be, for the operator
+ * @throws AppError `internal_error` that names the variable and a part that is not so
+ */
+export function readList<Name extends string>(
+  env: Partial<Record<Name, string>>,
+  name: Name,
+  isGood: (part: string) => boolean,
+  expected: string,
+): string[] {
+  const parts = (env[name] ?? '')
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+  const bad = parts.find((part) => !isGood(part))
+  if (bad === undefined) return parts
+  throw notConfigured(
+    `the variable ${name} has '${bad}'; ${expected} are expected, with commas between them.`,
+  )
+}
