@@ -1,10 +1,9 @@
 import { createServer } from 'node:http'
-import { DatabaseSync } from 'node:sqlite'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { onTestFinished } from 'vitest'
-import { databasePath } from './break-database.ts'
 import type { TestFleet } from './fleet.ts'
+import { withSqlite } from './gateway-sqlite.ts'
 import { heartbeatOf } from './heartbeat.ts'
 
 /** A server that says it is a node, and answers what no node does. */
@@ -46,8 +45,8 @@ export async function startGarbageNode(fleet: TestFleet): Promise<{
 
 /** Of the model, as the database knows it. */
 function baseSha256({ stateDir }: TestFleet): string {
-  const database = new DatabaseSync(databasePath(stateDir), { readOnly: true })
-  const row = database.prepare('SELECT base_sha256 FROM models').get() as { base_sha256: string }
-  database.close()
-  return row.base_sha256
+  return withSqlite(stateDir, 'database', (database) => {
+    const row = database.prepare('SELECT base_sha256 FROM models').get() as { base_sha256: string }
+    return row.base_sha256
+  })
 }
