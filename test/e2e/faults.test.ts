@@ -63,7 +63,7 @@ test('nodes whose clocks are far ahead or far behind take no requests and say wh
   expect((await faults.fleet.alive()).toSorted()).toEqual(['node-a', 'node-b'])
 })
 
-test('nodes whose clocks are a little ahead or behind are as any other', async () => {
+test('nodes whose clocks are a little ahead or behind answer as the others do', async () => {
   const before = await receipts('length')
   const skewed = await Promise.all([startSkewed('a-little-ahead', 30), startSkewed('a-little-behind', -30)])
   await until('the nodes', async () => ((await faults.fleet.alive()).length === 4 ? true : undefined), 20_000)

@@ -91,7 +91,7 @@ function describe(entries: DomainEntry[], session: Session): string {
   if (entries.length === 0) {
     const howTo =
       'Traffic with the header x-copal-sample: true fills them, or: copal domains import <name> <file>'
-    return `No domain has any text yet. ${howTo}`
+    return `No domain has texts yet. ${howTo}`
   }
   const nowMs = Date.now()
   return session.table(
