@@ -1,40 +1,37 @@
-use super::{count, guarded, invalid};
-use crate::kernels::Kernel;
+use super::errors::{Result, guarded, invalid};
+use super::fields::read;
+use super::kernel_of;
 use crate::swaps::{Rows, swap_rows};
-use napi::bindgen_prelude::{Float32ArraySlice, Float64ArraySlice, Result, Uint8ArraySlice};
+use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::ops::Range;
 
-/// H of a row of more would take 128 GiB.
-const MOST_COLS: usize = 1 << 17;
+/// The second moment of more columns would take more than 128 GiB.
+const MAX_COLS: usize = 1 << 17;
 
 /// Refines the rows that the arrays hold; blocks its thread.
-#[napi(js_name = "swapRows")]
-#[allow(clippy::too_many_arguments, reason = "as addon.d.ts lists them")]
-pub fn swap_rows_of(
-    kernel: Option<String>,
-    cols: f64,
-    group: Option<f64>,
-    weights: Float32ArraySlice<'_>,
-    moment: Float64ArraySlice<'_>,
-    mut bits: Uint8ArraySlice<'_>,
-    gradient: Float64ArraySlice<'_>,
-    mut errors: Float64ArraySlice<'_>,
-    floor: f64,
-) -> Result<()> {
+#[napi]
+pub fn exchange_rows(options: Unknown<'_>) -> Result<()> {
     guarded(|| {
-        let kernel = Kernel::select(kernel.as_deref()).map_err(invalid)?;
-        let cols = count("cols", cols, MOST_COLS)?;
-        let group = group.map(|group| count("group", group, MOST_COLS)).transpose()?;
+        let [kernel, cols, group, weights, moment, bits, gradient, errors, floor] = read(
+            &options,
+            [c"kernel", c"cols", c"group", c"weights", c"moment", c"bits", c"gradient", c"errors", c"floor"],
+        )?;
+        let kernel = kernel_of(kernel)?;
+        let cols = cols.count(MAX_COLS)?;
+        let group = group.optional()?.map(|group| group.count(MAX_COLS)).transpose()?;
+        let floor = floor.number()?;
         if floor.is_nan() {
             return Err(invalid("floor must be a number"));
         }
-        let read = [bytes(&weights), bytes(&moment), bytes(&gradient)];
-        apart("bits", bytes(&bits), read.iter().chain([&bytes(&errors)]))?;
-        apart("errors", bytes(&errors), &read)?;
-        // SAFETY: both arrays are apart from each other and from what is read, and this call runs no
-        // JavaScript before it returns. Other threads may refine other rows in the same buffers: no
-        // array here reaches there, but for the weights, H and gradients, which nobody writes meanwhile.
+        let (weights, moment, gradient) = (weights.f32_array()?, moment.f64_array()?, gradient.f64_array()?);
+        let (mut bits, mut errors) = (bits.u8_array()?, errors.f64_array()?);
+        let inputs = [range_of(&weights), range_of(&moment), range_of(&gradient)];
+        require_apart("bits", range_of(&bits), inputs.iter().chain([&range_of(&errors)]))?;
+        require_apart("errors", range_of(&errors), &inputs)?;
+        // SAFETY: neither array overlaps the other or an input, and this call runs no more JavaScript before it
+        // returns. Other threads may refine other rows in the same buffers: the arrays here do not reach those,
+        // except the weights, moment and gradients, which nobody writes meanwhile.
         let (bits, errors) = unsafe { (bits.as_mut(), errors.as_mut()) };
         let rows =
             Rows { cols, group, weights: &weights, moment: &moment, bits, gradient: &gradient, errors };
@@ -42,14 +39,14 @@ pub fn swap_rows_of(
     })
 }
 
-/// Where an array lies.
-fn bytes<T>(values: &[T]) -> Range<usize> {
+/// The addresses of an array.
+fn range_of<T>(values: &[T]) -> Range<usize> {
     let Range { start, end } = values.as_ptr_range();
     start.addr()..end.addr()
 }
 
-/// Refuses an array that is written to and shares memory with another.
-fn apart<'a>(
+/// Rejects an array that is written to and shares memory with another.
+fn require_apart<'a>(
     name: &str,
     written: Range<usize>,
     others: impl IntoIterator<Item = &'a Range<usize>>,
