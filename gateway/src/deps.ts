@@ -1,21 +1,21 @@
-import { nodeId, nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
+import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
-import type { ResponseCache } from './cache/response-cache.ts'
-import { openDatabase, type Database } from './db/database.ts'
-import type { Reservoir } from './domains/reservoir.ts'
-import type { Fleet } from './fleet/fleet.ts'
-import { readAccess, type AccessBindings } from './fleet/node-access.ts'
-import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './fleet/node-secrets.ts'
-import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
+import type { ResponseCache } from './inference/cache/response-cache.ts'
+import { openDatabase, type Database } from './storage/db/database.ts'
+import type { Reservoir } from './adaptation/sampling/reservoir.ts'
+import type { Fleet } from './fleet/object/fleet.ts'
+import { readAccess, type AccessBindings } from './fleet/auth/node-access.ts'
+import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './fleet/auth/node-secrets.ts'
+import { createPrefixSalts, type PrefixSalt } from './fleet/client/prefix-keys.ts'
 import {
   readList,
   readPolicy,
   readWholeNumber,
   type FleetPolicy,
   type PolicyBindings,
-} from './fleet/policy.ts'
-import { createTickets, type Tickets } from './fleet/tickets.ts'
-import { notConfigured } from './not-configured.ts'
+} from './fleet/object/fleet-policy.ts'
+import { createTickets, type Tickets } from './fleet/auth/attestations.ts'
+import { notConfigured } from './runtime/not-configured.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
 export interface Bindings extends PolicyBindings, AccessBindings {
@@ -176,7 +176,7 @@ function readGatewaySecrets(env: Bindings): GatewaySecrets {
         'Set it as NODE_SECRET is set, or delete it.',
     )
   }
-  const taken = [current, other].map(nodeOfSecret).find((owner) => owner !== undefined)
+  const taken = [current, other].map(nodeIdOfSecret).find((owner) => owner !== undefined)
   if (taken !== undefined) {
     throw notConfigured(
       `its NODE_SECRET, or the alternate, is the secret of node '${taken}'. The gateway ` +

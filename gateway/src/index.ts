@@ -1,16 +1,16 @@
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
-import { deleteOldDays, deleteOldReceipts, deleteOldScores } from './db/retention.ts'
+import { deleteOldDays, deleteOldReceipts, deleteOldScores } from './storage/retention.ts'
 import { createDeps, type Bindings } from './deps.ts'
-import { handleSamples } from './domains/consume.ts'
-import { pepperStoredKeys } from './keys/pepper-stored.ts'
-import { deleteOldParts } from './masks/parts.ts'
-import { tick } from './updates/drive.ts'
+import { handleSamples } from './adaptation/sampling/sample-consumer.ts'
+import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
+import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
+import { tick } from './adaptation/updates/advance-update.ts'
 
-export { ResponseCache } from './cache/response-cache.ts'
-export { Fleet } from './fleet/fleet.ts'
-export { Reservoir } from './domains/reservoir.ts'
-export { UpdateWorkflow } from './updates/workflow.ts'
+export { ResponseCache } from './inference/cache/response-cache.ts'
+export { Fleet } from './fleet/object/fleet.ts'
+export { Reservoir } from './adaptation/sampling/reservoir.ts'
+export { UpdateWorkflow } from './adaptation/updates/update-workflow.ts'
 
 const app = createApp()
 

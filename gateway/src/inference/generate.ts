@@ -3,18 +3,18 @@ import type { Context } from 'hono'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
 import { LATE_HEADER, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
-import { responseError } from '@copal/shared/wire/response-object.ts'
-import type { CachedAnswer } from '../cache/cache-store.ts'
-import type { KeyedEnv } from '../context.ts'
-import { askFleet } from '../fleet/ask.ts'
-import type { PromptParts } from '../fleet/prefix-keys.ts'
-import { brokenOff, NodeCallError } from '../fleet/node-client.ts'
-import { relay } from '../fleet/relay.ts'
-import { watchKey } from '../keys/watch.ts'
-import { meter } from '../limits/metering.ts'
+import { responseErrorEvent } from '@copal/shared/wire/response-object.ts'
+import type { CachedAnswer } from './cache/cache-store.ts'
+import type { KeyedEnv } from '../contracts/context.ts'
+import { askFleet } from '../fleet/client/ask-fleet.ts'
+import type { PromptParts } from '../fleet/client/prefix-keys.ts'
+import { brokenOff, NodeCallError } from '../fleet/client/node-client.ts'
+import { relay } from '../fleet/client/relay.ts'
+import { watchKey } from '../keys/key-watch.ts'
+import { meter } from '../usage/limits/metering.ts'
 import { createAlarms } from '../runtime/alarms.ts'
-import { follow } from '../runtime/follow.ts'
-import { place } from './place.ts'
+import { follow } from '../runtime/linked-abort.ts'
+import { place } from './dispatch/dispatch.ts'
 
 /** One admitted request, ready for a node. */
 export interface Generation {
@@ -153,7 +153,7 @@ export async function generate(
 /** The last event of a stream that broke, in the form of its API; no `[DONE]` follows. */
 function lastEvent(path: string, error: AppError): string {
   return path === '/rpc/responses'
-    ? `\n\nevent: error\ndata: ${JSON.stringify(responseError(error))}\n\n`
+    ? `\n\nevent: error\ndata: ${JSON.stringify(responseErrorEvent(error))}\n\n`
     : `\n\ndata: ${JSON.stringify(errorBody(error))}\n\n`
 }
 

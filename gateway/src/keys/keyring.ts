@@ -1,6 +1,6 @@
-import { findKeyByHash, type ActiveKey } from '../db/queries/keys.ts'
+import { findKeyByHash, type ActiveKey } from '../storage/db/queries/key-queries.ts'
 import type { Deps } from '../deps.ts'
-import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './secret.ts'
+import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './key-secret.ts'
 
 const CACHE_ENTRIES = 1_024
 

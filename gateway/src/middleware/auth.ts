@@ -1,12 +1,12 @@
 import type { MiddlewareHandler } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { KeyScope } from '@copal/shared/wire/keys.ts'
-import type { ActorEnv, KeyedEnv } from '../context.ts'
-import type { KeyRow } from '../db/queries/keys.ts'
+import type { ActorEnv, KeyedEnv } from '../contracts/context.ts'
+import type { KeyRow } from '../storage/db/queries/key-queries.ts'
 import type { Deps } from '../deps.ts'
-import type { Actor } from '../keys/grants.ts'
+import type { Actor } from '../keys/key-grants.ts'
 import type { KeyCheck, Keyring } from '../keys/keyring.ts'
-import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/secret.ts'
+import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/key-secret.ts'
 
 /** Admits requests with an API key of the scope `inference` and hands it on as `key`. */
 export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHandler<KeyedEnv> {

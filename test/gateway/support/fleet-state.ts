@@ -1,4 +1,4 @@
-import type { AcquireRequest } from '../../../gateway/src/fleet/acquire.ts'
+import type { AcquireRequest } from '../../../gateway/src/contracts/acquire.ts'
 
 /** Two nodes that are told to a `FleetState`, and to nobody else. */
 export const a = { id: 'a', url: 'http://127.0.0.1:1' }

@@ -1,6 +1,6 @@
-import type { Ledger } from '../../../gateway/src/limits/ledger.ts'
-import type { LimitedAccount, Limits } from '../../../gateway/src/limits/limits.ts'
-import type { AccountRecord, Hold, Wanted } from '../../../gateway/src/limits/reservation.ts'
+import type { Ledger } from '../../../gateway/src/fleet/ledger/ledger.ts'
+import type { LimitedAccount, Limits } from '../../../gateway/src/contracts/limits.ts'
+import type { AccountRecord, Hold, Wanted } from '../../../gateway/src/contracts/reservation.ts'
 
 /** When tests begin: not at the edge of a month. */
 export const START_MS = Date.UTC(2026, 5, 15, 12)

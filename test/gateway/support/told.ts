@@ -1,5 +1,5 @@
 import type { KeptAnswer, Receipt } from '@copal/shared/wire/node-rpc.ts'
-import { createTickets, type Given } from '../../../gateway/src/fleet/tickets.ts'
+import { createTickets, type Given } from '../../../gateway/src/fleet/auth/attestations.ts'
 import { TEST_NODE_SECRET } from './secrets.ts'
 
 const tickets = createTickets([TEST_NODE_SECRET])

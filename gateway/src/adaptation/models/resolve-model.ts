@@ -1,0 +1,39 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { Database } from '../../storage/db/database.ts'
+import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
+
+/**
+ * The model that an operator means: the named one, or the only one.
+ *
+ * @throws AppError `model_not_found`, `invalid_request` when several could be meant, `no_node_available` when none is known
+ */
+export async function resolveModel(db: Database, id: string | undefined): Promise<ModelRow> {
+  const models = await listModels(db)
+  const [only, ...others] = models
+  if (!only) {
+    throw new AppError(
+      'no_node_available',
+      'No node has registered a model yet. Start a node and try again.',
+      {
+        retryAfterS: 5,
+      },
+    )
+  }
+  const names = models.map((model) => `'${model.id}'`).join(', ')
+  if (id !== undefined) {
+    const named = models.find((model) => model.id === id)
+    if (named) return named
+    throw new AppError('model_not_found', `The model '${id}' is unknown. Known: ${names}.`, {
+      param: 'model',
+    })
+  }
+  if (others.length === 0) return only
+  throw new AppError('invalid_request', `Several models are known: name one of ${names} as 'model'.`, {
+    param: 'model',
+  })
+}
+
+/** Tokens of a window on which masks of a model are evaluated: the same ever after, so that figures can be compared. */
+export function evaluationWindow(model: Pick<ModelRow, 'contextLength'>): number {
+  return Math.max(16, Math.min(512, model.contextLength))
+}
