@@ -1,9 +1,9 @@
 /** Masks on trial through both halves: the real gateway, a real node with the tiny model, and two masks of it. */
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
-import type { CanaryReport, ShadowReport } from '@copal/shared/wire/trials.ts'
+import type { CanaryReport, ShadowReport } from '@copal/shared/wire/admin-trials.ts'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { isChosen } from '../../gateway/src/contracts/trial.ts'
+import { isChosen } from '../../gateway/src/fleet/object/trial-assignment.ts'
 import { startFleet, type TestFleet } from '../support/fleet.ts'
 import { randomHalfMask } from '../support/masks.ts'
 import { sumOf } from '../support/metrics.ts'

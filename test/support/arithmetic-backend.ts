@@ -9,7 +9,7 @@ import {
   type TokenMask,
   type WeightSet,
   type WeightSetSource,
-} from '../../gpu-node/src/backends/backend.ts'
+} from '../../gpu-node/src/serving/contract/backend.ts'
 import { createRandom } from './random.ts'
 
 /** Numbers of a hidden state. */

@@ -1,9 +1,13 @@
 import { onTestFinished } from 'vitest'
-import type { StepPlan } from '../../gpu-node/src/backends/backend.ts'
-import type { EngineDeps } from '../../gpu-node/src/engine/api.ts'
-import { createEngine } from '../../gpu-node/src/engine/engine.ts'
-import type { GenerateEvent, GenerateRequest, Generation } from '../../gpu-node/src/engine/generation.ts'
-import { checkInvariants } from '../../gpu-node/src/engine/invariants.ts'
+import type { StepPlan } from '../../gpu-node/src/serving/contract/backend.ts'
+import type { EngineDeps } from '../../gpu-node/src/serving/engine/engine-api.ts'
+import { createEngine } from '../../gpu-node/src/serving/engine/engine.ts'
+import type {
+  GenerateEvent,
+  GenerateRequest,
+  Generation,
+} from '../../gpu-node/src/serving/engine/generation-request.ts'
+import { checkInvariants } from '../../gpu-node/src/serving/engine/engine-invariants.ts'
 import { createArithmeticBackend, HIDDEN_SIZE } from './arithmetic-backend.ts'
 import { GREEDY } from './greedy.ts'
 

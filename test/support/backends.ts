@@ -1,8 +1,11 @@
 import { buildNative } from '../../infra/local/build-native.mjs'
-import type { Backend } from '../../gpu-node/src/backends/backend.ts'
-import { createOnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
-import { createSparseBackend, type SparseBackend } from '../../gpu-node/src/backends/sparse/backend.ts'
-import { loadNative } from '../../gpu-node/src/backends/sparse/native.ts'
+import type { Backend } from '../../gpu-node/src/serving/contract/backend.ts'
+import { createOnnxBackend } from '../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import {
+  createSparseBackend,
+  type SparseBackend,
+} from '../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
+import { loadNative } from '../../gpu-node/src/platform/native-addon.ts'
 import type { Addon } from '../../gpu-node/native/addon.d.ts'
 
 /** A backend that the contract holds for. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { DatasetFile } from '../../gpu-node/src/copal/calibration-run.ts'
+import type { DatasetFile } from '../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import { createRandom } from './random.ts'
 
 const WORDS = [

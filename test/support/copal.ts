@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { onTestFinished } from 'vitest'
-import { runCommand, type ExitCode } from '../../gpu-node/src/cli/program.ts'
+import { runCommand, type ExitCode } from '../../gpu-node/cli/program.ts'
 import { recordedTerminal } from './terminal.ts'
 
 /**

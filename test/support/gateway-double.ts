@@ -5,20 +5,20 @@ import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import {
   heartbeat,
-  heartbeatAnswer,
+  heartbeatResponse,
   receiptBatch,
   type DatasetRef,
   type Heartbeat,
-  type HeartbeatAnswer,
+  type HeartbeatResponse,
   type Job,
   type JobReport,
   type Receipt,
 } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
-import { parse } from '@copal/shared/wire/parse.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
 import {
   BODY_HASH_HEADER,
-  nodeNamedBy,
+  claimedNodeId,
   SIGNATURE_HEADER,
   signedHeaders,
   verify,
@@ -34,7 +34,7 @@ export interface GatewayDouble {
   readonly nodeId: string
   readonly secret: string
   /** What heartbeats are answered with; change it as the test needs. */
-  desired: HeartbeatAnswer['desired']
+  desired: HeartbeatResponse['desired']
   /** Jobs listed until a node reports their end. */
   jobs: Job[]
   readonly beats: Heartbeat[]
@@ -132,7 +132,7 @@ async function serve(
     const { method = '', url: path = '' } = request
     const named = request.headers[SIGNATURE_HEADER]
     const header = typeof named === 'string' ? named : null
-    const nodeId = nodeNamedBy(header)
+    const nodeId = claimedNodeId(header)
     const secret = await nodeSecret(GATEWAY_SECRET, nodeId)
     await verify([secret], { nodeId, to: 'gateway', method, path, body }, header, Date.now())
     if (request.headers[BODY_HASH_HEADER] !== createHash('sha256').update(body).digest('hex'))
@@ -165,28 +165,28 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
     return '{}'
   }
   if (file && method === 'POST') {
-    const { parts } = parse(joinMaskParts, json(body))
+    const { parts } = validate(joinMaskParts, json(body))
     const bytes = parts.map((hash) => double.artifacts.get(`parts/${file}/${hash}`) ?? new Uint8Array())
     return route(double, 'PUT', path, Uint8Array.from(Buffer.concat(bytes)))
   }
   if (method === 'POST' && path === '/internal/nodes/heartbeat')
     return JSON.stringify(takeBeat(double, json(body)))
   if (method === 'POST' && path === '/internal/nodes/receipts') {
-    for (const receipt of parse(receiptBatch, json(body)).receipts)
+    for (const receipt of validate(receiptBatch, json(body)).receipts)
       double.receipts.set(receipt.requestId, receipt)
     return '{}'
   }
   throw new AppError('not_found', `There is no ${method} ${path}.`)
 }
 
-function takeBeat(double: GatewayDouble, body: unknown): HeartbeatAnswer {
-  const beat = parse(heartbeat, body)
+function takeBeat(double: GatewayDouble, body: unknown): HeartbeatResponse {
+  const beat = validate(heartbeat, body)
   double.beats.push(beat)
   for (const report of beat.jobs) {
     double.reports.set(report.id, report)
     if (report.state !== 'running') double.jobs = double.jobs.filter(({ id }) => id !== report.id)
   }
-  return heartbeatAnswer.parse({ desired: double.desired, jobs: double.jobs })
+  return heartbeatResponse.parse({ desired: double.desired, jobs: double.jobs })
 }
 
 function json(body: Uint8Array): unknown {

@@ -1,4 +1,4 @@
-import type { SamplerSpec } from '../../gpu-node/src/backends/backend.ts'
+import type { SamplerSpec } from '../../gpu-node/src/serving/contract/backend.ts'
 
 /** Greedy sampling without penalties or log-probabilities; tests vary it by spreading. */
 export const GREEDY: Omit<SamplerSpec, 'promptTokens'> = {

@@ -4,8 +4,8 @@
  * Arguments: a JSON file with `config` and `master` (tensors as entries), a work directory.
  */
 import { readFileSync } from 'node:fs'
-import { createOnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
-import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
+import { createOnnxBackend } from '../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
 
 const [path, workDir] = process.argv.slice(2) as [string, string]
 const { config, master } = JSON.parse(readFileSync(path, 'utf8'))

@@ -1,7 +1,7 @@
-import { listArtifacts, type Artifact } from '../../gpu-node/src/copal/artifact.ts'
-import { statisticsFolder } from '../../gpu-node/src/copal/statistics-folder.ts'
-import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
-import { modelIdentity } from '../../gpu-node/src/model/identity.ts'
+import { listArtifacts, type Artifact } from '../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
+import { statisticsFolder } from '../../gpu-node/src/pruning/statistics/statistics-folder.ts'
+import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
+import { modelIdentity } from '../../gpu-node/src/model/master/model-identity.ts'
 
 /** Where a calibration keeps the statistics of a model, below its `statisticsDir`. */
 export async function statisticsFolderOf(statisticsDir: string, model: DenseModel): Promise<string> {

@@ -4,8 +4,8 @@
  * comparisons have something to show and to pair.
  */
 import { createHash } from 'node:crypto'
-import { choosePermutations } from '../../gpu-node/src/lab/permutations.ts'
-import { summarise } from '../../gpu-node/src/lab/summary.ts'
+import { choosePermutations } from '../../gpu-node/lab/permutations.ts'
+import { summarise } from '../../gpu-node/lab/summary.ts'
 import type {
   LabEvaluation,
   LabResults,
@@ -13,7 +13,7 @@ import type {
   LabStage,
   LayerError,
   StageMatrix,
-} from '../../gpu-node/src/lab/results.ts'
+} from '../../gpu-node/lab/results.ts'
 import { createRandom } from './random.ts'
 
 const CALIBRATED = ['encyclopedia', 'newswire', 'code']

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
-import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
+import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
 import { expect } from 'vitest'
 import { randomHalfMask } from './masks.ts'
 import { logSoftmax, referenceLogits } from './reference-model.ts'

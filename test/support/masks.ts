@@ -1,7 +1,7 @@
-import { encodeMask, type MaskLinear } from '@copal/shared/mask/codec.ts'
-import { BLOCK_LINEARS, linearName, linearShape } from '../../gpu-node/src/model/config.ts'
-import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
-import { packValues } from '@copal/shared/mask/values.ts'
+import { encodeMask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
+import { BLOCK_LINEARS, linearName, linearShape } from '../../gpu-node/src/model/config/llama-config.ts'
+import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
+import { packValues } from '@copal/shared/mask/packed-values.ts'
 import { createRandom, normals } from './random.ts'
 
 /**

@@ -1,4 +1,4 @@
-import { createLog, type Log } from '../../gpu-node/src/log.ts'
+import { createLog, type Log } from '../../gpu-node/src/platform/log.ts'
 
 /** A log whose lines a test can read. */
 export function memoryLog(): Log & { lines: string[] } {

@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import type { NodeMessage } from '../../gpu-node/src/supervisor.ts'
+import type { NodeMessage } from '../../gpu-node/src/platform/supervisor.ts'
 
 const MAIN = fileURLToPath(new URL('../../gpu-node/src/main.ts', import.meta.url))
 

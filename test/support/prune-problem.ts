@@ -1,4 +1,4 @@
-import type { LinearProblem } from '../../gpu-node/src/copal/methods/rule.ts'
+import type { LinearProblem } from '../../gpu-node/src/pruning/methods/prune-rule.ts'
 import { createRandom, normals } from './random.ts'
 
 /** A linear with seeded weights and the statistics of seeded inputs, correlated, of different size, one dead. */

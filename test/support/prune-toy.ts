@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
-import { rowBytes } from '@copal/shared/mask/bits.ts'
-import type { StatisticName } from '../../gpu-node/src/copal/block-statistics.ts'
-import type { LinearProblem } from '../../gpu-node/src/copal/methods/rule.ts'
+import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
+import type { StatisticName } from '../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import type { LinearProblem } from '../../gpu-node/src/pruning/methods/prune-rule.ts'
 
 /** `fixtures/prune-toy.json`: one linear, three datasets, and what the reference selects from their sums. */
 interface PruneToy {

@@ -1,5 +1,5 @@
-import type { TokenConstraint } from '../../gpu-node/src/engine/constraint.ts'
-import type { TextCodec } from '../../gpu-node/src/model/tokenizer.ts'
+import type { TokenConstraint } from '../../gpu-node/src/serving/contract/token-constraint.ts'
+import type { TextCodec } from '../../gpu-node/src/model/tokenizer/text-codec.ts'
 import { tokensOf } from './token-masks.ts'
 
 /** Tokens after which an answer makes for its end. */

@@ -3,8 +3,8 @@ import {
   linearShape,
   type BlockLinear,
   type LlamaConfig,
-} from '../../gpu-node/src/model/config.ts'
-import { ropeFrequencies } from '../../gpu-node/src/graph/rope.ts'
+} from '../../gpu-node/src/model/config/llama-config.ts'
+import { ropeFrequencies } from '../../gpu-node/src/pruning/graph/rope.ts'
 import type { StoredTensor } from './safetensors-writer.ts'
 
 /** A matrix as rows of f64. */

@@ -1,4 +1,4 @@
-import type { LlamaConfig } from '../../gpu-node/src/model/config.ts'
+import type { LlamaConfig } from '../../gpu-node/src/model/config/llama-config.ts'
 import { referenceBlock, type Matrix, type Nudge } from './reference-block.ts'
 import type { StoredTensor } from './safetensors-writer.ts'
 

@@ -1,10 +1,14 @@
-import type { SamplerSpec, SequenceOutput, WeightSet } from '../../gpu-node/src/backends/backend.ts'
-import { checkInvariants } from '../../gpu-node/src/engine/invariants.ts'
-import type { createPolicy } from '../../gpu-node/src/engine/policy.ts'
-import type { Request } from '../../gpu-node/src/engine/request.ts'
-import { choosePreemptions, planStep } from '../../gpu-node/src/engine/scheduler.ts'
-import { addRequest, preemptRequest, type EngineState } from '../../gpu-node/src/engine/state.ts'
-import { commitStep, reserveStep } from '../../gpu-node/src/engine/step-plan.ts'
+import type { SamplerSpec, SequenceOutput, WeightSet } from '../../gpu-node/src/serving/contract/backend.ts'
+import { checkInvariants } from '../../gpu-node/src/serving/engine/engine-invariants.ts'
+import type { createPolicy } from '../../gpu-node/src/serving/engine/engine-policy.ts'
+import type { Request } from '../../gpu-node/src/serving/engine/engine-request.ts'
+import { choosePreemptions, planStep } from '../../gpu-node/src/serving/engine/scheduler.ts'
+import {
+  addRequest,
+  preemptRequest,
+  type EngineState,
+} from '../../gpu-node/src/serving/engine/engine-state.ts'
+import { commitStep, reserveStep } from '../../gpu-node/src/serving/engine/step-plan.ts'
 
 const SAMPLER = { seed: 1, topLogprobs: -1 } as SamplerSpec
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createGatewayClient } from '../../gpu-node/src/control/gateway-client.ts'
+import { createGatewayClient } from '../../gpu-node/src/serving/control/gateway-client.ts'
 import { heartbeatOf } from './heartbeat.ts'
 
 /** A node's place in a gateway, with a script for an engine. */

@@ -1,7 +1,7 @@
-import { linearShapes } from '../../gpu-node/src/model/config.ts'
-import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
-import type { LayerSensitivity } from '../../gpu-node/src/model/layer-sensitivity.ts'
-import { QUANTILES, type RowSensitivity } from '../../gpu-node/src/model/row-sensitivity.ts'
+import { linearShapes } from '../../gpu-node/src/model/config/llama-config.ts'
+import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
+import type { LayerSensitivity } from '../../gpu-node/src/model/sensitivities/layer-sensitivity.ts'
+import { QUANTILES, type RowSensitivity } from '../../gpu-node/src/model/sensitivities/row-sensitivity.ts'
 
 /** A layer sensitivity, measured at one half, of linears that cost what their block says. */
 export function layerSensitivityOf(model: DenseModel, blocks: number[]): LayerSensitivity {

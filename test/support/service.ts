@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { freePort } from '../../infra/local/ports.ts'
+import { freePort } from '../../infra/local/processes/ports.ts'
 import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))

@@ -6,7 +6,7 @@ import type {
   SequenceOutput,
   SequenceWork,
   WeightSet,
-} from '../../gpu-node/src/backends/backend.ts'
+} from '../../gpu-node/src/serving/contract/backend.ts'
 
 /** A sampled token. */
 export type Token = Extract<SequenceOutput, { kind: 'token' }>

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { Terminal } from '../../gpu-node/src/cli/terminal.ts'
+import type { Terminal } from '../../gpu-node/cli/terminal.ts'
 
 /** A terminal of 80 columns, or a pipe, that keeps what is written to it. */
 export interface RecordedTerminal extends Terminal {

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import { openModel } from '../../gpu-node/src/model/load.ts'
+import { openModel } from '../../gpu-node/src/model/open-model.ts'
 import { randomHalfMask } from './masks.ts'
 import type { Service } from './service.ts'
 

@@ -1,6 +1,6 @@
-import { BLOCK_LINEARS, type LlamaConfig } from '../../gpu-node/src/model/config.ts'
-import { ggufArchitecture, ggufName } from './gguf-llama.ts'
-import { writeGguf, type GgufTensorData, type GgufValue } from './gguf-writer.ts'
+import { BLOCK_LINEARS, type LlamaConfig } from '../../gpu-node/src/model/config/llama-config.ts'
+import { ggufArchitecture, ggufName } from '../../gpu-node/bench/models/gguf-llama.ts'
+import { writeGguf, type GgufTensorData, type GgufValue } from '../../gpu-node/bench/models/gguf-writer.ts'
 import { storedBytes, type StoredTensor } from './safetensors-writer.ts'
 import {
   tinyConfig,

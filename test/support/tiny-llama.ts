@@ -1,13 +1,13 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { BYTE_CHARACTERS } from '../../gpu-node/src/model/byte-level.ts'
+import { BYTE_CHARACTERS } from '../../gpu-node/src/model/tokenizer/byte-level.ts'
 import {
   BLOCK_LINEARS,
   linearName,
   linearShape,
   type LlamaConfig,
   type RopeScaling,
-} from '../../gpu-node/src/model/config.ts'
+} from '../../gpu-node/src/model/config/llama-config.ts'
 import { createRandom, normals } from './random.ts'
 import { writeSafetensors, type StoredDtype, type StoredTensor } from './safetensors-writer.ts'
 

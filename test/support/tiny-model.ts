@@ -1,11 +1,11 @@
 import { mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createCodec, tokenizerSha256 } from '../../gpu-node/src/model/codec.ts'
-import type { DenseMaster, DenseModel } from '../../gpu-node/src/model/dense-model.ts'
-import { hashLinears } from '../../gpu-node/src/model/master.ts'
-import { readTensorEntries } from '../../gpu-node/src/model/safetensors.ts'
-import { readTokenizerFiles } from '../../gpu-node/src/model/tokenizer-files.ts'
+import { createCodec, tokenizerSha256 } from '../../gpu-node/src/model/tokenizer/hub-codec.ts'
+import type { DenseMaster, DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
+import { hashLinears } from '../../gpu-node/src/model/master/read-master.ts'
+import { readTensorEntries } from '../../gpu-node/src/model/formats/safetensors.ts'
+import { readTokenizerFiles } from '../../gpu-node/src/model/tokenizer/tokenizer-files.ts'
 import { createTinyLlama, type TinyLlama, type TinyLlamaOptions } from './tiny-llama.ts'
 
 /** A tiny model in a directory of its own, opened without conversion: its f32 safetensors file is the master. */

@@ -1,4 +1,4 @@
-import type { TokenMask } from '../../gpu-node/src/backends/backend.ts'
+import type { TokenMask } from '../../gpu-node/src/serving/contract/backend.ts'
 
 /** The mask that allows just the given tokens. */
 export function maskOf(vocabSize: number, tokens: Iterable<number>): TokenMask {

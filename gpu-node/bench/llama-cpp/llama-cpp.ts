@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { z } from 'zod'
-import type { Contender } from '../contender.ts'
+import type { Contender } from '../engine/engine-contender.ts'
 
 /** llama.cpp's names of its quantisations. */
 export type LlamaQuantisation = 'BF16' | 'Q8_0' | 'Q6_K' | 'Q5_K_M' | 'Q4_K_M' | 'Q4_0' | 'Q3_K_M' | 'Q2_K'

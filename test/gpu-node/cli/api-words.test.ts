@@ -2,7 +2,7 @@ import { globSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import { inCommands, refusedByApi } from '../../../gpu-node/src/cli/api-words.ts'
+import { inCommands, refusedByApi } from '../../../gpu-node/cli/api-words.ts'
 
 test.each([
   ["There is no node 'x'. 'GET /admin/nodes' lists them.", "There is no node 'x'. 'copal nodes' lists them."],

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
-import { describeDrift } from '../../../gpu-node/src/cli/commands/drift.ts'
-import { renderTable } from '../../../gpu-node/src/cli/table.ts'
+import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
+import { renderTable } from '../../../gpu-node/cli/table.ts'
 
 test('after a rollback the forgetting is told as that of the mask which is served, not of the last', () => {
   const report: DriftReport = {

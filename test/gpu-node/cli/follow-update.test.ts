@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { NodeEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { CliError } from '../../../gpu-node/src/cli/cli-error.ts'
-import { followUpdate } from '../../../gpu-node/src/cli/follow-update.ts'
+import { CliError } from '../../../gpu-node/src/platform/user-error.ts'
+import { followUpdate } from '../../../gpu-node/cli/follow-update.ts'
 
 const AWAY = new CliError('gateway_unreachable', 'No gateway answers at http://x.')
 const WAITING: UpdateEntry = {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { describeGoingLive } from '../../../gpu-node/src/cli/going-live.ts'
+import { describeGoingLive } from '../../../gpu-node/cli/going-live.ts'
 import { copal } from '../../support/copal.ts'
 
 const node = (active: number, sets: Record<number, string>, change: object = {}) => ({

@@ -3,8 +3,8 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
-import { createKey, rotateKey, setLimits, type CreatedKey, type KeyEntry } from '@copal/shared/wire/keys.ts'
-import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { createKey, rotateKey, setLimits, type CreatedKey, type KeyEntry } from '@copal/shared/wire/admin-keys.ts'
+import { runCommand } from '../../../gpu-node/cli/program.ts'
 import { recordedTerminal, type RecordedTerminal } from '../../support/terminal.ts'
 
 const ENTRY: KeyEntry = {

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
-import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { runCommand } from '../../../gpu-node/cli/program.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
-import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { runCommand } from '../../../gpu-node/cli/program.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 
 const NODE: NodeEntry = {

@@ -5,8 +5,8 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createProgram, runCommand } from '../../../gpu-node/src/cli/program.ts'
-import { createSession } from '../../../gpu-node/src/cli/session.ts'
+import { createProgram, runCommand } from '../../../gpu-node/cli/program.ts'
+import { createSession } from '../../../gpu-node/cli/session.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 
 /** A line of every command that asks the gateway; one at least for every answer that it reads. */

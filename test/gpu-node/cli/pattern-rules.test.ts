@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { readPatternRules } from '../../../gpu-node/src/cli/pattern-rules.ts'
+import { readPatternRules } from '../../../gpu-node/cli/pattern-rules.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
 test('what is left out comes after the file, also where the file has a rule of the same name', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { createProgressBar } from '../../../gpu-node/src/cli/progress-bar.ts'
+import { createProgressBar } from '../../../gpu-node/cli/progress-bar.ts'
 
 function recorder(isTTY: boolean) {
   const writes: string[] = []

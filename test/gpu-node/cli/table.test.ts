@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { renderTable } from '../../../gpu-node/src/cli/table.ts'
+import { renderTable } from '../../../gpu-node/cli/table.ts'
 
 interface Row {
   name: string

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { readTextFile, splitIntoTexts } from '../../../gpu-node/src/cli/text-file.ts'
+import { readTextFile, splitIntoTexts } from '../../../gpu-node/cli/text-file.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'copal-text-'))
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
@@ -60,7 +60,10 @@ describe('splitIntoTexts', () => {
   })
 
   test('the bundled text makes enough texts for the first update', () => {
-    const text = readFileSync(new URL('../../../infra/local/texts/general.txt', import.meta.url), 'utf8')
+    const text = readFileSync(
+      new URL('../../../infra/local/start/texts/general.txt', import.meta.url),
+      'utf8',
+    )
     const texts = splitIntoTexts(text, 4000)
     expect(texts.length).toBeGreaterThan(40)
     expect(texts.join('').replaceAll(/\s/g, '')).toBe(text.replaceAll(/\s/g, ''))

@@ -7,8 +7,8 @@ import {
   type CanaryReport,
   type ShadowReport,
   type VersionTraffic,
-} from '@copal/shared/wire/trials.ts'
-import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+} from '@copal/shared/wire/admin-trials.ts'
+import { runCommand } from '../../../gpu-node/cli/program.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 
 const TRAFFIC: VersionTraffic = {

@@ -1,7 +1,7 @@
 import type { Command, Option } from 'commander'
 import { expect, test } from 'vitest'
-import { createProgram, runCommand } from '../../../gpu-node/src/cli/program.ts'
-import { createSession } from '../../../gpu-node/src/cli/session.ts'
+import { createProgram, runCommand } from '../../../gpu-node/cli/program.ts'
+import { createSession } from '../../../gpu-node/cli/session.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 
 /** What arguments and options that are read are given where something else is wrong. */

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { areOfSameInputs, describeRun } from '../../../gpu-node/src/lab/about.ts'
-import { parseVariants } from '../../../gpu-node/src/lab/settings.ts'
+import { areOfSameInputs, describeRun } from '../../../gpu-node/lab/about.ts'
+import { parseVariants } from '../../../gpu-node/lab/settings.ts'
 import { layerSensitivityOf, rowSensitivityOf } from '../../support/sensitivities.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { createPairedBootstrap, type Interval } from '../../../gpu-node/src/lab/bootstrap.ts'
+import { createPairedBootstrap, type Interval } from '../../../gpu-node/lab/bootstrap.ts'
 import { createRandom, normals } from '../../support/random.ts'
 
 test('of equal differences the interval is that difference', () => {

@@ -3,19 +3,19 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, 
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/codec.ts'
-import { runCommand } from '../../../gpu-node/src/cli/program.ts'
+import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
+import { runCommand } from '../../../gpu-node/cli/program.ts'
 import {
   calibrateAndSelect,
   type CalibrationTask,
   type DatasetFile,
-} from '../../../gpu-node/src/copal/calibration-run.ts'
-import { keepFolderModel } from '../../../gpu-node/src/lab/folder-model.ts'
-import { writeResults } from '../../../gpu-node/src/lab/results-file.ts'
-import type { LabResults } from '../../../gpu-node/src/lab/results.ts'
-import { linearShapes } from '../../../gpu-node/src/model/config.ts'
-import type { DenseModel } from '../../../gpu-node/src/model/dense-model.ts'
-import { openModel } from '../../../gpu-node/src/model/load.ts'
+} from '../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import { keepFolderModel } from '../../../gpu-node/lab/folder-model.ts'
+import { writeResults } from '../../../gpu-node/lab/results-file.ts'
+import type { LabResults } from '../../../gpu-node/lab/results.ts'
+import { linearShapes } from '../../../gpu-node/src/model/config/llama-config.ts'
+import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
+import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { writeWordsDataset } from '../../support/calibration-datasets.ts'
 import { statisticsFolderOf } from '../../support/kept-statistics.ts'
 import { generatedResults } from '../../support/lab-results.ts'

@@ -1,8 +1,8 @@
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { openLabCache } from '../../../gpu-node/src/lab/cache.ts'
-import { createMaskFileWriter } from '../../../gpu-node/src/masks/mask-file-writer.ts'
+import { openLabCache } from '../../../gpu-node/lab/cache.ts'
+import { createMaskFileWriter } from '../../../gpu-node/src/model/mask-file/mask-file-writer.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
 test('a mask that a killed process was writing is removed when the folder is opened again, and finished ones stay', async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseDomainSpec, requireDistinct } from '../../../gpu-node/src/lab/domain-spec.ts'
+import { parseDomainSpec, requireDistinct } from '../../../gpu-node/lab/domain-spec.ts'
 
 test('a domain is a name, calibration text and evaluation text; without calibration text it is held out', () => {
   expect(parseDomainSpec('law=a.txt:b.txt')).toEqual({

@@ -5,10 +5,10 @@ import {
   parameterCount,
   type CalibrationWork,
   type Workload,
-} from '../../../gpu-node/src/lab/estimate.ts'
-import type { Propagation } from '../../../gpu-node/src/copal/pruned-propagation.ts'
-import type { Rates } from '../../../gpu-node/src/lab/cache.ts'
-import type { LlamaConfig } from '../../../gpu-node/src/model/config.ts'
+} from '../../../gpu-node/lab/estimate.ts'
+import type { Propagation } from '../../../gpu-node/src/pruning/calibration/pruned-propagation.ts'
+import type { Rates } from '../../../gpu-node/lab/cache.ts'
+import type { LlamaConfig } from '../../../gpu-node/src/model/config/llama-config.ts'
 
 /** SmolLM2-135M. */
 const CONFIG: LlamaConfig = {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { cutEvaluationWindows } from '../../../gpu-node/src/lab/evaluation-windows.ts'
-import { overlapOf } from '../../../gpu-node/src/lab/overlap.ts'
+import { cutEvaluationWindows } from '../../../gpu-node/lab/evaluation-windows.ts'
+import { overlapOf } from '../../../gpu-node/lab/overlap.ts'
 
 /** A token a character, behind a BOS of 1. */
 const codec = { encodeDocument: (text: string) => [1, ...Array.from(text, (char) => char.charCodeAt(0))] }

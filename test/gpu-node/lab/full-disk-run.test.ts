@@ -1,10 +1,10 @@
 import { mkdirSync, readdirSync, symlinkSync, unlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { partId } from '../../../gpu-node/src/copal/artifact.ts'
-import type { LabResults } from '../../../gpu-node/src/lab/results.ts'
-import { runLab } from '../../../gpu-node/src/lab/run.ts'
-import type { LabSettings } from '../../../gpu-node/src/lab/settings.ts'
+import { partId } from '../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
+import type { LabResults } from '../../../gpu-node/lab/results.ts'
+import { runLab } from '../../../gpu-node/lab/run.ts'
+import type { LabSettings } from '../../../gpu-node/lab/settings.ts'
 import { createLabFolder } from '../../support/lab-folder.ts'
 
 // Each mask is evaluated in a process of its own.

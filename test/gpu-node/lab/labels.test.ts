@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { publishedNote } from '../../../gpu-node/src/lab/labels.ts'
+import { publishedNote } from '../../../gpu-node/lab/labels.ts'
 
 const runsOf = (pattern: string, ...methods: string[]) => methods.map((method) => ({ method, pattern }))
 

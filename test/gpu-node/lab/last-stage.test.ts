@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { afterLastStage, lastStages } from '../../../gpu-node/src/lab/last-stage.ts'
-import type { LabRun } from '../../../gpu-node/src/lab/results.ts'
+import { afterLastStage, lastStages } from '../../../gpu-node/lab/last-stage.ts'
+import type { LabRun } from '../../../gpu-node/lab/results.ts'
 import { generatedResults } from '../../support/lab-results.ts'
 
 const results = generatedResults()

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { createPerplexityIntervals } from '../../../gpu-node/src/lab/perplexity-intervals.ts'
-import type { LabEvaluation, LabRun } from '../../../gpu-node/src/lab/results.ts'
-import { summarise } from '../../../gpu-node/src/lab/summary.ts'
+import { createPerplexityIntervals } from '../../../gpu-node/lab/perplexity-intervals.ts'
+import type { LabEvaluation, LabRun } from '../../../gpu-node/lab/results.ts'
+import { summarise } from '../../../gpu-node/lab/summary.ts'
 import { generatedResults } from '../../support/lab-results.ts'
 
 const results = generatedResults()

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { choosePermutations } from '../../../gpu-node/src/lab/permutations.ts'
-import { countedDomains, orderStages, planRuns, type PlanOptions } from '../../../gpu-node/src/lab/plan.ts'
-import { parseVariant, parseVariants } from '../../../gpu-node/src/lab/settings.ts'
+import { choosePermutations } from '../../../gpu-node/lab/permutations.ts'
+import { countedDomains, orderStages, planRuns, type PlanOptions } from '../../../gpu-node/lab/plan.ts'
+import { parseVariant, parseVariants } from '../../../gpu-node/lab/settings.ts'
 import { createRandom } from '../../support/random.ts'
 
 const NAMES = ['wiki', 'ptb', 'c4']

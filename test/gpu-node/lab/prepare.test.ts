@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { prepareDomains } from '../../../gpu-node/src/lab/prepare.ts'
-import { readTextInput } from '../../../gpu-node/src/lab/text-input.ts'
+import { prepareDomains } from '../../../gpu-node/lab/prepare.ts'
+import { readTextInput } from '../../../gpu-node/lab/text-input.ts'
 import { layerSensitivityOf, rowSensitivityOf } from '../../support/sensitivities.ts'
 import { openTinyModel, type TinyModel } from '../../support/tiny-model.ts'
 

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { parseResults, readResults, writeResults } from '../../../gpu-node/src/lab/results-file.ts'
+import { parseResults, readResults, writeResults } from '../../../gpu-node/lab/results-file.ts'
 import { generatedResults } from '../../support/lab-results.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 

@@ -4,16 +4,16 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
-import { runCommand } from '../../../gpu-node/src/cli/program.ts'
-import { readResults } from '../../../gpu-node/src/lab/results-file.ts'
-import { isAlive } from '../../../gpu-node/src/process-identity.ts'
+import { runCommand } from '../../../gpu-node/cli/program.ts'
+import { readResults } from '../../../gpu-node/lab/results-file.ts'
+import { isAlive } from '../../../gpu-node/src/platform/process-identity.ts'
 import { createLabFolder, type LabFolder } from '../../support/lab-folder.ts'
 import { recordedTerminal } from '../../support/terminal.ts'
 
 // Each mask is evaluated in a process of its own: seconds alone, and a minute beside other work.
 vi.setConfig({ testTimeout: 180_000 })
 
-const PROGRAM = fileURLToPath(new URL('../../../gpu-node/src/cli/main.ts', import.meta.url))
+const PROGRAM = fileURLToPath(new URL('../../../gpu-node/cli/main.ts', import.meta.url))
 const SIZES = [
   '--samples',
   '2',

@@ -11,11 +11,11 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, expect, test, vi } from 'vitest'
-import { openMaskFile } from '../../../gpu-node/src/masks/mask-file-reader.ts'
-import { readResults } from '../../../gpu-node/src/lab/results-file.ts'
-import type { LabResults } from '../../../gpu-node/src/lab/results.ts'
-import { planLabRun, runLab, type LabPlan } from '../../../gpu-node/src/lab/run.ts'
-import type { LabSettings } from '../../../gpu-node/src/lab/settings.ts'
+import { openMaskFile } from '../../../gpu-node/src/model/mask-file/mask-file-reader.ts'
+import { readResults } from '../../../gpu-node/lab/results-file.ts'
+import type { LabResults } from '../../../gpu-node/lab/results.ts'
+import { planLabRun, runLab, type LabPlan } from '../../../gpu-node/lab/run.ts'
+import type { LabSettings } from '../../../gpu-node/lab/settings.ts'
 import { createLabFolder, type LabFolder } from '../../support/lab-folder.ts'
 
 // Each mask is evaluated in a process of its own: seconds alone, and a minute beside other work.

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { LabRun } from '../../../gpu-node/src/lab/results.ts'
-import { hasWeightStasis, summarise } from '../../../gpu-node/src/lab/summary.ts'
+import type { LabRun } from '../../../gpu-node/lab/results.ts'
+import { hasWeightStasis, summarise } from '../../../gpu-node/lab/summary.ts'
 import { generatedResults } from '../../support/lab-results.ts'
 
 describe('the four figures of the paper', () => {

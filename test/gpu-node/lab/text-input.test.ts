@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { expect, test } from 'vitest'
-import { readTextInput } from '../../../gpu-node/src/lab/text-input.ts'
+import { readTextInput } from '../../../gpu-node/lab/text-input.ts'
 import { temporaryDir } from '../../support/temporary.ts'
 
 const sha256 = (content: string) => createHash('sha256').update(content).digest('hex')

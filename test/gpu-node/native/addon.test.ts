@@ -6,7 +6,7 @@ import {
   loadNative,
   loadNativeIfThere,
   NativeUnavailableError,
-} from '../../../gpu-node/src/backends/sparse/native.ts'
+} from '../../../gpu-node/src/platform/native-addon.ts'
 import type { Addon, Precision } from '../../../gpu-node/native/addon.d.ts'
 import { leaveOut } from '../../support/leave-out.ts'
 import { createRandom, normals } from '../../support/random.ts'

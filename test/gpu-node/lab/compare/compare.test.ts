@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { compareMethods, compareResults } from '../../../../gpu-node/src/lab/compare/compare.ts'
+import { compareMethods, compareResults } from '../../../../gpu-node/lab/compare/compare.ts'
 import { generatedResults } from '../../../support/lab-results.ts'
 
 const FIRST = { seed: 1 }
