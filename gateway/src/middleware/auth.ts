@@ -1,10 +1,9 @@
 import type { MiddlewareHandler } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import type { KeyScope } from '@copal/shared/wire/keys.ts'
+import type { KeyScope } from '@copal/shared/wire/admin-keys.ts'
 import type { ActorEnv, KeyedEnv } from '../contracts/context.ts'
-import type { KeyRow } from '../storage/db/queries/key-queries.ts'
-import type { Deps } from '../deps.ts'
-import type { Actor } from '../keys/key-grants.ts'
+import type { KeyRow, Actor } from '../contracts/api-key.ts'
+import type { Deps } from '../contracts/bindings.ts'
 import type { KeyCheck, Keyring } from '../keys/keyring.ts'
 import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/key-secret.ts'
 

@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import type { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
-import { validate, parseJson } from '@copal/shared/wire/parse.ts'
+import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import {
   BODY_HASH_HEADER,
   claimedNodeId,

@@ -3,7 +3,7 @@ import { completion, completionChunk, completionRequest } from '@copal/shared/wi
 import { embeddingsResponse, embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
 import { responseEvent, responseObject } from '@copal/shared/wire/response-object.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
-import { modelEntry, modelList } from '@copal/shared/wire/models.ts'
+import { modelEntry, modelList } from '@copal/shared/wire/model-list.ts'
 import { named, type Operation } from './operation.ts'
 
 /** What applications call. */

@@ -1,11 +1,12 @@
 import { env, exports } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
-import { encodeMask } from '@copal/shared/mask/codec.ts'
+import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { EvaluateJob, Heartbeat, HeartbeatAnswer, Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateJob, Heartbeat, HeartbeatResponse, Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
-import { createDeps, type Deps } from '../../../gateway/src/deps.ts'
+import { createDeps } from '../../../gateway/src/deps.ts'
+import type { Deps } from '../../../gateway/src/contracts/bindings.ts'
 import { ask } from './documented.ts'
 import { heartbeatOf } from '../../support/heartbeat.ts'
 import { beat, ORIGIN } from './gateway.ts'
@@ -134,7 +135,7 @@ export class SimulatedNode {
   }
 
   /** One heartbeat; takes the answer in like a node: new jobs run, unlisted ones are forgotten. */
-  async beat(changes: Partial<Heartbeat> = {}): Promise<HeartbeatAnswer> {
+  async beat(changes: Partial<Heartbeat> = {}): Promise<HeartbeatResponse> {
     const sent = this.heartbeat(changes)
     const answer = await beat({ id: this.#id, url: sent.url }, this.#model, sent)
     this.jobs = answer.jobs

@@ -1,6 +1,6 @@
 import { env, exports } from 'cloudflare:workers'
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { Heartbeat, HeartbeatAnswer, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat, HeartbeatResponse, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/database.ts'
@@ -9,7 +9,7 @@ import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/k
 import { heartbeatOf } from '../../support/heartbeat.ts'
 import { ask } from './documented.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './secrets.ts'
-import { withTickets, type Told } from './told.ts'
+import { withAttestations, type Told } from './told.ts'
 
 /** Where tests address the Worker under test. */
 export const ORIGIN = 'http://gateway'
@@ -58,13 +58,13 @@ export async function errorOf(response: Response): Promise<ErrorBody['error']> {
   return (await response.json<ErrorBody>()).error
 }
 
-/** A call as the node makes it that tells of itself, with its tickets; another may sign. */
+/** A call as the node makes it that tells of itself, with its attestations; another may sign. */
 export async function signedPost(
   path: string,
   told: Told,
   { as = told.nodeId, secret }: { as?: string; secret?: string } = {},
 ): Promise<Response> {
-  const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(await withTickets(told))))
+  const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(await withAttestations(told))))
   const signed = { nodeId: as, to: 'gateway', method: 'POST', path, body } as const
   const headers = await signedHeaders(secret ?? (await nodeSecret(TEST_NODE_SECRET, as)), signed, Date.now())
   return exports.default.fetch(new Request(ORIGIN + path, { method: 'POST', headers, body }))
@@ -75,10 +75,10 @@ export async function beat(
   node: { id: string; url: string },
   model: string,
   changes: Partial<Heartbeat> = {},
-): Promise<HeartbeatAnswer> {
+): Promise<HeartbeatResponse> {
   const response = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, model, changes))
   if (!response.ok) throw new Error(`heartbeat refused: ${await response.text()}`)
-  return response.json<HeartbeatAnswer>()
+  return response.json<HeartbeatResponse>()
 }
 
 /** A receipt of a request that generated five tokens. */

@@ -1,4 +1,4 @@
-import type { CreatedKey, CreateKey } from '@copal/shared/wire/keys.ts'
+import type { CreatedKey, CreateKey } from '@copal/shared/wire/admin-keys.ts'
 import { adminJson } from './adaptation.ts'
 import { post } from './gateway.ts'
 

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { domainName } from '@copal/shared/wire/generation.ts'
+import { domainName } from '@copal/shared/wire/inference-fields.ts'
 
 /**
  * A domain's name from outside.

@@ -1,9 +1,9 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { MaskHeader } from '@copal/shared/mask/header.ts'
-import { asMaskInvalid, maskInvalid } from '@copal/shared/mask/invalid.ts'
-import { linearPattern } from '@copal/shared/mask/metadata.ts'
-import { keptCounts, parsePattern } from '@copal/shared/mask/pattern.ts'
-import { domainName } from '@copal/shared/wire/generation.ts'
+import type { MaskHeader } from '@copal/shared/mask/mask-header.ts'
+import { asMaskInvalid, maskInvalid } from '@copal/shared/mask/mask-error.ts'
+import { linearPattern } from '@copal/shared/mask/mask-metadata.ts'
+import { keptCounts, parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
+import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import type { ImportMask } from '@copal/shared/wire/mask-import.ts'
 import {
   activateImported,
@@ -13,8 +13,8 @@ import {
   type MaskRow,
 } from '../../storage/db/queries/mask-queries.ts'
 import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
-import type { Deps } from '../../deps.ts'
-import { maskKey } from '../../storage/artifacts/datasets.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { resolveModel } from '../models/resolve-model.ts'
 import { readStoredHeader } from '../../storage/artifacts/mask-files.ts'
 

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { SamplingPolicy } from '@copal/shared/wire/keys.ts'
+import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 
 /**
  * Whether a request's text may be sampled: what its key's policy and its `x-copal-sample` header allow

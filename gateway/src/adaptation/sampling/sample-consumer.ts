@@ -1,8 +1,8 @@
-import { validate } from '@copal/shared/wire/parse.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
 import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { admitDomain } from '../../storage/db/queries/domain-queries.ts'
-import type { Deps } from '../../deps.ts'
-import type { Offer } from './reservoir-store.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { Offer } from '../../contracts/reservoir-object.ts'
 import { SAMPLES } from './sample-queue.ts'
 
 /** Any key that samples can name a domain, and each costs storage and an evaluation with every update. */

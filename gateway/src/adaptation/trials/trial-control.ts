@@ -1,10 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { StartTrial } from '@copal/shared/wire/trials.ts'
+import type { StartTrial } from '@copal/shared/wire/admin-trials.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import { setTrial, type ModelRow } from '../../storage/db/queries/model-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { resolveModel } from '../models/resolve-model.ts'
-import { trialsInForce, type StoredTrial, type TrialKind } from '../../contracts/trial.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
 
 /**
  * Tries a registered mask beside the active one; the same one again only changes the share. Nodes learn of it with their

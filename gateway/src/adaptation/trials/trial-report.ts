@@ -5,15 +5,16 @@ import type {
   TrialEntry,
   TrialNodes,
   VersionTraffic,
-} from '@copal/shared/wire/trials.ts'
-import type { Database } from '../../storage/db/database.ts'
+} from '@copal/shared/wire/admin-trials.ts'
 import { listKeys } from '../../storage/db/queries/key-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { sumVersionsSince } from '../../storage/db/queries/receipt-queries.ts'
-import { sumShadowScores, type ShadowSum } from '../../storage/db/queries/shadow-score-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
-import { isChosen, trialsInForce, type StoredTrial } from '../../contracts/trial.ts'
+import { isChosen } from '../../fleet/object/trial-assignment.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import type { StoredTrial } from '../../contracts/trial.ts'
+import { sumShadow } from '../../storage/db/queries/shadow-score-queries.ts'
 
 /** How a canary does beside the active mask, since it began. */
 export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: ModelRow): Promise<CanaryReport> {
@@ -76,16 +77,6 @@ export async function shadowReport(deps: Pick<Deps, 'db' | 'fleet'>, model: Mode
       answer: means(sum.answerTokens, sum.answerNll, sum.answerNllShadow),
     })),
   }
-}
-
-/** The scores of a shadow, by domain. */
-export function sumShadow(db: Database, model: ModelRow, shadow: StoredTrial): Promise<ShadowSum[]> {
-  const versions = {
-    model: model.id,
-    shadowVersion: shadow.version,
-    maskVersion: model.activeVersion,
-  }
-  return sumShadowScores(db, versions, shadow.sinceMs)
 }
 
 /** A trial as the admin API shows it. */

@@ -1,12 +1,13 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { suggestName } from '@copal/shared/nearest-name.ts'
+import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { UpdateRequest } from '@copal/shared/wire/admin.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import { findUpdate, insertUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { requireText } from './collect-step.ts'
 import { advance, apply } from './advance-update.ts'
-import { evaluationWindow, resolveModel } from '../models/resolve-model.ts'
+import { evaluationWindow } from './evaluation-window.ts'
+import { resolveModel } from '../models/resolve-model.ts'
 import type { StepDeps } from './update-step.ts'
 
 /**

@@ -1,44 +1,17 @@
 import { hmac, isHmac } from '@copal/shared/wire/hmac.ts'
-import type { KeepWish } from '@copal/shared/wire/node-rpc.ts'
-import type { GatewaySecrets } from './node-secrets.ts'
-
-/** A request that a node was called with, and whom it is charged to. */
-interface GivenRequest {
-  requestId: string
-  account?: string | undefined
-  model: string
-  domain: string
-}
-
-/** A tenant's answer that a node was asked to send once more. */
-type GivenAnswer = Pick<KeepWish, 'key' | 'ttlMs'> & { tenant: string }
-
-/** What a ticket is over: no node may tell of what another was given. */
-export interface Given {
-  nodeId: string
-  what: { request: GivenRequest } | { answer: GivenAnswer }
-}
-
-/**
- * Tickets go with a call to its node and come back with what that tells of it. So the gateway knows whose a request was,
- * and whom it is charged to, when its lease is long gone and the Fleet object has forgotten it.
- */
-export interface Tickets {
-  issue(given: Given): Promise<string>
-  isFor(ticket: string | undefined, given: Given): Promise<boolean>
-}
+import type { GatewaySecrets, Given, Attestations } from '../../contracts/node-auth.ts'
 
 /** Whatever else is made with the gateway's secret begins otherwise. */
 const LABEL = 'copal ticket 1'
 
-/** Tickets under a secret that no node has; those of any of them hold. */
-export function createTickets(secrets: GatewaySecrets): Tickets {
+/** Attestations under a secret that no node has; those of any of them hold. */
+export function createAttestations(secrets: GatewaySecrets): Attestations {
   return {
     issue: (given) => hmac(secrets[0], textOf(given)),
-    async isFor(ticket, given) {
-      if (ticket === undefined) return false
+    async isFor(attestation, given) {
+      if (attestation === undefined) return false
       const text = textOf(given)
-      for (const secret of secrets) if (await isHmac(secret, text, ticket)) return true
+      for (const secret of secrets) if (await isHmac(secret, text, attestation)) return true
       return false
     },
   }

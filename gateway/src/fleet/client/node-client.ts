@@ -1,7 +1,7 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
-import { LATE_HEADER, MAX_ANSWER_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 import { collect } from '../../runtime/collect-bytes.ts'
 import type { FailedAttempt } from '../../contracts/acquire.ts'
@@ -166,7 +166,7 @@ export function whyAborted(signal: AbortSignal): NodeCallError {
 /** Whether an answer is no longer than it may be, and not one that was begun before it was there. */
 function hasSmallLength({ headers }: Response): boolean {
   const declared = headers.get('content-length')
-  return declared !== null && Number(declared) <= MAX_ANSWER_BYTES && !headers.has(LATE_HEADER)
+  return declared !== null && Number(declared) <= MAX_RESPONSE_BYTES && !headers.has(LATE_HEADER)
 }
 
 /** The runtime gathers a body at less cost than JavaScript does chunk by chunk. */

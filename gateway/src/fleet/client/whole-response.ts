@@ -1,5 +1,5 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
-import { LATE_HEADER, MAX_ANSWER_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import { collect } from '../../runtime/collect-bytes.ts'
 import { maskOf } from './first-event.ts'
 import {
@@ -28,7 +28,7 @@ export async function readWhole(
 ): Promise<Uint8Array<ArrayBuffer>> {
   try {
     if (!answer.rest) return answer.first
-    const { bytes, cut } = await collect(answer.rest, MAX_ANSWER_BYTES, 0, answer.first)
+    const { bytes, cut } = await collect(answer.rest, MAX_RESPONSE_BYTES, 0, answer.first)
     if (cut) throw tooLarge()
     return answer.headers.has(LATE_HEADER) ? readLate(answer, bytes) : bytes
   } catch (cause) {
@@ -40,7 +40,7 @@ export async function readWhole(
 /** No node gives less of it. */
 function tooLarge(): NodeCallError {
   const message =
-    `The answer is larger than ${MAX_ANSWER_BYTES / (1024 * 1024)} MiB, the most that is given at once. Stream it, or ` +
+    `The answer is larger than ${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the most that is given at once. Stream it, or ` +
     'ask for fewer choices, tokens or log-probabilities; for fewer embeddings, or for base64.'
   return new NodeCallError(new AppError('invalid_request', message), 'refused', { worked: true })
 }

@@ -1,7 +1,7 @@
 import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { Lease, LeaseView, Whereabouts } from '../../contracts/lease.ts'
 import type { Node } from './fleet-node.ts'
-import type { FleetPolicy } from './fleet-policy.ts'
+import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 
 /** Who works on which request: the leases of all nodes, by request and by tenant. */
 export class Leases {
@@ -41,7 +41,8 @@ export class Leases {
       promptTokens: progress.promptTokens,
       completionTokens: progress.completionTokens,
       progressAtMs,
-      tokenlessSinceMs: progress.tokenlessMs === undefined ? undefined : nowMs - progress.tokenlessMs,
+      tokenlessSinceMs:
+        progress.firstTokenWaitMs === undefined ? undefined : nowMs - progress.firstTokenWaitMs,
       expiresAtMs: progressAtMs + this.#policy.leaseMs,
     })
   }

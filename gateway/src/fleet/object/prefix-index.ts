@@ -1,4 +1,4 @@
-import type { CachedPrefixes } from '@copal/shared/wire/prefix.ts'
+import type { NodePrefixes } from '@copal/shared/wire/prefix.ts'
 
 /** For how long a beginning counts as computed that a node was given and has not told of: five heartbeats. */
 const PLACED_MS = 10_000
@@ -16,7 +16,7 @@ export class CachedPrefixes {
   readonly #placed = new Map<string, number>()
 
   /** Takes what a heartbeat tells. */
-  tell(held: CachedPrefixes | undefined, nowMs: number): void {
+  tell(held: NodePrefixes | undefined, nowMs: number): void {
     this.#told = held && new Map(held.map(({ version, keys }) => [version, new Set(keys)]))
     for (const [name, untilMs] of this.#placed) {
       if (untilMs > nowMs) break

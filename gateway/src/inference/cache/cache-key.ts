@@ -1,6 +1,6 @@
-import { ignoredFields } from '@copal/shared/wire/generation.ts'
+import { ignoredFields } from '@copal/shared/wire/inference-fields.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import type { Generation } from '../generate.ts'
+import type { Generation } from '../../contracts/generation.ts'
 
 /** What is hashed changed its shape: answers from before are not found any more. */
 const FORMAT = 2

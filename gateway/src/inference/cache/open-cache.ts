@@ -1,9 +1,9 @@
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import type { KeepWish } from '@copal/shared/wire/node-rpc.ts'
+import type { CacheTarget } from '@copal/shared/wire/node-rpc.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
-import type { AnswerListener, Generation } from '../generate.ts'
-import type { FoundAnswer } from './cache-store.ts'
+import type { AnswerListener, Generation } from '../../contracts/generation.ts'
+import type { FoundAnswer } from '../../contracts/response-cache-object.ts'
 import { followAnswer } from './follow-leader.ts'
 import { answerKey, isRepeatable, requestKey } from './cache-key.ts'
 import { cacheWish } from './cache-directive.ts'
@@ -15,7 +15,7 @@ interface OpenCache {
   /** Keeps an answer, behind it, and tells who waits for it what became of it. */
   listener?: AnswerListener
   /** Asks the node to give a streamed answer once more, since nothing here sees it. */
-  wish?: KeepWish
+  wish?: CacheTarget
   /** The `x-copal-cache` of an answer that a node makes. */
   status: 'miss' | 'bypass'
 }

@@ -1,38 +1,32 @@
 import { DurableObject } from 'cloudflare:workers'
-import { MAX_KEPT_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../../storage/db/database.ts'
 import { putCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
-import type { Bindings } from '../../deps.ts'
-import { CacheStore, type CachedAnswer, type FoundAnswer } from './cache-store.ts'
-import { Flights, type Leaving } from './single-flight.ts'
+import type { Bindings } from '../../contracts/bindings.ts'
+import { CacheStore } from './cache-store.ts'
+import type {
+  ResponseCacheObject,
+  CachedAnswer,
+  FoundAnswer,
+  Leaving,
+  CacheCounts,
+  Looked,
+  CacheStats,
+} from '../../contracts/response-cache-object.ts'
+import { Flights } from './single-flight.ts'
 
-const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: MAX_KEPT_BYTES }
+const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: MAX_CACHED_RESPONSE_BYTES }
 /** What is over is not found any more; it is deleted together with others. */
 const SWEEP_MS = 60_000
 /** Counts are stored, and told to D1 for `/metrics`, so much later, for many requests at once. */
 const SAVE_MS = 2_000
 const COUNTS_KEY = 'counts'
 
-/** Requests that asked for a kept answer, since the beginning. */
-export interface CacheCounts {
-  hits: number
-  misses: number
-}
-
-/** What a look-up finds: the answer, or whether whoever asks is to make it, because nobody does already. */
-export type Looked = { found: FoundAnswer } | { found?: undefined; makes: boolean }
-
-/** What a tenant's cache holds and did. */
-export interface CacheStats extends CacheCounts {
-  answers: number
-  bytes: number
-}
-
 /**
  * Keeps one tenant's answers. Each tenant has an object of its own: its answers, its room and its time are nobody
  * else's, so nothing of them shows in another's, not even by how long a look-up takes.
  */
-export class ResponseCache extends DurableObject<Bindings> {
+export class ResponseCache extends DurableObject<Bindings> implements ResponseCacheObject {
   readonly #store: CacheStore
   readonly #flights = new Flights<FoundAnswer>()
   #counts: CacheCounts = { hits: 0, misses: 0 }
@@ -46,10 +40,6 @@ export class ResponseCache extends DurableObject<Bindings> {
     })
   }
 
-  /**
-   * The answer of a key, if there is one that is no older than `maxAgeMs`. Without one, the request that asks makes it
-   * and says what became of it by {@link keep} or {@link leave}, or {@link follow}s who makes it already.
-   */
   look(key: string, maxAgeMs: number, requestId: string): Looked {
     const found = this.#store.find(key, maxAgeMs, Date.now())
     const makes = !found && this.#flights.lead(key, requestId)
@@ -57,19 +47,16 @@ export class ResponseCache extends DurableObject<Bindings> {
     return found ? { found } : { makes }
   }
 
-  /** Waits for the answer that another request makes, or made since; undefined when this one is to make its own. */
   async follow(key: string, maxAgeMs: number, requestId: string): Promise<FoundAnswer | undefined> {
     const found = this.#store.find(key, maxAgeMs, Date.now()) ?? (await this.#flights.follow(key, requestId))
     this.#count(found)
     return found
   }
 
-  /** Nothing more comes of a request that made an answer, or waited for one. */
   leave(key: string, requestId: string, how: Leaving): void {
     this.#flights.leave(key, requestId, how)
   }
 
-  /** Keeps an answer for `ttlMs`, and gives it to who waits for it. */
   async keep(key: string, answer: CachedAnswer, ttlMs: number): Promise<void> {
     this.#store.keep(key, answer, ttlMs, Date.now())
     this.#flights.landed(key, { ...answer, ageMs: 0 })
@@ -82,11 +69,6 @@ export class ResponseCache extends DurableObject<Bindings> {
     return { ...this.#counts, answers: this.#store.answers, bytes: this.#store.bytes }
   }
 
-  /**
-   * Deletes every answer.
-   *
-   * @returns how many there were.
-   */
   clear(): number {
     const { answers } = this.stats()
     this.#store.clear()

@@ -1,10 +1,10 @@
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import type { FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
-import type { Admitted, Asked } from '../../fleet/object/fleet.ts'
+import type { Admitted, Asked } from '../../contracts/fleet-object.ts'
 import {
   callNode,
   NodeCallError,
@@ -17,7 +17,7 @@ import { readWhole } from '../../fleet/client/whole-response.ts'
 import type { Metering } from '../../usage/limits/metering.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 import { follow } from '../../runtime/linked-abort.ts'
-import type { Generation } from '../generate.ts'
+import type { Generation } from '../../contracts/generation.ts'
 import { watchLease, type LeaseWatch } from './lease-watch.ts'
 import { priorityOf } from '../validation/priority.ts'
 import { secondsUntilRetry, unserved } from './no-node-error.ts'
@@ -165,17 +165,26 @@ async function tryNode(
     const shadowed = sample && shadow !== undefined ? { shadowVersion: shadow } : {}
     // What a limit made shorter is another answer than the request asked for.
     const wish = keep && maxTokens == null ? keep : undefined
-    const [ticket, answerTicket] = await Promise.all([
-      deps.tickets.issue({
+    const [attestation, responseAttestation] = await Promise.all([
+      deps.attestations.issue({
         nodeId,
         what: { request: { requestId: leaseId, account, model: model.id, domain } },
       }),
-      wish && deps.tickets.issue({ nodeId, what: { answer: { ...wish, tenant } } }),
+      wish && deps.attestations.issue({ nodeId, what: { answer: { ...wish, tenant } } }),
     ])
-    const kept = wish ? { keep: { ...wish, ticket: answerTicket } } : {}
+    const kept = wish ? { cache: { ...wish, attestation: responseAttestation } } : {}
     const begun = prefix.length > 0 ? { prefix } : {}
     const options = { ...named, ...shadowed, ...kept, ...begun }
-    const call = { requestId: leaseId, account, ticket, tenant, domain, sample, ...options, request: bounded }
+    const call = {
+      requestId: leaseId,
+      account,
+      attestation,
+      tenant,
+      domain,
+      sample,
+      ...options,
+      request: bounded,
+    }
     const answer = await callNode(deps, node, path, call, {
       attempt,
       headers,

@@ -1,4 +1,4 @@
-import { validate, parseJson } from '@copal/shared/wire/parse.ts'
+import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import { decodeBody, readBody } from '../../runtime/body-reader.ts'
 
 /** Enough for every admin call that carries no texts. */

@@ -1,9 +1,9 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { suggestName } from '@copal/shared/nearest-name.ts'
+import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 

@@ -1,6 +1,6 @@
 import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { suggestName } from '@copal/shared/nearest-name.ts'
+import { suggestName } from '@copal/shared/suggest-name.ts'
 import {
   createKey,
   DEFAULT_TENANT,
@@ -8,7 +8,7 @@ import {
   setLimits,
   type CreatedKey,
   type KeyEntry,
-} from '@copal/shared/wire/keys.ts'
+} from '@copal/shared/wire/admin-keys.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import {
   findKey,
@@ -17,13 +17,13 @@ import {
   revokeKey,
   setKeyLimits,
   rotateKey as storeRotation,
-  type KeyRow,
 } from '../../storage/db/queries/key-queries.ts'
+import type { KeyRow } from '../../contracts/api-key.ts'
 import { listTenants } from '../../storage/db/queries/tenant-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { requireGrants, requireLimits, tenantOf } from '../../keys/key-grants.ts'
 import { digestOf, generateKey, pepperedHash } from '../../keys/key-secret.ts'
-import { changeLimits, limitsEntry } from '../../contracts/limits.ts'
+import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './admin-body.ts'
 

@@ -1,8 +1,8 @@
 import { Hono, type Context } from 'hono'
 import { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
-import { validate } from '@copal/shared/wire/parse.ts'
-import { setLimits, tenantName, type CacheEntry, type TenantEntry } from '@copal/shared/wire/keys.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { setLimits, tenantName, type CacheEntry, type TenantEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import {
   ensureTenant,
@@ -11,7 +11,7 @@ import {
   type CountedTenant,
 } from '../../storage/db/queries/tenant-queries.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
-import { changeLimits, limitsEntry } from '../../contracts/limits.ts'
+import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
 import { requireOperator } from '../../middleware/auth.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './admin-body.ts'

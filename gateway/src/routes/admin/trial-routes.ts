@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { startTrial } from '@copal/shared/wire/trials.ts'
+import { startTrial } from '@copal/shared/wire/admin-trials.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { endTrial, startTrial as start } from '../../adaptation/trials/trial-control.ts'

@@ -2,10 +2,10 @@ import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import {
   heartbeat,
-  keptAnswer,
+  cachedResponse,
   receiptBatch,
   type Heartbeat,
-  type HeartbeatAnswer,
+  type HeartbeatResponse,
   type Receipt,
   type ShadowScore,
 } from '@copal/shared/wire/node-rpc.ts'
@@ -14,10 +14,10 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { desiredState, ensureModel, findModel } from '../../storage/db/queries/model-queries.ts'
 import { insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { insertShadowScores } from '../../storage/db/queries/shadow-score-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { readFromNode } from '../../middleware/signed-calls.ts'
-import { trialsInForce } from '../../contracts/trial.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { applyJobReports, jobsForNode } from '../../adaptation/updates/job-assignment.ts'
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -61,7 +61,7 @@ export function nodeRoutes(): Hono<AppEnv> {
       const current = beat.jobs.length > 0 ? ((await findModel(deps.db, model.id)) ?? model) : model
       const worker = { ...beat, draining: beat.draining || drained }
       const [desired, jobs] = await Promise.all([desiredState(deps.db, current), jobsForNode(deps, worker)])
-      const answer: HeartbeatAnswer = { desired, jobs }
+      const answer: HeartbeatResponse = { desired, jobs }
       return c.json(answer)
     })
     .all('/heartbeat', refuseMethod('POST'))
@@ -85,15 +85,15 @@ export function nodeRoutes(): Hono<AppEnv> {
     .all('/receipts', refuseMethod('POST'))
     .post('/answers', async (c) => {
       const { deps } = c.var
-      const told = await readFromNode(c, keptAnswer, MAX_BODY_BYTES)
-      const { tenant, key, ttlMs, ticket, body: text, ...answer } = told
+      const told = await readFromNode(c, cachedResponse, MAX_BODY_BYTES)
+      const { tenant, key, ttlMs, attestation, body: text, ...answer } = told
       const { nodeId } = told
-      if (!(await deps.tickets.isFor(ticket, { nodeId, what: { answer: told } }))) {
+      if (!(await deps.attestations.isFor(attestation, { nodeId, what: { answer: told } }))) {
         throw new AppError(
           'invalid_request',
           `Node '${nodeId}' was not asked for this answer. It is not kept; those of a node from before answers had ` +
-            'tickets are not either: upgrade it.',
-          { param: 'ticket' },
+            'attestations are not either: upgrade it.',
+          { param: 'attestation' },
         )
       }
       const kept = { ...answer, body: new Uint8Array(new TextEncoder().encode(text)) }
@@ -105,15 +105,15 @@ export function nodeRoutes(): Hono<AppEnv> {
 
 /** What a node tells of requests that it was called with, as it was; the rest counts for nothing. */
 async function onlyGiven<T extends Receipt | ShadowScore>(
-  deps: Pick<Deps, 'tickets'>,
+  deps: Pick<Deps, 'attestations'>,
   nodeId: string,
   told: readonly T[],
   what: string,
-): Promise<Omit<T, 'ticket'>[]> {
+): Promise<Omit<T, 'attestation'>[]> {
   const checked = await Promise.all(
-    told.map(async ({ ticket, ...rest }) => ({
+    told.map(async ({ attestation, ...rest }) => ({
       rest,
-      isGood: await deps.tickets.isFor(ticket, { nodeId, what: { request: rest } }),
+      isGood: await deps.attestations.isFor(attestation, { nodeId, what: { request: rest } }),
     })),
   )
   const bad = checked.filter(({ isGood }) => !isGood).map(({ rest }) => rest.requestId)
@@ -147,7 +147,7 @@ function idsOf(receipts: readonly StoredReceipt[]): string[] {
 
 /** Scores of answers are samples: where they cannot be stored they are lost, and nothing else is. */
 async function keepShadows(
-  deps: Pick<Deps, 'db' | 'nowMs' | 'tickets'>,
+  deps: Pick<Deps, 'db' | 'nowMs' | 'attestations'>,
   { nodeId, model, shadows = [] }: Heartbeat,
 ) {
   try {

@@ -1,8 +1,8 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { readMaskHeader, type MaskHeader } from '@copal/shared/mask/header.ts'
-import { maskInvalid } from '@copal/shared/mask/invalid.ts'
+import { readMaskHeader, type MaskHeader } from '@copal/shared/mask/mask-header.ts'
+import { maskInvalid } from '@copal/shared/mask/mask-error.ts'
 import { MASK_PART_BYTES, MAX_MASK_PARTS } from '@copal/shared/wire/mask-parts.ts'
-import { maskKey } from './datasets.ts'
+import { maskKey } from './artifact-keys.ts'
 
 /**
  * Largest mask file, with or without values: a weights file takes about 1.1 bytes a weight at half sparsity. It is

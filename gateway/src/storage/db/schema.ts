@@ -1,6 +1,6 @@
 /** The D1 schema. Times are Unix milliseconds. drizzle-kit turns changes here into `migrations/`. */
 import { sql } from 'drizzle-orm'
-import type { KeyScope } from '@copal/shared/wire/keys.ts'
+import type { KeyScope } from '@copal/shared/wire/admin-keys.ts'
 import type { Job, JobReport, PatternRules } from '@copal/shared/wire/node-rpc.ts'
 import type { Limits } from '../../contracts/limits.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'

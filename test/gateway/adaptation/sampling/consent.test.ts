@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { SamplingPolicy } from '@copal/shared/wire/keys.ts'
+import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import { maySample } from '../../../../gateway/src/adaptation/sampling/consent.ts'
 
 test.each<[SamplingPolicy, string | undefined, boolean]>([

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
-import { validate } from '@copal/shared/wire/parse.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
 import {
   fitSample,
   promptText,

@@ -1,4 +1,4 @@
-import { prefixKeys } from '@copal/shared/wire/prefix.ts'
+import { promptPrefixKeys } from '@copal/shared/wire/prefix.ts'
 import { expect, test } from 'vitest'
 import {
   createPrefixSalts,
@@ -21,7 +21,7 @@ test('a prompt has a key for each doubling of its length that it reaches, and no
   expect(hasPrefixKeys(['a'.repeat(300), 'b'.repeat(211)])).toBe(false)
   expect(hasPrefixKeys(['a'.repeat(300), 'b'.repeat(212)])).toBe(true)
   const longest = keysOf('x'.repeat(3_000_000))
-  expect(prefixKeys.parse(longest)).toHaveLength(11)
+  expect(promptPrefixKeys.parse(longest)).toHaveLength(11)
 })
 
 test('prompts share the keys of what they begin with alike, and no others', () => {

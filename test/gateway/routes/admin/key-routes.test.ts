@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, createScheduledController, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import type { CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
+import type { CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/admin-keys.ts'
 import worker from '../../../../gateway/src/index.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { findKey } from '../../../../gateway/src/storage/db/queries/key-queries.ts'

@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import { encodeMask, type MaskMeta } from '@copal/shared/mask/codec.ts'
+import { encodeMask, type MaskMeta } from '@copal/shared/mask/mask-codec.ts'
 import type { DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { admin, adminJson, signedCall } from '../../support/adaptation.ts'

@@ -1,8 +1,8 @@
 import { env } from 'cloudflare:workers'
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { CreatedKey } from '@copal/shared/wire/keys.ts'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import type { ChatCall, ShadowScore } from '@copal/shared/wire/node-rpc.ts'
-import type { ShadowReport } from '@copal/shared/wire/trials.ts'
+import type { ShadowReport } from '@copal/shared/wire/admin-trials.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
@@ -170,7 +170,7 @@ describe('a shadow', () => {
       scoreOf('shadow-request-5', { shadowVersion: 6 }),
       scoreOf('shadow-request-6', { model: 'other' }),
       // Of a request that the node was not called with.
-      scoreOf('shadow-request-7', { ticket: 'f'.repeat(64) }),
+      scoreOf('shadow-request-7', { attestation: 'f'.repeat(64) }),
       ...Array.from({ length: 10 }, (_, index) =>
         scoreOf(`shadow-request-more-${index}`, { domain: `made-up-${index}` }),
       ),

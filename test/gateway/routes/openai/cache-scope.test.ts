@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import type { CacheEntry } from '@copal/shared/wire/keys.ts'
+import type { CacheEntry } from '@copal/shared/wire/admin-keys.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { admin, adminJson } from '../../support/adaptation.ts'

@@ -1,6 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { CreatedKey } from '@copal/shared/wire/keys.ts'
-import type { ChatCall, KeptAnswer } from '@copal/shared/wire/node-rpc.ts'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
+import type { ChatCall, CachedResponse } from '@copal/shared/wire/node-rpc.ts'
 import { adminJson } from '../../support/adaptation.ts'
 import { fresh, shown, useCachedNode } from '../../support/cached-node.ts'
 import { beat, createKey, post, signedPost } from '../../support/gateway.ts'
@@ -19,9 +19,9 @@ describe('a stream', () => {
   beforeEach(() => beat(streaming, 'streaming'))
   const lastCall = async () => JSON.parse((await streaming.calls()).at(-1)?.body ?? '') as ChatCall
   /** Gives an answer once more, as its node does when it is whole. */
-  const giveAgain = async ({ keep, tenant = '' }: ChatCall, changes: Partial<KeptAnswer> = {}) =>
+  const giveAgain = async ({ cache, tenant = '' }: ChatCall, changes: Partial<CachedResponse> = {}) =>
     signedPost('/internal/nodes/answers', {
-      ...keep,
+      ...cache,
       tenant,
       nodeId: streaming.id,
       maskVersion: 0,
@@ -37,7 +37,7 @@ describe('a stream', () => {
     expect(await first.text()).toBe(chunks.join(''))
     const call = await lastCall()
     const hex = expect.stringMatching(/^[0-9a-f]{64}$/) as string
-    expect(call.keep).toEqual({ key: hex, ttlMs: 600_000, ticket: hex })
+    expect(call.cache).toEqual({ key: hex, ttlMs: 600_000, attestation: hex })
     expect((await ask(asked)).headers.get('x-copal-cache')).toBe('miss')
     expect((await giveAgain(call)).status).toBe(200)
     const before = (await streaming.calls()).length
@@ -74,7 +74,7 @@ describe('a stream', () => {
     await (await ask(body())).text()
     const call = await lastCall()
     const forged = {
-      ...call.keep,
+      ...call.cache,
       tenant: 'cached',
       nodeId: 'x',
       maskVersion: 0,

@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, runInDurableObject, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
-import type { CreatedKey } from '@copal/shared/wire/keys.ts'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { adminJson } from '../../support/adaptation.ts'
 import { cacheOf, fresh, kept, shown, useCachedNode } from '../../support/cached-node.ts'

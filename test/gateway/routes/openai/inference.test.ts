@@ -53,7 +53,7 @@ describe('an answer at once', () => {
     expect(body).toEqual({
       requestId: response.headers.get('x-request-id'),
       account: id,
-      ticket: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
+      attestation: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
       tenant: 'default',
       domain: 'code',
       sample: false,

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import type { CreatedKey } from '@copal/shared/wire/keys.ts'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { KEY_TRUST_MS } from '../../../../gateway/src/deps.ts'
 import { admin, adminJson } from '../../support/adaptation.ts'
 import { beat, errorOf } from '../../support/gateway.ts'

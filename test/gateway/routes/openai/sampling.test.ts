@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import type { SamplingPolicy } from '@copal/shared/wire/keys.ts'
+import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { beat, createKey, post, until } from '../../support/gateway.ts'
 import { startNode } from '../../support/node-double.ts'

@@ -1,8 +1,9 @@
 import { and, eq, inArray, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/sqlite-core'
-import type { HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
-import { trialsInForce, type StoredTrial, type TrialKind } from '../../../contracts/trial.ts'
-import type { Database } from '../database.ts'
+import type { HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import { trialsInForce } from '../trials-in-force.ts'
+import type { StoredTrial, TrialKind } from '../../../contracts/trial.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { masks, models } from '../schema.ts'
 
 /** A model that a node ever registered, with its desired state. */
@@ -38,7 +39,7 @@ export async function ensureModel(db: Database, model: NewModel, nowMs: number):
 }
 
 /** The masks that nodes of a model converge to; null stands for dense, or for no previous one. */
-export async function desiredState(db: Database, model: ModelRow): Promise<HeartbeatAnswer['desired']> {
+export async function desiredState(db: Database, model: ModelRow): Promise<HeartbeatResponse['desired']> {
   const { activeVersion, previousVersion } = model
   const tried = Object.values(trialsInForce(model)).map(({ version }) => version)
   const rows = await db

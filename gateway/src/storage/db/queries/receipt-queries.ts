@@ -1,6 +1,6 @@
 import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { receipts } from '../schema.ts'
 import { countDays } from './usage-day-queries.ts'
 import { column, countReceipts } from './usage-total-queries.ts'
@@ -29,7 +29,7 @@ const REPLACED = {
 }
 
 /** A receipt as it is stored: of a request that was tried again then it is `superseded`, however it ended. */
-export type StoredReceipt = Omit<Receipt, 'finishReason' | 'ticket'> & {
+export type StoredReceipt = Omit<Receipt, 'finishReason' | 'attestation'> & {
   finishReason: (typeof receipts.$inferSelect)['finishReason']
 }
 

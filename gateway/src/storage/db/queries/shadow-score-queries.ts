@@ -1,8 +1,10 @@
 import { and, count, eq, gte, lt, sql, sum } from 'drizzle-orm'
 import type { ShadowScore } from '@copal/shared/wire/node-rpc.ts'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { shadowScores } from '../schema.ts'
 import { OTHER_DOMAINS } from './usage-total-queries.ts'
+import type { ModelRow } from './model-queries.ts'
+import type { StoredTrial } from '../../../contracts/trial.ts'
 
 /** 12 columns a row, at most 100 bound parameters a statement. */
 const ROWS_PER_STATEMENT = 8
@@ -10,7 +12,7 @@ const ROWS_PER_STATEMENT = 8
 /** Stores scores; one that is told again is stored once. */
 export async function insertShadowScores(
   db: Database,
-  scores: readonly Omit<ShadowScore, 'ticket'>[],
+  scores: readonly Omit<ShadowScore, 'attestation'>[],
   nowMs: number,
 ): Promise<void> {
   const rows = scores.map(({ requestId, shadowVersion, model, domain, maskVersion, prompt, answer }) => ({
@@ -85,4 +87,14 @@ export async function sumShadowScores(
 /** Deletes the scores from before a time. */
 export async function deleteShadowScores(db: Database, beforeMs: number): Promise<void> {
   await db.delete(shadowScores).where(lt(shadowScores.createdAt, beforeMs))
+}
+
+/** The scores of a shadow, by domain. */
+export function sumShadow(db: Database, model: ModelRow, shadow: StoredTrial): Promise<ShadowSum[]> {
+  const versions = {
+    model: model.id,
+    shadowVersion: shadow.version,
+    maskVersion: model.activeVersion,
+  }
+  return sumShadowScores(db, versions, shadow.sinceMs)
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { arrayOf, atMost } from './bounded.ts'
+import { boundedArray, boundedRecord } from './bounded-collections.ts'
 
 /** Upper bounds on what one request may ask for; the node's context length bounds it further. */
 export const LIMITS = {
@@ -30,16 +30,16 @@ export const domainName = z
 
 const stop = z.union([
   z.string().min(1).max(LIMITS.stopBytes),
-  arrayOf(z.string().min(1).max(LIMITS.stopBytes)).max(LIMITS.stopSequences),
+  boundedArray(z.string().min(1).max(LIMITS.stopBytes)).max(LIMITS.stopSequences),
 ])
 
 /** A field of the OpenAI API that this service refuses; null is as good as leaving it out. */
-export function refused(why: string) {
+export function unsupported(why: string) {
   return z.null(`${why}; leave it out`).optional().describe(`Refused: ${why}.`)
 }
 
 /** Token ids and what is added to their logits. */
-const logitBias = atMost(
+const logitBias = boundedRecord(
   LIMITS.biasedTokens,
   'tokens',
   z.record(
@@ -53,14 +53,14 @@ const logitBias = atMost(
 )
 
 /** Pairs that clients attach for themselves. */
-export const metadata = atMost(
+export const metadata = boundedRecord(
   LIMITS.metadataPairs,
   'pairs',
   z.record(z.string().max(64), z.string().max(512)),
 )
 
 /** A field that is taken without effect. */
-function bystander<T extends z.ZodType>(field: T) {
+function ignored<T extends z.ZodType>(field: T) {
   return field.nullish().describe('Has no effect on the text.')
 }
 
@@ -75,11 +75,11 @@ export const modelField = z
  * Fields of both OpenAI APIs that say nothing about the text: accepted, checked and without effect, because nothing
  * is stored and every request has the one tier that there is.
  */
-export const bystanderFields = {
-  user: bystander(z.string().max(512)),
-  safety_identifier: bystander(z.string().max(512)),
-  prompt_cache_key: bystander(z.string().max(512)),
-  metadata: bystander(metadata),
+export const ignoredFields = {
+  user: ignored(z.string().max(512)),
+  safety_identifier: ignored(z.string().max(512)),
+  prompt_cache_key: ignored(z.string().max(512)),
+  metadata: ignored(metadata),
   store: z.literal(false, 'answers are not stored; send false, or leave it out').nullish(),
   service_tier: z
     .enum(['auto', 'default'], "there is one tier; send 'auto' or 'default', or leave it out")
@@ -152,7 +152,7 @@ export const chunkUsage = usage
   )
 
 /** What answers and their chunks begin with. */
-export const answerHead = {
+export const responseFields = {
   id: z.string(),
   created: z.int().describe('Seconds since the epoch.'),
   model: z.string(),

@@ -9,14 +9,14 @@ import {
   type Mask,
   type MaskLinear,
   type MaskMeta,
-} from '@copal/shared/mask/codec.ts'
-import { rowBytes } from '@copal/shared/mask/bits.ts'
-import { readMaskHeader } from '@copal/shared/mask/header.ts'
+} from '@copal/shared/mask/mask-codec.ts'
+import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
+import { readMaskHeader } from '@copal/shared/mask/mask-header.ts'
 import {
   decodeSafetensors,
   encodeSafetensors,
   type SafetensorsTensor,
-} from '@copal/shared/mask/safetensors.ts'
+} from '@copal/shared/mask/safetensors-container.ts'
 
 const BASE = 'ab'.repeat(32)
 const Q = 'model.layers.0.self_attn.q_proj.weight'

@@ -205,8 +205,8 @@ function parseEntry(name: string, value: Record<string, unknown>, headerBytes: n
   const { dtype, shape, data_offsets: offsets } = value
   const broken = (what: string) => new SafetensorsError(`tensor '${name}' ${what}`)
   if (typeof dtype !== 'string') throw broken(`has dtype ${JSON.stringify(dtype)}`)
-  if (!isCounts(shape)) throw broken(`has shape ${JSON.stringify(shape)}`)
-  if (!isCounts(offsets) || offsets.length !== 2) throw broken(`has data_offsets ${JSON.stringify(offsets)}`)
+  if (!isCountArray(shape)) throw broken(`has shape ${JSON.stringify(shape)}`)
+  if (!isCountArray(offsets) || offsets.length !== 2) throw broken(`has data_offsets ${JSON.stringify(offsets)}`)
   const [begin = 0, end = 0] = offsets
   const bytes = tensorBytes(name, dtype, shape)
   if (end - begin !== bytes) {
@@ -244,7 +244,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function isCounts(value: unknown): value is number[] {
+function isCountArray(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0)
 }
 

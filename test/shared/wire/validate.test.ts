@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { z } from 'zod'
-import { parse } from '@copal/shared/wire/parse.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
 
 const schema = z.object({
   model: z.string(),
@@ -16,5 +16,5 @@ test.each([
   [[], 'Invalid request body: an object is expected, not array.'],
   [undefined, 'Invalid request body: it is missing.'],
 ])('%j is refused in words', (value, message) => {
-  expect(() => parse(schema, value)).toThrow(message)
+  expect(() => validate(schema, value)).toThrow(message)
 })

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { keptCounts, parsePattern, patternFault } from '@copal/shared/mask/pattern.ts'
+import { keptCounts, parsePattern, patternError } from '@copal/shared/mask/sparsity-pattern.ts'
 
 test('ratios and n:m are read', () => {
   expect(parsePattern('0.5')).toEqual({ kind: 'ratio', ratio: 0.5 })
@@ -12,7 +12,7 @@ test.each(['', '.5', '0.', '0.12345', '50%', '0:4', '2:', ':4', '02:4', '2:4:8',
   "'%s' is refused with what was expected",
   (text) => {
     expect(() => parsePattern(text)).toThrow('expected a ratio of pruned weights with at most four decimals')
-    expect(patternFault(text)).toContain(`'${text}' is not a sparsity pattern: expected a ratio`)
+    expect(patternError(text)).toContain(`'${text}' is not a sparsity pattern: expected a ratio`)
   },
 )
 
@@ -31,7 +31,7 @@ test.each([
 })
 
 test('what is a pattern has no fault', () => {
-  for (const text of ['0.5', '0.0001', '0.9999', '1:2', '63:64']) expect(patternFault(text)).toBeUndefined()
+  for (const text of ['0.5', '0.0001', '0.9999', '1:2', '63:64']) expect(patternError(text)).toBeUndefined()
 })
 
 test('a ratio prunes the floor of its product, of each row or of the matrix', () => {

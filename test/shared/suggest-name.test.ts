@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { nearestName } from '@copal/shared/nearest-name.ts'
+import { suggestName } from '@copal/shared/suggest-name.ts'
 
 const names = ['wanda', 'continual-wanda', 'copal', 'copal+swaps']
 
@@ -10,9 +10,9 @@ test.each([
   ['continual_wanda', 'continual-wanda'],
   ['copal', 'copal'],
 ])('%s is nearest to %s', (given, name) => {
-  expect(nearestName(given, names)).toBe(name)
+  expect(suggestName(given, names)).toBe(name)
 })
 
 test.each(['', 'magnitude', 'wxyz'])('nothing is near to %j', (given) => {
-  expect(nearestName(given, names)).toBeUndefined()
+  expect(suggestName(given, names)).toBeUndefined()
 })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import { countBits, rowBytes } from '@copal/shared/mask/bits.ts'
+import { countBits, rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import {
   checkMask,
   decodeMask,
@@ -10,15 +10,15 @@ import {
   type Mask,
   type MaskLinear,
   type MaskMeta,
-} from '@copal/shared/mask/codec.ts'
-import { readMaskHeader } from '@copal/shared/mask/header.ts'
-import { keptCounts, parsePattern, type MaskScope } from '@copal/shared/mask/pattern.ts'
+} from '@copal/shared/mask/mask-codec.ts'
+import { readMaskHeader } from '@copal/shared/mask/mask-header.ts'
+import { keptCounts, parsePattern, type MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
 import {
   decodeSafetensors,
   encodeSafetensors,
   type SafetensorsTensor,
-} from '@copal/shared/mask/safetensors.ts'
-import { packValues, unpackValues } from '@copal/shared/mask/values.ts'
+} from '@copal/shared/mask/safetensors-container.ts'
+import { packValues, unpackValues } from '@copal/shared/mask/packed-values.ts'
 import { createRandom, normals } from '../../support/random.ts'
 
 const BASE = 'ab'.repeat(32)

@@ -1,5 +1,5 @@
-import { rowBytes } from './bits.ts'
-import { asMaskInvalid, maskInvalid } from './invalid.ts'
+import { rowBytes } from './bit-rows.ts'
+import { asMaskInvalid, maskInvalid } from './mask-error.ts'
 import {
   DENSE,
   formatMetadata,
@@ -7,11 +7,11 @@ import {
   parseMetadata,
   type MaskKind,
   type MaskMeta,
-} from './metadata.ts'
-import { layOutSafetensors, readSafetensorsHeader, type SafetensorsEntry } from './safetensors.ts'
+} from './mask-metadata.ts'
+import { layOutSafetensors, readSafetensorsHeader, type SafetensorsEntry } from './safetensors-container.ts'
 
 /** Beside the name of a weight, the name of its surviving values. */
-const VALUES = '.values'
+const VALUES_SUFFIX = '.values'
 
 /** Where one linear `[rows, cols]` lies: byte offsets from the start of the file. */
 export interface MaskEntry {
@@ -51,13 +51,13 @@ export function layOutMask(
   for (const [name, { rows, cols, kept }] of linears) {
     if (cols % 8 !== 0) columns.set(name, cols)
     tensors.set(name, { dtype: 'U8', shape: [rows, rowBytes(cols)] })
-    if (kind === 'weights') tensors.set(`${name}${VALUES}`, { dtype: 'BF16', shape: [kept] })
+    if (kind === 'weights') tensors.set(`${name}${VALUES_SUFFIX}`, { dtype: 'BF16', shape: [kept] })
   }
   const metadata = formatMetadata(kind, meta, columns)
   const { header, entries, fileBytes } = layOutSafetensors(metadata, tensors)
   const placed = new Map<string, MaskEntry>()
   for (const [name, { rows, cols }] of linears) {
-    const values = kind === 'weights' ? (entries.get(`${name}${VALUES}`) as SafetensorsEntry) : null
+    const values = kind === 'weights' ? (entries.get(`${name}${VALUES_SUFFIX}`) as SafetensorsEntry) : null
     placed.set(name, { rows, cols, bits: entries.get(name) as SafetensorsEntry, values })
   }
   return { kind, meta, linears: placed, fileBytes, headerBytes: header }
@@ -114,7 +114,7 @@ function parseBits(
 /** Gives every linear its values, and every values their linear. */
 function pairValues(linears: Map<string, MaskEntry>, values: ReadonlyMap<string, SafetensorsEntry>): void {
   for (const [name, { shape, begin, end }] of values) {
-    const linear = name.endsWith(VALUES) ? linears.get(name.slice(0, -VALUES.length)) : undefined
+    const linear = name.endsWith(VALUES_SUFFIX) ? linears.get(name.slice(0, -VALUES_SUFFIX.length)) : undefined
     if (!linear) throw maskInvalid(`tensor '${name}' holds values for no linear of this file`)
     if (shape.length !== 1) {
       throw maskInvalid(`tensor '${name}' is BF16 [${shape.join(', ')}], expected BF16 [kept weights]`)
@@ -122,6 +122,6 @@ function pairValues(linears: Map<string, MaskEntry>, values: ReadonlyMap<string,
     linear.values = { begin, end }
   }
   for (const [name, linear] of linears) {
-    if (!linear.values) throw maskInvalid(`tensor '${name}${VALUES}' is missing`)
+    if (!linear.values) throw maskInvalid(`tensor '${name}${VALUES_SUFFIX}' is missing`)
   }
 }

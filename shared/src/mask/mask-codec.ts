@@ -9,14 +9,14 @@
  * multiple of eight (absent when there are none).
  */
 import { AppError } from '../errors.ts'
-import { countBits, countDifferingBits } from './bits.ts'
+import { countBits, countDifferingBits } from './bit-rows.ts'
 import { checkLinear, type MaskLinear } from './check-linear.ts'
-import { layOutMask, readMaskHeader, type MaskEntry } from './header.ts'
-import { maskInvalid } from './invalid.ts'
-import { DENSE, linearPattern, type MaskMeta } from './metadata.ts'
+import { layOutMask, readMaskHeader, type MaskEntry } from './mask-header.ts'
+import { maskInvalid } from './mask-error.ts'
+import { DENSE, linearPattern, type MaskMeta } from './mask-metadata.ts'
 
 export type { MaskLinear } from './check-linear.ts'
-export type { MaskKind, MaskMeta } from './metadata.ts'
+export type { MaskKind, MaskMeta } from './mask-metadata.ts'
 
 /** A mask in memory; `linears` by the name of the weight they mask: all of them have values, or none has. */
 export interface Mask {
@@ -80,7 +80,7 @@ export function decodeMask(bytes: Uint8Array): Mask {
       rows,
       cols,
       bits: bytes.subarray(bits.begin, bits.end),
-      ...(values ? { values: halfWords(bytes.subarray(values.begin, values.end)) } : {}),
+      ...(values ? { values: asUint16(bytes.subarray(values.begin, values.end)) } : {}),
     })
   }
   return { meta, linears }
@@ -162,7 +162,7 @@ export function maskChurn(a: Mask, b: Mask): number {
   let differing = 0
   let all = 0
   for (const name of new Set([...a.linears.keys(), ...b.linears.keys()])) {
-    const change = linearChurn(name, counterpart(a, name), counterpart(b, name))
+    const change = linearChurn(name, linearOrDense(a, name), linearOrDense(b, name))
     differing += change.differing
     all += change.all
   }
@@ -189,7 +189,7 @@ export function linearChurn(
   return { differing: countDifferingBits(a.bits, b.bits), all }
 }
 
-function counterpart(mask: Mask, name: string): MaskLinear | null {
+function linearOrDense(mask: Mask, name: string): MaskLinear | null {
   const linear = mask.linears.get(name)
   if (linear) return linear
   requireDense(mask.meta, name)
@@ -207,7 +207,7 @@ function bytesOf(values: Uint16Array): Uint8Array {
 }
 
 /** Two-byte little-endian words, as a view where the memory allows one. */
-function halfWords(bytes: Uint8Array): Uint16Array {
+function asUint16(bytes: Uint8Array): Uint16Array {
   // Not `slice`, which gives a view where the bytes are a Buffer.
   const aligned = bytes.byteOffset % 2 === 0 ? bytes : new Uint8Array(bytes)
   return new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2)

@@ -4,16 +4,16 @@
  *
  * @returns `undefined` when none is near
  */
-export function nearestName(given: string, names: Iterable<string>): string | undefined {
+export function suggestName(given: string, names: Iterable<string>): string | undefined {
   let nearest: { name: string; edits: number } | undefined
   for (const name of names) {
-    const edits = editsBetween(given, name)
+    const edits = editDistance(given, name)
     if (edits <= Math.ceil(name.length / 3) && (!nearest || edits < nearest.edits)) nearest = { name, edits }
   }
   return nearest?.name
 }
 
-function editsBetween(a: string, b: string): number {
+function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]

@@ -6,20 +6,20 @@
 import { z } from 'zod'
 
 /** Like `z.array`, but looked at no further than to the first element that is wrong; one that is too long not at all. */
-export function arrayOf<T extends z.ZodType>(element: T): z.ZodArray<T> {
-  return new FirstFaultArray({ type: 'array', element }) as z.ZodArray<T>
+export function boundedArray<T extends z.ZodType>(element: T): z.ZodArray<T> {
+  return new BoundedArray({ type: 'array', element }) as z.ZodArray<T>
 }
 
 /** The record, but of more than `most` pairs, as `pairs` names them, none is looked at. */
-export function atMost<T extends z.ZodRecord>(most: number, pairs: string, record: T): T {
+export function boundedRecord<T extends z.ZodRecord>(most: number, pairs: string, record: T): T {
   return new BoundedRecord({ ...record._zod.def, most, pairs }) as T
 }
 
-const FirstFaultArray = z.core.$constructor(
+const BoundedArray = z.core.$constructor(
   'FirstFaultArray',
   (schema: z.ZodArray, def: z.core.$ZodArrayDef) => {
     z.ZodArray.init(schema, def)
-    const most = Math.min(...(def.checks ?? []).map(mostOf))
+    const most = Math.min(...(def.checks ?? []).map(maxLengthOf))
     const parseAll = schema._zod.parse.bind(schema._zod)
     schema._zod.parse = (payload, context) => {
       const { value } = payload
@@ -40,7 +40,7 @@ const FirstFaultArray = z.core.$constructor(
   },
 )
 
-function mostOf({ _zod }: z.core.$ZodCheck): number {
+function maxLengthOf({ _zod }: z.core.$ZodCheck): number {
   return (_zod.def as Partial<z.core.$ZodCheckMaxLengthDef>).maximum ?? Infinity
 }
 

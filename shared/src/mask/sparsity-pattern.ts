@@ -26,20 +26,20 @@ const MAX_GROUP = 64
  * @throws AppError `invalid_request`, param `pattern`
  */
 export function parsePattern(text: string): SparsityPattern {
-  const pattern = readPattern(text)
+  const pattern = tryParsePattern(text)
   if (typeof pattern === 'object') return pattern
-  throw new AppError('invalid_request', `${patternFault(text)}.`, { param: 'pattern' })
+  throw new AppError('invalid_request', `${patternError(text)}.`, { param: 'pattern' })
 }
 
 /** Why a text is not a pattern that {@link parsePattern} reads, as a sentence without its full stop; else undefined. */
-export function patternFault(text: string): string | undefined {
-  const fault = readPattern(text)
+export function patternError(text: string): string | undefined {
+  const fault = tryParsePattern(text)
   if (typeof fault === 'object') return undefined
   return `'${text}' is not a sparsity pattern: ${fault}`
 }
 
 /** The pattern, or what is wrong. */
-function readPattern(text: string): SparsityPattern | string {
+function tryParsePattern(text: string): SparsityPattern | string {
   if (/^-?\d+(\.\d{1,4})?$/.test(text)) {
     const ratio = Number(text)
     if (ratio > 0 && ratio < 1) return { kind: 'ratio', ratio }

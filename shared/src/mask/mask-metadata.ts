@@ -1,5 +1,5 @@
-import { asMaskInvalid, maskInvalid } from './invalid.ts'
-import { parsePattern, type MaskScope } from './pattern.ts'
+import { asMaskInvalid, maskInvalid } from './mask-error.ts'
+import { parsePattern, type MaskScope } from './sparsity-pattern.ts'
 
 /** `mask`: which weights survive. `weights`: also the values that they then have. */
 export type MaskKind = 'mask' | 'weights'
@@ -51,9 +51,9 @@ export function formatMetadata(
     created: meta.created,
   }
   const patterns = Object.entries(meta.patterns)
-  if (patterns.length) metadata['patterns'] = formatByName(patterns)
+  if (patterns.length) metadata['patterns'] = stringifySorted(patterns)
   if (meta.parent !== null) metadata['parent'] = meta.parent
-  if (columns.size) metadata['columns'] = formatByName([...columns])
+  if (columns.size) metadata['columns'] = stringifySorted([...columns])
   return metadata
 }
 
@@ -120,7 +120,7 @@ function parseDomains(text: string): string[] {
 
 function parsePatterns(text: string | undefined): Record<string, string> {
   const patterns: [string, string][] = []
-  for (const [name, pattern] of entriesOf('patterns', text)) {
+  for (const [name, pattern] of parseEntries('patterns', text)) {
     if (typeof pattern !== 'string') throw maskInvalid(`metadata 'patterns' of '${name}' is not a pattern`)
     if (pattern !== DENSE) asMaskInvalid(() => parsePattern(pattern), name)
     patterns.push([name, pattern])
@@ -130,7 +130,7 @@ function parsePatterns(text: string | undefined): Record<string, string> {
 
 function parseColumns(text: string | undefined): ReadonlyMap<string, number> {
   const columns = new Map<string, number>()
-  for (const [name, cols] of entriesOf('columns', text)) {
+  for (const [name, cols] of parseEntries('columns', text)) {
     if (!Number.isSafeInteger(cols) || (cols as number) < 1)
       throw maskInvalid(`metadata 'columns' of '${name}' is not a count`)
     columns.set(name, cols as number)
@@ -139,7 +139,7 @@ function parseColumns(text: string | undefined): ReadonlyMap<string, number> {
 }
 
 /** A JSON object's entries; none without a text. */
-function entriesOf(key: string, text: string | undefined): [string, unknown][] {
+function parseEntries(key: string, text: string | undefined): [string, unknown][] {
   if (text === undefined) return []
   const value = parseJson(key, text)
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return Object.entries(value)
@@ -155,6 +155,6 @@ function parseJson(key: string, text: string): unknown {
 }
 
 /** A JSON object with its names in order, so that equal content gives equal bytes. */
-function formatByName(entries: readonly (readonly [string, unknown])[]): string {
+function stringifySorted(entries: readonly (readonly [string, unknown])[]): string {
   return JSON.stringify(Object.fromEntries(entries.toSorted(([a], [b]) => (a < b ? -1 : 1))))
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { arrayOf, atMost } from '@copal/shared/wire/bounded.ts'
+import { boundedArray, boundedRecord } from '@copal/shared/wire/bounded-collections.ts'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
@@ -16,14 +16,14 @@ function watched() {
 
 test('the first element that is wrong ends a list, and is the only one that is told', () => {
   const { seen, element } = watched()
-  const { error } = arrayOf(element).safeParse([1, 2, -3, -4, 5])
+  const { error } = boundedArray(element).safeParse([1, 2, -3, -4, 5])
   expect(error?.issues).toMatchObject([{ path: [2], message: 'negative' }])
   expect(seen).toEqual([1, 2, -3])
 })
 
 test('what is checked behind a list that is wrong sees none of what was not looked at', () => {
   const names: string[] = []
-  const schema = arrayOf(z.object({ name: z.string().max(3) })).refine((list) => {
+  const schema = boundedArray(z.object({ name: z.string().max(3) })).refine((list) => {
     for (const { name } of list) names.push(name)
     return true
   })
@@ -34,7 +34,7 @@ test('what is checked behind a list that is wrong sees none of what was not look
 
 test('of a list that is too long no element is looked at, nor what is checked behind it', () => {
   const { seen, element } = watched()
-  const schema = arrayOf(element)
+  const schema = boundedArray(element)
     .min(1)
     .max(3)
     .refine(() => seen.push(0) > 0)
@@ -46,25 +46,25 @@ test('of a list that is too long no element is looked at, nor what is checked be
 test('a list is what its elements are made of, and is described as any other', () => {
   const element = z.object({ a: z.string().default('x') })
   expect(
-    arrayOf(element)
+    boundedArray(element)
       .describe('All.')
       .parse([{}, { a: 'y', b: 1 }]),
   ).toEqual([{ a: 'x' }, { a: 'y' }])
-  expect(arrayOf(element).safeParse({ length: 1 }).success).toBe(false)
+  expect(boundedArray(element).safeParse({ length: 1 }).success).toBe(false)
   const schemaOf = (list: z.ZodArray) => z.toJSONSchema(list.min(1).max(3).describe('All.'), { io: 'input' })
-  expect(schemaOf(arrayOf(element))).toEqual(schemaOf(z.array(element)))
-  expect(schemaOf(arrayOf(element))).toMatchObject({ minItems: 1, maxItems: 3, items: { type: 'object' } })
+  expect(schemaOf(boundedArray(element))).toEqual(schemaOf(z.array(element)))
+  expect(schemaOf(boundedArray(element))).toMatchObject({ minItems: 1, maxItems: 3, items: { type: 'object' } })
 })
 
 test('of too many pairs none is looked at', () => {
   const { seen, element } = watched()
   const record = z.record(z.string(), element)
-  const { error } = atMost(1, 'pairs', record).safeParse({ a: 1, b: -1 })
+  const { error } = boundedRecord(1, 'pairs', record).safeParse({ a: 1, b: -1 })
   expect(error?.issues).toMatchObject([{ path: [], message: 'at most 1 pairs are possible' }])
   expect(seen).toEqual([])
-  expect(atMost(1, 'pairs', record).parse({ a: 1 })).toEqual({ a: 1 })
+  expect(boundedRecord(1, 'pairs', record).parse({ a: 1 })).toEqual({ a: 1 })
   const schemaOf = (schema: z.ZodType) => z.toJSONSchema(schema, { io: 'input' })
-  expect(schemaOf(atMost(1, 'pairs', record).nullish())).toEqual(schemaOf(record.nullish()))
+  expect(schemaOf(boundedRecord(1, 'pairs', record).nullish())).toEqual(schemaOf(record.nullish()))
 })
 
 const many = <T>(value: T, length = 100_000): T[] => Array.from({ length }, () => value)

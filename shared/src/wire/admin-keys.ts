@@ -1,7 +1,7 @@
 /** What operators and the `copal` command say to the gateway about keys and tenants. snake_case: it is an edge. */
 import { z } from 'zod'
-import { arrayOf } from './bounded.ts'
-import { domainName } from './generation.ts'
+import { boundedArray } from './bounded-collections.ts'
+import { domainName } from './inference-fields.ts'
 import { modelId } from './node-rpc.ts'
 
 /** `never` stores nothing, `opt_in` only requests with `x-copal-sample: true`, `always` all but `x-copal-sample: false`. */
@@ -27,8 +27,8 @@ export const tenantName = z
     "a tenant's name is lower-case letters, digits and inner '-', '_' or '.', like 'acme'",
   )
 
-const listOf = <T extends z.ZodType<string>>(item: T, most: number) =>
-  arrayOf(item)
+const uniqueList = <T extends z.ZodType<string>>(item: T, most: number) =>
+  boundedArray(item)
     .min(1)
     .max(most)
     .transform((names) => [...new Set(names)].sort())
@@ -47,14 +47,14 @@ export const limitChanges = z.strictObject({
 })
 export type LimitChanges = z.output<typeof limitChanges>
 
-const limitNow = z.int().nullable()
+const currentLimit = z.int().nullable()
 
 /** Limits as they are; null is none. */
 const limitsEntry = z.object({
-  requests_per_minute: limitNow,
-  tokens_per_minute: limitNow,
-  tokens_per_month: limitNow,
-  concurrent_requests: limitNow,
+  requests_per_minute: currentLimit,
+  tokens_per_minute: currentLimit,
+  tokens_per_month: currentLimit,
+  concurrent_requests: currentLimit,
 })
 export type LimitsEntry = z.output<typeof limitsEntry>
 
@@ -70,11 +70,11 @@ export const createKey = z
     name: z.string().min(1).max(128),
     /** Default: the tenant of the key that asks, or `default`. */
     tenant: tenantName.optional(),
-    scopes: listOf(keyScope, 3).default(['inference']),
+    scopes: uniqueList(keyScope, 3).default(['inference']),
     default_domain: domainName.default('default'),
     /** Null: all, also those that come later. */
-    allowed_domains: listOf(domainName, 64).nullish(),
-    allowed_models: listOf(modelId, 64).nullish(),
+    allowed_domains: uniqueList(domainName, 64).nullish(),
+    allowed_models: uniqueList(modelId, 64).nullish(),
     sampling: samplingPolicy.default('opt_in'),
     limits: limitChanges.default({}),
     expires_at: z.iso

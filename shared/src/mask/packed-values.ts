@@ -3,20 +3,20 @@
  * row 1, without gaps.
  */
 import { AppError } from '../errors.ts'
-import { countBits, rowBytes } from './bits.ts'
-import { maskInvalid } from './invalid.ts'
+import { countBits, rowBytes } from './bit-rows.ts'
+import { maskInvalid } from './mask-error.ts'
 
 const F32_EXPONENT = 0x7f800000
 const BF16_EXPONENT = 0x7f80
 
 /** The bfloat16 nearest to the f32 with these bits, ties to even; -1 where that is not finite. */
-function roundWord(word: number): number {
+function roundToBfloat16Bits(word: number): number {
   if ((word & F32_EXPONENT) === F32_EXPONENT) return -1
   const rounded = (word + 0x7fff + ((word >>> 16) & 1)) >>> 16
   return (rounded & BF16_EXPONENT) === BF16_EXPONENT ? -1 : rounded
 }
 
-function wordsOf(weights: Float32Array): Uint32Array {
+function asWords(weights: Float32Array): Uint32Array {
   return new Uint32Array(weights.buffer, weights.byteOffset, weights.length)
 }
 
@@ -34,7 +34,7 @@ export function packValues(
   rows: number,
   cols: number,
 ): Uint16Array<ArrayBuffer> {
-  const words = wordsOf(weights)
+  const words = asWords(weights)
   const values = new Uint16Array(countBits(bits))
   const width = rowBytes(cols)
   let at = 0
@@ -44,7 +44,7 @@ export function packValues(
       // From set bit to set bit.
       for (let rest = bits[row * width + byte] as number; rest; rest &= rest - 1) {
         const i = first + 31 - Math.clz32(rest & -rest)
-        const rounded = roundWord(words[i] as number)
+        const rounded = roundToBfloat16Bits(words[i] as number)
         if (rounded < 0) {
           throw maskInvalid(
             `tensor '${name}' row ${row} column ${i - row * cols} is ${weights[i]}, which no bfloat16 holds as a finite value`,
@@ -63,10 +63,10 @@ export function packValues(
  * @throws AppError `unsupported_model` naming the tensor where one is not finite, or too large for a bfloat16
  */
 export function roundToBfloat16(name: string, weights: Float32Array): Uint16Array<ArrayBuffer> {
-  const words = wordsOf(weights)
+  const words = asWords(weights)
   const values = new Uint16Array(words.length)
   for (let i = 0; i < words.length; i++) {
-    const rounded = roundWord(words[i] as number)
+    const rounded = roundToBfloat16Bits(words[i] as number)
     if (rounded < 0) {
       throw new AppError(
         'unsupported_model',
@@ -105,6 +105,6 @@ export function unpackValues(
 }
 
 /** Index of the first packed value that is NaN or infinite; -1 when all are finite. */
-export function firstNotFinite(values: Uint16Array): number {
+export function findNotFinite(values: Uint16Array): number {
   return values.findIndex((value) => (value & BF16_EXPONENT) === BF16_EXPONENT)
 }

@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts'
-import { SafetensorsError } from './safetensors.ts'
+import { SafetensorsError } from './safetensors-container.ts'
 
 /** The error for a file that is no usable mask; `reason` names the tensor or the metadata that is wrong. */
 export function maskInvalid(reason: string, cause?: unknown): AppError {
