@@ -1,5 +1,11 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { CacheEntry, CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/admin-keys.ts'
+import type {
+  CacheEntry,
+  CreatedKey,
+  CreateKey,
+  KeyEntry,
+  TenantEntry,
+} from '@copal/shared/wire/admin-keys.ts'
 import type { ModelList } from '@copal/shared/wire/model-list.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../gateway/src/app.ts'

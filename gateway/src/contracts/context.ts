@@ -1,9 +1,6 @@
-import type { ActiveKey } from '../storage/db/queries/key-queries.ts'
-import type { Bindings, Deps } from '../deps.ts'
-import type { Actor } from '../keys/key-grants.ts'
-import type { KeyWatchOptions } from '../keys/key-watch.ts'
-import type { Answered } from '../usage/limits/completed-requests.ts'
-import type { RequestTrace } from '../telemetry/trace.ts'
+import type { ActiveKey, Actor, KeyWatchOptions } from './api-key.ts'
+import type { Bindings, Deps } from './bindings.ts'
+import type { RequestTrace } from './request-trace.ts'
 
 /** The Hono environment of every route. */
 export interface AppEnv {
@@ -29,4 +26,15 @@ export interface KeyedEnv extends AppEnv {
 /** The Hono environment behind `requireActor`. */
 export interface ActorEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { actor: Actor }
+}
+
+/**
+ * Requests of an isolate that are answered, so that another of their key may run: told to the fleet with the next request
+ * that asks there, or soon by themselves. One that gets lost ends with its receipt.
+ */
+export interface Answered {
+  /** Keeps the event alive until the fleet is told, unless another's does it. */
+  add(deps: Pick<Deps, 'fleet' | 'nowMs' | 'waitUntil'>, requestId: string): void
+  /** What the fleet is not told yet, for who asks it now. */
+  take(): string[]
 }

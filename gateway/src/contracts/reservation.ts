@@ -1,5 +1,4 @@
 import type { LimitedAccount } from './limits.ts'
-import type { Slot, Unit } from '../fleet/ledger/sliding-minute.ts'
 
 /** What one request would use. */
 export interface Wanted {
@@ -41,40 +40,11 @@ export interface Refusal {
   rates: Rates
 }
 
-/** A request that may run. `maxTokens`: most tokens that each choice may have, when its client named no bound and tokens are limited. */
-export type Reserved = { ok: true; maxTokens: number | null; rates: Rates } | { ok: false; refusal: Refusal }
-
-/** A reservation, as it is kept. */
-export interface Hold {
-  requestId: string
-  leaseId: string
-  accounts: string[]
-  tokens: number
-  maxTokens: number | null
-  /** The slot of the minute that it was counted in. */
-  second: number
-  month: number
-  touchedAtMs: number
-}
-
-/** An account, as it is kept. */
-export interface AccountRecord {
-  slots: Slot[]
-  month: number
-  /** Settled tokens of the month. */
-  spent: number
-  /** What was used before is only in its receipts; left out in records from before this was kept. */
-  unreadBeforeMs?: number
-}
-
 /** Receipts that an account is still to be charged. */
 export interface Unread {
   fromMs: number
   beforeMs: number
 }
 
-/** What changed since it was asked last: records to store, and ids to delete. */
-export interface LedgerChanges {
-  accounts: Map<string, AccountRecord | undefined>
-  holds: Map<string, Hold | undefined>
-}
+/** What is counted. */
+export type Unit = 'requests' | 'tokens'

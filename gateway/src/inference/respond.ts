@@ -3,7 +3,8 @@ import { openCache } from './cache/open-cache.ts'
 import type { KeyedEnv } from '../contracts/context.ts'
 import { requireAllowed } from '../keys/allow-list.ts'
 import { sampleText } from './validation/admission.ts'
-import { generate, type Generation } from './generate.ts'
+import { generate } from './generate.ts'
+import type { Generation } from '../contracts/generation.ts'
 
 /**
  * Answers an admitted request: with what is kept, where it asks for that, or by a node.

@@ -1,9 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { KeyRow } from '../storage/db/queries/key-queries.ts'
-import { limitsEntry, type Limits } from '../contracts/limits.ts'
-
-/** Who asks something of the admin API: the operator with the admin key, or a tenant's own administrator. */
-export type Actor = { kind: 'operator' } | { kind: 'tenant'; key: KeyRow }
+import type { KeyRow, Actor } from '../contracts/api-key.ts'
+import { limitsEntry } from '../usage/limits/key-limits.ts'
+import type { Limits } from '../contracts/limits.ts'
 
 /** What a key may do, of which its maker must have as much. */
 export type Grants = Pick<KeyRow, 'scopes' | 'allowedModels' | 'allowedDomains' | 'expiresAt' | 'limits'>

@@ -1,18 +1,12 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Alarms } from '../runtime/alarms.ts'
+import type { KeyWatchOptions } from '../contracts/api-key.ts'
 
 /** Watches over the key of one running request. */
 export interface KeyWatch {
   /** What the client is told, when the key was revoked, rotated away or has expired. */
   refusal(): AppError | undefined
   stop(): void
-}
-
-/** How a {@link KeyWatch} looks at its key, and how often. */
-export interface KeyWatchOptions {
-  /** Whether the key still opens what it was sent for. */
-  inForce: () => Promise<boolean>
-  everyMs: number
 }
 
 /**

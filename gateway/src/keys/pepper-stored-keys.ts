@@ -1,5 +1,5 @@
 import { listUnpepperedKeys, pepperKey } from '../storage/db/queries/key-queries.ts'
-import type { Deps } from '../deps.ts'
+import type { Deps } from '../contracts/bindings.ts'
 import { pepperedHash } from './key-secret.ts'
 
 /**

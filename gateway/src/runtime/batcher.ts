@@ -1,4 +1,4 @@
-import type { Deps } from '../deps.ts'
+import type { Deps } from '../contracts/bindings.ts'
 
 /** Things of an isolate's events on their way to one place: a call of its own for each costs more than they do. */
 export interface Gathered<T> {

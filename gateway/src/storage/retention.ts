@@ -1,4 +1,4 @@
-import type { Deps } from '../deps.ts'
+import type { Deps } from '../contracts/bindings.ts'
 import { deleteReceipts } from './db/queries/receipt-queries.ts'
 import { deleteShadowScores } from './db/queries/shadow-score-queries.ts'
 import { DAY_MS, deleteDays } from './db/queries/usage-day-queries.ts'

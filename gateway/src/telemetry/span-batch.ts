@@ -1,5 +1,5 @@
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-base'
-import type { Deps } from '../deps.ts'
+import type { Deps } from '../contracts/bindings.ts'
 import { gather } from '../runtime/batcher.ts'
 import { encodeSpan, exportSpans } from './otlp.ts'
 

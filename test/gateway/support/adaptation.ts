@@ -2,7 +2,13 @@ import { env, exports } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { EvaluateJob, Heartbeat, HeartbeatResponse, Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
+import type {
+  EvaluateJob,
+  Heartbeat,
+  HeartbeatResponse,
+  Job,
+  JobReport,
+} from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { createDeps } from '../../../gateway/src/deps.ts'

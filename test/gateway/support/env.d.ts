@@ -1,5 +1,5 @@
 import type { D1Migration } from 'cloudflare:test'
-import type { Bindings } from '../../../gateway/src/deps.ts'
+import type { Bindings } from '../../../gateway/src/contracts/bindings.ts'
 
 declare global {
   namespace Cloudflare {

@@ -1,6 +1,7 @@
 import type { Ledger } from '../../../gateway/src/fleet/ledger/ledger.ts'
 import type { LimitedAccount, Limits } from '../../../gateway/src/contracts/limits.ts'
-import type { AccountRecord, Hold, Wanted } from '../../../gateway/src/contracts/reservation.ts'
+import type { AccountRecord, Hold } from '../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { Wanted } from '../../../gateway/src/contracts/reservation.ts'
 
 /** When tests begin: not at the edge of a month. */
 export const START_MS = Date.UTC(2026, 5, 15, 12)

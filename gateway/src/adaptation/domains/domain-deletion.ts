@@ -2,8 +2,9 @@ import { AppError } from '@copal/shared/errors.ts'
 import { forgetDatasets, listDatasetsOf, replaceDataset } from '../../storage/db/queries/dataset-queries.ts'
 import { findDomain, forgetDomain } from '../../storage/db/queries/domain-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
-import type { Deps } from '../../deps.ts'
-import { datasetKey, freezeDataset, readDataset } from '../../storage/artifacts/datasets.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
+import { freezeDataset, readDataset } from '../../storage/artifacts/datasets.ts'
 
 /**
  * Deletes a domain with every text that was stored for it: samples, holdout, frozen datasets; evaluations, and its totals.

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { Database } from '../../storage/db/database.ts'
+import type { Database } from '../../contracts/database.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 
 /**
@@ -31,9 +31,4 @@ export async function resolveModel(db: Database, id: string | undefined): Promis
   throw new AppError('invalid_request', `Several models are known: name one of ${names} as 'model'.`, {
     param: 'model',
   })
-}
-
-/** Tokens of a window on which masks of a model are evaluated: the same ever after, so that figures can be compared. */
-export function evaluationWindow(model: Pick<ModelRow, 'contextLength'>): number {
-  return Math.max(16, Math.min(512, model.contextLength))
 }

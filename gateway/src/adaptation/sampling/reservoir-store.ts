@@ -1,4 +1,5 @@
 import { placeText, type Placement } from './sample-lot.ts'
+import type { Offer, KeptText, ReservoirStats } from '../../contracts/reservoir-object.ts'
 
 /** How much one share keeps. */
 export interface ShareBounds {
@@ -18,32 +19,6 @@ export interface ReservoirOptions {
   /** Fixes which texts are kept; used only when the domain has none yet. */
   seed: string
   nowMs(): number
-}
-
-/** A redacted text offered to a domain. */
-export interface Offer {
-  requestId: string
-  keyId: string
-  text: string
-  atMs: number
-}
-
-/** A text that is kept, and the id of the key whose request it was of. */
-export interface KeptText {
-  text: string
-  keyId: string
-}
-
-/** What is kept of a domain. */
-export interface ReservoirStats {
-  samples: number
-  characters: number
-  /** Texts ever offered, duplicates included. */
-  seen: number
-  holdoutSamples: number
-  holdoutCharacters: number
-  holdoutFrozen: boolean
-  lastSampleAtMs: number | null
 }
 
 type Share = Placement['share']

@@ -1,6 +1,7 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { Bindings } from '../../deps.ts'
-import { ReservoirStore, type KeptText, type Offer, type ReservoirStats } from './reservoir-store.ts'
+import type { Bindings } from '../../contracts/bindings.ts'
+import { ReservoirStore } from './reservoir-store.ts'
+import type { ReservoirObject, KeptText, Offer, ReservoirStats } from '../../contracts/reservoir-object.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
@@ -14,7 +15,7 @@ const OPTIONS = {
 }
 
 /** Keeps one domain's samples: redacted texts in a bounded uniform sample and a holdout, for 30 days. */
-export class Reservoir extends DurableObject<Bindings> {
+export class Reservoir extends DurableObject<Bindings> implements ReservoirObject {
   readonly #store: ReservoirStore
 
   constructor(ctx: DurableObjectState, env: Bindings) {
@@ -26,28 +27,23 @@ export class Reservoir extends DurableObject<Bindings> {
     })
   }
 
-  /** Offers redacted texts; those whose request was offered before are ignored. */
   async offer(offers: readonly Offer[]): Promise<void> {
     await this.#store.offer(offers)
     await this.#schedule()
   }
 
-  /** Texts to calibrate on, in a fixed random order, until `maxCharacters` are together. */
   texts(maxCharacters: number): KeptText[] {
     return this.#store.texts(maxCharacters)
   }
 
-  /** The held-out texts, in a fixed random order; none once the holdout is frozen. */
   holdout(): KeptText[] {
     return this.#store.holdout()
   }
 
-  /** The holdout is stored elsewhere: nothing is added to it from now on. */
   freezeHoldout(): void {
     this.#store.freezeHoldout()
   }
 
-  /** There is no frozen holdout any more: one is gathered again. */
   thawHoldout(): void {
     this.#store.thawHoldout()
   }
@@ -56,16 +52,10 @@ export class Reservoir extends DurableObject<Bindings> {
     return this.#store.stats()
   }
 
-  /**
-   * Deletes the texts of one key, or all.
-   *
-   * @returns how many texts there were.
-   */
   deleteTexts(keyId?: string): number {
     return this.#store.delete(keyId)
   }
 
-  /** Forgets the domain. */
   clear(): void {
     this.#store.clear()
   }

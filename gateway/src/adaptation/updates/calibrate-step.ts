@@ -3,7 +3,7 @@ import { findDatasets, listAccumulated } from '../../storage/db/queries/dataset-
 import { findJob, requeueJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask, registerMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import { maskKey } from '../../storage/artifacts/datasets.ts'
+import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { calibrateJobId, createJob, resultOf, wrongResult } from './node-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
 

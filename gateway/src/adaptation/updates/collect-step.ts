@@ -1,7 +1,7 @@
 import { findDomain } from '../../storage/db/queries/domain-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
-import { evaluationWindow } from '../models/resolve-model.ts'
+import { evaluationWindow } from './evaluation-window.ts'
 import { modelOf, type StepDeps, type StepOutcome } from './update-step.ts'
 import { charactersToTake, requireHoldout, requireSamples, type Demand } from './text-sufficiency.ts'
 

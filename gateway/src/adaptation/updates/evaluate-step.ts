@@ -6,7 +6,7 @@ import { findJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { knownHoldouts } from './holdouts.ts'
-import { evaluationWindow } from '../models/resolve-model.ts'
+import { evaluationWindow } from './evaluation-window.ts'
 import { createJob, denseJobId, evaluateJobId, resultOf, wrongResult } from './node-jobs.ts'
 import { modelOf, versionOf, type StepDeps, type StepOutcome } from './update-step.ts'
 

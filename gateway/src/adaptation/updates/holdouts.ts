@@ -5,8 +5,8 @@ import {
   listDomains,
   type DomainRow,
 } from '../../storage/db/queries/domain-queries.ts'
-import type { Deps } from '../../deps.ts'
-import type { KeptText } from '../sampling/reservoir-store.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { KeptText } from '../../contracts/reservoir-object.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { hasComfortableHoldout, requireHoldout } from './text-sufficiency.ts'
 

@@ -1,6 +1,6 @@
 import type { Heartbeat, Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
 import { changeJob, findJobs, listOpenJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { tick } from './advance-update.ts'
 import type { StepDeps } from './update-step.ts'
 

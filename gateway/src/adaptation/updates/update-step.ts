@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { UpdatePatch, UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import type { UpdateEvent } from './update-states.ts'
 
 /** What a step found to have happened, and what the update shall remember of it. */

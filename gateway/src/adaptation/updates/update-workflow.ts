@@ -1,9 +1,9 @@
-import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from 'cloudflare:workers'
-import { createDeps, type Bindings } from '../../deps.ts'
+import type { WorkflowStep } from 'cloudflare:workers'
 import { advance } from './advance-update.ts'
+import type { StepDeps } from './update-step.ts'
 
-/** What starts an {@link UpdateWorkflow}. */
-interface UpdateWorkflowParams {
+/** Parameters of an instance of the update workflow. */
+export interface UpdateWorkflowParams {
   updateId: string
 }
 
@@ -13,24 +13,24 @@ const MAX_TURNS = 500
 /**
  * Drives one update to its end when nothing else does.
  *
- * Heartbeats advance updates too and usually come first; this is for the steps that need no node, and for
- * the time when none is there. The row in D1 is the truth: the workflow keeps nothing, so it does not
- * matter where it is cut off or whether it runs at all.
+ * Heartbeats advance updates too and usually come first. This is for the steps that need no node, and for the time
+ * when no node is there. The row in D1 is the truth: the workflow keeps nothing, so it may be cut off anywhere, or
+ * never run.
+ *
+ * @param createDeps is called once a turn
  */
-export class UpdateWorkflow extends WorkflowEntrypoint<Bindings, UpdateWorkflowParams> {
-  override async run(
-    event: Readonly<WorkflowEvent<UpdateWorkflowParams>>,
-    step: WorkflowStep,
-  ): Promise<void> {
-    const { updateId } = event.payload
-    for (let turn = 1; turn <= MAX_TURNS; turn++) {
-      const ended = await step.do(`advance ${turn}`, async () => {
-        const update = await advance(createDeps(this.env, this.ctx), updateId)
-        return update === undefined || update.finishedAt !== null
-      })
-      if (ended) return
-      await step.sleep(`wait ${turn}`, waitMs(turn))
-    }
+export async function runUpdateWorkflow(
+  { updateId }: Readonly<UpdateWorkflowParams>,
+  step: WorkflowStep,
+  createDeps: () => StepDeps,
+): Promise<void> {
+  for (let turn = 1; turn <= MAX_TURNS; turn++) {
+    const ended = await step.do(`advance ${turn}`, async () => {
+      const update = await advance(createDeps(), updateId)
+      return update === undefined || update.finishedAt !== null
+    })
+    if (ended) return
+    await step.sleep(`wait ${turn}`, waitMs(turn))
   }
 }
 

@@ -1,20 +1,9 @@
 import { notConfigured } from '../../runtime/not-configured.ts'
-import { readList } from '../object/fleet-policy.ts'
+import { readList } from '../../runtime/variables.ts'
+import type { AccessBindings } from '../../contracts/node-auth.ts'
 
 /** Of one host, or of all below a name. */
 const HOST = /^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/i
-
-/** Secrets and variables of what stands in front of nodes. */
-export interface AccessBindings {
-  /** A service token of Cloudflare Access, where that stands in front of the nodes. */
-  NODE_ACCESS_CLIENT_ID?: string
-  NODE_ACCESS_CLIENT_SECRET?: string
-  /**
-   * The hosts that it is sent to, over TLS alone, with commas between them; `*.example.com` is all below that. Any when
-   * left out.
-   */
-  COPAL_NODE_ACCESS_HOSTS?: string
-}
 
 /** The headers that open what stands in front of the node at an address; none where it is not to have them. */
 export type NodeAccess = (url: URL) => Record<string, string>

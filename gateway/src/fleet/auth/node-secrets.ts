@@ -1,10 +1,5 @@
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
-
-/** The gateway's secret, and the next one or the one before while it is replaced. */
-export type GatewaySecrets = readonly [current: string, ...accepted: string[]]
-
-/** A node's secrets: the first signs calls of it, any of them may have signed a call by it. */
-export type NodeSecrets = readonly [current: string, ...accepted: string[]]
+import type { GatewaySecrets, NodeSecrets } from '../../contracts/node-auth.ts'
 
 /** Nodes whose secrets an isolate remembers; strangers can name any. */
 const MOST_NODES = 1_024

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 
 /** Pauses between tries. */
 const PAUSES_MS = [20, 100, 500, 1_000]

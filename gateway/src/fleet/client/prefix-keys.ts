@@ -1,11 +1,6 @@
 import { FIRST_PREFIX_UNITS, MAX_PREFIX_KEYS, prefixUnits } from '@copal/shared/wire/prefix.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-
-/** What a tenant's keys start from. */
-export type PrefixSalt = readonly [number, number]
-
-/** A prompt in the order in which the model reads it: texts, or token ids. */
-export type PromptParts = readonly (string | readonly number[])[]
+import type { PrefixSalt, PromptParts } from '../../contracts/prompt-prefix.ts'
 
 /** Odd, so that no bit is lost, and with bits all over. */
 const A = 0x9e3779b1

@@ -1,5 +1,5 @@
 import { Ledger } from './ledger.ts'
-import type { AccountRecord, Hold } from '../../contracts/reservation.ts'
+import type { AccountRecord, Hold } from './ledger-records.ts'
 
 const ACCOUNT_KEY = 'account:'
 const HOLD_KEY = 'hold:'

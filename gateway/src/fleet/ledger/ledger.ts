@@ -1,18 +1,9 @@
 import { idOf, turned, type Account } from './account.ts'
 import type { LimitedAccount, Limits } from '../../contracts/limits.ts'
 import { monthOf, monthStartMs } from '../../runtime/month.ts'
-import type {
-  AccountRecord,
-  Hold,
-  LedgerChanges,
-  Rate,
-  Rates,
-  Refusal,
-  Reserved,
-  Unread,
-  Wanted,
-} from '../../contracts/reservation.ts'
-import { SlidingMinute, type Unit } from './sliding-minute.ts'
+import type { AccountRecord, Hold, LedgerChanges, Reserved } from './ledger-records.ts'
+import type { Rate, Rates, Refusal, Unread, Wanted, Unit } from '../../contracts/reservation.ts'
+import { SlidingMinute } from './sliding-minute.ts'
 
 /** Tokens that are reserved for an answer whose client names no bound; it gets no more than these. */
 export const DEFAULT_COMPLETION_TOKENS = 4_096

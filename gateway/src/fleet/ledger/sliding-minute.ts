@@ -1,12 +1,11 @@
+import type { Unit } from '../../contracts/reservation.ts'
+
 /** What was used in one second of Unix time. */
 export interface Slot {
   second: number
   requests: number
   tokens: number
 }
-
-/** What is counted. */
-export type Unit = 'requests' | 'tokens'
 
 const WINDOW_S = 60
 

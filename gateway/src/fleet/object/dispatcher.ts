@@ -1,4 +1,4 @@
-import type { FleetPolicy } from './fleet-policy.ts'
+import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import { RetryBudget } from './retry-budget.ts'
 import type { AcquireRequest, Acquired, NoNode } from '../../contracts/acquire.ts'
 import type { FleetState } from './fleet-state.ts'

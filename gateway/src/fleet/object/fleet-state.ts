@@ -1,5 +1,6 @@
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
-import { isChosen, type Trials } from '../../contracts/trial.ts'
+import { isChosen } from './trial-assignment.ts'
+import type { Trials } from '../../contracts/trial.ts'
 import type { Acquired, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
 import { Leases } from './leases.ts'
@@ -17,7 +18,8 @@ import {
 } from './fleet-node.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import { pickNode, type Candidate } from './node-picker.ts'
-import { DEFAULT_POLICY, type FleetPolicy } from './fleet-policy.ts'
+import { DEFAULT_POLICY } from './fleet-policy.ts'
+import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 
 /** Silence after which a node is forgotten altogether. */
 export const FORGET_MS = 600_000

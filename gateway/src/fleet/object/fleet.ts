@@ -3,18 +3,20 @@ import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../../storage/db/database.ts'
 import { findSettled, insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { sumTokens } from '../../storage/db/queries/usage-day-queries.ts'
-import type { Bindings } from '../../deps.ts'
+import type { Bindings } from '../../contracts/bindings.ts'
 import { idOf } from '../ledger/account.ts'
 import { loadLedger, saveLedger } from '../ledger/ledger-store.ts'
 import { Ledger } from '../ledger/ledger.ts'
 import type { LimitedAccount } from '../../contracts/limits.ts'
-import type { Rates, Refusal, Unread, Wanted } from '../../contracts/reservation.ts'
+import type { Unread } from '../../contracts/reservation.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
-import { readPolicy, type FleetPolicy } from './fleet-policy.ts'
+import { readPolicy } from './fleet-policy.ts'
+import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import type { Acquired, AcquireRequest, FailedAttempt } from '../../contracts/acquire.ts'
-import { Refusals, type RefusalCount } from './rejection-counts.ts'
+import { Refusals } from './rejection-counts.ts'
+import type { FleetObject, RefusalCount, Asked, Admitted, Settlement } from '../../contracts/fleet-object.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import type { NodeRecord } from './fleet-node.ts'
 import { FleetState } from './fleet-state.ts'
@@ -32,33 +34,6 @@ const MAX_KEPT_LEASES = 5_000
 const MOST_UNSURE = 1_000
 const NODE_KEY = 'node:'
 
-/** What a request with limits reserves in the same call that leases its node. */
-export type LimitedRequest = Pick<Wanted, 'accounts' | 'maxTokens' | 'prompts' | 'choices'> & {
-  /** The same over all attempts. */
-  requestId: string
-}
-
-/** What a request asks of the fleet in its one call. */
-export type Asked = AcquireRequest & {
-  limits?: LimitedRequest
-  /** Requests that are answered meanwhile, so that another may run. */
-  answered?: readonly string[]
-}
-
-/** The node for a request, why there is none, or why the request may not run. */
-export type Admitted =
-  | (Extract<Acquired, { ok: true }> & { maxTokens?: number | null; rates?: Rates })
-  | (Extract<Acquired, { ok: false }> & { refusal?: undefined })
-  | { ok: false; refusal: Refusal }
-
-/** A settled request and the tokens that it used, prompt and answer together. */
-export interface Settlement {
-  requestId: string
-  tokens: number
-  /** The node did it, and can do more. */
-  done: boolean
-}
-
 /**
  * The one Durable Object that knows the nodes, who is working on what, and what keys with limits have used.
  *
@@ -70,7 +45,7 @@ export interface Settlement {
  * still end with a receipt, only an expiry of theirs goes unnoticed. What was counted is stored soon after, for
  * many requests at once. No request waits for a write.
  */
-export class Fleet extends DurableObject<Bindings> {
+export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #policy: FleetPolicy
   readonly #state: FleetState
   readonly #dispatcher: Dispatcher
@@ -100,13 +75,6 @@ export class Fleet extends DurableObject<Bindings> {
     })
   }
 
-  /**
-   * Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with, beside `trials`.
-   *
-   * @param desiredVersion undefined while D1 does not answer: what it said last holds
-   * @returns `known` is false when it must be known, because the node, or its weights, were not seen before; `drained`
-   * whether the operator drains the node; `replaced` that another has its name now, and nothing of this one was taken
-   */
   async heartbeat(
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
@@ -127,11 +95,6 @@ export class Fleet extends DurableObject<Bindings> {
     return { known: true, drained: this.#state.isDrained(nodeId) }
   }
 
-  /**
-   * Has a node take no new requests, or take them again; what runs on it goes on. It holds until the node is started again.
-   *
-   * @returns false for a node that is not known
-   */
   async drain(nodeId: string, drained: boolean): Promise<boolean> {
     if (!this.#state.drain(nodeId, drained)) return false
     await this.#keep(nodeId)
@@ -139,10 +102,6 @@ export class Fleet extends DurableObject<Bindings> {
     return true
   }
 
-  /**
-   * Leases the best node for one request, when it is its turn; one with limits is reserved first, or refused without
-   * consuming anything.
-   */
   async acquire({ limits, answered = [], ...request }: Asked): Promise<Admitted> {
     // Before anything is waited for: the failed attempt's receipt may be on its way.
     if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
@@ -181,24 +140,16 @@ export class Fleet extends DurableObject<Bindings> {
     return acquired
   }
 
-  /** Requests with limits that run no more; those that gave their clients nothing are charged nothing. */
   finish(requestIds: readonly string[], gaveNothing: boolean): void {
     for (const requestId of requestIds) this.#ledger.finish(requestId, gaveNothing, Date.now())
     this.#saveLedger()
   }
 
-  /** Takes note of an attempt that failed and is not followed by another. */
   fail(attempt: FailedAttempt): void {
     this.#state.fail(attempt, Date.now())
     this.#dispatcher.serve()
   }
 
-  /**
-   * The client of an attempt left while it waited for its node: it waits no more, or the node that it got meanwhile
-   * is free again. Nothing of it ran, and what ran of the attempts before gave the client nothing, so nothing is charged.
-   *
-   * @param requestId of what is reserved; undefined for a request without limits
-   */
   abandon(leaseId: string, requestId?: string): void {
     this.#dispatcher.abandon(leaseId)
     this.#state.release([leaseId])
@@ -208,18 +159,15 @@ export class Fleet extends DurableObject<Bindings> {
     this.#saveLedger()
   }
 
-  /** How a leased request is; undefined when it is settled. */
   look(leaseId: string): LeaseView | undefined {
     return this.#state.look(leaseId, Date.now())
   }
 
-  /** The silent node of a leased request answers whoever watches over it: the request goes on, and what it reserved. */
   touch(leaseId: string): void {
     this.#state.touch(leaseId, Date.now())
     this.#ledger.renew([leaseId], Date.now())
   }
 
-  /** Ends the leases of settled requests, and charges them what they used. */
   settle(settlements: readonly Settlement[]): void {
     const nowMs = Date.now()
     for (const { requestId, done, tokens } of settlements) {
@@ -232,19 +180,12 @@ export class Fleet extends DurableObject<Bindings> {
     this.#dispatcher.serve()
   }
 
-  /** Stores what was counted and is not stored yet; happens by itself soon after. */
   async saveCounts(): Promise<void> {
     clearTimeout(this.#saveScheduled)
     this.#saveScheduled = undefined
     await saveLedger(this.ctx.storage, this.#ledger, Date.now())
   }
 
-  /**
-   * Those of some attempts after which their requests were tried again.
-   *
-   * @param failed those that their nodes failed at: the gateway hears of it when the receipt is written, which may come
-   * here before what it asks then, so they are waited for while nobody told what becomes of them
-   */
   async superseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]> {
     const isOpen = (attemptId: string) =>
       this.#state.leaseOf(attemptId) !== undefined && this.#superseded.among([attemptId]).length === 0
@@ -253,22 +194,18 @@ export class Fleet extends DurableObject<Bindings> {
     return this.#superseded.among(attemptIds)
   }
 
-  /** All nodes that are remembered. */
   snapshot(): FleetSnapshot {
     return this.#state.snapshot(Date.now())
   }
 
-  /** Requests that got no node since this object started. */
   refusals(): RefusalCount[] {
     return this.#refusals.list()
   }
 
-  /** The version that would answer an API key now; undefined when no node of the model is known. */
   versionFor(model: string, account: string): number | undefined {
     return this.#state.versionFor(model, account, Date.now())
   }
 
-  /** The pruning methods that the nodes of a model can choose masks by; null when none of them is alive. */
   offeredMethods(model: string): string[] | null {
     return this.#state.offeredMethods(model, Date.now())
   }

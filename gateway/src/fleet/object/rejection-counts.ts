@@ -1,16 +1,4 @@
-import type { Refusal } from '../../contracts/reservation.ts'
-import type { NoNode } from '../../contracts/acquire.ts'
-
-/** Which limit, or why no node, refused a request; `left`: nobody refused it, its client went while it waited. */
-export type RefusalReason = Refusal['limit'] | NoNode['reason']
-
-/** Requests of a tenant for a model that were refused for one reason. */
-export interface RefusalCount {
-  tenant: string
-  model: string
-  reason: RefusalReason
-  requests: number
-}
+import type { RefusalReason, RefusalCount } from '../../contracts/fleet-object.ts'
 
 /** The model of requests for one that no node has: clients may invent any name. */
 const UNKNOWN_MODEL = '(unknown)'

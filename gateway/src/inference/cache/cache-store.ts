@@ -1,16 +1,4 @@
-/** An answer as its node gave it. */
-export interface CachedAnswer {
-  body: Uint8Array<ArrayBuffer>
-  contentType: string
-  maskVersion: number
-  /** The node that gave it. */
-  nodeId: string
-}
-
-/** A {@link CachedAnswer} that was found. */
-export interface FoundAnswer extends CachedAnswer {
-  ageMs: number
-}
+import type { CachedAnswer, FoundAnswer } from '../../contracts/response-cache-object.ts'
 
 /** How much a {@link CacheStore} keeps. */
 export interface CacheBounds {

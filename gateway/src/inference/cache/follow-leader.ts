@@ -1,11 +1,11 @@
 import type { Context } from 'hono'
 import type { KeyedEnv } from '../../contracts/context.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { whyAborted } from '../../fleet/client/node-client.ts'
 import { watchKey } from '../../keys/key-watch.ts'
 import { createAlarms } from '../../runtime/alarms.ts'
 import { follow } from '../../runtime/linked-abort.ts'
-import type { FoundAnswer } from './cache-store.ts'
+import type { FoundAnswer } from '../../contracts/response-cache-object.ts'
 
 /**
  * Waits for the answer that another request of the tenant is having made, as long as somebody waits for it here.

@@ -1,5 +1,4 @@
-/** Why whoever made an answer gives none. */
-export type Leaving = 'failed' | 'left' | 'whole'
+import type { Leaving } from '../../contracts/response-cache-object.ts'
 
 /** How long others wait for one who makes an answer; longer ones each makes itself. */
 const FLIGHT_MS = 60_000

@@ -1,9 +1,9 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
 import type { LeaseView } from '../../contracts/lease.ts'
 import { NodeCallError, type NodeAddress } from '../../fleet/client/node-client.ts'
-import type { FleetPolicy } from '../../fleet/object/fleet-policy.ts'
+import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 
 /** How often a request is looked at while nothing is known of it, and at most. */

@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { formatModelName, type ModelName } from '@copal/shared/wire/model-name.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { heldVersions } from '../../fleet/object/held-versions.ts'
 import type { NoNode } from '../../contracts/acquire.ts'
 

@@ -9,10 +9,10 @@ import {
   listDomains,
   type DomainRow,
 } from '../../storage/db/queries/domain-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { parseDomain } from '../../adaptation/domains/domain-name.ts'
 import { redact } from '../../adaptation/sampling/redact.ts'
-import type { Offer, ReservoirStats } from '../../adaptation/sampling/reservoir-store.ts'
+import type { Offer, ReservoirStats } from '../../contracts/reservoir-object.ts'
 import { deleteDomain, deleteKeyTexts } from '../../adaptation/domains/domain-deletion.ts'
 import { splitText } from '../../adaptation/sampling/split-text.ts'
 import { refuseMethod } from '../../middleware/errors.ts'

@@ -5,7 +5,7 @@ import { listServedModels } from '../../storage/db/queries/model-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { trialEntry } from '../../adaptation/trials/trial-report.ts'
-import { trialsInForce } from '../../contracts/trial.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { VERSION } from '../../runtime/version.ts'
 import { nodeEntry } from './fleet-routes.ts'
 

@@ -3,7 +3,7 @@ import { createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { listJobsOf } from '../../storage/db/queries/job-queries.ts'
 import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import type { Deps } from '../../deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { refuseMethod } from '../../middleware/errors.ts'
 import { updateEntry } from '../../adaptation/updates/update-entry.ts'
 import {

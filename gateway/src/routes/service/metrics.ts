@@ -10,7 +10,7 @@ import {
   type UsageSum,
 } from '../../storage/db/queries/usage-total-queries.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
-import type { RefusalCount } from '../../fleet/object/rejection-counts.ts'
+import type { RefusalCount } from '../../contracts/fleet-object.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { requireActor } from '../../middleware/auth.ts'

@@ -1,18 +1,9 @@
 import type { DatasetRef, TextSample } from '@copal/shared/wire/node-rpc.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import type { KeptText } from '../../adaptation/sampling/reservoir-store.ts'
+import type { KeptText } from '../../contracts/reservoir-object.ts'
 import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/dataset-queries.ts'
-import type { Deps } from '../../deps.ts'
-
-/** Where a dataset lies in R2. */
-export function datasetKey(hash: string): string {
-  return `datasets/${hash}`
-}
-
-/** Where a mask lies in R2. */
-export function maskKey(hash: string): string {
-  return `masks/${hash}`
-}
+import type { Deps } from '../../contracts/bindings.ts'
+import { datasetKey } from './artifact-keys.ts'
 
 /** Beside the sample its domain, or another's with the same texts would be deleted with it, and the id of its key. */
 type DatasetLine = TextSample & { domain: string; key: string }

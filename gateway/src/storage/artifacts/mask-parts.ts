@@ -1,12 +1,10 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
-import { maskKey } from './datasets.ts'
+import { MASK_PART_PREFIX, maskKey, maskPartKey } from './artifact-keys.ts'
 import { keepMask, MAX_FILE_BYTES, notStored, requireBody } from './mask-files.ts'
 
 /** How long parts wait to be joined. */
 const KEPT_MS = 24 * 60 * 60 * 1000
-
-const PREFIX = 'mask-parts/'
 
 /**
  * Streams a part of a mask file into R2, which checks the part's hash. The same part again changes nothing.
@@ -22,7 +20,7 @@ export async function storeMaskPart(
 ): Promise<void> {
   const body = requireBody(request, 'A part of a mask file', MASK_PART_BYTES)
   try {
-    await artifacts.put(partKey(sha256, part), body, { sha256: part })
+    await artifacts.put(maskPartKey(sha256, part), body, { sha256: part })
   } catch (cause) {
     throw notStored('part', part, cause)
   }
@@ -41,7 +39,7 @@ export async function joinMaskFile(
   parts: readonly string[],
 ): Promise<boolean> {
   const isNew = (await artifacts.head(maskKey(sha256))) ? false : await join(artifacts, sha256, parts)
-  await artifacts.delete([...new Set(parts)].map((part) => partKey(sha256, part)))
+  await artifacts.delete([...new Set(parts)].map((part) => maskPartKey(sha256, part)))
   return isNew
 }
 
@@ -54,7 +52,7 @@ export async function deleteOldParts({
   nowMs: () => number
 }): Promise<void> {
   // One page, at most a thousand: the cron comes again in minutes.
-  const { objects } = await artifacts.list({ prefix: PREFIX })
+  const { objects } = await artifacts.list({ prefix: MASK_PART_PREFIX })
   const old = objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - KEPT_MS)
   if (old.length > 0) await artifacts.delete(old.map(({ key }) => key))
 }
@@ -62,7 +60,7 @@ export async function deleteOldParts({
 async function join(artifacts: R2Bucket, sha256: string, parts: readonly string[]): Promise<boolean> {
   const sizes = new Map<string, number>()
   for (const part of new Set(parts)) {
-    const head = await artifacts.head(partKey(sha256, part))
+    const head = await artifacts.head(maskPartKey(sha256, part))
     if (!head) throw missing(sha256, part)
     sizes.set(part, head.size)
   }
@@ -101,7 +99,7 @@ async function copyParts(
 ): Promise<void> {
   try {
     for (const part of parts) {
-      const object = await artifacts.get(partKey(sha256, part))
+      const object = await artifacts.get(maskPartKey(sha256, part))
       if (!object) throw missing(sha256, part)
       await object.body.pipeTo(into, { preventClose: true, preventAbort: true, signal })
     }
@@ -110,10 +108,6 @@ async function copyParts(
     throw error
   }
   await into.close()
-}
-
-function partKey(sha256: string, part: string): string {
-  return `${PREFIX}${sha256}/${part}`
 }
 
 function missing(sha256: string, part: string): AppError {

@@ -1,7 +1,5 @@
-import { drizzle, type DrizzleD1Database } from 'drizzle-orm/d1'
-
-/** What every query function takes first. */
-export type Database = DrizzleD1Database
+import { drizzle } from 'drizzle-orm/d1'
+import type { Database } from '../../contracts/database.ts'
 
 /** The drizzle view of a D1 binding; column names are snake_case as drizzle-kit writes them. */
 export function openDatabase(binding: D1Database): Database {

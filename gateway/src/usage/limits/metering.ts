@@ -1,8 +1,9 @@
-import type { Context } from 'hono'
-import type { KeyedEnv } from '../../contracts/context.ts'
+import type { ActiveKey } from '../../contracts/api-key.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { Answered } from '../../contracts/context.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
-import type { Admitted, LimitedRequest } from '../../fleet/object/fleet.ts'
-import { limitedAccounts } from '../../contracts/limits.ts'
+import type { Admitted, LimitedRequest } from '../../contracts/fleet-object.ts'
+import { limitedAccounts } from './key-limits.ts'
 import { rateHeaders, refusalError, refusalHeaders } from './limit-rejection.ts'
 
 /** Counts one request against the limits of its key and tenant; without any it does nothing. */
@@ -21,20 +22,31 @@ export interface Metering {
   failed(receiptSettles: boolean): void
 }
 
+/** What {@link meter} needs to know of a request. */
+export interface MeteredRequest extends Pick<
+  LimitedRequest,
+  'requestId' | 'maxTokens' | 'prompts' | 'choices'
+> {
+  key: ActiveKey
+  answered: Answered
+  /** Sets a header of the response. */
+  setHeader(name: string, value: string): void
+}
+
+/** Creates the metering of one request. */
 export function meter(
-  c: Context<KeyedEnv>,
-  asked: Pick<LimitedRequest, 'maxTokens' | 'prompts' | 'choices'>,
+  deps: Pick<Deps, 'fleet' | 'nowMs' | 'waitUntil'>,
+  { key, requestId, answered, setHeader, ...use }: MeteredRequest,
 ): Metering {
-  const { deps, key, requestId, answered } = c.var
   const accounts = limitedAccounts(key)
   const setHeaders = (headers: Record<string, string>) => {
-    for (const [name, value] of Object.entries(headers)) c.header(name, value)
+    for (const [name, value] of Object.entries(headers)) setHeader(name, value)
   }
   /** The fleet may hold a reservation; a first call that got no node has left none, one that was not answered may have. */
   let mayHold = true
   let hadNode = false
   return {
-    wanted: accounts.length > 0 ? { requestId, accounts, ...asked } : undefined,
+    wanted: accounts.length > 0 ? { requestId, accounts, ...use } : undefined,
     tell(admitted) {
       hadNode ||= admitted.ok
       mayHold = hadNode

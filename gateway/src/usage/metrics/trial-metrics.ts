@@ -1,8 +1,8 @@
-import type { Database } from '../../storage/db/database.ts'
+import type { Database } from '../../contracts/database.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { MetricFamily } from '../../telemetry/exposition.ts'
-import { sumShadow } from '../../adaptation/trials/trial-report.ts'
-import { trialsInForce } from '../../contracts/trial.ts'
+import { sumShadow } from '../../storage/db/queries/shadow-score-queries.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 
 /** Which masks are tried. What a canary answers is in `copal_requests_total`, what it costs in `copal_drift_gap_nats`. */
 export function trialFamilies(models: readonly ModelRow[]): MetricFamily[] {

@@ -11,7 +11,8 @@ import {
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { accumulated } from '../../../../gateway/src/storage/db/schema.ts'
 import { deleteKeyTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
-import { datasetKey, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import {
   admin,
   adminJson,

@@ -5,7 +5,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import type { Hold } from '../../../../gateway/src/contracts/reservation.ts'
+import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/heartbeat.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { isChosen, trialsInForce, type StoredTrial } from '../../../../gateway/src/contracts/trial.ts'
+import { isChosen } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
+import { trialsInForce } from '../../../../gateway/src/storage/db/trials-in-force.ts'
+import type { StoredTrial } from '../../../../gateway/src/contracts/trial.ts'
 
 const KEYS = Array.from({ length: 20_000 }, (_, index) => `key_${index.toString(16).padStart(32, '0')}`)
 const chosen = (version: number, share: number, kind: 'canary' | 'shadow' = 'canary', model = 'm') =>

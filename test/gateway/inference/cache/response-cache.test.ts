@@ -1,7 +1,8 @@
 import { env } from 'cloudflare:workers'
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
-import { CacheStore, type CachedAnswer } from '../../../../gateway/src/inference/cache/cache-store.ts'
+import { CacheStore } from '../../../../gateway/src/inference/cache/cache-store.ts'
+import type { CachedAnswer } from '../../../../gateway/src/contracts/response-cache-object.ts'
 
 const open = (tenant: string) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant))
 const answerOf = (text: string): CachedAnswer => ({

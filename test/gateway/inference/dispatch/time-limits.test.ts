@@ -5,7 +5,7 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { CompletionCall, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import { expect, test } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
-import type { PolicyBindings } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import type { PolicyBindings } from '../../../../gateway/src/contracts/fleet-policy.ts'
 import { beat, createKey, errorOf, ORIGIN, until } from '../../support/gateway.ts'
 import { startNode, type NodeDouble } from '../../support/node-double.ts'
 

@@ -4,7 +4,8 @@ import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
-import { datasetKey, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import {
   admin,
   adminJson,

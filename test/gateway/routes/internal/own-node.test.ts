@@ -198,7 +198,9 @@ async function settle(nodeId: string, receipts: readonly object[]): Promise<Resp
 /** The attestation of a request like another that a node was given. */
 async function attestationOf(nodeId: string, changes: object, receipt: object): Promise<string | undefined> {
   const like = { ...receipt, attestation: undefined, ...changes }
-  const { receipts } = (await withAttestations({ nodeId, receipts: [like] })) as { receipts: { attestation: string }[] }
+  const { receipts } = (await withAttestations({ nodeId, receipts: [like] })) as {
+    receipts: { attestation: string }[]
+  }
   return receipts[0]?.attestation
 }
 

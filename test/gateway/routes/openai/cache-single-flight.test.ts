@@ -113,8 +113,8 @@ describe('the same request at the same time', () => {
     const first = await ask(asked)
     const others = [ask(asked), ask(asked)]
     expect(await first.text()).toBe(chunks.join(''))
-    const { keep, tenant } = JSON.parse((await double.calls())[0]?.body ?? '') as ChatCall
-    const given = { ...keep, tenant, nodeId: double.id, maskVersion: 0 }
+    const { cache, tenant } = JSON.parse((await double.calls())[0]?.body ?? '') as ChatCall
+    const given = { ...cache, tenant, nodeId: double.id, maskVersion: 0 }
     await signedPost('/internal/nodes/answers', {
       ...given,
       contentType: 'text/event-stream',

@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import type { Asked } from '../../../../gateway/src/fleet/object/fleet.ts'
+import type { Asked } from '../../../../gateway/src/contracts/fleet-object.ts'
 import { beat, get, receiptOf, signedPost } from '../../support/gateway.ts'
 
 test('metrics tell of requests, tokens, drift and nodes in the Prometheus text format', async () => {

@@ -4,11 +4,8 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { freezeHoldout } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
-import {
-  datasetKey,
-  deleteUnusedDatasets,
-  freezeDataset,
-} from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { deleteUnusedDatasets, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import { getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../../support/adaptation.ts'

@@ -1,6 +1,6 @@
 import { eq } from 'drizzle-orm'
-import type { CacheStats } from '../../../inference/cache/response-cache.ts'
-import type { Database } from '../database.ts'
+import type { CacheStats } from '../../../contracts/response-cache-object.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { cacheCounts } from '../schema.ts'
 
 /** What one tenant's response cache holds and did. */

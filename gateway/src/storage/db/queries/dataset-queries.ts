@@ -1,6 +1,6 @@
 import { and, count, eq, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { accumulated, datasets, domains, updates } from '../schema.ts'
 
 /** Stores what is known of a frozen dataset; the same content again changes nothing. */

@@ -1,5 +1,5 @@
 import { and, eq, isNull, sql } from 'drizzle-orm'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { accumulated, apiKeys, datasets, domains, evaluations, usageTotals } from '../schema.ts'
 
 /** A domain that was seen, with its frozen holdout. */

@@ -1,5 +1,5 @@
 import { and, eq, inArray, isNull } from 'drizzle-orm'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { jobs, updates } from '../schema.ts'
 
 /** Work for nodes, as stored. */

@@ -1,12 +1,9 @@
 import { and, desc, eq, isNull, or } from 'drizzle-orm'
-import type { Database } from '../database.ts'
+import type { ActiveKey, KeyRow } from '../../../contracts/api-key.ts'
+import type { Database } from '../../../contracts/database.ts'
 import type { Limits } from '../../../contracts/limits.ts'
 import { apiKeys, tenants } from '../schema.ts'
 
-/** An API key as stored: its hash, never itself. */
-export type KeyRow = typeof apiKeys.$inferSelect
-/** A key in use, with what it shares with the other keys of its tenant. */
-export type ActiveKey = KeyRow & { tenantLimits: Limits | null }
 /** What is stored of a new key. */
 export type NewKeyRow = typeof apiKeys.$inferInsert
 

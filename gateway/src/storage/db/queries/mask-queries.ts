@@ -1,6 +1,6 @@
 import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { accumulated, masks, models, updates } from '../schema.ts'
 import type { UpdatePatch, UpdateRow } from './update-queries.ts'
 

@@ -1,5 +1,5 @@
 import { and, desc, eq, isNull, sql } from 'drizzle-orm'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { updates } from '../schema.ts'
 
 /** A COPAL update as stored. */

@@ -1,6 +1,6 @@
 import { and, eq, gte, lt, ne, sql } from 'drizzle-orm'
 import type { Unread } from '../../../contracts/reservation.ts'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { apiKeys, receipts, usageDays } from '../schema.ts'
 import { changed } from './usage-total-queries.ts'
 

@@ -1,5 +1,5 @@
 import { and, eq, gt, sql, sum, type SQL } from 'drizzle-orm'
-import type { Database } from '../database.ts'
+import type { Database } from '../../../contracts/database.ts'
 import { usageTotals } from '../schema.ts'
 
 /**
