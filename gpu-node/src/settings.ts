@@ -1,11 +1,11 @@
 import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { nodeId, nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
+import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
 import type { KernelName, Precision } from '../native/addon.d.ts'
-import { MOST_THREADS, PRECISIONS } from './backends/backend.ts'
-import { DEFAULT_MODEL } from './model/source.ts'
+import { MOST_THREADS, PRECISIONS } from './serving/contract/backend.ts'
+import { DEFAULT_MODEL } from './model/source/resolve-model.ts'
 
 const text = (what: string) => z.string({ error: what }).min(1, what)
 const wholeNumber = (least: number, most: number, what: string) =>
@@ -19,7 +19,7 @@ const WILDCARDS = new Set(['0.0.0.0', '::'])
 
 /** What `npx copal nodes secret` prints; the gateway's own is refused too, which would let a node speak for all. */
 const ownSecret = (otherwise: string) =>
-  text(otherwise).refine((secret) => nodeOfSecret(secret) !== undefined, {
+  text(otherwise).refine((secret) => nodeIdOfSecret(secret) !== undefined, {
     error:
       "a node's own secret is expected, '<node id>:' and 64 hexadecimal digits, as `npx copal nodes secret <node id>` " +
       "prints it where the gateway's NODE_SECRET is. That one itself must not be on a node",
@@ -28,7 +28,7 @@ const ownSecret = (otherwise: string) =>
 /** Whose secret a variable has, for people. */
 function ownerOf(read: unknown, variable: string): string {
   const secret = (read as Record<string, string | undefined>)[variable] ?? ''
-  return `node '${nodeOfSecret(secret) ?? ''}'`
+  return `node '${nodeIdOfSecret(secret) ?? ''}'`
 }
 
 const environment = z
@@ -107,7 +107,7 @@ const environment = z
     error: 'it goes with COPAL_ACCESS_CLIENT_SECRET: both, or none, are expected',
   })
   .refine(
-    ({ COPAL_NODE_ID: id, COPAL_NODE_SECRET: secret }) => id === undefined || nodeOfSecret(secret) === id,
+    ({ COPAL_NODE_ID: id, COPAL_NODE_SECRET: secret }) => id === undefined || nodeIdOfSecret(secret) === id,
     {
       path: ['COPAL_NODE_ID'],
       error: ({ input }) =>
@@ -117,7 +117,7 @@ const environment = z
   )
   .refine(
     ({ COPAL_NODE_SECRET: own, COPAL_NODE_SECRET_ALTERNATE: other }) =>
-      other === undefined || nodeOfSecret(other) === nodeOfSecret(own),
+      other === undefined || nodeIdOfSecret(other) === nodeIdOfSecret(own),
     {
       path: ['COPAL_NODE_SECRET_ALTERNATE'],
       error: ({ input }) =>
@@ -199,7 +199,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     cacheDir: resolve(read.COPAL_CACHE ?? resolve(homedir(), '.cache', 'copal')),
     host: read.COPAL_NODE_HOST,
     port: read.COPAL_NODE_PORT,
-    nodeId: nodeOfSecret(read.COPAL_NODE_SECRET) ?? '',
+    nodeId: nodeIdOfSecret(read.COPAL_NODE_SECRET) ?? '',
     advertisedUrl: read.COPAL_NODE_URL ?? null,
     gatewayUrl: read.COPAL_GATEWAY_URL,
     secret: read.COPAL_NODE_SECRET,

@@ -1,7 +1,7 @@
 import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { encodeMask } from '@copal/shared/mask/codec.ts'
+import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { commandLine, descendants } from '../../support/service.ts'
 import { WAIT } from '../../support/wait.ts'

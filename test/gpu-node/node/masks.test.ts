@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { checkMask, decodeMask, encodeMask, maskSparsity } from '@copal/shared/mask/codec.ts'
+import { checkMask, decodeMask, encodeMask, maskSparsity } from '@copal/shared/mask/mask-codec.ts'
 import type { EvaluateJob, Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { WAIT } from '../../support/wait.ts'
 import {

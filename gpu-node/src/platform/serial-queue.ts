@@ -1,0 +1,54 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { cancelled } from '../serving/engine/request-errors.ts'
+
+/** Work that is done one piece after another, in the order it came. */
+export interface Line {
+  /**
+   * Does the work when it has its turn; who aborts before gives up the place.
+   *
+   * @throws AppError `overloaded` when too many wait, `client_closed_request` after an abort, and what the work throws
+   */
+  run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>
+}
+
+/** @param what is done, for the error of a line that is full: `schemas to compile` */
+export function createLine(what: string, mostWaiting: number): Line {
+  let last = Promise.resolve()
+  let waiting = 0
+  return {
+    async run(work, signal) {
+      if (waiting >= mostWaiting) {
+        const message = `This node already has ${mostWaiting} ${what}. Try again later.`
+        throw new AppError('overloaded', message, { retryAfterS: 1 })
+      }
+      waiting += 1
+      const before = last
+      const { promise: mine, resolve: done } = Promise.withResolvers<void>()
+      last = before.then(() => mine)
+      try {
+        await unlessAborted(before, signal)
+        return await work()
+      } finally {
+        waiting -= 1
+        done()
+      }
+    },
+  }
+}
+
+/**
+ * What `work` gives, unless the client leaves before.
+ *
+ * @throws AppError `client_closed_request`
+ */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  const { promise: left, reject } = Promise.withResolvers<never>()
+  const leave = () => reject(cancelled())
+  signal?.addEventListener('abort', leave, { once: true })
+  if (signal?.aborted) leave()
+  try {
+    return await Promise.race([work, left])
+  } finally {
+    signal?.removeEventListener('abort', leave)
+  }
+}
