@@ -1,7 +1,6 @@
-import type { Command } from 'commander'
+import { InvalidArgumentError, type Command } from 'commander'
 import { AppError } from '@copal/shared/errors.ts'
 import { line } from '../report.ts'
-import { argument } from '@copal/cli/app-errors.ts'
 import { parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
 import { largeConfig } from '../memory/large-llama.ts'
 import { measurePeakMemory } from '../memory/peak-memory.ts'
@@ -15,11 +14,20 @@ interface MemoryOptions {
   method: string
 }
 
-/** A method that calibrates: of another there is nothing to measure. */
-const methodOfTexts = argument((name: string) => {
-  if (parseMethod(name).datasets !== 'none') return name
-  throw new AppError('invalid_request', `'${name}' reads no text: there is nothing to calibrate.`)
-})
+/** Parses the name of a method that calibrates; the others have nothing to measure. */
+function calibratingMethod(name: string): string {
+  if (datasetsOf(name) !== 'none') return name
+  throw new InvalidArgumentError(`'${name}' reads no text, so it has no calibration to measure.`)
+}
+
+function datasetsOf(name: string) {
+  try {
+    return parseMethod(name).datasets
+  } catch (error) {
+    if (error instanceof AppError) throw new InvalidArgumentError(error.message)
+    throw error
+  }
+}
 
 export function addMemory(program: Command, { home, threads, print }: Workbench): void {
   program
@@ -31,7 +39,7 @@ export function addMemory(program: Command, { home, threads, print }: Workbench)
     .option('--blocks <n>', 'blocks', count, 3)
     .option('--samples <n>', 'calibration sequences', count, 2)
     .option('--length <n>', 'tokens of each', count, 64)
-    .option('--method <name>', 'that selects; with swaps a minute a block', methodOfTexts, 'copal')
+    .option('--method <name>', 'that selects; with swaps a minute a block', calibratingMethod, 'copal')
     .action(async ({ hidden, blocks, samples, length, method }: MemoryOptions) => {
       const config = largeConfig(hidden, blocks)
       const peaks = await measurePeakMemory(home, config, { samples, length, threads, method })

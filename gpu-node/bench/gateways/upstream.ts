@@ -6,7 +6,6 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { ChatCall, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { createGatewayClient } from '@copal/gpu-node/serving/control/gateway-client.ts'
-import { heartbeatOf } from '../../../test/support/heartbeat.ts'
 import { jsonAnswer, MODEL, PROMPT_TOKENS, streamEvents, TOKENS } from './texts.ts'
 
 /** To the upstream: be a node of this gateway. */
@@ -61,22 +60,26 @@ async function beNode({ gatewayUrl, secret, nodeId }: Attach): Promise<void> {
       void answer(request, response, (call) => waiting.push(receiptOf(call))).catch(() => response.destroy()),
   )
   const port = await listen(node)
-  const at = { id: nodeId, url: `http://127.0.0.1:${port}` }
   const beat = () =>
-    gateway.heartbeat(
-      heartbeatOf(at, MODEL, {
-        model: { id: MODEL, baseSha256: 'b'.repeat(64), contextLength: 8192, parameters: 1 },
-        load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1_000_000 },
-        prefixes: [],
-        methods: [],
-        requests: waiting.map(({ requestId, promptTokens, completionTokens }) => ({
-          requestId,
-          promptTokens,
-          completionTokens,
-          idleMs: 0,
-        })),
-      }),
-    )
+    gateway.heartbeat({
+      nodeId,
+      url: `http://127.0.0.1:${port}`,
+      draining: false,
+      leaving: false,
+      model: { id: MODEL, baseSha256: 'b'.repeat(64), contextLength: 8192, parameters: 1 },
+      activeVersion: 0,
+      weightSets: [{ version: 0, state: 'ready', requests: 0 }],
+      load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1_000_000 },
+      methods: [],
+      prefixes: [],
+      requests: waiting.map(({ requestId, promptTokens, completionTokens }) => ({
+        requestId,
+        promptTokens,
+        completionTokens,
+        idleMs: 0,
+      })),
+      jobs: [],
+    })
   // What comes meanwhile goes with the next ones, as from a node.
   const send = async () => {
     for (let due = waiting.length; due > 0;) {

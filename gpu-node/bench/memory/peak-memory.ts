@@ -1,9 +1,12 @@
 import { fork } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
-import { writeWordsDataset } from '../../../test/support/calibration-datasets.ts'
+import type { DatasetFile } from '@copal/gpu-node/pruning/runs/calibrate-and-select.ts'
+import { randomBits } from '../models/random-bits.ts'
 import { writeLargeLlama } from './large-llama.ts'
 import type { PeakMemory, PeakMemoryRequest } from './peak-memory-child.ts'
 
@@ -17,7 +20,7 @@ export async function measurePeakMemory(
 ): Promise<PeakMemory> {
   const spec = join(dir, 'model')
   await writeLargeLlama(spec, config)
-  const dataset = await writeWordsDataset(dir, 'sea', 1, Math.ceil((samples * length) / 40))
+  const dataset = await writeWords(dir, samples * length)
   const child = fork(PROGRAM, [], { serialization: 'advanced', execArgv: [] })
   child.send({
     spec,
@@ -41,4 +44,33 @@ export async function measurePeakMemory(
   })
   const [peaks] = (await Promise.race([once(child, 'message'), ended])) as [PeakMemory]
   return peaks
+}
+
+const WORDS = [
+  'the',
+  'whale',
+  'of',
+  'union',
+  'congress',
+  'sea',
+  'and',
+  'nation',
+  'harpoon',
+  'budget',
+  'ship',
+  'law',
+]
+const WORDS_PER_TEXT = 40
+
+/** Writes a dataset file of seeded texts that has at least `tokens` words. */
+async function writeWords(dir: string, tokens: number): Promise<DatasetFile> {
+  const draw = randomBits(1)
+  const word = () => WORDS[(draw() >>> 0) % WORDS.length]
+  const text = () => Array.from({ length: WORDS_PER_TEXT }, word).join(' ')
+  const texts = Array.from({ length: Math.ceil(tokens / WORDS_PER_TEXT) }, text)
+  const bytes = Buffer.from(texts.map((each) => `${JSON.stringify({ text: each })}\n`).join(''))
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const path = join(dir, `${sha256}.ndjson`)
+  await writeFile(path, bytes)
+  return { path, sha256, domain: 'words' }
 }

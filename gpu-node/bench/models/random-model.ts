@@ -4,9 +4,9 @@ import { encodeMask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
 import { linearShapes, type LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { DenseMaster } from '@copal/gpu-node/model/master/dense-model.ts'
 import { masterLayout } from '@copal/gpu-node/model/master/master-file.ts'
+import { normalTile } from './normal-tile.ts'
+import { randomBits } from './random-bits.ts'
 
-/** Elements of the random values that repeat: a prime, so that no two rows of a matrix are equal. */
-const TILE = 1_000_003
 /** No hash of anything: a mask made here says that it belongs to a master made here. */
 const BASE_SHA256 = '0'.repeat(64)
 
@@ -44,17 +44,9 @@ export async function writeRandomModel(
   dir: string,
   config: LlamaConfig,
 ): Promise<{ master: DenseMaster; maskPath: string }> {
-  const draw = randomBits(1)
   const path = join(dir, 'random.safetensors')
   const { header, tensors, fileBytes } = masterLayout(config, { format: 'copal-dense' })
-  const deviation = 1 / Math.sqrt(config.hiddenSize)
-  // The sum of four uniform draws is near enough to normal.
-  const uniform = () => draw() * 2 ** -32
-  const values = Float32Array.from(
-    { length: TILE },
-    () => (uniform() + uniform() + uniform() + uniform()) * Math.sqrt(3) * deviation,
-  )
-  const tile = new Uint8Array(values.buffer)
+  const tile = new Uint8Array(normalTile(1, 1 / Math.sqrt(config.hiddenSize)).buffer)
   const file = await open(path, 'w')
   try {
     await file.writeFile(header)
@@ -63,6 +55,7 @@ export async function writeRandomModel(
   } finally {
     await file.close()
   }
+  const draw = randomBits(2)
   const halves = Array.from({ length: 256 }, (_, byte) => byte).filter((byte) => ones(byte) === 4)
   const linears = new Map<string, MaskLinear>()
   for (const [name, [rows, cols]] of linearShapes(config)) {
@@ -89,15 +82,4 @@ export async function writeRandomModel(
 
 function ones(byte: number): number {
   return byte === 0 ? 0 : (byte & 1) + ones(byte >> 1)
-}
-
-/** Xorshift32: signed 32-bit numbers, fast enough for hundreds of millions. */
-export function randomBits(seed: number): () => number {
-  let state = seed
-  return () => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return state
-  }
 }

@@ -13,7 +13,7 @@ test.each([
   [['swaps', '--streams', '0'], /'--streams <n>' .*'0'.* A whole number of at least 1 is expected\./],
   [['alps', '--statistics', '.', '--layers', '0,-1'], /A whole number of at least 1 is expected\./],
   [['memory', '--method', 'wnada'], /There is no pruning method 'wnada'\. Did you mean 'wanda'\?/],
-  [['memory', '--method', 'magnitude'], /'magnitude' reads no text: there is nothing to calibrate\./],
+  [['memory', '--method', 'magnitude'], /'magnitude' reads no text, so it has no calibration to measure\./],
   [['gateway', '--rounds', '1.5'], /A whole number of at least 1 is expected\./],
   [['gateway', '--seconds', 'ten'], /A number above 0 is expected\./],
   [['front', '--texts', 'a', '--out', 'b'], /required option '--masks <files>' not specified/],
