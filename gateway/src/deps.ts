@@ -1,3 +1,4 @@
+import { SETTINGS } from '@copal/shared/settings-table.ts'
 import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { openDatabase } from './storage/db/database.ts'
 import { readAccess } from './fleet/auth/node-access.ts'
@@ -10,9 +11,6 @@ import { createAttestations } from './fleet/auth/attestations.ts'
 import { notConfigured } from './runtime/not-configured.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
 
-export const KEY_TRUST_MS = 30_000
-/** See {@link Deps.receiptDays}. */
-const RECEIPT_DAYS = 30
 /** A receipt that comes again, or in place of an estimate, is known by the one that is there. */
 const LEAST_RECEIPT_DAYS = 7
 
@@ -80,7 +78,7 @@ function compose(env: Bindings): Lasting['parts'] {
     adminKeySha256,
     keyPepper,
     policy: readPolicy(env),
-    keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', KEY_TRUST_MS),
+    keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', SETTINGS.COPAL_KEY_TRUST_MS.default),
     receiptDays: readReceiptDays(env),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
@@ -119,7 +117,7 @@ function readRevokedNodes(env: Bindings): ReadonlySet<string> {
 }
 
 function readReceiptDays(env: Bindings): number {
-  const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', RECEIPT_DAYS)
+  const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', SETTINGS.COPAL_RECEIPT_DAYS.default)
   if (days === 0 || days >= LEAST_RECEIPT_DAYS) return days
   throw notConfigured(
     `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +

@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path'
-import { Option, type Command } from 'commander'
+import type { Command } from 'commander'
 import { machineLine } from '../report.ts'
 import { ROOT } from '../../../infra/local/toolchain/toolchain.mjs'
 import { compare } from '../gateways/compare.ts'
@@ -42,12 +42,8 @@ export function addGateway(program: Command, bench: Workbench): void {
       '--bare',
       'measures Workers too that only pass requests on, one of them after asking a Durable Object: what the runtime carries',
     )
-    .addOption(new Option('--portkey <folder>', 'where it is, if not on the PATH').env('COPAL_BENCH_PORTKEY'))
-    .addOption(
-      new Option('--litellm <virtual environment>', 'where it is, if not on the PATH').env(
-        'COPAL_BENCH_LITELLM',
-      ),
-    )
+    .option('--portkey <folder>', 'where it is, if not on the PATH')
+    .option('--litellm <virtual environment>', 'where it is, if not on the PATH')
     .option('--memory <requests>', 'sends so many instead, and tells the memory of workerd meanwhile', count)
     .action((options: GatewayOptions) => benchGateway(options, bench))
 }

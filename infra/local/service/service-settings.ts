@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { POLICY_VARIABLES } from '../../../gateway/src/fleet/object/fleet-policy.ts'
+import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
 import { StartError } from './start-error.ts'
 
 /** What the environment says about a local service. */
@@ -18,14 +18,9 @@ export interface Settings {
   gatewayVariables: Readonly<Record<string, string>>
 }
 
-const GATEWAY_VARIABLES = [
-  ...Object.values(POLICY_VARIABLES),
-  'COPAL_KEY_TRUST_MS',
-  'COPAL_RECEIPT_DAYS',
-  'COPAL_NODE_ACCESS_HOSTS',
-  'COPAL_REVOKED_NODES',
-  'OTEL_EXPORTER_OTLP_ENDPOINT',
-]
+const GATEWAY_VARIABLES = Object.entries<Setting>(SETTINGS)
+  .filter(([, { readers, secret }]) => readers.includes('gateway') && !secret)
+  .map(([name]) => name)
 
 /** @throws StartError that names the variable. */
 export function readSettings(env: Readonly<Record<string, string | undefined>>): Settings {
@@ -33,8 +28,8 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
   const settings = {
     root,
     home: resolve(env.COPAL_HOME || resolve(root, '.copal')),
-    port: readPort(env, 'COPAL_PORT', 8787),
-    nodePort: readPort(env, 'COPAL_NODE_PORT', 8790),
+    port: readPort(env, 'COPAL_PORT', SETTINGS.COPAL_PORT.default),
+    nodePort: readPort(env, 'COPAL_NODE_PORT', SETTINGS.COPAL_NODE_PORT.default),
     firstUpdate: readSwitch(env, 'COPAL_FIRST_UPDATE'),
     gatewayVariables: Object.fromEntries(
       GATEWAY_VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),

@@ -1,3 +1,4 @@
+import { SETTINGS } from '@copal/shared/settings-table.ts'
 import type { FleetPolicy, PolicyBindings } from '../../contracts/fleet-policy.ts'
 import { readWholeNumber } from '../../runtime/variables.ts'
 
@@ -18,19 +19,18 @@ export const POLICY_VARIABLES = {
 } as const satisfies Record<keyof FleetPolicy, keyof PolicyBindings>
 
 export const DEFAULT_POLICY: FleetPolicy = {
-  silentMs: 6_000,
-  deadMs: 30_000,
-  leaseMs: 120_000,
-  connectMs: 5_000,
-  firstTokenMs: 100_000,
-  idleMs: 60_000,
-  totalMs: 1_800_000,
-  queueSize: 512,
-  queueMs: 20_000,
-  // Half of what a node runs at once by default.
-  spillover: 4,
-  nodeWaitMs: 4_000,
-  cacheLookupMs: 500,
+  silentMs: SETTINGS.COPAL_NODE_SILENT_MS.default,
+  deadMs: SETTINGS.COPAL_NODE_DEAD_MS.default,
+  leaseMs: SETTINGS.COPAL_LEASE_MS.default,
+  connectMs: SETTINGS.COPAL_CONNECT_TIMEOUT_MS.default,
+  firstTokenMs: SETTINGS.COPAL_FIRST_TOKEN_TIMEOUT_MS.default,
+  idleMs: SETTINGS.COPAL_IDLE_TIMEOUT_MS.default,
+  totalMs: SETTINGS.COPAL_TOTAL_TIMEOUT_MS.default,
+  queueSize: SETTINGS.COPAL_QUEUE_SIZE.default,
+  queueMs: SETTINGS.COPAL_QUEUE_TIMEOUT_MS.default,
+  spillover: SETTINGS.COPAL_PREFIX_SPILLOVER.default,
+  nodeWaitMs: SETTINGS.COPAL_NODE_WAIT_MS.default,
+  cacheLookupMs: SETTINGS.COPAL_CACHE_LOOKUP_MS.default,
 }
 
 /**

