@@ -5,7 +5,7 @@ import type { CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared
 import worker from '../../../../gateway/src/index.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { findKey } from '../../../../gateway/src/storage/db/queries/key-queries.ts'
-import { KEY_TRUST_MS } from '../../../../gateway/src/deps.ts'
+import { SETTINGS } from '../../../../shared/src/settings-table.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../../gateway/src/keys/key-secret.ts'
 import { admin, adminJson } from '../../support/adaptation.ts'
 import { createKey, errorOf, get, post } from '../../support/gateway.ts'
@@ -63,7 +63,7 @@ describe('a key', () => {
     expect(await adminJson('DELETE', `/keys/${created.id}`)).toEqual({ id: created.id, revoked: true })
     expect(await listed(created.id)).toBeUndefined()
     expect((await admin('DELETE', `/keys/${created.id}`)).status).toBe(404)
-    later(KEY_TRUST_MS)
+    later(SETTINGS.COPAL_KEY_TRUST_MS.default)
     expect(await statusOf(key)).toBe(401)
   })
 
@@ -130,7 +130,7 @@ describe('a rotated key', () => {
       grace_seconds: 0,
     })
     expect(previous_valid_until).toBeNull()
-    later(KEY_TRUST_MS)
+    later(SETTINGS.COPAL_KEY_TRUST_MS.default)
     expect([await statusOf(old), await statusOf(key)]).toEqual([401, 200])
   })
 
@@ -180,7 +180,7 @@ describe('a key from before there was a pepper', () => {
       peppered: true,
       hash: await pepperedHash(TEST_KEY_PEPPER, await digestOf(key)),
     })
-    later(KEY_TRUST_MS)
+    later(SETTINGS.COPAL_KEY_TRUST_MS.default)
     expect(await statusOf(key)).toBe(200)
     await tick()
     expect(await findKey(db, id)).toEqual(stored)

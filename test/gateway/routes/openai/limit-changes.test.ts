@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
-import { KEY_TRUST_MS } from '../../../../gateway/src/deps.ts'
+import { SETTINGS } from '../../../../shared/src/settings-table.ts'
 import { admin, adminJson } from '../../support/adaptation.ts'
 import { beat, errorOf } from '../../support/gateway.ts'
 import { ask, limited, statuses } from '../../support/limited.ts'
@@ -32,7 +32,7 @@ describe('limits', () => {
       concurrent_requests: 7,
     })
     const now = Date.now
-    Date.now = () => now() + KEY_TRUST_MS
+    Date.now = () => now() + SETTINGS.COPAL_KEY_TRUST_MS.default
     onTestFinished(() => {
       Date.now = now
     })
