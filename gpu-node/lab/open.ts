@@ -1,3 +1,4 @@
+import type { MethodVariant } from '@copal/gpu-node/pruning/methods/method-variant.ts'
 import { mkdir, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
@@ -5,7 +6,7 @@ import { createOnnxBackend } from '@copal/gpu-node/serving/backends/onnx/onnx-ba
 import { requireContext } from '@copal/gpu-node/pruning/evaluation/evaluate-windows.ts'
 import { withShares } from '@copal/gpu-node/pruning/selection/allocate-ratios.ts'
 import { checkPatterns, expandPatterns } from '@copal/gpu-node/pruning/selection/mask-patterns.ts'
-import { createRandom } from '@copal/gpu-node/pruning/calibration/token-sequences.ts'
+import { createRandom } from '@copal/gpu-node/platform/seeded-random.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { modelIdentity } from '@copal/gpu-node/model/master/model-identity.ts'
 import { openModel } from '@copal/gpu-node/model/open-model.ts'
@@ -13,16 +14,16 @@ import type { OnModelProgress } from '@copal/gpu-node/platform/progress.ts'
 import { areOfSameInputs, describeRun, processorName } from './about.ts'
 import type { ResultsAbout } from './assemble.ts'
 import { openLabCache, type LabCache, type Rates } from './cache.ts'
-import { requireDistinct } from './domain-spec.ts'
+import { requireDistinct } from '../texts/domain-spec.ts'
 import { createFindings, type Findings } from './findings.ts'
 import { requireFolderModel } from './folder-model.ts'
 import { takeFolderLock } from './folder-lock.ts'
 import { startLabProcess, type LabProcess } from './lab-process.ts'
-import { choosePermutations } from './permutations.ts'
-import { comparedAt, planRuns, type RunPlan, type Variant } from './plan.ts'
-import type { PreparedDomain } from './prepare.ts'
-import { readResults } from './results-file.ts'
-import type { LabSettings } from './settings.ts'
+import { choosePermutations } from '../plan/permutations.ts'
+import { comparedAt, planRuns, type RunPlan } from '../plan/plan.ts'
+import type { PreparedDomain } from '../texts/prepare.ts'
+import { readResults } from '../results/results-file.ts'
+import type { LabSettings } from '../plan/settings.ts'
 import { createLabWork, type LabWork } from './work.ts'
 
 /** What a laboratory tells while it opens and works. */
@@ -196,7 +197,7 @@ function checkSizes(model: DenseModel, settings: LabSettings, linearPatterns: Re
   }
   const windowTokens = settings.windowTokens ?? Math.min(DEFAULT_TOKENS, config.contextLength)
   requireContext(model, windowTokens)
-  const check = (patterns: readonly string[], compared: readonly Variant[]) => {
+  const check = (patterns: readonly string[], compared: readonly MethodVariant[]) => {
     for (const pattern of patterns) {
       for (const { method, scope } of comparedAt(compared, pattern))
         checkPatterns(config, withShares(model, { method, pattern, scope, patterns: linearPatterns }))

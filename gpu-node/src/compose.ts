@@ -156,6 +156,9 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const processId = randomUUID()
     let draining = false
     let leaving = false
+    const methods = methodsFor(model)
+    /** Whether the gateway knows what does not change about this process. */
+    let registered = false
     const heart = createHeart({ gateway, snapshot, onAnswer, log, intervalMs: settings.heartbeatMs })
 
     function snapshot(): Heartbeat {
@@ -175,7 +178,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         activeVersion: swap.activeVersion(),
         weightSets: swap.weightSets(),
         load: loadOf(engine),
-        methods: methodsFor(model),
+        ...(registered ? {} : { methods }),
         ...(prefixes ? { prefixes } : {}),
         requests: server.underWay(),
         shadows: server.shadows.scores().slice(0, MAX_SHADOW_SCORES),
@@ -190,6 +193,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     }
 
     function onAnswer(answer: HeartbeatResponse, beat: Heartbeat): void {
+      registered = answer.registered === true
       const known = stateFile.current()
       const isNew = !sameDesire(known.desired, answer.desired)
       if (isNew || known.model !== model.id) void stateFile.save({ model: model.id, desired: answer.desired })

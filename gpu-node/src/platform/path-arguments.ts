@@ -1,27 +1,27 @@
 import { accessSync, constants } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { isFolder, nearestExisting, tellPath } from './existing-path.ts'
-import { CliError } from './user-error.ts'
+import { UserError } from './user-error.ts'
 
 /**
  * A folder that is read.
  *
  * @param expected what it holds, for the message
- * @throws CliError `folder_missing`
+ * @throws UserError `folder_missing`
  */
 export function inputFolder(name: string, cwd: string, expected: string): string {
   const path = resolve(cwd, name)
   const there = nearestExisting(path)
   if (!isFolder(there))
-    throw new CliError('folder_missing', `${tellPath(there, cwd)} is a file, a folder is needed.`)
+    throw new UserError('folder_missing', `${tellPath(there, cwd)} is a file, a folder is needed.`)
   if (there === path) return path
-  throw new CliError('folder_missing', `The folder ${name} does not exist. Name ${expected}.`)
+  throw new UserError('folder_missing', `The folder ${name} does not exist. Name ${expected}.`)
 }
 
 /**
  * Where a file is to be written, checked before the work whose result it holds.
  *
- * @throws CliError `out_unwritable` its folder is missing, or its name is a folder's; what the system says when the
+ * @throws UserError `out_unwritable` its folder is missing, or its name is a folder's; what the system says when the
  * folder may not be written
  */
 export function outputFile(name: string, cwd: string): string {
@@ -36,7 +36,7 @@ export function outputFile(name: string, cwd: string): string {
 /**
  * A folder that is to be filled: one that is there, or that can be made.
  *
- * @throws CliError `out_unwritable` where a file is in the way; what the system says when it may not be written
+ * @throws UserError `out_unwritable` where a file is in the way; what the system says when it may not be written
  */
 export function outputFolder(name: string, cwd: string): string {
   const path = resolve(cwd, name)
@@ -46,6 +46,6 @@ export function outputFolder(name: string, cwd: string): string {
   return path
 }
 
-function refused(message: string): CliError {
-  return new CliError('out_unwritable', message)
+function refused(message: string): UserError {
+  return new UserError('out_unwritable', message)
 }

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { cancelled } from '../serving/engine/request-errors.ts'
+import { unlessAborted } from './unless-aborted.ts'
 
 /** Work that is done one piece after another, in the order it came. */
 export interface Line {
@@ -33,22 +33,5 @@ export function createLine(what: string, mostWaiting: number): Line {
         done()
       }
     },
-  }
-}
-
-/**
- * What `work` gives, unless the client leaves before.
- *
- * @throws AppError `client_closed_request`
- */
-export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  const { promise: left, reject } = Promise.withResolvers<never>()
-  const leave = () => reject(cancelled())
-  signal?.addEventListener('abort', leave, { once: true })
-  if (signal?.aborted) leave()
-  try {
-    return await Promise.race([work, left])
-  } finally {
-    signal?.removeEventListener('abort', leave)
   }
 }

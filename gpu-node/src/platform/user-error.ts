@@ -1,9 +1,9 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { describeSystemError } from './system-error.ts'
 
-/** A failure with a message for the person at the terminal: shown as one line, never with a stack. */
-export class CliError extends Error {
-  override readonly name = 'CliError'
+/** A failure whose message is for the user of a command: shown as one line, never with a stack. */
+export class UserError extends Error {
+  override readonly name = 'UserError'
   /** Machine-readable cause, shown with `--json`: an error code of the API or one of the command's own. */
   readonly code: string
 
@@ -14,14 +14,17 @@ export class CliError extends Error {
 }
 
 /**
- * What was thrown as a failure that is told in one line: an AppError, and what the operating system refused.
+ * Converts a thrown value into a user error where its message explains the failure: an AppError, or an error of the
+ * operating system.
  *
- * @param cwd paths below it are told from there
- * @returns undefined for a defect, which keeps its stack
+ * @param cwd paths below it are shown relative to it
+ * @returns undefined for any other value, which is a defect and keeps its stack
  */
-export function toCliError(thrown: unknown, cwd: string): CliError | undefined {
-  if (thrown instanceof CliError) return thrown
-  if (thrown instanceof AppError) return new CliError(thrown.code, thrown.message, { cause: thrown })
-  const refused = describeSystemError(thrown, cwd)
-  return refused === undefined ? undefined : new CliError('system_error', `${refused}.`, { cause: thrown })
+export function toUserError(thrown: unknown, cwd: string): UserError | undefined {
+  if (thrown instanceof UserError) return thrown
+  if (thrown instanceof AppError) return new UserError(thrown.code, thrown.message, { cause: thrown })
+  const described = describeSystemError(thrown, cwd)
+  return described === undefined
+    ? undefined
+    : new UserError('system_error', `${described}.`, { cause: thrown })
 }

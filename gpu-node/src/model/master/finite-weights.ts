@@ -1,5 +1,4 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { Values } from '../../pruning/statistics/values.ts'
 
 /**
  * Refuses weights that no score can be computed from.
@@ -7,7 +6,7 @@ import type { Values } from '../../pruning/statistics/values.ts'
  * @param name of the tensor
  * @throws AppError `unsupported_model` that names the tensor
  */
-export function requireFiniteWeights(weights: Values, name: string): void {
+export function requireFiniteWeights(weights: Float32Array | Float64Array, name: string): void {
   let poison = 0
   // NaN, and an infinity less itself, poison the sum: no branch an element.
   for (let i = 0; i < weights.length; i++) poison += (weights[i] as number) - (weights[i] as number)

@@ -1,12 +1,30 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { Backend, SequenceWork, WeightSet } from '../../serving/contract/backend.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
-import type { ModelReference } from '../runs/pruning-child-protocol.ts'
-import { runInChild } from '../runs/run-in-child.ts'
-import type { TextSource, TextWindows } from './text-windows.ts'
+import type { TextWindows } from './text-windows.ts'
 
 /** Tokens of one step: cancelling waits for no more. */
 const STEP_TOKENS = 512
+
+/** Text to score: up to {@link STEP_TOKENS} tokens of one window, and the token that follows each of them. */
+interface ScoringWork {
+  sequence: number
+  tokens: Int32Array
+  position: number
+  output: 'nll'
+  targets: Int32Array
+}
+
+/** Runs the weights that are evaluated: the part of a serving backend that evaluation uses. */
+export interface ScoringBackend<Weights> {
+  load(source: EvaluatedWeights & { priority: 'background' }): Promise<Weights>
+  /** Scores the work of one step, after it has freed the sequences of `drop`. */
+  step(plan: {
+    weights: Weights
+    work: readonly ScoringWork[]
+    drop: readonly number[]
+  }): Promise<{ outputs: readonly ({ kind: 'nll'; nll: Float32Array } | { kind: string })[] }>
+  release(weights: Weights): Promise<void>
+}
 
 /** The weights that are evaluated: a model under a mask, or dense (version 0, no path). */
 export interface EvaluatedWeights {
@@ -15,21 +33,10 @@ export interface EvaluatedWeights {
   maskPath: string | null
 }
 
-/** {@link EvaluatedWeights}, and how the child that cuts texts into windows opens the same model. */
-export interface EvaluationTarget extends EvaluatedWeights {
-  reference: ModelReference
-}
-
 /** How the scoring of windows is watched and ended. */
 export interface ScoringOptions {
   onProgress?: ((windowsDone: number, windowsTotal: number) => void) | undefined
   signal?: AbortSignal | undefined
-}
-
-export interface EvaluationOptions extends ScoringOptions {
-  windowTokens: number
-  /** Of each source. */
-  maxWindows?: number | undefined
 }
 
 /** Perplexity of one source. */
@@ -46,41 +53,13 @@ export interface Evaluation {
 }
 
 /**
- * Perplexity of each source under one set of weights, loaded for this and released after, at the priority of
- * background work. Texts are cut as `cutWindows` says, in a child process.
- *
- * @throws AppError as `Backend.load` and `cutWindows` do, or `context_length_exceeded`; the reason of `signal`
- */
-export async function evaluate(
-  backend: Backend,
-  target: EvaluationTarget,
-  sources: TextSource[],
-  options: EvaluationOptions,
-): Promise<Evaluation[]> {
-  const { windowTokens, maxWindows, signal } = options
-  requireContext(target.model, windowTokens)
-  const texts = await windowsInChild(
-    target.reference,
-    sources,
-    windowTokens,
-    maxWindows ?? Number.MAX_SAFE_INTEGER,
-    signal,
-  )
-  const evaluations: Evaluation[] = []
-  for await (const evaluation of evaluateWindows(backend, target, texts, options)) {
-    evaluations.push(evaluation)
-  }
-  return evaluations
-}
-
-/**
  * Perplexity of windows that are cut already, source by source, each given out as soon as it is known; the
  * weights are loaded for this and released after, also when the iteration is left.
  *
  * @throws AppError as `Backend.load` does; the reason of `signal`
  */
-export async function* evaluateWindows(
-  backend: Backend,
+export async function* evaluateWindows<Weights>(
+  backend: ScoringBackend<Weights>,
   { model, version, maskPath }: EvaluatedWeights,
   sources: readonly TextWindows[],
   { onProgress, signal }: ScoringOptions = {},
@@ -125,22 +104,10 @@ export function requireContext({ config }: DenseModel, windowTokens: number): vo
   )
 }
 
-async function windowsInChild(
-  model: ModelReference,
-  sources: TextSource[],
-  windowTokens: number,
-  maxWindows: number,
-  signal: AbortSignal | undefined,
-): Promise<TextWindows[]> {
-  const result = await runInChild({ kind: 'windows', model, sources, windowTokens, maxWindows }, { signal })
-  if (result.type !== 'windows') throw new RangeError(`the child answered ${result.type}`)
-  return result.windows
-}
-
 /** Scores one window after another: the sum of the negative log-likelihoods of its tokens 2…T, in nats. */
-function createScorer(
-  backend: Backend,
-  weights: WeightSet,
+function createScorer<Weights>(
+  backend: ScoringBackend<Weights>,
+  weights: Weights,
   signal: AbortSignal | undefined,
 ): (window: Int32Array) => Promise<number> {
   let sequence = 0
@@ -154,10 +121,10 @@ function createScorer(
       signal?.throwIfAborted()
       const tokens = inputs.slice(position, position + STEP_TOKENS)
       const targets = window.slice(position + 1, position + 1 + tokens.length)
-      const work: SequenceWork = { sequence, tokens, position, output: 'nll', targets }
+      const work: ScoringWork = { sequence, tokens, position, output: 'nll', targets }
       const { outputs } = await backend.step({ weights, work: [work], drop: position === 0 ? drop : [] })
       const [output] = outputs
-      if (output?.kind !== 'nll') throw new RangeError('the backend did not score the window')
+      if (!output || !('nll' in output)) throw new RangeError('the backend did not score the window')
       for (const nll of output.nll) sum += nll
     }
     return sum

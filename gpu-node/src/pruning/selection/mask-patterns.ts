@@ -1,6 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { DENSE, linearPattern } from '@copal/shared/mask/mask-metadata.ts'
-import { keptCounts, parsePattern, patternError, type SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
+import {
+  keptCounts,
+  parsePattern,
+  patternError,
+  type SparsityPattern,
+} from '@copal/shared/mask/sparsity-pattern.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { linearShapes, type LlamaConfig } from '../../model/config/llama-config.ts'

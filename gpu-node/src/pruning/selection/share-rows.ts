@@ -2,7 +2,7 @@ import { countBits, rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import type { SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { QUANTILES } from '../../model/sensitivities/row-sensitivity.ts'
 import type { LinearProblem } from '../methods/prune-rule.ts'
-import { createRandom } from '../calibration/token-sequences.ts'
+import { createRandom } from '../../platform/seeded-random.ts'
 import { selectKept } from '../methods/select-kept.ts'
 
 /**

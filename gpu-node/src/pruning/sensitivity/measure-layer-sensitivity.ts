@@ -7,7 +7,7 @@ import { DENSE } from '@copal/shared/mask/mask-metadata.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import { runForward } from '../graph/decoder-forward.ts'
 import { KeyValueCache } from '../graph/key-value-cache.ts'
-import { createDecoderSession } from '../../serving/backends/onnx/load-onnx-runner.ts'
+import { createDecoderSession } from '../graph/decoder-session.ts'
 import type { InferenceSession } from '../graph/onnx-runtime.ts'
 import { linearShapes } from '../../model/config/llama-config.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
@@ -142,15 +142,7 @@ async function eachWindow(
   const own = await mkdtemp(join(workDir, 'weights-'))
   let session: InferenceSession | undefined
   try {
-    const options = {
-      config,
-      master,
-      maskPath,
-      workDir: own,
-      threads,
-      provider: 'cpu',
-      background: true,
-    } as const
+    const options = { config, master, maskPath, workDir: own, threads, provider: 'cpu' } as const
     session = await createDecoderSession(options)
     for (const [index, tokens] of windows.entries()) {
       signal.throwIfAborted()

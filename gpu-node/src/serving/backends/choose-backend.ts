@@ -1,18 +1,20 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../platform/log.ts'
-import type { NodeSettings } from '../../settings.ts'
+import type { KernelName, Precision } from '../../../native/addon.d.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import { createOnnxBackend } from './onnx/onnx-backend.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
 import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
 
-type ChosenSettings = Pick<
-  NodeSettings,
-  'backend' | 'kernel' | 'precision' | 'headPrecision' | 'provider' | 'threads' | 'kvTokens'
->
-
-/** Settings, and what the backends need beside them. */
-export interface ChooseBackendOptions extends ChosenSettings {
+/** The settings of backends, as `NodeSettings` describes them, and what backends need beside them. */
+export interface ChooseBackendOptions {
+  backend: 'onnx' | 'sparse' | 'auto'
+  kernel: KernelName | null
+  precision: Precision
+  headPrecision: Precision
+  provider: string
+  threads: number | null
+  kvTokens: number | null
   /** Scratch space of the ONNX backend. */
   workDir: string
   log: Pick<Log, 'info'>

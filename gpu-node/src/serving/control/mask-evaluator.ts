@@ -1,10 +1,7 @@
 import type { Backend } from '../contract/backend.ts'
 import type { ModelReference } from '../../pruning/runs/pruning-child-protocol.ts'
-import {
-  evaluate,
-  type Evaluation,
-  type EvaluationOptions,
-} from '../../pruning/evaluation/evaluate-windows.ts'
+import { evaluateTexts, type EvaluationOptions } from '../../pruning/runs/evaluate-texts.ts'
+import type { Evaluation } from '../../pruning/evaluation/evaluate-windows.ts'
 import type { TextSource } from '../../pruning/evaluation/text-windows.ts'
 import type { MaskStore } from '../masks/mask-store.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
@@ -15,7 +12,7 @@ export interface Evaluator {
    * Evaluations of this node take turns: each loads a weight set of its own and releases it afterwards.
    *
    * @param maskSha256 null is dense
-   * @throws AppError as the mask store and `copal/evaluate` do; the reason of the signal
+   * @throws AppError as the mask store and `evaluateTexts` do; the reason of the signal
    */
   evaluate(
     maskSha256: string | null,
@@ -47,7 +44,7 @@ export function createEvaluator(deps: {
       maskSha256 === null
         ? { model, reference, version: 0, maskPath: null }
         : { model, reference, version: NOT_SERVED, maskPath: await masks.ensure(maskSha256, options.signal) }
-    return evaluate(backend, target, sources, options)
+    return evaluateTexts(backend, target, sources, options)
   }
 
   return {

@@ -8,14 +8,8 @@ import { createEventQueues } from './event-queue.ts'
 import type { GenerateEvent, GenerateRequest } from './generation-request.ts'
 import type { Jobs } from './request-tracker.ts'
 import type { EnginePolicy } from './engine-policy.ts'
-import {
-  cancelled,
-  checkBiases,
-  checkTokens,
-  contextExceeded,
-  overloaded,
-  textTooLong,
-} from './request-errors.ts'
+import { checkBiases, checkTokens, contextExceeded, overloaded, textTooLong } from './request-errors.ts'
+import { cancelled } from '../../platform/unless-aborted.ts'
 import type { Goal, Request } from './engine-request.ts'
 import { createEmbeddingSink, createGenerationSink } from './output-handlers.ts'
 import { waitingRequests, type EngineState } from './engine-state.ts'

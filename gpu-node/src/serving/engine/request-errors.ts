@@ -52,11 +52,6 @@ export function endingOf({ code, status, retryable }: AppError): 'cancelled' | '
   return status < 500 && !retryable ? 'refused' : 'error'
 }
 
-/** The client went away or the caller gave up. */
-export function cancelled(): AppError {
-  return new AppError('client_closed_request', 'The client closed the request.')
-}
-
 /** The request's own deadline passed. */
 export function tooLate(deadlineMs: number | undefined): AppError {
   return new AppError('deadline_exceeded', `The request did not finish within ${deadlineMs} ms.`)

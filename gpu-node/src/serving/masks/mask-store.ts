@@ -3,7 +3,6 @@ import { readdir, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createContentStore, type ContentStore } from '../../platform/content-store.ts'
-import type { GatewayClient } from '../control/gateway-client.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 
 /** Longer than any job needs a mask that it has asked for. */
@@ -24,10 +23,16 @@ export interface MaskStore extends ContentStore {
   prune(kept: readonly (string | null)[]): Promise<void>
 }
 
+/** Fetches masks from the gateway and gives it new ones; see `GatewayClient`. */
+export interface MaskTransfer {
+  download(kind: 'masks', sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
+  uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
+}
+
 /** Composes the mask store of a node. */
 export function createMaskStore(deps: {
   home: string
-  gateway: GatewayClient
+  gateway: MaskTransfer
   log: Log
   nowMs?: () => number
 }): MaskStore {

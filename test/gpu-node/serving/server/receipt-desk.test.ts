@@ -4,7 +4,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
 import type { CachedResponse } from '@copal/shared/wire/node-rpc.ts'
 import type { Grammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
-import { unlessAborted } from '../../../../gpu-node/src/platform/serial-queue.ts'
+import { unlessAborted } from '../../../../gpu-node/src/platform/unless-aborted.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/arithmetic-node.ts'
 import { call } from '../../../support/node-server.ts'
 

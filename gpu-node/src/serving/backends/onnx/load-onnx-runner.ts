@@ -1,16 +1,11 @@
-import { buildDecoder } from '../../../pruning/graph/decoder-graph.ts'
-import { encodeModel } from '../../../pruning/graph/onnx-writer.ts'
-import { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
+import { createDecoderSession } from '../../../pruning/graph/decoder-session.ts'
+import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import { canaryPrompt, checkCanary } from '../../contract/self-test.ts'
 import { runForward } from '../../../pruning/graph/decoder-forward.ts'
 import { KeyValueCache } from '../../../pruning/graph/key-value-cache.ts'
 import type { LoadOptions } from './weight-set-protocol.ts'
 import { createRunner, type Runner } from './onnx-runner.ts'
-import { prepareWeightFiles } from '../../../pruning/graph/decoder-weight-files.ts'
-
-/** ONNX Runtime's severity from which it writes to stderr: errors. */
-const LOG_ERRORS = 3
 
 /**
  * Prepares the weights of a set, makes its session and tries it.
@@ -21,32 +16,6 @@ export async function loadRunner(options: LoadOptions): Promise<Runner> {
   const session = await createDecoderSession(options)
   await tryModel(session, options.config)
   return createRunner(session, options.config)
-}
-
-/**
- * A session of the decoder graph over the weights of a set.
- *
- * @throws AppError `mask_invalid`, `mask_base_mismatch`
- */
-export async function createDecoderSession(options: LoadOptions): Promise<InferenceSession> {
-  const { config, master, maskPath, workDir, threads, provider } = options
-  const { baseDir, locate } = prepareWeightFiles(config, master, maskPath, workDir)
-  return InferenceSession.create(encodeModel(buildDecoder(config, locate)), {
-    executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    // Shapes change from step to step: a pattern of each would be planned and kept.
-    enableMemPattern: false,
-    logSeverityLevel: LOG_ERRORS,
-    extra: {
-      session: {
-        model_external_initializers_file_folder_path: baseDir,
-        // Threads that wait for work sleep. Spinning is no faster here on an idle machine (22.7 ms a decode
-        // step asleep, 27.2 ms spinning, two cores), and on a busy one it makes a step take 2.5 times as long.
-        intra_op: { allow_spinning: '0' },
-      },
-    },
-  })
 }
 
 /** How far cached and uncached logits may differ, relative to the largest. */

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { Backend, WeightSet, WeightSetSource } from '../../contract/backend.ts'
-import { parseProvider } from './execution-provider.ts'
+import { parseProvider } from '../../../pruning/graph/execution-provider.ts'
 import { createLoadDir, removeStaleLoadDirs } from './work-dir.ts'
 import { startWeightSetProcess, type WeightSetProcess } from './weight-set-process.ts'
 

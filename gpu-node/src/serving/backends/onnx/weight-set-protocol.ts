@@ -1,19 +1,9 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { LlamaConfig } from '../../../model/config/llama-config.ts'
-import type { DenseMaster } from '../../../model/master/dense-model.ts'
+import type { DecoderSessionOptions } from '../../../pruning/graph/decoder-session.ts'
 import type { SequenceOutput, SequenceWork, TokenMask } from '../../contract/backend.ts'
-import type { Provider } from './execution-provider.ts'
 
 /** What a weight set process loads; sent by structured clone. */
-export interface LoadOptions {
-  config: LlamaConfig
-  master: DenseMaster
-  /** Null is dense. */
-  maskPath: string | null
-  /** An empty directory of its own; may be removed once the load is over. */
-  workDir: string
-  threads: number
-  provider: Provider
+export interface LoadOptions extends DecoderSessionOptions {
   /** Yields the processor to everything else. */
   background: boolean
 }

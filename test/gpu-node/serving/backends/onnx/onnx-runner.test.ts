@@ -4,7 +4,7 @@ import type {
   SequenceOutput,
   SequenceWork,
 } from '../../../../../gpu-node/src/serving/contract/backend.ts'
-import { createDecoderSession } from '../../../../../gpu-node/src/serving/backends/onnx/load-onnx-runner.ts'
+import { createDecoderSession } from '../../../../../gpu-node/src/pruning/graph/decoder-session.ts'
 import { createRunner, type Runner } from '../../../../../gpu-node/src/serving/backends/onnx/onnx-runner.ts'
 import type { InferenceSession } from '../../../../../gpu-node/src/pruning/graph/onnx-runtime.ts'
 import { createRandom } from '../../../../support/random.ts'

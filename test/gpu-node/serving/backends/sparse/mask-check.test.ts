@@ -2,7 +2,13 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { checkMask, decodeMask, encodeMask, type Mask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
+import {
+  checkMask,
+  decodeMask,
+  encodeMask,
+  type Mask,
+  type MaskLinear,
+} from '@copal/shared/mask/mask-codec.ts'
 import type { MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
 import { packValues } from '@copal/shared/mask/packed-values.ts'
 import { expect, onTestFinished, test } from 'vitest'

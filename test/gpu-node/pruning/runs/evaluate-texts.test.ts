@@ -5,10 +5,10 @@ import type { Backend, WeightSet } from '../../../../gpu-node/src/serving/contra
 import { createOnnxBackend } from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
 import { runCalibration } from '../../../../gpu-node/src/pruning/runs/run-calibration.ts'
 import {
-  evaluate,
+  evaluateTexts,
   type EvaluationOptions,
   type EvaluationTarget,
-} from '../../../../gpu-node/src/pruning/evaluation/evaluate-windows.ts'
+} from '../../../../gpu-node/src/pruning/runs/evaluate-texts.ts'
 import { cutWindows, type TextSource } from '../../../../gpu-node/src/pruning/evaluation/text-windows.ts'
 import { writeDataset, writeWordsDataset } from '../../../support/calibration-datasets.ts'
 import { referenceBlock } from '../../../support/reference-block.ts'
@@ -50,7 +50,7 @@ function run(sources: TextSource[], options: Partial<EvaluationOptions> = {}, ma
     version: mask === null ? 0 : 1,
     maskPath: mask,
   }
-  return evaluate(backend, target, sources, { windowTokens: WINDOW, ...options })
+  return evaluateTexts(backend, target, sources, { windowTokens: WINDOW, ...options })
 }
 
 /** Sum of the negative log-likelihoods of tokens 2…T of one window, in plain f64. */
