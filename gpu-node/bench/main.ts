@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CommanderError } from 'commander'
 import { createBenchProgram } from './program.ts'
-import { createWorkbench } from './workbench.ts'
+import { createWorkbench } from './commands/workbench.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'copal-bench-'))
 const args = process.argv.slice(2)

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { machineLine } from './report.ts'
+import { machineLine } from './measurement/report.ts'
 import { addAlps } from './commands/alps-command.ts'
 import { addEngine } from './commands/engine-command.ts'
 import { addFront } from './commands/front-command.ts'
@@ -10,7 +10,7 @@ import { addMemory } from './commands/memory-command.ts'
 import { addRatio } from './commands/ratio-command.ts'
 import { addService } from './commands/service-command.ts'
 import { addSwaps } from './commands/swaps-command.ts'
-import type { Workbench } from './workbench.ts'
+import type { Workbench } from './commands/workbench.ts'
 
 /**
  * The benchmarks, each a command; the machine is printed before one begins.

@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
 import type { MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
 import { benchJointSolver } from '../pruning/joint-solver.ts'
-import { findStatistics } from '@copal/lab/find-statistics.ts'
-import { indices, list, openBenchModel, someOf, type Workbench } from '../workbench.ts'
+import { findStatistics } from '@copal/lab/run/find-statistics.ts'
+import { indices, list, openBenchModel, someOf, type Workbench } from './workbench.ts'
 
 interface AlpsOptions {
   statistics: string

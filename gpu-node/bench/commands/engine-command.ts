@@ -6,9 +6,9 @@ import { benchEngine } from '../engine/engine.ts'
 import { RANDOM_SHAPES, randomConfig, writeRandomModel, type RandomShape } from '../models/random-model.ts'
 import { magnitudeHalfMask } from '../models/magnitude-mask.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
-import { addLlamaOptions, openLlama, type LlamaOptions } from '../llama-cpp/llama-option.ts'
+import { addLlamaOptions, openLlama, type LlamaOptions } from '../engine/llama-option.ts'
 import { writeRandomGguf } from '../models/random-gguf.ts'
-import { count, counts, forms, FORMS_HELP, openBenchModel, someOf, type Workbench } from '../workbench.ts'
+import { count, counts, forms, FORMS_HELP, openBenchModel, someOf, type Workbench } from './workbench.ts'
 
 const MODELS = ['smollm2', ...(Object.keys(RANDOM_SHAPES) as RandomShape[])] as const
 

@@ -3,11 +3,11 @@ import { basename, join } from 'node:path'
 import type { Command } from 'commander'
 import { FORMS, type Form } from '../engine/engine-contender.ts'
 import { frontPlots, frontTable, LLAMA_KINDS, measureFront } from '../pruning/front.ts'
-import { machineLine } from '../report.ts'
-import { cutEvaluationWindows } from '@copal/lab/evaluation-windows.ts'
+import { machineLine } from '../measurement/report.ts'
+import { cutEvaluationWindows } from '@copal/lab/texts/evaluation-windows.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
-import { addLlamaOptions, openLlama, type LlamaOptions } from '../llama-cpp/llama-option.ts'
-import { count, forms, FORMS_HELP, list, openBenchModel, type Workbench } from '../workbench.ts'
+import { addLlamaOptions, openLlama, type LlamaOptions } from '../engine/llama-option.ts'
+import { count, forms, FORMS_HELP, list, openBenchModel, type Workbench } from './workbench.ts'
 
 interface FrontOptions extends LlamaOptions {
   masks: string[]

@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { machineLine } from '../report.ts'
+import { machineLine } from '../measurement/report.ts'
 import { ROOT } from '../../../infra/local/toolchain/toolchain.mjs'
 import { compare } from '../gateways/compare.ts'
 import {
@@ -13,7 +13,7 @@ import {
 } from '../gateways/contenders.ts'
 import { findLitellm, findPortkey } from '../gateways/installed.ts'
 import { watchMemory } from '../gateways/memory.ts'
-import { count, positive, type Workbench } from '../workbench.ts'
+import { count, positive, type Workbench } from './workbench.ts'
 
 interface GatewayOptions {
   rounds: number

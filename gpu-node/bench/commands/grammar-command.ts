@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { benchGrammar } from '../serving/grammar.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
-import { count, openBenchModel, type Workbench } from '../workbench.ts'
+import { count, openBenchModel, type Workbench } from './workbench.ts'
 
 export function addGrammar(program: Command, { print, printAll }: Workbench): void {
   program

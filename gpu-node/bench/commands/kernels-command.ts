@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { benchKernels, WORKLOAD_NAMES, type WorkloadName } from '../engine/kernels.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
-import { count, someOf, type Workbench } from '../workbench.ts'
+import { count, someOf, type Workbench } from './workbench.ts'
 
 interface KernelsOptions {
   only: WorkloadName[]

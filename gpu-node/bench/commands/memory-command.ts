@@ -1,10 +1,10 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import { AppError } from '@copal/shared/errors.ts'
-import { line } from '../report.ts'
+import { line } from '../measurement/report.ts'
 import { parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
 import { largeConfig } from '../memory/large-llama.ts'
 import { measurePeakMemory } from '../memory/peak-memory.ts'
-import { count, type Workbench } from '../workbench.ts'
+import { count, type Workbench } from './workbench.ts'
 
 interface MemoryOptions {
   hidden: number

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { benchCalibrationRatio } from '../pruning/calibration-ratio.ts'
 import { createOnnxBackend } from '@copal/gpu-node/serving/backends/onnx/onnx-backend.ts'
-import { count, openBenchModel, type Workbench } from '../workbench.ts'
+import { count, openBenchModel, type Workbench } from './workbench.ts'
 
 interface RatioOptions {
   samples: number

@@ -6,14 +6,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { benchCalibration } from '../pruning/calibration.ts'
 import { benchRefinements } from '../pruning/refinements.ts'
-import { formatSpread, line, spread } from '../report.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
 import { benchServing } from '../serving/serving.ts'
 import { createOnnxBackend } from '@copal/gpu-node/serving/backends/onnx/onnx-backend.ts'
-import { findStatistics } from '@copal/lab/find-statistics.ts'
+import { findStatistics } from '@copal/lab/run/find-statistics.ts'
 import { freePort } from '../../../infra/local/processes/ports.ts'
 import { ROOT } from '../../../infra/local/toolchain/toolchain.mjs'
 import { benchGatewayOverhead, readTarget } from '../gateways/gateway-overhead.ts'
-import { modelReference, openBenchModel, type Workbench } from '../workbench.ts'
+import { modelReference, openBenchModel, type Workbench } from './workbench.ts'
 
 const REPETITIONS = 5
 const LOADS = 3

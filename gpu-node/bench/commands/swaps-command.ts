@@ -5,7 +5,7 @@ import type { Form } from '../engine/engine-contender.ts'
 import { magnitudeHalfMask } from '../models/magnitude-mask.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import { benchSwapGaps } from '../engine/swap-gaps.ts'
-import { count, forms, FORMS_HELP, openBenchModel, type Workbench } from '../workbench.ts'
+import { count, forms, FORMS_HELP, openBenchModel, type Workbench } from './workbench.ts'
 
 interface SwapsOptions {
   precision: Form[]

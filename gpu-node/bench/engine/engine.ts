@@ -5,8 +5,8 @@ import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
 import { createSparseLoader, FORMS, servedContender, type Contender, type Form } from './engine-contender.ts'
-import type { LlamaCpp, LlamaQuantisation } from '../llama-cpp/llama-cpp.ts'
-import { formatSpread, line, spread } from '../report.ts'
+import type { LlamaCpp, LlamaQuantisation } from './llama-cpp.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
 
 /** What is measured, and for how long. */
 interface EngineBenchOptions {

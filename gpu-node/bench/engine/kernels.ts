@@ -1,7 +1,7 @@
 import type { Addon, Matrix, Multiplier, Precision } from '@copal/gpu-node/native/addon.d.ts'
 import { PRECISIONS } from '@copal/gpu-node/serving/contract/backend.ts'
 import { randomBits } from '../models/random-bits.ts'
-import { formatSpread, line, spread } from '../report.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
 
 interface Shape {
   rows: number

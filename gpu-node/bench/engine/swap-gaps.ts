@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FORMS, type Form } from './engine-contender.ts'
-import { formatSpread, line, spread } from '../report.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
 import type { WeightSet } from '@copal/gpu-node/serving/contract/backend.ts'
 import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { formatSpread, line, spread } from '../report.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
 import type { Contender } from './contenders.ts'
 import { openLoad, type Load } from './load.ts'
 import { usageOf } from './processes.ts'

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
-import { formatSpread, line, spread } from '../report.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
 import { LOCAL_NODE_ID } from '../../../infra/local/service/node-process.ts'
 
 /** A running local service, and what a caller of either half needs. */

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { line } from '../report.ts'
+import { line } from '../measurement/report.ts'
 import type { Contender } from './contenders.ts'
 import { openLoad } from './load.ts'
 import { usageOf } from './processes.ts'

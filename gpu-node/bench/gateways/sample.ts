@@ -1,4 +1,4 @@
-import { spread, type Spread } from '../report.ts'
+import { spread, type Spread } from '../measurement/report.ts'
 
 /** Answers of one measurement; times are milliseconds since the request was sent, or waits for a connection. */
 export interface Sample {

@@ -8,7 +8,7 @@ import { openPartial } from '@copal/gpu-node/pruning/statistics/partial-artifact
 import type { TokenSequences } from '@copal/gpu-node/pruning/calibration/token-sequences.ts'
 import { embed } from '@copal/gpu-node/pruning/calibration/token-chunks.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
-import { formatSpread, line, spread } from '../report.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
 
 /** How much is run. */
 export interface RatioSizes {

@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runCalibration } from '@copal/gpu-node/pruning/runs/run-calibration.ts'
 import type { ModelReference } from '@copal/gpu-node/pruning/runs/pruning-child-protocol.ts'
-import { line } from '../report.ts'
+import { line } from '../measurement/report.ts'
 
 /** A mask made on the way, for what is measured next. */
 export interface CalibratedMask {

@@ -5,8 +5,8 @@ import { linePlot } from '@copal/lab/report/plots/lines.ts'
 import { styleSeries } from '@copal/lab/report/plots/theme.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { createSparseLoader, FORMS, type Contender, type Form } from '../engine/engine-contender.ts'
-import type { LlamaCpp, LlamaQuantisation } from '../llama-cpp/llama-cpp.ts'
-import { spread, type Spread } from '../report.ts'
+import type { LlamaCpp, LlamaQuantisation } from '../engine/llama-cpp.ts'
+import { spread, type Spread } from '../measurement/report.ts'
 
 /** A mask file, and what its points are called. */
 export interface FrontMask {

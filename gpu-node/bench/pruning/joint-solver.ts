@@ -16,7 +16,7 @@ import {
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { loadTensor } from '@copal/gpu-node/model/master/read-master.ts'
 import { createAlps } from './alps.ts'
-import { line } from '../report.ts'
+import { line } from '../measurement/report.ts'
 
 /** What one way to prune leaves of the output error `tr(W H Wᵀ)` that pruning everything would make. */
 interface Outcome {

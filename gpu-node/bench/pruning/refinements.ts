@@ -8,7 +8,7 @@ import { createSwapPool } from '@copal/gpu-node/pruning/refinement/exchange-pool
 import { BLOCK_LINEARS, linearName, linearShape } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { loadTensor } from '@copal/gpu-node/model/master/read-master.ts'
-import { line } from '../report.ts'
+import { line } from '../measurement/report.ts'
 
 /** Time of one step over all linears, and what it leaves of the output error, mean over linears. */
 interface Cost {

@@ -4,7 +4,7 @@ import type {
   SequenceWork,
   WeightSet,
 } from '@copal/gpu-node/serving/contract/backend.ts'
-import { formatSpread, line, spread } from '../report.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
 
 const GREEDY: Omit<SamplerSpec, 'promptTokens'> = {
   temperature: 0,

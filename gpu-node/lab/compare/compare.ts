@@ -1,9 +1,9 @@
-import { CliError } from '@copal/gpu-node/platform/user-error.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { counted } from '@copal/gpu-node/platform/quantities.ts'
-import { BOOTSTRAP, createPairedBootstrap, type Estimate } from '../bootstrap.ts'
-import { distinct, methodLabel } from '../labels.ts'
-import { afterLastStage } from '../last-stage.ts'
-import type { LabEvaluation, LabResults, LabRun } from '../results.ts'
+import { BOOTSTRAP, createPairedBootstrap, type Estimate } from '../results/bootstrap.ts'
+import { distinct, methodLabel } from '../results/labels.ts'
+import { afterLastStage } from '../results/last-stage.ts'
+import type { LabEvaluation, LabResults, LabRun } from '../results/results.ts'
 import { comparableDomains, inputDifferences, type InputDifference, type Refusal } from './inputs.ts'
 
 /** One domain under two methods or in two results, after the last stage. */
@@ -42,13 +42,13 @@ interface Side {
  * What changed from result A to result B. Runs are paired by method, pattern, and the number of samples where it is
  * not the main one: main runs are compared even when that number differs, which `inputs` then says.
  *
- * @throws CliError `results_incomparable` when no domain was evaluated on the same windows in both.
+ * @throws UserError `results_incomparable` when no domain was evaluated on the same windows in both.
  */
 export function compareResults(a: LabResults, b: LabResults): Comparison {
   const { comparable, refused } = comparableDomains(a, b)
   if (comparable.length === 0) {
     const reasons = refused.map(({ domain, reason }) => `${domain}: ${reason}`)
-    throw new CliError(
+    throw new UserError(
       'results_incomparable',
       `No perplexity of these results may be compared: ${
         reasons.length > 0 ? reasons.join('; ') : 'they have no domain in common'
@@ -74,13 +74,13 @@ export function compareResults(a: LabResults, b: LabResults): Comparison {
  * Two methods of one result, at every pattern and number of samples that both were run with.
  *
  * @param methods labels like `continual-wanda`, `copal per matrix`, or `dense`.
- * @throws CliError `method_unknown`, `results_incomparable`
+ * @throws UserError `method_unknown`, `results_incomparable`
  */
 export function compareMethods(results: LabResults, methods: readonly [string, string]): ComparedRow[] {
   const sides = sidesOf(results)
   for (const method of methods) {
     if (sides.some((side) => side.method === method)) continue
-    throw new CliError(
+    throw new UserError(
       'method_unknown',
       `This result has no method ${method}. It has: ${distinct(sides.map((side) => side.method)).join(', ')}.`,
     )
@@ -104,7 +104,7 @@ export function compareMethods(results: LabResults, methods: readonly [string, s
     results.domains.map(({ name }) => name),
   )
   if (rows.length > 0) return rows
-  throw new CliError(
+  throw new UserError(
     'results_incomparable',
     `${first} and ${second} have no pattern, number of samples and domain in common that both were evaluated at.`,
   )

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { distinct, rulesLabel } from '../labels.ts'
-import type { LabDomain, LabResults } from '../results.ts'
+import { distinct, rulesLabel } from '../results/labels.ts'
+import type { LabDomain, LabResults } from '../results/results.ts'
 
 /** A setting, model, machine or text that two results do not share. */
 export interface InputDifference {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Block, Cell, Figure, ReportDocument, Section, Table } from './document.ts'
+import type { Block, Cell, Figure, ReportDocument, Section, Table } from './document/document.ts'
 
 /**
  * One file that needs no other and asks for none: style and drawings stand in it, and its policy forbids requests.

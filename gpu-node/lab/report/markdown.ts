@@ -1,4 +1,4 @@
-import type { Block, Cell, ReportDocument, Table } from './document.ts'
+import type { Block, Cell, ReportDocument, Table } from './document/document.ts'
 
 /** @param plotsDir where the panels' SVG files lie, relative to the Markdown file. */
 export function renderMarkdown(document: ReportDocument, plotsDir: string): string {

@@ -1,8 +1,8 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { LabResults } from '../results.ts'
+import type { LabResults } from '../results/results.ts'
 import { composeReport } from './compose.ts'
-import type { ReportDocument } from './document.ts'
+import type { ReportDocument } from './document/document.ts'
 import { drawSvg, standaloneSvg } from './draw.ts'
 import { renderHtml } from './html.ts'
 import { renderMarkdown } from './markdown.ts'
@@ -14,7 +14,7 @@ const PLOTS = 'plots'
  *
  * @param options.png also `plots/*.png`.
  * @returns the files written, relative to `dir`.
- * @throws CliError `fonts_missing` when PNG was asked for on a machine without fonts.
+ * @throws UserError `fonts_missing` when PNG was asked for on a machine without fonts.
  */
 export async function writeReport(
   dir: string,

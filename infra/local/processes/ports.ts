@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { commandLine } from '../../../gpu-node/src/platform/process-identity.ts'
-import { StartError } from '../service/start-error.ts'
+import { StartError } from './start-error.ts'
 
 /**
  * Makes sure that a loopback port can be listened on.

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { StartError } from '../service/start-error.ts'
+import { StartError } from './start-error.ts'
 
 /** How one long-running part is started and ended. */
 export interface Part {

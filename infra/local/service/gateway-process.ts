@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Home } from './home.ts'
 import { openLog } from '../processes/log-file.ts'
 import type { Settings } from './service-settings.ts'
-import { StartError } from './start-error.ts'
+import { StartError } from '../processes/start-error.ts'
 import { lastLines, type Part } from '../processes/supervise.ts'
 
 /** The gateway: Wrangler with workerd, on a leash that ends both when this process is gone. */

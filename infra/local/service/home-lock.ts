@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { takeProcessLock, type ProcessLock } from '../../../gpu-node/src/platform/process-lock.ts'
-import { StartError } from './start-error.ts'
+import { StartError } from '../processes/start-error.ts'
 
 /**
  * Takes the lock of a COPAL_HOME for one running service.

@@ -12,7 +12,7 @@ import {
 import { join } from 'node:path'
 import { formatBytes } from '../../../gpu-node/src/platform/quantities.ts'
 import { describeSystemError } from '../../../gpu-node/src/platform/system-error.ts'
-import { StartError } from './start-error.ts'
+import { StartError } from '../processes/start-error.ts'
 
 /** The default model's packed weights, statistics and first mask, and the databases. */
 const NEW_HOME_BYTES = 700_000_000

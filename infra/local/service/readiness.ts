@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createdKey } from '@copal/shared/wire/admin-keys.ts'
 import { modelList, type ModelEntry } from '@copal/shared/wire/model-list.ts'
-import { createGatewayClient, readJson } from '../../../gpu-node/cli/gateway-client.ts'
+import { createApiClient, readJson } from '../../../gpu-node/cli/api/api-client.ts'
 import type { Home } from './home.ts'
 import type { Supervised } from '../processes/supervise.ts'
 
@@ -48,7 +48,7 @@ export async function ensureApiKey(origin: string, home: Home, signal: AbortSign
     home.saveApiKey(apiKey, origin)
     return apiKey
   }
-  const client = createGatewayClient({ origin, apiKey: undefined, adminKey }, signal)
+  const client = createApiClient({ origin, apiKey: undefined, adminKey }, signal)
   const created = await client.admin('POST', '/keys', createdKey, { name: 'local', sampling: 'opt_in' })
   home.saveApiKey(created.key, origin)
   return created.key
@@ -74,7 +74,7 @@ async function findServedModel(
 ): Promise<ModelEntry | undefined> {
   // Wrangler has been seen to accept a call while it starts and never to answer it.
   const limited = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)])
-  const client = createGatewayClient({ origin, apiKey, adminKey: undefined }, limited)
+  const client = createApiClient({ origin, apiKey, adminKey: undefined }, limited)
   try {
     const { data } = await readJson(await client.api('GET', '/models'), modelList)
     return data.find((model) => model.copal.nodes > 0)

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
-import { StartError } from './start-error.ts'
+import { StartError } from '../processes/start-error.ts'
 
 /** What the environment says about a local service. */
 export interface Settings {

@@ -1,9 +1,9 @@
-import { methodLabel, patternLabel } from '../../labels.ts'
-import type { LabResults, LabRun } from '../../results.ts'
-import { figure, paragraph, text, type Panel, type Section, type Table } from '../document.ts'
+import { methodLabel, patternLabel } from '../../results/labels.ts'
+import type { LabResults, LabRun } from '../../results/results.ts'
+import { figure, paragraph, text, type Panel, type Section, type Table } from '../document/document.ts'
 import { linePlot } from '../plots/lines.ts'
-import { arithmeticMean, MISSING } from '../report-quantities.ts'
-import { methodStyle, panelName, runsByPattern } from '../runs.ts'
+import { arithmeticMean, MISSING } from '../document/report-quantities.ts'
+import { methodStyle, panelName, runsByPattern } from '../document/runs.ts'
 
 /** How much of a mask changes from one stage to the next. */
 export function churnSection(results: LabResults): Section | undefined {

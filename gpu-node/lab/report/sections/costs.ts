@@ -1,8 +1,8 @@
 import { formatCount } from '@copal/gpu-node/platform/quantities.ts'
-import { methodLabel } from '../../labels.ts'
-import type { LabResults, LabRun, LabStage, RanOn } from '../../results.ts'
-import { figure, paragraph, text, type Block, type Section } from '../document.ts'
-import { arithmeticMean, secondsCell } from '../report-quantities.ts'
+import { methodLabel } from '../../results/labels.ts'
+import type { LabResults, LabRun, LabStage, RanOn } from '../../results/results.ts'
+import { figure, paragraph, text, type Block, type Section } from '../document/document.ts'
+import { arithmeticMean, secondsCell } from '../document/report-quantities.ts'
 
 /** What calibrating, selecting and evaluating took, and where. */
 export function costsSection({

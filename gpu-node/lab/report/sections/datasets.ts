@@ -1,10 +1,10 @@
-import { methodLabel, patternLabel } from '../../labels.ts'
-import { calibratedDomains } from '../../last-stage.ts'
-import type { LabResults, LabRun, StageMatrix } from '../../results.ts'
-import { hasWeightStasis } from '../../summary.ts'
-import { figure, paragraph, text, type Section, type Table } from '../document.ts'
-import { arithmeticMean, differenceCell, MISSING, perplexityCell } from '../report-quantities.ts'
-import { runsByPattern } from '../runs.ts'
+import { methodLabel, patternLabel } from '../../results/labels.ts'
+import { calibratedDomains } from '../../results/last-stage.ts'
+import type { LabResults, LabRun, StageMatrix } from '../../results/results.ts'
+import { hasWeightStasis } from '../../results/summary.ts'
+import { figure, paragraph, text, type Section, type Table } from '../document/document.ts'
+import { arithmeticMean, differenceCell, MISSING, perplexityCell } from '../document/report-quantities.ts'
+import { runsByPattern } from '../document/runs.ts'
 
 /** The R matrix by dataset and stage, averaged over permutations. */
 export function datasetsSection(results: LabResults): Section | undefined {

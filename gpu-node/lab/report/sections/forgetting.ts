@@ -1,5 +1,5 @@
-import { BOOTSTRAP, LEAST_WINDOWS } from '../../bootstrap.ts'
-import { createPerplexityIntervals, type PerplexityIntervals } from '../../perplexity-intervals.ts'
+import { BOOTSTRAP, LEAST_WINDOWS } from '../../results/bootstrap.ts'
+import { createPerplexityIntervals, type PerplexityIntervals } from '../../results/perplexity-intervals.ts'
 import {
   arithmeticMean,
   differenceCell,
@@ -7,13 +7,13 @@ import {
   intervalCell,
   perplexityCell,
   ratioIntervalCell,
-} from '../report-quantities.ts'
-import { calibratedDomains } from '../../last-stage.ts'
-import { methodLabel, patternLabel } from '../../labels.ts'
-import type { LabResults, LabRun } from '../../results.ts'
-import { hasWeightStasis } from '../../summary.ts'
-import { figure, paragraph, text, type Section, type Table } from '../document.ts'
-import { runsByPattern } from '../runs.ts'
+} from '../document/report-quantities.ts'
+import { calibratedDomains } from '../../results/last-stage.ts'
+import { methodLabel, patternLabel } from '../../results/labels.ts'
+import type { LabResults, LabRun } from '../../results/results.ts'
+import { hasWeightStasis } from '../../results/summary.ts'
+import { figure, paragraph, text, type Section, type Table } from '../document/document.ts'
+import { runsByPattern } from '../document/runs.ts'
 
 const DATASETS = { none: 'none', newest: 'newest only', accumulated: 'accumulated' }
 

@@ -1,8 +1,8 @@
 import { formatBytes, formatCount } from '@copal/gpu-node/platform/quantities.ts'
-import type { LabResults } from '../../results.ts'
-import { rulesLabel } from '../../labels.ts'
-import { figure, text, type Cell, type Section, type Table } from '../document.ts'
-import { hashCell, MISSING } from '../report-quantities.ts'
+import type { LabResults } from '../../results/results.ts'
+import { rulesLabel } from '../../results/labels.ts'
+import { figure, text, type Cell, type Section, type Table } from '../document/document.ts'
+import { hashCell, MISSING } from '../document/report-quantities.ts'
 
 /** What it was run with, on what and where: enough to run it again and to tell whether two runs may be compared. */
 export function inputsSection(results: LabResults): Section {

@@ -1,10 +1,10 @@
-import { methodLabel, patternLabel } from '../../labels.ts'
-import { afterLastStage } from '../../last-stage.ts'
-import type { LabDomain, LabResults, LabRun } from '../../results.ts'
-import { figure, paragraph, text, type Panel, type Section, type Table } from '../document.ts'
+import { methodLabel, patternLabel } from '../../results/labels.ts'
+import { afterLastStage } from '../../results/last-stage.ts'
+import type { LabDomain, LabResults, LabRun } from '../../results/results.ts'
+import { figure, paragraph, text, type Panel, type Section, type Table } from '../document/document.ts'
 import { dotPlot } from '../plots/dots.ts'
-import { emphasiseLowest, geometricMean, perplexityCell, ratioCell } from '../report-quantities.ts'
-import { panelName, runsByPattern } from '../runs.ts'
+import { emphasiseLowest, geometricMean, perplexityCell, ratioCell } from '../document/report-quantities.ts'
+import { panelName, runsByPattern } from '../document/runs.ts'
 
 /** Perplexity by domain once everything has been learned, on domains that were calibrated on and others. */
 export function lastStageSection(results: LabResults): Section | undefined {

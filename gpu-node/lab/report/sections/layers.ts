@@ -1,11 +1,11 @@
-import { distinct, methodLabel, patternLabel } from '../../labels.ts'
-import { lastStages } from '../../last-stage.ts'
-import type { LabResults, LabRun, LayerError } from '../../results.ts'
-import { figure, paragraph, text, type Panel, type Section } from '../document.ts'
+import { distinct, methodLabel, patternLabel } from '../../results/labels.ts'
+import { lastStages } from '../../results/last-stage.ts'
+import type { LabResults, LabRun, LayerError } from '../../results/results.ts'
+import { figure, paragraph, text, type Panel, type Section } from '../document/document.ts'
 import { linePlot, type LinePoint } from '../plots/lines.ts'
 import { styleSeries } from '../plots/theme.ts'
-import { MISSING, geometricMean } from '../report-quantities.ts'
-import { panelName, runsByPattern } from '../runs.ts'
+import { MISSING, geometricMean } from '../document/report-quantities.ts'
+import { panelName, runsByPattern } from '../document/runs.ts'
 
 /** A linear's output error after its refinement, as a share of that of the mask that scores alone select. */
 interface RelativeError {

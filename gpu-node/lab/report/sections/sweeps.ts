@@ -1,11 +1,19 @@
-import { distinct, methodLabel, patternLabel } from '../../labels.ts'
-import { afterLastStage } from '../../last-stage.ts'
-import type { LabDomain, LabResults, LabRun } from '../../results.ts'
-import { figure, paragraph, text, type Block, type Panel, type Section, type Table } from '../document.ts'
+import { distinct, methodLabel, patternLabel } from '../../results/labels.ts'
+import { afterLastStage } from '../../results/last-stage.ts'
+import type { LabDomain, LabResults, LabRun } from '../../results/results.ts'
+import {
+  figure,
+  paragraph,
+  text,
+  type Block,
+  type Panel,
+  type Section,
+  type Table,
+} from '../document/document.ts'
 import { linePlot, type LineAxis, type LinePoint } from '../plots/lines.ts'
 import { logarithmicFromADecade } from '../plots/theme.ts'
-import { perplexityCell } from '../report-quantities.ts'
-import { methodStyle, panelName } from '../runs.ts'
+import { perplexityCell } from '../document/report-quantities.ts'
+import { methodStyle, panelName } from '../document/runs.ts'
 
 interface Sweep {
   /** Begins the names of the panels. */

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import { composeReport } from '../../../../gpu-node/lab/report/compose.ts'
-import type { Panel, ReportDocument } from '../../../../gpu-node/lab/report/document.ts'
+import type { Panel, ReportDocument } from '../../../../gpu-node/lab/report/document/document.ts'
 import { drawSvg, standaloneSvg } from '../../../../gpu-node/lab/report/draw.ts'
 import { renderHtml } from '../../../../gpu-node/lab/report/html.ts'
 import { renderMarkdown } from '../../../../gpu-node/lab/report/markdown.ts'
