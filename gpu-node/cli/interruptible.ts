@@ -1,11 +1,11 @@
-import { CliError } from '@copal/gpu-node/platform/user-error.ts'
-import type { ProgressBar } from './progress-bar.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import type { ProgressBar } from './output/progress-bar.ts'
 
 /**
  * Runs work with a bar of its progress, which ends with it.
  *
  * @param message what Ctrl-C leaves behind
- * @throws CliError `interrupted` when the signal ended it
+ * @throws UserError `interrupted` when the signal ended it
  */
 export async function interruptible<T>(
   signal: AbortSignal,
@@ -17,7 +17,7 @@ export async function interruptible<T>(
     return await work()
   } catch (error) {
     if (!signal.aborted) throw error
-    throw new CliError('interrupted', message)
+    throw new UserError('interrupted', message)
   } finally {
     bar.end()
   }

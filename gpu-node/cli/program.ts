@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import manifest from './package.json' with { type: 'json' }
-import { toCliError } from '@copal/gpu-node/platform/user-error.ts'
+import { toUserError } from '@copal/gpu-node/platform/user-error.ts'
 import { addCanary } from './commands/canary.ts'
 import { addDomains } from './commands/domains.ts'
 import { addDrift } from './commands/drift.ts'
@@ -17,7 +17,7 @@ import { addTenants } from './commands/tenants.ts'
 import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
 import { createSession, type Session } from './session.ts'
-import { lineWidth, type Terminal } from './terminal.ts'
+import { lineWidth, type Terminal } from './output/terminal.ts'
 import { refuseUnknownCommands } from './unknown-command.ts'
 
 /** 0: done. 1: it failed. 2: the command line was wrong. */
@@ -30,12 +30,12 @@ export type ExitCode = 0 | 1 | 2
  */
 export async function runCommand(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
   try {
-    const program = createProgram(createSession(terminal))
+    const program = await createProgram(createSession(terminal), { lab: args.includes('lab') })
     await program.parseAsync(helpAsOption(program, args), { from: 'user' })
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
-    const failure = toCliError(error, terminal.cwd)
+    const failure = toUserError(error, terminal.cwd)
     if (!failure) throw error
     const { code, message } = failure
     terminal.stderr.write(
@@ -57,8 +57,12 @@ function helpAsOption(program: Command, args: readonly string[]): string[] {
   return command ? [...names, '--help'] : names
 }
 
-/** The command line, with every command. */
-export function createProgram(session: Session): Command {
+/**
+ * Creates the command line with every command.
+ *
+ * @param options `lab: false` leaves out the subcommands of `copal lab`, so that the laboratory is not loaded
+ */
+export async function createProgram(session: Session, options = { lab: true }): Promise<Command> {
   const { stdout, stderr } = session.terminal
   const program = new Command('copal')
     .version(manifest.version, '-V, --version', 'print the version')
@@ -96,6 +100,11 @@ export function createProgram(session: Session): Command {
     addTenants,
   ]) {
     add(program, session)
+  }
+  const lab = program.commands.find((command) => command.name() === 'lab')
+  if (options.lab && lab) {
+    const { addLabCommands } = await import('./commands/lab/lab-commands.ts')
+    addLabCommands(lab, session)
   }
   for (const group of program.commands.filter(({ commands }) => commands.length > 0))
     refuseUnknownCommands(group)

@@ -1,23 +1,23 @@
-import { readConnection } from './connection.ts'
-import { createGatewayClient, type GatewayClient } from './gateway-client.ts'
-import { renderTable, type Column } from './table.ts'
-import { tableWidth, type Terminal } from './terminal.ts'
+import { readConnection } from './api/connection.ts'
+import { createApiClient, type ApiClient } from './api/api-client.ts'
+import { renderTable, type Column } from './output/table.ts'
+import { tableWidth, type Terminal } from './output/terminal.ts'
 
 /** What one run of the command works with; credentials are read when a call first needs them. */
 export interface Session {
   terminal: Terminal
-  client: () => GatewayClient
+  client: () => ApiClient
   /** The value as JSON when the user asked for it, else what `people` prints. */
   print: (json: boolean | undefined, value: unknown, people: () => string) => void
   table: <Row>(columns: readonly Column<Row>[], rows: readonly Row[]) => string
 }
 
 export function createSession(terminal: Terminal): Session {
-  let client: GatewayClient | undefined
+  let client: ApiClient | undefined
   return {
     terminal,
     client() {
-      client ??= createGatewayClient(readConnection(terminal), terminal.signal)
+      client ??= createApiClient(readConnection(terminal), terminal.signal)
       return client
     },
     print(json, value, people) {

@@ -5,7 +5,7 @@ import {
   endedTrial,
   type VersionTraffic,
 } from '@copal/shared/wire/admin-trials.ts'
-import { modelQuery, parseMask } from '../mask-argument.ts'
+import { modelQuery, parseMask } from '../options/mask-argument.ts'
 import {
   formatCount,
   formatDuration,
@@ -13,7 +13,7 @@ import {
   formatPercent,
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
-import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../trial-options.ts'
+import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../options/trial-options.ts'
 
 export function addCanary(program: Command, session: Session): void {
   const canary = program

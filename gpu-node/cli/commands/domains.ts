@@ -7,10 +7,10 @@ import {
   type DomainEntry,
   importedTexts,
 } from '@copal/shared/wire/admin.ts'
-import { listOf } from '../gateway-client.ts'
+import { listOf } from '../api/api-client.ts'
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
-import { readTextFile, splitIntoTexts } from '../text-file.ts'
+import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
 /** About 900 tokens of English: long enough for one calibration sample, short enough that a file gives many. */
 const TEXT_CHARACTERS = 4000

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
-import { modelQuery } from '../mask-argument.ts'
+import { modelQuery } from '../options/mask-argument.ts'
 import { formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
 

@@ -1,13 +1,13 @@
 import { Option, type Command } from 'commander'
 import { evaluateEvent, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
-import { inCommands } from '../api-words.ts'
-import { CliError } from '@copal/gpu-node/platform/user-error.ts'
-import { parseMask } from '../mask-argument.ts'
-import { createProgressBar } from '../progress-bar.ts'
+import { withCommands } from '../api/command-wording.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { parseMask } from '../options/mask-argument.ts'
+import { createProgressBar } from '../output/progress-bar.ts'
 import { counted, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
-import { readTextFile } from '../text-file.ts'
-import { wholeNumber } from './update.ts'
+import { readTextFile } from '../input/text-file.ts'
+import { wholeNumber } from '../options/option-parsers.ts'
 
 interface EvaluateOptions {
   json?: boolean
@@ -55,7 +55,7 @@ async function follow(session: Session, file: string, body: unknown): Promise<Ev
   try {
     for await (const event of session.client().adminLines('/evaluate', evaluateEvent, body)) {
       if (event.type === 'result') return event
-      if (event.type === 'error') throw new CliError(event.error.code, inCommands(event.error.message))
+      if (event.type === 'error') throw new UserError(event.error.code, withCommands(event.error.message))
       const { windowsDone, windowsTotal } = event
       bar.update(
         `Evaluating ${file}`,
@@ -66,7 +66,7 @@ async function follow(session: Session, file: string, body: unknown): Promise<Ev
   } finally {
     bar.end()
   }
-  throw new CliError('stream_broken', 'The evaluation broke off before its result.')
+  throw new UserError('stream_broken', 'The evaluation broke off before its result.')
 }
 
 function forPrograms(result: EvaluateResult) {

@@ -2,18 +2,11 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { z } from 'zod'
 import { parseErrorBody } from '@copal/shared/errors.ts'
 import { modelList } from '@copal/shared/wire/model-list.ts'
-import { refusedByApi } from '../api-words.ts'
-import { CliError } from '@copal/gpu-node/platform/user-error.ts'
-import {
-  noGateway,
-  parseAnswer,
-  readJson,
-  readLines,
-  readText,
-  type GatewayClient,
-} from '../gateway-client.ts'
+import { toCommandError } from '../api/command-wording.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { noGateway, parseAnswer, readJson, readLines, readText, type ApiClient } from '../api/api-client.ts'
 import type { Session } from '../session.ts'
-import { wholeNumber } from './update.ts'
+import { wholeNumber } from '../options/option-parsers.ts'
 
 interface GenerateOptions {
   json?: boolean
@@ -84,18 +77,18 @@ async function* readDeltas(response: Response): AsyncGenerator<string> {
     if (data === '[DONE]') return
     const event = parseAnswer(data, streamedChunk, response.url)
     const error = parseErrorBody(event)
-    if (error) throw refusedByApi(error)
+    if (error) throw toCommandError(error)
     const text = event.choices?.[0]?.delta.content
     if (text) yield text
   }
-  throw new CliError('stream_broken', 'The answer broke off before its end.')
+  throw new UserError('stream_broken', 'The answer broke off before its end.')
 }
 
-async function firstModel(client: GatewayClient): Promise<string> {
+async function firstModel(client: ApiClient): Promise<string> {
   const { data } = await readJson(await client.api('GET', '/models'), modelList)
   const model = data[0]
   if (model === undefined)
-    throw new CliError('no_node_available', 'No model is served yet. See: copal status')
+    throw new UserError('no_node_available', 'No model is served yet. See: copal status')
   return model.id
 }
 

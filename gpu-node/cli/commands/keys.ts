@@ -11,9 +11,9 @@ import {
   revokedKey,
   type SamplingPolicy,
 } from '@copal/shared/wire/admin-keys.ts'
-import { splitList } from '../app-errors.ts'
-import { listOf } from '../gateway-client.ts'
-import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../limit-options.ts'
+import { splitList } from '../options/option-parsers.ts'
+import { listOf } from '../api/api-client.ts'
+import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
 import { formatAge, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
 

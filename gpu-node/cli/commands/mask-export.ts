@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { CheckpointDtype } from '@copal/gpu-node/model/mask-file/checkpoint-files.ts'
-import { CliError } from '@copal/gpu-node/platform/user-error.ts'
-import { openLocalModel } from '../local-model.ts'
-import { parseMask } from '../mask-argument.ts'
-import { downloadMask } from '../mask-file.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { openLocalModel } from '../input/local-model.ts'
+import { parseMask } from '../options/mask-argument.ts'
+import { downloadMask } from '../input/mask-file.ts'
 import { outputFile, outputFolder } from '@copal/gpu-node/platform/path-arguments.ts'
-import { createProgressBar } from '../progress-bar.ts'
+import { createProgressBar } from '../output/progress-bar.ts'
 import { formatBytes, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
 
@@ -72,7 +72,7 @@ async function toCheckpoint(
     const source = { ...opened.model, files: opened.files }
     const bytes = await exportCheckpoint(source, maskPath, dir, dtype, (done, all) => {
       if (terminal.signal.aborted)
-        throw new CliError('interrupted', 'Interrupted: no checkpoint was written.')
+        throw new UserError('interrupted', 'Interrupted: no checkpoint was written.')
       bar.update('writing tensors', done / all)
     })
     bar.end()

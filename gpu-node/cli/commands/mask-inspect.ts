@@ -4,7 +4,7 @@ import { countBits } from '@copal/shared/mask/bit-rows.ts'
 import { checkLinear, type MaskLinear } from '@copal/shared/mask/check-linear.ts'
 import { linearPattern, type MaskKind, type MaskMeta } from '@copal/shared/mask/mask-metadata.ts'
 import { sha256File } from '@copal/gpu-node/platform/file-digest.ts'
-import { openNamedMask } from '../mask-file.ts'
+import { openNamedMask } from '../input/mask-file.ts'
 import { counted, formatBytes, formatCount, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
 

@@ -2,23 +2,21 @@ import { availableParallelism } from 'node:os'
 import { Option, type Command } from 'commander'
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { DEFAULT_MODEL } from '@copal/gpu-node/model/source/resolve-model.ts'
-import { parseVariant } from '@copal/lab/settings.ts'
-import type { Variant } from '@copal/lab/plan.ts'
-import type { BuiltMask } from '@copal/lab/build-mask.ts'
-import { argument, splitList } from '../app-errors.ts'
+import { parseMethodVariant, type MethodVariant } from '@copal/gpu-node/pruning/methods/method-variant.ts'
+import type { BuiltMask } from '@copal/lab/run/build-mask.ts'
 import { interruptible } from '../interruptible.ts'
-import { modelLocation } from '../model-option.ts'
+import { modelLocation } from '../options/model-option.ts'
 import { inputFolder, outputFile } from '@copal/gpu-node/platform/path-arguments.ts'
 import {
   leaveOutOption,
   patternsOption,
   readPatternRules,
   type PatternRuleOptions,
-} from '../pattern-rules.ts'
-import { createProgressBar } from '../progress-bar.ts'
+} from '../options/pattern-options.ts'
+import { createProgressBar } from '../output/progress-bar.ts'
 import { counted, formatBytes, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
-import { positive } from './lab-run.ts'
+import { parserOf, splitList, positiveNumber } from '../options/option-parsers.ts'
 
 /** Needs nothing of the model but its statistics. */
 const DEFAULT_METHOD = 'continual-wanda+swaps'
@@ -27,7 +25,7 @@ interface MasksBuildOptions extends PatternRuleOptions {
   fromStatistics: string
   out: string
   model: string
-  method: Variant
+  method: MethodVariant
   pattern: string
   domains?: string[]
   threads: number
@@ -47,19 +45,19 @@ export function addMasksBuild(masks: Command, session: Session): void {
         '--method <name>',
         "see copal methods; <method>@matrix compares weights of the whole matrix; the service's own default adds +allocated+rows where the model was measured",
       )
-        .argParser(argument(parseVariant))
-        .default(parseVariant(DEFAULT_METHOD), DEFAULT_METHOD),
+        .argParser(parserOf(parseMethodVariant))
+        .default(parseMethodVariant(DEFAULT_METHOD), DEFAULT_METHOD),
     )
     .option(
       '--pattern <pattern>',
       'fraction to prune, or how many of how many to keep',
-      argument(pattern),
+      parserOf(pattern),
       '0.5',
     )
     .addOption(patternsOption())
     .addOption(leaveOutOption())
     .option('--domains <list>', 'of these domains alone; all unless given', splitList)
-    .option('--threads <n>', 'threads of the refinements', positive, availableParallelism())
+    .option('--threads <n>', 'threads of the refinements', positiveNumber, availableParallelism())
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -84,7 +82,7 @@ async function build(options: MasksBuildOptions, session: Session): Promise<void
   )
   const bar = createProgressBar(terminal.stderr)
   const { openModel } = await import('@copal/gpu-node/model/open-model.ts')
-  const { buildMask } = await import('@copal/lab/build-mask.ts')
+  const { buildMask } = await import('@copal/lab/run/build-mask.ts')
   const { signal } = terminal
   const built = await interruptible(signal, bar, 'Stopped; nothing was written.', async () => {
     const { model: spec, cacheDir } = modelLocation(options.model, terminal)

@@ -3,10 +3,10 @@ import { join, resolve } from 'node:path'
 import { parseEnv } from 'node:util'
 import { InvalidArgumentError, type Command } from 'commander'
 import { nodeId, nodeIdOfSecret, nodeSecret } from '@copal/shared/wire/node-secret.ts'
-import { CliError } from '@copal/gpu-node/platform/user-error.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { Session } from '../session.ts'
-import type { Terminal } from '../terminal.ts'
-import { readTextFile } from '../text-file.ts'
+import type { Terminal } from '../output/terminal.ts'
+import { readTextFile } from '../input/text-file.ts'
 
 /** `copal nodes secret`: asks nobody, since the gateway's secret never leaves where it is. */
 export function addNodeSecret(nodes: Command, session: Session): void {
@@ -34,14 +34,14 @@ function name(text: string): string {
   throw new InvalidArgumentError("A node's name is 1 to 64 letters, digits, '.', '_' or '-'.")
 }
 
-/** @throws CliError `no_credentials` when there is none, or not the gateway's; like {@link readTextFile} */
+/** @throws UserError `no_credentials` when there is none, or not the gateway's; like {@link readTextFile} */
 function gatewaySecret({ env, cwd, root }: Terminal, file: string | undefined): string {
   const ofHome = join(env.COPAL_HOME || join(root, '.copal'), 'gateway.env')
   const path = file ?? (!env.NODE_SECRET && existsSync(resolve(cwd, ofHome)) ? ofHome : undefined)
   const where = path ?? 'the environment'
   const secret = path === undefined ? env.NODE_SECRET : parseEnv(readTextFile(path, cwd)).NODE_SECRET
   if (secret === undefined || secret.length < 16)
-    throw new CliError(
+    throw new UserError(
       'no_credentials',
       `The NODE_SECRET in ${where} is missing or shorter than 16 characters. Name the file that the gateway was ` +
         "deployed with: --secrets-file .env.deploy. Where it is lost, make a new one: 'What stands in front of a node' in " +
@@ -49,7 +49,7 @@ function gatewaySecret({ env, cwd, root }: Terminal, file: string | undefined): 
     )
   const owner = nodeIdOfSecret(secret)
   if (owner === undefined) return secret
-  throw new CliError(
+  throw new UserError(
     'no_credentials',
     `The NODE_SECRET in ${where} is the secret of node '${owner}'. The gateway's is needed, of which that was made.`,
   )

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { nodeEntry, type NodeEntry } from '@copal/shared/wire/admin.ts'
-import { CliError } from '@copal/gpu-node/platform/user-error.ts'
-import { listOf, type GatewayClient } from '../gateway-client.ts'
-import { nodeTable, requestsOf } from '../node-table.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { listOf, type ApiClient } from '../api/api-client.ts'
+import { nodeTable, requestsOf } from '../output/node-table.ts'
 import { counted, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
 import { addNodeSecret } from './node-secret.ts'
-import { wholeNumber } from './update.ts'
+import { wholeNumber } from '../options/option-parsers.ts'
 
 const POLL_MS = 1000
 /** Longer than most answers take. */
@@ -66,17 +66,17 @@ function drainPath(id: string): string {
   return `/nodes/${encodeURIComponent(id)}/drain`
 }
 
-async function listNodes(client: GatewayClient): Promise<NodeEntry[]> {
+async function listNodes(client: ApiClient): Promise<NodeEntry[]> {
   return (await client.admin('GET', '/nodes', listOf(nodeEntry))).data
 }
 
 /**
  * Waits until a drained node has no requests. One that is gone has none either.
  *
- * @throws CliError `timeout` when it takes too long; it stays drained
+ * @throws UserError `timeout` when it takes too long; it stays drained
  */
 async function untilIdle(
-  client: GatewayClient,
+  client: ApiClient,
   drained: NodeEntry,
   timeoutS: number,
   { terminal }: Session,
@@ -90,17 +90,17 @@ async function untilIdle(
     if (left !== told) terminal.stderr.write(`${id} still has ${counted(left, 'request')} …\n`)
     told = left
     if (Date.now() >= untilMs)
-      throw new CliError(
+      throw new UserError(
         'timeout',
         `${id} still has ${counted(left, 'request')} after ${formatDuration(timeoutS * 1000)}. It stays drained: wait with ` +
           `'copal drain ${id}', or stop it, and its requests end with an error.`,
       )
     await sleep(POLL_MS, undefined, { signal: terminal.signal }).catch(() => {
-      throw new CliError('interrupted', `Interrupted; ${id} stays drained. See: copal nodes`)
+      throw new UserError('interrupted', `Interrupted; ${id} stays drained. See: copal nodes`)
     })
     const found = (await listNodes(client)).find((each) => each.id === id)
     if (!found) return { ...node, leases: 0, running: 0, waiting: 0 }
-    if (!found.draining) throw new CliError('conflict', `${id} was undrained by somebody else meanwhile.`)
+    if (!found.draining) throw new UserError('conflict', `${id} was undrained by somebody else meanwhile.`)
     node = found
   }
   return node

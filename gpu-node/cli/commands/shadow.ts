@@ -1,9 +1,14 @@
 import type { Command } from 'commander'
-import { endedTrial, type ShadowMeans, shadowReport, type ShadowReport } from '@copal/shared/wire/admin-trials.ts'
-import { modelQuery, parseMask } from '../mask-argument.ts'
+import {
+  endedTrial,
+  type ShadowMeans,
+  shadowReport,
+  type ShadowReport,
+} from '@copal/shared/wire/admin-trials.ts'
+import { modelQuery, parseMask } from '../options/mask-argument.ts'
 import { formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
-import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../trial-options.ts'
+import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../options/trial-options.ts'
 
 export function addShadow(program: Command, session: Session): void {
   const shadow = program

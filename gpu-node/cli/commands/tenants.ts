@@ -6,8 +6,8 @@ import {
   tenantEntry,
   type TenantEntry,
 } from '@copal/shared/wire/admin-keys.ts'
-import { listOf } from '../gateway-client.ts'
-import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../limit-options.ts'
+import { listOf } from '../api/api-client.ts'
+import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
 import {
   counted,
   formatAge,

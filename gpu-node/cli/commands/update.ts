@@ -2,18 +2,19 @@ import { InvalidArgumentError, Option, type Command } from 'commander'
 import { patternError } from '@copal/shared/mask/sparsity-pattern.ts'
 import { type CreateUpdate, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { PatternRules } from '@copal/shared/wire/node-rpc.ts'
-import { inCommands } from '../api-words.ts'
-import { CliError } from '@copal/gpu-node/platform/user-error.ts'
-import { followUpdate } from '../follow-update.ts'
+import { withCommands } from '../api/command-wording.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { followUpdate } from '../api/follow-update.ts'
 import {
   patternsOption,
   leaveOutOption,
   readPatternRules,
   type PatternRuleOptions,
-} from '../pattern-rules.ts'
-import { createProgressBar } from '../progress-bar.ts'
+} from '../options/pattern-options.ts'
+import { createProgressBar } from '../output/progress-bar.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
+import { wholeNumber } from '../options/option-parsers.ts'
 
 interface UpdateOptions extends PatternRuleOptions {
   json?: boolean
@@ -79,7 +80,7 @@ export function addUpdate(program: Command, session: Session): void {
       const ended = await followUpdate(client, created.id, bar, session.terminal.signal)
       session.print(options.json, ended, () => describeEnd(ended))
       if (ended.state !== 'promoted')
-        throw new CliError(ended.error?.code ?? ended.state, describeFailure(ended))
+        throw new UserError(ended.error?.code ?? ended.state, describeFailure(ended))
     })
 }
 
@@ -109,17 +110,11 @@ function describeEnd(update: UpdateEntry): string {
 }
 
 function describeFailure(update: UpdateEntry): string {
-  return inCommands(update.error?.message ?? `The update ended as ${update.state}.`)
+  return withCommands(update.error?.message ?? `The update ended as ${update.state}.`)
 }
 
 function pattern(text: string): string {
   const fault = patternError(text)
   if (fault !== undefined) throw new InvalidArgumentError(`${fault}.`)
   return text
-}
-
-/** @throws InvalidArgumentError, which Commander shows with the option's name. */
-export function wholeNumber(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('A whole number is expected.')
-  return Number(text)
 }

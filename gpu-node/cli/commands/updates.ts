@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { inCommands } from '../api-words.ts'
-import { listOf } from '../gateway-client.ts'
+import { withCommands } from '../api/command-wording.ts'
+import { listOf } from '../api/api-client.ts'
 import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../session.ts'
 
@@ -52,7 +52,7 @@ function describeOne(update: UpdateEntry): string {
     state: describeProgress(update),
     mask: version === null ? '-' : formatMask(version),
     started: formatAge(update.created_at, Date.now()),
-    message: inCommands(error?.message ?? update.job?.message ?? message),
+    message: withCommands(error?.message ?? update.job?.message ?? message),
   }
   return Object.entries(facts)
     .map(([name, value]) => `${name.padEnd(8)} ${value}`)
@@ -77,7 +77,7 @@ function describe(updates: UpdateEntry[], session: Session): string {
 }
 
 function describeState(update: UpdateEntry): string {
-  return update.error ? `${update.state}: ${inCommands(update.error.message)}` : describeProgress(update)
+  return update.error ? `${update.state}: ${withCommands(update.error.message)}` : describeProgress(update)
 }
 
 function describeProgress(update: UpdateEntry): string {

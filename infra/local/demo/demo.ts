@@ -11,12 +11,12 @@ import {
   type UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
 import OpenAI from 'openai'
-import { CliError, toCliError } from '../../../gpu-node/src/platform/user-error.ts'
+import { UserError, toUserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
-import { followUpdate } from '../../../gpu-node/cli/follow-update.ts'
-import { readConnection } from '../../../gpu-node/cli/connection.ts'
-import { listOf } from '../../../gpu-node/cli/gateway-client.ts'
-import { createProgressBar, type ProgressBar } from '../../../gpu-node/cli/progress-bar.ts'
+import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
+import { readConnection } from '../../../gpu-node/cli/api/connection.ts'
+import { listOf } from '../../../gpu-node/cli/api/api-client.ts'
+import { createProgressBar, type ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { createSession } from '../../../gpu-node/cli/session.ts'
 import { keepStreaming, type StreamedAnswer } from './streams.ts'
@@ -52,7 +52,7 @@ try {
   service = (await answers()) ? undefined : await startService()
   await demonstrate()
 } catch (error) {
-  const told = toCliError(error, process.cwd())
+  const told = toUserError(error, process.cwd())
   if (!told) throw error
   process.stderr.write(`copal: ${told.message}\n`)
   process.exitCode = 1
@@ -69,7 +69,7 @@ async function demonstrate(): Promise<void> {
   const admin = session.client()
   await settle()
   const [served] = (await admin.admin('GET', '/status', statusReport)).models
-  if (!served) throw new CliError('no_model', 'No node serves a model. See .copal/node.log.')
+  if (!served) throw new UserError('no_model', 'No node serves a model. See .copal/node.log.')
   const connection = readConnection(session.terminal)
   const client = new OpenAI({
     baseURL: `${connection.origin}/v1`,
@@ -150,7 +150,7 @@ async function update(client: OpenAI, model: string, { domain, prompts }: Traffi
     await streams.stop()
   }
   if (ended.state !== 'promoted')
-    throw new CliError(ended.state, `The update ended as ${ended.state}: ${ended.error?.message ?? ''}`)
+    throw new UserError(ended.state, `The update ended as ${ended.state}: ${ended.error?.message ?? ''}`)
   say(`   ${formatMask(ended.mask_version ?? 0)} went live. Streams meanwhile: ${tally(streams.answers())}`)
 }
 
@@ -200,7 +200,7 @@ async function answers(): Promise<boolean> {
     const status = await session.client().admin('GET', '/status', statusReport)
     return status.nodes.some(({ alive }) => alive)
   } catch (error) {
-    if (error instanceof CliError) return false
+    if (error instanceof UserError) return false
     throw error
   }
 }
@@ -212,7 +212,7 @@ async function startService(): Promise<ChildProcess> {
   })
   while (!(await answers())) {
     if (child.exitCode !== null)
-      throw new CliError('start_failed', 'The service did not start; the reason stands above.')
+      throw new UserError('start_failed', 'The service did not start; the reason stands above.')
     await sleep(500, undefined, { signal: interruption.signal })
   }
   return child

@@ -11,12 +11,12 @@ import {
   updateEntry,
   type UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
-import { inCommands } from '../../../gpu-node/cli/api-words.ts'
-import { followUpdate } from '../../../gpu-node/cli/follow-update.ts'
-import { listOf, type GatewayClient } from '../../../gpu-node/cli/gateway-client.ts'
-import type { ProgressBar } from '../../../gpu-node/cli/progress-bar.ts'
+import { withCommands } from '../../../gpu-node/cli/api/command-wording.ts'
+import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
+import { listOf, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import type { ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/quantities.ts'
-import { splitIntoTexts } from '../../../gpu-node/cli/text-file.ts'
+import { splitIntoTexts } from '../../../gpu-node/cli/input/text-file.ts'
 
 const DOMAIN = 'general'
 const TEXT_CHARACTERS = 4000
@@ -34,7 +34,7 @@ const QUIET_MS = 5000
  * @returns what to tell the user; `undefined` when the service has had its first mask before.
  */
 export async function firstUpdate(
-  client: GatewayClient,
+  client: ApiClient,
   bar: ProgressBar,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -48,24 +48,24 @@ export async function firstUpdate(
   const ended = await followUpdate(client, update.id, bar, signal)
   if (ended.state !== 'promoted' || ended.mask_version === null) {
     return (
-      `The first update ended as ${ended.state}${ended.error ? `: ${inCommands(ended.error.message)}` : ''}. The dense model goes on serving; ` +
+      `The first update ended as ${ended.state}${ended.error ? `: ${withCommands(ended.error.message)}` : ''}. The dense model goes on serving; ` +
       `try again with: npx copal update ${DOMAIN}`
     )
   }
   return describe(await client.admin('GET', '/drift', driftReport), ended.mask_version)
 }
 
-async function findUpdate(client: GatewayClient): Promise<UpdateEntry | undefined> {
+async function findUpdate(client: ApiClient): Promise<UpdateEntry | undefined> {
   const { data } = await client.admin('GET', '/updates', listOf(updateEntry))
   return data.find(({ finished_at }) => finished_at === null)
 }
 
-async function hasEnded(client: GatewayClient): Promise<boolean> {
+async function hasEnded(client: ApiClient): Promise<boolean> {
   return (await findUpdate(client)) === undefined
 }
 
 async function importBundledText(
-  client: GatewayClient,
+  client: ApiClient,
   bar: ProgressBar,
   signal: AbortSignal,
 ): Promise<void> {

@@ -1,4 +1,4 @@
-import type { ProgressBar } from '../../../gpu-node/cli/progress-bar.ts'
+import type { ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { formatBytes } from '../../../gpu-node/src/platform/quantities.ts'
 import type { ModelProgress } from '../../../gpu-node/src/platform/progress.ts'
 

@@ -3,9 +3,9 @@
  * at the very first start also the way from the dense model to the first mask.
  */
 import { join } from 'node:path'
-import { toCliError } from '../../../gpu-node/src/platform/user-error.ts'
-import { createGatewayClient } from '../../../gpu-node/cli/gateway-client.ts'
-import { createProgressBar } from '../../../gpu-node/cli/progress-bar.ts'
+import { toUserError } from '../../../gpu-node/src/platform/user-error.ts'
+import { createApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { isFullDisk } from '../../../gpu-node/src/platform/full-disk.ts'
 import { renderBanner } from './banner.ts'
@@ -20,7 +20,7 @@ import { nodePart } from '../service/node-process.ts'
 import { requireFreePort } from '../processes/ports.ts'
 import { ensureApiKey, untilGatewayAnswers, untilModelServed, watchGateway } from '../service/readiness.ts'
 import { readSettings, type Settings } from '../service/service-settings.ts'
-import { StartError } from '../service/start-error.ts'
+import { StartError } from '../processes/start-error.ts'
 import { supervise, type Supervised } from '../processes/supervise.ts'
 
 /** After a `kill -9` the parts need a moment to notice. */
@@ -53,7 +53,7 @@ async function main(): Promise<number> {
     return 0
   } catch (error) {
     if (isFullDisk(error)) return tellFullDisk()
-    const told = error instanceof StartError ? error : toCliError(error, process.cwd())
+    const told = error instanceof StartError ? error : toUserError(error, process.cwd())
     if (!told) throw error
     process.stderr.write(`copal: ${told.message}\n`)
     return 1
@@ -139,7 +139,7 @@ async function run(
   process.stdout.write(renderBanner({ origin, apiKey, adminKey, model: model.id, serving, credentialsPath }))
 
   if (settings.firstUpdate) {
-    const told = await firstUpdate(createGatewayClient({ origin, apiKey, adminKey }, signal), bar, signal)
+    const told = await firstUpdate(createApiClient({ origin, apiKey, adminKey }, signal), bar, signal)
     bar.end()
     if (told !== undefined) say(told)
   }

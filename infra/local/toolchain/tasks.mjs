@@ -35,7 +35,7 @@ const TASKS = {
   },
   bench: { file: 'gpu-node/bench/main.ts', ownHelp: true },
   'lab:texts': {
-    file: 'gpu-node/lab/report-texts.ts',
+    file: 'gpu-node/lab/texts/report-texts.ts',
     does: "Writes the texts of the laboratory's report.",
     takes: ['directory'],
   },

@@ -4,9 +4,9 @@ import { describe, expect, test } from 'vitest'
 import { runCommand } from '../../../gpu-node/cli/program.ts'
 import { writeResults } from '../../../gpu-node/lab/results/results-file.ts'
 import type { LabResults } from '../../../gpu-node/lab/results/results.ts'
-import { generatedResults } from '../../support/lab-results.ts'
-import { temporaryDir } from '../../support/temporary.ts'
-import { recordedTerminal } from '../../support/terminal.ts'
+import { generatedResults } from '../../support/pruning/lab-results.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
+import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
 describe('copal lab report', () => {
   test('writes Markdown, a page and the plots beside the result, and names them', async () => {

@@ -3,7 +3,7 @@ import { choosePermutations } from '../../../../gpu-node/lab/plan/permutations.t
 import { countedDomains, orderStages, planRuns, type PlanOptions } from '../../../../gpu-node/lab/plan/plan.ts'
 import { parseVariants } from '../../../../gpu-node/lab/plan/settings.ts'
 import { parseMethodVariant } from '../../../../gpu-node/src/pruning/methods/method-variant.ts'
-import { createRandom } from '../../../support/random.ts'
+import { createRandom } from '../../../support/harness/random.ts'
 
 const NAMES = ['wiki', 'ptb', 'c4']
 const EIGHT = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']

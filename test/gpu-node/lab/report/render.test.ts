@@ -5,7 +5,7 @@ import { drawSvg, standaloneSvg } from '../../../../gpu-node/lab/report/draw.ts'
 import { renderHtml } from '../../../../gpu-node/lab/report/html.ts'
 import { renderMarkdown } from '../../../../gpu-node/lab/report/markdown.ts'
 import { drawPng } from '../../../../gpu-node/lab/report/png.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 const report = composeReport(generatedResults())
 const panels = report.sections.flatMap(({ blocks }) =>

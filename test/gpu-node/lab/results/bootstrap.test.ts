@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { createPairedBootstrap, type Interval } from '../../../../gpu-node/lab/results/bootstrap.ts'
-import { createRandom, normals } from '../../../support/random.ts'
+import { createRandom, normals } from '../../../support/harness/random.ts'
 
 test('of equal differences the interval is that difference', () => {
   const bootstrap = createPairedBootstrap({ resamples: 1000, seed: 0 })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { afterLastStage, lastStages } from '../../../../gpu-node/lab/results/last-stage.ts'
 import type { LabRun } from '../../../../gpu-node/lab/results/results.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 const results = generatedResults()
 const runOf = (method: string, purpose: LabRun['purpose'] = 'main'): LabRun => {

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { createPerplexityIntervals } from '../../../../gpu-node/lab/results/perplexity-intervals.ts'
 import type { LabEvaluation, LabRun } from '../../../../gpu-node/lab/results/results.ts'
 import { summarise } from '../../../../gpu-node/lab/results/summary.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 const results = generatedResults()
 const runs = results.runs.filter(({ purpose, pattern }) => purpose === 'main' && pattern === '0.5')

@@ -2,8 +2,8 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parseResults, readResults, writeResults } from '../../../../gpu-node/lab/results/results-file.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 test('a result that was written is read back as it was, from its folder and from its file', async () => {
   const dir = temporaryDir()

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { LabRun } from '../../../../gpu-node/lab/results/results.ts'
 import { hasWeightStasis, summarise } from '../../../../gpu-node/lab/results/summary.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 describe('the four figures of the paper', () => {
   // Two permutations of three datasets. Worked out by hand:

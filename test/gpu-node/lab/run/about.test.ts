@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { areOfSameInputs, describeRun } from '../../../../gpu-node/lab/run/about.ts'
 import { parseVariants } from '../../../../gpu-node/lab/plan/settings.ts'
-import { layerSensitivityOf, rowSensitivityOf } from '../../../support/sensitivities.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { layerSensitivityOf, rowSensitivityOf } from '../../../support/models/sensitivities.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {

@@ -16,11 +16,11 @@ import type { LabResults } from '../../../../gpu-node/lab/results/results.ts'
 import { linearShapes } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
-import { writeWordsDataset } from '../../../support/calibration-datasets.ts'
-import { statisticsFolderOf } from '../../../support/kept-statistics.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
-import { recordedTerminal } from '../../../support/terminal.ts'
-import { createTinyLlama } from '../../../support/tiny-llama.ts'
+import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
+import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
 
 let dir: string
 let model: DenseModel

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openLabCache } from '../../../../gpu-node/lab/run/cache.ts'
 import { createMaskFileWriter } from '../../../../gpu-node/src/model/mask-file/mask-file-writer.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 test('a mask that a killed process was writing is removed when the folder is opened again, and finished ones stay', async () => {
   const dir = temporaryDir()

@@ -14,7 +14,7 @@ import { createLabWork, type LabWork } from '../../../../gpu-node/lab/run/work.t
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 import { findLayerSensitivity } from '../../../../gpu-node/src/model/sensitivities/layer-sensitivity.ts'
 import { findRowSensitivity } from '../../../../gpu-node/src/model/sensitivities/row-sensitivity.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 /** What was measured with an older copal: whoever changes a key throws it away, and has to mean it. */
 const COMMITTED = 'docs/results/smollm2-135m'

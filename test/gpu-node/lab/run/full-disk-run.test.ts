@@ -5,7 +5,7 @@ import { partId } from '../../../../gpu-node/src/pruning/statistics/statistics-a
 import type { LabResults } from '../../../../gpu-node/lab/results/results.ts'
 import { runLab } from '../../../../gpu-node/lab/run/run.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/settings.ts'
-import { createLabFolder } from '../../../support/lab-folder.ts'
+import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in a process of its own.
 vi.setConfig({ testTimeout: 180_000 })

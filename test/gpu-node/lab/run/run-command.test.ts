@@ -7,8 +7,8 @@ import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { runCommand } from '../../../../gpu-node/cli/program.ts'
 import { readResults } from '../../../../gpu-node/lab/results/results-file.ts'
 import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
-import { createLabFolder, type LabFolder } from '../../../support/lab-folder.ts'
-import { recordedTerminal } from '../../../support/terminal.ts'
+import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
+import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
 
 // Each mask is evaluated in a process of its own: seconds alone, and a minute beside other work.
 vi.setConfig({ testTimeout: 180_000 })

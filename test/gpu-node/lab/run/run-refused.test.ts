@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { beforeEach, expect, test } from 'vitest'
 import { runLab } from '../../../../gpu-node/lab/run/run.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/settings.ts'
-import { createLabFolder, type LabFolder } from '../../../support/lab-folder.ts'
-import { writeSafetensors } from '../../../support/safetensors-writer.ts'
-import { tinyConfig, tinyTensors } from '../../../support/tiny-llama.ts'
+import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
+import { writeSafetensors } from '../../../support/models/safetensors-writer.ts'
+import { tinyConfig, tinyTensors } from '../../../support/models/tiny-llama.ts'
 
 let folder: LabFolder
 

@@ -16,7 +16,7 @@ import { readResults } from '../../../../gpu-node/lab/results/results-file.ts'
 import type { LabResults } from '../../../../gpu-node/lab/results/results.ts'
 import { planLabRun, runLab, type LabPlan } from '../../../../gpu-node/lab/run/run.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/settings.ts'
-import { createLabFolder, type LabFolder } from '../../../support/lab-folder.ts'
+import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in a process of its own: seconds alone, and a minute beside other work.
 vi.setConfig({ testTimeout: 180_000 })

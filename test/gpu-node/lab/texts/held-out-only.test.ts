@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { formatPerplexity } from '../../../../gpu-node/src/platform/quantities.ts'
 import { composeReport } from '../../../../gpu-node/lab/report/compose.ts'
 import { runLab } from '../../../../gpu-node/lab/run/run.ts'
-import { createLabFolder } from '../../../support/lab-folder.ts'
+import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
 test('a method that needs no text is evaluated where no domain is calibrated', async () => {
   const folder = await createLabFolder()

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { prepareDomains } from '../../../../gpu-node/lab/texts/prepare.ts'
 import { readTextInput } from '../../../../gpu-node/lab/texts/text-input.ts'
-import { layerSensitivityOf, rowSensitivityOf } from '../../../support/sensitivities.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { layerSensitivityOf, rowSensitivityOf } from '../../../support/models/sensitivities.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {

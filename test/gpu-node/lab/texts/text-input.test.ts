@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { expect, test } from 'vitest'
 import { readTextInput } from '../../../../gpu-node/lab/texts/text-input.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 const sha256 = (content: string) => createHash('sha256').update(content).digest('hex')
 
