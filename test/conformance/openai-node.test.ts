@@ -8,7 +8,7 @@ import OpenAI, {
   RateLimitError,
 } from 'openai'
 import { describe, expect, inject, test } from 'vitest'
-import { all } from '../support/all.ts'
+import { all } from '../support/harness/collect.ts'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 
 const service = inject('service')

@@ -7,7 +7,7 @@ import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { runCommand, type ExitCode } from '../../gpu-node/cli/program.ts'
 import { startBuiltGateway, type BuiltGateway } from '../../gpu-node/bench/gateways/built-gateway.ts'
-import { recordedTerminal } from '../support/terminal.ts'
+import { recordedTerminal } from '../support/doubles/recorded-terminal.ts'
 
 /** As its gateway's variable says. */
 const KEY_TRUST_MS = 300

@@ -14,9 +14,9 @@ import { createModelEngine } from '../../gpu-node/src/serving/backends/sparse/mo
 import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
 import { openModel } from '../../gpu-node/src/model/open-model.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source/resolve-model.ts'
-import { addon } from '../support/backends.ts'
-import { ENGINE_OPTIONS } from '../support/engine-options.ts'
-import { leaveOut } from '../support/leave-out.ts'
+import { addon } from '../support/engine/backends.ts'
+import { ENGINE_OPTIONS } from '../support/engine/engine-options.ts'
+import { leaveOut } from '../support/harness/skip-without-addon.ts'
 import { magnitudeHalfMask } from '../../gpu-node/bench/models/magnitude-mask.ts'
 
 const PROMPTS = 20

@@ -5,11 +5,11 @@ import { createApp } from '../../../gateway/src/app.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/database.ts'
 import { revokeKey } from '../../../gateway/src/storage/db/queries/key-queries.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/key-secret.ts'
-import { ask } from '../support/documented.ts'
-import { beat, createKey, errorOf, get, ORIGIN, post, until } from '../support/gateway.ts'
-import { loseDatabase } from '../support/lost-database.ts'
-import { startNode } from '../support/node-double.ts'
-import { TEST_ADMIN_KEY } from '../support/secrets.ts'
+import { ask } from '../support/requests/documented.ts'
+import { beat, createKey, errorOf, get, ORIGIN, post, until } from '../support/requests/gateway-requests.ts'
+import { loseDatabase } from '../support/faults/lost-database.ts'
+import { startNode } from '../support/doubles/node-double.ts'
+import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
 

@@ -1,7 +1,7 @@
 import { exports } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import { beat, createKey, ORIGIN } from '../support/gateway.ts'
-import { startNode } from '../support/node-double.ts'
+import { beat, createKey, ORIGIN } from '../support/requests/gateway-requests.ts'
+import { startNode } from '../support/doubles/node-double.ts'
 
 const EVENTS = ['data: {"a":1}\n\n', 'data: [DONE]\n\n']
 const call = (method: string, path: string, headers: Record<string, string>, body?: string) =>

@@ -4,8 +4,8 @@ import { expect, test } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { BODY_HASH_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
-import { errorOf, ORIGIN } from '../support/gateway.ts'
-import { TEST_NODE_SECRET } from '../support/secrets.ts'
+import { errorOf, ORIGIN } from '../support/requests/gateway-requests.ts'
+import { TEST_NODE_SECRET } from '../support/setup/secrets.ts'
 
 const path = '/internal/nodes/receipts'
 const bytes = (text: string) => new Uint8Array(new TextEncoder().encode(text))

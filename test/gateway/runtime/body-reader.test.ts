@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
-import { createKey, errorOf, ORIGIN } from '../support/gateway.ts'
+import { createKey, errorOf, ORIGIN } from '../support/requests/gateway-requests.ts'
 
 test('a client that leaves while it sends its body has closed its request, which is no fault for the log', async () => {
   const { key } = await createKey()

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { loadTensor } from '../../../gpu-node/src/model/master/read-master.ts'
-import { temporaryDir } from '../../support/temporary.ts'
-import { createTinyGguf } from '../../support/tiny-gguf.ts'
-import { createTinyLlama } from '../../support/tiny-llama.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
+import { createTinyGguf } from '../../support/models/tiny-gguf.ts'
+import { createTinyLlama } from '../../support/models/tiny-llama.ts'
 
 test('a GGUF and a directory of the same weights open as the same model', async () => {
   const cacheDir = temporaryDir()

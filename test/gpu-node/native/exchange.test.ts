@@ -7,9 +7,9 @@ import { selectKept } from '../../../gpu-node/src/pruning/methods/select-kept.ts
 import { createSwapPool } from '../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
 import { gainFloor, swapRows, type SwapLinear } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
-import { leaveOut } from '../../support/leave-out.ts'
-import { createRandom, normals } from '../../support/random.ts'
-import { measureByDefinition } from '../../support/swap-gradient.ts'
+import { leaveOut } from '../../support/harness/skip-without-addon.ts'
+import { createRandom, normals } from '../../support/harness/random.ts'
+import { measureByDefinition } from '../../support/pruning/exchange-gradient.ts'
 
 // Without cargo there is nothing to compare.
 const built = await buildNative((line) => process.stderr.write(`${line}\n`))

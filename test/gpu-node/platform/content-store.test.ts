@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import { createContentStore } from '../../../gpu-node/src/platform/content-store.ts'
-import { temporaryDir } from '../../support/temporary.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
 
 const BYTES = new TextEncoder().encode('some content')
 const SHA256 = createHash('sha256').update(BYTES).digest('hex')

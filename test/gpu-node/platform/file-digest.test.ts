@@ -3,7 +3,7 @@ import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { fingerprintFile, sha256File } from '../../../gpu-node/src/platform/file-digest.ts'
-import { temporaryDir } from '../../support/temporary.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 

@@ -1,8 +1,8 @@
 import { get, type IncomingMessage } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { listen } from '../../../gpu-node/src/platform/listener.ts'
-import { standsStill } from '../../support/stands-still.ts'
-import { bytesInSockets } from '../../support/socket-queues.ts'
+import { standsStill } from '../../support/harness/settled.ts'
+import { bytesInSockets } from '../../support/processes/socket-queues.ts'
 
 async function listenForTest() {
   const listener = await listen('127.0.0.1', 0)

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { beforeEach, expect, test, vi } from 'vitest'
 import type * as identity from '../../../gpu-node/src/platform/process-identity.ts'
 import { takeProcessLock, type ProcessLock } from '../../../gpu-node/src/platform/process-lock.ts'
-import { temporaryDir } from '../../support/temporary.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
 
 /** Runs when somebody is about to judge a holder: what another process does just then. */
 let meanwhile: (() => void) | undefined

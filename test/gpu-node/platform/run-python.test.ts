@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { runPython } from '../../../gpu-node/src/platform/run-python.ts'
-import { temporaryDir } from '../../support/temporary.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
 
 /** A module of this source, found through the environment. */
 async function moduleOf(source: string) {

@@ -10,7 +10,7 @@ import {
 import { join } from 'node:path'
 import { beforeEach, expect, test } from 'vitest'
 import { describeSystemError } from '../../../gpu-node/src/platform/system-error.ts'
-import { temporaryDir } from '../../support/temporary.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
 
 let dir: string
 const at = (name: string) => join(dir, name)

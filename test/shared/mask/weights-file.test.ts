@@ -19,7 +19,7 @@ import {
   type SafetensorsTensor,
 } from '@copal/shared/mask/safetensors-container.ts'
 import { packValues, unpackValues } from '@copal/shared/mask/packed-values.ts'
-import { createRandom, normals } from '../../support/random.ts'
+import { createRandom, normals } from '../../support/harness/random.ts'
 
 const BASE = 'ab'.repeat(32)
 const Q = 'model.layers.0.self_attn.q_proj.weight'

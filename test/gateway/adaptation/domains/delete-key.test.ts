@@ -20,8 +20,8 @@ import {
   SimulatedNode,
   startUpdate,
   testDeps,
-} from '../../support/adaptation.ts'
-import { errorOf } from '../../support/gateway.ts'
+} from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 

@@ -10,7 +10,7 @@ import {
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import { handleSamples } from '../../../../gateway/src/adaptation/sampling/sample-consumer.ts'
 import { SAMPLES } from '../../../../gateway/src/adaptation/sampling/sample-queue.ts'
-import { createKey } from '../../support/gateway.ts'
+import { createKey } from '../../support/requests/gateway-requests.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
 const sample = (domain: string, index: number, text = `text ${index}`, keyId = 'key') => ({

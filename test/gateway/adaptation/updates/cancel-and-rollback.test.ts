@@ -17,8 +17,8 @@ import {
   SimulatedNode,
   startUpdate,
   testDeps,
-} from '../../support/adaptation.ts'
-import { errorOf } from '../../support/gateway.ts'
+} from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 const cancel = (id: string) => admin('POST', `/updates/${id}/cancel`)

@@ -3,7 +3,7 @@ import { introspectWorkflowInstance } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
-import { getUpdate, importTexts, SimulatedNode, testDeps } from '../../support/adaptation.ts'
+import { getUpdate, importTexts, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
 
 const request = (model: string) => ({
   model,

@@ -17,7 +17,7 @@ import {
   SimulatedNode,
   startUpdate,
   testDeps,
-} from '../../support/adaptation.ts'
+} from '../../support/doubles/simulated-node.ts'
 
 const db = openDatabase(env.DB)
 const masksOf = async (model: string) =>

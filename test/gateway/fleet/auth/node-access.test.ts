@@ -5,9 +5,9 @@ import { createApp } from '../../../../gateway/src/app.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import type { Bindings } from '../../../../gateway/src/contracts/bindings.ts'
 import { readAccess } from '../../../../gateway/src/fleet/auth/node-access.ts'
-import { beat, createKey, errorOf, ORIGIN } from '../../support/gateway.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
-import type { NodeStep } from '../../support/node-script.ts'
+import { beat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+import type { NodeStep } from '../../support/doubles/node-script.ts'
 
 const TOKEN = { NODE_ACCESS_CLIENT_ID: 'id.access', NODE_ACCESS_CLIENT_SECRET: 'token-nobody-may-see' }
 const SENT = { 'cf-access-client-id': 'id.access', 'cf-access-client-secret': 'token-nobody-may-see' }

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest'
 import { createAlarms } from '../../../../gateway/src/runtime/alarms.ts'
 import { callNode, NodeCallError } from '../../../../gateway/src/fleet/client/node-client.ts'
 import { readWhole } from '../../../../gateway/src/fleet/client/whole-response.ts'
-import { testDeps } from '../../support/adaptation.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { testDeps } from '../../support/doubles/simulated-node.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const deps = testDeps()
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
-import { createRandom } from '../../../support/random.ts'
-import { ask, key, MINUTE_MS, save, START_MS, tenant } from '../../support/ledger.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { ask, key, MINUTE_MS, save, START_MS, tenant } from '../../support/state/ledger.ts'
 
 test('random use never gets past any limit, in any minute, over restarts and whatever ends the requests', () => {
   for (let seed = 1; seed <= 15; seed += 1) {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { HOLD_MS, Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
-import { ask, key, save, START_MS } from '../../support/ledger.ts'
+import { ask, key, save, START_MS } from '../../support/state/ledger.ts'
 
 describe('another attempt', () => {
   const accounts = [key({ requestsPerMinute: 1, tokensPerMonth: 100 })]

@@ -4,7 +4,7 @@ import {
   LEAST_COMPLETION_TOKENS,
   Ledger,
 } from '../../../../gateway/src/fleet/ledger/ledger.ts'
-import { ask, key, START_MS, tenant } from '../../support/ledger.ts'
+import { ask, key, START_MS, tenant } from '../../support/state/ledger.ts'
 
 describe('requests a minute', () => {
   test('are let in up to the limit and refused beyond it, with the time until one more fits', () => {

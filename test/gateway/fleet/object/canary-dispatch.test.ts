@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import { isChosen } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
-import { a, ask, b, ready } from '../../support/fleet-state.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { a, ask, b, ready } from '../../support/state/fleet-state.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 describe('a canary', () => {
   const both = (changes: Partial<Heartbeat> = {}) => ({

@@ -3,7 +3,7 @@ import { Dispatcher } from '../../../../gateway/src/fleet/object/dispatcher.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
 import type { Acquired, AcquireRequest } from '../../../../gateway/src/contracts/acquire.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 const node = { id: 'a', url: 'http://127.0.0.1:1' }
 const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import { a, ask, b } from '../../support/fleet-state.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { a, ask, b } from '../../support/state/fleet-state.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 describe('a drained node', () => {
   test('takes no new requests over heartbeats and a restart, keeps those it has, and takes them again', () => {

@@ -4,10 +4,10 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
 import type { Admitted } from '../../../../gateway/src/contracts/fleet-object.ts'
 import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
-import { beat, createKey, errorOf, get, post, signedPost, until } from '../../support/gateway.ts'
-import { loseDatabase } from '../../support/lost-database.ts'
-import { startNode } from '../../support/node-double.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat, createKey, errorOf, get, post, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { loseDatabase } from '../../support/faults/lost-database.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
 const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '0' }

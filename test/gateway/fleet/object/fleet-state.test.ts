@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import type { NodeRecord } from '../../../../gateway/src/fleet/object/fleet-node.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import { a, ask, b, ready } from '../../support/fleet-state.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { a, ask, b, ready } from '../../support/state/fleet-state.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 const { silentMs: ALIVE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
 
@@ -16,6 +17,24 @@ test('offers the methods of the living nodes of a model, and tells when there is
   expect(fleet.offeredMethods('m', 3)).toEqual(['copal', 'copal+swaps', 'wanda'])
   expect(fleet.offeredMethods('m', ALIVE_MS)).toEqual(['copal', 'copal+swaps'])
   expect(fleet.offeredMethods('m', 2 + ALIVE_MS)).toBeNull()
+})
+
+test('a node offers the methods that its process registered, and none that another process did', () => {
+  const fleet = new FleetState()
+  const { methods, ...renewed } = heartbeatOf(a, 'm', { process: 'first', methods: ['copal'] })
+  fleet.heartbeat(renewed, 0, 0)
+  expect(fleet.methodsOf('a')).toBeUndefined()
+  expect(fleet.offeredMethods('m', 0)).toBeNull()
+  fleet.heartbeat({ ...renewed, methods }, 0, 1)
+  fleet.heartbeat(renewed, 0, 2)
+  expect(fleet.methodsOf('a')).toEqual(['copal'])
+  expect(fleet.offeredMethods('m', 2)).toEqual(['copal'])
+  const restored = new FleetState()
+  restored.restore(fleet.record('a') as NodeRecord)
+  restored.heartbeat(renewed, 0, 3)
+  expect(restored.methodsOf('a')).toEqual(['copal'])
+  restored.heartbeat({ ...renewed, process: 'second' }, 0, 4)
+  expect(restored.methodsOf('a')).toBeUndefined()
 })
 
 describe('acquire', () => {

@@ -6,7 +6,7 @@ import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
 const open = (name: string) => env.FLEET.get(env.FLEET.idFromName(name))

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
 import { FleetState, FORGET_MS } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import { a, ask, ready } from '../../support/fleet-state.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { a, ask, ready } from '../../support/state/fleet-state.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 const { silentMs: ALIVE_MS, deadMs: DEAD_MS, leaseMs: LEASE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
 

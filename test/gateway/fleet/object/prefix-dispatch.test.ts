@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import { a, ask, b } from '../../support/fleet-state.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { a, ask, b } from '../../support/state/fleet-state.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 describe('a prompt whose beginning a node has cached', () => {
   const c = { id: 'c', url: 'http://127.0.0.1:3' }

@@ -8,8 +8,8 @@ import {
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { Superseded } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
-import { beat, createKey, post, receiptOf, signedPost } from '../../support/gateway.ts'
-import { startNode } from '../../support/node-double.ts'
+import { beat, createKey, post, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
 
 const db = openDatabase(env.DB)
 const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '0' }

@@ -5,9 +5,9 @@ import { NodeCallError } from '../../../../gateway/src/fleet/client/node-client.
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
 import { judge, watchLease } from '../../../../gateway/src/inference/dispatch/lease-watch.ts'
 import { createAlarms } from '../../../../gateway/src/runtime/alarms.ts'
-import { testDeps } from '../../support/adaptation.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
-import { beat } from '../../support/gateway.ts'
+import { testDeps } from '../../support/doubles/simulated-node.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat } from '../../support/requests/gateway-requests.ts'
 
 const { idleMs, firstTokenMs } = DEFAULT_POLICY
 const view = { silent: false, where: 'taken', idleMs: 0, tokenlessMs: 0 } as const

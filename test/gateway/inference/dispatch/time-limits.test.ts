@@ -6,8 +6,8 @@ import type { CompletionCall, RequestProgress } from '@copal/shared/wire/node-rp
 import { expect, test } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
 import type { PolicyBindings } from '../../../../gateway/src/contracts/fleet-policy.ts'
-import { beat, createKey, errorOf, ORIGIN, until } from '../../support/gateway.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { beat, createKey, errorOf, ORIGIN, until } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const TOKEN = 'data: {"a":1}\n\n'
 /** Of an answer that takes ten seconds. */

@@ -7,9 +7,9 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'
 import { isChosen } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
-import { admin, adminJson } from '../../support/adaptation.ts'
-import { beat, createKey, errorOf, get, post, receiptOf, signedPost } from '../../support/gateway.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { beat, createKey, errorOf, get, post, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
 const sha256Of = (version: number) => String(version).repeat(64).slice(0, 64)

@@ -13,8 +13,8 @@ import {
   SimulatedNode,
   startUpdate,
   testDeps,
-} from '../../support/adaptation.ts'
-import { errorOf } from '../../support/gateway.ts'
+} from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const domainOf = async (name: string) =>
   (await adminJson<{ data: DomainEntry[] }>('GET', '/domains')).data.find((domain) => domain.name === name)

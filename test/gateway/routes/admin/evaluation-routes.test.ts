@@ -3,9 +3,9 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { evaluateRoutes } from '../../../../gateway/src/routes/admin/evaluation-routes.ts'
-import { admin, importTexts, SimulatedNode, startUpdate } from '../../support/adaptation.ts'
-import { beat, errorOf, ORIGIN } from '../../support/gateway.ts'
-import { startNode } from '../../support/node-double.ts'
+import { admin, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
+import { beat, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
 
 describe('evaluating a text', () => {
   const lines = ['{"type":"progress","windowsDone":1,"windowsTotal":1}\n', '{"type":"result","tokens":3}\n']

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
-import { admin, adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/adaptation.ts'
-import { beat, createKey, errorOf, post, receiptOf, signedPost, until } from '../../support/gateway.ts'
-import { startNode } from '../../support/node-double.ts'
+import { admin, adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
+import { beat, createKey, errorOf, post, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
 const EVENTS = ['data: {"a":1}\n\n', 'data: {"a":2}\n\n', 'data: [DONE]\n\n']

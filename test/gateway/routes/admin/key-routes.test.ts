@@ -7,9 +7,9 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { findKey } from '../../../../gateway/src/storage/db/queries/key-queries.ts'
 import { SETTINGS } from '../../../../shared/src/settings-table.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../../gateway/src/keys/key-secret.ts'
-import { admin, adminJson } from '../../support/adaptation.ts'
-import { createKey, errorOf, get, post } from '../../support/gateway.ts'
-import { TEST_KEY_PEPPER } from '../../support/secrets.ts'
+import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { createKey, errorOf, get, post } from '../../support/requests/gateway-requests.ts'
+import { TEST_KEY_PEPPER } from '../../support/setup/secrets.ts'
 
 const db = openDatabase(env.DB)
 const create = (fields: CreateKey) => adminJson<CreatedKey>('POST', '/keys', fields)

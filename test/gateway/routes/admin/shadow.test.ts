@@ -8,10 +8,10 @@ import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks, shadowScores } from '../../../../gateway/src/storage/db/schema.ts'
 import { deleteOldScores } from '../../../../gateway/src/storage/retention.ts'
-import { admin, adminJson, testDeps } from '../../support/adaptation.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
-import { beat, createKey, errorOf, get, post, signedPost } from '../../support/gateway.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat, createKey, errorOf, get, post, signedPost } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
 const DAY_MS = 24 * 60 * 60 * 1000

@@ -4,9 +4,9 @@ import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { deleteOldParts } from '../../../../gateway/src/storage/artifacts/mask-parts.ts'
 import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
-import { maskFile, signedCall, testDeps } from '../../support/adaptation.ts'
-import { errorOf, ORIGIN } from '../../support/gateway.ts'
-import { TEST_NODE_SECRET } from '../../support/secrets.ts'
+import { maskFile, signedCall, testDeps } from '../../support/doubles/simulated-node.ts'
+import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
 
 const bytesOf = (text: string) => new Uint8Array(new TextEncoder().encode(text))
 /** Node `node-1` signs. */

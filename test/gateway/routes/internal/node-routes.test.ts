@@ -1,14 +1,17 @@
+import { createExecutionContext, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
+import type { HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { deleteReceipts, insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumDrift, sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { deleteOldReceipts } from '../../../../gateway/src/storage/retention.ts'
 import { masks, receipts as receiptTable } from '../../../../gateway/src/storage/db/schema.ts'
-import { testDeps } from '../../support/adaptation.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
-import { beat, errorOf, receiptOf, signedPost } from '../../support/gateway.ts'
+import { testDeps } from '../../support/doubles/simulated-node.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat, errorOf, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
@@ -17,7 +20,11 @@ const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 
 describe('a heartbeat', () => {
   test('registers the model on first sight and answers that it shall serve dense', async () => {
-    expect(await beat(node, 'first')).toEqual({ desired: { active: null, previous: null }, jobs: [] })
+    expect(await beat(node, 'first')).toEqual({
+      registered: true,
+      desired: { active: null, previous: null },
+      jobs: [],
+    })
     expect(await findModel(db, 'first')).toMatchObject({
       id: 'first',
       baseSha256: 'a'.repeat(64),
@@ -97,6 +104,47 @@ describe('a heartbeat', () => {
     expect(shown).toMatchObject({ url: copy.url, alive: true })
     await beat(copy, 'copied', { process: 'second' })
     await beat(copy, 'copied', { process: 'third' })
+  })
+
+  test('may leave its methods out once they are registered, until its process is another one', async () => {
+    const { methods: _, ...renewed } = heartbeatOf(node, 'registered', { process: 'first' })
+    const send = async (changes: object) => {
+      const response = await signedPost('/internal/nodes/heartbeat', { ...renewed, ...changes })
+      return (await response.json<HeartbeatResponse>()).registered
+    }
+    const offered = () => fleet().offeredMethods('registered')
+    expect(await send({})).toBe(false)
+    expect(await offered()).toBeNull()
+    expect(await send({ methods: ['copal'] })).toBe(true)
+    expect(await send({})).toBe(true)
+    expect(await offered()).toEqual(['copal'])
+    await runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
+    expect(await send({})).toBe(true)
+    expect(await offered()).toEqual(['copal'])
+    expect(await send({ process: 'second' })).toBe(false)
+    expect(await offered()).toBeNull()
+    expect(await send({ process: 'second', methods: ['wanda'] })).toBe(true)
+    expect(await offered()).toEqual(['wanda'])
+  })
+
+  test('of an idle node takes one statement in the database', async () => {
+    await beat(node, 'idle')
+    const statements: string[] = []
+    const counted = new Proxy(env.DB, {
+      get(binding, name) {
+        if (name !== 'prepare') return Reflect.get(binding, name) as unknown
+        return (text: string) => {
+          statements.push(text)
+          return binding.prepare(text)
+        }
+      },
+    })
+    const app = createApp()
+    const response = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'idle'), {
+      send: (request) => app.fetch(request, { ...env, DB: counted }, createExecutionContext()),
+    })
+    expect(response.status).toBe(200)
+    expect(statements).toHaveLength(1)
   })
 
   test('that is not signed with the secret of its node, or malformed, is refused', async () => {

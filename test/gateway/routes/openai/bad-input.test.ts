@@ -1,8 +1,8 @@
 import { exports } from 'cloudflare:workers'
 import { beforeAll, expect, test } from 'vitest'
-import { ask } from '../../support/documented.ts'
-import { beat, createKey, errorOf, ORIGIN, post } from '../../support/gateway.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { ask } from '../../support/requests/documented.ts'
+import { beat, createKey, errorOf, ORIGIN, post } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 let key: string
 let node: NodeDouble

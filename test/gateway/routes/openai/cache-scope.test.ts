@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest'
 import type { CacheEntry } from '@copal/shared/wire/admin-keys.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { admin, adminJson } from '../../support/adaptation.ts'
-import { cacheOf, fresh, kept, ready, shown, useCachedNode } from '../../support/cached-node.ts'
-import { beat, createKey, errorOf, get, until } from '../../support/gateway.ts'
+import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { cacheOf, fresh, kept, ready, shown, useCachedNode } from '../../support/doubles/cached-node.ts'
+import { beat, createKey, errorOf, get, until } from '../../support/requests/gateway-requests.ts'
 
 const cached = useCachedNode()
 const { ask } = cached

@@ -3,11 +3,11 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { cacheOf, fresh, useCachedNode } from '../../support/cached-node.ts'
-import { beat, createKey, ORIGIN, post, signedPost, until } from '../../support/gateway.ts'
-import { holdObject } from '../../support/held-object.ts'
-import { startNode } from '../../support/node-double.ts'
-import type { NodeStep } from '../../support/node-script.ts'
+import { cacheOf, fresh, useCachedNode } from '../../support/doubles/cached-node.ts'
+import { beat, createKey, ORIGIN, post, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { holdObject } from '../../support/faults/held-object.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
+import type { NodeStep } from '../../support/doubles/node-script.ts'
 
 const cached = useCachedNode()
 const { ask } = cached

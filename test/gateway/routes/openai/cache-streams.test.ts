@@ -1,10 +1,10 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import type { ChatCall, CachedResponse } from '@copal/shared/wire/node-rpc.ts'
-import { adminJson } from '../../support/adaptation.ts'
-import { fresh, shown, useCachedNode } from '../../support/cached-node.ts'
-import { beat, createKey, post, signedPost } from '../../support/gateway.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { adminJson } from '../../support/doubles/simulated-node.ts'
+import { fresh, shown, useCachedNode } from '../../support/doubles/cached-node.ts'
+import { beat, createKey, post, signedPost } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const cached = useCachedNode()
 const { ask } = cached

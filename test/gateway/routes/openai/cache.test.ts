@@ -3,11 +3,11 @@ import { createExecutionContext, runInDurableObject, waitOnExecutionContext } fr
 import { describe, expect, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { adminJson } from '../../support/adaptation.ts'
-import { cacheOf, fresh, kept, shown, useCachedNode } from '../../support/cached-node.ts'
-import { beat, createKey, errorOf, ORIGIN, post, until } from '../../support/gateway.ts'
-import { holdObject } from '../../support/held-object.ts'
-import { startNode } from '../../support/node-double.ts'
+import { adminJson } from '../../support/doubles/simulated-node.ts'
+import { cacheOf, fresh, kept, shown, useCachedNode } from '../../support/doubles/cached-node.ts'
+import { beat, createKey, errorOf, ORIGIN, post, until } from '../../support/requests/gateway-requests.ts'
+import { holdObject } from '../../support/faults/held-object.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
 const cached = useCachedNode()

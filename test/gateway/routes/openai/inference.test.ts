@@ -3,9 +3,9 @@ import type { ChatCall, CompletionCall } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { verify, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { KEY_PREFIX } from '../../../../gateway/src/keys/key-secret.ts'
-import { beat, createKey, errorOf, post, until } from '../../support/gateway.ts'
-import { startNode } from '../../support/node-double.ts'
-import { TEST_NODE_SECRET } from '../../support/secrets.ts'
+import { beat, createKey, errorOf, post, until } from '../../support/requests/gateway-requests.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
+import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '3' }
 const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '3' }

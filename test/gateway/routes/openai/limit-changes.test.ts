@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { SETTINGS } from '../../../../shared/src/settings-table.ts'
-import { admin, adminJson } from '../../support/adaptation.ts'
-import { beat, errorOf } from '../../support/gateway.ts'
-import { ask, limited, statuses } from '../../support/limited.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { beat, errorOf } from '../../support/requests/gateway-requests.ts'
+import { ask, limited, statuses } from '../../support/requests/limited-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 let node: NodeDouble
 beforeEach(async () => {

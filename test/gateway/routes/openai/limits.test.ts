@@ -14,11 +14,11 @@ import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-
 import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { LimitedAccount } from '../../../../gateway/src/contracts/limits.ts'
 import type { AccountRecord, Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import { adminJson } from '../../support/adaptation.ts'
-import { beat, createKey, errorOf, post, receiptOf, signedPost, until } from '../../support/gateway.ts'
-import { ask, limited, statuses } from '../../support/limited.ts'
-import { loseDatabase } from '../../support/lost-database.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { adminJson } from '../../support/doubles/simulated-node.ts'
+import { beat, createKey, errorOf, post, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { ask, limited, statuses } from '../../support/requests/limited-requests.ts'
+import { loseDatabase } from '../../support/faults/lost-database.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 let node: NodeDouble

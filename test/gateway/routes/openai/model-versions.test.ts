@@ -5,8 +5,8 @@ import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'
-import { beat, createKey, errorOf, get, post } from '../../support/gateway.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { beat, createKey, errorOf, get, post } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 let key: string
 let newer: NodeDouble

@@ -4,7 +4,7 @@ import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'
-import { beat, createKey, errorOf, get } from '../../support/gateway.ts'
+import { beat, createKey, errorOf, get } from '../../support/requests/gateway-requests.ts'
 
 test('each model is listed with its active mask and the nodes that serve it', async () => {
   const { key } = await createKey()

@@ -2,8 +2,8 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
-import { beat, createKey, post, until } from '../../support/gateway.ts'
-import { startNode } from '../../support/node-double.ts'
+import { beat, createKey, post, until } from '../../support/requests/gateway-requests.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { ERROR_CASES } from '@copal/shared/errors.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import type { OpenApiDocument } from '../../../../gateway/src/openapi/openapi-document.ts'
-import { errorOf, ORIGIN } from '../../support/gateway.ts'
+import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 
 const document = async () =>
   (await exports.default.fetch(`${ORIGIN}/openapi.json`)).json<OpenApiDocument & { servers: object[] }>()

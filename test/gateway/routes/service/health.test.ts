@@ -2,7 +2,7 @@ import { env, exports } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { beat } from '../../support/gateway.ts'
+import { beat } from '../../support/requests/gateway-requests.ts'
 
 test('health answers without a key and counts the live nodes', async () => {
   const response = await exports.default.fetch('http://gateway/health')

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import type { Asked } from '../../../../gateway/src/contracts/fleet-object.ts'
-import { beat, get, receiptOf, signedPost } from '../../support/gateway.ts'
+import { beat, get, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 
 test('metrics tell of requests, tokens, drift and nodes in the Prometheus text format', async () => {
   await beat({ id: 'n1', url: 'http://127.0.0.1:9' }, 'tiny', {

@@ -8,7 +8,7 @@ import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-k
 import { deleteUnusedDatasets, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
-import { getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../../support/adaptation.ts'
+import { getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
 
 const db = openDatabase(env.DB)
 const isStored = async (hash: string) => (await testDeps().artifacts.head(datasetKey(hash))) !== null

@@ -3,7 +3,7 @@ import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { storeMaskFile } from '../../../../gateway/src/storage/artifacts/mask-files.ts'
 import { joinMaskFile, storeMaskPart } from '../../../../gateway/src/storage/artifacts/mask-parts.ts'
-import { maskFile } from '../../support/adaptation.ts'
+import { maskFile } from '../../support/doubles/simulated-node.ts'
 
 /** R2 with one method that fails, as its own errors read. */
 function failing(method: 'put' | 'get'): R2Bucket {

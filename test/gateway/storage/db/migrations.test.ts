@@ -4,7 +4,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { usageDays } from '../../../../gateway/src/storage/db/schema.ts'
-import { createKey, receiptOf } from '../../support/gateway.ts'
+import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
 
 test("0010 sums this month's receipts by key and day, as they are summed since", async () => {
   const db = openDatabase(env.DB)

@@ -3,7 +3,7 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import { createAnswered } from '../../../../gateway/src/usage/limits/completed-requests.ts'
-import { createKey } from '../../support/gateway.ts'
+import { createKey } from '../../support/requests/gateway-requests.ts'
 
 test('answered requests let others run: told with the next one, else by themselves', async () => {
   const { id } = await createKey()

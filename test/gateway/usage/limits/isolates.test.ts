@@ -12,11 +12,11 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { AccountRecord, Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import { createRandom } from '../../../support/random.ts'
-import { adminJson } from '../../support/adaptation.ts'
-import { beat, errorOf, ORIGIN, receiptOf, signedPost } from '../../support/gateway.ts'
-import { limited } from '../../support/limited.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { adminJson } from '../../support/doubles/simulated-node.ts'
+import { beat, errorOf, ORIGIN, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { limited } from '../../support/requests/limited-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 /** How a request ends: each is a model of its own, whose node ends it so. */
 const ENDINGS = ['whole', 'streamed', 'left', 'left', 'unanswered', 'refused', 'retried', 'lost'] as const

@@ -3,7 +3,7 @@ import { runDurableObjectAlarm } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
 import type { Limits } from '../../../../gateway/src/contracts/limits.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 /** A fleet whose key and tenant had a month of 150 tokens, used ten, and have no limits any more. */
 async function open(name: string) {

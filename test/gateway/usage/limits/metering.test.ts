@@ -3,9 +3,9 @@ import { runInDurableObject } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
 import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import { beat, until } from '../../support/gateway.ts'
-import { ask, limited } from '../../support/limited.ts'
-import { startNode } from '../../support/node-double.ts'
+import { beat, until } from '../../support/requests/gateway-requests.ts'
+import { ask, limited } from '../../support/requests/limited-requests.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
 
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 

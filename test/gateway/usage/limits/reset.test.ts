@@ -4,10 +4,10 @@ import { beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
-import { beat, receiptOf, signedPost, until } from '../../support/gateway.ts'
-import { ask, limited } from '../../support/limited.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { ask, limited } from '../../support/requests/limited-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 let node: NodeDouble

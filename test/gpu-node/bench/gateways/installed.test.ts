@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { findLitellm, findPortkey } from '../../../../gpu-node/bench/gateways/installed.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 const SCRIPT = join('node_modules', '@portkey-ai', 'gateway', 'build', 'start-server.js')
 

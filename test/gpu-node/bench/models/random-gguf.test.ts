@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { randomConfig, writeRandomModel } from '../../../../gpu-node/bench/models/random-model.ts'
 import { openGgufCheckpoint, readGgufHeader } from '../../../../gpu-node/src/model/formats/gguf.ts'
 import { writeRandomGguf } from '../../../../gpu-node/bench/models/random-gguf.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 test('has every tensor of the master, under the names that llama.cpp knows', async () => {
   const dir = temporaryDir()

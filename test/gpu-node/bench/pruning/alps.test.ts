@@ -8,7 +8,7 @@ import {
   createReconstructor,
   type Reconstructor,
 } from '../../../../gpu-node/src/pruning/refinement/reconstruct.ts'
-import { randomProblem, type RandomProblem } from '../../../support/prune-problem.ts'
+import { randomProblem, type RandomProblem } from '../../../support/pruning/prune-problem.ts'
 
 let alps: AlpsSolver
 let reconstructor: Reconstructor

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { parseConfigJson } from '../../../../gpu-node/src/model/config/config-json.ts'
-import { configJson, tinyConfig } from '../../../support/tiny-llama.ts'
+import { configJson, tinyConfig } from '../../../support/models/tiny-llama.ts'
 
 const json = configJson(tinyConfig())
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { checkTensors } from '../../../../gpu-node/src/model/formats/checkpoint.ts'
-import { tinyConfig, tinyTensors } from '../../../support/tiny-llama.ts'
+import { tinyConfig, tinyTensors } from '../../../support/models/tiny-llama.ts'
 
 const config = tinyConfig()
 const shapes = () => new Map([...tinyTensors(config, 1)].map(([name, { shape }]) => [name, shape]))

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { GGML_TYPES } from '../../../../gpu-node/src/model/formats/dequantise.ts'
-import { createRandom } from '../../../support/random.ts'
-import { float16Bits } from '../../../support/safetensors-writer.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { float16Bits } from '../../../support/models/safetensors-writer.ts'
 
 /** Two's complement of a byte. */
 const signed = (byte: number) => (byte > 127 ? byte - 256 : byte)

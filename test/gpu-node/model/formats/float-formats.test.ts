@@ -4,7 +4,7 @@ import {
   halvesToFloats,
   halfToFloat,
 } from '../../../../gpu-node/src/model/formats/float-formats.ts'
-import { bfloat16Bits, float16Bits } from '../../../support/safetensors-writer.ts'
+import { bfloat16Bits, float16Bits } from '../../../support/models/safetensors-writer.ts'
 
 test.each([
   [0x3c00, 1],

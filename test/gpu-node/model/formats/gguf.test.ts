@@ -5,15 +5,15 @@ import { readGgufConfig } from '../../../../gpu-node/src/model/formats/gguf-conf
 import { GGML_TYPES } from '../../../../gpu-node/src/model/formats/dequantise.ts'
 import { openGgufCheckpoint, readGgufHeader } from '../../../../gpu-node/src/model/formats/gguf.ts'
 import { llama3Factors } from '../../../../gpu-node/src/model/config/rope-factors.ts'
-import { createRandom } from '../../../support/random.ts'
-import { storedBytes } from '../../../support/safetensors-writer.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { storedBytes } from '../../../support/models/safetensors-writer.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 import {
   createTinyGguf,
   PLAIN_ENCODINGS,
   type GgmlEncoding,
   type TinyGgufOptions,
-} from '../../../support/tiny-gguf.ts'
+} from '../../../support/models/tiny-gguf.ts'
 
 /** Random blocks of a quantised type, whose scales are small and finite; the values do not matter. */
 function randomBlocks(type: number, seed: number): GgmlEncoding {

@@ -2,9 +2,9 @@ import { open, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openSafetensors, readTensorEntries } from '../../../../gpu-node/src/model/formats/safetensors.ts'
-import { storedBytes, writeSafetensors } from '../../../support/safetensors-writer.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { createTinyLlama } from '../../../support/tiny-llama.ts'
+import { storedBytes, writeSafetensors } from '../../../support/models/safetensors-writer.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
 
 test.each([
   ['F32', 1],

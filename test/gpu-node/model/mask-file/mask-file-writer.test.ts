@@ -18,8 +18,8 @@ import { keptCounts, parsePattern } from '@copal/shared/mask/sparsity-pattern.ts
 import { packValues } from '@copal/shared/mask/packed-values.ts'
 import { maskFileChurn, openMaskFile } from '../../../../gpu-node/src/model/mask-file/mask-file-reader.ts'
 import { createMaskFileWriter } from '../../../../gpu-node/src/model/mask-file/mask-file-writer.ts'
-import { createRandom, normals } from '../../../support/random.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { createRandom, normals } from '../../../support/harness/random.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 const SHAPES = new Map<string, readonly [number, number]>([
   ['model.layers.0.self_attn.q_proj.weight', [6, 12]],

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { expect, onTestFinished, test } from 'vitest'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
-import { startGatewayDouble } from '../../../support/gateway-double.ts'
+import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
 
 async function send(sizeBytes: number, maskPartBytes: number) {
   const gateway = await startGatewayDouble()

@@ -14,9 +14,9 @@ import {
   readTensor,
 } from '../../../../gpu-node/src/model/master/read-master.ts'
 import type { ModelProgress } from '../../../../gpu-node/src/platform/progress.ts'
-import { storedBytes } from '../../../support/safetensors-writer.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { createTinyLlama, type TinyLlamaOptions } from '../../../support/tiny-llama.ts'
+import { storedBytes } from '../../../support/models/safetensors-writer.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { createTinyLlama, type TinyLlamaOptions } from '../../../support/models/tiny-llama.ts'
 
 async function tinySource(options: TinyLlamaOptions = {}) {
   const { dir, config, tensors } = await createTinyLlama(temporaryDir(), options)

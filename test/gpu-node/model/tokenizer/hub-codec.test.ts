@@ -4,7 +4,7 @@ import {
   type TokenizerDescription,
   type TokenizerJson,
 } from '../../../../gpu-node/src/model/tokenizer/hub-codec.ts'
-import { TINY_CHAT_TEMPLATE, tokenizerJson } from '../../../support/tiny-llama.ts'
+import { TINY_CHAT_TEMPLATE, tokenizerJson } from '../../../support/models/tiny-llama.ts'
 
 const tiny = (changes: Partial<TokenizerDescription> = {}) =>
   createCodec(

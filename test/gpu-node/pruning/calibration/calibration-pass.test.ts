@@ -11,10 +11,10 @@ import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact
 import { CHUNK_TOKENS, chunksOf } from '../../../../gpu-node/src/pruning/calibration/token-chunks.ts'
 import { momentPanels } from '../../../../gpu-node/src/pruning/calibration/calibration-graph.ts'
 import { BLOCK_LINEARS, linearShape } from '../../../../gpu-node/src/model/config/llama-config.ts'
-import { createRandom } from '../../../support/random.ts'
-import { referenceBlock, type Matrix } from '../../../support/reference-block.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { referenceBlock, type Matrix } from '../../../support/models/reference-block.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 

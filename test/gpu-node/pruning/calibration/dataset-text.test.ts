@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { readDataset } from '../../../../gpu-node/src/pruning/calibration/dataset-text.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 test('a dataset gives its texts in order and is refused when it is another or malformed', async () => {
   const dir = temporaryDir()

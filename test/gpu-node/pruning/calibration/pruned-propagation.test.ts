@@ -23,11 +23,11 @@ import {
   linearShape,
   type BlockLinear,
 } from '../../../../gpu-node/src/model/config/llama-config.ts'
-import { createRandom } from '../../../support/random.ts'
-import { referenceBlock, type BlockTrace, type Matrix } from '../../../support/reference-block.ts'
-import type { StoredTensor } from '../../../support/safetensors-writer.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { referenceBlock, type BlockTrace, type Matrix } from '../../../support/models/reference-block.ts'
+import type { StoredTensor } from '../../../support/models/safetensors-writer.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const LENGTH = 32
 const SEQUENCES = 3

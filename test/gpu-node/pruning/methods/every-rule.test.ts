@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest'
 import { checkLinear } from '@copal/shared/mask/check-linear.ts'
 import { parsePattern, type MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
 import { RULES } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
-import { bitStrings } from '../../../support/prune-toy.ts'
-import { randomProblem, replayed } from '../../../support/prune-problem.ts'
+import { bitStrings } from '../../../support/pruning/prune-toy.ts'
+import { randomProblem, replayed } from '../../../support/pruning/prune-problem.ts'
 
 /** Wider than SparseGPT's blocks; rows that end inside a byte; groups that do not divide a block. */
 const cases: { pattern: string; scope: MaskScope; rows: number; cols: number }[] = [

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
-import { bitStrings, toy, toyProblem } from '../../../support/prune-toy.ts'
+import { bitStrings, toy, toyProblem } from '../../../support/pruning/prune-toy.ts'
 
 /** Rules by what the reference calls them; the toy's statistics are accumulated, so both of a pair must agree. */
 const RULES: Readonly<Record<string, readonly string[]>> = {

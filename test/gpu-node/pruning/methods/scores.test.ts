@@ -3,8 +3,8 @@ import { parsePattern, type MaskScope } from '@copal/shared/mask/sparsity-patter
 import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
 import type { LinearProblem } from '../../../../gpu-node/src/pruning/methods/prune-rule.ts'
 import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
-import { bitStrings } from '../../../support/prune-toy.ts'
-import { randomProblem } from '../../../support/prune-problem.ts'
+import { bitStrings } from '../../../support/pruning/prune-toy.ts'
+import { randomProblem } from '../../../support/pruning/prune-problem.ts'
 
 /** Two rows, three inputs with Σx² of 4, 0.25 and 1. */
 const small: LinearProblem = {

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { keptCounts, parsePattern, type MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
 import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
-import { bitStrings } from '../../../support/prune-toy.ts'
-import { createRandom } from '../../../support/random.ts'
+import { bitStrings } from '../../../support/pruning/prune-toy.ts'
+import { createRandom } from '../../../support/harness/random.ts'
 
 /** The reference rule: stable sort, lowest first. */
 function sortedMask(

@@ -4,8 +4,8 @@ import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-reg
 import type { LinearProblem } from '../../../../gpu-node/src/pruning/methods/prune-rule.ts'
 import { inverseFactor } from '../../../../gpu-node/src/pruning/methods/triangular-factor.ts'
 import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
-import { bitStrings } from '../../../support/prune-toy.ts'
-import { randomProblem } from '../../../support/prune-problem.ts'
+import { bitStrings } from '../../../support/pruning/prune-toy.ts'
+import { randomProblem } from '../../../support/pruning/prune-problem.ts'
 
 const { rule } = parseMethod('continual-sparsegpt')
 type Matrix = number[][]

@@ -10,9 +10,9 @@ import {
   swapRows,
   type SwapLinear,
 } from '../../../../gpu-node/src/pruning/refinement/exchange.ts'
-import { accumulatedToy, bitStrings, toy, toyProblem } from '../../../support/prune-toy.ts'
-import { createRandom, normals } from '../../../support/random.ts'
-import { measureByDefinition } from '../../../support/swap-gradient.ts'
+import { accumulatedToy, bitStrings, toy, toyProblem } from '../../../support/pruning/prune-toy.ts'
+import { createRandom, normals } from '../../../support/harness/random.ts'
+import { measureByDefinition } from '../../../support/pruning/exchange-gradient.ts'
 
 const golden = toy.stages.flatMap(({ datasets }) =>
   ['wanda+swaps/row', 'wanda+swaps/2:4', 'copal+swaps/row'].map((key) => ({ datasets, key })),

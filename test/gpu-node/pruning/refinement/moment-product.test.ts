@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { createMomentProduct } from '../../../../gpu-node/src/pruning/refinement/moment-product.ts'
-import { createRandom, normals } from '../../../support/random.ts'
+import { createRandom, normals } from '../../../support/harness/random.ts'
 
 const shapes = [
   [1, 3],

@@ -10,7 +10,7 @@ import {
   type ReconstructionTask,
 } from '../../../../gpu-node/src/pruning/refinement/reconstruct-rows.ts'
 import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
-import { createRandom, normals } from '../../../support/random.ts'
+import { createRandom, normals } from '../../../support/harness/random.ts'
 
 let exact: Reconstructor
 let usual: Reconstructor

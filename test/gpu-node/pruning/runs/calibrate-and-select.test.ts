@@ -18,10 +18,10 @@ import {
   linearShape,
   linearShapes,
 } from '../../../../gpu-node/src/model/config/llama-config.ts'
-import { writeDataset, writeWordsDataset } from '../../../support/calibration-datasets.ts'
-import { keptStatistics, statisticsFolderOf } from '../../../support/kept-statistics.ts'
-import { referenceBlock, type Matrix } from '../../../support/reference-block.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { writeDataset, writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { keptStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
+import { referenceBlock, type Matrix } from '../../../support/models/reference-block.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 let datasets: DatasetFile[]

@@ -8,7 +8,7 @@ import {
 } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import { largeConfig } from '../../../../gpu-node/bench/memory/large-llama.ts'
 import { measurePeakMemory } from '../../../../gpu-node/bench/memory/peak-memory.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 /** The runtime's code and graphs, activations of 128 tokens, pieces of tensors on their way to and from disk. */
 const CONSTANT_BYTES = 128 * 2 ** 20

@@ -6,9 +6,9 @@ import {
   type CalibrationTask,
 } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import { estimateCost, MEASURED_RATES } from '../../../../gpu-node/src/pruning/runs/cost-estimate.ts'
-import { writeWordsDataset } from '../../../support/calibration-datasets.ts'
-import { tinyConfig } from '../../../support/tiny-llama.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { tinyConfig } from '../../../support/models/tiny-llama.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 

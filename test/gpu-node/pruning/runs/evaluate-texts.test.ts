@@ -10,9 +10,9 @@ import {
   type EvaluationTarget,
 } from '../../../../gpu-node/src/pruning/runs/evaluate-texts.ts'
 import { cutWindows, type TextSource } from '../../../../gpu-node/src/pruning/evaluation/text-windows.ts'
-import { writeDataset, writeWordsDataset } from '../../../support/calibration-datasets.ts'
-import { referenceBlock } from '../../../support/reference-block.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { writeDataset, writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { referenceBlock } from '../../../support/models/reference-block.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const WINDOW = 48
 const TEXT = 'The whale and the ship of the nation sail over the sea. '.repeat(20)

@@ -15,9 +15,9 @@ import type {
   ChildMessage,
   ChildRequest,
 } from '../../../../gpu-node/src/pruning/runs/pruning-child-protocol.ts'
-import { writeWordsDataset } from '../../../support/calibration-datasets.ts'
-import { keptStatistics, statisticsFolderOf } from '../../../support/kept-statistics.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { keptStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const PROGRAM = fileURLToPath(
   new URL('../../../../gpu-node/src/pruning/runs/pruning-child.ts', import.meta.url),

@@ -21,9 +21,9 @@ import {
 } from '../../../../gpu-node/src/model/sensitivities/row-sensitivity.ts'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
 import { largeConfig } from '../../../../gpu-node/bench/memory/large-llama.ts'
-import { layerSensitivityOf, rowSensitivityOf } from '../../../support/sensitivities.ts'
-import { createRandom } from '../../../support/random.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { layerSensitivityOf, rowSensitivityOf } from '../../../support/models/sensitivities.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 type Linears = LayerSensitivity['linears']
 

@@ -25,10 +25,10 @@ import {
   type BlockLinear,
 } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
-import { writeWordsDataset } from '../../../support/calibration-datasets.ts'
-import { keptStatistics } from '../../../support/kept-statistics.ts'
-import { layerSensitivityOf, rowSensitivityOf } from '../../../support/sensitivities.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { keptStatistics } from '../../../support/pruning/stored-statistics.ts'
+import { layerSensitivityOf, rowSensitivityOf } from '../../../support/models/sensitivities.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 let legal: DatasetFile

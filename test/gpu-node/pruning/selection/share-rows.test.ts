@@ -4,7 +4,7 @@ import { keptCounts, parsePattern } from '@copal/shared/mask/sparsity-pattern.ts
 import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
 import { selectKeptOfRows } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
 import { shareRows, worthQuantiles } from '../../../../gpu-node/src/pruning/selection/share-rows.ts'
-import { randomProblem } from '../../../support/prune-problem.ts'
+import { randomProblem } from '../../../support/pruning/prune-problem.ts'
 
 const rows = 12
 const cols = 50

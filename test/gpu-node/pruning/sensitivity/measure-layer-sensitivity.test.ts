@@ -12,9 +12,9 @@ import {
   layerSensitivityFile,
   layerSensitivityPath,
 } from '../../../../gpu-node/src/model/sensitivities/layer-sensitivity.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
-import { layerSensitivityOf } from '../../../support/sensitivities.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { layerSensitivityOf } from '../../../support/models/sensitivities.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {

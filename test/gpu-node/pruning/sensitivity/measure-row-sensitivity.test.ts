@@ -13,11 +13,11 @@ import {
   findRowSensitivity,
   rowSensitivityPath,
 } from '../../../../gpu-node/src/model/sensitivities/row-sensitivity.ts'
-import { referenceBlock, type Matrix } from '../../../support/reference-block.ts'
-import { logSoftmax, referenceLogits } from '../../../support/reference-model.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import type { TinyLlamaOptions } from '../../../support/tiny-llama.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { referenceBlock, type Matrix } from '../../../support/models/reference-block.ts'
+import { logSoftmax, referenceLogits } from '../../../support/models/reference-model.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import type { TinyLlamaOptions } from '../../../support/models/tiny-llama.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const windows = [Int32Array.of(5, 17, 200, 31, 8, 99), Int32Array.of(250, 3, 3, 60, 42, 11)]
 

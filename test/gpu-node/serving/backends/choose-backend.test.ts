@@ -4,9 +4,9 @@ import {
   type ChooseBackendOptions,
 } from '../../../../gpu-node/src/serving/backends/choose-backend.ts'
 import { loadNative } from '../../../../gpu-node/src/platform/native-addon.ts'
-import { addon } from '../../../support/backends.ts'
-import { leaveOut } from '../../../support/leave-out.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { addon } from '../../../support/engine/backends.ts'
+import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 function choose(overrides: Partial<ChooseBackendOptions>) {
   const said: unknown[] = []

@@ -10,8 +10,8 @@ import type {
   SequenceWork,
   WeightSetSource,
 } from '../../../../gpu-node/src/serving/contract/backend.ts'
-import { addon, BACKENDS } from '../../../support/backends.ts'
-import { leaveOut } from '../../../support/leave-out.ts'
+import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
 import {
   expectedScores,
   halfMaskFile,
@@ -19,14 +19,14 @@ import {
   refusal,
   TARGETS,
   TOKENS,
-} from '../../../support/masked-scores.ts'
-import { randomHalfMask } from '../../../support/masks.ts'
-import { logSoftmax, referenceLogits } from '../../../support/reference-model.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import type { TinyLlamaOptions } from '../../../support/tiny-llama.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
-import { generating, logprobs, Steps, tokenIds, tokensOf, TOLD, type Token } from '../../../support/steps.ts'
-import { maskOf } from '../../../support/token-masks.ts'
+} from '../../../support/models/masked-scores.ts'
+import { randomHalfMask } from '../../../support/models/random-masks.ts'
+import { logSoftmax, referenceLogits } from '../../../support/models/reference-model.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import type { TinyLlamaOptions } from '../../../support/models/tiny-llama.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { generating, logprobs, Steps, tokenIds, tokensOf, TOLD, type Token } from '../../../support/engine/backend-steps.ts'
+import { maskOf } from '../../../support/engine/token-masks.ts'
 
 function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
   expect(actual.length).toBe(expected.length)

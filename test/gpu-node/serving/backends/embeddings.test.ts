@@ -3,11 +3,11 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Backend, SequenceWork, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
-import { addon, BACKENDS } from '../../../support/backends.ts'
-import { leaveOut } from '../../../support/leave-out.ts'
-import { createRandom } from '../../../support/random.ts'
-import { referenceHidden } from '../../../support/reference-model.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { referenceHidden } from '../../../support/models/reference-model.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const random = createRandom(21)
 /** Longer than the pieces in which prompts are fed, and than what one run of a backend takes. */

@@ -6,9 +6,9 @@ import type { TokenConstraint } from '../../../../gpu-node/src/serving/contract/
 import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
 import type { GenerateEvent, Generation } from '../../../../gpu-node/src/serving/engine/generation-request.ts'
 import { checkInvariants } from '../../../../gpu-node/src/serving/engine/engine-invariants.ts'
-import { createArithmeticBackend } from '../../../support/arithmetic-backend.ts'
-import { GREEDY } from '../../../support/greedy.ts'
-import { maskOf } from '../../../support/token-masks.ts'
+import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
+import { GREEDY } from '../../../support/engine/greedy.ts'
+import { maskOf } from '../../../support/engine/token-masks.ts'
 
 const CONFIG = { vocabSize: 256, hiddenSize: 8, contextLength: 128, eosTokenIds: [255] }
 /** Token n is the character n. */

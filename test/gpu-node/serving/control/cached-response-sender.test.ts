@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { CachedResponse } from '@copal/shared/wire/node-rpc.ts'
 import { createAnswerSender } from '../../../../gpu-node/src/serving/control/cached-response-sender.ts'
-import { memoryLog } from '../../../support/memory-log.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
 
 const answerOf = (body: string): CachedResponse => ({
   key: 'a'.repeat(64),

@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
-import { startGatewayDouble } from '../../../support/gateway-double.ts'
+import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
 
 const FILE = new Blob([new Uint8Array(2 ** 20)])
 const SHA256 = createHash('sha256').update(new Uint8Array(FILE.size)).digest('hex')

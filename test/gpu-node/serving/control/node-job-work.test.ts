@@ -12,9 +12,9 @@ import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job
 import type { JobContext } from '../../../../gpu-node/src/serving/control/node-jobs.ts'
 import { reasonOf } from '../../../../gpu-node/src/platform/log.ts'
 import { createMaskStore } from '../../../../gpu-node/src/serving/masks/mask-store.ts'
-import { memoryLog } from '../../../support/memory-log.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { openTinyModel } from '../../../support/tiny-model.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { openTinyModel } from '../../../support/models/tiny-model.ts'
 
 const TEXT = new TextEncoder().encode('{"text":"What a client wrote."}\n')
 const SHA256 = createHash('sha256').update(TEXT).digest('hex')

@@ -4,9 +4,9 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { EvaluateJob, EvaluateResult, Job } from '@copal/shared/wire/node-rpc.ts'
 import { openJobRunner, type JobContext } from '../../../../gpu-node/src/serving/control/node-jobs.ts'
-import { memoryLog } from '../../../support/memory-log.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { WAIT } from '../../../support/wait.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 const RESULT: EvaluateResult = { kind: 'evaluate', domains: [] }
 

@@ -2,8 +2,8 @@ import { readFile, readdir, readlink, symlink, writeFile } from 'node:fs/promise
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openNodeState } from '../../../../gpu-node/src/serving/control/node-state.ts'
-import { memoryLog } from '../../../support/memory-log.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 const DESIRED = { active: { version: 2, sha256: 'a'.repeat(64) }, previous: null }
 

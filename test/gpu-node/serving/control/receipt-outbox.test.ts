@@ -4,10 +4,10 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { openReceiptOutbox } from '../../../../gpu-node/src/serving/control/receipt-outbox.ts'
-import { startGatewayDouble } from '../../../support/gateway-double.ts'
-import { memoryLog } from '../../../support/memory-log.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
-import { WAIT } from '../../../support/wait.ts'
+import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 function receiptOf(index: number): Receipt {
   return {

@@ -4,7 +4,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
 import { createEvaluateText } from '../../../../gpu-node/src/serving/control/text-evaluation.ts'
 import type { Evaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
-import { WAIT } from '../../../support/wait.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 const SHA256 = 'a'.repeat(64)
 const RESULT = { windows: 3, tokens: 45, nllMean: 1.5, perplexity: Math.exp(1.5), windowNll: [1, 1.5, 2] }

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { checkInvariants } from '../../../../gpu-node/src/serving/engine/engine-invariants.ts'
-import { CONFIG, read, request, setup, text, when } from '../../../support/arithmetic-engine.ts'
-import { createRandom } from '../../../support/random.ts'
+import { CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
+import { createRandom } from '../../../support/harness/random.ts'
 
 test('a request is pinned, streams its text, and finishes with its counts', async () => {
   const { backend, engine } = setup()

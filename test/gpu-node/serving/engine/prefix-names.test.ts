@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { GenerateRequest } from '../../../../gpu-node/src/serving/engine/generation-request.ts'
-import { read, request, setup, when } from '../../../support/arithmetic-engine.ts'
+import { read, request, setup, when } from '../../../support/doubles/arithmetic-engine.ts'
 
 test('how many tokens of a prompt were cached is told, and only to the partition that had it', async () => {
   const { backend, engine } = setup()

@@ -10,7 +10,7 @@ import {
   kvTokensUsed,
   type EngineState,
 } from '../../../../gpu-node/src/serving/engine/engine-state.ts'
-import { generate, step, weightSet } from '../../../support/scheduled.ts'
+import { generate, step, weightSet } from '../../../support/doubles/scheduled-steps.ts'
 
 function feed(
   state: EngineState,

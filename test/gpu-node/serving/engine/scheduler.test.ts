@@ -15,8 +15,8 @@ import {
   waitingRequests,
 } from '../../../../gpu-node/src/serving/engine/engine-state.ts'
 import { commitStep, releaseStep, reserveStep } from '../../../../gpu-node/src/serving/engine/step-plan.ts'
-import { createRandom } from '../../../support/random.ts'
-import { generate, score, step, weightSet } from '../../../support/scheduled.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { generate, score, step, weightSet } from '../../../support/doubles/scheduled-steps.ts'
 
 test('a decoding request gets a token in every step while a long prompt is fed piece by piece', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })

@@ -1,8 +1,8 @@
 /** Scores and embeddings beside requests. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { CONFIG, read, request, setup, text, when } from '../../../support/arithmetic-engine.ts'
-import { createRandom } from '../../../support/random.ts'
+import { CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
+import { createRandom } from '../../../support/harness/random.ts'
 
 test('scores are complete, in order, and survive being preempted', async () => {
   const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })

@@ -1,7 +1,7 @@
 /** Weight sets that come, go and fail while requests run. */
 import { expect, test } from 'vitest'
-import { CONFIG, read, request, setup, text, when } from '../../../support/arithmetic-engine.ts'
-import { createRandom } from '../../../support/random.ts'
+import { CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
+import { createRandom } from '../../../support/harness/random.ts'
 
 test('swaps under load: every answer names one version and is what that version alone gives', async () => {
   const random = createRandom(9)

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { createTextStream, wholeCharacters } from '../../../../gpu-node/src/serving/engine/text-stream.ts'
-import { createRandom } from '../../../support/random.ts'
+import { createRandom } from '../../../support/harness/random.ts'
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 

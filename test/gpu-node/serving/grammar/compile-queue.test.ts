@@ -5,8 +5,8 @@ import {
   type GrammarSource,
 } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { TooCostlyError } from '../../../../gpu-node/src/serving/grammar/compile-sandbox.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
-import { WAIT } from '../../../support/wait.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {

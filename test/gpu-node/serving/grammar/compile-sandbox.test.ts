@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { createGrammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { createGrammarTrial } from '../../../../gpu-node/src/serving/grammar/compile-sandbox.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 const REQUEST = { language: 'json_schema', text: '{}' } as const
 

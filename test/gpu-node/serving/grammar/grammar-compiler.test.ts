@@ -18,13 +18,13 @@ import {
   type ToolGrammarOptions,
 } from '../../../../gpu-node/src/serving/grammar/tool-grammar.ts'
 import { createToolCallReader } from '../../../../gpu-node/src/serving/server/tool-call-reader.ts'
-import { addon } from '../../../support/backends.ts'
-import { leaveOut } from '../../../support/leave-out.ts'
-import { randomAnswer } from '../../../support/random-answer.ts'
-import { randomSchema } from '../../../support/random-schema.ts'
-import { createRandom } from '../../../support/random.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
-import { tokensOf } from '../../../support/token-masks.ts'
+import { addon } from '../../../support/engine/backends.ts'
+import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { randomAnswer } from '../../../support/text/random-answer.ts'
+import { randomSchema } from '../../../support/text/random-schema.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { tokensOf } from '../../../support/engine/token-masks.ts'
 
 let tiny: TinyModel
 let grammars: Grammars

@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { createMaskStore } from '../../../../gpu-node/src/serving/masks/mask-store.ts'
-import { startGatewayDouble } from '../../../support/gateway-double.ts'
-import { memoryLog } from '../../../support/memory-log.ts'
-import { createRandom } from '../../../support/random.ts'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 async function setup() {
   const gateway = await startGatewayDouble()

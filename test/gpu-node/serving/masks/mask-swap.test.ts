@@ -7,8 +7,8 @@ import type {
 } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { createMaskSwap, type SwapEngine } from '../../../../gpu-node/src/serving/masks/mask-swap.ts'
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
-import { memoryLog } from '../../../support/memory-log.ts'
-import { WAIT } from '../../../support/wait.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 const A = { version: 1, sha256: 'a'.repeat(64) }
 const B = { version: 2, sha256: 'b'.repeat(64) }

@@ -4,8 +4,8 @@ import type { SamplerSpec } from '../../../../gpu-node/src/serving/contract/back
 import { createScriptLoops } from '../../../../gpu-node/src/serving/sampling/logit-kernels.ts'
 import { randomDraw } from '../../../../gpu-node/src/serving/sampling/random-draw.ts'
 import { createSampler } from '../../../../gpu-node/src/serving/sampling/token-sampler.ts'
-import { createRandom, normals } from '../../../support/random.ts'
-import { maskOf } from '../../../support/token-masks.ts'
+import { createRandom, normals } from '../../../support/harness/random.ts'
+import { maskOf } from '../../../support/engine/token-masks.ts'
 
 const NEUTRAL: SamplerSpec = {
   temperature: 1,

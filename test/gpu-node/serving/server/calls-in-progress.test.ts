@@ -1,9 +1,9 @@
 import { expect, test, vi } from 'vitest'
 import type { Grammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
-import { HIDDEN_SIZE } from '../../../support/arithmetic-backend.ts'
-import { arithmeticNodes, CHAT, PROMPT } from '../../../support/arithmetic-node.ts'
-import { call } from '../../../support/node-server.ts'
-import { WAIT } from '../../../support/wait.ts'
+import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
+import { arithmeticNodes, CHAT, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
+import { call } from '../../../support/processes/in-process-node.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 const nodes = arithmeticNodes()
 

@@ -4,7 +4,7 @@ import type { Tool } from '@copal/shared/wire/tools.ts'
 import { createChatTemplate } from '../../../../gpu-node/src/model/tokenizer/chat-template.ts'
 import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-codec.ts'
 import { chatPrompt } from '../../../../gpu-node/src/serving/server/chat-prompt.ts'
-import { TINY_CHAT_TEMPLATE } from '../../../support/tiny-llama.ts'
+import { TINY_CHAT_TEMPLATE } from '../../../support/models/tiny-llama.ts'
 
 /** As models write it that were trained with tools (Hermes, Qwen). */
 const HERMES = `{%- if tools %}<|im_start|>system

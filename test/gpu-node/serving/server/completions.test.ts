@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
-import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/arithmetic-node.ts'
-import { call, readEvents } from '../../../support/node-server.ts'
+import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
+import { call, readEvents } from '../../../support/processes/in-process-node.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes

@@ -7,10 +7,10 @@ import {
   createArithmeticBackend,
   HIDDEN_SIZE,
   type ArithmeticOptions,
-} from '../../../support/arithmetic-backend.ts'
-import { call, startTestNode, type TestNode } from '../../../support/node-server.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
-import { WAIT } from '../../../support/wait.ts'
+} from '../../../support/doubles/arithmetic-backend.ts'
+import { call, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-codec.ts'
 import { sampledTokens } from '../../../../gpu-node/src/serving/server/drift-scoring.ts'
 import { createEncoder } from '../../../../gpu-node/src/serving/server/encoder.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {

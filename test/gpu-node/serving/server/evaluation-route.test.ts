@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import { arithmeticNodes } from '../../../support/arithmetic-node.ts'
+import { arithmeticNodes } from '../../../support/doubles/arithmetic-node.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes

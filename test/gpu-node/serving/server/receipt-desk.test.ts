@@ -5,8 +5,8 @@ import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
 import type { CachedResponse } from '@copal/shared/wire/node-rpc.ts'
 import type { Grammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { unlessAborted } from '../../../../gpu-node/src/platform/unless-aborted.ts'
-import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/arithmetic-node.ts'
-import { call } from '../../../support/node-server.ts'
+import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
+import { call } from '../../../support/processes/in-process-node.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes

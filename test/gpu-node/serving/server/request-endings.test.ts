@@ -3,9 +3,9 @@ import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
-import { HIDDEN_SIZE } from '../../../support/arithmetic-backend.ts'
-import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/arithmetic-node.ts'
-import { call, readEvents } from '../../../support/node-server.ts'
+import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
+import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
+import { call, readEvents } from '../../../support/processes/in-process-node.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes

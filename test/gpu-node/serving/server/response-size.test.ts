@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { requireEmbeddingsFit } from '../../../../gpu-node/src/serving/server/response-size.ts'
-import { arithmeticNodes, CHAT } from '../../../support/arithmetic-node.ts'
-import { call } from '../../../support/node-server.ts'
+import { arithmeticNodes, CHAT } from '../../../support/doubles/arithmetic-node.ts'
+import { call } from '../../../support/processes/in-process-node.ts'
 
 const nodes = arithmeticNodes({ contextLength: 2_000 })
 const errorOf = async (response: Response) => ({

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
 import { responseEvent, type ResponseEvent, type ResponseObject } from '@copal/shared/wire/response-object.ts'
-import { arithmeticNodes } from '../../../support/arithmetic-node.ts'
-import { call } from '../../../support/node-server.ts'
+import { arithmeticNodes } from '../../../support/doubles/arithmetic-node.ts'
+import { call } from '../../../support/processes/in-process-node.ts'
 
 const nodes = arithmeticNodes()
 

@@ -5,9 +5,9 @@ import { type ErrorBody } from '@copal/shared/errors.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { BODY_HASH_HEADER, sign, SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
-import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/arithmetic-node.ts'
-import { createArithmeticBackend } from '../../../support/arithmetic-backend.ts'
-import { call, OTHER_SECRET, startTestNode } from '../../../support/node-server.ts'
+import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
+import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
+import { call, OTHER_SECRET, startTestNode } from '../../../support/processes/in-process-node.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes

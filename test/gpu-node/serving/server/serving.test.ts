@@ -12,11 +12,11 @@ import type { TokenLogprob } from '../../../../gpu-node/src/serving/engine/gener
 import { checkInvariants } from '../../../../gpu-node/src/serving/engine/engine-invariants.ts'
 import type { EnginePolicy } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
 import type { EngineState } from '../../../../gpu-node/src/serving/engine/engine-state.ts'
-import { randomHalfMask } from '../../../support/masks.ts'
-import { call, readEvents, startTestNode, type TestNode } from '../../../support/node-server.ts'
-import { createRandom } from '../../../support/random.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
-import { GREEDY } from '../../../support/greedy.ts'
+import { randomHalfMask } from '../../../support/models/random-masks.ts'
+import { call, readEvents, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { GREEDY } from '../../../support/engine/greedy.ts'
 
 // The whole serving path on the real backend: a tiny LLaMA in ONNX Runtime, dense and two masks.
 let tiny: TinyModel

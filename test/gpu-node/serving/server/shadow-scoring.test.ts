@@ -3,7 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import type { GenerationOutcome } from '../../../../gpu-node/src/serving/engine/generation-request.ts'
 import { createShadowDesk } from '../../../../gpu-node/src/serving/server/shadow-scoring.ts'
-import { memoryLog } from '../../../support/memory-log.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
 
 const setOf = (version: number): WeightSet => ({ version }) as WeightSet
 const answering = setOf(3)

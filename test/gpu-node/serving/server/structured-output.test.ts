@@ -11,11 +11,11 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import type { Backend, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { loadNative } from '../../../../gpu-node/src/platform/native-addon.ts'
 import { createGrammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
-import { addon, BACKENDS } from '../../../support/backends.ts'
-import { leaveOut } from '../../../support/leave-out.ts'
-import { call, readEvents, startTestNode, type TestNode } from '../../../support/node-server.ts'
-import { CLOCK, FORMAT, PARAMETERS, PERSON, WEATHER } from '../../../support/structured-requests.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { call, readEvents, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
+import { CLOCK, FORMAT, PARAMETERS, PERSON, WEATHER } from '../../../support/text/structured-requests.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const CHAT = { model: 'tiny', messages: [{ role: 'user', content: 'the cat' }], seed: 3 }
 

@@ -3,7 +3,7 @@ import {
   createToolCallReader,
   type AnswerPiece,
 } from '../../../../gpu-node/src/serving/server/tool-call-reader.ts'
-import { createRandom } from '../../../support/random.ts'
+import { createRandom } from '../../../support/harness/random.ts'
 
 const call = (name: string, text: string) =>
   `<tool_call>\n{"name": "${name}", "arguments": ${text}}\n</tool_call>`

@@ -1,7 +1,7 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { expect, test } from 'vitest'
-import { arithmeticNodes, CHAT } from '../../../support/arithmetic-node.ts'
-import { call, readEvents } from '../../../support/node-server.ts'
+import { arithmeticNodes, CHAT } from '../../../support/doubles/arithmetic-node.ts'
+import { call, readEvents } from '../../../support/processes/in-process-node.ts'
 
 const MAX_UNREAD = 500
 const nodes = arithmeticNodes({ contextLength: 4096 })

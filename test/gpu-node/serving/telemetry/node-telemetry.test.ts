@@ -4,9 +4,9 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
 import { createNodeTelemetry } from '../../../../gpu-node/src/serving/telemetry/node-telemetry.ts'
-import { createArithmeticBackend } from '../../../support/arithmetic-backend.ts'
-import { call, startTestNode, type TestNode } from '../../../support/node-server.ts'
-import { openTinyModel, type TinyModel } from '../../../support/tiny-model.ts'
+import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
+import { call, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 let node: TestNode

@@ -13,8 +13,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
 import { freePort } from '../../../../infra/local/processes/ports.ts'
 import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
-import { createTinyLlama } from '../../../support/tiny-llama.ts'
-import { commandLine, descendants, startService, until, type Service } from '../../../support/service.ts'
+import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
+import { commandLine, descendants, startService, until, type Service } from '../../../support/processes/service.ts'
 
 const run = promisify(execFile)
 const dir = mkdtempSync(join(tmpdir(), 'copal-start-'))

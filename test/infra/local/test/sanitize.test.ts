@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
-import { temporaryDir } from '../../../support/temporary.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 test('without a nightly Rust it says so in one line and fails', () => {
   const sanitize = join(ROOT, 'infra', 'local', 'sanitize.ts')

@@ -13,7 +13,7 @@ import {
 } from '../../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { deleteOldDays } from '../../../../../gateway/src/storage/retention.ts'
 import { usageDays } from '../../../../../gateway/src/storage/db/schema.ts'
-import { createKey, receiptOf } from '../../../support/gateway.ts'
+import { createKey, receiptOf } from '../../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 /** The first of a month. */

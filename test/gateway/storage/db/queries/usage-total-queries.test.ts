@@ -10,7 +10,7 @@ import {
   sumDrift,
   sumUsage,
 } from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
-import { createKey, receiptOf } from '../../../support/gateway.ts'
+import { createKey, receiptOf } from '../../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 

@@ -20,10 +20,10 @@ import {
   refusal,
   TARGETS,
   TOKENS,
-} from '../../../../support/masked-scores.ts'
-import { randomHalfMask } from '../../../../support/masks.ts'
-import { temporaryDir } from '../../../../support/temporary.ts'
-import { openTinyModel, type TinyModel } from '../../../../support/tiny-model.ts'
+} from '../../../../support/models/masked-scores.ts'
+import { randomHalfMask } from '../../../../support/models/random-masks.ts'
+import { temporaryDir } from '../../../../support/harness/temporary.ts'
+import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
 
@@ -158,7 +158,7 @@ test('a set whose node vanishes ends by itself', async () => {
     join(directory, 'model.json'),
     JSON.stringify({ config, master: { ...master, tensors: [...master.tensors] } }),
   )
-  const script = fileURLToPath(new URL('../../../../support/hold-weight-set.ts', import.meta.url))
+  const script = fileURLToPath(new URL('../../../../support/faults/hold-weight-set.ts', import.meta.url))
   const node = spawn(process.execPath, [script, join(directory, 'model.json'), join(directory, 'work')], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })

@@ -7,9 +7,9 @@ import type {
 import { createDecoderSession } from '../../../../../gpu-node/src/pruning/graph/decoder-session.ts'
 import { createRunner, type Runner } from '../../../../../gpu-node/src/serving/backends/onnx/onnx-runner.ts'
 import type { InferenceSession } from '../../../../../gpu-node/src/pruning/graph/onnx-runtime.ts'
-import { createRandom } from '../../../../support/random.ts'
-import { openTinyModel, type TinyModel } from '../../../../support/tiny-model.ts'
-import { GREEDY } from '../../../../support/greedy.ts'
+import { createRandom } from '../../../../support/harness/random.ts'
+import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
+import { GREEDY } from '../../../../support/engine/greedy.ts'
 
 let tiny: TinyModel
 let session: InferenceSession

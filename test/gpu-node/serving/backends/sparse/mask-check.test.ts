@@ -17,11 +17,11 @@ import { maskTarget } from '../../../../../gpu-node/src/model/mask-file/verify-m
 import { linearShapes } from '../../../../../gpu-node/src/model/config/llama-config.ts'
 import type { DenseModel } from '../../../../../gpu-node/src/model/master/dense-model.ts'
 import type { Addon } from '../../../../../gpu-node/native/addon.d.ts'
-import { addon } from '../../../../support/backends.ts'
-import { leaveOut } from '../../../../support/leave-out.ts'
-import { createRandom, normals } from '../../../../support/random.ts'
-import { temporaryDir } from '../../../../support/temporary.ts'
-import { openTinyModel } from '../../../../support/tiny-model.ts'
+import { addon } from '../../../../support/engine/backends.ts'
+import { leaveOut } from '../../../../support/harness/skip-without-addon.ts'
+import { createRandom, normals } from '../../../../support/harness/random.ts'
+import { temporaryDir } from '../../../../support/harness/temporary.ts'
+import { openTinyModel } from '../../../../support/models/tiny-model.ts'
 
 if (addon) testCheck(addon)
 else leaveOut('the check of a mask')

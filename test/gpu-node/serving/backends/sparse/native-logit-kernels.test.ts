@@ -8,9 +8,9 @@ import {
   type LogitLoops,
   type SamplingCuts,
 } from '../../../../../gpu-node/src/serving/sampling/logit-kernels.ts'
-import { addon } from '../../../../support/backends.ts'
-import { leaveOut } from '../../../../support/leave-out.ts'
-import { createRandom, normals } from '../../../../support/random.ts'
+import { addon } from '../../../../support/engine/backends.ts'
+import { leaveOut } from '../../../../support/harness/skip-without-addon.ts'
+import { createRandom, normals } from '../../../../support/harness/random.ts'
 
 if (addon) testLoops(addon)
 else leaveOut('loops over the vocabulary')

@@ -13,14 +13,14 @@ import type { Engine } from '../../../../../gpu-node/src/serving/engine/engine-a
 import { createEngine } from '../../../../../gpu-node/src/serving/engine/engine.ts'
 import type { GenerateRequest } from '../../../../../gpu-node/src/serving/engine/generation-request.ts'
 import { checkInvariants } from '../../../../../gpu-node/src/serving/engine/engine-invariants.ts'
-import { addon } from '../../../../support/backends.ts'
-import { fuzzSeconds } from '../../../../support/fuzz-seconds.ts'
-import { GREEDY } from '../../../../support/greedy.ts'
-import { leaveOut } from '../../../../support/leave-out.ts'
-import { randomHalfMask } from '../../../../support/masks.ts'
-import { createRandom } from '../../../../support/random.ts'
-import { temporaryDir } from '../../../../support/temporary.ts'
-import { openTinyModel, type TinyModel } from '../../../../support/tiny-model.ts'
+import { addon } from '../../../../support/engine/backends.ts'
+import { fuzzSeconds } from '../../../../support/harness/fuzz-seconds.ts'
+import { GREEDY } from '../../../../support/engine/greedy.ts'
+import { leaveOut } from '../../../../support/harness/skip-without-addon.ts'
+import { randomHalfMask } from '../../../../support/models/random-masks.ts'
+import { createRandom } from '../../../../support/harness/random.ts'
+import { temporaryDir } from '../../../../support/harness/temporary.ts'
+import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 
 // Whoever wants it to run longer gives it the time.
 vi.setConfig({ testTimeout: 60_000 + 1000 * fuzzSeconds(3) })
