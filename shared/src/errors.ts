@@ -232,6 +232,7 @@ export function parseErrorBody(body: unknown): AppError | undefined {
   const { error } = body
   if (typeof error !== 'object' || error === null) return undefined
   const { code, message, param } = error as Record<string, unknown>
-  if (typeof code !== 'string' || !Object.hasOwn(ERROR_TABLE, code) || typeof message !== 'string') return undefined
+  if (typeof code !== 'string' || !Object.hasOwn(ERROR_TABLE, code) || typeof message !== 'string')
+    return undefined
   return new AppError(code as ErrorCode, message, typeof param === 'string' ? { param } : {})
 }

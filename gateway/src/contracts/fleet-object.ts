@@ -52,14 +52,16 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
    * Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with, beside `trials`.
    *
    * @param desiredVersion undefined while D1 does not answer: what it said last holds
-   * @returns `known` is false when it must be known, because the node, or its weights, were not seen before; `drained`
-   * whether the operator drains the node; `replaced` that another has its name now, and nothing of this one was taken
+   * @returns `known`: false when D1 must be asked first, because the node or its weights were not seen before;
+   * `registered`: whether the pruning methods of its process are known, so that heartbeats need not name them;
+   * `drained`: whether the operator drains the node; `replaced`: another process has its name now, and nothing of this
+   * heartbeat was taken
    */
   heartbeat(
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
     trials?: Trials,
-  ): Promise<{ known: boolean; drained: boolean; replaced?: true }>
+  ): Promise<{ known: boolean; registered: boolean; drained: boolean; replaced?: true }>
 
   /**
    * Has a node take no new requests, or take them again; what runs on it goes on. It holds until the node is started again.
@@ -116,6 +118,9 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
 
   /** The pruning methods that the nodes of a model can choose masks by; null when none of them is alive. */
   offeredMethods(model: string): string[] | null
+
+  /** The pruning methods that a node offers; none where it has not registered them. */
+  methodsOf(nodeId: string): readonly string[]
 
   /** Stores what was counted and is not stored yet; happens by itself soon after. */
   saveCounts(): Promise<void>

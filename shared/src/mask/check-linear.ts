@@ -1,6 +1,12 @@
 import { countBits, rowBytes, tailIsZero } from './bit-rows.ts'
 import { asMaskInvalid, maskInvalid } from './mask-error.ts'
-import { keptCounts, parsePattern, type KeptCounts, type MaskScope, type SparsityPattern } from './sparsity-pattern.ts'
+import {
+  keptCounts,
+  parsePattern,
+  type KeptCounts,
+  type MaskScope,
+  type SparsityPattern,
+} from './sparsity-pattern.ts'
 import { findNotFinite } from './packed-values.ts'
 
 /** The kept weights of one linear `[rows, cols]`; `bits` is `[rows, ceil(cols/8)]`, see `bits.ts`. */
@@ -68,7 +74,12 @@ function checkKeptCounts(
   }
 }
 
-function checkColumnGroups(name: string, { rows, cols, bits }: MaskLinear, keep: number, group: number): void {
+function checkColumnGroups(
+  name: string,
+  { rows, cols, bits }: MaskLinear,
+  keep: number,
+  group: number,
+): void {
   const width = rowBytes(cols)
   for (let row = 0; row < rows; row++) {
     for (let first = 0; first < cols; first += group) {

@@ -114,7 +114,9 @@ function parseBits(
 /** Gives every linear its values, and every values their linear. */
 function pairValues(linears: Map<string, MaskEntry>, values: ReadonlyMap<string, SafetensorsEntry>): void {
   for (const [name, { shape, begin, end }] of values) {
-    const linear = name.endsWith(VALUES_SUFFIX) ? linears.get(name.slice(0, -VALUES_SUFFIX.length)) : undefined
+    const linear = name.endsWith(VALUES_SUFFIX)
+      ? linears.get(name.slice(0, -VALUES_SUFFIX.length))
+      : undefined
     if (!linear) throw maskInvalid(`tensor '${name}' holds values for no linear of this file`)
     if (shape.length !== 1) {
       throw maskInvalid(`tensor '${name}' is BF16 [${shape.join(', ')}], expected BF16 [kept weights]`)

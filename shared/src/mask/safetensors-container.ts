@@ -206,7 +206,8 @@ function parseEntry(name: string, value: Record<string, unknown>, headerBytes: n
   const broken = (what: string) => new SafetensorsError(`tensor '${name}' ${what}`)
   if (typeof dtype !== 'string') throw broken(`has dtype ${JSON.stringify(dtype)}`)
   if (!isCountArray(shape)) throw broken(`has shape ${JSON.stringify(shape)}`)
-  if (!isCountArray(offsets) || offsets.length !== 2) throw broken(`has data_offsets ${JSON.stringify(offsets)}`)
+  if (!isCountArray(offsets) || offsets.length !== 2)
+    throw broken(`has data_offsets ${JSON.stringify(offsets)}`)
   const [begin = 0, end = 0] = offsets
   const bytes = tensorBytes(name, dtype, shape)
   if (end - begin !== bytes) {

@@ -1,19 +1,12 @@
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
-import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
-import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
-import {
-  changeUpdate,
-  findUpdate,
-  listRunningUpdates,
-  type UpdateRow,
-} from '../../storage/db/queries/update-queries.ts'
+import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { calibrate } from './calibrate-step.ts'
 import { collect } from './collect-step.ts'
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
 import { evaluate } from './evaluate-step.ts'
 import { promote } from './promote-step.ts'
-import { hasEnded, next } from './update-states.ts'
 import type { Step, StepDeps, StepOutcome } from './update-step.ts'
+import { apply } from './move-update.ts'
 
 const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
   collecting: collect,
@@ -62,30 +55,4 @@ async function attempt(deps: StepDeps, update: UpdateRow, step: Step): Promise<S
     const { code, message } = error
     return { event: 'failed', patch: { errorCode: code satisfies ErrorCode, errorMessage: message } }
   }
-}
-
-/**
- * Moves an update by an event. One that fails or is cancelled loses its jobs, and its datasets where nothing else
- * needs them.
- *
- * @returns false when the event means nothing in its state, or the update has moved on meanwhile.
- */
-export async function apply(
-  deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
-  update: UpdateRow,
-  { event, patch }: StepOutcome,
-): Promise<boolean> {
-  const state = next(update.state, event)
-  if (state === undefined) return false
-  const finishedAt = hasEnded(state) ? (update.finishedAt ?? deps.nowMs()) : null
-  const change = { ...patch, state, finishedAt }
-  const changed =
-    update.state === 'promoting' && state === 'failed'
-      ? await failPromotion(deps.db, update, change)
-      : await changeUpdate(deps.db, update, change)
-  if (changed && (state === 'failed' || state === 'cancelled')) {
-    await cancelJobsOf(deps.db, update.id)
-    await deleteUnusedDatasets(deps, update.datasets ?? [])
-  }
-  return changed
 }

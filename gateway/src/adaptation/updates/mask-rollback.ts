@@ -4,7 +4,7 @@ import { findMask, IMPORTED } from '../../storage/db/queries/mask-queries.ts'
 import { activateVersion, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { apply } from './advance-update.ts'
+import { apply } from './move-update.ts'
 import { resolveModel } from '../models/resolve-model.ts'
 import { next } from './update-states.ts'
 

@@ -115,3 +115,11 @@ export function readyVersions({ weightSets }: Pick<Heartbeat, 'weightSets'>): nu
 export function wasRestarted(before: Heartbeat, after: Heartbeat): boolean {
   return before.leaving || before.process !== after.process
 }
+
+/** The pruning methods that the process of a heartbeat registered before. */
+export function registeredMethods(
+  known: Pick<Node, 'heartbeat'> | undefined,
+  heartbeat: Heartbeat,
+): Heartbeat['methods'] {
+  return known && !wasRestarted(known.heartbeat, heartbeat) ? known.heartbeat.methods : undefined
+}

@@ -12,6 +12,7 @@ import {
   recordOf,
   room,
   viewOf,
+  registeredMethods,
   wasRestarted,
   type Node,
   type NodeRecord,
@@ -66,8 +67,9 @@ export class FleetState {
     const isSame = known?.heartbeat.model.baseSha256 === heartbeat.model.baseSha256
     const desired = desiredVersion ?? (isSame ? known?.desiredVersion : undefined)
     if (desired === undefined) return false
+    const methods = heartbeat.methods ?? (isSame ? registeredMethods(known, heartbeat) : undefined)
     const told = {
-      heartbeat,
+      heartbeat: { ...heartbeat, ...(methods ? { methods } : {}) },
       desiredVersion: desired,
       trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
       drained: known !== undefined && known.drained && !wasRestarted(known.heartbeat, heartbeat),
@@ -278,11 +280,15 @@ export class FleetState {
    * @returns null when no node of the model is alive that could tell
    */
   offeredMethods(model: string, nowMs: number): string[] | null {
-    const nodes = [...this.#nodes.values()].filter(
-      (node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs),
-    )
-    if (nodes.length === 0) return null
-    return [...new Set(nodes.flatMap(({ heartbeat }) => heartbeat.methods))].sort()
+    const offers = [...this.#nodes.values()]
+      .filter((node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs))
+      .flatMap(({ heartbeat }) => (heartbeat.methods ? [heartbeat.methods] : []))
+    return offers.length === 0 ? null : [...new Set(offers.flat())].sort()
+  }
+
+  /** The pruning methods that a node offers; undefined where it has not registered them. */
+  methodsOf(nodeId: string): readonly string[] | undefined {
+    return this.#nodes.get(nodeId)?.heartbeat.methods
   }
 
   /** Tokens of prompt and answer together that a model takes; undefined when no node of it was heard of. */

@@ -79,11 +79,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
     trials?: Trials,
-  ): Promise<{ known: boolean; drained: boolean; replaced?: true }> {
+  ): Promise<{ known: boolean; registered: boolean; drained: boolean; replaced?: true }> {
     const { nodeId } = heartbeat
-    if (this.#state.isReplaced(heartbeat)) return { known: true, drained: false, replaced: true }
+    if (this.#state.isReplaced(heartbeat))
+      return { known: true, registered: false, drained: false, replaced: true }
     if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials))
-      return { known: false, drained: false }
+      return { known: false, registered: false, drained: false }
     const named = heartbeat.requests.map(({ requestId }) => requestId)
     // Of a lease that a restart has lost it is the node alone that knows.
     const own = named.filter((id) => (this.#state.leaseOf(id)?.nodeId ?? nodeId) === nodeId)
@@ -92,7 +93,11 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     await this.#keep(nodeId, { allowUnconfirmed: true })
     if (heartbeat.leaving) await this.#scheduleSweep(0)
     else if (!this.#sweepScheduled) await this.#scheduleSweep()
-    return { known: true, drained: this.#state.isDrained(nodeId) }
+    return {
+      known: true,
+      registered: this.#state.methodsOf(nodeId) !== undefined,
+      drained: this.#state.isDrained(nodeId),
+    }
   }
 
   async drain(nodeId: string, drained: boolean): Promise<boolean> {
@@ -208,6 +213,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   offeredMethods(model: string): string[] | null {
     return this.#state.offeredMethods(model, Date.now())
+  }
+
+  methodsOf(nodeId: string): readonly string[] {
+    return this.#state.methodsOf(nodeId) ?? []
   }
 
   /** Settles expired leases with what their nodes told last, and forgets nodes long gone. */
