@@ -11,7 +11,6 @@ test.each([
   [['engine', '--masks', 'a'], /unknown option '--masks'/],
   [['kernels', '--only', 'smolm2'], /There are: smollm2, 7b-attention, 7b-mlp\./],
   [['swaps', '--streams', '0'], /'--streams <n>' .*'0'.* A whole number of at least 1 is expected\./],
-  [['alps', '--statistics', '.', '--layers', '0,-1'], /A whole number of at least 1 is expected\./],
   [['memory', '--method', 'wnada'], /There is no pruning method 'wnada'\. Did you mean 'wanda'\?/],
   [['memory', '--method', 'magnitude'], /'magnitude' reads no text, so it has no calibration to measure\./],
   [['gateway', '--rounds', '1.5'], /A whole number of at least 1 is expected\./],
@@ -33,7 +32,6 @@ test('help lists every benchmark with what it measures', async () => {
     'front',
     'ratio',
     'memory',
-    'alps',
     'grammar',
     'gateway',
   ])
