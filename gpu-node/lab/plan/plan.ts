@@ -137,7 +137,7 @@ export function orderStages(runs: readonly RunPlan[]): { run: RunPlan; stage: St
 export function countedDomains(
   { datasets }: MethodVariant,
   soFar: readonly string[],
-  propagation: Propagation,
+  propagation: Propagation | 'compensated',
 ): string[] {
   switch (datasets) {
     case 'none':

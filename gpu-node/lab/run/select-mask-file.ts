@@ -48,13 +48,12 @@ export async function selectPrunedMaskFile(
   onProgress: OnProgress,
 ): Promise<{ mask: SelectedMask; calibrated: number }> {
   const startedMs = performance.now()
-  const { stages, propagation, statisticsDir } = work
+  const { stages, statisticsDir } = work
   const selection = withShares(model, work.selection)
   const { layers } = model.config
   const calibrated = new Set<number>()
   const artifacts = await calibratePruned(model, stages, {
     selection,
-    propagation,
     statisticsDir,
     threads,
     onBlock: (stage, done) => {

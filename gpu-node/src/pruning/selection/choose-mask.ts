@@ -5,7 +5,7 @@ import { BLOCK_LINEARS, linearName, linearShape, type BlockLinear } from '../../
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { loadTensor } from '../../model/master/read-master.ts'
 import type { Artifact } from '../statistics/statistics-artifact.ts'
-import { deviationNames, statisticTensor, type StatisticName } from '../statistics/statistic-names.ts'
+import { statisticTensor, type StatisticName } from '../statistics/statistic-names.ts'
 import { requireFiniteWeights } from '../../model/master/finite-weights.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 import { parseMethod, type Method } from '../methods/method-registry.ts'
@@ -15,7 +15,6 @@ import { checkPatterns } from './mask-patterns.ts'
 import { createReconstructor, type Reconstructor } from '../refinement/reconstruct.ts'
 import { shareRows } from './share-rows.ts'
 import { accumulate } from '../statistics/artifact-folder.ts'
-import type { Deviation } from '../refinement/exchange.ts'
 import { createSwapPool, type SwapGain, type SwapPool } from '../refinement/exchange-pool.ts'
 
 /** What was chosen for one linear. */
@@ -30,11 +29,10 @@ export interface ChosenLinear extends Choice {
 /** What a mask is chosen from besides statistics. */
 export type PrunedModel = Pick<DenseModel, 'config' | 'master' | 'rowSensitivity'>
 
-/** These linears, in forward order, of the blocks `first … end - 1`. */
+/** The blocks `first … end - 1`. */
 interface Range {
   first: number
   end: number
-  linears: readonly BlockLinear[]
 }
 
 /**
@@ -56,7 +54,7 @@ export async function chooseMask(
   threads: number,
   sink: (linear: ChosenLinear) => Promise<void>,
   onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
-  { first, end, linears }: Range = { first: 0, end: model.config.layers, linears: BLOCK_LINEARS },
+  { first, end }: Range = { first: 0, end: model.config.layers },
 ): Promise<void> {
   const { config } = model
   const method = parseMethod(selection.method)
@@ -67,7 +65,7 @@ export async function chooseMask(
     reconstructor = method.reconstruct ? await createReconstructor(threads) : null
     for (let layer = first; layer < end; layer++) {
       const gains = []
-      for (const linear of linears) {
+      for (const linear of BLOCK_LINEARS) {
         const pattern = patterns.get(linearName(layer, linear))
         if (!pattern) continue
         const problem = await loadProblem(model, artifacts, layer, linear, method)
@@ -88,7 +86,6 @@ export async function chooseMask(
 interface RefinedProblem extends LinearProblem {
   /** What {@link LinearProblem.statistic} gives. */
   statistics: Map<StatisticName, Float64Array<ArrayBuffer>>
-  deviation: Deviation | null
   /** What errors of its rows cost, where that is known. */
   sensitivity: Float32Array | undefined
 }
@@ -102,7 +99,7 @@ async function chooseLinear(
   pool: SwapPool | null,
   reconstructor: Reconstructor | null,
 ): Promise<ChosenLinear> {
-  const { name, rows, cols, weights, deviation } = problem
+  const { name, rows, cols, weights } = problem
   const choice = byRule(method, problem, pattern, scope)
   const { bits } = choice
   const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
@@ -112,7 +109,7 @@ async function chooseLinear(
   let moment: Float64Array
   if (pool) {
     const shared = takeMoment(problem, (triangle) => pool.unfold(triangle, cols))
-    chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits, deviation })
+    chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits })
     moment = shared
   } else {
     moment = takeMoment(problem, (triangle) => unfolded(triangle, cols))
@@ -122,7 +119,7 @@ async function chooseLinear(
       before,
       after,
       weights: solved,
-    } = await reconstructor.solve({ rows, cols, weights, moment, bits, deviation })
+    } = await reconstructor.solve({ rows, cols, weights, moment, bits })
     chosen.weights = solved
     chosen.reconstruction = { before, after }
   }
@@ -159,7 +156,7 @@ async function loadProblem(
   artifacts: readonly Artifact[],
   layer: number,
   linear: BlockLinear,
-  { needs, rows: shares, swaps, reconstruct }: Method,
+  { needs, rows: shares }: Method,
 ): Promise<RefinedProblem> {
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array<ArrayBuffer>>()
@@ -176,25 +173,9 @@ async function loadProblem(
   requireFiniteWeights(weights, name)
   let tokens = 0
   for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
-  const deviation = swaps || reconstruct ? await loadDeviation(artifacts, layer, linear, tokens) : null
   const sensitivity = rowSensitivity?.linears[name]?.rows
   if (shares && !sensitivity) throw new RangeError(`what errors of '${name}' cost was never measured`)
-  return { name, rows, cols, weights, tokens, statistics, statistic, deviation, sensitivity }
-}
-
-/** What statistics of compensated propagation hold; null for others. */
-async function loadDeviation(
-  artifacts: readonly Artifact[],
-  layer: number,
-  linear: BlockLinear,
-  tokens: number,
-): Promise<Deviation | null> {
-  const { cross, norm } = deviationNames(linear)
-  if (!artifacts.some(({ blocks }) => Object.hasOwn(blocks[layer] ?? {}, cross))) return null
-  return {
-    cross: meanOf(await accumulate(artifacts, layer, cross), tokens),
-    norm: meanOf(await accumulate(artifacts, layer, norm), tokens),
-  }
+  return { name, rows, cols, weights, tokens, statistics, statistic, sensitivity }
 }
 
 /** H in full; the rule, which read the sum, is done, and the sum is freed. */
