@@ -30,7 +30,7 @@ export interface MeteredRequest extends Pick<
   key: ActiveKey
   answered: Answered
   /** Sets a header of the response. */
-  setHeader(name: string, value: string): void
+  readonly setHeader: (name: string, value: string) => void
 }
 
 /** Creates the metering of one request. */
