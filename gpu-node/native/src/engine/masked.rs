@@ -22,7 +22,7 @@ pub(super) fn check_bits<'a>(
 ) -> Result<Mask<'a>, String> {
     let mask = Mask::new(bits, rows, cols).map_err(|error| match error {
         MaskError::Length { expected, found } => {
-            format!("tensor '{name}' has {found} bytes, [{rows}, {cols}] takes {expected}")
+            format!("tensor '{name}' has {found} bytes, but [{rows}, {cols}] takes {expected}")
         }
         MaskError::Tail { row } => format!("tensor '{name}' row {row} has bits set after its last column"),
     })?;
@@ -41,5 +41,5 @@ pub(super) fn check_count(
     if values == expected {
         return Ok(());
     }
-    Err(format!("tensor '{name}' keeps {expected} weights, but there are {values} values of them"))
+    Err(format!("tensor '{name}' keeps {expected} weights, but has {values} values"))
 }
