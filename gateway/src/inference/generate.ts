@@ -3,11 +3,11 @@ import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
 import type { KeyedEnv } from '../contracts/context.ts'
-import type { AnswerListener, Generation } from '../contracts/generation.ts'
+import type { ResponseListener, Generation } from '../contracts/generation.ts'
 import { NodeCallError } from '../fleet/client/node-client.ts'
 import { watchKey } from '../keys/key-watch.ts'
 import { createAlarms } from '../runtime/alarms.ts'
-import { follow } from '../runtime/linked-abort.ts'
+import { linkAbort } from '../runtime/linked-abort.ts'
 import { meter } from '../usage/limits/metering.ts'
 import { dispatch } from './dispatch/dispatch.ts'
 import { streamResponse } from './stream/stream-response.ts'
@@ -24,7 +24,7 @@ import { priorityOf } from './validation/priority.ts'
 export async function generate(
   c: Context<KeyedEnv>,
   generation: Generation,
-  listener?: AnswerListener,
+  listener?: ResponseListener,
 ): Promise<Response> {
   const { deps, trace, key, requestId, answered } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
@@ -42,7 +42,7 @@ export async function generate(
   }
   const alarms = createAlarms()
   /** Nobody waits for the answer any more: the client left, or may not have it. */
-  const left = follow(c.req.raw.signal)
+  const left = linkAbort(c.req.raw.signal)
   const watch = watchKey(c.var.keyWatch, alarms, () => left.abort())
   const metering = meter(deps, {
     key,

@@ -14,7 +14,7 @@ import type { Generation } from '../contracts/generation.ts'
  *
  * @throws AppError `insufficient_permissions`, or like {@link generate}
  */
-export async function answer(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
+export async function respond(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
   const { deps, key, requestId } = c.var
   const { model, domain, sample, text } = generation
   requireAllowed(key.allowedModels, model.id, 'model', 'model')

@@ -1,5 +1,5 @@
 import type { Deps } from '../../contracts/bindings.ts'
-import type { Asked, Admitted } from '../../contracts/fleet-object.ts'
+import type { AdmissionRequest, AdmissionResult } from '../../contracts/fleet-object.ts'
 import { whyAborted } from '../../fleet/client/node-client.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
 
@@ -11,12 +11,12 @@ import { askFleet } from '../../fleet/client/ask-fleet.ts'
 export async function acquireNode(
   deps: Pick<Deps, 'fleet' | 'waitUntil'>,
   signal: AbortSignal,
-  request: Asked,
-): Promise<Admitted> {
+  request: AdmissionRequest,
+): Promise<AdmissionResult> {
   if (signal.aborted) throw whyAborted(signal)
   const { promise: left, reject } = Promise.withResolvers<never>()
   left.catch(() => undefined)
-  const acquiring = askFleet<Admitted>(deps, (fleet) => fleet.acquire(request), signal)
+  const acquiring = askFleet<AdmissionResult>(deps, (fleet) => fleet.acquire(request), signal)
   const abandon = () => askFleet(deps, (fleet) => fleet.abandon(request.requestId, request.limits?.requestId))
   const leave = () => {
     reject(whyAborted(signal))

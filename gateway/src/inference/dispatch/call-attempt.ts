@@ -1,12 +1,12 @@
 import type { ActiveKey } from '../../contracts/api-key.ts'
 import { type NodeAddress, type NodeAnswer, callNode } from '../../fleet/client/node-client.ts'
 import { type LeaseWatch, watchLease } from './lease-watch.ts'
-import type { Admitted } from '../../contracts/fleet-object.ts'
+import type { AdmissionResult } from '../../contracts/fleet-object.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { Generation } from '../../contracts/generation.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
-import { follow } from '../../runtime/linked-abort.ts'
-import { readWhole } from '../../fleet/client/whole-response.ts'
+import { linkAbort } from '../../runtime/linked-abort.ts'
+import { readWholeResponse } from '../../fleet/client/whole-response.ts'
 
 /** A dispatched request whose node has begun to answer. */
 export interface Dispatched {
@@ -27,7 +27,7 @@ export interface Dispatched {
 /** One attempt of a request on the node that it leased. */
 export interface Attempt {
   leaseId: string
-  leased: Extract<Admitted, { ok: true }>
+  leased: Extract<AdmissionResult, { ok: true }>
   /** Who is charged. */
   key: Pick<ActiveKey, 'id' | 'tenant'>
   generation: Generation
@@ -50,7 +50,7 @@ export async function callAttempt(deps: Deps, attempted: Attempt): Promise<Dispa
   const { nodeId, url, maskVersion, pinned, shadow, maxTokens } = leased
   const { id: account, tenant } = key
   const node = { nodeId, url }
-  const attempt = follow(signal)
+  const attempt = linkAbort(signal)
   const lease = watchLease(deps, node, leaseId, alarms, attempt)
   try {
     const request = { ...attempted.generation.request, model: model.id }
@@ -84,7 +84,7 @@ export async function callAttempt(deps: Deps, attempted: Attempt): Promise<Dispa
       headers,
       expected: request.stream ? 'events' : 'json',
     })
-    const whole = request.stream ? undefined : await readWhole(node, answer, attempt.signal)
+    const whole = request.stream ? undefined : await readWholeResponse(node, answer, attempt.signal)
     if (whole) lease.stop()
     return {
       node,

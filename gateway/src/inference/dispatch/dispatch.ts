@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { FailedAttempt, NoNode, Priority } from '../../contracts/acquire.ts'
 import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import type { Answered } from '../../contracts/context.ts'
+import type { CompletedRequests } from '../../contracts/context.ts'
 import type { Generation } from '../../contracts/generation.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
 import { NodeCallError } from '../../fleet/client/node-client.ts'
@@ -23,7 +23,7 @@ export interface DispatchRequest {
   priority: Priority
   generation: Generation
   metering: Metering
-  answered: Answered
+  answered: CompletedRequests
   /** Trace headers of the calls of nodes. */
   headers: Record<string, string>
   signal: AbortSignal

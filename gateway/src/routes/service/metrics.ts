@@ -3,7 +3,7 @@ import type { ActorEnv } from '../../contracts/context.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { requireActor } from '../../middleware/auth.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { formatMetrics } from '../../telemetry/exposition.ts'
 import { collectMetrics, collectTenantMetrics } from '../../usage/metrics/collect-metrics.ts'
 
@@ -23,5 +23,5 @@ export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
         'content-type': 'text/plain; version=0.0.4; charset=utf-8',
       })
     })
-    .all('/metrics', refuseMethod('GET'))
+    .all('/metrics', rejectMethod('GET'))
 }

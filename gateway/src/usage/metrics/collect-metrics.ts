@@ -6,7 +6,7 @@ import type { MetricFamily } from '../../telemetry/exposition.ts'
 import { cacheFamilies } from './cache-metrics.ts'
 import { driftFamilies } from './drift-metrics.ts'
 import { fleetFamilies } from './fleet-metrics.ts'
-import { refusalFamily, usageFamilies } from './request-metrics.ts'
+import { rejectionFamily, usageFamilies } from './request-metrics.ts'
 import { shadowFamilies } from './trial-metrics.ts'
 
 /** Collects every metric of the service: traffic, drift, response caches, the fleet and its trials. */
@@ -21,7 +21,7 @@ export async function collectMetrics({ db, fleet }: Pick<Deps, 'db' | 'fleet'>):
   ])
   return [
     ...usageFamilies(usage),
-    refusalFamily(refusals),
+    rejectionFamily(refusals),
     ...driftFamilies(drift),
     ...cacheFamilies(caches),
     ...fleetFamilies(models, snapshot),
@@ -42,7 +42,7 @@ export async function collectTenantMetrics(
   ])
   return [
     ...usageFamilies(usage),
-    refusalFamily(refusals.filter((refusal) => refusal.tenant === tenant)),
+    rejectionFamily(refusals.filter((refusal) => refusal.tenant === tenant)),
     ...driftFamilies(drift),
     ...cacheFamilies(caches),
   ]

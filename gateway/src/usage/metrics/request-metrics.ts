@@ -1,6 +1,6 @@
 import { type UsageSum, ESTIMATED } from '../../storage/db/queries/usage-total-queries.ts'
 import type { MetricFamily } from '../../telemetry/exposition.ts'
-import type { RefusalCount } from '../../contracts/fleet-object.ts'
+import type { RejectionCount } from '../../contracts/fleet-object.ts'
 
 /** Returns the counts of requests and tokens by tenant, model, domain and mask. */
 export function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
@@ -49,7 +49,7 @@ export function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
 }
 
 /** Returns the counts of requests that got no node. */
-export function refusalFamily(refusals: readonly RefusalCount[]): MetricFamily {
+export function rejectionFamily(refusals: readonly RejectionCount[]): MetricFamily {
   return {
     name: 'copal_requests_refused_total',
     help: 'Requests that got no node: over a limit, or for want of one; from zero when the fleet object starts anew.',
