@@ -1,4 +1,3 @@
-import type { CommanderError } from 'commander'
 import { expect, test } from 'vitest'
 import { createBenchProgram } from '../../../gpu-node/bench/program.ts'
 
@@ -46,7 +45,7 @@ async function run(args: readonly string[]): Promise<{ said: string; measured: s
   let said = ''
   const listen = { writeOut: (text: string) => (said += text), writeErr: (text: string) => (said += text) }
   for (const command of [program, ...program.commands]) command.configureOutput(listen)
-  await expect(program.parseAsync(args, { from: 'user' })).rejects.toSatisfy((error: CommanderError) =>
+  await expect(program.parseAsync(args, { from: 'user' })).rejects.toSatisfy((error: { code: string }) =>
     error.code.startsWith('commander.'),
   )
   return { said, measured }
