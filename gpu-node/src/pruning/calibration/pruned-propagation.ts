@@ -124,14 +124,14 @@ async function pruneBlock(
   block: number,
   hashes: Record<string, string>,
 ): Promise<void> {
-  const { id, dir, blocks } = partial
+  const { id, dir } = partial
   const { baseSha256 } = model.master
-  const own: Artifact = { id, dir, baseSha256, parts: [part], blocks: [...blocks, hashes] }
+  const own: Artifact = { id, dir, baseSha256, parts: [part], blocks: [...partial.blocks, hashes] }
   const artifacts = parseMethod(selection.method).datasets === 'accumulated' ? [...counted, own] : [own]
   const sink = async (chosen: ChosenLinear): Promise<void> =>
     apply(model.config, runner.weights, block, chosen)
-  const range = { first: block, end: block + 1 }
-  await chooseMask(model, artifacts, selection, threads, sink, () => undefined, range)
+  const blocks = { first: block, end: block + 1 }
+  await chooseMask({ model, artifacts, selection, threads, sink, blocks })
 }
 
 function apply(config: LlamaConfig, weights: BlockWeights, block: number, chosen: ChosenLinear): void {

@@ -29,10 +29,18 @@ export interface ChosenLinear extends Choice {
 /** What a mask is chosen from besides statistics. */
 export type PrunedModel = Pick<DenseModel, 'config' | 'master' | 'rowSensitivity'>
 
-/** The blocks `first … end - 1`. */
-interface Range {
-  first: number
-  end: number
+/** From what a mask is chosen, and how. */
+export interface MaskChoice {
+  model: PrunedModel
+  artifacts: readonly Artifact[]
+  selection: SelectionSpec
+  threads: number
+  /** Takes the linears in forward order, but for those that stay dense. */
+  sink: (linear: ChosenLinear) => Promise<void>
+  /** Called with the number of blocks done and the linears that were chosen in the last, without weights. */
+  onBlock?: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void
+  /** The blocks `first … end - 1`; all unless given. */
+  blocks?: { first: number; end: number }
 }
 
 /**
@@ -40,23 +48,14 @@ interface Range {
  * then reconstruction. Each linear is handed to `sink` and forgotten: one is in memory at a time. The number of
  * threads does not change a bit.
  *
- * @param sink takes the linears in forward order, but for those that stay dense
- * @param onBlock called with the number of blocks done and the linears that were chosen in the last, without weights
- * @param range all unless given
  * @throws DamagedArtifactError
  * @throws AppError `invalid_request` the method or a pattern is none; `unsupported_model` weights or statistics are
  * not finite: names the linear
  */
-export async function chooseMask(
-  model: PrunedModel,
-  artifacts: readonly Artifact[],
-  selection: SelectionSpec,
-  threads: number,
-  sink: (linear: ChosenLinear) => Promise<void>,
-  onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
-  { first, end }: Range = { first: 0, end: model.config.layers },
-): Promise<void> {
+export async function chooseMask(choice: MaskChoice): Promise<void> {
+  const { model, artifacts, selection, threads, sink, onBlock } = choice
   const { config } = model
+  const { first, end } = choice.blocks ?? { first: 0, end: config.layers }
   const method = parseMethod(selection.method)
   const patterns = checkPatterns(config, selection)
   const pool = method.swaps ? createSwapPool(threads) : null
@@ -69,12 +68,17 @@ export async function chooseMask(
         const pattern = patterns.get(linearName(layer, linear))
         if (!pattern) continue
         const problem = await loadProblem(model, artifacts, layer, linear, method)
-        const chosen = await chooseLinear(method, problem, pattern, selection.scope, pool, reconstructor)
+        const chosen = await chooseLinear(
+          method,
+          problem,
+          { pattern, scope: selection.scope },
+          { pool, reconstructor },
+        )
         await sink(chosen)
         for (const values of problem.statistics.values()) freeMemory(values)
         gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
       }
-      onBlock(layer + 1, gains)
+      onBlock?.(layer + 1, gains)
     }
   } finally {
     await pool?.close()
@@ -94,10 +98,8 @@ interface RefinedProblem extends LinearProblem {
 async function chooseLinear(
   method: Method,
   problem: RefinedProblem,
-  pattern: SparsityPattern,
-  scope: MaskScope,
-  pool: SwapPool | null,
-  reconstructor: Reconstructor | null,
+  { pattern, scope }: { pattern: SparsityPattern; scope: MaskScope },
+  { pool, reconstructor }: { pool: SwapPool | null; reconstructor: Reconstructor | null },
 ): Promise<ChosenLinear> {
   const { name, rows, cols, weights } = problem
   const choice = byRule(method, problem, pattern, scope)

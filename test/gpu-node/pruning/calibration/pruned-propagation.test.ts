@@ -80,7 +80,7 @@ async function prunedTensors(
     expect(kept.filter((value) => value === 0).length).toBe((rows * cols) / 2)
     pruned.set(name, { shape, values: kept })
   }
-  await chooseMask(tiny.model, artifacts, selection, 1, sink, () => undefined)
+  await chooseMask({ model: tiny.model, artifacts, selection, threads: 1, sink })
   return pruned
 }
 
