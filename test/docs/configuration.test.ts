@@ -79,11 +79,12 @@ function renderRow([name, setting]: [string, Setting]): string {
   return `| \`${name}\` | ${byDefault.join('; ') || '–'} | ${secret}${meaning}${also} |`
 }
 
-/** Generated tables and binary files are out; so is this file, whose names are patterns. */
+/** Out are generated files, the changelog, which names what is gone, and this file, whose names are patterns. */
 function isText(path: string): boolean {
   return (
     /\.(ts|mts|mjs|rs|py|toml|sh|yml|yaml|json|md)$/.test(path) &&
     path !== TABLE &&
+    path !== 'CHANGELOG.md' &&
     !path.endsWith('package-lock.json') &&
     !path.startsWith('docs/results/') &&
     path !== 'test/docs/configuration.test.ts'

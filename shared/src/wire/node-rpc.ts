@@ -310,8 +310,11 @@ export const heartbeat = z.object({
     /** Most requests that run at once; without it the gateway never takes the node for full. */
     slots: z.int().min(1).optional(),
   }),
-  /** Names of the pruning methods that this node can calibrate and choose masks by. */
-  methods: boundedArray(pruneMethod).max(1024).default([]),
+  /**
+   * Names of the pruning methods that this node offers. They do not change while its process runs, so it leaves them out
+   * once the gateway has answered `registered`.
+   */
+  methods: boundedArray(pruneMethod).max(1024).optional(),
   /** Beginnings of prompts that its prefix cache holds, as the calls named them; left out by a node without such a cache. */
   prefixes: nodePrefixes.optional(),
   /** Every request that the node has taken and not told the receipt of. */
@@ -322,7 +325,10 @@ export const heartbeat = z.object({
 })
 export type Heartbeat = z.output<typeof heartbeat>
 
+/** The response to a heartbeat. */
 export const heartbeatResponse = z.object({
+  /** The gateway knows what does not change about this process (`methods`): the next heartbeat may leave it out. */
+  registered: z.boolean().optional(),
   desired: z.object({
     active: maskRef.nullable(),
     previous: maskRef.nullable(),

@@ -1,19 +1,12 @@
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
-import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
-import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
-import {
-  changeUpdate,
-  findUpdate,
-  listRunningUpdates,
-  type UpdateRow,
-} from '../../storage/db/queries/update-queries.ts'
+import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { calibrate } from './calibrate-step.ts'
 import { collect } from './collect-step.ts'
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
 import { evaluate } from './evaluate-step.ts'
 import { promote } from './promote-step.ts'
-import { hasEnded, next } from './update-states.ts'
 import type { Step, StepDeps, StepOutcome } from './update-step.ts'
+import { moveUpdate } from './move-update.ts'
 
 const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
   collecting: collect,
@@ -31,23 +24,23 @@ const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
  *
  * @returns the update as it is then, or undefined when there is none of this id.
  */
-export async function advance(deps: StepDeps, updateId: string): Promise<UpdateRow | undefined> {
+export async function advanceUpdate(deps: StepDeps, updateId: string): Promise<UpdateRow | undefined> {
   for (;;) {
     const update = await findUpdate(deps.db, updateId)
     const step = update && STEPS[update.state]
     if (!update || !step) return update
     const outcome = await attempt(deps, update, step)
     if (!outcome) return update
-    const moved = await apply(deps, update, outcome)
+    const moved = await moveUpdate(deps, update, outcome)
     if (!moved) await deleteUnusedDatasets(deps, outcome.patch.datasets ?? [])
   }
 }
 
 /** Advances every update that has not ended; of one model, or of all. Faults are logged and tried again next time. */
-export async function tick(deps: StepDeps, onlyModel?: string): Promise<void> {
+export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promise<void> {
   for (const { id, state } of await listRunningUpdates(deps.db, onlyModel)) {
     try {
-      await advance(deps, id)
+      await advanceUpdate(deps, id)
     } catch (error) {
       console.error(`Update ${id} is still ${state}; its next step failed and will be tried again:`, error)
     }
@@ -62,30 +55,4 @@ async function attempt(deps: StepDeps, update: UpdateRow, step: Step): Promise<S
     const { code, message } = error
     return { event: 'failed', patch: { errorCode: code satisfies ErrorCode, errorMessage: message } }
   }
-}
-
-/**
- * Moves an update by an event. One that fails or is cancelled loses its jobs, and its datasets where nothing else
- * needs them.
- *
- * @returns false when the event means nothing in its state, or the update has moved on meanwhile.
- */
-export async function apply(
-  deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
-  update: UpdateRow,
-  { event, patch }: StepOutcome,
-): Promise<boolean> {
-  const state = next(update.state, event)
-  if (state === undefined) return false
-  const finishedAt = hasEnded(state) ? (update.finishedAt ?? deps.nowMs()) : null
-  const change = { ...patch, state, finishedAt }
-  const changed =
-    update.state === 'promoting' && state === 'failed'
-      ? await failPromotion(deps.db, update, change)
-      : await changeUpdate(deps.db, update, change)
-  if (changed && (state === 'failed' || state === 'cancelled')) {
-    await cancelJobsOf(deps.db, update.id)
-    await deleteUnusedDatasets(deps, update.datasets ?? [])
-  }
-  return changed
 }

@@ -1,9 +1,9 @@
-import { findDomain } from '../../storage/db/queries/domain-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { modelOf, type StepDeps, type StepOutcome } from './update-step.ts'
-import { charactersToTake, requireHoldout, requireSamples, type Demand } from './text-sufficiency.ts'
+import { charactersToTake } from './text-sufficiency.ts'
+import { requireText } from './require-text.ts'
 
 /** Freezes a snapshot of each domain, and remembers which mask is active. */
 export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome> {
@@ -17,22 +17,4 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
     datasets.push(sha256)
   }
   return { event: 'collected', patch: { datasets, parentVersion: model.activeVersion } }
-}
-
-/**
- * Checks that each domain has enough text to calibrate and to evaluate on.
- *
- * @throws AppError `insufficient_samples` that names the first domain that has not
- */
-export async function requireText(
-  deps: Pick<StepDeps, 'db' | 'reservoir'>,
-  domains: readonly string[],
-  demand: Demand,
-  windowTokens: number,
-): Promise<void> {
-  for (const name of domains) {
-    const [domain, stats] = await Promise.all([findDomain(deps.db, name), deps.reservoir(name).stats()])
-    requireSamples(name, stats.characters, demand)
-    if (!domain?.holdoutSha256) requireHoldout(name, stats.holdoutCharacters, windowTokens)
-  }
 }

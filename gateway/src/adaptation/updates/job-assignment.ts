@@ -1,7 +1,7 @@
-import type { Heartbeat, Job, JobReport } from '@copal/shared/wire/node-rpc.ts'
-import { changeJob, findJobs, listOpenJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
+import type { Heartbeat, Job } from '@copal/shared/wire/node-rpc.ts'
+import { changeJob, listOpenJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { tick } from './advance-update.ts'
+import { advanceUpdates } from './advance-update.ts'
 import type { StepDeps } from './update-step.ts'
 
 type JobDeps = Pick<Deps, 'db' | 'nowMs'>
@@ -12,32 +12,6 @@ const LOST_MS = 15_000
 const MAX_ATTEMPTS = 5
 /** A job whose method nobody offers waits so long for a node that does. */
 const FORSAKEN_MS = 60_000
-/** Bound parameters of a statement are 100 at most. */
-const MAX_REPORTS = 90
-
-/**
- * Stores what a node reports of its jobs.
- *
- * The first result of a job counts, from whichever node of those that it was handed to, since all come to the same;
- * anything else counts only from the node that has it now.
- */
-export async function applyJobReports(
-  deps: JobDeps,
-  nodeId: string,
-  reports: readonly JobReport[],
-): Promise<void> {
-  const rows = await findJobs(
-    deps.db,
-    reports.slice(0, MAX_REPORTS).map(({ id }) => id),
-  )
-  for (const job of rows) {
-    const report = reports.find(({ id }) => id === job.id)
-    const open = job.state === 'queued' || job.state === 'running'
-    if (!open || !report) continue
-    if (job.nodeId === nodeId || (report.state === 'done' && job.handedTo.includes(nodeId)))
-      await applyReport(deps, nodeId, job, report)
-  }
-}
 
 /**
  * Advances the model's updates, and hands out work: the jobs that the node shall be running now, one at a time.
@@ -47,7 +21,7 @@ export async function applyJobReports(
  * that does not offer the method of a calibration is not asked for it.
  */
 export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise<Job[]> {
-  await tick(deps, heartbeat.model.id)
+  await advanceUpdates(deps, heartbeat.model.id)
   const open = await listOpenJobs(deps.db, heartbeat.model.id)
   const kept: Job[] = []
   const lost: JobRow[] = []
@@ -61,7 +35,7 @@ export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise
     if (job.state !== 'queued' && !lost.includes(job)) continue
     // A job that this node just reported as over must be missing from the answer once, or it would not begin anew.
     if (heartbeat.jobs.some(({ id, state }) => id === job.id && state !== 'running')) continue
-    if (!canDo(heartbeat, job.payload) && !(await isForsaken(deps, job))) continue
+    if (!(await canDo(deps, heartbeat, job.payload)) && !(await isForsaken(deps, job))) continue
     if (job.attempts >= MAX_ATTEMPTS) await giveUp(deps, job)
     else if (await handOut(deps, job, heartbeat.nodeId)) return [job.payload]
   }
@@ -78,9 +52,11 @@ async function isForsaken(deps: Pick<StepDeps, 'fleet' | 'nowMs'>, job: JobRow):
   return !offered?.includes(job.payload.selection.method)
 }
 
-/** A node that knows fewer methods than another leaves it those that it does not know. */
-function canDo({ methods }: Heartbeat, job: Job): boolean {
-  return job.kind !== 'calibrate' || methods.includes(job.selection.method)
+/** Whether a node offers the method of a job; others are left to nodes that do. */
+async function canDo(deps: Pick<StepDeps, 'fleet'>, heartbeat: Heartbeat, job: Job): Promise<boolean> {
+  if (job.kind !== 'calibrate') return true
+  const methods = heartbeat.methods ?? (await deps.fleet.methodsOf(heartbeat.nodeId))
+  return methods.includes(job.selection.method)
 }
 
 /** Silence tells; for the node itself, so does a heartbeat without a job that it reported before: it was restarted. */
@@ -112,24 +88,4 @@ async function giveUp(deps: JobDeps, job: JobRow): Promise<void> {
       `Gave up after ${job.attempts} attempts: each time the node fell silent or came back without the job, ` +
       `the last time node '${job.nodeId}' at '${job.message}'. See the log of that node.`,
   })
-}
-
-async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: JobReport): Promise<void> {
-  const { state, progress, message, result, error } = report
-  const seen = { seenAt: deps.nowMs(), message }
-  if (state === 'running') {
-    await changeJob(deps.db, job, { ...seen, progress })
-  } else if (state === 'cancelled') {
-    // Nobody asked for that: the node stops, another one takes over.
-    await changeJob(deps.db, job, { ...seen, state: 'queued', nodeId: null })
-  } else if (state === 'done' && result?.kind === job.kind) {
-    await changeJob(deps.db, job, { ...seen, state: 'done', progress: 1, nodeId, result })
-  } else {
-    const missing = {
-      code: 'node_failed',
-      message: `Node '${nodeId}' reported the end of job ${job.id} without its result.`,
-    }
-    const { code: errorCode, message: errorMessage } = error ?? missing
-    await changeJob(deps.db, job, { ...seen, state: 'failed', nodeId, errorCode, errorMessage })
-  }
 }

@@ -1,5 +1,5 @@
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
-import { isChosen } from './trial-assignment.ts'
+import { isAssigned } from './trial-assignment.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { Acquired, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
@@ -12,6 +12,7 @@ import {
   recordOf,
   room,
   viewOf,
+  registeredMethods,
   wasRestarted,
   type Node,
   type NodeRecord,
@@ -66,8 +67,9 @@ export class FleetState {
     const isSame = known?.heartbeat.model.baseSha256 === heartbeat.model.baseSha256
     const desired = desiredVersion ?? (isSame ? known?.desiredVersion : undefined)
     if (desired === undefined) return false
+    const methods = heartbeat.methods ?? (isSame ? registeredMethods(known, heartbeat) : undefined)
     const told = {
-      heartbeat,
+      heartbeat: { ...heartbeat, ...(methods ? { methods } : {}) },
       desiredVersion: desired,
       trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
       drained: known !== undefined && known.drained && !wasRestarted(known.heartbeat, heartbeat),
@@ -278,11 +280,15 @@ export class FleetState {
    * @returns null when no node of the model is alive that could tell
    */
   offeredMethods(model: string, nowMs: number): string[] | null {
-    const nodes = [...this.#nodes.values()].filter(
-      (node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs),
-    )
-    if (nodes.length === 0) return null
-    return [...new Set(nodes.flatMap(({ heartbeat }) => heartbeat.methods))].sort()
+    const offers = [...this.#nodes.values()]
+      .filter((node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs))
+      .flatMap(({ heartbeat }) => (heartbeat.methods ? [heartbeat.methods] : []))
+    return offers.length === 0 ? null : [...new Set(offers.flat())].sort()
+  }
+
+  /** The pruning methods that a node offers; undefined where it has not registered them. */
+  methodsOf(nodeId: string): readonly string[] | undefined {
+    return this.#nodes.get(nodeId)?.heartbeat.methods
   }
 
   /** Tokens of prompt and answer together that a model takes; undefined when no node of it was heard of. */
@@ -377,7 +383,7 @@ export class FleetState {
   #canaryOf({ model, version, account }: Pick<AcquireRequest, 'model' | 'version' | 'account'>) {
     const canary = this.#newest(model)?.trials.canary
     const isOne =
-      canary && version === undefined && account !== undefined && isChosen('canary', canary, model, account)
+      canary && version === undefined && account !== undefined && isAssigned('canary', canary, model, account)
     return isOne ? canary.version : undefined
   }
 
@@ -388,7 +394,7 @@ export class FleetState {
       shadow &&
       version === undefined &&
       isReady(node.heartbeat, shadow.version) &&
-      isChosen('shadow', shadow, model, requestId)
+      isAssigned('shadow', shadow, model, requestId)
     return isOne ? shadow.version : undefined
   }
 }

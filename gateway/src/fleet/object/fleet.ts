@@ -4,23 +4,29 @@ import { openDatabase } from '../../storage/db/database.ts'
 import { findSettled, insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { sumTokens } from '../../storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
-import { idOf } from '../ledger/account.ts'
+import { accountId } from '../ledger/account.ts'
 import { loadLedger, saveLedger } from '../ledger/ledger-store.ts'
 import { Ledger } from '../ledger/ledger.ts'
 import type { LimitedAccount } from '../../contracts/limits.ts'
-import type { Unread } from '../../contracts/reservation.ts'
+import type { UnreadUsage } from '../../contracts/reservation.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
 import { readPolicy } from './fleet-policy.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import type { Acquired, AcquireRequest, FailedAttempt } from '../../contracts/acquire.ts'
-import { Refusals } from './rejection-counts.ts'
-import type { FleetObject, RefusalCount, Asked, Admitted, Settlement } from '../../contracts/fleet-object.ts'
+import { RejectionCounts } from './rejection-counts.ts'
+import type {
+  FleetObject,
+  RejectionCount,
+  AdmissionRequest,
+  AdmissionResult,
+  Settlement,
+} from '../../contracts/fleet-object.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import type { NodeRecord } from './fleet-node.ts'
 import { FleetState } from './fleet-state.ts'
-import { Superseded } from './superseded-attempts.ts'
+import { SupersededAttempts } from './superseded-attempts.ts'
 
 /** How often expired leases and silent nodes are looked for at the least, while any node is remembered. */
 const SWEEP_MS = 10_000
@@ -49,8 +55,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #policy: FleetPolicy
   readonly #state: FleetState
   readonly #dispatcher: Dispatcher
-  readonly #refusals: Refusals
-  readonly #superseded = new Superseded()
+  readonly #refusals: RejectionCounts
+  readonly #superseded = new SupersededAttempts()
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
@@ -62,7 +68,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#policy = readPolicy(env)
     this.#state = new FleetState(this.#policy)
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
-    this.#refusals = new Refusals((model) => this.#state.contextLengthOf(model) !== undefined)
+    this.#refusals = new RejectionCounts((model) => this.#state.contextLengthOf(model) !== undefined)
     void ctx.blockConcurrencyWhile(async () => {
       const records = await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })
       for (const record of records.values()) this.#state.restore(record)
@@ -79,11 +85,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
     trials?: Trials,
-  ): Promise<{ known: boolean; drained: boolean; replaced?: true }> {
+  ): Promise<{ known: boolean; registered: boolean; drained: boolean; replaced?: true }> {
     const { nodeId } = heartbeat
-    if (this.#state.isReplaced(heartbeat)) return { known: true, drained: false, replaced: true }
+    if (this.#state.isReplaced(heartbeat))
+      return { known: true, registered: false, drained: false, replaced: true }
     if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials))
-      return { known: false, drained: false }
+      return { known: false, registered: false, drained: false }
     const named = heartbeat.requests.map(({ requestId }) => requestId)
     // Of a lease that a restart has lost it is the node alone that knows.
     const own = named.filter((id) => (this.#state.leaseOf(id)?.nodeId ?? nodeId) === nodeId)
@@ -92,7 +99,11 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     await this.#keep(nodeId, { allowUnconfirmed: true })
     if (heartbeat.leaving) await this.#scheduleSweep(0)
     else if (!this.#sweepScheduled) await this.#scheduleSweep()
-    return { known: true, drained: this.#state.isDrained(nodeId) }
+    return {
+      known: true,
+      registered: this.#state.methodsOf(nodeId) !== undefined,
+      drained: this.#state.isDrained(nodeId),
+    }
   }
 
   async drain(nodeId: string, drained: boolean): Promise<boolean> {
@@ -102,7 +113,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return true
   }
 
-  async acquire({ limits, answered = [], ...request }: Asked): Promise<Admitted> {
+  async acquire({ limits, answered = [], ...request }: AdmissionRequest): Promise<AdmissionResult> {
     // Before anything is waited for: the failed attempt's receipt may be on its way.
     if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
     for (const requestId of answered) this.#ledger.finish(requestId, false, Date.now())
@@ -198,7 +209,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return this.#state.snapshot(Date.now())
   }
 
-  refusals(): RefusalCount[] {
+  refusals(): RejectionCount[] {
     return this.#refusals.list()
   }
 
@@ -208,6 +219,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   offeredMethods(model: string): string[] | null {
     return this.#state.offeredMethods(model, Date.now())
+  }
+
+  methodsOf(nodeId: string): readonly string[] {
+    return this.#state.methodsOf(nodeId) ?? []
   }
 
   /** Settles expired leases with what their nodes told last, and forgets nodes long gone. */
@@ -267,7 +282,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   /** What an account has used in this month before it had limits, or before this object forgot it, is in its receipts. */
-  async #readMonth(account: LimitedAccount, unread: Unread): Promise<void> {
+  async #readMonth(account: LimitedAccount, unread: UnreadUsage): Promise<void> {
     try {
       const tokens = await sumTokens(openDatabase(this.env.DB), account, unread)
       this.#ledger.read(account, unread, tokens, Date.now())
@@ -281,8 +296,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     if (!lease || this.#ledger.empty) return
     const { requestId, account, tenant } = lease
     const owners = [
-      ...(account === undefined ? [] : [idOf({ kind: 'key', name: account })]),
-      ...(tenant === undefined ? [] : [idOf({ kind: 'tenant', name: tenant })]),
+      ...(account === undefined ? [] : [accountId({ kind: 'key', name: account })]),
+      ...(tenant === undefined ? [] : [accountId({ kind: 'tenant', name: tenant })]),
     ]
     this.#ledger.chargeUnlimited(requestId, owners, tokens, Date.now())
   }

@@ -48,7 +48,7 @@ test('the desired state and the jobs of the answer reach the node', async () => 
   gateway.desired = { active: { version: 3, sha256: 'a'.repeat(64) }, previous: null }
   heart.start()
   await vi.waitFor(() => expect(answers).toHaveLength(1), WAIT)
-  expect(answers[0]).toEqual({ desired: gateway.desired, jobs: [] })
+  expect(answers[0]).toEqual({ registered: false, desired: gateway.desired, jobs: [] })
 })
 
 test('a change is told at once, and changes close together share a beat', async () => {

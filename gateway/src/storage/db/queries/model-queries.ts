@@ -1,10 +1,10 @@
-import { and, eq, inArray, sql } from 'drizzle-orm'
+import { and, eq, exists, isNull, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/sqlite-core'
 import type { HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
 import { trialsInForce } from '../trials-in-force.ts'
 import type { StoredTrial, TrialKind } from '../../../contracts/trial.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { masks, models } from '../schema.ts'
+import { masks, models, updates } from '../schema.ts'
 
 /** A model that a node ever registered, with its desired state. */
 export type ModelRow = typeof models.$inferSelect
@@ -22,39 +22,68 @@ export async function findModel(db: Database, id: string): Promise<ModelRow | un
 /** What a model's first heartbeat says of it. */
 export type NewModel = Pick<ModelRow, 'id' | 'baseSha256' | 'contextLength' | 'parameters'>
 
-/** The row of a model, made on first sight: a row that is there already stays as it is. */
-export async function ensureModel(db: Database, model: NewModel, nowMs: number): Promise<ModelRow> {
-  const known = await findModel(db, model.id)
-  if (known) return known
-  const [, rows] = await db.batch([
-    db
-      .insert(models)
-      .values({ ...model, createdAt: nowMs })
-      .onConflictDoNothing(),
-    db.select().from(models).where(eq(models.id, model.id)),
-  ])
-  const [row] = rows
-  if (!row) throw new Error(`model ${model.id} is missing right after its insert`)
-  return row
+/** What the nodes of a model have to know, and whether an update has work for them. */
+export interface ModelState {
+  model: ModelRow
+  /** The masks that nodes converge to; null stands for dense, or for no previous one. */
+  desired: HeartbeatResponse['desired']
+  /** Whether an update of the model has not ended: only then are there jobs. */
+  isUpdating: boolean
 }
 
-/** The masks that nodes of a model converge to; null stands for dense, or for no previous one. */
-export async function desiredState(db: Database, model: ModelRow): Promise<HeartbeatResponse['desired']> {
-  const { activeVersion, previousVersion } = model
-  const tried = Object.values(trialsInForce(model)).map(({ version }) => version)
+/** The state of a model, by one statement: every heartbeat of every node asks for it. */
+export async function findModelState(db: Database, id: string): Promise<ModelState | undefined> {
+  const trialVersion = (trial: typeof models.canary | typeof models.shadow) =>
+    sql`json_extract(${trial}, '$.version')`
   const rows = await db
-    .select({ version: masks.version, sha256: masks.sha256 })
-    .from(masks)
-    .where(
-      and(eq(masks.model, model.id), inArray(masks.version, [activeVersion, previousVersion ?? 0, ...tried])),
+    .select({
+      model: models,
+      mask: { version: masks.version, sha256: masks.sha256 },
+      isUpdating: exists(
+        db
+          .select({ one: sql`1` })
+          .from(updates)
+          .where(and(eq(updates.model, models.id), isNull(updates.finishedAt))),
+      ).mapWith(Boolean),
+    })
+    .from(models)
+    .leftJoin(
+      masks,
+      and(
+        eq(masks.model, models.id),
+        sql`${masks.version} in (${models.activeVersion}, ${models.previousVersion}, ${trialVersion(models.canary)}, ${trialVersion(models.shadow)})`,
+      ),
     )
-  const find = (version: number | null) => rows.find((row) => row.version === version) ?? null
-  const trials = rows.filter(({ version }) => tried.includes(version))
+    .where(eq(models.id, id))
+  const [first] = rows
+  if (!first) return undefined
+  const { model, isUpdating } = first
+  const known = rows.flatMap(({ mask }) => mask ?? [])
+  const find = (version: number | null) => known.find((mask) => mask.version === version) ?? null
+  const onTrial = Object.values(trialsInForce(model)).map(({ version }) => version)
+  const trials = known.filter(({ version }) => onTrial.includes(version))
   return {
-    active: find(activeVersion),
-    previous: find(previousVersion),
-    ...(trials.length > 0 ? { trials } : {}),
+    model,
+    desired: {
+      active: find(model.activeVersion),
+      previous: find(model.previousVersion),
+      ...(trials.length > 0 ? { trials } : {}),
+    },
+    isUpdating,
   }
+}
+
+/** The state of a model, which is registered on first sight; an existing row stays as it is. */
+export async function ensureModel(db: Database, model: NewModel, nowMs: number): Promise<ModelState> {
+  const known = await findModelState(db, model.id)
+  if (known) return known
+  await db
+    .insert(models)
+    .values({ ...model, createdAt: nowMs })
+    .onConflictDoNothing()
+  const created = await findModelState(db, model.id)
+  if (!created) throw new Error(`Model '${model.id}' is missing right after its insert.`)
+  return created
 }
 
 /**

@@ -16,7 +16,7 @@ import { createModelEngine } from '../../../../../gpu-node/src/serving/backends/
 import type { Engine } from '../../../../../gpu-node/src/serving/engine/engine-api.ts'
 import { createEngine } from '../../../../../gpu-node/src/serving/engine/engine.ts'
 import type { GenerateRequest } from '../../../../../gpu-node/src/serving/engine/generation-request.ts'
-import { checkInvariants } from '../../../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { checkInvariants } from '../../../../support/engine/engine-invariants.ts'
 import type { Addon, Engine as NativeEngine, EngineWeights } from '../../../../../gpu-node/native/addon.d.ts'
 import { addon } from '../../../../support/engine/backends.ts'
 import { ENGINE_OPTIONS } from '../../../../support/engine/engine-options.ts'
