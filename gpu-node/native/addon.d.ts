@@ -32,7 +32,7 @@ export interface Addon {
     group: 64 | 32,
   ): Promise<Matrix>
   /**
-   * Refines the mask of some rows of a linear by swaps, blocking: what `swapRows` in `src/copal/swaps.ts` does,
+   * Refines the mask of some rows of a linear by swaps, blocking: what `swapRows` in `src/pruning/refinement/exchange.ts` does,
    * to the bit. Arrays may lie in shared memory, where other threads refine other rows.
    *
    * @param kernel `null` takes the best one
