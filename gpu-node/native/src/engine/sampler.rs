@@ -1,5 +1,5 @@
-//! A token from logits: the loops over a vocabulary behind `src/engine/sampling.ts`, with the meaning of
-//! `src/engine/logit-loops.ts` to the last tie.
+//! A token from logits: the loops over a vocabulary behind `gpu-node/src/serving/sampling/token-sampler.ts`, with the meaning of
+//! `gpu-node/src/serving/sampling/logit-kernels.ts` to the last tie.
 
 use super::vector::VectorFns;
 use crate::kernels::Kernel;
