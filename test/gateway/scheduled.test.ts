@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, createScheduledController, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { openDatabase } from '../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../gateway/src/storage/db/open-database.ts'
 import { findKey } from '../../gateway/src/storage/db/queries/key-queries.ts'
 import { createDeps } from '../../gateway/src/deps.ts'
 import worker from '../../gateway/src/index.ts'

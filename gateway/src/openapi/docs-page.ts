@@ -5,7 +5,7 @@ import { fieldType } from './field-type.ts'
 import { ERROR_HEADERS, type HeaderField } from './headers.ts'
 import type { Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
-import type { JsonSchema } from './schema.ts'
+import type { JsonSchema } from './openapi-schema.ts'
 
 const STYLE = `
 :root{color-scheme:light dark;--line:light-dark(#d5d8dc,#3a3f45);--soft:light-dark(#5c6370,#a0a7b1);--code:light-dark(#f2f3f5,#22262b);--accent:light-dark(#0b5cad,#7ab7ff)}

@@ -2,7 +2,7 @@
 import { ERROR_CASES, type ErrorCase, type ErrorCode } from '@copal/shared/errors.ts'
 import { errorHeaders, type HeaderField } from './headers.ts'
 import type { Operation } from './operation.ts'
-import type { JsonSchema } from './schema.ts'
+import type { JsonSchema } from './openapi-schema.ts'
 
 /** Of whatever has to find a node and wait for its answer. */
 const GENERATING: readonly ErrorCode[] = [

@@ -1,6 +1,6 @@
 /** Headers beside the bodies, as the OpenAPI document and the reference page tell of them. */
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
-import { schemaOf, type JsonSchema } from './schema.ts'
+import { schemaOf, type JsonSchema } from './openapi-schema.ts'
 
 /** What a header says, and what it may hold. */
 export interface HeaderField {

@@ -6,7 +6,7 @@ import { failuresOf, generates, type DescribedAnswer } from './failures.ts'
 import { ANSWER_HEADERS, REQUEST_HEADERS, type HeaderField } from './headers.ts'
 import type { NamedSchema, Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
-import { schemaOf, type JsonSchema } from './schema.ts'
+import { schemaOf, type JsonSchema } from './openapi-schema.ts'
 
 /** As much of an OpenAPI 3.1 document as this service has. */
 export interface OpenApiDocument {

@@ -1,5 +1,5 @@
 import type { Operation } from './operation.ts'
-import type { JsonSchema } from './schema.ts'
+import type { JsonSchema } from './openapi-schema.ts'
 
 const JSON_IN_TEXT = { type: 'string', contentMediaType: 'application/json' }
 

@@ -2,11 +2,19 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
-import { openDatabase } from '../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { revokeKey } from '../../../gateway/src/storage/db/queries/key-queries.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/key-secret.ts'
-import { ask } from '../support/requests/documented.ts'
-import { beat, createKey, errorOf, get, ORIGIN, post, until } from '../support/requests/gateway-requests.ts'
+import { fetchDocumented } from '../support/requests/documented.ts'
+import {
+  sendHeartbeat,
+  createKey,
+  errorOf,
+  get,
+  ORIGIN,
+  post,
+  until,
+} from '../support/requests/gateway-requests.ts'
 import { loseDatabase } from '../support/faults/lost-database.ts'
 import { startNode } from '../support/doubles/node-double.ts'
 import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
@@ -14,7 +22,7 @@ import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
 
 async function refusal(path: string, authorization?: string) {
-  const response = await ask(
+  const response = await fetchDocumented(
     new Request(ORIGIN + path, authorization === undefined ? {} : { headers: { authorization } }),
   )
   expect(response.status).toBe(401)
@@ -29,7 +37,11 @@ describe('an API key', () => {
     const { key } = await createKey()
     expect((await get('/v1/models', key)).status).toBe(200)
     expect(
-      (await ask(new Request(`${ORIGIN}/v1/models`, { headers: { authorization: `bearer ${key}` } }))).status,
+      (
+        await fetchDocumented(
+          new Request(`${ORIGIN}/v1/models`, { headers: { authorization: `bearer ${key}` } }),
+        )
+      ).status,
     ).toBe(200)
   })
 
@@ -131,7 +143,7 @@ test.each([true, false])(
         ? { kind: 'stream', headers: SSE, chunks: ['data: {"a":1}\n\n'], ending: 'hang' }
         : { kind: 'stream', headers: { 'content-type': 'application/json' }, chunks: [' '], ending: 'hang' },
     ])
-    await beat(node, `revoked-${stream}`)
+    await sendHeartbeat(node, `revoked-${stream}`)
     const ctx = createExecutionContext()
     const pending = createApp({ recheckKeyMs: 20 }).request(
       '/v1/completions',

@@ -8,6 +8,7 @@ import { promote } from './promote-step.ts'
 import type { Step, StepDeps, StepOutcome } from './update-step.ts'
 import { moveUpdate } from './move-update.ts'
 
+/** The steps of an update, in their order. Each is in a file of its own and leads to the next state of `update-states.ts`. */
 const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
   collecting: collect,
   calibrating: calibrate,

@@ -19,7 +19,7 @@ import {
 } from './fleet-node.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import { pickNode, type Candidate } from './node-picker.ts'
-import { DEFAULT_POLICY } from './fleet-policy.ts'
+import { DEFAULT_POLICY } from './policy-variables.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 
 /** Silence after which a node is forgotten altogether. */

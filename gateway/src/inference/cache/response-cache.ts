@@ -1,6 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
-import { openDatabase } from '../../storage/db/database.ts'
+import { openDatabase } from '../../storage/db/open-database.ts'
 import { putCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
 import { CacheStore } from './cache-store.ts'

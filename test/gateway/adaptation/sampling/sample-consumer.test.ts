@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { createMessageBatch, getQueueResult, createExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import {
   ensureDomains,
   forgetDomain,

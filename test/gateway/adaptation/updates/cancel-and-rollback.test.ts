@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findDatasets, listAccumulated } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { promoteMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'

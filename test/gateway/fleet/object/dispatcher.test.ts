@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Dispatcher } from '../../../../gateway/src/fleet/object/dispatcher.ts'
-import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import type { Acquired, AcquireRequest } from '../../../../gateway/src/contracts/acquire.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'

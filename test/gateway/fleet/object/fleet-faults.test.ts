@@ -6,7 +6,7 @@ import type { AdmissionResult } from '../../../../gateway/src/contracts/fleet-ob
 import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import {
-  beat,
+  sendHeartbeat,
   createKey,
   errorOf,
   get,
@@ -43,13 +43,13 @@ test('a fleet that is reset keeps who waits waiting, and leaves streams alone', 
     { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 300, ending: 'end' },
     { kind: 'answer', headers: JSON_TYPE, body: '{}' },
   ])
-  await beat(node, 'reset')
+  await sendHeartbeat(node, 'reset')
   const stream = await ask(key, 'reset', { stream: true })
-  await beat(node, 'reset', { draining: true })
+  await sendHeartbeat(node, 'reset', { draining: true })
   const waiting = ask(key, 'reset')
   await new Promise((resolve) => setTimeout(resolve, 100))
   await runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
-  await beat(node, 'reset')
+  await sendHeartbeat(node, 'reset')
   expect(await (await waiting).text()).toBe('{}')
   expect(await stream.text()).toBe(EVENTS.join(''))
 })
@@ -57,7 +57,7 @@ test('a fleet that is reset keeps who waits waiting, and leaves streams alone', 
 test('a fleet whose object throws is asked again, and what it gave then is leased once', async () => {
   const { key } = await createKey()
   const node = await startNode('throws-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-  await beat(node, 'throws')
+  await sendHeartbeat(node, 'throws')
   let calls = 0
   replaceAcquire(async (acquire) => {
     const acquired = await acquire()
@@ -77,8 +77,8 @@ test.each([
   const { key } = await createKey()
   const bad = await startNode(`${model}-1`, [{ kind: 'answer', headers, body }])
   const good = await startNode(`${model}-2`, [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
-  await beat(bad, model)
-  await beat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  await sendHeartbeat(bad, model)
+  await sendHeartbeat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
   expect(await (await ask(key, model)).text()).toBe('{"ok":1}')
   expect(await bad.calls()).toHaveLength(1)
 })
@@ -94,8 +94,8 @@ test('a node that fails at everything at once draws no traffic: each request has
   const { key } = await createKey()
   const bad = await startNode('hole-1', [INTERNAL])
   const good = await startNode('hole-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
-  await beat(bad, 'hole')
-  await beat(good, 'hole', { load: { running: 9, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  await sendHeartbeat(bad, 'hole')
+  await sendHeartbeat(good, 'hole', { load: { running: 9, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
   for (let requests = 0; requests < 5; requests += 1)
     expect(await (await ask(key, 'hole')).text()).toBe('{"ok":1}')
   expect(await bad.calls()).toHaveLength(3)
@@ -104,7 +104,7 @@ test('a node that fails at everything at once draws no traffic: each request has
 test('a request at which two nodes fail in a way that they did not foresee is tried on no third', async () => {
   const { key } = await createKey()
   const nodes = await Promise.all(['poison-1', 'poison-2', 'poison-3'].map((id) => startNode(id, [INTERNAL])))
-  for (const node of nodes) await beat(node, 'poison')
+  for (const node of nodes) await sendHeartbeat(node, 'poison')
   const answer = await ask(key, 'poison')
   expect([answer.status, (await errorOf(answer)).code]).toEqual([500, 'internal_error'])
   const calls = await Promise.all(nodes.map((node) => node.calls()))
@@ -122,7 +122,7 @@ test('requests that a node refuses as they are do not count against it', async (
     ...Array.from({ length: 5 }, () => refusal),
     { kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' },
   ])
-  await beat(node, 'picky-node')
+  await sendHeartbeat(node, 'picky-node')
   for (let requests = 0; requests < 5; requests += 1) expect((await ask(key, 'picky-node')).status).toBe(400)
   expect(await (await ask(key, 'picky-node')).text()).toBe('{"ok":1}')
 })
@@ -141,7 +141,7 @@ test('a late answer is trimmed and names its mask; a late error has its own stat
     },
     { kind: 'stream', headers: late, chunks: [' ', error], pauseMs: 20, ending: 'end' },
   ])
-  await beat(node, 'late')
+  await sendHeartbeat(node, 'late')
   const answer = await ask(key, 'late')
   expect(answer.headers.get('x-copal-mask')).toBe('12')
   expect(await answer.text()).toBe('{"system_fingerprint":"copal-late-m12"}')
@@ -159,8 +159,10 @@ test('a node that breaks after nothing but comments is replaced by another', asy
   const good = await startNode('comments-2', [
     { kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' },
   ])
-  await beat(bad, 'comments')
-  await beat(good, 'comments', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  await sendHeartbeat(bad, 'comments')
+  await sendHeartbeat(good, 'comments', {
+    load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 },
+  })
   const answer = await ask(key, 'comments', { stream: true })
   expect(answer.headers.get('x-copal-node')).toBe('comments-2')
   expect(await answer.text()).toBe(EVENTS.join(''))
@@ -175,7 +177,7 @@ test('a stream that waited on its node names the mask of its first event', async
   const node = await startNode('waited-1', [
     { kind: 'stream', headers: LATE, chunks: [COMMENT, COMMENT, ...events], pauseMs: 20, ending: 'end' },
   ])
-  await beat(node, 'waited')
+  await sendHeartbeat(node, 'waited')
   const answer = await ask(key, 'waited', { stream: true })
   expect(answer.headers.get('x-copal-mask')).toBe('12')
   expect(await answer.text()).toBe(events.join(''))
@@ -189,7 +191,7 @@ test('one that waits for longer is begun with comments and without a mask in its
     // It does not beat meanwhile, and is asked for its health.
     { kind: 'answer', body: '{}' },
   ])
-  await beat(node, 'waits')
+  await sendHeartbeat(node, 'waits')
   const answer = await ask(key, 'waits', { stream: true })
   expect(answer.status).toBe(200)
   expect(answer.headers.get('x-copal-mask')).toBeNull()
@@ -211,8 +213,8 @@ test.each([
   const good = await startNode(`${model}-2`, [
     { kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' },
   ])
-  await beat(bad, model)
-  await beat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  await sendHeartbeat(bad, model)
+  await sendHeartbeat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
   const answer = await ask(key, model, { stream: true })
   expect(answer.headers.get('x-copal-node')).toBe(`${model}-2`)
   expect(await answer.text()).toBe(EVENTS.join(''))
@@ -225,7 +227,7 @@ test('what a node refuses behind comments has its own status', async () => {
   const node = await startNode('refuses-1', [
     { kind: 'stream', headers: LATE, chunks: [COMMENT, `data: ${error}\n\n`], pauseMs: 20, ending: 'end' },
   ])
-  await beat(node, 'refuses')
+  await sendHeartbeat(node, 'refuses')
   const answer = await ask(key, 'refuses', { stream: true })
   expect([answer.status, await errorOf(answer)]).toMatchObject([400, { message: 'No.', param: 'tools' }])
 })
@@ -234,7 +236,7 @@ test('a full fleet lets a request wait for its turn, then tells when to come bac
   const { key } = await createKey()
   const node = await startNode('turn-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   const full = { running: 2, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
-  await beat(node, 'turn', { load: full })
+  await sendHeartbeat(node, 'turn', { load: full })
   // Leases that are not settled: only with these is a node full.
   for (const id of ['turn-lease-1', 'turn-lease-2'])
     await fleet().acquire({ model: 'turn', requestId: id, domain: 'd', promptTokens: 1, exclude: [] })
@@ -250,14 +252,14 @@ test('a full fleet lets a request wait for its turn, then tells when to come bac
 test('a client that leaves while it waits takes nothing, and is not counted', async () => {
   const { key } = await createKey({ limits: { concurrentRequests: 1 } })
   const node = await startNode('queue-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-  await beat(node, 'queue', { draining: true })
+  await sendHeartbeat(node, 'queue', { draining: true })
   const controller = new AbortController()
   const body = { model: 'queue', prompt: 'Once' }
   const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
   await new Promise((resolve) => setTimeout(resolve, 100))
   controller.abort()
   await pending
-  await beat(node, 'queue')
+  await sendHeartbeat(node, 'queue')
   await until('its place to be free', async () => {
     const answer = await ask(key, 'queue')
     return answer.status === 200 ? true : undefined
@@ -268,7 +270,7 @@ test('a client that leaves while it waits takes nothing, and is not counted', as
 test('a client that leaves before the fleet was asked on its behalf takes nothing in the end', async () => {
   const { id, key } = await createKey({ limits: { tokensPerMonth: 1_000 } })
   const node = await startNode('overtaken-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-  await beat(node, 'overtaken')
+  await sendHeartbeat(node, 'overtaken')
   const asked = Promise.withResolvers<void>()
   const abandoned = Promise.withResolvers<void>()
   const taken: boolean[] = []
@@ -303,7 +305,7 @@ test('a client that leaves before the fleet was asked on its behalf takes nothin
 test('a client that left is asked for no more when the fleet throws', async () => {
   const { key } = await createKey()
   const node = await startNode('no-more-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-  await beat(node, 'no-more')
+  await sendHeartbeat(node, 'no-more')
   const asked = Promise.withResolvers<void>()
   const left = Promise.withResolvers<void>()
   let calls = 0
@@ -334,7 +336,7 @@ test('a priority that does not exist is refused by the name of its header', asyn
 test('while the database fails, heartbeats of known nodes still count', async () => {
   const { key } = await createKey()
   const node = await startNode('db-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-  await beat(node, 'db')
+  await sendHeartbeat(node, 'db')
   // From now on its key is trusted.
   await get('/v1/models', key)
   loseDatabase()

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { FleetState, FORGET_MS } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import { a, ask, ready } from '../../support/state/fleet-state.ts'
+import { a, acquireRequest, readyWeightSets } from '../../support/state/fleet-state.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 const { silentMs: ALIVE_MS, deadMs: DEAD_MS, leaseMs: LEASE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
@@ -11,9 +11,9 @@ describe('heartbeats', () => {
     const fleet = new FleetState()
     expect(fleet.heartbeat(heartbeatOf(a, 'm'), undefined, 0)).toBe(false)
     expect(fleet.snapshot(0).nodes).toEqual([])
-    fleet.heartbeat(heartbeatOf(a, 'm', ready(3)), 3, 0)
-    expect(fleet.heartbeat(heartbeatOf(a, 'm', ready(3)), undefined, ALIVE_MS)).toBe(true)
-    expect(fleet.acquire(ask('request-1'), ALIVE_MS)).toMatchObject({ ok: true, maskVersion: 3 })
+    fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(3)), 3, 0)
+    expect(fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(3)), undefined, ALIVE_MS)).toBe(true)
+    expect(fleet.acquire(acquireRequest('request-1'), ALIVE_MS)).toMatchObject({ ok: true, maskVersion: 3 })
     const other = heartbeatOf(a, 'm')
     other.model.baseSha256 = 'b'.repeat(64)
     expect(fleet.heartbeat(other, undefined, ALIVE_MS + 1)).toBe(false)
@@ -22,7 +22,7 @@ describe('heartbeats', () => {
   test('that name a request tell how it is, and what it is settled with when its node dies', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('request-1'), 1_000)
+    fleet.acquire(acquireRequest('request-1'), 1_000)
     expect(fleet.look('request-1', 1_500)).toMatchObject({ where: 'sent', silent: false })
     const progress = { requestId: 'request-1', promptTokens: 20, completionTokens: 4, idleMs: 500 }
     fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, 2_000)
@@ -41,7 +41,7 @@ describe('heartbeats', () => {
   test('count the time without a token from when the request began to run on its node', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('request-1'), 0)
+    fleet.acquire(acquireRequest('request-1'), 0)
     const tell = (atMs: number, changes: object) => {
       const progress = {
         requestId: 'request-1',
@@ -61,7 +61,7 @@ describe('heartbeats', () => {
   test('that do not name a request count only when composed long enough after its lease', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('request-1'), 1)
+    fleet.acquire(acquireRequest('request-1'), 1)
     // Whatever comes first can have been on its way since before the lease, also when it comes late.
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS)
     expect(fleet.look('request-1', CONNECT_MS)).toMatchObject({ where: 'sent' })
@@ -77,9 +77,9 @@ describe('heartbeats', () => {
   test('of a node that leaves end its leases at once, and it is forgotten', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('request-1'), 1)
+    fleet.acquire(acquireRequest('request-1'), 1)
     fleet.heartbeat(heartbeatOf(a, 'm', { draining: true, leaving: true }), 0, 2)
-    expect(fleet.acquire(ask('request-2'), 2)).toMatchObject({ ok: false, reason: 'absent' })
+    expect(fleet.acquire(acquireRequest('request-2'), 2)).toMatchObject({ ok: false, reason: 'absent' })
     expect(fleet.mayReturn('m', 2)).toBe(false)
     expect(fleet.expire(3).leases).toMatchObject([{ requestId: 'request-1' }])
     fleet.release(['request-1'])
@@ -89,10 +89,10 @@ describe('heartbeats', () => {
   test('a stream that was cut keeps its lease, to be settled, and its node takes nothing until its next heartbeat', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('request-1'), 1)
+    fleet.acquire(acquireRequest('request-1'), 1)
     fleet.fail({ requestId: 'request-1', nodeId: 'a', how: 'cut' }, 2)
     expect(fleet.leaseOf('request-1')).toMatchObject({ nodeId: 'a' })
-    expect(fleet.acquire(ask('request-2'), 2).ok).toBe(false)
+    expect(fleet.acquire(acquireRequest('request-2'), 2).ok).toBe(false)
   })
 })
 
@@ -100,7 +100,7 @@ describe('leases', () => {
   test('end with their release, once', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('request-1'), 0)
+    fleet.acquire(acquireRequest('request-1'), 0)
     fleet.release(['request-1', 'never-seen'])
     fleet.release(['request-1'])
     expect(fleet.snapshot(0).nodes[0]?.leases).toBe(0)
@@ -110,8 +110,8 @@ describe('leases', () => {
   test('expire without progress, holding what they are settled with', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('still'), 0)
-    fleet.acquire(ask('moving'), 0)
+    fleet.acquire(acquireRequest('still'), 0)
+    fleet.acquire(acquireRequest('moving'), 0)
     const moving = { requestId: 'moving', promptTokens: 9, completionTokens: 3, idleMs: 0 }
     for (let atMs = 2_000; atMs <= LEASE_MS; atMs += 2_000) {
       fleet.heartbeat(
@@ -144,7 +144,7 @@ describe('leases', () => {
   test('of a dead node expire early, and the node is forgotten later', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('request-1'), 0)
+    fleet.acquire(acquireRequest('request-1'), 0)
     expect(fleet.expire(DEAD_MS - 1)).toEqual({ leases: [], forgotten: [] })
     expect(fleet.expire(DEAD_MS).leases.map(({ requestId }) => requestId)).toEqual(['request-1'])
     expect(fleet.expire(FORGET_MS).forgotten).toEqual([])
@@ -156,8 +156,8 @@ describe('leases', () => {
   test('of a silent node that answers for them go on, and are settled when it does not any more', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.acquire(ask('watched'), 0)
-    fleet.acquire(ask('unwatched'), 0)
+    fleet.acquire(acquireRequest('watched'), 0)
+    fleet.acquire(acquireRequest('unwatched'), 0)
     const step = DEAD_MS / 2
     let atMs = step
     for (; atMs <= 2 * LEASE_MS; atMs += step) {
@@ -174,7 +174,7 @@ describe('leases', () => {
   test('outlive a time in which the fleet itself heard nobody, and expire when their node is silent after it too', () => {
     const asleep = new FleetState()
     asleep.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    asleep.acquire(ask('request-1'), 0)
+    asleep.acquire(acquireRequest('request-1'), 0)
     const record = asleep.record('a')
     if (!record) throw new Error('nothing was recorded')
     const restarted = new FleetState()

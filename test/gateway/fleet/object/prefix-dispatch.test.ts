@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
-import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import { a, ask, b } from '../../support/state/fleet-state.ts'
+import { a, acquireRequest, b } from '../../support/state/fleet-state.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 describe('a prompt whose beginning a node has cached', () => {
@@ -16,7 +16,7 @@ describe('a prompt whose beginning a node has cached', () => {
   }
   let asked = 0
   const nodeFor = (fleet: FleetState, prefix: string[], nowMs = 1, changes: object = {}) => {
-    const acquired = fleet.acquire(ask(`prefixed-${asked++}`, { prefix, ...changes }), nowMs)
+    const acquired = fleet.acquire(acquireRequest(`prefixed-${asked++}`, { prefix, ...changes }), nowMs)
     return acquired.ok ? acquired.nodeId : acquired.reason
   }
 
@@ -66,7 +66,8 @@ describe('a prompt whose beginning a node has cached', () => {
   test('never goes to a node that is full, or has it of other weights', () => {
     const load = { running: 0, waiting: 2, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
     const fleet = three([{ ...held(0, k1), load }, held(1, k1), held(0, k1)])
-    for (let turn = 0; turn < 2; turn += 1) fleet.acquire(ask(`busy-${turn}`, { exclude: ['b', 'c'] }), 1)
+    for (let turn = 0; turn < 2; turn += 1)
+      fleet.acquire(acquireRequest(`busy-${turn}`, { exclude: ['b', 'c'] }), 1)
     expect(nodeFor(fleet, [k1])).toBe('c')
   })
 
@@ -89,7 +90,8 @@ describe('a prompt whose beginning a node has cached', () => {
     const cached = three([])
     const keys = Array.from({ length: 600 }, (_, index) => String(index).padStart(16, '0'))
     const places = keys.map((key) => nodeFor(cached, [key]))
-    const again = (index: number) => cached.acquire(ask('again', { prefix: keys.slice(index, index + 1) }), 2)
+    const again = (index: number) =>
+      cached.acquire(acquireRequest('again', { prefix: keys.slice(index, index + 1) }), 2)
     expect(again(599)).toMatchObject({ nodeId: places[599] })
     expect(cached.record('a')?.heartbeat).not.toHaveProperty('prefixes')
   })

@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import {
   insertReceipts,
   sumVersionsSince,
@@ -8,7 +8,13 @@ import {
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { SupersededAttempts } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
-import { beat, createKey, post, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import {
+  sendHeartbeat,
+  createKey,
+  post,
+  receiptOf,
+  signedPost,
+} from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
 const db = openDatabase(env.DB)
@@ -36,8 +42,8 @@ test('a request that another node answered counts once, and not as an error', as
   const { id: account, key } = await createKey()
   const bad = await startNode('superseded-1', [{ kind: 'drop' }])
   const good = await startNode('superseded-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-  await beat(bad, model)
-  await beat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  await sendHeartbeat(bad, model)
+  await sendHeartbeat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
   const answer = await post(key, '/v1/completions', { model, prompt: 'Once' })
   const requestId = answer.headers.get('x-request-id') ?? ''
   expect(answer.headers.get('x-copal-node')).toBe('superseded-2')
@@ -57,7 +63,7 @@ test('a request that another node answered counts once, and not as an error', as
 /** A request on one of two nodes, and what its receipt and the gateway's next call of the fleet say. */
 async function leasedOnOneOfTwo(model: string) {
   const { id: account } = await createKey()
-  for (const id of [`${model}-1`, `${model}-2`]) await beat({ id, url: 'http://127.0.0.1:9' }, model)
+  for (const id of [`${model}-1`, `${model}-2`]) await sendHeartbeat({ id, url: 'http://127.0.0.1:9' }, model)
   const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
   const requestId = `request-${model}`
   const asked = { model, account, domain: 'default', promptTokens: 1 }

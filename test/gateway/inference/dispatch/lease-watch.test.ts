@@ -2,12 +2,12 @@ import { env } from 'cloudflare:workers'
 import { runDurableObjectAlarm } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { NodeCallError } from '../../../../gateway/src/fleet/client/node-client.ts'
-import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { judge, watchLease } from '../../../../gateway/src/inference/dispatch/lease-watch.ts'
 import { createAlarms } from '../../../../gateway/src/runtime/alarms.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { beat } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 
 const { idleMs, firstTokenMs } = DEFAULT_POLICY
 const view = { silent: false, where: 'taken', idleMs: 0, tokenlessMs: 0 } as const
@@ -30,11 +30,11 @@ async function watched(model: string, progress: { completionTokens?: number; fir
   const deps = testDeps({ policy: { ...DEFAULT_POLICY, connectMs: 20, firstTokenMs: 100 } })
   const node = { nodeId: `${model}-1`, url: 'http://127.0.0.1:9' }
   const about = { id: node.nodeId, url: node.url }
-  await beat(about, model)
+  await sendHeartbeat(about, model)
   const requestId = `request-${model}`
   const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
   await fleet.acquire({ model, requestId, domain: 'd', promptTokens: 1, exclude: [] })
-  await beat(about, model, {
+  await sendHeartbeat(about, model, {
     requests: [{ requestId, promptTokens: 1, completionTokens: 0, idleMs: 0, ...progress }],
   })
   const attempt = new AbortController()

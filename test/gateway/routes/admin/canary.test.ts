@@ -3,13 +3,13 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { ChatCall, Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import type { CanaryReport } from '@copal/shared/wire/admin-trials.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'
 import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
 import {
-  beat,
+  sendHeartbeat,
   createKey,
   errorOf,
   get,
@@ -27,7 +27,7 @@ let inside: { id: string; key: string }
 let outside: { id: string; key: string }
 /** What the node holds, as it tells. */
 let held: Partial<Heartbeat> = {}
-const heartbeat = () => beat(node, 'tiny', held)
+const heartbeat = () => sendHeartbeat(node, 'tiny', held)
 
 async function activate(version: number): Promise<void> {
   const model = await findModel(openDatabase(env.DB), 'tiny')

@@ -3,7 +3,7 @@ import { createExecutionContext, createScheduledController, waitOnExecutionConte
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/admin-keys.ts'
 import worker from '../../../../gateway/src/index.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findKey } from '../../../../gateway/src/storage/db/queries/key-queries.ts'
 import { SETTINGS } from '../../../../shared/src/settings-table.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../../gateway/src/keys/key-secret.ts'

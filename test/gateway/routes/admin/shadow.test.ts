@@ -3,14 +3,21 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import type { ChatCall, ShadowScore } from '@copal/shared/wire/node-rpc.ts'
 import type { ShadowReport } from '@copal/shared/wire/admin-trials.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks, shadowScores } from '../../../../gateway/src/storage/db/schema.ts'
 import { deleteOldScores } from '../../../../gateway/src/storage/retention.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { beat, createKey, errorOf, get, post, signedPost } from '../../support/requests/gateway-requests.ts'
+import {
+  sendHeartbeat,
+  createKey,
+  errorOf,
+  get,
+  post,
+  signedPost,
+} from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
@@ -20,7 +27,7 @@ let node: NodeDouble
 let consenting: string
 let held = [ready(0), ready(4)]
 const heartbeat = (shadows?: ShadowScore[]) =>
-  beat(node, 'tiny', { activeVersion: 4, weightSets: held, ...(shadows ? { shadows } : {}) })
+  sendHeartbeat(node, 'tiny', { activeVersion: 4, weightSets: held, ...(shadows ? { shadows } : {}) })
 
 beforeAll(async () => {
   node = await startNode('shadow-1', [{ kind: 'answer', body: '{"ok":1}' }])

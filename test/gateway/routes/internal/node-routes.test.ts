@@ -3,7 +3,7 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { deleteReceipts, insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumDrift, sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
@@ -11,7 +11,7 @@ import { deleteOldReceipts } from '../../../../gateway/src/storage/retention.ts'
 import { masks, receipts as receiptTable } from '../../../../gateway/src/storage/db/schema.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { beat, errorOf, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, errorOf, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
@@ -20,7 +20,7 @@ const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 
 describe('a heartbeat', () => {
   test('registers the model on first sight and answers that it shall serve dense', async () => {
-    expect(await beat(node, 'first')).toEqual({
+    expect(await sendHeartbeat(node, 'first')).toEqual({
       registered: true,
       desired: { active: null, previous: null },
       jobs: [],
@@ -38,7 +38,7 @@ describe('a heartbeat', () => {
   })
 
   test('from other weights under a known name is refused, naming both hashes, and changes nothing', async () => {
-    await beat(node, 'weights')
+    await sendHeartbeat(node, 'weights')
     const other = { ...heartbeatOf({ ...node, id: 'impostor' }, 'weights') }
     const response = await signedPost('/internal/nodes/heartbeat', {
       ...other,
@@ -52,7 +52,7 @@ describe('a heartbeat', () => {
   })
 
   test('is answered with the masks that the model shall serve', async () => {
-    await beat(node, 'masked')
+    await sendHeartbeat(node, 'masked')
     for (const [version, digit] of [
       [1, 'c'],
       [2, 'd'],
@@ -81,17 +81,17 @@ describe('a heartbeat', () => {
     await promote(1)
     const first = { version: 1, sha256: 'c'.repeat(64) }
     const second = { version: 2, sha256: 'd'.repeat(64) }
-    expect((await beat(node, 'masked')).desired).toEqual({ active: first, previous: null })
+    expect((await sendHeartbeat(node, 'masked')).desired).toEqual({ active: first, previous: null })
     await promote(2)
-    expect((await beat(node, 'masked')).desired).toEqual({ active: second, previous: first })
+    expect((await sendHeartbeat(node, 'masked')).desired).toEqual({ active: second, previous: first })
     await promote(0)
-    expect((await beat(node, 'masked')).desired).toEqual({ active: null, previous: second })
+    expect((await sendHeartbeat(node, 'masked')).desired).toEqual({ active: null, previous: second })
   })
 
   test('of a node whose name another took is refused, whatever it says, and of one that was restarted is not', async () => {
     const copy = { ...node, url: 'http://127.0.0.1:3' }
-    await beat(node, 'copied', { process: 'first' })
-    await beat(copy, 'copied', { process: 'second' })
+    await sendHeartbeat(node, 'copied', { process: 'first' })
+    await sendHeartbeat(copy, 'copied', { process: 'second' })
     const told = heartbeatOf(node, 'copied', { process: 'first', leaving: true })
     const refused = await signedPost('/internal/nodes/heartbeat', told)
     expect([refused.status, (await errorOf(refused)).message]).toEqual([
@@ -102,8 +102,8 @@ describe('a heartbeat', () => {
     ])
     const shown = (await fleet().snapshot()).nodes.find(({ id }) => id === 'node-1')
     expect(shown).toMatchObject({ url: copy.url, alive: true })
-    await beat(copy, 'copied', { process: 'second' })
-    await beat(copy, 'copied', { process: 'third' })
+    await sendHeartbeat(copy, 'copied', { process: 'second' })
+    await sendHeartbeat(copy, 'copied', { process: 'third' })
   })
 
   test('may leave its methods out once they are registered, until its process is another one', async () => {
@@ -130,7 +130,7 @@ describe('a heartbeat', () => {
   })
 
   test('of an idle node takes one statement in the database', async () => {
-    await beat(node, 'idle')
+    await sendHeartbeat(node, 'idle')
     const statements: string[] = []
     const counted = new Proxy(env.DB, {
       get(binding, name) {
@@ -166,7 +166,7 @@ describe('a heartbeat', () => {
 
 describe('receipts', () => {
   test('settle once however often and in whatever batch they come, and end their leases', async () => {
-    await beat(node, 'tiny')
+    await sendHeartbeat(node, 'tiny')
     for (const requestId of ['request-1', 'request-2']) {
       await fleet().acquire({ model: 'tiny', requestId, domain: 'default', promptTokens: 1, exclude: [] })
     }

@@ -6,12 +6,18 @@ import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../../../gateway/src/contracts/bindings.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { errorOf, beat, post, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
-import { ask, limited } from '../../support/requests/limited-requests.ts'
+import {
+  errorOf,
+  sendHeartbeat,
+  post,
+  receiptOf,
+  signedPost,
+} from '../../support/requests/gateway-requests.ts'
+import { ask, createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
 import { withAttestations } from '../../support/requests/attested-reports.ts'
@@ -34,8 +40,8 @@ beforeAll(async () => {
   honest = await startNode('honest', [{ kind: 'stream', chunks: CHUNKS, ending: 'end' }])
 })
 beforeEach(async () => {
-  await beat(honest, MODEL)
-  await beat(taken, MODEL, { draining: true })
+  await sendHeartbeat(honest, MODEL)
+  await sendHeartbeat(taken, MODEL, { draining: true })
 })
 const lastCall = async () => {
   const call = (await honest.calls()).at(-1)
@@ -55,7 +61,9 @@ describe('a node', () => {
     const secret = await nodeSecret(TEST_NODE_SECRET, 'taken')
     const asTheOther = await signedPost(HEARTBEAT, other, { secret })
     expect(asTheOther.status).toBe(401)
-    expect((await errorOf(asTheOther)).message).toContain("the output of 'npx copal nodes secret honest' for the")
+    expect((await errorOf(asTheOther)).message).toContain(
+      "the output of 'npx copal nodes secret honest' for the",
+    )
     for (const path of [RECEIPTS, ANSWERS]) {
       const told = { nodeId: 'honest', receipts: [], tenant: 'x', key: 'a'.repeat(64), ttlMs: 1, body: '' }
       const more = { ...told, maskVersion: 0, contentType: 'x' }
@@ -70,7 +78,7 @@ describe('a node', () => {
   })
 
   test('cannot take a call for its own that was signed for another', async () => {
-    await (await ask((await limited({})).key, { model: MODEL, stream: true })).text()
+    await (await ask((await createLimitedKey({})).key, { model: MODEL, stream: true })).text()
     const { path, body, headers } = await lastCall()
     const call = {
       to: 'node',
@@ -93,7 +101,7 @@ describe('a receipt', () => {
   test('from a node that was not given the request changes nothing, and is told of once', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     onTestFinished(() => log.mockRestore())
-    const { id: account, key } = await limited({ tokens_per_month: 1_000 })
+    const { id: account, key } = await createLimitedKey({ tokens_per_month: 1_000 })
     await (await ask(key, { model: MODEL, stream: true })).text()
     const { requestId, attestation, domain } = (await lastCall()).told
     const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), attestation }
@@ -124,7 +132,7 @@ describe('a receipt', () => {
   })
 
   test('of a node is for the key, the model and the domain that the gateway named, and no other', async () => {
-    const { id: account, key } = await limited({})
+    const { id: account, key } = await createLimitedKey({})
     await (await ask(key, { model: MODEL, stream: true })).text()
     const { requestId, attestation, domain } = (await lastCall()).told
     const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), attestation }
@@ -143,7 +151,7 @@ describe('a receipt', () => {
 })
 
 test('an answer is kept from the node that was asked for it alone, under the name that it was asked for', async () => {
-  const { key } = await limited({})
+  const { key } = await createLimitedKey({})
   const asked = {
     model: MODEL,
     messages: [{ role: 'user', content: 'Hello.' }],
@@ -172,7 +180,7 @@ test('an answer is kept from the node that was asked for it alone, under the nam
 test('while the gateway’s secret is replaced nodes with either are known, and their attestations hold; then the new one alone', async () => {
   const next = 'node-secret-of-tomorrow-for-the-tests'
   const grace = { NODE_SECRET: next, NODE_SECRET_ALTERNATE: TEST_NODE_SECRET }
-  const { id: account, key } = await limited({})
+  const { id: account, key } = await createLimitedKey({})
   await (await ask(key, { model: MODEL, stream: true })).text()
   const { requestId, attestation, domain } = (await lastCall()).told
   const receipts = [{ ...receiptOf(requestId, { account, model: MODEL, domain }), attestation }]

@@ -1,11 +1,18 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { CacheEntry } from '@copal/shared/wire/admin-keys.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
-import { cacheOf, fresh, kept, ready, shown, useCachedNode } from '../../support/doubles/cached-node.ts'
-import { beat, createKey, errorOf, get, until } from '../../support/requests/gateway-requests.ts'
+import {
+  cacheOf,
+  newRequest,
+  untilCached,
+  ready,
+  shownHeaders,
+  useCachedNode,
+} from '../../support/doubles/cached-node.ts'
+import { sendHeartbeat, createKey, errorOf, get, until } from '../../support/requests/gateway-requests.ts'
 
 const cached = useCachedNode()
 const { ask } = cached
@@ -19,41 +26,41 @@ describe('an answer is of one mask', () => {
   }
 
   test('and not found once another is promoted, but again after the way back, or by its name', async () => {
-    const body = fresh()
-    const dense = await (await kept('cached', () => ask(body))).text()
+    const body = newRequest()
+    const dense = await (await untilCached('cached', () => ask(body))).text()
     await promote(7)
-    const pruned = await kept('cached', () => ask(body))
-    expect(shown(pruned).slice(0, 2)).toEqual(['miss', '7'])
+    const pruned = await untilCached('cached', () => ask(body))
+    expect(shownHeaders(pruned).slice(0, 2)).toEqual(['miss', '7'])
     const hit = await ask(body)
-    expect([shown(hit).slice(0, 2), await hit.text()]).toEqual([['hit', '7'], await pruned.text()])
+    expect([shownHeaders(hit).slice(0, 2), await hit.text()]).toEqual([['hit', '7'], await pruned.text()])
     const named = await ask({ ...body, model: 'tiny@dense' })
-    expect([shown(named).slice(0, 2), await named.text()]).toEqual([['hit', '0'], dense])
+    expect([shownHeaders(named).slice(0, 2), await named.text()]).toEqual([['hit', '0'], dense])
     await promote(0)
     expect(await (await ask(body)).text()).toBe(dense)
   })
 
   test('which gave it: a node that has not swapped yet fills no cache of the new one', async () => {
-    const body = fresh()
+    const body = newRequest()
     const db = openDatabase(env.DB)
     const model = await findModel(db, 'tiny')
     if (!model || !(await activateVersion(db, model, 8))) throw new Error('not activated')
-    await beat(cached.node, 'tiny', { activeVersion: 0, weightSets: [ready(0)] })
-    const late = await kept('cached', () => ask(body))
-    expect(shown(late).slice(0, 2)).toEqual(['miss', '0'])
+    await sendHeartbeat(cached.node, 'tiny', { activeVersion: 0, weightSets: [ready(0)] })
+    const late = await untilCached('cached', () => ask(body))
+    expect(shownHeaders(late).slice(0, 2)).toEqual(['miss', '0'])
     await cached.swap(8)
-    expect(shown(await ask(body)).slice(0, 2)).toEqual(['miss', '8'])
+    expect(shownHeaders(await ask(body)).slice(0, 2)).toEqual(['miss', '8'])
     await promote(0)
   })
 })
 
 describe('a cache is one tenant’s', () => {
   test('whose keys share it, and no other tenant’s key finds, counts or deletes anything there', async () => {
-    const body = fresh()
-    const ours = await (await kept('cached', () => ask(body))).text()
+    const body = newRequest()
+    const ours = await (await untilCached('cached', () => ask(body))).text()
     const sibling = await createKey({ tenant: 'cached' })
     expect(await (await ask(body, {}, sibling.key)).text()).toBe(ours)
     const stranger = await createKey({ tenant: 'other', scopes: ['inference', 'admin'] })
-    const theirs = await kept('other', () => ask(body, {}, stranger.key))
+    const theirs = await untilCached('other', () => ask(body, {}, stranger.key))
     expect(theirs.headers.get('x-copal-cache')).toBe('miss')
     expect(await theirs.text()).not.toBe(ours)
     for (const method of ['GET', 'DELETE']) {
@@ -65,8 +72,8 @@ describe('a cache is one tenant’s', () => {
   })
 
   test('and opens to no key that may not use the model', async () => {
-    const body = fresh()
-    await kept('cached', () => ask(body))
+    const body = newRequest()
+    await untilCached('cached', () => ask(body))
     const bounded = await createKey({ tenant: 'cached', allowedModels: ['something-else'] })
     const response = await ask(body, {}, bounded.key)
     expect([response.status, (await errorOf(response)).param]).toEqual([403, 'model'])
@@ -74,8 +81,8 @@ describe('a cache is one tenant’s', () => {
 
   test('whose hits and misses show at /metrics, to it and to the operator', async () => {
     const mine = await createKey({ tenant: 'metered', scopes: ['inference', 'read-metrics'] })
-    const body = fresh()
-    await kept('metered', () => ask(body, {}, mine.key))
+    const body = newRequest()
+    await untilCached('metered', () => ask(body, {}, mine.key))
     expect((await ask(body, {}, mine.key)).headers.get('x-copal-cache')).toBe('hit')
     const { bytes } = await cacheOf('metered').stats()
     const told = [
@@ -92,9 +99,9 @@ describe('a cache is one tenant’s', () => {
   })
 
   test('which its administrator and the operator look at and empty', async () => {
-    const body = fresh()
+    const body = newRequest()
     const chief = await createKey({ tenant: 'cached', scopes: ['inference', 'admin'] })
-    await kept('cached', () => ask(body))
+    await untilCached('cached', () => ask(body))
     const held = await adminJson<CacheEntry>('GET', '/tenants/cached/cache')
     expect(held.answers).toBeGreaterThan(0)
     expect(held.bytes).toBeGreaterThan(0)

@@ -9,14 +9,14 @@ import {
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { LimitedAccount } from '../../../../gateway/src/contracts/limits.ts'
 import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
 import {
-  beat,
+  sendHeartbeat,
   createKey,
   errorOf,
   post,
@@ -24,7 +24,7 @@ import {
   signedPost,
   until,
 } from '../../support/requests/gateway-requests.ts'
-import { ask, limited, statuses } from '../../support/requests/limited-requests.ts'
+import { ask, createLimitedKey, sortedStatuses } from '../../support/requests/limited-requests.ts'
 import { loseDatabase } from '../../support/faults/lost-database.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
@@ -34,7 +34,7 @@ beforeAll(async () => {
   node = await startNode('limits-1', [{ kind: 'answer', body: '{"ok":1}' }])
 })
 // A node that is not heard of for six seconds takes nothing.
-beforeEach(() => beat(node, 'tiny'))
+beforeEach(() => sendHeartbeat(node, 'tiny'))
 
 const lastCall = async () => JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall
 
@@ -56,7 +56,7 @@ async function stored() {
 
 describe('requests a minute', () => {
   test('are told in headers as OpenAI’s, and refused beyond the limit in its shape', async () => {
-    const { key } = await limited({ requests_per_minute: 2, tokens_per_minute: 1_000 })
+    const { key } = await createLimitedKey({ requests_per_minute: 2, tokens_per_minute: 1_000 })
     const first = await ask(key)
     expect(Object.fromEntries(first.headers)).toMatchObject({
       'x-ratelimit-limit-requests': '2',
@@ -86,7 +86,7 @@ describe('requests a minute', () => {
   })
 
   test('hold over many isolates at once: not one more is let in', async () => {
-    const { key } = await limited({ requests_per_minute: 10 })
+    const { key } = await createLimitedKey({ requests_per_minute: 10 })
     const isolates = [createApp(), createApp(), createApp(), createApp()]
     const ctx = createExecutionContext()
     const body = JSON.stringify({ model: 'tiny', prompt: 'x', max_tokens: 1 })
@@ -106,9 +106,12 @@ describe('requests a minute', () => {
   test('of all its keys are a tenant’s, and another tenant’s are not touched', async () => {
     await adminJson('PUT', '/tenants/busy', { limits: { requests_per_minute: 3 } })
     await adminJson('PUT', '/tenants/calm', { limits: { requests_per_minute: 3 } })
-    const [a, b] = [await limited({}, { tenant: 'busy' }), await limited({}, { tenant: 'busy' })]
-    const other = await limited({}, { tenant: 'calm' })
-    expect(await statuses([ask(a.key), ask(b.key), ask(a.key), ask(b.key), ask(a.key)])).toEqual([
+    const [a, b] = [
+      await createLimitedKey({}, { tenant: 'busy' }),
+      await createLimitedKey({}, { tenant: 'busy' }),
+    ]
+    const other = await createLimitedKey({}, { tenant: 'calm' })
+    expect(await sortedStatuses([ask(a.key), ask(b.key), ask(a.key), ask(b.key), ask(a.key)])).toEqual([
       200, 200, 200, 429, 429,
     ])
     const refused = await ask(b.key)
@@ -120,7 +123,7 @@ describe('requests a minute', () => {
 
 describe('tokens', () => {
   test('are reserved until the receipt tells what was used, once', async () => {
-    const { id, key } = await limited({ tokens_per_minute: 250, tokens_per_month: 10_000 })
+    const { id, key } = await createLimitedKey({ tokens_per_minute: 250, tokens_per_month: 10_000 })
     const [first, second] = [await ask(key), await ask(key)]
     const refused = await ask(key)
     expect(refused.status).toBe(429)
@@ -135,7 +138,7 @@ describe('tokens', () => {
   })
 
   test('of a request that can never fit are refused so that no client tries again', async () => {
-    const { key } = await limited({ tokens_per_minute: 50 })
+    const { key } = await createLimitedKey({ tokens_per_minute: 50 })
     const refused = await ask(key)
     expect([refused.status, refused.headers.get('x-should-retry')]).toEqual([429, 'false'])
     expect(refused.headers.get('retry-after')).toBeNull()
@@ -144,7 +147,7 @@ describe('tokens', () => {
 
   test('of a chat without a bound are bounded by what is left', async () => {
     const chat = { model: 'tiny', messages: [{ role: 'user', content: 'x'.repeat(40) }] }
-    const { key } = await limited({ tokens_per_minute: 1_000 })
+    const { key } = await createLimitedKey({ tokens_per_minute: 1_000 })
     // Ten for the text, and one for the role.
     expect((await post(key, '/v1/chat/completions', chat)).status).toBe(200)
     expect((await lastCall()).request).toEqual({ ...chat, max_tokens: 989 })
@@ -154,7 +157,7 @@ describe('tokens', () => {
   })
 
   test('of several choices are reserved for each, of their prompts once', async () => {
-    const { key } = await limited({ tokens_per_minute: 1_000 })
+    const { key } = await createLimitedKey({ tokens_per_minute: 1_000 })
     const left = async (response: Promise<Response>) =>
       Number((await response).headers.get('x-ratelimit-remaining-tokens'))
     expect(await left(ask(key, { n: 3 }))).toBe(1_000 - 10 - 3 * 90)
@@ -165,14 +168,14 @@ describe('tokens', () => {
   })
 
   test('of a response without a bound are bounded by what is left, under its own field', async () => {
-    const { key } = await limited({ tokens_per_minute: 1_000 })
+    const { key } = await createLimitedKey({ tokens_per_minute: 1_000 })
     const asked = { model: 'tiny', input: 'x'.repeat(40) }
     expect((await post(key, '/v1/responses', asked)).status).toBe(200)
     expect((await lastCall()).request).toEqual({ ...asked, max_output_tokens: 989 })
   })
 
   test('of a month are refused as a quota, with the day that it is renewed', async () => {
-    const { key } = await limited({ tokens_per_month: 150 })
+    const { key } = await createLimitedKey({ tokens_per_month: 150 })
     await settle(await ask(key), 100)
     const refused = await ask(key)
     expect(refused.status).toBe(429)
@@ -188,7 +191,7 @@ describe('tokens', () => {
   })
 
   test('of the month that were used before there was a budget count', async () => {
-    const { id, key } = await limited({})
+    const { id, key } = await createLimitedKey({})
     await signedPost('/internal/nodes/receipts', {
       nodeId: node.id,
       receipts: [receiptOf(`before-${id}`, { account: id, promptTokens: 80, completionTokens: 20 })],
@@ -199,7 +202,7 @@ describe('tokens', () => {
 
   describe('of the month that only receipts tell', () => {
     const used = async () => {
-      const { id } = await limited({})
+      const { id } = await createLimitedKey({})
       const receipt = receiptOf(`used-${id}`, { account: id, promptTokens: 80, completionTokens: 20 })
       await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts: [receipt] })
       const acquire = (requestId: string, limits: LimitedAccount['limits']) =>
@@ -244,8 +247,8 @@ describe('tokens', () => {
 
 test('as many requests run at a time as may, and one that is left makes room', async () => {
   const slow = await startNode('slow-1', [{ kind: 'stream', chunks: ['data: {}\n\n'], ending: 'hang' }])
-  await beat(slow, 'slow')
-  const { key } = await limited({ concurrent_requests: 2 })
+  await sendHeartbeat(slow, 'slow')
+  const { key } = await createLimitedKey({ concurrent_requests: 2 })
   const run = () => ask(key, { model: 'slow', stream: true })
   const running = [await run(), await run()]
   const refused = await run()
@@ -256,7 +259,7 @@ test('as many requests run at a time as may, and one that is left makes room', a
   })
   await running[0]?.body?.cancel()
   const next = await until('a place', async () => {
-    await beat(slow, 'slow')
+    await sendHeartbeat(slow, 'slow')
     const response = await run()
     return response.status === 200 ? response : undefined
   })
@@ -276,21 +279,21 @@ test('without any limit nothing is counted or stored, and no header tells of one
 
 describe('a request that comes to nothing', () => {
   const remaining = async (key: string) => {
-    await beat(node, 'tiny')
+    await sendHeartbeat(node, 'tiny')
     const response = await ask(key, { max_tokens: 1, prompt: 'x' })
     return ['requests', 'tokens'].map((unit) => response.headers.get(`x-ratelimit-remaining-${unit}`))
   }
 
   test('for want of a node is not counted at all', async () => {
-    const { key } = await limited({ requests_per_minute: 10, tokens_per_minute: 1_000 })
+    const { key } = await createLimitedKey({ requests_per_minute: 10, tokens_per_minute: 1_000 })
     expect((await ask(key, { model: 'nobody-serves-it' })).status).toBe(404)
     expect(await remaining(key)).toEqual(['9', '998'])
   })
 
   test('on its node is charged no tokens, however often it was tried', async () => {
     const dropping = await startNode('drops-1', [{ kind: 'drop' }])
-    await beat(dropping, 'drops')
-    const { id, key } = await limited({ requests_per_minute: 10, tokens_per_minute: 1_000 })
+    await sendHeartbeat(dropping, 'drops')
+    const { id, key } = await createLimitedKey({ requests_per_minute: 10, tokens_per_minute: 1_000 })
     expect((await ask(key, { model: 'drops' })).status).toBe(503)
     await until('the reservation to be given back', async () =>
       [...(await stored()).holds.values()].some(({ accounts }) => accounts.includes(`key:${id}`))
@@ -305,8 +308,8 @@ describe('a request that comes to nothing', () => {
     const large = await startNode('large-1', [
       { kind: 'stream', headers: { 'content-type': 'application/json' }, chunks, times: 10, ending: 'end' },
     ])
-    await beat(large, 'too-large')
-    const { id, key } = await limited({ tokens_per_month: 1_000 })
+    await sendHeartbeat(large, 'too-large')
+    const { id, key } = await createLimitedKey({ tokens_per_month: 1_000 })
     const refused = await ask(key, { model: 'too-large' })
     expect(refused.status).toBe(400)
     expect(await errorOf(refused)).toMatchObject({
@@ -322,8 +325,8 @@ describe('a request that comes to nothing', () => {
 
   test('on one node and is left while it waits for another is charged no tokens, at once', async () => {
     const dropping = await startNode('left-1', [{ kind: 'drop' }])
-    await beat(dropping, 'left')
-    const { id, key } = await limited({ requests_per_minute: 10, tokens_per_month: 1_000 })
+    await sendHeartbeat(dropping, 'left')
+    const { id, key } = await createLimitedKey({ requests_per_minute: 10, tokens_per_month: 1_000 })
     const controller = new AbortController()
     const body = { model: 'left', prompt: 'x'.repeat(40), max_tokens: 90 }
     const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
@@ -339,9 +342,11 @@ describe('a request that comes to nothing', () => {
   test('on one node and is answered by another is counted once and settled by the receipt of that', async () => {
     const dying = await startNode('twice-1', [{ kind: 'drop' }])
     const well = await startNode('twice-2', [{ kind: 'answer', body: '{}' }])
-    await beat(dying, 'twice')
-    await beat(well, 'twice', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
-    const { id, key } = await limited({ requests_per_minute: 10, tokens_per_month: 1_000 })
+    await sendHeartbeat(dying, 'twice')
+    await sendHeartbeat(well, 'twice', {
+      load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
+    })
+    const { id, key } = await createLimitedKey({ requests_per_minute: 10, tokens_per_month: 1_000 })
     const response = await ask(key, { model: 'twice' })
     expect(response.headers.get('x-ratelimit-remaining-requests')).toBe('9')
     const requestId = response.headers.get('x-request-id') ?? ''
@@ -355,12 +360,12 @@ describe('a request that comes to nothing', () => {
 })
 
 test('a restart of the Durable Object forgets neither what was used nor what is reserved', async () => {
-  const { id, key } = await limited({ requests_per_minute: 3, tokens_per_month: 1_000 })
+  const { id, key } = await createLimitedKey({ requests_per_minute: 3, tokens_per_month: 1_000 })
   const [first, second] = [await ask(key), await ask(key)]
   await settle(first, 40)
   await fleet().saveCounts()
   await evictDurableObject(fleet())
-  await beat(node, 'tiny')
+  await sendHeartbeat(node, 'tiny')
   const third = await ask(key, { max_tokens: 840 })
   expect([third.status, third.headers.get('x-ratelimit-remaining-requests')]).toEqual([200, '0'])
   await settle(second, 10)
@@ -373,13 +378,13 @@ test('a restart of the Durable Object forgets neither what was used nor what is 
     }),
   )
   await evictDurableObject(fleet())
-  await beat(node, 'tiny')
+  await sendHeartbeat(node, 'tiny')
   const refused = await ask(key, { max_tokens: 91 })
   expect((await errorOf(refused)).code).toBe('insufficient_quota')
 })
 
 test('a reservation whose receipt never comes is settled with what its receipt is estimated at', async () => {
-  const { id, key } = await limited({ tokens_per_month: 1_000 })
+  const { id, key } = await createLimitedKey({ tokens_per_month: 1_000 })
   const response = await ask(key)
   const spent = async () => (await stored()).accounts.get(`account:key:${id}`)?.spent
   const inReceipts = () =>

@@ -2,10 +2,10 @@ import { env } from 'cloudflare:workers'
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'
-import { beat, createKey, errorOf, get, post } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, createKey, errorOf, get, post } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 let key: string
@@ -44,8 +44,8 @@ const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as
 
 /** Both serve 13; only the busier one still holds 12, and it is draining 11. */
 async function heartbeats(): Promise<void> {
-  await beat(newer, 'tiny', { activeVersion: 13, weightSets: [ready(0), ready(13)] })
-  await beat(older, 'tiny', {
+  await sendHeartbeat(newer, 'tiny', { activeVersion: 13, weightSets: [ready(0), ready(13)] })
+  await sendHeartbeat(older, 'tiny', {
     activeVersion: 13,
     weightSets: [ready(0), { ...ready(11), state: 'draining' }, ready(12), ready(13)],
     load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
@@ -87,7 +87,7 @@ describe('a request', () => {
   })
 
   test('for a mask that nodes are about to hold is a 503 to be tried again', async () => {
-    await beat(older, 'tiny', { activeVersion: 13, weightSets: [ready(13)] })
+    await sendHeartbeat(older, 'tiny', { activeVersion: 13, weightSets: [ready(13)] })
     const response = await ask('tiny@mask-12')
     expect(response.status).toBe(503)
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)

@@ -1,19 +1,19 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'
-import { beat, createKey, errorOf, get } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, createKey, errorOf, get } from '../../support/requests/gateway-requests.ts'
 
 test('each model is listed with its active mask and the nodes that serve it', async () => {
   const { key } = await createKey()
   expect(await (await get('/v1/models', key)).json()).toEqual({ object: 'list', data: [] })
   const heartbeats = async () => {
-    await beat({ id: 'a', url: 'http://127.0.0.1:9' }, 'dense-model')
-    await beat({ id: 'b', url: 'http://127.0.0.1:9' }, 'pruned-model')
-    await beat({ id: 'c', url: 'http://127.0.0.1:9' }, 'pruned-model')
-    await beat({ id: 'd', url: 'http://127.0.0.1:9' }, 'pruned-model', { draining: true })
+    await sendHeartbeat({ id: 'a', url: 'http://127.0.0.1:9' }, 'dense-model')
+    await sendHeartbeat({ id: 'b', url: 'http://127.0.0.1:9' }, 'pruned-model')
+    await sendHeartbeat({ id: 'c', url: 'http://127.0.0.1:9' }, 'pruned-model')
+    await sendHeartbeat({ id: 'd', url: 'http://127.0.0.1:9' }, 'pruned-model', { draining: true })
   }
   await heartbeats()
   const db = openDatabase(env.DB)

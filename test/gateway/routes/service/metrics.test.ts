@@ -1,12 +1,12 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import type { AdmissionRequest } from '../../../../gateway/src/contracts/fleet-object.ts'
-import { beat, get, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, get, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 
 test('metrics tell of requests, tokens, drift and nodes in the Prometheus text format', async () => {
-  await beat({ id: 'n1', url: 'http://127.0.0.1:9' }, 'tiny', {
+  await sendHeartbeat({ id: 'n1', url: 'http://127.0.0.1:9' }, 'tiny', {
     load: { running: 2, waiting: 1, kvTokensUsed: 10, kvTokensTotal: 4096 },
   })
   const drift = { tokens: 4, nllMasked: 10, nllDense: 8 }
@@ -73,7 +73,7 @@ test('what is estimated is told apart, so that no counter falls when its receipt
 
 test('metrics tell which requests got no node and why, a tenant those of its own', async () => {
   const refusing = 'refusing-model'
-  await beat({ id: 'refusing-1', url: 'http://127.0.0.1:9' }, refusing, {
+  await sendHeartbeat({ id: 'refusing-1', url: 'http://127.0.0.1:9' }, refusing, {
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 1 },
   })
   const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))

@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { usageDays } from '../../../../gateway/src/storage/db/schema.ts'

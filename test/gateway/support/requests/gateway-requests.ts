@@ -3,13 +3,13 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat, HeartbeatResponse, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertKey, type NewKeyRow } from '../../../../gateway/src/storage/db/queries/key-queries.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../../gateway/src/keys/key-secret.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { ask } from './documented.ts'
+import { fetchDocumented } from './documented.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from '../setup/secrets.ts'
-import { withAttestations, type Told } from './attested-reports.ts'
+import { withAttestations, type NodeReport } from './attested-reports.ts'
 
 /** Where tests address the Worker under test. */
 export const ORIGIN = 'http://gateway'
@@ -38,7 +38,7 @@ export function post(
   body: unknown,
   init: { signal?: AbortSignal; headers?: Record<string, string> } = {},
 ): Promise<Response> {
-  return ask(
+  return fetchDocumented(
     new Request(ORIGIN + path, {
       method: 'POST',
       ...init,
@@ -50,7 +50,7 @@ export function post(
 
 /** Gets a path with a bearer token. */
 export function get(path: string, token: string = TEST_ADMIN_KEY): Promise<Response> {
-  return ask(new Request(ORIGIN + path, { headers: { authorization: `Bearer ${token}` } }))
+  return fetchDocumented(new Request(ORIGIN + path, { headers: { authorization: `Bearer ${token}` } }))
 }
 
 /** The error of an answer; fails when the body is not one. */
@@ -61,7 +61,7 @@ export async function errorOf(response: Response): Promise<ErrorBody['error']> {
 /** Calls the gateway as a node, with its attestations; another node may sign, and `send` may have other bindings. */
 export async function signedPost(
   path: string,
-  told: Told,
+  told: NodeReport,
   {
     as = told.nodeId,
     secret,
@@ -75,7 +75,7 @@ export async function signedPost(
 }
 
 /** Sends a heartbeat and returns the answer. */
-export async function beat(
+export async function sendHeartbeat(
   node: { id: string; url: string },
   model: string,
   changes: Partial<Heartbeat> = {},

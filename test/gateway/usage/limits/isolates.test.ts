@@ -8,14 +8,20 @@ import {
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
-import { beat, errorOf, ORIGIN, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
-import { limited } from '../../support/requests/limited-requests.ts'
+import {
+  sendHeartbeat,
+  errorOf,
+  ORIGIN,
+  receiptOf,
+  signedPost,
+} from '../../support/requests/gateway-requests.ts'
+import { createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 /** How a request ends: each is a model of its own, whose node ends it so. */
@@ -66,7 +72,7 @@ afterAll(() => vi.restoreAllMocks())
 const beatAll = () =>
   Promise.all(
     nodes.map(({ node, model, running }) =>
-      beat(node, model, {
+      sendHeartbeat(node, model, {
         model: { id: model, baseSha256: 'a'.repeat(64), contextLength: 100_000, parameters: 1000 },
         load: { running, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
       }),
@@ -111,7 +117,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
   }
   await adminJson('PUT', `/tenants/${name}`, { limits: ofTenant })
   const ofKeys = [{ tokens_per_minute: 600 + pick(400) }, { tokens_per_month: 600 + pick(400) }, {}]
-  const keys = await Promise.all(ofKeys.map((limits) => limited(limits, { tenant: name })))
+  const keys = await Promise.all(ofKeys.map((limits) => createLimitedKey(limits, { tenant: name })))
   const ctx = createExecutionContext()
   const openAll = () => Array.from({ length: 4 }, openGateway)
   let gateways = openAll()

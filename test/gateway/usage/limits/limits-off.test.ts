@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { runDurableObjectAlarm } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import type { Limits } from '../../../../gateway/src/contracts/limits.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 

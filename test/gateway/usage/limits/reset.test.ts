@@ -1,12 +1,12 @@
 import { env } from 'cloudflare:workers'
 import { runInDurableObject } from 'cloudflare:test'
 import { beforeAll, beforeEach, expect, test, vi } from 'vitest'
-import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { beat, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
-import { ask, limited } from '../../support/requests/limited-requests.ts'
+import { sendHeartbeat, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { ask, createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
@@ -14,7 +14,7 @@ let node: NodeDouble
 beforeAll(async () => {
   node = await startNode('reset-limits-1', [{ kind: 'answer', body: '{"ok":1}' }])
 })
-beforeEach(() => beat(node, 'tiny'))
+beforeEach(() => sendHeartbeat(node, 'tiny'))
 
 const idOf = (response: Response) => response.headers.get('x-request-id') ?? ''
 
@@ -38,10 +38,10 @@ async function isReturned(requestId: string): Promise<void> {
 }
 
 test('what was settled in the moment before a reset neither runs nor is reserved afterwards, and is charged', async () => {
-  const { key } = await limited({ concurrent_requests: 1, tokens_per_month: 1_000 })
+  const { key } = await createLimitedKey({ concurrent_requests: 1, tokens_per_month: 1_000 })
   const first = await ask(key)
   await fleet().saveCounts()
-  await beat(node, 'tiny')
+  await sendHeartbeat(node, 'tiny')
   await settle(first, 40)
   await reset()
   await isReturned(idOf(first))
@@ -51,7 +51,7 @@ test('what was settled in the moment before a reset neither runs nor is reserved
 })
 
 test('of a try that was superseded in that moment nothing stays reserved, and nothing is charged', async () => {
-  const { key } = await limited({ concurrent_requests: 1, tokens_per_month: 1_000 })
+  const { key } = await createLimitedKey({ concurrent_requests: 1, tokens_per_month: 1_000 })
   const first = await ask(key)
   await fleet().saveCounts()
   const receipt = receiptOf(idOf(first), { promptTokens: 40 })
@@ -64,7 +64,7 @@ test('of a try that was superseded in that moment nothing stays reserved, and no
 })
 
 test('what could not be stored is stored with what comes next', async () => {
-  const { id, key } = await limited({ tokens_per_month: 1_000 })
+  const { id, key } = await createLimitedKey({ tokens_per_month: 1_000 })
   const response = await ask(key)
   await fleet().saveCounts()
   await settle(response, 40)

@@ -53,7 +53,7 @@ export interface ShadowSum {
 }
 
 /** What answers of one mask are worth under another, since a time, by domain; those that are not registered are one. */
-export async function sumShadowScores(
+async function sumShadowScores(
   db: Database,
   versions: { model: string; shadowVersion: number; maskVersion: number },
   fromMs: number,

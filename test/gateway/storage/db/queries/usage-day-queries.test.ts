@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import { openDatabase } from '../../../../../gateway/src/storage/db/database.ts'
+import { openDatabase } from '../../../../../gateway/src/storage/db/open-database.ts'
 import {
   deleteReceipts,
   insertReceipts,

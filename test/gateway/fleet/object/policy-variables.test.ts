@@ -3,7 +3,7 @@ import {
   DEFAULT_POLICY,
   POLICY_VARIABLES,
   readPolicy,
-} from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+} from '../../../../gateway/src/fleet/object/policy-variables.ts'
 
 test('every field of the policy is set by its variable, and an empty one counts as absent', () => {
   expect(readPolicy({})).toEqual(DEFAULT_POLICY)
