@@ -13,11 +13,12 @@
 pub mod allocator;
 #[cfg(all(feature = "binding", not(test)))]
 mod binding;
+pub mod cpu;
 pub mod engine;
+pub mod exchange;
 pub mod grammar;
 pub mod kernels;
 pub mod measure;
 pub mod poison;
 pub mod pool;
 pub mod storage;
-pub mod swaps;

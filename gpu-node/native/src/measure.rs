@@ -1,6 +1,6 @@
 //! Measurements for benchmarks: what a kernel takes, and what the memory gives.
 
-use crate::kernels::{Encoding, Multiplier, MultiplyError, may_have};
+use crate::kernels::{Encoding, Multiplier, MultiplyError, fits_activations};
 use crate::pool::{Panicked, Pool};
 use crate::storage::Matrix;
 use std::hint::black_box;
@@ -26,7 +26,7 @@ pub fn time_pass<M: Deref<Target = Matrix>>(
     let widest = matrices.iter().map(|matrix| matrix.cols()).max().unwrap_or(0);
     let tallest = matrices.iter().map(|matrix| matrix.rows()).max().unwrap_or(0);
     multiplier.check_room(tokens, widest)?;
-    if !may_have(tokens, tallest) {
+    if !fits_activations(tokens, tallest) {
         return Err(MultiplyError::Shape(format!("{tokens} tokens of {tallest} rows are too many outputs")));
     }
     let inputs: Vec<f32> = (0..tokens * widest).map(|index| (index as f32).sin()).collect();

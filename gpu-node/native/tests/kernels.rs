@@ -2,7 +2,8 @@
 
 mod support;
 
-use copal_native::kernels::{Encoding, Kernel, KernelError, MOST_PRODUCTS, Multiplier, MultiplyError};
+use copal_native::cpu::{Implementation, SelectError};
+use copal_native::kernels::{Encoding, MAX_PRODUCTS, Multiplier, MultiplyError};
 use copal_native::measure::time_pass;
 use copal_native::pool::Pool;
 use copal_native::storage::{Format, Matrix, Precision};
@@ -68,7 +69,7 @@ fn every_kernel_agrees_with_f64_for_all_shapes_masks_and_numbers_of_tokens() {
                 if matrix.format().precision() == Precision::Int4 {
                     add_minimums(&mut expected, &weights, shape.1, &inputs_read);
                 }
-                for kernel in Kernel::available() {
+                for kernel in Implementation::supported() {
                     let found = multiply(kernel, 1, &matrix, inputs);
                     assert_near(&format!("{}: {name}, {tokens} tokens", kernel.name()), &found, &expected);
                 }
@@ -83,7 +84,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     for (name, matrix) in matrices((130, 70), &mut random) {
         for tokens in [1, 8, 11] {
             let inputs = random.normals(tokens * 70, 1.0);
-            for kernel in Kernel::available() {
+            for kernel in Implementation::supported() {
                 let alone = multiply(kernel, 1, &matrix, &inputs);
                 for threads in [2, 3, 7] {
                     let shared = multiply(kernel, threads, &matrix, &inputs);
@@ -104,7 +105,7 @@ fn a_token_gets_the_same_result_alone_and_among_eight() {
     let mut random = Random::new(3);
     for (name, matrix) in matrices((64, 128), &mut random) {
         let inputs = random.normals(8 * 128, 1.0);
-        for kernel in Kernel::available() {
+        for kernel in Implementation::supported() {
             let together = multiply(kernel, 1, &matrix, &inputs);
             for (token, together) in inputs.chunks(128).zip(together.chunks(64)) {
                 let alone = multiply(kernel, 1, &matrix, token);
@@ -128,7 +129,7 @@ fn several_matrices_at_once_give_what_each_gives_alone() {
             packed(&weights, 70, mask.as_deref(), format)
         })
         .into();
-    for kernel in Kernel::available() {
+    for kernel in Implementation::supported() {
         for tokens in [1, 3, 9] {
             let inputs = random.normals(tokens * 70, 1.0);
             let pool = Pool::new(2).unwrap();
@@ -139,8 +140,8 @@ fn several_matrices_at_once_give_what_each_gives_alone() {
             let mut products: Vec<(&Matrix, &mut [f32])> =
                 matrices.iter().zip(outputs.iter_mut().map(Vec::as_mut_slice)).collect();
             assert!(matches!(multiplier.multiply_all(&mut products), Err(MultiplyError::Shape(_))));
-            multiplier.multiply_all(&mut products[..MOST_PRODUCTS]).unwrap();
-            for (matrix, found) in matrices.iter().zip(outputs).take(MOST_PRODUCTS) {
+            multiplier.multiply_all(&mut products[..MAX_PRODUCTS]).unwrap();
+            for (matrix, found) in matrices.iter().zip(outputs).take(MAX_PRODUCTS) {
                 assert_eq!(found, multiply(kernel, 1, matrix, &inputs), "{}, {tokens}", kernel.name());
             }
         }
@@ -155,7 +156,7 @@ fn an_input_that_is_not_finite_shows_in_every_output_of_its_token_alone() {
         let matrix = packed(&weights, 64, None, format);
         let mut inputs = random.normals(2 * 64, 1.0);
         inputs[70] = f32::NAN;
-        for kernel in Kernel::available() {
+        for kernel in Implementation::supported() {
             let outputs = multiply(kernel, 1, &matrix, &inputs);
             assert!(outputs[..32].iter().all(|output| output.is_finite()), "{}", kernel.name());
             assert!(outputs[32..].iter().all(|output| output.is_nan()), "{}", kernel.name());
@@ -165,23 +166,24 @@ fn an_input_that_is_not_finite_shows_in_every_output_of_its_token_alone() {
 
 #[test]
 fn an_unknown_kernel_is_an_error_that_lists_the_known_ones() {
-    let error = Kernel::select(Some("sse9")).unwrap_err();
-    assert_eq!(error, KernelError::Unknown("sse9".to_owned()));
+    let error = Implementation::select(Some("sse9")).unwrap_err();
+    assert_eq!(error, SelectError::Unknown("sse9".to_owned()));
     let message = error.to_string();
     for name in ["amx", "avx512bf16", "avx512", "avx2", "neon", "scalar"] {
         assert!(message.contains(name), "{message}");
     }
     let other = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
-    assert!(matches!(Kernel::select(Some(other)), Err(KernelError::Unavailable(_))));
-    assert_eq!(Kernel::select(Some("scalar")).unwrap().name(), "scalar");
-    assert_eq!(Kernel::select(None).unwrap().name(), Kernel::available()[0].name());
+    assert!(matches!(Implementation::select(Some(other)), Err(SelectError::Unsupported(_))));
+    assert_eq!(Implementation::select(Some("scalar")).unwrap().name(), "scalar");
+    assert_eq!(Implementation::select(None).unwrap().name(), Implementation::supported()[0].name());
 }
 
 #[test]
 fn inputs_and_outputs_of_another_shape_are_refused() {
     let matrix = packed(&[1.0; 6], 3, None, Format::BF16);
-    let sized =
-        |tokens, cols| Multiplier::new(Kernel::select(None).unwrap(), Pool::new(1).unwrap(), tokens, cols);
+    let sized = |tokens, cols| {
+        Multiplier::new(Implementation::select(None).unwrap(), Pool::new(1).unwrap(), tokens, cols)
+    };
     let mut multiplier = sized(2, 3).unwrap();
     let refused = |result: Result<(), MultiplyError>| matches!(result, Err(MultiplyError::Shape(_)));
     assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[0.0; 4])));

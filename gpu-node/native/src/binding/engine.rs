@@ -1,8 +1,8 @@
 use super::steps::{Step, StepThread, read_items, sequence};
 use super::weights::{JsWeights, LoadTask, ReleaseTask, read_places};
 use super::{MOST_THREADS, count, guarded, invalid};
+use crate::cpu::Implementation;
 use crate::engine::{Engine, EngineOptions, ModelConfig, WeightLibrary};
-use crate::kernels::Kernel;
 use crate::storage::{Format, Precision};
 use napi::bindgen_prelude::{
     AsyncTask, ClassInstance, Env, Error, Float32ArraySlice, Float64ArraySlice, Int32ArraySlice, Object,
@@ -42,7 +42,7 @@ impl JsEngine {
         batch_tokens: f64,
     ) -> Result<JsEngine> {
         guarded(|| {
-            let kernel = Kernel::select(kernel.as_deref()).map_err(invalid)?;
+            let kernel = Implementation::select(kernel.as_deref()).map_err(invalid)?;
             let format = |precision: &str| Precision::named(precision).map(Format::usual).map_err(invalid);
             let (linears, head) = (format(&precision)?, format(&head)?);
             let config = read_config(&shape, &rope)?;

@@ -15,7 +15,7 @@ mod steps;
 mod swaps;
 mod weights;
 
-use crate::kernels::Kernel;
+use crate::cpu::Implementation;
 use napi::{Error, Result, Status};
 use napi_derive::napi;
 use std::fmt::Display;
@@ -36,7 +36,7 @@ pub fn sources() -> &'static str {
 /// Names of the kernels that this machine can run, best first.
 #[napi]
 pub fn kernels() -> Vec<&'static str> {
-    Kernel::available().iter().map(|kernel| kernel.name()).collect()
+    Implementation::supported_names()
 }
 
 /// For tests: from now on freed memory is overwritten, or left alone.

@@ -1,6 +1,7 @@
 use super::matrix::JsMatrix;
 use super::{MOST_THREADS, count, guarded, invalid};
-use crate::kernels::{Encoding, Kernel, MOST_ACTIVATIONS, Multiplier, MultiplyError};
+use crate::cpu::Implementation;
+use crate::kernels::{Encoding, MAX_ACTIVATIONS, Multiplier, MultiplyError};
 use crate::measure::{read_bandwidth, time_pass};
 use crate::pool::{Panicked, Pool};
 use napi::bindgen_prelude::{ClassInstance, Error, Float32ArraySlice, Result, Status};
@@ -26,10 +27,10 @@ impl JsMultiplier {
     #[napi(constructor)]
     pub fn new(kernel: Option<String>, threads: f64, max_tokens: f64, max_cols: f64) -> Result<JsMultiplier> {
         guarded(|| {
-            let kernel = Kernel::select(kernel.as_deref()).map_err(invalid)?;
+            let kernel = Implementation::select(kernel.as_deref()).map_err(invalid)?;
             let threads = count("threads", threads, MOST_THREADS)?;
-            let max_tokens = count("maxTokens", max_tokens, MOST_ACTIVATIONS)?;
-            let max_cols = count("maxCols", max_cols, MOST_ACTIVATIONS)?;
+            let max_tokens = count("maxTokens", max_tokens, MAX_ACTIVATIONS)?;
+            let max_cols = count("maxCols", max_cols, MAX_ACTIVATIONS)?;
             let pool = Pool::new(threads).map_err(|error| {
                 Error::new(Status::GenericFailure, format!("cannot start {threads} threads: {error}"))
             })?;
@@ -41,7 +42,7 @@ impl JsMultiplier {
     /// The kernel's name.
     #[napi(getter)]
     pub fn kernel(&self) -> &'static str {
-        self.multiplier.kernel().name()
+        self.multiplier.implementation().name()
     }
 
     /// Threads that share a multiplication.
@@ -79,7 +80,7 @@ impl JsMultiplier {
     #[napi]
     pub fn time_pass(&mut self, matrices: Vec<ClassInstance<'_, JsMatrix>>, tokens: f64) -> Result<Vec<f64>> {
         guarded(|| {
-            let tokens = count("tokens", tokens, MOST_ACTIVATIONS)?;
+            let tokens = count("tokens", tokens, MAX_ACTIVATIONS)?;
             let matrices: Vec<_> = matrices.iter().map(|matrix| Arc::clone(&matrix.matrix)).collect();
             let time = time_pass(&mut self.multiplier, &matrices, tokens).map_err(multiply_error)?;
             Ok(vec![time.encode_s, time.multiply_s])

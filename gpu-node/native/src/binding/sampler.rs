@@ -1,6 +1,6 @@
 use super::{count, guarded, invalid};
+use crate::cpu::Implementation;
 use crate::engine::{Cuts, LogitFault, Sampler};
-use crate::kernels::Kernel;
 use napi::bindgen_prelude::{Float32ArraySlice, Result};
 use napi::{Error, Status};
 use napi_derive::napi;
@@ -20,7 +20,7 @@ impl JsSampler {
     #[napi(constructor)]
     pub fn new(kernel: Option<String>, vocab: f64) -> Result<JsSampler> {
         guarded(|| {
-            let kernel = Kernel::select(kernel.as_deref()).map_err(invalid)?;
+            let kernel = Implementation::select(kernel.as_deref()).map_err(invalid)?;
             Ok(JsSampler { sampler: Sampler::new(kernel, count("vocab", vocab, MOST_VOCAB)?) })
         })
     }

@@ -1,6 +1,6 @@
 use super::{count, guarded, invalid};
-use crate::kernels::Kernel;
-use crate::swaps::{Rows, swap_rows};
+use crate::cpu::Implementation;
+use crate::exchange::{RowsToRefine, refine};
 use napi::bindgen_prelude::{Float32ArraySlice, Float64ArraySlice, Result, Uint8ArraySlice};
 use napi_derive::napi;
 use std::ops::Range;
@@ -23,7 +23,7 @@ pub fn swap_rows_of(
     floor: f64,
 ) -> Result<()> {
     guarded(|| {
-        let kernel = Kernel::select(kernel.as_deref()).map_err(invalid)?;
+        let kernel = Implementation::select(kernel.as_deref()).map_err(invalid)?;
         let cols = count("cols", cols, MOST_COLS)?;
         let group = group.map(|group| count("group", group, MOST_COLS)).transpose()?;
         if floor.is_nan() {
@@ -36,9 +36,16 @@ pub fn swap_rows_of(
         // JavaScript before it returns. Other threads may refine other rows in the same buffers: no
         // array here reaches there, but for the weights, H and gradients, which nobody writes meanwhile.
         let (bits, errors) = unsafe { (bits.as_mut(), errors.as_mut()) };
-        let rows =
-            Rows { cols, group, weights: &weights, moment: &moment, bits, gradient: &gradient, errors };
-        swap_rows(kernel, rows, floor).map_err(invalid)
+        let rows = RowsToRefine {
+            cols,
+            group,
+            weights: &weights,
+            moment: &moment,
+            bits,
+            gradient: &gradient,
+            errors,
+        };
+        refine(kernel, rows, floor).map_err(invalid)
     })
 }
 

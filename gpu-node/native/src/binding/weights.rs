@@ -2,7 +2,7 @@
 
 use super::{MOST_BYTES, guarded, invalid};
 use crate::engine::{LinearPlace, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
-use crate::storage::{Counted, KeptRule, LONGEST_GROUP};
+use crate::storage::{Counted, KeptRule, MAX_GROUP};
 use napi::bindgen_prelude::{Env, Result, Task};
 use napi_derive::napi;
 use std::path::PathBuf;
@@ -68,11 +68,9 @@ fn masked_place(&[bits, columns, kept, values, count]: &[Option<usize>; 5]) -> R
     let of = match columns {
         None => Counted::Matrix,
         Some(0) => Counted::Row,
-        Some(columns @ 1..=LONGEST_GROUP) => Counted::Columns(columns),
+        Some(columns @ 1..=MAX_GROUP) => Counted::Columns(columns),
         Some(columns) => {
-            return Err(invalid(format!(
-                "masked counts {columns} columns; at most {LONGEST_GROUP} go together"
-            )));
+            return Err(invalid(format!("masked counts {columns} columns; at most {MAX_GROUP} go together")));
         }
     };
     let kept = kept.ok_or_else(|| invalid("masked has bits without how many are kept"))?;

@@ -4,8 +4,8 @@ use super::ModelConfig;
 use super::attention::{Attention, QUERY_TOKENS, Room};
 use super::batch::Batch;
 use super::pages::{PAGE_TOKENS, PagePool};
-use super::vector::VectorFns;
 use super::weights::WeightSet;
+use crate::cpu::Implementation;
 use crate::kernels::{CHUNK_TOKENS, Disjoint, Encoding, Multiplier, MultiplyError, Product};
 use crate::pool::{Panicked, Pool};
 use crate::storage::Matrix;
@@ -27,7 +27,7 @@ struct Unit {
 pub(crate) struct Forward {
     config: ModelConfig,
     multiplier: Multiplier,
-    fns: &'static VectorFns,
+    cpu: &'static Implementation,
     max_tokens: usize,
     /// The residual stream, `[tokens, hidden]`.
     stream: Vec<f32>,
@@ -53,11 +53,11 @@ impl Forward {
     ) -> Forward {
         let widest = config.hidden.max(config.query_width());
         let attention_rows = QUERY_TOKENS * config.group();
-        let fns = VectorFns::of(multiplier.kernel());
+        let cpu = multiplier.implementation();
         let room = || Mutex::new(Room::new(config.head_dim, attention_rows));
         Forward {
             multiplier,
-            fns,
+            cpu,
             max_tokens,
             stream: vec![0.0; max_tokens * config.hidden],
             normed: vec![0.0; max_tokens * widest],
@@ -82,14 +82,14 @@ impl Forward {
         &mut self.multiplier
     }
 
-    pub(crate) fn fns(&self) -> &'static VectorFns {
-        self.fns
+    pub(crate) fn cpu(&self) -> &'static Implementation {
+        self.cpu
     }
 
     /// Norms the residual stream of a row of the last batch, after its last block, into `out`.
     pub(crate) fn norm_row(&self, row: usize, gamma: &[f32], out: &mut [f32]) {
         let hidden = self.config.hidden;
-        self.fns.norm(&self.stream[row * hidden..][..hidden], gamma, self.config.eps, out);
+        self.cpu.norm(&self.stream[row * hidden..][..hidden], gamma, self.config.eps, out);
     }
 
     /// Runs all blocks over a batch and writes its keys and values.
@@ -156,11 +156,11 @@ impl Forward {
 
     fn mlp(&mut self, gamma: &[f32], linears: &[Arc<Matrix>], tokens: usize) -> Result<(), MultiplyError> {
         self.norm(gamma, tokens)?;
-        let Forward { config, multiplier, fns, stream, normed, gate, up, .. } = self;
+        let Forward { config, multiplier, cpu, stream, normed, gate, up, .. } = self;
         let width = config.intermediate;
         let products: &mut [Product<'_>] = &mut [(&linears[4], gate), (&linears[5], up)];
         linear(multiplier, config.hidden, normed, tokens, products)?;
-        let gated = |row: usize, gate: &mut [f32]| fns.gate(gate, &up[row * width..][..gate.len()]);
+        let gated = |row: usize, gate: &mut [f32]| cpu.gate(gate, &up[row * width..][..gate.len()]);
         by_rows(multiplier.pool(), &mut gate[..tokens * width], width, &gated)?;
         linear(multiplier, width, gate, tokens, &mut [(&linears[6], normed)])?;
         add(stream, normed, tokens * config.hidden);
@@ -168,11 +168,11 @@ impl Forward {
     }
 
     fn norm(&mut self, gamma: &[f32], tokens: usize) -> Result<(), Panicked> {
-        let Forward { config, multiplier, fns, stream, normed, .. } = self;
+        let Forward { config, multiplier, cpu, stream, normed, .. } = self;
         let hidden = config.hidden;
         let norm = |first: usize, out: &mut [f32]| {
             let rows = stream[first * hidden..].chunks_exact(hidden).zip(out.chunks_exact_mut(hidden));
-            rows.for_each(|(x, out)| fns.norm(x, gamma, config.eps, out));
+            rows.for_each(|(x, out)| cpu.norm(x, gamma, config.eps, out));
         };
         by_rows(multiplier.pool(), &mut normed[..tokens * hidden], hidden, &norm)
     }
@@ -218,7 +218,7 @@ impl Forward {
 
     /// Replaces the queries by what attention makes of them.
     fn attend(&mut self, pool: &PagePool, batch: &Batch<'_>, layer: usize) -> Result<(), Panicked> {
-        let Forward { config, multiplier, fns, queries, units, rooms, .. } = self;
+        let Forward { config, multiplier, cpu, queries, units, rooms, .. } = self;
         let (group, head_dim, width) = (config.group(), config.head_dim, config.query_width());
         let threads = multiplier.pool().threads();
         // A page is best read once for all heads that share it; where that leaves threads without
@@ -248,7 +248,7 @@ impl Forward {
                     // SAFETY: the heads of the tokens of one piece; every piece is taken once.
                     inputs.copy_from_slice(unsafe { queries.range(row_of(token)) });
                 }
-                fns.attend(&mut Attention {
+                cpu.attend(&mut Attention {
                     pool,
                     pages: batch.work(unit.work).pages,
                     layer,

@@ -1,8 +1,7 @@
 //! A token from logits: the loops over a vocabulary behind `src/engine/sampling.ts`, with the meaning of
 //! `src/engine/logit-loops.ts` to the last tie.
 
-use super::vector::VectorFns;
-use crate::kernels::Kernel;
+use crate::cpu::Implementation;
 use std::fmt;
 
 /// Partial sums that do not wait for each other.
@@ -34,7 +33,7 @@ pub enum LogitFault {
 
 /// Draws tokens of one vocabulary; everything that it needs was allocated once.
 pub struct Sampler {
-    fns: &'static VectorFns,
+    implementation: &'static Implementation,
     weights: Vec<f64>,
     candidates: Vec<f64>,
     logits: Vec<f32>,
@@ -53,9 +52,9 @@ pub(crate) struct Weighing {
 
 impl Sampler {
     /// A sampler of logits `[vocab]`.
-    pub fn new(kernel: &Kernel, vocab: usize) -> Sampler {
+    pub fn new(implementation: &'static Implementation, vocab: usize) -> Sampler {
         Sampler {
-            fns: VectorFns::of(kernel),
+            implementation,
             weights: vec![0.0; vocab],
             candidates: Vec::with_capacity(vocab),
             logits: Vec::with_capacity(vocab),
@@ -72,7 +71,7 @@ impl Sampler {
         let (_, largest) = largest_of(logits)?;
         let largest = f64::from(largest);
         let all = Weighing { largest, temperature: 1.0, floor: f64::NEG_INFINITY, above: f32::NEG_INFINITY };
-        self.fns.weigh(logits, all, &mut self.weights);
+        self.implementation.weigh(logits, all, &mut self.weights);
         Ok(largest + sum_of(&self.weights).ln())
     }
 
@@ -97,14 +96,14 @@ impl Sampler {
         let floor = if min_p > 0.0 { largest + temperature * min_p.ln() } else { f64::NEG_INFINITY };
         let mut weighing = Weighing { largest, temperature, floor, above: f32::NEG_INFINITY };
         if top_k == 0 || top_k >= logits.len() {
-            self.fns.weigh(logits, weighing, &mut self.weights);
+            self.implementation.weigh(logits, weighing, &mut self.weights);
             return;
         }
         self.logits.clear();
         self.logits.extend_from_slice(logits);
         let (_, least, _) = self.logits.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a));
         weighing.above = *least;
-        self.fns.weigh(logits, weighing, &mut self.weights);
+        self.implementation.weigh(logits, weighing, &mut self.weights);
         let ties = top_k - logits.iter().filter(|&&logit| logit > weighing.above).count();
         if f64::from(weighing.above) < floor {
             return;

@@ -8,7 +8,8 @@ use super::pace::Pace;
 use super::pages::PagePool;
 use super::weights::WeightSet;
 use super::work::{Output, StepError, Work, check};
-use crate::kernels::{CHUNK_TOKENS, Kernel, Multiplier};
+use crate::cpu::Implementation;
+use crate::kernels::{CHUNK_TOKENS, Multiplier};
 use crate::pool::Pool;
 use std::collections::HashMap;
 use std::io;
@@ -54,7 +55,11 @@ pub struct Engine {
 impl Engine {
     /// An engine of a configuration that was checked; an error, which says what to do, where the machine has not the
     /// threads or the memory, of the kind `InvalidInput` where no machine should have it.
-    pub fn new(config: ModelConfig, kernel: &'static Kernel, options: &EngineOptions) -> io::Result<Engine> {
+    pub fn new(
+        config: ModelConfig,
+        implementation: &'static Implementation,
+        options: &EngineOptions,
+    ) -> io::Result<Engine> {
         let threads = options.threads;
         let pool = Pool::new(threads).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot start {threads} threads: {error}"))
@@ -63,7 +68,7 @@ impl Engine {
         // Whole chunks, so that only the last one of some rows can be a lone one.
         let batch_tokens = options.batch_tokens.next_multiple_of(CHUNK_TOKENS);
         let rows = batch_tokens.max(SCORE_ROWS);
-        let multiplier = Multiplier::new(kernel, pool, rows, widest)
+        let multiplier = Multiplier::new(implementation, pool, rows, widest)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         Ok(Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),

@@ -2,15 +2,14 @@
 
 use super::attention::{Attention, attend};
 use super::sampler::Weighing;
-use crate::kernels::{InstructionSet, Kernel};
+use crate::cpu::Implementation;
 
 /// Partial sums that do not wait for each other; also the order in which a sum is added up.
 pub(crate) const LANES: usize = 16;
 
 /// The loops of one instruction set.
 ///
-/// Contract of each: the machine has the instruction set, which holds for what [`VectorFns::of`]
-/// gives out for a kernel that the machine runs.
+/// Contract of each: the machine has the instruction set. The methods of [`Implementation`] call them.
 pub(crate) struct VectorFns {
     norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     gate: unsafe fn(&mut [f32], &[f32]),
@@ -19,93 +18,82 @@ pub(crate) struct VectorFns {
     attend: unsafe fn(&mut Attention<'_>),
 }
 
-/// Rows that attention takes side by side, and vectors of each: as many sums as the registers hold.
+/// Compiles the loops for a level. `$fma`: multiplications and additions are fused. Attention takes `$side` rows
+/// side by side and `$vectors` vectors of each: as many sums as the registers hold.
 macro_rules! compiled_for {
-    ($name:ident, $fma:literal, $side:literal, $vectors:literal $(, $features:literal)?) => {
-        mod $name {
+    ($level:ident, $fma:literal, $side:literal, $vectors:literal) => {
+        pub(crate) mod $level {
             use super::{Attention, VectorFns, Weighing};
+            use crate::cpu::levels::$level;
 
-            $(#[target_feature(enable = $features)])?
-            unsafe fn norm(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
-                super::norm::<$fma>(x, gamma, eps, out);
-            }
+            $level!(
+                unsafe fn norm(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
+                    super::norm::<$fma>(x, gamma, eps, out);
+                }
+            );
+            $level!(
+                unsafe fn gate(gate: &mut [f32], up: &[f32]) {
+                    super::gate::<$fma>(gate, up);
+                }
+            );
+            $level!(
+                unsafe fn log_sum_exp(x: &[f32]) -> f32 {
+                    super::log_sum_exp::<$fma>(x)
+                }
+            );
+            $level!(
+                unsafe fn weigh(logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
+                    super::weigh::<$fma>(logits, weighing, weights);
+                }
+            );
+            $level!(
+                unsafe fn attend(attention: &mut Attention<'_>) {
+                    super::attend::<$fma, $side, $vectors>(attention);
+                }
+            );
 
-            $(#[target_feature(enable = $features)])?
-            unsafe fn gate(gate: &mut [f32], up: &[f32]) {
-                super::gate::<$fma>(gate, up);
-            }
-
-            $(#[target_feature(enable = $features)])?
-            unsafe fn log_sum_exp(x: &[f32]) -> f32 {
-                super::log_sum_exp::<$fma>(x)
-            }
-
-            $(#[target_feature(enable = $features)])?
-            unsafe fn weigh(logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
-                super::weigh::<$fma>(logits, weighing, weights);
-            }
-
-            $(#[target_feature(enable = $features)])?
-            unsafe fn attend(attention: &mut Attention<'_>) {
-                super::attend::<$fma, $side, $vectors>(attention);
-            }
-
-            pub(super) static FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, weigh, attend };
+            pub(crate) const FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, weigh, attend };
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx512, true, 4, 2, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
+compiled_for!(avx512, true, 4, 2);
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx2, true, 2, 2, "avx2,fma,f16c");
-// NEON, with fused multiplication, is part of the architecture.
+compiled_for!(avx2, true, 2, 2);
 #[cfg(target_arch = "aarch64")]
 compiled_for!(neon, true, 4, 1);
 compiled_for!(scalar, false, 1, 1);
 
-impl VectorFns {
-    /// The loops that go with a kernel, which this machine runs.
-    pub(crate) fn of(kernel: &Kernel) -> &'static VectorFns {
-        match kernel.instruction_set() {
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => &avx512::FNS,
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => &avx2::FNS,
-            #[cfg(target_arch = "aarch64")]
-            InstructionSet::Neon => &neon::FNS,
-            InstructionSet::Baseline => &scalar::FNS,
-        }
-    }
-
-    /// `out = x / sqrt(mean(x²) + eps) · gamma` (Zhang and Sennrich 2019, RMSNorm).
+impl Implementation {
+    /// `out = x / sqrt(mean(x²) + eps) · gamma` (Zhang and Sennrich 2019, RMSNorm). All slices are `[hidden]`.
     pub(crate) fn norm(&self, x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
-        // SAFETY: given out for this machine.
-        unsafe { (self.norm)(x, gamma, eps, out) }
+        // SAFETY: the machine can run every implementation that is given out.
+        unsafe { (self.vector.norm)(x, gamma, eps, out) }
     }
 
-    /// `gate = silu(gate) · up` (Shazeer 2020, SwiGLU).
+    /// `gate = silu(gate) · up` (Shazeer 2020, SwiGLU). Both slices are `[intermediate]`.
     pub(crate) fn gate(&self, gate: &mut [f32], up: &[f32]) {
-        // SAFETY: given out for this machine.
-        unsafe { (self.gate)(gate, up) }
+        // SAFETY: as above.
+        unsafe { (self.vector.gate)(gate, up) }
     }
 
-    /// Natural logarithm of the sum of exponentials; not a number where one of `x` is none.
+    /// Natural logarithm of the sum of exponentials. NaN if any of `x` is NaN.
     pub(crate) fn log_sum_exp(&self, x: &[f32]) -> f32 {
-        // SAFETY: given out for this machine.
-        unsafe { (self.log_sum_exp)(x) }
+        // SAFETY: as above.
+        unsafe { (self.vector.log_sum_exp)(x) }
     }
 
-    /// What each token weighs, `[vocab]`.
+    /// Writes the weight of each token, `[vocab]`.
     pub(crate) fn weigh(&self, logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
-        // SAFETY: given out for this machine.
-        unsafe { (self.weigh)(logits, weighing, weights) }
+        // SAFETY: as above.
+        unsafe { (self.vector.weigh)(logits, weighing, weights) }
     }
 
     /// Attention of some heads of some tokens.
     pub(crate) fn attend(&self, attention: &mut Attention<'_>) {
-        // SAFETY: given out for this machine.
-        unsafe { (self.attend)(attention) }
+        // SAFETY: as above.
+        unsafe { (self.vector.attend)(attention) }
     }
 }
 
@@ -290,21 +278,28 @@ mod tests {
         let gamma: Vec<f32> = (0..203).map(|i| 1.0 + (i as f32).cos() * 0.2).collect();
         let square: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 203.0;
         let sum: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
-        for kernel in Kernel::available() {
-            let fns = VectorFns::of(kernel);
+        for implementation in Implementation::supported() {
             let mut normed = vec![0.0; 203];
-            fns.norm(&x, &gamma, 1e-5, &mut normed);
+            implementation.norm(&x, &gamma, 1e-5, &mut normed);
             let mut gated = x.clone();
-            fns.gate(&mut gated, &gamma);
+            implementation.gate(&mut gated, &gamma);
             for i in 0..203 {
                 let (x, gamma) = (f64::from(x[i]), f64::from(gamma[i]));
                 let (normed, gated) = (f64::from(normed[i]), f64::from(gated[i]));
-                assert!((normed - x / (square + 1e-5).sqrt() * gamma).abs() < 2e-6, "{}", kernel.name());
-                assert!((gated - x / (1.0 + (-x).exp()) * gamma).abs() < 2e-6, "{}", kernel.name());
+                assert!(
+                    (normed - x / (square + 1e-5).sqrt() * gamma).abs() < 2e-6,
+                    "{}",
+                    implementation.name()
+                );
+                assert!((gated - x / (1.0 + (-x).exp()) * gamma).abs() < 2e-6, "{}", implementation.name());
             }
-            assert!((f64::from(fns.log_sum_exp(&x)) - sum.ln()).abs() < 2e-6, "{}", kernel.name());
+            assert!(
+                (f64::from(implementation.log_sum_exp(&x)) - sum.ln()).abs() < 2e-6,
+                "{}",
+                implementation.name()
+            );
             let broken = [0.0, f32::NAN, 1.0];
-            assert!(fns.log_sum_exp(&broken).is_nan(), "{}", kernel.name());
+            assert!(implementation.log_sum_exp(&broken).is_nan(), "{}", implementation.name());
         }
     }
 }

@@ -1,21 +1,22 @@
 //! Inputs of a multiplication, in the form that the kernels read.
 
 use super::disjoint::Disjoint;
-use super::{Bf16Words, CHUNK_TOKENS, Kernel, Panel};
+use super::{Bf16Words, CHUNK_TOKENS, Panel};
+use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
 use crate::storage::{Format, Precision};
 use half::bf16;
 
 /// Columns of the longest group.
-const GROUP: usize = crate::storage::LONGEST_GROUP;
+const GROUP: usize = crate::storage::MAX_GROUP;
 /// Numbers of a buffer: more than a gigabyte of activations is a mistake, and what the machine cannot have would end the
 /// process.
-pub const MOST_ACTIVATIONS: usize = 1 << 28;
+pub const MAX_ACTIVATIONS: usize = 1 << 28;
 
 /// Whether a buffer may have so many rows and columns, which are padded to whole groups.
-pub(crate) fn may_have(rows: usize, cols: usize) -> bool {
+pub(crate) fn fits_activations(rows: usize, cols: usize) -> bool {
     let padded = cols.checked_next_multiple_of(GROUP);
-    padded.and_then(|cols| cols.checked_mul(rows)).is_some_and(|numbers| numbers <= MOST_ACTIVATIONS)
+    padded.and_then(|cols| cols.checked_mul(rows)).is_some_and(|numbers| numbers <= MAX_ACTIVATIONS)
 }
 
 /// How activations are written: it has to fit the weights they meet.
@@ -90,7 +91,7 @@ pub(crate) struct ChunkMut<'a> {
 }
 
 impl Activations {
-    /// Room for `max_tokens` tokens of `max_cols` columns in any encoding; not more than [`MOST_ACTIVATIONS`].
+    /// Room for `max_tokens` tokens of `max_cols` columns in any encoding; not more than [`MAX_ACTIVATIONS`].
     pub fn with_capacity(max_tokens: usize, max_cols: usize) -> Activations {
         let padded = max_cols.next_multiple_of(64);
         Activations {
@@ -134,7 +135,7 @@ impl Activations {
     /// When there is no room for so much, or `inputs` is no whole number of tokens.
     pub fn encode(
         &mut self,
-        kernel: &Kernel,
+        implementation: &Implementation,
         pool: &mut Pool,
         encoding: Encoding,
         cols: usize,
@@ -144,7 +145,7 @@ impl Activations {
         assert_eq!(tokens * cols, inputs.len(), "inputs end within a token");
         assert!(tokens <= self.max_tokens && cols <= self.max_cols, "no room for the inputs");
         (self.encoding, self.tokens, self.cols) = (encoding, tokens, cols);
-        self.bf16_words = kernel.bf16_words;
+        self.bf16_words = implementation.multiply.bf16_words;
         let bf16_words = self.bf16_words;
         let (words, groups) = self.per_token();
         let chunks = tokens.div_ceil(CHUNK_TOKENS);
@@ -161,12 +162,12 @@ impl Activations {
                     all_sums.range(tokens.start * groups..tokens.end * groups),
                 )
             };
-            kernel.encode(ChunkMut {
+            implementation.encode(ChunkMut {
                 inputs: &inputs[tokens.start * cols..tokens.end * cols],
                 cols,
                 encoding,
                 bf16_words,
-                in_planes: tokens.len() >= kernel.planes_from,
+                in_planes: tokens.len() >= implementation.multiply.min_plane_tokens,
                 words,
                 scales,
                 sums,

@@ -1,9 +1,9 @@
 use super::{BlockFn, BlockSums, ExpandFn, Panel};
-use crate::storage::{BLOCK_ROWS, LONGEST_GROUP, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, MAX_GROUP, VECTOR_BYTES};
 
 /// A dense group of any format, and the vector that may be read behind it.
 #[repr(align(64))]
-struct Group([u8; 2 * BLOCK_ROWS * LONGEST_GROUP + 2 * BLOCK_ROWS + VECTOR_BYTES]);
+struct Group([u8; 2 * BLOCK_ROWS * MAX_GROUP + 2 * BLOCK_ROWS + VECTOR_BYTES]);
 
 /// A sparse multiplication for instruction sets that cannot expand within registers: each group is
 /// expanded into the nearest cache, once for all tokens, and multiplied from there.

@@ -20,29 +20,33 @@ mod neon;
 mod scalar;
 mod table;
 
+use crate::cpu::Implementation;
 use crate::storage::{BLOCK_ROWS, Format, Precision};
 use activations::ChunkMut;
-pub(crate) use activations::may_have;
-pub use activations::{Activations, Encoding, MOST_ACTIVATIONS};
+pub(crate) use activations::fits_activations;
+pub use activations::{Activations, Encoding, MAX_ACTIVATIONS};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::AVX2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::{AMX, AVX512, AVX512_BF16};
 pub(crate) use disjoint::Disjoint;
-pub use multiply::{MOST_PRODUCTS, Multiplier, MultiplyError, Product};
-use std::fmt;
+pub use multiply::{MAX_PRODUCTS, Multiplier, MultiplyError, Product};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::NEON;
+pub(crate) use scalar::SCALAR;
 use table::{ByGroup, ByTokens};
 
 /// Tokens that one pass over the weights serves.
 pub const CHUNK_TOKENS: usize = 8;
 
-/// Names of all kernels, on whatever machine, best first for most.
-pub const KERNEL_NAMES: [&str; 6] = ["amx", "avx512bf16", "avx512", "avx2", "neon", "scalar"];
-
-/// The functions of one instruction set. A token gets the same bits alone as beside others.
+/// The multiplication functions of one instruction set.
+///
+/// Contract of each: the machine has the instruction set. The methods of [`Implementation`] call them.
 #[derive(Debug)]
-pub struct Kernel {
-    name: &'static str,
-    set: InstructionSet,
+pub(crate) struct MultiplyFns {
     bf16_words: Bf16Words,
-    /// Chunks of so many tokens and more have 16-bit inputs as two planes of bytes.
-    planes_from: usize,
+    /// Chunks of at least this many tokens have 16-bit inputs as two planes of bytes.
+    min_plane_tokens: usize,
     encode: unsafe fn(ChunkMut<'_>),
     dense_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
@@ -51,18 +55,6 @@ pub struct Kernel {
     sparse_int8: ByGroup<ByTokens>,
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
-}
-
-/// What the loops beside the multiplications are compiled for; several kernels have one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InstructionSet {
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "aarch64")]
-    Neon,
-    Baseline,
 }
 
 /// How the words of a panel hold inputs that were rounded to bf16.
@@ -112,111 +104,32 @@ impl<'a> Panel<'a> {
 #[repr(align(64))]
 struct BlockSums([[f32; BLOCK_ROWS]; CHUNK_TOKENS]);
 
-/// Why there is no such kernel.
-#[derive(Debug, PartialEq, Eq)]
-pub enum KernelError {
-    /// No kernel of that name anywhere.
-    Unknown(String),
-    /// This machine cannot run it.
-    Unavailable(String),
-}
-
-impl Kernel {
-    /// The kernels that this machine can run, best first.
-    pub fn available() -> Vec<&'static Kernel> {
-        let mut kernels: Vec<&'static Kernel> = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if avx512::has_amx() {
-                kernels.push(&avx512::AMX);
-            }
-            if avx512::has_fast_bf16() {
-                kernels.push(&avx512::AVX512_BF16);
-            }
-            if avx512::is_available() {
-                kernels.push(&avx512::AVX512);
-            }
-            if avx512::has_bf16() && !avx512::has_fast_bf16() {
-                kernels.push(&avx512::AVX512_BF16);
-            }
-            if avx2::is_available() {
-                kernels.push(&avx2::KERNEL);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        kernels.push(&neon::KERNEL);
-        kernels.push(&scalar::KERNEL);
-        kernels
-    }
-
-    /// The kernel called `name`, or the best one of this machine.
-    pub fn select(name: Option<&str>) -> Result<&'static Kernel, KernelError> {
-        let available = Kernel::available();
-        let Some(name) = name else {
-            return Ok(available[0]);
-        };
-        let found = available.into_iter().find(|kernel| kernel.name == name);
-        found.ok_or_else(|| {
-            if KERNEL_NAMES.contains(&name) {
-                KernelError::Unavailable(name.to_owned())
-            } else {
-                KernelError::Unknown(name.to_owned())
-            }
-        })
-    }
-
-    /// One of [`KERNEL_NAMES`].
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Of whatever is compiled for more than one; the machine has it.
-    pub(crate) fn instruction_set(&self) -> InstructionSet {
-        self.set
-    }
-
+impl Implementation {
     fn encode(&self, chunk: ChunkMut<'_>) {
-        // SAFETY: a kernel is only given out where the machine can run it.
-        unsafe { (self.encode)(chunk) }
+        // SAFETY: the machine can run every implementation that is given out.
+        unsafe { (self.multiply.encode)(chunk) }
     }
 
+    /// Returns the function that multiplies blocks of `format` by a panel of `tokens` tokens.
     fn block_fn(&self, format: Format, sparse: bool, tokens: usize) -> BlockFn {
-        let functions = match (format.precision(), sparse) {
-            (Precision::Bf16, false) => &self.dense_bf16,
-            (Precision::Bf16, true) => &self.sparse_bf16,
-            (Precision::Int8, false) => self.dense_int8.of(format.group()),
-            (Precision::Int8, true) => self.sparse_int8.of(format.group()),
+        let fns = &self.multiply;
+        let by_tokens = match (format.precision(), sparse) {
+            (Precision::Bf16, false) => &fns.dense_bf16,
+            (Precision::Bf16, true) => &fns.sparse_bf16,
+            (Precision::Int8, false) => fns.dense_int8.of(format.group()),
+            (Precision::Int8, true) => fns.sparse_int8.of(format.group()),
             // Never stored sparse.
-            (Precision::Int4, _) => self.dense_int4.of(format.group()),
+            (Precision::Int4, _) => fns.dense_int4.of(format.group()),
         };
-        functions[tokens - 1]
+        by_tokens[tokens - 1]
     }
 
-    /// None where nothing is stored sparse.
+    /// Returns the function that expands sparse groups of `format`; `None` for formats that are never sparse.
     fn expand_fn(&self, format: Format) -> Option<ExpandFn> {
         match format.precision() {
-            Precision::Bf16 => Some(self.expand_bf16),
-            Precision::Int8 => Some(*self.expand_int8.of(format.group())),
+            Precision::Bf16 => Some(self.multiply.expand_bf16),
+            Precision::Int8 => Some(*self.multiply.expand_int8.of(format.group())),
             Precision::Int4 => None,
         }
     }
 }
-
-impl fmt::Display for KernelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let here: Vec<_> = Kernel::available().iter().map(|kernel| kernel.name).collect();
-        let here = here.join(", ");
-        match self {
-            KernelError::Unknown(name) => write!(
-                f,
-                "unknown kernel '{name}'; there are {}, and this machine runs {here}",
-                KERNEL_NAMES.join(", ")
-            ),
-            KernelError::Unavailable(name) => {
-                write!(f, "this machine cannot run the kernel '{name}'; it runs {here}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for KernelError {}

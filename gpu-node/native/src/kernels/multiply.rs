@@ -1,6 +1,7 @@
-use super::activations::may_have;
+use super::activations::fits_activations;
 use super::disjoint::Disjoint;
-use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, Kernel, Panel};
+use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, Panel};
+use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
 use crate::storage::{Matrix, VECTOR_BYTES};
 use std::fmt;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Matrices of one [`Multiplier::multiply_all`].
-pub const MOST_PRODUCTS: usize = 4;
+pub const MAX_PRODUCTS: usize = 4;
 
 /// A matrix, and where its products go.
 pub type Product<'a> = (&'a Matrix, &'a mut [f32]);
@@ -16,7 +17,7 @@ pub type Product<'a> = (&'a Matrix, &'a mut [f32]);
 /// A kernel on a pool, with what a multiplication needs beside the matrix. Nothing is allocated
 /// after [`Multiplier::new`].
 pub struct Multiplier {
-    kernel: &'static Kernel,
+    implementation: &'static Implementation,
     pool: Pool,
     activations: Activations,
     /// A thread's block of expanded weights, for more than [`CHUNK_TOKENS`] tokens.
@@ -42,15 +43,15 @@ pub enum MultiplyError {
 
 impl Multiplier {
     /// Room for `max_tokens` tokens and matrices of up to `max_cols` columns; an error where that is more than
-    /// [`MOST_ACTIVATIONS`](super::MOST_ACTIVATIONS).
+    /// [`MAX_ACTIVATIONS`](super::MAX_ACTIVATIONS).
     pub fn new(
-        kernel: &'static Kernel,
+        implementation: &'static Implementation,
         pool: Pool,
         max_tokens: usize,
         max_cols: usize,
     ) -> Result<Multiplier, MultiplyError> {
         let threads = pool.threads();
-        if !may_have(max_tokens, max_cols) || !may_have(threads * BLOCK_ROWS / 2, max_cols) {
+        if !fits_activations(max_tokens, max_cols) || !fits_activations(threads * BLOCK_ROWS / 2, max_cols) {
             return Err(MultiplyError::Shape(format!(
                 "{max_tokens} tokens of {max_cols} columns on {threads} threads need more than a gigabyte"
             )));
@@ -60,7 +61,7 @@ impl Multiplier {
         let expanded = (0..threads).map(|_| Mutex::new(vec![0; block])).collect();
         let taken = (0..threads).map(|_| Taken::default()).collect();
         Ok(Multiplier {
-            kernel,
+            implementation,
             pool,
             activations: Activations::with_capacity(max_tokens, max_cols),
             expanded,
@@ -70,8 +71,8 @@ impl Multiplier {
     }
 
     /// The kernel that runs.
-    pub fn kernel(&self) -> &'static Kernel {
-        self.kernel
+    pub fn implementation(&self) -> &'static Implementation {
+        self.implementation
     }
 
     /// The pool, for work beside multiplications.
@@ -89,7 +90,7 @@ impl Multiplier {
             )));
         }
         self.check_room(inputs.len() / cols, cols)?;
-        self.activations.encode(self.kernel, &mut self.pool, encoding, cols, inputs)?;
+        self.activations.encode(self.implementation, &mut self.pool, encoding, cols, inputs)?;
         Ok(())
     }
 
@@ -109,27 +110,27 @@ impl Multiplier {
         self.multiply_all(&mut [(matrix, outputs)])
     }
 
-    /// Multiplies what was encoded last by up to [`MOST_PRODUCTS`] matrices: threads wait for each other once, not
+    /// Multiplies what was encoded last by up to [`MAX_PRODUCTS`] matrices: threads wait for each other once, not
     /// after every matrix.
     ///
     /// The result of a row does not depend on the number of threads, nor on the other rows. Up to
     /// [`CHUNK_TOKENS`] tokens share one pass over the weights; of more the weights of a block are
     /// expanded once, and each chunk of tokens meets them in the cache.
     pub fn multiply_all(&mut self, products: &mut [Product<'_>]) -> Result<(), MultiplyError> {
-        if products.len() > MOST_PRODUCTS {
+        if products.len() > MAX_PRODUCTS {
             let count = products.len();
             return Err(MultiplyError::Shape(format!(
-                "at most {MOST_PRODUCTS} matrices are multiplied at once, not {count}"
+                "at most {MAX_PRODUCTS} matrices are multiplied at once, not {count}"
             )));
         }
         for (matrix, outputs) in &*products {
             self.check(matrix, outputs)?;
         }
         let parts = self.pool.threads();
-        let mut jobs = [const { None }; MOST_PRODUCTS];
+        let mut jobs = [const { None }; MAX_PRODUCTS];
         for (job, (matrix, outputs)) in jobs.iter_mut().zip(products) {
-            let (kernel, activations) = (self.kernel, &self.activations);
-            *job = Some(Job { kernel, matrix, activations, outputs: Disjoint::new(outputs) });
+            let (implementation, activations) = (self.implementation, &self.activations);
+            *job = Some(Job { implementation, matrix, activations, outputs: Disjoint::new(outputs) });
         }
         let (expanded, taken) = (&self.expanded, &self.taken);
         taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
@@ -174,7 +175,7 @@ impl Multiplier {
 }
 
 struct Job<'a> {
-    kernel: &'static Kernel,
+    implementation: &'static Implementation,
     matrix: &'a Matrix,
     activations: &'a Activations,
     outputs: Disjoint<'a, f32>,
@@ -187,7 +188,8 @@ impl Job<'_> {
         let stream = self.matrix.block(block);
         if self.activations.chunks() == 1 {
             let (_, panel) = self.activations.panel(0);
-            let block_fn = self.kernel.block_fn(self.matrix.format(), self.matrix.is_sparse(), panel.tokens);
+            let block_fn =
+                self.implementation.block_fn(self.matrix.format(), self.matrix.is_sparse(), panel.tokens);
             self.block(block, stream, block_fn, panel, 0);
         } else if let Some(expand) = self.expand_fn() {
             let groups = self.matrix.groups();
@@ -202,13 +204,13 @@ impl Job<'_> {
 
     /// What makes dense blocks of the matrix's; none where they are dense.
     fn expand_fn(&self) -> Option<ExpandFn> {
-        if self.matrix.is_sparse() { self.kernel.expand_fn(self.matrix.format()) } else { None }
+        if self.matrix.is_sparse() { self.implementation.expand_fn(self.matrix.format()) } else { None }
     }
 
     fn chunks(&self, block: usize, stream: &[u8]) {
         for chunk in 0..self.activations.chunks() {
             let (first_token, panel) = self.activations.panel(chunk);
-            let block_fn = self.kernel.block_fn(self.matrix.format(), false, panel.tokens);
+            let block_fn = self.implementation.block_fn(self.matrix.format(), false, panel.tokens);
             self.block(block, stream, block_fn, panel, first_token);
         }
     }

@@ -3,16 +3,13 @@
 use super::activations::{ChunkMut, encode_chunk};
 use super::by_groups::by_groups;
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
+use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::storage::{BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int8};
 use half::f16;
 
-/// Runs on every machine.
-pub(super) static KERNEL: Kernel = Kernel {
-    name: "scalar",
-    set: InstructionSet::Baseline,
+pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
-    planes_from: usize::MAX,
+    min_plane_tokens: usize::MAX,
     encode,
     dense_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),

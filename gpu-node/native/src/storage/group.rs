@@ -1,22 +1,22 @@
 //! One group of a block's rows on its way into the stream.
 
-use super::instructions::{Packing, Vector};
+use super::packing::{Packing, Vector};
 use super::quantise::Codes;
-use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
+use super::{BLOCK_ROWS, Format, MAX_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
 use half::f16;
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 /// Of a group of bf16; the others have fewer.
-const MOST_VECTORS: usize = LONGEST_GROUP / 2 * TILES;
+const MAX_VECTORS: usize = MAX_GROUP / 2 * TILES;
 
 /// Codes, scales and masks. Rows and columns that do not exist have codes of 0 and masks of 0.
 pub(super) struct Group {
     codes: [Codes; BLOCK_ROWS],
     masks: [u64; BLOCK_ROWS],
     /// The rows in the order of the stream; one byte a code of int4.
-    vectors: [Vector; MOST_VECTORS],
+    vectors: [Vector; MAX_VECTORS],
     /// What is kept of them, and room for a whole vector behind it.
-    kept: [u8; (MOST_VECTORS + 1) * VECTOR_BYTES],
+    kept: [u8; (MAX_VECTORS + 1) * VECTOR_BYTES],
 }
 
 impl Group {
@@ -24,8 +24,8 @@ impl Group {
         Group {
             codes: [Codes::EMPTY; BLOCK_ROWS],
             masks: [0; BLOCK_ROWS],
-            vectors: [[0; VECTOR_BYTES]; MOST_VECTORS],
-            kept: [0; (MOST_VECTORS + 1) * VECTOR_BYTES],
+            vectors: [[0; VECTOR_BYTES]; MAX_VECTORS],
+            kept: [0; (MAX_VECTORS + 1) * VECTOR_BYTES],
         }
     }
 
@@ -104,8 +104,8 @@ impl Group {
 
     /// The masks of each step's vectors: bits in the order of their codes.
     #[inline(always)]
-    fn masks_by_step(&self, format: Format) -> [[u64; TILES]; LONGEST_GROUP / 2] {
-        let mut masks = [[0; TILES]; LONGEST_GROUP / 2];
+    fn masks_by_step(&self, format: Format) -> [[u64; TILES]; MAX_GROUP / 2] {
+        let mut masks = [[0; TILES]; MAX_GROUP / 2];
         let (tiles, _) = self.masks.as_chunks::<TILE_ROWS>();
         for (tile, rows) in tiles.iter().enumerate() {
             for (step, mask) in transpose(*rows, format.step()).into_iter().enumerate() {

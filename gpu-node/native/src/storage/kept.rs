@@ -1,5 +1,5 @@
 use super::Mask;
-use super::instructions::{self, Packing, Work};
+use crate::cpu::Implementation;
 use std::fmt;
 
 /// How many weights a mask keeps, exactly.
@@ -49,7 +49,7 @@ impl KeptRule {
 
     /// Counts what the mask of a matrix `[rows, cols]` keeps.
     pub fn check(&self, mask: &Mask<'_>, rows: usize, cols: usize) -> Result<(), KeptError> {
-        instructions::run(Check { rule: self, mask, rows, cols })
+        Implementation::fastest_without_permission().check_mask(Check { rule: self, mask, rows, cols })
     }
 
     #[inline(always)]
@@ -97,18 +97,17 @@ impl KeptRule {
     }
 }
 
-struct Check<'a> {
+/// The work of one call of [`KeptRule::check`].
+pub(super) struct Check<'a> {
     rule: &'a KeptRule,
     mask: &'a Mask<'a>,
     rows: usize,
     cols: usize,
 }
 
-impl Work for Check<'_> {
-    type Output = Result<(), KeptError>;
-
+impl Check<'_> {
     #[inline(always)]
-    fn run<P: Packing>(self) -> Result<(), KeptError> {
+    pub(super) fn run(self) -> Result<(), KeptError> {
         self.rule.check_all(self.mask, self.rows, self.cols)
     }
 }

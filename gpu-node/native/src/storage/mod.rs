@@ -20,11 +20,11 @@
 mod expand;
 mod format;
 mod group;
-mod instructions;
 mod kept;
 mod mask;
 mod matrix;
 mod pack;
+pub(crate) mod packing;
 mod quantise;
 mod rows;
 mod unpack;
@@ -35,6 +35,7 @@ pub use kept::{Counted, KeptError, KeptRule};
 pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;
 pub use pack::{PackError, pack, pack_rows};
+pub(crate) use packing::PackingFns;
 pub use rows::{KeptRows, Rows};
 
 /// Rows of a block: two tiles.
@@ -44,4 +45,4 @@ pub const TILE_ROWS: usize = 16;
 /// Bytes of a vector.
 pub const VECTOR_BYTES: usize = 64;
 /// Columns of the longest group.
-pub const LONGEST_GROUP: usize = 64;
+pub const MAX_GROUP: usize = 64;

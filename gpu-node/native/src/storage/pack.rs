@@ -1,7 +1,8 @@
 use super::group::Group;
-use super::instructions::{self, Packing, Work};
+use super::packing::Packing;
 use super::quantise::{Row, Unfit, quantise};
-use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Mask, MaskError, Matrix, Precision, Rows};
+use super::{BLOCK_ROWS, Format, MAX_GROUP, Mask, MaskError, Matrix, Precision, Rows};
+use crate::cpu::Implementation;
 use std::fmt;
 use std::ops::Range;
 
@@ -60,27 +61,26 @@ pub fn pack_rows(
     format: Format,
     pause: &dyn Fn(),
 ) -> Result<Matrix, PackError> {
+    let implementation = Implementation::fastest_without_permission();
     let source = Source { rows, cols, mask, format };
     let is_sparse = mask.is_some() && format.stores_sparse();
-    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &instructions::run(Sizes(&source)))
+    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &implementation.block_sizes(&source))
         .map_err(|error| PackError::Memory(error.to_string()))?;
     let (offsets, buffer, kept) = matrix.parts_mut();
-    *kept = instructions::run(Fill { source: &source, weights, offsets, buffer, pause })?;
+    *kept = implementation.fill_blocks(Fill { source: &source, weights, offsets, buffer, pause })?;
     Ok(matrix)
 }
 
-struct Source<'a> {
+/// What is packed: the shape, the mask and the format of a matrix.
+pub(super) struct Source<'a> {
     rows: usize,
     cols: usize,
     mask: Option<Mask<'a>>,
     format: Format,
 }
 
-/// Counts what each block of a source takes.
-struct Sizes<'a>(&'a Source<'a>);
-
-/// Writes the blocks of a source.
-struct Fill<'a> {
+/// The work of writing the blocks of a source.
+pub(super) struct Fill<'a> {
     source: &'a Source<'a>,
     weights: &'a mut dyn Rows,
     /// Where each block starts in the buffer, and where the last one ends.
@@ -92,7 +92,7 @@ struct Fill<'a> {
 impl Source<'_> {
     /// Bytes of every block.
     #[inline(always)]
-    fn sizes(&self) -> Vec<usize> {
+    pub(super) fn sizes(&self) -> Vec<usize> {
         let blocks = 0..self.rows.div_ceil(BLOCK_ROWS);
         match &self.mask {
             Some(mask) if self.format.stores_sparse() => {
@@ -123,9 +123,9 @@ impl Source<'_> {
         let mut kept = 0;
         for (row, weights) in self.rows_of(block).zip(weights.chunks_exact(self.cols)) {
             let (weights, rest) = weights[first_col..].split_at(cols);
-            P::prefetch(&rest[..rest.len().min(LONGEST_GROUP)]);
+            P::prefetch(&rest[..rest.len().min(MAX_GROUP)]);
             let (codes, word) = group.row_mut(row % BLOCK_ROWS);
-            let mut padded = [0f32; LONGEST_GROUP];
+            let mut padded = [0f32; MAX_GROUP];
             // Of a length that the compiler knows, it is not copied.
             let mut values = weights.try_into().unwrap_or_else(|_| {
                 padded[..cols].copy_from_slice(weights);
@@ -137,7 +137,7 @@ impl Source<'_> {
                 value: weights[unfit.column],
                 precision: self.format.precision(),
             };
-            let mut kept_values = [0f32; LONGEST_GROUP];
+            let mut kept_values = [0f32; MAX_GROUP];
             if let Some(mask) = &self.mask {
                 *word = mask.word(row, index, self.format.group());
                 check_finite(values).map_err(refuse)?;
@@ -159,21 +159,10 @@ impl Source<'_> {
     }
 }
 
-impl Work for Sizes<'_> {
-    type Output = Vec<usize>;
-
+impl Fill<'_> {
+    /// Writes the blocks. Returns the number of weights that were kept.
     #[inline(always)]
-    fn run<P: Packing>(self) -> Vec<usize> {
-        self.0.sizes()
-    }
-}
-
-impl Work for Fill<'_> {
-    type Output = Result<u64, PackError>;
-
-    /// How many weights were kept.
-    #[inline(always)]
-    fn run<P: Packing>(self) -> Result<u64, PackError> {
+    pub(super) fn run<P: Packing>(self) -> Result<u64, PackError> {
         let Fill { source, weights, offsets, buffer, pause } = self;
         let is_sparse = source.mask.is_some() && source.format.stores_sparse();
         let mut kept = 0;
@@ -198,7 +187,7 @@ impl Work for Fill<'_> {
 }
 
 #[inline(always)]
-fn check_finite(values: &[f32; LONGEST_GROUP]) -> Result<(), Unfit> {
+fn check_finite(values: &[f32; MAX_GROUP]) -> Result<(), Unfit> {
     let not_finite = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
     if values.iter().fold(false, |any, value| any | not_finite(value)) {
         let column = values.iter().position(not_finite).unwrap_or(0);

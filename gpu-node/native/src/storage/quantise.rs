@@ -1,12 +1,12 @@
 //! A row's group of columns in the codes of a precision.
 
-use super::instructions::Words;
-use super::{LONGEST_GROUP, Precision};
+use super::packing::Words;
+use super::{MAX_GROUP, Precision};
 use half::f16;
 
 /// One row of a group. Pruned weights come in as 0.
 pub(super) struct Row<'a> {
-    pub(super) values: &'a [f32; LONGEST_GROUP],
+    pub(super) values: &'a [f32; MAX_GROUP],
     /// Columns that exist; the others are 0, and where nothing is pruned not part of the range.
     pub(super) cols: usize,
     /// Whether weights are pruned: then 0 must have a code.
@@ -27,8 +27,7 @@ pub(super) struct Unfit {
 }
 
 impl Codes {
-    pub(super) const EMPTY: Codes =
-        Codes { words: [0; LONGEST_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO };
+    pub(super) const EMPTY: Codes = Codes { words: [0; MAX_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO };
 }
 
 /// Writes `row` in `precision` into `out`.
@@ -105,7 +104,7 @@ fn to_int4(row: &Row<'_>, out: &mut Codes) -> Result<(), Unfit> {
 /// Writes codes of one byte.
 #[inline(always)]
 fn put(out: &mut Codes, row: &Row<'_>, code: impl Fn(f32) -> u8) {
-    let codes: [u8; LONGEST_GROUP] = row.values.map(code);
+    let codes: [u8; MAX_GROUP] = row.values.map(code);
     for (word, codes) in out.words.iter_mut().zip(codes.as_chunks().0) {
         *word = u32::from_le_bytes(*codes);
     }

@@ -4,7 +4,8 @@
 
 pub mod model;
 
-use copal_native::kernels::{Encoding, Kernel, Multiplier};
+use copal_native::cpu::Implementation;
+use copal_native::kernels::{Encoding, Multiplier};
 use copal_native::pool::Pool;
 use copal_native::storage::{Format, Matrix, Precision, pack};
 
@@ -104,7 +105,12 @@ pub fn oracle(weights: &[f32], cols: usize, inputs: &[f64]) -> Vec<(f64, f64)> {
 }
 
 /// One multiplication by `kernel` on `threads` threads.
-pub fn multiply(kernel: &'static Kernel, threads: usize, matrix: &Matrix, inputs: &[f32]) -> Vec<f32> {
+pub fn multiply(
+    kernel: &'static Implementation,
+    threads: usize,
+    matrix: &Matrix,
+    inputs: &[f32],
+) -> Vec<f32> {
     let tokens = inputs.len() / matrix.cols();
     let pool = Pool::new(threads).unwrap();
     let mut multiplier = Multiplier::new(kernel, pool, tokens, matrix.cols()).unwrap();

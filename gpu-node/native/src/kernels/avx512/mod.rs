@@ -14,7 +14,8 @@ mod integers;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
+use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
+use crate::cpu::levels::avx512;
 use crate::storage::TILE_ROWS;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -35,11 +36,9 @@ macro_rules! tiles_from_4 {
     };
 }
 
-const KERNEL: Kernel = Kernel {
-    name: "avx512",
-    set: InstructionSet::Avx512,
+pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Floats,
-    planes_from: usize::MAX,
+    min_plane_tokens: usize::MAX,
     encode,
     dense_bf16: by_tokens!(bf16::floats::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
@@ -50,21 +49,17 @@ const KERNEL: Kernel = Kernel {
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
 };
 
-pub(super) static AVX512: Kernel = KERNEL;
-
-/// The same, with dot products of bf16 pairs: better where they are as fast as other multiply-adds.
-pub(super) static AVX512_BF16: Kernel = Kernel {
-    name: "avx512bf16",
+/// AVX-512 with dot products of bf16 pairs: faster where they take as long as other multiply-adds.
+pub(crate) const AVX512_BF16: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
     dense_bf16: by_tokens!(bf16::pairs::dense),
     sparse_bf16: by_tokens!(bf16::pairs::sparse),
-    ..KERNEL
+    ..AVX512
 };
 
-/// The same, with tiles where there are tokens enough.
-pub(super) static AMX: Kernel = Kernel {
-    name: "amx",
-    planes_from: amx::FEWEST_TOKENS,
+/// AVX-512 with AMX tiles for the integer formats of several tokens.
+pub(crate) const AMX: MultiplyFns = MultiplyFns {
+    min_plane_tokens: amx::MIN_TOKENS,
     dense_int8: ByGroup {
         of_64: tiles_from_4!(int8::dense, amx::dense_int8, 64),
         of_32: tiles_from_4!(int8::dense, amx::dense_int8, 32),
@@ -77,40 +72,8 @@ pub(super) static AMX: Kernel = Kernel {
         of_64: tiles_from_4!(int8::sparse, amx::sparse_int8, 64),
         of_32: tiles_from_4!(int8::sparse, amx::sparse_int8, 32),
     },
-    ..KERNEL
+    ..AVX512
 };
-
-pub(super) fn has_bf16() -> bool {
-    is_available() && is_x86_feature_detected!("avx512bf16")
-}
-
-/// Whether a dot product of bf16 pairs takes no longer than a multiply-add of f32, as on Zen 4; on Intel's processors
-/// it takes four times as long.
-pub(super) fn has_fast_bf16() -> bool {
-    let vendor = cpuid(0, 0);
-    has_bf16() && [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
-}
-
-/// What the processor says of itself.
-#[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
-fn cpuid(leaf: u32, part: u32) -> CpuidResult {
-    // SAFETY: every processor of this architecture has the instruction.
-    unsafe { __cpuid_count(leaf, part) }
-}
-
-pub(super) fn has_amx() -> bool {
-    amx::is_available()
-}
-
-pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vbmi2")
-        && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("popcnt")
-}
 
 /// How far ahead of the values streams are asked for; measured.
 const AHEAD: usize = 2048;
@@ -127,10 +90,11 @@ const fn strand_of<const T: usize>(step: usize) -> usize {
     if T == 1 { step % STRANDS } else { 0 }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,popcnt")]
-unsafe fn encode(chunk: ChunkMut<'_>) {
-    encode_chunk(chunk);
-}
+avx512!(
+    unsafe fn encode(chunk: ChunkMut<'_>) {
+        encode_chunk(chunk);
+    }
+);
 
 /// Runs a block for each of `T` tokens, written out: a loop would come to be unrolled only after the
 /// compiler has decided what lives in registers, and the sums would be left in memory.
@@ -147,77 +111,83 @@ macro_rules! each_token {
 }
 use each_token;
 
-/// A vector's mask of 32 bits, and how many values it keeps.
-///
-/// # Safety
-///
-/// Four bytes are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
-    // SAFETY: the caller's.
-    let mask = unsafe { at.cast::<u32>().read_unaligned() };
-    (mask, mask.count_ones() as usize)
-}
-
-/// A vector's mask of 64 bits, and how many values it keeps. Both come from memory: the way to a mask
-/// register from a general one takes longer, and the compiler would take it if both were one load.
-///
-/// # Safety
-///
-/// Eight bytes are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
-    let mask;
-    // SAFETY: reads the caller's bytes and does nothing else.
-    unsafe {
-        asm!("kmovq {}, qword ptr [{}]", out(kreg) mask, in(reg) at, options(pure, readonly, nostack, preserves_flags));
-        (mask, at.cast::<u64>().read_unaligned().count_ones() as usize)
+avx512!(
+    /// A vector's mask of 32 bits, and how many values it keeps.
+    ///
+    /// # Safety
+    ///
+    /// Four bytes are readable.
+    #[inline]
+    unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
+        // SAFETY: the caller's.
+        let mask = unsafe { at.cast::<u32>().read_unaligned() };
+        (mask, mask.count_ones() as usize)
     }
-}
+);
 
-/// # Safety
-///
-/// 64 bytes are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn load(at: *const u8) -> __m512i {
-    // SAFETY: the caller's.
-    unsafe { _mm512_loadu_si512(at.cast()) }
-}
-
-/// # Safety
-///
-/// 64 bytes are writable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn store(at: *mut u8, vector: __m512i) {
-    // SAFETY: the caller's.
-    unsafe { _mm512_storeu_si512(at.cast(), vector) }
-}
-
-/// Asks for what a stream is going to read; any address may be asked for.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-fn prefetch(at: *const u8) {
-    #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
-    // SAFETY: it reads nothing, wherever it points.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-fn add_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
-    each_token!(T, TOKEN => {
-        let at = sums.0[TOKEN].as_mut_ptr();
-        // SAFETY: a token has 16 sums for each of two tiles.
+avx512!(
+    /// A vector's mask of 64 bits, and how many values it keeps. Both come from memory: the way to a mask
+    /// register from a general one takes longer, and the compiler would take it if both were one load.
+    ///
+    /// # Safety
+    ///
+    /// Eight bytes are readable.
+    #[inline]
+    unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
+        let mask;
+        // SAFETY: reads the caller's bytes and does nothing else.
         unsafe {
-            let second = at.add(TILE_ROWS);
-            _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), totals[TOKEN][0]));
-            _mm512_storeu_ps(second, _mm512_add_ps(_mm512_loadu_ps(second), totals[TOKEN][1]));
+            asm!("kmovq {}, qword ptr [{}]", out(kreg) mask, in(reg) at, options(pure, readonly, nostack, preserves_flags));
+            (mask, at.cast::<u64>().read_unaligned().count_ones() as usize)
         }
-    });
-}
+    }
+);
+
+avx512!(
+    /// # Safety
+    ///
+    /// 64 bytes are readable.
+    #[inline]
+    unsafe fn load(at: *const u8) -> __m512i {
+        // SAFETY: the caller's.
+        unsafe { _mm512_loadu_si512(at.cast()) }
+    }
+);
+
+avx512!(
+    /// # Safety
+    ///
+    /// 64 bytes are writable.
+    #[inline]
+    unsafe fn store(at: *mut u8, vector: __m512i) {
+        // SAFETY: the caller's.
+        unsafe { _mm512_storeu_si512(at.cast(), vector) }
+    }
+);
+
+avx512!(
+    /// Asks for what a stream is going to read; any address may be asked for.
+    #[inline]
+    fn prefetch(at: *const u8) {
+        #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
+        // SAFETY: it reads nothing, wherever it points.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+        }
+    }
+);
+
+avx512!(
+    #[inline]
+    fn add_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
+        each_token!(T, TOKEN => {
+            let at = sums.0[TOKEN].as_mut_ptr();
+            // SAFETY: a token has 16 sums for each of two tiles.
+            unsafe {
+                let second = at.add(TILE_ROWS);
+                _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), totals[TOKEN][0]));
+                _mm512_storeu_ps(second, _mm512_add_ps(_mm512_loadu_ps(second), totals[TOKEN][1]));
+            }
+        });
+    }
+);

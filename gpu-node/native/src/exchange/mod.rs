@@ -6,17 +6,15 @@
 
 mod row;
 
-#[cfg(target_arch = "x86_64")]
-use crate::kernels::InstructionSet;
-use crate::kernels::Kernel;
-use row::{refine_grouped, refine_whole};
+use crate::cpu::Implementation;
+use row::refine_grouped;
 use std::fmt;
 
 /// Some rows of a linear while their mask is refined.
 ///
 /// With E the pruned part of W and `H = Σ x xᵀ / tokens`, a row's error is `e H eᵀ`.
 #[derive(Debug)]
-pub struct Rows<'a> {
+pub struct RowsToRefine<'a> {
     /// Columns of every row.
     pub cols: usize,
     /// Where a swap stays within one group of so many columns; `None`: anywhere in the row.
@@ -41,49 +39,56 @@ pub struct ShapeError {
     expected: String,
 }
 
-/// Refines rows until no swap lowers the row's error by more than `floor`.
-pub fn swap_rows(kernel: &Kernel, rows: Rows<'_>, floor: f64) -> Result<(), ShapeError> {
+/// Refines whole rows with the instructions of one level.
+///
+/// Contract: the machine has the instruction set.
+pub(crate) type ExchangeFn = unsafe fn(RowsToRefine<'_>, f64);
+
+/// Compiles the refinement of whole rows for a level, which compares `$lanes` candidates side by side.
+macro_rules! compiled_for {
+    ($level:ident, $lanes:literal) => {
+        pub(crate) mod $level {
+            use super::{RowsToRefine, row};
+            use crate::cpu::levels::$level;
+
+            $level!(
+                pub(crate) unsafe fn refine_whole(rows: RowsToRefine<'_>, floor: f64) {
+                    row::refine_whole::<$lanes>(rows, floor);
+                }
+            );
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+compiled_for!(avx512, 32);
+#[cfg(target_arch = "x86_64")]
+compiled_for!(avx2, 16);
+#[cfg(target_arch = "aarch64")]
+compiled_for!(neon, 8);
+compiled_for!(scalar, 8);
+
+/// Refines rows until no exchange lowers the row's error by more than `floor`.
+pub fn refine(
+    implementation: &'static Implementation,
+    rows: RowsToRefine<'_>,
+    floor: f64,
+) -> Result<(), ShapeError> {
     check(&rows)?;
-    match (rows.group, kernel.instruction_set()) {
-        // Wider vectors win nothing within groups: a row of 576 columns took as long with groups of 4 and half as
-        // long again with groups of 8 on Zen 3.
-        (Some(4), _) => refine_grouped::<4>(rows, 4, floor),
-        (Some(8), _) => refine_grouped::<8>(rows, 8, floor),
-        (Some(group), _) => refine_grouped::<0>(rows, group, floor),
-        // SAFETY: a kernel is only given out where the machine has its instructions, and these are some of them.
-        #[cfg(target_arch = "x86_64")]
-        (None, InstructionSet::Avx512) => unsafe { refine_avx512(rows, floor) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        (None, InstructionSet::Avx2) => unsafe { refine_avx2(rows, floor) },
-        // NEON belongs to the baseline, as SSE2 does.
-        (None, _) => refine_whole::<8>(rows, floor),
+    match rows.group {
+        // Compiled for the baseline: wider vectors gain nothing within groups. On Zen 3 a row of 576 columns took
+        // as long with groups of 4, and half as long again with groups of 8.
+        Some(4) => refine_grouped::<4>(rows, 4, floor),
+        Some(8) => refine_grouped::<8>(rows, 8, floor),
+        Some(group) => refine_grouped::<0>(rows, group, floor),
+        // SAFETY: the machine can run every implementation that is given out.
+        None => unsafe { (implementation.exchange)(rows, floor) },
     }
     Ok(())
 }
 
-/// `refine_whole` is inlined here, with all that it calls: that is what its loops are compiled for.
-///
-/// # Safety
-///
-/// The machine has AVX-512 F and VL.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx2")]
-unsafe fn refine_avx512(rows: Rows<'_>, floor: f64) {
-    refine_whole::<32>(rows, floor);
-}
-
-/// # Safety
-///
-/// The machine has AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn refine_avx2(rows: Rows<'_>, floor: f64) {
-    refine_whole::<16>(rows, floor);
-}
-
-fn check(rows: &Rows<'_>) -> Result<(), ShapeError> {
-    let Rows { cols, group, weights, moment, bits, gradient, errors } = rows;
+fn check(rows: &RowsToRefine<'_>) -> Result<(), ShapeError> {
+    let RowsToRefine { cols, group, weights, moment, bits, gradient, errors } = rows;
     let count = errors.len();
     let shape = |rows: usize, cols: usize| (rows.checked_mul(cols), format!("[{rows}, {cols}]"));
     for (what, found, (expected, shape)) in [

@@ -1,4 +1,4 @@
-use super::Rows;
+use super::RowsToRefine;
 use std::array::from_fn;
 
 /// Swaps of one row at most; as in the reference.
@@ -50,13 +50,13 @@ trait Search {
 /// Refines rows in which any kept and any pruned weight may change places; `LANES` candidates are compared
 /// side by side.
 #[inline(always)]
-pub(super) fn refine_whole<const LANES: usize>(rows: Rows<'_>, floor: f64) {
+pub(super) fn refine_whole<const LANES: usize>(rows: RowsToRefine<'_>, floor: f64) {
     refine(rows, floor, &mut WholeRow::<LANES>);
 }
 
 /// Refines rows in which a swap stays within a group of columns, `GROUP` if it is not 0.
 #[inline(always)]
-pub(super) fn refine_grouped<const GROUP: usize>(rows: Rows<'_>, group: usize, floor: f64) {
+pub(super) fn refine_grouped<const GROUP: usize>(rows: RowsToRefine<'_>, group: usize, floor: f64) {
     let cols = rows.cols;
     let group = if GROUP == 0 { group } else { GROUP };
     let within = moments_within(rows.moment, cols, group);
@@ -66,8 +66,8 @@ pub(super) fn refine_grouped<const GROUP: usize>(rows: Rows<'_>, group: usize, f
 
 /// Makes the swaps of each row.
 #[inline(always)]
-fn refine(rows: Rows<'_>, floor: f64, search: &mut impl Search) {
-    let Rows { cols, weights, moment, bits, gradient, errors, .. } = rows;
+fn refine(rows: RowsToRefine<'_>, floor: f64, search: &mut impl Search) {
+    let RowsToRefine { cols, weights, moment, bits, gradient, errors, .. } = rows;
     let mut line = Line::new(cols);
     let bits = bits.chunks_exact_mut(cols.div_ceil(8));
     let given = weights.chunks_exact(cols).zip(gradient.chunks_exact(cols));

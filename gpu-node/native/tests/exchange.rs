@@ -2,8 +2,8 @@
 
 mod support;
 
-use copal_native::kernels::Kernel;
-use copal_native::swaps::{Rows, swap_rows};
+use copal_native::cpu::Implementation;
+use copal_native::exchange::{RowsToRefine, refine};
 use support::{Random, mask_of};
 
 /// Columns and the group of a swap.
@@ -38,8 +38,8 @@ struct Problem {
 }
 
 impl Problem {
-    fn rows(&mut self) -> Rows<'_> {
-        Rows {
+    fn rows(&mut self) -> RowsToRefine<'_> {
+        RowsToRefine {
             cols: self.cols,
             group: self.group,
             weights: &self.weights,
@@ -159,9 +159,9 @@ fn every_kernel_makes_the_swaps_of_a_plain_search_to_the_bit() {
             let mut expected = again();
             searched(&mut expected, 1e-9);
             changed += usize::from(expected.bits != again().bits);
-            for kernel in Kernel::available() {
+            for kernel in Implementation::supported() {
                 let mut found = again();
-                swap_rows(kernel, found.rows(), 1e-9).unwrap();
+                refine(kernel, found.rows(), 1e-9).unwrap();
                 let what = format!(
                     "{}: {cols} columns, group {group:?}, coarse {coarse}, seed {seed}",
                     kernel.name()
@@ -177,11 +177,11 @@ fn every_kernel_makes_the_swaps_of_a_plain_search_to_the_bit() {
 
 #[test]
 fn arrays_that_do_not_belong_together_are_refused_by_name() {
-    let kernel = Kernel::select(None).unwrap();
+    let kernel = Implementation::select(None).unwrap();
     let mut random = Random::new(6);
     let mut given = || problem(&mut random, 12, Some(4), 2, false);
-    let refused = |mut problem: Problem| swap_rows(kernel, problem.rows(), 0.0).unwrap_err().to_string();
-    swap_rows(kernel, given().rows(), 0.0).unwrap();
+    let refused = |mut problem: Problem| refine(kernel, problem.rows(), 0.0).unwrap_err().to_string();
+    refine(kernel, given().rows(), 0.0).unwrap();
     assert!(
         refused(Problem { group: Some(5), ..given() })
             .contains("group has 5 columns; it must divide the row's 12")
