@@ -11,7 +11,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['test/shared/**/*.test.ts', 'test/gpu-node/**/*.test.ts', 'test/infra/**/*.test.ts'],
+          include: ['test/{shared,gpu-node,infra,docs}/**/*.test.ts'],
           testTimeout: 60_000,
           expect: polling,
           maxWorkers: Math.max(2, availableParallelism() - 1),

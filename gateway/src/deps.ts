@@ -1,93 +1,18 @@
-import { nodeId, nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
-import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
-import type { ResponseCache } from './cache/response-cache.ts'
-import { openDatabase, type Database } from './db/database.ts'
-import type { Reservoir } from './domains/reservoir.ts'
-import type { Fleet } from './fleet/fleet.ts'
-import { readAccess, type AccessBindings } from './fleet/node-access.ts'
-import { createNodeSecrets, type GatewaySecrets, type NodeSecrets } from './fleet/node-secrets.ts'
-import { createPrefixSalts, type PrefixSalt } from './fleet/prefix-keys.ts'
-import {
-  readList,
-  readPolicy,
-  readWholeNumber,
-  type FleetPolicy,
-  type PolicyBindings,
-} from './fleet/policy.ts'
-import { createTickets, type Tickets } from './fleet/tickets.ts'
-import { notConfigured } from './not-configured.ts'
+import { SETTINGS } from '@copal/shared/settings-table.ts'
+import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
+import { openDatabase } from './storage/db/database.ts'
+import { readAccess } from './fleet/auth/node-access.ts'
+import type { GatewaySecrets } from './contracts/node-auth.ts'
+import { createNodeSecrets } from './fleet/auth/node-secrets.ts'
+import { createPrefixSalts } from './fleet/client/prefix-keys.ts'
+import { readList, readWholeNumber } from './runtime/variables.ts'
+import { readPolicy } from './fleet/object/fleet-policy.ts'
+import { createAttestations } from './fleet/auth/attestations.ts'
+import { notConfigured } from './runtime/not-configured.ts'
+import type { Bindings, Deps } from './contracts/bindings.ts'
 
-/** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
-export interface Bindings extends PolicyBindings, AccessBindings {
-  DB: D1Database
-  ARTIFACTS: R2Bucket
-  SAMPLES: Queue<SampleMessage>
-  FLEET: DurableObjectNamespace<Fleet>
-  RESERVOIR: DurableObjectNamespace<Reservoir>
-  RESPONSE_CACHE: DurableObjectNamespace<ResponseCache>
-  UPDATE_WORKFLOW: Workflow
-  /** The secret of each node is derived from it; no node has it. */
-  NODE_SECRET?: string
-  /** Nodes are known by it too, and none is called with it: the next secret, or the one before, while it is replaced. */
-  NODE_SECRET_ALTERNATE?: string
-  /** An `mtls_certificates` binding: nodes are called with this client certificate. */
-  NODE_CERTIFICATE?: Fetcher
-  COPAL_KEY_TRUST_MS?: string
-  COPAL_RECEIPT_DAYS?: string
-  COPAL_REVOKED_NODES?: string
-  /** SHA-256, in lower-case hex, of the admin key. */
-  ADMIN_KEY_SHA256?: string
-  /** Goes into the hash of every API key, so that the database alone gives none of them away. */
-  KEY_PEPPER?: string
-  /** Base URL of an OTLP/HTTP collector; spans are exported only when it is set. */
-  OTEL_EXPORTER_OTLP_ENDPOINT?: string
-}
-
-export const KEY_TRUST_MS = 30_000
-/** See {@link Deps.receiptDays}. */
-const RECEIPT_DAYS = 30
 /** A receipt that comes again, or in place of an estimate, is known by the one that is there. */
 const LEAST_RECEIPT_DAYS = 7
-
-type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }
-
-/** What the parts of the gateway are given. Cheap to make: one for each event that the Worker handles. */
-export interface Deps {
-  readonly db: Database
-  readonly artifacts: R2Bucket
-  readonly samples: Queue<SampleMessage>
-  /** The one Durable Object that knows the nodes; a new stub each time, since one whose call failed may stay broken. */
-  readonly fleet: DurableObjectStub<Fleet>
-  /** The Durable Object that keeps a domain's samples. */
-  reservoir(domain: string): DurableObjectStub<Reservoir>
-  /** The Durable Object that keeps a tenant's answers. */
-  responseCache(tenant: string): DurableObjectStub<ResponseCache>
-  readonly updateWorkflow: Workflow
-  /** The secrets of a node, whoever that is: the first signs calls of it, any may have signed a call by it. */
-  nodeSecrets(nodeId: string): Promise<NodeSecrets>
-  /** Nodes whose secrets somebody else may have: nothing that they sign is taken. */
-  readonly revokedNodes: ReadonlySet<string>
-  /** What nodes prove with that they were given what they tell of. */
-  readonly tickets: Tickets
-  /** What a tenant's prefix keys start from. */
-  prefixSalt(tenant: string): Promise<PrefixSalt>
-  /** Calls a node, with what stands in front of it satisfied. */
-  nodeFetch(url: URL, init: NodeFetchInit): Promise<Response>
-  readonly adminKeySha256: string
-  readonly keyPepper: string
-  readonly otlpEndpoint: string | undefined
-  readonly policy: FleetPolicy
-  /**
-   * How long a key is trusted that was looked up, and how often that of a running request is looked at again: a revoked
-   * key works no longer than both together.
-   */
-  readonly keyTrustMs: number
-  /** How long receipts are kept; 0: all of them. */
-  readonly receiptDays: number
-  nowMs(): number
-  /** Keeps the event alive until `work` settles, beyond the response. */
-  waitUntil(work: Promise<unknown>): void
-}
 
 /** What {@link Deps} holds that no event changes, by the bindings: an isolate's events are all given the same. */
 const composed = new WeakMap<Bindings, Lasting>()
@@ -144,7 +69,7 @@ function compose(env: Bindings): Lasting['parts'] {
     updateWorkflow: env.UPDATE_WORKFLOW,
     nodeSecrets: createNodeSecrets(gatewaySecrets),
     revokedNodes: readRevokedNodes(env),
-    tickets: createTickets(gatewaySecrets),
+    attestations: createAttestations(gatewaySecrets),
     prefixSalt: createPrefixSalts(gatewaySecrets[0]),
     nodeFetch(url, init) {
       const headers = { ...init.headers, ...access(url) }
@@ -153,7 +78,7 @@ function compose(env: Bindings): Lasting['parts'] {
     adminKeySha256,
     keyPepper,
     policy: readPolicy(env),
-    keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', KEY_TRUST_MS),
+    keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', SETTINGS.COPAL_KEY_TRUST_MS.default),
     receiptDays: readReceiptDays(env),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
@@ -176,7 +101,7 @@ function readGatewaySecrets(env: Bindings): GatewaySecrets {
         'Set it as NODE_SECRET is set, or delete it.',
     )
   }
-  const taken = [current, other].map(nodeOfSecret).find((owner) => owner !== undefined)
+  const taken = [current, other].map(nodeIdOfSecret).find((owner) => owner !== undefined)
   if (taken !== undefined) {
     throw notConfigured(
       `its NODE_SECRET, or the alternate, is the secret of node '${taken}'. The gateway ` +
@@ -192,7 +117,7 @@ function readRevokedNodes(env: Bindings): ReadonlySet<string> {
 }
 
 function readReceiptDays(env: Bindings): number {
-  const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', RECEIPT_DAYS)
+  const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', SETTINGS.COPAL_RECEIPT_DAYS.default)
   if (days === 0 || days >= LEAST_RECEIPT_DAYS) return days
   throw notConfigured(
     `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +

@@ -1,16 +1,28 @@
+import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from 'cloudflare:workers'
+import { runUpdateWorkflow, type UpdateWorkflowParams } from './adaptation/updates/update-workflow.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
-import { deleteOldDays, deleteOldReceipts, deleteOldScores } from './db/retention.ts'
-import { createDeps, type Bindings } from './deps.ts'
-import { handleSamples } from './domains/consume.ts'
-import { pepperStoredKeys } from './keys/pepper-stored.ts'
-import { deleteOldParts } from './masks/parts.ts'
-import { tick } from './updates/drive.ts'
+import { deleteOldDays, deleteOldReceipts, deleteOldScores } from './storage/retention.ts'
+import { createDeps } from './deps.ts'
+import type { Bindings } from './contracts/bindings.ts'
+import { handleSamples } from './adaptation/sampling/sample-consumer.ts'
+import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
+import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
+import { tick } from './adaptation/updates/advance-update.ts'
 
-export { ResponseCache } from './cache/response-cache.ts'
-export { Fleet } from './fleet/fleet.ts'
-export { Reservoir } from './domains/reservoir.ts'
-export { UpdateWorkflow } from './updates/workflow.ts'
+export { ResponseCache } from './inference/cache/response-cache.ts'
+export { Fleet } from './fleet/object/fleet.ts'
+export { Reservoir } from './adaptation/sampling/reservoir.ts'
+
+/** Drives an update to its end where no heartbeat does. */
+export class UpdateWorkflow extends WorkflowEntrypoint<Bindings, UpdateWorkflowParams> {
+  override async run(
+    event: Readonly<WorkflowEvent<UpdateWorkflowParams>>,
+    step: WorkflowStep,
+  ): Promise<void> {
+    await runUpdateWorkflow(event.payload, step, () => createDeps(this.env, this.ctx))
+  }
+}
 
 const app = createApp()
 

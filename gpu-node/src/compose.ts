@@ -1,34 +1,34 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
-import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatAnswer } from '@copal/shared/wire/node-rpc.ts'
-import { chooseBackend } from './backends/choose.ts'
-import { createAnswerSender } from './control/answers.ts'
-import { createDatasetStore } from './control/datasets.ts'
-import { createEvaluateText } from './control/evaluate-text.ts'
-import { createEvaluator } from './control/evaluator.ts'
-import { createGatewayClient } from './control/gateway-client.ts'
-import { createHeart } from './control/heartbeat.ts'
-import { takeNodeLock } from './control/home-lock.ts'
-import { createJobWork } from './control/job-work.ts'
-import { openJobRunner } from './control/jobs.ts'
-import { openNodeState } from './control/node-state.ts'
-import { openReceiptOutbox } from './control/receipts.ts'
-import { methodsFor } from './copal/allocate.ts'
-import type { Engine } from './engine/api.ts'
-import { createEngine } from './engine/engine.ts'
-import { defaultKvTokens } from './engine/policy.ts'
-import { listen } from './listener.ts'
-import type { Log } from './log.ts'
-import { createMaskStore } from './masks/store.ts'
-import { createMaskSwap } from './masks/swap.ts'
-import type { DenseModel } from './model/dense-model.ts'
-import { openModel } from './model/load.ts'
-import type { OnModelProgress } from './model/progress.ts'
-import { createNodeServer } from './server/node-server.ts'
+import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import { chooseBackend } from './serving/backends/choose-backend.ts'
+import { createAnswerSender } from './serving/control/cached-response-sender.ts'
+import { createDatasetStore } from './serving/control/dataset-store.ts'
+import { createEvaluateText } from './serving/control/text-evaluation.ts'
+import { createEvaluator } from './serving/control/mask-evaluator.ts'
+import { createGatewayClient } from './serving/control/gateway-client.ts'
+import { createHeart } from './serving/control/heartbeat-loop.ts'
+import { takeNodeLock } from './serving/control/node-lock.ts'
+import { createJobWork } from './serving/control/node-job-work.ts'
+import { openJobRunner } from './serving/control/node-jobs.ts'
+import { openNodeState } from './serving/control/node-state.ts'
+import { openReceiptOutbox } from './serving/control/receipt-outbox.ts'
+import { methodsFor } from './pruning/selection/allocate-ratios.ts'
+import type { Engine } from './serving/engine/engine-api.ts'
+import { createEngine } from './serving/engine/engine.ts'
+import { defaultKvTokens } from './serving/engine/engine-policy.ts'
+import { listen } from './platform/listener.ts'
+import type { Log } from './platform/log.ts'
+import { createMaskStore } from './serving/masks/mask-store.ts'
+import { createMaskSwap } from './serving/masks/mask-swap.ts'
+import type { DenseModel } from './model/master/dense-model.ts'
+import { openModel } from './model/open-model.ts'
+import type { OnModelProgress } from './platform/progress.ts'
+import { createNodeServer } from './serving/server/node-server.ts'
 import type { NodeSettings } from './settings.ts'
-import { createNodeTelemetry } from './telemetry/telemetry.ts'
-import { within } from './within.ts'
+import { createNodeTelemetry } from './serving/telemetry/node-telemetry.ts'
+import { within } from './platform/timeout.ts'
 
 /** A node that serves. */
 export interface CopalNode {
@@ -156,6 +156,9 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const processId = randomUUID()
     let draining = false
     let leaving = false
+    const methods = methodsFor(model)
+    /** Whether the gateway knows what does not change about this process. */
+    let registered = false
     const heart = createHeart({ gateway, snapshot, onAnswer, log, intervalMs: settings.heartbeatMs })
 
     function snapshot(): Heartbeat {
@@ -175,7 +178,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         activeVersion: swap.activeVersion(),
         weightSets: swap.weightSets(),
         load: loadOf(engine),
-        methods: methodsFor(model),
+        ...(registered ? {} : { methods }),
         ...(prefixes ? { prefixes } : {}),
         requests: server.underWay(),
         shadows: server.shadows.scores().slice(0, MAX_SHADOW_SCORES),
@@ -189,7 +192,8 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       return masks.prune([active, previous, ...trials].map((mask) => mask?.sha256 ?? null))
     }
 
-    function onAnswer(answer: HeartbeatAnswer, beat: Heartbeat): void {
+    function onAnswer(answer: HeartbeatResponse, beat: Heartbeat): void {
+      registered = answer.registered === true
       const known = stateFile.current()
       const isNew = !sameDesire(known.desired, answer.desired)
       if (isNew || known.model !== model.id) void stateFile.save({ model: model.id, desired: answer.desired })
@@ -289,6 +293,6 @@ function parameterCount(model: DenseModel): number {
   return count
 }
 
-function sameDesire(a: HeartbeatAnswer['desired'], b: HeartbeatAnswer['desired']): boolean {
+function sameDesire(a: HeartbeatResponse['desired'], b: HeartbeatResponse['desired']): boolean {
   return JSON.stringify([a.active, a.previous, a.trials]) === JSON.stringify([b.active, b.previous, b.trials])
 }

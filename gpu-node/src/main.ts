@@ -5,11 +5,11 @@
 import { inspect } from 'node:util'
 import { AppError } from '@copal/shared/errors.ts'
 import { startNode, type CopalNode } from './compose.ts'
-import { createLog, reasonOf, type Log } from './log.ts'
-import { createProgressLines } from './progress-lines.ts'
+import { createLog, reasonOf, type Log } from './platform/log.ts'
+import { createProgressLines } from './platform/progress-lines.ts'
 import { readNodeSettings } from './settings.ts'
-import { createSupervisor } from './supervisor.ts'
-import { describeSystemError } from './system-error.ts'
+import { createSupervisor } from './platform/supervisor.ts'
+import { describeSystemError } from './platform/system-error.ts'
 
 /** Time for the last heartbeat and receipts, behind the grace that running requests have. */
 const LAST_WORDS_MS = 4_000

@@ -1,11 +1,11 @@
 import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { nodeId, nodeOfSecret } from '@copal/shared/wire/node-secret.ts'
+import { SETTINGS } from '@copal/shared/settings-table.ts'
+import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
 import type { KernelName, Precision } from '../native/addon.d.ts'
-import { MOST_THREADS, PRECISIONS } from './backends/backend.ts'
-import { DEFAULT_MODEL } from './model/source.ts'
+import { MOST_THREADS, PRECISIONS } from './serving/contract/backend.ts'
 
 const text = (what: string) => z.string({ error: what }).min(1, what)
 const wholeNumber = (least: number, most: number, what: string) =>
@@ -19,7 +19,7 @@ const WILDCARDS = new Set(['0.0.0.0', '::'])
 
 /** What `npx copal nodes secret` prints; the gateway's own is refused too, which would let a node speak for all. */
 const ownSecret = (otherwise: string) =>
-  text(otherwise).refine((secret) => nodeOfSecret(secret) !== undefined, {
+  text(otherwise).refine((secret) => nodeIdOfSecret(secret) !== undefined, {
     error:
       "a node's own secret is expected, '<node id>:' and 64 hexadecimal digits, as `npx copal nodes secret <node id>` " +
       "prints it where the gateway's NODE_SECRET is. That one itself must not be on a node",
@@ -28,26 +28,28 @@ const ownSecret = (otherwise: string) =>
 /** Whose secret a variable has, for people. */
 function ownerOf(read: unknown, variable: string): string {
   const secret = (read as Record<string, string | undefined>)[variable] ?? ''
-  return `node '${nodeOfSecret(secret) ?? ''}'`
+  return `node '${nodeIdOfSecret(secret) ?? ''}'`
 }
 
 const environment = z
   .object({
     COPAL_MODEL: text('a path, pypi:<package>==<version> or hf:<org>/<name> is expected').default(
-      DEFAULT_MODEL,
+      SETTINGS.COPAL_MODEL.default,
     ),
-    COPAL_HOME: text('a directory is expected').default('./.copal'),
+    COPAL_HOME: text('a directory is expected').default(SETTINGS.COPAL_HOME.default),
     COPAL_CACHE: text('a directory is expected').optional(),
-    COPAL_NODE_HOST: text('an address to listen on like 127.0.0.1 is expected').default('127.0.0.1'),
+    COPAL_NODE_HOST: text('an address to listen on like 127.0.0.1 is expected').default(
+      SETTINGS.COPAL_NODE_HOST.default,
+    ),
     COPAL_NODE_PORT: wholeNumber(0, 65535, 'a port between 0 (any free one) and 65535 is expected').default(
-      8790,
+      SETTINGS.COPAL_NODE_PORT.default,
     ),
     COPAL_NODE_ID: nodeId.optional(),
     COPAL_NODE_URL: url(
       'the address at which the gateway reaches this node, like http://10.0.0.7:8790, is expected',
     ).optional(),
     COPAL_GATEWAY_URL: url('an address like http://127.0.0.1:8787 is expected').default(
-      'http://127.0.0.1:8787',
+      SETTINGS.COPAL_GATEWAY_URL.default,
     ),
     COPAL_NODE_SECRET: ownSecret(
       "the node's own secret is required: `npx copal nodes secret <node id>` prints it where the gateway's NODE_SECRET is",
@@ -74,31 +76,31 @@ const environment = z
       50,
       60_000,
       'milliseconds between two heartbeats, 50 to 60000, are expected',
-    ).default(2_000),
+    ).default(SETTINGS.COPAL_HEARTBEAT_MS.default),
     COPAL_GRACE_MS: wholeNumber(
       0,
       3_600_000,
       'milliseconds that running requests have to end when the node is stopped, 0 to 3600000, are expected',
-    ).default(30_000),
+    ).default(SETTINGS.COPAL_GRACE_MS.default),
     COPAL_REQUEST_TIMEOUT_MS: wholeNumber(
       1,
       86_400_000,
       'milliseconds that a request may take, 1 to 86400000, are expected',
-    ).default(1_800_000),
+    ).default(SETTINGS.COPAL_REQUEST_TIMEOUT_MS.default),
     COPAL_PROVIDER: z
       .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
-      .default('cpu'),
+      .default(SETTINGS.COPAL_PROVIDER.default),
     COPAL_BACKEND: z
       .enum(['onnx', 'sparse', 'auto'], { error: "'onnx', 'sparse' or 'auto' is expected" })
-      .default('auto'),
+      .default(SETTINGS.COPAL_BACKEND.default),
     COPAL_KERNEL: z
       .enum(['amx', 'avx512bf16', 'avx512', 'avx2', 'neon', 'scalar'], {
         error:
           "'amx', 'avx512bf16', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
       })
       .optional(),
-    COPAL_PRECISION: precision.default('bf16'),
-    COPAL_HEAD_PRECISION: precision.default('int8'),
+    COPAL_PRECISION: precision.default(SETTINGS.COPAL_PRECISION.default),
+    COPAL_HEAD_PRECISION: precision.default(SETTINGS.COPAL_HEAD_PRECISION.default),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
     OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
   })
@@ -107,7 +109,7 @@ const environment = z
     error: 'it goes with COPAL_ACCESS_CLIENT_SECRET: both, or none, are expected',
   })
   .refine(
-    ({ COPAL_NODE_ID: id, COPAL_NODE_SECRET: secret }) => id === undefined || nodeOfSecret(secret) === id,
+    ({ COPAL_NODE_ID: id, COPAL_NODE_SECRET: secret }) => id === undefined || nodeIdOfSecret(secret) === id,
     {
       path: ['COPAL_NODE_ID'],
       error: ({ input }) =>
@@ -117,7 +119,7 @@ const environment = z
   )
   .refine(
     ({ COPAL_NODE_SECRET: own, COPAL_NODE_SECRET_ALTERNATE: other }) =>
-      other === undefined || nodeOfSecret(other) === nodeOfSecret(own),
+      other === undefined || nodeIdOfSecret(other) === nodeIdOfSecret(own),
     {
       path: ['COPAL_NODE_SECRET_ALTERNATE'],
       error: ({ input }) =>
@@ -199,7 +201,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     cacheDir: resolve(read.COPAL_CACHE ?? resolve(homedir(), '.cache', 'copal')),
     host: read.COPAL_NODE_HOST,
     port: read.COPAL_NODE_PORT,
-    nodeId: nodeOfSecret(read.COPAL_NODE_SECRET) ?? '',
+    nodeId: nodeIdOfSecret(read.COPAL_NODE_SECRET) ?? '',
     advertisedUrl: read.COPAL_NODE_URL ?? null,
     gatewayUrl: read.COPAL_GATEWAY_URL,
     secret: read.COPAL_NODE_SECRET,

@@ -3,7 +3,7 @@
  * Cloudflare. `docs/deploy.md` says what must be there before.
  */
 import { unstable_readConfig } from 'wrangler'
-import { ROOT } from '../local/toolchain.mjs'
+import { ROOT } from '../local/toolchain/toolchain.mjs'
 import { planDeploy, targetOf, type Target } from './plan.ts'
 import { runWrangler } from './wrangler.ts'
 

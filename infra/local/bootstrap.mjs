@@ -2,8 +2,8 @@
  * `npm start`, `npm test`, `npm run test:sanitize | demo | bench | check | deploy | node | lab:texts`: from a bare
  * checkout to the running task.
  */
-import { readTask } from './tasks.mjs'
-import { ensureInstalled, exitWith, longestEndMs, ROOT, runTypeScript } from './toolchain.mjs'
+import { readTask } from './toolchain/tasks.mjs'
+import { ensureInstalled, exitWith, longestEndMs, ROOT, runTypeScript } from './toolchain/toolchain.mjs'
 
 try {
   const { help, name, file, args } = readTask(process.argv.slice(2))

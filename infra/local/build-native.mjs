@@ -10,14 +10,14 @@ import { copyFileSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { sourceHash } from '../../gpu-node/native/source-hash.mjs'
-import { exitWith, ROOT, SetupError } from './toolchain.mjs'
+import { exitWith, ROOT, SetupError } from './toolchain/toolchain.mjs'
 
 const LIBRARY = { win32: 'copal_native.dll', darwin: 'libcopal_native.dylib' }
 const SHOWN_CHARACTERS = 2000
 /** What it means that there is no addon. */
 const WITHOUT = 'ONNX Runtime and JavaScript do its work: the same results, more slowly.'
 
-const LEASH = fileURLToPath(new URL('leash.mjs', import.meta.url))
+const LEASH = fileURLToPath(new URL('processes/end-with-parent.mjs', import.meta.url))
 
 /** Where the crate is. */
 export const CRATE = join(ROOT, 'gpu-node', 'native')

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /** `npx copal`, `npm run copal`: the command, installing what it needs first. */
-import { ensureInstalled, exitWith, ROOT, runTypeScript } from './toolchain.mjs'
+import { ensureInstalled, exitWith, ROOT, runTypeScript } from './toolchain/toolchain.mjs'
 
 try {
   await ensureInstalled(ROOT, (line) => process.stderr.write(`${line}\n`))
-  runTypeScript(ROOT, 'gpu-node/src/cli/main.ts', process.argv.slice(2))
+  runTypeScript(ROOT, 'gpu-node/cli/main.ts', process.argv.slice(2))
 } catch (error) {
   exitWith(error)
 }

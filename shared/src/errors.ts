@@ -4,7 +4,7 @@
  * `status` is the HTTP status, `type` the `error.type` of the OpenAI API, `retryable` whether the
  * same request may succeed later or on another node, `remedy` what who gets it can do.
  */
-const CODES = {
+const ERROR_TABLE = {
   invalid_request: {
     status: 400,
     type: 'invalid_request_error',
@@ -147,10 +147,10 @@ const CODES = {
 } as const
 
 /** The closed set of error codes; also the `error.code` of the wire format. */
-export type ErrorCode = keyof typeof CODES
+export type ErrorCode = keyof typeof ERROR_TABLE
 
 /** An HTTP status that an {@link AppError} can carry. */
-export type ErrorStatus = (typeof CODES)[ErrorCode]['status']
+export type ErrorStatus = (typeof ERROR_TABLE)[ErrorCode]['status']
 
 /** One of the error codes, as the API's documentation tells of it. */
 export interface ErrorCase {
@@ -162,7 +162,7 @@ export interface ErrorCase {
 }
 
 /** Every error code, by status. */
-export const ERROR_CASES: readonly ErrorCase[] = Object.entries(CODES).map(([code, of]) => ({
+export const ERROR_CASES: readonly ErrorCase[] = Object.entries(ERROR_TABLE).map(([code, of]) => ({
   code: code as ErrorCode,
   ...of,
 }))
@@ -196,11 +196,11 @@ export class AppError extends Error {
   }
 
   get status(): ErrorStatus {
-    return CODES[this.code].status
+    return ERROR_TABLE[this.code].status
   }
 
   get retryable(): boolean {
-    return CODES[this.code].retryable
+    return ERROR_TABLE[this.code].retryable
   }
 }
 
@@ -209,7 +209,7 @@ export function errorBody(error: AppError): ErrorBody {
   return {
     error: {
       message: error.message,
-      type: CODES[error.code].type,
+      type: ERROR_TABLE[error.code].type,
       param: error.param,
       code: error.code,
     },
@@ -232,6 +232,7 @@ export function parseErrorBody(body: unknown): AppError | undefined {
   const { error } = body
   if (typeof error !== 'object' || error === null) return undefined
   const { code, message, param } = error as Record<string, unknown>
-  if (typeof code !== 'string' || !Object.hasOwn(CODES, code) || typeof message !== 'string') return undefined
+  if (typeof code !== 'string' || !Object.hasOwn(ERROR_TABLE, code) || typeof message !== 'string')
+    return undefined
   return new AppError(code as ErrorCode, message, typeof param === 'string' ? { param } : {})
 }

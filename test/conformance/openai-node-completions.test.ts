@@ -1,7 +1,7 @@
 /** The older completions as OpenAI's client for Node asks for them. */
 import OpenAI, { BadRequestError } from 'openai'
 import { describe, expect, inject, test } from 'vitest'
-import { all } from '../support/all.ts'
+import { all } from '../support/harness/collect.ts'
 
 const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })

@@ -4,8 +4,8 @@ import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod'
 import type { ResponseInputItem, ResponseStreamEvent } from 'openai/resources/responses/responses'
 import { describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
-import { all } from '../support/all.ts'
-import { leaveOut } from '../support/leave-out.ts'
+import { all } from '../support/harness/collect.ts'
+import { leaveOut } from '../support/harness/skip-without-addon.ts'
 
 const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })

@@ -8,8 +8,8 @@ import OpenAI, {
   RateLimitError,
 } from 'openai'
 import { describe, expect, inject, test } from 'vitest'
-import { all } from '../support/all.ts'
-import type { CreatedKey } from '@copal/shared/wire/keys.ts'
+import { all } from '../support/harness/collect.ts'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 
 const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })

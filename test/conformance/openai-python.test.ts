@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { expect, inject, test } from 'vitest'
-import { leaveOut } from '../support/leave-out.ts'
-import { pythonPackage } from '../support/python-package.ts'
+import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { pythonPackage } from '../support/processes/python-package.ts'
 
 const service = inject('service')
 

@@ -1,6 +1,6 @@
 import { beforeAll, expect, inject, test } from 'vitest'
 import { z } from 'zod'
-import { leaveOut } from '../support/leave-out.ts'
+import { leaveOut } from '../support/harness/skip-without-addon.ts'
 
 const service = inject('service')
 type JsonSchema = Parameters<typeof z.fromJSONSchema>[0]

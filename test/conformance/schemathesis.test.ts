@@ -2,10 +2,10 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { pythonPackage, type PythonPackage } from '../support/python-package.ts'
-import { startService, type Service } from '../support/service.ts'
-import { makeThings, type Named } from '../support/things-there.ts'
-import { createTinyLlama } from '../support/tiny-llama.ts'
+import { pythonPackage, type PythonPackage } from '../support/processes/python-package.ts'
+import { startService, type Service } from '../support/processes/service.ts'
+import { makeThings, type Named } from '../support/processes/seed-resources.ts'
+import { createTinyLlama } from '../support/models/tiny-llama.ts'
 
 /**
  * What must hold of every answer, whatever was asked; not that it is yes, which is not the schema's to say. A 503 is

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
 import { buildNative } from '../../infra/local/build-native.mjs'
-import { startService } from '../support/service.ts'
-import { createTinyLlama } from '../support/tiny-llama.ts'
+import { startService } from '../support/processes/service.ts'
+import { createTinyLlama } from '../support/models/tiny-llama.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {

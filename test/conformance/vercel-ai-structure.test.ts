@@ -3,8 +3,8 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { APICallError, generateObject, generateText, isStepCount, Output, streamText, tool } from 'ai'
 import { describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
-import { all } from '../support/all.ts'
-import { leaveOut } from '../support/leave-out.ts'
+import { all } from '../support/harness/collect.ts'
+import { leaveOut } from '../support/harness/skip-without-addon.ts'
 
 const service = inject('service')
 const provider = createOpenAICompatible({

@@ -1,8 +1,8 @@
 /** The response cache through both halves: the real gateway, and a real node with the tiny model. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { startFleet, type TestFleet } from '../support/fleet.ts'
-import { sumOf } from '../support/metrics.ts'
-import { until } from '../support/service.ts'
+import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
+import { sumOf } from '../support/processes/metrics.ts'
+import { until } from '../support/processes/service.ts'
 
 let fleet: TestFleet
 let key: string

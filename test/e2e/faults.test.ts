@@ -5,12 +5,12 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { prepareFaults, testNothingIsLeft } from '../support/faults.ts'
-import { startGarbageNode } from '../support/garbage-node.ts'
-import { startNodeProcess, type NodeProcess } from '../support/node-process.ts'
-import { until } from '../support/service.ts'
-import { endOf } from '../support/stream-end.ts'
-import { WAIT } from '../support/wait.ts'
+import { prepareFaults, testNothingIsLeft } from '../support/faults/fault-fleet.ts'
+import { startGarbageNode } from '../support/doubles/garbage-node.ts'
+import { startNodeProcess, type NodeProcess } from '../support/processes/node-process.ts'
+import { until } from '../support/processes/service.ts'
+import { endOf } from '../support/processes/stream-end.ts'
+import { WAIT } from '../support/harness/wait.ts'
 import { testLosses } from './losses.ts'
 
 const faults = prepareFaults()

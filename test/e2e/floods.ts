@@ -1,6 +1,6 @@
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { expect, test } from 'vitest'
-import { CONCURRENT, type Faults } from '../support/faults.ts'
+import { CONCURRENT, type Faults } from '../support/faults/fault-fleet.ts'
 
 /** Of two nodes, each of which runs eight requests at once, so that none of these has to wait. */
 const FEW = 8

@@ -4,12 +4,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { SequenceOutput, SequenceWork, WeightSet } from '../../gpu-node/src/backends/backend.ts'
-import { createOnnxBackend, type OnnxBackend } from '../../gpu-node/src/backends/onnx/backend.ts'
-import type { DenseModel } from '../../gpu-node/src/model/dense-model.ts'
-import { openModel } from '../../gpu-node/src/model/load.ts'
-import { DEFAULT_MODEL } from '../../gpu-node/src/model/source.ts'
-import { GREEDY } from '../support/greedy.ts'
+import type { SequenceOutput, SequenceWork, WeightSet } from '../../gpu-node/src/serving/contract/backend.ts'
+import { createOnnxBackend, type OnnxBackend } from '../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
+import { openModel } from '../../gpu-node/src/model/open-model.ts'
+import { DEFAULT_MODEL } from '../../gpu-node/src/model/source/resolve-model.ts'
+import { GREEDY } from '../support/engine/greedy.ts'
 
 interface Golden {
   generate: {

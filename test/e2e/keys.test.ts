@@ -3,11 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { KeyEntry } from '@copal/shared/wire/keys.ts'
+import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { runCommand, type ExitCode } from '../../gpu-node/src/cli/program.ts'
-import { startBuiltGateway, type BuiltGateway } from '../../infra/local/bench/gateway/built-gateway.ts'
-import { recordedTerminal } from '../support/terminal.ts'
+import { runCommand, type ExitCode } from '../../gpu-node/cli/program.ts'
+import { startBuiltGateway, type BuiltGateway } from '../../gpu-node/bench/gateways/built-gateway.ts'
+import { recordedTerminal } from '../support/doubles/recorded-terminal.ts'
 
 /** As its gateway's variable says. */
 const KEY_TRUST_MS = 300

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import type { Faults } from '../support/faults.ts'
-import { until } from '../support/service.ts'
-import { endOf } from '../support/stream-end.ts'
+import type { Faults } from '../support/faults/fault-fleet.ts'
+import { until } from '../support/processes/service.ts'
+import { endOf } from '../support/processes/stream-end.ts'
 
 /** What users notice of nodes that are lost, of clients that leave and of keys that end: the same on every backend. */
 export function testLosses(faults: Faults): void {

@@ -1,10 +1,10 @@
 /** Where prompts go that begin alike: the real gateway, and three nodes that run the sparse engine on the tiny model. */
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { addon } from '../support/backends.ts'
-import { startFleet, type TestFleet } from '../support/fleet.ts'
-import { leaveOut } from '../support/leave-out.ts'
-import { until } from '../support/service.ts'
+import { addon } from '../support/engine/backends.ts'
+import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
+import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { until } from '../support/processes/service.ts'
 
 const NODES = ['node-a', 'node-b', 'node-c']
 const TEXTS = 8

@@ -14,11 +14,11 @@ import type {
 } from '@copal/shared/wire/admin.ts'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import { killNode, nodePids } from '../support/kill-node.ts'
-import { commandLine, converged, startService, until, updateEnd, type Service } from '../support/service.ts'
-import { passages } from '../support/passages.ts'
-import { madeByNode, perplexity, post, sendTraffic } from '../support/service-calls.ts'
-import { streamLoad, type StreamedAnswer } from '../support/stream-load.ts'
+import { killNode, nodePids } from '../support/faults/kill-node.ts'
+import { commandLine, converged, startService, until, updateEnd, type Service } from '../support/processes/service.ts'
+import { passages } from '../support/text/passages.ts'
+import { madeByNode, perplexity, post, sendTraffic } from '../support/processes/service-calls.ts'
+import { streamLoad, type StreamedAnswer } from '../support/processes/stream-load.ts'
 
 const MODEL = 'smollm2-135m-instruct'
 const END_TOKEN = 2

@@ -1,7 +1,7 @@
 /** The losses of nodes, clients and keys again, and herds, where nodes run the sparse engine. */
 import { describe } from 'vitest'
-import { addon } from '../support/backends.ts'
-import { prepareFaults, testNothingIsLeft } from '../support/faults.ts'
+import { addon } from '../support/engine/backends.ts'
+import { prepareFaults, testNothingIsLeft } from '../support/faults/fault-fleet.ts'
 import { testHerds } from './floods.ts'
 import { testLosses } from './losses.ts'
 

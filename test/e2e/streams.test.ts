@@ -10,12 +10,12 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
-import { startBuiltGateway, type BuiltGateway } from '../../infra/local/bench/gateway/built-gateway.ts'
-import { freePort } from '../../infra/local/ports.ts'
-import { countCalls, COUNTING_FLAGS, type CallCounts } from '../support/call-counts.ts'
-import { startScriptedNode, type ScriptedNode } from '../support/scripted-node.ts'
-import { bytesInSockets } from '../support/socket-queues.ts'
-import { standsStill } from '../support/stands-still.ts'
+import { startBuiltGateway, type BuiltGateway } from '../../gpu-node/bench/gateways/built-gateway.ts'
+import { freePort } from '../../infra/local/processes/ports.ts'
+import { countCalls, COUNTING_FLAGS, type CallCounts } from '../support/processes/call-counts.ts'
+import { startScriptedNode, type ScriptedNode } from '../support/doubles/scripted-node.ts'
+import { bytesInSockets } from '../support/processes/socket-queues.ts'
+import { standsStill } from '../support/harness/settled.ts'
 
 const MIB = 2 ** 20
 /** Of one event. */

@@ -7,10 +7,10 @@ import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
-import { freePort } from '../../infra/local/ports.ts'
-import { startFleet, type TestFleet } from '../support/fleet.ts'
-import { startNodeProcess, type NodeProcess } from '../support/node-process.ts'
-import { until } from '../support/service.ts'
+import { freePort } from '../../infra/local/processes/ports.ts'
+import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
+import { startNodeProcess, type NodeProcess } from '../support/processes/node-process.ts'
+import { until } from '../support/processes/service.ts'
 
 const certificate = (name: string) => fileURLToPath(new URL(`../fixtures/tls/${name}.pem`, import.meta.url))
 let fleet: TestFleet

@@ -1,13 +1,13 @@
 /** Masks on trial through both halves: the real gateway, a real node with the tiny model, and two masks of it. */
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
-import type { CanaryReport, ShadowReport } from '@copal/shared/wire/trials.ts'
+import type { CanaryReport, ShadowReport } from '@copal/shared/wire/admin-trials.ts'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { isChosen } from '../../gateway/src/trials/trial.ts'
-import { startFleet, type TestFleet } from '../support/fleet.ts'
-import { randomHalfMask } from '../support/masks.ts'
-import { sumOf } from '../support/metrics.ts'
-import { until as untilWithin } from '../support/service.ts'
+import { isChosen } from '../../gateway/src/fleet/object/trial-assignment.ts'
+import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
+import { randomHalfMask } from '../support/models/random-masks.ts'
+import { sumOf } from '../support/processes/metrics.ts'
+import { until as untilWithin } from '../support/processes/service.ts'
 
 const KEYS = 16
 const until = <T>(what: string, probe: () => Promise<T | undefined>) => untilWithin(what, probe, 60_000)

@@ -1,11 +1,17 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { CacheEntry, CreatedKey, CreateKey, KeyEntry, TenantEntry } from '@copal/shared/wire/keys.ts'
-import type { ModelList } from '@copal/shared/wire/models.ts'
+import type {
+  CacheEntry,
+  CreatedKey,
+  CreateKey,
+  KeyEntry,
+  TenantEntry,
+} from '@copal/shared/wire/admin-keys.ts'
+import type { ModelList } from '@copal/shared/wire/model-list.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../gateway/src/app.ts'
-import { admin, adminJson } from './support/adaptation.ts'
-import { beat, createKey, errorOf, get, post, receiptOf, signedPost, until } from './support/gateway.ts'
-import { startNode, type NodeDouble } from './support/node-double.ts'
+import { admin, adminJson } from './support/doubles/simulated-node.ts'
+import { beat, createKey, errorOf, get, post, receiptOf, signedPost, until } from './support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from './support/doubles/node-double.ts'
 
 /** Routes that a tenant's administrator has; each is tested below by name. */
 const OF_TENANTS = [

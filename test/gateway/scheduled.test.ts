@@ -1,11 +1,11 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, createScheduledController, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { openDatabase } from '../../gateway/src/db/database.ts'
-import { findKey } from '../../gateway/src/db/queries/keys.ts'
+import { openDatabase } from '../../gateway/src/storage/db/database.ts'
+import { findKey } from '../../gateway/src/storage/db/queries/key-queries.ts'
 import { createDeps } from '../../gateway/src/deps.ts'
 import worker from '../../gateway/src/index.ts'
-import { createKey } from './support/gateway.ts'
+import { createKey } from './support/requests/gateway-requests.ts'
 
 test('a task of cron that fails is logged by its name, and the others are done', async () => {
   const { id } = await createKey({ peppered: false, hash: 'a'.repeat(64) })

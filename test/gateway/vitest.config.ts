@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
-import { CA, pemOf } from './support/certificates.ts'
-import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/secrets.ts'
+import { CA, pemOf } from './support/setup/certificates.ts'
+import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/setup/secrets.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 
@@ -41,8 +41,8 @@ export default defineConfig({
   test: {
     name: 'gateway',
     include: ['test/gateway/**/*.test.ts'],
-    globalSetup: ['./test/gateway/support/node-double.setup.ts'],
-    setupFiles: ['./test/gateway/support/migrate.ts'],
+    globalSetup: ['./test/gateway/support/doubles/node-double.setup.ts'],
+    setupFiles: ['./test/gateway/support/setup/migrate.ts'],
     testTimeout: 30_000,
     expect: { poll: { timeout: 20_000 } },
     sequence: { groupOrder: 2 },

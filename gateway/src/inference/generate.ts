@@ -1,59 +1,18 @@
 import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
-import type { ModelName } from '@copal/shared/wire/model-name.ts'
-import { LATE_HEADER, type KeepWish } from '@copal/shared/wire/node-rpc.ts'
-import { responseError } from '@copal/shared/wire/response-object.ts'
-import type { CachedAnswer } from '../cache/cache-store.ts'
-import type { KeyedEnv } from '../context.ts'
-import { askFleet } from '../fleet/ask.ts'
-import type { PromptParts } from '../fleet/prefix-keys.ts'
-import { brokenOff, NodeCallError } from '../fleet/node-client.ts'
-import { relay } from '../fleet/relay.ts'
-import { watchKey } from '../keys/watch.ts'
-import { meter } from '../limits/metering.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { responseErrorEvent } from '@copal/shared/wire/response-object.ts'
+import type { KeyedEnv } from '../contracts/context.ts'
+import { askFleet } from '../fleet/client/ask-fleet.ts'
+import { brokenOff, NodeCallError } from '../fleet/client/node-client.ts'
+import { relay } from '../fleet/client/relay.ts'
+import { watchKey } from '../keys/key-watch.ts'
+import { meter } from '../usage/limits/metering.ts'
 import { createAlarms } from '../runtime/alarms.ts'
-import { follow } from '../runtime/follow.ts'
-import { place } from './place.ts'
-
-/** One admitted request, ready for a node. */
-export interface Generation {
-  /** `/rpc/chat-completions`, `/rpc/completions`, `/rpc/responses` or `/rpc/embeddings`. */
-  path: string
-  model: ModelName
-  domain: string
-  sample: boolean
-  /** Estimate of the tokens of all prompts. */
-  promptTokens: number
-  /** Most tokens of each choice that the client asks for; null when it names no bound. */
-  maxTokens: number | null
-  /** The field that bounds the answer of a client that names no bound. */
-  boundField?: 'max_tokens' | 'max_output_tokens'
-  /** Prompts and choices over all of them; one of each when left out. */
-  prompts?: number
-  choices?: number
-  /** The parsed body of the client's request. */
-  request: {
-    model: string
-    stream?: boolean | null | undefined
-    temperature?: number | null | undefined
-    seed?: number | null | undefined
-  }
-  /** Where a streamed answer shall be kept; undefined: nowhere. */
-  keep?: KeepWish
-  /** The prompt as the model reads it, whose beginning a node may have computed already; undefined: nothing is shared. */
-  promptParts?: () => PromptParts
-  /** What the client wrote, to be sampled where it consents; undefined where there is nothing to sample. */
-  text?: () => string
-}
-
-/** Hears what becomes of an answer. */
-export interface AnswerListener {
-  /** It is whole, was not streamed, and no limit of the key made it shorter than the request asked for. */
-  take?(answer: CachedAnswer): void
-  /** Nothing more comes: it was whole, failed, or nobody waits for it any more. */
-  ended(how: 'whole' | 'failed' | 'left'): void
-}
+import { follow } from '../runtime/linked-abort.ts'
+import { place } from './dispatch/dispatch.ts'
+import type { Generation, AnswerListener } from '../contracts/generation.ts'
 
 /**
  * Has a node generate, and answers with what it sends.
@@ -68,7 +27,7 @@ export async function generate(
   generation: Generation,
   listener?: AnswerListener,
 ): Promise<Response> {
-  const { deps, trace } = c.var
+  const { deps, trace, key, requestId, answered } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
   const span = trace.startCall('generate', {
     'gen_ai.request.model': model.id,
@@ -86,7 +45,15 @@ export async function generate(
   /** Nobody waits for the answer any more: the client left, or may not have it. */
   const left = follow(c.req.raw.signal)
   const watch = watchKey(c.var.keyWatch, alarms, () => left.abort())
-  const metering = meter(c, { maxTokens, prompts, choices })
+  const metering = meter(deps, {
+    key,
+    requestId,
+    answered,
+    setHeader: (name, value) => c.header(name, value),
+    maxTokens,
+    prompts,
+    choices,
+  })
   try {
     const {
       node,
@@ -153,7 +120,7 @@ export async function generate(
 /** The last event of a stream that broke, in the form of its API; no `[DONE]` follows. */
 function lastEvent(path: string, error: AppError): string {
   return path === '/rpc/responses'
-    ? `\n\nevent: error\ndata: ${JSON.stringify(responseError(error))}\n\n`
+    ? `\n\nevent: error\ndata: ${JSON.stringify(responseErrorEvent(error))}\n\n`
     : `\n\ndata: ${JSON.stringify(errorBody(error))}\n\n`
 }
 

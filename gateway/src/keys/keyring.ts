@@ -1,6 +1,7 @@
-import { findKeyByHash, type ActiveKey } from '../db/queries/keys.ts'
-import type { Deps } from '../deps.ts'
-import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './secret.ts'
+import { findKeyByHash } from '../storage/db/queries/key-queries.ts'
+import type { ActiveKey } from '../contracts/api-key.ts'
+import type { Deps } from '../contracts/bindings.ts'
+import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './key-secret.ts'
 
 const CACHE_ENTRIES = 1_024
 

@@ -1,12 +1,11 @@
 import type { MiddlewareHandler } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import type { KeyScope } from '@copal/shared/wire/keys.ts'
-import type { ActorEnv, KeyedEnv } from '../context.ts'
-import type { KeyRow } from '../db/queries/keys.ts'
-import type { Deps } from '../deps.ts'
-import type { Actor } from '../keys/grants.ts'
+import type { KeyScope } from '@copal/shared/wire/admin-keys.ts'
+import type { ActorEnv, KeyedEnv } from '../contracts/context.ts'
+import type { KeyRow, Actor } from '../contracts/api-key.ts'
+import type { Deps } from '../contracts/bindings.ts'
 import type { KeyCheck, Keyring } from '../keys/keyring.ts'
-import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/secret.ts'
+import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/key-secret.ts'
 
 /** Admits requests with an API key of the scope `inference` and hands it on as `key`. */
 export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHandler<KeyedEnv> {

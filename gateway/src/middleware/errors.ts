@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
-import type { AppEnv } from '../context.ts'
+import type { AppEnv } from '../contracts/context.ts'
 import { chainOf, outageOf } from './outage.ts'
 
 /** Answers anything thrown with the one error shape; what nobody threw on purpose is logged with its stacks. */

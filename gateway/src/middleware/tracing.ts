@@ -1,7 +1,7 @@
 import { SpanStatusCode } from '@opentelemetry/api'
 import type { MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
-import type { AppEnv } from '../context.ts'
+import type { AppEnv } from '../contracts/context.ts'
 import { createSpanBatch } from '../telemetry/span-batch.ts'
 import { createTracing } from '../telemetry/trace.ts'
 

@@ -1,5 +1,5 @@
 /** Headers beside the bodies, as the OpenAPI document and the reference page tell of them. */
-import { domainName } from '@copal/shared/wire/generation.ts'
+import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import { schemaOf, type JsonSchema } from './schema.ts'
 
 /** What a header says, and what it may hold. */

@@ -1,9 +1,9 @@
 import { chatCompletion, chatCompletionChunk, chatRequest } from '@copal/shared/wire/chat.ts'
 import { completion, completionChunk, completionRequest } from '@copal/shared/wire/completions.ts'
-import { embeddingsAnswer, embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
+import { embeddingsResponse, embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
 import { responseEvent, responseObject } from '@copal/shared/wire/response-object.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
-import { modelEntry, modelList } from '@copal/shared/wire/models.ts'
+import { modelEntry, modelList } from '@copal/shared/wire/model-list.ts'
 import { named, type Operation } from './operation.ts'
 
 /** What applications call. */
@@ -51,7 +51,7 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     summary: "Embeds texts: the mean of the model's last hidden states, at length 1.",
     key: 'inference',
     body: named('EmbeddingsRequest', embeddingsRequest),
-    answer: named('Embeddings', embeddingsAnswer),
+    answer: named('Embeddings', embeddingsResponse),
   },
   {
     method: 'get',

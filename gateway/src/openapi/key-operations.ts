@@ -9,7 +9,7 @@ import {
   setLimits,
   tenantEntry,
   tenantName,
-} from '@copal/shared/wire/keys.ts'
+} from '@copal/shared/wire/admin-keys.ts'
 import { listOf, named, type Operation } from './operation.ts'
 
 /** API keys and those who have them. */

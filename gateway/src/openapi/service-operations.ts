@@ -1,4 +1,4 @@
-import { healthAnswer } from './answers.ts'
+import { healthAnswer } from './response-schemas.ts'
 import { named, type Operation } from './operation.ts'
 
 /** The service itself. */

@@ -1,6 +1,6 @@
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-base'
-import type { Deps } from '../deps.ts'
-import { gather } from '../runtime/gather.ts'
+import type { Deps } from '../contracts/bindings.ts'
+import { gather } from '../runtime/batcher.ts'
 import { encodeSpan, exportSpans } from './otlp.ts'
 
 /** How long spans wait for company, and how many at the most. */

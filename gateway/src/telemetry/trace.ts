@@ -4,23 +4,13 @@ import {
   TraceFlags,
   createContextKey,
   trace,
-  type Attributes,
   type Context,
   type Span,
 } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import { BasicTracerProvider, type ReadableSpan, type SpanProcessor } from '@opentelemetry/sdk-trace-base'
-
-/** The spans of one request. The context is handed along explicitly: there is no ambient one. */
-export interface RequestTrace {
-  /** The server span of the request. */
-  readonly span: Span
-  /** Starts a child of the server span for a call to a node. The caller ends it. */
-  startCall(name: string, attributes: Attributes): Span
-  /** The `traceparent` (and `tracestate`) headers that make the callee's spans children of `span`. */
-  headers(span: Span): Record<string, string>
-}
+import type { RequestTrace } from '../contracts/request-trace.ts'
 
 /** Makes the traces of an isolate's requests. */
 export interface Tracing {

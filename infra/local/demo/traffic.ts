@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readTextFile, splitIntoTexts } from '../../../gpu-node/src/cli/text-file.ts'
+import { readTextFile, splitIntoTexts } from '../../../gpu-node/cli/input/text-file.ts'
 
 /** A stream of requests of one domain: what each request continues. */
 export interface Traffic {

@@ -1,7 +1,13 @@
-import { countBits, rowBytes, tailIsZero } from './bits.ts'
-import { asMaskInvalid, maskInvalid } from './invalid.ts'
-import { keptCounts, parsePattern, type KeptCounts, type MaskScope, type SparsityPattern } from './pattern.ts'
-import { firstNotFinite } from './values.ts'
+import { countBits, rowBytes, tailIsZero } from './bit-rows.ts'
+import { asMaskInvalid, maskInvalid } from './mask-error.ts'
+import {
+  keptCounts,
+  parsePattern,
+  type KeptCounts,
+  type MaskScope,
+  type SparsityPattern,
+} from './sparsity-pattern.ts'
+import { findNotFinite } from './packed-values.ts'
 
 /** The kept weights of one linear `[rows, cols]`; `bits` is `[rows, ceil(cols/8)]`, see `bits.ts`. */
 export interface MaskLinear {
@@ -29,9 +35,9 @@ export function checkLinear(name: string, linear: MaskLinear, pattern: string, s
       throw maskInvalid(`tensor '${name}' row ${row} has bits set after its last column`)
     }
   }
-  const counts = linearCounts(name, pattern, scope, rows, cols)
-  if (counts.pattern.kind === 'n:m') checkGroups(name, linear, counts.kept, counts.size)
-  else checkRuns(name, bits, counts, scope)
+  const counts = expectedKeptCounts(name, pattern, scope, rows, cols)
+  if (counts.pattern.kind === 'n:m') checkColumnGroups(name, linear, counts.kept, counts.size)
+  else checkKeptCounts(name, bits, counts, scope)
   if (linear.values) checkValues(name, linear.values, counts.groups * counts.kept)
 }
 
@@ -40,7 +46,7 @@ export function checkLinear(name: string, linear: MaskLinear, pattern: string, s
  *
  * @throws AppError `mask_invalid` naming the tensor whose pattern does not fit its columns
  */
-export function linearCounts(
+export function expectedKeptCounts(
   name: string,
   pattern: string,
   scope: MaskScope,
@@ -53,7 +59,7 @@ export function linearCounts(
   }, name)
 }
 
-function checkRuns(
+function checkKeptCounts(
   name: string,
   bits: Uint8Array,
   { groups, size, kept: expected }: KeptCounts,
@@ -68,7 +74,12 @@ function checkRuns(
   }
 }
 
-function checkGroups(name: string, { rows, cols, bits }: MaskLinear, keep: number, group: number): void {
+function checkColumnGroups(
+  name: string,
+  { rows, cols, bits }: MaskLinear,
+  keep: number,
+  group: number,
+): void {
   const width = rowBytes(cols)
   for (let row = 0; row < rows; row++) {
     for (let first = 0; first < cols; first += group) {
@@ -90,6 +101,6 @@ function checkValues(name: string, values: Uint16Array, expected: number): void 
       `tensor '${name}' keeps ${expected} weights, but there are ${values.length} values of them`,
     )
   }
-  const bad = firstNotFinite(values)
+  const bad = findNotFinite(values)
   if (bad >= 0) throw maskInvalid(`value ${bad} of tensor '${name}' is not finite`)
 }

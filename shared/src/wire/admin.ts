@@ -1,9 +1,9 @@
 /** What operators and the `copal` command say to the gateway under `/admin`. snake_case: it is an edge. */
 import { z } from 'zod'
-import { arrayOf } from './bounded.ts'
-import { domainName } from './generation.ts'
+import { boundedArray } from './bounded-collections.ts'
+import { domainName } from './inference-fields.ts'
 import { jobReport, modelId, patternRules, selectionSpec } from './node-rpc.ts'
-import { trialEntry } from './trials.ts'
+import { trialEntry } from './admin-trials.ts'
 
 const count = z.int().min(0)
 /** ISO 8601, UTC. */
@@ -11,7 +11,7 @@ const time = z.iso.datetime()
 
 /** `POST /admin/domains/:domain/texts`: an operator's own texts for a domain, redacted and sampled like traffic. */
 export const importTexts = z.object({
-  texts: arrayOf(
+  texts: boundedArray(
     z
       .string()
       .min(1)
@@ -58,7 +58,7 @@ export const deletedDomain = z.object({ domain: z.string(), deleted: z.literal(t
 export const createUpdate = z.object({
   /** Left out when the fleet serves one model. */
   model: modelId.optional(),
-  domains: arrayOf(domainName).min(1).max(64),
+  domains: boundedArray(domainName).min(1).max(64),
   selection: selectionSpec.partial().default({}),
   samples: z.int().min(1).max(4096).default(16),
   length: z.int().min(16).max(32768).default(512),

@@ -1,21 +1,21 @@
 import { z } from 'zod'
-import { arrayOf } from './bounded.ts'
+import { boundedArray } from './bounded-collections.ts'
 import {
-  answerHead,
-  bystanderFields,
+  responseFields,
+  ignoredFields,
   checkStreamOptions,
   chunkUsage,
   LIMITS,
-  refused,
+  unsupported,
   samplingFields,
   usage,
-} from './generation.ts'
+} from './inference-fields.ts'
 import { responseFormat } from './response-format.ts'
-import { misfitOfTools, toolCall, toolCallDelta, toolChoice, tools } from './tools.ts'
+import { findToolChoiceError, toolCall, toolCallDelta, toolChoice, tools } from './tools.ts'
 
 const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() })
 
-const textContent = z.union([z.string(), arrayOf(textPart).min(1)])
+const textContent = z.union([z.string(), boundedArray(textPart).min(1)])
 const name = z.string().max(64).optional()
 
 const chatMessage = z.discriminatedUnion(
@@ -27,7 +27,7 @@ const chatMessage = z.discriminatedUnion(
         role: z.literal('assistant'),
         content: textContent.nullish(),
         name,
-        tool_calls: arrayOf(toolCall).min(1).nullish(),
+        tool_calls: boundedArray(toolCall).min(1).nullish(),
       })
       .refine(({ content, tool_calls: calls }) => content != null || calls, {
         path: ['content'],
@@ -39,7 +39,7 @@ const chatMessage = z.discriminatedUnion(
 )
 
 /** What the answer is made to be. */
-const structureFields = {
+const outputFormatFields = {
   response_format: responseFormat.nullish(),
   tools: tools.nullish(),
   tool_choice: toolChoice.nullish(),
@@ -47,37 +47,37 @@ const structureFields = {
 }
 
 /** What only other kinds of models can do. */
-const fieldsOfOtherModels = {
-  audio: refused('this model gives text only'),
-  modalities: arrayOf(z.literal('text', "this model gives 'text' only")).min(1).max(2).nullish(),
+const unsupportedFields = {
+  audio: unsupported('this model gives text only'),
+  modalities: boundedArray(z.literal('text', "this model gives 'text' only")).min(1).max(2).nullish(),
   reasoning_effort: z.literal('none', "this model does not reason; send 'none', or leave it out").nullish(),
   verbosity: z.literal('medium', "this model has one; send 'medium', or leave it out").nullish(),
-  prediction: refused('predicted outputs are not supported'),
-  moderation: refused('moderation is not supported'),
-  web_search_options: refused('this service does not search the web'),
-  prompt_cache_options: refused('prompts are cached by the node as it sees fit'),
+  prediction: unsupported('predicted outputs are not supported'),
+  moderation: unsupported('moderation is not supported'),
+  web_search_options: unsupported('this service does not search the web'),
+  prompt_cache_options: unsupported('prompts are cached by the node as it sees fit'),
   prompt_cache_retention: z
     .literal('in_memory', "prompts are cached in memory only; send 'in_memory'")
     .nullish(),
-  functions: refused("functions are not supported, they were replaced by 'tools'"),
-  function_call: refused("functions are not supported, they were replaced by 'tools'"),
+  functions: unsupported("functions are not supported, they were replaced by 'tools'"),
+  function_call: unsupported("functions are not supported, they were replaced by 'tools'"),
 }
 
 /** Body of `POST /v1/chat/completions`. */
 export const chatRequest = z
   .object({
     ...samplingFields,
-    ...bystanderFields,
-    ...fieldsOfOtherModels,
-    messages: arrayOf(chatMessage).min(1, 'at least one message is needed').max(LIMITS.messages),
+    ...ignoredFields,
+    ...unsupportedFields,
+    messages: boundedArray(chatMessage).min(1, 'at least one message is needed').max(LIMITS.messages),
     max_completion_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(LIMITS.topLogprobs).nullish(),
-    ...structureFields,
+    ...outputFormatFields,
   })
   .superRefine((request, context) => {
     checkStreamOptions(request, context)
-    const misfit = misfitOfTools(request)
+    const misfit = findToolChoiceError(request)
     if (misfit) context.addIssue({ code: 'custom', ...misfit })
     if (request.top_logprobs == null || request.logprobs) return
     context.addIssue({ code: 'custom', path: ['top_logprobs'], message: "it needs 'logprobs': true" })
@@ -102,7 +102,7 @@ const serviceTier = z.literal('default').optional().describe('Where the request 
 
 /** Answer of `POST /v1/chat/completions`. */
 export const chatCompletion = z.object({
-  ...answerHead,
+  ...responseFields,
   object: z.literal('chat.completion'),
   service_tier: serviceTier,
   choices: z.array(
@@ -124,7 +124,7 @@ export type ChatCompletion = z.output<typeof chatCompletion>
 
 /** One piece of it, where it is streamed. */
 export const chatCompletionChunk = z.object({
-  ...answerHead,
+  ...responseFields,
   object: z.literal('chat.completion.chunk'),
   service_tier: serviceTier,
   choices: z.array(

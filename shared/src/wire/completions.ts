@@ -1,14 +1,14 @@
 import { z } from 'zod'
 import {
-  answerHead,
+  responseFields,
   checkStreamOptions,
   chunkUsage,
   LIMITS,
-  refused,
+  unsupported,
   samplingFields,
   usage,
-} from './generation.ts'
-import { textsField, textsOf } from './texts.ts'
+} from './inference-fields.ts'
+import { textInput, asTextList } from './text-list.ts'
 
 /** Tokens of a completion that names no `max_tokens`, as in the OpenAI API. */
 export const DEFAULT_MAX_TOKENS = 16
@@ -17,11 +17,11 @@ export const DEFAULT_MAX_TOKENS = 16
 export const completionRequest = z
   .object({
     ...samplingFields,
-    prompt: textsField(LIMITS.choices),
+    prompt: textInput(LIMITS.choices),
     logprobs: z.int().min(0).max(5).nullish(),
     user: z.string().max(512).nullish(),
     echo: z.literal(false, 'a prompt is not repeated in its answer; send false, or leave it out').nullish(),
-    suffix: refused('text cannot be inserted before a suffix'),
+    suffix: unsupported('text cannot be inserted before a suffix'),
     best_of: z.int().nullish(),
   })
   .superRefine((request, context) => {
@@ -52,7 +52,7 @@ const choice = { index: z.int(), text: z.string(), logprobs: completionLogprobs.
 
 /** Answer of `POST /v1/completions`. */
 export const completion = z.object({
-  ...answerHead,
+  ...responseFields,
   object: z.literal('text_completion'),
   choices: z.array(z.object({ ...choice, finish_reason: finishReason })),
   usage,
@@ -61,7 +61,7 @@ export type Completion = z.output<typeof completion>
 
 /** One piece of it, where it is streamed. */
 export const completionChunk = z.object({
-  ...answerHead,
+  ...responseFields,
   object: z.literal('text_completion'),
   choices: z.array(z.object({ ...choice, finish_reason: finishReason.nullable() })),
   usage: chunkUsage,
@@ -70,5 +70,5 @@ export type CompletionChunk = z.output<typeof completionChunk>
 
 /** The prompts of a request: texts, or lists of token ids. */
 export function promptsOf({ prompt }: Pick<CompletionRequest, 'prompt'>): string[] | number[][] {
-  return textsOf(prompt)
+  return asTextList(prompt)
 }

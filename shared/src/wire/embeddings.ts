@@ -1,19 +1,19 @@
 import { z } from 'zod'
-import { LIMITS, modelField, refused } from './generation.ts'
-import { textsField, textsOf } from './texts.ts'
+import { LIMITS, modelField, unsupported } from './inference-fields.ts'
+import { textInput, asTextList } from './text-list.ts'
 
 /** Body of `POST /v1/embeddings`: one text or one list of token ids, or a list of either. */
 export const embeddingsRequest = z.object({
   model: modelField,
-  input: textsField(LIMITS.embeddings),
+  input: textInput(LIMITS.embeddings),
   encoding_format: z.enum(['float', 'base64']).nullish(),
-  dimensions: refused("an embedding has as many dimensions as the model's hidden states"),
+  dimensions: unsupported("an embedding has as many dimensions as the model's hidden states"),
   user: z.string().max(512).nullish(),
 })
 export type EmbeddingsRequest = z.output<typeof embeddingsRequest>
 
 /** Answer of `POST /v1/embeddings`. */
-export const embeddingsAnswer = z.object({
+export const embeddingsResponse = z.object({
   object: z.literal('list'),
   data: z.array(
     z.object({
@@ -28,9 +28,9 @@ export const embeddingsAnswer = z.object({
   system_fingerprint: z.string(),
   usage: z.object({ prompt_tokens: z.int(), total_tokens: z.int() }),
 })
-export type EmbeddingsAnswer = z.output<typeof embeddingsAnswer>
+export type EmbeddingsResponse = z.output<typeof embeddingsResponse>
 
 /** The texts of a request, or their token ids. */
 export function inputsOf({ input }: Pick<EmbeddingsRequest, 'input'>): string[] | number[][] {
-  return textsOf(input)
+  return asTextList(input)
 }

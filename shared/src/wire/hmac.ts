@@ -17,13 +17,13 @@ type HmacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>
 
 /** Imported secrets: a gateway has one or two of each node. */
 const keys = new Map<string, HmacKey>()
-const MOST_KEYS = 4_096
+const MAX_KEYS = 4_096
 
 async function importKey(secret: string): Promise<HmacKey> {
   const known = keys.get(secret)
   if (known) return known
   const key = await crypto.subtle.importKey('raw', encode(secret), ALGORITHM, false, ['sign', 'verify'])
-  if (keys.size >= MOST_KEYS) keys.clear()
+  if (keys.size >= MAX_KEYS) keys.clear()
   keys.set(secret, key)
   return key
 }

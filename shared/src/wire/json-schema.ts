@@ -46,18 +46,18 @@ const NAMED = new Set(['properties', 'patternProperties', '$defs', 'definitions'
 export const jsonSchema = z
   .record(z.string(), z.unknown(), 'a JSON schema is expected, an object')
   .superRefine((schema, context) => {
-    const reason = isDeeper(schema, SCHEMA_LIMITS.depth)
+    const reason = exceedsDepth(schema, SCHEMA_LIMITS.depth)
       ? `the schema is nested more than ${SCHEMA_LIMITS.depth} deep`
-      : sizeOf(schema) > SCHEMA_LIMITS.characters
+      : schemaCharacters(schema) > SCHEMA_LIMITS.characters
         ? `the schema has more than ${SCHEMA_LIMITS.characters} characters`
-        : unsupportedKeyword(schema, '#')
+        : findUnsupportedKeyword(schema, '#')
     // Whoever checks behind could not even measure one that is deep enough.
     if (reason) context.addIssue({ code: 'custom', message: reason, continue: false })
   })
 export type JsonSchema = z.output<typeof jsonSchema>
 
 /** Characters of a schema as compact JSON. */
-export function sizeOf(schema: JsonSchema): number {
+export function schemaCharacters(schema: JsonSchema): number {
   return JSON.stringify(schema).length
 }
 
@@ -65,11 +65,11 @@ export function sizeOf(schema: JsonSchema): number {
  * A copy of `schema` with other references: each `$ref` of it, not what is data in it (`const`, `enum`, `default`,
  * `examples`), is given to `change`.
  */
-export function withRefs(schema: JsonSchema, change: (ref: string) => string): JsonSchema {
+export function mapRefs(schema: JsonSchema, change: (ref: string) => string): JsonSchema {
   return Object.fromEntries(
     Object.entries(schema).map(([keyword, value]) => {
       if (keyword === '$ref' && typeof value === 'string') return [keyword, change(value)]
-      const each = (inner: unknown) => (isObject(inner) ? withRefs(inner, change) : inner)
+      const each = (inner: unknown) => (isObject(inner) ? mapRefs(inner, change) : inner)
       if (NESTED.has(keyword)) return [keyword, Array.isArray(value) ? value.map(each) : each(value)]
       if (!NAMED.has(keyword) || !isObject(value)) return [keyword, value]
       return [keyword, Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, each(inner)]))]
@@ -77,7 +77,7 @@ export function withRefs(schema: JsonSchema, change: (ref: string) => string): J
   )
 }
 
-function unsupportedKeyword(schema: JsonSchema, path: string): string | undefined {
+function findUnsupportedKeyword(schema: JsonSchema, path: string): string | undefined {
   for (const [keyword, value] of Object.entries(schema)) {
     if (UNSUPPORTED.has(keyword)) return `the keyword '${keyword}' at ${path} is not supported`
     const inner = NESTED.has(keyword)
@@ -88,16 +88,16 @@ function unsupportedKeyword(schema: JsonSchema, path: string): string | undefine
         ? Object.entries(value).map(([name, each]) => [`${keyword}/${name}`, each] as const)
         : []
     for (const [step, each] of inner) {
-      const found = isObject(each) ? unsupportedKeyword(each, `${path}/${step}`) : undefined
+      const found = isObject(each) ? findUnsupportedKeyword(each, `${path}/${step}`) : undefined
       if (found) return found
     }
   }
   return undefined
 }
 
-function isDeeper(value: unknown, levels: number): boolean {
+function exceedsDepth(value: unknown, levels: number): boolean {
   if (typeof value !== 'object' || value === null) return false
-  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1))
+  return levels === 0 || Object.values(value).some((inner) => exceedsDepth(inner, levels - 1))
 }
 
 function isObject(value: unknown): value is JsonSchema {

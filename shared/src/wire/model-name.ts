@@ -28,6 +28,6 @@ export function parseModelName(name: string): ModelName {
 }
 
 /** The name of a model with one of its weights, as {@link parseModelName} reads it. */
-export function nameOfVersion(id: string, version: number): string {
+export function formatModelName(id: string, version: number): string {
   return version === 0 ? `${id}@dense` : `${id}@mask-${version}`
 }

@@ -3,15 +3,15 @@
  * (`signature.ts`). Fields are camelCase: this is our own protocol, not the OpenAI edge.
  */
 import { z } from 'zod'
-import { arrayOf, atMost } from './bounded.ts'
+import { boundedArray, boundedRecord } from './bounded-collections.ts'
 import { chatRequest } from './chat.ts'
 import { completionRequest } from './completions.ts'
-import { DENSE } from '../mask/metadata.ts'
-import { patternFault } from '../mask/pattern.ts'
+import { DENSE } from '../mask/mask-metadata.ts'
+import { patternError } from '../mask/sparsity-pattern.ts'
 import { embeddingsRequest } from './embeddings.ts'
-import { domainName } from './generation.ts'
+import { domainName } from './inference-fields.ts'
 import { nodeId } from './node-secret.ts'
-import { heldPrefixes, promptKeys } from './prefix.ts'
+import { nodePrefixes, promptPrefixKeys } from './prefix.ts'
 import { pruneMethod } from './prune-method.ts'
 import { responsesRequest } from './responses.ts'
 
@@ -30,13 +30,13 @@ const MAX_LINEARS = 4096
  * Patterns of single linears, by the name of the weight, in which `*` stands for any characters; of several that match
  * a linear the last counts. Those that are `dense` are left out of the mask.
  */
-export const patternRules = atMost(
+export const patternRules = boundedRecord(
   MAX_LINEARS,
   'patterns of single linears',
   z.record(
     z.string().min(1).max(256),
-    z.string().refine((text) => text === DENSE || patternFault(text) === undefined, {
-      error: ({ input }) => `${patternFault(String(input))}, or '${DENSE}'`,
+    z.string().refine((text) => text === DENSE || patternError(text) === undefined, {
+      error: ({ input }) => `${patternError(String(input))}, or '${DENSE}'`,
     }),
   ),
 )
@@ -46,8 +46,8 @@ export type PatternRules = z.output<typeof patternRules>
 export const selectionSpec = z.object({
   method: pruneMethod,
   /** `0.5` of the weights pruned, or `2:4` kept; see `mask/pattern.ts`. */
-  pattern: z.string().refine((text) => patternFault(text) === undefined, {
-    error: ({ input }) => patternFault(String(input)),
+  pattern: z.string().refine((text) => patternError(text) === undefined, {
+    error: ({ input }) => patternError(String(input)),
   }),
   /** Without meaning for n:m. */
   scope: z.enum(['row', 'matrix']).default('row'),
@@ -61,44 +61,44 @@ export type SelectionSpec = z.output<typeof selectionSpec>
  * Proves that the gateway gave a node what the node tells of; it means nothing to nodes, which give it back as it came.
  * What is told without a good one counts for nothing.
  */
-const ticket = sha256Hex.optional()
+const attestation = sha256Hex.optional()
 
 /** Where the gateway keeps an answer: a name without the version that gave it, and for how long. */
-export const keepWish = z.object({ key: sha256Hex, ttlMs: z.int().min(1).max(86_400_000), ticket })
-export type KeepWish = z.output<typeof keepWish>
+export const cacheTarget = z.object({ key: sha256Hex, ttlMs: z.int().min(1).max(86_400_000), attestation })
+export type CacheTarget = z.output<typeof cacheTarget>
 
-const generateFields = {
+const callFields = {
   requestId: z.string().min(8).max(64),
   domain: domainName,
   /** The prompt may be scored under mask and dense; the figures come back in the receipt. */
   sample: z.boolean(),
   /** Whom the receipt shall name; means nothing to the node. */
   account: z.string().min(1).max(64).optional(),
-  ticket,
+  attestation,
   /** The weights that shall answer: 0 is dense. Left out: those that are active. */
   maskVersion: count.optional(),
   /** What is answered shall be scored under these weights too, when nobody waits for it: see {@link shadowScore}. */
   shadowVersion: count.optional(),
   /** A streamed answer that became whole shall be given to the gateway once more, for the same request of `tenant`. */
-  keep: keepWish.optional(),
+  cache: cacheTarget.optional(),
   /** Whose prompts may share what was computed of their common beginnings; none without it. */
   tenant: z.string().min(1).max(128).optional(),
   /** How its first prompt begins: the node tells in its heartbeats which beginnings it has ready. */
-  prefix: promptKeys.optional(),
+  prefix: promptPrefixKeys.optional(),
 }
 /** `POST /rpc/chat-completions`: the answer is the OpenAI JSON or SSE, ready to pass through. */
-export const chatCall = z.object({ ...generateFields, request: chatRequest })
+export const chatCall = z.object({ ...callFields, request: chatRequest })
 export type ChatCall = z.output<typeof chatCall>
 /** `POST /rpc/completions`. */
-export const completionCall = z.object({ ...generateFields, request: completionRequest })
+export const completionCall = z.object({ ...callFields, request: completionRequest })
 export type CompletionCall = z.output<typeof completionCall>
 /** `POST /rpc/embeddings`. */
-export const embeddingsCall = z.object({ ...generateFields, request: embeddingsRequest })
+export const embeddingsCall = z.object({ ...callFields, request: embeddingsRequest })
 /** `POST /rpc/responses`. */
-export const responsesCall = z.object({ ...generateFields, request: responsesRequest })
+export const responsesCall = z.object({ ...callFields, request: responsesRequest })
 
 /** Most that an answer at once may be: the gateway holds it whole, with others, in the 128 MB of a Worker's isolate. */
-export const MAX_ANSWER_BYTES = 8 * 1024 * 1024
+export const MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 
 /**
  * Header of an answer of which nothing is there yet, in place of `x-copal-mask`. Of one at once spaces come until it is,
@@ -190,7 +190,7 @@ export type Job = z.output<typeof job>
 export type CalibrateJob = z.output<typeof calibrateJob>
 export type EvaluateJob = z.output<typeof evaluateJob>
 
-const errorsByLinear = atMost(
+const errorsByLinear = boundedRecord(
   MAX_LINEARS,
   'linears',
   z.record(z.string(), z.object({ before: z.number(), after: z.number() })),
@@ -207,7 +207,7 @@ export const calibrateResult = z.object({
   /** Fraction of mask bits that differ from the parent's; null without a parent. */
   churn: z.number().nullable(),
   /** The datasets whose statistics chose the mask. */
-  tokens: arrayOf(z.object({ sha256: sha256Hex, tokens: count })),
+  tokens: boundedArray(z.object({ sha256: sha256Hex, tokens: count })),
   calibrateMs: z.number(),
   selectMs: z.number(),
   /** Of methods with swaps, by linear: squared output error, mean over tokens, before and after the swaps. */
@@ -218,7 +218,7 @@ export const calibrateResult = z.object({
 export type CalibrateResult = z.output<typeof calibrateResult>
 export const evaluateResult = z.object({
   kind: z.literal('evaluate'),
-  domains: arrayOf(
+  domains: boundedArray(
     z.object({
       domain: domainName,
       holdoutSha256: sha256Hex,
@@ -260,7 +260,7 @@ export const requestProgress = z.object({
   /** Since its last step; 0 while it waits for its turn. */
   idleMs: z.number().min(0),
   /** Since it began to run, while it has no token; left out while it waits, and where none will come. */
-  tokenlessMs: z.number().min(0).optional(),
+  firstTokenWaitMs: z.number().min(0).optional(),
 })
 export type RequestProgress = z.output<typeof requestProgress>
 
@@ -274,7 +274,7 @@ export const shadowScore = z.object({
   requestId: z.string().min(8).max(64),
   /** As the call had them. */
   account: z.string().min(1).max(64).optional(),
-  ticket,
+  attestation,
   model: modelId,
   domain: domainName,
   maskVersion: count,
@@ -300,7 +300,7 @@ export const heartbeat = z.object({
   model: z.object({ id: modelId, baseSha256: sha256Hex, contextLength: count, parameters: count }),
   /** The version new requests start on. */
   activeVersion: count,
-  weightSets: arrayOf(weightSetState),
+  weightSets: boundedArray(weightSetState),
   load: z.object({
     running: count,
     waiting: count,
@@ -310,19 +310,25 @@ export const heartbeat = z.object({
     /** Most requests that run at once; without it the gateway never takes the node for full. */
     slots: z.int().min(1).optional(),
   }),
-  /** Names of the pruning methods that this node can calibrate and choose masks by. */
-  methods: arrayOf(pruneMethod).max(1024).default([]),
+  /**
+   * Names of the pruning methods that this node offers. They do not change while its process runs, so it leaves them out
+   * once the gateway has answered `registered`.
+   */
+  methods: boundedArray(pruneMethod).max(1024).optional(),
   /** Beginnings of prompts that its prefix cache holds, as the calls named them; left out by a node without such a cache. */
-  prefixes: heldPrefixes.optional(),
+  prefixes: nodePrefixes.optional(),
   /** Every request that the node has taken and not told the receipt of. */
-  requests: arrayOf(requestProgress).default([]),
+  requests: boundedArray(requestProgress).default([]),
   /** Told until a heartbeat that holds them is answered. */
-  shadows: arrayOf(shadowScore).max(MAX_SHADOW_SCORES).optional(),
-  jobs: arrayOf(jobReport),
+  shadows: boundedArray(shadowScore).max(MAX_SHADOW_SCORES).optional(),
+  jobs: boundedArray(jobReport),
 })
 export type Heartbeat = z.output<typeof heartbeat>
 
-export const heartbeatAnswer = z.object({
+/** The response to a heartbeat. */
+export const heartbeatResponse = z.object({
+  /** The gateway knows what does not change about this process (`methods`): the next heartbeat may leave it out. */
+  registered: z.boolean().optional(),
   desired: z.object({
     active: maskRef.nullable(),
     previous: maskRef.nullable(),
@@ -332,13 +338,13 @@ export const heartbeatAnswer = z.object({
   /** Jobs this node shall be running. A reported job that is missing here is settled: forget it, or cancel it if it runs. */
   jobs: z.array(job),
 })
-export type HeartbeatAnswer = z.output<typeof heartbeatAnswer>
+export type HeartbeatResponse = z.output<typeof heartbeatResponse>
 
 export const receipt = z.object({
   requestId: z.string().min(8).max(64),
   /** As the call had them. */
   account: z.string().min(1).max(64).optional(),
-  ticket,
+  attestation,
   model: modelId,
   domain: domainName,
   maskVersion: count,
@@ -355,18 +361,18 @@ export const receipt = z.object({
 export type Receipt = z.output<typeof receipt>
 
 /** `POST /internal/nodes/receipts`; a batch is sent again until it is answered, and settles once. */
-export const receiptBatch = z.object({ nodeId, receipts: arrayOf(receipt).max(256) })
+export const receiptBatch = z.object({ nodeId, receipts: boundedArray(receipt).max(256) })
 export type ReceiptBatch = z.output<typeof receiptBatch>
 
 /** Most bytes of an answer that is kept. */
-export const MAX_KEPT_BYTES = 1024 * 1024
+export const MAX_CACHED_RESPONSE_BYTES = 1024 * 1024
 
 /** `POST /internal/nodes/answers`: a streamed answer as its client got it, that is whole and shall be kept. */
-export const keptAnswer = keepWish.extend({
+export const cachedResponse = cacheTarget.extend({
   nodeId,
   tenant: z.string().min(1).max(128),
   maskVersion: count,
   contentType: z.string().max(128),
-  body: z.string().max(MAX_KEPT_BYTES),
+  body: z.string().max(MAX_CACHED_RESPONSE_BYTES),
 })
-export type KeptAnswer = z.output<typeof keptAnswer>
+export type CachedResponse = z.output<typeof cachedResponse>

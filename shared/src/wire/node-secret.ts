@@ -18,6 +18,6 @@ export async function nodeSecret(gatewaySecret: string, id: string): Promise<str
 }
 
 /** Whose secret this is; undefined for one that is no node's, as the gateway's. */
-export function nodeOfSecret(secret: string): string | undefined {
+export function nodeIdOfSecret(secret: string): string | undefined {
   return /^([A-Za-z0-9._-]{1,64}):[0-9a-f]{64}$/.exec(secret)?.[1]
 }

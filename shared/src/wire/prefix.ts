@@ -6,31 +6,31 @@
  * know the gateway's secret can neither make a key nor tell from one whose prompt it is of.
  */
 import { z } from 'zod'
-import { arrayOf } from './bounded.ts'
+import { boundedArray } from './bounded-collections.ts'
 
 /** Units that the first key stands for. */
 export const FIRST_PREFIX_UNITS = 512
 
 /** Keys of one prompt: the last one stands for half a million units. */
-export const MAX_PROMPT_KEYS = 11
+export const MAX_PREFIX_KEYS = 11
 
 /** Keys that a node tells of. */
-export const MAX_HELD_KEYS = 256
+export const MAX_CACHED_KEYS = 256
 
 const prefixKey = z.string().regex(/^[0-9a-f]{16}$/, '16 hexadecimal digits in lower case are expected')
 
 /** Keys of one prompt, shortest beginning first. */
-export const promptKeys = arrayOf(prefixKey).max(MAX_PROMPT_KEYS)
+export const promptPrefixKeys = boundedArray(prefixKey).max(MAX_PREFIX_KEYS)
 
 /** Beginnings that a node has ready, by the version of the weights that computed them. */
-export const heldPrefixes = arrayOf(
-  z.object({ version: z.int().min(0), keys: arrayOf(prefixKey).max(MAX_HELD_KEYS) }),
+export const nodePrefixes = boundedArray(
+  z.object({ version: z.int().min(0), keys: boundedArray(prefixKey).max(MAX_CACHED_KEYS) }),
 )
-  .max(MAX_HELD_KEYS)
-  .refine((held) => held.reduce((sum, { keys }) => sum + keys.length, 0) <= MAX_HELD_KEYS, {
-    error: `at most ${MAX_HELD_KEYS} keys are possible`,
+  .max(MAX_CACHED_KEYS)
+  .refine((held) => held.reduce((sum, { keys }) => sum + keys.length, 0) <= MAX_CACHED_KEYS, {
+    error: `at most ${MAX_CACHED_KEYS} keys are possible`,
   })
-export type HeldPrefixes = z.output<typeof heldPrefixes>
+export type NodePrefixes = z.output<typeof nodePrefixes>
 
 /** Units that the key at `index` stands for. */
 export function prefixUnits(index: number): number {

@@ -1,16 +1,16 @@
 /** What a request to the Responses API says: its conversation, its tools, its format. */
 import { z } from 'zod'
-import { arrayOf } from './bounded.ts'
-import { LIMITS } from './generation.ts'
+import { boundedArray } from './bounded-collections.ts'
+import { LIMITS } from './inference-fields.ts'
 import { jsonSchema, SCHEMA_LIMITS } from './json-schema.ts'
 import { functionName } from './response-format.ts'
-import { checkFunctions } from './tools.ts'
+import { checkToolFunctions } from './tools.ts'
 
 const text = z.object({
   type: z.enum(['input_text', 'output_text'], 'only text parts are supported'),
   text: z.string(),
 })
-const content = z.union([z.string(), arrayOf(text).min(1)], 'a text or a list of text parts is expected')
+const content = z.union([z.string(), boundedArray(text).min(1)], 'a text or a list of text parts is expected')
 const callId = z.string().min(1).max(256)
 
 /** One item of a conversation: a message, a call that was answered before, or what the function gave. */
@@ -38,7 +38,7 @@ export type InputItem = z.output<typeof inputItem>
 export const responseInput = z.union(
   [
     z.string().min(1),
-    arrayOf(inputItem)
+    boundedArray(inputItem)
       .min(1)
       .max(LIMITS.messages)
       .superRefine((items, context) => {
@@ -70,9 +70,9 @@ export const responseTool = z.object({
 export type ResponseTool = z.output<typeof responseTool>
 
 /** `tools` of a response; an empty list is as good as none. */
-export const responseTools = arrayOf(responseTool)
+export const responseTools = boundedArray(responseTool)
   .max(SCHEMA_LIMITS.tools)
-  .superRefine((list, context) => checkFunctions(list, ['name'], context))
+  .superRefine((list, context) => checkToolFunctions(list, ['name'], context))
 
 /** `tool_choice` of a response. */
 export const responseToolChoice = z.union(

@@ -1,7 +1,7 @@
 /** What the Responses API answers: the object, its items, and the events of a stream. */
 import { z } from 'zod'
 import { errorBody, type AppError } from '../errors.ts'
-import { metadata } from './generation.ts'
+import { metadata } from './inference-fields.ts'
 import { responseTextFormat, responseTool, responseToolChoice } from './response-input.ts'
 
 const itemStatus = z.enum(['in_progress', 'completed', 'incomplete'])
@@ -79,20 +79,20 @@ export type ResponseObject = z.output<typeof responseObject>
 const event = <T extends string, F extends z.ZodRawShape>(types: readonly T[], fields: F) =>
   z.object({ type: z.enum(types), sequence_number: z.int().min(0), ...fields })
 
-const ofItem = { item_id: z.string(), output_index: z.int().min(0) }
-const ofPart = { ...ofItem, content_index: z.int().min(0) }
+const itemFields = { item_id: z.string(), output_index: z.int().min(0) }
+const partFields = { ...itemFields, content_index: z.int().min(0) }
 const { logprobs } = outputText.shape
 
 const outputEvents = [
   event(['response.output_item.added', 'response.output_item.done'], {
-    output_index: ofItem.output_index,
+    output_index: itemFields.output_index,
     item: outputItem,
   }),
-  event(['response.content_part.added', 'response.content_part.done'], { ...ofPart, part: outputText }),
-  event(['response.output_text.delta'], { ...ofPart, delta: z.string(), logprobs }),
-  event(['response.output_text.done'], { ...ofPart, text: z.string(), logprobs }),
-  event(['response.function_call_arguments.delta'], { ...ofItem, delta: z.string() }),
-  event(['response.function_call_arguments.done'], { ...ofItem, arguments: z.string() }),
+  event(['response.content_part.added', 'response.content_part.done'], { ...partFields, part: outputText }),
+  event(['response.output_text.delta'], { ...partFields, delta: z.string(), logprobs }),
+  event(['response.output_text.done'], { ...partFields, text: z.string(), logprobs }),
+  event(['response.function_call_arguments.delta'], { ...itemFields, delta: z.string() }),
+  event(['response.function_call_arguments.done'], { ...itemFields, arguments: z.string() }),
 ] as const
 
 const errorFields = { code: z.string(), message: z.string(), param: z.string().nullable() }
@@ -127,7 +127,7 @@ export type ResponseEventFields = Unnumbered<ResponseEvent>
  * What the last event of a stream that broke says. Without the error beside OpenAI's fields their client for Python would
  * end as if nothing was.
  */
-export function responseError(error: AppError): Unnumbered<z.output<typeof errorEvent>> {
+export function responseErrorEvent(error: AppError): Unnumbered<z.output<typeof errorEvent>> {
   const body = errorBody(error)
   const { code, message, param } = body.error
   return { type: 'error', code, message, param, ...body }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { arrayOf } from './bounded.ts'
+import { boundedArray } from './bounded-collections.ts'
 import type { ChatMessage, ChatRequest } from './chat.ts'
-import { bystanderFields, LIMITS, modelField, refused } from './generation.ts'
+import { ignoredFields, LIMITS, modelField, unsupported } from './inference-fields.ts'
 import type { ResponseFormat } from './response-format.ts'
 import {
   responseInput,
@@ -12,27 +12,27 @@ import {
 } from './response-input.ts'
 
 /** Fields that ask for what a stateless service for text does not have. */
-const refusedFields = {
-  previous_response_id: refused('responses are not stored; send the conversation as input items'),
-  conversation: refused('conversations are not stored; send the conversation as input items'),
+const unsupportedFields = {
+  previous_response_id: unsupported('responses are not stored; send the conversation as input items'),
+  conversation: unsupported('conversations are not stored; send the conversation as input items'),
   background: z.literal(false, 'responses are not stored, so none can run in the background').nullish(),
-  prompt: refused('prompts are not stored'),
-  include: arrayOf(z.never('there is nothing more to include')).nullish(),
+  prompt: unsupported('prompts are not stored'),
+  include: boundedArray(z.never('there is nothing more to include')).nullish(),
   top_logprobs: z.literal(0, "log-probabilities are given by 'chat/completions' only").nullish(),
   truncation: z.literal('disabled', "input that is too long is refused; send 'disabled'").nullish(),
-  context_management: refused('the conversation is taken as it is'),
-  moderation: refused('moderation is not supported'),
-  image: refused('this model gives text only'),
-  access_programs: refused('there are none'),
-  prompt_cache_options: refused('prompts are cached by the node as it sees fit'),
+  context_management: unsupported('the conversation is taken as it is'),
+  moderation: unsupported('moderation is not supported'),
+  image: unsupported('this model gives text only'),
+  access_programs: unsupported('there are none'),
+  prompt_cache_options: unsupported('prompts are cached by the node as it sees fit'),
   prompt_cache_retention: z
     .literal('in_memory', "prompts are cached in memory only; send 'in_memory'")
     .nullish(),
   reasoning: z
     .object({
       effort: z.literal('none', "this model does not reason; send 'none'").nullish(),
-      summary: refused('this model does not reason'),
-      generate_summary: refused('this model does not reason'),
+      summary: unsupported('this model does not reason'),
+      generate_summary: unsupported('this model does not reason'),
     })
     .nullish(),
 } as const
@@ -66,8 +66,8 @@ export const responsesRequest = z
     tool_choice: responseToolChoice.nullish(),
     parallel_tool_calls: z.boolean().nullish(),
     max_tool_calls: z.int().min(1).nullish().describe('Of built-in tools, of which there are none.'),
-    ...bystanderFields,
-    ...refusedFields,
+    ...ignoredFields,
+    ...unsupportedFields,
   })
   .superRefine(({ tools, tool_choice: choice }, context) => {
     const named = typeof choice === 'object' ? choice?.name : undefined
@@ -83,13 +83,13 @@ export const responsesRequest = z
 export type ResponsesRequest = z.output<typeof responsesRequest>
 
 /** The same request as a chat: what is known of conversations, tools and formats is known of chats. */
-export function chatOf(
+export function toChatRequest(
   request: ResponsesRequest,
 ): Pick<ChatRequest, 'messages' | 'response_format' | 'tools' | 'tool_choice' | 'parallel_tool_calls'> {
   const { tools, tool_choice: choice } = request
   return {
-    messages: messagesOf(request),
-    response_format: formatOf(request.text?.format),
+    messages: toMessages(request),
+    response_format: toResponseFormat(request.text?.format),
     tools: tools?.map(({ type, name, description, parameters, strict }) => ({
       type,
       function: {
@@ -106,28 +106,28 @@ export function chatOf(
 }
 
 /** The conversation as messages: the instructions come first, as the system's; calls belong to the answer before them. */
-function messagesOf({ instructions, input }: ResponsesRequest): ChatMessage[] {
+function toMessages({ instructions, input }: ResponsesRequest): ChatMessage[] {
   const messages: ChatMessage[] = instructions ? [{ role: 'system', content: instructions }] : []
   if (typeof input === 'string') return [...messages, { role: 'user', content: input }]
   for (const item of input) {
     if (item.type === 'function_call_output') {
-      messages.push({ role: 'tool', content: textOf(item.output), tool_call_id: item.call_id })
+      messages.push({ role: 'tool', content: joinText(item.output), tool_call_id: item.call_id })
     } else if (item.type === 'function_call') {
       const { call_id: id, name, arguments: text } = item
       const call = { id, type: 'function' as const, function: { name, arguments: text } }
       const last = messages.at(-1)
       if (last?.role === 'assistant') last.tool_calls = [...(last.tool_calls ?? []), call]
       else messages.push({ role: 'assistant', content: null, tool_calls: [call] })
-    } else messages.push({ role: item.role, content: textOf(item.content) })
+    } else messages.push({ role: item.role, content: joinText(item.content) })
   }
   return messages
 }
 
-function textOf(content: string | readonly { text: string }[]): string {
+function joinText(content: string | readonly { text: string }[]): string {
   return typeof content === 'string' ? content : content.map(({ text }) => text).join('')
 }
 
-function formatOf(format: ResponseTextFormat | null | undefined): ResponseFormat | undefined {
+function toResponseFormat(format: ResponseTextFormat | null | undefined): ResponseFormat | undefined {
   if (format?.type !== 'json_schema') return format ?? undefined
   const { type, name, description, schema, strict } = format
   return { type, json_schema: { name, description, schema, strict } }

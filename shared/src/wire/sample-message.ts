@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { domainName } from './generation.ts'
+import { domainName } from './inference-fields.ts'
 import { modelId } from './node-rpc.ts'
 
 /** The queue message by which one consenting request's text travels to its domain's reservoir. */

@@ -36,7 +36,7 @@ export type SignedRequest = {
  */
 export async function sign(secret: string, request: SignedRequest, nowMs: number): Promise<string> {
   const atMs = Math.floor(nowMs)
-  const mac = await hmac(secret, await message(request, atMs))
+  const mac = await hmac(secret, await signedText(request, atMs))
   return `t=${atMs},node=${request.nodeId},to=${request.to},v3=${mac}`
 }
 
@@ -59,8 +59,8 @@ export async function signedHeaders(
  *
  * @throws AppError `invalid_signature`
  */
-export function nodeNamedBy(header: string | null | undefined): string {
-  return read(header).nodeId
+export function claimedNodeId(header: string | null | undefined): string {
+  return parseHeader(header).nodeId
 }
 
 /**
@@ -75,7 +75,7 @@ export async function verify(
   header: string | null | undefined,
   nowMs: number,
 ): Promise<void> {
-  const { atMs, nodeId, to, mac } = read(header)
+  const { atMs, nodeId, to, mac } = parseHeader(header)
   const ageS = Math.round((nowMs - atMs) / 1000)
   if (Math.abs(nowMs - atMs) > MAX_SKEW_MS) {
     const when = ageS > 0 ? `${ageS} s ago` : `${-ageS} s in the future`
@@ -93,7 +93,7 @@ export async function verify(
         'secret and an address (COPAL_NODE_URL) of its own.',
     )
   }
-  const signed = await message(request, atMs)
+  const signed = await signedText(request, atMs)
   for (const secret of secrets) if (await isHmac(secret, signed, mac)) return
   throw new AppError(
     'invalid_signature',
@@ -102,7 +102,7 @@ export async function verify(
   )
 }
 
-function read(header: string | null | undefined) {
+function parseHeader(header: string | null | undefined) {
   const match =
     /^t=(\d{1,15}),node=([A-Za-z0-9._-]{1,64}),to=(node|gateway),v3=([0-9a-f]{64})$/.exec(header ?? '') ?? []
   const [, at, nodeId, to, mac] = match
@@ -125,7 +125,7 @@ async function bodyHash(request: SignedRequest): Promise<string> {
   return 'body' in request ? sha256(request.body) : request.bodySha256
 }
 
-async function message(request: SignedRequest, atMs: number): Promise<string> {
+async function signedText(request: SignedRequest, atMs: number): Promise<string> {
   const { nodeId, to, method, path } = request
   return [atMs, nodeId, to, method.toUpperCase(), path, await bodyHash(request)].join('\n')
 }

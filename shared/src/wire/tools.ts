@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { arrayOf } from './bounded.ts'
-import { jsonSchema, SCHEMA_LIMITS, sizeOf, type JsonSchema } from './json-schema.ts'
+import { boundedArray } from './bounded-collections.ts'
+import { jsonSchema, SCHEMA_LIMITS, schemaCharacters, type JsonSchema } from './json-schema.ts'
 import { functionName } from './response-format.ts'
 
 const tool = z.object({
@@ -19,7 +19,7 @@ export type Tool = z.output<typeof tool>
  *
  * @param inTool the way from an element of the list to the function's name
  */
-export function checkFunctions(
+export function checkToolFunctions(
   functions: readonly { name: string; parameters?: JsonSchema | null | undefined }[],
   inTool: readonly string[],
   context: z.core.$RefinementCtx,
@@ -32,7 +32,7 @@ export function checkFunctions(
       path: [twice, ...inTool],
       message: `there is another tool '${names[twice]}'`,
     })
-  const characters = functions.reduce((sum, each) => sum + sizeOf(each.parameters ?? {}), 0)
+  const characters = functions.reduce((sum, each) => sum + schemaCharacters(each.parameters ?? {}), 0)
   if (characters > SCHEMA_LIMITS.characters)
     context.addIssue({
       code: 'custom',
@@ -41,11 +41,11 @@ export function checkFunctions(
 }
 
 /** `tools` of chat completions. */
-export const tools = arrayOf(tool)
+export const tools = boundedArray(tool)
   .min(1, 'at least one tool is expected; leave the field out for none')
   .max(SCHEMA_LIMITS.tools)
   .superRefine((list, context) =>
-    checkFunctions(
+    checkToolFunctions(
       list.map((each) => each.function),
       ['function', 'name'],
       context,
@@ -84,7 +84,7 @@ export type ToolCallDelta = z.output<typeof toolCallDelta>
  *
  * @returns the field and why, or undefined
  */
-export function misfitOfTools(request: {
+export function findToolChoiceError(request: {
   tools?: Tool[] | null | undefined
   tool_choice?: ToolChoice | null | undefined
 }): { path: string[]; message: string } | undefined {

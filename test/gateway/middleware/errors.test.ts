@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import { expect, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
-import { createKey, ORIGIN } from '../support/gateway.ts'
+import { createKey, ORIGIN } from '../support/requests/gateway-requests.ts'
 
 test('an unexpected error is a plain 500 whose stack is only in the log, with the request id in both', async () => {
   const { key } = await createKey()

@@ -2,10 +2,10 @@ import { expect, test } from 'vitest'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { chainOf, outageOf } from '../../../gateway/src/middleware/outage.ts'
 import { OPERATIONS } from '../../../gateway/src/openapi/operations.ts'
-import { ask } from '../support/documented.ts'
-import { createKey, get, ORIGIN } from '../support/gateway.ts'
-import { loseDatabase } from '../support/lost-database.ts'
-import { TEST_ADMIN_KEY } from '../support/secrets.ts'
+import { ask } from '../support/requests/documented.ts'
+import { createKey, get, ORIGIN } from '../support/requests/gateway-requests.ts'
+import { loseDatabase } from '../support/faults/lost-database.ts'
+import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
 
 const refused = new Error('D1_ERROR: UNIQUE constraint failed: masks.version: SQLITE_CONSTRAINT')
 const lost = new Error('D1_ERROR: Network connection lost.')

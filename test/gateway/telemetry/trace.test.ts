@@ -2,8 +2,8 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
-import { beat, createKey, ORIGIN, until } from '../support/gateway.ts'
-import { startNode } from '../support/node-double.ts'
+import { beat, createKey, ORIGIN, until } from '../support/requests/gateway-requests.ts'
+import { startNode } from '../support/doubles/node-double.ts'
 
 interface OtlpSpan {
   traceId: string

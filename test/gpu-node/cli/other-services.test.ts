@@ -5,9 +5,9 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createProgram, runCommand } from '../../../gpu-node/src/cli/program.ts'
-import { createSession } from '../../../gpu-node/src/cli/session.ts'
-import { recordedTerminal } from '../../support/terminal.ts'
+import { createProgram, runCommand } from '../../../gpu-node/cli/program.ts'
+import { createSession } from '../../../gpu-node/cli/session.ts'
+import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
 /** A line of every command that asks the gateway; one at least for every answer that it reads. */
 const LINES = [
@@ -143,9 +143,9 @@ test('a stream of something else is told as one line', async () => {
   )
 })
 
-test('those are all commands', () => {
+test('those are all commands', async () => {
   const named: string[] = []
-  for (const command of createProgram(createSession(recordedTerminal())).commands) {
+  for (const command of (await createProgram(createSession(recordedTerminal()))).commands) {
     named.push(command.name(), ...command.commands.map((below) => `${command.name()} ${below.name()}`))
   }
   const begins = (lines: string[], name: string) =>

@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import manifest from '../../../package.json' with { type: 'json' }
 import { AppError, errorBody } from '@copal/shared/errors.ts'
-import { METHOD_NAMES, RULES } from '../../../gpu-node/src/copal/methods/registry.ts'
-import { runCommand } from '../../../gpu-node/src/cli/program.ts'
-import { recordedTerminal } from '../../support/terminal.ts'
+import { METHOD_NAMES, RULES } from '../../../gpu-node/src/pruning/methods/method-registry.ts'
+import { runCommand } from '../../../gpu-node/cli/program.ts'
+import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
 let dir: string
 let deadEnd: Record<string, string>

@@ -1,8 +1,8 @@
 import type { Command, Option } from 'commander'
 import { expect, test } from 'vitest'
-import { createProgram, runCommand } from '../../../gpu-node/src/cli/program.ts'
-import { createSession } from '../../../gpu-node/src/cli/session.ts'
-import { recordedTerminal } from '../../support/terminal.ts'
+import { createProgram, runCommand } from '../../../gpu-node/cli/program.ts'
+import { createSession } from '../../../gpu-node/cli/session.ts'
+import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
 /** What arguments and options that are read are given where something else is wrong. */
 const RIGHT: Record<string, string> = {
@@ -15,7 +15,7 @@ const RIGHT: Record<string, string> = {
 const FREE = ['--leave-out', '--models', '--domains']
 
 /** Each way in which the arguments of each command can be wrong. */
-function wrongLines(): string[][] {
+async function wrongLines(): Promise<string[][]> {
   const lines: string[][] = [['nonsense'], ['--nonsense'], []]
   const visit = (command: Command, path: string[]): void => {
     const { registeredArguments: all, options, commands } = command
@@ -50,13 +50,13 @@ function wrongLines(): string[][] {
     }
     for (const below of commands) visit(below, [...path, below.name()])
   }
-  for (const command of createProgram(createSession(recordedTerminal())).commands)
+  for (const command of (await createProgram(createSession(recordedTerminal()))).commands)
     visit(command, [command.name()])
   return lines
 }
 
 test('whatever is wrong with the arguments of any command, it exits with 2 and says where to look', async () => {
-  const lines = wrongLines()
+  const lines = await wrongLines()
   expect(lines.length).toBeGreaterThan(300)
   const told: string[] = []
   for (const line of lines) {

@@ -1,12 +1,12 @@
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { runCommand } from '../../../gpu-node/src/cli/program.ts'
-import { writeResults } from '../../../gpu-node/src/lab/results-file.ts'
-import type { LabResults } from '../../../gpu-node/src/lab/results.ts'
-import { generatedResults } from '../../support/lab-results.ts'
-import { temporaryDir } from '../../support/temporary.ts'
-import { recordedTerminal } from '../../support/terminal.ts'
+import { runCommand } from '../../../gpu-node/cli/program.ts'
+import { writeResults } from '../../../gpu-node/lab/results/results-file.ts'
+import type { LabResults } from '../../../gpu-node/lab/results/results.ts'
+import { generatedResults } from '../../support/pruning/lab-results.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
+import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
 describe('copal lab report', () => {
   test('writes Markdown, a page and the plots beside the result, and names them', async () => {

@@ -6,10 +6,10 @@ import {
   loadNative,
   loadNativeIfThere,
   NativeUnavailableError,
-} from '../../../gpu-node/src/backends/sparse/native.ts'
+} from '../../../gpu-node/src/platform/native-addon.ts'
 import type { Addon, Precision } from '../../../gpu-node/native/addon.d.ts'
-import { leaveOut } from '../../support/leave-out.ts'
-import { createRandom, normals } from '../../support/random.ts'
+import { leaveOut } from '../../support/harness/skip-without-addon.ts'
+import { createRandom, normals } from '../../support/harness/random.ts'
 
 // Where there is cargo the addon is built here and every test runs. Where there is none, what is left to
 // test is that the loader says so.

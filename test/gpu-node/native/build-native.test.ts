@@ -3,10 +3,10 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { buildNative, CRATE, offerNative } from '../../../infra/local/build-native.mjs'
-import { isAlive } from '../../../gpu-node/src/process-identity.ts'
-import { until } from '../../support/service.ts'
-import { leaveOut } from '../../support/leave-out.ts'
-import { temporaryDir } from '../../support/temporary.ts'
+import { isAlive } from '../../../gpu-node/src/platform/process-identity.ts'
+import { until } from '../../support/processes/service.ts'
+import { leaveOut } from '../../support/harness/skip-without-addon.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
 
 if (spawnSync('cargo', ['--version']).status === 0) testWithCargo()
 else leaveOut('a build')

@@ -1,10 +1,10 @@
 import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { encodeMask } from '@copal/shared/mask/codec.ts'
+import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
-import { commandLine, descendants } from '../../support/service.ts'
-import { WAIT } from '../../support/wait.ts'
+import { commandLine, descendants } from '../../support/processes/service.ts'
+import { WAIT } from '../../support/harness/wait.ts'
 import {
   beatWhere,
   calibrateJob,
@@ -15,7 +15,7 @@ import {
   weightSetPids,
   wholeNodes,
   withValues,
-} from '../../support/whole-node.ts'
+} from '../../support/processes/whole-node.ts'
 
 wholeNodes()
 

@@ -1,9 +1,9 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { checkMask, decodeMask, encodeMask, maskSparsity } from '@copal/shared/mask/codec.ts'
+import { checkMask, decodeMask, encodeMask, maskSparsity } from '@copal/shared/mask/mask-codec.ts'
 import type { EvaluateJob, Heartbeat } from '@copal/shared/wire/node-rpc.ts'
-import { WAIT } from '../../support/wait.ts'
+import { WAIT } from '../../support/harness/wait.ts'
 import {
   TEXTS,
   beatWhere,
@@ -17,7 +17,7 @@ import {
   weightSetPids,
   wholeNodes,
   withValues,
-} from '../../support/whole-node.ts'
+} from '../../support/processes/whole-node.ts'
 
 wholeNodes()
 

@@ -1,9 +1,9 @@
 import { createServer } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { startNodeProcess } from '../../support/node-process.ts'
-import { commandLine, descendants } from '../../support/service.ts'
-import { WAIT } from '../../support/wait.ts'
-import { beatWhere, served, setup, urlOf, wholeNodes } from '../../support/whole-node.ts'
+import { startNodeProcess } from '../../support/processes/node-process.ts'
+import { commandLine, descendants } from '../../support/processes/service.ts'
+import { WAIT } from '../../support/harness/wait.ts'
+import { beatWhere, served, setup, urlOf, wholeNodes } from '../../support/processes/whole-node.ts'
 
 /** The tiny model's end of text. */
 const END_TOKEN = 2
@@ -109,4 +109,20 @@ test('a node without its secret says what is missing', async () => {
   const node = startNodeProcess({})
   await expect(node.ready()).rejects.toThrow(/COPAL_NODE_SECRET: the node's own secret is required/)
   expect(node.child.exitCode).toBe(1)
+})
+
+test('heartbeats name the pruning methods until the gateway has registered them, and again when it has lost them', async () => {
+  const { gateway, start } = await setup()
+  await start({ COPAL_HEARTBEAT_MS: '50' })
+  const first = await beatWhere(gateway, () => true)
+  expect(first.methods).toContain('continual-wanda+swaps')
+  await beatWhere(gateway, ({ methods }) => methods !== undefined, gateway.beats.length)
+  gateway.registered = true
+  await beatWhere(gateway, ({ methods }) => methods === undefined)
+  const since = gateway.beats.length
+  await beatWhere(gateway, () => true, since)
+  expect(gateway.beats.slice(since).every(({ methods }) => methods === undefined)).toBe(true)
+  gateway.registered = false
+  const again = await beatWhere(gateway, ({ methods }) => methods !== undefined)
+  expect(again.methods).toEqual(first.methods)
 })

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { unstable_readConfig } from 'wrangler'
 import { expect, test } from 'vitest'
-import { SAMPLES } from '../../../gateway/src/domains/sample-queue.ts'
+import { SAMPLES } from '../../../gateway/src/adaptation/sampling/sample-queue.ts'
 
 test('the queue of samples is tried as often, and given up to where, as the gateway tells', () => {
   const config = resolve(import.meta.dirname, '../../../wrangler.toml')

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import { jsonSchema, withRefs } from '@copal/shared/wire/json-schema.ts'
-import { parse } from '@copal/shared/wire/parse.ts'
+import { jsonSchema, mapRefs } from '@copal/shared/wire/json-schema.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
 
 function refusalOf(schema: unknown): string {
   try {
-    parse(jsonSchema, schema)
+    validate(jsonSchema, schema)
   } catch (error) {
     if (error instanceof AppError) return error.message
     throw error
@@ -31,7 +31,7 @@ test('names and data that only look like keywords are let through', () => {
     nullable: true,
   }
   expect(refusalOf(schema)).toBe('')
-  expect(parse(jsonSchema, schema)).toEqual(schema)
+  expect(validate(jsonSchema, schema)).toEqual(schema)
 })
 
 test('schemas that are no objects, too deep or too long are refused', () => {
@@ -50,7 +50,7 @@ test('references are changed where they are references, and the order of propert
     properties: { $ref: { $ref: '#' }, b: { items: [{ $ref: '#/x' }], enum: [{ $ref: '#/no' }] } },
     $defs: { a: { anyOf: [{ $ref: '#/y' }, true] } },
   }
-  const changed = withRefs(schema, (ref) => `${ref}!`)
+  const changed = mapRefs(schema, (ref) => `${ref}!`)
   expect(changed).toEqual({
     $ref: '#/$defs/a!',
     const: { $ref: '#/no' },

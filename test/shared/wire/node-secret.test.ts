@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { nodeOfSecret, nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import { nodeIdOfSecret, nodeSecret } from '@copal/shared/wire/node-secret.ts'
 
 const GATEWAY_SECRET = '0123456789abcdef'.repeat(4)
 
@@ -13,7 +13,7 @@ test('a node’s secret names it, is another for each, and is HMAC-SHA256 under 
 })
 
 test('of a secret it is told whose it is, and that the gateway’s is none of a node', async () => {
-  expect(nodeOfSecret(await nodeSecret(GATEWAY_SECRET, 'Node.7_b'))).toBe('Node.7_b')
+  expect(nodeIdOfSecret(await nodeSecret(GATEWAY_SECRET, 'Node.7_b'))).toBe('Node.7_b')
   for (const other of [
     GATEWAY_SECRET,
     '',
@@ -21,5 +21,5 @@ test('of a secret it is told whose it is, and that the gateway’s is none of a 
     `a b:${GATEWAY_SECRET}`,
     `a:${GATEWAY_SECRET}0`,
   ])
-    expect(nodeOfSecret(other)).toBeUndefined()
+    expect(nodeIdOfSecret(other)).toBeUndefined()
 })

@@ -4,13 +4,13 @@ import { AppError } from '@copal/shared/errors.ts'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { embeddingsRequest, inputsOf } from '@copal/shared/wire/embeddings.ts'
-import { parse } from '@copal/shared/wire/parse.ts'
-import { chatOf, responsesRequest } from '@copal/shared/wire/responses.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { toChatRequest, responsesRequest } from '@copal/shared/wire/responses.ts'
 
 const chat = (fields: object) => () =>
-  parse(chatRequest, { model: 'tiny', messages: [{ role: 'user', content: 'hi' }], ...fields })
+  validate(chatRequest, { model: 'tiny', messages: [{ role: 'user', content: 'hi' }], ...fields })
 const completion = (fields: object) => () =>
-  parse(completionRequest, { model: 'tiny', prompt: 'hi', ...fields })
+  validate(completionRequest, { model: 'tiny', prompt: 'hi', ...fields })
 
 /** The field and the message of the refusal. */
 function refusalOf(request: () => unknown): { param: string | null; message: string } {
@@ -141,7 +141,7 @@ describe('completions', () => {
 
 describe('responses', () => {
   const responses = (fields: object) => () =>
-    parse(responsesRequest, { model: 'tiny', input: 'hi', ...fields })
+    validate(responsesRequest, { model: 'tiny', input: 'hi', ...fields })
   const user = (content: unknown) => [{ role: 'user', content }]
   const f = { type: 'function', name: 'f' }
 
@@ -221,7 +221,7 @@ describe('responses', () => {
       ]),
       ...user('c'),
     ]
-    expect(chatOf(responses({ input, instructions: 'i' })()).messages).toEqual([
+    expect(toChatRequest(responses({ input, instructions: 'i' })()).messages).toEqual([
       { role: 'system', content: 'i' },
       { role: 'user', content: 'ab' },
       { role: 'user', content: 'c' },
@@ -248,7 +248,7 @@ describe('responses', () => {
       { type: 'function_call_output', call_id: 'c3', output: '' },
     ]
     const schema = { type: 'object' }
-    const asChat = chatOf(
+    const asChat = toChatRequest(
       responses({
         input,
         tools: [{ ...f, description: 'does', parameters: schema, strict: true }],
@@ -275,12 +275,12 @@ describe('responses', () => {
       response_format: { type: 'json_schema', json_schema: { name: 'n', schema } },
     })
     // What the node takes is what the gateway took.
-    expect(() => parse(chatRequest, { model: 'tiny', ...asChat })).not.toThrow()
+    expect(() => validate(chatRequest, { model: 'tiny', ...asChat })).not.toThrow()
   })
 })
 
 describe('embeddings', () => {
-  const embeddings = (fields: object) => () => parse(embeddingsRequest, { model: 'tiny', ...fields })
+  const embeddings = (fields: object) => () => validate(embeddingsRequest, { model: 'tiny', ...fields })
 
   test.each([
     ['one text', ['one text']],
@@ -328,7 +328,7 @@ test.each<[param: string, schema: typeof chatRequest | typeof responsesRequest, 
   ['text.format.schema', responsesRequest, { text: { format: schemaFormat } }],
 ])('refuse %s that is too deep to be written as JSON', (param, schema, fields) => {
   const text = schema === chatRequest ? { messages: [{ role: 'user', content: 'hi' }] } : { input: 'hi' }
-  const refusal = refusalOf(() => parse(schema as z.ZodType, { model: 'tiny', ...text, ...fields }))
+  const refusal = refusalOf(() => validate(schema as z.ZodType, { model: 'tiny', ...text, ...fields }))
   expect(refusal).toMatchObject({
     param,
     message: expect.stringContaining('nested more than 64 deep') as string,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import { MAX_SKEW_MS, nodeNamedBy, sign, verify } from '@copal/shared/wire/signature.ts'
+import { MAX_SKEW_MS, claimedNodeId, sign, verify } from '@copal/shared/wire/signature.ts'
 
 const SECRET = 'the secret of today'
 const NEXT = 'the secret of tomorrow'
@@ -48,7 +48,7 @@ test('a call by a node is none to it, whatever its header says: both have the sa
   expect(await fault(header, { to: 'gateway' })).toBeUndefined()
   expect(await fault(header)).toContain("signed for the gateway and reached node 'node-a'")
   expect(await fault(header.replace('to=gateway', 'to=node'))).toContain('does not match')
-  expect(nodeNamedBy(header)).toBe('node-a')
+  expect(claimedNodeId(header)).toBe('node-a')
 })
 
 test('clocks may differ by a minute, and what differs by more is told', async () => {

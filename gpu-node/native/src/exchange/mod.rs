@@ -1,4 +1,4 @@
-//! Refinement of a mask by swaps, row by row: what `gpu-node/src/copal/swaps.ts` does, which says what and
+//! Refinement of a mask by swaps, row by row: what `gpu-node/src/pruning/refinement/exchange.ts` does, which says what and
 //! why and is the reference. Here every loop goes over neighbouring columns, and the bits are the same:
 //! each sum is associated as there, nothing is fused, and of equal candidates the lowest column is taken.
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { DriftReport, StatusReport } from '@copal/shared/wire/admin.ts'
-import { admin, adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/adaptation.ts'
-import { createKey, errorOf, receiptOf, signedPost } from '../../support/gateway.ts'
+import { admin, adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
+import { createKey, errorOf, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 
 describe('the admin key', () => {
   test.each([

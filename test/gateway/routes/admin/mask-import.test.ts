@@ -1,12 +1,12 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import { encodeMask, type MaskMeta } from '@copal/shared/mask/codec.ts'
+import { encodeMask, type MaskMeta } from '@copal/shared/mask/mask-codec.ts'
 import type { DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import { admin, adminJson, signedCall } from '../../support/adaptation.ts'
-import { ask } from '../../support/documented.ts'
-import { beat, createKey, errorOf, ORIGIN } from '../../support/gateway.ts'
-import { TEST_ADMIN_KEY } from '../../support/secrets.ts'
+import { admin, adminJson, signedCall } from '../../support/doubles/simulated-node.ts'
+import { ask } from '../../support/requests/documented.ts'
+import { beat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
 
 /** A weights file of one linear `[2, 8]`; `seed` makes it another one. */
 function weightsFile(seed: string, meta: Partial<MaskMeta> = {}): Uint8Array<ArrayBuffer> {

@@ -1,17 +1,17 @@
 import { env } from 'cloudflare:workers'
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { CreatedKey } from '@copal/shared/wire/keys.ts'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import type { ChatCall, ShadowScore } from '@copal/shared/wire/node-rpc.ts'
-import type { ShadowReport } from '@copal/shared/wire/trials.ts'
-import { openDatabase } from '../../../../gateway/src/db/database.ts'
-import { ensureDomains } from '../../../../gateway/src/db/queries/domains.ts'
-import { activateVersion, findModel } from '../../../../gateway/src/db/queries/models.ts'
-import { masks, shadowScores } from '../../../../gateway/src/db/schema.ts'
-import { deleteOldScores } from '../../../../gateway/src/db/retention.ts'
-import { admin, adminJson, testDeps } from '../../support/adaptation.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
-import { beat, createKey, errorOf, get, post, signedPost } from '../../support/gateway.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
+import type { ShadowReport } from '@copal/shared/wire/admin-trials.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { masks, shadowScores } from '../../../../gateway/src/storage/db/schema.ts'
+import { deleteOldScores } from '../../../../gateway/src/storage/retention.ts'
+import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat, createKey, errorOf, get, post, signedPost } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -170,7 +170,7 @@ describe('a shadow', () => {
       scoreOf('shadow-request-5', { shadowVersion: 6 }),
       scoreOf('shadow-request-6', { model: 'other' }),
       // Of a request that the node was not called with.
-      scoreOf('shadow-request-7', { ticket: 'f'.repeat(64) }),
+      scoreOf('shadow-request-7', { attestation: 'f'.repeat(64) }),
       ...Array.from({ length: 10 }, (_, index) =>
         scoreOf(`shadow-request-more-${index}`, { domain: `made-up-${index}` }),
       ),

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { admin } from '../../support/adaptation.ts'
-import { beat, errorOf } from '../../support/gateway.ts'
+import { admin } from '../../support/doubles/simulated-node.ts'
+import { beat, errorOf } from '../../support/requests/gateway-requests.ts'
 
 describe('wrong input', () => {
   test.each<[string, string, string, unknown, number, string, string | null]>([

@@ -6,15 +6,15 @@ import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { openDatabase } from '../../../../gateway/src/db/database.ts'
-import { sumTokens } from '../../../../gateway/src/db/queries/usage-days.ts'
-import type { Bindings } from '../../../../gateway/src/deps.ts'
-import { heartbeatOf } from '../../../support/heartbeat.ts'
-import { errorOf, beat, post, receiptOf, signedPost } from '../../support/gateway.ts'
-import { ask, limited } from '../../support/limited.ts'
-import { startNode, type NodeDouble } from '../../support/node-double.ts'
-import { TEST_NODE_SECRET } from '../../support/secrets.ts'
-import { withTickets } from '../../support/told.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import type { Bindings } from '../../../../gateway/src/contracts/bindings.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { errorOf, beat, post, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { ask, limited } from '../../support/requests/limited-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
+import { withAttestations } from '../../support/requests/attested-reports.ts'
 
 const HEARTBEAT = '/internal/nodes/heartbeat'
 const RECEIPTS = '/internal/nodes/receipts'
@@ -95,17 +95,17 @@ describe('a receipt', () => {
     onTestFinished(() => log.mockRestore())
     const { id: account, key } = await limited({ tokens_per_month: 1_000 })
     await (await ask(key, { model: MODEL, stream: true })).text()
-    const { requestId, ticket, domain } = (await lastCall()).told
-    const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }
+    const { requestId, attestation, domain } = (await lastCall()).told
+    const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), attestation }
     const used = () =>
       sumTokens(db, { kind: 'key', name: account }, { fromMs: 0, beforeMs: Number.MAX_SAFE_INTEGER })
     const forged = [
       { ...receipt, promptTokens: 900 },
-      { ...receipt, ticket: undefined },
-      { ...receipt, ticket: 'f'.repeat(64) },
-      // A ticket of its own, for another request and for another key.
-      { ...receipt, ticket: await ticketOf('taken', { requestId: `${requestId}.2` }, receipt) },
-      { ...receipt, ticket: await ticketOf('taken', { account: 'key_other' }, receipt) },
+      { ...receipt, attestation: undefined },
+      { ...receipt, attestation: 'f'.repeat(64) },
+      // An attestation of its own, for another request and for another key.
+      { ...receipt, attestation: await attestationOf('taken', { requestId: `${requestId}.2` }, receipt) },
+      { ...receipt, attestation: await attestationOf('taken', { account: 'key_other' }, receipt) },
     ]
     const answer = await settle('taken', forged)
     expect(await answer.json()).toEqual({ settled: 0 })
@@ -126,8 +126,8 @@ describe('a receipt', () => {
   test('of a node is for the key, the model and the domain that the gateway named, and no other', async () => {
     const { id: account, key } = await limited({})
     await (await ask(key, { model: MODEL, stream: true })).text()
-    const { requestId, ticket, domain } = (await lastCall()).told
-    const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }
+    const { requestId, attestation, domain } = (await lastCall()).told
+    const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), attestation }
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     onTestFinished(() => log.mockRestore())
     for (const changes of [
@@ -152,16 +152,16 @@ test('an answer is kept from the node that was asked for it alone, under the nam
   }
   const init = { headers: { 'x-copal-cache': 'true' } }
   await (await post(key, '/v1/chat/completions', asked, init)).text()
-  const { keep, tenant } = (await lastCall()).told
-  const given = { ...keep, tenant, maskVersion: 0, contentType: 'text/event-stream', body: CHUNKS.join('') }
+  const { cache, tenant } = (await lastCall()).told
+  const given = { ...cache, tenant, maskVersion: 0, contentType: 'text/event-stream', body: CHUNKS.join('') }
   const refused = [
     await signedPost(ANSWERS, { ...given, nodeId: 'taken' }),
     await signedPost(ANSWERS, { ...given, nodeId: 'honest', key: '0'.repeat(64) }),
     await signedPost(ANSWERS, { ...given, nodeId: 'honest', tenant: 'another' }),
-    await signedPost(ANSWERS, { ...given, nodeId: 'honest', ticket: 'f'.repeat(64) }),
+    await signedPost(ANSWERS, { ...given, nodeId: 'honest', attestation: 'f'.repeat(64) }),
   ]
   for (const response of refused)
-    expect([response.status, (await errorOf(response)).param]).toEqual([400, 'ticket'])
+    expect([response.status, (await errorOf(response)).param]).toEqual([400, 'attestation'])
   const again = await post(key, '/v1/chat/completions', asked, init)
   expect(again.headers.get('x-copal-cache')).toBe('miss')
   await again.text()
@@ -169,13 +169,13 @@ test('an answer is kept from the node that was asked for it alone, under the nam
   expect((await post(key, '/v1/chat/completions', asked, init)).headers.get('x-copal-cache')).toBe('hit')
 })
 
-test('while the gateway’s secret is replaced nodes with either are known, and their tickets hold; then the new one alone', async () => {
+test('while the gateway’s secret is replaced nodes with either are known, and their attestations hold; then the new one alone', async () => {
   const next = 'node-secret-of-tomorrow-for-the-tests'
   const grace = { NODE_SECRET: next, NODE_SECRET_ALTERNATE: TEST_NODE_SECRET }
   const { id: account, key } = await limited({})
   await (await ask(key, { model: MODEL, stream: true })).text()
-  const { requestId, ticket, domain } = (await lastCall()).told
-  const receipts = [{ ...receiptOf(requestId, { account, model: MODEL, domain }), ticket }]
+  const { requestId, attestation, domain } = (await lastCall()).told
+  const receipts = [{ ...receiptOf(requestId, { account, model: MODEL, domain }), attestation }]
   const told = { nodeId: 'honest', receipts }
   const status = async (changes: Partial<Bindings>, gatewaySecret: string, path: string, value: object) =>
     (await tell(changes, await nodeSecret(gatewaySecret, 'honest'), path, value)).status
@@ -190,16 +190,18 @@ test('while the gateway’s secret is replaced nodes with either are known, and 
   expect(await status({ NODE_SECRET: next }, next, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(200)
 })
 
-/** Receipts as they are, with what tickets they have. */
+/** Receipts as they are, with what attestations they have. */
 async function settle(nodeId: string, receipts: readonly object[]): Promise<Response> {
   return tell({}, await nodeSecret(TEST_NODE_SECRET, nodeId), RECEIPTS, { nodeId, receipts })
 }
 
-/** The ticket of a request like another that a node was given. */
-async function ticketOf(nodeId: string, changes: object, receipt: object): Promise<string | undefined> {
-  const like = { ...receipt, ticket: undefined, ...changes }
-  const { receipts } = (await withTickets({ nodeId, receipts: [like] })) as { receipts: { ticket: string }[] }
-  return receipts[0]?.ticket
+/** The attestation of a request like another that a node was given. */
+async function attestationOf(nodeId: string, changes: object, receipt: object): Promise<string | undefined> {
+  const like = { ...receipt, attestation: undefined, ...changes }
+  const { receipts } = (await withAttestations({ nodeId, receipts: [like] })) as {
+    receipts: { attestation: string }[]
+  }
+  return receipts[0]?.attestation
 }
 
 /** A call of node `honest`, or whose secret it is, to the gateway with other secrets. */

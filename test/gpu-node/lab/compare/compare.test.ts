@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { compareMethods, compareResults } from '../../../../gpu-node/src/lab/compare/compare.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
+import { compareMethods, compareResults } from '../../../../gpu-node/lab/compare/compare.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 const FIRST = { seed: 1 }
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { composeReport } from '../../../../gpu-node/src/lab/report/compose.ts'
-import type { Cell, ReportDocument, Table } from '../../../../gpu-node/src/lab/report/document.ts'
-import type { LabResults } from '../../../../gpu-node/src/lab/results.ts'
-import { summarise } from '../../../../gpu-node/src/lab/summary.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
+import { composeReport } from '../../../../gpu-node/lab/report/compose.ts'
+import type { Cell, ReportDocument, Table } from '../../../../gpu-node/lab/report/document/document.ts'
+import type { LabResults } from '../../../../gpu-node/lab/results/results.ts'
+import { summarise } from '../../../../gpu-node/lab/results/summary.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 const results = generatedResults()
 const report = composeReport(results)

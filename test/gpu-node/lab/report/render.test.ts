@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import { composeReport } from '../../../../gpu-node/src/lab/report/compose.ts'
-import type { Panel, ReportDocument } from '../../../../gpu-node/src/lab/report/document.ts'
-import { drawSvg, standaloneSvg } from '../../../../gpu-node/src/lab/report/draw.ts'
-import { renderHtml } from '../../../../gpu-node/src/lab/report/html.ts'
-import { renderMarkdown } from '../../../../gpu-node/src/lab/report/markdown.ts'
-import { drawPng } from '../../../../gpu-node/src/lab/report/png.ts'
-import { generatedResults } from '../../../support/lab-results.ts'
+import { composeReport } from '../../../../gpu-node/lab/report/compose.ts'
+import type { Panel, ReportDocument } from '../../../../gpu-node/lab/report/document/document.ts'
+import { drawSvg, standaloneSvg } from '../../../../gpu-node/lab/report/draw.ts'
+import { renderHtml } from '../../../../gpu-node/lab/report/html.ts'
+import { renderMarkdown } from '../../../../gpu-node/lab/report/markdown.ts'
+import { drawPng } from '../../../../gpu-node/lab/report/png.ts'
+import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 const report = composeReport(generatedResults())
 const panels = report.sections.flatMap(({ blocks }) =>

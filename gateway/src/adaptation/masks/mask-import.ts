@@ -1,0 +1,118 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { MaskHeader } from '@copal/shared/mask/mask-header.ts'
+import { asMaskInvalid, maskInvalid } from '@copal/shared/mask/mask-error.ts'
+import { linearPattern } from '@copal/shared/mask/mask-metadata.ts'
+import { keptCounts, parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
+import { domainName } from '@copal/shared/wire/inference-fields.ts'
+import type { ImportMask } from '@copal/shared/wire/mask-import.ts'
+import {
+  activateImported,
+  findMaskByHash,
+  IMPORTED,
+  registerMask,
+  type MaskRow,
+} from '../../storage/db/queries/mask-queries.ts'
+import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
+import { resolveModel } from '../models/resolve-model.ts'
+import { readStoredHeader } from '../../storage/artifacts/mask-files.ts'
+
+/** Domains that a mask may name. */
+const MAX_DOMAINS = 256
+
+/**
+ * Stores a mask file that an operator brings, and registers it as a version of a model; nothing serves it unless
+ * `activate` says so. The bits are checked by the nodes, which refuse what does not fit and serve on what they have.
+ *
+ * @param store puts the file into R2 and tells whether it is new
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, and what `store` throws
+ */
+export async function importMaskFile(
+  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
+  sha256: string,
+  request: ImportMask,
+  store: () => Promise<boolean>,
+): Promise<{ model: ModelRow; mask: MaskRow }> {
+  const model = await resolveModel(deps.db, request.model)
+  const isNew = await store()
+  let mask: MaskRow
+  try {
+    mask = await register(deps, model, sha256, request.dense_weights)
+  } catch (error) {
+    if (isNew) await deps.artifacts.delete(maskKey(sha256))
+    throw error
+  }
+  if (request.activate) {
+    await activateImported(deps.db, model.id, mask.version, deps.nowMs())
+    const [now, served] = await Promise.all([
+      findModel(deps.db, model.id),
+      findMaskByHash(deps.db, model.id, sha256),
+    ])
+    return { model: now ?? model, mask: served ?? mask }
+  }
+  return { model, mask }
+}
+
+async function register(
+  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
+  model: ModelRow,
+  sha256: string,
+  denseWeights: number,
+): Promise<MaskRow> {
+  const known = await findMaskByHash(deps.db, model.id, sha256)
+  if (known) return known
+  const header = await readStoredHeader(deps.artifacts, sha256)
+  const { meta } = header
+  if (meta.baseSha256 !== model.baseSha256) {
+    throw new AppError(
+      'mask_base_mismatch',
+      `The mask was made for other weights: its base is ${meta.baseSha256}, that of '${model.id}' is ${model.baseSha256}.`,
+    )
+  }
+  if (!/^[\w.+:-]{1,64}$/.test(meta.method))
+    throw maskInvalid("metadata 'method' is not a name of letters, digits and .+-_:")
+  const domains = [...new Set(meta.domains)].sort()
+  if (domains.length > MAX_DOMAINS)
+    throw maskInvalid(`it names ${domains.length} domains, at most ${MAX_DOMAINS} are possible`)
+  const badDomain = domains.find((domain) => !domainName.safeParse(domain).success)
+  if (badDomain !== undefined)
+    throw maskInvalid(`metadata 'domains' has ${JSON.stringify(badDomain)}, which is no domain's name`)
+  const parent = meta.parent === null ? undefined : await findMaskByHash(deps.db, model.id, meta.parent)
+  return registerMask(deps.db, {
+    model: model.id,
+    // No update made it; the name keeps the registration of one file unique.
+    updateId: `${IMPORTED}${model.id}:${sha256}`,
+    sha256,
+    parentVersion: parent?.version ?? null,
+    method: meta.method,
+    pattern: meta.pattern,
+    scope: meta.scope,
+    sparsity: sparsityOf(header, model, denseWeights),
+    churn: null,
+    domains,
+    bytes: header.fileBytes,
+    createdAt: deps.nowMs(),
+  })
+}
+
+/** Pruned over all weights of the linears, as the patterns say; the weights left dense are not in the file. */
+function sparsityOf({ meta, linears }: MaskHeader, model: ModelRow, denseWeights: number): number {
+  let pruned = 0
+  let masked = 0
+  for (const [name, { rows, cols }] of linears) {
+    const counts = asMaskInvalid(
+      () => keptCounts(parsePattern(linearPattern(meta, name)), meta.scope, rows, cols),
+      name,
+    )
+    pruned += rows * cols - counts.groups * counts.kept
+    masked += rows * cols
+  }
+  if (masked === 0) throw maskInvalid('it masks no linear at all')
+  if (masked + denseWeights > model.parameters) {
+    throw maskInvalid(
+      `its linears have ${masked + denseWeights} weights, but '${model.id}' has ${model.parameters} parameters`,
+    )
+  }
+  return pruned / (masked + denseWeights)
+}

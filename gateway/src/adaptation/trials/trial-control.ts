@@ -1,0 +1,65 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { StartTrial } from '@copal/shared/wire/admin-trials.ts'
+import { findMask } from '../../storage/db/queries/mask-queries.ts'
+import { setTrial, type ModelRow } from '../../storage/db/queries/model-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { resolveModel } from '../models/resolve-model.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
+
+/**
+ * Tries a registered mask beside the active one; the same one again only changes the share. Nodes learn of it with their
+ * next heartbeat, load the mask, and take part as soon as they have.
+ *
+ * @returns the model as it is then.
+ * @throws AppError `model_not_found`, `not_found`, `conflict`
+ */
+export async function startTrial(
+  deps: Pick<Deps, 'db' | 'nowMs'>,
+  kind: TrialKind,
+  { model: id, mask_version: version, share }: StartTrial,
+): Promise<ModelRow> {
+  for (;;) {
+    const model = await resolveModel(deps.db, id)
+    if (version === model.activeVersion) {
+      throw new AppError(
+        'conflict',
+        `'${model.id}' serves ${nameOf(version)} already. A ${kind} is a mask that does not: 'GET /admin/masks' lists them.`,
+        { param: 'mask_version' },
+      )
+    }
+    if (version !== 0 && !(await findMask(deps.db, model.id, version))) {
+      throw new AppError(
+        'not_found',
+        `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`,
+        { param: 'mask_version' },
+      )
+    }
+    const now = trialsInForce(model)[kind]
+    const sinceMs = now?.version === version ? now.sinceMs : deps.nowMs()
+    const trial: StoredTrial = { version, share, beside: model.activeVersion, sinceMs }
+    if (await setTrial(deps.db, model, kind, trial)) return { ...model, [kind]: trial }
+  }
+}
+
+/**
+ * Ends a trial; requests that run go on.
+ *
+ * @returns the model as it is then, and whether there was one.
+ * @throws AppError `model_not_found`
+ */
+export async function endTrial(
+  deps: Pick<Deps, 'db'>,
+  kind: TrialKind,
+  id: string | undefined,
+): Promise<{ model: ModelRow; ended: boolean }> {
+  for (;;) {
+    const model = await resolveModel(deps.db, id)
+    const ended = trialsInForce(model)[kind] !== undefined
+    if (await setTrial(deps.db, model, kind, null)) return { model: { ...model, [kind]: null }, ended }
+  }
+}
+
+function nameOf(version: number): string {
+  return version === 0 ? 'the dense weights' : `mask m${version}`
+}

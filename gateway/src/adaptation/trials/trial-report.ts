@@ -1,0 +1,100 @@
+import type {
+  CanaryReport,
+  ShadowMeans,
+  ShadowReport,
+  TrialEntry,
+  TrialNodes,
+  VersionTraffic,
+} from '@copal/shared/wire/admin-trials.ts'
+import { listKeys } from '../../storage/db/queries/key-queries.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import { sumVersionsSince } from '../../storage/db/queries/receipt-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { FleetSnapshot } from '../../contracts/node-view.ts'
+import { isChosen } from '../../fleet/object/trial-assignment.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import type { StoredTrial } from '../../contracts/trial.ts'
+import { sumShadow } from '../../storage/db/queries/shadow-score-queries.ts'
+
+/** How a canary does beside the active mask, since it began. */
+export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: ModelRow): Promise<CanaryReport> {
+  const { canary } = trialsInForce(model)
+  const head = { model: model.id, active_version: model.activeVersion }
+  if (!canary) return { ...head, canary: null, keys: null, nodes: null, versions: [] }
+  const [keys, sums, snapshot] = await Promise.all([
+    listKeys(deps.db),
+    sumVersionsSince(deps.db, model.id, canary.sinceMs),
+    deps.fleet.snapshot(),
+  ])
+  const able = keys.filter(({ allowedModels }) => allowedModels?.includes(model.id) ?? true)
+  return {
+    ...head,
+    canary: trialEntry(canary),
+    keys: {
+      chosen: able.filter(({ id }) => isChosen('canary', canary, model.id, id)).length,
+      all: able.length,
+    },
+    nodes: trialNodes(snapshot, model.id, canary.version),
+    versions: [model.activeVersion, canary.version].map((version): VersionTraffic => {
+      const sum = sums.find(({ maskVersion }) => maskVersion === version)
+      const perToken = (nats: number | null | undefined) =>
+        sum?.driftTokens && nats != null ? nats / sum.driftTokens : null
+      return {
+        mask_version: version,
+        requests: sum?.requests ?? 0,
+        failed: sum?.failed ?? 0,
+        prompt_tokens: sum?.promptTokens ?? 0,
+        completion_tokens: sum?.completionTokens ?? 0,
+        time_to_first_token_ms: sum?.timeToFirstTokenMs ?? null,
+        total_ms: sum?.totalMs ?? null,
+        scored_tokens: sum?.driftTokens ?? 0,
+        nll_masked: perToken(sum?.nllMasked),
+        nll_dense: perToken(sum?.nllDense),
+      }
+    }),
+  }
+}
+
+/** What answers of the active mask are worth under the one on trial, since that began. */
+export async function shadowReport(deps: Pick<Deps, 'db' | 'fleet'>, model: ModelRow): Promise<ShadowReport> {
+  const { shadow } = trialsInForce(model)
+  const head = { model: model.id, active_version: model.activeVersion }
+  if (!shadow) return { ...head, shadow: null, nodes: null, domains: [] }
+  const [sums, snapshot] = await Promise.all([sumShadow(deps.db, model, shadow), deps.fleet.snapshot()])
+  const means = (tokens: number, nll: number, nllShadow: number): ShadowMeans => ({
+    tokens,
+    nll_active: tokens > 0 ? nll / tokens : null,
+    nll_shadow: tokens > 0 ? nllShadow / tokens : null,
+  })
+  return {
+    ...head,
+    shadow: trialEntry(shadow),
+    nodes: trialNodes(snapshot, model.id, shadow.version),
+    domains: sums.map((sum) => ({
+      domain: sum.domain,
+      requests: sum.requests,
+      prompt: means(sum.promptTokens, sum.promptNll, sum.promptNllShadow),
+      answer: means(sum.answerTokens, sum.answerNll, sum.answerNllShadow),
+    })),
+  }
+}
+
+/** A trial as the admin API shows it. */
+export function trialEntry({ version, share, sinceMs }: StoredTrial): TrialEntry {
+  return { mask_version: version, share, since: new Date(sinceMs).toISOString() }
+}
+
+function trialNodes({ nodes }: FleetSnapshot, model: string, version: number): TrialNodes {
+  const alive = nodes.filter((node) => node.model === model && node.alive && !node.draining)
+  const sets = alive.map(({ id, weightSets }) => ({
+    node: id,
+    set: weightSets.find((set) => set.version === version),
+  }))
+  return {
+    ready: sets.filter(({ set }) => set?.state === 'ready').length,
+    alive: alive.length,
+    errors: sets.flatMap(({ node, set }) =>
+      set?.state === 'failed' ? [{ node, message: set.error ?? 'It cannot be loaded.' }] : [],
+    ),
+  }
+}

@@ -1,0 +1,52 @@
+import type { JobReport } from '@copal/shared/wire/node-rpc.ts'
+import { findJobs, type JobRow, changeJob } from '../../storage/db/queries/job-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+
+/** Bound parameters of a statement are 100 at most. */
+const MAX_REPORTS = 90
+
+type JobDeps = Pick<Deps, 'db' | 'nowMs'>
+
+/**
+ * Stores what a node reports of its jobs.
+ *
+ * The first result of a job counts, from whichever node of those that it was handed to, since all come to the same;
+ * anything else counts only from the node that has it now.
+ */
+export async function applyJobReports(
+  deps: JobDeps,
+  nodeId: string,
+  reports: readonly JobReport[],
+): Promise<void> {
+  const rows = await findJobs(
+    deps.db,
+    reports.slice(0, MAX_REPORTS).map(({ id }) => id),
+  )
+  for (const job of rows) {
+    const report = reports.find(({ id }) => id === job.id)
+    const open = job.state === 'queued' || job.state === 'running'
+    if (!open || !report) continue
+    if (job.nodeId === nodeId || (report.state === 'done' && job.handedTo.includes(nodeId)))
+      await applyReport(deps, nodeId, job, report)
+  }
+}
+
+async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: JobReport): Promise<void> {
+  const { state, progress, message, result, error } = report
+  const seen = { seenAt: deps.nowMs(), message }
+  if (state === 'running') {
+    await changeJob(deps.db, job, { ...seen, progress })
+  } else if (state === 'cancelled') {
+    // Nobody asked for that: the node stops, another one takes over.
+    await changeJob(deps.db, job, { ...seen, state: 'queued', nodeId: null })
+  } else if (state === 'done' && result?.kind === job.kind) {
+    await changeJob(deps.db, job, { ...seen, state: 'done', progress: 1, nodeId, result })
+  } else {
+    const missing = {
+      code: 'node_failed',
+      message: `Node '${nodeId}' reported the end of job ${job.id} without its result.`,
+    }
+    const { code: errorCode, message: errorMessage } = error ?? missing
+    await changeJob(deps.db, job, { ...seen, state: 'failed', nodeId, errorCode, errorMessage })
+  }
+}

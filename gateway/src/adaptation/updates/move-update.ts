@@ -1,0 +1,32 @@
+import type { StepDeps, StepOutcome } from './update-step.ts'
+import { type UpdateRow, changeUpdate } from '../../storage/db/queries/update-queries.ts'
+import { next, hasEnded } from './update-states.ts'
+import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
+import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
+import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
+
+/**
+ * Moves an update by an event. One that fails or is cancelled loses its jobs, and its datasets where nothing else
+ * needs them.
+ *
+ * @returns false when the event means nothing in its state, or the update has moved on meanwhile.
+ */
+export async function apply(
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
+  update: UpdateRow,
+  { event, patch }: StepOutcome,
+): Promise<boolean> {
+  const state = next(update.state, event)
+  if (state === undefined) return false
+  const finishedAt = hasEnded(state) ? (update.finishedAt ?? deps.nowMs()) : null
+  const change = { ...patch, state, finishedAt }
+  const changed =
+    update.state === 'promoting' && state === 'failed'
+      ? await failPromotion(deps.db, update, change)
+      : await changeUpdate(deps.db, update, change)
+  if (changed && (state === 'failed' || state === 'cancelled')) {
+    await cancelJobsOf(deps.db, update.id)
+    await deleteUnusedDatasets(deps, update.datasets ?? [])
+  }
+  return changed
+}

@@ -1,0 +1,21 @@
+import type { StepDeps } from './update-step.ts'
+import { type Demand, requireSamples, requireHoldout } from './text-sufficiency.ts'
+import { findDomain } from '../../storage/db/queries/domain-queries.ts'
+
+/**
+ * Checks that each domain has enough text to calibrate and to evaluate on.
+ *
+ * @throws AppError `insufficient_samples` that names the first domain that has not
+ */
+export async function requireText(
+  deps: Pick<StepDeps, 'db' | 'reservoir'>,
+  domains: readonly string[],
+  demand: Demand,
+  windowTokens: number,
+): Promise<void> {
+  for (const name of domains) {
+    const [domain, stats] = await Promise.all([findDomain(deps.db, name), deps.reservoir(name).stats()])
+    requireSamples(name, stats.characters, demand)
+    if (!domain?.holdoutSha256) requireHoldout(name, stats.holdoutCharacters, windowTokens)
+  }
+}

@@ -1,0 +1,71 @@
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { JobRow } from '../../storage/db/queries/job-queries.ts'
+import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+
+/** Where in the whole an update is when its calibration begins and ends, and its evaluation ends. */
+const CALIBRATION_BEGINS = 0.05
+const CALIBRATION_ENDS = 0.65
+const EVALUATION_ENDS = 0.95
+
+/** An update for people and programs; `jobs` are its own. */
+export function updateEntry(update: UpdateRow, jobs: readonly JobRow[]): UpdateEntry {
+  const current = jobs.find(({ state }) => state === 'running')
+  return {
+    id: update.id,
+    model: update.model,
+    domains: update.domains,
+    method: update.method,
+    pattern: update.pattern,
+    patterns: update.patterns,
+    scope: update.scope,
+    state: update.state,
+    progress: progressOf(update, jobs),
+    message: messageOf(update, current),
+    mask_version: update.maskVersion,
+    error:
+      update.errorCode === null || update.errorMessage === null
+        ? null
+        : { code: update.errorCode, message: update.errorMessage },
+    created_at: new Date(update.createdAt).toISOString(),
+    finished_at: update.finishedAt === null ? null : new Date(update.finishedAt).toISOString(),
+    job: current ? jobEntry(current) : null,
+  }
+}
+
+function jobEntry({ progress, message, nodeId, attempts }: JobRow): UpdateEntry['job'] {
+  return { state: 'running', progress, message, node: nodeId, attempt: attempts }
+}
+
+/** From what is there, so that an update which ended early stays where it ended. */
+function progressOf(update: UpdateRow, jobs: readonly JobRow[]): number {
+  if (update.state === 'promoted' || update.state === 'rolled_back') return 1
+  const done = (kind: JobRow['kind']): number => {
+    const progress = jobs.filter((job) => job.kind === kind).map((job) => job.progress)
+    return progress.length === 0 ? 0 : progress.reduce((sum, value) => sum + value, 0) / progress.length
+  }
+  if (update.datasets === null) return 0
+  if (update.maskVersion === null)
+    return CALIBRATION_BEGINS + (CALIBRATION_ENDS - CALIBRATION_BEGINS) * done('calibrate')
+  if (update.state === 'promoting') return EVALUATION_ENDS
+  return CALIBRATION_ENDS + (EVALUATION_ENDS - CALIBRATION_ENDS) * done('evaluate')
+}
+
+function messageOf(update: UpdateRow, current: JobRow | undefined): string {
+  switch (update.state) {
+    case 'collecting':
+      return `taking a snapshot of ${update.domains.join(', ')}`
+    case 'calibrating':
+    case 'evaluating':
+      return current?.message ?? `${update.state}: waiting for a node`
+    case 'promoting':
+      return `waiting until every live node serves m${update.maskVersion}`
+    case 'promoted':
+      return `m${update.maskVersion} was promoted`
+    case 'rolled_back':
+      return `m${update.maskVersion} was taken back`
+    case 'failed':
+      return update.errorMessage ?? 'failed'
+    case 'cancelled':
+      return 'cancelled'
+  }
+}

@@ -1,0 +1,4 @@
+import type { DrizzleD1Database } from 'drizzle-orm/d1'
+
+/** What every query function takes first. */
+export type Database = DrizzleD1Database

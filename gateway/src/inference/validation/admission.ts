@@ -1,0 +1,59 @@
+import type { Context } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { domainName, LIMITS } from '@copal/shared/wire/inference-fields.ts'
+import { validate, parseJson } from '@copal/shared/wire/validate.ts'
+import type { KeyedEnv } from '../../contracts/context.ts'
+import { requireAllowed } from '../../keys/allow-list.ts'
+import { decodeBody, readBody } from '../../runtime/body-reader.ts'
+import { maySample } from '../../adaptation/sampling/consent.ts'
+import { sampleOf } from '../../adaptation/sampling/sample-text.ts'
+
+/** What the headers and the key of a request say about its text. */
+export interface Admission {
+  domain: string
+  sample: boolean
+}
+
+/**
+ * The domain of a request, from `x-copal-domain` or its key's default, and whether it may be sampled.
+ *
+ * @throws AppError `invalid_request` that names the header, `insufficient_permissions` for a domain that is not the key's
+ */
+export function admit(c: Context<KeyedEnv>): Admission {
+  const { key } = c.var
+  const header = c.req.header('x-copal-domain')
+  const result = domainName.safeParse(header ?? key.defaultDomain)
+  if (!result.success) {
+    const reason = result.error.issues[0]?.message ?? 'a domain name is expected'
+    throw new AppError('invalid_request', `Invalid 'x-copal-domain': ${reason}.`, { param: 'x-copal-domain' })
+  }
+  requireAllowed(key.allowedDomains, result.data, 'domain', 'x-copal-domain')
+  return { domain: result.data, sample: maySample(key.sampling, c.req.header('x-copal-sample')) }
+}
+
+/**
+ * The JSON body of an inference request.
+ *
+ * @throws AppError `body_too_large`, `invalid_request`
+ */
+export async function readRequest<T extends Parameters<typeof validate>[0]>(
+  c: Context<KeyedEnv>,
+  schema: T,
+): Promise<ReturnType<typeof validate<T>>> {
+  return validate(schema, parseJson(decodeBody(await readBody(c.req.raw, LIMITS.bodyBytes))))
+}
+
+/** Sends a consenting request's text, redacted, to its domain's reservoir, behind the answer. */
+export function sampleText(c: Context<KeyedEnv>, model: string, domain: string, text: string): void {
+  const { deps, key, requestId } = c.var
+  if (text.trim() === '') return
+  const send = async () => {
+    // The answer goes out first.
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    const message = { requestId, keyId: key.id, model, domain, text: sampleOf(text) }
+    await deps.samples.send(message, { contentType: 'json' })
+  }
+  deps.waitUntil(
+    send().catch((error: unknown) => console.error(`The sample of request ${requestId} is lost:`, error)),
+  )
+}

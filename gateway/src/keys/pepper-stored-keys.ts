@@ -1,0 +1,13 @@
+import { listUnpepperedKeys, pepperKey } from '../storage/db/queries/key-queries.ts'
+import type { Deps } from '../contracts/bindings.ts'
+import { pepperedHash } from './key-secret.ts'
+
+/**
+ * Hashes keys from before there was a pepper again, so that no plain digest stays in the database. They work all the
+ * time: a key is found by either hash.
+ */
+export async function pepperStoredKeys(deps: Pick<Deps, 'db' | 'keyPepper'>): Promise<void> {
+  for (const { id, hash } of await listUnpepperedKeys(deps.db)) {
+    await pepperKey(deps.db, { id, hash, peppered: await pepperedHash(deps.keyPepper, hash) })
+  }
+}

@@ -1,0 +1,33 @@
+import { Hono } from 'hono'
+import type { ActorEnv } from '../../contracts/context.ts'
+import type { Keyring } from '../../keys/keyring.ts'
+import { requireActor, requireOperator } from '../../middleware/auth.ts'
+import { domainRoutes } from './domain-routes.ts'
+import { driftRoutes } from './drift-routes.ts'
+import { evaluateRoutes } from './evaluation-routes.ts'
+import { keyRoutes } from './key-routes.ts'
+import { maskRoutes } from './mask-routes.ts'
+import { fleetRoutes } from './fleet-routes.ts'
+import { statusRoutes } from './status-routes.ts'
+import { tenantRoutes } from './tenant-routes.ts'
+import { trialRoutes } from './trial-routes.ts'
+import { updateRoutes } from './update-routes.ts'
+
+/** Everything under `/admin`: keys for tenants' administrators too, the rest for the admin key alone. */
+export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
+  const app = new Hono<ActorEnv>()
+  app.use(requireActor(keyring, 'admin'))
+  app.route('/', keyRoutes())
+  app.route('/', tenantRoutes())
+  // Whatever is mounted below, and whatever is not there at all.
+  app.use(requireOperator())
+  app.route('/', statusRoutes())
+  app.route('/', fleetRoutes())
+  app.route('/', domainRoutes())
+  app.route('/', updateRoutes())
+  app.route('/', maskRoutes())
+  app.route('/', trialRoutes())
+  app.route('/', evaluateRoutes())
+  app.route('/', driftRoutes())
+  return app
+}

@@ -1,0 +1,26 @@
+import { Hono } from 'hono'
+import type { AppEnv } from '../../contracts/context.ts'
+import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
+import { listPromotedMasks } from '../../storage/db/queries/mask-queries.ts'
+import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
+import { driftReport } from '../../adaptation/drift/drift-report.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { resolveModel } from '../../adaptation/models/resolve-model.ts'
+
+/** What pruning costs, now and after each mask. */
+export function driftRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get('/drift', async (c) => {
+      const { db } = c.var.deps
+      const model = await resolveModel(db, c.req.query('model'))
+      const [traffic, promoted, evaluations] = await Promise.all([
+        sumDrift(db, { model: model.id }),
+        listPromotedMasks(db, model.id),
+        listEvaluations(db, model.id),
+      ])
+      return c.json(
+        driftReport({ model: model.id, activeVersion: model.activeVersion, traffic, promoted, evaluations }),
+      )
+    })
+    .all('/drift', refuseMethod('GET'))
+}

@@ -1,0 +1,127 @@
+import { Hono } from 'hono'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
+import { evaluateText } from '@copal/shared/wire/admin.ts'
+import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import type { AppEnv } from '../../contracts/context.ts'
+import { findMask } from '../../storage/db/queries/mask-queries.ts'
+import type { NodeView } from '../../contracts/node-view.ts'
+import {
+  brokenOff,
+  callNode,
+  NodeCallError,
+  tooLate,
+  whyAborted,
+  type NodeAnswer,
+} from '../../fleet/client/node-client.ts'
+import { relay } from '../../fleet/client/relay.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { createAlarms, type Alarms } from '../../runtime/alarms.ts'
+import { follow } from '../../runtime/linked-abort.ts'
+import { resolveModel } from '../../adaptation/models/resolve-model.ts'
+import { readAdmin } from './admin-body.ts'
+
+/** Text, its copy while it is parsed, and the call to the node must fit a Worker's 128 MB. */
+const MAX_BODY_BYTES = 16 * 1024 * 1024
+/** A node tells of each window that it has scored; the first may wait for a mask to load. */
+const SILENCE_MS = 120_000
+const NEWLINE = 0x0a
+
+/**
+ * Perplexity of an operator's text, worked out by a node and streamed through.
+ *
+ * @param silenceMs how long the node may take until its first line, and between two
+ */
+export function evaluateRoutes(silenceMs = SILENCE_MS): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .post('/evaluate', async (c) => {
+      const { deps } = c.var
+      const request = await readAdmin(c, evaluateText, MAX_BODY_BYTES)
+      const model = await resolveModel(deps.db, request.model)
+      const version = request.mask_version ?? model.activeVersion
+      const mask = version === 0 ? undefined : await findMask(deps.db, model.id, version)
+      if (version !== 0 && !mask) {
+        throw new AppError(
+          'not_found',
+          `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`,
+          {
+            param: 'mask_version',
+          },
+        )
+      }
+      const call: EvaluateCall = {
+        model: model.id,
+        maskVersion: version,
+        ...(mask ? { mask: { version, sha256: mask.sha256 } } : {}),
+        text: request.text,
+        windowTokens: request.window_tokens,
+        ...(request.max_windows === undefined ? {} : { maxWindows: request.max_windows }),
+      }
+      const { nodes } = await deps.fleet.snapshot()
+      const node = leastLoaded(
+        nodes.filter((candidate) => candidate.model === model.id),
+        version,
+      )
+      const address = { nodeId: node.id, url: node.url }
+      const attempt = follow(c.req.raw.signal)
+      const alarms = createAlarms()
+      const answer = await callNode(deps, address, '/rpc/evaluate', call, {
+        attempt,
+        firstByte: { timeoutMs: silenceMs, alarms },
+        headers: { accept: 'application/x-ndjson' },
+      }).catch((error: unknown) => {
+        throw error instanceof NodeCallError ? error.error : error
+      })
+      const silence = { timeoutMs: silenceMs, ring: () => attempt.abort(tooLate(address, silenceMs)) }
+      const { rest, isMidLine, stop } = watchLines(answer, alarms, silence)
+      const { readable, ended } = relay({ ...answer, rest }, (cause) => {
+        const { error } = attempt.signal.aborted ? whyAborted(attempt.signal) : brokenOff(address, cause)
+        const event: EvaluateEvent = { type: 'error', ...errorBody(error) }
+        return `${isMidLine() ? '\n' : ''}${JSON.stringify(event)}\n`
+      })
+      deps.waitUntil(ended.then(stop))
+      return new Response(readable, {
+        headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id },
+      })
+    })
+    .all('/evaluate', refuseMethod('POST'))
+}
+
+/** @throws AppError `no_node_available` */
+function leastLoaded(nodes: readonly NodeView[], version: number): NodeView {
+  const alive = nodes.filter((node) => node.alive && !node.draining)
+  const holders = alive.filter((node) =>
+    node.weightSets.some((set) => set.version === version && set.state === 'ready'),
+  )
+  const [best] = (holders.length > 0 ? holders : alive).toSorted(
+    (a, b) => a.running + a.waiting - b.running - b.waiting,
+  )
+  if (best) return best
+  throw new AppError(
+    'no_node_available',
+    'No node of this model is alive. Start one, or try again shortly.',
+    { retryAfterS: 5 },
+  )
+}
+
+/** Sees an answer pass line by line: rings when nothing comes for long, and knows whether a line is unfinished. */
+function watchLines(
+  { first, rest }: NodeAnswer,
+  alarms: Alarms,
+  silence: { timeoutMs: number; ring: () => void },
+) {
+  let last = first
+  let stop = alarms.after(silence.timeoutMs, silence.ring)
+  const watched = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array>({
+    transform(chunk, controller) {
+      stop()
+      stop = alarms.after(silence.timeoutMs, silence.ring)
+      last = chunk
+      controller.enqueue(chunk)
+    },
+  })
+  return {
+    rest: rest?.pipeThrough(watched) ?? null,
+    isMidLine: () => last.at(-1) !== NEWLINE,
+    stop: () => stop(),
+  }
+}

@@ -1,0 +1,55 @@
+import { Hono } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { suggestName } from '@copal/shared/suggest-name.ts'
+import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import type { AppEnv } from '../../contracts/context.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { NodeView } from '../../contracts/node-view.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+
+/** The nodes, and having one take no new requests before it is stopped. */
+export function fleetRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get('/nodes', async (c) => {
+      const { nodes } = await c.var.deps.fleet.snapshot()
+      return c.json({ data: nodes.map(nodeEntry) })
+    })
+    .all('/nodes', refuseMethod('GET'))
+    .put('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), true)))
+    .delete('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), false)))
+    .all('/nodes/:id/drain', refuseMethod('PUT', 'DELETE'))
+}
+
+/** A node as operators see it. */
+export function nodeEntry(node: NodeView): NodeEntry {
+  return {
+    id: node.id,
+    url: node.url,
+    model: node.model,
+    alive: node.alive,
+    draining: node.draining,
+    drained_by_operator: node.drainedByOperator,
+    active_version: node.activeVersion,
+    weight_sets: node.weightSets.map(({ version, state, requests }) => ({ version, state, requests })),
+    running: node.running,
+    waiting: node.waiting,
+    leases: node.leases,
+    seen_ms_ago: node.seenMsAgo,
+  }
+}
+
+/** @throws AppError `not_found` */
+async function drain({ fleet }: Pick<Deps, 'fleet'>, id: string, drained: boolean): Promise<NodeEntry> {
+  const isKnown = await fleet.drain(id, drained)
+  const { nodes } = await fleet.snapshot()
+  const node = nodes.find((each) => each.id === id)
+  if (isKnown && node) return nodeEntry(node)
+  const nearest = suggestName(
+    id,
+    nodes.map((each) => each.id),
+  )
+  throw new AppError(
+    'not_found',
+    `There is no node '${id}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} 'GET /admin/nodes' lists them.`,
+  )
+}

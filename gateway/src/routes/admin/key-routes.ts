@@ -1,0 +1,174 @@
+import { Hono, type Context } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { suggestName } from '@copal/shared/suggest-name.ts'
+import {
+  createKey,
+  DEFAULT_TENANT,
+  rotateKey,
+  setLimits,
+  type CreatedKey,
+  type KeyEntry,
+} from '@copal/shared/wire/admin-keys.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
+import {
+  findKey,
+  insertKey,
+  listKeys,
+  revokeKey,
+  setKeyLimits,
+  rotateKey as storeRotation,
+} from '../../storage/db/queries/key-queries.ts'
+import type { KeyRow } from '../../contracts/api-key.ts'
+import { listTenants } from '../../storage/db/queries/tenant-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { requireGrants, requireLimits, tenantOf } from '../../keys/key-grants.ts'
+import { digestOf, generateKey, pepperedHash } from '../../keys/key-secret.ts'
+import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { readAdmin } from './admin-body.ts'
+
+/** API keys: made, listed, limited, rotated and revoked; by the operator, or by a tenant's administrator those of its tenant. */
+export function keyRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
+    .post('/keys', async (c) => {
+      const { deps, actor } = c.var
+      const request = await readAdmin(c, createKey)
+      const tenant = tenantOf(actor, request.tenant) ?? DEFAULT_TENANT
+      const grants = {
+        scopes: request.scopes,
+        allowedModels: request.allowed_models ?? null,
+        allowedDomains: request.allowed_domains ?? null,
+        expiresAt: expiryOf(request.expires_at, deps.nowMs()),
+        limits: changeLimits({}, request.limits),
+      }
+      requireGrants(actor, grants)
+      await requireTenant(deps, tenant)
+      const { key, ...secret } = await newSecret(deps)
+      const row = await insertKey(deps.db, {
+        id: `key_${crypto.randomUUID().replaceAll('-', '')}`,
+        name: request.name,
+        ...secret,
+        peppered: true,
+        tenant,
+        ...grants,
+        defaultDomain: request.default_domain,
+        sampling: request.sampling,
+        createdAt: deps.nowMs(),
+      })
+      return showOnce(c, row, key, 201)
+    })
+    .get('/keys', async (c) => {
+      const { deps, actor } = c.var
+      const keys = await listKeys(deps.db, tenantOf(actor, c.req.query('tenant')))
+      return c.json({ data: keys.map((key) => keyEntry(key, deps.nowMs())) })
+    })
+    .all('/keys', refuseMethod('GET', 'POST'))
+    .post('/keys/:id/rotate', async (c) => {
+      const { deps, actor } = c.var
+      const { grace_seconds } = await readAdmin(c, rotateKey)
+      const id = c.req.param('id')
+      const nowMs = deps.nowMs()
+      const old = await findKey(deps.db, id, tenantOf(actor, undefined))
+      if (!old) throw unknownKey(id)
+      requireGrants(actor, old)
+      if (old.expiresAt !== null && old.expiresAt <= nowMs) {
+        const since = new Date(old.expiresAt).toISOString()
+        throw new AppError(
+          'conflict',
+          `The key '${id}' expired at ${since}. Make a new one with 'POST /admin/keys'.`,
+        )
+      }
+      const { key, hash, prefix } = await newSecret(deps)
+      const row = await storeRotation(deps.db, old, {
+        hash,
+        prefix,
+        previousHash: old.peppered ? old.hash : await pepperedHash(deps.keyPepper, old.hash),
+        previousUntil: nowMs + grace_seconds * 1000,
+      })
+      if (!row)
+        throw new AppError(
+          'conflict',
+          `The key '${id}' was changed at the same moment. List the keys, and try again.`,
+        )
+      return showOnce(c, row, key, 200)
+    })
+    .all('/keys/:id/rotate', refuseMethod('POST'))
+    .patch('/keys/:id', async (c) => {
+      const { deps, actor } = c.var
+      const changes = await readAdmin(c, setLimits)
+      const id = c.req.param('id')
+      const row = await findKey(deps.db, id, tenantOf(actor, undefined))
+      if (!row) throw unknownKey(id)
+      const limits = changeLimits(row.limits, changes.limits)
+      requireLimits(actor, limits, row)
+      await setKeyLimits(deps.db, id, limits)
+      return c.json(keyEntry({ ...row, limits }, deps.nowMs()))
+    })
+    .delete('/keys/:id', async (c) => {
+      const { deps, actor } = c.var
+      const id = c.req.param('id')
+      if (await revokeKey(deps.db, id, deps.nowMs(), tenantOf(actor, undefined)))
+        return c.json({ id, revoked: true })
+      throw unknownKey(id)
+    })
+    .all('/keys/:id', refuseMethod('PATCH', 'DELETE'))
+}
+
+/** The only two answers that hold a key; nobody on the way may keep them. */
+function showOnce(c: Context<ActorEnv>, row: KeyRow, key: string, status: 200 | 201): Response {
+  c.header('cache-control', 'no-store')
+  return c.json({ ...keyEntry(row, c.var.deps.nowMs()), key } satisfies CreatedKey, status)
+}
+
+async function newSecret(deps: Pick<Deps, 'keyPepper'>) {
+  const { key, prefix } = generateKey()
+  return { key, prefix, hash: await pepperedHash(deps.keyPepper, await digestOf(key)) }
+}
+
+function expiryOf(iso: string | null | undefined, nowMs: number): number | null {
+  if (iso === null || iso === undefined) return null
+  const expiresAt = Date.parse(iso)
+  if (expiresAt > nowMs) return expiresAt
+  throw new AppError('invalid_request', `Invalid 'expires_at': ${iso} is over. A time to come is expected.`, {
+    param: 'expires_at',
+  })
+}
+
+async function requireTenant(deps: Pick<Deps, 'db'>, name: string): Promise<void> {
+  const names = (await listTenants(deps.db)).map((tenant) => tenant.name)
+  if (names.includes(name)) return
+  const nearest = suggestName(name, names)
+  throw new AppError(
+    'invalid_request',
+    `There is no tenant '${name}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
+      `'PUT /admin/tenants/${name}' makes it.`,
+    { param: 'tenant' },
+  )
+}
+
+function unknownKey(id: string): AppError {
+  return new AppError(
+    'not_found',
+    `There is no key '${id}', or it was revoked before. 'GET /admin/keys' lists them.`,
+  )
+}
+
+function keyEntry(row: KeyRow, nowMs: number): KeyEntry {
+  const { previousUntil } = row
+  return {
+    id: row.id,
+    name: row.name,
+    tenant: row.tenant,
+    prefix: row.prefix,
+    scopes: row.scopes,
+    default_domain: row.defaultDomain,
+    allowed_domains: row.allowedDomains,
+    allowed_models: row.allowedModels,
+    sampling: row.sampling,
+    limits: limitsEntry(row.limits),
+    created_at: new Date(row.createdAt).toISOString(),
+    expires_at: row.expiresAt === null ? null : new Date(row.expiresAt).toISOString(),
+    previous_valid_until:
+      previousUntil !== null && previousUntil > nowMs ? new Date(previousUntil).toISOString() : null,
+  }
+}

@@ -1,0 +1,106 @@
+import { Hono } from 'hono'
+import { z } from 'zod'
+import { AppError } from '@copal/shared/errors.ts'
+import { rollback, type MaskEntry } from '@copal/shared/wire/admin.ts'
+import { importMask } from '@copal/shared/wire/mask-import.ts'
+import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
+import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import type { AppEnv } from '../../contracts/context.ts'
+import { findMask, listMasks, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
+import { importMaskFile } from '../../adaptation/masks/mask-import.ts'
+import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
+import { resolveModel } from '../../adaptation/models/resolve-model.ts'
+import { rollBack } from '../../adaptation/updates/mask-rollback.ts'
+import { readAdmin } from './admin-body.ts'
+
+const maskPath = z.object({ sha256: sha256Hex })
+const partPath = z.object({ sha256: sha256Hex, part: sha256Hex })
+
+/** Registered masks, their files in both directions, and the way back to one. */
+export function maskRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get('/masks', async (c) => {
+      const { db } = c.var.deps
+      const model = await resolveModel(db, c.req.query('model'))
+      return c.json({ data: (await listMasks(db, model.id)).map((mask) => maskEntry(model, mask)) })
+    })
+    .all('/masks', refuseMethod('GET'))
+    .get('/masks/:version/file', async (c) => {
+      const { db, artifacts } = c.var.deps
+      const model = await resolveModel(db, c.req.query('model'))
+      const version = c.req.param('version').replace(/^m/, '')
+      const mask = /^[1-9]\d{0,9}$/.test(version) ? await findMask(db, model.id, Number(version)) : undefined
+      const object = mask && (await artifacts.get(maskKey(mask.sha256)))
+      if (!mask || !object) {
+        throw new AppError(
+          'not_found',
+          `'${model.id}' has no mask file '${c.req.param('version')}'. 'GET /admin/masks' lists them.`,
+        )
+      }
+      return new Response(object.body, {
+        headers: {
+          'content-type': 'application/octet-stream',
+          'content-length': String(object.size),
+          'content-disposition': `attachment; filename="${model.id}-m${mask.version}.safetensors"`,
+          etag: `"${mask.sha256}"`,
+        },
+      })
+    })
+    .all('/masks/:version/file', refuseMethod('GET'))
+    .put('/masks/:sha256', async (c) => {
+      const { sha256 } = validate(maskPath, c.req.param())
+      const request = validate(importMask, c.req.query())
+      const { artifacts } = c.var.deps
+      const { model, mask } = await importMaskFile(c.var.deps, sha256, request, () =>
+        storeMaskFile(artifacts, sha256, c.req.raw),
+      )
+      return c.json(maskEntry(model, mask), 201)
+    })
+    .post('/masks/:sha256', async (c) => {
+      const { sha256 } = validate(maskPath, c.req.param())
+      const request = validate(importMask, c.req.query())
+      const { parts } = await readAdmin(c, joinMaskParts)
+      const { artifacts } = c.var.deps
+      const { model, mask } = await importMaskFile(c.var.deps, sha256, request, () =>
+        joinMaskFile(artifacts, sha256, parts),
+      )
+      return c.json(maskEntry(model, mask), 201)
+    })
+    .all('/masks/:sha256', refuseMethod('PUT', 'POST'))
+    .put('/masks/:sha256/parts/:part', async (c) => {
+      const { sha256, part } = validate(partPath, c.req.param())
+      await storeMaskPart(c.var.deps.artifacts, sha256, part, c.req.raw)
+      return c.json({ sha256: part }, 201)
+    })
+    .all('/masks/:sha256/parts/:part', refuseMethod('PUT'))
+    .post('/rollback', async (c) => {
+      const request = await readAdmin(c, rollback)
+      return c.json({ active_version: await rollBack(c.var.deps, request) })
+    })
+    .all('/rollback', refuseMethod('POST'))
+}
+
+function maskEntry(model: ModelRow, mask: MaskRow): MaskEntry {
+  return {
+    model: mask.model,
+    version: mask.version,
+    sha256: mask.sha256,
+    parent_version: mask.parentVersion,
+    method: mask.method,
+    pattern: mask.pattern,
+    scope: mask.scope,
+    sparsity: mask.sparsity,
+    churn: mask.churn,
+    domains: mask.domains,
+    bytes: mask.bytes,
+    active: mask.version === model.activeVersion,
+    previous: mask.version === model.previousVersion,
+    created_at: new Date(mask.createdAt).toISOString(),
+    promoted_at: mask.promotedAt === null ? null : new Date(mask.promotedAt).toISOString(),
+  }
+}

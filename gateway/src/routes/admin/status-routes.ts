@@ -1,0 +1,44 @@
+import { Hono } from 'hono'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { AppEnv } from '../../contracts/context.ts'
+import { listServedModels } from '../../storage/db/queries/model-queries.ts'
+import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { trialEntry } from '../../adaptation/trials/trial-report.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import { VERSION } from '../../runtime/version.ts'
+import { nodeEntry } from './fleet-routes.ts'
+
+/** What runs, on which weights. */
+export function statusRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get('/status', async (c) => {
+      const { db, fleet } = c.var.deps
+      const [served, { nodes }, running] = await Promise.all([
+        listServedModels(db),
+        fleet.snapshot(),
+        listRunningUpdates(db),
+      ])
+      const report: StatusReport = {
+        version: VERSION,
+        models: served.map(({ model, mask }) => {
+          const { canary, shadow } = trialsInForce(model)
+          const able = nodes.filter((node) => node.serving && node.model === model.id)
+          return {
+            id: model.id,
+            active_version: model.activeVersion,
+            previous_version: model.previousVersion,
+            sparsity: mask?.sparsity ?? 0,
+            context_length: model.contextLength,
+            converged: able.length > 0 && able.every((node) => node.activeVersion === model.activeVersion),
+            canary: canary ? trialEntry(canary) : null,
+            shadow: shadow ? trialEntry(shadow) : null,
+          }
+        }),
+        nodes: nodes.map(nodeEntry),
+        updates_running: running.length,
+      }
+      return c.json(report)
+    })
+    .all('/status', refuseMethod('GET'))
+}

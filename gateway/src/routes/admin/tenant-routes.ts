@@ -1,0 +1,61 @@
+import { Hono, type Context } from 'hono'
+import { z } from 'zod'
+import { AppError } from '@copal/shared/errors.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { setLimits, tenantName, type CacheEntry, type TenantEntry } from '@copal/shared/wire/admin-keys.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
+import {
+  ensureTenant,
+  listTenants,
+  setTenantLimits,
+  type CountedTenant,
+} from '../../storage/db/queries/tenant-queries.ts'
+import { tenantOf } from '../../keys/key-grants.ts'
+import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
+import { requireOperator } from '../../middleware/auth.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { readAdmin } from './admin-body.ts'
+
+const tenantPath = z.object({ tenant: tenantName })
+
+/** Tenants: an administrator sees its own, the operator all, and makes them. */
+export function tenantRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
+    .get('/tenants', async (c) => {
+      const { deps, actor } = c.var
+      const tenants = await listTenants(deps.db, tenantOf(actor, undefined))
+      return c.json({ data: tenants.map(tenantEntry) })
+    })
+    .all('/tenants', refuseMethod('GET'))
+    .put('/tenants/:tenant', requireOperator(), async (c) => {
+      const { deps } = c.var
+      const name = validate(tenantPath, c.req.param()).tenant
+      const changes = await readAdmin(c, setLimits)
+      await ensureTenant(deps.db, name, deps.nowMs())
+      const [tenant] = await listTenants(deps.db, name)
+      await setTenantLimits(deps.db, name, changeLimits(tenant?.limits ?? {}, changes.limits))
+      return c.json((await listTenants(deps.db, name)).map(tenantEntry)[0])
+    })
+    .all('/tenants/:tenant', refuseMethod('PUT'))
+    .get('/tenants/:tenant/cache', async (c) => {
+      const tenant = await knownTenant(c)
+      const stats = await c.var.deps.responseCache(tenant).stats()
+      return c.json({ tenant, ...stats } satisfies CacheEntry)
+    })
+    .delete('/tenants/:tenant/cache', async (c) => {
+      const tenant = await knownTenant(c)
+      return c.json({ tenant, deleted: await c.var.deps.responseCache(tenant).clear() })
+    })
+    .all('/tenants/:tenant/cache', refuseMethod('GET', 'DELETE'))
+}
+
+/** @throws AppError `invalid_request` for what is no name, `insufficient_permissions` for another's, `not_found` */
+async function knownTenant(c: Context<ActorEnv>): Promise<string> {
+  const name = tenantOf(c.var.actor, validate(tenantPath, c.req.param()).tenant) ?? ''
+  if ((await listTenants(c.var.deps.db, name)).length > 0) return name
+  throw new AppError('not_found', `There is no tenant '${name}'. 'GET /admin/tenants' lists them.`)
+}
+
+function tenantEntry({ name, keys, limits, createdAt }: CountedTenant): TenantEntry {
+  return { name, keys, limits: limitsEntry(limits), created_at: new Date(createdAt).toISOString() }
+}

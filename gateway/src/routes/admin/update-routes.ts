@@ -1,0 +1,54 @@
+import { Hono } from 'hono'
+import { createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
+import type { AppEnv } from '../../contracts/context.ts'
+import { listJobsOf } from '../../storage/db/queries/job-queries.ts'
+import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+import { updateEntry } from '../../adaptation/updates/update-entry.ts'
+import {
+  cancelUpdate,
+  createUpdate,
+  requireUpdate,
+  setGoing,
+} from '../../adaptation/updates/update-requests.ts'
+import { readAdmin } from './admin-body.ts'
+
+/** How many updates a list shows. */
+const LIST_LIMIT = 90
+
+/** COPAL updates: started, watched and cancelled. */
+export function updateRoutes(): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .post('/updates', async (c) => {
+      const { deps } = c.var
+      const update = await createUpdate(deps, await readAdmin(c, updateRequest))
+      deps.waitUntil(setGoing(deps, update.id))
+      return c.json(await entry(deps, update), 201)
+    })
+    .get('/updates', async (c) => {
+      const { db } = c.var.deps
+      const updates = await listUpdates(db, LIST_LIMIT)
+      const jobs = await listJobsOf(
+        db,
+        updates.map(({ id }) => id),
+      )
+      const byUpdate = Map.groupBy(jobs, ({ updateId }) => updateId)
+      return c.json({ data: updates.map((update) => updateEntry(update, byUpdate.get(update.id) ?? [])) })
+    })
+    .all('/updates', refuseMethod('GET', 'POST'))
+    .get('/updates/:id', async (c) => {
+      const { deps } = c.var
+      return c.json(await entry(deps, await requireUpdate(deps, c.req.param('id'))))
+    })
+    .all('/updates/:id', refuseMethod('GET'))
+    .post('/updates/:id/cancel', async (c) => {
+      const { deps } = c.var
+      return c.json(await entry(deps, await cancelUpdate(deps, c.req.param('id'))))
+    })
+    .all('/updates/:id/cancel', refuseMethod('POST'))
+}
+
+async function entry(deps: Deps, update: UpdateRow) {
+  return updateEntry(update, await listJobsOf(deps.db, [update.id]))
+}

@@ -1,0 +1,32 @@
+import { Hono } from 'hono'
+import { chatRequest } from '@copal/shared/wire/chat.ts'
+import { parseModelName } from '@copal/shared/wire/model-name.ts'
+import type { KeyedEnv } from '../../contracts/context.ts'
+import { admit, readRequest } from '../../inference/validation/admission.ts'
+import { answer } from '../../inference/respond.ts'
+import { chatParts } from '../../inference/validation/chat-parts.ts'
+import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
+import { userText } from '../../adaptation/sampling/sample-text.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+
+/** `POST /v1/chat/completions`, mounted at `/v1/chat/completions` behind `requireKey`. */
+export function chatCompletionRoutes(): Hono<KeyedEnv> {
+  return new Hono<KeyedEnv>()
+    .post('/', async (c) => {
+      const admission = admit(c)
+      const request = await readRequest(c, chatRequest)
+      const parts = chatParts(request)
+      return answer(c, {
+        model: parseModelName(request.model),
+        path: '/rpc/chat-completions',
+        ...admission,
+        promptTokens: estimateTokens(parts),
+        maxTokens: request.max_completion_tokens ?? request.max_tokens ?? null,
+        choices: request.n ?? 1,
+        request,
+        promptParts: () => parts,
+        text: () => userText(request.messages),
+      })
+    })
+    .all('/', refuseMethod('POST'))
+}

@@ -1,0 +1,76 @@
+import { Hono } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { formatModelName } from '@copal/shared/wire/model-name.ts'
+import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
+import type { KeyedEnv } from '../../contracts/context.ts'
+import type { KeyRow } from '../../contracts/api-key.ts'
+import { listMaskVersions } from '../../storage/db/queries/mask-queries.ts'
+import { listServedModels, type ServedModel } from '../../storage/db/queries/model-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { heldVersions } from '../../fleet/object/held-versions.ts'
+import { refuseMethod } from '../../middleware/errors.ts'
+
+/** `GET /v1/models` and `GET /v1/models/:id`, mounted at `/v1/models` behind `requireKey`. */
+export function modelRoutes(): Hono<KeyedEnv> {
+  return new Hono<KeyedEnv>()
+    .get('/', async (c) =>
+      c.json({ object: 'list', data: await listEntries(c.var.deps, c.var.key) } satisfies ModelList),
+    )
+    .all('/', refuseMethod('GET'))
+    .get('/:id', async (c) => {
+      const entries = await listEntries(c.var.deps, c.var.key)
+      const id = c.req.param('id')
+      const entry = entries.find((candidate) => candidate.id === id)
+      if (entry) return c.json(entry)
+      const served = entries.map((candidate) => `'${candidate.id}'`).join(', ') || 'no model yet'
+      throw new AppError('model_not_found', `The model '${id}' does not exist. Served here: ${served}.`, {
+        param: 'model',
+      })
+    })
+    .all('/:id', refuseMethod('GET'))
+}
+
+/**
+ * Models that the key may use, each followed by those of its weights that a request can name now; the key does not
+ * hear of others, nor of domains that are not its.
+ */
+async function listEntries(deps: Deps, { allowedModels, allowedDomains }: KeyRow): Promise<ModelEntry[]> {
+  const [all, fleet] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
+  const served = all
+    .filter(({ model }) => allowedModels?.includes(model.id) ?? true)
+    .map((entry) => ({ ...entry, held: heldVersions(fleet, entry.model.id) }))
+  const versions = new Set(served.flatMap(({ held }) => [...held.keys()]))
+  versions.delete(0)
+  const masks = await listMaskVersions(deps.db, [...versions])
+  const isItsDomain = (domain: string) => allowedDomains?.includes(domain) ?? true
+  const entryOf = ({ model, mask }: ServedModel, ...rest: [id: string, version: number, nodes: number]) =>
+    toEntry({ model, mask: mask && { ...mask, domains: mask.domains.filter(isItsDomain) } }, ...rest)
+  return served.flatMap(({ model, mask, held }) => {
+    const serving = fleet.nodes.filter((node) => node.serving && node.model === model.id).length
+    const named = [...held].flatMap(([version, nodes]) => {
+      const own = masks.find((row) => row.model === model.id && row.version === version) ?? null
+      // Weights that nobody knows here are of a gateway before this one.
+      if (version !== 0 && !own) return []
+      return [entryOf({ model, mask: own }, formatModelName(model.id, version), version, nodes)]
+    })
+    return [entryOf({ model, mask }, model.id, model.activeVersion, serving), ...named]
+  })
+}
+
+function toEntry({ model, mask }: ServedModel, id: string, version: number, nodes: number): ModelEntry {
+  return {
+    id,
+    object: 'model',
+    created: Math.floor(model.createdAt / 1000),
+    owned_by: 'copal',
+    copal: {
+      mask_version: version,
+      sparsity: mask?.sparsity ?? 0,
+      method: mask?.method ?? null,
+      pattern: mask?.pattern ?? null,
+      domains: mask?.domains ?? [],
+      context_length: model.contextLength,
+      nodes,
+    },
+  }
+}

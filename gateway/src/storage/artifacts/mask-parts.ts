@@ -1,0 +1,118 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
+import { MASK_PART_PREFIX, maskKey, maskPartKey } from './artifact-keys.ts'
+import { keepMask, MAX_FILE_BYTES, notStored, requireBody } from './mask-files.ts'
+
+/** How long parts wait to be joined. */
+const KEPT_MS = 24 * 60 * 60 * 1000
+
+/**
+ * Streams a part of a mask file into R2, which checks the part's hash. The same part again changes nothing.
+ *
+ * @param sha256 of the file that it is a part of
+ * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`, `service_unavailable`
+ */
+export async function storeMaskPart(
+  artifacts: R2Bucket,
+  sha256: string,
+  part: string,
+  request: Pick<Request, 'headers' | 'body'>,
+): Promise<void> {
+  const body = requireBody(request, 'A part of a mask file', MASK_PART_BYTES)
+  try {
+    await artifacts.put(maskPartKey(sha256, part), body, { sha256: part })
+  } catch (cause) {
+    throw notStored('part', part, cause)
+  }
+}
+
+/**
+ * Joins parts to the mask file that they are, in R2 and without holding it in memory; then the parts go.
+ *
+ * @param parts the SHA-256 of each, in the order of the file
+ * @returns whether the file is new
+ * @throws AppError `not_found` a part was not sent; `body_too_large`; `mask_invalid`; `service_unavailable`
+ */
+export async function joinMaskFile(
+  artifacts: R2Bucket,
+  sha256: string,
+  parts: readonly string[],
+): Promise<boolean> {
+  const isNew = (await artifacts.head(maskKey(sha256))) ? false : await join(artifacts, sha256, parts)
+  await artifacts.delete([...new Set(parts)].map((part) => maskPartKey(sha256, part)))
+  return isNew
+}
+
+/** Deletes parts that nobody joined within a day. */
+export async function deleteOldParts({
+  artifacts,
+  nowMs,
+}: {
+  artifacts: R2Bucket
+  nowMs: () => number
+}): Promise<void> {
+  // One page, at most a thousand: the cron comes again in minutes.
+  const { objects } = await artifacts.list({ prefix: MASK_PART_PREFIX })
+  const old = objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - KEPT_MS)
+  if (old.length > 0) await artifacts.delete(old.map(({ key }) => key))
+}
+
+async function join(artifacts: R2Bucket, sha256: string, parts: readonly string[]): Promise<boolean> {
+  const sizes = new Map<string, number>()
+  for (const part of new Set(parts)) {
+    const head = await artifacts.head(maskPartKey(sha256, part))
+    if (!head) throw missing(sha256, part)
+    sizes.set(part, head.size)
+  }
+  const sizeBytes = parts.reduce((sum, part) => sum + (sizes.get(part) ?? 0), 0)
+  if (sizeBytes > MAX_FILE_BYTES) {
+    throw new AppError('body_too_large', `A mask file has at most ${MAX_FILE_BYTES / 1024 / 1024} MiB.`)
+  }
+  // R2 takes a stream only with its length.
+  const { readable, writable } = new FixedLengthStream(sizeBytes)
+  // Nobody reads what is copied any more when it is not stored.
+  const unread = new AbortController()
+  const store = async () => {
+    try {
+      await artifacts.put(maskKey(sha256), readable, { sha256 })
+    } catch (error) {
+      unread.abort(error)
+      throw error
+    }
+  }
+  return keepMask(artifacts, sha256, async () => {
+    const [stored, copied] = await Promise.allSettled([
+      store(),
+      copyParts(artifacts, sha256, parts, writable, unread.signal),
+    ])
+    if (copied.status === 'rejected') throw copied.reason
+    if (stored.status === 'rejected') throw stored.reason
+  })
+}
+
+async function copyParts(
+  artifacts: R2Bucket,
+  sha256: string,
+  parts: readonly string[],
+  into: WritableStream,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    for (const part of parts) {
+      const object = await artifacts.get(maskPartKey(sha256, part))
+      if (!object) throw missing(sha256, part)
+      await object.body.pipeTo(into, { preventClose: true, preventAbort: true, signal })
+    }
+  } catch (error) {
+    await into.abort(error).catch(() => undefined)
+    throw error
+  }
+  await into.close()
+}
+
+function missing(sha256: string, part: string): AppError {
+  return new AppError(
+    'not_found',
+    `Part ${part} of the mask ${sha256} is not here. Send it by PUT to …/masks/${sha256}/parts/${part}, then join the parts again.`,
+  )
+}

@@ -1,0 +1,30 @@
+import { eq, sql } from 'drizzle-orm'
+import type { Database } from '../../../contracts/database.ts'
+import { evaluations } from '../schema.ts'
+
+/** One cell of the R matrix. */
+export type EvaluationRow = typeof evaluations.$inferSelect
+
+/** Stores what a mask was found to cost on holdouts; a new figure for the same cell replaces the old. */
+export async function recordEvaluations(db: Database, rows: readonly EvaluationRow[]): Promise<void> {
+  const [first, ...rest] = rows.map((row) =>
+    db
+      .insert(evaluations)
+      .values(row)
+      .onConflictDoUpdate({
+        target: [evaluations.model, evaluations.version, evaluations.domain],
+        set: {
+          holdoutSha256: sql`excluded.holdout_sha256`,
+          tokens: sql`excluded.tokens`,
+          nllMean: sql`excluded.nll_mean`,
+          createdAt: sql`excluded.created_at`,
+        },
+      }),
+  )
+  if (first) await db.batch([first, ...rest])
+}
+
+/** Every evaluation of a model's masks. */
+export async function listEvaluations(db: Database, model: string): Promise<EvaluationRow[]> {
+  return db.select().from(evaluations).where(eq(evaluations.model, model))
+}

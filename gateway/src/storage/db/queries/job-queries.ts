@@ -1,0 +1,89 @@
+import { and, eq, inArray, isNull } from 'drizzle-orm'
+import type { Database } from '../../../contracts/database.ts'
+import { jobs, updates } from '../schema.ts'
+
+/** Work for nodes, as stored. */
+export type JobRow = typeof jobs.$inferSelect
+
+const OPEN = ['queued', 'running'] as const
+
+/** Stores a job unless there is one of this id. */
+export async function insertJob(db: Database, job: typeof jobs.$inferInsert): Promise<void> {
+  await db.insert(jobs).values(job).onConflictDoNothing()
+}
+
+/** One job. */
+export async function findJob(db: Database, id: string): Promise<JobRow | undefined> {
+  return db.select().from(jobs).where(eq(jobs.id, id)).get()
+}
+
+/** Jobs by id; at most 90. */
+export async function findJobs(db: Database, ids: readonly string[]): Promise<JobRow[]> {
+  if (ids.length === 0) return []
+  return db
+    .select()
+    .from(jobs)
+    .where(inArray(jobs.id, [...ids]))
+}
+
+/** The jobs of updates, oldest first; at most 90 updates. */
+export async function listJobsOf(db: Database, updateIds: readonly string[]): Promise<JobRow[]> {
+  if (updateIds.length === 0) return []
+  return db
+    .select()
+    .from(jobs)
+    .where(inArray(jobs.updateId, [...updateIds]))
+    .orderBy(jobs.createdAt, jobs.id)
+}
+
+/** A model's jobs that shall be done, oldest first: those of an update that ended are not among them. */
+export async function listOpenJobs(db: Database, model: string): Promise<JobRow[]> {
+  const rows = await db
+    .select({ job: jobs })
+    .from(jobs)
+    .innerJoin(updates, eq(updates.id, jobs.updateId))
+    .where(and(eq(jobs.model, model), inArray(jobs.state, [...OPEN]), isNull(updates.finishedAt)))
+    .orderBy(jobs.createdAt, jobs.id)
+  return rows.map(({ job }) => job)
+}
+
+/**
+ * Changes a job that is open and still in the attempt that `job` was read in.
+ *
+ * @returns false when it is not.
+ */
+export async function changeJob(
+  db: Database,
+  job: Pick<JobRow, 'id' | 'attempts'>,
+  patch: Partial<typeof jobs.$inferInsert>,
+): Promise<boolean> {
+  const result = await db
+    .update(jobs)
+    .set(patch)
+    .where(and(eq(jobs.id, job.id), eq(jobs.attempts, job.attempts), inArray(jobs.state, [...OPEN])))
+  return result.meta.changes === 1
+}
+
+/** Puts a job that ended back into the queue, when what it made is gone. */
+export async function requeueJob(db: Database, job: Pick<JobRow, 'id' | 'attempts'>): Promise<void> {
+  await db
+    .update(jobs)
+    .set({
+      state: 'queued',
+      progress: 0,
+      message: '',
+      result: null,
+      nodeId: null,
+      handedAt: null,
+      seenAt: null,
+    })
+    .where(and(eq(jobs.id, job.id), eq(jobs.attempts, job.attempts), eq(jobs.state, 'done')))
+}
+
+/** Nobody wants the open jobs of an update any more. */
+export async function cancelJobsOf(db: Database, updateId: string): Promise<void> {
+  await db
+    .update(jobs)
+    .set({ state: 'cancelled' })
+    .where(and(eq(jobs.updateId, updateId), inArray(jobs.state, [...OPEN])))
+}

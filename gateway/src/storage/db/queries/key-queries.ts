@@ -1,0 +1,118 @@
+import { and, desc, eq, isNull, or } from 'drizzle-orm'
+import type { ActiveKey, KeyRow } from '../../../contracts/api-key.ts'
+import type { Database } from '../../../contracts/database.ts'
+import type { Limits } from '../../../contracts/limits.ts'
+import { apiKeys, tenants } from '../schema.ts'
+
+/** What is stored of a new key. */
+export type NewKeyRow = typeof apiKeys.$inferInsert
+
+/**
+ * The key that was not revoked with this hash, now or before its last rotation.
+ *
+ * @param hashes `hash` is peppered, `digest` is not
+ */
+export async function findKeyByHash(
+  db: Database,
+  { hash, digest }: { hash: string; digest: string },
+): Promise<ActiveKey | undefined> {
+  const found = await db
+    .select({ key: apiKeys, tenantLimits: tenants.limits })
+    .from(apiKeys)
+    .leftJoin(tenants, eq(tenants.name, apiKeys.tenant))
+    .where(
+      and(
+        or(
+          and(eq(apiKeys.hash, hash), eq(apiKeys.peppered, true)),
+          eq(apiKeys.previousHash, hash),
+          and(eq(apiKeys.hash, digest), eq(apiKeys.peppered, false)),
+        ),
+        isNull(apiKeys.revokedAt),
+      ),
+    )
+    .get()
+  return found && { ...found.key, tenantLimits: found.tenantLimits }
+}
+
+/** One key that was not revoked; only of `tenant` where it is given. */
+export async function findKey(db: Database, id: string, tenant?: string): Promise<KeyRow | undefined> {
+  return db
+    .select()
+    .from(apiKeys)
+    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt), ofTenant(tenant)))
+    .get()
+}
+
+/** Every key that was not revoked, newest first; of one tenant, or of all. */
+export async function listKeys(db: Database, tenant?: string): Promise<KeyRow[]> {
+  return db
+    .select()
+    .from(apiKeys)
+    .where(and(isNull(apiKeys.revokedAt), ofTenant(tenant)))
+    .orderBy(desc(apiKeys.createdAt), apiKeys.id)
+}
+
+/** Stores a new key and returns its row. */
+export async function insertKey(db: Database, key: NewKeyRow): Promise<KeyRow> {
+  return db.insert(apiKeys).values(key).returning().get()
+}
+
+/**
+ * Gives a key another secret; the present one stays valid until `previousUntil`, the one before it ends.
+ *
+ * @returns the row as it is then; undefined when it was changed or revoked since `key` was read.
+ */
+export async function rotateKey(
+  db: Database,
+  key: Pick<KeyRow, 'id' | 'hash'>,
+  next: { hash: string; prefix: string; previousHash: string; previousUntil: number },
+): Promise<KeyRow | undefined> {
+  return db
+    .update(apiKeys)
+    .set({ ...next, peppered: true })
+    .where(and(eq(apiKeys.id, key.id), eq(apiKeys.hash, key.hash), isNull(apiKeys.revokedAt)))
+    .returning()
+    .get()
+}
+
+/** Sets a key's limits; isolates know of them within 30 s. */
+export async function setKeyLimits(db: Database, id: string, limits: Limits): Promise<void> {
+  await db.update(apiKeys).set({ limits }).where(eq(apiKeys.id, id))
+}
+
+/**
+ * Revokes a key; requests with it are refused within 30 s, when the isolates' caches have run out.
+ *
+ * @returns false when there is no such key, in `tenant` where it is given, or it was revoked before.
+ */
+export async function revokeKey(db: Database, id: string, nowMs: number, tenant?: string): Promise<boolean> {
+  const result = await db
+    .update(apiKeys)
+    .set({ revokedAt: nowMs })
+    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt), ofTenant(tenant)))
+  return result.meta.changes === 1
+}
+
+/** Keys from before there was a pepper, at most a hundred; revoked ones too, whose digests may leak as well. */
+export async function listUnpepperedKeys(db: Database): Promise<Pick<KeyRow, 'id' | 'hash'>[]> {
+  return db
+    .select({ id: apiKeys.id, hash: apiKeys.hash })
+    .from(apiKeys)
+    .where(eq(apiKeys.peppered, false))
+    .limit(100)
+}
+
+/** Replaces a plain digest by its peppered hash, unless the key was rotated meanwhile. */
+export async function pepperKey(
+  db: Database,
+  { id, hash, peppered }: { id: string; hash: string; peppered: string },
+): Promise<void> {
+  await db
+    .update(apiKeys)
+    .set({ hash: peppered, peppered: true })
+    .where(and(eq(apiKeys.id, id), eq(apiKeys.hash, hash), eq(apiKeys.peppered, false)))
+}
+
+function ofTenant(tenant: string | undefined) {
+  return tenant === undefined ? undefined : eq(apiKeys.tenant, tenant)
+}

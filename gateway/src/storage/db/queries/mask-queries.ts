@@ -1,0 +1,179 @@
+import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm'
+import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
+import type { Database } from '../../../contracts/database.ts'
+import { accumulated, masks, models, updates } from '../schema.ts'
+import type { UpdatePatch, UpdateRow } from './update-queries.ts'
+
+/** What `updateId` starts with where no update made the mask. */
+export const IMPORTED = 'import:'
+
+/** A registered mask. */
+export type MaskRow = typeof masks.$inferSelect
+
+/** One mask of a model. */
+export async function findMask(db: Database, model: string, version: number): Promise<MaskRow | undefined> {
+  return db
+    .select()
+    .from(masks)
+    .where(and(eq(masks.model, model), eq(masks.version, version)))
+    .get()
+}
+
+/** The first version under which a model has a mask file. */
+export async function findMaskByHash(
+  db: Database,
+  model: string,
+  sha256: string,
+): Promise<MaskRow | undefined> {
+  return db
+    .select()
+    .from(masks)
+    .where(and(eq(masks.model, model), eq(masks.sha256, sha256)))
+    .orderBy(asc(masks.version))
+    .get()
+}
+
+/** A model's masks, newest first. */
+export async function listMasks(db: Database, model: string): Promise<MaskRow[]> {
+  return db.select().from(masks).where(eq(masks.model, model)).orderBy(desc(masks.version))
+}
+
+/** Masks of those versions, of any model. */
+export async function listMaskVersions(db: Database, versions: readonly number[]): Promise<MaskRow[]> {
+  // A statement has at most 100 parameters.
+  const some = versions.slice(0, 90)
+  return some.length === 0 ? [] : db.select().from(masks).where(inArray(masks.version, some))
+}
+
+/** A mask that was ever active, with the domains that its update calibrated on: none when it was imported. */
+export interface PromotedMask {
+  mask: MaskRow
+  updateDomains: string[]
+}
+
+/** A model's masks that were ever active, in the order of their first promotion. */
+export async function listPromotedMasks(db: Database, model: string): Promise<PromotedMask[]> {
+  const rows = await db
+    .select({ mask: masks, updateDomains: updates.domains })
+    .from(masks)
+    .leftJoin(updates, eq(updates.id, masks.updateId))
+    .where(and(eq(masks.model, model), isNotNull(masks.promotedAt)))
+    .orderBy(asc(masks.promotedAt), asc(masks.version))
+  return rows.map(({ mask, updateDomains }) => ({ mask, updateDomains: updateDomains ?? [] }))
+}
+
+/** Makes an imported mask the active one, and the active one the previous; one that is active already stays so. */
+export async function activateImported(
+  db: Database,
+  model: string,
+  version: number,
+  nowMs: number,
+): Promise<void> {
+  await db.batch([
+    db
+      .update(models)
+      .set({
+        previousVersion: sql`${models.activeVersion}`,
+        activeVersion: version,
+        revision: sql`${models.revision} + 1`,
+      })
+      .where(and(eq(models.id, model), ne(models.activeVersion, version))),
+    db
+      .update(masks)
+      .set({ promotedAt: nowMs })
+      .where(and(eq(masks.model, model), eq(masks.version, version), isNull(masks.promotedAt))),
+  ])
+}
+
+/** Registers the mask of an update under the model's next version; the same update again gives the same mask. */
+export async function registerMask(
+  db: Database,
+  mask: Omit<typeof masks.$inferInsert, 'version' | 'promotedAt'>,
+): Promise<MaskRow> {
+  const { model, updateId } = mask
+  const nextVersion = sql<number>`(select coalesce(max(${masks.version}), 0) + 1 from ${masks} where ${masks.model} = ${model})`
+  const [, rows] = await db.batch([
+    db
+      .insert(masks)
+      .values({ ...mask, version: nextVersion })
+      .onConflictDoNothing({ target: masks.updateId }),
+    db.select().from(masks).where(eq(masks.updateId, updateId)),
+  ])
+  const [row] = rows
+  if (!row) throw new Error(`the mask of update ${updateId} is missing right after its insert`)
+  return row
+}
+
+/**
+ * Makes an update's mask the active one, the active one the previous, and its datasets count; all at once,
+ * the first time only, and only while the update is promoting: a roll-back in between is not undone.
+ */
+export async function promoteMask(
+  db: Database,
+  update: Pick<UpdateRow, 'id' | 'model'>,
+  version: number,
+  own: readonly DatasetRef[],
+  nowMs: number,
+): Promise<void> {
+  const { id: updateId, model } = update
+  const promoting = sql`exists (select 1 from ${updates} where ${updates.id} = ${updateId} and ${updates.state} = 'promoting')`
+  const candidate = sql`exists (select 1 from ${masks} where ${masks.model} = ${model} and ${masks.version} = ${version} and ${masks.promotedAt} is null)`
+  await db.batch([
+    db
+      .update(models)
+      .set({
+        previousVersion: sql`${models.activeVersion}`,
+        activeVersion: version,
+        revision: sql`${models.revision} + 1`,
+      })
+      .where(and(eq(models.id, model), promoting, candidate)),
+    db
+      .update(masks)
+      .set({ promotedAt: nowMs })
+      .where(and(eq(masks.model, model), eq(masks.version, version), isNull(masks.promotedAt), promoting)),
+    ...own.map(({ sha256, domain }) =>
+      db
+        .insert(accumulated)
+        .select(sql`select ${model}, ${sha256}, ${domain}, ${updateId}, ${nowMs} where ${promoting}`)
+        .onConflictDoNothing(),
+    ),
+  ])
+}
+
+/**
+ * Ends an update that is promoting as failed, and takes back all of {@link promoteMask} with it: the version
+ * before is active again, and the mask counts as never promoted. By compare-and-set on the update.
+ *
+ * @returns false when the update has moved on.
+ */
+export async function failPromotion(
+  db: Database,
+  update: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
+  patch: UpdatePatch,
+): Promise<boolean> {
+  const { id, model, revision } = update
+  const version = update.maskVersion ?? 0
+  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision), eq(updates.state, 'promoting'))
+  const promoting = exists(db.select({ id: updates.id }).from(updates).where(unchanged))
+  const results = await db.batch([
+    db
+      .update(models)
+      .set({
+        activeVersion: sql`coalesce(${models.previousVersion}, 0)`,
+        // Not the mask that cannot be loaded: nodes would try to keep it warm.
+        previousVersion: null,
+        revision: sql`${models.revision} + 1`,
+      })
+      .where(and(eq(models.id, model), eq(models.activeVersion, version), promoting)),
+    db
+      .update(masks)
+      .set({ promotedAt: null })
+      .where(and(eq(masks.model, model), eq(masks.version, version), promoting)),
+    db.delete(accumulated).where(and(eq(accumulated.updateId, id), promoting)),
+    db
+      .update(updates)
+      .set({ ...patch, revision: revision + 1 })
+      .where(unchanged),
+  ])
+  return results[3].meta.changes === 1
+}

@@ -1,0 +1,142 @@
+import { and, eq, exists, isNull, sql } from 'drizzle-orm'
+import { alias } from 'drizzle-orm/sqlite-core'
+import type { HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import { trialsInForce } from '../trials-in-force.ts'
+import type { StoredTrial, TrialKind } from '../../../contracts/trial.ts'
+import type { Database } from '../../../contracts/database.ts'
+import { masks, models, updates } from '../schema.ts'
+
+/** A model that a node ever registered, with its desired state. */
+export type ModelRow = typeof models.$inferSelect
+
+/** Every model, sorted by id. */
+export async function listModels(db: Database): Promise<ModelRow[]> {
+  return db.select().from(models).orderBy(models.id)
+}
+
+/** One model, if any node ever registered it. */
+export async function findModel(db: Database, id: string): Promise<ModelRow | undefined> {
+  return db.select().from(models).where(eq(models.id, id)).get()
+}
+
+/** What a model's first heartbeat says of it. */
+export type NewModel = Pick<ModelRow, 'id' | 'baseSha256' | 'contextLength' | 'parameters'>
+
+/** What the nodes of a model have to know, and whether an update has work for them. */
+export interface ModelState {
+  model: ModelRow
+  /** The masks that nodes converge to; null stands for dense, or for no previous one. */
+  desired: HeartbeatResponse['desired']
+  /** Whether an update of the model has not ended: only then are there jobs. */
+  isUpdating: boolean
+}
+
+/** The state of a model, by one statement: every heartbeat of every node asks for it. */
+export async function findModelState(db: Database, id: string): Promise<ModelState | undefined> {
+  const trialVersion = (trial: typeof models.canary | typeof models.shadow) =>
+    sql`json_extract(${trial}, '$.version')`
+  const rows = await db
+    .select({
+      model: models,
+      mask: { version: masks.version, sha256: masks.sha256 },
+      isUpdating: exists(
+        db
+          .select({ one: sql`1` })
+          .from(updates)
+          .where(and(eq(updates.model, models.id), isNull(updates.finishedAt))),
+      ).mapWith(Boolean),
+    })
+    .from(models)
+    .leftJoin(
+      masks,
+      and(
+        eq(masks.model, models.id),
+        sql`${masks.version} in (${models.activeVersion}, ${models.previousVersion}, ${trialVersion(models.canary)}, ${trialVersion(models.shadow)})`,
+      ),
+    )
+    .where(eq(models.id, id))
+  const [first] = rows
+  if (!first) return undefined
+  const { model, isUpdating } = first
+  const known = rows.flatMap(({ mask }) => mask ?? [])
+  const find = (version: number | null) => known.find((mask) => mask.version === version) ?? null
+  const onTrial = Object.values(trialsInForce(model)).map(({ version }) => version)
+  const trials = known.filter(({ version }) => onTrial.includes(version))
+  return {
+    model,
+    desired: {
+      active: find(model.activeVersion),
+      previous: find(model.previousVersion),
+      ...(trials.length > 0 ? { trials } : {}),
+    },
+    isUpdating,
+  }
+}
+
+/** The state of a model, which is registered on first sight; an existing row stays as it is. */
+export async function ensureModel(db: Database, model: NewModel, nowMs: number): Promise<ModelState> {
+  const known = await findModelState(db, model.id)
+  if (known) return known
+  await db
+    .insert(models)
+    .values({ ...model, createdAt: nowMs })
+    .onConflictDoNothing()
+  const created = await findModelState(db, model.id)
+  if (!created) throw new Error(`Model '${model.id}' is missing right after its insert.`)
+  return created
+}
+
+/**
+ * Begins or ends a trial, by compare-and-set.
+ *
+ * @returns false when the row has moved on from `revision`.
+ */
+export async function setTrial(
+  db: Database,
+  model: Pick<ModelRow, 'id' | 'revision'>,
+  kind: TrialKind,
+  trial: StoredTrial | null,
+): Promise<boolean> {
+  const result = await db
+    .update(models)
+    .set({ [kind]: trial, revision: model.revision + 1 })
+    .where(and(eq(models.id, model.id), eq(models.revision, model.revision)))
+  return result.meta.changes === 1
+}
+
+/**
+ * Makes `version` active, and the version active until now the previous one, by compare-and-set.
+ *
+ * @returns false when the row has moved on from `revision`.
+ */
+export async function activateVersion(
+  db: Database,
+  model: Pick<ModelRow, 'id' | 'revision'>,
+  version: number,
+): Promise<boolean> {
+  const result = await db
+    .update(models)
+    .set({
+      previousVersion: sql`${models.activeVersion}`,
+      activeVersion: version,
+      revision: model.revision + 1,
+    })
+    .where(and(eq(models.id, model.id), eq(models.revision, model.revision)))
+  return result.meta.changes === 1
+}
+
+/** A model with what is known of its active mask; `mask` is null while it serves dense. */
+export interface ServedModel {
+  model: ModelRow
+  mask: typeof masks.$inferSelect | null
+}
+
+/** Every model with its active mask, sorted by id. */
+export async function listServedModels(db: Database): Promise<ServedModel[]> {
+  const active = alias(masks, 'active')
+  return db
+    .select({ model: models, mask: active })
+    .from(models)
+    .leftJoin(active, and(eq(active.model, models.id), eq(active.version, models.activeVersion)))
+    .orderBy(models.id)
+}

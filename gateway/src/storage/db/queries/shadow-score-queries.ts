@@ -1,0 +1,100 @@
+import { and, count, eq, gte, lt, sql, sum } from 'drizzle-orm'
+import type { ShadowScore } from '@copal/shared/wire/node-rpc.ts'
+import type { Database } from '../../../contracts/database.ts'
+import { shadowScores } from '../schema.ts'
+import { OTHER_DOMAINS } from './usage-total-queries.ts'
+import type { ModelRow } from './model-queries.ts'
+import type { StoredTrial } from '../../../contracts/trial.ts'
+
+/** 12 columns a row, at most 100 bound parameters a statement. */
+const ROWS_PER_STATEMENT = 8
+
+/** Stores scores; one that is told again is stored once. */
+export async function insertShadowScores(
+  db: Database,
+  scores: readonly Omit<ShadowScore, 'attestation'>[],
+  nowMs: number,
+): Promise<void> {
+  const rows = scores.map(({ requestId, shadowVersion, model, domain, maskVersion, prompt, answer }) => ({
+    requestId,
+    shadowVersion,
+    model,
+    domain,
+    maskVersion,
+    promptTokens: prompt.tokens,
+    promptNll: prompt.nll,
+    promptNllShadow: prompt.nllShadow,
+    answerTokens: answer.tokens,
+    answerNll: answer.nll,
+    answerNllShadow: answer.nllShadow,
+    createdAt: nowMs,
+  }))
+  const insert = (from: number) =>
+    db
+      .insert(shadowScores)
+      .values(rows.slice(from, from + ROWS_PER_STATEMENT))
+      .onConflictDoNothing()
+  if (rows.length === 0) return
+  const rest = []
+  for (let from = ROWS_PER_STATEMENT; from < rows.length; from += ROWS_PER_STATEMENT) rest.push(insert(from))
+  await db.batch([insert(0), ...rest])
+}
+
+/** Sums of one domain; nats over the tokens beside them. */
+export interface ShadowSum {
+  domain: string
+  requests: number
+  promptTokens: number
+  promptNll: number
+  promptNllShadow: number
+  answerTokens: number
+  answerNll: number
+  answerNllShadow: number
+}
+
+/** What answers of one mask are worth under another, since a time, by domain; those that are not registered are one. */
+export async function sumShadowScores(
+  db: Database,
+  versions: { model: string; shadowVersion: number; maskVersion: number },
+  fromMs: number,
+): Promise<ShadowSum[]> {
+  const { domain: named, ...columns } = shadowScores
+  const domain = sql<string>`iif(${named} in (select name from domains), ${named}, ${OTHER_DOMAINS})`
+  return db
+    .select({
+      domain,
+      requests: count(),
+      promptTokens: sum(columns.promptTokens).mapWith(Number),
+      promptNll: sum(columns.promptNll).mapWith(Number),
+      promptNllShadow: sum(columns.promptNllShadow).mapWith(Number),
+      answerTokens: sum(columns.answerTokens).mapWith(Number),
+      answerNll: sum(columns.answerNll).mapWith(Number),
+      answerNllShadow: sum(columns.answerNllShadow).mapWith(Number),
+    })
+    .from(shadowScores)
+    .where(
+      and(
+        eq(columns.model, versions.model),
+        eq(columns.shadowVersion, versions.shadowVersion),
+        eq(columns.maskVersion, versions.maskVersion),
+        gte(columns.createdAt, fromMs),
+      ),
+    )
+    .groupBy(domain)
+    .orderBy(domain)
+}
+
+/** Deletes the scores from before a time. */
+export async function deleteShadowScores(db: Database, beforeMs: number): Promise<void> {
+  await db.delete(shadowScores).where(lt(shadowScores.createdAt, beforeMs))
+}
+
+/** The scores of a shadow, by domain. */
+export function sumShadow(db: Database, model: ModelRow, shadow: StoredTrial): Promise<ShadowSum[]> {
+  const versions = {
+    model: model.id,
+    shadowVersion: shadow.version,
+    maskVersion: model.activeVersion,
+  }
+  return sumShadowScores(db, versions, shadow.sinceMs)
+}

@@ -1,0 +1,35 @@
+import { and, count, eq, isNull } from 'drizzle-orm'
+import type { Database } from '../../../contracts/database.ts'
+import type { Limits } from '../../../contracts/limits.ts'
+import { apiKeys, tenants } from '../schema.ts'
+
+/** A tenant as stored. */
+export type TenantRow = typeof tenants.$inferSelect
+/** A tenant and how many keys of it are in force. */
+export type CountedTenant = TenantRow & { keys: number }
+
+/** Every tenant by name; or the one named. */
+export async function listTenants(db: Database, name?: string): Promise<CountedTenant[]> {
+  return db
+    .select({
+      name: tenants.name,
+      createdAt: tenants.createdAt,
+      limits: tenants.limits,
+      keys: count(apiKeys.id),
+    })
+    .from(tenants)
+    .leftJoin(apiKeys, and(eq(apiKeys.tenant, tenants.name), isNull(apiKeys.revokedAt)))
+    .where(name === undefined ? undefined : eq(tenants.name, name))
+    .groupBy(tenants.name)
+    .orderBy(tenants.name)
+}
+
+/** Makes a tenant, unless it is there. */
+export async function ensureTenant(db: Database, name: string, nowMs: number): Promise<void> {
+  await db.insert(tenants).values({ name, createdAt: nowMs }).onConflictDoNothing()
+}
+
+/** Sets a tenant's limits; isolates know of them within 30 s. */
+export async function setTenantLimits(db: Database, name: string, limits: Limits): Promise<void> {
+  await db.update(tenants).set({ limits }).where(eq(tenants.name, name))
+}

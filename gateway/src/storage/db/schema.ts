@@ -1,0 +1,328 @@
+/** The D1 schema. Times are Unix milliseconds. drizzle-kit turns changes here into `migrations/`. */
+import { sql } from 'drizzle-orm'
+import type { KeyScope } from '@copal/shared/wire/admin-keys.ts'
+import type { Job, JobReport, PatternRules } from '@copal/shared/wire/node-rpc.ts'
+import type { Limits } from '../../contracts/limits.ts'
+import type { StoredTrial } from '../../contracts/trial.ts'
+import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+
+/** Tenants; keys of one share its limits and see nothing of another's. */
+export const tenants = sqliteTable('tenants', {
+  name: text().primaryKey(),
+  createdAt: integer().notNull(),
+  /** Of all its keys together. */
+  limits: text({ mode: 'json' }).$type<Limits>().notNull().default({}),
+})
+
+/** API keys; the key itself is never stored. A rotated key has two hashes until `previousUntil`. */
+export const apiKeys = sqliteTable(
+  'api_keys',
+  {
+    id: text().primaryKey(),
+    name: text().notNull(),
+    /** HMAC-SHA256 of the key's SHA-256 under the pepper, in hex; while not `peppered`, that SHA-256 itself. */
+    hash: text().notNull(),
+    prefix: text().notNull(),
+    defaultDomain: text().notNull(),
+    sampling: text({ enum: ['never', 'opt_in', 'always'] }).notNull(),
+    createdAt: integer().notNull(),
+    revokedAt: integer(),
+    /** False for keys from before there was a pepper, until the next tick hashes them again. */
+    peppered: integer({ mode: 'boolean' }).notNull().default(false),
+    /** Hash of the key before the last rotation. */
+    previousHash: text(),
+    previousUntil: integer(),
+    tenant: text().notNull().default('default'),
+    scopes: text({ mode: 'json' }).$type<KeyScope[]>().notNull().default(['inference']),
+    /** Null: all. */
+    allowedDomains: text({ mode: 'json' }).$type<string[]>(),
+    allowedModels: text({ mode: 'json' }).$type<string[]>(),
+    expiresAt: integer(),
+    limits: text({ mode: 'json' }).$type<Limits>().notNull().default({}),
+  },
+  (table) => [
+    uniqueIndex('api_keys_hash').on(table.hash),
+    index('api_keys_previous_hash')
+      .on(table.previousHash)
+      .where(sql`${table.previousHash} is not null`),
+    index('api_keys_tenant').on(table.tenant),
+  ],
+)
+
+/**
+ * One row a model that a node ever registered, and the desired state that nodes converge to.
+ * Version 0 is dense. `revision` grows with every change, for compare-and-set.
+ */
+export const models = sqliteTable('models', {
+  id: text().primaryKey(),
+  baseSha256: text().notNull(),
+  contextLength: integer().notNull(),
+  parameters: integer().notNull(),
+  activeVersion: integer().notNull().default(0),
+  previousVersion: integer(),
+  revision: integer().notNull().default(0),
+  createdAt: integer().notNull(),
+  /** Masks on trial; in force while the version that they are compared with is active. */
+  canary: text({ mode: 'json' }).$type<StoredTrial>(),
+  shadow: text({ mode: 'json' }).$type<StoredTrial>(),
+})
+
+/** Registered masks; the file is the R2 object `masks/<sha256>`. */
+export const masks = sqliteTable(
+  'masks',
+  {
+    model: text().notNull(),
+    version: integer().notNull(),
+    sha256: text().notNull(),
+    parentVersion: integer(),
+    updateId: text().notNull(),
+    method: text().notNull(),
+    pattern: text().notNull(),
+    scope: text({ enum: ['row', 'matrix'] }).notNull(),
+    sparsity: real().notNull(),
+    churn: real(),
+    /** Domains whose statistics chose it, sorted. */
+    domains: text({ mode: 'json' }).$type<string[]>().notNull(),
+    bytes: integer().notNull(),
+    createdAt: integer().notNull(),
+    /** First time it became active; null for a candidate that never was. */
+    promotedAt: integer(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.model, table.version] }),
+    uniqueIndex('masks_update').on(table.updateId),
+    index('masks_sha256').on(table.sha256),
+  ],
+)
+
+/** Domains seen or created; the frozen holdout is the R2 object `datasets/<holdoutSha256>`. */
+export const domains = sqliteTable('domains', {
+  name: text().primaryKey(),
+  holdoutSha256: text(),
+  holdoutSamples: integer(),
+  createdAt: integer().notNull(),
+  /** The tenant whose sample was the first sight of it; null where an operator named it, or it is from before this was kept. */
+  createdBy: text(),
+})
+
+/** Frozen calibration datasets: the R2 object `datasets/<sha256>`, newline-delimited JSON. */
+export const datasets = sqliteTable('datasets', {
+  sha256: text().primaryKey(),
+  domain: text().notNull(),
+  samples: integer().notNull(),
+  bytes: integer().notNull(),
+  createdAt: integer().notNull(),
+})
+
+/** COPAL updates; `state` moves only by compare-and-set on `revision`, through the reducer. */
+export const updates = sqliteTable(
+  'updates',
+  {
+    id: text().primaryKey(),
+    model: text().notNull(),
+    domains: text({ mode: 'json' }).$type<string[]>().notNull(),
+    method: text().notNull(),
+    pattern: text().notNull(),
+    /** Of single linears, see `patternRules`. */
+    patterns: text({ mode: 'json' }).$type<PatternRules>().notNull().default({}),
+    scope: text({ enum: ['row', 'matrix'] }).notNull(),
+    samples: integer().notNull(),
+    length: integer().notNull(),
+    seed: integer().notNull(),
+    state: text({
+      enum: [
+        'collecting',
+        'calibrating',
+        'evaluating',
+        'promoting',
+        'promoted',
+        'rolled_back',
+        'failed',
+        'cancelled',
+      ],
+    }).notNull(),
+    revision: integer().notNull().default(0),
+    /** SHA-256 of this update's own datasets, one a domain, once collected. */
+    datasets: text({ mode: 'json' }).$type<string[]>(),
+    /** The mask that was active when it was collected. */
+    parentVersion: integer(),
+    maskVersion: integer(),
+    errorCode: text(),
+    errorMessage: text(),
+    createdAt: integer().notNull(),
+    finishedAt: integer(),
+  },
+  (table) => [
+    index('updates_model_state').on(table.model, table.state),
+    // One running update a model: a second cannot be inserted.
+    uniqueIndex('updates_running')
+      .on(table.model)
+      .where(sql`${table.finishedAt} is null`),
+  ],
+)
+
+/** Datasets that count in a model's accumulated statistics: those of its promoted updates. */
+export const accumulated = sqliteTable(
+  'accumulated',
+  {
+    model: text().notNull(),
+    datasetSha256: text().notNull(),
+    domain: text().notNull(),
+    updateId: text().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.datasetSha256] })],
+)
+
+/** Work handed to nodes in heartbeat answers. `nodeId` is the node that last took it, `handedTo` are all that did. */
+export const jobs = sqliteTable(
+  'jobs',
+  {
+    id: text().primaryKey(),
+    updateId: text().notNull(),
+    model: text().notNull(),
+    kind: text({ enum: ['calibrate', 'evaluate'] }).notNull(),
+    payload: text({ mode: 'json' }).$type<Job>().notNull(),
+    state: text({ enum: ['queued', 'running', 'done', 'failed', 'cancelled'] }).notNull(),
+    progress: real().notNull().default(0),
+    message: text().notNull().default(''),
+    result: text({ mode: 'json' }).$type<NonNullable<JobReport['result']>>(),
+    errorCode: text(),
+    errorMessage: text(),
+    nodeId: text(),
+    handedTo: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
+    attempts: integer().notNull().default(0),
+    createdAt: integer().notNull(),
+    /** When `nodeId` took it. */
+    handedAt: integer(),
+    /** Last report of this attempt, null before the first; a job whose node went silent is handed out again. */
+    seenAt: integer(),
+  },
+  (table) => [
+    index('jobs_model_state').on(table.model, table.state),
+    index('jobs_update').on(table.updateId),
+  ],
+)
+
+/** Held-out perplexity of a mask on a domain: the cells of the R matrix. Version 0 is dense. */
+export const evaluations = sqliteTable(
+  'evaluations',
+  {
+    model: text().notNull(),
+    version: integer().notNull(),
+    domain: text().notNull(),
+    holdoutSha256: text().notNull(),
+    tokens: integer().notNull(),
+    nllMean: real().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.version, table.domain] })],
+)
+
+/** One row a settled try of a request, from the node's receipt. Usage and drift are sums over it. */
+export const receipts = sqliteTable(
+  'receipts',
+  {
+    requestId: text().primaryKey(),
+    nodeId: text().notNull(),
+    model: text().notNull(),
+    domain: text().notNull(),
+    maskVersion: integer().notNull(),
+    promptTokens: integer().notNull(),
+    completionTokens: integer().notNull(),
+    /** `superseded`: it did not reach the client and the request was tried again, so that it counts as none and is not charged. */
+    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'superseded'] }).notNull(),
+    queueMs: real().notNull(),
+    timeToFirstTokenMs: real(),
+    totalMs: real().notNull(),
+    driftTokens: integer(),
+    nllMasked: real(),
+    nllDense: real(),
+    /** Settled by the gateway when the lease expired; the node's own receipt replaces it should it still come. */
+    estimated: integer({ mode: 'boolean' }).notNull(),
+    createdAt: integer().notNull(),
+    /** The API key that is charged; null for requests from before receipts named it. */
+    keyId: text(),
+  },
+  (table) => [
+    index('receipts_created').on(table.createdAt),
+    index('receipts_key').on(table.keyId, table.createdAt),
+  ],
+)
+
+/**
+ * All receipts there ever were, summed by what `/metrics` and drift tell of them: counted as they are stored, so that
+ * nobody has to read them all, and old ones can be deleted.
+ */
+export const usageTotals = sqliteTable(
+  'usage_totals',
+  {
+    /** Empty for requests from before receipts named their key. */
+    tenant: text().notNull(),
+    model: text().notNull(),
+    domain: text().notNull(),
+    maskVersion: integer().notNull(),
+    /** `estimated` until the receipt of a request comes whose lease expired: what is counted under the others never falls. */
+    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'estimated'] }).notNull(),
+    requests: integer().notNull(),
+    promptTokens: integer().notNull(),
+    completionTokens: integer().notNull(),
+    /** Of requests that were scored under mask and dense; sums of nats over their tokens. */
+    driftRequests: integer().notNull(),
+    driftTokens: integer().notNull(),
+    nllMasked: real().notNull(),
+    nllDense: real().notNull(),
+  },
+  (table) => [
+    primaryKey({
+      columns: [table.tenant, table.model, table.domain, table.maskVersion, table.finishReason],
+    }),
+  ],
+)
+
+/**
+ * What keys were charged, by day (UTC, days since 1970), counted as receipts are stored: months are summed from it, so that
+ * receipts need not be kept for that.
+ */
+export const usageDays = sqliteTable(
+  'usage_days',
+  {
+    keyId: text().notNull(),
+    day: integer().notNull(),
+    tokens: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.keyId, table.day] }), index('usage_days_day').on(table.day)],
+)
+
+/** What one answer is worth under the mask that gave it and one on trial; sums of nats over the same tokens. */
+export const shadowScores = sqliteTable(
+  'shadow_scores',
+  {
+    requestId: text().notNull(),
+    shadowVersion: integer().notNull(),
+    model: text().notNull(),
+    domain: text().notNull(),
+    maskVersion: integer().notNull(),
+    promptTokens: integer().notNull(),
+    promptNll: real().notNull(),
+    promptNllShadow: real().notNull(),
+    answerTokens: integer().notNull(),
+    answerNll: real().notNull(),
+    answerNllShadow: real().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.requestId, table.shadowVersion] }),
+    index('shadow_scores_versions').on(table.model, table.shadowVersion, table.maskVersion, table.createdAt),
+    index('shadow_scores_created').on(table.createdAt),
+  ],
+)
+
+/** What tenants' response caches hold and did, as each of them tells. */
+export const cacheCounts = sqliteTable('cache_counts', {
+  tenant: text().primaryKey(),
+  hits: integer().notNull(),
+  misses: integer().notNull(),
+  answers: integer().notNull(),
+  bytes: integer().notNull(),
+})

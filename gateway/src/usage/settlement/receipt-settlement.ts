@@ -1,0 +1,41 @@
+import type { ReceiptBatch } from '@copal/shared/wire/node-rpc.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
+import { attestedRecords } from './attested-records.ts'
+
+/**
+ * Stores the receipts of a node, ends their leases, and charges their reservations. Settling is idempotent by request id.
+ *
+ * @returns the number of receipts that were new
+ */
+export async function settleReceipts(
+  deps: Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'attestations'>,
+  { nodeId, receipts: sent }: ReceiptBatch,
+): Promise<number> {
+  const receipts = await markSuperseded(deps, await attestedRecords(deps, nodeId, sent, 'receipts'))
+  const settled = await insertReceipts(deps.db, nodeId, receipts, 'node', deps.nowMs())
+  await deps.fleet.settle(
+    receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
+      requestId,
+      tokens: promptTokens + completionTokens,
+      done: finishReason === 'stop' || finishReason === 'length',
+    })),
+  )
+  return settled
+}
+
+/** Marks the receipts of superseded attempts: another node answered the request, so their output reached no client. */
+async function markSuperseded(
+  deps: Pick<Deps, 'fleet'>,
+  receipts: readonly StoredReceipt[],
+): Promise<readonly StoredReceipt[]> {
+  const failed = receipts.filter(({ finishReason }) => finishReason === 'error')
+  const superseded = new Set(await deps.fleet.superseded(idsOf(receipts), idsOf(failed)))
+  return receipts.map((receipt) =>
+    superseded.has(receipt.requestId) ? { ...receipt, finishReason: 'superseded' } : receipt,
+  )
+}
+
+function idsOf(receipts: readonly StoredReceipt[]): string[] {
+  return receipts.map(({ requestId }) => requestId)
+}

@@ -1,0 +1,17 @@
+import type { Deps } from '../../contracts/bindings.ts'
+import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import { insertShadowScores } from '../../storage/db/queries/shadow-score-queries.ts'
+import { attestedRecords } from './attested-records.ts'
+
+/** Stores the shadow scores of a heartbeat. They are samples: where they cannot be stored, they are lost, with a line in the log. */
+export async function settleShadowScores(
+  deps: Pick<Deps, 'db' | 'nowMs' | 'attestations'>,
+  { nodeId, model, shadows = [] }: Heartbeat,
+): Promise<void> {
+  try {
+    const own = shadows.filter((score) => score.model === model.id)
+    await insertShadowScores(deps.db, await attestedRecords(deps, nodeId, own, 'scores'), deps.nowMs())
+  } catch (error) {
+    console.error(`${shadows.length} scores of node '${nodeId}' under a mask on trial are lost:`, error)
+  }
+}

@@ -1,0 +1,86 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import type { Form } from '../engine/engine-contender.ts'
+import { benchEngine } from '../engine/engine.ts'
+import { RANDOM_SHAPES, randomConfig, writeRandomModel, type RandomShape } from '../models/random-model.ts'
+import { magnitudeHalfMask } from '../models/magnitude-mask.ts'
+import { buildNative } from '../../../infra/local/build-native.mjs'
+import { addLlamaOptions, openLlama, type LlamaOptions } from '../engine/llama-option.ts'
+import { writeRandomGguf } from '../models/random-gguf.ts'
+import { count, counts, forms, FORMS_HELP, openBenchModel, someOf, type Workbench } from './workbench.ts'
+
+const MODELS = ['smollm2', ...(Object.keys(RANDOM_SHAPES) as RandomShape[])] as const
+
+interface EngineOptions extends LlamaOptions {
+  models: (typeof MODELS)[number][]
+  precision: Form[]
+  batch: number[]
+  prompt: number[]
+  steps: number
+  repetitions: number
+  minutes: number
+  blocks: number
+}
+
+export function addEngine(program: Command, { home, threads, print }: Workbench): void {
+  const command = program
+    .command('engine')
+    .description('the sparse engine, dense and half pruned, beside ONNX Runtime: decode and prefill')
+    .option(
+      '--models <names>',
+      `of ${MODELS.join(', ')}; but the first, shapes of random weights`,
+      someOf(MODELS),
+      ['smollm2'],
+    )
+    .option('--precision <precisions>', FORMS_HELP, forms, ['bf16', 'int8', 'int4'])
+    .option('--batch <sizes>', 'streams at the same time', counts, [1, 8])
+    .option('--prompt <lengths>', 'tokens of a prefill', counts, [128, 512])
+    .option('--steps <n>', 'tokens that are decoded', count, 16)
+    .option('--repetitions <n>', 'of everything, in turn', count, 5)
+    .option('--minutes <n>', 'most that a model takes', count, 10)
+    .option('--blocks <n>', 'that a random model has', count, 2)
+  addLlamaOptions(command).action(async (options: EngineOptions) => {
+    await buildNative(print)
+    const workDir = join(home, 'work')
+    mkdirSync(workDir, { recursive: true })
+    const common = {
+      workDir,
+      threads,
+      forms: options.precision,
+      batches: options.batch,
+      prompts: options.prompt,
+      decodeSteps: options.steps,
+      repetitions: options.repetitions,
+      mostMs: options.minutes * 60_000,
+      print,
+    }
+    const llama = openLlama(options)
+    const model = await openBenchModel()
+    for (const name of options.models) {
+      if (name === 'smollm2') {
+        const maskPath = join(home, 'mask.safetensors')
+        writeFileSync(maskPath, await magnitudeHalfMask(model))
+        print(`\n${model.id}, ${threads} threads; masked: the larger half of every row`)
+        await benchEngine({ ...common, model, maskPath, llama })
+        continue
+      }
+      const config = randomConfig(name, options.blocks)
+      const dir = mkdtempSync(join(home, 'random-'))
+      const { master, maskPath } = await writeRandomModel(dir, config)
+      print(
+        `\nLLaMA ${name} with ${config.layers} of ${RANDOM_SHAPES[name].wholeLayers} layers, seeded random weights, ${threads} threads; masked: half of every eight weights`,
+      )
+      const ggufPath = join(dir, 'random.gguf')
+      if (llama) await writeRandomGguf(ggufPath, config, master)
+      await benchEngine({
+        ...common,
+        model: { ...model, id: name, config, master },
+        maskPath,
+        llama: llama && { ...llama, ggufPath },
+      })
+      rmSync(dir, { recursive: true, force: true })
+    }
+    await llama?.cpp.close()
+  })
+}

@@ -1,0 +1,34 @@
+import type { Command } from 'commander'
+import { benchKernels, WORKLOAD_NAMES, type WorkloadName } from '../engine/kernels.ts'
+import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
+import { buildNative } from '../../../infra/local/build-native.mjs'
+import { count, someOf, type Workbench } from './workbench.ts'
+
+interface KernelsOptions {
+  only: WorkloadName[]
+  repetitions: number
+  threads: number
+  processorTime: boolean
+}
+
+export function addKernels(program: Command, { threads, print }: Workbench): void {
+  program
+    .command('kernels')
+    .description('the native kernels, dense against half pruned; COPAL_KERNEL forces one')
+    .option('--only <workloads>', `of ${WORKLOAD_NAMES.join(', ')}`, someOf(WORKLOAD_NAMES), [
+      ...WORKLOAD_NAMES,
+    ])
+    .option('--repetitions <n>', 'of everything, in turn', count, 15)
+    .option('--threads <n>', 'that multiply', count, threads)
+    .option('--processor-time', "one thread's processor time instead of the clock: for busy machines", false)
+    .action(async (options: KernelsOptions) => {
+      await buildNative(print)
+      await benchKernels(loadNative(), {
+        workloads: options.only,
+        repetitions: options.repetitions,
+        threads: options.processorTime ? 1 : options.threads,
+        isProcessorTime: options.processorTime,
+        print,
+      })
+    })
+}

@@ -1,0 +1,33 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import type { Form } from '../engine/engine-contender.ts'
+import { magnitudeHalfMask } from '../models/magnitude-mask.ts'
+import { buildNative } from '../../../infra/local/build-native.mjs'
+import { benchSwapGaps } from '../engine/swap-gaps.ts'
+import { count, forms, FORMS_HELP, openBenchModel, type Workbench } from './workbench.ts'
+
+interface SwapsOptions {
+  precision: Form[]
+  streams: number
+  swaps: number
+}
+
+export function addSwaps(program: Command, { home, print, printAll }: Workbench): void {
+  program
+    .command('swaps')
+    .description('how long streams of the sparse engine wait for a token while masks are swapped under them')
+    .option('--precision <precisions>', FORMS_HELP, forms, ['bf16'])
+    .option('--streams <n>', 'at the same time', count, 4)
+    .option('--swaps <n>', 'one after another', count, 5)
+    .action(async ({ precision, streams, swaps }: SwapsOptions) => {
+      const model = await openBenchModel()
+      const maskPath = join(home, 'mask.safetensors')
+      writeFileSync(maskPath, await magnitudeHalfMask(model))
+      await buildNative(print)
+      for (const form of precision) {
+        print(`\n${form}`)
+        printAll(await benchSwapGaps({ model, maskPath, form, streams, swaps, lullMs: 2000 }))
+      }
+    })
+}

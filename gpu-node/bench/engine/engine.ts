@@ -1,0 +1,172 @@
+import { loadavg } from 'node:os'
+import { join } from 'node:path'
+import { createOnnxBackend } from '@copal/gpu-node/serving/backends/onnx/onnx-backend.ts'
+import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
+import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
+import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
+import { createSparseLoader, FORMS, servedContender, type Contender, type Form } from './engine-contender.ts'
+import type { LlamaCpp, LlamaQuantisation } from './llama-cpp.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
+
+/** What is measured, and for how long. */
+interface EngineBenchOptions {
+  model: DenseModel
+  maskPath: string
+  /** Scratch space of the ONNX backend. */
+  workDir: string
+  threads: number
+  forms: readonly Form[]
+  batches: readonly number[]
+  /** Tokens of a prompt, for one sequence. */
+  prompts: readonly number[]
+  /** Tokens that each sequence gets in one measurement of decoding. */
+  decodeSteps: number
+  repetitions: number
+  /** No repetition begins after so long. One always runs. */
+  mostMs: number
+  /** llama.cpp, and a GGUF file of the model to make its precisions from. */
+  llama: { cpp: LlamaCpp; ggufPath: string } | null
+  print: (line: string) => void
+}
+
+interface Case {
+  name: string
+  /** Tokens that share one reading of the weights; those of a prompt are not bound by memory. */
+  batch: number | null
+  run: (contender: Contender) => Promise<number>
+}
+
+/** One measurement: tokens a second over the batch, and bytes a second of the memory around it. */
+interface Figure {
+  rate: number
+  bandwidth: number
+}
+
+/** Tokens that a sequence holds when decoding begins. */
+const CONTEXT = 128
+/** What llama.cpp calls our precisions, or what is nearest to them. */
+const LLAMA: Record<Precision, LlamaQuantisation> = { bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
+
+/**
+ * The sparse engine, dense and under a mask in every precision, beside ONNX Runtime's dense f32 and, where it is given,
+ * llama.cpp in the same precisions. Every repetition measures every case on every set, each between two
+ * measurements of what the memory gives.
+ *
+ * "Of the bandwidth" is what the weights' bytes would take at that bandwidth, by what a step took; "× onnx" is
+ * within a repetition.
+ *
+ * @throws NativeUnavailableError where the addon is not built
+ */
+export async function benchEngine(options: EngineBenchOptions): Promise<void> {
+  const { print, repetitions, mostMs, threads } = options
+  const probe = new (loadNative().Multiplier)(null, threads, 1, 64)
+  const sets = await loadSets(options)
+  const cases = casesOf(options)
+  const figures = new Map<string, Figure[]>()
+  const startedMs = performance.now()
+  let done = 0
+  print(line('load average before', loads()))
+  // First the first case alone, on every set, to warm up.
+  for (let repetition = -1; repetition < repetitions; repetition++) {
+    if (done > 0 && performance.now() - startedMs > mostMs) break
+    let before = probe.readBandwidth()
+    for (const { name, run } of repetition < 0 ? cases.slice(0, 1) : cases) {
+      for (const set of sets) {
+        const rate = await run(set)
+        const after = probe.readBandwidth()
+        const key = `${name}, ${set.name}`
+        if (repetition >= 0)
+          figures.set(key, [...(figures.get(key) ?? []), { rate, bandwidth: (before + after) / 2 }])
+        before = after
+      }
+    }
+    if (repetition >= 0) done += 1
+  }
+  print(line('load average after', loads()))
+  const bandwidths = [...figures.values()].flat().map(({ bandwidth }) => bandwidth / 1e9)
+  print(line('memory, read by all threads', formatSpread(spread(bandwidths), 'GB/s')))
+  for (const one of cases) {
+    const reference = figures.get(`${one.name}, ${sets[0]?.name}`) ?? []
+    for (const set of sets) {
+      const found = figures.get(`${one.name}, ${set.name}`) ?? []
+      print(line(`${one.name}, ${set.name}`, describe(one, set, found, reference)))
+    }
+  }
+  for (const { close } of sets) await close()
+}
+
+async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
+  const { model, maskPath, workDir, threads, forms, print } = options
+  const dense = { model, version: 0, maskPath: null, priority: 'serving' } as const
+  const masked = { ...dense, version: 1, maskPath }
+  const onnx = createOnnxBackend({ workDir, threads })
+  const all = [...model.master.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+  // An embedding that is not the head as well is not read but for one row.
+  const unread = model.config.tiedEmbedding ? 0 : 4 * model.config.vocabSize * model.config.hiddenSize
+  const sets = [servedContender('onnx f32 dense', onnx, await onnx.load(dense), (all - unread) / 1e6)]
+  for (const form of forms) {
+    const { backend, load } = createSparseLoader(form, threads)
+    for (const [name, source] of [
+      ['dense', dense],
+      ['masked', masked],
+    ] as const) {
+      const startedMs = performance.now()
+      const contender = await load(`${backend.name} ${name}`, source)
+      const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
+      sets.push(contender)
+      print(line(contender.name, `${contender.megabytes} MB a token at batch 1, loaded in ${seconds} s`))
+    }
+    // Once for each precision of ours, whatever the head.
+    const [precision] = FORMS[form]
+    const isFirst = forms.findIndex((other) => FORMS[other][0] === precision) === forms.indexOf(form)
+    if (options.llama && isFirst) sets.push(await loadLlama(options.llama, precision, options))
+  }
+  return sets
+}
+
+async function loadLlama(
+  { cpp, ggufPath }: NonNullable<EngineBenchOptions['llama']>,
+  precision: Precision,
+  { workDir, threads, batches, prompts, decodeSteps, print }: EngineBenchOptions,
+): Promise<Contender> {
+  const kind = LLAMA[precision]
+  const path = join(workDir, `${kind}.gguf`)
+  await cpp.quantise(ggufPath, path, kind)
+  const tokens = Math.max(CONTEXT + decodeSteps, ...prompts)
+  const contender = await cpp.load(`llama.cpp ${kind}`, path, threads, Math.max(...batches), tokens)
+  print(line(contender.name, `${contender.megabytes.toFixed(0)} MB a token at batch 1; ${contender.about}`))
+  return contender
+}
+
+function casesOf({ batches, prompts, decodeSteps }: EngineBenchOptions): Case[] {
+  return [
+    ...batches.map((batch) => ({
+      name: `decode, batch ${batch}`,
+      batch,
+      run: (contender: Contender) => contender.decode(batch, CONTEXT, decodeSteps),
+    })),
+    ...prompts.map((length) => ({
+      name: `prefill, prompt ${length}`,
+      batch: null,
+      run: (contender: Contender) => contender.prefill(length),
+    })),
+  ]
+}
+
+function describe({ batch }: Case, set: Contender, found: Figure[], reference: Figure[]): string {
+  const parts = [formatSpread(spread(found.map(({ rate }) => rate)), 'tokens/s')]
+  if (batch !== null) {
+    const megabytes = set.megabytes / batch
+    const shares = found.map(({ rate, bandwidth }) => (rate * megabytes * 1e8) / bandwidth)
+    parts.push(`${megabytes.toFixed(1)} MB a token`, formatSpread(spread(shares), '% of the bandwidth', 0))
+  }
+  const ratios = found.map(({ rate }, index) => rate / (reference[index]?.rate ?? Number.NaN))
+  parts.push(formatSpread(spread(ratios), '× onnx', 2))
+  return parts.join(', ')
+}
+
+function loads(): string {
+  return loadavg()
+    .map((load) => load.toFixed(1))
+    .join(' ')
+}

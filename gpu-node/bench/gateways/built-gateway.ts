@@ -1,0 +1,70 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import { runWrangler } from '../../../infra/deploy/wrangler.ts'
+import { TalkingChild } from './child.ts'
+import type { RunWorker, WorkerSaid } from './worker.ts'
+
+/** Our gateway as it would be deployed, in workerd alone. */
+export interface BuiltGateway {
+  readonly url: string
+  /** Of workerd. */
+  readonly pids: readonly number[]
+  readonly adminKey: string
+  /** The secret of a node. */
+  nodeSecret(id: string): Promise<string>
+  stop(): Promise<void>
+}
+
+/**
+ * Builds the Worker of a checkout and starts it.
+ *
+ * @param options.dir for its bundle and databases
+ */
+export async function startBuiltGateway(options: {
+  root: string
+  dir: string
+  variables?: Record<string, string>
+  /** Of V8, to look into it; 0 is any. */
+  inspectorPort?: number
+}): Promise<BuiltGateway> {
+  const { root, dir, variables, inspectorPort } = options
+  mkdirSync(dir, { recursive: true })
+  const bundle = join(dir, 'bundle')
+  const build = await runWrangler(['deploy', '--dry-run', '--outdir', bundle], { terminal: false, root })
+  if (build.exitCode !== 0) throw new Error(`The Worker of ${root} cannot be bundled:\n${build.output}`)
+  const adminKey = randomSecret()
+  const gatewaySecret = randomSecret()
+  const child = new TalkingChild<WorkerSaid>('worker.ts')
+  try {
+    const { url, pids } = await child.ask({
+      kind: 'gateway',
+      root,
+      scriptPath: join(bundle, 'index.js'),
+      stateDir: join(dir, 'state'),
+      variables: {
+        NODE_SECRET: gatewaySecret,
+        KEY_PEPPER: randomSecret(),
+        ADMIN_KEY_SHA256: createHash('sha256').update(adminKey).digest('hex'),
+        ...variables,
+      },
+      ...(inspectorPort === undefined ? {} : { inspectorPort }),
+    } satisfies RunWorker)
+    return {
+      url,
+      pids,
+      adminKey,
+      nodeSecret: (id) => nodeSecret(gatewaySecret, id),
+      stop: () => child.stop(),
+    }
+  } catch (error) {
+    await child.stop()
+    throw error
+  }
+}
+
+/** 48 hexadecimal digits. */
+export function randomSecret(): string {
+  return randomBytes(24).toString('hex')
+}

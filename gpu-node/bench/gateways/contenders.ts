@@ -1,0 +1,199 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { freePort } from '../../../infra/local/processes/ports.ts'
+import { randomSecret, startBuiltGateway } from './built-gateway.ts'
+import { end, startServer, TalkingChild } from './child.ts'
+import type { Installed } from './installed.ts'
+import type { Request } from './load.ts'
+import { childrenOf } from './processes.ts'
+import { MODEL, requestBody } from './texts.ts'
+import type { Attach, Said } from './upstream.ts'
+import type { RunWorker, WorkerSaid } from './worker.ts'
+
+/** What is measured beside others: it answers chat completions, and ends. */
+export interface Contender {
+  readonly name: string
+  /** Of the processes that answer. */
+  readonly pids: readonly number[]
+  /** @param prompt characters of the prompt; left out: a few sentences */
+  request(stream: boolean, prompt?: number): Request
+  stop(): Promise<void>
+}
+
+/** The upstream that all gateways lead to. */
+export interface Upstream extends Contender {
+  readonly url: string
+  /** Makes it a node of a gateway. */
+  attach(gateway: Attach): Promise<void>
+}
+
+/** Starts the upstream; asked without a gateway it is a contender itself. */
+export async function startUpstream(): Promise<Upstream> {
+  const child = new TalkingChild<Said>('upstream.ts')
+  const { port } = await child.ask()
+  const url = `http://127.0.0.1:${port}`
+  return {
+    name: 'upstream directly',
+    url,
+    pids: child.process.pid === undefined ? [] : [child.process.pid],
+    request: (stream, prompt) => chat(url, stream, prompt),
+    attach: async (gateway) => void (await child.ask(gateway)),
+    stop: () => child.stop(),
+  }
+}
+
+/** More than any benchmark uses, so that everything is counted and nothing refused. */
+const LIMITS = {
+  requests_per_minute: 1e9,
+  tokens_per_minute: 1e12,
+  tokens_per_month: 1e12,
+  concurrent_requests: 1e6,
+}
+
+/**
+ * Builds the Worker of a checkout as it would be deployed and starts it, with everything on: a key with all limits in a
+ * tenant with all limits, receipts, and spans to a collector.
+ *
+ * @param dir for its bundle and databases
+ */
+export async function startWorker(options: {
+  name: string
+  root: string
+  dir: string
+  upstream: Upstream
+}): Promise<Contender> {
+  const { name, root, dir, upstream } = options
+  const nodeId = 'bench'
+  const variables = { OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url }
+  const gateway = await startBuiltGateway({ root, dir, variables })
+  const { url, pids, adminKey } = gateway
+  const stop = () => gateway.stop()
+  try {
+    const headers = { authorization: `Bearer ${await makeKey(url, adminKey)}` }
+    await upstream.attach({ gatewayUrl: url, secret: await gateway.nodeSecret(nodeId), nodeId })
+    return { name, pids, request: (stream, prompt) => chat(url, stream, prompt, headers), stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/**
+ * Starts a Worker that only passes requests on, as our gateway is run: what workerd itself carries.
+ *
+ * @param options.ask it asks a Durable Object before each
+ */
+export async function startBareWorker(options: {
+  ask: boolean
+  root: string
+  dir: string
+  upstream: Upstream
+}): Promise<Contender> {
+  const { ask, root, dir, upstream } = options
+  const child = new TalkingChild<WorkerSaid>('worker.ts')
+  try {
+    const { url, pids } = await child.ask({
+      kind: 'bare',
+      root,
+      scriptPath: join(import.meta.dirname, 'bare-worker.mjs'),
+      stateDir: dir,
+      variables: { UPSTREAM: upstream.url, ...(ask ? { ASK: 'true' } : {}) },
+    } satisfies RunWorker)
+    return {
+      name: ask ? 'bare Worker that asks an object' : 'bare Worker',
+      pids,
+      request: (stream, prompt) => chat(url, stream, prompt),
+      stop: () => child.stop(),
+    }
+  } catch (error) {
+    await child.stop()
+    throw error
+  }
+}
+
+/** Starts Portkey's gateway, which takes its upstream from headers. */
+export async function startPortkey(
+  { script }: Installed['portkey'],
+  dir: string,
+  upstream: Upstream,
+): Promise<Contender> {
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const child = await startServer({
+    command: process.execPath,
+    args: [script, `--port=${port}`, '--headless'],
+    env: { NODE_ENV: 'production' },
+    logPath: join(dir, 'portkey.log'),
+    readyUrl: url,
+  })
+  const headers = {
+    authorization: 'Bearer sk-bench',
+    'x-portkey-provider': 'openai',
+    'x-portkey-custom-host': `${upstream.url}/v1`,
+  }
+  return {
+    name: 'Portkey',
+    pids: child.pid === undefined ? [] : [child.pid],
+    request: (stream, prompt) => chat(url, stream, prompt, headers),
+    stop: () => end(child),
+  }
+}
+
+/** Starts LiteLLM's proxy, one process as it is by default. */
+export async function startLitellm(
+  { command }: Installed['litellm'],
+  dir: string,
+  upstream: Upstream,
+): Promise<Contender> {
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const configPath = join(dir, 'litellm.json')
+  const parameters = { model: `openai/${MODEL}`, api_base: `${upstream.url}/v1`, api_key: 'sk-bench' }
+  // JSON is YAML too.
+  const config = { model_list: [{ model_name: MODEL, litellm_params: parameters }] }
+  writeFileSync(configPath, JSON.stringify(config))
+  const key = `sk-${randomSecret()}`
+  const child = await startServer({
+    command,
+    args: ['--config', configPath, '--host', '127.0.0.1', '--port', String(port), '--telemetry', 'False'],
+    env: { LITELLM_MASTER_KEY: key, LITELLM_LOCAL_MODEL_COST_MAP: 'True', LITELLM_LOG: 'ERROR' },
+    logPath: join(dir, 'litellm.log'),
+    readyUrl: `${url}/health/liveliness`,
+  })
+  return {
+    name: 'LiteLLM',
+    get pids() {
+      return child.pid === undefined ? [] : [child.pid, ...childrenOf(child.pid)]
+    },
+    request: (stream, prompt) => chat(url, stream, prompt, { authorization: `Bearer ${key}` }),
+    stop: () => end(child),
+  }
+}
+
+function chat(
+  origin: string,
+  stream: boolean,
+  prompt: number | undefined,
+  headers: Record<string, string> = {},
+): Request {
+  return {
+    origin,
+    path: '/v1/chat/completions',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: requestBody(stream, prompt),
+    ending: stream ? 'data: [DONE]' : '}',
+  }
+}
+
+async function makeKey(url: string, adminKey: string): Promise<string> {
+  const admin = async (method: string, path: string, body: object): Promise<unknown> => {
+    const headers = { authorization: `Bearer ${adminKey}`, 'content-type': 'application/json' }
+    const response = await fetch(url + path, { method, headers, body: JSON.stringify(body) })
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
+    return JSON.parse(text)
+  }
+  await admin('PUT', '/admin/tenants/bench', { limits: LIMITS })
+  const made = await admin('POST', '/admin/keys', { name: 'bench', tenant: 'bench', limits: LIMITS })
+  return (made as { key: string }).key
+}

@@ -1,0 +1,70 @@
+/**
+ * The program of a child process that opens a model, calibrates it and selects from it, and says how much memory
+ * each took at its fullest moment, above what the process had before.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import {
+  calibrateAndSelect,
+  type CalibrationTask,
+} from '@copal/gpu-node/pruning/runs/calibrate-and-select.ts'
+import { openModel } from '@copal/gpu-node/model/open-model.ts'
+
+/** What the parent asks. */
+export interface PeakMemoryRequest {
+  spec: string
+  cacheDir: string
+  task: CalibrationTask
+  threads: number
+}
+
+/** Bytes above the process's own, and how long it took. */
+export interface PeakMemory {
+  ownBytes: number
+  openBytes: number
+  calibrateBytes: number
+  selectBytes: number
+  seconds: { open: number; calibrate: number; select: number }
+}
+
+process.once('message', (request: PeakMemoryRequest) => {
+  void measure(request).then((peaks) => process.send?.(peaks, undefined, undefined, () => process.exit(0)))
+})
+
+async function measure({ spec, cacheDir, task, threads }: PeakMemoryRequest): Promise<PeakMemory> {
+  const own = residentBytes('VmRSS')
+  const opening = startPhase()
+  const model = await openModel(spec, { cacheDir })
+  const open = opening()
+  let calibrating: ReturnType<typeof startPhase> | null = startPhase()
+  let selecting: ReturnType<typeof startPhase> | null = null
+  let calibrate = { bytes: 0, seconds: 0 }
+  await calibrateAndSelect(model, task, threads, ({ message }) => {
+    // The last block of the calibration is reported when its statistics are on disk.
+    if (calibrating === null || !message.endsWith(`block ${model.config.layers} of ${model.config.layers}`))
+      return
+    calibrate = calibrating()
+    calibrating = null
+    selecting = startPhase()
+  })
+  const select = (selecting as ReturnType<typeof startPhase> | null)?.() ?? { bytes: 0, seconds: 0 }
+  return {
+    ownBytes: own,
+    openBytes: open.bytes - own,
+    calibrateBytes: calibrate.bytes - own,
+    selectBytes: select.bytes - own,
+    seconds: { open: open.seconds, calibrate: calibrate.seconds, select: select.seconds },
+  }
+}
+
+/** Forgets the peak so far; the returned function gives the peak since. */
+function startPhase(): () => { bytes: number; seconds: number } {
+  // 5 sets the peak back to what is resident now: proc(5).
+  writeFileSync('/proc/self/clear_refs', '5')
+  const startedMs = performance.now()
+  return () => ({ bytes: residentBytes('VmHWM'), seconds: (performance.now() - startedMs) / 1000 })
+}
+
+function residentBytes(field: 'VmRSS' | 'VmHWM'): number {
+  const found = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))
+  return Number(found?.[1]) * 1024
+}

@@ -1,0 +1,35 @@
+import { encodeMask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
+import { linearShapes } from '@copal/gpu-node/model/config/llama-config.ts'
+import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
+import { loadTensor } from '@copal/gpu-node/model/master/read-master.ts'
+
+/** A mask file of a real model that keeps the larger half of every row; of equal magnitudes the first. */
+export async function magnitudeHalfMask({ config, master }: DenseModel): Promise<Uint8Array> {
+  const linears = new Map<string, MaskLinear>()
+  for (const [name, [rows, cols]] of linearShapes(config)) {
+    const magnitudes = (await loadTensor(master, name)).map(Math.abs)
+    const stride = Math.ceil(cols / 8)
+    const bits = new Uint8Array(rows * stride)
+    for (let row = 0; row < rows; row++) {
+      const values = magnitudes.subarray(row * cols, (row + 1) * cols)
+      const median = values.toSorted()[cols / 2]!
+      let ties = cols / 2 - values.reduce((count, value) => count + (value > median ? 1 : 0), 0)
+      for (const [col, value] of values.entries()) {
+        if (value > median || (value === median && ties-- > 0))
+          bits[row * stride + (col >> 3)]! |= 1 << (col & 7)
+      }
+    }
+    linears.set(name, { rows, cols, bits })
+  }
+  const meta = {
+    method: 'magnitude',
+    pattern: '0.5',
+    scope: 'row' as const,
+    patterns: {},
+    domains: ['none'],
+    parent: null,
+    created: '2026-01-01T00:00:00Z',
+    baseSha256: master.baseSha256,
+  }
+  return encodeMask({ meta, linears })
+}

@@ -1,0 +1,85 @@
+import { open, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { encodeMask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
+import { linearShapes, type LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
+import type { DenseMaster } from '@copal/gpu-node/model/master/dense-model.ts'
+import { masterLayout } from '@copal/gpu-node/model/master/master-file.ts'
+import { normalTile } from './normal-tile.ts'
+import { randomBits } from './random-bits.ts'
+
+/** No hash of anything: a mask made here says that it belongs to a master made here. */
+const BASE_SHA256 = '0'.repeat(64)
+
+/** Shapes of published LLaMAs, layers to be cut; the head is the embedding. */
+export const RANDOM_SHAPES = {
+  '1.1b': { hiddenSize: 2048, intermediateSize: 5632, heads: 32, kvHeads: 4, headDim: 64, wholeLayers: 22 },
+  '7b': { hiddenSize: 4096, intermediateSize: 11008, heads: 32, kvHeads: 32, headDim: 128, wholeLayers: 32 },
+} as const
+export type RandomShape = keyof typeof RANDOM_SHAPES
+
+/** The configuration of a shape with so many of its layers. */
+export function randomConfig(shape: RandomShape, layers: number): LlamaConfig {
+  const { wholeLayers, ...sizes } = RANDOM_SHAPES[shape]
+  return {
+    ...sizes,
+    layers: Math.min(layers, wholeLayers),
+    vocabSize: 32_000,
+    ropeTheta: 10_000,
+    ropeScaling: null,
+    rmsNormEps: 1e-5,
+    contextLength: 2048,
+    tiedEmbedding: true,
+    bosTokenId: 1,
+    eosTokenIds: [2],
+  }
+}
+
+/**
+ * Writes a master of seeded random weights, normal with the deviation that keeps activations of one size, and a
+ * mask that keeps a drawn half of every eight weights.
+ *
+ * @param dir exists; needs four bytes a weight
+ */
+export async function writeRandomModel(
+  dir: string,
+  config: LlamaConfig,
+): Promise<{ master: DenseMaster; maskPath: string }> {
+  const path = join(dir, 'random.safetensors')
+  const { header, tensors, fileBytes } = masterLayout(config, { format: 'copal-dense' })
+  const tile = new Uint8Array(normalTile(1, 1 / Math.sqrt(config.hiddenSize)).buffer)
+  const file = await open(path, 'w')
+  try {
+    await file.writeFile(header)
+    for (let left = fileBytes - header.length; left > 0; left -= tile.length)
+      await file.writeFile(tile.subarray(0, left))
+  } finally {
+    await file.close()
+  }
+  const draw = randomBits(2)
+  const halves = Array.from({ length: 256 }, (_, byte) => byte).filter((byte) => ones(byte) === 4)
+  const linears = new Map<string, MaskLinear>()
+  for (const [name, [rows, cols]] of linearShapes(config)) {
+    const bits = Uint8Array.from(
+      { length: (rows * cols) / 8 },
+      () => halves[(draw() >>> 0) % halves.length] ?? 0,
+    )
+    linears.set(name, { rows, cols, bits })
+  }
+  const meta = {
+    method: 'magnitude',
+    pattern: '0.5',
+    scope: 'row' as const,
+    patterns: {},
+    domains: ['none'],
+    parent: null,
+    created: '2026-01-01T00:00:00Z',
+    baseSha256: BASE_SHA256,
+  }
+  const maskPath = join(dir, 'mask.safetensors')
+  await writeFile(maskPath, encodeMask({ meta, linears }))
+  return { master: { path, tensors, baseSha256: BASE_SHA256 }, maskPath }
+}
+
+function ones(byte: number): number {
+  return byte === 0 ? 0 : (byte & 1) + ones(byte >> 1)
+}

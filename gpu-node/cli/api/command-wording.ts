@@ -1,0 +1,63 @@
+import type { AppError } from '@copal/shared/errors.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+
+/** Calls of the API that its messages advise, and the commands that do the same; `*` is a part of the path. */
+const COMMANDS: readonly (readonly [call: string, command: string])[] = [
+  ['GET nodes', 'copal nodes'],
+  ['GET domains', 'copal domains'],
+  ['DELETE domains/*', 'copal domains delete *'],
+  ['POST domains/*/texts', 'copal domains import * <file>'],
+  ['GET updates', 'copal updates'],
+  ['POST updates/*/cancel', 'copal cancel *'],
+  ['GET masks', 'copal masks'],
+  ['POST rollback', 'copal rollback'],
+  ['GET keys', 'copal keys list'],
+  ['POST keys', 'copal keys create <name>'],
+  ['GET tenants', 'copal tenants list'],
+  ['PUT tenants/*', 'copal tenants set *'],
+]
+
+/** Fields of the API, and the options that set them. */
+const OPTIONS: Readonly<Record<string, string>> = {
+  model: '--model',
+  'selection.method': '--method',
+  'selection.pattern': '--pattern',
+  'selection.patterns': '--patterns',
+  'selection.scope': '--scope',
+  samples: '--samples',
+  length: '--length',
+  seed: '--seed',
+  window_tokens: '--window',
+  max_windows: '--max-windows',
+  max_completion_tokens: '--max-tokens',
+  temperature: '--temperature',
+  tenant: '--tenant',
+  scopes: '--scopes',
+  default_domain: '--domain',
+  allowed_domains: '--domains',
+  allowed_models: '--models',
+  expires_at: '--expires-in',
+  grace_seconds: '--grace',
+  'limits.requests_per_minute': '--requests-per-minute',
+  'limits.tokens_per_minute': '--tokens-per-minute',
+  'limits.tokens_per_month': '--tokens-per-month',
+  'limits.concurrent_requests': '--concurrent',
+}
+
+/** What the API refused, in the words of the command line. */
+export function toCommandError({ code, message, param }: AppError): UserError {
+  const field = Object.keys(OPTIONS).find((name) => param === name || param?.startsWith(`${name}.`))
+  const asOption = field === undefined ? message : message.replace(`'${field}`, `'${OPTIONS[field]}`)
+  return new UserError(code, withCommands(asOption))
+}
+
+/** A message of the API with the calls that it advises as commands. */
+export function withCommands(message: string): string {
+  return message.replaceAll(/'([A-Z]+) \/admin\/([^']*)'/g, (quoted, method: string, path: string) => {
+    for (const [call, command] of COMMANDS) {
+      const match = new RegExp(`^${call.replaceAll('*', '([^/]+)')}$`).exec(`${method} ${path}`)
+      if (match) return `'${command.replace('*', (match[1] ?? '').replace(/^:(.*)$/, '<$1>'))}'`
+    }
+    return quoted
+  })
+}

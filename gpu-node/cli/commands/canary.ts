@@ -1,0 +1,88 @@
+import type { Command } from 'commander'
+import {
+  canaryReport,
+  type CanaryReport,
+  endedTrial,
+  type VersionTraffic,
+} from '@copal/shared/wire/admin-trials.ts'
+import { modelQuery, parseMask } from '../options/mask-argument.ts'
+import {
+  formatCount,
+  formatDuration,
+  formatMask,
+  formatPercent,
+} from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../options/trial-options.ts'
+
+export function addCanary(program: Command, session: Session): void {
+  const canary = program
+    .command('canary')
+    .description('have a mask answer a share of the API keys before it is promoted, and see how it does')
+    .argument(
+      '[mask]',
+      'begin with it: like 5 or m5, or dense; left out: report on the running one',
+      parseMask,
+    )
+  addTrialOptions(canary, 'keys')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal canary m5 --share 10%\n  copal canary\n  copal canary m5 --share 50%\n  copal canary --end',
+    )
+    .action(async (mask: number | undefined, options: TrialOptions, command: Command) => {
+      const change = trialChange(mask, options, command)
+      const client = session.client()
+      if (change === 'end') {
+        const path = `/canary${modelQuery(options.model)}`
+        const gone = await client.admin('DELETE', path, endedTrial)
+        session.print(options.json, gone, () =>
+          gone.ended ? `The active mask of ${gone.model} answers all keys again.` : 'There was no canary.',
+        )
+        return
+      }
+      const report = change
+        ? await client.admin('PUT', '/canary', canaryReport, change)
+        : await client.admin('GET', `/canary${modelQuery(options.model)}`, canaryReport)
+      session.print(options.json, report, () => describe(report, session))
+    })
+}
+
+function describe(report: CanaryReport, session: Session): string {
+  const { canary, keys, nodes } = report
+  if (!canary || !keys || !nodes) {
+    return `${report.model} serves ${formatMask(report.active_version)} to all keys. Begin with: copal canary <mask> --share 10%`
+  }
+  const parts = [
+    `${formatMask(canary.mask_version)} answers ${formatPercent(canary.share)} of the keys of ${report.model} ` +
+      `(${formatCount(keys.chosen)} of ${formatCount(keys.all)}) beside ${formatMask(report.active_version)}.`,
+    ...(keys.chosen === 0 ? ['No key is in that share yet: nothing is tried. Choose a larger one.'] : []),
+    ...describeNodes(nodes),
+    `Since ${canary.since}:`,
+  ]
+  parts.push(
+    session.table<VersionTraffic>(
+      [
+        { title: 'MASK', value: (row) => formatMask(row.mask_version) },
+        { title: 'REQUESTS', value: (row) => formatCount(row.requests), align: 'right' },
+        { title: 'FAILED', value: (row) => formatCount(row.failed), align: 'right' },
+        { title: 'TOKENS', value: (row) => formatCount(row.completion_tokens), align: 'right' },
+        { title: 'FIRST TOKEN', value: (row) => milliseconds(row.time_to_first_token_ms), align: 'right' },
+        { title: 'SCORED', value: (row) => formatCount(row.scored_tokens), align: 'right' },
+        { title: 'PRUNED', value: (row) => row.nll_masked?.toFixed(3) ?? '-', align: 'right' },
+        { title: 'DENSE', value: (row) => row.nll_dense?.toFixed(3) ?? '-', align: 'right' },
+        { title: 'GAP', value: gap, align: 'right' },
+      ],
+      report.versions,
+    ),
+  )
+  return parts.join('\n\n')
+}
+
+function gap({ nll_masked: masked, nll_dense: dense }: VersionTraffic): string {
+  return masked === null || dense === null ? '-' : (masked - dense).toFixed(3)
+}
+
+function milliseconds(ms: number | null): string {
+  if (ms === null) return '-'
+  return ms < 10_000 ? `${Math.round(ms)} ms` : formatDuration(ms)
+}

@@ -1,0 +1,113 @@
+import type { Command } from 'commander'
+import {
+  deletedDomain,
+  deletedSamples,
+  type DeletedSamples,
+  domainEntry,
+  type DomainEntry,
+  importedTexts,
+} from '@copal/shared/wire/admin.ts'
+import { listOf } from '../api/api-client.ts'
+import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
+
+/** About 900 tokens of English: long enough for one calibration sample, short enough that a file gives many. */
+const TEXT_CHARACTERS = 4000
+/** Texts a request, so that a body stays below the gateway's limit. */
+const TEXTS_PER_REQUEST = 100
+
+export function addDomains(program: Command, session: Session): void {
+  const domains = program
+    .command('domains')
+    .description('streams of text that were sampled or imported')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal domains\n  copal domains import legal contracts.txt\n  copal domains delete legal',
+    )
+    .action(async ({ json }: { json?: boolean }) => {
+      const { data: entries } = await session.client().admin('GET', '/domains', listOf(domainEntry))
+      session.print(json, entries, () => describe(entries, session))
+    })
+
+  domains
+    .command('import')
+    .description('add the texts of a file to a domain, as if they had been sampled')
+    .argument('<name>', 'the domain: lower-case letters, digits and inner - _ .')
+    .argument('<file>', 'a UTF-8 text file; blank lines separate paragraphs')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal domains import legal contracts.txt')
+    .action(async (name: string, file: string, _options: unknown, command: Command) => {
+      const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      const text = readTextFile(file, session.terminal.cwd)
+      const texts = splitIntoTexts(text, TEXT_CHARACTERS)
+      for (let start = 0; start < texts.length; start += TEXTS_PER_REQUEST) {
+        await session.client().admin('POST', `/domains/${encodeURIComponent(name)}/texts`, importedTexts, {
+          texts: texts.slice(start, start + TEXTS_PER_REQUEST),
+        })
+      }
+      session.print(
+        json,
+        { domain: name, texts: texts.length, characters: text.length },
+        () =>
+          `Imported ${counted(texts.length, 'text')} (${counted(text.length, 'character')}) into ${name}.`,
+      )
+    })
+
+  domains
+    .command('delete')
+    .description('delete a domain with everything that was sampled for it, or the texts of one key')
+    .argument('<name>', 'the domain')
+    .option('--key <id>', 'only the texts of this API key, also those that updates have frozen')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal domains delete legal\n  copal domains delete legal --key key_3f9c',
+    )
+    .action(async (name: string, { key }: { key?: string }, command: Command) => {
+      const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      if (key !== undefined) {
+        const path = `/domains/${encodeURIComponent(name)}/samples?key=${encodeURIComponent(key)}`
+        const gone = await session.client().admin('DELETE', path, deletedSamples)
+        session.print(json, gone, () => describeDeleted(gone, key))
+        return
+      }
+      const gone = await session
+        .client()
+        .admin('DELETE', `/domains/${encodeURIComponent(name)}`, deletedDomain)
+      session.print(json, gone, () => `Deleted ${name}.`)
+    })
+}
+
+/** A key that was revoked is unknown, and its texts are still to be deleted: one of which nothing is there is no error. */
+function describeDeleted({ domain, deleted, deleted_frozen: frozen }: DeletedSamples, key: string): string {
+  if (deleted + frozen === 0)
+    return `Nothing of ${key} was found in ${domain}. Keys that were not revoked: copal keys list`
+  return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${key} from ${domain}.`
+}
+
+function describe(entries: DomainEntry[], session: Session): string {
+  if (entries.length === 0) {
+    const howTo =
+      'Traffic with the header x-copal-sample: true fills them, or: copal domains import <name> <file>'
+    return `No domain has texts yet. ${howTo}`
+  }
+  const nowMs = Date.now()
+  return session.table(
+    [
+      { title: 'DOMAIN', value: (domain) => domain.name, shrinks: true },
+      { title: 'SAMPLES', value: (domain) => formatCount(domain.samples), align: 'right' },
+      { title: 'CHARACTERS', value: (domain) => formatCount(domain.characters), align: 'right' },
+      { title: 'SEEN', value: (domain) => formatCount(domain.seen), align: 'right' },
+      {
+        title: 'HELD OUT',
+        value: (domain) => `${formatCount(domain.holdout_samples)}${domain.holdout_frozen ? ' frozen' : ''}`,
+        align: 'right',
+      },
+      { title: 'CALIBRATED', value: (domain) => formatCount(domain.calibrated_datasets), align: 'right' },
+      { title: 'LAST', value: (domain) => formatAge(domain.last_sample_at, nowMs) },
+    ],
+    entries,
+  )
+}

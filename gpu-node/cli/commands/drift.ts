@@ -1,0 +1,74 @@
+import type { Command } from 'commander'
+import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
+import { modelQuery } from '../options/mask-argument.ts'
+import { formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+
+export function addDrift(program: Command, session: Session): void {
+  program
+    .command('drift')
+    .description('what pruning costs each domain, now and after each earlier mask')
+    .option('--model <id>', 'which model, where the fleet serves several')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal drift\n  copal drift --json | jq .r.backward_transfer')
+    .action(async ({ json, model }: { json?: boolean; model?: string }) => {
+      const report = await session.client().admin('GET', `/drift${modelQuery(model)}`, driftReport)
+      session.print(json, report, () =>
+        describeDrift(report, (columns, rows) => session.table(columns, rows)),
+      )
+    })
+}
+
+/** The report for people; also what the demonstration ends with. */
+export function describeDrift(report: DriftReport, table: Session['table']): string {
+  const parts = [`${report.model}, serving ${formatMask(report.active_version)}`]
+  parts.push('On sampled traffic, nats a token: what pruning costs is the gap.')
+  parts.push(
+    report.traffic.length === 0
+      ? 'No sampled request has been scored yet.'
+      : table(
+          [
+            { title: 'DOMAIN', value: (entry) => entry.domain, shrinks: true },
+            { title: 'MASK', value: (entry) => formatMask(entry.mask_version) },
+            { title: 'REQUESTS', value: (entry) => formatCount(entry.requests), align: 'right' },
+            { title: 'TOKENS', value: (entry) => formatCount(entry.tokens), align: 'right' },
+            { title: 'PRUNED', value: (entry) => entry.nll_masked.toFixed(3), align: 'right' },
+            { title: 'DENSE', value: (entry) => entry.nll_dense.toFixed(3), align: 'right' },
+            { title: 'GAP', value: (entry) => entry.gap.toFixed(3), align: 'right' },
+          ],
+          report.traffic,
+        ),
+  )
+  const { domains, stages, perplexity, backward_transfer: transfer } = report.r
+  if (domains.length > 0 && stages.length > 0) {
+    parts.push('Held-out perplexity after each mask (the R matrix); * was calibrated on.')
+    parts.push(
+      table(
+        [
+          { title: 'MASK', value: ({ stage }) => formatMask(stage.mask_version) },
+          ...domains.map((domain, index) => ({
+            title: domain,
+            align: 'right' as const,
+            value: ({ stage, row }: { stage: DriftReport['r']['stages'][number]; row: number }) => {
+              const cell = perplexity[row]?.[index] ?? null
+              if (cell === null) return '-'
+              return `${formatPerplexity(cell)}${stage.calibrated_domains.includes(domain) ? '*' : ' '}`
+            },
+          })),
+        ],
+        stages.map((stage, row) => ({ stage, row })),
+      ),
+    )
+  }
+  if (transfer) {
+    const of = formatMask(report.active_version)
+    parts.push(
+      `Backward transfer of ${of}: mean ${signed(transfer.mean)}, worst ${signed(transfer.max)} (positive is forgetting).`,
+    )
+  }
+  return parts.join('\n\n')
+}
+
+function signed(value: number): string {
+  return `${value > 0 ? '+' : ''}${value.toFixed(3)}`
+}

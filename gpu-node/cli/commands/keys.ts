@@ -1,0 +1,228 @@
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import { suggestName } from '@copal/shared/suggest-name.ts'
+import { statusReport } from '@copal/shared/wire/admin.ts'
+import {
+  createdKey,
+  type CreateKey,
+  keyEntry,
+  type KeyEntry,
+  keyScope,
+  type KeyScope,
+  revokedKey,
+  type SamplingPolicy,
+} from '@copal/shared/wire/admin-keys.ts'
+import { splitList } from '../options/option-parsers.ts'
+import { listOf } from '../api/api-client.ts'
+import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
+import { formatAge, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+
+interface CreateOptions extends LimitOptions {
+  json?: boolean
+  tenant?: string
+  scopes?: KeyScope[]
+  domain: string
+  domains?: string[]
+  models?: string[]
+  sampling: SamplingPolicy
+  expiresIn?: number
+}
+
+export function addKeys(program: Command, session: Session): void {
+  const keys = program
+    .command('keys')
+    .description('API keys: list, create, limit, rotate, revoke')
+    .addHelpText('after', '\nExamples:\n  copal keys create notebook\n  copal keys list')
+  addCreate(keys, session)
+  keys
+    .command('list')
+    .description('API keys that were not revoked')
+    .option('--tenant <name>', 'only those of this tenant')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal keys list\n  copal keys list --tenant acme')
+    .action(async ({ json, tenant }: { json?: boolean; tenant?: string }) => {
+      const query = tenant === undefined ? '' : `?tenant=${encodeURIComponent(tenant)}`
+      const { data } = await session.client().admin('GET', `/keys${query}`, listOf(keyEntry))
+      session.print(json, data, () =>
+        data.length === 0 ? 'No key. Make one with: copal keys create <name>' : describe(data, session),
+      )
+    })
+
+  const limit = keys
+    .command('limit')
+    .description('change the limits of a key; what is not named stays as it is')
+    .argument('<id>', 'as copal keys list shows it')
+  addLimitOptions(limit)
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal keys limit key_0123456789abcdef --requests-per-minute 60\n' +
+        '  copal keys limit key_0123456789abcdef --tokens-per-month none',
+    )
+    .action(async (id: string, { json, ...options }: LimitOptions & { json?: boolean }) => {
+      const limits = limitChanges(options)
+      if (Object.keys(limits).length === 0)
+        limit.error('error: name a limit to change, like --requests-per-minute 60')
+      const key = await session
+        .client()
+        .admin('PATCH', `/keys/${encodeURIComponent(id)}`, keyEntry, { limits })
+      session.print(json, key, () => `Limits of ${id}: ${formatLimits(key.limits)}.`)
+    })
+
+  keys
+    .command('rotate')
+    .description('give a key a new secret, shown once; the old one stays valid for a while')
+    .argument('<id>', 'as copal keys list shows it')
+    .option('--grace <time>', 'how long: 90s, 30m, 24h or 7d; 0s ends it at once', duration)
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal keys rotate key_0123456789abcdef\n  copal keys rotate key_0123456789abcdef --grace 0s',
+    )
+    .action(async (id: string, { json, grace }: { json?: boolean; grace?: number }) => {
+      const rotated = await session
+        .client()
+        .admin(
+          'POST',
+          `/keys/${encodeURIComponent(id)}/rotate`,
+          createdKey,
+          grace === undefined ? {} : { grace_seconds: grace },
+        )
+      session.print(json, rotated, () => {
+        const until = rotated.previous_valid_until
+        const old = until === null ? 'The old key ends now.' : `The old key is valid until ${until}.`
+        session.terminal.stderr.write(`${old}\n`)
+        return rotated.key
+      })
+    })
+
+  keys
+    .command('revoke')
+    .description('make a key useless, within half a minute everywhere')
+    .argument('<id>', 'as copal keys list shows it')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal keys revoke key_0123456789abcdef')
+    .action(async (id: string, { json }: { json?: boolean }) => {
+      const answer = await session.client().admin('DELETE', `/keys/${encodeURIComponent(id)}`, revokedKey)
+      session.print(json, answer, () => `Revoked ${id}.`)
+    })
+}
+
+function addCreate(keys: Command, session: Session): void {
+  const create = keys
+    .command('create')
+    .description('make an API key; it is shown once')
+    .argument('<name>', 'who it is for')
+    .option('--tenant <name>', "whose it is (copal tenants list) (default: the tenant 'default')")
+    .option(
+      '--scopes <names>',
+      'what it opens, with commas: inference, read-metrics, admin (default: inference)',
+      scopes,
+    )
+    .option('--domain <name>', 'the domain of its requests', 'default')
+    .option('--domains <names>', 'the only domains it may name, with commas', splitList)
+    .option(
+      '--models <names>',
+      'the only models it may use, with commas; one that is not served yet is warned about',
+      splitList,
+    )
+    .option('--expires-in <time>', 'how long it is valid: 12h or 90d', duration)
+    .addOption(
+      new Option(
+        '--sampling <policy>',
+        'which requests may be sampled: opt_in are those with x-copal-sample: true',
+      )
+        .choices(['never', 'opt_in', 'always'])
+        .default('opt_in'),
+    )
+  addLimitOptions(create)
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal keys create notebook\n' +
+        '  copal keys create lawyers --tenant acme --domain legal --sampling always\n' +
+        '  copal keys create grafana --scopes read-metrics --expires-in 90d\n' +
+        '  copal keys create guest --requests-per-minute 20 --tokens-per-month 1000000',
+    )
+    .action(async (name: string, options: CreateOptions) => {
+      const body: CreateKey = {
+        name,
+        ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
+        ...(options.scopes === undefined ? {} : { scopes: options.scopes }),
+        default_domain: options.domain,
+        ...(options.domains === undefined ? {} : { allowed_domains: options.domains }),
+        ...(options.models === undefined ? {} : { allowed_models: options.models }),
+        ...(options.expiresIn === undefined
+          ? {}
+          : { expires_at: new Date(Date.now() + options.expiresIn * 1000).toISOString() }),
+        sampling: options.sampling,
+        limits: limitChanges(options),
+      }
+      const created = await session.client().admin('POST', '/keys', createdKey, body)
+      session.print(options.json, created, () => created.key)
+      if (options.models) await warnOfUnknown(options.models, session)
+    })
+}
+
+/**
+ * Names the models that the gateway does not know: they may come later, so the key is made. Nothing is said where it
+ * does not tell, as to a key that is not the admin key.
+ */
+async function warnOfUnknown(models: readonly string[], { client, terminal }: Session): Promise<void> {
+  const status = await client()
+    .admin('GET', '/status', statusReport)
+    .catch(() => undefined)
+  if (!status) return
+  const known = status.models.map(({ id }) => id)
+  for (const model of models.filter((name) => !known.includes(name))) {
+    const meant = suggestName(model, known)
+    const hint = meant ? `Did you mean '${meant}'?` : `It knows: ${known.join(', ') || 'none yet'}.`
+    terminal.stderr.write(
+      `Warning: the gateway knows no model '${model}'. ${hint} The key may use it once a node serves it.\n`,
+    )
+  }
+}
+
+function scopes(text: string): KeyScope[] {
+  const known = keyScope.options
+  return splitList(text).map((name) => {
+    const scope = known.find((each) => each === name)
+    if (scope === undefined) throw new InvalidArgumentError(`Allowed are ${known.join(', ')}.`)
+    return scope
+  })
+}
+
+const SECONDS = { s: 1, m: 60, h: 3600, d: 24 * 3600 }
+
+/** `90s`, `30m`, `24h`, `7d` in seconds. */
+function duration(text: string): number {
+  const match = /^(\d{1,6})([smhd])$/.exec(text)
+  if (!match) throw new InvalidArgumentError('A time like 90s, 30m, 24h or 7d is expected.')
+  return Number(match[1]) * SECONDS[match[2] as keyof typeof SECONDS]
+}
+
+function describe(keys: KeyEntry[], session: Session): string {
+  const nowMs = Date.now()
+  return session.table(
+    [
+      { title: 'KEY', value: (key) => key.id },
+      { title: 'NAME', value: (key) => key.name, shrinks: true },
+      { title: 'TENANT', value: (key) => key.tenant, shrinks: true },
+      { title: 'BEGINS', value: (key) => key.prefix },
+      { title: 'SCOPES', value: (key) => key.scopes.join(','), shrinks: true },
+      { title: 'DOMAIN', value: (key) => key.default_domain, shrinks: true },
+      { title: 'MODELS', value: (key) => key.allowed_models?.join(',') ?? 'all', shrinks: true },
+      { title: 'SAMPLING', value: (key) => key.sampling },
+      { title: 'LIMITS', value: (key) => formatLimits(key.limits), shrinks: true },
+      { title: 'MADE', value: (key) => formatAge(key.created_at, nowMs) },
+      { title: 'EXPIRES', value: (key) => formatExpiry(key.expires_at, nowMs) },
+    ],
+    keys,
+  )
+}
+
+function formatExpiry(iso: string | null, nowMs: number): string {
+  if (iso === null) return 'never'
+  const leftMs = Date.parse(iso) - nowMs
+  return leftMs <= 0 ? 'expired' : `in ${formatDuration(leftMs)}`
+}

@@ -1,0 +1,25 @@
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { readResults } from '@copal/lab/results/results-file.ts'
+import type { Session } from '../../session.ts'
+
+/** `copal lab report`: everything that can be read off a result, drawn again. */
+export function addLabReport(lab: Command, session: Session): void {
+  lab
+    .command('report')
+    .description('render report.md, report.html and the plots of a laboratory result again')
+    .argument('<dir>', 'the folder that copal lab run wrote')
+    .option('--png', 'also write the plots as PNG')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal lab report results\n  copal lab report results --png')
+    .action(async (dir: string, options: { png?: boolean; json?: boolean }) => {
+      const folder = resolve(session.terminal.cwd, dir)
+      const results = await readResults(folder)
+      // Loaded when needed: a plotting library would slow every other command down.
+      const { writeReport } = await import('@copal/lab/report/write.ts')
+      const files = await writeReport(folder, results, { png: options.png ?? false })
+      session.print(options.json, { dir: folder, files }, () =>
+        [`Written to ${folder}:`, ...files.map((file) => `  ${file}`)].join('\n'),
+      )
+    })
+}

@@ -1,0 +1,56 @@
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import type { LayerSensitivity } from '@copal/gpu-node/model/sensitivities/layer-sensitivity.ts'
+import { openNamedMask } from '../../input/mask-file.ts'
+import type { Session } from '../../session.ts'
+import { addTextOptions, measureOnText, type TextOptions } from './measure-on-text.ts'
+
+/** `copal lab sensitivity`: what methods with `+allocated` share the ratio out by. */
+export function addLabSensitivity(lab: Command, session: Session): void {
+  const command = lab
+    .command('sensitivity')
+    .description(
+      'measure what the pruning of each linear costs the output; methods with +allocated and without +rows need it once a model',
+    )
+    .argument('<mask>', 'a mask file that prunes every linear, from copal masks export or build')
+  addTextOptions(command, { windows: 12, windowTokens: 256 })
+    .addHelpText(
+      'after',
+      '\nExample:\n  copal masks export m1 --out first.safetensors\n  copal lab sensitivity first.safetensors --text general.txt',
+    )
+    .action((mask: string, options: TextOptions) => measure(mask, options, session))
+}
+
+async function measure(mask: string, options: TextOptions, session: Session): Promise<void> {
+  const { measureLayerSensitivity } =
+    await import('@copal/gpu-node/pruning/sensitivity/measure-layer-sensitivity.ts')
+  const { layerSensitivityPath } = await import('@copal/gpu-node/model/sensitivities/layer-sensitivity.ts')
+  const maskPath = resolve(session.terminal.cwd, mask)
+  // One that is none is refused before the model is opened.
+  openNamedMask(mask, session.terminal.cwd).close()
+  const { found, path } = await measureOnText(
+    session,
+    options,
+    layerSensitivityPath,
+    (model, work) => measureLayerSensitivity(model, { ...work, maskPath }),
+    (measured) => `${JSON.stringify(measured, null, 2)}\n`,
+  )
+  session.print(options.json, { path, ...found }, () => describe(found, path))
+}
+
+/** What linears cost as shares of what they cost together. */
+function describe({ divergence, linears }: LayerSensitivity, path: string): string {
+  const sums = new Map<string, number>()
+  let total = 0
+  for (const [name, { loss }] of Object.entries(linears)) {
+    const kind = name.split('.').slice(3, -1).join('.')
+    sums.set(kind, (sums.get(kind) ?? 0) + loss)
+    total += loss
+  }
+  return [
+    `Everything pruned: ${divergence.toFixed(3)} nats a token. What linears cost of that, over all blocks:`,
+    ...[...sums].map(([kind, sum]) => `  ${kind.padEnd(20)} ${((100 * sum) / total).toFixed(1)} %`),
+    path,
+    'Nodes that serve this model take it up when they start again.',
+  ].join('\n')
+}

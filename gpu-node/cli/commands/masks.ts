@@ -1,0 +1,83 @@
+import type { Command } from 'commander'
+import { maskEntry, type MaskEntry, rolledBack } from '@copal/shared/wire/admin.ts'
+import { listOf } from '../api/api-client.ts'
+import { describeGoingLive } from '../api/going-live.ts'
+import { formatAge, formatBytes, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
+import { modelQuery, parseMask } from '../options/mask-argument.ts'
+import type { Session } from '../session.ts'
+import { addMaskExport } from './mask-export.ts'
+import { addMaskImport } from './mask-import.ts'
+import { addMaskInspect } from './mask-inspect.ts'
+import { addMasksBuild } from './masks-build.ts'
+
+export function addMasks(program: Command, session: Session): void {
+  const masks = program
+    .command('masks')
+    .description('registered masks, newest first, and their files')
+    .option('--model <id>', 'which model, where the fleet serves several')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal masks\n  copal masks export m3 --out m3.safetensors\n  copal masks inspect m3.safetensors',
+    )
+    .action(async ({ json, model }: { json?: boolean; model?: string }) => {
+      const { data: entries } = await session
+        .client()
+        .admin('GET', `/masks${modelQuery(model)}`, listOf(maskEntry))
+      session.print(json, entries, () => describe(entries, session))
+    })
+  addMaskExport(masks, session)
+  addMaskImport(masks, session)
+  addMaskInspect(masks, session)
+  addMasksBuild(masks, session)
+}
+
+export function addRollback(program: Command, session: Session): void {
+  program
+    .command('rollback')
+    .description('serve an earlier mask again')
+    .argument(
+      '[version]',
+      'like 3 or m3; 0 or dense is the dense model; without it: the previous one',
+      parseMask,
+    )
+    .option('--model <id>', 'which model, where the fleet serves several')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal rollback\n  copal rollback m3\n  copal rollback dense')
+    .action(async (version: number | undefined, options: { json?: boolean; model?: string }) => {
+      const client = session.client()
+      const answer = await client.admin('POST', '/rollback', rolledBack, {
+        ...(version === undefined ? {} : { version }),
+        ...(options.model ? { model: options.model } : {}),
+      })
+      const { active_version: active } = answer
+      const told = options.json ? '' : await describeGoingLive(client, active, options.model)
+      session.print(options.json, answer, () => told)
+    })
+}
+
+function describe(masks: MaskEntry[], session: Session): string {
+  if (masks.length === 0)
+    return 'No mask yet: the dense model is served. Make one with: copal update <domain>'
+  const nowMs = Date.now()
+  return session.table(
+    [
+      { title: 'MASK', value: (mask) => formatMask(mask.version) },
+      { title: 'ROLE', value: (mask) => (mask.active ? 'active' : mask.previous ? 'previous' : '') },
+      {
+        title: 'METHOD',
+        value: (mask) => `${mask.method} ${mask.pattern}${mask.scope === 'matrix' ? ' matrix' : ''}`,
+      },
+      { title: 'SPARSITY', value: (mask) => formatPercent(mask.sparsity), align: 'right' },
+      {
+        title: 'CHURN',
+        value: (mask) => (mask.churn === null ? '-' : formatPercent(mask.churn)),
+        align: 'right',
+      },
+      { title: 'DOMAINS', value: (mask) => mask.domains.join(','), shrinks: true },
+      { title: 'SIZE', value: (mask) => formatBytes(mask.bytes), align: 'right' },
+      { title: 'MADE', value: (mask) => formatAge(mask.created_at, nowMs) },
+    ],
+    masks,
+  )
+}

@@ -1,0 +1,34 @@
+import type { Command } from 'commander'
+import { METHOD_NAMES, RULES } from '@copal/gpu-node/pruning/methods/method-registry.ts'
+import type { Session } from '../session.ts'
+
+export function addMethods(program: Command, session: Session): void {
+  program
+    .command('methods')
+    .description('list the pruning methods that this version knows')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal methods\n  copal update legal --method continual-wanda+swaps+reconstruct',
+    )
+    .action((options: { json?: boolean }) => {
+      const rules = RULES.map(({ name, summary, datasets }) => ({ name, summary, datasets }))
+      session.print(options.json, { rules, methods: METHOD_NAMES }, () => describe())
+    })
+}
+
+function describe(): string {
+  const widest = Math.max(...RULES.map(({ name }) => name.length))
+  const rules = RULES.map(({ name, summary }) => `${name.padEnd(widest)}  ${summary}`)
+  return [
+    ...rules,
+    '',
+    'After a rule, in this order:',
+    '+allocated    shares the ratio out over the linears by what each costs the model',
+    "+rows         shares a linear's ratio out over its rows by what errors cost",
+    '+swaps        exchanges kept and pruned weights while the output error falls',
+    '+reconstruct  solves for the kept weights: new values, not only a mask',
+    '',
+    'All combinations: copal methods --json',
+  ].join('\n')
+}

@@ -1,0 +1,54 @@
+import type { Command } from 'commander'
+import { statusReport, type StatusReport } from '@copal/shared/wire/admin.ts'
+import { nodeTable } from '../output/node-table.ts'
+import { counted, formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+
+export function addStatus(program: Command, session: Session): void {
+  program
+    .command('status')
+    .description('models, nodes and the masks they serve')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal status\n  copal status --json | jq .models[0].active_version')
+    .action(async ({ json }: { json?: boolean }) => {
+      const report = await session.client().admin('GET', '/status', statusReport)
+      session.print(json, report, () => describe(report, session))
+    })
+}
+
+function describe(report: StatusReport, session: Session): string {
+  const parts = [`copal ${report.version}, ${counted(report.updates_running, 'update')} running`]
+  parts.push(
+    report.models.length === 0
+      ? 'No node has registered a model yet.'
+      : session.table(
+          [
+            { title: 'MODEL', value: (model) => model.id, shrinks: true },
+            { title: 'MASK', value: (model) => formatMask(model.active_version) },
+            {
+              title: 'PREVIOUS',
+              value: (model) => (model.previous_version === null ? '-' : formatMask(model.previous_version)),
+            },
+            { title: 'SPARSITY', value: (model) => formatPercent(model.sparsity), align: 'right' },
+            { title: 'CONTEXT', value: (model) => formatCount(model.context_length), align: 'right' },
+            { title: 'CONVERGED', value: (model) => (model.converged ? 'yes' : 'not yet') },
+          ],
+          report.models,
+        ),
+  )
+  for (const { id, canary, shadow } of report.models) {
+    if (shadow) {
+      const { mask_version: version, share } = shadow
+      parts.push(
+        `Shadow of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the requests. See: copal shadow`,
+      )
+    }
+    if (!canary) continue
+    const { mask_version: version, share } = canary
+    parts.push(
+      `Canary of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the keys. See: copal canary`,
+    )
+  }
+  if (report.nodes.length > 0) parts.push(nodeTable(report.nodes, session))
+  return parts.join('\n\n')
+}

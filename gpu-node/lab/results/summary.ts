@@ -1,0 +1,83 @@
+import { backwardTransfer } from '@copal/shared/metrics/forgetting.ts'
+import { METHOD_NAMES, parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
+import type { LabRun, LabSummary, StageMatrix } from './results.ts'
+
+/**
+ * The paper's figures of one method over the permutations it was run in (Malla et al. 2024, a-bwt, m-bwt, a-ppl,
+ * m-ppl), all in perplexity.
+ *
+ * Backward transfer is the mean and the maximum of `R_Ni − R_ii` over permutations and the N − 1 earlier datasets;
+ * perplexity the mean and the maximum over all (permutation, stage j ≥ position i). Cells that were not measured
+ * count in neither. Weight stasis is a mask that changed at no stage of any permutation.
+ *
+ * @returns null of no permutation.
+ */
+export function summarise(matrices: readonly StageMatrix[]): LabSummary | null {
+  if (matrices.length === 0) return null
+  const losses = matrices.flatMap(forgettingOf)
+  const cells = matrices.flatMap(({ R }) => R.flatMap((row, stage) => row.slice(0, stage + 1)))
+  const perplexities = cells.filter((cell) => cell !== null)
+  const churn = matrices.flatMap((matrix) => matrix.churn)
+  return {
+    aBwt: mean(losses),
+    mBwt: largest(losses),
+    aPpl: mean(perplexities),
+    mPpl: largest(perplexities),
+    weightStasis: churn.length > 0 && churn.every((changed) => changed === 0),
+  }
+}
+
+/**
+ * Whether nothing of the model changed from stage to stage, which the paper prints as WS: no bit of the masks, and they are
+ * one file or the method leaves the weights that stay as they are. `magnitude+reconstruct` has one mask, and forgets.
+ */
+export function hasWeightStasis({ method, stages, summary }: LabRun): boolean {
+  if (summary?.weightStasis !== true) return false
+  const isOneFile = new Set(stages.map(({ maskSha256 }) => maskSha256)).size === 1
+  // Results of a newer copal may have methods that this one does not know.
+  return isOneFile || (METHOD_NAMES.includes(method) && !parseMethod(method).changesWeights)
+}
+
+/** What rounding may change between two machines or versions that add up in another order, relative to the perplexities. */
+const ROUNDING = 1e-9
+
+const FIGURES = { aBwt: 'a-bwt', mBwt: 'm-bwt', aPpl: 'a-ppl', mPpl: 'm-ppl' } as const
+
+/**
+ * What a summary says that its matrices do not, in words; undefined where it follows from them. A run that is not
+ * finished has none.
+ */
+export function summaryFault(
+  summary: LabSummary | null,
+  matrices: readonly StageMatrix[],
+): string | undefined {
+  if (summary === null) return undefined
+  const expected = summarise(matrices)
+  if (expected === null) return 'there is a summary, and no R matrix that it could be of'
+  for (const [figure, label] of Object.entries(FIGURES) as [keyof typeof FIGURES, string][]) {
+    const [stated, follows] = [summary[figure], expected[figure]]
+    const isSame =
+      stated === null || follows === null
+        ? stated === follows
+        : Math.abs(stated - follows) <= ROUNDING * (expected.mPpl ?? 0)
+    if (!isSame) return `summary says ${label} ${stated}, and its R matrices give ${follows}`
+  }
+  if (summary.weightStasis === expected.weightStasis) return undefined
+  return `summary says ${summary.weightStasis ? '' : 'no '}weight stasis, and by its churn there is ${expected.weightStasis ? 'some' : 'none'}`
+}
+
+/** `R_Ni − R_ii` of each dataset before the last of one permutation, where both were measured. */
+function forgettingOf({ order, R }: StageMatrix): number[] {
+  return order.flatMap((_, dataset) => {
+    const learnedAt = order.map((__, stage) => (stage === dataset ? stage : null))
+    return backwardTransfer({ perplexity: R, learnedAt })?.mean ?? []
+  })
+}
+
+function mean(values: readonly number[]): number | null {
+  return values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+function largest(values: readonly number[]): number | null {
+  return values.length === 0 ? null : Math.max(...values)
+}

@@ -1,0 +1,109 @@
+import {
+  DamagedArtifactError,
+  listArtifacts,
+  type Artifact,
+} from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
+import { withShares } from '@copal/gpu-node/pruning/selection/allocate-ratios.ts'
+import { parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
+import { calibratePruned } from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'
+import { selectToFile, type SelectedFile } from '@copal/gpu-node/pruning/selection/select-to-file.ts'
+import { coverParts } from '@copal/gpu-node/pruning/statistics/artifact-folder.ts'
+import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
+import type { SelectedMask, SelectPrunedWork, SelectWork } from './child-protocol.ts'
+import type { LayerError } from '../results/results.ts'
+
+type OnProgress = (fraction: number, message: string) => void
+
+/** Share of the time that calibration is taken to be, where a mask needs its own. */
+const CALIBRATION_SHARE = 0.7
+
+/**
+ * Selects one mask from statistics on disk.
+ *
+ * @throws DamagedArtifactError also when one is missing: it is calibrated again
+ */
+export async function selectMaskFile(
+  model: DenseModel,
+  work: SelectWork,
+  threads: number,
+  onProgress: OnProgress,
+): Promise<SelectedMask> {
+  const startedMs = performance.now()
+  const onDisk = await listArtifacts(work.statisticsDir, model.master.baseSha256)
+  const { chosen, missing } = coverParts(onDisk, work.parts)
+  if (missing[0] !== undefined) throw new DamagedArtifactError({ id: missing[0] }, 'they are not there')
+  return select(model, chosen, work, threads, startedMs, onProgress)
+}
+
+/**
+ * Calibrates domains one after another with pruned propagation, as far as that is not on disk, and selects the mask
+ * after the last.
+ *
+ * @throws DamagedArtifactError
+ */
+export async function selectPrunedMaskFile(
+  model: DenseModel,
+  work: SelectPrunedWork,
+  threads: number,
+  onProgress: OnProgress,
+): Promise<{ mask: SelectedMask; calibrated: number }> {
+  const startedMs = performance.now()
+  const { stages, propagation, statisticsDir } = work
+  const selection = withShares(model, work.selection)
+  const { layers } = model.config
+  const calibrated = new Set<number>()
+  const artifacts = await calibratePruned(model, stages, {
+    selection,
+    propagation,
+    statisticsDir,
+    threads,
+    onBlock: (stage, done) => {
+      calibrated.add(stage)
+      onProgress(
+        (CALIBRATION_SHARE * (stage + done / layers)) / stages.length,
+        `${selection.method} ${selection.pattern}, calibrating ${stages[stage]?.domain}, block ${done} of ${layers}`,
+      )
+    },
+  })
+  const counted = parseMethod(selection.method).datasets === 'newest' ? artifacts.slice(-1) : artifacts
+  const domains = stages.map(({ domain }) => domain)
+  const mask = await select(model, counted, { ...work, domains }, threads, startedMs, (fraction, message) =>
+    onProgress(CALIBRATION_SHARE + (1 - CALIBRATION_SHARE) * fraction, message),
+  )
+  return { mask, calibrated: calibrated.size }
+}
+
+async function select(
+  model: DenseModel,
+  artifacts: readonly Artifact[],
+  { selection, domains, created, masksDir }: Omit<SelectWork, 'parts'>,
+  threads: number,
+  startedMs: number,
+  onProgress: OnProgress,
+): Promise<SelectedMask> {
+  const { layers } = model.config
+  const { method, pattern } = selection
+  const about = { domains, parent: null, created }
+  const file = await selectToFile(model, artifacts, selection, about, masksDir, threads, (done) =>
+    onProgress(done / layers, `${method} ${pattern}, block ${done} of ${layers}`),
+  )
+  return {
+    sha256: file.sha256,
+    bytes: file.bytes,
+    sparsity: file.sparsity,
+    seconds: (performance.now() - startedMs) / 1000,
+    layerErrors: layerErrorsOf(file),
+  }
+}
+
+/** Output errors around the last refinement, by linear; null where there is none. */
+function layerErrorsOf({ swaps, reconstruction }: SelectedFile): Record<string, LayerError> | null {
+  if (!reconstruction) return swaps
+  if (!swaps) return reconstruction
+  return Object.fromEntries(
+    Object.entries(reconstruction).map(([name, { before, after }]) => {
+      const score = swaps[name]?.before
+      return [name, { ...(score === undefined ? {} : { score }), before, after }]
+    }),
+  )
+}

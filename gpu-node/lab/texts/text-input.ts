@@ -1,0 +1,101 @@
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { gunzip } from 'node:zlib'
+import { AppError } from '@copal/shared/errors.ts'
+import { isErrno } from '@copal/gpu-node/platform/scratch.ts'
+import { describeSystemError } from '@copal/gpu-node/platform/system-error.ts'
+import { decodeUtf8 } from '@copal/gpu-node/platform/utf-8.ts'
+
+/** A text file as the laboratory reads it. */
+export interface TextInput {
+  /** One of a plain text, one a line of newline-delimited JSON. */
+  texts: string[]
+  /**
+   * Of the bytes after decompression; of newline-delimited JSON with the field's name: read as plain text they are
+   * another.
+   */
+  sha256: string
+}
+
+/** JavaScript strings end at half a billion characters. */
+const MOST_BYTES = 400_000_000
+
+/**
+ * Reads a text: plain, or newline-delimited JSON (`.jsonl`, `.ndjson`) of which `field` holds the text; either may
+ * be gzipped (`.gz`).
+ *
+ * @param cwd where relative paths start
+ * @throws AppError `invalid_request` that names the file and the offset or line at fault
+ */
+export async function readTextInput(path: string, field: string, cwd: string): Promise<TextInput> {
+  const bytes = await readBytes(path, cwd)
+  if (bytes.length > MOST_BYTES) {
+    throw refused(
+      path,
+      `holds ${Math.ceil(bytes.length / 1e6)} MB of text, at most ${MOST_BYTES / 1e6} MB are read. Give a part of it`,
+    )
+  }
+  const decoded = decodeUtf8(bytes)
+  if ('offset' in decoded) {
+    const where = path.endsWith('.gz') ? ' after decompression' : ''
+    throw refused(
+      path,
+      `is not UTF-8: byte ${decoded.byte} at offset ${decoded.offset}${where}. Convert it first (iconv -t utf-8)`,
+    )
+  }
+  const isJson = /\.(jsonl|ndjson)(\.gz)?$/i.test(path)
+  const texts = isJson ? parseLines(path, decoded.text, field) : [decoded.text]
+  if (texts.every((text) => text.trim() === '')) throw refused(path, 'holds no text')
+  const hash = createHash('sha256').update(bytes)
+  if (isJson) hash.update(`\0${field}`)
+  return { texts, sha256: hash.digest('hex') }
+}
+
+async function readBytes(path: string, cwd: string): Promise<Buffer> {
+  let bytes: Buffer
+  try {
+    bytes = await readFile(resolve(cwd, path))
+  } catch (cause) {
+    const fault = describeSystemError(cause, cwd, path)
+    if (fault === undefined) throw cause
+    throw new AppError('invalid_request', `${fault}.`, { cause })
+  }
+  if (!path.endsWith('.gz')) return bytes
+  try {
+    return await promisify(gunzip)(bytes, { maxOutputLength: MOST_BYTES + 1 })
+  } catch (cause) {
+    if (isErrno(cause, 'ERR_BUFFER_TOO_LARGE'))
+      throw refused(path, `unpacks to more than ${MOST_BYTES / 1e6} MB of text. Give a part of it`, cause)
+    throw refused(path, 'is not a whole gzip file. Fetch it again, or give it without .gz', cause)
+  }
+}
+
+function parseLines(path: string, content: string, field: string): string[] {
+  const texts: string[] = []
+  for (const [index, line] of content.split('\n').entries()) {
+    if (line.trim() === '') continue
+    let value: unknown
+    try {
+      value = JSON.parse(line)
+    } catch (cause) {
+      throw refused(path, `line ${index + 1} is not JSON`, cause)
+    }
+    const fields = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
+    const text = fields[field]
+    if (typeof text !== 'string') {
+      const names = Object.keys(fields).slice(0, 8).join(', ')
+      throw refused(
+        path,
+        `line ${index + 1} has no text in the field '${field}'${names && ` (it has: ${names})`}. Name the field with --field`,
+      )
+    }
+    if (text !== '') texts.push(text)
+  }
+  return texts
+}
+
+function refused(path: string, reason: string, cause?: unknown): AppError {
+  return new AppError('invalid_request', `${path} ${reason}.`, cause === undefined ? {} : { cause })
+}

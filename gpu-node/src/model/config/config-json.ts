@@ -1,0 +1,136 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { LlamaConfig, RopeScaling } from './llama-config.ts'
+
+type Json = Readonly<Record<string, unknown>>
+
+/**
+ * Reads a Hugging Face `config.json` (and `generation_config.json`, which may name more end tokens).
+ *
+ * @throws AppError `unsupported_model` naming the first thing that is not a plain LLaMA model
+ */
+export function parseConfigJson(json: unknown, generation: unknown, source: string): LlamaConfig {
+  const config = object(json) ?? {}
+  refuseUnsupported(config, source)
+  const size = (key: string, fallback?: number): number => {
+    const value = config[key] ?? fallback
+    if (Number.isSafeInteger(value) && (value as number) > 0) return value as number
+    throw new AppError(
+      'unsupported_model',
+      `${source}: ${key} is ${JSON.stringify(value)}, expected a positive integer.`,
+    )
+  }
+  const hiddenSize = size('hidden_size')
+  const heads = size('num_attention_heads')
+  const kvHeads = size('num_key_value_heads', heads)
+  const headDim = size('head_dim', hiddenSize / heads)
+  checkHeads(heads, kvHeads, headDim, source)
+  // Transformers 5 moved the rotary settings into one object.
+  const rope = object(config['rope_parameters']) ?? object(config['rope_scaling'])
+  return {
+    vocabSize: size('vocab_size'),
+    hiddenSize,
+    intermediateSize: size('intermediate_size'),
+    layers: size('num_hidden_layers'),
+    heads,
+    kvHeads,
+    headDim,
+    ropeTheta: number(rope?.['rope_theta'] ?? config['rope_theta'], 10_000),
+    ropeScaling: rope === undefined ? null : parseRopeScaling(rope, source),
+    rmsNormEps: number(config['rms_norm_eps'], 1e-6),
+    contextLength: size('max_position_embeddings', 2048),
+    tiedEmbedding: config['tie_word_embeddings'] === true,
+    bosTokenId: tokenIds(config['bos_token_id'])[0] ?? null,
+    eosTokenIds: [
+      ...new Set([...tokenIds(config['eos_token_id']), ...tokenIds(object(generation)?.['eos_token_id'])]),
+    ],
+  }
+}
+
+function refuseUnsupported(config: Json, source: string): void {
+  const refuse = (what: string) => {
+    throw new AppError(
+      'unsupported_model',
+      `${source}: ${what} is not supported. Only LLaMA models (LlamaForCausalLM) without biases, experts, ` +
+        'sliding windows or stored quantisation are.',
+    )
+  }
+  const { architectures, model_type: modelType } = config
+  const isLlama = Array.isArray(architectures)
+    ? architectures[0] === 'LlamaForCausalLM'
+    : modelType === 'llama'
+  if (!isLlama) refuse(`architecture ${JSON.stringify(architectures ?? modelType ?? null)}`)
+  if (config['attention_bias'] === true) refuse('attention bias (attention_bias)')
+  if (config['mlp_bias'] === true) refuse('MLP bias (mlp_bias)')
+  if (typeof config['sliding_window'] === 'number') refuse('a sliding window (sliding_window)')
+  for (const key of ['num_local_experts', 'num_experts', 'n_routed_experts']) {
+    if (typeof config[key] === 'number' && config[key] > 1) refuse(`a mixture of experts (${key})`)
+  }
+  const activation = config['hidden_act'] ?? 'silu'
+  if (activation !== 'silu') refuse(`activation ${JSON.stringify(activation)}`)
+  const rotary = config['partial_rotary_factor'] ?? 1
+  if (rotary !== 1) refuse(`a partial rotary embedding (partial_rotary_factor ${JSON.stringify(rotary)})`)
+  if (object(config['quantization_config']) !== undefined) refuse('stored quantisation (quantization_config)')
+}
+
+/**
+ * Checks what grouped-query attention and rotary pairs need.
+ *
+ * @throws AppError `unsupported_model`
+ */
+export function checkHeads(heads: number, kvHeads: number, headDim: number, source: string): void {
+  if (heads % kvHeads !== 0) {
+    throw new AppError(
+      'unsupported_model',
+      `${source}: ${heads} heads cannot share ${kvHeads} key/value heads evenly.`,
+    )
+  }
+  if (!Number.isInteger(headDim) || headDim % 2 !== 0) {
+    throw new AppError(
+      'unsupported_model',
+      `${source}: a head of ${headDim} dimensions cannot be rotated in pairs.`,
+    )
+  }
+}
+
+function parseRopeScaling(rope: Json, source: string): RopeScaling | null {
+  const type = rope['rope_type'] ?? rope['type'] ?? 'default'
+  const parameter = (key: string): number => {
+    const value = rope[key]
+    if (typeof value === 'number' && value > 0) return value
+    throw new AppError(
+      'unsupported_model',
+      `${source}: rope scaling ${JSON.stringify(type)} needs a positive ${key}.`,
+    )
+  }
+  switch (type) {
+    case 'default':
+      return null
+    case 'linear':
+      return { type: 'linear', factor: parameter('factor') }
+    case 'llama3':
+      return {
+        type: 'llama3',
+        factor: parameter('factor'),
+        lowFreqFactor: parameter('low_freq_factor'),
+        highFreqFactor: parameter('high_freq_factor'),
+        originalContextLength: parameter('original_max_position_embeddings'),
+      }
+    default:
+      throw new AppError(
+        'unsupported_model',
+        `${source}: rope scaling ${JSON.stringify(type)} is not supported. Supported are llama3 and linear.`,
+      )
+  }
+}
+
+function object(value: unknown): Json | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined
+}
+
+function number(value: unknown, fallback: number): number {
+  return typeof value === 'number' && Number.isFinite(value) ? value : fallback
+}
+
+function tokenIds(value: unknown): number[] {
+  return (Array.isArray(value) ? value : [value]).filter((id): id is number => Number.isSafeInteger(id))
+}

@@ -1,0 +1,83 @@
+import type { RopeScaling } from './llama-config.ts'
+
+type Llama3Scaling = Extract<RopeScaling, { type: 'llama3' }>
+
+/** What every released LLaMA 3 uses; also decides where the factors leave the parameters open. */
+const RELEASED = { lowFreqFactor: 1, highFreqFactor: 4, originalContextLength: 8192 }
+
+/** Factors are stored as f32 and were computed in it. */
+const TOLERANCE = 1e-4
+
+/**
+ * By how much `llama3` rope scaling divides the frequency of each rotary pair: 1 for short wavelengths,
+ * `factor` for long ones, a blend between (Transformers, `_compute_llama3_parameters`).
+ *
+ * @returns `[headDim / 2]`
+ */
+export function llama3Factors(scaling: Llama3Scaling, headDim: number, theta: number): number[] {
+  const { factor, lowFreqFactor, highFreqFactor, originalContextLength } = scaling
+  return wavelengths(headDim, theta).map((wavelength) => {
+    const smooth = (originalContextLength / wavelength - lowFreqFactor) / (highFreqFactor - lowFreqFactor)
+    const share = Math.min(1, Math.max(0, smooth))
+    return 1 / ((1 - share) / factor + share)
+  })
+}
+
+/**
+ * The scaling whose factors a GGUF holds: llama.cpp stores the factors and not what they came from.
+ *
+ * @param factors `[headDim / 2]`
+ * @returns `null` when all are 1, `undefined` when they are not those of `llama3` scaling
+ */
+export function fitLlama3Scaling(
+  factors: Float32Array,
+  headDim: number,
+  theta: number,
+): Llama3Scaling | null | undefined {
+  if (factors.length !== headDim / 2) return undefined
+  if (factors.every((factor) => factor === 1)) return null
+  const factor = Math.max(...factors)
+  const candidates: Llama3Scaling[] = [{ type: 'llama3', factor, ...RELEASED }]
+  const fitted = fitBlend(factors, factor, wavelengths(headDim, theta))
+  if (fitted !== undefined) candidates.push(fitted)
+  return candidates.find((candidate) =>
+    llama3Factors(candidate, headDim, theta).every(
+      (expected, pair) => Math.abs(expected - factors[pair]!) <= TOLERANCE * expected,
+    ),
+  )
+}
+
+/**
+ * Solves `share = (L / wavelength − low) / (high − low)` from the two outermost blended pairs. Only
+ * `low / L` and `high / L` matter, so `low` is set to 1.
+ */
+function fitBlend(
+  factors: Float32Array,
+  factor: number,
+  lengths: readonly number[],
+): Llama3Scaling | undefined {
+  const blended = [...factors.keys()].filter((pair) => factors[pair]! > 1 && factors[pair]! < factor)
+  const [first, last] = [blended[0], blended.at(-1)]
+  if (first === undefined || last === undefined || first === last) return undefined
+  const share = (pair: number) => (1 / factors[pair]! - 1 / factor) / (1 - 1 / factor)
+  const slope = (share(first) - share(last)) / (1 / lengths[first]! - 1 / lengths[last]!)
+  const offset = slope / lengths[first]! - share(first)
+  // slope = L / (high − 1), offset = 1 / (high − 1)
+  return {
+    type: 'llama3',
+    factor,
+    lowFreqFactor: 1,
+    highFreqFactor: rounded(1 + 1 / offset),
+    originalContextLength: rounded(slope / offset),
+  }
+}
+
+/** To the integer that it almost is. */
+function rounded(value: number): number {
+  const integer = Math.round(value)
+  return Math.abs(value - integer) < 1e-3 * integer ? integer : value
+}
+
+function wavelengths(headDim: number, theta: number): number[] {
+  return Array.from({ length: headDim / 2 }, (_, pair) => 2 * Math.PI * theta ** ((2 * pair) / headDim))
+}

@@ -1,0 +1,180 @@
+import { createWriteStream } from 'node:fs'
+import { mkdir, rename, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { downloadFile, HubApiError, listFiles, modelInfo, type ListFileEntry } from '@huggingface/hub'
+import { AppError } from '@copal/shared/errors.ts'
+import { matchesChecksums, writeChecksums } from './download-checksums.ts'
+import { explainWriteError, requireSpace } from '../../platform/disk-space.ts'
+import { sha256File } from '../../platform/file-digest.ts'
+import { createProgressReporter } from '../../platform/progress.ts'
+import { createScratch, isErrno, publishDirectory, removeScratch } from '../../platform/scratch.ts'
+import { findLocalModel, type ModelFiles } from './local-source.ts'
+import type { FetchOptions } from './pypi-source.ts'
+
+/** How the Hugging Face hub is reached. */
+export interface HubAccess {
+  /** Another hub than huggingface.co. */
+  url?: string
+  /** For gated and private models. */
+  accessToken?: string
+}
+
+/** What a model in Hugging Face layout consists of here; everything else in the repository is left. */
+const WANTED_FILE =
+  /^(config|generation_config|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|^model(-\d{5}-of-\d{5})?\.safetensors$/
+
+/**
+ * A model of the Hugging Face hub: from the cache, or fetched there. Files that were complete when a
+ * download was interrupted are not fetched again; a cached model that was damaged is. Several processes may fetch the
+ * same model.
+ *
+ * @param name `org/name`
+ * @throws AppError `invalid_request` for another form or a gated model, `model_not_found`,
+ * `internal_error` without network or disk space, `unsupported_model` when the repository holds no
+ * safetensors model or a file arrives damaged
+ */
+export async function fetchHubModel(
+  name: string,
+  options: FetchOptions & { hub?: HubAccess | undefined },
+): Promise<ModelFiles> {
+  if (!/^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(name)) {
+    throw new AppError('invalid_request', `Expected hf:org/name, got hf:${name}.`)
+  }
+  const root = join(options.cacheDir, 'downloads', 'hf')
+  const dir = join(root, name.replace('/', '--'))
+  if (!(await matchesChecksums(dir, options.cacheDir, options.signal))) {
+    try {
+      await fetchRepository(name, dir, options)
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      // Another process shared the unfinished directory, was first, and has moved it into place.
+      const isThere =
+        isErrno(error, 'ENOENT') && (await matchesChecksums(dir, options.cacheDir, options.signal))
+      if (!isThere) throw explainHubError(explainWriteError(error, options.cacheDir, `for ${name}`), name)
+    }
+  }
+  return { ...(await findLocalModel(dir)), name: name.split('/')[1]! }
+}
+
+async function fetchRepository(
+  name: string,
+  dir: string,
+  options: FetchOptions & { hub?: HubAccess | undefined },
+): Promise<void> {
+  const access = {
+    ...(options.hub?.url === undefined ? {} : { hubUrl: options.hub.url }),
+    ...(options.hub?.accessToken === undefined ? {} : { accessToken: options.hub.accessToken }),
+  }
+  // Everything from one commit, whatever is pushed meanwhile.
+  const { sha: revision } = await modelInfo({ name, additionalFields: ['sha'], ...access })
+  const files: ListFileEntry[] = []
+  for await (const file of listFiles({ repo: name, revision, ...access })) {
+    if (file.type === 'file' && WANTED_FILE.test(file.path)) files.push(file)
+  }
+  if (!files.some(({ path }) => path.endsWith('.safetensors'))) {
+    throw new AppError(
+      'unsupported_model',
+      `hf:${name} holds no model.safetensors. For a GGUF, download the file and give its path.`,
+    )
+  }
+  const totalBytes = files.reduce((sum, { size }) => sum + size, 0)
+  await requireSpace(options.cacheDir, totalBytes, `for ${name}`, options.freeBytes)
+
+  const partial = `${dir}.${revision}.partial`
+  await mkdir(partial, { recursive: true })
+  const scratch = await createScratch(options.cacheDir)
+  const reporter = createProgressReporter(options.onProgress, 'download', name)
+  let done = 0
+  try {
+    for (const file of files) {
+      const target = join(partial, file.path)
+      if (!(await exists(target))) {
+        const arriving = join(scratch, file.path)
+        const blob = await downloadFile({ repo: name, path: file.path, revision, ...access })
+        if (blob === null) throw new AppError('model_not_found', `hf:${name} no longer holds ${file.path}.`)
+        const before = done
+        await writeBlob(blob, arriving, options.signal, (bytes) => reporter(before + bytes, totalBytes))
+        await verifyFile(arriving, file, name, options.signal)
+        await rename(arriving, target)
+      }
+      done += file.size
+      reporter(done, totalBytes)
+    }
+    const names = files.map(({ path }) => path)
+    await writeChecksums(partial, names, options.signal)
+    await publishDirectory(partial, dir, scratch, () =>
+      matchesChecksums(dir, options.cacheDir, options.signal),
+    )
+    await removeScratch(partial)
+  } finally {
+    await removeScratch(scratch)
+  }
+}
+
+async function writeBlob(
+  blob: Blob,
+  path: string,
+  signal: AbortSignal | undefined,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  let bytes = 0
+  const count = async function* (chunks: AsyncIterable<Uint8Array>) {
+    for await (const chunk of chunks) {
+      bytes += chunk.length
+      onBytes(bytes)
+      yield chunk
+    }
+  }
+  await pipeline(
+    Readable.fromWeb(blob.stream()),
+    count,
+    createWriteStream(path),
+    signal === undefined ? {} : { signal },
+  )
+}
+
+/** Large files carry their SHA-256; the others only their length. */
+async function verifyFile(
+  path: string,
+  file: ListFileEntry,
+  name: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { size } = await stat(path)
+  const expected = file.lfs?.oid
+  if (size === file.size && (expected === undefined || (await sha256File(path, { signal })) === expected))
+    return
+  throw new AppError('unsupported_model', `${file.path} of hf:${name} arrived damaged. Start again.`)
+}
+
+function explainHubError(error: unknown, name: string): unknown {
+  if (error instanceof AppError) return error
+  if (error instanceof HubApiError) {
+    if (error.statusCode === 404)
+      return new AppError('model_not_found', `The hub has no model ${name}. Check the name.`, {
+        cause: error,
+      })
+    if (error.statusCode === 401 || error.statusCode === 403) {
+      return new AppError(
+        'invalid_request',
+        `The hub does not give out ${name} without permission, or has no such model. Accept its terms and set HF_TOKEN.`,
+        { cause: error },
+      )
+    }
+  }
+  const reason = error instanceof Error ? error.message : String(error)
+  return new AppError(
+    'internal_error',
+    `${name} could not be fetched from the Hugging Face hub (${reason}). Check the network, or give the path of a model on this machine.`,
+    { cause: error },
+  )
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}

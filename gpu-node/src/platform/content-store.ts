@@ -1,0 +1,155 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { isErrno } from './scratch.ts'
+
+/** Files of one directory, each named by the SHA-256 of its content, fetched when they are missing. */
+export interface ContentStore {
+  readonly dir: string
+  /** Where the file of that hash is or will be. */
+  pathOf(sha256: string): string
+  /**
+   * Path of the file, its hash verified now: fetched when it is missing or its content changed on disk.
+   * Calls for the same hash share one fetch.
+   *
+   * @throws AppError `not_found`, or retryable when the source is away; what `mismatch` gives for wrong bytes
+   */
+  ensure(sha256: string, signal?: AbortSignal): Promise<string>
+  /** Adds bytes made here. */
+  put(bytes: Uint8Array): Promise<{ sha256: string; path: string }>
+  /** Removes what an interrupted process left half-written; to be called before anything is written. */
+  sweep(): Promise<void>
+}
+
+/** Parts of a {@link ContentStore}. */
+export interface ContentStoreDeps {
+  dir: string
+  /** With its dot. */
+  extension: string
+  fetch(sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
+  /** The error for bytes that do not have the hash they were asked by. */
+  mismatch(sha256: string, actual: string): AppError
+}
+
+const PARTIAL = '.partial'
+
+/** Composes a content store; the directory is made when first needed. */
+export function createContentStore(deps: ContentStoreDeps): ContentStore {
+  const fetching = new Map<string, { path: Promise<string>; signal: AbortSignal | undefined }>()
+  const isWhole = (name: string) => /^[0-9a-f]{64}\./.test(name) && name.slice(64) === deps.extension
+  const pathOf = (sha256: string) => join(deps.dir, `${sha256}${deps.extension}`)
+
+  async function fetchFile(sha256: string, signal?: AbortSignal): Promise<string> {
+    const path = pathOf(sha256)
+    if ((await hashFile(path)) === sha256) return path
+    const chunks = await deps.fetch(sha256, signal)
+    const hash = createHash('sha256')
+    await writeAtomically(path, async function* () {
+      for await (const chunk of chunks) {
+        hash.update(chunk)
+        yield chunk
+      }
+      const actual = hash.digest('hex')
+      if (actual !== sha256) throw deps.mismatch(sha256, actual)
+    })
+    return path
+  }
+
+  async function ensure(sha256: string, signal?: AbortSignal): Promise<string> {
+    const running = fetching.get(sha256)
+    if (!running) {
+      const path = fetchFile(sha256, signal).finally(() => fetching.delete(sha256))
+      fetching.set(sha256, { path, signal })
+      return path
+    }
+    try {
+      return await running.path
+    } catch (error) {
+      // Whoever began it gave it up; this caller has not.
+      if (running.signal?.aborted && !signal?.aborted) return ensure(sha256, signal)
+      throw error
+    }
+  }
+
+  return {
+    dir: deps.dir,
+    pathOf,
+    ensure,
+    async put(bytes) {
+      const sha256 = createHash('sha256').update(bytes).digest('hex')
+      const path = pathOf(sha256)
+      if ((await hashFile(path)) !== sha256) {
+        await writeAtomically(path, async function* () {
+          yield bytes
+        })
+      }
+      return { sha256, path }
+    },
+    async sweep() {
+      const names = await readdir(deps.dir).catch(() => [])
+      for (const name of names) if (!isWhole(name)) await rm(join(deps.dir, name), { force: true })
+    },
+  }
+}
+
+/** SHA-256 of a file in lower-case hex, read in pieces; `undefined` when there is no such file. */
+async function hashFile(path: string): Promise<string | undefined> {
+  const found = await stat(path).catch(() => undefined)
+  if (!found?.isFile()) return undefined
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 }))
+    hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}
+
+/**
+ * The text of a file that this node keeps; undefined when there is none.
+ *
+ * @throws AppError `internal_error` when there is one that cannot be read: it is not missing, and must not be replaced
+ */
+export async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    if (isErrno(cause, 'ENOENT')) return undefined
+    throw new AppError(
+      'internal_error',
+      `${path} cannot be read. It is left as it is; mend its disk or move it away`,
+      {
+        cause,
+      },
+    )
+  }
+}
+
+/**
+ * Writes a file that is there whole or not at all, also after a crash: a neighbour is written, flushed and
+ * renamed. The error of `content` passes through and leaves nothing behind.
+ */
+export async function writeAtomically(path: string, content: () => AsyncIterable<Uint8Array>): Promise<void> {
+  await mkdir(dirname(path), { recursive: true })
+  const partial = `${path}.${randomUUID()}${PARTIAL}`
+  try {
+    const file = await open(partial, 'wx')
+    try {
+      for await (const chunk of content()) await writeFully(file, chunk)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(partial, path)
+  } catch (error) {
+    await rm(partial, { force: true })
+    throw error
+  }
+}
+
+async function writeFully(file: Awaited<ReturnType<typeof open>>, chunk: Uint8Array): Promise<void> {
+  let rest = chunk
+  while (rest.length) {
+    const { bytesWritten } = await file.write(rest)
+    rest = rest.subarray(bytesWritten)
+  }
+}

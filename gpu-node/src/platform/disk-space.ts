@@ -1,0 +1,40 @@
+import { mkdir, statfs } from 'node:fs/promises'
+import { isFullDisk, noSpace } from './full-disk.ts'
+
+const ADVICE = 'set COPAL_CACHE to a larger disk'
+
+/** Bytes that an unprivileged user may still write where `dir` lies. */
+async function freeBytes(dir: string): Promise<number> {
+  const { bavail, bsize } = await statfs(dir)
+  return bavail * bsize
+}
+
+/**
+ * Makes sure that `dir` exists and has room before anything is written.
+ *
+ * @throws AppError `internal_error` with both sizes
+ */
+export async function requireSpace(
+  dir: string,
+  neededBytes: number,
+  purpose: string,
+  free: (dir: string) => Promise<number> = freeBytes,
+): Promise<void> {
+  await mkdir(dir, { recursive: true })
+  const available = await free(dir)
+  if (available >= neededBytes) return
+  const sizes = `${megabytes(neededBytes)} are needed, ${megabytes(available)} are free`
+  throw noSpace(dir, `${purpose}. ${sizes}`, ADVICE)
+}
+
+/**
+ * The same failure, met while writing; anything else is handed back as it is. Without its cause: a laboratory would
+ * take it for its own folder's.
+ */
+export function explainWriteError(error: unknown, dir: string, purpose: string): unknown {
+  return isFullDisk(error) ? noSpace(dir, purpose, ADVICE) : error
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1e6).toLocaleString('en-US')} MB`
+}

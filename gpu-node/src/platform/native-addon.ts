@@ -1,0 +1,76 @@
+import { join } from 'node:path'
+import type { Addon } from '../../native/addon.d.ts'
+import { sourceHash } from '../../native/source-hash.mjs'
+
+const CRATE = join(import.meta.dirname, '..', '..', 'native')
+
+/** A file that was tried, and why it is not the addon. */
+export interface Attempt {
+  path: string
+  reason: string
+}
+
+/** The addon is not there, or not one that fits. The message says what was tried and what to do. */
+export class NativeUnavailableError extends Error {
+  override readonly name = 'NativeUnavailableError'
+  readonly attempts: readonly Attempt[]
+
+  constructor(attempts: readonly Attempt[]) {
+    const tried = attempts.map(({ path, reason }) => `${path}: ${reason}`).join('; ')
+    super(
+      `The native addon is not available (${tried}). Build it with 'node infra/local/build-native.mjs', which needs cargo.`,
+    )
+    this.attempts = attempts
+  }
+}
+
+/** Where the build puts the addon for this platform. */
+export function addonPath(): string {
+  return join(CRATE, `copal.${process.platform}-${process.arch}.node`)
+}
+
+/**
+ * Loads the Rust addon.
+ *
+ * The first of `paths` that loads and is built of the sources beside it is taken; whatever was wrong with those before
+ * it is told only when none is left.
+ *
+ * @throws {NativeUnavailableError} when none of them fits
+ */
+export function loadNative(paths: readonly string[] = [addonPath()]): Addon {
+  const wanted = sourceHash(CRATE)
+  const attempts: Attempt[] = []
+  for (const path of paths) {
+    const addon = tryLoad(path, wanted)
+    if (typeof addon !== 'string') return addon
+    attempts.push({ path, reason: addon })
+  }
+  throw new NativeUnavailableError(attempts)
+}
+
+/** The addon, or why it is none. */
+function tryLoad(path: string, wanted: string): Addon | string {
+  const module: { exports: Partial<Addon> } = { exports: {} }
+  try {
+    process.dlopen(module, path)
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    return /no such file/i.test(message) || /cannot find/i.test(message) ? 'it is not built' : message
+  }
+  return asAddon(module.exports, wanted)
+}
+
+/** What a library exports as the addon, or why it is none of the sources with the hash `wanted`. */
+export function asAddon(exports: Partial<Addon>, wanted: string): Addon | string {
+  return exports.sources?.() === wanted ? (exports as Addon) : 'it is built of other sources'
+}
+
+/** As {@link loadNative}; `undefined` where there is no addon, for work that JavaScript can do too. */
+export function loadNativeIfThere(): Addon | undefined {
+  try {
+    return loadNative()
+  } catch (error) {
+    if (error instanceof NativeUnavailableError) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,139 @@
+import { AppError } from '@copal/shared/errors.ts'
+import {
+  momentPanels,
+  panelName,
+  SEGMENT_LINEARS,
+  type BlockSegment,
+  type MomentPanel,
+} from './calibration-graph.ts'
+import { Tensor } from '../graph/onnx-runtime.ts'
+import { sumInputName } from './sum-graph.ts'
+import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
+import type { BlockTensor } from '../statistics/block-file.ts'
+import { INPUT_OF, statisticTensor, type BlockInput } from '../statistics/statistic-names.ts'
+import { freeMemory } from '../../platform/free-memory.ts'
+
+/** The f32 sums of one block's statistics; the same memory for one block after another. */
+export interface BlockSums {
+  /** Outputs of a segment by name, as tensors on the sums: fed as the sums so far, and fetched in their place. */
+  tensors(segment: BlockSegment): Readonly<Record<string, Tensor>>
+  clear(): void
+  /**
+   * The finished statistics, ordered by name, as views of the sums: until {@link clear}, which must come before
+   * the next use.
+   *
+   * @param block for messages
+   * @throws AppError `unsupported_model` activations are not finite: names the block
+   */
+  finish(block: number): BlockTensor[]
+  release(): void
+}
+
+interface Moment {
+  cols: number
+  panels: readonly MomentPanel[]
+  /** The panels, one after another. */
+  values: Float32Array<ArrayBuffer>
+}
+
+/**
+ * Memory for the sums of any block: 4 bytes an element of `statisticTensors`, and what the panels of second
+ * moments hold below the diagonal. Sums of at most some ten thousand tokens lose nothing that matters in f32:
+ * a sum of n chunks is within n/2 units of the last place.
+ */
+export function createBlockSums(config: LlamaConfig): BlockSums {
+  const sensitivities = new Map(
+    BLOCK_LINEARS.map((linear) => {
+      const [rows, cols] = linearShape(config, linear)
+      return [statisticTensor('sensitivity', linear), new Float32Array(rows * cols)]
+    }),
+  )
+  const moments = new Map<BlockInput, Moment>()
+  for (const linear of BLOCK_LINEARS) {
+    const [, cols] = linearShape(config, linear)
+    if (!moments.has(INPUT_OF[linear])) moments.set(INPUT_OF[linear], createMoment(cols))
+  }
+  return {
+    tensors(segment) {
+      const tensors: Record<string, Tensor> = {}
+      for (const linear of SEGMENT_LINEARS[segment]) {
+        const name = statisticTensor('sensitivity', linear)
+        const values = sensitivities.get(name) as Float32Array
+        tensors[name] = new Tensor('float32', values, linearShape(config, linear))
+        const moment = moments.get(INPUT_OF[linear]) as Moment
+        Object.assign(tensors, panelTensors(statisticTensor('second_moment', linear), moment))
+      }
+      return tensors
+    },
+    clear() {
+      for (const values of sensitivities.values()) values.fill(0)
+      for (const { values } of moments.values()) values.fill(0)
+    },
+    finish(block) {
+      const tensors = [...sensitivities].map(([name, values]) => tensorOf(name, values))
+      for (const [input, moment] of moments) {
+        const { triangle, diagonal } = packTriangle(moment)
+        requireFiniteNorm(diagonal, block, input)
+        tensors.push(tensorOf(`${input}.second_moment`, triangle), tensorOf(`${input}.square_norm`, diagonal))
+      }
+      return tensors.sort((a, b) => (a.name < b.name ? -1 : 1))
+    },
+    release() {
+      for (const values of sensitivities.values()) freeMemory(values)
+      for (const { values } of moments.values()) freeMemory(values)
+    },
+  }
+}
+
+/** The same tensors under the names of the inputs that bring them. */
+export function asSumInputs(tensors: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [sumInputName(name), tensor]))
+}
+
+function createMoment(cols: number): Moment {
+  const panels = momentPanels(cols)
+  const count = panels.reduce((sum, { first, end }) => sum + (end - first) * (cols - first), 0)
+  return { cols, panels, values: new Float32Array(count) }
+}
+
+function panelTensors(moment: string, { cols, panels, values }: Moment): Record<string, Tensor> {
+  const tensors: Record<string, Tensor> = {}
+  let begin = 0
+  for (const panel of panels) {
+    const shape = [panel.end - panel.first, cols - panel.first] as const
+    const end = begin + shape[0] * shape[1]
+    tensors[panelName(moment, panel)] = new Tensor('float32', values.subarray(begin, end), shape)
+    begin = end
+  }
+  return tensors
+}
+
+/** Moves the upper triangle to the front, row by row: no row comes before where it lay. */
+function packTriangle({ cols, panels, values }: Moment): { triangle: Float32Array; diagonal: Float32Array } {
+  const diagonal = new Float32Array(cols)
+  let from = 0
+  let to = 0
+  for (const { first, end } of panels) {
+    for (let row = first; row < end; row++, from += cols - first) {
+      const begin = from + row - first
+      diagonal[row] = values[begin] as number
+      values.copyWithin(to, begin, from + cols - first)
+      to += cols - row
+    }
+  }
+  return { triangle: values.subarray(0, to), diagonal }
+}
+
+function tensorOf(name: string, values: Float32Array): BlockTensor {
+  return { name, dtype: 'F32', length: values.length, load: () => values }
+}
+
+/** @throws AppError `unsupported_model` names the block */
+export function requireFiniteNorm(squareNorm: Float32Array, block: number, input: BlockInput): void {
+  if (squareNorm.every(Number.isFinite)) return
+  throw new AppError(
+    'unsupported_model',
+    `Block ${block} of the model gives values that are not finite on this text (${input}): it overflows f32. ` +
+      `Calibrate on other text, or serve another model.`,
+  )
+}

@@ -1,0 +1,45 @@
+import type { LlamaConfig } from '../../model/config/llama-config.ts'
+import type { DenseMaster } from '../../model/master/dense-model.ts'
+import { createBlockRunner } from './block-runner.ts'
+import type { PartialArtifact } from '../statistics/partial-artifact.ts'
+import type { TokenSequences } from './token-sequences.ts'
+import { embed } from './token-chunks.ts'
+
+/** Runs the decoder blocks of a dense model, one after another, and sums up their statistics. */
+export interface CalibrationPass {
+  /**
+   * Calibrates from where `partial` stands until every block is committed.
+   *
+   * @param onBlock called with the number of blocks done
+   * @throws AppError `unsupported_model` weights or activations are not finite: names the linear or the block;
+   * `internal_error` the disk is full. What is committed stays: another run goes on there.
+   */
+  run(sequences: TokenSequences, partial: PartialArtifact, onBlock: (done: number) => void): Promise<void>
+  release(): Promise<void>
+}
+
+/**
+ * Prepares the graphs of one block for sequences of at most `length` tokens. They serve every block: the weights
+ * are inputs, so the memory is that of one block, its statistics, one chunk of activations and the hidden states
+ * of all sequences, whatever the number of layers.
+ */
+export async function createCalibrationPass(
+  model: { config: LlamaConfig; master: DenseMaster },
+  length: number,
+  threads: number,
+): Promise<CalibrationPass> {
+  const runner = await createBlockRunner(model, { length, threads, forward: false })
+  return {
+    async run(sequences, partial, onBlock) {
+      const hidden = partial.hidden ?? embed(model, sequences.tokens)
+      while (partial.blocksDone < model.config.layers) {
+        const block = partial.blocksDone
+        await runner.load(block)
+        const sums = await runner.calibrate(sequences, hidden, hidden)
+        await partial.commitBlock(sums.finish(block), hidden)
+        onBlock(partial.blocksDone)
+      }
+    },
+    release: () => runner.release(),
+  }
+}

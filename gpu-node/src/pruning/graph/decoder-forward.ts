@@ -1,0 +1,85 @@
+import type { InferenceSession } from './onnx-runtime.ts'
+import { Tensor } from './onnx-runtime.ts'
+import { freshNames } from './decoder-graph.ts'
+import type { LlamaConfig } from '../../model/config/llama-config.ts'
+import type { Slab } from './key-value-cache.ts'
+
+/** One sequence of a {@link Batch}. */
+export interface BatchMember {
+  slot: number
+  /** Of its first new token. */
+  position: number
+  /** As many as every other member has. */
+  tokens: Int32Array
+  /** New tokens whose next token is asked about, by index into `tokens`, ascending. */
+  wanted: readonly number[]
+  /** For each wanted one the token that is scored; empty where logits are asked for. */
+  targets: readonly number[]
+}
+
+/** Sequences of one slab that run together. Slots between them that have no member run along idly. */
+export interface Batch {
+  slab: Slab
+  members: readonly BatchMember[]
+  /** What comes of the wanted tokens. */
+  output: 'none' | 'logits' | 'target_logprob' | 'hidden'
+}
+
+/**
+ * Runs the model over a batch and writes the new keys and values into its slab.
+ *
+ * @returns for each member the rows of its wanted tokens: `[wanted, vocab]` logits, or `[wanted]`
+ * log-probabilities of its targets; or `[length, hidden]` of all of its tokens; views of one buffer
+ */
+export async function runForward(
+  session: InferenceSession,
+  { layers, vocabSize, hiddenSize }: Pick<LlamaConfig, 'layers' | 'vocabSize' | 'hiddenSize'>,
+  { slab, members, output }: Batch,
+): Promise<Float32Array[]> {
+  const length = (members[0] as BatchMember).tokens.length
+  const first = Math.min(...members.map(({ slot }) => slot))
+  const batch = Math.max(...members.map(({ slot }) => slot)) - first + 1
+  const tokens = new BigInt64Array(batch * length)
+  const positions = new BigInt64Array(batch * length)
+  // An idle slot runs token 0 at position 0; nothing of it is kept.
+  const lastPositions = new Int32Array(batch).fill(length - 1)
+  const rows: number[] = []
+  const targets: number[] = []
+  for (const member of members) {
+    const index = member.slot - first
+    for (let i = 0; i < length; i++) {
+      tokens[index * length + i] = BigInt(member.tokens[i] as number)
+      positions[index * length + i] = BigInt(member.position + i)
+    }
+    lastPositions[index] = member.position + length - 1
+    for (const [i, wanted] of member.wanted.entries()) {
+      rows.push(index * length + wanted)
+      targets.push(member.targets[i] ?? 0)
+    }
+  }
+  const fetches: Record<string, null> = {}
+  for (let layer = 0; layer < layers; layer++) for (const name of freshNames(layer)) fetches[name] = null
+  if (output !== 'none') fetches[output] = null
+  const results = await session.run(
+    {
+      tokens: new Tensor('int64', tokens, [batch, length]),
+      positions: new Tensor('int64', positions, [batch, length]),
+      last_position: new Tensor('int32', lastPositions, [batch]),
+      total_length: new Tensor('int32', Int32Array.of(Math.max(...lastPositions) + 1), []),
+      rows: new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
+      targets: new Tensor('int64', BigInt64Array.from(targets, BigInt), [rows.length, 1]),
+      ...slab.past(first, batch),
+    },
+    fetches,
+  )
+  for (const { slot, position } of members) slab.write(slot, position, results, slot - first, length)
+  if (output === 'none') return members.map(() => new Float32Array())
+  const data = (results[output] as Tensor).data as Float32Array
+  if (output === 'hidden') {
+    const size = length * hiddenSize
+    return members.map(({ slot }) => data.subarray((slot - first) * size, (slot - first + 1) * size))
+  }
+  const width = output === 'logits' ? vocabSize : 1
+  let row = 0
+  return members.map(({ wanted }) => data.subarray(row * width, (row += wanted.length) * width))
+}

@@ -1,0 +1,136 @@
+import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
+import { keptCounts, type MaskScope, type SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
+
+/**
+ * Chooses what a mask keeps: in every group that the pattern names (row, matrix, or m consecutive columns) the
+ * lowest scores go, exactly as many as {@link keptCounts} says; of equal scores the lower column goes first.
+ *
+ * @param score `[rows, cols]` row-major, finite
+ * @returns mask bits `[rows, ceil(cols/8)]`
+ * @throws RangeError a score is not finite
+ * @throws AppError `invalid_request` the pattern does not fit the columns
+ */
+export function selectKept(
+  score: Float64Array,
+  rows: number,
+  cols: number,
+  pattern: SparsityPattern,
+  scope: MaskScope,
+): Uint8Array {
+  const { groups, size, kept } = keptCounts(pattern, scope, rows, cols)
+  const bits = new Uint8Array(rows * rowBytes(cols))
+  const scratch = new Float64Array(size)
+  for (let first = 0; first < groups * size; first += size) {
+    keepHighest(score, first, first + size, size - kept, scratch, bits, cols)
+  }
+  return bits
+}
+
+/**
+ * The same, where it is told how many weights each row keeps.
+ *
+ * @param kept `[rows]`, at most `cols` each
+ * @throws RangeError a score is not finite
+ */
+export function selectKeptOfRows(
+  score: Float64Array,
+  rows: number,
+  cols: number,
+  kept: Uint32Array,
+): Uint8Array {
+  const bits = new Uint8Array(rows * rowBytes(cols))
+  const scratch = new Float64Array(cols)
+  for (let row = 0; row < rows; row++) {
+    keepHighest(score, row * cols, (row + 1) * cols, cols - (kept[row] as number), scratch, bits, cols)
+  }
+  return bits
+}
+
+/**
+ * Sets the mask bits of `score[begin … end)` but for its `pruned` lowest; of equal scores the first go.
+ *
+ * @param score of a matrix `[rows, cols]`, flat
+ * @param scratch at least `end - begin` long, overwritten
+ * @param bits `[rows, ceil(cols/8)]`, zero where nothing was decided yet
+ * @throws RangeError a score is not finite
+ */
+export function keepHighest(
+  score: Float64Array,
+  begin: number,
+  end: number,
+  pruned: number,
+  scratch: Float64Array,
+  bits: Uint8Array,
+  cols: number,
+): void {
+  const group = scratch.subarray(0, end - begin)
+  group.set(score.subarray(begin, end))
+  const threshold = pruned === 0 ? Number.NEGATIVE_INFINITY : nthSmallest(group, pruned - 1)
+  keepAbove(score, begin, end, threshold, pruned, bits, cols)
+}
+
+/** Sets the bits of `score[begin … end)` but for `pruned` of them: all below the threshold, then the first equal to it. */
+function keepAbove(
+  score: Float64Array,
+  begin: number,
+  end: number,
+  threshold: number,
+  pruned: number,
+  bits: Uint8Array,
+  cols: number,
+): void {
+  let below = 0
+  let poison = 0
+  for (let i = begin; i < end; i++) {
+    const value = score[i] as number
+    below += value < threshold ? 1 : 0
+    poison += value - value
+  }
+  // NaN, or an infinity less itself.
+  if (Number.isNaN(poison)) throw new RangeError('a score is not finite: nor are the weights or statistics')
+  let ties = pruned - below
+  let row = Math.floor(begin / cols)
+  let col = begin - row * cols
+  const width = rowBytes(cols)
+  for (let i = begin; i < end; i++) {
+    const value = score[i] as number
+    if (value === threshold && ties > 0) {
+      ties--
+    } else {
+      const at = row * width + (col >> 3)
+      bits[at] = (bits[at] as number) | ((value < threshold ? 0 : 1) << (col & 7))
+    }
+    if (++col === cols) {
+      col = 0
+      row++
+    }
+  }
+}
+
+/** The value that sorting would put at `rank` (0-based); reorders `values`. Hoare's selection, median of three. */
+function nthSmallest(values: Float64Array, rank: number): number {
+  let low = 0
+  let high = values.length - 1
+  while (low < high) {
+    const pivot = median(values[low] as number, values[(low + high) >> 1] as number, values[high] as number)
+    let i = low
+    let j = high
+    while (i <= j) {
+      while ((values[i] as number) < pivot) i++
+      while ((values[j] as number) > pivot) j--
+      if (i <= j) {
+        const swapped = values[i] as number
+        values[i++] = values[j] as number
+        values[j--] = swapped
+      }
+    }
+    if (rank <= j) high = j
+    else if (rank >= i) low = i
+    else break
+  }
+  return values[rank] as number
+}
+
+function median(a: number, b: number, c: number): number {
+  return Math.max(Math.min(a, b), Math.min(Math.max(a, b), c))
+}

@@ -1,0 +1,261 @@
+import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
+import type { Values } from '../statistics/values.ts'
+
+/** Swaps of one row at most: 200 lower the output error further, and held-out perplexity not at all. */
+const MAX_ROUNDS = 50
+/** A swap must gain more than this share of the mean error of a row. */
+const GAIN_FLOOR = 1e-9
+
+/**
+ * One linear while its mask is refined. Every function here works on a range of rows, and rows do not depend on
+ * each other: the arrays may lie in shared memory, and which thread takes which rows does not change a bit.
+ *
+ * With E the pruned part of W and `H = Σ x xᵀ / tokens`, `tr(E H Eᵀ)` is the squared output error, mean over
+ * tokens. H is symmetric, so its rows serve as columns.
+ */
+export interface SwapLinear {
+  rows: number
+  cols: number
+  /** m of n:m, where a swap stays within one group of m columns; null: anywhere in the row. */
+  group: number | null
+  /** W `[rows, cols]` */
+  weights: Values
+  /** H `[cols, cols]` */
+  moment: Float64Array
+  /** Mask bits `[rows, ceil(cols/8)]`, changed in place. */
+  bits: Uint8Array
+  /** `E H` of the mask before any swap, `[rows, cols]`; see {@link prunedPart}. */
+  gradient: Float64Array
+  /** Error of each row under its present mask. */
+  errors: Float64Array
+}
+
+/**
+ * By how much a linear misses its targets t with all its weights, on inputs x, means over tokens: with a part E pruned
+ * the squared error is `tr(E H Eᵀ) + 2 tr(E Dᵀ) + norm`, D the cross moment.
+ */
+export interface Deviation {
+  /** D = `Σ (t − W x) xᵀ / tokens`, `[rows, cols]` */
+  cross: Float64Array
+  /** `Σ (t − W x)² / tokens` of each row. */
+  norm: Float64Array
+}
+
+/** E: the weights that the mask prunes, `[rows, cols]`, into `pruned`. */
+export function prunedPart({ rows, cols, weights, bits }: SwapLinear, pruned: Float64Array): void {
+  const width = rowBytes(cols)
+  for (let row = 0, i = 0; row < rows; row++) {
+    // Which are kept is as good as random: a product is several times as fast as a branch.
+    for (let col = 0; col < cols; col++, i++)
+      pruned[i] = (weights[i] as number) * (1 - keptBit(bits, row * width, col))
+  }
+}
+
+/** Computes `errors` of the mask that `gradient` belongs to. */
+export function measureErrors({ rows, cols, weights, bits, gradient, errors }: SwapLinear): void {
+  const width = rowBytes(cols)
+  for (let row = 0, i = 0; row < rows; row++) {
+    let error = 0
+    for (let col = 0; col < cols; col++, i++)
+      error += (weights[i] as number) * (1 - keptBit(bits, row * width, col)) * (gradient[i] as number)
+    errors[row] = error
+  }
+}
+
+/** Brings `gradient`, which is `E H`, to `E H + D`, half of what the error changes by, and `errors` likewise. */
+export function addDeviation(linear: SwapLinear, { cross, norm }: Deviation): void {
+  const { rows, cols, weights, bits, gradient, errors } = linear
+  const width = rowBytes(cols)
+  for (let row = 0, i = 0; row < rows; row++) {
+    let error = (errors[row] as number) + (norm[row] as number)
+    for (let col = 0; col < cols; col++, i++) {
+      const own = cross[i] as number
+      error += 2 * (weights[i] as number) * (1 - keptBit(bits, row * width, col)) * own
+      gradient[i] = (gradient[i] as number) + own
+    }
+    errors[row] = error
+  }
+}
+
+/** What a swap must gain, from the errors of the mask that the refinement starts with. */
+export function gainFloor({ rows, errors }: Pick<SwapLinear, 'rows' | 'errors'>): number {
+  return (GAIN_FLOOR * sumOf(errors)) / rows
+}
+
+/** `tr(E H Eᵀ)` of the present mask. */
+export function sumOf(errors: Float64Array): number {
+  return errors.reduce((sum, error) => sum + error, 0)
+}
+
+/**
+ * Refines rows `first … end`, whose `gradient` and `errors` belong to `bits`, and brings `bits` and `errors` up to
+ * date: in each round it prunes the kept weight p that costs least and returns the pruned weight q that then
+ * saves most, if the two together lower the error by more than `floor`. With n:m both come from one group, of
+ * which each is the best alone, and the best group of the row is taken. So no row's error ever rises, and every
+ * row, or group, keeps as many weights as before.
+ *
+ * With `g = E H`, pruning p costs `W_p² H_pp + 2 W_p g_p`; after it, returning q changes the error by
+ * `W_q² H_qq − 2 W_q (g_q + W_p H_pq)`. Of equal candidates the lower column goes first.
+ */
+export function swapRows(linear: SwapLinear, first: number, end: number, floor: number): void {
+  const { cols, moment, errors } = linear
+  const line: Line = {
+    columns: new Int32Array(cols),
+    weights: new Float64Array(cols),
+    own: new Float64Array(cols),
+    gradient: new Float64Array(cols),
+    update: { pruned: 0, prunedWeight: 0, returned: 0, returnedWeight: 0 },
+  }
+  for (let row = first; row < end; row++) {
+    const runs = load(linear, row, line)
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const swap = bestSwap(line, moment, cols, runs)
+      if (!(swap.change < -floor)) break
+      apply(line, cols, swap)
+      errors[row] = (errors[row] as number) + swap.change
+    }
+    store(linear, row, line, runs)
+  }
+}
+
+/**
+ * One row, reordered: within each run (a group of n:m, or the whole row) the kept weights come first, so that
+ * each loop goes over exactly the candidates it looks for.
+ */
+interface Line {
+  columns: Int32Array
+  weights: Float64Array
+  /** `W² diag(H)` */
+  own: Float64Array
+  /** `E H` before `update`. */
+  gradient: Float64Array
+  /** The last swap, which the next pass over the row brings into `gradient`: offsets of two rows of H and their weights. */
+  update: { pruned: number; prunedWeight: number; returned: number; returnedWeight: number }
+}
+
+/** `size` places each, of which the first `kept` are kept. */
+interface Runs {
+  size: number
+  kept: number
+  /** The weight to return is chosen in view of the one to prune; in a group each is the best alone. */
+  coupled: boolean
+}
+
+/** Places of the weight to prune and the weight to return, and what that changes the error by. */
+interface Swap {
+  prune: number
+  restore: number
+  change: number
+}
+
+function load(linear: SwapLinear, row: number, line: Line): Runs {
+  const { cols, group, weights, moment, bits, gradient } = linear
+  const size = group ?? cols
+  const first = row * rowBytes(cols)
+  let kept = 0
+  for (let begin = 0; begin < cols; begin += size) {
+    let place = begin
+    for (const wanted of [1, 0]) {
+      for (let col = begin; col < begin + size; col++) {
+        if (keptBit(bits, first, col) !== wanted) continue
+        const weight = weights[row * cols + col] as number
+        line.columns[place] = col
+        line.weights[place] = weight
+        line.own[place] = weight * weight * (moment[col * cols + col] as number)
+        line.gradient[place] = gradient[row * cols + col] as number
+        place++
+      }
+      if (wanted === 1) kept = place - begin
+    }
+  }
+  line.update = { pruned: 0, prunedWeight: 0, returned: 0, returnedWeight: 0 }
+  return { size, kept, coupled: group === null }
+}
+
+function store({ cols, bits }: SwapLinear, row: number, { columns }: Line, { size, kept }: Runs): void {
+  const first = row * rowBytes(cols)
+  bits.fill(0, first, first + rowBytes(cols))
+  for (let begin = 0; begin < cols; begin += size) {
+    for (let place = begin; place < begin + kept; place++) {
+      const col = columns[place] as number
+      const at = first + (col >> 3)
+      bits[at] = (bits[at] as number) | (1 << (col & 7))
+    }
+  }
+}
+
+/** Brings the gradient up to date on the way. One function, because groups are too short to pay for calls. */
+function bestSwap(line: Line, moment: Float64Array, cols: number, { size, kept, coupled }: Runs): Swap {
+  const { columns, weights, own, gradient } = line
+  const { pruned, prunedWeight, returned, returnedWeight } = line.update
+  const best: Swap = { prune: -1, restore: -1, change: Number.POSITIVE_INFINITY }
+  for (let begin = 0; begin < cols; begin += size) {
+    let prune = -1
+    let cost = Number.POSITIVE_INFINITY
+    for (let i = begin; i < begin + kept; i++) {
+      const col = columns[i] as number
+      const g =
+        (gradient[i] as number) +
+        (prunedWeight * (moment[pruned + col] as number) -
+          returnedWeight * (moment[returned + col] as number))
+      gradient[i] = g
+      const change = (own[i] as number) + 2 * (weights[i] as number) * g
+      if (change < cost || (change === cost && col < (columns[prune] as number))) {
+        cost = change
+        prune = i
+      }
+    }
+    // Nothing is kept.
+    if (prune < 0) continue
+    const weight = weights[prune] as number
+    const offset = (columns[prune] as number) * cols
+    const coupling = coupled ? weight : 0
+    let restore = -1
+    let gain = Number.POSITIVE_INFINITY
+    for (let i = begin + kept; i < begin + size; i++) {
+      const col = columns[i] as number
+      const g =
+        (gradient[i] as number) +
+        (prunedWeight * (moment[pruned + col] as number) -
+          returnedWeight * (moment[returned + col] as number))
+      gradient[i] = g
+      const after = g + coupling * (moment[offset + col] as number)
+      const change = (own[i] as number) - 2 * (weights[i] as number) * after
+      if (change < gain || (change === gain && col < (columns[restore] as number))) {
+        gain = change
+        restore = i
+      }
+    }
+    // Nothing is pruned.
+    if (restore < 0) continue
+    const uncounted = (weight - coupling) * (moment[offset + (columns[restore] as number)] as number)
+    const change = cost + gain - 2 * (weights[restore] as number) * uncounted
+    if (change < best.change) {
+      best.prune = prune
+      best.restore = restore
+      best.change = change
+    }
+  }
+  return best
+}
+
+/** Exchanges the two places and notes the swap for the next pass. */
+function apply(line: Line, cols: number, { prune, restore }: Swap): void {
+  const { columns, weights, own, gradient } = line
+  line.update = {
+    pruned: (columns[prune] as number) * cols,
+    prunedWeight: weights[prune] as number,
+    returned: (columns[restore] as number) * cols,
+    returnedWeight: weights[restore] as number,
+  }
+  for (const values of [columns, weights, own, gradient]) {
+    const moved = values[prune] as number
+    values[prune] = values[restore] as number
+    values[restore] = moved
+  }
+}
+
+/** 1 where the column is kept, of the row whose bits begin at byte `first`. */
+function keptBit(bits: Uint8Array, first: number, col: number): number {
+  return ((bits[first + (col >> 3)] as number) >> (col & 7)) & 1
+}

@@ -1,0 +1,203 @@
+import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
+import type { Deviation } from './exchange.ts'
+
+/** λ as a share of the mean diagonal of H: SparseGPT's damping. */
+export const DAMPING = 0.01
+
+/** One linear and the mask whose surviving weights are solved for. */
+export interface ReconstructionTask {
+  rows: number
+  cols: number
+  /** Dense, `[rows, cols]`. */
+  weights: Float32Array
+  /** `H = Σ x xᵀ / tokens`, in full `[cols, cols]`; symmetric. */
+  moment: Float64Array
+  /** Mask bits `[rows, ceil(cols/8)]`. */
+  bits: Uint8Array
+  /** Of targets that are not what the dense weights make of the inputs; left out: they are. */
+  deviation?: Deviation | null
+}
+
+/** What the rows of one linear share. */
+export interface Moments {
+  /** H `[cols, cols]` */
+  moment: Float64Array
+  /** λ */
+  damping: number
+  /** `1 / √(H_jj + λ)`, 0 where that is 0. */
+  scale: Float64Array
+  /** `H + λ I`, scaled from both sides. */
+  scaled: Float32Array<ArrayBuffer>
+}
+
+/** Scales H. */
+export function createMoments({ cols, moment }: ReconstructionTask): Moments {
+  let trace = 0
+  for (let col = 0; col < cols; col++) trace += moment[col * cols + col] as number
+  const damping = (DAMPING * trace) / cols
+  const scale = new Float64Array(cols)
+  for (let col = 0; col < cols; col++) {
+    const diagonal = (moment[col * cols + col] as number) + damping
+    scale[col] = diagonal > 0 ? 1 / Math.sqrt(diagonal) : 0
+  }
+  const scaled = new Float32Array(cols * cols)
+  for (let row = 0, i = 0; row < cols; row++) {
+    const ofRow = scale[row] as number
+    for (let col = 0; col < cols; col++, i++) {
+      const value = (moment[i] as number) + (row === col ? damping : 0)
+      scaled[i] = value * ofRow * (scale[col] as number)
+    }
+  }
+  return { moment, damping, scale, scaled }
+}
+
+/** Some rows of a linear and how far they are solved. */
+export interface System {
+  rows: number
+  cols: number
+  dense: Float32Array
+  /** 1 where kept, `[cols, rows]`. */
+  mask: Float32Array<ArrayBuffer>
+  /** The weights `a`, a part of the result. */
+  kept: Float32Array
+  /** `w − a` */
+  error: Float64Array<ArrayBuffer>
+  /** Of these rows. */
+  deviation: Deviation | null
+  /** `(H + λ I)(w − a) + D` where kept, else 0. */
+  residual: Float64Array<ArrayBuffer>
+  /** Of each row: the norm of the scaled residual, the output error, and that with the damping. */
+  norms: Float64Array
+  errors: Float64Array
+  damped: Float64Array
+}
+
+/**
+ * Rows `first … end` under their mask alone; the residual is still to be measured.
+ *
+ * @param result the weights of the whole linear, `[rows, cols]`, of which these rows are solved in place
+ */
+export function createSystem(
+  { cols, weights, bits, deviation }: ReconstructionTask,
+  result: Float32Array,
+  first: number,
+  end: number,
+): System {
+  const rows = end - first
+  const dense = weights.subarray(first * cols, end * cols)
+  const kept = result.subarray(first * cols, end * cols)
+  const mask = new Float32Array(rows * cols)
+  const error = new Float64Array(rows * cols)
+  const width = rowBytes(cols)
+  for (let row = 0, i = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++, i++) {
+      const weight = dense[i] as number
+      if (((bits[(first + row) * width + (col >> 3)] as number) >> (col & 7)) & 1) {
+        mask[col * rows + row] = 1
+        kept[i] = weight
+      } else {
+        error[i] = weight
+      }
+    }
+  }
+  return {
+    rows,
+    cols,
+    dense,
+    mask,
+    kept,
+    error,
+    deviation: deviation
+      ? {
+          cross: deviation.cross.subarray(first * cols, end * cols),
+          norm: deviation.norm.subarray(first, end),
+        }
+      : null,
+    residual: new Float64Array(rows * cols),
+    norms: new Float64Array(rows),
+    errors: new Float64Array(rows),
+    damped: new Float64Array(rows),
+  }
+}
+
+/** Makes residuals and errors of `E H`, which stands in `residual`. */
+export function updateResidual({ damping, scale }: Moments, system: System): void {
+  const { rows, cols, mask, error, deviation, residual, norms, errors, damped } = system
+  for (let row = 0, i = 0; row < rows; row++) {
+    let output = deviation?.norm[row] ?? 0
+    let square = 0
+    let norm = 0
+    for (let col = 0; col < cols; col++, i++) {
+      const e = error[i] as number
+      const d = deviation?.cross[i] ?? 0
+      const g = (residual[i] as number) + d
+      output += e * (g + d)
+      square += e * e
+      const r = (mask[col * rows + row] as number) * (g + damping * e)
+      residual[i] = r
+      norm += (r * (scale[col] as number)) ** 2
+    }
+    errors[row] = output
+    damped[row] = output + damping * square
+    norms[row] = Math.sqrt(norm)
+  }
+}
+
+/** The scaled residual, each row divided by its norm, `[cols, rows]`. */
+export function unitResidual(
+  { scale }: Moments,
+  { rows, cols, residual, norms }: System,
+): Float32Array<ArrayBuffer> {
+  const unit = new Float32Array(rows * cols)
+  for (let row = 0, i = 0; row < rows; row++) {
+    const norm = norms[row] as number
+    const factor = norm > 0 ? 1 / norm : 0
+    for (let col = 0; col < cols; col++, i++) {
+      unit[col * rows + row] = (residual[i] as number) * (scale[col] as number) * factor
+    }
+  }
+  return unit
+}
+
+/** Norm of the residual over all rows, from their relative square norms, over what it was. */
+export function remaining(system: System, squares: Float32Array): number {
+  let left = 0
+  for (let row = 0; row < system.rows; row++) {
+    left += (system.norms[row] as number) ** 2 * (squares[row] as number)
+  }
+  return Math.sqrt(left) / totalNorm(system)
+}
+
+/** Norm of the scaled residual over all rows. */
+export function totalNorm({ norms }: System): number {
+  return Math.sqrt(norms.reduce((total, norm) => total + norm * norm, 0))
+}
+
+/** Adds a correction to the weights, which are f32, and takes the error from what they then are. */
+export function applyCorrection(
+  { scale }: Moments,
+  { rows, cols, dense, mask, kept, error, norms }: System,
+  x: Float32Array,
+): void {
+  for (let row = 0, i = 0; row < rows; row++) {
+    const norm = norms[row] as number
+    for (let col = 0; col < cols; col++, i++) {
+      const at = col * rows + row
+      if (mask[at] === 0) continue
+      kept[i] = (kept[i] as number) + (x[at] as number) * (scale[col] as number) * norm
+      error[i] = (dense[i] as number) - (kept[i] as number)
+    }
+  }
+}
+
+/** Rows whose damped error rose get back the weights that they began with: f32 may spoil what was solved already. */
+export function revertWorse(
+  { rows, cols, kept, errors, damped }: System,
+  start: { weights: Float32Array; errors: Float64Array; damped: Float64Array },
+): void {
+  for (let row = 0; row < rows; row++) {
+    if ((damped[row] as number) <= (start.damped[row] as number)) continue
+    kept.set(start.weights.subarray(row * cols, (row + 1) * cols), row * cols)
+    errors[row] = start.errors[row] as number
+  }
+}

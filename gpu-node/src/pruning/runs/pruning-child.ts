@@ -1,0 +1,57 @@
+/**
+ * The program of the child process in which calibration, selection and tokenising of long texts run: one
+ * request, its progress, its end. It never outlives its parent.
+ */
+import '../../platform/background-process.ts'
+import { inspect } from 'node:util'
+import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import { openModel } from '../../model/open-model.ts'
+import { calibrateAndSelect } from './calibrate-and-select.ts'
+import type { ChildMessage, ChildRequest, ModelReference } from './pruning-child-protocol.ts'
+import { cutWindows } from '../evaluation/text-windows.ts'
+
+process.once('disconnect', () => process.exit(1))
+process.once('message', (request: ChildRequest) => void serve(request))
+
+async function serve(request: ChildRequest): Promise<void> {
+  let end: ChildMessage
+  try {
+    end = await perform(request)
+  } catch (thrown) {
+    const error = toAppError(thrown)
+    // The parent logs what this process writes here; the error body never holds a stack.
+    if (error.code === 'internal_error') process.stderr.write(`${inspect(error.cause ?? error)}\n`)
+    end = { type: 'failed', error: errorBody(error) }
+  }
+  tell(end, () => process.exit(0))
+}
+
+async function perform(request: ChildRequest): Promise<ChildMessage> {
+  const model = await open(request.model)
+  if (request.kind === 'calibrate') {
+    const { task, threads } = request
+    const outcome = await calibrateAndSelect(model, task, threads, (progress) =>
+      tell({ type: 'progress', progress }),
+    )
+    return { type: 'calibrated', outcome }
+  }
+  const { sources, windowTokens, maxWindows } = request
+  const windows = []
+  for (const source of sources) windows.push(await cutWindows(source, model.codec, windowTokens, maxWindows))
+  return { type: 'windows', windows }
+}
+
+async function open({ spec, cacheDir, id, baseSha256 }: ModelReference) {
+  const model = await openModel(spec, { cacheDir, id })
+  if (model.master.baseSha256 !== baseSha256) {
+    throw new AppError(
+      'unsupported_model',
+      `${spec} has changed on disk since the node opened it. Restart the node.`,
+    )
+  }
+  return model
+}
+
+function tell(message: ChildMessage, then?: () => void): void {
+  process.send?.(message, undefined, undefined, then)
+}

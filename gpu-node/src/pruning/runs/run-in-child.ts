@@ -1,0 +1,67 @@
+import { fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
+import type { CalibrationProgress } from './calibrate-and-select.ts'
+import type { ChildMessage, ChildRequest } from './pruning-child-protocol.ts'
+
+const PROGRAM = fileURLToPath(new URL('./pruning-child.ts', import.meta.url))
+
+/** The end of a child that did what it was asked. */
+export type ChildResult = Exclude<ChildMessage, { type: 'progress' | 'failed' }>
+
+/**
+ * Runs one request in a child process of its own and waits until that has ended.
+ *
+ * Aborting kills it at once: everything it writes counts only after a rename.
+ *
+ * @throws AppError as the child says, or `node_failed` when it died; the reason of `signal`
+ */
+export async function runInChild(
+  request: ChildRequest,
+  options: {
+    signal?: AbortSignal | undefined
+    onProgress?: ((progress: CalibrationProgress) => void) | undefined
+  } = {},
+): Promise<ChildResult> {
+  const { signal, onProgress } = options
+  signal?.throwIfAborted()
+  const child = fork(PROGRAM, [], {
+    // Typed arrays travel as they are.
+    serialization: 'advanced',
+    // Flags of a test runner or debugger are not for it.
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  const kill = () => void child.kill('SIGKILL')
+  signal?.addEventListener('abort', kill, { once: true })
+  try {
+    const end = await new Promise<ChildMessage | AppError>((resolve, reject) => {
+      let last: ChildMessage | undefined
+      child.on('message', (message: ChildMessage) => {
+        if (message.type === 'progress') onProgress?.(message.progress)
+        else last = message
+      })
+      child.once('error', reject)
+      child.once('exit', (code, exitSignal) => {
+        const how = exitSignal === null ? `with code ${code}` : `by ${exitSignal}`
+        resolve(
+          last ??
+            new AppError(
+              'node_failed',
+              `The calibration process ended ${how} before it was done. Try again.`,
+            ),
+        )
+      })
+      child.send(request, (error) => error && reject(error))
+    })
+    signal?.throwIfAborted()
+    if (end instanceof AppError) throw end
+    if (end.type === 'failed')
+      throw parseErrorBody(end.error) ?? new AppError('internal_error', end.error.error.message)
+    if (end.type === 'progress') throw new RangeError('progress is not an end')
+    return end
+  } finally {
+    signal?.removeEventListener('abort', kill)
+    kill()
+  }
+}

@@ -1,0 +1,217 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { MaskScope, SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
+import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import { BLOCK_LINEARS, linearName, linearShape, type BlockLinear } from '../../model/config/llama-config.ts'
+import type { DenseModel } from '../../model/master/dense-model.ts'
+import { loadTensor } from '../../model/master/read-master.ts'
+import type { Artifact } from '../statistics/statistics-artifact.ts'
+import { deviationNames, statisticTensor, type StatisticName } from '../statistics/statistic-names.ts'
+import { requireFiniteWeights } from '../../model/master/finite-weights.ts'
+import { freeMemory } from '../../platform/free-memory.ts'
+import { parseMethod, type Method } from '../methods/method-registry.ts'
+import type { Choice, LinearProblem } from '../methods/prune-rule.ts'
+import { unfolded } from '../statistics/packed-triangle.ts'
+import { checkPatterns } from './mask-patterns.ts'
+import { createReconstructor, type Reconstructor } from '../refinement/reconstruct.ts'
+import { shareRows } from './share-rows.ts'
+import { accumulate } from '../statistics/artifact-folder.ts'
+import type { Deviation } from '../refinement/exchange.ts'
+import { createSwapPool, type SwapGain, type SwapPool } from '../refinement/exchange-pool.ts'
+
+/** What was chosen for one linear. */
+export interface ChosenLinear extends Choice {
+  name: string
+  /** What the swaps won; null where the method has none. */
+  swaps: SwapGain | null
+  /** What solving for the surviving weights won; null where the method does not. */
+  reconstruction: SwapGain | null
+}
+
+/** What a mask is chosen from besides statistics. */
+export type PrunedModel = Pick<DenseModel, 'config' | 'master' | 'rowSensitivity'>
+
+/** These linears, in forward order, of the blocks `first … end - 1`. */
+interface Range {
+  first: number
+  end: number
+  linears: readonly BlockLinear[]
+}
+
+/**
+ * Chooses what every linear keeps, from accumulated statistics and the dense weights: the method's rule, then swaps,
+ * then reconstruction. Each linear is handed to `sink` and forgotten: one is in memory at a time. The number of
+ * threads does not change a bit.
+ *
+ * @param sink takes the linears in forward order, but for those that stay dense
+ * @param onBlock called with the number of blocks done and the linears that were chosen in the last, without weights
+ * @param range all unless given
+ * @throws DamagedArtifactError
+ * @throws AppError `invalid_request` the method or a pattern is none; `unsupported_model` weights or statistics are
+ * not finite: names the linear
+ */
+export async function chooseMask(
+  model: PrunedModel,
+  artifacts: readonly Artifact[],
+  selection: SelectionSpec,
+  threads: number,
+  sink: (linear: ChosenLinear) => Promise<void>,
+  onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
+  { first, end, linears }: Range = { first: 0, end: model.config.layers, linears: BLOCK_LINEARS },
+): Promise<void> {
+  const { config } = model
+  const method = parseMethod(selection.method)
+  const patterns = checkPatterns(config, selection)
+  const pool = method.swaps ? createSwapPool(threads) : null
+  let reconstructor: Reconstructor | null = null
+  try {
+    reconstructor = method.reconstruct ? await createReconstructor(threads) : null
+    for (let layer = first; layer < end; layer++) {
+      const gains = []
+      for (const linear of linears) {
+        const pattern = patterns.get(linearName(layer, linear))
+        if (!pattern) continue
+        const problem = await loadProblem(model, artifacts, layer, linear, method)
+        const chosen = await chooseLinear(method, problem, pattern, selection.scope, pool, reconstructor)
+        await sink(chosen)
+        for (const values of problem.statistics.values()) freeMemory(values)
+        gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
+      }
+      onBlock(layer + 1, gains)
+    }
+  } finally {
+    await pool?.close()
+    await reconstructor?.release()
+  }
+}
+
+/** A linear as what refines a rule's choice sees it. */
+interface RefinedProblem extends LinearProblem {
+  /** What {@link LinearProblem.statistic} gives. */
+  statistics: Map<StatisticName, Float64Array<ArrayBuffer>>
+  deviation: Deviation | null
+  /** What errors of its rows cost, where that is known. */
+  sensitivity: Float32Array | undefined
+}
+
+/** The rule's choice and what refines it. */
+async function chooseLinear(
+  method: Method,
+  problem: RefinedProblem,
+  pattern: SparsityPattern,
+  scope: MaskScope,
+  pool: SwapPool | null,
+  reconstructor: Reconstructor | null,
+): Promise<ChosenLinear> {
+  const { name, rows, cols, weights, deviation } = problem
+  const choice = byRule(method, problem, pattern, scope)
+  const { bits } = choice
+  const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
+  if (!pool && !reconstructor) return chosen
+  const group = pattern.kind === 'n:m' ? pattern.group : null
+  // One H in full serves both: of a wide linear it is the largest array there is.
+  let moment: Float64Array
+  if (pool) {
+    const shared = takeMoment(problem, (triangle) => pool.unfold(triangle, cols))
+    chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits, deviation })
+    moment = shared
+  } else {
+    moment = takeMoment(problem, (triangle) => unfolded(triangle, cols))
+  }
+  if (reconstructor) {
+    const {
+      before,
+      after,
+      weights: solved,
+    } = await reconstructor.solve({ rows, cols, weights, moment, bits, deviation })
+    chosen.weights = solved
+    chosen.reconstruction = { before, after }
+  }
+  return chosen
+}
+
+/** @throws AppError that names the linear where the rule finds numbers that it cannot choose by */
+function byRule(
+  { rule, name: method, rows, changesWeights }: Method,
+  problem: RefinedProblem,
+  pattern: SparsityPattern,
+  scope: MaskScope,
+): Choice {
+  try {
+    const { sensitivity } = problem
+    // n:m says itself what each row keeps.
+    const keptOfRows =
+      rows && sensitivity && pattern.kind === 'ratio' ? shareRows(problem, pattern, sensitivity) : undefined
+    const { bits, weights } = rule.choose({ ...problem, keptOfRows }, pattern, scope)
+    // In a weights file every linear has values, also one that the rule left as it was.
+    return { bits, weights: changesWeights ? (weights ?? problem.weights) : null }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    throw new AppError(
+      'unsupported_model',
+      `'${method}' cannot prune '${problem.name}': ${error.message}. Calibrate on other text, or use another method.`,
+      { cause: error },
+    )
+  }
+}
+
+async function loadProblem(
+  { config, master, rowSensitivity }: PrunedModel,
+  artifacts: readonly Artifact[],
+  layer: number,
+  linear: BlockLinear,
+  { needs, rows: shares, swaps, reconstruct }: Method,
+): Promise<RefinedProblem> {
+  const [rows, cols] = linearShape(config, linear)
+  const statistics = new Map<StatisticName, Float64Array<ArrayBuffer>>()
+  for (const name of needs) {
+    statistics.set(name, await accumulate(artifacts, layer, statisticTensor(name, linear)))
+  }
+  const statistic = (name: StatisticName): Float64Array => {
+    const values = statistics.get(name)
+    if (!values) throw new Error(`the rule did not declare that it needs ${name}`)
+    return values
+  }
+  const name = linearName(layer, linear)
+  const weights = await loadTensor(master, name)
+  requireFiniteWeights(weights, name)
+  let tokens = 0
+  for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
+  const deviation = swaps || reconstruct ? await loadDeviation(artifacts, layer, linear, tokens) : null
+  const sensitivity = rowSensitivity?.linears[name]?.rows
+  if (shares && !sensitivity) throw new RangeError(`what errors of '${name}' cost was never measured`)
+  return { name, rows, cols, weights, tokens, statistics, statistic, deviation, sensitivity }
+}
+
+/** What statistics of compensated propagation hold; null for others. */
+async function loadDeviation(
+  artifacts: readonly Artifact[],
+  layer: number,
+  linear: BlockLinear,
+  tokens: number,
+): Promise<Deviation | null> {
+  const { cross, norm } = deviationNames(linear)
+  if (!artifacts.some(({ blocks }) => Object.hasOwn(blocks[layer] ?? {}, cross))) return null
+  return {
+    cross: meanOf(await accumulate(artifacts, layer, cross), tokens),
+    norm: meanOf(await accumulate(artifacts, layer, norm), tokens),
+  }
+}
+
+/** H in full; the rule, which read the sum, is done, and the sum is freed. */
+function takeMoment<Full>(
+  { statistics, tokens }: RefinedProblem,
+  unfold: (triangle: Float64Array) => Full,
+): Full {
+  const sum = statistics.get('second_moment')
+  if (!sum) throw new Error('a refinement needs second_moment')
+  statistics.delete('second_moment')
+  const moment = unfold(meanOf(sum, tokens))
+  freeMemory(sum)
+  return moment
+}
+
+/** Divides in place. */
+function meanOf(sum: Float64Array, tokens: number): Float64Array {
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
+  return sum
+}

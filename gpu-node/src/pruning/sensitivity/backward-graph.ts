@@ -1,0 +1,349 @@
+import {
+  BLOCK_LINEARS,
+  linearName,
+  linearShape,
+  type BlockLinear,
+  type LlamaConfig,
+} from '../../model/config/llama-config.ts'
+import { linearInputName, linearOutputName } from '../graph/decoder-block.ts'
+import { GraphBuilder } from '../graph/graph-builder.ts'
+import type { GraphNode, Initializer, OnnxGraph, ValueInfo } from '../graph/onnx-writer.ts'
+import { ropeCache } from '../graph/rope.ts'
+import { statisticTensor } from '../statistics/statistic-names.ts'
+
+/** Name of the output with a linear's `Σ_t (∂L/∂y_t)²`, `[d_out]`. */
+export function squaredGradientName(linear: BlockLinear): string {
+  return `${linear}.squared_gradient`
+}
+
+/** Names of {@link buildBackwardBlock} and {@link buildLossGradient}. */
+export const GRADIENT = {
+  hidden: 'hidden',
+  above: 'above',
+  below: 'below',
+  targets: 'targets',
+  loss: 'loss',
+} as const
+
+/**
+ * A decoder block run backwards, for one sequence and any block of the model: the weights are inputs, under the names that
+ * they have in layer 0. It makes what the forward pass made once more, so that nothing but what entered the block is kept.
+ *
+ * Inputs besides the weights: `hidden` `[tokens, hidden]` f32, what enters the block, from position 0 on; `above`
+ * `[tokens, hidden]`, the loss's gradient at what leaves it. Outputs: `below` `[tokens, hidden]`, its gradient at `hidden`;
+ * for every linear {@link squaredGradientName}; for what linears read `<input>.square_norm` `[d_in]`, `Σ_t x_t²`.
+ *
+ * @param length tokens of the sequence
+ */
+export function buildBackwardBlock(config: LlamaConfig, length: number): OnnxGraph {
+  const graph = new BackwardBuilder(config, length)
+  const attention = graph.forwardAttention()
+  const mlp = graph.forwardMlp(attention.middle)
+  const middle = graph.backwardMlp(mlp, attention.middle)
+  graph.backwardAttention(attention, middle)
+  const stream: ValueInfo['shape'] = [length, config.hiddenSize]
+  return {
+    name: 'backward_block',
+    inputs: [
+      { name: GRADIENT.hidden, type: 'float32', shape: stream },
+      { name: GRADIENT.above, type: 'float32', shape: stream },
+      ...graph.weightInputs,
+    ],
+    outputs: [
+      { name: GRADIENT.below, type: 'float32', shape: stream },
+      ...graph.squaredInputs,
+      ...BLOCK_LINEARS.map((linear): ValueInfo => ({
+        name: squaredGradientName(linear),
+        type: 'float32',
+        shape: [linearShape(config, linear)[0]],
+      })),
+    ],
+    initializers: graph.usedConstants(),
+    nodes: graph.nodes,
+  }
+}
+
+/**
+ * Final norm, head and the sum of the negative log-likelihoods of one sequence's tokens, run backwards. Inputs: `hidden`
+ * `[tokens, hidden]` f32, what the last block leaves; `targets` `[tokens, 1]` i64, what follows each token but the last, whose
+ * own is not read; the weights. Outputs: `below` `[tokens, hidden]`, the gradient at `hidden`; `loss` `[1]`, nats.
+ */
+export function buildLossGradient(config: LlamaConfig, length: number): OnnxGraph {
+  const { vocabSize, hiddenSize, rmsNormEps, tiedEmbedding } = config
+  const graph = new BackwardBuilder(config, length)
+  const head = tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'
+  const norm = 'model.norm.weight'
+  graph.norm(GRADIENT.hidden, norm, hiddenSize, rmsNormEps, 'normed')
+  graph.linear('normed', head, [vocabSize, hiddenSize], 'logits')
+  graph.constants.push(
+    { name: 'one_hot_values', type: 'float32', shape: [2], data: Float32Array.of(0, 1) },
+    { name: 'vocabulary', type: 'int64', shape: [1], data: BigInt64Array.of(BigInt(vocabSize)) },
+    // Nothing follows the last token.
+    {
+      name: 'followed',
+      type: 'float32',
+      shape: [length, 1],
+      data: new Float32Array(length).fill(1, 0, length - 1),
+    },
+  )
+  graph.add({
+    op: 'LogSoftmax',
+    inputs: ['logits'],
+    outputs: ['logprobs'],
+    attributes: { axis: { int: -1 } },
+  })
+  graph.add({
+    op: 'GatherElements',
+    inputs: ['logprobs', GRADIENT.targets],
+    outputs: ['target_logprobs'],
+    attributes: { axis: { int: 1 } },
+  })
+  const losses = graph.op('Neg', [graph.op('Mul', ['target_logprobs', 'followed'])])
+  graph.add({
+    op: 'ReduceSum',
+    inputs: [losses, 'first_axis'],
+    outputs: [GRADIENT.loss],
+    attributes: { keepdims: { int: 0 } },
+  })
+  graph.add({ op: 'Squeeze', inputs: [GRADIENT.targets, 'last_axis'], outputs: ['target_ids'] })
+  graph.add({
+    op: 'OneHot',
+    inputs: ['target_ids', 'vocabulary', 'one_hot_values'],
+    outputs: ['one_hot'],
+    attributes: { axis: { int: -1 } },
+  })
+  const surplus = graph.op('Sub', [graph.op('Exp', ['logprobs']), 'one_hot'])
+  const atNormed = graph.op('MatMul', [graph.op('Mul', [surplus, 'followed']), head])
+  graph.add({
+    op: 'Identity',
+    inputs: [graph.backwardNorm(atNormed, GRADIENT.hidden, norm)],
+    outputs: [GRADIENT.below],
+  })
+  return {
+    name: 'loss_gradient',
+    inputs: [
+      { name: GRADIENT.hidden, type: 'float32', shape: [length, hiddenSize] },
+      { name: GRADIENT.targets, type: 'int64', shape: [length, 1] },
+      ...graph.weightInputs,
+    ],
+    outputs: [
+      { name: GRADIENT.below, type: 'float32', shape: [length, hiddenSize] },
+      { name: GRADIENT.loss, type: 'float32', shape: [1] },
+    ],
+    initializers: graph.usedConstants(),
+    nodes: graph.nodes,
+  }
+}
+
+const INPUT_NORM = 'model.layers.0.input_layernorm.weight'
+const MLP_NORM = 'model.layers.0.post_attention_layernorm.weight'
+
+/** What the attention's backward pass reads of its forward pass: heads `[kvHeads, group, tokens, headDim]`. */
+interface AttentionValues {
+  query: string
+  key: string
+  value: string
+  shares: string
+  middle: string
+}
+
+/** What the MLP's reads: `[tokens, intermediate]` each. */
+interface MlpValues {
+  gate: string
+  up: string
+  sigmoid: string
+  silu: string
+}
+
+/** Names its values by itself; heads are `[kvHeads, group, tokens, headDim]`, the group 1 of keys and values. */
+class BackwardBuilder extends GraphBuilder {
+  readonly #config: LlamaConfig
+  /** Outputs with the squares of what linears read. */
+  readonly squaredInputs: ValueInfo[] = []
+  #values = 0
+
+  constructor(config: LlamaConfig, length: number) {
+    super('inputs')
+    this.#config = config
+    const { cos, sin } = ropeCache(config, length)
+    const { heads, kvHeads, headDim, rmsNormEps } = config
+    const shape = (name: string, ...sizes: number[]) =>
+      this.constants.push({
+        name,
+        type: 'int64',
+        shape: [sizes.length],
+        data: BigInt64Array.from(sizes, (size) => BigInt(size)),
+      })
+    const scalar = (name: string, value: number) =>
+      this.constants.push({ name, type: 'float32', shape: [], data: Float32Array.of(value) })
+    const angles = [length, headDim / 2]
+    this.constants.push(
+      { name: 'cos', type: 'float32', shape: angles, data: cos },
+      { name: 'sin', type: 'float32', shape: angles, data: sin },
+      { name: 'future', type: 'float32', shape: [length, length], data: futureOf(length) },
+    )
+    shape('query_shape', length, kvHeads, heads / kvHeads, headDim)
+    shape('key_shape', length, kvHeads, 1, headDim)
+    shape('flat', length, -1)
+    shape('first_axis', 0)
+    shape('last_axis', -1)
+    shape('group_axis', 1)
+    scalar('scale', headDim ** -0.5)
+    scalar('one', 1)
+    scalar('epsilon', rmsNormEps)
+  }
+
+  /** The constants that a node reads. */
+  usedConstants(): Initializer[] {
+    const read = new Set(this.nodes.flatMap(({ inputs }) => inputs))
+    return this.constants.filter(({ name }) => read.has(name))
+  }
+
+  /** A node with one output; its name. */
+  op(op: string, inputs: readonly string[], attributes: GraphNode['attributes'] = {}): string {
+    const name = `v${this.#values++}`
+    this.add({ op, inputs, outputs: [name], attributes })
+    return name
+  }
+
+  forwardAttention(): AttentionValues {
+    const { hiddenSize, rmsNormEps } = this.#config
+    this.norm(GRADIENT.hidden, INPUT_NORM, hiddenSize, rmsNormEps, linearInputName(0, 'self_attn.q_proj'))
+    const query = this.#rotate(this.#asHeads(this.#forward('self_attn.q_proj'), 'query_shape'), 1)
+    const key = this.#rotate(this.#asHeads(this.#forward('self_attn.k_proj'), 'key_shape'), 1)
+    const value = this.#asHeads(this.#forward('self_attn.v_proj'), 'key_shape')
+    const scores = this.op('Mul', [this.op('MatMul', [query, this.#transposed(key)]), 'scale'])
+    const shares = this.op('Softmax', [this.op('Add', [scores, 'future'])], { axis: { int: -1 } })
+    const mixed = this.#flat(this.op('MatMul', [shares, value]))
+    this.add({ op: 'Identity', inputs: [mixed], outputs: [linearInputName(0, 'self_attn.o_proj')] })
+    const middle = this.op('Add', [GRADIENT.hidden, this.#forward('self_attn.o_proj')])
+    return { query, key, value, shares, middle }
+  }
+
+  forwardMlp(middle: string): MlpValues {
+    const { hiddenSize, rmsNormEps } = this.#config
+    this.norm(middle, MLP_NORM, hiddenSize, rmsNormEps, linearInputName(0, 'mlp.gate_proj'))
+    const gate = this.#forward('mlp.gate_proj')
+    const up = this.#forward('mlp.up_proj')
+    const sigmoid = this.op('Sigmoid', [gate])
+    this.weight(linearName(0, 'mlp.down_proj'), linearShape(this.#config, 'mlp.down_proj'))
+    const silu = this.op('Mul', [gate, sigmoid])
+    this.add({ op: 'Mul', inputs: [silu, up], outputs: [linearInputName(0, 'mlp.down_proj')] })
+    return { gate, up, sigmoid, silu }
+  }
+
+  /** The gradient at `middle`. */
+  backwardMlp({ gate, up, sigmoid, silu }: MlpValues, middle: string): string {
+    const atGated = this.#backward('mlp.down_proj', GRADIENT.above)
+    const atUp = this.op('Mul', [atGated, silu])
+    // silu'(x) = σ(x) (1 + x (1 − σ(x)))
+    const rest = this.op('Mul', [gate, this.op('Sub', ['one', sigmoid])])
+    const slope = this.op('Mul', [sigmoid, this.op('Add', ['one', rest])])
+    const atGate = this.op('Mul', [this.op('Mul', [atGated, up]), slope])
+    const atNormed = this.op('Add', [
+      this.#backward('mlp.gate_proj', atGate),
+      this.#backward('mlp.up_proj', atUp),
+    ])
+    return this.op('Add', [GRADIENT.above, this.backwardNorm(atNormed, middle, MLP_NORM)])
+  }
+
+  /** Ends in `below`. */
+  backwardAttention({ query, key, value, shares }: AttentionValues, atMiddle: string): void {
+    const atHeads = this.#asHeads(this.#backward('self_attn.o_proj', atMiddle), 'query_shape')
+    const atValue = this.#groupSum(this.op('MatMul', [this.#transposed(shares), atHeads]))
+    const atShares = this.op('MatMul', [atHeads, this.#transposed(value)])
+    // Shares sum to 1, so what all of them gain alike moves none.
+    const common = this.op('ReduceSum', [this.op('Mul', [atShares, shares]), 'last_axis'])
+    const atScores = this.op('Mul', [this.op('Mul', [this.op('Sub', [atShares, common]), shares]), 'scale'])
+    const atQuery = this.#rotate(this.op('MatMul', [atScores, key]), -1)
+    const atKey = this.#rotate(this.#groupSum(this.op('MatMul', [this.#transposed(atScores), query])), -1)
+    const atNormed = this.op('Sum', [
+      this.#backward('self_attn.q_proj', this.#flat(atQuery)),
+      this.#backward('self_attn.k_proj', this.#flat(atKey)),
+      this.#backward('self_attn.v_proj', this.#flat(atValue)),
+    ])
+    const norm = this.backwardNorm(atNormed, GRADIENT.hidden, INPUT_NORM)
+    this.add({ op: 'Add', inputs: [atMiddle, norm], outputs: [GRADIENT.below] })
+  }
+
+  /** Of `y = x r γ` with `r = (mean x² + ε)^-½`: `r g − x r³ mean(g x)` with `g = γ ∂y`. */
+  backwardNorm(gradient: string, x: string, gamma: string): string {
+    const meanSquare = this.op('ReduceMean', [this.op('Mul', [x, x]), 'last_axis'])
+    const scale = this.op('Reciprocal', [this.op('Sqrt', [this.op('Add', [meanSquare, 'epsilon'])])])
+    const scaled = this.op('Mul', [x, scale])
+    const weighed = this.op('Mul', [gradient, gamma])
+    const along = this.op('ReduceMean', [this.op('Mul', [weighed, scaled]), 'last_axis'])
+    return this.op('Mul', [scale, this.op('Sub', [weighed, this.op('Mul', [scaled, along])])])
+  }
+
+  #forward(linear: BlockLinear): string {
+    const y = linearOutputName(0, linear)
+    this.linear(linearInputName(0, linear), linearName(0, linear), linearShape(this.#config, linear), y)
+    return y
+  }
+
+  /** Notes the squares of what a linear reads, and of the gradient at what it makes; the gradient at what it reads. */
+  #backward(linear: BlockLinear, gradient: string): string {
+    this.#squares(gradient, squaredGradientName(linear))
+    const [, cols] = linearShape(this.#config, linear)
+    const squared = statisticTensor('square_norm', linear)
+    if (!this.squaredInputs.some(({ name }) => name === squared)) {
+      this.squaredInputs.push({ name: squared, type: 'float32', shape: [cols] })
+      this.#squares(linearInputName(0, linear), squared)
+    }
+    return this.op('MatMul', [gradient, linearName(0, linear)])
+  }
+
+  /** Sums of the squares of the columns of `x`. */
+  #squares(x: string, output: string): void {
+    this.add({
+      op: 'ReduceSumSquare',
+      inputs: [x, 'first_axis'],
+      outputs: [output],
+      attributes: { keepdims: { int: 0 } },
+    })
+  }
+
+  /** `[tokens, heads · headDim]` as heads. */
+  #asHeads(flat: string, shape: 'query_shape' | 'key_shape'): string {
+    return this.op('Transpose', [this.op('Reshape', [flat, shape])], { perm: { ints: [1, 2, 0, 3] } })
+  }
+
+  #flat(heads: string): string {
+    return this.op('Reshape', [this.op('Transpose', [heads], { perm: { ints: [2, 0, 1, 3] } }), 'flat'])
+  }
+
+  #transposed(heads: string): string {
+    return this.op('Transpose', [heads], { perm: { ints: [0, 1, 3, 2] } })
+  }
+
+  /** What all queries of a group ask of one key or value. */
+  #groupSum(heads: string): string {
+    return this.op('ReduceSum', [heads, 'group_axis'])
+  }
+
+  /** Rotary embedding, or backwards: a rotation's transpose turns the other way. */
+  #rotate(heads: string, direction: 1 | -1): string {
+    const halves = [`v${this.#values++}`, `v${this.#values++}`] as const
+    this.add({
+      op: 'Split',
+      inputs: [heads],
+      outputs: halves,
+      attributes: { axis: { int: -1 }, num_outputs: { int: 2 } },
+    })
+    const [first, second] = halves
+    const [minus, plus] = direction === 1 ? (['Sub', 'Add'] as const) : (['Add', 'Sub'] as const)
+    const turned = [
+      this.op(minus, [this.op('Mul', [first, 'cos']), this.op('Mul', [second, 'sin'])]),
+      this.op(plus, [this.op('Mul', [second, 'cos']), this.op('Mul', [first, 'sin'])]),
+    ]
+    return this.op('Concat', turned, { axis: { int: -1 } })
+  }
+}
+
+/** What is added to scores: a token reads none that comes after it. `[length, length]` */
+function futureOf(length: number): Float32Array {
+  const future = new Float32Array(length * length)
+  for (let row = 0; row < length; row++) future.fill(-1e9, row * length + row + 1, (row + 1) * length)
+  return future
+}

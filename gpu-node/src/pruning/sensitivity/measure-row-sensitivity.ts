@@ -1,0 +1,245 @@
+import { open, type FileHandle } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { buildBackwardBlock, buildLossGradient, GRADIENT, squaredGradientName } from './backward-graph.ts'
+import { explainFullDisk } from '../../platform/full-disk.ts'
+import { buildForwardBlock, SEGMENT_OUTPUT } from '../calibration/calibration-graph.ts'
+import { Tensor } from '../graph/onnx-runtime.ts'
+import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
+import type { DenseModel } from '../../model/master/dense-model.ts'
+import { allocateBlock, loadTensor } from '../../model/master/read-master.ts'
+import { readInto } from '../../platform/positional-read.ts'
+import { ROW_SENSITIVITY_VERSION, type RowSensitivity } from '../../model/sensitivities/row-sensitivity.ts'
+import { createScratch, removeScratch } from '../../platform/scratch.ts'
+import {
+  aTurn,
+  createSession,
+  free,
+  pick,
+  readFiniteBlock,
+  weightFeeds,
+} from '../calibration/block-runner.ts'
+import { statisticTensor } from '../statistics/statistic-names.ts'
+import { worthQuantiles } from '../selection/share-rows.ts'
+import type { TextMeasurement } from './text-measurement.ts'
+import { chunkFeeds, embed, hiddenOf, type Chunk } from '../calibration/token-chunks.ts'
+
+/** The windows as chunks of one sequence, and the residual stream of all of them, or its gradient: `[tokens, hidden]`. */
+interface Work extends Pick<TextMeasurement, 'threads' | 'signal'> {
+  model: DenseModel
+  length: number
+  chunks: readonly Chunk[]
+  tokens: Int32Array
+  stream: Float32Array
+  tell: (step: number, message: string) => void
+}
+
+/**
+ * Measures what an error at each output of each linear costs: the diagonal of the empirical Fisher information of the dense
+ * model at the outputs, by one forward and one backward pass over the windows. One block of weights is in memory at a
+ * time; what enters every block is on disk, 4 bytes × hidden size × layers × tokens.
+ *
+ * @throws AppError `unsupported_model` weights or gradients are not finite: names the linear; `internal_error` the disk is
+ * full; the reason of the signal
+ */
+export async function measureRowSensitivity(
+  model: DenseModel,
+  { windows, textSha256, threads, cacheDir, created, signal, onProgress }: TextMeasurement,
+): Promise<RowSensitivity> {
+  const length = windows[0]?.length ?? 0
+  const tokens = Int32Array.from(windows.flatMap((window) => [...window]))
+  // A backward pass is two forward ones, and makes the forward one again.
+  const steps = 4 * model.config.layers
+  const work: Work = {
+    model,
+    length,
+    chunks: windows.map((_, index) => ({ batch: 1, length, firstToken: index * length })),
+    tokens,
+    stream: embed(model, tokens),
+    threads,
+    signal,
+    tell: (step, message) => onProgress(step / steps, message),
+  }
+  const scratch = await createScratch(cacheDir)
+  try {
+    const entering = await openStates(join(scratch, 'hidden.f32'), work)
+    try {
+      await runForward(work, entering)
+      const loss = await runLossBackward(work)
+      return {
+        format: 'copal-row-sensitivity',
+        format_version: ROW_SENSITIVITY_VERSION,
+        model: model.id,
+        base_sha256: model.master.baseSha256,
+        created,
+        text: { sha256: textSha256, windows: windows.length, window_tokens: length },
+        nll_mean: loss / (windows.length * (length - 1)),
+        linears: await runBackward(work, entering),
+      }
+    } finally {
+      await entering.close()
+    }
+  } finally {
+    await removeScratch(scratch)
+  }
+}
+
+/** Leaves what the last block leaves in `stream`. */
+async function runForward({ model, length, chunks, stream, threads, signal, tell }: Work, entering: States) {
+  const { config, master } = model
+  const weights = allocateBlock(config)
+  const feeds = weightFeeds(weights, config)
+  const session = await createSession(buildForwardBlock(config, length), threads, true)
+  try {
+    for (let block = 0; block < config.layers; block++) {
+      tell(block, `forward, block ${block + 1} of ${config.layers}`)
+      await readFiniteBlock(master, block, weights)
+      for (const chunk of chunks) {
+        signal.throwIfAborted()
+        await entering.write(block, chunk)
+        const outputs = await session.run({ ...feeds, ...chunkFeeds(chunk, stream, config) })
+        replace(stream, chunk, config, outputs[SEGMENT_OUTPUT.down])
+        await aTurn()
+      }
+    }
+  } finally {
+    await session.release()
+  }
+}
+
+/** Replaces what the last block leaves by the loss's gradient there; the loss, nats over all tokens. */
+async function runLossBackward(work: Work): Promise<number> {
+  const { model, length, chunks, tokens, stream, threads, signal, tell } = work
+  const { config, master } = model
+  const { vocabSize, hiddenSize, layers, tiedEmbedding } = config
+  const head = tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'
+  const session = await createSession(buildLossGradient(config, length), threads, false)
+  try {
+    const feeds = {
+      [head]: new Tensor('float32', await loadTensor(master, head), [vocabSize, hiddenSize]),
+      'model.norm.weight': new Tensor('float32', await loadTensor(master, 'model.norm.weight'), [hiddenSize]),
+    }
+    let loss = 0
+    for (const [index, chunk] of chunks.entries()) {
+      signal.throwIfAborted()
+      tell(layers, `loss, window ${index + 1} of ${chunks.length}`)
+      const { firstToken } = chunk
+      const next = tokens.subarray(firstToken + 1, firstToken + length)
+      // Nothing follows the last: what stands there is not read.
+      const targets = BigInt64Array.from([...next, 0], (token) => BigInt(token))
+      const outputs = await session.run({
+        ...pick(feeds, session.inputNames),
+        [GRADIENT.hidden]: rowsOf(stream, chunk, config),
+        [GRADIENT.targets]: new Tensor('int64', targets, [length, 1]),
+      })
+      loss += (outputs[GRADIENT.loss] as Tensor).data[0] as number
+      replace(stream, chunk, config, outputs[GRADIENT.below])
+      await aTurn()
+    }
+    return loss
+  } finally {
+    await session.release()
+  }
+}
+
+/** What the loss's gradient in `stream` says of every linear, on its way down. */
+async function runBackward(work: Work, entering: States): Promise<RowSensitivity['linears']> {
+  const { model, length, chunks, tokens, stream, threads, signal, tell } = work
+  const { config, master } = model
+  const weights = allocateBlock(config)
+  const feeds = weightFeeds(weights, config)
+  const linears: RowSensitivity['linears'] = {}
+  const session = await createSession(buildBackwardBlock(config, length), threads, true)
+  try {
+    for (let block = config.layers - 1; block >= 0; block--) {
+      tell(4 * config.layers - 3 * (block + 1), `backward, block ${block + 1} of ${config.layers}`)
+      await readFiniteBlock(master, block, weights)
+      const sums = new Map<string, Float64Array>()
+      for (const chunk of chunks) {
+        signal.throwIfAborted()
+        const hidden = new Tensor('float32', await entering.read(block, chunk), [length, config.hiddenSize])
+        const above = rowsOf(stream, chunk, config)
+        const { [GRADIENT.below]: below, ...squares } = await session.run({
+          ...feeds,
+          [GRADIENT.hidden]: hidden,
+          [GRADIENT.above]: above,
+        })
+        replace(stream, chunk, config, below)
+        for (const [name, ofChunk] of Object.entries(squares)) addTo(sums, name, ofChunk)
+        await aTurn()
+      }
+      for (const linear of BLOCK_LINEARS) {
+        const name = linearName(block, linear)
+        const mean = (sum: string) =>
+          Float32Array.from(sums.get(sum) as Float64Array, (value) => value / tokens.length)
+        const rows = mean(squaredGradientName(linear))
+        if (!rows.every(Number.isFinite)) {
+          throw new AppError(
+            'unsupported_model',
+            `The gradient at '${name}' is not finite. Measure on other text.`,
+          )
+        }
+        const squareNorm = mean(statisticTensor('square_norm', linear))
+        const worth = worthQuantiles(linearShape(config, linear), weights.linears[linear], squareNorm, rows)
+        linears[name] = { rows, worth }
+      }
+    }
+    return linears
+  } finally {
+    await session.release()
+  }
+}
+
+/** What enters every block, on disk. */
+interface States {
+  /** Keeps a chunk of the stream. */
+  write(block: number, chunk: Chunk): Promise<void>
+  /** A chunk as it was kept, `[length, hidden]`, until the next is read. */
+  read(block: number, chunk: Chunk): Promise<Float32Array>
+  close(): Promise<void>
+}
+
+async function openStates(path: string, { model, length, chunks, stream }: Work): Promise<States> {
+  const { config } = model
+  const chunkBytes = 4 * length * config.hiddenSize
+  const offsetOf = (block: number, { firstToken }: Chunk) =>
+    (block * chunks.length + firstToken / length) * chunkBytes
+  const buffer = new Float32Array(chunkBytes / 4)
+  const file: FileHandle = await open(path, 'w+')
+  return {
+    async write(block, chunk) {
+      const rows = hiddenOf(stream, chunk, config)
+      try {
+        const { bytesWritten } = await file.write(rows, 0, rows.byteLength, offsetOf(block, chunk))
+        if (bytesWritten < rows.byteLength) throw Object.assign(new Error('short write'), { code: 'ENOSPC' })
+      } catch (error) {
+        const gigabytes = (config.layers * chunks.length * chunkBytes) / 1e9
+        const purpose = `for ${gigabytes.toFixed(1)} GB of hidden states`
+        throw explainFullDisk(error, dirname(path), purpose, 'measure on fewer or shorter windows')
+      }
+    },
+    async read(block, chunk) {
+      await readInto(file, offsetOf(block, chunk), new Uint8Array(buffer.buffer), path)
+      return buffer
+    },
+    close: () => file.close(),
+  }
+}
+
+function addTo(sums: Map<string, Float64Array>, name: string, tensor: Tensor): void {
+  const values = tensor.data as Float32Array
+  const sum = sums.get(name) ?? new Float64Array(values.length)
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number)
+  sums.set(name, sum)
+  free(tensor)
+}
+
+/** A sequence's rows, as a tensor on them. */
+function rowsOf(stream: Float32Array, chunk: Chunk, config: LlamaConfig): Tensor {
+  return new Tensor('float32', hiddenOf(stream, chunk, config), [chunk.length, config.hiddenSize])
+}
+
+function replace(stream: Float32Array, chunk: Chunk, config: LlamaConfig, by: Tensor | undefined): void {
+  hiddenOf(stream, chunk, config).set(by?.data as Float32Array)
+  free(by)
+}

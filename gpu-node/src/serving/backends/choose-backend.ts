@@ -1,0 +1,80 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { Log } from '../../platform/log.ts'
+import type { KernelName, Precision } from '../../../native/addon.d.ts'
+import type { Backend, WeightSet } from '../contract/backend.ts'
+import { createOnnxBackend } from './onnx/onnx-backend.ts'
+import { createSparseBackend } from './sparse/sparse-backend.ts'
+import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
+
+/** The settings of backends, as `NodeSettings` describes them, and what backends need beside them. */
+export interface ChooseBackendOptions {
+  backend: 'onnx' | 'sparse' | 'auto'
+  kernel: KernelName | null
+  precision: Precision
+  headPrecision: Precision
+  provider: string
+  threads: number | null
+  kvTokens: number | null
+  /** Scratch space of the ONNX backend. */
+  workDir: string
+  log: Pick<Log, 'info'>
+  /** Loads the addon; tests give one that fails. */
+  load?: typeof loadNative
+}
+
+/**
+ * The backend that the settings ask for; one line of the log says which it is and why.
+ *
+ * Where the sparse engine serves, background sets still run on ONNX: evaluation compares masks in f32, and its
+ * processes yield the processor to serving.
+ *
+ * @throws AppError `invalid_request` when the sparse engine is asked for and its addon does not load, or this
+ * machine cannot run the kernel
+ */
+export function chooseBackend(options: ChooseBackendOptions): Backend {
+  const { backend: wanted, provider, workDir, log } = options
+  const threads = options.threads ?? undefined
+  const load = options.load ?? loadNative
+  const onnx = createOnnxBackend({ workDir, threads, provider, log })
+  const serveOnnx = (why: string) => {
+    log.info('backend chosen', { backend: onnx.name, why })
+    return onnx
+  }
+  if (wanted === 'onnx') return serveOnnx('COPAL_BACKEND is onnx')
+  if (wanted === 'auto' && provider !== 'cpu') return serveOnnx(`COPAL_PROVIDER is ${provider}`)
+  try {
+    const sparse = createSparseBackend({
+      addon: load(),
+      threads,
+      kernel: options.kernel ?? undefined,
+      precision: options.precision,
+      headPrecision: options.headPrecision,
+      kvTokens: options.kvTokens ?? undefined,
+      log,
+    })
+    const why = wanted === 'auto' ? 'the addon loads' : 'COPAL_BACKEND is sparse'
+    log.info('backend chosen', { backend: sparse.name, why })
+    return byPriority({ serving: sparse, background: onnx })
+  } catch (error) {
+    if (!(error instanceof NativeUnavailableError)) throw error
+    if (wanted === 'auto') return serveOnnx(error.message)
+    throw new AppError('invalid_request', `COPAL_BACKEND is 'sparse'. ${error.message}`, { cause: error })
+  }
+}
+
+/** Runs sets where their priority says. */
+function byPriority(backends: Record<'serving' | 'background', Backend>): Backend {
+  const owners = new WeakMap<WeightSet, Backend>()
+  const ownerOf = (weights: WeightSet) => owners.get(weights) ?? backends.serving
+  return {
+    name: backends.serving.name,
+    async load(source) {
+      const owner = backends[source.priority]
+      const weights = await owner.load(source)
+      owners.set(weights, owner)
+      return weights
+    },
+    step: (plan) => ownerOf(plan.weights).step(plan),
+    release: (weights) => ownerOf(weights).release(weights),
+  }
+}

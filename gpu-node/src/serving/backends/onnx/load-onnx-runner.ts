@@ -1,0 +1,42 @@
+import { createDecoderSession } from '../../../pruning/graph/decoder-session.ts'
+import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
+import type { LlamaConfig } from '../../../model/config/llama-config.ts'
+import { canaryPrompt, checkCanary } from '../../contract/self-test.ts'
+import { runForward } from '../../../pruning/graph/decoder-forward.ts'
+import { KeyValueCache } from '../../../pruning/graph/key-value-cache.ts'
+import type { LoadOptions } from './weight-set-protocol.ts'
+import { createRunner, type Runner } from './onnx-runner.ts'
+
+/**
+ * Prepares the weights of a set, makes its session and tries it.
+ *
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, `node_failed` when the model does not compute
+ */
+export async function loadRunner(options: LoadOptions): Promise<Runner> {
+  const session = await createDecoderSession(options)
+  await tryModel(session, options.config)
+  return createRunner(session, options.config)
+}
+
+/** How far cached and uncached logits may differ, relative to the largest. */
+const CANARY_TOLERANCE = 1e-3
+
+/**
+ * Runs a fixed prompt at once, and again token by token through the cache: logits must be finite and agree.
+ *
+ * @throws AppError `node_failed`
+ */
+async function tryModel(session: InferenceSession, config: LlamaConfig): Promise<void> {
+  const prompt = canaryPrompt(config.vocabSize)
+  const cache = new KeyValueCache(config)
+  const { slab } = cache.reserve(0, 0, prompt.length)
+  cache.reserve(1, 0, prompt.length)
+  const whole = { slot: 0, position: 0, tokens: prompt, wanted: [prompt.length - 1], targets: [] }
+  const [expected] = await runForward(session, config, { slab, members: [whole], output: 'logits' })
+  let cached: Float32Array | undefined
+  for (const [position, token] of prompt.entries()) {
+    const member = { slot: 1, position, tokens: Int32Array.of(token), wanted: [0], targets: [] }
+    ;[cached] = await runForward(session, config, { slab, members: [member], output: 'logits' })
+  }
+  checkCanary(expected as Float32Array, cached as Float32Array, CANARY_TOLERANCE)
+}

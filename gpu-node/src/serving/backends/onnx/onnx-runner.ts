@@ -1,0 +1,141 @@
+import { createScriptLoops } from '../../sampling/logit-kernels.ts'
+import type { Sampler } from '../../sampling/token-sampler.ts'
+import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
+import type { LlamaConfig } from '../../../model/config/llama-config.ts'
+import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
+import { createSamplers, misfit, requireDistinct } from '../../sampling/sequence-samplers.ts'
+import { runForward, type Batch, type BatchMember } from '../../../pruning/graph/decoder-forward.ts'
+import { KeyValueCache, type Place, type Slab } from '../../../pruning/graph/key-value-cache.ts'
+
+/**
+ * Tokens that one run takes at most. Longer chunks are split: the activations of a run stay in the
+ * caches of the processor, and the memory of scores and logits stays bounded.
+ */
+const MAX_RUN_TOKENS = 256
+
+/** Runs the steps of one weight set. Not reentrant. */
+export interface Runner {
+  /** @throws AppError when the work does not fit what is held */
+  step(work: readonly SequenceWork[], drop: readonly number[]): Promise<SequenceOutput[]>
+  /** Room taken, for checks. */
+  usage(): KeyValueCache['usage']
+}
+
+interface Item {
+  work: SequenceWork
+  place: Place
+  sampler: Sampler | undefined
+}
+
+/** A runner over a session of the decoder graph. */
+export function createRunner(session: InferenceSession, config: LlamaConfig): Runner {
+  const cache = new KeyValueCache(config)
+  const samplers = createSamplers(createScriptLoops(config.vocabSize))
+
+  const accept = (work: SequenceWork): Item => {
+    const { sequence, tokens, position, targets } = work
+    const held = cache.lengthOf(sequence)
+    if (tokens.length === 0) throw misfit(work, 'it has no tokens')
+    if (position > held) throw misfit(work, `it starts at position ${position}, ${held} tokens are held`)
+    if (work.output === 'nll' && targets?.length !== tokens.length) {
+      throw misfit(work, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
+    }
+    const sampler = samplers.accept(work)
+    return { work, place: cache.reserve(sequence, position, position + tokens.length), sampler }
+  }
+
+  const finish = async ({ work, sampler }: Item, logits: Float32Array): Promise<SequenceOutput> => {
+    if (work.output === 'none' || !sampler) return { kind: 'none' }
+    const allowed = (await work.allowed) ?? null
+    return { kind: 'token', ...sampler.sample(logits, work.position + work.tokens.length, allowed) }
+  }
+
+  /** A chunk of one sequence, in runs of at most {@link MAX_RUN_TOKENS}. */
+  const runChunk = async (item: Item): Promise<SequenceOutput> => {
+    const { work, place } = item
+    const scores: Float32Array[] = []
+    const sum = new Float64Array(config.hiddenSize)
+    let logits = new Float32Array()
+    for (let begin = 0; begin < work.tokens.length; begin += MAX_RUN_TOKENS) {
+      const tokens = work.tokens.subarray(begin, begin + MAX_RUN_TOKENS)
+      const isLast = begin + tokens.length === work.tokens.length
+      const member = memberOf(item, begin, tokens, isLast)
+      const output = outputOf(work, member)
+      const [rows] = await runForward(session, config, { slab: place.slab, members: [member], output })
+      place.length = work.position + begin + tokens.length
+      if (output === 'target_logprob') scores.push((rows as Float32Array).map((logprob) => -logprob))
+      else if (output === 'hidden') addRows(sum, rows as Float32Array)
+      else if (output === 'logits') logits = rows as Float32Array<ArrayBuffer>
+    }
+    if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum: Float32Array.from(sum) }
+    return work.output === 'nll' ? { kind: 'nll', nll: joined(scores) } : finish(item, logits)
+  }
+
+  /** One token each of sequences of one slab, together. */
+  const runTogether = async (slab: Slab, items: readonly Item[]): Promise<SequenceOutput[]> => {
+    const members = items.map((item) => memberOf(item, 0, item.work.tokens, true))
+    const output = members.some(({ wanted }) => wanted.length > 0) ? 'logits' : 'none'
+    const rows = await runForward(session, config, { slab, members, output })
+    for (const item of items) item.place.length = item.work.position + 1
+    const outputs: SequenceOutput[] = []
+    for (const [index, item] of items.entries()) outputs.push(await finish(item, rows[index] as Float32Array))
+    return outputs
+  }
+
+  return {
+    usage: () => cache.usage,
+
+    async step(work, drop) {
+      for (const sequence of drop) {
+        cache.drop(sequence)
+        samplers.drop(sequence)
+      }
+      requireDistinct(work)
+      const items = work.map(accept)
+      const outputs = new Map<Item, SequenceOutput>()
+      const together = Map.groupBy(
+        items.filter((item) => item.work.tokens.length === 1 && !ALONE[item.work.output]),
+        ({ place }) => place.slab,
+      )
+      for (const [slab, group] of together) {
+        const results = await runTogether(slab, group)
+        for (const [index, item] of group.entries()) outputs.set(item, results[index] as SequenceOutput)
+      }
+      for (const item of items) if (!outputs.has(item)) outputs.set(item, await runChunk(item))
+      return items.map((item) => outputs.get(item) as SequenceOutput)
+    },
+  }
+}
+
+/** Whether the work runs without others, because more is wanted of it than logits. */
+const ALONE = { none: false, token: false, nll: true, hidden_sum: true } as const
+
+function outputOf({ output }: SequenceWork, { wanted }: BatchMember): Batch['output'] {
+  if (output === 'hidden_sum') return 'hidden'
+  if (wanted.length === 0) return 'none'
+  return output === 'nll' ? 'target_logprob' : 'logits'
+}
+
+function memberOf({ work, place }: Item, begin: number, tokens: Int32Array, isLast: boolean): BatchMember {
+  const member = { slot: place.slot, position: work.position + begin, tokens }
+  if (work.output === 'token') return { ...member, wanted: isLast ? [tokens.length - 1] : [], targets: [] }
+  if (work.output === 'none' || !work.targets) return { ...member, wanted: [], targets: [] }
+  const targets = work.targets.subarray(begin, begin + tokens.length)
+  const wanted = [...targets.keys()].filter((index) => targets[index] !== -1)
+  return { ...member, wanted, targets: wanted.map((index) => targets[index] as number) }
+}
+
+function addRows(sum: Float64Array, rows: Float32Array): void {
+  for (let at = 0; at < rows.length; at += sum.length)
+    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (rows[at + i] as number)
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let offset = 0
+  for (const part of parts) {
+    all.set(part, offset)
+    offset += part.length
+  }
+  return all
+}

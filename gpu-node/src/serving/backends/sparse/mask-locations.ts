@@ -1,0 +1,47 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { expectedKeptCounts } from '@copal/shared/mask/check-linear.ts'
+import { checkMaskHeader } from '@copal/shared/mask/mask-codec.ts'
+import type { MaskEntry, MaskHeader } from '@copal/shared/mask/mask-header.ts'
+import { linearPattern } from '@copal/shared/mask/mask-metadata.ts'
+import { readMaskFileHeader } from '../../../model/mask-file/mask-file-reader.ts'
+import { maskTarget } from '../../../model/mask-file/verify-mask.ts'
+import type { LlamaConfig } from '../../../model/config/llama-config.ts'
+import type { DenseMaster } from '../../../model/master/dense-model.ts'
+
+/** By linear, what the addon is told of it: the five numbers that `Engine.load` in `addon.d.ts` names. */
+export type MaskPlaces = ReadonlyMap<string, readonly number[]>
+
+/** Of a linear that is left dense. */
+export const DENSE_PLACE: readonly number[] = [-1, -1, -1, -1, -1]
+
+/**
+ * Checks the header of a mask file against a model, and tells where its linears lie and what they must keep. Whether
+ * they do, and whether values are finite, the addon sees when it packs them.
+ *
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, or `node_failed` when it cannot be read
+ */
+export async function placesInMask(
+  maskPath: string,
+  config: LlamaConfig,
+  master: DenseMaster,
+): Promise<MaskPlaces> {
+  const header = await readHeader(maskPath)
+  checkMaskHeader(header, maskTarget(config, master))
+  return new Map([...header.linears].map(([name, linear]) => [name, placeOf(header, name, linear)]))
+}
+
+function placeOf({ meta }: MaskHeader, name: string, { rows, cols, bits, values }: MaskEntry): number[] {
+  const { pattern, size, kept } = expectedKeptCounts(name, linearPattern(meta, name), meta.scope, rows, cols)
+  const columns = pattern.kind === 'n:m' ? size : meta.scope === 'row' ? 0 : -1
+  return [bits.begin, columns, kept, ...(values ? [values.begin, (values.end - values.begin) / 2] : [-1, -1])]
+}
+
+async function readHeader(maskPath: string): Promise<MaskHeader> {
+  try {
+    return await readMaskFileHeader(maskPath)
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new AppError('node_failed', `The mask cannot be checked: ${reason}.`, { cause })
+  }
+}

@@ -1,0 +1,235 @@
+import { AppError, parseErrorBody, type ErrorCode } from '@copal/shared/errors.ts'
+import {
+  heartbeatResponse,
+  type Heartbeat,
+  type HeartbeatResponse,
+  type CachedResponse,
+  type ReceiptBatch,
+} from '@copal/shared/wire/node-rpc.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { signedHeaders } from '@copal/shared/wire/signature.ts'
+import { reasonOf } from '../../platform/log.ts'
+import { sendMaskFile } from '../../model/mask-file/upload-parts.ts'
+
+/** What the gateway stores by hash for nodes. */
+type ArtifactKind = 'masks' | 'datasets'
+
+/**
+ * The node's calls to the gateway, signed. Every method throws an AppError: `no_node_available` when the gateway cannot
+ * be reached, `service_unavailable` when it answers that it is failing (both `retryable`), else what it answered.
+ */
+export interface GatewayClient {
+  heartbeat(beat: Heartbeat): Promise<HeartbeatResponse>
+  receipts(batch: ReceiptBatch): Promise<void>
+  /** A streamed answer to be kept. */
+  keepAnswer(answer: CachedResponse): Promise<void>
+  /** The bytes of an artifact as they arrive, until they stand still; their hash is the caller's to check. */
+  download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
+  /** Sends a mask file as it is read from disk; the gateway checks that it has this hash. */
+  uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
+}
+
+/** How long the gateway may take to answer, beside what a body from memory takes on its way. */
+const ANSWER_TIMEOUT_MS = 10_000
+/** The slowest link that such bodies are sent over, and the slowest joining of parts. */
+const SLOWEST_BYTES_PER_MS = 1_000
+/**
+ * How long a file may stand still on its way; in all it takes what its link takes. Of what lies in the system's buffers,
+ * which is megabytes, no progress is seen.
+ */
+const STALL_TIMEOUT_MS = 60_000
+
+/** Composes the client of the gateway at `baseUrl` (`http://127.0.0.1:8787`). */
+export function createGatewayClient(deps: {
+  baseUrl: string
+  nodeId: string
+  secret: string
+  /** Sent with every call, for what lies in front of the gateway. */
+  headers?: Readonly<Record<string, string>>
+  nowMs?: () => number
+  /** For tests: see {@link sendMaskFile}. */
+  maskPartBytes?: number
+  /** For tests. */
+  stallTimeoutMs?: number
+}): GatewayClient {
+  const nowMs = deps.nowMs ?? Date.now
+  const stallTimeoutMs = deps.stallTimeoutMs ?? STALL_TIMEOUT_MS
+  const base = new URL(deps.baseUrl.endsWith('/') ? deps.baseUrl : `${deps.baseUrl}/`)
+
+  async function call(
+    method: 'GET' | 'POST' | 'PUT',
+    path: string,
+    signed: { body: Uint8Array<ArrayBuffer> } | { bodySha256: string },
+    {
+      headers,
+      ...sent
+    }: { headers?: Record<string, string>; body?: NonNullable<RequestInit['body']>; duplex?: 'half' },
+    deadline: Deadline,
+    signal?: AbortSignal,
+  ): Promise<Response> {
+    const url = new URL(path.slice(1), base)
+    const { nodeId } = deps
+    const request = { nodeId, to: 'gateway', method, path: url.pathname + url.search, ...signed } as const
+    const signing = await signedHeaders(deps.secret, request, nowMs())
+    let response: Response
+    try {
+      response = await fetch(url, {
+        method,
+        headers: { ...deps.headers, ...signing, ...headers },
+        ...sent,
+        signal: signal ? AbortSignal.any([signal, deadline.signal]) : deadline.signal,
+      })
+    } catch (cause) {
+      signal?.throwIfAborted()
+      throw unreachable(base, cause)
+    } finally {
+      // Of the body it is watched where it is read.
+      deadline.end()
+    }
+    if (response.ok) return response
+    const text = await textOf(response).catch(() => '')
+    throw refusal(base, `${method} ${path}`, response.status, text)
+  }
+
+  /** The text of an answer: it may not take longer than the answer itself might. */
+  async function textOf(response: Response): Promise<string> {
+    const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, ANSWER_TIMEOUT_MS))
+    let text = ''
+    const decoder = new TextDecoder()
+    for await (const piece of pieces) text += decoder.decode(piece, { stream: true })
+    return text + decoder.decode()
+  }
+
+  function get(path: string, signal?: AbortSignal): Promise<Response> {
+    const nothing = new Uint8Array()
+    return call('GET', path, { body: nothing }, {}, answerFor(0), signal)
+  }
+
+  /** @param workBytes what the gateway has to move for it, where that is not the body */
+  function post(path: string, value: object, workBytes?: number, signal?: AbortSignal): Promise<Response> {
+    const body = new TextEncoder().encode(JSON.stringify(value))
+    const headers = { 'content-type': 'application/json' }
+    return call('POST', path, { body }, { headers, body }, answerFor(workBytes ?? body.length), signal)
+  }
+
+  function put(path: string, file: Blob, bodySha256: string, signal?: AbortSignal): Promise<Response> {
+    const deadline = startDeadline(stallTimeoutMs, 'progress')
+    const body = watched(file, deadline.renew)
+    const headers = { 'content-type': 'application/octet-stream', 'content-length': String(file.size) }
+    return call('PUT', path, { bodySha256 }, { headers, body, duplex: 'half' }, deadline, signal)
+  }
+
+  return {
+    async heartbeat(beat) {
+      const text = await textOf(await post('/internal/nodes/heartbeat', beat))
+      try {
+        return validate(heartbeatResponse, JSON.parse(text))
+      } catch (cause) {
+        throw cause instanceof SyntaxError ? unreachable(base, cause) : cause
+      }
+    },
+    async receipts(batch) {
+      await drop(await post('/internal/nodes/receipts', batch))
+    },
+    async keepAnswer(answer) {
+      await drop(await post('/internal/nodes/answers', answer))
+    },
+    async download(kind, sha256, signal) {
+      const response = await get(`/internal/${kind}/${sha256}`, signal)
+      return bodyChunks(base, response, stallTimeoutMs, signal)
+    },
+    async uploadMask(sha256, file, signal) {
+      const path = `/internal/masks/${sha256}`
+      const sender = {
+        whole: (whole: Blob) => put(path, whole, sha256, signal).then(drop),
+        part: (bytes: Blob, hash: string) => put(`${path}/parts/${hash}`, bytes, hash, signal).then(drop),
+        join: (parts: string[]) => post(path, { parts }, file.size, signal).then(drop),
+      }
+      await sendMaskFile(file, sender, deps.maskPartBytes)
+    },
+  }
+}
+
+/** Ends what takes too long. */
+interface Deadline {
+  signal: AbortSignal
+  /** The time begins anew. */
+  renew: () => void
+  end: () => void
+}
+
+function startDeadline(timeoutMs: number, awaited: 'answer' | 'progress'): Deadline {
+  const late = new AbortController()
+  const abort = () => late.abort(new Error(`no ${awaited} for ${Math.ceil(timeoutMs / 1000)} s`))
+  const timer = setTimeout(abort, timeoutMs)
+  return { signal: late.signal, renew: () => void timer.refresh(), end: () => clearTimeout(timer) }
+}
+
+function answerFor(bytes: number): Deadline {
+  return startDeadline(ANSWER_TIMEOUT_MS + bytes / SLOWEST_BYTES_PER_MS, 'answer')
+}
+
+/** The bytes of a file, telling of each piece that was taken. */
+function watched(file: Blob, onPiece: () => void): ReadableStream<Uint8Array> {
+  const watch = new TransformStream<Uint8Array, Uint8Array>({
+    transform(piece, controller) {
+      onPiece()
+      controller.enqueue(piece)
+    },
+  })
+  return file.stream().pipeThrough(watch)
+}
+
+async function drop(response: Response): Promise<void> {
+  await response.body?.cancel()
+}
+
+async function* bodyChunks(
+  base: URL,
+  response: Response,
+  stallTimeoutMs: number,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  if (!response.body) return
+  const deadline = startDeadline(stallTimeoutMs, 'progress')
+  try {
+    const body = response.body.pipeThrough(new TransformStream(), { signal: deadline.signal })
+    for await (const chunk of body) {
+      deadline.renew()
+      yield chunk
+    }
+  } catch (cause) {
+    signal?.throwIfAborted()
+    throw unreachable(base, cause)
+  } finally {
+    deadline.end()
+  }
+}
+
+function unreachable(base: URL, cause: unknown): AppError {
+  return new AppError(
+    'no_node_available',
+    `The gateway at ${base.origin} cannot be reached: ${reasonOf(cause)}`,
+    { cause },
+  )
+}
+
+/** Failures that may pass are retryable whatever their body says; the rest is what the gateway said. */
+function refusal(base: URL, what: string, status: number, text: string): AppError {
+  const error = parseErrorBody(jsonOrUndefined(text))
+  const message = `The gateway at ${base.origin} answered ${what} with HTTP ${status}${error ? `: ${error.message}` : ''}`
+  const fail = (code: ErrorCode) => new AppError(code, message, { cause: error })
+  if (status >= 500 || status === 429) {
+    // Not the gateway's words: what lies in front of it does not reach it.
+    return fail(!error && [502, 503, 504].includes(status) ? 'no_node_available' : 'service_unavailable')
+  }
+  return error ?? fail(status === 404 ? 'not_found' : 'invalid_request')
+}
+
+function jsonOrUndefined(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,126 @@
+import { join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import type { CalibrateJob, DatasetRef, EvaluateJob, EvaluateResult } from '@copal/shared/wire/node-rpc.ts'
+import { runCalibration } from '../../pruning/runs/run-calibration.ts'
+import type { CalibrationOutcome, DatasetFile } from '../../pruning/runs/calibrate-and-select.ts'
+import type { ModelReference } from '../../pruning/runs/pruning-child-protocol.ts'
+import type { MaskStore } from '../masks/mask-store.ts'
+import type { DatasetStore } from './dataset-store.ts'
+import type { Evaluator } from './mask-evaluator.ts'
+import type { JobContext, JobWork } from './node-jobs.ts'
+
+/** Parts of {@link createJobWork}. */
+export interface JobWorkDeps {
+  home: string
+  model: ModelReference
+  masks: MaskStore
+  datasets: DatasetStore
+  evaluator: Evaluator
+  /** Of the calibration's forward pass; null: all processors, at low priority. */
+  threads: number | null
+}
+
+/** Shares of a calibrate job that fetching and uploading are taken to be. */
+const FETCH_SHARE = 0.02
+const UPLOAD_SHARE = 0.02
+
+/** Composes the work behind jobs from calibration, evaluation and the two stores. */
+export function createJobWork(deps: JobWorkDeps): JobWork {
+  const checkModel = (model: string) => {
+    if (model === deps.model.id) return
+    throw new AppError('model_not_found', `This node serves '${deps.model.id}', the job is for '${model}'.`)
+  }
+
+  async function fetchDatasets(refs: readonly DatasetRef[], { signal }: JobContext): Promise<DatasetFile[]> {
+    const files: DatasetFile[] = []
+    for (const { sha256, domain } of refs)
+      files.push({ sha256, domain, path: await deps.datasets.ensure(sha256, signal) })
+    return files
+  }
+
+  async function select(job: CalibrateJob, context: JobContext): Promise<CalibrationOutcome> {
+    const { signal, progress } = context
+    progress(0, 'fetching datasets')
+    const datasets = await fetchDatasets(job.datasets, context)
+    const accumulated = await fetchDatasets(job.accumulated, context)
+    const parentMaskPath = job.parent === null ? null : await deps.masks.ensure(job.parent, signal)
+    return runCalibration({
+      model: deps.model,
+      datasets,
+      accumulated,
+      samples: job.samples,
+      length: job.length,
+      seed: job.seed,
+      selection: job.selection,
+      parentMaskPath,
+      created: job.created,
+      workDir: deps.masks.dir,
+      statisticsDir: join(deps.home, 'statistics'),
+      threads: deps.threads ?? undefined,
+      signal,
+      onProgress: ({ fraction, message }) =>
+        progress(FETCH_SHARE + (1 - FETCH_SHARE - UPLOAD_SHARE) * fraction, message),
+    })
+  }
+
+  async function evaluate(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {
+    const { signal, progress } = context
+    progress(0, 'fetching holdouts')
+    const sources = await fetchDatasets(job.holdouts, context)
+    const evaluations = await deps.evaluator.evaluate(
+      job.mask,
+      sources.map(({ path, sha256 }) => ({ path, sha256 })),
+      {
+        windowTokens: job.windowTokens,
+        signal,
+        onProgress: (done, total) =>
+          progress(
+            FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1),
+            `evaluating, window ${done} of ${total}`,
+          ),
+      },
+    )
+    return {
+      kind: 'evaluate',
+      domains: evaluations.map(({ tokens, nllMean, perplexity }, index) => {
+        const { domain, sha256 } = job.holdouts[index] as DatasetRef
+        return {
+          domain,
+          holdoutSha256: sha256,
+          tokens,
+          nllMean: finite(nllMean),
+          perplexity: finite(perplexity),
+        }
+      }),
+    }
+  }
+
+  /** The runner gives one job at a time, so that no other reads what is cleared. */
+  async function thenClear<T>(result: Promise<T>): Promise<T> {
+    try {
+      return await result
+    } finally {
+      await deps.datasets.clear()
+    }
+  }
+
+  return {
+    async calibrate(job, context) {
+      checkModel(job.model)
+      const { maskPath: _, ...figures } = await context.attempt(() => thenClear(select(job, context)))
+      context.progress(1 - UPLOAD_SHARE, 'handing the mask to the gateway')
+      // By itself: what was selected, for an hour perhaps, is there.
+      await context.attempt(() => deps.masks.upload(figures.maskSha256, context.signal))
+      return { kind: 'calibrate', ...figures }
+    },
+    async evaluate(job, context) {
+      checkModel(job.model)
+      return context.attempt(() => thenClear(evaluate(job, context)))
+    },
+  }
+}
+
+/** JSON carries no infinities. */
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null
+}

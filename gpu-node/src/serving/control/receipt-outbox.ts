@@ -1,0 +1,181 @@
+import { open, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import { toAppError } from '@copal/shared/errors.ts'
+import { receipt as receiptSchema, type Receipt } from '@copal/shared/wire/node-rpc.ts'
+import { reasonOf, type Log } from '../../platform/log.ts'
+import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
+import type { GatewayClient } from './gateway-client.ts'
+
+/** Receipts on their way to the gateway: kept on disk until answered, sent again after a restart. */
+export interface ReceiptOutbox {
+  /** Takes a receipt; it is on disk soon after and sent with the next batch. */
+  add(receipt: Receipt): void
+  /** How many wait for an answer. */
+  pending(): number
+  /** Sends what waits now, once; settles when it is answered or the gateway turned out to be away. */
+  flush(): Promise<void>
+  start(): void
+  /** Sends what waits a last time and closes the file; what is not answered stays in it. */
+  stop(): Promise<void>
+}
+
+/** Parts of a {@link ReceiptOutbox}. */
+export interface ReceiptOutboxDeps {
+  home: string
+  nodeId: string
+  gateway: Pick<GatewayClient, 'receipts'>
+  log: Log
+  intervalMs?: number
+  /** Most receipts kept; beyond it the oldest are dropped. */
+  capacity?: number
+}
+
+/** Largest batch that the wire allows. */
+const BATCH = 256
+
+/**
+ * Opens `<home>/receipts.jsonl`, one receipt a line, appended. A line is taken off when the gateway has
+ * answered its batch; since settling is idempotent, lines that outlive a crash are simply sent again.
+ *
+ * @throws AppError `internal_error` when there is a file that cannot be read: it is left as it is
+ */
+export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<ReceiptOutbox> {
+  const path = join(deps.home, 'receipts.jsonl')
+  const capacity = deps.capacity ?? 100_000
+  const intervalMs = deps.intervalMs ?? 200
+  let waiting = await readReceipts(path, deps.log)
+  /** Of the file, once every write in the queue is done. */
+  let lines = waiting.length
+  let file: FileHandle = await rewrite()
+  let disk = Promise.resolve()
+  let sending: Promise<void> | undefined
+  let timer: NodeJS.Timeout | undefined
+  let failures = 0
+  let stopped = false
+
+  /** Replaces the file by what waits now; returns it open for appending. */
+  async function rewrite(): Promise<FileHandle> {
+    const kept = waiting
+    await writeAtomically(path, async function* () {
+      yield new TextEncoder().encode(kept.map((receipt) => `${JSON.stringify(receipt)}\n`).join(''))
+    })
+    return open(path, 'a')
+  }
+
+  function onDisk(write: () => Promise<void>): void {
+    disk = disk.then(write).catch((error: unknown) => {
+      deps.log.error('receipts cannot be written to disk', { path, reason: reasonOf(error) })
+    })
+  }
+
+  /** Rewrites once most lines are answered, so the file stays bounded without a rewrite a batch. */
+  function compact(): void {
+    const isWorthIt = waiting.length === 0 ? lines > 0 : lines > 2 * waiting.length + 1024
+    if (!isWorthIt) return
+    lines = waiting.length
+    onDisk(async () => {
+      const next = await rewrite()
+      await file.close()
+      file = next
+    })
+  }
+
+  /** What comes meanwhile goes with the next batch: under load each of them would have a call of its own. */
+  async function send(): Promise<void> {
+    const due = waiting.slice()
+    while (due.length > 0) {
+      const batch = due.splice(0, BATCH)
+      try {
+        await deliver(batch)
+      } catch (error) {
+        if (failures === 0)
+          deps.log.warn('receipts wait for the gateway', { waiting: waiting.length, reason: reasonOf(error) })
+        failures += 1
+        return
+      }
+      failures = 0
+      const answered = new Set(batch)
+      waiting = waiting.filter((receipt) => !answered.has(receipt))
+    }
+    compact()
+  }
+
+  /** A batch that is refused for good goes one by one, so that one bad receipt holds up no other. */
+  async function deliver(batch: readonly Receipt[]): Promise<void> {
+    try {
+      await deps.gateway.receipts({ nodeId: deps.nodeId, receipts: [...batch] })
+    } catch (error) {
+      const { code, retryable } = toAppError(error)
+      if (retryable || code === 'invalid_signature' || code === 'not_found') throw error
+      if (batch.length > 1) {
+        for (const receipt of batch) await deliver([receipt])
+      } else {
+        deps.log.error('the gateway refuses a receipt', {
+          requestId: batch[0]?.requestId,
+          reason: reasonOf(error),
+        })
+      }
+    }
+  }
+
+  function flush(): Promise<void> {
+    sending ??= send().finally(() => {
+      sending = undefined
+    })
+    return sending
+  }
+
+  function schedule(): void {
+    if (stopped) return
+    const waitMs = Math.min(8_000, intervalMs * 2 ** Math.min(failures, 10))
+    timer = setTimeout(() => void flush().then(schedule), waitMs)
+  }
+
+  return {
+    add(receipt) {
+      waiting.push(receipt)
+      if (waiting.length > capacity) {
+        const dropped = Math.ceil(capacity / 10)
+        waiting = waiting.slice(dropped)
+        deps.log.error('the outbox is full: the oldest receipts are dropped', { dropped })
+      }
+      lines += 1
+      onDisk(() => file.appendFile(`${JSON.stringify(receipt)}\n`))
+      compact()
+    },
+    pending: () => waiting.length,
+    flush,
+    start: schedule,
+    async stop() {
+      stopped = true
+      clearTimeout(timer)
+      await sending
+      await flush()
+      await disk
+      await file.close()
+    },
+  }
+}
+
+async function readReceipts(path: string, log: Log): Promise<Receipt[]> {
+  const text = (await readIfThere(path)) ?? ''
+  const receipts: Receipt[] = []
+  let damaged = 0
+  for (const line of text.split('\n')) {
+    if (line === '') continue
+    try {
+      receipts.push(parseStoredReceipt(line))
+    } catch {
+      // The last line of a process that was killed while it wrote.
+      damaged += 1
+    }
+  }
+  if (damaged) log.warn('damaged lines in the receipts file are dropped', { path, damaged })
+  return receipts
+}
+
+/** Parses one stored line. Earlier versions stored the attestation under the name `ticket`. */
+function parseStoredReceipt(line: string): Receipt {
+  const { ticket, ...fields } = JSON.parse(line) as Record<string, unknown>
+  return receiptSchema.parse(ticket === undefined ? fields : { attestation: ticket, ...fields })
+}

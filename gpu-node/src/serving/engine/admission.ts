@@ -1,0 +1,127 @@
+/** Takes requests in: refuses what cannot be served, and puts the rest into the scheduler's state. */
+import { AppError, toAppError } from '@copal/shared/errors.ts'
+import type { WeightSet } from '../contract/backend.ts'
+import { createAnswer } from './generated-text.ts'
+import type { Engine, EngineDeps } from './engine-api.ts'
+import type { Embedding } from './embedding-request.ts'
+import { createEventQueues } from './event-queue.ts'
+import type { GenerateEvent, GenerateRequest } from './generation-request.ts'
+import type { Jobs } from './request-tracker.ts'
+import type { EnginePolicy } from './engine-policy.ts'
+import { checkBiases, checkTokens, contextExceeded, overloaded, textTooLong } from './request-errors.ts'
+import { cancelled } from '../../platform/unless-aborted.ts'
+import type { Goal, Request } from './engine-request.ts'
+import { createEmbeddingSink, createGenerationSink } from './output-handlers.ts'
+import { waitingRequests, type EngineState } from './engine-state.ts'
+
+/** What it is made of. */
+export interface IntakeDeps extends Pick<EngineDeps, 'config' | 'codec'> {
+  policy: EnginePolicy
+  state: EngineState
+  jobs: Jobs
+  nowMs: () => number
+  /** @throws AppError when nothing is taken any more */
+  checkOpen: () => void
+  /** Puts a request into the state, on weights of its own or those that are active when it starts. */
+  accept: (goal: Goal, tokens: readonly number[], pin: WeightSet | null) => Request
+}
+
+/** The ways in that an engine has. */
+export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed' | 'score'> {
+  const { config, codec, policy, state, jobs, nowMs, checkOpen, accept } = deps
+  const queues = createEventQueues<GenerateEvent>(policy.maxUnread)
+  const endTokens = new Set(config.eosTokenIds)
+
+  /** How long until what is here now will be done, by the mean of what ended. */
+  const backlogMs = () => (jobs.meanRequestMs * state.requests.length) / policy.maxRunning
+
+  function checkQueue(): void {
+    if (waitingRequests(state).length >= policy.maxWaiting)
+      throw overloaded('requests waiting', policy.maxWaiting, backlogMs())
+  }
+
+  function goalOf(spec: GenerateRequest, maxNewTokens: number, fail: (error: AppError) => void): Goal {
+    const { constraint } = spec
+    return {
+      kind: 'generate',
+      sampler: { ...spec.sampling, promptTokens: spec.prompt.length },
+      maxNewTokens,
+      restartable: spec.restartable && !spec.weights,
+      partition: spec.partition ?? null,
+      beginnings: spec.beginnings ?? [],
+      allowedAfter:
+        constraint &&
+        ((generated: readonly number[]) =>
+          constraint.allowedAfter(generated).catch((thrown: unknown) => {
+            fail(toAppError(thrown))
+            return null
+          })),
+    }
+  }
+
+  return {
+    generate(spec) {
+      checkOpen()
+      checkTokens(spec.prompt, config.vocabSize, 'prompt')
+      checkBiases(spec.sampling.logitBias ?? [], config.vocabSize)
+      const room = policy.contextLength - spec.prompt.length
+      if (room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
+      checkQueue()
+      const maxNewTokens = Math.min(spec.maxTokens ?? room, room)
+      const newAnswer = () =>
+        createAnswer({
+          codec,
+          endTokens,
+          stops: spec.stops,
+          maxNewTokens,
+          logprobs: spec.sampling.topLogprobs >= 0,
+        })
+      const arrivedMs = nowMs()
+      const request: Request = accept(
+        goalOf(spec, maxNewTokens, (error) => jobs.fail(request, error)),
+        spec.prompt,
+        spec.weights ?? null,
+      )
+      const queue = queues.open(() => jobs.fail(request, cancelled()))
+      const outcome = jobs.follow(
+        request,
+        spec,
+        arrivedMs,
+        createGenerationSink(queue, newAnswer, spec.constraint),
+      )
+      return { events: queue.events, outcome }
+    },
+
+    embed(spec) {
+      checkOpen()
+      checkTokens(spec.tokens, config.vocabSize, 'tokens')
+      if (spec.tokens.length > policy.contextLength)
+        throw textTooLong(spec.tokens.length, policy.contextLength)
+      checkQueue()
+      const arrivedMs = nowMs()
+      const goal = {
+        kind: 'embed' as const,
+        sum: new Float64Array(config.hiddenSize),
+        restartable: !spec.weights,
+      }
+      const result = Promise.withResolvers<Embedding>()
+      // Who only waits for the outcome hears of an error there.
+      result.promise.catch(() => undefined)
+      const request = accept(goal, spec.tokens, spec.weights ?? null)
+      const outcome = jobs.follow(request, spec, arrivedMs, createEmbeddingSink(goal, result))
+      return { embedding: result.promise, outcome }
+    },
+
+    async score({ weights, tokens, signal }) {
+      checkOpen()
+      checkTokens(tokens, config.vocabSize, 'tokens')
+      if (tokens.length < 2)
+        throw new AppError('invalid_request', 'At least two tokens are needed to score a text.')
+      if (tokens.length > policy.contextLength) throw textTooLong(tokens.length, policy.contextLength)
+      if (jobs.scoring >= policy.maxScores) throw overloaded('texts to score', policy.maxScores, backlogMs())
+      if (signal?.aborted) throw cancelled()
+      const request = accept({ kind: 'score', nll: new Float32Array(tokens.length - 1) }, tokens, weights)
+      return jobs.followScore(request, signal)
+    },
+  }
+}

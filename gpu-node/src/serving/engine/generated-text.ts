@@ -1,0 +1,68 @@
+import type { SequenceOutput } from '../contract/backend.ts'
+import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
+import { createTextStream } from './text-stream.ts'
+
+/** A generated token as clients are told of it, without its bytes: many may wait until they are read. */
+export type TokenLogprob = Omit<SampledToken, 'kind'>
+
+type SampledToken = Extract<SequenceOutput, { kind: 'token' }>
+
+/** What one more token brought. `tokens` is empty unless log-probabilities were asked for. */
+interface AnswerDelta {
+  text: string
+  tokens: TokenLogprob[]
+  /** Set when the answer is complete: an end token or a stop string came, or the limit was reached. */
+  reason: 'stop' | 'length' | undefined
+}
+
+/** One answer as it grows from sampled tokens to text. */
+export interface Answer {
+  take(output: SampledToken): AnswerDelta
+  /** Tokens generated so far; an end token is not counted, tokens of a stop string are. */
+  readonly completionTokens: number
+}
+
+/** How an answer ends and what is told of it. */
+export interface AnswerOptions {
+  codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
+  /** Any of these ends the answer without being part of it. */
+  endTokens: ReadonlySet<number>
+  stops: readonly string[]
+  maxNewTokens: number
+  logprobs: boolean
+}
+
+const NO_BYTES = new Uint8Array(0)
+
+/** An empty answer. Special tokens that do not end it are hidden from the text. */
+export function createAnswer({ codec, endTokens, stops, maxNewTokens, logprobs }: AnswerOptions): Answer {
+  const stream = createTextStream(stops)
+  let pending: TokenLogprob[] = []
+  let completionTokens = 0
+
+  const release = (count: number): TokenLogprob[] => {
+    const released = pending.slice(0, count)
+    pending = pending.slice(count)
+    return released
+  }
+
+  return {
+    take(output) {
+      if (endTokens.has(output.token)) {
+        const { text, tokens } = stream.end()
+        return { text, tokens: release(tokens), reason: 'stop' }
+      }
+      completionTokens += 1
+      if (logprobs) pending.push(output)
+      const delta = stream.push(codec.isSpecial(output.token) ? NO_BYTES : codec.tokenBytes(output.token))
+      if (stream.stopped) return { text: delta.text, tokens: release(delta.tokens), reason: 'stop' }
+      if (completionTokens < maxNewTokens)
+        return { text: delta.text, tokens: release(delta.tokens), reason: undefined }
+      const rest = stream.end()
+      return { text: delta.text + rest.text, tokens: release(delta.tokens + rest.tokens), reason: 'length' }
+    },
+    get completionTokens() {
+      return completionTokens
+    },
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * A step in three moves: `reserve` what a draft takes, run it, then `commit` its results or
+ * `release` what was reserved. Until `commit` nothing but the reservation has changed.
+ */
+import { AppError } from '@copal/shared/errors.ts'
+import type { SequenceOutput, SequenceWork, StepPlan, StepResult } from '../contract/backend.ts'
+import { pinOf, sequenceOf, type Request, type RequestStatus, type Sequence } from './engine-request.ts'
+import type { DraftWork, StepDraft } from './scheduler.ts'
+import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
+import { nameFilled, rememberFilled } from './prefix-reuse.ts'
+import { leaveStep, pendingDrops, queueDrop, type EngineState } from './engine-state.ts'
+
+/** A draft whose room is reserved. */
+export interface ReservedStep {
+  readonly draft: StepDraft
+  /** What the backend shall run. */
+  readonly plan: StepPlan
+  /** The sequence of each work of the draft, in its order. */
+  readonly sequences: readonly Sequence[]
+  /** What `release` restores, by request; `pages` is how many its sequence had. */
+  readonly before: ReadonlyMap<Request, { status: RequestStatus; pages: number }>
+}
+
+/** What a committed step brought. */
+export interface StepOutcome {
+  /** Requests whose first step of a sequence it was, and how many of their tokens others had computed. */
+  readonly pinned: readonly { request: Request; cachedTokens: number }[]
+  /** Every request that had work in it and still wants the result. */
+  readonly progressed: readonly Request[]
+  readonly sampled: readonly { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[]
+  /** Scorings that are complete; the caller ends them. */
+  readonly scored: readonly Request[]
+  /** Embeddings whose sums are complete; the caller ends them. */
+  readonly embedded: readonly Request[]
+}
+
+/** Sets aside what a draft needs and builds the backend's plan. */
+export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep {
+  const { pages } = state
+  const before = new Map<Request, { status: RequestStatus; pages: number }>()
+  // Before any page is taken: what is to be shared must not be forgotten for it.
+  for (const { shared } of draft.work) sharePages(pages, shared)
+  const sequences = draft.work.map((work) => {
+    const { request, to } = work
+    const running = sequenceOf(request)
+    before.set(request, { status: request.status, pages: running?.pages.length ?? 0 })
+    const sequence = running ?? openSequence(state, draft, work)
+    const needed = pagesFor(running ? to : request.tokens.length)
+    sequence.pages.push(...takePages(pages, needed - sequence.pages.length))
+    sequence.inFlight = true
+    return sequence
+  })
+  state.drops.delete(draft.weights)
+  const plan: StepPlan = {
+    weights: draft.weights,
+    work: draft.work.map((work, index) =>
+      sequenceWork(work, sequences[index] as Sequence, draft.admissions.includes(work.request)),
+    ),
+    drop: [...draft.drops],
+  }
+  return { draft, plan, sequences, before }
+}
+
+/** Undoes a reservation after a failed step. The backend may know the sequences that it opened, and is to drop them. */
+export function releaseStep(state: EngineState, step: ReservedStep): void {
+  const { draft, sequences, before } = step
+  if (draft.drops.length > 0)
+    state.drops.set(draft.weights, [...draft.drops, ...pendingDrops(state, draft.weights)])
+  draft.work.forEach(({ request }, index) => {
+    const sequence = sequences[index] as Sequence
+    const was = before.get(request)
+    leaveStep(state, sequence)
+    if (sequenceOf(request) !== sequence || !was) return
+    request.status = was.status
+    if (was.status.kind === 'waiting') queueDrop(state, sequence)
+    releasePages(state.pages, sequence.pages.splice(was.pages))
+  })
+}
+
+/**
+ * Applies the results of a step. Results of requests that ended or started over meanwhile are ignored.
+ *
+ * @throws AppError `node_failed` before anything is changed when the results do not fit the plan
+ */
+export function commitStep(state: EngineState, step: ReservedStep, result: StepResult): StepOutcome {
+  const { draft, sequences } = step
+  checkResult(draft, result)
+  const pinned: { request: Request; cachedTokens: number }[] = []
+  const progressed: Request[] = []
+  const scored: Request[] = []
+  const embedded: Request[] = []
+  const sampled: { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[] = []
+  draft.work.forEach((work, index) => {
+    const { request } = work
+    const sequence = sequences[index] as Sequence
+    const output = result.outputs[index] as SequenceOutput
+    leaveStep(state, sequence)
+    if (sequenceOf(request) !== sequence) return
+    progressed.push(request)
+    if (step.before.get(request)?.status.kind === 'waiting') pinned.push({ request, cachedTokens: work.from })
+    rememberFilled(state, request, sequence, work.from, work.to)
+    sequence.fed = work.to
+    if (request.status.kind === 'prefill') request.turn = ++state.turn
+    if (output.kind === 'token') {
+      if (request.status.kind === 'prefill') nameFilled(state, request, sequence)
+      request.tokens.push(output.token)
+      request.status = { kind: 'decode', sequence }
+      sampled.push({ request, output })
+    } else if (output.kind === 'nll' && request.goal.kind === 'score') {
+      request.goal.nll.set(output.nll, work.from)
+      if (work.to === request.goal.nll.length) scored.push(request)
+    } else if (output.kind === 'hidden_sum' && request.goal.kind === 'embed') {
+      addHidden(request.goal.sum, output.sum, work.from === 0)
+      if (work.to === request.tokens.length) embedded.push(request)
+    }
+  })
+  const scoring = draft.work.some((work) => work.output === 'nll')
+  const serving = draft.work.some((work) => work.output !== 'nll')
+  if (scoring) state.stepsSinceScore = 0
+  else if (serving) state.stepsSinceScore += 1
+  return { pinned, progressed, sampled, scored, embedded }
+}
+
+/** Whoever feeds from the first token again, because it gave way or changed its weights, starts a new sum. */
+function addHidden(sum: Float64Array, part: Float32Array, isFirst: boolean): void {
+  if (isFirst) sum.fill(0)
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number)
+}
+
+function openSequence(state: EngineState, draft: StepDraft, { request, from, shared }: DraftWork): Sequence {
+  const sequence: Sequence = {
+    id: state.nextSequence++,
+    weights: pinOf(request) ?? draft.weights,
+    fed: from,
+    pages: [...shared],
+    inFlight: true,
+  }
+  request.status = { kind: 'prefill', sequence }
+  return sequence
+}
+
+function sequenceWork(
+  { request, from, to, output }: DraftWork,
+  { id, pages, weights }: Sequence,
+  opens: boolean,
+): SequenceWork {
+  const work: SequenceWork = {
+    sequence: id,
+    tokens: Int32Array.from(request.tokens.slice(from, to)),
+    position: from,
+    output,
+  }
+  if (weights.paged) work.pages = pages.slice(0, pagesFor(to))
+  const { goal } = request
+  if (opens && goal.kind === 'generate') work.sampler = goal.sampler
+  if (goal.kind === 'generate' && goal.allowedAfter && output === 'token')
+    work.allowed = goal.allowedAfter(request.tokens.slice(request.promptTokens))
+  if (opens && from > 0) work.cached = Int32Array.from(request.tokens.slice(0, from))
+  if (output === 'nll') work.targets = Int32Array.from(request.tokens.slice(from + 1, to + 1))
+  return work
+}
+
+function checkResult(draft: StepDraft, { outputs }: StepResult): void {
+  const fits =
+    outputs.length === draft.work.length &&
+    draft.work.every(({ output, from, to }, index) => {
+      const got = outputs[index]
+      return got?.kind === output && (got.kind !== 'nll' || got.nll.length === to - from)
+    })
+  if (!fits)
+    throw new AppError('node_failed', 'The backend answered a step with results that do not fit its plan.')
+}
+
+/** Tokens of a step by what they were for; a prompt fed again after a restart is prefill too. */
+export function tokensByKind({ draft }: ReservedStep): {
+  prefillTokens: number
+  decodeTokens: number
+  scoreTokens: number
+} {
+  const tokens = { prefillTokens: 0, decodeTokens: 0, scoreTokens: 0 }
+  for (const { request, from, to, output } of draft.work) {
+    if (output === 'nll') tokens.scoreTokens += to - from
+    else if (from >= request.promptTokens) tokens.decodeTokens += to - from
+    else tokens.prefillTokens += to - from
+  }
+  return tokens
+}

@@ -1,0 +1,72 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { Request } from './engine-request.ts'
+
+/** What drains read of the engine, and how they end a request that is late. */
+export interface DrainDeps {
+  boundTo: (version: number) => Request[]
+  activeVersion: () => number | undefined
+  /** Starts the request over on other weights or ends it, if it can; called once at the deadline. */
+  giveUp: (request: Request) => void
+}
+
+/** Waits for weight sets to become idle. */
+export interface Drains {
+  /** @throws AppError `conflict` when the version is active, or becomes active before it is idle */
+  start(version: number, deadlineMs: number): Promise<void>
+  /** The version is not idle until the returned function is called, though no request may be bound to it. */
+  hold(version: number): () => void
+  /** To be called after anything ended or the active set changed. */
+  settle(): void
+}
+
+/** No drain under way. */
+export function createDrains({ boundTo, activeVersion, giveUp }: DrainDeps): Drains {
+  const waiting = new Set<{ version: number; done: (error?: AppError) => void }>()
+  const holds = new Set<{ version: number }>()
+
+  const conflict = (version: number) =>
+    new AppError(
+      'conflict',
+      `Mask version ${version} is active and cannot be drained. Activate another one first.`,
+    )
+
+  const isIdle = (version: number) =>
+    boundTo(version).length === 0 && ![...holds].some((hold) => hold.version === version)
+
+  const settle = () => {
+    for (const drain of waiting) {
+      if (drain.version === activeVersion()) drain.done(conflict(drain.version))
+      else if (isIdle(drain.version)) drain.done()
+    }
+  }
+
+  return {
+    settle,
+    hold(version) {
+      const hold = { version }
+      holds.add(hold)
+      return () => {
+        if (holds.delete(hold)) settle()
+      }
+    },
+    start(version, deadlineMs) {
+      const { promise, resolve, reject } = Promise.withResolvers<void>()
+      const timer = setTimeout(() => {
+        for (const request of boundTo(version)) giveUp(request)
+        settle()
+      }, deadlineMs)
+      const drain = {
+        version,
+        done(error?: AppError) {
+          clearTimeout(timer)
+          waiting.delete(drain)
+          if (error) reject(error)
+          else resolve()
+        },
+      }
+      waiting.add(drain)
+      settle()
+      return promise
+    },
+  }
+}

@@ -1,0 +1,195 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { SamplerSpec } from '../contract/backend.ts'
+
+/** What of a spec decides how a token is drawn from logits. */
+export type SamplingCuts = Pick<SamplerSpec, 'temperature' | 'topK' | 'topP' | 'minP'>
+
+/** The loops over the logits of one vocabulary. */
+export interface LogitLoops {
+  /**
+   * Draws from softmax(logits / temperature) after the cuts of min-p, top-k and top-p; the most probable token at
+   * temperature 0. Of equal logits the lower ids stay.
+   *
+   * @param logits `[vocab]` f32
+   * @param chance in [0, 1), decides
+   * @throws AppError `node_failed` when a logit is NaN or none is finite
+   */
+  draw(logits: Float32Array, cuts: SamplingCuts, chance: number): number
+  /** Natural logarithm of the sum of their exponentials. @throws AppError as `draw` */
+  logSumExp(logits: Float32Array): number
+}
+
+/** Buffers of the size of the vocabulary. */
+interface Scratch {
+  weights: Float64Array
+  candidates: Float64Array
+}
+
+/** The loops in JavaScript: the reference, and what runs without the addon. They share buffers: one thread. */
+export function createScriptLoops(vocabSize: number): LogitLoops {
+  const scratch = { weights: new Float64Array(vocabSize), candidates: new Float64Array(vocabSize) }
+  return {
+    draw(logits, cuts, chance) {
+      const best = checkedMaximum(logits)
+      return cuts.temperature === 0 ? best.token : draw(logits, best.logit, cuts, scratch, chance)
+    },
+    logSumExp: (logits) => logSumExpOf(logits, checkedMaximum(logits).logit),
+  }
+}
+
+/** The largest logit, and the lowest id that has it. */
+function checkedMaximum(logits: Float32Array): { token: number; logit: number } {
+  let token = 0
+  let logit = -Infinity
+  for (let i = 0; i < logits.length; i++) {
+    const value = logits[i] as number
+    if (value > logit) {
+      logit = value
+      token = i
+    } else if (Number.isNaN(value)) {
+      throw new AppError(
+        'node_failed',
+        `The model's logits are not numbers (token ${i}). Its weights are damaged.`,
+      )
+    }
+  }
+  if (!Number.isFinite(logit)) {
+    throw new AppError('node_failed', `The model's largest logit is ${logit}, expected a finite one.`)
+  }
+  return { token, logit }
+}
+
+function logSumExpOf(logits: Float32Array, maximum: number): number {
+  let sum = 0
+  for (let i = 0; i < logits.length; i++) sum += Math.exp((logits[i] as number) - maximum)
+  return maximum + Math.log(sum)
+}
+
+/** Draws from softmax(logits / temperature) after the cuts; `chance` in [0, 1) decides. */
+function draw(
+  logits: Float32Array,
+  maximum: number,
+  cuts: SamplingCuts,
+  { weights, candidates }: Scratch,
+  chance: number,
+): number {
+  const vocab = logits.length
+  // Min-p and top-k are cuts in the order of the logits: what they drop needs no exponential.
+  const floor = cuts.minP > 0 ? maximum + cuts.temperature * Math.log(cuts.minP) : -Infinity
+  let cut: Cut = { value: -Infinity, ties: vocab }
+  if (cuts.topK > 0 && cuts.topK < vocab) {
+    candidates.set(logits)
+    cut = cutWhere(candidates, 'count', cuts.topK)
+  }
+  let ties = cut.ties
+  for (let i = 0; i < vocab; i++) {
+    const logit = logits[i] as number
+    const isKept = logit >= floor && (logit > cut.value || (logit === cut.value && ties-- > 0))
+    // Relative to the most probable token's.
+    weights[i] = isKept ? Math.exp((logit - maximum) / cuts.temperature) : 0
+  }
+  if (cuts.topP < 1) {
+    const total = sumOf(weights)
+    // Tokens lighter than this weigh less than (1 - topP) of the total even together.
+    const negligible = ((1 - cuts.topP) * total) / vocab
+    let count = 0
+    for (let i = 0; i < vocab; i++) {
+      const weight = weights[i] as number
+      if (weight > 0 && weight >= negligible) candidates[count++] = weight
+    }
+    keepUntil(weights, cutWhere(candidates.subarray(0, count), 'mass', cuts.topP * total))
+  }
+  // In order of ids: a small change of the logits then moves the borders a little and no token far.
+  let remaining = chance * sumOf(weights)
+  let last = 0
+  for (let i = 0; i < vocab; i++) {
+    const weight = weights[i] as number
+    if (weight === 0) continue
+    last = i
+    if (remaining < weight) return i
+    remaining -= weight
+  }
+  return last
+}
+
+/** Where a descending order is cut: at which value, and how many of exactly that value stay. */
+interface Cut {
+  value: number
+  ties: number
+}
+
+/** Zeroes every weight after the cut; of equal weights the lower ids stay. */
+function keepUntil(weights: Float64Array, cut: Cut): void {
+  let ties = cut.ties
+  for (let i = 0; i < weights.length; i++) {
+    const weight = weights[i] as number
+    if (weight > cut.value) continue
+    if (weight === cut.value && ties > 0) ties--
+    else weights[i] = 0
+  }
+}
+
+/**
+ * Quickselect: where the heaviest values reach `target`, counted by one each or by their own mass.
+ * The fewest that reach it stay. Reorders `values`.
+ */
+function cutWhere(values: Float64Array, by: 'count' | 'mass', target: number): Cut {
+  let begin = 0
+  let end = values.length
+  let reached = 0
+  while (begin < end) {
+    const pivot = middleOfThree(values, begin, end)
+    const [heavierEnd, equalEnd] = partition(values, begin, end, pivot)
+    const heavier = by === 'count' ? heavierEnd - begin : sumOf(values.subarray(begin, heavierEnd))
+    if (heavierEnd > begin && reached + heavier >= target) {
+      end = heavierEnd
+      continue
+    }
+    const each = by === 'count' ? 1 : pivot
+    const equal = equalEnd - heavierEnd
+    const needed = Math.max(1, Math.ceil((target - reached - heavier) / each))
+    // At the very end rounding may leave the target out of reach: then everything stays.
+    if (needed <= equal || equalEnd === end) return { value: pivot, ties: Math.min(needed, equal) }
+    reached += heavier + equal * each
+    begin = equalEnd
+  }
+  return { value: 0, ties: 0 }
+}
+
+function middleOfThree(values: Float64Array, begin: number, end: number): number {
+  const a = values[begin] as number
+  const b = values[(begin + end) >>> 1] as number
+  const c = values[end - 1] as number
+  return Math.max(Math.min(a, b), Math.min(Math.max(a, b), c))
+}
+
+/** Puts values above `pivot` first, then those equal to it; returns where each group ends. */
+function partition(
+  values: Float64Array,
+  begin: number,
+  end: number,
+  pivot: number,
+): [heavier: number, equal: number] {
+  let heavier = begin
+  let rest = begin
+  let lighter = end
+  while (rest < lighter) {
+    const value = values[rest] as number
+    if (value > pivot) {
+      values[rest++] = values[heavier] as number
+      values[heavier++] = value
+    } else if (value < pivot) {
+      values[rest] = values[--lighter] as number
+      values[lighter] = value
+    } else {
+      rest++
+    }
+  }
+  return [heavier, lighter]
+}
+
+function sumOf(values: Float64Array): number {
+  let sum = 0
+  for (let i = 0; i < values.length; i++) sum += values[i] as number
+  return sum
+}

@@ -1,0 +1,104 @@
+import type { SamplerSpec, TokenAlternative, TokenMask } from '../contract/backend.ts'
+import type { LogitLoops } from './logit-kernels.ts'
+import { randomDraw } from './random-draw.ts'
+
+/** What was drawn. `logprob` is NaN and `top` empty where the spec asks for no log-probabilities. */
+export interface SampledToken {
+  token: number
+  /** Natural logarithm of the token's probability, unpenalised, at temperature 1. */
+  logprob: number
+  /** The most probable tokens, most probable first, ties to the lower id. */
+  top: TokenAlternative[]
+}
+
+/** Chooses the tokens of one sequence. */
+export interface Sampler {
+  /** Tells what stands at positions `position …`, prompt and sampled tokens alike; positions told before are skipped. */
+  observe(tokens: Int32Array, position: number): void
+  /**
+   * Draws the token at `position`. The same logits, spec, position and tokens observed give the same token.
+   *
+   * @param logits `[vocab]` f32; overwritten with the penalised and masked ones
+   * @param allowed what may be drawn; null is everything
+   * @throws AppError `node_failed` when a logit is NaN or none is finite
+   */
+  sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
+}
+
+/**
+ * A sampler with vLLM's semantics: biases, then repetition penalty over prompt and output (positive logits are
+ * divided by it, others multiplied), then frequency and presence penalties over the output alone,
+ * then the mask, temperature, min-p, top-k, top-p in this order. Ties at a cut go to the lower id.
+ *
+ * Work is linear in the vocabulary: cuts are found by selection, never by sorting it.
+ */
+export function createSampler(spec: SamplerSpec, loops: LogitLoops): Sampler {
+  const penalised = spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0
+  const remembers = penalised || spec.repetitionPenalty !== 1
+  const biases = spec.logitBias ?? []
+  /** How often each token was generated; 0 for tokens that are only in the prompt. */
+  const generated = new Map<number, number>()
+  let seen = 0
+
+  const penalise = (logits: Float32Array) => {
+    for (const [token, count] of generated) {
+      let logit = logits[token] as number
+      logit = logit > 0 ? logit / spec.repetitionPenalty : logit * spec.repetitionPenalty
+      logit -= count * spec.frequencyPenalty + (count > 0 ? spec.presencePenalty : 0)
+      logits[token] = logit
+    }
+  }
+
+  return {
+    observe(tokens, position) {
+      if (!remembers) return
+      for (const [offset, token] of tokens.entries()) {
+        if (position + offset < seen) continue
+        const isOutput = position + offset >= spec.promptTokens
+        generated.set(token, (generated.get(token) ?? 0) + (isOutput ? 1 : 0))
+      }
+      seen = Math.max(seen, position + tokens.length)
+    },
+
+    sample(logits, position, allowed = null) {
+      const wantsLogprobs = spec.topLogprobs >= 0
+      const logSumExp = wantsLogprobs ? loops.logSumExp(logits) : NaN
+      const top = mostProbable(logits, Math.max(spec.topLogprobs, 0), logSumExp)
+      const unpenalised =
+        wantsLogprobs && (remembers || biases.length > 0 || allowed) ? logits.slice() : logits
+      for (const { token, bias } of biases) logits[token] = (logits[token] as number) + bias
+      if (remembers) penalise(logits)
+      if (allowed) forbidOthers(logits, allowed)
+      const chance = spec.temperature === 0 ? 0 : randomDraw(spec.seed, position - spec.promptTokens)
+      const token = loops.draw(logits, spec, chance)
+      return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
+    },
+  }
+}
+
+/** Makes every token that is not allowed impossible. */
+function forbidOthers(logits: Float32Array, allowed: TokenMask): void {
+  for (let begin = 0; begin < logits.length; begin += 32) {
+    const word = allowed[begin >>> 5] ?? 0
+    if (word === 0) logits.fill(-Infinity, begin, begin + 32)
+    else if (word !== 0xffffffff)
+      for (let bit = 0; bit < 32; bit++) if (((word >>> bit) & 1) === 0) logits[begin + bit] = -Infinity
+  }
+}
+
+/** The `count` largest logits as log-probabilities, by insertion into a short list. */
+function mostProbable(logits: Float32Array, count: number, logSumExp: number): TokenAlternative[] {
+  const top: TokenAlternative[] = []
+  if (count === 0) return top
+  let threshold = -Infinity
+  for (let token = 0; token < logits.length; token++) {
+    const logprob = (logits[token] as number) - logSumExp
+    if (top.length === count && !(logprob > threshold)) continue
+    if (top.length === count) top.pop()
+    let place = top.length
+    while (place > 0 && (top[place - 1] as TokenAlternative).logprob < logprob) place--
+    top.splice(place, 0, { token, logprob })
+    threshold = (top.at(-1) as TokenAlternative).logprob
+  }
+  return top
+}

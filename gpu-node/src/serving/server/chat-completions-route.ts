@@ -1,0 +1,58 @@
+import { Hono } from 'hono'
+import { chatCall } from '@copal/shared/wire/node-rpc.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { chatFormat } from './output-format.ts'
+import { CHAT_LOGPROB_BYTES, requireLogprobsFit } from './response-size.ts'
+import { chatPrompt, userText } from './chat-prompt.ts'
+import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
+import { sampledTokens } from './drift-scoring.ts'
+import { beginningsOf } from './prompt-tokens.ts'
+import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling-options.ts'
+import { CHAT_FIELDS, compileStructure, structureOf } from './structured-output.ts'
+import { toolFormat } from './tool-call-format.ts'
+
+/** `POST /rpc/chat-completions` */
+export function chatCompletions(deps: InferenceDeps): Hono {
+  const { encoder, grammars, generate, read } = deps
+  const { codec, config } = deps.model
+  const tokenBytes = (id: number) => codec.tokenBytes(id)
+  return new Hono().post('/', async (c) => {
+    const { request, ...call } = validate(chatCall, await read(c.req.raw, CALL_BYTES))
+    const structure = structureOf(request, CHAT_FIELDS)
+    const withUsage = request.stream_options?.include_usage ?? false
+    return generate(
+      {
+        ...call,
+        model: request.model,
+        stream: request.stream ?? false,
+        idPrefix: 'chatcmpl-',
+        async prepare(signal) {
+          const prompt = chatPrompt(codec, request, structure.tools)
+          const [tokens = []] = await encoder.encode([prompt], 'prompt', signal)
+          const plan = {
+            ...samplingOf(request, chatTopLogprobs(request)),
+            prompts: [tokens],
+            beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
+            choicesPerPrompt: request.n ?? 1,
+            maxTokens: chatMaxTokens(request),
+            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
+          }
+          if (!request.stream)
+            requireLogprobsFit(plan, config.contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')
+          return plan
+        },
+        clientText: () => sampledTokens(codec, userText(request.messages)),
+        format(head) {
+          const format = chatFormat(head, {
+            logprobs: request.logprobs ?? false,
+            tokenBytes,
+            withUsage,
+            namesTier: request.service_tier != null,
+          })
+          return structure.tools.length > 0 ? toolFormat(format, tokenBytes) : format
+        },
+      },
+      c.req.raw,
+    )
+  })
+}

@@ -1,0 +1,51 @@
+import { Hono } from 'hono'
+import { promptsOf } from '@copal/shared/wire/completions.ts'
+import { completionCall } from '@copal/shared/wire/node-rpc.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { completionFormat } from './output-format.ts'
+import { COMPLETION_LOGPROB_BYTES, requireLogprobsFit } from './response-size.ts'
+import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
+import { sampledTokens } from './drift-scoring.ts'
+import { beginningsOf, tokensOf } from './prompt-tokens.ts'
+import { completionMaxTokens, samplingOf } from './sampling-options.ts'
+
+/** `POST /rpc/completions` */
+export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
+  const { model, encoder, generate, read } = deps
+  return new Hono().post('/', async (c) => {
+    const { request, ...call } = validate(completionCall, await read(c.req.raw, CALL_BYTES))
+    const withUsage = request.stream_options?.include_usage ?? false
+    const topLogprobs = request.logprobs ?? -1
+    const [first = []] = promptsOf(request)
+    return generate(
+      {
+        ...call,
+        model: request.model,
+        stream: request.stream ?? false,
+        idPrefix: 'cmpl-',
+        async prepare(signal) {
+          const field = { name: 'prompt', value: request.prompt }
+          const prompts = await tokensOf(promptsOf(request), field, model.config, encoder, signal)
+          const plan = {
+            ...samplingOf(request, topLogprobs),
+            prompts,
+            beginnings: beginningsOf(call.prefix, first.length, prompts[0]?.length ?? 0),
+            choicesPerPrompt: request.n ?? 1,
+            maxTokens: completionMaxTokens(request),
+          }
+          if (!request.stream)
+            requireLogprobsFit(plan, model.config.contextLength, COMPLETION_LOGPROB_BYTES, 'logprobs')
+          return plan
+        },
+        clientText: () => (typeof first === 'string' ? sampledTokens(model.codec, first) : first),
+        format: (head) =>
+          completionFormat(head, {
+            logprobs: topLogprobs >= 0,
+            tokenBytes: (id) => model.codec.tokenBytes(id),
+            withUsage,
+          }),
+      },
+      c.req.raw,
+    )
+  })
+}

@@ -1,0 +1,114 @@
+import type { AppError } from '@copal/shared/errors.ts'
+import type { Receipt, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import type { WeightSet } from '../contract/backend.ts'
+import type { GenerationOutcome } from '../engine/generation-request.ts'
+import { endingOf } from '../engine/request-errors.ts'
+import { scoreDrift, type DriftDeps } from './drift-scoring.ts'
+
+/** The call that a receipt settles. */
+export interface SettledCall {
+  requestId: string
+  model: string
+  domain: string
+  /** Whom the gateway charges. */
+  account?: string | undefined
+  /** Proves to the gateway that it made this call. */
+  attestation?: string | undefined
+  /** The client's own text as tokens when it may be scored; tokenised only then. */
+  sampledText: (() => readonly number[]) | null
+}
+
+/** Makes exactly one receipt of each call, but of one that another node may take. */
+export interface ReceiptDesk {
+  /** After a generation ended; a sampled text is scored first, and nobody waits for that. */
+  settle(call: SettledCall, outcome: GenerationOutcome): void
+  /** For a call that was refused before it ran; nothing of it is left to settle where another node may answer it. */
+  refuse(call: SettledCall, arrivedMs: number, error: AppError): void
+  /** Calls whose receipt waits for its scores: done, and not settled yet. */
+  scoring(): RequestProgress[]
+  /** Settles when no receipt is outstanding. */
+  settled(): Promise<void>
+}
+
+/** What receipts are made from and given to. */
+export interface ReceiptDeps extends DriftDeps {
+  activeVersion: () => number | null
+  onReceipt: (receipt: Receipt) => void
+  nowMs: () => number
+}
+
+/** A desk without outstanding receipts. */
+export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
+  const outstanding = new Map<string, { receipt: Receipt; sent: Promise<void> }>()
+
+  async function scoreAndSend(call: SettledCall, weights: WeightSet, receipt: Receipt): Promise<void> {
+    const drift = call.sampledText ? await scoreDrift(deps, weights, call.sampledText) : null
+    outstanding.delete(call.requestId)
+    deps.onReceipt({ ...receipt, drift })
+  }
+
+  return {
+    settle(call, outcome) {
+      const receipt = receiptOf(call, outcome, deps.activeVersion())
+      const isWhole = outcome.finishReason === 'stop' || outcome.finishReason === 'length'
+      if (call.sampledText && outcome.weights && isWhole) {
+        outstanding.set(call.requestId, { receipt, sent: scoreAndSend(call, outcome.weights, receipt) })
+      } else deps.onReceipt(receipt)
+    },
+    refuse(call, arrivedMs, error) {
+      if (error.retryable) return
+      const { requestId, model, domain } = call
+      deps.onReceipt({
+        requestId,
+        ...echoOf(call),
+        model,
+        domain,
+        maskVersion: deps.activeVersion() ?? 0,
+        promptTokens: 0,
+        completionTokens: 0,
+        finishReason: endingOf(error),
+        queueMs: 0,
+        timeToFirstTokenMs: null,
+        totalMs: deps.nowMs() - arrivedMs,
+        drift: null,
+      })
+    },
+    scoring: () =>
+      [...outstanding.values()].map(({ receipt: { requestId, promptTokens, completionTokens } }) => ({
+        requestId,
+        promptTokens,
+        completionTokens,
+        idleMs: 0,
+      })),
+    async settled() {
+      while (outstanding.size > 0) await Promise.all([...outstanding.values()].map(({ sent }) => sent))
+    },
+  }
+}
+
+/** What a generation cost. One that never started names the active version. */
+function receiptOf(call: SettledCall, outcome: GenerationOutcome, activeVersion: number | null): Receipt {
+  const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
+  return {
+    requestId: call.requestId,
+    ...echoOf(call),
+    model: call.model,
+    domain: call.domain,
+    maskVersion: outcome.weights?.version ?? activeVersion ?? 0,
+    promptTokens: outcome.promptTokens,
+    completionTokens: outcome.completionTokens,
+    finishReason: outcome.finishReason,
+    queueMs: (startedMs ?? endedMs) - arrivedMs,
+    timeToFirstTokenMs: firstTokenMs === null ? null : firstTokenMs - arrivedMs,
+    totalMs: endedMs - arrivedMs,
+    drift: null,
+  }
+}
+
+/** What the gateway gets back as it came. */
+export function echoOf({ account, attestation }: Pick<SettledCall, 'account' | 'attestation'>) {
+  return {
+    ...(account === undefined ? {} : { account }),
+    ...(attestation === undefined ? {} : { attestation }),
+  }
+}

@@ -1,0 +1,52 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import type { ChoicesPlan } from './completion-choices.ts'
+
+/** Bytes that one log-probability takes at the least, as a rule: of `{"token":" the","logprob":-0.1234567890123456,…}`. */
+export const CHAT_LOGPROB_BYTES = 64
+/** The same of `" the":-0.1234567890123456,`. */
+export const COMPLETION_LOGPROB_BYTES = 24
+/** Of one number of an embedding: f32 written as f64. */
+const NUMBER_BYTES = 16
+
+const MOST = `${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the most that is given at once`
+
+/**
+ * Refuses a request for log-probabilities whose answer could not be given at once if it became as long as it asks for.
+ * One that names no bound is let through: few answers fill the context.
+ *
+ * @param param the field that asks for the alternatives
+ * @throws AppError `invalid_request` that says how many tokens fit
+ */
+export function requireLogprobsFit(
+  { prompts, choicesPerPrompt, maxTokens, sampling }: ChoicesPlan,
+  contextLength: number,
+  logprobBytes: number,
+  param: string,
+): void {
+  if (maxTokens === null || sampling.topLogprobs < 0) return
+  const tokens = prompts.reduce(
+    (sum, prompt) => sum + choicesPerPrompt * Math.min(maxTokens, contextLength - prompt.length),
+    0,
+  )
+  const mostTokens = Math.floor(MAX_RESPONSE_BYTES / (logprobBytes * (1 + sampling.topLogprobs)))
+  if (tokens <= mostTokens) return
+  const message =
+    `With ${sampling.topLogprobs} alternatives to each of its ${tokens} tokens, over all choices, the answer could be ` +
+    `larger than ${MOST}: ${mostTokens} tokens fit. Stream it, or ask for fewer choices, tokens or alternatives.`
+  throw new AppError('invalid_request', message, { param })
+}
+
+/**
+ * Refuses texts whose embeddings could not be given at once.
+ *
+ * @throws AppError `invalid_request` that says how many fit
+ */
+export function requireEmbeddingsFit(texts: number, hiddenSize: number, format: 'float' | 'base64'): void {
+  const textBytes = format === 'float' ? hiddenSize * NUMBER_BYTES : Math.ceil((hiddenSize * 4) / 3) * 4
+  const mostTexts = Math.floor(MAX_RESPONSE_BYTES / textBytes)
+  if (texts <= mostTexts) return
+  const remedy = format === 'float' ? ", or for 'encoding_format': 'base64'" : ''
+  const message = `The embeddings of ${texts} texts are larger than ${MOST}. Ask for at most ${mostTexts} in one request${remedy}.`
+  throw new AppError('invalid_request', message, { param: 'input' })
+}

@@ -1,0 +1,46 @@
+import { Hono } from 'hono'
+import { responsesCall } from '@copal/shared/wire/node-rpc.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { toChatRequest } from '@copal/shared/wire/responses.ts'
+import { chatPrompt, userText } from './chat-prompt.ts'
+import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
+import { sampledTokens } from './drift-scoring.ts'
+import { beginningsOf } from './prompt-tokens.ts'
+import { responseFormat } from './responses-format.ts'
+import { samplingOf } from './sampling-options.ts'
+import { compileStructure, RESPONSE_FIELDS, structureOf } from './structured-output.ts'
+
+/** `POST /rpc/responses` */
+export function responses(deps: InferenceDeps): Hono {
+  const { encoder, grammars, generate, read } = deps
+  const { codec } = deps.model
+  return new Hono().post('/', async (c) => {
+    const { request, ...call } = validate(responsesCall, await read(c.req.raw, CALL_BYTES))
+    const chat = toChatRequest(request)
+    const structure = structureOf(chat, RESPONSE_FIELDS)
+    const { model, temperature, top_p, seed } = request
+    return generate(
+      {
+        ...call,
+        model,
+        stream: request.stream ?? false,
+        idPrefix: 'resp_',
+        async prepare(signal) {
+          const prompt = chatPrompt(codec, chat, structure.tools)
+          const [tokens = []] = await encoder.encode([prompt], 'prompt', signal)
+          return {
+            ...samplingOf({ model, temperature, top_p, seed }, -1),
+            prompts: [tokens],
+            beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
+            choicesPerPrompt: 1,
+            maxTokens: request.max_output_tokens ?? null,
+            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
+          }
+        },
+        clientText: () => sampledTokens(codec, userText(chat.messages)),
+        format: (head) => responseFormat(head, request, structure.tools.length > 0),
+      },
+      c.req.raw,
+    )
+  })
+}

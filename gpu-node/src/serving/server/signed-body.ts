@@ -1,0 +1,76 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { parseJson } from '@copal/shared/wire/validate.ts'
+import { BODY_HASH_HEADER, sha256, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
+import type { ReplayGuard } from './replay-guard.ts'
+
+/**
+ * The JSON value of a call whose signature is good, for this node, and was not used before; `path` in the signature is
+ * the path as requested. Nothing of a body is held before it is known to be the gateway's, by the hash that it names.
+ *
+ * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request` when it is not UTF-8 or not JSON
+ */
+export async function readSigned(
+  request: Request,
+  options: {
+    nodeId: string
+    secrets: readonly string[]
+    replays: ReplayGuard
+    maxBytes: number
+    nowMs: number
+  },
+): Promise<unknown> {
+  const { pathname, search } = new URL(request.url)
+  const bodySha256 = request.headers.get(BODY_HASH_HEADER)
+  const signature = request.headers.get(SIGNATURE_HEADER)
+  if (bodySha256 === null || signature === null) {
+    throw new AppError(
+      'invalid_signature',
+      `Calls to nodes have the headers '${SIGNATURE_HEADER}' and '${BODY_HASH_HEADER}'. A gateway that sends only the ` +
+        'first is older than this node: deploy it anew.',
+    )
+  }
+  const { nodeId } = options
+  const signed = { nodeId, to: 'node', method: request.method, path: pathname + search, bodySha256 } as const
+  await verify(options.secrets, signed, signature, options.nowMs)
+  options.replays.use(signature, options.nowMs)
+  const body = await readBounded(request, options.maxBytes)
+  if ((await sha256(body)) !== bodySha256)
+    throw new AppError(
+      'invalid_signature',
+      `The body does not have the hash that '${BODY_HASH_HEADER}' names.`,
+    )
+  return parseJson(decode(body))
+}
+
+async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge(maxBytes)
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of request.body ?? []) {
+    size += chunk.length
+    if (size > maxBytes) throw tooLarge(maxBytes)
+    chunks.push(chunk)
+  }
+  const body = new Uint8Array(size)
+  let offset = 0
+  for (const chunk of chunks) {
+    body.set(chunk, offset)
+    offset += chunk.length
+  }
+  return body
+}
+
+function decode(body: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(body)
+  } catch (cause) {
+    throw new AppError('invalid_request', 'The request body is not UTF-8.', { cause })
+  }
+}
+
+function tooLarge(maxBytes: number): AppError {
+  return new AppError(
+    'body_too_large',
+    `The request body is larger than ${maxBytes} bytes, the most this path takes.`,
+  )
+}

@@ -1,0 +1,94 @@
+/** `npm run check`: formatting, lint, types, package boundaries and dead code; Rust's too where cargo is. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { ROOT } from '../toolchain/toolchain.mjs'
+
+interface Check {
+  name: string
+  command: string
+  args: string[]
+  /** Told in place of a result when the check cannot run here. */
+  skip?: string
+}
+
+const manifest = join('gpu-node', 'native', 'Cargo.toml')
+const checks: Check[] = [
+  { name: 'format (oxfmt)', ...ours('oxfmt', '--check') },
+  { name: 'lint and boundaries (oxlint)', ...ours('oxlint', '--type-aware') },
+  { name: 'types of shared, node, infra and tests (tsc)', ...ours('tsc', '-p', '.') },
+  { name: 'types of the gateway (tsc)', ...ours('tsc', '-p', 'gateway') },
+  { name: 'dead code (knip)', ...ours('knip', '--no-progress') },
+  {
+    name: 'size and start of the Worker (wrangler deploy --dry-run)',
+    command: process.execPath,
+    args: [join(ROOT, 'infra', 'deploy', 'check-bundle.ts')],
+  },
+  ...rustChecks(),
+]
+
+const failed: string[] = []
+for (const { name, command, args, skip } of checks) {
+  if (skip !== undefined) {
+    say(`-- ${name}: ${skip}`)
+    continue
+  }
+  const startedMs = performance.now()
+  const { status, error } = spawnSync(command, args, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] })
+  if (error) say(`${command} cannot be started: ${error.message}`)
+  if (status !== 0) failed.push(name)
+  say(`${status === 0 ? 'ok' : 'FAILED'} ${name}, ${((performance.now() - startedMs) / 1000).toFixed(1)} s`)
+}
+say(
+  failed.length === 0
+    ? 'All checks passed.'
+    : `Failed: ${failed.join('; ')}. 'npx oxfmt' and 'npx oxlint --fix' mend what can be mended.`,
+)
+process.exitCode = failed.length === 0 ? 0 : 1
+if (process.connected) process.disconnect()
+
+/** A tool from node_modules, run by the Node that runs this file. */
+function ours(tool: string, ...args: string[]): { command: string; args: string[] } {
+  return {
+    command: join(ROOT, 'node_modules', '.bin', process.platform === 'win32' ? `${tool}.cmd` : tool),
+    args,
+  }
+}
+
+function rustChecks(): Check[] {
+  if (!existsSync(join(ROOT, manifest))) return []
+  const skip =
+    spawnSync('cargo', ['--version']).status === 0 ? {} : { skip: 'skipped, there is no cargo here' }
+  return [
+    {
+      name: 'format (rustfmt)',
+      command: 'cargo',
+      args: ['fmt', '--manifest-path', manifest, '--check'],
+      ...skip,
+    },
+    {
+      name: 'lint (clippy)',
+      command: 'cargo',
+      args: ['clippy', '--manifest-path', manifest, '--locked', '--all-targets', '--', '-D', 'warnings'],
+      ...skip,
+    },
+    oldestRust(),
+  ]
+}
+
+/** That the addon builds with the oldest Rust that it says, where rustup has that one. */
+function oldestRust(): Check {
+  const oldest = /^rust-version = "(.+)"$/m.exec(readFileSync(join(ROOT, manifest), 'utf8'))?.[1]
+  const env = { ...process.env, RUSTUP_AUTO_INSTALL: '0' }
+  const isThere = spawnSync('cargo', [`+${oldest}`, '--version'], { env }).status === 0
+  return {
+    name: `build with Rust ${oldest} (cargo check)`,
+    command: 'cargo',
+    args: [`+${oldest}`, 'check', '--manifest-path', manifest, '--locked'],
+    ...(isThere ? {} : { skip: `skipped, 'rustup toolchain install ${oldest}' brings it` }),
+  }
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}

@@ -1,0 +1,223 @@
+/** `npm run demo`: the main job seen by a person, against the running service or one that it starts. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  domainEntry,
+  driftReport,
+  statusReport,
+  updateEntry,
+  type UpdateEntry,
+} from '@copal/shared/wire/admin.ts'
+import OpenAI from 'openai'
+import { UserError, toUserError } from '../../../gpu-node/src/platform/user-error.ts'
+import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
+import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
+import { readConnection } from '../../../gpu-node/cli/api/connection.ts'
+import { listOf } from '../../../gpu-node/cli/api/api-client.ts'
+import { createProgressBar, type ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
+import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
+import { createSession } from '../../../gpu-node/cli/session.ts'
+import { keepStreaming, type StreamedAnswer } from './streams.ts'
+import { demoTraffic, type Traffic } from './traffic.ts'
+
+const ROOT = join(import.meta.dirname, '..', '..', '..')
+/** A quarter of them is held out for evaluation; the rest makes a calibration set of 16 × 512 tokens. */
+const REQUESTS_PER_DOMAIN = 32
+const CONCURRENCY = 4
+/** Clients that stream through each update: one until the swap, because serving goes first on two cores. */
+const STREAMS = { clients: 4, readingMs: 15_000 }
+const AFTER_SWAP_MS = 6_000
+const POLL_MS = 500
+
+const SILENT: ProgressBar = { update: () => undefined, end: () => undefined }
+
+const interruption = new AbortController()
+process.once('SIGINT', () => interruption.abort())
+process.once('SIGTERM', () => interruption.abort())
+
+const session = createSession({
+  env: process.env,
+  cwd: process.cwd(),
+  root: ROOT,
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  signal: interruption.signal,
+})
+
+let service: ChildProcess | undefined
+try {
+  service = (await answers()) ? undefined : await startService()
+  await demonstrate()
+} catch (error) {
+  const told = toUserError(error, process.cwd())
+  if (!told) throw error
+  process.stderr.write(`copal: ${told.message}\n`)
+  process.exitCode = 1
+} finally {
+  if (service && service.exitCode === null) {
+    say('Stopping the service that the demo started. What it learned is kept: npm start')
+    service.kill('SIGTERM')
+    await once(service, 'exit')
+  }
+}
+
+async function demonstrate(): Promise<void> {
+  const started = Date.now()
+  const admin = session.client()
+  await settle()
+  const [served] = (await admin.admin('GET', '/status', statusReport)).models
+  if (!served) throw new UserError('no_model', 'No node serves a model. See .copal/node.log.')
+  const connection = readConnection(session.terminal)
+  const client = new OpenAI({
+    baseURL: `${connection.origin}/v1`,
+    apiKey: connection.apiKey ?? '',
+    maxRetries: 2,
+  })
+  say(`\n${served.id} answers with ${formatMask(served.active_version)}.`)
+
+  const traffic = demoTraffic(ROOT, REQUESTS_PER_DOMAIN)
+  for (const [index, stream] of traffic.entries()) {
+    say(
+      `\n${index + 1}. Traffic of the domain '${stream.domain}' (${stream.about}), with its clients' consent`,
+    )
+    await send(client, served.id, stream)
+    await showSamples(stream.domain)
+  }
+  for (const [index, stream] of traffic.entries()) {
+    say(
+      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while clients keep streaming`,
+    )
+    await update(client, served.id, stream)
+  }
+  const report = await admin.admin('GET', '/drift', driftReport)
+  say(`\n${describeDrift(report, session.table)}`)
+  say(`\nThe demo took ${((Date.now() - started) / 60_000).toFixed(1)} minutes.`)
+}
+
+async function send(client: OpenAI, model: string, { domain, prompts }: Traffic): Promise<void> {
+  const bar = createProgressBar(process.stderr)
+  const queue = [...prompts]
+  let done = 0
+  const worker = async () => {
+    for (let prompt = queue.shift(); prompt !== undefined; prompt = queue.shift()) {
+      interruption.signal.throwIfAborted()
+      await client.completions.create(
+        { model, prompt, max_tokens: 8, temperature: 0 },
+        { headers: { 'x-copal-domain': domain, 'x-copal-sample': 'true' } },
+      )
+      done += 1
+      bar.update(`Requests to '${domain}'`, done / prompts.length, `${done} of ${prompts.length}`)
+    }
+  }
+  await Promise.all(Array.from({ length: CONCURRENCY }, worker))
+  bar.end()
+}
+
+/** Samples travel through a queue, so they arrive a little later than the answers. */
+async function showSamples(domain: string): Promise<void> {
+  let before = -1
+  for (;;) {
+    const { data } = await session.client().admin('GET', '/domains', listOf(domainEntry))
+    const entry = data.find(({ name }) => name === domain)
+    const arrived = (entry?.samples ?? 0) + (entry?.holdout_samples ?? 0)
+    if (entry && arrived > 0 && arrived === before) {
+      say(
+        `   ${entry.samples} texts for calibration (${entry.characters} characters), ${entry.holdout_samples} held out for evaluation`,
+      )
+      return
+    }
+    before = arrived
+    await sleep(2_000, undefined, { signal: interruption.signal })
+  }
+}
+
+async function update(client: OpenAI, model: string, { domain, prompts }: Traffic): Promise<void> {
+  const streams = keepStreaming(client, model, prompts, STREAMS)
+  const bar = createProgressBar(process.stderr)
+  const created = await session.client().admin('POST', '/updates', updateEntry, { domains: [domain] })
+  let ended: UpdateEntry
+  try {
+    untilSwap(created.id)
+      .then(() => streams.hurry())
+      .catch(() => undefined)
+    ended = await followUpdate(session.client(), created.id, bar, interruption.signal)
+    // Long enough for streams that began before the swap to end, and others to begin after it.
+    await sleep(AFTER_SWAP_MS, undefined, { signal: interruption.signal })
+  } finally {
+    await streams.stop()
+  }
+  if (ended.state !== 'promoted')
+    throw new UserError(ended.state, `The update ended as ${ended.state}: ${ended.error?.message ?? ''}`)
+  say(`   ${formatMask(ended.mask_version ?? 0)} went live. Streams meanwhile: ${tally(streams.answers())}`)
+}
+
+/** Waits until the mask is about to go live, or nothing will. */
+async function untilSwap(id: string): Promise<void> {
+  for (;;) {
+    const { state } = await session.client().admin('GET', `/updates/${id}`, updateEntry)
+    if (!['collecting', 'calibrating', 'evaluating'].includes(state)) return
+    await sleep(POLL_MS, undefined, { signal: interruption.signal })
+  }
+}
+
+function tally(streamed: readonly StreamedAnswer[]): string {
+  const perMask = new Map<string, number>()
+  for (const { fingerprints } of streamed) {
+    for (const name of fingerprints) perMask.set(name, (perMask.get(name) ?? 0) + 1)
+  }
+  const masks = [...perMask]
+    .toSorted(([a], [b]) => a.localeCompare(b))
+    .map(([name, count]) => `${count} from ${name.replace(/^.*-/, '')}`)
+  const failed = streamed.filter(({ error }) => error !== undefined)
+  const mixed = streamed.filter(({ fingerprints }) => fingerprints.length > 1).length
+  const first = failed[0]?.error
+  return `${streamed.length} finished, ${failed.length} failed${first ? ` (${first})` : ''}, ${mixed} mixed two masks; ${masks.join(', ')}`
+}
+
+/** Waits for the first start's own update, and for whatever else runs. */
+async function settle(): Promise<void> {
+  for (;;) {
+    const { data } = await session.client().admin('GET', '/updates', listOf(updateEntry))
+    const running = data.find(({ finished_at }) => finished_at === null)
+    if (running) {
+      // A service that the demo started draws its first update itself.
+      const bar = service ? SILENT : createProgressBar(process.stderr)
+      await followUpdate(session.client(), running.id, bar, interruption.signal)
+    } else if (data.length > 0 || process.env.COPAL_FIRST_UPDATE === 'off') {
+      return
+    } else {
+      // The very first start: its update comes when its texts have arrived.
+      await sleep(500, undefined, { signal: interruption.signal })
+    }
+  }
+}
+
+async function answers(): Promise<boolean> {
+  try {
+    const status = await session.client().admin('GET', '/status', statusReport)
+    return status.nodes.some(({ alive }) => alive)
+  } catch (error) {
+    if (error instanceof UserError) return false
+    throw error
+  }
+}
+
+async function startService(): Promise<ChildProcess> {
+  say('No service is running: starting one (npm start).')
+  const child = spawn(process.execPath, [join(ROOT, 'infra', 'local', 'bootstrap.mjs'), 'start'], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  })
+  while (!(await answers())) {
+    if (child.exitCode !== null)
+      throw new UserError('start_failed', 'The service did not start; the reason stands above.')
+    await sleep(500, undefined, { signal: interruption.signal })
+  }
+  return child
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`)
+}

@@ -1,0 +1,91 @@
+import { once } from 'node:events'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { commandLine } from '../../../gpu-node/src/platform/process-identity.ts'
+import { StartError } from './start-error.ts'
+
+/**
+ * Makes sure that a loopback port can be listened on.
+ *
+ * @param patienceMs how long the processes of a killed service may take to let go of it.
+ * @throws StartError that names who has the port, where the platform says so.
+ */
+export async function requireFreePort(port: number, variable: string, patienceMs: number): Promise<void> {
+  for (let waitedMs = 0; ; waitedMs += 100) {
+    const code = await tryListening(port)
+    if (code === undefined) return
+    if (code === 'EACCES')
+      throw new StartError(`Port ${port} needs more rights than you have. Set ${variable} to another port.`)
+    if (waitedMs >= patienceMs) {
+      const owner = findOwner(port)
+      throw new StartError(
+        `Port ${port} is in use${owner ? ` by ${owner}` : ''}. Stop that, or set ${variable} to another port.`,
+      )
+    }
+    await sleep(100)
+  }
+}
+
+/** A loopback port that nothing listens on now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  if (typeof address !== 'object' || address === null) throw new Error('the server has no port')
+  return address.port
+}
+
+function tryListening(port: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'unknown'))
+    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => server.close(() => resolve(undefined)))
+  })
+}
+
+/** `pid 123 (command line)`, from the kernel's tables; only Linux has them. */
+function findOwner(port: number): string | undefined {
+  const inode = findListeningInode(port)
+  if (inode === undefined) return undefined
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    if (!openFiles(pid).includes(`socket:[${inode}]`)) continue
+    const command = commandLine(Number(pid))
+    return command ? `pid ${pid} (${command})` : `pid ${pid}`
+  }
+  return undefined
+}
+
+function findListeningInode(port: number): string | undefined {
+  const hexPort = port.toString(16).toUpperCase().padStart(4, '0')
+  const LISTEN = '0A'
+  for (const table of ['/proc/net/tcp', '/proc/net/tcp6']) {
+    let rows: string[]
+    try {
+      rows = readFileSync(table, 'utf8').split('\n').slice(1)
+    } catch {
+      continue
+    }
+    for (const row of rows) {
+      const fields = row.trim().split(/\s+/)
+      if (fields[1]?.endsWith(`:${hexPort}`) && fields[3] === LISTEN) return fields[9]
+    }
+  }
+  return undefined
+}
+
+/** What the open files of a process point at; none when it is another user's. */
+function openFiles(pid: string): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).flatMap((file) => {
+      try {
+        return [readlinkSync(`/proc/${pid}/fd/${file}`)]
+      } catch {
+        return []
+      }
+    })
+  } catch {
+    return []
+  }
+}

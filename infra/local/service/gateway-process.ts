@@ -1,0 +1,122 @@
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { closeSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Home } from './home.ts'
+import { openLog } from '../processes/log-file.ts'
+import type { Settings } from './service-settings.ts'
+import { StartError } from '../processes/start-error.ts'
+import { lastLines, type Part } from '../processes/supervise.ts'
+
+/** The gateway: Wrangler with workerd, on a leash that ends both when this process is gone. */
+export function gatewayPart(settings: Settings, home: Home): Part {
+  const leash = join(import.meta.dirname, '..', 'processes', 'end-with-parent.mjs')
+  return {
+    name: 'gateway',
+    logPath: home.gatewayLogPath,
+    spawn() {
+      const log = openLog(home.gatewayLogPath)
+      const child = spawn(process.execPath, [leash, process.execPath, ...wranglerDev(settings, home)], {
+        cwd: settings.root,
+        env: wranglerEnvironment(home),
+        detached: true,
+        stdio: ['pipe', log, log],
+      })
+      closeSync(log)
+      child.stdin?.on('error', () => undefined)
+      return child
+    },
+    askToEnd: (child) => child.stdin?.end(),
+    graceMs: 6000,
+  }
+}
+
+/**
+ * Brings the local D1 database to the schema of this checkout.
+ *
+ * @throws StartError with the end of Wrangler's output.
+ */
+export async function applyMigrations(settings: Settings, home: Home, signal: AbortSignal): Promise<void> {
+  const dir = join(settings.root, 'migrations')
+  const hash = createHash('sha256')
+  for (const name of readdirSync(dir)
+    .filter((file) => file.endsWith('.sql'))
+    .toSorted()) {
+    hash.update(`${name}\n`).update(readFileSync(join(dir, name)))
+  }
+  const applied = hash.digest('hex')
+  // Beside the database, so that one goes with the other; asking Wrangler takes seconds.
+  const stamp = join(home.stateDir, 'migrations.sha256')
+  mkdirSync(home.stateDir, { recursive: true })
+  if (readStamp(stamp) === applied) return
+  const log = openLog(home.gatewayLogPath)
+  const args = [
+    wranglerPath(settings),
+    'd1',
+    'migrations',
+    'apply',
+    'copal',
+    '--local',
+    '--persist-to',
+    home.stateDir,
+  ]
+  const child = spawn(process.execPath, args, {
+    cwd: settings.root,
+    env: { ...wranglerEnvironment(home), CI: 'true' },
+    stdio: ['ignore', log, log],
+    signal,
+  })
+  closeSync(log)
+  const [code] = (await once(child, 'exit')) as [number | null]
+  if (code !== 0) {
+    throw new StartError(
+      `The database migrations failed. If an older copal made this home, set COPAL_HOME to a new one. ` +
+        `${home.gatewayLogPath} ends:\n${lastLines(home.gatewayLogPath, 12)}`,
+    )
+  }
+  writeFileSync(stamp, applied)
+}
+
+function readStamp(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+function wranglerDev(settings: Settings, home: Home): string[] {
+  return [
+    wranglerPath(settings),
+    'dev',
+    '--ip',
+    '127.0.0.1',
+    '--port',
+    String(settings.port),
+    // Any free port: two services on one machine must not meet at the standard one.
+    '--inspector-port',
+    '0',
+    '--persist-to',
+    home.stateDir,
+    '--env-file',
+    home.gatewayEnvPath,
+    ...Object.entries(settings.gatewayVariables).flatMap(([name, value]) => ['--var', `${name}:${value}`]),
+    '--log-level',
+    'warn',
+    '--show-interactive-dev-session=false',
+  ]
+}
+
+function wranglerPath(settings: Settings): string {
+  return join(settings.root, 'node_modules', 'wrangler', 'bin', 'wrangler.js')
+}
+
+function wranglerEnvironment(home: Home): NodeJS.ProcessEnv {
+  return {
+    ...process.env,
+    WRANGLER_LOG_PATH: join(home.dir, 'wrangler'),
+    // Wrangler connects Workers of one machine by name; two of ours must not find each other.
+    WRANGLER_REGISTRY_PATH: join(home.dir, 'wrangler', 'registry'),
+  }
+}

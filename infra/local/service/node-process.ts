@@ -1,0 +1,57 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { closeSync } from 'node:fs'
+import { join } from 'node:path'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import type { NodeMessage } from '../../../gpu-node/src/platform/supervisor.ts'
+import type { Home } from './home.ts'
+import { openLog } from '../processes/log-file.ts'
+import type { Settings } from './service-settings.ts'
+import type { Part } from '../processes/supervise.ts'
+
+/** What the node of a local service is called, unless COPAL_NODE_ID says otherwise. */
+export const LOCAL_NODE_ID = 'node-1'
+
+/** Ctrl-C shall end `npm start` soon, whatever runs; the node says its last words for 4 s after that. */
+const GRACE_MS = 5_000
+
+/**
+ * The node that serves the model. It ends by itself when the IPC channel closes, so it survives
+ * neither its parent nor a `kill -9` of it.
+ */
+export async function nodePart(
+  settings: Settings,
+  home: Home,
+  gatewayUrl: string,
+  onMessage: (message: NodeMessage) => void,
+): Promise<Part> {
+  const secret = await nodeSecret(home.secrets.nodeSecret, process.env.COPAL_NODE_ID || LOCAL_NODE_ID)
+  return {
+    name: 'node',
+    logPath: home.nodeLogPath,
+    spawn() {
+      const log = openLog(home.nodeLogPath)
+      const child: ChildProcess = spawn(
+        process.execPath,
+        [join(settings.root, 'gpu-node', 'src', 'main.ts')],
+        {
+          cwd: settings.root,
+          env: {
+            ...process.env,
+            COPAL_HOME: home.dir,
+            COPAL_NODE_PORT: String(settings.nodePort),
+            COPAL_NODE_SECRET: secret,
+            COPAL_GATEWAY_URL: gatewayUrl,
+            COPAL_GRACE_MS: String(GRACE_MS),
+          },
+          detached: true,
+          stdio: ['ignore', log, log, 'ipc'],
+        },
+      )
+      closeSync(log)
+      child.on('message', (message) => onMessage(message as NodeMessage))
+      return child
+    },
+    askToEnd: (child) => child.kill('SIGTERM'),
+    graceMs: GRACE_MS + 5_000,
+  }
+}

@@ -1,0 +1,95 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createdKey } from '@copal/shared/wire/admin-keys.ts'
+import { modelList, type ModelEntry } from '@copal/shared/wire/model-list.ts'
+import { createApiClient, readJson } from '../../../gpu-node/cli/api/api-client.ts'
+import type { Home } from './home.ts'
+import type { Supervised } from '../processes/supervise.ts'
+
+const POLL_MS = 100
+/** A busy machine may take its time. */
+const ANSWER_MS = 5000
+const WATCH_MS = 1500
+const WATCH_FAILURES = 3
+
+/** Waits until the gateway answers at all. */
+export async function untilGatewayAnswers(origin: string, signal: AbortSignal): Promise<void> {
+  while (!(await isHealthy(origin))) await sleep(POLL_MS, undefined, { signal })
+}
+
+/**
+ * Watches a gateway that was ready, and kills it when it has stopped answering: Wrangler survives
+ * the death of its workerd, and serves nothing from then on.
+ */
+export async function watchGateway(origin: string, gateway: Supervised, signal: AbortSignal): Promise<void> {
+  for (let failures = 0; ; failures += 1) {
+    await sleep(WATCH_MS, undefined, { signal })
+    if (await isHealthy(origin)) failures = -1
+    if (failures < WATCH_FAILURES - 1) continue
+    gateway.kill()
+    await untilGatewayAnswers(origin, signal)
+    failures = -1
+  }
+}
+
+async function isHealthy(origin: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${origin}/health`, { signal: AbortSignal.timeout(ANSWER_MS) })
+    await response.body?.cancel()
+    return response.ok
+  } catch {
+    return false
+  }
+}
+
+/** Makes the API key at the first start, and again when the database that knew it is gone. */
+export async function ensureApiKey(origin: string, home: Home, signal: AbortSignal): Promise<string> {
+  const { apiKey, adminKey } = home.secrets
+  if (apiKey !== undefined && (await isAccepted(origin, apiKey, signal))) {
+    home.saveApiKey(apiKey, origin)
+    return apiKey
+  }
+  const client = createApiClient({ origin, apiKey: undefined, adminKey }, signal)
+  const created = await client.admin('POST', '/keys', createdKey, { name: 'local', sampling: 'opt_in' })
+  home.saveApiKey(created.key, origin)
+  return created.key
+}
+
+/** Waits until a node has registered, and returns the model that it serves. */
+export async function untilModelServed(
+  origin: string,
+  apiKey: string,
+  signal: AbortSignal,
+): Promise<ModelEntry> {
+  for (;;) {
+    const served = await findServedModel(origin, apiKey, signal)
+    if (served) return served
+    await sleep(POLL_MS, undefined, { signal })
+  }
+}
+
+async function findServedModel(
+  origin: string,
+  apiKey: string,
+  signal: AbortSignal,
+): Promise<ModelEntry | undefined> {
+  // Wrangler has been seen to accept a call while it starts and never to answer it.
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)])
+  const client = createApiClient({ origin, apiKey, adminKey: undefined }, limited)
+  try {
+    const { data } = await readJson(await client.api('GET', '/models'), modelList)
+    return data.find((model) => model.copal.nodes > 0)
+  } catch (error) {
+    signal.throwIfAborted()
+    if (limited.aborted) return undefined
+    throw error
+  }
+}
+
+async function isAccepted(origin: string, apiKey: string, signal: AbortSignal): Promise<boolean> {
+  const response = await fetch(`${origin}/v1/models`, {
+    headers: { authorization: `Bearer ${apiKey}` },
+    signal,
+  })
+  await response.body?.cancel()
+  return response.status !== 401
+}

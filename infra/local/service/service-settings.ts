@@ -1,0 +1,59 @@
+import { resolve } from 'node:path'
+import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
+import { StartError } from '../processes/start-error.ts'
+
+/** What the environment says about a local service. */
+export interface Settings {
+  /** The checkout. */
+  root: string
+  /** COPAL_HOME: keys, databases, masks, logs. */
+  home: string
+  /** COPAL_PORT: the gateway. */
+  port: number
+  /** COPAL_NODE_PORT: the node. */
+  nodePort: number
+  /** COPAL_FIRST_UPDATE=off leaves the dense model alone at the first start. */
+  firstUpdate: boolean
+  /** The gateway's own variables, which it reads itself. */
+  gatewayVariables: Readonly<Record<string, string>>
+}
+
+const GATEWAY_VARIABLES = Object.entries<Setting>(SETTINGS)
+  .filter(([, { readers, secret }]) => readers.includes('gateway') && !secret)
+  .map(([name]) => name)
+
+/** @throws StartError that names the variable. */
+export function readSettings(env: Readonly<Record<string, string | undefined>>): Settings {
+  const root = resolve(import.meta.dirname, '..', '..', '..')
+  const settings = {
+    root,
+    home: resolve(env.COPAL_HOME || resolve(root, '.copal')),
+    port: readPort(env, 'COPAL_PORT', SETTINGS.COPAL_PORT.default),
+    nodePort: readPort(env, 'COPAL_NODE_PORT', SETTINGS.COPAL_NODE_PORT.default),
+    firstUpdate: readSwitch(env, 'COPAL_FIRST_UPDATE'),
+    gatewayVariables: Object.fromEntries(
+      GATEWAY_VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
+    ),
+  }
+  if (settings.port === settings.nodePort) {
+    throw new StartError(
+      `COPAL_PORT and COPAL_NODE_PORT are both ${settings.port}; give them different ports.`,
+    )
+  }
+  return settings
+}
+
+function readPort(env: Readonly<Record<string, string | undefined>>, name: string, standard: number): number {
+  const text = env[name]
+  if (!text) return standard
+  const port = Number(text)
+  if (Number.isInteger(port) && port >= 1 && port <= 65535) return port
+  throw new StartError(`${name} is '${text}', but a port is a whole number from 1 to 65535.`)
+}
+
+function readSwitch(env: Readonly<Record<string, string | undefined>>, name: string): boolean {
+  const text = env[name]
+  if (!text || text === 'on') return true
+  if (text === 'off') return false
+  throw new StartError(`${name} is '${text}', but it is 'on' or 'off'.`)
+}

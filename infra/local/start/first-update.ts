@@ -1,0 +1,108 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type CreateUpdate,
+  domainEntry,
+  driftReport,
+  type DriftReport,
+  importedTexts,
+  maskEntry,
+  updateEntry,
+  type UpdateEntry,
+} from '@copal/shared/wire/admin.ts'
+import { withCommands } from '../../../gpu-node/cli/api/command-wording.ts'
+import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
+import { listOf, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import type { ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
+import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/quantities.ts'
+import { splitIntoTexts } from '../../../gpu-node/cli/input/text-file.ts'
+
+const DOMAIN = 'general'
+const TEXT_CHARACTERS = 4000
+const TEXTS_PER_REQUEST = 50
+const POLL_MS = 500
+/** Texts travel through a queue; this long without a new one, and all have arrived that will. */
+const QUIET_MS = 5000
+
+/**
+ * Brings a new service from the dense model to its first mask, calibrated on the bundled text.
+ *
+ * Everything it needs to know stands in the gateway, so an interrupted one is taken up where it
+ * was: texts that have arrived are not sent again, an update that runs is followed.
+ *
+ * @returns what to tell the user; `undefined` when the service has had its first mask before.
+ */
+export async function firstUpdate(
+  client: ApiClient,
+  bar: ProgressBar,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { data: masks } = await client.admin('GET', '/masks', listOf(maskEntry))
+  if (masks.length > 0 && (await hasEnded(client))) return undefined
+  const running = await findUpdate(client)
+  if (running === undefined) await importBundledText(client, bar, signal)
+  const update =
+    running ??
+    (await client.admin('POST', '/updates', updateEntry, { domains: [DOMAIN] } satisfies CreateUpdate))
+  const ended = await followUpdate(client, update.id, bar, signal)
+  if (ended.state !== 'promoted' || ended.mask_version === null) {
+    return (
+      `The first update ended as ${ended.state}${ended.error ? `: ${withCommands(ended.error.message)}` : ''}. The dense model goes on serving; ` +
+      `try again with: npx copal update ${DOMAIN}`
+    )
+  }
+  return describe(await client.admin('GET', '/drift', driftReport), ended.mask_version)
+}
+
+async function findUpdate(client: ApiClient): Promise<UpdateEntry | undefined> {
+  const { data } = await client.admin('GET', '/updates', listOf(updateEntry))
+  return data.find(({ finished_at }) => finished_at === null)
+}
+
+async function hasEnded(client: ApiClient): Promise<boolean> {
+  return (await findUpdate(client)) === undefined
+}
+
+async function importBundledText(
+  client: ApiClient,
+  bar: ProgressBar,
+  signal: AbortSignal,
+): Promise<void> {
+  const text = readFileSync(join(import.meta.dirname, 'texts', 'general.txt'), 'utf8')
+  const texts = splitIntoTexts(text, TEXT_CHARACTERS)
+  const label = `Text of the domain ${DOMAIN}`
+  const seen = async () => {
+    const { data } = await client.admin('GET', '/domains', listOf(domainEntry))
+    return data.find(({ name }) => name === DOMAIN)?.seen ?? 0
+  }
+  let arrived = await seen()
+  if (arrived < texts.length) {
+    for (let start = 0; start < texts.length; start += TEXTS_PER_REQUEST) {
+      bar.update(label, 0, `${texts.length} texts`)
+      await client.admin('POST', `/domains/${DOMAIN}/texts`, importedTexts, {
+        texts: texts.slice(start, start + TEXTS_PER_REQUEST),
+      })
+    }
+  }
+  for (let quietMs = 0; arrived < texts.length && quietMs < QUIET_MS; quietMs += POLL_MS) {
+    await sleep(POLL_MS, undefined, { signal })
+    const now = await seen()
+    if (now > arrived) quietMs = 0
+    arrived = now
+    bar.update(label, arrived / texts.length, `${arrived} of ${texts.length} texts`)
+  }
+}
+
+/** Perplexity on the held-out part of the bundled text, dense and under the new mask. */
+function describe(report: DriftReport, version: number): string {
+  const column = report.r.domains.indexOf(DOMAIN)
+  const at = (wanted: number) =>
+    report.r.perplexity[report.r.stages.findIndex(({ mask_version }) => mask_version === wanted)]?.[column] ??
+    undefined
+  const dense = at(0)
+  const pruned = at(version)
+  const live = `${formatMask(version)} is live: half of the weights are pruned, and no request was interrupted.`
+  if (dense === undefined || pruned === undefined) return live
+  return `${live} Perplexity on held-out text: ${formatPerplexity(dense)} dense, ${formatPerplexity(pruned)} pruned.`
+}

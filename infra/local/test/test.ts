@@ -1,0 +1,78 @@
+/** `npm test [-- vitest arguments]`: every test on the real parts, closed by one line that counts them. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
+import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
+import { openModel } from '../../../gpu-node/src/model/open-model.ts'
+import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
+import { offerNative } from '../build-native.mjs'
+import { drawModelProgress } from '../start/model-progress.ts'
+import { closingLine, type TestReport } from './test-report.ts'
+import { ROOT } from '../toolchain/toolchain.mjs'
+
+/** What workerd writes whenever a connection breaks (tests of faults break many on purpose), and our own report. */
+const NOISE =
+  /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\)|JSON report written)/
+
+// Before the tests, or each that needs it would build it. One that fails is told here, and fails the addon's tests.
+const [native] = await Promise.all([offerNative((line) => process.stderr.write(`${line}\n`)), fetchModel()])
+const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
+const reportPath = join(scratch, 'report.json')
+const vitest = spawn(
+  process.execPath,
+  [
+    join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'),
+    'run',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${reportPath}`,
+    ...process.argv.slice(2),
+  ],
+  {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...(process.stdout.isTTY ? { FORCE_COLOR: '1' } : {}) },
+  },
+)
+const copied = Promise.all([
+  copyLines(vitest.stdout, process.stdout),
+  copyLines(vitest.stderr, process.stderr),
+])
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => vitest.kill(signal))
+if (process.connected) process.once('disconnect', () => vitest.kill())
+
+const [exitCode] = (await once(vitest, 'exit')) as [number | null]
+await copied
+if (native === 'no-cargo')
+  process.stdout.write('\nSkipped is what needs the native addon: there is no cargo here, which builds it.\n')
+process.stdout.write(`\n${closingLine(readReport(), exitCode)}\n`)
+rmSync(scratch, { recursive: true, force: true })
+process.exitCode = exitCode ?? 1
+if (process.connected) process.disconnect()
+
+/** Once for all tests, with a bar. Without it the tests that need it fail, and say why. */
+async function fetchModel(): Promise<void> {
+  const bar = createProgressBar(process.stderr)
+  const cacheDir = resolve(process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal'))
+  try {
+    await openModel(DEFAULT_MODEL, { cacheDir, onProgress: (progress) => drawModelProgress(bar, progress) })
+    bar.end()
+  } catch (error) {
+    bar.end(`The default model cannot be opened: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+async function copyLines(from: NodeJS.ReadableStream, to: NodeJS.WritableStream): Promise<void> {
+  for await (const line of createInterface({ input: from })) if (!NOISE.test(line)) to.write(`${line}\n`)
+}
+
+function readReport(): TestReport | undefined {
+  try {
+    return JSON.parse(readFileSync(reportPath, 'utf8')) as TestReport
+  } catch {
+    return undefined
+  }
+}

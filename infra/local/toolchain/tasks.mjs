@@ -1,0 +1,116 @@
+/** What npm runs by name: which file each task is, what it takes, and what its `--help` says. */
+import { SetupError } from './toolchain.mjs'
+
+/**
+ * `takes`: arguments by name, all of them needed; `rest`: what it hands on to another program. A task that has
+ * `ownHelp` reads its command line itself. `settings` are variables of the environment.
+ */
+const TASKS = {
+  start: {
+    file: 'infra/local/start/start.ts',
+    does: 'Starts the gateway and a node, and keeps them running.',
+    settings: [
+      'COPAL_PORT',
+      'COPAL_NODE_PORT',
+      'COPAL_HOME',
+      'COPAL_CACHE',
+      'COPAL_MODEL',
+      'COPAL_FIRST_UPDATE',
+    ],
+  },
+  test: {
+    file: 'infra/local/test/test.ts',
+    does: 'Runs the tests.',
+    rest: 'arguments of vitest (npx vitest --help)',
+  },
+  'test:sanitize': {
+    file: 'infra/local/test/sanitize.ts',
+    does: 'Runs the Rust tests under AddressSanitizer.',
+    rest: 'arguments of cargo test (cargo test --help)',
+  },
+  demo: {
+    file: 'infra/local/demo/demo.ts',
+    does: 'Shows two domains learn while clients stream, on the running service or one that it starts.',
+    settings: ['COPAL_PORT', 'COPAL_NODE_PORT', 'COPAL_HOME', 'COPAL_CACHE', 'COPAL_MODEL', 'COPAL_BASE_URL'],
+  },
+  bench: { file: 'gpu-node/bench/main.ts', ownHelp: true },
+  'lab:texts': {
+    file: 'gpu-node/lab/texts/report-texts.ts',
+    does: "Writes the texts of the laboratory's report.",
+    takes: ['directory'],
+  },
+  check: {
+    file: 'infra/local/check/check.ts',
+    does: 'Checks formatting, lint, types, package boundaries and dead code.',
+  },
+  deploy: {
+    file: 'infra/deploy/deploy.ts',
+    does: 'Brings the database and the Worker to Cloudflare.',
+    rest: 'arguments of wrangler deploy (npx wrangler deploy --help)',
+  },
+  node: {
+    file: 'gpu-node/src/main.ts',
+    does: 'Runs a node alone.',
+    settings: [
+      'COPAL_GATEWAY_URL',
+      'COPAL_NODE_SECRET',
+      'COPAL_NODE_URL',
+      'COPAL_NODE_HOST',
+      'COPAL_NODE_PORT',
+      'COPAL_HOME',
+      'COPAL_CACHE',
+      'COPAL_MODEL',
+    ],
+  },
+}
+
+/**
+ * Reads the command line of a task.
+ *
+ * @returns the task, its file and arguments; or the help that was asked for
+ * @throws {SetupError} for a task that there is not, and for arguments that it does not take
+ */
+export function readTask([name, ...args]) {
+  const task = Object.hasOwn(TASKS, name ?? '') ? TASKS[name] : undefined
+  if (task === undefined)
+    throw new SetupError(`unknown task '${name ?? ''}'; there are: ${Object.keys(TASKS).join(', ')}.`)
+  const { file, takes = [], rest, ownHelp, settings = [] } = task
+  if (ownHelp) return { name, file, args }
+  if (args.includes('--help') || args.includes('-h')) return { help: helpOf(name, task) }
+  if (rest !== undefined) return { name, file, args }
+  const stray = args.find((arg, index) => arg.startsWith('-') || index >= takes.length)
+  if (stray !== undefined)
+    throw new SetupError(`${call(name)} does not take '${stray}'.${advice(name, stray, args, settings)}`)
+  if (args.length < takes.length) throw new SetupError(`name the ${takes[args.length]}: ${usage(name, task)}`)
+  return { name, file, args }
+}
+
+/** The variable that an option like `--port 9000` was meant to be, or where it is told what there is. */
+function advice(name, stray, args, settings) {
+  const [option, value = args[args.indexOf(stray) + 1]] = stray.split('=')
+  const variable = `COPAL_${option.replace(/^-+/, '').replaceAll('-', '_').toUpperCase()}`
+  if (settings.includes(variable)) return ` Set ${variable}: ${variable}=${value ?? '…'} ${call(name)}`
+  return ` See: ${call(name)} -- --help`
+}
+
+function helpOf(name, task) {
+  const lines = [`Usage: ${usage(name, task)}`, '', task.does]
+  if (task.rest) lines.push(`It takes ${task.rest}.`)
+  if (task.settings)
+    lines.push(
+      '',
+      'It is set by variables of the environment, see README.md:',
+      `  ${task.settings.join('\n  ')}`,
+    )
+  if (task.settings?.includes('COPAL_PORT')) lines.push('', `Example: COPAL_PORT=9000 ${call(name)}`)
+  return lines.join('\n')
+}
+
+function usage(name, { takes = [], rest }) {
+  const args = [...takes.map((arg) => `<${arg}>`), ...(rest ? ['[arguments]'] : [])]
+  return [call(name), ...(args.length > 0 ? ['--', ...args] : [])].join(' ')
+}
+
+function call(name) {
+  return name === 'start' || name === 'test' ? `npm ${name}` : `npm run ${name}`
+}

@@ -1,0 +1,214 @@
+/**
+ * The mask file: a safetensors container with one `U8` tensor `[rows, ceil(cols/8)]` a pruned linear. A weights
+ * file is a mask that brings its values: beside each of those a `BF16` tensor `<weight name>.values` `[kept]`.
+ *
+ * `__metadata__` holds `format` (`copal-mask` or `copal-weights`), `format_version`, `base_sha256`, `method`,
+ * `pattern`, `scope`, `domains` (JSON array), `parent` (absent for the first mask), `created`, `patterns` (a JSON
+ * object: linears with another pattern than `pattern`, or `dense`, which have no tensor; absent when there are
+ * none), and `columns`: a JSON object that gives the true columns of those linears whose columns are not a
+ * multiple of eight (absent when there are none).
+ */
+import { AppError } from '../errors.ts'
+import { countBits, countDifferingBits } from './bit-rows.ts'
+import { checkLinear, type MaskLinear } from './check-linear.ts'
+import { layOutMask, readMaskHeader, type MaskEntry } from './mask-header.ts'
+import { maskInvalid } from './mask-error.ts'
+import { DENSE, linearPattern, type MaskMeta } from './mask-metadata.ts'
+
+export type { MaskLinear } from './check-linear.ts'
+export type { MaskKind, MaskMeta } from './mask-metadata.ts'
+
+/** A mask in memory; `linears` by the name of the weight they mask: all of them have values, or none has. */
+export interface Mask {
+  meta: MaskMeta
+  linears: ReadonlyMap<string, MaskLinear>
+}
+
+/** What a mask must fit: the base hash and the `[rows, cols]` of every linear of a model. */
+export interface MaskTarget {
+  baseSha256: string
+  shapes: ReadonlyMap<string, readonly [rows: number, cols: number]>
+}
+
+/**
+ * Serialises a mask; equal masks give equal bytes.
+ *
+ * @throws AppError `mask_invalid` when only some of its linears have values
+ */
+export function encodeMask({ meta, linears }: Mask): Uint8Array<ArrayBuffer> {
+  const shapes = new Map<string, { rows: number; cols: number; kept: number }>()
+  const withValues: string[] = []
+  for (const [name, { rows, cols, values }] of linears) {
+    if (values) withValues.push(name)
+    shapes.set(name, { rows, cols, kept: values?.length ?? 0 })
+  }
+  const kind = withValues.length > 0 ? 'weights' : 'mask'
+  if (kind === 'weights' && withValues.length < linears.size) {
+    const without = [...linears.keys()].find((name) => !withValues.includes(name))
+    throw maskInvalid(`tensor '${without}' has no values, although others have`)
+  }
+  const layout = layOutMask(kind, meta, shapes)
+  const file = new Uint8Array(layout.fileBytes)
+  file.set(layout.headerBytes)
+  for (const [name, { bits, values }] of linears) {
+    const place = layout.linears.get(name) as MaskEntry
+    if (bits.byteLength !== place.bits.end - place.bits.begin) {
+      throw maskInvalid(
+        `tensor '${name}' has ${bits.byteLength} bytes, its shape takes ${place.bits.end - place.bits.begin}`,
+      )
+    }
+    file.set(bits, place.bits.begin)
+    if (values && place.values) file.set(bytesOf(values), place.values.begin)
+  }
+  return file
+}
+
+/**
+ * Parses a mask file; the bits, and the values where they are aligned, are views of `bytes`. Whether it fits a
+ * model is {@link checkMask}'s to say.
+ *
+ * @throws AppError `mask_invalid`
+ */
+export function decodeMask(bytes: Uint8Array): Mask {
+  const { meta, linears: entries, fileBytes } = readMaskHeader(bytes)
+  if (fileBytes !== bytes.byteLength) {
+    throw maskInvalid(`the header describes ${fileBytes} bytes, ${bytes.byteLength} are there`)
+  }
+  const linears = new Map<string, MaskLinear>()
+  for (const [name, { rows, cols, bits, values }] of entries) {
+    linears.set(name, {
+      rows,
+      cols,
+      bits: bytes.subarray(bits.begin, bits.end),
+      ...(values ? { values: asUint16(bytes.subarray(values.begin, values.end)) } : {}),
+    })
+  }
+  return { meta, linears }
+}
+
+/**
+ * Checks that a mask was made for this model and keeps exactly what its patterns say: base hash, names, shapes,
+ * zero tail bits, the kept count of every row, matrix or group, and the count and finiteness of its values.
+ *
+ * @throws AppError `mask_base_mismatch`, or `mask_invalid` naming the tensor
+ */
+export function checkMask(mask: Mask, target: MaskTarget): void {
+  checkMaskHeader(mask, target)
+  const { meta, linears } = mask
+  for (const [name, linear] of linears) checkLinear(name, linear, linearPattern(meta, name), meta.scope)
+}
+
+/**
+ * The part of {@link checkMask} that needs no bits: base hash, names, shapes, and that a linear is there unless it
+ * is left dense. The rest is `checkLinear`, linear by linear.
+ *
+ * @throws AppError `mask_base_mismatch`, or `mask_invalid` naming the tensor
+ */
+export function checkMaskHeader(
+  { meta, linears }: { meta: MaskMeta; linears: ReadonlyMap<string, { rows: number; cols: number }> },
+  target: MaskTarget,
+): void {
+  if (meta.baseSha256 !== target.baseSha256) {
+    throw new AppError(
+      'mask_base_mismatch',
+      `The mask was made for other weights: its base is ${meta.baseSha256}, this model's is ${target.baseSha256}.`,
+    )
+  }
+  for (const name of Object.keys(meta.patterns)) {
+    if (!target.shapes.has(name)) {
+      throw maskInvalid(`metadata 'patterns' names '${name}', which is not a linear of this model`)
+    }
+  }
+  for (const [name, shape] of target.shapes) {
+    const linear = linears.get(name)
+    const dense = linearPattern(meta, name) === DENSE
+    if (!linear && !dense) throw maskInvalid(`tensor '${name}' is missing`)
+    if (linear && dense) throw maskInvalid(`tensor '${name}' is there although its pattern is dense`)
+    if (linear && (shape[0] !== linear.rows || shape[1] !== linear.cols)) {
+      throw maskInvalid(
+        `tensor '${name}' masks [${linear.rows}, ${linear.cols}], this model's weight is [${shape.join(', ')}]`,
+      )
+    }
+  }
+  for (const name of linears.keys()) {
+    if (!target.shapes.has(name)) throw maskInvalid(`tensor '${name}' is not a linear of this model`)
+  }
+  if (linears.size === 0) throw maskInvalid('it masks no linear at all')
+}
+
+/**
+ * Pruned weights over all weights.
+ *
+ * @param shapes of all linears of the model, so that those left dense count; without it only those masked count
+ */
+export function maskSparsity(mask: Mask, shapes?: MaskTarget['shapes']): number {
+  let pruned = 0
+  let masked = 0
+  for (const { rows, cols, bits } of mask.linears.values()) {
+    pruned += rows * cols - countBits(bits)
+    masked += rows * cols
+  }
+  const all = shapes ? [...shapes.values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0) : masked
+  return all === 0 ? 0 : pruned / all
+}
+
+/**
+ * Fraction of the weights whose bit differs between two masks of one model, over the linears that either masks;
+ * values do not count.
+ *
+ * @throws AppError `mask_invalid` when a linear is missing in one of them that it does not call dense.
+ */
+export function maskChurn(a: Mask, b: Mask): number {
+  let differing = 0
+  let all = 0
+  for (const name of new Set([...a.linears.keys(), ...b.linears.keys()])) {
+    const change = linearChurn(name, linearOrDense(a, name), linearOrDense(b, name))
+    differing += change.differing
+    all += change.all
+  }
+  return all === 0 ? 0 : differing / all
+}
+
+/**
+ * Weights of one linear whose bit differs between two masks, of how many; null stands for a linear left dense.
+ *
+ * @throws AppError `mask_invalid` when their shapes differ
+ */
+export function linearChurn(
+  name: string,
+  a: MaskLinear | null,
+  b: MaskLinear | null,
+): { differing: number; all: number } {
+  const one = a ?? b
+  if (!one) return { differing: 0, all: 0 }
+  const all = one.rows * one.cols
+  if (!a || !b) return { differing: all - countBits(one.bits), all }
+  if (a.rows !== b.rows || a.cols !== b.cols) {
+    throw maskInvalid(`tensor '${name}' has no counterpart of the same shape in the other mask`)
+  }
+  return { differing: countDifferingBits(a.bits, b.bits), all }
+}
+
+function linearOrDense(mask: Mask, name: string): MaskLinear | null {
+  const linear = mask.linears.get(name)
+  if (linear) return linear
+  requireDense(mask.meta, name)
+  return null
+}
+
+/** @throws AppError `mask_invalid` when a mask lacks a linear without calling it dense */
+export function requireDense(meta: MaskMeta, name: string): void {
+  if (linearPattern(meta, name) === DENSE) return
+  throw maskInvalid(`the two masks do not hold the same linears: one lacks '${name}'`)
+}
+
+function bytesOf(values: Uint16Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+}
+
+/** Two-byte little-endian words, as a view where the memory allows one. */
+function asUint16(bytes: Uint8Array): Uint16Array {
+  // Not `slice`, which gives a view where the bytes are a Buffer.
+  const aligned = bytes.byteOffset % 2 === 0 ? bytes : new Uint8Array(bytes)
+  return new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2)
+}

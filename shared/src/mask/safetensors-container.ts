@@ -1,0 +1,254 @@
+/**
+ * The safetensors container: `u64 header length · JSON header · tensor bytes`, all little-endian.
+ * Format: https://github.com/huggingface/safetensors#format
+ */
+
+/** Bytes an element takes, for the dtypes whose files we can find our way in. */
+const DTYPE_BYTES: Readonly<Record<string, number>> = {
+  F64: 8,
+  I64: 8,
+  U64: 8,
+  F32: 4,
+  I32: 4,
+  U32: 4,
+  F16: 2,
+  BF16: 2,
+  I16: 2,
+  U16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+}
+
+/** The reference implementation refuses longer headers too. */
+const MAX_HEADER_BYTES = 100_000_000
+
+/** One tensor in memory: `data` is row-major, `shape` product × dtype size bytes. */
+export interface SafetensorsTensor {
+  dtype: string
+  shape: readonly number[]
+  data: Uint8Array
+}
+
+/** A whole file in memory. */
+export interface SafetensorsContent {
+  metadata: Readonly<Record<string, string>>
+  tensors: ReadonlyMap<string, SafetensorsTensor>
+}
+
+/** Where a tensor lies: `begin` and `end` are byte offsets from the start of the file. */
+export interface SafetensorsEntry {
+  dtype: string
+  shape: readonly number[]
+  begin: number
+  end: number
+}
+
+/** What stands before the tensor bytes. `tensors` is ordered by offset. */
+export interface SafetensorsHeader {
+  metadata: Readonly<Record<string, string>>
+  tensors: ReadonlyMap<string, SafetensorsEntry>
+  /** Bytes of length prefix and header: where the first tensor begins. */
+  headerBytes: number
+  /** Bytes of the whole file. */
+  fileBytes: number
+}
+
+/** The bytes are not a safetensors file; the message says what was found instead. */
+export class SafetensorsError extends Error {
+  override readonly name = 'SafetensorsError'
+}
+
+/** A file to be written: its header, where each tensor goes (in the order of the file), and its whole size. */
+export interface SafetensorsLayout {
+  /** Length prefix, JSON and padding. */
+  header: Uint8Array<ArrayBuffer>
+  entries: ReadonlyMap<string, SafetensorsEntry>
+  fileBytes: number
+}
+
+/**
+ * Lays tensors out, largest elements first and then by name, so that equal content gives equal bytes and every
+ * tensor is aligned to its element size.
+ *
+ * @throws SafetensorsError for an unknown dtype
+ */
+export function layOutSafetensors(
+  metadata: Readonly<Record<string, string>>,
+  tensors: ReadonlyMap<string, Pick<SafetensorsTensor, 'dtype' | 'shape'>>,
+): SafetensorsLayout {
+  const sorted = [...tensors].sort(
+    ([nameA, a], [nameB, b]) =>
+      elementBytes(nameB, b.dtype) - elementBytes(nameA, a.dtype) || compare(nameA, nameB),
+  )
+  const parts: string[] = []
+  const pairs = Object.entries(metadata)
+    .sort(([a], [b]) => compare(a, b))
+    .map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`)
+  if (pairs.length) parts.push(`"__metadata__":{${pairs.join(',')}}`)
+  const ends: number[] = []
+  let offset = 0
+  for (const [name, { dtype, shape }] of sorted) {
+    if (name === '__metadata__') throw new SafetensorsError("a tensor cannot be named '__metadata__'")
+    const end = offset + tensorBytes(name, dtype, shape)
+    parts.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [offset, end] })}`)
+    ends.push((offset = end))
+  }
+  const json = new TextEncoder().encode(`{${parts.join(',')}}`)
+  const headerBytes = 8 + Math.ceil(json.byteLength / 8) * 8
+  const header = new Uint8Array(headerBytes).fill(0x20)
+  new DataView(header.buffer).setBigUint64(0, BigInt(headerBytes - 8), true)
+  header.set(json, 8)
+  const entries = sorted.map(([name, { dtype, shape }], index): [string, SafetensorsEntry] => [
+    name,
+    { dtype, shape, begin: headerBytes + (ends[index - 1] ?? 0), end: headerBytes + (ends[index] as number) },
+  ])
+  return { header, entries: new Map(entries), fileBytes: headerBytes + offset }
+}
+
+/**
+ * Serialises tensors in the order of {@link layOutSafetensors}.
+ *
+ * @throws SafetensorsError when a tensor's bytes do not fit its dtype and shape.
+ */
+export function encodeSafetensors({ metadata, tensors }: SafetensorsContent): Uint8Array<ArrayBuffer> {
+  const { header, entries, fileBytes } = layOutSafetensors(metadata, tensors)
+  const file = new Uint8Array(fileBytes)
+  file.set(header)
+  for (const [name, { dtype, shape, data }] of tensors) {
+    const { begin, end } = entries.get(name) as SafetensorsEntry
+    if (data.byteLength !== end - begin) {
+      throw new SafetensorsError(
+        `tensor '${name}': ${data.byteLength} bytes, but ${dtype} [${shape.join(', ')}] takes ${end - begin}`,
+      )
+    }
+    file.set(data, begin)
+  }
+  return file
+}
+
+/**
+ * Bytes that must be read to parse the header, from the first eight bytes of a file.
+ *
+ * @throws SafetensorsError
+ */
+export function safetensorsHeaderBytes(prefix: Uint8Array): number {
+  if (prefix.byteLength < 8)
+    throw new SafetensorsError(`${prefix.byteLength} bytes are too few for a safetensors file`)
+  const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true)
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw new SafetensorsError('its first eight bytes are no header length')
+  }
+  return 8 + Number(length)
+}
+
+/**
+ * Parses the header of a file of which `bytes` is a prefix that holds at least the header.
+ * Tensors must follow one another without gap or overlap.
+ *
+ * @throws SafetensorsError
+ */
+export function readSafetensorsHeader(bytes: Uint8Array): SafetensorsHeader {
+  const headerBytes = safetensorsHeaderBytes(bytes)
+  if (bytes.byteLength < headerBytes) {
+    throw new SafetensorsError(`the header takes ${headerBytes} bytes, only ${bytes.byteLength} are there`)
+  }
+  const root = parseJsonObject(bytes.subarray(8, headerBytes))
+  const metadata: Record<string, string> = {}
+  const entries: [string, SafetensorsEntry][] = []
+  for (const [name, value] of Object.entries(root)) {
+    if (!isRecord(value)) throw new SafetensorsError(`header entry '${name}' is not an object`)
+    if (name === '__metadata__') {
+      for (const [key, text] of Object.entries(value)) {
+        if (typeof text !== 'string') throw new SafetensorsError(`metadata '${key}' is not a string`)
+        metadata[key] = text
+      }
+    } else {
+      entries.push([name, parseEntry(name, value, headerBytes)])
+    }
+  }
+  entries.sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)
+  let at = headerBytes
+  for (const [name, entry] of entries) {
+    if (entry.begin !== at) {
+      throw new SafetensorsError(
+        `tensor '${name}' begins at byte ${entry.begin}, the one before it ends at ${at}`,
+      )
+    }
+    at = entry.end
+  }
+  return { metadata, tensors: new Map(entries), headerBytes, fileBytes: at }
+}
+
+/**
+ * Parses a whole file; tensor data are views of `bytes`.
+ *
+ * @throws SafetensorsError also when bytes are missing or left over.
+ */
+export function decodeSafetensors(bytes: Uint8Array): SafetensorsContent {
+  const header = readSafetensorsHeader(bytes)
+  if (header.fileBytes !== bytes.byteLength) {
+    throw new SafetensorsError(
+      `the header describes ${header.fileBytes} bytes, ${bytes.byteLength} are there`,
+    )
+  }
+  const tensors = new Map<string, SafetensorsTensor>()
+  for (const [name, { dtype, shape, begin, end }] of header.tensors) {
+    tensors.set(name, { dtype, shape, data: bytes.subarray(begin, end) })
+  }
+  return { metadata: header.metadata, tensors }
+}
+
+function parseEntry(name: string, value: Record<string, unknown>, headerBytes: number): SafetensorsEntry {
+  const { dtype, shape, data_offsets: offsets } = value
+  const broken = (what: string) => new SafetensorsError(`tensor '${name}' ${what}`)
+  if (typeof dtype !== 'string') throw broken(`has dtype ${JSON.stringify(dtype)}`)
+  if (!isCountArray(shape)) throw broken(`has shape ${JSON.stringify(shape)}`)
+  if (!isCountArray(offsets) || offsets.length !== 2)
+    throw broken(`has data_offsets ${JSON.stringify(offsets)}`)
+  const [begin = 0, end = 0] = offsets
+  const bytes = tensorBytes(name, dtype, shape)
+  if (end - begin !== bytes) {
+    throw broken(`holds ${end - begin} bytes where its shape needs ${bytes}`)
+  }
+  return { dtype, shape, begin: headerBytes + begin, end: headerBytes + end }
+}
+
+function parseJsonObject(bytes: Uint8Array): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes))
+  } catch (cause) {
+    throw new SafetensorsError('its header is not JSON', { cause })
+  }
+  if (!isRecord(value)) throw new SafetensorsError('its header is not an object')
+  return value
+}
+
+function tensorBytes(name: string, dtype: string, shape: readonly number[]): number {
+  let bytes = elementBytes(name, dtype)
+  for (const size of shape) bytes *= size
+  if (!Number.isSafeInteger(bytes)) throw new SafetensorsError(`tensor '${name}' is too large`)
+  return bytes
+}
+
+function elementBytes(name: string, dtype: string): number {
+  const bytes = Object.hasOwn(DTYPE_BYTES, dtype) ? DTYPE_BYTES[dtype] : undefined
+  if (bytes === undefined)
+    throw new SafetensorsError(`tensor '${name}' has the unknown dtype ${JSON.stringify(dtype)}`)
+  return bytes
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isCountArray(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0)
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}

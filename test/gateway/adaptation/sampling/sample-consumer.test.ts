@@ -1,0 +1,208 @@
+import { env } from 'cloudflare:workers'
+import { createMessageBatch, getQueueResult, createExecutionContext } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import {
+  ensureDomains,
+  forgetDomain,
+  listDomains,
+} from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { createDeps } from '../../../../gateway/src/deps.ts'
+import { handleSamples } from '../../../../gateway/src/adaptation/sampling/sample-consumer.ts'
+import { SAMPLES } from '../../../../gateway/src/adaptation/sampling/sample-queue.ts'
+import { createKey } from '../../support/requests/gateway-requests.ts'
+
+const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
+const sample = (domain: string, index: number, text = `text ${index}`, keyId = 'key') => ({
+  requestId: `req_${domain}_${index}`,
+  keyId,
+  model: 'tiny',
+  domain,
+  text,
+})
+
+async function consume(bodies: readonly unknown[], deps = createDeps(env, createExecutionContext())) {
+  const messages = bodies.map((body, index) => ({
+    id: `m${index}`,
+    timestamp: new Date(),
+    attempts: 1,
+    body,
+  }))
+  const batch = createMessageBatch('copal-samples', messages)
+  await handleSamples(deps, batch)
+  const { explicitAcks, retryMessages } = await getQueueResult(batch, createExecutionContext())
+  return { acked: explicitAcks.toSorted(), retried: retryMessages.map(({ msgId }) => msgId) }
+}
+
+async function stored(domain: string): Promise<string[]> {
+  const kept = [...(await reservoir(domain).texts(1e6)), ...(await reservoir(domain).holdout())]
+  const texts: string[] = kept.map(({ text }) => text)
+  return texts.sort()
+}
+
+test('samples arrive in the reservoirs of their domains, which are registered', async () => {
+  const result = await consume([sample('mail', 0), sample('mail', 1), sample('code', 0)])
+  expect(result).toEqual({ acked: ['m0', 'm1', 'm2'], retried: [] })
+  expect(await stored('mail')).toEqual(['text 0', 'text 1'])
+  expect(await stored('code')).toEqual(['text 0'])
+  expect((await listDomains(openDatabase(env.DB))).map(({ name }) => name)).toEqual(
+    expect.arrayContaining(['code', 'mail']),
+  )
+})
+
+test('a batch that is delivered twice changes nothing the second time', async () => {
+  const bodies = Array.from({ length: 20 }, (_, index) => sample('twice', index))
+  await consume(bodies)
+  const before = { texts: await stored('twice'), stats: await reservoir('twice').stats() }
+  await consume(bodies.toReversed())
+  expect({ texts: await stored('twice'), stats: await reservoir('twice').stats() }).toEqual(before)
+  expect(before.stats.seen).toBe(20)
+})
+
+test('messages that are no samples are dropped with a line in the log and keep nobody else back', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  const result = await consume([
+    null,
+    'text',
+    { ...sample('poison', 0), domain: 'Not a domain' },
+    sample('poison', 1),
+  ])
+  expect(result).toEqual({ acked: ['m0', 'm1', 'm2', 'm3'], retried: [] })
+  expect(await stored('poison')).toHaveLength(1)
+  expect(warn).toHaveBeenCalledTimes(3)
+  warn.mockRestore()
+})
+
+test('samples of a reservoir that fails are retried, those of the others are not', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  const deps = createDeps(env, createExecutionContext())
+  const failing: typeof deps = {
+    ...deps,
+    reservoir: (domain) => {
+      if (domain === 'away') throw new Error('Durable Object is overloaded')
+      return deps.reservoir(domain)
+    },
+  }
+  expect(await consume([sample('away', 0), sample('here', 0)], failing)).toEqual({
+    acked: ['m1'],
+    retried: ['m0'],
+  })
+  expect(error).toHaveBeenCalledOnce()
+  error.mockRestore()
+  expect(await consume([sample('away', 0)])).toEqual({ acked: ['m0'], retried: [] })
+  expect(await stored('away')).toHaveLength(1)
+})
+
+test('what cannot be taken is tried again later each time, for an hour in all', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  const reservoirAway = (): never => {
+    throw new Error('Durable Object is overloaded')
+  }
+  const attempts = Array.from({ length: 12 }, (_, index) => index + 1)
+  const messages = attempts.map((attempt) => ({
+    id: String(attempt),
+    timestamp: new Date(),
+    attempts: attempt,
+    body: sample('late', attempt),
+  }))
+  const batch = createMessageBatch('copal-samples', messages)
+  const retries = batch.messages.map((message) => vi.spyOn(message, 'retry'))
+  await handleSamples({ ...createDeps(env, createExecutionContext()), reservoir: reservoirAway }, batch)
+  const delays = retries.map(({ mock }) => mock.calls[0]?.[0]?.delaySeconds ?? 0)
+  expect(delays).toEqual([5, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600, 600])
+  expect(delays.reduce((sum, delay) => sum + delay)).toBeGreaterThan(3_600)
+})
+
+test('samples that the queue gives up are told of apart, with where they lie; a queue of dead letters has none of its own', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  const reservoirAway = (): never => {
+    throw new Error('Durable Object is overloaded')
+  }
+  const deps = { ...createDeps(env, createExecutionContext()), reservoir: reservoirAway }
+  const toldOf = async (queue: string, attempts: readonly number[]) => {
+    const messages = attempts.map((attempt, index) => ({
+      id: `m${index}`,
+      timestamp: new Date(),
+      attempts: attempt,
+      body: sample('given-up', index),
+    }))
+    await handleSamples(deps, createMessageBatch(queue, messages))
+    return error.mock.calls.splice(0).map(([line]) => String(line))
+  }
+  const given =
+    "could not be taken for an hour and lie in the queue 'copal-samples-dead' from now on, for four days:"
+  const { queue, retries, deadLetters } = SAMPLES
+  expect(await toldOf(queue, [retries, retries + 1, retries + 1])).toEqual([
+    "1 samples of domain 'given-up' wait for a retry:",
+    `2 samples of domain 'given-up' ${given}`,
+  ])
+  expect(await toldOf(queue, [retries + 1])).toEqual([`1 samples of domain 'given-up' ${given}`])
+  expect(await toldOf(deadLetters, [retries + 1])).toEqual([
+    "1 samples of domain 'given-up' wait for a retry:",
+  ])
+})
+
+test('a tenant’s samples make 32 domains, whatever its key, and leave room for the next tenant', async () => {
+  const db = openDatabase(env.DB)
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  const greedy = [await createKey({ tenant: 'greedy' }), await createKey({ tenant: 'greedy' })]
+  const modest = await createKey({ tenant: 'modest' })
+  const invented = Array.from({ length: 40 }, (_, index) =>
+    sample(`greedy-${index}`, 0, 'text', greedy[index % 2]?.id),
+  )
+  await consume(invented)
+  const made = () => listDomains(db).then((all) => all.filter(({ createdBy }) => createdBy === 'greedy'))
+  expect(await made()).toHaveLength(32)
+  expect(warn).toHaveBeenCalledOnce()
+  await ensureDomains(db, ['registered'], Date.now())
+  await consume([sample('registered', 0, 'text', greedy[0]?.id), sample('modest', 0, 'text', modest.id)])
+  await consume([sample('shared', 0, 'of one', greedy[0]?.id), sample('shared', 1, 'of both', modest.id)])
+  expect([await stored('registered'), await stored('modest')]).toEqual([['text'], ['text']])
+  expect(await stored('shared')).toEqual(['of both', 'of one'])
+  expect(warn).toHaveBeenCalledOnce()
+
+  await forgetDomain(db, (await made())[0]?.name ?? '')
+  await consume([sample('greedy-again', 0, 'text', greedy[0]?.id)])
+  expect(await stored('greedy-again')).toEqual(['text'])
+  for (const { name } of await made()) await forgetDomain(db, name)
+})
+
+test('beyond 256 domains samples of new ones are dropped with one line a batch, those of known ones are kept', async () => {
+  const db = openDatabase(env.DB)
+  const known = await listDomains(db)
+  // As by import; one place is left.
+  const imported = Array.from({ length: 255 - known.length }, (_, index) => `filler-${index}`)
+  await ensureDomains(db, imported, Date.now())
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  await consume([sample('last-one', 0)])
+  expect(warn).not.toHaveBeenCalled()
+  const bodies = [
+    sample('too-many-b', 0),
+    sample('too-many-a', 0),
+    sample('too-many-a', 1),
+    sample('last-one', 1),
+    sample('filler-0', 0),
+  ]
+  expect(await consume(bodies)).toEqual({ acked: ['m0', 'm1', 'm2', 'm3', 'm4'], retried: [] })
+  expect(warn).toHaveBeenCalledOnce()
+  expect(warn.mock.calls[0]?.[0]).toMatch(/^Dropped 3 samples of the new domains too-many-a, too-many-b: /)
+  expect(await listDomains(db)).toHaveLength(256)
+  expect(await stored('last-one')).toHaveLength(2)
+  expect(await stored('filler-0')).toHaveLength(1)
+  expect(await stored('too-many-a')).toEqual([])
+})
+
+test('many at once cannot pass the limit', async () => {
+  const db = openDatabase(env.DB)
+  const [first] = await listDomains(db)
+  await forgetDomain(db, first?.name ?? '')
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  await Promise.all(Array.from({ length: 8 }, (_, index) => consume([sample(`race-${index}`, 0)])))
+  expect(await listDomains(db)).toHaveLength(256)
+  expect(warn).toHaveBeenCalledTimes(7)
+})

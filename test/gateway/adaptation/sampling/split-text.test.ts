@@ -1,0 +1,20 @@
+import { expect, test } from 'vitest'
+import { splitText } from '../../../../gateway/src/adaptation/sampling/split-text.ts'
+
+test('a text is cut behind paragraphs, lines, sentences or words, and no word is lost', () => {
+  const paragraph = 'One sentence of words. Another one follows it here.'
+  const text = Array.from({ length: 40 }, () => paragraph).join('\n\n')
+  const pieces = splitText(text, 200)
+  expect(pieces.every((piece) => piece.length <= 200 && piece.length > 0)).toBe(true)
+  expect(pieces.every((piece) => piece.endsWith('here.'))).toBe(true)
+  expect(pieces.join(' ').split(/\s+/)).toEqual(text.split(/\s+/))
+  expect(splitText('a b '.repeat(100), 50).join(' ').split(/\s+/)).toHaveLength(200)
+})
+
+test('a short text stays whole, white space alone is nothing, and no character is cut in half', () => {
+  expect(splitText('short', 200)).toEqual(['short'])
+  expect(splitText(' \n ', 200)).toEqual([])
+  const pieces = splitText('🙂'.repeat(100), 51)
+  expect(pieces.every((piece) => piece.isWellFormed())).toBe(true)
+  expect(pieces.join('')).toBe('🙂'.repeat(100))
+})

@@ -1,0 +1,202 @@
+import { env } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { findDatasets, listAccumulated } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { promoteMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
+import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { rollBack as rollBackModel } from '../../../../gateway/src/adaptation/updates/mask-rollback.ts'
+import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
+import {
+  admin,
+  adminJson,
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
+
+const db = openDatabase(env.DB)
+const cancel = (id: string) => admin('POST', `/updates/${id}/cancel`)
+const rollBack = (model: string, version?: number) =>
+  admin('POST', '/rollback', { model, ...(version === undefined ? {} : { version }) })
+
+describe('cancelling', () => {
+  test.each(['calibrating', 'evaluating'] as const)(
+    'an update that is %s ends it, takes the job from the node, and leaves no mask active',
+    async (state) => {
+      const model = `cancel-${state}`
+      const node = new SimulatedNode(`${model}-1`, model)
+      await node.beat()
+      await importTexts(`${model}-a`)
+      const { id } = await startUpdate(model, [`${model}-a`])
+      await node.reach(id, state)
+      await node.beat()
+      expect(node.jobs).toHaveLength(1)
+      const cancelled = await (await cancel(id)).json<UpdateEntry>()
+      expect(cancelled).toMatchObject({ state: 'cancelled', error: null, job: null })
+      expect(cancelled.finished_at).not.toBeNull()
+      await node.work()
+      expect((await node.beat()).jobs).toEqual([])
+      await advance(testDeps(), id)
+      expect((await getUpdate(id)).state).toBe('cancelled')
+      expect(await findModel(db, model)).toMatchObject({ activeVersion: 0 })
+      // Again is no error, and the next update is free to run.
+      expect((await cancel(id)).status).toBe(200)
+      expect((await node.finish((await startUpdate(model, [`${model}-a`])).id)).state).toBe('promoted')
+    },
+  )
+
+  test('while it still collects nothing has begun', async () => {
+    const node = new SimulatedNode('early-1', 'early')
+    await node.beat()
+    await importTexts('early-a')
+    const deps = testDeps()
+    const request = {
+      model: 'early',
+      domains: ['early-a'],
+      selection: { scope: 'row' as const },
+      samples: 2,
+      length: 64,
+      seed: 0,
+    }
+    const { id, state } = await createUpdate(deps, request)
+    expect(state).toBe('collecting')
+    expect((await (await cancel(id)).json<UpdateEntry>()).state).toBe('cancelled')
+    await advance(deps, id)
+    expect((await node.beat()).jobs).toEqual([])
+    expect((await getUpdate(id)).state).toBe('cancelled')
+  })
+
+  test('too late is refused, and says what to do instead', async () => {
+    const node = new SimulatedNode('too-late-1', 'too-late')
+    await node.beat()
+    await importTexts('too-late-a')
+    const { id } = await startUpdate('too-late', ['too-late-a'])
+    await node.reach(id, 'promoting')
+    for (const state of ['promoting', 'promoted'] as const) {
+      const response = await cancel(id)
+      expect(response.status).toBe(409)
+      expect((await errorOf(response)).message).toMatch(new RegExp(`${state}.*rollback`))
+      await node.finish(id)
+    }
+    const failed = await cancel('upd_unknown')
+    expect([failed.status, (await errorOf(failed)).code]).toEqual([404, 'not_found'])
+  })
+})
+
+describe('rolling back', () => {
+  test('goes to the mask before, to a named one or to dense, marks the updates, and nodes follow', async () => {
+    const node = new SimulatedNode('back-1', 'back')
+    await node.beat()
+    await importTexts('back-a')
+    const first = await node.finish((await startUpdate('back', ['back-a'])).id)
+    const second = await node.finish((await startUpdate('back', ['back-a'])).id)
+    expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 2, previousVersion: 1 })
+
+    expect(await (await rollBack('back')).json()).toEqual({ active_version: 1 })
+    expect((await getUpdate(second.id)).state).toBe('rolled_back')
+    await node.beat()
+    expect(node.activeVersion).toBe(1)
+    expect(await (await rollBack('back')).json()).toEqual({ active_version: 2 })
+    expect((await getUpdate(second.id)).state).toBe('promoted')
+    expect((await getUpdate(first.id)).state).toBe('rolled_back')
+    expect(await (await rollBack('back', 0)).json()).toEqual({ active_version: 0 })
+    expect((await node.beat()).desired).toMatchObject({ active: null, previous: { version: 2 } })
+    expect(await (await rollBack('back', 0)).json()).toEqual({ active_version: 0 })
+    expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 0, previousVersion: 2 })
+
+    // What an update that was taken back has learned still counts for the next.
+    const third = await node.finish((await startUpdate('back', ['back-a'])).id)
+    expect(third).toMatchObject({ state: 'promoted', mask_version: 3 })
+    expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 3, previousVersion: 0 })
+  })
+
+  test('an update that is just promoting ends it, and is not undone by those who still drive it', async () => {
+    const node = new SimulatedNode('undo-1', 'undo')
+    await node.beat()
+    await importTexts('undo-a')
+    const { id } = await startUpdate('undo', ['undo-a'])
+    await node.reach(id, 'promoting')
+    expect(await findModel(db, 'undo')).toMatchObject({ activeVersion: 1 })
+    const drivers = Promise.all(Array.from({ length: 5 }, () => advance(testDeps(), id)))
+    expect(await (await rollBack('undo')).json()).toEqual({ active_version: 0 })
+    await drivers
+    await node.beat()
+    await node.beat()
+    expect(await findModel(db, 'undo')).toMatchObject({ activeVersion: 0 })
+    expect(await getUpdate(id)).toMatchObject({ state: 'rolled_back', mask_version: 1 })
+  })
+
+  test('marks the update also where others change it at the same time', async () => {
+    const node = new SimulatedNode('raced-1', 'raced')
+    await node.beat()
+    await importTexts('raced-a')
+    const { id } = await startUpdate('raced', ['raced-a'])
+    await node.reach(id, 'promoting')
+    let races = 0
+    // Before the first changes of an update, somebody else has changed it.
+    const raced = new Proxy(env.DB, {
+      get(binding, name) {
+        if (name !== 'prepare') return Reflect.get(binding, name, binding)
+        return (query: string) => {
+          const statement = binding.prepare(query)
+          if (!query.startsWith('update "updates"') || races >= 2) return statement
+          races += 1
+          return {
+            bind: (...values: unknown[]) => ({
+              run: async () => {
+                const bump = 'update updates set revision = revision + 1 where id = ?'
+                await env.DB.prepare(bump).bind(id).run()
+                return statement.bind(...values).run()
+              },
+            }),
+          }
+        }
+      },
+    })
+    const deps = { ...testDeps(), db: openDatabase(raced) }
+    expect(await rollBackModel(deps, { model: 'raced' })).toBe(0)
+    expect(races).toBe(2)
+    expect((await getUpdate(id)).state).toBe('rolled_back')
+    await advance(testDeps(), id)
+    expect(await findModel(db, 'raced')).toMatchObject({ activeVersion: 0 })
+  })
+
+  test('a driver that is late with an update which has ended neither activates its mask nor counts its datasets', async () => {
+    const node = new SimulatedNode('late-1', 'late')
+    await node.beat()
+    await importTexts('late-a')
+    const { id } = await startUpdate('late', ['late-a'])
+    await node.reach(id, 'evaluating')
+    // What a driver does that read the update before it was ended.
+    const row = await findUpdate(db, id)
+    if (!row) throw new Error('the update is missing')
+    const own = await findDatasets(db, row.datasets ?? [])
+    expect(own).toHaveLength(1)
+    await cancel(id)
+    await promoteMask(db, row, 1, own, Date.now())
+    expect(await findModel(db, 'late')).toMatchObject({ activeVersion: 0 })
+    expect(await listAccumulated(db, 'late')).toEqual([])
+  })
+
+  test('to what never was is refused', async () => {
+    const node = new SimulatedNode('never-1', 'never')
+    await node.beat()
+    const none = await rollBack('never')
+    expect([none.status, (await errorOf(none)).code]).toEqual([409, 'conflict'])
+    const unknown = await rollBack('never', 7)
+    expect(unknown.status).toBe(404)
+    expect(await errorOf(unknown)).toMatchObject({ param: 'version' })
+    const negative = await rollBack('never', -1)
+    expect(negative.status).toBe(400)
+    expect(
+      (await adminJson<{ active_version: number }>('POST', '/rollback', { model: 'never', version: 0 }))
+        .active_version,
+    ).toBe(0)
+  })
+})

@@ -1,0 +1,205 @@
+import { env } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import type { Job } from '@copal/shared/wire/node-rpc.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { applyJobReports } from '../../../../gateway/src/adaptation/updates/job-reports.ts'
+import { jobsForNode } from '../../../../gateway/src/adaptation/updates/job-assignment.ts'
+import { getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
+
+const db = openDatabase(env.DB)
+const ahead = (ms: number) => testDeps({ nowMs: () => Date.now() + ms })
+const running = (id: string, progress = 0.5) =>
+  ({ id, state: 'running', progress, message: 'at work' }) as const
+
+/** A model with an update whose calibration waits for a node. */
+async function calibrating(model: string): Promise<{ update: string; job: string }> {
+  await new SimulatedNode(`${model}-0`, model).beat({ draining: true })
+  await importTexts(`${model}-a`)
+  const { id } = await startUpdate(model, [`${model}-a`])
+  await jobsForNode(testDeps(), new SimulatedNode(`${model}-0`, model).heartbeat({ draining: true }))
+  const job = `${id}-calibrate`
+  expect(await findJob(db, job)).toMatchObject({ state: 'queued', attempts: 0 })
+  return { update: id, job }
+}
+
+/** What a node that reports nothing is given. */
+const take = async (node: SimulatedNode, deps = testDeps()): Promise<Job[]> =>
+  jobsForNode(deps, node.heartbeat())
+
+describe('handing out', () => {
+  test('a job goes to one node, is repeated to it until it reports, and to nobody else', async () => {
+    const { job } = await calibrating('one')
+    const [first, second] = [new SimulatedNode('one-1', 'one'), new SimulatedNode('one-2', 'one')]
+    expect((await take(first)).map(({ id }) => id)).toEqual([job])
+    expect((await take(first)).map(({ id }) => id)).toEqual([job])
+    expect(await take(second)).toEqual([])
+    expect(await findJob(db, job)).toMatchObject({ state: 'running', nodeId: 'one-1', attempts: 1 })
+  })
+
+  test('two nodes that ask at once do not both get it', async () => {
+    await calibrating('race')
+    const nodes = Array.from({ length: 5 }, (_, index) => new SimulatedNode(`race-${index + 1}`, 'race'))
+    const given = await Promise.all(nodes.map((node) => take(node)))
+    expect(given.flat()).toHaveLength(1)
+  })
+
+  test('a node of another model, or one that drains, gets nothing', async () => {
+    const { job } = await calibrating('mine')
+    expect(await take(new SimulatedNode('other-1', 'other'))).toEqual([])
+    const draining = new SimulatedNode('mine-1', 'mine').heartbeat({ draining: true })
+    expect(await jobsForNode(testDeps(), draining)).toEqual([])
+    expect(await findJob(db, job)).toMatchObject({ state: 'queued' })
+  })
+
+  test('a draining node keeps the job that it has', async () => {
+    const { job } = await calibrating('drain')
+    const node = new SimulatedNode('drain-1', 'drain')
+    await node.beat()
+    expect((await node.beat({ draining: true })).jobs.map(({ id }) => id)).toEqual([job])
+  })
+})
+
+describe('lost nodes', () => {
+  test('a job of a node that is silent for 15 s goes to another, and is taken from the first when it returns', async () => {
+    const { job } = await calibrating('silent')
+    const [first, second] = [new SimulatedNode('silent-1', 'silent'), new SimulatedNode('silent-2', 'silent')]
+    await first.beat()
+    await first.beat()
+    expect(await take(second, ahead(14_000))).toEqual([])
+    expect((await take(second, ahead(15_500))).map(({ id }) => id)).toEqual([job])
+    expect(await findJob(db, job)).toMatchObject({ nodeId: 'silent-2', attempts: 2, progress: 0 })
+    first.report(running(job, 0.9))
+    expect((await first.beat()).jobs).toEqual([])
+    expect(await findJob(db, job)).toMatchObject({ nodeId: 'silent-2', progress: 0 })
+  })
+
+  test('a result counts from whoever was handed the job, even from a node that was taken for lost', async () => {
+    const { update, job } = await calibrating('late')
+    const [first, second] = [new SimulatedNode('late-1', 'late'), new SimulatedNode('late-2', 'late')]
+    await first.beat()
+    await take(second, ahead(15_500))
+    await first.work()
+    await first.beat()
+    expect(await findJob(db, job)).toMatchObject({ state: 'done', nodeId: 'late-1' })
+    expect(await getUpdate(update)).toMatchObject({ state: 'evaluating', mask_version: 1 })
+  })
+
+  test('a node that was restarted begins its job anew at once, as another attempt', async () => {
+    const { job } = await calibrating('restart')
+    const node = new SimulatedNode('restart-1', 'restart')
+    await node.beat()
+    node.report(running(job))
+    await node.beat()
+    expect(await findJob(db, job)).toMatchObject({ attempts: 1, progress: 0.5 })
+    node.restart()
+    expect((await node.beat()).jobs.map(({ id }) => id)).toEqual([job])
+    expect(await findJob(db, job)).toMatchObject({ attempts: 2, progress: 0, nodeId: 'restart-1' })
+  })
+
+  test('after five attempts the update fails and says which node was lost at what', async () => {
+    const { update, job } = await calibrating('deadly')
+    const node = new SimulatedNode('deadly-1', 'deadly')
+    for (let attempt = 1; attempt <= 5; attempt += 1) {
+      expect((await node.beat()).jobs.map(({ id }) => id)).toEqual([job])
+      node.report({ ...running(job), message: 'calibrating legal, block 3 of 30' })
+      await node.beat()
+      node.restart()
+    }
+    expect((await node.beat()).jobs).toEqual([])
+    await node.beat()
+    const { state, error } = await getUpdate(update)
+    expect([state, error?.code]).toEqual(['failed', 'node_failed'])
+    expect(error?.message).toContain("'deadly-1' at 'calibrating legal, block 3 of 30'")
+  })
+
+  test('a job that a node gives back goes to the next one that asks', async () => {
+    const { job } = await calibrating('back')
+    const [first, second] = [new SimulatedNode('back-1', 'back'), new SimulatedNode('back-2', 'back')]
+    await first.beat()
+    first.report({ id: job, state: 'cancelled', progress: 0.3, message: 'the node stops' })
+    expect((await first.beat({ draining: true })).jobs).toEqual([])
+    expect((await take(second)).map(({ id }) => id)).toEqual([job])
+  })
+})
+
+describe('reports', () => {
+  test('that come twice, late or out of order change nothing once a job is over', async () => {
+    const { job } = await calibrating('repeat')
+    const node = new SimulatedNode('repeat-1', 'repeat')
+    await node.beat()
+    const [calibrate] = node.jobs
+    if (!calibrate) throw new Error('no job')
+    const done = await node.done(calibrate)
+    await applyJobReports(testDeps(), 'repeat-1', [done])
+    const settled = await findJob(db, job)
+    expect(settled).toMatchObject({ state: 'done', progress: 1 })
+    await applyJobReports(testDeps(), 'repeat-1', [running(job, 0.1)])
+    await applyJobReports(testDeps(), 'repeat-1', [
+      { ...running(job), state: 'failed', error: { code: 'x', message: 'x' } },
+    ])
+    await applyJobReports(testDeps(), 'repeat-1', [done, done])
+    expect(await findJob(db, job)).toEqual(settled)
+  })
+
+  test('of a result from a node that was never handed the job, are ignored', async () => {
+    const { job } = await calibrating('forged')
+    const [first, stranger] = [
+      new SimulatedNode('forged-1', 'forged'),
+      new SimulatedNode('forged-2', 'forged'),
+    ]
+    await first.beat()
+    const [calibrate] = first.jobs
+    if (!calibrate) throw new Error('no job')
+    stranger.report(await stranger.done(calibrate))
+    await stranger.beat()
+    expect(await findJob(db, job)).toMatchObject({ state: 'running', nodeId: 'forged-1', result: null })
+    await first.work()
+    await first.beat()
+    expect(await findJob(db, job)).toMatchObject({
+      state: 'done',
+      nodeId: 'forged-1',
+      handedTo: ['forged-1'],
+    })
+  })
+
+  test('of jobs that nobody knows, or from nodes that do not have the job, are ignored', async () => {
+    const { job } = await calibrating('foreign')
+    const node = new SimulatedNode('foreign-1', 'foreign')
+    await node.beat()
+    await applyJobReports(testDeps(), 'foreign-2', [
+      running('no-such-job'),
+      { ...running(job), state: 'failed', error: { code: 'internal_error', message: 'not mine' } },
+    ])
+    expect(await findJob(db, job)).toMatchObject({ state: 'running', nodeId: 'foreign-1', progress: 0 })
+  })
+
+  test.each([
+    ['none', undefined],
+    ['of the other kind', { kind: 'evaluate' as const, domains: [] }],
+  ])('of an end whose result is %s fail the job', async (name, result) => {
+    const model = `result-${name.length}`
+    const { update, job } = await calibrating(model)
+    const node = new SimulatedNode(`${model}-1`, model)
+    await node.beat()
+    node.report({ id: job, state: 'done', progress: 1, message: '', ...(result ? { result } : {}) })
+    await node.beat()
+    expect(await getUpdate(update)).toMatchObject({ state: 'failed', error: { code: 'node_failed' } })
+  })
+
+  test('of a mask that is not in the store have the job done again', async () => {
+    const { update, job } = await calibrating('gone')
+    const node = new SimulatedNode('gone-1', 'gone')
+    await node.beat()
+    await node.work()
+    const [calibrate] = node.jobs
+    if (!calibrate) throw new Error('no job')
+    const { result } = await node.done(calibrate)
+    if (result?.kind !== 'calibrate') throw new Error('not a calibration')
+    await env.ARTIFACTS.delete(`masks/${result.maskSha256}`)
+    expect((await node.beat()).jobs).toEqual([])
+    expect(await findJob(db, job)).toMatchObject({ state: 'queued', result: null })
+    expect(await node.finish(update)).toMatchObject({ state: 'promoted' })
+    expect(await findJob(db, job)).toMatchObject({ state: 'done', attempts: 2 })
+  })
+})

@@ -1,0 +1,57 @@
+import { expect, test } from 'vitest'
+import { updateState, type UpdateState } from '@copal/shared/wire/admin.ts'
+import { hasEnded, next, type UpdateEvent } from '../../../../gateway/src/adaptation/updates/update-states.ts'
+
+const EVENTS = [
+  'collected',
+  'calibrated',
+  'evaluated',
+  'converged',
+  'rolled_back',
+  'reinstated',
+  'failed',
+  'cancelled',
+] as const satisfies UpdateEvent[]
+
+/** Every pair that moves an update; all others leave it where it is. */
+const MOVES: [UpdateState, UpdateEvent, UpdateState][] = [
+  ['collecting', 'collected', 'calibrating'],
+  ['collecting', 'failed', 'failed'],
+  ['collecting', 'cancelled', 'cancelled'],
+  ['calibrating', 'calibrated', 'evaluating'],
+  ['calibrating', 'failed', 'failed'],
+  ['calibrating', 'cancelled', 'cancelled'],
+  ['evaluating', 'evaluated', 'promoting'],
+  ['evaluating', 'failed', 'failed'],
+  ['evaluating', 'cancelled', 'cancelled'],
+  ['promoting', 'converged', 'promoted'],
+  ['promoting', 'failed', 'failed'],
+  ['promoting', 'rolled_back', 'rolled_back'],
+  ['promoted', 'rolled_back', 'rolled_back'],
+  ['rolled_back', 'reinstated', 'promoted'],
+]
+
+test('every event in every state moves as listed or not at all', () => {
+  for (const state of updateState.options) {
+    for (const event of EVENTS) {
+      const expected = MOVES.find(([from, by]) => from === state && by === event)?.[2]
+      expect([state, event, next(state, event)]).toEqual([state, event, expected])
+    }
+  }
+})
+
+test('every path comes to an end, and an ended update is never at work again', () => {
+  const reach = (state: UpdateState, seen = new Set<UpdateState>()): Set<UpdateState> => {
+    if (seen.has(state)) return seen
+    seen.add(state)
+    for (const event of EVENTS) {
+      const to = next(state, event)
+      if (to !== undefined) reach(to, seen)
+    }
+    return seen
+  }
+  for (const state of updateState.options) {
+    expect([...reach(state)].some(hasEnded)).toBe(true)
+    expect(hasEnded(state) && ![...reach(state)].every(hasEnded)).toBe(false)
+  }
+})

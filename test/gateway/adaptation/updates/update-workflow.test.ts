@@ -1,0 +1,53 @@
+import { env } from 'cloudflare:workers'
+import { introspectWorkflowInstance } from 'cloudflare:test'
+import { expect, test } from 'vitest'
+import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
+import { getUpdate, importTexts, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+
+const request = (model: string) => ({
+  model,
+  domains: [`${model}-a`],
+  selection: { scope: 'row' as const },
+  samples: 2,
+  length: 64,
+  seed: 0,
+})
+
+/** An update that nothing drives yet. */
+async function stored(model: string): Promise<string> {
+  return (await createUpdate(testDeps(), request(model))).id
+}
+
+test('drives an update on its own as far as it goes without a node, and ends when the update has', async () => {
+  const node = new SimulatedNode('flow-1', 'flow')
+  await node.beat()
+  await importTexts('flow-a')
+  const id = await stored('flow')
+  await using workflow = await introspectWorkflowInstance(env.UPDATE_WORKFLOW, id)
+  await workflow.modify(async (change) => change.disableSleeps())
+  expect((await getUpdate(id)).state).toBe('collecting')
+  const instance = await env.UPDATE_WORKFLOW.create({ id, params: { updateId: id } })
+  await workflow.waitForStepResult({ name: 'advance 1' })
+  expect(['calibrating', 'evaluating']).toContain((await getUpdate(id)).state)
+  await node.finish(id)
+  await workflow.waitForStatus('complete')
+  expect((await instance.status()).status).toBe('complete')
+})
+
+test('of an update that is gone, or has ended, ends at once', async () => {
+  const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
+  await using workflow = await introspectWorkflowInstance(env.UPDATE_WORKFLOW, id)
+  const instance = await env.UPDATE_WORKFLOW.create({ id, params: { updateId: id } })
+  await workflow.waitForStatus('complete')
+  expect((await instance.status()).status).toBe('complete')
+})
+
+test('that never runs is not missed: heartbeats and cron bring the update to its end', async () => {
+  const node = new SimulatedNode('alone-1', 'alone')
+  await node.beat()
+  await importTexts('alone-a')
+  const id = await stored('alone')
+  await advance(testDeps(), id)
+  expect(await node.finish(id)).toMatchObject({ state: 'promoted' })
+})

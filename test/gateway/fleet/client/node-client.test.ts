@@ -1,0 +1,104 @@
+import { expect, test } from 'vitest'
+import { createAlarms } from '../../../../gateway/src/runtime/alarms.ts'
+import { callNode, NodeCallError } from '../../../../gateway/src/fleet/client/node-client.ts'
+import { readWhole } from '../../../../gateway/src/fleet/client/whole-response.ts'
+import { testDeps } from '../../support/doubles/simulated-node.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+
+const deps = testDeps()
+
+function call(node: NodeDouble, options: { attempt?: AbortController; firstByteTimeoutMs?: number } = {}) {
+  const { attempt = new AbortController(), firstByteTimeoutMs = 10_000 } = options
+  const firstByte = { timeoutMs: firstByteTimeoutMs, alarms: createAlarms() }
+  const address = { nodeId: node.id, url: node.url }
+  return callNode(deps, address, '/rpc/x', {}, { attempt, firstByte })
+}
+
+async function failure(pending: Promise<unknown>): Promise<[string, string]> {
+  const error = await pending.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  )
+  if (!(error instanceof NodeCallError)) throw new Error(`unexpected outcome: ${String(error)}`)
+  return [error.error.code, error.how]
+}
+
+test('a node that sends nothing in time is late, not broken', async () => {
+  const hanging = await startNode('late-1', [{ kind: 'hang' }])
+  expect(await failure(call(hanging, { firstByteTimeoutMs: 100 }))).toEqual(['deadline_exceeded', 'failed'])
+  const headersOnly = await startNode('late-2', [{ kind: 'stream', chunks: [], ending: 'hang' }])
+  expect(await failure(call(headersOnly, { firstByteTimeoutMs: 100 }))).toEqual([
+    'deadline_exceeded',
+    'failed',
+  ])
+})
+
+test('once the first byte is there, the deadline is over', async () => {
+  const node = await startNode('slow-1', [
+    { kind: 'stream', chunks: ['a', 'b', 'c', 'd'], pauseMs: 1_000, ending: 'end' },
+  ])
+  const answer = await call(node, { firstByteTimeoutMs: 3_000 })
+  const body = await readWhole({ nodeId: 'slow-1', url: node.url }, answer, new AbortController().signal)
+  expect(new TextDecoder().decode(body)).toBe('abcd')
+})
+
+test('a caller that leaves is told apart from a node that broke', async () => {
+  const node = await startNode('caller-1', [{ kind: 'hang' }])
+  const controller = new AbortController()
+  setTimeout(() => controller.abort(), 50)
+  expect(await failure(call(node, { attempt: controller }))).toEqual(['client_closed_request', 'refused'])
+  const dropping = await startNode('caller-2', [{ kind: 'drop' }])
+  expect(await failure(call(dropping))).toEqual(['node_failed', 'broke'])
+  await dropping.kill()
+  expect(await failure(call(dropping))).toEqual(['node_failed', 'broke'])
+})
+
+test('an answer without a byte is a broken one', async () => {
+  const node = await startNode('empty-1', [{ kind: 'answer', body: '' }])
+  expect(await failure(call(node))).toEqual(['node_failed', 'broke'])
+})
+
+test('an answer that is too large is no fault of the node', async () => {
+  const node = { nodeId: 'large-1', url: 'http://127.0.0.1:9' }
+  const chunk = new Uint8Array(1024 * 1024)
+  let left = 8
+  const rest = new ReadableStream<Uint8Array>({
+    pull: (controller) => {
+      if (left === 0) return controller.close()
+      left -= 1
+      controller.enqueue(chunk)
+    },
+  })
+  const answer = { headers: new Headers(), first: new Uint8Array(1), rest }
+  const whole = readWhole(node, answer, new AbortController().signal)
+  expect(await failure(whole)).toEqual(['invalid_request', 'refused'])
+})
+
+test('a late answer is told from an error, and its mask known, by its first fields alone', async () => {
+  const read = (text: string) => {
+    const answer = {
+      headers: new Headers({ 'x-copal-late': 'true' }),
+      first: new Uint8Array([0x20]),
+      rest: new Blob([`  ${text}`]).stream() as ReadableStream<Uint8Array>,
+    }
+    const node = { nodeId: 'late-3', url: 'http://127.0.0.1:9' }
+    return { answer, body: readWhole(node, answer, new AbortController().signal) }
+  }
+  const text =
+    '{"system_fingerprint":"copal-x-m12","metadata":{"system_fingerprint":"copal-x-m99"},"error":null}'
+  const { answer, body } = read(text)
+  expect(new TextDecoder().decode(await body)).toBe(text)
+  expect(answer.headers.get('x-copal-mask')).toBe('12')
+  const error = '{"error":{"code":"node_failed","message":"Lost.","type":"server_error","param":null}}'
+  expect(await failure(read(error).body)).toEqual(['node_failed', 'failed'])
+  expect(await failure(read('').body)).toEqual(['node_failed', 'broke'])
+  expect(await failure(read('{"cut":').body)).toEqual(['node_failed', 'broke'])
+})
+
+test('a redirect is an error of the node and not followed', async () => {
+  const elsewhere = await startNode('redirect-1', [{ kind: 'answer', body: 'stolen' }])
+  const headers = { location: `${elsewhere.url}/rpc/x` }
+  const node = await startNode('redirect-2', [{ kind: 'answer', status: 307, headers, body: '' }])
+  expect(await failure(call(node))).toEqual(['node_failed', 'failed'])
+  expect(await elsewhere.calls()).toEqual([])
+})

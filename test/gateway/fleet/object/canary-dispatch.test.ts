@@ -1,0 +1,85 @@
+import { describe, expect, test } from 'vitest'
+import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
+import { isChosen } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
+import { a, ask, b, ready } from '../../support/state/fleet-state.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+
+describe('a canary', () => {
+  const both = (changes: Partial<Heartbeat> = {}) => ({
+    activeVersion: 4,
+    weightSets: [4, 5].map((version) => ({ version, state: 'ready' as const, requests: 0 })),
+    ...changes,
+  })
+  const trials = { canary: { version: 5, share: 0.5 } }
+  const keys = Array.from({ length: 40 }, (_, index) => `key-${index}`)
+  const isIn = (account: string) => isChosen('canary', trials.canary, 'm', account)
+  const inside = keys.find(isIn) ?? ''
+  const outside = keys.find((account) => !isIn(account)) ?? ''
+
+  test('answers the keys of its share, pinned, and no others; nor requests that name their weights', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
+    for (const account of keys) {
+      const expected = isIn(account) ? { maskVersion: 5, pinned: true } : { maskVersion: 4 }
+      const { url } = a
+      expect(fleet.acquire(ask(`request of ${account}`, { account }), 0)).toEqual({
+        ok: true,
+        nodeId: 'a',
+        url,
+        ...expected,
+      })
+    }
+    expect(keys.filter(isIn).length).toBeGreaterThan(5)
+    expect(fleet.acquire(ask('no key'), 0)).toMatchObject({ maskVersion: 4 })
+    for (const version of [4, 5]) {
+      const named = fleet.acquire(ask(`names ${version}`, { account: inside, version }), 0)
+      expect(named).toMatchObject({ maskVersion: version })
+      expect(named).not.toHaveProperty('pinned')
+    }
+  })
+
+  test('goes to a node that holds it, and is left to the active mask where none does or all that do are full', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', ready(4)), 4, 0, trials)
+    expect(fleet.versionFor('m', inside, 0)).toBe(4)
+    expect(fleet.acquire(ask('request-1', { account: inside }), 0)).toMatchObject({ maskVersion: 4 })
+    const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
+    fleet.heartbeat(heartbeatOf(b, 'm', both({ load })), 4, 1, trials)
+    expect([inside, outside].map((account) => fleet.versionFor('m', account, 1))).toEqual([5, 4])
+    for (const id of ['request-2', 'request-3'])
+      expect(fleet.acquire(ask(id, { account: inside }), 1)).toMatchObject({ nodeId: 'b', maskVersion: 5 })
+    expect(fleet.acquire(ask('request-4', { account: inside }), 1)).toMatchObject({
+      nodeId: 'a',
+      maskVersion: 4,
+    })
+  })
+
+  test('is not tried again where it failed: the active mask answers', () => {
+    const fleet = new FleetState()
+    for (const node of [a, b]) fleet.heartbeat(heartbeatOf(node, 'm', both()), 4, 0, trials)
+    const first = fleet.acquire(ask('request-1', { account: inside }), 0)
+    if (!first.ok) throw new Error('no node')
+    fleet.fail({ requestId: 'request-1', nodeId: first.nodeId, how: 'failed' }, 1)
+    const second = fleet.acquire(ask('request-1.2', { account: inside, exclude: [first.nodeId] }), 1)
+    expect(second).toMatchObject({ ok: true, maskVersion: 4 })
+  })
+
+  test('is what the node heard last was told, kept while nobody can tell, and over a restart', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
+    fleet.heartbeat(heartbeatOf(a, 'm', both()), undefined, 1)
+    expect(fleet.versionFor('m', inside, 1)).toBe(5)
+    const record = fleet.record('a')
+    if (!record) throw new Error('no record')
+    const restored = new FleetState()
+    restored.restore(structuredClone(record))
+    expect(restored.versionFor('m', inside, 2)).toBe(5)
+    const { trials: _, ...older } = record
+    const fromBefore = new FleetState()
+    fromBefore.restore(older)
+    expect(fromBefore.versionFor('m', inside, 2)).toBe(4)
+    fleet.heartbeat(heartbeatOf(b, 'm', both()), 4, 2)
+    expect(fleet.versionFor('m', inside, 2)).toBe(4)
+  })
+})

@@ -1,0 +1,338 @@
+import { env } from 'cloudflare:workers'
+import { runInDurableObject } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
+import type { Admitted } from '../../../../gateway/src/contracts/fleet-object.ts'
+import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat, createKey, errorOf, get, post, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { loseDatabase } from '../../support/faults/lost-database.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
+
+const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
+const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '0' }
+const EVENTS = ['data: {"a":1}\n\n', 'data: [DONE]\n\n']
+const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+const ask = (key: string, model: string, changes: object = {}, headers: Record<string, string> = {}) =>
+  post(key, '/v1/completions', { model, prompt: 'Once', ...changes }, { headers })
+const leasesOn = async (id: string) => (await fleet().snapshot()).nodes.find((node) => node.id === id)?.leases
+
+/** Until the test ends this is what becomes of asking the fleet for a node. */
+function replaceAcquire(become: (acquire: () => Promise<Admitted>) => Promise<Admitted>): void {
+  const { prototype } = Fleet
+  const original = Object.getOwnPropertyDescriptor(prototype, 'acquire')
+  if (!original) throw new Error('the fleet cannot be asked')
+  onTestFinished(() => void Object.defineProperty(prototype, 'acquire', original))
+  const value: Fleet['acquire'] = function acquire(this: Fleet, request) {
+    return become(() => (original.value as Fleet['acquire']).call(this, request))
+  }
+  Object.defineProperty(prototype, 'acquire', { ...original, value })
+}
+
+test('a fleet that is reset keeps who waits waiting, and leaves streams alone', async () => {
+  const { key } = await createKey()
+  const node = await startNode('reset-1', [
+    { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 300, ending: 'end' },
+    { kind: 'answer', headers: JSON_TYPE, body: '{}' },
+  ])
+  await beat(node, 'reset')
+  const stream = await ask(key, 'reset', { stream: true })
+  await beat(node, 'reset', { draining: true })
+  const waiting = ask(key, 'reset')
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  await runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
+  await beat(node, 'reset')
+  expect(await (await waiting).text()).toBe('{}')
+  expect(await stream.text()).toBe(EVENTS.join(''))
+})
+
+test('a fleet whose object throws is asked again, and what it gave then is leased once', async () => {
+  const { key } = await createKey()
+  const node = await startNode('throws-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'throws')
+  let calls = 0
+  replaceAcquire(async (acquire) => {
+    const acquired = await acquire()
+    calls += 1
+    // The answer is lost, not the lease.
+    if (calls === 1) throw new Error('the object was reset')
+    return acquired
+  })
+  expect((await ask(key, 'throws')).status).toBe(200)
+  expect(await leasesOn('throws-1')).toBe(1)
+})
+
+test.each([
+  ['HTML', 'garbage-a', { 'content-type': 'text/html' }, '<h1>It works!</h1>'],
+  ['text that claims to be JSON', 'garbage-b', JSON_TYPE, 'It works!'],
+])('a node that answers %s is replaced by another', async (_, model, headers, body) => {
+  const { key } = await createKey()
+  const bad = await startNode(`${model}-1`, [{ kind: 'answer', headers, body }])
+  const good = await startNode(`${model}-2`, [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
+  await beat(bad, model)
+  await beat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  expect(await (await ask(key, model)).text()).toBe('{"ok":1}')
+  expect(await bad.calls()).toHaveLength(1)
+})
+
+const INTERNAL = {
+  kind: 'answer',
+  status: 500,
+  headers: { 'content-type': 'application/json' },
+  body: '{"error":{"code":"internal_error","message":"Internal error.","type":"server_error","param":null}}',
+} as const
+
+test('a node that fails at everything at once draws no traffic: each request has another node, its breaker opens', async () => {
+  const { key } = await createKey()
+  const bad = await startNode('hole-1', [INTERNAL])
+  const good = await startNode('hole-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
+  await beat(bad, 'hole')
+  await beat(good, 'hole', { load: { running: 9, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  for (let requests = 0; requests < 5; requests += 1)
+    expect(await (await ask(key, 'hole')).text()).toBe('{"ok":1}')
+  expect(await bad.calls()).toHaveLength(3)
+})
+
+test('a request at which two nodes fail in a way that they did not foresee is tried on no third', async () => {
+  const { key } = await createKey()
+  const nodes = await Promise.all(['poison-1', 'poison-2', 'poison-3'].map((id) => startNode(id, [INTERNAL])))
+  for (const node of nodes) await beat(node, 'poison')
+  const answer = await ask(key, 'poison')
+  expect([answer.status, (await errorOf(answer)).code]).toEqual([500, 'internal_error'])
+  const calls = await Promise.all(nodes.map((node) => node.calls()))
+  expect(calls.flat()).toHaveLength(2)
+})
+
+test('requests that a node refuses as they are do not count against it', async () => {
+  const { key } = await createKey()
+  const refusal = {
+    ...INTERNAL,
+    status: 400,
+    body: INTERNAL.body.replace('internal_error', 'invalid_request'),
+  }
+  const node = await startNode('picky-1', [
+    ...Array.from({ length: 5 }, () => refusal),
+    { kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' },
+  ])
+  await beat(node, 'picky-node')
+  for (let requests = 0; requests < 5; requests += 1) expect((await ask(key, 'picky-node')).status).toBe(400)
+  expect(await (await ask(key, 'picky-node')).text()).toBe('{"ok":1}')
+})
+
+test('a late answer is trimmed and names its mask; a late error has its own status', async () => {
+  const { key } = await createKey()
+  const late = { 'content-type': 'application/json', 'x-copal-late': 'true' }
+  const error = '{"error":{"code":"deadline_exceeded","message":"Too late.","type":"x","param":null}}'
+  const node = await startNode('late-1', [
+    {
+      kind: 'stream',
+      headers: late,
+      chunks: [' ', ' ', '{"system_fingerprint":"copal-late-m12"}'],
+      pauseMs: 20,
+      ending: 'end',
+    },
+    { kind: 'stream', headers: late, chunks: [' ', error], pauseMs: 20, ending: 'end' },
+  ])
+  await beat(node, 'late')
+  const answer = await ask(key, 'late')
+  expect(answer.headers.get('x-copal-mask')).toBe('12')
+  expect(await answer.text()).toBe('{"system_fingerprint":"copal-late-m12"}')
+  const refused = await ask(key, 'late')
+  expect(refused.status).toBe(504)
+  expect(await errorOf(refused)).toMatchObject({ message: 'Too late.' })
+})
+
+test('a node that breaks after nothing but comments is replaced by another', async () => {
+  const { key } = await createKey()
+  const comments = Array.from({ length: 3 }, () => ': keep-alive\n\n')
+  const bad = await startNode('comments-1', [
+    { kind: 'stream', headers: SSE, chunks: comments, pauseMs: 30, ending: 'destroy' },
+  ])
+  const good = await startNode('comments-2', [
+    { kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' },
+  ])
+  await beat(bad, 'comments')
+  await beat(good, 'comments', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  const answer = await ask(key, 'comments', { stream: true })
+  expect(answer.headers.get('x-copal-node')).toBe('comments-2')
+  expect(await answer.text()).toBe(EVENTS.join(''))
+})
+
+const LATE = { 'content-type': 'text/event-stream', 'x-copal-late': 'true' }
+const COMMENT = ': keep-alive\n\n'
+
+test('a stream that waited on its node names the mask of its first event', async () => {
+  const { key } = await createKey()
+  const events = ['data: {"system_fingerprint":"copal-x-m12","text":"copal-x-m99"}\n\n', 'data: [DONE]\n\n']
+  const node = await startNode('waited-1', [
+    { kind: 'stream', headers: LATE, chunks: [COMMENT, COMMENT, ...events], pauseMs: 20, ending: 'end' },
+  ])
+  await beat(node, 'waited')
+  const answer = await ask(key, 'waited', { stream: true })
+  expect(answer.headers.get('x-copal-mask')).toBe('12')
+  expect(await answer.text()).toBe(events.join(''))
+})
+
+test('one that waits for longer is begun with comments and without a mask in its headers', async () => {
+  const { key } = await createKey()
+  const comments = Array.from({ length: 5 }, () => COMMENT)
+  const node = await startNode('waits-1', [
+    { kind: 'stream', headers: LATE, chunks: [...comments, ...EVENTS], pauseMs: 2_600, ending: 'end' },
+    // It does not beat meanwhile, and is asked for its health.
+    { kind: 'answer', body: '{}' },
+  ])
+  await beat(node, 'waits')
+  const answer = await ask(key, 'waits', { stream: true })
+  expect(answer.status).toBe(200)
+  expect(answer.headers.get('x-copal-mask')).toBeNull()
+  expect(answer.headers.get('x-copal-node')).toBe('waits-1')
+  expect((await answer.text()).replace(/^(: keep-alive\n\n)+/, COMMENT)).toBe(COMMENT + EVENTS.join(''))
+})
+
+test.each([
+  ['event-chat', `data: {"error":{"code":"node_failed","message":"Lost.","type":"x","param":null}}\n\n`],
+  [
+    'event-response',
+    'event: error\ndata: {"type":"error","code":"node_failed","message":"Lost.","param":null}\n\n',
+  ],
+])('a stream whose first event is an error is made by another node (%s)', async (model, event) => {
+  const { key } = await createKey()
+  const bad = await startNode(`${model}-1`, [
+    { kind: 'stream', headers: LATE, chunks: [COMMENT, event], ending: 'end' },
+  ])
+  const good = await startNode(`${model}-2`, [
+    { kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' },
+  ])
+  await beat(bad, model)
+  await beat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  const answer = await ask(key, model, { stream: true })
+  expect(answer.headers.get('x-copal-node')).toBe(`${model}-2`)
+  expect(await answer.text()).toBe(EVENTS.join(''))
+  expect(await bad.calls()).toHaveLength(1)
+})
+
+test('what a node refuses behind comments has its own status', async () => {
+  const { key } = await createKey()
+  const error = '{"error":{"code":"invalid_request","message":"No.","type":"x","param":"tools"}}'
+  const node = await startNode('refuses-1', [
+    { kind: 'stream', headers: LATE, chunks: [COMMENT, `data: ${error}\n\n`], pauseMs: 20, ending: 'end' },
+  ])
+  await beat(node, 'refuses')
+  const answer = await ask(key, 'refuses', { stream: true })
+  expect([answer.status, await errorOf(answer)]).toMatchObject([400, { message: 'No.', param: 'tools' }])
+})
+
+test('a full fleet lets a request wait for its turn, then tells when to come back', async () => {
+  const { key } = await createKey()
+  const node = await startNode('turn-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  const full = { running: 2, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
+  await beat(node, 'turn', { load: full })
+  // Leases that are not settled: only with these is a node full.
+  for (const id of ['turn-lease-1', 'turn-lease-2'])
+    await fleet().acquire({ model: 'turn', requestId: id, domain: 'd', promptTokens: 1, exclude: [] })
+  const refused = await ask(key, 'turn')
+  expect(refused.status).toBe(429)
+  expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect(await errorOf(refused)).toMatchObject({ code: 'overloaded', type: 'rate_limit_error' })
+  const waiting = ask(key, 'turn')
+  await fleet().fail({ requestId: 'turn-lease-1', nodeId: 'turn-1', how: 'refused' })
+  expect((await waiting).status).toBe(200)
+})
+
+test('a client that leaves while it waits takes nothing, and is not counted', async () => {
+  const { key } = await createKey({ limits: { concurrentRequests: 1 } })
+  const node = await startNode('queue-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'queue', { draining: true })
+  const controller = new AbortController()
+  const body = { model: 'queue', prompt: 'Once' }
+  const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  controller.abort()
+  await pending
+  await beat(node, 'queue')
+  await until('its place to be free', async () => {
+    const answer = await ask(key, 'queue')
+    return answer.status === 200 ? true : undefined
+  })
+  expect(await node.calls()).toHaveLength(1)
+})
+
+test('a client that leaves before the fleet was asked on its behalf takes nothing in the end', async () => {
+  const { id, key } = await createKey({ limits: { tokensPerMonth: 1_000 } })
+  const node = await startNode('overtaken-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'overtaken')
+  const asked = Promise.withResolvers<void>()
+  const abandoned = Promise.withResolvers<void>()
+  const taken: boolean[] = []
+  replaceAcquire(async (acquire) => {
+    asked.resolve()
+    await abandoned.promise
+    const acquired = await acquire()
+    taken.push(acquired.ok)
+    return acquired
+  })
+  const abandon = vi.spyOn(Fleet.prototype, 'abandon')
+  onTestFinished(() => abandon.mockRestore())
+  const controller = new AbortController()
+  const body = { model: 'overtaken', prompt: 'Once' }
+  const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+  await asked.promise
+  controller.abort()
+  await pending
+  await until('it to be abandoned', async () => (abandon.mock.calls.length > 0 ? true : undefined))
+  abandoned.resolve()
+  await until('it to be leased', async () => taken[0])
+  await until('its lease to end', async () => ((await leasesOn('overtaken-1')) === 0 ? true : undefined))
+  expect(taken).toEqual([true])
+  await fleet().saveCounts()
+  const holds = await runInDurableObject(fleet(), (_, { storage }) => storage.list<Hold>({ prefix: 'hold:' }))
+  expect([...holds.values()].filter(({ accounts }) => accounts.includes(`key:${id}`))).toEqual([])
+  expect(await node.calls()).toEqual([])
+})
+
+test('a client that left is asked for no more when the fleet throws', async () => {
+  const { key } = await createKey()
+  const node = await startNode('no-more-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'no-more')
+  const asked = Promise.withResolvers<void>()
+  const left = Promise.withResolvers<void>()
+  let calls = 0
+  replaceAcquire(async () => {
+    calls += 1
+    asked.resolve()
+    await left.promise
+    throw new Error('the object was reset')
+  })
+  const controller = new AbortController()
+  const body = { model: 'no-more', prompt: 'Once' }
+  const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+  await asked.promise
+  controller.abort()
+  await pending
+  left.resolve()
+  await new Promise((resolve) => setTimeout(resolve, 1_000))
+  expect(calls).toBe(1)
+})
+
+test('a priority that does not exist is refused by the name of its header', async () => {
+  const { key } = await createKey()
+  const refused = await ask(key, 'any', {}, { 'x-copal-priority': 'urgent' })
+  expect(refused.status).toBe(400)
+  expect(await errorOf(refused)).toMatchObject({ param: 'x-copal-priority' })
+})
+
+test('while the database fails, heartbeats of known nodes still count', async () => {
+  const { key } = await createKey()
+  const node = await startNode('db-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(node, 'db')
+  // From now on its key is trusted.
+  await get('/v1/models', key)
+  loseDatabase()
+  const drained = heartbeatOf(node, 'db', { draining: true })
+  const unheard = await signedPost('/internal/nodes/heartbeat', drained)
+  expect([unheard.status, unheard.headers.get('retry-after')]).toEqual([503, '5'])
+  expect(await errorOf(unheard)).toMatchObject({ code: 'service_unavailable' })
+  expect((await fleet().snapshot()).nodes.find(({ id }) => id === 'db-1')).toMatchObject({ draining: true })
+  expect((await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'db'))).status).toBe(503)
+  expect((await ask(key, 'db')).status).toBe(200)
+})

@@ -1,0 +1,264 @@
+import { describe, expect, test } from 'vitest'
+import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import type { NodeRecord } from '../../../../gateway/src/fleet/object/fleet-node.ts'
+import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
+import { a, ask, b, ready } from '../../support/state/fleet-state.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+
+const { silentMs: ALIVE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
+
+test('offers the methods of the living nodes of a model, and tells when there is none to ask', () => {
+  const fleet = new FleetState()
+  expect(fleet.offeredMethods('m', 0)).toBeNull()
+  fleet.heartbeat(heartbeatOf(a, 'm', { methods: ['wanda', 'copal'] }), 0, 0)
+  fleet.heartbeat(heartbeatOf(b, 'other', { methods: ['magnitude'] }), 0, 0)
+  expect(fleet.offeredMethods('m', 1)).toEqual(['copal', 'wanda'])
+  fleet.heartbeat(heartbeatOf({ ...b, id: 'c' }, 'm', { methods: ['copal', 'copal+swaps'] }), 0, 2)
+  expect(fleet.offeredMethods('m', 3)).toEqual(['copal', 'copal+swaps', 'wanda'])
+  expect(fleet.offeredMethods('m', ALIVE_MS)).toEqual(['copal', 'copal+swaps'])
+  expect(fleet.offeredMethods('m', 2 + ALIVE_MS)).toBeNull()
+})
+
+test('a node offers the methods that its process registered, and none that another process did', () => {
+  const fleet = new FleetState()
+  const { methods, ...renewed } = heartbeatOf(a, 'm', { process: 'first', methods: ['copal'] })
+  fleet.heartbeat(renewed, 0, 0)
+  expect(fleet.methodsOf('a')).toBeUndefined()
+  expect(fleet.offeredMethods('m', 0)).toBeNull()
+  fleet.heartbeat({ ...renewed, methods }, 0, 1)
+  fleet.heartbeat(renewed, 0, 2)
+  expect(fleet.methodsOf('a')).toEqual(['copal'])
+  expect(fleet.offeredMethods('m', 2)).toEqual(['copal'])
+  const restored = new FleetState()
+  restored.restore(fleet.record('a') as NodeRecord)
+  restored.heartbeat(renewed, 0, 3)
+  expect(restored.methodsOf('a')).toEqual(['copal'])
+  restored.heartbeat({ ...renewed, process: 'second' }, 0, 4)
+  expect(restored.methodsOf('a')).toBeUndefined()
+})
+
+describe('acquire', () => {
+  test('spreads requests over equal nodes before any heartbeat tells of them', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.heartbeat(heartbeatOf(b, 'm'), 0, 0)
+    const nodes = Array.from({ length: 6 }, (_, index) => fleet.acquire(ask(`request-${index}`), 1))
+    expect(nodes.filter((node) => node.ok && node.nodeId === 'a')).toHaveLength(3)
+    expect(fleet.snapshot(1).nodes.map(({ leases }) => leases)).toEqual([3, 3])
+  })
+
+  test('counts requests that a heartbeat could not know of, and each that it names once', () => {
+    const fleet = new FleetState()
+    const beat = (node: typeof a, atMs: number, running: number, requestIds: readonly string[] = []) => {
+      const load = { running, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 }
+      const requests = requestIds.map((requestId) => ({
+        requestId,
+        promptTokens: 7,
+        completionTokens: 0,
+        idleMs: 0,
+      }))
+      fleet.heartbeat(heartbeatOf(node, 'm', { load, requests }), 0, atMs)
+    }
+    beat(a, 0, 0)
+    beat(b, 0, 9)
+    for (const id of ['request-1', 'request-2']) fleet.acquire(ask(id), 1)
+    beat(a, 2, 0)
+    beat(b, 2, 1)
+    expect(fleet.acquire(ask('request-3'), 2)).toMatchObject({ nodeId: 'b' })
+    beat(a, 3, 2, ['request-1', 'request-2'])
+    beat(b, 3, 3, ['request-3'])
+    expect(fleet.acquire(ask('request-4'), 3)).toMatchObject({ nodeId: 'a' })
+  })
+
+  test('names the url and the version that new requests start on', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', ready(4)), 4, 0)
+    expect(fleet.acquire(ask('request-1'), 0)).toEqual({ ok: true, nodeId: 'a', url: a.url, maskVersion: 4 })
+  })
+
+  test('leaves out a node on an old version as soon as another one is on the desired one', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', ready(1)), 1, 0)
+    fleet.heartbeat(heartbeatOf(b, 'm', ready(1)), 2, 1)
+    expect(fleet.acquire(ask('request-1'), 1).ok).toBe(true)
+    fleet.heartbeat(heartbeatOf(b, 'm', ready(2)), 2, 2)
+    for (let index = 2; index < 8; index += 1) {
+      expect(fleet.acquire(ask(`request-${index}`), 2)).toMatchObject({ nodeId: 'b', maskVersion: 2 })
+    }
+  })
+
+  test('leaves out a node whose active weights are not ready', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(
+      heartbeatOf(a, 'm', { weightSets: [{ version: 0, state: 'loading', requests: 0 }] }),
+      0,
+      0,
+    )
+    expect(fleet.acquire(ask('request-1'), 0)).toMatchObject({
+      ok: false,
+      reason: 'absent',
+      servedModels: ['m'],
+    })
+  })
+
+  test('leaves out a node after three missed heartbeats, until the next', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    expect(fleet.acquire(ask('request-1'), ALIVE_MS - 1).ok).toBe(true)
+    expect(fleet.acquire(ask('request-2'), ALIVE_MS)).toMatchObject({
+      ok: false,
+      reason: 'absent',
+      servedModels: [],
+    })
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, ALIVE_MS + 1)
+    expect(fleet.acquire(ask('request-3'), ALIVE_MS + 1).ok).toBe(true)
+  })
+
+  test('leaves out a node that broke until its next heartbeat, and not one that answered an error', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.acquire(ask('request-1'), 1)
+    fleet.fail({ requestId: 'request-1', nodeId: 'a', how: 'refused' }, 2)
+    expect(fleet.acquire(ask('request-2'), 2).ok).toBe(true)
+    fleet.fail({ requestId: 'request-2', nodeId: 'a', how: 'broke' }, 3)
+    expect(fleet.acquire(ask('request-3'), 3).ok).toBe(false)
+    expect(fleet.snapshot(3).nodes[0]).toMatchObject({ alive: false, leases: 0 })
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 4)
+    expect(fleet.acquire(ask('request-3'), 4).ok).toBe(true)
+  })
+
+  test('leaves out a node that the request failed on, until that is heard of again while it waits', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    const again = ask('request-1.2', { exclude: ['a'] })
+    expect(fleet.acquire(again, 5, 5)).toMatchObject({ ok: false, reason: 'full' })
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 6)
+    expect(fleet.acquire(again, 7, 5).ok).toBe(true)
+  })
+
+  test('gives a node twice its slots, batch requests no more than its slots, and nothing after it refused', () => {
+    const fleet = new FleetState()
+    const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 2 }
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
+    for (const id of ['batch-1', 'batch-2']) fleet.acquire(ask(id, { priority: 'batch' }), 1)
+    expect(fleet.acquire(ask('batch-3', { priority: 'batch' }), 1)).toMatchObject({ reason: 'full' })
+    for (const id of ['request-1', 'request-2']) expect(fleet.acquire(ask(id), 1).ok).toBe(true)
+    expect(fleet.acquire(ask('request-3'), 1)).toMatchObject({ ok: false, reason: 'full' })
+    fleet.release(['request-1'])
+    expect(fleet.acquire(ask('request-3'), 1).ok).toBe(true)
+    fleet.fail({ requestId: 'request-3', nodeId: 'a', how: 'full' }, 2)
+    expect(fleet.acquire(ask('request-4'), 2)).toMatchObject({ ok: false, reason: 'full' })
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 3)
+    expect(fleet.acquire(ask('request-4'), 3).ok).toBe(true)
+  })
+
+  test('takes what a node reports for true when leases outlived their requests', () => {
+    const fleet = new FleetState()
+    const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
+    for (const id of ['request-1', 'request-2']) fleet.acquire(ask(id), 1)
+    expect(fleet.acquire(ask('request-3'), 1).ok).toBe(false)
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 1 + CONNECT_MS)
+    expect(fleet.acquire(ask('request-3'), 1 + CONNECT_MS).ok).toBe(false)
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 2 + CONNECT_MS)
+    expect(fleet.acquire(ask('request-3'), 2 + CONNECT_MS).ok).toBe(true)
+  })
+
+  test('stays full when a heartbeat comes that was composed before its requests were there', () => {
+    const fleet = new FleetState()
+    const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
+    for (const id of ['request-1', 'request-2']) fleet.acquire(ask(id), 1)
+    fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 2)
+    expect(fleet.acquire(ask('request-3'), 2)).toMatchObject({ ok: false, reason: 'full' })
+    fleet.release(['request-1'])
+    expect(fleet.acquire(ask('request-3'), 2).ok).toBe(true)
+  })
+
+  test('asked again for the same attempt leaves no second lease', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    fleet.heartbeat(heartbeatOf(b, 'm'), 0, 0)
+    for (let turn = 0; turn < 4; turn += 1) fleet.acquire(ask('request-1', { tenant: 't' }), 1)
+    const leases = fleet.snapshot(1).nodes.map((node) => node.leases)
+    expect(leases.reduce((sum, count) => sum + count, 0)).toBe(1)
+    expect(fleet.running('t')).toBe(1)
+  })
+
+  test('gives a node whose breaker is open nothing, tells when it will, and then lets one request try', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    for (const id of ['request-1', 'request-2', 'request-3']) {
+      fleet.acquire(ask(id), 1)
+      fleet.fail({ requestId: id, nodeId: 'a', how: 'failed' }, 1)
+    }
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 2)
+    expect(fleet.acquire(ask('request-4'), 2)).toMatchObject({
+      ok: false,
+      reason: 'absent',
+      retryAfterMs: 999,
+    })
+    expect(fleet.acquire(ask('request-4'), 1_001).ok).toBe(true)
+    expect(fleet.acquire(ask('request-5'), 1_001).ok).toBe(false)
+    fleet.succeeded('request-4', 1_002)
+    expect(fleet.acquire(ask('request-5'), 1_002).ok).toBe(true)
+  })
+
+  test('gives a node whose breaker is half open more as soon as it tells of a token', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    for (const id of ['request-1', 'request-2', 'request-3']) {
+      fleet.acquire(ask(id), 1)
+      fleet.fail({ requestId: id, nodeId: 'a', how: 'failed' }, 1)
+    }
+    expect(fleet.acquire(ask('request-4'), 1_001).ok).toBe(true)
+    const told = (completionTokens: number) => [
+      { requestId: 'request-4', promptTokens: 7, completionTokens, idleMs: 0 },
+    ]
+    fleet.heartbeat(heartbeatOf(a, 'm', { requests: told(0) }), 0, 2_000)
+    expect(fleet.acquire(ask('request-5'), 2_000)).toMatchObject({ ok: false, reason: 'absent' })
+    fleet.heartbeat(heartbeatOf(a, 'm', { requests: told(1) }), 0, 4_000)
+    expect(fleet.acquire(ask('request-5'), 4_000).ok).toBe(true)
+  })
+
+  test('tells an unknown model from one without a free node', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', { draining: true }), 0, 0)
+    expect(fleet.acquire(ask('request-1'), 0)).toMatchObject({ ok: false, reason: 'absent' })
+    expect(fleet.acquire(ask('request-1', { model: 'x' }), 0)).toMatchObject({
+      ok: false,
+      reason: 'unknown',
+      servedModels: ['m'],
+    })
+  })
+})
+
+test('a node serves while it is alive, does not drain, and its active weights are ready', () => {
+  const states = [ready(1), { ...ready(1), activeVersion: 2 }, { ...ready(1), draining: true }]
+  for (const [index, state] of states.entries()) {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', state), 1, 0)
+    expect(fleet.snapshot(0).nodes[0]).toMatchObject({ alive: true, serving: index === 0 })
+    expect(fleet.snapshot(ALIVE_MS).nodes[0]?.serving).toBe(false)
+    expect(fleet.acquire(ask('request-1'), 0).ok).toBe(index === 0)
+  }
+})
+
+test('what is recorded of a node restores it with its leases', () => {
+  const fleet = new FleetState()
+  fleet.heartbeat(heartbeatOf(a, 'm', ready(2)), 2, 1_000)
+  fleet.acquire(ask('request-1'), 1_500)
+  const record = fleet.record('a')
+  if (!record) throw new Error('nothing was recorded')
+  const restored = new FleetState()
+  restored.restore(structuredClone(record))
+  expect(restored.snapshot(2_000)).toEqual(fleet.snapshot(2_000))
+  expect(restored.acquire(ask('request-2'), 2_000)).toEqual({
+    ok: true,
+    nodeId: 'a',
+    url: a.url,
+    maskVersion: 2,
+  })
+  restored.release(['request-1'])
+  expect(restored.snapshot(2_000).nodes[0]?.leases).toBe(1)
+})

@@ -1,0 +1,110 @@
+import { env } from 'cloudflare:workers'
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
+import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
+import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
+import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+
+const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
+const open = (name: string) => env.FLEET.get(env.FLEET.idFromName(name))
+const ask = (requestId: string) => ({ model: 'm', requestId, domain: 'legal', promptTokens: 12, exclude: [] })
+
+test('nodes and leases survive a restart of the Durable Object', async () => {
+  const fleet = open('restart')
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  await fleet.acquire(ask('request-before-heartbeat'))
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  await evictDurableObject(fleet)
+  const { nodes } = await fleet.snapshot()
+  expect(nodes).toMatchObject([{ id: 'node-1', alive: true, leases: 1 }])
+  expect(await fleet.acquire(ask('request-after'))).toMatchObject({ ok: true, nodeId: 'node-1' })
+  await fleet.settle([{ requestId: 'request-before-heartbeat', tokens: 1, done: true }])
+  expect((await fleet.snapshot()).nodes[0]?.leases).toBe(1)
+})
+
+test('an attempt that asks again while it waits keeps what it reserved', async () => {
+  const fleet = open('asks-again')
+  await fleet.heartbeat(heartbeatOf(node, 'm', { draining: true }), 0)
+  const accounts = [{ kind: 'key' as const, name: 'k', limits: { concurrentRequests: 1 } }]
+  const again = () =>
+    fleet.acquire({ ...ask('request-1'), limits: { requestId: 'request-1', accounts, maxTokens: 1 } })
+  const asked = [again(), again()]
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  expect(await Promise.all(asked)).toMatchObject([{ ok: true }, { ok: true }])
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 1 }])
+  await fleet.saveCounts()
+  const holds = await runInDurableObject(fleet, (_, { storage }) => storage.list<Hold>({ prefix: 'hold:' }))
+  expect([...holds.keys()]).toEqual(['hold:request-1'])
+})
+
+test('a lease whose node died is settled from its reservation by the alarm, as soon as the database answers', async () => {
+  const fleet = open('death')
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  await fleet.acquire(ask('request-lost'))
+  const clock = vi.spyOn(Date, 'now')
+  onTestFinished(() => clock.mockRestore())
+  clock.mockReturnValue(Date.now() + DEFAULT_POLICY.deadMs - 5_000)
+  await runDurableObjectAlarm(fleet)
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ id: 'node-1', alive: false, leases: 1 }])
+
+  clock.mockReturnValue(Date.now() + 10_000)
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  await env.DB.exec('ALTER TABLE receipts RENAME TO receipts_away')
+  await runDurableObjectAlarm(fleet)
+  expect(error).toHaveBeenCalledOnce()
+  error.mockRestore()
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 1 }])
+
+  await env.DB.exec('ALTER TABLE receipts_away RENAME TO receipts')
+  expect(await runDurableObjectAlarm(fleet)).toBe(true)
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 0 }])
+  const usage = await sumUsage(openDatabase(env.DB))
+  expect(usage).toEqual([
+    {
+      tenant: null,
+      model: 'm',
+      domain: 'legal',
+      maskVersion: 0,
+      finishReason: 'estimated',
+      requests: 1,
+      promptTokens: 12,
+      completionTokens: 0,
+    },
+  ])
+})
+
+test('what is asked for models that clients invent is counted together', async () => {
+  const fleet = open('invented-models')
+  await fleet.heartbeat(heartbeatOf(node, 'm', { draining: true }), 0)
+  for (const model of ['m', 'invented-1', 'invented-2'])
+    await fleet.acquire({ ...ask(`request-${model}`), model, version: 7 })
+  const count = { tenant: '', requests: 1, reason: 'absent', model: 'm' }
+  expect(await fleet.refusals()).toEqual([
+    count,
+    { ...count, requests: 2, reason: 'unknown', model: '(unknown)' },
+  ])
+})
+
+test('a node that stays away is forgotten, in storage too, and the alarm rests', async () => {
+  const fleet = open('forgotten')
+  const state = new FleetState()
+  state.heartbeat(heartbeatOf(node, 'm'), 0, Date.now() - 3_600_000)
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  await runInDurableObject(fleet, async (_instance, { storage }) => {
+    await storage.put('node:node-1', state.record('node-1'))
+  })
+  await evictDurableObject(fleet)
+  await runDurableObjectAlarm(fleet)
+  expect(await fleet.snapshot()).toEqual({ nodes: [] })
+  await runInDurableObject(fleet, async (_instance, { storage }) => {
+    expect((await storage.list()).size).toBe(0)
+    expect(await storage.getAlarm()).toBeNull()
+  })
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  await runInDurableObject(fleet, async (_instance, { storage }) => {
+    expect(await storage.getAlarm()).not.toBeNull()
+  })
+})

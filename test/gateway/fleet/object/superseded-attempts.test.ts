@@ -1,0 +1,132 @@
+import { env } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import {
+  insertReceipts,
+  sumVersionsSince,
+} from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
+import { Superseded } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
+import { beat, createKey, post, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
+
+const db = openDatabase(env.DB)
+const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '0' }
+
+/** What is told of a model's requests, and charged to their key. */
+async function told(model: string, account: string) {
+  const usage = (await sumUsage(db)).filter((row) => row.model === model)
+  return {
+    usage: usage.map(({ finishReason, requests, completionTokens }) => [
+      finishReason,
+      requests,
+      completionTokens,
+    ]),
+    charged: await sumTokens(
+      db,
+      { kind: 'key', name: account },
+      { fromMs: 0, beforeMs: Number.MAX_SAFE_INTEGER },
+    ),
+  }
+}
+
+test('a request that another node answered counts once, and not as an error', async () => {
+  const model = 'superseded'
+  const { id: account, key } = await createKey()
+  const bad = await startNode('superseded-1', [{ kind: 'drop' }])
+  const good = await startNode('superseded-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
+  await beat(bad, model)
+  await beat(good, model, { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 } })
+  const answer = await post(key, '/v1/completions', { model, prompt: 'Once' })
+  const requestId = answer.headers.get('x-request-id') ?? ''
+  expect(answer.headers.get('x-copal-node')).toBe('superseded-2')
+  const settle = (nodeId: string, changes: object) =>
+    signedPost('/internal/nodes/receipts', {
+      nodeId,
+      receipts: [receiptOf(requestId, { model, account, ...changes })],
+    })
+  await settle('superseded-1', { finishReason: 'error', completionTokens: 3 })
+  expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+  await settle('superseded-2', { requestId: `${requestId}.2`, completionTokens: 7 })
+  expect(await told(model, account)).toEqual({ usage: [['stop', 1, 7]], charged: 17 })
+  // Whoever compares masks hears of the try that failed.
+  expect(await sumVersionsSince(db, model, 0)).toMatchObject([{ requests: 2, failed: 1 }])
+})
+
+/** A request on one of two nodes, and what its receipt and the gateway's next call of the fleet say. */
+async function leasedOnOneOfTwo(model: string) {
+  const { id: account } = await createKey()
+  for (const id of [`${model}-1`, `${model}-2`]) await beat({ id, url: 'http://127.0.0.1:9' }, model)
+  const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
+  const requestId = `request-${model}`
+  const asked = { model, account, domain: 'default', promptTokens: 1 }
+  const acquired = await fleet.acquire({ ...asked, requestId, exclude: [] })
+  const nodeId = acquired.ok ? acquired.nodeId : ''
+  const failed = { requestId, nodeId, how: 'failed' as const }
+  return {
+    account,
+    settle: (changes: object) =>
+      signedPost('/internal/nodes/receipts', {
+        nodeId,
+        receipts: [receiptOf(requestId, { model, account, ...changes })],
+      }),
+    retry: () => fleet.acquire({ ...asked, requestId: `${requestId}.2`, exclude: [nodeId], failed }),
+    giveUp: () => fleet.fail(failed),
+  }
+}
+
+test('a receipt that overtakes the retry of its request counts as little as one that comes behind it', async () => {
+  const model = 'overtaken'
+  const { account, settle, retry } = await leasedOnOneOfTwo(model)
+  const settled = settle({ finishReason: 'error' })
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  expect(await retry()).toMatchObject({ ok: true })
+  expect((await settled).status).toBe(200)
+  expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+})
+
+test('one that is not tried again counts, whether the gateway says so or not', async () => {
+  const said = await leasedOnOneOfTwo('given-up')
+  const settled = said.settle({ finishReason: 'error' })
+  await said.giveUp()
+  await settled
+  expect(await told('given-up', said.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
+  const unsaid = await leasedOnOneOfTwo('cut-off')
+  await unsaid.settle({ finishReason: 'error' })
+  expect(await told('cut-off', unsaid.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
+})
+
+test('an answer that was made, lost on its way and made again counts once', async () => {
+  const model = 'lost-answer'
+  const { account, settle, retry } = await leasedOnOneOfTwo(model)
+  await retry()
+  await settle({ finishReason: 'stop' })
+  expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+})
+
+test('a request that no other node took counts as its one try ended', async () => {
+  const model = 'not-superseded'
+  const { id: account } = await createKey()
+  const receipts = [receiptOf('request-alone', { model, account, finishReason: 'cancelled' })]
+  await signedPost('/internal/nodes/receipts', { nodeId: 'node-1', receipts })
+  expect(await told(model, account)).toEqual({ usage: [['cancelled', 1, 5]], charged: 15 })
+})
+
+test('an estimate of a try that was superseded goes when its receipt comes', async () => {
+  const model = 'superseded-estimate'
+  const { id: account } = await createKey()
+  const receipt = receiptOf('request-guessed', { model, account })
+  await insertReceipts(db, 'node-1', [{ ...receipt, finishReason: 'error' }], 'estimate', 1)
+  await insertReceipts(db, 'node-1', [{ ...receipt, finishReason: 'superseded' }], 'node', 2)
+  expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+})
+
+test('tries that were superseded are forgotten when no receipt of them can be on its way', () => {
+  const superseded = new Superseded()
+  superseded.add('first', 0)
+  superseded.add('second', 599_999)
+  expect(superseded.among(['first', 'second', 'never'])).toEqual(['first', 'second'])
+  superseded.add('third', 600_000)
+  expect(superseded.among(['first', 'second', 'third'])).toEqual(['second', 'third'])
+})

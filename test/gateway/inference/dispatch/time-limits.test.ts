@@ -1,0 +1,95 @@
+/** How long an answer may take, as clients and nodes notice it: gateways with limits of their own before node doubles. */
+import { env } from 'cloudflare:workers'
+import { createExecutionContext } from 'cloudflare:test'
+import type { ErrorBody } from '@copal/shared/errors.ts'
+import type { CompletionCall, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import { expect, test } from 'vitest'
+import { createApp } from '../../../../gateway/src/app.ts'
+import type { PolicyBindings } from '../../../../gateway/src/contracts/fleet-policy.ts'
+import { beat, createKey, errorOf, ORIGIN, until } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+
+const TOKEN = 'data: {"a":1}\n\n'
+/** Of an answer that takes ten seconds. */
+const SLOWLY = { times: 100, pauseMs: 100, ending: 'end' } as const
+
+/** Asks a gateway whose limits are these. */
+async function ask(limits: PolicyBindings, fields: object): Promise<Response> {
+  const { key } = await createKey()
+  const request = new Request(`${ORIGIN}/v1/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}` },
+    body: JSON.stringify({ prompt: 'x', ...fields }),
+  })
+  return createApp().request(request, {}, { ...env, ...limits }, createExecutionContext())
+}
+
+/** The events of a stream that are errors, and whether one of them is its last. */
+function errorsOf(text: string) {
+  const events = text.trimEnd().split(/\n\n+/)
+  const isError = (event: string) => event.startsWith('data: {"error"')
+  return {
+    errors: events.filter(isError).map((event) => (JSON.parse(event.slice(6)) as ErrorBody).error),
+    last: events.findIndex(isError) === events.length - 1,
+  }
+}
+
+const left = (node: NodeDouble, call: number) =>
+  until('the gateway to leave', async () => (await node.calls())[call]?.leftAtMs ?? undefined)
+
+test('a stream that takes longer than an answer may ends with one error event, and its node is left', async () => {
+  const node = await startNode('endless-1', [{ kind: 'stream', chunks: [TOKEN], ...SLOWLY }])
+  await beat(node, 'endless')
+  const response = await ask({ COPAL_TOTAL_TIMEOUT_MS: '1000' }, { model: 'endless', stream: true })
+  expect(response.status).toBe(200)
+  const text = await response.text()
+  expect(text.startsWith(TOKEN + TOKEN)).toBe(true)
+  const message =
+    "Node 'endless-1' took longer than 1 s, the most that an answer may take. Ask for fewer tokens."
+  expect(errorsOf(text)).toMatchObject({ errors: [{ code: 'deadline_exceeded', message }], last: true })
+  await left(node, 0)
+})
+
+test('an answer at once that takes longer than one may is a 504, and no other node is asked', async () => {
+  const headers = { 'content-type': 'application/json' }
+  const node = await startNode('lengthy-1', [{ kind: 'stream', headers, chunks: [' '], ...SLOWLY }])
+  await beat(node, 'lengthy')
+  const other = await startNode('lengthy-2', [{ kind: 'answer', headers, body: '{}' }])
+  await beat(other, 'lengthy', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
+  const response = await ask({ COPAL_TOTAL_TIMEOUT_MS: '1000' }, { model: 'lengthy' })
+  expect(response.status).toBe(504)
+  expect(await errorOf(response)).toMatchObject({ code: 'deadline_exceeded' })
+  await left(node, 0)
+  expect(await other.calls()).toEqual([])
+})
+
+test('a stream that its living node tells to have stalled ends with one error event, and the others go on', async () => {
+  const node = await startNode('stall-1', [{ kind: 'stream', chunks: [TOKEN], ending: 'hang' }])
+  await beat(node, 'stall')
+  const limits = { COPAL_CONNECT_TIMEOUT_MS: '200', COPAL_IDLE_TIMEOUT_MS: '1500' }
+  const stalled = await ask(limits, { model: 'stall', stream: true })
+  const moving = await ask(limits, { model: 'stall', stream: true })
+  const [stalledId = '', movingId = ''] = (await node.calls()).map(
+    ({ body }) => (JSON.parse(body) as CompletionCall).requestId,
+  )
+  const sinceMs = Date.now()
+  const progress = (requestId: string, idleMs: number): RequestProgress => ({
+    requestId,
+    promptTokens: 1,
+    completionTokens: 1,
+    idleMs,
+  })
+  let text: string | undefined
+  void stalled.text().then((whole) => (text = whole))
+  await until('the stalled stream to end', async () => {
+    const requests = [progress(stalledId, Date.now() - sinceMs), progress(movingId, 0)]
+    await beat(node, 'stall', { requests })
+    return text
+  })
+  const message = "Node 'stall-1' stopped working on this request. Try again."
+  expect(errorsOf(text ?? '')).toMatchObject({ errors: [{ code: 'node_failed', message }], last: true })
+  expect(Date.now() - sinceMs).toBeGreaterThanOrEqual(1_500)
+  await left(node, 0)
+  expect((await node.calls())[1]?.leftAtMs).toBeNull()
+  await moving.body?.cancel()
+})

@@ -1,0 +1,215 @@
+import { env, exports } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import { sha256, sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { deleteOldParts } from '../../../../gateway/src/storage/artifacts/mask-parts.ts'
+import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { maskFile, signedCall, testDeps } from '../../support/doubles/simulated-node.ts'
+import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
+
+const bytesOf = (text: string) => new Uint8Array(new TextEncoder().encode(text))
+/** Node `node-1` signs. */
+const signatureOf = async (request: { method: string; path: string; bodySha256: string }) =>
+  sign(
+    await nodeSecret(TEST_NODE_SECRET, 'node-1'),
+    { nodeId: 'node-1', to: 'gateway', ...request },
+    Date.now(),
+  )
+
+describe('a mask', () => {
+  test('comes back byte for byte under the hash that it was stored by, to be cached for ever', async () => {
+    const bytes = maskFile('round trip')
+    const path = `/internal/masks/${await sha256(bytes)}`
+    expect((await signedCall('GET', path)).status).toBe(404)
+    expect((await signedCall('PUT', path, bytes)).status).toBe(201)
+    expect((await signedCall('PUT', path, bytes)).status).toBe(201)
+    const response = await signedCall('GET', path)
+    expect(new Uint8Array(await response.arrayBuffer())).toEqual(bytes)
+    expect(response.headers.get('cache-control')).toContain('immutable')
+    expect(response.headers.get('content-length')).toBe(String(bytes.byteLength))
+  })
+
+  test('is not sent again to who has it', async () => {
+    const bytes = maskFile('etag')
+    const hash = await sha256(bytes)
+    const path = `/internal/masks/${hash}`
+    await signedCall('PUT', path, bytes)
+    const signature = await signatureOf({ method: 'GET', path, bodySha256: await sha256(new Uint8Array()) })
+    const headers = { [SIGNATURE_HEADER]: signature, 'if-none-match': `"${hash}"` }
+    const response = await exports.default.fetch(new Request(ORIGIN + path, { headers }))
+    expect([response.status, (await response.arrayBuffer()).byteLength]).toEqual([304, 0])
+  })
+
+  test.each<[string, (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>, RegExp]>([
+    ['no safetensors file', () => bytesOf('hello, I am no mask at all'), /Not a usable mask/],
+    ['cut short', (bytes) => bytes.slice(0, -1), /describes \d+ bytes, it has \d+/],
+    [
+      'longer than its header says',
+      (bytes) => new Uint8Array([...bytes, 0]),
+      /describes \d+ bytes, it has \d+/,
+    ],
+    [
+      'of another format',
+      (bytes) => bytesOf(new TextDecoder('latin1').decode(bytes).replace('copal-mask', 'other-mask')),
+      /Not a usable mask/,
+    ],
+    ['empty', () => new Uint8Array(), /./],
+  ])('that is %s is refused and not kept', async (name, damage, reason) => {
+    const bytes = damage(maskFile(name))
+    const path = `/internal/masks/${await sha256(bytes)}`
+    const response = await signedCall('PUT', path, bytes)
+    expect([400, 422]).toContain(response.status)
+    expect((await errorOf(response)).message).toMatch(reason)
+    expect((await signedCall('GET', path)).status).toBe(404)
+  })
+
+  test('whose bytes do not have the hash of the path is refused and not kept', async () => {
+    const path = `/internal/masks/${await sha256(maskFile('announced'))}`
+    const bytes = maskFile('sent')
+    const signature = await signatureOf({ method: 'PUT', path, bodySha256: path.slice(-64) })
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + path, {
+        method: 'PUT',
+        headers: { [SIGNATURE_HEADER]: signature, 'content-length': String(bytes.byteLength) },
+        body: bytes,
+      }),
+    )
+    expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
+    expect(await env.ARTIFACTS.head(path.slice('/internal/'.length))).toBeNull()
+  })
+
+  test('larger than the bound is refused by its length alone', async () => {
+    const path = `/internal/masks/${'0'.repeat(64)}`
+    const signature = await signatureOf({ method: 'PUT', path, bodySha256: '0'.repeat(64) })
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + path, {
+        method: 'PUT',
+        headers: { [SIGNATURE_HEADER]: signature, 'content-length': String(5 * 1024 ** 3) },
+        body: new Uint8Array(16),
+      }),
+    )
+    expect([response.status, (await errorOf(response)).code]).toEqual([413, 'body_too_large'])
+  })
+})
+
+describe('a mask in parts', () => {
+  /** Sends the parts of a mask file and asks for them to be joined. */
+  async function sendParts(bytes: Uint8Array<ArrayBuffer>, order: readonly number[] = [0, 1, 2]) {
+    const path = `/internal/masks/${await sha256(bytes)}`
+    const third = Math.ceil(bytes.byteLength / 3)
+    const parts: string[] = []
+    for (const index of [0, 1, 2]) {
+      const part = bytes.slice(index * third, (index + 1) * third)
+      const hash = await sha256(part)
+      expect((await signedCall('PUT', `${path}/parts/${hash}`, part)).status).toBe(201)
+      parts.push(hash)
+    }
+    return { path, response: await signedCall('POST', path, list(order.map((index) => parts[index] ?? ''))) }
+  }
+  const list = (parts: readonly string[]) => bytesOf(JSON.stringify({ parts }))
+  const stored = async (path: string) =>
+    (await env.ARTIFACTS.list({ prefix: `mask-parts/${path.slice(-64)}/` })).objects.length
+
+  test('is joined to the file that it is, and the parts go', async () => {
+    const bytes = maskFile('parts')
+    const { path, response } = await sendParts(bytes)
+    expect(response.status).toBe(201)
+    expect(new Uint8Array(await (await signedCall('GET', path)).arrayBuffer())).toEqual(bytes)
+    expect(await stored(path)).toBe(0)
+    expect((await sendParts(bytes)).response.status).toBe(201)
+    expect(await stored(path)).toBe(0)
+  })
+
+  test('in the wrong order is refused and not kept, and can be joined in the right one', async () => {
+    const bytes = maskFile('order')
+    const { path, response } = await sendParts(bytes, [1, 0, 2])
+    expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
+    expect((await signedCall('GET', path)).status).toBe(404)
+    expect((await sendParts(bytes)).response.status).toBe(201)
+  })
+
+  test('of which one was never sent is refused, naming it', async () => {
+    const path = `/internal/masks/${await sha256(maskFile('missing'))}`
+    const absent = 'f'.repeat(64)
+    const response = await signedCall('POST', path, list([absent]))
+    expect(response.status).toBe(404)
+    expect((await errorOf(response)).message).toContain(`Part ${absent}`)
+  })
+
+  test('of which one is not what its hash says is refused', async () => {
+    const path = `/internal/masks/${'0'.repeat(64)}/parts/${await sha256(bytesOf('announced'))}`
+    const bytes = bytesOf('delivered')
+    const signature = await signatureOf({ method: 'PUT', path, bodySha256: path.slice(-64) })
+    const headers = { [SIGNATURE_HEADER]: signature, 'content-length': String(bytes.byteLength) }
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + path, { method: 'PUT', headers, body: bytes }),
+    )
+    expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
+    expect(await stored(`/${'0'.repeat(64)}`)).toBe(0)
+  })
+
+  test('that nobody joins is gone a day later', async () => {
+    const part = bytesOf('abandoned')
+    const path = `/internal/masks/${'1'.repeat(64)}`
+    await signedCall('PUT', `${path}/parts/${await sha256(part)}`, part)
+    await deleteOldParts({ artifacts: env.ARTIFACTS, nowMs: Date.now })
+    expect(await stored(path)).toBe(1)
+    await deleteOldParts({ artifacts: env.ARTIFACTS, nowMs: () => Date.now() + 25 * 60 * 60 * 1000 })
+    expect(await stored(path)).toBe(0)
+  })
+
+  test('larger than a part may be, or without a valid signature, is not taken', async () => {
+    const path = `/internal/masks/${'2'.repeat(64)}`
+    const part = bytesOf('part')
+    const hash = await sha256(part)
+    const unsigned = [
+      await signedCall('PUT', `${path}/parts/${hash}`, part, 'another secret of the network'),
+      await signedCall('POST', path, list([hash]), 'another secret of the network'),
+    ]
+    expect(unsigned.map(({ status }) => status)).toEqual([401, 401])
+    const signature = await signatureOf({ method: 'PUT', path: `${path}/parts/${hash}`, bodySha256: hash })
+    const headers = { [SIGNATURE_HEADER]: signature, 'content-length': String(100 * 1024 ** 2) }
+    const response = await exports.default.fetch(
+      new Request(`${ORIGIN}${path}/parts/${hash}`, { method: 'PUT', headers, body: part }),
+    )
+    expect([response.status, (await errorOf(response)).code]).toEqual([413, 'body_too_large'])
+    expect(await stored(path)).toBe(0)
+  })
+})
+
+test('a dataset is sent as it was frozen', async () => {
+  const dataset = await freezeDataset(testDeps(), 'frozen', [
+    { text: 'one', keyId: 'key' },
+    { text: 'two "quoted"\nlines', keyId: 'key' },
+  ])
+  const response = await signedCall('GET', `/internal/datasets/${dataset.sha256}`)
+  const bytes = new Uint8Array(await response.arrayBuffer())
+  expect(await sha256(bytes)).toBe(dataset.sha256)
+  expect(new TextDecoder().decode(bytes)).toBe(
+    '{"domain":"frozen","key":"key","text":"one"}\n{"domain":"frozen","key":"key","text":"two \\"quoted\\"\\nlines"}\n',
+  )
+  expect(dataset).toMatchObject({ domain: 'frozen', samples: 2 })
+})
+
+test('without a valid signature nothing is given and nothing is taken', async () => {
+  const bytes = maskFile('unsigned')
+  const hash = await sha256(bytes)
+  for (const response of [
+    await signedCall('GET', `/internal/masks/${hash}`, new Uint8Array(), 'another secret of the network'),
+    await signedCall('PUT', `/internal/masks/${hash}`, bytes, 'another secret of the network'),
+    await signedCall('GET', `/internal/datasets/${hash}`, new Uint8Array(), 'another secret of the network'),
+  ]) {
+    expect([response.status, (await errorOf(response)).code]).toEqual([401, 'invalid_signature'])
+  }
+  expect(await env.ARTIFACTS.head(`masks/${hash}`)).toBeNull()
+})
+
+test('what is no hash, no known hash, or no such method is told so', async () => {
+  expect((await signedCall('GET', '/internal/masks/../secrets')).status).toBe(404)
+  expect((await signedCall('GET', '/internal/masks/ABC')).status).toBe(400)
+  expect((await signedCall('GET', `/internal/datasets/${'0'.repeat(64)}`)).status).toBe(404)
+  expect((await signedCall('PUT', `/internal/datasets/${'0'.repeat(64)}`, new Uint8Array(1))).status).toBe(
+    405,
+  )
+})

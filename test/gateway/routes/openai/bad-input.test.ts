@@ -1,0 +1,198 @@
+import { exports } from 'cloudflare:workers'
+import { beforeAll, expect, test } from 'vitest'
+import { ask } from '../../support/requests/documented.ts'
+import { beat, createKey, errorOf, ORIGIN, post } from '../../support/requests/gateway-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+
+let key: string
+let node: NodeDouble
+const hello = { model: 'picky', messages: [{ role: 'user', content: 'Hello.' }] }
+
+beforeAll(async () => {
+  key = (await createKey()).key
+  node = await startNode('picky-1', [{ kind: 'answer', body: '{}' }])
+  await beat(node, 'picky')
+})
+
+const CHAT = '/v1/chat/completions'
+const COMPLETIONS = '/v1/completions'
+
+test.each<[string, string, unknown, number, string, string | null, RegExp]>([
+  ['malformed JSON', CHAT, '{"model":', 400, 'invalid_request', null, /not valid JSON/],
+  ['an empty body', CHAT, '', 400, 'invalid_request', null, /not valid JSON/],
+  ['JSON that is no object', CHAT, '[1]', 400, 'invalid_request', null, /an object is expected/],
+  [
+    'a wrong type',
+    CHAT,
+    { ...hello, temperature: 'hot' },
+    400,
+    'invalid_request',
+    'temperature',
+    /a number is expected/,
+  ],
+  ['a value out of range', CHAT, { ...hello, top_p: 2 }, 400, 'invalid_request', 'top_p', /<=1/],
+  ['no model', CHAT, { messages: hello.messages }, 400, 'invalid_request', 'model', /'model' is missing/],
+  [
+    'no messages',
+    CHAT,
+    { ...hello, messages: [] },
+    400,
+    'invalid_request',
+    'messages',
+    /at least one message/,
+  ],
+  [
+    'a message of no parts',
+    CHAT,
+    { ...hello, messages: [...hello.messages, { role: 'user', content: [] }] },
+    400,
+    'invalid_request',
+    'messages[1].content',
+    />=1 items/,
+  ],
+  [
+    'an image',
+    CHAT,
+    { ...hello, messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
+    400,
+    'invalid_request',
+    'messages[0].content[0].type',
+    /only text parts/,
+  ],
+  [
+    'an unknown role',
+    CHAT,
+    { ...hello, messages: [{ role: 'wizard', content: '' }] },
+    400,
+    'invalid_request',
+    'messages[0].role',
+    /"user"/,
+  ],
+  ['too many choices', CHAT, { ...hello, n: 17 }, 400, 'invalid_request', 'n', /<=16/],
+  [
+    'a list of texts and token ids',
+    COMPLETIONS,
+    { model: 'picky', prompt: ['a', [1]] },
+    400,
+    'invalid_request',
+    'prompt',
+    /one text or one list/,
+  ],
+  ['an empty prompt', COMPLETIONS, { model: 'picky', prompt: '' }, 400, 'invalid_request', 'prompt', /./],
+  [
+    'an unknown model',
+    CHAT,
+    { ...hello, model: 'gpt-9' },
+    404,
+    'model_not_found',
+    'model',
+    /'gpt-9' does not exist.*'picky'/,
+  ],
+  [
+    '10 MB',
+    COMPLETIONS,
+    { model: 'picky', prompt: 'a'.repeat(10_000_000) },
+    413,
+    'body_too_large',
+    null,
+    /larger than 1 MiB/,
+  ],
+])('%s is refused in the OpenAI shape', async (_what, path, body, status, code, param, message) => {
+  const response = await post(key, path, body)
+  expect(response.status).toBe(status)
+  const error = await errorOf(response)
+  expect(error).toEqual({
+    code,
+    param,
+    type: 'invalid_request_error',
+    message: expect.stringMatching(message) as string,
+  })
+  expect(response.headers.get('x-request-id')).toMatch(/^req_/)
+})
+
+test('a body without end or length is refused without being held', async () => {
+  let sentBytes = 0
+  const endless = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      sentBytes += 65_536
+      controller.enqueue(new Uint8Array(65_536).fill(0x20))
+    },
+  })
+  const response = await ask(
+    new Request(ORIGIN + CHAT, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}` },
+      body: endless,
+    }),
+  )
+  expect(response.status).toBe(413)
+  expect((await errorOf(response)).code).toBe('body_too_large')
+  expect(sentBytes).toBeLessThan(80 * 1024 * 1024)
+})
+
+test('a body that is not UTF-8 is refused by name', async () => {
+  const body = new Uint8Array([0x7b, 0x22, 0xff, 0x22, 0x7d])
+  const response = await ask(
+    new Request(ORIGIN + CHAT, { method: 'POST', headers: { authorization: `Bearer ${key}` }, body }),
+  )
+  expect(await errorOf(response)).toMatchObject({
+    code: 'invalid_request',
+    message: 'The request body is not valid UTF-8.',
+  })
+})
+
+test.each(['Legal & order', 'UPPER', '-dash', 'a'.repeat(65), 'l%C3%A4w'])(
+  'the domain %j is refused',
+  async (domain) => {
+    const response = await post(key, CHAT, hello, { headers: { 'x-copal-domain': domain } })
+    expect(response.status).toBe(400)
+    expect(await errorOf(response)).toMatchObject({
+      param: 'x-copal-domain',
+      message: expect.stringMatching(/^Invalid 'x-copal-domain': a domain name/) as string,
+    })
+  },
+)
+
+test('a consent header other than true and false is refused', async () => {
+  const response = await post(key, CHAT, hello, { headers: { 'x-copal-sample': 'yes' } })
+  expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param: 'x-copal-sample' })
+})
+
+test('an unknown path is a 404 that says where things are', async () => {
+  const response = await post(key, '/v1/chat/completion', hello)
+  expect(response.status).toBe(404)
+  expect(await errorOf(response)).toMatchObject({
+    code: 'not_found',
+    message: expect.stringContaining('/v1/chat/completions') as string,
+  })
+  expect((await exports.default.fetch(`${ORIGIN}/nothing`)).status).toBe(404)
+})
+
+test('a response that was given before is a 404 that says that none is stored', async () => {
+  for (const [method, path] of [
+    ['GET', '/v1/responses/resp_1'],
+    ['DELETE', '/v1/responses/resp_1'],
+    ['POST', '/v1/responses/resp_1/cancel'],
+  ] as const) {
+    const response = await exports.default.fetch(
+      new Request(ORIGIN + path, { method, headers: { authorization: `Bearer ${key}` } }),
+    )
+    expect([path, response.status]).toEqual([path, 404])
+    expect((await errorOf(response)).message).toContain('not stored')
+  }
+})
+
+test('a wrong method is a 405 that names the right one', async () => {
+  const response = await exports.default.fetch(
+    new Request(ORIGIN + CHAT, { headers: { authorization: `Bearer ${key}` } }),
+  )
+  expect(response.status).toBe(405)
+  expect(response.headers.get('allow')).toBe('POST')
+  expect(await errorOf(response)).toMatchObject({ code: 'method_not_allowed' })
+  expect((await post(key, '/v1/models', {})).status).toBe(405)
+  expect((await post(key, '/health', {})).headers.get('allow')).toBe('GET')
+})
+
+test('nothing of what was refused reached the node', async () => {
+  expect(await node.calls()).toEqual([])
+})

@@ -1,0 +1,110 @@
+import { env } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import type { CacheEntry } from '@copal/shared/wire/admin-keys.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { cacheOf, fresh, kept, ready, shown, useCachedNode } from '../../support/doubles/cached-node.ts'
+import { beat, createKey, errorOf, get, until } from '../../support/requests/gateway-requests.ts'
+
+const cached = useCachedNode()
+const { ask } = cached
+
+describe('an answer is of one mask', () => {
+  async function promote(version: number): Promise<void> {
+    const db = openDatabase(env.DB)
+    const model = await findModel(db, 'tiny')
+    if (!model || !(await activateVersion(db, model, version))) throw new Error('not activated')
+    await cached.swap(version)
+  }
+
+  test('and not found once another is promoted, but again after the way back, or by its name', async () => {
+    const body = fresh()
+    const dense = await (await kept('cached', () => ask(body))).text()
+    await promote(7)
+    const pruned = await kept('cached', () => ask(body))
+    expect(shown(pruned).slice(0, 2)).toEqual(['miss', '7'])
+    const hit = await ask(body)
+    expect([shown(hit).slice(0, 2), await hit.text()]).toEqual([['hit', '7'], await pruned.text()])
+    const named = await ask({ ...body, model: 'tiny@dense' })
+    expect([shown(named).slice(0, 2), await named.text()]).toEqual([['hit', '0'], dense])
+    await promote(0)
+    expect(await (await ask(body)).text()).toBe(dense)
+  })
+
+  test('which gave it: a node that has not swapped yet fills no cache of the new one', async () => {
+    const body = fresh()
+    const db = openDatabase(env.DB)
+    const model = await findModel(db, 'tiny')
+    if (!model || !(await activateVersion(db, model, 8))) throw new Error('not activated')
+    await beat(cached.node, 'tiny', { activeVersion: 0, weightSets: [ready(0)] })
+    const late = await kept('cached', () => ask(body))
+    expect(shown(late).slice(0, 2)).toEqual(['miss', '0'])
+    await cached.swap(8)
+    expect(shown(await ask(body)).slice(0, 2)).toEqual(['miss', '8'])
+    await promote(0)
+  })
+})
+
+describe('a cache is one tenant’s', () => {
+  test('whose keys share it, and no other tenant’s key finds, counts or deletes anything there', async () => {
+    const body = fresh()
+    const ours = await (await kept('cached', () => ask(body))).text()
+    const sibling = await createKey({ tenant: 'cached' })
+    expect(await (await ask(body, {}, sibling.key)).text()).toBe(ours)
+    const stranger = await createKey({ tenant: 'other', scopes: ['inference', 'admin'] })
+    const theirs = await kept('other', () => ask(body, {}, stranger.key))
+    expect(theirs.headers.get('x-copal-cache')).toBe('miss')
+    expect(await theirs.text()).not.toBe(ours)
+    for (const method of ['GET', 'DELETE']) {
+      const response = await admin(method, '/tenants/cached/cache', undefined, stranger.key)
+      expect([response.status, (await errorOf(response)).param]).toEqual([403, 'tenant'])
+    }
+    const own = await (await get('/admin/tenants/other/cache', stranger.key)).json<CacheEntry>()
+    expect(own).toMatchObject({ tenant: 'other', answers: 1, hits: 0, misses: 1 })
+  })
+
+  test('and opens to no key that may not use the model', async () => {
+    const body = fresh()
+    await kept('cached', () => ask(body))
+    const bounded = await createKey({ tenant: 'cached', allowedModels: ['something-else'] })
+    const response = await ask(body, {}, bounded.key)
+    expect([response.status, (await errorOf(response)).param]).toEqual([403, 'model'])
+  })
+
+  test('whose hits and misses show at /metrics, to it and to the operator', async () => {
+    const mine = await createKey({ tenant: 'metered', scopes: ['inference', 'read-metrics'] })
+    const body = fresh()
+    await kept('metered', () => ask(body, {}, mine.key))
+    expect((await ask(body, {}, mine.key)).headers.get('x-copal-cache')).toBe('hit')
+    const { bytes } = await cacheOf('metered').stats()
+    const told = [
+      'copal_cache_lookups_total{tenant="metered",outcome="hit"} 1',
+      'copal_cache_lookups_total{tenant="metered",outcome="miss"} 1',
+      'copal_cache_answers{tenant="metered"} 1',
+      `copal_cache_bytes{tenant="metered"} ${bytes}`,
+    ]
+    const linesOf = async (token?: string) => (await (await get('/metrics', token)).text()).split('\n')
+    await until('the counts', async () => ((await linesOf()).includes(told[0] ?? '') ? true : undefined))
+    expect(await linesOf()).toEqual(expect.arrayContaining(told))
+    const own = (await linesOf(mine.key)).filter((line) => line.startsWith('copal_cache_'))
+    expect(own).toEqual(told)
+  })
+
+  test('which its administrator and the operator look at and empty', async () => {
+    const body = fresh()
+    const chief = await createKey({ tenant: 'cached', scopes: ['inference', 'admin'] })
+    await kept('cached', () => ask(body))
+    const held = await adminJson<CacheEntry>('GET', '/tenants/cached/cache')
+    expect(held.answers).toBeGreaterThan(0)
+    expect(held.bytes).toBeGreaterThan(0)
+    const gone = await admin('DELETE', '/tenants/cached/cache', undefined, chief.key)
+    expect(await gone.json()).toEqual({ tenant: 'cached', deleted: held.answers })
+    expect((await ask(body)).headers.get('x-copal-cache')).toBe('miss')
+    const unknown = await admin('GET', '/tenants/nobody/cache')
+    expect([unknown.status, (await errorOf(unknown)).message]).toEqual([
+      404,
+      "There is no tenant 'nobody'. 'GET /admin/tenants' lists them.",
+    ])
+  })
+})

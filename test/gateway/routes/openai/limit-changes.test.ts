@@ -1,0 +1,66 @@
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
+import { SETTINGS } from '../../../../shared/src/settings-table.ts'
+import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { beat, errorOf } from '../../support/requests/gateway-requests.ts'
+import { ask, limited, statuses } from '../../support/requests/limited-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+
+let node: NodeDouble
+beforeEach(async () => {
+  node = await startNode('limit-changes-1', [{ kind: 'answer', body: '{"ok":1}' }])
+  await beat(node, 'tiny')
+})
+
+describe('limits', () => {
+  test('are changed one by one, taken away by null, and reach isolates that know the key', async () => {
+    const { id, key, limits } = await limited({ requests_per_minute: 1, tokens_per_minute: 500 })
+    expect(limits).toEqual({
+      requests_per_minute: 1,
+      tokens_per_minute: 500,
+      tokens_per_month: null,
+      concurrent_requests: null,
+    })
+    expect(await statuses([ask(key), ask(key)])).toEqual([200, 429])
+    const changed = await adminJson<CreatedKey>('PATCH', `/keys/${id}`, {
+      limits: { requests_per_minute: null, concurrent_requests: 7 },
+    })
+    expect(changed.limits).toEqual({
+      requests_per_minute: null,
+      tokens_per_minute: 500,
+      tokens_per_month: null,
+      concurrent_requests: 7,
+    })
+    const now = Date.now
+    Date.now = () => now() + SETTINGS.COPAL_KEY_TRUST_MS.default
+    onTestFinished(() => {
+      Date.now = now
+    })
+    await beat(node, 'tiny')
+    expect((await ask(key)).headers.get('x-ratelimit-limit-requests')).toBeNull()
+  })
+
+  test('of a tenant stay when it is named again', async () => {
+    await adminJson('PUT', '/tenants/steady', { limits: { tokens_per_month: 5 } })
+    expect(await adminJson('PUT', '/tenants/steady')).toMatchObject({ limits: { tokens_per_month: 5 } })
+  })
+
+  test.each([
+    [{ limits: { requests_per_minute: 0 } }, 'limits.requests_per_minute'],
+    [{ limits: { tokens_per_minute: 1.5 } }, 'limits.tokens_per_minute'],
+    [{ limits: { requests_per_hour: 5 } }, 'limits'],
+  ])('that make no sense are refused by name: %j', async (body, param) => {
+    const response = await admin('PUT', '/tenants/senseless', body)
+    expect([response.status, (await errorOf(response)).param]).toEqual([400, param])
+  })
+
+  test('are set by an administrator for keys of its own tenant, never for the tenant or for others', async () => {
+    for (const name of ['mine', 'yours']) await adminJson('PUT', `/tenants/${name}`)
+    const mine = await limited({}, { tenant: 'mine', scopes: ['admin'] })
+    const yours = await limited({}, { tenant: 'yours' })
+    const body = { limits: { requests_per_minute: 1 } }
+    expect((await admin('PATCH', `/keys/${mine.id}`, body, mine.key)).status).toBe(200)
+    expect((await admin('PATCH', `/keys/${yours.id}`, body, mine.key)).status).toBe(404)
+    expect((await admin('PUT', '/tenants/mine', body, mine.key)).status).toBe(403)
+  })
+})

@@ -1,0 +1,393 @@
+import { env } from 'cloudflare:workers'
+import {
+  createExecutionContext,
+  evictDurableObject,
+  runDurableObjectAlarm,
+  runInDurableObject,
+  waitOnExecutionContext,
+} from 'cloudflare:test'
+import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import { createApp } from '../../../../gateway/src/app.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
+import type { LimitedAccount } from '../../../../gateway/src/contracts/limits.ts'
+import type { AccountRecord, Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import { adminJson } from '../../support/doubles/simulated-node.ts'
+import { beat, createKey, errorOf, post, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { ask, limited, statuses } from '../../support/requests/limited-requests.ts'
+import { loseDatabase } from '../../support/faults/lost-database.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+
+const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+let node: NodeDouble
+beforeAll(async () => {
+  node = await startNode('limits-1', [{ kind: 'answer', body: '{"ok":1}' }])
+})
+// A node that is not heard of for six seconds takes nothing.
+beforeEach(() => beat(node, 'tiny'))
+
+const lastCall = async () => JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall
+
+/** Settles an answered request with so many tokens, as its node would. */
+async function settle(response: Response, tokens: number): Promise<void> {
+  const requestId = response.headers.get('x-request-id') ?? ''
+  const receipts = [receiptOf(requestId, { promptTokens: tokens, completionTokens: 0 })]
+  await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
+}
+
+/** Everything that the ledger stores. */
+async function stored() {
+  await fleet().saveCounts()
+  return runInDurableObject(fleet(), async (_fleet, { storage }) => ({
+    accounts: await storage.list<AccountRecord>({ prefix: 'account:' }),
+    holds: await storage.list<Hold>({ prefix: 'hold:' }),
+  }))
+}
+
+describe('requests a minute', () => {
+  test('are told in headers as OpenAI’s, and refused beyond the limit in its shape', async () => {
+    const { key } = await limited({ requests_per_minute: 2, tokens_per_minute: 1_000 })
+    const first = await ask(key)
+    expect(Object.fromEntries(first.headers)).toMatchObject({
+      'x-ratelimit-limit-requests': '2',
+      'x-ratelimit-remaining-requests': '1',
+      'x-ratelimit-reset-requests': expect.stringMatching(/^1m[01]s$/) as string,
+      'x-ratelimit-limit-tokens': '1000',
+      'x-ratelimit-remaining-tokens': '900',
+      'x-ratelimit-reset-tokens': expect.stringMatching(/^1m[01]s$/) as string,
+    })
+    expect((await ask(key)).headers.get('x-ratelimit-remaining-requests')).toBe('0')
+    const calls = (await node.calls()).length
+    const refused = await ask(key)
+    expect(refused.status).toBe(429)
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(50)
+    expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(61)
+    expect(refused.headers.get('x-ratelimit-remaining-requests')).toBe('0')
+    expect(refused.headers.get('x-should-retry')).toBeNull()
+    expect(await errorOf(refused)).toEqual({
+      code: 'rate_limit_exceeded',
+      type: 'rate_limit_error',
+      param: null,
+      message: expect.stringMatching(
+        /^This key may send 2 requests a minute\. Try again in \d+ s\.$/,
+      ) as string,
+    })
+    expect(await node.calls()).toHaveLength(calls)
+  })
+
+  test('hold over many isolates at once: not one more is let in', async () => {
+    const { key } = await limited({ requests_per_minute: 10 })
+    const isolates = [createApp(), createApp(), createApp(), createApp()]
+    const ctx = createExecutionContext()
+    const body = JSON.stringify({ model: 'tiny', prompt: 'x', max_tokens: 1 })
+    const headers = { authorization: `Bearer ${key}` }
+    const calls = Array.from({ length: 40 }, async (_, index) => {
+      const isolate = isolates[index % isolates.length] ?? createApp()
+      const response = await isolate.request('/v1/completions', { method: 'POST', headers, body }, env, ctx)
+      await response.text()
+      return response.status
+    })
+    const got = await Promise.all(calls)
+    await waitOnExecutionContext(ctx)
+    expect(got.filter((status) => status === 200)).toHaveLength(10)
+    expect(got.filter((status) => status === 429)).toHaveLength(30)
+  })
+
+  test('of all its keys are a tenant’s, and another tenant’s are not touched', async () => {
+    await adminJson('PUT', '/tenants/busy', { limits: { requests_per_minute: 3 } })
+    await adminJson('PUT', '/tenants/calm', { limits: { requests_per_minute: 3 } })
+    const [a, b] = [await limited({}, { tenant: 'busy' }), await limited({}, { tenant: 'busy' })]
+    const other = await limited({}, { tenant: 'calm' })
+    expect(await statuses([ask(a.key), ask(b.key), ask(a.key), ask(b.key), ask(a.key)])).toEqual([
+      200, 200, 200, 429, 429,
+    ])
+    const refused = await ask(b.key)
+    expect((await errorOf(refused)).message).toContain("This key's tenant may send 3 requests a minute")
+    const response = await ask(other.key)
+    expect([response.status, response.headers.get('x-ratelimit-remaining-requests')]).toEqual([200, '2'])
+  })
+})
+
+describe('tokens', () => {
+  test('are reserved until the receipt tells what was used, once', async () => {
+    const { id, key } = await limited({ tokens_per_minute: 250, tokens_per_month: 10_000 })
+    const [first, second] = [await ask(key), await ask(key)]
+    const refused = await ask(key)
+    expect(refused.status).toBe(429)
+    expect((await errorOf(refused)).message).toMatch(
+      /^This request may use 100 tokens, prompt and answer together; of 250 a minute, this key has 50 left\./,
+    )
+    await settle(first, 30)
+    await settle(first, 30)
+    await settle(second, 30)
+    expect((await ask(key)).headers.get('x-ratelimit-remaining-tokens')).toBe('90')
+    expect((await stored()).accounts.get(`account:key:${id}`)?.spent).toBe(60)
+  })
+
+  test('of a request that can never fit are refused so that no client tries again', async () => {
+    const { key } = await limited({ tokens_per_minute: 50 })
+    const refused = await ask(key)
+    expect([refused.status, refused.headers.get('x-should-retry')]).toEqual([429, 'false'])
+    expect(refused.headers.get('retry-after')).toBeNull()
+    expect((await errorOf(refused)).message).toContain("Lower 'max_tokens', or shorten the prompt")
+  })
+
+  test('of a chat without a bound are bounded by what is left', async () => {
+    const chat = { model: 'tiny', messages: [{ role: 'user', content: 'x'.repeat(40) }] }
+    const { key } = await limited({ tokens_per_minute: 1_000 })
+    // Ten for the text, and one for the role.
+    expect((await post(key, '/v1/chat/completions', chat)).status).toBe(200)
+    expect((await lastCall()).request).toEqual({ ...chat, max_tokens: 989 })
+    const { key: free } = await createKey()
+    await post(free, '/v1/chat/completions', chat)
+    expect((await lastCall()).request).toEqual(chat)
+  })
+
+  test('of several choices are reserved for each, of their prompts once', async () => {
+    const { key } = await limited({ tokens_per_minute: 1_000 })
+    const left = async (response: Promise<Response>) =>
+      Number((await response).headers.get('x-ratelimit-remaining-tokens'))
+    expect(await left(ask(key, { n: 3 }))).toBe(1_000 - 10 - 3 * 90)
+    const prompts = ['x'.repeat(40), 'y'.repeat(40)]
+    expect(await left(ask(key, { prompt: prompts, n: 2 }))).toBe(720 - 20 - 4 * 90)
+    const input = ['x'.repeat(40), 'y'.repeat(40)]
+    expect(await left(post(key, '/v1/embeddings', { model: 'tiny', input }))).toBe(340 - 20)
+  })
+
+  test('of a response without a bound are bounded by what is left, under its own field', async () => {
+    const { key } = await limited({ tokens_per_minute: 1_000 })
+    const asked = { model: 'tiny', input: 'x'.repeat(40) }
+    expect((await post(key, '/v1/responses', asked)).status).toBe(200)
+    expect((await lastCall()).request).toEqual({ ...asked, max_output_tokens: 989 })
+  })
+
+  test('of a month are refused as a quota, with the day that it is renewed', async () => {
+    const { key } = await limited({ tokens_per_month: 150 })
+    await settle(await ask(key), 100)
+    const refused = await ask(key)
+    expect(refused.status).toBe(429)
+    expect(refused.headers.get('x-should-retry')).toBe('false')
+    expect(await errorOf(refused)).toMatchObject({
+      code: 'insufficient_quota',
+      type: 'insufficient_quota',
+      message: expect.stringMatching(
+        /^The budget is used up: of 150 tokens a month, this key has 50 left, and this request may use 100\. It is renewed at \d{4}-\d\d-01T00:00:00\.000Z\.$/,
+      ) as string,
+    })
+    expect((await ask(key, { max_tokens: 20 })).status).toBe(200)
+  })
+
+  test('of the month that were used before there was a budget count', async () => {
+    const { id, key } = await limited({})
+    await signedPost('/internal/nodes/receipts', {
+      nodeId: node.id,
+      receipts: [receiptOf(`before-${id}`, { account: id, promptTokens: 80, completionTokens: 20 })],
+    })
+    await adminJson('PATCH', `/keys/${id}`, { limits: { tokens_per_month: 150 } })
+    expect((await ask(key)).status).toBe(429)
+  })
+
+  describe('of the month that only receipts tell', () => {
+    const used = async () => {
+      const { id } = await limited({})
+      const receipt = receiptOf(`used-${id}`, { account: id, promptTokens: 80, completionTokens: 20 })
+      await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts: [receipt] })
+      const acquire = (requestId: string, limits: LimitedAccount['limits']) =>
+        fleet().acquire({
+          model: 'tiny',
+          requestId: `${requestId}-${id}`,
+          domain: 'default',
+          promptTokens: 10,
+          exclude: [],
+          limits: {
+            requestId: `${requestId}-${id}`,
+            accounts: [{ kind: 'key', name: id, limits }],
+            maxTokens: 30,
+          },
+        })
+      return { id, acquire }
+    }
+
+    test('count too where other limits came before the budget', async () => {
+      const { id, acquire } = await used()
+      expect((await acquire('a', { requestsPerMinute: 9 })).ok).toBe(true)
+      await fleet().settle([{ requestId: `a-${id}`, tokens: 20, done: true }])
+      expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
+        ok: false,
+        refusal: { limit: 'month', remaining: 30 },
+      })
+    })
+
+    test('count as soon as the database answers', async () => {
+      const { acquire } = await used()
+      const errors = loseDatabase()
+      expect((await acquire('a', { tokensPerMonth: 150 })).ok).toBe(true)
+      expect(errors).toHaveBeenCalledOnce()
+      vi.restoreAllMocks()
+      expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
+        ok: false,
+        refusal: { limit: 'month', remaining: 10 },
+      })
+    })
+  })
+})
+
+test('as many requests run at a time as may, and one that is left makes room', async () => {
+  const slow = await startNode('slow-1', [{ kind: 'stream', chunks: ['data: {}\n\n'], ending: 'hang' }])
+  await beat(slow, 'slow')
+  const { key } = await limited({ concurrent_requests: 2 })
+  const run = () => ask(key, { model: 'slow', stream: true })
+  const running = [await run(), await run()]
+  const refused = await run()
+  expect([...running, refused].map(({ status }) => status)).toEqual([200, 200, 429])
+  expect(await errorOf(refused)).toMatchObject({
+    code: 'rate_limit_exceeded',
+    message: expect.stringContaining('has 2 requests running, as many as it may') as string,
+  })
+  await running[0]?.body?.cancel()
+  const next = await until('a place', async () => {
+    await beat(slow, 'slow')
+    const response = await run()
+    return response.status === 200 ? response : undefined
+  })
+  expect((await run()).status).toBe(429)
+  for (const response of [running[1], next]) await response?.body?.cancel()
+})
+
+test('without any limit nothing is counted or stored, and no header tells of one', async () => {
+  const { id, key } = await createKey()
+  const response = await ask(key)
+  expect([...response.headers.keys()].filter((name) => name.startsWith('x-ratelimit'))).toEqual([])
+  await settle(response, 30)
+  const { accounts, holds } = await stored()
+  expect([...accounts.keys(), ...holds.keys()].filter((name) => name.includes(id))).toEqual([])
+  expect(holds.has(`hold:${response.headers.get('x-request-id')}`)).toBe(false)
+})
+
+describe('a request that comes to nothing', () => {
+  const remaining = async (key: string) => {
+    await beat(node, 'tiny')
+    const response = await ask(key, { max_tokens: 1, prompt: 'x' })
+    return ['requests', 'tokens'].map((unit) => response.headers.get(`x-ratelimit-remaining-${unit}`))
+  }
+
+  test('for want of a node is not counted at all', async () => {
+    const { key } = await limited({ requests_per_minute: 10, tokens_per_minute: 1_000 })
+    expect((await ask(key, { model: 'nobody-serves-it' })).status).toBe(404)
+    expect(await remaining(key)).toEqual(['9', '998'])
+  })
+
+  test('on its node is charged no tokens, however often it was tried', async () => {
+    const dropping = await startNode('drops-1', [{ kind: 'drop' }])
+    await beat(dropping, 'drops')
+    const { id, key } = await limited({ requests_per_minute: 10, tokens_per_minute: 1_000 })
+    expect((await ask(key, { model: 'drops' })).status).toBe(503)
+    await until('the reservation to be given back', async () =>
+      [...(await stored()).holds.values()].some(({ accounts }) => accounts.includes(`key:${id}`))
+        ? undefined
+        : true,
+    )
+    expect(await remaining(key)).toEqual(['8', '998'])
+  })
+
+  test('since its answer is too large is the client’s fault: charged by its receipt, tried once', async () => {
+    const chunks = [' '.repeat(1024 * 1024)]
+    const large = await startNode('large-1', [
+      { kind: 'stream', headers: { 'content-type': 'application/json' }, chunks, times: 10, ending: 'end' },
+    ])
+    await beat(large, 'too-large')
+    const { id, key } = await limited({ tokens_per_month: 1_000 })
+    const refused = await ask(key, { model: 'too-large' })
+    expect(refused.status).toBe(400)
+    expect(await errorOf(refused)).toMatchObject({
+      code: 'invalid_request',
+      message:
+        'The answer is larger than 8 MiB, the most that is given at once. Stream it, or ask for fewer choices, ' +
+        'tokens or log-probabilities; for fewer embeddings, or for base64.',
+    })
+    expect(await large.calls()).toHaveLength(1)
+    await settle(refused, 70)
+    expect((await stored()).accounts.get(`account:key:${id}`)?.spent).toBe(70)
+  })
+
+  test('on one node and is left while it waits for another is charged no tokens, at once', async () => {
+    const dropping = await startNode('left-1', [{ kind: 'drop' }])
+    await beat(dropping, 'left')
+    const { id, key } = await limited({ requests_per_minute: 10, tokens_per_month: 1_000 })
+    const controller = new AbortController()
+    const body = { model: 'left', prompt: 'x'.repeat(40), max_tokens: 90 }
+    const pending = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+    const held = async () =>
+      [...(await stored()).holds.values()].find(({ accounts }) => accounts.includes(`key:${id}`))
+    await until('the second try', async () => ((await held())?.leaseId.endsWith('.2') ? true : undefined))
+    controller.abort()
+    await pending
+    await until('the reservation to be given back', async () => ((await held()) ? undefined : true))
+    expect((await stored()).accounts.get(`account:key:${id}`)).toMatchObject({ spent: 0 })
+  })
+
+  test('on one node and is answered by another is counted once and settled by the receipt of that', async () => {
+    const dying = await startNode('twice-1', [{ kind: 'drop' }])
+    const well = await startNode('twice-2', [{ kind: 'answer', body: '{}' }])
+    await beat(dying, 'twice')
+    await beat(well, 'twice', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
+    const { id, key } = await limited({ requests_per_minute: 10, tokens_per_month: 1_000 })
+    const response = await ask(key, { model: 'twice' })
+    expect(response.headers.get('x-ratelimit-remaining-requests')).toBe('9')
+    const requestId = response.headers.get('x-request-id') ?? ''
+    const receipts = [
+      receiptOf(requestId, { promptTokens: 70, completionTokens: 0, finishReason: 'cancelled' }),
+      receiptOf(`${requestId}.2`, { promptTokens: 10, completionTokens: 5 }),
+    ]
+    await signedPost('/internal/nodes/receipts', { nodeId: 'twice-2', receipts })
+    expect((await stored()).accounts.get(`account:key:${id}`)?.spent).toBe(15)
+  })
+})
+
+test('a restart of the Durable Object forgets neither what was used nor what is reserved', async () => {
+  const { id, key } = await limited({ requests_per_minute: 3, tokens_per_month: 1_000 })
+  const [first, second] = [await ask(key), await ask(key)]
+  await settle(first, 40)
+  await fleet().saveCounts()
+  await evictDurableObject(fleet())
+  await beat(node, 'tiny')
+  const third = await ask(key, { max_tokens: 840 })
+  expect([third.status, third.headers.get('x-ratelimit-remaining-requests')]).toEqual([200, '0'])
+  await settle(second, 10)
+  await settle(third, 850)
+  // By itself, this time.
+  await until('the counts to be stored', async () =>
+    runInDurableObject(fleet(), async (_fleet, { storage }) => {
+      const record = await storage.get<AccountRecord>(`account:key:${id}`)
+      return record?.spent === 900 ? true : undefined
+    }),
+  )
+  await evictDurableObject(fleet())
+  await beat(node, 'tiny')
+  const refused = await ask(key, { max_tokens: 91 })
+  expect((await errorOf(refused)).code).toBe('insufficient_quota')
+})
+
+test('a reservation whose receipt never comes is settled with what its receipt is estimated at', async () => {
+  const { id, key } = await limited({ tokens_per_month: 1_000 })
+  const response = await ask(key)
+  const spent = async () => (await stored()).accounts.get(`account:key:${id}`)?.spent
+  const inReceipts = () =>
+    sumTokens(openDatabase(env.DB), { kind: 'key', name: id }, { fromMs: 0, beforeMs: Date.now() + 1 })
+  expect(await spent()).toBe(0)
+  const clock = vi.spyOn(Date, 'now')
+  onTestFinished(() => clock.mockRestore())
+  clock.mockReturnValue(Date.now() + 2 * HOLD_MS)
+  // After a silence of its own the fleet waits for nodes to be heard again.
+  await runDurableObjectAlarm(fleet())
+  for (const aheadMs of [20_000, 20_000]) {
+    clock.mockReturnValue(Date.now() + aheadMs)
+    await runDurableObjectAlarm(fleet())
+  }
+  expect(await spent()).toBe(10)
+  expect(await inReceipts()).toBe(10)
+  await settle(response, 30)
+  expect(await spent()).toBe(30)
+})

@@ -1,0 +1,86 @@
+import { env } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { masks } from '../../../../gateway/src/storage/db/schema.ts'
+import { beat, createKey, errorOf, get } from '../../support/requests/gateway-requests.ts'
+
+test('each model is listed with its active mask and the nodes that serve it', async () => {
+  const { key } = await createKey()
+  expect(await (await get('/v1/models', key)).json()).toEqual({ object: 'list', data: [] })
+  const heartbeats = async () => {
+    await beat({ id: 'a', url: 'http://127.0.0.1:9' }, 'dense-model')
+    await beat({ id: 'b', url: 'http://127.0.0.1:9' }, 'pruned-model')
+    await beat({ id: 'c', url: 'http://127.0.0.1:9' }, 'pruned-model')
+    await beat({ id: 'd', url: 'http://127.0.0.1:9' }, 'pruned-model', { draining: true })
+  }
+  await heartbeats()
+  const db = openDatabase(env.DB)
+  await db.insert(masks).values({
+    model: 'pruned-model',
+    version: 1,
+    sha256: 'c'.repeat(64),
+    updateId: 'update-1',
+    method: 'copal',
+    pattern: '0.5',
+    scope: 'row',
+    sparsity: 0.5,
+    domains: ['code', 'legal'],
+    bytes: 100,
+    createdAt: 1,
+  })
+  const model = await findModel(db, 'pruned-model')
+  if (!model) throw new Error('not registered')
+  await activateVersion(db, model, 1)
+  // A node that is not heard of for six seconds is taken for away.
+  await heartbeats()
+  const { data } = await (await get('/v1/models', key)).json<ModelList>()
+  const bare = data.filter(({ id }) => !id.includes('@'))
+  expect(bare.map(({ id, copal }) => [id, copal])).toEqual([
+    [
+      'dense-model',
+      {
+        mask_version: 0,
+        sparsity: 0,
+        method: null,
+        pattern: null,
+        domains: [],
+        context_length: 2048,
+        nodes: 1,
+      },
+    ],
+    [
+      'pruned-model',
+      {
+        mask_version: 1,
+        sparsity: 0.5,
+        method: 'copal',
+        pattern: '0.5',
+        domains: ['code', 'legal'],
+        context_length: 2048,
+        nodes: 2,
+      },
+    ],
+  ])
+  const entry = await (await get('/v1/models/pruned-model', key)).json<ModelEntry>()
+  expect(entry).toEqual(bare[1])
+  expect(Math.abs(entry.created - Date.now() / 1000)).toBeLessThan(60)
+  const { key: lawyers } = await createKey({ defaultDomain: 'legal', allowedDomains: ['legal'] })
+  const theirs = await (await get('/v1/models/pruned-model', lawyers)).json<ModelEntry>()
+  expect(theirs.copal.domains).toEqual(['legal'])
+  const missing = await get('/v1/models/gpt-9', key)
+  expect(missing.status).toBe(404)
+  expect(await errorOf(missing)).toMatchObject({
+    code: 'model_not_found',
+    message: expect.stringMatching(
+      /^The model 'gpt-9' does not exist\. Served here: 'dense-model', .*'pruned-model'/,
+    ) as string,
+  })
+})
+
+test('the OpenAI paths answer without /v1 too, behind the same key', async () => {
+  const { key } = await createKey()
+  expect(await (await get('/models', key)).json()).toEqual(await (await get('/v1/models', key)).json())
+  expect((await get('/models', 'sk-copal-wrong')).status).toBe(401)
+})

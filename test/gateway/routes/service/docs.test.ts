@@ -1,0 +1,180 @@
+import { exports } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import { ERROR_CASES } from '@copal/shared/errors.ts'
+import { createApp } from '../../../../gateway/src/app.ts'
+import type { OpenApiDocument } from '../../../../gateway/src/openapi/openapi-document.ts'
+import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+
+const document = async () =>
+  (await exports.default.fetch(`${ORIGIN}/openapi.json`)).json<OpenApiDocument & { servers: object[] }>()
+
+describe('the OpenAPI document', () => {
+  test('has every route but those of nodes, and no route that there is not', async () => {
+    const { paths } = await document()
+    const told = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    )
+    const routes = createApp()
+      .routes.filter(({ method, path }) => method !== 'ALL' && !path.startsWith('/internal'))
+      .map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`)
+      // The same without the prefix, for clients that are given the gateway's address as it stands.
+      .filter((route) => !/^[A-Z]+ \/(chat|completions|responses|embeddings|models)(\/|$)/.test(route))
+    expect(told.sort()).toEqual([...new Set(routes)].sort())
+  })
+
+  test('is of version 3.1, says where it is served, and names each operation once', async () => {
+    const { openapi, servers, paths } = await document()
+    expect([openapi, servers]).toEqual(['3.1.0', [{ url: ORIGIN }]])
+    const ids = Object.values(paths).flatMap((methods) =>
+      Object.values(methods).map((operation) => operation.operationId),
+    )
+    expect(new Set(ids).size).toBe(ids.length)
+  })
+
+  test('refers to nothing that it does not have', async () => {
+    const text = JSON.stringify(await document())
+    const { components } = JSON.parse(text) as OpenApiDocument
+    const references = [...text.matchAll(/"\$ref":"([^"]+)"/g)].map(([, reference = '']) => reference)
+    expect(references.length).toBeGreaterThan(10)
+    for (const reference of new Set(references))
+      expect(components).toHaveProperty(reference.split('/').slice(2))
+  })
+
+  test('tells what each answer in JSON is made of, but that of itself', async () => {
+    const { paths } = await document()
+    const untold = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.values(methods).flatMap((operation) => {
+        const text = JSON.stringify(operation.responses)
+        return text.includes('"application/json":{"schema":{"type":"object"}}') ? [path] : []
+      }),
+    )
+    expect(untold).toEqual(['/openapi.json'])
+  })
+
+  test('tells which bodies may be left out, and what headers and paths may hold', async () => {
+    const { paths } = await document()
+    interface Told {
+      requestBody?: { required: boolean }
+      parameters: { name: string; schema: { pattern?: string } }[]
+    }
+    const told = (method: string, path: string) => paths[path]?.[method] as Told | undefined
+    const isRequired = (method: string, path: string) => told(method, path)?.requestBody?.required
+    expect(isRequired('post', '/admin/keys')).toBe(true)
+    expect(isRequired('post', '/admin/keys/{id}/rotate')).toBe(false)
+    expect(isRequired('put', '/admin/tenants/{tenant}')).toBe(false)
+    const patternOf = (method: string, path: string, name: string) =>
+      told(method, path)?.parameters.find((parameter) => parameter.name === name)?.schema.pattern
+    expect(patternOf('post', '/v1/responses', 'x-copal-domain')).toContain('a-z0-9')
+    expect(patternOf('put', '/admin/masks/{sha256}/parts/{part}', 'part')).toContain('{64}')
+    const priority = told('post', '/v1/embeddings')?.parameters.find(
+      ({ name }) => name === 'x-copal-priority',
+    )
+    expect(priority?.schema).toEqual({ enum: ['interactive', 'batch'] })
+  })
+
+  test('tells by status what can go wrong, with its codes and headers, and leaves nothing to a default', async () => {
+    const { paths, components } = await document()
+    const failures = (method: string, path: string) =>
+      Object.entries(paths[path]?.[method]?.responses ?? {}).flatMap(([status, answer]) =>
+        '$ref' in answer ? [`${status} ${answer.$ref.replace('#/components/responses/', '')}`] : [],
+      )
+    expect(failures('post', '/v1/chat/completions')).toEqual([
+      '400 generation.invalid_request.context_length_exceeded',
+      '401 generation.invalid_api_key',
+      '403 generation.insufficient_permissions',
+      '404 generation.model_not_found',
+      '413 generation.body_too_large',
+      '422 generation.unsupported_model',
+      '429 generation.rate_limit_exceeded.insufficient_quota.overloaded',
+      '500 generation.internal_error',
+      '502 generation.node_failed',
+      '503 generation.no_node_available.service_unavailable',
+      '504 generation.deadline_exceeded',
+    ])
+    expect(failures('delete', '/admin/keys/{id}')).toEqual([
+      '401 invalid_api_key',
+      '403 insufficient_permissions',
+      '404 not_found',
+      '500 internal_error',
+      '503 service_unavailable',
+    ])
+    expect(failures('get', '/docs')).toEqual(['500 internal_error'])
+    for (const { responses } of Object.values(paths).flatMap((methods) => Object.values(methods)))
+      expect(Object.keys(responses).filter((status) => !/^[2-5]\d\d$/.test(status))).toEqual([])
+
+    const headers = (name: string) => Object.keys(components.responses[name]?.headers ?? {})
+    const limits = ['requests', 'tokens'].flatMap((unit) =>
+      ['limit', 'remaining', 'reset'].map((what) => `x-ratelimit-${what}-${unit}`),
+    )
+    expect(headers('generation.rate_limit_exceeded.insufficient_quota.overloaded')).toEqual([
+      'x-request-id',
+      'retry-after',
+      'x-should-retry',
+      ...limits,
+    ])
+    expect(headers('invalid_api_key')).toEqual(['x-request-id', 'www-authenticate'])
+    expect(headers('service_unavailable')).toEqual(['x-request-id', 'retry-after'])
+  })
+
+  test('tells which headers answers have', async () => {
+    const { responses } = (await document()).paths['/v1/chat/completions']?.['post'] ?? {}
+    expect(responses?.['200']).toMatchObject({
+      headers: {
+        'x-copal-mask': expect.anything() as object,
+        'x-copal-node': expect.anything() as object,
+        'x-ratelimit-remaining-tokens': expect.anything() as object,
+      },
+    })
+  })
+
+  test('tells every error code, its status and what to do', async () => {
+    const { schemas } = (await document()).components
+    const error = schemas.Error?.properties?.['error']
+    const code = error?.properties?.['code']
+    expect(code?.['enum']).toEqual(ERROR_CASES.map((one) => one.code))
+    for (const { code: name, status, remedy } of ERROR_CASES)
+      expect(code?.['description']).toContain(`\`${name}\` (${status}): ${remedy}`)
+  })
+
+  test('tells of requests what they are checked by', async () => {
+    const { schemas } = (await document()).components
+    expect(schemas.ChatRequest?.required?.toSorted()).toEqual(['messages', 'model'])
+    const { n, temperature, audio } = schemas.ChatRequest?.properties ?? {}
+    expect(JSON.stringify(n)).toContain('"maximum":16')
+    expect(JSON.stringify(temperature)).toContain('"maximum":2')
+    expect(audio).toMatchObject({ type: 'null', description: expect.stringContaining('Refused') as string })
+    expect(schemas.Response?.properties).toHaveProperty('output')
+  })
+})
+
+describe('the reference page', () => {
+  test('tells of every operation and every field of a request, and needs nothing from elsewhere', async () => {
+    const response = await exports.default.fetch(`${ORIGIN}/docs`)
+    expect(response.headers.get('content-type')).toMatch(/^text\/html/)
+    expect(response.headers.get('content-security-policy')).toContain("default-src 'none'")
+    const html = await response.text()
+    const { paths, components } = await document()
+    for (const path of Object.keys(paths)) expect(html).toContain(`<code>${path}</code>`)
+    for (const field of Object.keys(components.schemas.ChatRequest?.properties ?? {}))
+      expect(html).toContain(`<code>${field}</code>`)
+    for (const { parameters } of Object.values(paths).flatMap((methods) => Object.values(methods)))
+      for (const { name } of parameters) expect(html).toContain(`<code>${name}</code>`)
+    for (const { code, status, type } of ERROR_CASES)
+      expect(html).toContain(`<code>${code}</code></td><td>${status}</td><td><code>${type}</code>`)
+    expect(html).toContain('<code>x-ratelimit-limit-requests</code>')
+    expect(html).toContain('<dt>429</dt><dd><a href="#rate_limit_exceeded">')
+    for (const code of ERROR_CASES) expect(html).toContain(`<tr id="${code.code}">`)
+    expect(html).toContain('<dt><code>response.output_text.delta</code></dt>')
+    expect(html).not.toMatch(/<script|<link|<img|<iframe|@import|url\(/)
+    expect([...html.matchAll(/(?:src|href)="([^"#]*)/g)].map(([, link]) => link)).toEqual(
+      expect.arrayContaining(['openapi.json']) as string[],
+    )
+  })
+
+  test('is got, not posted to', async () => {
+    for (const path of ['/docs', '/openapi.json']) {
+      const response = await exports.default.fetch(ORIGIN + path, { method: 'POST' })
+      expect([response.status, (await errorOf(response)).code]).toEqual([405, 'method_not_allowed'])
+    }
+  })
+})

@@ -1,0 +1,158 @@
+import { env } from 'cloudflare:workers'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { freezeHoldout } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { deleteUnusedDatasets, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
+import { getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
+
+const db = openDatabase(env.DB)
+const isStored = async (hash: string) => (await testDeps().artifacts.head(datasetKey(hash))) !== null
+const datasetsOf = async (id: string) => (await findUpdate(db, id))?.datasets ?? []
+
+/** A running update of a fresh model on `domain`, with the one dataset that it froze. */
+async function calibrating(model: string, domain: string) {
+  const node = new SimulatedNode(`${model}-1`, model)
+  await node.beat()
+  const { id } = await startUpdate(model, [domain])
+  await node.reach(id, 'calibrating')
+  const [hash = ''] = await datasetsOf(id)
+  expect(await isStored(hash)).toBe(true)
+  return { node, id, hash }
+}
+
+/** The bucket, with something that happens before each of its methods. */
+function withBucket(bucket: R2Bucket, before: (name: string | symbol) => Promise<void> | void): R2Bucket {
+  return new Proxy(bucket, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return async (...parameters: unknown[]): Promise<unknown> => {
+        await before(name)
+        return Reflect.apply(member, target, parameters)
+      }
+    },
+  })
+}
+
+async function fail(node: SimulatedNode) {
+  await node.beat()
+  const error = { code: 'node_failed', message: 'out of memory' }
+  for (const { id } of node.jobs) node.report({ id, state: 'failed', progress: 0, message: 'failed', error })
+  await node.beat()
+}
+
+test('the texts of several domains are frozen one after the other, and never held together', async () => {
+  const domains = ['apart-a', 'apart-b', 'apart-c']
+  for (const domain of domains) await importTexts(domain)
+  await new SimulatedNode('apart-1', 'apart').beat()
+  const deps = testDeps()
+  const seen: string[] = []
+  const reservoir = (domain: string) => {
+    const real = deps.reservoir(domain)
+    return new Proxy(real, {
+      get(target, name) {
+        if (name === 'texts') seen.push(`read ${domain}`)
+        return Reflect.get(target, name, target) as unknown
+      },
+    })
+  }
+  const artifacts = withBucket(deps.artifacts, (name) => {
+    if (name === 'put') seen.push('put')
+  })
+  const update = await createUpdate(deps, {
+    model: 'apart',
+    domains,
+    selection: {},
+    samples: 2,
+    length: 64,
+    seed: 0,
+  })
+  await advance({ ...deps, reservoir, artifacts }, update.id)
+  expect(seen).toEqual(domains.flatMap((domain) => [`read ${domain}`, 'put']))
+  expect(await datasetsOf(update.id)).toHaveLength(3)
+  await cancelUpdate(testDeps(), update.id)
+})
+
+test('a cancelled and a failed update leave no dataset behind', async () => {
+  await importTexts('gone')
+  const cancelled = await calibrating('gone-cancelled', 'gone')
+  await cancelUpdate(testDeps(), cancelled.id)
+  expect(await isStored(cancelled.hash)).toBe(false)
+  const failed = await calibrating('gone-failed', 'gone')
+  await fail(failed.node)
+  expect((await getUpdate(failed.id)).state).toBe('failed')
+  expect(await isStored(failed.hash)).toBe(false)
+  expect(await listDatasetsOf(db, 'gone')).toEqual([])
+})
+
+test('a dataset stays that another update needs, until the last of them has ended so', async () => {
+  await importTexts('shared')
+  const [first, second] = [await calibrating('shared-1', 'shared'), await calibrating('shared-2', 'shared')]
+  expect(second.hash).toBe(first.hash)
+  await cancelUpdate(testDeps(), first.id)
+  expect(await isStored(first.hash)).toBe(true)
+  await cancelUpdate(testDeps(), second.id)
+  expect(await isStored(first.hash)).toBe(false)
+})
+
+test('a dataset stays while an update that collects its domain may be freezing the same texts', async () => {
+  await importTexts('meeting')
+  const { id, hash } = await calibrating('meeting-1', 'meeting')
+  await new SimulatedNode('meeting-2', 'meeting-2').beat()
+  const request = { samples: 2, length: 64, seed: 0, selection: { scope: 'row' as const } }
+  const other = await createUpdate(testDeps(), { ...request, model: 'meeting-2', domains: ['meeting'] })
+  expect(other.state).toBe('collecting')
+  await cancelUpdate(testDeps(), id)
+  expect(await isStored(hash)).toBe(true)
+  await advance(testDeps(), other.id)
+  expect(await datasetsOf(other.id)).toEqual([hash])
+  await cancelUpdate(testDeps(), other.id)
+  expect(await isStored(hash)).toBe(false)
+})
+
+test('a dataset stays that counts in the statistics of any model, or is a holdout', async () => {
+  await importTexts('kept')
+  const promoted = await calibrating('kept-promoted', 'kept')
+  expect((await promoted.node.finish(promoted.id)).state).toBe('promoted')
+  const cancelled = await calibrating('kept-cancelled', 'kept')
+  expect(cancelled.hash).toBe(promoted.hash)
+  await cancelUpdate(testDeps(), cancelled.id)
+  expect(await isStored(promoted.hash)).toBe(true)
+  await importTexts('held')
+  const holdout = await freezeDataset(testDeps(), 'held', [{ text: 'a text', keyId: 'key' }])
+  await freezeHoldout(db, 'held', holdout)
+  await deleteUnusedDatasets(testDeps(), [holdout.sha256])
+  expect(await isStored(holdout.sha256)).toBe(true)
+})
+
+test('what was frozen for an update that was cancelled meanwhile is deleted', async () => {
+  await importTexts('between')
+  await new SimulatedNode('between-1', 'between').beat()
+  const request = { samples: 2, length: 64, seed: 0, selection: { scope: 'row' as const } }
+  const update = await createUpdate(testDeps(), { ...request, model: 'between', domains: ['between'] })
+  const { artifacts, ...deps } = testDeps()
+  const cancelling = withBucket(artifacts, async (name) => {
+    if (name === 'put') await cancelUpdate(testDeps(), update.id)
+  })
+  expect((await advance({ ...deps, artifacts: cancelling }, update.id))?.state).toBe('cancelled')
+  expect(await listDatasetsOf(db, 'between')).toEqual([])
+})
+
+test('an update is cancelled even where its datasets cannot be deleted, with a line in the log', async () => {
+  await importTexts('stuck')
+  const { id, hash } = await calibrating('stuck', 'stuck')
+  const log = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => log.mockRestore())
+  const { artifacts, ...deps } = testDeps()
+  const stuck = withBucket(artifacts, (name) => {
+    if (name === 'delete') throw new Error('R2 is away')
+  })
+  expect(await cancelUpdate({ ...deps, artifacts: stuck }, id)).toMatchObject({ state: 'cancelled' })
+  expect(log).toHaveBeenCalledOnce()
+  expect(await listDatasetsOf(db, 'stuck')).toContain(hash)
+})

@@ -1,0 +1,233 @@
+import { env, exports } from 'cloudflare:workers'
+import { createExecutionContext } from 'cloudflare:test'
+import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
+import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type {
+  EvaluateJob,
+  Heartbeat,
+  HeartbeatResponse,
+  Job,
+  JobReport,
+} from '@copal/shared/wire/node-rpc.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
+import { createDeps } from '../../../../gateway/src/deps.ts'
+import type { Deps } from '../../../../gateway/src/contracts/bindings.ts'
+import { ask } from '../requests/documented.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat, ORIGIN } from '../requests/gateway-requests.ts'
+import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from '../setup/secrets.ts'
+
+/** What the Worker's own events get, with changes; a clock that is ahead makes time pass. */
+export function testDeps(changes: Partial<Deps> = {}): Deps {
+  return { ...createDeps(env, createExecutionContext()), ...changes }
+}
+
+/** A call to the admin API; `body` is sent as JSON unless it is a string. */
+export function admin(
+  method: string,
+  path: string,
+  body?: unknown,
+  token = TEST_ADMIN_KEY,
+): Promise<Response> {
+  return ask(
+    new Request(`${ORIGIN}/admin${path}`, {
+      method,
+      headers: { authorization: `Bearer ${token}` },
+      ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    }),
+  )
+}
+
+/** The JSON of a call to the admin API that must succeed. */
+export async function adminJson<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const response = await admin(method, path, body)
+  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
+  return response.json<T>()
+}
+
+/** A signed call of node `node-1`, whose body is what it is. */
+export async function signedCall(
+  method: 'GET' | 'PUT' | 'POST',
+  path: string,
+  body: Uint8Array<ArrayBuffer> = new Uint8Array(),
+  secret?: string,
+): Promise<Response> {
+  const signed = { nodeId: 'node-1', to: 'gateway', method, path, body } as const
+  const signing = await signedHeaders(
+    secret ?? (await nodeSecret(TEST_NODE_SECRET, 'node-1')),
+    signed,
+    Date.now(),
+  )
+  return exports.default.fetch(
+    new Request(ORIGIN + path, {
+      method,
+      headers: { ...signing, 'content-length': String(body.byteLength) },
+      ...(method === 'GET' ? {} : { body }),
+    }),
+  )
+}
+
+/** Imports `count` texts of about 100 characters, of which about a quarter is held out. */
+export async function importTexts(domain: string, count = 80): Promise<void> {
+  const texts = Array.from(
+    { length: count },
+    (_, index) => `${domain} text number ${index} ${'words and more '.repeat(6)}`,
+  )
+  await adminJson('POST', `/domains/${domain}/texts`, { texts })
+}
+
+/** Starts a small update. */
+export function startUpdate(
+  model: string,
+  domains: string[],
+  changes: Partial<CreateUpdate> = {},
+): Promise<UpdateEntry> {
+  return adminJson('POST', '/updates', { model, domains, samples: 2, length: 64, ...changes })
+}
+
+export function getUpdate(id: string): Promise<UpdateEntry> {
+  return adminJson('GET', `/updates/${id}`)
+}
+
+/** A valid mask file of a model with one linear; `seed` makes it another one. */
+export function maskFile(seed: string): Uint8Array<ArrayBuffer> {
+  const meta = {
+    method: 'continual-wanda',
+    pattern: '0.5',
+    scope: 'row',
+    patterns: {},
+    domains: [],
+    parent: null,
+    created: `2026-01-01T00:00:00.000Z ${seed}`,
+    baseSha256: 'a'.repeat(64),
+  } as const
+  return encodeMask({
+    meta,
+    linears: new Map([['w', { rows: 2, cols: 8, bits: new Uint8Array([0x0f, 0xf0]) }]]),
+  })
+}
+
+/** Mean negative log-likelihood that a simulated node finds; null where it is not finite. */
+export type Scores = (job: EvaluateJob, domain: string) => number | null
+
+/** A node as the gateway sees it: heartbeats over the signed HTTP interface, masks uploaded for real. */
+export class SimulatedNode {
+  readonly #id: string
+  readonly #model: string
+  readonly #scores: Scores
+  activeVersion = 0
+  /** What the last answer listed. */
+  jobs: Job[] = []
+  readonly #reports = new Map<string, JobReport>()
+
+  constructor(id: string, model: string, scores: Scores = (job) => (job.mask === null ? 2 : 2.5)) {
+    this.#id = id
+    this.#model = model
+    this.#scores = scores
+  }
+
+  /** The heartbeat that it would send. */
+  heartbeat(changes: Partial<Heartbeat> = {}): Heartbeat {
+    const base = heartbeatOf({ id: this.#id, url: 'http://127.0.0.1:9' }, this.#model)
+    return {
+      ...base,
+      model: { ...base.model, contextLength: 64 },
+      activeVersion: this.activeVersion,
+      weightSets: [{ version: this.activeVersion, state: 'ready', requests: 0 }],
+      jobs: [...this.#reports.values()],
+      ...changes,
+    }
+  }
+
+  /** One heartbeat; takes the answer in like a node: new jobs run, unlisted ones are forgotten. */
+  async beat(changes: Partial<Heartbeat> = {}): Promise<HeartbeatResponse> {
+    const sent = this.heartbeat(changes)
+    const answer = await beat({ id: this.#id, url: sent.url }, this.#model, sent)
+    this.jobs = answer.jobs
+    this.activeVersion = answer.desired.active?.version ?? 0
+    const listed = new Set(answer.jobs.map(({ id }) => id))
+    for (const { id } of sent.jobs) if (!listed.has(id)) this.#reports.delete(id)
+    for (const { id } of answer.jobs) {
+      if (!this.#reports.has(id)) this.report({ id, state: 'running', progress: 0, message: 'queued' })
+    }
+    return answer
+  }
+
+  /** Changes what it reports of a job. */
+  report(report: JobReport): void {
+    this.#reports.set(report.id, report)
+  }
+
+  /** Does the work of its jobs, and reports it with the next heartbeat. */
+  async work(): Promise<void> {
+    for (const job of this.jobs) this.report(await this.done(job))
+  }
+
+  /** Loses everything it knew, as a killed process. */
+  restart(): void {
+    this.#reports.clear()
+    this.jobs = []
+  }
+
+  /** The report of a finished job; a calibration uploads its mask first. */
+  async done(job: Job): Promise<JobReport> {
+    const report = { id: job.id, state: 'done', progress: 1, message: 'done' } as const
+    if (job.kind === 'evaluate') {
+      const domains = job.holdouts.map(({ domain, sha256: holdoutSha256 }) => {
+        const nllMean = this.#scores(job, domain)
+        return {
+          domain,
+          holdoutSha256,
+          tokens: 100,
+          nllMean,
+          perplexity: nllMean === null ? null : Math.exp(nllMean),
+        }
+      })
+      return { ...report, result: { kind: 'evaluate', domains } }
+    }
+    const bytes = maskFile(job.id)
+    const maskSha256 = await sha256(bytes)
+    const response = await signedCall('PUT', `/internal/masks/${maskSha256}`, bytes)
+    if (!response.ok) throw new Error(`mask refused: ${await response.text()}`)
+    const tokens = [...job.datasets, ...job.accumulated].map((dataset) => ({
+      sha256: dataset.sha256,
+      tokens: 100,
+    }))
+    return {
+      ...report,
+      result: {
+        kind: 'calibrate',
+        maskSha256,
+        maskBytes: bytes.byteLength,
+        sparsity: 0.5,
+        churn: job.parent === null ? null : 0.1,
+        tokens,
+        calibrateMs: 10,
+        selectMs: 1,
+      },
+    }
+  }
+
+  /** Beats and works until the update has ended. */
+  async finish(updateId: string): Promise<UpdateEntry> {
+    for (let turn = 0; turn < 30; turn += 1) {
+      await this.beat()
+      await this.work()
+      const update = await getUpdate(updateId)
+      if (update.finished_at !== null) return update
+    }
+    throw new Error(`update ${updateId} did not end: ${JSON.stringify(await getUpdate(updateId))}`)
+  }
+
+  /** Beats and works until the update is in a state. */
+  async reach(updateId: string, state: UpdateEntry['state']): Promise<UpdateEntry> {
+    for (let turn = 0; turn < 30; turn += 1) {
+      const update = await getUpdate(updateId)
+      if (update.state === state) return update
+      await this.work()
+      await this.beat()
+    }
+    throw new Error(`update ${updateId} is never ${state}: ${JSON.stringify(await getUpdate(updateId))}`)
+  }
+}

@@ -1,0 +1,44 @@
+import type { Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
+import type { LimitedAccount, Limits } from '../../../../gateway/src/contracts/limits.ts'
+import type { AccountRecord, Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { Wanted } from '../../../../gateway/src/contracts/reservation.ts'
+
+/** When tests begin: not at the edge of a month. */
+export const START_MS = Date.UTC(2026, 5, 15, 12)
+export const MINUTE_MS = 60_000
+
+/** Limits of the one key. */
+export const key = (limits: Limits): LimitedAccount => ({ kind: 'key', name: 'k', limits })
+/** Limits of the one tenant. */
+export const tenant = (limits: Limits): LimitedAccount => ({ kind: 'tenant', name: 't', limits })
+/** A request that would use a hundred tokens. */
+export const ask = (
+  requestId: string,
+  accounts: LimitedAccount[],
+  changes: Partial<Wanted> = {},
+): Wanted => ({
+  requestId,
+  leaseId: requestId,
+  accounts,
+  promptTokens: 10,
+  maxTokens: 90,
+  contextLength: 8192,
+  ...changes,
+})
+/** Everything that a ledger stores, applied to a store. */
+export function save(
+  ledger: Ledger,
+  nowMs: number,
+  into = { accounts: new Map<string, AccountRecord>(), holds: new Map<string, Hold>() },
+) {
+  const { accounts, holds } = ledger.takeChanges(nowMs)
+  const apply = <T>(changes: Map<string, T | undefined>, kept: Map<string, T>) => {
+    for (const [id, value] of changes) {
+      if (value === undefined) kept.delete(id)
+      else kept.set(id, structuredClone(value))
+    }
+  }
+  apply(accounts, into.accounts)
+  apply(holds, into.holds)
+  return into
+}

@@ -1,0 +1,37 @@
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
+import { expect, test } from 'vitest'
+import { createDeps } from '../../../../gateway/src/deps.ts'
+import { createAnswered } from '../../../../gateway/src/usage/limits/completed-requests.ts'
+import { createKey } from '../../support/requests/gateway-requests.ts'
+
+test('answered requests let others run: told with the next one, else by themselves', async () => {
+  const { id } = await createKey()
+  const ctx = createExecutionContext()
+  const deps = createDeps(env, ctx)
+  const answered = createAnswered()
+  const ask = (requestId: string) =>
+    deps.fleet.acquire({
+      model: 'nobody-has-it',
+      requestId,
+      domain: 'default',
+      promptTokens: 1,
+      exclude: [],
+      answered: answered.take(),
+      limits: {
+        requestId: `${requestId}-as-another`,
+        accounts: [{ kind: 'key', name: id, limits: { concurrentRequests: 1 } }],
+        maxTokens: 1,
+      },
+    })
+  // No node has the model, but the request, as one that was tried before, stays reserved.
+  expect(await ask('first')).toMatchObject({ ok: false, reason: 'unknown' })
+  expect(await ask('second')).toMatchObject({ ok: false, refusal: { limit: 'concurrent' } })
+  answered.add(deps, 'first-as-another')
+  expect(await ask('third')).toMatchObject({ ok: false, reason: 'unknown' })
+  expect(answered.take()).toEqual([])
+
+  answered.add(deps, 'third-as-another')
+  await waitOnExecutionContext(ctx)
+  expect(await ask('fourth')).toMatchObject({ ok: false, reason: 'unknown' })
+})

@@ -1,0 +1,88 @@
+import { env } from 'cloudflare:workers'
+import { runInDurableObject } from 'cloudflare:test'
+import { beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { beat, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import { ask, limited } from '../../support/requests/limited-requests.ts'
+import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+
+const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+let node: NodeDouble
+beforeAll(async () => {
+  node = await startNode('reset-limits-1', [{ kind: 'answer', body: '{"ok":1}' }])
+})
+beforeEach(() => beat(node, 'tiny'))
+
+const idOf = (response: Response) => response.headers.get('x-request-id') ?? ''
+
+/** As its node would; what it changes is stored 100 ms later. */
+async function settle(response: Response, tokens: number): Promise<void> {
+  const receipts = [receiptOf(idOf(response), { promptTokens: tokens, completionTokens: 0 })]
+  await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
+}
+
+const reset = () =>
+  runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
+
+/** Waits until nothing is reserved for a request any more, as the object has stored it. */
+async function isReturned(requestId: string): Promise<void> {
+  const stored = () => runInDurableObject(fleet(), (_, { storage }) => storage.get<Hold>(`hold:${requestId}`))
+  await until('its reservation to be gone', async () => {
+    await fleet().saveCounts()
+    return (await stored()) === undefined || undefined
+  })
+}
+
+test('what was settled in the moment before a reset neither runs nor is reserved afterwards, and is charged', async () => {
+  const { key } = await limited({ concurrent_requests: 1, tokens_per_month: 1_000 })
+  const first = await ask(key)
+  await fleet().saveCounts()
+  await beat(node, 'tiny')
+  await settle(first, 40)
+  await reset()
+  await isReturned(idOf(first))
+  expect((await fleet().snapshot()).nodes).toMatchObject([{ id: node.id, leases: 0 }])
+  expect((await ask(key, { max_tokens: 951 })).status).toBe(429)
+  expect((await ask(key, { max_tokens: 950 })).status).toBe(200)
+})
+
+test('of a try that was superseded in that moment nothing stays reserved, and nothing is charged', async () => {
+  const { key } = await limited({ concurrent_requests: 1, tokens_per_month: 1_000 })
+  const first = await ask(key)
+  await fleet().saveCounts()
+  const receipt = receiptOf(idOf(first), { promptTokens: 40 })
+  const stored = { ...receipt, finishReason: 'superseded' } as const
+  await insertReceipts(openDatabase(env.DB), node.id, [stored], 'node', Date.now())
+  await reset()
+  await isReturned(idOf(first))
+  expect((await ask(key, { max_tokens: 991 })).status).toBe(429)
+  expect((await ask(key, { max_tokens: 990 })).status).toBe(200)
+})
+
+test('what could not be stored is stored with what comes next', async () => {
+  const { id, key } = await limited({ tokens_per_month: 1_000 })
+  const response = await ask(key)
+  await fleet().saveCounts()
+  await settle(response, 40)
+  await runInDurableObject(fleet(), async (object, { storage }) => {
+    const put = vi.spyOn(storage, 'put').mockRejectedValueOnce(new Error('the disk is full'))
+    await expect(object.saveCounts()).rejects.toThrow('the disk is full')
+    put.mockRestore()
+    await object.saveCounts()
+    expect(await storage.get(`account:key:${id}`)).toMatchObject({ spent: 40 })
+  })
+})
+
+test('an alarm that could not be set is set with the next heartbeat', async () => {
+  const another = env.FLEET.get(env.FLEET.idFromName('no-alarm'))
+  await runInDurableObject(another, async (object, { storage }) => {
+    const setAlarm = vi.spyOn(storage, 'setAlarm').mockRejectedValueOnce(new Error('the disk is full'))
+    await expect(object.heartbeat(heartbeatOf(node, 'm'), 0)).rejects.toThrow('the disk is full')
+    setAlarm.mockRestore()
+    await object.heartbeat(heartbeatOf(node, 'm'), 0)
+    expect(await storage.getAlarm()).not.toBeNull()
+  })
+})

@@ -1,0 +1,49 @@
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { expect, test } from 'vitest'
+import { findLitellm, findPortkey } from '../../../../gpu-node/bench/gateways/installed.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+
+const SCRIPT = join('node_modules', '@portkey-ai', 'gateway', 'build', 'start-server.js')
+
+test('what is not installed is said in one line, with the command that installs it', () => {
+  const portkey = findPortkey(undefined, temporaryDir())
+  expect(portkey).toEqual({
+    missing: expect.stringMatching(
+      /^Portkey .*npm install --legacy-peer-deps --prefix .*--portkey <folder>$/,
+    ),
+  })
+  const litellm = findLitellm(undefined, '')
+  expect(litellm).toEqual({ missing: expect.stringMatching(/^LiteLLM .*pip install .*--litellm <folder>$/) })
+})
+
+test('a folder that was named and holds nothing of it is an error', () => {
+  const dir = temporaryDir()
+  expect(() => findPortkey(dir, '')).toThrow(`--portkey: there is no ${join(dir, SCRIPT)}`)
+  expect(() => findLitellm(dir, '')).toThrow(`--litellm: there is no ${join(dir, 'bin', 'litellm')}`)
+})
+
+test('both are found in the folder that is named, and on the PATH', () => {
+  const dir = temporaryDir()
+  const script = put(dir, SCRIPT)
+  const command = put(dir, join('bin', 'litellm'))
+  expect(findPortkey(dir, '')).toEqual({ found: { script } })
+  expect(findLitellm(dir, '')).toEqual({ found: { command } })
+  symlinkSync(script, join(dir, 'bin', 'gateway'))
+  expect(findPortkey(undefined, join(dir, 'bin'))).toEqual({ found: { script } })
+  expect(findLitellm(undefined, join(dir, 'bin'))).toEqual({ found: { command } })
+})
+
+test("another program of the name 'gateway' is not taken for Portkey", () => {
+  const dir = temporaryDir()
+  put(dir, 'gateway')
+  expect(findPortkey(undefined, dir)).toHaveProperty('missing')
+})
+
+function put(dir: string, name: string): string {
+  const path = join(dir, name)
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, '')
+  chmodSync(path, 0o755)
+  return path
+}

@@ -1,0 +1,55 @@
+import type { CommanderError } from 'commander'
+import { expect, test } from 'vitest'
+import { createBenchProgram } from '../../../gpu-node/bench/program.ts'
+
+test.each([
+  [['engin'], /unknown command 'engin'\n\(Did you mean engine\?\)/],
+  [
+    ['engine', '--precision', 'bf16,fp8'],
+    /'--precision <precisions>' .*'bf16,fp8'.* There are: bf16, int8, int8\/int4, int4, int4\/int4\./,
+  ],
+  [['engine', '--masks', 'a'], /unknown option '--masks'/],
+  [['kernels', '--only', 'smolm2'], /There are: smollm2, 7b-attention, 7b-mlp\./],
+  [['swaps', '--streams', '0'], /'--streams <n>' .*'0'.* A whole number of at least 1 is expected\./],
+  [['alps', '--statistics', '.', '--layers', '0,-1'], /A whole number of at least 1 is expected\./],
+  [['memory', '--method', 'wnada'], /There is no pruning method 'wnada'\. Did you mean 'wanda'\?/],
+  [['memory', '--method', 'magnitude'], /'magnitude' reads no text, so it has no calibration to measure\./],
+  [['gateway', '--rounds', '1.5'], /A whole number of at least 1 is expected\./],
+  [['gateway', '--seconds', 'ten'], /A number above 0 is expected\./],
+  [['front', '--texts', 'a', '--out', 'b'], /required option '--masks <files>' not specified/],
+])('%j is refused before anything is measured, and it says why', async (args, expected) => {
+  const { said, measured } = await run(args)
+  expect(said).toMatch(expected)
+  expect(measured).toEqual([])
+})
+
+test('help lists every benchmark with what it measures', async () => {
+  const { said } = await run(['--help'])
+  for (const name of [
+    'service',
+    'engine',
+    'kernels',
+    'swaps',
+    'front',
+    'ratio',
+    'memory',
+    'alps',
+    'grammar',
+    'gateway',
+  ])
+    expect(said).toMatch(new RegExp(`^ {2}${name} .*\\w`, 'm'))
+})
+
+/** What a command line that is refused, or asks for help, prints; `measured` is what benchmarks print. */
+async function run(args: readonly string[]): Promise<{ said: string; measured: string[] }> {
+  const measured: string[] = []
+  const print = (text: string) => void measured.push(text)
+  const program = createBenchProgram({ home: '/nowhere', threads: 1, print, printAll: () => {} })
+  let said = ''
+  const listen = { writeOut: (text: string) => (said += text), writeErr: (text: string) => (said += text) }
+  for (const command of [program, ...program.commands]) command.configureOutput(listen)
+  await expect(program.parseAsync(args, { from: 'user' })).rejects.toSatisfy((error: CommanderError) =>
+    error.code.startsWith('commander.'),
+  )
+  return { said, measured }
+}

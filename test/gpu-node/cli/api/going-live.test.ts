@@ -1,0 +1,45 @@
+import { expect, test } from 'vitest'
+import { describeGoingLive } from '../../../../gpu-node/cli/api/going-live.ts'
+import { copal } from '../../../support/doubles/copal-command.ts'
+
+const node = (active: number, sets: Record<number, string>, change: object = {}) => ({
+  model: 'tiny',
+  alive: true,
+  draining: false,
+  active_version: active,
+  weight_sets: Object.entries(sets).map(([version, state]) => ({ version: Number(version), state })),
+  ...change,
+})
+
+function told(...nodes: object[]): Promise<string> {
+  const client = { admin: async <T>() => ({ nodes }) as T }
+  return describeGoingLive(client, 2, 'tiny')
+}
+
+test('a mask that a node holds is served from the next request on', async () => {
+  expect(await told(node(4, { 4: 'ready', 2: 'ready' }), node(4, { 4: 'ready' }))).toBe(
+    'm2 is being served from the next request on.',
+  )
+})
+
+test('until a node has loaded it, another answers', async () => {
+  const elsewhere = node(2, { 2: 'ready' }, { model: 'other' })
+  const gone = node(2, { 2: 'ready' }, { alive: false })
+  expect(await told(node(4, { 4: 'ready', 2: 'loading' }), elsewhere, gone)).toBe(
+    'm2 is being loaded; until then m4 answers. See: copal status',
+  )
+  expect(await told(node(0, { 0: 'ready' }))).toContain('until then dense answers')
+})
+
+test('without a node nothing serves it', async () => {
+  expect(await told(node(2, { 2: 'ready' }, { draining: true }))).toContain('no node is there to serve it')
+})
+
+test('a rollback took effect also where the gateway is gone when its status is asked', async () => {
+  const onlyRollback = (call: string) => (call === 'POST /admin/rollback' ? { active_version: 2 } : undefined)
+  const { code, stdout, stderr } = await copal(onlyRollback, ['rollback', 'm2'])
+  expect(stdout).toMatch(
+    /^m2 is active\. Whether nodes serve it \(copal status\) could not be asked: No gateway answers at .*\n$/,
+  )
+  expect([code, stderr]).toEqual([0, ''])
+})

@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest'
+import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { describeDrift } from '../../../../gpu-node/cli/commands/drift.ts'
+import { renderTable } from '../../../../gpu-node/cli/output/table.ts'
+
+test('after a rollback the forgetting is told as that of the mask which is served, not of the last', () => {
+  const report: DriftReport = {
+    model: 'tiny',
+    active_version: 2,
+    traffic: [],
+    r: {
+      domains: ['law', 'mail'],
+      stages: [
+        { mask_version: 0, calibrated_domains: [] },
+        { mask_version: 1, calibrated_domains: ['law'] },
+        { mask_version: 2, calibrated_domains: ['mail'] },
+        { mask_version: 3, calibrated_domains: ['law'] },
+      ],
+      perplexity: [
+        [10, 20],
+        [11, 21],
+        [12, 20.5],
+        [11, 22],
+      ],
+      backward_transfer: { mean: 1, max: 1 },
+    },
+  }
+  const text = describeDrift(report, (columns, rows) => renderTable(columns, rows, 80))
+  expect(text).toMatch(/\nm3 .*\n\nBackward transfer of m2: mean \+1\.000, worst \+1\.000/)
+})

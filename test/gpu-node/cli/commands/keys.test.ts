@@ -1,0 +1,183 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import {
+  createKey,
+  rotateKey,
+  setLimits,
+  type CreatedKey,
+  type KeyEntry,
+} from '@copal/shared/wire/admin-keys.ts'
+import { runCommand } from '../../../../gpu-node/cli/program.ts'
+import { recordedTerminal, type RecordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+
+const ENTRY: KeyEntry = {
+  id: `key_${'0'.repeat(32)}`,
+  name: 'notebook',
+  tenant: 'acme',
+  prefix: 'sk-copal-abcdef',
+  scopes: ['inference'],
+  default_domain: 'legal',
+  allowed_domains: null,
+  allowed_models: ['tiny'],
+  sampling: 'opt_in',
+  limits: {
+    requests_per_minute: 60,
+    tokens_per_minute: null,
+    tokens_per_month: 1_000_000,
+    concurrent_requests: null,
+  },
+  created_at: new Date(Date.now() - 3 * 3_600_000).toISOString(),
+  expires_at: new Date(Date.now() + 90.5 * 24 * 3_600_000).toISOString(),
+  previous_valid_until: null,
+}
+
+let server: Server
+let env: Record<string, string>
+let calls: { call: string; body: unknown }[] = []
+let answers: Record<string, unknown> = {}
+
+/** The gateway's side of HTTP: what it is asked is kept, what it answers is set by the test. */
+beforeAll(async () => {
+  server = createServer((request, response) => {
+    let text = ''
+    request.on('data', (chunk) => (text += String(chunk)))
+    request.on('end', () => {
+      const call = `${request.method} ${request.url}`
+      calls.push({ call, body: text === '' ? undefined : JSON.parse(text) })
+      const answer = answers[call]
+      response.writeHead(answer === undefined ? 500 : 200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(answer ?? {}))
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_ADMIN_KEY: 'a' }
+})
+afterAll(() => server.close())
+beforeEach(() => {
+  calls = []
+})
+
+async function run(...args: string[]): Promise<RecordedTerminal> {
+  const terminal = recordedTerminal({ env })
+  expect(await runCommand(args, terminal)).toBe(0)
+  return terminal
+}
+
+test('create sends what its options say, and prints the key alone', async () => {
+  const created: CreatedKey = { ...ENTRY, key: 'sk-copal-abcdefgh' }
+  answers = { 'POST /admin/keys': created }
+  const options =
+    '--tenant acme --scopes inference,admin --domain legal --domains legal,code --models tiny --expires-in 2h'
+  const terminal = await run('keys', 'create', 'notebook', ...options.split(' '))
+  expect(terminal.output()).toBe('sk-copal-abcdefgh\n')
+  const sent = createKey.parse(calls[0]?.body)
+  expect(sent).toMatchObject({
+    name: 'notebook',
+    tenant: 'acme',
+    scopes: ['admin', 'inference'],
+    default_domain: 'legal',
+    allowed_domains: ['code', 'legal'],
+    allowed_models: ['tiny'],
+  })
+  expect(Math.abs(Date.parse(sent.expires_at ?? '') - Date.now() - 7_200_000)).toBeLessThan(60_000)
+  expect(JSON.parse((await run('keys', 'create', 'notebook', '--json')).output())).toEqual(created)
+  expect(createKey.parse(calls.at(-1)?.body)).toEqual({
+    name: 'notebook',
+    scopes: ['inference'],
+    default_domain: 'default',
+    sampling: 'opt_in',
+    limits: {},
+  })
+})
+
+test('a model that the gateway does not know is warned about, and the key is made', async () => {
+  const create = (names: string) => run('keys', 'create', 'notebook', '--models', names)
+  const made = { 'POST /admin/keys': { ...ENTRY, key: 'sk-copal-abcdefgh' } }
+  const model = {
+    active_version: 0,
+    previous_version: null,
+    sparsity: 0,
+    context_length: 512,
+    converged: true,
+    canary: null,
+    shadow: null,
+  }
+  const models = ['tiny', 'large-model'].map((id) => ({ ...model, id }))
+  const status: StatusReport = { version: '1', models, nodes: [], updates_running: 0 }
+  answers = { ...made, 'GET /admin/status': status }
+  const terminal = await create('tiny,tinny,other')
+  expect(terminal.output()).toBe('sk-copal-abcdefgh\n')
+  expect(terminal.errors()).toBe(
+    "Warning: the gateway knows no model 'tinny'. Did you mean 'tiny'? The key may use it once a node serves it.\n" +
+      "Warning: the gateway knows no model 'other'. It knows: tiny, large-model. The key may use it once a node serves it.\n",
+  )
+  expect((await create('tiny')).errors()).toBe('')
+  // As to a tenant's administrator, or to nobody at all.
+  answers = made
+  expect((await create('other')).errors()).toBe('')
+})
+
+test('list shows a table that fits the terminal, of one tenant where it is named', async () => {
+  answers = { 'GET /admin/keys': { data: [ENTRY] }, 'GET /admin/keys?tenant=new': { data: [] } }
+  const lines = (await run('keys', 'list')).output().split('\n')
+  expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
+  const text = lines.join('\n')
+  for (const shown of ['notebook', 'acme', 'sk-copal-abcdef', 'legal', 'tiny', '3 h ago', 'in 90 d'])
+    expect(text).toContain(shown)
+  expect((await run('keys', 'list', '--tenant', 'new')).output()).toBe(
+    'No key. Make one with: copal keys create <name>\n',
+  )
+  expect(JSON.parse((await run('keys', 'list', '--json')).output())).toEqual([ENTRY])
+})
+
+test('rotate prints the new key alone, and beside it how long the old one is valid', async () => {
+  const rotated: CreatedKey = {
+    ...ENTRY,
+    key: 'sk-copal-new',
+    previous_valid_until: '2099-01-01T00:00:00.000Z',
+  }
+  answers = { [`POST /admin/keys/${ENTRY.id}/rotate`]: rotated }
+  const terminal = await run('keys', 'rotate', ENTRY.id)
+  expect(terminal.output()).toBe('sk-copal-new\n')
+  expect(terminal.errors()).toBe('The old key is valid until 2099-01-01T00:00:00.000Z.\n')
+  await run('keys', 'rotate', ENTRY.id, '--grace', '30m')
+  expect(calls.map(({ body }) => rotateKey.parse(body).grace_seconds)).toEqual([86_400, 1_800])
+})
+
+test('revoke and the commands of tenants say what they did', async () => {
+  const tenant = { name: 'acme', keys: 2, limits: ENTRY.limits, created_at: ENTRY.created_at }
+  answers = {
+    [`DELETE /admin/keys/${ENTRY.id}`]: { id: ENTRY.id, revoked: true },
+    'GET /admin/tenants': { data: [tenant] },
+    'PUT /admin/tenants/acme': tenant,
+    [`PATCH /admin/keys/${ENTRY.id}`]: ENTRY,
+  }
+  expect((await run('keys', 'revoke', ENTRY.id)).output()).toBe(`Revoked ${ENTRY.id}.\n`)
+  expect((await run('tenants', 'list')).output()).toMatch(
+    /TENANT +KEYS +LIMITS +MADE\nacme +2 +60 req\/min, 1,000,000 tok\/month +3 h ago/,
+  )
+  expect((await run('tenants', 'set', 'acme')).output()).toContain('acme')
+  const limits = '--requests-per-minute 60 --tokens-per-month none --concurrent 4'.split(' ')
+  expect((await run('keys', 'limit', ENTRY.id, ...limits)).output()).toBe(
+    `Limits of ${ENTRY.id}: 60 req/min, 1,000,000 tok/month.\n`,
+  )
+  expect(setLimits.parse(calls.at(-2)?.body)).toEqual({ limits: {} })
+  expect(setLimits.parse(calls.at(-1)?.body)).toEqual({
+    limits: { requests_per_minute: 60, tokens_per_month: null, concurrent_requests: 4 },
+  })
+})
+
+test('a tenant’s response cache is told in a line, and emptied', async () => {
+  answers = {
+    'GET /admin/tenants/acme/cache': { tenant: 'acme', answers: 1_200, bytes: 3e6, hits: 30, misses: 10 },
+    'DELETE /admin/tenants/acme/cache': { tenant: 'acme', deleted: 1_200 },
+  }
+  expect((await run('tenants', 'cache', 'acme')).output()).toMatch(
+    /^1,200 answers, .*MB?\. 30 of 40 requests that asked were answered from it \(75.*%\)\.\n$/,
+  )
+  expect((await run('tenants', 'cache', 'acme', '--clear')).output()).toBe('1,200 answers deleted.\n')
+})

@@ -1,0 +1,110 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import { runCommand } from '../../../../gpu-node/cli/program.ts'
+import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+
+const NODE: NodeEntry = {
+  id: 'node-1',
+  url: 'http://127.0.0.1:8790',
+  model: 'tiny',
+  alive: true,
+  draining: false,
+  drained_by_operator: false,
+  active_version: 4,
+  weight_sets: [{ version: 4, state: 'ready', requests: 2 }],
+  running: 2,
+  waiting: 0,
+  leases: 2,
+  seen_ms_ago: 900,
+}
+const DRAINED = { ...NODE, draining: true, drained_by_operator: true }
+const IDLE = { ...DRAINED, running: 0, leases: 0 }
+
+let server: Server
+let env: Record<string, string>
+let calls: string[] = []
+/** What the list holds, call by call; the last again and again. */
+let lists: NodeEntry[][] = []
+
+beforeAll(async () => {
+  server = createServer((request, response) => {
+    calls.push(`${request.method} ${request.url}`)
+    const answers: Record<string, () => unknown> = {
+      GET: () => ({ data: lists.length > 1 ? lists.shift() : lists[0] }),
+      PUT: () => DRAINED,
+      DELETE: () => NODE,
+    }
+    response.writeHead(200, { 'content-type': 'application/json' })
+    response.end(JSON.stringify(answers[request.method ?? '']?.()))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_ADMIN_KEY: 'a' }
+})
+afterAll(() => server.close())
+beforeEach(() => {
+  calls = []
+})
+
+async function copal(...args: string[]) {
+  const terminal = recordedTerminal({ env })
+  const code = await runCommand(args, terminal)
+  return { code, stdout: terminal.output(), stderr: terminal.errors() }
+}
+
+test('nodes are listed with their state, and one without requests is drained', async () => {
+  lists = [
+    [NODE, { ...DRAINED, id: 'node-2' }, { ...IDLE, id: 'node-3' }, { ...IDLE, id: 'node-4', alive: false }],
+  ]
+  const { code, stdout } = await copal('nodes')
+  expect(code).toBe(0)
+  const states = stdout
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split(/\s+/).slice(0, 2))
+  expect(states).toEqual([
+    ['node-1', 'alive'],
+    ['node-2', 'draining'],
+    ['node-3', 'drained'],
+    ['node-4', 'away'],
+  ])
+})
+
+test('draining waits until the node has no requests, and tells how many it has', async () => {
+  lists = [[{ ...DRAINED, running: 1, leases: 1 }], [IDLE]]
+  const { code, stdout, stderr } = await copal('drain', 'node-1')
+  expect(calls).toEqual(['PUT /admin/nodes/node-1/drain', 'GET /admin/nodes', 'GET /admin/nodes'])
+  expect(stderr).toBe('node-1 still has 2 requests …\nnode-1 still has 1 request …\n')
+  expect(stdout).toContain('has no requests and can be stopped')
+  expect(code).toBe(0)
+})
+
+test('draining without waiting returns at once, with too little time it fails and says what to do', async () => {
+  lists = [[DRAINED]]
+  const { stdout } = await copal('drain', 'node-1', '--no-wait')
+  expect(stdout).toContain('still has 2 requests')
+  expect(calls).toEqual(['PUT /admin/nodes/node-1/drain'])
+  const late = await copal('drain', 'node-1', '--timeout', '1')
+  expect(late.code).toBe(1)
+  expect(late.stderr).toContain('It stays drained')
+})
+
+test('a node that left meanwhile has no requests, and one that was undrained is an error', async () => {
+  lists = [[]]
+  expect((await copal('drain', 'node-1')).stdout).toContain('can be stopped')
+  lists = [[NODE]]
+  expect(await copal('drain', 'node-1')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('undrained by somebody else') as string,
+  })
+})
+
+test('undraining takes a node back', async () => {
+  const { stdout } = await copal('undrain', 'node-1')
+  expect(calls).toEqual(['DELETE /admin/nodes/node-1/drain'])
+  expect(stdout).toBe('node-1 takes requests again.\n')
+})

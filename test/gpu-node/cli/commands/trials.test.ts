@@ -1,0 +1,120 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import {
+  startTrial,
+  type CanaryReport,
+  type ShadowReport,
+  type VersionTraffic,
+} from '@copal/shared/wire/admin-trials.ts'
+import { runCommand } from '../../../../gpu-node/cli/program.ts'
+import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+
+const TRAFFIC: VersionTraffic = {
+  mask_version: 4,
+  requests: 1_200,
+  failed: 0,
+  prompt_tokens: 5,
+  completion_tokens: 30_000,
+  time_to_first_token_ms: 120.4,
+  total_ms: 900,
+  scored_tokens: 5_000,
+  nll_masked: 3.2,
+  nll_dense: 3,
+}
+const REPORT: CanaryReport = {
+  model: 'tiny',
+  active_version: 4,
+  canary: { mask_version: 5, share: 0.125, since: '2026-11-25T00:00:00.000Z' },
+  keys: { chosen: 3, all: 20 },
+  nodes: { ready: 1, alive: 2, errors: [{ node: 'node-2', message: 'out of memory' }] },
+  versions: [
+    TRAFFIC,
+    { ...TRAFFIC, mask_version: 5, time_to_first_token_ms: null, scored_tokens: 0, nll_masked: null },
+  ],
+}
+
+let server: Server
+let env: Record<string, string>
+let calls: { call: string; body: unknown }[] = []
+let answer: unknown = REPORT
+
+beforeAll(async () => {
+  server = createServer((request, response) => {
+    let text = ''
+    request.on('data', (chunk) => (text += String(chunk)))
+    request.on('end', () => {
+      calls.push({ call: `${request.method} ${request.url}`, body: text === '' ? null : JSON.parse(text) })
+      response.writeHead(200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(answer))
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_ADMIN_KEY: 'a' }
+})
+afterAll(() => server.close())
+
+async function run(...args: string[]): Promise<string> {
+  calls = []
+  const terminal = recordedTerminal({ env })
+  expect(await runCommand(args, terminal)).toBe(0)
+  return terminal.output()
+}
+
+test('a canary is begun with a share as people write it, and shown beside the active mask', async () => {
+  for (const [text, share] of [
+    ['12.5%', 0.125],
+    ['0.125', 0.125],
+    ['100%', 1],
+  ] as const) {
+    answer = REPORT
+    const output = await run('canary', 'm5', '--share', text)
+    expect(calls).toEqual([{ call: 'PUT /admin/canary', body: { mask_version: 5, share } }])
+    expect(startTrial.safeParse(calls[0]?.body).success).toBe(true)
+    expect(output).toContain('m5 answers 12.5 % of the keys of tiny (3 of 20) beside m4.')
+    expect(output).toContain('1 of 2 nodes hold it now.')
+    expect(output).toContain("Node 'node-2' cannot load it: out of memory")
+    expect(output).toMatch(/m4 +1,200 +0 +30,000 +120 ms +5,000 +3\.200 +3\.000 +0\.200/)
+    expect(output).toMatch(/m5 +1,200 +0 +30,000 +- +0 +- +3\.000 +-/)
+    expect(Math.max(...output.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
+  }
+})
+
+test('a share that no key is in is said to try nothing', async () => {
+  answer = { ...REPORT, keys: { chosen: 0, all: 4 } }
+  expect(await run('canary')).toContain('No key is in that share yet: nothing is tried.')
+  expect(calls).toEqual([{ call: 'GET /admin/canary', body: null }])
+})
+
+test('a canary is ended, and where there is none it is told how to begin', async () => {
+  answer = { model: 'tiny', ended: true }
+  expect(await run('canary', '--end', '--model', 'tiny')).toBe(
+    'The active mask of tiny answers all keys again.\n',
+  )
+  expect(calls).toEqual([{ call: 'DELETE /admin/canary?model=tiny', body: null }])
+  answer = { ...REPORT, canary: null, keys: null, nodes: null, versions: [] }
+  expect(await run('canary')).toContain('copal canary <mask> --share 10%')
+})
+
+test('a shadow is begun, shown by domain for what was asked and what was answered, and ended', async () => {
+  const { canary: shadow, nodes } = REPORT
+  const prompt = { tokens: 9_000, nll_active: 3.1, nll_shadow: 3.25 }
+  const answered = { tokens: 0, nll_active: null, nll_shadow: null }
+  const domains = [{ domain: 'legal', requests: 40, prompt, answer: answered }]
+  const report: ShadowReport = { model: 'tiny', active_version: 4, shadow, nodes, domains }
+  answer = report
+  const output = await run('shadow', 'm5', '--share', '12.5%')
+  expect(calls).toEqual([{ call: 'PUT /admin/shadow', body: { mask_version: 5, share: 0.125 } }])
+  expect(output).toMatch(/legal +40 +asked +9,000 +3\.100 +3\.250 +0\.150/)
+  expect(output).toMatch(/legal +40 +answered +0 +- +- +-/)
+  expect(Math.max(...output.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
+  answer = { ...report, domains: [] }
+  expect(await run('shadow')).toContain('Nothing has been scored yet.')
+  answer = { ...report, shadow: null, nodes: null, domains: [] }
+  expect(await run('shadow')).toContain('copal shadow <mask> --share 5%')
+  answer = { model: 'tiny', ended: true }
+  expect(await run('shadow', '--end')).toBe('Nothing of tiny is scored by another mask any more.\n')
+  expect(calls).toEqual([{ call: 'DELETE /admin/shadow', body: null }])
+})

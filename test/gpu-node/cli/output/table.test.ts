@@ -1,0 +1,42 @@
+import { describe, expect, test } from 'vitest'
+import { renderTable } from '../../../../gpu-node/cli/output/table.ts'
+
+interface Row {
+  name: string
+  count: number
+}
+const columns = [
+  { title: 'NAME', value: (row: Row) => row.name, shrinks: true },
+  { title: 'COUNT', value: (row: Row) => String(row.count), align: 'right' as const },
+]
+
+describe('renderTable', () => {
+  test('aligns figures right and leaves no trailing blanks', () => {
+    const rows = [
+      { name: 'a', count: 5 },
+      { name: 'longer', count: 12345 },
+    ]
+    expect(renderTable(columns, rows, 80)).toBe('NAME    COUNT\na           5\nlonger  12345')
+  })
+
+  test('cuts what may shrink with an ellipsis when the line is too short', () => {
+    const rows = [{ name: 'x'.repeat(100), count: 7 }]
+    const lines = renderTable(columns, rows, 40).split('\n')
+    expect(lines.map((line) => line.length)).toEqual([40, 40])
+    expect(lines[1]).toMatch(/^x{32}…      7$/)
+  })
+
+  test('puts columns that do not fit into a second table that repeats the first column', () => {
+    const many = Array.from({ length: 12 }, (_, index) => ({ title: `DOMAIN${index}`, value: () => '123.4' }))
+    const text = renderTable(
+      [{ title: 'MASK', value: (row: Row) => row.name }, ...many],
+      [{ name: 'm1', count: 0 }],
+      60,
+    )
+    const lines = text.split('\n')
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(60)
+    expect(lines.filter((line) => line.startsWith('MASK'))).toHaveLength(2)
+    expect(lines.filter((line) => line.startsWith('m1'))).toHaveLength(2)
+    for (const { title } of many) expect(text).toContain(title)
+  })
+})

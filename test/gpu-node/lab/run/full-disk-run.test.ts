@@ -1,0 +1,68 @@
+import { mkdirSync, readdirSync, symlinkSync, unlinkSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { expect, test, vi } from 'vitest'
+import { partId } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
+import type { LabResults } from '../../../../gpu-node/lab/results/results.ts'
+import { runLab } from '../../../../gpu-node/lab/run/run.ts'
+import type { LabSettings } from '../../../../gpu-node/lab/plan/settings.ts'
+import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
+
+// Each mask is evaluated in a process of its own.
+vi.setConfig({ testTimeout: 180_000 })
+
+/** Where the system itself refuses every write for want of space, whoever asks. */
+const FULL_DISK = '/dev/full'
+
+const run = (settings: LabSettings) => runLab(settings, { signal: new AbortController().signal })
+
+test.each([
+  {
+    where: 'within a calibration',
+    // What commits a block of the second domain.
+    path: (whole: LabResults, { samples, seed, length }: LabSettings) => {
+      const datasetSha256 = whole.domains[1]!.calibration!.sha256
+      const spec = { baseSha256: whole.model.baseSha256, datasetSha256, samples, seed, length: length! }
+      return join('cache', 'statistics', 'partial', `${partId(spec)}~full`, 'progress.tmp')
+    },
+    left: { calibrated: 1, selected: 3, evaluated: 2 + 4 },
+  },
+  {
+    where: 'after the first stage',
+    path: () => 'results.json.partial',
+    left: { calibrated: 0, selected: 2, evaluated: 2 },
+  },
+])(
+  'a disk that is full $where ends the run in one line; with space again it goes on, to the same result',
+  async ({ path, left }) => {
+    const folder = await createLabFolder()
+    const settings = folder.settings({
+      specs: ['law=law.cal.txt:law.eval.txt', 'sea=sea.cal.txt:sea.eval.txt'],
+    })
+    const whole = await run({ ...settings, outDir: join(folder.dir, 'whole') })
+    const full = join(settings.outDir, path(whole.results, settings))
+    mkdirSync(join(full, '..'), { recursive: true })
+    symlinkSync(FULL_DISK, full)
+    await expect(run(settings)).rejects.toThrow(
+      /^No disk space is left for the laboratory\..*run the same command again\.$/,
+    )
+    // An unfinished calibration goes by another name when it is taken up.
+    for (const name of readdirSync(settings.outDir, { recursive: true, encoding: 'utf8' }))
+      if (basename(name) === basename(full)) unlinkSync(join(settings.outDir, name))
+    const { done, results } = await run(settings)
+    expect(done).toEqual(left)
+    expect(results.incomplete).toEqual([])
+    expect(measured(results)).toEqual(measured(whole.results))
+  },
+)
+
+/** Without how fast. */
+function measured({ runs, dense }: LabResults) {
+  return {
+    dense,
+    runs: runs.map(({ summary, matrices, stages }) => ({
+      summary,
+      matrices,
+      masks: stages.map(({ evaluations }) => evaluations),
+    })),
+  }
+}

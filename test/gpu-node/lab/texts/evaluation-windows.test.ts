@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest'
+import { cutEvaluationWindows } from '../../../../gpu-node/lab/texts/evaluation-windows.ts'
+import { overlapOf } from '../../../../gpu-node/lab/texts/overlap.ts'
+
+/** A token a character, behind a BOS of 1. */
+const codec = { encodeDocument: (text: string) => [1, ...Array.from(text, (char) => char.charCodeAt(0))] }
+const text = (windows: Int32Array[]) => windows.map((window) => String.fromCharCode(...window))
+
+test('texts are joined by blank lines into one document, cut without overlap, the tail dropped', () => {
+  const { windows } = cutEvaluationWindows(['abcd', 'efg', 'h'], codec, 4, Number.POSITIVE_INFINITY)
+  expect(text(windows)).toEqual(['\u0001abc', 'd\n\ne', 'fg\n\n'])
+})
+
+test('only as much of a long text is encoded as the windows need', () => {
+  const encoded: number[] = []
+  const counting = {
+    encodeDocument(part: string) {
+      encoded.push(part.length)
+      return codec.encodeDocument(part)
+    },
+  }
+  const { windows } = cutEvaluationWindows(['x'.repeat(1_000_000)], counting, 10, 3)
+  expect(windows).toHaveLength(3)
+  expect(Math.max(...encoded)).toBeLessThan(20_000)
+})
+
+test('a text whose tokens are long is encoded whole', () => {
+  const sparse = { encodeDocument: (part: string) => Array.from({ length: part.length / 100 }, (_, i) => i) }
+  const { windows } = cutEvaluationWindows(['x'.repeat(1_000_000)], sparse, 1000, 3)
+  expect(windows).toHaveLength(3)
+})
+
+test('the hash tells windows apart', () => {
+  const hash = (content: string, most = 9) => cutEvaluationWindows([content], codec, 4, most).sha256
+  expect(hash('abcdefgh')).toBe(hash('abcdefghi'))
+  expect(hash('abcdefgh')).not.toBe(hash('abcdefgx'.repeat(2)))
+  expect(hash('abcdefgh', 1)).not.toBe(hash('abcdefgh', 2))
+})
+
+test('less than one window is refused with the number of tokens', () => {
+  expect(() => cutEvaluationWindows(['abc'], codec, 8, 1)).toThrow('has 4 tokens, not even one window of 8')
+})
+
+test('a quotation is found at whatever position it stands', () => {
+  const tokens = (from: number, count: number) => Int32Array.from({ length: count }, (_, i) => from + i)
+  const window = tokens(1000, 128)
+  expect(overlapOf([tokens(0, 512)], [window])).toBe(0)
+  expect(overlapOf([tokens(0, 512), tokens(993, 200)], [window])).toBe(1)
+  expect(overlapOf([tokens(1031, 300)], [window])).toBe(0.75)
+})

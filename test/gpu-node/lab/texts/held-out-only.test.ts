@@ -1,0 +1,20 @@
+import { expect, test } from 'vitest'
+import { formatPerplexity } from '../../../../gpu-node/src/platform/quantities.ts'
+import { composeReport } from '../../../../gpu-node/lab/report/compose.ts'
+import { runLab } from '../../../../gpu-node/lab/run/run.ts'
+import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
+
+test('a method that needs no text is evaluated where no domain is calibrated', async () => {
+  const folder = await createLabFolder()
+  const settings = folder.settings({
+    specs: ['mail=:mail.eval.txt'],
+    methods: ['magnitude'],
+    maxWindows: 1,
+  })
+  const { results, done } = await runLab(settings, { signal: new AbortController().signal })
+  expect(done).toEqual({ calibrated: 0, selected: 1, evaluated: 2 })
+  expect(results.incomplete).toEqual([])
+  expect(results.runs.map(({ stages, matrices }) => [stages.length, matrices.length])).toEqual([[1, 0]])
+  const perplexity = results.runs[0]?.stages[0]?.evaluations['mail']?.perplexity
+  expect(JSON.stringify(composeReport(results))).toContain(formatPerplexity(perplexity ?? Number.NaN))
+}, 180_000)

@@ -1,0 +1,193 @@
+import { describe, expect, test } from 'vitest'
+import {
+  createCodec,
+  type TokenizerDescription,
+  type TokenizerJson,
+} from '../../../../gpu-node/src/model/tokenizer/hub-codec.ts'
+import { TINY_CHAT_TEMPLATE, tokenizerJson } from '../../../support/models/tiny-llama.ts'
+
+const tiny = (changes: Partial<TokenizerDescription> = {}) =>
+  createCodec(
+    {
+      json: tokenizerJson() as TokenizerJson,
+      chatTemplate: TINY_CHAT_TEMPLATE,
+      bosToken: '<|im_start|>',
+      eosToken: '<|im_end|>',
+      ...changes,
+    },
+    'tiny',
+  )
+
+const text = (codec: ReturnType<typeof tiny>, ids: number[]) =>
+  Buffer.concat(ids.map((id) => codec.tokenBytes(id))).toString('utf8')
+
+test('any text comes back byte for byte', () => {
+  const codec = tiny()
+  for (const sample of [
+    '',
+    'The rain in Spain',
+    ' two  spaces\t\n\n',
+    'naïve café 你好 🙂',
+    '\u0000\u007f\u00a0\ufeff',
+  ]) {
+    expect(text(codec, codec.encode(sample))).toBe(sample)
+  }
+})
+
+test('a character of several tokens is whole only when their bytes are joined', () => {
+  const codec = tiny()
+  const ids = codec.encode('é')
+  expect(ids.map((id) => [...codec.tokenBytes(id)])).toEqual([[0xc3], [0xa9]])
+})
+
+test('special tokens in the text are recognised, and no BOS is added', () => {
+  const codec = tiny()
+  const ids = codec.encode('<|im_start|>the<|im_end|>')
+  expect(ids.at(0)).toBe(1)
+  expect(ids.at(-1)).toBe(2)
+  expect(ids.map((id) => codec.isSpecial(id))).toEqual([true, ...ids.slice(1, -1).map(() => false), true])
+  expect(codec.isSpecial(codec.encode('the')[0]!)).toBe(false)
+})
+
+test('an id outside the vocabulary has no bytes', () => {
+  expect(tiny().tokenBytes(100_000)).toEqual(new Uint8Array(0))
+})
+
+test('bytes that are handed out are the caller’s own', () => {
+  const codec = tiny()
+  const [id] = codec.encode('A')
+  codec.tokenBytes(id!)[0] = 0
+  expect([...codec.tokenBytes(id!)]).toEqual([0x41])
+})
+
+test('a conversation is rendered up to the assistant’s answer', () => {
+  expect(tiny().renderChat([{ role: 'user', content: 'Hi' }])).toBe(
+    '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n',
+  )
+})
+
+test('a template may use the model’s own tokens', () => {
+  const codec = tiny({ chatTemplate: '{{ bos_token }}{{ messages[0].content }}{{ eos_token }}' })
+  expect(codec.renderChat([{ role: 'user', content: 'Hi' }])).toBe('<|im_start|>Hi<|im_end|>')
+})
+
+test('a conversation that the template refuses is an error in the template’s words', () => {
+  const codec = tiny({ chatTemplate: "{{ raise_exception('roles must alternate') }}" })
+  expect(() => codec.renderChat([])).toThrow(
+    expect.objectContaining({
+      code: 'invalid_request',
+      message: expect.stringContaining('roles must alternate'),
+    }),
+  )
+})
+
+test('a model without a template says that it cannot chat', () => {
+  expect(() => tiny({ chatTemplate: null }).renderChat([])).toThrow(
+    expect.objectContaining({
+      code: 'invalid_request',
+      message: expect.stringContaining('no chat template'),
+    }),
+  )
+})
+
+test('a template that is not Jinja is refused when the model is opened', () => {
+  expect(() => tiny({ chatTemplate: '{% for %}' })).toThrow(
+    expect.objectContaining({ code: 'unsupported_model' }),
+  )
+})
+
+test('a tokenizer that is not BPE is refused by name', () => {
+  const json = tokenizerJson() as TokenizerJson
+  expect(() => tiny({ json: { ...json, model: { ...json.model, type: 'Unigram' } } })).toThrow(
+    expect.objectContaining({ code: 'unsupported_model', message: expect.stringContaining('Unigram') }),
+  )
+})
+
+test('a tokenizer with an unknown part is refused', () => {
+  const json = { ...(tokenizerJson() as TokenizerJson), pre_tokenizer: { type: 'Telepathy' } }
+  expect(() => tiny({ json })).toThrow(
+    expect.objectContaining({ code: 'unsupported_model', message: expect.stringContaining('Telepathy') }),
+  )
+})
+
+/** LLaMA 2's kind: `▁` for the space, `<0x..>` for bytes that no token covers. */
+function sentencePieceCodec() {
+  const pieces = ['<unk>', '<s>', '</s>', ...Array.from({ length: 256 }, (_, byte) => `<0x${hex(byte)}>`)]
+  const vocabulary = [...pieces, '▁', 'h', 'i', 'hi', '▁hi']
+  return createCodec(
+    {
+      json: {
+        added_tokens: ['<unk>', '<s>', '</s>'].map((content, id) => ({
+          id,
+          content,
+          special: true,
+          normalized: false,
+        })),
+        normalizer: {
+          type: 'Sequence',
+          normalizers: [
+            { type: 'Prepend', prepend: '▁' },
+            { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+          ],
+        },
+        pre_tokenizer: null,
+        post_processor: null,
+        decoder: {
+          type: 'Sequence',
+          decoders: [
+            { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+            { type: 'ByteFallback' },
+            { type: 'Fuse' },
+          ],
+        },
+        model: {
+          type: 'BPE',
+          unk_token: '<unk>',
+          fuse_unk: true,
+          byte_fallback: true,
+          vocab: Object.fromEntries(vocabulary.map((token, id) => [token, id])),
+          merges: ['h i', '▁ hi'],
+        },
+      },
+      chatTemplate: null,
+      bosToken: '<s>',
+      eosToken: '</s>',
+    },
+    'llama-2',
+  )
+}
+
+const hex = (byte: number) => byte.toString(16).toUpperCase().padStart(2, '0')
+
+test('SentencePiece tokens: the bar is a space, byte tokens are their byte, text keeps its own', () => {
+  const codec = sentencePieceCodec()
+  const ids = codec.encode('hi hi\né')
+  expect(ids).toEqual([263, 263, 3 + 0x0a, 3 + 0xc3, 3 + 0xa9])
+  expect(text(codec, ids)).toBe(' hi hi\né')
+  expect(codec.isSpecial(2)).toBe(true)
+})
+
+describe('a text that starts a context', () => {
+  const bosFirst = {
+    type: 'TemplateProcessing',
+    single: [{ SpecialToken: { id: '<|im_start|>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+    pair: [],
+    special_tokens: { '<|im_start|>': { id: '<|im_start|>', ids: [1], tokens: ['<|im_start|>'] } },
+  }
+
+  test('begins with the BOS where the tokenizer puts one', () => {
+    const codec = tiny({ json: { ...(tokenizerJson() as TokenizerJson), post_processor: bosFirst } })
+    const [bos] = codec.encode('<|im_start|>')
+    expect(codec.encodeDocument('Hi')).toEqual([bos, ...codec.encode('Hi')])
+    expect(codec.encodeDocument('')).toEqual([bos])
+  })
+
+  test('gets no second BOS when one is written in it', () => {
+    const codec = tiny({ json: { ...(tokenizerJson() as TokenizerJson), post_processor: bosFirst } })
+    expect(codec.encodeDocument('<|im_start|>Hi')).toEqual(codec.encode('<|im_start|>Hi'))
+  })
+
+  test('is encoded as it is where the tokenizer puts none', () => {
+    expect(tiny().encodeDocument('Hi')).toEqual(tiny().encode('Hi'))
+  })
+})

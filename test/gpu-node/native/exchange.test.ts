@@ -1,0 +1,197 @@
+import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
+import { expect, test } from 'vitest'
+import type { Addon } from '../../../gpu-node/native/addon.d.ts'
+import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
+import { nativeSwapRows } from '../../../gpu-node/src/pruning/refinement/native-exchange.ts'
+import { selectKept } from '../../../gpu-node/src/pruning/methods/select-kept.ts'
+import { createSwapPool } from '../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
+import { gainFloor, swapRows, type SwapLinear } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
+import { buildNative } from '../../../infra/local/build-native.mjs'
+import { leaveOut } from '../../support/harness/skip-without-addon.ts'
+import { createRandom, normals } from '../../support/harness/random.ts'
+import { measureByDefinition } from '../../support/pruning/exchange-gradient.ts'
+
+// Without cargo there is nothing to compare.
+const built = await buildNative((line) => process.stderr.write(`${line}\n`))
+if (built === 'no-cargo') testWithoutAddon()
+else testNativeSwaps(loadNative())
+
+function testWithoutAddon(): void {
+  leaveOut('swaps')
+  test('without cargo masks are refined in JavaScript', async () => {
+    const { rows, cols, group, weights, moment, bits } = randomLinear(
+      { pattern: '0.5', cols: 20, rows: 5 },
+      1,
+    )
+    const pool = createSwapPool(1)
+    const { before, after } = await pool.refine({
+      rows,
+      cols,
+      group,
+      weights: Float32Array.from(weights),
+      moment: pool.unfold(upper(moment, cols), cols),
+      bits,
+    })
+    await pool.close()
+    expect(after).toBeLessThan(before)
+  })
+}
+
+function testNativeSwaps(addon: Addon): void {
+  const cases = [
+    { pattern: '0.5', cols: 16, rows: 40 },
+    { pattern: '0.5', cols: 61, rows: 40 },
+    { pattern: '0.7', cols: 100, rows: 40 },
+    { pattern: '0.3', cols: 333, rows: 20 },
+    { pattern: '0.5', cols: 576, rows: 20 },
+    { pattern: '0.5', cols: 1536, rows: 5 },
+    // Nothing is pruned.
+    { pattern: '0.0001', cols: 20, rows: 5 },
+    { pattern: '2:4', cols: 16, rows: 40 },
+    { pattern: '2:4', cols: 100, rows: 40 },
+    { pattern: '2:4', cols: 1536, rows: 5 },
+    { pattern: '4:8', cols: 72, rows: 40 },
+    { pattern: '4:8', cols: 576, rows: 20 },
+    { pattern: '3:8', cols: 136, rows: 20 },
+    { pattern: '5:16', cols: 112, rows: 20 },
+    { pattern: '30:64', cols: 64, rows: 20 },
+    // Values of a few levels: candidates that are equal, and weights of nothing.
+    { pattern: '0.5', cols: 200, rows: 40, coarse: true },
+    { pattern: '2:4', cols: 200, rows: 40, coarse: true },
+    { pattern: '4:8', cols: 72, rows: 40, coarse: true },
+  ]
+
+  test.each(addon.kernels().flatMap((kernel) => cases.map((given) => ({ kernel, ...given }))))(
+    '$kernel refines a mask of $pattern with $cols columns as JavaScript does, to the bit',
+    ({ kernel, ...given }) => {
+      for (const seed of given.cols > 1000 ? [1] : [1, 2, 3]) {
+        const linear = randomLinear(given, seed)
+        const [expected, found] = [copyOf(linear), copyOf(linear)]
+        const floor = gainFloor(linear)
+        swapRows(expected, 0, linear.rows, floor)
+        nativeSwapRows(addon, kernel)(found, 0, linear.rows, floor)
+        expect(found.bits, `seed ${seed}`).toEqual(expected.bits)
+        expect(found.errors, `seed ${seed}`).toEqual(expected.errors)
+        expect(isSame(expected.bits, linear.bits), `seed ${seed}`).toBe(given.pattern === '0.0001')
+      }
+    },
+  )
+
+  test.each(addon.kernels())('%s leaves rows that are full or empty as they are', (kernel) => {
+    for (const group of [null, 4, 16]) {
+      const linear = { ...randomLinear({ pattern: '0.5', cols: 48, rows: 3 }, 4), group }
+      linear.bits.set(new Uint8Array(6).fill(255))
+      linear.bits.set(new Uint8Array(6), 6)
+      linear.bits.set(new Uint8Array(6).fill(0b1010_0101), 12)
+      measureByDefinition(linear)
+      const [expected, found] = [copyOf(linear), copyOf(linear)]
+      swapRows(expected, 0, 3, 1e-9)
+      nativeSwapRows(addon, kernel)(found, 0, 3, 1e-9)
+      expect(found).toEqual(expected)
+      expect(found.bits.subarray(0, 12)).toEqual(linear.bits.subarray(0, 12))
+      expect(found.bits.subarray(12)).not.toEqual(linear.bits.subarray(12))
+    }
+  })
+
+  test('rows of shared memory are refined part by part, and no call touches rows that are not its own', () => {
+    const given = randomLinear({ pattern: '0.5', cols: 61, rows: 24 }, 5)
+    const linear = { ...given, bits: shared(given.bits), errors: shared(given.errors) }
+    for (const name of ['weights', 'moment', 'gradient'] as const)
+      Object.assign(linear, { [name]: shared(given[name]) })
+    const expected = copyOf(given)
+    const floor = gainFloor(given)
+    const refine = nativeSwapRows(addon)
+    swapRows(expected, 8, 16, floor)
+    refine(linear, 8, 16, floor)
+    expect([...linear.bits]).toEqual([...expected.bits])
+    expect([...linear.errors]).toEqual([...expected.errors])
+    refine(linear, 16, 24, floor)
+    refine(linear, 0, 8, floor)
+    swapRows(expected, 0, 8, floor)
+    swapRows(expected, 16, 24, floor)
+    expect([...linear.bits]).toEqual([...expected.bits])
+    expect([...linear.errors]).toEqual([...expected.errors])
+  })
+
+  test('arguments that do not fit are refused and say why', () => {
+    const [weights, moment, bits] = [new Float32Array(8), new Float64Array(16), new Uint8Array(2)]
+    const [gradient, errors] = [new Float64Array(8), new Float64Array(2)]
+    const good: unknown[] = [null, 4, null, weights, moment, bits, gradient, errors, 0]
+    const swap = (...args: unknown[]) => (addon.swapRows as (...args: unknown[]) => void)(...args)
+    const changed = (place: number, value: unknown) => () => swap(...good.with(place, value))
+    const wrongType = expect.objectContaining({ code: 'InvalidArg' })
+    swap(...good)
+    swap(...good.with(2, 2))
+    expect(changed(0, 'sse9')).toThrow("unknown kernel 'sse9'; there are amx, avx512")
+    expect(changed(1, 0)).toThrow('cols must be a whole number from 1')
+    expect(changed(2, 3)).toThrow("group has 3 columns; it must divide the row's 4")
+    expect(changed(2, -1)).toThrow('group must be a whole number')
+    expect(changed(3, new Float32Array(7))).toThrow('weights has 7 values; with 2 rows')
+    expect(changed(4, new Float64Array(15))).toThrow('moment has 15 values')
+    expect(changed(5, new Uint8Array(3))).toThrow('bits has 3 values')
+    expect(changed(6, new Float64Array(9))).toThrow('gradient has 9 values')
+    expect(changed(8, Number.NaN)).toThrow('floor must be a number')
+    expect(changed(3, new Float64Array(8))).toThrow(wrongType)
+    expect(changed(5, [0, 0])).toThrow(wrongType)
+    expect(changed(7, gradient.subarray(2, 4))).toThrow('errors shares memory with another array')
+    expect(changed(5, new Uint8Array(moment.buffer, 3, 2))).toThrow('bits shares memory with another array')
+    expect(changed(5, new Uint8Array(errors.buffer, 0, 2))).toThrow('bits shares memory with another array')
+  })
+}
+
+/** Correlated inputs of a few tokens, one of them dead, and a Wanda mask. */
+function randomLinear(
+  given: { pattern: string; cols: number; rows: number; coarse?: boolean },
+  seed: number,
+): SwapLinear {
+  const { cols, rows, coarse } = given
+  const tokens = cols > 1000 ? 20 : 60
+  const random = createRandom(seed)
+  const level = (value: number) => (coarse ? Math.round(value) : value)
+  const common = normals(random, tokens, 0, 1)
+  const moment = new Float64Array(cols * cols)
+  for (let token = 0; token < tokens; token++) {
+    const x = normals(random, cols, common[token]!, 0.7)
+    for (let col = 0; col < cols; col++) x[col] = col === 5 ? 0 : level(x[col]! * (1 + (col % 3)))
+    for (let a = 0; a < cols; a++)
+      for (let b = 0; b < cols; b++) moment[a * cols + b]! += (x[a]! * x[b]!) / tokens
+  }
+  const weights = Float32Array.from(normals(random, rows * cols, 0, 1), level)
+  const score = Float64Array.from(
+    weights,
+    (w, i) => Math.abs(w) * Math.sqrt(moment[(i % cols) * (cols + 1)]!),
+  )
+  const pattern = parsePattern(given.pattern)
+  const linear = {
+    rows,
+    cols,
+    group: pattern.kind === 'n:m' ? pattern.group : null,
+    weights,
+    moment,
+    bits: selectKept(score, rows, cols, pattern, 'row'),
+    gradient: new Float64Array(rows * cols),
+    errors: new Float64Array(rows),
+  }
+  measureByDefinition(linear)
+  return linear
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0
+}
+
+/** As statistics hold it. */
+function upper(moment: Float64Array, size: number): Float64Array {
+  return moment.filter((_, index) => index % size >= Math.floor(index / size))
+}
+
+function copyOf(linear: SwapLinear): SwapLinear {
+  return { ...linear, bits: Uint8Array.from(linear.bits), errors: Float64Array.from(linear.errors) }
+}
+
+function shared<T extends Uint8Array | Float32Array | Float64Array>(values: T): T {
+  const buffer = new SharedArrayBuffer(values.byteLength)
+  const copy = new (values.constructor as new (buffer: SharedArrayBuffer) => T)(buffer)
+  copy.set(values)
+  return copy
+}

@@ -1,0 +1,35 @@
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
+import { createContentStore } from '../../../gpu-node/src/platform/content-store.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
+
+const BYTES = new TextEncoder().encode('some content')
+const SHA256 = createHash('sha256').update(BYTES).digest('hex')
+
+test('a caller is not taken down by another that gave the shared download up', async () => {
+  let fetches = 0
+  const store = createContentStore({
+    dir: temporaryDir(),
+    extension: '.txt',
+    mismatch: () => new AppError('mask_invalid', 'damaged'),
+    async fetch(_sha256, signal) {
+      fetches += 1
+      return (async function* () {
+        yield BYTES.subarray(0, 4)
+        // The first download never goes on by itself.
+        if (fetches === 1) await sleep(600_000, undefined, { signal, ref: false })
+        yield BYTES.subarray(4)
+      })()
+    },
+  })
+  const impatient = new AbortController()
+  const first = store.ensure(SHA256, impatient.signal)
+  const second = store.ensure(SHA256)
+  impatient.abort(new Error('gave up'))
+  await expect(first).rejects.toThrow(/aborted/)
+  expect(new Uint8Array(await readFile(await second))).toEqual(BYTES)
+  expect(fetches).toBe(2)
+})

@@ -1,0 +1,100 @@
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, expect, test, vi } from 'vitest'
+import type * as identity from '../../../gpu-node/src/platform/process-identity.ts'
+import { takeProcessLock, type ProcessLock } from '../../../gpu-node/src/platform/process-lock.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
+
+/** Runs when somebody is about to judge a holder: what another process does just then. */
+let meanwhile: (() => void) | undefined
+vi.mock('../../../gpu-node/src/platform/process-identity.ts', async (original) => {
+  const real = await original<typeof identity>()
+  return {
+    ...real,
+    isAlive: (pid: number) => {
+      const alive = real.isAlive(pid)
+      const act = meanwhile
+      meanwhile = undefined
+      act?.()
+      return alive
+    },
+  }
+})
+
+let dir: string
+let path: string
+beforeEach(() => {
+  dir = temporaryDir()
+  path = join(dir, 'node.json')
+})
+
+async function deadPid(): Promise<number> {
+  const child = spawn(process.execPath, ['-e', ''])
+  await once(child, 'exit')
+  return child.pid ?? 0
+}
+
+function taken(lock: ReturnType<typeof takeProcessLock>): ProcessLock {
+  if ('holder' in lock) throw new Error(`held by ${lock.heldBy}`)
+  return lock
+}
+
+test('a lock is held by one, who is named to others, and leaves nothing', () => {
+  const lock = taken(takeProcessLock(path, { port: 1 }))
+  expect(lock.wasAbandoned).toBe(false)
+  expect(takeProcessLock(path, { port: 2 })).toMatchObject({
+    holder: { host: hostname(), pid: process.pid, port: 1 },
+    heldBy: `pid ${process.pid}`,
+  })
+  lock.release()
+  expect(readdirSync(dir)).toEqual([])
+})
+
+test('the lock of another host is held, whatever its pid is here; whoever is refused reads host, file and what to do', async () => {
+  const theirs = JSON.stringify({ host: 'elsewhere', pid: await deadPid(), startTicks: '1' })
+  writeFileSync(path, theirs)
+  const refused = takeProcessLock(path, {})
+  expect(refused).toMatchObject({ holder: { host: 'elsewhere' } })
+  expect(refused).toHaveProperty(
+    'heldBy',
+    expect.stringMatching(`on host 'elsewhere' .if it no longer runs there, remove ${path}`),
+  )
+  expect(readFileSync(path, 'utf8')).toBe(theirs)
+  expect(readdirSync(dir)).toEqual(['node.json'])
+})
+
+test('releasing leaves the lock of whoever holds it by now', () => {
+  const lock = taken(takeProcessLock(path, {}))
+  writeFileSync(path, JSON.stringify({ host: 'elsewhere', pid: 1 }))
+  lock.release()
+  expect(existsSync(path)).toBe(true)
+})
+
+test('of two that find a lock abandoned, one has it and the other is refused', async () => {
+  writeFileSync(path, JSON.stringify({ host: hostname(), pid: await deadPid(), startTicks: '1' }))
+  let first: ProcessLock | undefined
+  meanwhile = () => {
+    first = taken(takeProcessLock(path, { first: true }))
+  }
+  const second = takeProcessLock(path, {})
+  expect(first?.wasAbandoned).toBe(true)
+  expect(second).toMatchObject({ holder: { pid: process.pid, first: true } })
+  first?.release()
+  expect(readdirSync(dir)).toEqual([])
+})
+
+test('whoever ended while it took an abandoned lock over holds nobody up', async () => {
+  const abandoned = JSON.stringify({ host: hostname(), pid: await deadPid(), startTicks: '1' })
+  writeFileSync(path, abandoned)
+  const name = createHash('sha256').update(abandoned).digest('hex').slice(0, 16)
+  writeFileSync(
+    `${path}.${name}`,
+    JSON.stringify({ host: hostname(), pid: await deadPid(), startTicks: '2' }),
+  )
+  taken(takeProcessLock(path, {})).release()
+  expect(readdirSync(dir)).toEqual([])
+})

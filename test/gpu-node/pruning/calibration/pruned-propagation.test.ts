@@ -1,0 +1,298 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
+import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { Artifact } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
+import {
+  BLOCK_INPUTS,
+  deviationNames,
+  INPUT_OF,
+  statisticTensors,
+} from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import { createCalibrationPass } from '../../../../gpu-node/src/pruning/calibration/calibration-pass.ts'
+import { chooseMask, type ChosenLinear } from '../../../../gpu-node/src/pruning/selection/choose-mask.ts'
+import { openPartial } from '../../../../gpu-node/src/pruning/statistics/partial-artifact.ts'
+import {
+  calibratePruned,
+  type PrunedPropagation,
+  type PrunedStage,
+} from '../../../../gpu-node/src/pruning/calibration/pruned-propagation.ts'
+import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
+import {
+  BLOCK_LINEARS,
+  linearName,
+  linearShape,
+  type BlockLinear,
+} from '../../../../gpu-node/src/model/config/llama-config.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { referenceBlock, type BlockTrace, type Matrix } from '../../../support/models/reference-block.ts'
+import type { StoredTensor } from '../../../support/models/safetensors-writer.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+
+const LENGTH = 32
+const SEQUENCES = 3
+
+let tiny: TinyModel
+
+beforeAll(async () => {
+  tiny = await openTinyModel({ layers: 3, intermediateSize: 96 })
+})
+
+afterAll(() => tiny.remove())
+
+function stage(name: string, seed: number): PrunedStage {
+  const random = createRandom(seed)
+  const tokens = Int32Array.from({ length: SEQUENCES * LENGTH }, () =>
+    Math.floor(random() * tiny.model.config.vocabSize),
+  )
+  return {
+    spec: {
+      baseSha256: tiny.model.master.baseSha256,
+      datasetSha256: name,
+      samples: SEQUENCES,
+      length: LENGTH,
+      seed,
+    },
+    domain: name,
+    sequences: { tokens, sequences: SEQUENCES, length: LENGTH },
+  }
+}
+
+const selectionOf = (method: string, pattern = '0.5'): SelectionSpec => ({ method, pattern, scope: 'row' })
+
+const calibrate = (
+  stages: PrunedStage[],
+  selection: SelectionSpec,
+  statisticsDir = temporaryDir(),
+  onBlock?: (stage: number, done: number) => void,
+  propagation: PrunedPropagation = 'pruned',
+) => calibratePruned(tiny.model, stages, { selection, propagation, statisticsDir, threads: 1, onBlock })
+
+const compensate = (stages: PrunedStage[], selection: SelectionSpec, statisticsDir = temporaryDir()) =>
+  calibrate(stages, selection, statisticsDir, undefined, 'compensated')
+
+async function calibrateDense({ sequences }: PrunedStage): Promise<Artifact> {
+  const pass = await createCalibrationPass(tiny.model, LENGTH, 1)
+  const partial = await openPartial(temporaryDir(), 'dense')
+  await pass.run(sequences, partial, () => undefined)
+  await pass.release()
+  return partial.publish('', { id: 'dense', datasetSha256: '', domain: '', tokens: sequences.tokens.length })
+}
+
+/** The weights of the model under a mask. */
+async function prunedTensors(
+  artifacts: Artifact[],
+  selection: SelectionSpec,
+): Promise<Map<string, StoredTensor>> {
+  const pruned = new Map<string, StoredTensor>(tiny.tensors)
+  const sink = async ({ name, bits, weights }: ChosenLinear) => {
+    const { shape, values } = tiny.tensors.get(name)!
+    const [rows, cols] = shape as [number, number]
+    const isKept = (row: number, col: number) => (bits[row * rowBytes(cols) + (col >> 3)]! >> (col & 7)) & 1
+    const kept = Float32Array.from(weights ?? values, (value, i) =>
+      isKept(Math.floor(i / cols), i % cols) ? value : 0,
+    )
+    expect(kept.filter((value) => value === 0).length).toBe((rows * cols) / 2)
+    pruned.set(name, { shape, values: kept })
+  }
+  await chooseMask(tiny.model, artifacts, selection, 1, sink, () => undefined)
+  return pruned
+}
+
+/** Largest difference of a block's statistics, over the largest value of each. */
+async function difference(a: Artifact, b: Artifact, block: number): Promise<number> {
+  let worst = 0
+  for (const name of statisticTensors(tiny.model.config).keys()) {
+    const [left, right] = [await accumulate([a], block, name), await accumulate([b], block, name)]
+    const scale = right.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    left.forEach((value, i) => (worst = Math.max(worst, Math.abs(value - right[i]!) / scale)))
+  }
+  return worst
+}
+
+test('a block is scored with what the pruned blocks before it give, by a plain f64 forward pass', async () => {
+  const { config } = tiny.model
+  const only = stage('sea', 1)
+  const selection = selectionOf('wanda')
+  const [artifact] = await calibrate([only], selection)
+  const pruned = await prunedTensors([artifact!], selection)
+  let batch = embedded(only)
+  for (let layer = 0; layer < config.layers; layer++) {
+    const dense = batch.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
+    for (const linear of BLOCK_LINEARS) {
+      const [, cols] = linearShape(config, linear)
+      const norm = await accumulate([artifact!], layer, `${INPUT_OF[linear]}.square_norm`)
+      const x = dense.flatMap(({ inputs }) => inputs[linear])
+      for (let c = 0; c < cols; c++) {
+        const expected = x.reduce((sum, row) => sum + row[c]! ** 2, 0)
+        expect(Math.abs(norm[c]! / expected - 1)).toBeLessThan(2e-4)
+      }
+    }
+    batch = batch.map((hidden) => referenceBlock(config, pruned, layer, hidden).hidden)
+  }
+})
+
+test('compensated, a linear lacks what the dense model makes there, by a plain f64 forward pass', async () => {
+  const { config } = tiny.model
+  const only = stage('sea', 1)
+  const selection = selectionOf('continual-wanda+swaps+reconstruct')
+  const [artifact] = await compensate([only], selection)
+  const chosen = await prunedTensors([artifact!], selection)
+  let dense = embedded(only)
+  let pruned = dense
+  for (let layer = 0; layer < config.layers; layer++) {
+    const targets = dense.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
+    for (const linear of BLOCK_LINEARS) {
+      const before = BLOCK_LINEARS.filter(
+        (other) => BLOCK_INPUTS.indexOf(INPUT_OF[other]) < BLOCK_INPUTS.indexOf(INPUT_OF[linear]),
+      ).map((other) => linearName(layer, other))
+      const tensors = new Map(
+        [...tiny.tensors].map(([name, own]) => [name, before.includes(name) ? chosen.get(name)! : own]),
+      )
+      const found = pruned.map((hidden) => referenceBlock(config, tensors, layer, hidden))
+      const [t, y, x] = [
+        made(linear, targets),
+        made(linear, found),
+        found.flatMap(({ inputs }) => inputs[linear]),
+      ]
+      const [rows, cols] = linearShape(config, linear)
+      const expected = Array.from({ length: rows * cols }, (_, i) => {
+        const [r, c] = [Math.floor(i / cols), i % cols]
+        return x.reduce((sum, input, token) => sum + (t[token]![r]! - y[token]![r]!) * input[c]!, 0)
+      })
+      const { cross, norm } = deviationNames(linear)
+      const squareNorm = x[0]!.map((_, c) => x.reduce((sum, input) => sum + input[c]! ** 2, 0))
+      const missing = Array.from({ length: rows }, (_, r) =>
+        t.reduce((sum, target, token) => sum + (target[r]! - y[token]![r]!) ** 2, 0),
+      )
+      for (const [name, values] of [
+        [cross, expected],
+        [norm, missing],
+        [`${INPUT_OF[linear]}.square_norm`, squareNorm],
+      ] as const) {
+        const sum = await accumulate([artifact!], layer, name)
+        expect(relativeDifference(sum, values), `${name} of block ${layer}`).toBeLessThan(3e-4)
+      }
+    }
+    dense = targets.map(({ hidden }) => hidden)
+    pruned = pruned.map((hidden) => referenceBlock(config, chosen, layer, hidden).hidden)
+  }
+})
+
+test('what makes up for the blocks before comes nearer to the dense model than what does not', async () => {
+  const selection = selectionOf('continual-wanda+swaps+reconstruct')
+  const stages = [stage('sea', 1), stage('law', 2)]
+  const leaving = (tensors: ReadonlyMap<string, StoredTensor>) =>
+    stages.flatMap(embedded).flatMap((hidden) => {
+      let state = hidden
+      for (let layer = 0; layer < tiny.model.config.layers; layer++)
+        state = referenceBlock(tiny.model.config, tensors, layer, state).hidden
+      return state.flat()
+    })
+  const wanted = leaving(tiny.tensors)
+  const errorOf = async (artifacts: Artifact[]) => {
+    const found = leaving(await prunedTensors(artifacts, selection))
+    return found.reduce((sum, value, i) => sum + (value - wanted[i]!) ** 2, 0)
+  }
+  const [plain, compensated] = [
+    await errorOf(await calibrate(stages, selection)),
+    await errorOf(await compensate(stages, selection)),
+  ]
+  expect(compensated).toBeLessThan(0.95 * plain)
+})
+
+test('where next to nothing is pruned next to nothing is lacking, and the first linears lack nothing', async () => {
+  const [half] = await compensate([stage('sea', 1)], selectionOf('continual-wanda'))
+  const [none] = await compensate([stage('sea', 1)], selectionOf('continual-wanda', '0.001'))
+  const lacking = async (artifact: Artifact, block: number, linear: BlockLinear) =>
+    (await accumulate([artifact], block, deviationNames(linear).norm)).reduce(
+      (total, value) => total + value,
+      0,
+    )
+  expect(await lacking(half!, 0, 'self_attn.v_proj')).toBe(0)
+  for (const linear of BLOCK_LINEARS) {
+    expect(await lacking(none!, 2, linear)).toBeLessThan(1e-4 * (await lacking(half!, 2, linear)))
+  }
+})
+
+test('the first block has the statistics of dense propagation, the later ones others; where next to nothing is pruned all agree', async () => {
+  const only = stage('sea', 1)
+  const dense = await calibrateDense(only)
+  const [half] = await calibrate([only], selectionOf('copal'))
+  expect(await difference(half!, dense, 0)).toBe(0)
+  expect(await difference(half!, dense, 1)).toBeGreaterThan(0.05)
+  expect(await difference(half!, dense, 2)).toBeGreaterThan(0.05)
+  const [none] = await calibrate([only], selectionOf('copal', '0.001'))
+  for (const block of [0, 1, 2]) expect(await difference(none!, dense, block)).toBeLessThan(1e-5)
+})
+
+test('a later dataset runs through what all so far have chosen; a method that restarts, through its own', async () => {
+  const stages = [stage('sea', 1), stage('law', 2)]
+  const continual = await calibrate(stages, selectionOf('continual-wanda'))
+  const restarted = await calibrate(stages, selectionOf('wanda'))
+  // Both begin from the same dense model and one dataset.
+  expect(await difference(continual[0]!, restarted[0]!, 2)).toBe(0)
+  expect(await difference(continual[1]!, restarted[1]!, 0)).toBe(0)
+  expect(await difference(continual[1]!, restarted[1]!, 1)).toBeGreaterThan(1e-3)
+  const [alone] = await calibrate([stages[1]!], selectionOf('wanda'))
+  expect(alone!.blocks).toEqual(restarted[1]!.blocks)
+})
+
+test.each([1, 2, 4])(
+  'stopped after %i blocks and run again, it goes on there to the same bytes',
+  async (blocks) => {
+    const stages = [stage('sea', 1), stage('law', 2)]
+    const selection = selectionOf('continual-sparsegpt')
+    const whole = await calibrate(stages, selection)
+    const dir = temporaryDir()
+    let left = blocks
+    const stop = () => {
+      if (--left === 0) throw new Error('stopped')
+    }
+    await expect(calibrate(stages, selection, dir, stop)).rejects.toThrow('stopped')
+    const reported: [number, number][] = []
+    const resumed = await calibrate(stages, selection, dir, (index, done) => reported.push([index, done]))
+    const all = [0, 1].flatMap((index) => [1, 2, 3].map((done) => [index, done]))
+    expect(reported).toEqual(all.slice(blocks))
+    expect(resumed.map((artifact) => artifact.blocks)).toEqual(whole.map((artifact) => artifact.blocks))
+  },
+)
+
+test('what is on disk is not calibrated again, unless an earlier dataset or the method differs', async () => {
+  const dir = temporaryDir()
+  const count = async (stages: PrunedStage[], method: string) => {
+    let blocks = 0
+    await calibrate(stages, selectionOf(method), dir, () => blocks++)
+    return blocks
+  }
+  const [sea, law] = [stage('sea', 1), stage('law', 2)]
+  expect(await count([sea, law], 'continual-wanda')).toBe(6)
+  expect(await count([sea, law], 'continual-wanda')).toBe(0)
+  expect(await count([law], 'continual-wanda')).toBe(3)
+  expect(await count([sea], 'copal')).toBe(3)
+})
+
+function embedded({ sequences: { tokens, sequences, length } }: PrunedStage): Matrix[] {
+  const { hiddenSize } = tiny.model.config
+  const { values } = tiny.tensors.get('model.embed_tokens.weight')!
+  return Array.from({ length: sequences }, (_, sequence) =>
+    [...tokens.subarray(sequence * length, (sequence + 1) * length)].map((token) => [
+      ...values.subarray(token * hiddenSize, (token + 1) * hiddenSize),
+    ]),
+  )
+}
+
+/** What a linear makes; where that is added to the residual stream, the stream after it. */
+function made(linear: BlockLinear, traces: readonly BlockTrace[]): Matrix {
+  if (linear === 'self_attn.o_proj') return traces.flatMap(({ middle }) => middle)
+  if (linear === 'mlp.down_proj') return traces.flatMap(({ hidden }) => hidden)
+  return traces.flatMap(({ outputs }) => outputs[linear])
+}
+
+/** Largest difference, as a part of the largest value. */
+function relativeDifference(found: Float64Array, expected: readonly number[]): number {
+  const largest = (values: readonly number[]) =>
+    values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  const distance = largest(expected.map((value, i) => found[i]! - value))
+  return distance === 0 ? 0 : distance / largest(expected)
+}

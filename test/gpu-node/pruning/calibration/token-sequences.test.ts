@@ -1,0 +1,61 @@
+import { expect, test } from 'vitest'
+import { sampleSequences } from '../../../../gpu-node/src/pruning/calibration/token-sequences.ts'
+import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-codec.ts'
+
+/** One token a character: its code. Its tokenizer puts no BOS. */
+const encode = (text: string) => Array.from(text, (char) => char.codePointAt(0)!)
+const codec: Pick<TextCodec, 'encode' | 'encodeDocument'> = { encode, encodeDocument: encode }
+const sample = (texts: string[], options: Partial<Parameters<typeof sampleSequences>[2]> = {}) =>
+  sampleSequences(texts, codec as TextCodec, { samples: 4, length: 4, seed: 1, separator: 0, ...options })
+
+const rows = ({ tokens, length }: ReturnType<typeof sample>) =>
+  Array.from({ length: tokens.length / length }, (_, row) => [
+    ...tokens.subarray(row * length, (row + 1) * length),
+  ])
+
+test('the same seed gives the same sequences, another seed others', () => {
+  const texts = Array.from({ length: 40 }, (_, i) => String.fromCharCode(65 + i).repeat(3))
+  expect(sample(texts)).toEqual(sample(texts))
+  expect(sample(texts, { seed: 2 })).not.toEqual(sample(texts))
+})
+
+test('of one long text windows are chosen all over it, each of consecutive tokens', () => {
+  const text = Array.from({ length: 4000 }, (_, i) => String.fromCodePoint(1000 + i)).join('')
+  const chosen = rows(sample([text], { samples: 8 }))
+  expect(chosen).toHaveLength(8)
+  for (const window of chosen) expect(window).toEqual([0, 1, 2, 3].map((i) => window[0]! + i))
+  const starts = chosen.map(([first]) => first! - 1000)
+  expect(new Set(starts).size).toBe(8)
+  expect(starts.every((start) => start % 4 === 0)).toBe(true)
+  expect(Math.max(...starts)).toBeGreaterThan(2000)
+})
+
+test('short texts are joined with the separator between two, none at the ends', () => {
+  const { tokens } = sample(['aaa', 'bbb', 'ccc', 'ddd'], { samples: 3, length: 5 })
+  expect(tokens.length).toBe(15)
+  expect([3, 7, 11].map((i) => tokens[i])).toEqual([0, 0, 0])
+  expect(tokens.filter((token) => token === 0)).toHaveLength(3)
+  expect([
+    ...sample(['aaa', 'bbb', 'ccc'], { separator: undefined, length: 3, samples: 3 }).tokens,
+  ]).not.toContain(0)
+})
+
+test('a BOS stands once, at the head of the stream, where the tokenizer puts one', () => {
+  const withBos = { ...codec, encodeDocument: (text: string) => [9, ...encode(text)] }
+  const options = { samples: 3, length: 4, seed: 1, separator: 0 }
+  const { tokens } = sampleSequences(['aaa', 'bbb', 'ccc'], withBos as TextCodec, options)
+  expect(tokens[0]).toBe(9)
+  expect(tokens.filter((token) => token === 9)).toHaveLength(1)
+})
+
+test('with fewer tokens than asked for every full window is used', () => {
+  expect(sample(['abcdefghijklm'], { samples: 100 })).toMatchObject({ sequences: 3, length: 4 })
+})
+
+test('less than two windows is refused with the numbers', () => {
+  expect(() => sample(['abcdefg'])).toThrow(
+    'Calibration needs at least 8 tokens of text (2 sequences of 4); the 1 sample has 7.',
+  )
+  expect(() => sample([])).toThrow('the 0 samples have 0')
+  expect(sample(['abcd'], { samples: 1 })).toMatchObject({ sequences: 1 })
+})

@@ -1,0 +1,76 @@
+import { expect, test } from 'vitest'
+import { pruneMethod } from '@copal/shared/wire/prune-method.ts'
+import { METHOD_NAMES, parseMethod, RULES } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
+
+test('every name is one that the wire carries, and stands for the method of that name', () => {
+  expect(new Set(METHOD_NAMES).size).toBe(METHOD_NAMES.length)
+  for (const name of METHOD_NAMES) {
+    expect(pruneMethod.parse(name)).toBe(name)
+    const { rule, allocated, rows, swaps, reconstruct } = parseMethod(name)
+    const steps = { allocated, rows, swaps, reconstruct }
+    const suffixes = Object.entries(steps).map(([step, has]) => (has ? `+${step}` : ''))
+    expect(rule.name + suffixes.join('')).toBe(name)
+  }
+})
+
+test('a rule is a method alone, allocated, shared among rows, with swaps, with reconstruction and with any of them; without rows and swaps where it changes weights', () => {
+  for (const { name, changesWeights } of RULES) {
+    const shares = changesWeights ? ['', '+allocated'] : ['', '+allocated', '+rows', '+allocated+rows']
+    const refinements = changesWeights
+      ? ['', '+reconstruct']
+      : ['', '+swaps', '+reconstruct', '+swaps+reconstruct']
+    const expected = shares.flatMap((share) => refinements.map((refinement) => name + share + refinement))
+    expect(METHOD_NAMES.filter((method) => method.split('+')[0] === name)).toEqual(expected)
+  }
+})
+
+test.each([
+  { name: 'magnitude', datasets: 'none', needs: [], changesWeights: false },
+  { name: 'magnitude+swaps', datasets: 'accumulated', needs: ['second_moment'], changesWeights: false },
+  { name: 'magnitude+reconstruct', datasets: 'accumulated', needs: ['second_moment'], changesWeights: true },
+  { name: 'wanda', datasets: 'newest', needs: ['square_norm'], changesWeights: false },
+  {
+    name: 'wanda+swaps+reconstruct',
+    datasets: 'newest',
+    needs: ['square_norm', 'second_moment'],
+    changesWeights: true,
+  },
+  { name: 'copal', datasets: 'accumulated', needs: ['sensitivity'], changesWeights: false },
+  { name: 'magnitude+rows', datasets: 'accumulated', needs: ['square_norm'], changesWeights: false },
+  {
+    name: 'copal+rows+swaps',
+    datasets: 'accumulated',
+    needs: ['sensitivity', 'square_norm', 'second_moment'],
+    changesWeights: false,
+  },
+  { name: 'sparsegpt', datasets: 'newest', needs: ['second_moment'], changesWeights: true },
+  {
+    name: 'continual-sparsegpt+reconstruct',
+    datasets: 'accumulated',
+    needs: ['second_moment'],
+    changesWeights: true,
+  },
+])('$name counts $datasets datasets and reads $needs', ({ name, ...expected }) => {
+  expect(parseMethod(name)).toMatchObject(expected)
+})
+
+test.each([
+  ['wnada', 'wanda'],
+  ['continual_wanda+swaps', 'continual-wanda+swaps'],
+  ['copal+reconstruct+swaps', undefined],
+  ['sparsegpt+swaps', undefined],
+  ['sparsegpt+rows', undefined],
+  ['', undefined],
+])('%j is refused; what was meant is %s, and what there is is listed', (name, meant) => {
+  expect(() => parseMethod(name)).toThrow(
+    expect.objectContaining({
+      code: 'invalid_request',
+      param: 'method',
+      message: expect.stringContaining(
+        `The rules are ${RULES.map((rule) => rule.name).join(', ')}; after one may come +allocated, +rows, +swaps, +reconstruct`,
+      ) as string,
+    }) as Error,
+  )
+  const suggestion = meant === undefined ? '. The rules' : `. Did you mean '${meant}'? The rules`
+  expect(() => parseMethod(name)).toThrow(meant === undefined ? /no pruning method/ : suggestion)
+})

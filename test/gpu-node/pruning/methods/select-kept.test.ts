@@ -1,0 +1,53 @@
+import { expect, test } from 'vitest'
+import { keptCounts, parsePattern, type MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
+import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
+import { bitStrings } from '../../../support/pruning/prune-toy.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+
+/** The reference rule: stable sort, lowest first. */
+function sortedMask(
+  score: Float64Array,
+  rows: number,
+  cols: number,
+  pattern: string,
+  scope: MaskScope,
+): string[] {
+  const { groups, size, kept } = keptCounts(parsePattern(pattern), scope, rows, cols)
+  const keep = Array.from({ length: rows * cols }, () => '1')
+  for (let group = 0; group < groups; group++) {
+    const order = Array.from({ length: size }, (_, i) => group * size + i).sort(
+      (a, b) => score[a]! - score[b]! || a - b,
+    )
+    for (const i of order.slice(0, size - kept)) keep[i] = '0'
+  }
+  return Array.from({ length: rows }, (_, row) => keep.slice(row * cols, (row + 1) * cols).join(''))
+}
+
+test.each(['0.0001', '0.1', '0.5', '0.77', '0.9999', '2:4', '1:3', '5:12'])(
+  'selection with many ties prunes what a stable sort puts first (%s)',
+  (pattern) => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const random = createRandom(seed)
+      const rows = 1 + Math.floor(random() * 6)
+      const cols =
+        12 * (1 + Math.floor(random() * 4)) + (pattern.includes(':') ? 0 : Math.floor(random() * 9))
+      const levels = 1 + Math.floor(random() * 30)
+      const score = Float64Array.from({ length: rows * cols }, () => Math.floor(random() * levels))
+      for (const scope of ['row', 'matrix'] as const) {
+        const bits = selectKept(score, rows, cols, parsePattern(pattern), scope)
+        expect(bitStrings(bits, rows, cols), `seed ${seed}, ${scope}`).toEqual(
+          sortedMask(score, rows, cols, pattern, scope),
+        )
+      }
+    }
+  },
+)
+
+test('a score that is not a number is refused', () => {
+  const score = Float64Array.of(1, Number.NaN, 2, 3)
+  expect(() => selectKept(score, 1, 4, parsePattern('0.5'), 'row')).toThrow(RangeError)
+})
+
+test('a pattern that does not divide the columns is refused', () => {
+  expect(() => selectKept(new Float64Array(6), 1, 6, parsePattern('2:4'), 'row')).toThrow('whole groups of 4')
+})

@@ -1,0 +1,224 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
+import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
+import {
+  createReconstructor,
+  type Reconstructor,
+} from '../../../../gpu-node/src/pruning/refinement/reconstruct.ts'
+import {
+  DAMPING,
+  type ReconstructionTask,
+} from '../../../../gpu-node/src/pruning/refinement/reconstruct-rows.ts'
+import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
+import { createRandom, normals } from '../../../support/harness/random.ts'
+
+let exact: Reconstructor
+let usual: Reconstructor
+beforeAll(async () => {
+  exact = await createReconstructor(1, { tolerance: 1e-7 })
+  usual = await createReconstructor(2)
+})
+afterAll(() => Promise.all([exact.release(), usual.release()]))
+
+const cases = [
+  { pattern: '0.5', scope: 'row', rows: 23, cols: 40 },
+  { pattern: '0.7', scope: 'matrix', rows: 37, cols: 61 },
+  { pattern: '2:4', scope: 'row', rows: 16, cols: 64 },
+  { pattern: '5:16', scope: 'row', rows: 9, cols: 48 },
+  { pattern: '0.5', scope: 'row', rows: 1, cols: 3 },
+] as const
+
+test.each(cases)(
+  '$pattern of [$rows, $cols]: the weights are those of a direct solution in f64',
+  async (given) => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const task = randomTask(given, seed)
+      const { weights } = await exact.solve(task)
+      expect(largestDifference(weights, solvedDirectly(task)), `seed ${seed}`).toBeLessThan(2e-5)
+    }
+  },
+)
+
+test.each(cases)('$pattern of [$rows, $cols]: no row gets worse, and what is pruned is 0', async (given) => {
+  for (let seed = 1; seed <= 3; seed++) {
+    const task = randomTask(given, seed)
+    const { rows, cols } = task
+    const masked = task.weights.map((weight, i) => (isKept(task, i) ? weight : 0))
+    const { weights, before, after } = await usual.solve(task)
+    const best = solvedDirectly(task)
+    for (let row = 0; row < rows; row++) {
+      const start = dampedError(task, masked, row)
+      const end = dampedError(task, weights, row)
+      expect(end, `seed ${seed}`).toBeLessThanOrEqual(start)
+      expect(end - dampedError(task, best, row), `seed ${seed}`).toBeLessThan(1e-3 * start)
+    }
+    expect(weights.filter((weight, i) => weight !== 0 && !isKept(task, i))).toHaveLength(0)
+    expect(Math.abs(before / outputError(task, masked) - 1)).toBeLessThan(1e-9)
+    expect(Math.abs(after / outputError(task, weights) - 1)).toBeLessThan(1e-9)
+    expect(after).toBeLessThan(before)
+    expect(weights).toHaveLength(rows * cols)
+  }
+})
+
+test('targets other than what the dense weights make are aimed at', async () => {
+  const given = cases[0]
+  const { rows, cols } = given
+  const task = randomTask(given, 4)
+  const random = createRandom(10)
+  // Of targets that lie so far away the error is large.
+  const cross = Float64Array.from(normals(random, rows * cols, 0, 1))
+  task.deviation = { cross, norm: new Float64Array(rows).fill(1000) }
+  const { weights, before, after } = await exact.solve(task)
+  expect(largestDifference(weights, solvedDirectly(task))).toBeLessThan(2e-5)
+  const errorOf = (kept: ArrayLike<number>) =>
+    task.weights.reduce(
+      (sum, weight, i) => sum + 2 * (weight - kept[i]!) * cross[i]!,
+      outputError(task, kept) + 1000 * rows,
+    )
+  const masked = task.weights.map((weight, i) => (isKept(task, i) ? weight : 0))
+  expect(Math.abs(before / errorOf(masked) - 1)).toBeLessThan(1e-9)
+  expect(Math.abs(after / errorOf(weights) - 1)).toBeLessThan(1e-9)
+  expect(after).toBeLessThan(before)
+})
+
+describe('what has nothing to solve', () => {
+  test('a row that keeps everything stays as it is, beside one that keeps nothing and one that keeps half', async () => {
+    const task = randomTask({ pattern: '0.5', scope: 'row', rows: 3, cols: 16 }, 5)
+    task.bits.fill(0xff, 0, 2)
+    task.bits.fill(0, 2, 4)
+    const { weights } = await exact.solve(task)
+    expect(weights.subarray(0, 16)).toEqual(task.weights.subarray(0, 16))
+    expect(weights.subarray(16, 32)).toEqual(new Float32Array(16))
+    expect(largestDifference(weights, solvedDirectly(task))).toBeLessThan(2e-5)
+  })
+
+  test('inputs that were never anything but 0 leave the mask as it is', async () => {
+    const task = randomTask({ pattern: '2:4', scope: 'row', rows: 4, cols: 16 }, 6)
+    task.moment.fill(0)
+    const { weights, before, after } = await usual.solve(task)
+    expect(weights).toEqual(task.weights.map((weight, i) => (isKept(task, i) ? weight : 0)))
+    expect([before, after]).toEqual([0, 0])
+  })
+})
+
+test('inputs that lie almost in one direction, of very different size, are solved as exactly', async () => {
+  const task = randomTask({ pattern: '0.5', scope: 'row', rows: 8, cols: 48 }, 7)
+  const random = createRandom(8)
+  const size = normals(random, task.cols, 0, 1).map((exponent) => 10 ** exponent)
+  setMoment(task, (a, b) => size[a]! * size[b]! * (a === b ? 1.0001 : 1))
+  const { weights } = await exact.solve(task)
+  const best = solvedDirectly(task)
+  for (let row = 0; row < task.rows; row++) {
+    const [end, least] = [dampedError(task, weights, row), dampedError(task, best, row)]
+    expect(Math.abs(end / least - 1)).toBeLessThan(1e-6)
+  }
+})
+
+test.each([
+  { rows: 96, cols: 160 },
+  // More rows than are solved together.
+  { rows: 130, cols: 60 },
+])('[$rows, $cols]: any number of threads gives the same weights, to the bit', async (given) => {
+  const task = randomTask({ pattern: '0.5', scope: 'row', ...given }, 9)
+  const results = []
+  for (const threads of [1, 2, 3, 8]) {
+    const reconstructor = await createReconstructor(threads)
+    results.push(await reconstructor.solve(task))
+    await reconstructor.release()
+  }
+  for (const result of results) expect(result).toEqual(results[0])
+})
+
+/** Correlated inputs, one of them dead, and a mask of the largest weights. */
+function randomTask(
+  { pattern, scope, rows, cols }: { pattern: string; scope: 'row' | 'matrix'; rows: number; cols: number },
+  seed: number,
+): ReconstructionTask {
+  const random = createRandom(seed)
+  const common = normals(random, 200, 0, 1)
+  const inputs = Array.from({ length: 200 }, (_, token) =>
+    normals(random, cols, common[token]!, 0.7).map((x, col) => (col === 2 ? 0 : x * (1 + (col % 3)))),
+  )
+  const weights = normals(random, rows * cols, 0, 1)
+  const bits = selectKept(Float64Array.from(weights, Math.abs), rows, cols, parsePattern(pattern), scope)
+  const task = { rows, cols, weights, moment: new Float64Array(cols * cols), bits }
+  setMoment(task, (a, b) => inputs.reduce((sum, x) => sum + x[a]! * x[b]!, 0) / inputs.length)
+  return task
+}
+
+function setMoment({ moment, cols }: ReconstructionTask, value: (a: number, b: number) => number): void {
+  for (let a = 0; a < cols; a++) for (let b = 0; b < cols; b++) moment[a * cols + b] = value(a, b)
+}
+
+function isKept({ cols, bits }: ReconstructionTask, index: number): boolean {
+  const [row, col] = [Math.floor(index / cols), index % cols]
+  return ((bits[row * rowBytes(cols) + (col >> 3)]! >> (col & 7)) & 1) === 1
+}
+
+/** `H + λ I`, in full. */
+function dampedMoment(task: ReconstructionTask, share = DAMPING): number[][] {
+  const { cols, moment } = task
+  const full = Array.from({ length: cols }, (_, a) => [...moment.subarray(a * cols, (a + 1) * cols)])
+  const mean = full.reduce((sum, line, a) => sum + line[a]!, 0) / cols
+  full.forEach((line, a) => (line[a]! += share * mean))
+  return full
+}
+
+/** `(w − a) (H + λ I) (w − a)ᵀ` of one row. */
+function dampedError(
+  task: ReconstructionTask,
+  kept: ArrayLike<number>,
+  row: number,
+  share = DAMPING,
+): number {
+  const { cols, weights } = task
+  const e = Array.from({ length: cols }, (_, col) => weights[row * cols + col]! - kept[row * cols + col]!)
+  return dampedMoment(task, share).reduce(
+    (sum, line, a) => sum + e[a]! * line.reduce((inner, value, b) => inner + value * e[b]!, 0),
+    0,
+  )
+}
+
+function outputError(task: ReconstructionTask, kept: ArrayLike<number>): number {
+  let sum = 0
+  for (let row = 0; row < task.rows; row++) sum += dampedError(task, kept, row, 0)
+  return sum
+}
+
+/** Every row by Gaussian elimination with pivoting, from the normal equations. */
+function solvedDirectly(task: ReconstructionTask): Float64Array {
+  const { rows, cols, weights, deviation } = task
+  const a = dampedMoment(task)
+  const solution = new Float64Array(rows * cols)
+  for (let row = 0; row < rows; row++) {
+    const w = weights.subarray(row * cols, (row + 1) * cols)
+    const kept = a.map((_, col) => col).filter((col) => isKept(task, row * cols + col))
+    const system = kept.map((r) => [
+      ...kept.map((c) => a[r]![c]!),
+      a[r]!.reduce((sum, value, c) => sum + value * w[c]!, deviation?.cross[row * cols + r] ?? 0),
+    ])
+    eliminate(system)
+    kept.forEach((col, i) => (solution[row * cols + col] = system[i]!.at(-1)!))
+  }
+  return solution
+}
+
+/** Turns `[A | b]` into `[I | A⁻¹ b]`. */
+function eliminate(system: number[][]): void {
+  for (let col = 0; col < system.length; col++) {
+    const pivot = system
+      .slice(col)
+      .reduce((best, line, i) => (Math.abs(line[col]!) > Math.abs(system[best]![col]!) ? col + i : best), col)
+    ;[system[col], system[pivot]] = [system[pivot]!, system[col]!]
+    const lead = system[col]![col]!
+    system[col] = system[col]!.map((value) => value / lead)
+    for (let row = 0; row < system.length; row++) {
+      const factor = system[row]![col]!
+      if (row !== col) system[row] = system[row]!.map((value, i) => value - factor * system[col]![i]!)
+    }
+  }
+}
+
+function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  return Array.from(a).reduce((largest, value, i) => Math.max(largest, Math.abs(value - b[i]!)), 0)
+}

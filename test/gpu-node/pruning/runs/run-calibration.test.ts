@@ -1,0 +1,203 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import {
+  runCalibration,
+  type CalibrationOptions,
+} from '../../../../gpu-node/src/pruning/runs/run-calibration.ts'
+import type { DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import type {
+  ChildMessage,
+  ChildRequest,
+} from '../../../../gpu-node/src/pruning/runs/pruning-child-protocol.ts'
+import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { keptStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+
+const PROGRAM = fileURLToPath(
+  new URL('../../../../gpu-node/src/pruning/runs/pruning-child.ts', import.meta.url),
+)
+const LAYERS = 8
+
+let tiny: TinyModel
+let dataset: DatasetFile
+/** So much text that a calibration is far from done when it is ended. */
+let long: DatasetFile
+let counter = 0
+
+beforeAll(async () => {
+  tiny = await openTinyModel({ layers: LAYERS, hiddenSize: 128, intermediateSize: 256 })
+  dataset = await writeWordsDataset(tiny.dir, 'legal', 1, 60)
+  long = await writeWordsDataset(tiny.dir, 'legal', 2, 1000)
+})
+
+afterAll(() => tiny.remove())
+
+function options(changes: Partial<CalibrationOptions> = {}): CalibrationOptions {
+  const dir = join(tiny.dir, `run-${counter++}`)
+  return {
+    model: {
+      spec: join(tiny.dir, 'model'),
+      cacheDir: join(tiny.dir, 'cache'),
+      id: 'tiny',
+      baseSha256: tiny.model.master.baseSha256,
+    },
+    threads: 1,
+    datasets: [dataset],
+    accumulated: [],
+    samples: 16,
+    length: 256,
+    seed: 1,
+    selection: { method: 'copal', pattern: '0.5', scope: 'row' },
+    parentMaskPath: null,
+    created: '2026-11-25T00:00:00.000Z',
+    workDir: join(dir, 'masks'),
+    statisticsDir: join(dir, 'statistics'),
+    ...changes,
+  }
+}
+
+/** Starts the child program alone and kills it after `blocks` blocks, then runs the calibration to its end. */
+async function killAfter(given: CalibrationOptions, blocks: number) {
+  const { model, threads, onProgress: _, signal: __, ...task } = given
+  const child = fork(PROGRAM, [], { serialization: 'advanced', execArgv: [] })
+  child.send({ kind: 'calibrate', model, task, threads: threads ?? 1 } satisfies ChildRequest)
+  await untilBlock(child, blocks)
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+}
+
+async function untilBlock(child: ChildProcess, blocks: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    child.on('message', (message: ChildMessage) => {
+      if (message.type === 'progress' && message.progress.message.includes(`block ${blocks} of`)) resolve()
+    })
+    child.once('exit', () => reject(new Error('the child ended before it could be killed')))
+  })
+}
+
+test('the child process gives the mask of its task, reports every block, and the same bytes again', async () => {
+  const messages: string[] = []
+  const fractions: number[] = []
+  const given = options({
+    onProgress: ({ fraction, message }) => {
+      fractions.push(fraction)
+      messages.push(message)
+    },
+  })
+  const outcome = await runCalibration(given)
+  for (let block = 1; block <= LAYERS; block++) {
+    expect(
+      messages.some((message) => message.startsWith(`calibrating legal, block ${block} of ${LAYERS}`)),
+    ).toBe(true)
+    expect(
+      messages.some((message) => message.startsWith(`selecting weights, block ${block} of ${LAYERS}`)),
+    ).toBe(true)
+  }
+  expect(messages.at(-1)).toMatch(/about 0 s left$/)
+  expect(fractions).toEqual([...fractions].sort((a, b) => a - b))
+  expect(fractions.at(-1)).toBe(1)
+  const again = await runCalibration(options())
+  expect(again.maskSha256).toBe(outcome.maskSha256)
+  expect(await readFile(again.maskPath)).toEqual(await readFile(outcome.maskPath))
+})
+
+test.each([1, 4, LAYERS])(
+  'killed after block %i and run again, it goes on there and gives the same bytes',
+  async (blocks) => {
+    const whole = await runCalibration(options())
+    const messages: string[] = []
+    const given = options({ onProgress: ({ message }) => messages.push(message) })
+    await killAfter(given, blocks)
+    const resumed = await runCalibration(given)
+    expect(resumed.maskSha256).toBe(whole.maskSha256)
+    const calibrated = messages.flatMap(
+      (message) => /^calibrating legal, block (\d+)/.exec(message)?.[1] ?? [],
+    )
+    // It may have come further than it could say before it died.
+    for (const block of calibrated) expect(Number(block)).toBeGreaterThanOrEqual(blocks)
+    const folder = await statisticsFolderOf(given.statisticsDir, tiny.model)
+    expect(await readdir(join(folder, 'partial'))).toEqual([])
+  },
+)
+
+test('killed again and again at any time, it ends in the same bytes', async () => {
+  const whole = await runCalibration(options())
+  const given = options()
+  for (const afterMs of [300, 600, 700, 800]) {
+    const abort = new AbortController()
+    const running = runCalibration({ ...given, signal: abort.signal })
+    await Promise.race([sleep(afterMs), running])
+    abort.abort(new Error('killed'))
+    await running.catch(() => undefined)
+  }
+  expect((await runCalibration(given)).maskSha256).toBe(whole.maskSha256)
+})
+
+test('hidden states that were damaged begin the calibration anew', async () => {
+  const given = options()
+  await killAfter(given, 3)
+  const partials = join(await statisticsFolderOf(given.statisticsDir, tiny.model), 'partial')
+  const [name] = await readdir(partials)
+  const dir = join(partials, name!)
+  const hidden = (await readdir(dir)).find((file) => file.startsWith('hidden-'))!
+  await writeFile(join(dir, hidden), 'damaged')
+  expect((await runCalibration(given)).maskSha256).toBe((await runCalibration(options())).maskSha256)
+})
+
+test('cancelling ends the child at once and leaves neither mask nor statistics', async () => {
+  const abort = new AbortController()
+  const given = options({
+    datasets: [long],
+    samples: 600,
+    signal: abort.signal,
+    onProgress: () => abort.abort(new Error('not wanted any more')),
+  })
+  await expect(runCalibration(given)).rejects.toThrow('not wanted any more')
+  expect(existsSync(given.workDir)).toBe(false)
+  expect(await keptStatistics(given.statisticsDir, tiny.model)).toEqual([])
+  await expect(runCalibration(given)).rejects.toThrow('not wanted any more')
+})
+
+test('the child ends when its parent vanishes', async () => {
+  const dir = join(tiny.dir, 'orphan')
+  await mkdir(dir)
+  const parentProgram = join(dir, 'parent.mjs')
+  const { model, threads, ...task } = options({ datasets: [long], samples: 600 })
+  await writeFile(
+    parentProgram,
+    `import { fork } from 'node:child_process'
+     const child = fork(${JSON.stringify(PROGRAM)}, [], { serialization: 'advanced', execArgv: [] })
+     child.send(${JSON.stringify({ kind: 'calibrate', model, task, threads })})
+     child.on('message', () => process.send(child.pid))`,
+  )
+  const parent = fork(parentProgram, [], { execArgv: [] })
+  const [pid] = (await once(parent, 'message')) as [number]
+  parent.kill('SIGKILL')
+  await once(parent, 'exit')
+  const deadline = Date.now() + 20_000
+  while (isAlive(pid) && Date.now() < deadline) await sleep(20)
+  expect(isAlive(pid)).toBe(false)
+  expect(existsSync(task.workDir)).toBe(false)
+})
+
+test('an error of the child arrives as it is', async () => {
+  await expect(runCalibration(options({ length: 1000 }))).rejects.toMatchObject({ code: 'invalid_request' })
+  const { model } = options()
+  const other = { ...model, baseSha256: '0'.repeat(64) }
+  await expect(runCalibration(options({ model: other }))).rejects.toMatchObject({ code: 'unsupported_model' })
+})
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,90 @@
+import { expect, test } from 'vitest'
+import { countBits, rowBytes } from '@copal/shared/mask/bit-rows.ts'
+import { keptCounts, parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
+import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
+import { selectKeptOfRows } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
+import { shareRows, worthQuantiles } from '../../../../gpu-node/src/pruning/selection/share-rows.ts'
+import { randomProblem } from '../../../support/pruning/prune-problem.ts'
+
+const rows = 12
+const cols = 50
+const problem = randomProblem(1, { rows, cols })
+const rowsOf = (bits: Uint8Array) =>
+  Uint32Array.from({ length: rows }, (_, row) =>
+    countBits(bits, row * rowBytes(cols), (row + 1) * rowBytes(cols)),
+  )
+
+test.each(['0.1', '0.5', '0.73'])('rows keep together what %s keeps of the matrix', (text) => {
+  const pattern = parsePattern(text)
+  const sensitivity = Float32Array.from({ length: rows }, (_, row) => 1.5 ** row)
+  const kept = shareRows(problem, pattern, sensitivity)
+  expect(kept.reduce((sum, count) => sum + count, 0)).toBe(keptCounts(pattern, 'matrix', rows, cols).kept)
+})
+
+test('of equal sensitivity, Wanda keeps what it keeps of the matrix', () => {
+  const { rule } = parseMethod('continual-wanda')
+  const pattern = parsePattern('0.5')
+  const keptOfRows = shareRows(problem, pattern, new Float32Array(rows).fill(3))
+  const { bits } = rule.choose({ ...problem, keptOfRows }, pattern, 'row')
+  expect(bits).toEqual(rule.choose(problem, pattern, 'matrix').bits)
+})
+
+test('a row keeps more the more its errors cost, whatever the unit of the cost', () => {
+  const pattern = parsePattern('0.5')
+  const even = new Float32Array(rows).fill(1)
+  const plain = shareRows(problem, pattern, even)
+  const more = shareRows(problem, pattern, even.with(4, 20))
+  expect(more[4]).toBeGreaterThan(plain[4]!)
+  expect(more.every((count, row) => row === 4 || count <= plain[row]!)).toBe(true)
+  expect(
+    shareRows(
+      problem,
+      pattern,
+      even.with(4, 20).map((value) => value * 1e-6),
+    ),
+  ).toEqual(more)
+})
+
+test('of a row that the text never used something stays, and where none was used all are alike', () => {
+  const kept = shareRows(problem, parsePattern('0.5'), new Float32Array(rows).fill(1).with(4, 0))
+  expect(kept[4]).toBeGreaterThan(0)
+  const even = shareRows(problem, parsePattern('0.5'), new Float32Array(rows).fill(1))
+  expect(shareRows(problem, parsePattern('0.5'), new Float32Array(rows))).toEqual(even)
+})
+
+test('a selection keeps as many of each row as it is told, the highest', () => {
+  const scores = Float64Array.from({ length: rows * cols }, (_, i) => (i * 7) % 31)
+  const kept = Uint32Array.from({ length: rows }, (_, row) => [0, cols, 1, 17][row % 4]!)
+  const bits = selectKeptOfRows(scores, rows, cols, kept)
+  expect(rowsOf(bits)).toEqual(kept)
+  const score = (row: number, col: number) => scores[row * cols + col]!
+  for (let row = 0; row < rows; row++) {
+    const isKept = (col: number) => (bits[row * rowBytes(cols) + (col >> 3)]! >> (col & 7)) & 1
+    const all = Array.from({ length: cols }, (_, col) => col)
+    const lowest = Math.min(...all.filter(isKept).map((col) => score(row, col)))
+    const highest = Math.max(...all.filter((col) => !isKept(col)).map((col) => score(row, col)))
+    expect(lowest).toBeGreaterThanOrEqual(highest)
+  }
+})
+
+test('quantiles of the worth are those of the definition, and a sample tells those of a large linear', () => {
+  const squareNorm = Float32Array.from({ length: 700 }, (_, col) => 1 + (col % 5))
+  const weights = Float32Array.from({ length: 600 * 700 }, (_, i) => Math.sin(i) * 2)
+  const sensitivity = Float32Array.from({ length: 600 }, (_, row) => 1 + row)
+  const worth = (row: number, col: number, of: Float32Array) => {
+    const mean = of.reduce((sum, value) => sum + value, 0) / of.length
+    return Math.sqrt(mean * of[row]!) * weights[row * 700 + col]! ** 2 * squareNorm[col]!
+  }
+  for (const rowCount of [3, 600]) {
+    const own = sensitivity.subarray(0, rowCount)
+    const all = Float64Array.from({ length: rowCount * 700 }, (_, i) =>
+      worth(Math.floor(i / 700), i % 700, own),
+    ).toSorted()
+    const found = worthQuantiles([rowCount, 700], weights, squareNorm, own)
+    expect(found).toHaveLength(63)
+    for (const [k, value] of found.entries()) {
+      const below = all.filter((one) => Math.log(one) < value).length / all.length
+      expect(below).toBeCloseTo((k + 1) / 64, rowCount === 3 ? 3 : 2)
+    }
+  }
+})

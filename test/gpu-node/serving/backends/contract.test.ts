@@ -1,0 +1,389 @@
+/** What every backend owes the scheduler, on the tiny model. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { ErrorCode } from '@copal/shared/errors.ts'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import type {
+  Backend,
+  SamplerSpec,
+  SequenceOutput,
+  SequenceWork,
+  WeightSetSource,
+} from '../../../../gpu-node/src/serving/contract/backend.ts'
+import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import {
+  expectedScores,
+  halfMaskFile,
+  MISFITS,
+  refusal,
+  TARGETS,
+  TOKENS,
+} from '../../../support/models/masked-scores.ts'
+import { randomHalfMask } from '../../../support/models/random-masks.ts'
+import { logSoftmax, referenceLogits } from '../../../support/models/reference-model.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import type { TinyLlamaOptions } from '../../../support/models/tiny-llama.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { generating, logprobs, Steps, tokenIds, tokensOf, TOLD, type Token } from '../../../support/engine/backend-steps.ts'
+import { maskOf } from '../../../support/engine/token-masks.ts'
+
+function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  expect(actual.length).toBe(expected.length)
+  for (let i = 0; i < expected.length; i++)
+    expect(Math.abs(actual[i]! - expected[i]!), `at ${i}`).toBeLessThanOrEqual(tolerance)
+}
+
+if (!addon) leaveOut('the sparse engine')
+describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
+  let tiny: TinyModel
+  let backend: Backend
+  let opened: Promise<Steps> | undefined
+
+  beforeAll(async () => {
+    // 20 columns: rows of a mask then end inside a byte.
+    tiny = await openTinyModel({ contextLength: 1024, intermediateSize: 20 })
+    backend = create(join(tiny.dir, 'work'))
+  })
+  afterAll(async () => {
+    const steps = await opened
+    if (steps) await backend.release(steps.weights)
+    await tiny.remove()
+  })
+
+  /** The dense weights, which all tests share. */
+  function serving(): Promise<Steps> {
+    opened ??= backend.load(source()).then((weights) => new Steps(backend, weights))
+    return opened
+  }
+
+  function source(overrides: Partial<WeightSetSource> = {}): WeightSetSource {
+    return { model: tiny.model, version: 0, maskPath: null, priority: 'serving', ...overrides }
+  }
+
+  /** Another weight set on the same backend, until the end of the test. */
+  async function load(overrides: Partial<WeightSetSource> = {}): Promise<Steps> {
+    const weights = await backend.load(source(overrides))
+    onTestFinished(() => backend.release(weights))
+    return new Steps(backend, weights)
+  }
+
+  describe('agrees with f64 arithmetic', () => {
+    const variants: TinyLlamaOptions[] = [
+      {},
+      { tied: false, seed: 2 },
+      { ropeScaling: { type: 'linear', factor: 4 } },
+      {
+        ropeScaling: {
+          type: 'llama3',
+          factor: 8,
+          lowFreqFactor: 1,
+          highFreqFactor: 4,
+          originalContextLength: 32,
+        },
+      },
+      { heads: 6, kvHeads: 2, headDim: 32, layers: 1 },
+    ]
+    test.each(variants)('%j', async (options) => {
+      const other = await openTinyModel(options)
+      onTestFinished(() => other.remove())
+      const { model, tensors } = other
+      const variant = await load({ model })
+      const tokens = tokensOf(3, 24)
+      const targets = tokensOf(4, 24)
+      const expected = referenceLogits(model.config, tensors, [...tokens]).map(logSoftmax)
+      const nll = await variant.nll(1, tokens, targets)
+      expectClose(
+        nll,
+        [...targets].map((target, i) => -expected[i]![target]!),
+        ofExact,
+      )
+      const { token, top } = (await variant.one(generating(2, tokens))) as Token
+      const last = expected[23]!
+      const order = [...last.keys()].sort((a, b) => last[b]! - last[a]!)
+      expect(last[order[0]!]! - last[token]!).toBeLessThanOrEqual(2 * ofExact)
+      expectClose(
+        top.map(({ logprob }) => logprob),
+        top.map((alternative) => last[alternative.token]!),
+        ofExact,
+      )
+    })
+  })
+
+  test('dense and two masked sets run side by side, each with its own weights', async () => {
+    const steps = await serving()
+    const masked = await Promise.all(
+      [1, 2].map(async (seed) => load({ version: seed, maskPath: await halfMaskFile(tiny.model, seed) })),
+    )
+    const [ofDense, ofFirst, ofSecond] = await Promise.all(
+      [steps, ...masked].map((set) => set.nll(1, TOKENS, TARGETS)),
+    )
+    expect(ofFirst).not.toEqual(ofSecond)
+    expectClose(ofDense!, expectedScores(tiny), ofExact)
+    expectClose(ofFirst!, expectedScores(tiny, randomHalfMask(tiny.model, 1).linears), ofExact)
+    expectClose(ofSecond!, expectedScores(tiny, randomHalfMask(tiny.model, 2).linears), ofExact)
+  })
+
+  describe('masks that do not fit are refused', () => {
+    test.each(MISFITS)('%s', async (_, code, message, makeFile) => {
+      const steps = await serving()
+      const failure = await refusal(
+        backend.load(source({ version: 3, maskPath: await makeFile(tiny.model) })),
+      )
+      expect(failure.code).toBe(code)
+      expect(failure.message).toContain(message)
+      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), ofExact)
+    })
+  })
+
+  test('weights that are no numbers are refused', async () => {
+    const { master } = tiny.model
+    const tensors = new Map(master.tensors)
+    const path = join(temporaryDir(), 'broken.f32')
+    const broken = { ...tiny.model, master: { path, baseSha256: master.baseSha256, tensors } }
+    for (const [name, tensor] of tensors) tensors.set(name, { ...tensor, offset: 0 })
+    // All bits set is a NaN.
+    await writeFile(path, Buffer.alloc(Math.max(...[...tensors.values()].map(({ bytes }) => bytes)), 0xff))
+    const failure = await refusal(backend.load(source({ model: broken })))
+    expect(failure.code).toBe('node_failed')
+    expect(failure.message).toContain('NaN')
+  })
+
+  test('a released set ends without a cause, after its steps in flight', async () => {
+    const weights = await backend.load(source())
+    const released = new Steps(backend, weights)
+    const inFlight = released.nll(1, TOKENS, TARGETS)
+    await Promise.all([backend.release(weights), backend.release(weights)])
+    expectClose(await inFlight, expectedScores(tiny), ofExact)
+    expect(await weights.ended).toBeUndefined()
+    expect((await refusal(released.nll(1, TOKENS, TARGETS))).code).toBe('node_failed')
+  })
+
+  test('cached decode gives what a full forward over the same tokens gives', async () => {
+    const steps = await serving()
+    const prompt = tokensOf(5, 9)
+    const outputs = await steps.generate(1, prompt, 30)
+    const all = Int32Array.of(...prompt, ...tokenIds(outputs))
+    const nll = await steps.nll(2, all.subarray(0, -1), all.slice(1))
+    expect(outputs.length).toBe(30)
+    expectClose(
+      logprobs(outputs).map((logprob) => -logprob),
+      nll.subarray(prompt.length - 1),
+      Math.max(ofItself, 1e-5),
+    )
+  })
+
+  test('decode stays right while a sequence grows', async () => {
+    const steps = await serving()
+    const prompt = tokensOf(6, 250)
+    const outputs = await steps.generate(1, prompt, 280)
+    const all = Int32Array.of(...prompt, ...tokenIds(outputs))
+    expect(outputs.length).toBe(280)
+    const nll = await steps.nll(2, all.subarray(0, -1), all.slice(1))
+    expectClose(
+      logprobs(outputs).map((logprob) => -logprob),
+      nll.subarray(prompt.length - 1),
+      5 * Math.max(ofItself, 1e-5),
+    )
+  })
+
+  test.each([[[600]], [[1, 599]], [[256, 256, 88]], [[37, 300, 263]]])(
+    'prefill in chunks of %j equals prefill at once',
+    async (chunks) => {
+      const steps = await serving()
+      const tokens = tokensOf(7, 600)
+      const whole = (await steps.one(generating(1, tokens))) as Token
+      let position = 0
+      let last: SequenceOutput | undefined
+      for (const [index, length] of chunks.entries()) {
+        const chunk = tokens.subarray(position, position + length)
+        const output = index === chunks.length - 1 ? 'token' : 'none'
+        const sampler = index === 0 ? { sampler: { ...TOLD, promptTokens: 600 } } : {}
+        last = await steps.one({ sequence: 2, tokens: chunk, position, output, ...sampler })
+        position += length
+      }
+      const token = last as Token
+      expect(token.token).toBe(whole.token)
+      expectClose(
+        token.top.map(({ logprob }) => logprob),
+        whole.top.map(({ logprob }) => logprob),
+        ofItself,
+      )
+    },
+  )
+
+  test('scores of one chunk equal scores of several, and a target of -1 is skipped', async () => {
+    const steps = await serving()
+    const tokens = tokensOf(8, 500)
+    const targets = Int32Array.from(tokensOf(9, 500), (target, i) => (i % 3 === 0 ? -1 : target))
+    const whole = await steps.nll(1, tokens, targets)
+    expect(whole.length).toBe(333)
+    const first = await steps.nll(2, tokens.subarray(0, 123), targets.subarray(0, 123))
+    const rest = await steps.nll(2, tokens.subarray(123), targets.subarray(123), 123)
+    expectClose([...first, ...rest], whole, ofItself)
+    const none = await steps.nll(3, tokens.subarray(0, 4), new Int32Array(4).fill(-1))
+    expect(none.length).toBe(0)
+  })
+
+  test('sequences of different lengths decoded together give what each gives alone', async () => {
+    const steps = await serving()
+    const settings: Partial<SamplerSpec>[] = [
+      {},
+      { temperature: 0.9, seed: 4 },
+      { temperature: 1.3, topP: 0.8, seed: 5, frequencyPenalty: 0.5 },
+      { repetitionPenalty: 1.4 },
+    ]
+    const prompts = Array.from({ length: 20 }, (_, i) => tokensOf(100 + i, 1 + ((i * 37) % 270)))
+    const alone: Token[][] = []
+    for (const [i, prompt] of prompts.entries())
+      alone.push(await steps.generate(1, prompt, 8, settings[i % 4]))
+    const together: Token[][] = prompts.map(() => [])
+    const starts = await steps.run(prompts.map((prompt, i) => generating(i, prompt, settings[i % 4])))
+    for (const [i, output] of starts.entries()) together[i]!.push(output as Token)
+    for (let n = 1; n < 8; n++) {
+      const work = prompts.map((prompt, i): SequenceWork => ({
+        sequence: i,
+        tokens: Int32Array.of(together[i]!.at(-1)!.token),
+        position: prompt.length + n - 1,
+        output: 'token',
+      }))
+      // Some pause a step and are made up for, so that batches have gaps.
+      const paused = work.filter((_, i) => (i + n) % 5 === 0)
+      const others = work.filter((_, i) => (i + n) % 5 !== 0)
+      const outputs = new Map<number, SequenceOutput>()
+      for (const part of [others, paused]) {
+        const results = await steps.run(part)
+        for (const [i, { sequence }] of part.entries()) outputs.set(sequence, results[i]!)
+      }
+      for (const i of prompts.keys()) together[i]!.push(outputs.get(i) as Token)
+    }
+    for (const i of prompts.keys()) {
+      expect(tokenIds(together[i]!)).toEqual(tokenIds(alone[i]!))
+      expectClose(logprobs(together[i]!), logprobs(alone[i]!), ofItself)
+    }
+  })
+
+  test('prompts fed beside running sequences change nothing for either', async () => {
+    const steps = await serving()
+    const prompt = tokensOf(40, 77)
+    const alone = await steps.generate(1, tokensOf(41, 20), 6)
+    const fed = (await steps.one(generating(2, prompt))) as Token
+    const mixed = [(await steps.one(generating(3, tokensOf(41, 20)))) as Token]
+    let last: SequenceOutput | undefined
+    for (let n = 0; n < 5; n++) {
+      const from = n * 16
+      const chunk = prompt.subarray(from, n === 4 ? 77 : from + 16)
+      const sampler = n === 0 ? { sampler: { ...TOLD, promptTokens: 77 } } : {}
+      const outputs = await steps.run([
+        { sequence: 3, tokens: Int32Array.of(mixed.at(-1)!.token), position: 20 + n, output: 'token' },
+        { sequence: 4, tokens: chunk, position: from, output: n === 4 ? 'token' : 'none', ...sampler },
+      ])
+      mixed.push(outputs[0] as Token)
+      last = outputs[1]
+    }
+    expect(tokenIds(mixed)).toEqual(tokenIds(alone))
+    expect((last as Token).token).toBe(fed.token)
+    expectClose([...logprobs(mixed), (last as Token).logprob], [...logprobs(alone), fed.logprob], ofItself)
+  })
+
+  test('a sequence that starts over with its generated tokens goes on with the same text', async () => {
+    const steps = await serving()
+    const sampler = { temperature: 1, seed: 12, frequencyPenalty: 0.3, promptTokens: 10 }
+    const prompt = tokensOf(15, 10)
+    const expected = await steps.generate(1, prompt, 12, sampler)
+    const before = await steps.generate(2, prompt, 6, sampler)
+    const again = Int32Array.of(...prompt, ...tokenIds(before))
+    const after = await steps.generate(2, again, 6, sampler)
+    expect(tokenIds([...before, ...after])).toEqual(tokenIds(expected))
+  })
+
+  test('only what a mask allows is sampled, each sequence by its own, also when the mask comes late', async () => {
+    const steps = await serving()
+    const vocab = tiny.model.config.vocabSize
+    const prompts = [tokensOf(41, 5), tokensOf(42, 300), tokensOf(43, 1)]
+    const allowed = [[7], [250, 299], undefined]
+    const masks = allowed.map((tokens, index) =>
+      tokens === undefined
+        ? undefined
+        : new Promise<Uint32Array | null>((resolve) =>
+            setTimeout(() => resolve(maskOf(vocab, tokens)), 40 * index),
+          ),
+    )
+    const free = await steps.generate(1400, prompts[2]!, 2)
+    const first = await steps.run(
+      prompts.map((prompt, index) => {
+        const work = generating(1401 + index, prompt)
+        return masks[index] ? { ...work, allowed: masks[index] } : work
+      }),
+    )
+    const second = await steps.run(
+      prompts.map((prompt, index) => {
+        const tokens = Int32Array.of((first[index] as Token).token)
+        const work: SequenceWork = {
+          sequence: 1401 + index,
+          tokens,
+          position: prompt.length,
+          output: 'token',
+        }
+        return masks[index] ? { ...work, allowed: masks[index] } : work
+      }),
+      [1400],
+    )
+    for (const outputs of [first, second] as Token[][]) {
+      expect(outputs[0]!.token).toBe(7)
+      expect(allowed[1]).toContain(outputs[1]!.token)
+    }
+    expect([first[2], second[2]].map((output) => (output as Token).token)).toEqual(tokenIds(free))
+    await steps.run([], [1401, 1402, 1403])
+  })
+
+  test('a mask of null forbids nothing', async () => {
+    const steps = await serving()
+    const prompt = tokensOf(44, 6)
+    const [free] = await steps.generate(1410, prompt, 1)
+    const output = await steps.one({ ...generating(1411, prompt), allowed: Promise.resolve(null) })
+    expect((output as Token).token).toBe(free!.token)
+    await steps.run([], [1410, 1411])
+  })
+
+  describe('work that does not fit is refused, and the set goes on', () => {
+    const one = Int32Array.of(1)
+    const scored = (count: number, targets: number): SequenceWork => ({
+      sequence: 900,
+      tokens: new Int32Array(count),
+      position: 0,
+      output: 'nll',
+      targets: new Int32Array(targets),
+    })
+    const cases: [string, SequenceWork[], ErrorCode, string][] = [
+      [
+        'a gap',
+        [{ sequence: 900, tokens: one, position: 3, output: 'none' }],
+        'internal_error',
+        '0 tokens are held',
+      ],
+      [
+        'no tokens',
+        [{ sequence: 900, tokens: Int32Array.of(), position: 0, output: 'none' }],
+        'internal_error',
+        'no tokens',
+      ],
+      [
+        'no sampler',
+        [{ sequence: 900, tokens: one, position: 0, output: 'token' }],
+        'internal_error',
+        'no sampler',
+      ],
+      ['targets', [scored(2, 1)], 'internal_error', '1 targets for 2 tokens'],
+      ['twice', [generating(900, one), generating(900, one)], 'internal_error', 'two pieces of work'],
+      ['too long', [scored(1025, 1025)], 'context_length_exceeded', 'the model takes 1024'],
+    ]
+    test.each(cases)('%s', async (_, work, code, message) => {
+      const steps = await serving()
+      const failure = await refusal(steps.run(work))
+      expect(failure.code).toBe(code)
+      expect(failure.message).toContain(message)
+      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), ofExact)
+    })
+  })
+})

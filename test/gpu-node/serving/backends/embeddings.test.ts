@@ -1,0 +1,132 @@
+/** Embeddings: what each backend gives for a prompt, beside f64 arithmetic and beside each other. */
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Backend, SequenceWork, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
+import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
+import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { referenceHidden } from '../../../support/models/reference-model.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+
+const random = createRandom(21)
+/** Longer than the pieces in which prompts are fed, and than what one run of a backend takes. */
+const TEXT = Array.from({ length: 300 }, () => Math.floor(random() * 300))
+/** So long that f64 arithmetic still takes no time. */
+const SHORT = TEXT.slice(0, 40)
+
+/** What each backend gives for the text, through the engine. */
+const embeddings = new Map<string, Float32Array>()
+
+let tiny: TinyModel
+beforeAll(async () => {
+  tiny = await openTinyModel({ contextLength: 512 })
+})
+afterAll(() => tiny.remove())
+
+function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  expect(a.length).toBe(b.length)
+  let [dot, ofA, ofB] = [0, 0, 0]
+  for (let i = 0; i < a.length; i++) {
+    dot += a[i]! * b[i]!
+    ofA += a[i]! ** 2
+    ofB += b[i]! ** 2
+  }
+  return dot / Math.sqrt(ofA * ofB)
+}
+
+if (!addon) leaveOut('the sparse engine')
+describe.each(BACKENDS)('$name', ({ name, create, ofItself }) => {
+  let opened: Promise<{ backend: Backend; weights: WeightSet }> | undefined
+  afterAll(async () => {
+    const set = await opened
+    if (set) await set.backend.release(set.weights)
+  })
+
+  /** The dense weights, which all tests share. */
+  function serving(): Promise<{ backend: Backend; weights: WeightSet }> {
+    opened ??= open()
+    return opened
+  }
+
+  async function open() {
+    const backend = create(join(tiny.dir, 'work'))
+    const source = { model: tiny.model, version: 0, maskPath: null, priority: 'serving' } as const
+    return { backend, weights: await backend.load(source) }
+  }
+
+  async function sumOf(sequence: number, text: readonly number[], chunks: readonly number[]) {
+    const { backend, weights } = await serving()
+    const sums: number[] = []
+    let position = 0
+    for (const length of chunks) {
+      const tokens = Int32Array.from(text.slice(position, position + length))
+      const work: SequenceWork = { sequence, tokens, position, output: 'hidden_sum' }
+      const { outputs } = await backend.step({
+        weights,
+        work: [work],
+        drop: position === 0 ? [sequence] : [],
+      })
+      const [output] = outputs
+      if (output?.kind !== 'hidden_sum') throw new Error(`expected a sum, got ${output?.kind}`)
+      output.sum.forEach((value, i) => (sums[i] = (sums[i] ?? 0) + value))
+      position += length
+    }
+    return sums
+  }
+
+  test('the mean of the last hidden state is that of f64 arithmetic', async () => {
+    const states = referenceHidden(tiny.model.config, tiny.tensors, SHORT)
+    const expected = states[0]!.map((_, i) => states.reduce((sum, state) => sum + state[i]!, 0))
+    const sum = await sumOf(1, SHORT, [SHORT.length])
+    expect(cosine(sum, expected)).toBeGreaterThan(0.999)
+    const length = Math.hypot(...expected)
+    expect(Math.abs(Math.hypot(...sum) / length - 1)).toBeLessThan(0.01)
+  })
+
+  test.each([[[1, 299]], [[64, 64, 64, 64, 44]], [[256, 44]]])(
+    'pieces of %j add up to the whole',
+    async (chunks) => {
+      const whole = await sumOf(1, TEXT, [TEXT.length])
+      const pieces = await sumOf(2, TEXT, chunks)
+      const largest = Math.max(...whole.map(Math.abs))
+      for (const [i, value] of pieces.entries())
+        expect(Math.abs(value - whole[i]!)).toBeLessThan(largest * Math.max(ofItself, 1e-6))
+    },
+  )
+
+  test('the engine feeds a long text in pieces and gives the mean', async () => {
+    const { backend, weights } = await serving()
+    const engine = createEngine({ backend, config: tiny.model.config, codec: tiny.model.codec })
+    engine.setActive(weights)
+    const { embedding } = await engine.embed({ id: 'embedding-1', tokens: TEXT }).embedding
+    engine.close()
+    const sum = await sumOf(1, TEXT, [TEXT.length])
+    for (const [i, value] of embedding.entries())
+      expect(Math.abs(value - sum[i]! / TEXT.length)).toBeLessThan(Math.max(ofItself, 1e-6))
+    embeddings.set(name, embedding)
+  })
+
+  test('works that generate and score beside it change nothing', async () => {
+    const { backend, weights } = await serving()
+    const alone = await sumOf(1, SHORT, [SHORT.length])
+    const tokens = Int32Array.from(SHORT)
+    const work: SequenceWork[] = [
+      { sequence: 3, tokens, position: 0, output: 'nll', targets: new Int32Array(tokens.length).fill(5) },
+      { sequence: 4, tokens, position: 0, output: 'hidden_sum' },
+      { sequence: 5, tokens, position: 0, output: 'none' },
+      { sequence: 6, tokens: tokens.subarray(0, 1), position: 0, output: 'hidden_sum' },
+    ]
+    const { outputs } = await backend.step({ weights, work, drop: [] })
+    expect(outputs.map(({ kind }) => kind)).toEqual(['nll', 'hidden_sum', 'none', 'hidden_sum'])
+    const [, beside] = outputs
+    if (beside?.kind !== 'hidden_sum') throw new Error('expected a sum')
+    expect(cosine(beside.sum, alone)).toBeGreaterThan(1 - Math.max(ofItself, 1e-7))
+  })
+})
+
+test('all backends give the same direction', () => {
+  expect([...embeddings.keys()]).toEqual(BACKENDS.map(({ name }) => name))
+  for (const other of embeddings.values())
+    for (const another of embeddings.values()) expect(cosine(other, another)).toBeGreaterThan(0.999)
+})

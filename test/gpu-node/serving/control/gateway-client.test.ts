@@ -1,0 +1,110 @@
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
+import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
+import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
+
+const FILE = new Blob([new Uint8Array(2 ** 20)])
+const SHA256 = createHash('sha256').update(new Uint8Array(FILE.size)).digest('hex')
+
+async function setup(stallTimeoutMs?: number) {
+  const gateway = await startGatewayDouble()
+  onTestFinished(() => gateway.close())
+  const { url: baseUrl, nodeId, secret } = gateway
+  const options = { baseUrl, nodeId, secret, ...(stallTimeoutMs === undefined ? {} : { stallTimeoutMs }) }
+  return { gateway, client: createGatewayClient(options) }
+}
+
+/** {@link FILE}, of which a piece is taken now and then: a loopback takes tens of megabytes before anybody waits. */
+function slowFile(pieces: number, restMs: number): Blob {
+  async function* taken(): AsyncGenerator<Uint8Array> {
+    for (let piece = 0; piece < pieces; piece++) {
+      await sleep(restMs)
+      yield new Uint8Array(FILE.size / pieces)
+    }
+  }
+  return Object.assign(FILE.slice(), { stream: () => ReadableStream.from(taken()) })
+}
+
+test('a file that goes up slowly has all the time it takes', async () => {
+  const { gateway, client } = await setup(1_000)
+  gateway.intercept = (request) => {
+    expect(request.headers['content-length']).toBe(String(FILE.size))
+    return false
+  }
+  const startedMs = performance.now()
+  await client.uploadMask(SHA256, slowFile(16, 100))
+  expect(performance.now() - startedMs).toBeGreaterThan(1_000)
+  expect(gateway.artifacts.get(`masks/${SHA256}`)).toHaveLength(FILE.size)
+})
+
+test('a file that stands still is given up', async () => {
+  const { gateway, client } = await setup(500)
+  gateway.intercept = () => true
+  await expect(client.uploadMask(SHA256, FILE)).rejects.toMatchObject({
+    code: 'no_node_available',
+    message: expect.stringContaining('no progress for 1 s') as string,
+  })
+})
+
+test('a download has all the time it takes, and is given up when it stands still', async () => {
+  const { gateway, client } = await setup(1_000)
+  const piece = new Uint8Array(1000)
+  gateway.intercept = (_request, response) => {
+    void (async () => {
+      for (let sent = 0; sent < 6; sent++) {
+        response.write(piece)
+        await sleep(200)
+      }
+    })()
+    return true
+  }
+  let received = 0
+  const download = async () => {
+    for await (const chunk of await client.download('masks', SHA256)) received += chunk.length
+  }
+  await expect(download()).rejects.toMatchObject({
+    code: 'no_node_available',
+    message: expect.stringContaining('no progress for 1 s') as string,
+  })
+  expect(received).toBe(6000)
+})
+
+test.each([200, 404])('an answer of status %i that stands still is given up', async (status) => {
+  const { gateway, client } = await setup(300)
+  gateway.intercept = (_request, response) => {
+    response.writeHead(status, { 'content-type': 'application/json' }).write('{"desired":')
+    return true
+  }
+  const code = status === 200 ? 'no_node_available' : 'not_found'
+  await expect(client.heartbeat({} as Heartbeat)).rejects.toMatchObject({ code })
+})
+
+test('a refused file is refused in the words of the gateway', async () => {
+  const { gateway } = await setup()
+  const stranger = createGatewayClient({
+    baseUrl: gateway.url,
+    nodeId: 'node-2',
+    secret: gateway.secret,
+  })
+  await expect(stranger.uploadMask(SHA256, FILE)).rejects.toMatchObject({ code: 'invalid_signature' })
+})
+
+const failing = JSON.stringify(errorBody(new AppError('internal_error', 'Broken.')))
+
+test.each([
+  ['a gateway that fails, which is no lost connection', 503, failing, 'service_unavailable'],
+  ['a page of whatever failed', 500, '<html>', 'service_unavailable'],
+  ['too many calls', 429, '', 'service_unavailable'],
+  ['what lies in front of a gateway that it does not reach', 502, '<html>', 'no_node_available'],
+])('%s', async (_what, status, body, code) => {
+  const { gateway, client } = await setup()
+  gateway.intercept = (_request, response) => {
+    response.writeHead(status).end(body)
+    return true
+  }
+  const error: unknown = await client.download('datasets', SHA256).catch((thrown: unknown) => thrown)
+  expect(error).toMatchObject({ code, retryable: true })
+})

@@ -1,0 +1,107 @@
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
+import { createHeart } from '../../../../gpu-node/src/serving/control/heartbeat-loop.ts'
+import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
+
+function beatOf(activeVersion: number): Heartbeat {
+  return {
+    nodeId: 'node-1',
+    url: 'http://127.0.0.1:8790',
+    draining: false,
+    model: { id: 'tiny', baseSha256: '0'.repeat(64), contextLength: 256, parameters: 1000 },
+    activeVersion,
+    weightSets: [{ version: 0, state: 'ready', requests: 0 }],
+    load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1024 },
+    methods: ['copal'],
+    leaving: false,
+    requests: [],
+    jobs: [],
+  }
+}
+
+async function setup(intervalMs: number) {
+  const gateway = await startGatewayDouble()
+  const log = memoryLog()
+  const answers: HeartbeatResponse[] = []
+  let version = 0
+  const heart = createHeart({
+    gateway: createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret }),
+    snapshot: () => beatOf(version),
+    onAnswer: (answer) => answers.push(answer),
+    log,
+    intervalMs,
+    debounceMs: 5,
+    retryMs: 2,
+  })
+  onTestFinished(async () => {
+    await heart.stop()
+    await gateway.close()
+  })
+  return { gateway, log, answers, heart, setVersion: (next: number) => (version = next) }
+}
+
+test('the desired state and the jobs of the answer reach the node', async () => {
+  const { gateway, answers, heart } = await setup(60_000)
+  gateway.desired = { active: { version: 3, sha256: 'a'.repeat(64) }, previous: null }
+  heart.start()
+  await vi.waitFor(() => expect(answers).toHaveLength(1), WAIT)
+  expect(answers[0]).toEqual({ registered: false, desired: gateway.desired, jobs: [] })
+})
+
+test('a change is told at once, and changes close together share a beat', async () => {
+  const { gateway, heart, setVersion } = await setup(60_000)
+  heart.start()
+  await vi.waitFor(() => expect(gateway.beats).toHaveLength(1), WAIT)
+  for (let version = 1; version <= 5; version++) {
+    setVersion(version)
+    heart.poke()
+  }
+  await vi.waitFor(() => expect(gateway.beats.at(-1)?.activeVersion).toBe(5), WAIT)
+  expect(gateway.beats).toHaveLength(2)
+})
+
+test('beats follow each other without being asked for', async () => {
+  const { gateway, heart } = await setup(5)
+  heart.start()
+  await vi.waitFor(() => expect(gateway.beats.length).toBeGreaterThan(3), WAIT)
+})
+
+test('a gateway that is away is logged once when it goes and once when it returns', async () => {
+  const { gateway, heart, log } = await setup(5)
+  await gateway.close()
+  heart.start()
+  await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
+  heart.poke()
+  // Several beats fail meanwhile.
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  await gateway.open()
+  await vi.waitFor(() => expect(gateway.beats.length).toBeGreaterThan(0), WAIT)
+  await vi.waitFor(() => expect(log.lines).toHaveLength(2), WAIT)
+  expect(log.lines[0]).toMatch(/gateway lost/)
+  expect(log.lines[1]).toMatch(/gateway found again/)
+})
+
+test('an answer that does not speak the protocol counts as an absent gateway', async () => {
+  const { gateway, heart, answers, log } = await setup(5)
+  gateway.intercept = (_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"desired": 1}')
+    return true
+  }
+  heart.start()
+  await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
+  expect(answers).toEqual([])
+  gateway.intercept = undefined
+  await vi.waitFor(() => expect(answers.length).toBeGreaterThan(0), WAIT)
+})
+
+test('a node that stops says its last words', async () => {
+  const { gateway, heart, setVersion } = await setup(60_000)
+  heart.start()
+  await vi.waitFor(() => expect(gateway.beats).toHaveLength(1), WAIT)
+  setVersion(9)
+  await heart.stop()
+  expect(gateway.beats.map(({ activeVersion }) => activeVersion)).toEqual([0, 9])
+})

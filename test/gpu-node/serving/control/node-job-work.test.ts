@@ -1,0 +1,148 @@
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
+import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
+import { createDatasetStore } from '../../../../gpu-node/src/serving/control/dataset-store.ts'
+import type { Evaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
+import type { GatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
+import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
+import type { JobContext } from '../../../../gpu-node/src/serving/control/node-jobs.ts'
+import { reasonOf } from '../../../../gpu-node/src/platform/log.ts'
+import { createMaskStore } from '../../../../gpu-node/src/serving/masks/mask-store.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { openTinyModel } from '../../../support/models/tiny-model.ts'
+
+const TEXT = new TextEncoder().encode('{"text":"What a client wrote."}\n')
+const SHA256 = createHash('sha256').update(TEXT).digest('hex')
+const refuse = () => Promise.reject(new AppError('no_node_available', 'not asked here'))
+const gateway: GatewayClient = {
+  download: async () =>
+    (async function* () {
+      yield TEXT
+    })(),
+  heartbeat: refuse,
+  receipts: refuse,
+  keepAnswer: refuse,
+  uploadMask: refuse,
+}
+const job: EvaluateJob = {
+  kind: 'evaluate',
+  id: 'job-1',
+  model: 'tiny',
+  mask: null,
+  holdouts: [{ sha256: SHA256, domain: 'legal', samples: 1 }],
+  windowTokens: 16,
+}
+const context: JobContext = {
+  signal: new AbortController().signal,
+  progress: () => undefined,
+  attempt: (part) => part(),
+}
+
+function workWith(evaluate: (path: string) => Promise<void>) {
+  const home = temporaryDir()
+  const evaluator: Evaluator = {
+    async evaluate(_mask, sources) {
+      for (const source of sources) if ('path' in source) await evaluate(source.path)
+      return sources.map(() => ({
+        windows: 1,
+        tokens: 15,
+        nllMean: 2,
+        perplexity: Math.exp(2),
+        windowNll: [2],
+      }))
+    },
+  }
+  const work = createJobWork({
+    home,
+    model: { spec: 'tiny', cacheDir: home, id: 'tiny', baseSha256: 'a'.repeat(64) },
+    masks: createMaskStore({ home, gateway, log: memoryLog() }),
+    datasets: createDatasetStore({ home, gateway }),
+    evaluator,
+    threads: 1,
+  })
+  return { work, datasets: join(home, 'datasets') }
+}
+
+test('texts of clients are on the disk of a node for as long as a job reads them', async () => {
+  const read: Uint8Array[] = []
+  const { work, datasets } = workWith(async (path) => void read.push(await readFile(path)))
+  expect(await work.evaluate(job, context)).toMatchObject({ domains: [{ domain: 'legal', nllMean: 2 }] })
+  expect(read.map((bytes) => new Uint8Array(bytes))).toEqual([TEXT])
+  expect(existsSync(datasets)).toBe(false)
+})
+
+test('they are gone after a job that failed, too', async () => {
+  const { work, datasets } = workWith(() => Promise.reject(new AppError('mask_invalid', 'damaged')))
+  await expect(work.evaluate(job, context)).rejects.toThrow('damaged')
+  expect(existsSync(datasets)).toBe(false)
+})
+
+test('a mask that does not get to the gateway is handed over again, and not selected again', async () => {
+  const tiny = await openTinyModel()
+  onTestFinished(() => tiny.remove())
+  const home = temporaryDir()
+  const uploaded: string[] = []
+  const away: GatewayClient = {
+    ...gateway,
+    async uploadMask(sha256) {
+      if (uploaded.push(sha256) < 3) throw new AppError('no_node_available', 'The link is bad.')
+    },
+  }
+  const work = createJobWork({
+    home,
+    model: {
+      spec: join(tiny.dir, 'model'),
+      cacheDir: join(tiny.dir, 'cache'),
+      id: 'tiny',
+      baseSha256: tiny.model.master.baseSha256,
+    },
+    masks: createMaskStore({ home, gateway: away, log: memoryLog() }),
+    datasets: createDatasetStore({ home, gateway }),
+    evaluator: { evaluate: refuse },
+    threads: 1,
+  })
+  const messages: string[] = []
+  const failures: string[] = []
+  const calibration: CalibrateJob = {
+    kind: 'calibrate',
+    id: 'job-2',
+    model: 'tiny',
+    datasets: [],
+    accumulated: [],
+    samples: 1,
+    length: 16,
+    seed: 1,
+    selection: { method: 'magnitude', pattern: '0.5', scope: 'row' },
+    parent: null,
+    created: '2026-11-25T00:00:00.000Z',
+  }
+  const { maskSha256 } = await work.calibrate(calibration, {
+    ...context,
+    progress: (_fraction, message) => void messages.push(message),
+    async attempt(part) {
+      for (;;) {
+        try {
+          return await part()
+        } catch (error) {
+          failures.push(reasonOf(error))
+        }
+      }
+    },
+  })
+  expect(failures).toEqual(['The link is bad.', 'The link is bad.'])
+  expect(uploaded).toEqual([maskSha256, maskSha256, maskSha256])
+  expect(messages.filter((message) => message.startsWith('selecting weights, block 1 of'))).toHaveLength(1)
+})
+
+test('what a killed node left is removed when it starts again', async () => {
+  const home = temporaryDir()
+  await mkdir(join(home, 'datasets'))
+  await writeFile(join(home, 'datasets', `${SHA256}.ndjson`), TEXT)
+  await createDatasetStore({ home, gateway }).clear()
+  expect(existsSync(join(home, 'datasets'))).toBe(false)
+})

@@ -1,0 +1,177 @@
+import { appendFile, readFile, readlink, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
+import { openReceiptOutbox } from '../../../../gpu-node/src/serving/control/receipt-outbox.ts'
+import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
+
+function receiptOf(index: number): Receipt {
+  return {
+    requestId: `request-${index}`,
+    model: 'tiny',
+    domain: 'legal',
+    maskVersion: 1,
+    promptTokens: 5,
+    completionTokens: index,
+    finishReason: 'stop',
+    queueMs: 0,
+    timeToFirstTokenMs: 3,
+    totalMs: 10,
+    drift: index % 2 ? { tokens: 5, nllMasked: 2.5, nllDense: 2.25 } : null,
+  }
+}
+
+async function setup(capacity?: number) {
+  const gateway = await startGatewayDouble()
+  onTestFinished(() => gateway.close())
+  const home = temporaryDir()
+  const log = memoryLog()
+  const open = () =>
+    openReceiptOutbox({
+      home,
+      nodeId: 'node-1',
+      gateway: createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret }),
+      log,
+      intervalMs: 5,
+      ...(capacity === undefined ? {} : { capacity }),
+    })
+  const fileLines = async () =>
+    (await readFile(join(home, 'receipts.jsonl'), 'utf8')).split('\n').filter(Boolean)
+  return { gateway, home, log, open, fileLines }
+}
+
+test('receipts are sent in batches, and the file is empty once they are answered', async () => {
+  const { gateway, open, fileLines } = await setup()
+  const outbox = await open()
+  for (let index = 0; index < 600; index++) outbox.add(receiptOf(index))
+  outbox.start()
+  await vi.waitFor(() => expect(gateway.receipts.size).toBe(600), WAIT)
+  await vi.waitFor(() => expect(outbox.pending()).toBe(0), WAIT)
+  await outbox.stop()
+  expect(gateway.receipts.get('request-7')).toEqual(receiptOf(7))
+  expect(gateway.calls.length).toBe(3)
+  expect(await fileLines()).toEqual([])
+})
+
+test('receipts that come while others are sent wait for the next batch, and for the last one of a node that stops', async () => {
+  const { gateway, open } = await setup()
+  const outbox = await open()
+  let added = 0
+  gateway.intercept = () => {
+    if (added < 5) outbox.add(receiptOf((added += 1)))
+    return false
+  }
+  outbox.add(receiptOf(0))
+  await outbox.flush()
+  expect(gateway.calls.length).toBe(1)
+  expect(outbox.pending()).toBe(1)
+
+  added = 5
+  const sending = outbox.flush()
+  outbox.add(receiptOf(6))
+  await outbox.stop()
+  await sending
+  expect(outbox.pending()).toBe(0)
+  expect([...gateway.receipts.keys()]).toEqual(['request-0', 'request-1', 'request-6'])
+})
+
+test('what a gateway that is away does not answer is sent when it returns', async () => {
+  const { gateway, open, log } = await setup()
+  await gateway.close()
+  const outbox = await open()
+  outbox.start()
+  for (let index = 0; index < 3; index++) outbox.add(receiptOf(index))
+  await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
+  expect(outbox.pending()).toBe(3)
+  await gateway.open()
+  await vi.waitFor(() => expect(gateway.receipts.size).toBe(3), WAIT)
+  await outbox.stop()
+  expect(outbox.pending()).toBe(0)
+})
+
+test('an answer that got lost means the batch is sent again', async () => {
+  const { gateway, open } = await setup()
+  const outbox = await open()
+  let lost = 0
+  gateway.intercept = (request) => {
+    if (lost++ > 0) return false
+    request.socket.destroy()
+    return true
+  }
+  outbox.add(receiptOf(1))
+  await outbox.flush()
+  expect(outbox.pending()).toBe(1)
+  await outbox.flush()
+  expect(gateway.receipts.size).toBe(1)
+  await outbox.stop()
+})
+
+test('unanswered receipts survive a restart, also with a last line that was torn', async () => {
+  const { gateway, home, open, fileLines } = await setup()
+  await gateway.close()
+  const killed = await open()
+  for (let index = 0; index < 4; index++) killed.add(receiptOf(index))
+  await vi.waitFor(async () => expect(await fileLines()).toHaveLength(4), WAIT)
+  await appendFile(join(home, 'receipts.jsonl'), '{"requestId": "request-to')
+  await gateway.open()
+  const restarted = await open()
+  expect(restarted.pending()).toBe(4)
+  await restarted.flush()
+  expect([...gateway.receipts.keys()].sort()).toEqual(['request-0', 'request-1', 'request-2', 'request-3'])
+  await restarted.stop()
+  await killed.stop()
+})
+
+test('receipts that an earlier version stored are sent with their attestation', async () => {
+  const { gateway, home, open } = await setup()
+  const attestation = 'a'.repeat(64)
+  await appendFile(
+    join(home, 'receipts.jsonl'),
+    `${JSON.stringify({ ...receiptOf(1), ticket: attestation })}\n`,
+  )
+  const outbox = await open()
+  await outbox.flush()
+  expect(gateway.receipts.get('request-1')).toEqual({ ...receiptOf(1), attestation })
+  await outbox.stop()
+})
+
+test('a file that cannot be read is no empty one: the start ends, and the file stays', async () => {
+  const { home, open } = await setup()
+  const path = join(home, 'receipts.jsonl')
+  await symlink(path, path)
+  await expect(open()).rejects.toThrow(`${path} cannot be read`)
+  expect(await readlink(path)).toBe(path)
+})
+
+test('one receipt that the gateway refuses holds up no other', async () => {
+  const { gateway, open, log } = await setup()
+  const outbox = await open()
+  outbox.add(receiptOf(1))
+  outbox.add({ ...receiptOf(2), requestId: 'short' })
+  outbox.add(receiptOf(3))
+  await outbox.flush()
+  expect([...gateway.receipts.keys()]).toEqual(['request-1', 'request-3'])
+  expect(outbox.pending()).toBe(0)
+  expect(log.lines.join('\n')).toMatch(/refuses a receipt.*short/)
+  await outbox.stop()
+})
+
+test('an outbox that is full drops the oldest, says so, and its file stays bounded', async () => {
+  const { gateway, open, log, fileLines } = await setup(10)
+  await gateway.close()
+  const outbox = await open()
+  for (let index = 0; index < 5_000; index++) outbox.add(receiptOf(index))
+  expect(outbox.pending()).toBe(10)
+  expect(log.lines.at(-1)).toMatch(/outbox is full/)
+  await outbox.stop()
+  expect((await fileLines()).length).toBeLessThan(2_500)
+  const restarted = await open()
+  await gateway.open()
+  await restarted.flush()
+  expect(gateway.receipts.has('request-4999')).toBe(true)
+  await restarted.stop()
+})

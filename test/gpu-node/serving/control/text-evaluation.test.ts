@@ -1,0 +1,91 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test, vi } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
+import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import { createEvaluateText } from '../../../../gpu-node/src/serving/control/text-evaluation.ts'
+import type { Evaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
+
+const SHA256 = 'a'.repeat(64)
+const RESULT = { windows: 3, tokens: 45, nllMean: 1.5, perplexity: Math.exp(1.5), windowNll: [1, 1.5, 2] }
+
+function callOf(fields: object) {
+  return evaluateCall.parse({ model: 'tiny', maskVersion: 1, text: 'some text', ...fields })
+}
+
+/** An evaluation of three windows; the real one is tested where it lives. */
+function setup(result: Partial<typeof RESULT> = {}) {
+  const masks: (string | null)[] = []
+  let aborted: unknown
+  const evaluator: Evaluator = {
+    async evaluate(maskSha256, _sources, { onProgress, signal }) {
+      masks.push(maskSha256)
+      signal?.addEventListener('abort', () => (aborted = signal.reason))
+      for (let done = 0; done <= 3; done++) {
+        signal?.throwIfAborted()
+        onProgress?.(done, 3)
+        await sleep(1)
+      }
+      return [{ ...RESULT, ...result }]
+    },
+  }
+  const evaluateText = createEvaluateText({
+    evaluator,
+    maskOf: (version) => (version === 1 ? SHA256 : undefined),
+  })
+  const events = async (fields: object): Promise<EvaluateEvent[]> => {
+    const all: EvaluateEvent[] = []
+    for await (const event of evaluateText(callOf(fields), new AbortController().signal)) all.push(event)
+    return all
+  }
+  return { masks, evaluateText, events, aborted: () => aborted }
+}
+
+test('progress comes as windows are done, and the result last', async () => {
+  const { events, masks } = setup()
+  const all = await events({})
+  expect(masks).toEqual([SHA256])
+  expect(all[0]).toEqual({ type: 'progress', windowsDone: 0, windowsTotal: 3 })
+  expect(all.at(-1)).toEqual({ type: 'result', ...RESULT, maskVersion: 1 })
+  expect(all.slice(0, -1).every(({ type }) => type === 'progress')).toBe(true)
+})
+
+test('version 0 is dense, and a version this node does not know comes with its hash', async () => {
+  const { events, masks } = setup()
+  await events({ maskVersion: 0 })
+  await events({ maskVersion: 9, mask: { version: 9, sha256: 'b'.repeat(64) } })
+  expect(masks).toEqual([null, 'b'.repeat(64)])
+})
+
+test('a version that nobody knows is not found', async () => {
+  const { events } = setup()
+  await expect(events({ maskVersion: 9 })).rejects.toMatchObject({ code: 'not_found', param: 'maskVersion' })
+  await expect(events({ maskVersion: 9, mask: { version: 8, sha256: SHA256 } })).rejects.toThrow(AppError)
+})
+
+test('a perplexity that is not a number is an error, for JSON cannot carry it', async () => {
+  const { events } = setup({ nllMean: Number.NaN, perplexity: Number.NaN })
+  await expect(events({})).rejects.toThrow(/no finite perplexity/)
+})
+
+test('an evaluation that waits for its turn keeps its connection alive', async () => {
+  const waiting = Promise.withResolvers<void>()
+  const evaluator: Evaluator = { evaluate: async () => (await waiting.promise, [RESULT]) }
+  const evaluateText = createEvaluateText({ evaluator, maskOf: () => null, quietMs: 1 })
+  const types: string[] = []
+  for await (const event of evaluateText(callOf({ maskVersion: 0 }), new AbortController().signal)) {
+    types.push(event.type)
+    if (types.length === 3) waiting.resolve()
+  }
+  expect(types.slice(0, 3)).toEqual(['progress', 'progress', 'progress'])
+  expect(types.at(-1)).toBe('result')
+})
+
+test('whoever stops reading ends the evaluation', async () => {
+  const { evaluateText, aborted } = setup()
+  for await (const event of evaluateText(callOf({}), new AbortController().signal)) {
+    expect(event.type).toBe('progress')
+    break
+  }
+  await vi.waitFor(() => expect(aborted()).toBeInstanceOf(AppError), WAIT)
+})

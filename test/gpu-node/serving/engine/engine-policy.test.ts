@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest'
+import { defaultKvTokens } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
+
+/** As of LLaMA 3.1 8B: 131 kB of keys and values a token. */
+const LARGE = { contextLength: 131_072, layers: 32, kvHeads: 8, headDim: 128 }
+const SMALL = { contextLength: 8_192, layers: 30, kvHeads: 3, headDim: 64 }
+
+test('keys and values have room for four contexts, or what a quarter of the free memory holds', () => {
+  expect(defaultKvTokens(SMALL, 8e9)).toBe(4 * 8_192)
+  expect(defaultKvTokens(LARGE, Infinity)).toBe(4 * 131_072)
+  const tokens = defaultKvTokens(LARGE, 16e9)
+  expect(tokens * 131_072).toBeLessThanOrEqual(4e9)
+  expect(tokens).toBeGreaterThan(30_000)
+  expect(defaultKvTokens(LARGE, 0)).toBe(1024)
+  expect(defaultKvTokens({ ...SMALL, contextLength: 64 }, 0)).toBe(256)
+})

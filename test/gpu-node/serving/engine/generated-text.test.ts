@@ -1,0 +1,19 @@
+import { expect, test, vi } from 'vitest'
+import { createAnswer } from '../../../../gpu-node/src/serving/engine/generated-text.ts'
+import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-codec.ts'
+
+test('alternatives of a token wait as numbers: no bytes are looked up until they are told', () => {
+  const tokenBytes = vi.fn<TextCodec['tokenBytes']>((id) => Uint8Array.of(97 + id))
+  const answer = createAnswer({
+    codec: { tokenBytes, isSpecial: () => false },
+    endTokens: new Set(),
+    stops: [],
+    maxNewTokens: 10,
+    logprobs: true,
+  })
+  const top = Array.from({ length: 20 }, (_, token) => ({ token, logprob: -token }))
+  const { text, tokens } = answer.take({ kind: 'token', token: 2, logprob: -2, top })
+  expect(text).toBe('c')
+  expect(tokens).toMatchObject([{ token: 2, logprob: -2, top }])
+  expect(tokenBytes.mock.calls).toEqual([[2]])
+})

@@ -1,0 +1,122 @@
+/** Scores and embeddings beside requests. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+
+test('scores are complete, in order, and survive being preempted', async () => {
+  const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })
+  const weights = backend.weights(1)
+  engine.setActive(weights)
+  const tokens = Array.from({ length: 100 }, (_, index) => (index * 37) % 256)
+  const alone = await engine.score({ weights, tokens })
+  expect(alone).toHaveLength(99)
+  const again = engine.score({ weights, tokens })
+  await when(() => engine.load().kvTokensUsed > 0)
+  const requests = Array.from({ length: 6 }, (_, index) =>
+    read(engine.generate(request([index + 1], { maxTokens: 40 }))),
+  )
+  expect(await again).toEqual(alone)
+  await Promise.all(requests)
+})
+
+test('scores on other weights than the active ones run there', async () => {
+  const { backend, engine } = setup()
+  engine.setActive(backend.weights(1))
+  const dense = backend.weights(0)
+  const nll = await engine.score({ weights: dense, tokens: [1, 2, 3] })
+  expect(nll).toHaveLength(2)
+  expect(backend.plans.every((plan) => plan.weights === dense)).toBe(true)
+})
+
+test('a request gets the room that scoring on other weights holds', async () => {
+  const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })
+  engine.setActive(backend.weights(1))
+  const dense = backend.weights(0)
+  const tokens = Array.from({ length: 120 }, (_, index) => index)
+  const score = engine.score({ weights: dense, tokens })
+  await when(() => backend.kvTokens > 0)
+  const prompt = tokens.slice(0, 100)
+  const result = await read(engine.generate(request(prompt)))
+  expect(result.text).toBe(text(backend.expected(1, prompt, { seed: 0 }, 10)))
+  expect(await score).toHaveLength(119)
+})
+
+test('scores are refused when they are too short, too long, aborted, too many, or their weights die', async () => {
+  const { backend, engine } = setup({ policy: { maxScores: 1 }, onStep: () => sleep(5) })
+  const weights = backend.weights(1)
+  await expect(engine.score({ weights, tokens: [1] })).rejects.toMatchObject({ code: 'invalid_request' })
+  await expect(engine.score({ weights, tokens: Array<number>(129).fill(1) })).rejects.toMatchObject({
+    code: 'context_length_exceeded',
+  })
+  const controller = new AbortController()
+  const first = engine.score({ weights, tokens: [1, 2], signal: controller.signal })
+  await expect(engine.score({ weights, tokens: [1, 2] })).rejects.toMatchObject({ code: 'overloaded' })
+  controller.abort()
+  await expect(first).rejects.toMatchObject({ code: 'client_closed_request' })
+  const doomed = engine.score({ weights, tokens: [1, 2] })
+  backend.kill(weights)
+  await expect(doomed).rejects.toMatchObject({ code: 'node_failed' })
+})
+
+test('embeddings are the means of all hidden states, whatever runs beside them and however often they give way', async () => {
+  const random = createRandom(3)
+  const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })
+  engine.setActive(backend.weights(1))
+  const texts = Array.from({ length: 12 }, () =>
+    Array.from({ length: 1 + Math.floor(random() * 128) }, () => Math.floor(random() * 256)),
+  )
+  const generated = Array.from({ length: 8 }, (_, index) =>
+    read(engine.generate(request([index + 1], { maxTokens: 60 }))),
+  )
+  const calls = texts.map((tokens, index) => engine.embed({ id: `embedding-${index}`, tokens }))
+  for (const [index, { embedding, outcome }] of calls.entries()) {
+    const tokens = texts[index]!
+    const expected = Float32Array.from(backend.expectedEmbedding(1, tokens))
+    expect(await embedding).toEqual({ embedding: expected, maskVersion: 1 })
+    expect(await outcome).toMatchObject({
+      finishReason: 'stop',
+      weights: { version: 1 },
+      promptTokens: tokens.length,
+      completionTokens: 0,
+      error: null,
+    })
+  }
+  await Promise.all(generated)
+  await when(() => backend.kvTokens === 0)
+})
+
+test('an embedding whose weights are drained starts over on the new ones', async () => {
+  const { backend, engine } = setup({
+    config: { ...CONFIG, contextLength: 10_000 },
+    policy: { prefillChunk: 16 },
+  })
+  engine.setActive(backend.weights(1))
+  const tokens = Array.from({ length: 2000 }, (_, index) => index % 256)
+  const { embedding } = engine.embed({ id: 'embedding-1', tokens })
+  await when(() => backend.plans.length > 10)
+  engine.setActive(backend.weights(2))
+  await engine.drain(1, 1)
+  expect(await embedding).toEqual({
+    embedding: Float32Array.from(backend.expectedEmbedding(2, tokens)),
+    maskVersion: 2,
+  })
+})
+
+test('embeddings are refused when they are empty, too long, late, cancelled, or too many wait', async () => {
+  const { backend, engine } = setup({ policy: { maxWaiting: 1 } })
+  const embed = (tokens: number[], fields = {}) => engine.embed({ id: 'embedding-2', tokens, ...fields })
+  expect(() => embed([])).toThrow(/empty/)
+  expect(() => embed([1, 256])).toThrow(expect.objectContaining({ param: 'tokens[1]' }))
+  expect(() => embed(Array<number>(129).fill(1))).toThrow(/128 tokens and the text has 129/)
+  await expect(embed([1], { deadlineMs: 5 }).embedding).rejects.toMatchObject({ code: 'deadline_exceeded' })
+  const controller = new AbortController()
+  const waiting = embed([1], { signal: controller.signal })
+  expect(() => embed([2])).toThrow(expect.objectContaining({ code: 'overloaded' }))
+  expect(engine.underWay()).toMatchObject([{ requestId: 'embedding-2', idleMs: 0 }])
+  controller.abort()
+  await expect(waiting.embedding).rejects.toMatchObject({ code: 'client_closed_request' })
+  expect(await waiting.outcome).toMatchObject({ finishReason: 'cancelled', weights: null, promptTokens: 0 })
+  engine.setActive(backend.weights(1))
+  expect((await embed(Array<number>(128).fill(1)).embedding).maskVersion).toBe(1)
+})

@@ -1,0 +1,398 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import addFormats from 'ajv-formats'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
+import type { Tool } from '@copal/shared/wire/tools.ts'
+import { loadNative, NativeUnavailableError } from '../../../../gpu-node/src/platform/native-addon.ts'
+import type { Matcher } from '../../../../gpu-node/native/addon.d.ts'
+import { createConstraint } from '../../../../gpu-node/src/serving/grammar/grammar-constraint.ts'
+import {
+  createGrammars,
+  type Grammars,
+  type GrammarSource,
+} from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
+import { withLayout } from '../../../../gpu-node/src/serving/grammar/json-grammar.ts'
+import { createVocabulary } from '../../../../gpu-node/src/serving/grammar/grammar-vocabulary.ts'
+import {
+  toolGrammar,
+  type ToolGrammarOptions,
+} from '../../../../gpu-node/src/serving/grammar/tool-grammar.ts'
+import { createToolCallReader } from '../../../../gpu-node/src/serving/server/tool-call-reader.ts'
+import { addon } from '../../../support/engine/backends.ts'
+import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { randomAnswer } from '../../../support/text/random-answer.ts'
+import { randomSchema } from '../../../support/text/random-schema.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { tokensOf } from '../../../support/engine/token-masks.ts'
+
+let tiny: TinyModel
+let grammars: Grammars
+beforeAll(async () => {
+  tiny = await openTinyModel()
+  grammars = createGrammars(tiny.model)
+})
+afterAll(() => tiny.remove())
+
+const jsonOf = (schema: JsonSchema): GrammarSource => ({
+  language: 'json_schema',
+  text: JSON.stringify(withLayout(schema)),
+  param: 'response_format.json_schema.schema',
+})
+const callsOf = (options: ToolGrammarOptions): GrammarSource => ({
+  language: 'lark',
+  text: toolGrammar(options),
+  param: 'tools',
+})
+
+test('where there is no addon a grammar is refused with what to do', async () => {
+  const without = createGrammars({
+    ...tiny.model,
+    load: () => loadNative(['/nowhere/copal.node']),
+  })
+  await expect(without.compile(jsonOf({ type: 'object' }))).rejects.toMatchObject({
+    code: 'invalid_request',
+    param: 'response_format.json_schema.schema',
+    message: expect.stringMatching(
+      /native addon is not there.*'npm start' builds.*build-native\.mjs.*need not be/,
+    ),
+    cause: expect.any(NativeUnavailableError),
+  })
+})
+
+if (addon) testGrammars()
+else leaveOut('grammars')
+
+function testGrammars(): void {
+  test('an addon that is built meanwhile is found with the next grammar, without a restart', async () => {
+    let isBuilt = false
+    const grammarsOf = createGrammars({
+      ...tiny.model,
+      load: () => loadNative(isBuilt ? undefined : ['/nowhere/copal.node']),
+    })
+    const source = jsonOf({ type: 'object' })
+    await expect(grammarsOf.compile(source)).rejects.toMatchObject({ code: 'invalid_request' })
+    isBuilt = true
+    expect(await grammarsOf.compile(source)).toBeTypeOf('function')
+  })
+
+  const answerTo = async (
+    source: GrammarSource,
+    seed: number,
+    prefer?: Parameters<typeof randomAnswer>[4],
+  ): Promise<string> => {
+    const constrain = await grammars.compile(source)
+    const { codec, config } = tiny.model
+    return (await randomAnswer(codec, config.eosTokenIds, constrain(), createRandom(seed), prefer)).text
+  }
+
+  describe('random answers to random schemas', () => {
+    test.each(Array.from({ length: 40 }, (_, seed) => seed))('seed %i: parse and fit', async (seed) => {
+      const schema = randomSchema(createRandom(seed))
+      const validator = new Ajv2020({ strict: false, validateFormats: true })
+      addFormats.default(validator)
+      const fits = validator.compile(schema)
+      for (const draw of [1, 2, 3]) {
+        const text = await answerTo(jsonOf(schema), 100 * seed + draw)
+        fits(JSON.parse(text))
+        expect({ schema, text, errors: fits.errors }).toEqual({ schema, text, errors: null })
+        expect(text).not.toMatch(/^\s|\s$|\n/)
+      }
+    })
+  })
+
+  test('any object is JSON', async () => {
+    for (const seed of [1, 2, 3, 4, 5]) {
+      const value: unknown = JSON.parse(await answerTo(jsonOf({ type: 'object' }), seed))
+      expect(value).toBeTypeOf('object')
+      expect(Array.isArray(value)).toBe(false)
+    }
+  })
+
+  const TREE: Tool = {
+    type: 'function',
+    function: {
+      name: 'plant',
+      parameters: {
+        type: 'object',
+        properties: {
+          tree: { $ref: '#/$defs/tree' },
+          kind: { enum: ['oak', '</tool_call>'] },
+        },
+        required: ['tree', 'kind'],
+        additionalProperties: false,
+        $defs: {
+          tree: {
+            type: 'object',
+            properties: {
+              leaf: { type: 'boolean' },
+              more: { type: 'array', items: { $ref: '#/$defs/tree' }, maxItems: 2 },
+            },
+            required: ['leaf'],
+            additionalProperties: false,
+          },
+        },
+      },
+    },
+  }
+  const CLOCK: Tool = { type: 'function', function: { name: 'clock' } }
+
+  function readCalls(text: string) {
+    const reader = createToolCallReader()
+    const calls: { name: string; arguments: string }[] = []
+    let content = ''
+    for (const piece of [...reader.push(text), ...reader.end()]) {
+      if (piece.kind === 'content') content += piece.text
+      else if (piece.kind === 'call') calls.push({ name: piece.name, arguments: '' })
+      else calls[piece.call]!.arguments += piece.text
+    }
+    return { content, calls }
+  }
+
+  const PARAMETERS: Record<string, object> = {
+    clock: { type: 'object', maxProperties: 0 },
+    plant: TREE.function.parameters as object,
+  }
+  /** The calls whose arguments do not fit. */
+  const misfitsOf = (calls: readonly { name: string; arguments: string }[]) =>
+    calls.filter(
+      (call) => !new Ajv2020().validate(PARAMETERS[call.name] ?? false, JSON.parse(call.arguments)),
+    )
+
+  test('required calls are calls alone, with arguments that fit, also where schemas refer to themselves', async () => {
+    const names = new Set<string>()
+    let several = 0
+    for (let seed = 0; seed < 12; seed++) {
+      const { content, calls } = readCalls(
+        await answerTo(callsOf({ tools: [TREE, CLOCK], mode: 'required', parallel: true }), seed),
+      )
+      expect(content).toBe('')
+      expect(calls.length).toBeGreaterThan(0)
+      if (calls.length > 1) several += 1
+      expect(misfitsOf(calls)).toEqual([])
+      for (const { name } of calls) names.add(name)
+    }
+    expect([...names].toSorted()).toEqual(['clock', 'plant'])
+    expect(several).toBeGreaterThan(0)
+  })
+
+  test('without parallel calls there is one', async () => {
+    for (let seed = 0; seed < 6; seed++) {
+      const text = await answerTo(callsOf({ tools: [CLOCK], mode: 'required', parallel: false }), seed)
+      expect(readCalls(text)).toEqual({ content: '', calls: [{ name: 'clock', arguments: '{}' }] })
+    }
+  })
+
+  test('an answer may be text, or text with calls behind it once the mark is written, and nothing but calls then', async () => {
+    const source = callsOf({ tools: [TREE, CLOCK], mode: 'auto', parallel: true })
+    const plain = (await grammars.compile(source))()
+    const hello = tiny.model.codec.encode('Hello <tool_cal <b>\n')
+    const allowed = tokensOf(await plain.allowedAfter(hello))
+    expect(allowed).toContain(tiny.model.config.eosTokenIds[0])
+    expect(allowed).toContain(tiny.model.codec.encode('z')[0])
+    // Another control token is no text.
+    expect(allowed).not.toContain(1)
+
+    const begun = 'Well. <tool_call>'
+    for (let seed = 0; seed < 6; seed++) {
+      const text = await answerTo(source, seed, (sofar) => begun[sofar.length])
+      const { content, calls } = readCalls(text)
+      expect(content).toBe('Well.')
+      expect(calls).not.toEqual([])
+      expect(misfitsOf(calls)).toEqual([])
+    }
+  })
+
+  test('a format and tools together: the answer fits the one or calls the other', async () => {
+    const schema = {
+      type: 'object',
+      properties: { ok: { type: 'boolean' } },
+      required: ['ok'],
+      additionalProperties: false,
+    }
+    const source = callsOf({ tools: [CLOCK], mode: 'auto', parallel: false, schema })
+    const told = new Set<string>()
+    for (let seed = 0; seed < 24; seed++) {
+      const { content, calls } = readCalls(await answerTo(source, seed))
+      told.add(content + calls.map((each) => each.name + each.arguments).join(' and '))
+    }
+    expect([...told].toSorted()).toEqual(['clock{}', '{"ok": false}', '{"ok": true}'])
+  })
+
+  test('an answer that is asked about again, from the start or from anywhere, gets the same masks', async () => {
+    const constrain = await grammars.compile(jsonOf(randomSchema(createRandom(77))))
+    const { codec, config } = tiny.model
+    const { tokens } = await randomAnswer(codec, config.eosTokenIds, constrain(), createRandom(3))
+    const masks: Uint32Array[] = []
+    const once = constrain()
+    for (let length = 0; length <= tokens.length; length++)
+      masks.push(await once.allowedAfter(tokens.slice(0, length)))
+    for (const length of [0, tokens.length, Math.floor(tokens.length / 2), tokens.length])
+      expect(await once.allowedAfter(tokens.slice(0, length))).toEqual(masks[length])
+  })
+
+  test('an answer’s matcher is freed when it is released, or asked about another answer, and then begins anew', async () => {
+    const { text } = jsonOf({ enum: ['one', 'two', 'twelve'] })
+    const vocabulary = await createVocabulary(loadNative(), tiny.model.codec, tiny.model.config)
+    const grammar = await vocabulary.compile('json_schema', text)
+    const holding = new Set<Matcher>()
+    const constraint = createConstraint({
+      matcher() {
+        const matcher = grammar.matcher()
+        return {
+          advance(tokens) {
+            holding.add(matcher)
+            return matcher.advance(tokens)
+          },
+          free() {
+            matcher.free()
+            holding.delete(matcher)
+          },
+        }
+      },
+    })
+    const begun = tiny.model.codec.encode('"tw')
+    const masks = [await constraint.allowedAfter([]), await constraint.allowedAfter(begun)]
+    expect(holding.size).toBe(1)
+    expect(await constraint.allowedAfter([])).toEqual(masks[0])
+    expect(holding.size).toBe(1)
+    const last = constraint.allowedAfter(begun)
+    constraint.release()
+    constraint.release()
+    expect(await last).toEqual(masks[1])
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(holding.size).toBe(0)
+    expect(await constraint.allowedAfter(begun)).toEqual(masks[1])
+  })
+
+  test('a matcher that was freed, once or twice, is of no more use', async () => {
+    const vocabulary = await createVocabulary(loadNative(), tiny.model.codec, tiny.model.config)
+    const grammar = await vocabulary.compile('json_schema', '{"type": "boolean"}')
+    const [used, unused, other] = [grammar.matcher(), grammar.matcher(), grammar.matcher()]
+    await used.advance(new Int32Array(0))
+    for (const matcher of [used, unused]) {
+      matcher.free()
+      matcher.free()
+      await expect(matcher.advance(new Int32Array(0))).rejects.toMatchObject({
+        code: 'InvalidArg',
+        message: 'the matcher was freed',
+      })
+    }
+    expect(tokensOf(await other.advance(new Int32Array(0))).length).toBeGreaterThan(0)
+  })
+
+  test('answers of one grammar do not disturb each other, also at the same time', async () => {
+    const constrain = await grammars.compile(jsonOf(randomSchema(createRandom(5))))
+    const { codec, config } = tiny.model
+    const answer = (seed: number) => randomAnswer(codec, config.eosTokenIds, constrain(), createRandom(seed))
+    const alone = []
+    for (const seed of [1, 2, 3, 4]) alone.push(await answer(seed))
+    expect(await Promise.all([1, 2, 3, 4].map(answer))).toEqual(alone)
+  })
+
+  describe('what cannot be followed is refused by name', () => {
+    test.each<[string, JsonSchema, RegExp]>([
+      ['a format', { type: 'string', format: 'color' }, /'format': 'color' is not supported/],
+      ['oneOf that overlaps', { oneOf: [{ type: 'string' }, { type: 'string', maxLength: 2 }] }, /'oneOf'/],
+      [
+        'a reference elsewhere',
+        { $ref: 'https://example.com/schema' },
+        /'\$ref': 'https:\/\/example.com\/schema'/,
+      ],
+      ['a reference to nothing', { $ref: '#/$defs/none' }, /'\$ref': there is no '#\/\$defs\/none'/],
+      ['a contradiction', { type: 'integer', minimum: 3, maximum: 2 }, /fits|minimum/],
+      ['a type that is none', { type: 'text' }, /Invalid type: text/],
+      ['a pattern that is none', { type: 'string', pattern: '(' }, /pattern|regex/i],
+      ['a lookahead', { type: 'string', pattern: '^(?=a)b' }, /look/i],
+      ['a keyword that the walk does not reach', { allOf: [true, { not: {} }] }, /'not'/],
+    ])('%s', async (_, schema, message) => {
+      await expect(grammars.compile(jsonOf(schema))).rejects.toMatchObject({
+        code: 'invalid_request',
+        param: 'response_format.json_schema.schema',
+        message: expect.stringMatching(message),
+      })
+    })
+  })
+
+  test('costly schemas are refused or followed, and the event loop goes on meanwhile', async () => {
+    const costly: JsonSchema[] = [
+      { type: 'string', pattern: '^((a{1,1000}){1,1000}){1,1000}$' },
+      { type: 'array', items: { type: 'string' }, minItems: 1e9 },
+      { type: 'string', minLength: 1e9 },
+      { enum: Array.from({ length: 5000 }, (_, index) => `value ${index}`) },
+      {
+        allOf: Array.from({ length: 12 }, () => ({
+          anyOf: [{ maxLength: 5 }, { minLength: 2 }, { pattern: 'a.*b' }],
+        })),
+      },
+      {
+        type: 'object',
+        properties: Object.fromEntries(
+          Array.from({ length: 1000 }, (_, index) => [`p${index}`, { type: 'string' }]),
+        ),
+      },
+    ]
+    let turns = 0
+    const timer = setInterval(() => (turns += 1), 1)
+    for (const schema of costly) {
+      const outcome = await grammars.compile(jsonOf(schema)).then(
+        async (constrain) => tokensOf(await constrain().allowedAfter([])).length,
+        (error: { code: string }) => error.code,
+      )
+      expect(['invalid_request', expect.any(Number)]).toContainEqual(outcome)
+    }
+    clearInterval(timer)
+    expect(turns).toBeGreaterThan(costly.length)
+  })
+
+  test('a grammar is compiled once for all that ask for it, and one that was refused is tried again', async () => {
+    let compiled = 0
+    const counting = createGrammars({
+      ...tiny.model,
+      load: () => ({
+        ...loadNative(),
+        createVocabulary: async (...parts) => {
+          const vocabulary = await loadNative().createVocabulary(...parts)
+          return {
+            compile: (language, source) => {
+              compiled += 1
+              return vocabulary.compile(language, source)
+            },
+          }
+        },
+      }),
+    })
+    const good = jsonOf({ type: 'boolean' })
+    await Promise.all([counting.compile(good), counting.compile(good)])
+    await counting.compile(good)
+    expect(compiled).toBe(1)
+    const bad = jsonOf({ type: 'text' })
+    await expect(counting.compile(bad)).rejects.toThrow(/Invalid type/)
+    await expect(counting.compile(bad)).rejects.toThrow(/Invalid type/)
+    // Refused where they are tried first.
+    expect(compiled).toBe(1)
+  })
+
+  test('a grammar that would take minutes and gigabytes is refused within what one may take, and the next is compiled', async () => {
+    const together = Array.from({ length: 40 }, (_, index) => ({ type: 'string', pattern: `.*x${index}.*` }))
+    const before = process.memoryUsage.rss()
+    const refused = grammars.compile(jsonOf({ allOf: together }))
+    const next = grammars.compile(jsonOf({ const: 'the next' }))
+    await expect(refused).rejects.toMatchObject({
+      code: 'invalid_request',
+      param: 'response_format.json_schema.schema',
+      message: expect.stringMatching(/too much time or memory\. Simplify it: what 'allOf' combines/),
+    })
+    const constraint = (await next)()
+    expect(tokensOf(await constraint.allowedAfter([])).length).toBeGreaterThan(0)
+    expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1024 * 1024)
+  })
+
+  test('more grammars at once than may wait are refused as too many', async () => {
+    const sources = Array.from({ length: 40 }, (_, index) => jsonOf({ const: `answer ${index}` }))
+    const outcomes = await Promise.allSettled(sources.map((source) => grammars.compile(source)))
+    const refusals = outcomes.filter((outcome) => outcome.status === 'rejected')
+    expect(refusals.length).toBe(40 - 16)
+    for (const { reason } of refusals) expect(reason).toMatchObject({ code: 'overloaded', retryAfterS: 1 })
+  })
+}

@@ -1,0 +1,320 @@
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
+import type {
+  Backend,
+  WeightSet,
+  WeightSetSource,
+} from '../../../../gpu-node/src/serving/contract/backend.ts'
+import { createMaskSwap, type SwapEngine } from '../../../../gpu-node/src/serving/masks/mask-swap.ts'
+import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
+
+const A = { version: 1, sha256: 'a'.repeat(64) }
+const B = { version: 2, sha256: 'b'.repeat(64) }
+const C = { version: 3, sha256: 'c'.repeat(64) }
+
+/** Nothing here looks into the model. */
+const MODEL: DenseModel = {
+  id: 'tiny',
+  config: {
+    vocabSize: 0,
+    hiddenSize: 0,
+    intermediateSize: 0,
+    layers: 0,
+    heads: 0,
+    kvHeads: 0,
+    headDim: 0,
+    ropeTheta: 0,
+    ropeScaling: null,
+    rmsNormEps: 0,
+    contextLength: 0,
+    tiedEmbedding: true,
+    bosTokenId: null,
+    eosTokenIds: [],
+  },
+  master: { path: '', tensors: new Map(), baseSha256: '0'.repeat(64) },
+  codec: {
+    encode: () => [],
+    tokenBytes: () => new Uint8Array(),
+    isSpecial: () => false,
+    encodeDocument: () => [],
+    rendersTools: false,
+    renderChat: () => '',
+  },
+  tokenizer: {
+    json: { added_tokens: [], model: { type: 'BPE', vocab: {} } },
+    chatTemplate: null,
+    bosToken: '',
+    eosToken: '',
+  },
+  tokenizerSha256: '0'.repeat(64),
+  layerSensitivity: null,
+  rowSensitivity: null,
+}
+
+/** A backend whose loads fail and whose sets crash when the test says so; the real one is tested where it lives. */
+function faultyBackend() {
+  const events: string[] = []
+  const failing = new Map<number, Error>()
+  const live = new Map<number, WeightSet>()
+  const ends = new Map<WeightSet, (cause: Error | undefined) => void>()
+  const backend: Backend = {
+    name: 'faulty',
+    async load(source: WeightSetSource) {
+      events.push(`load ${source.version}`)
+      const failure = failing.get(source.version)
+      if (failure) throw failure
+      const { promise, resolve } = Promise.withResolvers<Error | undefined>()
+      const set: WeightSet = { version: source.version, source, paged: false, ended: promise }
+      live.set(source.version, set)
+      ends.set(set, resolve)
+      return set
+    },
+    step: () => Promise.reject(new Error('no steps here')),
+    async release(set) {
+      events.push(`release ${set.version}`)
+      live.delete(set.version)
+      ends.get(set)?.(undefined)
+    },
+  }
+  const crashVersion = (version: number) => {
+    const set = live.get(version)
+    if (!set) throw new Error(`version ${version} is not held`)
+    live.delete(version)
+    ends.get(set)?.(new AppError('node_failed', 'The process of the weight set ended.'))
+  }
+  return { backend, events, failing, live, crashVersion }
+}
+
+function setup(retryMs = { first: 5, most: 20 }) {
+  const faulty = faultyBackend()
+  const log = memoryLog()
+  const busy = new Map<number, PromiseWithResolvers<void>>()
+  let activeSet: WeightSet | undefined
+  let engineClosed = false
+  const engine: SwapEngine = {
+    setActive(set) {
+      if (engineClosed) throw new AppError('node_failed', 'This node is shutting down. Try again.')
+      activeSet = set
+      faulty.events.push(`activate ${set.version}`)
+    },
+    requestsOn: (version) => (busy.has(version) ? 1 : 0),
+    drain: async (version) => {
+      faulty.events.push(`drain ${version}`)
+      await busy.get(version)?.promise
+    },
+  }
+  const unavailable = new Set<string>()
+  /** Downloads that stand still until they are given up. */
+  const hanging = new Set<string>()
+  const swap = createMaskSwap({
+    model: MODEL,
+    backend: faulty.backend,
+    engine,
+    masks: {
+      async ensure(sha256, signal) {
+        if (hanging.has(sha256))
+          await new Promise((_, reject) => {
+            signal?.addEventListener('abort', () => {
+              faulty.events.push(`give up ${sha256[0]}`)
+              reject(signal.reason as Error)
+            })
+          })
+        if (unavailable.has(sha256)) throw new AppError('mask_invalid', 'The mask file was damaged.')
+        return `/masks/${sha256}`
+      },
+    },
+    log,
+    onChange: () => {},
+    retryMs,
+  })
+  onTestFinished(() => swap.close())
+  const states = () => Object.fromEntries(swap.weightSets().map(({ version, state }) => [version, state]))
+  const closeEngine = () => {
+    engineClosed = true
+  }
+  return { ...faulty, swap, log, busy, unavailable, hanging, states, activeSet: () => activeSet, closeEngine }
+}
+
+test('a node starts on the mask it is to serve, then loads dense, then the previous mask', async () => {
+  const { swap, events, live } = setup()
+  await swap.start({ active: B, previous: A })
+  expect(swap.activeVersion()).toBe(2)
+  expect(events.slice(0, 2)).toEqual(['load 2', 'activate 2'])
+  await swap.settled()
+  expect(events.slice(2)).toEqual(['load 0', 'load 1'])
+  expect(live.get(2)?.source).toMatchObject({ maskPath: `/masks/${B.sha256}`, priority: 'serving' })
+  expect(live.get(0)?.source.maskPath).toBeNull()
+})
+
+test('a node that cannot load even dense says why and does not start', async () => {
+  const { swap, failing } = setup()
+  failing.set(0, new AppError('node_failed', 'onnxruntime: out of memory'))
+  await expect(swap.start({ active: null, previous: null })).rejects.toThrow('out of memory')
+})
+
+test('the old mask drains after two swaps and is released when its requests have ended', async () => {
+  const { swap, events, busy, states } = setup()
+  await swap.start({ active: A, previous: null })
+  busy.set(1, Promise.withResolvers())
+  swap.converge({ active: B, previous: A })
+  await swap.settled()
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' })
+  swap.converge({ active: C, previous: B })
+  await vi.waitFor(
+    () => expect(states()).toEqual({ 0: 'ready', 1: 'draining', 2: 'ready', 3: 'ready' }),
+    WAIT,
+  )
+  expect(swap.activeVersion()).toBe(3)
+  busy.get(1)?.resolve()
+  await swap.settled()
+  expect(states()).toEqual({ 0: 'ready', 2: 'ready', 3: 'ready' })
+  expect(events.filter((event) => event.endsWith(' 1'))).toEqual([
+    'load 1',
+    'activate 1',
+    'drain 1',
+    'release 1',
+  ])
+})
+
+test('a roll-back to the previous mask loads nothing', async () => {
+  const { swap, events } = setup()
+  await swap.start({ active: A, previous: null })
+  swap.converge({ active: B, previous: A })
+  await swap.settled()
+  events.length = 0
+  swap.converge({ active: A, previous: B })
+  expect(swap.activeVersion()).toBe(1)
+  await swap.settled()
+  expect(events).toEqual(['activate 1'])
+})
+
+test('a mask that cannot be loaded is reported, the old one serves, and it is tried again', async () => {
+  const { swap, failing, states } = setup()
+  await swap.start({ active: A, previous: null })
+  failing.set(2, new AppError('mask_invalid', "tensor 'x' keeps 3 of 8 weights, expected 4"))
+  swap.converge({ active: B, previous: A })
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'failed' }), WAIT)
+  expect(swap.activeVersion()).toBe(1)
+  expect(swap.weightSets()[2]?.error).toContain('keeps 3 of 8 weights')
+  failing.delete(2)
+  await vi.waitFor(() => expect(swap.activeVersion()).toBe(2), WAIT)
+  expect(swap.weightSets()[2]).toEqual({ version: 2, state: 'ready', requests: 0 })
+})
+
+test('a node starts on dense when the file of its mask cannot be had', async () => {
+  const { swap, unavailable, states, events } = setup({ first: 10_000, most: 10_000 })
+  unavailable.add(B.sha256)
+  await swap.start({ active: B, previous: null })
+  expect(states()).toEqual({ 0: 'ready', 2: 'failed' })
+  expect(swap.activeVersion()).toBe(0)
+  expect(events).not.toContain('load 2')
+})
+
+test('a failed mask that is withdrawn is forgotten', async () => {
+  const { swap, failing, states } = setup({ first: 10_000, most: 10_000 })
+  await swap.start({ active: A, previous: null })
+  failing.set(2, new AppError('mask_invalid', 'no'))
+  swap.converge({ active: B, previous: A })
+  await swap.settled()
+  swap.converge({ active: A, previous: null })
+  await swap.settled()
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
+})
+
+test('a crashed active set is loaded again at once and takes its place back', async () => {
+  const { swap, crashVersion, activeSet, live, states } = setup({ first: 60_000, most: 600_000 })
+  await swap.start({ active: A, previous: null })
+  const before = activeSet()
+  crashVersion(1)
+  await vi.waitFor(() => expect(live.get(1)).toBeDefined(), WAIT)
+  await swap.settled()
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
+  expect(activeSet()).not.toBe(before)
+  expect(activeSet()).toBe(live.get(1))
+  expect(swap.activeVersion()).toBe(1)
+})
+
+test('crashes in a row are not answered at once', async () => {
+  const { swap, crashVersion, events, live, states } = setup({ first: 60_000, most: 600_000 })
+  await swap.start({ active: A, previous: null })
+  crashVersion(1)
+  await vi.waitFor(() => expect(live.get(1)).toBeDefined(), WAIT)
+  await swap.settled()
+  events.length = 0
+  crashVersion(1)
+  await vi.waitFor(() => expect(states()[1]).toBe('failed'), WAIT)
+  await swap.settled()
+  expect(events).toEqual([])
+})
+
+test('a wish that came while a load ran is met after it', async () => {
+  const { swap, states } = setup()
+  await swap.start({ active: null, previous: null })
+  swap.converge({ active: A, previous: null })
+  swap.converge({ active: C, previous: B })
+  await swap.settled()
+  await swap.settled()
+  expect(swap.activeVersion()).toBe(3)
+  expect(states()).toEqual({ 0: 'ready', 2: 'ready', 3: 'ready' })
+})
+
+test('a roll-back is a flip while the download of a mask on trial stands still', async () => {
+  const { swap, events, hanging, states } = setup()
+  await swap.start({ active: A, previous: null })
+  swap.converge({ active: B, previous: A })
+  await swap.settled()
+  hanging.add(C.sha256)
+  swap.converge({ active: B, previous: A, trials: [C] })
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready', 3: 'loading' })
+  events.length = 0
+  swap.converge({ active: A, previous: B, trials: [C] })
+  expect(swap.activeVersion()).toBe(1)
+  expect(events).toEqual(['activate 1'])
+  swap.converge({ active: A, previous: B })
+  await swap.settled()
+  expect(events).toEqual(['activate 1', 'give up c'])
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' })
+})
+
+test('a download that nobody wants any more is given up for what is wanted', async () => {
+  const { swap, events, hanging, states } = setup()
+  await swap.start({ active: null, previous: null })
+  hanging.add(B.sha256)
+  swap.converge({ active: B, previous: null })
+  swap.converge({ active: A, previous: null })
+  await swap.settled()
+  expect(events).toEqual(['load 0', 'activate 0', 'give up b', 'load 1', 'activate 1'])
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
+})
+
+test('closing does not wait for a download', async () => {
+  const { swap, hanging, live } = setup()
+  await swap.start({ active: null, previous: null })
+  hanging.add(A.sha256)
+  swap.converge({ active: A, previous: null })
+  await swap.close()
+  expect(live.size).toBe(0)
+})
+
+test('closing releases every set', async () => {
+  const { swap, live } = setup()
+  await swap.start({ active: B, previous: A })
+  await swap.settled()
+  expect(live.size).toBe(3)
+  await swap.close()
+  expect(live.size).toBe(0)
+})
+
+test('a mask that becomes ready while the node stops is not served, and nothing breaks by it', async () => {
+  const { swap, states, log, closeEngine } = setup()
+  await swap.start({ active: null, previous: null })
+  await swap.settled()
+  closeEngine()
+  swap.converge({ active: A, previous: null })
+  await swap.settled()
+  expect(swap.activeVersion()).toBe(0)
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
+  expect(log.lines.join()).toContain('shutting down')
+})

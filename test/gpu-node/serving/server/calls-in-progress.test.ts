@@ -1,0 +1,72 @@
+import { expect, test, vi } from 'vitest'
+import type { Grammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
+import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
+import { arithmeticNodes, CHAT, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
+import { call } from '../../../support/processes/in-process-node.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
+
+const nodes = arithmeticNodes()
+
+/** Holds up steps from the moment that it is closed. */
+function createGate() {
+  let closed: PromiseWithResolvers<void> | undefined
+  return {
+    close: () => void (closed = Promise.withResolvers()),
+    open: () => closed?.resolve(),
+    pass: async () => closed?.promise,
+  }
+}
+
+test('a call whose grammar is compiled is under way, and no more when its client has left', async () => {
+  const grammars: Grammars = {
+    compile: (_source, asker) =>
+      new Promise((_, reject) => {
+        asker?.signal?.addEventListener('abort', () => reject(asker.signal?.reason as Error))
+      }),
+  }
+  const { node } = await nodes.start({ grammars })
+  const client = new AbortController()
+  const request = { ...CHAT, response_format: { type: 'json_object' } }
+  const answered = node
+    .post('/rpc/chat-completions', call(request, { requestId: 'request-waits' }), { signal: client.signal })
+    .catch(() => 'left')
+  const named = { requestId: 'request-waits', promptTokens: 0, completionTokens: 0, idleMs: 0 }
+  await vi.waitFor(() => expect(node.server.underWay()).toEqual([named]), WAIT)
+  expect(node.engine.underWay()).toEqual([])
+  client.abort()
+  expect(await answered).toBe('left')
+  await vi.waitFor(() => expect(node.server.underWay()).toEqual([]), WAIT)
+})
+
+test('of several prompts all tokens are told, each prompt once whatever is made of it', async () => {
+  const gate = createGate()
+  const { node } = await nodes.start({ arithmetic: { onStep: gate.pass } })
+  const prompt = [PROMPT.prompt, 'the dog lies there', 'a bird']
+  const lengths = prompt.map((text) => nodes.model().codec.encodeDocument(text).length)
+  const response = await node.post('/rpc/completions', call({ ...PROMPT, prompt, n: 2, stream: true }))
+  await vi.waitFor(() => expect(node.server.underWay()[0]?.completionTokens).toBeGreaterThan(12), WAIT)
+  gate.close()
+  expect(node.server.underWay()[0]?.promptTokens).toBe(lengths.reduce((sum, length) => sum + length))
+  gate.open()
+  await response.text()
+  await vi.waitFor(() => expect(node.server.underWay()).toEqual([]), WAIT)
+})
+
+test('what has ended of a call is told until all of it has', async () => {
+  let steps = 0
+  const { promise: held, resolve: goOn } = Promise.withResolvers<void>()
+  const { node } = await nodes.start({
+    engine: { config: { ...nodes.model().config, hiddenSize: HIDDEN_SIZE }, policy: { maxRunning: 1 } },
+    arithmetic: { onStep: async () => (++steps === 15 ? held : undefined) },
+  })
+  const input = Array.from({ length: 20 }, (_, index) => `text number ${index}`)
+  const ended = input.slice(0, 14).map((text) => nodes.model().codec.encodeDocument(text).length)
+  const answered = node.post('/rpc/embeddings', call({ model: 'tiny', input }))
+  await vi.waitFor(() => expect(steps).toBe(15), WAIT)
+  expect(node.server.underWay()).toMatchObject([
+    { promptTokens: ended.reduce((sum, length) => sum + length), completionTokens: 0 },
+  ])
+  goOn()
+  expect((await answered).status).toBe(200)
+  expect(node.server.underWay()).toEqual([])
+})

@@ -1,0 +1,197 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
+import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
+import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
+import { call, readEvents } from '../../../support/processes/in-process-node.ts'
+
+const nodes = arithmeticNodes()
+const { start } = nodes
+const isChunk = (event: unknown): event is ChatCompletionChunk =>
+  typeof event === 'object' && event !== null && 'choices' in event
+
+test('a client that leaves its stream ends the request within a step, with a receipt', async () => {
+  const { node, backend } = await start({ arithmetic: { onStep: () => sleep(10) } })
+  const abort = new AbortController()
+  const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200, stream: true }), {
+    signal: abort.signal,
+  })
+  const reader = response.body?.getReader()
+  await reader?.read()
+  abort.abort()
+  const [receipt] = await node.receiptCount(1)
+  expect(receipt).toMatchObject({ finishReason: 'cancelled', maskVersion: 7 })
+  expect(receipt?.completionTokens).toBeLessThan(100)
+  const plans = backend.plans.length
+  await sleep(100)
+  expect(backend.plans.length).toBeLessThanOrEqual(plans + 2)
+  expect(node.engine.load()).toMatchObject({ running: 0, kvTokensUsed: 0 })
+})
+
+test('a client that leaves before a whole answer, or while it waits, ends the request too', async () => {
+  const { node } = await start({
+    arithmetic: { onStep: () => sleep(10) },
+    engine: { policy: { maxRunning: 1 } },
+  })
+  const abort = new AbortController()
+  const whole = node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200 }), { signal: abort.signal })
+  const waits = node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200, stream: true }), {
+    signal: abort.signal,
+  })
+  while (node.engine.load().running + node.engine.load().waiting < 2) await sleep(5)
+  abort.abort()
+  await expect(whole).rejects.toThrow(/abort/)
+  await expect(waits).rejects.toThrow(/abort/)
+  const receipts = await node.receiptCount(2)
+  expect(receipts.map((receipt) => receipt.finishReason)).toEqual(['cancelled', 'cancelled'])
+})
+
+test('weights that die after the first token end the stream with one JSON error and no [DONE]', async () => {
+  const { node, backend, active } = await start({ arithmetic: { onStep: () => sleep(2) } })
+  const response = await node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 200, stream: true }))
+  expect(response.status).toBe(200)
+  const reading = readEvents(response)
+  await sleep(20)
+  backend.kill(active)
+  const events = await reading
+  expect(events.at(-1)).toMatchObject({ error: { code: 'node_failed', type: 'server_error' } })
+  expect(events).not.toContain('[DONE]')
+  expect((await node.receiptCount(1))[0]).toMatchObject({ finishReason: 'error' })
+})
+
+test('weights that die before the first token are a 502', async () => {
+  const { node } = await start({ arithmetic: { onStep: () => Promise.reject(new Error('lost')) } })
+  for (const stream of [true, false]) {
+    const response = await node.post('/rpc/completions', call({ ...PROMPT, stream }))
+    expect(response.status).toBe(502)
+    expect(await response.json()).toMatchObject({ error: { code: 'node_failed' } })
+  }
+})
+
+test('a silent stream is kept open with comments', async () => {
+  const { node } = await start({ keepAliveMs: 15, arithmetic: { onStep: () => sleep(60) } })
+  const events = await readEvents(
+    await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 2, stream: true })),
+  )
+  expect(events).toContain(': keep-alive')
+  expect(events.at(-1)).toBe('[DONE]')
+})
+
+const STREAMED = { ...CHAT, stream: true }
+
+test('a stream that waits for its turn is kept open with comments, and names the mask that answers when it has one', async () => {
+  const { node, backend } = await start({
+    keepAliveMs: 15,
+    engine: { policy: { maxRunning: 1 } },
+    arithmetic: { onStep: () => sleep(20) },
+  })
+  const runs = await node.post('/rpc/chat-completions', call({ ...STREAMED, max_tokens: 200 }))
+  const waits = await node.post('/rpc/chat-completions', call(STREAMED, { requestId: 'request-waits' }))
+  expect(waits.status).toBe(200)
+  expect(waits.headers.get('content-type')).toMatch(/^text\/event-stream/)
+  expect(waits.headers.get(LATE_HEADER)).toBe('true')
+  expect(waits.headers.get('x-copal-mask')).toBeNull()
+  const waiting = node.server.underWay().find(({ requestId }) => requestId === 'request-waits')
+  expect(waiting).toEqual({ requestId: 'request-waits', promptTokens: 0, completionTokens: 0, idleMs: 0 })
+  node.engine.setActive(backend.weights(8))
+  await runs.body?.cancel()
+  const events = await readEvents(waits)
+  expect(events[0]).toBe(': keep-alive')
+  expect([...new Set(events.filter(isChunk).map((chunk) => chunk.system_fingerprint))]).toEqual([
+    'copal-tiny-m8',
+  ])
+  expect(events.at(-1)).toBe('[DONE]')
+})
+
+test('so is one whose grammar is compiled for long; what is wrong with it then is an event', async () => {
+  const compiled = Promise.withResolvers<never>()
+  const { node } = await start({ keepAliveMs: 15, grammars: { compile: () => compiled.promise } })
+  const asks = { ...STREAMED, response_format: { type: 'json_object' } }
+  const response = await node.post('/rpc/chat-completions', call(asks))
+  expect(response.headers.get(LATE_HEADER)).toBe('true')
+  compiled.reject(new AppError('invalid_request', 'The schema is too large.'))
+  const events = await readEvents(response)
+  expect(events[0]).toBe(': keep-alive')
+  expect(events.at(-1)).toMatchObject({ error: { code: 'invalid_request' } })
+  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'refused' }])
+})
+
+test('a client that leaves while its stream waits gives up its place', async () => {
+  const { node } = await start({
+    keepAliveMs: 15,
+    engine: { policy: { maxRunning: 1 } },
+    arithmetic: { onStep: () => sleep(20) },
+  })
+  await node.post('/rpc/chat-completions', call({ ...STREAMED, max_tokens: 200 }))
+  const waits = await node.post('/rpc/chat-completions', call(STREAMED, { requestId: 'request-waits' }))
+  await waits.body?.cancel()
+  expect(await node.receiptCount(1)).toMatchObject([
+    { requestId: 'request-waits', finishReason: 'cancelled', promptTokens: 0 },
+  ])
+  expect(node.engine.load()).toMatchObject({ running: 1, waiting: 0 })
+  expect(node.log.lines).toEqual([])
+})
+
+test('swaps under eight streams: none is dropped, each names one mask', async () => {
+  const { node, backend } = await start({ arithmetic: { onStep: () => sleep(4) } })
+  const begun = await Promise.all(
+    Array.from({ length: 8 }, () =>
+      node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 60, stream: true })),
+    ),
+  )
+  node.engine.setActive(backend.weights(8))
+  const later = await json<ChatCompletion>(
+    await node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 60 })),
+  )
+  expect(later.system_fingerprint).toBe('copal-tiny-m8')
+  for (const response of begun) {
+    expect(response.headers.get('x-copal-mask')).toBe('7')
+    const events = await readEvents(response)
+    const chunks = events.filter(isChunk)
+    expect([...new Set(chunks.map((chunk) => chunk.system_fingerprint))]).toEqual(['copal-tiny-m7'])
+    expect(events.at(-1)).toBe('[DONE]')
+    const text = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')
+    expect(text).not.toBe(later.choices[0]?.message.content)
+  }
+})
+
+test('an answer at once that takes long keeps its connection alive with spaces, and names its mask itself', async () => {
+  const { node } = await start({ keepAliveMs: 15, arithmetic: { onStep: () => sleep(30) } })
+  const response = await node.post('/rpc/chat-completions', call(CHAT))
+  expect(response.headers.get(LATE_HEADER)).toBe('true')
+  expect(response.headers.get('x-copal-mask')).toBeNull()
+  const text = await response.text()
+  expect(text).toMatch(/^ +\{/)
+  expect((JSON.parse(text) as ChatCompletion).system_fingerprint).toMatch(/-m7$/)
+})
+
+test('a late answer that fails ends with its error', async () => {
+  const { node, backend, active } = await start({ keepAliveMs: 15, arithmetic: { onStep: () => sleep(30) } })
+  const pending = node.post('/rpc/chat-completions', call(CHAT))
+  const response = await pending
+  backend.kill(active)
+  const text = await response.text()
+  expect(text).toMatch(/^ +\{/)
+  expect(JSON.parse(text)).toMatchObject({ error: { code: 'node_failed' } })
+  // Its status has gone, so nothing else tells the operator.
+  expect(node.log.lines.join()).toContain('an answer broke off')
+})
+
+test('a request that takes longer than allowed is a 504', async () => {
+  const { node } = await start({ requestTimeoutMs: 50, arithmetic: { onStep: () => sleep(20) } })
+  const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200 }))
+  expect(response.status).toBe(504)
+  expect(await response.json()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+})
+
+test('an embedding that takes longer than allowed is a 504', async () => {
+  const { node } = await start({
+    requestTimeoutMs: 50,
+    engine: { config: { ...nodes.model().config, hiddenSize: HIDDEN_SIZE } },
+    arithmetic: { onStep: () => sleep(200) },
+  })
+  const response = await node.post('/rpc/embeddings', call({ model: 'tiny', input: 'the cat' }))
+  expect(response.status).toBe(504)
+})

@@ -1,0 +1,36 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { expect, test } from 'vitest'
+import { requireFreePort } from '../../../../infra/local/processes/ports.ts'
+
+async function listen() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return { server, port: address.port }
+}
+
+test('a port in use is refused with the variable that moves it', async () => {
+  const { server, port } = await listen()
+  const error = await requireFreePort(port, 'COPAL_PORT', 0).catch((reason: unknown) => String(reason))
+  server.close()
+  expect(error).toContain(`Port ${port} is in use`)
+  expect(error).toContain('set COPAL_PORT to another port')
+})
+
+test.runIf(process.platform === 'linux')(
+  'a port in use is refused with the process that has it',
+  async () => {
+    const { server, port } = await listen()
+    const error = await requireFreePort(port, 'COPAL_PORT', 0).catch((reason: unknown) => String(reason))
+    server.close()
+    expect(error).toContain(`by pid ${process.pid} (`)
+  },
+)
+
+test('a port that is let go of within the patience is taken', async () => {
+  const { server, port } = await listen()
+  setTimeout(() => server.close(), 250)
+  await expect(requireFreePort(port, 'COPAL_PORT', 5000)).resolves.toBeUndefined()
+})

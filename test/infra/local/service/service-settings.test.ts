@@ -1,0 +1,46 @@
+import { describe, expect, test } from 'vitest'
+import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
+import { readSettings } from '../../../../infra/local/service/service-settings.ts'
+
+describe('readSettings', () => {
+  test('stands on the checkout and the usual ports without any variable', () => {
+    expect(readSettings({})).toEqual({
+      root: ROOT,
+      home: `${ROOT}/.copal`,
+      port: 8787,
+      nodePort: 8790,
+      firstUpdate: true,
+      gatewayVariables: {},
+    })
+  })
+
+  test('takes every override, and an empty variable for none', () => {
+    const env = {
+      COPAL_HOME: '/tmp/home',
+      COPAL_PORT: '9000',
+      COPAL_NODE_PORT: '',
+      COPAL_FIRST_UPDATE: 'off',
+      COPAL_QUEUE_SIZE: '8',
+      COPAL_NODE_WAIT_MS: '',
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318',
+      COPAL_THREADS: '1',
+    }
+    expect(readSettings(env)).toMatchObject({
+      home: '/tmp/home',
+      port: 9000,
+      nodePort: 8790,
+      firstUpdate: false,
+      // Of its own, not the node's.
+      gatewayVariables: { COPAL_QUEUE_SIZE: '8', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' },
+    })
+  })
+
+  test.each([
+    [{ COPAL_PORT: 'http' }, "COPAL_PORT is 'http'"],
+    [{ COPAL_NODE_PORT: '70000' }, "COPAL_NODE_PORT is '70000'"],
+    [{ COPAL_PORT: '9000', COPAL_NODE_PORT: '9000' }, 'are both 9000'],
+    [{ COPAL_FIRST_UPDATE: 'yes' }, "COPAL_FIRST_UPDATE is 'yes'"],
+  ])('refuses %o by name', (env, message) => {
+    expect(() => readSettings(env)).toThrow(message)
+  })
+})

@@ -1,0 +1,16 @@
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+
+test('without a nightly Rust it says so in one line and fails', () => {
+  const sanitize = join(ROOT, 'infra', 'local', 'sanitize.ts')
+  const env = { ...process.env, PATH: temporaryDir() }
+  const { status, stdout, stderr } = spawnSync(process.execPath, [sanitize], { encoding: 'utf8', env })
+  expect([status, stdout, stderr]).toEqual([
+    1,
+    '',
+    "No nightly Rust, which sanitizers need: 'rustup toolchain install nightly' brings it.\n",
+  ])
+})

@@ -1,0 +1,47 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import manifest from '../../../../package.json' with { type: 'json' }
+import { readTask } from '../../../../infra/local/toolchain/tasks.mjs'
+import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
+
+const NAMES = Object.values(manifest.scripts).flatMap(
+  (script) => /bootstrap\.mjs (\S+)$/.exec(script)?.[1] ?? [],
+)
+
+test.each(NAMES)('npm run %s is a file', (name) => {
+  const { file } = readTask([name, ...(name === 'lab:texts' ? ['texts'] : [])]) as { file: string }
+  expect(existsSync(join(ROOT, file))).toBe(true)
+})
+
+test.each(NAMES.filter((name) => name !== 'bench'))('npm run %s tells what it takes', (name) => {
+  expect(readTask([name, '--help']).help).toMatch(new RegExp(`^Usage: npm (run )?${name}`))
+})
+
+test('the benchmarks are commands of a program that has help of its own', () => {
+  expect(readTask(['bench', '--help'])).toMatchObject({ args: ['--help'] })
+})
+
+test.each([
+  [
+    ['start', '--port', '9000'],
+    "npm start does not take '--port'. Set COPAL_PORT: COPAL_PORT=9000 npm start",
+  ],
+  [['start', '--node-port=9001'], 'Set COPAL_NODE_PORT: COPAL_NODE_PORT=9001 npm start'],
+  [['demo', 'now'], "npm run demo does not take 'now'. See: npm run demo -- --help"],
+  [['lab:texts'], 'name the directory: npm run lab:texts -- <directory>'],
+  [['lab:texts', '--out'], "npm run lab:texts does not take '--out'."],
+  [['lab:texts', 'a', 'b'], "npm run lab:texts does not take 'b'."],
+  [['check', '--fix'], "npm run check does not take '--fix'."],
+  [['strat'], "unknown task 'strat'; there are: start, test"],
+])('%j is refused, and the right way is named', (args, message) => {
+  expect(() => readTask(args)).toThrow(message)
+})
+
+test('what another program takes is handed on', () => {
+  expect(readTask(['test', '--project', 'unit', 'a.test.ts'])).toMatchObject({
+    name: 'test',
+    args: ['--project', 'unit', 'a.test.ts'],
+  })
+  expect(readTask(['deploy', '--env', 'staging'])).toMatchObject({ args: ['--env', 'staging'] })
+})

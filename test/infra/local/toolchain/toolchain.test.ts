@@ -1,0 +1,117 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, describe, expect, test } from 'vitest'
+import { findNode, isInstalled, longestEndMs, ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
+
+const dir = mkdtempSync(join(tmpdir(), 'copal-toolchain-'))
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
+const toolchain = fileURLToPath(new URL('../../../../infra/local/toolchain/toolchain.mjs', import.meta.url))
+
+/** A checkout whose one package lies beside it, so that npm needs no registry. */
+function checkout(): string {
+  const root = mkdtempSync(join(dir, 'checkout-'))
+  const put = (path: string, value: unknown) => {
+    mkdirSync(join(root, path, '..'), { recursive: true })
+    writeFileSync(join(root, path), JSON.stringify(value))
+  }
+  put('package.json', { name: 'checkout', version: '1.0.0', dependencies: { local: 'file:local' } })
+  put('local/package.json', { name: 'local', version: '1.2.3' })
+  put('package-lock.json', {
+    name: 'checkout',
+    version: '1.0.0',
+    lockfileVersion: 3,
+    requires: true,
+    packages: {
+      '': { name: 'checkout', version: '1.0.0', dependencies: { local: 'file:local' } },
+      local: { version: '1.2.3' },
+      'node_modules/local': { resolved: 'local', link: true },
+    },
+  })
+  return root
+}
+
+function installInChild(root: string) {
+  const code =
+    `import { ensureInstalled } from ${JSON.stringify(toolchain)}\n` +
+    `await ensureInstalled(${JSON.stringify(root)}, (line) => console.log(line))`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let output = ''
+  child.stdout.on('data', (data: Buffer) => (output += data.toString()))
+  return once(child, 'exit').then(([exitCode]: unknown[]) => ({ exitCode, output }))
+}
+
+describe('isInstalled', () => {
+  test('a bare checkout is not', () => {
+    expect(isInstalled(checkout())).toBe(false)
+  })
+
+  test('a package at another version than the locked one is not', () => {
+    const root = checkout()
+    const lock = {
+      packages: {
+        '': {},
+        'node_modules/a': { version: '1.0.0' },
+        'node_modules/other-platform': { version: '1.0.0', optional: true },
+      },
+    }
+    writeFileSync(join(root, 'package-lock.json'), JSON.stringify(lock))
+    mkdirSync(join(root, 'node_modules'))
+    const record = (version: string) =>
+      writeFileSync(
+        join(root, 'node_modules', '.package-lock.json'),
+        JSON.stringify({ packages: { 'node_modules/a': { version } } }),
+      )
+    record('0.9.0')
+    expect(isInstalled(root)).toBe(false)
+    record('1.0.0')
+    expect(isInstalled(root)).toBe(true)
+  })
+
+  test('this checkout is', () => {
+    expect(isInstalled(ROOT)).toBe(true)
+  })
+})
+
+describe('ensureInstalled', () => {
+  test('of three at once one installs and the others wait for it', async () => {
+    const root = checkout()
+    const ends = await Promise.all([installInChild(root), installInChild(root), installInChild(root)])
+    expect(ends.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0])
+    expect(ends.filter(({ output }) => output.includes('npm ci'))).toHaveLength(1)
+    expect(isInstalled(root)).toBe(true)
+    expect(existsSync(join(root, 'node_modules', 'local'))).toBe(true)
+    expect(existsSync(join(root, '.copal', 'install.lock'))).toBe(false)
+  })
+
+  test('takes over from an installer that was killed', async () => {
+    const root = checkout()
+    const dead = spawn(process.execPath, ['-e', ''])
+    await once(dead, 'exit')
+    mkdirSync(join(root, '.copal'))
+    writeFileSync(join(root, '.copal', 'install.lock'), String(dead.pid))
+    expect(await installInChild(root)).toMatchObject({ exitCode: 0 })
+    expect(isInstalled(root)).toBe(true)
+  })
+})
+
+test('a node is not killed while its requests have their grace', () => {
+  expect(longestEndMs('node', {})).toBeGreaterThan(30_000 + 4_000)
+  expect(longestEndMs('node', { COPAL_GRACE_MS: '600000' })).toBeGreaterThan(600_000 + 4_000)
+  expect(longestEndMs('start', { COPAL_GRACE_MS: '600000' })).toBe(25_000)
+})
+
+test.runIf(process.platform === 'linux')('our code runs on the Node that the lock file names', () => {
+  const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { version: string }>
+  }
+  const { path } = findNode(ROOT)
+  const version = spawnSync(path, ['--version'], { encoding: 'utf8' }).stdout.trim()
+  expect(version).toBe(`v${lock.packages[`node_modules/node-linux-${process.arch}`]?.version}`)
+})

@@ -1,0 +1,18 @@
+import { expect, test } from 'vitest'
+import { suggestName } from '@copal/shared/suggest-name.ts'
+
+const names = ['wanda', 'continual-wanda', 'copal', 'copal+swaps']
+
+test.each([
+  ['wnda', 'wanda'],
+  ['wandas', 'wanda'],
+  ['copal+swap', 'copal+swaps'],
+  ['continual_wanda', 'continual-wanda'],
+  ['copal', 'copal'],
+])('%s is nearest to %s', (given, name) => {
+  expect(suggestName(given, names)).toBe(name)
+})
+
+test.each(['', 'magnitude', 'wxyz'])('nothing is near to %j', (given) => {
+  expect(suggestName(given, names)).toBeUndefined()
+})

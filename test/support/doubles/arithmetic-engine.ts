@@ -1,0 +1,77 @@
+import { onTestFinished } from 'vitest'
+import type { StepPlan } from '../../../gpu-node/src/serving/contract/backend.ts'
+import type { EngineDeps } from '../../../gpu-node/src/serving/engine/engine-api.ts'
+import { createEngine } from '../../../gpu-node/src/serving/engine/engine.ts'
+import type {
+  GenerateEvent,
+  GenerateRequest,
+  Generation,
+} from '../../../gpu-node/src/serving/engine/generation-request.ts'
+import { checkInvariants } from '../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { createArithmeticBackend, HIDDEN_SIZE } from './arithmetic-backend.ts'
+import { GREEDY } from '../engine/greedy.ts'
+
+/** A model of {@link createArithmeticBackend}. */
+export const CONFIG = {
+  vocabSize: 256,
+  contextLength: 128,
+  hiddenSize: HIDDEN_SIZE,
+  eosTokenIds: [] as number[],
+}
+/** Token n is the letter n mod 26. */
+export const CODEC = { tokenBytes: (id: number) => Uint8Array.of(97 + (id % 26)), isSpecial: () => false }
+/** What tokens say. */
+export const text = (tokens: readonly number[]) =>
+  tokens.map((id) => String.fromCharCode(97 + (id % 26))).join('')
+
+/** An engine over the arithmetic backend; its invariants are checked after every transition. */
+export function setup(
+  options: Partial<EngineDeps> & { onStep?: (plan: StepPlan) => Promise<void>; seed?: number } = {},
+) {
+  const { onStep, seed, ...deps } = options
+  const backend = createArithmeticBackend({ ...(onStep ? { onStep } : {}), seed: seed ?? 1 })
+  const engine = createEngine({ backend, config: CONFIG, codec: CODEC, inspect: checkInvariants, ...deps })
+  onTestFinished(() => engine.close())
+  return { backend, engine }
+}
+
+let nextId = 0
+/** A request of ten greedy tokens, unless it says otherwise. */
+export function request(
+  prompt: readonly number[],
+  fields: Partial<GenerateRequest> & { seed?: number } = {},
+): GenerateRequest {
+  const { seed = 0, ...rest } = fields
+  return {
+    id: `request-${nextId++}`,
+    prompt,
+    maxTokens: 10,
+    stops: [],
+    restartable: false,
+    sampling: { ...GREEDY, seed },
+    ...rest,
+  }
+}
+
+/** Reads a generation to its end; a second `pinned` starts the text over. */
+export async function read({ events, outcome }: Generation) {
+  let answer = ''
+  const versions: number[] = []
+  let finished: GenerateEvent | undefined
+  for await (const event of events) {
+    if (event.type === 'pinned') {
+      versions.push(event.maskVersion)
+      answer = ''
+    } else if (event.type === 'text') answer += event.text
+    else finished = event
+  }
+  return { text: answer, versions, finished, outcome: await outcome }
+}
+
+/** Resolves when the condition holds, looking after every macrotask. */
+export async function when(condition: () => boolean) {
+  for (let turn = 0; !condition(); turn++) {
+    if (turn > 5000) throw new Error('the condition never held')
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}

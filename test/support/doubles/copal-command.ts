@@ -1,0 +1,34 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { onTestFinished } from 'vitest'
+import { runCommand, type ExitCode } from '../../../gpu-node/cli/program.ts'
+import { recordedTerminal } from './recorded-terminal.ts'
+
+/**
+ * Runs one command line against a gateway.
+ *
+ * @param answers of every call, or by call (`GET /admin/status`); one that it has no answer to breaks off
+ */
+export async function copal(
+  answers: object | ((call: string) => object | undefined),
+  args: string[],
+  terminalOptions: { piped?: boolean; cwd?: string; stdin?: string } = {},
+): Promise<{ code: ExitCode; stdout: string; stderr: string }> {
+  const server = createServer(({ method, url }, response) => {
+    const answer = typeof answers === 'function' ? answers(`${method} ${url}`) : answers
+    if (answer === undefined) response.destroy()
+    else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
+  }).listen(0, '127.0.0.1')
+  onTestFinished(() => void server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const env = {
+    COPAL_BASE_URL: `http://127.0.0.1:${port}`,
+    COPAL_ADMIN_KEY: 'admin key',
+    COPAL_API_KEY: 'api key',
+  }
+  const terminal = recordedTerminal({ ...terminalOptions, env })
+  const code = await runCommand(args, terminal)
+  return { code, stdout: terminal.output(), stderr: terminal.errors() }
+}

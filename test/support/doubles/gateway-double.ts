@@ -1,0 +1,212 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
+import {
+  heartbeat,
+  heartbeatResponse,
+  receiptBatch,
+  type DatasetRef,
+  type Heartbeat,
+  type HeartbeatResponse,
+  type Job,
+  type JobReport,
+  type Receipt,
+} from '@copal/shared/wire/node-rpc.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import {
+  BODY_HASH_HEADER,
+  claimedNodeId,
+  SIGNATURE_HEADER,
+  signedHeaders,
+  verify,
+} from '@copal/shared/wire/signature.ts'
+
+/** Of which the secrets of its nodes are made. */
+const GATEWAY_SECRET = 'a secret for tests only'
+
+/** The gateway as a node sees it: the internal routes over real HTTP, signatures and wire schemas checked. */
+export interface GatewayDouble {
+  readonly url: string
+  /** A node that it knows, and its secret. */
+  readonly nodeId: string
+  readonly secret: string
+  /** What heartbeats are answered with; change it as the test needs. */
+  desired: HeartbeatResponse['desired']
+  /** Whether heartbeats are answered that the node is registered; false as after a reset of the fleet. */
+  registered: boolean
+  /** Jobs listed until a node reports their end. */
+  jobs: Job[]
+  readonly beats: Heartbeat[]
+  /** Last report of every job. */
+  readonly reports: Map<string, JobReport>
+  /** Settled receipts by request id. */
+  readonly receipts: Map<string, Receipt>
+  /** `masks/<sha256>` and `datasets/<sha256>`. */
+  readonly artifacts: Map<string, Uint8Array>
+  /** Calls by method and path, refused ones too. */
+  readonly calls: string[]
+  /** Answers instead of the route when it returns true. */
+  intercept: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined
+  addMask(bytes: Uint8Array): string
+  addDataset(domain: string, texts: readonly string[]): DatasetRef
+  /** Calls a node as the gateway does, signed. */
+  callNode(nodeUrl: string, method: string, path: string, body: unknown): Promise<Response>
+  /** Stops listening and breaks every connection; `open` takes the same port again. */
+  close(): Promise<void>
+  open(): Promise<void>
+}
+
+/** Starts a gateway double on a free port of the loopback interface. */
+export async function startGatewayDouble(nodeId = 'node-1'): Promise<GatewayDouble> {
+  let server: Server | undefined
+  let port = 0
+  /** A node that came back with another port, and has not been heard since, is the one heard last. */
+  const nodeAt = (nodeUrl: string) =>
+    (double.beats.findLast(({ url }) => url === nodeUrl) ?? double.beats.at(-1))?.nodeId ?? nodeId
+  const double: GatewayDouble = {
+    get url() {
+      return `http://127.0.0.1:${port}`
+    },
+    nodeId,
+    secret: await nodeSecret(GATEWAY_SECRET, nodeId),
+    desired: { active: null, previous: null },
+    registered: false,
+    jobs: [],
+    beats: [],
+    reports: new Map(),
+    receipts: new Map(),
+    artifacts: new Map(),
+    calls: [],
+    intercept: undefined,
+    addMask(bytes) {
+      const sha256 = createHash('sha256').update(bytes).digest('hex')
+      double.artifacts.set(`masks/${sha256}`, bytes)
+      return sha256
+    },
+    addDataset(domain, texts) {
+      const bytes = new TextEncoder().encode(texts.map((text) => `${JSON.stringify({ text })}\n`).join(''))
+      const sha256 = createHash('sha256').update(bytes).digest('hex')
+      double.artifacts.set(`datasets/${sha256}`, bytes)
+      return { sha256, domain, samples: texts.length }
+    },
+    async callNode(nodeUrl, method, path, body) {
+      const bytes = new TextEncoder().encode(JSON.stringify(body))
+      const called = nodeAt(nodeUrl)
+      const secret = await nodeSecret(GATEWAY_SECRET, called)
+      const signed = { nodeId: called, to: 'node', method, path, body: bytes } as const
+      return fetch(new URL(path, nodeUrl), {
+        method,
+        headers: { ...(await signedHeaders(secret, signed, Date.now())), 'content-type': 'application/json' },
+        body: bytes,
+      })
+    },
+    async close() {
+      const closing = server
+      server = undefined
+      if (!closing) return
+      closing.closeAllConnections()
+      await new Promise((resolve) => closing.close(resolve))
+    },
+    async open() {
+      server = createServer((request, response) => void serve(double, request, response))
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+      const address = server.address()
+      if (typeof address !== 'object' || address === null) throw new Error('no address')
+      port = address.port
+    },
+  }
+  await double.open()
+  return double
+}
+
+async function serve(
+  double: GatewayDouble,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  double.calls.push(`${request.method} ${request.url}`)
+  if (double.intercept?.(request, response)) return
+  try {
+    const body = await readBody(request)
+    const { method = '', url: path = '' } = request
+    const named = request.headers[SIGNATURE_HEADER]
+    const header = typeof named === 'string' ? named : null
+    const nodeId = claimedNodeId(header)
+    const secret = await nodeSecret(GATEWAY_SECRET, nodeId)
+    await verify([secret], { nodeId, to: 'gateway', method, path, body }, header, Date.now())
+    if (request.headers[BODY_HASH_HEADER] !== createHash('sha256').update(body).digest('hex'))
+      throw new AppError('invalid_signature', `'${BODY_HASH_HEADER}' does not name the hash of the body.`)
+    answer(response, 200, route(double, method, path, body))
+  } catch (error) {
+    const failure = toAppError(error)
+    answer(response, failure.status, JSON.stringify(errorBody(failure)))
+  }
+}
+
+function route(double: GatewayDouble, method: string, path: string, body: Uint8Array): string | Uint8Array {
+  const [, kind, sha256] = /^\/internal\/(masks|datasets)\/([0-9a-f]{64})$/.exec(path) ?? []
+  if (kind && sha256 && method === 'GET') {
+    const bytes = double.artifacts.get(`${kind}/${sha256}`)
+    if (!bytes) throw new AppError('not_found', `There is no ${path}.`)
+    return bytes
+  }
+  if (kind === 'masks' && sha256 && method === 'PUT') {
+    if (createHash('sha256').update(body).digest('hex') !== sha256) {
+      throw new AppError('invalid_request', 'The body does not have the hash of its path.')
+    }
+    double.artifacts.set(`masks/${sha256}`, body)
+    return '{}'
+  }
+  const [, file = '', part] =
+    /^\/internal\/masks\/([0-9a-f]{64})(?:\/parts\/([0-9a-f]{64}))?$/.exec(path) ?? []
+  if (part && method === 'PUT') {
+    double.artifacts.set(`parts/${file}/${part}`, body)
+    return '{}'
+  }
+  if (file && method === 'POST') {
+    const { parts } = validate(joinMaskParts, json(body))
+    const bytes = parts.map((hash) => double.artifacts.get(`parts/${file}/${hash}`) ?? new Uint8Array())
+    return route(double, 'PUT', path, Uint8Array.from(Buffer.concat(bytes)))
+  }
+  if (method === 'POST' && path === '/internal/nodes/heartbeat')
+    return JSON.stringify(takeBeat(double, json(body)))
+  if (method === 'POST' && path === '/internal/nodes/receipts') {
+    for (const receipt of validate(receiptBatch, json(body)).receipts)
+      double.receipts.set(receipt.requestId, receipt)
+    return '{}'
+  }
+  throw new AppError('not_found', `There is no ${method} ${path}.`)
+}
+
+function takeBeat(double: GatewayDouble, body: unknown): HeartbeatResponse {
+  const beat = validate(heartbeat, body)
+  double.beats.push(beat)
+  for (const report of beat.jobs) {
+    double.reports.set(report.id, report)
+    if (report.state !== 'running') double.jobs = double.jobs.filter(({ id }) => id !== report.id)
+  }
+  return heartbeatResponse.parse({
+    registered: double.registered,
+    desired: double.desired,
+    jobs: double.jobs,
+  })
+}
+
+function json(body: Uint8Array): unknown {
+  return JSON.parse(new TextDecoder().decode(body))
+}
+
+async function readBody(request: IncomingMessage): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  return Uint8Array.from(Buffer.concat(chunks))
+}
+
+function answer(response: ServerResponse, status: number, body: string | Uint8Array): void {
+  const type = typeof body === 'string' ? 'application/json' : 'application/octet-stream'
+  response.writeHead(status, { 'content-type': type }).end(body)
+}

@@ -1,0 +1,29 @@
+import { join } from 'node:path'
+import type { Terminal } from '../../../gpu-node/cli/output/terminal.ts'
+
+/** A terminal of 80 columns, or a pipe, that keeps what is written to it. */
+export interface RecordedTerminal extends Terminal {
+  output(): string
+  errors(): string
+}
+
+/** Nothing of the machine's own environment or home reaches the command. */
+export function recordedTerminal(
+  options: { env?: Record<string, string>; cwd?: string; stdin?: string; piped?: boolean } = {},
+): RecordedTerminal {
+  let output = ''
+  let errors = ''
+  return {
+    env: options.env ?? {},
+    cwd: options.cwd ?? '/',
+    root: join('/', 'nowhere'),
+    stdin: (async function* () {
+      yield Buffer.from(options.stdin ?? '')
+    })(),
+    stdout: { isTTY: options.piped !== true, columns: 80, write: (text) => (output += text) },
+    stderr: { write: (text) => (errors += text) },
+    signal: new AbortController().signal,
+    output: () => output,
+    errors: () => errors,
+  }
+}

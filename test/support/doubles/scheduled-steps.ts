@@ -1,0 +1,48 @@
+import type { SamplerSpec, SequenceOutput, WeightSet } from '../../../gpu-node/src/serving/contract/backend.ts'
+import { checkInvariants } from '../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import type { createPolicy } from '../../../gpu-node/src/serving/engine/engine-policy.ts'
+import type { Request } from '../../../gpu-node/src/serving/engine/engine-request.ts'
+import { choosePreemptions, planStep } from '../../../gpu-node/src/serving/engine/scheduler.ts'
+import {
+  addRequest,
+  preemptRequest,
+  type EngineState,
+} from '../../../gpu-node/src/serving/engine/engine-state.ts'
+import { commitStep, reserveStep } from '../../../gpu-node/src/serving/engine/step-plan.ts'
+
+const SAMPLER = { seed: 1, topLogprobs: -1 } as SamplerSpec
+
+/** Weights that nothing computes with. */
+export const weightSet = (version: number): WeightSet => ({
+  version,
+  source: null as never,
+  paged: true,
+  ended: new Promise(() => {}),
+})
+const prompt = (length: number) => Array.from({ length }, (_, index) => index)
+/** A request that never ends by itself. */
+export const generate = (state: EngineState, length: number, partition: string | null = null): Request =>
+  addRequest(
+    state,
+    { kind: 'generate', sampler: SAMPLER, maxNewTokens: 1000, restartable: false, partition, beginnings: [] },
+    prompt(length),
+    null,
+  )
+/** A text to score. */
+export const score = (state: EngineState, length: number, weights: WeightSet): Request =>
+  addRequest(state, { kind: 'score', nll: new Float32Array(length - 1) }, prompt(length), weights)
+
+/** Runs one step as a backend would; every sampled token is 7. */
+export function step(state: EngineState, weights: WeightSet, policy: ReturnType<typeof createPolicy>) {
+  for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
+  const draft = planStep(state, weights, policy)
+  const reserved = reserveStep(state, draft)
+  checkInvariants(state, policy)
+  const outputs = draft.work.map(({ output, from, to }): SequenceOutput => {
+    if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from).fill(1) }
+    return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
+  })
+  const outcome = commitStep(state, reserved, { outputs })
+  checkInvariants(state, policy)
+  return { draft, outcome }
+}

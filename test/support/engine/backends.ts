@@ -1,0 +1,47 @@
+import { buildNative } from '../../../infra/local/build-native.mjs'
+import type { Backend } from '../../../gpu-node/src/serving/contract/backend.ts'
+import { createOnnxBackend } from '../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import {
+  createSparseBackend,
+  type SparseBackend,
+} from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
+import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
+import type { Addon } from '../../../gpu-node/native/addon.d.ts'
+
+/** A backend that the contract holds for. */
+export interface TestedBackend {
+  name: string
+  /** @param workDir scratch space of the ONNX backend */
+  create: (workDir: string) => Backend
+  /** How far its log-probabilities may be from f64 arithmetic, on the tiny model. */
+  ofExact: number
+  /** How far they may be from its own on another way to the same tokens: in chunks, in company. */
+  ofItself: number
+}
+
+/** The addon where there is cargo to build it; what needs it is not tested elsewhere. */
+export const addon: Addon | null =
+  (await buildNative((line) => process.stderr.write(`${line}\n`))) === 'no-cargo' ? null : loadNative()
+
+const onnx: TestedBackend = {
+  name: 'onnx',
+  create: (workDir) => createOnnxBackend({ workDir, threads: 1 }),
+  ofExact: 1e-4,
+  ofItself: 1e-4,
+}
+
+/** The ONNX backend, and the sparse engine in bf16 with every kernel of this machine. */
+export const BACKENDS: readonly TestedBackend[] = [
+  onnx,
+  ...(addon ? addon.kernels().map(sparseOf(addon)) : []),
+]
+
+function sparseOf(built: Addon): (kernel: ReturnType<Addon['kernels']>[number]) => TestedBackend {
+  return (kernel) => ({
+    name: `sparse-${kernel}`,
+    create: (): SparseBackend => createSparseBackend({ addon: built, kernel, threads: 2, ownTokens: 8192 }),
+    // The tiny model's logits are far from flat: bf16's rounding of activations moves them by some percent.
+    ofExact: 0.15,
+    ofItself: 0,
+  })
+}

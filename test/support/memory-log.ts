@@ -1,7 +1,0 @@
-import { createLog, type Log } from '../../gpu-node/src/log.ts'
-
-/** A log whose lines a test can read. */
-export function memoryLog(): Log & { lines: string[] } {
-  const lines: string[] = []
-  return { ...createLog({ format: 'plain', write: (line) => lines.push(line) }), lines }
-}

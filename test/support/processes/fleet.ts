@@ -1,0 +1,263 @@
+import type { ChildProcess } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer, connect, type Server, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
+import { openModel } from '../../../gpu-node/src/model/open-model.ts'
+import { applyMigrations, gatewayPart } from '../../../infra/local/service/gateway-process.ts'
+import { openHome } from '../../../infra/local/service/home.ts'
+import { freePort } from '../../../infra/local/processes/ports.ts'
+import { readSettings } from '../../../infra/local/service/service-settings.ts'
+import { startNodeProcess, type NodeProcess } from './node-process.ts'
+import { until } from './service.ts'
+import { createTinyLlama } from '../models/tiny-llama.ts'
+
+/** The gateway's variables, so short that a fault is over within seconds. */
+const POLICY = {
+  COPAL_NODE_SILENT_MS: '2000',
+  COPAL_NODE_DEAD_MS: '4000',
+  COPAL_LEASE_MS: '6000',
+  COPAL_CONNECT_TIMEOUT_MS: '2000',
+  COPAL_IDLE_TIMEOUT_MS: '4000',
+  // A node takes as long to start as the machine is busy, a turn to come, and a cache to be asked.
+  COPAL_NODE_WAIT_MS: '120000',
+  COPAL_QUEUE_TIMEOUT_MS: '120000',
+  COPAL_CACHE_LOOKUP_MS: '30000',
+  COPAL_KEY_TRUST_MS: '300',
+}
+
+/** A node of a {@link TestFleet}, and the wire between it and the gateway. */
+export interface FleetNode {
+  id: string
+  process: NodeProcess
+  /** Cuts what it tells the gateway, heartbeats and receipts; what the gateway asks of it still arrives. */
+  cut(): void
+  mend(): void
+}
+
+/** The real gateway in workerd with several real nodes, each a process with the tiny model. */
+export interface TestFleet {
+  readonly url: string
+  /** Of which those of its nodes are made. */
+  readonly gatewaySecret: string
+  /** The secret of a node. */
+  nodeSecret(id: string): Promise<string>
+  admin<T>(method: string, path: string, body?: unknown): Promise<T>
+  /** Makes an API key. */
+  key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
+  /** What its nodes serve. */
+  readonly model: DenseModel
+  /** Registers a mask file, and serves it if it shall. */
+  importMask(file: Uint8Array<ArrayBuffer>, activate: boolean): Promise<MaskEntry>
+  /** What a node of this fleet is started with. */
+  environment(id: string): Promise<Record<string, string>>
+  /** Starts a node, or a new process of one that ended, and waits until it takes requests. */
+  start(id: string): Promise<FleetNode>
+  /** Ids of nodes that take requests. */
+  alive(): Promise<string[]>
+  /** Settles when nothing runs anywhere and every lease is settled. */
+  settled(): Promise<void>
+  /** The gateway's database files, to break. */
+  readonly stateDir: string
+  /** Everything that the gateway logged. */
+  gatewayLog(): string
+  killGateway(): Promise<void>
+  startGateway(): Promise<void>
+  stop(): Promise<void>
+}
+
+/**
+ * Starts a gateway without nodes.
+ *
+ * @param backend of its nodes; on ONNX the engine has all of a stream's tokens ready before it can be broken
+ * @param variables of the gateway that are to be otherwise
+ */
+export async function startFleet({
+  backend = 'onnx',
+  variables = {},
+}: {
+  backend?: 'onnx' | 'sparse'
+  variables?: Record<string, string>
+} = {}): Promise<TestFleet> {
+  const dir = await mkdtemp(join(tmpdir(), 'copal-fleet-'))
+  const tiny = await createTinyLlama(join(dir, 'tiny'), { contextLength: 16_384 })
+  const cacheDir = join(dir, 'cache')
+  const model = await openModel(tiny.dir, { cacheDir })
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const settings = readSettings({
+    ...POLICY,
+    ...variables,
+    COPAL_HOME: join(dir, 'home'),
+    COPAL_PORT: String(port),
+  })
+  mkdirSync(settings.home)
+  const home = openHome(settings.home)
+  const nodes = new Map<string, FleetNode & { wire: Wire }>()
+  let gateway: ChildProcess | undefined
+
+  const admin = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+    const response = await fetch(url + path, {
+      method,
+      headers: { authorization: `Bearer ${home.secrets.adminKey}`, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(10_000),
+    })
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
+    return (text.startsWith('{') ? JSON.parse(text) : text) as T
+  }
+  const fleet: TestFleet = {
+    url,
+    gatewaySecret: home.secrets.nodeSecret,
+    nodeSecret: (id) => nodeSecret(home.secrets.nodeSecret, id),
+    stateDir: home.stateDir,
+    admin,
+    model,
+    async importMask(file, activate) {
+      const sha256 = createHash('sha256').update(file).digest('hex')
+      const response = await fetch(`${url}/admin/masks/${sha256}?activate=${activate}`, {
+        method: 'PUT',
+        headers: { authorization: `Bearer ${home.secrets.adminKey}` },
+        body: file,
+      })
+      if (!response.ok) throw new Error(`the mask is refused: ${await response.text()}`)
+      return (await response.json()) as MaskEntry
+    },
+    key: async (limits = {}, tenant) => {
+      if (tenant !== undefined) await admin('PUT', `/admin/tenants/${tenant}`)
+      const of = tenant === undefined ? {} : { tenant }
+      const wanted = { name: 'test', limits, ...of }
+      const made = await admin<{ id: string; key: string }>('POST', '/admin/keys', wanted)
+      return { id: made.id, key: made.key }
+    },
+    environment: async (id) => ({
+      COPAL_MODEL: tiny.dir,
+      COPAL_HOME: join(dir, id),
+      COPAL_CACHE: cacheDir,
+      COPAL_NODE_ID: id,
+      COPAL_NODE_PORT: '0',
+      COPAL_GATEWAY_URL: url,
+      COPAL_NODE_SECRET: await nodeSecret(home.secrets.nodeSecret, id),
+      COPAL_THREADS: '1',
+      COPAL_BACKEND: backend,
+      COPAL_HEARTBEAT_MS: '200',
+    }),
+    async start(id) {
+      const known = nodes.get(id)
+      const wire = known?.wire ?? (await openWire(port))
+      const process = startNodeProcess({
+        ...(await fleet.environment(id)),
+        COPAL_GATEWAY_URL: `http://127.0.0.1:${wire.port}`,
+      })
+      const node = { id, process, wire, cut: wire.cut, mend: wire.mend }
+      nodes.set(id, node)
+      await process.ready()
+      return node
+    },
+    async alive() {
+      const { nodes: seen } = await admin<{ nodes: { id: string; alive: boolean }[] }>('GET', '/admin/status')
+      return seen.filter(({ alive }) => alive).map(({ id }) => id)
+    },
+    async settled() {
+      await until(
+        'every lease to be settled',
+        async () => {
+          const metrics = await admin<string>('GET', '/metrics')
+          const busy = metrics
+            .split('\n')
+            .filter((line) => /^copal_node_(leases|requests_running|requests_waiting)\{/.test(line))
+            .filter((line) => !line.endsWith(' 0'))
+          return busy.length === 0 ? true : undefined
+        },
+        180_000,
+      )
+    },
+    gatewayLog: () => readFileSync(home.gatewayLogPath, 'utf8'),
+    async killGateway() {
+      if (gateway?.pid === undefined) return
+      const exit = once(gateway, 'exit')
+      process.kill(-gateway.pid, 'SIGKILL')
+      await exit
+    },
+    async startGateway() {
+      gateway = gatewayPart(settings, home).spawn()
+      await until(
+        'the gateway',
+        async () => (await fetch(`${url}/health`, { signal: AbortSignal.timeout(5_000) })).ok || undefined,
+        300_000,
+      ).catch((error: unknown) => {
+        throw new Error(fleet.gatewayLog(), { cause: error })
+      })
+    },
+    async stop() {
+      for (const { process, wire } of nodes.values()) {
+        process.child.kill('SIGCONT')
+        await process.end('SIGKILL')
+        wire.close()
+      }
+      await fleet.killGateway()
+      await rm(dir, { recursive: true, force: true, maxRetries: 5 })
+    },
+  }
+  await applyMigrations(settings, home, AbortSignal.timeout(500_000))
+  await fleet.startGateway()
+  return fleet
+}
+
+interface Wire {
+  port: number
+  cut: () => void
+  mend: () => void
+  close: () => void
+}
+
+/** A TCP relay to the gateway that can be cut. */
+async function openWire(gatewayPort: number): Promise<Wire> {
+  const sockets = new Set<Socket>()
+  let isCut = false
+  const server: Server = createServer((near) => {
+    if (isCut) return near.destroy()
+    const far = connect(gatewayPort, '127.0.0.1')
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(socket)
+      socket.on('error', () => other.destroy())
+      socket.on('close', () => {
+        sockets.delete(socket)
+        other.destroy()
+      })
+      socket.pipe(other)
+    }
+    return undefined
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (typeof address !== 'object' || address === null) throw new Error('no address')
+  const breakAll = () => {
+    for (const socket of sockets) socket.destroy()
+  }
+  return {
+    port: address.port,
+    cut() {
+      isCut = true
+      breakAll()
+    },
+    mend() {
+      isCut = false
+    },
+    close() {
+      server.close()
+      breakAll()
+    },
+  }
+}

@@ -1,0 +1,160 @@
+import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
+import type { EvaluateEvent, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import { SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
+import type { Backend, WeightSet } from '../../../gpu-node/src/serving/contract/backend.ts'
+import type { Engine, EngineDeps } from '../../../gpu-node/src/serving/engine/engine-api.ts'
+import { createEngine } from '../../../gpu-node/src/serving/engine/engine.ts'
+import { checkInvariants } from '../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { listen } from '../../../gpu-node/src/platform/listener.ts'
+import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
+import type { NodeServerDeps } from '../../../gpu-node/src/serving/server/node-server-deps.ts'
+import { createNodeServer, type NodeServer } from '../../../gpu-node/src/serving/server/node-server.ts'
+import { createNodeTelemetry } from '../../../gpu-node/src/serving/telemetry/node-telemetry.ts'
+import { memoryLog } from '../doubles/memory-log.ts'
+
+const NODE_SECRET = `node-under-test:${'5'.repeat(64)}`
+const NODE_ID = 'node-under-test'
+/** The next secret, while the other is replaced. */
+export const OTHER_SECRET = 'another of sixteen bytes'
+
+/** A node's server on a loopback port, with everything a test wants to look at. */
+export interface TestNode {
+  url: string
+  engine: Engine
+  server: NodeServer
+  receipts: Receipt[]
+  spans: InMemorySpanExporter
+  log: { lines: string[] }
+  /** A signed call; `options.body` is sent as it is instead of `value`. */
+  post(path: string, value: unknown, options?: PostOptions): Promise<Response>
+  /** Resolves once there are `count` receipts. */
+  receiptCount(count: number): Promise<Receipt[]>
+  close(): Promise<void>
+}
+
+interface PostOptions {
+  body?: string
+  secret?: string
+  /** Whom the call is signed for. */
+  nodeId?: string
+  signature?: string
+  headers?: Record<string, string>
+  signal?: AbortSignal
+  /** Without a connection, which takes megabytes that nobody reads. */
+  directly?: boolean
+}
+
+/** Starts a node around any backend. */
+export async function startTestNode(
+  options: {
+    backend: Backend
+    model: DenseModel
+    dense?: () => WeightSet | null
+    /** Sets that requests may name, beside dense. */
+    named?: (version: number) => WeightSet | null
+    engine?: Partial<EngineDeps>
+  } & Partial<
+    Pick<
+      NodeServerDeps,
+      | 'evaluateText'
+      | 'grammars'
+      | 'nodeId'
+      | 'secrets'
+      | 'keepAliveMs'
+      | 'onAnswer'
+      | 'scoreTimeoutMs'
+      | 'requestTimeoutMs'
+    >
+  >,
+): Promise<TestNode> {
+  const { backend, model, dense, named, engine: engineDeps, ...serverDeps } = options
+  const spans = new InMemorySpanExporter()
+  const telemetry = createNodeTelemetry({
+    nodeId: NODE_ID,
+    otlpEndpoint: null,
+    processors: [new SimpleSpanProcessor(spans)],
+  })
+  const engine = createEngine({
+    backend,
+    config: model.config,
+    codec: model.codec,
+    observer: telemetry.metrics.observer,
+    inspect: checkInvariants,
+    ...engineDeps,
+  })
+  telemetry.metrics.trackEngine(engine)
+  const receipts: Receipt[] = []
+  const log = memoryLog()
+  const server = createNodeServer({
+    nodeId: NODE_ID,
+    secrets: [NODE_SECRET, OTHER_SECRET],
+    model,
+    engine,
+    weights: (version) => (version === 0 ? dense?.() : named?.(version)) ?? null,
+    evaluateText: noEvaluation,
+    onReceipt: (receipt) => receipts.push(receipt),
+    telemetry,
+    log,
+    ...serverDeps,
+  })
+  const listener = await listen('127.0.0.1', 0)
+  listener.serve(server.fetch)
+
+  return {
+    url: listener.url,
+    engine,
+    server,
+    receipts,
+    spans,
+    log,
+    async post(path, value, { body, secret, nodeId, signature, headers, signal, directly } = {}) {
+      const bytes = new TextEncoder().encode(body ?? JSON.stringify(value))
+      const signed = { nodeId: nodeId ?? NODE_ID, to: 'node', method: 'POST', path, body: bytes } as const
+      const signing = await signedHeaders(secret ?? NODE_SECRET, signed, Date.now())
+      if (signature !== undefined) signing[SIGNATURE_HEADER] = signature
+      const request = new Request(listener.url + path, {
+        method: 'POST',
+        body: bytes,
+        headers: { 'content-type': 'application/json', ...signing, ...headers },
+        ...(signal ? { signal } : {}),
+      })
+      return directly ? server.fetch(request) : fetch(request)
+    },
+    async receiptCount(count) {
+      for (let turn = 0; receipts.length < count; turn++) {
+        if (turn > 2000) throw new Error(`${receipts.length} receipts came, ${count} were awaited`)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+      return receipts
+    },
+    async close() {
+      engine.close()
+      await listener.close(1000)
+      await telemetry.shutdown()
+    },
+  }
+}
+
+/** For tests that evaluate nothing: the result of no text. */
+async function* noEvaluation(): AsyncGenerator<EvaluateEvent> {
+  yield { type: 'result', tokens: 0, windows: 0, nllMean: 0, perplexity: 1, maskVersion: 0 }
+}
+
+let nextCall = 0
+
+/** A call as the gateway makes it, around a client's body. */
+export function call(request: object, fields: object = {}): object {
+  return { requestId: `request-${nextCall++}`, domain: 'legal', sample: false, request, ...fields }
+}
+
+/** The `data:` lines of an answer, parsed; `[DONE]` and comments as they are. */
+export async function readEvents(response: Response): Promise<unknown[]> {
+  const events: unknown[] = []
+  for (const block of (await response.text()).split('\n\n')) {
+    if (block === '') continue
+    if (!block.startsWith('data: ')) events.push(block)
+    else if (block === 'data: [DONE]') events.push('[DONE]')
+    else events.push(JSON.parse(block.slice(6)))
+  }
+  return events
+}

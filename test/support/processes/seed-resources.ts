@@ -1,0 +1,88 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sha256 } from '@copal/shared/wire/signature.ts'
+import { openModel } from '../../../gpu-node/src/model/open-model.ts'
+import { randomHalfMask } from '../models/random-masks.ts'
+import type { Service } from './service.ts'
+
+/** What a request must name that only a service in use has: of its path, its query and its body, or a file that is its body. */
+export interface Named {
+  path?: Record<string, string>
+  query?: Record<string, string>
+  body?: object
+  file?: string
+}
+
+const SENTENCE = 'the cat sat on the mat. '
+
+/**
+ * Makes one of everything in a fresh service, and tells by operation what a request names that shall be answered with it.
+ *
+ * @param dir for files
+ * @param modelDir of the model that it serves
+ */
+export async function makeThings(
+  service: Service,
+  dir: string,
+  modelDir: string,
+): Promise<Record<string, Named>> {
+  const { baseUrl, adminKey } = service
+  const admin: Service['admin'] = (method, path, body) => service.admin(method, path, body)
+  const model = await openModel(modelDir, { cacheDir: join(dir, 'cache') })
+  const { bytes } = randomHalfMask(model, 1)
+  const [hash, file] = [await sha256(bytes), join(dir, 'mask.safetensors')]
+  await writeFile(file, bytes)
+  const imported = await fetch(new URL(`/admin/masks/${hash}`, baseUrl), {
+    method: 'PUT',
+    headers: { authorization: `Bearer ${adminKey}` },
+    body: bytes,
+  })
+  if (!imported.ok) throw new Error(await imported.text())
+
+  const texts = Array.from({ length: 40 }, (_, index) => `text ${index} ${SENTENCE.repeat(60)}`)
+  for (const domain of ['learnt', 'emptied', 'deleted'])
+    await admin('POST', `/admin/domains/${domain}/texts`, { texts })
+  const update = { domains: ['learnt'], samples: 2, length: 16 }
+  const { id: updateId } = await admin<{ id: string }>('POST', '/admin/updates', update)
+  await admin('POST', `/admin/updates/${updateId}/cancel`)
+  const key = async () => ({
+    path: { id: (await admin<{ id: string }>('POST', '/admin/keys', { name: 'a' })).id },
+  })
+  const node = { path: { id: (await admin<{ data: { id: string }[] }>('GET', '/admin/nodes')).data[0]!.id } }
+
+  const ofModel = { query: { model: model.id } }
+  const trial = { body: { model: model.id, mask_version: 1 } }
+  const maskFile = { path: { sha256: hash }, query: { model: model.id, dense_weights: '0' } }
+  const cache = { path: { tenant: 'default' } }
+  return {
+    'GET /v1/models/{id}': { path: { id: model.id } },
+    'POST /admin/keys': { body: { tenant: 'default', expires_at: null } },
+    'POST /admin/keys/{id}/rotate': await key(),
+    'PATCH /admin/keys/{id}': await key(),
+    'DELETE /admin/keys/{id}': await key(),
+    'GET /admin/tenants/{tenant}/cache': cache,
+    'DELETE /admin/tenants/{tenant}/cache': cache,
+    'PUT /admin/nodes/{id}/drain': node,
+    'DELETE /admin/nodes/{id}/drain': node,
+    'DELETE /admin/domains/{domain}/samples': { path: { domain: 'emptied' } },
+    'DELETE /admin/domains/{domain}': { path: { domain: 'deleted' } },
+    'POST /admin/updates': { body: { ...update, model: model.id } },
+    'GET /admin/updates/{id}': { path: { id: updateId } },
+    'GET /admin/masks': ofModel,
+    'GET /admin/masks/{version}/file': { ...ofModel, path: { version: '1' } },
+    'PUT /admin/masks/{sha256}': { ...maskFile, file },
+    'POST /admin/masks/{sha256}': { ...maskFile, body: { parts: [hash] } },
+    'PUT /admin/masks/{sha256}/parts/{part}': { path: { sha256: hash, part: hash }, file },
+    'POST /admin/rollback': { body: { model: model.id, version: 0 } },
+    'GET /admin/canary': ofModel,
+    'PUT /admin/canary': trial,
+    'DELETE /admin/canary': ofModel,
+    'GET /admin/shadow': ofModel,
+    'PUT /admin/shadow': trial,
+    'DELETE /admin/shadow': ofModel,
+    'POST /admin/evaluate': {
+      body: { model: model.id, mask_version: 0, text: SENTENCE.repeat(8), window_tokens: 16 },
+    },
+    'GET /admin/drift': ofModel,
+  }
+}

@@ -1,0 +1,170 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { freePort } from '../../../infra/local/processes/ports.ts'
+import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
+
+/** The product as a user starts it, on free ports and a fresh home; the model cache is the user's. */
+export interface Service {
+  home: string
+  baseUrl: string
+  apiKey: string
+  adminKey: string
+  nodePort: number
+  /** Everything `npm start` printed so far. */
+  output(): string
+  /** A call to the gateway with the admin key; throws on any status but 2xx. */
+  admin<T>(method: string, path: string, body?: unknown): Promise<T>
+  /** Pids below the service whose command line holds `pattern`. */
+  pids(pattern: string): number[]
+  /** Ends the service as Ctrl-C does; the home is removed unless it was given or `keep` is set. */
+  stop(options?: { keep?: boolean }): Promise<void>
+}
+
+/** Starts `npm start` and waits until it printed how to call it. */
+export async function startService(
+  options: { home?: string; env?: Record<string, string> } = {},
+): Promise<Service> {
+  const home = options.home ?? mkdtempSync(join(tmpdir(), 'copal-e2e-'))
+  const port = await freePort()
+  const nodePort = await freePort()
+  const child = spawn(process.execPath, ['infra/local/bootstrap.mjs', 'start'], {
+    cwd: ROOT,
+    env: {
+      ...process.env,
+      COPAL_HOME: home,
+      COPAL_PORT: String(port),
+      COPAL_NODE_PORT: String(nodePort),
+      ...options.env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  child.stdout.on('data', (data: Buffer) => (output += data.toString()))
+  child.stderr.on('data', (data: Buffer) => (output += data.toString()))
+  const credentials = await untilReady(child, home, port, () => output)
+  const admin = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${credentials.adminKey}`, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
+    return JSON.parse(text) as T
+  }
+  return {
+    home,
+    nodePort,
+    ...credentials,
+    output: () => output,
+    admin,
+    pids: (pattern) => descendants(child.pid).filter((pid) => commandLine(pid).includes(pattern)),
+    async stop({ keep = false } = {}) {
+      if (child.exitCode === null && child.signalCode === null) {
+        child.kill('SIGTERM')
+        await once(child, 'exit')
+      }
+      if (!options.home && !keep) rmSync(home, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Polls `probe` until it returns something; throws after `timeoutMs` with the last error. */
+export async function until<T>(
+  what: string,
+  probe: () => Promise<T | undefined> | T | undefined,
+  timeoutMs = 600_000,
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs
+  let last: unknown
+  while (Date.now() < deadline) {
+    try {
+      const value = await probe()
+      if (value !== undefined) return value
+    } catch (error) {
+      last = error
+    }
+    await sleep(200)
+  }
+  throw new Error(`timed out waiting for ${what}`, { cause: last })
+}
+
+/** Waits until an update has ended and returns it. */
+export function updateEnd(service: Service, id: string, timeoutMs = 600_000): Promise<UpdateEntry> {
+  return until(
+    `the end of update ${id}`,
+    async () => {
+      const update = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
+      return update.finished_at === null ? undefined : update
+    },
+    timeoutMs,
+  )
+}
+
+/** Waits until there are serving nodes and all of them serve the desired mask. */
+export function converged(service: Service): Promise<StatusReport> {
+  return until('the fleet to converge', async () => {
+    const status = await service.admin<StatusReport>('GET', '/admin/status')
+    return status.models.length > 0 && status.models.every((model) => model.converged) ? status : undefined
+  })
+}
+
+/** Pids below `pid`, children before grandchildren. */
+export function descendants(pid: number | undefined): number[] {
+  if (pid === undefined) return []
+  const parents = new Map<number, number>()
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'utf8')
+      parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]))
+    } catch {
+      // ended meanwhile
+    }
+  }
+  const found = [pid]
+  for (const ancestor of found)
+    for (const [child, parent] of parents) if (parent === ancestor) found.push(child)
+  return found.slice(1)
+}
+
+export function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+  } catch {
+    return ''
+  }
+}
+
+async function untilReady(child: ChildProcess, home: string, port: number, output: () => string) {
+  const outcome = await until(
+    'npm start',
+    async () => {
+      if (child.exitCode !== null) return 'ended'
+      const credentials = JSON.parse(readFileSync(join(home, 'credentials.json'), 'utf8')) as {
+        baseUrl: string
+        apiKey: string
+        adminKey: string
+      }
+      const response = await fetch(`http://127.0.0.1:${port}/v1/models`, {
+        headers: { authorization: `Bearer ${credentials.apiKey}` },
+        // Wrangler may accept a connection before it can serve it, and forget it.
+        signal: AbortSignal.timeout(5000),
+      })
+      const models = (await response.json()) as { data?: unknown[] }
+      // A home that was used before names the port of then until this start is through.
+      const isCurrent = credentials.baseUrl === `http://127.0.0.1:${port}`
+      return isCurrent && models.data?.length ? credentials : undefined
+    },
+    600_000,
+  )
+  if (outcome === 'ended') throw new Error(`npm start ended with ${child.exitCode}:\n${output()}`)
+  return outcome
+}

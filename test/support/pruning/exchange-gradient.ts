@@ -1,0 +1,17 @@
+import { measureErrors, prunedPart, type SwapLinear } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
+
+/** Fills in the gradient `E H` by its definition, and the errors, of a linear's present mask. */
+export function measureByDefinition(linear: SwapLinear): void {
+  const { rows, cols, moment, gradient } = linear
+  const pruned = new Float64Array(rows * cols)
+  prunedPart(linear, pruned)
+  gradient.fill(0)
+  for (let row = 0; row < rows; row++) {
+    for (let a = 0; a < cols; a++) {
+      const weight = pruned[row * cols + a]!
+      if (weight === 0) continue
+      for (let b = 0; b < cols; b++) gradient[row * cols + b]! += weight * moment[a * cols + b]!
+    }
+  }
+  measureErrors(linear)
+}
