@@ -29,9 +29,9 @@ pub(super) fn has_tiles() -> bool {
     cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx & TILES_OF_BYTES == TILES_OF_BYTES && system::saves_tiles()
 }
 
-/// Asks the system for permission to use AMX tiles, once a process. Returns whether it was granted.
+/// Asks the system for permission to use AMX tiles, once per process. Returns whether it was granted.
 ///
-/// Linux saves eight kilobytes of tiles a thread only for processes that ask for them.
+/// Linux saves eight kilobytes of tiles per thread only for processes that ask for them.
 pub(super) fn request_tiles() -> bool {
     static GRANTED: OnceLock<bool> = OnceLock::new();
     *GRANTED.get_or_init(system::request_tiles)
@@ -65,7 +65,7 @@ mod system {
     /// `argument` is valid for `operation`.
     unsafe fn arch_prctl(operation: u64, argument: u64) -> i64 {
         let result: i64;
-        // SAFETY: the caller's; the kernel changes no other registers than these.
+        // SAFETY: guaranteed by the caller; the system changes no other registers than these.
         unsafe {
             asm!(
                 "syscall",

@@ -1,10 +1,10 @@
-//! Loops over f32, compiled once for each instruction set; the compiler vectorises them.
+//! Loops over f32, compiled once for each instruction set, which the compiler vectorises.
 
 use super::attention::{Attention, attend};
 use super::sampler::Weighing;
 use crate::cpu::Implementation;
 
-/// Partial sums that do not wait for each other; also the order in which a sum is added up.
+/// Number of independent partial sums. It defines the order in which a sum is added up.
 pub(crate) const LANES: usize = 16;
 
 /// The loops of one instruction set.
@@ -97,19 +97,19 @@ impl Implementation {
     }
 }
 
-/// `a · b + c`, in one rounding where that is one instruction.
+/// `a · b + c`, with one rounding if `FMA`, where that is one instruction.
 #[inline(always)]
 pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Adds lanes in a fixed order.
+/// Adds up lanes in a fixed order.
 #[inline(always)]
 pub(crate) fn sum_of(lanes: [f32; LANES]) -> f32 {
     by_halves(lanes, |a, b| a + b)
 }
 
-/// The largest lane; one that is no number gives way to others.
+/// Returns the largest lane. A NaN is ignored unless all lanes are NaN.
 #[inline(always)]
 pub(crate) fn largest_of(lanes: [f32; LANES]) -> f32 {
     by_halves(lanes, f32::max)
@@ -127,13 +127,13 @@ fn by_halves(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// `eˣ` to about two units in the last place; 0 below the normal numbers.
+/// `eˣ` to about two units in the last place; 0 where the result would be subnormal.
 ///
-/// `2ⁿ · eʳ` with `|r| ≤ ln 2 / 2`, where seven terms of the series are enough.
+/// Computes `2ⁿ · eʳ` with `|r| ≤ ln 2 / 2`, for which seven terms of the series are enough.
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
-    // ln 2 in two parts: the first has so few bits that its product with n is exact.
+    // ln 2 in two parts. The first has few enough bits that its product with n is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = if x > 88.0 { 88.0 } else { x };
@@ -146,7 +146,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     }
     let exponent = (shifted.to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32);
     let power = f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
-    // Not `>=`: what is not a number stays so.
+    // `<`, so that a NaN stays NaN.
     if x < -87.0 { 0.0 } else { sum * power }
 }
 
@@ -186,7 +186,7 @@ fn log_sum_exp<const FMA: bool>(x: &[f32]) -> f32 {
     }
     let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
     let mut sum = 0f64;
-    // Parts short enough for f32.
+    // Adds parts in f32 that are short enough for its precision.
     for part in x.chunks(LANES * 64) {
         let mut lanes = [0.0; LANES];
         let (chunks, rest) = part.as_chunks::<LANES>();
@@ -214,16 +214,16 @@ fn weigh<const FMA: bool>(logits: &[f32], weighing: Weighing, weights: &mut [f64
     }
 }
 
-/// `eˣ` of numbers up to 0, to about a unit in the last place; 0 below the normal numbers.
+/// `eˣ` for `x ≤ 0`, to about a unit in the last place; 0 where the result would be subnormal.
 ///
-/// As [`exp`]: 2ⁿ times the series of the rest, which is at most ln 2 / 2.
+/// As [`exp`]: 2ⁿ times the series of the remainder, which is at most ln 2 / 2.
 #[inline(always)]
 fn exp_of_negative<const FMA: bool>(x: f64) -> f64 {
     const SHIFT: f64 = 6_755_399_441_055_744.0;
-    // ln 2 in two parts: the first has so few bits that its product with n is exact.
+    // ln 2 in two parts. The first has few enough bits that its product with n is exact.
     const LN2_HIGH: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    /// 1 / k!, from k = 12 on down.
+    /// 1 / k!, from k = 12 down to 0.
     const INVERSE_FACTORIALS: [f64; 13] = {
         let mut inverses = [1.0; 13];
         let mut k = 1;
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exp_is_near_that_of_the_standard_library_over_its_whole_range() {
+    fn exp_is_close_to_the_standard_library_over_its_whole_range() {
         for step in 0..=200_000 {
             let x = -100.0 + step as f32 * 0.001;
             let (found, expected) = (exp::<false>(x), f64::from(x.min(88.0)).exp());
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_of_negative_is_within_a_unit_or_two_of_that_of_the_standard_library() {
+    fn exp_of_negative_is_within_two_units_of_the_standard_library() {
         for step in 0..=700_000 {
             let x = f64::from(step) * -0.001;
             for found in [exp_of_negative::<false>(x), exp_of_negative::<true>(x)] {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_instruction_set_gives_what_f64_gives() {
+    fn every_implementation_agrees_with_f64() {
         let x: Vec<f32> = (0..203).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
         let gamma: Vec<f32> = (0..203).map(|i| 1.0 + (i as f32).cos() * 0.2).collect();
         let square: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 203.0;

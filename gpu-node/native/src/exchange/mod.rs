@@ -1,6 +1,8 @@
-//! Refinement of a mask by swaps, row by row: what `gpu-node/src/pruning/refinement/exchange.ts` does, which says what and
-//! why and is the reference. Here every loop goes over neighbouring columns, and the bits are the same:
-//! each sum is associated as there, nothing is fused, and of equal candidates the lowest column is taken.
+//! Refinement of a mask by exchanging a kept weight for a pruned one, row by row.
+//! `gpu-node/src/pruning/refinement/exchange.ts` is the reference and explains the method (public name
+//! `+swaps`). Here every loop runs over neighbouring columns, and the results have the same bits: every sum
+//! is associated as in the reference, no multiplication and addition are fused, and the lowest column wins
+//! among equal candidates.
 
 #![allow(unsafe_code)]
 
@@ -10,14 +12,14 @@ use crate::cpu::Implementation;
 use row::refine_grouped;
 use std::fmt;
 
-/// Some rows of a linear while their mask is refined.
+/// Rows of a linear whose mask is refined.
 ///
 /// With E the pruned part of W and `H = Σ x xᵀ / tokens`, a row's error is `e H eᵀ`.
 #[derive(Debug)]
 pub struct RowsToRefine<'a> {
     /// Columns of every row.
     pub cols: usize,
-    /// Where a swap stays within one group of so many columns; `None`: anywhere in the row.
+    /// Columns of a group: both weights of an exchange are in the same group. `None`: anywhere in the row.
     pub group: Option<usize>,
     /// W `[rows, cols]`.
     pub weights: &'a [f32],
@@ -25,13 +27,13 @@ pub struct RowsToRefine<'a> {
     pub moment: &'a [f64],
     /// Mask bits `[rows, ceil(cols / 8)]`, refined in place.
     pub bits: &'a mut [u8],
-    /// `E H` of the mask as it is given, `[rows, cols]`.
+    /// `E H` for the mask as given, `[rows, cols]`.
     pub gradient: &'a [f64],
-    /// Error of each row under its mask, kept up to date.
+    /// Error of each row under its mask, `[rows]`, updated with the mask.
     pub errors: &'a mut [f64],
 }
 
-/// Arrays that do not belong to one linear.
+/// Arrays whose lengths do not match the shape of a linear.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ShapeError {
     what: &'static str,
@@ -68,7 +70,8 @@ compiled_for!(avx2, 16);
 compiled_for!(neon, 8);
 compiled_for!(scalar, 8);
 
-/// Refines rows until no exchange lowers the row's error by more than `floor`.
+/// Refines rows until no exchange lowers a row's error by more than `floor`. Changes `bits` and `errors` in
+/// place.
 pub fn refine(
     implementation: &'static Implementation,
     rows: RowsToRefine<'_>,

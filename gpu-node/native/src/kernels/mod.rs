@@ -1,7 +1,7 @@
 //! Multiplication by packed matrices.
 //!
-//! A [`Kernel`] is one instruction set's functions over one block of rows. [`Kernel::available`]
-//! lists those that this machine can run, best first; [`Multiplier`] runs one on a pool.
+//! [`MultiplyFns`] are one instruction set's functions over one block of rows; [`Multiplier`] runs them on a
+//! pool of threads.
 
 #![allow(unsafe_code)]
 
@@ -10,15 +10,16 @@ mod activations;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod by_groups;
+
 mod disjoint;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod expand_table;
+mod expand_then_multiply;
+mod function_tables;
 mod multiply;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
-mod table;
 
 use crate::cpu::Implementation;
 use crate::storage::{BLOCK_ROWS, Format, Precision};
@@ -30,13 +31,13 @@ pub(crate) use avx2::AVX2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::{AMX, AVX512, AVX512_BF16};
 pub(crate) use disjoint::Disjoint;
+use function_tables::{ByGroup, ByTokens};
 pub use multiply::{MAX_PRODUCTS, Multiplier, MultiplyError, Product};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::NEON;
 pub(crate) use scalar::SCALAR;
-use table::{ByGroup, ByTokens};
 
-/// Tokens that one pass over the weights serves.
+/// Maximum number of tokens that one pass over the weights serves.
 pub const CHUNK_TOKENS: usize = 8;
 
 /// The multiplication functions of one instruction set.
@@ -57,28 +58,28 @@ pub(crate) struct MultiplyFns {
     expand_int8: ByGroup<ExpandFn>,
 }
 
-/// How the words of a panel hold inputs that were rounded to bf16.
+/// How the 32-bit words of a panel hold inputs that were rounded to bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bf16Words {
-    /// Two columns a word: for instructions that multiply pairs.
+    /// Two columns in a word, for instructions that multiply pairs.
     Pairs,
-    /// A column a word, as f32.
+    /// One column in a word, as f32.
     Floats,
 }
 
-/// Adds the product of some groups of a block and a panel to `sums[token][row]`.
+/// Adds the product of the first `groups` groups of a block and a panel to `sums[token][row]`.
 ///
-/// Contract: the machine has the kernel's instruction set; `stream` starts with that many groups as
-/// `storage` writes them and is at least 64 bytes longer; the panel has as many groups, and the
-/// number of tokens that the function was chosen for.
+/// Contract: the machine has the instruction set; `stream` starts with `groups` groups as `storage` writes
+/// them and is at least 64 bytes longer; the panel has `groups` groups, and as many tokens as the function
+/// was compiled for.
 type BlockFn = unsafe fn(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &mut BlockSums);
 
-/// Writes some sparse groups as dense ones and returns the bytes that were read.
+/// Writes the first `groups` sparse groups as dense ones. Returns the number of bytes that were read.
 ///
-/// Contract: as of [`BlockFn`], and `out` has room for the dense groups.
+/// Contract: as for [`BlockFn`] without the panel, and `out` has room for the dense groups.
 type ExpandFn = unsafe fn(stream: &[u8], groups: usize, out: &mut [u8]) -> usize;
 
-/// The encoded activations of up to [`CHUNK_TOKENS`] tokens; see [`Activations`] for the order.
+/// The encoded activations of up to [`CHUNK_TOKENS`] tokens. [`Activations`] documents the layout.
 #[derive(Clone, Copy)]
 struct Panel<'a> {
     tokens: usize,
@@ -88,7 +89,7 @@ struct Panel<'a> {
 }
 
 impl<'a> Panel<'a> {
-    /// One of so many groups.
+    /// Returns the group `index` of a panel of `groups` groups.
     fn group(self, index: usize, groups: usize) -> Panel<'a> {
         let words = self.words.len() / groups;
         Panel {
@@ -100,7 +101,7 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// Products of one block, `[token][row]`.
+/// Products of one block, `[token][row]` f32.
 #[repr(align(64))]
 struct BlockSums([[f32; BLOCK_ROWS]; CHUNK_TOKENS]);
 

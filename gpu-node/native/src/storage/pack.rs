@@ -1,7 +1,9 @@
+//! Packing of dense f32 matrices and masks into blocks.
+
 use super::group::Group;
 use super::packing::Packing;
-use super::quantise::{Row, Unfit, quantise};
-use super::{BLOCK_ROWS, Format, MAX_GROUP, Mask, MaskError, Matrix, Precision, Rows};
+use super::quantise::{Row, Unrepresentable, quantise};
+use super::{BLOCK_ROWS, Format, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource};
 use crate::cpu::Implementation;
 use std::fmt;
 use std::ops::Range;
@@ -9,35 +11,36 @@ use std::ops::Range;
 /// Why a matrix cannot be packed.
 #[derive(Debug, PartialEq)]
 pub enum PackError {
-    /// No rows, no columns, or another number of weights than rows times columns.
+    /// The matrix has no weights, or their number is not rows times columns.
     Shape {
-        /// As given.
+        /// RowSource as given.
         rows: usize,
-        /// As given.
+        /// Columns as given.
         cols: usize,
-        /// Values that there are.
+        /// Number of weights that were given.
         weights: usize,
     },
-    /// The mask does not belong to the shape.
+    /// The mask does not match the shape.
     Mask(MaskError),
     /// A weight is not finite, or too large for the precision.
     Weight {
-        /// Counted from 0.
+        /// Row, from 0.
         row: usize,
-        /// Counted from 0.
+        /// Column, from 0.
         col: usize,
-        /// The first that does not fit in its group.
+        /// The first weight of its group that does not fit.
         value: f32,
-        /// What cannot hold it.
+        /// The precision that cannot hold it.
         precision: Precision,
     },
-    /// There is no memory for it: why.
+    /// The system has no memory for the matrix. Says why.
     Memory(String),
 }
 
-/// Packs `dense`, `[rows, cols]` f32 row-major: all of it, or only what `mask` keeps.
+/// Packs `dense`, `[rows, cols]` f32 row-major: all weights, or only those that `mask` keeps.
 ///
-/// A weight that is not finite is refused even where it is pruned, for it says that the source is broken.
+/// A weight that is not finite is an error even where it is pruned, because it shows that the source is
+/// broken.
 pub fn pack(
     dense: &[f32],
     (rows, cols): (usize, usize),
@@ -51,11 +54,11 @@ pub fn pack(
     pack_rows(&mut &*dense, (rows, cols), mask, format, &|| ())
 }
 
-/// As [`pack`], from rows that need not all be in memory, with a mask of their shape.
+/// As [`pack`], from rows that need not be in memory together, with a mask of the same shape.
 ///
-/// `pause` is called after each block, that is after [`BLOCK_ROWS`] rows.
+/// Calls `pause` after each block, that is after [`BLOCK_ROWS`] rows.
 pub fn pack_rows(
-    weights: &mut dyn Rows,
+    weights: &mut dyn RowSource,
     (rows, cols): (usize, usize),
     mask: Option<Mask<'_>>,
     format: Format,
@@ -71,7 +74,7 @@ pub fn pack_rows(
     Ok(matrix)
 }
 
-/// What is packed: the shape, the mask and the format of a matrix.
+/// The shape, the mask and the format of a matrix to pack.
 pub(super) struct Source<'a> {
     rows: usize,
     cols: usize,
@@ -82,15 +85,15 @@ pub(super) struct Source<'a> {
 /// The work of writing the blocks of a source.
 pub(super) struct Fill<'a> {
     source: &'a Source<'a>,
-    weights: &'a mut dyn Rows,
-    /// Where each block starts in the buffer, and where the last one ends.
+    weights: &'a mut dyn RowSource,
+    /// Offset of each block in the buffer, and the end of the last one.
     offsets: &'a [usize],
     buffer: &'a mut [u8],
     pause: &'a dyn Fn(),
 }
 
 impl Source<'_> {
-    /// Bytes of every block.
+    /// Returns the size of every block, bytes.
     #[inline(always)]
     pub(super) fn sizes(&self) -> Vec<usize> {
         let blocks = 0..self.rows.div_ceil(BLOCK_ROWS);
@@ -110,7 +113,8 @@ impl Source<'_> {
         format.groups(self.cols) * format.sparse_header() + bytes * kept
     }
 
-    /// Quantises one group of every row of a block, whose weights these are; rows that do not exist are empty.
+    /// Quantises one group of every row of a block, whose weights are `weights`. RowSource that do not exist stay
+    /// empty. Returns the number of kept weights.
     #[inline(always)]
     fn read_group<P: Packing>(
         &self,
@@ -126,21 +130,21 @@ impl Source<'_> {
             P::prefetch(&rest[..rest.len().min(MAX_GROUP)]);
             let (codes, word) = group.row_mut(row % BLOCK_ROWS);
             let mut padded = [0f32; MAX_GROUP];
-            // Of a length that the compiler knows, it is not copied.
+            // A whole group has a length that the compiler knows and is not copied.
             let mut values = weights.try_into().unwrap_or_else(|_| {
                 padded[..cols].copy_from_slice(weights);
                 &padded
             });
-            let refuse = |unfit: Unfit| PackError::Weight {
+            let error_at = |weight: Unrepresentable| PackError::Weight {
                 row,
-                col: first_col + unfit.column,
-                value: weights[unfit.column],
+                col: first_col + weight.column,
+                value: weights[weight.column],
                 precision: self.format.precision(),
             };
             let mut kept_values = [0f32; MAX_GROUP];
             if let Some(mask) = &self.mask {
                 *word = mask.word(row, index, self.format.group());
-                check_finite(values).map_err(refuse)?;
+                check_finite(values).map_err(error_at)?;
                 P::keep(values, *word, &mut kept_values);
                 values = &kept_values;
                 kept += u64::from(word.count_ones());
@@ -148,7 +152,7 @@ impl Source<'_> {
                 kept += cols as u64;
             }
             let values = Row { values, cols, pruned: self.mask.is_some() };
-            quantise(self.format.precision(), &values, codes).map_err(refuse)?;
+            quantise(self.format.precision(), &values, codes).map_err(error_at)?;
         }
         Ok(kept)
     }
@@ -169,7 +173,7 @@ impl Fill<'_> {
         for (block, bounds) in offsets.windows(2).enumerate() {
             let values = weights.next(source.rows_of(block), source.cols);
             let mut out = &mut buffer[bounds[0]..bounds[1]];
-            // Empty again: the last block may have fewer rows.
+            // A new group, because the last block may have fewer rows.
             let mut group = Group::new();
             for index in 0..source.format.groups(source.cols) {
                 kept += source.read_group::<P>((block, values), index, &mut group)?;
@@ -187,11 +191,11 @@ impl Fill<'_> {
 }
 
 #[inline(always)]
-fn check_finite(values: &[f32; MAX_GROUP]) -> Result<(), Unfit> {
+fn check_finite(values: &[f32; MAX_GROUP]) -> Result<(), Unrepresentable> {
     let not_finite = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
     if values.iter().fold(false, |any, value| any | not_finite(value)) {
         let column = values.iter().position(not_finite).unwrap_or(0);
-        return Err(Unfit { column });
+        return Err(Unrepresentable { column });
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Where the weights of a packed matrix come from.
+//! Sources of the weights that are packed.
 
 use super::packing::{Packing, Vector, WORDS};
 use super::{Mask, VECTOR_BYTES};
@@ -6,20 +6,20 @@ use crate::cpu::Implementation;
 use std::ops::Range;
 
 /// A matrix of f32 that is read once, from the first row to the last.
-pub trait Rows {
-    /// The next rows, row-major.
+pub trait RowSource {
+    /// Returns the next rows, `[rows, cols]` row-major.
     fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32];
 }
 
-/// A whole matrix, row-major.
-impl Rows for &[f32] {
+/// A whole matrix, `[rows, cols]` row-major.
+impl RowSource for &[f32] {
     fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32] {
         &self[rows.start * cols..rows.end * cols]
     }
 }
 
-/// The kept values of a mask, bf16, row by row, at their places, and 0 at the others: no more than some rows of it
-/// are ever in memory.
+/// A matrix that is given by a mask and its kept values, bf16 row by row; pruned weights are 0. Only a few
+/// expanded rows are in memory at a time.
 pub struct KeptRows<'a> {
     mask: Mask<'a>,
     values: &'a [u8],
@@ -27,13 +27,13 @@ pub struct KeptRows<'a> {
 }
 
 impl<'a> KeptRows<'a> {
-    /// `values` has two bytes, little-endian, for every weight that the mask keeps.
+    /// Creates the source. `values` has two bytes, little-endian, for every weight that the mask keeps.
     pub fn new(mask: Mask<'a>, values: &'a [u8]) -> KeptRows<'a> {
         KeptRows { mask, values, rows: Vec::new() }
     }
 }
 
-impl Rows for KeptRows<'_> {
+impl RowSource for KeptRows<'_> {
     fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32] {
         self.rows.resize(rows.len() * cols, 0.0);
         let spread = Spread { mask: &self.mask, values: self.values, rows, cols, out: &mut self.rows };

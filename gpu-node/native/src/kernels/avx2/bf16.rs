@@ -1,7 +1,7 @@
 //! bf16 weights, inputs as f32, sums in f32.
 
-use super::super::by_groups::by_groups;
 use super::super::expand_table::EXPAND_WORDS;
+use super::super::expand_then_multiply::expand_then_multiply;
 use super::{AHEAD, LANES, PASS, PIECES, REGISTER, TILES, each_pass, load, load_sums, prefetch, store_sums};
 use super::{BlockSums, Panel, expand};
 use crate::cpu::levels::avx2;
@@ -22,7 +22,7 @@ avx2!(
         sums: &mut BlockSums,
     ) {
         for group in 0..groups {
-            // SAFETY: the groups of the stream and the words of the panel, by the contract.
+            // SAFETY: the stream has the groups and the panel has their words, by the contract.
             unsafe {
                 let at = stream.as_ptr().add(group * Format::BF16.dense_group());
                 let words = panel.words.as_ptr().add(group * Format::BF16.group() * panel.tokens).cast();
@@ -44,12 +44,12 @@ avx2!(
 );
 
 avx2!(
-    /// Adds the products of a group: `N` registers of rows at a time, `T` of the tokens, from `first` on. The first
-    /// pass asks for what lies `ahead`.
+    /// Adds the products of a group, `N` registers of rows at a time, for `T` tokens from `first` on. The
+    /// first pass prefetches the memory `ahead` bytes further.
     ///
     /// # Safety
     ///
-    /// `group` is a dense one, `words` are those of its columns and `tokens` tokens.
+    /// `group` points to a dense group, and `words` to the words of its columns for `tokens` tokens.
     #[inline]
     unsafe fn add_group<const N: usize, const T: usize>(
         group: *const u8,
@@ -60,7 +60,7 @@ avx2!(
         sums: &mut BlockSums,
     ) {
         for piece in (0..PIECES).step_by(N) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let mut totals = load_sums::<N, T>(sums, first, piece);
                 let mut words = words.add(first);
@@ -88,7 +88,7 @@ avx2!(
 avx2!(
     /// # Safety
     ///
-    /// `words` are those of `T` tokens.
+    /// `words` points to the words of `T` tokens.
     #[inline]
     unsafe fn add_column<const N: usize, const T: usize>(
         totals: &mut [[__m256; N]; T],
@@ -96,7 +96,7 @@ avx2!(
         words: *const f32,
     ) {
         for (token, totals) in totals.iter_mut().enumerate() {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             let input = unsafe { _mm256_set1_ps(words.add(token).read()) };
             for (total, weights) in totals.iter_mut().zip(weights) {
                 *total = _mm256_fmadd_ps(weights, input, *total);
@@ -106,7 +106,7 @@ avx2!(
 );
 
 avx2!(
-    /// The first of each pair of bf16.
+    /// The first of each pair of bf16, as f32.
     #[inline]
     fn even(pairs: __m256i) -> __m256 {
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs))
@@ -114,7 +114,7 @@ avx2!(
 );
 
 avx2!(
-    /// The second.
+    /// The second of each pair of bf16, as f32.
     #[inline]
     fn odd(pairs: __m256i) -> __m256 {
         _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000u32.cast_signed())))
@@ -131,19 +131,20 @@ avx2!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if TOKENS == 1 {
                 sparse_alone(stream, groups, panel, sums);
             } else {
-                by_groups(expand::bf16, dense::<TOKENS>, stream, groups, panel, sums);
+                expand_then_multiply(expand::bf16, dense::<TOKENS>, stream, groups, panel, sums);
             }
         }
     }
 );
 
 avx2!(
-    /// One token: what is expanded is multiplied at once. Pieces are written out, for sums to stay in registers.
+    /// Multiplies sparse groups by one token: expanded values are multiplied directly, and the sums stay in
+    /// registers.
     ///
     /// # Safety
     ///
@@ -155,8 +156,8 @@ avx2!(
         let mut at = stream.as_ptr();
         for _ in 0..groups {
             let mut masks = at;
-            // SAFETY: a load takes 16 bytes where at most as many values follow, within the vector behind the
-            // stream; the panel has two words a step.
+            // SAFETY: a load reads 16 bytes from a value on, at most 16 bytes beyond the stream, which a
+            // vector follows; the panel has two words for each step.
             unsafe {
                 at = at.add(Format::BF16.sparse_header());
                 for _ in 0..Format::BF16.steps() {
@@ -179,14 +180,14 @@ avx2!(
 );
 
 avx2!(
-    /// Eight values that `mask` keeps, from `at` on, in their places; moves `at` behind them.
+    /// Expands up to eight values from `at` on to the places of the ones in `mask`. Moves `at` behind them.
     ///
     /// # Safety
     ///
-    /// 16 bytes are readable.
+    /// 16 bytes are readable from `at` on.
     #[inline]
     pub(super) unsafe fn expand_eight(at: &mut *const u8, mask: u8) -> __m128i {
-        // SAFETY: the caller's; the table has every byte.
+        // SAFETY: guaranteed by the caller; the table has an entry for every byte.
         unsafe {
             let places = EXPAND_WORDS.0.get_unchecked(mask as usize);
             let values = _mm_loadu_si128(at.cast());

@@ -1,4 +1,4 @@
-//! int4 weights, inputs of 16 bits, sums of a group in integers.
+//! int4 weights, 16-bit inputs, integer sums within a group.
 
 use super::{AHEAD, BlockSums, LANES, Panel};
 use super::{PASS, PIECES, REGISTER, TILES, add_dot, each_pass, inputs_of};
@@ -22,7 +22,7 @@ avx2!(
     ) {
         let bytes = Format::new(Precision::Int4, GROUP).expect("a group that int4 has").dense_group();
         for group in 0..groups {
-            // SAFETY: the groups of the stream and the words of the panel, by the contract.
+            // SAFETY: the stream has the groups and the panel has their words, by the contract.
             unsafe {
                 let at = stream.as_ptr().add(group * bytes);
                 if TOKENS == 1 {
@@ -42,11 +42,12 @@ avx2!(
 );
 
 avx2!(
-    /// Adds the products of a group, of `T` of the tokens, from `first` on. The first pass asks for what lies `ahead`.
+    /// Adds the products of a group for `T` tokens from `first` on. The first pass prefetches the memory
+    /// `ahead` bytes further.
     ///
     /// # Safety
     ///
-    /// `header` starts a dense group, and the panel has the group.
+    /// `header` points to a dense group, and the panel has the group `group`.
     #[inline]
     unsafe fn add_group<const GROUP: usize, const T: usize>(
         header: *const u8,
@@ -58,7 +59,7 @@ avx2!(
     ) {
         let steps = GROUP / 4;
         for pair in 0..PAIRS {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let mut at = header.add(4 * BLOCK_ROWS + pair * REGISTER);
                 let mut words = panel.words.as_ptr().add(2 * (group * steps * panel.tokens + first));
@@ -84,7 +85,8 @@ avx2!(
 );
 
 avx2!(
-    /// The codes of the first tile and of the second, each of the even and of the odd columns.
+    /// Unpacks the codes of the first and of the second tile, each as those of the even and of the odd
+    /// columns.
     #[inline]
     fn codes_of(nibbles: __m256i) -> [[__m256i; 2]; TILES] {
         let nibble = _mm256_set1_epi16(15);
@@ -96,12 +98,12 @@ avx2!(
 );
 
 avx2!(
-    /// Adds the integers of 8 rows, scaled by weights and inputs, and what the minimums give: each times the sum of
-    /// the inputs.
+    /// Adds the integer products of 8 rows, scaled by the scales of weights and inputs, and for each row its
+    /// minimum times the sum of the inputs.
     ///
     /// # Safety
     ///
-    /// `header` has scales and minimums of all rows, and the panel has the group.
+    /// `header` has the scales and minimums of all rows, and the panel has the group `group`.
     #[inline]
     unsafe fn add_tile<const T: usize>(
         dots: &[__m256i; T],
@@ -112,7 +114,7 @@ avx2!(
         first: usize,
         sums: &mut BlockSums,
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let (scales, minimums) =
             unsafe { (load_halves(header, piece), load_halves(header.add(2 * BLOCK_ROWS), piece)) };
         let mut totals = load_sums::<1, T>(sums, first, piece);

@@ -1,6 +1,6 @@
-//! int8 weights, inputs of 16 bits, sums of a group in integers.
+//! int8 weights, 16-bit inputs, integer sums within a group.
 
-use super::super::by_groups::by_groups;
+use super::super::expand_then_multiply::expand_then_multiply;
 use super::{AHEAD, BlockSums, Panel, expand};
 use super::{PASS, PIECES, REGISTER, TILES, add_dot, add_scaled, each_pass, inputs_of, load, prefetch};
 use crate::cpu::levels::avx2;
@@ -22,7 +22,7 @@ avx2!(
     ) {
         let bytes = format(GROUP).dense_group();
         for group in 0..groups {
-            // SAFETY: the groups of the stream and the words of the panel, by the contract.
+            // SAFETY: the stream has the groups and the panel has their words, by the contract.
             unsafe {
                 let at = stream.as_ptr().add(group * bytes);
                 if TOKENS == 1 {
@@ -42,14 +42,15 @@ avx2!(
 );
 
 avx2!(
-    /// Adds the products of a group: `N` registers of rows at a time, `T` of the tokens, from `first` on. The first
-    /// pass asks for what lies `ahead`.
+    /// Adds the products of a group, `N` registers of rows at a time, for `T` tokens from `first` on. The
+    /// first pass prefetches the memory `ahead` bytes further.
     ///
-    /// Codes are larger than the weights by 128; what that adds is the same for all rows.
+    /// Codes are the weights plus 128. Sums start at minus the products of that offset, which are the same
+    /// for all rows.
     ///
     /// # Safety
     ///
-    /// `header` starts a dense group, and the panel has the group.
+    /// `header` points to a dense group, and the panel has the group `group`.
     #[inline]
     unsafe fn add_group<const GROUP: usize, const N: usize, const T: usize>(
         header: *const u8,
@@ -66,7 +67,7 @@ avx2!(
             *start = [_mm256_set1_epi32(-128 * panel.sums[group * panel.tokens + first + token]); N];
         }
         for piece in (0..PIECES).step_by(N) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let mut at = header.add(2 * BLOCK_ROWS + piece * REGISTER);
                 let mut words = panel.words.as_ptr().add(2 * (group * steps * panel.tokens + first));
@@ -106,20 +107,20 @@ avx2!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if TOKENS == 1 {
                 sparse_alone::<GROUP>(stream, groups, panel, sums);
             } else {
                 let (expand, multiply) = (expand::int8::<GROUP>, dense::<GROUP, TOKENS>);
-                by_groups(expand, multiply, stream, groups, panel, sums);
+                expand_then_multiply(expand, multiply, stream, groups, panel, sums);
             }
         }
     }
 );
 
 avx2!(
-    /// One token: what is expanded is multiplied at once.
+    /// Multiplies sparse groups by one token: expanded values are multiplied directly.
     ///
     /// # Safety
     ///
@@ -137,8 +138,8 @@ avx2!(
         for group in 0..groups {
             let header = at;
             let mut dots = [_mm256_setzero_si256(); PIECES];
-            // SAFETY: a load takes 8 bytes where at most as many values follow, within the vector behind the
-            // stream; the panel has two words a step.
+            // SAFETY: a load reads 8 bytes from a value on, at most 8 bytes beyond the stream, which a vector
+            // follows; the panel has two words for each step.
             unsafe {
                 let mut masks = header.add(2 * BLOCK_ROWS);
                 at = masks.add(GROUP * BLOCK_ROWS / 8);
@@ -150,7 +151,8 @@ avx2!(
                         let low = expand::sixteen_signed(&mut at, masks.add(4 * piece));
                         let high = expand::sixteen_signed(&mut at, masks.add(4 * piece + 2));
                         let codes = _mm256_set_m128i(high, low);
-                        // Signed bytes as words: multiplied by one and nought, and shifted.
+                        // Signed bytes as 16-bit words: the even ones multiplied by 1 and the odd ones by 0,
+                        // and the odd ones shifted down.
                         let weights =
                             [_mm256_maddubs_epi16(first_of_two, codes), _mm256_srai_epi16::<8>(codes)];
                         *dot = add_dot(*dot, weights, inputs);

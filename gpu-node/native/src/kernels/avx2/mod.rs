@@ -1,12 +1,12 @@
 //! AVX2 with FMA and F16C: Haswell, Zen and later.
 //!
-//! A vector of the layout is two registers of 8 rows, here called pieces. There is no expanding move: a
-//! shuffle by a table puts 8 packed values in their places. For one token that happens on the way to the
-//! multiplication; for more, a group is expanded into the nearest cache first.
+//! A vector of the layout is two registers of 8 rows, called pieces here. AVX2 has no expanding move: a
+//! shuffle from a table moves 8 packed values to their places. For one token the values are multiplied
+//! directly; for more tokens a group is expanded into the nearest cache first.
 //!
-//! Sixteen registers hold the sums of 16 rows of 4 tokens, or of 32 rows of 1 or 2, beside what is
-//! multiplied; more tokens pass one after another over a group, which then lies in the nearest cache. What
-//! a token gets is the same in any company: its sums run over the columns in their order.
+//! Sixteen registers hold the sums of 16 rows of 4 tokens, or of 32 rows of 1 or 2 tokens, and the operands.
+//! More tokens take several passes over a group, which then lies in the nearest cache. A token's results do
+//! not depend on the other tokens: its sums run over the columns in order.
 
 mod bf16;
 mod expand;
@@ -14,7 +14,7 @@ mod int4;
 mod int8;
 
 use super::activations::{ChunkMut, encode_chunk};
-use super::table::{ByGroup, by_group_and_tokens, by_tokens};
+use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::cpu::levels::avx2;
 use crate::storage::BLOCK_ROWS;
@@ -36,15 +36,15 @@ pub(crate) const AVX2: MultiplyFns = MultiplyFns {
 const TILES: usize = 2;
 /// Rows of a register.
 const LANES: usize = 8;
-/// Registers of 8 rows in a block.
+/// Registers of a block, 8 rows each.
 const PIECES: usize = BLOCK_ROWS / LANES;
 /// Bytes of a register.
 const REGISTER: usize = 32;
-/// Most tokens of a pass over a group.
+/// Maximum number of tokens of one pass over a group.
 const PASS: usize = 4;
-/// How far ahead of one token's weights memory is asked for; measured on Zen 3, where the processor's own
-/// prefetching leaves a sixth to a third of the bandwidth. More tokens take long enough over a group for all of
-/// the next one.
+/// Prefetch distance for one token, bytes. Measured on Zen 3, where the hardware prefetcher alone leaves a
+/// sixth to a third of the bandwidth unused. More tokens take long enough over a group to prefetch all of the
+/// next one.
 const AHEAD: usize = 1024;
 
 avx2!(
@@ -53,7 +53,7 @@ avx2!(
     }
 );
 
-/// Runs one of the expressions for every [`PASS`] tokens of a panel: that for 1, 2, 3 or 4 of them.
+/// Runs one of the expressions for every [`PASS`] tokens of a panel: the one for 1, 2, 3 or 4 tokens.
 macro_rules! each_pass {
     ($panel:expr, $first:ident => $one:expr, $two:expr, $three:expr, $four:expr) => {{
         let mut $first = 0;
@@ -77,17 +77,17 @@ avx2!(
     /// 32 bytes are readable.
     #[inline]
     unsafe fn load(at: *const u8) -> __m256i {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm256_loadu_si256(at.cast()) }
     }
 );
 
 avx2!(
-    /// Asks for memory; any address may be asked for.
+    /// Prefetches the memory `ahead` bytes behind `at`; any address is allowed.
     #[inline]
     fn prefetch(at: *const u8, ahead: usize) {
         #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
-        // SAFETY: it reads nothing, wherever it points.
+        // SAFETY: a prefetch reads no memory and accepts any address.
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
         }
@@ -95,7 +95,7 @@ avx2!(
 );
 
 avx2!(
-    /// The sums of `N` registers of rows from `piece` on, of `T` tokens from `first` on.
+    /// Loads the sums of `N` registers of rows from `piece` on, for `T` tokens from `first` on.
     #[inline]
     fn load_sums<const N: usize, const T: usize>(
         sums: &BlockSums,
@@ -106,7 +106,7 @@ avx2!(
         for (totals, sums) in totals.iter_mut().zip(&sums.0[first..]) {
             for (index, total) in totals.iter_mut().enumerate() {
                 let sums = &sums[(piece + index) * LANES..][..LANES];
-                // SAFETY: eight of them.
+                // SAFETY: the slice has eight values.
                 *total = unsafe { _mm256_loadu_ps(sums.as_ptr()) };
             }
         }
@@ -125,7 +125,7 @@ avx2!(
         for (totals, sums) in totals.iter().zip(&mut sums.0[first..]) {
             for (index, total) in totals.iter().enumerate() {
                 let sums = &mut sums[(piece + index) * LANES..][..LANES];
-                // SAFETY: eight of them.
+                // SAFETY: the slice has eight values.
                 unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), *total) };
             }
         }
@@ -133,27 +133,27 @@ avx2!(
 );
 
 avx2!(
-    /// Eight f16 of a header as f32.
+    /// Loads eight f16 of a header as f32.
     ///
     /// # Safety
     ///
-    /// The header has those of all rows.
+    /// The header has an f16 for every row of the block.
     #[inline]
     unsafe fn load_halves(header: *const u8, piece: usize) -> __m256 {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(header.add(2 * LANES * piece).cast())) }
     }
 );
 
 avx2!(
-    /// Two broadcast words of a token's step of integers: its even columns and its odd ones.
+    /// Broadcasts the two words of a token's step of integers: the even columns, and the odd ones.
     ///
     /// # Safety
     ///
-    /// Both are readable.
+    /// Two words are readable.
     #[inline]
     unsafe fn inputs_of(words: *const u32) -> [__m256i; 2] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             [
                 _mm256_set1_epi32(words.read().cast_signed()),
@@ -164,7 +164,7 @@ avx2!(
 );
 
 avx2!(
-    /// Adds the products of the even and the odd columns of 8 rows, weights as 16-bit words.
+    /// Adds the products of the even and of the odd columns of 8 rows. Weights are 16-bit words.
     #[inline]
     fn add_dot(dot: __m256i, weights: [__m256i; 2], inputs: [__m256i; 2]) -> __m256i {
         let dot = _mm256_add_epi32(dot, _mm256_madd_epi16(weights[0], inputs[0]));
@@ -173,7 +173,8 @@ avx2!(
 );
 
 avx2!(
-    /// Adds a group's integers of `T` tokens from `first` on, scaled by weights and inputs.
+    /// Adds a group's integer products for `T` tokens from `first` on, scaled by the scales of weights and
+    /// inputs.
     ///
     /// # Safety
     ///
@@ -190,7 +191,7 @@ avx2!(
     ) {
         let mut totals = load_sums::<N, T>(sums, first, piece);
         for index in 0..N {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             let scales = unsafe { load_halves(header, piece + index) };
             for (token, (dots, totals)) in dots.iter().zip(&mut totals).enumerate() {
                 let scale = panel.scales[group * panel.tokens + first + token];

@@ -1,12 +1,12 @@
-//! AMX: matrix products of bytes in tiles, for several tokens at a time; all else is AVX-512's.
+//! AMX: matrix products of bytes in tiles, for several tokens at a time. Everything else is AVX-512.
 //!
-//! A group of the layout is a tile of weights as it lies in memory: a row a step, 16 rows of the weight times four
-//! columns in it. The other tile is inputs, a row a token; their 16 bits are two planes of bytes, the upper ones with a
-//! sign and the lower ones without, whose products are put together afterwards. Integers are exact: a token gets the
-//! same bits as alone, where it is multiplied by AVX-512.
+//! A group of the layout is a tile of weights as it lies in memory: one row for each step, with 16 rows of
+//! the matrix times four columns in it. The other tile holds inputs, one row for each token. Their 16 bits
+//! are two planes of bytes, the upper ones signed and the lower ones unsigned, whose products are combined
+//! afterwards. Integer sums are exact: a token gets the same bits as alone, where AVX-512 multiplies it.
 
 use super::expand::expand_int8;
-use super::int4::{high_is_16_times, nibbles};
+use super::int4::{nibbles, scale_upper_nibbles};
 use super::integers::load_halves;
 use super::{BlockSums, Panel, TILES, Totals};
 use super::{add_totals, each_token, load, prefetch, store};
@@ -16,21 +16,21 @@ use crate::storage::{BLOCK_ROWS, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// Tokens from which on inputs come in planes, for tiles; fewer are left to AVX-512.
+/// Minimum number of tokens whose inputs are planes, for tiles. AVX-512 multiplies fewer tokens.
 pub(super) const MIN_TOKENS: usize = 4;
 
-/// Weights of a group, a vector a step and tile in turn.
+/// Weights of a group: for each step a vector of the first tile and one of the second.
 #[repr(align(64))]
 struct Codes([u8; BLOCK_ROWS * MAX_GROUP]);
 
-/// Products of a group by the upper and the lower plane, `[tile][plane][token][row]`.
+/// Products of a group with the upper and the lower plane, `[tile][plane][token][row]` i32.
 #[repr(align(64))]
 struct Products([i32; TILES * 2 * CHUNK_TOKENS * TILE_ROWS]);
 
 /// Bytes of one tile's and plane's products.
 const PRODUCTS: usize = 4 * CHUNK_TOKENS * TILE_ROWS;
 
-/// What the tile registers hold: 0 to 3 products, 4 and 5 inputs, 6 and 7 weights.
+/// The configuration of the tile registers: 0 to 3 are products, 4 and 5 inputs, 6 and 7 weights.
 #[repr(align(64))]
 struct Shape([u8; 64]);
 
@@ -54,7 +54,7 @@ const fn shape(tokens: usize, group: usize) -> Shape {
 avx512!(
     /// # Safety
     ///
-    /// The contract of a `BlockFn`, of a chunk whose words are planes.
+    /// The contract of a `BlockFn`, for a chunk whose words are planes.
     pub(super) unsafe fn dense_int8<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
@@ -64,13 +64,13 @@ avx512!(
         let mut totals = [[_mm512_setzero_ps(); TILES]; T];
         let mut products = Products([0; _]);
         let mut at = stream.as_ptr();
-        // SAFETY: the groups of the stream and the words of the panel, by the contract.
+        // SAFETY: the stream has the groups and the panel has their words, by the contract.
         unsafe {
             configure::<GROUP, T>();
             for group in 0..groups {
                 let scales = load_halves(at);
                 at = at.add(2 * TILES * TILE_ROWS);
-                // Further ahead than elsewhere: a tile is loaded at once, not vector by vector.
+                // Further ahead than elsewhere: a tile is loaded at once, not one vector after another.
                 for index in 0..GROUP / 4 * TILES {
                     prefetch(at.wrapping_add(2 * GROUP * BLOCK_ROWS + index * VECTOR_BYTES));
                 }
@@ -87,7 +87,7 @@ avx512!(
 avx512!(
     /// # Safety
     ///
-    /// The contract of a `BlockFn`, of a chunk whose words are planes.
+    /// The contract of a `BlockFn`, for a chunk whose words are planes.
     pub(super) unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
@@ -116,7 +116,7 @@ avx512!(
 avx512!(
     /// # Safety
     ///
-    /// The contract of a `BlockFn`, of a chunk whose words are planes.
+    /// The contract of a `BlockFn`, for a chunk whose words are planes.
     pub(super) unsafe fn dense_int4<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
@@ -132,7 +132,7 @@ avx512!(
         unsafe {
             configure::<GROUP, T>();
             for group in 0..groups {
-                let scales = high_is_16_times(load_halves(at));
+                let scales = scale_upper_nibbles(load_halves(at));
                 let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
                 at = at.add(4 * TILES * TILE_ROWS);
                 let mut out = codes.0.as_mut_ptr();
@@ -163,11 +163,11 @@ avx512!(
 avx512!(
     /// # Safety
     ///
-    /// The machine has tiles and the process may use them.
+    /// The machine has tiles, and the process has permission to use them.
     #[inline]
     unsafe fn configure<const GROUP: usize, const T: usize>() {
         let shape: &'static Shape = const { &shape(T, GROUP) };
-        // SAFETY: the shape is one that tiles can have; they hold nothing of anybody.
+        // SAFETY: the shape is valid, and no tile is in use.
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const shape.0, options(nostack, readonly, preserves_flags))
         }
@@ -175,14 +175,14 @@ avx512!(
 );
 
 avx512!(
-    /// Tiles in use keep a processor from sleeping deeply, and are saved when threads take turns.
+    /// Releases the tiles. Tiles in use keep a processor from deep sleep and are saved at every context switch.
     ///
     /// # Safety
     ///
-    /// As of [`configure`].
+    /// As for [`configure`].
     #[inline]
     unsafe fn release() {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
     }
 );
@@ -192,8 +192,8 @@ avx512!(
     ///
     /// # Safety
     ///
-    /// Tiles are configured; `codes` are the steps of a group, first and second tile in turn; the panel has the group, as
-    /// planes.
+    /// Tiles are configured; `codes` points to the steps of a group, the first and the second tile in turn;
+    /// the panel has the group `group`, as planes.
     #[inline]
     unsafe fn multiply<const GROUP: usize, const T: usize>(
         codes: *const u8,
@@ -201,7 +201,7 @@ avx512!(
         group: usize,
         products: &mut Products,
     ) {
-        // SAFETY: the caller's; tiles of products are of T rows of 64 bytes each.
+        // SAFETY: guaranteed by the caller; tiles of products have T rows of 64 bytes each.
         unsafe {
             let inputs = panel.words.as_ptr().cast::<u8>().add(group * 2 * T * GROUP);
             asm!(
@@ -241,11 +241,12 @@ avx512!(
 );
 
 avx512!(
-    /// Adds a group's integers, scaled by weights and inputs, as `integers::add_scaled` does.
+    /// Adds a group's integer products, scaled by the scales of weights and inputs, as `integers::add_scaled`
+    /// does.
     ///
     /// # Safety
     ///
-    /// The panel has the group.
+    /// The panel has the group `group`.
     #[inline]
     unsafe fn add_products<const T: usize, const ZERO_POINT: i32>(
         products: &Products,
@@ -256,7 +257,7 @@ avx512!(
     ) {
         let at = products.0.as_ptr().cast::<u8>();
         each_token!(T, TOKEN => {
-            // SAFETY: the caller's, and a token has a vector in each tile of products.
+            // SAFETY: guaranteed by the caller, and a token has a vector in each tile of products.
             unsafe {
                 let place = group * T + TOKEN;
                 let zero = _mm512_set1_epi32(-ZERO_POINT * *panel.sums.get_unchecked(place));

@@ -1,4 +1,4 @@
-//! From sparse groups to dense ones.
+//! Expansion of sparse groups into dense ones.
 
 use super::{TILES, load, load_mask32, load_mask64, prefetch, store};
 use crate::cpu::levels::avx512;
@@ -16,7 +16,7 @@ avx512!(
         let mut out = out.as_mut_ptr();
         for _ in 0..groups {
             let masks = at;
-            // SAFETY: as in `bf16::sparse`; the room in `out` is the caller's.
+            // SAFETY: as in `bf16::sparse`; `out` has room for the groups, by the contract.
             unsafe {
                 at = at.add(Format::BF16.sparse_header());
                 for index in 0..Format::BF16.steps() * TILES {
@@ -52,15 +52,15 @@ avx512!(
 );
 
 avx512!(
-    /// Writes the values of a group, whose masks begin at `masks`; returns where they end.
+    /// Expands the values of a group whose masks begin at `masks` into `out`. Returns the end of the values.
     ///
     /// # Safety
     ///
-    /// As of an `ExpandFn`.
+    /// The contract of an `ExpandFn`.
     #[inline]
     pub(super) unsafe fn expand_int8<const GROUP: usize>(masks: *const u8, mut out: *mut u8) -> *const u8 {
         let pruned = black_box(_mm512_set1_epi8(-128));
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut at = masks.add(GROUP * BLOCK_ROWS / 8);
             for index in 0..GROUP / 4 * TILES {

@@ -1,6 +1,6 @@
-//! int4 weights, inputs of 16 bits, sums of a group in integers.
+//! int4 weights, 16-bit inputs, integer sums within a group.
 
-use super::integers::{add_scaled, dot, join, load_halves};
+use super::integers::{add_scaled, dot, join_strands, load_halves};
 use super::{BlockSums, Panel, STRANDS, TILES};
 use super::{add_totals, each_token, load, prefetch, strand_of};
 use crate::cpu::levels::avx512;
@@ -22,9 +22,9 @@ avx512!(
         let mut at = stream.as_ptr();
         let mut words = panel.words.as_ptr();
         for group in 0..groups {
-            // SAFETY: the groups of the stream and the words of the panel, by the contract.
+            // SAFETY: the stream has the groups and the panel has their words, by the contract.
             unsafe {
-                let scales = high_is_16_times(load_halves(at));
+                let scales = scale_upper_nibbles(load_halves(at));
                 let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
                 at = at.add(4 * TILES * TILE_ROWS);
                 let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
@@ -38,7 +38,7 @@ avx512!(
                         words = words.add(2 * T);
                     }
                 }
-                add_scaled(&join(&dots), scales, panel, group, &mut totals);
+                add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
                 each_token!(T, TOKEN => {
                     let place = group * T + TOKEN;
                     let sum = *panel.scales.get_unchecked(place) * *panel.sums.get_unchecked(place) as f32;
@@ -53,7 +53,7 @@ avx512!(
 );
 
 avx512!(
-    /// Where the codes of the two tiles are in a byte.
+    /// The bits of a byte that hold the codes of the first and of the second tile.
     #[inline]
     pub(super) fn nibbles() -> [__m512i; TILES] {
         [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8.cast_signed())]
@@ -61,9 +61,10 @@ avx512!(
 );
 
 avx512!(
-    /// Scales for upper nibbles that stay where they are: a shift less a vector, and exact.
+    /// Divides the second tile's scales by 16, which is exact: its codes stay in the upper nibbles, and each
+    /// vector needs one shift less.
     #[inline]
-    pub(super) fn high_is_16_times(scales: [__m512; TILES]) -> [__m512; TILES] {
+    pub(super) fn scale_upper_nibbles(scales: [__m512; TILES]) -> [__m512; TILES] {
         [scales[0], _mm512_mul_ps(scales[1], _mm512_set1_ps(1.0 / 16.0))]
     }
 );

@@ -1,6 +1,6 @@
-//! int8 weights, inputs of 16 bits, sums of a group in integers.
+//! int8 weights, 16-bit inputs, integer sums within a group.
 
-use super::integers::{Dots, add_scaled, dot, join, load_halves};
+use super::integers::{Dots, add_scaled, dot, join_strands, load_halves};
 use super::{BlockSums, Panel, STRANDS, TILES};
 use super::{add_totals, each_token, load, load_mask64, prefetch, strand_of};
 use crate::cpu::levels::avx512;
@@ -22,7 +22,7 @@ avx512!(
         let mut at = stream.as_ptr();
         let mut words = panel.words.as_ptr();
         for group in 0..groups {
-            // SAFETY: the groups of the stream and the words of the panel, by the contract.
+            // SAFETY: the stream has the groups and the panel has their words, by the contract.
             unsafe {
                 let scales = load_halves(at);
                 at = at.add(2 * TILES * TILE_ROWS);
@@ -37,7 +37,7 @@ avx512!(
                         words = words.add(2 * T);
                     }
                 }
-                add_scaled(&join(&dots), scales, panel, group, &mut totals);
+                add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
             }
         }
         add_totals(&totals, sums);
@@ -79,7 +79,7 @@ avx512!(
                         words = words.add(2 * T);
                     }
                 }
-                add_scaled(&join(&dots), scales, panel, group, &mut totals);
+                add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
             }
         }
         add_totals(&totals, sums);
@@ -87,16 +87,17 @@ avx512!(
 );
 
 avx512!(
-    /// int8 codes are larger than the weights by 128; what that adds is the same for all rows.
+    /// int8 codes are the weights plus 128. The products of that offset are the same for all rows: they are
+    /// subtracted here.
     ///
     /// # Safety
     ///
-    /// The panel has the group.
+    /// The panel has the group `group`.
     #[inline]
     unsafe fn start_at_zero_point<const T: usize>(panel: Panel<'_>, group: usize) -> [Dots<T>; STRANDS] {
         let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
         each_token!(T, TOKEN => {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             let sum = unsafe { *panel.sums.get_unchecked(group * T + TOKEN) };
             dots[0][TOKEN] = [_mm512_set1_epi32(-128 * sum); TILES];
         });

@@ -1,9 +1,10 @@
 //! AVX-512 with VBMI2 (expanding moves) and VNNI (dot products of integers): Ice Lake, Zen 4 and later.
 //!
-//! Pruned weights are put between the packed ones by an expanding move, merged into a copy of a register that
-//! holds the value of a pruned weight: the form that clears what it does not fill waits for its destination. The
-//! register comes through [`black_box`], or the compiler would see the zeros in it and choose that form. Whether the
-//! move reads memory itself, which is what the compiler makes of it, or a register is the same on Zen 4.
+//! An expanding move inserts pruned weights between the packed ones. It is the merging form, into a copy of a
+//! register that holds the code of a pruned weight: the zeroing form waits for the previous value of its
+//! destination. The register passes through [`black_box`](std::hint::black_box); otherwise the compiler would
+//! see the zeros in it and choose the zeroing form. The compiler makes the move read memory directly, which
+//! is as fast as from a register on Zen 4.
 
 mod amx;
 mod bf16;
@@ -13,14 +14,15 @@ mod int8;
 mod integers;
 
 use super::activations::{ChunkMut, encode_chunk};
-use super::table::{ByGroup, by_group_and_tokens, by_tokens};
+use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::cpu::levels::avx512;
 use crate::storage::TILE_ROWS;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// One function for each number of tokens: the first to three, and the second, on tiles, from four on.
+/// One function for each number of tokens: the first one up to three tokens, the second one, with tiles, from
+/// four on.
 macro_rules! tiles_from_4 {
     ($few:ident::$few_fn:ident, $many:ident::$many_fn:ident, $group:literal) => {
         [
@@ -36,6 +38,7 @@ macro_rules! tiles_from_4 {
     };
 }
 
+/// AVX-512 with bf16 weights multiplied as f32.
 pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Floats,
     min_plane_tokens: usize::MAX,
@@ -75,17 +78,17 @@ pub(crate) const AMX: MultiplyFns = MultiplyFns {
     ..AVX512
 };
 
-/// How far ahead of the values streams are asked for; measured.
+/// Prefetch distance, bytes; measured.
 const AHEAD: usize = 2048;
-/// Steps that a loop takes at a time.
+/// Steps of one iteration of a loop.
 const STRANDS: usize = 2;
 const TILES: usize = 2;
 
 /// Products of a block, `[token][tile]`.
 type Totals<const T: usize> = [[__m512; TILES]; T];
 
-/// At one token every second step has sums of its own: the latency of a dot product wants four
-/// independent ones, and a step has two tiles.
+/// Returns the sums that a step is added to. At one token every second step has sums of its own: the latency
+/// of a dot product needs four independent sums, and a step has two tiles.
 const fn strand_of<const T: usize>(step: usize) -> usize {
     if T == 1 { step % STRANDS } else { 0 }
 }
@@ -96,8 +99,8 @@ avx512!(
     }
 );
 
-/// Runs a block for each of `T` tokens, written out: a loop would come to be unrolled only after the
-/// compiler has decided what lives in registers, and the sums would be left in memory.
+/// Repeats a block for each of `T` tokens. The compiler would unroll a loop only after it has assigned
+/// registers, and would leave the sums in memory.
 macro_rules! each_token {
     ($tokens:ident, $token:ident => $block:block) => {
         each_token!($tokens, $token => $block, 0 1 2 3 4 5 6 7)
@@ -112,22 +115,22 @@ macro_rules! each_token {
 use each_token;
 
 avx512!(
-    /// A vector's mask of 32 bits, and how many values it keeps.
+    /// Loads a vector's mask of 32 bits, and counts the values that it keeps.
     ///
     /// # Safety
     ///
     /// Four bytes are readable.
     #[inline]
     unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let mask = unsafe { at.cast::<u32>().read_unaligned() };
         (mask, mask.count_ones() as usize)
     }
 );
 
 avx512!(
-    /// A vector's mask of 64 bits, and how many values it keeps. Both come from memory: the way to a mask
-    /// register from a general one takes longer, and the compiler would take it if both were one load.
+    /// Loads a vector's mask of 64 bits, and counts the values that it keeps. Two loads: from one load the
+    /// compiler would move the mask from a general register to a mask register, which takes longer.
     ///
     /// # Safety
     ///
@@ -135,7 +138,7 @@ avx512!(
     #[inline]
     unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
         let mask;
-        // SAFETY: reads the caller's bytes and does nothing else.
+        // SAFETY: only reads the eight bytes, which the caller guarantees to be readable.
         unsafe {
             asm!("kmovq {}, qword ptr [{}]", out(kreg) mask, in(reg) at, options(pure, readonly, nostack, preserves_flags));
             (mask, at.cast::<u64>().read_unaligned().count_ones() as usize)
@@ -149,7 +152,7 @@ avx512!(
     /// 64 bytes are readable.
     #[inline]
     unsafe fn load(at: *const u8) -> __m512i {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_loadu_si512(at.cast()) }
     }
 );
@@ -160,17 +163,17 @@ avx512!(
     /// 64 bytes are writable.
     #[inline]
     unsafe fn store(at: *mut u8, vector: __m512i) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_storeu_si512(at.cast(), vector) }
     }
 );
 
 avx512!(
-    /// Asks for what a stream is going to read; any address may be asked for.
+    /// Prefetches what is read [`AHEAD`] bytes behind `at`; any address is allowed.
     #[inline]
     fn prefetch(at: *const u8) {
         #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
-        // SAFETY: it reads nothing, wherever it points.
+        // SAFETY: a prefetch reads no memory and accepts any address.
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
         }

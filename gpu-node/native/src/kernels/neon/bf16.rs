@@ -1,6 +1,7 @@
-//! bf16 weights: two of them are a word, that of the second already an f32 but for its low bits.
+//! bf16 weights, products and sums in f32. Two weights share a word, in which the second is an f32 apart from
+//! its low bits.
 
-use super::super::by_groups::by_groups;
+use super::super::expand_then_multiply::expand_then_multiply;
 use super::{BlockSums, PIECES, Panel, REGISTER, TILES, expand, load, load_sums, store_sums};
 use crate::cpu::levels::neon;
 use crate::storage::{Format, VECTOR_BYTES};
@@ -16,9 +17,9 @@ neon!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
-            // Half of the registers are sums: the fewer tokens, the more rows at a time.
+            // Half of the registers hold sums: fewer tokens leave room for more rows at a time.
             match T {
                 1 | 2 => dense_by::<8, T>(stream, groups, panel, sums),
                 3 | 4 => dense_by::<4, T>(stream, groups, panel, sums),
@@ -45,7 +46,7 @@ neon!(
         let steps = Format::BF16.steps();
         for group in 0..groups {
             for piece in (0..PIECES).step_by(N) {
-                // SAFETY: the groups of the stream and the words of the panel, by the contract.
+                // SAFETY: the stream has the groups and the panel has their words, by the contract.
                 unsafe {
                     let mut totals = load_sums::<N, T>(sums, piece);
                     let mut words = panel.words.as_ptr().add(group * steps * T);
@@ -80,6 +81,6 @@ pub(super) unsafe fn sparse<const T: usize>(
     panel: Panel<'_>,
     sums: &mut BlockSums,
 ) {
-    // SAFETY: the caller's.
-    unsafe { by_groups(expand::bf16, dense::<T>, stream, groups, panel, sums) }
+    // SAFETY: guaranteed by the caller.
+    unsafe { expand_then_multiply(expand::bf16, dense::<T>, stream, groups, panel, sums) }
 }

@@ -1,4 +1,4 @@
-//! Packed values, each put in its place by a lookup: a group as it lies when it is dense.
+//! Expansion of sparse groups into dense ones, by table lookups.
 
 use super::super::expand_table::{EXPAND_BYTES, EXPAND_WORDS};
 use super::load;
@@ -15,8 +15,9 @@ neon!(
         let mut out = out.as_mut_ptr();
         for _ in 0..groups {
             let masks = at;
-            // SAFETY: a load takes 16 bytes where at most as many values follow, within the vector behind
-            // the stream; the table has every byte; the room in `out` is the caller's.
+            // SAFETY: a load reads 16 bytes from a value on, at most 16 bytes beyond the stream, which a
+            // vector follows; the table has an entry for every byte; `out` has room for the groups, by the
+            // contract.
             unsafe {
                 at = at.add(Format::BF16.sparse_header());
                 for index in 0..Format::BF16.sparse_header() {
@@ -49,7 +50,7 @@ neon!(
                 at = masks.add(GROUP * BLOCK_ROWS / 8);
                 for index in 0..GROUP * BLOCK_ROWS / 8 {
                     let mask = *masks.add(index);
-                    // Around 0, for that is what a lookup gives where there is no value.
+                    // Signed, so that a pruned weight is 0, which is what the lookup writes at its place.
                     let values = veor_u8(vld1_u8(at), offset);
                     vst1_u8(out, veor_u8(vtbl1_u8(values, places_of(mask)), offset));
                     at = at.add(mask.count_ones() as usize);

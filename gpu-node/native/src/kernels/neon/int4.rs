@@ -1,4 +1,4 @@
-//! int4 weights, two to a byte, with a minimum each group.
+//! int4 weights, two in a byte, with a minimum for each row and group.
 
 use super::{
     BlockSums, PIECES, Panel, REGISTER, add_dots, add_scaled, load, load_halves, load_sums, store_sums,
@@ -17,9 +17,9 @@ neon!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
-            // No more than the four registers of a tile, which have the same nibbles.
+            // At most the four registers of a tile, whose codes lie in the same nibbles.
             match T {
                 1..=4 => dense_by::<GROUP, 4, T>(stream, groups, panel, sums),
                 _ => dense_by::<GROUP, 2, T>(stream, groups, panel, sums),
@@ -43,10 +43,10 @@ neon!(
         let format = Format::new(Precision::Int4, GROUP).expect("a group that int4 has");
         for group in 0..groups {
             for piece in (0..PIECES).step_by(N) {
-                // SAFETY: the groups of the stream and the words of the panel, by the contract.
+                // SAFETY: the stream has the groups and the panel has their words, by the contract.
                 unsafe {
                     let header = stream.as_ptr().add(group * format.dense_group());
-                    // A shift to the left by a negative number is one to the right.
+                    // A left shift by a negative number is a right shift.
                     let shift = vdupq_n_s8(if piece < PIECES / 2 { 0 } else { -4 });
                     let mut at = header.add(format.dense_header() + piece % (PIECES / 2) * REGISTER);
                     let mut words = panel.words.as_ptr().add(2 * group * format.steps() * T);
@@ -68,11 +68,11 @@ neon!(
 );
 
 neon!(
-    /// Adds what the minimums of a dense int4 group give: each times the sum of the inputs.
+    /// Adds for each row its minimum times the sum of the inputs.
     ///
     /// # Safety
     ///
-    /// `minimums` has those of all rows, and the panel has the group.
+    /// `minimums` has an f16 for every row, and the panel has the group `group`.
     #[inline]
     unsafe fn add_minimums<const N: usize, const T: usize>(
         minimums: *const u8,
@@ -83,7 +83,7 @@ neon!(
     ) {
         let mut totals = load_sums::<N, T>(sums, piece);
         for (index, totals) in totals.iter_mut().enumerate() {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             let minimums = unsafe { load_halves(minimums, piece + index) };
             for (token, total) in totals.iter_mut().enumerate() {
                 let place = group * T + token;

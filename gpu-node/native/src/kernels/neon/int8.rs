@@ -1,6 +1,6 @@
 //! int8 weights.
 
-use super::super::by_groups::by_groups;
+use super::super::expand_then_multiply::expand_then_multiply;
 use super::{BlockSums, PIECES, Panel, REGISTER, TILES, add_dots, add_scaled, expand, load};
 use crate::cpu::levels::neon;
 use crate::storage::{Format, Precision, VECTOR_BYTES};
@@ -16,7 +16,7 @@ neon!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match T {
                 1 | 2 => dense_by::<GROUP, 8, T>(stream, groups, panel, sums),
@@ -42,7 +42,7 @@ neon!(
         let format = format(GROUP);
         for group in 0..groups {
             for piece in (0..PIECES).step_by(N) {
-                // SAFETY: the groups of the stream and the words of the panel, by the contract.
+                // SAFETY: the stream has the groups and the panel has their words, by the contract.
                 unsafe {
                     let header = stream.as_ptr().add(group * format.dense_group());
                     let mut at = header.add(format.dense_header() + piece * REGISTER);
@@ -73,8 +73,8 @@ pub(super) unsafe fn sparse<const GROUP: usize, const T: usize>(
     sums: &mut BlockSums,
 ) {
     let (expand, multiply) = (expand::int8::<GROUP>, dense::<GROUP, T>);
-    // SAFETY: the caller's.
-    unsafe { by_groups(expand, multiply, stream, groups, panel, sums) }
+    // SAFETY: guaranteed by the caller.
+    unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
 }
 
 fn format(group: usize) -> Format {

@@ -1,7 +1,7 @@
-//! NEON: every 64-bit ARM.
+//! NEON: every 64-bit ARM processor.
 //!
-//! A vector of the layout is four registers of 4 rows. As with AVX2, a table lookup expands 8 values
-//! at a time, through memory.
+//! A vector of the layout is four registers of 4 rows, called pieces here. As with AVX2, a table lookup
+//! expands 8 values at a time, through memory.
 
 mod bf16;
 mod expand;
@@ -9,7 +9,7 @@ mod int4;
 mod int8;
 
 use super::activations::{ChunkMut, encode_chunk};
-use super::table::{ByGroup, by_group_and_tokens, by_tokens};
+use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::cpu::levels::neon;
 use crate::storage::BLOCK_ROWS;
@@ -49,20 +49,20 @@ neon!(
     /// 16 bytes are readable.
     #[inline]
     unsafe fn load(at: *const u8) -> uint8x16_t {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { vld1q_u8(at) }
     }
 );
 
 neon!(
-    /// The sums of `N` registers of rows from `piece` on.
+    /// Loads the sums of `N` registers of rows from `piece` on.
     #[inline]
     fn load_sums<const N: usize, const T: usize>(sums: &BlockSums, piece: usize) -> [[float32x4_t; T]; N] {
         let mut totals = [[vdupq_n_f32(0.0); T]; N];
         for (index, totals) in totals.iter_mut().enumerate() {
             for (total, sums) in totals.iter_mut().zip(&sums.0) {
                 let sums = &sums[(piece + index) * LANES..][..LANES];
-                // SAFETY: four of them.
+                // SAFETY: the slice has four values.
                 *total = unsafe { vld1q_f32(sums.as_ptr()) };
             }
         }
@@ -80,7 +80,7 @@ neon!(
         for (index, totals) in totals.iter().enumerate() {
             for (total, sums) in totals.iter().zip(&mut sums.0) {
                 let sums = &mut sums[(piece + index) * LANES..][..LANES];
-                // SAFETY: four of them.
+                // SAFETY: the slice has four values.
                 unsafe { vst1q_f32(sums.as_mut_ptr(), *total) };
             }
         }
@@ -88,14 +88,14 @@ neon!(
 );
 
 neon!(
-    /// Four f16 of a header as f32.
+    /// Loads four f16 of a header as f32.
     ///
     /// # Safety
     ///
-    /// The header has those of all rows.
+    /// The header has an f16 for every row of the block.
     #[inline]
     unsafe fn load_halves(header: *const u8, piece: usize) -> float32x4_t {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let halves = header.add(2 * LANES * piece).cast::<[[u8; 2]; LANES]>().read_unaligned();
             let floats = halves.map(|half| f16::from_le_bytes(half).to_f32());
@@ -107,14 +107,14 @@ neon!(
 neon!(
     /// # Safety
     ///
-    /// `words` are those of `T` tokens, two each.
+    /// `words` points to the words of `T` tokens, two each.
     #[inline]
     unsafe fn add_dots<const T: usize>(dots: &mut [int32x4_t; T], weights: int8x16_t, words: *const u32) {
         let weights = vreinterpretq_s16_s8(weights);
         let even = vshrq_n_s16::<8>(vshlq_n_s16::<8>(weights));
         let odd = vshrq_n_s16::<8>(weights);
         for (token, dot) in dots.iter_mut().enumerate() {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             let [first, second] = unsafe { [words.add(2 * token).read(), words.add(2 * token + 1).read()] };
             let first = vreinterpretq_s16_u32(vdupq_n_u32(first));
             let second = vreinterpretq_s16_u32(vdupq_n_u32(second));
@@ -127,11 +127,11 @@ neon!(
 );
 
 neon!(
-    /// Adds a group's integers, scaled by weights and inputs.
+    /// Adds a group's integer products, scaled by the scales of weights and inputs.
     ///
     /// # Safety
     ///
-    /// `header` starts with the scales of all rows, and the panel has the group.
+    /// `header` starts with the scales of all rows, and the panel has the group `group`.
     #[inline]
     unsafe fn add_scaled<const N: usize, const T: usize>(
         dots: &[[int32x4_t; T]; N],
@@ -143,7 +143,7 @@ neon!(
     ) {
         let mut totals = load_sums::<N, T>(sums, piece);
         for (index, (dots, totals)) in dots.iter().zip(&mut totals).enumerate() {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             let scales = unsafe { load_halves(header, piece + index) };
             for (token, (dot, total)) in dots.iter().zip(totals).enumerate() {
                 let scale = vmulq_n_f32(scales, panel.scales[group * T + token]);

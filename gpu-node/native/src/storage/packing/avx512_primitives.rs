@@ -12,15 +12,15 @@ impl Packing for Avx512 {
     #[inline(always)]
     fn prefetch(values: &[f32]) {
         for line in values.chunks(16) {
-            // SAFETY: a hint, which reads nothing and cannot fault; the address is one of the slice.
+            // SAFETY: a prefetch cannot fault; the address is in the slice.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
     }
 
     #[inline(always)]
     fn bytes(codes: &Vector, mask: u64, out: &mut Vector) {
-        // SAFETY: the machine has the instructions; both vectors are 64 bytes. In a register, and stored
-        // whole: the form that writes to memory is slow on Zen.
+        // SAFETY: the machine has the instructions; both vectors are 64 bytes. The result is compressed in a
+        // register and stored whole, because the form that compresses to memory is slow on Zen.
         unsafe {
             let codes = _mm512_loadu_si512(codes.as_ptr().cast());
             _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi8(mask, codes));
@@ -38,7 +38,7 @@ impl Packing for Avx512 {
 
     #[inline(always)]
     fn spread(values: &Vector, mask: u32, out: &mut [f32; WORDS]) {
-        // SAFETY: the machine has the instructions; the input is 64 bytes, the output 32 values.
+        // SAFETY: the machine has the instructions; the input has 64 bytes, the output 32 values.
         unsafe {
             let words = _mm512_maskz_expand_epi16(mask, _mm512_loadu_si512(values.as_ptr().cast()));
             let (low, high) = (_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words));
@@ -49,12 +49,12 @@ impl Packing for Avx512 {
         }
     }
 
-    /// Whole vectors: what is stored in halves and loaded whole waits for the memory.
+    /// Stores whole vectors: a load of a whole vector that was stored in halves waits for the memory.
     #[inline(always)]
     fn keep(values: &[f32; MAX_GROUP], mask: u64, out: &mut [f32; MAX_GROUP]) {
         let vectors = values.chunks_exact(16).zip(out.chunks_exact_mut(16));
         for (index, (values, out)) in vectors.enumerate() {
-            // SAFETY: the machine has the instructions; there are as many values as a vector has.
+            // SAFETY: the machine has the instructions; both slices have 16 values, one vector.
             unsafe {
                 let kept = _mm512_maskz_loadu_ps((mask >> (16 * index)) as u16, values.as_ptr());
                 _mm512_storeu_ps(out.as_mut_ptr(), kept);
@@ -62,18 +62,19 @@ impl Packing for Avx512 {
         }
     }
 
-    /// In four exchanges of neighbours: the compiler scatters each row, which Zen 4 is slow at. No closures:
-    /// they would not be compiled for these instructions.
+    /// Transposes in four rounds of shuffles. The compiler would scatter each row, which is slow on Zen 4.
+    /// Without closures, which would not be compiled for these instructions.
     #[inline(always)]
     fn transpose(rows: &[&Words; TILE_ROWS], half: usize) -> [Vector; TILE_ROWS] {
         let mut vectors = [[0; VECTOR_BYTES]; TILE_ROWS];
-        // SAFETY: the machine has the instructions; every row has 16 words from there on, every vector 64 bytes.
+        // SAFETY: the machine has the instructions; every row has 16 words from `half · 16` on, and every
+        // vector 64 bytes.
         unsafe {
             let mut loaded = [_mm512_setzero_si512(); TILE_ROWS];
             for (loaded, row) in loaded.iter_mut().zip(rows) {
                 *loaded = _mm512_loadu_si512(row[half * TILE_ROWS..][..TILE_ROWS].as_ptr().cast());
             }
-            // Of four rows, in lane `l` of `fours[.][k]` the words of step 4 l + k.
+            // For each four rows, lane `l` of `fours[.][k]` has their words of step 4 l + k.
             let mut fours = [[_mm512_setzero_si512(); 4]; 4];
             for (four, rows) in fours.iter_mut().zip(loaded.as_chunks::<4>().0) {
                 let [a, b, c, d] = *rows;

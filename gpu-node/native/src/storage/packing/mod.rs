@@ -16,7 +16,7 @@ use portable::Portable;
 /// A vector of codes.
 pub(super) type Vector = [u8; VECTOR_BYTES];
 
-/// The codes of a row's group, one step a word. bf16 fills all words, the other precisions fewer.
+/// The codes of a row's group, one step in each word. bf16 fills all words, the other precisions fewer.
 pub(super) type Words = [u32; MAX_GROUP / 2];
 
 /// Values of two bytes in a vector.
@@ -149,7 +149,7 @@ impl Implementation {
 mod tests {
     use super::*;
 
-    /// Everything that a mask does, of the same codes.
+    /// The same codes and values under a mask, for every primitive that takes one.
     pub(super) struct Masked<'a>(&'a Vector, &'a [f32; MAX_GROUP], u64);
 
     #[derive(Debug, PartialEq)]
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn every_instruction_set_keeps_the_same_in_the_same_order() {
+    fn every_implementation_keeps_the_same_values_in_the_same_order() {
         let codes: Vector = std::array::from_fn(|index| (index * 37 + 11) as u8);
         let values: [f32; MAX_GROUP] = std::array::from_fn(|index| index as f32 - 30.5);
         let mut mask = 0x9e37_79b9_7f4a_7c15u64;
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_has_a_step_of_every_row() {
+    fn every_implementation_transposes_a_step_of_every_row_into_a_vector() {
         let words: [Words; TILE_ROWS] =
             std::array::from_fn(|row| std::array::from_fn(|step| (1000 * row + step) as u32));
         let rows = std::array::from_fn(|row| &words[row]);

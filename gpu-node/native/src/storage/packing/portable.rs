@@ -3,6 +3,7 @@
 use super::{Packing, Vector, WORDS, Words};
 use crate::storage::{MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 
+/// Plain Rust for every instruction set.
 pub(super) struct Portable;
 
 impl Packing for Portable {
@@ -33,8 +34,8 @@ impl Packing for Portable {
     #[inline(always)]
     fn bytes(codes: &Vector, mask: u64, out: &mut Vector) {
         let mut kept = 0;
-        // Written whether it is kept or not, and over what was not: no branch to predict. `%` is for the
-        // compiler: the place is below 64, for at most as many were kept before.
+        // Writes every code, and overwrites the ones that are not kept, so that there is no branch to
+        // predict. `%` removes a bounds check: at most 63 codes were kept before, so the place is below 64.
         for (bit, code) in codes.iter().enumerate() {
             out[kept % VECTOR_BYTES] = *code;
             kept += (mask >> bit & 1) as usize;
@@ -58,7 +59,7 @@ impl Packing for Portable {
         let mut kept = 0;
         for (bit, out) in out.iter_mut().enumerate() {
             let is_kept = mask >> bit & 1;
-            // Below 32, as in `bytes`.
+            // The place is below 32, as in `bytes`.
             let value = u32::from(u16::from_le_bytes(values[kept % WORDS])) << 16;
             *out = f32::from_bits(value * is_kept);
             kept += is_kept as usize;
@@ -66,7 +67,7 @@ impl Packing for Portable {
     }
 }
 
-/// For every byte of a mask, all ones for each bit that is set: eight weights at a time.
+/// For every byte of a mask, eight words: all ones where the bit is set.
 static KEEP: [[u32; 8]; 256] = {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
