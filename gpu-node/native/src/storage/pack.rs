@@ -13,7 +13,7 @@ use std::ops::Range;
 pub enum PackError {
     /// The matrix has no weights, or their number is not rows times columns.
     Shape {
-        /// RowSource as given.
+        /// Rows as given.
         rows: usize,
         /// Columns as given.
         cols: usize,
@@ -113,7 +113,7 @@ impl Source<'_> {
         format.groups(self.cols) * format.sparse_header() + bytes * kept
     }
 
-    /// Quantises one group of every row of a block, whose weights are `weights`. RowSource that do not exist stay
+    /// Quantises one group of every row of a block, whose weights are `weights`. Rows that do not exist stay
     /// empty. Returns the number of kept weights.
     #[inline(always)]
     fn read_group<P: Packing>(
