@@ -2,9 +2,9 @@ import { Hono } from 'hono'
 import type { AppEnv } from './contracts/context.ts'
 import { createDeps } from './deps.ts'
 import { createKeyring } from './keys/keyring.ts'
-import { createAnswered } from './usage/limits/completed-requests.ts'
+import { createCompletedRequests } from './usage/limits/completed-requests.ts'
 import { requireKey } from './middleware/auth.ts'
-import { allowBrowsers } from './middleware/cors.ts'
+import { allowCors } from './middleware/cors.ts'
 import { answerError, answerNotFound } from './middleware/errors.ts'
 import { traceRequests } from './middleware/tracing.ts'
 import { adminRoutes } from './routes/admin/admin-routes.ts'
@@ -27,7 +27,7 @@ import { responseRoutes } from './routes/openai/responses.ts'
 export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   const keyring = createKeyring()
-  const answered = createAnswered()
+  const answered = createCompletedRequests()
   app.onError(answerError)
   app.notFound(answerNotFound)
 
@@ -45,7 +45,7 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
   // Without the prefix too, for clients that are given the gateway's address as it stands.
   for (const base of ['/v1', '']) {
     for (const path of ['/chat/*', '/completions', '/embeddings', '/responses/*', '/models/*'])
-      app.use(base + path, allowBrowsers(), requireKey(keyring, options.recheckKeyMs))
+      app.use(base + path, allowCors(), requireKey(keyring, options.recheckKeyMs))
     app.route(`${base}/chat/completions`, chatCompletionRoutes())
     app.route(`${base}/completions`, completionRoutes())
     app.route(`${base}/embeddings`, embeddingRoutes())

@@ -5,10 +5,10 @@ import { createApp } from './app.ts'
 import { deleteOldDays, deleteOldReceipts, deleteOldScores } from './storage/retention.ts'
 import { createDeps } from './deps.ts'
 import type { Bindings } from './contracts/bindings.ts'
-import { handleSamples } from './adaptation/sampling/sample-consumer.ts'
+import { consumeSamples } from './adaptation/sampling/sample-consumer.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
-import { tick } from './adaptation/updates/advance-update.ts'
+import { advanceUpdates } from './adaptation/updates/advance-update.ts'
 
 export { ResponseCache } from './inference/cache/response-cache.ts'
 export { Fleet } from './fleet/object/fleet.ts'
@@ -27,11 +27,18 @@ export class UpdateWorkflow extends WorkflowEntrypoint<Bindings, UpdateWorkflowP
 const app = createApp()
 
 /** What cron does. */
-const TASKS = { tick, deleteOldParts, pepperStoredKeys, deleteOldScores, deleteOldReceipts, deleteOldDays }
+const TASKS = {
+  advanceUpdates,
+  deleteOldParts,
+  pepperStoredKeys,
+  deleteOldScores,
+  deleteOldReceipts,
+  deleteOldDays,
+}
 
 export default {
   fetch: (request, env, ctx) => app.fetch(request, env, ctx),
-  queue: (batch, env, ctx) => handleSamples(createDeps(env, ctx), batch),
+  queue: (batch, env, ctx) => consumeSamples(createDeps(env, ctx), batch),
   async scheduled(_controller, env, ctx) {
     const deps = createDeps(env, ctx)
     // One that fails takes none of the others with it, which the runtime would end with this event.

@@ -1,6 +1,5 @@
 import { Command } from 'commander'
 import { machineLine } from './measurement/report.ts'
-import { addAlps } from './commands/alps-command.ts'
 import { addEngine } from './commands/engine-command.ts'
 import { addFront } from './commands/front-command.ts'
 import { addGateway } from './commands/gateway-command.ts'
@@ -39,7 +38,6 @@ export function createBenchProgram(bench: Workbench): Command {
     addFront,
     addRatio,
     addMemory,
-    addAlps,
     addGrammar,
     addGateway,
   ]) {

@@ -1,136 +1,239 @@
 /**
- * The Rust addon's surface, by hand. Arguments of another type, length or range throw an `Error` whose
- * `code` is `InvalidArg`; a panic in the addon throws one whose `code` is `GenericFailure`, and the
- * process lives on.
+ * The functions and classes of the Rust addon, written by hand.
+ *
+ * Every error is an `Error` whose `code` is an {@link AddonErrorCode}, or, for an argument of a wrong type that is not a
+ * property of an object, a code of N-API, such as `NumberExpected`. A panic in the addon is an error too; the process
+ * goes on.
+ *
+ * Properties of objects are read once, when the function is called. Arrays that are used after the call has returned are
+ * copied during it.
  */
 export interface Addon {
-  /** `sourceHash` of what it was built of; empty where cargo was called by hand. */
-  sources(): string
+  /** The hash of the sources that the addon was built from; empty if cargo was called by hand. */
+  sourceHash(): string
   /** Names of the kernels that this machine can run, best first. */
   kernels(): KernelName[]
   /**
-   * For tests: from now on memory that the addon frees is overwritten with NaNs, and that of weights stays where it is,
-   * unreadable; or both are left alone again.
+   * For tests: switches poisoning on or off. With it, memory that the addon frees is overwritten with NaNs, and freed
+   * weights stay mapped but become unreadable.
    */
   poisonFreed(on: boolean): void
   /**
    * Packs a weight on a thread of libuv.
    *
-   * @param dense `[rows, cols]` f32 row-major; copied in the call
-   * @param mask `[rows, ceil(cols / 8)]` bits as in a mask file, 1 where a weight is kept; copied in the
-   *   call. `null` packs all weights.
-   * @param group columns that share a scale: 64 or 32, bf16 only 64
-   * @throws (rejects) for a mask of another shape, a weight that is not finite (also where it is pruned)
-   *   or does not fit the precision
+   * @throws (rejects) `InvalidArg` for arrays of other shapes, or a weight that is not finite (also a pruned one) or does
+   *   not fit the precision
    */
-  pack(
-    dense: Float32Array,
-    rows: number,
-    cols: number,
-    mask: Uint8Array | null,
-    precision: Precision,
-    group: 64 | 32,
-  ): Promise<Matrix>
+  pack(options: PackOptions): Promise<Matrix>
   /**
-   * Refines the mask of some rows of a linear by swaps, blocking: what `swapRows` in `src/copal/swaps.ts` does,
-   * to the bit. Arrays may lie in shared memory, where other threads refine other rows.
-   *
-   * @param kernel `null` takes the best one
-   * @param group m of n:m, `null` for swaps anywhere in a row
-   * @param weights `[rows, cols]`
-   * @param moment `[cols, cols]`
-   * @param bits `[rows, ceil(cols / 8)]`, refined in place
-   * @param gradient `[rows, cols]`
-   * @param errors `[rows]`, written; shares memory with no other, nor does `bits`
-   * @param floor what a swap must gain
+   * Refines the mask of some rows of a linear by exchanging pairs of weights, blocking. Gives the same bits as the
+   * reference in TypeScript, which explains the method.
    */
-  swapRows(
-    kernel: string | null,
-    cols: number,
-    group: number | null,
-    weights: Float32Array,
-    moment: Float64Array,
-    bits: Uint8Array,
-    gradient: Float64Array,
-    errors: Float64Array,
-    floor: number,
-  ): void
-  /**
-   * Makes a vocabulary from a model's tokens, off the event loop; the arrays are copied in the call.
-   *
-   * @param bytes what the tokens stand for, joined in order of their ids
-   * @param lengths of each token in `bytes`; a token of none is in no answer
-   * @param special 1 for tokens that are no text
-   * @param endTokens what ends an answer, at least one
-   */
-  createVocabulary(
-    bytes: Uint8Array,
-    lengths: Uint32Array,
-    special: Uint8Array,
-    endTokens: Uint32Array,
-  ): Promise<Vocabulary>
+  exchangeRows(options: ExchangeOptions): void
+  /** Makes a vocabulary from a model's tokens, on a thread of libuv. */
+  createVocabulary(options: VocabularyOptions): Promise<Vocabulary>
   /** Constructs a {@link Multiplier}. */
-  Multiplier: new (kernel: string | null, threads: number, maxTokens: number, maxCols: number) => Multiplier
-  /** Constructs a {@link Sampler} of logits `[vocab]`. */
-  Sampler: new (kernel: string | null, vocab: number) => Sampler
+  Multiplier: new (options: MultiplierOptions) => Multiplier
+  /** Constructs a {@link Sampler}. */
+  Sampler: new (options: SamplerOptions) => Sampler
   /**
    * Constructs an {@link Engine}.
    *
-   * `null` for the kernel takes the best one; an unknown name throws an error that lists the known ones.
-   *
-   * @param threads how many threads share a step
-   * @param precision of all linears; int8 in groups of 64, int4 of 32
-   * @param head the head's precision, in the same groups
-   * @param shape hidden, layers, heads, kvHeads, headDim, intermediate, vocab, context, eps
-   * @param rope radians a position of each of the `headDim / 2` rotary pairs, scaling included
-   * @param pages room for keys and values, in pages of 16 tokens; memory is taken when one is first used
-   * @param batchTokens tokens that go through the blocks together; longer steps are cut
-   * @throws `InvalidArg` for numbers that no model has, or activations of more than a gigabyte; `GenericFailure` when the
-   *   machine has not the threads, or less memory than the pages may take
+   * @throws `InvalidArg` for sizes that no model has, or activations of more than a gigabyte; `InvalidPageCount`;
+   *   `ThreadsUnavailable`
    */
-  Engine: new (
-    kernel: string | null,
-    threads: number,
-    precision: Precision,
-    head: Precision,
-    shape: Float64Array,
-    rope: Float64Array,
-    pages: number,
-    batchTokens: number,
-  ) => Engine
+  Engine: new (options: EngineOptions) => Engine
+}
+
+/** The code of an error of the addon. */
+export type AddonErrorCode =
+  /** An argument has a wrong type, length or range, or arrays overlap. */
+  | 'InvalidArg'
+  /** The object cannot do this now: it was released or freed, or is still busy. */
+  | 'InvalidState'
+  /** An item of a step does not fit the tokens that are held, or the model. Only `drops` took effect. */
+  | 'InvalidStep'
+  /** The number of pages is out of range, or the machine has no memory for so many. */
+  | 'InvalidPageCount'
+  /** A logit is NaN, or the largest one is not finite. */
+  | 'InvalidLogits'
+  /** A mask keeps other counts of weights than its rule, or has values that are not finite or not as many. */
+  | 'InvalidMask'
+  /** A tensor of the master file cannot be packed, for example because a weight is not finite. */
+  | 'InvalidWeights'
+  /** A file cannot be opened, or ends within a tensor. */
+  | 'UnreadableFile'
+  /** There is no memory for the logits of a step. */
+  | 'OutOfMemory'
+  /** The machine cannot start the threads. */
+  | 'ThreadsUnavailable'
+  /** The addon, a kernel thread or the grammar compiler panicked. */
+  | 'Panicked'
+  /** A token may not come next, or a limit of the grammar's parser was reached. */
+  | 'MatcherFailed'
+  | GrammarErrorCode
+
+/** The code of an error for a grammar that the compiler rejects. Most have a {@link AddonError.detail}. */
+export type GrammarErrorCode =
+  /** Keywords of JSON Schema are not supported. `detail`: each in single quotes, separated by commas. */
+  | 'GrammarUnsupportedKeywords'
+  /** A `format` is not supported. `detail`: the format. */
+  | 'GrammarUnsupportedFormat'
+  /** The schemas of a `oneOf` do not exclude each other. No `detail`. */
+  | 'GrammarUnsupportedOneOf'
+  /** A `$ref` does not point into the schema. `detail`: the reference. */
+  | 'GrammarExternalRef'
+  /** A `$ref` points to nothing. `detail`: the reference. */
+  | 'GrammarMissingRef'
+  /** No JSON satisfies the schema. `detail`: the reason. */
+  | 'GrammarUnsatisfiable'
+  /** Another error of the compiler. The message is the compiler's reason. No `detail`. */
+  | 'GrammarInvalid'
+
+/** An error that the addon throws. */
+export interface AddonError extends Error {
+  code: AddonErrorCode
+  /** The part of a grammar that is at fault; {@link GrammarErrorCode} says which codes have it. */
+  detail?: string
 }
 
 export type KernelName = 'amx' | 'avx512bf16' | 'avx512' | 'avx2' | 'neon' | 'scalar'
 export type Precision = 'bf16' | 'int8' | 'int4'
 
-/** A packed weight. Immutable; its memory goes when it is collected. */
+/** Names a kernel. An unknown name throws an `InvalidArg` that lists the known ones. */
+export interface KernelChoice {
+  /** Left out or null: the best kernel of the machine. */
+  kernel?: string | null | undefined
+}
+
+/** A weight to pack. */
+export interface PackOptions {
+  /** `[rows, cols]` f32 row-major. */
+  weights: Float32Array
+  rows: number
+  cols: number
+  /** `[rows, ceil(cols / 8)]` bits as in a mask file, 1 for a kept weight. Null keeps all weights. */
+  mask: Uint8Array | null
+  precision: Precision
+  /** Columns that share a scale; bf16 takes only 64. */
+  group: 64 | 32
+}
+
+/** Rows of a linear whose mask is refined. Arrays may lie in shared memory in which other threads refine other rows. */
+export interface ExchangeOptions extends KernelChoice {
+  cols: number
+  /** The group size m of an n:m pattern; null allows exchanges anywhere in a row. */
+  group: number | null
+  /** `[rows, cols]` */
+  weights: Float32Array
+  /** Mean of the outer products of the inputs, `[cols, cols]`, symmetric. */
+  moment: Float64Array
+  /** Mask bits `[rows, ceil(cols / 8)]`, refined in place. Shares memory with no other array. */
+  bits: Uint8Array
+  /** Pruned weights times the moment, for the mask as it is given: `[rows, cols]`. */
+  gradient: Float64Array
+  /** The error of each row, `[rows]`, updated in place. Shares memory with no other array. */
+  errors: Float64Array
+  /** The least decrease of a row's error that an exchange must bring. */
+  floor: number
+}
+
+/** The tokens of a model. */
+export interface VocabularyOptions {
+  /** The bytes of all tokens, joined in the order of their ids. */
+  bytes: Uint8Array
+  /** The number of bytes of each token. A token without bytes is never allowed. */
+  lengths: Uint32Array
+  /** 1 for each token that is not text. */
+  special: Uint8Array
+  /** Tokens that end an output, at least one. */
+  endTokens: Uint32Array
+}
+
+/** The size of a {@link Multiplier}. */
+export interface MultiplierOptions extends KernelChoice {
+  /** Threads that share a multiplication, including the caller's. */
+  threads: number
+  /** The largest number of tokens of the inputs. */
+  maxTokens: number
+  /** The largest number of columns of a matrix. */
+  maxCols: number
+}
+
+/** The size of a {@link Sampler}. */
+export interface SamplerOptions extends KernelChoice {
+  vocabSize: number
+}
+
+/** A model, and the resources that its {@link Engine} gets. */
+export interface EngineOptions extends KernelChoice {
+  /** Threads that share a step, 1 to 256. */
+  threads: number
+  /** Precision of the linears of the blocks. Scales cover groups of 64 columns with int8, 32 with int4. */
+  precision: Precision
+  /** Precision of the head, in the same groups. */
+  headPrecision: Precision
+  model: ModelShape
+  /** Pages of 16 tokens for keys and values. The machine provides the memory of a page when it is first used. */
+  pages: number
+  /** Tokens that go through the blocks together; longer steps are split. */
+  batchTokens: number
+}
+
+/** Shape and constants of a LLaMA. */
+export interface ModelShape {
+  /** Width of the residual stream. */
+  hidden: number
+  layers: number
+  /** Query heads. */
+  heads: number
+  /** Key and value heads; they divide the query heads. */
+  kvHeads: number
+  headDim: number
+  /** Width of the gated layer. */
+  intermediate: number
+  vocab: number
+  /** The largest number of positions of a sequence. */
+  context: number
+  /** Added to the mean square in a norm. */
+  eps: number
+  /** Radians per position of each of the `headDim / 2` rotary pairs, scaling included. */
+  ropeFrequencies: Float64Array
+}
+
+/** A packed weight. Immutable; its memory is freed when it is garbage-collected. */
 export interface Matrix {
   readonly rows: number
   readonly cols: number
-  /** Weights that survive; all of them in a dense matrix. */
+  /** The number of weights that the mask keeps; all of them for a dense matrix. */
   readonly kept: number
   /** Bytes that one multiplication reads. */
   readonly bytes: number
 }
 
-/**
- * A kernel on a fixed number of threads, the caller's among them. `null` for the kernel takes the best one;
- * an unknown name throws an error that lists the known ones.
- */
+/** A kernel on a fixed number of threads. */
 export interface Multiplier {
   readonly kernel: KernelName
   readonly threads: number
   /**
-   * Multiplies, blocking: `outputs[token, row] = Σ matrix[row, col] · inputs[token, col]`, f32 row-major.
-   * Results do not depend on the number of threads. `inputs` and `outputs` may not share memory.
+   * Multiplies, blocking: `outputs[token, row] = Σ matrix[row, col] · inputs[token, col]`, f32 row-major. Results do not
+   * depend on the number of threads. `inputs` and `outputs` may not share memory.
    */
   multiply(matrix: Matrix, inputs: Float32Array, outputs: Float32Array): void
-  /** For benchmarks: seconds of encoding made-up inputs and of multiplying every matrix once by `tokens` tokens. */
-  timePass(matrices: Matrix[], tokens: number): [encodeS: number, multiplyS: number]
-  /** For benchmarks: bytes a second that the threads read of 256 MiB together. */
+  /** For benchmarks: measures one multiplication of every matrix by `tokens` tokens of made-up inputs. */
+  timePass(matrices: Matrix[], tokens: number): PassTime
+  /** For benchmarks: bytes per second at which the threads together read 256 MiB. */
   readBandwidth(): number
-  /** For tests: panics on purpose on thread `thread`. */
+  /** For tests: panics on one thread. */
   provokePanic(thread: number): void
+}
+
+/** Durations in seconds. */
+export interface PassTime {
+  /** Encoding of the inputs. */
+  encodeS: number
+  /** The multiplications. */
+  multiplyS: number
 }
 
 /** A model's tokens, for which grammars are compiled. */
@@ -138,129 +241,198 @@ export interface Vocabulary {
   /**
    * Compiles a grammar, off the event loop.
    *
-   * @throws (rejects) `InvalidArg` when the compiler refuses it, with the compiler's reason
+   * @throws (rejects) a {@link GrammarErrorCode} if the compiler rejects it
    */
   compile(language: 'json_schema' | 'lark', source: string): Promise<Grammar>
 }
 
 /** A compiled grammar. */
 export interface Grammar {
-  /** A matcher at the beginning of an answer. */
+  /** Makes a matcher at the start of an output. */
   matcher(): Matcher
 }
 
-/** How far one answer has come in its grammar. */
+/** The state of one output in its grammar. */
 export interface Matcher {
   /**
-   * Takes the tokens that were sampled since the last call, and tells which may come next, off the event loop.
-   * Where the answer is complete these are the end tokens alone. The caller awaits each call before the next.
+   * Takes the tokens that were sampled since the last call and returns which may come next, off the event loop. If the
+   * output is complete, only the end tokens may. The caller awaits each call before the next.
    *
    * @returns `[ceil(vocab / 32)]`; token `i` may come if bit `i % 32` of word `i / 32` is 1
-   * @throws (rejects) `GenericFailure` for a token that may not come, or when a limit is reached; then the matcher
-   *   is of no more use; `InvalidArg` when it was freed
+   * @throws (rejects) `MatcherFailed`, after which the matcher cannot be used; `InvalidState` if it was freed
    */
   advance(tokens: Int32Array): Promise<Uint32Array>
   /**
-   * Gives back what it holds, megabytes where a grammar is costly, of which V8 knows nothing; twice is as once.
+   * Frees the memory of the matcher: megabytes for a costly grammar, which V8 does not count. A second call does nothing.
    *
-   * @throws `InvalidArg` while it advances
+   * @throws `InvalidState` while it advances
    */
   free(): void
 }
 
-/** Weights that an {@link Engine} has loaded; freed by {@link Engine.release}, not before. */
+/** The loops over a vocabulary that choose a token: the same as `createScriptLoops`, in vectors. */
+export interface Sampler {
+  /** Returns the natural logarithm of the sum of the exponentials of the logits. @throws `InvalidLogits` */
+  logSumExp(logits: Float32Array): number
+  /**
+   * Draws a token.
+   *
+   * @param settings five numbers, an array that the caller reuses for all tokens: temperature, where 0 takes the most
+   *   probable token; min-p, where 0 keeps all tokens; top-k, where 0 keeps all; top-p, where 1 keeps all; a random
+   *   number in [0, 1) that decides
+   * @throws `InvalidLogits`
+   */
+  draw(logits: Float32Array, settings: Float64Array): number
+}
+
+/** Weights that an {@link Engine} has loaded. Only {@link Engine.release} frees them. */
 export interface EngineWeights {
   /** Bytes that the multiplications of one token read. */
   readonly bytes: number
 }
 
-/** The loops over a vocabulary that choose a token: what `createScriptLoops` does, in vectors. */
-export interface Sampler {
-  /** Natural logarithm of the sum of the exponentials of the logits. @throws for NaN, or if none is finite */
-  logSumExp(logits: Float32Array): number
+/** The files of a weight set. All places are offsets in bytes from the start of a file. */
+export interface WeightSource {
+  /** The file with the dense f32 weights. */
+  masterPath: string
+  /** The mask file, required if a linear has a mask. */
+  maskPath: string | null
+  /** Place of the embedding in the master file. */
+  embedding: number
+  /** Place of the head in the master file; the embedding's if the two are tied. */
+  head: number
+  /** Place of the norm before the head in the master file. */
+  finalNorm: number
+  /** One for each layer. */
+  blocks: BlockPlaces[]
+  /** Threads that share the packing, in addition to those of the engine. */
+  threads: number
+}
+
+/** The places of one block. */
+export interface BlockPlaces {
+  /** Place of the norm before attention in the master file. */
+  attentionNorm: number
+  /** Place of the norm before the gated layer in the master file. */
+  mlpNorm: number
+  linears: Record<LinearName, LinearPlace>
+}
+
+/** The linears of a block, as the model's tensors are named. */
+export type LinearName =
+  | 'self_attn.q_proj'
+  | 'self_attn.k_proj'
+  | 'self_attn.v_proj'
+  | 'self_attn.o_proj'
+  | 'mlp.gate_proj'
+  | 'mlp.up_proj'
+  | 'mlp.down_proj'
+
+/** The place of a linear. */
+export interface LinearPlace {
+  /** Place of its f32 weights in the master file. */
+  dense: number
+  /** Null for a linear that stays dense. */
+  mask: MaskedPlace | null
+}
+
+/** The place of a linear's mask in the mask file, and what the mask must keep. */
+export interface MaskedPlace {
+  /** Place of its bits. */
+  bits: number
+  rule: KeptRule
+  /** Place and number of the bf16 values of the kept weights; null if the master's weights are used. */
+  values: { begin: number; count: number } | null
+}
+
+/** How many weights a mask must keep, exactly: of the matrix, of every row, or of every group of 1 to 64 columns. */
+export type KeptRule =
+  | { per: 'matrix' | 'row'; kept: number }
+  | { per: 'group'; columns: number; kept: number }
+
+/**
+ * The work of a step, in arrays so that a step takes the same few calls into the addon whatever its number of sequences.
+ * The first six arrays have one element for each item, that is, for each sequence that has work.
+ */
+export interface EngineStep {
+  /** Ids of the sequences. */
+  sequences: Float64Array
+  /** Position of the first token of each item. */
+  positions: Int32Array
+  /** The number of tokens of each item. */
+  lengths: Int32Array
+  /** The result of each item: one of {@link StepOutput}. */
+  outputs: Uint8Array
   /**
-   * A token of the logits.
-   *
-   * @param temperature 0 takes the most probable token
-   * @param topK 0 is all
-   * @param chance in [0, 1), decides
-   * @throws for NaN, or if none is finite
+   * The number of tokens before the position that are in shared pages. Given with the first item of a sequence that does
+   * not start at 0.
    */
-  draw(
-    logits: Float32Array,
-    temperature: number,
-    minP: number,
-    topK: number,
-    topP: number,
-    chance: number,
-  ): number
+  cachedLengths: Int32Array
+  /** The number of pages of each item. */
+  pageCounts: Int32Array
+  /** The tokens of all items, joined. */
+  tokens: Int32Array
+  /** For each token the token whose likelihood is wanted. Only items with output `nll` read theirs; −1 skips a token. */
+  targets: Int32Array
+  /**
+   * The pages of all items, joined: for each item the pages of its sequence from the first on, enough for the new tokens.
+   * A page that an item writes may be in the step only once. The caller keeps track of which pages are free.
+   */
+  pages: Int32Array
+  /** Ids of sequences that are forgotten before the work runs. */
+  drops: Float64Array
+}
+
+/**
+ * The code of an item's result. 0: none. 1: the logits after the last token, for {@link Engine.logits}. 2: the negative
+ * log-likelihoods of the targets, in nats. 3: the sum over the tokens of the last hidden state after the final norm,
+ * `[hidden]`, added up in f64.
+ */
+export type StepOutput = 0 | 1 | 2 | 3
+
+/** The sequences and pages that an engine uses. */
+export interface EngineUsage {
+  /** Sequences of all weight sets. */
+  sequences: number
+  /** Pages that a step has written. */
+  writtenPages: number
+  totalPages: number
 }
 
 /**
  * The forward pass of one LLaMA over packed weights, with its key/value cache. Steps run on threads of its own, in the
- * order in which they are asked for, loads on one of libuv's; the caller awaits each step before it asks for the next.
+ * order in which they are requested; loads run on a thread of libuv. The caller awaits each step before it requests the
+ * next.
  */
 export interface Engine {
   readonly kernel: KernelName
   readonly threads: number
   /**
-   * Checks the linears of a mask and packs a weight set. Sets of one engine share the head, the norms and every
-   * dense linear.
+   * Checks the linears of a mask and packs a weight set. Sets of one engine share the head, the norms and every dense
+   * linear.
    *
-   * Places are bytes from the start of a file: f32 tensors of the master, bits and bf16 values of the mask
-   * file.
-   *
-   * @param shared embedding, head (the embedding's place when they are tied), final norm, then for each block
-   *   the norms before attention and before the gated layer
-   * @param linears seven a block: q, k, v, o, gate, up, down
-   * @param masked five numbers each: where its bits begin, -1 where it is dense; how many columns of a row are
-   *   counted together, 1 to 64, 0 for each row, -1 for the whole matrix; how many of those are kept; where the values
-   *   of the kept weights begin, -1 where they are the master's; how many values there are
-   * @param threads how many threads of its own share the packing
-   * @throws (rejects) for a file that is missing or ends too early, or a weight that is not finite, naming it; for a
-   *   mask that keeps other counts, or with values that are not finite or not as many, beginning with `not a usable
-   *   mask: `
+   * @throws (rejects) `UnreadableFile`; `InvalidWeights`; `InvalidMask`. The message names the file or the tensor.
    */
-  load(
-    master: string,
-    shared: Float64Array,
-    linears: Float64Array,
-    mask: string | null,
-    masked: Float64Array,
-    threads: number,
-  ): Promise<EngineWeights>
+  load(source: WeightSource): Promise<EngineWeights>
   /**
-   * Forgets the sequences `drops`, then runs works on one weight set.
+   * Runs a step on one weight set.
    *
-   * @param sequences their ids, one a work
-   * @param works five numbers each: the position of its first token; how many tokens; what is wanted: 0 nothing,
-   *   1 the logits after the last one, for {@link logits}, 2 negative log-likelihoods of the targets, -1 for
-   *   none, 3 the sum over the tokens of the last hidden state after the final norm, `[hidden]`, added up in
-   *   f64; how many tokens before the position stand in shared pages, with the first work of a sequence that does
-   *   not start at 0; how many pages
-   * @param tokens those of all works, joined
-   * @param targets as many
-   * @param pages those of all works, joined: for each the pages of its sequence from the first on, enough for the
-   *   new tokens. Those that are written may be in the step only once. Which are free, the caller knows
-   * @returns the negative log-likelihoods, in nats, and the sums of all works, joined in their order
-   * @throws (rejects) `InvalidArg` when the work does not fit what is held; then nothing but `drops` has changed.
-   *   `GenericFailure` after a panic: what the sequences of the step hold behind their positions is lost.
+   * @returns the negative log-likelihoods and the sums of all items that want them, joined in the order of the items
+   * @throws `InvalidArg` for arrays that do not fit each other; `InvalidState` for weights that were released
+   * @throws (rejects) `InvalidStep` or `OutOfMemory`, after which only `drops` has taken effect; `Panicked`, after which
+   *   the sequences of the step hold no more than the tokens before their positions
    */
-  step(
-    weights: EngineWeights,
-    sequences: Float64Array,
-    works: Int32Array,
-    tokens: Int32Array,
-    targets: Int32Array,
-    pages: Int32Array,
-    drops: Float64Array,
-  ): Promise<Float32Array>
-  /** Copies the logits, `[vocab]`, of the `index`-th work of the last step that wanted them; not during a step. */
+  step(weights: EngineWeights, step: EngineStep): Promise<Float32Array>
+  /**
+   * Copies logits, `[vocab]`, of the last step: those of the `index`-th item that wanted them.
+   *
+   * @throws `InvalidState` during a step
+   */
   logits(index: number, into: Float32Array): void
-  /** After the steps that were asked for before, frees weights and their sequences and gives the memory back. */
+  /** Frees weights and their sequences after the steps that were requested before, and gives the memory back. */
   release(weights: EngineWeights): Promise<void>
-  /** Sequences that are held, pages that were written, pages that there are. Not during a step. */
-  usage(): [sequences: number, pages: number, totalPages: number]
+  /** @throws `InvalidState` during a step */
+  usage(): EngineUsage
   /** For tests: the next step panics. */
   provokePanic(): void
 }

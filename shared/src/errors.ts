@@ -1,148 +1,147 @@
 /**
- * Everything that can go wrong on purpose, with what each case means on the wire.
+ * Every expected failure.
  *
- * `status` is the HTTP status, `type` the `error.type` of the OpenAI API, `retryable` whether the
- * same request may succeed later or on another node, `remedy` what who gets it can do.
+ * `status` is the HTTP status, `type` the `error.type` of the OpenAI API, `retryable` whether the same request may
+ * succeed later or on another node, `remedy` the advice in the API's documentation.
  */
 const ERROR_TABLE = {
   invalid_request: {
     status: 400,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'A field or header is not as expected: `param` names it, the message says what was expected.',
+    remedy: 'Correct the field or header that `param` names; the message says what was expected.',
   },
   context_length_exceeded: {
     status: 400,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Shorten the prompt, or ask for fewer tokens: together they do not fit the model.',
+    remedy: 'Shorten the prompt or request fewer tokens: together they exceed the context of the model.',
   },
   invalid_api_key: {
     status: 401,
     type: 'authentication_error',
     retryable: false,
-    remedy: 'Send a key that is valid; this one is missing, unknown, revoked or expired.',
+    remedy: 'Send a valid key; this one is missing, unknown, revoked or expired.',
   },
   invalid_signature: {
     status: 401,
     type: 'authentication_error',
     retryable: false,
-    remedy: 'Between gateway and nodes: compare their secrets and their clocks.',
+    remedy: 'Between gateway and nodes: check that their secrets match and their clocks agree.',
   },
   insufficient_permissions: {
     status: 403,
     type: 'permission_error',
     retryable: false,
-    remedy: 'Use a key that may do this; the message names the scope, model or domain.',
+    remedy: 'Use a key with the required permission; the message names the scope, model or domain.',
   },
   not_found: {
     status: 404,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Check the path, or the id in it.',
+    remedy: 'Check the path and the ids in it.',
   },
   model_not_found: {
     status: 404,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Name a model, or weights of it, that `GET /v1/models` lists.',
+    remedy: 'Use a model name that `GET /v1/models` lists.',
   },
   method_not_allowed: {
     status: 405,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Use a method that the header `allow` names.',
+    remedy: 'Use one of the methods in the `allow` header.',
   },
   conflict: {
     status: 409,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'The state of things does not allow it now: the message says what is in the way.',
+    remedy: 'The current state does not allow this; the message says what to change first.',
   },
   body_too_large: {
     status: 413,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Send less; the message says how much is taken.',
+    remedy: 'Send a smaller body; the message states the limit.',
   },
   mask_invalid: {
     status: 422,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Make the mask file again: this one is damaged, or does not fit the model.',
+    remedy: 'Fetch or create the mask file again: this one is damaged or does not fit the model.',
   },
   mask_base_mismatch: {
     status: 422,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Use a mask that was made for these dense weights.',
+    remedy: 'Use a mask that was created for these dense weights.',
   },
   insufficient_samples: {
     status: 422,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Wait for more sampled text in the domain, import texts, or ask for fewer samples.',
+    remedy: 'Wait for more sampled text in the domain, import texts, or request fewer samples.',
   },
   unsupported_model: {
     status: 422,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'Use a model whose files are whole and of a kind that nodes can serve.',
+    remedy: 'Use a model whose files are complete and of a supported architecture and format.',
   },
   rate_limit_exceeded: {
     status: 429,
     type: 'rate_limit_error',
     retryable: true,
-    remedy: 'A limit of the key or its tenant: try again after `retry-after`, or ask for fewer tokens.',
+    remedy: 'The key or its tenant reached a limit: retry after `retry-after`, or request fewer tokens.',
   },
   insufficient_quota: {
     status: 429,
     type: 'insufficient_quota',
     retryable: false,
-    remedy: 'The tokens of the month are used up: wait for the next, or have the limit raised.',
+    remedy: 'The monthly tokens are used up: wait for the next month, or have the limit raised.',
   },
   overloaded: {
     status: 429,
     type: 'rate_limit_error',
     retryable: true,
-    remedy: 'All nodes are busy: try again after `retry-after`.',
+    remedy: 'All nodes are busy: retry after `retry-after`.',
   },
   client_closed_request: {
     status: 499,
     type: 'invalid_request_error',
     retryable: false,
-    remedy: 'The client left before the answer: nothing is to be done.',
+    remedy: 'The client disconnected before the response: no action is needed.',
   },
   internal_error: {
     status: 500,
     type: 'server_error',
     retryable: false,
-    remedy: 'A defect, or a setting that is wrong: the log names the request by its `x-request-id`.',
+    remedy: 'A defect or a wrong setting: find the request in the log by its `x-request-id`.',
   },
   node_failed: {
     status: 502,
     type: 'server_error',
     retryable: true,
-    remedy: 'The node failed while it answered: try again.',
+    remedy: 'The node failed while it processed the request: retry.',
   },
   no_node_available: {
     status: 503,
     type: 'server_error',
     retryable: true,
-    remedy: 'No node can answer now: try again after `retry-after`.',
+    remedy: 'No node can take the request now: retry after `retry-after`.',
   },
   service_unavailable: {
     status: 503,
     type: 'server_error',
     retryable: true,
-    remedy:
-      'The database, or another part of the gateway, does not answer now: try again after `retry-after`.',
+    remedy: 'The database or another part of the gateway is unavailable: retry after `retry-after`.',
   },
   deadline_exceeded: {
     status: 504,
     type: 'server_error',
     retryable: true,
-    remedy: 'It took too long: try again, or ask for fewer tokens.',
+    remedy: 'The request timed out: retry, or request fewer tokens.',
   },
 } as const
 
@@ -152,7 +151,7 @@ export type ErrorCode = keyof typeof ERROR_TABLE
 /** An HTTP status that an {@link AppError} can carry. */
 export type ErrorStatus = (typeof ERROR_TABLE)[ErrorCode]['status']
 
-/** One of the error codes, as the API's documentation tells of it. */
+/** An error code with its properties, as the API's documentation shows it. */
 export interface ErrorCase {
   code: ErrorCode
   status: ErrorStatus
@@ -162,26 +161,26 @@ export interface ErrorCase {
 }
 
 /** Every error code, by status. */
-export const ERROR_CASES: readonly ErrorCase[] = Object.entries(ERROR_TABLE).map(([code, of]) => ({
+export const ERROR_CASES: readonly ErrorCase[] = Object.entries(ERROR_TABLE).map(([code, properties]) => ({
   code: code as ErrorCode,
-  ...of,
+  ...properties,
 }))
 
-/** What clients of the OpenAI API read: `{error: {message, type, param, code}}`. */
+/** An error response in the format of the OpenAI API. */
 export interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string }
 }
 
 /**
- * An expected failure. The message is written for the caller: what was wrong, what was expected,
- * what to do. It is shown as it is, so it must never hold a secret or a stack.
+ * An expected failure. The message is written for the caller: what was wrong, what was expected, what to do. The caller
+ * sees it unchanged, so it must never contain a secret or a stack trace.
  */
 export class AppError extends Error {
   override readonly name = 'AppError'
   readonly code: ErrorCode
-  /** The request field that was wrong, in the notation of the wire (`messages[0].content`). */
+  /** The wrong request field, named as on the wire (`messages[0].content`). */
   readonly param: string | null
-  /** Seconds for a `Retry-After` header. */
+  /** Value of the `Retry-After` header, seconds. */
   readonly retryAfterS: number | undefined
 
   constructor(
@@ -204,7 +203,7 @@ export class AppError extends Error {
   }
 }
 
-/** The body of an error answer. */
+/** Returns the body of an error response. */
 export function errorBody(error: AppError): ErrorBody {
   return {
     error: {
@@ -216,7 +215,7 @@ export function errorBody(error: AppError): ErrorBody {
   }
 }
 
-/** Anything thrown, as an AppError: unknown causes become a plain 500 that leaks nothing. */
+/** Converts anything thrown into an AppError; unknown causes become a plain 500 that leaks nothing. */
 export function toAppError(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown
   return new AppError('internal_error', 'Internal error. The cause is in the server log.', { cause: thrown })
@@ -225,7 +224,7 @@ export function toAppError(thrown: unknown): AppError {
 /**
  * Rebuilds the AppError that another copal process sent as `body`.
  *
- * @returns `undefined` when `body` is not an error body of ours.
+ * @returns `undefined` when `body` is not an error body of copal
  */
 export function parseErrorBody(body: unknown): AppError | undefined {
   if (typeof body !== 'object' || body === null || !('error' in body)) return undefined

@@ -1,13 +1,12 @@
 /**
- * The name that a mistyped one was probably meant to be: the one with the fewest insertions, deletions and
- * replacements of a character between them (Levenshtein), if that is no more than a third of it, rounded up.
+ * Picks the name that a mistyped one was probably meant to be: the one at the smallest edit distance (Levenshtein).
  *
- * @returns `undefined` when none is near
+ * @returns `undefined` when every distance exceeds a third of the name's length, rounded up
  */
-export function suggestName(given: string, names: Iterable<string>): string | undefined {
+export function suggestName(mistyped: string, names: Iterable<string>): string | undefined {
   let nearest: { name: string; edits: number } | undefined
   for (const name of names) {
-    const edits = editDistance(given, name)
+    const edits = editDistance(mistyped, name)
     if (edits <= Math.ceil(name.length / 3) && (!nearest || edits < nearest.edits)) nearest = { name, edits }
   }
   return nearest?.name

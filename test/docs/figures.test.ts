@@ -103,6 +103,34 @@ describe(`tables of ${RESULTS}`, () => {
     expect(figures.length).toBeGreaterThanOrEqual(20)
     expect(drifted(figures)).toEqual([])
   })
+
+  test('a-ppl at 2:4 and 4:8', () => {
+    const { header, rows } = tableWith(page, 'a-ppl', '`copal`')
+    const figures = rows.flatMap(([pattern = '', ...cells]) =>
+      header.slice(1).flatMap((name, column) => {
+        const [aPpl, ratio] = numbers(cells[column]?.replace("SparseGPT's", ''))
+        const value = summary(methodOf(name), { pattern }).aPpl
+        const toSparseGpt = value / summary('continual-sparsegpt', { pattern }).aPpl
+        const named = `${name} at ${pattern}`
+        return [
+          figure(named, aPpl, value),
+          ...(ratio === undefined ? [] : [figure(`${named} ÷ SparseGPT`, ratio, toSparseGpt)]),
+        ]
+      }),
+    )
+    expect(figures.length).toBeGreaterThanOrEqual(16)
+    expect(drifted(figures)).toEqual([])
+  })
+
+  test('a-ppl and a-bwt at 50 %', () => {
+    const { rows } = tableWith(page, 'a-ppl', 'a-bwt')
+    const figures = rows.flatMap(([name, aPpl, aBwt]) => {
+      const found = summary(methodOf(name))
+      return [figure(`a-ppl of ${name}`, aPpl, found.aPpl), figure(`a-bwt of ${name}`, aBwt, found.aBwt)]
+    })
+    expect(figures.length).toBeGreaterThanOrEqual(16)
+    expect(drifted(figures)).toEqual([])
+  })
 })
 
 describe('docs/measurements.md', () => {
@@ -232,8 +260,8 @@ function mean(method: string, choice: Choice = {}): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
-function summary(method: string): { aBwt: number; aPpl: number } {
-  const found = runOf(method).summary
+function summary(method: string, choice: Choice = {}): { aBwt: number; aPpl: number } {
+  const found = runOf(method, choice).summary
   if (!found) throw new Error(`${method} has no summary.`)
   return found
 }

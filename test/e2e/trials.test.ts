@@ -3,7 +3,7 @@ import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { CanaryReport, ShadowReport } from '@copal/shared/wire/admin-trials.ts'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { isChosen } from '../../gateway/src/fleet/object/trial-assignment.ts'
+import { isAssigned } from '../../gateway/src/fleet/object/trial-assignment.ts'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
 import { randomHalfMask } from '../support/models/random-masks.ts'
 import { sumOf } from '../support/processes/metrics.ts'
@@ -46,7 +46,7 @@ test('a canary answers the keys that its hash says, with its own weights, and re
     alone.set(version, (await ask(reader!.key, { model: `tiny@mask-${version}` })).text)
   expect(alone.get('2')).not.toBe(alone.get('1'))
 
-  const isIn = ({ id }: { id: string }) => isChosen('canary', { version: 2, share: 0.5 }, 'tiny', id)
+  const isIn = ({ id }: { id: string }) => isAssigned('canary', { version: 2, share: 0.5 }, 'tiny', id)
   for (const key of keys) {
     const answer = await ask(key.key)
     const version = isIn(key) ? '2' : '1'

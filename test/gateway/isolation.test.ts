@@ -10,7 +10,16 @@ import type { ModelList } from '@copal/shared/wire/model-list.ts'
 import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
 import { createApp } from '../../gateway/src/app.ts'
 import { admin, adminJson } from './support/doubles/simulated-node.ts'
-import { beat, createKey, errorOf, get, post, receiptOf, signedPost, until } from './support/requests/gateway-requests.ts'
+import {
+  beat,
+  createKey,
+  errorOf,
+  get,
+  post,
+  receiptOf,
+  signedPost,
+  until,
+} from './support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from './support/doubles/node-double.ts'
 
 /** Routes that a tenant's administrator has; each is tested below by name. */

@@ -17,8 +17,8 @@ test('a task of cron that fails is logged by its name, and the others are done',
   await worker.scheduled(createScheduledController(), env, ctx)
   await waitOnExecutionContext(ctx)
   expect(logged.mock.calls.map(([message]) => String(message)).sort()).toEqual([
+    "The task 'advanceUpdates' failed; the next tick tries it again:",
     "The task 'deleteOldReceipts' failed; the next tick tries it again:",
-    "The task 'tick' failed; the next tick tries it again:",
   ])
   expect(await findKey(openDatabase(env.DB), id)).toMatchObject({ peppered: true })
 })

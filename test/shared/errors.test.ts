@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { AppError, errorBody, parseErrorBody, toAppError } from '@copal/shared/errors.ts'
 
 describe('an error body', () => {
-  test('gives back the error that it was made of', () => {
+  test('is parsed back into the same error', () => {
     const error = new AppError('model_not_found', 'There is no such model.', { param: 'model' })
     const parsed = parseErrorBody(structuredClone(errorBody(error)))
     expect(parsed).toMatchObject({
@@ -29,7 +29,7 @@ describe('an error body', () => {
   })
 })
 
-test('an unknown cause becomes a plain 500 whose message tells nothing of it', () => {
+test('an unknown cause becomes a plain 500 whose message does not reveal it', () => {
   const cause = new Error('password of the database')
   const error = toAppError(cause)
   expect(error).toMatchObject({ code: 'internal_error', status: 500, cause })

@@ -13,6 +13,6 @@ test.each([
   expect(suggestName(given, names)).toBe(name)
 })
 
-test.each(['', 'magnitude', 'wxyz'])('nothing is near to %j', (given) => {
+test.each(['', 'magnitude', 'wxyz'])('no name is suggested for %j', (given) => {
   expect(suggestName(given, names)).toBeUndefined()
 })

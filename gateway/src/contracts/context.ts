@@ -10,7 +10,7 @@ export interface AppEnv {
     /** Unique, and safe to show: the answer's `x-request-id`. */
     requestId: string
     trace: RequestTrace
-    answered: Answered
+    answered: CompletedRequests
   }
 }
 
@@ -32,7 +32,7 @@ export interface ActorEnv extends AppEnv {
  * Requests of an isolate that are answered, so that another of their key may run: told to the fleet with the next request
  * that asks there, or soon by themselves. One that gets lost ends with its receipt.
  */
-export interface Answered {
+export interface CompletedRequests {
   /** Keeps the event alive until the fleet is told, unless another's does it. */
   add(deps: Pick<Deps, 'fleet' | 'nowMs' | 'waitUntil'>, requestId: string): void
   /** What the fleet is not told yet, for who asks it now. */

@@ -2,38 +2,38 @@ import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import type { Acquired, AcquireRequest, FailedAttempt, NoNode } from './acquire.ts'
 import type { LeaseView } from './lease.ts'
 import type { FleetSnapshot } from './node-view.ts'
-import type { Rates, Refusal, Wanted } from './reservation.ts'
+import type { Rates, LimitRejection, ReservationRequest } from './reservation.ts'
 import type { Trials } from './trial.ts'
 
 /** Which limit, or why no node, refused a request; `left`: nobody refused it, its client went while it waited. */
-export type RefusalReason = Refusal['limit'] | NoNode['reason']
+export type RejectionReason = LimitRejection['limit'] | NoNode['reason']
 
 /** Requests of a tenant for a model that were refused for one reason. */
-export interface RefusalCount {
+export interface RejectionCount {
   tenant: string
   model: string
-  reason: RefusalReason
+  reason: RejectionReason
   requests: number
 }
 
 /** What a request with limits reserves in the same call that leases its node. */
-export type LimitedRequest = Pick<Wanted, 'accounts' | 'maxTokens' | 'prompts' | 'choices'> & {
+export type LimitedRequest = Pick<ReservationRequest, 'accounts' | 'maxTokens' | 'prompts' | 'choices'> & {
   /** The same over all attempts. */
   requestId: string
 }
 
 /** What a request asks of the fleet in its one call. */
-export type Asked = AcquireRequest & {
+export type AdmissionRequest = AcquireRequest & {
   limits?: LimitedRequest
   /** Requests that are answered meanwhile, so that another may run. */
   answered?: readonly string[]
 }
 
 /** The node for a request, why there is none, or why the request may not run. */
-export type Admitted =
+export type AdmissionResult =
   | (Extract<Acquired, { ok: true }> & { maxTokens?: number | null; rates?: Rates })
   | (Extract<Acquired, { ok: false }> & { refusal?: undefined })
-  | { ok: false; refusal: Refusal }
+  | { ok: false; refusal: LimitRejection }
 
 /** A settled request and the tokens that it used, prompt and answer together. */
 export interface Settlement {
@@ -74,7 +74,7 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
    * Leases the best node for one request, when it is its turn; one with limits is reserved first, or refused without
    * consuming anything.
    */
-  acquire(request: Asked): Promise<Admitted>
+  acquire(request: AdmissionRequest): Promise<AdmissionResult>
 
   /** Requests with limits that run no more; those that gave their clients nothing are charged nothing. */
   finish(requestIds: readonly string[], gaveNothing: boolean): void
@@ -111,7 +111,7 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
   snapshot(): FleetSnapshot
 
   /** Requests that got no node since this object started. */
-  refusals(): RefusalCount[]
+  refusals(): RejectionCount[]
 
   /** The version that would answer an API key now; undefined when no node of the model is known. */
   versionFor(model: string, account: string): number | undefined

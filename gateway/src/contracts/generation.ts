@@ -1,7 +1,7 @@
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
 import type { CacheTarget } from '@copal/shared/wire/node-rpc.ts'
 import type { PromptParts } from './prompt-prefix.ts'
-import type { CachedAnswer } from './response-cache-object.ts'
+import type { CachedResponse } from './response-cache-object.ts'
 
 /** One admitted request, ready for a node. */
 export interface Generation {
@@ -35,9 +35,9 @@ export interface Generation {
 }
 
 /** Hears what becomes of an answer. */
-export interface AnswerListener {
+export interface ResponseListener {
   /** It is whole, was not streamed, and no limit of the key made it shorter than the request asked for. */
-  take?(answer: CachedAnswer): void
+  take?(answer: CachedResponse): void
   /** Nothing more comes: it was whole, failed, or nobody waits for it any more. */
   ended(how: 'whole' | 'failed' | 'left'): void
 }

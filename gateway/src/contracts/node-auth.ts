@@ -30,7 +30,7 @@ interface GivenRequest {
 type GivenAnswer = Pick<CacheTarget, 'key' | 'ttlMs'> & { tenant: string }
 
 /** What an attestation is over: no node may tell of what another was given. */
-export interface Given {
+export interface AttestedFact {
   nodeId: string
   what: { request: GivenRequest } | { answer: GivenAnswer }
 }
@@ -40,6 +40,6 @@ export interface Given {
  * and whom it is charged to, when its lease is long gone and the Fleet object has forgotten it.
  */
 export interface Attestations {
-  issue(given: Given): Promise<string>
-  isFor(attestation: string | undefined, given: Given): Promise<boolean>
+  issue(given: AttestedFact): Promise<string>
+  isFor(attestation: string | undefined, given: AttestedFact): Promise<boolean>
 }

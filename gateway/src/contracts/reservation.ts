@@ -1,7 +1,7 @@
 import type { LimitedAccount } from './limits.ts'
 
 /** What one request would use. */
-export interface Wanted {
+export interface ReservationRequest {
   /** The same over all its attempts. */
   requestId: string
   /** Of this attempt; its receipt settles. */
@@ -28,7 +28,7 @@ export interface Rate {
 export type Rates = Partial<Record<Unit, Rate>>
 
 /** Why a request is refused: it consumed nothing. */
-export interface Refusal {
+export interface LimitRejection {
   kind: LimitedAccount['kind']
   limit: 'requests' | 'tokens' | 'month' | 'concurrent'
   most: number
@@ -41,7 +41,7 @@ export interface Refusal {
 }
 
 /** Receipts that an account is still to be charged. */
-export interface Unread {
+export interface UnreadUsage {
   fromMs: number
   beforeMs: number
 }

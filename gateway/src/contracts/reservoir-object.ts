@@ -1,5 +1,5 @@
 /** A redacted text offered to a domain. */
-export interface Offer {
+export interface OfferedSample {
   requestId: string
   keyId: string
   text: string
@@ -7,7 +7,7 @@ export interface Offer {
 }
 
 /** A text that is kept, and the id of the key whose request it was of. */
-export interface KeptText {
+export interface StoredText {
   text: string
   keyId: string
 }
@@ -27,13 +27,13 @@ export interface ReservoirStats {
 /** The Durable Object that keeps the samples of one domain. Implemented by `adaptation/sampling/reservoir.ts`. */
 export interface ReservoirObject extends Rpc.DurableObjectBranded {
   /** Offers redacted texts; those whose request was offered before are ignored. */
-  offer(offers: readonly Offer[]): Promise<void>
+  offer(offers: readonly OfferedSample[]): Promise<void>
 
   /** Texts to calibrate on, in a fixed random order, until `maxCharacters` are together. */
-  texts(maxCharacters: number): KeptText[]
+  texts(maxCharacters: number): StoredText[]
 
   /** The held-out texts, in a fixed random order; none once the holdout is frozen. */
-  holdout(): KeptText[]
+  holdout(): StoredText[]
 
   /** The holdout is stored elsewhere: nothing is added to it from now on. */
   freezeHoldout(): void

@@ -1,5 +1,5 @@
 /** An answer as its node gave it. */
-export interface CachedAnswer {
+export interface CachedResponse {
   body: Uint8Array<ArrayBuffer>
   contentType: string
   maskVersion: number
@@ -7,13 +7,13 @@ export interface CachedAnswer {
   nodeId: string
 }
 
-/** A {@link CachedAnswer} that was found. */
-export interface FoundAnswer extends CachedAnswer {
+/** A {@link CachedResponse} that was found. */
+export interface FoundResponse extends CachedResponse {
   ageMs: number
 }
 
 /** Why whoever made an answer gives none. */
-export type Leaving = 'failed' | 'left' | 'whole'
+export type LeaveReason = 'failed' | 'left' | 'whole'
 
 /** Requests that asked for a kept answer, since the beginning. */
 export interface CacheCounts {
@@ -22,7 +22,7 @@ export interface CacheCounts {
 }
 
 /** What a look-up finds: the answer, or whether whoever asks is to make it, because nobody does already. */
-export type Looked = { found: FoundAnswer } | { found?: undefined; makes: boolean }
+export type CacheLookup = { found: FoundResponse } | { found?: undefined; makes: boolean }
 
 /** What a tenant's cache holds and did. */
 export interface CacheStats extends CacheCounts {
@@ -36,16 +36,16 @@ export interface ResponseCacheObject extends Rpc.DurableObjectBranded {
    * The answer of a key, if there is one that is no older than `maxAgeMs`. Without one, the request that asks makes it
    * and says what became of it by {@link keep} or {@link leave}, or {@link follow}s who makes it already.
    */
-  look(key: string, maxAgeMs: number, requestId: string): Looked
+  look(key: string, maxAgeMs: number, requestId: string): CacheLookup
 
   /** Waits for the answer that another request makes, or made since; undefined when this one is to make its own. */
-  follow(key: string, maxAgeMs: number, requestId: string): Promise<FoundAnswer | undefined>
+  follow(key: string, maxAgeMs: number, requestId: string): Promise<FoundResponse | undefined>
 
   /** Nothing more comes of a request that made an answer, or waited for one. */
-  leave(key: string, requestId: string, how: Leaving): void
+  leave(key: string, requestId: string, how: LeaveReason): void
 
   /** Keeps an answer for `ttlMs`, and gives it to who waits for it. */
-  keep(key: string, answer: CachedAnswer, ttlMs: number): Promise<void>
+  keep(key: string, answer: CachedResponse, ttlMs: number): Promise<void>
 
   /**
    * Deletes every answer.

@@ -1,18 +1,17 @@
 import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
-import { AppError, errorBody } from '@copal/shared/errors.ts'
+import { AppError } from '@copal/shared/errors.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
-import { responseErrorEvent } from '@copal/shared/wire/response-object.ts'
 import type { KeyedEnv } from '../contracts/context.ts'
-import { askFleet } from '../fleet/client/ask-fleet.ts'
-import { brokenOff, NodeCallError } from '../fleet/client/node-client.ts'
-import { relay } from '../fleet/client/relay.ts'
+import type { ResponseListener, Generation } from '../contracts/generation.ts'
+import { NodeCallError } from '../fleet/client/node-client.ts'
 import { watchKey } from '../keys/key-watch.ts'
-import { meter } from '../usage/limits/metering.ts'
 import { createAlarms } from '../runtime/alarms.ts'
-import { follow } from '../runtime/linked-abort.ts'
-import { place } from './dispatch/dispatch.ts'
-import type { Generation, AnswerListener } from '../contracts/generation.ts'
+import { linkAbort } from '../runtime/linked-abort.ts'
+import { meter } from '../usage/limits/metering.ts'
+import { dispatch } from './dispatch/dispatch.ts'
+import { streamResponse } from './stream/stream-response.ts'
+import { priorityOf } from './validation/priority.ts'
 
 /**
  * Has a node generate, and answers with what it sends.
@@ -25,7 +24,7 @@ import type { Generation, AnswerListener } from '../contracts/generation.ts'
 export async function generate(
   c: Context<KeyedEnv>,
   generation: Generation,
-  listener?: AnswerListener,
+  listener?: ResponseListener,
 ): Promise<Response> {
   const { deps, trace, key, requestId, answered } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
@@ -43,7 +42,7 @@ export async function generate(
   }
   const alarms = createAlarms()
   /** Nobody waits for the answer any more: the client left, or may not have it. */
-  const left = follow(c.req.raw.signal)
+  const left = linkAbort(c.req.raw.signal)
   const watch = watchKey(c.var.keyWatch, alarms, () => left.abort())
   const metering = meter(deps, {
     key,
@@ -55,16 +54,18 @@ export async function generate(
     choices,
   })
   try {
-    const {
-      node,
-      leaseId,
-      maskVersion,
-      bounded,
-      answer,
-      whole,
-      lease,
-      ended: attempt,
-    } = await place(c, generation, metering, trace.headers(span), left.signal, alarms)
+    const dispatched = await dispatch(deps, {
+      requestId,
+      key,
+      priority: priorityOf(c),
+      generation,
+      metering,
+      answered,
+      headers: trace.headers(span),
+      signal: left.signal,
+      alarms,
+    })
+    const { node, leaseId, maskVersion, bounded, answer, whole } = dispatched
     // Of a late answer its events tell the mask.
     const known = answer.headers.has(LATE_HEADER) ? undefined : String(maskVersion)
     const mask = answer.headers.get('x-copal-mask') ?? known
@@ -87,23 +88,16 @@ export async function generate(
       return c.body(whole)
     }
     c.header('cache-control', 'no-cache')
-    const whyBroken = (cause: unknown) =>
-      attempt.reason instanceof NodeCallError ? attempt.reason : brokenOff(node, cause)
-    const { readable, ended } = relay(answer, (cause) =>
-      lastEvent(generation.path, watch.refusal() ?? whyBroken(cause).error),
-    )
-    const settled = ended.then(async (end) => {
-      watch.stop()
-      lease.stop()
-      metering.answered()
-      span.setAttribute('copal.stream_end', end)
-      const broke = end === 'broken' && !watch.refusal()
-      listener?.ended(end === 'complete' ? 'whole' : broke ? 'failed' : 'left')
-      endSpan(broke ? new Error(`node ${node.nodeId} broke off`) : watch.refusal())
-      const isNodesFault = broke && whyBroken(undefined).how !== 'refused'
-      // The lease stays until the node's receipt, or expires with what that told last.
-      if (isNodesFault)
-        await askFleet(deps, (fleet) => fleet.fail({ requestId: leaseId, nodeId: node.nodeId, how: 'cut' }))
+    const { readable, settled } = streamResponse(deps, {
+      path: generation.path,
+      dispatched,
+      watch,
+      finished({ end, outcome, error }) {
+        metering.answered()
+        span.setAttribute('copal.stream_end', end)
+        listener?.ended(outcome)
+        endSpan(error)
+      },
     })
     deps.waitUntil(settled)
     return c.body(readable)
@@ -115,13 +109,6 @@ export async function generate(
     endSpan(error instanceof Error ? error : new Error(String(error)))
     throw error
   }
-}
-
-/** The last event of a stream that broke, in the form of its API; no `[DONE]` follows. */
-function lastEvent(path: string, error: AppError): string {
-  return path === '/rpc/responses'
-    ? `\n\nevent: error\ndata: ${JSON.stringify(responseErrorEvent(error))}\n\n`
-    : `\n\ndata: ${JSON.stringify(errorBody(error))}\n\n`
 }
 
 /** The client left, or its key was revoked. */

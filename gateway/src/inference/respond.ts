@@ -2,7 +2,7 @@ import type { Context } from 'hono'
 import { openCache } from './cache/open-cache.ts'
 import type { KeyedEnv } from '../contracts/context.ts'
 import { requireAllowed } from '../keys/allow-list.ts'
-import { sampleText } from './validation/admission.ts'
+import { offerSample } from '../adaptation/sampling/offer-sample.ts'
 import { generate } from './generate.ts'
 import type { Generation } from '../contracts/generation.ts'
 
@@ -14,14 +14,15 @@ import type { Generation } from '../contracts/generation.ts'
  *
  * @throws AppError `insufficient_permissions`, or like {@link generate}
  */
-export async function answer(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
+export async function respond(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
+  const { deps, key, requestId } = c.var
   const { model, domain, sample, text } = generation
-  requireAllowed(c.var.key.allowedModels, model.id, 'model', 'model')
+  requireAllowed(key.allowedModels, model.id, 'model', 'model')
   const cache = await openCache(c, generation)
   if (cache?.found) return cache.found
   const wished = cache?.wish ? { ...generation, keep: cache.wish } : generation
   const response = await generate(c, wished, cache?.listener)
   if (cache) response.headers.set('x-copal-cache', cache.status)
-  if (sample && text) sampleText(c, model.id, domain, text())
+  if (sample && text) offerSample(deps, { requestId, keyId: key.id, model: model.id, domain, text: text() })
   return response
 }

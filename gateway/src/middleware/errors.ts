@@ -32,7 +32,7 @@ export function answerNotFound(c: Context<AppEnv>): Response {
 }
 
 /** Answers methods that a path does not have; mount it with `all()` after the path's real handlers. */
-export function refuseMethod(...allowed: string[]): (c: Context<AppEnv>) => Response {
+export function rejectMethod(...allowed: string[]): (c: Context<AppEnv>) => Response {
   return (c) => {
     c.header('allow', allowed.join(', '))
     return answerError(

@@ -1,7 +1,7 @@
 import type { Deps } from '../contracts/bindings.ts'
 
 /** Things of an isolate's events on their way to one place: a call of its own for each costs more than they do. */
-export interface Gathered<T> {
+export interface Batcher<T> {
   /** Keeps the event alive until `send` has sent what is there then, unless another event does it. */
   readonly add: (
     deps: Pick<Deps, 'nowMs' | 'waitUntil'>,
@@ -19,7 +19,7 @@ export interface Gathered<T> {
  * @param options.lostMs an event that was to send them and has not by then is gone
  * @param options.most as many are sent at once
  */
-export function gather<T>({
+export function createBatcher<T>({
   waitMs,
   lostMs,
   most = Infinity,
@@ -27,7 +27,7 @@ export function gather<T>({
   waitMs: number
   lostMs: number
   most?: number
-}): Gathered<T> {
+}): Batcher<T> {
   let waiting: T[] = []
   let sentByMs = -Infinity
 

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { collect } from './collect-bytes.ts'
+import { collectBytes } from './collect-bytes.ts'
 
 /**
  * How much of a refused body is still taken in, unread: a client that is cut off while it sends sees a
@@ -24,7 +24,7 @@ export async function readBody(request: Request, maxBytes: number): Promise<Uint
   }
   if (!request.body) return new Uint8Array(0)
   const keptBytes = declaredBytes > maxBytes ? 0 : maxBytes
-  const { bytes, cut } = await collect(request.body, keptBytes, MAX_DRAIN_BYTES).catch(brokenOff)
+  const { bytes, cut } = await collectBytes(request.body, keptBytes, MAX_DRAIN_BYTES).catch(brokenOff)
   if (cut) throw tooLarge(maxBytes)
   return bytes
 }

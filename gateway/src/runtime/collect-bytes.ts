@@ -4,7 +4,7 @@
  *
  * @param begun what was read of it before, which counts too
  */
-export async function collect(
+export async function collectBytes(
   stream: ReadableStream<Uint8Array>,
   maxBytes: number,
   drainBytes = 0,

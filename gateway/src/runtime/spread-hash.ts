@@ -1,5 +1,5 @@
 /** A text as a number below 2³², spread evenly: FNV-1a, then the finalizer of MurmurHash3, which spreads the last bytes over all bits. */
-export function spread(text: string): number {
+export function spreadHash(text: string): number {
   let hash = 0x811c9dc5
   for (const character of text) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193)
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)

@@ -1,6 +1,6 @@
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-base'
 import type { Deps } from '../contracts/bindings.ts'
-import { gather } from '../runtime/batcher.ts'
+import { createBatcher } from '../runtime/batcher.ts'
 import { encodeSpan, exportSpans } from './otlp.ts'
 
 /** How long spans wait for company, and how many at the most. */
@@ -16,7 +16,7 @@ export interface SpanBatch {
 
 /** The batch of an isolate. */
 export function createSpanBatch(): SpanBatch {
-  const { add } = gather<string>({ waitMs: WAIT_MS, lostMs: LOST_MS, most: MOST_SPANS })
+  const { add } = createBatcher<string>({ waitMs: WAIT_MS, lostMs: LOST_MS, most: MOST_SPANS })
   return {
     add(deps, spans) {
       const { otlpEndpoint: endpoint } = deps

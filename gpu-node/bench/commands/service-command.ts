@@ -38,7 +38,7 @@ async function benchNode({ home, threads, print, printAll }: Workbench): Promise
   )
 
   const reference = { ...modelReference(), id: model.id, baseSha256: model.master.baseSha256 }
-  const text = readFileSync(join(ROOT, 'infra', 'local', 'texts', 'general.txt'), 'utf8')
+  const text = readFileSync(join(ROOT, 'infra', 'local', 'start', 'texts', 'general.txt'), 'utf8')
   const { lines, maskPath } = await benchCalibration(reference, text, join(home, 'calibration'), {
     samples: 16,
     length: 512,

@@ -53,11 +53,6 @@ export function counts(text: string): number[] {
   return text.split(',').map(count)
 }
 
-/** An option's `0,7,15`: whole numbers from 0 on. */
-export function indices(text: string): number[] {
-  return text.split(',').map((part) => (part === '0' ? 0 : count(part)))
-}
-
 /** An option's number above 0. */
 export function positive(text: string): number {
   const value = Number(text)

@@ -59,7 +59,7 @@ const LLAMA: Record<Precision, LlamaQuantisation> = { bf16: 'BF16', int8: 'Q8_0'
  */
 export async function benchEngine(options: EngineBenchOptions): Promise<void> {
   const { print, repetitions, mostMs, threads } = options
-  const probe = new (loadNative().Multiplier)(null, threads, 1, 64)
+  const probe = new (loadNative().Multiplier)({ threads, maxTokens: 1, maxCols: 64 })
   const sets = await loadSets(options)
   const cases = casesOf(options)
   const figures = new Map<string, Figure[]>()

@@ -1,4 +1,4 @@
-import type { Addon, Matrix, Multiplier, Precision } from '@copal/gpu-node/native/addon.d.ts'
+import type { Addon, Matrix, Multiplier, PassTime, Precision } from '@copal/gpu-node/native/addon.d.ts'
 import { PRECISIONS } from '@copal/gpu-node/serving/contract/backend.ts'
 import { randomBits } from '../models/random-bits.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
@@ -65,12 +65,12 @@ export interface KernelsOptions {
  */
 export async function benchKernels(addon: Addon, options: KernelsOptions): Promise<void> {
   const { workloads, threads, isProcessorTime, print } = options
-  const multiplier = new addon.Multiplier(
-    process.env.COPAL_KERNEL || null,
+  const multiplier = new addon.Multiplier({
+    kernel: process.env.COPAL_KERNEL || null,
     threads,
-    Math.max(...BATCHES),
-    4096,
-  )
+    maxTokens: Math.max(...BATCHES),
+    maxCols: 4096,
+  })
   print(
     `kernel ${multiplier.kernel} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)${isProcessorTime ? ' of processor time' : ''}`,
   )
@@ -98,14 +98,14 @@ async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOption
       let inputBytes = 0
       for (const { weights, mask, rows, cols, count, dense } of sources) {
         for (let i = 0; i < count; i++) {
-          const packing = addon.pack(
+          const packing = addon.pack({
             weights,
             rows,
             cols,
-            sparse && !dense ? mask : null,
+            mask: sparse && !dense ? mask : null,
             precision,
-            GROUPS[precision],
-          )
+            group: GROUPS[precision],
+          })
           // What the call itself took was the copy.
           const startedMs = performance.now()
           matrices.push(await packing)
@@ -143,7 +143,7 @@ function measure(clock: Clock, cases: readonly Case[], repetitions: number): num
   for (let repetition = 0; repetition < repetitions; repetition++) {
     let before = clock.bandwidth()
     for (const one of cases) {
-      const [encodeS, multiplyS] = clock.pass(one)
+      const { encodeS, multiplyS } = clock.pass(one)
       const after = clock.bandwidth()
       one.encodeSeconds.push(encodeS)
       one.seconds.push(multiplyS)
@@ -158,7 +158,7 @@ function measure(clock: Clock, cases: readonly Case[], repetitions: number): num
 /** What is measured, by the clock or by this thread's processor time. */
 interface Clock {
   /** Of processor time both together, as the latter. */
-  pass(one: Case): [encodeS: number, multiplyS: number]
+  pass(one: Case): PassTime
   /** Bytes a second. */
   bandwidth(): number
 }
@@ -171,7 +171,10 @@ function createClock(on: Multiplier, isProcessorTime: boolean): Clock {
     }
   }
   return {
-    pass: ({ matrices, tokens }) => [0, processorSeconds(() => on.timePass(matrices, tokens))],
+    pass: ({ matrices, tokens }) => ({
+      encodeS: 0,
+      multiplyS: processorSeconds(() => void on.timePass(matrices, tokens)),
+    }),
     bandwidth: () => BANDWIDTH_BYTES / processorSeconds(() => on.readBandwidth()),
   }
 }

@@ -75,7 +75,7 @@ export function planRuns(options: PlanOptions): RunPlan[] {
       samples,
       propagation,
       orders: orders.map((order) => [...order]),
-      stages: stagesOf(variant, pattern, samples, played, heldOut, propagation),
+      stages: stagesOf({ variant, pattern, samples, orders: played, heldOut, propagation }),
     })),
   )
   const sweep = (
@@ -90,14 +90,14 @@ export function planRuns(options: PlanOptions): RunPlan[] {
     samples: count,
     propagation,
     orders: [],
-    stages: stagesOf(
+    stages: stagesOf({
       variant,
       pattern,
-      count,
-      variant.datasets === 'newest' ? ends : [calibrated],
+      samples: count,
+      orders: variant.datasets === 'newest' ? ends : [calibrated],
       heldOut,
       propagation,
-    )
+    })
       .filter(({ isFinal }) => isFinal)
       .map((stage) => ({
         ...stage,
@@ -137,7 +137,7 @@ export function orderStages(runs: readonly RunPlan[]): { run: RunPlan; stage: St
 export function countedDomains(
   { datasets }: MethodVariant,
   soFar: readonly string[],
-  propagation: Propagation,
+  propagation: Propagation | 'compensated',
 ): string[] {
   switch (datasets) {
     case 'none':
@@ -187,14 +187,15 @@ export function comparedAt(variants: readonly MethodVariant[], pattern: string):
  * Distinct masks of all stages of all orders, each with the union of what their R matrices need; of a variant as
  * {@link comparedAt} gives it for the pattern.
  */
-function stagesOf(
-  variant: MethodVariant,
-  pattern: string,
-  samples: number,
-  orders: readonly (readonly string[])[],
-  heldOut: readonly string[],
-  propagation: Propagation,
-): StagePlan[] {
+function stagesOf(run: {
+  variant: MethodVariant
+  pattern: string
+  samples: number
+  orders: readonly (readonly string[])[]
+  heldOut: readonly string[]
+  propagation: Propagation
+}): StagePlan[] {
+  const { variant, pattern, samples, orders, heldOut, propagation } = run
   const { method, scope } = variant
   const stages = new Map<string, { domains: string[]; evaluateOn: Set<string>; isFinal: boolean }>()
   for (const order of orders) {

@@ -9,7 +9,7 @@ export function calibratedDomains({ domains }: Pick<LabResults, 'domains'>): Lab
 /**
  * The stages that end a permutation: with everything accumulated it is one, whatever the order; a method that
  * restarts ends with whichever domain came last, so there is one for each that did (in a sweep, which plays no
- * permutations, for each calibrated domain). With pruned or compensated propagation what is accumulated depends on
+ * permutations, for each calibrated domain). With pruned propagation what is accumulated depends on
  * the order: there is one for each that was played (in a sweep the one that was given).
  *
  * @returns none where some of them are still to be run.

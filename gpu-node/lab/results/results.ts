@@ -33,6 +33,7 @@ const settingsSchema = z.object({
   /** Tokens a calibration sequence. */
   length: count,
   seed: z.number().int(),
+  /** `compensated` only in files of earlier versions: no run makes it any more. */
   propagation: z.enum(['dense', 'pruned', 'compensated']),
   /** Patterns of single linears in every mask, as they were asked for: the last that matches counts. */
   patternRules: z.record(z.string(), z.string()).optional(),
@@ -97,7 +98,7 @@ export const layerErrorRecord = z.record(z.string(), layerErrorSchema)
 const stageSchema = z.object({
   /**
    * Whose statistics it was selected from: all so far where a method accumulates, sorted unless their order counts (with
-   * pruned or compensated propagation), the newest one where it restarts, empty where it reads none.
+   * pruned propagation), the newest one where it restarts, empty where it reads none.
    */
   domains: z.array(name),
   maskSha256: sha256,
@@ -177,7 +178,7 @@ export const labResults = z.object({
   dense: z.record(z.string(), measuredEvaluation),
   /** One per (purpose, method, pattern, scope, samples). */
   runs: z.array(runSchema),
-  /** Of the dense model; with pruned or compensated propagation it is part of the selection. */
+  /** Of the dense model; with pruned propagation it is part of the selection. */
   calibration: z.array(calibrationSchema),
   /** What is still to be run, in words: an interrupted run renders, and says so. */
   incomplete: z.array(z.string()),

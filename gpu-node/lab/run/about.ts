@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { availableParallelism, cpus, platform, release, totalmem } from 'node:os'
 import { parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
 import { isDeepStrictEqual } from 'node:util'
@@ -38,7 +37,7 @@ export function describeRun(
       cores: availableParallelism(),
       memoryBytes: totalmem(),
       os: `${platform()} ${release()}`,
-      onnxruntime: versionOf(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')),
+      onnxruntime: versionOf(new URL(import.meta.resolve('onnxruntime-node/package.json'))),
     },
     settings: {
       samples,

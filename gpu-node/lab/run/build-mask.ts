@@ -49,18 +49,18 @@ export async function buildMask(model: DenseModel, options: BuildMaskOptions): P
   const from = await statisticsFor(variant, model, options)
   const scratch = await mkdtemp(join(dirname(out), '.copal-'))
   try {
-    const { path, ...file } = await selectToFile(
+    const { path, ...file } = await selectToFile({
       model,
-      from.artifacts,
+      artifacts: from.artifacts,
       selection,
-      { domains: from.domains, parent: null, created: options.created },
-      scratch,
-      options.threads,
-      (done) => {
+      about: { domains: from.domains, parent: null, created: options.created },
+      dir: scratch,
+      threads: options.threads,
+      onBlock: (done) => {
         signal.throwIfAborted()
         options.onProgress?.(done, config.layers)
       },
-    )
+    })
     await rename(path, out)
     return { ...file, from }
   } catch (error) {

@@ -2,10 +2,7 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import type { ArtifactPart } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
 import type { ModelReference } from '@copal/gpu-node/pruning/runs/pruning-child-protocol.ts'
-import type {
-  PrunedPropagation,
-  PrunedStage,
-} from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'
+import type { PrunedStage } from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'
 import type { TokenSequences } from '@copal/gpu-node/pruning/calibration/token-sequences.ts'
 import type { DomainSpec } from '../texts/domain-spec.ts'
 import type { PreparedDomains, PrepareOptions } from '../texts/prepare.ts'
@@ -32,7 +29,6 @@ export interface SelectWork {
 
 /** One mask to be selected while its domains are calibrated one after another, each block seeing pruned ones. */
 export interface SelectPrunedWork extends Omit<SelectWork, 'parts' | 'domains'> {
-  propagation: PrunedPropagation
   /** In the order in which the domains came. */
   stages: PrunedStage[]
 }

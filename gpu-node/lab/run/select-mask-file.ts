@@ -32,7 +32,7 @@ export async function selectMaskFile(
   const onDisk = await listArtifacts(work.statisticsDir, model.master.baseSha256)
   const { chosen, missing } = coverParts(onDisk, work.parts)
   if (missing[0] !== undefined) throw new DamagedArtifactError({ id: missing[0] }, 'they are not there')
-  return select(model, chosen, work, threads, startedMs, onProgress)
+  return select({ model, artifacts: chosen, work, threads, startedMs, onProgress })
 }
 
 /**
@@ -48,13 +48,12 @@ export async function selectPrunedMaskFile(
   onProgress: OnProgress,
 ): Promise<{ mask: SelectedMask; calibrated: number }> {
   const startedMs = performance.now()
-  const { stages, propagation, statisticsDir } = work
+  const { stages, statisticsDir } = work
   const selection = withShares(model, work.selection)
   const { layers } = model.config
   const calibrated = new Set<number>()
   const artifacts = await calibratePruned(model, stages, {
     selection,
-    propagation,
     statisticsDir,
     threads,
     onBlock: (stage, done) => {
@@ -67,26 +66,40 @@ export async function selectPrunedMaskFile(
   })
   const counted = parseMethod(selection.method).datasets === 'newest' ? artifacts.slice(-1) : artifacts
   const domains = stages.map(({ domain }) => domain)
-  const mask = await select(model, counted, { ...work, domains }, threads, startedMs, (fraction, message) =>
-    onProgress(CALIBRATION_SHARE + (1 - CALIBRATION_SHARE) * fraction, message),
-  )
+  const mask = await select({
+    model,
+    artifacts: counted,
+    work: { ...work, domains },
+    threads,
+    startedMs,
+    onProgress: (fraction, message) =>
+      onProgress(CALIBRATION_SHARE + (1 - CALIBRATION_SHARE) * fraction, message),
+  })
   return { mask, calibrated: calibrated.size }
 }
 
-async function select(
-  model: DenseModel,
-  artifacts: readonly Artifact[],
-  { selection, domains, created, masksDir }: Omit<SelectWork, 'parts'>,
-  threads: number,
-  startedMs: number,
-  onProgress: OnProgress,
-): Promise<SelectedMask> {
+async function select(task: {
+  model: DenseModel
+  artifacts: readonly Artifact[]
+  work: Omit<SelectWork, 'parts'>
+  threads: number
+  startedMs: number
+  onProgress: OnProgress
+}): Promise<SelectedMask> {
+  const { model, artifacts, work, threads, startedMs, onProgress } = task
+  const { selection, domains, created, masksDir } = work
   const { layers } = model.config
   const { method, pattern } = selection
   const about = { domains, parent: null, created }
-  const file = await selectToFile(model, artifacts, selection, about, masksDir, threads, (done) =>
-    onProgress(done / layers, `${method} ${pattern}, block ${done} of ${layers}`),
-  )
+  const file = await selectToFile({
+    model,
+    artifacts,
+    selection,
+    about,
+    dir: masksDir,
+    threads,
+    onBlock: (done) => onProgress(done / layers, `${method} ${pattern}, block ${done} of ${layers}`),
+  })
   return {
     sha256: file.sha256,
     bytes: file.bytes,

@@ -169,11 +169,7 @@ export async function createLabWork(deps: LabWorkDeps): Promise<LabWork> {
         const { spec, sequences } = statisticsOf(domain, samples)
         return { spec, domain, sequences }
       })
-      const answer = await child.call(
-        'selectPruned',
-        { ...common, propagation: mask.propagation, stages },
-        onProgress,
-      )
+      const answer = await child.call('selectPruned', { ...common, stages }, onProgress)
       done.calibrated += answer.calibrated
       for (const { key } of calibrationsOf(mask)) calibratedPruned.add(key)
       return { ...answer.mask, created }

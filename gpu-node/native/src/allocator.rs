@@ -1,5 +1,5 @@
-//! The process's allocator: the system's, with two switches for tests. They are in every build: what is tested is what
-//! is shipped.
+//! The allocator of the process: the system's, with two switches for tests. Every build has them, so that tests run the
+//! binary that is shipped.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-/// How often any thread asks for memory, or for more of it, while `work` runs; one count at a time.
+/// Counts the allocations and reallocations of all threads while `work` runs. Only one count may run at a time.
 pub fn allocations_during(work: impl FnOnce()) -> usize {
     ALLOCATIONS.store(0, Ordering::SeqCst);
     COUNTING.store(true, Ordering::SeqCst);
@@ -31,8 +31,8 @@ struct Allocator;
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-// SAFETY: everything is the system's, unchanged; memory is overwritten while it is still the caller's to
-// give back, in the size that it was asked for.
+// SAFETY: every call goes to the system's allocator unchanged. Memory is overwritten, within the size that was
+// allocated, while it still belongs to the caller that frees it.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -48,9 +48,9 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         if poisons(layout.size()) {
-            // SAFETY: `memory` has `layout.size()` bytes, and nobody else may use them any more.
+            // SAFETY: `memory` has `layout.size()` bytes, and nothing may use them any more.
             unsafe { memory.write_bytes(POISON, layout.size()) };
-            // The compiler knows what freeing is, and leaves out what is written right before it unless it was seen.
+            // The compiler would remove a write right before memory is freed, unless the memory is used afterwards.
             black_box(memory);
         }
         // SAFETY: the caller's contract.
@@ -63,8 +63,8 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: the caller's contract.
             return unsafe { System.realloc(memory, layout, size) };
         }
-        // SAFETY: the caller says that the size fits the alignment; the new memory is another's, and both have the bytes
-        // that are copied. The old memory is given back only where there is new.
+        // SAFETY: the caller guarantees that the size fits the alignment. The new memory does not overlap the old, and
+        // both have the bytes that are copied. The old memory is freed only if there is new memory.
         unsafe {
             let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !moved.is_null() {

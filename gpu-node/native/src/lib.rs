@@ -1,12 +1,21 @@
-//! Weight matrices stored by the bytes that survive pruning, the kernels that multiply by them, and the
-//! refinement of masks.
+//! Weight matrices that store only the weights a mask keeps, the kernels that multiply by them, and the refinement of
+//! masks.
 //!
-//! `storage` packs a dense f32 matrix and a mask into blocks of rows; `kernels` encodes inputs and
-//! multiplies, with the best instruction set of the machine or the one that was asked for; `pool` shares
-//! a multiplication by rows between fixed threads; `engine` is a LLaMA's forward pass over them; `swaps`
-//! refines masks; `poison` makes freed memory tell and `allocator` counts, for tests; `binding` is what Node sees.
-//! Unsafe code is in `kernels`, in `engine`, in `binding`, in `poison`, in `allocator`, in `storage/instructions.rs`,
-//! and in one place each of `pool` and `swaps`.
+//! | Module | Responsibility |
+//! |---|---|
+//! | `storage` | packs a dense f32 matrix and a mask into blocks of rows |
+//! | `cpu` | detects what the processor can run, and selects an implementation: the fastest, or the one that is named |
+//! | `kernels` | encodes inputs and multiplies |
+//! | `pool` | divides a multiplication by rows between a fixed number of threads |
+//! | `engine` | the forward pass of a LLaMA |
+//! | `grammar` | grammars that constrain an output |
+//! | `exchange` | refines masks |
+//! | `measure` | measurements for benchmarks |
+//! | `poison`, `allocator` | switches for tests: poison freed memory, count allocations |
+//! | `binding` | the functions and classes that Node sees |
+//!
+//! Unsafe code is in `kernels`, `engine`, `binding`, `poison`, `allocator`, `storage/packing` and `cpu/x86.rs`, and in one
+//! place each of `pool` and `exchange`.
 
 #![deny(unsafe_code)]
 

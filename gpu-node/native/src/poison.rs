@@ -1,7 +1,8 @@
-//! Freed memory that tells: for tests. What is given back to the allocator is overwritten first, so that whoever still
-//! reads activations of an engine that is gone reads numbers that are none. Mappings, which hold weights, keys and
-//! values, stay where they are and cannot be read: whoever still reads a weight set that was released ends the process,
-//! also when another one of its size is loaded at once.
+//! Poisoning of freed memory, for tests that look for uses after free.
+//!
+//! Memory is overwritten with NaNs before it goes back to the allocator, so that reading the activations of a freed engine
+//! yields NaN. Mappings hold weights, keys and values: a freed one stays mapped and becomes unreadable, so that reading a
+//! released weight set ends the process, even if another one of the same size was loaded since.
 
 #![allow(unsafe_code)]
 
@@ -13,18 +14,21 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Smaller pieces hold no activations or logits.
-const LEAST_BYTES: usize = 1024;
+/// Smaller allocations are left alone: they hold no activations or logits.
+const MIN_BYTES: usize = 1024;
 /// Four of these are a NaN in f32, two in f16 and bf16.
 pub(crate) const POISON: u8 = 0xff;
-/// Mappings that are kept when they are freed; of more the oldest go. A system lets a process have some 65,000.
-const MOST_KEPT: usize = 4096;
+/// The largest number of freed mappings that are kept; beyond it the oldest are unmapped. Linux allows a process about
+/// 65,000 mappings.
+const MAX_KEPT: usize = 4096;
 
 static POISONING: AtomicBool = AtomicBool::new(false);
 static KEPT: Mutex<VecDeque<MmapMut>> = Mutex::new(VecDeque::new());
 
-/// From now on freed memory tells, or is left alone and what was kept is given back. It costs a look at this switch
-/// whenever memory is freed, so it is in every build: what is tested is what is shipped.
+/// Switches poisoning on, or off, which also unmaps the mappings that were kept.
+///
+/// All it costs is a read of this switch whenever memory is freed, so every build has it: tests run the binary that is
+/// shipped.
 pub fn poison_freed(on: bool) {
     POISONING.store(on, Ordering::Relaxed);
     if !on {
@@ -32,16 +36,16 @@ pub fn poison_freed(on: bool) {
     }
 }
 
-/// Whether what has so many bytes is to tell when it is freed.
+/// Whether memory of this size is to be poisoned when it is freed.
 pub(crate) fn poisons(bytes: usize) -> bool {
-    bytes >= LEAST_BYTES && POISONING.load(Ordering::Relaxed)
+    bytes >= MIN_BYTES && POISONING.load(Ordering::Relaxed)
 }
 
-/// Memory of its own, zeros at first; dropped, it goes back to the machine.
+/// Zeroed memory in a mapping of its own, which is unmapped when it is dropped.
 pub(crate) struct Mapping(ManuallyDrop<MmapMut>);
 
 impl Mapping {
-    /// As the options say; an error where the machine does not have it.
+    /// Maps memory; an error if the machine does not have it.
     pub(crate) fn new(options: &MmapOptions) -> io::Result<Mapping> {
         options.map_anon().map(|map| Mapping(ManuallyDrop::new(map)))
     }
@@ -63,7 +67,7 @@ impl DerefMut for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: it is not used after this.
+        // SAFETY: the map is not used after this.
         let mut map = unsafe { ManuallyDrop::take(&mut self.0) };
         if !poisons(map.len()) {
             return;
@@ -71,20 +75,20 @@ impl Drop for Mapping {
         forbid(&mut map);
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back(map);
-        if kept.len() > MOST_KEPT {
+        if kept.len() > MAX_KEPT {
             kept.pop_front();
         }
     }
 }
 
-/// Gives its memory back and lets nobody read its place.
+/// Gives the memory back and makes its addresses unreadable.
 #[cfg(unix)]
 fn forbid(map: &mut MmapMut) {
     const PROT_NONE: i32 = 0;
     unsafe extern "C" {
         fn mprotect(start: *mut u8, bytes: usize, protection: i32) -> i32;
     }
-    // SAFETY: a mapping that nobody reads or writes any more: whoever does has a fault, which is to show.
+    // SAFETY: nothing may read or write this mapping any more. An access that does fails, which tests want to see.
     let result = unsafe {
         let _ = map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed);
         mprotect(map.as_mut_ptr(), map.len(), PROT_NONE)

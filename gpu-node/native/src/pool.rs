@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Turns of a spin before a thread sleeps: some tens of microseconds, a little more than the gap
-/// between two multiplications of a decode step.
+/// Iterations of a spin before a thread sleeps: some tens of microseconds, a little more than the gap between two
+/// multiplications of a decode step.
 const SPINS: usize = 2_000;
 
 type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// `threads` threads, the caller's among them. Running a task allocates nothing.
+/// A fixed number of threads, including the caller's. Running a task allocates nothing.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -22,17 +22,17 @@ pub struct Pool {
 /// A task panicked; the pool can be used on.
 #[derive(Debug)]
 pub struct Panicked {
-    /// What the panic said.
+    /// The message of the panic.
     pub message: String,
 }
 
 struct Shared {
-    /// Counts tasks; a change is the start signal, [`STOP`] the end.
+    /// Counts the tasks. A change signals that a task starts; [`STOP`] ends the threads.
     turn: AtomicUsize,
-    /// The task that each part was last begun of, by its thread or in its place by the caller.
-    begun: Vec<AtomicUsize>,
+    /// For each part, the last task of which it was started, by its thread or by the caller in its place.
+    started: Vec<AtomicUsize>,
     task: Mutex<Option<&'static Task<'static>>>,
-    /// Threads that have not started, then parts of the task that are not over.
+    /// At first the threads that have not started yet; then the parts of the task that have not ended.
     running: AtomicUsize,
     sleeping: AtomicUsize,
     caller_sleeps: AtomicBool,
@@ -45,13 +45,13 @@ struct Shared {
 const STOP: usize = usize::MAX;
 
 impl Pool {
-    /// Starts `threads - 1` threads, named `copal-1` and so on, and waits until they run: what they take to start is
-    /// then not a task's to wait for. At least the caller's works.
+    /// Starts `threads - 1` threads, named `copal-1` and so on, and waits until they run, so that no task waits for a
+    /// thread to start. The caller's thread always works, also if `threads` is 0.
     pub fn new(threads: usize) -> std::io::Result<Pool> {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
             turn: AtomicUsize::new(0),
-            begun: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
+            started: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
             task: Mutex::new(None),
             running: AtomicUsize::new(threads - 1),
             sleeping: AtomicUsize::new(0),
@@ -71,16 +71,16 @@ impl Pool {
         Ok(pool)
     }
 
-    /// How many threads work on a task.
+    /// The number of threads that work on a task.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Calls `task` once for every thread, with the numbers from 0 up, and returns when all have
-    /// returned. A panic in any of them becomes the error, the first one's.
+    /// Calls `task` once for every thread, with the numbers from 0 up, and returns when all calls have returned. If calls
+    /// panic, the first panic becomes the error.
     ///
-    /// The caller does not wait for threads that have not begun when its own part is done, because something else has
-    /// their processor: it runs their parts itself.
+    /// When its own part is done, the caller does not wait for threads that have not started theirs, because other
+    /// programs may have their processors: it runs those parts itself.
     pub fn run(&mut self, task: &Task<'_>) -> Result<(), Panicked> {
         let shared = &*self.shared;
         let workers = self.workers.len();
@@ -107,7 +107,7 @@ impl Drop for Pool {
         self.shared.turn.store(STOP, Ordering::SeqCst);
         self.shared.wake();
         for worker in self.workers.drain(..) {
-            // It has no way to panic outside of a task.
+            // A worker cannot panic outside of a task.
             let _ = worker.join();
         }
     }
@@ -116,9 +116,9 @@ impl Drop for Pool {
 impl Shared {
     #[allow(unsafe_code)]
     fn begin(&self, task: &Task<'_>, workers: usize) -> usize {
-        // SAFETY: only the lifetime changes. `run` does not return before every part was counted off in
-        // `running`, which is the last use of the task, a worker looks at it only after it has claimed a
-        // part of it, and `run` borrows the pool exclusively, so there is one task at a time.
+        // SAFETY: only the lifetime changes. `run` does not return before every part was counted off in `running`,
+        // which is the last use of the task. A worker reads the task only after it has claimed a part of it. `run`
+        // borrows the pool exclusively, so there is one task at a time.
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         *lock(&self.task) = Some(task);
         self.running.store(workers, Ordering::SeqCst);
@@ -129,13 +129,13 @@ impl Shared {
         turn
     }
 
-    /// Whether the part of this task is for who asks: once, and no longer when the task is over.
+    /// Claims a part of a task. Succeeds once for each part, and not after the task has ended.
     fn claim(&self, part: usize, turn: usize) -> bool {
-        // Every part of every task is begun by somebody, so that it was the task before.
-        self.begun[part].compare_exchange(turn - 1, turn, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        // Every part of every task is started, so the last one started belongs to the task before.
+        self.started[part].compare_exchange(turn - 1, turn, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Runs a part that was claimed, and counts it off.
+    /// Runs a claimed part and counts it off.
     fn run_part(&self, task: &Task<'_>, part: usize) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(part))) {
             lock(&self.panic).get_or_insert_with(|| Panicked::from(panic));
@@ -178,7 +178,7 @@ impl Shared {
             }
             if self.claim(part, seen) {
                 let task = *lock(&self.task);
-                self.run_part(task.expect("a task until all of its parts are over"), part);
+                self.run_part(task.expect("the task is set until all of its parts have ended"), part);
             }
         }
     }
@@ -212,7 +212,7 @@ impl fmt::Display for Panicked {
 
 impl std::error::Error for Panicked {}
 
-/// Turns until `is_met`, for a while; whether it was met.
+/// Spins until `is_met` is true, for a limited time; returns whether it became true.
 fn spin_until(is_met: impl Fn() -> bool) -> bool {
     for _ in 0..SPINS {
         if is_met() {
@@ -223,7 +223,7 @@ fn spin_until(is_met: impl Fn() -> bool) -> bool {
     is_met()
 }
 
-/// The lock, whatever a thread that panicked left: nothing here is held across foreign code.
+/// Takes a lock, also if a thread panicked while it held it: no lock here is held while code of a task runs.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

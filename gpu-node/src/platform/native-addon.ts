@@ -1,5 +1,6 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Addon } from '../../native/addon.d.ts'
+import type { Addon, AddonErrorCode } from '../../native/addon.d.ts'
 import { sourceHash } from '../../native/source-hash.mjs'
 
 const CRATE = join(import.meta.dirname, '..', '..', 'native')
@@ -50,19 +51,19 @@ export function loadNative(paths: readonly string[] = [addonPath()]): Addon {
 
 /** The addon, or why it is none. */
 function tryLoad(path: string, wanted: string): Addon | string {
+  if (!existsSync(path)) return 'it is not built'
   const module: { exports: Partial<Addon> } = { exports: {} }
   try {
     process.dlopen(module, path)
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
-    return /no such file/i.test(message) || /cannot find/i.test(message) ? 'it is not built' : message
+    return error instanceof Error ? error.message : String(error)
   }
   return asAddon(module.exports, wanted)
 }
 
 /** What a library exports as the addon, or why it is none of the sources with the hash `wanted`. */
 export function asAddon(exports: Partial<Addon>, wanted: string): Addon | string {
-  return exports.sources?.() === wanted ? (exports as Addon) : 'it is built of other sources'
+  return exports.sourceHash?.() === wanted ? (exports as Addon) : 'it is built of other sources'
 }
 
 /** As {@link loadNative}; `undefined` where there is no addon, for work that JavaScript can do too. */
@@ -73,4 +74,10 @@ export function loadNativeIfThere(): Addon | undefined {
     if (error instanceof NativeUnavailableError) return undefined
     throw error
   }
+}
+
+/** The code of an error that the addon threw, or that a process passed on; `undefined` for anything else. */
+export function addonErrorCode(thrown: unknown): AddonErrorCode | undefined {
+  const code = (thrown as { code?: unknown } | null | undefined)?.code
+  return typeof code === 'string' ? (code as AddonErrorCode) : undefined
 }

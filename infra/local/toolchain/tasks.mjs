@@ -99,7 +99,7 @@ function helpOf(name, task) {
   if (task.settings)
     lines.push(
       '',
-      'It is set by variables of the environment, see README.md:',
+      'Environment variables that set it (docs/configuration.md has all of them):',
       `  ${task.settings.join('\n  ')}`,
     )
   if (task.settings?.includes('COPAL_PORT')) lines.push('', `Example: COPAL_PORT=9000 ${call(name)}`)

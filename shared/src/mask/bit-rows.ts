@@ -1,6 +1,6 @@
 /**
- * Rows of bits as mask files hold them: row r starts at byte `r · ceil(cols/8)`, bit `j % 8`
- * (least significant first) of its byte `⌊j/8⌋` stands for column j.
+ * Bit rows as mask files store them: row r starts at byte `r · ceil(cols/8)`, and bit `j % 8` (least significant first)
+ * of its byte `⌊j/8⌋` is column j.
  */
 
 const POPCOUNT = Uint8Array.from({ length: 256 }, (_, byte) => {
@@ -9,26 +9,26 @@ const POPCOUNT = Uint8Array.from({ length: 256 }, (_, byte) => {
   return count
 })
 
-/** Bytes of one row of `cols` bits. */
+/** Returns the bytes that one row of `cols` bits takes. */
 export function rowBytes(cols: number): number {
   return Math.ceil(cols / 8)
 }
 
-/** Set bits of `bits[begin … end)`, in whole bytes. */
+/** Counts the set bits of `bits[begin … end)`; the bounds are bytes. */
 export function countBits(bits: Uint8Array, begin = 0, end = bits.length): number {
   let count = 0
   for (let i = begin; i < end; i++) count += POPCOUNT[bits[i] as number] as number
   return count
 }
 
-/** Bits in which `a` and `b`, of equal length, differ. */
+/** Counts the bits in which `a` and `b`, of equal length, differ. */
 export function countDifferingBits(a: Uint8Array, b: Uint8Array): number {
   let count = 0
   for (let i = 0; i < a.length; i++) count += POPCOUNT[(a[i] as number) ^ (b[i] as number)] as number
   return count
 }
 
-/** Whether every bit of `row` (one row's bytes) after column `cols` is zero. */
+/** Returns whether all padding bits of `row`, those from column `cols` on, are zero. */
 export function tailIsZero(row: Uint8Array, cols: number): boolean {
   const used = cols % 8
   return used === 0 || (row[row.length - 1] as number) >> used === 0

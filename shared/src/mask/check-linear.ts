@@ -9,18 +9,18 @@ import {
 } from './sparsity-pattern.ts'
 import { findNotFinite } from './packed-values.ts'
 
-/** The kept weights of one linear `[rows, cols]`; `bits` is `[rows, ceil(cols/8)]`, see `bits.ts`. */
+/** The mask of one linear `[rows, cols]`; `bits` is `[rows, ceil(cols/8)]`, see `bit-rows.ts`. */
 export interface MaskLinear {
   rows: number
   cols: number
   bits: Uint8Array
-  /** In a weights file: what the kept weights are, bfloat16, packed as in `values.ts`. Absent: the dense ones. */
+  /** The surviving values, bfloat16, packed as in `packed-values.ts`. Absent in a mask: the dense weights apply. */
   values?: Uint16Array
 }
 
 /**
- * Checks that a linear's mask keeps exactly what `pattern` says in every row, matrix or group, has no bit set
- * after its last column, and that its values, if it has them, are as many and finite.
+ * Checks one linear of a mask: it keeps exactly the count of `pattern` in every row, matrix or group, its padding bits
+ * are zero, and its values, if present, match the kept count and are finite.
  *
  * @throws AppError `mask_invalid` naming the tensor
  */
@@ -28,7 +28,9 @@ export function checkLinear(name: string, linear: MaskLinear, pattern: string, s
   const { rows, cols, bits } = linear
   const width = rowBytes(cols)
   if (bits.length !== rows * width) {
-    throw maskInvalid(`tensor '${name}' has ${bits.length} bytes, [${rows}, ${cols}] takes ${rows * width}`)
+    throw maskInvalid(
+      `tensor '${name}' has ${bits.length} bytes, but [${rows}, ${cols}] takes ${rows * width}`,
+    )
   }
   for (let row = 0; row < rows && cols % 8 !== 0; row++) {
     if (!tailIsZero(bits.subarray(row * width, (row + 1) * width), cols)) {
@@ -42,9 +44,9 @@ export function checkLinear(name: string, linear: MaskLinear, pattern: string, s
 }
 
 /**
- * What a linear's mask must keep.
+ * Returns how many weights a linear's mask must keep, and where.
  *
- * @throws AppError `mask_invalid` naming the tensor whose pattern does not fit its columns
+ * @throws AppError `mask_invalid` naming the tensor, when the pattern does not fit its columns
  */
 export function expectedKeptCounts(
   name: string,
@@ -97,10 +99,8 @@ function checkColumnGroups(
 
 function checkValues(name: string, values: Uint16Array, expected: number): void {
   if (values.length !== expected) {
-    throw maskInvalid(
-      `tensor '${name}' keeps ${expected} weights, but there are ${values.length} values of them`,
-    )
+    throw maskInvalid(`tensor '${name}' keeps ${expected} weights, but has ${values.length} values`)
   }
-  const bad = findNotFinite(values)
-  if (bad >= 0) throw maskInvalid(`value ${bad} of tensor '${name}' is not finite`)
+  const index = findNotFinite(values)
+  if (index >= 0) throw maskInvalid(`value ${index} of tensor '${name}' is not finite`)
 }

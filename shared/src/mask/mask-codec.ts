@@ -1,12 +1,12 @@
 /**
- * The mask file: a safetensors container with one `U8` tensor `[rows, ceil(cols/8)]` a pruned linear. A weights
- * file is a mask that brings its values: beside each of those a `BF16` tensor `<weight name>.values` `[kept]`.
+ * The mask file: a safetensors container with one `U8` tensor `[rows, ceil(cols/8)]` for each pruned linear. A weights
+ * file also has the surviving values: for each of those a `BF16` tensor `<weight name>.values` `[kept]`.
  *
- * `__metadata__` holds `format` (`copal-mask` or `copal-weights`), `format_version`, `base_sha256`, `method`,
- * `pattern`, `scope`, `domains` (JSON array), `parent` (absent for the first mask), `created`, `patterns` (a JSON
- * object: linears with another pattern than `pattern`, or `dense`, which have no tensor; absent when there are
- * none), and `columns`: a JSON object that gives the true columns of those linears whose columns are not a
- * multiple of eight (absent when there are none).
+ * `__metadata__` holds `format` (`copal-mask` or `copal-weights`), `format_version`, `base_sha256`, `method`, `pattern`,
+ * `scope`, `domains` (JSON array), `created`, and where they apply:
+ * - `parent`: the mask that this one succeeds;
+ * - `patterns`: a JSON object of the linears whose pattern differs from `pattern`; those with `dense` have no tensor;
+ * - `columns`: a JSON object of the true column counts that are not a multiple of eight.
  */
 import { AppError } from '../errors.ts'
 import { countBits, countDifferingBits } from './bit-rows.ts'
@@ -18,13 +18,13 @@ import { DENSE, linearPattern, type MaskMeta } from './mask-metadata.ts'
 export type { MaskLinear } from './check-linear.ts'
 export type { MaskKind, MaskMeta } from './mask-metadata.ts'
 
-/** A mask in memory; `linears` by the name of the weight they mask: all of them have values, or none has. */
+/** A mask in memory. `linears` is keyed by the name of the masked weight; either all of them have values or none. */
 export interface Mask {
   meta: MaskMeta
   linears: ReadonlyMap<string, MaskLinear>
 }
 
-/** What a mask must fit: the base hash and the `[rows, cols]` of every linear of a model. */
+/** The model that a mask must fit: its base hash and the `[rows, cols]` of every linear. */
 export interface MaskTarget {
   baseSha256: string
   shapes: ReadonlyMap<string, readonly [rows: number, cols: number]>
@@ -33,7 +33,7 @@ export interface MaskTarget {
 /**
  * Serialises a mask; equal masks give equal bytes.
  *
- * @throws AppError `mask_invalid` when only some of its linears have values
+ * @throws AppError `mask_invalid` when only some linears have values
  */
 export function encodeMask({ meta, linears }: Mask): Uint8Array<ArrayBuffer> {
   const shapes = new Map<string, { rows: number; cols: number; kept: number }>()
@@ -45,34 +45,34 @@ export function encodeMask({ meta, linears }: Mask): Uint8Array<ArrayBuffer> {
   const kind = withValues.length > 0 ? 'weights' : 'mask'
   if (kind === 'weights' && withValues.length < linears.size) {
     const without = [...linears.keys()].find((name) => !withValues.includes(name))
-    throw maskInvalid(`tensor '${without}' has no values, although others have`)
+    throw maskInvalid(`tensor '${without}' has no values, but other tensors have`)
   }
   const layout = layOutMask(kind, meta, shapes)
   const file = new Uint8Array(layout.fileBytes)
   file.set(layout.headerBytes)
   for (const [name, { bits, values }] of linears) {
-    const place = layout.linears.get(name) as MaskEntry
-    if (bits.byteLength !== place.bits.end - place.bits.begin) {
+    const entry = layout.linears.get(name) as MaskEntry
+    if (bits.byteLength !== entry.bits.end - entry.bits.begin) {
       throw maskInvalid(
-        `tensor '${name}' has ${bits.byteLength} bytes, its shape takes ${place.bits.end - place.bits.begin}`,
+        `tensor '${name}' has ${bits.byteLength} bytes, but its shape takes ${entry.bits.end - entry.bits.begin}`,
       )
     }
-    file.set(bits, place.bits.begin)
-    if (values && place.values) file.set(bytesOf(values), place.values.begin)
+    file.set(bits, entry.bits.begin)
+    if (values && entry.values) file.set(bytesOf(values), entry.values.begin)
   }
   return file
 }
 
 /**
- * Parses a mask file; the bits, and the values where they are aligned, are views of `bytes`. Whether it fits a
- * model is {@link checkMask}'s to say.
+ * Parses a mask file. The bits, and the values where they are aligned, are views of `bytes`. {@link checkMask} checks
+ * whether it fits a model.
  *
  * @throws AppError `mask_invalid`
  */
 export function decodeMask(bytes: Uint8Array): Mask {
   const { meta, linears: entries, fileBytes } = readMaskHeader(bytes)
   if (fileBytes !== bytes.byteLength) {
-    throw maskInvalid(`the header describes ${fileBytes} bytes, ${bytes.byteLength} are there`)
+    throw maskInvalid(`the header describes ${fileBytes} bytes, but the file has ${bytes.byteLength}`)
   }
   const linears = new Map<string, MaskLinear>()
   for (const [name, { rows, cols, bits, values }] of entries) {
@@ -87,8 +87,8 @@ export function decodeMask(bytes: Uint8Array): Mask {
 }
 
 /**
- * Checks that a mask was made for this model and keeps exactly what its patterns say: base hash, names, shapes,
- * zero tail bits, the kept count of every row, matrix or group, and the count and finiteness of its values.
+ * Checks that a mask was made for this model and keeps exactly the counts of its patterns: base hash, names, shapes,
+ * padding bits, the kept count of every row, matrix or group, and the count and finiteness of its values.
  *
  * @throws AppError `mask_base_mismatch`, or `mask_invalid` naming the tensor
  */
@@ -99,8 +99,8 @@ export function checkMask(mask: Mask, target: MaskTarget): void {
 }
 
 /**
- * The part of {@link checkMask} that needs no bits: base hash, names, shapes, and that a linear is there unless it
- * is left dense. The rest is `checkLinear`, linear by linear.
+ * Checks the part of {@link checkMask} that needs no bits: base hash, names, shapes, and that every linear that is not
+ * dense has a tensor. `checkLinear` checks the rest, one linear at a time.
  *
  * @throws AppError `mask_base_mismatch`, or `mask_invalid` naming the tensor
  */
@@ -111,7 +111,7 @@ export function checkMaskHeader(
   if (meta.baseSha256 !== target.baseSha256) {
     throw new AppError(
       'mask_base_mismatch',
-      `The mask was made for other weights: its base is ${meta.baseSha256}, this model's is ${target.baseSha256}.`,
+      `The mask was made for other dense weights: its base hash is ${meta.baseSha256}, that of this model is ${target.baseSha256}.`,
     )
   }
   for (const name of Object.keys(meta.patterns)) {
@@ -123,23 +123,23 @@ export function checkMaskHeader(
     const linear = linears.get(name)
     const dense = linearPattern(meta, name) === DENSE
     if (!linear && !dense) throw maskInvalid(`tensor '${name}' is missing`)
-    if (linear && dense) throw maskInvalid(`tensor '${name}' is there although its pattern is dense`)
+    if (linear && dense) throw maskInvalid(`tensor '${name}' is present, but its pattern is dense`)
     if (linear && (shape[0] !== linear.rows || shape[1] !== linear.cols)) {
       throw maskInvalid(
-        `tensor '${name}' masks [${linear.rows}, ${linear.cols}], this model's weight is [${shape.join(', ')}]`,
+        `tensor '${name}' masks [${linear.rows}, ${linear.cols}], but the weight of this model is [${shape.join(', ')}]`,
       )
     }
   }
   for (const name of linears.keys()) {
     if (!target.shapes.has(name)) throw maskInvalid(`tensor '${name}' is not a linear of this model`)
   }
-  if (linears.size === 0) throw maskInvalid('it masks no linear at all')
+  if (linears.size === 0) throw maskInvalid('it masks no linear')
 }
 
 /**
- * Pruned weights over all weights.
+ * Returns the fraction of weights that a mask prunes.
  *
- * @param shapes of all linears of the model, so that those left dense count; without it only those masked count
+ * @param shapes of all linears of the model, so that dense ones count too; without it only masked linears count
  */
 export function maskSparsity(mask: Mask, shapes?: MaskTarget['shapes']): number {
   let pruned = 0
@@ -153,10 +153,10 @@ export function maskSparsity(mask: Mask, shapes?: MaskTarget['shapes']): number 
 }
 
 /**
- * Fraction of the weights whose bit differs between two masks of one model, over the linears that either masks;
- * values do not count.
+ * Returns the fraction of weights whose bit differs between two masks of one model, over the linears that either masks.
+ * Values are not compared.
  *
- * @throws AppError `mask_invalid` when a linear is missing in one of them that it does not call dense.
+ * @throws AppError `mask_invalid` when one of them lacks a linear that it does not declare dense
  */
 export function maskChurn(a: Mask, b: Mask): number {
   let differing = 0
@@ -170,7 +170,8 @@ export function maskChurn(a: Mask, b: Mask): number {
 }
 
 /**
- * Weights of one linear whose bit differs between two masks, of how many; null stands for a linear left dense.
+ * Counts the weights of one linear whose bit differs between two masks, and all its weights. Null stands for a linear
+ * that is left dense.
  *
  * @throws AppError `mask_invalid` when their shapes differ
  */
@@ -179,10 +180,10 @@ export function linearChurn(
   a: MaskLinear | null,
   b: MaskLinear | null,
 ): { differing: number; all: number } {
-  const one = a ?? b
-  if (!one) return { differing: 0, all: 0 }
-  const all = one.rows * one.cols
-  if (!a || !b) return { differing: all - countBits(one.bits), all }
+  const present = a ?? b
+  if (!present) return { differing: 0, all: 0 }
+  const all = present.rows * present.cols
+  if (!a || !b) return { differing: all - countBits(present.bits), all }
   if (a.rows !== b.rows || a.cols !== b.cols) {
     throw maskInvalid(`tensor '${name}' has no counterpart of the same shape in the other mask`)
   }
@@ -196,19 +197,23 @@ function linearOrDense(mask: Mask, name: string): MaskLinear | null {
   return null
 }
 
-/** @throws AppError `mask_invalid` when a mask lacks a linear without calling it dense */
+/**
+ * Checks that a linear that a mask lacks is declared dense.
+ *
+ * @throws AppError `mask_invalid` when it is not
+ */
 export function requireDense(meta: MaskMeta, name: string): void {
   if (linearPattern(meta, name) === DENSE) return
-  throw maskInvalid(`the two masks do not hold the same linears: one lacks '${name}'`)
+  throw maskInvalid(`the two masks cover different linears: one lacks '${name}'`)
 }
 
 function bytesOf(values: Uint16Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }
 
-/** Two-byte little-endian words, as a view where the memory allows one. */
+/** Returns `bytes` as little-endian 16-bit words: a view where they are aligned, otherwise a copy. */
 function asUint16(bytes: Uint8Array): Uint16Array {
-  // Not `slice`, which gives a view where the bytes are a Buffer.
+  // `slice` would give a view where the bytes are a Buffer.
   const aligned = bytes.byteOffset % 2 === 0 ? bytes : new Uint8Array(bytes)
   return new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2)
 }

@@ -1,17 +1,17 @@
 import { AppError } from '../errors.ts'
 import { SafetensorsError } from './safetensors-container.ts'
 
-/** The error for a file that is no usable mask; `reason` names the tensor or the metadata that is wrong. */
+/** Creates the error for an unusable mask file; `reason` names the wrong tensor or metadata. */
 export function maskInvalid(reason: string, cause?: unknown): AppError {
   return new AppError(
     'mask_invalid',
-    `Not a usable mask: ${reason.replace(/\.$/, '')}. Fetch or make the mask again.`,
+    `The mask is not usable: ${reason.replace(/\.$/, '')}. Fetch or create the mask again.`,
     cause === undefined ? {} : { cause },
   )
 }
 
 /**
- * Runs a step of reading; what it refuses, the mask file is refused for.
+ * Runs one step of reading a mask file, and reports its errors as errors of the mask.
  *
  * @throws AppError `mask_invalid`
  */

@@ -10,10 +10,10 @@ import {
 } from './mask-metadata.ts'
 import { layOutSafetensors, readSafetensorsHeader, type SafetensorsEntry } from './safetensors-container.ts'
 
-/** Beside the name of a weight, the name of its surviving values. */
+/** Suffix of the tensor with the surviving values of a weight. */
 const VALUES_SUFFIX = '.values'
 
-/** Where one linear `[rows, cols]` lies: byte offsets from the start of the file. */
+/** The location of one linear `[rows, cols]`: byte offsets from the start of the file. */
 export interface MaskEntry {
   rows: number
   cols: number
@@ -23,7 +23,7 @@ export interface MaskEntry {
   values: { begin: number; end: number } | null
 }
 
-/** What stands before the tensors of a mask file, and where they lie. */
+/** The header of a mask file, and the location of its tensors. */
 export interface MaskHeader {
   kind: MaskKind
   meta: MaskMeta
@@ -31,13 +31,13 @@ export interface MaskHeader {
   fileBytes: number
 }
 
-/** A mask file to be written: its header, and where each tensor goes. */
+/** The layout of a mask file to write: its header, and the location of each tensor. */
 export interface MaskLayout extends MaskHeader {
   headerBytes: Uint8Array<ArrayBuffer>
 }
 
 /**
- * Lays a mask file out; equal content gives equal bytes.
+ * Computes the layout of a mask file; equal content gives equal bytes.
  *
  * @param linears the linears that the mask holds: `kept` weights of `[rows, cols]` each
  */
@@ -64,8 +64,8 @@ export function layOutMask(
 }
 
 /**
- * Reads the header of a mask file from a prefix that holds at least that. Whether it fits a model is not
- * looked at, nor the bits.
+ * Parses the header of a mask file from the first bytes of it, which must contain the whole header. Checks neither the
+ * bits nor whether the mask fits a model.
  *
  * @throws AppError `mask_invalid` naming the tensor or the metadata
  */
@@ -79,7 +79,8 @@ export function readMaskHeader(prefix: Uint8Array): MaskHeader {
     else linears.set(name, { ...parseBits(name, tensor, columns), values: null })
   }
   for (const name of columns.keys()) {
-    if (!linears.has(name)) throw maskInvalid(`metadata gives columns for '${name}', which it does not hold`)
+    if (!linears.has(name))
+      throw maskInvalid(`metadata 'columns' names '${name}', but there is no tensor for it`)
   }
   for (const name of Object.keys(meta.patterns)) {
     const dense = linearPattern(meta, name) === DENSE
@@ -87,7 +88,7 @@ export function readMaskHeader(prefix: Uint8Array): MaskHeader {
       throw maskInvalid(
         dense
           ? `metadata 'patterns' says that '${name}' stays dense, but there is a tensor for it`
-          : `metadata 'patterns' has a pattern for '${name}', which it does not hold`,
+          : `metadata 'patterns' has a pattern for '${name}', but there is no tensor for it`,
       )
     }
   }
@@ -106,18 +107,20 @@ function parseBits(
   }
   const cols = columns.get(name) ?? width * 8
   if (rowBytes(cols) !== width) {
-    throw maskInvalid(`tensor '${name}' has rows of ${width} bytes, ${cols} columns take ${rowBytes(cols)}`)
+    throw maskInvalid(
+      `tensor '${name}' has rows of ${width} bytes, but ${cols} columns take ${rowBytes(cols)}`,
+    )
   }
   return { rows, cols, bits: { begin, end } }
 }
 
-/** Gives every linear its values, and every values their linear. */
+/** Assigns each values tensor to its linear, and checks that none is left over on either side. */
 function pairValues(linears: Map<string, MaskEntry>, values: ReadonlyMap<string, SafetensorsEntry>): void {
   for (const [name, { shape, begin, end }] of values) {
     const linear = name.endsWith(VALUES_SUFFIX)
       ? linears.get(name.slice(0, -VALUES_SUFFIX.length))
       : undefined
-    if (!linear) throw maskInvalid(`tensor '${name}' holds values for no linear of this file`)
+    if (!linear) throw maskInvalid(`tensor '${name}' has values, but this file has no linear for them`)
     if (shape.length !== 1) {
       throw maskInvalid(`tensor '${name}' is BF16 [${shape.join(', ')}], expected BF16 [kept weights]`)
     }

@@ -1,40 +1,44 @@
 import { asMaskInvalid, maskInvalid } from './mask-error.ts'
 import { parsePattern, type MaskScope } from './sparsity-pattern.ts'
 
-/** `mask`: which weights survive. `weights`: also the values that they then have. */
+/** The kind of a mask file: `mask` says which weights survive, `weights` also has their values. */
 export type MaskKind = 'mask' | 'weights'
 
 const FORMATS: Readonly<Record<MaskKind, string>> = { mask: 'copal-mask', weights: 'copal-weights' }
 const FORMAT_VERSION = '1'
 
-/** In `patterns`: the linear keeps all of its weights, and the mask holds no tensor for it. */
+/** The pattern of a linear that keeps all its weights; the mask has no tensor for it. */
 export const DENSE = 'dense'
 
-/** What a mask file says about itself. */
+/** The metadata of a mask file. */
 export interface MaskMeta {
   method: string
   /** `0.5`, `2:4`. */
   pattern: string
-  /** Whether rows or whole matrices keep exact counts; without meaning for n:m. */
+  /** Whether each row or the whole matrix keeps an exact count; ignored for n:m. */
   scope: MaskScope
-  /** Patterns of the linears that have another than `pattern`, or {@link DENSE}, by the name of the weight. */
+  /** Patterns of the linears that differ from `pattern`, possibly {@link DENSE}, by the name of the weight. */
   patterns: Readonly<Record<string, string>>
-  /** Domains whose statistics chose it. */
+  /** Domains whose statistics the mask was chosen from. */
   domains: readonly string[]
-  /** SHA-256 of the mask file it succeeds. */
+  /** SHA-256 of the mask file that this one succeeds. */
   parent: string | null
   /** ISO 8601. */
   created: string
-  /** SHA-256 over the dense linear weights it was chosen from. */
+  /** SHA-256 over the dense linear weights that it was chosen from. */
   baseSha256: string
 }
 
-/** The pattern of one linear, which may be {@link DENSE}. */
+/** Returns the pattern of one linear, which may be {@link DENSE}. */
 export function linearPattern(meta: Pick<MaskMeta, 'pattern' | 'patterns'>, name: string): string {
   return Object.hasOwn(meta.patterns, name) ? (meta.patterns[name] as string) : meta.pattern
 }
 
-/** The `__metadata__` of a mask file; `columns`: the true columns of the linears whose rows end inside a byte. */
+/**
+ * Creates the `__metadata__` of a mask file.
+ *
+ * @param columns true column counts of the linears whose rows end inside a byte
+ */
 export function formatMetadata(
   kind: MaskKind,
   meta: MaskMeta,
@@ -57,7 +61,7 @@ export function formatMetadata(
   return metadata
 }
 
-/** Everything that the metadata of a mask file say. */
+/** The parsed metadata of a mask file. */
 export interface ParsedMetadata {
   kind: MaskKind
   meta: MaskMeta
@@ -65,7 +69,7 @@ export interface ParsedMetadata {
 }
 
 /**
- * Reads what {@link formatMetadata} wrote.
+ * Parses what {@link formatMetadata} wrote.
  *
  * @throws AppError `mask_invalid` naming the key
  */
@@ -78,7 +82,7 @@ export function parseMetadata(metadata: Readonly<Record<string, string>>): Parse
   const kind = parseKind(field('format'))
   const version = field('format_version')
   if (version !== FORMAT_VERSION) {
-    throw maskInvalid(`metadata 'format_version' is '${version}', this copal reads '${FORMAT_VERSION}'`)
+    throw maskInvalid(`metadata 'format_version' is '${version}', expected '${FORMAT_VERSION}'`)
   }
   const scope = field('scope')
   if (scope !== 'row' && scope !== 'matrix')
@@ -138,7 +142,7 @@ function parseColumns(text: string | undefined): ReadonlyMap<string, number> {
   return columns
 }
 
-/** A JSON object's entries; none without a text. */
+/** Parses a JSON object into its entries; none where the text is absent. */
 function parseEntries(key: string, text: string | undefined): [string, unknown][] {
   if (text === undefined) return []
   const value = parseJson(key, text)
@@ -154,7 +158,7 @@ function parseJson(key: string, text: string): unknown {
   }
 }
 
-/** A JSON object with its names in order, so that equal content gives equal bytes. */
+/** Serialises a JSON object with sorted names, so that equal content gives equal bytes. */
 function stringifySorted(entries: readonly (readonly [string, unknown])[]): string {
   return JSON.stringify(Object.fromEntries(entries.toSorted(([a], [b]) => (a < b ? -1 : 1))))
 }

@@ -1,7 +1,4 @@
-/**
- * Surviving values as weights files hold them: bfloat16, the kept weights of row 0 by column, then those of
- * row 1, without gaps.
- */
+/** Surviving values as weights files store them: bfloat16, the kept weights of row 0 by column, then of row 1, no gaps. */
 import { AppError } from '../errors.ts'
 import { countBits, rowBytes } from './bit-rows.ts'
 import { maskInvalid } from './mask-error.ts'
@@ -9,7 +6,7 @@ import { maskInvalid } from './mask-error.ts'
 const F32_EXPONENT = 0x7f800000
 const BF16_EXPONENT = 0x7f80
 
-/** The bfloat16 nearest to the f32 with these bits, ties to even; -1 where that is not finite. */
+/** Rounds the f32 with these bits to the nearest bfloat16, ties to even; returns its bits, or -1 where it is not finite. */
 function roundToBfloat16Bits(word: number): number {
   if ((word & F32_EXPONENT) === F32_EXPONENT) return -1
   const rounded = (word + 0x7fff + ((word >>> 16) & 1)) >>> 16
@@ -23,9 +20,8 @@ function asWords(weights: Float32Array): Uint32Array {
 /**
  * Packs the kept weights of `weights` `[rows, cols]` f32, rounded to the nearest bfloat16, ties to even.
  *
- * @param bits `[rows, ceil(cols/8)]`, see `bits.ts`; tail bits are zero
- * @throws AppError `mask_invalid` naming the tensor and the weight where a kept one is not finite, or too large
- * for a bfloat16
+ * @param bits `[rows, ceil(cols/8)]`, see `bit-rows.ts`; padding bits are zero
+ * @throws AppError `mask_invalid` naming the tensor and the weight, when a kept weight is not finite or exceeds bfloat16
  */
 export function packValues(
   name: string,
@@ -41,13 +37,13 @@ export function packValues(
   for (let row = 0; row < rows; row++) {
     for (let byte = 0; byte < width; byte++) {
       const first = row * cols + byte * 8
-      // From set bit to set bit.
+      // `rest & -rest` is the lowest set bit.
       for (let rest = bits[row * width + byte] as number; rest; rest &= rest - 1) {
         const i = first + 31 - Math.clz32(rest & -rest)
         const rounded = roundToBfloat16Bits(words[i] as number)
         if (rounded < 0) {
           throw maskInvalid(
-            `tensor '${name}' row ${row} column ${i - row * cols} is ${weights[i]}, which no bfloat16 holds as a finite value`,
+            `tensor '${name}' row ${row} column ${i - row * cols} is ${weights[i]}, which is not finite in bfloat16`,
           )
         }
         values[at++] = rounded
@@ -58,9 +54,9 @@ export function packValues(
 }
 
 /**
- * All weights of a tensor, rounded to the nearest bfloat16, ties to even.
+ * Rounds all weights of a tensor to the nearest bfloat16, ties to even.
  *
- * @throws AppError `unsupported_model` naming the tensor where one is not finite, or too large for a bfloat16
+ * @throws AppError `unsupported_model` naming the tensor, when a weight is not finite or exceeds bfloat16
  */
 export function roundToBfloat16(name: string, weights: Float32Array): Uint16Array<ArrayBuffer> {
   const words = asWords(weights)
@@ -70,7 +66,7 @@ export function roundToBfloat16(name: string, weights: Float32Array): Uint16Arra
     if (rounded < 0) {
       throw new AppError(
         'unsupported_model',
-        `Weight ${i} of '${name}' is ${weights[i]}, which no bfloat16 holds as a finite value.`,
+        `Weight ${i} of '${name}' is ${weights[i]}, which is not finite in bfloat16. Use a model with finite weights.`,
       )
     }
     values[i] = rounded
@@ -79,10 +75,10 @@ export function roundToBfloat16(name: string, weights: Float32Array): Uint16Arra
 }
 
 /**
- * Spreads packed values over `words` `[rows, cols]`, the bits of f32 values; pruned weights become 0.
+ * Writes packed values into `words` `[rows, cols]`, the bits of f32 values; pruned weights become 0.
  *
- * @param bits `[rows, ceil(cols/8)]`, see `bits.ts`; tail bits are zero
- * @param values as many as `bits` has set
+ * @param bits `[rows, ceil(cols/8)]`, see `bit-rows.ts`; padding bits are zero
+ * @param values one for each set bit
  */
 export function unpackValues(
   bits: Uint8Array,
@@ -104,7 +100,7 @@ export function unpackValues(
   }
 }
 
-/** Index of the first packed value that is NaN or infinite; -1 when all are finite. */
+/** Returns the index of the first packed value that is NaN or infinite; -1 when all are finite. */
 export function findNotFinite(values: Uint16Array): number {
   return values.findIndex((value) => (value & BF16_EXPONENT) === BF16_EXPONENT)
 }

@@ -3,7 +3,7 @@
  * Format: https://github.com/huggingface/safetensors#format
  */
 
-/** Bytes an element takes, for the dtypes whose files we can find our way in. */
+/** Bytes per element of the known dtypes. */
 const DTYPE_BYTES: Readonly<Record<string, number>> = {
   F64: 8,
   I64: 8,
@@ -22,7 +22,7 @@ const DTYPE_BYTES: Readonly<Record<string, number>> = {
   F8_E5M2: 1,
 }
 
-/** The reference implementation refuses longer headers too. */
+/** The reference implementation has the same limit. */
 const MAX_HEADER_BYTES = 100_000_000
 
 /** One tensor in memory: `data` is row-major, `shape` product × dtype size bytes. */
@@ -38,7 +38,7 @@ export interface SafetensorsContent {
   tensors: ReadonlyMap<string, SafetensorsTensor>
 }
 
-/** Where a tensor lies: `begin` and `end` are byte offsets from the start of the file. */
+/** The location of a tensor: `begin` and `end` are byte offsets from the start of the file. */
 export interface SafetensorsEntry {
   dtype: string
   shape: readonly number[]
@@ -46,22 +46,22 @@ export interface SafetensorsEntry {
   end: number
 }
 
-/** What stands before the tensor bytes. `tensors` is ordered by offset. */
+/** The header of a file. `tensors` is ordered by offset. */
 export interface SafetensorsHeader {
   metadata: Readonly<Record<string, string>>
   tensors: ReadonlyMap<string, SafetensorsEntry>
-  /** Bytes of length prefix and header: where the first tensor begins. */
+  /** Bytes of length prefix and JSON, which is the offset of the first tensor. */
   headerBytes: number
   /** Bytes of the whole file. */
   fileBytes: number
 }
 
-/** The bytes are not a safetensors file; the message says what was found instead. */
+/** The error for bytes that are not a safetensors file; the message says what was found instead. */
 export class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError'
 }
 
-/** A file to be written: its header, where each tensor goes (in the order of the file), and its whole size. */
+/** The layout of a file to write: its header, the location of each tensor in file order, and the size of the file. */
 export interface SafetensorsLayout {
   /** Length prefix, JSON and padding. */
   header: Uint8Array<ArrayBuffer>
@@ -70,8 +70,8 @@ export interface SafetensorsLayout {
 }
 
 /**
- * Lays tensors out, largest elements first and then by name, so that equal content gives equal bytes and every
- * tensor is aligned to its element size.
+ * Computes the layout of a file: tensors with the largest elements come first, then by name, so that equal content
+ * gives equal bytes and every tensor is aligned to its element size.
  *
  * @throws SafetensorsError for an unknown dtype
  */
@@ -111,7 +111,7 @@ export function layOutSafetensors(
 /**
  * Serialises tensors in the order of {@link layOutSafetensors}.
  *
- * @throws SafetensorsError when a tensor's bytes do not fit its dtype and shape.
+ * @throws SafetensorsError when a tensor's bytes do not match its dtype and shape
  */
 export function encodeSafetensors({ metadata, tensors }: SafetensorsContent): Uint8Array<ArrayBuffer> {
   const { header, entries, fileBytes } = layOutSafetensors(metadata, tensors)
@@ -121,7 +121,7 @@ export function encodeSafetensors({ metadata, tensors }: SafetensorsContent): Ui
     const { begin, end } = entries.get(name) as SafetensorsEntry
     if (data.byteLength !== end - begin) {
       throw new SafetensorsError(
-        `tensor '${name}': ${data.byteLength} bytes, but ${dtype} [${shape.join(', ')}] takes ${end - begin}`,
+        `tensor '${name}' has ${data.byteLength} bytes, but ${dtype} [${shape.join(', ')}] takes ${end - begin}`,
       )
     }
     file.set(data, begin)
@@ -130,7 +130,7 @@ export function encodeSafetensors({ metadata, tensors }: SafetensorsContent): Ui
 }
 
 /**
- * Bytes that must be read to parse the header, from the first eight bytes of a file.
+ * Returns how many bytes must be read to parse the header, from the first eight bytes of a file.
  *
  * @throws SafetensorsError
  */
@@ -139,21 +139,21 @@ export function safetensorsHeaderBytes(prefix: Uint8Array): number {
     throw new SafetensorsError(`${prefix.byteLength} bytes are too few for a safetensors file`)
   const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true)
   if (length > BigInt(MAX_HEADER_BYTES)) {
-    throw new SafetensorsError('its first eight bytes are no header length')
+    throw new SafetensorsError('its first eight bytes are not a header length')
   }
   return 8 + Number(length)
 }
 
 /**
- * Parses the header of a file of which `bytes` is a prefix that holds at least the header.
- * Tensors must follow one another without gap or overlap.
+ * Parses the header of a file from its first bytes, which must contain the whole header. Tensors must follow one another
+ * without gap or overlap.
  *
  * @throws SafetensorsError
  */
 export function readSafetensorsHeader(bytes: Uint8Array): SafetensorsHeader {
   const headerBytes = safetensorsHeaderBytes(bytes)
   if (bytes.byteLength < headerBytes) {
-    throw new SafetensorsError(`the header takes ${headerBytes} bytes, only ${bytes.byteLength} are there`)
+    throw new SafetensorsError(`the header takes ${headerBytes} bytes, but the file has ${bytes.byteLength}`)
   }
   const root = parseJsonObject(bytes.subarray(8, headerBytes))
   const metadata: Record<string, string> = {}
@@ -174,7 +174,7 @@ export function readSafetensorsHeader(bytes: Uint8Array): SafetensorsHeader {
   for (const [name, entry] of entries) {
     if (entry.begin !== at) {
       throw new SafetensorsError(
-        `tensor '${name}' begins at byte ${entry.begin}, the one before it ends at ${at}`,
+        `tensor '${name}' begins at byte ${entry.begin}, but the tensor before it ends at ${at}`,
       )
     }
     at = entry.end
@@ -185,13 +185,13 @@ export function readSafetensorsHeader(bytes: Uint8Array): SafetensorsHeader {
 /**
  * Parses a whole file; tensor data are views of `bytes`.
  *
- * @throws SafetensorsError also when bytes are missing or left over.
+ * @throws SafetensorsError also when bytes are missing or left over
  */
 export function decodeSafetensors(bytes: Uint8Array): SafetensorsContent {
   const header = readSafetensorsHeader(bytes)
   if (header.fileBytes !== bytes.byteLength) {
     throw new SafetensorsError(
-      `the header describes ${header.fileBytes} bytes, ${bytes.byteLength} are there`,
+      `the header describes ${header.fileBytes} bytes, but the file has ${bytes.byteLength}`,
     )
   }
   const tensors = new Map<string, SafetensorsTensor>()
@@ -211,7 +211,7 @@ function parseEntry(name: string, value: Record<string, unknown>, headerBytes: n
   const [begin = 0, end = 0] = offsets
   const bytes = tensorBytes(name, dtype, shape)
   if (end - begin !== bytes) {
-    throw broken(`holds ${end - begin} bytes where its shape needs ${bytes}`)
+    throw broken(`has ${end - begin} bytes, but its shape takes ${bytes}`)
   }
   return { dtype, shape, begin: headerBytes + begin, end: headerBytes + end }
 }

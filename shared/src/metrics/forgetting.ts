@@ -1,32 +1,32 @@
 /**
- * The R matrix of one run: `perplexity[stage][domain]` on a domain's held-out text after a stage, null where
- * it was not measured; and for each domain the stage that learned it, null where none did.
+ * The R matrix of one run: `perplexity[stage][domain]` on a domain's held-out text after each stage, null where it was
+ * not measured. `learnedAt[domain]` is the stage that first calibrated on the domain, null where none did.
  */
 export interface RunHistory {
   perplexity: readonly (readonly (number | null)[])[]
   learnedAt: readonly (number | null)[]
 }
 
-/** Mean and maximum of `R_Ni − R_ii`, in perplexity; positive is forgetting. */
+/** Mean and maximum over domains of `R_Ni − R_ii`, in perplexity; positive is forgetting. */
 export interface BackwardTransfer {
   mean: number
   max: number
 }
 
 /**
- * Backward transfer as COPAL reports it (Malla et al. 2024, a-bwt and m-bwt): how much worse each domain is
- * after the last stage than right after the stage that learned it, over the domains learned earlier.
+ * Computes backward transfer as COPAL reports it (Malla et al. 2024, a-bwt and m-bwt): for each domain learned before
+ * the last stage, its perplexity after the last stage minus that after the stage that learned it.
  *
- * @returns null when no domain was learned before the last stage, or nothing was measured of those that were.
+ * @returns null when no domain was learned before the last stage, or none of those was measured at both stages
  */
 export function backwardTransfer({ perplexity, learnedAt }: RunHistory): BackwardTransfer | null {
   const last = perplexity.length - 1
   const losses: number[] = []
   for (const [domain, stage] of learnedAt.entries()) {
     if (stage === null || stage >= last) continue
-    const then = perplexity[stage]?.[domain] ?? null
-    const now = perplexity[last]?.[domain] ?? null
-    if (then !== null && now !== null) losses.push(now - then)
+    const learned = perplexity[stage]?.[domain] ?? null
+    const final = perplexity[last]?.[domain] ?? null
+    if (learned !== null && final !== null) losses.push(final - learned)
   }
   if (losses.length === 0) return null
   return { mean: losses.reduce((sum, loss) => sum + loss, 0) / losses.length, max: Math.max(...losses) }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { gather } from '../../../gateway/src/runtime/batcher.ts'
+import { createBatcher } from '../../../gateway/src/runtime/batcher.ts'
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 1_000_000, toFake: ['Date', 'setTimeout', 'clearTimeout'] })
@@ -10,7 +10,7 @@ afterEach(() => {
 
 /** Things gathered by events, and what each of these sent. */
 function setup(most?: number) {
-  const gathered = gather<number>({ waitMs: 20, lostMs: 200, ...(most === undefined ? {} : { most }) })
+  const gathered = createBatcher<number>({ waitMs: 20, lostMs: 200, ...(most === undefined ? {} : { most }) })
   const sent: [event: string, things: number[]][] = []
   const add = (event: string, ...things: number[]) =>
     gathered.add({ nowMs: () => Date.now(), waitUntil: (work) => void work }, things, (all) =>

@@ -1,8 +1,10 @@
-import type { Command, Option } from 'commander'
 import { expect, test } from 'vitest'
 import { createProgram, runCommand } from '../../../gpu-node/cli/program.ts'
 import { createSession } from '../../../gpu-node/cli/session.ts'
 import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
+
+type Command = Awaited<ReturnType<typeof createProgram>>
+type Option = Command['options'][number]
 
 /** What arguments and options that are read are given where something else is wrong. */
 const RIGHT: Record<string, string> = {

@@ -7,9 +7,19 @@ import {
   loadNativeIfThere,
   NativeUnavailableError,
 } from '../../../gpu-node/src/platform/native-addon.ts'
-import type { Addon, Precision } from '../../../gpu-node/native/addon.d.ts'
+import type { Addon, PackOptions, Precision } from '../../../gpu-node/native/addon.d.ts'
 import { leaveOut } from '../../support/harness/skip-without-addon.ts'
 import { createRandom, normals } from '../../support/harness/random.ts'
+
+/** A weight of two rows and two columns, all zeros. */
+const TWO_BY_TWO: PackOptions = {
+  weights: new Float32Array(4),
+  rows: 2,
+  cols: 2,
+  mask: null,
+  precision: 'bf16',
+  group: 64,
+}
 
 // Where there is cargo the addon is built here and every test runs. Where there is none, what is left to
 // test is that the loader says so.
@@ -42,11 +52,11 @@ function testAddon(addon: Addon): void {
       const dense = normals(random, rows * cols, 0, 0.05)
       const mask = randomMask(random, rows, cols)
       const inputs = normals(random, tokens * cols, 0, 1)
-      const multiplier = new addon.Multiplier(kernel, 2, tokens, cols)
+      const multiplier = new addon.Multiplier({ kernel, threads: 2, maxTokens: tokens, maxCols: cols })
       expect(multiplier.kernel).toBe(kernel)
       for (const [precision, group] of FORMATS) {
         for (const kept of [null, mask]) {
-          const matrix = await addon.pack(dense, rows, cols, kept, precision, group)
+          const matrix = await addon.pack({ weights: dense, rows, cols, mask: kept, precision, group })
           const outputs = new Float32Array(tokens * rows)
           multiplier.multiply(matrix, inputs, outputs)
           const error = relativeError(outputs, product(dense, kept, rows, cols, inputs))
@@ -63,47 +73,63 @@ function testAddon(addon: Addon): void {
     const [rows, cols] = [64, 128]
     const mask = randomMask(random, rows, cols)
     const kept = mask.reduce((sum, byte) => sum + byte.toString(2).replaceAll('0', '').length, 0)
-    const matrix = await addon.pack(normals(random, rows * cols, 0, 1), rows, cols, mask, 'int8', 64)
+    const matrix = await addon.pack({
+      weights: normals(random, rows * cols, 0, 1),
+      rows,
+      cols,
+      mask,
+      precision: 'int8',
+      group: 64,
+    })
     const groups = (rows * cols) / 64
     expect(matrix).toMatchObject({ rows, cols, kept, bytes: kept + (rows * cols) / 8 + 2 * groups })
   })
 
   test('a panic in a kernel thread becomes an error, and the next call works', async () => {
-    const multiplier = new addon.Multiplier(null, 2, 1, 2)
+    const multiplier = new addon.Multiplier({ threads: 2, maxTokens: 1, maxCols: 2 })
     for (const thread of [0, 1]) {
-      expect(() => multiplier.provokePanic(thread)).toThrow(`provoked on thread ${thread}`)
+      expect(() => multiplier.provokePanic(thread)).toThrow(
+        expect.objectContaining({
+          code: 'Panicked',
+          message: expect.stringContaining(`provoked on thread ${thread}`),
+        }),
+      )
     }
-    const matrix = await addon.pack(Float32Array.of(1, 2, 3, 4), 2, 2, null, 'bf16', 64)
+    const matrix = await addon.pack({ ...TWO_BY_TWO, weights: Float32Array.of(1, 2, 3, 4) })
     const outputs = new Float32Array(2)
     multiplier.multiply(matrix, Float32Array.of(1, 1), outputs)
     expect([...outputs]).toEqual([3, 7])
   })
 
   test('a kernel that does not exist is an error that lists the known ones', () => {
-    expect(() => new addon.Multiplier('sse9', 1, 1, 1)).toThrow(
+    expect(() => new addon.Multiplier({ kernel: 'sse9', threads: 1, maxTokens: 1, maxCols: 1 })).toThrow(
       `unknown kernel 'sse9'; there are amx, avx512bf16, avx512, avx2, neon, scalar, and this machine runs ${addon.kernels().join(', ')}`,
     )
   })
 
   test('arguments that do not fit are refused and say why', async () => {
-    const one = new Float32Array(4)
-    const wrongType = expect.objectContaining({ code: 'InvalidArg' })
-    const pack = (...args: unknown[]) => (addon.pack as (...args: unknown[]) => Promise<unknown>)(...args)
-    await expect(pack(one, 2, 2, null, 'bf16', 64)).resolves.toBeDefined()
-    await expect(pack(one, 2, 3, null, 'bf16', 64)).rejects.toThrow('there are 4')
-    await expect(pack(one, 2, 2, new Uint8Array(3), 'bf16', 64)).rejects.toThrow('the mask has 3 bytes')
-    await expect(pack(one, 2, 2, Uint8Array.of(3, 4), 'bf16', 64)).rejects.toThrow('row 1 of the mask')
-    await expect(pack(Float32Array.of(0, 0, 0, Number.NaN), 2, 2, null, 'int8', 64)).rejects.toThrow(
-      'row 1, column 1 is NaN',
+    const invalid = (message: string) =>
+      expect.objectContaining({ code: 'InvalidArg', message: expect.stringContaining(message) })
+    const pack = (changes: object) => addon.pack({ ...TWO_BY_TWO, ...changes })
+    await expect(pack({})).resolves.toBeDefined()
+    await expect(pack({ cols: 3 })).rejects.toEqual(invalid('there are 4'))
+    await expect(pack({ mask: new Uint8Array(3) })).rejects.toEqual(invalid('the mask has 3 bytes'))
+    await expect(pack({ mask: Uint8Array.of(3, 4) })).rejects.toEqual(invalid('row 1 of the mask'))
+    await expect(pack({ weights: Float32Array.of(0, 0, 0, Number.NaN), precision: 'int8' })).rejects.toEqual(
+      invalid('row 1, column 1 is NaN'),
     )
-    expect(() => pack(one, 2, 2, null, 'int7', 64)).toThrow('there are: bf16, int8, int4')
-    expect(() => pack(one, 2, 2, null, 'int4', 48)).toThrow('groups of 64 or 32')
-    expect(() => pack(one, 1.5, 2, null, 'bf16', 64)).toThrow('rows must be a whole number')
-    expect(() => pack(new Float64Array(4), 2, 2, null, 'bf16', 64)).toThrow(wrongType)
-    expect(() => pack([0, 0, 0, 0], 2, 2, null, 'bf16', 64)).toThrow(wrongType)
+    expect(() => pack({ precision: 'int7' })).toThrow(invalid('there are: bf16, int8, int4'))
+    expect(() => pack({ precision: 'int4', group: 48 })).toThrow(invalid('groups of 64 or 32'))
+    expect(() => pack({ rows: 1.5 })).toThrow(invalid('rows must be a whole number'))
+    expect(() => pack({ rows: '2' })).toThrow(invalid('rows must be a number'))
+    expect(() => pack({ precision: undefined })).toThrow(invalid('precision must be a string'))
+    expect(() => pack({ weights: new Float64Array(4) })).toThrow(invalid('weights must be a Float32Array'))
+    expect(() => pack({ weights: [0, 0, 0, 0] })).toThrow(invalid('weights must be a Float32Array'))
+    for (const options of [undefined, null, 3, 'x'])
+      expect(() => addon.pack(options as never)).toThrow(invalid('the argument must be an object'))
 
-    const multiplier = new addon.Multiplier(null, 1, 1, 2)
-    const matrix = await addon.pack(one, 2, 2, null, 'bf16', 64)
+    const multiplier = new addon.Multiplier({ threads: 1, maxTokens: 1, maxCols: 2 })
+    const matrix = await addon.pack(TWO_BY_TWO)
     const memory = new Float32Array(3)
     expect(() => multiplier.multiply(matrix, new Float32Array(3), new Float32Array(2))).toThrow('2 columns')
     expect(() => multiplier.multiply(matrix, new Float32Array(4), new Float32Array(4))).toThrow('room for 1')
@@ -116,34 +142,68 @@ function testAddon(addon: Addon): void {
       [2 ** 28, 1],
       [2 ** 20, 2 ** 20],
     ] as const)
-      expect(() => new addon.Multiplier(null, 1, maxTokens, maxCols)).toThrow('more than a gigabyte')
+      expect(() => new addon.Multiplier({ threads: 1, maxTokens, maxCols })).toThrow('more than a gigabyte')
     expect(() => multiplier.timePass([matrix], 2 ** 28)).toThrow('room for 1')
     expect(() => multiplier.multiply({} as never, new Float32Array(2), new Float32Array(2))).toThrow(
-      wrongType,
+      expect.objectContaining({ code: 'InvalidArg' }),
     )
   })
 
   test('arrays may be given away while the matrix is packed', async () => {
     const dense = new Float32Array(1 << 20).fill(1)
-    const packing = addon.pack(dense, 1024, 1024, null, 'bf16', 64)
+    const packing = addon.pack({ ...TWO_BY_TWO, weights: dense, rows: 1024, cols: 1024 })
     structuredClone(dense, { transfer: [dense.buffer] })
     const matrix = await packing
     const outputs = new Float32Array(1024)
-    new addon.Multiplier(null, 1, 1, 1024).multiply(matrix, new Float32Array(1024).fill(1), outputs)
+    const multiplier = new addon.Multiplier({ threads: 1, maxTokens: 1, maxCols: 1024 })
+    multiplier.multiply(matrix, new Float32Array(1024).fill(1), outputs)
     expect(outputs.every((output) => output === 1024)).toBe(true)
   })
 
+  test('each property of an argument is read once, and before any array is used', async () => {
+    const reads: string[] = []
+    const weights = new Float32Array(4)
+    const watched = new Proxy(
+      { ...TWO_BY_TWO, weights },
+      {
+        get(target, name, receiver) {
+          reads.push(String(name))
+          // The last property that is read detaches the array that was read first.
+          if (name === 'group') structuredClone(weights, { transfer: [weights.buffer] })
+          return Reflect.get(target, name, receiver) as unknown
+        },
+      },
+    )
+    await expect(addon.pack(watched)).rejects.toMatchObject({
+      code: 'InvalidArg',
+      message: expect.stringContaining('there are 0') as string,
+    })
+    expect(reads.toSorted()).toEqual(['cols', 'group', 'mask', 'precision', 'rows', 'weights'])
+  })
+
+  test('an error that a getter throws reaches the caller', () => {
+    const failure = new Error('from the getter')
+    const options = {
+      ...TWO_BY_TWO,
+      get rows(): number {
+        throw failure
+      },
+    }
+    expect(errorOf(() => addon.pack(options))).toBe(failure)
+    expect(errorOf(() => new addon.Sampler(options as never))).toMatchObject({ code: 'InvalidArg' })
+  })
+
   test('an addon that is built of other sources is not taken', () => {
-    const sources = addon.sources()
-    expect(sources).toMatch(/^[0-9a-f]{64}$/)
-    expect(asAddon(addon, sources)).toBe(addon)
+    const hash = addon.sourceHash()
+    expect(hash).toMatch(/^[0-9a-f]{64}$/)
+    expect(asAddon(addon, hash)).toBe(addon)
     expect(asAddon(addon, 'f'.repeat(64))).toBe('it is built of other sources')
-    expect(asAddon({}, sources)).toBe('it is built of other sources')
+    expect(asAddon({}, hash)).toBe('it is built of other sources')
   })
 
   test('the loader tells every attempt, and takes the first that fits', () => {
     const other = new URL('../../../package.json', import.meta.url).pathname
-    expect(loadNative(['/nowhere/copal.node', other, addonPath()]).sources()).toBe(addon.sources())
+    expect(loadNative(['/nowhere/copal.node', other, addonPath()]).sourceHash()).toBe(addon.sourceHash())
     const failure = errorOf(() => loadNative(['/nowhere/copal.node', other]))
     expect(failure).toBeInstanceOf(NativeUnavailableError)
     expect((failure as NativeUnavailableError).attempts).toEqual([

@@ -116,26 +116,31 @@ function testNativeSwaps(addon: Addon): void {
   test('arguments that do not fit are refused and say why', () => {
     const [weights, moment, bits] = [new Float32Array(8), new Float64Array(16), new Uint8Array(2)]
     const [gradient, errors] = [new Float64Array(8), new Float64Array(2)]
-    const good: unknown[] = [null, 4, null, weights, moment, bits, gradient, errors, 0]
-    const swap = (...args: unknown[]) => (addon.swapRows as (...args: unknown[]) => void)(...args)
-    const changed = (place: number, value: unknown) => () => swap(...good.with(place, value))
-    const wrongType = expect.objectContaining({ code: 'InvalidArg' })
-    swap(...good)
-    swap(...good.with(2, 2))
-    expect(changed(0, 'sse9')).toThrow("unknown kernel 'sse9'; there are amx, avx512")
-    expect(changed(1, 0)).toThrow('cols must be a whole number from 1')
-    expect(changed(2, 3)).toThrow("group has 3 columns; it must divide the row's 4")
-    expect(changed(2, -1)).toThrow('group must be a whole number')
-    expect(changed(3, new Float32Array(7))).toThrow('weights has 7 values; with 2 rows')
-    expect(changed(4, new Float64Array(15))).toThrow('moment has 15 values')
-    expect(changed(5, new Uint8Array(3))).toThrow('bits has 3 values')
-    expect(changed(6, new Float64Array(9))).toThrow('gradient has 9 values')
-    expect(changed(8, Number.NaN)).toThrow('floor must be a number')
-    expect(changed(3, new Float64Array(8))).toThrow(wrongType)
-    expect(changed(5, [0, 0])).toThrow(wrongType)
-    expect(changed(7, gradient.subarray(2, 4))).toThrow('errors shares memory with another array')
-    expect(changed(5, new Uint8Array(moment.buffer, 3, 2))).toThrow('bits shares memory with another array')
-    expect(changed(5, new Uint8Array(errors.buffer, 0, 2))).toThrow('bits shares memory with another array')
+    const good = { kernel: null, cols: 4, group: null, weights, moment, bits, gradient, errors, floor: 0 }
+    const changed = (changes: object) => () => addon.exchangeRows({ ...good, ...changes })
+    const wrongType = (name: string) =>
+      expect.objectContaining({ code: 'InvalidArg', message: expect.stringContaining(`${name} must be`) })
+    addon.exchangeRows(good)
+    addon.exchangeRows({ ...good, group: 2 })
+    expect(changed({ kernel: 'sse9' })).toThrow("unknown kernel 'sse9'; there are amx, avx512")
+    expect(changed({ cols: 0 })).toThrow('cols must be a whole number from 1')
+    expect(changed({ group: 3 })).toThrow("group has 3 columns; it must divide the row's 4")
+    expect(changed({ group: -1 })).toThrow('group must be a whole number')
+    expect(changed({ weights: new Float32Array(7) })).toThrow('weights has 7 values; with 2 rows')
+    expect(changed({ moment: new Float64Array(15) })).toThrow('moment has 15 values')
+    expect(changed({ bits: new Uint8Array(3) })).toThrow('bits has 3 values')
+    expect(changed({ gradient: new Float64Array(9) })).toThrow('gradient has 9 values')
+    expect(changed({ floor: Number.NaN })).toThrow('floor must be a number')
+    expect(changed({ weights: new Float64Array(8) })).toThrow(wrongType('weights'))
+    expect(changed({ bits: [0, 0] })).toThrow(wrongType('bits'))
+    expect(changed({ floor: '0' })).toThrow(wrongType('floor'))
+    expect(changed({ errors: gradient.subarray(2, 4) })).toThrow('errors shares memory with another array')
+    expect(changed({ bits: new Uint8Array(moment.buffer, 3, 2) })).toThrow(
+      'bits shares memory with another array',
+    )
+    expect(changed({ bits: new Uint8Array(errors.buffer, 0, 2) })).toThrow(
+      'bits shares memory with another array',
+    )
   })
 }
 

@@ -123,7 +123,7 @@ test('a damaged mask and a mask of another model are reported while the old mask
     beat.weightSets.some(({ version, state }) => version === 3 && state === 'failed'),
   )
   expect(foreign.activeVersion).toBe(1)
-  expect(foreign.weightSets.find(({ version }) => version === 3)?.error).toMatch(/made for other weights/)
+  expect(foreign.weightSets.find(({ version }) => version === 3)?.error).toMatch(/made for other dense weights/)
   expect(foreign.weightSets.map(({ version }) => version)).toEqual([0, 1, 3])
   expect(await generate(gateway, node, 'request-after')).toEqual(before)
 })

@@ -65,7 +65,7 @@ const target = {
 }
 
 /** The error of reading and checking a mask file. */
-function refusal(bytes: Uint8Array, against = target): AppError {
+function errorOf(bytes: Uint8Array, against = target): AppError {
   try {
     checkMask(decodeMask(bytes), against)
   } catch (error) {
@@ -87,7 +87,7 @@ function altered(
   return encodeSafetensors({ metadata, tensors })
 }
 
-test('a mask survives the round trip, also columns that are not whole bytes', () => {
+test('a mask survives the round trip, even with columns that end inside a byte', () => {
   const original = mask({ parent: 'cd'.repeat(32) })
   const bytes = encodeMask(original)
   const back = decodeMask(bytes)
@@ -98,7 +98,7 @@ test('a mask survives the round trip, also columns that are not whole bytes', ()
   expect(encodeMask(back)).toEqual(bytes)
 })
 
-test('the bytes are those of the contract', () => {
+test('the file has the documented bytes', () => {
   const one: Mask = {
     meta: mask().meta,
     linears: new Map([[Q, linear(2, 12, (row, col) => row === 1 && col === 9)]]),
@@ -124,7 +124,7 @@ test('the bytes are those of the contract', () => {
   expect([...bytes.subarray(headerBytes)]).toEqual([0, 0, 0, 0b10])
 })
 
-test('the order of insertion does not change the bytes', () => {
+test('the insertion order of linears does not change the bytes', () => {
   const original = mask()
   const reversed: Mask = { meta: original.meta, linears: new Map([...original.linears].reverse()) }
   expect(encodeMask(reversed)).toEqual(encodeMask(original))
@@ -137,8 +137,8 @@ test('the metadata can be read from the header alone', () => {
   expect(() => readMaskHeader(bytes.subarray(0, headerBytes - 1))).toThrow('the header takes')
 })
 
-test('a mask of another model is refused by its base hash', () => {
-  const error = refusal(encodeMask(mask({ baseSha256: '00'.repeat(32) })))
+test('a mask of another model is rejected by its base hash', () => {
+  const error = errorOf(encodeMask(mask({ baseSha256: '00'.repeat(32) })))
   expect(error.code).toBe('mask_base_mismatch')
   expect(error.message).toContain(BASE)
 })
@@ -165,7 +165,7 @@ test.each<
   [
     'another shape',
     (_, tensors) => tensors.set(DOWN, { dtype: 'U8', shape: [6, 1], data: tensors.get(DOWN)!.data }),
-    `'${DOWN}' masks [6, 8], this model's weight is [3, 16]`,
+    `'${DOWN}' masks [6, 8], but the weight of this model is [3, 16]`,
   ],
   [
     'another element type',
@@ -173,7 +173,7 @@ test.each<
     `'${DOWN}' is I8 [3, 2]`,
   ],
   [
-    'a shape that is no matrix',
+    'a shape that is not a matrix',
     (_, tensors) => tensors.set(DOWN, { dtype: 'U8', shape: [6], data: tensors.get(DOWN)!.data }),
     `'${DOWN}' is U8 [6]`,
   ],
@@ -182,9 +182,9 @@ test.each<
     (metadata) => (metadata['columns'] = JSON.stringify({ [Q]: 20 })),
     `'${Q}' has rows of 2`,
   ],
-  ['columns of no linear', (metadata) => (metadata['columns'] = '{"x":3}'), `gives columns for 'x'`],
+  ['columns of no linear', (metadata) => (metadata['columns'] = '{"x":3}'), `'columns' names 'x'`],
   [
-    'columns that are no count',
+    'columns that are not a count',
     (metadata) => (metadata['columns'] = '{"x":-3}'),
     `'columns' of 'x' is not a count`,
   ],
@@ -205,15 +205,15 @@ test.each<
   [
     'a pattern that does not fit',
     (metadata) => (metadata['pattern'] = '3:9'),
-    `tensor '${DOWN}': 16 columns are not whole groups of 9`,
+    `tensor '${DOWN}': 16 columns are not a multiple of 9`,
   ],
   [
-    'groups of four not followed',
+    'bits that do not follow groups of four',
     (metadata) => (metadata['pattern'] = '1:4'),
     `keeps 2 of the 4 weights from column 0`,
   ],
-])('a mask with %s is refused, saying so', (_, change, message) => {
-  const error = refusal(altered(change))
+])('a mask with %s is rejected, and the message says why', (_, change, message) => {
+  const error = errorOf(altered(change))
   expect(error.code).toBe('mask_invalid')
   expect(error.message).toContain(message)
 })
@@ -222,19 +222,19 @@ test('matrix scope counts over the whole matrix, n:m along the columns', () => {
   const uneven = mask({ scope: 'matrix' }, (row) => row % 2 === 0)
   uneven.linears.get(DOWN)!.bits.set([0xff, 0x0f, 0xff, 0x0f, 0, 0])
   checkMask(decodeMask(encodeMask(uneven)), target)
-  const asRows = refusal(encodeMask({ ...uneven, meta: { ...uneven.meta, scope: 'row' } }))
+  const asRows = errorOf(encodeMask({ ...uneven, meta: { ...uneven.meta, scope: 'row' } }))
   expect(asRows.message).toContain(`'${DOWN}' row 0 keeps 12 of 16`)
   checkMask(decodeMask(encodeMask(mask({ pattern: '2:4' }))), target)
 })
 
-test('every truncation and every byte after the end is refused', () => {
+test('every truncation and every byte after the end is rejected', () => {
   const bytes = encodeMask(mask())
   for (let length = 0; length < bytes.length; length += 7) {
-    expect(refusal(bytes.subarray(0, length)).code, `${length} bytes`).toBe('mask_invalid')
+    expect(errorOf(bytes.subarray(0, length)).code, `${length} bytes`).toBe('mask_invalid')
   }
   const longer = new Uint8Array(bytes.length + 1)
   longer.set(bytes)
-  expect(refusal(longer).message).toContain(`${longer.length} are there`)
+  expect(errorOf(longer).message).toContain(`but the file has ${longer.length}`)
 })
 
 test.each([
@@ -252,18 +252,18 @@ test.each([
   ['no offsets', '{"a":{"dtype":"U8","shape":[0]}}'],
   ['offsets beyond the shape', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,2]}}'],
   ['a gap', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}'],
-])('a header with %s is refused', (_, json) => {
+])('a header with %s is rejected', (_, json) => {
   const header = new TextEncoder().encode(json.padEnd(Math.ceil(json.length / 8) * 8))
   const bytes = new Uint8Array(8 + header.length)
   new DataView(bytes.buffer).setBigUint64(0, BigInt(header.length), true)
   bytes.set(header, 8)
-  expect(refusal(bytes).code).toBe('mask_invalid')
+  expect(errorOf(bytes).code).toBe('mask_invalid')
 })
 
-test('a header longer than any real one is refused before it is read', () => {
+test('an implausibly long header is rejected before it is read', () => {
   const bytes = new Uint8Array(16)
   new DataView(bytes.buffer).setBigUint64(0, 2n ** 62n, true)
-  expect(refusal(bytes).message).toContain('its first eight bytes are no header length')
+  expect(errorOf(bytes).message).toContain('its first eight bytes are not a header length')
 })
 
 test('churn is the fraction of changed bits', () => {
@@ -278,5 +278,5 @@ test('churn is the fraction of changed bits', () => {
   const b = decodeMask(encodeMask(a))
   b.linears.get(Q)!.bits[0]! ^= 0b11
   expect(maskChurn(a, b)).toBeCloseTo(2 / (72 + 48), 12)
-  expect(() => maskChurn(a, { meta: a.meta, linears: new Map() })).toThrow('do not hold the same linears')
+  expect(() => maskChurn(a, { meta: a.meta, linears: new Map() })).toThrow('cover different linears')
 })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { keptCounts, parsePattern, patternError } from '@copal/shared/mask/sparsity-pattern.ts'
 
-test('ratios and n:m are read', () => {
+test('ratios and n:m are parsed', () => {
   expect(parsePattern('0.5')).toEqual({ kind: 'ratio', ratio: 0.5 })
   expect(parsePattern('0.6625')).toEqual({ kind: 'ratio', ratio: 0.6625 })
   expect(parsePattern('2:4')).toEqual({ kind: 'n:m', keep: 2, group: 4 })
@@ -9,28 +9,30 @@ test('ratios and n:m are read', () => {
 })
 
 test.each(['', '.5', '0.', '0.12345', '50%', '0:4', '2:', ':4', '02:4', '2:4:8', ' 0.5'])(
-  "'%s' is refused with what was expected",
+  "'%s' is rejected, and the message says what was expected",
   (text) => {
-    expect(() => parsePattern(text)).toThrow('expected a ratio of pruned weights with at most four decimals')
-    expect(patternError(text)).toContain(`'${text}' is not a sparsity pattern: expected a ratio`)
+    expect(() => parsePattern(text)).toThrow(
+      'expected the fraction of pruned weights with at most four decimals',
+    )
+    expect(patternError(text)).toContain(`'${text}' is not a sparsity pattern: expected the fraction`)
   },
 )
 
 test.each([
-  ['0', 'between 0 and 1'],
-  ['0.0', 'between 0 and 1'],
-  ['1', 'between 0 and 1'],
-  ['1.0', 'between 0 and 1'],
-  ['-0.5', 'between 0 and 1'],
-  ['50', 'between 0 and 1'],
-  ['4:4', 'n is less than m'],
-  ['5:4', 'n is less than m'],
+  ['0', 'above 0 and below 1'],
+  ['0.0', 'above 0 and below 1'],
+  ['1', 'above 0 and below 1'],
+  ['1.0', 'above 0 and below 1'],
+  ['-0.5', 'above 0 and below 1'],
+  ['50', 'above 0 and below 1'],
+  ['4:4', 'n must be less than m'],
+  ['5:4', 'n must be less than m'],
   ['2:65', 'at most 64'],
-])('%s is refused: %s', (text, reason) => {
+])('%s is rejected: %s', (text, reason) => {
   expect(() => parsePattern(text)).toThrow(reason)
 })
 
-test('what is a pattern has no fault', () => {
+test('a valid pattern has no error', () => {
   for (const text of ['0.5', '0.0001', '0.9999', '1:2', '63:64']) expect(patternError(text)).toBeUndefined()
 })
 

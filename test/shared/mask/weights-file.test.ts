@@ -77,7 +77,7 @@ function weightsFile(change: Partial<MaskMeta> = {}, seed = 1): Mask {
   return { meta, linears }
 }
 
-function refusal(bytes: Uint8Array): AppError {
+function errorOf(bytes: Uint8Array): AppError {
   try {
     checkMask(decodeMask(bytes), TARGET)
   } catch (error) {
@@ -118,7 +118,7 @@ describe('values', () => {
   })
 
   test.each([NaN, float(0x7f800001), float(0xffffffff), Infinity, -Infinity, 3.4e38])(
-    '%d is refused, naming its place',
+    '%d is rejected by row and column',
     (bad) => {
       const weights = new Float32Array(24)
       weights[14] = bad
@@ -130,7 +130,7 @@ describe('values', () => {
     },
   )
 
-  test('packed and spread again are the rounded weights where one is kept, and 0 elsewhere', () => {
+  test('pack and unpack to the rounded weights where kept, and to 0 elsewhere', () => {
     for (const [seed, rows, cols] of [
       [1, 5, 13],
       [2, 3, 8],
@@ -177,7 +177,7 @@ test.each<[string, Partial<MaskMeta>]>([
     expect(ofBuffer.linears.get(name)!.values).toEqual(values)
 })
 
-test('the bytes are those of the contract: values first, row by row, under the name of their weight', () => {
+test('the file has the documented bytes: values first, row by row, under the name of their weight', () => {
   const linear = {
     rows: 2,
     cols: 4,
@@ -198,7 +198,7 @@ test('the bytes are those of the contract: values first, row by row, under the n
   ])
 })
 
-test('the kind of a file is in its header', () => {
+test('the header says the kind of the file', () => {
   const mask = weightsFile()
   expect(readMaskHeader(encodeMask(mask)).kind).toBe('weights')
   const bare = new Map([...mask.linears].map(([name, { rows, cols, bits }]) => [name, { rows, cols, bits }]))
@@ -221,17 +221,17 @@ test.each<
   [
     'values without their linear',
     (_, tensors) => tensors.delete(DOWN),
-    `'${DOWN}.values' holds values for no linear of this file`,
+    `'${DOWN}.values' has values, but this file has no linear for them`,
   ],
   [
     'values under another name',
     (_, tensors) => tensors.set('x', { dtype: 'BF16', shape: [0], data: new Uint8Array() }),
-    "'x' holds values for no linear",
+    "'x' has values, but this file has no linear",
   ],
   [
     'a value too few',
     replace(`${Q}.values`, ({ data }) => ({ shape: [35], data: data.subarray(2) })),
-    `'${Q}' keeps 36 weights, but there are 35 values`,
+    `'${Q}' keeps 36 weights, but has 35 values`,
   ],
   [
     'values as a matrix',
@@ -250,30 +250,30 @@ test.each<
     `value 31 of tensor '${DOWN}' is not finite`,
   ],
   [
-    'values although it says that it is a mask',
+    'values in a file of the kind mask',
     (metadata) => (metadata['format'] = 'copal-mask'),
     `'${DOWN}.values' is BF16 [32], expected U8`,
   ],
   [
-    'patterns that are no object',
+    'patterns that are not an object',
     (metadata) => (metadata['patterns'] = '["0.5"]'),
     "'patterns' is not a JSON object",
   ],
   ['patterns that are not JSON', (metadata) => (metadata['patterns'] = '{'), "'patterns' is not JSON"],
   [
-    'a pattern that is none',
+    'an invalid pattern',
     (metadata) => (metadata['patterns'] = `{"${Q}":"half"}`),
     "'half' is not a sparsity",
   ],
   [
-    'a pattern that is no text',
+    'a pattern that is not a string',
     (metadata) => (metadata['patterns'] = `{"${Q}":0.5}`),
     `'${Q}' is not a pattern`,
   ],
   [
     'a pattern for a tensor it lacks',
     (metadata) => (metadata['patterns'] = '{"x":"0.5"}'),
-    "has a pattern for 'x', which it does not hold",
+    "has a pattern for 'x', but there is no tensor for it",
   ],
   [
     'a tensor for what it calls dense',
@@ -286,38 +286,38 @@ test.each<
     "names 'x', which is not a linear of this model",
   ],
   [
-    'a pattern of its own that its bits do not follow',
+    'bits that do not follow the pattern of their linear',
     (metadata) => (metadata['patterns'] = `{"${DOWN}":"0.25"}`),
     `'${DOWN}' row 0 keeps 8 of 16 weights, expected 12`,
   ],
-])('a weights file with %s is refused, saying so', (_, change, message) => {
+])('a weights file with %s is rejected, and the message says why', (_, change, message) => {
   const content = decodeSafetensors(encodeMask(weightsFile()))
   const metadata = { ...content.metadata }
   const tensors = new Map(content.tensors)
   change(metadata, tensors)
-  const error = refusal(encodeSafetensors({ metadata, tensors }))
+  const error = errorOf(encodeSafetensors({ metadata, tensors }))
   expect(error.code).toBe('mask_invalid')
   expect(error.message).toContain(message)
 })
 
-test('every truncation of a weights file is refused', () => {
+test('every truncation of a weights file is rejected', () => {
   const bytes = encodeMask(weightsFile())
   for (let length = 0; length < bytes.length; length += 5) {
-    expect(refusal(bytes.subarray(0, length)).code, `${length} bytes`).toBe('mask_invalid')
+    expect(errorOf(bytes.subarray(0, length)).code, `${length} bytes`).toBe('mask_invalid')
   }
 })
 
-test('a linear left dense has to be called so, and not all can be', () => {
+test('a dense linear must be declared, and not all linears can be dense', () => {
   const { meta, linears } = weightsFile({ patterns: { [Q]: 'dense' } })
   checkMask({ meta, linears }, TARGET)
-  expect(refusal(encodeMask({ meta: { ...meta, patterns: {} }, linears })).message).toContain(
+  expect(errorOf(encodeMask({ meta: { ...meta, patterns: {} }, linears })).message).toContain(
     `'${Q}' is missing`,
   )
   const nothing = { meta: { ...meta, patterns: { [Q]: 'dense', [DOWN]: 'dense' } }, linears: new Map() }
-  expect(refusal(encodeMask(nothing)).message).toContain('masks no linear at all')
+  expect(errorOf(encodeMask(nothing)).message).toContain('it masks no linear')
 })
 
-test('sparsity counts linears left dense where the shapes are known; churn counts their pruned weights', () => {
+test('sparsity counts dense linears where the shapes are known; churn counts their pruned weights', () => {
   const some = weightsFile({ patterns: { [Q]: 'dense' } })
   expect(maskSparsity(some)).toBe(0.5)
   expect(maskSparsity(some, TARGET.shapes)).toBe(32 / (72 + 64))

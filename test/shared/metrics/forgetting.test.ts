@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { backwardTransfer } from '@copal/shared/metrics/forgetting.ts'
 
-test('the mean and the worst of R_Ni − R_ii over the domains learned before the last stage', () => {
+test('backward transfer is the mean and the maximum of R_Ni − R_ii over the domains learned before the last stage', () => {
   // Worked by hand: a: 14 − 10 = 4, b: 21 − 22 = −1; c is learned last and does not count.
   const perplexity = [
     [9, 19, 29],
@@ -12,7 +12,7 @@ test('the mean and the worst of R_Ni − R_ii over the domains learned before th
   expect(backwardTransfer({ perplexity, learnedAt: [1, 2, 3] })).toEqual({ mean: 1.5, max: 4 })
 })
 
-test('getting better on every earlier domain is negative forgetting, not zero', () => {
+test('improvement on every earlier domain is negative forgetting, not zero', () => {
   const perplexity = [
     [8, 8],
     [10, 30],
@@ -21,7 +21,7 @@ test('getting better on every earlier domain is negative forgetting, not zero', 
   expect(backwardTransfer({ perplexity, learnedAt: [1, 2] })).toEqual({ mean: -0.5, max: -0.5 })
 })
 
-test('what was not measured is left out, and nothing measured is null', () => {
+test('unmeasured cells are left out, and the result is null when nothing was measured', () => {
   expect(
     backwardTransfer({
       perplexity: [

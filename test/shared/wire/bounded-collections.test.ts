@@ -53,7 +53,11 @@ test('a list is what its elements are made of, and is described as any other', (
   expect(boundedArray(element).safeParse({ length: 1 }).success).toBe(false)
   const schemaOf = (list: z.ZodArray) => z.toJSONSchema(list.min(1).max(3).describe('All.'), { io: 'input' })
   expect(schemaOf(boundedArray(element))).toEqual(schemaOf(z.array(element)))
-  expect(schemaOf(boundedArray(element))).toMatchObject({ minItems: 1, maxItems: 3, items: { type: 'object' } })
+  expect(schemaOf(boundedArray(element))).toMatchObject({
+    minItems: 1,
+    maxItems: 3,
+    items: { type: 'object' },
+  })
 })
 
 test('of too many pairs none is looked at', () => {

@@ -3,7 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { jsonSchema, mapRefs } from '@copal/shared/wire/json-schema.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 
-function refusalOf(schema: unknown): string {
+function errorOf(schema: unknown): string {
   try {
     validate(jsonSchema, schema)
   } catch (error) {
@@ -19,7 +19,7 @@ describe('a keyword that no answer can be kept to is refused with its place', ()
     [{ properties: { a: { anyOf: [{ type: 'string' }, { if: {} }] } } }, "'if' at #/properties/a/anyOf/1"],
     [{ items: { uniqueItems: true } }, "'uniqueItems' at #/items"],
     [{ $defs: { x: { prefixItems: [true, { contains: {} }] } } }, "'contains' at #/$defs/x/prefixItems/1"],
-  ])('%j', (schema, message) => expect(refusalOf(schema)).toContain(message))
+  ])('%j', (schema, message) => expect(errorOf(schema)).toContain(message))
 })
 
 test('names and data that only look like keywords are let through', () => {
@@ -30,17 +30,17 @@ test('names and data that only look like keywords are let through', () => {
     required: ['not'],
     nullable: true,
   }
-  expect(refusalOf(schema)).toBe('')
+  expect(errorOf(schema)).toBe('')
   expect(validate(jsonSchema, schema)).toEqual(schema)
 })
 
 test('schemas that are no objects, too deep or too long are refused', () => {
-  expect(refusalOf('string')).toMatch(/an object/)
-  expect(refusalOf([])).toMatch(/an object/)
+  expect(errorOf('string')).toMatch(/an object/)
+  expect(errorOf([])).toMatch(/an object/)
   let deep: object = {}
   for (let level = 0; level < 5000; level++) deep = { items: deep }
-  expect(refusalOf(deep)).toMatch(/more than 64 deep/)
-  expect(refusalOf({ description: 'x'.repeat(70_000) })).toMatch(/more than 65536 characters/)
+  expect(errorOf(deep)).toMatch(/more than 64 deep/)
+  expect(errorOf({ description: 'x'.repeat(70_000) })).toMatch(/more than 65536 characters/)
 })
 
 test('references are changed where they are references, and the order of properties stays', () => {

@@ -14,7 +14,7 @@ describe('a selection', () => {
   })
 
   test.each(['1.0', '4:2', 'sparse', ''])(
-    'with the pattern %j of a linear is refused, naming it',
+    'with the pattern %j of a linear is rejected and named',
     (pattern) => {
       const { error } = selectionSpec.safeParse({ ...selection, patterns: { a: '0.5', b: pattern } })
       expect(error?.issues[0]).toMatchObject({

@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest'
-import { nodePrefixes, MAX_CACHED_KEYS, MAX_PREFIX_KEYS, promptPrefixKeys } from '@copal/shared/wire/prefix.ts'
+import {
+  nodePrefixes,
+  MAX_CACHED_KEYS,
+  MAX_PREFIX_KEYS,
+  promptPrefixKeys,
+} from '@copal/shared/wire/prefix.ts'
 
 const keys = (count: number) =>
   Array.from({ length: count }, (_, index) => index.toString(16).padStart(16, '0'))

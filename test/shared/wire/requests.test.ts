@@ -12,15 +12,15 @@ const chat = (fields: object) => () =>
 const completion = (fields: object) => () =>
   validate(completionRequest, { model: 'tiny', prompt: 'hi', ...fields })
 
-/** The field and the message of the refusal. */
-function refusalOf(request: () => unknown): { param: string | null; message: string } {
+/** Returns the field and the message of the error. */
+function errorOf(request: () => unknown): { param: string | null; message: string } {
   try {
     request()
   } catch (error) {
     if (error instanceof AppError && error.status === 400) return error
     throw error
   }
-  throw new Error('the request was not refused')
+  throw new Error('the request was accepted')
 }
 
 /** Every parameter of OpenAI's chat completions that is taken, with a value that is. */
@@ -91,11 +91,11 @@ describe('chat completions', () => {
     expect(chat({ [field]: value })()).toHaveProperty(field, value)
   })
 
-  test.each(REFUSED_BY_CHAT)('refuse %s %j by its name', (field, value, param, message) => {
-    const refusal = refusalOf(chat({ [field]: value }))
-    expect(refusal.param).toBe(param)
-    expect(refusal.message).toMatch(message)
-    expect(refusal.message.startsWith(`Invalid '${param}': `)).toBe(true)
+  test.each(REFUSED_BY_CHAT)('reject %s %j and name it', (field, value, param, message) => {
+    const error = errorOf(chat({ [field]: value }))
+    expect(error.param).toBe(param)
+    expect(error.message).toMatch(message)
+    expect(error.message.startsWith(`Invalid '${param}': `)).toBe(true)
   })
 
   test('take null for every field as if it were left out', () => {
@@ -106,7 +106,7 @@ describe('chat completions', () => {
   test('take stream options with a stream, but no obfuscation', () => {
     const options = (fields: object) => chat({ stream: true, stream_options: fields })
     expect(options({ include_usage: true, include_obfuscation: false })).not.toThrow()
-    expect(refusalOf(options({ include_obfuscation: true })).param).toBe('stream_options.include_obfuscation')
+    expect(errorOf(options({ include_obfuscation: true })).param).toBe('stream_options.include_obfuscation')
   })
 })
 
@@ -122,10 +122,10 @@ describe('completions', () => {
     ['prompt', ['a', [1]], 'prompt', /one text/],
     ['prompt', Array.from({ length: 17 }, () => 'a'), 'prompt', /at most 16/],
     ['stream_options', {}, 'stream_options', /'stream': true/],
-  ])('refuse %s %j by its name', (field, value, param, message) => {
-    const refusal = refusalOf(completion({ [field]: value }))
-    expect(refusal.param).toBe(param)
-    expect(refusal.message).toMatch(message)
+  ])('reject %s %j and name it', (field, value, param, message) => {
+    const error = errorOf(completion({ [field]: value }))
+    expect(error.param).toBe(param)
+    expect(error.message).toMatch(message)
   })
 
   test.each([['text'], [['one', 'two']], [[1, 2]], [[[1, 2], [3]]]])('take the prompt %j', (prompt) => {
@@ -134,8 +134,8 @@ describe('completions', () => {
 
   test('take as many choices over all prompts as one request may have', () => {
     expect(completion({ prompt: ['a', 'b'], n: 8, best_of: 8 })).not.toThrow()
-    const refusal = refusalOf(completion({ prompt: ['a', 'b'], n: 9 }))
-    expect(refusal).toMatchObject({ param: 'n', message: expect.stringContaining('would have 18') as string })
+    const error = errorOf(completion({ prompt: ['a', 'b'], n: 9 }))
+    expect(error).toMatchObject({ param: 'n', message: expect.stringContaining('would have 18') as string })
   })
 })
 
@@ -188,10 +188,10 @@ describe('responses', () => {
     ['tools', [{ ...f, parameters: { uniqueItems: true } }], 'tools[0].parameters', /'uniqueItems' at #/],
     ['top_logprobs', 2, 'top_logprobs', /chat\/completions/],
     ['truncation', 'auto', 'truncation', /'disabled'/],
-  ])('refuse %s %j by its name', (field, value, param, message) => {
-    const refusal = refusalOf(responses({ [field]: value }))
-    expect(refusal.param).toBe(param)
-    expect(refusal.message).toMatch(message)
+  ])('reject %s %j and name it', (field, value, param, message) => {
+    const error = errorOf(responses({ [field]: value }))
+    expect(error.param).toBe(param)
+    expect(error.message).toMatch(message)
   })
 
   test('take what says nothing: a stateless request with every default written out', () => {
@@ -302,10 +302,10 @@ describe('embeddings', () => {
     ['encoding_format', 'int8', 'encoding_format', /"base64"/],
     ['input', [], 'input', /none empty/],
     ['input', undefined, 'input', /one text/],
-  ])('refuse %s %j by its name', (field, value, param, message) => {
-    const refusal = refusalOf(embeddings({ input: 'x', [field]: value }))
-    expect(refusal.param).toBe(param)
-    expect(refusal.message).toMatch(message)
+  ])('reject %s %j and name it', (field, value, param, message) => {
+    const error = errorOf(embeddings({ input: 'x', [field]: value }))
+    expect(error.param).toBe(param)
+    expect(error.message).toMatch(message)
   })
 })
 
@@ -328,8 +328,8 @@ test.each<[param: string, schema: typeof chatRequest | typeof responsesRequest, 
   ['text.format.schema', responsesRequest, { text: { format: schemaFormat } }],
 ])('refuse %s that is too deep to be written as JSON', (param, schema, fields) => {
   const text = schema === chatRequest ? { messages: [{ role: 'user', content: 'hi' }] } : { input: 'hi' }
-  const refusal = refusalOf(() => validate(schema as z.ZodType, { model: 'tiny', ...text, ...fields }))
-  expect(refusal).toMatchObject({
+  const error = errorOf(() => validate(schema as z.ZodType, { model: 'tiny', ...text, ...fields }))
+  expect(error).toMatchObject({
     param,
     message: expect.stringContaining('nested more than 64 deep') as string,
   })

@@ -7,7 +7,7 @@ import type {
   GenerateRequest,
   Generation,
 } from '../../../gpu-node/src/serving/engine/generation-request.ts'
-import { checkInvariants } from '../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { checkInvariants } from '../engine/engine-invariants.ts'
 import { createArithmeticBackend, HIDDEN_SIZE } from './arithmetic-backend.ts'
 import { GREEDY } from '../engine/greedy.ts'
 

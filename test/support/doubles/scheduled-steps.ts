@@ -1,5 +1,9 @@
-import type { SamplerSpec, SequenceOutput, WeightSet } from '../../../gpu-node/src/serving/contract/backend.ts'
-import { checkInvariants } from '../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import type {
+  SamplerSpec,
+  SequenceOutput,
+  WeightSet,
+} from '../../../gpu-node/src/serving/contract/backend.ts'
+import { checkInvariants } from '../engine/engine-invariants.ts'
 import type { createPolicy } from '../../../gpu-node/src/serving/engine/engine-policy.ts'
 import type { Request } from '../../../gpu-node/src/serving/engine/engine-request.ts'
 import { choosePreemptions, planStep } from '../../../gpu-node/src/serving/engine/scheduler.ts'

@@ -49,7 +49,7 @@ export const MISFITS: [string, ErrorCode, string, (model: DenseModel) => Promise
   [
     'another model',
     'mask_base_mismatch',
-    'made for other weights',
+    'made for other dense weights',
     (model) => halfMaskFile(model, 1, undefined, 'f'.repeat(64)),
   ],
   [

@@ -10,10 +10,11 @@ import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
-import { applyMigrations, gatewayPart } from '../../../infra/local/service/gateway-process.ts'
+import { gatewayPart } from '../../../infra/local/service/gateway-process.ts'
 import { openHome } from '../../../infra/local/service/home.ts'
 import { freePort } from '../../../infra/local/processes/ports.ts'
 import { readSettings } from '../../../infra/local/service/service-settings.ts'
+import { copyMigratedState } from './migrated-state.ts'
 import { startNodeProcess, type NodeProcess } from './node-process.ts'
 import { until } from './service.ts'
 import { createTinyLlama } from '../models/tiny-llama.ts'
@@ -206,7 +207,7 @@ export async function startFleet({
       await rm(dir, { recursive: true, force: true, maxRetries: 5 })
     },
   }
-  await applyMigrations(settings, home, AbortSignal.timeout(500_000))
+  await copyMigratedState(settings, home)
   await fleet.startGateway()
   return fleet
 }

@@ -4,7 +4,7 @@ import { SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts
 import type { Backend, WeightSet } from '../../../gpu-node/src/serving/contract/backend.ts'
 import type { Engine, EngineDeps } from '../../../gpu-node/src/serving/engine/engine-api.ts'
 import { createEngine } from '../../../gpu-node/src/serving/engine/engine.ts'
-import { checkInvariants } from '../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { checkInvariants } from '../engine/engine-invariants.ts'
 import { listen } from '../../../gpu-node/src/platform/listener.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
 import type { NodeServerDeps } from '../../../gpu-node/src/serving/server/node-server-deps.ts'

@@ -18,10 +18,10 @@ export interface NodeProcess {
   end(signal?: NodeJS.Signals): Promise<number | null>
 }
 
-/** Starts `gpu-node/src/main.ts` with nothing of the environment but what is given. */
+/** Starts `gpu-node/src/main.ts` with the given environment, and of the own one only what finds programs and caches. */
 export function startNodeProcess(env: Record<string, string>): NodeProcess {
   const child = fork(MAIN, [], {
-    env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env },
+    env: { ...inherited(), ...env },
     execArgv: [],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     serialization: 'json',
@@ -58,4 +58,9 @@ export function startNodeProcess(env: Record<string, string>): NodeProcess {
       return child.exitCode
     },
   }
+}
+
+function inherited(): Record<string, string> {
+  const names = ['PATH', 'HOME', 'NODE_COMPILE_CACHE']
+  return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])))
 }

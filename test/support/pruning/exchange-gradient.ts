@@ -1,4 +1,8 @@
-import { measureErrors, prunedPart, type SwapLinear } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
+import {
+  measureErrors,
+  prunedPart,
+  type SwapLinear,
+} from '../../../gpu-node/src/pruning/refinement/exchange.ts'
 
 /** Fills in the gradient `E H` by its definition, and the errors, of a linear's present mask. */
 export function measureByDefinition(linear: SwapLinear): void {

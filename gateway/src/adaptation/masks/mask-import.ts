@@ -67,7 +67,7 @@ async function register(
   if (meta.baseSha256 !== model.baseSha256) {
     throw new AppError(
       'mask_base_mismatch',
-      `The mask was made for other weights: its base is ${meta.baseSha256}, that of '${model.id}' is ${model.baseSha256}.`,
+      `The mask was made for other dense weights: its base hash is ${meta.baseSha256}, that of '${model.id}' is ${model.baseSha256}.`,
     )
   }
   if (!/^[\w.+:-]{1,64}$/.test(meta.method))
@@ -108,7 +108,7 @@ function sparsityOf({ meta, linears }: MaskHeader, model: ModelRow, denseWeights
     pruned += rows * cols - counts.groups * counts.kept
     masked += rows * cols
   }
-  if (masked === 0) throw maskInvalid('it masks no linear at all')
+  if (masked === 0) throw maskInvalid('it masks no linear')
   if (masked + denseWeights > model.parameters) {
     throw maskInvalid(
       `its linears have ${masked + denseWeights} weights, but '${model.id}' has ${model.parameters} parameters`,

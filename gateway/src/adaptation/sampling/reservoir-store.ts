@@ -1,5 +1,5 @@
-import { placeText, type Placement } from './sample-lot.ts'
-import type { Offer, KeptText, ReservoirStats } from '../../contracts/reservoir-object.ts'
+import { drawLot, type SampleLot } from './sample-lot.ts'
+import type { OfferedSample, StoredText, ReservoirStats } from '../../contracts/reservoir-object.ts'
 
 /** How much one share keeps. */
 export interface ShareBounds {
@@ -21,7 +21,7 @@ export interface ReservoirOptions {
   nowMs(): number
 }
 
-type Share = Placement['share']
+type Share = SampleLot['share']
 
 /** What a share has, and the lot from which on it takes no more. */
 type ShareTally = ShareBounds & { threshold: number }
@@ -50,7 +50,7 @@ const SCHEMA = `
 /**
  * A bounded uniform sample of a domain's texts, with a holdout that never meets it.
  *
- * Each text draws a lot by its hash ({@link placeText}); a share keeps the texts with the lowest lots
+ * Each text draws a lot by its hash ({@link drawLot}); a share keeps the texts with the lowest lots
  * until it is full, and from then on only those below the lowest lot that it ever turned away. That is
  * reservoir sampling (Vitter's algorithm R in distribution) which stays uniform under a bound on
  * characters, ignores duplicates by itself and gives the same result when messages are delivered twice.
@@ -71,12 +71,12 @@ export class ReservoirStore {
   }
 
   /** Takes what belongs into the sample. */
-  async offer(offers: readonly Offer[]): Promise<void> {
+  async offer(offers: readonly OfferedSample[]): Promise<void> {
     const { seed } = this.#sql
       .exec<{ seed: string }>(`SELECT value AS seed FROM facts WHERE name = 'seed'`)
       .one()
     const placed = await Promise.all(
-      offers.map(async (offer) => ({ offer, place: await placeText(seed, offer.text) })),
+      offers.map(async (offer) => ({ offer, place: await drawLot(seed, offer.text) })),
     )
     const nowMs = this.#options.nowMs()
     this.#storage.transactionSync(() => {
@@ -95,12 +95,12 @@ export class ReservoirStore {
   }
 
   /** Texts to calibrate on, in the order of their lots, until `maxCharacters` are together. */
-  texts(maxCharacters: number): KeptText[] {
+  texts(maxCharacters: number): StoredText[] {
     return this.#list('pool', maxCharacters)
   }
 
   /** The held-out texts, in the order of their lots; none once the holdout is frozen. */
-  holdout(): KeptText[] {
+  holdout(): StoredText[] {
     return this.#list('holdout', Infinity)
   }
 
@@ -162,7 +162,7 @@ export class ReservoirStore {
     return this.#fact('holdout_frozen') === 1
   }
 
-  #take({ offer, place }: { offer: Offer; place: Placement }, tally: Tally, nowMs: number): void {
+  #take({ offer, place }: { offer: OfferedSample; place: SampleLot }, tally: Tally, nowMs: number): void {
     const { hash, share, priority } = place
     const kept = tally.shares[share]
     const atMs = Math.min(offer.atMs, nowMs)
@@ -245,8 +245,8 @@ export class ReservoirStore {
     return Number(this.#fact(`${share}_threshold`) ?? 1)
   }
 
-  #list(share: Share, maxCharacters: number): KeptText[] {
-    const texts: KeptText[] = []
+  #list(share: Share, maxCharacters: number): StoredText[] {
+    const texts: StoredText[] = []
     let characters = 0
     for (const row of this.#sql.exec<{ text: string; keyId: string }>(
       'SELECT text, key_id AS keyId FROM samples WHERE share = ? ORDER BY priority',

@@ -1,7 +1,12 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Bindings } from '../../contracts/bindings.ts'
 import { ReservoirStore } from './reservoir-store.ts'
-import type { ReservoirObject, KeptText, Offer, ReservoirStats } from '../../contracts/reservoir-object.ts'
+import type {
+  ReservoirObject,
+  StoredText,
+  OfferedSample,
+  ReservoirStats,
+} from '../../contracts/reservoir-object.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
@@ -27,16 +32,16 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     })
   }
 
-  async offer(offers: readonly Offer[]): Promise<void> {
+  async offer(offers: readonly OfferedSample[]): Promise<void> {
     await this.#store.offer(offers)
     await this.#schedule()
   }
 
-  texts(maxCharacters: number): KeptText[] {
+  texts(maxCharacters: number): StoredText[] {
     return this.#store.texts(maxCharacters)
   }
 
-  holdout(): KeptText[] {
+  holdout(): StoredText[] {
     return this.#store.holdout()
   }
 

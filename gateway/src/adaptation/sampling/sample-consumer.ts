@@ -2,7 +2,7 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { admitDomain } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import type { Offer } from '../../contracts/reservoir-object.ts'
+import type { OfferedSample } from '../../contracts/reservoir-object.ts'
 import { SAMPLES } from './sample-queue.ts'
 
 /** Any key that samples can name a domain, and each costs storage and an evaluation with every update. */
@@ -22,7 +22,7 @@ const MOST_DELAY_S = 600
  * reservoir cannot be reached, its messages are retried. Where there are as many domains as there may be, or
  * as one tenant's samples may make, samples of a new one are dropped, with one line in the log a batch.
  */
-export async function handleSamples(
+export async function consumeSamples(
   deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,
   batch: MessageBatch,
 ): Promise<void> {
@@ -82,7 +82,7 @@ function delayAfter(attempts: number): number {
   return Math.min(LEAST_DELAY_S * 2 ** (attempts - 1), MOST_DELAY_S)
 }
 
-function offerOf({ message, sample }: { message: Message; sample: SampleMessage }): Offer {
+function offerOf({ message, sample }: { message: Message; sample: SampleMessage }): OfferedSample {
   const { requestId, keyId, text } = sample
   return { requestId, keyId, text, atMs: message.timestamp.getTime() }
 }

@@ -1,5 +1,5 @@
 /** Where a text belongs, by its content alone: the same text always lands in the same place. */
-export interface Placement {
+export interface SampleLot {
   /** SHA-256 of the text, lower-case hex. */
   hash: string
   /** Held out from calibration, for about one text in four. The same in every domain. */
@@ -9,7 +9,7 @@ export interface Placement {
 }
 
 /** Uniform sampling without a generator's state: a redelivered text draws the same lot again. */
-export async function placeText(seed: string, text: string): Promise<Placement> {
+export async function drawLot(seed: string, text: string): Promise<SampleLot> {
   const encoder = new TextEncoder()
   const content = new Uint8Array(await crypto.subtle.digest('SHA-256', encoder.encode(text)))
   const hash = Array.from(content, (byte) => byte.toString(16).padStart(2, '0')).join('')

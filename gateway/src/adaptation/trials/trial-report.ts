@@ -11,7 +11,7 @@ import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { sumVersionsSince } from '../../storage/db/queries/receipt-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
-import { isChosen } from '../../fleet/object/trial-assignment.ts'
+import { isAssigned } from '../../fleet/object/trial-assignment.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'
 import { sumShadow } from '../../storage/db/queries/shadow-score-queries.ts'
@@ -31,7 +31,7 @@ export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: Mode
     ...head,
     canary: trialEntry(canary),
     keys: {
-      chosen: able.filter(({ id }) => isChosen('canary', canary, model.id, id)).length,
+      chosen: able.filter(({ id }) => isAssigned('canary', canary, model.id, id)).length,
       all: able.length,
     },
     nodes: trialNodes(snapshot, model.id, canary.version),

@@ -6,7 +6,7 @@ import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
 import { evaluate } from './evaluate-step.ts'
 import { promote } from './promote-step.ts'
 import type { Step, StepDeps, StepOutcome } from './update-step.ts'
-import { apply } from './move-update.ts'
+import { moveUpdate } from './move-update.ts'
 
 const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
   collecting: collect,
@@ -24,23 +24,23 @@ const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
  *
  * @returns the update as it is then, or undefined when there is none of this id.
  */
-export async function advance(deps: StepDeps, updateId: string): Promise<UpdateRow | undefined> {
+export async function advanceUpdate(deps: StepDeps, updateId: string): Promise<UpdateRow | undefined> {
   for (;;) {
     const update = await findUpdate(deps.db, updateId)
     const step = update && STEPS[update.state]
     if (!update || !step) return update
     const outcome = await attempt(deps, update, step)
     if (!outcome) return update
-    const moved = await apply(deps, update, outcome)
+    const moved = await moveUpdate(deps, update, outcome)
     if (!moved) await deleteUnusedDatasets(deps, outcome.patch.datasets ?? [])
   }
 }
 
 /** Advances every update that has not ended; of one model, or of all. Faults are logged and tried again next time. */
-export async function tick(deps: StepDeps, onlyModel?: string): Promise<void> {
+export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promise<void> {
   for (const { id, state } of await listRunningUpdates(deps.db, onlyModel)) {
     try {
-      await advance(deps, id)
+      await advanceUpdate(deps, id)
     } catch (error) {
       console.error(`Update ${id} is still ${state}; its next step failed and will be tried again:`, error)
     }

@@ -6,7 +6,7 @@ import {
   type DomainRow,
 } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import type { KeptText } from '../../contracts/reservoir-object.ts'
+import type { StoredText } from '../../contracts/reservoir-object.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { hasComfortableHoldout, requireHoldout } from './text-sufficiency.ts'
 
@@ -40,7 +40,7 @@ export async function knownHoldouts(
 async function freeze(
   deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
   name: string,
-  texts: readonly KeptText[],
+  texts: readonly StoredText[],
 ): Promise<DatasetRef | undefined> {
   const dataset = await freezeDataset(deps, name, texts)
   const domain = await freezeHoldout(deps.db, name, dataset)

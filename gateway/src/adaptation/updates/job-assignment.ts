@@ -1,7 +1,7 @@
 import type { Heartbeat, Job } from '@copal/shared/wire/node-rpc.ts'
 import { changeJob, listOpenJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { tick } from './advance-update.ts'
+import { advanceUpdates } from './advance-update.ts'
 import type { StepDeps } from './update-step.ts'
 
 type JobDeps = Pick<Deps, 'db' | 'nowMs'>
@@ -21,7 +21,7 @@ const FORSAKEN_MS = 60_000
  * that does not offer the method of a calibration is not asked for it.
  */
 export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise<Job[]> {
-  await tick(deps, heartbeat.model.id)
+  await advanceUpdates(deps, heartbeat.model.id)
   const open = await listOpenJobs(deps.db, heartbeat.model.id)
   const kept: Job[] = []
   const lost: JobRow[] = []

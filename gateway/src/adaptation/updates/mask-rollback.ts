@@ -4,9 +4,9 @@ import { findMask, IMPORTED } from '../../storage/db/queries/mask-queries.ts'
 import { activateVersion, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { apply } from './move-update.ts'
+import { moveUpdate } from './move-update.ts'
 import { resolveModel } from '../models/resolve-model.ts'
-import { next } from './update-states.ts'
+import { nextState } from './update-states.ts'
 
 /**
  * Makes an earlier mask active again: `version`, or the one before the present one; 0 is dense. Nodes flip
@@ -67,7 +67,7 @@ async function mark(
   for (;;) {
     const update = await findUpdateOfMask(deps.db, model.id, version)
     // An event without a meaning in this state is no lost race: nothing is to be marked.
-    if (!update || next(update.state, event) === undefined) return
-    if (await apply(deps, update, { event, patch: {} })) return
+    if (!update || nextState(update.state, event) === undefined) return
+    if (await moveUpdate(deps, update, { event, patch: {} })) return
   }
 }

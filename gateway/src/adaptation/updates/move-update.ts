@@ -1,6 +1,6 @@
 import type { StepDeps, StepOutcome } from './update-step.ts'
 import { type UpdateRow, changeUpdate } from '../../storage/db/queries/update-queries.ts'
-import { next, hasEnded } from './update-states.ts'
+import { nextState, hasEnded } from './update-states.ts'
 import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
 import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
@@ -11,12 +11,12 @@ import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
  *
  * @returns false when the event means nothing in its state, or the update has moved on meanwhile.
  */
-export async function apply(
+export async function moveUpdate(
   deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
   update: UpdateRow,
   { event, patch }: StepOutcome,
 ): Promise<boolean> {
-  const state = next(update.state, event)
+  const state = nextState(update.state, event)
   if (state === undefined) return false
   const finishedAt = hasEnded(state) ? (update.finishedAt ?? deps.nowMs()) : null
   const change = { ...patch, state, finishedAt }

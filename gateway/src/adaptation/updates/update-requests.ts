@@ -5,8 +5,8 @@ import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import { findUpdate, insertUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { requireText } from './require-text.ts'
-import { advance } from './advance-update.ts'
-import { apply } from './move-update.ts'
+import { advanceUpdate } from './advance-update.ts'
+import { moveUpdate } from './move-update.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { resolveModel } from '../models/resolve-model.ts'
 import type { StepDeps } from './update-step.ts'
@@ -20,7 +20,7 @@ const PLAIN_METHOD = 'continual-wanda+swaps'
 const DEFAULT_PATTERN = '0.5'
 
 /**
- * Stores a new update; {@link setGoing} or the next heartbeat begins it.
+ * Stores a new update; {@link beginUpdate} or the next heartbeat begins it.
  *
  * @throws AppError `insufficient_samples`, `conflict` that names the update of this model that is still running,
  * `invalid_request`, `model_not_found`, `no_node_available`
@@ -108,10 +108,10 @@ function describeOffer(offered: readonly string[]): string {
 }
 
 /** Begins an update at once. Not needed for it to run, and never fails: heartbeats and cron advance it as well. */
-export async function setGoing(deps: StepDeps & Pick<Deps, 'updateWorkflow'>, id: string): Promise<void> {
+export async function beginUpdate(deps: StepDeps & Pick<Deps, 'updateWorkflow'>, id: string): Promise<void> {
   const results = await Promise.allSettled([
     deps.updateWorkflow.create({ id, params: { updateId: id } }),
-    advance(deps, id),
+    advanceUpdate(deps, id),
   ])
   for (const result of results) {
     if (result.status === 'rejected') console.error(`Update ${id} starts late:`, result.reason)
@@ -130,7 +130,7 @@ export async function cancelUpdate(
   for (;;) {
     const update = await requireUpdate(deps, id)
     if (update.state === 'cancelled') return update
-    if (await apply(deps, update, { event: 'cancelled', patch: {} })) return requireUpdate(deps, id)
+    if (await moveUpdate(deps, update, { event: 'cancelled', patch: {} })) return requireUpdate(deps, id)
     // Lost a race: read again. Otherwise the state does not allow it.
     if ((await requireUpdate(deps, id)).revision !== update.revision) continue
     throw new AppError(

@@ -44,7 +44,7 @@ const TRANSITIONS: Record<UpdateState, Partial<Record<UpdateEvent, UpdateState>>
  *
  * @returns `undefined` when the event has no meaning in this state: it came late or twice, and changes nothing.
  */
-export function next(state: UpdateState, event: UpdateEvent): UpdateState | undefined {
+export function nextState(state: UpdateState, event: UpdateEvent): UpdateState | undefined {
   return TRANSITIONS[state][event]
 }
 

@@ -1,5 +1,5 @@
 import type { WorkflowStep } from 'cloudflare:workers'
-import { advance } from './advance-update.ts'
+import { advanceUpdate } from './advance-update.ts'
 import type { StepDeps } from './update-step.ts'
 
 /** Parameters of an instance of the update workflow. */
@@ -26,7 +26,7 @@ export async function runUpdateWorkflow(
 ): Promise<void> {
   for (let turn = 1; turn <= MAX_TURNS; turn++) {
     const ended = await step.do(`advance ${turn}`, async () => {
-      const update = await advance(createDeps(), updateId)
+      const update = await advanceUpdate(createDeps(), updateId)
       return update === undefined || update.finishedAt !== null
     })
     if (ended) return

@@ -1,5 +1,5 @@
 import { hmac, isHmac } from '@copal/shared/wire/hmac.ts'
-import type { GatewaySecrets, Given, Attestations } from '../../contracts/node-auth.ts'
+import type { GatewaySecrets, AttestedFact, Attestations } from '../../contracts/node-auth.ts'
 
 /** Whatever else is made with the gateway's secret begins otherwise. */
 const LABEL = 'copal ticket 1'
@@ -17,11 +17,11 @@ export function createAttestations(secrets: GatewaySecrets): Attestations {
   }
 }
 
-function textOf({ nodeId, what }: Given): string {
+function textOf({ nodeId, what }: AttestedFact): string {
   return `${LABEL}\n${JSON.stringify([nodeId, ...factsOf(what)])}`
 }
 
-function factsOf(what: Given['what']): (string | number | null)[] {
+function factsOf(what: AttestedFact['what']): (string | number | null)[] {
   if ('request' in what) {
     const { requestId, account = null, model, domain } = what.request
     return ['request', requestId, account, model, domain]

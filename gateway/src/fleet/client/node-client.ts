@@ -3,7 +3,7 @@ import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
-import { collect } from '../../runtime/collect-bytes.ts'
+import { collectBytes } from '../../runtime/collect-bytes.ts'
 import type { FailedAttempt } from '../../contracts/acquire.ts'
 import { firstError, maskOf } from './first-event.ts'
 
@@ -195,7 +195,7 @@ function isComment(chunk: Uint8Array): boolean {
 }
 
 async function readError(node: NodeAddress, response: Response): Promise<NodeCallError> {
-  const body = response.body ? await collect(response.body, MAX_ERROR_BYTES) : undefined
+  const body = response.body ? await collectBytes(response.body, MAX_ERROR_BYTES) : undefined
   const text = new TextDecoder().decode(body?.bytes)
   const error = parseErrorBody(jsonOrUndefined(text))
   if (!error || error.code === 'invalid_signature') {

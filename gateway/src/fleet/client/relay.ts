@@ -1,7 +1,7 @@
 import type { NodeAnswer } from './node-client.ts'
 
 /** How a relayed stream ended: whole, broken by the node, or left by the client. */
-type RelayEnd = 'complete' | 'broken' | 'left'
+export type RelayEnd = 'complete' | 'broken' | 'left'
 
 /** A stream on its way from a node to a client. */
 export interface Relay {

@@ -1,6 +1,6 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
-import { collect } from '../../runtime/collect-bytes.ts'
+import { collectBytes } from '../../runtime/collect-bytes.ts'
 import { maskOf } from './first-event.ts'
 import {
   answered,
@@ -21,14 +21,14 @@ const BEGINNING_BYTES = 2048
  *
  * @throws NodeCallError like `callNode`, and `invalid_request` when there is more of it than can be held.
  */
-export async function readWhole(
+export async function readWholeResponse(
   node: NodeAddress,
   answer: NodeAnswer,
   signal: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer>> {
   try {
     if (!answer.rest) return answer.first
-    const { bytes, cut } = await collect(answer.rest, MAX_RESPONSE_BYTES, 0, answer.first)
+    const { bytes, cut } = await collectBytes(answer.rest, MAX_RESPONSE_BYTES, 0, answer.first)
     if (cut) throw tooLarge()
     return answer.headers.has(LATE_HEADER) ? readLate(answer, bytes) : bytes
   } catch (cause) {

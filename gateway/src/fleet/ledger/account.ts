@@ -16,13 +16,13 @@ export interface Account {
 }
 
 /** An account in the month of now: a new month begins with nothing spent. */
-export function turned(account: Account, nowMs: number): Account {
+export function accountInMonth(account: Account, nowMs: number): Account {
   const month = monthOf(nowMs)
   if (account.month !== month) Object.assign(account, { month, spent: 0, held: 0 })
   return account
 }
 
 /** What an account is called. */
-export function idOf({ kind, name }: Omit<LimitedAccount, 'limits'>): string {
+export function accountId({ kind, name }: Omit<LimitedAccount, 'limits'>): string {
   return `${kind}:${name}`
 }

@@ -1,11 +1,13 @@
 import type { Slot } from './sliding-minute.ts'
-import type { Rates, Refusal } from '../../contracts/reservation.ts'
+import type { Rates, LimitRejection } from '../../contracts/reservation.ts'
 
 /** A request that may run. `maxTokens`: most tokens that each choice may have, when its client named no bound and tokens are limited. */
-export type Reserved = { ok: true; maxTokens: number | null; rates: Rates } | { ok: false; refusal: Refusal }
+export type ReservationResult =
+  | { ok: true; maxTokens: number | null; rates: Rates }
+  | { ok: false; refusal: LimitRejection }
 
 /** A reservation, as it is kept. */
-export interface Hold {
+export interface Reservation {
   requestId: string
   leaseId: string
   accounts: string[]
@@ -30,5 +32,5 @@ export interface AccountRecord {
 /** What changed since it was asked last: records to store, and ids to delete. */
 export interface LedgerChanges {
   accounts: Map<string, AccountRecord | undefined>
-  holds: Map<string, Hold | undefined>
+  holds: Map<string, Reservation | undefined>
 }

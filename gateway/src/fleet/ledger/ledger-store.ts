@@ -1,5 +1,5 @@
 import { Ledger } from './ledger.ts'
-import type { AccountRecord, Hold } from './ledger-records.ts'
+import type { AccountRecord, Reservation } from './ledger-records.ts'
 
 const ACCOUNT_KEY = 'account:'
 const HOLD_KEY = 'hold:'
@@ -13,7 +13,7 @@ export async function loadLedger(
 ): Promise<{ ledger: Ledger; leaseIds: string[] }> {
   const ledger = new Ledger()
   const accounts = await read<AccountRecord>(storage, ACCOUNT_KEY)
-  const holds = await read<Hold>(storage, HOLD_KEY)
+  const holds = await read<Reservation>(storage, HOLD_KEY)
   ledger.restore(accounts, holds, nowMs)
   return { ledger, leaseIds: [...holds.values()].map(({ leaseId }) => leaseId) }
 }

@@ -1,8 +1,15 @@
-import { idOf, turned, type Account } from './account.ts'
+import { accountId, accountInMonth, type Account } from './account.ts'
 import type { LimitedAccount, Limits } from '../../contracts/limits.ts'
 import { monthOf, monthStartMs } from '../../runtime/month.ts'
-import type { AccountRecord, Hold, LedgerChanges, Reserved } from './ledger-records.ts'
-import type { Rate, Rates, Refusal, Unread, Wanted, Unit } from '../../contracts/reservation.ts'
+import type { AccountRecord, Reservation, LedgerChanges, ReservationResult } from './ledger-records.ts'
+import type {
+  Rate,
+  Rates,
+  LimitRejection,
+  UnreadUsage,
+  ReservationRequest,
+  Unit,
+} from '../../contracts/reservation.ts'
 import { SlidingMinute } from './sliding-minute.ts'
 
 /** Tokens that are reserved for an answer whose client names no bound; it gets no more than these. */
@@ -19,7 +26,7 @@ const REMEMBER_ESTIMATE_MS = 600_000
 const IN_FLIGHT_MS = 2_000
 
 interface Settled {
-  hold: Hold
+  hold: Reservation
   tokens: number
   atMs: number
 }
@@ -33,9 +40,9 @@ interface Settled {
  */
 export class Ledger {
   readonly #accounts = new Map<string, Account>()
-  readonly #holds = new Map<string, Hold>()
+  readonly #holds = new Map<string, Reservation>()
   /** By the attempt that counts. */
-  readonly #byLease = new Map<string, Hold>()
+  readonly #byLease = new Map<string, Reservation>()
   readonly #running = new Set<string>()
   readonly #settled = new Map<string, Settled>()
   /** Of those, by attempt, the ones whose receipt may still come. */
@@ -47,7 +54,7 @@ export class Ledger {
    * The receipts of this month that an account whose month is limited is still to be charged: what it used before it was
    * seen, or before this ledger forgot it. Undefined when there are none.
    */
-  unread(account: LimitedAccount, nowMs: number): Unread | undefined {
+  unread(account: LimitedAccount, nowMs: number): UnreadUsage | undefined {
     if (account.limits.tokensPerMonth === undefined) return undefined
     const fromMs = monthStartMs(nowMs)
     const beforeMs = this.#open(account, nowMs).unreadBeforeMs
@@ -55,16 +62,16 @@ export class Ledger {
   }
 
   /** Charges the tokens of what was {@link unread}, once. */
-  read(account: LimitedAccount, { beforeMs }: Unread, tokens: number, nowMs: number): void {
+  read(account: LimitedAccount, { beforeMs }: UnreadUsage, tokens: number, nowMs: number): void {
     if (this.unread(account, nowMs)?.beforeMs !== beforeMs) return
     const opened = this.#open(account, nowMs)
     opened.unreadBeforeMs = 0
     opened.spent += tokens
-    this.#changedAccounts.add(idOf(account))
+    this.#changedAccounts.add(accountId(account))
   }
 
   /** Reserves, or refuses without consuming anything. Another attempt of a request takes over what it has. */
-  reserve(wanted: Wanted, nowMs: number): Reserved {
+  reserve(wanted: ReservationRequest, nowMs: number): ReservationResult {
     const known = this.#holds.get(wanted.requestId) ?? this.#reopen(wanted.requestId)
     if (known) {
       this.#byLease.delete(known.leaseId)
@@ -79,7 +86,7 @@ export class Ledger {
     const { tokens, maxTokens } = this.#size(wanted, nowMs)
     const refusal = this.#refusal(wanted.accounts, tokens, nowMs)
     if (refusal) return { ok: false, refusal: { ...refusal, rates: this.#rates(wanted.accounts, nowMs) } }
-    const accounts = wanted.accounts.map(idOf)
+    const accounts = wanted.accounts.map(accountId)
     let second = 0
     for (const account of this.#each(accounts, nowMs)) {
       second = account.minute.add(nowMs, 1, tokens)
@@ -87,7 +94,16 @@ export class Ledger {
       account.open += 1
     }
     const { requestId, leaseId } = wanted
-    const hold: Hold = { requestId, leaseId, accounts, tokens, maxTokens, second, month, touchedAtMs: nowMs }
+    const hold: Reservation = {
+      requestId,
+      leaseId,
+      accounts,
+      tokens,
+      maxTokens,
+      second,
+      month,
+      touchedAtMs: nowMs,
+    }
     this.#keep(hold)
     this.#changedHolds.add(requestId)
     for (const id of accounts) this.#changedAccounts.add(id)
@@ -117,7 +133,7 @@ export class Ledger {
     for (const id of owners) {
       const account = this.#accounts.get(id)
       if (!account || reserved.includes(id)) continue
-      turned(account, nowMs).spent += tokens
+      accountInMonth(account, nowMs).spent += tokens
       this.#changedAccounts.add(id)
     }
   }
@@ -208,7 +224,7 @@ export class Ledger {
   /** Takes back what {@link takeChanges} gave; reservations count as told of now, since nobody could tell meanwhile. */
   restore(
     accounts: ReadonlyMap<string, AccountRecord>,
-    holds: ReadonlyMap<string, Hold>,
+    holds: ReadonlyMap<string, Reservation>,
     nowMs: number,
   ): void {
     for (const [id, { slots, month, spent, unreadBeforeMs = 0 }] of accounts) {
@@ -225,7 +241,7 @@ export class Ledger {
   }
 
   /** How much to reserve, so that the answer cannot use more. */
-  #size(wanted: Wanted, nowMs: number): { tokens: number; maxTokens: number | null } {
+  #size(wanted: ReservationRequest, nowMs: number): { tokens: number; maxTokens: number | null } {
     const { promptTokens, contextLength, prompts = 1, choices = 1 } = wanted
     // Of prompts of different lengths the mean one has room for as much as all of them together.
     const inContext =
@@ -249,11 +265,11 @@ export class Ledger {
     accounts: readonly LimitedAccount[],
     tokens: number,
     nowMs: number,
-  ): Omit<Refusal, 'rates'> | undefined {
+  ): Omit<LimitRejection, 'rates'> | undefined {
     for (const { kind, name, limits } of accounts) {
       const account = this.#account({ kind, name }, nowMs)
       const refuse = (
-        limit: Refusal['limit'],
+        limit: LimitRejection['limit'],
         most: number,
         used: number,
         wanted: number,
@@ -305,13 +321,13 @@ export class Ledger {
     return { ...(requests ? { requests } : {}), ...(tokens ? { tokens } : {}) }
   }
 
-  #keep(hold: Hold): void {
+  #keep(hold: Reservation): void {
     this.#holds.set(hold.requestId, hold)
     this.#byLease.set(hold.leaseId, hold)
     this.#running.add(hold.requestId)
   }
 
-  #settle(hold: Hold, tokens: number, estimated: boolean, nowMs: number): void {
+  #settle(hold: Reservation, tokens: number, estimated: boolean, nowMs: number): void {
     this.#stop(hold, nowMs)
     this.#holds.delete(hold.requestId)
     this.#byLease.delete(hold.leaseId)
@@ -329,7 +345,7 @@ export class Ledger {
   }
 
   /** Corrects what a settled request is charged. */
-  #charge(hold: Hold, tokens: number, nowMs: number): void {
+  #charge(hold: Reservation, tokens: number, nowMs: number): void {
     for (const account of this.#each(hold.accounts, nowMs)) {
       account.minute.correct(hold.second, 0, tokens)
       if (account.month === hold.month) account.spent += tokens
@@ -338,7 +354,7 @@ export class Ledger {
   }
 
   /** A receipt of a failed attempt can come before the next attempt does. */
-  #reopen(requestId: string): Hold | undefined {
+  #reopen(requestId: string): Reservation | undefined {
     const settled = this.#settled.get(requestId)
     if (!settled) return undefined
     const { hold, tokens } = settled
@@ -359,7 +375,7 @@ export class Ledger {
     return hold
   }
 
-  #stop(hold: Hold, nowMs: number): void {
+  #stop(hold: Reservation, nowMs: number): void {
     if (!this.#running.delete(hold.requestId)) return
     for (const account of this.#each(hold.accounts, nowMs)) account.open -= 1
   }
@@ -367,15 +383,15 @@ export class Ledger {
   #each(ids: readonly string[], nowMs: number): Account[] {
     return ids.flatMap((id) => {
       const account = this.#accounts.get(id)
-      return account ? [turned(account, nowMs)] : []
+      return account ? [accountInMonth(account, nowMs)] : []
     })
   }
 
   /** An account as it is, or as it begins. */
   #open(account: LimitedAccount, nowMs: number): Account {
-    const id = idOf(account)
+    const id = accountId(account)
     const found = this.#accounts.get(id)
-    if (found) return turned(found, nowMs)
+    if (found) return accountInMonth(found, nowMs)
     const minute = new SlidingMinute()
     const opened = { minute, month: monthOf(nowMs), spent: 0, held: 0, open: 0, unreadBeforeMs: nowMs }
     this.#accounts.set(id, opened)
@@ -384,8 +400,8 @@ export class Ledger {
   }
 
   #account(account: Omit<LimitedAccount, 'limits'>, nowMs: number): Account {
-    const found = this.#accounts.get(idOf(account))
-    if (!found) throw new Error(`the account ${idOf(account)} was not opened`)
-    return turned(found, nowMs)
+    const found = this.#accounts.get(accountId(account))
+    if (!found) throw new Error(`the account ${accountId(account)} was not opened`)
+    return accountInMonth(found, nowMs)
   }
 }

@@ -9,7 +9,7 @@ const LONGEST_PAUSE_MS = 30_000
  * Three failures in a row open it, and the node gets nothing for a second. Then it is half open: one request at a
  * time may try. One that has a token closes it, one that fails opens it for twice as long as before, up to half a minute.
  */
-export class Breaker {
+export class CircuitBreaker {
   #failures = 0
   #pauseMs = 0
   #openUntilMs = 0

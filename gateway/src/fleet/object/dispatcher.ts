@@ -2,7 +2,7 @@ import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import { RetryBudget } from './retry-budget.ts'
 import type { AcquireRequest, Acquired, NoNode } from '../../contracts/acquire.ts'
 import type { FleetState } from './fleet-state.ts'
-import { WaitingLine } from './fair-queue.ts'
+import { FairQueue } from './fair-queue.ts'
 
 /** How often those that wait are looked at when nothing tells of a change. */
 const TICK_MS = 100
@@ -21,14 +21,14 @@ export class Dispatcher {
   readonly #state: FleetState
   readonly #policy: FleetPolicy
   readonly #retries = new RetryBudget()
-  readonly #line: WaitingLine<Ticket>
+  readonly #line: FairQueue<Ticket>
   #timer: ReturnType<typeof setInterval> | undefined
   readonly #running = (tenant: string) => this.#state.running(tenant)
 
   constructor(state: FleetState, policy: FleetPolicy) {
     this.#state = state
     this.#policy = policy
-    this.#line = new WaitingLine(policy.queueSize)
+    this.#line = new FairQueue(policy.queueSize)
   }
 
   /** Leases a node for a request as soon as one can take it, or tells why none will. */

@@ -1,7 +1,7 @@
 import type { AcquireRequest } from '../../contracts/acquire.ts'
 
 /** One request in line. */
-export interface Waiting<T> {
+export interface QueuedRequest<T> {
   readonly request: AcquireRequest
   readonly sinceMs: number
   /** When it is refused. */
@@ -18,10 +18,10 @@ const SHARE = 0.5
  * Whose turn it is: interactive requests before batch ones; among these a request of the tenant that has the fewest
  * running, and of such tenants the one served longest ago; within a tenant who came first.
  */
-export class WaitingLine<T> {
-  readonly #entries = new Map<string, Waiting<T>>()
+export class FairQueue<T> {
+  readonly #entries = new Map<string, QueuedRequest<T>>()
   /** The same by who stands behind whom, none of them empty. */
-  readonly #queues = new Map<string, Set<Waiting<T>>>()
+  readonly #queues = new Map<string, Set<QueuedRequest<T>>>()
   readonly #perTenant = new Map<string, number>()
   #batch = 0
   readonly #size: number
@@ -38,7 +38,7 @@ export class WaitingLine<T> {
   }
 
   /** A request that waits. */
-  find(requestId: string): Waiting<T> | undefined {
+  find(requestId: string): QueuedRequest<T> | undefined {
     return this.#entries.get(requestId)
   }
 
@@ -84,7 +84,7 @@ export class WaitingLine<T> {
   }
 
   /** False when there is no room, for anybody, for this tenant or for batch. */
-  join(entry: Waiting<T>): boolean {
+  join(entry: QueuedRequest<T>): boolean {
     const { request } = entry
     const tenant = tenantOf(request)
     const own = this.#perTenant.get(tenant) ?? 0
@@ -100,7 +100,7 @@ export class WaitingLine<T> {
   }
 
   /** Takes a request out; undefined when it does not wait. */
-  leave(requestId: string): Waiting<T> | undefined {
+  leave(requestId: string): QueuedRequest<T> | undefined {
     const entry = this.#entries.get(requestId)
     if (!entry) return undefined
     const { request } = entry
@@ -129,7 +129,7 @@ export class WaitingLine<T> {
   }
 
   /** Those whose time is over. */
-  overdue(nowMs: number): Waiting<T>[] {
+  overdue(nowMs: number): QueuedRequest<T>[] {
     return [...this.#entries.values()].filter(({ untilMs }) => nowMs >= untilMs)
   }
 
@@ -138,8 +138,8 @@ export class WaitingLine<T> {
    *
    * @param running requests of a tenant that have a node
    */
-  heads(running: (tenant: string) => number): Waiting<T>[] {
-    const rank = ({ request, sinceMs }: Waiting<T>) => {
+  heads(running: (tenant: string) => number): QueuedRequest<T>[] {
+    const rank = ({ request, sinceMs }: QueuedRequest<T>) => {
       const tenant = tenantOf(request)
       return [classOf(request), running(tenant), this.#servedAt(tenant), sinceMs] as const
     }

@@ -1,8 +1,8 @@
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { Priority } from '../../contracts/acquire.ts'
-import { Breaker } from './circuit-breaker.ts'
-import { CachedPrefixes } from './prefix-index.ts'
+import { CircuitBreaker } from './circuit-breaker.ts'
+import { PrefixIndex } from './prefix-index.ts'
 import type { Lease } from '../../contracts/lease.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 
@@ -21,8 +21,8 @@ interface Told {
 
 /** A node as the fleet knows it. */
 export interface Node extends Told {
-  readonly breaker: Breaker
-  readonly prefixes: CachedPrefixes
+  readonly breaker: CircuitBreaker
+  readonly prefixes: PrefixIndex
   /** When the heartbeat before its last came: a node waits for each to be answered, so the last was composed after it. */
   composedAfterMs: number
   /** A request failed on it after its last heartbeat. */
@@ -46,8 +46,8 @@ export interface NodeRecord extends Omit<Told, 'trials' | 'drained'> {
 export function nodeOf(told: Told): Node {
   return {
     ...told,
-    breaker: new Breaker(),
-    prefixes: new CachedPrefixes(),
+    breaker: new CircuitBreaker(),
+    prefixes: new PrefixIndex(),
     composedAfterMs: -Infinity,
     suspect: false,
     replaced: undefined,

@@ -1,5 +1,5 @@
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
-import { isChosen } from './trial-assignment.ts'
+import { isAssigned } from './trial-assignment.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { Acquired, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
@@ -383,7 +383,7 @@ export class FleetState {
   #canaryOf({ model, version, account }: Pick<AcquireRequest, 'model' | 'version' | 'account'>) {
     const canary = this.#newest(model)?.trials.canary
     const isOne =
-      canary && version === undefined && account !== undefined && isChosen('canary', canary, model, account)
+      canary && version === undefined && account !== undefined && isAssigned('canary', canary, model, account)
     return isOne ? canary.version : undefined
   }
 
@@ -394,7 +394,7 @@ export class FleetState {
       shadow &&
       version === undefined &&
       isReady(node.heartbeat, shadow.version) &&
-      isChosen('shadow', shadow, model, requestId)
+      isAssigned('shadow', shadow, model, requestId)
     return isOne ? shadow.version : undefined
   }
 }

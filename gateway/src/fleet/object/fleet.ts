@@ -4,23 +4,29 @@ import { openDatabase } from '../../storage/db/database.ts'
 import { findSettled, insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { sumTokens } from '../../storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
-import { idOf } from '../ledger/account.ts'
+import { accountId } from '../ledger/account.ts'
 import { loadLedger, saveLedger } from '../ledger/ledger-store.ts'
 import { Ledger } from '../ledger/ledger.ts'
 import type { LimitedAccount } from '../../contracts/limits.ts'
-import type { Unread } from '../../contracts/reservation.ts'
+import type { UnreadUsage } from '../../contracts/reservation.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
 import { readPolicy } from './fleet-policy.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import type { Acquired, AcquireRequest, FailedAttempt } from '../../contracts/acquire.ts'
-import { Refusals } from './rejection-counts.ts'
-import type { FleetObject, RefusalCount, Asked, Admitted, Settlement } from '../../contracts/fleet-object.ts'
+import { RejectionCounts } from './rejection-counts.ts'
+import type {
+  FleetObject,
+  RejectionCount,
+  AdmissionRequest,
+  AdmissionResult,
+  Settlement,
+} from '../../contracts/fleet-object.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import type { NodeRecord } from './fleet-node.ts'
 import { FleetState } from './fleet-state.ts'
-import { Superseded } from './superseded-attempts.ts'
+import { SupersededAttempts } from './superseded-attempts.ts'
 
 /** How often expired leases and silent nodes are looked for at the least, while any node is remembered. */
 const SWEEP_MS = 10_000
@@ -49,8 +55,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #policy: FleetPolicy
   readonly #state: FleetState
   readonly #dispatcher: Dispatcher
-  readonly #refusals: Refusals
-  readonly #superseded = new Superseded()
+  readonly #refusals: RejectionCounts
+  readonly #superseded = new SupersededAttempts()
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
@@ -62,7 +68,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#policy = readPolicy(env)
     this.#state = new FleetState(this.#policy)
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
-    this.#refusals = new Refusals((model) => this.#state.contextLengthOf(model) !== undefined)
+    this.#refusals = new RejectionCounts((model) => this.#state.contextLengthOf(model) !== undefined)
     void ctx.blockConcurrencyWhile(async () => {
       const records = await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })
       for (const record of records.values()) this.#state.restore(record)
@@ -107,7 +113,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return true
   }
 
-  async acquire({ limits, answered = [], ...request }: Asked): Promise<Admitted> {
+  async acquire({ limits, answered = [], ...request }: AdmissionRequest): Promise<AdmissionResult> {
     // Before anything is waited for: the failed attempt's receipt may be on its way.
     if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
     for (const requestId of answered) this.#ledger.finish(requestId, false, Date.now())
@@ -203,7 +209,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return this.#state.snapshot(Date.now())
   }
 
-  refusals(): RefusalCount[] {
+  refusals(): RejectionCount[] {
     return this.#refusals.list()
   }
 
@@ -276,7 +282,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   /** What an account has used in this month before it had limits, or before this object forgot it, is in its receipts. */
-  async #readMonth(account: LimitedAccount, unread: Unread): Promise<void> {
+  async #readMonth(account: LimitedAccount, unread: UnreadUsage): Promise<void> {
     try {
       const tokens = await sumTokens(openDatabase(this.env.DB), account, unread)
       this.#ledger.read(account, unread, tokens, Date.now())
@@ -290,8 +296,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     if (!lease || this.#ledger.empty) return
     const { requestId, account, tenant } = lease
     const owners = [
-      ...(account === undefined ? [] : [idOf({ kind: 'key', name: account })]),
-      ...(tenant === undefined ? [] : [idOf({ kind: 'tenant', name: tenant })]),
+      ...(account === undefined ? [] : [accountId({ kind: 'key', name: account })]),
+      ...(tenant === undefined ? [] : [accountId({ kind: 'tenant', name: tenant })]),
     ]
     this.#ledger.chargeUnlimited(requestId, owners, tokens, Date.now())
   }

@@ -1,4 +1,4 @@
-import { spread } from '../../runtime/spread-hash.ts'
+import { spreadHash } from '../../runtime/spread-hash.ts'
 
 /** A node as the picker sees it. */
 export interface Candidate {
@@ -87,7 +87,7 @@ function canServe(node: Candidate, placement: Placement): boolean {
 }
 
 function precedes(a: string, b: string, requestId: string): boolean {
-  const weightA = spread(`${a}\n${requestId}`)
-  const weightB = spread(`${b}\n${requestId}`)
+  const weightA = spreadHash(`${a}\n${requestId}`)
+  const weightB = spreadHash(`${b}\n${requestId}`)
   return weightA === weightB ? a < b : weightA > weightB
 }

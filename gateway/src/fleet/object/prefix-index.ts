@@ -9,7 +9,7 @@ const MAX_PLACED = 512
  * Which beginnings of prompts one node need not compute, by the version of its weights: what it told last, and what it
  * was given since, for heartbeats lag. Pure, without a clock of its own.
  */
-export class CachedPrefixes {
+export class PrefixIndex {
   /** Undefined for a node that has no cache. */
   #told: ReadonlyMap<number, ReadonlySet<string>> | undefined
   /** When to forget them, by name, soonest first. */

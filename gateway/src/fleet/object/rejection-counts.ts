@@ -1,4 +1,4 @@
-import type { RefusalReason, RefusalCount } from '../../contracts/fleet-object.ts'
+import type { RejectionReason, RejectionCount } from '../../contracts/fleet-object.ts'
 
 /** The model of requests for one that no node has: clients may invent any name. */
 const UNKNOWN_MODEL = '(unknown)'
@@ -7,8 +7,8 @@ const MOST_COUNTS = 10_000
 const OTHER = '(other)'
 
 /** Counts requests that got no node, for metrics: from zero when the object starts anew, as Prometheus expects of counters. */
-export class Refusals {
-  readonly #counts = new Map<string, RefusalCount>()
+export class RejectionCounts {
+  readonly #counts = new Map<string, RejectionCount>()
   readonly #isServed: (model: string) => boolean
   readonly #mostCounts: number
 
@@ -18,7 +18,10 @@ export class Refusals {
     this.#mostCounts = mostCounts
   }
 
-  count({ tenant = '', model }: { tenant?: string | undefined; model: string }, reason: RefusalReason): void {
+  count(
+    { tenant = '', model }: { tenant?: string | undefined; model: string },
+    reason: RejectionReason,
+  ): void {
     if (reason === 'left') return
     const named = { tenant, model: this.#isServed(model) ? model : UNKNOWN_MODEL, reason }
     const isTold = this.#counts.has(keyOf(named)) || this.#counts.size < this.#mostCounts
@@ -27,11 +30,11 @@ export class Refusals {
     this.#counts.set(keyOf(of), { ...of, requests: requests + 1 })
   }
 
-  list(): RefusalCount[] {
+  list(): RejectionCount[] {
     return [...this.#counts.values()]
   }
 }
 
-function keyOf({ tenant, model, reason }: Omit<RefusalCount, 'requests'>): string {
+function keyOf({ tenant, model, reason }: Omit<RejectionCount, 'requests'>): string {
   return JSON.stringify([tenant, model, reason])
 }

@@ -3,7 +3,7 @@ const REMEMBER_MS = 600_000
 const MOST = 100_000
 
 /** Tries after which their requests were tried again: pure, without a clock of its own. */
-export class Superseded {
+export class SupersededAttempts {
   /** Since when, the oldest first. */
   readonly #atMs = new Map<string, number>()
 

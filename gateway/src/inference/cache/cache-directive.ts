@@ -9,7 +9,7 @@ const DEFAULT_TTL_S = 3_600
 const MAX_TTL_S = 86_400
 
 /** What a request wants of the response cache. */
-export interface CacheWish {
+export interface CacheDirective {
   /** An answer that is kept will do; otherwise a new one takes its place. */
   use: boolean
   /** How old an answer may be, and for how long a new one is kept. */
@@ -21,7 +21,7 @@ export interface CacheWish {
  *
  * @throws AppError `invalid_request` that names the header
  */
-export function cacheWish(c: Pick<Context, 'req'>): CacheWish | undefined {
+export function readCacheDirective(c: Pick<Context, 'req'>): CacheDirective | undefined {
   const value = c.req.header(HEADER) ?? 'false'
   if (value !== 'true' && value !== 'refresh' && value !== 'false')
     throw invalid(HEADER, "'true', 'refresh' or 'false' is expected")

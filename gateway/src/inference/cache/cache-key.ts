@@ -31,6 +31,6 @@ export async function requestKey({ tenant, path, model, request }: KeyedRequest)
 }
 
 /** Names the answer that one mask gives to a request. */
-export function answerKey(request: string, maskVersion: number): string {
+export function responseKey(request: string, maskVersion: number): string {
   return `${request}-m${maskVersion}`
 }

@@ -1,4 +1,4 @@
-import type { CachedAnswer, FoundAnswer } from '../../contracts/response-cache-object.ts'
+import type { CachedResponse, FoundResponse } from '../../contracts/response-cache-object.ts'
 
 /** How much a {@link CacheStore} keeps. */
 export interface CacheBounds {
@@ -53,7 +53,7 @@ export class CacheStore {
   }
 
   /** The answer of a key, if its time is not over and it is no older than `maxAgeMs`. */
-  find(key: string, maxAgeMs: number, nowMs: number): FoundAnswer | undefined {
+  find(key: string, maxAgeMs: number, nowMs: number): FoundResponse | undefined {
     const [row] = this.#sql
       .exec<{ body: ArrayBuffer; content_type: string; mask_version: number; node: string; at_ms: number }>(
         'SELECT body, content_type, mask_version, node, at_ms FROM answers WHERE key = ? AND expires_ms > ? AND at_ms > ?',
@@ -74,7 +74,7 @@ export class CacheStore {
   }
 
   /** Keeps an answer in place of what its key had; one that is too large is not kept. */
-  keep(key: string, answer: CachedAnswer, ttlMs: number, nowMs: number): void {
+  keep(key: string, answer: CachedResponse, ttlMs: number, nowMs: number): void {
     this.#delete('key = ?', key)
     const bytes = answer.body.byteLength + ROW_BYTES
     if (answer.body.byteLength > this.#bounds.answerBytes) return

@@ -4,8 +4,8 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { whyAborted } from '../../fleet/client/node-client.ts'
 import { watchKey } from '../../keys/key-watch.ts'
 import { createAlarms } from '../../runtime/alarms.ts'
-import { follow } from '../../runtime/linked-abort.ts'
-import type { FoundAnswer } from '../../contracts/response-cache-object.ts'
+import { linkAbort } from '../../runtime/linked-abort.ts'
+import type { FoundResponse } from '../../contracts/response-cache-object.ts'
 
 /**
  * Waits for the answer that another request of the tenant is having made, as long as somebody waits for it here.
@@ -13,15 +13,15 @@ import type { FoundAnswer } from '../../contracts/response-cache-object.ts'
  * @returns undefined when this request is to have its own made
  * @throws AppError `client_closed_request`, or `invalid_api_key` when the key was revoked meanwhile
  */
-export async function followAnswer(
+export async function followLeader(
   c: Context<KeyedEnv>,
   cache: ReturnType<Deps['responseCache']>,
   name: string,
   maxAgeMs: number,
-): Promise<FoundAnswer | undefined> {
+): Promise<FoundResponse | undefined> {
   const { requestId, keyWatch } = c.var
   const alarms = createAlarms()
-  const gone = follow(c.req.raw.signal)
+  const gone = linkAbort(c.req.raw.signal)
   const watch = watchKey(keyWatch, alarms, () => gone.abort())
   const { promise: left, reject } = Promise.withResolvers<never>()
   left.catch(() => undefined)

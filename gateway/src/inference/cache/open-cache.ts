@@ -2,18 +2,18 @@ import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { CacheTarget } from '@copal/shared/wire/node-rpc.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
-import type { AnswerListener, Generation } from '../../contracts/generation.ts'
-import type { FoundAnswer } from '../../contracts/response-cache-object.ts'
-import { followAnswer } from './follow-leader.ts'
-import { answerKey, isRepeatable, requestKey } from './cache-key.ts'
-import { cacheWish } from './cache-directive.ts'
+import type { ResponseListener, Generation } from '../../contracts/generation.ts'
+import type { FoundResponse } from '../../contracts/response-cache-object.ts'
+import { followLeader } from './follow-leader.ts'
+import { responseKey, isRepeatable, requestKey } from './cache-key.ts'
+import { readCacheDirective } from './cache-directive.ts'
 
 /** What the cache does for one request. */
 interface OpenCache {
   /** The answer to give, if there is one. */
   found?: Response
   /** Keeps an answer, behind it, and tells who waits for it what became of it. */
-  listener?: AnswerListener
+  listener?: ResponseListener
   /** Asks the node to give a streamed answer once more, since nothing here sees it. */
   wish?: CacheTarget
   /** The `x-copal-cache` of an answer that a node makes. */
@@ -28,13 +28,13 @@ interface OpenCache {
  * found; the answer is kept under the version that gave it.
  *
  * @returns undefined when the request wants nothing of the cache
- * @throws AppError `invalid_request` that names the header, or like {@link followAnswer}
+ * @throws AppError `invalid_request` that names the header, or like {@link followLeader}
  */
 export async function openCache(
   c: Context<KeyedEnv>,
   generation: Generation,
 ): Promise<OpenCache | undefined> {
-  const wish = cacheWish(c)
+  const wish = readCacheDirective(c)
   if (!wish) return undefined
   if (!isRepeatable(generation)) return { status: 'bypass' }
   const { deps, key, trace, requestId } = c.var
@@ -51,12 +51,12 @@ export async function openCache(
     if (name !== undefined) behind(cache.leave(name, requestId, how), 'Who waits for an answer is not told:')
   }
   let isTold = false
-  const keep: AnswerListener['take'] = (made) => {
-    const kept = answerKey(requested, made.maskVersion)
+  const keep: ResponseListener['take'] = (made) => {
+    const kept = responseKey(requested, made.maskVersion)
     isTold = kept === name
     behind(cache.keep(kept, made, ttlMs), 'An answer is not kept:')
   }
-  const ended: AnswerListener['ended'] = (how) => {
+  const ended: ResponseListener['ended'] = (how) => {
     // A streamed answer comes from its node; another that was not kept is nobody else's.
     if (!isTold) leave(how === 'whole' && !request.stream ? 'failed' : how)
   }
@@ -70,17 +70,17 @@ export async function openCache(
     const version = model.version ?? (await deps.fleet.versionFor(model.id, key.id))
     // One that is not waited for any more must not lead: others would wait for it in vain.
     if (version === undefined || gaveUp) return undefined
-    name = answerKey(requested, version)
+    name = responseKey(requested, version)
     // Of a request whose client is gone, no more may run than what is begun here.
     c.req.raw.signal.addEventListener('abort', () => leave('left'), { once: true })
     return cache.look(name, ttlMs, requestId)
   }
-  let found: FoundAnswer | undefined
+  let found: FoundResponse | undefined
   try {
     const looked = await within(deps.policy.cacheLookupMs, look())
     found = looked?.found
     if (looked && !looked.found && !looked.makes && name !== undefined)
-      found = await followAnswer(c, cache, name, ttlMs)
+      found = await followLeader(c, cache, name, ttlMs)
   } catch (error) {
     gaveUp = true
     const isGone = error instanceof AppError
@@ -96,7 +96,7 @@ export async function openCache(
 function give(
   c: Context<KeyedEnv>,
   domain: string,
-  { body, contentType, maskVersion, nodeId, ageMs }: FoundAnswer,
+  { body, contentType, maskVersion, nodeId, ageMs }: FoundResponse,
 ): Response {
   return c.body(body, 200, {
     'content-type': contentType,

@@ -6,14 +6,14 @@ import type { Bindings } from '../../contracts/bindings.ts'
 import { CacheStore } from './cache-store.ts'
 import type {
   ResponseCacheObject,
-  CachedAnswer,
-  FoundAnswer,
-  Leaving,
+  CachedResponse,
+  FoundResponse,
+  LeaveReason,
   CacheCounts,
-  Looked,
+  CacheLookup,
   CacheStats,
 } from '../../contracts/response-cache-object.ts'
-import { Flights } from './single-flight.ts'
+import { SingleFlight } from './single-flight.ts'
 
 const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: MAX_CACHED_RESPONSE_BYTES }
 /** What is over is not found any more; it is deleted together with others. */
@@ -28,7 +28,7 @@ const COUNTS_KEY = 'counts'
  */
 export class ResponseCache extends DurableObject<Bindings> implements ResponseCacheObject {
   readonly #store: CacheStore
-  readonly #flights = new Flights<FoundAnswer>()
+  readonly #flights = new SingleFlight<FoundResponse>()
   #counts: CacheCounts = { hits: 0, misses: 0 }
   #saveScheduled = false
 
@@ -40,24 +40,24 @@ export class ResponseCache extends DurableObject<Bindings> implements ResponseCa
     })
   }
 
-  look(key: string, maxAgeMs: number, requestId: string): Looked {
+  look(key: string, maxAgeMs: number, requestId: string): CacheLookup {
     const found = this.#store.find(key, maxAgeMs, Date.now())
     const makes = !found && this.#flights.lead(key, requestId)
     if (found || makes) this.#count(found)
     return found ? { found } : { makes }
   }
 
-  async follow(key: string, maxAgeMs: number, requestId: string): Promise<FoundAnswer | undefined> {
+  async follow(key: string, maxAgeMs: number, requestId: string): Promise<FoundResponse | undefined> {
     const found = this.#store.find(key, maxAgeMs, Date.now()) ?? (await this.#flights.follow(key, requestId))
     this.#count(found)
     return found
   }
 
-  leave(key: string, requestId: string, how: Leaving): void {
+  leave(key: string, requestId: string, how: LeaveReason): void {
     this.#flights.leave(key, requestId, how)
   }
 
-  async keep(key: string, answer: CachedAnswer, ttlMs: number): Promise<void> {
+  async keep(key: string, answer: CachedResponse, ttlMs: number): Promise<void> {
     this.#store.keep(key, answer, ttlMs, Date.now())
     this.#flights.landed(key, { ...answer, ageMs: 0 })
     this.#saveCounts()
@@ -83,7 +83,7 @@ export class ResponseCache extends DurableObject<Bindings> implements ResponseCa
     await this.#schedule()
   }
 
-  #count(found: FoundAnswer | undefined): void {
+  #count(found: FoundResponse | undefined): void {
     this.#counts[found ? 'hits' : 'misses'] += 1
     this.#saveCounts()
   }

@@ -1,4 +1,4 @@
-import type { Leaving } from '../../contracts/response-cache-object.ts'
+import type { LeaveReason } from '../../contracts/response-cache-object.ts'
 
 /** How long others wait for one who makes an answer; longer ones each makes itself. */
 const FLIGHT_MS = 60_000
@@ -22,7 +22,7 @@ interface Flight<T> {
  * One whose leader failed is made by each that waits: what failed it may not fail them, and no error is anybody else's. Where the
  * leader's client only left, the first that waits makes it for the others.
  */
-export class Flights<T> {
+export class SingleFlight<T> {
   readonly #flights = new Map<string, Flight<T>>()
 
   /** Whether `id` is to make the answer of a key, because nobody else does. */
@@ -51,7 +51,7 @@ export class Flights<T> {
   }
 
   /** Nothing more comes of `id`, whether it made the answer or waited for it. */
-  leave(key: string, id: string, how: Leaving): void {
+  leave(key: string, id: string, how: LeaveReason): void {
     const flight = this.#flights.get(key)
     if (!flight) return
     if (flight.leader !== id) {

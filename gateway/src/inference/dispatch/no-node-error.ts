@@ -5,17 +5,16 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { heldVersions } from '../../fleet/object/held-versions.ts'
 import type { NoNode } from '../../contracts/acquire.ts'
 
-/**
- * Why there is no node for a request that has not been tried yet.
- *
- * @param allowed models that the key may use; it hears of no others
- */
-export async function unserved(
-  deps: Deps,
-  allowed: readonly string[] | null,
-  name: ModelName,
-  none: NoNode,
-): Promise<AppError> {
+/** A request that got no node. */
+export interface Undispatched {
+  /** Models that the key may use; the message names no others. */
+  allowed: readonly string[] | null
+  name: ModelName
+  none: NoNode
+}
+
+/** Creates the error of a request that got no node and has not been tried yet. */
+export async function noNodeError(deps: Deps, { allowed, name, none }: Undispatched): Promise<AppError> {
   const { id, version } = name
   const retryAfterS = secondsUntilRetry(none)
   if (none.reason === 'full') {
@@ -24,11 +23,11 @@ export async function unserved(
   }
   const away = `No node that serves '${id}' is available now. Try again in ${retryAfterS} s.`
   // Its nodes are known: no need for the database, which may be away too.
-  if (none.reason !== 'unknown' && version === undefined) return noNode(away, retryAfterS)
+  if (none.reason !== 'unknown' && version === undefined) return unavailable(away, retryAfterS)
   const registered = await listModels(deps.db)
   const model = registered.find((row) => row.id === id)
   if (model && version !== undefined) return unheld(deps, model, version, retryAfterS)
-  if (model) return noNode(away, retryAfterS)
+  if (model) return unavailable(away, retryAfterS)
   const names = (none.servedModels.length > 0 ? none.servedModels : registered.map((row) => row.id)).filter(
     (served) => allowed?.includes(served) ?? true,
   )
@@ -43,7 +42,7 @@ async function unheld(deps: Deps, model: ModelRow, version: number, retryAfterS:
   const told = names.length > 0 ? `Held now: ${quoted(names)}.` : 'No version is held now.'
   const asked = `No node holds '${formatModelName(model.id, version)}'`
   return [0, model.activeVersion, model.previousVersion].includes(version)
-    ? noNode(`${asked} now. ${told} Try again in ${retryAfterS} s.`, retryAfterS)
+    ? unavailable(`${asked} now. ${told} Try again in ${retryAfterS} s.`, retryAfterS)
     : new AppError('model_not_found', `${asked}. ${told}`, { param: 'model' })
 }
 
@@ -52,7 +51,7 @@ export function secondsUntilRetry({ retryAfterMs }: NoNode): number {
   return Math.max(1, Math.ceil(retryAfterMs / 1000))
 }
 
-function noNode(message: string, retryAfterS: number): AppError {
+function unavailable(message: string, retryAfterS: number): AppError {
   return new AppError('no_node_available', message, { retryAfterS })
 }
 

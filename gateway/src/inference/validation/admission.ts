@@ -6,7 +6,6 @@ import type { KeyedEnv } from '../../contracts/context.ts'
 import { requireAllowed } from '../../keys/allow-list.ts'
 import { decodeBody, readBody } from '../../runtime/body-reader.ts'
 import { maySample } from '../../adaptation/sampling/consent.ts'
-import { sampleOf } from '../../adaptation/sampling/sample-text.ts'
 
 /** What the headers and the key of a request say about its text. */
 export interface Admission {
@@ -41,19 +40,4 @@ export async function readRequest<T extends Parameters<typeof validate>[0]>(
   schema: T,
 ): Promise<ReturnType<typeof validate<T>>> {
   return validate(schema, parseJson(decodeBody(await readBody(c.req.raw, LIMITS.bodyBytes))))
-}
-
-/** Sends a consenting request's text, redacted, to its domain's reservoir, behind the answer. */
-export function sampleText(c: Context<KeyedEnv>, model: string, domain: string, text: string): void {
-  const { deps, key, requestId } = c.var
-  if (text.trim() === '') return
-  const send = async () => {
-    // The answer goes out first.
-    await new Promise((resolve) => setTimeout(resolve, 0))
-    const message = { requestId, keyId: key.id, model, domain, text: sampleOf(text) }
-    await deps.samples.send(message, { contentType: 'json' })
-  }
-  deps.waitUntil(
-    send().catch((error: unknown) => console.error(`The sample of request ${requestId} is lost:`, error)),
-  )
 }

@@ -12,10 +12,10 @@ import {
 import type { Deps } from '../../contracts/bindings.ts'
 import { parseDomain } from '../../adaptation/domains/domain-name.ts'
 import { redact } from '../../adaptation/sampling/redact.ts'
-import type { Offer, ReservoirStats } from '../../contracts/reservoir-object.ts'
+import type { OfferedSample, ReservoirStats } from '../../contracts/reservoir-object.ts'
 import { deleteDomain, deleteKeyTexts } from '../../adaptation/domains/domain-deletion.ts'
 import { splitText } from '../../adaptation/sampling/split-text.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './admin-body.ts'
 
 /** An isolate has 128 MB for all that it does at once, and a body is there as bytes, as text and as its parsed texts. */
@@ -43,7 +43,7 @@ export function domainRoutes(): Hono<AppEnv> {
       )
       return c.json({ data })
     })
-    .all('/domains', refuseMethod('GET'))
+    .all('/domains', rejectMethod('GET'))
     .post('/domains/:domain/texts', async (c) => {
       const { deps, requestId } = c.var
       const domain = parseDomain(c.req.param('domain'), 'domain')
@@ -51,7 +51,7 @@ export function domainRoutes(): Hono<AppEnv> {
       const atMs = deps.nowMs()
       await ensureDomains(deps.db, [domain], atMs)
       let pieces = 0
-      let offers: Offer[] = []
+      let offers: OfferedSample[] = []
       // Text by text, so that redacted ones are never there all at once.
       for (const whole of texts) {
         for (const text of splitText(redact(whole), PIECE_CHARACTERS)) {
@@ -65,7 +65,7 @@ export function domainRoutes(): Hono<AppEnv> {
       if (offers.length > 0) await deps.reservoir(domain).offer(offers)
       return c.json({ domain, texts: texts.length, pieces }, 201)
     })
-    .all('/domains/:domain/texts', refuseMethod('POST'))
+    .all('/domains/:domain/texts', rejectMethod('POST'))
     .delete('/domains/:domain/samples', async (c) => {
       requireParameters(c, ['key'])
       const { deps } = c.var
@@ -77,14 +77,14 @@ export function domainRoutes(): Hono<AppEnv> {
       const { sampled, frozen } = await deleteKeyTexts(deps, domain, key)
       return c.json({ domain, deleted: sampled, deleted_frozen: frozen })
     })
-    .all('/domains/:domain/samples', refuseMethod('DELETE'))
+    .all('/domains/:domain/samples', rejectMethod('DELETE'))
     .delete('/domains/:domain', async (c) => {
       requireParameters(c, [])
       const domain = await knownDomain(c.var.deps, c.req.param('domain'))
       await deleteDomain(c.var.deps, domain)
       return c.json({ domain, deleted: true })
     })
-    .all('/domains/:domain', refuseMethod('DELETE'))
+    .all('/domains/:domain', rejectMethod('DELETE'))
 }
 
 /** @throws AppError `not_found` for a domain that never had a text: a name that was mistyped deletes nothing */

@@ -4,7 +4,7 @@ import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { listPromotedMasks } from '../../storage/db/queries/mask-queries.ts'
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { driftReport } from '../../adaptation/drift/drift-report.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { resolveModel } from '../../adaptation/models/resolve-model.ts'
 
 /** What pruning costs, now and after each mask. */
@@ -22,5 +22,5 @@ export function driftRoutes(): Hono<AppEnv> {
         driftReport({ model: model.id, activeVersion: model.activeVersion, traffic, promoted, evaluations }),
       )
     })
-    .all('/drift', refuseMethod('GET'))
+    .all('/drift', rejectMethod('GET'))
 }

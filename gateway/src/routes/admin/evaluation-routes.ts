@@ -14,9 +14,9 @@ import {
   type NodeAnswer,
 } from '../../fleet/client/node-client.ts'
 import { relay } from '../../fleet/client/relay.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { createAlarms, type Alarms } from '../../runtime/alarms.ts'
-import { follow } from '../../runtime/linked-abort.ts'
+import { linkAbort } from '../../runtime/linked-abort.ts'
 import { resolveModel } from '../../adaptation/models/resolve-model.ts'
 import { readAdmin } from './admin-body.ts'
 
@@ -62,7 +62,7 @@ export function evaluateRoutes(silenceMs = SILENCE_MS): Hono<AppEnv> {
         version,
       )
       const address = { nodeId: node.id, url: node.url }
-      const attempt = follow(c.req.raw.signal)
+      const attempt = linkAbort(c.req.raw.signal)
       const alarms = createAlarms()
       const answer = await callNode(deps, address, '/rpc/evaluate', call, {
         attempt,
@@ -83,7 +83,7 @@ export function evaluateRoutes(silenceMs = SILENCE_MS): Hono<AppEnv> {
         headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id },
       })
     })
-    .all('/evaluate', refuseMethod('POST'))
+    .all('/evaluate', rejectMethod('POST'))
 }
 
 /** @throws AppError `no_node_available` */

@@ -5,7 +5,7 @@ import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 
 /** The nodes, and having one take no new requests before it is stopped. */
 export function fleetRoutes(): Hono<AppEnv> {
@@ -14,10 +14,10 @@ export function fleetRoutes(): Hono<AppEnv> {
       const { nodes } = await c.var.deps.fleet.snapshot()
       return c.json({ data: nodes.map(nodeEntry) })
     })
-    .all('/nodes', refuseMethod('GET'))
+    .all('/nodes', rejectMethod('GET'))
     .put('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), true)))
     .delete('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), false)))
-    .all('/nodes/:id/drain', refuseMethod('PUT', 'DELETE'))
+    .all('/nodes/:id/drain', rejectMethod('PUT', 'DELETE'))
 }
 
 /** A node as operators see it. */

@@ -24,7 +24,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { requireGrants, requireLimits, tenantOf } from '../../keys/key-grants.ts'
 import { digestOf, generateKey, pepperedHash } from '../../keys/key-secret.ts'
 import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './admin-body.ts'
 
 /** API keys: made, listed, limited, rotated and revoked; by the operator, or by a tenant's administrator those of its tenant. */
@@ -62,7 +62,7 @@ export function keyRoutes(): Hono<ActorEnv> {
       const keys = await listKeys(deps.db, tenantOf(actor, c.req.query('tenant')))
       return c.json({ data: keys.map((key) => keyEntry(key, deps.nowMs())) })
     })
-    .all('/keys', refuseMethod('GET', 'POST'))
+    .all('/keys', rejectMethod('GET', 'POST'))
     .post('/keys/:id/rotate', async (c) => {
       const { deps, actor } = c.var
       const { grace_seconds } = await readAdmin(c, rotateKey)
@@ -92,7 +92,7 @@ export function keyRoutes(): Hono<ActorEnv> {
         )
       return showOnce(c, row, key, 200)
     })
-    .all('/keys/:id/rotate', refuseMethod('POST'))
+    .all('/keys/:id/rotate', rejectMethod('POST'))
     .patch('/keys/:id', async (c) => {
       const { deps, actor } = c.var
       const changes = await readAdmin(c, setLimits)
@@ -111,7 +111,7 @@ export function keyRoutes(): Hono<ActorEnv> {
         return c.json({ id, revoked: true })
       throw unknownKey(id)
     })
-    .all('/keys/:id', refuseMethod('PATCH', 'DELETE'))
+    .all('/keys/:id', rejectMethod('PATCH', 'DELETE'))
 }
 
 /** The only two answers that hold a key; nobody on the way may keep them. */

@@ -12,7 +12,7 @@ import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { importMaskFile } from '../../adaptation/masks/mask-import.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { resolveModel } from '../../adaptation/models/resolve-model.ts'
 import { rollBack } from '../../adaptation/updates/mask-rollback.ts'
@@ -29,7 +29,7 @@ export function maskRoutes(): Hono<AppEnv> {
       const model = await resolveModel(db, c.req.query('model'))
       return c.json({ data: (await listMasks(db, model.id)).map((mask) => maskEntry(model, mask)) })
     })
-    .all('/masks', refuseMethod('GET'))
+    .all('/masks', rejectMethod('GET'))
     .get('/masks/:version/file', async (c) => {
       const { db, artifacts } = c.var.deps
       const model = await resolveModel(db, c.req.query('model'))
@@ -51,7 +51,7 @@ export function maskRoutes(): Hono<AppEnv> {
         },
       })
     })
-    .all('/masks/:version/file', refuseMethod('GET'))
+    .all('/masks/:version/file', rejectMethod('GET'))
     .put('/masks/:sha256', async (c) => {
       const { sha256 } = validate(maskPath, c.req.param())
       const request = validate(importMask, c.req.query())
@@ -71,18 +71,18 @@ export function maskRoutes(): Hono<AppEnv> {
       )
       return c.json(maskEntry(model, mask), 201)
     })
-    .all('/masks/:sha256', refuseMethod('PUT', 'POST'))
+    .all('/masks/:sha256', rejectMethod('PUT', 'POST'))
     .put('/masks/:sha256/parts/:part', async (c) => {
       const { sha256, part } = validate(partPath, c.req.param())
       await storeMaskPart(c.var.deps.artifacts, sha256, part, c.req.raw)
       return c.json({ sha256: part }, 201)
     })
-    .all('/masks/:sha256/parts/:part', refuseMethod('PUT'))
+    .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .post('/rollback', async (c) => {
       const request = await readAdmin(c, rollback)
       return c.json({ active_version: await rollBack(c.var.deps, request) })
     })
-    .all('/rollback', refuseMethod('POST'))
+    .all('/rollback', rejectMethod('POST'))
 }
 
 function maskEntry(model: ModelRow, mask: MaskRow): MaskEntry {

@@ -3,7 +3,7 @@ import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { listServedModels } from '../../storage/db/queries/model-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { trialEntry } from '../../adaptation/trials/trial-report.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { VERSION } from '../../runtime/version.ts'
@@ -40,5 +40,5 @@ export function statusRoutes(): Hono<AppEnv> {
       }
       return c.json(report)
     })
-    .all('/status', refuseMethod('GET'))
+    .all('/status', rejectMethod('GET'))
 }

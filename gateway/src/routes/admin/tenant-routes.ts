@@ -13,7 +13,7 @@ import {
 import { tenantOf } from '../../keys/key-grants.ts'
 import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
 import { requireOperator } from '../../middleware/auth.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { readAdmin } from './admin-body.ts'
 
 const tenantPath = z.object({ tenant: tenantName })
@@ -26,7 +26,7 @@ export function tenantRoutes(): Hono<ActorEnv> {
       const tenants = await listTenants(deps.db, tenantOf(actor, undefined))
       return c.json({ data: tenants.map(tenantEntry) })
     })
-    .all('/tenants', refuseMethod('GET'))
+    .all('/tenants', rejectMethod('GET'))
     .put('/tenants/:tenant', requireOperator(), async (c) => {
       const { deps } = c.var
       const name = validate(tenantPath, c.req.param()).tenant
@@ -36,7 +36,7 @@ export function tenantRoutes(): Hono<ActorEnv> {
       await setTenantLimits(deps.db, name, changeLimits(tenant?.limits ?? {}, changes.limits))
       return c.json((await listTenants(deps.db, name)).map(tenantEntry)[0])
     })
-    .all('/tenants/:tenant', refuseMethod('PUT'))
+    .all('/tenants/:tenant', rejectMethod('PUT'))
     .get('/tenants/:tenant/cache', async (c) => {
       const tenant = await knownTenant(c)
       const stats = await c.var.deps.responseCache(tenant).stats()
@@ -46,7 +46,7 @@ export function tenantRoutes(): Hono<ActorEnv> {
       const tenant = await knownTenant(c)
       return c.json({ tenant, deleted: await c.var.deps.responseCache(tenant).clear() })
     })
-    .all('/tenants/:tenant/cache', refuseMethod('GET', 'DELETE'))
+    .all('/tenants/:tenant/cache', rejectMethod('GET', 'DELETE'))
 }
 
 /** @throws AppError `invalid_request` for what is no name, `insufficient_permissions` for another's, `not_found` */

@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { startTrial } from '@copal/shared/wire/admin-trials.ts'
 import type { AppEnv } from '../../contracts/context.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { endTrial, startTrial as start } from '../../adaptation/trials/trial-control.ts'
 import { canaryReport, shadowReport } from '../../adaptation/trials/trial-report.ts'
 import { resolveModel } from '../../adaptation/models/resolve-model.ts'
@@ -22,7 +22,7 @@ export function trialRoutes(): Hono<AppEnv> {
       const { model, ended } = await endTrial(c.var.deps, 'canary', c.req.query('model'))
       return c.json({ model: model.id, ended })
     })
-    .all('/canary', refuseMethod('GET', 'PUT', 'DELETE'))
+    .all('/canary', rejectMethod('GET', 'PUT', 'DELETE'))
     .get('/shadow', async (c) => {
       const { deps } = c.var
       return c.json(await shadowReport(deps, await resolveModel(deps.db, c.req.query('model'))))
@@ -35,5 +35,5 @@ export function trialRoutes(): Hono<AppEnv> {
       const { model, ended } = await endTrial(c.var.deps, 'shadow', c.req.query('model'))
       return c.json({ model: model.id, ended })
     })
-    .all('/shadow', refuseMethod('GET', 'PUT', 'DELETE'))
+    .all('/shadow', rejectMethod('GET', 'PUT', 'DELETE'))
 }

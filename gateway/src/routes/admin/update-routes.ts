@@ -4,13 +4,13 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { listJobsOf } from '../../storage/db/queries/job-queries.ts'
 import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { updateEntry } from '../../adaptation/updates/update-entry.ts'
 import {
   cancelUpdate,
   createUpdate,
   requireUpdate,
-  setGoing,
+  beginUpdate,
 } from '../../adaptation/updates/update-requests.ts'
 import { readAdmin } from './admin-body.ts'
 
@@ -23,7 +23,7 @@ export function updateRoutes(): Hono<AppEnv> {
     .post('/updates', async (c) => {
       const { deps } = c.var
       const update = await createUpdate(deps, await readAdmin(c, updateRequest))
-      deps.waitUntil(setGoing(deps, update.id))
+      deps.waitUntil(beginUpdate(deps, update.id))
       return c.json(await entry(deps, update), 201)
     })
     .get('/updates', async (c) => {
@@ -36,17 +36,17 @@ export function updateRoutes(): Hono<AppEnv> {
       const byUpdate = Map.groupBy(jobs, ({ updateId }) => updateId)
       return c.json({ data: updates.map((update) => updateEntry(update, byUpdate.get(update.id) ?? [])) })
     })
-    .all('/updates', refuseMethod('GET', 'POST'))
+    .all('/updates', rejectMethod('GET', 'POST'))
     .get('/updates/:id', async (c) => {
       const { deps } = c.var
       return c.json(await entry(deps, await requireUpdate(deps, c.req.param('id'))))
     })
-    .all('/updates/:id', refuseMethod('GET'))
+    .all('/updates/:id', rejectMethod('GET'))
     .post('/updates/:id/cancel', async (c) => {
       const { deps } = c.var
       return c.json(await entry(deps, await cancelUpdate(deps, c.req.param('id'))))
     })
-    .all('/updates/:id/cancel', refuseMethod('POST'))
+    .all('/updates/:id/cancel', rejectMethod('POST'))
 }
 
 async function entry(deps: Deps, update: UpdateRow) {

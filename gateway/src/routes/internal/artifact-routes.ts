@@ -7,7 +7,7 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
 import { decodeBody } from '../../runtime/body-reader.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { readSigned, requireSigned } from '../../middleware/signed-calls.ts'
 import { datasetKey, maskKey } from '../../storage/artifacts/artifact-keys.ts'
 
@@ -34,18 +34,18 @@ export function artifactRoutes(): Hono<AppEnv> {
       await joinMaskFile(c.var.deps.artifacts, hash, parts)
       return c.json({ sha256: hash }, 201)
     })
-    .all('/masks/:sha256', refuseMethod('GET', 'PUT', 'POST'))
+    .all('/masks/:sha256', rejectMethod('GET', 'PUT', 'POST'))
     .put('/masks/:sha256/parts/:part', async (c) => {
       const part = hashOf(c, 'part')
       await requireSigned(c, part)
       await storeMaskPart(c.var.deps.artifacts, hashOf(c), part, c.req.raw)
       return c.json({ sha256: part }, 201)
     })
-    .all('/masks/:sha256/parts/:part', refuseMethod('PUT'))
+    .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .get('/datasets/:sha256', (c) =>
       send(c, datasetKey(hashOf(c)), 'dataset', 'application/x-ndjson; charset=utf-8'),
     )
-    .all('/datasets/:sha256', refuseMethod('GET'))
+    .all('/datasets/:sha256', rejectMethod('GET'))
 }
 
 async function send(c: Context<AppEnv>, key: string, what: string, contentType: string): Promise<Response> {

@@ -6,10 +6,10 @@ import {
   receiptBatch,
   type HeartbeatResponse,
 } from '@copal/shared/wire/node-rpc.ts'
-import { answerKey } from '../../inference/cache/cache-key.ts'
+import { responseKey } from '../../inference/cache/cache-key.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { ensureModel, findModelState } from '../../storage/db/queries/model-queries.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { readFromNode } from '../../middleware/signed-calls.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { applyJobReports } from '../../adaptation/updates/job-reports.ts'
@@ -62,13 +62,13 @@ export function nodeRoutes(): Hono<AppEnv> {
       const jobs = isUpdating ? await jobsForNode(deps, worker) : []
       return c.json<HeartbeatResponse>({ registered, desired, jobs })
     })
-    .all('/heartbeat', refuseMethod('POST'))
+    .all('/heartbeat', rejectMethod('POST'))
     .post('/receipts', async (c) => {
       const { deps } = c.var
       const batch = await readFromNode(c, receiptBatch, MAX_BODY_BYTES)
       return c.json({ settled: await settleReceipts(deps, batch) })
     })
-    .all('/receipts', refuseMethod('POST'))
+    .all('/receipts', rejectMethod('POST'))
     .post('/answers', async (c) => {
       const { deps } = c.var
       const told = await readFromNode(c, cachedResponse, MAX_BODY_BYTES)
@@ -83,8 +83,8 @@ export function nodeRoutes(): Hono<AppEnv> {
         )
       }
       const kept = { ...answer, body: new Uint8Array(new TextEncoder().encode(text)) }
-      await deps.responseCache(tenant).keep(answerKey(key, answer.maskVersion), kept, ttlMs)
+      await deps.responseCache(tenant).keep(responseKey(key, answer.maskVersion), kept, ttlMs)
       return c.json({ kept: true })
     })
-    .all('/answers', refuseMethod('POST'))
+    .all('/answers', rejectMethod('POST'))
 }

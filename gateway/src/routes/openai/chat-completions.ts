@@ -3,11 +3,11 @@ import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import { admit, readRequest } from '../../inference/validation/admission.ts'
-import { answer } from '../../inference/respond.ts'
+import { respond } from '../../inference/respond.ts'
 import { chatParts } from '../../inference/validation/chat-parts.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
 import { userText } from '../../adaptation/sampling/sample-text.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 
 /** `POST /v1/chat/completions`, mounted at `/v1/chat/completions` behind `requireKey`. */
 export function chatCompletionRoutes(): Hono<KeyedEnv> {
@@ -16,7 +16,7 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
       const admission = admit(c)
       const request = await readRequest(c, chatRequest)
       const parts = chatParts(request)
-      return answer(c, {
+      return respond(c, {
         model: parseModelName(request.model),
         path: '/rpc/chat-completions',
         ...admission,
@@ -28,5 +28,5 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
         text: () => userText(request.messages),
       })
     })
-    .all('/', refuseMethod('POST'))
+    .all('/', rejectMethod('POST'))
 }

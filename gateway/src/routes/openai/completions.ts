@@ -3,10 +3,10 @@ import { completionRequest, DEFAULT_MAX_TOKENS, promptsOf } from '@copal/shared/
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import { admit, readRequest } from '../../inference/validation/admission.ts'
-import { answer } from '../../inference/respond.ts'
+import { respond } from '../../inference/respond.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
 import { promptText } from '../../adaptation/sampling/sample-text.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 
 /** `POST /v1/completions`, mounted at `/v1/completions` behind `requireKey`. */
 export function completionRoutes(): Hono<KeyedEnv> {
@@ -15,7 +15,7 @@ export function completionRoutes(): Hono<KeyedEnv> {
       const admission = admit(c)
       const request = await readRequest(c, completionRequest)
       const prompts = promptsOf(request)
-      return answer(c, {
+      return respond(c, {
         model: parseModelName(request.model),
         path: '/rpc/completions',
         ...admission,
@@ -29,5 +29,5 @@ export function completionRoutes(): Hono<KeyedEnv> {
         text: () => promptText(request),
       })
     })
-    .all('/', refuseMethod('POST'))
+    .all('/', rejectMethod('POST'))
 }

@@ -3,9 +3,9 @@ import { embeddingsRequest, inputsOf } from '@copal/shared/wire/embeddings.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import { admit, readRequest } from '../../inference/validation/admission.ts'
-import { answer } from '../../inference/respond.ts'
+import { respond } from '../../inference/respond.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 
 /** `POST /v1/embeddings`, mounted at `/v1/embeddings` behind `requireKey`. Its texts are not sampled. */
 export function embeddingRoutes(): Hono<KeyedEnv> {
@@ -14,7 +14,7 @@ export function embeddingRoutes(): Hono<KeyedEnv> {
       const { domain } = admit(c)
       const request = await readRequest(c, embeddingsRequest)
       const inputs = inputsOf(request)
-      return answer(c, {
+      return respond(c, {
         path: '/rpc/embeddings',
         model: parseModelName(request.model),
         domain,
@@ -24,5 +24,5 @@ export function embeddingRoutes(): Hono<KeyedEnv> {
         request,
       })
     })
-    .all('/', refuseMethod('POST'))
+    .all('/', rejectMethod('POST'))
 }

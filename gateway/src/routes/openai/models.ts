@@ -8,7 +8,7 @@ import { listMaskVersions } from '../../storage/db/queries/mask-queries.ts'
 import { listServedModels, type ServedModel } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { heldVersions } from '../../fleet/object/held-versions.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 
 /** `GET /v1/models` and `GET /v1/models/:id`, mounted at `/v1/models` behind `requireKey`. */
 export function modelRoutes(): Hono<KeyedEnv> {
@@ -16,7 +16,7 @@ export function modelRoutes(): Hono<KeyedEnv> {
     .get('/', async (c) =>
       c.json({ object: 'list', data: await listEntries(c.var.deps, c.var.key) } satisfies ModelList),
     )
-    .all('/', refuseMethod('GET'))
+    .all('/', rejectMethod('GET'))
     .get('/:id', async (c) => {
       const entries = await listEntries(c.var.deps, c.var.key)
       const id = c.req.param('id')
@@ -27,7 +27,7 @@ export function modelRoutes(): Hono<KeyedEnv> {
         param: 'model',
       })
     })
-    .all('/:id', refuseMethod('GET'))
+    .all('/:id', rejectMethod('GET'))
 }
 
 /**

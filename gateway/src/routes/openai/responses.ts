@@ -4,11 +4,11 @@ import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import { toChatRequest, responsesRequest } from '@copal/shared/wire/responses.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import { admit, readRequest } from '../../inference/validation/admission.ts'
-import { answer } from '../../inference/respond.ts'
+import { respond } from '../../inference/respond.ts'
 import { chatParts } from '../../inference/validation/chat-parts.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
 import { userText } from '../../adaptation/sampling/sample-text.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 
 /** `POST /v1/responses`, mounted at `/v1/responses` behind `requireKey`. Stateless: there is nothing to get or delete. */
 export function responseRoutes(): Hono<KeyedEnv> {
@@ -18,7 +18,7 @@ export function responseRoutes(): Hono<KeyedEnv> {
       const request = await readRequest(c, responsesRequest)
       const chat = toChatRequest(request)
       const parts = chatParts(chat)
-      return answer(c, {
+      return respond(c, {
         path: '/rpc/responses',
         model: parseModelName(request.model),
         ...admission,
@@ -30,7 +30,7 @@ export function responseRoutes(): Hono<KeyedEnv> {
         text: () => userText(chat.messages),
       })
     })
-    .all('/', refuseMethod('POST'))
+    .all('/', rejectMethod('POST'))
     .all('/*', () => {
       throw new AppError('not_found', "Responses are not stored: there is only 'POST /v1/responses'.")
     })

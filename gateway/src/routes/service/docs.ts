@@ -1,6 +1,6 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../../contracts/context.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 import { createDocument, type OpenApiDocument } from '../../openapi/openapi-document.ts'
 import { renderPage } from '../../openapi/docs-page.ts'
 
@@ -13,11 +13,11 @@ export function docsRoutes(): Hono<AppEnv> {
   const document = () => (made ??= createDocument())
   return new Hono<AppEnv>()
     .get('/openapi.json', (c) => c.json({ ...document(), servers: [{ url: new URL(c.req.url).origin }] }))
-    .all('/openapi.json', refuseMethod('GET'))
+    .all('/openapi.json', rejectMethod('GET'))
     .get('/docs', (c) => {
       c.header('content-security-policy', POLICY)
       c.header('x-content-type-options', 'nosniff')
       return c.html(renderPage(document(), new URL(c.req.url).origin))
     })
-    .all('/docs', refuseMethod('GET'))
+    .all('/docs', rejectMethod('GET'))
 }

@@ -1,6 +1,6 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../../contracts/context.ts'
-import { refuseMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/errors.ts'
 
 /** Anybody may ask, however often: the fleet is asked no more often than that by an isolate. */
 const REMEMBER_MS = 1_000
@@ -17,5 +17,5 @@ export function healthRoutes(): Hono<AppEnv> {
       }
       return c.json({ status: 'ok', nodes_alive: known.nodesAlive })
     })
-    .all('/health', refuseMethod('GET'))
+    .all('/health', rejectMethod('GET'))
 }

@@ -1,6 +1,6 @@
 import type { DatasetRef, TextSample } from '@copal/shared/wire/node-rpc.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import type { KeptText } from '../../contracts/reservoir-object.ts'
+import type { StoredText } from '../../contracts/reservoir-object.ts'
 import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/dataset-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { datasetKey } from './artifact-keys.ts'
@@ -12,7 +12,7 @@ type DatasetLine = TextSample & { domain: string; key: string }
 export async function freezeDataset(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   domain: string,
-  texts: readonly KeptText[],
+  texts: readonly StoredText[],
 ): Promise<DatasetRef> {
   const lines = texts.map(({ text, keyId }) => {
     const line: DatasetLine = { domain, key: keyId, text }
@@ -31,7 +31,7 @@ export async function freezeDataset(
 export async function readDataset(
   { artifacts }: Pick<Deps, 'artifacts'>,
   hash: string,
-): Promise<KeptText[] | undefined> {
+): Promise<StoredText[] | undefined> {
   const object = await artifacts.get(datasetKey(hash))
   if (!object) return undefined
   const lines = (await object.text()).split('\n').slice(0, -1)

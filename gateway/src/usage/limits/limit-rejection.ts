@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { monthStartMs } from '../../runtime/month.ts'
-import type { Rate, Rates, Refusal } from '../../contracts/reservation.ts'
+import type { Rate, Rates, LimitRejection } from '../../contracts/reservation.ts'
 
 /** OpenAI's `x-ratelimit-*` headers, of the limits that there are. */
 export function rateHeaders(rates: Rates): Record<string, string> {
@@ -16,7 +16,7 @@ export function rateHeaders(rates: Rates): Record<string, string> {
 }
 
 /** Headers of a refusal; OpenAI's clients do not try again where it would be in vain. */
-export function refusalHeaders(refusal: Refusal): Record<string, string> {
+export function limitHeaders(refusal: LimitRejection): Record<string, string> {
   return {
     ...rateHeaders(refusal.rates),
     ...(refusal.retryAfterMs === null ? { 'x-should-retry': 'false' } : {}),
@@ -24,7 +24,7 @@ export function refusalHeaders(refusal: Refusal): Record<string, string> {
 }
 
 /** What a client is told whose request is over a limit. */
-export function refusalError(refusal: Refusal, nowMs: number): AppError {
+export function limitError(refusal: LimitRejection, nowMs: number): AppError {
   const { limit, most, remaining, wanted, retryAfterMs } = refusal
   const who = refusal.kind === 'key' ? 'This key' : "This key's tenant"
   const retryAfterS = retryAfterMs === null ? undefined : Math.max(1, Math.ceil(retryAfterMs / 1000))

@@ -1,10 +1,10 @@
 import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import type { Answered } from '../../contracts/context.ts'
+import type { CompletedRequests } from '../../contracts/context.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
-import type { Admitted, LimitedRequest } from '../../contracts/fleet-object.ts'
+import type { AdmissionResult, LimitedRequest } from '../../contracts/fleet-object.ts'
 import { limitedAccounts } from './key-limits.ts'
-import { rateHeaders, refusalError, refusalHeaders } from './limit-rejection.ts'
+import { rateHeaders, limitError, limitHeaders } from './limit-rejection.ts'
 
 /** Counts one request against the limits of its key and tenant; without any it does nothing. */
 export interface Metering {
@@ -15,7 +15,7 @@ export interface Metering {
    *
    * @throws AppError `rate_limit_exceeded`, `insufficient_quota` when the request was refused
    */
-  tell(admitted: Admitted): void
+  tell(admitted: AdmissionResult): void
   /** The answer is out: its receipt settles, but another request may run now. */
   answered(): void
   /** There is no answer; nothing is charged, unless that is the client's doing: then its receipt settles. */
@@ -28,9 +28,9 @@ export interface MeteredRequest extends Pick<
   'requestId' | 'maxTokens' | 'prompts' | 'choices'
 > {
   key: ActiveKey
-  answered: Answered
+  answered: CompletedRequests
   /** Sets a header of the response. */
-  setHeader(name: string, value: string): void
+  readonly setHeader: (name: string, value: string) => void
 }
 
 /** Creates the metering of one request. */
@@ -52,8 +52,8 @@ export function meter(
       mayHold = hadNode
       if (admitted.ok) return setHeaders(rateHeaders(admitted.rates ?? {}))
       if (!admitted.refusal) return
-      setHeaders(refusalHeaders(admitted.refusal))
-      throw refusalError(admitted.refusal, deps.nowMs())
+      setHeaders(limitHeaders(admitted.refusal))
+      throw limitError(admitted.refusal, deps.nowMs())
     },
     answered() {
       if (accounts.some(({ limits }) => limits.concurrentRequests !== undefined))

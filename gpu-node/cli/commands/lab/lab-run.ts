@@ -113,9 +113,9 @@ export function addLabRun(lab: Command, session: Session): void {
     .addOption(
       new Option(
         '--propagation <kind>',
-        'what feeds a block during calibration: dense blocks; pruned blocks; or compensated: pruned blocks, whose loss reconstruction also makes up for',
+        'what feeds a block during calibration: dense blocks, or pruned blocks',
       )
-        .choices(['dense', 'pruned', 'compensated'])
+        .choices(['dense', 'pruned'])
         .default('dense'),
     )
     .option('--dry-run', 'show the plan, and an estimate of time, memory and disk')

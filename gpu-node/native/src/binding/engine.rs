@@ -1,19 +1,19 @@
-use super::steps::{Step, StepThread, read_items, sequence};
-use super::weights::{JsWeights, LoadTask, ReleaseTask, read_places};
-use super::{MOST_THREADS, count, guarded, invalid};
-use crate::cpu::Implementation;
-use crate::engine::{Engine, EngineOptions, ModelConfig, WeightLibrary};
+use super::background::Background;
+use super::errors::{Code, Error, Result, error, guarded, invalid};
+use super::fields::{Field, count, read};
+use super::steps::{ItemColumns, Step, StepThread, read_items, sequence};
+use super::weights::{JsWeights, LoadJob, ReleaseJob, read_places};
+use super::{MAX_THREADS, kernel_of};
+use crate::engine::{Engine, EngineError, EngineOptions, ModelConfig, WeightLibrary};
 use crate::storage::{Format, Precision};
-use napi::bindgen_prelude::{
-    AsyncTask, ClassInstance, Env, Error, Float32ArraySlice, Float64ArraySlice, Int32ArraySlice, Object,
-    Result, Status,
-};
+use napi::bindgen_prelude::{AsyncTask, ClassInstance, Env, Float32ArraySlice, Object, Unknown};
 use napi_derive::napi;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-const MOST_PAGES: usize = 1 << 24;
-const MOST_BATCH_TOKENS: usize = 1 << 16;
+const MAX_PAGES: usize = 1 << 24;
+const MAX_BATCH_TOKENS: usize = 1 << 16;
+/// The largest size of a model that [`ModelConfig::check`] accepts.
+const MAX_SIZE: usize = (1 << 24) - 1;
 
 /// The forward pass of one model.
 #[napi(js_name = "Engine")]
@@ -26,40 +26,41 @@ pub struct JsEngine {
     layers: usize,
 }
 
+/// The memory and sequences that an engine holds.
+#[napi(object, object_from_js = false)]
+pub struct JsUsage {
+    /// Sequences of all weight sets.
+    pub sequences: f64,
+    /// Pages that a step has written.
+    pub written_pages: f64,
+    /// All pages.
+    pub total_pages: f64,
+}
+
 #[napi]
 impl JsEngine {
-    /// An engine without weights; `addon.d.ts` names the numbers of `shape`.
+    /// An engine without weights.
     #[napi(constructor)]
-    #[allow(clippy::too_many_arguments, reason = "as addon.d.ts lists them")]
-    pub fn new(
-        kernel: Option<String>,
-        threads: f64,
-        precision: String,
-        head: String,
-        shape: Float64ArraySlice<'_>,
-        rope: Float64ArraySlice<'_>,
-        pages: f64,
-        batch_tokens: f64,
-    ) -> Result<JsEngine> {
+    pub fn new(options: Unknown<'_>) -> Result<JsEngine> {
         guarded(|| {
-            let kernel = Implementation::select(kernel.as_deref()).map_err(invalid)?;
-            let format = |precision: &str| Precision::named(precision).map(Format::usual).map_err(invalid);
-            let (linears, head) = (format(&precision)?, format(&head)?);
-            let config = read_config(&shape, &rope)?;
+            let [kernel, threads, precision, head_precision, model, pages, batch_tokens] = read(
+                &options,
+                [c"kernel", c"threads", c"precision", c"headPrecision", c"model", c"pages", c"batchTokens"],
+            )?;
+            let config = read_config(model)?;
+            let kernel = kernel_of(kernel)?;
+            let (linears, head) = (format_of(precision)?, format_of(head_precision)?);
             let options = EngineOptions {
-                threads: count("threads", threads, MOST_THREADS)?,
-                pages: count("pages", pages, MOST_PAGES)?,
-                batch_tokens: count("batchTokens", batch_tokens, MOST_BATCH_TOKENS)?,
+                threads: threads.count(MAX_THREADS)?,
+                pages: page_count(pages)?,
+                batch_tokens: batch_tokens.count(MAX_BATCH_TOKENS)?,
             };
             let (threads, layers) = (options.threads, config.layers);
-            let failed = |error: io::Error| match error.kind() {
-                io::ErrorKind::InvalidInput => invalid(error),
-                _ => Error::new(Status::GenericFailure, error.to_string()),
-            };
-            let engine = Engine::new(config.clone(), kernel, &options).map_err(failed)?;
+            let engine = Engine::new(config.clone(), kernel, &options).map_err(engine_error)?;
             let library = Arc::new(WeightLibrary::new(config, linears, head, Arc::clone(engine.pace())));
             let engine = Arc::new(Mutex::new(engine));
-            let steps = StepThread::new(Arc::clone(&engine)).map_err(failed)?;
+            let steps = StepThread::new(Arc::clone(&engine))
+                .map_err(|reason| error(Code::ThreadsUnavailable, reason))?;
             Ok(JsEngine { steps, engine, library, kernel: kernel.name(), threads, layers })
         })
     }
@@ -76,40 +77,42 @@ impl JsEngine {
         self.threads as f64
     }
 
-    /// Packs weights on `threads` threads of their own.
+    /// Packs a weight set on `threads` threads of its own.
     #[napi]
-    #[allow(clippy::too_many_arguments, reason = "as addon.d.ts lists them")]
-    pub fn load(
-        &self,
-        master: String,
-        shared: Float64ArraySlice<'_>,
-        linears: Float64ArraySlice<'_>,
-        mask: Option<String>,
-        masked: Float64ArraySlice<'_>,
-        threads: f64,
-    ) -> Result<AsyncTask<LoadTask>> {
+    pub fn load(&self, source: Unknown<'_>) -> Result<AsyncTask<Background<LoadJob>>> {
         guarded(|| {
-            let places = read_places(self.layers, master, &shared, &linears, mask, &masked)?;
-            let threads = count("threads", threads, MOST_THREADS)?;
-            Ok(AsyncTask::new(LoadTask { library: Arc::clone(&self.library), places, threads }))
+            let (places, threads) = read_places(self.layers, &source)?;
+            Ok(AsyncTask::new(Background(LoadJob { library: Arc::clone(&self.library), places, threads })))
         })
     }
 
-    /// Runs a step on the engine's own threads, after those that were asked for before.
+    /// Runs a step on the engine's own threads, after the steps that were requested before.
     #[napi]
-    #[allow(clippy::too_many_arguments, reason = "as addon.d.ts lists them")]
     pub fn step<'env>(
         &self,
         env: &'env Env,
         weights: ClassInstance<'_, JsWeights>,
-        sequences: Float64ArraySlice<'_>,
-        works: Int32ArraySlice<'_>,
-        tokens: Int32ArraySlice<'_>,
-        targets: Int32ArraySlice<'_>,
-        pages: Int32ArraySlice<'_>,
-        drops: Float64ArraySlice<'_>,
+        step: Unknown<'_>,
     ) -> Result<Object<'env>> {
         guarded(|| {
+            let [sequences, positions, lengths, outputs, cached, page_counts, tokens, targets, pages, drops] =
+                read(
+                    &step,
+                    [
+                        c"sequences",
+                        c"positions",
+                        c"lengths",
+                        c"outputs",
+                        c"cachedLengths",
+                        c"pageCounts",
+                        c"tokens",
+                        c"targets",
+                        c"pages",
+                        c"drops",
+                    ],
+                )?;
+            let (tokens, targets) = (tokens.i32_array()?, targets.i32_array()?);
+            let (pages, drops) = (pages.i32_array()?, drops.f64_array()?);
             if targets.len() != tokens.len() {
                 return Err(invalid(format!(
                     "{} tokens need as many targets, not {}",
@@ -117,10 +120,18 @@ impl JsEngine {
                     targets.len()
                 )));
             }
+            let columns = ItemColumns {
+                sequences: &sequences.f64_array()?,
+                positions: &positions.i32_array()?,
+                lengths: &lengths.i32_array()?,
+                outputs: &outputs.u8_array()?,
+                cached: &cached.i32_array()?,
+                page_counts: &page_counts.i32_array()?,
+            };
             let step = Step {
                 weights: weights.loaded()?,
-                items: read_items(&sequences, &works, tokens.len(), pages.len())?,
-                // A negative token becomes one that no model has, and so does a page.
+                items: read_items(&columns, tokens.len(), pages.len())?,
+                // A negative token becomes one that no model has; a negative page likewise.
                 tokens: tokens.iter().map(|&token| token as u32).collect(),
                 targets: targets.to_vec(),
                 pages: pages.iter().map(|&page| page as u32).collect(),
@@ -130,75 +141,108 @@ impl JsEngine {
         })
     }
 
-    /// Copies the logits of the `index`-th work of the last step that wanted them.
+    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits.
     #[napi]
     pub fn logits(&self, index: f64, mut into: Float32ArraySlice<'_>) -> Result<()> {
         guarded(|| {
             let engine = self.idle()?;
-            let index = count("index", index + 1.0, MOST_PAGES)? - 1;
+            let index = count("index", index + 1.0, MAX_PAGES)? - 1;
             let logits = engine
                 .logits(index)
                 .ok_or_else(|| invalid(format!("the last step has no logits {index}")))?;
             if into.len() != logits.len() {
                 return Err(invalid(format!("{} logits do not go into {}", logits.len(), into.len())));
             }
-            // SAFETY: the memory is that of a typed array of this call, which runs no JavaScript
-            // before it returns; the logits are memory of our own.
+            // SAFETY: the memory belongs to a typed array of this call, which runs no JavaScript before it returns; the
+            // logits are memory of the engine.
             unsafe { into.as_mut() }.copy_from_slice(logits);
             Ok(())
         })
     }
 
-    /// Frees weights and their sequences on a thread of libuv, after the steps that were asked for before.
+    /// Frees weights and their sequences on a thread of libuv, after the steps that were requested before.
     #[napi]
-    pub fn release(&self, mut weights: ClassInstance<'_, JsWeights>) -> AsyncTask<ReleaseTask> {
+    pub fn release(&self, mut weights: ClassInstance<'_, JsWeights>) -> AsyncTask<Background<ReleaseJob>> {
         let weights = weights.weights.take();
         let weights = weights.map(|weights| (Arc::clone(&weights), self.steps.forget(weights)));
-        AsyncTask::new(ReleaseTask { weights })
+        AsyncTask::new(Background(ReleaseJob { weights }))
     }
 
-    /// Sequences, pages that were written, and pages that there are.
+    /// The sequences and pages that are in use.
     #[napi]
-    pub fn usage(&self) -> Result<Vec<f64>> {
+    pub fn usage(&self) -> Result<JsUsage> {
         let usage = self.idle()?.usage();
-        Ok([usage.sequences, usage.pages, usage.total_pages].map(|number| number as f64).to_vec())
+        Ok(JsUsage {
+            sequences: usage.sequences as f64,
+            written_pages: usage.written_pages as f64,
+            total_pages: usage.total_pages as f64,
+        })
     }
 
-    /// For tests: the next step panics on every thread.
+    /// For tests: the next step panics.
     #[napi]
     pub fn provoke_panic(&self) -> Result<()> {
         self.idle()?.panic_next();
         Ok(())
     }
 
-    /// The engine, unless a step runs: nobody waits for one on the event loop.
+    /// The engine, unless a step is running: the event loop never waits for one.
     fn idle(&self) -> Result<MutexGuard<'_, Engine>> {
         match self.engine.try_lock() {
             Ok(engine) => Ok(engine),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(invalid("a step is running; await it first")),
+            Err(TryLockError::WouldBlock) => {
+                Err(error(Code::InvalidState, "a step is running; await it first"))
+            }
         }
     }
 }
 
-fn read_config(shape: &[f64], rope: &[f64]) -> Result<ModelConfig> {
-    let names =
-        ["hidden", "layers", "heads", "kvHeads", "headDim", "intermediate", "vocab", "context", "eps"];
-    if shape.len() != names.len() {
-        return Err(invalid(format!("shape has {} numbers; expected are {}", shape.len(), names.join(", "))));
-    }
-    let size = |index: usize| count(names[index], shape[index], (1 << 24) - 1);
+fn format_of(precision: Field) -> Result<Format> {
+    Precision::named(&precision.text()?).map(Format::usual).map_err(invalid)
+}
+
+/// The number of pages. A count that is out of range has the code of one that the machine cannot have, because the same
+/// setting of the node decides both.
+fn page_count(pages: Field) -> Result<usize> {
+    let found = pages.number()?;
+    count("pages", found, MAX_PAGES).map_err(|reason| error(Code::InvalidPageCount, &reason.reason))
+}
+
+fn engine_error(reason: EngineError) -> Error {
+    let code = match reason {
+        EngineError::Activations(_) => Code::InvalidArg,
+        EngineError::Threads(..) => Code::ThreadsUnavailable,
+        EngineError::Pages(..) => Code::InvalidPageCount,
+    };
+    error(code, reason)
+}
+
+fn read_config(model: Field) -> Result<ModelConfig> {
+    let [hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, context, eps, rope] =
+        model.read([
+            c"hidden",
+            c"layers",
+            c"heads",
+            c"kvHeads",
+            c"headDim",
+            c"intermediate",
+            c"vocab",
+            c"context",
+            c"eps",
+            c"ropeFrequencies",
+        ])?;
     let config = ModelConfig {
-        hidden: size(0)?,
-        layers: size(1)?,
-        heads: size(2)?,
-        kv_heads: size(3)?,
-        head_dim: size(4)?,
-        intermediate: size(5)?,
-        vocab: size(6)?,
-        context: size(7)?,
-        eps: shape[8] as f32,
-        rope: rope.to_vec(),
+        hidden: hidden.count(MAX_SIZE)?,
+        layers: layers.count(MAX_SIZE)?,
+        heads: heads.count(MAX_SIZE)?,
+        kv_heads: kv_heads.count(MAX_SIZE)?,
+        head_dim: head_dim.count(MAX_SIZE)?,
+        intermediate: intermediate.count(MAX_SIZE)?,
+        vocab: vocab.count(MAX_SIZE)?,
+        context: context.count(MAX_SIZE)?,
+        eps: eps.number()? as f32,
+        rope: rope.f64_array()?.to_vec(),
     };
     config.check().map_err(invalid)?;
     Ok(config)

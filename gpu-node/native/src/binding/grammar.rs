@@ -1,14 +1,13 @@
-use super::{guarded, invalid};
-use crate::grammar::{Grammar, GrammarError, Language, Matcher, Vocabulary};
-use napi::bindgen_prelude::{
-    AsyncTask, Env, Error, Int32ArraySlice, Result, Status, Task, Uint8ArraySlice, Uint32Array,
-    Uint32ArraySlice,
-};
+use super::background::{Background, Job};
+use super::errors::{Code, Failure, Result, error, guarded, invalid};
+use super::fields::read;
+use crate::grammar::{CompileError, Grammar, Language, Matcher, Problem, Vocabulary};
+use napi::bindgen_prelude::{AsyncTask, Int32ArraySlice, Uint32Array, Unknown};
 use napi_derive::napi;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
-/// Token ids are 24 bits in the tree.
-const MOST_TOKENS: usize = 1 << 23;
+/// The token tree has ids of 24 bits.
+const MAX_TOKENS: usize = 1 << 23;
 
 /// A model's tokens, ready to compile grammars for.
 #[napi(js_name = "Vocabulary")]
@@ -18,28 +17,28 @@ pub struct JsVocabulary(Arc<Vocabulary>);
 #[napi(js_name = "Grammar")]
 pub struct JsGrammar(Arc<Grammar>);
 
-/// How far one answer has come; made from the grammar when it is first asked. It may take megabytes, of which V8 knows
-/// nothing: so it is freed when the answer ends, not when it is collected.
+/// The state of one output in its grammar. It may take megabytes that V8 does not count, so the caller frees it when the
+/// output ends instead of waiting for garbage collection.
 #[napi(js_name = "Matcher")]
-pub struct JsMatcher(Arc<Mutex<Place>>);
+pub struct JsMatcher(Arc<Mutex<State>>);
 
-enum Place {
-    Beginning(Arc<Grammar>),
-    Within(Box<Matcher>),
+pub enum State {
+    /// Not used yet: the matcher is made by the first call of `advance`.
+    Start(Arc<Grammar>),
+    Started(Box<Matcher>),
     Freed,
 }
 
 /// Makes a vocabulary on a thread of libuv.
 #[napi]
-pub fn create_vocabulary(
-    bytes: Uint8ArraySlice<'_>,
-    lengths: Uint32ArraySlice<'_>,
-    special: Uint8ArraySlice<'_>,
-    end_tokens: Uint32ArraySlice<'_>,
-) -> Result<AsyncTask<VocabularyTask>> {
+pub fn create_vocabulary(options: Unknown<'_>) -> Result<AsyncTask<Background<VocabularyJob>>> {
     guarded(|| {
-        if lengths.len() > MOST_TOKENS {
-            return Err(invalid(format!("{} tokens are more than {MOST_TOKENS}", lengths.len())));
+        let [bytes, lengths, special, end_tokens] =
+            read(&options, [c"bytes", c"lengths", c"special", c"endTokens"])?;
+        let (bytes, lengths) = (bytes.u8_array()?, lengths.u32_array()?);
+        let (special, end_tokens) = (special.u8_array()?, end_tokens.u32_array()?);
+        if lengths.len() > MAX_TOKENS {
+            return Err(invalid(format!("{} tokens are more than {MAX_TOKENS}", lengths.len())));
         }
         let mut rest: &[u8] = &bytes;
         let mut tokens = Vec::with_capacity(lengths.len());
@@ -54,7 +53,7 @@ pub fn create_vocabulary(
             return Err(invalid(format!("{} bytes belong to no token", rest.len())));
         }
         let special = special.iter().map(|&flag| flag != 0).collect();
-        Ok(AsyncTask::new(VocabularyTask { tokens, special, end_tokens: end_tokens.to_vec() }))
+        Ok(AsyncTask::new(Background(VocabularyJob { tokens, special, end_tokens: end_tokens.to_vec() })))
     })
 }
 
@@ -62,117 +61,133 @@ pub fn create_vocabulary(
 impl JsVocabulary {
     /// Compiles a grammar on a thread of libuv.
     #[napi]
-    pub fn compile(&self, language: String, source: String) -> Result<AsyncTask<CompileTask>> {
+    pub fn compile(&self, language: String, source: String) -> Result<AsyncTask<Background<CompileJob>>> {
         guarded(|| {
             let language = Language::named(&language).map_err(invalid)?;
-            Ok(AsyncTask::new(CompileTask { vocabulary: Arc::clone(&self.0), language, source }))
+            let vocabulary = Arc::clone(&self.0);
+            Ok(AsyncTask::new(Background(CompileJob { vocabulary, language, source })))
         })
     }
 }
 
 #[napi]
 impl JsGrammar {
-    /// A matcher at the beginning of an answer.
+    /// A matcher at the start of an output.
     #[napi]
     pub fn matcher(&self) -> JsMatcher {
-        JsMatcher(Arc::new(Mutex::new(Place::Beginning(Arc::clone(&self.0)))))
+        JsMatcher(Arc::new(Mutex::new(State::Start(Arc::clone(&self.0)))))
     }
 }
 
 #[napi]
 impl JsMatcher {
-    /// Takes tokens and computes the mask of the next one on a thread of libuv.
+    /// Takes tokens and computes the mask of the next one, on a thread of libuv.
     #[napi]
-    pub fn advance(&self, tokens: Int32ArraySlice<'_>) -> AsyncTask<AdvanceTask> {
+    pub fn advance(&self, tokens: Int32ArraySlice<'_>) -> AsyncTask<Background<AdvanceJob>> {
         // A negative token becomes one that no model has.
         let tokens = tokens.iter().map(|&token| token as u32).collect();
-        AsyncTask::new(AdvanceTask { place: Arc::clone(&self.0), tokens })
+        AsyncTask::new(Background(AdvanceJob { state: Arc::clone(&self.0), tokens }))
     }
 
-    /// Gives back what it holds; it is of no more use.
+    /// Frees the memory of the matcher, which cannot be used afterwards.
     #[napi]
     pub fn free(&self) -> Result<()> {
         guarded(|| {
-            let mut place = match self.0.try_lock() {
-                Ok(place) => place,
+            let mut state = match self.0.try_lock() {
+                Ok(state) => state,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => {
-                    return Err(invalid("the matcher is advancing; await it first"));
+                    return Err(error(Code::InvalidState, "the matcher is advancing; await it first"));
                 }
             };
-            *place = Place::Freed;
+            *state = State::Freed;
             Ok(())
         })
     }
 }
 
-pub struct VocabularyTask {
+pub struct VocabularyJob {
     tokens: Vec<Vec<u8>>,
     special: Vec<bool>,
     end_tokens: Vec<u32>,
 }
 
-impl Task for VocabularyTask {
+impl Job for VocabularyJob {
     type Output = Vocabulary;
     type JsValue = JsVocabulary;
 
-    fn compute(&mut self) -> Result<Vocabulary> {
+    fn run(&mut self) -> std::result::Result<Vocabulary, Failure> {
         let tokens = std::mem::take(&mut self.tokens);
-        guarded(|| Vocabulary::new(tokens, &self.special, &self.end_tokens).map_err(invalid))
+        Ok(Vocabulary::new(tokens, &self.special, &self.end_tokens).map_err(invalid)?)
     }
 
-    fn resolve(&mut self, _: Env, output: Vocabulary) -> Result<JsVocabulary> {
-        Ok(JsVocabulary(Arc::new(output)))
+    fn into_js(vocabulary: Vocabulary) -> JsVocabulary {
+        JsVocabulary(Arc::new(vocabulary))
     }
 }
 
-pub struct CompileTask {
+pub struct CompileJob {
     vocabulary: Arc<Vocabulary>,
     language: Language,
     source: String,
 }
 
-impl Task for CompileTask {
+impl Job for CompileJob {
     type Output = Grammar;
     type JsValue = JsGrammar;
 
-    fn compute(&mut self) -> Result<Grammar> {
-        guarded(|| self.vocabulary.compile(self.language, &self.source).map_err(invalid))
+    fn run(&mut self) -> std::result::Result<Grammar, Failure> {
+        self.vocabulary.compile(self.language, &self.source).map_err(compile_failure)
     }
 
-    fn resolve(&mut self, _: Env, output: Grammar) -> Result<JsGrammar> {
-        Ok(JsGrammar(Arc::new(output)))
+    fn into_js(grammar: Grammar) -> JsGrammar {
+        JsGrammar(Arc::new(grammar))
     }
 }
 
-pub struct AdvanceTask {
-    place: Arc<Mutex<Place>>,
+fn compile_failure(reason: CompileError) -> Failure {
+    let message = reason.to_string();
+    let (code, detail) = match reason {
+        CompileError::Thread(_) => (Code::ThreadsUnavailable, None),
+        CompileError::Panicked => (Code::Panicked, None),
+        CompileError::Grammar { problem, .. } => match problem {
+            Problem::UnsupportedKeywords(keywords) => (Code::GrammarUnsupportedKeywords, Some(keywords)),
+            Problem::UnsupportedFormat(format) => (Code::GrammarUnsupportedFormat, Some(format)),
+            Problem::UnsupportedOneOf => (Code::GrammarUnsupportedOneOf, None),
+            Problem::ExternalRef(reference) => (Code::GrammarExternalRef, Some(reference)),
+            Problem::MissingRef(reference) => (Code::GrammarMissingRef, Some(reference)),
+            Problem::Unsatisfiable(reason) => (Code::GrammarUnsatisfiable, Some(reason)),
+            Problem::Other => (Code::GrammarInvalid, None),
+        },
+    };
+    Failure::new(code, message, detail)
+}
+
+pub struct AdvanceJob {
+    state: Arc<Mutex<State>>,
     tokens: Vec<u32>,
 }
 
-impl Task for AdvanceTask {
+impl Job for AdvanceJob {
     type Output = Vec<u32>;
     type JsValue = Uint32Array;
 
-    fn compute(&mut self) -> Result<Vec<u32>> {
-        guarded(|| {
-            let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Place::Beginning(grammar) = &*place {
-                *place = Place::Within(Box::new(grammar.matcher()));
+    fn run(&mut self) -> std::result::Result<Vec<u32>, Failure> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Start(grammar) = &*state {
+            *state = State::Started(Box::new(grammar.matcher()));
+        }
+        let mask = match &mut *state {
+            State::Started(matcher) => {
+                matcher.advance(&self.tokens).map_err(|reason| error(Code::MatcherFailed, reason))
             }
-            match &mut *place {
-                Place::Within(matcher) => matcher.advance(&self.tokens).map_err(failed),
-                Place::Freed => Err(invalid("the matcher was freed")),
-                Place::Beginning(_) => unreachable!("it was just made"),
-            }
-        })
+            State::Freed => Err(error(Code::InvalidState, "the matcher was freed")),
+            State::Start(_) => unreachable!("the matcher was just started"),
+        };
+        Ok(mask?)
     }
 
-    fn resolve(&mut self, _: Env, output: Vec<u32>) -> Result<Uint32Array> {
-        Ok(Uint32Array::new(output))
+    fn into_js(mask: Vec<u32>) -> Uint32Array {
+        Uint32Array::new(mask)
     }
-}
-
-fn failed(error: GrammarError) -> Error {
-    Error::new(Status::GenericFailure, error.to_string())
 }

@@ -1,11 +1,13 @@
-use super::{count, guarded, invalid};
+use super::background::{Background, Job};
+use super::errors::{Failure, Result, guarded, invalid};
+use super::fields::read;
 use crate::storage::{Format, Matrix, Precision, pack};
-use napi::bindgen_prelude::{AsyncTask, Env, Float32ArraySlice, Result, Task, Uint8ArraySlice};
+use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::sync::Arc;
 
-/// Elements of a matrix: what fits a typed array of every Node.
-const MOST_ELEMENTS: usize = 1 << 32;
+/// The largest number of elements of a matrix, which fit a typed array of every version of Node.
+const MAX_ELEMENTS: usize = 1 << 32;
 
 /// A packed matrix. Immutable.
 #[napi(js_name = "Matrix")]
@@ -27,7 +29,7 @@ impl JsMatrix {
         self.matrix.cols() as f64
     }
 
-    /// Weights that survive.
+    /// The number of weights that the mask keeps.
     #[napi(getter)]
     pub fn kept(&self) -> f64 {
         self.matrix.kept() as f64
@@ -40,51 +42,45 @@ impl JsMatrix {
     }
 }
 
-/// Packs on a thread of libuv.
-pub struct PackTask {
-    dense: Vec<f32>,
+/// Packs a weight.
+pub struct PackJob {
+    weights: Vec<f32>,
     rows: usize,
     cols: usize,
     mask: Option<Vec<u8>>,
     format: Format,
 }
 
-impl Task for PackTask {
+impl Job for PackJob {
     type Output = Matrix;
     type JsValue = JsMatrix;
 
-    fn compute(&mut self) -> Result<Matrix> {
-        guarded(|| {
-            let mask = self.mask.as_deref();
-            pack(&self.dense, (self.rows, self.cols), mask, self.format).map_err(invalid)
-        })
+    fn run(&mut self) -> std::result::Result<Matrix, Failure> {
+        let matrix = pack(&self.weights, (self.rows, self.cols), self.mask.as_deref(), self.format);
+        Ok(matrix.map_err(invalid)?)
     }
 
-    fn resolve(&mut self, _env: Env, matrix: Matrix) -> Result<JsMatrix> {
-        Ok(JsMatrix { matrix: Arc::new(matrix) })
+    fn into_js(matrix: Matrix) -> JsMatrix {
+        JsMatrix { matrix: Arc::new(matrix) }
     }
 }
 
-/// Packs `[rows, cols]` f32 row-major, all of it or what the mask keeps.
+/// Packs `[rows, cols]` f32 row-major on a thread of libuv: all weights, or those that the mask keeps.
 #[napi(js_name = "pack")]
-pub fn pack_matrix(
-    dense: Float32ArraySlice<'_>,
-    rows: f64,
-    cols: f64,
-    mask: Option<Uint8ArraySlice<'_>>,
-    precision: String,
-    group: f64,
-) -> Result<AsyncTask<PackTask>> {
+pub fn pack_matrix(options: Unknown<'_>) -> Result<AsyncTask<Background<PackJob>>> {
     guarded(|| {
-        let precision = Precision::named(&precision).map_err(invalid)?;
-        let format = Format::new(precision, count("group", group, 64)?).map_err(invalid)?;
-        Ok(AsyncTask::new(PackTask {
-            rows: count("rows", rows, MOST_ELEMENTS)?,
-            cols: count("cols", cols, MOST_ELEMENTS)?,
+        let [weights, rows, cols, mask, precision, group] =
+            read(&options, [c"weights", c"rows", c"cols", c"mask", c"precision", c"group"])?;
+        let precision = Precision::named(&precision.text()?).map_err(invalid)?;
+        let format = Format::new(precision, group.count(64)?).map_err(invalid)?;
+        let mask = mask.optional()?.map(|mask| mask.u8_array()).transpose()?;
+        Ok(AsyncTask::new(Background(PackJob {
+            rows: rows.count(MAX_ELEMENTS)?,
+            cols: cols.count(MAX_ELEMENTS)?,
             format,
-            // Copied: the caller may change or give away the arrays before the task has read them.
-            dense: dense.to_vec(),
+            // Copied: the caller may change or transfer the arrays before the job has read them.
+            weights: weights.f32_array()?.to_vec(),
             mask: mask.map(|mask| mask.to_vec()),
-        }))
+        })))
     })
 }

@@ -1,38 +1,49 @@
+use super::errors::{Code, Error, Result, error, guarded, invalid, panicked};
+use super::fields::{count, read};
 use super::matrix::JsMatrix;
-use super::{MOST_THREADS, count, guarded, invalid};
-use crate::cpu::Implementation;
+use super::{MAX_THREADS, kernel_of};
 use crate::kernels::{Encoding, MAX_ACTIVATIONS, Multiplier, MultiplyError};
 use crate::measure::{read_bandwidth, time_pass};
-use crate::pool::{Panicked, Pool};
-use napi::bindgen_prelude::{ClassInstance, Error, Float32ArraySlice, Result, Status};
+use crate::pool::Pool;
+use napi::bindgen_prelude::{ClassInstance, Float32ArraySlice, Unknown};
 use napi_derive::napi;
 use std::sync::Arc;
 
-/// Larger than any cache.
+/// 256 MiB, more than any cache holds.
 const BANDWIDTH_WORDS: usize = 32 << 20;
 
-/// A kernel on threads of its own.
+/// A kernel on a fixed number of threads.
 #[napi(js_name = "Multiplier")]
 pub struct JsMultiplier {
     multiplier: Multiplier,
     threads: usize,
-    /// What the bandwidth is measured on; allocated when it is first asked for.
+    /// The memory that [`read_bandwidth`](Self::read_bandwidth) reads; allocated on first use.
     memory: Vec<u64>,
+}
+
+/// Seconds of one pass over some matrices.
+#[napi(object, object_from_js = false)]
+pub struct JsPassTime {
+    /// Bringing the inputs into the form that the kernels read.
+    pub encode_s: f64,
+    /// The multiplications.
+    pub multiply_s: f64,
 }
 
 #[napi]
 impl JsMultiplier {
-    /// The kernel called `kernel`, or the machine's best, on `threads` threads, the caller's among
-    /// them, with room for `maxTokens` tokens and matrices of up to `maxCols` columns.
+    /// `maxTokens` and `maxCols` bound what it can multiply; the caller's thread is one of `threads`.
     #[napi(constructor)]
-    pub fn new(kernel: Option<String>, threads: f64, max_tokens: f64, max_cols: f64) -> Result<JsMultiplier> {
+    pub fn new(options: Unknown<'_>) -> Result<JsMultiplier> {
         guarded(|| {
-            let kernel = Implementation::select(kernel.as_deref()).map_err(invalid)?;
-            let threads = count("threads", threads, MOST_THREADS)?;
-            let max_tokens = count("maxTokens", max_tokens, MAX_ACTIVATIONS)?;
-            let max_cols = count("maxCols", max_cols, MAX_ACTIVATIONS)?;
-            let pool = Pool::new(threads).map_err(|error| {
-                Error::new(Status::GenericFailure, format!("cannot start {threads} threads: {error}"))
+            let [kernel, threads, max_tokens, max_cols] =
+                read(&options, [c"kernel", c"threads", c"maxTokens", c"maxCols"])?;
+            let kernel = kernel_of(kernel)?;
+            let threads = threads.count(MAX_THREADS)?;
+            let max_tokens = max_tokens.count(MAX_ACTIVATIONS)?;
+            let max_cols = max_cols.count(MAX_ACTIVATIONS)?;
+            let pool = Pool::new(threads).map_err(|reason| {
+                error(Code::ThreadsUnavailable, format!("cannot start {threads} threads: {reason}"))
             })?;
             let multiplier = Multiplier::new(kernel, pool, max_tokens, max_cols).map_err(multiply_error)?;
             Ok(JsMultiplier { multiplier, threads, memory: Vec::new() })
@@ -45,7 +56,7 @@ impl JsMultiplier {
         self.multiplier.implementation().name()
     }
 
-    /// Threads that share a multiplication.
+    /// The number of threads that share a multiplication.
     #[napi(getter)]
     pub fn threads(&self) -> f64 {
         self.threads as f64
@@ -63,9 +74,9 @@ impl JsMultiplier {
         if input.start < output.end && output.start < input.end {
             return Err(invalid("inputs and outputs share memory; give outputs an array of their own"));
         }
-        // SAFETY: the memory is that of a typed array of this call, which runs no JavaScript before it
-        // returns, and it is apart from the only other array. What another thread does to a
-        // SharedArrayBuffer meanwhile can only change numbers.
+        // SAFETY: the memory belongs to a typed array of this call, which runs no JavaScript before it returns, and
+        // does not overlap the only other array. Another thread that writes to a SharedArrayBuffer meanwhile can only
+        // change numbers.
         let outputs = unsafe { outputs.as_mut() };
         guarded(|| {
             let matrix = &matrix.matrix;
@@ -76,18 +87,22 @@ impl JsMultiplier {
         })
     }
 
-    /// Seconds of encoding and of multiplying every matrix once, by `tokens` tokens.
+    /// Multiplies every matrix once by `tokens` tokens of made-up inputs and measures it.
     #[napi]
-    pub fn time_pass(&mut self, matrices: Vec<ClassInstance<'_, JsMatrix>>, tokens: f64) -> Result<Vec<f64>> {
+    pub fn time_pass(
+        &mut self,
+        matrices: Vec<ClassInstance<'_, JsMatrix>>,
+        tokens: f64,
+    ) -> Result<JsPassTime> {
         guarded(|| {
             let tokens = count("tokens", tokens, MAX_ACTIVATIONS)?;
             let matrices: Vec<_> = matrices.iter().map(|matrix| Arc::clone(&matrix.matrix)).collect();
             let time = time_pass(&mut self.multiplier, &matrices, tokens).map_err(multiply_error)?;
-            Ok(vec![time.encode_s, time.multiply_s])
+            Ok(JsPassTime { encode_s: time.encode_s, multiply_s: time.multiply_s })
         })
     }
 
-    /// Bytes a second that the threads read of 256 MiB.
+    /// Bytes per second at which the threads together read 256 MiB.
     #[napi]
     pub fn read_bandwidth(&mut self) -> Result<f64> {
         guarded(|| {
@@ -98,7 +113,7 @@ impl JsMultiplier {
         })
     }
 
-    /// Panics on purpose on one of the threads: how tests know that the process outlives it.
+    /// For tests: panics on one of the threads, so that they can check that the process survives it.
     #[napi]
     pub fn provoke_panic(&mut self, thread: f64) -> Result<()> {
         guarded(|| {
@@ -113,8 +128,4 @@ fn multiply_error(error: MultiplyError) -> Error {
         MultiplyError::Shape(_) => invalid(error),
         MultiplyError::Panicked(cause) => panicked(cause),
     }
-}
-
-fn panicked(error: Panicked) -> Error {
-    Error::new(Status::GenericFailure, error.to_string())
 }

@@ -1,12 +1,12 @@
-use super::{count, guarded, invalid};
-use crate::cpu::Implementation;
+use super::errors::{Code, Error, Result, error, guarded, invalid};
+use super::fields::read;
+use super::kernel_of;
 use crate::engine::{Cuts, LogitFault, Sampler};
-use napi::bindgen_prelude::{Float32ArraySlice, Result};
-use napi::{Error, Status};
+use napi::bindgen_prelude::{Float32ArraySlice, Float64ArraySlice, Unknown};
 use napi_derive::napi;
 
-/// Tokens of a vocabulary, more than any has.
-const MOST_VOCAB: usize = 1 << 24;
+/// Larger than any vocabulary.
+const MAX_VOCAB: usize = 1 << 24;
 
 /// The loops over a vocabulary that choose a token.
 #[napi(js_name = "Sampler")]
@@ -16,12 +16,12 @@ pub struct JsSampler {
 
 #[napi]
 impl JsSampler {
-    /// For logits `[vocab]`, by the loops that go with the kernel called `kernel`, or with the machine's best.
+    /// A sampler of logits `[vocabSize]`, in vectors of the instruction set that the kernel uses.
     #[napi(constructor)]
-    pub fn new(kernel: Option<String>, vocab: f64) -> Result<JsSampler> {
+    pub fn new(options: Unknown<'_>) -> Result<JsSampler> {
         guarded(|| {
-            let kernel = Implementation::select(kernel.as_deref()).map_err(invalid)?;
-            Ok(JsSampler { sampler: Sampler::new(kernel, count("vocab", vocab, MOST_VOCAB)?) })
+            let [kernel, vocab_size] = read(&options, [c"kernel", c"vocabSize"])?;
+            Ok(JsSampler { sampler: Sampler::new(kernel_of(kernel)?, vocab_size.count(MAX_VOCAB)?) })
         })
     }
 
@@ -30,37 +30,19 @@ impl JsSampler {
     pub fn log_sum_exp(&mut self, logits: Float32ArraySlice<'_>) -> Result<f64> {
         guarded(|| {
             self.check(&logits)?;
-            self.sampler.log_sum_exp(&logits).map_err(fault)
+            self.sampler.log_sum_exp(&logits).map_err(logit_error)
         })
     }
 
-    /// A token of the logits.
+    /// Draws a token. The settings are a typed array that the caller reuses, because this runs once per generated token
+    /// and reading the properties of an object takes longer.
     #[napi]
-    pub fn draw(
-        &mut self,
-        logits: Float32ArraySlice<'_>,
-        temperature: f64,
-        min_p: f64,
-        top_k: f64,
-        top_p: f64,
-        chance: f64,
-    ) -> Result<f64> {
+    pub fn draw(&mut self, logits: Float32ArraySlice<'_>, settings: Float64ArraySlice<'_>) -> Result<f64> {
         guarded(|| {
             self.check(&logits)?;
-            if !(temperature >= 0.0 && temperature.is_finite()) {
-                return Err(invalid(format!("temperature must be a number from 0, not {temperature}")));
-            }
-            for (name, part) in [("minP", min_p), ("topP", top_p), ("chance", chance)] {
-                if !(0.0..=1.0).contains(&part) {
-                    return Err(invalid(format!("{name} must be a number from 0 to 1, not {part}")));
-                }
-            }
-            if top_k < 0.0 || top_k.fract() != 0.0 {
-                return Err(invalid(format!("topK must be a whole number from 0, not {top_k}")));
-            }
-            let top_k = top_k as usize;
-            let token = self.sampler.draw(&logits, Cuts { temperature, min_p, top_k, top_p }, chance);
-            token.map(|token| token as f64).map_err(fault)
+            let (cuts, chance) = read_settings(&settings)?;
+            let token = self.sampler.draw(&logits, cuts, chance);
+            token.map(|token| token as f64).map_err(logit_error)
         })
     }
 
@@ -73,6 +55,25 @@ impl JsSampler {
     }
 }
 
-fn fault(fault: LogitFault) -> Error {
-    Error::new(Status::GenericFailure, fault.to_string())
+/// The settings in the order that `addon.d.ts` gives.
+fn read_settings(settings: &[f64]) -> Result<(Cuts, f64)> {
+    let &[temperature, min_p, top_k, top_p, chance] = settings else {
+        return Err(invalid(format!("settings has {} numbers; 5 are expected", settings.len())));
+    };
+    if !(temperature >= 0.0 && temperature.is_finite()) {
+        return Err(invalid(format!("temperature must be a number from 0, not {temperature}")));
+    }
+    for (name, part) in [("minP", min_p), ("topP", top_p), ("chance", chance)] {
+        if !(0.0..=1.0).contains(&part) {
+            return Err(invalid(format!("{name} must be a number from 0 to 1, not {part}")));
+        }
+    }
+    if top_k < 0.0 || top_k.fract() != 0.0 {
+        return Err(invalid(format!("topK must be a whole number from 0, not {top_k}")));
+    }
+    Ok((Cuts { temperature, min_p, top_k: top_k as usize, top_p }, chance))
+}
+
+fn logit_error(fault: LogitFault) -> Error {
+    error(Code::InvalidLogits, fault)
 }

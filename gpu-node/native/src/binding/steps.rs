@@ -1,19 +1,18 @@
-//! Steps of an engine, on its own threads.
+//! The steps of an engine, on a thread of their own.
 
-use super::{MOST_BYTES, guarded, invalid};
+use super::MAX_EXACT;
+use super::errors::{Code, Error, Failure, Result, error, guarded, invalid, of_napi};
 use crate::engine::{Engine, Output, StepError, WeightSet, Work};
+use crate::kernels::MultiplyError;
 use napi::JsDeferred;
-use napi::bindgen_prelude::{Env, Error, Float32Array, Object, Result, Status};
+use napi::bindgen_prelude::{Env, Float32Array, Object};
 use std::io;
 use std::ops::Range;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Numbers that describe a work: position, tokens, output, cached tokens, pages.
-const WORK_NUMBERS: usize = 5;
-
-/// A step as it was asked for.
+/// A step as it was requested.
 pub(super) struct Step {
     pub(super) weights: Arc<WeightSet>,
     pub(super) items: Vec<Item>,
@@ -24,64 +23,68 @@ pub(super) struct Step {
 }
 
 /// Makes the promise's value, on the thread of JavaScript.
-type Resolve = Box<dyn FnOnce(Env) -> Result<Float32Array>>;
+type Resolve = Box<dyn FnOnce(Env) -> napi::Result<Float32Array>>;
 
-/// What the thread of an engine is asked.
-enum Asked {
+/// A request to the thread of an engine.
+enum Request {
     Step(Step, JsDeferred<Float32Array, Resolve>),
-    /// To forget all sequences of a weight set, and to tell when.
+    /// Forgets all sequences of a weight set, and then signals.
     Forget(Arc<WeightSet>, Sender<()>),
 }
 
-/// Runs the steps of an engine on a thread of its own, in the order in which they come: masks of grammars, loads and
-/// whatever else waits for libuv's few threads holds up no step.
+/// Runs the steps of an engine on a thread of its own, in the order in which they were requested. So a step never waits
+/// behind grammar masks, loads, or other work for the few threads of libuv.
 pub(super) struct StepThread {
-    /// There until it is dropped.
-    asked: Option<Sender<Asked>>,
+    /// `Some` until the value is dropped.
+    requests: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl StepThread {
     /// Starts the thread.
     pub(super) fn new(engine: Arc<Mutex<Engine>>) -> io::Result<StepThread> {
-        let (asked, next) = mpsc::channel();
-        let work = move || next.into_iter().for_each(|asked| answer(&engine, asked));
+        let (requests, next) = mpsc::channel();
+        let work = move || next.into_iter().for_each(|request| serve(&engine, request));
         let thread = thread::Builder::new().name("copal-0".to_owned()).spawn(work)?;
-        Ok(StepThread { asked: Some(asked), thread: Some(thread) })
+        Ok(StepThread { requests: Some(requests), thread: Some(thread) })
     }
 
-    /// Asks for a step. @returns a promise of its results
+    /// Requests a step and returns a promise of its results.
     pub(super) fn run<'env>(&self, env: &'env Env, step: Step) -> Result<Object<'env>> {
-        let (deferred, promise) = env.create_deferred()?;
-        self.ask(Asked::Step(step, deferred));
+        let (deferred, promise) = env.create_deferred().map_err(of_napi)?;
+        self.send(Request::Step(step, deferred));
         Ok(promise)
     }
 
-    /// Asks to forget all sequences of a weight set, after the steps that were asked for before.
+    /// Requests that all sequences of a weight set are forgotten, after the steps that were requested before.
     ///
-    /// @returns what is told when they are forgotten and no step has the weights any more
+    /// The channel that is returned receives a signal when that is done and no step uses the weights any more.
     pub(super) fn forget(&self, weights: Arc<WeightSet>) -> Receiver<()> {
-        let (done, told) = mpsc::channel();
-        self.ask(Asked::Forget(weights, done));
-        told
+        let (done, signal) = mpsc::channel();
+        self.send(Request::Forget(weights, done));
+        signal
     }
 
-    fn ask(&self, what: Asked) {
-        let asked = self.asked.as_ref().expect("there until it is dropped");
-        asked.send(what).unwrap_or_else(|_| unreachable!("the thread goes on until nothing is to come"));
+    fn send(&self, request: Request) {
+        let requests = self.requests.as_ref().expect("the sender exists until the value is dropped");
+        requests
+            .send(request)
+            .unwrap_or_else(|_| unreachable!("the thread runs until the sender is dropped"));
     }
 }
 
-fn answer(engine: &Mutex<Engine>, asked: Asked) {
-    match asked {
-        Asked::Step(step, promise) => match guarded(|| step.run(engine)) {
-            Ok(results) => promise.resolve(Box::new(|_| Ok(Float32Array::new(results)))),
-            Err(error) => promise.reject(error),
-        },
-        Asked::Forget(weights, done) => {
+fn serve(engine: &Mutex<Engine>, request: Request) {
+    match request {
+        Request::Step(step, promise) => {
+            let results = guarded(|| step.run(engine));
+            promise.resolve(Box::new(|env| {
+                results.map(Float32Array::new).map_err(|error| Failure::from(error).into_rejection(env))
+            }));
+        }
+        Request::Forget(weights, done) => {
             engine.lock().unwrap_or_else(PoisonError::into_inner).drop_sequences_of(&weights);
             drop(weights);
-            // Nobody listens where the environment ends.
+            // The receiver is gone if the environment is ending.
             let _ = done.send(());
         }
     }
@@ -89,17 +92,17 @@ fn answer(engine: &Mutex<Engine>, asked: Asked) {
 
 impl Drop for StepThread {
     fn drop(&mut self) {
-        // It ends after what was asked for.
-        self.asked = None;
+        // The thread ends after the requests that it has already received.
+        self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // Panics of steps end there.
+            // A panic of a step was already reported to its promise.
             let _ = thread.join();
         }
     }
 }
 
 impl Step {
-    /// Takes the step with it: weights that are released after it are then nobody's.
+    /// Takes the step by value, so that its reference to the weights is dropped before the next request is served.
     fn run(self, engine: &Mutex<Engine>) -> Result<Vec<f32>> {
         let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
         for &sequence in &self.drops {
@@ -128,8 +131,8 @@ impl Step {
     }
 }
 
-/// A work; `tokens` and `pages` are where its own are among those of all.
-pub struct Item {
+/// The work of one sequence. `tokens` and `pages` are ranges of those of the whole step.
+pub(super) struct Item {
     sequence: u64,
     position: usize,
     output: u8,
@@ -138,63 +141,77 @@ pub struct Item {
     pages: Range<usize>,
 }
 
-fn step_error(error: StepError) -> Error {
-    let status = match error {
-        StepError::Misfit(_) => Status::InvalidArg,
-        StepError::Multiply(_) => Status::GenericFailure,
-    };
-    Error::new(status, error.to_string())
+/// The arrays that have one element for each item of a step.
+pub(super) struct ItemColumns<'a> {
+    pub(super) sequences: &'a [f64],
+    pub(super) positions: &'a [i32],
+    pub(super) lengths: &'a [i32],
+    pub(super) outputs: &'a [u8],
+    pub(super) cached: &'a [i32],
+    pub(super) page_counts: &'a [i32],
 }
 
-/// Works that share out `tokens` tokens and `pages` pages.
-pub(super) fn read_items(sequences: &[f64], works: &[i32], tokens: usize, pages: usize) -> Result<Vec<Item>> {
-    let (works, rest) = works.as_chunks::<WORK_NUMBERS>();
-    if works.len() != sequences.len() || !rest.is_empty() {
-        return Err(invalid(format!(
-            "{} sequences need {WORK_NUMBERS} numbers each, not {} altogether",
-            sequences.len(),
-            works.len() * WORK_NUMBERS + rest.len()
-        )));
+fn step_error(reason: StepError) -> Error {
+    let code = match reason {
+        StepError::Misfit(_) => Code::InvalidStep,
+        StepError::OutOfMemory(_) => Code::OutOfMemory,
+        StepError::Multiply(MultiplyError::Shape(_)) => Code::InvalidArg,
+        StepError::Multiply(MultiplyError::Panicked(_)) => Code::Panicked,
+    };
+    error(code, reason)
+}
+
+/// The items of a step, which divide up `tokens` tokens and `pages` pages.
+pub(super) fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<Vec<Item>> {
+    let count = columns.sequences.len();
+    for (name, found) in [
+        ("positions", columns.positions.len()),
+        ("lengths", columns.lengths.len()),
+        ("outputs", columns.outputs.len()),
+        ("cachedLengths", columns.cached.len()),
+        ("pageCounts", columns.page_counts.len()),
+    ] {
+        if found != count {
+            return Err(invalid(format!("{name} has {found} elements for {count} sequences")));
+        }
     }
-    let mut items = Vec::with_capacity(works.len());
+    let mut items = Vec::with_capacity(count);
     let (mut token_end, mut page_end) = (0, 0);
-    for (&id, work) in sequences.iter().zip(works) {
-        let [position, token_count, output, cached, page_count] =
-            work.map(|number| usize::try_from(number).ok());
-        let (Some(position), Some(token_count), Some(output), Some(cached), Some(page_count)) =
-            (position, token_count, output, cached, page_count)
-        else {
-            return Err(invalid(format!("the works have a negative number among {work:?}")));
-        };
+    for (index, &id) in columns.sequences.iter().enumerate() {
+        let output = columns.outputs[index];
         if output > 3 {
             return Err(invalid(
                 "outputs are 0 (none), 1 (logits), 2 (negative log-likelihoods) or 3 (sum of hidden states)",
             ));
         }
         let (token_start, page_start) = (token_end, page_end);
-        token_end = token_start + token_count;
-        page_end = page_start + page_count;
+        token_end = token_start + whole("lengths", columns.lengths[index])?;
+        page_end = page_start + whole("pageCounts", columns.page_counts[index])?;
         items.push(Item {
             sequence: sequence("sequences", id)?,
-            position,
-            output: output as u8,
-            cached,
+            position: whole("positions", columns.positions[index])?,
+            output,
+            cached: whole("cachedLengths", columns.cached[index])?,
             tokens: token_start..token_end,
             pages: page_start..page_end,
         });
     }
     if token_end != tokens || page_end != pages {
         return Err(invalid(format!(
-            "works of {token_end} tokens and {page_end} pages do not share out {tokens} tokens and {pages} pages"
+            "the items have {token_end} tokens and {page_end} pages, the step has {tokens} tokens and {pages} pages"
         )));
     }
     Ok(items)
 }
 
+fn whole(name: &str, number: i32) -> Result<usize> {
+    usize::try_from(number).map_err(|_| invalid(format!("{name} has the negative number {number}")))
+}
+
 /// The id of a sequence.
 pub(super) fn sequence(name: &str, id: f64) -> Result<u64> {
-    if id.fract() == 0.0 && (0.0..=MOST_BYTES as f64).contains(&id) {
+    if id.fract() == 0.0 && (0.0..=MAX_EXACT as f64).contains(&id) {
         return Ok(id as u64);
     }
-    Err(invalid(format!("{name} has the id {id}; a whole number that is not negative is expected")))
+    Err(invalid(format!("{name} has the id {id}; a whole number from 0 is expected")))
 }

@@ -1,13 +1,30 @@
 //! Weight sets: loaded and freed on threads of libuv.
 
-use super::{MOST_BYTES, guarded, invalid};
-use crate::engine::{LinearPlace, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
+use super::MAX_THREADS;
+use super::background::Job;
+use super::errors::{Code, Error, Failure, Result, error, invalid};
+use super::fields::{Field, read};
+use crate::engine::{
+    LinearPlace, LoadError, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet,
+};
 use crate::storage::{Counted, KeptRule, MAX_GROUP};
-use napi::bindgen_prelude::{Env, Result, Task};
+use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
+use std::ffi::CStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+
+/// The linears of a block in the order of [`LINEARS`](crate::engine::LINEARS), by the same names.
+const LINEAR_FIELDS: [&CStr; 7] = [
+    c"self_attn.q_proj",
+    c"self_attn.k_proj",
+    c"self_attn.v_proj",
+    c"self_attn.o_proj",
+    c"mlp.gate_proj",
+    c"mlp.up_proj",
+    c"mlp.down_proj",
+];
 
 /// Weights that an engine runs.
 #[napi(js_name = "EngineWeights")]
@@ -18,7 +35,7 @@ pub struct JsWeights {
 
 #[napi]
 impl JsWeights {
-    /// Bytes that one token's multiplications read.
+    /// Bytes that the multiplications of one token read.
     #[napi(getter)]
     pub fn bytes(&self) -> f64 {
         self.bytes as f64
@@ -26,137 +43,131 @@ impl JsWeights {
 }
 
 impl JsWeights {
+    /// The weights, unless they were released.
     pub(super) fn loaded(&self) -> Result<Arc<WeightSet>> {
-        self.weights.clone().ok_or_else(|| invalid("these weights were released"))
+        self.weights.clone().ok_or_else(|| error(Code::InvalidState, "these weights were released"))
     }
 }
 
-/// The places of a model of `layers` blocks, as `addon.d.ts` orders them.
-pub(super) fn read_places(
-    layers: usize,
-    master: String,
-    shared: &[f64],
-    linears: &[f64],
-    mask: Option<String>,
-    masked: &[f64],
-) -> Result<WeightPlaces> {
-    let shared = offsets("shared", shared, 3 + 2 * layers)?;
-    let dense = offsets("linears", linears, 7 * layers)?;
-    let masked = optional_offsets("masked", masked, 5 * dense.len())?;
-    let (masked, _) = masked.as_chunks::<5>();
-    let linears = dense.into_iter().zip(masked);
-    let linears = linears.map(|(dense, place)| Ok(LinearPlace { dense, masked: masked_place(place)? }));
-    let (norms, _) = shared[3..].as_chunks::<2>();
-    Ok(WeightPlaces {
-        master: PathBuf::from(master),
-        mask: mask.map(PathBuf::from),
-        shared: SharedPlaces {
-            embedding: shared[0],
-            head: shared[1],
-            final_norm: shared[2],
-            norms: norms.iter().map(|&[attention, mlp]| (attention, mlp)).collect(),
-        },
-        linears: linears.collect::<Result<_>>()?,
-    })
-}
-
-/// One linear's numbers in the mask file, as `addon.d.ts` names them.
-fn masked_place(&[bits, columns, kept, values, count]: &[Option<usize>; 5]) -> Result<Option<MaskedPlace>> {
-    let Some(bits) = bits else {
-        return Ok(None);
-    };
-    let of = match columns {
-        None => Counted::Matrix,
-        Some(0) => Counted::Row,
-        Some(columns @ 1..=MAX_GROUP) => Counted::Columns(columns),
-        Some(columns) => {
-            return Err(invalid(format!("masked counts {columns} columns; at most {MAX_GROUP} go together")));
+/// The places of a model of `layers` blocks, and the number of threads that pack it.
+pub(super) fn read_places(layers: usize, source: &Unknown<'_>) -> Result<(WeightPlaces, usize)> {
+    let [master, mask, embedding, head, final_norm, blocks, threads] = read(
+        source,
+        [c"masterPath", c"maskPath", c"embedding", c"head", c"finalNorm", c"blocks", c"threads"],
+    )?;
+    let blocks = blocks.elements()?;
+    if blocks.len() != layers {
+        return Err(invalid(format!("there are {} blocks, but the model has {layers}", blocks.len())));
+    }
+    let (mut norms, mut linears) =
+        (Vec::with_capacity(layers), Vec::with_capacity(layers * LINEAR_FIELDS.len()));
+    for block in blocks {
+        let [attention_norm, mlp_norm, places] = block.read([c"attentionNorm", c"mlpNorm", c"linears"])?;
+        norms.push((attention_norm.whole()?, mlp_norm.whole()?));
+        for place in places.read(LINEAR_FIELDS)? {
+            linears.push(read_linear(place)?);
         }
+    }
+    let places = WeightPlaces {
+        master: PathBuf::from(master.text()?),
+        mask: mask.optional()?.map(|mask| mask.text()).transpose()?.map(PathBuf::from),
+        shared: SharedPlaces {
+            embedding: embedding.whole()?,
+            head: head.whole()?,
+            final_norm: final_norm.whole()?,
+            norms,
+        },
+        linears,
     };
-    let kept = kept.ok_or_else(|| invalid("masked has bits without how many are kept"))?;
-    let values = match (values, count) {
-        (None, _) => None,
-        (Some(values), Some(count)) => Some((values, count)),
-        (Some(_), None) => return Err(invalid("masked has values without how many there are")),
-    };
-    Ok(Some(MaskedPlace { bits, rule: KeptRule { of, kept }, values }))
+    Ok((places, threads.count(MAX_THREADS)?))
 }
 
-/// Loads on a thread of libuv.
-pub struct LoadTask {
+fn read_linear(place: Field) -> Result<LinearPlace> {
+    let [dense, mask] = place.read([c"dense", c"mask"])?;
+    let masked = mask.optional()?.map(read_masked).transpose()?;
+    Ok(LinearPlace { dense: dense.whole()?, masked })
+}
+
+fn read_masked(mask: Field) -> Result<MaskedPlace> {
+    let [bits, rule, values] = mask.read([c"bits", c"rule", c"values"])?;
+    let [per, columns, kept] = rule.read([c"per", c"columns", c"kept"])?;
+    let of = match per.text()?.as_str() {
+        "matrix" => Counted::Matrix,
+        "row" => Counted::Row,
+        "group" => Counted::Columns(columns.count(MAX_GROUP)?),
+        _ => return Err(per.wrong("'matrix', 'row' or 'group'")),
+    };
+    let values = match values.optional()? {
+        Some(values) => {
+            let [begin, count] = values.read([c"begin", c"count"])?;
+            Some((begin.whole()?, count.whole()?))
+        }
+        None => None,
+    };
+    Ok(MaskedPlace { bits: bits.whole()?, rule: KeptRule { of, kept: kept.whole()? }, values })
+}
+
+/// Loads a weight set.
+pub struct LoadJob {
     pub(super) library: Arc<WeightLibrary>,
     pub(super) places: WeightPlaces,
     pub(super) threads: usize,
 }
 
-impl Task for LoadTask {
+impl Job for LoadJob {
     type Output = WeightSet;
     type JsValue = JsWeights;
 
-    fn compute(&mut self) -> Result<WeightSet> {
-        guarded(|| self.library.load(&self.places, self.threads).map_err(invalid))
+    fn run(&mut self) -> std::result::Result<WeightSet, Failure> {
+        Ok(self.library.load(&self.places, self.threads).map_err(load_error)?)
     }
 
-    fn resolve(&mut self, _env: Env, weights: WeightSet) -> Result<JsWeights> {
-        Ok(JsWeights { bytes: weights.stream_bytes(), weights: Some(Arc::new(weights)) })
+    fn into_js(weights: WeightSet) -> JsWeights {
+        JsWeights { bytes: weights.stream_bytes(), weights: Some(Arc::new(weights)) }
     }
 }
 
-/// Frees on a thread of libuv, once the engine's thread has no more to do with the weights.
-pub struct ReleaseTask {
+fn load_error(reason: LoadError) -> Error {
+    let code = match reason {
+        LoadError::File(..) | LoadError::Short(..) => Code::UnreadableFile,
+        LoadError::Mask(_) => Code::InvalidMask,
+        LoadError::Pack(..) => Code::InvalidWeights,
+        LoadError::Places(_) => Code::InvalidArg,
+    };
+    error(code, reason)
+}
+
+/// Frees a weight set, once the engine's thread no longer uses it.
+pub struct ReleaseJob {
     pub(super) weights: Option<(Arc<WeightSet>, Receiver<()>)>,
 }
 
-impl Task for ReleaseTask {
+impl Job for ReleaseJob {
     type Output = ();
     type JsValue = ();
 
-    fn compute(&mut self) -> Result<()> {
-        guarded(|| {
-            if let Some((weights, forgotten)) = self.weights.take() {
-                // An error would say that the thread has ended: then it has none either.
-                let _ = forgotten.recv();
-                drop(weights);
-                return_memory();
-            }
-            Ok(())
-        })
-    }
-
-    fn resolve(&mut self, _env: Env, (): ()) -> Result<()> {
+    fn run(&mut self) -> std::result::Result<(), Failure> {
+        if let Some((weights, forgotten)) = self.weights.take() {
+            // An error means that the engine's thread has ended; then it no longer uses the weights either.
+            let _ = forgotten.recv();
+            drop(weights);
+            return_memory();
+        }
         Ok(())
     }
+
+    fn into_js((): ()) {}
 }
 
-/// `expected` places in a file.
-fn offsets(name: &str, values: &[f64], expected: usize) -> Result<Vec<usize>> {
-    let places = optional_offsets(name, values, expected)?;
-    let places: Option<Vec<_>> = places.into_iter().collect();
-    places.ok_or_else(|| invalid(format!("{name} has a negative place")))
-}
-
-/// `expected` places in a file; -1 is none.
-fn optional_offsets(name: &str, values: &[f64], expected: usize) -> Result<Vec<Option<usize>>> {
-    if values.len() != expected {
-        return Err(invalid(format!("{name} has {} places, {expected} are expected", values.len())));
-    }
-    let place = |&value: &f64| match value {
-        -1.0 => Ok(None),
-        _ if value.fract() == 0.0 && value >= 0.0 && value <= MOST_BYTES as f64 => Ok(Some(value as usize)),
-        _ => Err(invalid(format!("{name} has a place of {value}; a whole number or -1 is expected"))),
-    };
-    values.iter().map(place).collect()
-}
-
-/// Gives what was freed back to the system: glibc would keep it for the next weight set, beside
-/// the one that is already there.
+/// Gives freed memory back to the system. glibc would keep it, in addition to the memory of the weight set that is loaded
+/// next.
 fn return_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {
             fn malloc_trim(pad: usize) -> i32;
         }
-        // SAFETY: a function of glibc that may be called at any time.
+        // SAFETY: glibc allows calling it at any time.
         unsafe { malloc_trim(0) };
     }
 }

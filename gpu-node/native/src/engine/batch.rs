@@ -1,33 +1,35 @@
-//! A step cut into batches.
+//! A step, split into batches.
 
 use super::work::Work;
 use std::ops::Range;
 
-/// Tokens of works that go through the blocks together.
+/// The tokens of works that go through the blocks together.
 pub(super) struct Batch<'a> {
     /// All works of the step.
     work: &'a [Work<'a>],
-    /// Of the tokens of all of them, one after the other.
+    /// A range of the tokens of all works, joined.
     tokens: Range<usize>,
 }
 
-/// What a batch has of one work.
+/// The part of one work that is in a batch.
 pub(super) struct Span<'a> {
-    /// Among the works of the step.
+    /// Index among the works of the step.
     pub(super) index: usize,
     pub(super) work: &'a Work<'a>,
-    /// Of the work's tokens; at least one.
+    /// A range of the work's tokens, not empty.
     pub(super) tokens: Range<usize>,
 }
 
-/// The batches of a step, of up to `most` tokens each.
-pub(super) fn batches<'a>(work: &'a [Work<'a>], most: usize) -> impl Iterator<Item = Batch<'a>> {
+/// The batches of a step, of up to `max_tokens` tokens each.
+pub(super) fn batches<'a>(work: &'a [Work<'a>], max_tokens: usize) -> impl Iterator<Item = Batch<'a>> {
     let total: usize = work.iter().map(|work| work.tokens.len()).sum();
-    (0..total).step_by(most).map(move |start| Batch { work, tokens: start..total.min(start + most) })
+    (0..total)
+        .step_by(max_tokens)
+        .map(move |start| Batch { work, tokens: start..total.min(start + max_tokens) })
 }
 
 impl<'a> Batch<'a> {
-    /// How many tokens it has.
+    /// The number of tokens.
     pub(super) fn len(&self) -> usize {
         self.tokens.len()
     }
@@ -37,7 +39,7 @@ impl<'a> Batch<'a> {
         &self.work[index]
     }
 
-    /// Its tokens by works, in their order.
+    /// The parts of the works that are in the batch, in order.
     pub(super) fn spans(&self) -> impl Iterator<Item = Span<'a>> + '_ {
         let mut end = 0;
         self.work.iter().enumerate().filter_map(move |(index, work)| {

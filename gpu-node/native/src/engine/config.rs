@@ -15,13 +15,13 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Width of the gated layer.
     pub intermediate: usize,
-    /// Tokens that there are.
+    /// Tokens of the vocabulary.
     pub vocab: usize,
-    /// Positions that a sequence may have.
+    /// The largest number of positions of a sequence.
     pub context: usize,
-    /// Added to the mean square of a norm.
+    /// Added to the mean square in a norm.
     pub eps: f32,
-    /// Radians a position of each of the `head_dim / 2` rotary pairs, scaling included.
+    /// Radians per position of each of the `head_dim / 2` rotary pairs, scaling included.
     pub rope: Vec<f64>,
 }
 
@@ -30,7 +30,7 @@ pub struct ModelConfig {
 pub struct ConfigError(String);
 
 impl ModelConfig {
-    /// Checks that the numbers belong together.
+    /// Checks that the numbers are in range and fit each other.
     pub fn check(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("hidden", self.hidden),

@@ -15,15 +15,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Up to [`QUERY_TOKENS`] consecutive tokens of one work.
 struct Unit {
-    /// Among the works of the step.
+    /// Index among the works of the step.
     work: usize,
-    /// Of the first token in the batch, and in its sequence.
+    /// Row of the first token in the batch, and its position in the sequence.
     row: usize,
     position: usize,
     tokens: usize,
 }
 
-/// Runs batches; everything that it needs was allocated once.
+/// Runs batches in buffers that are allocated once.
 pub(crate) struct Forward {
     config: ModelConfig,
     multiplier: Multiplier,
@@ -40,7 +40,7 @@ pub(crate) struct Forward {
     /// Cosines and sines, `[tokens, head_dim]`.
     angles: Vec<f32>,
     units: Vec<Unit>,
-    /// One a thread.
+    /// One for each thread.
     rooms: Vec<Mutex<Room>>,
 }
 
@@ -73,7 +73,7 @@ impl Forward {
         }
     }
 
-    /// Most tokens of a batch.
+    /// The largest number of tokens of a batch.
     pub(crate) fn max_tokens(&self) -> usize {
         self.max_tokens
     }
@@ -86,7 +86,7 @@ impl Forward {
         self.cpu
     }
 
-    /// Norms the residual stream of a row of the last batch, after its last block, into `out`.
+    /// Norms the residual stream after the last block, of a row of the last batch, into `out`.
     pub(crate) fn norm_row(&self, row: usize, gamma: &[f32], out: &mut [f32]) {
         let hidden = self.config.hidden;
         self.cpu.norm(&self.stream[row * hidden..][..hidden], gamma, self.config.eps, out);
@@ -116,7 +116,7 @@ impl Forward {
         Ok(())
     }
 
-    /// Embeds the tokens, and computes what all layers share.
+    /// Embeds the tokens, splits them into units and computes the rotary angles.
     fn begin(&mut self, weights: &WeightSet, batch: &Batch<'_>) {
         let ModelConfig { hidden, head_dim, .. } = self.config;
         self.units.clear();
@@ -177,8 +177,7 @@ impl Forward {
         by_rows(multiplier.pool(), &mut normed[..tokens * hidden], hidden, &norm)
     }
 
-    /// Rotates queries and keys (Su et al. 2021), halves of a head against each other, and scales
-    /// the queries.
+    /// Rotates queries and keys (Su et al. 2021), the first half of a head paired with the second, and scales the queries.
     fn rotate(&mut self, tokens: usize) -> Result<(), Panicked> {
         let Forward { config, multiplier, queries, keys, angles, .. } = self;
         let head_dim = config.head_dim;
@@ -216,13 +215,13 @@ impl Forward {
         }
     }
 
-    /// Replaces the queries by what attention makes of them.
+    /// Replaces the queries by the outputs of attention.
     fn attend(&mut self, pool: &PagePool, batch: &Batch<'_>, layer: usize) -> Result<(), Panicked> {
         let Forward { config, multiplier, cpu, queries, units, rooms, .. } = self;
         let (group, head_dim, width) = (config.group(), config.head_dim, config.query_width());
         let threads = multiplier.pool().threads();
-        // A page is best read once for all heads that share it; where that leaves threads without
-        // work each head is a piece of its own. What comes out is the same.
+        // Reading a page once for all heads that share it is fastest. If that leaves threads without work, each head
+        // becomes a piece of its own. The outputs are the same.
         let whole = units.len() * config.kv_heads >= threads || group == 1;
         let (pieces, heads) = if whole { (config.kv_heads, group) } else { (config.heads, 1) };
         let total = units.len() * pieces;
@@ -236,7 +235,7 @@ impl Forward {
                 if piece >= total {
                     return;
                 }
-                // The last tokens of a prompt see the most: they go first.
+                // The last tokens of a prompt attend to the most positions, so they go first.
                 let unit = &units[units.len() - 1 - piece / pieces];
                 let head = piece % pieces * heads;
                 let row_of = |token: usize| -> Range<usize> {
@@ -290,8 +289,8 @@ fn add(stream: &mut [f32], addend: &[f32], length: usize) {
     }
 }
 
-/// Calls `work` with contiguous rows of `data`, `[rows, width]`, and the number of the first: on
-/// every thread, or, of few rows, at once.
+/// Calls `work` with contiguous rows of `data`, `[rows, width]`, and the index of the first: on every thread, or on the
+/// caller's alone if there are few rows.
 pub(crate) fn by_rows(
     pool: &mut Pool,
     data: &mut [f32],
@@ -309,7 +308,7 @@ pub(crate) fn by_rows(
     let data = Disjoint::new(data);
     pool.run(&|part| {
         let (start, end) = (rows * part / parts, rows * (part + 1) / parts);
-        // SAFETY: the parts' rows are apart.
+        // SAFETY: the parts have different rows.
         work(start, unsafe { data.range(start * width..end * width) });
     })
 }

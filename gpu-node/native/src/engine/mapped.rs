@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// A file in memory as it lies on the disk.
+/// A file that is mapped into memory.
 pub(crate) struct MappedFile {
     map: Mmap,
 }
@@ -13,19 +13,18 @@ impl MappedFile {
     /// Maps all of a file.
     pub(crate) fn open(path: &Path) -> io::Result<MappedFile> {
         let file = File::open(path)?;
-        // SAFETY: the files are masters and masks, which are written once under another name and
-        // never changed; who truncates one under a running node ends it, as with any mapped file.
+        // SAFETY: the files are masters and masks, which are written once under another name and never changed.
+        // Truncating one under a running node ends the node, as with any mapped file.
         let map = unsafe { Mmap::map(&file) }?;
         Ok(MappedFile { map })
     }
 
-    /// A part of the file, if it has it.
+    /// A part of the file; `None` if it is not within the file.
     pub(crate) fn bytes(&self, offset: usize, length: usize) -> Option<&[u8]> {
         self.map.get(offset..offset.checked_add(length)?)
     }
 
-    /// `count` little-endian f32 from `offset` on: where they lie, or copied where they are not
-    /// aligned.
+    /// `count` little-endian f32 from `offset` on, copied only if they are not aligned.
     pub(crate) fn floats(&self, offset: usize, count: usize) -> Option<Cow<'_, [f32]>> {
         let bytes = self.bytes(offset, count.checked_mul(4)?)?;
         if cfg!(target_endian = "little") {

@@ -1,19 +1,19 @@
-//! What a mask file says of one linear, checked before it is packed.
+//! The mask of one linear, as the mask file has it, checked before it is packed.
 
 use crate::storage::{KeptRule, Mask, MaskError};
 
-/// Where a mask file has a linear: bytes from its start.
+/// The place of a linear in a mask file: offsets in bytes from its start.
 #[derive(Clone, Copy, Debug)]
 pub struct MaskedPlace {
-    /// Its bits.
+    /// Its mask bits.
     pub bits: usize,
-    /// What they must keep.
+    /// How many weights they must keep.
     pub rule: KeptRule,
-    /// bf16 values of the kept weights, and how many there are; those of the master without.
+    /// The bf16 values of the kept weights, and their number; `None` if the weights are those of the master.
     pub values: Option<(usize, usize)>,
 }
 
-/// What is wrong with the bits of a linear, as the check in JavaScript says it (`shared/src/mask/check-linear.ts`).
+/// Checks the bits of a linear. Errors read like those of `shared/src/mask/check-linear.ts`.
 pub(super) fn check_bits<'a>(
     name: &str,
     bits: &'a [u8],
@@ -22,7 +22,7 @@ pub(super) fn check_bits<'a>(
 ) -> Result<Mask<'a>, String> {
     let mask = Mask::new(bits, rows, cols).map_err(|error| match error {
         MaskError::Length { expected, found } => {
-            format!("tensor '{name}' has {found} bytes, [{rows}, {cols}] takes {expected}")
+            format!("tensor '{name}' has {found} bytes, but [{rows}, {cols}] takes {expected}")
         }
         MaskError::Tail { row } => format!("tensor '{name}' row {row} has bits set after its last column"),
     })?;
@@ -30,7 +30,7 @@ pub(super) fn check_bits<'a>(
     Ok(mask)
 }
 
-/// As many values as the rule keeps, before they are read.
+/// Checks that there are as many values as kept weights, before they are read.
 pub(super) fn check_count(
     name: &str,
     values: usize,
@@ -41,5 +41,5 @@ pub(super) fn check_count(
     if values == expected {
         return Ok(());
     }
-    Err(format!("tensor '{name}' keeps {expected} weights, but there are {values} values of them"))
+    Err(format!("tensor '{name}' keeps {expected} weights, but has {values} values"))
 }

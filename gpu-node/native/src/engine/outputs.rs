@@ -1,4 +1,4 @@
-//! What is made of the hidden states after the last block: logits, scores, sums.
+//! The results that are computed from the hidden states after the last block: logits, scores and sums.
 
 use super::ModelConfig;
 use super::forward::{Forward, by_rows, linear};
@@ -6,68 +6,70 @@ use super::weights::WeightSet;
 use super::work::StepError;
 use crate::kernels::MultiplyError;
 
-/// Rows whose logits are in memory while texts are scored.
+/// Rows whose logits are in memory at a time while texts are scored.
 pub(super) const SCORE_ROWS: usize = 32;
 
-/// Room for results, which grows to what the largest step needed.
+/// Buffers for results, which grow to the size that the largest step needed.
 pub(super) struct Outputs {
     config: ModelConfig,
-    /// `[wanted, hidden]`, normed, and `[wanted, vocab]`: first the rows whose logits are wanted, behind them
-    /// those that are scored, [`SCORE_ROWS`] at a time.
-    wanted: Vec<f32>,
+    /// Normed hidden states `[rows, hidden]` and their logits `[rows, vocab]`: first the rows whose logits the step
+    /// returns, then the rows that are scored, [`SCORE_ROWS`] at a time.
+    normed: Vec<f32>,
     logits: Vec<f32>,
-    /// Rows whose logits this step wants, and how many of them are in `wanted`.
+    /// Rows whose logits this step returns, and how many of them are in `normed`.
     sampled: usize,
     placed: usize,
-    /// `[hidden]`, of the work whose hidden states are being added up.
+    /// Sum `[hidden]` of the hidden states of the current work.
     sum: Vec<f64>,
 }
 
 impl Outputs {
     pub(super) fn new(config: &ModelConfig) -> Outputs {
         let sum = vec![0.0; config.hidden];
-        Outputs { config: config.clone(), wanted: Vec::new(), logits: Vec::new(), sampled: 0, placed: 0, sum }
+        Outputs { config: config.clone(), normed: Vec::new(), logits: Vec::new(), sampled: 0, placed: 0, sum }
     }
 
-    /// Makes room for a step that wants the logits of `sampled` rows; an error where the machine has none.
+    /// Makes room for a step that returns the logits of `sampled` rows.
     pub(super) fn begin(&mut self, sampled: usize) -> Result<(), StepError> {
         (self.sampled, self.placed) = (sampled, 0);
-        // Behind the sampled rows there is room to score.
+        // The rows that are scored follow the sampled ones.
         let rows = sampled + SCORE_ROWS;
-        for (room, width) in [(&mut self.wanted, self.config.hidden), (&mut self.logits, self.config.vocab)] {
+        for (room, width) in [(&mut self.normed, self.config.hidden), (&mut self.logits, self.config.vocab)] {
             let more = (rows * width).saturating_sub(room.len());
             room.try_reserve_exact(more).map_err(|error| {
-                StepError::Misfit(format!("there is no memory for the logits of {sampled} works ({error})"))
+                StepError::OutOfMemory(format!(
+                    "there is no memory for the logits of {sampled} works ({error})"
+                ))
             })?;
             room.resize(room.len() + more, 0.0);
         }
         Ok(())
     }
 
-    /// Logits of a sampled row, `[vocab]`.
+    /// Logits `[vocab]` of a sampled row.
     pub(super) fn logits(&self, index: usize) -> &[f32] {
         &self.logits[index * self.config.vocab..][..self.config.vocab]
     }
 
-    /// Asks for the logits of a row of the batch, behind those that were asked for before.
-    pub(super) fn want_logits(&mut self, forward: &Forward, weights: &WeightSet, row: usize) {
-        self.want(forward, weights, row, self.placed);
+    /// Adds a row of the batch to the rows whose logits the step returns.
+    pub(super) fn add_sampled(&mut self, forward: &Forward, weights: &WeightSet, row: usize) {
+        self.norm(forward, weights, row, self.placed);
         self.placed += 1;
     }
 
-    /// Norms the last hidden state of a row of the batch into a row of `wanted`.
-    fn want(&mut self, forward: &Forward, weights: &WeightSet, row: usize, place: usize) {
+    /// Norms the last hidden state of a row of the batch into a row of `normed`.
+    fn norm(&mut self, forward: &Forward, weights: &WeightSet, row: usize, place: usize) {
         let hidden = self.config.hidden;
-        let out = &mut self.wanted[place * hidden..][..hidden];
+        let out = &mut self.normed[place * hidden..][..hidden];
         forward.norm_row(row, &weights.shared.final_norm, out);
     }
 
-    /// Logits of all sampled rows.
+    /// Computes the logits of all sampled rows.
     pub(super) fn sample(&mut self, forward: &mut Forward, weights: &WeightSet) -> Result<(), MultiplyError> {
         self.head(forward, weights, 0, self.sampled)
     }
 
-    /// Negative log-likelihoods of (row of the batch, token) pairs.
+    /// Appends the negative log-likelihoods of pairs of a row of the batch and a token.
     pub(super) fn score(
         &mut self,
         forward: &mut Forward,
@@ -79,7 +81,7 @@ impl Outputs {
         loop {
             let (mut tokens, mut count) = ([0; SCORE_ROWS], 0);
             for (row, token) in pairs.by_ref().take(SCORE_ROWS) {
-                self.want(forward, weights, row, first + count);
+                self.norm(forward, weights, row, first + count);
                 tokens[count] = token;
                 count += 1;
             }
@@ -108,8 +110,8 @@ impl Outputs {
 
     /// Adds the last hidden state of a row of the batch.
     pub(super) fn add(&mut self, forward: &Forward, weights: &WeightSet, row: usize) {
-        self.want(forward, weights, row, self.sampled);
-        let hidden = &self.wanted[self.sampled * self.config.hidden..][..self.config.hidden];
+        self.norm(forward, weights, row, self.sampled);
+        let hidden = &self.normed[self.sampled * self.config.hidden..][..self.config.hidden];
         for (sum, value) in self.sum.iter_mut().zip(hidden) {
             *sum += f64::from(*value);
         }
@@ -120,7 +122,7 @@ impl Outputs {
         self.sum.iter().map(|&sum| sum as f32)
     }
 
-    /// Logits of `count` rows of `wanted`.
+    /// Computes the logits of `count` rows of `normed`.
     fn head(
         &mut self,
         forward: &mut Forward,
@@ -129,11 +131,11 @@ impl Outputs {
         count: usize,
     ) -> Result<(), MultiplyError> {
         let ModelConfig { hidden, vocab, .. } = self.config;
-        let most = forward.max_tokens().max(SCORE_ROWS);
+        let max_rows = forward.max_tokens().max(SCORE_ROWS);
         let mut done = 0;
         while done < count {
-            let rows = most.min(count - done);
-            let inputs = &self.wanted[(first + done) * hidden..];
+            let rows = max_rows.min(count - done);
+            let inputs = &self.normed[(first + done) * hidden..];
             let logits = &mut self.logits[(first + done) * vocab..];
             linear(forward.multiplier(), hidden, inputs, rows, &mut [(&weights.shared.head, logits)])?;
             done += rows;

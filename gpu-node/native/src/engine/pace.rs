@@ -1,36 +1,37 @@
-//! How fast weights are packed while steps run.
+//! Slows down the packing of weights while steps run.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// During a step packing rests so many times as long as it has worked, on all its threads together: what it takes
-/// from one thread of the step is what all of them wait for. Between steps, while tokens are drawn, it goes on.
+/// During a step, packing rests this many times as long as it has worked, counted over all its threads: time that it takes
+/// from one thread of the step is time that all threads of the step wait. Between steps, while tokens are drawn, it does
+/// not rest.
 const REST: u32 = 5;
-/// Longer than a block, shorter than a step: a step is held up by one piece of work at most.
+/// Work between two rests. Longer than packing a block, shorter than a step, so that a piece of work delays at most one step.
 const WORK: Duration = Duration::from_micros(300);
-/// How often a resting thread looks whether the step has ended.
-const LOOK: Duration = Duration::from_micros(100);
+/// How often a resting thread checks whether the step has ended.
+const POLL: Duration = Duration::from_micros(100);
 
-/// Whether a step runs: shared by an engine and the weights that are packed for it.
+/// Whether a step is running. Shared by an engine and the threads that pack weights for it.
 #[derive(Debug, Default)]
 pub struct Pace {
     running: AtomicBool,
 }
 
 impl Pace {
-    /// A step runs until what this returns is dropped.
+    /// Marks a step as running until the value that this returns is dropped.
     pub(super) fn step(&self) -> RunningStep<'_> {
         self.running.store(true, Ordering::Relaxed);
         RunningStep(self)
     }
 
-    fn runs(&self) -> bool {
+    fn is_step_running(&self) -> bool {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Of one of `threads` threads that pack; it begins to work.
+    /// For one of `threads` threads that pack; it starts to work now.
     pub(super) fn packer(&self, threads: usize) -> Packer<'_> {
         Packer { pace: self, rest: REST * threads as u32, since: Cell::new(Instant::now()) }
     }
@@ -45,7 +46,7 @@ impl Drop for RunningStep<'_> {
     }
 }
 
-/// A thread that packs.
+/// The clock of a thread that packs.
 pub(super) struct Packer<'a> {
     pace: &'a Pace,
     rest: u32,
@@ -53,17 +54,17 @@ pub(super) struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    /// To be called between pieces of work: rests where it is time to.
+    /// Call it between pieces of work: it rests when a rest is due.
     pub(super) fn pause(&self) {
         let worked = self.since.get().elapsed();
-        if self.pace.runs() {
+        if self.pace.is_step_running() {
             if worked < WORK {
                 return;
             }
-            // What is more was not work: another thread had the processor.
+            // Longer than that was not work: another thread had the processor.
             let end = Instant::now() + worked.min(2 * WORK) * self.rest;
-            while self.pace.runs() && Instant::now() < end {
-                thread::sleep(LOOK);
+            while self.pace.is_step_running() && Instant::now() < end {
+                thread::sleep(POLL);
             }
         }
         self.since.set(Instant::now());

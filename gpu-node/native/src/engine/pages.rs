@@ -5,70 +5,62 @@ use half::slice::HalfFloatSliceExt;
 use memmap2::MmapOptions;
 use std::io;
 
-/// Tokens of a page: the lanes of a 512-bit vector of f32, so that a page is one vector of scores.
+/// Tokens of a page: as many as a 512-bit vector has f32 lanes, so that the scores of a page fill one vector.
 pub const PAGE_TOKENS: usize = 16;
 
 /// Keys and values, f16, in pages of [`PAGE_TOKENS`] positions of one sequence.
 ///
-/// f16 because it halves what f32 reads and rounds eight times finer than bf16; what does not fit
-/// is stored as the largest number. A page holds for each layer and head the keys as
-/// `[head_dim, PAGE_TOKENS]`, then the values as `[PAGE_TOKENS, head_dim]`. All pages are one mapping,
-/// in huge pages of the machine where it has them: a step reads a few kilobytes of each page a layer, and
-/// would wait for the address of each. Its memory is taken where it is first written, and kept. Who holds
-/// which page is the scheduler's to know.
+/// f16 takes half the bandwidth of f32 and rounds eight times finer than bf16; a number out of its range is stored as the
+/// largest one. A page holds for each layer and head the keys as `[head_dim, PAGE_TOKENS]`, then the values as
+/// `[PAGE_TOKENS, head_dim]`. All pages are one mapping, in huge pages of the machine if it has them: a step reads a few
+/// kilobytes of each page for each layer, and would otherwise wait for the translation of each address. The machine
+/// provides memory when a page is first written, and it stays. The scheduler knows which sequence holds which page.
 pub(crate) struct PagePool {
     layers: usize,
     kv_heads: usize,
     head_dim: usize,
     /// `[pages, layers, kv_heads, 2, PAGE_TOKENS * head_dim]` of f16.
     memory: Mapping,
-    /// Of each page, whether a step has written to it.
+    /// Whether a step has written to each page.
     written: Vec<bool>,
 }
 
 impl PagePool {
-    /// Pages without memory; an error where the machine cannot have so many.
+    /// Pages that take no memory yet; an error if the machine cannot map so many.
     pub(crate) fn new(config: &ModelConfig, pages: usize) -> io::Result<PagePool> {
         let ModelConfig { layers, kv_heads, head_dim, .. } = *config;
         let bytes = [layers, kv_heads, 2, PAGE_TOKENS, head_dim, size_of::<f16>()]
             .iter()
             .try_fold(pages, |product, &factor| product.checked_mul(factor));
-        let mapped = bytes
-            .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
-            .and_then(|bytes| Mapping::new(MmapOptions::new().len(bytes)));
-        let memory = mapped.map_err(|error| {
-            let why = format!(
-                "the machine has no memory for {pages} pages of keys and values ({error}); give the cache fewer tokens"
-            );
-            io::Error::new(error.kind(), why)
-        })?;
-        // Only faster with them: a kernel without huge pages refuses.
+        let bytes = bytes.ok_or(io::ErrorKind::OutOfMemory)?;
+        let memory = Mapping::new(MmapOptions::new().len(bytes))?;
+        // Huge pages only make it faster; a kernel without them returns an error.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
         Ok(PagePool { layers, kv_heads, head_dim, memory, written: vec![false; pages] })
     }
 
-    /// Pages that there are.
+    /// The number of pages.
     pub(crate) fn total(&self) -> usize {
         self.written.len()
     }
 
-    /// Pages that were written.
+    /// The number of pages that were written.
     pub(crate) fn written(&self) -> usize {
         self.written.iter().filter(|&&written| written).count()
     }
 
-    /// Whether a page was written, so that reading it makes sense.
+    /// Whether a page was written and may be read.
     pub(crate) fn is_written(&self, id: u32) -> bool {
         self.written[id as usize]
     }
 
-    /// Elements of the keys, or values, of one head of one layer of one page.
+    /// Elements of the keys (or values) of one head of one layer of one page.
     fn plane(&self) -> usize {
         PAGE_TOKENS * self.head_dim
     }
 
-    /// Where the keys of a head of a layer of a page start, in elements.
+    /// Offset of the keys of a head of a layer of a page, in elements.
     fn offset(&self, id: u32, layer: usize, head: usize) -> usize {
         ((id as usize * self.layers + layer) * self.kv_heads + head) * 2 * self.plane()
     }
@@ -105,7 +97,7 @@ impl PagePool {
     }
 }
 
-/// To the nearest f16; what is larger than the largest becomes it, what is no number stays none.
+/// Rounds to the nearest f16. Numbers out of range become the largest one; NaN stays NaN.
 fn round(values: &[f32], rounded: &mut [f16; 64]) {
     let mut clamped = [0f32; 64];
     let largest = f16::MAX.to_f32();

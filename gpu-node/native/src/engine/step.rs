@@ -1,4 +1,4 @@
-//! Steps: the tokens of many sequences in batches through the blocks, and what comes of them.
+//! Steps: they run the tokens of many sequences through the blocks, in batches, and collect the results.
 
 use super::ModelConfig;
 use super::batch::{Batch, batches};
@@ -9,31 +9,42 @@ use super::pages::PagePool;
 use super::weights::WeightSet;
 use super::work::{Output, StepError, Work, check};
 use crate::cpu::Implementation;
-use crate::kernels::{CHUNK_TOKENS, Multiplier};
+use crate::kernels::{CHUNK_TOKENS, Multiplier, MultiplyError};
 use crate::pool::Pool;
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
-/// What an [`Engine`] has room for.
+/// The size of an [`Engine`].
 pub struct EngineOptions {
-    /// Threads, the caller's among them.
+    /// Threads, including the caller's.
     pub threads: usize,
     /// Pages of [`PAGE_TOKENS`](super::PAGE_TOKENS) keys and values.
     pub pages: usize,
-    /// Tokens that go through the blocks together; longer steps are cut.
+    /// Tokens that go through the blocks together; longer steps are split.
     pub batch_tokens: usize,
 }
 
-/// What is taken.
+/// The sequences and pages in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Of all weight sets.
+    /// Sequences of all weight sets.
     pub sequences: usize,
-    /// That were written.
-    pub pages: usize,
-    /// That there are.
+    /// Pages that a step has written.
+    pub written_pages: usize,
+    /// All pages.
     pub total_pages: usize,
+}
+
+/// Why an engine cannot be made.
+#[derive(Debug)]
+pub enum EngineError {
+    /// The activations would take more memory than any machine should give them.
+    Activations(MultiplyError),
+    /// The machine cannot start so many threads.
+    Threads(usize, io::Error),
+    /// The machine has no memory for so many pages.
+    Pages(usize, io::Error),
 }
 
 /// Runs steps of weight sets of one model, one at a time.
@@ -41,38 +52,36 @@ pub struct Engine {
     config: ModelConfig,
     forward: Forward,
     pool: PagePool,
-    /// A count for each page, see [`check`].
+    /// Uses of each page within a step, see [`check`].
     page_uses: Vec<u8>,
-    /// Tokens held of each sequence of each weight set.
+    /// Tokens held of each sequence, by weight set and sequence.
     sequences: HashMap<(u64, u64), usize>,
     outputs: Outputs,
-    /// Rows of logits that the last step left.
+    /// Rows of logits of the last step.
     sampled: usize,
     panic_next: bool,
     pace: Arc<Pace>,
 }
 
 impl Engine {
-    /// An engine of a configuration that was checked; an error, which says what to do, where the machine has not the
-    /// threads or the memory, of the kind `InvalidInput` where no machine should have it.
+    /// An engine of a configuration that was checked.
     pub fn new(
         config: ModelConfig,
         implementation: &'static Implementation,
         options: &EngineOptions,
-    ) -> io::Result<Engine> {
-        let threads = options.threads;
-        let pool = Pool::new(threads).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot start {threads} threads: {error}"))
-        })?;
+    ) -> Result<Engine, EngineError> {
+        let pool =
+            Pool::new(options.threads).map_err(|error| EngineError::Threads(options.threads, error))?;
         let widest = config.hidden.max(config.query_width()).max(config.intermediate);
-        // Whole chunks, so that only the last one of some rows can be a lone one.
+        // Whole chunks: then only the last chunk of a batch can be incomplete.
         let batch_tokens = options.batch_tokens.next_multiple_of(CHUNK_TOKENS);
         let rows = batch_tokens.max(SCORE_ROWS);
-        let multiplier = Multiplier::new(implementation, pool, rows, widest)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let multiplier =
+            Multiplier::new(implementation, pool, rows, widest).map_err(EngineError::Activations)?;
         Ok(Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),
-            pool: PagePool::new(&config, options.pages)?,
+            pool: PagePool::new(&config, options.pages)
+                .map_err(|error| EngineError::Pages(options.pages, error))?,
             page_uses: vec![0; options.pages],
             sequences: HashMap::new(),
             outputs: Outputs::new(&config),
@@ -88,17 +97,21 @@ impl Engine {
         &self.config
     }
 
-    /// What tells those who pack weights that steps run.
+    /// Tells the threads that pack weights whether a step is running.
     pub fn pace(&self) -> &Arc<Pace> {
         &self.pace
     }
 
-    /// What is taken.
+    /// The sequences and pages in use.
     pub fn usage(&self) -> Usage {
-        Usage { sequences: self.sequences.len(), pages: self.pool.written(), total_pages: self.pool.total() }
+        Usage {
+            sequences: self.sequences.len(),
+            written_pages: self.pool.written(),
+            total_pages: self.pool.total(),
+        }
     }
 
-    /// Logits of the `index`-th work of the last step that wanted them, `[vocab]`.
+    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits.
     pub fn logits(&self, index: usize) -> Option<&[f32]> {
         (index < self.sampled).then(|| self.outputs.logits(index))
     }
@@ -118,10 +131,10 @@ impl Engine {
         self.sequences.retain(|(set, _), _| *set != weights.id());
     }
 
-    /// Runs a step. Negative log-likelihoods and sums of hidden states, `[hidden]`, of all works that
-    /// wanted them go to `results`, in the works' order; logits can be read until the next step.
+    /// Runs a step. Appends to `results` the negative log-likelihoods and sums of hidden states, `[hidden]`, of the works
+    /// that asked for them, in the order of the works. Logits can be read until the next step.
     ///
-    /// Takes no memory but what `results`, a new sequence, or the logits of more works than ever before need.
+    /// Allocates only for `results`, for a new sequence, and for the logits of more works than in any step before.
     pub fn step(
         &mut self,
         weights: &WeightSet,
@@ -135,7 +148,7 @@ impl Engine {
         check(&self.config, &self.pool, &mut self.page_uses, held, work)?;
         let sampled = work.iter().filter(|work| matches!(work.output, Output::Logits)).count();
         self.outputs.begin(sampled)?;
-        // What stands behind the new tokens' start is written anew: should the step fail it is not held.
+        // Positions from the first new token on are overwritten. If the step fails they no longer count as held.
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.position);
         }
@@ -168,7 +181,7 @@ impl Engine {
             let is_end = span.tokens.end == span.work.tokens.len();
             match span.work.output {
                 Output::None => {}
-                Output::Logits if is_end => outputs.want_logits(forward, weights, rows.end - 1),
+                Output::Logits if is_end => outputs.add_sampled(forward, weights, rows.end - 1),
                 Output::Logits => {}
                 Output::Nll(targets) => {
                     let wanted = rows.zip(&targets[span.tokens]).filter(|(_, target)| **target >= 0);
@@ -189,3 +202,18 @@ impl Engine {
         Ok(())
     }
 }
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EngineError::Activations(error) => error.fmt(f),
+            EngineError::Threads(threads, error) => write!(f, "cannot start {threads} threads: {error}"),
+            EngineError::Pages(pages, error) => write!(
+                f,
+                "the machine has no memory for {pages} pages of keys and values ({error}); give the cache fewer tokens"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}

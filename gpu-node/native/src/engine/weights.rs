@@ -22,36 +22,36 @@ pub const LINEARS: [&str; 7] = [
     "mlp.down_proj",
 ];
 
-/// Where a linear lies: bytes from the start of the files.
+/// The place of a linear: offsets in bytes from the start of the files.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearPlace {
-    /// f32 in the master file.
+    /// Its f32 weights in the master file.
     pub dense: usize,
-    /// In the mask file; dense without.
+    /// Its mask in the mask file; `None` for a dense linear.
     pub masked: Option<MaskedPlace>,
 }
 
-/// Where everything lies that is no linear of a block: bytes from the start of the master file.
+/// The places of all other tensors: offsets in bytes from the start of the master file.
 #[derive(Clone, Debug)]
 pub struct SharedPlaces {
     /// `[vocab, hidden]`.
     pub embedding: usize,
-    /// `[vocab, hidden]`; the embedding's place where the two are tied.
+    /// `[vocab, hidden]`; the place of the embedding if the two are tied.
     pub head: usize,
-    /// `[hidden]`, before the head.
+    /// `[hidden]`, the norm before the head.
     pub final_norm: usize,
-    /// `[hidden]` each: before attention and before the gated layer, block after block.
+    /// `[hidden]` each: the norms before attention and before the gated layer, block after block.
     pub norms: Vec<(usize, usize)>,
 }
 
-/// What a weight set is made from.
+/// The files and places that a weight set is made from.
 #[derive(Clone, Debug)]
 pub struct WeightPlaces {
     /// The dense f32 master.
     pub master: PathBuf,
-    /// The mask file, for linears that have bits.
+    /// The mask file, required if a linear has a mask.
     pub mask: Option<PathBuf>,
-    /// What all sets of a model share.
+    /// The tensors that all sets of a model share.
     pub shared: SharedPlaces,
     /// The seven linears of every block, block after block.
     pub linears: Vec<LinearPlace>,
@@ -64,7 +64,7 @@ pub struct WeightSet {
     pub(crate) linears: Vec<Arc<Matrix>>,
 }
 
-/// What no mask changes.
+/// The weights that no mask changes.
 pub(crate) struct SharedWeights {
     master: MappedFile,
     embedding: usize,
@@ -74,8 +74,8 @@ pub(crate) struct SharedWeights {
     pub(crate) norms: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
-/// Loads the weight sets of one model, the head and the linears in a format each; they share what they have in common
-/// while any of them lives.
+/// Loads the weight sets of one model, the linears in one format and the head in another. Weight sets that exist at the
+/// same time share the weights that they have in common.
 pub struct WeightLibrary {
     config: ModelConfig,
     linears: Format,
@@ -94,16 +94,16 @@ pub enum LoadError {
     File(PathBuf, std::io::Error),
     /// A file ends inside of a tensor.
     Short(PathBuf, String),
-    /// The mask is not what it should be: the tensor, and what is wrong with it.
+    /// The mask does not fit: the tensor, and what is wrong with it.
     Mask(String),
     /// A tensor cannot be packed.
     Pack(String, PackError),
-    /// Another number of linears or norms than the model has.
+    /// The places do not fit the model, or there is no mask file.
     Places(String),
 }
 
 impl WeightSet {
-    /// Tells sets apart.
+    /// A number that no other set of the library has.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -116,7 +116,7 @@ impl WeightSet {
 }
 
 impl SharedWeights {
-    /// Copies the embedding of a token that there is.
+    /// Copies the embedding of a token of the vocabulary.
     pub(crate) fn embed(&self, token: usize, out: &mut [f32]) {
         let offset = self.embedding + token * self.hidden * 4;
         let row = self.master.floats(offset, self.hidden).expect("checked when it was loaded");
@@ -125,7 +125,7 @@ impl SharedWeights {
 }
 
 impl WeightLibrary {
-    /// An empty one, for an engine that has this pace.
+    /// An empty library for the engine that has this pace.
     pub fn new(config: ModelConfig, linears: Format, head: Format, pace: Arc<Pace>) -> WeightLibrary {
         WeightLibrary {
             config,
@@ -144,7 +144,7 @@ impl WeightLibrary {
         if places.linears.len() != layers * LINEARS.len() || places.shared.norms.len() != layers {
             let (linears, norms) = (places.linears.len(), places.shared.norms.len());
             return Err(LoadError::Places(format!(
-                "{linears} linears and {norms} pairs of norms are no model of {layers} layers"
+                "{linears} linears and {norms} pairs of norms do not make up a model of {layers} layers"
             )));
         }
         let master = Source::open(&places.master)?;
@@ -162,7 +162,7 @@ impl WeightLibrary {
                 let name = format!("model.layers.{}.{}.weight", index / 7, LINEARS[index % 7]);
                 let shape = self.config.linear_shapes()[index % 7];
                 let linear = self.linear(&master, mask.as_ref(), name, place, shape, &|| packer.pause());
-                // The others find nothing left to do.
+                // Then the other threads find nothing left to do.
                 if linear.is_err() {
                     next.store(places.linears.len(), Ordering::Relaxed);
                 }
@@ -199,7 +199,7 @@ impl WeightLibrary {
     }
 
     fn shared(&self, master: &Source<'_>, places: &SharedPlaces) -> Result<Arc<SharedWeights>, LoadError> {
-        // Held while it is packed: who loads at the same time waits and shares.
+        // Locked while the head is packed: a load at the same time waits and shares it.
         let mut known = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = known.upgrade() {
             return Ok(shared);
@@ -219,7 +219,7 @@ impl WeightLibrary {
             ))
         });
         let shared = Arc::new(SharedWeights {
-            // Mapped once more: this one stays.
+            // A mapping of its own, which lives as long as the weights.
             master: Source::open(master.path)?.file,
             embedding: places.embedding,
             hidden,
@@ -246,7 +246,7 @@ impl WeightLibrary {
         let dense = master.floats(&name, place, rows * cols)?;
         let matrix = pack_rows(&mut &*dense, (rows, cols), None, self.linears, pause);
         let matrix = Arc::new(matrix.map_err(|error| LoadError::Pack(name, error))?);
-        // Two sets that are loaded at the same time may each have packed it: one is kept.
+        // Two sets that load at the same time may both have packed it: the first one is kept.
         let mut known = known();
         if let Some(matrix) = known.get(&place).and_then(Weak::upgrade) {
             return Ok(matrix);
@@ -275,7 +275,7 @@ impl WeightLibrary {
         check_count(&name, count, &place.rule, shape).map_err(LoadError::Mask)?;
         let mut values = KeptRows::new(bits, mask.bytes(&name, values, 2 * count)?);
         let matrix = pack_rows(&mut values, shape, Some(bits), self.linears, pause);
-        // They are the mask's own.
+        // The values belong to the mask, so the error does too.
         matrix.map_err(|error| match error {
             PackError::Weight { row, col, value, .. } if !value.is_finite() => {
                 let index = bits.kept_before(row, col);
@@ -319,7 +319,7 @@ impl fmt::Display for LoadError {
             LoadError::Short(path, name) => {
                 write!(f, "{} ends inside of the tensor '{name}'; fetch or make it again", path.display())
             }
-            LoadError::Mask(reason) => write!(f, "not a usable mask: {reason}"),
+            LoadError::Mask(reason) => f.write_str(reason),
             LoadError::Pack(name, error) => write!(f, "tensor '{name}': {error}"),
             LoadError::Places(message) => f.write_str(message),
         }

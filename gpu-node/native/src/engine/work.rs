@@ -1,4 +1,4 @@
-//! What a step is asked to do, and why it may be refused.
+//! The work of a step, and the check that rejects a step that does not fit.
 
 use super::ModelConfig;
 use super::pages::{PAGE_TOKENS, PagePool};
@@ -8,19 +8,19 @@ use std::fmt;
 
 /// The new tokens of one sequence.
 pub struct Work<'a> {
-    /// Any number; each weight set has its own.
+    /// Id of the sequence, any number. Weight sets have separate sequences.
     pub sequence: u64,
-    /// Of the first token; at most the number of tokens held.
+    /// Position of the first token; at most the number of tokens held.
     pub position: usize,
-    /// At least one.
+    /// The new tokens, at least one.
     pub tokens: &'a [u32],
-    /// Tokens before `position` that other sequences of the weight set have left in the first pages: with the
-    /// first work of a sequence that does not start at 0, in whole pages.
+    /// Tokens before `position` that other sequences of the weight set have computed, in whole pages. Given with the
+    /// first work of a sequence that does not start at 0.
     pub cached: usize,
-    /// The pages of the sequence's positions, [`PAGE_TOKENS`] each, in order, enough for the new tokens. Those
-    /// that are written belong to this sequence alone.
+    /// The pages of the sequence's positions, [`PAGE_TOKENS`] each, in order, enough for the new tokens. Pages that the
+    /// work writes belong to this sequence alone.
     pub pages: &'a [u32],
-    /// What is wanted of them.
+    /// The result to compute.
     pub output: Output<'a>,
 }
 
@@ -35,36 +35,39 @@ impl Work<'_> {
         &self.pages[..self.end().div_ceil(PAGE_TOKENS)]
     }
 
-    /// Those that it writes.
+    /// The pages that the work writes.
     fn written_pages(&self) -> &[u32] {
         &self.used_pages()[self.position / PAGE_TOKENS..]
     }
 }
 
-/// What is wanted of some tokens.
+/// The result to compute for some tokens.
 pub enum Output<'a> {
-    /// Only their keys and values.
+    /// Nothing but their keys and values.
     None,
     /// The logits after the last one.
     Logits,
-    /// How unlikely each of these is after its token; of those that are negative nothing.
+    /// The negative log-likelihood of each of these targets after its token; negative targets are skipped.
     Nll(&'a [i32]),
-    /// The sum over the tokens of the last hidden state, after the final norm.
+    /// The sum of the last hidden states of the tokens, after the final norm.
     HiddenSum,
 }
 
-/// Why a step did not run. Nothing but the dropped sequences has changed, and what of a sequence
-/// lies behind `position` of its work is undefined.
+/// Why a step failed. After `Misfit` and `OutOfMemory` only the dropped sequences have changed. After `Multiply` the
+/// sequences of the step hold no more than the tokens before the `position` of their work.
 #[derive(Debug)]
 pub enum StepError {
-    /// The work does not fit what is held, or the model.
+    /// A work does not fit the tokens that are held, or the model.
     Misfit(String),
+    /// There is no memory for the logits.
+    OutOfMemory(String),
     /// A kernel failed.
     Multiply(MultiplyError),
 }
 
-/// Checks works against the tokens that are held of their sequences. `uses` counts how many times each page is used:
-/// zeros, before and after.
+/// Checks works against the tokens that are held of their sequences.
+///
+/// `uses` has a counter for each page; all are zero before and after the call.
 pub(super) fn check(
     config: &ModelConfig,
     pool: &PagePool,
@@ -73,7 +76,7 @@ pub(super) fn check(
     work: &[Work<'_>],
 ) -> Result<(), StepError> {
     for (index, item) in work.iter().enumerate() {
-        // They are few.
+        // A step has few works, so comparing each with all before it is cheap.
         let fault = match work[..index].iter().any(|other| other.sequence == item.sequence) {
             true => Some("the step has another work for it".to_owned()),
             false => fault_of(config, pool, held(item.sequence), item),
@@ -82,7 +85,7 @@ pub(super) fn check(
             return Err(misfit(item, &why));
         }
     }
-    // A page that one sequence writes while another one holds it would mix them.
+    // A page that one sequence writes and another one uses would mix the two.
     let used = || work.iter().flat_map(Work::used_pages).map(|&page| page as usize);
     used().for_each(|page| uses[page] = uses[page].saturating_add(1));
     let clash = work.iter().find_map(|item| {
@@ -149,7 +152,7 @@ impl From<Panicked> for StepError {
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StepError::Misfit(message) => f.write_str(message),
+            StepError::Misfit(message) | StepError::OutOfMemory(message) => f.write_str(message),
             StepError::Multiply(error) => error.fmt(f),
         }
     }

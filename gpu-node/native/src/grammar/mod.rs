@@ -1,8 +1,10 @@
-//! Which tokens a grammar lets come next, as bits over a model's vocabulary.
+//! Grammars that constrain an output: which tokens may come next, as bits over a model's vocabulary.
 //!
-//! Grammars are JSON schemas or Lark, compiled and parsed by `llguidance` (an Earley parser over a lexer
-//! of regular-expression derivatives). A [`Vocabulary`] is made once a model, a [`Grammar`] once a schema,
-//! a [`Matcher`] once an answer.
+//! Grammars are JSON schemas or Lark, compiled and parsed by `llguidance` (an Earley parser over a lexer of
+//! regular-expression derivatives). A [`Vocabulary`] is made once per model, a [`Grammar`] once per schema, a [`Matcher`]
+//! once per output. `errors` classifies the compiler's errors.
+
+mod errors;
 
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
@@ -12,10 +14,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
-/// Schemas nest, and so does the compiler: it gets a stack that no schema of the size we take overflows.
+pub use errors::{CompileError, Problem};
+
+/// The compiler recurses into nested schemas. No schema of a size that the node accepts overflows this stack.
 const COMPILE_STACK_BYTES: usize = 256 << 20;
 
-/// How much one grammar may cost. A mask that takes more is an error of its answer, not a stall of others.
+/// The largest cost of one grammar. A mask that costs more fails its own output instead of delaying others.
 const LIMITS: ParserLimits = ParserLimits {
     max_items_in_row: 2_000,
     // 50 units take about a microsecond: 20 ms.
@@ -31,17 +35,17 @@ const LIMITS: ParserLimits = ParserLimits {
     verbose_errors: false,
 };
 
-/// What a grammar is written in.
+/// The language of a grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     /// A JSON schema, as JSON.
     JsonSchema,
-    /// Lark, as `llguidance` extends it.
+    /// Lark with the extensions of `llguidance`.
     Lark,
 }
 
 impl Language {
-    /// The language of that name.
+    /// The language with this name.
     pub fn named(name: &str) -> Result<Language, GrammarError> {
         match name {
             "json_schema" => Ok(Language::JsonSchema),
@@ -51,7 +55,7 @@ impl Language {
     }
 }
 
-/// Why a vocabulary, a grammar or a token is refused.
+/// Why a vocabulary or a token is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrammarError(pub String);
 
@@ -69,8 +73,8 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// A vocabulary of `tokens`, by id; a token without bytes is in no answer. A grammar lets one of
-    /// `end_tokens` come where an answer may end, and special tokens nowhere else.
+    /// A vocabulary of `tokens`, by id. A token without bytes is never allowed. A grammar allows `end_tokens` where an
+    /// output may end, and no other special tokens.
     pub fn new(
         mut tokens: Vec<Vec<u8>>,
         special: &[bool],
@@ -94,14 +98,14 @@ impl Vocabulary {
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let slices = SlicedBiasComputer::json_slices();
         let mut factory =
-            ParserFactory::new(&env, InferenceCapabilities::default(), &slices).map_err(refused)?;
+            ParserFactory::new(&env, InferenceCapabilities::default(), &slices).map_err(failed)?;
         *factory.limits_mut() = LIMITS;
         factory.quiet();
         Ok(Vocabulary { factory })
     }
 
-    /// Compiles a grammar, on a thread of its own that the caller waits for.
-    pub fn compile(&self, language: Language, source: &str) -> Result<Grammar, GrammarError> {
+    /// Compiles a grammar on a thread with a large stack, and waits for it.
+    pub fn compile(&self, language: Language, source: &str) -> Result<Grammar, CompileError> {
         let compile = || {
             let grammar = match language {
                 Language::JsonSchema => TopLevelGrammar::from_tagged_str("json_schema", source)?,
@@ -111,53 +115,44 @@ impl Vocabulary {
         };
         thread::scope(|scope| {
             let thread = thread::Builder::new().stack_size(COMPILE_STACK_BYTES);
-            let running = thread
-                .spawn_scoped(scope, compile)
-                .map_err(|error| GrammarError(format!("no thread to compile on: {error}")))?;
-            let compiled = running.join().map_err(|_| GrammarError("the compiler failed".to_owned()))?;
-            let parser = Parser::new(Ok(compiled.map_err(refused)?));
-            Ok(Grammar { parser })
+            let running = thread.spawn_scoped(scope, compile).map_err(CompileError::Thread)?;
+            let compiled = running.join().map_err(|_| CompileError::Panicked)?;
+            let parser = compiled.map_err(|error| CompileError::of_grammar(&error))?;
+            Ok(Grammar { parser: Parser::new(Ok(parser)) })
         })
     }
 }
 
-/// A compiled grammar; answers share it.
+/// A compiled grammar, shared by all outputs that follow it.
 pub struct Grammar {
     parser: Parser,
 }
 
 impl Grammar {
-    /// A matcher at the beginning of an answer.
+    /// A matcher at the start of an output.
     pub fn matcher(&self) -> Matcher {
         Matcher { parser: self.parser.deep_clone() }
     }
 }
 
-/// How far one answer has come in its grammar.
+/// The state of one output in its grammar.
 pub struct Matcher {
     parser: Parser,
 }
 
 impl Matcher {
-    /// Takes the tokens that were sampled since the last call, and tells which may come next: token `i` is bit
-    /// `i % 32` of word `i / 32`. Where the answer is complete these are the end tokens alone.
+    /// Takes the tokens that were sampled since the last call and returns which may come next: token `i` is bit `i % 32` of
+    /// word `i / 32`. If the output is complete, only the end tokens may.
     ///
-    /// After an error the matcher is of no more use.
+    /// A matcher cannot be used after an error.
     pub fn advance(&mut self, tokens: &[u32]) -> Result<Vec<u32>, GrammarError> {
-        self.parser.consume_tokens(tokens).map_err(refused)?;
-        let mask = self.parser.compute_mask_or_eos().map_err(refused)?;
+        self.parser.consume_tokens(tokens).map_err(failed)?;
+        let mask = self.parser.compute_mask_or_eos().map_err(failed)?;
         let words = mask.len().div_ceil(32);
         Ok(mask.as_slice()[..words].to_vec())
     }
 }
 
-/// The first line is what went wrong, the others are the parser's state; of a regular expression the line that
-/// begins with `error:` is.
-fn refused(error: impl fmt::Display) -> GrammarError {
-    let text = error.to_string();
-    let said = text.lines().find_map(|line| line.strip_prefix("error: "));
-    GrammarError(match said {
-        Some(said) if text.starts_with("regex parse error") => format!("in a 'pattern': {said}"),
-        _ => text.lines().next().unwrap_or("no reason").to_owned(),
-    })
+fn failed(error: impl fmt::Display) -> GrammarError {
+    GrammarError(errors::reason_of(&error))
 }

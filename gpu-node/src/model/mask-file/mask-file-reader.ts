@@ -111,7 +111,7 @@ function prefixBytes(lengthPrefix: Uint8Array, size: number): number {
 function wholeHeader(prefix: Uint8Array, size: number): MaskHeader {
   const header = readMaskHeader(prefix)
   if (header.fileBytes === size) return header
-  throw maskInvalid(`the header describes ${header.fileBytes} bytes, ${size} are there`)
+  throw maskInvalid(`the header describes ${header.fileBytes} bytes, but the file has ${size}`)
 }
 
 /** Bytes `begin` to `end` in memory of their own, so that words of any size in them are aligned. */

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { AppError } from '@copal/shared/errors.ts'
@@ -80,18 +79,6 @@ export async function readBlock(master: DenseMaster, layer: number, block: Block
   } finally {
     await file.close()
   }
-}
-
-/**
- * SHA-256 over the f32 little-endian bytes of the seven linears of every block in forward order, read
- * from the file: what `baseSha256` must equal when the master is whole.
- */
-export async function hashLinears(master: DenseMaster, config: LlamaConfig): Promise<string> {
-  const hash = createHash('sha256')
-  for (let layer = 0; layer < config.layers; layer++) {
-    for (const linear of BLOCK_LINEARS) hash.update(await loadTensor(master, linearName(layer, linear)))
-  }
-  return hash.digest('hex')
 }
 
 function masterTensor(master: DenseMaster, name: string): MasterTensor {

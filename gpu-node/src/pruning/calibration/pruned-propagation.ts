@@ -1,13 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
-import {
-  BLOCK_LINEARS,
-  linearName,
-  linearShape,
-  type BlockLinear,
-  type LlamaConfig,
-} from '../../model/config/llama-config.ts'
+import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
 import type { BlockWeights } from '../../model/master/read-master.ts'
 import {
   listArtifacts,
@@ -16,11 +10,8 @@ import {
   type ArtifactPart,
   type CalibrationSpec,
 } from '../statistics/statistics-artifact.ts'
-import type { BlockTensor } from '../statistics/block-file.ts'
-import { BLOCK_INPUTS } from '../statistics/statistic-names.ts'
 import { createBlockRunner, type BlockRunner } from './block-runner.ts'
 import { chooseMask, type ChosenLinear, type PrunedModel } from '../selection/choose-mask.ts'
-import { createCompensatedPass, linearsReading, type CompensatedPass } from './compensated-pass.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import { openPartial, type StoredPartial } from '../statistics/partial-artifact.ts'
 import type { TokenSequences } from './token-sequences.ts'
@@ -33,19 +24,12 @@ export interface PrunedStage {
   sequences: TokenSequences
 }
 
-/**
- * What the linears of a block are to make of what pruned blocks give: the same as with their dense weights (`pruned`), or
- * what the dense model makes there (`compensated`).
- */
-export type PrunedPropagation = 'pruned' | 'compensated'
-
 /** What a decoder block reads while it is calibrated: what the dense blocks before it give, or pruned ones. */
-export type Propagation = 'dense' | PrunedPropagation
+export type Propagation = 'dense' | 'pruned'
 
 /** How and where. */
 export interface PrunedPropagationOptions {
   selection: SelectionSpec
-  propagation: PrunedPropagation
   /** For these statistics alone: updates of a node remove what they do not know. */
   statisticsDir: string
   threads: number
@@ -64,12 +48,6 @@ export interface PrunedPropagationOptions {
  *    but the statistic;
  * 3. the hidden states run through the block with the chosen weights, and are what enters the next.
  *
- * Compensated, the dense model runs beside it. A linear is calibrated when those before it are pruned, in its block too, and
- * step 1 also sums up what it then lacks of its target, so that swaps and reconstruction make up for what was lost before:
- * see `deviationNames`. (Targets of the dense model for what pruned inputs give are those of GPTAQ, Li et al. 2025,
- * https://arxiv.org/abs/2504.02692, for quantisation; that `o_proj` and `down_proj` also aim at the dense residual stream is
- * ours.)
- *
  * So the statistics depend on the method, the pattern and the order, unlike those of dense propagation.
  * `chooseMask` on the artifacts of the stages that count gives the same masks again.
  *
@@ -83,16 +61,13 @@ export async function calibratePruned(
   stages: readonly PrunedStage[],
   options: PrunedPropagationOptions,
 ): Promise<Artifact[]> {
-  const { selection, propagation, statisticsDir, threads, onBlock } = options
+  const { selection, statisticsDir, threads, onBlock } = options
   const length = Math.max(...stages.map(({ sequences }) => sequences.length))
-  const pass: StagePass =
-    propagation === 'compensated'
-      ? { propagation, runner: await createCompensatedPass(model, { length, threads }) }
-      : { propagation, runner: await createBlockRunner(model, { length, threads, forward: true }) }
+  const runner = await createBlockRunner(model, { length, threads, forward: true })
   try {
     const artifacts: Artifact[] = []
     for (const [index, stage] of stages.entries()) {
-      const id = stageId(stage.spec, artifacts, selection, propagation)
+      const id = stageId(stage.spec, artifacts, selection)
       const onDisk = await listArtifacts(statisticsDir, model.master.baseSha256)
       const known = onDisk.find((artifact) => artifact.id === id)
       if (!known) {
@@ -100,7 +75,7 @@ export async function calibratePruned(
         const part = { id, datasetSha256, domain: stage.domain, tokens: stage.sequences.tokens.length }
         const partial = await openPartial(statisticsDir, id)
         await runStage(
-          { model, pass, partial, part, counted: artifacts, selection, threads },
+          { model, runner, partial, part, counted: artifacts, selection, threads },
           stage.sequences,
           (done) => onBlock?.(index, done),
         )
@@ -109,18 +84,13 @@ export async function calibratePruned(
     }
     return artifacts
   } finally {
-    await pass.runner.release()
+    await runner.release()
   }
 }
 
-/** What runs the blocks. */
-type StagePass =
-  | { propagation: 'pruned'; runner: BlockRunner }
-  | { propagation: 'compensated'; runner: CompensatedPass }
-
 interface StageWork {
   model: PrunedModel
-  pass: StagePass
+  runner: BlockRunner
   partial: StoredPartial
   part: ArtifactPart
   /** Of the stages before. */
@@ -134,82 +104,34 @@ async function runStage(
   sequences: TokenSequences,
   onBlock: (done: number) => void,
 ): Promise<void> {
-  const { model, pass, partial } = work
-  const hidden = partial.hidden ?? firstHidden(work, sequences.tokens)
-  const pruned = hidden.subarray(0, sequences.tokens.length * model.config.hiddenSize)
-  const dense = hidden.subarray(pruned.length)
+  const { model, runner, partial } = work
+  const hidden = partial.hidden ?? embed(model, sequences.tokens)
   while (partial.blocksDone < model.config.layers) {
     const block = partial.blocksDone
-    await pass.runner.load(block)
-    const hashes =
-      pass.propagation === 'compensated'
-        ? await pruneInTurn(work, pass.runner, block, sequences, dense, pruned)
-        : await pruneAtOnce(work, pass.runner, block, sequences, pruned)
+    await runner.load(block)
+    const sums = await runner.calibrate(sequences, hidden, null)
+    const hashes = await partial.writeBlock(sums.finish(block))
+    await pruneBlock(work, block, hashes)
+    await runner.forward(sequences, hidden)
     await partial.commitWritten(hashes, hidden)
     onBlock(partial.blocksDone)
   }
 }
 
-/** @returns hashes of the block's statistics */
-async function pruneAtOnce(
-  work: StageWork,
-  runner: BlockRunner,
-  block: number,
-  sequences: TokenSequences,
-  pruned: Float32Array,
-): Promise<Record<string, string>> {
-  const sums = await runner.calibrate(sequences, pruned, null)
-  const hashes = await work.partial.writeBlock(sums.finish(block))
-  await pruneBlock(work, block, hashes, BLOCK_LINEARS)
-  await runner.forward(sequences, pruned)
-  return hashes
-}
-
-/** As {@link pruneAtOnce}, but each linear is calibrated when those before it are pruned. */
-async function pruneInTurn(
-  work: StageWork,
-  compensated: CompensatedPass,
-  block: number,
-  sequences: TokenSequences,
-  dense: Float32Array,
-  pruned: Float32Array,
-): Promise<Record<string, string>> {
-  const tensors: BlockTensor[] = []
-  let hashes: Record<string, string> = {}
-  for (const input of BLOCK_INPUTS) {
-    tensors.push(...(await compensated.run(input, sequences, dense, pruned)))
-    hashes = await work.partial.writeBlock(tensors)
-    await pruneBlock(work, block, hashes, linearsReading(input))
-    await compensated.advance(input, sequences, pruned)
-  }
-  return hashes
-}
-
-/** What enters the first block: of the pruned blocks, and behind it, where that is needed, of the dense ones. */
-function firstHidden({ model, pass }: StageWork, tokens: Int32Array): Float32Array {
-  const embedded = embed(model, tokens)
-  if (pass.propagation === 'pruned') return embedded
-  const both = new Float32Array(2 * embedded.length)
-  both.set(embedded)
-  both.set(embedded, embedded.length)
-  return both
-}
-
-/** Chooses some linears of a block from the statistics so far, and changes the weights in memory. */
+/** Chooses what a block keeps from the statistics so far, and changes the weights in memory. */
 async function pruneBlock(
-  { model, pass, partial, part, counted, selection, threads }: StageWork,
+  { model, runner, partial, part, counted, selection, threads }: StageWork,
   block: number,
   hashes: Record<string, string>,
-  linears: readonly BlockLinear[],
 ): Promise<void> {
-  const { id, dir, blocks } = partial
+  const { id, dir } = partial
   const { baseSha256 } = model.master
-  const own: Artifact = { id, dir, baseSha256, parts: [part], blocks: [...blocks, hashes] }
+  const own: Artifact = { id, dir, baseSha256, parts: [part], blocks: [...partial.blocks, hashes] }
   const artifacts = parseMethod(selection.method).datasets === 'accumulated' ? [...counted, own] : [own]
   const sink = async (chosen: ChosenLinear): Promise<void> =>
-    apply(model.config, pass.runner.weights, block, chosen)
-  const range = { first: block, end: block + 1, linears }
-  await chooseMask(model, artifacts, selection, threads, sink, () => undefined, range)
+    apply(model.config, runner.weights, block, chosen)
+  const blocks = { first: block, end: block + 1 }
+  await chooseMask({ model, artifacts, selection, threads, sink, blocks })
 }
 
 function apply(config: LlamaConfig, weights: BlockWeights, block: number, chosen: ChosenLinear): void {
@@ -233,15 +155,10 @@ function zeroPruned(values: Float32Array, bits: Uint8Array, rows: number, cols: 
 }
 
 /** A stage's statistics depend on all that is chosen before and in it. */
-function stageId(
-  spec: CalibrationSpec,
-  earlier: readonly Artifact[],
-  selection: SelectionSpec,
-  propagation: PrunedPropagation,
-): string {
+function stageId(spec: CalibrationSpec, earlier: readonly Artifact[], selection: SelectionSpec): string {
   const { method, pattern, scope, patterns = {} } = selection
   const overrides = Object.entries(patterns).sort(([a], [b]) => (a < b ? -1 : 1))
   const counted = parseMethod(method).datasets === 'accumulated' ? earlier.map(({ id }) => id) : []
-  const identity = [`propagation:${propagation}`, partId(spec), method, pattern, scope, overrides, counted]
+  const identity = ['propagation:pruned', partId(spec), method, pattern, scope, overrides, counted]
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex')
 }

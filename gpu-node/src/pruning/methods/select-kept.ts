@@ -19,9 +19,9 @@ export function selectKept(
 ): Uint8Array {
   const { groups, size, kept } = keptCounts(pattern, scope, rows, cols)
   const bits = new Uint8Array(rows * rowBytes(cols))
-  const scratch = new Float64Array(size)
+  const choice = { score, cols, bits, scratch: new Float64Array(size) }
   for (let first = 0; first < groups * size; first += size) {
-    keepHighest(score, first, first + size, size - kept, scratch, bits, cols)
+    keepHighest(choice, first, first + size, size - kept)
   }
   return bits
 }
@@ -39,45 +39,44 @@ export function selectKeptOfRows(
   kept: Uint32Array,
 ): Uint8Array {
   const bits = new Uint8Array(rows * rowBytes(cols))
-  const scratch = new Float64Array(cols)
+  const choice = { score, cols, bits, scratch: new Float64Array(cols) }
   for (let row = 0; row < rows; row++) {
-    keepHighest(score, row * cols, (row + 1) * cols, cols - (kept[row] as number), scratch, bits, cols)
+    keepHighest(choice, row * cols, (row + 1) * cols, cols - (kept[row] as number))
   }
   return bits
+}
+
+/** A matrix whose mask is chosen group by group. */
+export interface KeptChoice {
+  /** `[rows, cols]`, flat. */
+  score: Float64Array
+  cols: number
+  /** `[rows, ceil(cols/8)]`, zero where nothing was decided yet. */
+  bits: Uint8Array
+  /** As long as a group at least; overwritten. */
+  scratch: Float64Array
 }
 
 /**
  * Sets the mask bits of `score[begin … end)` but for its `pruned` lowest; of equal scores the first go.
  *
- * @param score of a matrix `[rows, cols]`, flat
- * @param scratch at least `end - begin` long, overwritten
- * @param bits `[rows, ceil(cols/8)]`, zero where nothing was decided yet
  * @throws RangeError a score is not finite
  */
-export function keepHighest(
-  score: Float64Array,
-  begin: number,
-  end: number,
-  pruned: number,
-  scratch: Float64Array,
-  bits: Uint8Array,
-  cols: number,
-): void {
+export function keepHighest(choice: KeptChoice, begin: number, end: number, pruned: number): void {
+  const { score, scratch } = choice
   const group = scratch.subarray(0, end - begin)
   group.set(score.subarray(begin, end))
   const threshold = pruned === 0 ? Number.NEGATIVE_INFINITY : nthSmallest(group, pruned - 1)
-  keepAbove(score, begin, end, threshold, pruned, bits, cols)
+  keepAbove(choice, begin, end, threshold, pruned)
 }
 
 /** Sets the bits of `score[begin … end)` but for `pruned` of them: all below the threshold, then the first equal to it. */
 function keepAbove(
-  score: Float64Array,
+  { score, cols, bits }: KeptChoice,
   begin: number,
   end: number,
   threshold: number,
   pruned: number,
-  bits: Uint8Array,
-  cols: number,
 ): void {
   let below = 0
   let poison = 0

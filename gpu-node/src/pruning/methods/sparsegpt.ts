@@ -108,10 +108,10 @@ function selectBlock(
   const height = rows / groups
   // What is pruned up to a column is rounded, not what each block prunes: the sum is then that of the pattern.
   const pruned = Math.floor(height * end * ratio) - Math.floor(height * begin * ratio)
-  const scratch = new Float64Array(height * width)
   const chosen = new Uint8Array(rows * rowBytes(width))
+  const choice = { score, cols: width, bits: chosen, scratch: new Float64Array(height * width) }
   for (let first = 0; first < score.length; first += height * width)
-    keepHighest(score, first, first + height * width, pruned, scratch, chosen, width)
+    keepHighest(choice, first, first + height * width, pruned)
   for (let row = 0; row < rows; row++) {
     // Blocks begin at whole bytes.
     bits.set(
@@ -144,9 +144,11 @@ function pruneBlock(work: Work, begin: number, end: number, pattern: SparsityPat
     }
   }
   for (let from = end; from < cols; from += UPDATE_COLUMNS) {
-    const to = Math.min(from + UPDATE_COLUMNS, cols)
-    for (let row = 0; row < rows; row++)
-      subtractRows(own, row, upper, begin, end, { values: errors, at: row * width, step: 1 }, from, to)
+    const columns = { from, to: Math.min(from + UPDATE_COLUMNS, cols) }
+    for (let row = 0; row < rows; row++) {
+      const coefficients = { values: errors, at: row * width, step: 1, begin, end }
+      subtractRows(own, row, upper, coefficients, columns)
+    }
   }
 }
 

@@ -47,16 +47,8 @@ function factorUpward(matrix: Float64Array, size: number): void {
     for (let from = 0; from < begin; from += TILE) {
       for (let k = from; k < begin; k++) {
         // Coefficients are Vᵀ[j, k] of the block's rows j: a column, so a stride of one row.
-        subtractRows(
-          h,
-          k,
-          h,
-          begin,
-          end,
-          { values: matrix, at: begin * size + k, step: size },
-          from,
-          Math.min(from + TILE, k + 1),
-        )
+        const coefficients = { values: matrix, at: begin * size + k, step: size, begin, end }
+        subtractRows(h, k, h, coefficients, { from, to: Math.min(from + TILE, k + 1) })
       }
     }
   }
@@ -71,21 +63,16 @@ function invertTransposed(factor: Float64Array, size: number): Float64Array {
     for (let low = end; low < size; low += BLOCK) {
       const high = Math.min(low + BLOCK, size)
       for (let from = low; from < size; from += TILE) {
-        for (let i = begin; i < end; i++)
-          subtractRows(
-            u,
-            i,
-            u,
-            low,
-            high,
-            { values: factor, at: low * size + i, step: size },
-            from,
-            Math.min(from + TILE, size),
-          )
+        const columns = { from, to: Math.min(from + TILE, size) }
+        for (let i = begin; i < end; i++) {
+          const coefficients = { values: factor, at: low * size + i, step: size, begin: low, end: high }
+          subtractRows(u, i, u, coefficients, columns)
+        }
       }
     }
     for (let i = end - 1; i >= begin; i--) {
-      subtractRows(u, i, u, i + 1, end, { values: factor, at: (i + 1) * size + i, step: size }, i + 1, size)
+      const coefficients = { values: factor, at: (i + 1) * size + i, step: size, begin: i + 1, end }
+      subtractRows(u, i, u, coefficients, { from: i + 1, to: size })
       const pivot = factor[i * size + i] as number
       inverse[i * size + i] = 1
       for (let at = i * size + i; at < (i + 1) * size; at++) inverse[at] = (inverse[at] as number) / pivot
@@ -94,26 +81,25 @@ function invertTransposed(factor: Float64Array, size: number): Float64Array {
   return inverse
 }
 
-/** A vector inside an array: its elements are `step` apart, the first is at `at`. */
+/** Coefficients of the rows `begin … end - 1`: elements of `values`, `step` apart, the first at `at`. */
 export interface Coefficients {
   values: Float64Array
   at: number
   step: number
+  begin: number
+  end: number
 }
 
 /**
- * `target[row, from … to) -= Σ_k c_k · source[k, from … to)` over the rows `k` in `[begin, end)`; terms whose
+ * `target[row, from … to) -= Σ_k c_k · source[k, from … to)` over the rows `k` that have coefficients; terms whose
  * coefficient is zero are left out, the others taken four at a time in the order of `k`.
  */
 export function subtractRows(
   target: Strided,
   row: number,
   source: Strided,
-  begin: number,
-  end: number,
-  { values: coefficients, at, step }: Coefficients,
-  from: number,
-  to: number,
+  { values: coefficients, at, step, begin, end }: Coefficients,
+  { from, to }: { from: number; to: number },
 ): void {
   if (from >= to) return
   const first = row * target.stride + from

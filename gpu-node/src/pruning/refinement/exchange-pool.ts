@@ -2,15 +2,7 @@ import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { createMomentProduct, type MomentProduct } from './moment-product.ts'
 import { unfoldTriangle } from '../statistics/packed-triangle.ts'
-import {
-  addDeviation,
-  gainFloor,
-  measureErrors,
-  prunedPart,
-  sumOf,
-  type Deviation,
-  type SwapLinear,
-} from './exchange.ts'
+import { gainFloor, measureErrors, prunedPart, sumOf, type SwapLinear } from './exchange.ts'
 
 /** A linear and the mask to refine. */
 export interface SwapTask {
@@ -23,14 +15,12 @@ export interface SwapTask {
   moment: SharedMoment
   /** Mask bits `[rows, ceil(cols/8)]`, refined in place. */
   bits: Uint8Array
-  /** Of targets that are not what all weights make of the inputs; left out: they are. */
-  deviation?: Deviation | null
 }
 
 /** H = `Σ x xᵀ / tokens` in full, `[cols, cols]`, where threads see it. */
 export type SharedMoment = Float64Array<SharedArrayBuffer>
 
-/** The squared output error, `tr(E H Eᵀ)` where nothing deviates, of a mask before and after its refinement. */
+/** The squared output error, `tr(E H Eᵀ)`, of a mask before and after its refinement. */
 export interface SwapGain {
   before: number
   after: number
@@ -94,7 +84,7 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
   }
 
   /** The gradient by one GEMM, and the errors: almost half of the work if it were done row by row. */
-  async function measure(linear: SwapLinear, deviation: Deviation | null | undefined): Promise<void> {
+  async function measure(linear: SwapLinear): Promise<void> {
     const { rows, cols, moment, gradient } = linear
     // The gradient takes the place of what it is computed from.
     prunedPart(linear, gradient)
@@ -103,7 +93,6 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
     const ready = await Promise.race([...pool.map(({ ended }) => ended), product])
     await ready.multiply(gradient, moment, gradient, [rows, cols])
     measureErrors(linear)
-    if (deviation) addDeviation(linear, deviation)
   }
 
   async function swap(linear: SwapLinear): Promise<void> {
@@ -123,7 +112,7 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
     },
     async refine(task) {
       const linear = share(task)
-      measuring = measure(linear, task.deviation)
+      measuring = measure(linear)
       await measuring
       const before = sumOf(linear.errors)
       await swap(linear)

@@ -30,17 +30,6 @@ export interface SwapLinear {
   errors: Float64Array
 }
 
-/**
- * By how much a linear misses its targets t with all its weights, on inputs x, means over tokens: with a part E pruned
- * the squared error is `tr(E H Eᵀ) + 2 tr(E Dᵀ) + norm`, D the cross moment.
- */
-export interface Deviation {
-  /** D = `Σ (t − W x) xᵀ / tokens`, `[rows, cols]` */
-  cross: Float64Array
-  /** `Σ (t − W x)² / tokens` of each row. */
-  norm: Float64Array
-}
-
 /** E: the weights that the mask prunes, `[rows, cols]`, into `pruned`. */
 export function prunedPart({ rows, cols, weights, bits }: SwapLinear, pruned: Float64Array): void {
   const width = rowBytes(cols)
@@ -58,21 +47,6 @@ export function measureErrors({ rows, cols, weights, bits, gradient, errors }: S
     let error = 0
     for (let col = 0; col < cols; col++, i++)
       error += (weights[i] as number) * (1 - keptBit(bits, row * width, col)) * (gradient[i] as number)
-    errors[row] = error
-  }
-}
-
-/** Brings `gradient`, which is `E H`, to `E H + D`, half of what the error changes by, and `errors` likewise. */
-export function addDeviation(linear: SwapLinear, { cross, norm }: Deviation): void {
-  const { rows, cols, weights, bits, gradient, errors } = linear
-  const width = rowBytes(cols)
-  for (let row = 0, i = 0; row < rows; row++) {
-    let error = (errors[row] as number) + (norm[row] as number)
-    for (let col = 0; col < cols; col++, i++) {
-      const own = cross[i] as number
-      error += 2 * (weights[i] as number) * (1 - keptBit(bits, row * width, col)) * own
-      gradient[i] = (gradient[i] as number) + own
-    }
     errors[row] = error
   }
 }

@@ -15,16 +15,16 @@ export function nativeSwapRows(addon: Addon, kernel: KernelName | null = null): 
   return ({ cols, group, weights, moment, bits, gradient, errors }, first, end, floor) => {
     if (!(weights instanceof Float32Array)) throw new TypeError('the addon refines f32 weights')
     const bytes = rowBytes(cols)
-    addon.swapRows(
+    addon.exchangeRows({
       kernel,
       cols,
       group,
-      weights.subarray(first * cols, end * cols),
+      weights: weights.subarray(first * cols, end * cols),
       moment,
-      bits.subarray(first * bytes, end * bytes),
-      gradient.subarray(first * cols, end * cols),
-      errors.subarray(first, end),
+      bits: bits.subarray(first * bytes, end * bytes),
+      gradient: gradient.subarray(first * cols, end * cols),
+      errors: errors.subarray(first, end),
       floor,
-    )
+    })
   }
 }

@@ -1,5 +1,4 @@
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
-import type { Deviation } from './exchange.ts'
 
 /** λ as a share of the mean diagonal of H: SparseGPT's damping. */
 export const DAMPING = 0.01
@@ -14,8 +13,6 @@ export interface ReconstructionTask {
   moment: Float64Array
   /** Mask bits `[rows, ceil(cols/8)]`. */
   bits: Uint8Array
-  /** Of targets that are not what the dense weights make of the inputs; left out: they are. */
-  deviation?: Deviation | null
 }
 
 /** What the rows of one linear share. */
@@ -62,9 +59,7 @@ export interface System {
   kept: Float32Array
   /** `w − a` */
   error: Float64Array<ArrayBuffer>
-  /** Of these rows. */
-  deviation: Deviation | null
-  /** `(H + λ I)(w − a) + D` where kept, else 0. */
+  /** `(H + λ I)(w − a)` where kept, else 0. */
   residual: Float64Array<ArrayBuffer>
   /** Of each row: the norm of the scaled residual, the output error, and that with the damping. */
   norms: Float64Array
@@ -78,7 +73,7 @@ export interface System {
  * @param result the weights of the whole linear, `[rows, cols]`, of which these rows are solved in place
  */
 export function createSystem(
-  { cols, weights, bits, deviation }: ReconstructionTask,
+  { cols, weights, bits }: ReconstructionTask,
   result: Float32Array,
   first: number,
   end: number,
@@ -107,12 +102,6 @@ export function createSystem(
     mask,
     kept,
     error,
-    deviation: deviation
-      ? {
-          cross: deviation.cross.subarray(first * cols, end * cols),
-          norm: deviation.norm.subarray(first, end),
-        }
-      : null,
     residual: new Float64Array(rows * cols),
     norms: new Float64Array(rows),
     errors: new Float64Array(rows),
@@ -122,16 +111,15 @@ export function createSystem(
 
 /** Makes residuals and errors of `E H`, which stands in `residual`. */
 export function updateResidual({ damping, scale }: Moments, system: System): void {
-  const { rows, cols, mask, error, deviation, residual, norms, errors, damped } = system
+  const { rows, cols, mask, error, residual, norms, errors, damped } = system
   for (let row = 0, i = 0; row < rows; row++) {
-    let output = deviation?.norm[row] ?? 0
+    let output = 0
     let square = 0
     let norm = 0
     for (let col = 0; col < cols; col++, i++) {
       const e = error[i] as number
-      const d = deviation?.cross[i] ?? 0
-      const g = (residual[i] as number) + d
-      output += e * (g + d)
+      const g = residual[i] as number
+      output += e * g
       square += e * e
       const r = (mask[col * rows + row] as number) * (g + damping * e)
       residual[i] = r

@@ -29,7 +29,7 @@ const REACH = 1e-4
 export interface Reconstruction {
   /** `[rows, cols]`, 0 where pruned. */
   weights: Float32Array
-  /** The squared output error, `tr(E H Eᵀ)` where nothing deviates, of the mask alone, and with the new weights. */
+  /** The squared output error, `tr(E H Eᵀ)`, of the mask alone, and with the new weights. */
   before: number
   after: number
 }
@@ -58,8 +58,6 @@ const TOLERANCE = 1e-2
  * Prepares the least squares `min ‖(w − a) X‖² / tokens + λ ‖w − a‖²` over the weights `a` that a mask keeps, of
  * each row of a linear, from the dense `w`: `(H_KK + λ I) a_K = ((H + λ I) w)_K`, with λ the hundredth part of H's
  * mean diagonal (the least squares and the damping of SparseGPT, Frantar and Alistarh 2023, solved exactly).
- *
- * With targets of their own, t instead of `w X`, their deviation D comes to the right side.
  *
  * All rows share H, so up to 512 are solved together by conjugate gradients scaled to a unit diagonal, an iteration
  * being one f32 GEMM; the residual is replaced by one computed in f64, and refined from there, until its norm is

@@ -110,19 +110,19 @@ export async function calibrateAndSelect(
       const artifacts = needsStatistics ? await gatherArtifacts(model, task, wanted, threads, onProgress) : []
       const selectStart = performance.now()
       const share = selectionShare(task)
-      const { path, sha256, bytes, scope, sparsity, swaps, reconstruction } = await selectToFile(
+      const { path, sha256, bytes, scope, sparsity, swaps, reconstruction } = await selectToFile({
         model,
         artifacts,
         selection,
         about,
-        task.workDir,
+        dir: task.workDir,
         threads,
-        (done, chosen) =>
+        onBlock: (done, chosen) =>
           onProgress({
             fraction: 1 - share + (share * done) / config.layers,
             message: describeSelection(done, config.layers, chosen),
           }),
-      )
+      })
       const selectMs = performance.now() - selectStart
       const counted = [...task.datasets, ...task.accumulated].map((dataset) => ({
         id: partOf(model, task, dataset),

@@ -69,9 +69,8 @@ const SWAP_THREAD_BYTES = 15e6
  *   calibration: 4 P + 4 · (sensitivities and panels) + 4 · T · h + 4 · (the largest segment's statistics, copied)
  *   and activations of a chunk ({@link activationMemory}), or the larger of these two where they are not kept;
  *   selection, of the largest linear [r, c]: 4 r c weights, and the most of what its steps hold ({@link selectionBytes}).
- *   Where blocks are pruned as they are calibrated both at once; compensated, calibration holds weights and hidden states twice,
- *   a block's statistics as they are on disk, and the sums of the linears that read one input.
- * - diskBytes: D · L · 4 S, S compensated with the deviations, and a method L · P / 8, and L · P more where it brings values (half of them, bf16).
+ *   Where blocks are pruned as they are calibrated both at once.
+ * - diskBytes: D · L · 4 S, and a method L · P / 8, and L · P more where it brings values (half of them, bf16).
  *
  * @throws AppError `invalid_request` a method is none
  */
@@ -79,18 +78,15 @@ export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
   const { samples, length, domains, threads, propagation = 'dense', rates = MEASURED_RATES } = options
   const methods = options.methods.map(parseMethod)
   const { layers } = config
-  const statistics = storedElements(config, propagation)
+  const statistics = sum([...statisticTensors(config).values()])
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const running =
     (samples * length * operationsPerToken(config, length, propagation)) / (threads * rates.productsPerThread)
   const calibration = domains * layers * (running + (4 * statistics) / rates.writtenBytes)
   const selection = sum(options.methods.map((name) => estimateSelection(config, name, threads, rates)))
   const masks = methods.map(({ changesWeights }) => layers * weights * (1 / 8 + (changesWeights ? 1 : 0)))
-  const calibrating = calibrationBytes(config, { samples, length, propagation })
-  const selecting = Math.max(
-    0,
-    ...methods.map((method) => selectionBytes(config, method, threads, propagation)),
-  )
+  const calibrating = calibrationBytes(config, { samples, length })
+  const selecting = Math.max(0, ...methods.map((method) => selectionBytes(config, method, threads)))
   return {
     seconds: calibration + selection,
     peakBytes:
@@ -103,45 +99,13 @@ export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
  * Operations that calibrating a block takes a token, a multiplication and an addition counted as two, with P the weights of
  * its linears and A = 4 · length · heads · headDim of attention:
  *
- * - dense: 4 P (forward pass and sensitivity) + 2 · (panels of second moments) + A; pruned: the forward pass again, 2 P + A;
- * - compensated, for each input, of both models, what the linears that read it need from the residual stream before them, and
- *   of the pruned model again what adds to that stream; sums of deviation and sensitivity, 4 P, and 2 cols² of each input.
+ * - dense: 4 P (forward pass and sensitivity) + 2 · (panels of second moments) + A; pruned: the forward pass again, 2 P + A.
  */
 export function operationsPerToken(config: LlamaConfig, length: number, propagation: Propagation): number {
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const attention = 4 * length * config.heads * config.headDim
   const dense = 4 * weights + 2 * sum(BLOCK_INPUTS.map((input) => panelElements(config, input))) + attention
-  switch (propagation) {
-    case 'dense':
-      return dense
-    case 'pruned':
-      return dense + 2 * weights + attention
-    case 'compensated': {
-      const ways = BLOCK_INPUTS.map((input) => 2 * weightsUpTo(config, input))
-      const moments = 2 * sum(BLOCK_INPUTS.map((input) => inputSize(config, input) ** 2))
-      return 2 * (sum(ways) + attention) + 2 * weights + attention + 4 * weights + moments
-    }
-  }
-}
-
-/** Weights that a residual stream meets up to the linears that read `input`. */
-function weightsUpTo(config: LlamaConfig, input: BlockInput): number {
-  const last = BLOCK_INPUTS.indexOf(input)
-  const first = last < MLP_FROM ? 0 : MLP_FROM
-  const met = BLOCK_INPUTS.slice(first, last + 1)
-  const linears = BLOCK_LINEARS.filter((linear) => met.includes(INPUT_OF[linear]))
-  return sum(linears.map((linear) => elements(config, linear)))
-}
-
-/** The first of the inputs that lie behind attention. */
-const MLP_FROM = BLOCK_INPUTS.indexOf('mlp_input')
-
-/** Elements of a block's statistics on disk. */
-function storedElements(config: LlamaConfig, propagation: Propagation): number {
-  const statistics = sum([...statisticTensors(config).values()])
-  if (propagation !== 'compensated') return statistics
-  const deviations = BLOCK_LINEARS.map((linear) => elements(config, linear) + linearShape(config, linear)[0])
-  return statistics + sum(deviations)
+  return propagation === 'dense' ? dense : dense + 2 * weights + attention
 }
 
 /**
@@ -170,17 +134,14 @@ export function estimateSelection(
 
 function calibrationBytes(
   config: LlamaConfig,
-  { samples, length, propagation }: { samples: number; length: number; propagation: Propagation },
+  { samples, length }: { samples: number; length: number },
 ): number {
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const copies = Object.values(SEGMENT_LINEARS).map((linears) => sumElements(config, linears))
   const copied = 4 * Math.max(...copies)
   const { kept, bytes } = activationMemory(config, largestChunk(length, samples))
   const hidden = samples * length * config.hiddenSize
-  const held =
-    propagation === 'compensated'
-      ? 4 * (2 * weights + storedElements(config, propagation) + inputElements(config) + 2 * hidden)
-      : 4 * (weights + sumElements(config, BLOCK_LINEARS) + hidden)
+  const held = 4 * (weights + sumElements(config, BLOCK_LINEARS) + hidden)
   // A run copies its outputs when it is done: where activations are not kept, they are gone by then.
   return held + (kept ? copied + bytes : Math.max(copied, bytes))
 }
@@ -188,21 +149,14 @@ function calibrationBytes(
 /**
  * What choosing from the largest linear [r, c] holds, of which its steps follow one another:
  *
- * - throughout: 4 r c weights; with swaps what their threads share, 12 r c + 8 c², and the threads themselves; with swaps or
- *   reconstruction of compensated propagation 8 r c of deviation;
+ * - throughout: 4 r c weights; with swaps what their threads share, 12 r c + 8 c², and the threads themselves;
  * - the rule: statistics in f64, and 16 r c of score and its copy; of one that updates weights 12 r c of them, and 16 c² of
  *   moment and factor;
  * - swaps: 16 c of each row that the product takes;
  * - reconstruction: 4 r c, H twice in f32, in f64 where swaps do not share theirs, and 80 c of each row that is solved.
  */
-function selectionBytes(
-  config: LlamaConfig,
-  method: Method,
-  threads: number,
-  propagation: Propagation,
-): number {
+function selectionBytes(config: LlamaConfig, method: Method, threads: number): number {
   const { rule, swaps, reconstruct, needs } = method
-  const deviation = propagation === 'compensated' && (swaps || reconstruct) ? 8 : 0
   const steps = BLOCK_LINEARS.map((linear) => {
     const [rows, cols] = linearShape(config, linear)
     const [whole, square] = [rows * cols, cols ** 2]
@@ -214,7 +168,7 @@ function selectionBytes(
     const chunk = cols * Math.min(rows, cols, CHUNK_ROWS)
     const solved = 4 * whole + 8 * square + (swaps ? 0 : 8 * square) + 80 * chunk
     return {
-      held: 4 * whole + deviation * whole + (swaps ? 12 * whole + 8 * square : 0),
+      held: 4 * whole + (swaps ? 12 * whole + 8 * square : 0),
       step: Math.max(chosen, swaps ? 16 * chunk : 0, reconstruct ? solved : 0),
     }
   })
@@ -224,16 +178,6 @@ function selectionBytes(
 
 function refinements({ swaps, reconstruct, rule }: Method): number {
   return [swaps, reconstruct, rule.changesWeights].filter(Boolean).length
-}
-
-/** Elements of the sums of a compensated pass: deviation, sensitivity and full moment of the linears that read one input. */
-function inputElements(config: LlamaConfig): number {
-  return Math.max(
-    ...BLOCK_INPUTS.map((input) => {
-      const linears = BLOCK_LINEARS.filter((linear) => INPUT_OF[linear] === input)
-      return 2 * sum(linears.map((linear) => elements(config, linear))) + inputSize(config, input) ** 2
-    }),
-  )
 }
 
 /** Elements of the sums that linears and their inputs have in memory. */

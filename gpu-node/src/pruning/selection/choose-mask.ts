@@ -5,7 +5,7 @@ import { BLOCK_LINEARS, linearName, linearShape, type BlockLinear } from '../../
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { loadTensor } from '../../model/master/read-master.ts'
 import type { Artifact } from '../statistics/statistics-artifact.ts'
-import { deviationNames, statisticTensor, type StatisticName } from '../statistics/statistic-names.ts'
+import { statisticTensor, type StatisticName } from '../statistics/statistic-names.ts'
 import { requireFiniteWeights } from '../../model/master/finite-weights.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 import { parseMethod, type Method } from '../methods/method-registry.ts'
@@ -15,7 +15,6 @@ import { checkPatterns } from './mask-patterns.ts'
 import { createReconstructor, type Reconstructor } from '../refinement/reconstruct.ts'
 import { shareRows } from './share-rows.ts'
 import { accumulate } from '../statistics/artifact-folder.ts'
-import type { Deviation } from '../refinement/exchange.ts'
 import { createSwapPool, type SwapGain, type SwapPool } from '../refinement/exchange-pool.ts'
 
 /** What was chosen for one linear. */
@@ -30,11 +29,18 @@ export interface ChosenLinear extends Choice {
 /** What a mask is chosen from besides statistics. */
 export type PrunedModel = Pick<DenseModel, 'config' | 'master' | 'rowSensitivity'>
 
-/** These linears, in forward order, of the blocks `first … end - 1`. */
-interface Range {
-  first: number
-  end: number
-  linears: readonly BlockLinear[]
+/** From what a mask is chosen, and how. */
+export interface MaskChoice {
+  model: PrunedModel
+  artifacts: readonly Artifact[]
+  selection: SelectionSpec
+  threads: number
+  /** Takes the linears in forward order, but for those that stay dense. */
+  sink: (linear: ChosenLinear) => Promise<void>
+  /** Called with the number of blocks done and the linears that were chosen in the last, without weights. */
+  onBlock?: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void
+  /** The blocks `first … end - 1`; all unless given. */
+  blocks?: { first: number; end: number }
 }
 
 /**
@@ -42,23 +48,14 @@ interface Range {
  * then reconstruction. Each linear is handed to `sink` and forgotten: one is in memory at a time. The number of
  * threads does not change a bit.
  *
- * @param sink takes the linears in forward order, but for those that stay dense
- * @param onBlock called with the number of blocks done and the linears that were chosen in the last, without weights
- * @param range all unless given
  * @throws DamagedArtifactError
  * @throws AppError `invalid_request` the method or a pattern is none; `unsupported_model` weights or statistics are
  * not finite: names the linear
  */
-export async function chooseMask(
-  model: PrunedModel,
-  artifacts: readonly Artifact[],
-  selection: SelectionSpec,
-  threads: number,
-  sink: (linear: ChosenLinear) => Promise<void>,
-  onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
-  { first, end, linears }: Range = { first: 0, end: model.config.layers, linears: BLOCK_LINEARS },
-): Promise<void> {
+export async function chooseMask(choice: MaskChoice): Promise<void> {
+  const { model, artifacts, selection, threads, sink, onBlock } = choice
   const { config } = model
+  const { first, end } = choice.blocks ?? { first: 0, end: config.layers }
   const method = parseMethod(selection.method)
   const patterns = checkPatterns(config, selection)
   const pool = method.swaps ? createSwapPool(threads) : null
@@ -67,16 +64,21 @@ export async function chooseMask(
     reconstructor = method.reconstruct ? await createReconstructor(threads) : null
     for (let layer = first; layer < end; layer++) {
       const gains = []
-      for (const linear of linears) {
+      for (const linear of BLOCK_LINEARS) {
         const pattern = patterns.get(linearName(layer, linear))
         if (!pattern) continue
         const problem = await loadProblem(model, artifacts, layer, linear, method)
-        const chosen = await chooseLinear(method, problem, pattern, selection.scope, pool, reconstructor)
+        const chosen = await chooseLinear(
+          method,
+          problem,
+          { pattern, scope: selection.scope },
+          { pool, reconstructor },
+        )
         await sink(chosen)
         for (const values of problem.statistics.values()) freeMemory(values)
         gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
       }
-      onBlock(layer + 1, gains)
+      onBlock?.(layer + 1, gains)
     }
   } finally {
     await pool?.close()
@@ -88,7 +90,6 @@ export async function chooseMask(
 interface RefinedProblem extends LinearProblem {
   /** What {@link LinearProblem.statistic} gives. */
   statistics: Map<StatisticName, Float64Array<ArrayBuffer>>
-  deviation: Deviation | null
   /** What errors of its rows cost, where that is known. */
   sensitivity: Float32Array | undefined
 }
@@ -97,12 +98,10 @@ interface RefinedProblem extends LinearProblem {
 async function chooseLinear(
   method: Method,
   problem: RefinedProblem,
-  pattern: SparsityPattern,
-  scope: MaskScope,
-  pool: SwapPool | null,
-  reconstructor: Reconstructor | null,
+  { pattern, scope }: { pattern: SparsityPattern; scope: MaskScope },
+  { pool, reconstructor }: { pool: SwapPool | null; reconstructor: Reconstructor | null },
 ): Promise<ChosenLinear> {
-  const { name, rows, cols, weights, deviation } = problem
+  const { name, rows, cols, weights } = problem
   const choice = byRule(method, problem, pattern, scope)
   const { bits } = choice
   const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
@@ -112,7 +111,7 @@ async function chooseLinear(
   let moment: Float64Array
   if (pool) {
     const shared = takeMoment(problem, (triangle) => pool.unfold(triangle, cols))
-    chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits, deviation })
+    chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits })
     moment = shared
   } else {
     moment = takeMoment(problem, (triangle) => unfolded(triangle, cols))
@@ -122,7 +121,7 @@ async function chooseLinear(
       before,
       after,
       weights: solved,
-    } = await reconstructor.solve({ rows, cols, weights, moment, bits, deviation })
+    } = await reconstructor.solve({ rows, cols, weights, moment, bits })
     chosen.weights = solved
     chosen.reconstruction = { before, after }
   }
@@ -159,7 +158,7 @@ async function loadProblem(
   artifacts: readonly Artifact[],
   layer: number,
   linear: BlockLinear,
-  { needs, rows: shares, swaps, reconstruct }: Method,
+  { needs, rows: shares }: Method,
 ): Promise<RefinedProblem> {
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array<ArrayBuffer>>()
@@ -176,25 +175,9 @@ async function loadProblem(
   requireFiniteWeights(weights, name)
   let tokens = 0
   for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
-  const deviation = swaps || reconstruct ? await loadDeviation(artifacts, layer, linear, tokens) : null
   const sensitivity = rowSensitivity?.linears[name]?.rows
   if (shares && !sensitivity) throw new RangeError(`what errors of '${name}' cost was never measured`)
-  return { name, rows, cols, weights, tokens, statistics, statistic, deviation, sensitivity }
-}
-
-/** What statistics of compensated propagation hold; null for others. */
-async function loadDeviation(
-  artifacts: readonly Artifact[],
-  layer: number,
-  linear: BlockLinear,
-  tokens: number,
-): Promise<Deviation | null> {
-  const { cross, norm } = deviationNames(linear)
-  if (!artifacts.some(({ blocks }) => Object.hasOwn(blocks[layer] ?? {}, cross))) return null
-  return {
-    cross: meanOf(await accumulate(artifacts, layer, cross), tokens),
-    norm: meanOf(await accumulate(artifacts, layer, norm), tokens),
-  }
+  return { name, rows, cols, weights, tokens, statistics, statistic, sensitivity }
 }
 
 /** H in full; the rule, which read the sum, is done, and the sum is freed. */

@@ -1,11 +1,9 @@
 import type { MaskMeta } from '@copal/shared/mask/mask-codec.ts'
 import type { MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
-import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { createMaskFileWriter } from '../../model/mask-file/mask-file-writer.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
-import type { Artifact } from '../statistics/statistics-artifact.ts'
 import { withShares } from './allocate-ratios.ts'
-import { chooseMask, type ChosenLinear } from './choose-mask.ts'
+import { chooseMask, type ChosenLinear, type MaskChoice } from './choose-mask.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import { linearShapes } from '../../model/config/llama-config.ts'
 import type { SwapGain } from '../refinement/exchange-pool.ts'
@@ -26,24 +24,25 @@ export interface SelectedFile {
   reconstruction: Record<string, SwapGain> | null
 }
 
+/** What is chosen, and the file that it is written to. */
+export interface FileSelection extends Pick<MaskChoice, 'artifacts' | 'selection' | 'threads' | 'onBlock'> {
+  model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity' | 'rowSensitivity'>
+  /** Said in the file. */
+  about: Pick<MaskMeta, 'domains' | 'parent' | 'created'>
+  /** Gets the file, named by its hash. */
+  dir: string
+}
+
 /**
  * Chooses a mask (see {@link chooseMask}) and writes it, one linear in memory at a time: as a weights file where
  * the method changes weights, else as a mask file.
  *
- * @param onBlock called with the number of blocks done and what was chosen in the last, without weights
  * @throws what {@link chooseMask} throws; nothing stays behind then
  */
-export async function selectToFile(
-  model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity' | 'rowSensitivity'>,
-  artifacts: readonly Artifact[],
-  selection: SelectionSpec,
-  about: Pick<MaskMeta, 'domains' | 'parent' | 'created'>,
-  dir: string,
-  threads: number,
-  onBlock: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void,
-): Promise<SelectedFile> {
-  const shared = withShares(model, selection)
-  const { method: name, pattern, scope, patterns = {} } = shared
+export async function selectToFile(file: FileSelection): Promise<SelectedFile> {
+  const { model, about, dir, selection: requested, ...choice } = file
+  const selection = withShares(model, requested)
+  const { method: name, pattern, scope, patterns = {} } = selection
   const method = parseMethod(name)
   const meta = { ...about, method: name, pattern, scope, patterns, baseSha256: model.master.baseSha256 }
   const kind = method.changesWeights ? 'weights' : 'mask'
@@ -51,12 +50,12 @@ export async function selectToFile(
   const swaps: Record<string, SwapGain> = {}
   const reconstruction: Record<string, SwapGain> = {}
   try {
-    const write = async (linear: ChosenLinear) => {
+    const sink = async (linear: ChosenLinear) => {
       await writer.add(linear.name, linear)
       if (linear.swaps) swaps[linear.name] = linear.swaps
       if (linear.reconstruction) reconstruction[linear.name] = linear.reconstruction
     }
-    await chooseMask(model, artifacts, shared, threads, write, onBlock)
+    await chooseMask({ ...choice, model, selection, sink })
     return {
       ...(await writer.finish()),
       scope,

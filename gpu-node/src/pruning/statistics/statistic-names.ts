@@ -47,14 +47,3 @@ export function statisticTensors(config: LlamaConfig): ReadonlyMap<string, numbe
   }
   return tensors
 }
-
-/**
- * Names of the tensors that compensated propagation adds for a linear. With x' its input after pruned linears and t its
- * target, what it makes in the dense model (of `o_proj` and `down_proj`: what the residual stream then lacks of the dense
- * one), W its dense weights, sums over calibration tokens:
- * - `cross` Σ (t − W x') x'ᵀ, `[d_out, d_in]` row-major;
- * - `norm` Σ (t − W x')², `[d_out]`.
- */
-export function deviationNames(linear: BlockLinear): { cross: string; norm: string } {
-  return { cross: `${linear}.deviation`, norm: `${linear}.deviation_norm` }
-}

@@ -56,17 +56,8 @@ export function createGatewayClient(deps: {
   const stallTimeoutMs = deps.stallTimeoutMs ?? STALL_TIMEOUT_MS
   const base = new URL(deps.baseUrl.endsWith('/') ? deps.baseUrl : `${deps.baseUrl}/`)
 
-  async function call(
-    method: 'GET' | 'POST' | 'PUT',
-    path: string,
-    signed: { body: Uint8Array<ArrayBuffer> } | { bodySha256: string },
-    {
-      headers,
-      ...sent
-    }: { headers?: Record<string, string>; body?: NonNullable<RequestInit['body']>; duplex?: 'half' },
-    deadline: Deadline,
-    signal?: AbortSignal,
-  ): Promise<Response> {
+  async function call(outgoing: GatewayCall): Promise<Response> {
+    const { method, path, signed, headers, deadline, signal, ...sent } = outgoing
     const url = new URL(path.slice(1), base)
     const { nodeId } = deps
     const request = { nodeId, to: 'gateway', method, path: url.pathname + url.search, ...signed } as const
@@ -102,21 +93,23 @@ export function createGatewayClient(deps: {
 
   function get(path: string, signal?: AbortSignal): Promise<Response> {
     const nothing = new Uint8Array()
-    return call('GET', path, { body: nothing }, {}, answerFor(0), signal)
+    return call({ method: 'GET', path, signed: { body: nothing }, deadline: answerFor(0), signal })
   }
 
   /** @param workBytes what the gateway has to move for it, where that is not the body */
   function post(path: string, value: object, workBytes?: number, signal?: AbortSignal): Promise<Response> {
     const body = new TextEncoder().encode(JSON.stringify(value))
     const headers = { 'content-type': 'application/json' }
-    return call('POST', path, { body }, { headers, body }, answerFor(workBytes ?? body.length), signal)
+    const deadline = answerFor(workBytes ?? body.length)
+    return call({ method: 'POST', path, signed: { body }, headers, body, deadline, signal })
   }
 
   function put(path: string, file: Blob, bodySha256: string, signal?: AbortSignal): Promise<Response> {
     const deadline = startDeadline(stallTimeoutMs, 'progress')
     const body = watched(file, deadline.renew)
     const headers = { 'content-type': 'application/octet-stream', 'content-length': String(file.size) }
-    return call('PUT', path, { bodySha256 }, { headers, body, duplex: 'half' }, deadline, signal)
+    const signed = { bodySha256 }
+    return call({ method: 'PUT', path, signed, headers, body, duplex: 'half', deadline, signal })
   }
 
   return {
@@ -148,6 +141,19 @@ export function createGatewayClient(deps: {
       await sendMaskFile(file, sender, deps.maskPartBytes)
     },
   }
+}
+
+/** One call to the gateway. */
+interface GatewayCall {
+  method: 'GET' | 'POST' | 'PUT'
+  path: string
+  /** The body that the signature covers, or its hash. */
+  signed: { body: Uint8Array<ArrayBuffer> } | { bodySha256: string }
+  headers?: Record<string, string>
+  body?: NonNullable<RequestInit['body']>
+  duplex?: 'half'
+  deadline: Deadline
+  signal: AbortSignal | undefined
 }
 
 /** Ends what takes too long. */

@@ -126,7 +126,7 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
     budget -= to - from
   }
 
-  const scoring = planScore(state, weights, policy, free, budget, admissions.length)
+  const scoring = planScore(state, weights, policy, { free, budget, admitted: admissions.length })
   if (scoring?.admit) admissions.push(scoring.work.request)
   if (scoring) work.push(scoring.work)
   return { weights, drops, admissions, work }
@@ -141,9 +141,7 @@ function planScore(
   state: EngineState,
   weights: WeightSet,
   policy: EnginePolicy,
-  free: number,
-  budget: number,
-  admitted: number,
+  { free, budget, admitted }: { free: number; budget: number; admitted: number },
 ): { work: DraftWork; admit: boolean } | undefined {
   const request = state.requests.find((other) => other.goal.kind === 'score' && pinOf(other) === weights)
   if (!request || admitted > 0) return undefined

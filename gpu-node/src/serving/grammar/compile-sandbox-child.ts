@@ -2,6 +2,7 @@
  * The program of the process in which grammars are compiled for the first time, to see whether that ends. It watches itself
  * while it compiles, says what it found, and never outlives its parent.
  */
+import type { AddonError } from '../../../native/addon.d.ts'
 import { loadNative } from '../../platform/native-addon.ts'
 import { enterBackground } from '../../platform/background-priority.ts'
 import { TRIAL_LIMITS, type TrialAnswer, type TrialRequest } from './compile-sandbox-protocol.ts'
@@ -16,12 +17,12 @@ process.once('disconnect', end)
 enterBackground()
 
 /** What a grammar costs does not hang on the tokens: every byte is one, and the last is the end. */
-const vocabulary = loadNative().createVocabulary(
-  Uint8Array.from({ length: BYTES }, (_, byte) => byte),
-  Uint32Array.from({ length: BYTES + 1 }, (_, token) => (token < BYTES ? 1 : 0)),
-  new Uint8Array(BYTES + 1),
-  Uint32Array.of(BYTES),
-)
+const vocabulary = loadNative().createVocabulary({
+  bytes: Uint8Array.from({ length: BYTES }, (_, byte) => byte),
+  lengths: Uint32Array.from({ length: BYTES + 1 }, (_, token) => (token < BYTES ? 1 : 0)),
+  special: new Uint8Array(BYTES + 1),
+  endTokens: Uint32Array.of(BYTES),
+})
 
 process.on('message', (request: TrialRequest) => void serve(request))
 
@@ -37,8 +38,8 @@ async function serve({ language, text }: TrialRequest): Promise<void> {
     await compiler.compile(language, text)
     tell({ end: 'compiled' })
   } catch (thrown) {
-    const { code, message } = thrown as { code?: unknown; message?: unknown }
-    tell({ end: 'refused', code: String(code), message: String(message) })
+    const { code, detail, message } = thrown as Partial<AddonError>
+    tell({ end: 'refused', code: String(code), message: String(message), detail })
   } finally {
     clearInterval(timer)
   }

@@ -12,4 +12,4 @@ export type TrialRequest = Omit<GrammarSource, 'param'>
 /** What became of it; of a refusal what the addon threw. After `too costly` the process ends. */
 export type TrialAnswer =
   | { end: 'compiled' | 'too costly' }
-  | { end: 'refused'; code: string; message: string }
+  | { end: 'refused'; code: string; message: string; detail?: string | undefined }

@@ -66,7 +66,10 @@ export function createGrammarTrial(program = PROGRAM): GrammarTrial {
       throw new TooCostlyError('compiling it takes too much time or memory')
     }
     idle = setTimeout(stop, IDLE_MS).unref()
-    if (answer.end === 'refused') throw Object.assign(new Error(answer.message), { code: answer.code })
+    if (answer.end === 'refused') {
+      const { message, code, detail } = answer
+      throw Object.assign(new Error(message), { code, detail })
+    }
   }
 }
 

@@ -1,38 +1,39 @@
 import { AppError } from '@copal/shared/errors.ts'
+import type { AddonError, AddonErrorCode } from '../../../native/addon.d.ts'
+import { addonErrorCode } from '../../platform/native-addon.ts'
 import { TooCostlyError } from './compile-sandbox.ts'
 
-/** The compiler's words, as a pattern, and ours. */
-const KNOWN: readonly [RegExp, (match: RegExpExecArray) => string][] = [
-  [
-    /^Unimplemented keys: \[(.*)\]$/,
-    ([, keys]) => `it uses ${keys?.replaceAll('"', "'")}, which is not supported`,
-  ],
-  [
-    /^Unknown format: (.*)$/,
-    ([, format]) =>
-      `'format': '${format}' is not supported; supported are date-time, date, time, duration, email, hostname, ` +
-      'ipv4, ipv6, uuid and uri',
-  ],
-  [
-    /^oneOf constraints are not supported/,
-    () =>
-      "'oneOf' is supported only where its schemas exclude each other by a type or a constant; use 'anyOf'",
-  ],
-  [
-    /^Only absolute \$ref's .*; ref '(.*)'$/,
-    ([, ref]) => `'$ref': '${ref}' does not point into this schema; only '#/…' is supported`,
-  ],
-  [
-    /^Reference segment '.*' not found in '(.*)'\.$/,
-    ([, ref]) => `'$ref': there is no '${ref}' in this schema`,
-  ],
-  [/^Unsatisfiable schema: (.*)$/i, ([, reason]) => `no JSON fits it (${reason})`],
-]
+/** Says why the compiler rejected a grammar; `undefined` for an error that is not about the grammar. */
+function reasonOf(code: AddonErrorCode | undefined, detail: string, message: string): string | undefined {
+  switch (code) {
+    case 'GrammarUnsupportedKeywords':
+      return `it uses ${detail}, which is not supported`
+    case 'GrammarUnsupportedFormat':
+      return (
+        `'format': '${detail}' is not supported; supported are date-time, date, time, duration, email, hostname, ` +
+        'ipv4, ipv6, uuid and uri'
+      )
+    case 'GrammarUnsupportedOneOf':
+      return "'oneOf' is supported only where its schemas exclude each other by a type or a constant; use 'anyOf'"
+    case 'GrammarExternalRef':
+      return `'$ref': '${detail}' does not point into this schema; only '#/…' is supported`
+    case 'GrammarMissingRef':
+      return `'$ref': there is no '${detail}' in this schema`
+    case 'GrammarUnsatisfiable':
+      return `no JSON fits it (${detail})`
+    case 'GrammarInvalid':
+    case 'ThreadsUnavailable':
+    case 'InvalidArg':
+      return `it cannot be followed (${message})`
+    default:
+      return undefined
+  }
+}
 
 /** An error of the compiler as one that tells the client what to change. */
 export function explainRefusal(thrown: unknown, param: string): AppError {
   if (thrown instanceof AppError) return thrown
-  const { code, message } = thrown as { code?: unknown; message?: unknown }
+  const { detail = '', message } = thrown as Partial<AddonError>
   const said = String(message ?? thrown)
   if (thrown instanceof TooCostlyError)
     return new AppError(
@@ -41,23 +42,9 @@ export function explainRefusal(thrown: unknown, param: string): AppError {
         "'maxLength') costs twice as much with each.",
       { cause: thrown, param },
     )
-  if (code !== 'InvalidArg')
-    return new AppError('invalid_request', `Invalid '${param}': it cannot be compiled. Simplify it.`, {
-      cause: thrown,
-      param,
-    })
-  for (const [pattern, reason] of KNOWN) {
-    const match = pattern.exec(said)
-    if (match)
-      return new AppError('invalid_request', `Invalid '${param}': ${reason(match)}.`, {
-        cause: thrown,
-        param,
-      })
-  }
-  return new AppError('invalid_request', `Invalid '${param}': it cannot be followed (${said}).`, {
-    cause: thrown,
-    param,
-  })
+  const reason = reasonOf(addonErrorCode(thrown), detail, said)
+  const sentence = reason ?? 'it cannot be compiled. Simplify it'
+  return new AppError('invalid_request', `Invalid '${param}': ${sentence}.`, { cause: thrown, param })
 }
 
 /** The answer came to a place where the grammar takes more than it may. */

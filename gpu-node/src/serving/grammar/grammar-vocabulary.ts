@@ -31,5 +31,10 @@ export async function createVocabulary(
     special[token] = codec.isSpecial(token) ? 1 : 0
   }
   const lengths = Uint32Array.from(pieces, (piece) => piece.length)
-  return addon.createVocabulary(Buffer.concat(pieces), lengths, special, Uint32Array.from(eosTokenIds))
+  return addon.createVocabulary({
+    bytes: Buffer.concat(pieces),
+    lengths,
+    special,
+    endTokens: Uint32Array.from(eosTokenIds),
+  })
 }

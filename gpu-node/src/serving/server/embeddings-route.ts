@@ -53,7 +53,7 @@ export function embeddings(
         if (length > engine.policy.contextLength) throw textTooLong(length, engine.policy.contextLength)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
       const common = { id: call.requestId, weights, deadlineMs: deps.requestTimeoutMs }
-      const embedded = await embedAll(engine, texts, common, signal, started, underWay)
+      const embedded = await embedAll(engine, texts, common, { signal, started, underWay })
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
         index,
@@ -106,9 +106,7 @@ async function embedAll(
   engine: Pick<Engine, 'embed' | 'hold'>,
   texts: readonly (readonly number[])[],
   common: Pick<EmbedRequest, 'id' | 'deadlineMs'> & { weights: WeightSet | null },
-  signal: AbortSignal,
-  started: EmbeddingCall[],
-  underWay: Call,
+  { signal, started, underWay }: { signal: AbortSignal; started: EmbeddingCall[]; underWay: Call },
 ): Promise<Embedding[]> {
   const abort = new AbortController()
   const leave = () => abort.abort()

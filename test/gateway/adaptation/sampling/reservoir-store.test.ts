@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { runInDurableObject } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
-import { placeText } from '../../../../gateway/src/adaptation/sampling/sample-lot.ts'
+import { drawLot } from '../../../../gateway/src/adaptation/sampling/sample-lot.ts'
 import {
   ReservoirStore,
   type ReservoirOptions,
@@ -44,7 +44,7 @@ const numbered = (count: number, prefix = 'text') =>
 describe('what is kept', () => {
   test('is a uniform sample: every text of a stream stays as often as any other', async () => {
     const texts = numbered(60)
-    const pool = (await Promise.all(texts.map(async (text) => ({ text, place: await placeText('', text) }))))
+    const pool = (await Promise.all(texts.map(async (text) => ({ text, place: await drawLot('', text) }))))
       .filter(({ place }) => place.share === 'pool')
       .map(({ text }) => text)
     const runs = 300
@@ -130,7 +130,7 @@ describe('what is kept', () => {
       const later = open({ seed: 'another' })
       await later.offer(texts.slice(50).map((text) => offer(text)))
       const lots = await Promise.all(
-        texts.map(async (text) => ({ text, place: await placeText('seed', text) })),
+        texts.map(async (text) => ({ text, place: await drawLot('seed', text) })),
       )
       const lowest = lots
         .filter(({ place }) => place.share === 'pool')
@@ -170,7 +170,7 @@ describe('the holdout', () => {
       store.freezeHoldout()
       await store.offer(numbered(200, 'later').map((text) => offer(text)))
       expect(store.stats()).toMatchObject({ holdoutSamples: 0, holdoutFrozen: true, seen: 240 })
-      for (const text of poolOf(store, Infinity)) expect((await placeText('', text)).share).toBe('pool')
+      for (const text of poolOf(store, Infinity)) expect((await drawLot('', text)).share).toBe('pool')
     })
   })
 

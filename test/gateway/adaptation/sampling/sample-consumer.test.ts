@@ -8,7 +8,7 @@ import {
   listDomains,
 } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
-import { handleSamples } from '../../../../gateway/src/adaptation/sampling/sample-consumer.ts'
+import { consumeSamples } from '../../../../gateway/src/adaptation/sampling/sample-consumer.ts'
 import { SAMPLES } from '../../../../gateway/src/adaptation/sampling/sample-queue.ts'
 import { createKey } from '../../support/requests/gateway-requests.ts'
 
@@ -29,7 +29,7 @@ async function consume(bodies: readonly unknown[], deps = createDeps(env, create
     body,
   }))
   const batch = createMessageBatch('copal-samples', messages)
-  await handleSamples(deps, batch)
+  await consumeSamples(deps, batch)
   const { explicitAcks, retryMessages } = await getQueueResult(batch, createExecutionContext())
   return { acked: explicitAcks.toSorted(), retried: retryMessages.map(({ msgId }) => msgId) }
 }
@@ -108,7 +108,7 @@ test('what cannot be taken is tried again later each time, for an hour in all', 
   }))
   const batch = createMessageBatch('copal-samples', messages)
   const retries = batch.messages.map((message) => vi.spyOn(message, 'retry'))
-  await handleSamples({ ...createDeps(env, createExecutionContext()), reservoir: reservoirAway }, batch)
+  await consumeSamples({ ...createDeps(env, createExecutionContext()), reservoir: reservoirAway }, batch)
   const delays = retries.map(({ mock }) => mock.calls[0]?.[0]?.delaySeconds ?? 0)
   expect(delays).toEqual([5, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600, 600])
   expect(delays.reduce((sum, delay) => sum + delay)).toBeGreaterThan(3_600)
@@ -128,7 +128,7 @@ test('samples that the queue gives up are told of apart, with where they lie; a 
       attempts: attempt,
       body: sample('given-up', index),
     }))
-    await handleSamples(deps, createMessageBatch(queue, messages))
+    await consumeSamples(deps, createMessageBatch(queue, messages))
     return error.mock.calls.splice(0).map(([line]) => String(line))
   }
   const given =

@@ -6,7 +6,7 @@ import { findDatasets, listAccumulated } from '../../../../gateway/src/storage/d
 import { promoteMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
-import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { rollBack as rollBackModel } from '../../../../gateway/src/adaptation/updates/mask-rollback.ts'
 import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import {
@@ -42,7 +42,7 @@ describe('cancelling', () => {
       expect(cancelled.finished_at).not.toBeNull()
       await node.work()
       expect((await node.beat()).jobs).toEqual([])
-      await advance(testDeps(), id)
+      await advanceUpdate(testDeps(), id)
       expect((await getUpdate(id)).state).toBe('cancelled')
       expect(await findModel(db, model)).toMatchObject({ activeVersion: 0 })
       // Again is no error, and the next update is free to run.
@@ -67,7 +67,7 @@ describe('cancelling', () => {
     const { id, state } = await createUpdate(deps, request)
     expect(state).toBe('collecting')
     expect((await (await cancel(id)).json<UpdateEntry>()).state).toBe('cancelled')
-    await advance(deps, id)
+    await advanceUpdate(deps, id)
     expect((await node.beat()).jobs).toEqual([])
     expect((await getUpdate(id)).state).toBe('cancelled')
   })
@@ -123,7 +123,7 @@ describe('rolling back', () => {
     const { id } = await startUpdate('undo', ['undo-a'])
     await node.reach(id, 'promoting')
     expect(await findModel(db, 'undo')).toMatchObject({ activeVersion: 1 })
-    const drivers = Promise.all(Array.from({ length: 5 }, () => advance(testDeps(), id)))
+    const drivers = Promise.all(Array.from({ length: 5 }, () => advanceUpdate(testDeps(), id)))
     expect(await (await rollBack('undo')).json()).toEqual({ active_version: 0 })
     await drivers
     await node.beat()
@@ -163,7 +163,7 @@ describe('rolling back', () => {
     expect(await rollBackModel(deps, { model: 'raced' })).toBe(0)
     expect(races).toBe(2)
     expect((await getUpdate(id)).state).toBe('rolled_back')
-    await advance(testDeps(), id)
+    await advanceUpdate(testDeps(), id)
     expect(await findModel(db, 'raced')).toMatchObject({ activeVersion: 0 })
   })
 

@@ -5,7 +5,13 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { applyJobReports } from '../../../../gateway/src/adaptation/updates/job-reports.ts'
 import { jobsForNode } from '../../../../gateway/src/adaptation/updates/job-assignment.ts'
-import { getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
+import {
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../../support/doubles/simulated-node.ts'
 
 const db = openDatabase(env.DB)
 const ahead = (ms: number) => testDeps({ nowMs: () => Date.now() + ms })

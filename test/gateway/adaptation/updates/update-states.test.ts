@@ -1,6 +1,10 @@
 import { expect, test } from 'vitest'
 import { updateState, type UpdateState } from '@copal/shared/wire/admin.ts'
-import { hasEnded, next, type UpdateEvent } from '../../../../gateway/src/adaptation/updates/update-states.ts'
+import {
+  hasEnded,
+  nextState,
+  type UpdateEvent,
+} from '../../../../gateway/src/adaptation/updates/update-states.ts'
 
 const EVENTS = [
   'collected',
@@ -35,7 +39,7 @@ test('every event in every state moves as listed or not at all', () => {
   for (const state of updateState.options) {
     for (const event of EVENTS) {
       const expected = MOVES.find(([from, by]) => from === state && by === event)?.[2]
-      expect([state, event, next(state, event)]).toEqual([state, event, expected])
+      expect([state, event, nextState(state, event)]).toEqual([state, event, expected])
     }
   }
 })
@@ -45,7 +49,7 @@ test('every path comes to an end, and an ended update is never at work again', (
     if (seen.has(state)) return seen
     seen.add(state)
     for (const event of EVENTS) {
-      const to = next(state, event)
+      const to = nextState(state, event)
       if (to !== undefined) reach(to, seen)
     }
     return seen

@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { introspectWorkflowInstance } from 'cloudflare:test'
 import { expect, test } from 'vitest'
-import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import { getUpdate, importTexts, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
 
@@ -48,6 +48,6 @@ test('that never runs is not missed: heartbeats and cron bring the update to its
   await node.beat()
   await importTexts('alone-a')
   const id = await stored('alone')
-  await advance(testDeps(), id)
+  await advanceUpdate(testDeps(), id)
   expect(await node.finish(id)).toMatchObject({ state: 'promoted' })
 })

@@ -6,7 +6,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { listAccumulated } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
-import { advance, tick } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { advanceUpdate, advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import {
   admin,
@@ -193,10 +193,10 @@ describe('a whole update', () => {
     await node.beat()
     await importTexts('many-a')
     const { id } = await startUpdate('many', ['many-a'])
-    const crowd = () => Promise.all(Array.from({ length: 6 }, () => advance(testDeps(), id)))
+    const crowd = () => Promise.all(Array.from({ length: 6 }, () => advanceUpdate(testDeps(), id)))
     for (let turn = 0; turn < 12; turn += 1) {
       await crowd()
-      await Promise.all([node.beat(), tick(testDeps()), crowd()])
+      await Promise.all([node.beat(), advanceUpdates(testDeps()), crowd()])
       await node.work()
     }
     expect(await getUpdate(id)).toMatchObject({ state: 'promoted', mask_version: 1 })
@@ -221,7 +221,7 @@ describe('a whole update', () => {
       state: 'promoting',
       message: 'waiting until every live node serves m1',
     })
-    await advance(testDeps({ nowMs: () => Date.now() + 121_000 }), id)
+    await advanceUpdate(testDeps({ nowMs: () => Date.now() + 121_000 }), id)
     expect(await getUpdate(id)).toMatchObject({ state: 'promoted' })
     expect((await slow.beat()).desired.active).toMatchObject({ version: 1 })
   })
@@ -241,7 +241,7 @@ describe('what stands in the way', () => {
     expect(await findModel(db, 'unfit')).toMatchObject({ activeVersion: 2, previousVersion: 1 })
     const serves = { version: 1, state: 'ready', requests: 0 } as const
     const failed = { version: 2, state: 'failed', requests: 0, error: 'Linear w has no rows.' } as const
-    const after = (ms: number) => advance(testDeps({ nowMs: () => Date.now() + ms }), id)
+    const after = (ms: number) => advanceUpdate(testDeps({ nowMs: () => Date.now() + ms }), id)
     await node.beat({ activeVersion: 1, weightSets: [serves, failed] })
     await other.beat({ activeVersion: 1, weightSets: [serves, { ...failed, state: 'loading' }] })
     await after(16_000)
@@ -303,7 +303,7 @@ describe('what stands in the way', () => {
       seed: 0,
     })
     await adminJson('DELETE', '/domains/vanish-a/samples')
-    await advance(deps, update.id)
+    await advanceUpdate(deps, update.id)
     expect(await getUpdate(update.id)).toMatchObject({
       state: 'failed',
       progress: 0,

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createAlarms } from '../../../../gateway/src/runtime/alarms.ts'
 import { callNode, NodeCallError } from '../../../../gateway/src/fleet/client/node-client.ts'
-import { readWhole } from '../../../../gateway/src/fleet/client/whole-response.ts'
+import { readWholeResponse } from '../../../../gateway/src/fleet/client/whole-response.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
@@ -38,7 +38,11 @@ test('once the first byte is there, the deadline is over', async () => {
     { kind: 'stream', chunks: ['a', 'b', 'c', 'd'], pauseMs: 1_000, ending: 'end' },
   ])
   const answer = await call(node, { firstByteTimeoutMs: 3_000 })
-  const body = await readWhole({ nodeId: 'slow-1', url: node.url }, answer, new AbortController().signal)
+  const body = await readWholeResponse(
+    { nodeId: 'slow-1', url: node.url },
+    answer,
+    new AbortController().signal,
+  )
   expect(new TextDecoder().decode(body)).toBe('abcd')
 })
 
@@ -70,7 +74,7 @@ test('an answer that is too large is no fault of the node', async () => {
     },
   })
   const answer = { headers: new Headers(), first: new Uint8Array(1), rest }
-  const whole = readWhole(node, answer, new AbortController().signal)
+  const whole = readWholeResponse(node, answer, new AbortController().signal)
   expect(await failure(whole)).toEqual(['invalid_request', 'refused'])
 })
 
@@ -82,7 +86,7 @@ test('a late answer is told from an error, and its mask known, by its first fiel
       rest: new Blob([`  ${text}`]).stream() as ReadableStream<Uint8Array>,
     }
     const node = { nodeId: 'late-3', url: 'http://127.0.0.1:9' }
-    return { answer, body: readWhole(node, answer, new AbortController().signal) }
+    return { answer, body: readWholeResponse(node, answer, new AbortController().signal) }
   }
   const text =
     '{"system_fingerprint":"copal-x-m12","metadata":{"system_fingerprint":"copal-x-m99"},"error":null}'

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import { isChosen } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
+import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
 import { a, ask, b, ready } from '../../support/state/fleet-state.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
@@ -13,7 +13,7 @@ describe('a canary', () => {
   })
   const trials = { canary: { version: 5, share: 0.5 } }
   const keys = Array.from({ length: 40 }, (_, index) => `key-${index}`)
-  const isIn = (account: string) => isChosen('canary', trials.canary, 'm', account)
+  const isIn = (account: string) => isAssigned('canary', trials.canary, 'm', account)
   const inside = keys.find(isIn) ?? ''
   const outside = keys.find((account) => !isIn(account)) ?? ''
 

@@ -1,15 +1,15 @@
 import { expect, test } from 'vitest'
-import { Breaker } from '../../../../gateway/src/fleet/object/circuit-breaker.ts'
+import { CircuitBreaker } from '../../../../gateway/src/fleet/object/circuit-breaker.ts'
 import { RetryBudget } from '../../../../gateway/src/fleet/object/retry-budget.ts'
 
-function opened(): Breaker {
-  const breaker = new Breaker()
+function opened(): CircuitBreaker {
+  const breaker = new CircuitBreaker()
   for (const id of ['a', 'b', 'c']) breaker.failed(id, 0)
   return breaker
 }
 
 test('a success between failures keeps a breaker closed', () => {
-  const breaker = new Breaker()
+  const breaker = new CircuitBreaker()
   for (let turn = 0; turn < 5; turn += 1) {
     breaker.failed('a', turn)
     breaker.failed('b', turn)

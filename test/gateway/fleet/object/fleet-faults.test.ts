@@ -2,10 +2,18 @@ import { env } from 'cloudflare:workers'
 import { runInDurableObject } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
-import type { Admitted } from '../../../../gateway/src/contracts/fleet-object.ts'
-import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { AdmissionResult } from '../../../../gateway/src/contracts/fleet-object.ts'
+import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { beat, createKey, errorOf, get, post, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import {
+  beat,
+  createKey,
+  errorOf,
+  get,
+  post,
+  signedPost,
+  until,
+} from '../../support/requests/gateway-requests.ts'
 import { loseDatabase } from '../../support/faults/lost-database.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
@@ -18,7 +26,7 @@ const ask = (key: string, model: string, changes: object = {}, headers: Record<s
 const leasesOn = async (id: string) => (await fleet().snapshot()).nodes.find((node) => node.id === id)?.leases
 
 /** Until the test ends this is what becomes of asking the fleet for a node. */
-function replaceAcquire(become: (acquire: () => Promise<Admitted>) => Promise<Admitted>): void {
+function replaceAcquire(become: (acquire: () => Promise<AdmissionResult>) => Promise<AdmissionResult>): void {
   const { prototype } = Fleet
   const original = Object.getOwnPropertyDescriptor(prototype, 'acquire')
   if (!original) throw new Error('the fleet cannot be asked')
@@ -285,7 +293,9 @@ test('a client that leaves before the fleet was asked on its behalf takes nothin
   await until('its lease to end', async () => ((await leasesOn('overtaken-1')) === 0 ? true : undefined))
   expect(taken).toEqual([true])
   await fleet().saveCounts()
-  const holds = await runInDurableObject(fleet(), (_, { storage }) => storage.list<Hold>({ prefix: 'hold:' }))
+  const holds = await runInDurableObject(fleet(), (_, { storage }) =>
+    storage.list<Reservation>({ prefix: 'hold:' }),
+  )
   expect([...holds.values()].filter(({ accounts }) => accounts.includes(`key:${id}`))).toEqual([])
   expect(await node.calls()).toEqual([])
 })

@@ -5,7 +5,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/fleet-policy.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
@@ -36,7 +36,9 @@ test('an attempt that asks again while it waits keeps what it reserved', async (
   expect(await Promise.all(asked)).toMatchObject([{ ok: true }, { ok: true }])
   expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 1 }])
   await fleet.saveCounts()
-  const holds = await runInDurableObject(fleet, (_, { storage }) => storage.list<Hold>({ prefix: 'hold:' }))
+  const holds = await runInDurableObject(fleet, (_, { storage }) =>
+    storage.list<Reservation>({ prefix: 'hold:' }),
+  )
   expect([...holds.keys()]).toEqual(['hold:request-1'])
 })
 

@@ -54,7 +54,7 @@ describe('heartbeats', () => {
       return fleet.look('request-1', atMs + 1_000)?.tokenlessMs
     }
     expect(tell(90_000, {})).toBe(0)
-    expect(tell(92_000, { tokenlessMs: 500 })).toBe(1_500)
+    expect(tell(92_000, { firstTokenWaitMs: 500 })).toBe(1_500)
     expect(tell(94_000, { completionTokens: 1 })).toBe(0)
   })
 

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { Refusals } from '../../../../gateway/src/fleet/object/rejection-counts.ts'
+import { RejectionCounts } from '../../../../gateway/src/fleet/object/rejection-counts.ts'
 
 test('requests for names that clients invent are one count, and those of a served model have theirs', () => {
-  const refusals = new Refusals((model) => model === 'served')
+  const refusals = new RejectionCounts((model) => model === 'served')
   for (let index = 0; index < 100; index += 1)
     refusals.count({ tenant: 'acme', model: `invented-${index}` }, 'unknown')
   refusals.count({ tenant: 'acme', model: 'served' }, 'full')
@@ -13,13 +13,13 @@ test('requests for names that clients invent are one count, and those of a serve
 })
 
 test('a client that left is not refused', () => {
-  const refusals = new Refusals(() => true)
+  const refusals = new RejectionCounts(() => true)
   refusals.count({ model: 'served' }, 'left')
   expect(refusals.list()).toEqual([])
 })
 
 test('counts beyond the most that are kept apart are one for each reason', () => {
-  const refusals = new Refusals(() => true, 2)
+  const refusals = new RejectionCounts(() => true, 2)
   for (const tenant of ['a', 'b', 'c', 'd', 'a']) refusals.count({ tenant, model: 'served' }, 'full')
   expect(refusals.list()).toEqual([
     { tenant: 'a', model: 'served', reason: 'full', requests: 2 },

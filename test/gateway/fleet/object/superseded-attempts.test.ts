@@ -7,7 +7,7 @@ import {
 } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
-import { Superseded } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
+import { SupersededAttempts } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
 import { beat, createKey, post, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
@@ -123,7 +123,7 @@ test('an estimate of a try that was superseded goes when its receipt comes', asy
 })
 
 test('tries that were superseded are forgotten when no receipt of them can be on its way', () => {
-  const superseded = new Superseded()
+  const superseded = new SupersededAttempts()
   superseded.add('first', 0)
   superseded.add('second', 599_999)
   expect(superseded.among(['first', 'second', 'never'])).toEqual(['first', 'second'])

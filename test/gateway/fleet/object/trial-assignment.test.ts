@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { isChosen } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
+import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
 import { trialsInForce } from '../../../../gateway/src/storage/db/trials-in-force.ts'
 import type { StoredTrial } from '../../../../gateway/src/contracts/trial.ts'
 
 const KEYS = Array.from({ length: 20_000 }, (_, index) => `key_${index.toString(16).padStart(32, '0')}`)
 const chosen = (version: number, share: number, kind: 'canary' | 'shadow' = 'canary', model = 'm') =>
-  new Set(KEYS.filter((key) => isChosen(kind, { version, share }, model, key)))
+  new Set(KEYS.filter((key) => isAssigned(kind, { version, share }, model, key)))
 
 describe('a share', () => {
   test.each([0.01, 0.1, 0.5, 0.9])('of %f is as many of the keys, within chance', (share) => {

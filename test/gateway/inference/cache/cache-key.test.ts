@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
 import {
-  answerKey,
+  responseKey,
   isRepeatable,
   requestKey,
   type KeyedRequest,
@@ -16,7 +16,7 @@ const chat = (fields: object = {}): KeyedRequest => ({
   request: chatRequest.parse({ ...REQUEST, ...fields }),
 })
 const cacheKey = async (request: KeyedRequest, version: number) =>
-  answerKey(await requestKey(request), version)
+  responseKey(await requestKey(request), version)
 const keyOf = (fields: object, version = 3) => cacheKey(chat(fields), version)
 
 describe('the key of an answer', () => {

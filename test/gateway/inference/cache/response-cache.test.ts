@@ -2,10 +2,10 @@ import { env } from 'cloudflare:workers'
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
 import { CacheStore } from '../../../../gateway/src/inference/cache/cache-store.ts'
-import type { CachedAnswer } from '../../../../gateway/src/contracts/response-cache-object.ts'
+import type { CachedResponse } from '../../../../gateway/src/contracts/response-cache-object.ts'
 
 const open = (tenant: string) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant))
-const answerOf = (text: string): CachedAnswer => ({
+const answerOf = (text: string): CachedResponse => ({
   body: new Uint8Array(new TextEncoder().encode(text)),
   contentType: 'application/json',
   maskVersion: 3,

@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Flights } from '../../../../gateway/src/inference/cache/single-flight.ts'
+import { SingleFlight } from '../../../../gateway/src/inference/cache/single-flight.ts'
 
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
 /** Starts a flight of `k` by `leader`, with followers, and tells what each hears. */
 function fly(leader: string, ...followers: string[]) {
-  const flights = new Flights<string>()
+  const flights = new SingleFlight<string>()
   expect(flights.lead('k', leader)).toBe(true)
   const heard = new Map<string, string | undefined>()
   for (const id of followers) {

@@ -26,7 +26,7 @@ test.each([
 })
 
 /** A request whose node tells of it at once, watched for a while by a gateway in a hurry. */
-async function watched(model: string, progress: { completionTokens?: number; tokenlessMs?: number }) {
+async function watched(model: string, progress: { completionTokens?: number; firstTokenWaitMs?: number }) {
   const deps = testDeps({ policy: { ...DEFAULT_POLICY, connectMs: 20, firstTokenMs: 100 } })
   const node = { nodeId: `${model}-1`, url: 'http://127.0.0.1:9' }
   const about = { id: node.nodeId, url: node.url }
@@ -49,7 +49,7 @@ test('an embedding, and a request that waits on its node, may take longer than a
 })
 
 test('a node that runs a request for too long without a token is late, and not at fault', async () => {
-  const { reason } = await watched('tokenless', { tokenlessMs: 100 })
+  const { reason } = await watched('tokenless', { firstTokenWaitMs: 100 })
   expect(reason).toBeInstanceOf(NodeCallError)
   expect(reason).toMatchObject({ how: 'refused', error: { code: 'deadline_exceeded' } })
 })

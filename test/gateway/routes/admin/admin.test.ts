@@ -1,6 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import type { DriftReport, StatusReport } from '@copal/shared/wire/admin.ts'
-import { admin, adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
+import {
+  admin,
+  adminJson,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+} from '../../support/doubles/simulated-node.ts'
 import { createKey, errorOf, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 
 describe('the admin key', () => {

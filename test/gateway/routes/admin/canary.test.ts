@@ -6,9 +6,17 @@ import type { CanaryReport } from '@copal/shared/wire/admin-trials.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'
-import { isChosen } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
+import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
-import { beat, createKey, errorOf, get, post, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import {
+  beat,
+  createKey,
+  errorOf,
+  get,
+  post,
+  receiptOf,
+  signedPost,
+} from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
@@ -47,7 +55,7 @@ beforeAll(async () => {
       .values({ ...mask, ...own })
   }
   await activate(4)
-  const isIn = ({ id }: { id: string }) => isChosen('canary', { version: 5, share: 0.5 }, 'tiny', id)
+  const isIn = ({ id }: { id: string }) => isAssigned('canary', { version: 5, share: 0.5 }, 'tiny', id)
   const keys = await Promise.all(Array.from({ length: 12 }, () => createKey()))
   const [one, other] = [keys.find(isIn), keys.find((key) => !isIn(key))]
   if (!one || !other) throw new Error('all keys are on one side: run it again')

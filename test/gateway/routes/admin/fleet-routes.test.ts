@@ -1,7 +1,21 @@
 import { expect, test } from 'vitest'
 import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
-import { admin, adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
-import { beat, createKey, errorOf, post, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import {
+  admin,
+  adminJson,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+} from '../../support/doubles/simulated-node.ts'
+import {
+  beat,
+  createKey,
+  errorOf,
+  post,
+  receiptOf,
+  signedPost,
+  until,
+} from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }

@@ -42,7 +42,7 @@ describe('a mask', () => {
   })
 
   test.each<[string, (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>, RegExp]>([
-    ['no safetensors file', () => bytesOf('hello, I am no mask at all'), /Not a usable mask/],
+    ['no safetensors file', () => bytesOf('hello, I am no mask at all'), /The mask is not usable/],
     ['cut short', (bytes) => bytes.slice(0, -1), /describes \d+ bytes, it has \d+/],
     [
       'longer than its header says',
@@ -52,7 +52,7 @@ describe('a mask', () => {
     [
       'of another format',
       (bytes) => bytesOf(new TextDecoder('latin1').decode(bytes).replace('copal-mask', 'other-mask')),
-      /Not a usable mask/,
+      /The mask is not usable/,
     ],
     ['empty', () => new Uint8Array(), /./],
   ])('that is %s is refused and not kept', async (name, damage, reason) => {

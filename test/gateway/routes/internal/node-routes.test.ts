@@ -118,7 +118,9 @@ describe('a heartbeat', () => {
     expect(await send({ methods: ['copal'] })).toBe(true)
     expect(await send({})).toBe(true)
     expect(await offered()).toEqual(['copal'])
-    await runInDurableObject(fleet(), (_fleet, state) => state.abort('reset by a test')).catch(() => undefined)
+    await runInDurableObject(fleet(), (_fleet, state) => state.abort('reset by a test')).catch(
+      () => undefined,
+    )
     expect(await send({})).toBe(true)
     expect(await offered()).toEqual(['copal'])
     expect(await send({ process: 'second' })).toBe(false)

@@ -13,9 +13,17 @@ import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { LimitedAccount } from '../../../../gateway/src/contracts/limits.ts'
-import type { AccountRecord, Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
-import { beat, createKey, errorOf, post, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
+import {
+  beat,
+  createKey,
+  errorOf,
+  post,
+  receiptOf,
+  signedPost,
+  until,
+} from '../../support/requests/gateway-requests.ts'
 import { ask, limited, statuses } from '../../support/requests/limited-requests.ts'
 import { loseDatabase } from '../../support/faults/lost-database.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
@@ -42,7 +50,7 @@ async function stored() {
   await fleet().saveCounts()
   return runInDurableObject(fleet(), async (_fleet, { storage }) => ({
     accounts: await storage.list<AccountRecord>({ prefix: 'account:' }),
-    holds: await storage.list<Hold>({ prefix: 'hold:' }),
+    holds: await storage.list<Reservation>({ prefix: 'hold:' }),
   }))
 }
 

@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import type { Asked } from '../../../../gateway/src/contracts/fleet-object.ts'
+import type { AdmissionRequest } from '../../../../gateway/src/contracts/fleet-object.ts'
 import { beat, get, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 
 test('metrics tell of requests, tokens, drift and nodes in the Prometheus text format', async () => {
@@ -77,7 +77,7 @@ test('metrics tell which requests got no node and why, a tenant those of its own
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 1 },
   })
   const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
-  const asked = (requestId: string, changes: Partial<Asked> = {}): Asked => ({
+  const asked = (requestId: string, changes: Partial<AdmissionRequest> = {}): AdmissionRequest => ({
     requestId,
     model: refusing,
     promptTokens: 1,

@@ -6,9 +6,15 @@ import { freezeHoldout } from '../../../../gateway/src/storage/db/queries/domain
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { deleteUnusedDatasets, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
-import { advance } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
-import { getUpdate, importTexts, SimulatedNode, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
+import {
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../../support/doubles/simulated-node.ts'
 
 const db = openDatabase(env.DB)
 const isStored = async (hash: string) => (await testDeps().artifacts.head(datasetKey(hash))) !== null
@@ -72,7 +78,7 @@ test('the texts of several domains are frozen one after the other, and never hel
     length: 64,
     seed: 0,
   })
-  await advance({ ...deps, reservoir, artifacts }, update.id)
+  await advanceUpdate({ ...deps, reservoir, artifacts }, update.id)
   expect(seen).toEqual(domains.flatMap((domain) => [`read ${domain}`, 'put']))
   expect(await datasetsOf(update.id)).toHaveLength(3)
   await cancelUpdate(testDeps(), update.id)
@@ -109,7 +115,7 @@ test('a dataset stays while an update that collects its domain may be freezing t
   expect(other.state).toBe('collecting')
   await cancelUpdate(testDeps(), id)
   expect(await isStored(hash)).toBe(true)
-  await advance(testDeps(), other.id)
+  await advanceUpdate(testDeps(), other.id)
   expect(await datasetsOf(other.id)).toEqual([hash])
   await cancelUpdate(testDeps(), other.id)
   expect(await isStored(hash)).toBe(false)
@@ -139,7 +145,7 @@ test('what was frozen for an update that was cancelled meanwhile is deleted', as
   const cancelling = withBucket(artifacts, async (name) => {
     if (name === 'put') await cancelUpdate(testDeps(), update.id)
   })
-  expect((await advance({ ...deps, artifacts: cancelling }, update.id))?.state).toBe('cancelled')
+  expect((await advanceUpdate({ ...deps, artifacts: cancelling }, update.id))?.state).toBe('cancelled')
   expect(await listDatasetsOf(db, 'between')).toEqual([])
 })
 

@@ -1,6 +1,6 @@
 import type { CachedResponse, Receipt } from '@copal/shared/wire/node-rpc.ts'
 import { createAttestations } from '../../../../gateway/src/fleet/auth/attestations.ts'
-import type { Given } from '../../../../gateway/src/contracts/node-auth.ts'
+import type { AttestedFact } from '../../../../gateway/src/contracts/node-auth.ts'
 import { TEST_NODE_SECRET } from '../setup/secrets.ts'
 
 const attestations = createAttestations([TEST_NODE_SECRET])
@@ -18,7 +18,7 @@ export async function withAttestations(told: Told): Promise<object> {
   const { nodeId } = told
   const add = async <T extends { attestation?: string | undefined }>(
     part: T,
-    what: Given['what'],
+    what: AttestedFact['what'],
   ): Promise<T> => ({
     ...part,
     attestation: part.attestation ?? (await attestations.issue({ nodeId, what })),

@@ -1,7 +1,7 @@
 import type { Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { LimitedAccount, Limits } from '../../../../gateway/src/contracts/limits.ts'
-import type { AccountRecord, Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import type { Wanted } from '../../../../gateway/src/contracts/reservation.ts'
+import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { ReservationRequest } from '../../../../gateway/src/contracts/reservation.ts'
 
 /** When tests begin: not at the edge of a month. */
 export const START_MS = Date.UTC(2026, 5, 15, 12)
@@ -15,8 +15,8 @@ export const tenant = (limits: Limits): LimitedAccount => ({ kind: 'tenant', nam
 export const ask = (
   requestId: string,
   accounts: LimitedAccount[],
-  changes: Partial<Wanted> = {},
-): Wanted => ({
+  changes: Partial<ReservationRequest> = {},
+): ReservationRequest => ({
   requestId,
   leaseId: requestId,
   accounts,
@@ -29,7 +29,7 @@ export const ask = (
 export function save(
   ledger: Ledger,
   nowMs: number,
-  into = { accounts: new Map<string, AccountRecord>(), holds: new Map<string, Hold>() },
+  into = { accounts: new Map<string, AccountRecord>(), holds: new Map<string, Reservation>() },
 ) {
   const { accounts, holds } = ledger.takeChanges(nowMs)
   const apply = <T>(changes: Map<string, T | undefined>, kept: Map<string, T>) => {

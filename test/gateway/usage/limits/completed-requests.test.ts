@@ -2,14 +2,14 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import { createDeps } from '../../../../gateway/src/deps.ts'
-import { createAnswered } from '../../../../gateway/src/usage/limits/completed-requests.ts'
+import { createCompletedRequests } from '../../../../gateway/src/usage/limits/completed-requests.ts'
 import { createKey } from '../../support/requests/gateway-requests.ts'
 
 test('answered requests let others run: told with the next one, else by themselves', async () => {
   const { id } = await createKey()
   const ctx = createExecutionContext()
   const deps = createDeps(env, ctx)
-  const answered = createAnswered()
+  const answered = createCompletedRequests()
   const ask = (requestId: string) =>
     deps.fleet.acquire({
       model: 'nobody-has-it',

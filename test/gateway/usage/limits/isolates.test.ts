@@ -11,7 +11,7 @@ import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
-import type { AccountRecord, Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
 import { beat, errorOf, ORIGIN, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
@@ -304,7 +304,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
         const id = `account:${account.kind}:${account.name}`
         const { record, holds } = await runInDurableObject(fleet(), async (_fleet, { storage }) => ({
           record: await storage.get<AccountRecord>(id),
-          holds: [...(await storage.list<Hold>({ prefix: 'hold:' })).values()],
+          holds: [...(await storage.list<Reservation>({ prefix: 'hold:' })).values()],
         }))
         const told = usedOf({ of: '', most: 0, keys: [...of], from: 0 }, atLeast)
         const inReceipts = await sumTokens(openDatabase(env.DB), account, { fromMs: 0, beforeMs: nowMs + 1 })

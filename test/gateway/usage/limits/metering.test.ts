@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { runInDurableObject } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
-import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { beat, until } from '../../support/requests/gateway-requests.ts'
 import { ask, limited } from '../../support/requests/limited-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
@@ -16,10 +16,10 @@ function endings() {
   return finish.mock.calls
 }
 
-async function holdsOf(id: string): Promise<Hold[]> {
+async function holdsOf(id: string): Promise<Reservation[]> {
   await fleet().saveCounts()
   return runInDurableObject(fleet(), async (_, { storage }) =>
-    [...(await storage.list<Hold>({ prefix: 'hold:' })).values()].filter(({ accounts }) =>
+    [...(await storage.list<Reservation>({ prefix: 'hold:' })).values()].filter(({ accounts }) =>
       accounts.includes(`key:${id}`),
     ),
   )

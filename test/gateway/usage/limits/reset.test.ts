@@ -3,7 +3,7 @@ import { runInDurableObject } from 'cloudflare:test'
 import { beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import type { Hold } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import { beat, receiptOf, signedPost, until } from '../../support/requests/gateway-requests.ts'
 import { ask, limited } from '../../support/requests/limited-requests.ts'
@@ -29,7 +29,8 @@ const reset = () =>
 
 /** Waits until nothing is reserved for a request any more, as the object has stored it. */
 async function isReturned(requestId: string): Promise<void> {
-  const stored = () => runInDurableObject(fleet(), (_, { storage }) => storage.get<Hold>(`hold:${requestId}`))
+  const stored = () =>
+    runInDurableObject(fleet(), (_, { storage }) => storage.get<Reservation>(`hold:${requestId}`))
   await until('its reservation to be gone', async () => {
     await fleet().saveCounts()
     return (await stored()) === undefined || undefined

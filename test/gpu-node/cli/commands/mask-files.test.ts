@@ -260,7 +260,7 @@ test.each<[string, (bytes: Uint8Array) => Uint8Array, RegExp]>([
   [
     'was made for other weights',
     () => randomHalfMask(tiny.model, 6, 'e'.repeat(64)).bytes,
-    /made for other weights/,
+    /made for other dense weights/,
   ],
   [
     'keeps a weight too many',
@@ -347,7 +347,7 @@ test.each([
   [
     ['masks', 'inspect', 'notes.md'],
     1,
-    "notes.md is not a safetensors file (its first eight bytes are no header length). Name a mask file, as 'copal masks export' writes it.",
+    "notes.md is not a safetensors file (its first eight bytes are not a header length). Name a mask file, as 'copal masks export' writes it.",
   ],
 ])('%j exits with %d and says why', async (args, code, message) => {
   const cwd = temporaryDir()

@@ -1,6 +1,11 @@
 import { expect, test } from 'vitest'
 import { choosePermutations } from '../../../../gpu-node/lab/plan/permutations.ts'
-import { countedDomains, orderStages, planRuns, type PlanOptions } from '../../../../gpu-node/lab/plan/plan.ts'
+import {
+  countedDomains,
+  orderStages,
+  planRuns,
+  type PlanOptions,
+} from '../../../../gpu-node/lab/plan/plan.ts'
 import { parseVariants } from '../../../../gpu-node/lab/plan/settings.ts'
 import { parseMethodVariant } from '../../../../gpu-node/src/pruning/methods/method-variant.ts'
 import { createRandom } from '../../../support/harness/random.ts'
@@ -187,7 +192,11 @@ test('work begins with everything accumulated at the first pattern, for every me
 })
 
 test('a method may name its scope; what is neither is refused', () => {
-  expect(parseMethodVariant('copal@matrix')).toEqual({ method: 'copal', scope: 'matrix', datasets: 'accumulated' })
+  expect(parseMethodVariant('copal@matrix')).toEqual({
+    method: 'copal',
+    scope: 'matrix',
+    datasets: 'accumulated',
+  })
   expect(parseVariants(['copal', 'copal@row', 'copal@matrix'])).toHaveLength(2)
   expect(() => parseMethodVariant('copal@column')).toThrow("after '@' comes 'row' or 'matrix'")
   expect(() => parseMethodVariant('copall')).toThrow("Did you mean 'copal'?")

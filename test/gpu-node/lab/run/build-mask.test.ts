@@ -237,5 +237,5 @@ test('a domain that is not there, and a folder without statistics, are refused',
   await expect(build('--from-statistics', 'cache', '--out', 'm.safetensors')).rejects.toThrow(
     /There are no statistics in .*cache/,
   )
-  await expect(fromHome('--pattern', '5')).rejects.toThrow(/between 0 and 1/)
+  await expect(fromHome('--pattern', '5')).rejects.toThrow(/above 0 and below 1/)
 })

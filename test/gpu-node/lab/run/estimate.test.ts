@@ -82,7 +82,7 @@ test('nothing to do takes no time and no disk', () => {
   })
 })
 
-test('where blocks are pruned as they are calibrated, that takes the selections between them too, and both models at once', () => {
+test('where blocks are pruned as they are calibrated, that takes the selections between them too', () => {
   const of = (propagation: Propagation) =>
     estimateRun(
       CONFIG,
@@ -90,12 +90,8 @@ test('where blocks are pruned as they are calibrated, that takes the selections 
       SIZES,
       RATES,
     )
-  const { seconds, memoryBytes, diskBytes } = of('dense')
+  const { seconds } = of('dense')
   const selecting = 5
-  const [pruned, compensated] = [of('pruned'), of('compensated')]
+  const pruned = of('pruned')
   expect((pruned.seconds.calibrate - selecting) / seconds.calibrate).toBeCloseTo(1.5, 0)
-  expect((compensated.seconds.calibrate - selecting) / seconds.calibrate).toBeCloseTo(2.9, 0)
-  expect(compensated.memoryBytes).toBeGreaterThan(memoryBytes + 4 * 32_768 * CONFIG.hiddenSize)
-  // A third tensor as large as the weights of each block.
-  expect(compensated.diskBytes / diskBytes).toBeCloseTo(1.68, 1)
 })

@@ -42,7 +42,7 @@ test.each<[string, Parameters<LabFolder['settings']>[0], RegExp]>([
   [
     'a pattern that does not divide the columns',
     { patterns: ['3:7'] },
-    /model.layers.0.self_attn.q_proj.weight.*64 columns are not whole groups of 7/,
+    /model.layers.0.self_attn.q_proj.weight.*64 columns are not a multiple of 7/,
   ],
   [
     'no calibration text for a method that calibrates',

@@ -198,42 +198,39 @@ test('sweeps share masks with the main runs and hold everything accumulated', as
   expect(done).toMatchObject({ calibrated: 4, selected: 2 + 2 + (2 + 1) + (2 + 1) })
 })
 
-test.each(['pruned', 'compensated'] as const)(
-  'with %s propagation every beginning of an order has its mask, and its statistics go when all are there',
-  async (propagation) => {
-    const settings = folder.settings({
-      specs: TWO,
-      methods: ['copal', 'wanda'],
-      propagation,
-      maxWindows: 1,
-    })
-    const plan = await planLabRun(settings, { signal: new AbortController().signal })
-    // Both orders of copal, and each domain alone of wanda.
-    expect(plan).toMatchObject({ masks: 4 + 2, calibrations: 4 + 2 })
-    const { results, done } = await run(settings)
-    expect(done).toMatchObject({ calibrated: 4 + 2, selected: 4 + 2 })
-    expect(results.settings.propagation).toBe(propagation)
-    const [copal] = results.runs
-    expect(copal!.stages.map(({ domains }) => domains.join()).toSorted()).toEqual([
-      'law',
-      'law,sea',
-      'sea',
-      'sea,law',
-    ])
-    const [forth, back] = ['law,sea', 'sea,law'].map((order) =>
-      copal!.stages.find(({ domains }) => domains.join() === order),
-    )
-    expect(forth!.maskSha256).not.toBe(back!.maskSha256)
-    expect(copal!.matrices.map(({ R }) => R.flat().filter((cell) => cell !== null).length)).toEqual([3, 3])
-    expect(copal!.summary).not.toBeNull()
-    const left = join(settings.outDir, 'cache', 'statistics-pruned')
-    expect(existsSync(left)).toBe(false)
-    // Of a run with another pattern that was stopped.
-    mkdirSync(join(left, 'other'), { recursive: true })
-    expect((await run(settings)).done).toEqual({ calibrated: 0, selected: 0, evaluated: 0 })
-    expect(existsSync(left)).toBe(false)
-  },
-)
+test('with pruned propagation every beginning of an order has its mask, and its statistics go when all are there', async () => {
+  const settings = folder.settings({
+    specs: TWO,
+    methods: ['copal', 'wanda'],
+    propagation: 'pruned',
+    maxWindows: 1,
+  })
+  const plan = await planLabRun(settings, { signal: new AbortController().signal })
+  // Both orders of copal, and each domain alone of wanda.
+  expect(plan).toMatchObject({ masks: 4 + 2, calibrations: 4 + 2 })
+  const { results, done } = await run(settings)
+  expect(done).toMatchObject({ calibrated: 4 + 2, selected: 4 + 2 })
+  expect(results.settings.propagation).toBe('pruned')
+  const [copal] = results.runs
+  expect(copal!.stages.map(({ domains }) => domains.join()).toSorted()).toEqual([
+    'law',
+    'law,sea',
+    'sea',
+    'sea,law',
+  ])
+  const [forth, back] = ['law,sea', 'sea,law'].map((order) =>
+    copal!.stages.find(({ domains }) => domains.join() === order),
+  )
+  expect(forth!.maskSha256).not.toBe(back!.maskSha256)
+  expect(copal!.matrices.map(({ R }) => R.flat().filter((cell) => cell !== null).length)).toEqual([3, 3])
+  expect(copal!.summary).not.toBeNull()
+  const left = join(settings.outDir, 'cache', 'statistics-pruned')
+  expect(existsSync(left)).toBe(false)
+  // Of a run with another pattern that was stopped.
+  mkdirSync(join(left, 'other'), { recursive: true })
+  expect((await run(settings)).done).toEqual({ calibrated: 0, selected: 0, evaluated: 0 })
+  expect(existsSync(left)).toBe(false)
+})
 
 test('killed within a calibration, it goes on at the block that was not finished, to the same result', async () => {
   folder = await createLabFolder({ layers: 6 })

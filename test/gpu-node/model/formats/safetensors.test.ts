@@ -42,7 +42,7 @@ test.each([
   ['dtype "Q9"', '{"a":{"dtype":"Q9","shape":[1],"data_offsets":[0,4]}}', 4],
   ['shape [-1]', '{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', 4],
   ['data_offsets [0]', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}}', 4],
-  ['holds 8 bytes where its shape needs 4', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}', 8],
+  ['has 8 bytes, but its shape takes 4', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}', 8],
   [
     `tensor 'b' begins at byte`,
     '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}',
@@ -73,7 +73,7 @@ test('a header longer than the file is refused before it is read', async () => {
   const path = join(temporaryDir(), 'x.safetensors')
   await writeFile(path, Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 1, 2]))
   await expect(openSafetensors(path)).rejects.toMatchObject({
-    message: expect.stringContaining('its first eight bytes are no header length'),
+    message: expect.stringContaining('its first eight bytes are not a header length'),
   })
 })
 

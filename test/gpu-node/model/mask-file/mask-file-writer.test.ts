@@ -164,7 +164,7 @@ test.each<[string, Partial<Linear>, RegExp]>([
   ['too few bytes', { bits: new Uint8Array(11) }, /has 11 bytes/],
   ['a NaN', { weights: new Float32Array(72).fill(NaN) }, /q_proj.weight' row 0 column \d+ is NaN/],
   ['an infinity', { weights: new Float32Array(72).fill(-Infinity) }, /is -Infinity/],
-  ['a value beyond bfloat16', { weights: new Float32Array(72).fill(3.4e38) }, /no bfloat16 holds/],
+  ['a value beyond bfloat16', { weights: new Float32Array(72).fill(3.4e38) }, /is not finite in bfloat16/],
 ])('a linear with %s is refused by name, and can be given again', async (_, change, message) => {
   const linears = linearsOf(META, 4)
   const writer = await createMaskFileWriter(temporaryDir(), META, SHAPES, 'weights')
@@ -188,7 +188,7 @@ test('a linear is written once, and one that the mask does not hold never', asyn
 })
 
 test.each<[string, Partial<MaskMeta>, string]>([
-  ['does not fit a linear', { pattern: '4:8' }, `tensor '${FIRST}': 12 columns are not whole groups of 8`],
+  ['does not fit a linear', { pattern: '4:8' }, `tensor '${FIRST}': 12 columns are not a multiple of 8`],
   ['names no linear', { patterns: { 'lm_head.weight': '0.5' } }, "'lm_head.weight', which is not a linear"],
   [
     'leaves everything dense',

@@ -8,11 +8,11 @@ import { ensureMaster } from '../../../../gpu-node/src/model/master/ensure-maste
 import { fileState } from '../../../../gpu-node/src/platform/file-digest.ts'
 import {
   allocateBlock,
-  hashLinears,
   loadTensor,
   readBlock,
   readTensor,
 } from '../../../../gpu-node/src/model/master/read-master.ts'
+import { hashLinears } from '../../../support/models/hash-linears.ts'
 import type { ModelProgress } from '../../../../gpu-node/src/platform/progress.ts'
 import { storedBytes } from '../../../support/models/safetensors-writer.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'

@@ -6,7 +6,7 @@ import { linearShapes } from '../../../../gpu-node/src/model/config/llama-config
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 import { sha256File } from '../../../../gpu-node/src/platform/file-digest.ts'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
-import { hashLinears } from '../../../../gpu-node/src/model/master/read-master.ts'
+import { hashLinears } from '../../../support/models/hash-linears.ts'
 import { DEFAULT_MODEL, resolveModel } from '../../../../gpu-node/src/model/source/resolve-model.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 

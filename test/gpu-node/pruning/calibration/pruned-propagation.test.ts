@@ -2,29 +2,18 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import type { Artifact } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
-import {
-  BLOCK_INPUTS,
-  deviationNames,
-  INPUT_OF,
-  statisticTensors,
-} from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import { INPUT_OF, statisticTensors } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
 import { createCalibrationPass } from '../../../../gpu-node/src/pruning/calibration/calibration-pass.ts'
 import { chooseMask, type ChosenLinear } from '../../../../gpu-node/src/pruning/selection/choose-mask.ts'
 import { openPartial } from '../../../../gpu-node/src/pruning/statistics/partial-artifact.ts'
 import {
   calibratePruned,
-  type PrunedPropagation,
   type PrunedStage,
 } from '../../../../gpu-node/src/pruning/calibration/pruned-propagation.ts'
 import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
-import {
-  BLOCK_LINEARS,
-  linearName,
-  linearShape,
-  type BlockLinear,
-} from '../../../../gpu-node/src/model/config/llama-config.ts'
+import { BLOCK_LINEARS, linearShape } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import { createRandom } from '../../../support/harness/random.ts'
-import { referenceBlock, type BlockTrace, type Matrix } from '../../../support/models/reference-block.ts'
+import { referenceBlock, type Matrix } from '../../../support/models/reference-block.ts'
 import type { StoredTensor } from '../../../support/models/safetensors-writer.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
@@ -65,11 +54,7 @@ const calibrate = (
   selection: SelectionSpec,
   statisticsDir = temporaryDir(),
   onBlock?: (stage: number, done: number) => void,
-  propagation: PrunedPropagation = 'pruned',
-) => calibratePruned(tiny.model, stages, { selection, propagation, statisticsDir, threads: 1, onBlock })
-
-const compensate = (stages: PrunedStage[], selection: SelectionSpec, statisticsDir = temporaryDir()) =>
-  calibrate(stages, selection, statisticsDir, undefined, 'compensated')
+) => calibratePruned(tiny.model, stages, { selection, statisticsDir, threads: 1, onBlock })
 
 async function calibrateDense({ sequences }: PrunedStage): Promise<Artifact> {
   const pass = await createCalibrationPass(tiny.model, LENGTH, 1)
@@ -95,7 +80,7 @@ async function prunedTensors(
     expect(kept.filter((value) => value === 0).length).toBe((rows * cols) / 2)
     pruned.set(name, { shape, values: kept })
   }
-  await chooseMask(tiny.model, artifacts, selection, 1, sink, () => undefined)
+  await chooseMask({ model: tiny.model, artifacts, selection, threads: 1, sink })
   return pruned
 }
 
@@ -129,89 +114,6 @@ test('a block is scored with what the pruned blocks before it give, by a plain f
       }
     }
     batch = batch.map((hidden) => referenceBlock(config, pruned, layer, hidden).hidden)
-  }
-})
-
-test('compensated, a linear lacks what the dense model makes there, by a plain f64 forward pass', async () => {
-  const { config } = tiny.model
-  const only = stage('sea', 1)
-  const selection = selectionOf('continual-wanda+swaps+reconstruct')
-  const [artifact] = await compensate([only], selection)
-  const chosen = await prunedTensors([artifact!], selection)
-  let dense = embedded(only)
-  let pruned = dense
-  for (let layer = 0; layer < config.layers; layer++) {
-    const targets = dense.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
-    for (const linear of BLOCK_LINEARS) {
-      const before = BLOCK_LINEARS.filter(
-        (other) => BLOCK_INPUTS.indexOf(INPUT_OF[other]) < BLOCK_INPUTS.indexOf(INPUT_OF[linear]),
-      ).map((other) => linearName(layer, other))
-      const tensors = new Map(
-        [...tiny.tensors].map(([name, own]) => [name, before.includes(name) ? chosen.get(name)! : own]),
-      )
-      const found = pruned.map((hidden) => referenceBlock(config, tensors, layer, hidden))
-      const [t, y, x] = [
-        made(linear, targets),
-        made(linear, found),
-        found.flatMap(({ inputs }) => inputs[linear]),
-      ]
-      const [rows, cols] = linearShape(config, linear)
-      const expected = Array.from({ length: rows * cols }, (_, i) => {
-        const [r, c] = [Math.floor(i / cols), i % cols]
-        return x.reduce((sum, input, token) => sum + (t[token]![r]! - y[token]![r]!) * input[c]!, 0)
-      })
-      const { cross, norm } = deviationNames(linear)
-      const squareNorm = x[0]!.map((_, c) => x.reduce((sum, input) => sum + input[c]! ** 2, 0))
-      const missing = Array.from({ length: rows }, (_, r) =>
-        t.reduce((sum, target, token) => sum + (target[r]! - y[token]![r]!) ** 2, 0),
-      )
-      for (const [name, values] of [
-        [cross, expected],
-        [norm, missing],
-        [`${INPUT_OF[linear]}.square_norm`, squareNorm],
-      ] as const) {
-        const sum = await accumulate([artifact!], layer, name)
-        expect(relativeDifference(sum, values), `${name} of block ${layer}`).toBeLessThan(3e-4)
-      }
-    }
-    dense = targets.map(({ hidden }) => hidden)
-    pruned = pruned.map((hidden) => referenceBlock(config, chosen, layer, hidden).hidden)
-  }
-})
-
-test('what makes up for the blocks before comes nearer to the dense model than what does not', async () => {
-  const selection = selectionOf('continual-wanda+swaps+reconstruct')
-  const stages = [stage('sea', 1), stage('law', 2)]
-  const leaving = (tensors: ReadonlyMap<string, StoredTensor>) =>
-    stages.flatMap(embedded).flatMap((hidden) => {
-      let state = hidden
-      for (let layer = 0; layer < tiny.model.config.layers; layer++)
-        state = referenceBlock(tiny.model.config, tensors, layer, state).hidden
-      return state.flat()
-    })
-  const wanted = leaving(tiny.tensors)
-  const errorOf = async (artifacts: Artifact[]) => {
-    const found = leaving(await prunedTensors(artifacts, selection))
-    return found.reduce((sum, value, i) => sum + (value - wanted[i]!) ** 2, 0)
-  }
-  const [plain, compensated] = [
-    await errorOf(await calibrate(stages, selection)),
-    await errorOf(await compensate(stages, selection)),
-  ]
-  expect(compensated).toBeLessThan(0.95 * plain)
-})
-
-test('where next to nothing is pruned next to nothing is lacking, and the first linears lack nothing', async () => {
-  const [half] = await compensate([stage('sea', 1)], selectionOf('continual-wanda'))
-  const [none] = await compensate([stage('sea', 1)], selectionOf('continual-wanda', '0.001'))
-  const lacking = async (artifact: Artifact, block: number, linear: BlockLinear) =>
-    (await accumulate([artifact], block, deviationNames(linear).norm)).reduce(
-      (total, value) => total + value,
-      0,
-    )
-  expect(await lacking(half!, 0, 'self_attn.v_proj')).toBe(0)
-  for (const linear of BLOCK_LINEARS) {
-    expect(await lacking(none!, 2, linear)).toBeLessThan(1e-4 * (await lacking(half!, 2, linear)))
   }
 })
 
@@ -280,19 +182,4 @@ function embedded({ sequences: { tokens, sequences, length } }: PrunedStage): Ma
       ...values.subarray(token * hiddenSize, (token + 1) * hiddenSize),
     ]),
   )
-}
-
-/** What a linear makes; where that is added to the residual stream, the stream after it. */
-function made(linear: BlockLinear, traces: readonly BlockTrace[]): Matrix {
-  if (linear === 'self_attn.o_proj') return traces.flatMap(({ middle }) => middle)
-  if (linear === 'mlp.down_proj') return traces.flatMap(({ hidden }) => hidden)
-  return traces.flatMap(({ outputs }) => outputs[linear])
-}
-
-/** Largest difference, as a part of the largest value. */
-function relativeDifference(found: Float64Array, expected: readonly number[]): number {
-  const largest = (values: readonly number[]) =>
-    values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  const distance = largest(expected.map((value, i) => found[i]! - value))
-  return distance === 0 ? 0 : distance / largest(expected)
 }

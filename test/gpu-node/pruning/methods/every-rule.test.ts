@@ -70,7 +70,7 @@ describe.each(RULES.map((rule) => ({ rule, name: rule.name })))('$name', ({ rule
 
   test('a pattern that does not divide the columns is refused', () => {
     const problem = randomProblem(6, { rows: 2, cols: 18 })
-    expect(() => rule.choose(problem, parsePattern('2:4'), 'row')).toThrow('whole groups of 4')
+    expect(() => rule.choose(problem, parsePattern('2:4'), 'row')).toThrow('not a multiple of 4')
   })
 })
 

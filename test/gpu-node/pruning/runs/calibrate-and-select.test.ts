@@ -225,7 +225,7 @@ test('a pattern that does not divide the columns is refused before anything is c
   await expect(run(task({ datasets: [datasets[0]!], selection }), messages)).rejects.toMatchObject({
     code: 'invalid_request',
     message: expect.stringMatching(
-      /^Linear 'model.layers.0.self_attn.q_proj.weight': \d+ columns are not whole groups of 7/,
+      /^Linear 'model.layers.0.self_attn.q_proj.weight': \d+ columns are not a multiple of 7/,
     ) as string,
   })
   expect(messages).toEqual([])

@@ -197,7 +197,14 @@ describe('a method with +allocated', () => {
   test('prunes the block more that costs less, in a mask file that says so and keeps what it says', async () => {
     const selection = { method: 'magnitude+allocated', pattern: '0.5', scope: 'row' } as const
     const about = { domains: [], parent: null, created: '2026-01-01T00:00:00Z' }
-    const { path, sparsity } = await selectToFile(model, [], selection, about, tiny.dir, 1, () => undefined)
+    const { path, sparsity } = await selectToFile({
+      model,
+      artifacts: [],
+      selection,
+      about,
+      dir: tiny.dir,
+      threads: 1,
+    })
     const mask = decodeMask(await readFile(path))
     checkMask(mask, { shapes: linearShapes(model.config), baseSha256: model.master.baseSha256 })
     expect(sparsity).toBeCloseTo(0.5, 2)

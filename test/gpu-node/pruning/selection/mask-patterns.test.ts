@@ -92,7 +92,7 @@ describe('patterns of a selection', () => {
   test('one that does not fit, names nothing, or leaves nothing to prune is refused', () => {
     const down = 'model.layers.4.mlp.down_proj.weight'
     for (const [patterns, message] of [
-      [{ [down]: '3:7' }, `Linear '${down}': 100 columns are not whole groups of 7`],
+      [{ [down]: '3:7' }, `Linear '${down}': 100 columns are not a multiple of 7`],
       [
         { 'model.layers.4.mlp.down.weight': '0.5' },
         "'model.layers.4.mlp.down.weight' is the name of no linear",

@@ -25,7 +25,15 @@ import { logSoftmax, referenceLogits } from '../../../support/models/reference-m
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 import type { TinyLlamaOptions } from '../../../support/models/tiny-llama.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
-import { generating, logprobs, Steps, tokenIds, tokensOf, TOLD, type Token } from '../../../support/engine/backend-steps.ts'
+import {
+  generating,
+  logprobs,
+  Steps,
+  tokenIds,
+  tokensOf,
+  TOLD,
+  type Token,
+} from '../../../support/engine/backend-steps.ts'
 import { maskOf } from '../../../support/engine/token-masks.ts'
 
 function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {

@@ -92,7 +92,7 @@ describe.each(BACKENDS)('$name', (tested) => {
     [
       'a value too few',
       (linears) => linears.set(Q, { ...linears.get(Q)!, values: linears.get(Q)!.values!.slice(1) }),
-      /tensor 'model\.layers\.0\.self_attn\.q_proj\.weight' keeps 2048 weights, but there are 2047 values/,
+      /tensor 'model\.layers\.0\.self_attn\.q_proj\.weight' keeps 2048 weights, but has 2047 values/,
     ],
     [
       'a bit of another place',

@@ -5,7 +5,7 @@ import type { Engine } from '../../../../gpu-node/src/serving/engine/engine-api.
 import type { TokenConstraint } from '../../../../gpu-node/src/serving/contract/token-constraint.ts'
 import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
 import type { GenerateEvent, Generation } from '../../../../gpu-node/src/serving/engine/generation-request.ts'
-import { checkInvariants } from '../../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
 import { GREEDY } from '../../../support/engine/greedy.ts'
 import { maskOf } from '../../../support/engine/token-masks.ts'

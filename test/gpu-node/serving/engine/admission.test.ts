@@ -1,7 +1,15 @@
 /** How requests end, and which are refused. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { CODEC, CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
+import {
+  CODEC,
+  CONFIG,
+  read,
+  request,
+  setup,
+  text,
+  when,
+} from '../../../support/doubles/arithmetic-engine.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
 
 test('an end token ends the answer, is no text and is not counted', async () => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
-import { checkInvariants } from '../../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 

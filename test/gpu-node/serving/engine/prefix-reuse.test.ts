@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
-import { checkInvariants } from '../../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { createPolicy } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
 import type { Request } from '../../../../gpu-node/src/serving/engine/engine-request.ts'
 import {

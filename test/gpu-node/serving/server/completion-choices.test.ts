@@ -6,7 +6,10 @@ import { philox } from '../../../../gpu-node/src/serving/sampling/random-draw.ts
 import { startChoices } from '../../../../gpu-node/src/serving/server/completion-choices.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
-import { createArithmeticBackend, type ArithmeticOptions } from '../../../support/doubles/arithmetic-backend.ts'
+import {
+  createArithmeticBackend,
+  type ArithmeticOptions,
+} from '../../../support/doubles/arithmetic-backend.ts'
 import { call, readEvents, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 

@@ -9,7 +9,7 @@ import {
   type OnnxBackend,
 } from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
 import type { TokenLogprob } from '../../../../gpu-node/src/serving/engine/generated-text.ts'
-import { checkInvariants } from '../../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import type { EnginePolicy } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
 import type { EngineState } from '../../../../gpu-node/src/serving/engine/engine-state.ts'
 import { randomHalfMask } from '../../../support/models/random-masks.ts'

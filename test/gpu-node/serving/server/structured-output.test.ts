@@ -317,12 +317,12 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
         ],
         ['a type', { response_format: { type: 'xml' } }, 'response_format.type', /./],
         ['twice', { tools: [CLOCK, CLOCK] }, 'tools[1].function.name', /another tool 'clock'/],
-        ['no tools', { tool_choice: 'required' }, 'tool_choice', /needs 'tools'/],
+        ['no tools', { tool_choice: 'required' }, 'tool_choice', /requires 'tools'/],
         [
           'unknown tool',
           { tools: [CLOCK], tool_choice: { type: 'function', function: { name: 'g' } } },
           'tool_choice.function.name',
-          /no tool is called 'g'/,
+          /no tool is named 'g'/,
         ],
         [
           'depth',

@@ -1,5 +1,5 @@
 import { and, eq, gte, lt, ne, sql } from 'drizzle-orm'
-import type { Unread } from '../../../contracts/reservation.ts'
+import type { UnreadUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { apiKeys, receipts, usageDays } from '../schema.ts'
 import { changed } from './usage-total-queries.ts'
@@ -31,7 +31,7 @@ export function countDays(db: Database, json: string) {
 export async function sumTokens(
   db: Database,
   account: { kind: 'key' | 'tenant'; name: string },
-  { fromMs, beforeMs }: Unread,
+  { fromMs, beforeMs }: UnreadUsage,
 ): Promise<number> {
   const firstDay = Math.floor(fromMs / DAY_MS)
   const lastDay = Math.floor(beforeMs / DAY_MS)

@@ -3,16 +3,14 @@ import { expectedKeptCounts } from '@copal/shared/mask/check-linear.ts'
 import { checkMaskHeader } from '@copal/shared/mask/mask-codec.ts'
 import type { MaskEntry, MaskHeader } from '@copal/shared/mask/mask-header.ts'
 import { linearPattern } from '@copal/shared/mask/mask-metadata.ts'
+import type { MaskedPlace } from '../../../../native/addon.d.ts'
 import { readMaskFileHeader } from '../../../model/mask-file/mask-file-reader.ts'
 import { maskTarget } from '../../../model/mask-file/verify-mask.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../../model/master/dense-model.ts'
 
-/** By linear, what the addon is told of it: the five numbers that `Engine.load` in `addon.d.ts` names. */
-export type MaskPlaces = ReadonlyMap<string, readonly number[]>
-
-/** Of a linear that is left dense. */
-export const DENSE_PLACE: readonly number[] = [-1, -1, -1, -1, -1]
+/** The places of a mask file's linears, and what their masks must keep, by tensor name. Dense linears have none. */
+export type MaskPlaces = ReadonlyMap<string, MaskedPlace>
 
 /**
  * Checks the header of a mask file against a model, and tells where its linears lie and what they must keep. Whether
@@ -30,10 +28,16 @@ export async function placesInMask(
   return new Map([...header.linears].map(([name, linear]) => [name, placeOf(header, name, linear)]))
 }
 
-function placeOf({ meta }: MaskHeader, name: string, { rows, cols, bits, values }: MaskEntry): number[] {
+function placeOf({ meta }: MaskHeader, name: string, { rows, cols, bits, values }: MaskEntry): MaskedPlace {
   const { pattern, size, kept } = expectedKeptCounts(name, linearPattern(meta, name), meta.scope, rows, cols)
-  const columns = pattern.kind === 'n:m' ? size : meta.scope === 'row' ? 0 : -1
-  return [bits.begin, columns, kept, ...(values ? [values.begin, (values.end - values.begin) / 2] : [-1, -1])]
+  const isGrouped = pattern.kind === 'n:m'
+  return {
+    bits: bits.begin,
+    rule: isGrouped
+      ? { per: 'group', columns: size, kept }
+      : { per: meta.scope === 'row' ? 'row' : 'matrix', kept },
+    values: values ? { begin: values.begin, count: (values.end - values.begin) / 2 } : null,
+  }
 }
 
 async function readHeader(maskPath: string): Promise<MaskHeader> {

@@ -1,11 +1,22 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { maskInvalid } from '@copal/shared/mask/mask-error.ts'
-import type { Addon, Engine, EngineWeights, KernelName, Precision } from '../../../../native/addon.d.ts'
+import type {
+  Addon,
+  Engine,
+  EngineWeights,
+  KernelName,
+  LinearName,
+  LinearPlace,
+  ModelShape,
+  Precision,
+  StepOutput,
+} from '../../../../native/addon.d.ts'
+import { addonErrorCode } from '../../../platform/native-addon.ts'
 import { ropeFrequencies } from '../../../pruning/graph/rope.ts'
 import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import { PAGE_TOKENS, type SequenceWork } from '../../contract/backend.ts'
-import { DENSE_PLACE, type MaskPlaces } from './mask-locations.ts'
+import type { MaskPlaces } from './mask-locations.ts'
 import { createOwnPages } from './owned-pages.ts'
 
 /**
@@ -67,16 +78,15 @@ export function createModelEngine(
   const ownPages = createOwnPages(scheduled, unscheduled)
   const engine = explained(
     () =>
-      new addon.Engine(
+      new addon.Engine({
         kernel,
         threads,
         precision,
         headPrecision,
-        shapeOf(config),
-        Float64Array.from(ropeFrequencies(config)),
-        scheduled + unscheduled,
-        BATCH_TOKENS,
-      ),
+        model: shapeOf(config),
+        pages: scheduled + unscheduled,
+        batchTokens: BATCH_TOKENS,
+      }),
   )
   let last: Promise<unknown> = Promise.resolve()
   const inTurn = <T>(run: () => Promise<T>): Promise<T> => {
@@ -89,23 +99,26 @@ export function createModelEngine(
     kernel: engine.kernel,
     async load(model, maskPath, places, packThreads) {
       const tensor = placeIn(model)
-      const names = Array.from({ length: config.layers }, (_, layer) =>
-        BLOCK_LINEARS.map((linear) => linearName(layer, linear)),
-      ).flat()
-      const head = config.tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'
-      const norms = Array.from({ length: config.layers }, (_, layer) =>
-        ['input_layernorm', 'post_attention_layernorm'].map((norm) => `model.layers.${layer}.${norm}.weight`),
-      ).flat()
-      const shared = ['model.embed_tokens.weight', head, 'model.norm.weight', ...norms]
+      const linearPlace = (name: string): LinearPlace => ({
+        dense: tensor(name),
+        mask: places.get(name) ?? null,
+      })
       return explain(
-        engine.load(
-          model.master.path,
-          Float64Array.from(shared, tensor),
-          Float64Array.from(names, tensor),
+        engine.load({
+          masterPath: model.master.path,
           maskPath,
-          Float64Array.from(names.flatMap((name) => places.get(name) ?? DENSE_PLACE)),
-          packThreads,
-        ),
+          embedding: tensor('model.embed_tokens.weight'),
+          head: tensor(config.tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'),
+          finalNorm: tensor('model.norm.weight'),
+          blocks: Array.from({ length: config.layers }, (_, layer) => ({
+            attentionNorm: tensor(`model.layers.${layer}.input_layernorm.weight`),
+            mlpNorm: tensor(`model.layers.${layer}.post_attention_layernorm.weight`),
+            linears: Object.fromEntries(
+              BLOCK_LINEARS.map((linear) => [linear, linearPlace(linearName(layer, linear))]),
+            ) as Record<LinearName, LinearPlace>,
+          })),
+          threads: packThreads,
+        }),
       )
     },
     step: (weights, work, drop, finish) =>
@@ -122,14 +135,18 @@ export function createModelEngine(
         await explain(engine.release(weights))
       }),
     usage() {
-      const [held, memory] = engine.usage()
-      return { sequences: held, pages: memory, ownPages: ownPages.usage().pages }
+      const { sequences, writtenPages } = engine.usage()
+      return { sequences, pages: writtenPages, ownPages: ownPages.usage().pages }
     },
     provokePanic: () => engine.provokePanic(),
   }
 }
 
-const OUTPUTS = { none: 0, token: 1, nll: 2, hidden_sum: 3 } as const
+/** The addon's code for each result that a work may ask for. */
+const OUTPUT_CODES = { none: 0, token: 1, nll: 2, hidden_sum: 3 } as const satisfies Record<
+  SequenceWork['output'],
+  StepOutput
+>
 
 function runStep(
   engine: Engine,
@@ -141,45 +158,53 @@ function runStep(
   const total = work.reduce((sum, { tokens }) => sum + tokens.length, 0)
   const tokens = new Int32Array(total)
   const targets = new Int32Array(total).fill(-1)
+  const sequences = new Float64Array(work.length)
+  const positions = new Int32Array(work.length)
+  const lengths = new Int32Array(work.length)
+  const outputs = new Uint8Array(work.length)
+  const cachedLengths = new Int32Array(work.length)
+  const pageCounts = new Int32Array(work.length)
   let at = 0
-  for (const item of work) {
+  for (const [index, item] of work.entries()) {
+    sequences[index] = item.sequence
+    positions[index] = item.position
+    lengths[index] = item.tokens.length
+    outputs[index] = OUTPUT_CODES[item.output]
+    cachedLengths[index] = item.cached?.length ?? 0
+    pageCounts[index] = pages[index]?.length ?? 0
     tokens.set(item.tokens, at)
     if (item.output === 'nll' && item.targets) targets.set(item.targets, at)
     at += item.tokens.length
   }
   return explain(
-    engine.step(
-      weights,
-      Float64Array.from(work, ({ sequence }) => sequence),
-      Int32Array.from(
-        work.flatMap(({ position, tokens: { length }, output, cached }, index) => [
-          position,
-          length,
-          OUTPUTS[output],
-          cached?.length ?? 0,
-          pages[index]?.length ?? 0,
-        ]),
-      ),
+    engine.step(weights, {
+      sequences,
+      positions,
+      lengths,
+      outputs,
+      cachedLengths,
+      pageCounts,
       tokens,
       targets,
-      Int32Array.from(pages.flat()),
-      Float64Array.from(drop),
-    ),
+      pages: Int32Array.from(pages.flat()),
+      drops: Float64Array.from(drop),
+    }),
   )
 }
 
-function shapeOf(config: LlamaConfig): Float64Array {
-  return Float64Array.of(
-    config.hiddenSize,
-    config.layers,
-    config.heads,
-    config.kvHeads,
-    config.headDim,
-    config.intermediateSize,
-    config.vocabSize,
-    config.contextLength,
-    config.rmsNormEps,
-  )
+function shapeOf(config: LlamaConfig): ModelShape {
+  return {
+    hidden: config.hiddenSize,
+    layers: config.layers,
+    heads: config.heads,
+    kvHeads: config.kvHeads,
+    headDim: config.headDim,
+    intermediate: config.intermediateSize,
+    vocab: config.vocabSize,
+    context: config.contextLength,
+    eps: config.rmsNormEps,
+    ropeFrequencies: Float64Array.from(ropeFrequencies(config)),
+  }
 }
 
 function placeIn({ master }: DenseModel): (name: string) => number {
@@ -207,20 +232,15 @@ export function explained<T>(action: () => T): T {
   }
 }
 
-/** How the addon begins when it is the mask that does not fit. */
-const MASK_REFUSAL = 'not a usable mask: '
-/** How it begins when it cannot have so many keys and values; it knows no settings. */
-const NO_ROOM = /^(the machine has no memory for|pages must be)/
-
-/** What the addon throws is an `Error` with a status of N-API as its code. */
+/** Translates an error of the addon. */
 function asAppError(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown
-  const { code, message } = thrown as { code?: unknown; message?: unknown }
-  const text = String(message ?? thrown)
-  if (text.startsWith(MASK_REFUSAL)) return maskInvalid(text.slice(MASK_REFUSAL.length), thrown)
-  const remedy = NO_ROOM.test(text) ? ' COPAL_KV_TOKENS says how many.' : ''
+  const code = addonErrorCode(thrown)
+  const text = String((thrown as { message?: unknown }).message ?? thrown)
+  if (code === 'InvalidMask') return maskInvalid(text, thrown)
+  // The addon does not know the settings of the node.
+  const remedy = code === 'InvalidPageCount' ? ' COPAL_KV_TOKENS says how many.' : ''
   const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.${remedy}`
-  // A misfit is the caller's mistake; whatever else goes wrong may go right on another node.
-  const isMisfit = code === 'InvalidArg' && text.startsWith('the work of sequence')
-  return new AppError(isMisfit ? 'internal_error' : 'node_failed', sentence, { cause: thrown })
+  // A step that does not fit is a mistake of this node's engine. Any other error may not occur on another node.
+  return new AppError(code === 'InvalidStep' ? 'internal_error' : 'node_failed', sentence, { cause: thrown })
 }

@@ -4,10 +4,18 @@ import { explained } from './model-engine.ts'
 
 /** The loops in the addon: a token of the same logits is that of the loops in JavaScript. */
 export function createNativeLoops(addon: Addon, vocabSize: number, kernel?: KernelName): LogitLoops {
-  const sampler = explained(() => new addon.Sampler(kernel ?? null, vocabSize))
+  const sampler = explained(() => new addon.Sampler({ kernel, vocabSize }))
+  /** The settings of a draw in the order that `Sampler.draw` gives; reused for every token. */
+  const settings = new Float64Array(5)
   return {
-    draw: (logits, { temperature, minP, topK, topP }, chance) =>
-      explained(() => sampler.draw(logits, temperature, minP, topK, topP, chance)),
+    draw(logits, { temperature, minP, topK, topP }, chance) {
+      settings[0] = temperature
+      settings[1] = minP
+      settings[2] = topK
+      settings[3] = topP
+      settings[4] = chance
+      return explained(() => sampler.draw(logits, settings))
+    },
     logSumExp: (logits) => explained(() => sampler.logSumExp(logits)),
   }
 }

@@ -12,7 +12,7 @@ import { createSparseBackend } from '../../../../../gpu-node/src/serving/backend
 import type { Engine } from '../../../../../gpu-node/src/serving/engine/engine-api.ts'
 import { createEngine } from '../../../../../gpu-node/src/serving/engine/engine.ts'
 import type { GenerateRequest } from '../../../../../gpu-node/src/serving/engine/generation-request.ts'
-import { checkInvariants } from '../../../../../gpu-node/src/serving/engine/engine-invariants.ts'
+import { checkInvariants } from '../../../../support/engine/engine-invariants.ts'
 import { addon } from '../../../../support/engine/backends.ts'
 import { fuzzSeconds } from '../../../../support/harness/fuzz-seconds.ts'
 import { GREEDY } from '../../../../support/engine/greedy.ts'

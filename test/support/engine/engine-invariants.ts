@@ -1,8 +1,12 @@
-import { PAGE_TOKENS } from '../contract/backend.ts'
-import { holdersOf, pagesFor } from './page-pool.ts'
-import { sequenceOf } from './engine-request.ts'
-import type { EnginePolicy } from './engine-policy.ts'
-import { kvTokensUsed, runningRequests, type EngineState } from './engine-state.ts'
+import { PAGE_TOKENS } from '../../../gpu-node/src/serving/contract/backend.ts'
+import { holdersOf, pagesFor } from '../../../gpu-node/src/serving/engine/page-pool.ts'
+import { sequenceOf } from '../../../gpu-node/src/serving/engine/engine-request.ts'
+import type { EnginePolicy } from '../../../gpu-node/src/serving/engine/engine-policy.ts'
+import {
+  kvTokensUsed,
+  runningRequests,
+  type EngineState,
+} from '../../../gpu-node/src/serving/engine/engine-state.ts'
 
 /**
  * Checks what must hold between any two transitions; tests call it after each step.

@@ -1,0 +1,49 @@
+import type { Deps } from '../../contracts/bindings.ts'
+import { listCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
+import { listModels } from '../../storage/db/queries/model-queries.ts'
+import { sumDrift, sumUsage } from '../../storage/db/queries/usage-total-queries.ts'
+import type { MetricFamily } from '../../telemetry/exposition.ts'
+import { cacheFamilies } from './cache-metrics.ts'
+import { driftFamilies } from './drift-metrics.ts'
+import { fleetFamilies } from './fleet-metrics.ts'
+import { rejectionFamily, usageFamilies } from './request-metrics.ts'
+import { shadowFamilies } from './trial-metrics.ts'
+
+/** Collects every metric of the service: traffic, drift, response caches, the fleet and its trials. */
+export async function collectMetrics({ db, fleet }: Pick<Deps, 'db' | 'fleet'>): Promise<MetricFamily[]> {
+  const [usage, drift, caches, models, snapshot, refusals] = await Promise.all([
+    sumUsage(db),
+    sumDrift(db),
+    listCacheCounts(db),
+    listModels(db),
+    fleet.snapshot(),
+    fleet.refusals(),
+  ])
+  return [
+    ...usageFamilies(usage),
+    rejectionFamily(refusals),
+    ...driftFamilies(drift),
+    ...cacheFamilies(caches),
+    ...fleetFamilies(models, snapshot),
+    ...(await shadowFamilies(db, models)),
+  ]
+}
+
+/** Collects the metrics of one tenant's traffic. */
+export async function collectTenantMetrics(
+  { db, fleet }: Pick<Deps, 'db' | 'fleet'>,
+  tenant: string,
+): Promise<MetricFamily[]> {
+  const [usage, drift, caches, refusals] = await Promise.all([
+    sumUsage(db, tenant),
+    sumDrift(db, { tenant }),
+    listCacheCounts(db, tenant),
+    fleet.refusals(),
+  ])
+  return [
+    ...usageFamilies(usage),
+    rejectionFamily(refusals.filter((refusal) => refusal.tenant === tenant)),
+    ...driftFamilies(drift),
+    ...cacheFamilies(caches),
+  ]
+}

@@ -1,0 +1,24 @@
+import type { DriftSum } from '../../storage/db/queries/usage-total-queries.ts'
+import type { MetricFamily } from '../../telemetry/exposition.ts'
+
+/** Returns what pruning costs on sampled traffic. */
+export function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
+  const labels = (row: DriftSum) => ({ model: row.model, domain: row.domain, mask_version: row.maskVersion })
+  return [
+    {
+      name: 'copal_drift_gap_nats',
+      help: 'What pruning costs on sampled traffic: masked minus dense negative log-likelihood, nats a token.',
+      type: 'gauge',
+      samples: drift.map((row) => ({
+        labels: labels(row),
+        value: (row.nllMasked - row.nllDense) / row.tokens,
+      })),
+    },
+    {
+      name: 'copal_drift_tokens_total',
+      help: 'Sampled tokens scored under mask and dense.',
+      type: 'counter',
+      samples: drift.map((row) => ({ labels: labels(row), value: row.tokens })),
+    },
+  ]
+}

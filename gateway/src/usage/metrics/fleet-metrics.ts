@@ -1,0 +1,46 @@
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import type { FleetSnapshot } from '../../contracts/node-view.ts'
+import type { MetricFamily } from '../../telemetry/exposition.ts'
+import { trialFamilies } from './trial-metrics.ts'
+
+/** Returns the state of the models and of their nodes. */
+export function fleetFamilies(models: readonly ModelRow[], { nodes }: FleetSnapshot): MetricFamily[] {
+  const perNode = (
+    name: string,
+    help: string,
+    value: (node: (typeof nodes)[number]) => number,
+  ): MetricFamily => ({
+    name,
+    help,
+    type: 'gauge',
+    samples: nodes.map((node) => ({ labels: { node: node.id, model: node.model }, value: value(node) })),
+  })
+  return [
+    {
+      name: 'copal_model_active_version',
+      help: 'The mask version that the fleet shall serve; 0 is dense.',
+      type: 'gauge',
+      samples: models.map((model) => ({ labels: { model: model.id }, value: model.activeVersion })),
+    },
+    ...trialFamilies(models),
+    {
+      name: 'copal_nodes_alive',
+      help: 'Nodes heard of lately.',
+      type: 'gauge',
+      samples: models.map(({ id }) => ({
+        labels: { model: id },
+        value: nodes.filter((node) => node.alive && node.model === id).length,
+      })),
+    },
+    perNode('copal_node_leases', 'Requests placed on a node and not settled yet.', (node) => node.leases),
+    perNode('copal_node_requests_running', 'Requests that a node decodes now.', (node) => node.running),
+    perNode('copal_node_requests_waiting', 'Requests that wait on a node.', (node) => node.waiting),
+    perNode('copal_node_kv_tokens_used', 'Tokens of key/value cache in use.', (node) => node.kvTokensUsed),
+    perNode('copal_node_kv_tokens', 'Tokens of key/value cache there are.', (node) => node.kvTokensTotal),
+    perNode(
+      'copal_node_active_version',
+      'The mask version that new requests start on.',
+      (node) => node.activeVersion,
+    ),
+  ]
+}

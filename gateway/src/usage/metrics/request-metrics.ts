@@ -1,0 +1,59 @@
+import { type UsageSum, ESTIMATED } from '../../storage/db/queries/usage-total-queries.ts'
+import type { MetricFamily } from '../../telemetry/exposition.ts'
+import type { RejectionCount } from '../../contracts/fleet-object.ts'
+
+/** Returns the counts of requests and tokens by tenant, model, domain and mask. */
+export function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
+  const labels = ({ tenant, model, domain, maskVersion }: UsageSum) => ({
+    ...(tenant === null ? {} : { tenant }),
+    model,
+    domain,
+    mask_version: maskVersion,
+  })
+  const family = (name: string, help: string, value: (row: UsageSum) => number): MetricFamily => ({
+    name,
+    help,
+    type: 'counter',
+    samples: usage
+      .filter(({ finishReason }) => finishReason !== ESTIMATED)
+      .map((row) => ({ labels: { ...labels(row), outcome: row.finishReason }, value: value(row) })),
+  })
+  // These fall when a receipt comes after all, as a counter must not.
+  const estimate = (name: string, help: string, value: (row: UsageSum) => number): MetricFamily => ({
+    name,
+    help,
+    type: 'gauge',
+    samples: usage
+      .filter(({ finishReason }) => finishReason === ESTIMATED)
+      .map((row) => ({ labels: labels(row), value: value(row) })),
+  })
+  return [
+    family('copal_requests_total', 'Settled requests.', (row) => row.requests),
+    family('copal_prompt_tokens_total', 'Prompt tokens of settled requests.', (row) => row.promptTokens),
+    family(
+      'copal_completion_tokens_total',
+      'Generated tokens of settled requests.',
+      (row) => row.completionTokens,
+    ),
+    estimate(
+      'copal_requests_estimated',
+      'Requests whose lease expired before a receipt came: their node died, or cannot reach the gateway.',
+      (row) => row.requests,
+    ),
+    estimate(
+      'copal_tokens_estimated',
+      'Tokens that these are charged, of prompts and answers.',
+      (row) => row.promptTokens + row.completionTokens,
+    ),
+  ]
+}
+
+/** Returns the counts of requests that got no node. */
+export function rejectionFamily(refusals: readonly RejectionCount[]): MetricFamily {
+  return {
+    name: 'copal_requests_refused_total',
+    help: 'Requests that got no node: over a limit, or for want of one; from zero when the fleet object starts anew.',
+    type: 'counter',
+    samples: refusals.map(({ requests, ...labels }) => ({ labels, value: requests })),
+  }
+}

@@ -1,0 +1,30 @@
+use super::errors::{Failure, guarded};
+use napi::bindgen_prelude::{Env, Result, Task, ToNapiValue, TypeName};
+
+/// Work for a thread of libuv.
+pub trait Job: Send {
+    type Output: Send + 'static;
+    type JsValue: ToNapiValue + TypeName;
+
+    /// Does the work; called once.
+    fn run(&mut self) -> std::result::Result<Self::Output, Failure>;
+
+    /// The value that the promise resolves to, made on the thread of JavaScript.
+    fn into_js(output: Self::Output) -> Self::JsValue;
+}
+
+/// A [`Job`] as a task of N-API. A failure, or a panic, rejects the promise with the code and the detail of the failure.
+pub struct Background<J>(pub(super) J);
+
+impl<J: Job> Task for Background<J> {
+    type Output = std::result::Result<J::Output, Failure>;
+    type JsValue = J::JsValue;
+
+    fn compute(&mut self) -> Result<Self::Output> {
+        Ok(guarded(|| self.0.run()))
+    }
+
+    fn resolve(&mut self, env: Env, output: Self::Output) -> Result<J::JsValue> {
+        output.map(J::into_js).map_err(|failure| failure.into_rejection(env))
+    }
+}
