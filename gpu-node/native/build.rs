@@ -1,4 +1,4 @@
-//! Tells the linker what Node will provide.
+//! Tells the linker which symbols Node provides.
 
 fn main() {
     if std::env::var_os("CARGO_FEATURE_BINDING").is_some() {

@@ -1,2 +1,2 @@
-/** SHA-256, in hexadecimal, over what of the crate goes into the binary. */
+/** Returns the SHA-256, in hexadecimal, over the sources of the crate that go into the binary. */
 export function sourceHash(crate: string): string

@@ -1,14 +1,14 @@
-/** What the addon is made of. Plain JavaScript: the build runs before anything is installed, the loader in the node. */
+/** The hash of the addon's sources. Plain JavaScript, because the build runs before anything is installed. */
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, relative, sep } from 'node:path'
 
-/** What of the crate goes into the binary; tests and types do not. */
+/** The files and folders of the crate that go into the binary; tests and types do not. */
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'src']
 
 /**
- * SHA-256 over names and contents of what the binary is made of. The build writes it into the binary, whose
- * `sources()` tells it.
+ * Returns the SHA-256 over the names and contents of the sources. The build writes it into the binary, which returns it
+ * from `sourceHash()`.
  *
  * @param {string} crate the folder with `Cargo.toml`
  * @returns {string} hexadecimal

@@ -311,6 +311,3 @@ export const SETTINGS = {
     meaning: 'How long each random test runs.',
   },
 } as const satisfies Record<string, Setting>
-
-/** The name of an environment variable that copal reads. */
-export type SettingName = keyof typeof SETTINGS

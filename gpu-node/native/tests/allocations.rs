@@ -1,4 +1,4 @@
-//! Steps of sequences that run allocate nothing, on any thread.
+//! Steps of sequences that are already held allocate nothing, on any thread.
 
 mod support;
 
@@ -12,7 +12,8 @@ use support::model::{engine, model, weights};
 const SEQUENCES: usize = 8;
 const PROMPT: usize = 25;
 const DECODED: usize = 20;
-/// Of an engine's batches of 16: less than one, one, more than one, and many small works in one.
+/// Lengths of works for an engine with batches of 16 tokens: less than a batch, one batch, more than one, and many small
+/// works in one batch.
 const CHUNKS: [&[usize]; 4] = [&[9], &[16], &[25], &[3; SEQUENCES]];
 
 /// Four pages for each sequence.
@@ -33,12 +34,12 @@ fn work(sequence: usize, position: usize, tokens: usize, output: Output<'static>
     Work { sequence: sequence as u64, position, tokens, cached: 0, pages, output }
 }
 
-/// The prompts of all sequences, of different lengths.
+/// Works for the prompts of all sequences, which have different lengths.
 fn prefill() -> Vec<Work<'static>> {
     (0..SEQUENCES).map(|index| work(index, 0, PROMPT - index, Output::Logits)).collect()
 }
 
-/// What is done when all sequences are held: steps of each kind that there is.
+/// Steps of every kind, for an engine that holds all sequences.
 fn steps() -> Vec<(&'static str, Vec<Vec<Work<'static>>>)> {
     let decode = |count: usize| {
         let step = |token: usize| {
@@ -60,12 +61,12 @@ fn steps() -> Vec<(&'static str, Vec<Vec<Work<'static>>>)> {
         ("prefill to its end", chunks(|_| Output::Logits)),
         ("scores", chunks(|length| Output::Nll(&TARGETS[..length]))),
         ("sums of hidden states", chunks(|_| Output::HiddenSum)),
-        // The chunks have shortened the sequences.
+        // The chunks above have shortened the sequences.
         ("the prompts again", vec![prefill()]),
     ]
 }
 
-/// The kinds of steps that allocated, and how often.
+/// The kinds of steps that allocated, with the number of allocations.
 fn allocating(engine: &mut Engine, weights: &WeightSet) -> Vec<(&'static str, usize)> {
     let mut results = Vec::with_capacity(4096);
     engine.step(weights, &prefill(), &mut results).unwrap();
@@ -84,11 +85,11 @@ fn allocating(engine: &mut Engine, weights: &WeightSet) -> Vec<(&'static str, us
 }
 
 fn main() {
-    // As the engine's other tests: it has no files.
+    // Miri cannot map files.
     if cfg!(miri) {
         return;
     }
-    assert_eq!(allocations_during(|| drop(black_box(Box::new(1)))), 1, "it counts");
+    assert_eq!(allocations_during(|| drop(black_box(Box::new(1)))), 1, "the counter works");
     let model = model("allocations");
     for format in [Precision::Bf16, Precision::Int8, Precision::Int4].map(Format::usual) {
         let weights = weights(&model, format);

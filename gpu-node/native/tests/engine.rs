@@ -1,4 +1,5 @@
-//! The forward pass on a seeded model: the same bits on any number of threads, in any chunks and company.
+//! The forward pass on a seeded model: the same bits on any number of threads, in chunks of any size, beside any other
+//! sequences.
 #![cfg(not(miri))]
 
 mod support;
@@ -24,16 +25,16 @@ fn pages_of(sequence: u64) -> Vec<u32> {
     (0..4).map(|page| (sequence % 16) as u32 * 4 + page).collect()
 }
 
-/// Scores of all tokens but the first, fed in chunks of these lengths beside so many other sequences.
-fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], company: usize) -> Vec<f32> {
+/// Scores of all tokens but the first, fed in chunks of these lengths beside `others` other sequences.
+fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], others: usize) -> Vec<f32> {
     let own = tokens(7);
     let targets: Vec<i32> = own[1..].iter().map(|&token| token as i32).chain([-1]).collect();
-    let others: Vec<Vec<u32>> = (0..company).map(|other| tokens(100 + other as u64)).collect();
-    let pages: Vec<Vec<u32>> = (0..=company as u64).map(pages_of).collect();
+    let other_tokens: Vec<Vec<u32>> = (0..others).map(|other| tokens(100 + other as u64)).collect();
+    let pages: Vec<Vec<u32>> = (0..=others as u64).map(pages_of).collect();
     let (mut all, mut at) = (Vec::new(), 0);
     for &length in chunks {
         let range = at..at + length;
-        let others = others.iter().enumerate().map(|(index, tokens)| Work {
+        let other_works = other_tokens.iter().enumerate().map(|(index, tokens)| Work {
             sequence: 10 + index as u64,
             position: at,
             tokens: &tokens[range.clone()],
@@ -44,7 +45,7 @@ fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], company: u
         let output = Output::Nll(&targets[range.clone()]);
         let tokens = &own[range.clone()];
         let work = Work { sequence: 1, position: at, tokens, cached: 0, pages: &pages[0], output };
-        engine.step(weights, &others.chain([work]).collect::<Vec<_>>(), &mut all).unwrap();
+        engine.step(weights, &other_works.chain([work]).collect::<Vec<_>>(), &mut all).unwrap();
         at = range.end;
     }
     assert_eq!(all.len(), TOKENS - 1);
@@ -52,7 +53,7 @@ fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], company: u
 }
 
 #[test]
-fn scores_are_the_same_bits_on_any_threads_in_any_chunks_and_company() {
+fn scores_are_the_same_bits_on_any_threads_in_any_chunks_beside_any_sequences() {
     let model = model("bits");
     let formats = [Precision::Bf16, Precision::Int8, Precision::Int4].map(Format::usual);
     for format in formats {
@@ -62,15 +63,15 @@ fn scores_are_the_same_bits_on_any_threads_in_any_chunks_and_company() {
             assert!(expected.iter().all(|nll| nll.is_finite()));
             for threads in [1, 3] {
                 for chunks in [vec![1; TOKENS], vec![1, 16, 17, 11], vec![9, 36]] {
-                    for company in [0, 8] {
+                    for others in [0, 8] {
                         let engine = &mut engine(&model, kernel, threads, 64);
-                        let found = scores(engine, &weights, &chunks, company);
+                        let found = scores(engine, &weights, &chunks, others);
                         assert!(
                             found
                                 .iter()
                                 .map(|nll| nll.to_bits())
                                 .eq(expected.iter().map(|nll| nll.to_bits())),
-                            "{}, {format:?}, {threads} threads, chunks {chunks:?}, {company} others",
+                            "{}, {format:?}, {threads} threads, chunks {chunks:?}, {others} others",
                             kernel.name()
                         );
                     }
@@ -132,7 +133,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 #[test]
-fn works_that_do_not_fit_are_refused_and_change_nothing() {
+fn works_that_do_not_fit_are_rejected_and_change_nothing() {
     let model = model("misfits");
     let weights = weights(&model, Format::BF16);
     let mut engine = engine(&model, Implementation::select(None).unwrap(), 1, 64);
@@ -148,7 +149,7 @@ fn works_that_do_not_fit_are_refused_and_change_nothing() {
     let (own, other) = (pages_of(0), pages_of(1));
     engine.step(&weights, &[work(1, 0, 0, 20, &own)], &mut Vec::new()).unwrap();
     let before = engine.usage();
-    let mut refused = |works: &[Work<'_>]| match engine.step(&weights, works, &mut Vec::new()) {
+    let mut rejection = |works: &[Work<'_>]| match engine.step(&weights, works, &mut Vec::new()) {
         Err(StepError::Misfit(message)) => message,
         other => panic!("{other:?}"),
     };
@@ -169,18 +170,18 @@ fn works_that_do_not_fit_are_refused_and_change_nothing() {
         (vec![work(2, 0, 0, 17, &[4, 4])], "page 4, which the step has twice"),
         (vec![work(1, 20, 0, 1, &own), work(2, 0, 0, 1, &own)], "which the step has twice"),
     ] {
-        let message = refused(&works);
+        let message = rejection(&works);
         assert!(message.contains(part), "{message}");
     }
     assert_eq!(engine.usage(), before);
-    // What is only read may be shared.
+    // Pages that are only read may be shared.
     engine.step(&weights, &[work(1, 20, 0, 1, &own), work(2, 16, 16, 1, &shared)], &mut Vec::new()).unwrap();
     engine.drop_sequences_of(&weights);
     assert_eq!(engine.usage().sequences, 0);
 }
 
 #[test]
-fn more_pages_than_the_machine_can_have_are_refused_at_the_start() {
+fn more_pages_than_the_machine_can_have_are_rejected_at_the_start() {
     let model = model("too-many-pages");
     for pages in [1 << 45, usize::MAX] {
         let options = EngineOptions { threads: 1, pages, batch_tokens: 8 };
@@ -191,7 +192,7 @@ fn more_pages_than_the_machine_can_have_are_refused_at_the_start() {
 }
 
 #[test]
-fn sizes_that_no_machine_should_have_are_refused_at_the_start() {
+fn sizes_that_no_machine_should_have_are_rejected_at_the_start() {
     let model = model("too-wide");
     let new = |config: &ModelConfig, batch_tokens| {
         let options = EngineOptions { threads: 1, pages: 1, batch_tokens };
@@ -200,10 +201,10 @@ fn sizes_that_no_machine_should_have_are_refused_at_the_start() {
             .map(|_| ())
             .map_err(|error| error.to_string())
     };
-    let most = (1 << 24) - 1;
-    let hidden = ModelConfig { hidden: most, ..model.config.clone() };
-    let intermediate = ModelConfig { intermediate: most, ..model.config.clone() };
-    let heads = ModelConfig { heads: most - 1, kv_heads: 1, ..model.config.clone() };
+    let max_size = (1 << 24) - 1;
+    let hidden = ModelConfig { hidden: max_size, ..model.config.clone() };
+    let intermediate = ModelConfig { intermediate: max_size, ..model.config.clone() };
+    let heads = ModelConfig { heads: max_size - 1, kv_heads: 1, ..model.config.clone() };
     for (config, batch_tokens, part) in [
         (&hidden, 1, "32 tokens of 16777215 columns"),
         (&intermediate, 1 << 16, "65536 tokens of 16777215 columns"),
@@ -217,7 +218,7 @@ fn sizes_that_no_machine_should_have_are_refused_at_the_start() {
 }
 
 #[test]
-fn swaps_with_freed_sets_poisoned_give_what_each_mask_gives() {
+fn swaps_that_poison_freed_sets_give_the_results_of_each_mask_alone() {
     let model = model("poison");
     let kernel = Implementation::select(None).unwrap();
     let library = WeightLibrary::new(model.config.clone(), Format::BF16, Format::BF16, Arc::default());
@@ -230,7 +231,7 @@ fn swaps_with_freed_sets_poisoned_give_what_each_mask_gives() {
     let mut active = load(0);
     for swap in 0..6 {
         assert_eq!(bits(&scores(&mut engine, &active, &[9, 36], 3)), expected[swap % 2]);
-        // Both are there, and take turns, until the old one is drained.
+        // Both sets are loaded and take turns until the old one is drained.
         let next = load(swap + 1);
         assert_eq!(bits(&scores(&mut engine, &next, &[36, 9], 1)), expected[(swap + 1) % 2]);
         assert_eq!(bits(&scores(&mut engine, &active, &[TOKENS], 0)), expected[swap % 2]);

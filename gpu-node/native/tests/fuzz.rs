@@ -1,5 +1,6 @@
-//! Random shapes, masks, weights and steps: what does not fit is refused by an error, never a panic, and what fits is
-//! right. `COPAL_FUZZ_SECONDS` says for how long, half a second each unless given; failures print their seed.
+//! Random shapes, masks, weights and places: inputs that do not fit are rejected by an error, never a panic, and the
+//! results of inputs that fit are right. Each test runs for `COPAL_FUZZ_SECONDS`, half a second by default. A failure
+//! prints its seed.
 #![cfg(not(miri))]
 
 mod support;
@@ -36,7 +37,7 @@ fn one_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
 }
 
 #[test]
-fn any_bytes_are_a_mask_or_refused() {
+fn any_bytes_are_a_mask_or_rejected() {
     fuzz("masks", |random| {
         let (rows, cols) = (below(random, 20), below(random, 80));
         let stride = cols.div_ceil(8);
@@ -49,7 +50,7 @@ fn any_bytes_are_a_mask_or_refused() {
 }
 
 #[test]
-fn any_weights_are_packed_and_multiplied_right_or_refused() {
+fn any_weights_are_packed_and_multiplied_right_or_rejected() {
     let formats = formats();
     let kernels = Implementation::supported();
     fuzz("packing", |random| {
@@ -66,12 +67,12 @@ fn any_weights_are_packed_and_multiplied_right_or_refused() {
         let matrix = match pack(&weights, (rows, cols), mask.as_deref(), format) {
             Ok(matrix) => matrix,
             Err(PackError::Weight { value, .. }) => {
-                assert!(odd.is_some_and(|odd| odd.to_bits() == value.to_bits()), "{value} is refused");
+                assert!(odd.is_some_and(|odd| odd.to_bits() == value.to_bits()), "{value} is rejected");
                 return;
             }
             Err(error) => panic!("{error}"),
         };
-        // What is not finite is refused, kept or not.
+        // A weight that is not finite is rejected, kept or not.
         assert!(odd.is_none_or(f32::is_finite));
         if odd.is_some() {
             return;
@@ -81,7 +82,7 @@ fn any_weights_are_packed_and_multiplied_right_or_refused() {
         let inputs = random.normals(tokens * cols, 1.0);
         let found = multiply(kernel, 1 + below(random, 3), &matrix, &inputs);
         let expected = oracle(&matrix.unpack(), cols, &encoded(Encoding::of(format), cols, &inputs));
-        // `oracle` goes token by token, as the outputs do.
+        // The oracle has the order of the outputs: token by token.
         for (found, (sum, size)) in found.iter().zip(expected) {
             let error = (f64::from(*found) - sum).abs();
             assert!(error <= 1e-5 * size + 1e-6, "{}, {format:?}: {found} for {sum}", kernel.name());
@@ -90,7 +91,7 @@ fn any_weights_are_packed_and_multiplied_right_or_refused() {
 }
 
 #[test]
-fn any_places_in_any_files_are_loaded_or_refused() {
+fn any_places_in_any_files_are_loaded_or_rejected() {
     let dir = std::env::temp_dir().join(format!("copal-fuzz-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     let (master, mask) = (dir.join("master"), dir.join("mask"));
@@ -108,7 +109,7 @@ fn any_places_in_any_files_are_loaded_or_refused() {
             eps: 1e-5,
             rope: vec![1.0, 0.1],
         };
-        // Drawn apart, bits and rules seldom fit: those that keep nothing do, in files that are long enough.
+        // Random bits seldom fit random rules, so some cases keep no weight, in files that are long enough.
         let fits = random.uniform() < 0.3;
         let kept = if fits { 0.0 } else { random.uniform() };
         let dense: Vec<u8> = random.normals(900, 0.1).iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -1,4 +1,4 @@
-//! Threads: each gets its part, a panic is an error, and the pool lives on.
+//! The pool: every thread gets its part, and after a panic, which becomes an error, the pool still works.
 
 use copal_native::pool::Pool;
 use std::sync::Barrier;
@@ -31,7 +31,7 @@ fn threads_that_fell_asleep_wake_up() {
         let both = Barrier::new(2);
         pool.run(&|part| {
             both.wait();
-            // Now the caller waits long enough to fall asleep.
+            // Now the caller waits so long that it falls asleep.
             if part == 1 {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -43,14 +43,14 @@ fn threads_that_fell_asleep_wake_up() {
 }
 
 #[test]
-fn the_caller_runs_the_parts_of_threads_that_have_not_begun() {
+fn the_caller_runs_the_parts_of_threads_that_have_not_started() {
     let mut pool = Pool::new(16).unwrap();
     let caller = thread::current().id();
     let by_caller = AtomicUsize::new(0);
     let count = AtomicUsize::new(0);
-    // On a machine with many idle processors all may wake in time, once and again.
+    // On a machine with many idle processors all threads may wake in time, even in several rounds.
     for round in 1..=500 {
-        // They are asleep, and waking that many takes longer than their parts.
+        // The threads are asleep, and waking so many takes longer than running their parts.
         thread::sleep(Duration::from_millis(20));
         pool.run(&|_| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -58,16 +58,16 @@ fn the_caller_runs_the_parts_of_threads_that_have_not_begun() {
         })
         .unwrap();
         assert_eq!(count.load(Ordering::Relaxed), round * 16);
-        // Its own part is one a round.
+        // The caller's own part counts once per round.
         if by_caller.load(Ordering::Relaxed) > round {
             return;
         }
     }
-    panic!("the caller ran none but its own");
+    panic!("the caller ran only its own parts");
 }
 
 #[test]
-fn a_panic_on_any_thread_becomes_an_error_and_the_pool_lives_on() {
+fn a_panic_on_any_thread_becomes_an_error_and_the_pool_still_works() {
     let mut pool = Pool::new(2).unwrap();
     for broken in 0..2 {
         let error = pool.run(&|part| assert!(part != broken, "thread {part} is broken")).unwrap_err();

@@ -23,7 +23,7 @@ use errors::{Result, invalid};
 use fields::Field;
 use napi_derive::napi;
 
-/// The largest number of threads that share a step; `backends/backend.ts` has the same limit.
+/// The largest number of threads that share a step; `serving/contract/backend.ts` has the same limit.
 const MAX_THREADS: usize = 256;
 /// Offsets and ids are doubles: whole numbers are exact up to here.
 const MAX_EXACT: usize = 1 << 53;
