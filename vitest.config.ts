@@ -1,12 +1,20 @@
-import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
 import { defineConfig } from 'vitest/config'
+import { SlowestFirst } from './test/support/harness/slowest-first.ts'
+import { WORKERS } from './test/support/harness/workers.ts'
 
-/** A second, which is usual, is short on a busy machine. */
+/** Vitest's default of one second is short on a busy machine. */
 const polling = { poll: { timeout: 20_000 } }
+/** These projects share one queue of files: e2e files mostly wait for timers and processes, unit files compute. */
+const oneQueue = { maxWorkers: WORKERS, sequence: { groupOrder: 2 } }
+/** Conformance tests that start a service of their own. */
+const OWN_SERVICE = ['test/conformance/{schemathesis,openai-errors}.test.ts']
 
-// The groups run one after another: what is quick first, the real model alone on the machine last.
 export default defineConfig({
   test: {
+    sequence: { sequencer: SlowestFirst },
+    // Tests start some hundred Node processes, and half of the start of each is compiling TypeScript and Wrangler.
+    env: { NODE_COMPILE_CACHE: join(import.meta.dirname, 'node_modules', '.cache', 'copal-tests') },
     projects: [
       {
         test: {
@@ -14,31 +22,40 @@ export default defineConfig({
           include: ['test/{shared,gpu-node,infra,docs}/**/*.test.ts'],
           testTimeout: 60_000,
           expect: polling,
-          maxWorkers: Math.max(2, availableParallelism() - 1),
-          sequence: { groupOrder: 1 },
+          ...oneQueue,
         },
       },
       './test/gateway/vitest.config.ts',
       {
         test: {
+          // One service for all files, which would queue for its node if they ran at once.
           name: 'conformance',
           include: ['test/conformance/**/*.test.ts'],
+          exclude: OWN_SERVICE,
           globalSetup: ['test/conformance/setup.ts'],
           fileParallelism: false,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 1 },
           testTimeout: 60_000,
           expect: polling,
         },
       },
       {
         test: {
+          name: 'conformance-own-service',
+          include: OWN_SERVICE,
+          testTimeout: 60_000,
+          expect: polling,
+          ...oneQueue,
+        },
+      },
+      {
+        test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          fileParallelism: false,
-          sequence: { groupOrder: 4 },
           testTimeout: 900_000,
           expect: polling,
           hookTimeout: 600_000,
+          ...oneQueue,
         },
       },
     ],

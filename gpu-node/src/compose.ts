@@ -162,7 +162,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const heart = createHeart({ gateway, snapshot, onAnswer, log, intervalMs: settings.heartbeatMs })
 
     function snapshot(): Heartbeat {
-      const prefixes = engine.heldBeginnings()
+      const prefixes = engine.cachedPrefixes()
       return {
         nodeId,
         url: settings.advertisedUrl ?? listener.url,

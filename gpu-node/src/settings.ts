@@ -5,7 +5,7 @@ import { SETTINGS } from '@copal/shared/settings-table.ts'
 import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
 import type { KernelName, Precision } from '../native/addon.d.ts'
-import { MOST_THREADS, PRECISIONS } from './serving/contract/backend.ts'
+import { MAX_THREADS, PRECISIONS } from './serving/contract/backend.ts'
 
 const text = (what: string) => z.string({ error: what }).min(1, what)
 const wholeNumber = (least: number, most: number, what: string) =>
@@ -59,8 +59,8 @@ const environment = z
     COPAL_ACCESS_CLIENT_SECRET: z.string().optional(),
     COPAL_THREADS: wholeNumber(
       1,
-      MOST_THREADS,
-      `a number of threads, 1 to ${MOST_THREADS}, is expected`,
+      MAX_THREADS,
+      `a number of threads, 1 to ${MAX_THREADS}, is expected`,
     ).optional(),
     COPAL_KV_TOKENS: wholeNumber(
       64,

@@ -2,10 +2,26 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
+import { WORKERS } from '../support/harness/workers.ts'
 import { CA, pemOf } from './support/setup/certificates.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/setup/secrets.ts'
 
 const root = resolve(import.meta.dirname, '../..')
+/** What the Worker imports of `node_modules`: 360 files. */
+const PACKAGES = [
+  '@opentelemetry/api',
+  '@opentelemetry/core',
+  '@opentelemetry/resources',
+  '@opentelemetry/sdk-trace-base',
+  'drizzle-orm',
+  'drizzle-orm/d1',
+  'drizzle-orm/sqlite-core',
+  'hono',
+  'hono/cors',
+  'hono/route',
+  'zod',
+  'zod/v4/core',
+]
 
 const client = pemOf('client')
 const network = (tlsOptions: object) => ({
@@ -42,9 +58,12 @@ export default defineConfig({
     name: 'gateway',
     include: ['test/gateway/**/*.test.ts'],
     globalSetup: ['./test/gateway/support/doubles/node-double.setup.ts'],
+    // One module a package: each test file loads what it needs into a workerd of its own, one request a module.
+    deps: { optimizer: { ssr: { enabled: true, include: PACKAGES } } },
     setupFiles: ['./test/gateway/support/setup/migrate.ts'],
     testTimeout: 30_000,
     expect: { poll: { timeout: 20_000 } },
+    maxWorkers: WORKERS,
     sequence: { groupOrder: 2 },
   },
 })

@@ -3,10 +3,8 @@
  * each took at its fullest moment, above what the process had before.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
-import {
-  calibrateAndSelect,
-  type CalibrationTask,
-} from '@copal/gpu-node/pruning/runs/calibrate-and-select.ts'
+import { calibrateAndSelect } from '@copal/gpu-node/pruning/runs/calibrate-and-select.ts'
+import type { CalibrationTask } from '@copal/gpu-node/pruning/runs/calibration-task.ts'
 import { openModel } from '@copal/gpu-node/model/open-model.ts'
 
 /** What the parent asks. */

@@ -27,7 +27,12 @@ export async function requireFreePort(port: number, variable: string, patienceMs
   }
 }
 
-/** A loopback port that nothing listens on now. */
+/** Returns `port` when nothing listens on it, else any free loopback port. */
+export async function preferredPort(port: number): Promise<number> {
+  return (await tryListening(port)) === undefined ? port : freePort()
+}
+
+/** Returns a loopback port that nothing listens on now. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')

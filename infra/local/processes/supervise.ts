@@ -22,8 +22,10 @@ export interface Supervised {
   readonly failed: Promise<never>
   /** From now on an end is a crash, and the part is started again. */
   markReady(): void
-  /** Ends a part that runs but does not work, at once; it is started again like one that crashed. */
+  /** Kills a part that runs but does not work; it is started again like one that crashed. */
   kill(): void
+  /** Asks the part to end and starts it again at once. For parts that were ready before. */
+  restart(): void
   /** Ends the part and everything in its process group. */
   stop(): Promise<void>
 }
@@ -40,6 +42,7 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
   failure.promise.catch(() => undefined)
   let ready = false
   let stopping = false
+  let restarting = false
   let delayMs = FIRST_DELAY_MS
   let timer: NodeJS.Timeout | undefined
   let child = start()
@@ -47,15 +50,19 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
   function start(): ChildProcess {
     const startedMs = performance.now()
     const started = part.spawn()
-    // For as long as the process is there: an error event that nobody hears ends the supervisor.
+    // Stays for the life of the process: an error event without a listener would end the supervisor.
     started.on('error', (cause) => {
       failure.reject(new StartError(`The ${part.name} cannot be started: ${cause.message}.`, { cause }))
-      // One that was never there does not exit either.
-      if (started.pid === undefined && ready && !stopping) restart(`cannot be started: ${cause.message}`)
+      // A process that was never created emits no exit event.
+      if (started.pid === undefined && ready && !stopping) retryLater(`cannot be started: ${cause.message}`)
     })
     started.once('exit', (code, signal) => {
       killGroup(started)
       if (stopping) return
+      if (restarting) {
+        startNow()
+        return
+      }
       const how = signal ?? `exit code ${code}`
       if (!ready) {
         const tail = lastLines(part.logPath, 8)
@@ -67,12 +74,19 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
         return
       }
       if (performance.now() - startedMs > STABLE_MS) delayMs = FIRST_DELAY_MS
-      restart(`ended (${how})`)
+      retryLater(`ended (${how})`)
     })
     return started
   }
 
-  function restart(what: string): void {
+  function startNow(): void {
+    clearTimeout(timer)
+    restarting = false
+    delayMs = FIRST_DELAY_MS
+    child = start()
+  }
+
+  function retryLater(what: string): void {
     print(`The ${part.name} ${what}; starting it again in ${delayMs / 1000} s. Log: ${part.logPath}`)
     clearTimeout(timer)
     timer = setTimeout(() => {
@@ -81,16 +95,32 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
     delayMs = Math.min(delayMs * 2, LONGEST_DELAY_MS)
   }
 
+  function isRunning(): boolean {
+    return child.exitCode === null && child.signalCode === null && child.pid !== undefined
+  }
+
   return {
     failed: failure.promise,
     markReady() {
       ready = true
     },
     kill: () => killGroup(child),
+    restart() {
+      if (stopping || restarting) return
+      if (!isRunning()) {
+        startNow()
+        return
+      }
+      restarting = true
+      const ending = child
+      part.askToEnd(ending)
+      const kill = setTimeout(() => killGroup(ending), part.graceMs)
+      ending.once('exit', () => clearTimeout(kill))
+    },
     async stop() {
       stopping = true
       clearTimeout(timer)
-      if (child.exitCode === null && child.signalCode === null && child.pid !== undefined) {
+      if (isRunning()) {
         const ended = once(child, 'exit')
         part.askToEnd(child)
         const kill = setTimeout(() => killGroup(child), part.graceMs)

@@ -94,16 +94,16 @@ function wranglerDev(settings: Settings, home: Home): string[] {
     '127.0.0.1',
     '--port',
     String(settings.port),
-    // Any free port: two services on one machine must not meet at the standard one.
+    // 0 is any free port: two services on one machine must not use the same one.
     '--inspector-port',
-    '0',
+    String(settings.inspectorPorts?.gateway ?? 0),
     '--persist-to',
     home.stateDir,
     '--env-file',
     home.gatewayEnvPath,
     ...Object.entries(settings.gatewayVariables).flatMap(([name, value]) => ['--var', `${name}:${value}`]),
     '--log-level',
-    'warn',
+    settings.inspectorPorts ? 'log' : 'warn',
     '--show-interactive-dev-session=false',
   ]
 }

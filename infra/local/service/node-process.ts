@@ -32,7 +32,7 @@ export async function nodePart(
       const log = openLog(home.nodeLogPath)
       const child: ChildProcess = spawn(
         process.execPath,
-        [join(settings.root, 'gpu-node', 'src', 'main.ts')],
+        [...inspectorOption(settings), join(settings.root, 'gpu-node', 'src', 'main.ts')],
         {
           cwd: settings.root,
           env: {
@@ -54,4 +54,8 @@ export async function nodePart(
     askToEnd: (child) => child.kill('SIGTERM'),
     graceMs: GRACE_MS + 5_000,
   }
+}
+
+function inspectorOption({ inspectorPorts }: Settings): string[] {
+  return inspectorPorts ? [`--inspect=127.0.0.1:${inspectorPorts.node}`] : []
 }

@@ -16,6 +16,8 @@ export interface Settings {
   firstUpdate: boolean
   /** The gateway's own variables, which it reads itself. */
   gatewayVariables: Readonly<Record<string, string>>
+  /** Ports of the debuggers; `npm run dev` opens them. */
+  inspectorPorts?: { gateway: number; node: number }
 }
 
 const GATEWAY_VARIABLES = Object.entries<Setting>(SETTINGS)
@@ -25,7 +27,7 @@ const GATEWAY_VARIABLES = Object.entries<Setting>(SETTINGS)
 /** @throws StartError that names the variable. */
 export function readSettings(env: Readonly<Record<string, string | undefined>>): Settings {
   const root = resolve(import.meta.dirname, '..', '..', '..')
-  const settings = {
+  const settings: Settings = {
     root,
     home: resolve(env.COPAL_HOME || resolve(root, '.copal')),
     port: readPort(env, 'COPAL_PORT', SETTINGS.COPAL_PORT.default),

@@ -1,3 +1,6 @@
+import type { Home } from '../service/home.ts'
+import type { Settings } from '../service/service-settings.ts'
+
 /** What a newcomer needs to make the first call. */
 export interface Banner {
   /** `http://127.0.0.1:8787` */
@@ -36,5 +39,24 @@ console.log()
 END
 
 In a second terminal: npx copal status, npx copal --help, npm run demo. Ctrl-C stops the service; keys, masks and domains stay.
+`
+}
+
+/** Returns where to attach debuggers and where the logs are. */
+export function renderDevelopmentBanner(
+  { nodePort }: Pick<Settings, 'nodePort'>,
+  { gatewayLogPath, nodeLogPath }: Pick<Home, 'gatewayLogPath' | 'nodeLogPath'>,
+  inspectorPorts: { gateway: number; node: number },
+): string {
+  return `
+Development (docs/debugging.md):
+
+  Node              http://127.0.0.1:${nodePort}
+  Gateway debugger  127.0.0.1:${inspectorPorts.gateway}
+  Node debugger     127.0.0.1:${inspectorPorts.node}
+  Gateway log       ${gatewayLogPath}
+  Node log          ${nodeLogPath}
+
+The gateway reloads and the node restarts when a file in gateway/src, gpu-node/src or shared/src changes.
 `
 }

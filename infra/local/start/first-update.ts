@@ -64,11 +64,7 @@ async function hasEnded(client: ApiClient): Promise<boolean> {
   return (await findUpdate(client)) === undefined
 }
 
-async function importBundledText(
-  client: ApiClient,
-  bar: ProgressBar,
-  signal: AbortSignal,
-): Promise<void> {
+async function importBundledText(client: ApiClient, bar: ProgressBar, signal: AbortSignal): Promise<void> {
   const text = readFileSync(join(import.meta.dirname, 'texts', 'general.txt'), 'utf8')
   const texts = splitIntoTexts(text, TEXT_CHARACTERS)
   const label = `Text of the domain ${DOMAIN}`

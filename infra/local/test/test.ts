@@ -28,6 +28,7 @@ const vitest = spawn(
     'run',
     '--reporter=default',
     '--reporter=json',
+    `--reporter=${join(import.meta.dirname, 'slowest-files.ts')}`,
     `--outputFile.json=${reportPath}`,
     ...process.argv.slice(2),
   ],

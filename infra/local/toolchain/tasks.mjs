@@ -18,6 +18,18 @@ const TASKS = {
       'COPAL_FIRST_UPDATE',
     ],
   },
+  dev: {
+    file: 'infra/local/start/dev.ts',
+    does: 'Starts the gateway and a node with debugger ports, and restarts each when its sources change.',
+    settings: [
+      'COPAL_PORT',
+      'COPAL_NODE_PORT',
+      'COPAL_HOME',
+      'COPAL_CACHE',
+      'COPAL_MODEL',
+      'COPAL_FIRST_UPDATE',
+    ],
+  },
   test: {
     file: 'infra/local/test/test.ts',
     does: 'Runs the tests.',

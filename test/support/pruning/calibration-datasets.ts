@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { DatasetFile } from '../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import type { DatasetFile } from '../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { createRandom } from '../harness/random.ts'
 
 const WORDS = [

@@ -1,5 +1,5 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibrate-and-select.ts'
+import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibration-task.ts'
 import type { TextSource, TextWindows } from '../evaluation/text-windows.ts'
 
 /** How another process opens the same model: the arguments of `openModel`, and what must come out. */

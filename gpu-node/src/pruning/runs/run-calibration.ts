@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibrate-and-select.ts'
+import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibration-task.ts'
 import type { ModelReference } from './pruning-child-protocol.ts'
 import { runInChild } from './run-in-child.ts'
 

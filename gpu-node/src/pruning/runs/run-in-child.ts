@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
-import type { CalibrationProgress } from './calibrate-and-select.ts'
+import type { CalibrationProgress } from './calibration-task.ts'
 import type { ChildMessage, ChildRequest } from './pruning-child-protocol.ts'
 
 const PROGRAM = fileURLToPath(new URL('./pruning-child.ts', import.meta.url))

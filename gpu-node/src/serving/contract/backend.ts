@@ -8,7 +8,7 @@ export const PAGE_TOKENS = 16
 export const PRECISIONS = ['bf16', 'int8', 'int4'] as const satisfies readonly Precision[]
 
 /** Threads that share a step of the sparse engine: of a larger machine it leaves the rest alone. */
-export const MOST_THREADS = 256
+export const MAX_THREADS = 256
 
 /** What a weight set is made from: the dense master, and a mask unless it is the dense model. */
 export interface WeightSetSource {

@@ -1,11 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
 
 /** Length of the prompt that a new weight set is tried with: streams of the set that serves wait for it. */
-const CANARY_TOKENS = 4
+const PROMPT_TOKENS = 4
 
 /** The prompt that a new weight set is tried with: at once, and in parts through the cache. */
-export function canaryPrompt(vocabSize: number): Int32Array {
-  return Int32Array.from({ length: CANARY_TOKENS }, (_, i) => (i * 7919 + 1) % vocabSize)
+export function selfTestPrompt(vocabSize: number): Int32Array {
+  return Int32Array.from({ length: PROMPT_TOKENS }, (_, i) => (i * 7919 + 1) % vocabSize)
 }
 
 /**
@@ -14,7 +14,7 @@ export function canaryPrompt(vocabSize: number): Int32Array {
  * @param tolerance by how much they may differ, relative to the largest
  * @throws AppError `node_failed`
  */
-export function checkCanary(whole: Float32Array, cached: Float32Array, tolerance: number): void {
+export function checkSelfTest(whole: Float32Array, cached: Float32Array, tolerance: number): void {
   let largest = 0
   let difference = 0
   // By index: an iterator takes milliseconds for a vocabulary, and streams wait for them.

@@ -1,24 +1,24 @@
 /** Takes requests in: refuses what cannot be served, and puts the rest into the scheduler's state. */
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../contract/backend.ts'
-import { createAnswer } from './generated-text.ts'
+import { createGeneratedText } from './generated-text.ts'
 import type { Engine, EngineDeps } from './engine-api.ts'
 import type { Embedding } from './embedding-request.ts'
 import { createEventQueues } from './event-queue.ts'
 import type { GenerateEvent, GenerateRequest } from './generation-request.ts'
-import type { Jobs } from './request-tracker.ts'
+import type { RequestTracker } from './request-tracker.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import { checkBiases, checkTokens, contextExceeded, overloaded, textTooLong } from './request-errors.ts'
 import { cancelled } from '../../platform/unless-aborted.ts'
 import type { Goal, Request } from './engine-request.ts'
-import { createEmbeddingSink, createGenerationSink } from './output-handlers.ts'
+import { createEmbeddingOutput, createGenerationOutput } from './output-handlers.ts'
 import { waitingRequests, type EngineState } from './engine-state.ts'
 
 /** What it is made of. */
-export interface IntakeDeps extends Pick<EngineDeps, 'config' | 'codec'> {
+export interface AdmissionDeps extends Pick<EngineDeps, 'config' | 'codec'> {
   policy: EnginePolicy
   state: EngineState
-  jobs: Jobs
+  tracker: RequestTracker
   nowMs: () => number
   /** @throws AppError when nothing is taken any more */
   checkOpen: () => void
@@ -27,15 +27,15 @@ export interface IntakeDeps extends Pick<EngineDeps, 'config' | 'codec'> {
 }
 
 /** The ways in that an engine has. */
-export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed' | 'score'> {
-  const { config, codec, policy, state, jobs, nowMs, checkOpen, accept } = deps
+export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 'embed' | 'score'> {
+  const { config, codec, policy, state, tracker, nowMs, checkOpen, accept } = deps
   const queues = createEventQueues<GenerateEvent>(policy.maxUnread)
   const endTokens = new Set(config.eosTokenIds)
 
   /** How long until what is here now will be done, by the mean of what ended. */
-  const backlogMs = () => (jobs.meanRequestMs * state.requests.length) / policy.maxRunning
+  const backlogMs = () => (tracker.meanRequestMs * state.requests.length) / policy.maxRunning
 
-  function checkQueue(): void {
+  function checkQueueLength(): void {
     if (waitingRequests(state).length >= policy.maxWaiting)
       throw overloaded('requests waiting', policy.maxWaiting, backlogMs())
   }
@@ -48,7 +48,7 @@ export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed
       maxNewTokens,
       restartable: spec.restartable && !spec.weights,
       partition: spec.partition ?? null,
-      beginnings: spec.beginnings ?? [],
+      prefixes: spec.prefixes ?? [],
       allowedAfter:
         constraint &&
         ((generated: readonly number[]) =>
@@ -66,10 +66,10 @@ export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed
       checkBiases(spec.sampling.logitBias ?? [], config.vocabSize)
       const room = policy.contextLength - spec.prompt.length
       if (room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
-      checkQueue()
+      checkQueueLength()
       const maxNewTokens = Math.min(spec.maxTokens ?? room, room)
       const newAnswer = () =>
-        createAnswer({
+        createGeneratedText({
           codec,
           endTokens,
           stops: spec.stops,
@@ -78,16 +78,16 @@ export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed
         })
       const arrivedMs = nowMs()
       const request: Request = accept(
-        goalOf(spec, maxNewTokens, (error) => jobs.fail(request, error)),
+        goalOf(spec, maxNewTokens, (error) => tracker.fail(request, error)),
         spec.prompt,
         spec.weights ?? null,
       )
-      const queue = queues.open(() => jobs.fail(request, cancelled()))
-      const outcome = jobs.follow(
+      const queue = queues.open(() => tracker.fail(request, cancelled()))
+      const outcome = tracker.track(
         request,
         spec,
         arrivedMs,
-        createGenerationSink(queue, newAnswer, spec.constraint),
+        createGenerationOutput(queue, newAnswer, spec.constraint),
       )
       return { events: queue.events, outcome }
     },
@@ -97,7 +97,7 @@ export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed
       checkTokens(spec.tokens, config.vocabSize, 'tokens')
       if (spec.tokens.length > policy.contextLength)
         throw textTooLong(spec.tokens.length, policy.contextLength)
-      checkQueue()
+      checkQueueLength()
       const arrivedMs = nowMs()
       const goal = {
         kind: 'embed' as const,
@@ -108,7 +108,7 @@ export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed
       // Who only waits for the outcome hears of an error there.
       result.promise.catch(() => undefined)
       const request = accept(goal, spec.tokens, spec.weights ?? null)
-      const outcome = jobs.follow(request, spec, arrivedMs, createEmbeddingSink(goal, result))
+      const outcome = tracker.track(request, spec, arrivedMs, createEmbeddingOutput(goal, result))
       return { embedding: result.promise, outcome }
     },
 
@@ -118,10 +118,10 @@ export function createIntake(deps: IntakeDeps): Pick<Engine, 'generate' | 'embed
       if (tokens.length < 2)
         throw new AppError('invalid_request', 'At least two tokens are needed to score a text.')
       if (tokens.length > policy.contextLength) throw textTooLong(tokens.length, policy.contextLength)
-      if (jobs.scoring >= policy.maxScores) throw overloaded('texts to score', policy.maxScores, backlogMs())
+      if (tracker.pendingScores >= policy.maxScores) throw overloaded('texts to score', policy.maxScores, backlogMs())
       if (signal?.aborted) throw cancelled()
       const request = accept({ kind: 'score', nll: new Float32Array(tokens.length - 1) }, tokens, weights)
-      return jobs.followScore(request, signal)
+      return tracker.trackScore(request, signal)
     },
   }
 }

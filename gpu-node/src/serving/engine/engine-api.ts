@@ -83,9 +83,9 @@ export interface Engine {
   drain(version: number, deadlineMs: number): Promise<void>
   load(): EngineLoad
   /** Beginnings of prompts that are ready, by what callers call them; null where the backend has no such cache. */
-  heldBeginnings(): NodePrefixes | null
+  cachedPrefixes(): NodePrefixes | null
   /** Every request that waits or runs, and how far it is. */
-  underWay(): PartProgress[]
+  progress(): PartProgress[]
   /** Fails everything with `node_failed`; nothing is accepted any more. */
   close(): void
 }

@@ -1,4 +1,4 @@
-import type { Beginning } from './prefix-names.ts'
+import type { NamedPrefix } from './prefix-names.ts'
 import type { SamplerSpec, TokenMask, WeightSet } from '../contract/backend.ts'
 
 /** One stay of a request in a backend: its key/value state on one weight set. A request that starts over gets a new one. */
@@ -35,7 +35,7 @@ export interface GenerateGoal {
   /** Prompts of one partition may share pages, which tells by its time that a prompt came before; null: none. */
   readonly partition: string | null
   /** What the caller calls the beginnings of the prompt. */
-  readonly beginnings: readonly Beginning[]
+  readonly prefixes: readonly NamedPrefix[]
 }
 
 /** Score given text; `nll[i]` is of token `i + 1` given all before it, in nats. */

@@ -1,5 +1,5 @@
 import { PAGE_TOKENS, type WeightSet } from '../contract/backend.ts'
-import type { NamedBeginnings } from './prefix-names.ts'
+import type { PrefixIndex } from './prefix-names.ts'
 import { createPagePool, forgetPages, freePages, pagesFor, releasePages, type PagePool } from './page-pool.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import { createRequest, pinOf, sequenceOf, type Goal, type Request, type Sequence } from './engine-request.ts'
@@ -12,11 +12,11 @@ export interface EngineState {
   active: WeightSet | null
   readonly pages: PagePool
   /** Which beginnings of prompts were filled, by what callers call them. */
-  readonly named: NamedBeginnings
+  readonly prefixIndex: PrefixIndex
   /** Sequences that nobody needs any more: their weight set hears of it with its next step. */
   drops: Map<WeightSet, number[]>
   /** Sequences given up while a step of theirs runs: they hold their pages until it ends. */
-  readonly leaving: Set<Sequence>
+  readonly abandoned: Set<Sequence>
   nextOrder: number
   nextSequence: number
   turn: number
@@ -30,9 +30,9 @@ export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): Engin
     requests: [],
     active: null,
     pages: createPagePool(pagesFor(kvTokens)),
-    named: new Map(),
+    prefixIndex: new Map(),
     drops: new Map(),
-    leaving: new Set(),
+    abandoned: new Set(),
     nextOrder: 1,
     nextSequence: 1,
     turn: 0,
@@ -86,7 +86,7 @@ export function addRequest(
 
 /** Takes a request out for good; its pages are free at once, or when the step that it is in ends. */
 export function endRequest(state: EngineState, request: Request): void {
-  giveUpSequence(state, request)
+  abandonSequence(state, request)
   request.status = { kind: 'ended' }
   state.requests = state.requests.filter((other) => other !== request)
 }
@@ -94,7 +94,7 @@ export function endRequest(state: EngineState, request: Request): void {
 /** Sends a request back to wait for room; it will feed its tokens again on the same weight set. */
 export function preemptRequest(state: EngineState, request: Request): void {
   const pin = pinOf(request) ?? null
-  giveUpSequence(state, request)
+  abandonSequence(state, request)
   request.status = { kind: 'waiting', pin }
   // Only requests that never ran come after it in the queue, so it is next.
   request.turn = 0
@@ -102,7 +102,7 @@ export function preemptRequest(state: EngineState, request: Request): void {
 
 /** Sends a request back to its prompt, free to start on whatever is active then. */
 export function restartRequest(state: EngineState, request: Request): void {
-  giveUpSequence(state, request)
+  abandonSequence(state, request)
   request.tokens.length = request.promptTokens
   request.pageKeys.length = Math.min(request.pageKeys.length, Math.floor(request.promptTokens / PAGE_TOKENS))
   request.status = { kind: 'waiting', pin: null }
@@ -129,14 +129,14 @@ export function queueDrop(state: EngineState, { weights, id }: Sequence): void {
 /** Ends a sequence's part in a step; one that was given up meanwhile leaves its pages. */
 export function leaveStep(state: EngineState, sequence: Sequence): void {
   sequence.inFlight = false
-  if (state.leaving.delete(sequence)) releasePages(state.pages, sequence.pages)
+  if (state.abandoned.delete(sequence)) releasePages(state.pages, sequence.pages)
 }
 
-function giveUpSequence(state: EngineState, request: Request): void {
+function abandonSequence(state: EngineState, request: Request): void {
   const sequence = sequenceOf(request)
   if (!sequence) return
   const { inFlight, pages } = sequence
   queueDrop(state, sequence)
-  if (inFlight) state.leaving.add(sequence)
+  if (inFlight) state.abandoned.add(sequence)
   else releasePages(state.pages, pages)
 }

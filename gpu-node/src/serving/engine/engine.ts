@@ -8,11 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '@copal/shared/errors.ts'
 import type { StepResult, WeightSet } from '../contract/backend.ts'
 import type { Engine, EngineDeps } from './engine-api.ts'
-import { heldBeginnings } from './prefix-names.ts'
+import { cachedPrefixNames } from './prefix-names.ts'
 import { createDrains } from './weight-drains.ts'
-import { createIntake } from './admission.ts'
-import { createJobs } from './request-tracker.ts'
-import { createLanes } from './step-loop.ts'
+import { createAdmission } from './admission.ts'
+import { createRequestTracker } from './request-tracker.ts'
+import { createStepLoops } from './step-loop.ts'
 import { createPolicy } from './engine-policy.ts'
 import { shuttingDown, stepError, weightsLost } from './request-errors.ts'
 import type { Request } from './engine-request.ts'
@@ -53,12 +53,12 @@ export function createEngine(deps: EngineDeps): Engine {
     inspect()
     lanes.wake()
   }
-  const jobs = createJobs(state, nowMs, observer, changed)
-  const lanes = createLanes({ step: nextStep, lost: loseWeights })
+  const jobs = createRequestTracker(state, nowMs, observer, changed)
+  const lanes = createStepLoops({ step: nextStep, lost: loseWeights })
   const drains = createDrains({
     boundTo: (version) => boundTo(state, (weights) => weights.version === version),
     activeVersion: () => state.active?.version,
-    giveUp: giveUpAtDeadline,
+    abandon: giveUpAtDeadline,
   })
 
   function nextStep(weights: WeightSet): Promise<void> | undefined {
@@ -92,7 +92,7 @@ export function createEngine(deps: EngineDeps): Engine {
       durationMs: endedMs - startedMs,
       ...tokensByKind(step),
     })
-    jobs.tell(outcome, { weights, startedMs, endedMs })
+    jobs.deliverStep(outcome, { weights, startedMs, endedMs })
     drains.settle()
   }
 
@@ -127,16 +127,16 @@ export function createEngine(deps: EngineDeps): Engine {
     if (closed) throw shuttingDown()
   }
 
-  const intake = createIntake({
+  const intake = createAdmission({
     config,
     codec,
     policy,
     state,
-    jobs,
+    tracker,
     nowMs,
     checkOpen,
     accept(goal, tokens, pin) {
-      if (pin) lanes.open(pin)
+      if (pin) lanes.start(pin)
       const request = addRequest(state, goal, tokens, pin)
       inspect()
       lanes.wake()
@@ -156,7 +156,7 @@ export function createEngine(deps: EngineDeps): Engine {
 
     setActive(weights) {
       checkOpen()
-      lanes.open(weights)
+      lanes.start(weights)
       state.active = weights
       drains.settle()
       lanes.wake()
@@ -171,15 +171,15 @@ export function createEngine(deps: EngineDeps): Engine {
     load: () => ({
       running: runningRequests(state).length,
       waiting: waitingRequests(state).length,
-      scoring: jobs.scoring,
+      scoring: jobs.pendingScores,
       kvTokensUsed: kvTokensUsed(state),
       kvTokensTotal: policy.kvTokens,
       kvTokensCached: kvTokensCached(state),
     }),
 
-    heldBeginnings: () => (state.active?.paged ? heldBeginnings(state.named, state.pages) : null),
+    cachedPrefixes: () => (state.active?.paged ? cachedPrefixNames(state.prefixIndex, state.pages) : null),
 
-    underWay: () => jobs.underWay(),
+    progress: () => jobs.progress(),
 
     close() {
       closed = true

@@ -12,29 +12,28 @@ export interface EventQueue<T> {
 /** Queues that bound together what they keep. */
 export interface EventQueues<T> {
   /**
-   * An empty one. `onLeave` is told when its consumer stops reading before the end, and when this is the one that keeps the
-   * most while all together keep too much: then it is emptied, and its consumer gets `overloaded`.
+   * Opens an empty queue. `onLeave` is called when its consumer stops reading before the end. It is also called when all
+   * queues together exceed the bound and this one is the longest: it is then emptied and its consumer gets `overloaded`.
    */
   open(onLeave: () => void): EventQueue<T>
 }
 
-interface Queued {
-  unread: number
+interface BoundedQueue {
+  readonly unread: number
   drop: () => void
 }
 
-/** Places of events that were read are given back when so many are, and half of all: taking the first of many moves all. */
+/** Read events are removed from the array in batches of at least this size, because each removal moves the rest. */
 const TRIM_AT = 1024
 
-/** No queue. */
-export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
-  /** Those that keep something. */
-  const keeping = new Set<Queued>()
-  let kept = 0
+/** Creates queues that together keep at most `maxEvents` unread events. */
+export function createEventQueues<T>(maxEvents: number): EventQueues<T> {
+  const nonEmpty = new Set<BoundedQueue>()
+  let totalUnread = 0
 
   const dropLargest = () => {
-    let largest: Queued | undefined
-    for (const one of keeping) if (one.unread > (largest?.unread ?? 0)) largest = one
+    let largest: BoundedQueue | undefined
+    for (const queue of nonEmpty) if (queue.unread > (largest?.unread ?? 0)) largest = queue
     largest?.drop()
   }
 
@@ -43,14 +42,14 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
       let closed: { error: Error | undefined } | undefined
       let wake: (() => void) | undefined
       let queued: (T | undefined)[] = []
-      /** So many of those have been read. */
+      /** Events at the start of `queued` that have been read. */
       let read = 0
-      const own: Queued = {
+      const own: BoundedQueue = {
         get unread() {
           return queued.length - read
         },
         drop() {
-          closed = { error: unread() }
+          closed = { error: unreadError() }
           empty()
           onLeave()
           signal()
@@ -62,16 +61,16 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
         wake = undefined
       }
       const empty = () => {
-        kept -= own.unread
+        totalUnread -= own.unread
         queued = []
         read = 0
-        keeping.delete(own)
+        nonEmpty.delete(own)
       }
       const take = (): T => {
         const event = queued[read]!
         queued[read] = undefined
         read += 1
-        kept -= 1
+        totalUnread -= 1
         if (read === queued.length || (read >= TRIM_AT && read * 2 >= queued.length)) {
           queued.splice(0, read)
           read = 0
@@ -84,7 +83,7 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
         try {
           while (true) {
             while (own.unread > 0) yield take()
-            keeping.delete(own)
+            nonEmpty.delete(own)
             if (closed) break
             await new Promise<void>((resolve) => (wake = resolve))
           }
@@ -100,9 +99,9 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
         push(event) {
           if (closed) return
           queued.push(event)
-          keeping.add(own)
-          kept += 1
-          if (kept > mostEvents) dropLargest()
+          nonEmpty.add(own)
+          totalUnread += 1
+          if (totalUnread > maxEvents) dropLargest()
           signal()
         },
         close(error) {
@@ -115,10 +114,10 @@ export function createEventQueues<T>(mostEvents: number): EventQueues<T> {
   }
 }
 
-function unread(): AppError {
+function unreadError(): AppError {
   return new AppError(
     'overloaded',
-    'The answer was not read in time, and this node keeps no more of it. Try again, and read as it comes.',
+    'The client did not read the response in time, so this node dropped it. Try again and read the stream as it arrives.',
     { retryAfterS: 1 },
   )
 }

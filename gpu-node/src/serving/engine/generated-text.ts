@@ -8,7 +8,7 @@ export type TokenLogprob = Omit<SampledToken, 'kind'>
 type SampledToken = Extract<SequenceOutput, { kind: 'token' }>
 
 /** What one more token brought. `tokens` is empty unless log-probabilities were asked for. */
-interface AnswerDelta {
+interface TextDelta {
   text: string
   tokens: TokenLogprob[]
   /** Set when the answer is complete: an end token or a stop string came, or the limit was reached. */
@@ -16,14 +16,14 @@ interface AnswerDelta {
 }
 
 /** One answer as it grows from sampled tokens to text. */
-export interface Answer {
-  take(output: SampledToken): AnswerDelta
+export interface GeneratedText {
+  take(output: SampledToken): TextDelta
   /** Tokens generated so far; an end token is not counted, tokens of a stop string are. */
   readonly completionTokens: number
 }
 
 /** How an answer ends and what is told of it. */
-export interface AnswerOptions {
+export interface GeneratedTextOptions {
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
   /** Any of these ends the answer without being part of it. */
   endTokens: ReadonlySet<number>
@@ -35,7 +35,7 @@ export interface AnswerOptions {
 const NO_BYTES = new Uint8Array(0)
 
 /** An empty answer. Special tokens that do not end it are hidden from the text. */
-export function createAnswer({ codec, endTokens, stops, maxNewTokens, logprobs }: AnswerOptions): Answer {
+export function createGeneratedText({ codec, endTokens, stops, maxNewTokens, logprobs }: GeneratedTextOptions): GeneratedText {
   const stream = createTextStream(stops)
   let pending: TokenLogprob[] = []
   let completionTokens = 0

@@ -1,7 +1,7 @@
 import type { AppError } from '@copal/shared/errors.ts'
 import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { SamplerSpec, WeightSet } from '../contract/backend.ts'
-import type { Beginning } from './prefix-names.ts'
+import type { NamedPrefix } from './prefix-names.ts'
 import type { TokenLogprob } from './generated-text.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
 
@@ -30,7 +30,7 @@ export interface GenerateRequest {
    */
   partition?: string | undefined
   /** What the caller calls the beginnings of the prompt: {@link Engine.heldBeginnings} tells which are ready. */
-  beginnings?: readonly Beginning[] | undefined
+  prefixes?: readonly NamedPrefix[] | undefined
   /** Ends the request at once; its room is free with the next step. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */

@@ -1,6 +1,6 @@
 import type { AppError } from '@copal/shared/errors.ts'
 import type { SequenceOutput } from '../contract/backend.ts'
-import type { Answer } from './generated-text.ts'
+import type { GeneratedText } from './generated-text.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
 import type { Embedding } from './embedding-request.ts'
 import type { EventQueue } from './event-queue.ts'
@@ -8,7 +8,7 @@ import type { GenerateEvent } from './generation-request.ts'
 import type { EmbedGoal } from './engine-request.ts'
 
 /** What whoever asked hears of a request. */
-export interface Sink {
+export interface OutputHandler {
   /** Its first step on these weights was committed. */
   pinned(maskVersion: number): void
   /** A token was sampled. @returns why the answer is complete, if it is */
@@ -22,11 +22,11 @@ export interface Sink {
 }
 
 /** Turns sampled tokens into events; what keeps them to a grammar is released with the answer. */
-export function createGenerationSink(
+export function createGenerationOutput(
   queue: EventQueue<GenerateEvent>,
-  newAnswer: () => Answer,
+  newAnswer: () => GeneratedText,
   constraint: TokenConstraint | undefined,
-): Sink {
+): OutputHandler {
   let answer = newAnswer()
   return {
     pinned: (maskVersion) => queue.push({ type: 'pinned', maskVersion }),
@@ -54,10 +54,10 @@ export function createGenerationSink(
 }
 
 /** Takes the mean once all hidden states are added up. */
-export function createEmbeddingSink(
+export function createEmbeddingOutput(
   { sum }: EmbedGoal,
   { resolve, reject }: Pick<PromiseWithResolvers<Embedding>, 'resolve' | 'reject'>,
-): Sink {
+): OutputHandler {
   let pinnedTo = 0
   return {
     pinned: (maskVersion) => void (pinnedTo = maskVersion),

@@ -3,7 +3,7 @@ import type { WeightSet } from '../contract/backend.ts'
 import type { PagePool } from './page-pool.ts'
 
 /** What a caller calls the beginning of a prompt, and about how many tokens that has. */
-export interface Beginning {
+export interface NamedPrefix {
   readonly name: string
   readonly tokens: number
 }
@@ -12,11 +12,11 @@ export interface Beginning {
  * Names of beginnings whose pages were filled, the least recently used first; `key` is that of the last page. A page is
  * forgotten from its prefix's end, so while that one is remembered the others are.
  */
-export type NamedBeginnings = Map<string, { weights: WeightSet; key: string }>
+export type PrefixIndex = Map<string, { weights: WeightSet; key: string }>
 
 /** Takes note that the pages up to that of `key` are filled; at most as many names are kept as a heartbeat tells. */
-export function nameBeginning(
-  named: NamedBeginnings,
+export function indexPrefix(
+  named: PrefixIndex,
   pool: PagePool,
   name: string,
   page: { weights: WeightSet; key: string },
@@ -33,7 +33,7 @@ export function nameBeginning(
 }
 
 /** The names of what is remembered now, by version, the least recently used first. */
-export function heldBeginnings(named: NamedBeginnings, pool: PagePool): NodePrefixes {
+export function cachedPrefixNames(named: PrefixIndex, pool: PagePool): NodePrefixes {
   dropForgotten(named, pool)
   const byVersion = Map.groupBy(named, ([, { weights }]) => weights.version)
   return [...byVersion].map(([version, own]) => ({
@@ -43,6 +43,6 @@ export function heldBeginnings(named: NamedBeginnings, pool: PagePool): NodePref
 }
 
 /** Pages are taken away, and weights go, without a word to the names. */
-function dropForgotten(named: NamedBeginnings, pool: PagePool): void {
+function dropForgotten(named: PrefixIndex, pool: PagePool): void {
   for (const [id, { weights, key }] of named) if (!pool.remembered.get(weights)?.has(key)) named.delete(id)
 }

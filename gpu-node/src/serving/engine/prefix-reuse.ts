@@ -1,5 +1,5 @@
 import { PAGE_TOKENS, type WeightSet } from '../contract/backend.ts'
-import { nameBeginning } from './prefix-names.ts'
+import { indexPrefix } from './prefix-names.ts'
 import { pageKeys } from './page-keys.ts'
 import { findPrefix, rememberPage } from './page-pool.ts'
 import type { Request, Sequence } from './engine-request.ts'
@@ -42,12 +42,12 @@ export function rememberFilled(
 }
 
 /** Takes note of what the beginnings of a prompt are called that was fed in whole. */
-export function nameFilled(state: EngineState, request: Request, { weights }: Sequence): void {
+export function indexFilledPrefixes(state: EngineState, request: Request, { weights }: Sequence): void {
   const { goal, promptTokens } = request
   if (goal.kind !== 'generate') return
-  for (const { name, tokens } of goal.beginnings) {
+  for (const { name, tokens } of goal.prefixes) {
     const key = keysOf(request, weights, Math.min(tokens, promptTokens)).at(-1)
-    if (key !== undefined) nameBeginning(state.named, state.pages, name, { weights, key })
+    if (key !== undefined) indexPrefix(state.prefixIndex, state.pages, name, { weights, key })
   }
 }
 

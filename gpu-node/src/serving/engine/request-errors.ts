@@ -47,13 +47,13 @@ export function checkBiases(biases: readonly { token: number }[], vocabSize: num
 }
 
 /** What an error makes of the request that it ends: left by its client, refused as it is, or failed. */
-export function endingOf({ code, status, retryable }: AppError): 'cancelled' | 'refused' | 'error' {
+export function finishReasonOf({ code, status, retryable }: AppError): 'cancelled' | 'refused' | 'error' {
   if (code === 'client_closed_request') return 'cancelled'
   return status < 500 && !retryable ? 'refused' : 'error'
 }
 
 /** The request's own deadline passed. */
-export function tooLate(deadlineMs: number | undefined): AppError {
+export function deadlineExceeded(deadlineMs: number | undefined): AppError {
   return new AppError('deadline_exceeded', `The request did not finish within ${deadlineMs} ms.`)
 }
 

@@ -6,20 +6,20 @@ import type { AppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { GenerateRequest, GenerationOutcome, PartProgress } from './generation-request.ts'
 import type { EngineObserver } from './engine-observer.ts'
-import { endingOf, tooLate } from './request-errors.ts'
+import { finishReasonOf, deadlineExceeded } from './request-errors.ts'
 import { cancelled } from '../../platform/unless-aborted.ts'
 import type { Request } from './engine-request.ts'
-import type { Sink } from './output-handlers.ts'
+import type { OutputHandler } from './output-handlers.ts'
 import { endRequest, preemptRequest, restartRequest, type EngineState } from './engine-state.ts'
 import type { StepOutcome } from './step-plan.ts'
 
 /** What the engine keeps of a request beyond what the scheduler knows. */
-interface Job {
+interface TrackedRequest {
   /** The caller's. */
   id: string
   part: number | undefined
   request: Request
-  sink: Sink
+  output: OutputHandler
   weights: WeightSet | null
   /** Tokens of its prompt that others had computed when it began on these weights. */
   cachedTokens: number
@@ -30,7 +30,7 @@ interface Job {
   runsSinceMs: number | null
   progressMs: number
   arrivedMs: number
-  finish: (outcome: GenerationOutcome) => void
+  resolveOutcome: (outcome: GenerationOutcome) => void
   dispose: () => void
 }
 
@@ -42,22 +42,22 @@ interface StepTimes {
 }
 
 /** Those who wait. */
-export interface Jobs {
+export interface RequestTracker {
   /** Running mean of how long requests take. */
   readonly meanRequestMs: number
   /** Scores that somebody waits for. */
-  readonly scoring: number
+  readonly pendingScores: number
   /** Follows a request that serves a client until it ends. */
-  follow(
+  track(
     request: Request,
     spec: Pick<GenerateRequest, 'id' | 'part' | 'signal' | 'deadlineMs'>,
     arrivedMs: number,
-    sink: Sink,
+    sink: OutputHandler,
   ): Promise<GenerationOutcome>
   /** Waits for the scores of a request. */
-  followScore(request: Request, signal: AbortSignal | undefined): Promise<Float32Array>
+  trackScore(request: Request, signal: AbortSignal | undefined): Promise<Float32Array>
   /** Tells everybody what a step brought, and ends what it completed. */
-  tell(outcome: StepOutcome, times: StepTimes): void
+  deliverStep(outcome: StepOutcome, times: StepTimes): void
   /** Ends a request or scoring with an error. */
   fail(request: Request, error: AppError): void
   /** Sends a request back to wait for room. */
@@ -67,7 +67,7 @@ export interface Jobs {
   /** Ends everything with an error. */
   failAll(error: () => AppError): void
   /** Every request of a client, and how far it is. */
-  underWay(): PartProgress[]
+  progress(): PartProgress[]
 }
 
 /**
@@ -75,13 +75,13 @@ export interface Jobs {
  *
  * @param ended called after each end, when the state is complete
  */
-export function createJobs(
+export function createRequestTracker(
   state: EngineState,
   nowMs: () => number,
   observer: EngineObserver | undefined,
   ended: () => void,
-): Jobs {
-  const jobs = new Map<Request, Job>()
+): RequestTracker {
+  const jobs = new Map<Request, TrackedRequest>()
   const scores = new Map<Request, { resolve: (nll: Float32Array) => void; reject: (error: Error) => void }>()
   let meanRequestMs = 1000
 
@@ -94,31 +94,31 @@ export function createJobs(
     job.weights = weights
     job.cachedTokens = cachedTokens
     job.startedMs ??= startedMs
-    job.sink.pinned(weights.version)
+    job.output.pinned(weights.version)
   }
 
-  function deliver(job: Job, output: Parameters<Sink['token']>[0], atMs: number): void {
+  function deliver(job: TrackedRequest, output: Parameters<OutputHandler['token']>[0], atMs: number): void {
     observer?.token?.({ sinceMs: atMs - (job.lastTokenMs ?? job.arrivedMs), first: job.lastTokenMs === null })
     job.firstTokenMs ??= atMs
     job.lastTokenMs = atMs
-    const reason = job.sink.token(output)
+    const reason = job.output.token(output)
     if (reason) end(job, reason, null)
   }
 
-  function end(job: Job, finishReason: GenerationOutcome['finishReason'], error: AppError | null): void {
-    const { request, sink } = job
+  function end(job: TrackedRequest, finishReason: GenerationOutcome['finishReason'], error: AppError | null): void {
+    const { request, output } = job
     if (!jobs.delete(request)) return
     endRequest(state, request)
     job.dispose()
     const endedMs = nowMs()
     const outcome = outcomeOf(job, finishReason, error, endedMs)
     if (finishReason === 'stop' || finishReason === 'length') {
-      sink.finished(finishReason, outcome.promptTokens, job.cachedTokens)
+      output.finished(finishReason, outcome.promptTokens, job.cachedTokens)
       meanRequestMs += 0.1 * (endedMs - job.arrivedMs - meanRequestMs)
     }
     observer?.ended?.(outcome)
-    job.finish(outcome)
-    sink.closed(error ?? undefined)
+    job.resolveOutcome(outcome)
+    output.closed(error ?? undefined)
     ended()
   }
 
@@ -132,7 +132,7 @@ export function createJobs(
 
   function fail(request: Request, error: AppError): void {
     const job = jobs.get(request)
-    if (job) return end(job, endingOf(error), error)
+    if (job) return end(job, finishReasonOf(error), error)
     const waiter = scores.get(request)
     if (!waiter) return
     scores.delete(request)
@@ -145,18 +145,18 @@ export function createJobs(
     get meanRequestMs() {
       return meanRequestMs
     },
-    get scoring() {
+    get pendingScores() {
       return scores.size
     },
 
-    follow(request, spec, arrivedMs, sink) {
+    track(request, spec, arrivedMs, sink) {
       const { promise: outcome, resolve: finish } = Promise.withResolvers<GenerationOutcome>()
       const cancel = () => fail(request, cancelled())
       jobs.set(request, {
         id: spec.id,
         part: spec.part,
         request,
-        sink,
+        output,
         weights: null,
         cachedTokens: 0,
         startedMs: null,
@@ -165,14 +165,14 @@ export function createJobs(
         runsSinceMs: null,
         progressMs: arrivedMs,
         arrivedMs,
-        finish,
-        dispose: watch(spec, cancel, () => fail(request, tooLate(spec.deadlineMs))),
+        resolveOutcome,
+        dispose: watch(spec, cancel, () => fail(request, deadlineExceeded(spec.deadlineMs))),
       })
       if (spec.signal?.aborted) cancel()
       return outcome
     },
 
-    async followScore(request, signal) {
+    async trackScore(request, signal) {
       const { promise, resolve, reject } = Promise.withResolvers<Float32Array>()
       scores.set(request, { resolve, reject })
       const dispose = watch({ signal }, () => fail(request, cancelled()), undefined)
@@ -183,7 +183,7 @@ export function createJobs(
       }
     },
 
-    tell(outcome, { weights, startedMs, endedMs }) {
+    deliverStep(outcome, { weights, startedMs, endedMs }) {
       for (const { request, cachedTokens } of outcome.pinned)
         announce(request, weights, startedMs, cachedTokens)
       for (const request of outcome.progressed) {
@@ -213,7 +213,7 @@ export function createJobs(
       const job = jobs.get(request)
       if (!job) return false
       restartRequest(state, request)
-      job.sink.restart()
+      job.output.restart()
       job.weights = null
       job.startedMs = null
       job.runsSinceMs = null
@@ -226,25 +226,25 @@ export function createJobs(
       for (const request of [...jobs.keys(), ...scores.keys()]) fail(request, error())
     },
 
-    underWay: () => [...jobs.values()].map((job) => progressOf(job, nowMs())),
+    progress: () => [...jobs.values()].map((job) => progressOf(job, nowMs())),
   }
 }
 
-function progressOf(job: Job, nowMs: number): PartProgress {
-  const { id, part, weights, sink, request, progressMs, runsSinceMs, firstTokenMs } = job
+function progressOf(job: TrackedRequest, nowMs: number): PartProgress {
+  const { id, part, weights, output, request, progressMs, runsSinceMs, firstTokenMs } = job
   const lacksToken = runsSinceMs !== null && firstTokenMs === null && request.goal.kind === 'generate'
   return {
     requestId: id,
     part,
     promptTokens: weights === null ? 0 : request.promptTokens,
-    completionTokens: sink.completionTokens,
+    completionTokens: output.completionTokens,
     idleMs: request.status.kind === 'waiting' ? 0 : Math.max(0, nowMs - progressMs),
     ...(lacksToken ? { firstTokenWaitMs: Math.max(0, nowMs - runsSinceMs) } : {}),
   }
 }
 
 function outcomeOf(
-  { request, sink, weights, cachedTokens, arrivedMs, startedMs, firstTokenMs }: Job,
+  { request, output, weights, cachedTokens, arrivedMs, startedMs, firstTokenMs }: TrackedRequest,
   finishReason: GenerationOutcome['finishReason'],
   error: AppError | null,
   endedMs: number,
@@ -254,7 +254,7 @@ function outcomeOf(
     weights,
     promptTokens: weights === null ? 0 : request.promptTokens,
     cachedTokens,
-    completionTokens: sink.completionTokens,
+    completionTokens: output.completionTokens,
     text: { tokens: request.tokens, promptTokens: request.promptTokens },
     times: { arrivedMs, startedMs, firstTokenMs, endedMs },
     error,

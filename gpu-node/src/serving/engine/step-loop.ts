@@ -1,50 +1,50 @@
 import type { WeightSet } from '../contract/backend.ts'
 
-/** What lanes ask of the engine. */
-export interface LaneDeps {
-  /** Begins the next step on the weights; undefined when there is nothing to do. */
+/** Callbacks into the engine. */
+export interface StepLoopDeps {
+  /** Begins the next step on the weight set; undefined when there is nothing to do. */
   step: (weights: WeightSet) => Promise<void> | undefined
-  /** The weights are gone, and their lane with them; with a cause when nobody released them. */
+  /** Called when the weight set has ended, and its loop with it; `cause` is set unless it was released. */
   lost: (weights: WeightSet, cause: Error | undefined) => void
 }
 
-/** A lane for each weight set, in which one step runs at a time; lanes run side by side. */
-export interface Lanes {
-  /** Gives the weights a lane, if they have none. */
-  open(weights: WeightSet): void
-  /** Lets every idle lane look for work, after the caller's own changes are complete. */
+/** One step loop per weight set. A loop runs one step at a time; loops run side by side. */
+export interface StepLoops {
+  /** Starts the loop of a weight set unless it has one. */
+  start(weights: WeightSet): void
+  /** Makes every idle loop look for work once the current task has finished. */
   wake(): void
 }
 
-/** No lane. */
-export function createLanes({ step, lost }: LaneDeps): Lanes {
-  const lanes = new Map<WeightSet, { busy: boolean }>()
+/** Creates step loops for no weight set yet. */
+export function createStepLoops({ step, lost }: StepLoopDeps): StepLoops {
+  const loops = new Map<WeightSet, { busy: boolean }>()
 
-  async function run(weights: WeightSet, lane: { busy: boolean }): Promise<void> {
-    while (lanes.get(weights) === lane) {
+  async function run(weights: WeightSet, loop: { busy: boolean }): Promise<void> {
+    while (loops.get(weights) === loop) {
       const running = step(weights)
       if (!running) break
       await running
       wake()
     }
-    lane.busy = false
+    loop.busy = false
   }
 
   function wake(): void {
-    for (const [weights, lane] of lanes) {
-      if (lane.busy) continue
-      lane.busy = true
-      queueMicrotask(() => void run(weights, lane))
+    for (const [weights, loop] of loops) {
+      if (loop.busy) continue
+      loop.busy = true
+      queueMicrotask(() => void run(weights, loop))
     }
   }
 
   return {
     wake,
-    open(weights) {
-      if (lanes.has(weights)) return
-      lanes.set(weights, { busy: false })
+    start(weights) {
+      if (loops.has(weights)) return
+      loops.set(weights, { busy: false })
       void weights.ended.then((cause) => {
-        lanes.delete(weights)
+        loops.delete(weights)
         lost(weights, cause)
       })
     },

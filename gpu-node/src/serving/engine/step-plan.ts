@@ -7,7 +7,7 @@ import type { SequenceOutput, SequenceWork, StepPlan, StepResult } from '../cont
 import { pinOf, sequenceOf, type Request, type RequestStatus, type Sequence } from './engine-request.ts'
 import type { DraftWork, StepDraft } from './scheduler.ts'
 import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
-import { nameFilled, rememberFilled } from './prefix-reuse.ts'
+import { indexFilledPrefixes, rememberFilled } from './prefix-reuse.ts'
 import { leaveStep, pendingDrops, queueDrop, type EngineState } from './engine-state.ts'
 
 /** A draft whose room is reserved. */
@@ -102,7 +102,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
     sequence.fed = work.to
     if (request.status.kind === 'prefill') request.turn = ++state.turn
     if (output.kind === 'token') {
-      if (request.status.kind === 'prefill') nameFilled(state, request, sequence)
+      if (request.status.kind === 'prefill') indexFilledPrefixes(state, request, sequence)
       request.tokens.push(output.token)
       request.status = { kind: 'decode', sequence }
       sampled.push({ request, output })

@@ -6,7 +6,7 @@ export interface DrainDeps {
   boundTo: (version: number) => Request[]
   activeVersion: () => number | undefined
   /** Starts the request over on other weights or ends it, if it can; called once at the deadline. */
-  giveUp: (request: Request) => void
+  abandon: (request: Request) => void
 }
 
 /** Waits for weight sets to become idle. */
@@ -20,7 +20,7 @@ export interface Drains {
 }
 
 /** No drain under way. */
-export function createDrains({ boundTo, activeVersion, giveUp }: DrainDeps): Drains {
+export function createDrains({ boundTo, activeVersion, abandon }: DrainDeps): Drains {
   const waiting = new Set<{ version: number; done: (error?: AppError) => void }>()
   const holds = new Set<{ version: number }>()
 
@@ -52,7 +52,7 @@ export function createDrains({ boundTo, activeVersion, giveUp }: DrainDeps): Dra
     start(version, deadlineMs) {
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const timer = setTimeout(() => {
-        for (const request of boundTo(version)) giveUp(request)
+        for (const request of boundTo(version)) abandon(request)
         settle()
       }, deadlineMs)
       const drain = {

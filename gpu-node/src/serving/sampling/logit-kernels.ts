@@ -5,7 +5,7 @@ import type { SamplerSpec } from '../contract/backend.ts'
 export type SamplingCuts = Pick<SamplerSpec, 'temperature' | 'topK' | 'topP' | 'minP'>
 
 /** The loops over the logits of one vocabulary. */
-export interface LogitLoops {
+export interface LogitKernels {
   /**
    * Draws from softmax(logits / temperature) after the cuts of min-p, top-k and top-p; the most probable token at
    * temperature 0. Of equal logits the lower ids stay.
@@ -26,7 +26,7 @@ interface Scratch {
 }
 
 /** The loops in JavaScript: the reference, and what runs without the addon. They share buffers: one thread. */
-export function createScriptLoops(vocabSize: number): LogitLoops {
+export function createScriptLogitKernels(vocabSize: number): LogitKernels {
   const scratch = { weights: new Float64Array(vocabSize), candidates: new Float64Array(vocabSize) }
   return {
     draw(logits, cuts, chance) {

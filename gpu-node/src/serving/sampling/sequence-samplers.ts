@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { LogitLoops } from './logit-kernels.ts'
+import type { LogitKernels } from './logit-kernels.ts'
 import { createSampler, type Sampler } from './token-sampler.ts'
 import type { SequenceWork } from '../contract/backend.ts'
 
@@ -17,7 +17,7 @@ export interface Samplers {
 }
 
 /** No samplers; those to come share the loops and so must not run at the same time. */
-export function createSamplers(loops: LogitLoops): Samplers {
+export function createSamplers(loops: LogitKernels): Samplers {
   const samplers = new Map<number, Sampler>()
   return {
     accept(work) {

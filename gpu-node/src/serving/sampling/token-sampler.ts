@@ -1,5 +1,5 @@
 import type { SamplerSpec, TokenAlternative, TokenMask } from '../contract/backend.ts'
-import type { LogitLoops } from './logit-kernels.ts'
+import type { LogitKernels } from './logit-kernels.ts'
 import { randomDraw } from './random-draw.ts'
 
 /** What was drawn. `logprob` is NaN and `top` empty where the spec asks for no log-probabilities. */
@@ -32,7 +32,7 @@ export interface Sampler {
  *
  * Work is linear in the vocabulary: cuts are found by selection, never by sorting it.
  */
-export function createSampler(spec: SamplerSpec, loops: LogitLoops): Sampler {
+export function createSampler(spec: SamplerSpec, loops: LogitKernels): Sampler {
   const penalised = spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0
   const remembers = penalised || spec.repetitionPenalty !== 1
   const biases = spec.logitBias ?? []

@@ -1,6 +1,6 @@
 import type { WeightSet } from '../contract/backend.ts'
 import type { Engine } from '../engine/engine-api.ts'
-import type { Beginning } from '../engine/prefix-names.ts'
+import type { NamedPrefix } from '../engine/prefix-names.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
 import type {
   GenerateEvent,
@@ -15,7 +15,7 @@ export interface ChoicesPlan extends Pick<GenerateRequest, 'maxTokens' | 'sampli
   prompts: readonly (readonly number[])[]
   choicesPerPrompt: number
   /** What the caller calls the beginnings of the first prompt. */
-  beginnings?: readonly Beginning[] | undefined
+  beginnings?: readonly NamedPrefix[] | undefined
   /** Makes what keeps one choice to a grammar; undefined where there is none. */
   constrain?: (() => TokenConstraint) | undefined
 }

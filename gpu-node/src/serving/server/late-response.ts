@@ -1,5 +1,5 @@
 import { errorBody, toAppError } from '@copal/shared/errors.ts'
-import { endingOf } from '../engine/request-errors.ts'
+import { finishReasonOf } from '../engine/request-errors.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import { within } from '../../platform/timeout.ts'
 
@@ -22,7 +22,7 @@ interface LateOptions {
 /** Logs what broke an answer that had begun, unless that was its client. */
 export function brokeOff(log: Log, requestId: string): LateOptions['onError'] {
   return (thrown) => {
-    if (endingOf(toAppError(thrown)) !== 'error') return
+    if (finishReasonOf(toAppError(thrown)) !== 'error') return
     log.error('an answer broke off', { requestId, reason: reasonOf(thrown) })
   }
 }

@@ -92,7 +92,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   return {
     fetch: (request) => app.fetch(request),
     shadows,
-    underWay: () => byRequest([...calls.parts(), ...engine.underWay(), ...desk.scoring()]),
+    underWay: () => byRequest([...calls.parts(), ...engine.progress(), ...desk.scoring()]),
     settled: () => desk.settled(),
   }
 }

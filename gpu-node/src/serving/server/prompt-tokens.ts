@@ -1,5 +1,5 @@
 import { prefixUnits } from '@copal/shared/wire/prefix.ts'
-import type { Beginning } from '../engine/prefix-names.ts'
+import type { NamedPrefix } from '../engine/prefix-names.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { checkTokens } from '../engine/request-errors.ts'
 import type { Encoder } from './encoder.ts'
@@ -36,7 +36,7 @@ export function beginningsOf(
   keys: readonly string[] | undefined,
   units: number,
   tokens: number,
-): Beginning[] {
+): NamedPrefix[] {
   return (keys ?? []).map((name, index) => ({
     name,
     tokens: Math.min(tokens, Math.ceil((prefixUnits(index) / units) * tokens)),

@@ -2,7 +2,7 @@ import type { AppError } from '@copal/shared/errors.ts'
 import type { Receipt, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { GenerationOutcome } from '../engine/generation-request.ts'
-import { endingOf } from '../engine/request-errors.ts'
+import { finishReasonOf } from '../engine/request-errors.ts'
 import { scoreDrift, type DriftDeps } from './drift-scoring.ts'
 
 /** The call that a receipt settles. */
@@ -66,7 +66,7 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
         maskVersion: deps.activeVersion() ?? 0,
         promptTokens: 0,
         completionTokens: 0,
-        finishReason: endingOf(error),
+        finishReason: finishReasonOf(error),
         queueMs: 0,
         timeToFirstTokenMs: null,
         totalMs: deps.nowMs() - arrivedMs,

@@ -3,6 +3,8 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import { errorsOf } from '../../../../gateway/src/openapi/failures.ts'
 import type { Operation } from '../../../../gateway/src/openapi/operation.ts'
 import { OPERATIONS } from '../../../../gateway/src/openapi/operations.ts'
+// workerd loads the Worker by itself: this import tells `npm test -- --changed` that the tests depend on it.
+import '../../../../gateway/src/index.ts'
 
 /** What an operation may answer: the status of success, and the codes of errors. */
 const ANSWERS = OPERATIONS.map((operation) => ({

@@ -5,11 +5,8 @@ import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
 import { runCommand } from '../../../../gpu-node/cli/program.ts'
-import {
-  calibrateAndSelect,
-  type CalibrationTask,
-  type DatasetFile,
-} from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import type { CalibrationTask, DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { keepFolderModel } from '../../../../gpu-node/lab/run/folder-model.ts'
 import { writeResults } from '../../../../gpu-node/lab/results/results-file.ts'
 import type { LabResults } from '../../../../gpu-node/lab/results/results.ts'

@@ -49,5 +49,7 @@ test('a score that is not a number is refused', () => {
 })
 
 test('a pattern that does not divide the columns is refused', () => {
-  expect(() => selectKept(new Float64Array(6), 1, 6, parsePattern('2:4'), 'row')).toThrow('not a multiple of 4')
+  expect(() => selectKept(new Float64Array(6), 1, 6, parsePattern('2:4'), 'row')).toThrow(
+    'not a multiple of 4',
+  )
 })

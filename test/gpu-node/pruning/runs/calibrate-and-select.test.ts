@@ -4,11 +4,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
 import { INPUT_OF } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
-import {
-  calibrateAndSelect,
-  type CalibrationTask,
-  type DatasetFile,
-} from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import type { CalibrationTask, DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { sampleSequences } from '../../../../gpu-node/src/pruning/calibration/token-sequences.ts'
 import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
 import { readDataset } from '../../../../gpu-node/src/pruning/calibration/dataset-text.ts'

@@ -1,10 +1,8 @@
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import {
-  calibrateAndSelect,
-  type CalibrationTask,
-} from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import type { CalibrationTask } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { estimateCost, MEASURED_RATES } from '../../../../gpu-node/src/pruning/runs/cost-estimate.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
 import { tinyConfig } from '../../../support/models/tiny-llama.ts'

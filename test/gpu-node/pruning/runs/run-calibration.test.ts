@@ -10,7 +10,7 @@ import {
   runCalibration,
   type CalibrationOptions,
 } from '../../../../gpu-node/src/pruning/runs/run-calibration.ts'
-import type { DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import type { DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import type {
   ChildMessage,
   ChildRequest,

@@ -8,12 +8,12 @@ import { readMaskHeader } from '@copal/shared/mask/mask-header.ts'
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { packValues, unpackValues } from '@copal/shared/mask/packed-values.ts'
 import { statisticTensor } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
-import {
-  calibrateAndSelect,
-  type CalibrationOutcome,
-  type CalibrationTask,
-  type DatasetFile,
-} from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
+import type {
+  CalibrationOutcome,
+  CalibrationTask,
+  DatasetFile,
+} from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { METHOD_NAMES, parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
 import { expandPatterns } from '../../../../gpu-node/src/pruning/selection/mask-patterns.ts'
 import { shareRows } from '../../../../gpu-node/src/pruning/selection/share-rows.ts'

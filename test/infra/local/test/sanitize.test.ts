@@ -5,7 +5,7 @@ import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 test('without a nightly Rust it says so in one line and fails', () => {
-  const sanitize = join(ROOT, 'infra', 'local', 'sanitize.ts')
+  const sanitize = join(ROOT, 'infra', 'local', 'test', 'sanitize.ts')
   const env = { ...process.env, PATH: temporaryDir() }
   const { status, stdout, stderr } = spawnSync(process.execPath, [sanitize], { encoding: 'utf8', env })
   expect([status, stdout, stderr]).toEqual([

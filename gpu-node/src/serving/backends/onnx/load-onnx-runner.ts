@@ -1,7 +1,7 @@
 import { createDecoderSession } from '../../../pruning/graph/decoder-session.ts'
 import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
-import { canaryPrompt, checkCanary } from '../../contract/self-test.ts'
+import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
 import { runForward } from '../../../pruning/graph/decoder-forward.ts'
 import { KeyValueCache } from '../../../pruning/graph/key-value-cache.ts'
 import type { LoadOptions } from './weight-set-protocol.ts'
@@ -27,7 +27,7 @@ const CANARY_TOLERANCE = 1e-3
  * @throws AppError `node_failed`
  */
 async function tryModel(session: InferenceSession, config: LlamaConfig): Promise<void> {
-  const prompt = canaryPrompt(config.vocabSize)
+  const prompt = selfTestPrompt(config.vocabSize)
   const cache = new KeyValueCache(config)
   const { slab } = cache.reserve(0, 0, prompt.length)
   cache.reserve(1, 0, prompt.length)
@@ -38,5 +38,5 @@ async function tryModel(session: InferenceSession, config: LlamaConfig): Promise
     const member = { slot: 1, position, tokens: Int32Array.of(token), wanted: [0], targets: [] }
     ;[cached] = await runForward(session, config, { slab, members: [member], output: 'logits' })
   }
-  checkCanary(expected as Float32Array, cached as Float32Array, CANARY_TOLERANCE)
+  checkSelfTest(expected as Float32Array, cached as Float32Array, CANARY_TOLERANCE)
 }

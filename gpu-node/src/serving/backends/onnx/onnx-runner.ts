@@ -1,4 +1,4 @@
-import { createScriptLoops } from '../../sampling/logit-kernels.ts'
+import { createScriptLogitKernels } from '../../sampling/logit-kernels.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
 import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
@@ -30,7 +30,7 @@ interface Item {
 /** A runner over a session of the decoder graph. */
 export function createRunner(session: InferenceSession, config: LlamaConfig): Runner {
   const cache = new KeyValueCache(config)
-  const samplers = createSamplers(createScriptLoops(config.vocabSize))
+  const samplers = createSamplers(createScriptLogitKernels(config.vocabSize))
 
   const accept = (work: SequenceWork): Item => {
     const { sequence, tokens, position, targets } = work

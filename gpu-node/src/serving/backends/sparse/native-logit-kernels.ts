@@ -1,9 +1,9 @@
 import type { Addon, KernelName } from '../../../../native/addon.d.ts'
-import type { LogitLoops } from '../../sampling/logit-kernels.ts'
+import type { LogitKernels } from '../../sampling/logit-kernels.ts'
 import { explained } from './model-engine.ts'
 
 /** The loops in the addon: a token of the same logits is that of the loops in JavaScript. */
-export function createNativeLoops(addon: Addon, vocabSize: number, kernel?: KernelName): LogitLoops {
+export function createNativeLoops(addon: Addon, vocabSize: number, kernel?: KernelName): LogitKernels {
   const sampler = explained(() => new addon.Sampler({ kernel, vocabSize }))
   /** The settings of a draw in the order that `Sampler.draw` gives; reused for every token. */
   const settings = new Float64Array(5)

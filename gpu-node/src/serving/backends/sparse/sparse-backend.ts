@@ -7,14 +7,14 @@ import type { Log } from '../../../platform/log.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import {
-  MOST_THREADS,
+  MAX_THREADS,
   PAGE_TOKENS,
   type Backend,
   type SequenceOutput,
   type SequenceWork,
   type WeightSet,
 } from '../../contract/backend.ts'
-import { canaryPrompt, checkCanary } from '../../contract/self-test.ts'
+import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
 import { createSamplers, misfit, requireDistinct, type Samplers } from '../../sampling/sequence-samplers.ts'
 import { placesInMask, type MaskPlaces } from './mask-locations.ts'
 import { createModelEngine, type ModelEngine } from './model-engine.ts'
@@ -23,7 +23,7 @@ import { createNativeLoops } from './native-logit-kernels.ts'
 /** How the sparse engine is to run. */
 export interface SparseBackendOptions {
   addon: Addon
-  /** Threads of a step, at most {@link MOST_THREADS}; every processor by default. */
+  /** Threads of a step, at most {@link MAX_THREADS}; every processor by default. */
   threads?: number | undefined
   /** The machine's best by default. */
   kernel?: KernelName | undefined
@@ -77,7 +77,7 @@ const SAMPLING_TURN_MS = 2
  */
 export function createSparseBackend(options: SparseBackendOptions): SparseBackend {
   const { addon, kernel, log } = options
-  const threads = Math.min(options.threads ?? availableParallelism(), MOST_THREADS)
+  const threads = Math.min(options.threads ?? availableParallelism(), MAX_THREADS)
   const precision = options.precision ?? 'bf16'
   const headPrecision = options.headPrecision ?? USUAL_HEAD
   const known = addon.kernels()
@@ -239,7 +239,7 @@ async function outputsOf(
  * @throws AppError `node_failed` unless logits are finite and agree
  */
 async function tryModel({ engine, handle, config }: LoadedSet): Promise<void> {
-  const prompt = canaryPrompt(config.vocabSize)
+  const prompt = selfTestPrompt(config.vocabSize)
   const last = prompt.length - 1
   const logitsAfter = (...work: SequenceWork[]) =>
     engine.step(handle, work, [], async (_, read) => {
@@ -257,6 +257,6 @@ async function tryModel({ engine, handle, config }: LoadedSet): Promise<void> {
     position: last,
     output: 'token',
   })
-  checkCanary(whole, cached, CANARY_TOLERANCE)
+  checkSelfTest(whole, cached, CANARY_TOLERANCE)
   await engine.step(handle, [], [0, 1], async () => undefined)
 }

@@ -1,0 +1,203 @@
+import { join } from 'node:path'
+import { createApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
+import { isFullDisk } from '../../../gpu-node/src/platform/full-disk.ts'
+import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
+import type { NodeMessage } from '../../../gpu-node/src/platform/supervisor.ts'
+import { toUserError } from '../../../gpu-node/src/platform/user-error.ts'
+import { offerNative } from '../build-native.mjs'
+import { preferredPort, requireFreePort } from '../processes/ports.ts'
+import { StartError } from '../processes/start-error.ts'
+import { supervise, type Supervised } from '../processes/supervise.ts'
+import { watchSources } from '../processes/watch-sources.ts'
+import { runCron } from '../service/cron-trigger.ts'
+import { applyMigrations, gatewayPart } from '../service/gateway-process.ts'
+import { takeHomeLock } from '../service/home-lock.ts'
+import { makeHomeDir, openHome, type Home } from '../service/home.ts'
+import { nodePart } from '../service/node-process.ts'
+import { ensureApiKey, untilGatewayAnswers, untilModelServed, watchGateway } from '../service/readiness.ts'
+import { readSettings, type Settings } from '../service/service-settings.ts'
+import { renderBanner, renderDevelopmentBanner } from './banner.ts'
+import { firstUpdate } from './first-update.ts'
+import { drawModelProgress } from './model-progress.ts'
+
+/** How long the processes of a killed service may take to release their ports. */
+const PORT_PATIENCE_MS = 8000
+/** The debugger ports that tools try first, used unless another process has them. */
+const GATEWAY_INSPECTOR_PORT = 9229
+const NODE_INSPECTOR_PORT = 9230
+
+/** What the parts of one running service share. */
+interface Service {
+  settings: Settings
+  home: Home
+  origin: string
+  /** Aborted when the service shall end. */
+  signal: AbortSignal
+}
+
+const bar = createProgressBar(process.stdout)
+const stopping = new AbortController()
+
+/**
+ * Runs the gateway in workerd and one node until this process is asked to end. The very first start also makes the first
+ * mask of the dense model.
+ *
+ * @param options `development` opens debugger ports and restarts the node when its sources change; Wrangler reloads the
+ *   gateway by itself
+ * @returns the exit code
+ */
+export async function runService(options: { development?: boolean } = {}): Promise<number> {
+  process.stdout.on('error', () => undefined)
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopping.abort())
+  // bootstrap.mjs starts this process with a channel that closes when bootstrap.mjs is gone.
+  if (process.connected) process.once('disconnect', () => stopping.abort())
+  try {
+    const settings = readSettings(process.env)
+    makeHomeDir(settings.home)
+    const lock = takeHomeLock(settings.home, settings.port)
+    try {
+      const patienceMs = lock.wasAbandoned ? PORT_PATIENCE_MS : 0
+      await requireFreePort(settings.port, 'COPAL_PORT', patienceMs)
+      await requireFreePort(settings.nodePort, 'COPAL_NODE_PORT', patienceMs)
+      const development = options.development ? { inspectorPorts: await chooseInspectorPorts() } : {}
+      const origin = `http://127.0.0.1:${settings.port}`
+      await serve({
+        settings: { ...settings, ...development },
+        home: openHome(settings.home),
+        origin,
+        signal: stopping.signal,
+      })
+    } finally {
+      lock.release()
+    }
+    return 0
+  } catch (error) {
+    if (isFullDisk(error)) return reportFullDisk()
+    const userError = error instanceof StartError ? error : toUserError(error, process.cwd())
+    if (!userError) throw error
+    process.stderr.write(`copal: ${userError.message}\n`)
+    return 1
+  }
+}
+
+async function chooseInspectorPorts(): Promise<{ gateway: number; node: number }> {
+  return {
+    gateway: await preferredPort(GATEWAY_INSPECTOR_PORT),
+    node: await preferredPort(NODE_INSPECTOR_PORT),
+  }
+}
+
+function reportFullDisk(): number {
+  process.stderr.write(
+    'copal: The disk that holds COPAL_HOME is full. Free some space, or set COPAL_HOME to a larger disk.\n',
+  )
+  return 1
+}
+
+/** Runs both parts until the service is asked to end or a part fails to start. */
+async function serve(service: Service): Promise<void> {
+  const { settings, home, origin, signal } = service
+  const parts: Supervised[] = []
+  const failure = Promise.withResolvers<never>()
+  const nodeReady = Promise.withResolvers<void>()
+  const stopped = Promise.withResolvers<void>()
+  failure.promise.catch(() => undefined)
+  signal.addEventListener('abort', () => stopped.resolve())
+
+  let isNodeReady = false
+  const onNodeMessage = (message: NodeMessage): void => {
+    if (message.type === 'progress') drawModelProgress(bar, message.progress)
+    if (message.type === 'ready') {
+      if (isNodeReady && settings.inspectorPorts) print('The node is ready again.')
+      isNodeReady = true
+      nodeReady.resolve()
+    }
+    if (message.type === 'failed') {
+      // In development the next change of a source may repair a node that served before.
+      if (isNodeReady && settings.inspectorPorts) print(`The node cannot start: ${message.message}`)
+      else failure.reject(new StartError(message.message))
+    }
+  }
+  // A node uses the addon that it finds when it starts, so the build comes first. The gateway starts meanwhile.
+  const node = offerNative(printBelowBar, { signal }).then(async () => {
+    signal.throwIfAborted()
+    const supervised = supervise(await nodePart(settings, home, origin, onNodeMessage), print)
+    // The node ends first: it still sends its last receipts to the gateway.
+    parts.unshift(supervised)
+    return supervised
+  })
+  try {
+    await Promise.race([
+      stopped.promise,
+      failure.promise,
+      node.then(({ failed }) => failed),
+      run(service, node, nodeReady.promise, parts),
+    ])
+  } finally {
+    bar.end()
+    if (signal.aborted) print('Stopping …')
+    // Ends work that is still in flight when a part failed.
+    else stopping.abort()
+    await Promise.allSettled([node])
+    for (const part of parts) await part.stop()
+  }
+}
+
+/** Brings the service up, prints how to call it, makes the first mask, and then never returns. */
+async function run(
+  { settings, home, origin, signal }: Service,
+  node: Promise<Supervised>,
+  nodeReady: Promise<void>,
+  parts: Supervised[],
+): Promise<void> {
+  await applyMigrations(settings, home, signal)
+  signal.throwIfAborted()
+  const gateway = supervise(gatewayPart(settings, home), print)
+  parts.push(gateway)
+  await Promise.race([gateway.failed, untilGatewayAnswers(origin, signal)])
+  gateway.markReady()
+  // Both run until the signal is aborted. A gateway that stands at a breakpoint answers no health check.
+  if (!settings.inspectorPorts) watchGateway(origin, gateway, signal).catch(() => undefined)
+  runCron(origin, signal).catch(() => undefined)
+  const apiKey = await ensureApiKey(origin, home, signal)
+  // The gateway may still list a node that was killed a moment ago, so wait for the new one.
+  await nodeReady
+  const model = await untilModelServed(origin, apiKey, signal)
+  const supervisedNode = await node
+  supervisedNode.markReady()
+  bar.end()
+  const { adminKey } = home.secrets
+  const serving = formatMask(model.copal.mask_version)
+  const credentialsPath = join(home.dir, 'credentials.json')
+  process.stdout.write(renderBanner({ origin, apiKey, adminKey, model: model.id, serving, credentialsPath }))
+  if (settings.inspectorPorts) {
+    process.stdout.write(renderDevelopmentBanner(settings, home, settings.inspectorPorts))
+    restartOnChange(supervisedNode, settings, signal)
+  }
+
+  if (settings.firstUpdate) {
+    const outcome = await firstUpdate(createApiClient({ origin, apiKey, adminKey }, signal), bar, signal)
+    bar.end()
+    if (outcome !== undefined) print(outcome)
+  }
+  await new Promise(() => undefined)
+}
+
+/** Restarts the node when one of its sources changes. */
+function restartOnChange(node: Supervised, { root }: Settings, signal: AbortSignal): void {
+  const folders = [join(root, 'gpu-node', 'src'), join(root, 'shared', 'src')]
+  watchSources(folders, signal, (path) => {
+    printBelowBar(`${path.slice(root.length + 1)} changed; restarting the node …`)
+    node.restart()
+  })
+}
+
+function printBelowBar(line: string): void {
+  bar.end()
+  print(line)
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`)
+}

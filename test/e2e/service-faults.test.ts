@@ -1,0 +1,177 @@
+/**
+ * A service that is killed in parts, as its operator and its clients see it: `npm start` with the tiny model. The tests
+ * share one service and run in order: each starts where the one before left the fleet.
+ */
+import { createHash } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { MaskEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import OpenAI from 'openai'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { openModel } from '../../gpu-node/src/model/open-model.ts'
+import { killNode, nodePids } from '../support/faults/kill-node.ts'
+import { randomHalfMask } from '../support/models/random-masks.ts'
+import { createTinyLlama } from '../support/models/tiny-llama.ts'
+import { post } from '../support/processes/service-calls.ts'
+import {
+  commandLine,
+  converged,
+  startService,
+  until,
+  updateEnd,
+  type Service,
+} from '../support/processes/service.ts'
+import { passages } from '../support/text/passages.ts'
+
+const MODEL = 'tiny'
+const END_TOKEN = 2
+/** An update whose calibration takes seconds on the tiny model, so that it can be killed while it runs. */
+const LONG_UPDATE = { samples: 128, length: 512 }
+
+let dir: string
+let service: Service
+let client: OpenAI
+const environment = () => ({
+  COPAL_MODEL: join(dir, MODEL),
+  COPAL_CACHE: join(dir, 'cache'),
+  COPAL_FIRST_UPDATE: 'off',
+})
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'copal-service-faults-'))
+  await createTinyLlama(join(dir, MODEL), { layers: 8, contextLength: 16_384 })
+  service = await startService({ home: join(dir, 'home'), env: environment() })
+  client = openai(service)
+  const model = await openModel(join(dir, MODEL), { cacheDir: join(dir, 'cache') })
+  // The masks m1 and m2: only one that was active once can be rolled back to.
+  for (const seed of [1, 2]) await importMask(randomHalfMask(model, seed).bytes)
+  for (const domain of ['speech', 'novel'])
+    await service.admin('POST', `/admin/domains/${domain}/texts`, {
+      texts: passages(`${domain}.calibration.txt`, 120),
+    })
+})
+afterAll(async () => {
+  await service?.stop()
+  await rm(dir, { recursive: true, force: true, maxRetries: 5 })
+})
+
+test('after kill -9 of the node during calibration the update is carried on and promoted', async () => {
+  const before = await service.admin<StatusReport>('GET', '/admin/status')
+  const update = await service.admin<UpdateEntry>('POST', '/admin/updates', {
+    domains: ['novel'],
+    ...LONG_UPDATE,
+  })
+  await until('calibration to run', async () => {
+    const { job } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
+    return job?.state === 'running' && job.progress > 0.1 ? true : undefined
+  })
+  const node = killNode(service)
+  const end = await updateEnd(service, update.id)
+  expect(end).toMatchObject({ state: 'promoted', error: null })
+  const after = await node.back()
+  expect(after.models[0]?.active_version).toBeGreaterThan(before.models[0]?.active_version ?? 0)
+})
+
+test('after kill -9 of the node during a swap the node serves the mask that was asked for', async () => {
+  for (const version of [1, 2]) {
+    await service.admin('POST', '/admin/rollback', { version })
+    await sleep(100 * version)
+    const status = await killNode(service).back()
+    expect(status.models[0]?.active_version).toBe(version)
+    expect((await chat('Say hello.')).system_fingerprint).toBe(`copal-${MODEL}-m${version}`)
+  }
+})
+
+test('without a node requests get a 503 with Retry-After, and streams that break end with an error', async () => {
+  const stream = await client.completions.create({
+    model: MODEL,
+    prompt: 'One, two,',
+    max_tokens: 12_000,
+    temperature: 0.7,
+    seed: 2,
+    // It never ends by itself.
+    logit_bias: { [END_TOKEN]: -100 },
+    stream: true,
+  })
+  let node: ReturnType<typeof killNode> | undefined
+  const broken = (async () => {
+    for await (const chunk of stream) if (chunk.choices[0]?.text) node ??= killNode(service)
+  })()
+  await expect(broken).rejects.toThrow(/node/i)
+  // Requests wait for a node that comes back soon, so this one is kept away.
+  const keptAway = setInterval(() => {
+    const pids = nodePids(service)
+    if (pids.length > 0) node = killNode(service, pids)
+  }, 100)
+  const response = await until('a 503', async () => {
+    const answer = await post(service, '/v1/chat/completions', {
+      model: MODEL,
+      messages: [{ role: 'user', content: 'Say hello.' }],
+      max_tokens: 4,
+    })
+    return answer.status === 503 ? answer : undefined
+  }).finally(() => clearInterval(keptAway))
+  expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
+  await node?.back()
+})
+
+test('an update goes on after kill -9 of the gateway', async () => {
+  const update = await service.admin<UpdateEntry>('POST', '/admin/updates', {
+    domains: ['speech'],
+    ...LONG_UPDATE,
+  })
+  await until('the update to run', async () => {
+    const { job, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
+    expect(finished_at).toBeNull()
+    return job?.state === 'running' || undefined
+  })
+  for (const pid of service.pids('workerd')) process.kill(pid, 'SIGKILL')
+  const end = await updateEnd(service, update.id)
+  expect(end.state).toBe('promoted')
+  await converged(service)
+  const { data } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
+  expect(data.filter((mask) => mask.active)).toHaveLength(1)
+})
+
+test('a second start keeps keys, masks and domains', async () => {
+  const before = await service.admin<StatusReport>('GET', '/admin/status')
+  const first = service
+  const pids = first.pids('')
+  await first.stop({ keep: true })
+  expect(pids.map(commandLine).filter(Boolean)).toEqual([])
+  service = await startService({ home: first.home, env: environment() })
+  client = openai(service)
+  const after = await converged(service)
+  expect(after.models[0]?.active_version).toBe(before.models[0]?.active_version)
+  expect(service.apiKey).toBe(first.apiKey)
+  const { data } = await service.admin<{ data: { name: string }[] }>('GET', '/admin/domains')
+  expect(data.map(({ name }) => name)).toEqual(expect.arrayContaining(['novel', 'speech']))
+  expect((await chat('Say hello.')).system_fingerprint).toBe(
+    `copal-${MODEL}-m${after.models[0]?.active_version}`,
+  )
+})
+
+function openai(target: Service): OpenAI {
+  return new OpenAI({ baseURL: `${target.baseUrl}/v1`, apiKey: target.apiKey, maxRetries: 0 })
+}
+
+function chat(content: string) {
+  return client.chat.completions.create({
+    model: MODEL,
+    messages: [{ role: 'user', content }],
+    max_tokens: 8,
+    temperature: 0,
+  })
+}
+
+async function importMask(file: Uint8Array<ArrayBuffer>): Promise<void> {
+  const sha256 = createHash('sha256').update(file).digest('hex')
+  const response = await fetch(`${service.baseUrl}/admin/masks/${sha256}?activate=true`, {
+    method: 'PUT',
+    headers: { authorization: `Bearer ${service.adminKey}` },
+    body: file,
+  })
+  if (!response.ok) throw new Error(`the mask was rejected: ${await response.text()}`)
+}
