@@ -27,7 +27,7 @@ pub(crate) struct Attention<'a> {
     pub(crate) rows: usize,
     pub(crate) head_dim: usize,
     /// Holds the queries, and receives the outputs.
-    pub(crate) room: &'a mut Room,
+    pub(crate) buffers: &'a mut AttentionBuffers,
 }
 
 /// The type of keys and values: f16 as stored in pages, or f32 after conversion.
@@ -58,7 +58,7 @@ impl Element for f16 {
 }
 
 /// Inputs, outputs and working memory of an [`Attention`].
-pub(crate) struct Room {
+pub(crate) struct AttentionBuffers {
     /// `[rows, head_dim]`, scaled: token after token, and within a token head after head.
     pub(crate) queries: Vec<f32>,
     /// `[rows, head_dim]`.
@@ -69,11 +69,11 @@ pub(crate) struct Room {
     total: Vec<f32>,
 }
 
-impl Room {
+impl AttentionBuffers {
     /// Creates buffers for up to `rows` rows.
-    pub(crate) fn new(head_dim: usize, rows: usize) -> Room {
+    pub(crate) fn new(head_dim: usize, rows: usize) -> AttentionBuffers {
         let page = PAGE_TOKENS * head_dim;
-        Room {
+        AttentionBuffers {
             queries: vec![0.0; rows * head_dim],
             outputs: vec![0.0; rows * head_dim],
             keys: vec![0.0; page],
@@ -92,14 +92,14 @@ impl Room {
 pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
     attention: &mut Attention<'_>,
 ) {
-    let Attention { pool, pages, layer, kv_head, position, heads, rows, head_dim, room } = attention;
+    let Attention { pool, pages, layer, kv_head, position, heads, rows, head_dim, buffers } = attention;
     let (heads, count, head_dim, position) = (*heads, *rows, *head_dim, *position);
     let mut rows = Rows {
         head_dim,
-        queries: &room.queries[..count * head_dim],
-        outputs: &mut room.outputs[..count * head_dim],
-        largest: &mut room.largest[..count],
-        total: &mut room.total[..count],
+        queries: &buffers.queries[..count * head_dim],
+        outputs: &mut buffers.outputs[..count * head_dim],
+        largest: &mut buffers.largest[..count],
+        total: &mut buffers.total[..count],
     };
     rows.outputs.fill(0.0);
     rows.largest.fill(f32::NEG_INFINITY);
@@ -114,9 +114,9 @@ pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
             attend_few_rows::<FMA, SIDE, VECTORS, f16>(&mut rows, 0..count, visible, keys, values);
             continue;
         }
-        widen::<FMA>(keys, &mut room.keys);
-        widen::<FMA>(values, &mut room.values);
-        let (keys, values) = (&room.keys[..], &room.values[..]);
+        widen::<FMA>(keys, &mut buffers.keys);
+        widen::<FMA>(values, &mut buffers.values);
+        let (keys, values) = (&buffers.keys[..], &buffers.values[..]);
         // Tokens before the page do not attend to it, tokens in the page attend to its positions up to their
         // own, and later tokens attend to all of it.
         let row_at = |at: usize| (at.saturating_sub(position) * heads).min(count);

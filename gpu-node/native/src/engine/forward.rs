@@ -1,7 +1,7 @@
 //! The blocks of a LLaMA over a batch of tokens.
 
 use super::ModelConfig;
-use super::attention::{Attention, QUERY_TOKENS, Room};
+use super::attention::{Attention, AttentionBuffers, QUERY_TOKENS};
 use super::batch::Batch;
 use super::pages::{PAGE_TOKENS, PagePool};
 use super::weights::WeightSet;
@@ -41,7 +41,7 @@ pub(crate) struct Forward {
     angles: Vec<f32>,
     units: Vec<Unit>,
     /// One for each thread.
-    rooms: Vec<Mutex<Room>>,
+    buffers: Vec<Mutex<AttentionBuffers>>,
 }
 
 impl Forward {
@@ -54,7 +54,7 @@ impl Forward {
         let widest = config.hidden.max(config.query_width());
         let attention_rows = QUERY_TOKENS * config.group();
         let cpu = multiplier.implementation();
-        let room = || Mutex::new(Room::new(config.head_dim, attention_rows));
+        let buffers = || Mutex::new(AttentionBuffers::new(config.head_dim, attention_rows));
         Forward {
             multiplier,
             cpu,
@@ -68,7 +68,7 @@ impl Forward {
             up: vec![0.0; max_tokens * config.intermediate],
             angles: vec![0.0; max_tokens * config.head_dim],
             units: Vec::with_capacity(max_tokens),
-            rooms: (0..threads).map(|_| room()).collect(),
+            buffers: (0..threads).map(|_| buffers()).collect(),
             config: config.clone(),
         }
     }
@@ -217,7 +217,7 @@ impl Forward {
 
     /// Replaces the queries by the outputs of attention.
     fn attend(&mut self, pool: &PagePool, batch: &Batch<'_>, layer: usize) -> Result<(), Panicked> {
-        let Forward { config, multiplier, cpu, queries, units, rooms, .. } = self;
+        let Forward { config, multiplier, cpu, queries, units, buffers, .. } = self;
         let (group, head_dim, width) = (config.group(), config.head_dim, config.query_width());
         let threads = multiplier.pool().threads();
         // Reading a page once for all heads that share it is fastest. If that leaves threads without work, each head
@@ -227,9 +227,9 @@ impl Forward {
         let total = units.len() * pieces;
         let next = AtomicUsize::new(0);
         let queries = Disjoint::new(queries);
-        let (units, rooms) = (&*units, &*rooms);
+        let (units, buffers) = (&*units, &*buffers);
         multiplier.pool().run(&|part| {
-            let mut room = rooms[part].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut own = buffers[part].lock().unwrap_or_else(PoisonError::into_inner);
             loop {
                 let piece = next.fetch_add(1, Ordering::Relaxed);
                 if piece >= total {
@@ -243,7 +243,7 @@ impl Forward {
                     start..start + heads * head_dim
                 };
                 let length = heads * head_dim;
-                for (token, inputs) in room.queries.chunks_exact_mut(length).take(unit.tokens).enumerate() {
+                for (token, inputs) in own.queries.chunks_exact_mut(length).take(unit.tokens).enumerate() {
                     // SAFETY: the heads of the tokens of one piece; every piece is taken once.
                     inputs.copy_from_slice(unsafe { queries.range(row_of(token)) });
                 }
@@ -256,9 +256,9 @@ impl Forward {
                     heads,
                     rows: unit.tokens * heads,
                     head_dim,
-                    room: &mut room,
+                    buffers: &mut own,
                 });
-                for (token, outputs) in room.outputs.chunks_exact(length).take(unit.tokens).enumerate() {
+                for (token, outputs) in own.outputs.chunks_exact(length).take(unit.tokens).enumerate() {
                     // SAFETY: as above.
                     unsafe { queries.range(row_of(token)) }.copy_from_slice(outputs);
                 }
@@ -277,8 +277,8 @@ pub(crate) fn linear(
 ) -> Result<(), MultiplyError> {
     multiplier.encode(Encoding::of(products[0].0.format()), cols, &inputs[..tokens * cols])?;
     for (matrix, outputs) in products.iter_mut() {
-        let room = std::mem::take(outputs);
-        *outputs = &mut room[..tokens * matrix.rows()];
+        let buffer = std::mem::take(outputs);
+        *outputs = &mut buffer[..tokens * matrix.rows()];
     }
     multiplier.multiply_all(products)
 }

@@ -83,9 +83,14 @@ pub fn model(name: &str) -> Model {
     Model { config, places, other, dir }
 }
 
-pub fn engine(model: &Model, kernel: &'static Implementation, threads: usize, pages: usize) -> Engine {
+pub fn engine(
+    model: &Model,
+    implementation: &'static Implementation,
+    threads: usize,
+    pages: usize,
+) -> Engine {
     let options = EngineOptions { threads, pages, batch_tokens: 16 };
-    Engine::new(model.config.clone(), kernel, &options).unwrap()
+    Engine::new(model.config.clone(), implementation, &options).unwrap()
 }
 
 pub fn weights(model: &Model, format: Format) -> WeightSet {
