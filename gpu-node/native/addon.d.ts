@@ -26,8 +26,8 @@ export interface Addon {
    */
   pack(options: PackOptions): Promise<Matrix>
   /**
-   * Refines the mask of some rows of a linear by exchanging pairs of weights, blocking. Gives the same bits as the
-   * reference in TypeScript, which explains the method.
+   * Refines the mask of some rows of a linear by exchanging pairs of weights, blocking. Gives the same bits as
+   * `src/pruning/refinement/exchange.ts`, which explains the method.
    */
   exchangeRows(options: ExchangeOptions): void
   /** Makes a vocabulary from a model's tokens, on a thread of libuv. */

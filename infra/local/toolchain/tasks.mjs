@@ -18,6 +18,16 @@ const TASKS = {
       'COPAL_FIRST_UPDATE',
     ],
   },
+  test: {
+    file: 'infra/local/test/test.ts',
+    does: 'Runs the tests.',
+    rest: 'arguments of vitest (npx vitest --help)',
+  },
+  'test:sanitize': {
+    file: 'infra/local/test/sanitize.ts',
+    does: 'Runs the Rust tests under AddressSanitizer.',
+    rest: 'arguments of cargo test (cargo test --help)',
+  },
   dev: {
     file: 'infra/local/start/dev.ts',
     does: 'Starts the gateway and a node with debugger ports, and restarts each when its sources change.',
@@ -29,16 +39,6 @@ const TASKS = {
       'COPAL_MODEL',
       'COPAL_FIRST_UPDATE',
     ],
-  },
-  test: {
-    file: 'infra/local/test/test.ts',
-    does: 'Runs the tests.',
-    rest: 'arguments of vitest (npx vitest --help)',
-  },
-  'test:sanitize': {
-    file: 'infra/local/test/sanitize.ts',
-    does: 'Runs the Rust tests under AddressSanitizer.',
-    rest: 'arguments of cargo test (cargo test --help)',
   },
   demo: {
     file: 'infra/local/demo/demo.ts',

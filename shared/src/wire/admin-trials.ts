@@ -1,51 +1,57 @@
-/** What operators and the `copal` command say to the gateway about masks on trial. snake_case: it is an edge. */
+/** Requests and responses of the admin API about trials: canary and shadow masks. Public, so snake_case. */
 import { z } from 'zod'
 import { modelId } from './node-rpc.ts'
 
-/** `PUT /admin/canary` and `PUT /admin/shadow`. Strict: a field that is misspelt would try another share than was meant. */
+/** Body of `PUT /admin/canary` and `PUT /admin/shadow`. Strict: a misspelt field would start another trial than intended. */
 export const startTrial = z.strictObject({
-  /** Left out when the fleet serves one model. */
+  /** May be left out while the fleet serves one model. */
   model: modelId.optional(),
   /** A registered mask that is not active; 0 is dense. */
   mask_version: z.int().min(0),
   share: z
     .number()
-    .gt(0, "a share above 0 is expected; to end it, use 'DELETE'")
-    .max(1, 'a share of at most 1 is expected: 0.1 is a tenth'),
+    .gt(0, "expected a share above 0; to end the trial, use 'DELETE'")
+    .max(1, 'expected a share of at most 1: 0.1 is a tenth'),
 })
+/** A parsed body of `PUT /admin/canary` or `PUT /admin/shadow`. */
 export type StartTrial = z.output<typeof startTrial>
 
 const count = z.int().min(0)
 const mean = z.number().nullable()
 
-/** A mask on trial beside the active one. */
+/** A trial of a mask beside the active one. */
 export const trialEntry = z.object({ mask_version: count, share: z.number(), since: z.iso.datetime() })
+/** A trial of a mask. */
 export type TrialEntry = z.output<typeof trialEntry>
 
-/** Which nodes can take part. */
+/** The nodes that take part in a trial. */
 const trialNodes = z.object({
-  ready: count.describe('That hold the mask, of those that are alive.'),
+  ready: count.describe('Nodes that are alive and have loaded the mask.'),
   alive: count,
-  errors: z.array(z.object({ node: z.string(), message: z.string() })).describe('Why others do not.'),
+  errors: z
+    .array(z.object({ node: z.string(), message: z.string() }))
+    .describe('Why other nodes have not loaded it.'),
 })
+/** The nodes that take part in a trial. */
 export type TrialNodes = z.output<typeof trialNodes>
 
-/** What one mask answered since a trial began. */
+/** The traffic of one mask since a trial began. */
 const versionTraffic = z.object({
   mask_version: count,
   requests: count,
-  failed: count.describe('Of these, that ended in an error.'),
+  failed: count.describe('Requests of these that ended in an error.'),
   prompt_tokens: count,
   completion_tokens: count,
-  time_to_first_token_ms: mean.describe('Mean; null without a request that has one.'),
+  time_to_first_token_ms: mean.describe('Mean; null where no request has one.'),
   total_ms: mean,
-  scored_tokens: count.describe("Of sampled requests: the client's own text."),
-  nll_masked: mean.describe('Nats a token; null while nothing was scored.'),
+  scored_tokens: count.describe("Tokens of the client's own text in sampled requests."),
+  nll_masked: mean.describe('Mean, nats a token; null while nothing was scored.'),
   nll_dense: mean,
 })
+/** The traffic of one mask since a trial began. */
 export type VersionTraffic = z.output<typeof versionTraffic>
 
-/** `GET /admin/canary?model=` */
+/** Response of `GET /admin/canary?model=`. */
 export const canaryReport = z.object({
   model: z.string(),
   active_version: count,
@@ -53,21 +59,23 @@ export const canaryReport = z.object({
   keys: z
     .object({ chosen: count, all: count })
     .nullable()
-    .describe('API keys that it answers, of all; null without one.'),
+    .describe('API keys that the canary answers, and all keys; null without a canary.'),
   nodes: trialNodes.nullable(),
-  versions: z.array(versionTraffic).describe('Of the active mask and the one on trial, since that began.'),
+  versions: z.array(versionTraffic).describe('Traffic of the active mask and of the canary since it began.'),
 })
+/** A response of `GET /admin/canary`. */
 export type CanaryReport = z.output<typeof canaryReport>
 
 /** Mean negative log-likelihood of the same tokens under two masks. */
 const shadowMeans = z.object({
   tokens: count,
-  nll_active: mean.describe('Nats a token; null of no tokens.'),
+  nll_active: mean.describe('Mean, nats a token; null without tokens.'),
   nll_shadow: mean,
 })
+/** Mean negative log-likelihood of the same tokens under two masks. */
 export type ShadowMeans = z.output<typeof shadowMeans>
 
-/** `GET /admin/shadow?model=` */
+/** Response of `GET /admin/shadow?model=`. */
 export const shadowReport = z.object({
   model: z.string(),
   active_version: count,
@@ -76,15 +84,19 @@ export const shadowReport = z.object({
   domains: z
     .array(
       z.object({
-        domain: z.string().describe('`(other)`: all that are not registered.'),
+        domain: z.string().describe('`(other)` sums the domains that are not registered.'),
         requests: count,
-        prompt: shadowMeans.describe("What clients asked, with what the model's template adds."),
-        answer: shadowMeans.describe('What the active mask answered, which flatters it.'),
+        prompt: shadowMeans.describe("Tokens of the prompts, including the model's chat template."),
+        answer: shadowMeans.describe('Tokens of the output of the active mask, which favours that mask.'),
       }),
     )
-    .describe('Of the sampled requests in the share that the active mask answered since it began.'),
+    .describe('Sampled requests in the share that the active mask answered since the shadow began.'),
 })
+/** A response of `GET /admin/shadow`. */
 export type ShadowReport = z.output<typeof shadowReport>
 
-/** Answer of `DELETE /admin/canary` and `DELETE /admin/shadow`. */
-export const endedTrial = z.object({ model: z.string(), ended: z.boolean().describe('There was one.') })
+/** Response of `DELETE /admin/canary` and `DELETE /admin/shadow`. */
+export const endedTrial = z.object({
+  model: z.string(),
+  ended: z.boolean().describe('Whether there was a trial to end.'),
+})

@@ -1,4 +1,4 @@
-/** What operators and the `copal` command say to the gateway under `/admin`. snake_case: it is an edge. */
+/** Requests and responses of the admin API (`/admin`), which operators and the `copal` command use. Public, so snake_case. */
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { domainName } from './inference-fields.ts'
@@ -9,7 +9,7 @@ const count = z.int().min(0)
 /** ISO 8601, UTC. */
 const time = z.iso.datetime()
 
-/** `POST /admin/domains/:domain/texts`: an operator's own texts for a domain, redacted and sampled like traffic. */
+/** Body of `POST /admin/domains/:domain/texts`: an operator's texts for a domain, redacted and sampled like traffic. */
 export const importTexts = z.object({
   texts: boundedArray(
     z
@@ -21,42 +21,46 @@ export const importTexts = z.object({
     .max(2_000),
 })
 
-/** Answer of `POST /admin/domains/:domain/texts`. */
+/** Response of `POST /admin/domains/:domain/texts`. */
 export const importedTexts = z.object({
   domain: z.string(),
   texts: count,
-  pieces: count.describe('Long texts are cut, so that they spread over the sample like traffic.'),
-})
-
-/** `GET /admin/domains` */
-export const domainEntry = z.object({
-  name: z.string(),
-  samples: count.describe('Texts now in the reservoir.'),
-  characters: count.describe('Of these texts.'),
-  seen: count.describe('Texts that were ever offered to it.'),
-  holdout_samples: count.describe('Held-out texts: never calibrated on.'),
-  holdout_frozen: z.boolean().describe('They are, from the first evaluation on.'),
-  calibrated_datasets: count.describe('Datasets that have entered a mask.'),
-  last_sample_at: time.nullable(),
-})
-export type DomainEntry = z.output<typeof domainEntry>
-
-/** Answer of `DELETE /admin/domains/:domain/samples`. */
-export const deletedSamples = z.object({
-  domain: z.string(),
-  deleted: count.describe('Texts of the reservoir.'),
-  deleted_frozen: count.describe(
-    'Texts of datasets that updates have frozen; one that several have counts in each.',
+  pieces: count.describe(
+    'Pieces that long texts were cut into, so that they spread over the samples like traffic.',
   ),
 })
+
+/** One entry of `GET /admin/domains`. */
+export const domainEntry = z.object({
+  name: z.string(),
+  samples: count.describe('Texts in the reservoir now.'),
+  characters: count.describe('Characters of these texts.'),
+  seen: count.describe('Texts ever offered to the domain.'),
+  holdout_samples: count.describe('Held-out texts, which are never calibrated on.'),
+  holdout_frozen: z.boolean().describe('True from the first evaluation on: the holdout no longer changes.'),
+  calibrated_datasets: count.describe('Datasets that count in a promoted mask.'),
+  last_sample_at: time.nullable(),
+})
+/** One entry of `GET /admin/domains`. */
+export type DomainEntry = z.output<typeof domainEntry>
+
+/** Response of `DELETE /admin/domains/:domain/samples`. */
+export const deletedSamples = z.object({
+  domain: z.string(),
+  deleted: count.describe('Texts deleted from the reservoir.'),
+  deleted_frozen: count.describe(
+    'Texts deleted from datasets that updates have frozen; a text in several datasets counts in each.',
+  ),
+})
+/** A response of `DELETE /admin/domains/:domain/samples`. */
 export type DeletedSamples = z.output<typeof deletedSamples>
 
-/** Answer of `DELETE /admin/domains/:domain`. */
+/** Response of `DELETE /admin/domains/:domain`. */
 export const deletedDomain = z.object({ domain: z.string(), deleted: z.literal(true) })
 
-/** `POST /admin/updates` */
+/** Body of `POST /admin/updates`. */
 export const createUpdate = z.object({
-  /** Left out when the fleet serves one model. */
+  /** May be left out while the fleet serves one model. */
   model: modelId.optional(),
   domains: boundedArray(domainName).min(1).max(64),
   selection: selectionSpec.partial().default({}),
@@ -64,10 +68,12 @@ export const createUpdate = z.object({
   length: z.int().min(16).max(32768).default(512),
   seed: z.int().min(0).default(0),
 })
+/** A body of `POST /admin/updates`, as sent. */
 export type CreateUpdate = z.input<typeof createUpdate>
-/** A parsed {@link CreateUpdate}. */
+/** A parsed body of `POST /admin/updates`. */
 export type UpdateRequest = z.output<typeof createUpdate>
 
+/** The state of an update. */
 export const updateState = z.enum([
   'collecting',
   'calibrating',
@@ -78,19 +84,20 @@ export const updateState = z.enum([
   'failed',
   'cancelled',
 ])
+/** The state of an update. */
 export type UpdateState = z.output<typeof updateState>
 
-/** `GET /admin/updates[/:id]` */
+/** An update, as `GET /admin/updates` and `GET /admin/updates/:id` return it. */
 export const updateEntry = z.object({
   id: z.string(),
   model: z.string(),
   domains: z.array(z.string()),
   method: z.string(),
   pattern: z.string(),
-  patterns: patternRules.describe('Of single linears; empty where all have `pattern`.'),
+  patterns: patternRules.describe('Patterns of single linears; empty where all have `pattern`.'),
   scope: z.enum(['row', 'matrix']),
   state: updateState,
-  progress: z.number().min(0).max(1).describe('0 to 1 over the whole update.'),
+  progress: z.number().min(0).max(1).describe('0 to 1, over the whole update.'),
   message: z.string(),
   mask_version: count.nullable(),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
@@ -101,14 +108,15 @@ export const updateEntry = z.object({
     .extend({
       node: z.string().nullable(),
       attempt: count.describe(
-        'Above 1 it was begun anew: a node had fallen silent, or come back without it.',
+        'Above 1 where the job was restarted, because its node fell silent or came back without it.',
       ),
     })
     .nullable(),
 })
+/** An update. */
 export type UpdateEntry = z.output<typeof updateEntry>
 
-/** `GET /admin/masks?model=` */
+/** One entry of `GET /admin/masks?model=`. */
 export const maskEntry = z.object({
   model: z.string(),
   version: count,
@@ -118,7 +126,10 @@ export const maskEntry = z.object({
   pattern: z.string(),
   scope: z.enum(['row', 'matrix']),
   sparsity: z.number(),
-  churn: z.number().nullable().describe('Of the weights, those that its parent decides otherwise.'),
+  churn: z
+    .number()
+    .nullable()
+    .describe('Fraction of weights that the parent mask treats differently; null without a parent.'),
   domains: z.array(z.string()),
   bytes: count,
   active: z.boolean(),
@@ -126,24 +137,28 @@ export const maskEntry = z.object({
   created_at: time,
   promoted_at: time
     .nullable()
-    .describe('When it was first active: a rollback leads to it. Null: never, or nodes could not load it.'),
+    .describe(
+      'When it was first active, so that a roll-back may return to it; null if never, or if nodes could not load it.',
+    ),
 })
+/** One entry of `GET /admin/masks`. */
 export type MaskEntry = z.output<typeof maskEntry>
 
-/** Answer of `PUT /admin/masks/:sha256/parts/:part`. */
+/** Response of `PUT /admin/masks/:sha256/parts/:part`. */
 export const storedPart = z.object({ sha256: z.string() })
 
-/** `POST /admin/rollback`: to `version`, or to the previous mask; 0 is dense. */
+/** Body of `POST /admin/rollback`: the version to return to, by default the previous one; 0 is dense. */
 export const rollback = z.object({ model: modelId.optional(), version: z.int().min(0).optional() })
+/** A parsed body of `POST /admin/rollback`. */
 export type RollbackRequest = z.output<typeof rollback>
 
-/** Answer of `POST /admin/rollback`. */
+/** Response of `POST /admin/rollback`. */
 export const rolledBack = z.object({ active_version: count })
 
-/** `POST /admin/evaluate`: answers the node's newline-delimited EvaluateEvents. */
+/** Body of `POST /admin/evaluate`; the response is the node's newline-delimited EvaluateEvents. */
 export const evaluateText = z.object({
   model: modelId.optional(),
-  /** Default: the active mask. */
+  /** By default the active mask; 0 is dense. */
   mask_version: z.int().min(0).optional(),
   text: z
     .string()
@@ -153,23 +168,26 @@ export const evaluateText = z.object({
   max_windows: z.int().min(1).optional(),
 })
 
-/** Live drift: what pruning costs on sampled traffic. Means are nats a token; `gap = nll_masked − nll_dense`. */
+/** Live drift of one domain and mask, measured on sampled traffic. Means are nats a token; `gap = nll_masked − nll_dense`. */
 const driftEntry = z.object({
   domain: z
     .string()
-    .describe('`(other)`: all that are neither registered nor among the first 64 of their tenant.'),
+    .describe(
+      '`(other)` sums the domains that are neither registered nor among the first 64 of their tenant.',
+    ),
   mask_version: count,
   requests: count,
   tokens: count,
   nll_masked: z.number(),
   nll_dense: z.number(),
-  gap: z.number().describe('`nll_masked` minus `nll_dense`, nats a token.'),
+  gap: z.number().describe('`nll_masked` minus `nll_dense`, nats a token: the cost of pruning.'),
 })
+/** Live drift of one domain and mask. */
 export type DriftEntry = z.output<typeof driftEntry>
 
 /**
- * `GET /admin/drift?model=`. `r` holds held-out perplexities: `perplexity[stage][domain]` after each mask,
- * null where the domain was not known then; `backward_transfer` is of COPAL.md: positive is forgetting.
+ * Response of `GET /admin/drift?model=`. `r` is the R matrix of held-out perplexities: `perplexity[stage][domain]` after
+ * each mask, null where the domain was not known yet. A positive `backward_transfer` is forgetting.
  */
 export const driftReport = z.object({
   model: z.string(),
@@ -179,31 +197,33 @@ export const driftReport = z.object({
     domains: z.array(z.string()),
     stages: z
       .array(z.object({ mask_version: count, calibrated_domains: z.array(z.string()) }))
-      .describe('Version 0, dense, comes first; then in the order of promotion.'),
+      .describe('Dense (version 0) first, then masks in the order of promotion.'),
     perplexity: z.array(z.array(z.number().nullable())),
     backward_transfer: z.object({ mean: z.number(), max: z.number() }).nullable(),
   }),
 })
+/** A response of `GET /admin/drift`. */
 export type DriftReport = z.output<typeof driftReport>
 
-/** `GET /admin/nodes` */
+/** One entry of `GET /admin/nodes`. */
 export const nodeEntry = z.object({
   id: z.string(),
   url: z.string(),
   model: z.string(),
   alive: z.boolean(),
-  draining: z.boolean().describe('It takes no new requests, by its own word or the operator’s.'),
-  drained_by_operator: z.boolean().describe('Until it is undrained, or has left.'),
+  draining: z.boolean().describe('Takes no new requests, because it is stopping or an operator drains it.'),
+  drained_by_operator: z.boolean().describe('An operator drains it, until it is undrained or has left.'),
   active_version: count,
   weight_sets: z.array(z.object({ version: count, state: z.string(), requests: count })),
   running: count,
   waiting: count,
-  leases: count.describe('Requests that it was given and that are not settled.'),
+  leases: count.describe('Requests dispatched to it that are not settled yet.'),
   seen_ms_ago: z.number(),
 })
+/** One entry of `GET /admin/nodes`. */
 export type NodeEntry = z.output<typeof nodeEntry>
 
-/** `GET /admin/status` */
+/** Response of `GET /admin/status`. */
 export const statusReport = z.object({
   version: z.string(),
   models: z.array(
@@ -213,7 +233,9 @@ export const statusReport = z.object({
       previous_version: count.nullable(),
       sparsity: z.number(),
       context_length: count,
-      converged: z.boolean().describe('There are serving nodes, and all of them serve `active_version`.'),
+      converged: z
+        .boolean()
+        .describe('At least one node serves the model, and all that do serve `active_version`.'),
       canary: trialEntry.nullable(),
       shadow: trialEntry.nullable(),
     }),
@@ -221,4 +243,5 @@ export const statusReport = z.object({
   nodes: z.array(nodeEntry),
   updates_running: count,
 })
+/** A response of `GET /admin/status`. */
 export type StatusReport = z.output<typeof statusReport>

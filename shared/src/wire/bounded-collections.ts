@@ -1,44 +1,46 @@
 /**
- * Lists and pairs from outside. zod's own have an issue for everything that is wrong in them, of which only the first is
- * told: a body of 300 KB made 18 MB of issues in seconds, and a longer one overflowed the stack.
+ * Arrays and records from clients, parsed up to their first error only. zod's own collect an issue for every wrong element,
+ * although only the first is reported: a body of 300 KB made 18 MB of issues in seconds, and a longer one overflowed the
+ * stack.
  */
-/* oxlint-disable no-underscore-dangle -- what zod lets schemas of one's own be made of is named so */
+/* oxlint-disable no-underscore-dangle -- zod's interface for custom schemas is named so */
 import { z } from 'zod'
 
-/** Like `z.array`, but looked at no further than to the first element that is wrong; one that is too long not at all. */
+/** Creates a schema like `z.array` that stops at the first wrong element; the elements of an array that is too long are not parsed. */
 export function boundedArray<T extends z.ZodType>(element: T): z.ZodArray<T> {
   return new BoundedArray({ type: 'array', element }) as z.ZodArray<T>
 }
 
-/** The record, but of more than `most` pairs, as `pairs` names them, none is looked at. */
-export function boundedRecord<T extends z.ZodRecord>(most: number, pairs: string, record: T): T {
-  return new BoundedRecord({ ...record._zod.def, most, pairs }) as T
+/**
+ * Limits a record schema to `max` entries; a larger record is rejected without parsing any.
+ *
+ * @param noun the entries in the error message, such as 'tokens'
+ */
+export function boundedRecord<T extends z.ZodRecord>(max: number, noun: string, record: T): T {
+  return new BoundedRecord({ ...record._zod.def, max, noun }) as T
 }
 
-const BoundedArray = z.core.$constructor(
-  'FirstFaultArray',
-  (schema: z.ZodArray, def: z.core.$ZodArrayDef) => {
-    z.ZodArray.init(schema, def)
-    const most = Math.min(...(def.checks ?? []).map(maxLengthOf))
-    const parseAll = schema._zod.parse.bind(schema._zod)
-    schema._zod.parse = (payload, context) => {
-      const { value } = payload
-      if (!Array.isArray(value) || value.length > most) return parseAll(payload, context)
-      const parsed: unknown[] = []
-      for (const [index, item] of value.entries()) {
-        const result = def.element._zod.run({ value: item, issues: [] }, context)
-        if (result instanceof Promise) throw new z.core.$ZodAsyncError()
-        // What is checked behind may see the elements up to here, if what is wrong lets it.
-        parsed.push(result.value)
-        if (result.issues.length === 0) continue
-        payload.issues.push(...z.core.util.prefixIssues(index, result.issues))
-        break
-      }
-      payload.value = parsed
-      return payload
+const BoundedArray = z.core.$constructor('BoundedArray', (schema: z.ZodArray, def: z.core.$ZodArrayDef) => {
+  z.ZodArray.init(schema, def)
+  const maxLength = Math.min(...(def.checks ?? []).map(maxLengthOf))
+  const parseAll = schema._zod.parse.bind(schema._zod)
+  schema._zod.parse = (payload, context) => {
+    const { value } = payload
+    if (!Array.isArray(value) || value.length > maxLength) return parseAll(payload, context)
+    const parsed: unknown[] = []
+    for (const [index, item] of value.entries()) {
+      const result = def.element._zod.run({ value: item, issues: [] }, context)
+      if (result instanceof Promise) throw new z.core.$ZodAsyncError()
+      // Later checks see the elements up to the wrong one, where the issue lets them run.
+      parsed.push(result.value)
+      if (result.issues.length === 0) continue
+      payload.issues.push(...z.core.util.prefixIssues(index, result.issues))
+      break
     }
-  },
-)
+    payload.value = parsed
+    return payload
+  }
+})
 
 function maxLengthOf({ _zod }: z.core.$ZodCheck): number {
   return (_zod.def as Partial<z.core.$ZodCheckMaxLengthDef>).maximum ?? Infinity
@@ -46,14 +48,14 @@ function maxLengthOf({ _zod }: z.core.$ZodCheck): number {
 
 const BoundedRecord = z.core.$constructor(
   'BoundedRecord',
-  (schema: z.ZodRecord, def: z.core.$ZodRecordDef & { most: number; pairs: string }) => {
+  (schema: z.ZodRecord, def: z.core.$ZodRecordDef & { max: number; noun: string }) => {
     z.ZodRecord.init(schema, def)
     const parseAll = schema._zod.parse.bind(schema._zod)
     schema._zod.parse = (payload, context) => {
       const { value: input } = payload
-      if (typeof input !== 'object' || input === null || Object.keys(input).length <= def.most)
+      if (typeof input !== 'object' || input === null || Object.keys(input).length <= def.max)
         return parseAll(payload, context)
-      const message = `at most ${def.most} ${def.pairs} are possible`
+      const message = `expected at most ${def.max} ${def.noun}`
       payload.issues.push({ code: 'custom', message, input, inst: schema })
       return payload
     }

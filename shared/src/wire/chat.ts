@@ -31,14 +31,14 @@ const chatMessage = z.discriminatedUnion(
       })
       .refine(({ content, tool_calls: calls }) => content != null || calls, {
         path: ['content'],
-        message: "text is expected, or 'tool_calls'",
+        message: "expected text or 'tool_calls'",
       }),
     z.object({ role: z.literal('tool'), content: textContent, tool_call_id: z.string().min(1).max(256) }),
   ],
-  'one of "system", "developer", "user", "assistant" and "tool" is expected',
+  'expected "system", "developer", "user", "assistant" or "tool"',
 )
 
-/** What the answer is made to be. */
+/** Fields that constrain the form of the output. */
 const outputFormatFields = {
   response_format: responseFormat.nullish(),
   tools: tools.nullish(),
@@ -46,21 +46,21 @@ const outputFormatFields = {
   parallel_tool_calls: z.boolean().nullish(),
 }
 
-/** What only other kinds of models can do. */
+/** Fields of features that copal does not have. */
 const unsupportedFields = {
-  audio: unsupported('this model gives text only'),
-  modalities: boundedArray(z.literal('text', "this model gives 'text' only")).min(1).max(2).nullish(),
-  reasoning_effort: z.literal('none', "this model does not reason; send 'none', or leave it out").nullish(),
-  verbosity: z.literal('medium', "this model has one; send 'medium', or leave it out").nullish(),
+  audio: unsupported('this model outputs text only'),
+  modalities: boundedArray(z.literal('text', "this model outputs 'text' only")).min(1).max(2).nullish(),
+  reasoning_effort: z.literal('none', "this model does not reason; send 'none' or leave it out").nullish(),
+  verbosity: z.literal('medium', "this model has one verbosity; send 'medium' or leave it out").nullish(),
   prediction: unsupported('predicted outputs are not supported'),
   moderation: unsupported('moderation is not supported'),
-  web_search_options: unsupported('this service does not search the web'),
-  prompt_cache_options: unsupported('prompts are cached by the node as it sees fit'),
+  web_search_options: unsupported('web search is not supported'),
+  prompt_cache_options: unsupported('the node decides which prompts it caches'),
   prompt_cache_retention: z
     .literal('in_memory', "prompts are cached in memory only; send 'in_memory'")
     .nullish(),
-  functions: unsupported("functions are not supported, they were replaced by 'tools'"),
-  function_call: unsupported("functions are not supported, they were replaced by 'tools'"),
+  functions: unsupported("it was replaced by 'tools'"),
+  function_call: unsupported("it was replaced by 'tool_choice'"),
 }
 
 /** Body of `POST /v1/chat/completions`. */
@@ -69,7 +69,7 @@ export const chatRequest = z
     ...samplingFields,
     ...ignoredFields,
     ...unsupportedFields,
-    messages: boundedArray(chatMessage).min(1, 'at least one message is needed').max(LIMITS.messages),
+    messages: boundedArray(chatMessage).min(1, 'expected at least one message').max(LIMITS.messages),
     max_completion_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(LIMITS.topLogprobs).nullish(),
@@ -77,15 +77,18 @@ export const chatRequest = z
   })
   .superRefine((request, context) => {
     checkStreamOptions(request, context)
-    const misfit = findToolChoiceError(request)
-    if (misfit) context.addIssue({ code: 'custom', ...misfit })
+    const toolChoiceError = findToolChoiceError(request)
+    if (toolChoiceError) context.addIssue({ code: 'custom', ...toolChoiceError })
     if (request.top_logprobs == null || request.logprobs) return
-    context.addIssue({ code: 'custom', path: ['top_logprobs'], message: "it needs 'logprobs': true" })
+    context.addIssue({ code: 'custom', path: ['top_logprobs'], message: "requires 'logprobs': true" })
   })
+/** A parsed request body of `POST /v1/chat/completions`. */
 export type ChatRequest = z.output<typeof chatRequest>
+/** One message of a conversation. */
 export type ChatMessage = z.output<typeof chatMessage>
 
 const finishReason = z.enum(['stop', 'length', 'tool_calls'])
+/** Why a generation ended. */
 export type FinishReason = z.output<typeof finishReason>
 
 const tokenLogprob = z.object({
@@ -98,9 +101,9 @@ const chatTokenLogprob = tokenLogprob.extend({ top_logprobs: z.array(tokenLogpro
 export type ChatTokenLogprob = z.output<typeof chatTokenLogprob>
 
 const chatLogprobs = z.object({ content: z.array(chatTokenLogprob), refusal: z.null() }).nullable()
-const serviceTier = z.literal('default').optional().describe('Where the request names one.')
+const serviceTier = z.literal('default').optional().describe('Present where the request has `service_tier`.')
 
-/** Answer of `POST /v1/chat/completions`. */
+/** Response of `POST /v1/chat/completions`. */
 export const chatCompletion = z.object({
   ...responseFields,
   object: z.literal('chat.completion'),
@@ -120,9 +123,10 @@ export const chatCompletion = z.object({
   ),
   usage,
 })
+/** A response of `POST /v1/chat/completions`. */
 export type ChatCompletion = z.output<typeof chatCompletion>
 
-/** One piece of it, where it is streamed. */
+/** One chunk of a streamed response of `POST /v1/chat/completions`. */
 export const chatCompletionChunk = z.object({
   ...responseFields,
   object: z.literal('chat.completion.chunk'),
@@ -141,9 +145,10 @@ export const chatCompletionChunk = z.object({
   ),
   usage: chunkUsage,
 })
+/** One chunk of a streamed chat completion. */
 export type ChatCompletionChunk = z.output<typeof chatCompletionChunk>
 
-/** The text of one message's content, parts joined. */
+/** Returns the text of a message's content, with its parts joined. */
 export function contentText(content: ChatMessage['content']): string {
   if (content == null) return ''
   return typeof content === 'string' ? content : content.map((part) => part.text).join('')

@@ -1,31 +1,31 @@
 import { z } from 'zod'
 import { boundedArray, boundedRecord } from './bounded-collections.ts'
 
-/** Upper bounds on what one request may ask for; the node's context length bounds it further. */
+/** Upper bounds of one request; the context length of the node limits it further. */
 export const LIMITS = {
   bodyBytes: 1024 * 1024,
   messages: 1024,
   stopSequences: 4,
   stopBytes: 256,
   topLogprobs: 20,
-  /** Of one request: `n` for each of its prompts. */
+  /** Choices of one request: `n` for each prompt. */
   choices: 16,
-  /** Texts of one request for embeddings. */
+  /** Inputs of one request for embeddings. */
   embeddings: 256,
   biasedTokens: 300,
   metadataPairs: 16,
   maxTokens: 1_000_000,
 } as const
 
-const EXTENSION = 'Extends the OpenAI API.'
+const EXTENSION = 'Extension of the OpenAI API.'
 
 /** Domain names: lower-case letters, digits and inner `-`, `_`, `.`; at most 64 characters. */
 export const domainName = z
   .string()
-  .max(64, 'a domain name has at most 64 characters')
+  .max(64, 'expected a domain name of at most 64 characters')
   .regex(
     /^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/,
-    "a domain name is lower-case letters, digits and inner '-', '_' or '.', like 'legal' or 'support.eu'",
+    "expected a domain name of lower-case letters, digits and inner '-', '_' or '.', like 'legal' or 'support.eu'",
   )
 
 const stop = z.union([
@@ -33,64 +33,64 @@ const stop = z.union([
   boundedArray(z.string().min(1).max(LIMITS.stopBytes)).max(LIMITS.stopSequences),
 ])
 
-/** A field of the OpenAI API that this service refuses; null is as good as leaving it out. */
-export function unsupported(why: string) {
-  return z.null(`${why}; leave it out`).optional().describe(`Refused: ${why}.`)
+/** Creates the schema of a field of the OpenAI API that is not supported; null counts as leaving it out. */
+export function unsupported(reason: string) {
+  return z.null(`${reason}; leave it out`).optional().describe(`Not supported: ${reason}.`)
 }
 
-/** Token ids and what is added to their logits. */
+/** Values to add to logits, by token id. */
 const logitBias = boundedRecord(
   LIMITS.biasedTokens,
   'tokens',
   z.record(
     z.string().regex(/^(0|[1-9]\d{0,6})$/),
-    z.number('a number from -100 to 100 is expected').min(-100).max(100),
+    z.number('expected a number from -100 to 100').min(-100).max(100),
     {
       error: ({ code }) =>
-        code === 'invalid_key' ? 'keys are token ids of this model, like "1734"' : undefined,
+        code === 'invalid_key' ? 'expected token ids of this model as keys, like "1734"' : undefined,
     },
   ),
 )
 
-/** Pairs that clients attach for themselves. */
+/** Pairs that clients attach for their own use. */
 export const metadata = boundedRecord(
   LIMITS.metadataPairs,
   'pairs',
   z.record(z.string().max(64), z.string().max(512)),
 )
 
-/** A field that is taken without effect. */
+/** Creates the schema of a field that is accepted without effect. */
 function ignored<T extends z.ZodType>(field: T) {
-  return field.nullish().describe('Has no effect on the text.')
+  return field.nullish().describe('Accepted without effect.')
 }
 
-/** A model, or a model with the weights that shall answer. */
+/** A model, optionally with the weights to use. */
 export const modelField = z
   .string()
   .min(1)
   .max(256)
-  .describe('`model`, `model@mask-12` or `model@dense`; `GET /v1/models` lists what there is.')
+  .describe('`model`, `model@mask-12` or `model@dense`; `GET /v1/models` lists the valid names.')
 
 /**
- * Fields of both OpenAI APIs that say nothing about the text: accepted, checked and without effect, because nothing
- * is stored and every request has the one tier that there is.
+ * Fields of the OpenAI APIs that do not affect the output: accepted, checked and ignored, because nothing is stored and
+ * there is one service tier.
  */
 export const ignoredFields = {
   user: ignored(z.string().max(512)),
   safety_identifier: ignored(z.string().max(512)),
   prompt_cache_key: ignored(z.string().max(512)),
   metadata: ignored(metadata),
-  store: z.literal(false, 'answers are not stored; send false, or leave it out').nullish(),
+  store: z.literal(false, 'responses are not stored; send false or leave it out').nullish(),
   service_tier: z
-    .enum(['auto', 'default'], "there is one tier; send 'auto' or 'default', or leave it out")
+    .enum(['auto', 'default'], "there is one service tier; send 'auto' or 'default', or leave it out")
     .nullish(),
 } as const
 
 /**
  * The sampling fields that chat completions and completions share.
  *
- * `top_k`, `min_p` and `repetition_penalty` extend the OpenAI API, as vLLM and llama.cpp do.
- * Fields that we do not know are ignored; known ones are strict.
+ * `top_k`, `min_p` and `repetition_penalty` extend the OpenAI API, as vLLM and llama.cpp do. Unknown fields are ignored,
+ * known fields are checked strictly.
  */
 export const samplingFields = {
   model: modelField,
@@ -107,16 +107,16 @@ export const samplingFields = {
   min_p: z.number().min(0).max(1).nullish().describe(EXTENSION),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
-  // Smaller ones leave no finite logit.
+  // Smaller penalties leave no finite logit.
   repetition_penalty: z.number().min(0.01).max(10).nullish().describe(EXTENSION),
   seed: z.int().nullish(),
   stop: stop.nullish(),
   max_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
-  logit_bias: logitBias.nullish().describe('Token ids, and what is added to their logits.'),
-  n: z.int().min(1).max(LIMITS.choices).nullish().describe('Choices; the prompt is counted once.'),
+  logit_bias: logitBias.nullish().describe('Values to add to logits, by token id.'),
+  n: z.int().min(1).max(LIMITS.choices).nullish().describe('Number of choices; the prompt is counted once.'),
 } as const
 
-/** Refuses `stream_options` of a request that is not streamed, as OpenAI does. */
+/** Adds an issue for `stream_options` in a request without streaming, as OpenAI does. */
 export function checkStreamOptions(
   request: { stream?: boolean | null | undefined; stream_options?: object | null | undefined },
   context: z.core.$RefinementCtx,
@@ -125,11 +125,11 @@ export function checkStreamOptions(
   context.addIssue({
     code: 'custom',
     path: ['stream_options'],
-    message: "it needs 'stream': true",
+    message: "requires 'stream': true",
   })
 }
 
-/** Token counts of one answer. */
+/** Token counts of one response. */
 export const usage = z.object({
   prompt_tokens: z.int(),
   completion_tokens: z.int(),
@@ -138,25 +138,26 @@ export const usage = z.object({
     cached_tokens: z
       .int()
       .describe(
-        'Of the prompt, what earlier requests of the same tenant had computed; 0 on the ONNX backend.',
+        'Prompt tokens that were reused from earlier requests of the same tenant; 0 on the ONNX backend.',
       ),
   }),
 })
+/** Token counts of one response. */
 export type Usage = z.output<typeof usage>
 
-/** What a chunk of a stream says of usage. */
+/** Token counts in a chunk of a stream. */
 export const chunkUsage = usage
   .nullish()
   .describe(
-    'With `stream_options.include_usage`: null, and in the last chunk, which has no choices, the usage.',
+    'With `stream_options.include_usage`: the usage in the last chunk, which has no choices, and null before.',
   )
 
-/** What answers and their chunks begin with. */
+/** Fields that every response and chunk begins with. */
 export const responseFields = {
   id: z.string(),
   created: z.int().describe('Seconds since the epoch.'),
   model: z.string(),
   system_fingerprint: z
     .string()
-    .describe('`copal-<model>-m<version>`: the weights that made all of the answer; 0 is dense.'),
+    .describe('`copal-<model>-m<version>`: the mask version of the whole output; 0 is dense.'),
 } as const

@@ -1,15 +1,15 @@
 import { z } from 'zod'
 
-/** Bounds on the schemas of one request; what they cost to compile is bounded by the node too. */
+/** Upper bounds of the schemas of one request; the node also limits the cost of compiling them. */
 export const SCHEMA_LIMITS = {
-  /** Characters of all schemas of a request, as compact JSON. */
+  /** Characters of all schemas together, as compact JSON. */
   characters: 64 * 1024,
-  /** Objects and lists within one another. */
+  /** Nesting of objects and arrays. */
   depth: 64,
   tools: 128,
 } as const
 
-/** JSON Schema keywords, as of any draft, that no answer can be kept to. */
+/** Keywords of any JSON Schema draft that the grammar compiler cannot enforce. */
 const UNSUPPORTED = new Set([
   'not',
   'if',
@@ -39,31 +39,32 @@ const NESTED = new Set([
   'allOf',
   'oneOf',
 ])
-/** Keywords whose value has schemas under names of its own. */
+/** Keywords whose value is an object of named schemas. */
 const NAMED = new Set(['properties', 'patternProperties', '$defs', 'definitions'])
 
-/** A JSON Schema that an answer can be kept to, as far as its keywords tell. */
+/** A JSON Schema that the output can be constrained to, as far as its keywords show. */
 export const jsonSchema = z
-  .record(z.string(), z.unknown(), 'a JSON schema is expected, an object')
+  .record(z.string(), z.unknown(), 'expected a JSON schema object')
   .superRefine((schema, context) => {
     const reason = exceedsDepth(schema, SCHEMA_LIMITS.depth)
-      ? `the schema is nested more than ${SCHEMA_LIMITS.depth} deep`
+      ? `the schema is nested more than ${SCHEMA_LIMITS.depth} levels deep`
       : schemaCharacters(schema) > SCHEMA_LIMITS.characters
         ? `the schema has more than ${SCHEMA_LIMITS.characters} characters`
         : findUnsupportedKeyword(schema, '#')
-    // Whoever checks behind could not even measure one that is deep enough.
+    // Later checks recurse and would overflow the stack.
     if (reason) context.addIssue({ code: 'custom', message: reason, continue: false })
   })
+/** A JSON Schema, as sent by a client. */
 export type JsonSchema = z.output<typeof jsonSchema>
 
-/** Characters of a schema as compact JSON. */
+/** Returns the length of a schema as compact JSON. */
 export function schemaCharacters(schema: JsonSchema): number {
   return JSON.stringify(schema).length
 }
 
 /**
- * A copy of `schema` with other references: each `$ref` of it, not what is data in it (`const`, `enum`, `default`,
- * `examples`), is given to `change`.
+ * Returns a copy of `schema` with each `$ref` replaced by the result of `change`. Data inside the schema (`const`, `enum`,
+ * `default`, `examples`) stays as it is.
  */
 export function mapRefs(schema: JsonSchema, change: (ref: string) => string): JsonSchema {
   return Object.fromEntries(
@@ -95,9 +96,9 @@ function findUnsupportedKeyword(schema: JsonSchema, path: string): string | unde
   return undefined
 }
 
-function exceedsDepth(value: unknown, levels: number): boolean {
+function exceedsDepth(value: unknown, maxDepth: number): boolean {
   if (typeof value !== 'object' || value === null) return false
-  return levels === 0 || Object.values(value).some((inner) => exceedsDepth(inner, levels - 1))
+  return maxDepth === 0 || Object.values(value).some((inner) => exceedsDepth(inner, maxDepth - 1))
 }
 
 function isObject(value: unknown): value is JsonSchema {

@@ -1,14 +1,14 @@
 import { AppError } from '../errors.ts'
 
-/** A model as clients name it: with the weights that shall answer, or without for those that are active. */
+/** A model name as clients send it, with or without the weights to use. */
 export interface ModelName {
   id: string
-  /** 0 is dense; undefined: whatever is active. */
+  /** 0 is dense; undefined is the active version. */
   version: number | undefined
 }
 
 /**
- * Reads `model`, `model@mask-12` or `model@dense`.
+ * Parses `model`, `model@mask-12` or `model@dense`.
  *
  * @throws AppError `model_not_found` for anything else after an `@`
  */
@@ -22,12 +22,12 @@ export function parseModelName(name: string): ModelName {
   if (version !== undefined) return { id, version: Number(version) }
   throw new AppError(
     'model_not_found',
-    `The model '${name}' does not exist: after '@' 'dense' or 'mask-' and a version is expected, like '${id}@mask-12'.`,
+    `The model '${name}' does not exist: expected 'dense' or 'mask-<version>' after '@', like '${id}@mask-12'.`,
     { param: 'model' },
   )
 }
 
-/** The name of a model with one of its weights, as {@link parseModelName} reads it. */
+/** Returns the name of a model with one of its versions, as {@link parseModelName} reads it. */
 export function formatModelName(id: string, version: number): string {
   return version === 0 ? `${id}@dense` : `${id}@mask-${version}`
 }

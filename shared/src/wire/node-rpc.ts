@@ -1,6 +1,6 @@
 /**
- * What gateway and node say to each other. Every call in either direction is signed
- * (`signature.ts`). Fields are camelCase: this is our own protocol, not the OpenAI edge.
+ * The protocol between gateway and nodes. Every call in either direction is signed (`signature.ts`). Fields are camelCase,
+ * because the protocol is internal.
  */
 import { z } from 'zod'
 import { boundedArray, boundedRecord } from './bounded-collections.ts'
@@ -15,20 +15,23 @@ import { nodePrefixes, promptPrefixKeys } from './prefix.ts'
 import { pruneMethod } from './prune-method.ts'
 import { responsesRequest } from './responses.ts'
 
-export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex is expected')
+/** A SHA-256 in lower-case hex. */
+export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 in lower-case hex')
+/** The id of a model, without version. */
 export const modelId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/)
 const count = z.int().min(0)
 
-/** A registered mask: `version` is per model, `sha256` is over the mask file. Version 0 is dense and has no file. */
+/** A registered mask: its version for the model, and the SHA-256 of its file. Dense (version 0) has no file. */
 export const maskRef = z.object({ version: z.int().min(1), sha256: sha256Hex })
+/** A registered mask. */
 export type MaskRef = z.output<typeof maskRef>
 
-/** More than any model has linears. */
+/** Upper bound of the linears of a model. */
 const MAX_LINEARS = 4096
 
 /**
- * Patterns of single linears, by the name of the weight, in which `*` stands for any characters; of several that match
- * a linear the last counts. Those that are `dense` are left out of the mask.
+ * Patterns of single linears, by the name of the weight, in which `*` matches any characters. The last match counts. `dense`
+ * leaves a linear out of the mask.
  */
 export const patternRules = boundedRecord(
   MAX_LINEARS,
@@ -40,77 +43,82 @@ export const patternRules = boundedRecord(
     }),
   ),
 )
+/** Patterns of single linears. */
 export type PatternRules = z.output<typeof patternRules>
 
-/** Which weights a mask keeps: how they are chosen, how many, and whether those of rows or of whole matrices compete. */
+/** How a mask is selected: the method, the number of weights to keep, and whether those of a row or of a matrix compete. */
 export const selectionSpec = z.object({
   method: pruneMethod,
-  /** `0.5` of the weights pruned, or `2:4` kept; see `mask/pattern.ts`. */
+  /** `0.5` prunes half of the weights, `2:4` keeps two of four; see `mask/sparsity-pattern.ts`. */
   pattern: z.string().refine((text) => patternError(text) === undefined, {
     error: ({ input }) => patternError(String(input)),
   }),
-  /** Without meaning for n:m. */
+  /** Ignored for n:m. */
   scope: z.enum(['row', 'matrix']).default('row'),
   patterns: patternRules.optional(),
 })
+/** How a mask is selected. */
 export type SelectionSpec = z.output<typeof selectionSpec>
 
 // ---- gateway -> node ---------------------------------------------------------------------------
 
 /**
- * Proves that the gateway gave a node what the node tells of; it means nothing to nodes, which give it back as it came.
- * What is told without a good one counts for nothing.
+ * Proof that the gateway sent a request to a node. Nodes return it unchanged with their receipts and scores, which count for
+ * nothing without a valid one.
  */
 const attestation = sha256Hex.optional()
 
-/** Where the gateway keeps an answer: a name without the version that gave it, and for how long. */
+/** The place of a response in the response cache: its key without the mask version, and its time to live. */
 export const cacheTarget = z.object({ key: sha256Hex, ttlMs: z.int().min(1).max(86_400_000), attestation })
+/** The place of a response in the response cache. */
 export type CacheTarget = z.output<typeof cacheTarget>
 
 const callFields = {
   requestId: z.string().min(8).max(64),
   domain: domainName,
-  /** The prompt may be scored under mask and dense; the figures come back in the receipt. */
+  /** Whether the prompt may be scored under mask and dense weights; the receipt has the result. */
   sample: z.boolean(),
-  /** Whom the receipt shall name; means nothing to the node. */
+  /** The API key to name in the receipt; opaque to the node. */
   account: z.string().min(1).max(64).optional(),
   attestation,
-  /** The weights that shall answer: 0 is dense. Left out: those that are active. */
+  /** The mask version to use; 0 is dense, absent is the active one. */
   maskVersion: count.optional(),
-  /** What is answered shall be scored under these weights too, when nobody waits for it: see {@link shadowScore}. */
+  /** The mask version to score the response under afterwards: see {@link shadowScore}. */
   shadowVersion: count.optional(),
-  /** A streamed answer that became whole shall be given to the gateway once more, for the same request of `tenant`. */
+  /** Where the node stores a complete streamed response in the cache of `tenant`, by {@link cachedResponse}. */
   cache: cacheTarget.optional(),
-  /** Whose prompts may share what was computed of their common beginnings; none without it. */
+  /** The tenant whose prompts may share cached prefixes; absent, nothing is shared. */
   tenant: z.string().min(1).max(128).optional(),
-  /** How its first prompt begins: the node tells in its heartbeats which beginnings it has ready. */
+  /** Prefix keys of the first prompt; heartbeats report which of them the node has cached. */
   prefix: promptPrefixKeys.optional(),
 }
-/** `POST /rpc/chat-completions`: the answer is the OpenAI JSON or SSE, ready to pass through. */
+/** Body of `POST /rpc/chat-completions`; the response is the OpenAI JSON or SSE, ready to relay. */
 export const chatCall = z.object({ ...callFields, request: chatRequest })
+/** A parsed body of `POST /rpc/chat-completions`. */
 export type ChatCall = z.output<typeof chatCall>
-/** `POST /rpc/completions`. */
+/** Body of `POST /rpc/completions`. */
 export const completionCall = z.object({ ...callFields, request: completionRequest })
+/** A parsed body of `POST /rpc/completions`. */
 export type CompletionCall = z.output<typeof completionCall>
-/** `POST /rpc/embeddings`. */
+/** Body of `POST /rpc/embeddings`. */
 export const embeddingsCall = z.object({ ...callFields, request: embeddingsRequest })
-/** `POST /rpc/responses`. */
+/** Body of `POST /rpc/responses`. */
 export const responsesCall = z.object({ ...callFields, request: responsesRequest })
 
-/** Most that an answer at once may be: the gateway holds it whole, with others, in the 128 MB of a Worker's isolate. */
+/** Maximum size of a response that is not streamed: the gateway buffers several in the 128 MB of a Worker's isolate. */
 export const MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 
 /**
- * Header of an answer of which nothing is there yet, in place of `x-copal-mask`. Of one at once spaces come until it is,
- * and it is JSON, either the answer, among whose first fields `system_fingerprint` names the mask, or an error body. Of a
- * stream comments come until its first event, which says the same.
+ * Header of a response that starts before its result is known; it replaces `x-copal-mask`. A response that is not streamed
+ * sends spaces until it is ready, then its JSON or an error body; a stream sends comments until its first event. The mask is
+ * named by `system_fingerprint` in the JSON or the event.
  */
 export const LATE_HEADER = 'x-copal-late'
 
-/** `POST /rpc/evaluate`: perplexity of a text; answers newline-delimited {@link EvaluateEvent}s. */
+/** Body of `POST /rpc/evaluate`, the perplexity of a text; the response is newline-delimited {@link EvaluateEvent}s. */
 export const evaluateCall = z.object({
   model: modelId,
-  /** 0 is dense; another version must be known to the node or come with its reference. */
+  /** 0 is dense; a version that the node does not know needs `mask`. */
   maskVersion: count,
   mask: maskRef.optional(),
   text: z
@@ -120,7 +128,9 @@ export const evaluateCall = z.object({
   windowTokens: z.int().min(16).max(32768).default(1024),
   maxWindows: z.int().min(1).max(1_000_000).optional(),
 })
+/** A parsed body of `POST /rpc/evaluate`. */
 export type EvaluateCall = z.output<typeof evaluateCall>
+/** One line of the response of `POST /rpc/evaluate`. */
 export const evaluateEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('progress'), windowsDone: count, windowsTotal: count }),
   z.object({
@@ -141,53 +151,61 @@ export const evaluateEvent = z.discriminatedUnion('type', [
     }),
   }),
 ])
+/** One line of the response of `POST /rpc/evaluate`. */
 export type EvaluateEvent = z.output<typeof evaluateEvent>
 
 // ---- node -> gateway ---------------------------------------------------------------------------
 
 /**
- * A dataset frozen by the gateway: newline-delimited {@link TextSample}s, named by its SHA-256. Each line also
- * names its domain, so that no two domains share a dataset, and the texts of one can be deleted.
+ * A dataset that the gateway froze: newline-delimited {@link TextSample}s, named by its SHA-256. Each line also names its
+ * domain, so that no two domains share a dataset and the texts of one domain can be deleted.
  */
 export const datasetRef = z.object({ sha256: sha256Hex, domain: domainName, samples: count })
+/** A dataset that the gateway froze. */
 export type DatasetRef = z.output<typeof datasetRef>
 /** One line of a dataset file. */
 export const textSample = z.object({ text: z.string().min(1) })
+/** One line of a dataset file. */
 export type TextSample = z.output<typeof textSample>
 
 /**
- * Work that the gateway hands out in heartbeat answers until the node reports its end.
- * Both kinds are idempotent: the same job run twice gives the same result.
+ * A calibration job: accumulate statistics of datasets and select a mask from them. Heartbeat responses list a job until the
+ * node reports its end. Jobs are idempotent: the same job run twice gives the same result.
  */
 export const calibrateJob = z.object({
   kind: z.literal('calibrate'),
   id: z.string(),
   model: modelId,
-  /** Datasets of this update: calibrated now unless their statistics are already on disk. */
+  /** Datasets of this update, to calibrate unless their statistics are on disk. */
   datasets: z.array(datasetRef),
-  /** Datasets whose statistics also count, calibrated in earlier updates; re-calibrated if this node lacks them. */
+  /** Datasets of earlier updates, whose statistics also count; calibrated again where this node lacks them. */
   accumulated: z.array(datasetRef),
-  /** Tokens a dataset contributes at most: `samples × length`; a sample is `length` consecutive tokens. */
+  /** Maximum sequences of `length` consecutive tokens from each dataset. */
   samples: z.int().min(1).max(4096),
   length: z.int().min(16).max(32768),
   seed: count,
   selection: selectionSpec,
   parent: sha256Hex.nullable(),
-  /** When the update was made: goes into the mask file, so that the job run twice gives the same bytes. */
+  /** Creation time of the update; part of the mask file, so that the job run twice gives the same bytes. */
   created: z.iso.datetime(),
 })
+/** An evaluation job: the loss of a mask on holdouts. */
 export const evaluateJob = z.object({
   kind: z.literal('evaluate'),
   id: z.string(),
   model: modelId,
-  /** The candidate; null evaluates dense. */
+  /** The mask to evaluate; null is dense. */
   mask: sha256Hex.nullable(),
   holdouts: z.array(datasetRef),
   windowTokens: z.int().min(16).max(32768),
 })
+/** A job that the gateway hands to a node. */
 export const job = z.discriminatedUnion('kind', [calibrateJob, evaluateJob])
+/** A job that the gateway hands to a node. */
 export type Job = z.output<typeof job>
+/** A calibration job. */
 export type CalibrateJob = z.output<typeof calibrateJob>
+/** An evaluation job. */
 export type EvaluateJob = z.output<typeof evaluateJob>
 
 const errorsByLinear = boundedRecord(
@@ -195,27 +213,30 @@ const errorsByLinear = boundedRecord(
   'linears',
   z.record(z.string(), z.object({ before: z.number(), after: z.number() })),
 )
+/** The result of a calibration job. */
 export const calibrateResult = z.object({
   kind: z.literal('calibrate'),
-  /** Of the mask file or weights file, uploaded with `PUT /internal/masks/:sha256` before it is reported. */
+  /** SHA-256 of the mask file, which the node uploads with `PUT /internal/masks/:sha256` before it reports the result. */
   maskSha256: sha256Hex,
   maskBytes: count,
-  /** What its ratios are counted over, where that may differ from what was asked for; older nodes do not say it. */
+  /** The scope of the mask, which may differ from the requested one; absent from older nodes. */
   scope: z.enum(['row', 'matrix']).optional(),
-  /** Fraction of pruned weights over all pruned linears. */
+  /** Fraction of weights pruned, over all masked linears. */
   sparsity: z.number(),
   /** Fraction of mask bits that differ from the parent's; null without a parent. */
   churn: z.number().nullable(),
-  /** The datasets whose statistics chose the mask. */
+  /** The datasets whose statistics the mask was selected from, with their tokens. */
   tokens: boundedArray(z.object({ sha256: sha256Hex, tokens: count })),
   calibrateMs: z.number(),
   selectMs: z.number(),
-  /** Of methods with swaps, by linear: squared output error, mean over tokens, before and after the swaps. */
+  /** Methods with `+swaps`: squared output error of each linear, mean over tokens, before and after the exchange. */
   swaps: errorsByLinear.optional(),
-  /** The same of methods that reconstruct: with the surviving weights as they were, and as solved. */
+  /** Methods with `+reconstruct`: the same error with the dense values, and with the solved ones. */
   reconstruction: errorsByLinear.optional(),
 })
+/** The result of a calibration job. */
 export type CalibrateResult = z.output<typeof calibrateResult>
+/** The result of an evaluation job. */
 export const evaluateResult = z.object({
   kind: z.literal('evaluate'),
   domains: boundedArray(
@@ -223,56 +244,62 @@ export const evaluateResult = z.object({
       domain: domainName,
       holdoutSha256: sha256Hex,
       tokens: count,
-      /** Null where it is not finite, which JSON cannot carry: such a mask is never promoted. */
+      /** Null where it is not finite, which JSON cannot represent; that mask is never promoted. */
       nllMean: z.number().nullable(),
       perplexity: z.number().nullable(),
     }),
   ),
 })
+/** The result of an evaluation job. */
 export type EvaluateResult = z.output<typeof evaluateResult>
 
+/** A node's report on a job. */
 export const jobReport = z.object({
   id: z.string(),
   state: z.enum(['running', 'done', 'failed', 'cancelled']),
   /** 0 to 1. */
   progress: z.number().min(0).max(1),
-  /** What it does now, for people: `calibrating legal, block 12 of 30`. */
+  /** The current activity, for people: `calibrating legal, block 12 of 30`. */
   message: z.string().max(512),
   result: z.discriminatedUnion('kind', [calibrateResult, evaluateResult]).optional(),
   error: z.object({ code: z.string(), message: z.string() }).optional(),
 })
+/** A node's report on a job. */
 export type JobReport = z.output<typeof jobReport>
 
+/** The state of a weight set on a node. */
 export const weightSetState = z.object({
   version: count,
   state: z.enum(['loading', 'ready', 'draining', 'failed']),
   requests: count,
   error: z.string().max(1024).optional(),
 })
+/** The state of a weight set on a node. */
 export type WeightSetState = z.output<typeof weightSetState>
 
-/** How far a request is. */
+/** The progress of a request on a node. */
 export const requestProgress = z.object({
   requestId: z.string(),
-  /** Of what it has fed and made so far; a request whose node dies is charged these. */
+  /** Tokens processed so far; a request whose node dies is charged these. */
   promptTokens: count,
   completionTokens: count,
-  /** Since its last step; 0 while it waits for its turn. */
+  /** Time since its last step; 0 while it is queued. */
   idleMs: z.number().min(0),
-  /** Since it began to run, while it has no token; left out while it waits, and where none will come. */
+  /** Time since its first step while it has no token; absent while it is queued, and for embeddings. */
   firstTokenWaitMs: z.number().min(0).optional(),
 })
+/** The progress of a request on a node. */
 export type RequestProgress = z.output<typeof requestProgress>
 
 const shadowSums = z.object({ tokens: count, nll: z.number(), nllShadow: z.number() })
 
 /**
- * What one answer is worth under the weights that gave it and under those on trial: sums of negative log-likelihood, in
- * nats, of the same tokens of its prompt and of the answer itself. It charges nobody, and holds no text.
+ * The score of one response under the active mask and under the shadow: sums of negative log-likelihood, in nats, over the
+ * same tokens of its prompt and of its output. It contains no text and is charged to nobody.
  */
 export const shadowScore = z.object({
   requestId: z.string().min(8).max(64),
-  /** As the call had them. */
+  /** As in the call. */
   account: z.string().min(1).max(64).optional(),
   attestation,
   model: modelId,
@@ -282,20 +309,21 @@ export const shadowScore = z.object({
   prompt: shadowSums,
   answer: shadowSums,
 })
+/** The score of one response under the active mask and under the shadow. */
 export type ShadowScore = z.output<typeof shadowScore>
 
-/** Most scores that one heartbeat tells. */
+/** Maximum scores in one heartbeat. */
 export const MAX_SHADOW_SCORES = 64
 
-/** `POST /internal/nodes/heartbeat`, every 2 s and at once when something changed. */
+/** Body of `POST /internal/nodes/heartbeat`, which a node sends every 2 s and at once when something changed. */
 export const heartbeat = z.object({
   nodeId,
-  /** Where the gateway reaches this node: `http://127.0.0.1:8790`. */
+  /** The address at which the gateway reaches this node, like `http://127.0.0.1:8790`. */
   url: z.url({ protocol: /^https?$/ }),
   draining: z.boolean(),
-  /** The last heartbeat: what is leased here and was not settled will not be. */
+  /** The node stops: this is its last heartbeat, and its open leases will get no receipts. */
   leaving: z.boolean().default(false),
-  /** Another one than before: the node was started again, also when it could not say that it left. */
+  /** Identifies the process; a new value means that the node was restarted. */
   process: z.string().min(1).max(64).optional(),
   model: z.object({ id: modelId, baseSha256: sha256Hex, contextLength: count, parameters: count }),
   /** The version new requests start on. */
@@ -307,7 +335,7 @@ export const heartbeat = z.object({
     /** Tokens of key/value cache in use, and how many there are. */
     kvTokensUsed: count,
     kvTokensTotal: count,
-    /** Most requests that run at once; without it the gateway never takes the node for full. */
+    /** Maximum requests that run at once; without it the gateway never considers the node full. */
     slots: z.int().min(1).optional(),
   }),
   /**
@@ -315,14 +343,15 @@ export const heartbeat = z.object({
    * once the gateway has answered `registered`.
    */
   methods: boundedArray(pruneMethod).max(1024).optional(),
-  /** Beginnings of prompts that its prefix cache holds, as the calls named them; left out by a node without such a cache. */
+  /** Prefixes in its cache, by the keys of the calls; absent from a node without a prefix cache. */
   prefixes: nodePrefixes.optional(),
-  /** Every request that the node has taken and not told the receipt of. */
+  /** Every request that the node has accepted and not sent a receipt for. */
   requests: boundedArray(requestProgress).default([]),
-  /** Told until a heartbeat that holds them is answered. */
+  /** Repeated until a heartbeat with them gets its response. */
   shadows: boundedArray(shadowScore).max(MAX_SHADOW_SCORES).optional(),
   jobs: boundedArray(jobReport),
 })
+/** A parsed heartbeat. */
 export type Heartbeat = z.output<typeof heartbeat>
 
 /** The response to a heartbeat. */
@@ -332,17 +361,19 @@ export const heartbeatResponse = z.object({
   desired: z.object({
     active: maskRef.nullable(),
     previous: maskRef.nullable(),
-    /** Masks that are tried beside the active one: kept ready too. */
+    /** Masks of running trials, which nodes also keep loaded. */
     trials: z.array(maskRef).max(4).optional(),
   }),
-  /** Jobs this node shall be running. A reported job that is missing here is settled: forget it, or cancel it if it runs. */
+  /** Jobs that this node should run. A reported job that is missing here is over: the node forgets it, or cancels it if it runs. */
   jobs: z.array(job),
 })
+/** The response to a heartbeat. */
 export type HeartbeatResponse = z.output<typeof heartbeatResponse>
 
+/** A node's account of one request. */
 export const receipt = z.object({
   requestId: z.string().min(8).max(64),
-  /** As the call had them. */
+  /** As in the call. */
   account: z.string().min(1).max(64).optional(),
   attestation,
   model: modelId,
@@ -350,24 +381,26 @@ export const receipt = z.object({
   maskVersion: count,
   promptTokens: count,
   completionTokens: count,
-  /** `refused`: the request cannot be served as it is, which is no fault of the node; older nodes say `error` of it. */
+  /** `refused`: the request was invalid, which is no fault of the node; older nodes report it as `error`. */
   finishReason: z.enum(['stop', 'length', 'cancelled', 'refused', 'error']),
   queueMs: z.number(),
   timeToFirstTokenMs: z.number().nullable(),
   totalMs: z.number(),
-  /** Of sampled requests: sums of negative log-likelihood, in nats, of the same `tokens` tokens of the client's text. */
+  /** Sampled requests: sums of negative log-likelihood, in nats, over the same `tokens` tokens of the client's text. */
   drift: z.object({ tokens: count, nllMasked: z.number(), nllDense: z.number() }).nullable(),
 })
+/** A node's account of one request. */
 export type Receipt = z.output<typeof receipt>
 
-/** `POST /internal/nodes/receipts`; a batch is sent again until it is answered, and settles once. */
+/** Body of `POST /internal/nodes/receipts`. A node sends a batch again until it gets a response; each receipt settles once. */
 export const receiptBatch = z.object({ nodeId, receipts: boundedArray(receipt).max(256) })
+/** A parsed batch of receipts. */
 export type ReceiptBatch = z.output<typeof receiptBatch>
 
-/** Most bytes of an answer that is kept. */
+/** Maximum size of a cached response. */
 export const MAX_CACHED_RESPONSE_BYTES = 1024 * 1024
 
-/** `POST /internal/nodes/answers`: a streamed answer as its client got it, that is whole and shall be kept. */
+/** Body of `POST /internal/nodes/answers`: a complete streamed response, to be stored in the response cache. */
 export const cachedResponse = cacheTarget.extend({
   nodeId,
   tenant: z.string().min(1).max(128),
@@ -375,4 +408,5 @@ export const cachedResponse = cacheTarget.extend({
   contentType: z.string().max(128),
   body: z.string().max(MAX_CACHED_RESPONSE_BYTES),
 })
+/** A complete streamed response for the response cache. */
 export type CachedResponse = z.output<typeof cachedResponse>

@@ -1,16 +1,16 @@
 import { z } from 'zod'
 import { jsonSchema } from './json-schema.ts'
 
-/** What functions and formats are called. */
+/** The name of a function or a format. */
 export const functionName = z
   .string()
-  .regex(/^[a-zA-Z0-9_-]{1,64}$/, "1 to 64 letters, digits, '_' or '-' are expected")
+  .regex(/^[a-zA-Z0-9_-]{1,64}$/, "expected 1 to 64 letters, digits, '_' or '-'")
 
 const description = z.string().max(4096)
 
 /**
- * `response_format` of chat completions. A schema is always followed, so `strict` changes nothing; without a schema
- * any JSON object is.
+ * `response_format` of chat completions. The output always follows the schema, so `strict` has no effect; without a schema
+ * it is any JSON object.
  */
 export const responseFormat = z.discriminatedUnion('type', [
   z.object({ type: z.literal('text') }),
@@ -25,4 +25,5 @@ export const responseFormat = z.discriminatedUnion('type', [
     }),
   }),
 ])
+/** A parsed `response_format`. */
 export type ResponseFormat = z.output<typeof responseFormat>

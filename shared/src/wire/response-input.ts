@@ -1,4 +1,4 @@
-/** What a request to the Responses API says: its conversation, its tools, its format. */
+/** The input of a request to the Responses API: conversation, tools and format. */
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { LIMITS } from './inference-fields.ts'
@@ -10,10 +10,10 @@ const text = z.object({
   type: z.enum(['input_text', 'output_text'], 'only text parts are supported'),
   text: z.string(),
 })
-const content = z.union([z.string(), boundedArray(text).min(1)], 'a text or a list of text parts is expected')
+const content = z.union([z.string(), boundedArray(text).min(1)], 'expected a text or a list of text parts')
 const callId = z.string().min(1).max(256)
 
-/** One item of a conversation: a message, a call that was answered before, or what the function gave. */
+/** One item of a conversation: a message, an earlier function call, or its output. */
 const inputItem = z.discriminatedUnion(
   'type',
   [
@@ -30,11 +30,12 @@ const inputItem = z.discriminatedUnion(
     }),
     z.object({ type: z.literal('function_call_output'), call_id: callId, output: content }),
   ],
-  "'message', 'function_call' or 'function_call_output' is expected; nothing is stored that could be referred to",
+  "expected 'message', 'function_call' or 'function_call_output'; items cannot be referred to, because nothing is stored",
 )
+/** One item of a conversation. */
 export type InputItem = z.output<typeof inputItem>
 
-/** `input` of a response: one text, or the items of a conversation. */
+/** `input` of a request: a text, or the items of a conversation. */
 export const responseInput = z.union(
   [
     z.string().min(1),
@@ -49,42 +50,44 @@ export const responseInput = z.union(
           context.addIssue({
             code: 'custom',
             path: [index, 'call_id'],
-            message: 'the function call that it answers is expected before it; responses are not stored',
+            message: 'expected the function call of this output before it; responses are not stored',
           })
         }
       }),
   ],
-  'one text, not empty, or a list of items is expected',
+  'expected a text that is not empty, or a list of items',
 )
 
-/** A function that may be called, in the shape of the Responses API. */
+/** A function that the model may call, in the format of the Responses API. */
 export const responseTool = z.object({
   type: z.literal('function', "only 'function' tools are supported"),
   name: functionName,
   description: z.string().max(4096).nullish(),
   parameters: jsonSchema.nullish(),
-  strict: z.boolean().nullish().describe('Schemas are always followed.'),
-  async: z.literal(false, 'calls are not run in the background; send false').nullish(),
-  defer_loading: z.literal(false, 'all tools are told of at once; send false').nullish(),
+  strict: z.boolean().nullish().describe('Has no effect: the output always follows the schema.'),
+  async: z.literal(false, 'background calls are not supported; send false').nullish(),
+  defer_loading: z.literal(false, 'deferred loading is not supported; send false').nullish(),
 })
+/** A function that the model may call. */
 export type ResponseTool = z.output<typeof responseTool>
 
-/** `tools` of a response; an empty list is as good as none. */
+/** `tools` of a request; an empty list counts as none. */
 export const responseTools = boundedArray(responseTool)
   .max(SCHEMA_LIMITS.tools)
   .superRefine((list, context) => checkToolFunctions(list, ['name'], context))
 
-/** `tool_choice` of a response. */
+/** `tool_choice` of a request. */
 export const responseToolChoice = z.union(
   [
     z.enum(['none', 'auto', 'required']),
     z.object({ type: z.literal('function', "only 'function' tools are supported"), name: functionName }),
   ],
-  `'none', 'auto', 'required' or {"type": "function", "name": …} is expected`,
+  `expected 'none', 'auto', 'required' or {"type": "function", "name": …}`,
 )
+/** A parsed `tool_choice`. */
 export type ResponseToolChoice = z.output<typeof responseToolChoice>
 
-/** `text.format` of a response. */
+/** `text.format` of a request. */
 export const responseTextFormat = z.discriminatedUnion(
   'type',
   [
@@ -98,6 +101,7 @@ export const responseTextFormat = z.discriminatedUnion(
       strict: z.boolean().nullish(),
     }),
   ],
-  "'text', 'json_object' or 'json_schema' is expected",
+  "expected 'text', 'json_object' or 'json_schema'",
 )
+/** A parsed `text.format`. */
 export type ResponseTextFormat = z.output<typeof responseTextFormat>

@@ -1,4 +1,4 @@
-/** What the Responses API answers: the object, its items, and the events of a stream. */
+/** The output of the Responses API: the response object, its items, and the events of a stream. */
 import { z } from 'zod'
 import { errorBody, type AppError } from '../errors.ts'
 import { metadata } from './inference-fields.ts'
@@ -20,15 +20,16 @@ const outputMessage = z.object({
   status: itemStatus,
   content: z.array(outputText),
 })
+/** A message in `output`. */
 export type OutputMessage = z.output<typeof outputMessage>
 
 const outputCall = z.object({
   id: z.string(),
   type: z.literal('function_call'),
   status: itemStatus,
-  call_id: z.string().describe('What the output of the function refers to.'),
+  call_id: z.string().describe('Repeated in the `function_call_output` of this call.'),
   name: z.string(),
-  arguments: z.string().describe('JSON, as text.'),
+  arguments: z.string().describe('JSON text.'),
 })
 
 const outputItem = z.discriminatedUnion('type', [outputMessage, outputCall])
@@ -44,7 +45,7 @@ const responseUsage = z.object({
   total_tokens: z.int(),
 })
 
-/** Answer of `POST /v1/responses`; what was not asked for has the value that it has by default. */
+/** Response of `POST /v1/responses`; fields that the request leaves out have their defaults. */
 export const responseObject = z.object({
   id: z.string(),
   object: z.literal('response'),
@@ -57,7 +58,7 @@ export const responseObject = z.object({
   max_output_tokens: z.int().nullable(),
   metadata,
   model: z.string(),
-  output: z.array(outputItem).describe('A message, calls of functions, or a message and calls behind it.'),
+  output: z.array(outputItem).describe('A message, function calls, or a message followed by function calls.'),
   parallel_tool_calls: z.boolean(),
   previous_response_id: z.null(),
   reasoning: z.object({ effort: z.null(), summary: z.null() }),
@@ -74,6 +75,7 @@ export const responseObject = z.object({
   usage: responseUsage.nullable(),
   user: z.string().nullable(),
 })
+/** A response of `POST /v1/responses`. */
 export type ResponseObject = z.output<typeof responseObject>
 
 const event = <T extends string, F extends z.ZodRawShape>(types: readonly T[], fields: F) =>
@@ -96,14 +98,16 @@ const outputEvents = [
 ] as const
 
 const errorFields = { code: z.string(), message: z.string(), param: z.string().nullable() }
-/** The last event of a stream that broke: OpenAI's fields, and beside them the error as other APIs have it. */
+/** The last event of a stream that failed: OpenAI's fields, and the error in the format of the other APIs. */
 const errorEvent = z.object({
   type: z.enum(['error']),
   sequence_number: z
     .int()
     .min(0)
     .optional()
-    .describe('Left out where the node broke off: the gateway does not count what passes.'),
+    .describe(
+      'Absent where the connection to the node broke: the gateway does not count the events it relays.',
+    ),
   ...errorFields,
   error: z.object({ type: z.string(), ...errorFields }),
 })
@@ -116,16 +120,17 @@ export const responseEvent = z.discriminatedUnion('type', [
   ...outputEvents,
   errorEvent,
 ])
+/** One event of a streamed response. */
 export type ResponseEvent = z.output<typeof responseEvent>
 
 type Unnumbered<T> = T extends unknown ? Omit<T, 'sequence_number'> : never
 
-/** An event without its number. */
+/** An event without its sequence number. */
 export type ResponseEventFields = Unnumbered<ResponseEvent>
 
 /**
- * What the last event of a stream that broke says. Without the error beside OpenAI's fields their client for Python would
- * end as if nothing was.
+ * Creates the last event of a stream that failed. Without the nested `error`, OpenAI's Python client would end the stream
+ * as if it had succeeded.
  */
 export function responseErrorEvent(error: AppError): Unnumbered<z.output<typeof errorEvent>> {
   const body = errorBody(error)

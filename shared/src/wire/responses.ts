@@ -11,20 +11,22 @@ import {
   type ResponseTextFormat,
 } from './response-input.ts'
 
-/** Fields that ask for what a stateless service for text does not have. */
+/** Fields of features that a stateless text service does not have. */
 const unsupportedFields = {
   previous_response_id: unsupported('responses are not stored; send the conversation as input items'),
   conversation: unsupported('conversations are not stored; send the conversation as input items'),
-  background: z.literal(false, 'responses are not stored, so none can run in the background').nullish(),
+  background: z
+    .literal(false, 'background responses are not supported, because responses are not stored')
+    .nullish(),
   prompt: unsupported('prompts are not stored'),
-  include: boundedArray(z.never('there is nothing more to include')).nullish(),
-  top_logprobs: z.literal(0, "log-probabilities are given by 'chat/completions' only").nullish(),
-  truncation: z.literal('disabled', "input that is too long is refused; send 'disabled'").nullish(),
-  context_management: unsupported('the conversation is taken as it is'),
+  include: boundedArray(z.never('nothing can be included')).nullish(),
+  top_logprobs: z.literal(0, "only 'chat/completions' returns log-probabilities").nullish(),
+  truncation: z.literal('disabled', "input that is too long is an error; send 'disabled'").nullish(),
+  context_management: unsupported('the conversation is used as it is sent'),
   moderation: unsupported('moderation is not supported'),
-  image: unsupported('this model gives text only'),
-  access_programs: unsupported('there are none'),
-  prompt_cache_options: unsupported('prompts are cached by the node as it sees fit'),
+  image: unsupported('this model outputs text only'),
+  access_programs: unsupported('access programs are not supported'),
+  prompt_cache_options: unsupported('the node decides which prompts it caches'),
   prompt_cache_retention: z
     .literal('in_memory', "prompts are cached in memory only; send 'in_memory'")
     .nullish(),
@@ -38,8 +40,8 @@ const unsupportedFields = {
 } as const
 
 /**
- * Body of `POST /v1/responses`: a conversation in, text or calls of functions out, nothing stored. `seed` extends the
- * OpenAI API.
+ * Body of `POST /v1/responses`: a conversation in, text or function calls out, nothing stored. `seed` extends the OpenAI
+ * API.
  */
 export const responsesRequest = z
   .object({
@@ -49,7 +51,7 @@ export const responsesRequest = z
     max_output_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
     temperature: z.number().min(0).max(2).nullish(),
     top_p: z.number().gt(0).max(1).nullish(),
-    seed: z.int().nullish().describe('Extends the OpenAI API.'),
+    seed: z.int().nullish().describe('Extension of the OpenAI API.'),
     stream: z.boolean().nullish(),
     stream_options: z
       .object({
@@ -59,13 +61,17 @@ export const responsesRequest = z
     text: z
       .object({
         format: responseTextFormat.nullish(),
-        verbosity: z.literal('medium', "this model has one; send 'medium'").nullish(),
+        verbosity: z.literal('medium', "this model has one verbosity; send 'medium'").nullish(),
       })
       .nullish(),
     tools: responseTools.nullish(),
     tool_choice: responseToolChoice.nullish(),
     parallel_tool_calls: z.boolean().nullish(),
-    max_tool_calls: z.int().min(1).nullish().describe('Of built-in tools, of which there are none.'),
+    max_tool_calls: z
+      .int()
+      .min(1)
+      .nullish()
+      .describe('Limits built-in tools, which do not exist here; no effect.'),
     ...ignoredFields,
     ...unsupportedFields,
   })
@@ -75,14 +81,15 @@ export const responsesRequest = z
       context.addIssue({
         code: 'custom',
         path: ['tool_choice', 'name'],
-        message: `no tool is called '${named}'`,
+        message: `no tool is named '${named}'`,
       })
     if (choice === 'required' && !tools?.length)
-      context.addIssue({ code: 'custom', path: ['tool_choice'], message: "it needs 'tools'" })
+      context.addIssue({ code: 'custom', path: ['tool_choice'], message: "requires 'tools'" })
   })
+/** A parsed request body of `POST /v1/responses`. */
 export type ResponsesRequest = z.output<typeof responsesRequest>
 
-/** The same request as a chat: what is known of conversations, tools and formats is known of chats. */
+/** Converts a request to the fields of a chat request, so that chat templates, tools and formats apply to it. */
 export function toChatRequest(
   request: ResponsesRequest,
 ): Pick<ChatRequest, 'messages' | 'response_format' | 'tools' | 'tool_choice' | 'parallel_tool_calls'> {
@@ -105,7 +112,7 @@ export function toChatRequest(
   }
 }
 
-/** The conversation as messages: the instructions come first, as the system's; calls belong to the answer before them. */
+/** Converts the conversation to messages: instructions become the first system message, calls join the assistant message before them. */
 function toMessages({ instructions, input }: ResponsesRequest): ChatMessage[] {
   const messages: ChatMessage[] = instructions ? [{ role: 'system', content: instructions }] : []
   if (typeof input === 'string') return [...messages, { role: 'user', content: input }]

@@ -2,18 +2,19 @@ import { z } from 'zod'
 import { domainName } from './inference-fields.ts'
 import { modelId } from './node-rpc.ts'
 
-/** The queue message by which one consenting request's text travels to its domain's reservoir. */
+/** The queue message that carries the text of one consenting request to the reservoir of its domain. */
 export const sampleMessage = z.object({
-  /** Tells a message that is delivered twice. */
+  /** Identifies a message that is delivered twice. */
   requestId: z.string().min(1).max(64),
-  /** Whose text it is, so that it can be deleted with its key. */
+  /** The key of the request, so that the text can be deleted with it. */
   keyId: z.string().min(1).max(64),
   model: modelId,
   domain: domainName,
-  /** The beginning of what the client sent, redacted: a queue stores what it carries. */
+  /** The beginning of the client's text, already redacted, because a queue stores its messages. */
   text: z
     .string()
     .min(1)
     .max(64 * 1024),
 })
+/** A parsed {@link sampleMessage}. */
 export type SampleMessage = z.output<typeof sampleMessage>

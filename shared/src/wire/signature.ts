@@ -2,37 +2,37 @@ import { AppError } from '../errors.ts'
 import { hex, hmac, isHmac } from './hmac.ts'
 
 /**
- * Header that carries the signature: `t=<unix milliseconds>,node=<id>,to=<node or gateway>,v3=<hex HMAC-SHA256>`. Whoever
- * calls whom, it names the node, whose secret signs.
+ * Header of the signature: `t=<unix milliseconds>,node=<id>,to=<node or gateway>,v3=<hex HMAC-SHA256>`. In both directions
+ * it names the node, whose secret signs.
  */
 export const SIGNATURE_HEADER = 'x-copal-signature'
 
 /**
- * Header of a call: the SHA-256 of the body, which the signature covers. By it who is called knows whose a body is before
- * any of it is held.
+ * Header of the body's SHA-256, which the signature covers. It lets the recipient authenticate a call before it reads the
+ * body.
  */
 export const BODY_HASH_HEADER = 'x-copal-body-sha256'
 
-/** How far the clocks of gateway and node may differ, and how long a signature is good for. */
+/** Maximum difference between the clocks of gateway and node; also how long a signature is valid. */
 export const MAX_SKEW_MS = 60_000
 
 /**
- * What a signature covers. `path` holds the query; `body` is the exact bytes sent, or `bodySha256` their hash
- * in lower-case hex where the body is streamed and checked against that hash.
+ * The parts of a call that a signature covers. `path` includes the query. `body` is the exact bytes sent; where the body is
+ * streamed, `bodySha256` is their hash in lower-case hex, which the recipient checks.
  */
 export type SignedRequest = {
-  /** The node that calls the gateway, or is called by it. */
+  /** The node that calls the gateway or is called by it. */
   nodeId: string
-  /** Who is called. */
+  /** The recipient. */
   to: 'node' | 'gateway'
   method: string
   path: string
 } & ({ body: Uint8Array<ArrayBuffer> } | { bodySha256: string })
 
 /**
- * Signs one call between the gateway and a node with the secret of that node.
+ * Signs a call between the gateway and a node with the secret of that node.
  *
- * @returns the value for {@link SIGNATURE_HEADER}.
+ * @returns the value of {@link SIGNATURE_HEADER}
  */
 export async function sign(secret: string, request: SignedRequest, nowMs: number): Promise<string> {
   const atMs = Math.floor(nowMs)
@@ -40,7 +40,7 @@ export async function sign(secret: string, request: SignedRequest, nowMs: number
   return `t=${atMs},node=${request.nodeId},to=${request.to},v3=${mac}`
 }
 
-/** The headers that sign a call. */
+/** Returns the headers that sign a call. */
 export async function signedHeaders(
   secret: string,
   request: SignedRequest,
@@ -55,7 +55,7 @@ export async function signedHeaders(
 }
 
 /**
- * The node that a signature names, whose secret is to be asked for: nothing is proven by that.
+ * Returns the node that a signature names, so that its secret can be looked up. This proves nothing yet.
  *
  * @throws AppError `invalid_signature`
  */
@@ -64,10 +64,10 @@ export function claimedNodeId(header: string | null | undefined): string {
 }
 
 /**
- * Verifies in constant time that `header` signs `request` for whom it reached, and that it is fresh.
+ * Verifies in constant time that `header` signs `request` for this recipient, and that the signature is fresh.
  *
- * @param secrets of the node; any of them may have signed: two, while a secret is being replaced
- * @throws AppError `invalid_signature` that says what is wrong: the clock, the recipient, or the signature itself
+ * @param secrets of the node; two while a secret is being replaced, and either may have signed
+ * @throws AppError `invalid_signature` that says whether the clock, the recipient or the signature is wrong
  */
 export async function verify(
   secrets: readonly string[],
@@ -81,24 +81,25 @@ export async function verify(
     const when = ageS > 0 ? `${ageS} s ago` : `${-ageS} s in the future`
     throw new AppError(
       'invalid_signature',
-      `The call was signed ${when} by the clock here; at most ${MAX_SKEW_MS / 1000} s are accepted. ` +
-        'Set the clocks of gateway and node (NTP).',
+      `The call was signed ${when} according to the recipient's clock; the maximum is ${MAX_SKEW_MS / 1000} s. ` +
+        'Synchronise the clocks of gateway and node (NTP).',
     )
   }
   if (to !== request.to || nodeId !== request.nodeId) {
-    const who = (called: string, node: string) => (called === 'node' ? `node '${node}'` : 'the gateway')
+    const recipient = (side: string, node: string) => (side === 'node' ? `node '${node}'` : 'the gateway')
     throw new AppError(
       'invalid_signature',
-      `The call is signed for ${who(to, nodeId)} and reached ${who(request.to, request.nodeId)}. Each node needs a ` +
-        'secret and an address (COPAL_NODE_URL) of its own.',
+      `The call is signed for ${recipient(to, nodeId)} but reached ${recipient(request.to, request.nodeId)}. Give each ` +
+        'node a secret and an address (COPAL_NODE_URL) of its own.',
     )
   }
   const signed = await signedText(request, atMs)
   for (const secret of secrets) if (await isHmac(secret, signed, mac)) return
   throw new AppError(
     'invalid_signature',
-    `The signature does not match. As COPAL_NODE_SECRET node '${nodeId}' needs what 'npx copal nodes secret ${nodeId}' ` +
-      "makes of the gateway's NODE_SECRET, and what lies between them must change neither path nor body.",
+    `The signature does not match. Set COPAL_NODE_SECRET of node '${nodeId}' to the output of ` +
+      `'npx copal nodes secret ${nodeId}' for the gateway's NODE_SECRET, and make sure that no proxy between them changes ` +
+      'the path or the body.',
   )
 }
 
@@ -110,13 +111,13 @@ function parseHeader(header: string | null | undefined) {
   throw new AppError(
     'invalid_signature',
     /,v2=/.test(header ?? '')
-      ? 'The call is signed as before nodes had secrets of their own (v2). Upgrade gateway and nodes, and give each node ' +
-          "its secret: 'Upgrading' in docs/operations.md."
-      : `A valid '${SIGNATURE_HEADER}' header is required.`,
+      ? 'The call has a signature of an earlier version (v2). Upgrade gateway and nodes, and give each node its own secret: ' +
+          "see 'Upgrading' in docs/operations.md."
+      : `The call has no valid '${SIGNATURE_HEADER}' header. Only the gateway and its nodes may call this path.`,
   )
 }
 
-/** SHA-256 in lower-case hex. */
+/** Returns the SHA-256 of bytes, in lower-case hex. */
 export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return hex(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)))
 }

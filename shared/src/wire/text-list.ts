@@ -4,14 +4,14 @@ import { boundedArray } from './bounded-collections.ts'
 const text = z.string().min(1)
 const tokens = boundedArray(z.int().min(0)).min(1)
 
-/** A field with texts, or lists of token ids: one, or at most `most`. */
-export const textInput = (most: number) =>
+/** Creates the schema of a field with a text or a list of token ids, or with up to `max` of either. */
+export const textInput = (max: number) =>
   z.union(
-    [text, tokens, boundedArray(text).min(1).max(most), boundedArray(tokens).min(1).max(most)],
-    `one text or one list of token ids is expected, or a list of at most ${most} of either, none empty`,
+    [text, tokens, boundedArray(text).min(1).max(max), boundedArray(tokens).min(1).max(max)],
+    `expected a text, a list of token ids, or a list of at most ${max} of either, none of them empty`,
   )
 
-/** What such a field holds, as a list. */
+/** Returns the value of such a field as a list. */
 export function asTextList(value: z.output<ReturnType<typeof textInput>>): string[] | number[][] {
   if (typeof value === 'string') return [value]
   return isTokens(value) ? [value] : value

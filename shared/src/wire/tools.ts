@@ -12,37 +12,38 @@ const tool = z.object({
     strict: z.boolean().nullish(),
   }),
 })
+/** A function that the model may call, in the format of chat completions. */
 export type Tool = z.output<typeof tool>
 
 /**
- * Refuses functions that share a name, or have more schemas than a request may.
+ * Adds issues for functions that share a name, and for schemas that are too large together.
  *
- * @param inTool the way from an element of the list to the function's name
+ * @param namePath path from an element of the list to the function's name
  */
 export function checkToolFunctions(
   functions: readonly { name: string; parameters?: JsonSchema | null | undefined }[],
-  inTool: readonly string[],
+  namePath: readonly string[],
   context: z.core.$RefinementCtx,
 ): void {
   const names = functions.map(({ name }) => name)
-  const twice = names.findIndex((name, index) => names.indexOf(name) !== index)
-  if (twice >= 0)
+  const duplicate = names.findIndex((name, index) => names.indexOf(name) !== index)
+  if (duplicate >= 0)
     context.addIssue({
       code: 'custom',
-      path: [twice, ...inTool],
-      message: `there is another tool '${names[twice]}'`,
+      path: [duplicate, ...namePath],
+      message: `another tool is already named '${names[duplicate]}'`,
     })
   const characters = functions.reduce((sum, each) => sum + schemaCharacters(each.parameters ?? {}), 0)
   if (characters > SCHEMA_LIMITS.characters)
     context.addIssue({
       code: 'custom',
-      message: `all parameters together have more than ${SCHEMA_LIMITS.characters} characters`,
+      message: `the parameters of all tools together have more than ${SCHEMA_LIMITS.characters} characters`,
     })
 }
 
 /** `tools` of chat completions. */
 export const tools = boundedArray(tool)
-  .min(1, 'at least one tool is expected; leave the field out for none')
+  .min(1, 'expected at least one tool; leave the field out for none')
   .max(SCHEMA_LIMITS.tools)
   .superRefine((list, context) =>
     checkToolFunctions(
@@ -58,31 +59,34 @@ export const toolChoice = z.union(
     z.enum(['none', 'auto', 'required']),
     z.object({ type: z.literal('function'), function: z.object({ name: functionName }) }),
   ],
-  `'none', 'auto', 'required' or {"type": "function", "function": {"name": …}} is expected`,
+  `expected 'none', 'auto', 'required' or {"type": "function", "function": {"name": …}}`,
 )
+/** A parsed `tool_choice`. */
 export type ToolChoice = z.output<typeof toolChoice>
 
-/** A call in an assistant's message, as it was answered; `arguments` is JSON as text. */
+/** A function call in an assistant message; `arguments` is JSON text. */
 export const toolCall = z.object({
   id: z.string().min(1).max(256),
   type: z.literal('function'),
   function: z.object({ name: functionName, arguments: z.string() }),
 })
+/** A function call in an assistant message. */
 export type ToolCall = z.output<typeof toolCall>
 
-/** A piece of a call in a stream: the first names it, the others bring more of its arguments. */
+/** A piece of a function call in a stream: the first has its id and name, the others more of its arguments. */
 export const toolCallDelta = z.object({
   index: z.int(),
   id: z.string().optional(),
   type: z.literal('function').optional(),
   function: z.object({ name: z.string().optional(), arguments: z.string().optional() }),
 })
+/** A piece of a function call in a stream. */
 export type ToolCallDelta = z.output<typeof toolCallDelta>
 
 /**
- * Says what is wrong with how the tool fields of a request go together.
+ * Checks that `tool_choice` of a request matches its `tools`.
  *
- * @returns the field and why, or undefined
+ * @returns the wrong field and the reason, or undefined
  */
 export function findToolChoiceError(request: {
   tools?: Tool[] | null | undefined
@@ -91,7 +95,7 @@ export function findToolChoiceError(request: {
   const { tools: list, tool_choice: choice } = request
   if (!list) {
     if (choice == null || choice === 'none') return undefined
-    return { path: ['tool_choice'], message: "it needs 'tools'" }
+    return { path: ['tool_choice'], message: "requires 'tools'" }
   }
   if (
     typeof choice === 'object' &&
@@ -100,7 +104,7 @@ export function findToolChoiceError(request: {
   )
     return {
       path: ['tool_choice', 'function', 'name'],
-      message: `no tool is called '${choice.function.name}'`,
+      message: `no tool is named '${choice.function.name}'`,
     }
   return undefined
 }

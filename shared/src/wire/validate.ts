@@ -2,9 +2,9 @@ import type { z } from 'zod'
 import { AppError } from '../errors.ts'
 
 /**
- * Validates `value` from outside against `schema`.
+ * Validates a value from outside against `schema`.
  *
- * @throws AppError `invalid_request` that names the first offending field in `param`.
+ * @throws AppError `invalid_request` that names the first wrong field in `param`
  */
 export function validate<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
   const result = schema.safeParse(value)
@@ -14,7 +14,7 @@ export function validate<T extends z.ZodType>(schema: T, value: unknown): z.outp
   throw new AppError('invalid_request', `${message[0]?.toUpperCase()}${message.slice(1)}.`, { param })
 }
 
-/** The first thing that is wrong with a value: of which field, none being the value itself, and a sentence without its full stop. */
+/** Returns the first error of a value: the field (empty for the value itself), and a sentence without its full stop. */
 export function firstError(error: z.ZodError): { param: string; message: string } {
   const [first] = error.issues
   const issue = first && innermostIssue(first)
@@ -26,20 +26,20 @@ export function firstError(error: z.ZodError): { param: string; message: string 
 
 const MISSING = 'it is missing'
 
-/** The library's message about a value of another kind, in the words of JSON; any other as it is. */
+/** Rewrites zod's message about a wrong type in the terms of JSON; other messages stay as they are. */
 function describeIssue(message: string): string {
   const [, expected, received] = /^Invalid input: expected (\w+), received (\w+)$/.exec(message) ?? []
   if (expected === undefined) return message
   const kind = expected === 'record' ? 'object' : expected
   return received === 'undefined'
     ? MISSING
-    : `${/^[aeiou]/.test(kind) ? 'an' : 'a'} ${kind} is expected, not ${received}`
+    : `expected ${/^[aeiou]/.test(kind) ? 'an' : 'a'} ${kind}, got ${received}`
 }
 
 /**
  * Parses JSON text from outside.
  *
- * @throws AppError `invalid_request` when it is not JSON.
+ * @throws AppError `invalid_request` when it is not JSON
  */
 export function parseJson(text: string): unknown {
   try {
@@ -49,21 +49,21 @@ export function parseJson(text: string): unknown {
   }
 }
 
-/** Codes of a value that is of another kind altogether. */
+/** Issue codes of a value of the wrong type. */
 const WRONG_KIND_CODES: ReadonlySet<string> = new Set(['invalid_type', 'invalid_value', 'invalid_union'])
 
 /**
- * What is wrong inside the one of several alternatives that the value was meant to be: the only one whose kind it is
- * of. When that is none of them, or several, the issue itself.
+ * Returns the issue inside the alternative of a union that the value was meant to be: the only one whose type matches. When
+ * no alternative matches, or several do, returns the issue itself.
  */
 function innermostIssue(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: string } {
   if (issue.code !== 'invalid_union') return issue
-  const meant = issue.errors.filter(
-    (faults) => !faults.some(({ path, code }) => path.length === 0 && WRONG_KIND_CODES.has(code)),
+  const matching = issue.errors.filter(
+    (issues) => !issues.some(({ path, code }) => path.length === 0 && WRONG_KIND_CODES.has(code)),
   )
-  const [fault] = meant.length === 1 ? (meant[0] ?? []) : []
-  if (!fault) return issue
-  const { path, message } = innermostIssue(fault)
+  const [inner] = matching.length === 1 ? (matching[0] ?? []) : []
+  if (!inner) return issue
+  const { path, message } = innermostIssue(inner)
   return { path: [...issue.path, ...path], message }
 }
 

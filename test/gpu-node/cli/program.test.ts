@@ -48,8 +48,8 @@ describe('a wrong command line', () => {
   test.each([
     { args: ['update'], says: "missing required argument 'domain'" },
     { args: ['update', 'legal', '--samples', 'many'], says: 'A whole number is expected.' },
-    { args: ['update', 'legal', '--pattern', '1.0'], says: 'a ratio of pruned weights lies between 0 and 1' },
-    { args: ['update', 'legal', '--pattern', '4:2'], says: 'n is less than m' },
+    { args: ['update', 'legal', '--pattern', '1.0'], says: 'the fraction of pruned weights must be above 0 and below 1' },
+    { args: ['update', 'legal', '--pattern', '4:2'], says: 'n must be less than m' },
     { args: ['rollback', 'x'], says: "A mask is a number like 3 or m3, or 'dense'." },
     { args: ['canary', 'm5'], says: "a mask needs '--share', like '--share 10%'" },
     { args: ['canary', '--share', '10%'], says: "'--share' needs a mask" },

@@ -14,14 +14,14 @@ function watched() {
   return { seen, element }
 }
 
-test('the first element that is wrong ends a list, and is the only one that is told', () => {
+test('an array stops at its first wrong element and reports only that', () => {
   const { seen, element } = watched()
   const { error } = boundedArray(element).safeParse([1, 2, -3, -4, 5])
   expect(error?.issues).toMatchObject([{ path: [2], message: 'negative' }])
   expect(seen).toEqual([1, 2, -3])
 })
 
-test('what is checked behind a list that is wrong sees none of what was not looked at', () => {
+test('checks after a wrong array see only the elements that were parsed', () => {
   const names: string[] = []
   const schema = boundedArray(z.object({ name: z.string().max(3) })).refine((list) => {
     for (const { name } of list) names.push(name)
@@ -32,7 +32,7 @@ test('what is checked behind a list that is wrong sees none of what was not look
   expect(names).toEqual(['a', 'long'])
 })
 
-test('of a list that is too long no element is looked at, nor what is checked behind it', () => {
+test('an array that is too long is rejected without parsing elements or running later checks', () => {
   const { seen, element } = watched()
   const schema = boundedArray(element)
     .min(1)
@@ -43,7 +43,7 @@ test('of a list that is too long no element is looked at, nor what is checked be
   expect(schema.parse([1, 2, 3])).toEqual([1, 2, 3])
 })
 
-test('a list is what its elements are made of, and is described as any other', () => {
+test('an array has the parsed elements and the JSON Schema of any array', () => {
   const element = z.object({ a: z.string().default('x') })
   expect(
     boundedArray(element)
@@ -60,11 +60,11 @@ test('a list is what its elements are made of, and is described as any other', (
   })
 })
 
-test('of too many pairs none is looked at', () => {
+test('a record with too many entries is rejected without parsing any', () => {
   const { seen, element } = watched()
   const record = z.record(z.string(), element)
   const { error } = boundedRecord(1, 'pairs', record).safeParse({ a: 1, b: -1 })
-  expect(error?.issues).toMatchObject([{ path: [], message: 'at most 1 pairs are possible' }])
+  expect(error?.issues).toMatchObject([{ path: [], message: 'expected at most 1 pairs' }])
   expect(seen).toEqual([])
   expect(boundedRecord(1, 'pairs', record).parse({ a: 1 })).toEqual({ a: 1 })
   const schemaOf = (schema: z.ZodType) => z.toJSONSchema(schema, { io: 'input' })
@@ -76,7 +76,7 @@ const pairs = (value: unknown) => Object.fromEntries(many(value, 40_000).map((ea
 const say = (content: unknown) => ({ role: 'user', content })
 const chat = (fields: object) => ({ model: 'tiny', messages: [say('hi')], ...fields })
 
-describe('a body of much that is wrong makes few issues', () => {
+describe('a body with many errors makes few issues', () => {
   test.each<[string, z.ZodType, object]>([
     ['token ids', completionRequest, { model: 'tiny', prompt: many(-1) }],
     ['lists of token ids', completionRequest, { model: 'tiny', prompt: many(many(-1, 10_000), 16) }],

@@ -13,7 +13,7 @@ function errorOf(schema: unknown): string {
   return ''
 }
 
-describe('a keyword that no answer can be kept to is refused with its place', () => {
+describe('a keyword that the output cannot be constrained to is rejected with its path', () => {
   test.each<[object, string]>([
     [{ not: {} }, "'not' at #"],
     [{ properties: { a: { anyOf: [{ type: 'string' }, { if: {} }] } } }, "'if' at #/properties/a/anyOf/1"],
@@ -22,7 +22,7 @@ describe('a keyword that no answer can be kept to is refused with its place', ()
   ])('%j', (schema, message) => expect(errorOf(schema)).toContain(message))
 })
 
-test('names and data that only look like keywords are let through', () => {
+test('names and data that only look like keywords are accepted', () => {
   const schema = {
     properties: { not: { type: 'string' }, if: { const: { not: 1 } } },
     default: { contains: 1 },
@@ -34,16 +34,16 @@ test('names and data that only look like keywords are let through', () => {
   expect(validate(jsonSchema, schema)).toEqual(schema)
 })
 
-test('schemas that are no objects, too deep or too long are refused', () => {
-  expect(errorOf('string')).toMatch(/an object/)
-  expect(errorOf([])).toMatch(/an object/)
+test('schemas that are not objects, too deep or too long are rejected', () => {
+  expect(errorOf('string')).toMatch(/expected a JSON schema object/)
+  expect(errorOf([])).toMatch(/expected a JSON schema object/)
   let deep: object = {}
   for (let level = 0; level < 5000; level++) deep = { items: deep }
-  expect(errorOf(deep)).toMatch(/more than 64 deep/)
+  expect(errorOf(deep)).toMatch(/more than 64 levels deep/)
   expect(errorOf({ description: 'x'.repeat(70_000) })).toMatch(/more than 65536 characters/)
 })
 
-test('references are changed where they are references, and the order of properties stays', () => {
+test('only real references are changed, and the order of properties stays', () => {
   const schema = {
     $ref: '#/$defs/a',
     const: { $ref: '#/no' },

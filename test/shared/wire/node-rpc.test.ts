@@ -4,11 +4,11 @@ import { heartbeat, selectionSpec } from '@copal/shared/wire/node-rpc.ts'
 const selection = { method: 'copal', pattern: '0.5' }
 
 describe('a selection', () => {
-  test('is by row and without exceptions unless said otherwise', () => {
+  test('defaults to rows, without exceptions for single linears', () => {
     expect(selectionSpec.parse(selection)).toEqual({ ...selection, scope: 'row' })
   })
 
-  test('may give single linears another pattern, or leave them dense', () => {
+  test('accepts another pattern for single linears, or dense', () => {
     const patterns = { a: '2:4', b: 'dense', c: '0.3' }
     expect(selectionSpec.parse({ ...selection, patterns }).patterns).toEqual(patterns)
   })

@@ -9,7 +9,7 @@ import {
 const keys = (count: number) =>
   Array.from({ length: count }, (_, index) => index.toString(16).padStart(16, '0'))
 
-test('as many keys are taken as a prompt and a node may have, and none more', () => {
+test('a prompt and a node have a maximum number of keys', () => {
   expect(promptPrefixKeys.safeParse(keys(MAX_PREFIX_KEYS)).success).toBe(true)
   expect(promptPrefixKeys.safeParse(keys(MAX_PREFIX_KEYS + 1)).success).toBe(false)
   const held = (...counts: number[]) => counts.map((count, version) => ({ version, keys: keys(count) }))

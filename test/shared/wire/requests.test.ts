@@ -24,7 +24,7 @@ function errorOf(request: () => unknown): { param: string | null; message: strin
 }
 
 /** Every parameter of OpenAI's chat completions that is taken, with a value that is. */
-const TAKEN_BY_CHAT: Record<string, unknown> = {
+const ACCEPTED_BY_CHAT: Record<string, unknown> = {
   frequency_penalty: 0.5,
   logit_bias: { '5': -100, '1734': 100 },
   logprobs: true,
@@ -49,9 +49,9 @@ const TAKEN_BY_CHAT: Record<string, unknown> = {
   verbosity: 'medium',
 }
 
-const REFUSED_BY_CHAT: [field: string, value: unknown, param: string, message: RegExp][] = [
+const REJECTED_BY_CHAT: [field: string, value: unknown, param: string, message: RegExp][] = [
   ['audio', { voice: 'alloy', format: 'wav' }, 'audio', /text only/],
-  ['function_call', 'auto', 'function_call', /'tools'/],
+  ['function_call', 'auto', 'function_call', /'tool_choice'/],
   ['functions', [], 'functions', /'tools'/],
   ['logit_bias', { hello: 1 }, 'logit_bias.hello', /token ids/],
   ['logit_bias', { '5': 101 }, 'logit_bias.5', /-100 to 100/],
@@ -76,34 +76,34 @@ const REFUSED_BY_CHAT: [field: string, value: unknown, param: string, message: R
   ['prompt_cache_options', {}, 'prompt_cache_options', /leave it out/],
   ['prompt_cache_retention', '24h', 'prompt_cache_retention', /in memory only/],
   ['reasoning_effort', 'high', 'reasoning_effort', /does not reason/],
-  ['service_tier', 'flex', 'service_tier', /one tier/],
+  ['service_tier', 'flex', 'service_tier', /one service tier/],
   ['repetition_penalty', 1e-92, 'repetition_penalty', />=0.01/],
   ['stop', ['a', 'b', 'c', 'd', 'e'], 'stop', /./],
   ['store', true, 'store', /not stored/],
   ['stream_options', { include_usage: true }, 'stream_options', /'stream': true/],
   ['top_logprobs', 3, 'top_logprobs', /'logprobs': true/],
   ['verbosity', 'low', 'verbosity', /'medium'/],
-  ['web_search_options', {}, 'web_search_options', /search the web/],
+  ['web_search_options', {}, 'web_search_options', /web search/],
 ]
 
 describe('chat completions', () => {
-  test.each(Object.entries(TAKEN_BY_CHAT))('take %s', (field, value) => {
+  test.each(Object.entries(ACCEPTED_BY_CHAT))('accept %s', (field, value) => {
     expect(chat({ [field]: value })()).toHaveProperty(field, value)
   })
 
-  test.each(REFUSED_BY_CHAT)('reject %s %j and name it', (field, value, param, message) => {
+  test.each(REJECTED_BY_CHAT)('reject %s %j and name it', (field, value, param, message) => {
     const error = errorOf(chat({ [field]: value }))
     expect(error.param).toBe(param)
     expect(error.message).toMatch(message)
     expect(error.message.startsWith(`Invalid '${param}': `)).toBe(true)
   })
 
-  test('take null for every field as if it were left out', () => {
-    const fields = [...Object.keys(TAKEN_BY_CHAT), ...REFUSED_BY_CHAT.map(([field]) => field)]
+  test('accept null for every field as if it were left out', () => {
+    const fields = [...Object.keys(ACCEPTED_BY_CHAT), ...REJECTED_BY_CHAT.map(([field]) => field)]
     expect(chat(Object.fromEntries(fields.map((field) => [field, null])))).not.toThrow()
   })
 
-  test('take stream options with a stream, but no obfuscation', () => {
+  test('accept stream options with a stream, but no obfuscation', () => {
     const options = (fields: object) => chat({ stream: true, stream_options: fields })
     expect(options({ include_usage: true, include_obfuscation: false })).not.toThrow()
     expect(errorOf(options({ include_obfuscation: true })).param).toBe('stream_options.include_obfuscation')
@@ -112,14 +112,14 @@ describe('chat completions', () => {
 
 describe('completions', () => {
   test.each<[field: string, value: unknown, param: string, message: RegExp]>([
-    ['echo', true, 'echo', /not repeated/],
+    ['echo', true, 'echo', /cannot be repeated/],
     ['suffix', 'end', 'suffix', /suffix/],
-    ['best_of', 3, 'best_of', /same as 'n', 1/],
+    ['best_of', 3, 'best_of', /value of 'n', 1/],
     ['logprobs', 6, 'logprobs', /<=5/],
-    ['prompt', [], 'prompt', /one text/],
+    ['prompt', [], 'prompt', /a text, a list of token ids/],
     ['prompt', ['a', ''], 'prompt[1]', />=1/],
     ['prompt', [[1], [2, -1], 'a'], 'prompt[1][1]', />=0/],
-    ['prompt', ['a', [1]], 'prompt', /one text/],
+    ['prompt', ['a', [1]], 'prompt', /a text, a list of token ids/],
     ['prompt', Array.from({ length: 17 }, () => 'a'), 'prompt', /at most 16/],
     ['stream_options', {}, 'stream_options', /'stream': true/],
   ])('reject %s %j and name it', (field, value, param, message) => {
@@ -128,11 +128,11 @@ describe('completions', () => {
     expect(error.message).toMatch(message)
   })
 
-  test.each([['text'], [['one', 'two']], [[1, 2]], [[[1, 2], [3]]]])('take the prompt %j', (prompt) => {
+  test.each([['text'], [['one', 'two']], [[1, 2]], [[[1, 2], [3]]]])('accept the prompt %j', (prompt) => {
     expect(completion({ prompt })).not.toThrow()
   })
 
-  test('take as many choices over all prompts as one request may have', () => {
+  test('accept as many choices over all prompts as one request may have', () => {
     expect(completion({ prompt: ['a', 'b'], n: 8, best_of: 8 })).not.toThrow()
     const error = errorOf(completion({ prompt: ['a', 'b'], n: 9 }))
     expect(error).toMatchObject({ param: 'n', message: expect.stringContaining('would have 18') as string })
@@ -148,7 +148,7 @@ describe('responses', () => {
   test.each<[field: string, value: unknown, param: string, message: RegExp]>([
     ['background', true, 'background', /not stored/],
     ['conversation', 'conv_1', 'conversation', /not stored/],
-    ['include', ['message.output_text.logprobs'], 'include[0]', /nothing more/],
+    ['include', ['message.output_text.logprobs'], 'include[0]', /nothing can be included/],
     ['input', '', 'input', />=1/],
     ['input', [...user('a'), { type: 'item_reference', id: 'x' }], 'input[1].type', /nothing is stored/],
     ['input', user([{ type: 'input_image', image_url: 'x' }]), 'input[0].content[0].type', /text parts/],
@@ -157,7 +157,7 @@ describe('responses', () => {
       'input',
       [{ type: 'function_call_output', call_id: 'c', output: 'x' }],
       'input[0].call_id',
-      /call that it answers is expected before it/,
+      /expected the function call of this output before it/,
     ],
     [
       'input',
@@ -178,13 +178,13 @@ describe('responses', () => {
       'text.format.schema',
       /'not' at #\/items/,
     ],
-    ['tool_choice', 'required', 'tool_choice', /needs 'tools'/],
-    ['tool_choice', { type: 'function', name: 'f' }, 'tool_choice.name', /no tool is called 'f'/],
+    ['tool_choice', 'required', 'tool_choice', /requires 'tools'/],
+    ['tool_choice', { type: 'function', name: 'f' }, 'tool_choice.name', /no tool is named 'f'/],
     ['tool_choice', { type: 'web_search' }, 'tool_choice.type', /only 'function'/],
     ['tool_choice', 'any', 'tool_choice', /'required'/],
     ['tools', [{ type: 'web_search' }], 'tools[0].type', /only 'function'/],
     ['tools', [f, { ...f, async: true }], 'tools[1].async', /send false/],
-    ['tools', [f, f], 'tools[1].name', /another tool 'f'/],
+    ['tools', [f, f], 'tools[1].name', /another tool is already named 'f'/],
     ['tools', [{ ...f, parameters: { uniqueItems: true } }], 'tools[0].parameters', /'uniqueItems' at #/],
     ['top_logprobs', 2, 'top_logprobs', /chat\/completions/],
     ['truncation', 'auto', 'truncation', /'disabled'/],
@@ -194,7 +194,7 @@ describe('responses', () => {
     expect(error.message).toMatch(message)
   })
 
-  test('take what says nothing: a stateless request with every default written out', () => {
+  test('accept a stateless request with every default written out', () => {
     const defaults = {
       background: false,
       include: [],
@@ -213,7 +213,7 @@ describe('responses', () => {
     expect(responses(defaults)).not.toThrow()
   })
 
-  test('are a conversation whose first message are the instructions', () => {
+  test('convert to a conversation that begins with the instructions', () => {
     const input = [
       ...user([
         { type: 'input_text', text: 'a' },
@@ -228,7 +228,7 @@ describe('responses', () => {
     ])
   })
 
-  test('are a chat with tools and a format', () => {
+  test('convert to a chat with tools and a format', () => {
     const call = {
       type: 'function_call',
       call_id: 'c1',
@@ -298,10 +298,10 @@ describe('embeddings', () => {
   })
 
   test.each<[field: string, value: unknown, param: string, message: RegExp]>([
-    ['dimensions', 64, 'dimensions', /as many dimensions as/],
+    ['dimensions', 64, 'dimensions', /always has the size of/],
     ['encoding_format', 'int8', 'encoding_format', /"base64"/],
-    ['input', [], 'input', /none empty/],
-    ['input', undefined, 'input', /one text/],
+    ['input', [], 'input', /none of them empty/],
+    ['input', undefined, 'input', /a text, a list of token ids/],
   ])('reject %s %j and name it', (field, value, param, message) => {
     const error = errorOf(embeddings({ input: 'x', [field]: value }))
     expect(error.param).toBe(param)
@@ -326,11 +326,11 @@ test.each<[param: string, schema: typeof chatRequest | typeof responsesRequest, 
   ],
   ['tools[0].parameters', responsesRequest, { tools: [{ type: 'function', name: 'f', parameters: abyss }] }],
   ['text.format.schema', responsesRequest, { text: { format: schemaFormat } }],
-])('refuse %s that is too deep to be written as JSON', (param, schema, fields) => {
+])('reject %s that is too deep to be written as JSON', (param, schema, fields) => {
   const text = schema === chatRequest ? { messages: [{ role: 'user', content: 'hi' }] } : { input: 'hi' }
   const error = errorOf(() => validate(schema as z.ZodType, { model: 'tiny', ...text, ...fields }))
   expect(error).toMatchObject({
     param,
-    message: expect.stringContaining('nested more than 64 deep') as string,
+    message: expect.stringContaining('nested more than 64 levels deep') as string,
   })
 })

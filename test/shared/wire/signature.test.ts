@@ -29,37 +29,39 @@ async function fault(
   }
 }
 
-test('a signature holds for its node, method, path and body, and for nothing else', async () => {
+test('a signature is valid for its node, method, path and body only', async () => {
   const header = await sign(SECRET, request, NOW)
   expect(await fault(header)).toBeUndefined()
   expect(await fault(header, { method: 'post' })).toBeUndefined()
   for (const changes of [{ method: 'PUT' }, { path: '/rpc/x' }, { body: new Uint8Array([1]) }])
     expect(await fault(header, changes)).toContain('The signature does not match.')
   expect(await fault(header, { nodeId: 'node-b' })).toContain(
-    "signed for node 'node-a' and reached node 'node-b'",
+    "signed for node 'node-a' but reached node 'node-b'",
   )
   expect(await fault(header, { to: 'gateway' })).toContain('reached the gateway')
-  // Who renames the recipient has not signed for it.
+  // Changing the recipient in the header invalidates the signature.
   expect(await fault(header.replace('node-a', 'node-b'), { nodeId: 'node-b' })).toContain('does not match')
 })
 
-test('a call by a node is none to it, whatever its header says: both have the same secret', async () => {
+test('a call by a node cannot be replayed to it, although both directions use its secret', async () => {
   const header = await sign(SECRET, { ...request, to: 'gateway' }, NOW)
   expect(await fault(header, { to: 'gateway' })).toBeUndefined()
-  expect(await fault(header)).toContain("signed for the gateway and reached node 'node-a'")
+  expect(await fault(header)).toContain("signed for the gateway but reached node 'node-a'")
   expect(await fault(header.replace('to=gateway', 'to=node'))).toContain('does not match')
   expect(claimedNodeId(header)).toBe('node-a')
 })
 
-test('clocks may differ by a minute, and what differs by more is told', async () => {
+test('clocks may differ by a minute; a larger difference is reported', async () => {
   const header = await sign(SECRET, request, NOW)
   expect(await fault(header, {}, { nowMs: NOW + MAX_SKEW_MS })).toBeUndefined()
   expect(await fault(header, {}, { nowMs: NOW - MAX_SKEW_MS })).toBeUndefined()
-  expect(await fault(header, {}, { nowMs: NOW + 95_000 })).toContain('signed 95 s ago by the clock here')
+  expect(await fault(header, {}, { nowMs: NOW + 95_000 })).toContain(
+    "signed 95 s ago according to the recipient's clock",
+  )
   expect(await fault(header, {}, { nowMs: NOW - 95_000 })).toContain('signed 95 s in the future')
 })
 
-test('while a secret is replaced both are good, and afterwards the new one alone', async () => {
+test('while a secret is being replaced both are valid, and afterwards only the new one', async () => {
   const old = await sign(SECRET, request, NOW)
   const young = await sign(NEXT, request, NOW)
   for (const secrets of [
@@ -81,10 +83,10 @@ test.each([
   `t=1,node=a b,to=node,v3=${MAC}`,
   `t=1,node=${'a'.repeat(65)},to=node,v3=${MAC}`,
   `t=1,node=a,to=node:a,v3=${MAC}`,
-])('what is no signature is refused: %s', async (header) =>
-  expect(await fault(header)).toContain('is required'),
+])('an invalid signature header is rejected: %s', async (header) =>
+  expect(await fault(header)).toContain("has no valid 'x-copal-signature' header"),
 )
 
-test('a signature from before nodes had secrets of their own says what to upgrade', async () => {
+test('a signature of the earlier scheme is rejected with what to upgrade', async () => {
   expect(await fault(`t=1,to=gateway,v2=${MAC}`)).toMatch(/Upgrade gateway and nodes.*docs\/operations\.md/)
 })

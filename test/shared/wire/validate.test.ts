@@ -10,11 +10,11 @@ const schema = z.object({
 
 test.each([
   [{}, "'model' is missing."],
-  [{ model: 3 }, "Invalid 'model': a string is expected, not number."],
-  [{ model: 'm', patterns: [] }, "Invalid 'patterns': an object is expected, not array."],
-  [{ model: 'm', n: 'x' }, "Invalid 'n': a number is expected, not string."],
-  [[], 'Invalid request body: an object is expected, not array.'],
+  [{ model: 3 }, "Invalid 'model': expected a string, got number."],
+  [{ model: 'm', patterns: [] }, "Invalid 'patterns': expected an object, got array."],
+  [{ model: 'm', n: 'x' }, "Invalid 'n': expected a number, got string."],
+  [[], 'Invalid request body: expected an object, got array.'],
   [undefined, 'Invalid request body: it is missing.'],
-])('%j is refused in words', (value, message) => {
+])('%j is rejected in plain words', (value, message) => {
   expect(() => validate(schema, value)).toThrow(message)
 })

@@ -55,7 +55,7 @@ describe('a node', () => {
     const secret = await nodeSecret(TEST_NODE_SECRET, 'taken')
     const asTheOther = await signedPost(HEARTBEAT, other, { secret })
     expect(asTheOther.status).toBe(401)
-    expect((await errorOf(asTheOther)).message).toContain("what 'npx copal nodes secret honest' makes of the")
+    expect((await errorOf(asTheOther)).message).toContain("the output of 'npx copal nodes secret honest' for the")
     for (const path of [RECEIPTS, ANSWERS]) {
       const told = { nodeId: 'honest', receipts: [], tenant: 'x', key: 'a'.repeat(64), ttlMs: 1, body: '' }
       const more = { ...told, maskVersion: 0, contentType: 'x' }
@@ -82,7 +82,7 @@ describe('a node', () => {
     const opens = async (nodeId: string, of: string, as = header) =>
       verify([await nodeSecret(TEST_NODE_SECRET, of)], { ...call, nodeId }, as, Date.now())
     await opens('honest', 'honest')
-    await expect(opens('taken', 'taken')).rejects.toThrow("signed for node 'honest' and reached node 'taken'")
+    await expect(opens('taken', 'taken')).rejects.toThrow("signed for node 'honest' but reached node 'taken'")
     const renamed = header?.replace('node=honest', 'node=taken')
     await expect(opens('taken', 'taken', renamed)).rejects.toThrow('does not match')
     await expect(opens('honest', 'taken')).rejects.toThrow('does not match')

@@ -20,7 +20,7 @@ const COMPLETIONS = '/v1/completions'
 test.each<[string, string, unknown, number, string, string | null, RegExp]>([
   ['malformed JSON', CHAT, '{"model":', 400, 'invalid_request', null, /not valid JSON/],
   ['an empty body', CHAT, '', 400, 'invalid_request', null, /not valid JSON/],
-  ['JSON that is no object', CHAT, '[1]', 400, 'invalid_request', null, /an object is expected/],
+  ['JSON that is no object', CHAT, '[1]', 400, 'invalid_request', null, /expected an object/],
   [
     'a wrong type',
     CHAT,
@@ -28,7 +28,7 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     400,
     'invalid_request',
     'temperature',
-    /a number is expected/,
+    /expected a number/,
   ],
   ['a value out of range', CHAT, { ...hello, top_p: 2 }, 400, 'invalid_request', 'top_p', /<=1/],
   ['no model', CHAT, { messages: hello.messages }, 400, 'invalid_request', 'model', /'model' is missing/],
@@ -76,7 +76,7 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     400,
     'invalid_request',
     'prompt',
-    /one text or one list/,
+    /a text, a list of token ids/,
   ],
   ['an empty prompt', COMPLETIONS, { model: 'picky', prompt: '' }, 400, 'invalid_request', 'prompt', /./],
   [
@@ -148,7 +148,7 @@ test.each(['Legal & order', 'UPPER', '-dash', 'a'.repeat(65), 'l%C3%A4w'])(
     expect(response.status).toBe(400)
     expect(await errorOf(response)).toMatchObject({
       param: 'x-copal-domain',
-      message: expect.stringMatching(/^Invalid 'x-copal-domain': a domain name/) as string,
+      message: expect.stringMatching(/^Invalid 'x-copal-domain': expected a domain name/) as string,
     })
   },
 )

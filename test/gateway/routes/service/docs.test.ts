@@ -142,7 +142,7 @@ describe('the OpenAPI document', () => {
     const { n, temperature, audio } = schemas.ChatRequest?.properties ?? {}
     expect(JSON.stringify(n)).toContain('"maximum":16')
     expect(JSON.stringify(temperature)).toContain('"maximum":2')
-    expect(audio).toMatchObject({ type: 'null', description: expect.stringContaining('Refused') as string })
+    expect(audio).toMatchObject({ type: 'null', description: expect.stringContaining('Not supported') as string })
     expect(schemas.Response?.properties).toHaveProperty('output')
   })
 })

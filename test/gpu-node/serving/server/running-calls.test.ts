@@ -89,9 +89,9 @@ test('a call that the gateway signs for one node opens no other, which has anoth
   // What node A could make of its own secret.
   const made = await sign(forA!, { ...signed, nodeId: 'node-b' }, Date.now())
   for (const [given, message] of [
-    [signature, "signed for node 'node-a' and reached node 'node-b'"],
+    [signature, "signed for node 'node-a' but reached node 'node-b'"],
     [renamed, 'does not match'],
-    [made, "node 'node-b' needs what 'npx copal nodes secret node-b' makes"],
+    [made, "COPAL_NODE_SECRET of node 'node-b' to the output of 'npx copal nodes secret node-b'"],
   ] as const) {
     const refused = await b.post(path, {}, { body, signature: given })
     expect([refused.status, (await json<ErrorBody>(refused)).error.message]).toEqual([

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { expect, test } from 'vitest'
-import { requireFreePort } from '../../../../infra/local/processes/ports.ts'
+import { preferredPort, requireFreePort } from '../../../../infra/local/processes/ports.ts'
 
 async function listen() {
   const server = createServer().listen(0, '127.0.0.1')
@@ -33,4 +33,12 @@ test('a port that is let go of within the patience is taken', async () => {
   const { server, port } = await listen()
   setTimeout(() => server.close(), 250)
   await expect(requireFreePort(port, 'COPAL_PORT', 5000)).resolves.toBeUndefined()
+})
+
+test('a preferred port is used where it is free, and another one where it is not', async () => {
+  const { server, port } = await listen()
+  expect(await preferredPort(port)).not.toBe(port)
+  server.close()
+  await once(server, 'close')
+  expect(await preferredPort(port)).toBe(port)
 })

@@ -45,6 +45,27 @@ test('a part that crashes after it was ready is started again, with one line', a
   expect(spec.pids().filter(isAlive)).toEqual([])
 })
 
+test('a restart starts a running or a crashed part again at once, without a line', async () => {
+  const lines: string[] = []
+  const spec = part('restarted', 'setInterval(() => {}, 1000)')
+  const supervised = supervise(spec, (line) => lines.push(line))
+  await until(() => spec.pids().length === 1)
+  supervised.markReady()
+  supervised.restart()
+  await until(() => spec.pids().length === 2)
+  expect(spec.pids().map(isAlive)).toEqual([false, true])
+  expect(lines).toEqual([])
+
+  process.kill(spec.pids()[1] ?? 0, 'SIGKILL')
+  await until(() => lines.length === 1)
+  supervised.restart()
+  await until(() => spec.pids().length === 3)
+  await sleep(700)
+  expect(spec.pids()).toHaveLength(3)
+  await supervised.stop()
+  expect(spec.pids().filter(isAlive)).toEqual([])
+})
+
 test('errors of a running process do not end its supervisor', async () => {
   const spec = part('erring', 'setInterval(() => {}, 1000)')
   let child: ChildProcess | undefined

@@ -4,8 +4,8 @@ import { expect, test } from 'vitest'
 import type { Addon } from '../../../../../gpu-node/native/addon.d.ts'
 import { createNativeLoops } from '../../../../../gpu-node/src/serving/backends/sparse/native-logit-kernels.ts'
 import {
-  createScriptLoops,
-  type LogitLoops,
+  createScriptLogitKernels,
+  type LogitKernels,
   type SamplingCuts,
 } from '../../../../../gpu-node/src/serving/sampling/logit-kernels.ts'
 import { addon } from '../../../../support/engine/backends.ts'
@@ -34,7 +34,7 @@ function testLoops(native: Addon): void {
     const random = createRandom(17)
     for (const vocab of [1, 7, 8, 17, 64, 65, 1000, 49_152]) {
       const inAddon = createNativeLoops(native, vocab, kernel)
-      const inScript = createScriptLoops(vocab)
+      const inScript = createScriptLogitKernels(vocab)
       for (let round = 0; round < (vocab < 1000 ? 20 : 4); round++) {
         const logits = logitsOf(random, vocab, round)
         expect(inAddon.logSumExp(logits)).toBeCloseTo(inScript.logSumExp(logits), 11)
@@ -59,8 +59,8 @@ function testLoops(native: Addon): void {
       [Float32Array.of(-Infinity, -Infinity), 'The model’s largest logit is -'],
       [Float32Array.of(1, Infinity), 'The model’s largest logit is '],
     ] as const) {
-      for (const create of [createScriptLoops, (vocab: number) => createNativeLoops(native, vocab)]) {
-        const loops: LogitLoops = create(logits.length)
+      for (const create of [createScriptLogitKernels, (vocab: number) => createNativeLoops(native, vocab)]) {
+        const loops: LogitKernels = create(logits.length)
         for (const action of [
           () => loops.draw(logits, CUTS[1]!, 0.5),
           () => loops.draw(logits, CUTS[0]!, 0),
