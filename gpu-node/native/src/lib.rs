@@ -4,28 +4,30 @@
 //! | Module | Responsibility |
 //! |---|---|
 //! | `storage` | packs a dense f32 matrix and a mask into blocks of rows |
-//! | `kernels` | encodes inputs and multiplies, with the best instruction set of the machine or the one that is named |
+//! | `cpu` | detects what the processor can run, and selects an implementation: the fastest, or the one that is named |
+//! | `kernels` | encodes inputs and multiplies |
 //! | `pool` | divides a multiplication by rows between a fixed number of threads |
 //! | `engine` | the forward pass of a LLaMA |
 //! | `grammar` | grammars that constrain an output |
-//! | `swaps` | refines masks |
+//! | `exchange` | refines masks |
 //! | `measure` | measurements for benchmarks |
 //! | `poison`, `allocator` | switches for tests: poison freed memory, count allocations |
 //! | `binding` | the functions and classes that Node sees |
 //!
-//! Unsafe code is in `kernels`, `engine`, `binding`, `poison`, `allocator` and `storage/instructions.rs`, and in one place
-//! each of `pool` and `swaps`.
+//! Unsafe code is in `kernels`, `engine`, `binding`, `poison`, `allocator`, `storage/packing` and `cpu/x86.rs`, and in one
+//! place each of `pool` and `exchange`.
 
 #![deny(unsafe_code)]
 
 pub mod allocator;
 #[cfg(all(feature = "binding", not(test)))]
 mod binding;
+pub mod cpu;
 pub mod engine;
+pub mod exchange;
 pub mod grammar;
 pub mod kernels;
 pub mod measure;
 pub mod poison;
 pub mod pool;
 pub mod storage;
-pub mod swaps;

@@ -1,23 +1,24 @@
-//! Measurements for benchmarks: what a kernel takes, and what the memory gives.
+//! Measurements for benchmarks: the time of multiplications, and the bandwidth of memory.
 
-use crate::kernels::{Encoding, Multiplier, MultiplyError, may_have};
+use crate::kernels::{Encoding, Multiplier, MultiplyError, fits_activations};
 use crate::pool::{Panicked, Pool};
 use crate::storage::Matrix;
 use std::hint::black_box;
 use std::ops::Deref;
 use std::time::Instant;
 
-/// Seconds of one pass over some matrices.
+/// The time of one pass over some matrices, seconds.
 pub struct PassTime {
-    /// Bringing the inputs into the kernels' form.
+    /// Encoding of the inputs, seconds.
     pub encode_s: f64,
-    /// The multiplications.
+    /// Multiplications, seconds.
     pub multiply_s: f64,
 }
 
-/// Multiplies every matrix by `tokens` tokens of made-up inputs, one after another.
+/// Multiplies one matrix after another by `tokens` tokens of synthetic inputs, and measures the time.
 ///
-/// Inputs are encoded anew only where their width or form changes, as layers share them.
+/// Encodes the inputs only where their number of columns or their encoding changes, as the layers of a model
+/// share them.
 pub fn time_pass<M: Deref<Target = Matrix>>(
     multiplier: &mut Multiplier,
     matrices: &[M],
@@ -26,7 +27,7 @@ pub fn time_pass<M: Deref<Target = Matrix>>(
     let widest = matrices.iter().map(|matrix| matrix.cols()).max().unwrap_or(0);
     let tallest = matrices.iter().map(|matrix| matrix.rows()).max().unwrap_or(0);
     multiplier.check_room(tokens, widest)?;
-    if !may_have(tokens, tallest) {
+    if !fits_activations(tokens, tallest) {
         return Err(MultiplyError::Shape(format!("{tokens} tokens of {tallest} rows are too many outputs")));
     }
     let inputs: Vec<f32> = (0..tokens * widest).map(|index| (index as f32).sin()).collect();
@@ -49,7 +50,7 @@ pub fn time_pass<M: Deref<Target = Matrix>>(
     Ok(time)
 }
 
-/// Reads `memory` once, shared between the pool's threads, and returns bytes per second.
+/// Reads `memory` once, divided between the pool's threads. Returns bytes per second.
 pub fn read_bandwidth(pool: &mut Pool, memory: &[u64]) -> Result<f64, Panicked> {
     let parts = pool.threads();
     let start = Instant::now();
@@ -60,7 +61,7 @@ pub fn read_bandwidth(pool: &mut Pool, memory: &[u64]) -> Result<f64, Panicked> 
     Ok(size_of_val(memory) as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Sums of every 32nd word: a vectorised loop with enough loads in flight to be bound by memory.
+/// Returns the sums of every 32nd word: a vectorised loop with enough loads in flight to be bound by memory.
 fn sum(memory: &[u64]) -> [u64; 32] {
     let mut sums = [0u64; 32];
     for words in memory.chunks_exact(32) {

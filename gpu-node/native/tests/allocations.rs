@@ -3,8 +3,8 @@
 mod support;
 
 use copal_native::allocator::allocations_during;
+use copal_native::cpu::Implementation;
 use copal_native::engine::{Engine, Output, WeightSet, Work};
-use copal_native::kernels::Kernel;
 use copal_native::storage::{Format, Precision};
 use std::hint::black_box;
 use support::model::{engine, model, weights};
@@ -93,7 +93,7 @@ fn main() {
     let model = model("allocations");
     for format in [Precision::Bf16, Precision::Int8, Precision::Int4].map(Format::usual) {
         let weights = weights(&model, format);
-        for kernel in Kernel::available() {
+        for kernel in Implementation::supported() {
             for threads in [1, 3] {
                 let found = allocating(&mut engine(&model, kernel, threads, 4 * SEQUENCES), &weights);
                 assert_eq!(found, [], "{}, {format:?}, {threads} threads", kernel.name());

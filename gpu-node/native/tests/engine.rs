@@ -4,10 +4,10 @@
 
 mod support;
 
+use copal_native::cpu::Implementation;
 use copal_native::engine::{
     Engine, EngineOptions, ModelConfig, Output, PAGE_TOKENS, StepError, WeightLibrary, WeightSet, Work,
 };
-use copal_native::kernels::Kernel;
 use copal_native::storage::{Format, Precision};
 use std::sync::Arc;
 use support::Random;
@@ -58,7 +58,7 @@ fn scores_are_the_same_bits_on_any_threads_in_any_chunks_beside_any_sequences() 
     let formats = [Precision::Bf16, Precision::Int8, Precision::Int4].map(Format::usual);
     for format in formats {
         let weights = weights(&model, format);
-        for kernel in Kernel::available() {
+        for kernel in Implementation::supported() {
             let expected = scores(&mut engine(&model, kernel, 1, 64), &weights, &[TOKENS], 0);
             assert!(expected.iter().all(|nll| nll.is_finite()));
             for threads in [1, 3] {
@@ -85,9 +85,13 @@ fn scores_are_the_same_bits_on_any_threads_in_any_chunks_beside_any_sequences() 
 fn kernels_agree_up_to_the_rounding_of_activations() {
     let model = model("kernels");
     let weights = weights(&model, Format::BF16);
-    let expected =
-        scores(&mut engine(&model, Kernel::select(Some("scalar")).unwrap(), 1, 64), &weights, &[TOKENS], 0);
-    for kernel in Kernel::available() {
+    let expected = scores(
+        &mut engine(&model, Implementation::select(Some("scalar")).unwrap(), 1, 64),
+        &weights,
+        &[TOKENS],
+        0,
+    );
+    for kernel in Implementation::supported() {
         let found = scores(&mut engine(&model, kernel, 2, 64), &weights, &[TOKENS], 0);
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() < 0.1, "{}: {found} for {expected}", kernel.name());
@@ -99,7 +103,7 @@ fn kernels_agree_up_to_the_rounding_of_activations() {
 fn a_sequence_on_shared_pages_gives_the_bits_of_one_that_computed_them() {
     let model = model("shared");
     let weights = weights(&model, Format::BF16);
-    for kernel in Kernel::available() {
+    for kernel in Implementation::supported() {
         let expected = scores(&mut engine(&model, kernel, 2, 64), &weights, &[TOKENS], 0);
         let mut engine = engine(&model, kernel, 2, 64);
         scores(&mut engine, &weights, &[9, 36], 0);
@@ -132,7 +136,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn works_that_do_not_fit_are_rejected_and_change_nothing() {
     let model = model("misfits");
     let weights = weights(&model, Format::BF16);
-    let mut engine = engine(&model, Kernel::select(None).unwrap(), 1, 64);
+    let mut engine = engine(&model, Implementation::select(None).unwrap(), 1, 64);
     let prompt = tokens(1);
     let work = |sequence, position, cached, count: usize, pages| Work {
         sequence,
@@ -181,7 +185,8 @@ fn more_pages_than_the_machine_can_have_are_rejected_at_the_start() {
     let model = model("too-many-pages");
     for pages in [1 << 45, usize::MAX] {
         let options = EngineOptions { threads: 1, pages, batch_tokens: 8 };
-        let error = Engine::new(model.config.clone(), Kernel::select(None).unwrap(), &options).err().unwrap();
+        let error =
+            Engine::new(model.config.clone(), Implementation::select(None).unwrap(), &options).err().unwrap();
         assert!(error.to_string().contains("give the cache fewer tokens"), "{error}");
     }
 }
@@ -192,7 +197,7 @@ fn sizes_that_no_machine_should_have_are_rejected_at_the_start() {
     let new = |config: &ModelConfig, batch_tokens| {
         let options = EngineOptions { threads: 1, pages: 1, batch_tokens };
         config.check().map_err(|error| error.to_string())?;
-        Engine::new(config.clone(), Kernel::select(None).unwrap(), &options)
+        Engine::new(config.clone(), Implementation::select(None).unwrap(), &options)
             .map(|_| ())
             .map_err(|error| error.to_string())
     };
@@ -215,7 +220,7 @@ fn sizes_that_no_machine_should_have_are_rejected_at_the_start() {
 #[test]
 fn swaps_that_poison_freed_sets_give_the_results_of_each_mask_alone() {
     let model = model("poison");
-    let kernel = Kernel::select(None).unwrap();
+    let kernel = Implementation::select(None).unwrap();
     let library = WeightLibrary::new(model.config.clone(), Format::BF16, Format::BF16, Arc::default());
     let load = |swap: usize| library.load([&model.places, &model.other][swap % 2], 2).unwrap();
     let expected =

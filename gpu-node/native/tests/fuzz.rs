@@ -5,10 +5,11 @@
 
 mod support;
 
+use copal_native::cpu::Implementation;
 use copal_native::engine::{
     LinearPlace, MaskedPlace, ModelConfig, SharedPlaces, WeightLibrary, WeightPlaces,
 };
-use copal_native::kernels::{Encoding, Kernel};
+use copal_native::kernels::Encoding;
 use copal_native::storage::{Counted, KeptRule, Mask, PackError, pack};
 use std::fs;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ fn any_bytes_are_a_mask_or_rejected() {
 #[test]
 fn any_weights_are_packed_and_multiplied_right_or_rejected() {
     let formats = formats();
-    let kernels = Kernel::available();
+    let kernels = Implementation::supported();
     fuzz("packing", |random| {
         let (rows, cols) = (1 + below(random, 70), 1 + below(random, 210));
         let format = one_of(random, &formats);

@@ -1,21 +1,22 @@
-//! Every kernel that this machine runs against sums in f64, and against itself.
+//! Tests every implementation that this machine supports against sums in f64, and against itself.
 
 mod support;
 
-use copal_native::kernels::{Encoding, Kernel, KernelError, MOST_PRODUCTS, Multiplier, MultiplyError};
+use copal_native::cpu::{Implementation, SelectError};
+use copal_native::kernels::{Encoding, MAX_PRODUCTS, Multiplier, MultiplyError};
 use copal_native::measure::time_pass;
 use copal_native::pool::Pool;
 use copal_native::storage::{Format, Matrix, Precision};
 use support::{Random, encoded, formats, mask_of, masks, multiply, oracle, packed};
 
-/// Under Miri a few small ones do.
+/// Shapes `[rows, cols]`. Only small ones under Miri, which is slow.
 const SHAPES: &[(usize, usize)] = if cfg!(miri) {
     &[(1, 1), (33, 66)]
 } else {
     &[(1, 1), (3, 2), (32, 64), (33, 66), (48, 32), (70, 203), (129, 576), (17, 1025)]
 };
 
-/// Matrices of `shape`: dense and under every mask, in every format.
+/// Returns matrices of a shape: dense and with every mask, in every format.
 fn matrices((rows, cols): (usize, usize), random: &mut Random) -> Vec<(String, Matrix)> {
     let weights = random.normals(rows * cols, 0.05);
     let masks = masks(rows, cols, random);
@@ -35,13 +36,14 @@ fn assert_near(what: &str, found: &[f32], expected: &[(f64, f64)]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (index, (found, (sum, size))) in found.iter().zip(expected).enumerate() {
         let error = (f64::from(*found) - sum).abs();
-        // Sums in f32 in some order: relative to what was added, with the terms' roundings.
+        // The order of f32 sums is not specified. The bound is relative to the sum of magnitudes, and
+        // includes the rounding of terms.
         assert!(error <= 2e-6 * size + 1e-30, "{what}, output {index}: {found} for {sum}, seed 1");
     }
 }
 
-/// int4 adds codes and a minimum, whose sum is the weight: both are as large as the largest of the row, also where
-/// the weight is 0.
+/// An int4 weight is the sum of a scaled code and a minimum. Both can be as large as the largest weight of
+/// the row, even where the weight is 0.
 fn add_minimums(expected: &mut [(f64, f64)], weights: &[f32], cols: usize, inputs: &[f64]) {
     let rows = weights.len() / cols;
     for (token, expected) in inputs.chunks(cols).zip(expected.chunks_mut(rows)) {
@@ -53,13 +55,13 @@ fn add_minimums(expected: &mut [(f64, f64)], weights: &[f32], cols: usize, input
 }
 
 #[test]
-fn every_kernel_agrees_with_f64_for_all_shapes_masks_and_numbers_of_tokens() {
+fn every_implementation_agrees_with_f64_for_all_shapes_masks_and_numbers_of_tokens() {
     let mut random = Random::new(1);
     for &shape in SHAPES {
         for (name, matrix) in matrices(shape, &mut random) {
             let weights = matrix.unpack();
             for tokens in if cfg!(miri) { vec![1, 9] } else { (1..=9).chain([16, 21]).collect() } {
-                // A column more: inputs that start where nothing is aligned.
+                // One value more, so that the inputs start at an unaligned address.
                 let inputs = random.normals(tokens * shape.1 + 1, 1.0);
                 let inputs = &inputs[1..];
                 let encoding = Encoding::of(matrix.format());
@@ -68,9 +70,13 @@ fn every_kernel_agrees_with_f64_for_all_shapes_masks_and_numbers_of_tokens() {
                 if matrix.format().precision() == Precision::Int4 {
                     add_minimums(&mut expected, &weights, shape.1, &inputs_read);
                 }
-                for kernel in Kernel::available() {
-                    let found = multiply(kernel, 1, &matrix, inputs);
-                    assert_near(&format!("{}: {name}, {tokens} tokens", kernel.name()), &found, &expected);
+                for implementation in Implementation::supported() {
+                    let found = multiply(implementation, 1, &matrix, inputs);
+                    assert_near(
+                        &format!("{}: {name}, {tokens} tokens", implementation.name()),
+                        &found,
+                        &expected,
+                    );
                 }
             }
         }
@@ -83,15 +89,15 @@ fn results_do_not_depend_on_the_number_of_threads() {
     for (name, matrix) in matrices((130, 70), &mut random) {
         for tokens in [1, 8, 11] {
             let inputs = random.normals(tokens * 70, 1.0);
-            for kernel in Kernel::available() {
-                let alone = multiply(kernel, 1, &matrix, &inputs);
+            for implementation in Implementation::supported() {
+                let alone = multiply(implementation, 1, &matrix, &inputs);
                 for threads in [2, 3, 7] {
-                    let shared = multiply(kernel, threads, &matrix, &inputs);
+                    let shared = multiply(implementation, threads, &matrix, &inputs);
                     let (alone, shared) = (alone.iter(), shared.iter());
                     assert!(
                         alone.map(|a| a.to_bits()).eq(shared.map(|b| b.to_bits())),
                         "{}: {name}, {tokens} tokens, {threads} threads",
-                        kernel.name()
+                        implementation.name()
                     );
                 }
             }
@@ -104,13 +110,13 @@ fn a_token_gets_the_same_result_alone_and_among_eight() {
     let mut random = Random::new(3);
     for (name, matrix) in matrices((64, 128), &mut random) {
         let inputs = random.normals(8 * 128, 1.0);
-        for kernel in Kernel::available() {
-            let together = multiply(kernel, 1, &matrix, &inputs);
+        for implementation in Implementation::supported() {
+            let together = multiply(implementation, 1, &matrix, &inputs);
             for (token, together) in inputs.chunks(128).zip(together.chunks(64)) {
-                let alone = multiply(kernel, 1, &matrix, token);
+                let alone = multiply(implementation, 1, &matrix, token);
                 for (alone, together) in alone.iter().zip(together) {
                     let same = alone.to_bits() == together.to_bits();
-                    assert!(same, "{}: {name}: {alone}, {together}", kernel.name());
+                    assert!(same, "{}: {name}: {alone}, {together}", implementation.name());
                 }
             }
         }
@@ -118,7 +124,7 @@ fn a_token_gets_the_same_result_alone_and_among_eight() {
 }
 
 #[test]
-fn several_matrices_at_once_give_what_each_gives_alone() {
+fn several_matrices_at_once_give_the_results_of_each_alone() {
     let mut random = Random::new(5);
     let format = Format::new(Precision::Int8, 64).unwrap();
     let matrices: Vec<Matrix> = [(40, true), (33, false), (1, false), (64, true), (8, false)]
@@ -128,75 +134,81 @@ fn several_matrices_at_once_give_what_each_gives_alone() {
             packed(&weights, 70, mask.as_deref(), format)
         })
         .into();
-    for kernel in Kernel::available() {
+    for implementation in Implementation::supported() {
         for tokens in [1, 3, 9] {
             let inputs = random.normals(tokens * 70, 1.0);
             let pool = Pool::new(2).unwrap();
-            let mut multiplier = Multiplier::new(kernel, pool, tokens, 70).unwrap();
+            let mut multiplier = Multiplier::new(implementation, pool, tokens, 70).unwrap();
             multiplier.encode(Encoding::of(format), 70, &inputs).unwrap();
             let mut outputs: Vec<Vec<f32>> =
                 matrices.iter().map(|matrix| vec![f32::NAN; tokens * matrix.rows()]).collect();
             let mut products: Vec<(&Matrix, &mut [f32])> =
                 matrices.iter().zip(outputs.iter_mut().map(Vec::as_mut_slice)).collect();
             assert!(matches!(multiplier.multiply_all(&mut products), Err(MultiplyError::Shape(_))));
-            multiplier.multiply_all(&mut products[..MOST_PRODUCTS]).unwrap();
-            for (matrix, found) in matrices.iter().zip(outputs).take(MOST_PRODUCTS) {
-                assert_eq!(found, multiply(kernel, 1, matrix, &inputs), "{}, {tokens}", kernel.name());
+            multiplier.multiply_all(&mut products[..MAX_PRODUCTS]).unwrap();
+            for (matrix, found) in matrices.iter().zip(outputs).take(MAX_PRODUCTS) {
+                assert_eq!(
+                    found,
+                    multiply(implementation, 1, matrix, &inputs),
+                    "{}, {tokens}",
+                    implementation.name()
+                );
             }
         }
     }
 }
 
 #[test]
-fn an_input_that_is_not_finite_shows_in_every_output_of_its_token_alone() {
+fn an_input_that_is_not_finite_shows_in_every_output_of_its_token_only() {
     let mut random = Random::new(4);
     for format in formats() {
         let weights: Vec<f32> = random.normals(32 * 64, 0.05);
         let matrix = packed(&weights, 64, None, format);
         let mut inputs = random.normals(2 * 64, 1.0);
         inputs[70] = f32::NAN;
-        for kernel in Kernel::available() {
-            let outputs = multiply(kernel, 1, &matrix, &inputs);
-            assert!(outputs[..32].iter().all(|output| output.is_finite()), "{}", kernel.name());
-            assert!(outputs[32..].iter().all(|output| output.is_nan()), "{}", kernel.name());
+        for implementation in Implementation::supported() {
+            let outputs = multiply(implementation, 1, &matrix, &inputs);
+            assert!(outputs[..32].iter().all(|output| output.is_finite()), "{}", implementation.name());
+            assert!(outputs[32..].iter().all(|output| output.is_nan()), "{}", implementation.name());
         }
     }
 }
 
 #[test]
 fn an_unknown_kernel_is_an_error_that_lists_the_known_ones() {
-    let error = Kernel::select(Some("sse9")).unwrap_err();
-    assert_eq!(error, KernelError::Unknown("sse9".to_owned()));
+    let error = Implementation::select(Some("sse9")).unwrap_err();
+    assert_eq!(error, SelectError::Unknown("sse9".to_owned()));
     let message = error.to_string();
     for name in ["amx", "avx512bf16", "avx512", "avx2", "neon", "scalar"] {
         assert!(message.contains(name), "{message}");
     }
     let other = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
-    assert!(matches!(Kernel::select(Some(other)), Err(KernelError::Unavailable(_))));
-    assert_eq!(Kernel::select(Some("scalar")).unwrap().name(), "scalar");
-    assert_eq!(Kernel::select(None).unwrap().name(), Kernel::available()[0].name());
+    assert!(matches!(Implementation::select(Some(other)), Err(SelectError::Unsupported(_))));
+    assert_eq!(Implementation::select(Some("scalar")).unwrap().name(), "scalar");
+    assert_eq!(Implementation::select(None).unwrap().name(), Implementation::supported()[0].name());
 }
 
 #[test]
-fn inputs_and_outputs_of_another_shape_are_refused() {
+fn inputs_and_outputs_of_other_shapes_are_rejected() {
     let matrix = packed(&[1.0; 6], 3, None, Format::BF16);
-    let sized =
-        |tokens, cols| Multiplier::new(Kernel::select(None).unwrap(), Pool::new(1).unwrap(), tokens, cols);
+    let sized = |tokens, cols| {
+        Multiplier::new(Implementation::select(None).unwrap(), Pool::new(1).unwrap(), tokens, cols)
+    };
     let mut multiplier = sized(2, 3).unwrap();
-    let refused = |result: Result<(), MultiplyError>| matches!(result, Err(MultiplyError::Shape(_)));
-    assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[0.0; 4])));
-    assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[])));
-    assert!(refused(multiplier.encode(Encoding::Bf16, 3, &[0.0; 9])));
-    assert!(refused(multiplier.encode(Encoding::Bf16, 4, &[0.0; 4])));
+    let is_shape_error = |result: Result<(), MultiplyError>| matches!(result, Err(MultiplyError::Shape(_)));
+    assert!(is_shape_error(multiplier.encode(Encoding::Bf16, 3, &[0.0; 4])));
+    assert!(is_shape_error(multiplier.encode(Encoding::Bf16, 3, &[])));
+    assert!(is_shape_error(multiplier.encode(Encoding::Bf16, 3, &[0.0; 9])));
+    assert!(is_shape_error(multiplier.encode(Encoding::Bf16, 4, &[0.0; 4])));
     multiplier.encode(Encoding::Int16 { group: 64 }, 3, &[0.0; 3]).unwrap();
-    assert!(refused(multiplier.multiply(&matrix, &mut [0.0; 2])));
+    assert!(is_shape_error(multiplier.multiply(&matrix, &mut [0.0; 2])));
     multiplier.encode(Encoding::Bf16, 3, &[0.0; 3]).unwrap();
-    assert!(refused(multiplier.multiply(&matrix, &mut [0.0; 3])));
+    assert!(is_shape_error(multiplier.multiply(&matrix, &mut [0.0; 3])));
     multiplier.multiply(&matrix, &mut [0.0; 2]).unwrap();
-    assert!(refused(time_pass(&mut multiplier, &[&matrix], 1 << 40).map(|_| ())));
-    // Neither what no machine has, nor what only its padding or a thread's block makes too much.
+    assert!(is_shape_error(time_pass(&mut multiplier, &[&matrix], 1 << 40).map(|_| ())));
+    // Sizes that no machine has, and sizes that only the padding or the block of a thread makes too large.
     for (tokens, cols) in [(usize::MAX, 1), (1, usize::MAX), (1 << 40, 1 << 40), (1 << 28, 1), (1, 1 << 28)] {
-        assert!(refused(sized(tokens, cols).map(|_| ())), "{tokens} x {cols}");
+        assert!(is_shape_error(sized(tokens, cols).map(|_| ())), "{tokens} x {cols}");
     }
     assert!(Precision::named("int7").unwrap_err().to_string().contains("bf16, int8, int4"));
 }

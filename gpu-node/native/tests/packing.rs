@@ -1,4 +1,4 @@
-//! What a packed matrix holds, and what cannot be packed.
+//! Tests the contents of packed matrices, and the inputs that cannot be packed.
 
 mod support;
 
@@ -8,12 +8,13 @@ use copal_native::storage::{
 use std::ops::Range;
 use support::{Random, formats, mask_of, masks, packed};
 
-/// The largest error of a weight in a group whose largest magnitude is `largest`.
+/// Returns the largest error of a weight in a group whose largest magnitude is `largest`.
 fn tolerance(format: Format, largest: f32) -> f32 {
     match format.precision() {
         Precision::Bf16 => largest / 256.0,
         Precision::Int8 => largest / 127.0 * 0.51,
-        // Half a step of 15 over twice the largest, and of a sparse one another half for its zero.
+        // Half of one of 15 steps over twice the largest magnitude, and another half for the exact zero of a
+        // pruned matrix.
         Precision::Int4 => 2.0 * largest / 15.0 * 1.02,
     }
 }
@@ -59,7 +60,7 @@ fn a_mask_that_keeps_everything_changes_no_weight_of_bf16_and_int8() {
     }
 }
 
-/// The kept ones of weights that bf16 holds, as a mask file has them.
+/// Returns the kept weights as bf16, as a mask file stores them.
 fn kept_values(weights: &[f32], cols: usize, mask: &[u8]) -> Vec<u8> {
     let kept = |index: &usize| {
         mask[index / cols * cols.div_ceil(8) + index % cols / 8] >> (index % cols % 8) & 1 == 1
@@ -69,7 +70,7 @@ fn kept_values(weights: &[f32], cols: usize, mask: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn kept_values_are_packed_as_the_matrix_that_they_stand_for() {
+fn kept_values_are_packed_like_the_dense_matrix_with_its_mask() {
     let mut random = Random::new(9);
     for (rows, cols) in [(1, 1), (35, 67), (64, 128), (40, 300)] {
         let mut weights = random.normals(rows * cols, 0.1);
@@ -88,7 +89,7 @@ fn kept_values_are_packed_as_the_matrix_that_they_stand_for() {
 }
 
 #[test]
-fn a_kept_value_that_is_not_finite_is_refused_by_place() {
+fn a_kept_value_that_is_not_finite_is_rejected_with_its_place() {
     let mut weights = vec![0.5; 40 * 70];
     weights[35 * 70 + 68] = f32::INFINITY;
     let mask = mask_of(40, 70, |row, col| row == 35 || col % 3 == 0);
@@ -100,12 +101,12 @@ fn a_kept_value_that_is_not_finite_is_refused_by_place() {
 }
 
 #[test]
-fn int4_holds_what_was_made_of_sixteen_levels_without_loss() {
+fn int4_represents_sixteen_levels_without_loss() {
     let mut random = Random::new(7);
     let format = Format::new(Precision::Int4, 32).unwrap();
     let mut weights = Vec::new();
     for _ in 0..64 {
-        // As Q4_1 stores a group of 32: scale and minimum in f16, all levels in use.
+        // Like a group of 32 in Q4_1: scale and minimum in f16, and every level in use.
         let scale = half::f16::from_f64(0.01 + 0.01 * random.uniform()).to_f32();
         let minimum = half::f16::from_f64(-0.1 * random.uniform()).to_f32();
         weights.extend((0..32).map(|index| {
@@ -120,14 +121,14 @@ fn int4_holds_what_was_made_of_sixteen_levels_without_loss() {
 }
 
 #[test]
-fn bytes_are_those_of_the_layout() {
+fn a_matrix_takes_the_bytes_of_the_documented_layout() {
     let mut random = Random::new(8);
     let (rows, cols) = (100, 192);
     let weights = random.normals(rows * cols, 0.1);
     let half = mask_of(rows, cols, |_, col| col % 2 == 0);
     let blocks = 4;
     for (format, dense, pruned) in [
-        // Rows that do not exist have masks and no values: 4 of the last 32 do.
+        // Rows that do not exist have masks but no values: only 4 rows of the last block exist.
         (Format::BF16, 3 * 4096, blocks * (3 * 256 + 192 * 32) - 28 * 192),
         (
             Format::new(Precision::Int8, 64).unwrap(),
@@ -145,12 +146,12 @@ fn bytes_are_those_of_the_layout() {
 }
 
 #[test]
-fn weights_that_a_precision_cannot_hold_are_refused_by_place() {
+fn weights_that_a_precision_cannot_hold_are_rejected_with_their_place() {
     for format in formats() {
         for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
             let mut weights = vec![0.5; 40 * 70];
             weights[35 * 70 + 68] = broken;
-            // Where it is pruned what is not finite is still refused.
+            // A weight that is not finite is an error even where it is pruned.
             let mask = mask_of(40, 70, |row, _| row != 35);
             let masks = if broken.is_finite() { vec![None] } else { vec![None, Some(mask.as_slice())] };
             for mask in masks {
@@ -165,18 +166,18 @@ fn weights_that_a_precision_cannot_hold_are_refused_by_place() {
 }
 
 #[test]
-fn masks_and_shapes_that_do_not_fit_are_refused() {
-    let refused = |rows, cols, mask| pack(&[0.0; 18], (rows, cols), mask, Format::BF16).err();
-    assert!(matches!(refused(2, 8, None), Some(PackError::Shape { rows: 2, cols: 8, weights: 18 })));
-    assert!(matches!(refused(usize::MAX, 2, None), Some(PackError::Shape { .. })));
+fn masks_and_shapes_that_do_not_match_are_rejected() {
+    let rejection = |rows, cols, mask| pack(&[0.0; 18], (rows, cols), mask, Format::BF16).err();
+    assert!(matches!(rejection(2, 8, None), Some(PackError::Shape { rows: 2, cols: 8, weights: 18 })));
+    assert!(matches!(rejection(usize::MAX, 2, None), Some(PackError::Shape { .. })));
     assert!(pack(&[], (0, 4), None, Format::BF16).is_err());
     let length = PackError::Mask(MaskError::Length { expected: 4, found: 3 });
-    assert_eq!(refused(2, 9, Some(&[0; 3])), Some(length));
-    assert_eq!(refused(2, 9, Some(&[255, 1, 255, 2])), Some(PackError::Mask(MaskError::Tail { row: 1 })));
-    assert!(refused(2, 9, Some(&[255, 1, 255, 0])).is_none());
+    assert_eq!(rejection(2, 9, Some(&[0; 3])), Some(length));
+    assert_eq!(rejection(2, 9, Some(&[255, 1, 255, 2])), Some(PackError::Mask(MaskError::Tail { row: 1 })));
+    assert!(rejection(2, 9, Some(&[255, 1, 255, 0])).is_none());
 }
 
-/// What a rule should say, bit by bit.
+/// Checks a rule one bit at a time.
 fn broken(rule: &KeptRule, mask: &[u8], rows: usize, cols: usize) -> Option<KeptError> {
     let expected = rule.kept;
     let kept = |row: usize, columns: Range<usize>| {
@@ -194,7 +195,7 @@ fn broken(rule: &KeptRule, mask: &[u8], rows: usize, cols: usize) -> Option<Kept
 }
 
 #[test]
-fn a_mask_that_breaks_its_rule_is_refused_at_the_first_place() {
+fn a_mask_that_breaks_its_rule_is_rejected_at_the_first_place() {
     let mut random = Random::new(8);
     for (cols, group) in
         [(64, 4), (192, 8), (128, 64), (96, 2), (60, 6), (60, 4), (128, 16), (65, 5), (48, 48)]

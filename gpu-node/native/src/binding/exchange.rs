@@ -1,7 +1,7 @@
 use super::errors::{Result, guarded, invalid};
 use super::fields::read;
 use super::kernel_of;
-use crate::swaps::{Rows, swap_rows};
+use crate::exchange::{RowsToRefine, refine};
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::ops::Range;
@@ -33,9 +33,16 @@ pub fn exchange_rows(options: Unknown<'_>) -> Result<()> {
         // returns. Other threads may refine other rows in the same buffers: the arrays here do not reach those,
         // except the weights, moment and gradients, which nobody writes meanwhile.
         let (bits, errors) = unsafe { (bits.as_mut(), errors.as_mut()) };
-        let rows =
-            Rows { cols, group, weights: &weights, moment: &moment, bits, gradient: &gradient, errors };
-        swap_rows(kernel, rows, floor).map_err(invalid)
+        let rows = RowsToRefine {
+            cols,
+            group,
+            weights: &weights,
+            moment: &moment,
+            bits,
+            gradient: &gradient,
+            errors,
+        };
+        refine(kernel, rows, floor).map_err(invalid)
     })
 }
 

@@ -18,7 +18,7 @@ mod sampler;
 mod steps;
 mod weights;
 
-use crate::kernels::Kernel;
+use crate::cpu::Implementation;
 use errors::{Result, invalid};
 use fields::Field;
 use napi_derive::napi;
@@ -38,7 +38,7 @@ pub fn source_hash() -> &'static str {
 /// Names of the kernels that this machine can run, best first.
 #[napi]
 pub fn kernels() -> Vec<&'static str> {
-    Kernel::available().iter().map(|kernel| kernel.name()).collect()
+    Implementation::supported_names()
 }
 
 /// For tests: switches the overwriting of freed memory on or off.
@@ -48,7 +48,7 @@ pub fn poison_freed(on: bool) {
 }
 
 /// The kernel that a field names; the best one of the machine if the field is missing.
-fn kernel_of(field: Field) -> Result<&'static Kernel> {
+fn kernel_of(field: Field) -> Result<&'static Implementation> {
     let name = field.optional()?.map(|field| field.text()).transpose()?;
-    Kernel::select(name.as_deref()).map_err(invalid)
+    Implementation::select(name.as_deref()).map_err(invalid)
 }

@@ -2,7 +2,7 @@ use super::errors::{Code, Error, Result, error, guarded, invalid, panicked};
 use super::fields::{count, read};
 use super::matrix::JsMatrix;
 use super::{MAX_THREADS, kernel_of};
-use crate::kernels::{Encoding, MOST_ACTIVATIONS, Multiplier, MultiplyError};
+use crate::kernels::{Encoding, MAX_ACTIVATIONS, Multiplier, MultiplyError};
 use crate::measure::{read_bandwidth, time_pass};
 use crate::pool::Pool;
 use napi::bindgen_prelude::{ClassInstance, Float32ArraySlice, Unknown};
@@ -40,8 +40,8 @@ impl JsMultiplier {
                 read(&options, [c"kernel", c"threads", c"maxTokens", c"maxCols"])?;
             let kernel = kernel_of(kernel)?;
             let threads = threads.count(MAX_THREADS)?;
-            let max_tokens = max_tokens.count(MOST_ACTIVATIONS)?;
-            let max_cols = max_cols.count(MOST_ACTIVATIONS)?;
+            let max_tokens = max_tokens.count(MAX_ACTIVATIONS)?;
+            let max_cols = max_cols.count(MAX_ACTIVATIONS)?;
             let pool = Pool::new(threads).map_err(|reason| {
                 error(Code::ThreadsUnavailable, format!("cannot start {threads} threads: {reason}"))
             })?;
@@ -53,7 +53,7 @@ impl JsMultiplier {
     /// The kernel's name.
     #[napi(getter)]
     pub fn kernel(&self) -> &'static str {
-        self.multiplier.kernel().name()
+        self.multiplier.implementation().name()
     }
 
     /// The number of threads that share a multiplication.
@@ -95,7 +95,7 @@ impl JsMultiplier {
         tokens: f64,
     ) -> Result<JsPassTime> {
         guarded(|| {
-            let tokens = count("tokens", tokens, MOST_ACTIVATIONS)?;
+            let tokens = count("tokens", tokens, MAX_ACTIVATIONS)?;
             let matrices: Vec<_> = matrices.iter().map(|matrix| Arc::clone(&matrix.matrix)).collect();
             let time = time_pass(&mut self.multiplier, &matrices, tokens).map_err(multiply_error)?;
             Ok(JsPassTime { encode_s: time.encode_s, multiply_s: time.multiply_s })

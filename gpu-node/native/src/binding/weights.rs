@@ -7,7 +7,7 @@ use super::fields::{Field, read};
 use crate::engine::{
     LinearPlace, LoadError, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet,
 };
-use crate::storage::{Counted, KeptRule, LONGEST_GROUP};
+use crate::storage::{Counted, KeptRule, MAX_GROUP};
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::ffi::CStr;
@@ -94,7 +94,7 @@ fn read_masked(mask: Field) -> Result<MaskedPlace> {
     let of = match per.text()?.as_str() {
         "matrix" => Counted::Matrix,
         "row" => Counted::Row,
-        "group" => Counted::Columns(columns.count(LONGEST_GROUP)?),
+        "group" => Counted::Columns(columns.count(MAX_GROUP)?),
         _ => return Err(per.wrong("'matrix', 'row' or 'group'")),
     };
     let values = match values.optional()? {

@@ -1,5 +1,5 @@
-//! Grouped-query attention over pages of keys and values, with an online softmax (Milakov and
-//! Gimelshein 2018; Dao et al. 2022): a row of scores is never stored whole.
+//! Grouped-query attention over pages of keys and values, with an online softmax (Milakov and Gimelshein
+//! 2018; Dao et al. 2022): no complete row of scores is ever stored.
 
 use super::pages::{PAGE_TOKENS, PagePool};
 use super::vector::{LANES, exp, largest_of, multiply_add, sum_of};
@@ -8,28 +8,29 @@ use half::f16;
 use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
 use std::ops::Range;
 
-/// Tokens of one sequence whose attention is computed together: a page is read once for all.
+/// Maximum number of tokens of one sequence whose attention is computed together: each page is read once for
+/// all of them.
 pub(crate) const QUERY_TOKENS: usize = 8;
 
-/// Some query heads, of one key/value head, of some consecutive tokens of one sequence.
+/// Attention of some query heads of one key/value head, for some consecutive tokens of one sequence.
 pub(crate) struct Attention<'a> {
     pub(crate) pool: &'a PagePool,
-    /// The sequence's pages.
+    /// Indices of the sequence's pages in the pool.
     pub(crate) pages: &'a [u32],
     pub(crate) layer: usize,
     pub(crate) kv_head: usize,
-    /// Of the first token.
+    /// Position of the first token in its sequence.
     pub(crate) position: usize,
-    /// Query heads: rows of a token.
+    /// Number of query heads, which is the number of rows of a token.
     pub(crate) heads: usize,
-    /// Tokens times heads.
+    /// Number of rows: tokens times heads.
     pub(crate) rows: usize,
     pub(crate) head_dim: usize,
-    /// Holds the queries, and gets the results.
-    pub(crate) room: &'a mut Room,
+    /// Holds the queries, and receives the outputs.
+    pub(crate) buffers: &'a mut AttentionBuffers,
 }
 
-/// What keys and values are read as: f16 as pages hold them, or f32 that they were widened to.
+/// The type of keys and values: f16 as stored in pages, or f32 after conversion.
 trait Element: Copy {
     const ZERO: Self;
 
@@ -56,9 +57,9 @@ impl Element for f16 {
     }
 }
 
-/// What an attention of up to so many rows reads, writes and needs while it runs.
-pub(crate) struct Room {
-    /// `[rows, head_dim]`: token after token, head after head, scaled.
+/// Inputs, outputs and working memory of an [`Attention`].
+pub(crate) struct AttentionBuffers {
+    /// `[rows, head_dim]`, scaled: token after token, and within a token head after head.
     pub(crate) queries: Vec<f32>,
     /// `[rows, head_dim]`.
     pub(crate) outputs: Vec<f32>,
@@ -68,10 +69,11 @@ pub(crate) struct Room {
     total: Vec<f32>,
 }
 
-impl Room {
-    pub(crate) fn new(head_dim: usize, rows: usize) -> Room {
+impl AttentionBuffers {
+    /// Creates buffers for up to `rows` rows.
+    pub(crate) fn new(head_dim: usize, rows: usize) -> AttentionBuffers {
         let page = PAGE_TOKENS * head_dim;
-        Room {
+        AttentionBuffers {
             queries: vec![0.0; rows * head_dim],
             outputs: vec![0.0; rows * head_dim],
             keys: vec![0.0; page],
@@ -82,21 +84,22 @@ impl Room {
     }
 }
 
-/// Runs an attention, `SIDE` rows side by side: a key or value is loaded once for all, and their sums do not wait for
-/// each other; of a head, `VECTORS` vectors of [`LANES`] at a time. What a row gets depends on its own query and position
-/// alone: pages come in order, and one that is wholly ahead of a row does not touch it.
+/// Runs an attention with `SIDE` rows side by side and `VECTORS` vectors of [`LANES`] of a head at a time:
+/// each key and value is loaded once for these rows, whose sums are independent. The output of a row depends
+/// only on its own query and position: pages are visited in order, and a page whose positions are all later
+/// than the row does not change it.
 #[inline(always)]
 pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
     attention: &mut Attention<'_>,
 ) {
-    let Attention { pool, pages, layer, kv_head, position, heads, rows, head_dim, room } = attention;
+    let Attention { pool, pages, layer, kv_head, position, heads, rows, head_dim, buffers } = attention;
     let (heads, count, head_dim, position) = (*heads, *rows, *head_dim, *position);
     let mut rows = Rows {
         head_dim,
-        queries: &room.queries[..count * head_dim],
-        outputs: &mut room.outputs[..count * head_dim],
-        largest: &mut room.largest[..count],
-        total: &mut room.total[..count],
+        queries: &buffers.queries[..count * head_dim],
+        outputs: &mut buffers.outputs[..count * head_dim],
+        largest: &mut buffers.largest[..count],
+        total: &mut buffers.total[..count],
     };
     rows.outputs.fill(0.0);
     rows.largest.fill(f32::NEG_INFINITY);
@@ -106,26 +109,27 @@ pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
         let first = page * PAGE_TOKENS;
         let (keys, values) = pool.read(id, *layer, *kv_head);
         if count == heads {
-            // One token, whose rows stand side by side: each key and value is read once.
+            // One token: its rows are computed side by side, so each key and value is read once.
             let visible = (last - first + 1).min(PAGE_TOKENS);
-            see_few::<FMA, SIDE, VECTORS, f16>(&mut rows, 0..count, visible, keys, values);
+            attend_few_rows::<FMA, SIDE, VECTORS, f16>(&mut rows, 0..count, visible, keys, values);
             continue;
         }
-        widen::<FMA>(keys, &mut room.keys);
-        widen::<FMA>(values, &mut room.values);
-        let (keys, values) = (&room.keys[..], &room.values[..]);
-        // Tokens before the page do not see it, those in it see what is not ahead of them, and later ones all of it.
+        widen::<FMA>(keys, &mut buffers.keys);
+        widen::<FMA>(values, &mut buffers.values);
+        let (keys, values) = (&buffers.keys[..], &buffers.values[..]);
+        // Tokens before the page do not attend to it, tokens in the page attend to its positions up to their
+        // own, and later tokens attend to all of it.
         let row_at = |at: usize| (at.saturating_sub(position) * heads).min(count);
         let whole = row_at(first + PAGE_TOKENS - 1);
         for row in (row_at(first)..whole).step_by(heads) {
             let visible = position + row / heads - first + 1;
-            see_few::<FMA, SIDE, VECTORS, f32>(&mut rows, row..row + heads, visible, keys, values);
+            attend_few_rows::<FMA, SIDE, VECTORS, f32>(&mut rows, row..row + heads, visible, keys, values);
         }
         let side = count - (count - whole) % SIDE;
         for row in (whole..side).step_by(SIDE) {
-            see::<FMA, SIDE, VECTORS, f32>(&mut rows, row, PAGE_TOKENS, keys, values);
+            attend_rows::<FMA, SIDE, VECTORS, f32>(&mut rows, row, PAGE_TOKENS, keys, values);
         }
-        see_few::<FMA, SIDE, VECTORS, f32>(&mut rows, side..count, PAGE_TOKENS, keys, values);
+        attend_few_rows::<FMA, SIDE, VECTORS, f32>(&mut rows, side..count, PAGE_TOKENS, keys, values);
     }
     for (output, total) in rows.outputs.chunks_exact_mut(head_dim).zip(rows.total.iter()) {
         let inverse = 1.0 / total;
@@ -133,7 +137,8 @@ pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
     }
 }
 
-/// An attention so far: outputs are sums of values, weighted by the exponentials of scores less the largest.
+/// The state of an attention. Outputs are sums of values, weighted by the exponentials of scores minus the
+/// largest score.
 struct Rows<'a> {
     head_dim: usize,
     /// `[rows, head_dim]`.
@@ -144,9 +149,9 @@ struct Rows<'a> {
     total: &'a mut [f32],
 }
 
-/// Lets some rows see the first `visible` positions of a page, up to three side by side.
+/// Adds the first `visible` positions of a page to some rows, up to three rows side by side.
 #[inline(always)]
-fn see_few<const FMA: bool, const SIDE: usize, const VECTORS: usize, T: Element>(
+fn attend_few_rows<const FMA: bool, const SIDE: usize, const VECTORS: usize, T: Element>(
     rows: &mut Rows<'_>,
     range: Range<usize>,
     visible: usize,
@@ -157,17 +162,17 @@ fn see_few<const FMA: bool, const SIDE: usize, const VECTORS: usize, T: Element>
     while row < range.end {
         let side = SIDE.min(3).min(range.end - row);
         match side {
-            3 => see::<FMA, 3, VECTORS, T>(rows, row, visible, keys, values),
-            2 => see::<FMA, 2, VECTORS, T>(rows, row, visible, keys, values),
-            _ => see::<FMA, 1, VECTORS, T>(rows, row, visible, keys, values),
+            3 => attend_rows::<FMA, 3, VECTORS, T>(rows, row, visible, keys, values),
+            2 => attend_rows::<FMA, 2, VECTORS, T>(rows, row, visible, keys, values),
+            _ => attend_rows::<FMA, 1, VECTORS, T>(rows, row, visible, keys, values),
         }
         row += side;
     }
 }
 
-/// Lets `R` rows from `row` on see the first `visible` positions of a page.
+/// Adds the first `visible` positions of a page to the `R` rows from `row` on.
 #[inline(always)]
-fn see<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
+fn attend_rows<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
     rows: &mut Rows<'_>,
     row: usize,
     visible: usize,
@@ -184,22 +189,23 @@ fn see<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
             *score = if slot < visible { *score } else { f32::NEG_INFINITY };
         }
         let best = largest.max(largest_of(*scores));
-        // Scores that are no numbers leave `best` as it was; they stay none.
+        // NaN scores do not change `best`, and stay NaN.
         let best = if best == f32::NEG_INFINITY { 0.0 } else { best };
-        let faded = exp::<FMA>(*largest - best);
+        let decay = exp::<FMA>(*largest - best);
         for score in scores.iter_mut() {
             *score = exp::<FMA>(*score - best);
         }
         *largest = best;
-        *total = multiply_add::<FMA>(*total, faded, sum_of(*scores));
-        if faded != 1.0 {
-            outputs[index * head_dim..][..head_dim].iter_mut().for_each(|output| *output *= faded);
+        *total = multiply_add::<FMA>(*total, decay, sum_of(*scores));
+        if decay != 1.0 {
+            outputs[index * head_dim..][..head_dim].iter_mut().for_each(|output| *output *= decay);
         }
     }
     add_values::<FMA, R, VECTORS, T>(outputs, &weights, visible, values);
 }
 
-/// Products of `R` queries with the keys of a page, `[head_dim, PAGE_TOKENS]`; a lane is a position.
+/// Returns the products of `R` queries with the keys of a page, `[head_dim, PAGE_TOKENS]`. A lane is a
+/// position.
 #[inline(always)]
 fn scores_of<const FMA: bool, const R: usize, T: Element>(
     queries: [&[f32]; R],
@@ -228,7 +234,8 @@ fn scores_of<const FMA: bool, const R: usize, T: Element>(
     even
 }
 
-/// Adds the first `visible` values of a page, `[PAGE_TOKENS, head_dim]`, to the outputs of `R` rows, in their order.
+/// Adds the first `visible` values of a page, `[PAGE_TOKENS, head_dim]`, to the outputs of `R` rows, in order
+/// of position.
 #[inline(always)]
 fn add_values<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
     outputs: &mut [f32],
@@ -260,7 +267,7 @@ fn add_values<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>
     }
 }
 
-/// Adds values at `VECTORS` vectors from `start` on.
+/// Adds the values of `VECTORS` vectors of a head from `start` on.
 #[inline(always)]
 fn add_at<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
     outputs: &mut [f32],
@@ -291,7 +298,7 @@ fn add_at<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
     }
 }
 
-/// f16 as f32: with F16C where the machine has the rest, which is compiled together.
+/// Converts f16 to f32. `FMA` on x86-64 implies F16C: every level that has one has the other.
 #[inline(always)]
 fn widen<const FMA: bool>(halves: &[f16], floats: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
@@ -299,7 +306,8 @@ fn widen<const FMA: bool>(halves: &[f16], floats: &mut [f32]) {
         let (eights, rest) = halves.as_chunks::<8>();
         let (floats, floats_rest) = floats[..halves.len()].as_chunks_mut::<8>();
         for (floats, halves) in floats.iter_mut().zip(eights) {
-            // SAFETY: eight of each; whoever runs code with FMA on x86-64 has compiled F16C with it.
+            // SAFETY: both slices have eight values; on x86-64 every level with FMA has F16C
+            // (`cpu/levels.rs`).
             unsafe {
                 let halves = _mm_loadu_si128(halves.as_ptr().cast());
                 _mm256_storeu_ps(floats.as_mut_ptr(), _mm256_cvtph_ps(halves));
@@ -310,15 +318,15 @@ fn widen<const FMA: bool>(halves: &[f16], floats: &mut [f32]) {
     widen_by_integers(halves, floats);
 }
 
-/// By integer operations that the compiler vectorises anywhere.
+/// Converts f16 to f32 by integer operations, which the compiler vectorises for every instruction set.
 #[inline(always)]
 fn widen_by_integers(halves: &[f16], floats: &mut [f32]) {
-    // Moves the exponent from a bias of 15 to one of 127, for subnormal numbers as well.
+    // Changes the bias of the exponent from 15 to 127, for subnormal numbers too.
     const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
     for (float, half) in floats.iter_mut().zip(halves) {
         let bits = u32::from(half.to_bits());
         let magnitude = f32::from_bits((bits & 0x7fff) << 13) * REBIAS;
-        // What is not a number stays none: it must show in every token that attends to it.
+        // Infinities and NaN are kept: they must show in every token that attends to them.
         let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
         *float = f32::from_bits(magnitude.to_bits() | special | (bits & 0x8000) << 16);
     }
@@ -332,7 +340,7 @@ mod tests {
     fn every_f16_widens_to_its_value() {
         let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
         let check = |widen: fn(&[f16], &mut [f32])| {
-            // Nine at a time: vectors and what is left of them.
+            // Nine at a time: a vector and a remainder.
             for halves in all.chunks(9) {
                 let mut floats = [0.0; 9];
                 widen(halves, &mut floats);
@@ -344,7 +352,7 @@ mod tests {
         };
         check(widen::<false>);
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("f16c") {
+        if crate::cpu::Implementation::supported_names().contains(&"avx2") {
             check(widen::<true>);
         }
     }

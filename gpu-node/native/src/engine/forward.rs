@@ -1,11 +1,11 @@
 //! The blocks of a LLaMA over a batch of tokens.
 
 use super::ModelConfig;
-use super::attention::{Attention, QUERY_TOKENS, Room};
+use super::attention::{Attention, AttentionBuffers, QUERY_TOKENS};
 use super::batch::Batch;
 use super::pages::{PAGE_TOKENS, PagePool};
-use super::vector::VectorFns;
 use super::weights::WeightSet;
+use crate::cpu::Implementation;
 use crate::kernels::{CHUNK_TOKENS, Disjoint, Encoding, Multiplier, MultiplyError, Product};
 use crate::pool::{Panicked, Pool};
 use crate::storage::Matrix;
@@ -27,7 +27,7 @@ struct Unit {
 pub(crate) struct Forward {
     config: ModelConfig,
     multiplier: Multiplier,
-    fns: &'static VectorFns,
+    cpu: &'static Implementation,
     max_tokens: usize,
     /// The residual stream, `[tokens, hidden]`.
     stream: Vec<f32>,
@@ -41,7 +41,7 @@ pub(crate) struct Forward {
     angles: Vec<f32>,
     units: Vec<Unit>,
     /// One for each thread.
-    rooms: Vec<Mutex<Room>>,
+    buffers: Vec<Mutex<AttentionBuffers>>,
 }
 
 impl Forward {
@@ -53,11 +53,11 @@ impl Forward {
     ) -> Forward {
         let widest = config.hidden.max(config.query_width());
         let attention_rows = QUERY_TOKENS * config.group();
-        let fns = VectorFns::of(multiplier.kernel());
-        let room = || Mutex::new(Room::new(config.head_dim, attention_rows));
+        let cpu = multiplier.implementation();
+        let buffers = || Mutex::new(AttentionBuffers::new(config.head_dim, attention_rows));
         Forward {
             multiplier,
-            fns,
+            cpu,
             max_tokens,
             stream: vec![0.0; max_tokens * config.hidden],
             normed: vec![0.0; max_tokens * widest],
@@ -68,7 +68,7 @@ impl Forward {
             up: vec![0.0; max_tokens * config.intermediate],
             angles: vec![0.0; max_tokens * config.head_dim],
             units: Vec::with_capacity(max_tokens),
-            rooms: (0..threads).map(|_| room()).collect(),
+            buffers: (0..threads).map(|_| buffers()).collect(),
             config: config.clone(),
         }
     }
@@ -82,14 +82,14 @@ impl Forward {
         &mut self.multiplier
     }
 
-    pub(crate) fn fns(&self) -> &'static VectorFns {
-        self.fns
+    pub(crate) fn cpu(&self) -> &'static Implementation {
+        self.cpu
     }
 
     /// Norms the residual stream after the last block, of a row of the last batch, into `out`.
     pub(crate) fn norm_row(&self, row: usize, gamma: &[f32], out: &mut [f32]) {
         let hidden = self.config.hidden;
-        self.fns.norm(&self.stream[row * hidden..][..hidden], gamma, self.config.eps, out);
+        self.cpu.norm(&self.stream[row * hidden..][..hidden], gamma, self.config.eps, out);
     }
 
     /// Runs all blocks over a batch and writes its keys and values.
@@ -156,11 +156,11 @@ impl Forward {
 
     fn mlp(&mut self, gamma: &[f32], linears: &[Arc<Matrix>], tokens: usize) -> Result<(), MultiplyError> {
         self.norm(gamma, tokens)?;
-        let Forward { config, multiplier, fns, stream, normed, gate, up, .. } = self;
+        let Forward { config, multiplier, cpu, stream, normed, gate, up, .. } = self;
         let width = config.intermediate;
         let products: &mut [Product<'_>] = &mut [(&linears[4], gate), (&linears[5], up)];
         linear(multiplier, config.hidden, normed, tokens, products)?;
-        let gated = |row: usize, gate: &mut [f32]| fns.gate(gate, &up[row * width..][..gate.len()]);
+        let gated = |row: usize, gate: &mut [f32]| cpu.gate(gate, &up[row * width..][..gate.len()]);
         by_rows(multiplier.pool(), &mut gate[..tokens * width], width, &gated)?;
         linear(multiplier, width, gate, tokens, &mut [(&linears[6], normed)])?;
         add(stream, normed, tokens * config.hidden);
@@ -168,11 +168,11 @@ impl Forward {
     }
 
     fn norm(&mut self, gamma: &[f32], tokens: usize) -> Result<(), Panicked> {
-        let Forward { config, multiplier, fns, stream, normed, .. } = self;
+        let Forward { config, multiplier, cpu, stream, normed, .. } = self;
         let hidden = config.hidden;
         let norm = |first: usize, out: &mut [f32]| {
             let rows = stream[first * hidden..].chunks_exact(hidden).zip(out.chunks_exact_mut(hidden));
-            rows.for_each(|(x, out)| fns.norm(x, gamma, config.eps, out));
+            rows.for_each(|(x, out)| cpu.norm(x, gamma, config.eps, out));
         };
         by_rows(multiplier.pool(), &mut normed[..tokens * hidden], hidden, &norm)
     }
@@ -217,7 +217,7 @@ impl Forward {
 
     /// Replaces the queries by the outputs of attention.
     fn attend(&mut self, pool: &PagePool, batch: &Batch<'_>, layer: usize) -> Result<(), Panicked> {
-        let Forward { config, multiplier, fns, queries, units, rooms, .. } = self;
+        let Forward { config, multiplier, cpu, queries, units, buffers, .. } = self;
         let (group, head_dim, width) = (config.group(), config.head_dim, config.query_width());
         let threads = multiplier.pool().threads();
         // Reading a page once for all heads that share it is fastest. If that leaves threads without work, each head
@@ -227,9 +227,9 @@ impl Forward {
         let total = units.len() * pieces;
         let next = AtomicUsize::new(0);
         let queries = Disjoint::new(queries);
-        let (units, rooms) = (&*units, &*rooms);
+        let (units, buffers) = (&*units, &*buffers);
         multiplier.pool().run(&|part| {
-            let mut room = rooms[part].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut own = buffers[part].lock().unwrap_or_else(PoisonError::into_inner);
             loop {
                 let piece = next.fetch_add(1, Ordering::Relaxed);
                 if piece >= total {
@@ -243,11 +243,11 @@ impl Forward {
                     start..start + heads * head_dim
                 };
                 let length = heads * head_dim;
-                for (token, inputs) in room.queries.chunks_exact_mut(length).take(unit.tokens).enumerate() {
+                for (token, inputs) in own.queries.chunks_exact_mut(length).take(unit.tokens).enumerate() {
                     // SAFETY: the heads of the tokens of one piece; every piece is taken once.
                     inputs.copy_from_slice(unsafe { queries.range(row_of(token)) });
                 }
-                fns.attend(&mut Attention {
+                cpu.attend(&mut Attention {
                     pool,
                     pages: batch.work(unit.work).pages,
                     layer,
@@ -256,9 +256,9 @@ impl Forward {
                     heads,
                     rows: unit.tokens * heads,
                     head_dim,
-                    room: &mut room,
+                    buffers: &mut own,
                 });
-                for (token, outputs) in room.outputs.chunks_exact(length).take(unit.tokens).enumerate() {
+                for (token, outputs) in own.outputs.chunks_exact(length).take(unit.tokens).enumerate() {
                     // SAFETY: as above.
                     unsafe { queries.range(row_of(token)) }.copy_from_slice(outputs);
                 }
@@ -277,8 +277,8 @@ pub(crate) fn linear(
 ) -> Result<(), MultiplyError> {
     multiplier.encode(Encoding::of(products[0].0.format()), cols, &inputs[..tokens * cols])?;
     for (matrix, outputs) in products.iter_mut() {
-        let room = std::mem::take(outputs);
-        *outputs = &mut room[..tokens * matrix.rows()];
+        let buffer = std::mem::take(outputs);
+        *outputs = &mut buffer[..tokens * matrix.rows()];
     }
     multiplier.multiply_all(products)
 }

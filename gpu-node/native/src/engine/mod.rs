@@ -33,7 +33,7 @@ mod pace;
 mod pages;
 mod sampler;
 mod step;
-mod vector;
+pub(crate) mod vector;
 mod weights;
 mod work;
 
@@ -43,5 +43,6 @@ pub use pace::Pace;
 pub use pages::PAGE_TOKENS;
 pub use sampler::{Cuts, LogitFault, Sampler};
 pub use step::{Engine, EngineError, EngineOptions, Usage};
+pub(crate) use vector::VectorFns;
 pub use weights::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
 pub use work::{Output, StepError, Work};

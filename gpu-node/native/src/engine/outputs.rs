@@ -92,11 +92,11 @@ impl Outputs {
             let start = results.len();
             results.resize(start + count, 0.0);
             let rows = &self.logits[first * vocab..];
-            let fns = forward.fns();
+            let cpu = forward.cpu();
             let score = |first: usize, out: &mut [f32]| {
                 for (index, out) in (first..).zip(out) {
                     let logits = &rows[index * vocab..][..vocab];
-                    *out = fns.log_sum_exp(logits) - logits[tokens[index]];
+                    *out = cpu.log_sum_exp(logits) - logits[tokens[index]];
                 }
             };
             by_rows(forward.multiplier().pool(), &mut results[start..], 1, &score)?;

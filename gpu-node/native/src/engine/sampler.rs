@@ -1,83 +1,83 @@
-//! A token from logits: the loops over a vocabulary behind `gpu-node/src/serving/sampling/token-sampler.ts`, with the meaning of
-//! `gpu-node/src/serving/sampling/logit-kernels.ts` to the last tie.
+//! Token sampling from logits, with the same results as `gpu-node/src/serving/sampling/logit-kernels.ts`, ties
+//! included.
 
-use super::vector::VectorFns;
-use crate::kernels::Kernel;
+use crate::cpu::Implementation;
 use std::fmt;
 
-/// Partial sums that do not wait for each other.
+/// Number of independent partial sums.
 const LANES: usize = 8;
-/// Weights that a draw passes over together.
+/// Number of weights that a draw skips at a time.
 const BLOCK: usize = 64;
 
-/// What a token is drawn from: softmax(logits / temperature) after the cuts of min-p, top-k and top-p in this order.
+/// The distribution that a token is drawn from: softmax(logits / temperature), cut by min-p, top-k and top-p
+/// in this order.
 #[derive(Clone, Copy, Debug)]
 pub struct Cuts {
-    /// 0 takes the most probable token.
+    /// 0 selects the most probable token.
     pub temperature: f64,
-    /// Tokens stay that are at least so probable, relative to the most probable one; 0 is all.
+    /// Keeps tokens whose probability is at least this part of the most probable token's; 0 keeps all.
     pub min_p: f64,
-    /// Most tokens that stay; 0 is all.
+    /// Maximum number of tokens to keep; 0 keeps all.
     pub top_k: usize,
-    /// The fewest most probable tokens stay that have this part of the mass; 1 is all.
+    /// Keeps the fewest most probable tokens that have this part of the probability; 1 keeps all.
     pub top_p: f64,
 }
 
-/// Why nothing can be drawn.
+/// Why no token can be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LogitFault {
-    /// The logit of this token is no number.
+    /// The logit of this token is NaN.
     NotANumber(usize),
-    /// The largest logit, which is not finite.
+    /// The largest logit is not finite.
     Largest(f32),
 }
 
-/// Draws tokens of one vocabulary; everything that it needs was allocated once.
+/// Draws tokens of one vocabulary. Allocates only when it is created.
 pub struct Sampler {
-    fns: &'static VectorFns,
+    implementation: &'static Implementation,
     weights: Vec<f64>,
     candidates: Vec<f64>,
     logits: Vec<f32>,
 }
 
-/// Which tokens weigh something, and what: `exp((logit - largest) / temperature)`.
+/// The weight of tokens: `exp((logit - largest) / temperature)`, or 0 for tokens that are cut.
 #[derive(Clone, Copy)]
 pub(crate) struct Weighing {
     pub(crate) largest: f64,
     pub(crate) temperature: f64,
-    /// Logits from here on …
+    /// Logits below this have weight 0.
     pub(crate) floor: f64,
-    /// … that are larger than this.
+    /// Logits up to this have weight 0.
     pub(crate) above: f32,
 }
 
 impl Sampler {
-    /// A sampler of logits `[vocab]`.
-    pub fn new(kernel: &Kernel, vocab: usize) -> Sampler {
+    /// Creates a sampler of logits, `[vocab]`.
+    pub fn new(implementation: &'static Implementation, vocab: usize) -> Sampler {
         Sampler {
-            fns: VectorFns::of(kernel),
+            implementation,
             weights: vec![0.0; vocab],
             candidates: Vec::with_capacity(vocab),
             logits: Vec::with_capacity(vocab),
         }
     }
 
-    /// Length of the logits.
+    /// Number of logits.
     pub fn vocab(&self) -> usize {
         self.weights.len()
     }
 
-    /// Natural logarithm of the sum of the exponentials of logits, `[vocab]`.
+    /// Returns the natural logarithm of the sum of the exponentials of logits, `[vocab]`.
     pub fn log_sum_exp(&mut self, logits: &[f32]) -> Result<f64, LogitFault> {
         let (_, largest) = largest_of(logits)?;
         let largest = f64::from(largest);
         let all = Weighing { largest, temperature: 1.0, floor: f64::NEG_INFINITY, above: f32::NEG_INFINITY };
-        self.fns.weigh(logits, all, &mut self.weights);
+        self.implementation.weigh(logits, all, &mut self.weights);
         Ok(largest + sum_of(&self.weights).ln())
     }
 
-    /// A token of logits, `[vocab]`; `chance`, from 0 to below 1, decides which. Of equal logits at a cut, and of equal
-    /// largest ones, the lower ids stay.
+    /// Draws a token from logits, `[vocab]`. `chance` is a random number from 0 to below 1. Among equal
+    /// logits at a cut, and among equal largest logits, the lower ids win.
     pub fn draw(&mut self, logits: &[f32], cuts: Cuts, chance: f64) -> Result<usize, LogitFault> {
         let (best, largest) = largest_of(logits)?;
         if cuts.temperature == 0.0 {
@@ -85,26 +85,27 @@ impl Sampler {
         }
         self.weigh(logits, largest, cuts);
         if cuts.top_p < 1.0 {
-            self.cut_mass(cuts.top_p);
+            self.cut_by_top_p(cuts.top_p);
         }
-        Ok(self.at(chance))
+        Ok(self.token_at(chance))
     }
 
-    /// Weights after min-p and top-k: cuts in the order of the logits, what they drop needs no exponential.
+    /// Computes the weights after min-p and top-k. Both cut logits, so that tokens that are cut need no
+    /// exponential.
     fn weigh(&mut self, logits: &[f32], largest: f32, cuts: Cuts) {
         let Cuts { temperature, min_p, top_k, .. } = cuts;
         let largest = f64::from(largest);
         let floor = if min_p > 0.0 { largest + temperature * min_p.ln() } else { f64::NEG_INFINITY };
         let mut weighing = Weighing { largest, temperature, floor, above: f32::NEG_INFINITY };
         if top_k == 0 || top_k >= logits.len() {
-            self.fns.weigh(logits, weighing, &mut self.weights);
+            self.implementation.weigh(logits, weighing, &mut self.weights);
             return;
         }
         self.logits.clear();
         self.logits.extend_from_slice(logits);
         let (_, least, _) = self.logits.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a));
         weighing.above = *least;
-        self.fns.weigh(logits, weighing, &mut self.weights);
+        self.implementation.weigh(logits, weighing, &mut self.weights);
         let ties = top_k - logits.iter().filter(|&&logit| logit > weighing.above).count();
         if f64::from(weighing.above) < floor {
             return;
@@ -114,10 +115,10 @@ impl Sampler {
         tied.take(ties).for_each(|(_, place)| *place = weight);
     }
 
-    /// Zeroes what does not belong to the heaviest weights that together have `part` of the mass.
-    fn cut_mass(&mut self, part: f64) {
+    /// Keeps the fewest heaviest weights that have `part` of the total together, and sets the others to 0.
+    fn cut_by_top_p(&mut self, part: f64) {
         let total = sum_of(&self.weights);
-        // Tokens lighter than this weigh less than the rest of the mass even together.
+        // All tokens lighter than this weigh less together than the part that is cut.
         let negligible = (1.0 - part) * total / self.weights.len() as f64;
         let heavy = self.weights.iter().copied().filter(|&weight| weight > 0.0 && weight >= negligible);
         self.candidates.clear();
@@ -132,9 +133,9 @@ impl Sampler {
         }
     }
 
-    /// The token on which `chance` of the mass falls. In order of ids: a small change of the logits then moves the
-    /// borders a little and no token far.
-    fn at(&self, chance: f64) -> usize {
+    /// Returns the token at the part `chance` of the total weight. Tokens are in order of ids, so that a
+    /// small change of the logits moves every border only a little.
+    fn token_at(&self, chance: f64) -> usize {
         let mut remaining = chance * sum_of(&self.weights);
         for (block, weights) in self.weights.chunks(BLOCK).enumerate() {
             let mass = sum_of(weights);
@@ -149,23 +150,23 @@ impl Sampler {
                 remaining -= weight;
             }
         }
-        // Rounding may leave a little of the mass: the last token has it.
+        // Rounding may leave a remainder, which belongs to the last token.
         self.weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0)
     }
 }
 
-/// The first token that has the largest logit, and that logit.
+/// Returns the first token that has the largest logit, and that logit.
 fn largest_of(logits: &[f32]) -> Result<(usize, f32), LogitFault> {
     let mut largest = [f32::NEG_INFINITY; 2 * LANES];
     let (chunks, rest) = logits.as_chunks::<{ 2 * LANES }>();
-    let mut odd = false;
+    let mut has_nan = false;
     for chunk in chunks {
         for (largest, &logit) in largest.iter_mut().zip(chunk) {
-            odd |= logit.is_nan();
+            has_nan |= logit.is_nan();
             *largest = if logit > *largest { logit } else { *largest };
         }
     }
-    if odd || rest.iter().any(|logit| logit.is_nan()) {
+    if has_nan || rest.iter().any(|logit| logit.is_nan()) {
         let token = logits.iter().position(|logit| logit.is_nan()).unwrap_or_default();
         return Err(LogitFault::NotANumber(token));
     }
@@ -176,8 +177,9 @@ fn largest_of(logits: &[f32]) -> Result<(usize, f32), LogitFault> {
     }
 }
 
-/// The least of the fewest heaviest weights that reach `target` together, and how many of exactly it are among them;
-/// all, if they do not. By halves, each of which the selection of a middle parts (Hoare 1961). Reorders `weights`.
+/// Finds the fewest heaviest weights whose sum reaches `target`; all weights, if it does not. Returns the
+/// least of them, and how many of them are equal to it. Bisects by selecting a median (Hoare 1961). Reorders
+/// `weights`.
 fn heaviest(weights: &mut [f64], target: f64) -> (f64, usize) {
     let (mut begin, mut end, mut reached) = (0, weights.len(), 0.0);
     while end - begin > 1 {

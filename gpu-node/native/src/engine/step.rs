@@ -8,7 +8,8 @@ use super::pace::Pace;
 use super::pages::PagePool;
 use super::weights::WeightSet;
 use super::work::{Output, StepError, Work, check};
-use crate::kernels::{CHUNK_TOKENS, Kernel, Multiplier, MultiplyError};
+use crate::cpu::Implementation;
+use crate::kernels::{CHUNK_TOKENS, Multiplier, MultiplyError};
 use crate::pool::Pool;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ impl Engine {
     /// An engine of a configuration that was checked.
     pub fn new(
         config: ModelConfig,
-        kernel: &'static Kernel,
+        implementation: &'static Implementation,
         options: &EngineOptions,
     ) -> Result<Engine, EngineError> {
         let pool =
@@ -75,7 +76,8 @@ impl Engine {
         // Whole chunks: then only the last chunk of a batch can be incomplete.
         let batch_tokens = options.batch_tokens.next_multiple_of(CHUNK_TOKENS);
         let rows = batch_tokens.max(SCORE_ROWS);
-        let multiplier = Multiplier::new(kernel, pool, rows, widest).map_err(EngineError::Activations)?;
+        let multiplier =
+            Multiplier::new(implementation, pool, rows, widest).map_err(EngineError::Activations)?;
         Ok(Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),
             pool: PagePool::new(&config, options.pages)

@@ -1,16 +1,15 @@
-//! Loops over f32, compiled once for each instruction set; the compiler vectorises them.
+//! Loops over f32, compiled once for each instruction set, which the compiler vectorises.
 
 use super::attention::{Attention, attend};
 use super::sampler::Weighing;
-use crate::kernels::{InstructionSet, Kernel};
+use crate::cpu::Implementation;
 
-/// Partial sums that do not wait for each other; also the order in which a sum is added up.
+/// Number of independent partial sums. It defines the order in which a sum is added up.
 pub(crate) const LANES: usize = 16;
 
 /// The loops of one instruction set.
 ///
-/// Contract of each: the machine has the instruction set, which holds for what [`VectorFns::of`]
-/// gives out for a kernel that the machine runs.
+/// Contract of each: the machine has the instruction set. The methods of [`Implementation`] call them.
 pub(crate) struct VectorFns {
     norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     gate: unsafe fn(&mut [f32], &[f32]),
@@ -19,109 +18,98 @@ pub(crate) struct VectorFns {
     attend: unsafe fn(&mut Attention<'_>),
 }
 
-/// Rows that attention takes side by side, and vectors of each: as many sums as the registers hold.
+/// Compiles the loops for a level. `$fma`: multiplications and additions are fused. Attention takes `$side` rows
+/// side by side and `$vectors` vectors of each: as many sums as the registers hold.
 macro_rules! compiled_for {
-    ($name:ident, $fma:literal, $side:literal, $vectors:literal $(, $features:literal)?) => {
-        mod $name {
+    ($level:ident, $fma:literal, $side:literal, $vectors:literal) => {
+        pub(crate) mod $level {
             use super::{Attention, VectorFns, Weighing};
+            use crate::cpu::levels::$level;
 
-            $(#[target_feature(enable = $features)])?
-            unsafe fn norm(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
-                super::norm::<$fma>(x, gamma, eps, out);
-            }
+            $level!(
+                unsafe fn norm(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
+                    super::norm::<$fma>(x, gamma, eps, out);
+                }
+            );
+            $level!(
+                unsafe fn gate(gate: &mut [f32], up: &[f32]) {
+                    super::gate::<$fma>(gate, up);
+                }
+            );
+            $level!(
+                unsafe fn log_sum_exp(x: &[f32]) -> f32 {
+                    super::log_sum_exp::<$fma>(x)
+                }
+            );
+            $level!(
+                unsafe fn weigh(logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
+                    super::weigh::<$fma>(logits, weighing, weights);
+                }
+            );
+            $level!(
+                unsafe fn attend(attention: &mut Attention<'_>) {
+                    super::attend::<$fma, $side, $vectors>(attention);
+                }
+            );
 
-            $(#[target_feature(enable = $features)])?
-            unsafe fn gate(gate: &mut [f32], up: &[f32]) {
-                super::gate::<$fma>(gate, up);
-            }
-
-            $(#[target_feature(enable = $features)])?
-            unsafe fn log_sum_exp(x: &[f32]) -> f32 {
-                super::log_sum_exp::<$fma>(x)
-            }
-
-            $(#[target_feature(enable = $features)])?
-            unsafe fn weigh(logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
-                super::weigh::<$fma>(logits, weighing, weights);
-            }
-
-            $(#[target_feature(enable = $features)])?
-            unsafe fn attend(attention: &mut Attention<'_>) {
-                super::attend::<$fma, $side, $vectors>(attention);
-            }
-
-            pub(super) static FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, weigh, attend };
+            pub(crate) const FNS: VectorFns = VectorFns { norm, gate, log_sum_exp, weigh, attend };
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx512, true, 4, 2, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
+compiled_for!(avx512, true, 4, 2);
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx2, true, 2, 2, "avx2,fma,f16c");
-// NEON, with fused multiplication, is part of the architecture.
+compiled_for!(avx2, true, 2, 2);
 #[cfg(target_arch = "aarch64")]
 compiled_for!(neon, true, 4, 1);
 compiled_for!(scalar, false, 1, 1);
 
-impl VectorFns {
-    /// The loops that go with a kernel, which this machine runs.
-    pub(crate) fn of(kernel: &Kernel) -> &'static VectorFns {
-        match kernel.instruction_set() {
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => &avx512::FNS,
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => &avx2::FNS,
-            #[cfg(target_arch = "aarch64")]
-            InstructionSet::Neon => &neon::FNS,
-            InstructionSet::Baseline => &scalar::FNS,
-        }
-    }
-
-    /// `out = x / sqrt(mean(x²) + eps) · gamma` (Zhang and Sennrich 2019, RMSNorm).
+impl Implementation {
+    /// `out = x / sqrt(mean(x²) + eps) · gamma` (Zhang and Sennrich 2019, RMSNorm). All slices are `[hidden]`.
     pub(crate) fn norm(&self, x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
-        // SAFETY: given out for this machine.
-        unsafe { (self.norm)(x, gamma, eps, out) }
+        // SAFETY: the machine can run every implementation that is given out.
+        unsafe { (self.vector.norm)(x, gamma, eps, out) }
     }
 
-    /// `gate = silu(gate) · up` (Shazeer 2020, SwiGLU).
+    /// `gate = silu(gate) · up` (Shazeer 2020, SwiGLU). Both slices are `[intermediate]`.
     pub(crate) fn gate(&self, gate: &mut [f32], up: &[f32]) {
-        // SAFETY: given out for this machine.
-        unsafe { (self.gate)(gate, up) }
+        // SAFETY: as above.
+        unsafe { (self.vector.gate)(gate, up) }
     }
 
-    /// Natural logarithm of the sum of exponentials; not a number where one of `x` is none.
+    /// Natural logarithm of the sum of exponentials. NaN if any of `x` is NaN.
     pub(crate) fn log_sum_exp(&self, x: &[f32]) -> f32 {
-        // SAFETY: given out for this machine.
-        unsafe { (self.log_sum_exp)(x) }
+        // SAFETY: as above.
+        unsafe { (self.vector.log_sum_exp)(x) }
     }
 
-    /// What each token weighs, `[vocab]`.
+    /// Writes the weight of each token, `[vocab]`.
     pub(crate) fn weigh(&self, logits: &[f32], weighing: Weighing, weights: &mut [f64]) {
-        // SAFETY: given out for this machine.
-        unsafe { (self.weigh)(logits, weighing, weights) }
+        // SAFETY: as above.
+        unsafe { (self.vector.weigh)(logits, weighing, weights) }
     }
 
     /// Attention of some heads of some tokens.
     pub(crate) fn attend(&self, attention: &mut Attention<'_>) {
-        // SAFETY: given out for this machine.
-        unsafe { (self.attend)(attention) }
+        // SAFETY: as above.
+        unsafe { (self.vector.attend)(attention) }
     }
 }
 
-/// `a · b + c`, in one rounding where that is one instruction.
+/// `a · b + c`, with one rounding if `FMA`, where that is one instruction.
 #[inline(always)]
 pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Adds lanes in a fixed order.
+/// Adds up lanes in a fixed order.
 #[inline(always)]
 pub(crate) fn sum_of(lanes: [f32; LANES]) -> f32 {
     by_halves(lanes, |a, b| a + b)
 }
 
-/// The largest lane; one that is no number gives way to others.
+/// Returns the largest lane. A NaN is ignored unless all lanes are NaN.
 #[inline(always)]
 pub(crate) fn largest_of(lanes: [f32; LANES]) -> f32 {
     by_halves(lanes, f32::max)
@@ -139,13 +127,13 @@ fn by_halves(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// `eˣ` to about two units in the last place; 0 below the normal numbers.
+/// `eˣ` to about two units in the last place; 0 where the result would be subnormal.
 ///
-/// `2ⁿ · eʳ` with `|r| ≤ ln 2 / 2`, where seven terms of the series are enough.
+/// Computes `2ⁿ · eʳ` with `|r| ≤ ln 2 / 2`, for which seven terms of the series are enough.
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
-    // ln 2 in two parts: the first has so few bits that its product with n is exact.
+    // ln 2 in two parts. The first has few enough bits that its product with n is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = if x > 88.0 { 88.0 } else { x };
@@ -158,7 +146,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     }
     let exponent = (shifted.to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32);
     let power = f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
-    // Not `>=`: what is not a number stays so.
+    // `<`, so that a NaN stays NaN.
     if x < -87.0 { 0.0 } else { sum * power }
 }
 
@@ -198,7 +186,7 @@ fn log_sum_exp<const FMA: bool>(x: &[f32]) -> f32 {
     }
     let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
     let mut sum = 0f64;
-    // Parts short enough for f32.
+    // Adds parts in f32 that are short enough for its precision.
     for part in x.chunks(LANES * 64) {
         let mut lanes = [0.0; LANES];
         let (chunks, rest) = part.as_chunks::<LANES>();
@@ -226,16 +214,16 @@ fn weigh<const FMA: bool>(logits: &[f32], weighing: Weighing, weights: &mut [f64
     }
 }
 
-/// `eˣ` of numbers up to 0, to about a unit in the last place; 0 below the normal numbers.
+/// `eˣ` for `x ≤ 0`, to about a unit in the last place; 0 where the result would be subnormal.
 ///
-/// As [`exp`]: 2ⁿ times the series of the rest, which is at most ln 2 / 2.
+/// As [`exp`]: 2ⁿ times the series of the remainder, which is at most ln 2 / 2.
 #[inline(always)]
 fn exp_of_negative<const FMA: bool>(x: f64) -> f64 {
     const SHIFT: f64 = 6_755_399_441_055_744.0;
-    // ln 2 in two parts: the first has so few bits that its product with n is exact.
+    // ln 2 in two parts. The first has few enough bits that its product with n is exact.
     const LN2_HIGH: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    /// 1 / k!, from k = 12 on down.
+    /// 1 / k!, from k = 12 down to 0.
     const INVERSE_FACTORIALS: [f64; 13] = {
         let mut inverses = [1.0; 13];
         let mut k = 1;
@@ -263,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exp_is_near_that_of_the_standard_library_over_its_whole_range() {
+    fn exp_is_close_to_the_standard_library_over_its_whole_range() {
         for step in 0..=200_000 {
             let x = -100.0 + step as f32 * 0.001;
             let (found, expected) = (exp::<false>(x), f64::from(x.min(88.0)).exp());
@@ -274,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_of_negative_is_within_a_unit_or_two_of_that_of_the_standard_library() {
+    fn exp_of_negative_is_within_two_units_of_the_standard_library() {
         for step in 0..=700_000 {
             let x = f64::from(step) * -0.001;
             for found in [exp_of_negative::<false>(x), exp_of_negative::<true>(x)] {
@@ -285,26 +273,33 @@ mod tests {
     }
 
     #[test]
-    fn every_instruction_set_gives_what_f64_gives() {
+    fn every_implementation_agrees_with_f64() {
         let x: Vec<f32> = (0..203).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
         let gamma: Vec<f32> = (0..203).map(|i| 1.0 + (i as f32).cos() * 0.2).collect();
         let square: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 203.0;
         let sum: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
-        for kernel in Kernel::available() {
-            let fns = VectorFns::of(kernel);
+        for implementation in Implementation::supported() {
             let mut normed = vec![0.0; 203];
-            fns.norm(&x, &gamma, 1e-5, &mut normed);
+            implementation.norm(&x, &gamma, 1e-5, &mut normed);
             let mut gated = x.clone();
-            fns.gate(&mut gated, &gamma);
+            implementation.gate(&mut gated, &gamma);
             for i in 0..203 {
                 let (x, gamma) = (f64::from(x[i]), f64::from(gamma[i]));
                 let (normed, gated) = (f64::from(normed[i]), f64::from(gated[i]));
-                assert!((normed - x / (square + 1e-5).sqrt() * gamma).abs() < 2e-6, "{}", kernel.name());
-                assert!((gated - x / (1.0 + (-x).exp()) * gamma).abs() < 2e-6, "{}", kernel.name());
+                assert!(
+                    (normed - x / (square + 1e-5).sqrt() * gamma).abs() < 2e-6,
+                    "{}",
+                    implementation.name()
+                );
+                assert!((gated - x / (1.0 + (-x).exp()) * gamma).abs() < 2e-6, "{}", implementation.name());
             }
-            assert!((f64::from(fns.log_sum_exp(&x)) - sum.ln()).abs() < 2e-6, "{}", kernel.name());
+            assert!(
+                (f64::from(implementation.log_sum_exp(&x)) - sum.ln()).abs() < 2e-6,
+                "{}",
+                implementation.name()
+            );
             let broken = [0.0, f32::NAN, 1.0];
-            assert!(fns.log_sum_exp(&broken).is_nan(), "{}", kernel.name());
+            assert!(implementation.log_sum_exp(&broken).is_nan(), "{}", implementation.name());
         }
     }
 }

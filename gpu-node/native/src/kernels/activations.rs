@@ -1,38 +1,41 @@
-//! Inputs of a multiplication, in the form that the kernels read.
+//! Encoding of a multiplication's inputs into the layout that the kernels read.
 
 use super::disjoint::Disjoint;
-use super::{Bf16Words, CHUNK_TOKENS, Kernel, Panel};
+use super::{Bf16Words, CHUNK_TOKENS, Panel};
+use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
 use crate::storage::{Format, Precision};
 use half::bf16;
 
-/// Columns of the longest group.
-const GROUP: usize = crate::storage::LONGEST_GROUP;
-/// Numbers of a buffer: more than a gigabyte of activations is a mistake, and what the machine cannot have would end the
-/// process.
-pub const MOST_ACTIVATIONS: usize = 1 << 28;
+/// Columns of the longest group: the unit of encoding.
+const GROUP: usize = crate::storage::MAX_GROUP;
+/// Maximum number of values in a buffer. More than a gigabyte of activations is a mistake of the caller, and
+/// an allocation that fails would end the process.
+pub const MAX_ACTIVATIONS: usize = 1 << 28;
 
-/// Whether a buffer may have so many rows and columns, which are padded to whole groups.
-pub(crate) fn may_have(rows: usize, cols: usize) -> bool {
+/// Returns whether `rows` times `cols` values, with columns padded to whole groups, are at most
+/// [`MAX_ACTIVATIONS`].
+pub(crate) fn fits_activations(rows: usize, cols: usize) -> bool {
     let padded = cols.checked_next_multiple_of(GROUP);
-    padded.and_then(|cols| cols.checked_mul(rows)).is_some_and(|numbers| numbers <= MOST_ACTIVATIONS)
+    padded.and_then(|cols| cols.checked_mul(rows)).is_some_and(|numbers| numbers <= MAX_ACTIVATIONS)
 }
 
-/// How activations are written: it has to fit the weights they meet.
+/// How activations are encoded. The precision of the weights decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// bfloat16, rounded to the nearest.
+    /// bfloat16, rounded to nearest.
     Bf16,
-    /// Signed 16 bits, with an f32 scale a token and group of so many columns. With 8 bits they would be what
-    /// loses most of int8's quality, and instructions for 16 multiply as fast where there is no 8-bit dot product.
+    /// Signed 16 bits, with one f32 scale for each token and group of columns. With 8 bits, the activations
+    /// would cause most of int8's loss of quality. Where there is no 8-bit dot product, instructions for 16
+    /// bits multiply as fast.
     Int16 {
-        /// 64 or 32.
+        /// Columns of a group: 64 or 32.
         group: usize,
     },
 }
 
 impl Encoding {
-    /// What weights of `format` are multiplied by.
+    /// The encoding of activations that weights of `format` are multiplied by.
     pub fn of(format: Format) -> Encoding {
         match format.precision() {
             Precision::Bf16 => Encoding::Bf16,
@@ -57,12 +60,13 @@ impl Encoding {
     }
 }
 
-/// Room for the encoded activations of some tokens; filled again and again without allocating.
+/// A buffer of encoded activations, `[tokens, cols]`. Encoding reuses it without allocating.
 ///
-/// Tokens are taken in chunks of [`CHUNK_TOKENS`]. In a chunk of `t` tokens the words of one step
-/// of columns lie side by side, `[steps, t]`, and so do scales and sums, `[groups, t]`. A step of 16-bit
-/// integers is four columns in two words, the even ones before the odd ones; of bf16 it is as the kernel's
-/// [`Bf16Words`] say. In planes a group is the upper bytes of its columns, `[t, columns]`, and then the lower ones.
+/// Tokens are divided into chunks of [`CHUNK_TOKENS`]. In a chunk of `t` tokens the words of one step of
+/// columns lie side by side, `[steps, t]`, and so do scales and sums, `[groups, t]`. A step of 16-bit
+/// integers is four columns in two words, the even columns before the odd ones. [`Bf16Words`] says how bf16
+/// is laid out. A group in planes is the upper bytes of its columns, `[t, columns]`, followed by the lower
+/// bytes.
 pub struct Activations {
     max_tokens: usize,
     max_cols: usize,
@@ -75,14 +79,14 @@ pub struct Activations {
     sums: Vec<i32>,
 }
 
-/// One chunk's part of the room.
+/// One chunk's inputs, and its part of the buffer.
 pub(crate) struct ChunkMut<'a> {
-    /// `[tokens, cols]` f32.
+    /// `[tokens, cols]` f32 row-major.
     pub(crate) inputs: &'a [f32],
     pub(crate) cols: usize,
     pub(crate) encoding: Encoding,
     pub(crate) bf16_words: Bf16Words,
-    /// 16-bit inputs as planes.
+    /// Whether 16-bit inputs are written as two planes of bytes.
     pub(crate) in_planes: bool,
     pub(crate) words: &'a mut [u32],
     pub(crate) scales: &'a mut [f32],
@@ -90,7 +94,8 @@ pub(crate) struct ChunkMut<'a> {
 }
 
 impl Activations {
-    /// Room for `max_tokens` tokens of `max_cols` columns in any encoding; not more than [`MOST_ACTIVATIONS`].
+    /// Creates a buffer for `max_tokens` tokens of `max_cols` columns in any encoding, at most
+    /// [`MAX_ACTIVATIONS`] values.
     pub fn with_capacity(max_tokens: usize, max_cols: usize) -> Activations {
         let padded = max_cols.next_multiple_of(64);
         Activations {
@@ -106,35 +111,35 @@ impl Activations {
         }
     }
 
-    /// Tokens that there is room for.
+    /// Maximum number of tokens.
     pub fn capacity(&self) -> usize {
         self.max_tokens
     }
 
-    /// The encoding of what is held now.
+    /// The encoding of the present activations.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// The number of tokens that are held now.
+    /// The number of tokens encoded at present.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The number of columns that are held now.
+    /// The number of columns encoded at present.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Encodes `inputs`, `[tokens, cols]` f32 row-major. An input that is not a number makes every
-    /// output of its token one.
+    /// Encodes `inputs`, `[tokens, cols]` f32 row-major. A NaN among the inputs makes every output of its
+    /// token NaN.
     ///
     /// # Panics
     ///
-    /// When there is no room for so much, or `inputs` is no whole number of tokens.
+    /// Panics if the buffer is too small, or `inputs` is not a whole number of tokens.
     pub fn encode(
         &mut self,
-        kernel: &Kernel,
+        implementation: &Implementation,
         pool: &mut Pool,
         encoding: Encoding,
         cols: usize,
@@ -144,16 +149,16 @@ impl Activations {
         assert_eq!(tokens * cols, inputs.len(), "inputs end within a token");
         assert!(tokens <= self.max_tokens && cols <= self.max_cols, "no room for the inputs");
         (self.encoding, self.tokens, self.cols) = (encoding, tokens, cols);
-        self.bf16_words = kernel.bf16_words;
+        self.bf16_words = implementation.multiply.bf16_words;
         let bf16_words = self.bf16_words;
-        let (words, groups) = self.per_token();
+        let (words, groups) = self.sizes_per_token();
         let chunks = tokens.div_ceil(CHUNK_TOKENS);
         let all_words = Disjoint::new(&mut self.words);
         let all_scales = Disjoint::new(&mut self.scales);
         let all_sums = Disjoint::new(&mut self.sums);
         let encode = |chunk: usize| {
             let tokens = chunk_range(chunk, tokens);
-            // SAFETY: chunks do not overlap, and each is encoded once, by one thread.
+            // SAFETY: chunks do not overlap, and one thread encodes each of them once.
             let (words, scales, sums) = unsafe {
                 (
                     all_words.range(tokens.start * words..tokens.end * words),
@@ -161,12 +166,12 @@ impl Activations {
                     all_sums.range(tokens.start * groups..tokens.end * groups),
                 )
             };
-            kernel.encode(ChunkMut {
+            implementation.encode(ChunkMut {
                 inputs: &inputs[tokens.start * cols..tokens.end * cols],
                 cols,
                 encoding,
                 bf16_words,
-                in_planes: tokens.len() >= kernel.planes_from,
+                in_planes: tokens.len() >= implementation.multiply.min_plane_tokens,
                 words,
                 scales,
                 sums,
@@ -180,14 +185,14 @@ impl Activations {
         pool.run(&|part| (chunks * part / parts..chunks * (part + 1) / parts).for_each(&encode))
     }
 
-    /// The chunks of what is held now.
+    /// The number of chunks.
     pub(super) fn chunks(&self) -> usize {
         self.tokens.div_ceil(CHUNK_TOKENS)
     }
 
-    /// One chunk, and its first token.
+    /// Returns the first token of a chunk, and its panel.
     pub(super) fn panel(&self, chunk: usize) -> (usize, Panel<'_>) {
-        let (words, groups) = self.per_token();
+        let (words, groups) = self.sizes_per_token();
         let tokens = chunk_range(chunk, self.tokens);
         let panel = Panel {
             tokens: tokens.len(),
@@ -198,8 +203,8 @@ impl Activations {
         (tokens.start, panel)
     }
 
-    /// Words and groups of one token.
-    fn per_token(&self) -> (usize, usize) {
+    /// The number of words and of groups of one token.
+    fn sizes_per_token(&self) -> (usize, usize) {
         let groups = self.cols.div_ceil(self.encoding.group());
         (groups * self.encoding.words(self.bf16_words), groups)
     }
@@ -210,8 +215,8 @@ fn chunk_range(chunk: usize, tokens: usize) -> std::ops::Range<usize> {
     start..(start + CHUNK_TOKENS).min(tokens)
 }
 
-/// Encodes one chunk. Inlined into a function of each instruction set, for the compiler to
-/// vectorise; the operations and their order, and so the bits, are the same in all of them.
+/// Encodes one chunk. Inlined into a function of each instruction set, so that the compiler vectorises it for
+/// that set. The operations and their order, and so the bits, are the same in all of them.
 #[inline(always)]
 pub(crate) fn encode_chunk(chunk: ChunkMut<'_>) {
     let tokens = chunk.inputs.len() / chunk.cols;
@@ -263,7 +268,7 @@ fn encode_bf16(inputs: &[f32], token: usize, tokens: usize, form: Bf16Words, wor
     }
 }
 
-/// Writes one token's group and returns its scale and the sum of its codes.
+/// Writes one token's group. Returns its scale and the sum of its codes.
 #[inline(always)]
 fn encode_int16(
     inputs: &[f32],
@@ -274,15 +279,15 @@ fn encode_int16(
 ) -> (f32, i32) {
     const INFINITY: u32 = f32::INFINITY.to_bits();
     let values = padded(inputs);
-    // Magnitudes are ordered as their bits are, and integers are what the compiler vectorises.
+    // Magnitudes have the order of their bits, and the compiler vectorises the maximum of integers.
     let largest = values.iter().fold(0, |largest, value| (value.to_bits() & !(1 << 31)).max(largest));
     let scale = f32::from_bits(largest) / 32_767.0;
-    // A scale so small that its inverse overflows stands for zeros.
+    // Where the scale is so small that its inverse overflows, all codes are 0.
     let inverse = if scale > 1e-37 { 1.0 / scale } else { 0.0 };
     let mut codes = [0i16; GROUP];
     let mut sum = 0;
     for (code, value) in codes.iter_mut().zip(values) {
-        // To the nearest, ties to even: the sum's lowest bit is worth one.
+        // Rounds to nearest, ties to even: the lowest bit of the sum has the value 1.
         const SHIFT: f32 = 12_582_912.0;
         let rounded = (value * inverse + SHIFT).to_bits().cast_signed() - SHIFT.to_bits().cast_signed();
         sum += rounded;

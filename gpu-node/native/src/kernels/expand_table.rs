@@ -1,11 +1,11 @@
-//! Shuffles that put packed values where a byte of a mask has its ones; where it has none they ask
-//! for a byte that does not exist, which gives 0.
+//! Shuffles that move packed values to the places of the ones in a byte of a mask. At the places of zeros
+//! they select a byte that does not exist, which gives 0.
 
-/// A table that begins where a cache line does, so that none of its entries crosses one.
+/// A table aligned to cache lines, so that no entry crosses one.
 #[repr(align(64))]
 pub(super) struct Table<T>(pub(super) [T; 256]);
 
-/// For 8 bytes.
+/// Shuffles of 8 bytes.
 pub(super) static EXPAND_BYTES: Table<[u8; 8]> = Table({
     let mut table = [[255; 8]; 256];
     let mut byte = 0;
@@ -23,7 +23,7 @@ pub(super) static EXPAND_BYTES: Table<[u8; 8]> = Table({
     table
 });
 
-/// For 8 bytes that begin with the upper half of a register.
+/// Shuffles of 8 bytes that lie in the upper half of a register.
 #[cfg(target_arch = "x86_64")]
 pub(super) static EXPAND_UPPER_BYTES: Table<[u8; 8]> = Table({
     let mut table = EXPAND_BYTES.0;
@@ -41,7 +41,7 @@ pub(super) static EXPAND_UPPER_BYTES: Table<[u8; 8]> = Table({
     table
 });
 
-/// For 8 words of two bytes.
+/// Shuffles of 8 words of two bytes.
 pub(super) static EXPAND_WORDS: Table<[u8; 16]> = Table({
     let mut table = [[255; 16]; 256];
     let mut byte = 0;

@@ -1,66 +1,70 @@
-use super::activations::may_have;
+//! Multiplication of encoded activations by packed matrices, shared between threads by blocks of rows.
+
+use super::activations::fits_activations;
 use super::disjoint::Disjoint;
-use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, Kernel, Panel};
+use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, Panel};
+use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
 use crate::storage::{Matrix, VECTOR_BYTES};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Matrices of one [`Multiplier::multiply_all`].
-pub const MOST_PRODUCTS: usize = 4;
+/// Maximum number of matrices in one call of [`Multiplier::multiply_all`].
+pub const MAX_PRODUCTS: usize = 4;
 
-/// A matrix, and where its products go.
+/// A matrix `[rows, cols]`, and its products `[tokens, rows]` f32 row-major.
 pub type Product<'a> = (&'a Matrix, &'a mut [f32]);
 
-/// A kernel on a pool, with what a multiplication needs beside the matrix. Nothing is allocated
+/// Multiplies packed matrices on a pool of threads. Holds the inputs and all buffers: nothing is allocated
 /// after [`Multiplier::new`].
 pub struct Multiplier {
-    kernel: &'static Kernel,
+    implementation: &'static Implementation,
     pool: Pool,
     activations: Activations,
-    /// A thread's block of expanded weights, for more than [`CHUNK_TOKENS`] tokens.
+    /// One block of expanded weights for each thread, for more than [`CHUNK_TOKENS`] tokens.
     expanded: Vec<Mutex<Vec<u8>>>,
-    /// Blocks of each part's share that somebody has taken.
-    taken: Vec<Taken>,
+    /// For each thread's share of the blocks, how many of them are taken.
+    taken: Vec<TakenBlocks>,
     max_cols: usize,
 }
 
-/// On a cache line of its own.
+/// A counter on a cache line of its own.
 #[repr(align(64))]
 #[derive(Default)]
-struct Taken(AtomicUsize);
+struct TakenBlocks(AtomicUsize);
 
-/// Why a multiplication did not happen, or not to its end.
+/// Why a multiplication failed.
 #[derive(Debug)]
 pub enum MultiplyError {
-    /// Inputs or outputs do not have the matrix's shape, or there is no room for them.
+    /// Inputs or outputs do not have the matrix's shape, or the buffers are too small for them.
     Shape(String),
-    /// A kernel panicked.
+    /// The work of a thread panicked.
     Panicked(Panicked),
 }
 
 impl Multiplier {
-    /// Room for `max_tokens` tokens and matrices of up to `max_cols` columns; an error where that is more than
-    /// [`MOST_ACTIVATIONS`](super::MOST_ACTIVATIONS).
+    /// Creates a multiplier with buffers for `max_tokens` tokens and matrices of up to `max_cols` columns.
+    /// Fails where that exceeds [`MAX_ACTIVATIONS`](super::MAX_ACTIVATIONS).
     pub fn new(
-        kernel: &'static Kernel,
+        implementation: &'static Implementation,
         pool: Pool,
         max_tokens: usize,
         max_cols: usize,
     ) -> Result<Multiplier, MultiplyError> {
         let threads = pool.threads();
-        if !may_have(max_tokens, max_cols) || !may_have(threads * BLOCK_ROWS / 2, max_cols) {
+        if !fits_activations(max_tokens, max_cols) || !fits_activations(threads * BLOCK_ROWS / 2, max_cols) {
             return Err(MultiplyError::Shape(format!(
                 "{max_tokens} tokens of {max_cols} columns on {threads} threads need more than a gigabyte"
             )));
         }
-        // A bf16 row is the widest; an int8 one has scales as well.
+        // Bytes of a block of bf16, the widest precision. A block of int8 has scales too and is still
+        // shorter.
         let block = BLOCK_ROWS * 2 * max_cols.next_multiple_of(64) + VECTOR_BYTES;
         let expanded = (0..threads).map(|_| Mutex::new(vec![0; block])).collect();
-        let taken = (0..threads).map(|_| Taken::default()).collect();
+        let taken = (0..threads).map(|_| TakenBlocks::default()).collect();
         Ok(Multiplier {
-            kernel,
+            implementation,
             pool,
             activations: Activations::with_capacity(max_tokens, max_cols),
             expanded,
@@ -69,18 +73,18 @@ impl Multiplier {
         })
     }
 
-    /// The kernel that runs.
-    pub fn kernel(&self) -> &'static Kernel {
-        self.kernel
+    /// The implementation that multiplies.
+    pub fn implementation(&self) -> &'static Implementation {
+        self.implementation
     }
 
-    /// The pool, for work beside multiplications.
+    /// The pool of threads, for other work between multiplications.
     pub fn pool(&mut self) -> &mut Pool {
         &mut self.pool
     }
 
-    /// Encodes `inputs`, `[tokens, cols]` f32 row-major, for [`Multiplier::multiply`]: once for all
-    /// matrices that read the same inputs.
+    /// Encodes `inputs`, `[tokens, cols]` f32 row-major, for [`Multiplier::multiply`]. Once is enough for all
+    /// matrices that multiply the same inputs.
     pub fn encode(&mut self, encoding: Encoding, cols: usize, inputs: &[f32]) -> Result<(), MultiplyError> {
         if cols == 0 || !inputs.len().is_multiple_of(cols) || inputs.is_empty() {
             let count = inputs.len();
@@ -89,60 +93,61 @@ impl Multiplier {
             )));
         }
         self.check_room(inputs.len() / cols, cols)?;
-        self.activations.encode(self.kernel, &mut self.pool, encoding, cols, inputs)?;
+        self.activations.encode(self.implementation, &mut self.pool, encoding, cols, inputs)?;
         Ok(())
     }
 
-    /// Refuses what there is no room for.
+    /// Fails if the buffers are too small.
     pub(crate) fn check_room(&self, tokens: usize, cols: usize) -> Result<(), MultiplyError> {
-        let (most, widest) = (self.activations.capacity(), self.max_cols);
-        if tokens <= most && cols <= widest {
+        let (max_tokens, max_cols) = (self.activations.capacity(), self.max_cols);
+        if tokens <= max_tokens && cols <= max_cols {
             return Ok(());
         }
         Err(MultiplyError::Shape(format!(
-            "there is room for {most} tokens of {widest} columns, not for {tokens} of {cols}"
+            "there is room for {max_tokens} tokens of {max_cols} columns, not for {tokens} of {cols}"
         )))
     }
 
-    /// Multiplies what was encoded last: `outputs` is `[tokens, rows]` f32 row-major.
+    /// Multiplies the inputs that were encoded last. `outputs` is `[tokens, rows]` f32 row-major.
     pub fn multiply(&mut self, matrix: &Matrix, outputs: &mut [f32]) -> Result<(), MultiplyError> {
         self.multiply_all(&mut [(matrix, outputs)])
     }
 
-    /// Multiplies what was encoded last by up to [`MOST_PRODUCTS`] matrices: threads wait for each other once, not
-    /// after every matrix.
+    /// Multiplies the inputs that were encoded last by up to [`MAX_PRODUCTS`] matrices. Threads wait for each
+    /// other once, not after every matrix.
     ///
     /// The result of a row does not depend on the number of threads, nor on the other rows. Up to
-    /// [`CHUNK_TOKENS`] tokens share one pass over the weights; of more the weights of a block are
-    /// expanded once, and each chunk of tokens meets them in the cache.
+    /// [`CHUNK_TOKENS`] tokens share one pass over the weights. For more tokens, the weights of a block are
+    /// expanded once, and each chunk of tokens reads them from the cache.
     pub fn multiply_all(&mut self, products: &mut [Product<'_>]) -> Result<(), MultiplyError> {
-        if products.len() > MOST_PRODUCTS {
+        if products.len() > MAX_PRODUCTS {
             let count = products.len();
             return Err(MultiplyError::Shape(format!(
-                "at most {MOST_PRODUCTS} matrices are multiplied at once, not {count}"
+                "at most {MAX_PRODUCTS} matrices are multiplied at once, not {count}"
             )));
         }
         for (matrix, outputs) in &*products {
             self.check(matrix, outputs)?;
         }
         let parts = self.pool.threads();
-        let mut jobs = [const { None }; MOST_PRODUCTS];
-        for (job, (matrix, outputs)) in jobs.iter_mut().zip(products) {
-            let (kernel, activations) = (self.kernel, &self.activations);
-            *job = Some(Job { kernel, matrix, activations, outputs: Disjoint::new(outputs) });
+        let mut matrix_products = [const { None }; MAX_PRODUCTS];
+        for (product, (matrix, outputs)) in matrix_products.iter_mut().zip(products) {
+            let (implementation, activations) = (self.implementation, &self.activations);
+            *product =
+                Some(MatrixProduct { implementation, matrix, activations, outputs: Disjoint::new(outputs) });
         }
         let (expanded, taken) = (&self.expanded, &self.taken);
         taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         self.pool.run(&|part| {
             let mut expanded = expanded[part].lock().unwrap_or_else(PoisonError::into_inner);
-            // Its own share, then what is left of those whose threads are behind.
+            // Its own share first, then the rest of the shares whose threads are behind.
             for share in (0..parts).map(|offset| (part + offset) % parts) {
                 let mut first = 0;
                 let mut next = taken[share].0.fetch_add(1, Ordering::Relaxed);
-                for job in jobs.iter().flatten() {
-                    let blocks = job.matrix.share(share, parts);
+                for product in matrix_products.iter().flatten() {
+                    let blocks = product.matrix.share(share, parts);
                     while next - first < blocks.len() {
-                        job.run(blocks.start + next - first, &mut expanded);
+                        product.multiply_block(blocks.start + next - first, &mut expanded);
                         next = taken[share].0.fetch_add(1, Ordering::Relaxed);
                     }
                     first += blocks.len();
@@ -173,55 +178,66 @@ impl Multiplier {
     }
 }
 
-struct Job<'a> {
-    kernel: &'static Kernel,
+/// One matrix of a [`Multiplier::multiply_all`].
+struct MatrixProduct<'a> {
+    implementation: &'static Implementation,
     matrix: &'a Matrix,
     activations: &'a Activations,
     outputs: Disjoint<'a, f32>,
 }
 
-impl Job<'_> {
-    /// Multiplies a block: by few tokens straight from memory; by more it is expanded where it is sparse, and meets one
-    /// chunk of tokens after the other in the cache.
-    fn run(&self, block: usize, expanded: &mut [u8]) {
+impl MatrixProduct<'_> {
+    /// Multiplies a block. One chunk of tokens reads it from memory. For more chunks a sparse block is
+    /// expanded first, and each chunk reads it from the cache.
+    fn multiply_block(&self, block: usize, expanded: &mut [u8]) {
         let stream = self.matrix.block(block);
         if self.activations.chunks() == 1 {
             let (_, panel) = self.activations.panel(0);
-            let block_fn = self.kernel.block_fn(self.matrix.format(), self.matrix.is_sparse(), panel.tokens);
-            self.block(block, stream, block_fn, panel, 0);
+            let block_fn =
+                self.implementation.block_fn(self.matrix.format(), self.matrix.is_sparse(), panel.tokens);
+            self.multiply_panel(block, stream, block_fn, panel, 0);
         } else if let Some(expand) = self.expand_fn() {
             let groups = self.matrix.groups();
             assert!(groups * self.matrix.format().dense_group() + VECTOR_BYTES <= expanded.len());
-            // SAFETY: the matrix's own stream, and there is room for its groups.
+            // SAFETY: the stream belongs to the matrix, and `expanded` has room for its groups.
             unsafe { expand(stream, groups, expanded) };
-            self.chunks(block, expanded);
+            self.multiply_chunks(block, expanded);
         } else {
-            self.chunks(block, stream);
+            self.multiply_chunks(block, stream);
         }
     }
 
-    /// What makes dense blocks of the matrix's; none where they are dense.
+    /// Returns the function that expands the matrix's blocks; `None` where they are dense.
     fn expand_fn(&self) -> Option<ExpandFn> {
-        if self.matrix.is_sparse() { self.kernel.expand_fn(self.matrix.format()) } else { None }
+        if self.matrix.is_sparse() { self.implementation.expand_fn(self.matrix.format()) } else { None }
     }
 
-    fn chunks(&self, block: usize, stream: &[u8]) {
+    /// Multiplies a dense block by one chunk of tokens after the other.
+    fn multiply_chunks(&self, block: usize, stream: &[u8]) {
         for chunk in 0..self.activations.chunks() {
             let (first_token, panel) = self.activations.panel(chunk);
-            let block_fn = self.kernel.block_fn(self.matrix.format(), false, panel.tokens);
-            self.block(block, stream, block_fn, panel, first_token);
+            let block_fn = self.implementation.block_fn(self.matrix.format(), false, panel.tokens);
+            self.multiply_panel(block, stream, block_fn, panel, first_token);
         }
     }
 
-    fn block(&self, block: usize, stream: &[u8], block_fn: BlockFn, panel: Panel<'_>, first_token: usize) {
+    /// Multiplies a block by one panel and writes the products of its rows.
+    fn multiply_panel(
+        &self,
+        block: usize,
+        stream: &[u8],
+        block_fn: BlockFn,
+        panel: Panel<'_>,
+        first_token: usize,
+    ) {
         let mut sums = BlockSums([[0.0; BLOCK_ROWS]; CHUNK_TOKENS]);
-        // SAFETY: `stream` is of the format and sparsity that the function was chosen for and as many
-        // groups long, with a vector behind them; the panel was encoded for as many columns.
+        // SAFETY: `stream` has the format and sparsity that the function was chosen for and all groups of the
+        // matrix, with a vector behind them; the panel was encoded for the matrix's columns.
         unsafe { block_fn(stream, self.matrix.groups(), panel, &mut sums) };
         let rows = self.matrix.block_rows(block);
         for (token, sums) in sums.0[..panel.tokens].iter().enumerate() {
             let start = (first_token + token) * self.matrix.rows() + rows.start;
-            // SAFETY: rows of this block, which no other thread has.
+            // SAFETY: the rows of this block, which no other thread writes.
             let outputs = unsafe { self.outputs.range(start..start + rows.len()) };
             outputs.copy_from_slice(&sums[..rows.len()]);
         }

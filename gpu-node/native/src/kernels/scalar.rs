@@ -1,18 +1,15 @@
-//! Plain Rust: runs everywhere and says what the others have to compute.
+//! Plain Rust: runs everywhere, and defines what the other implementations compute.
 
 use super::activations::{ChunkMut, encode_chunk};
-use super::by_groups::by_groups;
-use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
+use super::expand_then_multiply::expand_then_multiply;
+use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
+use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::storage::{BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int8};
 use half::f16;
 
-/// Runs on every machine.
-pub(super) static KERNEL: Kernel = Kernel {
-    name: "scalar",
-    set: InstructionSet::Baseline,
+pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
-    planes_from: usize::MAX,
+    min_plane_tokens: usize::MAX,
     encode,
     dense_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),
@@ -45,12 +42,12 @@ fn dense_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel<'_>, su
     }
 }
 
-/// The first of a pair of bf16.
+/// The first of a pair of bf16, as f32.
 fn low(pair: u32) -> f32 {
     f32::from_bits(pair << 16)
 }
 
-/// The second.
+/// The second of a pair of bf16, as f32.
 fn high(pair: u32) -> f32 {
     f32::from_bits(pair & 0xffff_0000)
 }
@@ -106,7 +103,7 @@ fn dense_int4<const GROUP: usize, const T: usize>(
     }
 }
 
-/// Adds one vector's products to the 16 rows from `first_row` on.
+/// Adds one vector's products to the 16 rows from `first_row` on. `weight` decodes a byte.
 #[inline(always)]
 fn add_dots<const T: usize>(
     vector: &[u8],
@@ -134,8 +131,8 @@ fn half(header: &[u8], index: usize) -> f32 {
 ///
 /// The contract of a `BlockFn`.
 unsafe fn sparse_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &mut BlockSums) {
-    // SAFETY: the caller's.
-    unsafe { by_groups(expand_bf16, dense_bf16::<T>, stream, groups, panel, sums) }
+    // SAFETY: guaranteed by the caller.
+    unsafe { expand_then_multiply(expand_bf16, dense_bf16::<T>, stream, groups, panel, sums) }
 }
 
 /// # Safety
@@ -147,8 +144,8 @@ unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
     panel: Panel<'_>,
     sums: &mut BlockSums,
 ) {
-    // SAFETY: the caller's.
-    unsafe { by_groups(expand_int8::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
+    // SAFETY: guaranteed by the caller.
+    unsafe { expand_then_multiply(expand_int8::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
 }
 
 fn int8(group: usize) -> Format {

@@ -1,8 +1,8 @@
-//! From a sparse group to a dense one: the definition that every other kernel is compared with.
+//! Expansion of sparse groups into dense ones: the reference for the kernels of every instruction set.
 
 use super::{Format, Precision, VECTOR_BYTES};
 
-/// Expands `groups` groups of bf16 into dense ones and returns the bytes that were read.
+/// Expands `groups` groups of bf16 into dense ones. Returns the number of bytes that were read.
 pub(crate) fn expand_bf16(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
     let format = Format::BF16;
     let mut at = 0;
@@ -24,8 +24,8 @@ pub(crate) fn expand_bf16(stream: &[u8], groups: usize, out: &mut [u8]) -> usize
     at
 }
 
-/// Expands `groups` groups of `GROUP` columns of int8 into dense ones and returns the bytes that
-/// were read.
+/// Expands `groups` groups of `GROUP` columns of int8 into dense ones. Returns the number of bytes that were
+/// read.
 pub(crate) fn expand_int8<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
     let format = Format::new(Precision::Int8, GROUP).expect("a group that int8 has");
     let mut at = 0;
@@ -49,7 +49,7 @@ pub(crate) fn expand_int8<const GROUP: usize>(stream: &[u8], groups: usize, out:
     at
 }
 
-/// `N` bytes from `at` on.
+/// Returns the `N` bytes from `at` on.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a slice of N bytes")
 }

@@ -1,15 +1,17 @@
+//! Formats of packed weights: a precision, and the number of columns that share a scale.
+
 use super::{BLOCK_ROWS, VECTOR_BYTES};
 use std::fmt;
 
-/// How a weight is written.
+/// How a weight is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// bfloat16.
     Bf16,
-    /// Signed 8 bits with an f16 scale a row and group.
+    /// Signed 8 bits with an f16 scale for each row and group.
     Int8,
-    /// Unsigned 4 bits with a scale and a minimum a row and group. Stored dense, whatever is pruned: expanding nibbles
-    /// takes longer than reading them.
+    /// Unsigned 4 bits with an f16 scale and an f16 minimum for each row and group. Stored dense even where
+    /// weights are pruned: expanding nibbles takes longer than reading them.
     Int4,
 }
 
@@ -20,21 +22,21 @@ pub struct Format {
     group: usize,
 }
 
-/// Why there is no such format.
+/// Why a format does not exist.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FormatError {
-    /// No precision of that name.
+    /// No precision has this name.
     Precision(String),
-    /// No such group in that precision.
+    /// The precision has no groups of this many columns.
     Group(Precision, usize),
 }
 
 impl Precision {
-    /// Every precision, by name.
+    /// Every precision with its name.
     pub const ALL: [(&'static str, Precision); 3] =
         [("bf16", Precision::Bf16), ("int8", Precision::Int8), ("int4", Precision::Int4)];
 
-    /// The name that [`Precision::named`] reads.
+    /// The name that [`Precision::named`] accepts.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Bf16 => "bf16",
@@ -43,7 +45,7 @@ impl Precision {
         }
     }
 
-    /// The precision called `name`.
+    /// Returns the precision called `name`.
     pub fn named(name: &str) -> Result<Precision, FormatError> {
         let found = Precision::ALL.iter().find(|(known, _)| *known == name);
         found.map(|&(_, precision)| precision).ok_or_else(|| FormatError::Precision(name.to_owned()))
@@ -51,10 +53,10 @@ impl Precision {
 }
 
 impl Format {
-    /// bf16. It has no scales; its groups of 64 are only the unit of the layout.
+    /// bf16. It has no scales; its groups of 64 columns are only the unit of the layout.
     pub const BF16: Format = Format { precision: Precision::Bf16, group: 64 };
 
-    /// `group` is 64 or 32; bf16 knows only 64.
+    /// Creates a format. `group` is 64 or 32 columns; bf16 has only 64.
     pub fn new(precision: Precision, group: usize) -> Result<Format, FormatError> {
         match (precision, group) {
             (Precision::Bf16, 64) | (Precision::Int8 | Precision::Int4, 64 | 32) => {
@@ -64,14 +66,14 @@ impl Format {
         }
     }
 
-    /// What the engine takes of a precision: of int8 the longest groups, which lose nothing; of int4 the shorter
-    /// ones, half a bit a weight more.
+    /// The format that the engine uses for a precision: int8 with groups of 64, which lose no quality, and
+    /// int4 with groups of 32, which take half a bit more for each weight.
     pub fn usual(precision: Precision) -> Format {
         let group = if precision == Precision::Int4 { 32 } else { 64 };
         Format { precision, group }
     }
 
-    /// How a weight is written.
+    /// How a weight is encoded.
     pub fn precision(self) -> Precision {
         self.precision
     }
@@ -81,7 +83,7 @@ impl Format {
         self.group
     }
 
-    /// Columns that lie side by side in a 32-bit lane, or, of int4, in a lane once it is unpacked.
+    /// Columns that lie side by side in a 32-bit lane, for int4 after unpacking.
     pub(crate) fn step(self) -> usize {
         match self.precision {
             Precision::Bf16 => 2,
@@ -94,12 +96,12 @@ impl Format {
         self.group / self.step()
     }
 
-    /// Groups that `cols` columns fill, the last one perhaps in part.
+    /// Number of groups of `cols` columns. The last one may be partial.
     pub(crate) fn groups(self, cols: usize) -> usize {
         cols.div_ceil(self.group)
     }
 
-    /// Bytes before the values of a dense group.
+    /// Bytes before the values of a dense group of a block: scales and minimums.
     pub(crate) fn dense_header(self) -> usize {
         match self.precision {
             Precision::Bf16 => 0,
@@ -117,12 +119,12 @@ impl Format {
         self.dense_header() + vectors * VECTOR_BYTES
     }
 
-    /// Whether only what survives is stored of a pruned matrix.
+    /// Whether a pruned matrix is stored without its pruned weights.
     pub(crate) fn stores_sparse(self) -> bool {
         self.precision != Precision::Int4
     }
 
-    /// Bytes before the masks of a sparse group.
+    /// Bytes before the masks of a sparse group: scales.
     pub(crate) fn sparse_scales(self) -> usize {
         if self.precision == Precision::Int8 { 2 * BLOCK_ROWS } else { 0 }
     }

@@ -1,22 +1,22 @@
-//! One group of a block's rows on its way into the stream.
+//! One group of a block's rows, from codes to the bytes of the stream.
 
-use super::instructions::{Packing, Vector};
+use super::packing::{Packing, Vector};
 use super::quantise::Codes;
-use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
+use super::{BLOCK_ROWS, Format, MAX_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
 use half::f16;
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
-/// Of a group of bf16; the others have fewer.
-const MOST_VECTORS: usize = LONGEST_GROUP / 2 * TILES;
+/// Vectors of a group of bf16. Other formats have fewer.
+const MAX_VECTORS: usize = MAX_GROUP / 2 * TILES;
 
-/// Codes, scales and masks. Rows and columns that do not exist have codes of 0 and masks of 0.
+/// Codes, scales and masks of one group. Rows and columns that do not exist have codes of 0 and masks of 0.
 pub(super) struct Group {
     codes: [Codes; BLOCK_ROWS],
     masks: [u64; BLOCK_ROWS],
-    /// The rows in the order of the stream; one byte a code of int4.
-    vectors: [Vector; MOST_VECTORS],
-    /// What is kept of them, and room for a whole vector behind it.
-    kept: [u8; (MOST_VECTORS + 1) * VECTOR_BYTES],
+    /// The codes in the order of the stream. An int4 code takes a byte here.
+    vectors: [Vector; MAX_VECTORS],
+    /// The kept codes, with room for a whole vector behind them.
+    kept: [u8; (MAX_VECTORS + 1) * VECTOR_BYTES],
 }
 
 impl Group {
@@ -24,18 +24,18 @@ impl Group {
         Group {
             codes: [Codes::EMPTY; BLOCK_ROWS],
             masks: [0; BLOCK_ROWS],
-            vectors: [[0; VECTOR_BYTES]; MOST_VECTORS],
-            kept: [0; (MOST_VECTORS + 1) * VECTOR_BYTES],
+            vectors: [[0; VECTOR_BYTES]; MAX_VECTORS],
+            kept: [0; (MAX_VECTORS + 1) * VECTOR_BYTES],
         }
     }
 
-    /// Where the codes of a row of the block go, and what is kept of them, which means nothing in a dense group.
+    /// Returns the codes and the mask of a row of the block. Dense groups ignore the mask.
     #[inline(always)]
     pub(super) fn row_mut(&mut self, row: usize) -> (&mut Codes, &mut u64) {
         (&mut self.codes[row], &mut self.masks[row])
     }
 
-    /// Puts every row at its lane of every vector.
+    /// Moves the codes of every row to its lane of every vector.
     #[inline(always)]
     fn arrange<P: Packing>(&mut self, format: Format) {
         let (tiles, _) = self.codes.as_chunks::<TILE_ROWS>();
@@ -53,7 +53,7 @@ impl Group {
         }
     }
 
-    /// Writes all codes, and returns the bytes that were written.
+    /// Writes all codes. Returns the number of bytes that were written.
     #[inline(always)]
     pub(super) fn write_dense<P: Packing>(&mut self, format: Format, out: &mut [u8]) -> usize {
         self.arrange::<P>(format);
@@ -73,7 +73,7 @@ impl Group {
         format.dense_group()
     }
 
-    /// Writes what the masks keep, and returns the bytes that were written.
+    /// Writes the codes that the masks keep. Returns the number of bytes that were written.
     #[inline(always)]
     pub(super) fn write_sparse<P: Packing>(&mut self, format: Format, out: &mut [u8]) -> usize {
         let (scales, rest) = out.split_at_mut(format.sparse_scales());
@@ -102,10 +102,10 @@ impl Group {
         format.sparse_header() + kept
     }
 
-    /// The masks of each step's vectors: bits in the order of their codes.
+    /// Returns the masks of each step's vectors, with bits in the order of the codes.
     #[inline(always)]
-    fn masks_by_step(&self, format: Format) -> [[u64; TILES]; LONGEST_GROUP / 2] {
-        let mut masks = [[0; TILES]; LONGEST_GROUP / 2];
+    fn masks_by_step(&self, format: Format) -> [[u64; TILES]; MAX_GROUP / 2] {
+        let mut masks = [[0; TILES]; MAX_GROUP / 2];
         let (tiles, _) = self.masks.as_chunks::<TILE_ROWS>();
         for (tile, rows) in tiles.iter().enumerate() {
             for (step, mask) in transpose(*rows, format.step()).into_iter().enumerate() {
@@ -121,12 +121,13 @@ impl Group {
     }
 }
 
-/// Transposes a matrix of 16 × 16 units of 4 bits, or two of 2 bits that lie side by side in the rows.
+/// Transposes a matrix of 16 × 16 units of 4 bits, or two matrices of units of 2 bits that lie side by side
+/// in the rows.
 #[inline(always)]
 fn transpose(mut rows: [u64; TILE_ROWS], unit: usize) -> [u64; TILE_ROWS] {
     for distance in [8, 4, 2, 1] {
         let shift = distance * unit;
-        // Ones where units are whose number has this bit clear: `shift` of every `2 · shift` bits.
+        // Ones at the units whose index has the bit `distance` clear: `shift` of every `2 · shift` bits.
         let lower = u64::MAX / ((1 << shift) + 1);
         for row in 0..TILE_ROWS {
             if row & distance == 0 {
@@ -155,7 +156,7 @@ fn write_nibbles(low: &[u8], high: &[u8], out: &mut [u8]) {
 
 #[inline(always)]
 fn vector_at(bytes: &mut [u8], at: usize) -> &mut Vector {
-    (&mut bytes[at..at + VECTOR_BYTES]).try_into().expect("as long as a vector")
+    (&mut bytes[at..at + VECTOR_BYTES]).try_into().expect("the range is as long as a vector")
 }
 
 #[cfg(test)]
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transposed_units_are_those_of_the_other_index() {
+    fn transposition_swaps_the_two_indices_of_every_unit() {
         let mut bits = 0x9e37_79b9_7f4a_7c15u64;
         let rows: [u64; TILE_ROWS] = std::array::from_fn(|_| {
             bits = bits.rotate_left(11).wrapping_mul(0x2545_f491_4f6c_dd1d);

@@ -1,44 +1,46 @@
+//! The number of weights that a mask must keep, and the check of it.
+
 use super::Mask;
-use super::instructions::{self, Packing, Work};
+use crate::cpu::Implementation;
 use std::fmt;
 
-/// How many weights a mask keeps, exactly.
+/// The exact number of weights that a mask must keep.
 #[derive(Clone, Copy, Debug)]
 pub struct KeptRule {
-    /// Of what.
+    /// The weights that are counted together.
     pub of: Counted,
-    /// How many of those.
+    /// How many of them are kept.
     pub kept: usize,
 }
 
 /// Weights that are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// Those of each row.
+    /// The weights of each row.
     Row,
-    /// All of the matrix.
+    /// All weights of the matrix.
     Matrix,
-    /// So many consecutive columns of a row, 1 to 64 and a divisor of the columns.
+    /// This many consecutive columns of a row: 1 to 64, and a divisor of the number of columns.
     Columns(usize),
 }
 
-/// Where a mask breaks its rule.
+/// The first place where a mask breaks its rule.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeptError {
-    /// Counted from 0; none for the whole matrix.
+    /// Row, from 0; `None` for the whole matrix.
     pub row: Option<usize>,
-    /// First column of a group; none where it is not columns that are counted.
+    /// First column of the group; `None` unless columns are counted.
     pub column: Option<usize>,
-    /// Weights that are kept.
+    /// Weights that the mask keeps.
     pub kept: usize,
-    /// Of so many.
+    /// Weights that are counted together.
     pub of: usize,
-    /// As many as should be.
+    /// Weights that the rule keeps.
     pub expected: usize,
 }
 
 impl KeptRule {
-    /// Weights of a whole matrix that the rule keeps.
+    /// Number of weights of a matrix `[rows, cols]` that the rule keeps.
     pub fn total(&self, rows: usize, cols: usize) -> usize {
         match self.of {
             Counted::Row => rows * self.kept,
@@ -47,9 +49,9 @@ impl KeptRule {
         }
     }
 
-    /// Counts what the mask of a matrix `[rows, cols]` keeps.
+    /// Checks that the mask of a matrix `[rows, cols]` follows the rule.
     pub fn check(&self, mask: &Mask<'_>, rows: usize, cols: usize) -> Result<(), KeptError> {
-        instructions::run(Check { rule: self, mask, rows, cols })
+        Implementation::fastest_without_permission().check_mask(Check { rule: self, mask, rows, cols })
     }
 
     #[inline(always)]
@@ -76,7 +78,8 @@ impl KeptRule {
 
     #[inline(always)]
     fn check_groups(&self, mask: &Mask<'_>, row: usize, cols: usize, group: usize) -> Result<(), KeptError> {
-        // Whole words in a few operations; only where one is wrong, or groups straddle words, group by group.
+        // Checks 64 columns in a few operations. Only where a group is wrong, or groups cross words, it
+        // counts group by group.
         if group.is_power_of_two() && cols.is_multiple_of(64) {
             let mut fits = true;
             for index in 0..cols / 64 {
@@ -97,23 +100,22 @@ impl KeptRule {
     }
 }
 
-struct Check<'a> {
+/// The work of one call of [`KeptRule::check`].
+pub(super) struct Check<'a> {
     rule: &'a KeptRule,
     mask: &'a Mask<'a>,
     rows: usize,
     cols: usize,
 }
 
-impl Work for Check<'_> {
-    type Output = Result<(), KeptError>;
-
+impl Check<'_> {
     #[inline(always)]
-    fn run<P: Packing>(self) -> Result<(), KeptError> {
+    pub(super) fn run(self) -> Result<(), KeptError> {
         self.rule.check_all(self.mask, self.rows, self.cols)
     }
 }
 
-/// Whether each `group` bits, a power of two up to 64, have `kept` set.
+/// Returns whether each `group` bits of the word have `kept` ones. `group` is a power of two up to 64.
 #[inline(always)]
 fn counts_are(word: u64, group: usize, kept: u64) -> bool {
     let fields = group.trailing_zeros() as usize;
@@ -126,7 +128,7 @@ fn counts_are(word: u64, group: usize, kept: u64) -> bool {
     kept <= group as u64 && counts == ONES[fields].wrapping_mul(kept)
 }
 
-/// Ones at the lowest bit of each field of 2ⁱ bits.
+/// For each i, a word with a one at the lowest bit of each field of 2ⁱ bits.
 const ONES: [u64; 7] = {
     let mut ones = [1; 7];
     let mut index = 0;

@@ -1,32 +1,34 @@
+//! Masks of kept weights, as mask files store them.
+
 use std::fmt;
 
-/// Which weights are kept: `[rows, ceil(cols / 8)]` bytes, bit `j % 8` of byte `j / 8` of a row
-/// (least significant first) is 1 where weight `j` is kept. The mask file's own form.
+/// The weights of a matrix that are kept: `[rows, ceil(cols / 8)]` bytes. Bit `j % 8` of byte `j / 8` of a
+/// row (least significant first) is 1 where weight `j` is kept. Mask files have the same layout.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask<'a> {
     bytes: &'a [u8],
     stride: usize,
 }
 
-/// Why bytes are no mask of a matrix.
+/// Why bytes are not a mask of a matrix.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MaskError {
-    /// The number of bytes does not belong to the shape.
+    /// The number of bytes does not match the shape.
     Length {
         /// Bytes that the shape needs.
         expected: usize,
-        /// Bytes that there are.
+        /// Bytes that were given.
         found: usize,
     },
-    /// A bit behind the last column of this row is set.
+    /// A bit behind the last column of a row is set.
     Tail {
-        /// Counted from 0.
+        /// Row, from 0.
         row: usize,
     },
 }
 
 impl<'a> Mask<'a> {
-    /// Checks length and tail bits.
+    /// Creates the mask of a matrix `[rows, cols]`. Checks the length and the bits behind the last column.
     pub fn new(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Mask<'a>, MaskError> {
         let stride = cols.div_ceil(8);
         let expected = rows.saturating_mul(stride);
@@ -42,7 +44,7 @@ impl<'a> Mask<'a> {
         Ok(Mask { bytes, stride })
     }
 
-    /// How many weights of `row` are kept.
+    /// Counts the kept weights of `row`.
     #[inline(always)]
     pub(super) fn kept(&self, row: usize) -> usize {
         let bytes = &self.bytes[row * self.stride..][..self.stride];
@@ -51,18 +53,18 @@ impl<'a> Mask<'a> {
         (in_words + rest.iter().map(|byte| byte.count_ones()).sum::<u32>()) as usize
     }
 
-    /// How many weights before the one in `row` and `col` are kept, row by row.
+    /// Counts the kept weights before `row` and `col`, in row-major order.
     pub(crate) fn kept_before(&self, row: usize, col: usize) -> usize {
         let rows_before = (0..row).map(|row| self.kept(row)).sum::<usize>();
         rows_before + (0..col).filter(|&col| self.keeps(row, col)).count()
     }
 
-    /// Whether the weight in `row` and `col` is kept.
+    /// Returns whether the weight in `row` and `col` is kept.
     pub(super) fn keeps(&self, row: usize, col: usize) -> bool {
         self.bytes[row * self.stride + col / 8] >> (col % 8) & 1 == 1
     }
 
-    /// The bits of `group` columns (32 or 64) of `row`, from column `group · index` on; those behind
+    /// Returns the bits of `group` columns (32 or 64) of `row`, from column `group · index` on. Bits behind
     /// the last column are 0.
     #[inline(always)]
     pub(crate) fn word(&self, row: usize, index: usize, group: usize) -> u64 {

@@ -1,27 +1,29 @@
+//! Packed matrices.
+
 use super::{BLOCK_ROWS, Format, VECTOR_BYTES};
 use crate::poison::Mapping;
 use memmap2::MmapOptions;
 use std::io;
 use std::ops::Range;
 
-/// A packed matrix `[rows, cols]`, dense or sparse. Immutable: share it with an `Arc`.
+/// A packed matrix `[rows, cols]`, dense or sparse. Immutable; share it with an `Arc`.
 pub struct Matrix {
     rows: usize,
     cols: usize,
     format: Format,
     sparse: bool,
     kept: u64,
-    /// Where each block starts in `buffer`, and where the last one ends.
+    /// Offset of each block in `buffer`, and the end of the last one.
     offsets: Vec<usize>,
     buffer: Mapping,
 }
 
 impl Matrix {
-    /// An empty stream with room for the blocks that `sizes` gives, for the packer to fill.
+    /// Creates a matrix with zeroed blocks of the given sizes, bytes, for the packer to fill.
     ///
-    /// The first block is aligned to a vector, and a whole vector may be read behind the last byte
-    /// of any block. The memory is a mapping of its own, taken at once, which costs less than page by page as
-    /// it is written, and given back to the machine with the matrix.
+    /// The first block is aligned to a vector, and a whole vector is readable behind the last byte of any
+    /// block. The memory is a mapping of its own. It is populated at once, which costs less than one page
+    /// fault after another, and is returned to the system when the matrix is dropped.
     pub(super) fn with_blocks(
         rows: usize,
         cols: usize,
@@ -39,37 +41,37 @@ impl Matrix {
         Ok(Matrix { rows, cols, format, sparse, kept: 0, offsets, buffer })
     }
 
-    /// Block starts and the bytes, for the packer.
+    /// Returns block offsets, bytes and the count of kept weights, for the packer.
     pub(super) fn parts_mut(&mut self) -> (&[usize], &mut [u8], &mut u64) {
         (&self.offsets, &mut self.buffer, &mut self.kept)
     }
 
-    /// Rows of the weight.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns of the weight.
+    /// Number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Precision and group.
+    /// Precision and group of the weights.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Whether only surviving weights are stored; never in int4.
+    /// Whether only kept weights are stored. Never the case in int4.
     pub fn is_sparse(&self) -> bool {
         self.sparse
     }
 
-    /// Weights that survive; all of them where nothing is pruned.
+    /// Number of kept weights; all of them if nothing is pruned.
     pub fn kept(&self) -> u64 {
         self.kept
     }
 
-    /// Bytes that one multiplication reads.
+    /// Bytes of all blocks, which one multiplication reads.
     pub fn stream_bytes(&self) -> usize {
         self.offsets[self.blocks()] - self.offsets[0]
     }
@@ -82,24 +84,25 @@ impl Matrix {
         self.format.groups(self.cols)
     }
 
-    /// The stream from block `index` on; at least one vector longer than what belongs to blocks.
+    /// The stream from block `index` on. A vector follows the last block.
     pub(crate) fn block(&self, index: usize) -> &[u8] {
         &self.buffer[self.offsets[index]..]
     }
 
-    /// Rows of block `index` that exist.
+    /// The rows of block `index`, without those behind the last row of the matrix.
     pub(crate) fn block_rows(&self, index: usize) -> Range<usize> {
         let start = index * BLOCK_ROWS;
         start..(start + BLOCK_ROWS).min(self.rows)
     }
 
-    /// The blocks of one of `parts` threads: contiguous, and about the same number of bytes for each.
+    /// The blocks of thread `part` of `parts`: contiguous, and about the same number of bytes for each
+    /// thread.
     pub(crate) fn share(&self, part: usize, parts: usize) -> Range<usize> {
         let boundary = |part: usize| {
             let at = self.offsets[0] + self.stream_bytes() * part / parts;
             self.offsets[..self.blocks()].partition_point(|&offset| offset < at)
         };
-        // Ends are starts of the next: every block belongs to one part.
+        // The end of a part is the start of the next one, so that every block belongs to one part.
         let end = if part + 1 == parts { self.blocks() } else { boundary(part + 1) };
         boundary(part)..end
     }

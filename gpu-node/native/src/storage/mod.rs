@@ -1,30 +1,30 @@
-//! How a matrix lies in memory, and how it gets there.
+//! The layout of packed matrices in memory, and packing.
 //!
-//! Rows are taken in blocks of [`BLOCK_ROWS`], a block in two tiles of [`TILE_ROWS`], columns in
-//! groups of 64 (or 32). The unit is a vector of 64 bytes: the 16 rows of a tile times one *step*
-//! of 2 columns (bf16) or 4 (int8, int4), a row's columns side by side. A kernel keeps a row per
-//! lane and broadcasts the step's activations, so it never sums across lanes. A block is one
-//! stream, group after group, so that a kernel reads memory in order:
+//! Rows are divided into blocks of [`BLOCK_ROWS`], a block into two tiles of [`TILE_ROWS`], and columns into
+//! groups of 64 (or 32). The unit is a vector of 64 bytes: the 16 rows of a tile times one *step* of 2
+//! columns (bf16) or 4 (int8, int4), a row's columns side by side. A kernel keeps one row in each lane and
+//! broadcasts the step's activations, so it never sums across lanes. A block is one stream, group after
+//! group, so that a kernel reads memory in order:
 //!
 //! | part of a group | bytes | in |
 //! | --- | --- | --- |
-//! | scales, f16, one a row | 64 | int8, int4 |
-//! | minimums, f16, one a row | 64 | int4 |
-//! | masks, one bit a weight in the order of the vectors | 4 × columns | sparse |
-//! | values, step by step, first tile and second tile in turn | what is kept | all |
+//! | scales, f16, one for each row | 64 | int8, int4 |
+//! | minimums, f16, one for each row | 64 | int4 |
+//! | masks, one bit for each weight, in the order of the vectors | 4 × columns | sparse |
+//! | values, step by step, first tile and second tile in turn | values that are stored | all |
 //!
-//! int8 codes are `weight / scale + 128`. int4 codes are nibbles: the low ones are the first
-//! tile's, the high ones the second's; a weight is `scale · code + minimum`. int4 is always stored
-//! dense: where weights are pruned 0 is one of the codes, exactly.
+//! int8 codes are `weight / scale + 128`. int4 codes are nibbles: the low nibbles belong to the first tile,
+//! the high ones to the second; a weight is `scale · code + minimum`. int4 is always stored dense: where
+//! weights are pruned, one of the codes is exactly 0.
 
 mod expand;
 mod format;
 mod group;
-mod instructions;
 mod kept;
 mod mask;
 mod matrix;
 mod pack;
+pub(crate) mod packing;
 mod quantise;
 mod rows;
 mod unpack;
@@ -35,7 +35,8 @@ pub use kept::{Counted, KeptError, KeptRule};
 pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;
 pub use pack::{PackError, pack, pack_rows};
-pub use rows::{KeptRows, Rows};
+pub(crate) use packing::PackingFns;
+pub use rows::{KeptRows, RowSource};
 
 /// Rows of a block: two tiles.
 pub const BLOCK_ROWS: usize = 32;
@@ -44,4 +45,4 @@ pub const TILE_ROWS: usize = 16;
 /// Bytes of a vector.
 pub const VECTOR_BYTES: usize = 64;
 /// Columns of the longest group.
-pub const LONGEST_GROUP: usize = 64;
+pub const MAX_GROUP: usize = 64;

@@ -1,42 +1,46 @@
+//! Packing of dense f32 matrices and masks into blocks.
+
 use super::group::Group;
-use super::instructions::{self, Packing, Work};
-use super::quantise::{Row, Unfit, quantise};
-use super::{BLOCK_ROWS, Format, LONGEST_GROUP, Mask, MaskError, Matrix, Precision, Rows};
+use super::packing::Packing;
+use super::quantise::{Row, Unrepresentable, quantise};
+use super::{BLOCK_ROWS, Format, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource};
+use crate::cpu::Implementation;
 use std::fmt;
 use std::ops::Range;
 
 /// Why a matrix cannot be packed.
 #[derive(Debug, PartialEq)]
 pub enum PackError {
-    /// No rows, no columns, or another number of weights than rows times columns.
+    /// The matrix has no weights, or their number is not rows times columns.
     Shape {
-        /// As given.
+        /// Rows as given.
         rows: usize,
-        /// As given.
+        /// Columns as given.
         cols: usize,
-        /// Values that there are.
+        /// Number of weights that were given.
         weights: usize,
     },
-    /// The mask does not belong to the shape.
+    /// The mask does not match the shape.
     Mask(MaskError),
     /// A weight is not finite, or too large for the precision.
     Weight {
-        /// Counted from 0.
+        /// Row, from 0.
         row: usize,
-        /// Counted from 0.
+        /// Column, from 0.
         col: usize,
-        /// The first that does not fit in its group.
+        /// The first weight of its group that does not fit.
         value: f32,
-        /// What cannot hold it.
+        /// The precision that cannot hold it.
         precision: Precision,
     },
-    /// There is no memory for it: why.
+    /// The system has no memory for the matrix. Says why.
     Memory(String),
 }
 
-/// Packs `dense`, `[rows, cols]` f32 row-major: all of it, or only what `mask` keeps.
+/// Packs `dense`, `[rows, cols]` f32 row-major: all weights, or only those that `mask` keeps.
 ///
-/// A weight that is not finite is refused even where it is pruned, for it says that the source is broken.
+/// A weight that is not finite is an error even where it is pruned, because it shows that the source is
+/// broken.
 pub fn pack(
     dense: &[f32],
     (rows, cols): (usize, usize),
@@ -50,49 +54,48 @@ pub fn pack(
     pack_rows(&mut &*dense, (rows, cols), mask, format, &|| ())
 }
 
-/// As [`pack`], from rows that need not all be in memory, with a mask of their shape.
+/// As [`pack`], from rows that need not be in memory together, with a mask of the same shape.
 ///
-/// `pause` is called after each block, that is after [`BLOCK_ROWS`] rows.
+/// Calls `pause` after each block, that is after [`BLOCK_ROWS`] rows.
 pub fn pack_rows(
-    weights: &mut dyn Rows,
+    weights: &mut dyn RowSource,
     (rows, cols): (usize, usize),
     mask: Option<Mask<'_>>,
     format: Format,
     pause: &dyn Fn(),
 ) -> Result<Matrix, PackError> {
+    let implementation = Implementation::fastest_without_permission();
     let source = Source { rows, cols, mask, format };
     let is_sparse = mask.is_some() && format.stores_sparse();
-    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &instructions::run(Sizes(&source)))
+    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &implementation.block_sizes(&source))
         .map_err(|error| PackError::Memory(error.to_string()))?;
     let (offsets, buffer, kept) = matrix.parts_mut();
-    *kept = instructions::run(Fill { source: &source, weights, offsets, buffer, pause })?;
+    *kept = implementation.fill_blocks(Fill { source: &source, weights, offsets, buffer, pause })?;
     Ok(matrix)
 }
 
-struct Source<'a> {
+/// The shape, the mask and the format of a matrix to pack.
+pub(super) struct Source<'a> {
     rows: usize,
     cols: usize,
     mask: Option<Mask<'a>>,
     format: Format,
 }
 
-/// Counts what each block of a source takes.
-struct Sizes<'a>(&'a Source<'a>);
-
-/// Writes the blocks of a source.
-struct Fill<'a> {
+/// The work of writing the blocks of a source.
+pub(super) struct Fill<'a> {
     source: &'a Source<'a>,
-    weights: &'a mut dyn Rows,
-    /// Where each block starts in the buffer, and where the last one ends.
+    weights: &'a mut dyn RowSource,
+    /// Offset of each block in the buffer, and the end of the last one.
     offsets: &'a [usize],
     buffer: &'a mut [u8],
     pause: &'a dyn Fn(),
 }
 
 impl Source<'_> {
-    /// Bytes of every block.
+    /// Returns the size of every block, bytes.
     #[inline(always)]
-    fn sizes(&self) -> Vec<usize> {
+    pub(super) fn sizes(&self) -> Vec<usize> {
         let blocks = 0..self.rows.div_ceil(BLOCK_ROWS);
         match &self.mask {
             Some(mask) if self.format.stores_sparse() => {
@@ -110,7 +113,8 @@ impl Source<'_> {
         format.groups(self.cols) * format.sparse_header() + bytes * kept
     }
 
-    /// Quantises one group of every row of a block, whose weights these are; rows that do not exist are empty.
+    /// Quantises one group of every row of a block, whose weights are `weights`. Rows that do not exist stay
+    /// empty. Returns the number of kept weights.
     #[inline(always)]
     fn read_group<P: Packing>(
         &self,
@@ -123,24 +127,24 @@ impl Source<'_> {
         let mut kept = 0;
         for (row, weights) in self.rows_of(block).zip(weights.chunks_exact(self.cols)) {
             let (weights, rest) = weights[first_col..].split_at(cols);
-            P::prefetch(&rest[..rest.len().min(LONGEST_GROUP)]);
+            P::prefetch(&rest[..rest.len().min(MAX_GROUP)]);
             let (codes, word) = group.row_mut(row % BLOCK_ROWS);
-            let mut padded = [0f32; LONGEST_GROUP];
-            // Of a length that the compiler knows, it is not copied.
+            let mut padded = [0f32; MAX_GROUP];
+            // A whole group has a length that the compiler knows and is not copied.
             let mut values = weights.try_into().unwrap_or_else(|_| {
                 padded[..cols].copy_from_slice(weights);
                 &padded
             });
-            let refuse = |unfit: Unfit| PackError::Weight {
+            let error_at = |weight: Unrepresentable| PackError::Weight {
                 row,
-                col: first_col + unfit.column,
-                value: weights[unfit.column],
+                col: first_col + weight.column,
+                value: weights[weight.column],
                 precision: self.format.precision(),
             };
-            let mut kept_values = [0f32; LONGEST_GROUP];
+            let mut kept_values = [0f32; MAX_GROUP];
             if let Some(mask) = &self.mask {
                 *word = mask.word(row, index, self.format.group());
-                check_finite(values).map_err(refuse)?;
+                check_finite(values).map_err(error_at)?;
                 P::keep(values, *word, &mut kept_values);
                 values = &kept_values;
                 kept += u64::from(word.count_ones());
@@ -148,7 +152,7 @@ impl Source<'_> {
                 kept += cols as u64;
             }
             let values = Row { values, cols, pruned: self.mask.is_some() };
-            quantise(self.format.precision(), &values, codes).map_err(refuse)?;
+            quantise(self.format.precision(), &values, codes).map_err(error_at)?;
         }
         Ok(kept)
     }
@@ -159,28 +163,17 @@ impl Source<'_> {
     }
 }
 
-impl Work for Sizes<'_> {
-    type Output = Vec<usize>;
-
+impl Fill<'_> {
+    /// Writes the blocks. Returns the number of weights that were kept.
     #[inline(always)]
-    fn run<P: Packing>(self) -> Vec<usize> {
-        self.0.sizes()
-    }
-}
-
-impl Work for Fill<'_> {
-    type Output = Result<u64, PackError>;
-
-    /// How many weights were kept.
-    #[inline(always)]
-    fn run<P: Packing>(self) -> Result<u64, PackError> {
+    pub(super) fn run<P: Packing>(self) -> Result<u64, PackError> {
         let Fill { source, weights, offsets, buffer, pause } = self;
         let is_sparse = source.mask.is_some() && source.format.stores_sparse();
         let mut kept = 0;
         for (block, bounds) in offsets.windows(2).enumerate() {
             let values = weights.next(source.rows_of(block), source.cols);
             let mut out = &mut buffer[bounds[0]..bounds[1]];
-            // Empty again: the last block may have fewer rows.
+            // A new group, because the last block may have fewer rows.
             let mut group = Group::new();
             for index in 0..source.format.groups(source.cols) {
                 kept += source.read_group::<P>((block, values), index, &mut group)?;
@@ -198,11 +191,11 @@ impl Work for Fill<'_> {
 }
 
 #[inline(always)]
-fn check_finite(values: &[f32; LONGEST_GROUP]) -> Result<(), Unfit> {
+fn check_finite(values: &[f32; MAX_GROUP]) -> Result<(), Unrepresentable> {
     let not_finite = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
     if values.iter().fold(false, |any, value| any | not_finite(value)) {
         let column = values.iter().position(not_finite).unwrap_or(0);
-        return Err(Unfit { column });
+        return Err(Unrepresentable { column });
     }
     Ok(())
 }

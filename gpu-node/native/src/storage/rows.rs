@@ -1,24 +1,25 @@
-//! Where the weights of a packed matrix come from.
+//! Sources of the weights that are packed.
 
-use super::instructions::{self, Packing, Vector, WORDS, Work};
+use super::packing::{Packing, Vector, WORDS};
 use super::{Mask, VECTOR_BYTES};
+use crate::cpu::Implementation;
 use std::ops::Range;
 
 /// A matrix of f32 that is read once, from the first row to the last.
-pub trait Rows {
-    /// The next rows, row-major.
+pub trait RowSource {
+    /// Returns the next rows, `[rows, cols]` row-major.
     fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32];
 }
 
-/// A whole matrix, row-major.
-impl Rows for &[f32] {
+/// A whole matrix, `[rows, cols]` row-major.
+impl RowSource for &[f32] {
     fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32] {
         &self[rows.start * cols..rows.end * cols]
     }
 }
 
-/// The kept values of a mask, bf16, row by row, at their places, and 0 at the others: no more than some rows of it
-/// are ever in memory.
+/// A matrix that is given by a mask and its kept values, bf16 row by row; pruned weights are 0. Only a few
+/// expanded rows are in memory at a time.
 pub struct KeptRows<'a> {
     mask: Mask<'a>,
     values: &'a [u8],
@@ -26,22 +27,23 @@ pub struct KeptRows<'a> {
 }
 
 impl<'a> KeptRows<'a> {
-    /// `values` has two bytes, little-endian, for every weight that the mask keeps.
+    /// Creates the source. `values` has two bytes, little-endian, for every weight that the mask keeps.
     pub fn new(mask: Mask<'a>, values: &'a [u8]) -> KeptRows<'a> {
         KeptRows { mask, values, rows: Vec::new() }
     }
 }
 
-impl Rows for KeptRows<'_> {
+impl RowSource for KeptRows<'_> {
     fn next(&mut self, rows: Range<usize>, cols: usize) -> &[f32] {
         self.rows.resize(rows.len() * cols, 0.0);
         let spread = Spread { mask: &self.mask, values: self.values, rows, cols, out: &mut self.rows };
-        self.values = instructions::run(spread);
+        self.values = Implementation::fastest_without_permission().spread_values(spread);
         &self.rows
     }
 }
 
-struct Spread<'a, 'v> {
+/// The work of one call of [`KeptRows::next`].
+pub(super) struct Spread<'a, 'v> {
     mask: &'a Mask<'a>,
     values: &'v [u8],
     rows: Range<usize>,
@@ -49,12 +51,10 @@ struct Spread<'a, 'v> {
     out: &'a mut [f32],
 }
 
-impl<'v> Work for Spread<'_, 'v> {
-    type Output = &'v [u8];
-
-    /// The values that are left.
+impl<'v> Spread<'_, 'v> {
+    /// Writes the values of the rows to `out`. Returns the values that are left.
     #[inline(always)]
-    fn run<P: Packing>(self) -> &'v [u8] {
+    pub(super) fn run<P: Packing>(self) -> &'v [u8] {
         let Spread { mask, mut values, rows, cols, out } = self;
         for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
             for (index, out) in out.chunks_mut(WORDS).enumerate() {

@@ -1,3 +1,5 @@
+//! Conversion of packed matrices back to f32.
+
 use super::expand::{expand_bf16, expand_int8};
 use super::{BLOCK_ROWS, Format, Matrix, Precision, TILE_ROWS, VECTOR_BYTES};
 use half::{bf16, f16};
@@ -5,7 +7,7 @@ use half::{bf16, f16};
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 
 impl Matrix {
-    /// The weights that the kernels compute with, `[rows, cols]` f32 row-major; pruned ones are 0.
+    /// Returns the weights that the kernels multiply by, `[rows, cols]` f32 row-major. Pruned weights are 0.
     pub fn unpack(&self) -> Vec<f32> {
         let format = self.format();
         let mut weights = vec![0f32; self.rows() * self.cols()];
@@ -41,7 +43,7 @@ fn expand(format: Format, stream: &[u8], groups: usize, out: &mut [u8]) -> usize
     }
 }
 
-/// The weight of a row and column of a dense group.
+/// Returns the weight of a row and column of a dense group.
 fn weight(format: Format, group: &[u8], row: usize, col: usize) -> f32 {
     let (header, vectors) = group.split_at(format.dense_header());
     let half = |at: usize| f16::from_le_bytes([header[at], header[at + 1]]).to_f32();

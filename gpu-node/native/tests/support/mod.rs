@@ -1,14 +1,15 @@
-//! What the tests of storage and kernels share: seeded random matrices, masks, and the oracle.
+//! Seeded random matrices, masks and the oracle for the tests of storage and kernels.
 
 #![allow(dead_code)]
 
 pub mod model;
 
-use copal_native::kernels::{Encoding, Kernel, Multiplier};
+use copal_native::cpu::Implementation;
+use copal_native::kernels::{Encoding, Multiplier};
 use copal_native::pool::Pool;
 use copal_native::storage::{Format, Matrix, Precision, pack};
 
-/// Every format there is.
+/// Returns every format.
 pub fn formats() -> Vec<Format> {
     let mut formats = vec![Format::BF16];
     for precision in [Precision::Int8, Precision::Int4] {
@@ -17,7 +18,7 @@ pub fn formats() -> Vec<Format> {
     formats
 }
 
-/// Xorshift64*: the same seed gives the same test everywhere.
+/// The generator Xorshift64*, which gives the same numbers for a seed on every machine.
 pub struct Random(u64);
 
 impl Random {
@@ -37,14 +38,14 @@ impl Random {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Near enough to normal: the sum of twelve uniform draws.
+    /// Returns approximately normal numbers: sums of twelve uniform draws.
     pub fn normals(&mut self, count: usize, deviation: f32) -> Vec<f32> {
         let normal = |random: &mut Random| (0..12).map(|_| random.uniform()).sum::<f64>() - 6.0;
         (0..count).map(|_| normal(self) as f32 * deviation).collect()
     }
 }
 
-/// A mask file's bits for the weights that `keep(row, col)` says.
+/// Returns the bits of a mask file that keeps the weights for which `keep(row, col)` is true.
 pub fn mask_of(rows: usize, cols: usize, mut keep: impl FnMut(usize, usize) -> bool) -> Vec<u8> {
     let stride = cols.div_ceil(8);
     let mut bytes = vec![0; rows * stride];
@@ -56,7 +57,7 @@ pub fn mask_of(rows: usize, cols: usize, mut keep: impl FnMut(usize, usize) -> b
     bytes
 }
 
-/// Masks that go to the edges of what there is.
+/// Returns typical masks and edge cases, with names.
 pub fn masks(rows: usize, cols: usize, random: &mut Random) -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("half", mask_of(rows, cols, |_, _| random.uniform() < 0.5)),
@@ -72,7 +73,7 @@ pub fn masks(rows: usize, cols: usize, random: &mut Random) -> Vec<(&'static str
     ]
 }
 
-/// The inputs as the kernels see them, in f64.
+/// Returns the inputs as the kernels read them after encoding, in f64.
 pub fn encoded(encoding: Encoding, cols: usize, inputs: &[f32]) -> Vec<f64> {
     match encoding {
         Encoding::Bf16 => inputs.iter().map(|&input| half::bf16::from_f32(input).to_f64()).collect(),
@@ -91,7 +92,8 @@ pub fn encoded(encoding: Encoding, cols: usize, inputs: &[f32]) -> Vec<f64> {
     }
 }
 
-/// `[tokens, rows]`: the products in f64, and the sums of their magnitudes, for a tolerance.
+/// Returns the products in f64, `[tokens, rows]`, each with the sum of the magnitudes of its terms, for a
+/// tolerance.
 pub fn oracle(weights: &[f32], cols: usize, inputs: &[f64]) -> Vec<(f64, f64)> {
     let mut products = Vec::new();
     for token in inputs.chunks(cols) {
@@ -103,19 +105,24 @@ pub fn oracle(weights: &[f32], cols: usize, inputs: &[f64]) -> Vec<(f64, f64)> {
     products
 }
 
-/// One multiplication by `kernel` on `threads` threads.
-pub fn multiply(kernel: &'static Kernel, threads: usize, matrix: &Matrix, inputs: &[f32]) -> Vec<f32> {
+/// Multiplies once with `implementation` on `threads` threads.
+pub fn multiply(
+    implementation: &'static Implementation,
+    threads: usize,
+    matrix: &Matrix,
+    inputs: &[f32],
+) -> Vec<f32> {
     let tokens = inputs.len() / matrix.cols();
     let pool = Pool::new(threads).unwrap();
-    let mut multiplier = Multiplier::new(kernel, pool, tokens, matrix.cols()).unwrap();
-    // A value that no product leaves, in case an output is never written.
+    let mut multiplier = Multiplier::new(implementation, pool, tokens, matrix.cols()).unwrap();
+    // NaN shows an output that is never written.
     let mut outputs = vec![f32::NAN; tokens * matrix.rows()];
     multiplier.encode(Encoding::of(matrix.format()), matrix.cols(), inputs).unwrap();
     multiplier.multiply(matrix, &mut outputs).unwrap();
     outputs
 }
 
-/// A packed matrix, dense where there is no mask.
+/// Packs a matrix; dense without a mask.
 pub fn packed(weights: &[f32], cols: usize, mask: Option<&[u8]>, format: Format) -> Matrix {
     pack(weights, (weights.len() / cols, cols), mask, format).unwrap()
 }

@@ -1,11 +1,11 @@
 //! A seeded model of two layers, and engines that run it.
 
 use super::{Random, mask_of};
+use copal_native::cpu::Implementation;
 use copal_native::engine::{
     Engine, EngineOptions, LinearPlace, MaskedPlace, ModelConfig, SharedPlaces, WeightLibrary, WeightPlaces,
     WeightSet,
 };
-use copal_native::kernels::Kernel;
 use copal_native::storage::{Counted, Format, KeptRule, Precision};
 use std::fs;
 use std::path::PathBuf;
@@ -83,9 +83,14 @@ pub fn model(name: &str) -> Model {
     Model { config, places, other, dir }
 }
 
-pub fn engine(model: &Model, kernel: &'static Kernel, threads: usize, pages: usize) -> Engine {
+pub fn engine(
+    model: &Model,
+    implementation: &'static Implementation,
+    threads: usize,
+    pages: usize,
+) -> Engine {
     let options = EngineOptions { threads, pages, batch_tokens: 16 };
-    Engine::new(model.config.clone(), kernel, &options).unwrap()
+    Engine::new(model.config.clone(), implementation, &options).unwrap()
 }
 
 pub fn weights(model: &Model, format: Format) -> WeightSet {

@@ -1,126 +1,133 @@
-//! int4 weights, inputs of 16 bits, sums of a group in integers.
+//! int4 weights, 16-bit inputs, integer sums within a group.
 
 use super::{AHEAD, BlockSums, LANES, Panel};
 use super::{PASS, PIECES, REGISTER, TILES, add_dot, each_pass, inputs_of};
 use super::{load, load_halves, load_sums, prefetch, store_sums};
+use crate::cpu::levels::avx2;
 use crate::storage::{BLOCK_ROWS, Format, Precision, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
 /// Registers of a step: each holds 8 rows of both tiles.
 const PAIRS: usize = PIECES / TILES;
 
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-#[target_feature(enable = "avx2,fma,f16c,popcnt")]
-pub(super) unsafe fn dense<const GROUP: usize, const TOKENS: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let bytes = Format::new(Precision::Int4, GROUP).expect("a group that int4 has").dense_group();
-    for group in 0..groups {
-        // SAFETY: the groups of the stream and the words of the panel, by the contract.
-        unsafe {
-            let at = stream.as_ptr().add(group * bytes);
-            if TOKENS == 1 {
-                add_group::<GROUP, 1>(at, panel, group, 0, AHEAD, sums);
-            } else {
-                each_pass!(
-                    panel, first =>
-                    add_group::<GROUP, 1>(at, panel, group, first, bytes, sums),
-                    add_group::<GROUP, 2>(at, panel, group, first, bytes, sums),
-                    add_group::<GROUP, 3>(at, panel, group, first, bytes, sums),
-                    add_group::<GROUP, 4>(at, panel, group, first, bytes, sums)
-                );
+avx2!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`.
+    pub(super) unsafe fn dense<const GROUP: usize, const TOKENS: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let bytes = Format::new(Precision::Int4, GROUP).expect("a group that int4 has").dense_group();
+        for group in 0..groups {
+            // SAFETY: the stream has the groups and the panel has their words, by the contract.
+            unsafe {
+                let at = stream.as_ptr().add(group * bytes);
+                if TOKENS == 1 {
+                    add_group::<GROUP, 1>(at, panel, group, 0, AHEAD, sums);
+                } else {
+                    each_pass!(
+                        panel, first =>
+                        add_group::<GROUP, 1>(at, panel, group, first, bytes, sums),
+                        add_group::<GROUP, 2>(at, panel, group, first, bytes, sums),
+                        add_group::<GROUP, 3>(at, panel, group, first, bytes, sums),
+                        add_group::<GROUP, 4>(at, panel, group, first, bytes, sums)
+                    );
+                }
             }
         }
     }
-}
+);
 
-/// Adds the products of a group, of `T` of the tokens, from `first` on. The first pass asks for what lies `ahead`.
-///
-/// # Safety
-///
-/// `header` starts a dense group, and the panel has the group.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,popcnt")]
-unsafe fn add_group<const GROUP: usize, const T: usize>(
-    header: *const u8,
-    panel: Panel<'_>,
-    group: usize,
-    first: usize,
-    ahead: usize,
-    sums: &mut BlockSums,
-) {
-    let steps = GROUP / 4;
-    for pair in 0..PAIRS {
-        // SAFETY: the caller's.
-        unsafe {
-            let mut at = header.add(4 * BLOCK_ROWS + pair * REGISTER);
-            let mut words = panel.words.as_ptr().add(2 * (group * steps * panel.tokens + first));
-            let (mut low, mut high) = ([_mm256_setzero_si256(); T], [_mm256_setzero_si256(); T]);
-            for _ in 0..steps {
-                if first == 0 && pair == 0 {
-                    prefetch(at, ahead);
+avx2!(
+    /// Adds the products of a group for `T` tokens from `first` on. The first pass prefetches the memory
+    /// `ahead` bytes further.
+    ///
+    /// # Safety
+    ///
+    /// `header` points to a dense group, and the panel has the group `group`.
+    #[inline]
+    unsafe fn add_group<const GROUP: usize, const T: usize>(
+        header: *const u8,
+        panel: Panel<'_>,
+        group: usize,
+        first: usize,
+        ahead: usize,
+        sums: &mut BlockSums,
+    ) {
+        let steps = GROUP / 4;
+        for pair in 0..PAIRS {
+            // SAFETY: guaranteed by the caller.
+            unsafe {
+                let mut at = header.add(4 * BLOCK_ROWS + pair * REGISTER);
+                let mut words = panel.words.as_ptr().add(2 * (group * steps * panel.tokens + first));
+                let (mut low, mut high) = ([_mm256_setzero_si256(); T], [_mm256_setzero_si256(); T]);
+                for _ in 0..steps {
+                    if first == 0 && pair == 0 {
+                        prefetch(at, ahead);
+                    }
+                    let [low_codes, high_codes] = codes_of(load(at));
+                    for (token, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
+                        let inputs = inputs_of(words.add(2 * token));
+                        *low = add_dot(*low, low_codes, inputs);
+                        *high = add_dot(*high, high_codes, inputs);
+                    }
+                    at = at.add(VECTOR_BYTES);
+                    words = words.add(2 * panel.tokens);
                 }
-                let [low_codes, high_codes] = codes_of(load(at));
-                for (token, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
-                    let inputs = inputs_of(words.add(2 * token));
-                    *low = add_dot(*low, low_codes, inputs);
-                    *high = add_dot(*high, high_codes, inputs);
-                }
-                at = at.add(VECTOR_BYTES);
-                words = words.add(2 * panel.tokens);
+                add_tile(&low, header, pair, panel, group, first, sums);
+                add_tile(&high, header, PAIRS + pair, panel, group, first, sums);
             }
-            add_tile(&low, header, pair, panel, group, first, sums);
-            add_tile(&high, header, PAIRS + pair, panel, group, first, sums);
         }
     }
-}
+);
 
-/// The codes of the first tile and of the second, each of the even and of the odd columns.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,popcnt")]
-fn codes_of(nibbles: __m256i) -> [[__m256i; 2]; TILES] {
-    let nibble = _mm256_set1_epi16(15);
-    let odd = _mm256_srli_epi16::<8>(nibbles);
-    let low = [_mm256_and_si256(nibbles, nibble), _mm256_and_si256(odd, nibble)];
-    let even = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), nibble);
-    [low, [even, _mm256_srli_epi16::<12>(nibbles)]]
-}
-
-/// Adds the integers of 8 rows, scaled by weights and inputs, and what the minimums give: each times the sum of
-/// the inputs.
-///
-/// # Safety
-///
-/// `header` has scales and minimums of all rows, and the panel has the group.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,popcnt")]
-unsafe fn add_tile<const T: usize>(
-    dots: &[__m256i; T],
-    header: *const u8,
-    piece: usize,
-    panel: Panel<'_>,
-    group: usize,
-    first: usize,
-    sums: &mut BlockSums,
-) {
-    // SAFETY: the caller's.
-    let (scales, minimums) =
-        unsafe { (load_halves(header, piece), load_halves(header.add(2 * BLOCK_ROWS), piece)) };
-    let mut totals = load_sums::<1, T>(sums, first, piece);
-    for (token, (dot, [total])) in dots.iter().zip(&mut totals).enumerate() {
-        let place = group * panel.tokens + first + token;
-        let scale = panel.scales[place];
-        let scaled = _mm256_mul_ps(scales, _mm256_set1_ps(scale));
-        *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(*dot), scaled, *total);
-        let input = _mm256_set1_ps(scale * panel.sums[place] as f32);
-        *total = _mm256_fmadd_ps(minimums, input, *total);
+avx2!(
+    /// Unpacks the codes of the first and of the second tile, each as those of the even and of the odd
+    /// columns.
+    #[inline]
+    fn codes_of(nibbles: __m256i) -> [[__m256i; 2]; TILES] {
+        let nibble = _mm256_set1_epi16(15);
+        let odd = _mm256_srli_epi16::<8>(nibbles);
+        let low = [_mm256_and_si256(nibbles, nibble), _mm256_and_si256(odd, nibble)];
+        let even = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), nibble);
+        [low, [even, _mm256_srli_epi16::<12>(nibbles)]]
     }
-    store_sums(&totals, sums, first, piece);
-}
+);
+
+avx2!(
+    /// Adds the integer products of 8 rows, scaled by the scales of weights and inputs, and for each row its
+    /// minimum times the sum of the inputs.
+    ///
+    /// # Safety
+    ///
+    /// `header` has the scales and minimums of all rows, and the panel has the group `group`.
+    #[inline]
+    unsafe fn add_tile<const T: usize>(
+        dots: &[__m256i; T],
+        header: *const u8,
+        piece: usize,
+        panel: Panel<'_>,
+        group: usize,
+        first: usize,
+        sums: &mut BlockSums,
+    ) {
+        // SAFETY: guaranteed by the caller.
+        let (scales, minimums) =
+            unsafe { (load_halves(header, piece), load_halves(header.add(2 * BLOCK_ROWS), piece)) };
+        let mut totals = load_sums::<1, T>(sums, first, piece);
+        for (token, (dot, [total])) in dots.iter().zip(&mut totals).enumerate() {
+            let place = group * panel.tokens + first + token;
+            let scale = panel.scales[place];
+            let scaled = _mm256_mul_ps(scales, _mm256_set1_ps(scale));
+            *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(*dot), scaled, *total);
+            let input = _mm256_set1_ps(scale * panel.sums[place] as f32);
+            *total = _mm256_fmadd_ps(minimums, input, *total);
+        }
+        store_sums(&totals, sums, first, piece);
+    }
+);
 
 const _: () = assert!(LANES * PIECES == BLOCK_ROWS && PASS == 4);

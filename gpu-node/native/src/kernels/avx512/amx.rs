@@ -1,36 +1,36 @@
-//! AMX: matrix products of bytes in tiles, for several tokens at a time; all else is AVX-512's.
+//! AMX: matrix products of bytes in tiles, for several tokens at a time. Everything else is AVX-512.
 //!
-//! A group of the layout is a tile of weights as it lies in memory: a row a step, 16 rows of the weight times four
-//! columns in it. The other tile is inputs, a row a token; their 16 bits are two planes of bytes, the upper ones with a
-//! sign and the lower ones without, whose products are put together afterwards. Integers are exact: a token gets the
-//! same bits as alone, where it is multiplied by AVX-512.
+//! A group of the layout is a tile of weights as it lies in memory: one row for each step, with 16 rows of
+//! the matrix times four columns in it. The other tile holds inputs, one row for each token. Their 16 bits
+//! are two planes of bytes, the upper ones signed and the lower ones unsigned, whose products are combined
+//! afterwards. Integer sums are exact: a token gets the same bits as alone, where AVX-512 multiplies it.
 
 use super::expand::expand_int8;
-use super::int4::{high_is_16_times, nibbles};
+use super::int4::{nibbles, scale_upper_nibbles};
 use super::integers::load_halves;
 use super::{BlockSums, Panel, TILES, Totals};
-use super::{add_totals, cpuid, each_token, load, prefetch, store};
+use super::{add_totals, each_token, load, prefetch, store};
+use crate::cpu::levels::avx512;
 use crate::kernels::CHUNK_TOKENS;
-use crate::storage::{BLOCK_ROWS, LONGEST_GROUP, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::sync::OnceLock;
 
-/// Tokens from which on inputs come in planes, for tiles; fewer are left to AVX-512.
-pub(super) const FEWEST_TOKENS: usize = 4;
+/// Minimum number of tokens whose inputs are planes, for tiles. AVX-512 multiplies fewer tokens.
+pub(super) const MIN_TOKENS: usize = 4;
 
-/// Weights of a group, a vector a step and tile in turn.
+/// Weights of a group: for each step a vector of the first tile and one of the second.
 #[repr(align(64))]
-struct Codes([u8; BLOCK_ROWS * LONGEST_GROUP]);
+struct Codes([u8; BLOCK_ROWS * MAX_GROUP]);
 
-/// Products of a group by the upper and the lower plane, `[tile][plane][token][row]`.
+/// Products of a group with the upper and the lower plane, `[tile][plane][token][row]` i32.
 #[repr(align(64))]
 struct Products([i32; TILES * 2 * CHUNK_TOKENS * TILE_ROWS]);
 
 /// Bytes of one tile's and plane's products.
 const PRODUCTS: usize = 4 * CHUNK_TOKENS * TILE_ROWS;
 
-/// What the tile registers hold: 0 to 3 products, 4 and 5 inputs, 6 and 7 weights.
+/// The configuration of the tile registers: 0 to 3 are products, 4 and 5 inputs, 6 and 7 weights.
 #[repr(align(64))]
 struct Shape([u8; 64]);
 
@@ -51,255 +51,227 @@ const fn shape(tokens: usize, group: usize) -> Shape {
     Shape(shape)
 }
 
-/// Whether the machine has tiles of bytes, and the system lets this process use them: asked for once.
-pub(super) fn is_available() -> bool {
-    static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| super::is_available() && has_tiles() && is_permitted())
-}
-
-fn has_tiles() -> bool {
-    const TILES_OF_BYTES: u32 = 1 << 24 | 1 << 25;
-    cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx & TILES_OF_BYTES == TILES_OF_BYTES
-}
-
-/// Linux saves eight kilobytes of tiles a thread only for processes that ask for them.
-#[cfg(target_os = "linux")]
-fn is_permitted() -> bool {
-    const ARCH_PRCTL: i64 = 158;
-    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
-    const TILE_DATA: u64 = 18;
-    let result: i64;
-    // SAFETY: a system call that reads no memory; it changes nothing but what it is asked for.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") ARCH_PRCTL => result,
-            in("rdi") ARCH_REQ_XCOMP_PERM,
-            in("rsi") TILE_DATA,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result == 0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_permitted() -> bool {
-    false
-}
-
-/// # Safety
-///
-/// The contract of a `BlockFn`, of a chunk whose words are planes.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) unsafe fn dense_int8<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let mut totals = [[_mm512_setzero_ps(); TILES]; T];
-    let mut products = Products([0; _]);
-    let mut at = stream.as_ptr();
-    // SAFETY: the groups of the stream and the words of the panel, by the contract.
-    unsafe {
-        configure::<GROUP, T>();
-        for group in 0..groups {
-            let scales = load_halves(at);
-            at = at.add(2 * TILES * TILE_ROWS);
-            // Further ahead than elsewhere: a tile is loaded at once, not vector by vector.
-            for index in 0..GROUP / 4 * TILES {
-                prefetch(at.wrapping_add(2 * GROUP * BLOCK_ROWS + index * VECTOR_BYTES));
-            }
-            multiply::<GROUP, T>(at, panel, group, &mut products);
-            at = at.add(GROUP * BLOCK_ROWS);
-            add_products::<T, 128>(&products, scales, panel, group, &mut totals);
-        }
-        release();
-    }
-    add_totals(&totals, sums);
-}
-
-/// # Safety
-///
-/// The contract of a `BlockFn`, of a chunk whose words are planes.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let mut totals = [[_mm512_setzero_ps(); TILES]; T];
-    let mut products = Products([0; _]);
-    let mut codes = Codes([0; _]);
-    let mut at = stream.as_ptr();
-    // SAFETY: as above; `codes` has room for a group.
-    unsafe {
-        configure::<GROUP, T>();
-        for group in 0..groups {
-            let scales = load_halves(at);
-            at = expand_int8::<GROUP>(at.add(2 * TILES * TILE_ROWS), codes.0.as_mut_ptr());
-            multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
-            add_products::<T, 128>(&products, scales, panel, group, &mut totals);
-        }
-        release();
-    }
-    add_totals(&totals, sums);
-}
-
-/// # Safety
-///
-/// The contract of a `BlockFn`, of a chunk whose words are planes.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) unsafe fn dense_int4<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let nibbles = nibbles();
-    let mut totals = [[_mm512_setzero_ps(); TILES]; T];
-    let mut products = Products([0; _]);
-    let mut codes = Codes([0; _]);
-    let mut at = stream.as_ptr();
-    // SAFETY: as above.
-    unsafe {
-        configure::<GROUP, T>();
-        for group in 0..groups {
-            let scales = high_is_16_times(load_halves(at));
-            let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
-            at = at.add(4 * TILES * TILE_ROWS);
-            let mut out = codes.0.as_mut_ptr();
-            for _ in 0..GROUP / 4 {
-                prefetch(at);
-                let both = load(at);
-                at = at.add(VECTOR_BYTES);
-                store(out, _mm512_and_si512(both, nibbles[0]));
-                store(out.add(VECTOR_BYTES), _mm512_and_si512(both, nibbles[1]));
-                out = out.add(TILES * VECTOR_BYTES);
-            }
-            multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
-            add_products::<T, 0>(&products, scales, panel, group, &mut totals);
-            each_token!(T, TOKEN => {
-                let place = group * T + TOKEN;
-                let sum = *panel.scales.get_unchecked(place) * *panel.sums.get_unchecked(place) as f32;
-                let (total, sum) = (&mut totals[TOKEN], _mm512_set1_ps(sum));
-                total[0] = _mm512_fmadd_ps(minimums[0], sum, total[0]);
-                total[1] = _mm512_fmadd_ps(minimums[1], sum, total[1]);
-            });
-        }
-        release();
-    }
-    add_totals(&totals, sums);
-}
-
-/// # Safety
-///
-/// The machine has tiles and the process may use them.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn configure<const GROUP: usize, const T: usize>() {
-    let shape: &'static Shape = const { &shape(T, GROUP) };
-    // SAFETY: the shape is one that tiles can have; they hold nothing of anybody.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shape.0, options(nostack, readonly, preserves_flags)) }
-}
-
-/// Tiles in use keep a processor from sleeping deeply, and are saved when threads take turns.
-///
-/// # Safety
-///
-/// As of [`configure`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn release() {
-    // SAFETY: the caller's.
-    unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
-}
-
-/// Multiplies a group of weights by both planes of its inputs.
-///
-/// # Safety
-///
-/// Tiles are configured; `codes` are the steps of a group, first and second tile in turn; the panel has the group, as
-/// planes.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn multiply<const GROUP: usize, const T: usize>(
-    codes: *const u8,
-    panel: Panel<'_>,
-    group: usize,
-    products: &mut Products,
-) {
-    // SAFETY: the caller's; tiles of products are of T rows of 64 bytes each.
-    unsafe {
-        let inputs = panel.words.as_ptr().cast::<u8>().add(group * 2 * T * GROUP);
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "tileloadd tmm6, [{codes} + {step}]",
-            "tileloadd tmm4, [{inputs} + {columns}]",
-            "tileloadd tmm5, [{inputs} + {columns} + {plane}]",
-            "tileloadd tmm7, [{codes} + {step} + {vector}]",
-            "tdpbsud tmm0, tmm4, tmm6",
-            "tdpbuud tmm1, tmm5, tmm6",
-            "tdpbsud tmm2, tmm4, tmm7",
-            "tdpbuud tmm3, tmm5, tmm7",
-            "tilestored [{products} + {row}], tmm0",
-            "tilestored [{products} + {row} + {products_1}], tmm1",
-            "tilestored [{products} + {row} + {products_2}], tmm2",
-            "tilestored [{products} + {row} + {products_3}], tmm3",
-            codes = in(reg) codes,
-            inputs = in(reg) inputs,
-            products = in(reg) products.0.as_mut_ptr(),
-            step = in(reg) TILES * VECTOR_BYTES,
-            columns = in(reg) GROUP,
-            row = in(reg) VECTOR_BYTES,
-            vector = const VECTOR_BYTES,
-            plane = const T * GROUP,
-            products_1 = const PRODUCTS,
-            products_2 = const 2 * PRODUCTS,
-            products_3 = const 3 * PRODUCTS,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack, preserves_flags),
-        );
-    }
-}
-
-/// Adds a group's integers, scaled by weights and inputs, as `integers::add_scaled` does.
-///
-/// # Safety
-///
-/// The panel has the group.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn add_products<const T: usize, const ZERO_POINT: i32>(
-    products: &Products,
-    scales: [__m512; TILES],
-    panel: Panel<'_>,
-    group: usize,
-    totals: &mut Totals<T>,
-) {
-    let at = products.0.as_ptr().cast::<u8>();
-    each_token!(T, TOKEN => {
-        // SAFETY: the caller's, and a token has a vector in each tile of products.
+avx512!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`, for a chunk whose words are planes.
+    pub(super) unsafe fn dense_int8<const GROUP: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+        let mut products = Products([0; _]);
+        let mut at = stream.as_ptr();
+        // SAFETY: the stream has the groups and the panel has their words, by the contract.
         unsafe {
-            let place = group * T + TOKEN;
-            let zero = _mm512_set1_epi32(-ZERO_POINT * *panel.sums.get_unchecked(place));
-            let input = _mm512_set1_ps(*panel.scales.get_unchecked(place));
-            let at = at.add(TOKEN * VECTOR_BYTES);
-            let dots = [0, 2 * PRODUCTS].map(|tile| {
-                let (upper, lower) = (load(at.add(tile)), load(at.add(tile + PRODUCTS)));
-                _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), _mm512_add_epi32(lower, zero))
-            });
-            let [first, second] = scales.map(|scale| _mm512_mul_ps(scale, input));
-            let total = &mut totals[TOKEN];
-            total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[0]), first, total[0]);
-            total[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), second, total[1]);
+            configure::<GROUP, T>();
+            for group in 0..groups {
+                let scales = load_halves(at);
+                at = at.add(2 * TILES * TILE_ROWS);
+                // Further ahead than elsewhere: a tile is loaded at once, not one vector after another.
+                for index in 0..GROUP / 4 * TILES {
+                    prefetch(at.wrapping_add(2 * GROUP * BLOCK_ROWS + index * VECTOR_BYTES));
+                }
+                multiply::<GROUP, T>(at, panel, group, &mut products);
+                at = at.add(GROUP * BLOCK_ROWS);
+                add_products::<T, 128>(&products, scales, panel, group, &mut totals);
+            }
+            release();
         }
-    });
-}
+        add_totals(&totals, sums);
+    }
+);
+
+avx512!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`, for a chunk whose words are planes.
+    pub(super) unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+        let mut products = Products([0; _]);
+        let mut codes = Codes([0; _]);
+        let mut at = stream.as_ptr();
+        // SAFETY: as above; `codes` has room for a group.
+        unsafe {
+            configure::<GROUP, T>();
+            for group in 0..groups {
+                let scales = load_halves(at);
+                at = expand_int8::<GROUP>(at.add(2 * TILES * TILE_ROWS), codes.0.as_mut_ptr());
+                multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
+                add_products::<T, 128>(&products, scales, panel, group, &mut totals);
+            }
+            release();
+        }
+        add_totals(&totals, sums);
+    }
+);
+
+avx512!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`, for a chunk whose words are planes.
+    pub(super) unsafe fn dense_int4<const GROUP: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let nibbles = nibbles();
+        let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+        let mut products = Products([0; _]);
+        let mut codes = Codes([0; _]);
+        let mut at = stream.as_ptr();
+        // SAFETY: as above.
+        unsafe {
+            configure::<GROUP, T>();
+            for group in 0..groups {
+                let scales = scale_upper_nibbles(load_halves(at));
+                let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
+                at = at.add(4 * TILES * TILE_ROWS);
+                let mut out = codes.0.as_mut_ptr();
+                for _ in 0..GROUP / 4 {
+                    prefetch(at);
+                    let both = load(at);
+                    at = at.add(VECTOR_BYTES);
+                    store(out, _mm512_and_si512(both, nibbles[0]));
+                    store(out.add(VECTOR_BYTES), _mm512_and_si512(both, nibbles[1]));
+                    out = out.add(TILES * VECTOR_BYTES);
+                }
+                multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
+                add_products::<T, 0>(&products, scales, panel, group, &mut totals);
+                each_token!(T, TOKEN => {
+                    let place = group * T + TOKEN;
+                    let sum = *panel.scales.get_unchecked(place) * *panel.sums.get_unchecked(place) as f32;
+                    let (total, sum) = (&mut totals[TOKEN], _mm512_set1_ps(sum));
+                    total[0] = _mm512_fmadd_ps(minimums[0], sum, total[0]);
+                    total[1] = _mm512_fmadd_ps(minimums[1], sum, total[1]);
+                });
+            }
+            release();
+        }
+        add_totals(&totals, sums);
+    }
+);
+
+avx512!(
+    /// # Safety
+    ///
+    /// The machine has tiles, and the process has permission to use them.
+    #[inline]
+    unsafe fn configure<const GROUP: usize, const T: usize>() {
+        let shape: &'static Shape = const { &shape(T, GROUP) };
+        // SAFETY: the shape is valid, and no tile is in use.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const shape.0, options(nostack, readonly, preserves_flags))
+        }
+    }
+);
+
+avx512!(
+    /// Releases the tiles. Tiles in use keep a processor from deep sleep and are saved at every context switch.
+    ///
+    /// # Safety
+    ///
+    /// As for [`configure`].
+    #[inline]
+    unsafe fn release() {
+        // SAFETY: guaranteed by the caller.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
+    }
+);
+
+avx512!(
+    /// Multiplies a group of weights by both planes of its inputs.
+    ///
+    /// # Safety
+    ///
+    /// Tiles are configured; `codes` points to the steps of a group, the first and the second tile in turn;
+    /// the panel has the group `group`, as planes.
+    #[inline]
+    unsafe fn multiply<const GROUP: usize, const T: usize>(
+        codes: *const u8,
+        panel: Panel<'_>,
+        group: usize,
+        products: &mut Products,
+    ) {
+        // SAFETY: guaranteed by the caller; tiles of products have T rows of 64 bytes each.
+        unsafe {
+            let inputs = panel.words.as_ptr().cast::<u8>().add(group * 2 * T * GROUP);
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "tileloadd tmm6, [{codes} + {step}]",
+                "tileloadd tmm4, [{inputs} + {columns}]",
+                "tileloadd tmm5, [{inputs} + {columns} + {plane}]",
+                "tileloadd tmm7, [{codes} + {step} + {vector}]",
+                "tdpbsud tmm0, tmm4, tmm6",
+                "tdpbuud tmm1, tmm5, tmm6",
+                "tdpbsud tmm2, tmm4, tmm7",
+                "tdpbuud tmm3, tmm5, tmm7",
+                "tilestored [{products} + {row}], tmm0",
+                "tilestored [{products} + {row} + {products_1}], tmm1",
+                "tilestored [{products} + {row} + {products_2}], tmm2",
+                "tilestored [{products} + {row} + {products_3}], tmm3",
+                codes = in(reg) codes,
+                inputs = in(reg) inputs,
+                products = in(reg) products.0.as_mut_ptr(),
+                step = in(reg) TILES * VECTOR_BYTES,
+                columns = in(reg) GROUP,
+                row = in(reg) VECTOR_BYTES,
+                vector = const VECTOR_BYTES,
+                plane = const T * GROUP,
+                products_1 = const PRODUCTS,
+                products_2 = const 2 * PRODUCTS,
+                products_3 = const 3 * PRODUCTS,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+);
+
+avx512!(
+    /// Adds a group's integer products, scaled by the scales of weights and inputs, as `integers::add_scaled`
+    /// does.
+    ///
+    /// # Safety
+    ///
+    /// The panel has the group `group`.
+    #[inline]
+    unsafe fn add_products<const T: usize, const ZERO_POINT: i32>(
+        products: &Products,
+        scales: [__m512; TILES],
+        panel: Panel<'_>,
+        group: usize,
+        totals: &mut Totals<T>,
+    ) {
+        let at = products.0.as_ptr().cast::<u8>();
+        each_token!(T, TOKEN => {
+            // SAFETY: guaranteed by the caller, and a token has a vector in each tile of products.
+            unsafe {
+                let place = group * T + TOKEN;
+                let zero = _mm512_set1_epi32(-ZERO_POINT * *panel.sums.get_unchecked(place));
+                let input = _mm512_set1_ps(*panel.scales.get_unchecked(place));
+                let at = at.add(TOKEN * VECTOR_BYTES);
+                let dots = [0, 2 * PRODUCTS].map(|tile| {
+                    let (upper, lower) = (load(at.add(tile)), load(at.add(tile + PRODUCTS)));
+                    _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), _mm512_add_epi32(lower, zero))
+                });
+                let [first, second] = scales.map(|scale| _mm512_mul_ps(scale, input));
+                let total = &mut totals[TOKEN];
+                total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[0]), first, total[0]);
+                total[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), second, total[1]);
+            }
+        });
+    }
+);

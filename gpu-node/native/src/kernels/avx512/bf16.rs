@@ -1,140 +1,150 @@
-//! bf16 weights, products and sums in f32; inputs as f32, or as pairs of bf16 for the dot product.
+//! bf16 weights, products and sums in f32. Inputs are f32, or pairs of bf16 for the dot product.
 //!
-//! On Intel's processors the dot product of bf16 pairs does half as many multiplications a cycle as two fused
-//! multiply-adds of f32, and these need two cheap instructions more for each vector of weights. On Zen 4 it does twice
-//! as many.
+//! On Intel's processors the dot product of bf16 pairs does half as many multiplications per cycle as two
+//! fused multiply-adds of f32, which need two more cheap instructions for each vector of weights. On Zen 4 it
+//! does twice as many.
 
 use super::{BlockSums, Panel, TILES, Totals};
 use super::{add_totals, each_token, load, load_mask32, prefetch};
+use crate::cpu::levels::{avx512, avx512bf16};
 use crate::storage::{Format, VECTOR_BYTES};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-/// A `dense` and a `sparse` whose inputs have so many words for a token's two columns, added by a function of these
-/// instructions.
+/// Defines `dense` and `sparse` for inputs with `$words` words for a token's two columns, compiled for
+/// `$level`. `$add_pair` adds the products of two columns.
 macro_rules! block_fns {
-    ($name:ident, $words:literal, $add_pair:ident, $features:literal) => {
+    ($name:ident, $words:literal, $add_pair:ident, $level:ident) => {
         pub(super) mod $name {
             use super::*;
 
-            /// # Safety
-            ///
-            /// The contract of a `BlockFn`.
-            #[target_feature(enable = $features)]
-            pub(in crate::kernels::avx512) unsafe fn dense<const T: usize>(
-                stream: &[u8],
-                groups: usize,
-                panel: Panel<'_>,
-                sums: &mut BlockSums,
-            ) {
-                let mut totals = [[_mm512_setzero_ps(); TILES]; T];
-                let mut at = stream.as_ptr();
-                let mut words = panel.words.as_ptr();
-                for _ in 0..groups * Format::BF16.steps() {
-                    // SAFETY: the groups of the stream and the words of the panel, by the contract.
-                    unsafe {
-                        prefetch(at);
-                        prefetch(at.wrapping_add(VECTOR_BYTES));
-                        let pair = [load(at), load(at.add(VECTOR_BYTES))];
-                        $add_pair(&mut totals, pair, words);
-                        at = at.add(TILES * VECTOR_BYTES);
-                        words = words.add($words * T);
-                    }
-                }
-                add_totals(&totals, sums);
-            }
-
-            /// # Safety
-            ///
-            /// The contract of a `BlockFn`.
-            #[target_feature(enable = $features)]
-            pub(in crate::kernels::avx512) unsafe fn sparse<const T: usize>(
-                stream: &[u8],
-                groups: usize,
-                panel: Panel<'_>,
-                sums: &mut BlockSums,
-            ) {
-                let pruned = black_box(_mm512_setzero_si512());
-                let mut totals = [[_mm512_setzero_ps(); TILES]; T];
-                let mut at = stream.as_ptr();
-                let mut words = panel.words.as_ptr();
-                for _ in 0..groups {
-                    let mut masks = at;
-                    // SAFETY: as the masks say, the values of a group follow them; an expanding move looks at no
-                    // more than the vector it loads, which may reach behind the stream by less than 64 bytes.
-                    unsafe {
-                        at = at.add(Format::BF16.sparse_header());
-                        for _ in 0..Format::BF16.steps() {
+            $level!(
+                /// # Safety
+                ///
+                /// The contract of a `BlockFn`.
+                pub(in crate::kernels::avx512) unsafe fn dense<const T: usize>(
+                    stream: &[u8],
+                    groups: usize,
+                    panel: Panel<'_>,
+                    sums: &mut BlockSums,
+                ) {
+                    let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+                    let mut at = stream.as_ptr();
+                    let mut words = panel.words.as_ptr();
+                    for _ in 0..groups * Format::BF16.steps() {
+                        // SAFETY: the stream has the groups and the panel has their words, by the contract.
+                        unsafe {
                             prefetch(at);
-                            let (mask, kept) = load_mask32(masks);
-                            let first = _mm512_mask_expand_epi16(pruned, mask, load(at));
-                            at = at.add(2 * kept);
-                            let (mask, kept) = load_mask32(masks.add(4));
-                            let second = _mm512_mask_expand_epi16(pruned, mask, load(at));
-                            at = at.add(2 * kept);
-                            masks = masks.add(4 * TILES);
-                            $add_pair(&mut totals, [first, second], words);
+                            prefetch(at.wrapping_add(VECTOR_BYTES));
+                            let pair = [load(at), load(at.add(VECTOR_BYTES))];
+                            $add_pair(&mut totals, pair, words);
+                            at = at.add(TILES * VECTOR_BYTES);
                             words = words.add($words * T);
                         }
                     }
+                    add_totals(&totals, sums);
                 }
-                add_totals(&totals, sums);
-            }
+            );
+
+            $level!(
+                /// # Safety
+                ///
+                /// The contract of a `BlockFn`.
+                pub(in crate::kernels::avx512) unsafe fn sparse<const T: usize>(
+                    stream: &[u8],
+                    groups: usize,
+                    panel: Panel<'_>,
+                    sums: &mut BlockSums,
+                ) {
+                    let pruned = black_box(_mm512_setzero_si512());
+                    let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+                    let mut at = stream.as_ptr();
+                    let mut words = panel.words.as_ptr();
+                    for _ in 0..groups {
+                        let mut masks = at;
+                        // SAFETY: the values of a group follow the masks that count them; an expanding move
+                        // reads only the vector it loads, which may end less than 64 bytes behind the stream.
+                        unsafe {
+                            at = at.add(Format::BF16.sparse_header());
+                            for _ in 0..Format::BF16.steps() {
+                                prefetch(at);
+                                let (mask, kept) = load_mask32(masks);
+                                let first = _mm512_mask_expand_epi16(pruned, mask, load(at));
+                                at = at.add(2 * kept);
+                                let (mask, kept) = load_mask32(masks.add(4));
+                                let second = _mm512_mask_expand_epi16(pruned, mask, load(at));
+                                at = at.add(2 * kept);
+                                masks = masks.add(4 * TILES);
+                                $add_pair(&mut totals, [first, second], words);
+                                words = words.add($words * T);
+                            }
+                        }
+                    }
+                    add_totals(&totals, sums);
+                }
+            );
         }
     };
 }
 
-block_fns!(floats, 2, add_columns, "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt");
-block_fns!(pairs, 1, add_dots, "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx512bf16,avx2,popcnt");
+block_fns!(floats, 2, add_columns, avx512);
+block_fns!(pairs, 1, add_dots, avx512bf16);
 
-/// Adds the products of two columns, whose bf16 lie side by side in a lane.
-///
-/// # Safety
-///
-/// `words` are the pairs of `T` tokens.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx512bf16,avx2,popcnt")]
-unsafe fn add_dots<const T: usize>(totals: &mut Totals<T>, pair: [__m512i; TILES], words: *const u32) {
-    // SAFETY: 512 bits that are read as pairs of bf16.
-    let bf16 = |vector| unsafe { std::mem::transmute::<__m512i, __m512bh>(vector) };
-    let [first, second] = pair.map(bf16);
-    each_token!(T, TOKEN => {
-        // SAFETY: the caller's.
-        let input = bf16(_mm512_set1_epi32(unsafe { words.add(TOKEN).read() }.cast_signed()));
-        totals[TOKEN][0] = _mm512_dpbf16_ps(totals[TOKEN][0], first, input);
-        totals[TOKEN][1] = _mm512_dpbf16_ps(totals[TOKEN][1], second, input);
-    });
-}
-
-/// Adds the products of two columns, whose bf16 lie side by side in a lane.
-///
-/// # Safety
-///
-/// `words` are those of `T` tokens for both columns.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn add_columns<const T: usize>(totals: &mut Totals<T>, pair: [__m512i; TILES], words: *const u32) {
-    let words = words.cast();
-    let upper = _mm512_set1_epi32(0xffff_0000u32.cast_signed());
-    let even = pair.map(|pair| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pair)));
-    let odd = pair.map(|pair| _mm512_castsi512_ps(_mm512_and_si512(pair, upper)));
-    // SAFETY: the caller's.
-    unsafe {
-        add_column(totals, even, words);
-        add_column(totals, odd, words.add(T));
+avx512bf16!(
+    /// Adds the products of two columns, whose bf16 lie side by side in a lane.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the pairs of `T` tokens.
+    #[inline]
+    unsafe fn add_dots<const T: usize>(totals: &mut Totals<T>, pair: [__m512i; TILES], words: *const u32) {
+        // SAFETY: both types are 512 bits, and every value is valid.
+        let bf16 = |vector| unsafe { std::mem::transmute::<__m512i, __m512bh>(vector) };
+        let [first, second] = pair.map(bf16);
+        each_token!(T, TOKEN => {
+            // SAFETY: guaranteed by the caller.
+            let input = bf16(_mm512_set1_epi32(unsafe { words.add(TOKEN).read() }.cast_signed()));
+            totals[TOKEN][0] = _mm512_dpbf16_ps(totals[TOKEN][0], first, input);
+            totals[TOKEN][1] = _mm512_dpbf16_ps(totals[TOKEN][1], second, input);
+        });
     }
-}
+);
 
-/// # Safety
-///
-/// `words` are those of `T` tokens.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn add_column<const T: usize>(totals: &mut Totals<T>, weights: [__m512; TILES], words: *const f32) {
-    each_token!(T, TOKEN => {
-        // SAFETY: the caller's.
-        let input = unsafe { _mm512_set1_ps(words.add(TOKEN).read()) };
-        totals[TOKEN][0] = _mm512_fmadd_ps(weights[0], input, totals[TOKEN][0]);
-        totals[TOKEN][1] = _mm512_fmadd_ps(weights[1], input, totals[TOKEN][1]);
-    });
-}
+avx512!(
+    /// Adds the products of two columns, whose bf16 lie side by side in a lane.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens for both columns.
+    #[inline]
+    unsafe fn add_columns<const T: usize>(totals: &mut Totals<T>, pair: [__m512i; TILES], words: *const u32) {
+        let words = words.cast();
+        let upper = _mm512_set1_epi32(0xffff_0000u32.cast_signed());
+        let even = pair.map(|pair| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pair)));
+        let odd = pair.map(|pair| _mm512_castsi512_ps(_mm512_and_si512(pair, upper)));
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            add_column(totals, even, words);
+            add_column(totals, odd, words.add(T));
+        }
+    }
+);
+
+avx512!(
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens.
+    #[inline]
+    unsafe fn add_column<const T: usize>(
+        totals: &mut Totals<T>,
+        weights: [__m512; TILES],
+        words: *const f32,
+    ) {
+        each_token!(T, TOKEN => {
+            // SAFETY: guaranteed by the caller.
+            let input = unsafe { _mm512_set1_ps(words.add(TOKEN).read()) };
+            totals[TOKEN][0] = _mm512_fmadd_ps(weights[0], input, totals[TOKEN][0]);
+            totals[TOKEN][1] = _mm512_fmadd_ps(weights[1], input, totals[TOKEN][1]);
+        });
+    }
+);

@@ -1,65 +1,70 @@
-//! int4 weights, inputs of 16 bits, sums of a group in integers.
+//! int4 weights, 16-bit inputs, integer sums within a group.
 
-use super::integers::{add_scaled, dot, join, load_halves};
+use super::integers::{add_scaled, dot, join_strands, load_halves};
 use super::{BlockSums, Panel, STRANDS, TILES};
 use super::{add_totals, each_token, load, prefetch, strand_of};
+use crate::cpu::levels::avx512;
 use crate::storage::{TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let nibbles = nibbles();
-    let mut totals = [[_mm512_setzero_ps(); TILES]; T];
-    let mut at = stream.as_ptr();
-    let mut words = panel.words.as_ptr();
-    for group in 0..groups {
-        // SAFETY: the groups of the stream and the words of the panel, by the contract.
-        unsafe {
-            let scales = high_is_16_times(load_halves(at));
-            let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
-            at = at.add(4 * TILES * TILE_ROWS);
-            let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
-            for _ in 0..GROUP / 4 / STRANDS {
-                for strand in 0..STRANDS {
-                    prefetch(at);
-                    let codes = load(at);
-                    at = at.add(VECTOR_BYTES);
-                    let pair = nibbles.map(|nibble| _mm512_and_si512(codes, nibble));
-                    dot(&mut dots[strand_of::<T>(strand)], pair, words);
-                    words = words.add(2 * T);
+avx512!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`.
+    pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let nibbles = nibbles();
+        let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+        let mut at = stream.as_ptr();
+        let mut words = panel.words.as_ptr();
+        for group in 0..groups {
+            // SAFETY: the stream has the groups and the panel has their words, by the contract.
+            unsafe {
+                let scales = scale_upper_nibbles(load_halves(at));
+                let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
+                at = at.add(4 * TILES * TILE_ROWS);
+                let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                for _ in 0..GROUP / 4 / STRANDS {
+                    for strand in 0..STRANDS {
+                        prefetch(at);
+                        let codes = load(at);
+                        at = at.add(VECTOR_BYTES);
+                        let pair = nibbles.map(|nibble| _mm512_and_si512(codes, nibble));
+                        dot(&mut dots[strand_of::<T>(strand)], pair, words);
+                        words = words.add(2 * T);
+                    }
                 }
+                add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
+                each_token!(T, TOKEN => {
+                    let place = group * T + TOKEN;
+                    let sum = *panel.scales.get_unchecked(place) * *panel.sums.get_unchecked(place) as f32;
+                    let (total, sum) = (&mut totals[TOKEN], _mm512_set1_ps(sum));
+                    total[0] = _mm512_fmadd_ps(minimums[0], sum, total[0]);
+                    total[1] = _mm512_fmadd_ps(minimums[1], sum, total[1]);
+                });
             }
-            add_scaled(&join(&dots), scales, panel, group, &mut totals);
-            each_token!(T, TOKEN => {
-                let place = group * T + TOKEN;
-                let sum = *panel.scales.get_unchecked(place) * *panel.sums.get_unchecked(place) as f32;
-                let (total, sum) = (&mut totals[TOKEN], _mm512_set1_ps(sum));
-                total[0] = _mm512_fmadd_ps(minimums[0], sum, total[0]);
-                total[1] = _mm512_fmadd_ps(minimums[1], sum, total[1]);
-            });
         }
+        add_totals(&totals, sums);
     }
-    add_totals(&totals, sums);
-}
+);
 
-/// Where the codes of the two tiles are in a byte.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) fn nibbles() -> [__m512i; TILES] {
-    [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8.cast_signed())]
-}
+avx512!(
+    /// The bits of a byte that hold the codes of the first and of the second tile.
+    #[inline]
+    pub(super) fn nibbles() -> [__m512i; TILES] {
+        [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8.cast_signed())]
+    }
+);
 
-/// Scales for upper nibbles that stay where they are: a shift less a vector, and exact.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) fn high_is_16_times(scales: [__m512; TILES]) -> [__m512; TILES] {
-    [scales[0], _mm512_mul_ps(scales[1], _mm512_set1_ps(1.0 / 16.0))]
-}
+avx512!(
+    /// Divides the second tile's scales by 16, which is exact: its codes stay in the upper nibbles, and each
+    /// vector needs one shift less.
+    #[inline]
+    pub(super) fn scale_upper_nibbles(scales: [__m512; TILES]) -> [__m512; TILES] {
+        [scales[0], _mm512_mul_ps(scales[1], _mm512_set1_ps(1.0 / 16.0))]
+    }
+);

@@ -1,106 +1,117 @@
-//! What int8 and int4 have in common.
+//! The parts that int8 and int4 share.
 
 use super::{Panel, STRANDS, TILES, Totals, each_token, load};
+use crate::cpu::levels::avx512;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// Products of a group of integers, `[token][tile]`.
+/// Integer sums of a group, `[token][tile]`.
 pub(super) type Dots<const T: usize> = [[__m512i; TILES]; T];
 
-/// Adds the products of a step's codes, bytes without a sign: its even columns and then its odd ones as 16-bit
-/// words.
-///
-/// # Safety
-///
-/// `words` are those of `T` tokens, two each.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) unsafe fn dot<const T: usize>(dots: &mut Dots<T>, pair: [__m512i; TILES], words: *const u32) {
-    let byte = _mm512_set1_epi16(255);
-    let even = pair.map(|codes| _mm512_and_si512(codes, byte));
-    let odd = pair.map(|codes| _mm512_srli_epi16::<8>(codes));
-    each_token!(T, TOKEN => {
-        // SAFETY: the caller's.
-        let (first, second) = unsafe {
-            let words = words.add(2 * TOKEN);
-            (words.read().cast_signed(), words.add(1).read().cast_signed())
-        };
-        let (first, second) = (_mm512_set1_epi32(first), _mm512_set1_epi32(second));
-        let dots = &mut dots[TOKEN];
-        add_pairs::<T>(&mut dots[0], even[0], first);
-        add_pairs::<T>(&mut dots[1], even[1], first);
-        add_pairs::<T>(&mut dots[0], odd[0], second);
-        add_pairs::<T>(&mut dots[1], odd[1], second);
-    });
-}
-
-/// Adds the products of pairs of 16-bit words.
-///
-/// Of sums that follow each other the compiler makes most into a multiplication and an addition, for a shorter chain.
-/// With one token that is right: the chain is what it waits for. With more the number of instructions is.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-fn add_pairs<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
-    if T == 1 {
-        *sum = _mm512_dpwssd_epi32(*sum, words, inputs);
-        return;
+avx512!(
+    /// Adds the products of a step's codes, which are unsigned bytes: first the even columns, then the odd
+    /// ones, as 16-bit words.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens, two each.
+    #[inline]
+    pub(super) unsafe fn dot<const T: usize>(dots: &mut Dots<T>, pair: [__m512i; TILES], words: *const u32) {
+        let byte = _mm512_set1_epi16(255);
+        let even = pair.map(|codes| _mm512_and_si512(codes, byte));
+        let odd = pair.map(|codes| _mm512_srli_epi16::<8>(codes));
+        each_token!(T, TOKEN => {
+            // SAFETY: guaranteed by the caller.
+            let (first, second) = unsafe {
+                let words = words.add(2 * TOKEN);
+                (words.read().cast_signed(), words.add(1).read().cast_signed())
+            };
+            let (first, second) = (_mm512_set1_epi32(first), _mm512_set1_epi32(second));
+            let dots = &mut dots[TOKEN];
+            add_pairs::<T>(&mut dots[0], even[0], first);
+            add_pairs::<T>(&mut dots[1], even[1], first);
+            add_pairs::<T>(&mut dots[0], odd[0], second);
+            add_pairs::<T>(&mut dots[1], odd[1], second);
+        });
     }
-    // SAFETY: an instruction between registers, which AVX-512 VNNI has.
-    unsafe {
-        asm!(
-            "vpdpwssd {sum}, {words}, {inputs}",
-            sum = inout(zmm_reg) *sum,
-            words = in(zmm_reg) words,
-            inputs = in(zmm_reg) inputs,
-            options(pure, nomem, nostack, preserves_flags),
-        );
+);
+
+avx512!(
+    /// Adds the products of pairs of 16-bit words.
+    ///
+    /// The compiler splits most dependent accumulations into a multiplication and an addition, to shorten the
+    /// chain of dependencies. With one token that is faster, because the latency of the chain is the limit.
+    /// With more tokens the number of instructions is the limit, so the instruction is written out.
+    #[inline]
+    fn add_pairs<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
+        if T == 1 {
+            *sum = _mm512_dpwssd_epi32(*sum, words, inputs);
+            return;
+        }
+        // SAFETY: an AVX-512 VNNI instruction that only reads and writes registers.
+        unsafe {
+            asm!(
+                "vpdpwssd {sum}, {words}, {inputs}",
+                sum = inout(zmm_reg) *sum,
+                words = in(zmm_reg) words,
+                inputs = in(zmm_reg) inputs,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
     }
-}
+);
 
-/// The f16 of both tiles as f32.
-///
-/// # Safety
-///
-/// 64 bytes are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) unsafe fn load_halves(at: *const u8) -> [__m512; TILES] {
-    // SAFETY: the caller's.
-    let halves = unsafe { load(at) };
-    [_mm512_cvtph_ps(_mm512_castsi512_si256(halves)), _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves))]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) fn join<const T: usize>(dots: &[Dots<T>; STRANDS]) -> Dots<T> {
-    let mut joined = dots[0];
-    if T == 1 {
-        joined[0][0] = _mm512_add_epi32(joined[0][0], dots[1][0][0]);
-        joined[0][1] = _mm512_add_epi32(joined[0][1], dots[1][0][1]);
+avx512!(
+    /// Loads the f16 of both tiles as f32.
+    ///
+    /// # Safety
+    ///
+    /// 64 bytes are readable.
+    #[inline]
+    pub(super) unsafe fn load_halves(at: *const u8) -> [__m512; TILES] {
+        // SAFETY: guaranteed by the caller.
+        let halves = unsafe { load(at) };
+        [
+            _mm512_cvtph_ps(_mm512_castsi512_si256(halves)),
+            _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves)),
+        ]
     }
-    joined
-}
+);
 
-/// Adds a group's integers, scaled by weights and inputs.
-///
-/// # Safety
-///
-/// The panel has the group.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-pub(super) unsafe fn add_scaled<const T: usize>(
-    dots: &Dots<T>,
-    scales: [__m512; TILES],
-    panel: Panel<'_>,
-    group: usize,
-    totals: &mut Totals<T>,
-) {
-    each_token!(T, TOKEN => {
-        // SAFETY: the caller's.
-        let input = unsafe { _mm512_set1_ps(*panel.scales.get_unchecked(group * T + TOKEN)) };
-        let [first, second] = scales.map(|scale| _mm512_mul_ps(scale, input));
-        let total = &mut totals[TOKEN];
-        total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[TOKEN][0]), first, total[0]);
-        total[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[TOKEN][1]), second, total[1]);
-    });
-}
+avx512!(
+    /// Adds up the sums of even and odd steps, which are separate for one token.
+    #[inline]
+    pub(super) fn join_strands<const T: usize>(dots: &[Dots<T>; STRANDS]) -> Dots<T> {
+        let mut joined = dots[0];
+        if T == 1 {
+            joined[0][0] = _mm512_add_epi32(joined[0][0], dots[1][0][0]);
+            joined[0][1] = _mm512_add_epi32(joined[0][1], dots[1][0][1]);
+        }
+        joined
+    }
+);
+
+avx512!(
+    /// Adds a group's integer products, scaled by the scales of weights and inputs.
+    ///
+    /// # Safety
+    ///
+    /// The panel has the group `group`.
+    #[inline]
+    pub(super) unsafe fn add_scaled<const T: usize>(
+        dots: &Dots<T>,
+        scales: [__m512; TILES],
+        panel: Panel<'_>,
+        group: usize,
+        totals: &mut Totals<T>,
+    ) {
+        each_token!(T, TOKEN => {
+            // SAFETY: guaranteed by the caller.
+            let input = unsafe { _mm512_set1_ps(*panel.scales.get_unchecked(group * T + TOKEN)) };
+            let [first, second] = scales.map(|scale| _mm512_mul_ps(scale, input));
+            let total = &mut totals[TOKEN];
+            total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[TOKEN][0]), first, total[0]);
+            total[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[TOKEN][1]), second, total[1]);
+        });
+    }
+);

@@ -1,9 +1,10 @@
 //! AVX-512 with VBMI2 (expanding moves) and VNNI (dot products of integers): Ice Lake, Zen 4 and later.
 //!
-//! Pruned weights are put between the packed ones by an expanding move, merged into a copy of a register that
-//! holds the value of a pruned weight: the form that clears what it does not fill waits for its destination. The
-//! register comes through [`black_box`], or the compiler would see the zeros in it and choose that form. Whether the
-//! move reads memory itself, which is what the compiler makes of it, or a register is the same on Zen 4.
+//! An expanding move inserts pruned weights between the packed ones. It is the merging form, into a copy of a
+//! register that holds the code of a pruned weight: the zeroing form waits for the previous value of its
+//! destination. The register passes through [`black_box`](std::hint::black_box); otherwise the compiler would
+//! see the zeros in it and choose the zeroing form. The compiler makes the move read memory directly, which
+//! is as fast as from a register on Zen 4.
 
 mod amx;
 mod bf16;
@@ -13,13 +14,15 @@ mod int8;
 mod integers;
 
 use super::activations::{ChunkMut, encode_chunk};
-use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
+use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
+use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
+use crate::cpu::levels::avx512;
 use crate::storage::TILE_ROWS;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// One function for each number of tokens: the first to three, and the second, on tiles, from four on.
+/// One function for each number of tokens: the first one up to three tokens, the second one, with tiles, from
+/// four on.
 macro_rules! tiles_from_4 {
     ($few:ident::$few_fn:ident, $many:ident::$many_fn:ident, $group:literal) => {
         [
@@ -35,11 +38,10 @@ macro_rules! tiles_from_4 {
     };
 }
 
-const KERNEL: Kernel = Kernel {
-    name: "avx512",
-    set: InstructionSet::Avx512,
+/// AVX-512 with bf16 weights multiplied as f32.
+pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Floats,
-    planes_from: usize::MAX,
+    min_plane_tokens: usize::MAX,
     encode,
     dense_bf16: by_tokens!(bf16::floats::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
@@ -50,21 +52,17 @@ const KERNEL: Kernel = Kernel {
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
 };
 
-pub(super) static AVX512: Kernel = KERNEL;
-
-/// The same, with dot products of bf16 pairs: better where they are as fast as other multiply-adds.
-pub(super) static AVX512_BF16: Kernel = Kernel {
-    name: "avx512bf16",
+/// AVX-512 with dot products of bf16 pairs: faster where they take as long as other multiply-adds.
+pub(crate) const AVX512_BF16: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
     dense_bf16: by_tokens!(bf16::pairs::dense),
     sparse_bf16: by_tokens!(bf16::pairs::sparse),
-    ..KERNEL
+    ..AVX512
 };
 
-/// The same, with tiles where there are tokens enough.
-pub(super) static AMX: Kernel = Kernel {
-    name: "amx",
-    planes_from: amx::FEWEST_TOKENS,
+/// AVX-512 with AMX tiles for the integer formats of several tokens.
+pub(crate) const AMX: MultiplyFns = MultiplyFns {
+    min_plane_tokens: amx::MIN_TOKENS,
     dense_int8: ByGroup {
         of_64: tiles_from_4!(int8::dense, amx::dense_int8, 64),
         of_32: tiles_from_4!(int8::dense, amx::dense_int8, 32),
@@ -77,63 +75,32 @@ pub(super) static AMX: Kernel = Kernel {
         of_64: tiles_from_4!(int8::sparse, amx::sparse_int8, 64),
         of_32: tiles_from_4!(int8::sparse, amx::sparse_int8, 32),
     },
-    ..KERNEL
+    ..AVX512
 };
 
-pub(super) fn has_bf16() -> bool {
-    is_available() && is_x86_feature_detected!("avx512bf16")
-}
-
-/// Whether a dot product of bf16 pairs takes no longer than a multiply-add of f32, as on Zen 4; on Intel's processors
-/// it takes four times as long.
-pub(super) fn has_fast_bf16() -> bool {
-    let vendor = cpuid(0, 0);
-    has_bf16() && [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
-}
-
-/// What the processor says of itself.
-#[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
-fn cpuid(leaf: u32, part: u32) -> CpuidResult {
-    // SAFETY: every processor of this architecture has the instruction.
-    unsafe { __cpuid_count(leaf, part) }
-}
-
-pub(super) fn has_amx() -> bool {
-    amx::is_available()
-}
-
-pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vbmi2")
-        && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("popcnt")
-}
-
-/// How far ahead of the values streams are asked for; measured.
+/// Prefetch distance, bytes; measured.
 const AHEAD: usize = 2048;
-/// Steps that a loop takes at a time.
+/// Steps of one iteration of a loop.
 const STRANDS: usize = 2;
 const TILES: usize = 2;
 
 /// Products of a block, `[token][tile]`.
 type Totals<const T: usize> = [[__m512; TILES]; T];
 
-/// At one token every second step has sums of its own: the latency of a dot product wants four
-/// independent ones, and a step has two tiles.
+/// Returns the sums that a step is added to. At one token every second step has sums of its own: the latency
+/// of a dot product needs four independent sums, and a step has two tiles.
 const fn strand_of<const T: usize>(step: usize) -> usize {
     if T == 1 { step % STRANDS } else { 0 }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,popcnt")]
-unsafe fn encode(chunk: ChunkMut<'_>) {
-    encode_chunk(chunk);
-}
+avx512!(
+    unsafe fn encode(chunk: ChunkMut<'_>) {
+        encode_chunk(chunk);
+    }
+);
 
-/// Runs a block for each of `T` tokens, written out: a loop would come to be unrolled only after the
-/// compiler has decided what lives in registers, and the sums would be left in memory.
+/// Repeats a block for each of `T` tokens. The compiler would unroll a loop only after it has assigned
+/// registers, and would leave the sums in memory.
 macro_rules! each_token {
     ($tokens:ident, $token:ident => $block:block) => {
         each_token!($tokens, $token => $block, 0 1 2 3 4 5 6 7)
@@ -147,77 +114,83 @@ macro_rules! each_token {
 }
 use each_token;
 
-/// A vector's mask of 32 bits, and how many values it keeps.
-///
-/// # Safety
-///
-/// Four bytes are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
-    // SAFETY: the caller's.
-    let mask = unsafe { at.cast::<u32>().read_unaligned() };
-    (mask, mask.count_ones() as usize)
-}
-
-/// A vector's mask of 64 bits, and how many values it keeps. Both come from memory: the way to a mask
-/// register from a general one takes longer, and the compiler would take it if both were one load.
-///
-/// # Safety
-///
-/// Eight bytes are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
-    let mask;
-    // SAFETY: reads the caller's bytes and does nothing else.
-    unsafe {
-        asm!("kmovq {}, qword ptr [{}]", out(kreg) mask, in(reg) at, options(pure, readonly, nostack, preserves_flags));
-        (mask, at.cast::<u64>().read_unaligned().count_ones() as usize)
+avx512!(
+    /// Loads a vector's mask of 32 bits, and counts the values that it keeps.
+    ///
+    /// # Safety
+    ///
+    /// Four bytes are readable.
+    #[inline]
+    unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
+        // SAFETY: guaranteed by the caller.
+        let mask = unsafe { at.cast::<u32>().read_unaligned() };
+        (mask, mask.count_ones() as usize)
     }
-}
+);
 
-/// # Safety
-///
-/// 64 bytes are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn load(at: *const u8) -> __m512i {
-    // SAFETY: the caller's.
-    unsafe { _mm512_loadu_si512(at.cast()) }
-}
-
-/// # Safety
-///
-/// 64 bytes are writable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-unsafe fn store(at: *mut u8, vector: __m512i) {
-    // SAFETY: the caller's.
-    unsafe { _mm512_storeu_si512(at.cast(), vector) }
-}
-
-/// Asks for what a stream is going to read; any address may be asked for.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-fn prefetch(at: *const u8) {
-    #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
-    // SAFETY: it reads nothing, wherever it points.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vnni,avx2,popcnt")]
-fn add_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
-    each_token!(T, TOKEN => {
-        let at = sums.0[TOKEN].as_mut_ptr();
-        // SAFETY: a token has 16 sums for each of two tiles.
+avx512!(
+    /// Loads a vector's mask of 64 bits, and counts the values that it keeps. Two loads: from one load the
+    /// compiler would move the mask from a general register to a mask register, which takes longer.
+    ///
+    /// # Safety
+    ///
+    /// Eight bytes are readable.
+    #[inline]
+    unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
+        let mask;
+        // SAFETY: only reads the eight bytes, which the caller guarantees to be readable.
         unsafe {
-            let second = at.add(TILE_ROWS);
-            _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), totals[TOKEN][0]));
-            _mm512_storeu_ps(second, _mm512_add_ps(_mm512_loadu_ps(second), totals[TOKEN][1]));
+            asm!("kmovq {}, qword ptr [{}]", out(kreg) mask, in(reg) at, options(pure, readonly, nostack, preserves_flags));
+            (mask, at.cast::<u64>().read_unaligned().count_ones() as usize)
         }
-    });
-}
+    }
+);
+
+avx512!(
+    /// # Safety
+    ///
+    /// 64 bytes are readable.
+    #[inline]
+    unsafe fn load(at: *const u8) -> __m512i {
+        // SAFETY: guaranteed by the caller.
+        unsafe { _mm512_loadu_si512(at.cast()) }
+    }
+);
+
+avx512!(
+    /// # Safety
+    ///
+    /// 64 bytes are writable.
+    #[inline]
+    unsafe fn store(at: *mut u8, vector: __m512i) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { _mm512_storeu_si512(at.cast(), vector) }
+    }
+);
+
+avx512!(
+    /// Prefetches what is read [`AHEAD`] bytes behind `at`; any address is allowed.
+    #[inline]
+    fn prefetch(at: *const u8) {
+        #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
+        // SAFETY: a prefetch reads no memory and accepts any address.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+        }
+    }
+);
+
+avx512!(
+    #[inline]
+    fn add_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
+        each_token!(T, TOKEN => {
+            let at = sums.0[TOKEN].as_mut_ptr();
+            // SAFETY: a token has 16 sums for each of two tiles.
+            unsafe {
+                let second = at.add(TILE_ROWS);
+                _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), totals[TOKEN][0]));
+                _mm512_storeu_ps(second, _mm512_add_ps(_mm512_loadu_ps(second), totals[TOKEN][1]));
+            }
+        });
+    }
+);

@@ -1,64 +1,67 @@
 //! int8 weights.
 
-use super::super::by_groups::by_groups;
+use super::super::expand_then_multiply::expand_then_multiply;
 use super::{BlockSums, PIECES, Panel, REGISTER, TILES, add_dots, add_scaled, expand, load};
+use crate::cpu::levels::neon;
 use crate::storage::{Format, Precision, VECTOR_BYTES};
 use std::arch::aarch64::*;
 
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        match T {
-            1 | 2 => dense_by::<GROUP, 8, T>(stream, groups, panel, sums),
-            3 | 4 => dense_by::<GROUP, 4, T>(stream, groups, panel, sums),
-            _ => dense_by::<GROUP, 2, T>(stream, groups, panel, sums),
-        }
-    }
-}
-
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn dense_by<const GROUP: usize, const N: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let offset = vdupq_n_u8(128);
-    let format = format(GROUP);
-    for group in 0..groups {
-        for piece in (0..PIECES).step_by(N) {
-            // SAFETY: the groups of the stream and the words of the panel, by the contract.
-            unsafe {
-                let header = stream.as_ptr().add(group * format.dense_group());
-                let mut at = header.add(format.dense_header() + piece * REGISTER);
-                let mut words = panel.words.as_ptr().add(2 * group * format.steps() * T);
-                let mut dots = [[vdupq_n_s32(0); T]; N];
-                for _ in 0..format.steps() {
-                    for (index, dots) in dots.iter_mut().enumerate() {
-                        let weights = veorq_u8(load(at.add(index * REGISTER)), offset);
-                        add_dots(dots, vreinterpretq_s8_u8(weights), words);
-                    }
-                    at = at.add(TILES * VECTOR_BYTES);
-                    words = words.add(2 * T);
-                }
-                add_scaled(&dots, header, piece, panel, group, sums);
+neon!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`.
+    pub(super) unsafe fn dense<const GROUP: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            match T {
+                1 | 2 => dense_by::<GROUP, 8, T>(stream, groups, panel, sums),
+                3 | 4 => dense_by::<GROUP, 4, T>(stream, groups, panel, sums),
+                _ => dense_by::<GROUP, 2, T>(stream, groups, panel, sums),
             }
         }
     }
-}
+);
+
+neon!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`.
+    #[inline]
+    unsafe fn dense_by<const GROUP: usize, const N: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let offset = vdupq_n_u8(128);
+        let format = format(GROUP);
+        for group in 0..groups {
+            for piece in (0..PIECES).step_by(N) {
+                // SAFETY: the stream has the groups and the panel has their words, by the contract.
+                unsafe {
+                    let header = stream.as_ptr().add(group * format.dense_group());
+                    let mut at = header.add(format.dense_header() + piece * REGISTER);
+                    let mut words = panel.words.as_ptr().add(2 * group * format.steps() * T);
+                    let mut dots = [[vdupq_n_s32(0); T]; N];
+                    for _ in 0..format.steps() {
+                        for (index, dots) in dots.iter_mut().enumerate() {
+                            let weights = veorq_u8(load(at.add(index * REGISTER)), offset);
+                            add_dots(dots, vreinterpretq_s8_u8(weights), words);
+                        }
+                        at = at.add(TILES * VECTOR_BYTES);
+                        words = words.add(2 * T);
+                    }
+                    add_scaled(&dots, header, piece, panel, group, sums);
+                }
+            }
+        }
+    }
+);
 
 /// # Safety
 ///
@@ -70,8 +73,8 @@ pub(super) unsafe fn sparse<const GROUP: usize, const T: usize>(
     sums: &mut BlockSums,
 ) {
     let (expand, multiply) = (expand::int8::<GROUP>, dense::<GROUP, T>);
-    // SAFETY: the caller's.
-    unsafe { by_groups(expand, multiply, stream, groups, panel, sums) }
+    // SAFETY: guaranteed by the caller.
+    unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
 }
 
 fn format(group: usize) -> Format {

@@ -1,7 +1,7 @@
-//! NEON: every 64-bit ARM.
+//! NEON: every 64-bit ARM processor.
 //!
-//! A vector of the layout is four registers of 4 rows. As with AVX2, a table lookup expands 8 values
-//! at a time, through memory.
+//! A vector of the layout is four registers of 4 rows, called pieces here. As with AVX2, a table lookup
+//! expands 8 values at a time, through memory.
 
 mod bf16;
 mod expand;
@@ -9,17 +9,16 @@ mod int4;
 mod int8;
 
 use super::activations::{ChunkMut, encode_chunk};
-use super::table::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, InstructionSet, Kernel, Panel};
+use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
+use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
+use crate::cpu::levels::neon;
 use crate::storage::BLOCK_ROWS;
 use half::f16;
 use std::arch::aarch64::*;
 
-pub(super) static KERNEL: Kernel = Kernel {
-    name: "neon",
-    set: InstructionSet::Neon,
+pub(crate) const NEON: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
-    planes_from: usize::MAX,
+    min_plane_tokens: usize::MAX,
     encode,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
@@ -38,111 +37,119 @@ const PIECES: usize = BLOCK_ROWS / LANES;
 /// Bytes of a register.
 const REGISTER: usize = 16;
 
-unsafe fn encode(chunk: ChunkMut<'_>) {
-    encode_chunk(chunk);
-}
+neon!(
+    unsafe fn encode(chunk: ChunkMut<'_>) {
+        encode_chunk(chunk);
+    }
+);
 
-/// # Safety
-///
-/// 16 bytes are readable.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn load(at: *const u8) -> uint8x16_t {
-    // SAFETY: the caller's.
-    unsafe { vld1q_u8(at) }
-}
+neon!(
+    /// # Safety
+    ///
+    /// 16 bytes are readable.
+    #[inline]
+    unsafe fn load(at: *const u8) -> uint8x16_t {
+        // SAFETY: guaranteed by the caller.
+        unsafe { vld1q_u8(at) }
+    }
+);
 
-/// The sums of `N` registers of rows from `piece` on.
-#[inline]
-#[target_feature(enable = "neon")]
-fn load_sums<const N: usize, const T: usize>(sums: &BlockSums, piece: usize) -> [[float32x4_t; T]; N] {
-    let mut totals = [[vdupq_n_f32(0.0); T]; N];
-    for (index, totals) in totals.iter_mut().enumerate() {
-        for (total, sums) in totals.iter_mut().zip(&sums.0) {
-            let sums = &sums[(piece + index) * LANES..][..LANES];
-            // SAFETY: four of them.
-            *total = unsafe { vld1q_f32(sums.as_ptr()) };
+neon!(
+    /// Loads the sums of `N` registers of rows from `piece` on.
+    #[inline]
+    fn load_sums<const N: usize, const T: usize>(sums: &BlockSums, piece: usize) -> [[float32x4_t; T]; N] {
+        let mut totals = [[vdupq_n_f32(0.0); T]; N];
+        for (index, totals) in totals.iter_mut().enumerate() {
+            for (total, sums) in totals.iter_mut().zip(&sums.0) {
+                let sums = &sums[(piece + index) * LANES..][..LANES];
+                // SAFETY: the slice has four values.
+                *total = unsafe { vld1q_f32(sums.as_ptr()) };
+            }
+        }
+        totals
+    }
+);
+
+neon!(
+    #[inline]
+    fn store_sums<const N: usize, const T: usize>(
+        totals: &[[float32x4_t; T]; N],
+        sums: &mut BlockSums,
+        piece: usize,
+    ) {
+        for (index, totals) in totals.iter().enumerate() {
+            for (total, sums) in totals.iter().zip(&mut sums.0) {
+                let sums = &mut sums[(piece + index) * LANES..][..LANES];
+                // SAFETY: the slice has four values.
+                unsafe { vst1q_f32(sums.as_mut_ptr(), *total) };
+            }
         }
     }
-    totals
-}
+);
 
-#[inline]
-#[target_feature(enable = "neon")]
-fn store_sums<const N: usize, const T: usize>(
-    totals: &[[float32x4_t; T]; N],
-    sums: &mut BlockSums,
-    piece: usize,
-) {
-    for (index, totals) in totals.iter().enumerate() {
-        for (total, sums) in totals.iter().zip(&mut sums.0) {
-            let sums = &mut sums[(piece + index) * LANES..][..LANES];
-            // SAFETY: four of them.
-            unsafe { vst1q_f32(sums.as_mut_ptr(), *total) };
+neon!(
+    /// Loads four f16 of a header as f32.
+    ///
+    /// # Safety
+    ///
+    /// The header has an f16 for every row of the block.
+    #[inline]
+    unsafe fn load_halves(header: *const u8, piece: usize) -> float32x4_t {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            let halves = header.add(2 * LANES * piece).cast::<[[u8; 2]; LANES]>().read_unaligned();
+            let floats = halves.map(|half| f16::from_le_bytes(half).to_f32());
+            vld1q_f32(floats.as_ptr())
         }
     }
-}
+);
 
-/// Four f16 of a header as f32.
-///
-/// # Safety
-///
-/// The header has those of all rows.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn load_halves(header: *const u8, piece: usize) -> float32x4_t {
-    // SAFETY: the caller's.
-    unsafe {
-        let halves = header.add(2 * LANES * piece).cast::<[[u8; 2]; LANES]>().read_unaligned();
-        let floats = halves.map(|half| f16::from_le_bytes(half).to_f32());
-        vld1q_f32(floats.as_ptr())
-    }
-}
-
-/// # Safety
-///
-/// `words` are those of `T` tokens, two each.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn add_dots<const T: usize>(dots: &mut [int32x4_t; T], weights: int8x16_t, words: *const u32) {
-    let weights = vreinterpretq_s16_s8(weights);
-    let even = vshrq_n_s16::<8>(vshlq_n_s16::<8>(weights));
-    let odd = vshrq_n_s16::<8>(weights);
-    for (token, dot) in dots.iter_mut().enumerate() {
-        // SAFETY: the caller's.
-        let [first, second] = unsafe { [words.add(2 * token).read(), words.add(2 * token + 1).read()] };
-        let first = vreinterpretq_s16_u32(vdupq_n_u32(first));
-        let second = vreinterpretq_s16_u32(vdupq_n_u32(second));
-        let low = vmull_s16(vget_low_s16(even), vget_low_s16(first));
-        let low = vmlal_s16(low, vget_low_s16(odd), vget_low_s16(second));
-        let high = vmlal_high_s16(vmull_high_s16(even, first), odd, second);
-        *dot = vaddq_s32(*dot, vpaddq_s32(low, high));
-    }
-}
-
-/// Adds a group's integers, scaled by weights and inputs.
-///
-/// # Safety
-///
-/// `header` starts with the scales of all rows, and the panel has the group.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn add_scaled<const N: usize, const T: usize>(
-    dots: &[[int32x4_t; T]; N],
-    header: *const u8,
-    piece: usize,
-    panel: Panel<'_>,
-    group: usize,
-    sums: &mut BlockSums,
-) {
-    let mut totals = load_sums::<N, T>(sums, piece);
-    for (index, (dots, totals)) in dots.iter().zip(&mut totals).enumerate() {
-        // SAFETY: the caller's.
-        let scales = unsafe { load_halves(header, piece + index) };
-        for (token, (dot, total)) in dots.iter().zip(totals).enumerate() {
-            let scale = vmulq_n_f32(scales, panel.scales[group * T + token]);
-            *total = vfmaq_f32(*total, vcvtq_f32_s32(*dot), scale);
+neon!(
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens, two each.
+    #[inline]
+    unsafe fn add_dots<const T: usize>(dots: &mut [int32x4_t; T], weights: int8x16_t, words: *const u32) {
+        let weights = vreinterpretq_s16_s8(weights);
+        let even = vshrq_n_s16::<8>(vshlq_n_s16::<8>(weights));
+        let odd = vshrq_n_s16::<8>(weights);
+        for (token, dot) in dots.iter_mut().enumerate() {
+            // SAFETY: guaranteed by the caller.
+            let [first, second] = unsafe { [words.add(2 * token).read(), words.add(2 * token + 1).read()] };
+            let first = vreinterpretq_s16_u32(vdupq_n_u32(first));
+            let second = vreinterpretq_s16_u32(vdupq_n_u32(second));
+            let low = vmull_s16(vget_low_s16(even), vget_low_s16(first));
+            let low = vmlal_s16(low, vget_low_s16(odd), vget_low_s16(second));
+            let high = vmlal_high_s16(vmull_high_s16(even, first), odd, second);
+            *dot = vaddq_s32(*dot, vpaddq_s32(low, high));
         }
     }
-    store_sums(&totals, sums, piece);
-}
+);
+
+neon!(
+    /// Adds a group's integer products, scaled by the scales of weights and inputs.
+    ///
+    /// # Safety
+    ///
+    /// `header` starts with the scales of all rows, and the panel has the group `group`.
+    #[inline]
+    unsafe fn add_scaled<const N: usize, const T: usize>(
+        dots: &[[int32x4_t; T]; N],
+        header: *const u8,
+        piece: usize,
+        panel: Panel<'_>,
+        group: usize,
+        sums: &mut BlockSums,
+    ) {
+        let mut totals = load_sums::<N, T>(sums, piece);
+        for (index, (dots, totals)) in dots.iter().zip(&mut totals).enumerate() {
+            // SAFETY: guaranteed by the caller.
+            let scales = unsafe { load_halves(header, piece + index) };
+            for (token, (dot, total)) in dots.iter().zip(totals).enumerate() {
+                let scale = vmulq_n_f32(scales, panel.scales[group * T + token]);
+                *total = vfmaq_f32(*total, vcvtq_f32_s32(*dot), scale);
+            }
+        }
+        store_sums(&totals, sums, piece);
+    }
+);

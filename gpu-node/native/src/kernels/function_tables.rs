@@ -1,11 +1,11 @@
-//! The functions of a kernel by what they were compiled for.
+//! Tables of functions by the constants that they were compiled for.
 
 use super::{BlockFn, CHUNK_TOKENS};
 
 /// One function for each number of tokens from 1.
 pub(super) type ByTokens = [BlockFn; CHUNK_TOKENS];
 
-/// One of something for groups of 64 columns and one for 32.
+/// One value for groups of 64 columns, and one for groups of 32.
 #[derive(Debug)]
 pub(super) struct ByGroup<T> {
     pub(super) of_64: T,
@@ -18,7 +18,7 @@ impl<T> ByGroup<T> {
     }
 }
 
-/// `[name::<1>, …, name::<8>]`, with further constants in front of the tokens.
+/// `[name::<1>, …, name::<8>]`: one function for each number of tokens, with further constants in front.
 macro_rules! by_tokens {
     ($($name:ident)::+ $(, $constant:expr)*) => {
         [

@@ -1,12 +1,13 @@
-//! The refinement of masks on every kernel against a search that is written down as it is defined.
+//! Tests the refinement of masks with every implementation against a plain search that follows the
+//! definition.
 
 mod support;
 
-use copal_native::kernels::Kernel;
-use copal_native::swaps::{Rows, swap_rows};
+use copal_native::cpu::Implementation;
+use copal_native::exchange::{RowsToRefine, refine};
 use support::{Random, mask_of};
 
-/// Columns and the group of a swap.
+/// Columns of a row, and columns of a group.
 const SHAPES: &[(usize, Option<usize>)] = if cfg!(miri) {
     &[(37, None), (24, Some(4))]
 } else {
@@ -38,8 +39,8 @@ struct Problem {
 }
 
 impl Problem {
-    fn rows(&mut self) -> Rows<'_> {
-        Rows {
+    fn rows(&mut self) -> RowsToRefine<'_> {
+        RowsToRefine {
             cols: self.cols,
             group: self.group,
             weights: &self.weights,
@@ -55,7 +56,7 @@ impl Problem {
     }
 }
 
-/// Of `coarse` problems many candidates are equal.
+/// Creates a seeded problem. With `coarse` values, many candidates are equal.
 fn problem(random: &mut Random, cols: usize, group: Option<usize>, rows: usize, coarse: bool) -> Problem {
     let round = |value: f32| if coarse { value.round() } else { value };
     let tokens = cols + 5;
@@ -71,7 +72,8 @@ fn problem(random: &mut Random, cols: usize, group: Option<usize>, rows: usize, 
     }
     let weights: Vec<f32> = random.normals(rows * cols, 1.0).into_iter().map(round).collect();
     let size = group.unwrap_or(cols);
-    // As many in every group of a row; all of them in the first row and none in the second.
+    // Every group of a row keeps the same number of weights: all of them in the first row, and none in the
+    // second.
     let kept = [size, 0, size / 2, size.div_ceil(3)];
     let bits = mask_of(rows, cols, |row, col| col % size < kept[row % 4]);
     let mut problem = Problem {
@@ -98,8 +100,8 @@ fn problem(random: &mut Random, cols: usize, group: Option<usize>, rows: usize, 
     problem
 }
 
-/// One candidate after another, with the sums of the reference.
-fn searched(problem: &mut Problem, floor: f64) {
+/// Refines by comparing one candidate after another, with sums associated as in the reference.
+fn refine_by_plain_search(problem: &mut Problem, floor: f64) {
     let cols = problem.cols;
     let size = problem.group.unwrap_or(cols);
     for row in 0..problem.errors.len() {
@@ -150,21 +152,21 @@ fn first_least(places: impl Iterator<Item = usize>, value: impl Fn(usize) -> f64
 }
 
 #[test]
-fn every_kernel_makes_the_swaps_of_a_plain_search_to_the_bit() {
+fn every_implementation_makes_the_exchanges_of_a_plain_search_to_the_bit() {
     let mut changed = 0;
     for &(cols, group) in SHAPES {
         for coarse in [false, true] {
             let seed = 2 * cols as u64 + u64::from(coarse);
-            let again = || problem(&mut Random::new(seed), cols, group, 9, coarse);
-            let mut expected = again();
-            searched(&mut expected, 1e-9);
-            changed += usize::from(expected.bits != again().bits);
-            for kernel in Kernel::available() {
-                let mut found = again();
-                swap_rows(kernel, found.rows(), 1e-9).unwrap();
+            let new_problem = || problem(&mut Random::new(seed), cols, group, 9, coarse);
+            let mut expected = new_problem();
+            refine_by_plain_search(&mut expected, 1e-9);
+            changed += usize::from(expected.bits != new_problem().bits);
+            for implementation in Implementation::supported() {
+                let mut found = new_problem();
+                refine(implementation, found.rows(), 1e-9).unwrap();
                 let what = format!(
                     "{}: {cols} columns, group {group:?}, coarse {coarse}, seed {seed}",
-                    kernel.name()
+                    implementation.name()
                 );
                 assert_eq!(found.bits, expected.bits, "{what}");
                 let bits = |errors: &[f64]| errors.iter().map(|error| error.to_bits()).collect::<Vec<_>>();
@@ -172,25 +174,27 @@ fn every_kernel_makes_the_swaps_of_a_plain_search_to_the_bit() {
             }
         }
     }
-    assert!(changed > SHAPES.len(), "{changed} problems had a swap to make");
+    assert!(changed > SHAPES.len(), "{changed} problems had an exchange to make");
 }
 
 #[test]
-fn arrays_that_do_not_belong_together_are_refused_by_name() {
-    let kernel = Kernel::select(None).unwrap();
+fn arrays_of_other_shapes_are_rejected_by_name() {
+    let implementation = Implementation::select(None).unwrap();
     let mut random = Random::new(6);
-    let mut given = || problem(&mut random, 12, Some(4), 2, false);
-    let refused = |mut problem: Problem| swap_rows(kernel, problem.rows(), 0.0).unwrap_err().to_string();
-    swap_rows(kernel, given().rows(), 0.0).unwrap();
+    let mut valid_problem = || problem(&mut random, 12, Some(4), 2, false);
+    let rejection =
+        |mut problem: Problem| refine(implementation, problem.rows(), 0.0).unwrap_err().to_string();
+    refine(implementation, valid_problem().rows(), 0.0).unwrap();
     assert!(
-        refused(Problem { group: Some(5), ..given() })
+        rejection(Problem { group: Some(5), ..valid_problem() })
             .contains("group has 5 columns; it must divide the row's 12")
     );
-    assert!(refused(Problem { group: Some(0), ..given() }).starts_with("group"));
+    assert!(rejection(Problem { group: Some(0), ..valid_problem() }).starts_with("group"));
     assert!(
-        refused(Problem { weights: vec![0.0; 23], ..given() }).contains("weights has 23 values; with 2 rows")
+        rejection(Problem { weights: vec![0.0; 23], ..valid_problem() })
+            .contains("weights has 23 values; with 2 rows")
     );
-    assert!(refused(Problem { moment: vec![0.0; 143], ..given() }).contains("shape [12, 12]"));
-    assert!(refused(Problem { bits: vec![0; 5], ..given() }).starts_with("bits has 5"));
-    assert!(refused(Problem { gradient: vec![0.0; 25], ..given() }).starts_with("gradient has 25"));
+    assert!(rejection(Problem { moment: vec![0.0; 143], ..valid_problem() }).contains("shape [12, 12]"));
+    assert!(rejection(Problem { bits: vec![0; 5], ..valid_problem() }).starts_with("bits has 5"));
+    assert!(rejection(Problem { gradient: vec![0.0; 25], ..valid_problem() }).starts_with("gradient has 25"));
 }

@@ -1,62 +1,66 @@
-use super::Rows;
+//! The search for the best exchange of one row.
+
+use super::RowsToRefine;
 use std::array::from_fn;
 
-/// Swaps of one row at most; as in the reference.
+/// Maximum number of exchanges of one row, as in the reference.
 const MAX_ROUNDS: usize = 50;
 
-/// One row while it is refined, by column.
-struct Line {
-    /// 2 W where a weight is kept, −2 W where it is pruned: pruning and returning it differ by this sign.
+/// The state of one row, by column.
+struct RowState {
+    /// 2 W where a weight is kept, −2 W where it is pruned: pruning a weight and restoring it differ by this
+    /// sign.
     slopes: Vec<f64>,
-    /// `W² diag(H)` where a weight is kept, infinity elsewhere: no candidate to prune.
+    /// `W² diag(H)` where a weight is kept, infinity where it cannot be pruned.
     kept: Vec<f64>,
-    /// The same of the pruned ones: candidates to return.
+    /// `W² diag(H)` where a weight is pruned, infinity where it cannot be restored.
     pruned: Vec<f64>,
     /// `E H` before `update`.
     gradient: Vec<f64>,
     update: Update,
 }
 
-/// The last swap, which the next pass over the row brings into the gradient. Before the first it is none,
-/// written as two weights of 0.
+/// The last exchange, which the next pass over the row adds to the gradient. Two weights of 0 before the
+/// first exchange.
 #[derive(Clone, Copy, Default)]
 struct Update {
     pruned: usize,
     pruned_weight: f64,
-    returned: usize,
-    returned_weight: f64,
+    restored: usize,
+    restored_weight: f64,
 }
 
-/// A column, and what its pruning or returning changes the error by.
+/// A column, and the change of the error if it is pruned or restored.
 #[derive(Clone, Copy)]
 struct Candidate {
     column: usize,
     change: f64,
 }
 
-/// Columns of the weight to prune and the weight to return, and what both change the error by.
-struct Swap {
+/// The columns of a weight to prune and a weight to restore, and the change of the error by both.
+struct Exchange {
     prune: usize,
     restore: usize,
     change: f64,
 }
 
-/// How the best swap of a row is found.
+/// A search for the best exchange of a row.
 trait Search {
-    /// From the row, its weights and H; brings the gradient up to date on the way.
-    fn best(&mut self, line: &mut Line, weights: &[f32], moment: &[f64]) -> Option<Swap>;
+    /// Returns the best exchange of the row, given its weights and H. Updates the gradient.
+    fn best(&mut self, row_state: &mut RowState, weights: &[f32], moment: &[f64]) -> Option<Exchange>;
 }
 
-/// Refines rows in which any kept and any pruned weight may change places; `LANES` candidates are compared
+/// Refines rows in which any kept weight may be exchanged for any pruned one. Compares `LANES` candidates
 /// side by side.
 #[inline(always)]
-pub(super) fn refine_whole<const LANES: usize>(rows: Rows<'_>, floor: f64) {
+pub(super) fn refine_whole<const LANES: usize>(rows: RowsToRefine<'_>, floor: f64) {
     refine(rows, floor, &mut WholeRow::<LANES>);
 }
 
-/// Refines rows in which a swap stays within a group of columns, `GROUP` if it is not 0.
+/// Refines rows in which an exchange stays within a group of `group` columns. `GROUP` is `group`, or 0 if the
+/// compiler does not know it.
 #[inline(always)]
-pub(super) fn refine_grouped<const GROUP: usize>(rows: Rows<'_>, group: usize, floor: f64) {
+pub(super) fn refine_grouped<const GROUP: usize>(rows: RowsToRefine<'_>, group: usize, floor: f64) {
     let cols = rows.cols;
     let group = if GROUP == 0 { group } else { GROUP };
     let within = moments_within(rows.moment, cols, group);
@@ -64,62 +68,62 @@ pub(super) fn refine_grouped<const GROUP: usize>(rows: Rows<'_>, group: usize, f
     refine(rows, floor, &mut ByGroup::<GROUP> { group, within, costs, gains });
 }
 
-/// Makes the swaps of each row.
+/// Makes the exchanges of each row.
 #[inline(always)]
-fn refine(rows: Rows<'_>, floor: f64, search: &mut impl Search) {
-    let Rows { cols, weights, moment, bits, gradient, errors, .. } = rows;
-    let mut line = Line::new(cols);
+fn refine(rows: RowsToRefine<'_>, floor: f64, search: &mut impl Search) {
+    let RowsToRefine { cols, weights, moment, bits, gradient, errors, .. } = rows;
+    let mut row_state = RowState::new(cols);
     let bits = bits.chunks_exact_mut(cols.div_ceil(8));
     let given = weights.chunks_exact(cols).zip(gradient.chunks_exact(cols));
     for (((weights, gradient), bits), error) in given.zip(bits).zip(errors) {
-        line.load(weights, moment, bits, gradient);
+        row_state.load(weights, moment, bits, gradient);
         for _ in 0..MAX_ROUNDS {
-            let swap = search.best(&mut line, weights, moment);
-            let Some(swap) = swap.filter(|swap| swap.change < -floor) else { break };
-            line.apply(&swap, weights);
-            bits[swap.prune / 8] &= !(1 << (swap.prune % 8));
-            bits[swap.restore / 8] |= 1 << (swap.restore % 8);
-            *error += swap.change;
+            let exchange = search.best(&mut row_state, weights, moment);
+            let Some(exchange) = exchange.filter(|exchange| exchange.change < -floor) else { break };
+            row_state.apply(&exchange, weights);
+            bits[exchange.prune / 8] &= !(1 << (exchange.prune % 8));
+            bits[exchange.restore / 8] |= 1 << (exchange.restore % 8);
+            *error += exchange.change;
         }
     }
 }
 
-/// The weight to return is chosen in view of the one to prune.
+/// Chooses the weight to restore given the weight to prune.
 struct WholeRow<const LANES: usize>;
 
 impl<const LANES: usize> Search for WholeRow<LANES> {
     #[inline(always)]
-    fn best(&mut self, line: &mut Line, weights: &[f32], moment: &[f64]) -> Option<Swap> {
-        let prune = update_and_find::<LANES>(line, moment)?;
+    fn best(&mut self, row_state: &mut RowState, weights: &[f32], moment: &[f64]) -> Option<Exchange> {
+        let prune = update_and_find_pruned::<LANES>(row_state, moment)?;
         let weight = f64::from(weights[prune.column]);
         let moments = &moment[prune.column * weights.len()..][..weights.len()];
-        let restore = find_return::<LANES>(line, weight, moments)?;
+        let restore = find_restored::<LANES>(row_state, weight, moments)?;
         Some(pair(prune, restore, weights, 0.0))
     }
 }
 
-/// In each group the weight to prune and the weight to return are the best alone; the best group of the
-/// row is taken, the first of equal ones.
+/// In each group, takes the best weight to prune and the best weight to restore, each by itself. Returns the
+/// exchange of the best group, the first among equal ones.
 struct ByGroup<const GROUP: usize> {
     group: usize,
-    /// The blocks of H on its diagonal, `[cols, group]`: what is needed of it, near together.
+    /// The blocks on the diagonal of H, `[cols, group]`: the part that is needed, close together in memory.
     within: Vec<f64>,
     costs: Vec<f64>,
     gains: Vec<f64>,
 }
 
-/// Groups that are compared side by side.
-const GROUPS: usize = 8;
+/// Number of groups that are compared side by side.
+const PARALLEL_GROUPS: usize = 8;
 
 impl<const GROUP: usize> Search for ByGroup<GROUP> {
     #[inline(always)]
-    fn best(&mut self, line: &mut Line, weights: &[f32], moment: &[f64]) -> Option<Swap> {
-        update_and_list(line, moment, &mut self.costs, &mut self.gains);
+    fn best(&mut self, row_state: &mut RowState, weights: &[f32], moment: &[f64]) -> Option<Exchange> {
+        update_and_list(row_state, moment, &mut self.costs, &mut self.gains);
         let mut best = None;
         let mut begin = 0;
         if GROUP > 0 {
-            let costs = self.costs.chunks_exact(GROUP * GROUPS);
-            for (costs, gains) in costs.zip(self.gains.chunks_exact(GROUP * GROUPS)) {
+            let costs = self.costs.chunks_exact(GROUP * PARALLEL_GROUPS);
+            for (costs, gains) in costs.zip(self.gains.chunks_exact(GROUP * PARALLEL_GROUPS)) {
                 let (prune, restore) = (least_of_each::<GROUP>(costs), least_of_each::<GROUP>(gains));
                 for (prune, restore) in prune.into_iter().zip(restore) {
                     self.consider(begin, prune, restore, weights, &mut best);
@@ -138,7 +142,8 @@ impl<const GROUP: usize> Search for ByGroup<GROUP> {
 }
 
 impl<const GROUP: usize> ByGroup<GROUP> {
-    /// Takes the swap of the group that begins there, if there is one and it is better than the best.
+    /// Replaces `best` by the exchange of the group that begins at `begin`, if the group has one and it is
+    /// better.
     #[inline(always)]
     fn consider(
         &self,
@@ -146,7 +151,7 @@ impl<const GROUP: usize> ByGroup<GROUP> {
         prune: Candidate,
         restore: Candidate,
         weights: &[f32],
-        best: &mut Option<Swap>,
+        best: &mut Option<Exchange>,
     ) {
         if prune.change == f64::INFINITY || restore.change == f64::INFINITY {
             return;
@@ -154,17 +159,17 @@ impl<const GROUP: usize> ByGroup<GROUP> {
         let moment = self.within[(begin + prune.column) * self.group + restore.column];
         let prune = Candidate { column: begin + prune.column, ..prune };
         let restore = Candidate { column: begin + restore.column, ..restore };
-        let swap = pair(prune, restore, weights, f64::from(weights[prune.column]) * moment);
-        if swap.change < best.as_ref().map_or(f64::INFINITY, |best| best.change) {
-            *best = Some(swap);
+        let exchange = pair(prune, restore, weights, f64::from(weights[prune.column]) * moment);
+        if exchange.change < best.as_ref().map_or(f64::INFINITY, |best| best.change) {
+            *best = Some(exchange);
         }
     }
 }
 
-impl Line {
-    fn new(cols: usize) -> Line {
+impl RowState {
+    fn new(cols: usize) -> RowState {
         let values = || vec![0.0; cols];
-        Line {
+        RowState {
             slopes: values(),
             kept: values(),
             pruned: values(),
@@ -189,37 +194,38 @@ impl Line {
     }
 
     #[inline(always)]
-    fn apply(&mut self, swap: &Swap, weights: &[f32]) {
-        for column in [swap.prune, swap.restore] {
+    fn apply(&mut self, exchange: &Exchange, weights: &[f32]) {
+        for column in [exchange.prune, exchange.restore] {
             std::mem::swap(&mut self.kept[column], &mut self.pruned[column]);
             self.slopes[column] = -self.slopes[column];
         }
         self.update = Update {
-            pruned: swap.prune,
-            pruned_weight: f64::from(weights[swap.prune]),
-            returned: swap.restore,
-            returned_weight: f64::from(weights[swap.restore]),
+            pruned: exchange.prune,
+            pruned_weight: f64::from(weights[exchange.prune]),
+            restored: exchange.restore,
+            restored_weight: f64::from(weights[exchange.restore]),
         };
     }
 }
 
-/// What the two change together; `uncounted` is the part of `W_p H_pq` that `restore` does not know of.
+/// Returns the exchange of two candidates. `uncounted` is the part of `W_p H_pq` that `restore` does not
+/// include.
 #[inline(always)]
-fn pair(prune: Candidate, restore: Candidate, weights: &[f32], uncounted: f64) -> Swap {
+fn pair(prune: Candidate, restore: Candidate, weights: &[f32], uncounted: f64) -> Exchange {
     let weight = f64::from(weights[restore.column]);
     let change = prune.change + restore.change - 2.0 * weight * uncounted;
-    Swap { prune: prune.column, restore: restore.column, change }
+    Exchange { prune: prune.column, restore: restore.column, change }
 }
 
-/// Brings the gradient up to date, and finds the kept weight that costs least.
+/// Updates the gradient, and finds the kept weight whose pruning costs least.
 #[inline(always)]
-fn update_and_find<const LANES: usize>(line: &mut Line, moment: &[f64]) -> Option<Candidate> {
-    let Line { slopes, kept, gradient, update, .. } = line;
+fn update_and_find_pruned<const LANES: usize>(row_state: &mut RowState, moment: &[f64]) -> Option<Candidate> {
+    let RowState { slopes, kept, gradient, update, .. } = row_state;
     let cols = gradient.len();
     let added = &moment[update.pruned * cols..][..cols];
-    let removed = &moment[update.returned * cols..][..cols];
-    let (add, remove) = (update.pruned_weight, update.returned_weight);
-    let mut best = Best::<LANES>::new();
+    let removed = &moment[update.restored * cols..][..cols];
+    let (add, remove) = (update.pruned_weight, update.restored_weight);
+    let mut best = LaneMinimums::<LANES>::new();
     let vectors = (gradient.as_chunks_mut::<LANES>(), added.as_chunks().0, removed.as_chunks().0);
     let ((gradients, rest), added_vectors, removed_vectors): (_, &[[f64; LANES]], &[[f64; LANES]]) = vectors;
     let known = slopes.as_chunks::<LANES>().0.iter().zip(kept.as_chunks::<LANES>().0);
@@ -237,11 +243,16 @@ fn update_and_find<const LANES: usize>(line: &mut Line, moment: &[f64]) -> Optio
     best.least(tail)
 }
 
-/// Finds the pruned weight that saves most once a weight of this size and these moments is pruned.
+/// Finds the pruned weight whose restoration gains most after `weight`, with the row `moments` of H, is
+/// pruned.
 #[inline(always)]
-fn find_return<const LANES: usize>(line: &Line, weight: f64, moments: &[f64]) -> Option<Candidate> {
-    let Line { slopes, pruned, gradient, .. } = line;
-    let mut best = Best::<LANES>::new();
+fn find_restored<const LANES: usize>(
+    row_state: &RowState,
+    weight: f64,
+    moments: &[f64],
+) -> Option<Candidate> {
+    let RowState { slopes, pruned, gradient, .. } = row_state;
+    let mut best = LaneMinimums::<LANES>::new();
     let (gradients, rest) = gradient.as_chunks::<LANES>();
     let known = slopes.as_chunks::<LANES>().0.iter().zip(pruned.as_chunks::<LANES>().0);
     for ((gradient, (slopes, pruned)), moment) in
@@ -254,24 +265,25 @@ fn find_return<const LANES: usize>(line: &Line, weight: f64, moments: &[f64]) ->
     best.least(tail)
 }
 
-/// Brings the gradient up to date, and lists what pruning and what returning costs; infinity where it cannot be.
+/// Updates the gradient, and lists the costs of pruning and of restoring each column: infinity where that is
+/// impossible.
 #[inline(always)]
-fn update_and_list(line: &mut Line, moment: &[f64], costs: &mut [f64], gains: &mut [f64]) {
-    let Line { slopes, kept, pruned, gradient, update } = line;
+fn update_and_list(row_state: &mut RowState, moment: &[f64], costs: &mut [f64], gains: &mut [f64]) {
+    let RowState { slopes, kept, pruned, gradient, update } = row_state;
     let cols = gradient.len();
     let added = &moment[update.pruned * cols..][..cols];
-    let removed = &moment[update.returned * cols..][..cols];
+    let removed = &moment[update.restored * cols..][..cols];
     let (slopes, kept, pruned) = (&slopes[..cols], &kept[..cols], &pruned[..cols]);
     let (costs, gains) = (&mut costs[..cols], &mut gains[..cols]);
     for i in 0..cols {
-        let moved = gradient[i] + (update.pruned_weight * added[i] - update.returned_weight * removed[i]);
+        let moved = gradient[i] + (update.pruned_weight * added[i] - update.restored_weight * removed[i]);
         gradient[i] = moved;
         costs[i] = kept[i] + slopes[i] * moved;
         gains[i] = pruned[i] + slopes[i] * moved;
     }
 }
 
-/// The first of the least; of infinity where there is none.
+/// Returns the first of the least changes; a change of infinity if there is no candidate.
 #[inline(always)]
 fn least(changes: &[f64]) -> Candidate {
     let mut best = Candidate { column: 0, change: f64::INFINITY };
@@ -281,39 +293,40 @@ fn least(changes: &[f64]) -> Candidate {
     best
 }
 
-/// As [`least`], of each of [`GROUPS`] groups.
+/// As [`least`], for each of [`PARALLEL_GROUPS`] groups.
 #[inline(always)]
-fn least_of_each<const GROUP: usize>(changes: &[f64]) -> [Candidate; GROUPS] {
-    let mut best = Best::<GROUPS>::new();
+fn least_of_each<const GROUP: usize>(changes: &[f64]) -> [Candidate; PARALLEL_GROUPS] {
+    let mut best = LaneMinimums::<PARALLEL_GROUPS>::new();
     for place in 0..GROUP {
         best.offer(from_fn(|group| changes[group * GROUP + place]));
     }
     from_fn(|group| Candidate { column: best.vectors[group] as usize, change: best.changes[group] })
 }
 
-/// The least so far in each of `LANES` columns that are compared side by side.
-struct Best<const LANES: usize> {
+/// The least change so far in each of `LANES` lanes.
+struct LaneMinimums<const LANES: usize> {
     changes: [f64; LANES],
-    /// The number of the vector, as a number of the same width as what is compared.
+    /// The index of the vector, as a number of the same width as the changes.
     vectors: [f64; LANES],
-    offered: f64,
+    vectors_offered: f64,
 }
 
-impl<const LANES: usize> Best<LANES> {
+impl<const LANES: usize> LaneMinimums<LANES> {
     #[inline(always)]
     fn new() -> Self {
-        Best { changes: [f64::INFINITY; LANES], vectors: [0.0; LANES], offered: 0.0 }
+        LaneMinimums { changes: [f64::INFINITY; LANES], vectors: [0.0; LANES], vectors_offered: 0.0 }
     }
 
     #[inline(always)]
     fn offer(&mut self, changes: [f64; LANES]) {
-        let vector = self.offered;
+        let vector = self.vectors_offered;
         self.vectors = from_fn(|i| if changes[i] < self.changes[i] { vector } else { self.vectors[i] });
         self.changes = from_fn(|i| if changes[i] < self.changes[i] { changes[i] } else { self.changes[i] });
-        self.offered += 1.0;
+        self.vectors_offered += 1.0;
     }
 
-    /// The least of all vectors and the columns behind them, the first of equal ones.
+    /// Returns the least change of all lanes and of the columns behind the last vector, the first among equal
+    /// ones.
     #[inline(always)]
     fn least(&self, tail: impl Iterator<Item = f64>) -> Option<Candidate> {
         let mut best = Candidate { column: usize::MAX, change: f64::INFINITY };
@@ -325,7 +338,7 @@ impl<const LANES: usize> Best<LANES> {
                 best = Candidate { column, change };
             }
         }
-        for (column, change) in (self.offered as usize * LANES..).zip(tail) {
+        for (column, change) in (self.vectors_offered as usize * LANES..).zip(tail) {
             if change < best.change {
                 best = Candidate { column, change };
             }
@@ -334,7 +347,7 @@ impl<const LANES: usize> Best<LANES> {
     }
 }
 
-/// The blocks of H on its diagonal, `[cols, group]`.
+/// Returns the blocks on the diagonal of H, `[cols, group]`.
 fn moments_within(moment: &[f64], cols: usize, group: usize) -> Vec<f64> {
     let rows = moment.chunks_exact(cols).enumerate();
     rows.flat_map(|(row, moments)| &moments[row / group * group..][..group]).copied().collect()

@@ -1,0 +1,34 @@
+//! Sparse multiplication in two steps, for instruction sets that cannot expand within registers.
+
+use super::{BlockFn, BlockSums, ExpandFn, Panel};
+use crate::storage::{BLOCK_ROWS, MAX_GROUP, VECTOR_BYTES};
+
+/// Room for a dense group of any format, and for the vector that may be read behind it.
+#[repr(align(64))]
+struct Group([u8; 2 * BLOCK_ROWS * MAX_GROUP + 2 * BLOCK_ROWS + VECTOR_BYTES]);
+
+/// Multiplies sparse groups: expands each group into the nearest cache, once for all tokens, and multiplies
+/// it from there.
+///
+/// # Safety
+///
+/// The contracts of `expand` and `multiply`, for a stream of `groups` sparse groups.
+pub(super) unsafe fn expand_then_multiply(
+    expand: ExpandFn,
+    multiply: BlockFn,
+    mut stream: &[u8],
+    groups: usize,
+    panel: Panel<'_>,
+    sums: &mut BlockSums,
+) {
+    let mut dense = Group([0; _]);
+    for group in 0..groups {
+        // SAFETY: `stream` starts with a group, by the contract; `dense` has room for a group of any format
+        // and a vector more.
+        unsafe {
+            let read = expand(stream, 1, &mut dense.0);
+            stream = &stream[read..];
+            multiply(&dense.0, 1, panel.group(group, groups), sums);
+        }
+    }
+}
