@@ -21,11 +21,11 @@ export const CONFIG = {
 /** Token n is the letter n mod 26. */
 export const CODEC = { tokenBytes: (id: number) => Uint8Array.of(97 + (id % 26)), isSpecial: () => false }
 /** What tokens say. */
-export const text = (tokens: readonly number[]) =>
+export const textOf = (tokens: readonly number[]) =>
   tokens.map((id) => String.fromCharCode(97 + (id % 26))).join('')
 
 /** An engine over the arithmetic backend; its invariants are checked after every transition. */
-export function setup(
+export function startArithmeticEngine(
   options: Partial<EngineDeps> & { onStep?: (plan: StepPlan) => Promise<void>; seed?: number } = {},
 ) {
   const { onStep, seed, ...deps } = options
@@ -54,7 +54,7 @@ export function request(
 }
 
 /** Reads a generation to its end; a second `pinned` starts the text over. */
-export async function read({ events, outcome }: Generation) {
+export async function readGeneration({ events, outcome }: Generation) {
   let answer = ''
   const versions: number[] = []
   let finished: GenerateEvent | undefined
@@ -69,7 +69,7 @@ export async function read({ events, outcome }: Generation) {
 }
 
 /** Resolves when the condition holds, looking after every macrotask. */
-export async function when(condition: () => boolean) {
+export async function untilTrue(condition: () => boolean) {
   for (let turn = 0; !condition(); turn++) {
     if (turn > 5000) throw new Error('the condition never held')
     await new Promise((resolve) => setImmediate(resolve))

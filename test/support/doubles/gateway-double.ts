@@ -39,7 +39,7 @@ export interface GatewayDouble {
   registered: boolean
   /** Jobs listed until a node reports their end. */
   jobs: Job[]
-  readonly beats: Heartbeat[]
+  readonly heartbeats: Heartbeat[]
   /** Last report of every job. */
   readonly reports: Map<string, JobReport>
   /** Settled receipts by request id. */
@@ -65,7 +65,7 @@ export async function startGatewayDouble(nodeId = 'node-1'): Promise<GatewayDoub
   let port = 0
   /** A node that came back with another port, and has not been heard since, is the one heard last. */
   const nodeAt = (nodeUrl: string) =>
-    (double.beats.findLast(({ url }) => url === nodeUrl) ?? double.beats.at(-1))?.nodeId ?? nodeId
+    (double.heartbeats.findLast(({ url }) => url === nodeUrl) ?? double.heartbeats.at(-1))?.nodeId ?? nodeId
   const double: GatewayDouble = {
     get url() {
       return `http://127.0.0.1:${port}`
@@ -75,7 +75,7 @@ export async function startGatewayDouble(nodeId = 'node-1'): Promise<GatewayDoub
     desired: { active: null, previous: null },
     registered: false,
     jobs: [],
-    beats: [],
+    heartbeats: [],
     reports: new Map(),
     receipts: new Map(),
     artifacts: new Map(),
@@ -173,7 +173,7 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
     return route(double, 'PUT', path, Uint8Array.from(Buffer.concat(bytes)))
   }
   if (method === 'POST' && path === '/internal/nodes/heartbeat')
-    return JSON.stringify(takeBeat(double, json(body)))
+    return JSON.stringify(takeHeartbeat(double, json(body)))
   if (method === 'POST' && path === '/internal/nodes/receipts') {
     for (const receipt of validate(receiptBatch, json(body)).receipts)
       double.receipts.set(receipt.requestId, receipt)
@@ -182,9 +182,9 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
   throw new AppError('not_found', `There is no ${method} ${path}.`)
 }
 
-function takeBeat(double: GatewayDouble, body: unknown): HeartbeatResponse {
+function takeHeartbeat(double: GatewayDouble, body: unknown): HeartbeatResponse {
   const beat = validate(heartbeat, body)
-  double.beats.push(beat)
+  double.heartbeats.push(beat)
   for (const report of beat.jobs) {
     double.reports.set(report.id, report)
     if (report.state !== 'running') double.jobs = double.jobs.filter(({ id }) => id !== report.id)

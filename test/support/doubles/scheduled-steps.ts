@@ -28,7 +28,7 @@ const prompt = (length: number) => Array.from({ length }, (_, index) => index)
 export const generate = (state: EngineState, length: number, partition: string | null = null): Request =>
   addRequest(
     state,
-    { kind: 'generate', sampler: SAMPLER, maxNewTokens: 1000, restartable: false, partition, beginnings: [] },
+    { kind: 'generate', sampler: SAMPLER, maxNewTokens: 1000, restartable: false, partition, prefixes: [] },
     prompt(length),
     null,
   )

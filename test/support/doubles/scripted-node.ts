@@ -8,7 +8,7 @@ import { heartbeatOf } from './heartbeat.ts'
 export interface ScriptedNode {
   readonly port: number
   /** Tells the gateway that it is there, and has all the calls that it has. */
-  beat(): Promise<unknown>
+  sendHeartbeat(): Promise<unknown>
   close(): void
 }
 
@@ -55,7 +55,7 @@ export async function startScriptedNode(
   await beat()
   return {
     port,
-    beat,
+    sendHeartbeat,
     close() {
       server.closeAllConnections()
       server.close()

@@ -12,7 +12,7 @@ import type {
 export type Token = Extract<SequenceOutput, { kind: 'token' }>
 
 /** Greedy, and told what else was likely. */
-export const TOLD: SamplerSpec = { ...GREEDY, seed: 1, topLogprobs: 5, promptTokens: 1 }
+export const WITH_LOGPROBS: SamplerSpec = { ...GREEDY, seed: 1, topLogprobs: 5, promptTokens: 1 }
 
 /** One weight set and the steps of its sequences. */
 export class Steps {
@@ -45,7 +45,7 @@ export class Steps {
     count: number,
     sampler: Partial<SamplerSpec> = {},
   ): Promise<Token[]> {
-    const outputs = [(await this.one(generating(sequence, prompt, sampler))) as Token]
+    const outputs = [(await this.one(generateWork(sequence, prompt, sampler))) as Token]
     while (outputs.length < count) {
       const tokens = Int32Array.of(outputs.at(-1)!.token)
       const position = prompt.length + outputs.length - 1
@@ -56,17 +56,17 @@ export class Steps {
 }
 
 /** A prompt whose last token is followed by a sampled one. */
-export function generating(
+export function generateWork(
   sequence: number,
   tokens: Int32Array,
   sampler: Partial<SamplerSpec> = {},
 ): SequenceWork {
-  const spec = { ...TOLD, promptTokens: tokens.length, ...sampler }
+  const spec = { ...WITH_LOGPROBS, promptTokens: tokens.length, ...sampler }
   return { sequence, tokens, position: 0, sampler: spec, output: 'token' }
 }
 
 /** Seeded tokens of the tiny model's vocabulary. */
-export function tokensOf(seed: number, count: number): Int32Array {
+export function randomTokens(seed: number, count: number): Int32Array {
   const random = createRandom(seed)
   return Int32Array.from({ length: count }, () => Math.floor(random() * 300))
 }

@@ -14,9 +14,9 @@ export interface TestedBackend {
   /** @param workDir scratch space of the ONNX backend */
   create: (workDir: string) => Backend
   /** How far its log-probabilities may be from f64 arithmetic, on the tiny model. */
-  ofExact: number
+  exactTolerance: number
   /** How far they may be from its own on another way to the same tokens: in chunks, in company. */
-  ofItself: number
+  selfTolerance: number
 }
 
 /** The addon where there is cargo to build it; what needs it is not tested elsewhere. */
@@ -26,8 +26,8 @@ export const addon: Addon | null =
 const onnx: TestedBackend = {
   name: 'onnx',
   create: (workDir) => createOnnxBackend({ workDir, threads: 1 }),
-  ofExact: 1e-4,
-  ofItself: 1e-4,
+  exactTolerance: 1e-4,
+  selfTolerance: 1e-4,
 }
 
 /** The ONNX backend, and the sparse engine in bf16 with every kernel of this machine. */
@@ -41,7 +41,7 @@ function sparseOf(built: Addon): (kernel: ReturnType<Addon['kernels']>[number]) 
     name: `sparse-${kernel}`,
     create: (): SparseBackend => createSparseBackend({ addon: built, kernel, threads: 2, ownTokens: 8192 }),
     // The tiny model's logits are far from flat: bf16's rounding of activations moves them by some percent.
-    ofExact: 0.15,
-    ofItself: 0,
+    exactTolerance: 0.15,
+    selfTolerance: 0,
   })
 }

@@ -49,39 +49,39 @@ export function checkInvariants(state: EngineState, policy: EnginePolicy): void 
 }
 
 /**
- * Every page is free, idle or held by as many as it says; what is still written is held by one and remembered by
+ * Every page is free, idle or held by as many as it says; what is still written is held by one and cached by
  * nobody. Looks at no page that is free: there may be very many.
  */
-function checkPages({ requests, leaving, pages: pool }: EngineState): void {
+function checkPages({ requests, abandoned, pages: pool }: EngineState): void {
   const holders = new Map<number, number>()
-  const sequences = [...requests.map(sequenceOf).filter((sequence) => sequence !== undefined), ...leaving]
+  const sequences = [...requests.map(sequenceOf).filter((sequence) => sequence !== undefined), ...abandoned]
   for (const { pages } of sequences) for (const page of pages) holders.set(page, (holders.get(page) ?? 0) + 1)
   for (const [page, count] of holders)
     demand(holdersOf(pool, page) === count, `page ${page} is held by ${count}`)
   for (const { id, fed, pages } of sequences) {
     for (const page of pages.slice(Math.floor(fed / PAGE_TOKENS))) {
       demand(holders.get(page) === 1, `sequence ${id} writes page ${page}, which it shares`)
-      demand(!pool.keys.has(page), `sequence ${id} writes page ${page}, which is remembered`)
+      demand(!pool.keys.has(page), `sequence ${id} writes page ${page}, which is cached`)
     }
   }
   for (const page of pool.idle) {
     demand(!holders.has(page) && holdersOf(pool, page) === 0, `page ${page} is idle and held`)
-    demand(pool.keys.has(page), `page ${page} is idle and not remembered`)
+    demand(pool.keys.has(page), `page ${page} is idle and not cached`)
   }
   demand(
     pool.free.length + pool.idle.size + holders.size === pool.total,
     `of ${pool.total} pages ${holders.size} are held, ${pool.idle.size} idle and ${pool.free.length} free`,
   )
-  let remembered = 0
-  for (const [weights, known] of pool.remembered) {
+  let cached = 0
+  for (const [weights, known] of pool.cached) {
     for (const [key, page] of known) {
       const place = pool.keys.get(page)
-      demand(place?.weights === weights && place.key === key, `page ${page} is remembered elsewhere`)
-      demand(holders.has(page) || pool.idle.has(page), `page ${page} is remembered and free`)
-      remembered += 1
+      demand(place?.weights === weights && place.key === key, `page ${page} is cached elsewhere`)
+      demand(holders.has(page) || pool.idle.has(page), `page ${page} is cached and free`)
+      cached += 1
     }
   }
-  demand(remembered === pool.keys.size, 'a page is remembered under no key')
+  demand(cached === pool.keys.size, 'a page is cached under no key')
 }
 
 function demand(condition: boolean, violation: string): void {

@@ -1,16 +1,16 @@
 import type { Precision } from '../../../native/addon.d.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 
-/** Tokens of a page: keys and values are kept, shared and given away by the page. */
+/** Tokens of one page: keys and values are stored, shared and evicted by the page. */
 export const PAGE_TOKENS = 16
 
-/** What the sparse engine keeps weights in. */
+/** Formats in which the sparse engine stores weights. */
 export const PRECISIONS = ['bf16', 'int8', 'int4'] as const satisfies readonly Precision[]
 
-/** Threads that share a step of the sparse engine: of a larger machine it leaves the rest alone. */
+/** Most threads that share a step of the sparse engine, also on a larger machine. */
 export const MAX_THREADS = 256
 
-/** What a weight set is made from: the dense master, and a mask unless it is the dense model. */
+/** The source of a weight set: the dense master and a mask, or no mask for the dense model. */
 export interface WeightSetSource {
   model: DenseModel
   /** Version of the mask; 0 with `maskPath` null is dense. */
@@ -22,24 +22,23 @@ export interface WeightSetSource {
 }
 
 /**
- * (model, mask) ready to run. Immutable; owned by the backend that loaded it.
- * A set that fails at run time (its process died) rejects the steps in flight and every later one
- * with AppError `node_failed`; whoever loaded it loads it again.
+ * (model, mask) ready to run. Immutable; owned by the backend that loaded it. A set that fails at run time, because its
+ * process died, rejects the steps in flight and all later ones with AppError `node_failed`; its owner loads it again.
  */
 export interface WeightSet {
   readonly version: number
   readonly source: WeightSetSource
   /**
-   * Keys and values lie in pages that whoever plans the steps gives out, from 0 up over all such sets of a
-   * backend, so that sequences of one set can share those of a common prefix. Steps of these sets run in the
-   * order in which they were asked for. Without it each sequence has keys and values of its own.
+   * Whether keys and values lie in pages that the step planner allocates, numbered from 0 over all paged sets of a
+   * backend, so that sequences of one set can share the pages of a common prefix. Steps of paged sets run in the order
+   * in which they were requested. Otherwise each sequence has keys and values of its own.
    */
   readonly paged: boolean
   /** Settles when the set can no longer run: with the cause, or with undefined after `release`. */
   readonly ended: Promise<Error | undefined>
 }
 
-/** How the next token of a sequence is chosen. Temperature 0 is greedy; ties go to the lower id. */
+/** How the next token of a sequence is sampled. Temperature 0 is greedy; ties go to the lower id. */
 export interface SamplerSpec {
   temperature: number
   topP: number
@@ -50,39 +49,39 @@ export interface SamplerSpec {
   repetitionPenalty: number
   /** 32-bit; the n-th draw of a sequence depends on the seed and n alone. */
   seed: number
-  /** How many alternatives to report with each token; -1: no log-probabilities at all. */
+  /** Number of alternatives to report with each token; -1 for no log-probabilities at all. */
   topLogprobs: number
-  /** Added to the logits before anything else, in any order; none when left out. */
+  /** Added to the logits before anything else, in any order. */
   logitBias?: readonly TokenBias[]
-  /** Tokens of the sequence before the first generated one: penalties tell prompt from output by it. */
+  /** Tokens of the sequence before the first generated one; penalties distinguish prompt and output by it. */
   promptTokens: number
 }
 
-/** What is added to the logit of a token of the vocabulary. */
+/** A bias on the logit of one token of the vocabulary. */
 export interface TokenBias {
   token: number
   bias: number
 }
 
-/** Which tokens may come next: token `i` may if bit `i % 32` of word `i / 32` is 1. */
+/** Tokens that may come next: token `i` is allowed if bit `i % 32` of word `i / 32` is 1. */
 export type TokenMask = Uint32Array
 
-/** The new tokens of one sequence in one step, and what is wanted of them. */
+/** The new tokens of one sequence in one step, and the output that is requested for them. */
 export interface SequenceWork {
   /** Engine-wide id; its key/value state lives in the backend from its first work until it is dropped. */
   sequence: number
   /** Tokens at positions `position … position + tokens.length - 1`. A prefill chunk, or the last sampled token. */
   tokens: Int32Array
   position: number
-  /** With the first chunk of a sequence that generates: also after a restart, when `tokens` again start at 0. */
+  /** Set with the first chunk of a sequence that generates, also after a restart, when `tokens` start at 0 again. */
   sampler?: SamplerSpec
   /**
-   * For paged sets: the pages of the sequence in its order, {@link PAGE_TOKENS} positions each, enough for the new
-   * tokens; pages that the work writes are this sequence's alone. A caller that shares nothing leaves it out in all
-   * of its works: the backend then has pages for them.
+   * For paged sets: the pages of the sequence in order, {@link PAGE_TOKENS} positions each, enough for the new tokens.
+   * Pages that the work writes belong to this sequence alone. A caller that shares nothing omits them in all of its work;
+   * the backend then allocates pages itself.
    */
   pages?: readonly number[]
-  /** With the first chunk of a sequence whose first pages were computed by others: the tokens before `position`. */
+  /** Set with the first chunk of a sequence whose first pages are cached: the tokens before `position`. */
   cached?: Int32Array
   /**
    * `none`: only extend the key/value state. `token`: also sample after the last token.
@@ -92,8 +91,8 @@ export interface SequenceWork {
   output: 'none' | 'token' | 'nll' | 'hidden_sum'
   targets?: Int32Array
   /**
-   * With `token`: what may be sampled. Awaited when the logits are there, so that it is computed while the step
-   * runs. Never rejects; null forbids nothing.
+   * With `token`: the tokens that may be sampled. Awaited once the logits are ready, so that it is computed while the
+   * step runs. Never rejects; null allows every token.
    */
   allowed?: Promise<TokenMask | null>
 }
@@ -106,18 +105,20 @@ export interface StepPlan {
   drop: readonly number[]
 }
 
+/** A token and its log-probability in nats. */
 export interface TokenAlternative {
   token: number
   logprob: number
 }
 
+/** The output of one sequence in one step. */
 export type SequenceOutput =
   | { kind: 'none' }
-  /** `logprob` is of the unpenalised distribution at temperature 1; 0 alternatives unless asked for. */
+  /** `logprob` is of the unpenalised distribution at temperature 1; `top` is empty unless requested. */
   | { kind: 'token'; token: number; logprob: number; top: TokenAlternative[] }
   /** Negative log-likelihoods in nats, one a target that is not -1, in order. */
   | { kind: 'nll'; nll: Float32Array }
-  /** f32 `[hidden]`, over the tokens of the work; added up in f64. */
+  /** f32 `[hidden]`, summed in f64 over the tokens of the work. */
   | { kind: 'hidden_sum'; sum: Float32Array }
 
 /** One output for each work of the plan, in its order. */

@@ -1,17 +1,17 @@
 import { AppError } from '@copal/shared/errors.ts'
 
-/** Length of the prompt that a new weight set is tried with: streams of the set that serves wait for it. */
+/** Length of the self-test prompt. It is short, because streams on the serving set wait for the self-test. */
 const PROMPT_TOKENS = 4
 
-/** The prompt that a new weight set is tried with: at once, and in parts through the cache. */
+/** Returns the prompt of the self-test, which a new weight set runs at once and in parts through the cache. */
 export function selfTestPrompt(vocabSize: number): Int32Array {
   return Int32Array.from({ length: PROMPT_TOKENS }, (_, i) => (i * 7919 + 1) % vocabSize)
 }
 
 /**
- * Logits after the canary prompt must be finite, and the same with and without the cache.
+ * Checks that the logits after the self-test prompt are finite, and the same with and without the cache.
  *
- * @param tolerance by how much they may differ, relative to the largest
+ * @param tolerance largest allowed difference, relative to the largest logit
  * @throws AppError `node_failed`
  */
 export function checkSelfTest(whole: Float32Array, cached: Float32Array, tolerance: number): void {
@@ -21,7 +21,10 @@ export function checkSelfTest(whole: Float32Array, cached: Float32Array, toleran
   for (let i = 0; i < whole.length; i++) {
     const logit = whole[i] as number
     if (!Number.isFinite(logit))
-      throw new AppError('node_failed', `The new weights give a logit of ${logit}.`)
+      throw new AppError(
+        'node_failed',
+        `The self-test of the new weights gave a logit of ${logit}, expected a finite number.`,
+      )
     largest = Math.max(largest, Math.abs(logit))
     difference = Math.max(difference, Math.abs(logit - (cached[i] as number)))
   }
@@ -29,7 +32,8 @@ export function checkSelfTest(whole: Float32Array, cached: Float32Array, toleran
   if (!(difference <= tolerance * Math.max(1, largest))) {
     throw new AppError(
       'node_failed',
-      `Logits with and without the key/value cache differ by ${difference}. This backend computes wrong here.`,
+      `The self-test of the new weights failed: logits with and without the key/value cache differ by ${difference}. ` +
+        'This backend computes wrong results on this machine.',
     )
   }
 }

@@ -1,14 +1,14 @@
 import type { TokenMask } from './backend.ts'
 
-/** What keeps one answer to a grammar. */
+/** Keeps the output of one generation to a grammar. */
 export interface TokenConstraint {
   /**
-   * Which tokens may follow `generated`, which is all of the answer so far; where the answer is complete these
-   * are the end tokens alone. An answer that starts over, or is fed again, is simply asked about again.
+   * Returns the tokens that may follow `generated`, the whole output so far; only the end tokens once the output is
+   * complete. An output that restarts or is prefilled again is asked about again.
    *
-   * @throws AppError (rejects) when the grammar became too costly; the answer cannot go on
+   * @throws AppError (rejects) when the grammar became too costly; the output cannot continue
    */
   allowedAfter(generated: readonly number[]): Promise<TokenMask>
-  /** Frees what it holds, once all that was asked is answered: the answer ended, or starts over. */
+  /** Frees resources after all pending calls: the output ended or restarts. */
   release(): void
 }

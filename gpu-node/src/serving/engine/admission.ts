@@ -1,4 +1,4 @@
-/** Takes requests in: refuses what cannot be served, and puts the rest into the scheduler's state. */
+/** Admits requests: rejects those that cannot be served and adds the others to the scheduler's state. */
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import { createGeneratedText } from './generated-text.ts'
@@ -14,25 +14,25 @@ import type { Goal, Request } from './engine-request.ts'
 import { createEmbeddingOutput, createGenerationOutput } from './output-handlers.ts'
 import { waitingRequests, type EngineState } from './engine-state.ts'
 
-/** What it is made of. */
+/** Parts that admission needs from the engine. */
 export interface AdmissionDeps extends Pick<EngineDeps, 'config' | 'codec'> {
   policy: EnginePolicy
   state: EngineState
   tracker: RequestTracker
   nowMs: () => number
-  /** @throws AppError when nothing is taken any more */
+  /** @throws AppError when the engine is closed */
   checkOpen: () => void
-  /** Puts a request into the state, on weights of its own or those that are active when it starts. */
+  /** Adds a request to the state, pinned to a weight set, or (`null`) to run on the set that is active when it starts. */
   accept: (goal: Goal, tokens: readonly number[], pin: WeightSet | null) => Request
 }
 
-/** The ways in that an engine has. */
+/** Creates the methods of an engine that start requests. */
 export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 'embed' | 'score'> {
   const { config, codec, policy, state, tracker, nowMs, checkOpen, accept } = deps
   const queues = createEventQueues<GenerateEvent>(policy.maxUnread)
   const endTokens = new Set(config.eosTokenIds)
 
-  /** How long until what is here now will be done, by the mean of what ended. */
+  /** Estimates the time until all present requests are done, from the mean duration of finished ones. */
   const backlogMs = () => (tracker.meanRequestMs * state.requests.length) / policy.maxRunning
 
   function checkQueueLength(): void {
@@ -68,7 +68,7 @@ export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 
       if (room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
       checkQueueLength()
       const maxNewTokens = Math.min(spec.maxTokens ?? room, room)
-      const newAnswer = () =>
+      const newText = () =>
         createGeneratedText({
           codec,
           endTokens,
@@ -87,7 +87,7 @@ export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 
         request,
         spec,
         arrivedMs,
-        createGenerationOutput(queue, newAnswer, spec.constraint),
+        createGenerationOutput(queue, newText, spec.constraint),
       )
       return { events: queue.events, outcome }
     },
@@ -105,7 +105,7 @@ export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 
         restartable: !spec.weights,
       }
       const result = Promise.withResolvers<Embedding>()
-      // Who only waits for the outcome hears of an error there.
+      // A caller that awaits only the outcome gets the error there.
       result.promise.catch(() => undefined)
       const request = accept(goal, spec.tokens, spec.weights ?? null)
       const outcome = tracker.track(request, spec, arrivedMs, createEmbeddingOutput(goal, result))
@@ -116,9 +116,10 @@ export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 
       checkOpen()
       checkTokens(tokens, config.vocabSize, 'tokens')
       if (tokens.length < 2)
-        throw new AppError('invalid_request', 'At least two tokens are needed to score a text.')
+        throw new AppError('invalid_request', 'Scoring a text needs at least two tokens.')
       if (tokens.length > policy.contextLength) throw textTooLong(tokens.length, policy.contextLength)
-      if (tracker.pendingScores >= policy.maxScores) throw overloaded('texts to score', policy.maxScores, backlogMs())
+      if (tracker.pendingScores >= policy.maxScores)
+        throw overloaded('texts to score', policy.maxScores, backlogMs())
       if (signal?.aborted) throw cancelled()
       const request = accept({ kind: 'score', nll: new Float32Array(tokens.length - 1) }, tokens, weights)
       return tracker.trackScore(request, signal)

@@ -3,32 +3,32 @@ import type { GenerationOutcome } from './generation-request.ts'
 
 /** One text to embed. */
 export interface EmbedRequest {
-  /** The caller's id, for reports of progress. */
+  /** The caller's id, for progress reports. */
   id: string
-  /** Which of the caller's texts it is. */
+  /** Index of the text among those of the call. */
   part?: number
-  /** Token ids, at least one, at most the context. */
+  /** Token ids, at least one, at most the context length. */
   tokens: readonly number[]
-  /** The weights that shall make it; null or left out: those that are active at its first step. */
+  /** The weights to compute it with; null or omitted: those that are active at its first step. */
   weights?: WeightSet | null
-  /** Ends it at once. */
+  /** Ends the request at once. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */
   deadlineMs?: number | undefined
 }
 
-/** The mean over the tokens of the last hidden state, after the final norm. */
+/** An embedding: the mean over the tokens of the last hidden state, after the final norm. */
 export interface Embedding {
-  /** f32 `[hidden]`; its length is not 1: who compares directions normalises it. */
+  /** f32 `[hidden]`, not normalised to length 1. */
   embedding: Float32Array
-  /** What made all of it. */
+  /** Version of the weights that computed all of it. */
   maskVersion: number
 }
 
-/** An embedding under way. */
+/** An embedding in progress. */
 export interface EmbeddingCall {
   /** @throws AppError `client_closed_request` after a cancel, `deadline_exceeded`, `node_failed` */
   readonly embedding: Promise<Embedding>
-  /** As of a generation without tokens, for the receipt; `stop` is its good end. Never rejects. */
+  /** The outcome for the receipt, as for a generation without tokens; `stop` means success. Never rejects. */
   readonly outcome: Promise<GenerationOutcome>
 }

@@ -8,7 +8,7 @@ import type { EngineObserver } from './engine-observer.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import type { EngineState } from './engine-state.ts'
 
-/** What an engine is made of. */
+/** Parts that an engine is composed of. */
 export interface EngineDeps {
   backend: Backend
   config: Pick<LlamaConfig, 'vocabSize' | 'contextLength' | 'hiddenSize' | 'eosTokenIds'>
@@ -18,7 +18,7 @@ export interface EngineDeps {
   /** Milliseconds since the epoch. */
   nowMs?: () => number
   observer?: EngineObserver
-  /** Told the state after each transition: tests check the invariants with it. */
+  /** Called with the state after each transition; tests check the invariants with it. */
   inspect?: (state: EngineState, policy: EnginePolicy) => void
 }
 
@@ -29,29 +29,27 @@ export interface EngineLoad {
   scoring: number
   kvTokensUsed: number
   kvTokensTotal: number
-  /** Of the tokens that nobody uses, those that a prompt can share; the rest is empty. */
+  /** Tokens that no request holds and that a prompt can still share. */
   kvTokensCached: number
 }
 
+/** Runs generations, embeddings and scorings on weight sets. */
 export interface Engine {
   readonly policy: EnginePolicy
   readonly activeVersion: number | null
-  /** What new requests start on; null while there is nothing, at first or after it was lost. */
+  /** The weight set that new requests start on; null before the first one and after it was lost. */
   readonly active: WeightSet | null
-  /**
-   * New requests start on `weights` from now on. Running ones finish on theirs; those that were
-   * waiting start on it too.
-   */
+  /** Makes new and waiting requests start on `weights`. Running requests finish on their own weight set. */
   setActive(weights: WeightSet): void
   /**
-   * Starts a request. One that names its weights never starts over on others.
+   * Starts a request. A request that names its weights never restarts on others.
    *
    * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
    */
   generate(request: GenerateRequest): Generation
   /**
-   * Negative log-likelihoods in nats of tokens 1 … n−1 given all before them, f32 `[n − 1]`, when
-   * no request needs the processor for its prompt, and in small pieces beside running ones.
+   * Returns the negative log-likelihoods in nats of tokens 1 … n−1 given all before them, f32 `[n − 1]`. Scoring runs
+   * when no other request does, and in small pieces beside running requests.
    *
    * @throws AppError `context_length_exceeded`, `invalid_request`, `overloaded`, `client_closed_request`, `node_failed`
    */
@@ -61,31 +59,30 @@ export interface Engine {
     signal?: AbortSignal
   }): Promise<Float32Array>
   /**
-   * Embeds a text: the mean over its tokens of the last hidden state, after the final norm, f32 `[hidden]`, on
-   * the weights that are active when its first step runs. It waits, is fed in pieces and gives way like the prompt
-   * of a generation, and starts over on the active weights when its own are drained, so it never mixes two masks.
+   * Embeds a text: the mean over its tokens of the last hidden state, after the final norm, f32 `[hidden]`, on the
+   * weights that are active when its first step runs. It is queued, prefilled in chunks and preempted like the prompt of
+   * a generation, and restarts on the active weights when its own are drained, so it never mixes two masks.
    *
    * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
    */
   embed(request: EmbedRequest): EmbeddingCall
-  /** For a call of several requests on these weights: no drain of them ends until the returned function is called. */
+  /** Keeps drains of these weights from ending until the returned function is called; for calls of several requests. */
   hold(weights: WeightSet): () => void
-  /** Requests and scorings bound to the version. */
+  /** Returns the number of requests and scorings bound to the version. */
   requestsOn(version: number): number
   /**
-   * Resolves when nothing runs on the version or holds it. At the deadline (milliseconds from now) requests of
-   * which the client has seen nothing start over on the active set and scorings are refused. The
-   * others, whose answers already name the version, are waited for, since an answer never mixes two
-   * masks: their own deadlines end them.
+   * Resolves when nothing runs on the version or holds it. At the deadline (milliseconds from now) requests whose client
+   * has seen no output restart on the active set, and scorings fail. Requests whose output already names the version are
+   * waited for, since a response never mixes two masks; their own deadlines end them.
    *
    * @throws AppError `conflict` when the version is active or becomes active again
    */
   drain(version: number, deadlineMs: number): Promise<void>
   load(): EngineLoad
-  /** Beginnings of prompts that are ready, by what callers call them; null where the backend has no such cache. */
+  /** Returns the names of prompt prefixes that are cached now; null where the backend has no prefix cache. */
   cachedPrefixes(): NodePrefixes | null
-  /** Every request that waits or runs, and how far it is. */
+  /** Returns the progress of every request that waits or runs. */
   progress(): PartProgress[]
-  /** Fails everything with `node_failed`; nothing is accepted any more. */
+  /** Fails every request with `node_failed` and accepts no more. */
   close(): void
 }

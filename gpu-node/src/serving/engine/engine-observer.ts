@@ -1,6 +1,6 @@
 import type { GenerationOutcome } from './generation-request.ts'
 
-/** Told what the engine does, for metrics. Called synchronously: it must be quick and must not throw. */
+/** Observes the engine, for metrics. Called synchronously: it must be quick and must not throw. */
 export interface EngineObserver {
   /** A step was committed. */
   step?(step: {
@@ -10,7 +10,7 @@ export interface EngineObserver {
     decodeTokens: number
     scoreTokens: number
   }): void
-  /** A token was sampled; `sinceMs` after the request arrived if it is the first, else after the one before it. */
+  /** A token was sampled; `sinceMs` counts from the arrival of the request for the first, else from the previous token. */
   token?(token: { sinceMs: number; first: boolean }): void
   /** A request ended. */
   ended?(outcome: GenerationOutcome): void

@@ -1,42 +1,40 @@
 import { PAGE_TOKENS } from '../contract/backend.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 
-/** Bounds that the scheduler keeps. Token counts unless said otherwise. */
+/** Bounds of the scheduler. Token counts unless stated otherwise. */
 export interface EnginePolicy {
   contextLength: number
   /**
-   * Key/value budget over all sequences, in whole pages; at least `contextLength`, so that one request always
-   * fits.
+   * Key/value budget over all sequences, in whole pages. At least `contextLength`, so that one request always fits.
    */
   kvTokens: number
   /** Requests in prefill or decode at once. */
   maxRunning: number
-  /** Requests that wait for their first step; one more is refused as overloaded. */
+  /** Requests that may wait for their first step; one more is rejected as `overloaded`. */
   maxWaiting: number
-  /** Most texts to score that may wait or run. */
+  /** Texts to score that may wait or run. */
   maxScores: number
-  /** Of all answers together, tokens that were made and nobody has read: 90 bytes each, with 20 alternatives 1,500. */
+  /** Generated tokens over all requests that clients have not read: 90 bytes each, 1,500 with 20 alternatives. */
   maxUnread: number
-  /** A prompt is fed in pieces that end at multiples of this, whatever else runs, so that results do not depend on load. */
+  /** Prefill chunks end at multiples of this, whatever else runs, so that results do not depend on load. */
   prefillChunk: number
-  /** Tokens of one step; at least `maxRunning + prefillChunk`, so that no running request ever waits for a prompt. */
+  /** Tokens of one step; at least `maxRunning + prefillChunk`, so that no running request waits for a prompt. */
   stepTokens: number
-  /** A piece of scoring beside running requests. */
+  /** Tokens of one piece of scoring beside running requests. */
   scoreChunk: number
   /** Steps with request work between two pieces of scoring. */
   scoreEverySteps: number
 }
 
-/** Contexts that the key/value budget holds where there is memory. */
+/** Full contexts that the key/value budget holds where memory allows. */
 const KV_CONTEXTS = 4
-/** Of the memory that is free when a node starts, what keys and values may take: weights come beside them. */
+/** Share of the memory that is free at the start of a node that keys and values may take; the rest is for weights. */
 const KV_SHARE = 1 / 4
-/** Less serves nobody. */
-const LEAST_KV_TOKENS = 1024
-/** Of a key and a value in the sparse engine, f16 each. */
+const MIN_KV_TOKENS = 1024
+/** Bytes of a key and a value in the sparse engine, f16 each. */
 const PAIR_BYTES = 4
 
-/** The key/value budget of a node that was told none: four contexts, or what a quarter of the free memory holds. */
+/** Returns the default key/value budget in tokens: four contexts, or less where a quarter of the free memory is smaller. */
 export function defaultKvTokens(
   {
     contextLength,
@@ -47,13 +45,13 @@ export function defaultKvTokens(
   freeBytes: number,
 ): number {
   const fit = Math.floor((freeBytes * KV_SHARE) / (PAIR_BYTES * layers * kvHeads * headDim))
-  return Math.min(KV_CONTEXTS * contextLength, Math.max(LEAST_KV_TOKENS, fit))
+  return Math.min(KV_CONTEXTS * contextLength, Math.max(MIN_KV_TOKENS, fit))
 }
 
 /**
- * Completes a policy for a model of `modelContextLength` tokens; the defaults suit a backend that
- * steps sequences in turn on a CPU, where a prompt piece of 64 tokens keeps steps well below 200 ms.
- * With a key/value budget below the model's context, the budget is the context. Budgets are rounded up to whole pages.
+ * Completes a policy for a model of `modelContextLength` tokens. The defaults suit a backend that steps sequences in turn
+ * on a CPU, where a prefill chunk of 64 tokens keeps steps well below 200 ms. With a key/value budget below the model's
+ * context, the budget is the context. Budgets are rounded up to whole pages.
  *
  * @throws RangeError when a bound is not positive, or steps are too short for what may run
  */
@@ -77,11 +75,11 @@ export function createPolicy(modelContextLength: number, bounds: Partial<EngineP
   }
   for (const [name, value] of Object.entries(policy)) {
     if (!Number.isSafeInteger(value) || value < 1)
-      throw new RangeError(`${name} is ${value}; a positive integer is needed`)
+      throw new RangeError(`${name} is ${value}, expected a positive integer`)
   }
   if (policy.stepTokens < least) {
     throw new RangeError(
-      `stepTokens is ${policy.stepTokens}; at least maxRunning + prefillChunk = ${least} is needed`,
+      `stepTokens is ${policy.stepTokens}, expected at least maxRunning + prefillChunk = ${least}`,
     )
   }
   return policy

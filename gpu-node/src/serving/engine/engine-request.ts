@@ -1,21 +1,21 @@
 import type { NamedPrefix } from './prefix-names.ts'
 import type { SamplerSpec, TokenMask, WeightSet } from '../contract/backend.ts'
 
-/** One stay of a request in a backend: its key/value state on one weight set. A request that starts over gets a new one. */
+/** The key/value state of a request on one weight set of a backend. A request that restarts gets a new one. */
 export interface Sequence {
   readonly id: number
   readonly weights: WeightSet
   /** Tokens whose key/value entries the backend holds, as of the last committed step. */
   fed: number
-  /** Its pages of the key/value budget, in the order of its positions; the first may be shared. */
+  /** Pages of the key/value budget, in the order of positions; the first ones may be shared. */
   pages: number[]
   /** A step that contains it is running. */
   inFlight: boolean
 }
 
 /**
- * Where a request is. `prefill` until its first (or, after a restart, next) token is sampled,
- * `decode` from then on. `waiting.pin` is the weight set it must continue on, null before its first step.
+ * Status of a request: `prefill` until its first (or, after a restart, next) token is sampled, then `decode`.
+ * `waiting.pin` is the weight set that it must continue on, null before its first step.
  */
 export type RequestStatus =
   | { readonly kind: 'waiting'; readonly pin: WeightSet | null }
@@ -23,62 +23,62 @@ export type RequestStatus =
   | { readonly kind: 'decode'; readonly sequence: Sequence }
   | { readonly kind: 'ended' }
 
-/** Continue the prompt. */
+/** Goal of a request that continues a prompt. */
 export interface GenerateGoal {
   readonly kind: 'generate'
   readonly sampler: SamplerSpec
-  /** Which tokens may follow those generated so far; settles with null when the request cannot go on. */
+  /** Returns which tokens may follow those generated so far; resolves to null when the request cannot continue. */
   readonly allowedAfter?: ((generated: readonly number[]) => Promise<TokenMask | null>) | undefined
   readonly maxNewTokens: number
-  /** Nothing of it reaches the client before its end, so it may start over on another weight set. */
+  /** No output reaches the client before the end, so the request may restart on another weight set. */
   readonly restartable: boolean
-  /** Prompts of one partition may share pages, which tells by its time that a prompt came before; null: none. */
+  /** Prompts of one partition share pages, which reveals by timing that a prompt was seen before; null shares nothing. */
   readonly partition: string | null
-  /** What the caller calls the beginnings of the prompt. */
+  /** Prefixes of the prompt by the names that the caller gives them. */
   readonly prefixes: readonly NamedPrefix[]
 }
 
-/** Score given text; `nll[i]` is of token `i + 1` given all before it, in nats. */
+/** Goal of a request that scores a text; `nll[i]` is of token `i + 1` given all before it, in nats. */
 export interface ScoreGoal {
   readonly kind: 'score'
   readonly nll: Float32Array
 }
 
-/** Add up the last hidden states of a text; `sum` is f64 `[hidden]`, of the tokens fed so far. */
+/** Goal of a request that sums the last hidden states of a text; `sum` is f64 `[hidden]`, over the tokens fed so far. */
 export interface EmbedGoal {
   readonly kind: 'embed'
   readonly sum: Float64Array
-  /** It names no weights, so it may start over on others. */
+  /** The request names no weights, so it may restart on others. */
   readonly restartable: boolean
 }
 
-/** What a request is for. */
+/** Goal of a request. */
 export type Goal = GenerateGoal | ScoreGoal | EmbedGoal
 
-/** What the scheduler knows of one piece of work. */
+/** One request as the scheduler sees it. */
 export interface Request {
-  /** Arrival order, engine-wide: the lower one came first. */
+  /** Arrival order, engine-wide: lower came first. */
   readonly order: number
   readonly goal: Goal
   readonly promptTokens: number
-  /** The prompt and what was generated so far. */
+  /** The prompt and the output so far. */
   tokens: number[]
   status: RequestStatus
-  /** Keys of its first full pages, as far as they were needed. */
+  /** Keys of its first full pages, as far as they were computed. */
   pageKeys: string[]
-  /** When it last had its turn to feed its prompt, at first when it came: the lowest is served next. */
+  /** Turn of its last prefill chunk, initially of its arrival: the lowest is served next. */
   turn: number
 }
 
-/** A request as it arrives. `pin` is given by scoring, which names its weight set. */
+/** Creates a waiting request. `pin` is set by scorings, which name their weight set. */
 export function createRequest(
-  place: { order: number; turn: number },
+  arrival: { order: number; turn: number },
   goal: Goal,
   prompt: readonly number[],
   pin: WeightSet | null,
 ): Request {
   return {
-    ...place,
+    ...arrival,
     goal,
     promptTokens: prompt.length,
     tokens: [...prompt],
@@ -87,19 +87,19 @@ export function createRequest(
   }
 }
 
-/** The request's stay in a backend, if it has one. */
+/** Returns the sequence of a request, if it has one. */
 export function sequenceOf(request: Request): Sequence | undefined {
   const { status } = request
   return status.kind === 'prefill' || status.kind === 'decode' ? status.sequence : undefined
 }
 
-/** The weight set the request is bound to: it runs on it, or must continue on it. */
+/** Returns the weight set that a request is bound to: it runs on it or must continue on it. */
 export function pinOf(request: Request): WeightSet | undefined {
   const { status } = request
   return status.kind === 'waiting' ? (status.pin ?? undefined) : sequenceOf(request)?.weights
 }
 
-/** How many tokens its prefill feeds: all of them, but of a scored text the last one, which predicts nothing. */
+/** Returns the number of tokens that prefill feeds: all, except the last one of a scored text, which predicts nothing. */
 export function prefillLength(request: Request): number {
   return request.goal.kind === 'score' ? request.tokens.length - 1 : request.tokens.length
 }

@@ -1,21 +1,21 @@
 import { PAGE_TOKENS, type WeightSet } from '../contract/backend.ts'
 import type { PrefixIndex } from './prefix-names.ts'
-import { createPagePool, forgetPages, freePages, pagesFor, releasePages, type PagePool } from './page-pool.ts'
+import { createPagePool, evictPages, freePages, pagesFor, releasePages, type PagePool } from './page-pool.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import { createRequest, pinOf, sequenceOf, type Goal, type Request, type Sequence } from './engine-request.ts'
 
-/** Everything that scheduling decides on. Changed only by the transitions in this file and in step-plan.ts. */
+/** The state that scheduling decides on. Only the transitions in this file and in step-plan.ts change it. */
 export interface EngineState {
   /** Requests that have not ended, in order of arrival. */
   requests: Request[]
-  /** What new requests start on. */
+  /** The weight set that new requests start on. */
   active: WeightSet | null
   readonly pages: PagePool
-  /** Which beginnings of prompts were filled, by what callers call them. */
+  /** Named prompt prefixes whose pages were filled. */
   readonly prefixIndex: PrefixIndex
-  /** Sequences that nobody needs any more: their weight set hears of it with its next step. */
+  /** Sequences that are no longer needed; the next step of their weight set drops them. */
   drops: Map<WeightSet, number[]>
-  /** Sequences given up while a step of theirs runs: they hold their pages until it ends. */
+  /** Sequences abandoned while a step of theirs runs; they hold their pages until it ends. */
   readonly abandoned: Set<Sequence>
   nextOrder: number
   nextSequence: number
@@ -24,7 +24,7 @@ export interface EngineState {
   stepsSinceScore: number
 }
 
-/** An engine without requests. */
+/** Creates the state of an engine without requests. */
 export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): EngineState {
   return {
     requests: [],
@@ -40,31 +40,31 @@ export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): Engin
   }
 }
 
-/** Tokens of the key/value budget that sequences hold; what is only remembered is free. */
+/** Returns the tokens of the key/value budget that sequences hold. Cached pages without a holder count as free. */
 export function kvTokensUsed({ pages }: EngineState): number {
   return (pages.total - freePages(pages)) * PAGE_TOKENS
 }
 
-/** Tokens of the budget that no sequence holds and that are remembered: prompts share them until they are wanted. */
+/** Returns the tokens of the budget that are cached and held by no sequence; prompts share them until they are evicted. */
 export function kvTokensCached({ pages }: EngineState): number {
   return pages.idle.size * PAGE_TOKENS
 }
 
-/** Requests (not scoring) that hold a sequence. */
+/** Returns the requests (not scorings) that hold a sequence. */
 export function runningRequests(state: EngineState): Request[] {
   return state.requests.filter(
     (request) => request.goal.kind !== 'score' && sequenceOf(request) !== undefined,
   )
 }
 
-/** Requests (not scoring) that wait, in the order they will be admitted. */
+/** Returns the requests (not scorings) that wait, in the order in which they will be admitted. */
 export function waitingRequests(state: EngineState): Request[] {
   return state.requests.filter(
     (request) => request.goal.kind !== 'score' && request.status.kind === 'waiting',
   )
 }
 
-/** Requests and scorings bound to a weight set that `matches`. */
+/** Returns the requests and scorings bound to a weight set that `matches`. */
 export function boundTo(state: EngineState, matches: (weights: WeightSet) => boolean): Request[] {
   return state.requests.filter((request) => {
     const pin = pinOf(request)
@@ -72,7 +72,7 @@ export function boundTo(state: EngineState, matches: (weights: WeightSet) => boo
   })
 }
 
-/** Takes a request in, behind all that came before it. */
+/** Appends a request behind all earlier ones. */
 export function addRequest(
   state: EngineState,
   goal: Goal,
@@ -84,14 +84,14 @@ export function addRequest(
   return request
 }
 
-/** Takes a request out for good; its pages are free at once, or when the step that it is in ends. */
+/** Removes a request. Its pages are free at once, or when the step that contains it ends. */
 export function endRequest(state: EngineState, request: Request): void {
   abandonSequence(state, request)
   request.status = { kind: 'ended' }
   state.requests = state.requests.filter((other) => other !== request)
 }
 
-/** Sends a request back to wait for room; it will feed its tokens again on the same weight set. */
+/** Sends a request back to wait for pages; it will prefill its tokens again on the same weight set. */
 export function preemptRequest(state: EngineState, request: Request): void {
   const pin = pinOf(request) ?? null
   abandonSequence(state, request)
@@ -100,7 +100,7 @@ export function preemptRequest(state: EngineState, request: Request): void {
   request.turn = 0
 }
 
-/** Sends a request back to its prompt, free to start on whatever is active then. */
+/** Resets a request to its prompt, free to start on the weight set that is active then. */
 export function restartRequest(state: EngineState, request: Request): void {
   abandonSequence(state, request)
   request.tokens.length = request.promptTokens
@@ -109,24 +109,24 @@ export function restartRequest(state: EngineState, request: Request): void {
   request.turn = 0
 }
 
-/** Forgets what is to be dropped from a weight set that is gone, and what it has computed. */
+/** Forgets the pending drops and the cached pages of a weight set that is gone. */
 export function forgetWeights(state: EngineState, weights: WeightSet): void {
   state.drops.delete(weights)
-  forgetPages(state.pages, weights)
+  evictPages(state.pages, weights)
   if (state.active === weights) state.active = null
 }
 
-/** The sequences that a step of `weights` is to drop. */
+/** Returns the sequences that the next step of `weights` shall drop. */
 export function pendingDrops(state: EngineState, weights: WeightSet): readonly number[] {
   return state.drops.get(weights) ?? []
 }
 
-/** Has the next step of a sequence's weights tell the backend to forget it. */
+/** Makes the next step of the sequence's weight set drop it in the backend. */
 export function queueDrop(state: EngineState, { weights, id }: Sequence): void {
   state.drops.set(weights, [...pendingDrops(state, weights), id])
 }
 
-/** Ends a sequence's part in a step; one that was given up meanwhile leaves its pages. */
+/** Ends a sequence's part in a step. A sequence that was abandoned meanwhile releases its pages. */
 export function leaveStep(state: EngineState, sequence: Sequence): void {
   sequence.inFlight = false
   if (state.abandoned.delete(sequence)) releasePages(state.pages, sequence.pages)

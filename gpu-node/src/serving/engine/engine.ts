@@ -1,8 +1,8 @@
 /**
- * Runs requests on weight sets: the loop around the scheduler.
+ * Runs requests on weight sets around the scheduler.
  *
- * `intake.ts` takes requests in, `lanes.ts` runs a step after the other on each weight set, `jobs.ts` tells those who
- * wait; here they are joined, and weights come and go.
+ * `admission.ts` accepts requests, `step-loop.ts` runs one step after another on each weight set, and
+ * `request-tracker.ts` delivers results to callers. This file joins them and handles weight sets that come and go.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '@copal/shared/errors.ts'
@@ -36,10 +36,10 @@ import {
   type StepOutcome,
 } from './step-plan.ts'
 
-/** Time for a dead weight set to say so after it rejected a step. */
+/** Time that a dead weight set has to report its end after it rejected a step. */
 const FAILURE_PAUSE_MS = 100
 
-/** An engine without weights: requests wait until the first `setActive`. */
+/** Creates an engine without weights: requests wait until the first `setActive`. */
 export function createEngine(deps: EngineDeps): Engine {
   const { backend, config, codec, observer } = deps
   const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
@@ -48,25 +48,25 @@ export function createEngine(deps: EngineDeps): Engine {
   let closed = false
 
   const inspect = () => deps.inspect?.(state, policy)
-  const changed = () => {
+  const afterChange = () => {
     drains.settle()
     inspect()
-    lanes.wake()
+    stepLoops.wake()
   }
-  const jobs = createRequestTracker(state, nowMs, observer, changed)
-  const lanes = createStepLoops({ step: nextStep, lost: loseWeights })
+  const tracker = createRequestTracker(state, nowMs, observer, afterChange)
+  const stepLoops = createStepLoops({ step: nextStep, lost: loseWeights })
   const drains = createDrains({
     boundTo: (version) => boundTo(state, (weights) => weights.version === version),
     activeVersion: () => state.active?.version,
-    abandon: giveUpAtDeadline,
+    abandon: abandonAtDeadline,
   })
 
   function nextStep(weights: WeightSet): Promise<void> | undefined {
     if (closed) return undefined
     const victims = choosePreemptions(state, weights, policy)
-    for (const victim of victims) jobs.preempt(victim)
-    // A victim on another weight set leaves its lane something to do.
-    if (victims.length > 0) lanes.wake()
+    for (const victim of victims) tracker.preempt(victim)
+    // A victim on another weight set leaves work for that set's loop.
+    if (victims.length > 0) stepLoops.wake()
     const draft = planStep(state, weights, policy)
     if (isIdle(draft)) return undefined
     const step = reserveStep(state, draft)
@@ -92,33 +92,36 @@ export function createEngine(deps: EngineDeps): Engine {
       durationMs: endedMs - startedMs,
       ...tokensByKind(step),
     })
-    jobs.deliverStep(outcome, { weights, startedMs, endedMs })
+    tracker.deliverStep(outcome, { weights, startedMs, endedMs })
     drains.settle()
   }
 
-  /** A step was rejected: the requests in it cannot go on, since nobody knows what the backend holds of them. */
+  /** Fails the requests of a rejected step, since the backend's key/value state for them is unknown. */
   async function failStep(step: ReservedStep, thrown: unknown): Promise<void> {
     const error = thrown instanceof AppError ? thrown : stepError(thrown)
-    for (const { request } of step.draft.work) jobs.fail(request, error)
-    // If the whole set died, let that be known before more requests are sent into it.
+    for (const { request } of step.draft.work) tracker.fail(request, error)
+    // If the whole set died, learn that before more requests are sent to it.
     await Promise.race([step.plan.weights.ended, sleep(FAILURE_PAUSE_MS, undefined, { ref: false })])
   }
 
   function loseWeights(weights: WeightSet, cause: Error | undefined): void {
     const error = weightsLost(weights.version, cause)
-    for (const request of boundTo(state, (other) => other === weights)) jobs.fail(request, error)
+    for (const request of boundTo(state, (other) => other === weights)) tracker.fail(request, error)
     forgetWeights(state, weights)
-    changed()
+    afterChange()
   }
 
-  function giveUpAtDeadline(request: Request): void {
-    if (state.active && mayRestart(request) && jobs.restart(request)) {
+  function abandonAtDeadline(request: Request): void {
+    if (state.active && mayRestart(request) && tracker.restart(request)) {
       inspect()
-      lanes.wake()
+      stepLoops.wake()
     } else if (request.goal.kind === 'score') {
-      jobs.fail(
+      tracker.fail(
         request,
-        new AppError('deadline_exceeded', 'The mask was replaced before this text was scored.'),
+        new AppError(
+          'deadline_exceeded',
+          'The mask was replaced before this text was scored. Score it again under the new mask.',
+        ),
       )
     }
   }
@@ -127,7 +130,7 @@ export function createEngine(deps: EngineDeps): Engine {
     if (closed) throw shuttingDown()
   }
 
-  const intake = createAdmission({
+  const admission = createAdmission({
     config,
     codec,
     policy,
@@ -136,16 +139,16 @@ export function createEngine(deps: EngineDeps): Engine {
     nowMs,
     checkOpen,
     accept(goal, tokens, pin) {
-      if (pin) lanes.start(pin)
+      if (pin) stepLoops.start(pin)
       const request = addRequest(state, goal, tokens, pin)
       inspect()
-      lanes.wake()
+      stepLoops.wake()
       return request
     },
   })
 
   return {
-    ...intake,
+    ...admission,
     policy,
     get activeVersion() {
       return state.active?.version ?? null
@@ -156,10 +159,10 @@ export function createEngine(deps: EngineDeps): Engine {
 
     setActive(weights) {
       checkOpen()
-      lanes.start(weights)
+      stepLoops.start(weights)
       state.active = weights
       drains.settle()
-      lanes.wake()
+      stepLoops.wake()
     },
 
     requestsOn: (version) => boundTo(state, (weights) => weights.version === version).length,
@@ -171,7 +174,7 @@ export function createEngine(deps: EngineDeps): Engine {
     load: () => ({
       running: runningRequests(state).length,
       waiting: waitingRequests(state).length,
-      scoring: jobs.pendingScores,
+      scoring: tracker.pendingScores,
       kvTokensUsed: kvTokensUsed(state),
       kvTokensTotal: policy.kvTokens,
       kvTokensCached: kvTokensCached(state),
@@ -179,16 +182,16 @@ export function createEngine(deps: EngineDeps): Engine {
 
     cachedPrefixes: () => (state.active?.paged ? cachedPrefixNames(state.prefixIndex, state.pages) : null),
 
-    progress: () => jobs.progress(),
+    progress: () => tracker.progress(),
 
     close() {
       closed = true
-      jobs.failAll(shuttingDown)
+      tracker.failAll(shuttingDown)
     },
   }
 }
 
-/** Nothing of it has reached the client. */
+/** Whether no output of the request has reached the client. */
 function mayRestart({ goal }: Request): boolean {
   return goal.kind !== 'score' && goal.restartable
 }

@@ -2,30 +2,30 @@ import type { SequenceOutput } from '../contract/backend.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 import { createTextStream } from './text-stream.ts'
 
-/** A generated token as clients are told of it, without its bytes: many may wait until they are read. */
+/** A generated token as clients receive it. It carries no bytes, since many may be queued until they are read. */
 export type TokenLogprob = Omit<SampledToken, 'kind'>
 
 type SampledToken = Extract<SequenceOutput, { kind: 'token' }>
 
-/** What one more token brought. `tokens` is empty unless log-probabilities were asked for. */
+/** The text that one more token released. `tokens` is empty unless log-probabilities were requested. */
 interface TextDelta {
   text: string
   tokens: TokenLogprob[]
-  /** Set when the answer is complete: an end token or a stop string came, or the limit was reached. */
+  /** Set when the output is complete: an end token, a stop string, or the token limit was reached. */
   reason: 'stop' | 'length' | undefined
 }
 
-/** One answer as it grows from sampled tokens to text. */
+/** The text of one generation as it grows from sampled tokens. */
 export interface GeneratedText {
   take(output: SampledToken): TextDelta
   /** Tokens generated so far; an end token is not counted, tokens of a stop string are. */
   readonly completionTokens: number
 }
 
-/** How an answer ends and what is told of it. */
+/** Settings of {@link createGeneratedText}. */
 export interface GeneratedTextOptions {
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
-  /** Any of these ends the answer without being part of it. */
+  /** Any of these ends the output without being part of it. */
   endTokens: ReadonlySet<number>
   stops: readonly string[]
   maxNewTokens: number
@@ -34,8 +34,14 @@ export interface GeneratedTextOptions {
 
 const NO_BYTES = new Uint8Array(0)
 
-/** An empty answer. Special tokens that do not end it are hidden from the text. */
-export function createGeneratedText({ codec, endTokens, stops, maxNewTokens, logprobs }: GeneratedTextOptions): GeneratedText {
+/** Creates an empty output. Special tokens that do not end it are hidden from the text. */
+export function createGeneratedText({
+  codec,
+  endTokens,
+  stops,
+  maxNewTokens,
+  logprobs,
+}: GeneratedTextOptions): GeneratedText {
   const stream = createTextStream(stops)
   let pending: TokenLogprob[] = []
   let completionTokens = 0

@@ -7,9 +7,9 @@ import type { TokenConstraint } from '../contract/token-constraint.ts'
 
 /** One request to continue a prompt. */
 export interface GenerateRequest {
-  /** The caller's id, for reports of progress. */
+  /** The caller's id, for progress reports. */
   id: string
-  /** Which of the caller's prompts it is. */
+  /** Index of the prompt among those of the call. */
   part?: number
   /** Token ids, at least one. */
   prompt: readonly number[]
@@ -17,30 +17,30 @@ export interface GenerateRequest {
   maxTokens: number | null
   sampling: Omit<SamplerSpec, 'promptTokens'>
   stops: readonly string[]
-  /** The weights that shall make the whole answer; null or left out: those that are active at its first step. */
+  /** The weights to generate with; null or omitted: those that are active at its first step. */
   weights?: WeightSet | null
-  /** Keeps the answer to a grammar; of this request alone. */
+  /** Keeps the output to a grammar; used by this request alone. */
   constraint?: TokenConstraint | undefined
-  /** Nothing reaches the client before the end, so it may start over on other weights: see `Engine.drain`. */
+  /** No output reaches the client before the end, so the request may restart on other weights: see `Engine.drain`. */
   restartable: boolean
   /**
-   * Prompts of one partition share what was computed of their common beginnings, where the backend can. How fast an answer
-   * begins then tells that a prompt was seen before, so a partition is whoever may know that: a tenant. Left out,
+   * Prompts of one partition share the computed pages of common prefixes, where the backend supports it. The time to
+   * first token then reveals that a prompt was seen before, so a partition must not be wider than a tenant. Omitted,
    * nothing is shared.
    */
   partition?: string | undefined
-  /** What the caller calls the beginnings of the prompt: {@link Engine.heldBeginnings} tells which are ready. */
+  /** Prefixes of the prompt by name; {@link Engine.cachedPrefixes} returns the names that are cached. */
   prefixes?: readonly NamedPrefix[] | undefined
-  /** Ends the request at once; its room is free with the next step. */
+  /** Ends the request at once; its pages are free with the next step. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */
   deadlineMs?: number | undefined
 }
 
 /**
- * What a request hears, in order. `pinned` comes with its first committed step and says which
- * weights make the whole answer; a restartable request may hear it again, and then everything
- * before it is void. `cachedTokens` of the prompt were not computed for it.
+ * Events of a generation, in order. `pinned` comes with the first committed step and names the weights that make the
+ * whole output; a restartable request may get it again, and then everything before it is void. `cachedTokens` of the
+ * prompt came from the prefix cache.
  */
 export type GenerateEvent =
   | { type: 'pinned'; maskVersion: number }
@@ -53,7 +53,7 @@ export type GenerateEvent =
       completionTokens: number
     }
 
-/** Moments of a request, in milliseconds since the epoch; null for what never happened. */
+/** Times of a request, in milliseconds since the epoch; null for events that never happened. */
 interface GenerationTimes {
   arrivedMs: number
   /** Its first step was sent to the backend. */
@@ -62,27 +62,27 @@ interface GenerationTimes {
   endedMs: number
 }
 
-/** How a request ended: what a receipt is made from. */
+/** The outcome of a request, from which its receipt is made. */
 export interface GenerationOutcome {
   finishReason: 'stop' | 'length' | 'cancelled' | 'refused' | 'error'
-  /** What made the answer; null when it never started. */
+  /** The weights that made the output; null when the request never started. */
   weights: WeightSet | null
   promptTokens: number
-  /** Of the prompt, what others had computed when it began. */
+  /** Prompt tokens that were cached when the request started. */
   cachedTokens: number
   completionTokens: number
-  /** The prompt, and behind it what was sampled; of several choices that of the first. */
+  /** The prompt followed by the output; of several choices, those of the first. */
   text: { tokens: readonly number[]; promptTokens: number }
   times: GenerationTimes
   error: AppError | null
 }
 
-/** How far a request is, and which of its caller's prompts it continues. */
+/** Progress of a request, and the index of its prompt in the call. */
 export interface PartProgress extends RequestProgress {
   part: number | undefined
 }
 
-/** A request under way. */
+/** A generation in progress. */
 export interface Generation {
   /**
    * May be iterated once; leaving the loop cancels the request.
@@ -90,6 +90,6 @@ export interface Generation {
    * @throws AppError `client_closed_request` after a cancel, `deadline_exceeded`, `node_failed`
    */
   readonly events: AsyncIterable<GenerateEvent>
-  /** Resolves when the request has ended, however; never rejects. */
+  /** Resolves when the request has ended for any reason; never rejects. */
   readonly outcome: Promise<GenerationOutcome>
 }

@@ -7,40 +7,40 @@ import type { EventQueue } from './event-queue.ts'
 import type { GenerateEvent } from './generation-request.ts'
 import type { EmbedGoal } from './engine-request.ts'
 
-/** What whoever asked hears of a request. */
+/** Receives the output of one request. */
 export interface OutputHandler {
   /** Its first step on these weights was committed. */
   pinned(maskVersion: number): void
-  /** A token was sampled. @returns why the answer is complete, if it is */
+  /** A token was sampled. @returns the reason why the output is complete, if it is */
   token(output: Extract<SequenceOutput, { kind: 'token' }>): 'stop' | 'length' | undefined
-  /** It starts over on other weights: nothing before counts. */
+  /** The request restarts on other weights: all output so far is void. */
   restart(): void
   finished(reason: 'stop' | 'length', promptTokens: number, cachedTokens: number): void
-  /** It ended with this error; undefined after `finished`. */
+  /** The request ended with this error; undefined after `finished`. */
   closed(error: AppError | undefined): void
   readonly completionTokens: number
 }
 
-/** Turns sampled tokens into events; what keeps them to a grammar is released with the answer. */
+/** Turns sampled tokens into events; the grammar constraint is released when the request ends. */
 export function createGenerationOutput(
   queue: EventQueue<GenerateEvent>,
-  newAnswer: () => GeneratedText,
+  newText: () => GeneratedText,
   constraint: TokenConstraint | undefined,
 ): OutputHandler {
-  let answer = newAnswer()
+  let generated = newText()
   return {
     pinned: (maskVersion) => queue.push({ type: 'pinned', maskVersion }),
     token(output) {
-      const { text, tokens, reason } = answer.take(output)
+      const { text, tokens, reason } = generated.take(output)
       if (text !== '' || tokens.length > 0) queue.push({ type: 'text', text, tokens })
       return reason
     },
     restart() {
-      answer = newAnswer()
+      generated = newText()
       constraint?.release()
     },
     finished(reason, promptTokens, cachedTokens) {
-      const { completionTokens } = answer
+      const { completionTokens } = generated
       queue.push({ type: 'finished', reason, promptTokens, cachedTokens, completionTokens })
     },
     closed(error) {
@@ -48,12 +48,12 @@ export function createGenerationOutput(
       queue.close(error)
     },
     get completionTokens() {
-      return answer.completionTokens
+      return generated.completionTokens
     },
   }
 }
 
-/** Takes the mean once all hidden states are added up. */
+/** Resolves with the mean once all hidden states are summed. */
 export function createEmbeddingOutput(
   { sum }: EmbedGoal,
   { resolve, reject }: Pick<PromiseWithResolvers<Embedding>, 'resolve' | 'reject'>,
@@ -62,7 +62,7 @@ export function createEmbeddingOutput(
   return {
     pinned: (maskVersion) => void (pinnedTo = maskVersion),
     token: () => undefined,
-    // What is fed from the first token on starts a new sum.
+    // Prefill from the first token starts a new sum.
     restart: () => undefined,
     finished: (_, promptTokens) =>
       resolve({ embedding: Float32Array.from(sum, (value) => value / promptTokens), maskVersion: pinnedTo }),

@@ -2,10 +2,10 @@ import { hash } from 'node:crypto'
 import { PAGE_TOKENS } from '../contract/backend.ts'
 
 /**
- * The keys of the first `count` pages of a text: each is a SHA-256 over the partition and every token up to the
- * end of its page, so that equal keys mean equal content, and pages of different partitions are never equal.
+ * Returns the keys of the first `count` pages of a text. Each key is a SHA-256 over the partition and every token up to
+ * the end of its page, so equal keys mean equal content, and pages of different partitions never share a key.
  *
- * @param known keys of the text's first pages that were computed before
+ * @param known keys of the text's first pages, as far as they were computed before
  */
 export function pageKeys(
   partition: string,

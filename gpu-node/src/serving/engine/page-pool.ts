@@ -1,52 +1,52 @@
 /**
- * Which sequence holds which page of keys and values, and what stands in those that nobody holds any more.
+ * Tracks which sequences hold which pages of keys and values, and what pages without a holder contain.
  *
- * A page that was filled is remembered by its key (`page-keys.ts`) and weight set: later sequences share it
- * instead of computing it. Held pages are never taken away. Those that are only remembered go, the least
- * recently used first, when nothing else is free.
+ * A filled page is cached by its key (`page-keys.ts`) and weight set, so that later sequences share it instead of
+ * computing it. Held pages are never evicted. Cached pages without a holder are evicted, the least recently used first,
+ * when no other page is free.
  */
 import { PAGE_TOKENS, type WeightSet } from '../contract/backend.ts'
 
-/** Changed only by the functions of this file. */
+/** The pages of the key/value budget. Only the functions in this file change it. */
 export interface PagePool {
   readonly total: number
   /** How many sequences hold each page. */
   readonly holders: Uint32Array
-  /** Pages that nobody holds or remembers; the last one is taken first. */
+  /** Pages that are neither held nor cached; the last one is taken first. */
   readonly free: number[]
-  /** Remembered pages that nobody holds, least recently used first. */
+  /** Cached pages without a holder, the least recently used first. */
   readonly idle: Set<number>
-  /** Remembered pages by key. */
-  readonly remembered: Map<WeightSet, Map<string, number>>
-  /** Under what each remembered page is. */
+  /** Cached pages by key. */
+  readonly cached: Map<WeightSet, Map<string, number>>
+  /** Weight set and key of each cached page. */
   readonly keys: Map<number, { weights: WeightSet; key: string }>
 }
 
-/** Pages that `tokens` tokens take. */
+/** Returns the number of pages that `tokens` tokens take. */
 export function pagesFor(tokens: number): number {
   return Math.ceil(tokens / PAGE_TOKENS)
 }
 
-/** A pool of `total` pages, all free. */
+/** Creates a pool of `total` pages, all free. */
 export function createPagePool(total: number): PagePool {
   return {
     total,
     holders: new Uint32Array(total),
     free: Array.from({ length: total }, (_, index) => total - 1 - index),
     idle: new Set(),
-    remembered: new Map(),
+    cached: new Map(),
     keys: new Map(),
   }
 }
 
-/** Pages that can be taken. */
+/** Returns the number of pages that can be taken. */
 export function freePages(pool: PagePool): number {
   return pool.free.length + pool.idle.size
 }
 
-/** The remembered pages of the longest prefix that is remembered in whole, in its order. */
+/** Returns the pages of the longest prefix that is cached as a whole, in its order. */
 export function findPrefix(pool: PagePool, weights: WeightSet, keys: readonly string[]): number[] {
-  const known = pool.remembered.get(weights)
+  const known = pool.cached.get(weights)
   const pages: number[] = []
   for (const key of keys) {
     const page = known?.get(key)
@@ -56,7 +56,7 @@ export function findPrefix(pool: PagePool, weights: WeightSet, keys: readonly st
   return pages
 }
 
-/** Another sequence holds these pages. */
+/** Adds a holder to each of these pages. */
 export function sharePages(pool: PagePool, pages: readonly number[]): void {
   for (const page of pages) {
     pool.holders[page] = holdersOf(pool, page) + 1
@@ -64,19 +64,19 @@ export function sharePages(pool: PagePool, pages: readonly number[]): void {
   }
 }
 
-/** Takes `count` pages for one sequence. @throws Error when fewer can be taken: the caller looks first */
+/** Takes `count` pages for one sequence. @throws Error when fewer can be taken: the caller checks first */
 export function takePages(pool: PagePool, count: number): number[] {
-  if (count > freePages(pool)) throw new Error(`${count} pages are wanted, ${freePages(pool)} can be taken`)
+  if (count > freePages(pool)) throw new Error(`${count} pages are needed, ${freePages(pool)} are free`)
   return Array.from({ length: Math.max(0, count) }, () => {
-    const page = pool.free.pop() ?? forgetOldest(pool)
+    const page = pool.free.pop() ?? evictOldest(pool)
     pool.holders[page] = 1
     return page
   })
 }
 
 /**
- * A sequence gives its pages up, `pages` in their order. The last one becomes the least recently used: a prefix
- * is forgotten from its end.
+ * Removes a holder from each of a sequence's `pages`, given in their order. The last page becomes the least recently used
+ * one, so a prefix is evicted from its end.
  */
 export function releasePages(pool: PagePool, pages: readonly number[]): void {
   for (const page of pages.toReversed()) {
@@ -88,35 +88,35 @@ export function releasePages(pool: PagePool, pages: readonly number[]): void {
   }
 }
 
-/** Remembers a page that is held, unless another one has the same content already. */
-export function rememberPage(pool: PagePool, weights: WeightSet, key: string, page: number): void {
-  let known = pool.remembered.get(weights)
-  if (!known) pool.remembered.set(weights, (known = new Map()))
+/** Caches a held page, unless another page has the same content already. */
+export function cachePage(pool: PagePool, weights: WeightSet, key: string, page: number): void {
+  let known = pool.cached.get(weights)
+  if (!known) pool.cached.set(weights, (known = new Map()))
   if (known.has(key) || pool.keys.has(page)) return
   known.set(key, page)
   pool.keys.set(page, { weights, key })
 }
 
-/** Forgets what weights that are gone have computed. */
-export function forgetPages(pool: PagePool, weights: WeightSet): void {
-  for (const page of pool.remembered.get(weights)?.values() ?? []) {
+/** Evicts all pages of a weight set that is gone. */
+export function evictPages(pool: PagePool, weights: WeightSet): void {
+  for (const page of pool.cached.get(weights)?.values() ?? []) {
     pool.keys.delete(page)
     if (pool.idle.delete(page)) pool.free.push(page)
   }
-  pool.remembered.delete(weights)
+  pool.cached.delete(weights)
 }
 
-/** Sequences that hold a page. */
+/** Returns the number of sequences that hold a page. */
 export function holdersOf(pool: PagePool, page: number): number {
   return pool.holders[page] as number
 }
 
-function forgetOldest(pool: PagePool): number {
+function evictOldest(pool: PagePool): number {
   const [page] = pool.idle
   const known = page === undefined ? undefined : pool.keys.get(page)
   if (page === undefined || !known) throw new Error('no page can be taken')
   pool.idle.delete(page)
   pool.keys.delete(page)
-  pool.remembered.get(known.weights)?.delete(known.key)
+  pool.cached.get(known.weights)?.delete(known.key)
   return page
 }

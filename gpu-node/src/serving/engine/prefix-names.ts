@@ -2,19 +2,19 @@ import { MAX_CACHED_KEYS, type NodePrefixes } from '@copal/shared/wire/prefix.ts
 import type { WeightSet } from '../contract/backend.ts'
 import type { PagePool } from './page-pool.ts'
 
-/** What a caller calls the beginning of a prompt, and about how many tokens that has. */
+/** A prefix of a prompt: the name that its caller gives it, and its approximate length in tokens. */
 export interface NamedPrefix {
   readonly name: string
   readonly tokens: number
 }
 
 /**
- * Names of beginnings whose pages were filled, the least recently used first; `key` is that of the last page. A page is
- * forgotten from its prefix's end, so while that one is remembered the others are.
+ * Names of prefixes whose pages were filled, the least recently used first; `key` is that of the last page. Prefixes are
+ * evicted from their end, so while the last page is cached the others are.
  */
 export type PrefixIndex = Map<string, { weights: WeightSet; key: string }>
 
-/** Takes note that the pages up to that of `key` are filled; at most as many names are kept as a heartbeat tells. */
+/** Records that the pages up to that of `key` are filled. Keeps at most as many names as a heartbeat reports. */
 export function indexPrefix(
   named: PrefixIndex,
   pool: PagePool,
@@ -32,7 +32,7 @@ export function indexPrefix(
   }
 }
 
-/** The names of what is remembered now, by version, the least recently used first. */
+/** Returns the names of the prefixes that are cached now, by version, the least recently used first. */
 export function cachedPrefixNames(named: PrefixIndex, pool: PagePool): NodePrefixes {
   dropForgotten(named, pool)
   const byVersion = Map.groupBy(named, ([, { weights }]) => weights.version)
@@ -42,7 +42,7 @@ export function cachedPrefixNames(named: PrefixIndex, pool: PagePool): NodePrefi
   }))
 }
 
-/** Pages are taken away, and weights go, without a word to the names. */
+/** Drops names whose pages were evicted or whose weights are gone, which the index is not notified of. */
 function dropForgotten(named: PrefixIndex, pool: PagePool): void {
-  for (const [id, { weights, key }] of named) if (!pool.remembered.get(weights)?.has(key)) named.delete(id)
+  for (const [id, { weights, key }] of named) if (!pool.cached.get(weights)?.has(key)) named.delete(id)
 }

@@ -1,32 +1,32 @@
 import { PAGE_TOKENS, type WeightSet } from '../contract/backend.ts'
 import { indexPrefix } from './prefix-names.ts'
 import { pageKeys } from './page-keys.ts'
-import { findPrefix, rememberPage } from './page-pool.ts'
+import { findPrefix, cachePage } from './page-pool.ts'
 import type { Request, Sequence } from './engine-request.ts'
 import type { EngineState } from './engine-state.ts'
 
 /**
- * The pages that a request need not compute on `weights`: full ones of its partition that are remembered from the
- * first token on. Its last token is never among them: its logits are wanted. Embeddings and scorings want something of every
- * token, so they share nothing.
+ * Returns the cached pages that a request need not compute on `weights`: full pages of its partition, from the first
+ * token on. The last token is never among them, because its logits are needed. Embeddings and scorings need output of
+ * every token, so they share nothing.
  */
 export function cachedPages(state: EngineState, request: Request, weights: WeightSet): number[] {
   const keys = keysOf(request, weights, request.tokens.length - 1)
   return findPrefix(state.pages, weights, keys)
 }
 
-/** The key of the page that a request needs next when it shares its first `shared` pages; undefined where it shares no more. */
+/** Returns the key of the page after the first `shared` pages of a request; undefined where it can share no more. */
 export function nextSharedKey(request: Request, weights: WeightSet, shared: number): string | undefined {
   return keysOf(request, weights, request.tokens.length - 1)[shared]
 }
 
-/** Keys of the pages that a request fills when it feeds its tokens from `from` on. */
+/** Returns the keys of the pages that a request fills when it prefills its tokens from `from` on. */
 export function keysToFill(request: Request, weights: WeightSet, from: number): readonly string[] {
   return keysOf(request, weights, request.tokens.length).slice(Math.floor(from / PAGE_TOKENS))
 }
 
-/** Remembers the pages that a committed step has filled: those of tokens `from … to - 1`. */
-export function rememberFilled(
+/** Caches the pages that a committed step has filled: those of tokens `from … to - 1`. */
+export function cacheFilledPages(
   state: EngineState,
   request: Request,
   { weights, pages }: Sequence,
@@ -38,10 +38,10 @@ export function rememberFilled(
   if (first === last) return
   const keys = keysOf(request, weights, to)
   for (const [index, key] of keys.entries())
-    if (index >= first) rememberPage(state.pages, weights, key, pages[index] as number)
+    if (index >= first) cachePage(state.pages, weights, key, pages[index] as number)
 }
 
-/** Takes note of what the beginnings of a prompt are called that was fed in whole. */
+/** Adds the named prefixes of a prompt to the index once the whole prompt is prefilled. */
 export function indexFilledPrefixes(state: EngineState, request: Request, { weights }: Sequence): void {
   const { goal, promptTokens } = request
   if (goal.kind !== 'generate') return
@@ -51,7 +51,7 @@ export function indexFilledPrefixes(state: EngineState, request: Request, { weig
   }
 }
 
-/** Keys of the full pages of a request's first `tokens` tokens; none where it shares nothing. */
+/** Returns the keys of the full pages of a request's first `tokens` tokens; none where it shares nothing. */
 function keysOf(request: Request, weights: WeightSet, tokens: number): readonly string[] {
   const { goal } = request
   if (goal.kind !== 'generate' || goal.partition === null || !weights.paged) return []

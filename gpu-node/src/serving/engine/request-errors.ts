@@ -13,7 +13,7 @@ export function checkTokens(tokens: readonly number[], vocabSize: number, param:
   )
 }
 
-/** The prompt alone fills the context. */
+/** Creates the error for a prompt that fills the context by itself. */
 export function contextExceeded(
   tokens: number,
   contextLength: number,
@@ -22,12 +22,12 @@ export function contextExceeded(
   const has = precision === 'exactly' ? tokens : `at least ${tokens}`
   return new AppError(
     'context_length_exceeded',
-    `This model's context length is ${contextLength} tokens and the prompt has ${has}; the answer needs at least one. ` +
+    `This model's context length is ${contextLength} tokens and the prompt has ${has}; the output needs at least one. ` +
       'Shorten the prompt.',
   )
 }
 
-/** A text that is only read, not answered, is longer than the context. */
+/** Creates the error for a text to score or embed that is longer than the context. */
 export function textTooLong(tokens: number, contextLength: number): AppError {
   return new AppError(
     'context_length_exceeded',
@@ -35,7 +35,7 @@ export function textTooLong(tokens: number, contextLength: number): AppError {
   )
 }
 
-/** A bias is of a token that there is not. */
+/** @throws AppError `invalid_request` for a bias on a token that the model does not have */
 export function checkBiases(biases: readonly { token: number }[], vocabSize: number): void {
   const unknown = biases.find(({ token }) => token >= vocabSize)
   if (!unknown) return
@@ -46,36 +46,36 @@ export function checkBiases(biases: readonly { token: number }[], vocabSize: num
   )
 }
 
-/** What an error makes of the request that it ends: left by its client, refused as it is, or failed. */
+/** Maps the error that ended a request to a finish reason: cancelled by its client, rejected, or failed. */
 export function finishReasonOf({ code, status, retryable }: AppError): 'cancelled' | 'refused' | 'error' {
   if (code === 'client_closed_request') return 'cancelled'
   return status < 500 && !retryable ? 'refused' : 'error'
 }
 
-/** The request's own deadline passed. */
+/** Creates the error for a request whose own deadline passed. */
 export function deadlineExceeded(deadlineMs: number | undefined): AppError {
   return new AppError('deadline_exceeded', `The request did not finish within ${deadlineMs} ms.`)
 }
 
-/** A step was rejected for a reason that the backend did not explain. */
+/** Creates the error for a step that the backend rejected without an explanation. */
 export function stepError(cause: unknown): AppError {
   return new AppError('node_failed', 'The node failed while it computed this request. Try again.', {
     cause,
   })
 }
 
-/** Everything is refused from now on. */
+/** Creates the error for requests to a node that is shutting down. */
 export function shuttingDown(): AppError {
   return new AppError('node_failed', 'This node is shutting down. Try again.')
 }
 
-/** The weights a request was bound to are gone. */
+/** Creates the error for a request whose weights are gone. */
 export function weightsLost(version: number, cause: Error | undefined): AppError {
   const what = cause ? 'failed while they ran' : 'were released'
   return new AppError('node_failed', `The weights of mask version ${version} ${what}. Try again.`, { cause })
 }
 
-/** The queue of requests, or of texts to score, is full. */
+/** Creates the error for a full queue of requests or of texts to score. */
 export function overloaded(what: string, limit: number, waitMs: number): AppError {
   return new AppError('overloaded', `This node already has ${limit} ${what}. Try again later.`, {
     retryAfterS: Math.min(60, Math.max(1, Math.ceil(waitMs / 1000))),

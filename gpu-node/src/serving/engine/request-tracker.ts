@@ -1,6 +1,6 @@
 /**
- * Who waits for the requests in the scheduler's state: clients that read what is sampled, and callers of scores. They
- * are told of each step, and of the end.
+ * Tracks the requests in the scheduler's state for their callers: clients that read sampled tokens, and callers of
+ * scores. Delivers the results of each step and the end of each request.
  */
 import type { AppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../contract/backend.ts'
@@ -13,20 +13,20 @@ import type { OutputHandler } from './output-handlers.ts'
 import { endRequest, preemptRequest, restartRequest, type EngineState } from './engine-state.ts'
 import type { StepOutcome } from './step-plan.ts'
 
-/** What the engine keeps of a request beyond what the scheduler knows. */
+/** State of one request beyond what the scheduler knows. */
 interface TrackedRequest {
-  /** The caller's. */
+  /** The caller's id. */
   id: string
   part: number | undefined
   request: Request
   output: OutputHandler
   weights: WeightSet | null
-  /** Tokens of its prompt that others had computed when it began on these weights. */
+  /** Prompt tokens that were already cached when it started on these weights. */
   cachedTokens: number
   startedMs: number | null
   firstTokenMs: number | null
   lastTokenMs: number | null
-  /** The start of its first step since it last waited; null while it waits. */
+  /** Start of its first step since it last waited; null while it waits. */
   runsSinceMs: number | null
   progressMs: number
   arrivedMs: number
@@ -34,46 +34,46 @@ interface TrackedRequest {
   dispose: () => void
 }
 
-/** When a step ran, and on which weights. */
+/** Times of one step, and the weights it ran on. */
 interface StepTimes {
   weights: WeightSet
   startedMs: number
   endedMs: number
 }
 
-/** Those who wait. */
+/** The requests that callers wait for. */
 export interface RequestTracker {
-  /** Running mean of how long requests take. */
+  /** Running mean of the duration of requests. */
   readonly meanRequestMs: number
-  /** Scores that somebody waits for. */
+  /** Number of scorings that callers wait for. */
   readonly pendingScores: number
-  /** Follows a request that serves a client until it ends. */
+  /** Tracks a request that serves a client until it ends. */
   track(
     request: Request,
     spec: Pick<GenerateRequest, 'id' | 'part' | 'signal' | 'deadlineMs'>,
     arrivedMs: number,
     sink: OutputHandler,
   ): Promise<GenerationOutcome>
-  /** Waits for the scores of a request. */
+  /** Tracks a scoring until it ends. */
   trackScore(request: Request, signal: AbortSignal | undefined): Promise<Float32Array>
-  /** Tells everybody what a step brought, and ends what it completed. */
+  /** Delivers the results of a step and ends the requests that it completed. */
   deliverStep(outcome: StepOutcome, times: StepTimes): void
   /** Ends a request or scoring with an error. */
   fail(request: Request, error: AppError): void
-  /** Sends a request back to wait for room. */
+  /** Sends a request back to wait for pages. */
   preempt(request: Request): void
-  /** Starts a client's request over on other weights. @returns whether there is one */
+  /** Restarts a client's request on other weights. @returns false for a request that is not tracked */
   restart(request: Request): boolean
-  /** Ends everything with an error. */
+  /** Ends every request with an error. */
   failAll(error: () => AppError): void
-  /** Every request of a client, and how far it is. */
+  /** Returns the progress of every client's request. */
   progress(): PartProgress[]
 }
 
 /**
- * Nobody yet.
+ * Creates an empty tracker.
  *
- * @param ended called after each end, when the state is complete
+ * @param ended called after a request has ended and the state is consistent again
  */
 export function createRequestTracker(
   state: EngineState,
@@ -81,43 +81,54 @@ export function createRequestTracker(
   observer: EngineObserver | undefined,
   ended: () => void,
 ): RequestTracker {
-  const jobs = new Map<Request, TrackedRequest>()
+  const tracked = new Map<Request, TrackedRequest>()
   const scores = new Map<Request, { resolve: (nll: Float32Array) => void; reject: (error: Error) => void }>()
   let meanRequestMs = 1000
 
-  function announce(request: Request, weights: WeightSet, startedMs: number, cachedTokens: number): void {
-    const job = jobs.get(request)
-    if (!job) return
-    job.runsSinceMs = startedMs
-    // A preempted request that comes back is still the same answer.
-    if (job.weights === weights) return
-    job.weights = weights
-    job.cachedTokens = cachedTokens
-    job.startedMs ??= startedMs
-    job.output.pinned(weights.version)
+  function markStarted(request: Request, weights: WeightSet, startedMs: number, cachedTokens: number): void {
+    const entry = tracked.get(request)
+    if (!entry) return
+    entry.runsSinceMs = startedMs
+    // A preempted request that resumes on the same weights continues the same response.
+    if (entry.weights === weights) return
+    entry.weights = weights
+    entry.cachedTokens = cachedTokens
+    entry.startedMs ??= startedMs
+    entry.output.pinned(weights.version)
   }
 
-  function deliver(job: TrackedRequest, output: Parameters<OutputHandler['token']>[0], atMs: number): void {
-    observer?.token?.({ sinceMs: atMs - (job.lastTokenMs ?? job.arrivedMs), first: job.lastTokenMs === null })
-    job.firstTokenMs ??= atMs
-    job.lastTokenMs = atMs
-    const reason = job.output.token(output)
-    if (reason) end(job, reason, null)
+  function deliverToken(
+    entry: TrackedRequest,
+    output: Parameters<OutputHandler['token']>[0],
+    atMs: number,
+  ): void {
+    observer?.token?.({
+      sinceMs: atMs - (entry.lastTokenMs ?? entry.arrivedMs),
+      first: entry.lastTokenMs === null,
+    })
+    entry.firstTokenMs ??= atMs
+    entry.lastTokenMs = atMs
+    const reason = entry.output.token(output)
+    if (reason) end(entry, reason, null)
   }
 
-  function end(job: TrackedRequest, finishReason: GenerationOutcome['finishReason'], error: AppError | null): void {
-    const { request, output } = job
-    if (!jobs.delete(request)) return
+  function end(
+    entry: TrackedRequest,
+    finishReason: GenerationOutcome['finishReason'],
+    error: AppError | null,
+  ): void {
+    const { request, output } = entry
+    if (!tracked.delete(request)) return
     endRequest(state, request)
-    job.dispose()
+    entry.dispose()
     const endedMs = nowMs()
-    const outcome = outcomeOf(job, finishReason, error, endedMs)
+    const outcome = outcomeOf(entry, finishReason, error, endedMs)
     if (finishReason === 'stop' || finishReason === 'length') {
-      output.finished(finishReason, outcome.promptTokens, job.cachedTokens)
-      meanRequestMs += 0.1 * (endedMs - job.arrivedMs - meanRequestMs)
+      output.finished(finishReason, outcome.promptTokens, entry.cachedTokens)
+      meanRequestMs += 0.1 * (endedMs - entry.arrivedMs - meanRequestMs)
     }
     observer?.ended?.(outcome)
-    job.resolveOutcome(outcome)
+    entry.resolveOutcome(outcome)
     output.closed(error ?? undefined)
     ended()
   }
@@ -131,8 +142,8 @@ export function createRequestTracker(
   }
 
   function fail(request: Request, error: AppError): void {
-    const job = jobs.get(request)
-    if (job) return end(job, finishReasonOf(error), error)
+    const entry = tracked.get(request)
+    if (entry) return end(entry, finishReasonOf(error), error)
     const waiter = scores.get(request)
     if (!waiter) return
     scores.delete(request)
@@ -149,10 +160,10 @@ export function createRequestTracker(
       return scores.size
     },
 
-    track(request, spec, arrivedMs, sink) {
-      const { promise: outcome, resolve: finish } = Promise.withResolvers<GenerationOutcome>()
+    track(request, spec, arrivedMs, output) {
+      const { promise: outcome, resolve: resolveOutcome } = Promise.withResolvers<GenerationOutcome>()
       const cancel = () => fail(request, cancelled())
-      jobs.set(request, {
+      tracked.set(request, {
         id: spec.id,
         part: spec.part,
         request,
@@ -185,19 +196,19 @@ export function createRequestTracker(
 
     deliverStep(outcome, { weights, startedMs, endedMs }) {
       for (const { request, cachedTokens } of outcome.pinned)
-        announce(request, weights, startedMs, cachedTokens)
+        markStarted(request, weights, startedMs, cachedTokens)
       for (const request of outcome.progressed) {
-        const job = jobs.get(request)
-        if (job) job.progressMs = endedMs
+        const entry = tracked.get(request)
+        if (entry) entry.progressMs = endedMs
       }
       for (const { request, output } of outcome.sampled) {
-        const job = jobs.get(request)
-        if (job) deliver(job, output, endedMs)
+        const entry = tracked.get(request)
+        if (entry) deliverToken(entry, output, endedMs)
       }
       for (const request of outcome.scored) completeScore(request)
       for (const request of outcome.embedded) {
-        const job = jobs.get(request)
-        if (job) end(job, 'stop', null)
+        const entry = tracked.get(request)
+        if (entry) end(entry, 'stop', null)
       }
     },
 
@@ -205,33 +216,33 @@ export function createRequestTracker(
 
     preempt(request) {
       preemptRequest(state, request)
-      const job = jobs.get(request)
-      if (job) job.runsSinceMs = null
+      const entry = tracked.get(request)
+      if (entry) entry.runsSinceMs = null
     },
 
     restart(request) {
-      const job = jobs.get(request)
-      if (!job) return false
+      const entry = tracked.get(request)
+      if (!entry) return false
       restartRequest(state, request)
-      job.output.restart()
-      job.weights = null
-      job.startedMs = null
-      job.runsSinceMs = null
-      job.firstTokenMs = null
-      job.lastTokenMs = null
+      entry.output.restart()
+      entry.weights = null
+      entry.startedMs = null
+      entry.runsSinceMs = null
+      entry.firstTokenMs = null
+      entry.lastTokenMs = null
       return true
     },
 
     failAll(error) {
-      for (const request of [...jobs.keys(), ...scores.keys()]) fail(request, error())
+      for (const request of [...tracked.keys(), ...scores.keys()]) fail(request, error())
     },
 
-    progress: () => [...jobs.values()].map((job) => progressOf(job, nowMs())),
+    progress: () => [...tracked.values()].map((entry) => progressOf(entry, nowMs())),
   }
 }
 
-function progressOf(job: TrackedRequest, nowMs: number): PartProgress {
-  const { id, part, weights, output, request, progressMs, runsSinceMs, firstTokenMs } = job
+function progressOf(entry: TrackedRequest, nowMs: number): PartProgress {
+  const { id, part, weights, output, request, progressMs, runsSinceMs, firstTokenMs } = entry
   const lacksToken = runsSinceMs !== null && firstTokenMs === null && request.goal.kind === 'generate'
   return {
     requestId: id,
@@ -261,7 +272,7 @@ function outcomeOf(
   }
 }
 
-/** Calls back on abort and at the deadline until it is disposed of. */
+/** Calls back on abort and at the deadline until the returned function is called. */
 function watch(
   { signal, deadlineMs }: { signal?: AbortSignal | undefined; deadlineMs?: number | undefined },
   onAbort: () => void,

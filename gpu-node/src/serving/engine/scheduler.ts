@@ -1,21 +1,17 @@
 /**
- * What to run next. Pure: reads the state, changes nothing.
+ * Decides what runs next. Pure: reads the state and changes nothing.
  *
- * - Admission is strictly first come, first served: a large request at the head is waited for, so it cannot
- *   starve. It is optimistic: a request comes in when there are pages for the tokens that it has, and one more
- *   for each request that runs, which its next tokens may need; how long its answer will be nobody asks. Pages that
- *   other requests hold and it can share (`prefix.ts`) cost it nothing. One whose next page another request is about to
- *   fill waits for that page, and holds up nobody: choices of one prompt, and whoever asks the same at the same time, have it
- *   computed once.
- * - Every running request gets its next token in every step of its weight set. What is left of the
- *   step's tokens goes to prompts, one piece each, the one served longest ago first: a short
- *   prompt does not wait for a long one to finish.
- * - When there is no page for a next token, scoring gives way first, then the youngest request; the oldest always
- *   gets what it needs, so there is no deadlock. Whoever gave way feeds its prompt and its answer so far
- *   again, in pieces, or shares what is still remembered of it: the same bits on the sparse engine, equal up to
- *   rounding on ONNX.
- * - Scoring has the processor when no request runs; beside requests it gets a small piece every few
- *   steps, so that it neither holds them up nor starves.
+ * - Admission is strictly first come, first served. A large request at the head is waited for, so it cannot starve.
+ *   Admission is optimistic: a request is admitted when there are pages for its present tokens and one more page for each
+ *   running request; the length of its output is not considered. Pages that it can share with other requests
+ *   (`prefix-reuse.ts`) cost nothing. A request whose next page another one is about to fill waits for that page and
+ *   blocks no other request, so several choices of one prompt, and equal prompts that arrive together, are computed once.
+ * - Every running request gets its next token in every step of its weight set. The rest of the step's tokens goes to
+ *   prompts, one chunk each, least recently served first, so a short prompt does not wait for a long one.
+ * - When there is no page for a next token, scorings are preempted first, then the youngest request. The oldest request
+ *   always gets its pages, so there is no deadlock. A preempted request prefills its prompt and its output again, in
+ *   chunks, or shares what is still cached of it: the same bits on the sparse engine, equal up to rounding on ONNX.
+ * - Scoring uses whole steps when no request runs. Beside requests it gets a small piece every few steps.
  */
 import { PAGE_TOKENS, type SequenceWork, type WeightSet } from '../contract/backend.ts'
 import { freePages, holdersOf, pagesFor } from './page-pool.ts'
@@ -34,20 +30,20 @@ export interface DraftWork {
   readonly shared: readonly number[]
 }
 
-/** One step of one weight set, decided and not yet reserved. */
+/** One planned step of one weight set, not yet reserved. */
 export interface StepDraft {
   readonly weights: WeightSet
-  /** Sequences that the backend can forget. */
+  /** Sequences that the backend shall drop. */
   readonly drops: readonly number[]
   /** Requests that leave the queue with this step; each has work in it. */
   readonly admissions: readonly Request[]
   readonly work: readonly DraftWork[]
 }
 
-/** Whom to preempt so that the next step of `weights` has its pages; youngest first. */
+/** Returns the requests to preempt so that the next step of `weights` has its pages; youngest first. */
 export function choosePreemptions(state: EngineState, weights: WeightSet, policy: EnginePolicy): Request[] {
   const victims: Request[] = []
-  /** Who would still hold the pages of the victims. */
+  /** Remaining holders of the victims' pages. */
   const holders = new Map<number, number>()
   let free = freePages(state.pages)
   const evict = (candidates: readonly Request[]): boolean => {
@@ -78,7 +74,7 @@ export function choosePreemptions(state: EngineState, weights: WeightSet, policy
   return victims
 }
 
-/** The next step of `weights`; without work and drops when there is nothing to do. */
+/** Plans the next step of `weights`; it has neither work nor drops when there is nothing to do. */
 export function planStep(state: EngineState, weights: WeightSet, policy: EnginePolicy): StepDraft {
   const drops = pendingDrops(state, weights)
   const work: DraftWork[] = []
@@ -101,7 +97,7 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
   const inTurn = [...feeding, ...waitingRequests(state)].toSorted(
     (a, b) => a.turn - b.turn || a.order - b.order,
   )
-  /** Pages that are computed already, or are about to be, by their keys. */
+  /** Keys of pages that running or newly admitted requests are about to fill. */
   const filling = new Set(feeding.flatMap((request) => keysToFill(request, weights, fedOf(request))))
   let admitting = true
   for (const request of inTurn) {
@@ -132,7 +128,7 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
   return { weights, drops, admissions, work }
 }
 
-/** Whether a draft has anything for the backend. */
+/** Returns whether a draft has nothing for the backend. */
 export function isIdle(draft: StepDraft): boolean {
   return draft.work.length === 0 && draft.drops.length === 0
 }
@@ -168,7 +164,7 @@ function prefillOutput(request: Request, to: number): SequenceWork['output'] {
   return to === prefillLength(request) ? 'token' : 'none'
 }
 
-/** What a waiting request can share, and the free pages that it would take: for its own tokens, and shared ones. */
+/** Returns the pages that a waiting request can share, and the free pages that admitting it would take. */
 function admission(
   state: EngineState,
   request: Request,
@@ -183,7 +179,7 @@ function fedOf(request: Request): number {
   return sequenceOf(request)?.fed ?? 0
 }
 
-/** Pages that a sequence takes with its next token. */
+/** Returns the number of pages that a sequence takes with its next token. */
 function pagesForNext({ fed, pages }: Sequence): number {
   return pagesFor(fed + 1) - pages.length
 }

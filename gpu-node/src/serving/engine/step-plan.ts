@@ -7,25 +7,25 @@ import type { SequenceOutput, SequenceWork, StepPlan, StepResult } from '../cont
 import { pinOf, sequenceOf, type Request, type RequestStatus, type Sequence } from './engine-request.ts'
 import type { DraftWork, StepDraft } from './scheduler.ts'
 import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
-import { indexFilledPrefixes, rememberFilled } from './prefix-reuse.ts'
+import { indexFilledPrefixes, cacheFilledPages } from './prefix-reuse.ts'
 import { leaveStep, pendingDrops, queueDrop, type EngineState } from './engine-state.ts'
 
-/** A draft whose room is reserved. */
+/** A draft whose pages are reserved. */
 export interface ReservedStep {
   readonly draft: StepDraft
-  /** What the backend shall run. */
+  /** The plan for the backend. */
   readonly plan: StepPlan
   /** The sequence of each work of the draft, in its order. */
   readonly sequences: readonly Sequence[]
-  /** What `release` restores, by request; `pages` is how many its sequence had. */
+  /** State that {@link releaseStep} restores, by request; `pages` is the number that its sequence had. */
   readonly before: ReadonlyMap<Request, { status: RequestStatus; pages: number }>
 }
 
-/** What a committed step brought. */
+/** The results of a committed step. */
 export interface StepOutcome {
-  /** Requests whose first step of a sequence it was, and how many of their tokens others had computed. */
+  /** Requests that ran the first step of a sequence, with the number of tokens that were already cached. */
   readonly pinned: readonly { request: Request; cachedTokens: number }[]
-  /** Every request that had work in it and still wants the result. */
+  /** Every request that had work in the step and has not ended or restarted meanwhile. */
   readonly progressed: readonly Request[]
   readonly sampled: readonly { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[]
   /** Scorings that are complete; the caller ends them. */
@@ -34,11 +34,11 @@ export interface StepOutcome {
   readonly embedded: readonly Request[]
 }
 
-/** Sets aside what a draft needs and builds the backend's plan. */
+/** Reserves the pages of a draft and builds the backend's plan. */
 export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep {
   const { pages } = state
   const before = new Map<Request, { status: RequestStatus; pages: number }>()
-  // Before any page is taken: what is to be shared must not be forgotten for it.
+  // Before any page is taken: taking one may evict a page that is to be shared.
   for (const { shared } of draft.work) sharePages(pages, shared)
   const sequences = draft.work.map((work) => {
     const { request, to } = work
@@ -61,7 +61,7 @@ export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep 
   return { draft, plan, sequences, before }
 }
 
-/** Undoes a reservation after a failed step. The backend may know the sequences that it opened, and is to drop them. */
+/** Undoes a reservation after a failed step. The backend may have opened its sequences, so they are queued for dropping. */
 export function releaseStep(state: EngineState, step: ReservedStep): void {
   const { draft, sequences, before } = step
   if (draft.drops.length > 0)
@@ -78,7 +78,7 @@ export function releaseStep(state: EngineState, step: ReservedStep): void {
 }
 
 /**
- * Applies the results of a step. Results of requests that ended or started over meanwhile are ignored.
+ * Applies the results of a step. Results of requests that ended or restarted meanwhile are ignored.
  *
  * @throws AppError `node_failed` before anything is changed when the results do not fit the plan
  */
@@ -98,7 +98,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
     if (sequenceOf(request) !== sequence) return
     progressed.push(request)
     if (step.before.get(request)?.status.kind === 'waiting') pinned.push({ request, cachedTokens: work.from })
-    rememberFilled(state, request, sequence, work.from, work.to)
+    cacheFilledPages(state, request, sequence, work.from, work.to)
     sequence.fed = work.to
     if (request.status.kind === 'prefill') request.turn = ++state.turn
     if (output.kind === 'token') {
@@ -121,7 +121,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
   return { pinned, progressed, sampled, scored, embedded }
 }
 
-/** Whoever feeds from the first token again, because it gave way or changed its weights, starts a new sum. */
+/** Adds hidden states. A request that prefills from its first token again, after preemption or a restart, starts a new sum. */
 function addHidden(sum: Float64Array, part: Float32Array, isFirst: boolean): void {
   if (isFirst) sum.fill(0)
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number)
@@ -168,10 +168,10 @@ function checkResult(draft: StepDraft, { outputs }: StepResult): void {
       return got?.kind === output && (got.kind !== 'nll' || got.nll.length === to - from)
     })
   if (!fits)
-    throw new AppError('node_failed', 'The backend answered a step with results that do not fit its plan.')
+    throw new AppError('node_failed', 'The backend returned step results that do not match the plan.')
 }
 
-/** Tokens of a step by what they were for; a prompt fed again after a restart is prefill too. */
+/** Counts the tokens of a step by purpose. A prompt that is prefilled again after a restart counts as prefill. */
 export function tokensByKind({ draft }: ReservedStep): {
   prefillTokens: number
   decodeTokens: number

@@ -1,37 +1,37 @@
-/** What a token, or the end, released. */
-interface TextDelta {
+/** Text that a token, or the end of the stream, released. */
+interface ReleasedText {
   text: string
-  /** How many further tokens are now wholly within the released text. */
+  /** Number of further tokens that now lie wholly within the released text. */
   tokens: number
 }
 
 /**
  * Turns the bytes of generated tokens into text that can be sent.
  *
- * A character is released when all its bytes have come; text that may be the beginning of a stop
- * string is held back until it is decided. Lengths are in UTF-16 units.
+ * A character is released when all its bytes have arrived. Text that may be the start of a stop string is held back
+ * until that is decided. Lengths are in UTF-16 code units.
  */
 export interface TextStream {
-  /** Takes the bytes of the next token; none for a token without text. After `stopped` it must not be called. */
-  push(bytes: Uint8Array): TextDelta
-  /** Releases everything that was held back; an unfinished character becomes U+FFFD. */
-  end(): TextDelta
-  /** A stop string was found: the text before it is released, it and what follows never is. */
+  /** Takes the bytes of the next token; none for a token without text. Must not be called after `stopped`. */
+  push(bytes: Uint8Array): ReleasedText
+  /** Releases all text that was held back; an unfinished character becomes U+FFFD. */
+  end(): ReleasedText
+  /** A stop string was found. The text before it is released; the stop string and what follows never are. */
   readonly stopped: boolean
 }
 
-/** A stream that ends at the first of `stops` to be complete. */
+/** Creates a stream that ends at the first complete stop string. */
 export function createTextStream(stops: readonly string[]): TextStream {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   const wanted = stops.map((stop) => stop.toWellFormed()).filter((stop) => stop.length > 0)
-  /** Where each token that is not released starts and, once its last character is whole, ends in the text. */
+  /** Start of each unreleased token in the text and, once its last character is complete, its end. */
   let tokens: { start: number; end: number | undefined }[] = []
   let tail: Uint8Array = new Uint8Array(0)
   let held = ''
   let releasedLength = 0
   let stopped = false
 
-  const release = (length: number): TextDelta => {
+  const release = (length: number): ReleasedText => {
     const text = held.slice(0, length)
     held = held.slice(length)
     releasedLength += length
@@ -46,7 +46,7 @@ export function createTextStream(stops: readonly string[]): TextStream {
     const before = releasedLength + held.length
     held += piece
     const end = before + piece.length
-    // A new character completes every token that waited for one.
+    // A new character completes every token that was waiting for one.
     if (piece.length > 0) for (const token of tokens) token.end ??= end
     tokens.push({ start, end: whole ? end : undefined })
   }
@@ -59,7 +59,7 @@ export function createTextStream(stops: readonly string[]): TextStream {
       tail = joined.slice(cut)
       take(decoder.decode(joined.subarray(0, cut)), start, tail.length === 0)
       const match = firstMatch(held, wanted)
-      if (match === undefined) return release(held.length - longestBeginning(held, wanted))
+      if (match === undefined) return release(held.length - longestPartialStop(held, wanted))
       stopped = true
       const stopAt = releasedLength + match
       const before = tokens.filter((token) => token.start < stopAt).length
@@ -79,7 +79,7 @@ export function createTextStream(stops: readonly string[]): TextStream {
   }
 }
 
-/** How many leading bytes of `bytes` do not belong to a character whose end is still to come. */
+/** Returns the number of leading bytes that form complete UTF-8 characters. */
 export function wholeCharacters(bytes: Uint8Array): number {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back] ?? 0
@@ -91,7 +91,7 @@ export function wholeCharacters(bytes: Uint8Array): number {
   return bytes.length
 }
 
-/** Where the stop string that is complete first begins; of those complete at once, the longest. */
+/** Returns the start of the stop string that is complete first; of several complete at the same point, the longest. */
 function firstMatch(text: string, stops: readonly string[]): number | undefined {
   let best: { start: number; end: number } | undefined
   for (const stop of stops) {
@@ -103,8 +103,8 @@ function firstMatch(text: string, stops: readonly string[]): number | undefined 
   return best?.start
 }
 
-/** Length of the longest end of `text` that is a beginning of a stop string. */
-function longestBeginning(text: string, stops: readonly string[]): number {
+/** Returns the length of the longest suffix of `text` that is a prefix of a stop string. */
+function longestPartialStop(text: string, stops: readonly string[]): number {
   let longest = 0
   for (const stop of stops) {
     for (let length = Math.min(stop.length - 1, text.length); length > longest; length--) {

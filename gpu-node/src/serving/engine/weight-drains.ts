@@ -1,11 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Request } from './engine-request.ts'
 
-/** What drains read of the engine, and how they end a request that is late. */
+/** Parts of the engine that drains need. */
 export interface DrainDeps {
   boundTo: (version: number) => Request[]
   activeVersion: () => number | undefined
-  /** Starts the request over on other weights or ends it, if it can; called once at the deadline. */
+  /** Restarts the request on other weights or ends it, where possible; called once at the deadline. */
   abandon: (request: Request) => void
 }
 
@@ -13,13 +13,13 @@ export interface DrainDeps {
 export interface Drains {
   /** @throws AppError `conflict` when the version is active, or becomes active before it is idle */
   start(version: number, deadlineMs: number): Promise<void>
-  /** The version is not idle until the returned function is called, though no request may be bound to it. */
+  /** Counts the version as busy until the returned function is called, even when no request is bound to it. */
   hold(version: number): () => void
-  /** To be called after anything ended or the active set changed. */
+  /** Ends drains that are complete. Call it after a request ended or the active set changed. */
   settle(): void
 }
 
-/** No drain under way. */
+/** Creates the drains of an engine. */
 export function createDrains({ boundTo, activeVersion, abandon }: DrainDeps): Drains {
   const waiting = new Set<{ version: number; done: (error?: AppError) => void }>()
   const holds = new Set<{ version: number }>()

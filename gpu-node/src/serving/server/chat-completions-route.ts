@@ -6,7 +6,7 @@ import { CHAT_LOGPROB_BYTES, requireLogprobsFit } from './response-size.ts'
 import { chatPrompt, userText } from './chat-prompt.ts'
 import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
 import { sampledTokens } from './drift-scoring.ts'
-import { beginningsOf } from './prompt-tokens.ts'
+import { promptPrefixes } from './prompt-tokens.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling-options.ts'
 import { CHAT_FIELDS, compileStructure, structureOf } from './structured-output.ts'
 import { toolFormat } from './tool-call-format.ts'
@@ -32,7 +32,7 @@ export function chatCompletions(deps: InferenceDeps): Hono {
           const plan = {
             ...samplingOf(request, chatTopLogprobs(request)),
             prompts: [tokens],
-            beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
+            prefixes: promptPrefixes(call.prefix, prompt.length, tokens.length),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: chatMaxTokens(request),
             constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),

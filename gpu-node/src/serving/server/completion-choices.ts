@@ -14,8 +14,8 @@ import { philox } from '../sampling/random-draw.ts'
 export interface ChoicesPlan extends Pick<GenerateRequest, 'maxTokens' | 'sampling' | 'stops'> {
   prompts: readonly (readonly number[])[]
   choicesPerPrompt: number
-  /** What the caller calls the beginnings of the first prompt. */
-  beginnings?: readonly NamedPrefix[] | undefined
+  /** Named prefixes of the first prompt. */
+  prefixes?: readonly NamedPrefix[] | undefined
   /** Makes what keeps one choice to a grammar; undefined where there is none. */
   constrain?: (() => TokenConstraint) | undefined
 }
@@ -54,7 +54,7 @@ export function startChoices(
   },
   abort: AbortController,
 ): Choices {
-  const { prompts, choicesPerPrompt, sampling, constrain, beginnings, ...rest } = plan
+  const { prompts, choicesPerPrompt, sampling, constrain, prefixes, ...rest } = plan
   const specs = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
   const promptOf = (choice: number) => Math.floor(choice / choicesPerPrompt)
   const { signal } = abort
@@ -66,7 +66,7 @@ export function startChoices(
       const seed = seedOf(sampling.seed, choice)
       const part = promptOf(choice)
       const spec = { ...common, part, ...rest, partition, sampling: { ...sampling, seed }, prompt, signal }
-      const named = choice === 0 ? { beginnings } : {}
+      const named = choice === 0 ? { prefixes } : {}
       generations.push(engine.generate({ ...spec, ...named, constraint: constrain?.() }))
     }
   } catch (error) {

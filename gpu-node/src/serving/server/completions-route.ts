@@ -6,7 +6,7 @@ import { completionFormat } from './output-format.ts'
 import { COMPLETION_LOGPROB_BYTES, requireLogprobsFit } from './response-size.ts'
 import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
 import { sampledTokens } from './drift-scoring.ts'
-import { beginningsOf, tokensOf } from './prompt-tokens.ts'
+import { promptPrefixes, tokensOf } from './prompt-tokens.ts'
 import { completionMaxTokens, samplingOf } from './sampling-options.ts'
 
 /** `POST /rpc/completions` */
@@ -29,7 +29,7 @@ export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
           const plan = {
             ...samplingOf(request, topLogprobs),
             prompts,
-            beginnings: beginningsOf(call.prefix, first.length, prompts[0]?.length ?? 0),
+            prefixes: promptPrefixes(call.prefix, first.length, prompts[0]?.length ?? 0),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: completionMaxTokens(request),
           }

@@ -22,7 +22,7 @@ interface GenerateJob {
   attestation?: string | undefined
   /** Whose prompts may share what was computed of them. */
   tenant?: string | undefined
-  /** What the gateway calls the beginnings of its first prompt. */
+  /** Names that the gateway gives to prefixes of the first prompt. */
   prefix?: readonly string[] | undefined
   sample: boolean
   model: string

@@ -101,7 +101,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
 function byRequest(parts: readonly (RequestProgress & { part?: number | undefined })[]): RequestProgress[] {
   return [...Map.groupBy(parts, ({ requestId }) => requestId)].map(([requestId, own]) => {
     const completionTokens = own.reduce((sum, part) => sum + part.completionTokens, 0)
-    const tokenlessMs = completionTokens > 0 ? [] : own.flatMap((part) => part.firstTokenWaitMs ?? [])
+    const firstTokenWaits = completionTokens > 0 ? [] : own.flatMap((part) => part.firstTokenWaitMs ?? [])
     return {
       requestId,
       promptTokens: [...Map.groupBy(own, ({ part }) => part).values()]
@@ -109,7 +109,7 @@ function byRequest(parts: readonly (RequestProgress & { part?: number | undefine
         .reduce((sum, promptTokens) => sum + promptTokens, 0),
       completionTokens,
       idleMs: finiteOr0(Math.min(...own.map(({ idleMs }) => idleMs))),
-      ...(tokenlessMs.length > 0 ? { tokenlessMs: Math.max(...tokenlessMs) } : {}),
+      ...(firstTokenWaits.length > 0 ? { firstTokenWaitMs: Math.max(...firstTokenWaits) } : {}),
     }
   })
 }

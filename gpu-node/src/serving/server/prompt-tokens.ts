@@ -27,12 +27,12 @@ export async function tokensOf(
 }
 
 /**
- * About how many tokens each beginning has that the gateway gave a key.
+ * Names the prefixes of a prompt that the gateway gave keys, with their approximate length in tokens.
  *
  * @param units of the prompt: UTF-16 code units of a text, or token ids
  * @param tokens of the prompt
  */
-export function beginningsOf(
+export function promptPrefixes(
   keys: readonly string[] | undefined,
   units: number,
   tokens: number,

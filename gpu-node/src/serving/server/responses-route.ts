@@ -5,7 +5,7 @@ import { toChatRequest } from '@copal/shared/wire/responses.ts'
 import { chatPrompt, userText } from './chat-prompt.ts'
 import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
 import { sampledTokens } from './drift-scoring.ts'
-import { beginningsOf } from './prompt-tokens.ts'
+import { promptPrefixes } from './prompt-tokens.ts'
 import { responseFormat } from './responses-format.ts'
 import { samplingOf } from './sampling-options.ts'
 import { compileStructure, RESPONSE_FIELDS, structureOf } from './structured-output.ts'
@@ -31,7 +31,7 @@ export function responses(deps: InferenceDeps): Hono {
           return {
             ...samplingOf({ model, temperature, top_p, seed }, -1),
             prompts: [tokens],
-            beginnings: beginningsOf(call.prefix, prompt.length, tokens.length),
+            prefixes: promptPrefixes(call.prefix, prompt.length, tokens.length),
             choicesPerPrompt: 1,
             maxTokens: request.max_output_tokens ?? null,
             constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),

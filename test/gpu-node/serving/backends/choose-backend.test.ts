@@ -5,7 +5,7 @@ import {
 } from '../../../../gpu-node/src/serving/backends/choose-backend.ts'
 import { loadNative } from '../../../../gpu-node/src/platform/native-addon.ts'
 import { addon } from '../../../support/engine/backends.ts'
-import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 function choose(overrides: Partial<ChooseBackendOptions>) {
@@ -55,7 +55,7 @@ test('sparse without the addon is an error that says how to build it', () => {
 })
 
 if (addon) testSparse(addon.kernels())
-else leaveOut('the choice of the sparse engine')
+else skipWithoutAddon('the choice of the sparse engine')
 
 function testSparse(kernels: readonly string[]): void {
   test('auto is sparse where the addon loads', () => {

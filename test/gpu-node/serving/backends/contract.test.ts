@@ -11,12 +11,12 @@ import type {
   WeightSetSource,
 } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
-import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import {
   expectedScores,
   halfMaskFile,
-  MISFITS,
-  refusal,
+  INVALID_MASKS,
+  appErrorOf,
   TARGETS,
   TOKENS,
 } from '../../../support/models/masked-scores.ts'
@@ -26,12 +26,12 @@ import { temporaryDir } from '../../../support/harness/temporary.ts'
 import type { TinyLlamaOptions } from '../../../support/models/tiny-llama.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 import {
-  generating,
+  generateWork,
   logprobs,
   Steps,
   tokenIds,
-  tokensOf,
-  TOLD,
+  randomTokens,
+  WITH_LOGPROBS,
   type Token,
 } from '../../../support/engine/backend-steps.ts'
 import { maskOf } from '../../../support/engine/token-masks.ts'
@@ -42,8 +42,8 @@ function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tol
     expect(Math.abs(actual[i]! - expected[i]!), `at ${i}`).toBeLessThanOrEqual(tolerance)
 }
 
-if (!addon) leaveOut('the sparse engine')
-describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
+if (!addon) skipWithoutAddon('the sparse engine')
+describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => {
   let tiny: TinyModel
   let backend: Backend
   let opened: Promise<Steps> | undefined
@@ -97,23 +97,23 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
       onTestFinished(() => other.remove())
       const { model, tensors } = other
       const variant = await load({ model })
-      const tokens = tokensOf(3, 24)
-      const targets = tokensOf(4, 24)
+      const tokens = randomTokens(3, 24)
+      const targets = randomTokens(4, 24)
       const expected = referenceLogits(model.config, tensors, [...tokens]).map(logSoftmax)
       const nll = await variant.nll(1, tokens, targets)
       expectClose(
         nll,
         [...targets].map((target, i) => -expected[i]![target]!),
-        ofExact,
+        exactTolerance,
       )
-      const { token, top } = (await variant.one(generating(2, tokens))) as Token
+      const { token, top } = (await variant.one(generateWork(2, tokens))) as Token
       const last = expected[23]!
       const order = [...last.keys()].sort((a, b) => last[b]! - last[a]!)
-      expect(last[order[0]!]! - last[token]!).toBeLessThanOrEqual(2 * ofExact)
+      expect(last[order[0]!]! - last[token]!).toBeLessThanOrEqual(2 * exactTolerance)
       expectClose(
         top.map(({ logprob }) => logprob),
         top.map((alternative) => last[alternative.token]!),
-        ofExact,
+        exactTolerance,
       )
     })
   })
@@ -127,20 +127,20 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
       [steps, ...masked].map((set) => set.nll(1, TOKENS, TARGETS)),
     )
     expect(ofFirst).not.toEqual(ofSecond)
-    expectClose(ofDense!, expectedScores(tiny), ofExact)
-    expectClose(ofFirst!, expectedScores(tiny, randomHalfMask(tiny.model, 1).linears), ofExact)
-    expectClose(ofSecond!, expectedScores(tiny, randomHalfMask(tiny.model, 2).linears), ofExact)
+    expectClose(ofDense!, expectedScores(tiny), exactTolerance)
+    expectClose(ofFirst!, expectedScores(tiny, randomHalfMask(tiny.model, 1).linears), exactTolerance)
+    expectClose(ofSecond!, expectedScores(tiny, randomHalfMask(tiny.model, 2).linears), exactTolerance)
   })
 
   describe('masks that do not fit are refused', () => {
-    test.each(MISFITS)('%s', async (_, code, message, makeFile) => {
+    test.each(INVALID_MASKS)('%s', async (_, code, message, makeFile) => {
       const steps = await serving()
-      const failure = await refusal(
+      const failure = await appErrorOf(
         backend.load(source({ version: 3, maskPath: await makeFile(tiny.model) })),
       )
       expect(failure.code).toBe(code)
       expect(failure.message).toContain(message)
-      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), ofExact)
+      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), exactTolerance)
     })
   })
 
@@ -152,7 +152,7 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     for (const [name, tensor] of tensors) tensors.set(name, { ...tensor, offset: 0 })
     // All bits set is a NaN.
     await writeFile(path, Buffer.alloc(Math.max(...[...tensors.values()].map(({ bytes }) => bytes)), 0xff))
-    const failure = await refusal(backend.load(source({ model: broken })))
+    const failure = await appErrorOf(backend.load(source({ model: broken })))
     expect(failure.code).toBe('node_failed')
     expect(failure.message).toContain('NaN')
   })
@@ -162,14 +162,14 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     const released = new Steps(backend, weights)
     const inFlight = released.nll(1, TOKENS, TARGETS)
     await Promise.all([backend.release(weights), backend.release(weights)])
-    expectClose(await inFlight, expectedScores(tiny), ofExact)
+    expectClose(await inFlight, expectedScores(tiny), exactTolerance)
     expect(await weights.ended).toBeUndefined()
-    expect((await refusal(released.nll(1, TOKENS, TARGETS))).code).toBe('node_failed')
+    expect((await appErrorOf(released.nll(1, TOKENS, TARGETS))).code).toBe('node_failed')
   })
 
   test('cached decode gives what a full forward over the same tokens gives', async () => {
     const steps = await serving()
-    const prompt = tokensOf(5, 9)
+    const prompt = randomTokens(5, 9)
     const outputs = await steps.generate(1, prompt, 30)
     const all = Int32Array.of(...prompt, ...tokenIds(outputs))
     const nll = await steps.nll(2, all.subarray(0, -1), all.slice(1))
@@ -177,13 +177,13 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     expectClose(
       logprobs(outputs).map((logprob) => -logprob),
       nll.subarray(prompt.length - 1),
-      Math.max(ofItself, 1e-5),
+      Math.max(selfTolerance, 1e-5),
     )
   })
 
   test('decode stays right while a sequence grows', async () => {
     const steps = await serving()
-    const prompt = tokensOf(6, 250)
+    const prompt = randomTokens(6, 250)
     const outputs = await steps.generate(1, prompt, 280)
     const all = Int32Array.of(...prompt, ...tokenIds(outputs))
     expect(outputs.length).toBe(280)
@@ -191,7 +191,7 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     expectClose(
       logprobs(outputs).map((logprob) => -logprob),
       nll.subarray(prompt.length - 1),
-      5 * Math.max(ofItself, 1e-5),
+      5 * Math.max(selfTolerance, 1e-5),
     )
   })
 
@@ -199,14 +199,14 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     'prefill in chunks of %j equals prefill at once',
     async (chunks) => {
       const steps = await serving()
-      const tokens = tokensOf(7, 600)
-      const whole = (await steps.one(generating(1, tokens))) as Token
+      const tokens = randomTokens(7, 600)
+      const whole = (await steps.one(generateWork(1, tokens))) as Token
       let position = 0
       let last: SequenceOutput | undefined
       for (const [index, length] of chunks.entries()) {
         const chunk = tokens.subarray(position, position + length)
         const output = index === chunks.length - 1 ? 'token' : 'none'
-        const sampler = index === 0 ? { sampler: { ...TOLD, promptTokens: 600 } } : {}
+        const sampler = index === 0 ? { sampler: { ...WITH_LOGPROBS, promptTokens: 600 } } : {}
         last = await steps.one({ sequence: 2, tokens: chunk, position, output, ...sampler })
         position += length
       }
@@ -215,20 +215,20 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
       expectClose(
         token.top.map(({ logprob }) => logprob),
         whole.top.map(({ logprob }) => logprob),
-        ofItself,
+        selfTolerance,
       )
     },
   )
 
   test('scores of one chunk equal scores of several, and a target of -1 is skipped', async () => {
     const steps = await serving()
-    const tokens = tokensOf(8, 500)
-    const targets = Int32Array.from(tokensOf(9, 500), (target, i) => (i % 3 === 0 ? -1 : target))
+    const tokens = randomTokens(8, 500)
+    const targets = Int32Array.from(randomTokens(9, 500), (target, i) => (i % 3 === 0 ? -1 : target))
     const whole = await steps.nll(1, tokens, targets)
     expect(whole.length).toBe(333)
     const first = await steps.nll(2, tokens.subarray(0, 123), targets.subarray(0, 123))
     const rest = await steps.nll(2, tokens.subarray(123), targets.subarray(123), 123)
-    expectClose([...first, ...rest], whole, ofItself)
+    expectClose([...first, ...rest], whole, selfTolerance)
     const none = await steps.nll(3, tokens.subarray(0, 4), new Int32Array(4).fill(-1))
     expect(none.length).toBe(0)
   })
@@ -241,12 +241,12 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
       { temperature: 1.3, topP: 0.8, seed: 5, frequencyPenalty: 0.5 },
       { repetitionPenalty: 1.4 },
     ]
-    const prompts = Array.from({ length: 20 }, (_, i) => tokensOf(100 + i, 1 + ((i * 37) % 270)))
+    const prompts = Array.from({ length: 20 }, (_, i) => randomTokens(100 + i, 1 + ((i * 37) % 270)))
     const alone: Token[][] = []
     for (const [i, prompt] of prompts.entries())
       alone.push(await steps.generate(1, prompt, 8, settings[i % 4]))
     const together: Token[][] = prompts.map(() => [])
-    const starts = await steps.run(prompts.map((prompt, i) => generating(i, prompt, settings[i % 4])))
+    const starts = await steps.run(prompts.map((prompt, i) => generateWork(i, prompt, settings[i % 4])))
     for (const [i, output] of starts.entries()) together[i]!.push(output as Token)
     for (let n = 1; n < 8; n++) {
       const work = prompts.map((prompt, i): SequenceWork => ({
@@ -267,21 +267,21 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     }
     for (const i of prompts.keys()) {
       expect(tokenIds(together[i]!)).toEqual(tokenIds(alone[i]!))
-      expectClose(logprobs(together[i]!), logprobs(alone[i]!), ofItself)
+      expectClose(logprobs(together[i]!), logprobs(alone[i]!), selfTolerance)
     }
   })
 
   test('prompts fed beside running sequences change nothing for either', async () => {
     const steps = await serving()
-    const prompt = tokensOf(40, 77)
-    const alone = await steps.generate(1, tokensOf(41, 20), 6)
-    const fed = (await steps.one(generating(2, prompt))) as Token
-    const mixed = [(await steps.one(generating(3, tokensOf(41, 20)))) as Token]
+    const prompt = randomTokens(40, 77)
+    const alone = await steps.generate(1, randomTokens(41, 20), 6)
+    const fed = (await steps.one(generateWork(2, prompt))) as Token
+    const mixed = [(await steps.one(generateWork(3, randomTokens(41, 20)))) as Token]
     let last: SequenceOutput | undefined
     for (let n = 0; n < 5; n++) {
       const from = n * 16
       const chunk = prompt.subarray(from, n === 4 ? 77 : from + 16)
-      const sampler = n === 0 ? { sampler: { ...TOLD, promptTokens: 77 } } : {}
+      const sampler = n === 0 ? { sampler: { ...WITH_LOGPROBS, promptTokens: 77 } } : {}
       const outputs = await steps.run([
         { sequence: 3, tokens: Int32Array.of(mixed.at(-1)!.token), position: 20 + n, output: 'token' },
         { sequence: 4, tokens: chunk, position: from, output: n === 4 ? 'token' : 'none', ...sampler },
@@ -291,13 +291,13 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     }
     expect(tokenIds(mixed)).toEqual(tokenIds(alone))
     expect((last as Token).token).toBe(fed.token)
-    expectClose([...logprobs(mixed), (last as Token).logprob], [...logprobs(alone), fed.logprob], ofItself)
+    expectClose([...logprobs(mixed), (last as Token).logprob], [...logprobs(alone), fed.logprob], selfTolerance)
   })
 
   test('a sequence that starts over with its generated tokens goes on with the same text', async () => {
     const steps = await serving()
     const sampler = { temperature: 1, seed: 12, frequencyPenalty: 0.3, promptTokens: 10 }
-    const prompt = tokensOf(15, 10)
+    const prompt = randomTokens(15, 10)
     const expected = await steps.generate(1, prompt, 12, sampler)
     const before = await steps.generate(2, prompt, 6, sampler)
     const again = Int32Array.of(...prompt, ...tokenIds(before))
@@ -308,7 +308,7 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
   test('only what a mask allows is sampled, each sequence by its own, also when the mask comes late', async () => {
     const steps = await serving()
     const vocab = tiny.model.config.vocabSize
-    const prompts = [tokensOf(41, 5), tokensOf(42, 300), tokensOf(43, 1)]
+    const prompts = [randomTokens(41, 5), randomTokens(42, 300), randomTokens(43, 1)]
     const allowed = [[7], [250, 299], undefined]
     const masks = allowed.map((tokens, index) =>
       tokens === undefined
@@ -320,7 +320,7 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
     const free = await steps.generate(1400, prompts[2]!, 2)
     const first = await steps.run(
       prompts.map((prompt, index) => {
-        const work = generating(1401 + index, prompt)
+        const work = generateWork(1401 + index, prompt)
         return masks[index] ? { ...work, allowed: masks[index] } : work
       }),
     )
@@ -347,9 +347,9 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
 
   test('a mask of null forbids nothing', async () => {
     const steps = await serving()
-    const prompt = tokensOf(44, 6)
+    const prompt = randomTokens(44, 6)
     const [free] = await steps.generate(1410, prompt, 1)
-    const output = await steps.one({ ...generating(1411, prompt), allowed: Promise.resolve(null) })
+    const output = await steps.one({ ...generateWork(1411, prompt), allowed: Promise.resolve(null) })
     expect((output as Token).token).toBe(free!.token)
     await steps.run([], [1410, 1411])
   })
@@ -383,15 +383,15 @@ describe.each(BACKENDS)('$name', ({ create, ofExact, ofItself }) => {
         'no sampler',
       ],
       ['targets', [scored(2, 1)], 'internal_error', '1 targets for 2 tokens'],
-      ['twice', [generating(900, one), generating(900, one)], 'internal_error', 'two pieces of work'],
+      ['twice', [generateWork(900, one), generateWork(900, one)], 'internal_error', 'two pieces of work'],
       ['too long', [scored(1025, 1025)], 'context_length_exceeded', 'the model takes 1024'],
     ]
     test.each(cases)('%s', async (_, work, code, message) => {
       const steps = await serving()
-      const failure = await refusal(steps.run(work))
+      const failure = await appErrorOf(steps.run(work))
       expect(failure.code).toBe(code)
       expect(failure.message).toContain(message)
-      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), ofExact)
+      expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), exactTolerance)
     })
   })
 })

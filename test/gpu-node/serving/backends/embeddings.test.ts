@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Backend, SequenceWork, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
-import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { referenceHidden } from '../../../support/models/reference-model.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
@@ -35,8 +35,8 @@ function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return dot / Math.sqrt(ofA * ofB)
 }
 
-if (!addon) leaveOut('the sparse engine')
-describe.each(BACKENDS)('$name', ({ name, create, ofItself }) => {
+if (!addon) skipWithoutAddon('the sparse engine')
+describe.each(BACKENDS)('$name', ({ name, create, selfTolerance }) => {
   let opened: Promise<{ backend: Backend; weights: WeightSet }> | undefined
   afterAll(async () => {
     const set = await opened
@@ -91,7 +91,7 @@ describe.each(BACKENDS)('$name', ({ name, create, ofItself }) => {
       const pieces = await sumOf(2, TEXT, chunks)
       const largest = Math.max(...whole.map(Math.abs))
       for (const [i, value] of pieces.entries())
-        expect(Math.abs(value - whole[i]!)).toBeLessThan(largest * Math.max(ofItself, 1e-6))
+        expect(Math.abs(value - whole[i]!)).toBeLessThan(largest * Math.max(selfTolerance, 1e-6))
     },
   )
 
@@ -103,7 +103,7 @@ describe.each(BACKENDS)('$name', ({ name, create, ofItself }) => {
     engine.close()
     const sum = await sumOf(1, TEXT, [TEXT.length])
     for (const [i, value] of embedding.entries())
-      expect(Math.abs(value - sum[i]! / TEXT.length)).toBeLessThan(Math.max(ofItself, 1e-6))
+      expect(Math.abs(value - sum[i]! / TEXT.length)).toBeLessThan(Math.max(selfTolerance, 1e-6))
     embeddings.set(name, embedding)
   })
 
@@ -121,7 +121,7 @@ describe.each(BACKENDS)('$name', ({ name, create, ofItself }) => {
     expect(outputs.map(({ kind }) => kind)).toEqual(['nll', 'hidden_sum', 'none', 'hidden_sum'])
     const [, beside] = outputs
     if (beside?.kind !== 'hidden_sum') throw new Error('expected a sum')
-    expect(cosine(beside.sum, alone)).toBeGreaterThan(1 - Math.max(ofItself, 1e-7))
+    expect(cosine(beside.sum, alone)).toBeGreaterThan(1 - Math.max(selfTolerance, 1e-7))
   })
 })
 

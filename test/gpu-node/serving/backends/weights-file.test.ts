@@ -7,7 +7,7 @@ import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-mod
 import { readTensorEntries } from '../../../../gpu-node/src/model/formats/safetensors.ts'
 import { addon, BACKENDS, type TestedBackend } from '../../../support/engine/backends.ts'
 import { GREEDY } from '../../../support/engine/greedy.ts'
-import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { randomHalfMask } from '../../../support/models/random-masks.ts'
 import { writeSafetensors, type StoredTensor } from '../../../support/models/safetensors-writer.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
@@ -69,7 +69,7 @@ async function written(bytes: Uint8Array): Promise<string> {
   return path
 }
 
-if (!addon) leaveOut('the sparse engine')
+if (!addon) skipWithoutAddon('the sparse engine')
 describe.each(BACKENDS)('$name', (tested) => {
   test.each([[[]], [[Q, DOWN]]])(
     'a weights file serves exactly the logits of its values, with %j left dense',

@@ -54,19 +54,19 @@ test('the desired state and the jobs of the answer reach the node', async () => 
 test('a change is told at once, and changes close together share a beat', async () => {
   const { gateway, heart, setVersion } = await setup(60_000)
   heart.start()
-  await vi.waitFor(() => expect(gateway.beats).toHaveLength(1), WAIT)
+  await vi.waitFor(() => expect(gateway.heartbeats).toHaveLength(1), WAIT)
   for (let version = 1; version <= 5; version++) {
     setVersion(version)
     heart.poke()
   }
-  await vi.waitFor(() => expect(gateway.beats.at(-1)?.activeVersion).toBe(5), WAIT)
-  expect(gateway.beats).toHaveLength(2)
+  await vi.waitFor(() => expect(gateway.heartbeats.at(-1)?.activeVersion).toBe(5), WAIT)
+  expect(gateway.heartbeats).toHaveLength(2)
 })
 
 test('beats follow each other without being asked for', async () => {
   const { gateway, heart } = await setup(5)
   heart.start()
-  await vi.waitFor(() => expect(gateway.beats.length).toBeGreaterThan(3), WAIT)
+  await vi.waitFor(() => expect(gateway.heartbeats.length).toBeGreaterThan(3), WAIT)
 })
 
 test('a gateway that is away is logged once when it goes and once when it returns', async () => {
@@ -78,7 +78,7 @@ test('a gateway that is away is logged once when it goes and once when it return
   // Several beats fail meanwhile.
   await new Promise((resolve) => setTimeout(resolve, 100))
   await gateway.open()
-  await vi.waitFor(() => expect(gateway.beats.length).toBeGreaterThan(0), WAIT)
+  await vi.waitFor(() => expect(gateway.heartbeats.length).toBeGreaterThan(0), WAIT)
   await vi.waitFor(() => expect(log.lines).toHaveLength(2), WAIT)
   expect(log.lines[0]).toMatch(/gateway lost/)
   expect(log.lines[1]).toMatch(/gateway found again/)
@@ -100,8 +100,8 @@ test('an answer that does not speak the protocol counts as an absent gateway', a
 test('a node that stops says its last words', async () => {
   const { gateway, heart, setVersion } = await setup(60_000)
   heart.start()
-  await vi.waitFor(() => expect(gateway.beats).toHaveLength(1), WAIT)
+  await vi.waitFor(() => expect(gateway.heartbeats).toHaveLength(1), WAIT)
   setVersion(9)
   await heart.stop()
-  expect(gateway.beats.map(({ activeVersion }) => activeVersion)).toEqual([0, 9])
+  expect(gateway.heartbeats.map(({ activeVersion }) => activeVersion)).toEqual([0, 9])
 })

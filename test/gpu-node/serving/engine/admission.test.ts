@@ -4,52 +4,54 @@ import { expect, test } from 'vitest'
 import {
   CODEC,
   CONFIG,
-  read,
+  readGeneration,
   request,
-  setup,
-  text,
-  when,
+  startArithmeticEngine,
+  textOf,
+  untilTrue,
 } from '../../../support/doubles/arithmetic-engine.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
 
 test('an end token ends the answer, is no text and is not counted', async () => {
   const probe = createArithmeticBackend()
   const end = probe.expected(1, [1], { seed: 0 }, 4)[3]!
-  const { backend, engine } = setup({ config: { ...CONFIG, eosTokenIds: [end] } })
+  const { backend, engine } = startArithmeticEngine({ config: { ...CONFIG, eosTokenIds: [end] } })
   engine.setActive(backend.weights(1))
-  const result = await read(engine.generate(request([1], { maxTokens: null })))
-  expect(result.text).toBe(text(probe.expected(1, [1], { seed: 0 }, 3)))
+  const result = await readGeneration(engine.generate(request([1], { maxTokens: null })))
+  expect(result.text).toBe(textOf(probe.expected(1, [1], { seed: 0 }, 3)))
   expect(result.finished).toMatchObject({ reason: 'stop', completionTokens: 3 })
 })
 
 test('a stop string ends the answer before it, and the room is free afterwards', async () => {
-  const { backend, engine } = setup()
+  const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
-  const full = text(backend.expected(1, [1], { seed: 0 }, 30))
+  const full = textOf(backend.expected(1, [1], { seed: 0 }, 30))
   const stop = full.slice(5, 8)
-  const result = await read(engine.generate(request([1], { maxTokens: 30, stops: [stop] })))
+  const result = await readGeneration(engine.generate(request([1], { maxTokens: 30, stops: [stop] })))
   expect(result.text).toBe(full.slice(0, full.indexOf(stop)))
   expect(result.finished).toMatchObject({ reason: 'stop' })
-  await when(() => backend.kvTokens === 0)
+  await untilTrue(() => backend.kvTokens === 0)
 })
 
 test('special tokens are hidden from the text', async () => {
   const probe = createArithmeticBackend()
   const tokens = probe.expected(1, [1], { seed: 0 }, 10)
-  const { backend, engine } = setup({ codec: { ...CODEC, isSpecial: (id) => id === tokens[4] } })
+  const { backend, engine } = startArithmeticEngine({
+    codec: { ...CODEC, isSpecial: (id) => id === tokens[4] },
+  })
   engine.setActive(backend.weights(1))
-  const result = await read(engine.generate(request([1])))
-  expect(result.text).toBe(text(tokens.filter((id) => id !== tokens[4])))
+  const result = await readGeneration(engine.generate(request([1])))
+  expect(result.text).toBe(textOf(tokens.filter((id) => id !== tokens[4])))
 })
 
 test('an aborted request ends at once, and its room is free after the next step', async () => {
-  const { backend, engine } = setup({ config: { ...CONFIG, contextLength: 100_000 } })
+  const { backend, engine } = startArithmeticEngine({ config: { ...CONFIG, contextLength: 100_000 } })
   engine.setActive(backend.weights(1))
   const controller = new AbortController()
   const generation = engine.generate(request([1], { maxTokens: null, signal: controller.signal }))
-  const reading = read(generation)
-  const other = read(engine.generate(request([2], { maxTokens: 200 })))
-  await when(() => backend.plans.length > 20)
+  const reading = readGeneration(generation)
+  const other = readGeneration(engine.generate(request([2], { maxTokens: 200 })))
+  await untilTrue(() => backend.plans.length > 20)
   controller.abort()
   const plansThen = backend.plans.length
   await expect(reading).rejects.toMatchObject({ code: 'client_closed_request' })
@@ -58,14 +60,14 @@ test('an aborted request ends at once, and its room is free after the next step'
     weights: { version: 1 },
     promptTokens: 1,
   })
-  expect((await other).text).toBe(text(backend.expected(1, [2], { seed: 0 }, 200)))
+  expect((await other).text).toBe(textOf(backend.expected(1, [2], { seed: 0 }, 200)))
   const worked = backend.plans.slice(plansThen + 1).flatMap((plan) => plan.work)
   expect(new Set(worked.map((work) => work.sequence)).size).toBe(1)
-  await when(() => engine.load().kvTokensUsed === 0)
+  await untilTrue(() => engine.load().kvTokensUsed === 0)
 })
 
 test('a consumer that leaves the loop cancels its request', async () => {
-  const { backend, engine } = setup()
+  const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   const generation = engine.generate(request([1], { maxTokens: null }))
   for await (const event of generation.events) if (event.type === 'text') break
@@ -73,7 +75,7 @@ test('a consumer that leaves the loop cancels its request', async () => {
 })
 
 test('a request aborted before it was made never runs', async () => {
-  const { backend, engine } = setup()
+  const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   const generation = engine.generate(request([1], { signal: AbortSignal.abort() }))
   expect(await generation.outcome).toMatchObject({
@@ -86,18 +88,18 @@ test('a request aborted before it was made never runs', async () => {
 })
 
 test('a deadline fails a request that waits and one that runs', async () => {
-  const { engine, backend } = setup({ config: { ...CONFIG, contextLength: 1_000_000 } })
-  await expect(read(engine.generate(request([1], { deadlineMs: 5 })))).rejects.toMatchObject({
+  const { engine, backend } = startArithmeticEngine({ config: { ...CONFIG, contextLength: 1_000_000 } })
+  await expect(readGeneration(engine.generate(request([1], { deadlineMs: 5 })))).rejects.toMatchObject({
     code: 'deadline_exceeded',
   })
   engine.setActive(backend.weights(1))
   const running = engine.generate(request([1], { deadlineMs: 20, maxTokens: null }))
-  await expect(read(running)).rejects.toMatchObject({ code: 'deadline_exceeded' })
+  await expect(readGeneration(running)).rejects.toMatchObject({ code: 'deadline_exceeded' })
   expect(await running.outcome).toMatchObject({ finishReason: 'error', weights: { version: 1 } })
 })
 
 test('a prompt that leaves no room for an answer is refused with both numbers', () => {
-  const { engine } = setup()
+  const { engine } = startArithmeticEngine()
   expect(() => engine.generate(request(Array<number>(128).fill(1)))).toThrow(
     /128 tokens and the prompt has 128/,
   )
@@ -107,7 +109,7 @@ test('a prompt that leaves no room for an answer is refused with both numbers', 
 })
 
 test('an empty prompt and a token that does not exist are refused by name', () => {
-  const { engine } = setup()
+  const { engine } = startArithmeticEngine()
   expect(() => engine.generate(request([]))).toThrow(/empty/)
   expect(() => engine.generate(request([1, 256]))).toThrow(
     expect.objectContaining({ code: 'invalid_request', param: 'prompt[1]' }),
@@ -116,7 +118,7 @@ test('an empty prompt and a token that does not exist are refused by name', () =
 })
 
 test('a full queue is refused with the time to come back', () => {
-  const { engine } = setup({ policy: { maxWaiting: 2 } })
+  const { engine } = startArithmeticEngine({ policy: { maxWaiting: 2 } })
   engine.generate(request([1]))
   engine.generate(request([1]))
   expect(() => engine.generate(request([1]))).toThrow(

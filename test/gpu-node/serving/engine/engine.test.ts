@@ -1,14 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
-import { CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
+import {
+  CONFIG,
+  readGeneration,
+  request,
+  startArithmeticEngine,
+  textOf,
+  untilTrue,
+} from '../../../support/doubles/arithmetic-engine.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
 test('a request is pinned, streams its text, and finishes with its counts', async () => {
-  const { backend, engine } = setup()
+  const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(3))
-  const result = await read(engine.generate(request([1, 2, 3])))
-  expect(result.text).toBe(text(backend.expected(3, [1, 2, 3], { seed: 0 }, 10)))
+  const result = await readGeneration(engine.generate(request([1, 2, 3])))
+  expect(result.text).toBe(textOf(backend.expected(3, [1, 2, 3], { seed: 0 }, 10)))
   expect(result.versions).toEqual([3])
   expect(result.finished).toEqual({
     type: 'finished',
@@ -26,7 +33,7 @@ test('a request is pinned, streams its text, and finishes with its counts', asyn
 
 test('many requests of random lengths together give what each gives alone, within the budget', async () => {
   const random = createRandom(5)
-  const { backend, engine } = setup({
+  const { backend, engine } = startArithmeticEngine({
     policy: { kvTokens: 304, prefillChunk: 16, maxRunning: 6, maxWaiting: 100 },
   })
   engine.setActive(backend.weights(1))
@@ -34,15 +41,17 @@ test('many requests of random lengths together give what each gives alone, withi
     const prompt = Array.from({ length: 1 + Math.floor(random() * 90) }, () => Math.floor(random() * 256))
     return { prompt, maxTokens: 1 + Math.floor(random() * 60), seed: Math.floor(random() * 1e6) }
   })
-  const results = await Promise.all(specs.map((spec) => read(engine.generate(request(spec.prompt, spec)))))
+  const results = await Promise.all(
+    specs.map((spec) => readGeneration(engine.generate(request(spec.prompt, spec)))),
+  )
   results.forEach((result, index) => {
     const { prompt, maxTokens, seed } = specs[index]!
     const count = Math.min(maxTokens, 128 - prompt.length)
-    expect(result.text).toBe(text(backend.expected(1, prompt, { seed }, count)))
+    expect(result.text).toBe(textOf(backend.expected(1, prompt, { seed }, count)))
   })
   expect(backend.kvTokensPeak).toBeLessThanOrEqual(304)
   expect(backend.plans.some((plan) => plan.work.length > 3)).toBe(true)
-  await when(() => backend.kvTokens === 0)
+  await untilTrue(() => backend.kvTokens === 0)
   expect(engine.load()).toEqual({
     running: 0,
     waiting: 0,
@@ -54,12 +63,12 @@ test('many requests of random lengths together give what each gives alone, withi
 })
 
 test.each([1, 2, 3])(
-  'seed %i: few pages, many streams, common beginnings: everyone gets the text it has alone',
+  'seed %i: few pages, many streams, common prefixes: everyone gets the text it has alone',
   async (seed) => {
     const random = createRandom(seed)
     const pick = (below: number) => Math.floor(random() * below)
     let preempted = 0
-    const { backend, engine } = setup({
+    const { backend, engine } = startArithmeticEngine({
       seed,
       // Eight pages: one context.
       policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 8, maxWaiting: 100 },
@@ -69,18 +78,20 @@ test.each([1, 2, 3])(
       },
     })
     engine.setActive(backend.weights(1))
-    const beginnings = Array.from({ length: 3 }, () => Array.from({ length: 50 }, () => pick(256)))
+    const prefixes = Array.from({ length: 3 }, () => Array.from({ length: 50 }, () => pick(256)))
     const specs = Array.from({ length: 50 }, () => {
-      const beginning = beginnings[pick(3)]!.slice(0, 1 + pick(50))
-      const prompt = [...beginning, ...Array.from({ length: pick(20) }, () => pick(256))]
+      const prefix = prefixes[pick(3)]!.slice(0, 1 + pick(50))
+      const prompt = [...prefix, ...Array.from({ length: pick(20) }, () => pick(256))]
       return { prompt, maxTokens: 1 + pick(50), seed: pick(1e6), partition: [undefined, 'a', 'b'][pick(3)] }
     })
-    const results = await Promise.all(specs.map((spec) => read(engine.generate(request(spec.prompt, spec)))))
+    const results = await Promise.all(
+      specs.map((spec) => readGeneration(engine.generate(request(spec.prompt, spec)))),
+    )
     let cached = 0
     for (const [index, { text: found, finished }] of results.entries()) {
       const { prompt, maxTokens, seed: draws, partition } = specs[index]!
       expect(found).toBe(
-        text(backend.expected(1, prompt, { seed: draws }, Math.min(maxTokens, 128 - prompt.length))),
+        textOf(backend.expected(1, prompt, { seed: draws }, Math.min(maxTokens, 128 - prompt.length))),
       )
       if (finished?.type !== 'finished') throw new Error('it did not finish')
       expect(finished.cachedTokens).toBeLessThan(partition === undefined ? 1 : prompt.length)
@@ -89,13 +100,13 @@ test.each([1, 2, 3])(
     expect(cached).toBeGreaterThan(0)
     expect(preempted).toBeGreaterThan(0)
     expect(backend.kvTokensPeak).toBeLessThanOrEqual(128)
-    await when(() => backend.kvTokens === 0)
+    await untilTrue(() => backend.kvTokens === 0)
   },
 )
 
 test('requests wait until the first weights are active', async () => {
-  const { backend, engine } = setup()
-  const result = read(engine.generate(request([5])))
+  const { backend, engine } = startArithmeticEngine()
+  const result = readGeneration(engine.generate(request([5])))
   await sleep(5)
   expect(engine.load()).toMatchObject({ waiting: 1, running: 0 })
   engine.setActive(backend.weights(4))
@@ -104,42 +115,45 @@ test('requests wait until the first weights are active', async () => {
 
 test('every request under way is reported with what it has done, and since when it did nothing', async () => {
   let held: Promise<void> | undefined
-  const { backend, engine } = setup({
+  const { backend, engine } = startArithmeticEngine({
     policy: { maxRunning: 1 },
     config: { ...CONFIG, contextLength: 10_000 },
     onStep: async () => held,
   })
   engine.setActive(backend.weights(1))
-  void read(engine.generate(request([1], { id: 'running-1', maxTokens: null }))).catch(() => {})
-  void read(engine.generate(request([2], { id: 'waiting-1' }))).catch(() => {})
-  await when(() => backend.plans.length > 2)
-  const [running, waiting] = engine.underWay()
+  void readGeneration(engine.generate(request([1], { id: 'running-1', maxTokens: null }))).catch(() => {})
+  void readGeneration(engine.generate(request([2], { id: 'waiting-1' }))).catch(() => {})
+  await untilTrue(() => backend.plans.length > 2)
+  const [running, waiting] = engine.progress()
   expect(running).toMatchObject({ requestId: 'running-1', promptTokens: 1 })
   expect(running?.completionTokens).toBeGreaterThan(0)
   expect(waiting).toEqual({ requestId: 'waiting-1', promptTokens: 0, completionTokens: 0, idleMs: 0 })
   // A set that takes no step lets only the running one grow idle.
   const { promise, resolve } = Promise.withResolvers<void>()
   held = promise
-  await vi.waitUntil(() => (engine.underWay()[0]?.idleMs ?? 0) > 50, { timeout: 10_000, interval: 5 })
-  expect(engine.underWay()[1]?.idleMs).toBe(0)
+  await vi.waitUntil(() => (engine.progress()[0]?.idleMs ?? 0) > 50, { timeout: 10_000, interval: 5 })
+  expect(engine.progress()[1]?.idleMs).toBe(0)
   resolve()
 })
 
 test("the time without a token runs from a request's first step, and of no embedding", async () => {
   let held: Promise<void> | undefined
-  const { backend, engine } = setup({ policy: { maxRunning: 2, prefillChunk: 4 }, onStep: async () => held })
-  void read(engine.generate(request(Array<number>(40).fill(1), { id: 'fed-1' }))).catch(() => {})
+  const { backend, engine } = startArithmeticEngine({
+    policy: { maxRunning: 2, prefillChunk: 4 },
+    onStep: async () => held,
+  })
+  void readGeneration(engine.generate(request(Array<number>(40).fill(1), { id: 'fed-1' }))).catch(() => {})
   engine.embed({ id: 'embedded-1', tokens: Array<number>(40).fill(2) }).embedding.catch(() => {})
-  void read(engine.generate(request([3], { id: 'waiting-1' }))).catch(() => {})
-  const tokenless = () => engine.underWay().map(({ firstTokenWaitMs }) => firstTokenWaitMs)
+  void readGeneration(engine.generate(request([3], { id: 'waiting-1' }))).catch(() => {})
+  const tokenless = () => engine.progress().map(({ firstTokenWaitMs }) => firstTokenWaitMs)
   await sleep(30)
   expect(tokenless()).toEqual([undefined, undefined, undefined])
   engine.setActive(backend.weights(1))
-  await when(() => backend.plans.length > 2)
+  await untilTrue(() => backend.plans.length > 2)
   const { promise, resolve } = Promise.withResolvers<void>()
   held = promise
   const startedMs = performance.now()
-  await vi.waitUntil(() => (engine.underWay()[0]?.firstTokenWaitMs ?? 0) > 50, {
+  await vi.waitUntil(() => (engine.progress()[0]?.firstTokenWaitMs ?? 0) > 50, {
     timeout: 10_000,
     interval: 5,
   })
@@ -147,16 +161,16 @@ test("the time without a token runs from a request's first step, and of no embed
   expect(tokenless().slice(1)).toEqual([undefined, undefined])
   held = undefined
   resolve()
-  await vi.waitUntil(() => (engine.underWay()[0]?.completionTokens ?? 1) > 0, { timeout: 10_000 })
-  expect(engine.underWay()[0]?.firstTokenWaitMs).toBeUndefined()
+  await vi.waitUntil(() => (engine.progress()[0]?.completionTokens ?? 1) > 0, { timeout: 10_000 })
+  expect(engine.progress()[0]?.firstTokenWaitMs).toBeUndefined()
   engine.close()
 })
 
 test('closing fails everything and refuses what comes', async () => {
-  const { backend, engine } = setup({ config: { ...CONFIG, contextLength: 10_000 } })
+  const { backend, engine } = startArithmeticEngine({ config: { ...CONFIG, contextLength: 10_000 } })
   engine.setActive(backend.weights(1))
-  const running = read(engine.generate(request([1], { maxTokens: null })))
-  await when(() => backend.plans.length > 2)
+  const running = readGeneration(engine.generate(request([1], { maxTokens: null })))
+  await untilTrue(() => backend.plans.length > 2)
   engine.close()
   await expect(running).rejects.toMatchObject({ code: 'node_failed' })
   expect(() => engine.generate(request([1]))).toThrow(/shutting down/)

@@ -1,10 +1,10 @@
 import { expect, test, vi } from 'vitest'
-import { createAnswer } from '../../../../gpu-node/src/serving/engine/generated-text.ts'
+import { createGeneratedText } from '../../../../gpu-node/src/serving/engine/generated-text.ts'
 import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-codec.ts'
 
 test('alternatives of a token wait as numbers: no bytes are looked up until they are told', () => {
   const tokenBytes = vi.fn<TextCodec['tokenBytes']>((id) => Uint8Array.of(97 + id))
-  const answer = createAnswer({
+  const answer = createGeneratedText({
     codec: { tokenBytes, isSpecial: () => false },
     endTokens: new Set(),
     stops: [],

@@ -142,7 +142,7 @@ describe('a prompt whose beginning was fed before', () => {
     state.active = a
     feed(state, a, small, 64, 'old')
     feed(state, a, small, 64, 'new')
-    // Two pages are free, and four of each partition are remembered: three of the older ones go.
+    // Two pages are free, and four of each partition are cached: three of the older ones go.
     feed(state, a, small, 80, null)
     expect(feed(state, a, small, 64, 'new')).toEqual([[48, 64]])
     expect(feed(state, a, small, 64, 'old')).toEqual([[16, 64]])

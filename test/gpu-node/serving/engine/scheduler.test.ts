@@ -211,8 +211,8 @@ test('results that do not fit the plan are refused before anything changes', () 
   state.active = a
   const request = generate(state, 20)
   const reserved = reserveStep(state, planStep(state, a, policy))
-  expect(() => commitStep(state, reserved, { outputs: [{ kind: 'none' }] })).toThrow(/do not fit/)
-  expect(() => commitStep(state, reserved, { outputs: [] })).toThrow(/do not fit/)
+  expect(() => commitStep(state, reserved, { outputs: [{ kind: 'none' }] })).toThrow(/do not match the plan/)
+  expect(() => commitStep(state, reserved, { outputs: [] })).toThrow(/do not match the plan/)
   expect(request.tokens.length).toBe(20)
 })
 

@@ -1,27 +1,36 @@
 /** Scores and embeddings beside requests. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
+import {
+  CONFIG,
+  readGeneration,
+  request,
+  startArithmeticEngine,
+  textOf,
+  untilTrue,
+} from '../../../support/doubles/arithmetic-engine.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
 test('scores are complete, in order, and survive being preempted', async () => {
-  const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })
+  const { backend, engine } = startArithmeticEngine({
+    policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 },
+  })
   const weights = backend.weights(1)
   engine.setActive(weights)
   const tokens = Array.from({ length: 100 }, (_, index) => (index * 37) % 256)
   const alone = await engine.score({ weights, tokens })
   expect(alone).toHaveLength(99)
   const again = engine.score({ weights, tokens })
-  await when(() => engine.load().kvTokensUsed > 0)
+  await untilTrue(() => engine.load().kvTokensUsed > 0)
   const requests = Array.from({ length: 6 }, (_, index) =>
-    read(engine.generate(request([index + 1], { maxTokens: 40 }))),
+    readGeneration(engine.generate(request([index + 1], { maxTokens: 40 }))),
   )
   expect(await again).toEqual(alone)
   await Promise.all(requests)
 })
 
 test('scores on other weights than the active ones run there', async () => {
-  const { backend, engine } = setup()
+  const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   const dense = backend.weights(0)
   const nll = await engine.score({ weights: dense, tokens: [1, 2, 3] })
@@ -30,20 +39,22 @@ test('scores on other weights than the active ones run there', async () => {
 })
 
 test('a request gets the room that scoring on other weights holds', async () => {
-  const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })
+  const { backend, engine } = startArithmeticEngine({
+    policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 },
+  })
   engine.setActive(backend.weights(1))
   const dense = backend.weights(0)
   const tokens = Array.from({ length: 120 }, (_, index) => index)
   const score = engine.score({ weights: dense, tokens })
-  await when(() => backend.kvTokens > 0)
+  await untilTrue(() => backend.kvTokens > 0)
   const prompt = tokens.slice(0, 100)
-  const result = await read(engine.generate(request(prompt)))
-  expect(result.text).toBe(text(backend.expected(1, prompt, { seed: 0 }, 10)))
+  const result = await readGeneration(engine.generate(request(prompt)))
+  expect(result.text).toBe(textOf(backend.expected(1, prompt, { seed: 0 }, 10)))
   expect(await score).toHaveLength(119)
 })
 
 test('scores are refused when they are too short, too long, aborted, too many, or their weights die', async () => {
-  const { backend, engine } = setup({ policy: { maxScores: 1 }, onStep: () => sleep(5) })
+  const { backend, engine } = startArithmeticEngine({ policy: { maxScores: 1 }, onStep: () => sleep(5) })
   const weights = backend.weights(1)
   await expect(engine.score({ weights, tokens: [1] })).rejects.toMatchObject({ code: 'invalid_request' })
   await expect(engine.score({ weights, tokens: Array<number>(129).fill(1) })).rejects.toMatchObject({
@@ -61,13 +72,15 @@ test('scores are refused when they are too short, too long, aborted, too many, o
 
 test('embeddings are the means of all hidden states, whatever runs beside them and however often they give way', async () => {
   const random = createRandom(3)
-  const { backend, engine } = setup({ policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 } })
+  const { backend, engine } = startArithmeticEngine({
+    policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 },
+  })
   engine.setActive(backend.weights(1))
   const texts = Array.from({ length: 12 }, () =>
     Array.from({ length: 1 + Math.floor(random() * 128) }, () => Math.floor(random() * 256)),
   )
   const generated = Array.from({ length: 8 }, (_, index) =>
-    read(engine.generate(request([index + 1], { maxTokens: 60 }))),
+    readGeneration(engine.generate(request([index + 1], { maxTokens: 60 }))),
   )
   const calls = texts.map((tokens, index) => engine.embed({ id: `embedding-${index}`, tokens }))
   for (const [index, { embedding, outcome }] of calls.entries()) {
@@ -83,18 +96,18 @@ test('embeddings are the means of all hidden states, whatever runs beside them a
     })
   }
   await Promise.all(generated)
-  await when(() => backend.kvTokens === 0)
+  await untilTrue(() => backend.kvTokens === 0)
 })
 
 test('an embedding whose weights are drained starts over on the new ones', async () => {
-  const { backend, engine } = setup({
+  const { backend, engine } = startArithmeticEngine({
     config: { ...CONFIG, contextLength: 10_000 },
     policy: { prefillChunk: 16 },
   })
   engine.setActive(backend.weights(1))
   const tokens = Array.from({ length: 2000 }, (_, index) => index % 256)
   const { embedding } = engine.embed({ id: 'embedding-1', tokens })
-  await when(() => backend.plans.length > 10)
+  await untilTrue(() => backend.plans.length > 10)
   engine.setActive(backend.weights(2))
   await engine.drain(1, 1)
   expect(await embedding).toEqual({
@@ -104,7 +117,7 @@ test('an embedding whose weights are drained starts over on the new ones', async
 })
 
 test('embeddings are refused when they are empty, too long, late, cancelled, or too many wait', async () => {
-  const { backend, engine } = setup({ policy: { maxWaiting: 1 } })
+  const { backend, engine } = startArithmeticEngine({ policy: { maxWaiting: 1 } })
   const embed = (tokens: number[], fields = {}) => engine.embed({ id: 'embedding-2', tokens, ...fields })
   expect(() => embed([])).toThrow(/empty/)
   expect(() => embed([1, 256])).toThrow(expect.objectContaining({ param: 'tokens[1]' }))
@@ -113,7 +126,7 @@ test('embeddings are refused when they are empty, too long, late, cancelled, or 
   const controller = new AbortController()
   const waiting = embed([1], { signal: controller.signal })
   expect(() => embed([2])).toThrow(expect.objectContaining({ code: 'overloaded' }))
-  expect(engine.underWay()).toMatchObject([{ requestId: 'embedding-2', idleMs: 0 }])
+  expect(engine.progress()).toMatchObject([{ requestId: 'embedding-2', idleMs: 0 }])
   controller.abort()
   await expect(waiting.embedding).rejects.toMatchObject({ code: 'client_closed_request' })
   expect(await waiting.outcome).toMatchObject({ finishReason: 'cancelled', weights: null, promptTokens: 0 })

@@ -1,11 +1,18 @@
 /** Weight sets that come, go and fail while requests run. */
 import { expect, test } from 'vitest'
-import { CONFIG, read, request, setup, text, when } from '../../../support/doubles/arithmetic-engine.ts'
+import {
+  CONFIG,
+  readGeneration,
+  request,
+  startArithmeticEngine,
+  textOf,
+  untilTrue,
+} from '../../../support/doubles/arithmetic-engine.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
 test('swaps under load: every answer names one version and is what that version alone gives', async () => {
   const random = createRandom(9)
-  const { backend, engine } = setup({
+  const { backend, engine } = startArithmeticEngine({
     policy: { kvTokens: 256, prefillChunk: 16, maxRunning: 4, maxWaiting: 200 },
   })
   engine.setActive(backend.weights(1))
@@ -14,10 +21,10 @@ test('swaps under load: every answer names one version and is what that version 
   for (let index = 0; index < 80; index++) {
     const prompt = Array.from({ length: 1 + Math.floor(random() * 60) }, () => Math.floor(random() * 256))
     running.push(
-      read(engine.generate(request(prompt, { maxTokens: 20, partition: 'a' }))).then((result) => {
+      readGeneration(engine.generate(request(prompt, { maxTokens: 20, partition: 'a' }))).then((result) => {
         expect(result.versions).toHaveLength(1)
         seen.add(result.versions[0]!)
-        expect(result.text).toBe(text(backend.expected(result.versions[0]!, prompt, { seed: 0 }, 20)))
+        expect(result.text).toBe(textOf(backend.expected(result.versions[0]!, prompt, { seed: 0 }, 20)))
       }),
     )
     if (index % 20 === 19) engine.setActive(backend.weights(2 + index))
@@ -30,7 +37,7 @@ test('swaps under load: every answer names one version and is what that version 
 
 test('a rejected step is an error for the requests in it; others on the set go on', async () => {
   let failNext = false
-  const { backend, engine } = setup({
+  const { backend, engine } = startArithmeticEngine({
     policy: { maxRunning: 1 },
     onStep: async () => {
       if (!failNext) return
@@ -39,38 +46,38 @@ test('a rejected step is an error for the requests in it; others on the set go o
     },
   })
   engine.setActive(backend.weights(1))
-  const first = read(engine.generate(request([1], { maxTokens: 50 })))
-  const second = read(engine.generate(request([2])))
+  const first = readGeneration(engine.generate(request([1], { maxTokens: 50 })))
+  const second = readGeneration(engine.generate(request([2])))
   failNext = true
   await expect(first).rejects.toMatchObject({
     code: 'node_failed',
     message: expect.not.stringContaining('secret'),
   })
-  expect((await second).text).toBe(text(backend.expected(1, [2], { seed: 0 }, 10)))
+  expect((await second).text).toBe(textOf(backend.expected(1, [2], { seed: 0 }, 10)))
 })
 
 test('a weight set that dies fails only its requests; those waiting are served by the set that replaces it', async () => {
-  const { backend, engine } = setup({
+  const { backend, engine } = startArithmeticEngine({
     policy: { maxRunning: 2 },
     config: { ...CONFIG, contextLength: 10_000 },
   })
   const old = backend.weights(1)
   engine.setActive(old)
   const onOld = engine.generate(request([1], { maxTokens: 5000 }))
-  const oldReading = read(onOld)
-  await when(() => backend.plans.length > 3)
+  const oldReading = readGeneration(onOld)
+  await untilTrue(() => backend.plans.length > 3)
   const next = backend.weights(2)
   engine.setActive(next)
-  const onNext = read(engine.generate(request([2], { maxTokens: 100 })))
-  const waiting = read(engine.generate(request([3])))
+  const onNext = readGeneration(engine.generate(request([2], { maxTokens: 100 })))
+  const waiting = readGeneration(engine.generate(request([3])))
   backend.kill(old)
   await expect(oldReading).rejects.toMatchObject({ code: 'node_failed' })
-  expect((await onNext).text).toBe(text(backend.expected(2, [2], { seed: 0 }, 100)))
+  expect((await onNext).text).toBe(textOf(backend.expected(2, [2], { seed: 0 }, 100)))
   expect((await waiting).versions).toEqual([2])
 
   backend.kill(next)
-  const later = read(engine.generate(request([4])))
-  await when(() => engine.activeVersion === null)
+  const later = readGeneration(engine.generate(request([4])))
+  await untilTrue(() => engine.activeVersion === null)
   expect(engine.load()).toMatchObject({ running: 0 })
   const again = backend.weights(2)
   engine.setActive(again)
@@ -78,10 +85,10 @@ test('a weight set that dies fails only its requests; those waiting are served b
 })
 
 test('draining resolves when the last request on the version has ended', async () => {
-  const { backend, engine } = setup()
+  const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
-  const running = read(engine.generate(request([1], { maxTokens: 60 })))
-  await when(() => engine.requestsOn(1) === 1)
+  const running = readGeneration(engine.generate(request([1], { maxTokens: 60 })))
+  await untilTrue(() => engine.requestsOn(1) === 1)
   engine.setActive(backend.weights(2))
   let drained = false
   const drain = engine.drain(1, 60_000).then(() => (drained = true))
@@ -92,7 +99,7 @@ test('draining resolves when the last request on the version has ended', async (
 })
 
 test('a drain waits for who holds the version', async () => {
-  const { backend, engine } = setup()
+  const { backend, engine } = startArithmeticEngine()
   const held = backend.weights(1)
   engine.setActive(held)
   const [release, releaseToo] = [engine.hold(held), engine.hold(held)]
@@ -108,10 +115,10 @@ test('a drain waits for who holds the version', async () => {
 })
 
 test('a streamed request that outlives the drain is ended by its own deadline, and the drain with it', async () => {
-  const { backend, engine } = setup({ config: { ...CONFIG, contextLength: 100_000 } })
+  const { backend, engine } = startArithmeticEngine({ config: { ...CONFIG, contextLength: 100_000 } })
   engine.setActive(backend.weights(1))
-  const streamed = read(engine.generate(request([2], { maxTokens: null, deadlineMs: 500 })))
-  await when(() => backend.plans.length > 10)
+  const streamed = readGeneration(engine.generate(request([2], { maxTokens: null, deadlineMs: 500 })))
+  await untilTrue(() => backend.plans.length > 10)
   engine.setActive(backend.weights(2))
   await Promise.all([
     expect(streamed).rejects.toMatchObject({ code: 'deadline_exceeded' }),
@@ -120,27 +127,27 @@ test('a streamed request that outlives the drain is ended by its own deadline, a
 })
 
 test('the active version cannot be drained', async () => {
-  const { backend, engine } = setup()
+  const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   await expect(engine.drain(1, 10)).rejects.toMatchObject({ code: 'conflict' })
 })
 
 test('at the drain deadline a request the client saw nothing of starts over on the new weights; a streamed one goes on', async () => {
-  const { backend, engine } = setup({
+  const { backend, engine } = startArithmeticEngine({
     config: { ...CONFIG, contextLength: 100_000 },
     policy: { kvTokens: 200_000 },
   })
   engine.setActive(backend.weights(1))
   const whole = engine.generate(request([1], { maxTokens: 1000, restartable: true }))
   const streamed = engine.generate(request([2], { maxTokens: 1000 }))
-  const reading = Promise.all([read(whole), read(streamed)])
-  await when(() => backend.plans.length > 10)
+  const reading = Promise.all([readGeneration(whole), readGeneration(streamed)])
+  await untilTrue(() => backend.plans.length > 10)
   engine.setActive(backend.weights(2))
   await engine.drain(1, 1)
   const [restarted, old] = await reading
   expect(restarted.versions).toEqual([1, 2])
-  expect(restarted.text).toBe(text(backend.expected(2, [1], { seed: 0 }, 1000)))
+  expect(restarted.text).toBe(textOf(backend.expected(2, [1], { seed: 0 }, 1000)))
   expect(restarted.outcome).toMatchObject({ weights: { version: 2 }, completionTokens: 1000 })
   expect(old.versions).toEqual([1])
-  expect(old.text).toBe(text(backend.expected(1, [2], { seed: 0 }, 1000)))
+  expect(old.text).toBe(textOf(backend.expected(1, [2], { seed: 0 }, 1000)))
 })

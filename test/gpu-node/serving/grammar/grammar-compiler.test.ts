@@ -19,7 +19,7 @@ import {
 } from '../../../../gpu-node/src/serving/grammar/tool-grammar.ts'
 import { createToolCallReader } from '../../../../gpu-node/src/serving/server/tool-call-reader.ts'
 import { addon } from '../../../support/engine/backends.ts'
-import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { randomAnswer } from '../../../support/text/random-answer.ts'
 import { randomSchema } from '../../../support/text/random-schema.ts'
 import { createRandom } from '../../../support/harness/random.ts'
@@ -61,7 +61,7 @@ test('where there is no addon a grammar is refused with what to do', async () =>
 })
 
 if (addon) testGrammars()
-else leaveOut('grammars')
+else skipWithoutAddon('grammars')
 
 function testGrammars(): void {
   test('an addon that is built meanwhile is found with the next grammar, without a restart', async () => {
@@ -274,7 +274,7 @@ function testGrammars(): void {
       matcher.free()
       matcher.free()
       await expect(matcher.advance(new Int32Array(0))).rejects.toMatchObject({
-        code: 'InvalidState',
+        code: 'InvalidArg',
         message: 'the matcher was freed',
       })
     }

@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { describe, expect, test } from 'vitest'
 import type { SamplerSpec } from '../../../../gpu-node/src/serving/contract/backend.ts'
-import { createScriptLoops } from '../../../../gpu-node/src/serving/sampling/logit-kernels.ts'
+import { createScriptLogitKernels } from '../../../../gpu-node/src/serving/sampling/logit-kernels.ts'
 import { randomDraw } from '../../../../gpu-node/src/serving/sampling/random-draw.ts'
 import { createSampler } from '../../../../gpu-node/src/serving/sampling/token-sampler.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
@@ -63,8 +63,8 @@ function samplerWith(spec: Partial<SamplerSpec>, history: readonly number[] = []
   const sampler = createSampler(
     { ...NEUTRAL, ...spec },
     {
-      draw: (logits, ...rest) => createScriptLoops(logits.length).draw(logits, ...rest),
-      logSumExp: (logits) => createScriptLoops(logits.length).logSumExp(logits),
+      draw: (logits, ...rest) => createScriptLogitKernels(logits.length).draw(logits, ...rest),
+      logSumExp: (logits) => createScriptLogitKernels(logits.length).logSumExp(logits),
     },
   )
   sampler.observe(Int32Array.from(history), 0)

@@ -32,7 +32,7 @@ test('a call whose grammar is compiled is under way, and no more when its client
     .catch(() => 'left')
   const named = { requestId: 'request-waits', promptTokens: 0, completionTokens: 0, idleMs: 0 }
   await vi.waitFor(() => expect(node.server.underWay()).toEqual([named]), WAIT)
-  expect(node.engine.underWay()).toEqual([])
+  expect(node.engine.progress()).toEqual([])
   client.abort()
   expect(await answered).toBe('left')
   await vi.waitFor(() => expect(node.server.underWay()).toEqual([]), WAIT)
@@ -50,6 +50,21 @@ test('of several prompts all tokens are told, each prompt once whatever is made 
   gate.open()
   await response.text()
   await vi.waitFor(() => expect(node.server.underWay()).toEqual([]), WAIT)
+})
+
+test('a call of several choices reports how long it waits for its first token, until it has one', async () => {
+  let steps = 0
+  const { promise: held, resolve: goOn } = Promise.withResolvers<void>()
+  const { node } = await nodes.start({
+    engine: { policy: { prefillChunk: 4 } },
+    arithmetic: { onStep: async () => (++steps === 2 ? held : undefined) },
+  })
+  const prompt = 'the other party '.repeat(8)
+  const response = node.post('/rpc/completions', call({ ...PROMPT, prompt, n: 2, stream: true }))
+  await vi.waitFor(() => expect(node.server.underWay()[0]?.firstTokenWaitMs ?? 0).toBeGreaterThan(50), WAIT)
+  goOn()
+  await (await response).text()
+  expect(node.server.underWay().every(({ firstTokenWaitMs }) => firstTokenWaitMs === undefined)).toBe(true)
 })
 
 test('what has ended of a call is told until all of it has', async () => {

@@ -78,7 +78,7 @@ test('the prompt of several choices is counted once, their tokens together, in u
     total_tokens: promptTokens + 60,
     prompt_tokens_details: { cached_tokens: 0 },
   })
-  expect((await node.receiptCount(2))[1]).toMatchObject({
+  expect((await node.untilReceipts(2))[1]).toMatchObject({
     requestId: 'request-of-three',
     maskVersion: 7,
     promptTokens,
@@ -185,7 +185,7 @@ test('a request that names a version is answered by its weights, whatever is act
   expect([older.system_fingerprint, older.header]).toEqual(['copal-tiny-m6', '6'])
   expect(older.text).not.toBe(active.text)
   expect((await completeOn(0)).system_fingerprint).toBe('copal-tiny-m0')
-  const receipts = await node.receiptCount(4)
+  const receipts = await node.untilReceipts(4)
   expect(receipts.map(({ maskVersion }) => maskVersion)).toEqual([7, 7, 6, 0])
 })
 
@@ -223,7 +223,7 @@ test('weights that die end all choices with one error and one receipt', async ()
   const events = await reading
   expect(events.at(-1)).toMatchObject({ error: { code: 'node_failed' } })
   expect(events).not.toContain('[DONE]')
-  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'error' }])
+  expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'error' }])
 })
 
 test('a client that leaves ends all choices', async () => {
@@ -233,7 +233,7 @@ test('a client that leaves ends all choices', async () => {
   const response = await node.post('/rpc/chat-completions', request, { signal: abort.signal })
   await response.body?.getReader().read()
   abort.abort()
-  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'cancelled' }])
+  expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'cancelled' }])
   while (node.engine.load().kvTokensUsed > 0) await sleep(5)
   expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0 })
 })

@@ -57,7 +57,7 @@ test('messages without text are answered, as OpenAI answers them', async () => {
   )
   expect(body.choices).toHaveLength(1)
   expect(body.usage.prompt_tokens).toBeGreaterThan(0)
-  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'length', drift: null }])
+  expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'length', drift: null }])
 })
 
 test('a streamed chat begins with the role, brings the same text, a reason, the usage asked for, and [DONE]', async () => {

@@ -69,7 +69,7 @@ test('a text is the mean of its hidden states at length 1, with its mask, usage 
   const [vector] = vectorsOf({ answer })
   expect(Math.hypot(...vector!)).toBeCloseTo(1, 5)
   vector!.forEach((value, index) => expect(value).toBeCloseTo(embedding[index]! / length, 5))
-  expect(await node.receiptCount(1)).toMatchObject([
+  expect(await node.untilReceipts(1)).toMatchObject([
     {
       requestId: 'request-embeds',
       maskVersion: 7,
@@ -136,7 +136,7 @@ test('one text that is too long refuses the request, and leaves nothing running'
   expect(response.status).toBe(400)
   expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded' } })
   expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0 })
-  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'refused', promptTokens: 0 }])
+  expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'refused', promptTokens: 0 }])
 })
 
 test('embeddings that take long keep their connection alive with spaces, and end with whoever asked', async () => {
@@ -150,5 +150,5 @@ test('embeddings that take long keep their connection alive with spaces, and end
   expect(text).toMatch(/^ +\{"object":"list","model":"tiny","system_fingerprint":"copal-tiny-m7",/)
   const left = await node.post('/rpc/embeddings', call({ model: 'tiny', input: TEXT }))
   await left.body?.cancel()
-  expect((await node.receiptCount(2))[1]).toMatchObject({ finishReason: 'cancelled' })
+  expect((await node.untilReceipts(2))[1]).toMatchObject({ finishReason: 'cancelled' })
 })

@@ -20,7 +20,7 @@ test('a receipt names the account of its call and has its attestation, of a refu
   ).text()
   await (await node.post('/rpc/embeddings', call({ model: 'x', input: 'x' }, { attestation }))).text()
   await (await node.post('/rpc/completions', call(PROMPT))).text()
-  const receipts = await node.receiptCount(4)
+  const receipts = await node.untilReceipts(4)
   expect(receipts.map(({ account, attestation: echoed }) => [account, echoed])).toEqual([
     ['key_1', attestation],
     ['key_2', attestation],
@@ -38,7 +38,7 @@ test('every ending gives one receipt with its counts', async () => {
   await (
     await node.post('/rpc/completions', call({ ...PROMPT, model: 'other' }, { requestId: 'request-refused' }))
   ).text()
-  const receipts = await node.receiptCount(3)
+  const receipts = await node.untilReceipts(3)
   const promptTokens = nodes.model().codec.encode(PROMPT.prompt).length
   const done = {
     model: 'tiny',
@@ -89,10 +89,10 @@ test('what only the node can refuse is told as that, a client that left as cance
   expect(await statusOf(asks)).toBe(400)
   expect(await statusOf(asks)).toBe(500)
   await expect(statusOf(asks, client.signal)).rejects.toThrow(/abort/)
-  await node.receiptCount(4)
+  await node.untilReceipts(4)
   // Of its two choices one is refused, and ends the other.
   expect(await statusOf({ ...asks, n: 2 })).toBe(400)
-  const receipts = await node.receiptCount(5)
+  const receipts = await node.untilReceipts(5)
   const endings = ['refused', 'refused', 'error', 'cancelled', 'refused']
   expect(receipts.map(({ finishReason }) => finishReason)).toEqual(endings)
 })
@@ -103,14 +103,14 @@ test('a streamed answer that shall be kept is given as its client got it, once i
     onAnswer: (answer) => answers.push(answer),
     arithmetic: { onStep: () => sleep(2) },
   })
-  const keep = { key: 'c'.repeat(64), ttlMs: 60_000 }
-  const asked = { tenant: 'acme', keep }
+  const cache = { key: 'c'.repeat(64), ttlMs: 60_000 }
+  const asked = { tenant: 'acme', cache }
   const streamed = { ...CHAT, stream: true }
   const text = await (await node.post('/rpc/chat-completions', call(streamed, asked))).text()
   expect(text).toContain('[DONE]')
   expect(answers.splice(0)).toEqual([
     {
-      ...keep,
+      ...cache,
       tenant: 'acme',
       nodeId: 'node-under-test',
       maskVersion: 7,
@@ -120,14 +120,14 @@ test('a streamed answer that shall be kept is given as its client got it, once i
   ])
   // Without a wish or a tenant, not streamed, or left by its client: nothing.
   await (await node.post('/rpc/chat-completions', call(streamed, { tenant: 'acme' }))).text()
-  await (await node.post('/rpc/chat-completions', call(streamed, { keep }))).text()
+  await (await node.post('/rpc/chat-completions', call(streamed, { cache }))).text()
   await (await node.post('/rpc/chat-completions', call(CHAT, asked))).text()
   const leave = new AbortController()
   const long = call({ ...streamed, max_tokens: 200 }, asked)
   const left = await node.post('/rpc/chat-completions', long, { signal: leave.signal })
   await left.body?.getReader().read()
   leave.abort()
-  await node.receiptCount(5)
+  await node.untilReceipts(5)
   expect(answers).toEqual([])
 })
 
@@ -154,7 +154,7 @@ test("a sampled request's receipt holds the client's text scored under the mask 
   ])
   gate.resolve()
   gate = undefined
-  const [receipt] = await node.receiptCount(1)
+  const [receipt] = await node.untilReceipts(1)
   await node.server.settled()
   const tokens = nodes
     .model()
@@ -179,6 +179,6 @@ test('a sampled text that is too short, or without dense weights, or not scored 
   const slow = await start({ arithmetic: { onStep }, scoreTimeoutMs: 20 })
   await (await slow.node.post('/rpc/completions', call(PROMPT, { sample: true }))).text()
   for (const { node } of [short, bare, slow]) {
-    expect((await node.receiptCount(1))[0]).toMatchObject({ finishReason: 'length', drift: null })
+    expect((await node.untilReceipts(1))[0]).toMatchObject({ finishReason: 'length', drift: null })
   }
 })

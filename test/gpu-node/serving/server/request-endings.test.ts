@@ -21,7 +21,7 @@ test('a client that leaves its stream ends the request within a step, with a rec
   const reader = response.body?.getReader()
   await reader?.read()
   abort.abort()
-  const [receipt] = await node.receiptCount(1)
+  const [receipt] = await node.untilReceipts(1)
   expect(receipt).toMatchObject({ finishReason: 'cancelled', maskVersion: 7 })
   expect(receipt?.completionTokens).toBeLessThan(100)
   const plans = backend.plans.length
@@ -44,7 +44,7 @@ test('a client that leaves before a whole answer, or while it waits, ends the re
   abort.abort()
   await expect(whole).rejects.toThrow(/abort/)
   await expect(waits).rejects.toThrow(/abort/)
-  const receipts = await node.receiptCount(2)
+  const receipts = await node.untilReceipts(2)
   expect(receipts.map((receipt) => receipt.finishReason)).toEqual(['cancelled', 'cancelled'])
 })
 
@@ -58,7 +58,7 @@ test('weights that die after the first token end the stream with one JSON error 
   const events = await reading
   expect(events.at(-1)).toMatchObject({ error: { code: 'node_failed', type: 'server_error' } })
   expect(events).not.toContain('[DONE]')
-  expect((await node.receiptCount(1))[0]).toMatchObject({ finishReason: 'error' })
+  expect((await node.untilReceipts(1))[0]).toMatchObject({ finishReason: 'error' })
 })
 
 test('weights that die before the first token are a 502', async () => {
@@ -115,7 +115,7 @@ test('so is one whose grammar is compiled for long; what is wrong with it then i
   const events = await readEvents(response)
   expect(events[0]).toBe(': keep-alive')
   expect(events.at(-1)).toMatchObject({ error: { code: 'invalid_request' } })
-  expect(await node.receiptCount(1)).toMatchObject([{ finishReason: 'refused' }])
+  expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'refused' }])
 })
 
 test('a client that leaves while its stream waits gives up its place', async () => {
@@ -127,7 +127,7 @@ test('a client that leaves while its stream waits gives up its place', async () 
   await node.post('/rpc/chat-completions', call({ ...STREAMED, max_tokens: 200 }))
   const waits = await node.post('/rpc/chat-completions', call(STREAMED, { requestId: 'request-waits' }))
   await waits.body?.cancel()
-  expect(await node.receiptCount(1)).toMatchObject([
+  expect(await node.untilReceipts(1)).toMatchObject([
     { requestId: 'request-waits', finishReason: 'cancelled', promptTokens: 0 },
   ])
   expect(node.engine.load()).toMatchObject({ running: 1, waiting: 0 })

@@ -117,7 +117,7 @@ test('a call opens once: whoever sends it again gets nothing', async () => {
   expect(await json<ErrorBody>(again)).toMatchObject({
     error: { message: 'This call was made before. Sign every call anew.' },
   })
-  expect(await node.receiptCount(1)).toHaveLength(1)
+  expect(await node.untilReceipts(1)).toHaveLength(1)
 })
 
 /** Headers as the gateway signs a call to the node under test. */

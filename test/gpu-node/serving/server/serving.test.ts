@@ -191,7 +191,7 @@ test("drift in the receipt is the client's text under the mask and under dense",
   const before = node.receipts.length
   const request = { model: 'tiny', prompt, temperature: 0, max_tokens: 4 }
   await (await node.post('/rpc/completions', call(request, { sample: true }))).json()
-  const receipt = (await node.receiptCount(before + 1)).at(-1)
+  const receipt = (await node.untilReceipts(before + 1)).at(-1)
   const tokens = tiny.model.codec.encode(prompt)
   const sumOf = async (weights: WeightSet | undefined) =>
     (await node.engine.score({ weights: weights as WeightSet, tokens })).reduce((sum, nll) => sum + nll, 0)
@@ -249,7 +249,7 @@ test('nothing is scored of a request that does not consent, nor under a mask tha
     { sample: true, shadowVersion: 1 },
   ])
     await (await node.post('/rpc/completions', call(request, fields))).json()
-  await node.receiptCount(before + 4)
+  await node.untilReceipts(before + 4)
   // What comes after them in line is scored, so they were not.
   await (await node.post('/rpc/completions', call(request, { sample: true, shadowVersion: 0 }))).json()
   await expect.poll(() => node.server.shadows.scores()).toHaveLength(1)
@@ -290,7 +290,7 @@ test('a client that leaves frees its room', async () => {
   )
   await response.body?.getReader().read()
   abort.abort()
-  expect((await node.receiptCount(before + 1)).at(-1)).toMatchObject({ finishReason: 'cancelled' })
+  expect((await node.untilReceipts(before + 1)).at(-1)).toMatchObject({ finishReason: 'cancelled' })
   for (let turn = 0; node.engine.load().kvTokensUsed > 0 && turn < 1000; turn++)
     await new Promise((resolve) => setTimeout(resolve, 5))
   expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0, kvTokensUsed: 0 })

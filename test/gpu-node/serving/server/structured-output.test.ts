@@ -12,7 +12,7 @@ import type { Backend, WeightSet } from '../../../../gpu-node/src/serving/contra
 import { loadNative } from '../../../../gpu-node/src/platform/native-addon.ts'
 import { createGrammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
-import { leaveOut } from '../../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { call, readEvents, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
 import { CLOCK, FORMAT, PARAMETERS, PERSON, WEATHER } from '../../../support/text/structured-requests.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
@@ -95,7 +95,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
   else testWithout()
 
   function testWithout(): void {
-    leaveOut('structured answers')
+    skipWithoutAddon('structured answers')
     test('without the addon a structured answer is refused, not given as text', async () => {
       const response = await post({ response_format: FORMAT })
       expect(response.status).toBe(400)

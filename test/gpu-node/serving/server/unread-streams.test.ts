@@ -15,7 +15,7 @@ test('an answer of which too much is unread is ended with an error event, and ot
   })
   const ask = call({ ...CHAT, max_tokens: 4_000, stream: true })
   const unread = await node.post('/rpc/chat-completions', ask, { directly: true })
-  const [receipt] = await node.receiptCount(1)
+  const [receipt] = await node.untilReceipts(1)
   expect(receipt).toMatchObject({ finishReason: 'cancelled' })
   expect(receipt?.completionTokens).toBeGreaterThanOrEqual(MAX_UNREAD)
   // A token that is half of a character waits for the other half.

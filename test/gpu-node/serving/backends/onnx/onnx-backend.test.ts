@@ -16,8 +16,8 @@ import {
 import {
   expectedScores,
   halfMaskFile,
-  MISFITS,
-  refusal,
+  INVALID_MASKS,
+  appErrorOf,
   TARGETS,
   TOKENS,
 } from '../../../../support/models/masked-scores.ts'
@@ -93,9 +93,9 @@ test('dense and two masked sets run side by side, each with its own weights', as
 })
 
 describe('masks that do not fit are refused and leave no process', () => {
-  test.each(MISFITS)('%s', async (_, code, message, makeFile) => {
+  test.each(INVALID_MASKS)('%s', async (_, code, message, makeFile) => {
     const workDir = temporaryDir()
-    const failure = await refusal(
+    const failure = await appErrorOf(
       newBackend(workDir).load(source({ version: 3, maskPath: await makeFile(tiny.model) })),
     )
     expect(failure.code).toBe(code)
@@ -125,7 +125,7 @@ test.skipIf(process.platform === 'win32')(
     const pid = backend.pidOf(weights)!
     // Stopped, it cannot answer before it is killed.
     process.kill(pid, 'SIGSTOP')
-    const inFlight = Promise.all([refusal(score(backend, weights)), refusal(score(backend, weights, 2))])
+    const inFlight = Promise.all([appErrorOf(score(backend, weights)), appErrorOf(score(backend, weights, 2))])
     process.kill(pid, 'SIGKILL')
     for (const failure of await inFlight) {
       expect(failure.code).toBe('node_failed')
@@ -133,7 +133,7 @@ test.skipIf(process.platform === 'win32')(
     }
     expect(await weights.ended).toBeInstanceOf(AppError)
     expect(isAlive(pid)).toBe(false)
-    expect((await refusal(score(backend, weights))).code).toBe('node_failed')
+    expect((await appErrorOf(score(backend, weights))).code).toBe('node_failed')
     await backend.release(weights)
     expectScores(await score(backend, other), expectedScores(tiny))
   },
@@ -148,7 +148,7 @@ test('a released set ends without a cause, after its steps in flight, and leaves
   expectScores(await inFlight, expectedScores(tiny))
   expect(await weights.ended).toBeUndefined()
   expect(isAlive(pid)).toBe(false)
-  expect((await refusal(score(backend, weights))).code).toBe('node_failed')
+  expect((await appErrorOf(score(backend, weights))).code).toBe('node_failed')
 })
 
 test('a set whose node vanishes ends by itself', async () => {

@@ -18,13 +18,13 @@ import { linearShapes } from '../../../../../gpu-node/src/model/config/llama-con
 import type { DenseModel } from '../../../../../gpu-node/src/model/master/dense-model.ts'
 import type { Addon } from '../../../../../gpu-node/native/addon.d.ts'
 import { addon } from '../../../../support/engine/backends.ts'
-import { leaveOut } from '../../../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../../../support/harness/skip-without-addon.ts'
 import { createRandom, normals } from '../../../../support/harness/random.ts'
 import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { openTinyModel } from '../../../../support/models/tiny-model.ts'
 
 if (addon) testCheck(addon)
-else leaveOut('the check of a mask')
+else skipWithoutAddon('the check of a mask')
 
 /** Rows of 60 columns end inside a byte, and groups of 6 and 12 go across bytes and words. */
 const SHAPE = { hiddenSize: 48, intermediateSize: 60, heads: 3, kvHeads: 1, headDim: 16 }

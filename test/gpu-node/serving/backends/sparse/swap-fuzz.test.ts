@@ -16,7 +16,7 @@ import { checkInvariants } from '../../../../support/engine/engine-invariants.ts
 import { addon } from '../../../../support/engine/backends.ts'
 import { fuzzSeconds } from '../../../../support/harness/fuzz-seconds.ts'
 import { GREEDY } from '../../../../support/engine/greedy.ts'
-import { leaveOut } from '../../../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../../../support/harness/skip-without-addon.ts'
 import { randomHalfMask } from '../../../../support/models/random-masks.ts'
 import { createRandom } from '../../../../support/harness/random.ts'
 import { temporaryDir } from '../../../../support/harness/temporary.ts'
@@ -25,7 +25,7 @@ import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-m
 // Whoever wants it to run longer gives it the time.
 vi.setConfig({ testTimeout: 60_000 + 1000 * fuzzSeconds(3) })
 if (addon) testSwaps(addon)
-else leaveOut('swaps under load')
+else skipWithoutAddon('swaps under load')
 
 const MASKS = 3
 const PROMPTS = 12
