@@ -40,5 +40,5 @@ export interface LeaseView {
   /** Since its last step. */
   idleMs: number
   /** For how long it has run without a token; 0 while it waits, once it has one, and where none will come. */
-  tokenlessMs: number
+  firstTokenWaitMs: number
 }

@@ -85,7 +85,7 @@ export class Leases {
       silent: nowMs - node.seenAtMs >= this.#policy.silentMs,
       where: this.#whereabouts(node, lease),
       idleMs: nowMs - lease.progressAtMs,
-      tokenlessMs: nowMs - (lease.tokenlessSinceMs ?? nowMs),
+      firstTokenWaitMs: nowMs - (lease.tokenlessSinceMs ?? nowMs),
     }
   }
 

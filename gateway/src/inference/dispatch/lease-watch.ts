@@ -80,7 +80,7 @@ export function judge(
   if (view.silent) return 'unheard'
   if (view.where !== 'taken') return view.where === 'missing' ? 'lost' : 'fine'
   if (view.idleMs >= policy.idleMs) return 'lost'
-  return view.tokenlessMs >= policy.firstTokenMs ? 'late' : 'fine'
+  return view.firstTokenWaitMs >= policy.firstTokenMs ? 'late' : 'fine'
 }
 
 async function isThere(

@@ -30,7 +30,7 @@ describe('heartbeats', () => {
       silent: false,
       where: 'taken',
       idleMs: 600,
-      tokenlessMs: 0,
+      firstTokenWaitMs: 0,
     })
     expect(fleet.look('request-1', 2_000 + ALIVE_MS)).toMatchObject({ silent: true })
     fleet.expire(2_000 + DEAD_MS - 1)
@@ -51,7 +51,7 @@ describe('heartbeats', () => {
         ...changes,
       }
       fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, atMs)
-      return fleet.look('request-1', atMs + 1_000)?.tokenlessMs
+      return fleet.look('request-1', atMs + 1_000)?.firstTokenWaitMs
     }
     expect(tell(90_000, {})).toBe(0)
     expect(tell(92_000, { firstTokenWaitMs: 500 })).toBe(1_500)

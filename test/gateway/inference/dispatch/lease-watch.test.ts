@@ -10,7 +10,7 @@ import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import { sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 
 const { idleMs, firstTokenMs } = DEFAULT_POLICY
-const view = { silent: false, where: 'taken', idleMs: 0, tokenlessMs: 0 } as const
+const view = { silent: false, where: 'taken', idleMs: 0, firstTokenWaitMs: 0 } as const
 
 test.each([
   ['is settled, or unknown to a fleet that was reset', undefined, 'fine'],
@@ -19,8 +19,8 @@ test.each([
   ['is missing on its node', { ...view, where: 'missing' }, 'lost'],
   ['has taken no step for too long', { ...view, idleMs }, 'lost'],
   ['has a silent node', { ...view, silent: true, idleMs }, 'unheard'],
-  ['still has no token', { ...view, tokenlessMs: firstTokenMs }, 'late'],
-  ['has no token and may yet have one', { ...view, tokenlessMs: firstTokenMs - 1 }, 'fine'],
+  ['still has no token', { ...view, firstTokenWaitMs: firstTokenMs }, 'late'],
+  ['has no token and may yet have one', { ...view, firstTokenWaitMs: firstTokenMs - 1 }, 'fine'],
 ] as const)('a request that %s', (_, seen, verdict) => {
   expect(judge(seen, DEFAULT_POLICY)).toBe(verdict)
 })
