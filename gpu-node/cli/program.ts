@@ -16,7 +16,7 @@ import { addStatus } from './commands/status.ts'
 import { addTenants } from './commands/tenants.ts'
 import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
-import { createSession, type Session } from './session.ts'
+import { createSession, type Session } from './api/session.ts'
 import { lineWidth, type Terminal } from './output/terminal.ts'
 import { refuseUnknownCommands } from './unknown-command.ts'
 

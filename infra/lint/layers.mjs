@@ -83,8 +83,6 @@ const NODE = [
     'program.ts',
     'commands',
     'commands/lab',
-    'session.ts',
-    'interruptible.ts',
     'options',
     'input',
     'api',

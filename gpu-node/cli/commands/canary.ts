@@ -5,14 +5,14 @@ import {
   endedTrial,
   type VersionTraffic,
 } from '@copal/shared/wire/admin-trials.ts'
-import { modelQuery, parseMask } from '../options/mask-argument.ts'
+import { modelQuery, parseMask } from '../input/mask-argument.ts'
 import {
   formatCount,
   formatDuration,
   formatMask,
   formatPercent,
 } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../options/trial-options.ts'
 
 export function addCanary(program: Command, session: Session): void {

@@ -9,7 +9,7 @@ import {
 } from '@copal/shared/wire/admin.ts'
 import { listOf } from '../api/api-client.ts'
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
 /** About 900 tokens of English: long enough for one calibration sample, short enough that a file gives many. */

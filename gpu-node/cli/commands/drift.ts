@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
 import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
-import { modelQuery } from '../options/mask-argument.ts'
+import { modelQuery } from '../input/mask-argument.ts'
 import { formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 export function addDrift(program: Command, session: Session): void {
   program

@@ -5,7 +5,7 @@ import { modelList } from '@copal/shared/wire/model-list.ts'
 import { toCommandError } from '../api/command-wording.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { noGateway, parseAnswer, readJson, readLines, readText, type ApiClient } from '../api/api-client.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
 
 interface GenerateOptions {

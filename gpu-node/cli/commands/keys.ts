@@ -15,7 +15,7 @@ import { splitList } from '../options/option-parsers.ts'
 import { listOf } from '../api/api-client.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
 import { formatAge, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 interface CreateOptions extends LimitOptions {
   json?: boolean

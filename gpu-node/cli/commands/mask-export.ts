@@ -6,12 +6,12 @@ import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { CheckpointDtype } from '@copal/gpu-node/model/mask-file/checkpoint-files.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { openLocalModel } from '../input/local-model.ts'
-import { parseMask } from '../options/mask-argument.ts'
+import { parseMask } from '../input/mask-argument.ts'
 import { downloadMask } from '../input/mask-file.ts'
 import { outputFile, outputFolder } from '@copal/gpu-node/platform/path-arguments.ts'
 import { createProgressBar } from '../output/progress-bar.ts'
 import { formatBytes, formatMask } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 interface ExportOptions {
   out?: string

@@ -8,7 +8,7 @@ import { describeGoingLive } from '../api/going-live.ts'
 import { openLocalModel } from '../input/local-model.ts'
 import { openNamedMask } from '../input/mask-file.ts'
 import { formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 interface ImportOptions {
   activate?: boolean

@@ -6,7 +6,7 @@ import { linearPattern, type MaskKind, type MaskMeta } from '@copal/shared/mask/
 import { sha256File } from '@copal/gpu-node/platform/file-digest.ts'
 import { openNamedMask } from '../input/mask-file.ts'
 import { counted, formatBytes, formatCount, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 interface LinearReport {
   name: string

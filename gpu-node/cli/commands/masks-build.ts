@@ -4,8 +4,8 @@ import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { DEFAULT_MODEL } from '@copal/gpu-node/model/source/resolve-model.ts'
 import { parseMethodVariant, type MethodVariant } from '@copal/gpu-node/pruning/methods/method-variant.ts'
 import type { BuiltMask } from '@copal/lab/run/build-mask.ts'
-import { interruptible } from '../interruptible.ts'
-import { modelLocation } from '../options/model-option.ts'
+import { interruptible } from '../output/interruptible.ts'
+import { modelLocation } from '../input/model-option.ts'
 import { inputFolder, outputFile } from '@copal/gpu-node/platform/path-arguments.ts'
 import {
   leaveOutOption,
@@ -15,7 +15,7 @@ import {
 } from '../options/pattern-options.ts'
 import { createProgressBar } from '../output/progress-bar.ts'
 import { counted, formatBytes, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 import { parserOf, splitList, positiveNumber } from '../options/option-parsers.ts'
 
 /** Needs nothing of the model but its statistics. */

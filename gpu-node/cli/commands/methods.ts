@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { METHOD_NAMES, RULES } from '@copal/gpu-node/pruning/methods/method-registry.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 export function addMethods(program: Command, session: Session): void {
   program

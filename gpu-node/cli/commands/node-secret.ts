@@ -4,7 +4,7 @@ import { parseEnv } from 'node:util'
 import { InvalidArgumentError, type Command } from 'commander'
 import { nodeId, nodeIdOfSecret, nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 import type { Terminal } from '../output/terminal.ts'
 import { readTextFile } from '../input/text-file.ts'
 

@@ -5,9 +5,9 @@ import {
   shadowReport,
   type ShadowReport,
 } from '@copal/shared/wire/admin-trials.ts'
-import { modelQuery, parseMask } from '../options/mask-argument.ts'
+import { modelQuery, parseMask } from '../input/mask-argument.ts'
 import { formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../options/trial-options.ts'
 
 export function addShadow(program: Command, session: Session): void {

@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
 import { statusReport, type StatusReport } from '@copal/shared/wire/admin.ts'
-import { nodeTable } from '../output/node-table.ts'
+import { nodeTable } from './node-table.ts'
 import { counted, formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 export function addStatus(program: Command, session: Session): void {
   program

@@ -15,7 +15,7 @@ import {
   formatCount,
   formatPercent,
 } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 export function addTenants(program: Command, session: Session): void {
   const tenants = program

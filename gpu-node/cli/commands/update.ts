@@ -13,7 +13,7 @@ import {
 } from '../options/pattern-options.ts'
 import { createProgressBar } from '../output/progress-bar.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
 
 interface UpdateOptions extends PatternRuleOptions {

@@ -3,7 +3,7 @@ import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { withCommands } from '../api/command-wording.ts'
 import { listOf } from '../api/api-client.ts'
 import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 export function addUpdates(program: Command, session: Session): void {
   program

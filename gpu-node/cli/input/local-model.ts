@@ -3,7 +3,7 @@ import { DEFAULT_MODEL, resolveModel } from '@copal/gpu-node/model/source/resolv
 import type { ModelFiles } from '@copal/gpu-node/model/source/local-source.ts'
 import { createProgressLines } from '@copal/gpu-node/platform/progress-lines.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
-import { modelLocation } from '../options/model-option.ts'
+import { modelLocation } from './model-option.ts'
 import type { Terminal } from '../output/terminal.ts'
 
 /**

@@ -8,7 +8,7 @@ import { openMaskFile, type MaskFileReader } from '@copal/gpu-node/model/mask-fi
 import { describeSystemError } from '@copal/gpu-node/platform/system-error.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { ApiClient } from '../api/api-client.ts'
-import { modelQuery } from '../options/mask-argument.ts'
+import { modelQuery } from './mask-argument.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 
 /**

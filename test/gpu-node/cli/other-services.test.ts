@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createProgram, runCommand } from '../../../gpu-node/cli/program.ts'
-import { createSession } from '../../../gpu-node/cli/session.ts'
+import { createSession } from '../../../gpu-node/cli/api/session.ts'
 import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
 /** A line of every command that asks the gateway; one at least for every answer that it reads. */

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { createProgram, runCommand } from '../../../gpu-node/cli/program.ts'
-import { createSession } from '../../../gpu-node/cli/session.ts'
+import { createSession } from '../../../gpu-node/cli/api/session.ts'
 import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
 type Command = Awaited<ReturnType<typeof createProgram>>

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../api/session.ts'
 import { addLabCompare } from './lab-compare.ts'
 import { addLabReport } from './lab-report.ts'
 import { addLabRowSensitivity } from './lab-row-sensitivity.ts'

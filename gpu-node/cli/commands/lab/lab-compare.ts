@@ -10,7 +10,7 @@ import {
 import { patternLabel } from '@copal/lab/results/labels.ts'
 import { readResults } from '@copal/lab/results/results-file.ts'
 import { counted, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../api/session.ts'
 
 interface CompareOptions {
   methods?: [string, string]

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { readResults } from '@copal/lab/results/results-file.ts'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../api/session.ts'
 
 /** `copal lab report`: everything that can be read off a result, drawn again. */
 export function addLabReport(lab: Command, session: Session): void {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { RowSensitivity } from '@copal/gpu-node/model/sensitivities/row-sensitivity.ts'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../api/session.ts'
 import { addTextOptions, measureOnText, type TextOptions } from './measure-on-text.ts'
 
 /** `copal lab row-sensitivity`: what the rows of a linear share its ratio by in methods with `+rows`. */

@@ -12,7 +12,7 @@ import {
   formatDuration,
   formatPerplexity,
 } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../api/session.ts'
 
 /** The plan in lines for people; `whole` lists every run. */
 export function describePlan(

@@ -6,8 +6,8 @@ import type { PermutationChoice } from '@copal/lab/plan/permutations.ts'
 import type { Propagation } from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'
 import { parsePatterns, parseVariants, type LabSettings } from '@copal/lab/plan/settings.ts'
 import type { LabOutcome, LabPlan, RunHooks } from '@copal/lab/run/run.ts'
-import { interruptible } from '../../interruptible.ts'
-import { modelLocation } from '../../options/model-option.ts'
+import { interruptible } from '../../output/interruptible.ts'
+import { modelLocation } from '../../input/model-option.ts'
 import { outputFolder } from '@copal/gpu-node/platform/path-arguments.ts'
 import {
   leaveOutOption,
@@ -16,7 +16,7 @@ import {
   type PatternRuleOptions,
 } from '../../options/pattern-options.ts'
 import { createProgressBar } from '../../output/progress-bar.ts'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../api/session.ts'
 import { describeOutcome, describePlan, outcomeForPrograms, planForPrograms } from './lab-run-summary.ts'
 import { parserOf, splitList, positiveNumber, windowTokens } from '../../options/option-parsers.ts'
 

@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { LayerSensitivity } from '@copal/gpu-node/model/sensitivities/layer-sensitivity.ts'
 import { openNamedMask } from '../../input/mask-file.ts'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../api/session.ts'
 import { addTextOptions, measureOnText, type TextOptions } from './measure-on-text.ts'
 
 /** `copal lab sensitivity`: what methods with `+allocated` share the ratio out by. */

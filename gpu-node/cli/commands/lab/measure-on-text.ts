@@ -4,11 +4,11 @@ import type { TextMeasurement } from '@copal/gpu-node/pruning/sensitivity/text-m
 import { writeAtomically } from '@copal/gpu-node/platform/content-store.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { DEFAULT_MODEL } from '@copal/gpu-node/model/source/resolve-model.ts'
-import { interruptible } from '../../interruptible.ts'
-import { modelLocation } from '../../options/model-option.ts'
+import { interruptible } from '../../output/interruptible.ts'
+import { modelLocation } from '../../input/model-option.ts'
 import { outputFile } from '@copal/gpu-node/platform/path-arguments.ts'
 import { createProgressBar } from '../../output/progress-bar.ts'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../api/session.ts'
 import { positiveNumber, windowTokens } from '../../options/option-parsers.ts'
 
 /** What {@link addTextOptions} adds. */

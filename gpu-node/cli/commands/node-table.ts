@@ -1,6 +1,6 @@
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { formatDuration, formatMask } from '@copal/gpu-node/platform/quantities.ts'
-import type { Session } from '../session.ts'
+import type { Session } from '../api/session.ts'
 
 /** Nodes as people read them, one a line. */
 export function nodeTable(nodes: readonly NodeEntry[], session: Pick<Session, 'table'>): string {

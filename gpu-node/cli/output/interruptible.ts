@@ -1,5 +1,5 @@
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
-import type { ProgressBar } from './output/progress-bar.ts'
+import type { ProgressBar } from './progress-bar.ts'
 
 /**
  * Runs work with a bar of its progress, which ends with it.

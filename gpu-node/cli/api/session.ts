@@ -1,7 +1,7 @@
-import { readConnection } from './api/connection.ts'
-import { createApiClient, type ApiClient } from './api/api-client.ts'
-import { renderTable, type Column } from './output/table.ts'
-import { tableWidth, type Terminal } from './output/terminal.ts'
+import { readConnection } from './connection.ts'
+import { createApiClient, type ApiClient } from './api-client.ts'
+import { renderTable, type Column } from '../output/table.ts'
+import { tableWidth, type Terminal } from '../output/terminal.ts'
 
 /** What one run of the command works with; credentials are read when a call first needs them. */
 export interface Session {
