@@ -8,7 +8,7 @@ import {
   NativeUnavailableError,
 } from '../../../gpu-node/src/platform/native-addon.ts'
 import type { Addon, PackOptions, Precision } from '../../../gpu-node/native/addon.d.ts'
-import { leaveOut } from '../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
 import { createRandom, normals } from '../../support/harness/random.ts'
 
 /** A weight of two rows and two columns, all zeros. */
@@ -28,7 +28,7 @@ if (built === 'no-cargo') testWithoutAddon()
 else testAddon(loadNative())
 
 function testWithoutAddon(): void {
-  leaveOut('what the addon does')
+  skipWithoutAddon('what the addon does')
   test('without cargo the loader says what it tried and how to build', () => {
     expect(() => loadNative()).toThrow(/it is not built.*build-native\.mjs.*needs cargo/)
     expect(loadNativeIfThere()).toBeUndefined()

@@ -5,11 +5,11 @@ import { expect, test } from 'vitest'
 import { buildNative, CRATE, offerNative } from '../../../infra/local/build-native.mjs'
 import { isAlive } from '../../../gpu-node/src/platform/process-identity.ts'
 import { until } from '../../support/processes/service.ts'
-import { leaveOut } from '../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
 if (spawnSync('cargo', ['--version']).status === 0) testWithCargo()
-else leaveOut('a build')
+else skipWithoutAddon('a build')
 
 test('without cargo it says so in one line and goes on', async () => {
   const crate = copyOfCrate()

@@ -7,9 +7,9 @@ import { selectKept } from '../../../gpu-node/src/pruning/methods/select-kept.ts
 import { createSwapPool } from '../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
 import { gainFloor, swapRows, type SwapLinear } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
-import { leaveOut } from '../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
 import { createRandom, normals } from '../../support/harness/random.ts'
-import { measureByDefinition } from '../../support/pruning/exchange-gradient.ts'
+import { measureGradientByDefinition } from '../../support/pruning/exchange-gradient.ts'
 
 // Without cargo there is nothing to compare.
 const built = await buildNative((line) => process.stderr.write(`${line}\n`))
@@ -17,7 +17,7 @@ if (built === 'no-cargo') testWithoutAddon()
 else testNativeSwaps(loadNative())
 
 function testWithoutAddon(): void {
-  leaveOut('swaps')
+  skipWithoutAddon('swaps')
   test('without cargo masks are refined in JavaScript', async () => {
     const { rows, cols, group, weights, moment, bits } = randomLinear(
       { pattern: '0.5', cols: 20, rows: 5 },
@@ -83,7 +83,7 @@ function testNativeSwaps(addon: Addon): void {
       linear.bits.set(new Uint8Array(6).fill(255))
       linear.bits.set(new Uint8Array(6), 6)
       linear.bits.set(new Uint8Array(6).fill(0b1010_0101), 12)
-      measureByDefinition(linear)
+      measureGradientByDefinition(linear)
       const [expected, found] = [copyOf(linear), copyOf(linear)]
       swapRows(expected, 0, 3, 1e-9)
       nativeSwapRows(addon, kernel)(found, 0, 3, 1e-9)
@@ -177,7 +177,7 @@ function randomLinear(
     gradient: new Float64Array(rows * cols),
     errors: new Float64Array(rows),
   }
-  measureByDefinition(linear)
+  measureGradientByDefinition(linear)
   return linear
 }
 

@@ -23,7 +23,7 @@ import type { SequenceWork } from '../../../gpu-node/src/serving/contract/backen
 import { addon } from '../../support/engine/backends.ts'
 import { ENGINE_OPTIONS } from '../../support/engine/engine-options.ts'
 import { fuzzSeconds } from '../../support/harness/fuzz-seconds.ts'
-import { leaveOut } from '../../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
 import { createRandom } from '../../support/harness/random.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 import { openTinyModel } from '../../support/models/tiny-model.ts'
@@ -31,7 +31,7 @@ import { openTinyModel } from '../../support/models/tiny-model.ts'
 // Whoever wants it to run longer gives it the time.
 vi.setConfig({ testTimeout: 60_000 + 2000 * fuzzSeconds(1) })
 if (addon) testAddon(addon)
-else leaveOut('random arguments')
+else skipWithoutAddon('random arguments')
 
 /** The codes of errors that a caller can cause; any other one, such as `Panicked`, is a failure of the addon. */
 const EXPECTED_CODES: readonly unknown[] = [

@@ -274,7 +274,7 @@ function testGrammars(): void {
       matcher.free()
       matcher.free()
       await expect(matcher.advance(new Int32Array(0))).rejects.toMatchObject({
-        code: 'InvalidArg',
+        code: 'InvalidState',
         message: 'the matcher was freed',
       })
     }

@@ -74,7 +74,7 @@ function testLoops(native: Addon): void {
   })
 
   test('arguments outside of their range are refused by name', () => {
-    const sampler = new native.Sampler(null, 4)
+    const sampler = new native.Sampler({ vocabSize: 4 })
     const logits = Float32Array.of(1, 2, 3, 4)
     for (const [temperature, minP, topK, topP, chance, name] of [
       [-1, 0, 0, 1, 0, 'temperature'],
@@ -87,12 +87,13 @@ function testLoops(native: Addon): void {
       [1, 0, 0, -0.1, 0, 'topP'],
       [1, 0, 0, 1, NaN, 'chance'],
     ] as const) {
-      expect(() => sampler.draw(logits, temperature, minP, topK, topP, chance)).toThrow(`${name} must be`)
+      const settings = Float64Array.of(temperature, minP, topK, topP, chance)
+      expect(() => sampler.draw(logits, settings)).toThrow(`${name} must be`)
     }
-    expect(() => sampler.draw(logits.subarray(1), 1, 0, 0, 1, 0)).toThrow(
-      '3 logits are not those of 4 tokens',
-    )
-    expect(() => new native.Sampler(null, 0)).toThrow('vocab must be a whole number')
+    const settings = Float64Array.of(1, 0, 0, 1, 0)
+    expect(() => sampler.draw(logits.subarray(1), settings)).toThrow('3 logits are not those of 4 tokens')
+    expect(() => sampler.draw(logits, settings.subarray(1))).toThrow('settings has 4 numbers; 5 are expected')
+    expect(() => new native.Sampler({ vocabSize: 0 })).toThrow('vocabSize must be a whole number')
   })
 }
 

@@ -108,17 +108,29 @@ function testSparse(built: Addon): void {
     const watched = {
       ...built,
       Engine: new Proxy(built.Engine, {
-        construct(target, [kernel, threads, ...rest]: ConstructorParameters<Addon['Engine']>) {
-          asked.push(threads)
-          return new target(kernel, 1, ...rest)
+        construct(target, [options]: ConstructorParameters<Addon['Engine']>) {
+          asked.push(options.threads)
+          return new target({ ...options, threads: 1 })
         },
       }),
     }
     const backend = newBackend({ addon: watched, threads: 384 })
     await backend.release(await load(backend, await open()))
     expect(asked).toEqual([256])
-    const shape = Float64Array.of(8, 1, 2, 1, 4, 6, 11, 32, 1e-5)
-    expect(() => new built.Engine(null, 257, 'bf16', 'int8', shape, Float64Array.of(1, 0.1), 4, 16)).toThrow(
+    const model = {
+      hidden: 8,
+      layers: 1,
+      heads: 2,
+      kvHeads: 1,
+      headDim: 4,
+      intermediate: 6,
+      vocab: 11,
+      context: 32,
+      eps: 1e-5,
+      ropeFrequencies: Float64Array.of(1, 0.1),
+    }
+    const options = { threads: 257, precision: 'bf16', headPrecision: 'int8', model } as const
+    expect(() => new built.Engine({ ...options, pages: 4, batchTokens: 16 })).toThrow(
       'threads must be a whole number from 1 to 256',
     )
   })
@@ -155,12 +167,21 @@ function testSparse(built: Addon): void {
     const loader = createModelEngine(watched, model.config, options)
     const engine = raw[0]!
     const tokens = Int32Array.from({ length: 48 }, (_, i) => (7 * i) % 300)
-    const none = new Float64Array(0)
     /** Scores a piece of the text, which goes on where the one before it ended. */
     const score = (weights: EngineWeights, position: number) => {
       const piece = tokens.slice(position, position + 12)
-      const work = Int32Array.of(position, 12, 2, 0, 3)
-      return engine.step(weights, Float64Array.of(1), work, piece, piece, Int32Array.of(0, 1, 2), none)
+      return engine.step(weights, {
+        sequences: Float64Array.of(1),
+        positions: Int32Array.of(position),
+        lengths: Int32Array.of(12),
+        outputs: Uint8Array.of(2),
+        cachedLengths: Int32Array.of(0),
+        pageCounts: Int32Array.of(3),
+        tokens: piece,
+        targets: piece,
+        pages: Int32Array.of(0, 1, 2),
+        drops: new Float64Array(0),
+      })
     }
     built.poisonFreed(true)
     onTestFinished(() => built.poisonFreed(false))
@@ -174,9 +195,11 @@ function testSparse(built: Addon): void {
       }
       const released = engine.release(weights)
       results.push(await Promise.all(steps))
-      expect(() => score(weights, 0)).toThrow('these weights were released')
+      expect(() => score(weights, 0)).toThrow(
+        expect.objectContaining({ code: 'InvalidState', message: 'these weights were released' }),
+      )
       await released
-      expect(engine.usage()[0]).toBe(0)
+      expect(engine.usage().sequences).toBe(0)
     }
     expect(results[1]).toEqual(results[0])
   })
