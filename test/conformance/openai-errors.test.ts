@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import OpenAI, { APIError, InternalServerError, NotFoundError, RateLimitError } from 'openai'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
-import { all } from '../support/harness/collect.ts'
+import { collect } from '../support/harness/collect.ts'
 import { startFleet, type FleetNode, type TestFleet } from '../support/processes/fleet.ts'
 import { randomHalfMask } from '../support/models/random-masks.ts'
-import { sumOf } from '../support/processes/metrics.ts'
+import { sumMetric } from '../support/processes/metrics.ts'
 import { pythonPackage, type PythonPackage } from '../support/processes/python-package.ts'
 import { until } from '../support/processes/service.ts'
 
@@ -82,7 +82,7 @@ test('nodes that are full are told as such, and when to ask again', async () => 
   const held = Array.from({ length: ROOM }, () =>
     client.chat.completions.create({ ...endless, stream: true }, { signal: left.signal }),
   )
-  const leases = async () => sumOf(await fleet.admin<string>('GET', '/metrics'), 'copal_node_leases')
+  const leases = async () => sumMetric(await fleet.admin<string>('GET', '/metrics'), 'copal_node_leases')
   await expect.poll(leases).toBe(ROOM)
   const { error, calls } = await refusal((counting) => counting.chat.completions.create(chat), undefined, 0)
   expect(error).toBeInstanceOf(RateLimitError)
@@ -121,11 +121,11 @@ test.each(['gpt-9', 'tiny@mask-9'])('%s is not found, and not asked for again', 
 })
 
 test('weights are asked for by their names, and each answer says what made it', async () => {
-  const before = (await all(client.models.list())).map(({ id }) => id)
+  const before = (await collect(client.models.list())).map(({ id }) => id)
   expect(before).toEqual([MODEL, `${MODEL}@dense`])
   const { version } = await fleet.importMask(randomHalfMask(fleet.model, 1).bytes, true)
   masked = `${MODEL}@mask-${version}`
-  const ids = async () => (await all(client.models.list())).map(({ id }) => id).toSorted()
+  const ids = async () => (await collect(client.models.list())).map(({ id }) => id).toSorted()
   await expect.poll(ids).toEqual([MODEL, `${MODEL}@dense`, masked].toSorted())
   const fingerprints = { dense: `copal-${MODEL}-m0`, masked: `copal-${MODEL}-m${version}` }
   await expect
@@ -133,7 +133,7 @@ test('weights are asked for by their names, and each answer says what made it', 
     .toBe(fingerprints.masked)
   const said = async (model: string) => {
     const answer = await client.chat.completions.create({ ...chat, model })
-    const chunks = await all(await client.chat.completions.create({ ...chat, model, stream: true }))
+    const chunks = await collect(await client.chat.completions.create({ ...chat, model, stream: true }))
     const response = await client.responses.create({ model, input: 'x', max_output_tokens: 2 })
     const embedded = await client.embeddings.create({ model, input: 'x' })
     return {

@@ -4,8 +4,8 @@ import { zodFunction, zodResponseFormat } from 'openai/helpers/zod'
 import type { ChatCompletionMessageToolCall } from 'openai/resources/chat/completions'
 import { describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
-import { all } from '../support/harness/collect.ts'
-import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { collect } from '../support/harness/collect.ts'
+import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 
 const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })
@@ -28,7 +28,7 @@ if (service.keepsGrammars) testStructure()
 else testWithout()
 
 function testWithout(): void {
-  leaveOut('structured answers')
+  skipWithoutAddon('structured answers')
   test('without the addon a format is refused, and the error says what to do', async () => {
     const asking = client.chat.completions.create({ ...ask, response_format: { type: 'json_object' } })
     await expect(asking).rejects.toThrow(/build-native\.mjs/)
@@ -44,7 +44,7 @@ function testStructure(): void {
       expect(choice?.finish_reason).toBe('stop')
       expect(person.parse(choice?.message.parsed)).toEqual(JSON.parse(choice?.message.content ?? ''))
       const stream = client.chat.completions.stream(fields)
-      const pieces = (await all(stream)).map(({ choices }) => choices[0]?.delta.content ?? '')
+      const pieces = (await collect(stream)).map(({ choices }) => choices[0]?.delta.content ?? '')
       expect(pieces.filter((piece) => piece !== '').length).toBeGreaterThan(1)
       expect(pieces.join('')).toBe(choice?.message.content)
       expect((await stream.finalChatCompletion()).choices[0]?.message.parsed).toEqual(choice?.message.parsed)
@@ -99,7 +99,7 @@ function testStructure(): void {
     test('is the same call in a stream: id and name first, then its arguments in pieces', async () => {
       const whole = await client.chat.completions.create(forced)
       const stream = client.chat.completions.stream(forced)
-      const deltas = (await all(stream)).flatMap(({ choices }) => choices[0]?.delta.tool_calls ?? [])
+      const deltas = (await collect(stream)).flatMap(({ choices }) => choices[0]?.delta.tool_calls ?? [])
       const [first, ...others] = deltas
       expect(first).toMatchObject({
         id: expect.stringMatching(/^call_/) as string,

@@ -1,7 +1,7 @@
 /** The older completions as OpenAI's client for Node asks for them. */
 import OpenAI, { BadRequestError } from 'openai'
 import { describe, expect, inject, test } from 'vitest'
-import { all } from '../support/harness/collect.ts'
+import { collect } from '../support/harness/collect.ts'
 
 const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })
@@ -27,7 +27,7 @@ test('continue a text, whole and streamed, with log-probabilities of the older s
   const told = whole.choices[0]?.logprobs
   expect(told?.tokens).toHaveLength(whole.usage!.completion_tokens)
   expect(told?.top_logprobs?.map((top) => Object.keys(top).length)).toEqual(told?.tokens?.map(() => 2))
-  const chunks = await all(await client.completions.create({ ...prompt, logprobs: 2, stream: true }))
+  const chunks = await collect(await client.completions.create({ ...prompt, logprobs: 2, stream: true }))
   expect(chunks.length).toBeGreaterThan(2)
   expect(chunks.map(({ choices }) => choices[0]?.text ?? '').join('')).toBe(whole.choices[0]?.text)
   for (const part of ['tokens', 'token_logprobs', 'top_logprobs', 'text_offset'] as const) {
@@ -50,7 +50,7 @@ test('end before a stop sequence, whole and streamed', async () => {
   const cut = { finish_reason: 'stop', text: text.slice(0, text.indexOf(stop)) }
   const stopped = { ...long, stop: ['is not there', stop] }
   expect((await client.completions.create(stopped)).choices).toMatchObject([cut])
-  const chunks = await all(await client.completions.create({ ...stopped, stream: true }))
+  const chunks = await collect(await client.completions.create({ ...stopped, stream: true }))
   expect(chunks.map(({ choices }) => choices[0]?.text ?? '').join('')).toBe(cut.text)
   expect(chunks.at(-1)?.choices[0]?.finish_reason).toBe('stop')
 })
@@ -107,10 +107,10 @@ test('tell the usage of a stream in a chunk of its own, if asked to', async () =
     stream: true,
     stream_options: { include_usage: true },
   })
-  const chunks = await all(stream)
+  const chunks = await collect(stream)
   expect(chunks.at(-1)).toMatchObject({ choices: [], usage: counts })
   expect(chunks.slice(0, -1).every((chunk) => chunk.choices.length === 1 && !chunk.usage)).toBe(true)
-  const silent = await all(await client.completions.create({ ...prompt, stream: true }))
+  const silent = await collect(await client.completions.create({ ...prompt, stream: true }))
   expect(silent.every((chunk) => chunk.choices.length === 1 && !chunk.usage)).toBe(true)
 })
 

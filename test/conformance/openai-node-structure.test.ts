@@ -4,8 +4,8 @@ import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod'
 import type { ResponseInputItem, ResponseStreamEvent } from 'openai/resources/responses/responses'
 import { describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
-import { all } from '../support/harness/collect.ts'
-import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { collect } from '../support/harness/collect.ts'
+import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 
 const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })
@@ -29,7 +29,7 @@ if (service.keepsGrammars) testStructure()
 else testWithout()
 
 function testWithout(): void {
-  leaveOut('structured answers')
+  skipWithoutAddon('structured answers')
   test('without the addon a format is refused, and the error says what to do', async () => {
     const asking = client.responses.create({ ...ask, text: { format: { type: 'json_object' } } })
     await expect(asking).rejects.toThrow(/build-native\.mjs/)
@@ -45,7 +45,7 @@ function testStructure(): void {
       expect(person.parse(whole.output_parsed)).toEqual(whole.output_parsed)
       expect(whole.text?.format).toMatchObject({ type: 'json_schema', name: 'person' })
       const stream = client.responses.stream(fields)
-      const events = await all(stream)
+      const events = await collect(stream)
       const deltas = events.flatMap((event) =>
         event.type === 'response.output_text.delta' ? [event.delta] : [],
       )
@@ -115,7 +115,7 @@ function testStructure(): void {
     test('are called in a stream as the client accumulates it: items, deltas of arguments, their ends', async () => {
       const fields = { ...required, parallel_tool_calls: false, temperature: 0 }
       const stream = client.responses.stream(fields)
-      const events = await all(stream)
+      const events = await collect(stream)
       const types = [...new Set(events.map(({ type }) => type))]
       expect(types).toEqual([
         'response.created',
@@ -183,7 +183,7 @@ function testStructure(): void {
     async function drawSeveralCalls() {
       for (let turn = 0; turn < 60; turn++) {
         const stream = client.responses.stream({ ...required, temperature: 2 })
-        const events = await all(stream)
+        const events = await collect(stream)
         const response = await stream.finalResponse()
         if (response.status === 'completed' && response.output.length > 1) return { response, events }
       }

@@ -8,7 +8,7 @@ import OpenAI, {
   RateLimitError,
 } from 'openai'
 import { describe, expect, inject, test } from 'vitest'
-import { all } from '../support/harness/collect.ts'
+import { collect } from '../support/harness/collect.ts'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 
 const service = inject('service')
@@ -84,7 +84,7 @@ describe('chat completions', () => {
       stream: true,
       stream_options: { include_usage: true },
     })
-    const chunks = await all(stream)
+    const chunks = await collect(stream)
     expect(chunks[0]?.choices[0]?.delta.role).toBe('assistant')
     expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe(
       whole.choices[0]?.message.content,
@@ -257,7 +257,7 @@ describe('embeddings', () => {
 
 describe('models', () => {
   test('are listed with their weights, each of which answers under its name', async () => {
-    const ids = (await all(client.models.list())).map(({ id }) => id)
+    const ids = (await collect(client.models.list())).map(({ id }) => id)
     expect(ids).toEqual(['tiny', 'tiny@dense'])
     expect(await client.models.retrieve('tiny@dense')).toMatchObject({ id: 'tiny@dense', object: 'model' })
     const dense = await client.chat.completions.create({ ...chat, model: 'tiny@dense' })
@@ -337,7 +337,7 @@ describe('the response cache', () => {
       const { data, response } = await client.chat.completions
         .create({ ...body, stream: true, stream_options: { include_usage: true } }, { headers })
         .withResponse()
-      return { data: await all(data), cache: response.headers.get('x-copal-cache') }
+      return { data: await collect(data), cache: response.headers.get('x-copal-cache') }
     }
     const asksAgain = async (ask: () => Promise<{ data: object; cache: string | null }>) => {
       const first = await ask()
@@ -364,7 +364,7 @@ describe('the response cache', () => {
     const leave = async (stream: AsyncIterable<object>) => {
       for await (const _ of stream) break
     }
-    for (const read of [leave, leave, all]) expect(await open(read)).toBe('miss')
-    await expect.poll(() => open(all)).toBe('hit')
+    for (const read of [leave, leave, collect]) expect(await open(read)).toBe('miss')
+    await expect.poll(() => open(collect)).toBe('hit')
   })
 })

@@ -1,11 +1,11 @@
 import { join } from 'node:path'
 import { expect, inject, test } from 'vitest'
-import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 import { pythonPackage } from '../support/processes/python-package.ts'
 
 const service = inject('service')
 
-if (!service.keepsGrammars) leaveOut('structured answers of the official Python client')
+if (!service.keepsGrammars) skipWithoutAddon('structured answers of the official Python client')
 
 test('the official Python client finds what it expects of the OpenAI API', { timeout: 300_000 }, async () => {
   const python = await pythonPackage('openai', '3.57.0')

@@ -1,6 +1,6 @@
 import { beforeAll, expect, inject, test } from 'vitest'
 import { z } from 'zod'
-import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 
 const service = inject('service')
 type JsonSchema = Parameters<typeof z.fromJSONSchema>[0]
@@ -55,7 +55,7 @@ function structured(): [string, object, string][] {
   ]
 }
 
-if (!service.keepsGrammars) leaveOut('structured answers')
+if (!service.keepsGrammars) skipWithoutAddon('structured answers')
 test.each<[string, object | undefined, string]>([
   ['/chat/completions', chat, 'ChatCompletion'],
   [

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { pythonPackage, type PythonPackage } from '../support/processes/python-package.ts'
 import { startService, type Service } from '../support/processes/service.ts'
-import { makeThings, type Named } from '../support/processes/seed-resources.ts'
+import { seedResources, type NamedResource } from '../support/processes/seed-resources.ts'
 import { createTinyLlama } from '../support/models/tiny-llama.ts'
 
 /**
@@ -65,7 +65,7 @@ interface Effort {
   /** Where it has a bound, a slow machine does not come to the last ones. */
   seconds?: number
   /** What requests name so that they are answered with what there is. */
-  named?: Record<string, Named>
+  named?: Record<string, NamedResource>
   /** Left out: what the service gives. */
   document?: string
 }
@@ -113,7 +113,7 @@ async function run(
 const origin = () => new URL(service.baseUrl).origin
 
 test('each operation says yes to some of what the document allows', async () => {
-  const named = await makeThings(service, dir, join(dir, 'tiny'))
+  const named = await seedResources(service, dir, join(dir, 'tiny'))
   const phases = ['--phases', 'fuzzing', '--mode', 'positive']
   const counts = new Map([
     ...(await tryOut(service.apiKey, { examples: 10, named }, '--include-tag', 'Inference', ...phases)),

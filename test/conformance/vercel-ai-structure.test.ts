@@ -3,8 +3,8 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { APICallError, generateObject, generateText, isStepCount, Output, streamText, tool } from 'ai'
 import { describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
-import { all } from '../support/harness/collect.ts'
-import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { collect } from '../support/harness/collect.ts'
+import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 
 const service = inject('service')
 const provider = createOpenAICompatible({
@@ -38,7 +38,7 @@ if (service.keepsGrammars) testStructure()
 else testWithout()
 
 function testWithout(): void {
-  leaveOut('structured answers')
+  skipWithoutAddon('structured answers')
   test('without the addon objects are refused, and the error says what to do', async () => {
     const output = Output.object({ schema: z.strictObject({ ok: z.boolean() }) })
     expect((await refusalOf(generateText({ ...ask, output }))).message).toMatch(/build-native\.mjs/)
@@ -79,7 +79,7 @@ function testStructure(): void {
 
     test('streamText brings the object field by field, each state a part of the next, the last the whole', async () => {
       const result = streamText({ ...asked, output: Output.object({ schema: person }) })
-      const states = await all(result.partialOutputStream)
+      const states = await collect(result.partialOutputStream)
       const counts = states.map((state) => Object.keys(state).length)
       expect(new Set(counts).size).toBeGreaterThan(2)
       expect(counts).toEqual(counts.toSorted((one, other) => one - other))
@@ -97,7 +97,7 @@ function testStructure(): void {
         output: Output.array({ element }),
         providerOptions: { copal: { logit_bias: bias } },
       })
-      const elements = await all(result.elementStream)
+      const elements = await collect(result.elementStream)
       expect(elements.length).toBeGreaterThan(1)
       for (const each of elements) expect(element.parse(each)).toEqual(each)
     })
@@ -157,7 +157,7 @@ function testStructure(): void {
         toolChoice: 'required',
         providerOptions: { copal: { parallel_tool_calls: false } },
       })
-      const parts = await all(result.fullStream)
+      const parts = await collect(result.fullStream)
       const [started, ...others] = parts.filter((part) => part.type === 'tool-input-start')
       expect(others).toEqual([])
       const deltas = parts.flatMap((part) => (part.type === 'tool-input-delta' ? [part.delta] : []))

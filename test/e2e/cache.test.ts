@@ -1,7 +1,7 @@
 /** The response cache through both halves: the real gateway, and a real node with the tiny model. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
-import { sumOf } from '../support/processes/metrics.ts'
+import { sumMetric } from '../support/processes/metrics.ts'
 import { until } from '../support/processes/service.ts'
 
 let fleet: TestFleet
@@ -51,5 +51,5 @@ async function ask(prompt: string, stream: boolean, headers: Record<string, stri
 
 /** Requests whose receipts are there. */
 async function settled(): Promise<number> {
-  return sumOf(await fleet.admin<string>('GET', '/metrics'), 'copal_requests_total')
+  return sumMetric(await fleet.admin<string>('GET', '/metrics'), 'copal_requests_total')
 }

@@ -5,15 +5,15 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { prepareFaults, testNothingIsLeft } from '../support/faults/fault-fleet.ts'
+import { prepareFaultFleet, testNoRequestIsLeft } from '../support/faults/fault-fleet.ts'
 import { startGarbageNode } from '../support/doubles/garbage-node.ts'
 import { startNodeProcess, type NodeProcess } from '../support/processes/node-process.ts'
 import { until } from '../support/processes/service.ts'
-import { endOf } from '../support/processes/stream-end.ts'
+import { responseEnd } from '../support/processes/stream-end.ts'
 import { WAIT } from '../support/harness/wait.ts'
 import { testLosses } from './losses.ts'
 
-const faults = prepareFaults()
+const faults = prepareFaultFleet()
 const { ask, nodes, open, receipts } = faults
 
 testLosses(faults)
@@ -46,13 +46,13 @@ test('a node that answers garbage costs nobody an answer, and soon gets no more 
 
 test('a node whose heartbeats are lost goes on with its streams, and gets no new ones', async () => {
   const stream = await open()
-  stream.node.cut()
+  stream.node.disconnect()
   await until('the gateway to miss it', async () =>
     (await faults.fleet.alive()).includes(stream.node.id) ? undefined : true,
   )
   const answer = await ask({ max_tokens: 2 })
   expect(answer.headers.get('x-copal-node')).not.toBe(stream.node.id)
-  expect(await endOf(answer)).toBe('done')
+  expect(await responseEnd(answer)).toBe('done')
   expect(await stream.end()).toBe('done')
 })
 
@@ -72,7 +72,7 @@ test('nodes whose clocks are a little ahead or behind answer as the others do', 
   for (; missing.size > 0; asked += 1) {
     const answer = await ask({ max_tokens: 2 })
     missing.delete(answer.headers.get('x-copal-node') ?? '')
-    expect(await endOf(answer)).toBe('done')
+    expect(await responseEnd(answer)).toBe('done')
   }
   expect(await receipts('length')).toBe(before + asked)
   expect(await Promise.all(skewed.map((node) => node.end('SIGTERM')))).toEqual([0, 0])
@@ -147,7 +147,7 @@ test('when all nodes are down a request waits for one to return', async () => {
   for (const { process } of nodes.values()) await process.end('SIGKILL')
   const pending = ask({ max_tokens: 2 })
   await faults.start('node-a')
-  expect(await endOf(await pending)).toBe('done')
+  expect(await responseEnd(await pending)).toBe('done')
 })
 
 test('a node that is asked to end answers what runs, leaves, and is forgotten', async () => {
@@ -162,7 +162,7 @@ test('a node that is asked to end answers what runs, leaves, and is forgotten', 
   })
 })
 
-testNothingIsLeft(faults)
+testNoRequestIsLeft(faults)
 
 /** A node of another clock than its gateway's, until the test ends. */
 async function startSkewed(id: string, aheadS: number): Promise<NodeProcess> {

@@ -1,6 +1,6 @@
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { expect, test } from 'vitest'
-import { CONCURRENT, type Faults } from '../support/faults/fault-fleet.ts'
+import { MAX_CONCURRENT, type FaultFleet } from '../support/faults/fault-fleet.ts'
 
 /** Of two nodes, each of which runs eight requests at once, so that none of these has to wait. */
 const FEW = 8
@@ -12,9 +12,9 @@ const MANY = 72
  *
  * @param shares whether nodes keep what they computed of a prompt
  */
-export function testHerds({ ask }: Faults, shares: boolean): void {
+export function testHerds({ ask }: FaultFleet, shares: boolean): void {
   test('a thundering herd on one prefix is answered, by all nodes', async () => {
-    const answers = await herd('the same long prefix of everybody, ', CONCURRENT, 8)
+    const answers = await herd('the same long prefix of everybody, ', MAX_CONCURRENT, 8)
     expect(new Set(answers.map(({ node }) => node)).size).toBe(2)
   })
 
@@ -43,7 +43,7 @@ export function testHerds({ ask }: Faults, shares: boolean): void {
 }
 
 /** Who is answered before whom, where one floods. */
-export function testFairness(faults: Faults): void {
+export function testFairness(faults: FaultFleet): void {
   const { ask } = faults
   const batch = { 'x-copal-priority': 'batch' }
 

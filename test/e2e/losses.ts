@@ -1,20 +1,20 @@
 import { expect, test } from 'vitest'
-import type { Faults } from '../support/faults/fault-fleet.ts'
+import type { FaultFleet } from '../support/faults/fault-fleet.ts'
 import { until } from '../support/processes/service.ts'
-import { endOf } from '../support/processes/stream-end.ts'
+import { responseEnd } from '../support/processes/stream-end.ts'
 
 /** What users notice of nodes that are lost, of clients that leave and of keys that end: the same on every backend. */
-export function testLosses(faults: Faults): void {
-  const { ask, askOf, oneBusy, open, receipts } = faults
+export function testLosses(faults: FaultFleet): void {
+  const { ask, sendTo, oneBusy, open, receipts } = faults
 
   test('a node that is killed before its first token costs nobody an answer', async () => {
     const { running, other } = await oneBusy()
     other.process.child.kill('SIGSTOP')
-    const { pending } = await askOf(other.id, { max_tokens: 5 })
+    const { pending } = await sendTo(other.id, { max_tokens: 5 })
     await other.process.end('SIGKILL')
     const answer = await pending
     expect(answer.headers.get('x-copal-node')).toBe(running.node.id)
-    expect(await endOf(answer)).toBe('done')
+    expect(await responseEnd(answer)).toBe('done')
     expect(await running.end()).toBe('done')
   })
 

@@ -3,14 +3,14 @@ import type { Completion } from '@copal/shared/wire/completions.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addon } from '../support/engine/backends.ts'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
-import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 import { until } from '../support/processes/service.ts'
 
 const NODES = ['node-a', 'node-b', 'node-c']
 const TEXTS = 8
 
 if (addon) testPrompts()
-else leaveOut('the cache of prefixes')
+else skipWithoutAddon('the cache of prefixes')
 
 function testPrompts(): void {
   let fleet: TestFleet

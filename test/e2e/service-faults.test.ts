@@ -17,10 +17,10 @@ import { createTinyLlama } from '../support/models/tiny-llama.ts'
 import { post } from '../support/processes/service-calls.ts'
 import {
   commandLine,
-  converged,
+  untilConverged,
   startService,
   until,
-  updateEnd,
+  untilUpdateEnded,
   type Service,
 } from '../support/processes/service.ts'
 import { passages } from '../support/text/passages.ts'
@@ -68,7 +68,7 @@ test('after kill -9 of the node during calibration the update is carried on and 
     return job?.state === 'running' && job.progress > 0.1 ? true : undefined
   })
   const node = killNode(service)
-  const end = await updateEnd(service, update.id)
+  const end = await untilUpdateEnded(service, update.id)
   expect(end).toMatchObject({ state: 'promoted', error: null })
   const after = await node.back()
   expect(after.models[0]?.active_version).toBeGreaterThan(before.models[0]?.active_version ?? 0)
@@ -128,9 +128,9 @@ test('an update goes on after kill -9 of the gateway', async () => {
     return job?.state === 'running' || undefined
   })
   for (const pid of service.pids('workerd')) process.kill(pid, 'SIGKILL')
-  const end = await updateEnd(service, update.id)
+  const end = await untilUpdateEnded(service, update.id)
   expect(end.state).toBe('promoted')
-  await converged(service)
+  await untilConverged(service)
   const { data } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
   expect(data.filter((mask) => mask.active)).toHaveLength(1)
 })
@@ -143,7 +143,7 @@ test('a second start keeps keys, masks and domains', async () => {
   expect(pids.map(commandLine).filter(Boolean)).toEqual([])
   service = await startService({ home: first.home, env: environment() })
   client = openai(service)
-  const after = await converged(service)
+  const after = await untilConverged(service)
   expect(after.models[0]?.active_version).toBe(before.models[0]?.active_version)
   expect(service.apiKey).toBe(first.apiKey)
   const { data } = await service.admin<{ data: { name: string }[] }>('GET', '/admin/domains')

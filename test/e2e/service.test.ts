@@ -7,10 +7,16 @@ import { join } from 'node:path'
 import type { DomainEntry, DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import { converged, startService, until, updateEnd, type Service } from '../support/processes/service.ts'
+import {
+  untilConverged,
+  startService,
+  until,
+  untilUpdateEnded,
+  type Service,
+} from '../support/processes/service.ts'
 import { passages } from '../support/text/passages.ts'
-import { madeByNode, perplexity, sendTraffic } from '../support/processes/service-calls.ts'
-import { streamLoad, type StreamedAnswer } from '../support/processes/stream-load.ts'
+import { completionTokens, perplexity, sendTraffic } from '../support/processes/service-calls.ts'
+import { streamLoad, type StreamedResponse } from '../support/processes/stream-load.ts'
 
 const MODEL = 'smollm2-135m-instruct'
 const END_TOKEN = 2
@@ -34,12 +40,12 @@ describe('the first start', () => {
     })
     expect(update.domains).toEqual(['general'])
     const before = await chat('Say hello.')
-    expect(await updateEnd(service, update.id)).toMatchObject({
+    expect(await untilUpdateEnded(service, update.id)).toMatchObject({
       state: 'promoted',
       mask_version: 1,
       error: null,
     })
-    await converged(service)
+    await untilConverged(service)
     const after = await chat('Say hello.')
     expect([`copal-${MODEL}-m0`, `copal-${MODEL}-m1`]).toContain(before.system_fingerprint)
     expect(after.system_fingerprint).toBe(`copal-${MODEL}-m1`)
@@ -129,7 +135,7 @@ describe('the OpenAI client', () => {
   })
 
   test('stops the decode by leaving', async () => {
-    const before = await madeByNode(service)
+    const before = await completionTokens(service)
     const controller = new AbortController()
     const stream = await client.completions.create(
       {
@@ -146,7 +152,11 @@ describe('the OpenAI client', () => {
     )
     for await (const chunk of stream) if (chunk.choices[0]?.text) break
     controller.abort()
-    const made = await until('its end', async () => (await madeByNode(service)) - before || undefined, 20_000)
+    const made = await until(
+      'its end',
+      async () => (await completionTokens(service)) - before || undefined,
+      20_000,
+    )
     expect(made).toBeLessThan(750)
   })
 })
@@ -173,9 +183,9 @@ describe('adaptation', () => {
     })
     const load = streamLoad(client, MODEL, 8)
     onTestFinished(async () => void (await load.stop()))
-    const end = await updateEnd(service, update.id)
-    await converged(service)
-    const isOfNewMask = ({ fingerprints }: StreamedAnswer) => fingerprints.at(-1)?.endsWith('-m2')
+    const end = await untilUpdateEnded(service, update.id)
+    await untilConverged(service)
+    const isOfNewMask = ({ fingerprints }: StreamedResponse) => fingerprints.at(-1)?.endsWith('-m2')
     await until('an answer of the new mask', () => load.answers.some(isOfNewMask) || undefined, 60_000)
     const answers = await load.stop()
     expect(end).toMatchObject({ state: 'promoted', mask_version: 2 })
@@ -218,7 +228,7 @@ describe('adaptation', () => {
       domains: ['speech'],
       selection: { method: 'magnitude' },
     })
-    const end = await updateEnd(service, magnitude.id)
+    const end = await untilUpdateEnded(service, magnitude.id)
     expect(end.state).toBe('promoted')
     await rollbackTo(2)
     const text = readFileSync(new URL('../fixtures/text/speech.evaluation.txt', import.meta.url), 'utf8')
@@ -264,5 +274,5 @@ function chat(content: string) {
 
 async function rollbackTo(version: number): Promise<void> {
   await service.admin('POST', '/admin/rollback', { version })
-  await converged(service)
+  await untilConverged(service)
 }

@@ -16,7 +16,7 @@ import { openModel } from '../../gpu-node/src/model/open-model.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source/resolve-model.ts'
 import { addon } from '../support/engine/backends.ts'
 import { ENGINE_OPTIONS } from '../support/engine/engine-options.ts'
-import { leaveOut } from '../support/harness/skip-without-addon.ts'
+import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 import { magnitudeHalfMask } from '../../gpu-node/bench/models/magnitude-mask.ts'
 
 const PROMPTS = 20
@@ -160,7 +160,7 @@ const largest = (logits: Float32Array) =>
   logits.reduce((best, logit, i) => (logit > logits[best]! ? i : best), 0)
 
 if (addon) testAddon(addon)
-else leaveOut('the sparse engine with a real model')
+else skipWithoutAddon('the sparse engine with a real model')
 
 function testAddon(built: Addon): void {
   // Most probable tokens may change where the two best were closer than the precision. What was measured is in

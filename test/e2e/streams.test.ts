@@ -15,7 +15,7 @@ import { freePort } from '../../infra/local/processes/ports.ts'
 import { countCalls, COUNTING_FLAGS, type CallCounts } from '../support/processes/call-counts.ts'
 import { startScriptedNode, type ScriptedNode } from '../support/doubles/scripted-node.ts'
 import { bytesInSockets } from '../support/processes/socket-queues.ts'
-import { standsStill } from '../support/harness/settled.ts'
+import { untilSettled } from '../support/harness/settled.ts'
 
 const MIB = 2 ** 20
 /** Of one event. */
@@ -78,10 +78,10 @@ test.runIf(process.platform === 'linux')(
       expect(held, 'bytes in the gateway').toBeLessThan(MOST_HELD_BYTES)
     }
 
-    const beating = setInterval(() => void node.beat().catch(() => undefined), 1_000)
+    const beating = setInterval(() => void node.sendHeartbeat().catch(() => undefined), 1_000)
     onTestFinished(() => clearInterval(beating))
     await once(answer, 'readable')
-    await standsStill(source.takenBytes, look)
+    await untilSettled(source.takenBytes, look)
 
     const hash = createHash('sha256')
     const read = () => {
@@ -111,7 +111,7 @@ test('no JavaScript runs for a chunk of a stream', async () => {
 
 /** How often what ran, while a stream of so many chunks passed. */
 async function ranFor(chunks: number): Promise<Map<string, number>> {
-  await node.beat()
+  await node.sendHeartbeat()
   await calls.take()
   expect(await chunksThrough(chunks)).toBe(chunks)
   return calls.take()

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { isAssigned } from '../../gateway/src/fleet/object/trial-assignment.ts'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
 import { randomHalfMask } from '../support/models/random-masks.ts'
-import { sumOf } from '../support/processes/metrics.ts'
+import { sumMetric } from '../support/processes/metrics.ts'
 import { until as untilWithin } from '../support/processes/service.ts'
 
 const KEYS = 16
@@ -150,7 +150,7 @@ const shadowReport = () => fleet.admin<ShadowReport>('GET', '/admin/shadow')
 /** Settled requests that a version answered. */
 async function requestsBy(version: number): Promise<number> {
   const metrics = await fleet.admin<string>('GET', '/metrics')
-  return sumOf(metrics, 'copal_requests_total', `mask_version="${version}"`)
+  return sumMetric(metrics, 'copal_requests_total', `mask_version="${version}"`)
 }
 
 /** A greedy completion of twenty tokens: by which weights, and what its tokens are worth, nats each. */

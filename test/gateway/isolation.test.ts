@@ -7,11 +7,11 @@ import type {
   TenantEntry,
 } from '@copal/shared/wire/admin-keys.ts'
 import type { ModelList } from '@copal/shared/wire/model-list.ts'
-import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { createApp } from '../../gateway/src/app.ts'
 import { admin, adminJson } from './support/doubles/simulated-node.ts'
 import {
-  beat,
+  sendHeartbeat,
   createKey,
   errorOf,
   get,
@@ -75,8 +75,8 @@ beforeAll(async () => {
 })
 
 async function heartbeats(): Promise<void> {
-  await beat({ ...node, id: 'isolation-1' }, 'model-of-ours')
-  await beat({ ...node, id: 'isolation-2' }, 'model-of-theirs')
+  await sendHeartbeat({ ...node, id: 'isolation-1' }, 'model-of-ours')
+  await sendHeartbeat({ ...node, id: 'isolation-2' }, 'model-of-theirs')
 }
 // A node that is not heard of for six seconds takes nothing.
 beforeEach(heartbeats)

@@ -1,6 +1,6 @@
 import { exports } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import { beat, createKey, ORIGIN } from '../support/requests/gateway-requests.ts'
+import { sendHeartbeat, createKey, ORIGIN } from '../support/requests/gateway-requests.ts'
 import { startNode } from '../support/doubles/node-double.ts'
 
 const EVENTS = ['data: {"a":1}\n\n', 'data: [DONE]\n\n']
@@ -34,7 +34,7 @@ test('a page reads the answer to its call, its stream, and why it was refused, w
   const node = await startNode('browsed-1', [
     { kind: 'stream', headers: { 'content-type': 'text/event-stream' }, chunks: EVENTS, ending: 'end' },
   ])
-  await beat(node, 'browsed')
+  await sendHeartbeat(node, 'browsed')
   const { key } = await createKey()
   const headers = { ...page, authorization: `Bearer ${key}` }
   const body = JSON.stringify({ model: 'browsed', prompt: 'Once', stream: true })

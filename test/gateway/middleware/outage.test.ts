@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { chainOf, outageOf } from '../../../gateway/src/middleware/outage.ts'
 import { OPERATIONS } from '../../../gateway/src/openapi/operations.ts'
-import { ask } from '../support/requests/documented.ts'
+import { fetchDocumented } from '../support/requests/documented.ts'
 import { createKey, get, ORIGIN } from '../support/requests/gateway-requests.ts'
 import { loseDatabase } from '../support/faults/lost-database.ts'
 import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
@@ -55,7 +55,7 @@ test('without its database the gateway fails with a plain 500 nowhere', async ()
   const answers = new Map<string, { status: number; retryAfter: string | null; text: string }>()
   for (const { id, method, key: kind, path, body } of OPERATIONS) {
     const url = path.replaceAll('{sha256}', 'a'.repeat(64)).replace(/\{\w+\}/g, 'x')
-    const response = await ask(
+    const response = await fetchDocumented(
       new Request(ORIGIN + url, {
         method: method.toUpperCase(),
         headers: {

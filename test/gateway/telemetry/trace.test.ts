@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
-import { beat, createKey, ORIGIN, until } from '../support/requests/gateway-requests.ts'
+import { sendHeartbeat, createKey, ORIGIN, until } from '../support/requests/gateway-requests.ts'
 import { startNode } from '../support/doubles/node-double.ts'
 
 interface OtlpSpan {
@@ -35,7 +35,7 @@ test('one trace goes from the client over the gateway to the node; the generatio
   const node = await startNode('traced-1', [
     { kind: 'stream', chunks: ['data: 1\n\n', 'data: 2\n\n', 'data: 3\n\n'], pauseMs: 100, ending: 'end' },
   ])
-  await beat(node, 'traced')
+  await sendHeartbeat(node, 'traced')
   const { key } = await createKey()
   const ctx = createExecutionContext()
   const response = await createApp().request(

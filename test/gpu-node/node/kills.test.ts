@@ -2,31 +2,31 @@ import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { commandLine, descendants } from '../../support/processes/service.ts'
 import { WAIT } from '../../support/harness/wait.ts'
 import {
-  beatWhere,
+  heartbeatWhere,
   calibrateJob,
   generate,
   halfMask,
   reportWhere,
-  setup,
+  prepareNode,
   weightSetPids,
-  wholeNodes,
+  prepareWholeNodes,
   withValues,
 } from '../../support/processes/whole-node.ts'
 
-wholeNodes()
+prepareWholeNodes()
 
 test('killed during calibration, a node ends in the same mask as one that was not', async () => {
-  const undisturbed = await setup()
+  const undisturbed = await prepareNode()
   undisturbed.gateway.jobs.push(calibrateJob(undisturbed.gateway, 'calm'))
   const calm = await undisturbed.start()
   const expected = await reportWhere(undisturbed.gateway, 'calm', ({ state }) => state === 'done')
   await calm.end()
 
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   gateway.jobs.push(calibrateJob(gateway, 'hunted'))
   const victim = await start()
   await reportWhere(gateway, 'hunted', ({ state }) => state === 'running')
@@ -48,13 +48,13 @@ test('killed during calibration, a node ends in the same mask as one that was no
 })
 
 test('restarted while the gateway is away, a node serves the last mask it had and converges when the gateway returns', async () => {
-  const { gateway, home, start } = await setup()
+  const { gateway, home, start } = await prepareNode()
   const one = gateway.addMask(encodeMask(halfMask(0)))
   // One that brings its values is swapped and rolled back like any other.
   const two = gateway.addMask(encodeMask(withValues(halfMask(1))))
   gateway.desired = { active: { version: 1, sha256: one }, previous: null }
   const first = await start()
-  await beatWhere(gateway, (beat) => beat.activeVersion === 1)
+  await heartbeatWhere(gateway, (beat) => beat.activeVersion === 1)
   await first.end('SIGKILL')
 
   // Masks that nobody asks for any more are removed at the start and after a swap, not the one that is served.
@@ -77,10 +77,10 @@ test('restarted while the gateway is away, a node serves the last mask it had an
 
   gateway.desired = { active: { version: 2, sha256: two }, previous: { version: 1, sha256: one } }
   await gateway.open()
-  const beat = await beatWhere(gateway, ({ activeVersion }) => activeVersion === 2)
-  expect(beat.nodeId).toBe(gateway.beats[0]?.nodeId)
+  const beat = await heartbeatWhere(gateway, ({ activeVersion }) => activeVersion === 2)
+  expect(beat.nodeId).toBe(gateway.heartbeats[0]?.nodeId)
   expect(beat.process).toMatch(/./)
-  expect(beat.process).not.toBe(gateway.beats[0]?.process)
+  expect(beat.process).not.toBe(gateway.heartbeats[0]?.process)
   await vi.waitFor(() => expect(gateway.receipts.has('request-alone')).toBe(true), WAIT)
   expect(gateway.receipts.get('request-alone')?.maskVersion).toBe(1)
 
@@ -89,18 +89,18 @@ test('restarted while the gateway is away, a node serves the last mask it had an
 
   // A roll-back to the warm mask answers as that mask did.
   gateway.desired = { active: { version: 1, sha256: one }, previous: { version: 2, sha256: two } }
-  await beatWhere(gateway, ({ activeVersion }) => activeVersion === 1)
+  await heartbeatWhere(gateway, ({ activeVersion }) => activeVersion === 1)
   expect((await generate(gateway, second, 'request-back')).text).toBe(alone.text)
 })
 
 test('killed during a swap, a node serves the new mask when it returns and leaves no half-made files', async () => {
-  const { gateway, home, start } = await setup()
+  const { gateway, home, start } = await prepareNode()
   const sha256 = gateway.addMask(encodeMask(halfMask(0)))
   const victim = await start()
-  await beatWhere(gateway, (beat) => beat.activeVersion === 0)
-  const before = gateway.beats.length
+  await heartbeatWhere(gateway, (beat) => beat.activeVersion === 0)
+  const before = gateway.heartbeats.length
   gateway.desired = { active: { version: 1, sha256 }, previous: null }
-  await beatWhere(
+  await heartbeatWhere(
     gateway,
     (beat) => beat.weightSets.some(({ version, state }) => version === 1 && state === 'loading'),
     before,
@@ -108,7 +108,7 @@ test('killed during a swap, a node serves the new mask when it returns and leave
   await victim.end('SIGKILL')
   const reborn = await start()
   expect((await reborn.ready()).activeVersion).toBe(1)
-  await beatWhere(
+  await heartbeatWhere(
     gateway,
     (beat) => beat.activeVersion === 1 && beat.weightSets.every(({ state }) => state === 'ready'),
   )
@@ -118,18 +118,18 @@ test('killed during a swap, a node serves the new mask when it returns and leave
 })
 
 test('a weight set whose process is killed comes back, and the same answer with it', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   gateway.desired = {
     active: { version: 1, sha256: gateway.addMask(encodeMask(halfMask(0))) },
     previous: null,
   }
   const node = await start()
   const isReady = ({ weightSets }: Heartbeat) => weightSets.every(({ state }) => state === 'ready')
-  await beatWhere(gateway, (beat) => beat.activeVersion === 1 && isReady(beat))
+  await heartbeatWhere(gateway, (beat) => beat.activeVersion === 1 && isReady(beat))
   const before = await generate(gateway, node, 'request-before')
-  const beats = gateway.beats.length
+  const beats = gateway.heartbeats.length
   for (const pid of weightSetPids(node)) process.kill(pid, 'SIGKILL')
-  await beatWhere(gateway, (beat) => !isReady(beat), beats)
-  await beatWhere(gateway, isReady)
+  await heartbeatWhere(gateway, (beat) => !isReady(beat), beats)
+  await heartbeatWhere(gateway, isReady)
   expect(await generate(gateway, node, 'request-after')).toEqual(before)
 })

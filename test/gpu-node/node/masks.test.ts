@@ -2,29 +2,32 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { checkMask, decodeMask, encodeMask, maskSparsity } from '@copal/shared/mask/mask-codec.ts'
-import type { EvaluateJob, Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { WAIT } from '../../support/harness/wait.ts'
 import {
   TEXTS,
-  beatWhere,
+  heartbeatWhere,
   calibrateJob,
   evaluateText,
   generate,
   halfMask,
   reportWhere,
-  setup,
+  prepareNode,
   urlOf,
   weightSetPids,
-  wholeNodes,
+  prepareWholeNodes,
   withValues,
 } from '../../support/processes/whole-node.ts'
 
-wholeNodes()
+prepareWholeNodes()
 
 test('a node serves dense, calibrates a mask, uploads it, swaps to it and evaluates it', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   const node = await start()
-  const dense = await beatWhere(gateway, (beat) => beat.weightSets.some(({ state }) => state === 'ready'))
+  const dense = await heartbeatWhere(gateway, (beat) =>
+    beat.weightSets.some(({ state }) => state === 'ready'),
+  )
   expect(dense).toMatchObject({
     activeVersion: 0,
     draining: false,
@@ -45,7 +48,7 @@ test('a node serves dense, calibrates a mask, uploads it, swaps to it and evalua
   expect(result).toMatchObject({ maskBytes: file.length, sparsity: 0.5, churn: null })
 
   gateway.desired = { active: { version: 1, sha256: result.maskSha256 }, previous: null }
-  await beatWhere(gateway, (beat) => beat.activeVersion === 1)
+  await heartbeatWhere(gateway, (beat) => beat.activeVersion === 1)
   expect((await generate(gateway, node, 'request-pruned')).mask).toBe('1')
   await vi.waitFor(() => expect(gateway.receipts.size).toBe(2), WAIT)
   const drift = gateway.receipts.get('request-pruned')?.drift
@@ -79,16 +82,16 @@ test('a node serves dense, calibrates a mask, uploads it, swaps to it and evalua
   expect(last.maskVersion).toBe(1)
   expect(last.perplexity).toBeCloseTo(Math.exp(last.nllMean), 6)
   expect(events[0]?.type).toBe('progress')
-  await beatWhere(gateway, (beat) => beat.jobs.length === 0)
+  await heartbeatWhere(gateway, (beat) => beat.jobs.length === 0)
 
   // Nothing of the evaluations is left running: dense and the active mask have a process each.
   await vi.waitFor(() => expect(weightSetPids(node)).toHaveLength(2), WAIT)
 })
 
 test('a mask version that a node does not know cannot be evaluated without its hash', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   const node = await start()
-  await beatWhere(gateway, () => true)
+  await heartbeatWhere(gateway, () => true)
   const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/evaluate', {
     model: 'tiny',
     maskVersion: 7,
@@ -98,11 +101,11 @@ test('a mask version that a node does not know cannot be evaluated without its h
 })
 
 test('a damaged mask and a mask of another model are reported while the old mask goes on serving', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   const good = gateway.addMask(encodeMask(halfMask(0)))
   gateway.desired = { active: { version: 1, sha256: good }, previous: null }
   const node = await start()
-  await beatWhere(gateway, (beat) => beat.activeVersion === 1)
+  await heartbeatWhere(gateway, (beat) => beat.activeVersion === 1)
   const before = await generate(gateway, node, 'request-before')
 
   const wrongCounts = halfMask(1)
@@ -111,7 +114,7 @@ test('a damaged mask and a mask of another model are reported while the old mask
   first.bits[0] = 0b10101011
   const bad = gateway.addMask(encodeMask(wrongCounts))
   gateway.desired = { active: { version: 2, sha256: bad }, previous: { version: 1, sha256: good } }
-  const refused = await beatWhere(gateway, (beat) =>
+  const refused = await heartbeatWhere(gateway, (beat) =>
     beat.weightSets.some(({ version, state }) => version === 2 && state === 'failed'),
   )
   expect(refused.activeVersion).toBe(1)
@@ -119,17 +122,19 @@ test('a damaged mask and a mask of another model are reported while the old mask
 
   const stranger = gateway.addMask(encodeMask(halfMask(1, 'e'.repeat(64))))
   gateway.desired = { active: { version: 3, sha256: stranger }, previous: { version: 1, sha256: good } }
-  const foreign = await beatWhere(gateway, (beat) =>
+  const foreign = await heartbeatWhere(gateway, (beat) =>
     beat.weightSets.some(({ version, state }) => version === 3 && state === 'failed'),
   )
   expect(foreign.activeVersion).toBe(1)
-  expect(foreign.weightSets.find(({ version }) => version === 3)?.error).toMatch(/made for other dense weights/)
+  expect(foreign.weightSets.find(({ version }) => version === 3)?.error).toMatch(
+    /made for other dense weights/,
+  )
   expect(foreign.weightSets.map(({ version }) => version)).toEqual([0, 1, 3])
   expect(await generate(gateway, node, 'request-after')).toEqual(before)
 })
 
 test('a node holds a mask on trial beside the active one, answers calls that name it, and lets it go', async () => {
-  const { gateway, home, start } = await setup()
+  const { gateway, home, start } = await prepareNode()
   const one = gateway.addMask(encodeMask(halfMask(0)))
   const two = gateway.addMask(encodeMask(withValues(halfMask(1))))
   const active = { version: 1, sha256: one }
@@ -138,7 +143,7 @@ test('a node holds a mask on trial beside the active one, answers calls that nam
   const holdsBoth = (beat: Heartbeat) =>
     beat.activeVersion === 1 &&
     beat.weightSets.some(({ version, state }) => version === 2 && state === 'ready')
-  await beatWhere(gateway, holdsBoth)
+  await heartbeatWhere(gateway, holdsBoth)
   const serving = await generate(gateway, first, 'request-active')
   const tried = await generate(gateway, first, 'request-tried', 2)
   expect([serving.mask, tried.mask]).toEqual(['1', '2'])
@@ -147,7 +152,7 @@ test('a node holds a mask on trial beside the active one, answers calls that nam
   // What the active mask answers is scored under the other one, and told until it was heard.
   await generate(gateway, first, 'request-shadowed', undefined, 2)
   const told = await vi.waitFor(() => {
-    const [score] = gateway.beats.flatMap(({ shadows = [] }) => shadows)
+    const [score] = gateway.heartbeats.flatMap(({ shadows = [] }) => shadows)
     if (!score) throw new Error('not scored yet')
     return score
   }, WAIT)
@@ -164,19 +169,19 @@ test('a node holds a mask on trial beside the active one, answers calls that nam
     expect(part.tokens).toBeGreaterThan(5)
     expect(part.nllShadow).not.toBe(part.nll)
   }
-  await beatWhere(gateway, ({ shadows }) => shadows?.length === 0)
+  await heartbeatWhere(gateway, ({ shadows }) => shadows?.length === 0)
   await first.end('SIGKILL')
 
   // It comes back with both, from its own files.
   gateway.artifacts.clear()
-  gateway.beats.length = 0
+  gateway.heartbeats.length = 0
   const second = await start()
-  await beatWhere(gateway, holdsBoth)
+  await heartbeatWhere(gateway, holdsBoth)
   const again = await generate(gateway, second, 'request-again', 2)
   expect(again.logprobs).toEqual(tried.logprobs)
 
   gateway.desired = { active, previous: null }
-  await beatWhere(gateway, ({ weightSets }) => !weightSets.some(({ version }) => version === 2))
+  await heartbeatWhere(gateway, ({ weightSets }) => !weightSets.some(({ version }) => version === 2))
   expect(await readdir(join(home, 'masks'))).toContain(`${one}.safetensors`)
   const after = await generate(gateway, second, 'request-after')
   expect(after.logprobs).toEqual(serving.logprobs)

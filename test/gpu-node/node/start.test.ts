@@ -3,17 +3,23 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { startNodeProcess } from '../../support/processes/node-process.ts'
 import { commandLine, descendants } from '../../support/processes/service.ts'
 import { WAIT } from '../../support/harness/wait.ts'
-import { beatWhere, served, setup, urlOf, wholeNodes } from '../../support/processes/whole-node.ts'
+import {
+  heartbeatWhere,
+  tinyFiles,
+  prepareNode,
+  urlOf,
+  prepareWholeNodes,
+} from '../../support/processes/whole-node.ts'
 
 /** The tiny model's end of text. */
 const END_TOKEN = 2
 
-wholeNodes()
+prepareWholeNodes()
 
 /** A stream of up to 200 tokens that a node begins to give. */
 function streamFrom(
   url: string,
-  gateway: Awaited<ReturnType<typeof setup>>['gateway'],
+  gateway: Awaited<ReturnType<typeof prepareNode>>['gateway'],
   requestId: string,
   changes: object,
 ): Promise<Response> {
@@ -23,9 +29,9 @@ function streamFrom(
 }
 
 test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no process', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   const node = await start()
-  await beatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
+  await heartbeatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
   const response = await streamFrom(await urlOf(node), gateway, 'request-long', {
     temperature: 1,
     seed: 1,
@@ -36,15 +42,15 @@ test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no
   const stream = await response.text()
   expect(stream).toMatch(/data: \[DONE\]\n\n$/)
   expect(await ended).toBe(0)
-  expect(gateway.beats.at(-1)?.draining).toBe(true)
+  expect(gateway.heartbeats.at(-1)?.draining).toBe(true)
   expect(gateway.receipts.get('request-long')?.finishReason).toMatch(/stop|length/)
   await vi.waitFor(() => expect(children.filter((pid) => commandLine(pid) !== '')).toEqual([]), WAIT)
 })
 
 test('what runs longer than COPAL_GRACE_MS is cut with an error event, and told in its receipt', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   const node = await start({ COPAL_GRACE_MS: '0' })
-  await beatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
+  await heartbeatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
   const response = await streamFrom(await urlOf(node), gateway, 'request-cut', {
     n: 8,
     // It never ends by itself.
@@ -59,15 +65,15 @@ test('what runs longer than COPAL_GRACE_MS is cut with an error event, and told 
 })
 
 test('what takes longer than COPAL_REQUEST_TIMEOUT_MS is ended, whoever waits for it', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   const node = await start({ COPAL_REQUEST_TIMEOUT_MS: '1' })
-  await beatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
+  await heartbeatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
   const response = await streamFrom(await urlOf(node), gateway, 'request-late', { n: 8 })
   expect(await response.text()).toContain('"code":"deadline_exceeded"')
 })
 
 test('a node whose supervisor vanishes ends, and its processes with it', async () => {
-  const { start } = await setup()
+  const { start } = await prepareNode()
   const node = await start()
   const pids = [node.pid, ...descendants(node.pid)]
   expect(pids.length).toBeGreaterThan(1)
@@ -77,7 +83,7 @@ test('a node whose supervisor vanishes ends, and its processes with it', async (
 })
 
 test('a second node with the home of a running one is refused, naming that one', async () => {
-  const { start } = await setup()
+  const { start } = await prepareNode()
   const first = await start()
   await expect(start()).rejects.toThrow(new RegExp(`A node already runs with this home.*pid ${first.pid}`))
   await first.end('SIGKILL')
@@ -85,16 +91,16 @@ test('a second node with the home of a running one is refused, naming that one',
 })
 
 test('a port in use is told at once in one line', async () => {
-  const { gateway, home } = await setup()
+  const { gateway, home } = await prepareNode()
   const taken = createServer().listen(0, '127.0.0.1')
   onTestFinished(() => void taken.close())
   await vi.waitFor(() => expect(taken.listening).toBe(true), WAIT)
   const address = taken.address()
   if (typeof address !== 'object' || address === null) throw new Error('no address')
   const node = startNodeProcess({
-    COPAL_MODEL: served().tiny.dir,
+    COPAL_MODEL: tinyFiles().tiny.dir,
     COPAL_HOME: home,
-    COPAL_CACHE: served().cacheDir,
+    COPAL_CACHE: tinyFiles().cacheDir,
     COPAL_NODE_PORT: String(address.port),
     COPAL_GATEWAY_URL: gateway.url,
     COPAL_NODE_SECRET: gateway.secret,
@@ -112,17 +118,17 @@ test('a node without its secret says what is missing', async () => {
 })
 
 test('heartbeats name the pruning methods until the gateway has registered them, and again when it has lost them', async () => {
-  const { gateway, start } = await setup()
+  const { gateway, start } = await prepareNode()
   await start({ COPAL_HEARTBEAT_MS: '50' })
-  const first = await beatWhere(gateway, () => true)
+  const first = await heartbeatWhere(gateway, () => true)
   expect(first.methods).toContain('continual-wanda+swaps')
-  await beatWhere(gateway, ({ methods }) => methods !== undefined, gateway.beats.length)
+  await heartbeatWhere(gateway, ({ methods }) => methods !== undefined, gateway.heartbeats.length)
   gateway.registered = true
-  await beatWhere(gateway, ({ methods }) => methods === undefined)
-  const since = gateway.beats.length
-  await beatWhere(gateway, () => true, since)
-  expect(gateway.beats.slice(since).every(({ methods }) => methods === undefined)).toBe(true)
+  await heartbeatWhere(gateway, ({ methods }) => methods === undefined)
+  const since = gateway.heartbeats.length
+  await heartbeatWhere(gateway, () => true, since)
+  expect(gateway.heartbeats.slice(since).every(({ methods }) => methods === undefined)).toBe(true)
   gateway.registered = false
-  const again = await beatWhere(gateway, ({ methods }) => methods !== undefined)
+  const again = await heartbeatWhere(gateway, ({ methods }) => methods !== undefined)
   expect(again.methods).toEqual(first.methods)
 })

@@ -1,7 +1,7 @@
 import { get, type IncomingMessage } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { listen } from '../../../gpu-node/src/platform/listener.ts'
-import { standsStill } from '../../support/harness/settled.ts'
+import { untilSettled } from '../../support/harness/settled.ts'
 import { bytesInSockets } from '../../support/processes/socket-queues.ts'
 
 async function listenForTest() {
@@ -60,7 +60,7 @@ test.runIf(process.platform === 'linux')(
     )
     const answer = await new Promise<IncomingMessage>((resolve) => get(url, { agent: false }, resolve))
     onTestFinished(() => void answer.destroy())
-    await standsStill(() => madeBytes)
+    await untilSettled(() => madeBytes)
     const kept = madeBytes - answer.socket.bytesRead - bytesInSockets([Number(new URL(url).port)])
     expect(kept).toBeLessThan(256 * 1024)
     const before = madeBytes

@@ -12,13 +12,13 @@ import {
 } from '../../../gpu-node/src/serving/contract/backend.ts'
 import { createRandom } from '../harness/random.ts'
 
-/** Numbers of a hidden state. */
+/** Size of a hidden state. */
 export const HIDDEN_SIZE = 3
 
 /**
- * A backend whose next token is arithmetic on (version, seed, all tokens so far), for faults that a
- * real one cannot be made to have. It reads the tokens so far from the pages that the plan names, so that a page too early
- * shared or taken away changes the text, and refuses every plan that breaks the contract of backend.ts.
+ * A backend whose next token is arithmetic on (version, seed, all tokens so far), for faults that a real backend cannot be
+ * made to have. It reads the tokens so far from the pages that the plan names, so that a page that is shared or freed too
+ * early changes the text. It rejects every plan that breaks the contract of backend.ts.
  */
 export interface ArithmeticBackend extends Backend {
   /** Makes a set without a model behind it. */

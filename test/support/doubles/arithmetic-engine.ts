@@ -11,7 +11,7 @@ import { checkInvariants } from '../engine/engine-invariants.ts'
 import { createArithmeticBackend, HIDDEN_SIZE } from './arithmetic-backend.ts'
 import { GREEDY } from '../engine/greedy.ts'
 
-/** A model of {@link createArithmeticBackend}. */
+/** The model of {@link createArithmeticBackend}. */
 export const CONFIG = {
   vocabSize: 256,
   contextLength: 128,
@@ -20,11 +20,11 @@ export const CONFIG = {
 }
 /** Token n is the letter n mod 26. */
 export const CODEC = { tokenBytes: (id: number) => Uint8Array.of(97 + (id % 26)), isSpecial: () => false }
-/** What tokens say. */
+/** Returns the text of tokens. */
 export const textOf = (tokens: readonly number[]) =>
   tokens.map((id) => String.fromCharCode(97 + (id % 26))).join('')
 
-/** An engine over the arithmetic backend; its invariants are checked after every transition. */
+/** Starts an engine on the arithmetic backend. Its invariants are checked after every transition. */
 export function startArithmeticEngine(
   options: Partial<EngineDeps> & { onStep?: (plan: StepPlan) => Promise<void>; seed?: number } = {},
 ) {
@@ -36,7 +36,7 @@ export function startArithmeticEngine(
 }
 
 let nextId = 0
-/** A request of ten greedy tokens, unless it says otherwise. */
+/** Returns a request for ten greedy tokens, with `fields` applied. */
 export function request(
   prompt: readonly number[],
   fields: Partial<GenerateRequest> & { seed?: number } = {},
@@ -53,7 +53,7 @@ export function request(
   }
 }
 
-/** Reads a generation to its end; a second `pinned` starts the text over. */
+/** Reads a generation to its end. A second `pinned` event restarts the text. */
 export async function readGeneration({ events, outcome }: Generation) {
   let answer = ''
   const versions: number[] = []
@@ -68,7 +68,7 @@ export async function readGeneration({ events, outcome }: Generation) {
   return { text: answer, versions, finished, outcome: await outcome }
 }
 
-/** Resolves when the condition holds, looking after every macrotask. */
+/** Resolves when the condition holds. Checks it after every macrotask. */
 export async function untilTrue(condition: () => boolean) {
   for (let turn = 0; !condition(); turn++) {
     if (turn > 5000) throw new Error('the condition never held')

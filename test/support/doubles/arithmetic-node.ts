@@ -3,12 +3,12 @@ import { createArithmeticBackend, type ArithmeticOptions } from './arithmetic-ba
 import { startTestNode, type TestNode } from '../processes/in-process-node.ts'
 import { openTinyModel, type TinyModel } from '../models/tiny-model.ts'
 
-/** What {@link startTestNode} takes beside the backend and the model. */
+/** Options of {@link startTestNode} except the backend and the model. */
 export type ArithmeticNodeOptions = Omit<Parameters<typeof startTestNode>[0], 'backend' | 'model'> & {
   arithmetic?: ArithmeticOptions
 }
 
-/** A chat and a prompt that such a node answers at length. */
+/** A chat that the node answers at length. */
 export const CHAT = {
   model: 'tiny',
   messages: [{ role: 'user', content: 'the cat sat on the mat' }],
@@ -24,7 +24,7 @@ export const PROMPT = {
 
 export const json = async <T>(response: Response) => (await response.json()) as T
 
-/** For the tests of one file: nodes on the arithmetic backend, which are closed after the test that started them. */
+/** Starts nodes on the arithmetic backend for the tests of one file, and closes them after the test that started them. */
 export function arithmeticNodes({ contextLength = 256 } = {}) {
   let tiny: TinyModel
   const running: TestNode[] = []
@@ -37,7 +37,7 @@ export function arithmeticNodes({ contextLength = 256 } = {}) {
   })
   return {
     model: () => tiny.model,
-    /** A node with version 7 active and dense beside it. */
+    /** Starts a node with version 7 active, which holds the dense weights too. */
     start: async ({ arithmetic, ...options }: ArithmeticNodeOptions = {}) => {
       const backend = createArithmeticBackend({ vocabSize: tiny.model.config.vocabSize, ...arithmetic })
       const dense = backend.weights(0)

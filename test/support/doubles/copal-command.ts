@@ -6,9 +6,9 @@ import { runCommand, type ExitCode } from '../../../gpu-node/cli/program.ts'
 import { recordedTerminal } from './recorded-terminal.ts'
 
 /**
- * Runs one command line against a gateway.
+ * Runs one `copal` command against a double of the gateway.
  *
- * @param answers of every call, or by call (`GET /admin/status`); one that it has no answer to breaks off
+ * @param answers the response to every call, or a function of the call (`GET /admin/status`). Calls without a response break off.
  */
 export async function copal(
   answers: object | ((call: string) => object | undefined),

@@ -1,12 +1,12 @@
 import { createServer } from 'node:http'
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { onTestFinished } from 'vitest'
 import type { TestFleet } from '../processes/fleet.ts'
 import { withSqlite } from '../faults/gateway-sqlite.ts'
 import { heartbeatOf } from './heartbeat.ts'
 
-/** A server that says it is a node, and answers what no node does. */
+/** Starts a server that registers as a node and responds with HTML. */
 export async function startGarbageNode(fleet: TestFleet): Promise<{
   calls: () => number
   beat: () => Promise<void>
@@ -38,12 +38,12 @@ export async function startGarbageNode(fleet: TestFleet): Promise<{
     const signed = { nodeId: 'garbage', to: 'gateway', method: 'POST', path, body } as const
     const headers = await signedHeaders(await fleet.nodeSecret('garbage'), signed, Date.now())
     const response = await fetch(fleet.url + path, { method: 'POST', headers, body })
-    if (!response.ok) throw new Error(`the heartbeat is refused: ${await response.text()}`)
+    if (!response.ok) throw new Error(`the heartbeat was rejected: ${await response.text()}`)
   }
   return { calls: () => calls, beat: () => tell(), leave: () => tell({ draining: true, leaving: true }) }
 }
 
-/** Of the model, as the database knows it. */
+/** Returns the base hash of the model in the gateway's database. */
 function baseSha256({ stateDir }: TestFleet): string {
   return withSqlite(stateDir, 'database', (database) => {
     const row = database.prepare('SELECT base_sha256 FROM models').get() as { base_sha256: string }

@@ -3,17 +3,9 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
-import {
-  heartbeat,
-  heartbeatResponse,
-  receiptBatch,
-  type DatasetRef,
-  type Heartbeat,
-  type HeartbeatResponse,
-  type Job,
-  type JobReport,
-  type Receipt,
-} from '@copal/shared/wire/node-rpc.ts'
+import type { DatasetRef, Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
+import { heartbeat, heartbeatResponse, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import { receiptBatch, type Receipt } from '@copal/shared/wire/receipts.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import {
@@ -24,37 +16,37 @@ import {
   verify,
 } from '@copal/shared/wire/signature.ts'
 
-/** Of which the secrets of its nodes are made. */
+/** The secret that the nodes' secrets are derived from. */
 const GATEWAY_SECRET = 'a secret for tests only'
 
-/** The gateway as a node sees it: the internal routes over real HTTP, signatures and wire schemas checked. */
+/** The gateway as a node sees it: the internal routes over real HTTP, with signatures and wire schemas checked. */
 export interface GatewayDouble {
   readonly url: string
-  /** A node that it knows, and its secret. */
+  /** The id of a known node. */
   readonly nodeId: string
   readonly secret: string
-  /** What heartbeats are answered with; change it as the test needs. */
+  /** The desired state in heartbeat responses. Tests change it. */
   desired: HeartbeatResponse['desired']
-  /** Whether heartbeats are answered that the node is registered; false as after a reset of the fleet. */
+  /** Whether heartbeat responses say that the node is registered. False as after a reset of the fleet. */
   registered: boolean
-  /** Jobs listed until a node reports their end. */
+  /** Jobs that heartbeat responses list until a node reports their end. */
   jobs: Job[]
   readonly heartbeats: Heartbeat[]
-  /** Last report of every job. */
+  /** The last report of every job. */
   readonly reports: Map<string, JobReport>
   /** Settled receipts by request id. */
   readonly receipts: Map<string, Receipt>
   /** `masks/<sha256>` and `datasets/<sha256>`. */
   readonly artifacts: Map<string, Uint8Array>
-  /** Calls by method and path, refused ones too. */
+  /** Calls by method and path, rejected ones included. */
   readonly calls: string[]
-  /** Answers instead of the route when it returns true. */
+  /** Replaces the route when it returns true. */
   intercept: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined
   addMask(bytes: Uint8Array): string
   addDataset(domain: string, texts: readonly string[]): DatasetRef
   /** Calls a node as the gateway does, signed. */
   callNode(nodeUrl: string, method: string, path: string, body: unknown): Promise<Response>
-  /** Stops listening and breaks every connection; `open` takes the same port again. */
+  /** Stops listening and breaks every connection. `open` listens on the same port again. */
   close(): Promise<void>
   open(): Promise<void>
 }
@@ -63,7 +55,7 @@ export interface GatewayDouble {
 export async function startGatewayDouble(nodeId = 'node-1'): Promise<GatewayDouble> {
   let server: Server | undefined
   let port = 0
-  /** A node that came back with another port, and has not been heard since, is the one heard last. */
+  /** Returns the node at a URL; for a URL without a heartbeat, the node of the last heartbeat. */
   const nodeAt = (nodeUrl: string) =>
     (double.heartbeats.findLast(({ url }) => url === nodeUrl) ?? double.heartbeats.at(-1))?.nodeId ?? nodeId
   const double: GatewayDouble = {

@@ -1,6 +1,6 @@
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 
-/** A heartbeat of a node that serves `model` dense, with `changes` applied. */
+/** Returns a heartbeat of a node that serves `model` dense, with `changes` applied. */
 export function heartbeatOf(
   node: { id: string; url: string },
   model: string,

@@ -1,13 +1,13 @@
 import { join } from 'node:path'
 import type { Terminal } from '../../../gpu-node/cli/output/terminal.ts'
 
-/** A terminal of 80 columns, or a pipe, that keeps what is written to it. */
+/** A terminal of 80 columns, or a pipe, that records its output. */
 export interface RecordedTerminal extends Terminal {
   output(): string
   errors(): string
 }
 
-/** Nothing of the machine's own environment or home reaches the command. */
+/** Creates a terminal that hides the machine's own environment and home from the command. */
 export function recordedTerminal(
   options: { env?: Record<string, string>; cwd?: string; stdin?: string; piped?: boolean } = {},
 ): RecordedTerminal {

@@ -16,7 +16,7 @@ import { commitStep, reserveStep } from '../../../gpu-node/src/serving/engine/st
 
 const SAMPLER = { seed: 1, topLogprobs: -1 } as SamplerSpec
 
-/** Weights that nothing computes with. */
+/** Returns a weight set without weights. */
 export const weightSet = (version: number): WeightSet => ({
   version,
   source: null as never,
@@ -24,7 +24,7 @@ export const weightSet = (version: number): WeightSet => ({
   ended: new Promise(() => {}),
 })
 const prompt = (length: number) => Array.from({ length }, (_, index) => index)
-/** A request that never ends by itself. */
+/** Adds a request that never ends by itself. */
 export const generate = (state: EngineState, length: number, partition: string | null = null): Request =>
   addRequest(
     state,
@@ -32,7 +32,7 @@ export const generate = (state: EngineState, length: number, partition: string |
     prompt(length),
     null,
   )
-/** A text to score. */
+/** Adds a text to score. */
 export const score = (state: EngineState, length: number, weights: WeightSet): Request =>
   addRequest(state, { kind: 'score', nll: new Float32Array(length - 1) }, prompt(length), weights)
 

@@ -4,18 +4,18 @@ import type { AddressInfo } from 'node:net'
 import { createGatewayClient } from '../../../gpu-node/src/serving/control/gateway-client.ts'
 import { heartbeatOf } from './heartbeat.ts'
 
-/** A node's place in a gateway, with a script for an engine. */
+/** A node that is registered with a gateway and responds from a script instead of an engine. */
 export interface ScriptedNode {
   readonly port: number
-  /** Tells the gateway that it is there, and has all the calls that it has. */
+  /** Sends a heartbeat that lists the calls in progress. */
   sendHeartbeat(): Promise<unknown>
   close(): void
 }
 
 /**
- * Has a gateway take `answer` for a node with the model `tiny`.
+ * Registers a scripted node with the model `tiny`.
  *
- * @param answer is given what a call is answered with, once the call is read
+ * @param answer writes the response of a call, after the call was read
  */
 export async function startScriptedNode(
   gateway: { url: string; nodeSecret(id: string): Promise<string> },
@@ -41,7 +41,7 @@ export async function startScriptedNode(
     nodeId,
     secret: await gateway.nodeSecret(nodeId),
   })
-  const beat = () =>
+  const sendHeartbeat = () =>
     client.heartbeat(
       heartbeatOf({ id: nodeId, url: `http://127.0.0.1:${port}` }, 'tiny', {
         requests: [...requestIds].map((requestId) => ({
@@ -52,7 +52,7 @@ export async function startScriptedNode(
         })),
       }),
     )
-  await beat()
+  await sendHeartbeat()
   return {
     port,
     sendHeartbeat,

@@ -11,10 +11,10 @@ import type {
 /** A sampled token. */
 export type Token = Extract<SequenceOutput, { kind: 'token' }>
 
-/** Greedy, and told what else was likely. */
+/** A greedy sampler that returns the five most probable tokens. */
 export const WITH_LOGPROBS: SamplerSpec = { ...GREEDY, seed: 1, topLogprobs: 5, promptTokens: 1 }
 
-/** One weight set and the steps of its sequences. */
+/** Runs steps of sequences on one weight set. */
 export class Steps {
   readonly backend: Backend
   readonly weights: WeightSet
@@ -55,7 +55,7 @@ export class Steps {
   }
 }
 
-/** A prompt whose last token is followed by a sampled one. */
+/** Returns the work that prefills a prompt and samples the next token. */
 export function generateWork(
   sequence: number,
   tokens: Int32Array,
@@ -65,7 +65,7 @@ export function generateWork(
   return { sequence, tokens, position: 0, sampler: spec, output: 'token' }
 }
 
-/** Seeded tokens of the tiny model's vocabulary. */
+/** Returns seeded tokens of the tiny model's vocabulary. */
 export function randomTokens(seed: number, count: number): Int32Array {
   const random = createRandom(seed)
   return Int32Array.from({ length: count }, () => Math.floor(random() * 300))

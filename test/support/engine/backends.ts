@@ -8,18 +8,18 @@ import {
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import type { Addon } from '../../../gpu-node/native/addon.d.ts'
 
-/** A backend that the contract holds for. */
+/** A backend under the contract tests. */
 export interface TestedBackend {
   name: string
   /** @param workDir scratch space of the ONNX backend */
   create: (workDir: string) => Backend
-  /** How far its log-probabilities may be from f64 arithmetic, on the tiny model. */
+  /** Tolerance of its log-probabilities against f64 arithmetic, on the tiny model. */
   exactTolerance: number
-  /** How far they may be from its own on another way to the same tokens: in chunks, in company. */
+  /** Tolerance against its own log-probabilities when the same tokens run in chunks or in a batch. */
   selfTolerance: number
 }
 
-/** The addon where there is cargo to build it; what needs it is not tested elsewhere. */
+/** The native addon, built where cargo exists. Without it the tests that need it are skipped. */
 export const addon: Addon | null =
   (await buildNative((line) => process.stderr.write(`${line}\n`))) === 'no-cargo' ? null : loadNative()
 

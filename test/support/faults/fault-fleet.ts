@@ -1,49 +1,49 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { startFleet, type FleetNode, type TestFleet } from '../processes/fleet.ts'
-import { sumOf } from '../processes/metrics.ts'
+import { sumMetric } from '../processes/metrics.ts'
 import { until } from '../processes/service.ts'
-import { endOf, readEnd } from '../processes/stream-end.ts'
+import { responseEnd, readStreamEnd } from '../processes/stream-end.ts'
 
-/** As many requests at once as its key may have: one that is counted for ever would soon refuse another. */
-export const CONCURRENT = 24
+/** The concurrent requests that the key may have. A request that is never settled soon makes others fail. */
+export const MAX_CONCURRENT = 24
 
-/** Tokens a month, of the key and of its tenant: more than all that the tests reserve, and as a prompt no larger than a body may be. */
+/** Monthly token limit of the key and of its tenant: more than the tests reserve, and small enough for a prompt of this size to fit into a body. */
 const BUDGET = 500_000
 const TENANT = 'faults'
 
-/** Of the tiny model. */
+/** The end token of the tiny model. */
 const END_TOKEN = 2
 
-/** A stream that has given its first token. */
+/** A stream whose first token has arrived. */
 export interface OpenStream {
   node: FleetNode
   requestId: string
-  /** Reads on to the end. */
+  /** Reads the rest and returns how the stream ended. */
   end(): Promise<string>
   leave(): Promise<void>
 }
 
-/** One fleet of two nodes, to break; there from the first test of the file on. */
-export interface Faults {
+/** A fleet of two nodes to inject faults into. It exists from the first test of the file on. */
+export interface FaultFleet {
   readonly fleet: TestFleet
   readonly nodes: ReadonlyMap<string, FleetNode>
-  /** May have {@link CONCURRENT} requests at once, and has a budget, as its tenant has. */
+  /** A key with {@link MAX_CONCURRENT} concurrent requests and a token budget. Its tenant has a budget too. */
   readonly key: string
-  /** Of the same tenant, and without limits of its own. */
+  /** A key of the same tenant without limits of its own. */
   readonly sibling: string
-  /** Starts a node, or a new process of one that ended. */
+  /** Starts a node, or a new process of a node that ended. */
   readonly start: (id: string) => Promise<void>
   readonly bothAlive: () => Promise<true>
-  /** A completion that goes on for long enough to break it, unless `changes` say otherwise. */
+  /** Sends a completion, which runs long enough to be interrupted unless `changes` shorten it. */
   readonly ask: (changes?: object, options?: AskOptions) => Promise<Response>
-  /** Waits for the first token of a stream. */
+  /** Opens a stream and waits for its first token. */
   readonly open: (changes?: object, options?: AskOptions) => Promise<OpenStream>
-  /** A stream on one node, so that the next request goes to the other. */
+  /** Opens a stream on one node, so that the next request goes to the other. */
   readonly oneBusy: () => Promise<{ running: OpenStream; other: FleetNode }>
-  /** Asks until a request is placed on a node that does not answer: one that ran on the other may have ended there. */
-  readonly askOf: (id: string, changes: object) => Promise<{ pending: Promise<Response> }>
-  /** Settled requests of an outcome. */
+  /** Sends requests until one is dispatched to the given node, which does not respond. The running stream may have ended before. */
+  readonly sendTo: (id: string, changes: object) => Promise<{ pending: Promise<Response> }>
+  /** Returns the number of settled requests with an outcome. */
   readonly receipts: (outcome: string) => Promise<number>
 }
 
@@ -56,10 +56,10 @@ export interface AskOptions {
 }
 
 /**
- * Starts the fleet of a test file's rows. After each row nothing runs, no lease is left, and the budgets have lost what
- * the receipts say and no token more; after all of them every request that the key may have at once is let in.
+ * Starts the fleet of a test file. After each test it checks that nothing runs, that no lease is left, and that budgets were
+ * charged exactly what the receipts say.
  */
-export function prepareFaults(of: Parameters<typeof startFleet>[0] = {}): Faults {
+export function prepareFaultFleet(of: Parameters<typeof startFleet>[0] = {}): FaultFleet {
   let fleet: TestFleet
   let key: string
   let sibling: string
@@ -67,7 +67,7 @@ export function prepareFaults(of: Parameters<typeof startFleet>[0] = {}): Faults
 
   beforeAll(async () => {
     fleet = await startFleet(of)
-    key = (await fleet.key({ concurrent_requests: CONCURRENT, tokens_per_month: BUDGET }, TENANT)).key
+    key = (await fleet.key({ concurrent_requests: MAX_CONCURRENT, tokens_per_month: BUDGET }, TENANT)).key
     sibling = (await fleet.key({}, TENANT)).key
     await fleet.admin('PUT', `/admin/tenants/${TENANT}`, { limits: { tokens_per_month: BUDGET } })
     for (const id of ['node-a', 'node-b']) await faults.start(id)
@@ -75,7 +75,7 @@ export function prepareFaults(of: Parameters<typeof startFleet>[0] = {}): Faults
   })
   afterEach(async () => {
     for (const [id, node] of nodes) {
-      node.mend()
+      node.reconnect()
       if (node.process.child.exitCode === null && node.process.child.signalCode === null)
         node.process.child.kill('SIGCONT')
       else await faults.start(id)
@@ -86,7 +86,7 @@ export function prepareFaults(of: Parameters<typeof startFleet>[0] = {}): Faults
   })
   afterAll(() => fleet?.stop())
 
-  const faults: Faults = {
+  const faults: FaultFleet = {
     nodes,
     get fleet() {
       return fleet
@@ -124,11 +124,11 @@ export function prepareFaults(of: Parameters<typeof startFleet>[0] = {}): Faults
       const reader = response.body.getReader()
       const first = await reader.read()
       const node = nodes.get(response.headers.get('x-copal-node') ?? '')
-      if (!node) throw new Error('the answer names no node of this fleet')
+      if (!node) throw new Error('the response names no node of this fleet')
       return {
         node,
         requestId: response.headers.get('x-request-id') ?? '',
-        end: () => readEnd(reader, first.value ?? new Uint8Array()),
+        end: () => readStreamEnd(reader, first.value ?? new Uint8Array()),
         async leave() {
           controller.abort()
           await reader.cancel().catch(() => undefined)
@@ -141,7 +141,7 @@ export function prepareFaults(of: Parameters<typeof startFleet>[0] = {}): Faults
       if (!other) throw new Error('there is no other node')
       return { running, other }
     },
-    async askOf(id, changes) {
+    async sendTo(id, changes) {
       const hasLease = async () => {
         const metrics = await fleet.admin<string>('GET', '/metrics')
         return metrics.includes(`copal_node_leases{node="${id}",model="tiny"} 1`)
@@ -150,35 +150,35 @@ export function prepareFaults(of: Parameters<typeof startFleet>[0] = {}): Faults
         let answered = false
         const pending = faults.ask(changes)
         void pending.finally(() => (answered = true)).catch(() => undefined)
-        await until('a place', async () => (answered || (await hasLease()) ? true : undefined), 30_000)
+        await until('a lease', async () => (answered || (await hasLease()) ? true : undefined), 30_000)
         if (!answered) return { pending }
-        expect(await endOf(await pending)).toBe('done')
+        expect(await responseEnd(await pending)).toBe('done')
       }
     },
     async receipts(outcome) {
       await fleet.settled()
       const metrics = await fleet.admin<string>('GET', '/metrics')
-      return sumOf(metrics, 'copal_requests_total', `outcome="${outcome}"`)
+      return sumMetric(metrics, 'copal_requests_total', `outcome="${outcome}"`)
     },
   }
   return faults
 }
 
-/** The last row of a file: no request of its rows is still counted as running. */
-export function testNothingIsLeft({ ask }: Faults): void {
-  test('after all of it every request that the key may have at once is let in', async () => {
-    const answers = await Promise.all(Array.from({ length: CONCURRENT }, () => ask({ max_tokens: 2 })))
-    expect(await Promise.all(answers.map(endOf))).toEqual(answers.map(() => 'done'))
+/** Adds the last test of a file: no request of the tests before is still counted as running. */
+export function testNoRequestIsLeft({ ask }: FaultFleet): void {
+  test('after all tests the key can use all of its concurrent requests', async () => {
+    const answers = await Promise.all(Array.from({ length: MAX_CONCURRENT }, () => ask({ max_tokens: 2 })))
+    expect(await Promise.all(answers.map(responseEnd))).toEqual(answers.map(() => 'done'))
   })
 }
 
-/** Of what the receipts leave of a month the key, and its tenant, may use all and not one token more. */
-async function budgetsMatchReceipts({ key, sibling, ...faults }: Faults): Promise<void> {
+/** Checks that the key and its tenant may use exactly the tokens that the receipts leave of the budget. */
+async function budgetsMatchReceipts({ key, sibling, ...faults }: FaultFleet): Promise<void> {
   for (const [who, withKey] of [
     ['this key', key],
     ["this key's tenant", sibling],
   ] as const) {
-    // Receipts, and reservations that are given back, are on their way.
+    // Receipts and released reservations may still be on their way.
     await vi.waitFor(
       async () => {
         const left = BUDGET - (await charged(faults.fleet, TENANT))
@@ -186,7 +186,7 @@ async function budgetsMatchReceipts({ key, sibling, ...faults }: Faults): Promis
         expect(await refusalOf(faults, left + 1, withKey)).toContain(
           `insufficient_quota: The budget is used up: ${needs}.`,
         )
-        // It is let in, and longer than what any node can read.
+        // The request is admitted, and then fails because no node has such a context length.
         expect(await refusalOf(faults, left, withKey)).toContain('context_length_exceeded')
       },
       { timeout: 20_000, interval: 300 },
@@ -194,16 +194,16 @@ async function budgetsMatchReceipts({ key, sibling, ...faults }: Faults): Promis
   }
 }
 
-/** Why a prompt of so many tokens has no answer. */
-async function refusalOf({ ask }: Pick<Faults, 'ask'>, tokens: number, key: string): Promise<string> {
+/** Sends a prompt of this many tokens and returns the error code and message. */
+async function refusalOf({ ask }: Pick<FaultFleet, 'ask'>, tokens: number, key: string): Promise<string> {
   const response = await ask({ prompt: Array.from({ length: tokens }, () => 1), stream: false }, { key })
   const { code, message } = ((await response.json()) as ErrorBody).error
   return `${code}: ${message}`
 }
 
-/** Tokens of all receipts of a tenant, also of those that the gateway could only estimate. */
+/** Returns the tokens of all receipts of a tenant, estimated receipts included. */
 async function charged(fleet: TestFleet, tenant: string): Promise<number> {
   const metrics = await fleet.admin<string>('GET', '/metrics')
   const names = ['copal_prompt_tokens_total', 'copal_completion_tokens_total', 'copal_tokens_estimated']
-  return names.reduce((sum, name) => sum + sumOf(metrics, name, `tenant="${tenant}"`), 0)
+  return names.reduce((sum, name) => sum + sumMetric(metrics, name, `tenant="${tenant}"`), 0)
 }

@@ -4,7 +4,7 @@ import { DatabaseSync } from 'node:sqlite'
 
 const FOLDERS = { database: 'd1/miniflare-D1DatabaseObject', fleet: 'do/copal-Fleet' }
 
-/** Uses the file of the gateway's database, or of its Fleet object, beside the gateway that has it open. */
+/** Opens the SQLite file of the gateway's database or of its Fleet object, while the gateway has it open too. */
 export function withSqlite<T>(
   stateDir: string,
   of: keyof typeof FOLDERS,
@@ -22,7 +22,7 @@ export function withSqlite<T>(
   }
 }
 
-/** Changes what tables are, behind SQLite's back, together or not at all. */
+/** Rewrites the schema table directly, in one transaction. */
 export function rewriteSchema(
   stateDir: string,
   of: keyof typeof FOLDERS,
@@ -34,18 +34,18 @@ export function rewriteSchema(
   })
 }
 
-/** What is broken, to be mended once, by the test or after it. */
-export interface Broken {
-  readonly mend: () => void
+/** A fault that the test, or its cleanup, repairs. */
+export interface Breakage {
+  readonly repair: () => void
 }
 
-/** @param mend is run once, however often it is asked for */
-export function broken(mend: () => void): Broken {
-  let mended = false
+/** Creates a {@link Breakage}. `repair` runs once, also when it is called again. */
+export function breakage(repair: () => void): Breakage {
+  let repaired = false
   return {
-    mend() {
-      if (!mended) mend()
-      mended = true
+    repair() {
+      if (!repaired) repair()
+      repaired = true
     },
   }
 }

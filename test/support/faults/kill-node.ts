@@ -1,7 +1,7 @@
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
-import { converged, until, type Service } from '../processes/service.ts'
+import { untilConverged, until, type Service } from '../processes/service.ts'
 
-/** Kills the processes of the service's node without warning; `back` waits for the one that takes their place. */
+/** Kills the processes of the service's node with SIGKILL. `back` waits until a new process serves. */
 export function killNode(
   service: Service,
   killed = nodePids(service),
@@ -15,12 +15,12 @@ export function killNode(
         const health = await fetch(`http://127.0.0.1:${service.nodePort}/health`)
         return health.ok ? true : undefined
       })
-      return converged(service)
+      return untilConverged(service)
     },
   }
 }
 
-/** A process may end between being found and being killed. */
+/** Kills a process, which may have ended since it was found. */
 function killUnlessGone(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL')
@@ -29,7 +29,7 @@ function killUnlessGone(pid: number): void {
   }
 }
 
-/** Pids of the service's node. */
+/** Returns the pids of the service's node. */
 export function nodePids(service: Service): number[] {
   return service.pids('gpu-node/src/main.ts')
 }

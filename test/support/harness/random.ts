@@ -1,4 +1,4 @@
-/** A seeded source of uniform numbers in [0, 1) (mulberry32): the same seed gives the same tests everywhere. */
+/** Creates a seeded source of uniform numbers in [0, 1) (mulberry32). The same seed gives the same tests everywhere. */
 export function createRandom(seed: number): () => number {
   let state = seed >>> 0
   return () => {
@@ -10,7 +10,7 @@ export function createRandom(seed: number): () => number {
   }
 }
 
-/** `count` f32 draws of a normal distribution (Box-Muller). */
+/** Returns `count` f32 draws of a normal distribution (Box-Muller). */
 export function normals(random: () => number, count: number, mean: number, deviation: number): Float32Array {
   return Float32Array.from(
     { length: count },

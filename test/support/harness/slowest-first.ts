@@ -23,7 +23,7 @@ export const SLOW_FILES: Readonly<Record<string, number>> = {
   'test/gpu-node/lab/run/full-disk-run.test.ts': 32,
 }
 
-/** Runs the slowest files first, so that none of them starts when all others have ended and runs alone. */
+/** Runs the slowest files first, so that none of them is still running alone at the end. */
 export class SlowestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const secondsOf = ({ moduleId }: TestSpecification) =>

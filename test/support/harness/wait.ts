@@ -1,2 +1,2 @@
-/** For `vi.waitFor`: long enough for files, HTTP and processes of a busy machine; its own second is not. */
+/** Options of `vi.waitFor` for files, HTTP and processes. Its default of one second is too short on a busy machine. */
 export const WAIT = { timeout: 40_000, interval: 20 }

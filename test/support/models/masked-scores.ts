@@ -8,11 +8,11 @@ import { logSoftmax, referenceLogits } from './reference-model.ts'
 import { temporaryDir } from '../harness/temporary.ts'
 import type { TinyModel } from './tiny-model.ts'
 
-/** A text that backends score: each target after its token. */
+/** A text that backends score. Each target follows its token. */
 export const TOKENS = Int32Array.from([7, 100, 33, 250, 9, 1, 64, 200])
 export const TARGETS = Int32Array.from([100, 33, 250, 9, 1, 64, 200, 5])
 
-/** Their negative log-likelihoods in f64 arithmetic, when the pruned weights are zeroed by hand. */
+/** Returns the negative log-likelihoods in f64 arithmetic, with the pruned weights set to zero. */
 export function expectedScores(
   tiny: TinyModel,
   linears = new Map<string, { cols: number; bits: Uint8Array }>(),
@@ -31,7 +31,7 @@ export function expectedScores(
   return [...TARGETS].map((target, i) => -rows[i]![target]!)
 }
 
-/** The file of a {@link randomHalfMask}, its bytes changed by `change`. */
+/** Writes the file of a {@link randomHalfMask}, with its bytes changed by `change`. */
 export async function halfMaskFile(
   model: DenseModel,
   seed: number,
@@ -44,8 +44,8 @@ export async function halfMaskFile(
   return path
 }
 
-/** Mask files that no backend may load for a model: what is wrong, the error's code, a part of its message, the file. */
-export const MISFITS: [string, ErrorCode, string, (model: DenseModel) => Promise<string>][] = [
+/** Mask files that every backend must reject: the fault, the error code, a part of the message, the file. */
+export const INVALID_MASKS: [string, ErrorCode, string, (model: DenseModel) => Promise<string>][] = [
   [
     'another model',
     'mask_base_mismatch',
@@ -77,8 +77,8 @@ export const MISFITS: [string, ErrorCode, string, (model: DenseModel) => Promise
   ['a missing file', 'node_failed', 'ENOENT', async () => join(temporaryDir(), 'absent')],
 ]
 
-/** The AppError that a promise rejects with. */
-export async function refusal(promise: Promise<unknown>): Promise<AppError> {
+/** Returns the AppError that a promise rejects with. */
+export async function appErrorOf(promise: Promise<unknown>): Promise<AppError> {
   const failure: unknown = await promise.catch((error: unknown) => error)
   expect(failure).toBeInstanceOf(AppError)
   return failure as AppError

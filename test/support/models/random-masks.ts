@@ -5,7 +5,7 @@ import { packValues } from '@copal/shared/mask/packed-values.ts'
 import { createRandom, normals } from '../harness/random.ts'
 
 /**
- * A seeded mask of a model that keeps exactly half of every row, as a file's bytes and as bits.
+ * Returns a seeded mask of a model that keeps exactly half of every row, as a file's bytes and as bits.
  *
  * @param change `values`: a weights file, whose values have nothing to do with the dense weights; `dense`: names of
  * linears left dense

@@ -10,19 +10,19 @@ import type { StoredTensor } from './safetensors-writer.ts'
 /** A matrix as rows of f64. */
 export type Matrix = number[][]
 
-/** What every linear of a block read and made, `[length, d_in]` and `[length, d_out]`. */
+/** The input and output of every linear of a block, `[length, d_in]` and `[length, d_out]`. */
 export interface BlockTrace {
   inputs: Record<BlockLinear, Matrix>
   outputs: Record<BlockLinear, Matrix>
-  /** The residual stream after attention, and what leaves the block. */
+  /** The residual stream after attention, and the output of the block. */
   middle: Matrix
   hidden: Matrix
 }
 
-/** May change what a linear made before anything reads it: for derivatives by differences. */
+/** Changes the output of a linear before it is read: for derivatives by finite differences. */
 export type Nudge = (name: string, outputs: Matrix) => void
 
-/** One decoder block on one sequence in plain f64, written from the LLaMA papers: the oracle of the graphs. */
+/** Computes one decoder block on one sequence in plain f64, written from the LLaMA papers: the oracle of the graphs. */
 export function referenceBlock(
   config: LlamaConfig,
   tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,

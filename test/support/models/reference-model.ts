@@ -2,7 +2,7 @@ import type { LlamaConfig } from '../../../gpu-node/src/model/config/llama-confi
 import { referenceBlock, type Matrix, type Nudge } from './reference-block.ts'
 import type { StoredTensor } from './safetensors-writer.ts'
 
-/** Last hidden states `[tokens, hidden]` of a LLaMA on one sequence, after the final norm, in plain f64. */
+/** Computes the last hidden states `[tokens, hidden]` of a LLaMA on one sequence, after the final norm, in plain f64. */
 export function referenceHidden(
   config: LlamaConfig,
   tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,
@@ -23,7 +23,7 @@ export function referenceHidden(
   })
 }
 
-/** Logits `[tokens, vocab]` of a LLaMA on one sequence, in plain f64 and without any cache. */
+/** Computes the logits `[tokens, vocab]` of a LLaMA on one sequence, in plain f64 and without any cache. */
 export function referenceLogits(
   config: LlamaConfig,
   tensors: ReadonlyMap<string, Pick<StoredTensor, 'values'>>,
@@ -39,7 +39,7 @@ export function referenceLogits(
   )
 }
 
-/** Natural logarithms of the softmax of a row. */
+/** Computes the natural logarithms of the softmax of a row. */
 export function logSoftmax(row: readonly number[]): number[] {
   const maximum = Math.max(...row)
   const logSumExp = maximum + Math.log(row.reduce((sum, v) => sum + Math.exp(v - maximum), 0))

@@ -30,7 +30,7 @@ export async function writeSafetensors(
   await writeFile(path, Buffer.concat([length, json, ...bodies]))
 }
 
-/** f32 values as little-endian bytes of `dtype`, rounded to nearest even. */
+/** Returns f32 values as little-endian bytes of `dtype`, rounded to nearest even. */
 export function storedBytes(values: Float32Array, dtype: StoredDtype): Uint8Array {
   const bytes = Buffer.alloc(values.length * (dtype === 'F32' ? 4 : 2))
   values.forEach((value, index) => {
@@ -40,13 +40,13 @@ export function storedBytes(values: Float32Array, dtype: StoredDtype): Uint8Arra
   return bytes
 }
 
-/** The bf16 nearest to a finite f32, as bits. */
+/** Returns the bf16 nearest to a finite f32, as bits. */
 export function bfloat16Bits(value: number): number {
   const bits = new Uint32Array(Float32Array.of(value).buffer)[0]!
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff
 }
 
-/** The IEEE half nearest to a value, as bits; beyond the range it is infinity. */
+/** Returns the IEEE half nearest to a value, as bits. Beyond the range it is infinity. */
 export function float16Bits(value: number): number {
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0
   const magnitude = Math.abs(value)

@@ -3,7 +3,7 @@ import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.
 import type { LayerSensitivity } from '../../../gpu-node/src/model/sensitivities/layer-sensitivity.ts'
 import { QUANTILES, type RowSensitivity } from '../../../gpu-node/src/model/sensitivities/row-sensitivity.ts'
 
-/** A layer sensitivity, measured at one half, of linears that cost what their block says. */
+/** Returns a layer sensitivity, measured at one half, in which the loss of a linear is that of its block. */
 export function layerSensitivityOf(model: DenseModel, blocks: number[]): LayerSensitivity {
   const names = [...linearShapes(model.config).keys()]
   const linears = names.map((name) => {
@@ -24,8 +24,8 @@ export function layerSensitivityOf(model: DenseModel, blocks: number[]): LayerSe
 }
 
 /**
- * A row sensitivity of linears of which every row costs a quarter more than the one before, and whose weights are worth less
- * from block to block.
+ * Returns a row sensitivity in which every row costs a quarter more than the row before, and the worth of weights falls from
+ * block to block.
  */
 export function rowSensitivityOf(model: DenseModel): RowSensitivity {
   const linears = [...linearShapes(model.config)].map(([name, [rows]]) => {

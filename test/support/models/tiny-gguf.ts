@@ -23,7 +23,7 @@ export const PLAIN_ENCODINGS: Readonly<Record<'F32' | 'F16' | 'BF16', GgmlEncodi
   BF16: { type: 30, encode: (values) => storedBytes(values, 'BF16') },
 }
 
-/** What may differ from a tiny model stored as F32. */
+/** Options of a tiny GGUF model. The default is stored as F32. */
 export interface TinyGgufOptions extends Omit<TinyLlamaOptions, 'dtype' | 'shards' | 'ropeScaling'> {
   /** Of the linears; norms and the embedding stay F32. */
   encoding?: GgmlEncoding
@@ -33,7 +33,7 @@ export interface TinyGgufOptions extends Omit<TinyLlamaOptions, 'dtype' | 'shard
   extraTensors?: ReadonlyMap<string, GgufTensorData>
 }
 
-/** What {@link createTinyGguf} wrote. */
+/** The model that {@link createTinyGguf} wrote. */
 export interface TinyGguf {
   path: string
   config: LlamaConfig

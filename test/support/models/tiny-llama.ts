@@ -11,7 +11,7 @@ import {
 import { createRandom, normals } from '../harness/random.ts'
 import { writeSafetensors, type StoredDtype, type StoredTensor } from './safetensors-writer.ts'
 
-/** What may differ from the default tiny model. */
+/** Options of a tiny model. */
 export interface TinyLlamaOptions {
   seed?: number
   layers?: number
@@ -31,7 +31,7 @@ export interface TinyLlamaOptions {
   chatTemplate?: string | null
 }
 
-/** What {@link createTinyLlama} wrote. */
+/** The model that {@link createTinyLlama} wrote. */
 export interface TinyLlama {
   /** The directory, to give to `openModel`. */
   dir: string
@@ -78,7 +78,7 @@ export async function createTinyLlama(dir: string, options: TinyLlamaOptions = {
   return { dir, config, tensors }
 }
 
-/** The configuration that {@link createTinyLlama} gives a model of these options. */
+/** Returns the configuration of a model with these options. */
 export function tinyConfig(options: TinyLlamaOptions = {}): LlamaConfig {
   return {
     vocabSize: SPECIAL_TOKENS.length + BYTE_CHARACTERS.length + MERGES.length,
@@ -98,7 +98,7 @@ export function tinyConfig(options: TinyLlamaOptions = {}): LlamaConfig {
   }
 }
 
-/** Seeded tensors of a model, f32 `[d_out, d_in]`, by Hugging Face name. */
+/** Returns the seeded tensors of a model, f32 `[d_out, d_in]`, by Hugging Face name. */
 export function tinyTensors(config: LlamaConfig, seed: number): Map<string, StoredTensor> {
   const random = createRandom(seed)
   const tensors = new Map<string, StoredTensor>()
@@ -120,7 +120,7 @@ export function tinyTensors(config: LlamaConfig, seed: number): Map<string, Stor
   return tensors
 }
 
-/** The tiny tokenizer as a tokenizer.json object. */
+/** Returns the tiny tokenizer as a tokenizer.json object. */
 export function tokenizerJson(): object {
   const tokens = [...SPECIAL_TOKENS, ...BYTE_CHARACTERS, ...MERGES.map((merge) => merge.replace(' ', ''))]
   return {
@@ -155,7 +155,7 @@ export function tokenizerJson(): object {
   }
 }
 
-/** A model's config.json as Hugging Face writes it. */
+/** Returns a model's config.json as Hugging Face writes it. */
 export function configJson(config: LlamaConfig): Record<string, unknown> {
   return {
     architectures: ['LlamaForCausalLM'],

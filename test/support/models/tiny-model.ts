@@ -8,7 +8,7 @@ import { readTensorEntries } from '../../../gpu-node/src/model/formats/safetenso
 import { readTokenizerFiles } from '../../../gpu-node/src/model/tokenizer/tokenizer-files.ts'
 import { createTinyLlama, type TinyLlama, type TinyLlamaOptions } from './tiny-llama.ts'
 
-/** A tiny model in a directory of its own, opened without conversion: its f32 safetensors file is the master. */
+/** A tiny model in its own directory, opened without conversion: its f32 safetensors file is the master. */
 export interface TinyModel {
   dir: string
   model: DenseModel

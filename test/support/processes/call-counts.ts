@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 
-/** Of V8's own functions, which count what no other way of looking in counts; workerd keeps the Profiler's coverage shut. */
+/** Allows V8's internal functions, which count calls. workerd does not offer the Profiler's coverage. */
 export const COUNTING_FLAGS = '--allow-natives-syntax'
 
-/** Run in the Worker: counts the streams that JavaScript makes there, whose chunks go through its heap also without code. */
+/** Runs in the Worker and counts the streams that JavaScript creates, whose chunks go through its heap. */
 const COUNT_STREAMS = `globalThis.streamsMade = 0
 for (const name of ['ReadableStream', 'WritableStream', 'TransformStream']) {
   globalThis[name] = new Proxy(globalThis[name], {
@@ -14,11 +14,11 @@ for (const name of ['ReadableStream', 'WritableStream', 'TransformStream']) {
   })
 }`
 
-/** Counts what JavaScript runs in a Worker. */
+/** Counts the JavaScript that runs in a Worker. */
 export interface CallCounts {
-  /** How often each function and block ran since the last time, by its place and how it begins. */
+  /** Returns how often each function and block ran since the last call, by its position and first characters. */
   take(): Promise<Map<string, number>>
-  /** Streams that were made since it began, but for native ones. */
+  /** Returns how many JavaScript streams were created since the start. */
   streamsMade(): Promise<number>
   close(): void
 }

@@ -19,54 +19,54 @@ import { startNodeProcess, type NodeProcess } from './node-process.ts'
 import { until } from './service.ts'
 import { createTinyLlama } from '../models/tiny-llama.ts'
 
-/** The gateway's variables, so short that a fault is over within seconds. */
+/** Short timeouts of the gateway, so that a fault is over within seconds. */
 const POLICY = {
   COPAL_NODE_SILENT_MS: '2000',
   COPAL_NODE_DEAD_MS: '4000',
   COPAL_LEASE_MS: '6000',
   COPAL_CONNECT_TIMEOUT_MS: '2000',
   COPAL_IDLE_TIMEOUT_MS: '4000',
-  // A node takes as long to start as the machine is busy, a turn to come, and a cache to be asked.
+  // These are long: on a busy machine starts, queues and cache lookups take their time.
   COPAL_NODE_WAIT_MS: '120000',
   COPAL_QUEUE_TIMEOUT_MS: '120000',
   COPAL_CACHE_LOOKUP_MS: '30000',
   COPAL_KEY_TRUST_MS: '300',
 }
 
-/** A node of a {@link TestFleet}, and the wire between it and the gateway. */
+/** A node of a {@link TestFleet}, with a relay between it and the gateway. */
 export interface FleetNode {
   id: string
   process: NodeProcess
-  /** Cuts what it tells the gateway, heartbeats and receipts; what the gateway asks of it still arrives. */
-  cut(): void
-  mend(): void
+  /** Breaks its connection to the gateway (heartbeats, receipts). Calls of the gateway still reach it. */
+  disconnect(): void
+  reconnect(): void
 }
 
 /** The real gateway in workerd with several real nodes, each a process with the tiny model. */
 export interface TestFleet {
   readonly url: string
-  /** Of which those of its nodes are made. */
+  /** The secret that the nodes' secrets are derived from. */
   readonly gatewaySecret: string
-  /** The secret of a node. */
+  /** Returns the secret of a node. */
   nodeSecret(id: string): Promise<string>
   admin<T>(method: string, path: string, body?: unknown): Promise<T>
-  /** Makes an API key. */
+  /** Creates an API key. */
   key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
-  /** What its nodes serve. */
+  /** The model that its nodes serve. */
   readonly model: DenseModel
-  /** Registers a mask file, and serves it if it shall. */
+  /** Registers a mask file, and activates it if asked to. */
   importMask(file: Uint8Array<ArrayBuffer>, activate: boolean): Promise<MaskEntry>
-  /** What a node of this fleet is started with. */
+  /** Returns the environment of a node of this fleet. */
   environment(id: string): Promise<Record<string, string>>
-  /** Starts a node, or a new process of one that ended, and waits until it takes requests. */
+  /** Starts a node, or a new process of a node that ended, and waits until it takes requests. */
   start(id: string): Promise<FleetNode>
-  /** Ids of nodes that take requests. */
+  /** Returns the ids of the nodes that take requests. */
   alive(): Promise<string[]>
-  /** Settles when nothing runs anywhere and every lease is settled. */
+  /** Resolves when no request runs and every lease is settled. */
   settled(): Promise<void>
-  /** The gateway's database files, to break. */
+  /** The folder of the gateway's database files. */
   readonly stateDir: string
-  /** Everything that the gateway logged. */
+  /** Returns everything that the gateway logged. */
   gatewayLog(): string
   killGateway(): Promise<void>
   startGateway(): Promise<void>
@@ -76,8 +76,8 @@ export interface TestFleet {
 /**
  * Starts a gateway without nodes.
  *
- * @param backend of its nodes; on ONNX the engine has all of a stream's tokens ready before it can be broken
- * @param variables of the gateway that are to be otherwise
+ * @param backend of its nodes
+ * @param variables override the gateway's timeouts
  */
 export async function startFleet({
   backend = 'onnx',
@@ -100,7 +100,7 @@ export async function startFleet({
   })
   mkdirSync(settings.home)
   const home = openHome(settings.home)
-  const nodes = new Map<string, FleetNode & { wire: Wire }>()
+  const nodes = new Map<string, FleetNode & { relay: Relay }>()
   let gateway: ChildProcess | undefined
 
   const admin = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
@@ -128,7 +128,7 @@ export async function startFleet({
         headers: { authorization: `Bearer ${home.secrets.adminKey}` },
         body: file,
       })
-      if (!response.ok) throw new Error(`the mask is refused: ${await response.text()}`)
+      if (!response.ok) throw new Error(`the mask was rejected: ${await response.text()}`)
       return (await response.json()) as MaskEntry
     },
     key: async (limits = {}, tenant) => {
@@ -152,12 +152,12 @@ export async function startFleet({
     }),
     async start(id) {
       const known = nodes.get(id)
-      const wire = known?.wire ?? (await openWire(port))
+      const relay = known?.relay ?? (await openRelay(port))
       const process = startNodeProcess({
         ...(await fleet.environment(id)),
-        COPAL_GATEWAY_URL: `http://127.0.0.1:${wire.port}`,
+        COPAL_GATEWAY_URL: `http://127.0.0.1:${relay.port}`,
       })
-      const node = { id, process, wire, cut: wire.cut, mend: wire.mend }
+      const node = { id, process, relay, disconnect: relay.disconnect, reconnect: relay.reconnect }
       nodes.set(id, node)
       await process.ready()
       return node
@@ -198,10 +198,10 @@ export async function startFleet({
       })
     },
     async stop() {
-      for (const { process, wire } of nodes.values()) {
+      for (const { process, relay } of nodes.values()) {
         process.child.kill('SIGCONT')
         await process.end('SIGKILL')
-        wire.close()
+        relay.close()
       }
       await fleet.killGateway()
       await rm(dir, { recursive: true, force: true, maxRetries: 5 })
@@ -212,19 +212,19 @@ export async function startFleet({
   return fleet
 }
 
-interface Wire {
+interface Relay {
   port: number
-  cut: () => void
-  mend: () => void
+  disconnect: () => void
+  reconnect: () => void
   close: () => void
 }
 
-/** A TCP relay to the gateway that can be cut. */
-async function openWire(gatewayPort: number): Promise<Wire> {
+/** Opens a TCP relay to the gateway that can be disconnected. */
+async function openRelay(gatewayPort: number): Promise<Relay> {
   const sockets = new Set<Socket>()
-  let isCut = false
+  let isDisconnected = false
   const server: Server = createServer((near) => {
-    if (isCut) return near.destroy()
+    if (isDisconnected) return near.destroy()
     const far = connect(gatewayPort, '127.0.0.1')
     for (const [socket, other] of [
       [near, far],
@@ -249,12 +249,12 @@ async function openWire(gatewayPort: number): Promise<Wire> {
   }
   return {
     port: address.port,
-    cut() {
-      isCut = true
+    disconnect() {
+      isDisconnected = true
       breakAll()
     },
-    mend() {
-      isCut = false
+    reconnect() {
+      isDisconnected = false
     },
     close() {
       server.close()

@@ -1,5 +1,6 @@
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
-import type { EvaluateEvent, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { Backend, WeightSet } from '../../../gpu-node/src/serving/contract/backend.ts'
 import type { Engine, EngineDeps } from '../../../gpu-node/src/serving/engine/engine-api.ts'
@@ -14,10 +15,10 @@ import { memoryLog } from '../doubles/memory-log.ts'
 
 const NODE_SECRET = `node-under-test:${'5'.repeat(64)}`
 const NODE_ID = 'node-under-test'
-/** The next secret, while the other is replaced. */
+/** The second secret, which is valid during a rotation. */
 export const OTHER_SECRET = 'another of sixteen bytes'
 
-/** A node's server on a loopback port, with everything a test wants to look at. */
+/** A node's server on a loopback port, with everything that tests inspect. */
 export interface TestNode {
   url: string
   engine: Engine
@@ -25,32 +26,32 @@ export interface TestNode {
   receipts: Receipt[]
   spans: InMemorySpanExporter
   log: { lines: string[] }
-  /** A signed call; `options.body` is sent as it is instead of `value`. */
+  /** Sends a signed call. `options.body` replaces the JSON of `value`. */
   post(path: string, value: unknown, options?: PostOptions): Promise<Response>
   /** Resolves once there are `count` receipts. */
-  receiptCount(count: number): Promise<Receipt[]>
+  untilReceipts(count: number): Promise<Receipt[]>
   close(): Promise<void>
 }
 
 interface PostOptions {
   body?: string
   secret?: string
-  /** Whom the call is signed for. */
+  /** The node that the call is signed for. */
   nodeId?: string
   signature?: string
   headers?: Record<string, string>
   signal?: AbortSignal
-  /** Without a connection, which takes megabytes that nobody reads. */
+  /** Calls the handler without a connection, which would buffer megabytes of unread data. */
   directly?: boolean
 }
 
-/** Starts a node around any backend. */
+/** Starts a node with any backend. */
 export async function startTestNode(
   options: {
     backend: Backend
     model: DenseModel
     dense?: () => WeightSet | null
-    /** Sets that requests may name, beside dense. */
+    /** Weight sets that requests may name, besides dense. */
     named?: (version: number) => WeightSet | null
     engine?: Partial<EngineDeps>
   } & Partial<
@@ -120,9 +121,9 @@ export async function startTestNode(
       })
       return directly ? server.fetch(request) : fetch(request)
     },
-    async receiptCount(count) {
+    async untilReceipts(count) {
       for (let turn = 0; receipts.length < count; turn++) {
-        if (turn > 2000) throw new Error(`${receipts.length} receipts came, ${count} were awaited`)
+        if (turn > 2000) throw new Error(`${receipts.length} receipts arrived, ${count} were expected`)
         await new Promise((resolve) => setTimeout(resolve, 5))
       }
       return receipts
@@ -135,19 +136,19 @@ export async function startTestNode(
   }
 }
 
-/** For tests that evaluate nothing: the result of no text. */
+/** Evaluates no text: for tests without evaluations. */
 async function* noEvaluation(): AsyncGenerator<EvaluateEvent> {
   yield { type: 'result', tokens: 0, windows: 0, nllMean: 0, perplexity: 1, maskVersion: 0 }
 }
 
 let nextCall = 0
 
-/** A call as the gateway makes it, around a client's body. */
+/** Wraps a client's body into the call that the gateway sends. */
 export function call(request: object, fields: object = {}): object {
   return { requestId: `request-${nextCall++}`, domain: 'legal', sample: false, request, ...fields }
 }
 
-/** The `data:` lines of an answer, parsed; `[DONE]` and comments as they are. */
+/** Returns the parsed `data:` lines of a response. `[DONE]` and comments stay as they are. */
 export async function readEvents(response: Response): Promise<unknown[]> {
   const events: unknown[] = []
   for (const block of (await response.text()).split('\n\n')) {

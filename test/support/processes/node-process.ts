@@ -5,20 +5,20 @@ import type { NodeMessage } from '../../../gpu-node/src/platform/supervisor.ts'
 
 const MAIN = fileURLToPath(new URL('../../../gpu-node/src/main.ts', import.meta.url))
 
-/** The node as its supervisor runs it: a process with an IPC channel. */
+/** A node as its supervisor runs it: a process with an IPC channel. */
 export interface NodeProcess {
   readonly child: ChildProcess
   readonly pid: number
   readonly messages: NodeMessage[]
   /** Everything it printed. */
   output(): string
-  /** Settles with its message when it serves; rejects with its output when it ends before. */
+  /** Resolves with its message when the node serves. Rejects with its output when it ends before. */
   ready(): Promise<Extract<NodeMessage, { type: 'ready' }>>
-  /** Ends it and waits; returns its exit code, null when a signal ended it. */
+  /** Ends the node and waits. Returns its exit code, null when a signal ended it. */
   end(signal?: NodeJS.Signals): Promise<number | null>
 }
 
-/** Starts `gpu-node/src/main.ts` with the given environment, and of the own one only what finds programs and caches. */
+/** Starts `gpu-node/src/main.ts` with the given environment. It inherits only the paths of programs and caches. */
 export function startNodeProcess(env: Record<string, string>): NodeProcess {
   const child = fork(MAIN, [], {
     env: { ...inherited(), ...env },

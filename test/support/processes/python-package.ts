@@ -8,12 +8,12 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 const PYTHON = process.platform === 'win32' ? 'python' : 'python3'
 
-/** The system's Python, which finds one package and what that needs. */
+/** The system's Python with one package and its dependencies. */
 export interface PythonPackage {
   /**
    * Runs Python with these arguments.
    *
-   * @returns what it said, and its exit code
+   * @returns its output and its exit code
    */
   run(args: string[], options?: PythonOptions): Promise<{ stdout: string; stderr: string; exitCode: number }>
 }
@@ -21,12 +21,12 @@ export interface PythonPackage {
 interface PythonOptions {
   cwd?: string
   env?: Record<string, string>
-  /** Folders with more modules. */
+  /** Folders with further modules. */
   modules?: string[]
   timeoutMs?: number
 }
 
-/** A package in a folder of its own, beside the cached models; installed once. Needs Python and pip, as those do. */
+/** Installs a package once, in a folder beside the cached models. Needs Python and pip. */
 export async function pythonPackage(name: string, version: string): Promise<PythonPackage> {
   const cache = resolve(process.env['COPAL_CACHE'] || join(homedir(), '.cache', 'copal'))
   const folder = join(cache, `conformance-${name}-${version}-packages`)
@@ -45,7 +45,7 @@ export async function pythonPackage(name: string, version: string): Promise<Pyth
         return { ...(await run(PYTHON, args, options)), exitCode: 0 }
       } catch (thrown) {
         const { code, stdout, stderr } = thrown as { code?: unknown; stdout?: string; stderr?: string }
-        // A number when it ran to its end; otherwise it could not be started, or took too long.
+        // Not a number: it could not be started, or it was killed after the timeout.
         if (typeof code !== 'number') throw thrown
         return { stdout: stdout ?? '', stderr: stderr ?? '', exitCode: code }
       }

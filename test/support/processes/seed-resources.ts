@@ -5,8 +5,8 @@ import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { randomHalfMask } from '../models/random-masks.ts'
 import type { Service } from './service.ts'
 
-/** What a request must name that only a service in use has: of its path, its query and its body, or a file that is its body. */
-export interface Named {
+/** Parts of a request that name existing resources: path, query and body, or a file that is the body. */
+export interface NamedResource {
   path?: Record<string, string>
   query?: Record<string, string>
   body?: object
@@ -16,16 +16,16 @@ export interface Named {
 const SENTENCE = 'the cat sat on the mat. '
 
 /**
- * Makes one of everything in a fresh service, and tells by operation what a request names that shall be answered with it.
+ * Creates one resource of each kind in a new service. Returns, by operation, how a request names its resource.
  *
- * @param dir for files
- * @param modelDir of the model that it serves
+ * @param dir where files are written
+ * @param modelDir the folder of the served model
  */
-export async function makeThings(
+export async function seedResources(
   service: Service,
   dir: string,
   modelDir: string,
-): Promise<Record<string, Named>> {
+): Promise<Record<string, NamedResource>> {
   const { baseUrl, adminKey } = service
   const admin: Service['admin'] = (method, path, body) => service.admin(method, path, body)
   const model = await openModel(modelDir, { cacheDir: join(dir, 'cache') })

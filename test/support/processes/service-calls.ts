@@ -1,8 +1,8 @@
-import type { EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import type OpenAI from 'openai'
 import type { Service } from './service.ts'
 
-/** A call of the API with the service's key; a body that is text is sent as it is. */
+/** Calls the API with the service's key. Sends a string body as it is. */
 export function post(
   service: Service,
   path: string,
@@ -16,8 +16,8 @@ export function post(
   })
 }
 
-/** Tokens of answers that ended; there is no such figure before the first one. */
-export async function madeByNode(service: Service): Promise<number> {
+/** Returns the completion tokens of finished requests, which the node counts from its first finished request on. */
+export async function completionTokens(service: Service): Promise<number> {
   const text = await (await fetch(`http://127.0.0.1:${service.nodePort}/metrics`)).text()
   return Number(/^copal_node_tokens_total\{kind="completion"\} (\d+)/m.exec(text)?.[1] ?? 0)
 }
@@ -42,7 +42,7 @@ export async function sendTraffic(
   await Promise.all([worker(), worker(), worker(), worker()])
 }
 
-/** Perplexity of a text under a mask, by the admin API. */
+/** Measures the perplexity of a text under a mask through the admin API. */
 export async function perplexity(service: Service, text: string, maskVersion: number): Promise<number> {
   const response = await fetch(`${service.baseUrl}/admin/evaluate`, {
     method: 'POST',

@@ -10,20 +10,20 @@ import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
 
-/** The product as a user starts it, on free ports and a fresh home; the model cache is the user's. */
+/** The product as a user starts it, on free ports and with a new home. It uses the user's model cache. */
 export interface Service {
   home: string
   baseUrl: string
   apiKey: string
   adminKey: string
   nodePort: number
-  /** Everything `npm start` printed so far. */
+  /** Returns everything that `npm start` has printed. */
   output(): string
-  /** A call to the gateway with the admin key; throws on any status but 2xx. */
+  /** Calls the gateway with the admin key. Throws on any status but 2xx. */
   admin<T>(method: string, path: string, body?: unknown): Promise<T>
-  /** Pids below the service whose command line holds `pattern`. */
+  /** Returns the pids below the service whose command line contains `pattern`. */
   pids(pattern: string): number[]
-  /** Ends the service as Ctrl-C does; the home is removed unless it was given or `keep` is set. */
+  /** Ends the service as Ctrl-C does. Removes the home unless it was given or `keep` is set. */
   stop(options?: { keep?: boolean }): Promise<void>
 }
 
@@ -76,7 +76,7 @@ export async function startService(
   }
 }
 
-/** Polls `probe` until it returns something; throws after `timeoutMs` with the last error. */
+/** Polls `probe` until it returns something. Throws after `timeoutMs` with the last error. */
 export async function until<T>(
   what: string,
   probe: () => Promise<T | undefined> | T | undefined,
@@ -97,7 +97,7 @@ export async function until<T>(
 }
 
 /** Waits until an update has ended and returns it. */
-export function updateEnd(service: Service, id: string, timeoutMs = 600_000): Promise<UpdateEntry> {
+export function untilUpdateEnded(service: Service, id: string, timeoutMs = 600_000): Promise<UpdateEntry> {
   return until(
     `the end of update ${id}`,
     async () => {
@@ -109,14 +109,14 @@ export function updateEnd(service: Service, id: string, timeoutMs = 600_000): Pr
 }
 
 /** Waits until there are serving nodes and all of them serve the desired mask. */
-export function converged(service: Service): Promise<StatusReport> {
+export function untilConverged(service: Service): Promise<StatusReport> {
   return until('the fleet to converge', async () => {
     const status = await service.admin<StatusReport>('GET', '/admin/status')
     return status.models.length > 0 && status.models.every((model) => model.converged) ? status : undefined
   })
 }
 
-/** Pids below `pid`, children before grandchildren. */
+/** Returns the pids below `pid`, children before grandchildren. */
 export function descendants(pid: number | undefined): number[] {
   if (pid === undefined) return []
   const parents = new Map<number, number>()

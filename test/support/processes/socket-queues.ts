@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** Of Linux: bytes on the connections to some local ports that the kernel has taken from one side and the other has not read. */
+/** Returns the unread bytes that Linux buffers on the connections of some local ports. */
 export function bytesInSockets(ports: readonly number[]): number {
   const wanted = new Set(ports)
   let bytes = 0

@@ -1,13 +1,13 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 
-/** How the answer of a request that is streamed ended, as {@link readEnd} tells it; its status and text where it is none. */
-export async function endOf(response: Response): Promise<string> {
+/** Returns how a streamed response ended, see {@link readStreamEnd}, or the status and text of an error response. */
+export async function responseEnd(response: Response): Promise<string> {
   if (!response.ok || !response.body) return `HTTP ${response.status}: ${await response.text()}`
-  return readEnd(response.body.getReader(), new Uint8Array())
+  return readStreamEnd(response.body.getReader(), new Uint8Array())
 }
 
-/** How a stream ended: `done`, the code of its error event, `broken off`, or cut without a word. */
-export async function readEnd(
+/** Returns how a stream ended: `done`, the code of its error event, `broken off`, or `silently cut`. */
+export async function readStreamEnd(
   reader: ReadableStreamDefaultReader<Uint8Array>,
   first: Uint8Array,
 ): Promise<string> {

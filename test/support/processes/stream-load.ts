@@ -1,7 +1,7 @@
 import type OpenAI from 'openai'
 
-/** What one stream gave until it ended or failed. */
-export interface StreamedAnswer {
+/** What one stream returned until it ended or failed. */
+export interface StreamedResponse {
   prompt: string
   text: string
   fingerprints: string[]
@@ -11,7 +11,7 @@ export interface StreamedAnswer {
 /** Keeps `concurrency` greedy streams of `model` running until it is stopped. */
 export function streamLoad(client: OpenAI, model: string, concurrency: number) {
   let running = true
-  const answers: StreamedAnswer[] = []
+  const answers: StreamedResponse[] = []
   const one = async (index: number) => {
     for (let round = 0; running; round++) {
       const prompt = `Chapter ${index * 100 + round}. It was`
@@ -37,7 +37,7 @@ export function streamLoad(client: OpenAI, model: string, concurrency: number) {
   }
   const all = Promise.all(Array.from({ length: concurrency }, (_, index) => one(index)))
   return {
-    /** Those that ended. */
+    /** The streams that ended. */
     answers,
     async stop() {
       running = false

@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, vi } from 'vitest'
 import type { Mask } from '@copal/shared/mask/mask-codec.ts'
-import type { CalibrateJob, EvaluateEvent, Heartbeat, JobReport } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
+import type { EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '../../../gpu-node/src/model/config/llama-config.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { startGatewayDouble, type GatewayDouble } from '../doubles/gateway-double.ts'
@@ -21,11 +23,11 @@ export const TEXTS = Array.from(
 
 let shared: { tiny: TinyLlama; cacheDir: string; baseSha256: string }
 
-/** The tiny model that the nodes serve. */
-export const served = () => shared
+/** Returns the tiny model that the nodes serve. */
+export const tinyFiles = () => shared
 
-/** For the tests of one file: makes that model. */
-export function wholeNodes(): void {
+/** Creates the tiny model for the tests of one file. */
+export function prepareWholeNodes(): void {
   beforeAll(async () => {
     const dir = await mkdtemp(join(tmpdir(), 'copal-node-'))
     const tiny = await createTinyLlama(join(dir, 'tiny'))
@@ -38,13 +40,13 @@ export function wholeNodes(): void {
   })
 }
 
-export interface Setup {
+export interface WholeNode {
   gateway: GatewayDouble
   home: string
   start: (env?: Record<string, string>) => Promise<NodeProcess>
 }
 
-export async function setup(): Promise<Setup> {
+export async function prepareNode(): Promise<WholeNode> {
   const gateway = await startGatewayDouble()
   const home = temporaryDir('copal-home')
   onTestFinished(() => gateway.close())
@@ -60,7 +62,7 @@ export async function setup(): Promise<Setup> {
         COPAL_GATEWAY_URL: gateway.url,
         COPAL_NODE_SECRET: gateway.secret,
         COPAL_THREADS: '1',
-        // Its sets are processes, which may be watched and killed; the engine's are in the node itself.
+        // ONNX weight sets are processes, which tests can watch and kill.
         COPAL_BACKEND: 'onnx',
         ...env,
       })
@@ -76,18 +78,18 @@ export async function urlOf(node: NodeProcess): Promise<string> {
 }
 
 /**
- * The first beat for which `holds`; the gateway hears of changes at once.
+ * Waits for the first heartbeat for which `holds` is true. A node reports changes at once.
  *
- * @param since how many beats are too old: all but the last one, unless given
+ * @param since how many heartbeats to ignore; default: all but the last one
  */
-export function beatWhere(
+export function heartbeatWhere(
   gateway: GatewayDouble,
   holds: (beat: Heartbeat) => boolean,
-  since = Math.max(0, gateway.beats.length - 1),
+  since = Math.max(0, gateway.heartbeats.length - 1),
 ): Promise<Heartbeat> {
   return vi.waitFor(() => {
-    const beat = gateway.beats.slice(since).find(holds)
-    if (!beat) throw new Error(`not yet: ${JSON.stringify(gateway.beats.at(-1))}`)
+    const beat = gateway.heartbeats.slice(since).find(holds)
+    if (!beat) throw new Error(`not yet: ${JSON.stringify(gateway.heartbeats.at(-1))}`)
     return beat
   }, WAIT)
 }
@@ -104,7 +106,7 @@ export function reportWhere(
   }, WAIT)
 }
 
-/** A mask of the tiny model that keeps every second weight, from `first` on. */
+/** Returns a mask of the tiny model that keeps every second weight, from `first` on. */
 export function halfMask(first: 0 | 1, baseSha256 = shared.baseSha256): Mask {
   const linears = new Map<string, { rows: number; cols: number; bits: Uint8Array }>()
   for (let layer = 0; layer < shared.tiny.config.layers; layer++) {
@@ -127,7 +129,7 @@ export function halfMask(first: 0 | 1, baseSha256 = shared.baseSha256): Mask {
   return { meta, linears }
 }
 
-/** The same mask as a weights file: every surviving weight is 1/128. */
+/** Returns the same mask as a weights file in which every surviving weight is 1/128. */
 export function withValues({ meta, linears }: Mask): Mask {
   const valued = [...linears].map(
     ([name, linear]) =>

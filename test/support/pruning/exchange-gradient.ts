@@ -4,8 +4,8 @@ import {
   type SwapLinear,
 } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
 
-/** Fills in the gradient `E H` by its definition, and the errors, of a linear's present mask. */
-export function measureByDefinition(linear: SwapLinear): void {
+/** Computes the gradient `E H` of a linear's current mask by its definition, and the errors. */
+export function measureGradientByDefinition(linear: SwapLinear): void {
   const { rows, cols, moment, gradient } = linear
   const pruned = new Float64Array(rows * cols)
   prunedPart(linear, pruned)

@@ -17,7 +17,7 @@ const WORDS: Readonly<Record<string, string>> = {
 /** A folder with a tiny model and texts of four domains, `<domain>.cal.txt` and `<domain>.eval.txt`. */
 export interface LabFolder {
   dir: string
-  /** Small sizes, three calibrated domains, `mail` held out; all of it may be given differently. */
+  /** Returns settings with small sizes, three calibrated domains and `mail` held out. `options` replace any of it. */
   settings(options?: Partial<LabSettings> & { methods?: string[]; specs?: string[] }): LabSettings
 }
 

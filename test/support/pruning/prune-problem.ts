@@ -36,7 +36,7 @@ export function randomProblem(
   return { name: 'linear', rows, cols, weights, tokens, statistics, statistic: (name) => statistics[name] }
 }
 
-/** The same problem after its data were seen `times` times. */
+/** Returns the same problem after its data were accumulated `times` times. */
 export function replayed(problem: RandomProblem, times: number): RandomProblem {
   const [a, b, c] = [
     problem.statistics.square_norm,

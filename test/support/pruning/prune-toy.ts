@@ -21,7 +21,7 @@ export const toy = JSON.parse(
   readFileSync(new URL('../../fixtures/prune-toy.json', import.meta.url), 'utf8'),
 ) as PruneToy
 
-/** The toy with the statistics of its first `datasets` accumulated in f64, straight from the definitions. */
+/** Returns the toy with the statistics of its first `datasets` accumulated in f64, straight from the definitions. */
 export function accumulatedToy(datasets: number) {
   const rows = toy.W.length
   const cols = toy.W[0]!.length
@@ -47,13 +47,13 @@ export function accumulatedToy(datasets: number) {
   }
 }
 
-/** The same as a rule is given it: weights in f32. */
+/** Returns the toy in the form that a pruning rule takes: weights in f32. */
 export function toyProblem(datasets: number): LinearProblem {
   const { weights, ...rest } = accumulatedToy(datasets)
   return { name: 'toy', weights: Float32Array.from(weights), ...rest }
 }
 
-/** Rows of mask bits as the golden file writes them. */
+/** Formats rows of mask bits as the golden file does. */
 export function bitStrings(bits: Uint8Array, rows: number, cols: number): string[] {
   const width = rowBytes(cols)
   return Array.from({ length: rows }, (_, row) =>

@@ -3,12 +3,12 @@ import { statisticsFolder } from '../../../gpu-node/src/pruning/statistics/stati
 import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
 import { modelIdentity } from '../../../gpu-node/src/model/master/model-identity.ts'
 
-/** Where a calibration keeps the statistics of a model, below its `statisticsDir`. */
+/** Returns the folder below `statisticsDir` in which a calibration stores the statistics of a model. */
 export async function statisticsFolderOf(statisticsDir: string, model: DenseModel): Promise<string> {
   return statisticsFolder(statisticsDir, await modelIdentity(model))
 }
 
-/** The finished ones there. */
-export async function keptStatistics(statisticsDir: string, model: DenseModel): Promise<Artifact[]> {
+/** Returns the finished statistics of a model. */
+export async function storedStatistics(statisticsDir: string, model: DenseModel): Promise<Artifact[]> {
   return listArtifacts(await statisticsFolderOf(statisticsDir, model), model.master.baseSha256)
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** `count` consecutive passages of about `characters` characters of a fixture text, cut at white space. */
+/** Returns `count` consecutive passages of about `characters` characters of a fixture text, cut at white space. */
 export function passages(file: string, count: number, characters = 1200): string[] {
   const text = readFileSync(new URL(`../../fixtures/text/${file}`, import.meta.url), 'utf8')
   const found: string[] = []

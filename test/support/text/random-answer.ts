@@ -2,13 +2,13 @@ import type { TokenConstraint } from '../../../gpu-node/src/serving/contract/tok
 import type { TextCodec } from '../../../gpu-node/src/model/tokenizer/text-codec.ts'
 import { tokensOf } from '../engine/token-masks.ts'
 
-/** Tokens after which an answer makes for its end. */
+/** Answers longer than this many tokens prefer tokens that end them. */
 const LONG = 60
 
 /**
- * An answer of random tokens that a constraint allows, to its end token.
+ * Generates an answer of random tokens that a constraint allows, up to its end token.
  *
- * @param prefer the character that is taken next where it is allowed, by the text so far
+ * @param prefer returns the character to take next, where it is allowed, for the text so far
  */
 export async function randomAnswer(
   codec: Pick<TextCodec, 'tokenBytes'>,
@@ -40,7 +40,7 @@ export async function randomAnswer(
   }
 }
 
-/** What brings JSON nearer to its end, best first: within a string its end, elsewhere that of an object or a list. */
+/** Returns the characters that bring JSON nearer to its end, best first: a quote within a string, otherwise a closing bracket. */
 function nearerToTheEnd(text: string): string[] {
   const quotes = text.replaceAll(/\\./gs, '').split('"').length - 1
   return quotes % 2 === 1 ? ['"'] : ['}', ']', '"']

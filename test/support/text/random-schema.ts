@@ -1,10 +1,10 @@
 import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
 
 const PATTERNS = ['^[a-c]{2,4}$', '^\\d{3}-\\d{2}$', '^(x|yz)+$', 'q']
-/** Not email and times: of a domain without a dot, and of leap seconds, the two implementations think differently. */
+/** Without email and times: the two implementations differ on domains without a dot and on leap seconds. */
 const FORMATS = ['date', 'ipv4', 'ipv6', 'uuid']
 
-/** A random schema of what is supported; a `$ref` may lead back to the root, so that it is recursive. */
+/** Returns a random schema of supported keywords. A `$ref` may lead back to the root, which makes it recursive. */
 export function randomSchema(random: () => number): JsonSchema {
   const whole = (from: number, to: number) => from + Math.floor(random() * (to - from + 1))
   const oneOf = <T>(options: readonly T[]): T => options[whole(0, options.length - 1)] as T

@@ -1,4 +1,4 @@
-/** A finite language, so that every answer ends. */
+/** A schema with a finite set of values, so that every answer ends. */
 export const PERSON = {
   type: 'object',
   properties: {
@@ -9,7 +9,7 @@ export const PERSON = {
   required: ['name', 'age', 'likes'],
   additionalProperties: false,
 }
-/** Asks for {@link PERSON}. */
+/** A response format that requires {@link PERSON}. */
 export const FORMAT = { type: 'json_schema', json_schema: { name: 'person', strict: true, schema: PERSON } }
 /** A tool with parameters. */
 export const WEATHER = {
@@ -25,9 +25,9 @@ export const WEATHER = {
     },
   },
 }
-/** A tool without. */
+/** A tool without parameters. */
 export const CLOCK = { type: 'function', function: { name: 'clock' } }
-/** What the tools take, by name. */
+/** The parameter schemas of the tools, by tool name. */
 export const PARAMETERS: Record<string, object> = {
   weather: WEATHER.function.parameters,
   clock: { type: 'object', maxProperties: 0 },

@@ -5,7 +5,7 @@ import { createApp } from '../../../../gateway/src/app.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import type { Bindings } from '../../../../gateway/src/contracts/bindings.ts'
 import { readAccess } from '../../../../gateway/src/fleet/auth/node-access.ts'
-import { beat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 import type { NodeStep } from '../../support/doubles/node-script.ts'
 
@@ -45,7 +45,7 @@ const accessOf = async (node: NodeDouble) =>
 describe('a service token', () => {
   test('is sent to nodes, with the health that is asked for too, and a client can neither send nor see one', async () => {
     const node = await startNode('access-1', [{ ...ANSWER, headers: SENT }])
-    await beat(node, 'access')
+    await sendHeartbeat(node, 'access')
     const bindings = { ...env, ...TOKEN }
     const { response, told } = await complete('access', bindings, {
       'cf-access-client-id': 'of the client',
@@ -65,7 +65,7 @@ describe('a service token', () => {
     const node = await startNode('access-2', [
       { kind: 'answer', status: 307, headers: { location: `${other.url}/rpc/completions` }, body: '' },
     ])
-    await beat(node, 'access-moved')
+    await sendHeartbeat(node, 'access-moved')
     const { response } = await complete('access-moved', {
       ...TOKEN,
       OTEL_EXPORTER_OTLP_ENDPOINT: other.url,
@@ -84,7 +84,7 @@ describe('a service token', () => {
     ]
     const asked = steps.map(async (step, index) => {
       const node = await startNode(`access-broken-${index}`, [step])
-      await beat(node, node.id)
+      await sendHeartbeat(node, node.id)
       const { response, told } = await complete(node.id, TOKEN)
       expect(response.status).toBeGreaterThanOrEqual(500)
       expect(await accessOf(node)).toContainEqual(SENT)
@@ -95,7 +95,7 @@ describe('a service token', () => {
 
   test('is sent to the hosts that are named, and to no other that a node says it is at', async () => {
     const node = await startNode('access-3', [ANSWER], { tls: true })
-    await beat(node, 'access-hosts')
+    await sendHeartbeat(node, 'access-hosts')
     const bindings = { ...TOKEN, NODE_CERTIFICATE: env.TEST_CERTIFICATE }
     const elsewhere = 'nodes.example.com, *.gpu.example.com'
     await complete('access-hosts', { ...bindings, COPAL_NODE_ACCESS_HOSTS: elsewhere })
@@ -144,10 +144,10 @@ describe('a service token', () => {
 describe('a client certificate', () => {
   test('opens a node behind what ends TLS, which nobody else reaches', async () => {
     const node = await startNode('mtls-1', [ANSWER], { tls: true })
-    await beat(node, 'mtls')
+    await sendHeartbeat(node, 'mtls')
     expect((await complete('mtls', { NODE_CERTIFICATE: env.TEST_NO_CERTIFICATE })).response.status).toBe(503)
     expect(await node.calls()).toEqual([])
-    await beat(node, 'mtls')
+    await sendHeartbeat(node, 'mtls')
     const { response, told } = await complete('mtls', { ...TOKEN, NODE_CERTIFICATE: env.TEST_CERTIFICATE })
     expect([response.status, told]).toEqual([200, expect.stringContaining('"ok":1') as string])
     expect(await accessOf(node)).toEqual([SENT])

@@ -1,7 +1,14 @@
 import { expect, test } from 'vitest'
 import { Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import { createRandom } from '../../../support/harness/random.ts'
-import { ask, key, MINUTE_MS, save, START_MS, tenant } from '../../support/state/ledger.ts'
+import {
+  reservationRequest,
+  key,
+  MINUTE_MS,
+  storeChanges,
+  START_MS,
+  tenant,
+} from '../../support/state/ledger.ts'
 
 test('random use never gets past any limit, in any minute, over restarts and whatever ends the requests', () => {
   for (let seed = 1; seed <= 15; seed += 1) {
@@ -24,7 +31,7 @@ function playRandomly(seed: number): { violations: string[]; admitted: number; r
   }
   const accounts = [key(ofKey), tenant(ofTenant)]
   let ledger = new Ledger()
-  const stored = save(ledger, START_MS)
+  const stored = storeChanges(ledger, START_MS)
   const spent = () => JSON.stringify([...stored.accounts].map(([id, record]) => [id, record.spent]))
   const admitted: { id: string; atMs: number; reserved: number; used: number | undefined }[] = []
   const violations: string[] = []
@@ -37,10 +44,10 @@ function playRandomly(seed: number): { violations: string[]; admitted: number; r
     const action = pick(10)
     if (action < 6 || !chosen) {
       const maxTokens = pick(4) === 0 ? null : pick(300)
-      const wanted = ask(`r${step}`, accounts, { promptTokens: pick(100), maxTokens })
+      const wanted = reservationRequest(`r${step}`, accounts, { promptTokens: pick(100), maxTokens })
       const before = spent()
       const result = ledger.reserve(wanted, nowMs)
-      save(ledger, nowMs, stored)
+      storeChanges(ledger, nowMs, stored)
       if (result.ok) {
         const reserved = wanted.promptTokens + (maxTokens ?? result.maxTokens ?? 0)
         admitted.push({ id: wanted.requestId, atMs: nowMs, reserved, used: undefined })
@@ -59,7 +66,7 @@ function playRandomly(seed: number): { violations: string[]; admitted: number; r
       ledger = new Ledger()
       ledger.restore(stored.accounts, stored.holds, nowMs)
     }
-    save(ledger, nowMs, stored)
+    storeChanges(ledger, nowMs, stored)
     const inLastMinute = admitted.filter(({ atMs }) => atMs > nowMs - MINUTE_MS)
     const cost = (list: typeof admitted) =>
       list.reduce((sum, { used, reserved }) => sum + (used ?? reserved), 0)

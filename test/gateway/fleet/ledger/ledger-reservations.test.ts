@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { HOLD_MS, Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
-import { ask, key, save, START_MS } from '../../support/state/ledger.ts'
+import { reservationRequest, key, storeChanges, START_MS } from '../../support/state/ledger.ts'
 
 describe('another attempt', () => {
   const accounts = [key({ requestsPerMinute: 1, tokensPerMonth: 100 })]
-  const attempt = (leaseId: string) => ask('r', accounts, { leaseId })
-  const spentAfter = (ledger: Ledger) => save(ledger, START_MS).accounts.get('key:k')?.spent
+  const attempt = (leaseId: string) => reservationRequest('r', accounts, { leaseId })
+  const spentAfter = (ledger: Ledger) => storeChanges(ledger, START_MS).accounts.get('key:k')?.spent
 
   test('takes over the reservation, and its receipt alone settles', () => {
     const ledger = new Ledger()
@@ -23,22 +23,22 @@ describe('another attempt', () => {
     expect(ledger.reserve(attempt('r.2'), START_MS).ok).toBe(true)
     ledger.settle('r.2', 33, START_MS)
     expect(spentAfter(ledger)).toBe(33)
-    expect(ledger.reserve(ask('other', accounts, { maxTokens: 1 }), START_MS).ok).toBe(false)
+    expect(ledger.reserve(reservationRequest('other', accounts, { maxTokens: 1 }), START_MS).ok).toBe(false)
   })
 })
 
 describe('a reservation without a receipt', () => {
   const accounts = [key({ tokensPerMonth: 1_000, concurrentRequests: 1 })]
-  const spentAfter = (ledger: Ledger) => save(ledger, START_MS).accounts.get('key:k')?.spent
+  const spentAfter = (ledger: Ledger) => storeChanges(ledger, START_MS).accounts.get('key:k')?.spent
 
   test('expires, is settled with all of itself, and gives way once to a receipt that comes late', () => {
     const ledger = new Ledger()
-    ledger.reserve(ask('a', accounts), START_MS)
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.sweep(START_MS + HOLD_MS - 1, () => false)
     expect(spentAfter(ledger)).toBe(0)
     ledger.sweep(START_MS + HOLD_MS, () => false)
     expect(spentAfter(ledger)).toBe(100)
-    expect(ledger.reserve(ask('b', accounts), START_MS + HOLD_MS).ok).toBe(true)
+    expect(ledger.reserve(reservationRequest('b', accounts), START_MS + HOLD_MS).ok).toBe(true)
     ledger.settle('a', 40, START_MS + HOLD_MS)
     ledger.settle('a', 20, START_MS + HOLD_MS)
     expect(spentAfter(ledger)).toBe(40)
@@ -46,14 +46,14 @@ describe('a reservation without a receipt', () => {
 
   test('gives way to its receipt for ten minutes, while what a receipt settled is forgotten within one', () => {
     const ledger = new Ledger()
-    ledger.reserve(ask('a', accounts), START_MS)
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.sweep(START_MS + HOLD_MS, () => false)
     const settledMs = START_MS + HOLD_MS
-    ledger.reserve(ask('b', accounts, { leaseId: 'b' }), settledMs)
+    ledger.reserve(reservationRequest('b', accounts, { leaseId: 'b' }), settledMs)
     ledger.settle('b', 10, settledMs)
     ledger.sweep(settledMs + 60_000, () => false)
     // Else another attempt would take over what the first had, and 10 tokens would be taken back.
-    ledger.reserve(ask('b', accounts, { leaseId: 'b.2' }), settledMs + 60_000)
+    ledger.reserve(reservationRequest('b', accounts, { leaseId: 'b.2' }), settledMs + 60_000)
     ledger.settle('b.2', 10, settledMs + 60_000)
     expect(spentAfter(ledger)).toBe(120)
     ledger.sweep(settledMs + 599_999, () => false)
@@ -63,7 +63,7 @@ describe('a reservation without a receipt', () => {
 
   test('lives while its node tells of it, or it is leased', () => {
     const ledger = new Ledger()
-    ledger.reserve(ask('a', accounts), START_MS)
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.renew(['a', 'never seen'], START_MS + HOLD_MS - 1)
     ledger.sweep(START_MS + HOLD_MS, () => false)
     ledger.sweep(START_MS + 10 * HOLD_MS, (leaseId) => leaseId === 'a')
@@ -72,7 +72,7 @@ describe('a reservation without a receipt', () => {
 
   test('that gave its client nothing costs nothing, whatever comes later', () => {
     const ledger = new Ledger()
-    ledger.reserve(ask('a', accounts), START_MS)
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.finish('a', true, START_MS)
     ledger.settle('a', 50, START_MS)
     expect(spentAfter(ledger)).toBe(0)
@@ -82,7 +82,7 @@ describe('a reservation without a receipt', () => {
     const ledger = new Ledger()
     const one = [key({ requestsPerMinute: 1, tokensPerMonth: 100 })]
     for (let index = 0; index < 5; index += 1) {
-      expect(ledger.reserve(ask(`r${index}`, one), START_MS).ok).toBe(true)
+      expect(ledger.reserve(reservationRequest(`r${index}`, one), START_MS).ok).toBe(true)
       ledger.cancel(`r${index}`, START_MS)
     }
   })
@@ -91,29 +91,29 @@ describe('a reservation without a receipt', () => {
 test('what is stored restores accounts and reservations, and is deleted when it is of no more use', () => {
   const ledger = new Ledger()
   const accounts = [key({ requestsPerMinute: 2, tokensPerMonth: 250, concurrentRequests: 2 })]
-  ledger.reserve(ask('a', accounts), START_MS)
-  ledger.reserve(ask('b', accounts), START_MS)
+  ledger.reserve(reservationRequest('a', accounts), START_MS)
+  ledger.reserve(reservationRequest('b', accounts), START_MS)
   ledger.settle('a', 40, START_MS)
-  const stored = save(ledger, START_MS)
+  const stored = storeChanges(ledger, START_MS)
   expect([...stored.holds.keys()]).toEqual(['b'])
   const restored = new Ledger()
   restored.restore(stored.accounts, stored.holds, START_MS)
   for (const each of [ledger, restored]) {
-    expect(each.reserve(ask('c', accounts), START_MS)).toMatchObject({
+    expect(each.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,
       refusal: { limit: 'requests' },
     })
     const later = [key({ tokensPerMonth: 250 })]
-    expect(each.reserve(ask('d', later, { maxTokens: 101 }), START_MS)).toMatchObject({
+    expect(each.reserve(reservationRequest('d', later, { maxTokens: 101 }), START_MS)).toMatchObject({
       ok: false,
       refusal: { limit: 'month', remaining: 110 },
     })
     each.settle('b', 30, START_MS)
   }
-  save(restored, START_MS, stored)
+  storeChanges(restored, START_MS, stored)
   expect(stored.accounts.get('key:k')).toMatchObject({ spent: 70 })
   const nextMonthMs = Date.UTC(2026, 6, 2)
   restored.sweep(nextMonthMs, () => false)
-  save(restored, nextMonthMs, stored)
+  storeChanges(restored, nextMonthMs, stored)
   expect([stored.accounts.size, stored.holds.size, restored.empty]).toEqual([0, 0, true])
 })

@@ -4,37 +4,37 @@ import {
   LEAST_COMPLETION_TOKENS,
   Ledger,
 } from '../../../../gateway/src/fleet/ledger/ledger.ts'
-import { ask, key, START_MS, tenant } from '../../support/state/ledger.ts'
+import { reservationRequest, key, START_MS, tenant } from '../../support/state/ledger.ts'
 
 describe('requests a minute', () => {
   test('are let in up to the limit and refused beyond it, with the time until one more fits', () => {
     const ledger = new Ledger()
     const accounts = [key({ requestsPerMinute: 2 })]
-    expect(ledger.reserve(ask('a', accounts), START_MS)).toMatchObject({
+    expect(ledger.reserve(reservationRequest('a', accounts), START_MS)).toMatchObject({
       ok: true,
       rates: { requests: { limit: 2, remaining: 1 } },
     })
-    ledger.reserve(ask('b', accounts), START_MS + 20_000)
-    const refused = ledger.reserve(ask('c', accounts), START_MS + 30_000)
+    ledger.reserve(reservationRequest('b', accounts), START_MS + 20_000)
+    const refused = ledger.reserve(reservationRequest('c', accounts), START_MS + 30_000)
     expect(refused).toMatchObject({
       ok: false,
       refusal: { kind: 'key', limit: 'requests', most: 2, remaining: 0, retryAfterMs: 31_000 },
     })
-    expect(ledger.reserve(ask('c', accounts), START_MS + 60_999).ok).toBe(false)
-    expect(ledger.reserve(ask('c', accounts), START_MS + 61_000).ok).toBe(true)
-    expect(ledger.reserve(ask('d', accounts), START_MS + 61_000).ok).toBe(false)
+    expect(ledger.reserve(reservationRequest('c', accounts), START_MS + 60_999).ok).toBe(false)
+    expect(ledger.reserve(reservationRequest('c', accounts), START_MS + 61_000).ok).toBe(true)
+    expect(ledger.reserve(reservationRequest('d', accounts), START_MS + 61_000).ok).toBe(false)
   })
 
   test('that are refused consume nothing, of any account', () => {
     const ledger = new Ledger()
     const accounts = [key({ requestsPerMinute: 5, tokensPerMonth: 1_000 }), tenant({ requestsPerMinute: 1 })]
-    ledger.reserve(ask('a', accounts), START_MS)
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
     for (let index = 0; index < 20; index += 1) {
-      const refused = ledger.reserve(ask(`b${index}`, accounts), START_MS)
+      const refused = ledger.reserve(reservationRequest(`b${index}`, accounts), START_MS)
       expect(refused).toMatchObject({ ok: false, refusal: { kind: 'tenant' } })
     }
     const alone = [key({ requestsPerMinute: 5, tokensPerMonth: 1_000 })]
-    expect(ledger.reserve(ask('c', alone), START_MS)).toMatchObject({
+    expect(ledger.reserve(reservationRequest('c', alone), START_MS)).toMatchObject({
       ok: true,
       rates: { requests: { remaining: 3 } },
     })
@@ -46,14 +46,17 @@ describe('tokens', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 250 })]
     const left = () => {
-      const probe = ledger.reserve(ask('probe', accounts, { maxTokens: 0, promptTokens: 0 }), START_MS)
+      const probe = ledger.reserve(
+        reservationRequest('probe', accounts, { maxTokens: 0, promptTokens: 0 }),
+        START_MS,
+      )
       ledger.cancel('probe', START_MS)
       return probe.ok ? probe.rates.tokens?.remaining : undefined
     }
-    ledger.reserve(ask('a', accounts), START_MS)
-    ledger.reserve(ask('b', accounts), START_MS)
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
+    ledger.reserve(reservationRequest('b', accounts), START_MS)
     expect(left()).toBe(50)
-    expect(ledger.reserve(ask('c', accounts), START_MS)).toMatchObject({
+    expect(ledger.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,
       refusal: { limit: 'tokens', remaining: 50, wanted: 100 },
     })
@@ -61,16 +64,17 @@ describe('tokens', () => {
     ledger.settle('a', 30, START_MS)
     ledger.settle('never seen', 30, START_MS)
     expect(left()).toBe(120)
-    expect(ledger.reserve(ask('c', accounts), START_MS).ok).toBe(true)
+    expect(ledger.reserve(reservationRequest('c', accounts), START_MS).ok).toBe(true)
   })
 
   test('that an answer may use are bounded by the context', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 300 })]
-    expect(ledger.reserve(ask('a', accounts, { maxTokens: 9_000, contextLength: 256 }), START_MS).ok).toBe(
-      true,
-    )
-    expect(ledger.reserve(ask('b', accounts, { maxTokens: 9_000 }), START_MS)).toMatchObject({
+    expect(
+      ledger.reserve(reservationRequest('a', accounts, { maxTokens: 9_000, contextLength: 256 }), START_MS)
+        .ok,
+    ).toBe(true)
+    expect(ledger.reserve(reservationRequest('b', accounts, { maxTokens: 9_000 }), START_MS)).toMatchObject({
       ok: false,
       refusal: { wanted: 8_192, retryAfterMs: null },
     })
@@ -79,22 +83,26 @@ describe('tokens', () => {
   test('of a client that names no bound are bounded by what is left, or it waits', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 5_000 })]
-    const open = (id: string) => ledger.reserve(ask(id, accounts, { maxTokens: null }), START_MS)
+    const open = (id: string) =>
+      ledger.reserve(reservationRequest(id, accounts, { maxTokens: null }), START_MS)
     expect(open('a')).toMatchObject({ ok: true, maxTokens: DEFAULT_COMPLETION_TOKENS })
     expect(open('b')).toMatchObject({ ok: true, maxTokens: 5_000 - DEFAULT_COMPLETION_TOKENS - 20 })
     expect(open('c')).toMatchObject({ ok: false, refusal: { wanted: LEAST_COMPLETION_TOKENS + 10 } })
-    const unlimited = ledger.reserve(ask('d', [key({ requestsPerMinute: 5 })], { maxTokens: null }), START_MS)
+    const unlimited = ledger.reserve(
+      reservationRequest('d', [key({ requestsPerMinute: 5 })], { maxTokens: null }),
+      START_MS,
+    )
     expect(unlimited).toMatchObject({ ok: true, maxTokens: null })
   })
 
   test('of several choices are reserved for each, of their prompt once', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 300 })]
-    expect(ledger.reserve(ask('a', accounts, { choices: 4 }), START_MS)).toMatchObject({
+    expect(ledger.reserve(reservationRequest('a', accounts, { choices: 4 }), START_MS)).toMatchObject({
       ok: false,
       refusal: { wanted: 370 },
     })
-    expect(ledger.reserve(ask('b', accounts, { choices: 3 }), START_MS)).toMatchObject({
+    expect(ledger.reserve(reservationRequest('b', accounts, { choices: 3 }), START_MS)).toMatchObject({
       ok: true,
       rates: { tokens: { remaining: 20 } },
     })
@@ -103,7 +111,9 @@ describe('tokens', () => {
   test('of several choices without a bound are what is left, shared among them', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 2_000 })]
-    expect(ledger.reserve(ask('a', accounts, { maxTokens: null, choices: 4 }), START_MS)).toMatchObject({
+    expect(
+      ledger.reserve(reservationRequest('a', accounts, { maxTokens: null, choices: 4 }), START_MS),
+    ).toMatchObject({
       ok: true,
       maxTokens: 497,
       rates: { tokens: { remaining: 2 } },
@@ -114,7 +124,7 @@ describe('tokens', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 1_000 })]
     const wanted = { promptTokens: 100, prompts: 2, choices: 2, maxTokens: 9_000, contextLength: 256 }
-    expect(ledger.reserve(ask('a', accounts, wanted), START_MS)).toMatchObject({
+    expect(ledger.reserve(reservationRequest('a', accounts, wanted), START_MS)).toMatchObject({
       ok: true,
       rates: { tokens: { remaining: 1_000 - 2 * 256 } },
     })
@@ -123,9 +133,11 @@ describe('tokens', () => {
   test('beyond what was reserved count too, and keep the next out', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMonth: 150 })]
-    ledger.reserve(ask('a', accounts), START_MS)
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.settle('a', 160, START_MS)
-    expect(ledger.reserve(ask('b', accounts, { promptTokens: 0, maxTokens: 1 }), START_MS).ok).toBe(false)
+    expect(
+      ledger.reserve(reservationRequest('b', accounts, { promptTokens: 0, maxTokens: 1 }), START_MS).ok,
+    ).toBe(false)
   })
 })
 
@@ -134,15 +146,15 @@ describe('the budget of a month', () => {
 
   test('is refused for good when it is spent, and for a moment when others hold it', () => {
     const ledger = new Ledger()
-    ledger.reserve(ask('a', accounts), START_MS)
-    ledger.reserve(ask('b', accounts), START_MS)
-    expect(ledger.reserve(ask('c', accounts), START_MS)).toMatchObject({
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
+    ledger.reserve(reservationRequest('b', accounts), START_MS)
+    expect(ledger.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,
       refusal: { limit: 'month', remaining: 50, retryAfterMs: expect.any(Number) as number },
     })
     ledger.settle('a', 100, START_MS)
     ledger.settle('b', 100, START_MS)
-    expect(ledger.reserve(ask('c', accounts), START_MS)).toMatchObject({
+    expect(ledger.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,
       refusal: { limit: 'month', remaining: 50, retryAfterMs: null },
     })
@@ -151,13 +163,13 @@ describe('the budget of a month', () => {
   test('begins anew with the month; what is settled late belongs to the month that it was reserved in', () => {
     const ledger = new Ledger()
     const endMs = Date.UTC(2026, 6, 1) - 1_000
-    ledger.reserve(ask('a', accounts), endMs)
-    ledger.reserve(ask('b', accounts), endMs)
-    expect(ledger.reserve(ask('c', accounts), endMs + 1_000).ok).toBe(true)
+    ledger.reserve(reservationRequest('a', accounts), endMs)
+    ledger.reserve(reservationRequest('b', accounts), endMs)
+    expect(ledger.reserve(reservationRequest('c', accounts), endMs + 1_000).ok).toBe(true)
     ledger.settle('a', 100, endMs + 2_000)
     ledger.settle('b', 100, endMs + 2_000)
-    expect(ledger.reserve(ask('d', accounts), endMs + 2_000).ok).toBe(true)
-    expect(ledger.reserve(ask('e', accounts), endMs + 2_000).ok).toBe(false)
+    expect(ledger.reserve(reservationRequest('d', accounts), endMs + 2_000).ok).toBe(true)
+    expect(ledger.reserve(reservationRequest('e', accounts), endMs + 2_000).ok).toBe(false)
   })
 
   test('counts what was used before it was seen, once, also when it is set later', () => {
@@ -165,14 +177,14 @@ describe('the budget of a month', () => {
     const [account] = accounts
     if (!account) throw new Error('no account')
     expect(ledger.unread(key({ requestsPerMinute: 9 }), START_MS)).toBeUndefined()
-    ledger.reserve(ask('a', [key({ requestsPerMinute: 9 })]), START_MS)
+    ledger.reserve(reservationRequest('a', [key({ requestsPerMinute: 9 })]), START_MS)
     ledger.settle('a', 40, START_MS + 1_000)
     const unread = ledger.unread(account, START_MS + 2_000)
     expect(unread).toEqual({ fromMs: Date.UTC(2026, 5, 1), beforeMs: START_MS })
     if (!unread) throw new Error('nothing is unread')
     for (let turn = 0; turn < 2; turn += 1) ledger.read(account, unread, 120, START_MS + 2_000)
     expect(ledger.unread(account, START_MS + 2_000)).toBeUndefined()
-    expect(ledger.reserve(ask('b', accounts), START_MS + 2_000)).toMatchObject({
+    expect(ledger.reserve(reservationRequest('b', accounts), START_MS + 2_000)).toMatchObject({
       ok: false,
       refusal: { limit: 'month', remaining: 90 },
     })
@@ -187,14 +199,14 @@ describe('the budget of a month', () => {
     const nextMs = Date.UTC(2026, 6, 1)
     ledger.read(account, unread, 200, nextMs)
     expect(ledger.unread(account, nextMs)).toBeUndefined()
-    expect(ledger.reserve(ask('a', accounts), nextMs).ok).toBe(true)
+    expect(ledger.reserve(reservationRequest('a', accounts), nextMs).ok).toBe(true)
   })
 })
 
 test('as many requests run at a time as may, until their answer is out or their receipt is there', () => {
   const ledger = new Ledger()
   const accounts = [key({ concurrentRequests: 2 })]
-  const run = (id: string) => ledger.reserve(ask(id, accounts), START_MS).ok
+  const run = (id: string) => ledger.reserve(reservationRequest(id, accounts), START_MS).ok
   expect([run('a'), run('b'), run('c')]).toEqual([true, true, false])
   ledger.finish('a', false, START_MS)
   ledger.finish('a', false, START_MS)

@@ -2,11 +2,12 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { CompletionCall, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
+import type { CompletionCall } from '@copal/shared/wire/node-calls.ts'
 import { expect, test } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
 import type { PolicyBindings } from '../../../../gateway/src/contracts/fleet-policy.ts'
-import { beat, createKey, errorOf, ORIGIN, until } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, createKey, errorOf, ORIGIN, until } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const TOKEN = 'data: {"a":1}\n\n'
@@ -39,7 +40,7 @@ const left = (node: NodeDouble, call: number) =>
 
 test('a stream that takes longer than an answer may ends with one error event, and its node is left', async () => {
   const node = await startNode('endless-1', [{ kind: 'stream', chunks: [TOKEN], ...SLOWLY }])
-  await beat(node, 'endless')
+  await sendHeartbeat(node, 'endless')
   const response = await ask({ COPAL_TOTAL_TIMEOUT_MS: '1000' }, { model: 'endless', stream: true })
   expect(response.status).toBe(200)
   const text = await response.text()
@@ -53,9 +54,11 @@ test('a stream that takes longer than an answer may ends with one error event, a
 test('an answer at once that takes longer than one may is a 504, and no other node is asked', async () => {
   const headers = { 'content-type': 'application/json' }
   const node = await startNode('lengthy-1', [{ kind: 'stream', headers, chunks: [' '], ...SLOWLY }])
-  await beat(node, 'lengthy')
+  await sendHeartbeat(node, 'lengthy')
   const other = await startNode('lengthy-2', [{ kind: 'answer', headers, body: '{}' }])
-  await beat(other, 'lengthy', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
+  await sendHeartbeat(other, 'lengthy', {
+    load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
+  })
   const response = await ask({ COPAL_TOTAL_TIMEOUT_MS: '1000' }, { model: 'lengthy' })
   expect(response.status).toBe(504)
   expect(await errorOf(response)).toMatchObject({ code: 'deadline_exceeded' })
@@ -65,7 +68,7 @@ test('an answer at once that takes longer than one may is a 504, and no other no
 
 test('a stream that its living node tells to have stalled ends with one error event, and the others go on', async () => {
   const node = await startNode('stall-1', [{ kind: 'stream', chunks: [TOKEN], ending: 'hang' }])
-  await beat(node, 'stall')
+  await sendHeartbeat(node, 'stall')
   const limits = { COPAL_CONNECT_TIMEOUT_MS: '200', COPAL_IDLE_TIMEOUT_MS: '1500' }
   const stalled = await ask(limits, { model: 'stall', stream: true })
   const moving = await ask(limits, { model: 'stall', stream: true })
@@ -83,7 +86,7 @@ test('a stream that its living node tells to have stalled ends with one error ev
   void stalled.text().then((whole) => (text = whole))
   await until('the stalled stream to end', async () => {
     const requests = [progress(stalledId, Date.now() - sinceMs), progress(movingId, 0)]
-    await beat(node, 'stall', { requests })
+    await sendHeartbeat(node, 'stall', { requests })
     return text
   })
   const message = "Node 'stall-1' stopped working on this request. Try again."

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { evaluateRoutes } from '../../../../gateway/src/routes/admin/evaluation-routes.ts'
 import { admin, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
-import { beat, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
 describe('evaluating a text', () => {
@@ -17,7 +17,7 @@ describe('evaluating a text', () => {
     await node.finish((await startUpdate('eval', ['eval-a'])).id)
     const double = await startNode('eval-1', [{ kind: 'stream', chunks: lines, ending: 'end' }])
     await node.beat({ draining: true })
-    await beat({ id: 'eval-1', url: double.url }, 'eval', {
+    await sendHeartbeat({ id: 'eval-1', url: double.url }, 'eval', {
       activeVersion: 1,
       weightSets: [{ version: 1, state: 'ready', requests: 0 }],
     })
@@ -55,7 +55,7 @@ describe('evaluating a text', () => {
     const double = await startNode(`eval-2-${chunk.length}`, [
       { kind: 'stream', chunks: [chunk], ending: 'destroy' },
     ])
-    await beat({ id: 'eval-2', url: double.url }, 'eval-broken')
+    await sendHeartbeat({ id: 'eval-2', url: double.url }, 'eval-broken')
     const response = await admin('POST', '/evaluate', { model: 'eval-broken', text: 'x' })
     const got = (await response.text()).trim().split('\n')
     expect(got).toHaveLength(2)
@@ -66,7 +66,7 @@ describe('evaluating a text', () => {
   test('whose node falls silent ends with an error event, and the work is cancelled', async () => {
     const chunks = [lines[0] ?? '']
     const double = await startNode('eval-silent-1', [{ kind: 'stream', chunks, ending: 'hang' }])
-    await beat({ id: 'eval-silent-1', url: double.url }, 'eval-silent')
+    await sendHeartbeat({ id: 'eval-silent-1', url: double.url }, 'eval-silent')
     const context = createExecutionContext()
     const app = createApp().route('/impatient', evaluateRoutes(300))
     const body = JSON.stringify({ model: 'eval-silent', text: 'x' })
@@ -89,14 +89,14 @@ describe('evaluating a text', () => {
       },
     })
     const double = await startNode('eval-4', [{ kind: 'answer', status: 400, body }])
-    await beat({ id: 'eval-4', url: double.url }, 'eval-refused')
+    await sendHeartbeat({ id: 'eval-4', url: double.url }, 'eval-refused')
     const response = await admin('POST', '/evaluate', { model: 'eval-refused', text: 'x' })
     expect(response.status).toBe(400)
     expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param: 'text' })
   })
 
   test('without a live node is a 503 that says when to come back', async () => {
-    await beat({ id: 'eval-3', url: 'http://127.0.0.1:9' }, 'eval-none', { draining: true })
+    await sendHeartbeat({ id: 'eval-3', url: 'http://127.0.0.1:9' }, 'eval-none', { draining: true })
     const response = await admin('POST', '/evaluate', { model: 'eval-none', text: 'x' })
     expect(response.status).toBe(503)
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)

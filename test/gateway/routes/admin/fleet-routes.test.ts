@@ -8,7 +8,7 @@ import {
   startUpdate,
 } from '../../support/doubles/simulated-node.ts'
 import {
-  beat,
+  sendHeartbeat,
   createKey,
   errorOf,
   post,
@@ -36,11 +36,11 @@ test('a drained node ends what it has, gets nothing new over its heartbeats, and
     { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 200, ending: 'end' },
     ANSWER,
   ])
-  await beat(node, 'drained')
+  await sendHeartbeat(node, 'drained')
   const stream = await ask(key, 'drained', { stream: true })
   const drained = await adminJson<NodeEntry>('PUT', '/nodes/drained-1/drain')
   expect(drained).toMatchObject({ id: 'drained-1', draining: true, drained_by_operator: true, leases: 1 })
-  await beat(node, 'drained')
+  await sendHeartbeat(node, 'drained')
   const refused = await ask(key, 'drained')
   expect([refused.status, (await errorOf(refused)).code]).toEqual([503, 'no_node_available'])
   expect(await stream.text()).toBe(EVENTS.join(''))
@@ -64,10 +64,10 @@ test('requests go to the other nodes meanwhile, and those that waited for the dr
   const { key } = await createKey()
   const away = await startNode('beside-1', [ANSWER])
   const other = await startNode('beside-2', [ANSWER, ANSWER])
-  await beat(away, 'beside')
+  await sendHeartbeat(away, 'beside')
   await adminJson('PUT', '/nodes/beside-1/drain')
   const waiting = ask(key, 'beside')
-  await beat(other, 'beside')
+  await sendHeartbeat(other, 'beside')
   expect((await waiting).headers.get('x-copal-node')).toBe('beside-2')
   expect((await ask(key, 'beside')).headers.get('x-copal-node')).toBe('beside-2')
   await adminJson('PUT', '/nodes/beside-2/drain')
@@ -92,7 +92,7 @@ test('a drained node is not given jobs either', async () => {
 })
 
 test('a node that there is not is refused with the name that was meant', async () => {
-  await beat(await startNode('nearby-1', []), 'nearby')
+  await sendHeartbeat(await startNode('nearby-1', []), 'nearby')
   const response = await admin('PUT', '/nodes/nearby-2/drain')
   expect(response.status).toBe(404)
   expect((await errorOf(response)).message).toContain("Did you mean 'nearby-1'?")

@@ -4,8 +4,8 @@ import { encodeMask, type MaskMeta } from '@copal/shared/mask/mask-codec.ts'
 import type { DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { admin, adminJson, signedCall } from '../../support/doubles/simulated-node.ts'
-import { ask } from '../../support/requests/documented.ts'
-import { beat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { fetchDocumented } from '../../support/requests/documented.ts'
+import { sendHeartbeat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
 
 /** A weights file of one linear `[2, 8]`; `seed` makes it another one. */
@@ -41,7 +41,7 @@ async function put(
   query = '',
   { token = TEST_ADMIN_KEY, hash }: { token?: string; hash?: string } = {},
 ): Promise<Response> {
-  return ask(
+  return fetchDocumented(
     new Request(`${ORIGIN}/admin/masks/${hash ?? (await sha256(bytes))}${query}`, {
       method: 'PUT',
       headers: { authorization: `Bearer ${token}`, 'content-length': String(bytes.byteLength) },
@@ -51,7 +51,7 @@ async function put(
 }
 
 /** Has a node name the model, and tells what it is to serve. */
-const known = (model: string) => beat({ id: `node-${model}`, url: 'http://127.0.0.1:1' }, model)
+const known = (model: string) => sendHeartbeat({ id: `node-${model}`, url: 'http://127.0.0.1:1' }, model)
 
 const fileKey = async (bytes: Uint8Array<ArrayBuffer>) => `masks/${await sha256(bytes)}`
 
@@ -61,7 +61,7 @@ test('a weights file that came in parts is a version like any other', async () =
   const path = `${ORIGIN}/admin/masks/${await sha256(bytes)}`
   const call = (method: string, url: string, body: Uint8Array<ArrayBuffer> | string) => {
     const headers = { authorization: `Bearer ${TEST_ADMIN_KEY}`, 'content-length': String(body.length) }
-    return ask(new Request(url, { method, headers, body }))
+    return fetchDocumented(new Request(url, { method, headers, body }))
   }
   const parts: string[] = []
   for (const part of [bytes.slice(0, 100), bytes.slice(100)]) {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { admin } from '../../support/doubles/simulated-node.ts'
-import { beat, errorOf } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, errorOf } from '../../support/requests/gateway-requests.ts'
 
 describe('wrong input', () => {
   test.each<[string, string, string, unknown, number, string, string | null]>([
@@ -123,8 +123,8 @@ describe('wrong input', () => {
     ['the wrong method', 'DELETE', '/updates', undefined, 405, 'method_not_allowed', null],
     ['an unknown path', 'GET', '/nothing', undefined, 404, 'not_found', null],
   ])('%s is refused in the one error shape', async (_name, method, path, body, status, code, param) => {
-    await beat({ id: 'input-1', url: 'http://127.0.0.1:9' }, 'input')
-    await beat({ id: 'input-2', url: 'http://127.0.0.1:9' }, 'input-too')
+    await sendHeartbeat({ id: 'input-1', url: 'http://127.0.0.1:9' }, 'input')
+    await sendHeartbeat({ id: 'input-2', url: 'http://127.0.0.1:9' }, 'input-too')
     const response = await admin(method, path, body)
     const error = await errorOf(response)
     expect({ status: response.status, code: error.code, param: error.param }).toEqual({ status, code, param })

@@ -1,7 +1,7 @@
 import { exports } from 'cloudflare:workers'
 import { beforeAll, expect, test } from 'vitest'
-import { ask } from '../../support/requests/documented.ts'
-import { beat, createKey, errorOf, ORIGIN, post } from '../../support/requests/gateway-requests.ts'
+import { fetchDocumented } from '../../support/requests/documented.ts'
+import { sendHeartbeat, createKey, errorOf, ORIGIN, post } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 let key: string
@@ -11,7 +11,7 @@ const hello = { model: 'picky', messages: [{ role: 'user', content: 'Hello.' }] 
 beforeAll(async () => {
   key = (await createKey()).key
   node = await startNode('picky-1', [{ kind: 'answer', body: '{}' }])
-  await beat(node, 'picky')
+  await sendHeartbeat(node, 'picky')
 })
 
 const CHAT = '/v1/chat/completions'
@@ -118,7 +118,7 @@ test('a body without end or length is refused without being held', async () => {
       controller.enqueue(new Uint8Array(65_536).fill(0x20))
     },
   })
-  const response = await ask(
+  const response = await fetchDocumented(
     new Request(ORIGIN + CHAT, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}` },
@@ -132,7 +132,7 @@ test('a body without end or length is refused without being held', async () => {
 
 test('a body that is not UTF-8 is refused by name', async () => {
   const body = new Uint8Array([0x7b, 0x22, 0xff, 0x22, 0x7d])
-  const response = await ask(
+  const response = await fetchDocumented(
     new Request(ORIGIN + CHAT, { method: 'POST', headers: { authorization: `Bearer ${key}` }, body }),
   )
   expect(await errorOf(response)).toMatchObject({

@@ -1,11 +1,18 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { cacheOf, fresh, useCachedNode } from '../../support/doubles/cached-node.ts'
-import { beat, createKey, ORIGIN, post, signedPost, until } from '../../support/requests/gateway-requests.ts'
-import { holdObject } from '../../support/faults/held-object.ts'
+import { cacheOf, newRequest, useCachedNode } from '../../support/doubles/cached-node.ts'
+import {
+  sendHeartbeat,
+  createKey,
+  ORIGIN,
+  post,
+  signedPost,
+  until,
+} from '../../support/requests/gateway-requests.ts'
+import { blockObject } from '../../support/faults/held-object.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 import type { NodeStep } from '../../support/doubles/node-script.ts'
 
@@ -27,8 +34,8 @@ describe('the same request at the same time', () => {
   /** A model of its own, on a node that does this. */
   const serve = async (model: string, steps: NodeStep[]) => {
     const double = await startNode(`cache-${model}`, steps)
-    await beat(double, model)
-    return { double, body: fresh({ model }), count: async () => (await double.calls()).length }
+    await sendHeartbeat(double, model)
+    return { double, body: newRequest({ model }), count: async () => (await double.calls()).length }
   }
   const called = (count: () => Promise<number>) =>
     until('a call', async () => ((await count()) > 0 ? true : undefined))
@@ -86,7 +93,7 @@ describe('the same request at the same time', () => {
 
   test('does not wait for one that gave the look-up up before it was made', async () => {
     const { body } = await serve('merged-late', [slow(1), slow(2)])
-    const held = await holdObject(env.FLEET.get(env.FLEET.idFromName('fleet')))
+    const held = await blockObject(env.FLEET.get(env.FLEET.idFromName('fleet')))
     const ctx = createExecutionContext()
     const request = new Request(`${ORIGIN}/v1/chat/completions`, {
       method: 'POST',

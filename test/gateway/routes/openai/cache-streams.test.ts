@@ -1,9 +1,10 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
-import type { ChatCall, CachedResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
+import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
-import { fresh, shown, useCachedNode } from '../../support/doubles/cached-node.ts'
-import { beat, createKey, post, signedPost } from '../../support/requests/gateway-requests.ts'
+import { newRequest, shownHeaders, useCachedNode } from '../../support/doubles/cached-node.ts'
+import { sendHeartbeat, createKey, post, signedPost } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const cached = useCachedNode()
@@ -11,12 +12,12 @@ const { ask } = cached
 
 describe('a stream', () => {
   const chunks = ['data: {"n":1}\n\n', 'data: {"n":2}\n\n', 'data: [DONE]\n\n']
-  const body = () => fresh({ model: 'streaming', stream: true })
+  const body = () => newRequest({ model: 'streaming', stream: true })
   let streaming: NodeDouble
   beforeAll(async () => {
     streaming = await startNode('cache-stream', [{ kind: 'stream', chunks, ending: 'end' }])
   })
-  beforeEach(() => beat(streaming, 'streaming'))
+  beforeEach(() => sendHeartbeat(streaming, 'streaming'))
   const lastCall = async () => JSON.parse((await streaming.calls()).at(-1)?.body ?? '') as ChatCall
   /** Gives an answer once more, as its node does when it is whole. */
   const giveAgain = async ({ cache, tenant = '' }: ChatCall, changes: Partial<CachedResponse> = {}) =>
@@ -42,7 +43,13 @@ describe('a stream', () => {
     expect((await giveAgain(call)).status).toBe(200)
     const before = (await streaming.calls()).length
     const hit = await ask(asked)
-    expect(shown(hit)).toEqual(['hit', '0', 'cache-stream', 'default', 'text/event-stream; charset=utf-8'])
+    expect(shownHeaders(hit)).toEqual([
+      'hit',
+      '0',
+      'cache-stream',
+      'default',
+      'text/event-stream; charset=utf-8',
+    ])
     expect(hit.headers.get('cache-control')).toBe('no-cache')
     expect(await hit.text()).toBe(chunks.join(''))
     expect((await streaming.calls()).length).toBe(before)
@@ -56,13 +63,13 @@ describe('a stream', () => {
     await giveAgain(await lastCall(), { maskVersion: 7 })
     expect((await ask(asked)).headers.get('x-copal-cache')).toBe('miss')
     const named = await ask({ ...asked, model: 'streaming@mask-7' })
-    expect(shown(named).slice(0, 2)).toEqual(['hit', '7'])
+    expect(shownHeaders(named).slice(0, 2)).toEqual(['hit', '7'])
   })
 
   test('is not asked for again where nothing is to be kept, or a limit may have made it shorter', async () => {
     await (await post(cached.key, '/v1/chat/completions', body())).text()
     expect(await lastCall()).not.toHaveProperty('keep')
-    await (await ask(fresh({ model: 'streaming', stream: true, temperature: 1 }))).text()
+    await (await ask(newRequest({ model: 'streaming', stream: true, temperature: 1 }))).text()
     expect(await lastCall()).not.toHaveProperty('keep')
     const limits = { tokens_per_minute: 2_000 }
     const made = await adminJson<CreatedKey>('POST', '/keys', { name: 'x', tenant: 'cached', limits })

@@ -4,9 +4,22 @@ import { describe, expect, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
-import { cacheOf, fresh, kept, shown, useCachedNode } from '../../support/doubles/cached-node.ts'
-import { beat, createKey, errorOf, ORIGIN, post, until } from '../../support/requests/gateway-requests.ts'
-import { holdObject } from '../../support/faults/held-object.ts'
+import {
+  cacheOf,
+  newRequest,
+  untilCached,
+  shownHeaders,
+  useCachedNode,
+} from '../../support/doubles/cached-node.ts'
+import {
+  sendHeartbeat,
+  createKey,
+  errorOf,
+  ORIGIN,
+  post,
+  until,
+} from '../../support/requests/gateway-requests.ts'
+import { blockObject } from '../../support/faults/held-object.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
@@ -15,12 +28,12 @@ const { ask, calls } = cached
 
 describe('a request that asks for the cache', () => {
   test('gets the same bytes again without a node, and is told so', async () => {
-    const body = fresh()
-    const first = await kept('cached', () => ask(body))
+    const body = newRequest()
+    const first = await untilCached('cached', () => ask(body))
     const before = await calls()
     const second = await ask(body, { 'x-copal-domain': 'legal' })
-    expect(shown(first)).toEqual(['miss', '0', 'cache-1', 'default', 'application/json'])
-    expect(shown(second)).toEqual(['hit', '0', 'cache-1', 'legal', 'application/json'])
+    expect(shownHeaders(first)).toEqual(['miss', '0', 'cache-1', 'default', 'application/json'])
+    expect(shownHeaders(second)).toEqual(['hit', '0', 'cache-1', 'legal', 'application/json'])
     expect(Number(second.headers.get('age'))).toBeLessThan(5)
     expect(second.headers.get('x-request-id')).not.toBe(first.headers.get('x-request-id'))
     expect(await second.text()).toBe(await first.text())
@@ -34,38 +47,38 @@ describe('a request that asks for the cache', () => {
   ])('does so at %s too', async (path, fields) => {
     const send = () =>
       post(cached.key, path, { model: 'tiny', ...fields }, { headers: { 'x-copal-cache': 'true' } })
-    const first = await kept('cached', send)
+    const first = await untilCached('cached', send)
     const second = await send()
     expect([first, second].map(({ headers }) => headers.get('x-copal-cache'))).toEqual(['miss', 'hit'])
     expect(await second.text()).toBe(await first.text())
   })
 
   test('is answered while no node is there', async () => {
-    const body = fresh()
-    await kept('cached', () => ask(body))
-    await beat(cached.node, 'tiny', { draining: true })
+    const body = newRequest()
+    await untilCached('cached', () => ask(body))
+    await sendHeartbeat(cached.node, 'tiny', { draining: true })
     expect((await ask(body)).headers.get('x-copal-cache')).toBe('hit')
-    expect((await ask(fresh())).status).toBe(503)
+    expect((await ask(newRequest())).status).toBe(503)
   })
 
   test('uses nothing of its limits when it hits', async () => {
     const limits = { requests_per_minute: 1, tokens_per_minute: 500 }
     const made = await adminJson<CreatedKey>('POST', '/keys', { name: 'x', tenant: 'cached', limits })
-    const body = fresh()
-    await kept('cached', () => ask(body, {}, made.key))
+    const body = newRequest()
+    await untilCached('cached', () => ask(body, {}, made.key))
     for (let again = 0; again < 3; again += 1) {
       const hit = await ask(body, {}, made.key)
       expect([hit.status, hit.headers.get('x-copal-cache')]).toEqual([200, 'hit'])
     }
-    expect((await ask(fresh(), {}, made.key)).status).toBe(429)
+    expect((await ask(newRequest(), {}, made.key)).status).toBe(429)
   })
 
   test('is sampled once, when its answer is made', async () => {
     const sampled = await createKey({ tenant: 'cached', sampling: 'always', defaultDomain: 'cache-sampling' })
-    const body = fresh()
-    await kept('cached', () => ask(body, {}, sampled.key))
+    const body = newRequest()
+    await untilCached('cached', () => ask(body, {}, sampled.key))
     expect((await ask(body, {}, sampled.key)).headers.get('x-copal-cache')).toBe('hit')
-    await ask(fresh(), {}, sampled.key)
+    await ask(newRequest(), {}, sampled.key)
     await until('both questions', async () =>
       (await reservoir('cache-sampling').stats()).seen >= 2 ? true : undefined,
     )
@@ -73,8 +86,8 @@ describe('a request that asks for the cache', () => {
   })
 
   test('gets a new answer with refresh, which takes the place of the old one', async () => {
-    const body = fresh()
-    const first = await (await kept('cached', () => ask(body))).text()
+    const body = newRequest()
+    const first = await (await untilCached('cached', () => ask(body))).text()
     const refreshed = await ask(body, { 'x-copal-cache': 'refresh' })
     expect(refreshed.headers.get('x-copal-cache')).toBe('miss')
     const second = await refreshed.text()
@@ -85,8 +98,8 @@ describe('a request that asks for the cache', () => {
   })
 
   test('gets no answer that is older than it says', async () => {
-    const body = fresh()
-    await kept('cached', () => ask(body))
+    const body = newRequest()
+    await untilCached('cached', () => ask(body))
     await runInDurableObject(cacheOf('cached'), (_instance, { storage }) => {
       storage.sql.exec('UPDATE answers SET at_ms = at_ms - 10000')
     })
@@ -103,7 +116,7 @@ describe('a request that asks for the cache', () => {
       [{ 'x-copal-cache-ttl': '86401' }, 'x-copal-cache-ttl'],
       [{ 'x-copal-cache': 'false', 'x-copal-cache-ttl': 'soon' }, 'x-copal-cache-ttl'],
     ] as const) {
-      const response = await ask(fresh(), headers)
+      const response = await ask(newRequest(), headers)
       expect([response.status, (await errorOf(response)).param]).toEqual([400, param])
     }
   })
@@ -113,18 +126,18 @@ describe('a request that asks for the cache', () => {
     await runInDurableObject(cacheOf('broken'), (_instance, { storage }) => {
       storage.sql.exec('DROP TABLE answers')
     })
-    const response = await ask(fresh(), {}, broken.key)
+    const response = await ask(newRequest(), {}, broken.key)
     expect([response.status, response.headers.get('x-copal-cache')]).toEqual([200, 'bypass'])
   })
 
   test('runs as if there were no cache when that does not answer in time', async () => {
     const { key } = await createKey({ tenant: 'held' })
-    const held = await holdObject(cacheOf('held'))
+    const held = await blockObject(cacheOf('held'))
     const ctx = createExecutionContext()
     const request = new Request(`${ORIGIN}/v1/chat/completions`, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}`, 'x-copal-cache': 'true' },
-      body: JSON.stringify(fresh()),
+      body: JSON.stringify(newRequest()),
     })
     const response = await createApp().request(request, {}, { ...env, COPAL_CACHE_LOOKUP_MS: '50' }, ctx)
     expect([response.status, response.headers.get('x-copal-cache')]).toEqual([200, 'bypass'])
@@ -135,7 +148,7 @@ describe('a request that asks for the cache', () => {
 
 describe('nothing is kept', () => {
   test('of a request that does not ask for it', async () => {
-    const body = fresh()
+    const body = newRequest()
     for (const header of [undefined, 'false']) {
       const headers: Record<string, string> = header === undefined ? {} : { 'x-copal-cache': header }
       const response = await post(cached.key, '/v1/chat/completions', body, { headers })
@@ -146,7 +159,7 @@ describe('nothing is kept', () => {
 
   test('of one that draws without a seed', async () => {
     for (const fields of [{ temperature: 0.7 }, { temperature: null }]) {
-      const body = fresh(fields)
+      const body = newRequest(fields)
       for (let again = 0; again < 2; again += 1) {
         const before = await calls()
         const response = await ask(body)
@@ -164,10 +177,10 @@ describe('nothing is kept', () => {
       { kind: 'answer', status: 400, body: JSON.stringify(message) },
       { kind: 'answer', body: '{"ok":1}' },
     ])
-    await beat(failing, 'failing')
-    const body = fresh({ model: 'failing' })
+    await sendHeartbeat(failing, 'failing')
+    const body = newRequest({ model: 'failing' })
     expect((await ask(body)).status).toBe(400)
-    const second = await kept('cached', () => ask(body))
+    const second = await untilCached('cached', () => ask(body))
     expect([second.status, second.headers.get('x-copal-cache')]).toEqual([200, 'miss'])
     expect(await (await ask(body)).text()).toBe('{"ok":1}')
   })
@@ -175,10 +188,10 @@ describe('nothing is kept', () => {
   test('of an answer that a limit of the key made shorter than its request asked for', async () => {
     const limits = { tokens_per_minute: 2_000 }
     const made = await adminJson<CreatedKey>('POST', '/keys', { name: 'x', tenant: 'cached', limits })
-    const body = fresh({ max_tokens: undefined })
+    const body = newRequest({ max_tokens: undefined })
     const before = (await cacheOf('cached').stats()).answers
     await (await ask(body, {}, made.key)).text()
-    const unlimited = await kept('cached', () => ask(body))
+    const unlimited = await untilCached('cached', () => ask(body))
     expect(unlimited.headers.get('x-copal-cache')).toBe('miss')
     expect((await cacheOf('cached').stats()).answers).toBe(before + 1)
   })

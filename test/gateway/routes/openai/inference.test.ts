@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import type { ChatCall, CompletionCall } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall, CompletionCall } from '@copal/shared/wire/node-calls.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { verify, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { KEY_PREFIX } from '../../../../gateway/src/keys/key-secret.ts'
-import { beat, createKey, errorOf, post, until } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat, createKey, errorOf, post, until } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
 
@@ -18,7 +18,7 @@ describe('an answer at once', () => {
     const { key } = await createKey({ defaultDomain: 'legal' })
     const body = '{"id":"chatcmpl-1","choices":[]}'
     const node = await startNode('whole-1', [{ kind: 'answer', headers: JSON_TYPE, body }])
-    await beat(node, 'whole')
+    await sendHeartbeat(node, 'whole')
     const response = await post(key, '/v1/chat/completions', {
       ...chatOf('whole'),
       temperature: 0,
@@ -38,7 +38,7 @@ describe('an answer at once', () => {
   test('reaches the node as a signed call with the parsed request and a trace', async () => {
     const { id, key } = await createKey()
     const node = await startNode('call-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-    await beat(node, 'call')
+    await sendHeartbeat(node, 'call')
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     const response = await post(
       key,
@@ -76,7 +76,7 @@ describe('an answer at once', () => {
   test('is asked of a node that is told nothing of the API key', async () => {
     const { key } = await createKey()
     const node = await startNode('keyless-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-    await beat(node, 'keyless')
+    await sendHeartbeat(node, 'keyless')
     const headers = { 'x-api-key': key }
     const response = await post(key, '/v1/chat/completions', chatOf('keyless'), { headers })
     expect(response.status).toBe(200)
@@ -95,7 +95,7 @@ describe('an answer at once', () => {
         ending: 'destroy',
       },
     ])
-    await beat(node, 'cut')
+    await sendHeartbeat(node, 'cut')
     const response = await post(key, '/v1/chat/completions', chatOf('cut'))
     expect(response.status).toBe(503)
     expect(await errorOf(response)).toMatchObject({ code: 'no_node_available' })
@@ -108,7 +108,7 @@ describe('a stream', () => {
     const node = await startNode('stream-1', [
       { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 20, ending: 'end' },
     ])
-    await beat(node, 'stream')
+    await sendHeartbeat(node, 'stream')
     const response = await post(key, '/v1/chat/completions', { ...chatOf('stream'), stream: true })
     expect(response.headers.get('content-type')).toBe('text/event-stream')
     expect(response.headers.get('x-copal-mask')).toBe('3')
@@ -121,7 +121,7 @@ describe('a stream', () => {
     const node = await startNode('large-1', [
       { kind: 'stream', headers: SSE, chunks: [large, 'data: [DONE]\n\n'], ending: 'end' },
     ])
-    await beat(node, 'large')
+    await sendHeartbeat(node, 'large')
     const response = await post(key, '/v1/completions', { model: 'large', prompt: 'x', stream: true })
     expect(await response.text()).toBe(`${large}data: [DONE]\n\n`)
   })
@@ -131,7 +131,7 @@ describe('a stream', () => {
     const node = await startNode('break-1', [
       { kind: 'stream', headers: SSE, chunks: EVENTS.slice(0, 3), ending: 'destroy' },
     ])
-    await beat(node, 'break')
+    await sendHeartbeat(node, 'break')
     const response = await post(key, '/v1/chat/completions', { ...chatOf('break'), stream: true })
     expect(response.status).toBe(200)
     const text = await response.text()
@@ -155,7 +155,7 @@ describe('a stream', () => {
     const node = await startNode('respond-1', [
       { kind: 'stream', headers: SSE, chunks: [begun], ending: 'destroy' },
     ])
-    await beat(node, 'respond')
+    await sendHeartbeat(node, 'respond')
     const response = await post(key, '/v1/responses', { model: 'respond', input: 'x', stream: true })
     const text = await response.text()
     expect(text.startsWith(begun)).toBe(true)
@@ -175,7 +175,7 @@ describe('a stream', () => {
     const node = await startNode('leave-1', [
       { kind: 'stream', headers: SSE, chunks: EVENTS.slice(0, 1), ending: 'hang' },
     ])
-    await beat(node, 'leave')
+    await sendHeartbeat(node, 'leave')
     const response = await post(key, '/v1/chat/completions', { ...chatOf('leave'), stream: true })
     const reader = response.body?.getReader()
     await reader?.read()
@@ -195,8 +195,10 @@ describe('a node that fails before its first byte', () => {
     const dying = await startNode('dies-1', steps)
     const well = await startNode('dies-2', [{ kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' }])
     // The busier node is asked second.
-    await beat(dying, 'dies')
-    await beat(well, 'dies', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
+    await sendHeartbeat(dying, 'dies')
+    await sendHeartbeat(well, 'dies', {
+      load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
+    })
     const response = await post(key, '/v1/chat/completions', { ...chatOf('dies'), stream: true })
     expect(response.headers.get('x-copal-node')).toBe('dies-2')
     expect(await response.text()).toBe(EVENTS.join(''))
@@ -215,8 +217,10 @@ describe('a node that fails before its first byte', () => {
     const well = await startNode('headers-2', [
       { kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' },
     ])
-    await beat(dying, 'headers')
-    await beat(well, 'headers', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
+    await sendHeartbeat(dying, 'headers')
+    await sendHeartbeat(well, 'headers', {
+      load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
+    })
     const response = await post(key, '/v1/chat/completions', { ...chatOf('headers'), stream: true })
     expect(await response.text()).toBe(EVENTS.join(''))
   })
@@ -227,13 +231,13 @@ describe('a node that fails before its first byte', () => {
       { kind: 'drop' },
       { kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' },
     ])
-    await beat(node, 'back')
+    await sendHeartbeat(node, 'back')
     const pending = post(key, '/v1/chat/completions', chatOf('back'))
     await until('the first try', async () => ((await node.calls()).length === 1 ? true : undefined))
     // One that comes before the failure is noticed does not count.
     const answered = pending.then(() => true)
     const pause = () => new Promise<false>((resolve) => setTimeout(resolve, 100, false))
-    while (!(await Promise.race([answered, pause()]))) await beat(node, 'back')
+    while (!(await Promise.race([answered, pause()]))) await sendHeartbeat(node, 'back')
     const response = await pending
     expect(await response.text()).toBe('{"ok":1}')
   })
@@ -241,7 +245,7 @@ describe('a node that fails before its first byte', () => {
   test('and has no replacement is a 503 with Retry-After', async () => {
     const { key } = await createKey()
     const node = await startNode('alone-1', [{ kind: 'drop' }])
-    await beat(node, 'alone')
+    await sendHeartbeat(node, 'alone')
     await node.kill()
     const response = await post(key, '/v1/chat/completions', chatOf('alone'))
     expect(response.status).toBe(503)
@@ -254,7 +258,7 @@ describe('a node that fails before its first byte', () => {
   test('and whose client leaves meanwhile is not tried again', async () => {
     const { key } = await createKey()
     const node = await startNode('gone-1', [{ kind: 'hang' }])
-    await beat(node, 'gone')
+    await sendHeartbeat(node, 'gone')
     const controller = new AbortController()
     const pending = post(key, '/v1/chat/completions', chatOf('gone'), { signal: controller.signal }).catch(
       () => undefined,
@@ -282,7 +286,7 @@ describe('an error that the node answers', () => {
       'messages',
     )
     const node = await startNode('long-1', [{ kind: 'answer', status: 400, headers: JSON_TYPE, body }])
-    await beat(node, 'long')
+    await sendHeartbeat(node, 'long')
     const response = await post(key, '/v1/chat/completions', chatOf('long'))
     expect(response.status).toBe(400)
     expect(await errorOf(response)).toEqual({
@@ -300,13 +304,15 @@ describe('an error that the node answers', () => {
       { kind: 'answer', status: 429, body: nodeError('overloaded', 'The queue is full.') },
     ])
     const free = await startNode('full-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
-    await beat(full, 'full')
-    await beat(free, 'full', { load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 } })
+    await sendHeartbeat(full, 'full')
+    await sendHeartbeat(free, 'full', {
+      load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
+    })
     expect((await post(key, '/v1/chat/completions', chatOf('full'))).headers.get('x-copal-node')).toBe(
       'full-2',
     )
-    await beat(free, 'full', { draining: true })
-    await beat(full, 'full')
+    await sendHeartbeat(free, 'full', { draining: true })
+    await sendHeartbeat(full, 'full')
     const refused = await post(key, '/v1/chat/completions', chatOf('full'))
     expect(refused.status).toBe(429)
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
@@ -316,7 +322,7 @@ describe('an error that the node answers', () => {
     const { key } = await createKey()
     const body = nodeError('invalid_signature', 'The signature does not match.')
     const node = await startNode('secret-1', [{ kind: 'answer', status: 401, headers: JSON_TYPE, body }])
-    await beat(node, 'secret')
+    await sendHeartbeat(node, 'secret')
     const response = await post(key, '/v1/chat/completions', chatOf('secret'))
     expect(response.status).toBe(502)
     expect((await errorOf(response)).message).toContain("refused the gateway's signature")
@@ -327,7 +333,7 @@ describe('an error that the node answers', () => {
     const node = await startNode('proxy-1', [
       { kind: 'answer', status: 500, headers: { 'content-type': 'text/html' }, body: '<h1>Oops</h1>' },
     ])
-    await beat(node, 'proxy')
+    await sendHeartbeat(node, 'proxy')
     const response = await post(key, '/v1/chat/completions', chatOf('proxy'))
     expect(response.status).toBe(502)
     const { message } = await errorOf(response)

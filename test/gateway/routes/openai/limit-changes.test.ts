@@ -2,26 +2,26 @@ import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { SETTINGS } from '../../../../shared/src/settings-table.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
-import { beat, errorOf } from '../../support/requests/gateway-requests.ts'
-import { ask, limited, statuses } from '../../support/requests/limited-requests.ts'
+import { sendHeartbeat, errorOf } from '../../support/requests/gateway-requests.ts'
+import { ask, createLimitedKey, sortedStatuses } from '../../support/requests/limited-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 let node: NodeDouble
 beforeEach(async () => {
   node = await startNode('limit-changes-1', [{ kind: 'answer', body: '{"ok":1}' }])
-  await beat(node, 'tiny')
+  await sendHeartbeat(node, 'tiny')
 })
 
 describe('limits', () => {
   test('are changed one by one, taken away by null, and reach isolates that know the key', async () => {
-    const { id, key, limits } = await limited({ requests_per_minute: 1, tokens_per_minute: 500 })
+    const { id, key, limits } = await createLimitedKey({ requests_per_minute: 1, tokens_per_minute: 500 })
     expect(limits).toEqual({
       requests_per_minute: 1,
       tokens_per_minute: 500,
       tokens_per_month: null,
       concurrent_requests: null,
     })
-    expect(await statuses([ask(key), ask(key)])).toEqual([200, 429])
+    expect(await sortedStatuses([ask(key), ask(key)])).toEqual([200, 429])
     const changed = await adminJson<CreatedKey>('PATCH', `/keys/${id}`, {
       limits: { requests_per_minute: null, concurrent_requests: 7 },
     })
@@ -36,7 +36,7 @@ describe('limits', () => {
     onTestFinished(() => {
       Date.now = now
     })
-    await beat(node, 'tiny')
+    await sendHeartbeat(node, 'tiny')
     expect((await ask(key)).headers.get('x-ratelimit-limit-requests')).toBeNull()
   })
 
@@ -56,8 +56,8 @@ describe('limits', () => {
 
   test('are set by an administrator for keys of its own tenant, never for the tenant or for others', async () => {
     for (const name of ['mine', 'yours']) await adminJson('PUT', `/tenants/${name}`)
-    const mine = await limited({}, { tenant: 'mine', scopes: ['admin'] })
-    const yours = await limited({}, { tenant: 'yours' })
+    const mine = await createLimitedKey({}, { tenant: 'mine', scopes: ['admin'] })
+    const yours = await createLimitedKey({}, { tenant: 'yours' })
     const body = { limits: { requests_per_minute: 1 } }
     expect((await admin('PATCH', `/keys/${mine.id}`, body, mine.key)).status).toBe(200)
     expect((await admin('PATCH', `/keys/${yours.id}`, body, mine.key)).status).toBe(404)

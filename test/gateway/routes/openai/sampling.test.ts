@@ -1,15 +1,15 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
-import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
-import { beat, createKey, post, until } from '../../support/requests/gateway-requests.ts'
+import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
+import { sendHeartbeat, createKey, post, until } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
 
 test('text is stored in its domain, redacted, if and only if key and request consent, and the node is told alike', async () => {
   const node = await startNode('sampling-1', [{ kind: 'answer', body: '{}' }])
-  await beat(node, 'sampling')
+  await sendHeartbeat(node, 'sampling')
   const cases: [SamplingPolicy, string | undefined, boolean][] = [
     ['never', undefined, false],
     ['never', 'true', false],

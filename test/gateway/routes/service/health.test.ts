@@ -2,7 +2,7 @@ import { env, exports } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { beat } from '../../support/requests/gateway-requests.ts'
+import { sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 
 test('health answers without a key and counts the live nodes', async () => {
   const response = await exports.default.fetch('http://gateway/health')
@@ -23,7 +23,7 @@ test('health asks the fleet once a second, however often it is asked', async () 
   const clock = vi.spyOn(Date, 'now').mockReturnValue(now)
   onTestFinished(() => clock.mockRestore())
   expect(await alive()).toBe(0)
-  await beat({ id: 'healthy-1', url: 'http://127.0.0.1:9' }, 'healthy')
+  await sendHeartbeat({ id: 'healthy-1', url: 'http://127.0.0.1:9' }, 'healthy')
   for (let call = 0; call < 20; call += 1) expect(await alive()).toBe(0)
   expect(get).toHaveBeenCalledOnce()
   clock.mockReturnValue(now + 1_000)

@@ -1,17 +1,17 @@
 import { env } from 'cloudflare:workers'
 import { beforeAll, beforeEach } from 'vitest'
 import { adminJson } from './simulated-node.ts'
-import { beat, createKey, post, until } from '../requests/gateway-requests.ts'
+import { sendHeartbeat, createKey, post, until } from '../requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from './node-double.ts'
 
-/** The cache of a tenant. */
+/** Returns the response cache of a tenant. */
 export const cacheOf = (tenant: string) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant))
-/** A weight set that requests can start on. */
+/** Returns a weight set that requests can start on. */
 export const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
 
 let prompts = 0
-/** A request that nobody sent before. */
-export const fresh = (fields: object = {}) => ({
+/** Returns a request that was never sent before. */
+export const newRequest = (fields: object = {}) => ({
   model: 'tiny',
   messages: [{ role: 'user', content: `question ${(prompts += 1)}` }],
   temperature: 0,
@@ -19,37 +19,37 @@ export const fresh = (fields: object = {}) => ({
   ...fields,
 })
 
-/** What an answer's headers say about it. */
-export const shown = ({ headers }: Response) =>
+/** Returns the headers that must be equal in a response and its cached copy. */
+export const shownHeaders = ({ headers }: Response) =>
   ['x-copal-cache', 'x-copal-mask', 'x-copal-node', 'x-copal-domain', 'content-type'].map((name) =>
     headers.get(name),
   )
 
-/** Answers go into the cache behind themselves: asks until one is kept. */
-export async function kept(tenant: string, more: () => Promise<Response>): Promise<Response> {
+/** Sends a request and waits until its response is cached, which happens after the response was sent. */
+export async function untilCached(tenant: string, more: () => Promise<Response>): Promise<Response> {
   const before = (await cacheOf(tenant).stats()).answers
   const response = await more()
-  await until('the answer to be kept', async () =>
+  await until('the response to be cached', async () =>
     (await cacheOf(tenant).stats()).answers > before ? true : undefined,
   )
   return response
 }
 
-/** For the tests of a file: the tenants `cached` and `other`, a key of the first, and a node of the model `tiny`. */
+/** Creates the tenants `cached` and `other`, a key of the first, and a node with the model `tiny` for the tests of a file. */
 export function useCachedNode() {
   let node: NodeDouble
   let key: string
   let active = 0
   const heartbeat = () =>
-    beat(node, 'tiny', { activeVersion: active, weightSets: [ready(0), ready(active || 1)] })
+    sendHeartbeat(node, 'tiny', { activeVersion: active, weightSets: [ready(0), ready(active || 1)] })
   beforeAll(async () => {
-    // Each answer is another, so that one which was kept shows.
+    // All responses differ, so that a cached one is recognised.
     const steps = Array.from({ length: 200 }, (_, n) => ({ kind: 'answer' as const, body: `{"n":${n}}` }))
     node = await startNode('cache-1', steps)
     for (const tenant of ['cached', 'other']) await adminJson('PUT', `/tenants/${tenant}`)
     key = (await createKey({ tenant: 'cached' })).key
   })
-  // A node that is not heard of for six seconds takes nothing.
+  // A node that is silent for six seconds gets no requests.
   beforeEach(heartbeat)
   return {
     get node() {
@@ -58,12 +58,12 @@ export function useCachedNode() {
     get key() {
       return key
     },
-    /** How many requests the node got. */
+    /** Returns how many requests the node received. */
     calls: async () => (await node.calls()).length,
-    /** Asks with the cache. */
+    /** Sends a request that uses the cache. */
     ask: (body: object, headers: Record<string, string> = {}, as = key) =>
       post(as, '/v1/chat/completions', body, { headers: { 'x-copal-cache': 'true', ...headers } }),
-    /** The node swaps. */
+    /** Makes another version the active one of the node. */
     async swap(version: number) {
       active = version
       await heartbeat()

@@ -5,7 +5,7 @@ import type { TestProject } from 'vitest/node'
 import { CA, pemOf } from '../setup/certificates.ts'
 import type { NodeCall, NodeStep } from './node-script.ts'
 
-/** What a node double is opened with; `tls`: it lets in only who has the client certificate. */
+/** Options of a node double. With `tls` it requires the client certificate. */
 interface OpenNode {
   steps: NodeStep[]
   tls?: boolean
@@ -24,7 +24,7 @@ interface DoubleNode {
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const nodes = new Map<string, DoubleNode>()
-  // One that is started again under its id stays open, and would keep the process of the tests from ending.
+  // All servers, also those whose id was started again: an open one would keep the test process alive.
   const opened: DoubleNode[] = []
   const control = createServer((request, response) => {
     handleControl(nodes, opened, request, response).catch((error: unknown) =>
@@ -106,12 +106,12 @@ async function play(node: DoubleNode, request: IncomingMessage, response: Server
   response.flushHeaders()
   for (const chunk of Array.from({ length: step.times ?? 1 }, () => step.chunks).flat()) {
     if (step.pauseMs) await new Promise((resolve) => setTimeout(resolve, step.pauseMs))
-    // Nobody is there any more.
+    // The caller has disconnected.
     if (response.destroyed) return
     response.write(chunk)
   }
   if (step.ending === 'end') response.end()
-  // Give what was written time to leave before the connection breaks.
+  // Written bytes need time to be sent before the connection breaks.
   if (step.ending === 'destroy') setTimeout(() => response.destroy(), 50)
 }
 

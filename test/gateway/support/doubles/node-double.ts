@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import type { NodeCall, NodeStep } from './node-script.ts'
 
-/** A real HTTP server on loopback that plays a node's part. */
+/** A real HTTP server on loopback that stands in for a node. */
 export interface NodeDouble {
   id: string
   url: string
@@ -10,13 +10,13 @@ export interface NodeDouble {
   kill(): Promise<void>
 }
 
-/** Test files run beside each other, and may call their nodes the same. */
+/** Makes node names unique: test files run in parallel and may use the same names. */
 const FILE = crypto.randomUUID()
 
 /**
  * Opens a node double outside of workerd.
  *
- * @param options.tls what stands in front of it ends TLS, and asks for the client certificate of the tests
+ * @param options.tls serves TLS and requires the client certificate of the tests
  */
 export async function startNode(
   id: string,

@@ -1,4 +1,4 @@
-/** What a node double does with one call; the last step repeats. */
+/** The reaction of a node double to one call. The last step repeats. */
 export type NodeStep =
   | { kind: 'answer'; status?: number; headers?: Record<string, string>; body: string }
   | {
@@ -6,24 +6,24 @@ export type NodeStep =
       status?: number
       headers?: Record<string, string>
       chunks: string[]
-      /** How often they are sent; once when left out. */
+      /** How often the chunks are sent. Default: once. */
       times?: number
       pauseMs?: number
       ending: 'end' | 'destroy' | 'hang'
     }
-  /** Breaks the connection before any byte of an answer. */
+  /** Breaks the connection before the first byte of a response. */
   | { kind: 'drop' }
-  /** Never answers. */
+  /** Never responds. */
   | { kind: 'hang' }
 
-/** A call that a node double got; times are of its own clock. */
+/** A call that a node double received. Times are those of its own clock. */
 export interface NodeCall {
   method: string
   path: string
   headers: Record<string, string>
   body: string
   startedAtMs: number
-  /** When the caller left before the answer was finished. */
+  /** When the caller disconnected before the response was finished. */
   leftAtMs: number | null
 }
 

@@ -2,35 +2,30 @@ import { env, exports } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type {
-  EvaluateJob,
-  Heartbeat,
-  HeartbeatResponse,
-  Job,
-  JobReport,
-} from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateJob, Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import type { Deps } from '../../../../gateway/src/contracts/bindings.ts'
-import { ask } from '../requests/documented.ts'
+import { fetchDocumented } from '../requests/documented.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { beat, ORIGIN } from '../requests/gateway-requests.ts'
+import { sendHeartbeat, ORIGIN } from '../requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from '../setup/secrets.ts'
 
-/** What the Worker's own events get, with changes; a clock that is ahead makes time pass. */
+/** Returns the dependencies of the Worker's own events, with changes. A clock that is ahead makes time pass. */
 export function testDeps(changes: Partial<Deps> = {}): Deps {
   return { ...createDeps(env, createExecutionContext()), ...changes }
 }
 
-/** A call to the admin API; `body` is sent as JSON unless it is a string. */
+/** Calls the admin API. Sends `body` as JSON unless it is a string. */
 export function admin(
   method: string,
   path: string,
   body?: unknown,
   token = TEST_ADMIN_KEY,
 ): Promise<Response> {
-  return ask(
+  return fetchDocumented(
     new Request(`${ORIGIN}/admin${path}`, {
       method,
       headers: { authorization: `Bearer ${token}` },
@@ -39,14 +34,14 @@ export function admin(
   )
 }
 
-/** The JSON of a call to the admin API that must succeed. */
+/** Calls the admin API and returns its JSON. Throws on an error status. */
 export async function adminJson<T>(method: string, path: string, body?: unknown): Promise<T> {
   const response = await admin(method, path, body)
   if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
   return response.json<T>()
 }
 
-/** A signed call of node `node-1`, whose body is what it is. */
+/** Sends a call signed by `node-1` with a raw body. */
 export async function signedCall(
   method: 'GET' | 'PUT' | 'POST',
   path: string,
@@ -90,7 +85,7 @@ export function getUpdate(id: string): Promise<UpdateEntry> {
   return adminJson('GET', `/updates/${id}`)
 }
 
-/** A valid mask file of a model with one linear; `seed` makes it another one. */
+/** Returns a valid mask file of a model with one linear. Different seeds give different files. */
 export function maskFile(seed: string): Uint8Array<ArrayBuffer> {
   const meta = {
     method: 'continual-wanda',
@@ -117,7 +112,7 @@ export class SimulatedNode {
   readonly #model: string
   readonly #scores: Scores
   activeVersion = 0
-  /** What the last answer listed. */
+  /** The jobs of the last heartbeat response. */
   jobs: Job[] = []
   readonly #reports = new Map<string, JobReport>()
 
@@ -127,7 +122,7 @@ export class SimulatedNode {
     this.#scores = scores
   }
 
-  /** The heartbeat that it would send. */
+  /** Returns the heartbeat that the node would send. */
   heartbeat(changes: Partial<Heartbeat> = {}): Heartbeat {
     const base = heartbeatOf({ id: this.#id, url: 'http://127.0.0.1:9' }, this.#model)
     return {
@@ -140,10 +135,10 @@ export class SimulatedNode {
     }
   }
 
-  /** One heartbeat; takes the answer in like a node: new jobs run, unlisted ones are forgotten. */
+  /** Sends a heartbeat and applies the response as a node does: new jobs run, unlisted jobs are dropped. */
   async beat(changes: Partial<Heartbeat> = {}): Promise<HeartbeatResponse> {
     const sent = this.heartbeat(changes)
-    const answer = await beat({ id: this.#id, url: sent.url }, this.#model, sent)
+    const answer = await sendHeartbeat({ id: this.#id, url: sent.url }, this.#model, sent)
     this.jobs = answer.jobs
     this.activeVersion = answer.desired.active?.version ?? 0
     const listed = new Set(answer.jobs.map(({ id }) => id))
@@ -154,23 +149,23 @@ export class SimulatedNode {
     return answer
   }
 
-  /** Changes what it reports of a job. */
+  /** Sets the report of a job. */
   report(report: JobReport): void {
     this.#reports.set(report.id, report)
   }
 
-  /** Does the work of its jobs, and reports it with the next heartbeat. */
+  /** Finishes its jobs. The next heartbeat reports them. */
   async work(): Promise<void> {
     for (const job of this.jobs) this.report(await this.done(job))
   }
 
-  /** Loses everything it knew, as a killed process. */
+  /** Drops all state, like a killed process. */
   restart(): void {
     this.#reports.clear()
     this.jobs = []
   }
 
-  /** The report of a finished job; a calibration uploads its mask first. */
+  /** Returns the report of a finished job. A calibration uploads its mask first. */
   async done(job: Job): Promise<JobReport> {
     const report = { id: job.id, state: 'done', progress: 1, message: 'done' } as const
     if (job.kind === 'evaluate') {
@@ -189,7 +184,7 @@ export class SimulatedNode {
     const bytes = maskFile(job.id)
     const maskSha256 = await sha256(bytes)
     const response = await signedCall('PUT', `/internal/masks/${maskSha256}`, bytes)
-    if (!response.ok) throw new Error(`mask refused: ${await response.text()}`)
+    if (!response.ok) throw new Error(`the mask was rejected: ${await response.text()}`)
     const tokens = [...job.datasets, ...job.accumulated].map((dataset) => ({
       sha256: dataset.sha256,
       tokens: 100,
@@ -209,7 +204,7 @@ export class SimulatedNode {
     }
   }
 
-  /** Beats and works until the update has ended. */
+  /** Sends heartbeats and finishes jobs until the update has ended. */
   async finish(updateId: string): Promise<UpdateEntry> {
     for (let turn = 0; turn < 30; turn += 1) {
       await this.beat()
@@ -220,7 +215,7 @@ export class SimulatedNode {
     throw new Error(`update ${updateId} did not end: ${JSON.stringify(await getUpdate(updateId))}`)
   }
 
-  /** Beats and works until the update is in a state. */
+  /** Sends heartbeats and finishes jobs until the update is in a state. */
   async reach(updateId: string, state: UpdateEntry['state']): Promise<UpdateEntry> {
     for (let turn = 0; turn < 30; turn += 1) {
       const update = await getUpdate(updateId)

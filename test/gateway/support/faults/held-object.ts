@@ -1,8 +1,8 @@
 import { runInDurableObject } from 'cloudflare:test'
 import { until } from '../requests/gateway-requests.ts'
 
-/** Holds a Durable Object, so that it answers nobody until it is let go. */
-export async function holdObject(stub: DurableObjectStub): Promise<{ release: () => Promise<void> }> {
+/** Blocks a Durable Object, so that it answers no request until it is released. */
+export async function blockObject(stub: DurableObjectStub): Promise<{ release: () => Promise<void> }> {
   let isHeld = false
   let isOver = false
   const held = runInDurableObject(stub, (_instance, state) =>
@@ -11,7 +11,7 @@ export async function holdObject(stub: DurableObjectStub): Promise<{ release: ()
       while (!isOver) await new Promise((resolve) => setTimeout(resolve, 10))
     }),
   )
-  await until('it to be held', async () => isHeld || undefined)
+  await until('the object to be blocked', async () => isHeld || undefined)
   return {
     async release() {
       isOver = true

@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { onTestFinished, vi, type Mock } from 'vitest'
 
-/** Until the test ends every query fails as when D1's connection is lost, and errors are logged to what it returns alone. */
+/** Makes every query fail as if D1's connection were lost, until the test ends. Returns the mock that receives the logged errors. */
 export function loseDatabase(): Mock<typeof console.error> {
   const lose = () => Promise.reject(new Error('D1_ERROR: Network connection lost.'))
   const statement = Object.getPrototypeOf(env.DB.prepare('SELECT 1')) as D1PreparedStatement

@@ -1,20 +1,20 @@
-import type { CachedResponse, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { CachedResponse, Receipt } from '@copal/shared/wire/receipts.ts'
 import { createAttestations } from '../../../../gateway/src/fleet/auth/attestations.ts'
 import type { AttestedFact } from '../../../../gateway/src/contracts/node-auth.ts'
 import { TEST_NODE_SECRET } from '../setup/secrets.ts'
 
 const attestations = createAttestations([TEST_NODE_SECRET])
 
-/** A heartbeat, receipts or an answer, well-formed or not. */
-export interface Told {
+/** A heartbeat, receipts or a response to cache, valid or not. */
+export interface NodeReport {
   nodeId: string
   [field: string]: unknown
 }
 /** A receipt or a score. */
 type OfRequest = Pick<Receipt, 'requestId' | 'model' | 'domain' | 'account' | 'attestation'>
 
-/** What a node tells, with the attestations that it was given of all that it tells of; those that it has stay. */
-export async function withAttestations(told: Told): Promise<object> {
+/** Adds the attestations that the gateway would have issued to the parts of a report that have none. */
+export async function withAttestations(told: NodeReport): Promise<object> {
   const { nodeId } = told
   const add = async <T extends { attestation?: string | undefined }>(
     part: T,

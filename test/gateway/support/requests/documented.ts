@@ -6,7 +6,7 @@ import { OPERATIONS } from '../../../../gateway/src/openapi/operations.ts'
 // workerd loads the Worker by itself: this import tells `npm test -- --changed` that the tests depend on it.
 import '../../../../gateway/src/index.ts'
 
-/** What an operation may answer: the status of success, and the codes of errors. */
+/** The documented responses of each operation: the status of success and the error codes. */
 const ANSWERS = OPERATIONS.map((operation) => ({
   operation,
   path: new RegExp(`^${operation.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
@@ -15,10 +15,10 @@ const ANSWERS = OPERATIONS.map((operation) => ({
 }))
 
 /**
- * Asks the Worker, and fails where its answer is none that the OpenAPI document has for the operation: what tests provoke,
- * nodes that fail, budgets that are used up, is more than any client could find.
+ * Sends a request to the Worker, and throws when the OpenAPI document does not list the response for the operation. Tests
+ * provoke failing nodes and used-up budgets, which no client could.
  */
-export async function ask(request: Request): Promise<Response> {
+export async function fetchDocumented(request: Request): Promise<Response> {
   const response = await exports.default.fetch(request)
   const method = request.method.toLowerCase()
   const path = new URL(request.url).pathname
@@ -27,14 +27,14 @@ export async function ask(request: Request): Promise<Response> {
   )
   if (!answers || response.status === answers.status) return response
   const { error } = await response.clone().json<ErrorBody>()
-  if (answers.codes.has(error.code) || isNobodys(error.code)) return response
+  if (answers.codes.has(error.code) || isUnread(error.code)) return response
   throw new Error(
     `${told(answers.operation)} answers ${response.status} ${error.code}, which is not documented`,
   )
 }
 
-/** Nobody is left to read it. */
-function isNobodys(code: string): boolean {
+/** Whether no client is left to read the error. */
+function isUnread(code: string): boolean {
   return code === 'client_closed_request'
 }
 

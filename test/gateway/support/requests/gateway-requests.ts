@@ -1,6 +1,7 @@
 import { env, exports } from 'cloudflare:workers'
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { Heartbeat, HeartbeatResponse, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
@@ -11,7 +12,7 @@ import { fetchDocumented } from './documented.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from '../setup/secrets.ts'
 import { withAttestations, type NodeReport } from './attested-reports.ts'
 
-/** Where tests address the Worker under test. */
+/** Origin of the Worker under test. */
 export const ORIGIN = 'http://gateway'
 
 /** Stores a fresh API key and returns it with its id. */
@@ -31,7 +32,7 @@ export async function createKey(options: Partial<NewKeyRow> = {}): Promise<{ id:
   return { id, key }
 }
 
-/** Posts to the public API; `body` is sent as JSON unless it is a string. */
+/** Posts to the public API. Sends `body` as JSON unless it is a string. */
 export function post(
   key: string,
   path: string,
@@ -53,12 +54,12 @@ export function get(path: string, token: string = TEST_ADMIN_KEY): Promise<Respo
   return fetchDocumented(new Request(ORIGIN + path, { headers: { authorization: `Bearer ${token}` } }))
 }
 
-/** The error of an answer; fails when the body is not one. */
+/** Returns the error of a response. Throws when the body is none. */
 export async function errorOf(response: Response): Promise<ErrorBody['error']> {
   return (await response.json<ErrorBody>()).error
 }
 
-/** Calls the gateway as a node, with its attestations; another node may sign, and `send` may have other bindings. */
+/** Calls the gateway as a node, with attestations. `as` signs as another node, `send` uses other bindings. */
 export async function signedPost(
   path: string,
   told: NodeReport,
@@ -74,18 +75,18 @@ export async function signedPost(
   return send(new Request(ORIGIN + path, { method: 'POST', headers, body }))
 }
 
-/** Sends a heartbeat and returns the answer. */
+/** Sends a heartbeat and returns the response. */
 export async function sendHeartbeat(
   node: { id: string; url: string },
   model: string,
   changes: Partial<Heartbeat> = {},
 ): Promise<HeartbeatResponse> {
   const response = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, model, changes))
-  if (!response.ok) throw new Error(`heartbeat refused: ${await response.text()}`)
+  if (!response.ok) throw new Error(`the heartbeat was rejected: ${await response.text()}`)
   return response.json<HeartbeatResponse>()
 }
 
-/** A receipt of a request that generated five tokens. */
+/** Returns a receipt of a request that generated five tokens. */
 export function receiptOf(requestId: string, changes: Partial<Receipt> = {}): Receipt {
   return {
     requestId,
@@ -110,5 +111,5 @@ export async function until<T>(what: string, probe: () => Promise<T | undefined>
     if (found !== undefined) return found
     await new Promise((resolve) => setTimeout(resolve, 25))
   }
-  throw new Error(`gave up waiting for ${what}`)
+  throw new Error(`timed out waiting for ${what}`)
 }

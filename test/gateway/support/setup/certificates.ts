@@ -4,10 +4,10 @@ import { resolve } from 'node:path'
 const read = (name: string) =>
   readFileSync(resolve(import.meta.dirname, `../../../fixtures/tls/${name}.pem`), 'utf8')
 
-/** Who signed the certificates of the tests; its key is thrown away, and nothing but the tests knows it. */
+/** The certificate authority of the tests. Its key was deleted, and only the tests trust it. */
 export const CA = read('ca')
 
-/** A certificate of the tests, and its key. */
+/** Returns a certificate of the tests and its key. */
 export function pemOf(name: 'server' | 'client'): { cert: string; key: string } {
   const both = read(name)
   const key = both.indexOf('-----BEGIN PRIVATE KEY-----')

@@ -1,11 +1,11 @@
 import type { AcquireRequest } from '../../../../gateway/src/contracts/acquire.ts'
 
-/** Two nodes that are told to a `FleetState`, and to nobody else. */
+/** Two nodes that only a `FleetState` knows. */
 export const a = { id: 'a', url: 'http://127.0.0.1:1' }
 export const b = { id: 'b', url: 'http://127.0.0.1:2' }
 
-/** A request of the model `m` for a node. */
-export const ask = (requestId: string, changes: Partial<AcquireRequest> = {}): AcquireRequest => ({
+/** Returns a request for a node with the model `m`. */
+export const acquireRequest = (requestId: string, changes: Partial<AcquireRequest> = {}): AcquireRequest => ({
   model: 'm',
   requestId,
   domain: 'default',
@@ -14,8 +14,8 @@ export const ask = (requestId: string, changes: Partial<AcquireRequest> = {}): A
   ...changes,
 })
 
-/** Of a heartbeat: the node holds and serves one version. */
-export const ready = (version: number) => ({
+/** Returns the part of a heartbeat that says that the node serves one version. */
+export const readyWeightSets = (version: number) => ({
   activeVersion: version,
   weightSets: [{ version, state: 'ready' as const, requests: 0 }],
 })

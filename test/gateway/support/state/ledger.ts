@@ -3,7 +3,7 @@ import type { LimitedAccount, Limits } from '../../../../gateway/src/contracts/l
 import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import type { ReservationRequest } from '../../../../gateway/src/contracts/reservation.ts'
 
-/** When tests begin: not at the edge of a month. */
+/** Start time of tests, in the middle of a month. */
 export const START_MS = Date.UTC(2026, 5, 15, 12)
 export const MINUTE_MS = 60_000
 
@@ -11,8 +11,8 @@ export const MINUTE_MS = 60_000
 export const key = (limits: Limits): LimitedAccount => ({ kind: 'key', name: 'k', limits })
 /** Limits of the one tenant. */
 export const tenant = (limits: Limits): LimitedAccount => ({ kind: 'tenant', name: 't', limits })
-/** A request that would use a hundred tokens. */
-export const ask = (
+/** Returns a reservation request for a hundred tokens. */
+export const reservationRequest = (
   requestId: string,
   accounts: LimitedAccount[],
   changes: Partial<ReservationRequest> = {},
@@ -25,8 +25,8 @@ export const ask = (
   contextLength: 8192,
   ...changes,
 })
-/** Everything that a ledger stores, applied to a store. */
-export function save(
+/** Applies the stored changes of a ledger to a store. */
+export function storeChanges(
   ledger: Ledger,
   nowMs: number,
   into = { accounts: new Map<string, AccountRecord>(), holds: new Map<string, Reservation>() },

@@ -3,8 +3,8 @@ import { runInDurableObject } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
 import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import { beat, until } from '../../support/requests/gateway-requests.ts'
-import { ask, limited } from '../../support/requests/limited-requests.ts'
+import { sendHeartbeat, until } from '../../support/requests/gateway-requests.ts'
+import { ask, createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
@@ -27,8 +27,8 @@ async function holdsOf(id: string): Promise<Reservation[]> {
 
 test('a request that got no node costs the fleet one call, and holds nothing', async () => {
   const told = endings()
-  const { id, key } = await limited({ tokens_per_minute: 10 })
-  const unserved = await limited({ tokens_per_minute: 1_000 })
+  const { id, key } = await createLimitedKey({ tokens_per_minute: 10 })
+  const unserved = await createLimitedKey({ tokens_per_minute: 1_000 })
   expect((await ask(key)).status).toBe(429)
   expect((await ask(unserved.key, { model: 'nobody' })).status).toBe(404)
   await new Promise((resolve) => setTimeout(resolve, 50))
@@ -38,9 +38,9 @@ test('a request that got no node costs the fleet one call, and holds nothing', a
 
 test('what a node had and did not answer is given back, also when no other node follows', async () => {
   const told = endings()
-  const { id, key } = await limited({ tokens_per_minute: 1_000 })
+  const { id, key } = await createLimitedKey({ tokens_per_minute: 1_000 })
   const node = await startNode('metering-1', [{ kind: 'drop' }])
-  await beat(node, 'metering')
+  await sendHeartbeat(node, 'metering')
   expect((await ask(key, { model: 'metering' })).status).toBe(503)
   await until('it to be ended', async () => (told.length > 0 ? true : undefined))
   expect(await holdsOf(id)).toEqual([])

@@ -11,7 +11,7 @@ import {
 } from '../../../../gpu-node/src/pruning/refinement/exchange.ts'
 import { accumulatedToy, bitStrings, toy, toyProblem } from '../../../support/pruning/prune-toy.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
-import { measureByDefinition } from '../../../support/pruning/exchange-gradient.ts'
+import { measureGradientByDefinition } from '../../../support/pruning/exchange-gradient.ts'
 
 const golden = toy.stages.flatMap(({ datasets }) =>
   ['wanda+swaps/row', 'wanda+swaps/2:4', 'copal+swaps/row'].map((key) => ({ datasets, key })),
@@ -43,7 +43,7 @@ test.each(Object.keys(toy.stages[0]!.error))(
     )
     const moment = square(scored.statistic('second_moment'), scored.cols, scored.tokens)
     const linear = linearOf({ ...scored, group: null, moment, bits })
-    measureByDefinition(linear)
+    measureGradientByDefinition(linear)
     expect(Math.abs(sumOf(linear.errors) / toy.stages[0]!.error[key]! - 1)).toBeLessThan(1e-9)
   },
 )
@@ -66,12 +66,12 @@ describe('on random linears', () => {
       const linear = randomLinear(given, seed)
       const { rows, cols, group } = linear
       const start = bitStrings(linear.bits, rows, cols)
-      measureByDefinition(linear)
+      measureGradientByDefinition(linear)
       const before = Float64Array.from(linear.errors)
       refine(linear)
       const end = bitStrings(linear.bits, rows, cols)
       const tracked = Float64Array.from(linear.errors)
-      measureByDefinition(linear)
+      measureGradientByDefinition(linear)
       for (let row = 0; row < rows; row++) {
         const exact = errorOf(linear, row)
         expect(tracked[row]! - exact, `seed ${seed}`).toBeCloseTo(0, 8)
@@ -88,7 +88,7 @@ describe('on random linears', () => {
   test.each(cases)('$pattern: each swap is the one that a search over the definition finds', (given) => {
     const linear = randomLinear(given, 11)
     const { rows, cols } = linear
-    measureByDefinition(linear)
+    measureGradientByDefinition(linear)
     const floor = gainFloor(linear)
     const expected = bitStrings(linear.bits, rows, cols).map((_, row) => searched(linear, row, floor))
     swapRows(linear, 0, rows, floor)
@@ -99,9 +99,9 @@ describe('on random linears', () => {
     const together = randomLinear(given, 7)
     const apart = randomLinear(given, 7)
     const { rows } = together
-    measureByDefinition(together)
+    measureGradientByDefinition(together)
     swapRows(together, 0, rows, gainFloor(together))
-    measureByDefinition(apart)
+    measureGradientByDefinition(apart)
     const floor = gainFloor(apart)
     for (let row = rows - 1; row >= 0; row--) swapRows(apart, row, row + 1, floor)
     expect(apart.bits).toEqual(together.bits)
@@ -133,7 +133,7 @@ describe('threads', () => {
     ].entries()) {
       const expected = randomLinear(given, seed)
       const { rows, cols, group } = expected
-      measureByDefinition(expected)
+      measureGradientByDefinition(expected)
       const before = sumOf(expected.errors)
       refine(expected)
       const gains = new Set<string>()
@@ -184,7 +184,7 @@ function linearOf(given: Omit<SwapLinear, 'gradient' | 'errors'>): SwapLinear {
 }
 
 function refine(linear: SwapLinear): void {
-  measureByDefinition(linear)
+  measureGradientByDefinition(linear)
   swapRows(linear, 0, linear.rows, gainFloor(linear))
 }
 

@@ -2,7 +2,7 @@ import { open, readdir, readFile, rename, truncate, writeFile } from 'node:fs/pr
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
-import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import { INPUT_OF } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import type { CalibrationTask, DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
@@ -16,7 +16,7 @@ import {
   linearShapes,
 } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import { writeDataset, writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
-import { keptStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
+import { storedStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
 import { referenceBlock, type Matrix } from '../../../support/models/reference-block.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
@@ -79,7 +79,7 @@ test('the statistics equal those of a plain f64 forward pass', async () => {
       ...embedding.subarray(token * config.hiddenSize, (token + 1) * config.hiddenSize),
     ]),
   )
-  const artifacts = await keptStatistics(given.statisticsDir, tiny.model)
+  const artifacts = await storedStatistics(given.statisticsDir, tiny.model)
   for (let layer = 0; layer < config.layers; layer++) {
     const traces = batch.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
     for (const linear of BLOCK_LINEARS) {
@@ -235,7 +235,7 @@ test('settled datasets of a domain are merged into one artifact without changing
   const { statisticsDir } = given
   const settled = task({ datasets: [e], accumulated: [a, b, c, d], statisticsDir })
   const before = await run(settled)
-  const artifacts = await keptStatistics(statisticsDir, tiny.model)
+  const artifacts = await storedStatistics(statisticsDir, tiny.model)
   expect(artifacts.map(({ parts }) => parts.map(({ domain }) => domain).join('+')).sort()).toEqual([
     'code',
     'legal+legal+legal',
@@ -252,7 +252,7 @@ test('damaged statistics are found by their hash and calibrated again', async ()
   const given = task({ datasets: datasets.slice(0, 2) })
   const clean = await run(given)
   for (const damage of ['flip', 'cut', 'remove'] as const) {
-    const [artifact] = await keptStatistics(given.statisticsDir, tiny.model)
+    const [artifact] = await storedStatistics(given.statisticsDir, tiny.model)
     const path = join(artifact!.dir, 'block-0001.safetensors')
     const bytes = await readFile(path)
     if (damage === 'flip') bytes[bytes.length - 100]! ^= 1
@@ -268,7 +268,7 @@ test('damaged statistics are found by their hash and calibrated again', async ()
 test('statistics that no task counts any more are removed, except the last two', async () => {
   const given = task({ datasets: [datasets[0]!] })
   for (const dataset of datasets) await run({ ...given, datasets: [dataset] })
-  const left = await keptStatistics(given.statisticsDir, tiny.model)
+  const left = await storedStatistics(given.statisticsDir, tiny.model)
   expect(left).toHaveLength(3)
   const names = await readdir(await statisticsFolderOf(given.statisticsDir, tiny.model))
   expect(names.filter((name) => /^[0-9a-f]{64}$/.test(name))).toHaveLength(3)
@@ -285,8 +285,8 @@ test('statistics of a model with the same linears and another configuration are 
   expect(messages).toContain('calibrating legal, block 3 of 3')
   const alone = task({ datasets: [b], accumulated: [a] })
   expect((await calibrateAndSelect(turned, alone, 1, () => undefined)).maskSha256).toBe(maskSha256)
-  expect(await keptStatistics(given.statisticsDir, tiny.model)).toHaveLength(1)
-  expect(await keptStatistics(given.statisticsDir, turned)).toHaveLength(2)
+  expect(await storedStatistics(given.statisticsDir, tiny.model)).toHaveLength(1)
+  expect(await storedStatistics(given.statisticsDir, turned)).toHaveLength(2)
 })
 
 test('statistics that an older version left without a folder are taken over', async () => {
@@ -392,5 +392,5 @@ test('patterns of single linears are rules: * is filled in, the last that matche
     param: 'patterns',
     message: expect.stringContaining("'*.dwn_proj.weight' is the name of no linear of this model."),
   })
-  expect(await keptStatistics(refused.statisticsDir, tiny.model)).toEqual([])
+  expect(await storedStatistics(refused.statisticsDir, tiny.model)).toEqual([])
 })

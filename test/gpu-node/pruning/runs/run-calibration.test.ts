@@ -16,7 +16,7 @@ import type {
   ChildRequest,
 } from '../../../../gpu-node/src/pruning/runs/pruning-child-protocol.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
-import { keptStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
+import { storedStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const PROGRAM = fileURLToPath(
@@ -160,7 +160,7 @@ test('cancelling ends the child at once and leaves neither mask nor statistics',
   })
   await expect(runCalibration(given)).rejects.toThrow('not wanted any more')
   expect(existsSync(given.workDir)).toBe(false)
-  expect(await keptStatistics(given.statisticsDir, tiny.model)).toEqual([])
+  expect(await storedStatistics(given.statisticsDir, tiny.model)).toEqual([])
   await expect(runCalibration(given)).rejects.toThrow('not wanted any more')
 })
 

@@ -26,7 +26,7 @@ import {
 } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
-import { keptStatistics } from '../../../support/pruning/stored-statistics.ts'
+import { storedStatistics } from '../../../support/pruning/stored-statistics.ts'
 import { layerSensitivityOf, rowSensitivityOf } from '../../../support/models/sensitivities.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
@@ -85,7 +85,7 @@ function weightsOf(mask: Mask, name: string): Float32Array {
 /** Every linear with what it was chosen from. */
 async function* problems() {
   const { config } = tiny.model
-  const artifacts = await keptStatistics(statisticsDir(), tiny.model)
+  const artifacts = await storedStatistics(statisticsDir(), tiny.model)
   const tokens = artifacts.flatMap(({ parts }) => parts).reduce((sum, part) => sum + part.tokens, 0)
   for (let layer = 0; layer < config.layers; layer++) {
     for (const linear of BLOCK_LINEARS) {
@@ -125,7 +125,7 @@ test('with +rows a mask keeps of every row what its errors are worth, by the wei
   expect(outcome.scope).toBe('matrix')
   const mask = await read(outcome)
   expect(mask.meta.scope).toBe('matrix')
-  const artifacts = await keptStatistics(statisticsDir(), tiny.model)
+  const artifacts = await storedStatistics(statisticsDir(), tiny.model)
   let moved = 0
   for await (const { name, rows, cols, weights } of problems()) {
     const [, layer = '', linear = ''] = /layers\.(\d+)\.(.*)\.weight$/.exec(name) ?? []

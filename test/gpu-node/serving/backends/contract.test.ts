@@ -291,7 +291,11 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     }
     expect(tokenIds(mixed)).toEqual(tokenIds(alone))
     expect((last as Token).token).toBe(fed.token)
-    expectClose([...logprobs(mixed), (last as Token).logprob], [...logprobs(alone), fed.logprob], selfTolerance)
+    expectClose(
+      [...logprobs(mixed), (last as Token).logprob],
+      [...logprobs(alone), fed.logprob],
+      selfTolerance,
+    )
   })
 
   test('a sequence that starts over with its generated tokens goes on with the same text', async () => {

@@ -125,7 +125,10 @@ test.skipIf(process.platform === 'win32')(
     const pid = backend.pidOf(weights)!
     // Stopped, it cannot answer before it is killed.
     process.kill(pid, 'SIGSTOP')
-    const inFlight = Promise.all([appErrorOf(score(backend, weights)), appErrorOf(score(backend, weights, 2))])
+    const inFlight = Promise.all([
+      appErrorOf(score(backend, weights)),
+      appErrorOf(score(backend, weights, 2)),
+    ])
     process.kill(pid, 'SIGKILL')
     for (const failure of await inFlight) {
       expect(failure.code).toBe('node_failed')
