@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
-import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createAnswerSender } from './serving/control/cached-response-sender.ts'
 import { createDatasetStore } from './serving/control/dataset-store.ts'
@@ -147,7 +147,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       weights: (version) => swap.weights(version) ?? null,
       evaluateText: createEvaluateText({ evaluator, maskOf: (version) => swap.maskOf(version) }),
       onReceipt: (receipt) => outbox.add(receipt),
-      onAnswer: createAnswerSender({ gateway, log }),
+      onCacheableResponse: createAnswerSender({ gateway, log }),
       requestTimeoutMs: settings.requestTimeoutMs,
       telemetry,
       log,
@@ -180,8 +180,8 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         load: loadOf(engine),
         ...(registered ? {} : { methods }),
         ...(prefixes ? { prefixes } : {}),
-        requests: server.underWay(),
-        shadows: server.shadows.scores().slice(0, MAX_SHADOW_SCORES),
+        requests: server.progress(),
+        shadows: server.shadows.pendingScores().slice(0, MAX_SHADOW_SCORES),
         jobs: jobs.reports(),
       }
     }
@@ -198,7 +198,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       const isNew = !sameDesire(known.desired, answer.desired)
       if (isNew || known.model !== model.id) void stateFile.save({ model: model.id, desired: answer.desired })
       swap.converge(answer.desired)
-      server.shadows.forget(beat.shadows ?? [])
+      server.shadows.acknowledge(beat.shadows ?? [])
       if (isNew) void swap.settled().then(pruneMasks)
       if (!draining)
         jobs.apply(

@@ -1,4 +1,4 @@
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { Acquired, AcquireRequest, FailedAttempt, NoNode } from './acquire.ts'
 import type { LeaseView } from './lease.ts'
 import type { FleetSnapshot } from './node-view.ts'

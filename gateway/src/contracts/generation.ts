@@ -1,5 +1,5 @@
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
-import type { CacheTarget } from '@copal/shared/wire/node-rpc.ts'
+import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import type { PromptParts } from './prompt-prefix.ts'
 import type { CachedResponse } from './response-cache-object.ts'
 

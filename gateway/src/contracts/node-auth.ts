@@ -1,4 +1,4 @@
-import type { CacheTarget } from '@copal/shared/wire/node-rpc.ts'
+import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 
 /** The gateway's secret, and the next one or the one before while it is replaced. */
 export type GatewaySecrets = readonly [current: string, ...accepted: string[]]

@@ -1,4 +1,4 @@
-import type { WeightSetState } from '@copal/shared/wire/node-rpc.ts'
+import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 
 /** One node, for people and metrics. */
 export interface NodeView {

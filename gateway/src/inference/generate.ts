@@ -1,7 +1,7 @@
 import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
 import type { KeyedEnv } from '../contracts/context.ts'
 import type { ResponseListener, Generation } from '../contracts/generation.ts'
 import { NodeCallError } from '../fleet/client/node-client.ts'

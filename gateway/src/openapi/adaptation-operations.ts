@@ -18,7 +18,7 @@ import {
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
-import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
+import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { canaryReport, endedTrial, shadowReport, startTrial } from '@copal/shared/wire/admin-trials.ts'
 import { ANSWERING_NODE } from './headers.ts'
 import { listOf, named, type Operation } from './operation.ts'

@@ -4,7 +4,8 @@
  */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { ChatCall, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { createGatewayClient } from '@copal/gpu-node/serving/control/gateway-client.ts'
 import { jsonAnswer, MODEL, PROMPT_TOKENS, streamEvents, TOKENS } from './texts.ts'
 

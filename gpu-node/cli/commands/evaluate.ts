@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander'
-import { evaluateEvent, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import { evaluateEvent, type EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import { withCommands } from '../api/command-wording.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { parseMask } from '../input/mask-argument.ts'
@@ -23,13 +23,13 @@ type EvaluateResult = Extract<EvaluateEvent, { type: 'result' }>
 export function addEvaluate(program: Command, session: Session): void {
   program
     .command('evaluate')
-    .description('perplexity of a text file under a mask')
-    .argument('<file>', 'a UTF-8 text file; one shorter than a window is one window')
-    .option('--model <id>', 'which model, where the fleet serves several')
-    .option('--mask <version>', 'which mask, like m3; the active one without it', parseMask)
-    .addOption(new Option('--dense', 'the dense model').conflicts('mask'))
-    .option('--window <tokens>', 'tokens a window; the tail of a longer text is dropped', wholeNumber, 1024)
-    .option('--max-windows <n>', 'stop after so many windows', wholeNumber)
+    .description('measure the perplexity of a text file under a mask')
+    .argument('<file>', 'a UTF-8 text file; a file shorter than a window is one window')
+    .option('--model <id>', 'which model, if the fleet serves several')
+    .option('--mask <version>', 'which mask, like m3 (default: the active one)', parseMask)
+    .addOption(new Option('--dense', 'use the dense model').conflicts('mask'))
+    .option('--window <tokens>', 'tokens per window; an incomplete last window is dropped', wholeNumber, 1024)
+    .option('--max-windows <n>', 'maximum number of windows', wholeNumber)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -83,6 +83,6 @@ function describe(result: EvaluateResult): string {
   const { maskVersion, perplexity, nllMean, tokens, windows } = result
   return (
     `${formatMask(maskVersion)}: perplexity ${formatPerplexity(perplexity)} ` +
-    `(${nllMean.toFixed(4)} nats a token, ${counted(tokens, 'token')} in ${counted(windows, 'window')})`
+    `(${nllMean.toFixed(4)} nats per token, ${counted(tokens, 'token')} in ${counted(windows, 'window')})`
   )
 }

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { patternError } from '@copal/shared/mask/sparsity-pattern.ts'
 import { type CreateUpdate, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { PatternRules } from '@copal/shared/wire/node-rpc.ts'
+import type { PatternRules } from '@copal/shared/wire/selection.ts'
 import { withCommands } from '../api/command-wording.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { followUpdate } from '../api/follow-update.ts'
@@ -31,16 +31,16 @@ interface UpdateOptions extends PatternRuleOptions {
 export function addUpdate(program: Command, session: Session): void {
   program
     .command('update')
-    .description('calibrate on what was sampled for the domains, and swap to the new mask')
-    .argument('<domain...>', 'the domains to calibrate on; those of earlier updates keep counting')
-    .option('--model <id>', 'which model, where the fleet serves several')
+    .description('calibrate on the sampled texts of the domains, and swap to the new mask')
+    .argument('<domain...>', 'the domains to calibrate on; domains of earlier updates still count')
+    .option('--model <id>', 'which model, if the fleet serves several')
     .option(
       '--method <name>',
-      'how weights are chosen, see copal methods; unless given, continual-wanda+swaps, or continual-wanda+allocated+rows+swaps where the model was measured',
+      'how weights are chosen, see copal methods (default: continual-wanda+swaps, or continual-wanda+allocated+rows+swaps if the model was measured)',
     )
     .option(
       '--pattern <pattern>',
-      'fraction of weights to prune, like 0.4, or how many to keep, like 2:4; unless given, 0.5',
+      'fraction of weights to prune, like 0.4, or n of m weights to keep, like 2:4 (default: 0.5)',
       pattern,
     )
     .addOption(patternsOption())
@@ -48,13 +48,13 @@ export function addUpdate(program: Command, session: Session): void {
     .addOption(
       new Option(
         '--scope <scope>',
-        'which weights compete; with +rows those of a matrix in any case',
+        'which weights compete: those of a row or of a matrix; with +rows always those of a matrix',
       ).choices(['row', 'matrix']),
     )
-    .option('--samples <n>', 'calibration samples a domain; unless given, 16', wholeNumber)
-    .option('--length <tokens>', 'tokens a sample; unless given, 512', wholeNumber)
-    .option('--seed <n>', 'which samples are drawn', wholeNumber)
-    .option('-d, --detach', 'start it and return at once')
+    .option('--samples <n>', 'calibration samples per domain (default: 16)', wholeNumber)
+    .option('--length <tokens>', 'tokens per sample (default: 512)', wholeNumber)
+    .option('--seed <n>', 'seed for drawing the samples', wholeNumber)
+    .option('-d, --detach', 'start the update and return at once')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -90,7 +90,7 @@ function requestBody(domains: string[], options: UpdateOptions, cwd: string): Cr
     ...(options.method ? { method: options.method } : {}),
     ...(options.pattern ? { pattern: options.pattern } : {}),
     ...(options.scope ? { scope: options.scope } : {}),
-    // What is no object of patterns the gateway refuses.
+    // The gateway rejects a value that is not an object of patterns.
     ...(JSON.stringify(patterns) === '{}' ? {} : { patterns: patterns as PatternRules }),
   }
   return {

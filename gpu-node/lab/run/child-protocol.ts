@@ -1,5 +1,5 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import type { ArtifactPart } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
 import type { ModelReference } from '@copal/gpu-node/pruning/runs/pruning-child-protocol.ts'
 import type { PrunedStage } from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { domainName } from './inference-fields.ts'
-import { modelId } from './node-rpc.ts'
+import { modelId } from './identifiers.ts'
 
 /**
  * Which requests of a key may be sampled: `never` none, `opt_in` those with `x-copal-sample: true`, `always` all but those

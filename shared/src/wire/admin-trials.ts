@@ -1,6 +1,6 @@
 /** Requests and responses of the admin API about trials: canary and shadow masks. Public, so snake_case. */
 import { z } from 'zod'
-import { modelId } from './node-rpc.ts'
+import { modelId } from './identifiers.ts'
 
 /** Body of `PUT /admin/canary` and `PUT /admin/shadow`. Strict: a misspelt field would start another trial than intended. */
 export const startTrial = z.strictObject({

@@ -2,7 +2,9 @@
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { domainName } from './inference-fields.ts'
-import { jobReport, modelId, patternRules, selectionSpec } from './node-rpc.ts'
+import { jobReport } from './adaptation-jobs.ts'
+import { modelId } from './identifiers.ts'
+import { patternRules, selectionSpec } from './selection.ts'
 import { trialEntry } from './admin-trials.ts'
 
 const count = z.int().min(0)

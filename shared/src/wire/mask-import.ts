@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { modelId } from './node-rpc.ts'
+import { modelId } from './identifiers.ts'
 
 /**
  * Query of `PUT /admin/masks/:sha256`. The body is a mask file with that hash, the response its MaskEntry. Importing the

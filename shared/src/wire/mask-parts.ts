@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
-import { sha256Hex } from './node-rpc.ts'
+import { sha256Hex } from './identifiers.ts'
 
 /** Size of the parts that a larger mask file is sent in: Cloudflare accepts no request body above 100 MB. */
 export const MASK_PART_BYTES = 64 * 1024 * 1024

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { domainName } from './inference-fields.ts'
-import { modelId } from './node-rpc.ts'
+import { modelId } from './identifiers.ts'
 
 /** The queue message that carries the text of one consenting request to the reservoir of its domain. */
 export const sampleMessage = z.object({

@@ -4,7 +4,7 @@ import { boundedArray, boundedRecord } from '@copal/shared/wire/bounded-collecti
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
-import { receiptBatch } from '@copal/shared/wire/node-rpc.ts'
+import { receiptBatch } from '@copal/shared/wire/receipts.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
 
 /** Elements that are looked at, and a schema of them. */

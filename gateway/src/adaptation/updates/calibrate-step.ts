@@ -1,4 +1,4 @@
-import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findDatasets, listAccumulated } from '../../storage/db/queries/dataset-queries.ts'
 import { findJob, requeueJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask, registerMask } from '../../storage/db/queries/mask-queries.ts'

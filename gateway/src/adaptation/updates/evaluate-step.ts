@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
-import type { EvaluateJob, EvaluateResult } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateJob, EvaluateResult } from '@copal/shared/wire/adaptation-jobs.ts'
 import { listEvaluations, recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { findJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'

@@ -1,4 +1,4 @@
-import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
+import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import {
   ensureDomains,
   freezeHoldout,

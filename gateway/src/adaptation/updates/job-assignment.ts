@@ -1,4 +1,5 @@
-import type { Heartbeat, Job } from '@copal/shared/wire/node-rpc.ts'
+import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { changeJob, listOpenJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { advanceUpdates } from './advance-update.ts'

@@ -1,4 +1,4 @@
-import type { JobReport } from '@copal/shared/wire/node-rpc.ts'
+import type { JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findJobs, type JobRow, changeJob } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 

@@ -1,5 +1,5 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
-import type { Job } from '@copal/shared/wire/node-rpc.ts'
+import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import { insertJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { StepDeps } from './update-step.ts'

@@ -1,5 +1,5 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
-import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-calls.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { Alarms } from '../../runtime/alarms.ts'

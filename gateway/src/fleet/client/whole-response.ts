@@ -1,5 +1,5 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
-import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-calls.ts'
 import { collectBytes } from '../../runtime/collect-bytes.ts'
 import { maskOf } from './first-event.ts'
 import {

@@ -1,4 +1,4 @@
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { Priority } from '../../contracts/acquire.ts'
 import { CircuitBreaker } from './circuit-breaker.ts'

@@ -1,4 +1,4 @@
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { isAssigned } from './trial-assignment.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { Acquired, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'

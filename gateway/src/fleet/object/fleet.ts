@@ -1,5 +1,5 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
 import { findSettled, insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { sumTokens } from '../../storage/db/queries/usage-day-queries.ts'

@@ -1,4 +1,4 @@
-import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
 import type { Lease, LeaseView, Whereabouts } from '../../contracts/lease.ts'
 import type { Node } from './fleet-node.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'

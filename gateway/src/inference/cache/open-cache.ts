@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import type { CacheTarget } from '@copal/shared/wire/node-rpc.ts'
+import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import type { ResponseListener, Generation } from '../../contracts/generation.ts'
 import type { FoundResponse } from '../../contracts/response-cache-object.ts'

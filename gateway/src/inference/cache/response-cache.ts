@@ -1,5 +1,5 @@
 import { DurableObject } from 'cloudflare:workers'
-import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
 import { putCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'

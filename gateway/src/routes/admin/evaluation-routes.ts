@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { evaluateText } from '@copal/shared/wire/admin.ts'
-import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'

@@ -1,7 +1,7 @@
 import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
-import { sha256Hex } from '@copal/shared/wire/node-rpc.ts'
+import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'

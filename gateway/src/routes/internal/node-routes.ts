@@ -1,11 +1,7 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import {
-  heartbeat,
-  cachedResponse,
-  receiptBatch,
-  type HeartbeatResponse,
-} from '@copal/shared/wire/node-rpc.ts'
+import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import { cachedResponse, receiptBatch } from '@copal/shared/wire/receipts.ts'
 import { responseKey } from '../../inference/cache/cache-key.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { ensureModel, findModelState } from '../../storage/db/queries/model-queries.ts'

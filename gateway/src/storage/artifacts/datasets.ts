@@ -1,4 +1,4 @@
-import type { DatasetRef, TextSample } from '@copal/shared/wire/node-rpc.ts'
+import type { DatasetRef, TextSample } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
 import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/dataset-queries.ts'

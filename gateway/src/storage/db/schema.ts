@@ -1,7 +1,8 @@
 /** The D1 schema. Times are Unix milliseconds. drizzle-kit turns changes here into `migrations/`. */
 import { sql } from 'drizzle-orm'
 import type { KeyScope } from '@copal/shared/wire/admin-keys.ts'
-import type { Job, JobReport, PatternRules } from '@copal/shared/wire/node-rpc.ts'
+import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { PatternRules } from '@copal/shared/wire/selection.ts'
 import type { Limits } from '../../contracts/limits.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'

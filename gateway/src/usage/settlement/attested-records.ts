@@ -1,4 +1,5 @@
-import type { Receipt, ShadowScore } from '@copal/shared/wire/node-rpc.ts'
+import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
 /**

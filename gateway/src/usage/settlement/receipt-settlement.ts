@@ -1,4 +1,4 @@
-import type { ReceiptBatch } from '@copal/shared/wire/node-rpc.ts'
+import type { ReceiptBatch } from '@copal/shared/wire/receipts.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { attestedRecords } from './attested-records.ts'

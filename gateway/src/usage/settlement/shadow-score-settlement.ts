@@ -1,5 +1,5 @@
 import type { Deps } from '../../contracts/bindings.ts'
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { insertShadowScores } from '../../storage/db/queries/shadow-score-queries.ts'
 import { attestedRecords } from './attested-records.ts'
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { AppError } from '@copal/shared/errors.ts'
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
-import { textSample } from '@copal/shared/wire/node-rpc.ts'
+import { textSample } from '@copal/shared/wire/adaptation-jobs.ts'
 
 /**
  * The texts of a dataset file: newline-delimited `{"text": …}`.

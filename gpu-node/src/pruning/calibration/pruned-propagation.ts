@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
 import type { BlockWeights } from '../../model/master/read-master.ts'

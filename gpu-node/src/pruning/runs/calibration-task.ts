@@ -1,4 +1,5 @@
-import type { CalibrateResult, SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateResult } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import { partId } from '../statistics/statistics-artifact.ts'

@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { DENSE } from '@copal/shared/mask/mask-metadata.ts'
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
-import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import { BLOCK_LINEARS, linearName, linearShapes } from '../../model/config/llama-config.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { LayerSensitivity } from '../../model/sensitivities/layer-sensitivity.ts'

@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { MaskScope, SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
-import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import { BLOCK_LINEARS, linearName, linearShape, type BlockLinear } from '../../model/config/llama-config.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { loadTensor } from '../../model/master/read-master.ts'

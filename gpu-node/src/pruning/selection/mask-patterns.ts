@@ -7,7 +7,7 @@ import {
   type SparsityPattern,
 } from '@copal/shared/mask/sparsity-pattern.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
-import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import { linearShapes, type LlamaConfig } from '../../model/config/llama-config.ts'
 
 /**

@@ -1,4 +1,4 @@
-import type { CachedResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { GatewayClient } from './gateway-client.ts'
 

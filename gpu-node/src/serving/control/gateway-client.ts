@@ -1,11 +1,6 @@
 import { AppError, parseErrorBody, type ErrorCode } from '@copal/shared/errors.ts'
-import {
-  heartbeatResponse,
-  type Heartbeat,
-  type HeartbeatResponse,
-  type CachedResponse,
-  type ReceiptBatch,
-} from '@copal/shared/wire/node-rpc.ts'
+import { heartbeatResponse, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import type { CachedResponse, ReceiptBatch } from '@copal/shared/wire/receipts.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { reasonOf } from '../../platform/log.ts'

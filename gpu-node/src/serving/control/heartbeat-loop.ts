@@ -1,5 +1,5 @@
 import { toAppError } from '@copal/shared/errors.ts'
-import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { GatewayClient } from './gateway-client.ts'
 

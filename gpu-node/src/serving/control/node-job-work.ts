@@ -1,6 +1,11 @@
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import type { CalibrateJob, DatasetRef, EvaluateJob, EvaluateResult } from '@copal/shared/wire/node-rpc.ts'
+import type {
+  CalibrateJob,
+  DatasetRef,
+  EvaluateJob,
+  EvaluateResult,
+} from '@copal/shared/wire/adaptation-jobs.ts'
 import { runCalibration } from '../../pruning/runs/run-calibration.ts'
 import type { CalibrationOutcome, DatasetFile } from '../../pruning/runs/calibration-task.ts'
 import type { ModelReference } from '../../pruning/runs/pruning-child-protocol.ts'

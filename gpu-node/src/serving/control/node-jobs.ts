@@ -10,7 +10,7 @@ import {
   type EvaluateResult,
   type Job,
   type JobReport,
-} from '@copal/shared/wire/node-rpc.ts'
+} from '@copal/shared/wire/adaptation-jobs.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { heartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import { heartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { z } from 'zod'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'

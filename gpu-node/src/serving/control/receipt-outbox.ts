@@ -1,7 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toAppError } from '@copal/shared/errors.ts'
-import { receipt as receiptSchema, type Receipt } from '@copal/shared/wire/node-rpc.ts'
+import { receipt as receiptSchema, type Receipt } from '@copal/shared/wire/receipts.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
 import type { GatewayClient } from './gateway-client.ts'

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import type { Evaluator } from './mask-evaluator.ts'
 import { within } from '../../platform/timeout.ts'
 

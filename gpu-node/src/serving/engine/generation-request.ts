@@ -1,5 +1,5 @@
 import type { AppError } from '@copal/shared/errors.ts'
-import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
 import type { SamplerSpec, WeightSet } from '../contract/backend.ts'
 import type { NamedPrefix } from './prefix-names.ts'
 import type { TokenLogprob } from './generated-text.ts'

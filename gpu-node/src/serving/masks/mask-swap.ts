@@ -1,5 +1,5 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
-import type { WeightSetState } from '@copal/shared/wire/node-rpc.ts'
+import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'

@@ -1,4 +1,4 @@
-import type { HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 
 /** The masks that the gateway wants served and kept warm; null is dense. */
 export type DesiredMasks = HeartbeatResponse['desired']

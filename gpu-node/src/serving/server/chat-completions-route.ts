@@ -1,23 +1,23 @@
 import { Hono } from 'hono'
-import { chatCall } from '@copal/shared/wire/node-rpc.ts'
+import { chatCall } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { chatFormat } from './output-format.ts'
 import { CHAT_LOGPROB_BYTES, requireLogprobsFit } from './response-size.ts'
 import { chatPrompt, userText } from './chat-prompt.ts'
-import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
-import { sampledTokens } from './drift-scoring.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { clientTextTokens } from './drift-scoring.ts'
 import { promptPrefixes } from './prompt-tokens.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling-options.ts'
 import { CHAT_FIELDS, compileStructure, structureOf } from './structured-output.ts'
 import { toolFormat } from './tool-call-format.ts'
 
 /** `POST /rpc/chat-completions` */
-export function chatCompletions(deps: InferenceDeps): Hono {
+export function chatCompletions(deps: InferenceRouteDeps): Hono {
   const { encoder, grammars, generate, read } = deps
   const { codec, config } = deps.model
   const tokenBytes = (id: number) => codec.tokenBytes(id)
   return new Hono().post('/', async (c) => {
-    const { request, ...call } = validate(chatCall, await read(c.req.raw, CALL_BYTES))
+    const { request, ...call } = validate(chatCall, await read(c.req.raw, MAX_CALL_BYTES))
     const structure = structureOf(request, CHAT_FIELDS)
     const withUsage = request.stream_options?.include_usage ?? false
     return generate(
@@ -41,7 +41,7 @@ export function chatCompletions(deps: InferenceDeps): Hono {
             requireLogprobsFit(plan, config.contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')
           return plan
         },
-        clientText: () => sampledTokens(codec, userText(request.messages)),
+        clientText: () => clientTextTokens(codec, userText(request.messages)),
         format(head) {
           const format = chatFormat(head, {
             logprobs: request.logprobs ?? false,

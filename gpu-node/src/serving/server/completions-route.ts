@@ -1,19 +1,19 @@
 import { Hono } from 'hono'
 import { promptsOf } from '@copal/shared/wire/completions.ts'
-import { completionCall } from '@copal/shared/wire/node-rpc.ts'
+import { completionCall } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { completionFormat } from './output-format.ts'
 import { COMPLETION_LOGPROB_BYTES, requireLogprobsFit } from './response-size.ts'
-import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
-import { sampledTokens } from './drift-scoring.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { clientTextTokens } from './drift-scoring.ts'
 import { promptPrefixes, tokensOf } from './prompt-tokens.ts'
 import { completionMaxTokens, samplingOf } from './sampling-options.ts'
 
 /** `POST /rpc/completions` */
-export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
+export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
   const { model, encoder, generate, read } = deps
   return new Hono().post('/', async (c) => {
-    const { request, ...call } = validate(completionCall, await read(c.req.raw, CALL_BYTES))
+    const { request, ...call } = validate(completionCall, await read(c.req.raw, MAX_CALL_BYTES))
     const withUsage = request.stream_options?.include_usage ?? false
     const topLogprobs = request.logprobs ?? -1
     const [first = []] = promptsOf(request)
@@ -37,7 +37,7 @@ export function completions(deps: Omit<InferenceDeps, 'grammars'>): Hono {
             requireLogprobsFit(plan, model.config.contextLength, COMPLETION_LOGPROB_BYTES, 'logprobs')
           return plan
         },
-        clientText: () => (typeof first === 'string' ? sampledTokens(model.codec, first) : first),
+        clientText: () => (typeof first === 'string' ? clientTextTokens(model.codec, first) : first),
         format: (head) =>
           completionFormat(head, {
             logprobs: topLogprobs >= 0,

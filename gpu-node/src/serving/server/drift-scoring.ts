@@ -1,9 +1,9 @@
-import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { Engine } from '../engine/engine-api.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
-import { isExpected, sum } from './score-outcome.ts'
+import { isExpectedScoringFailure, sum } from './score-outcome.ts'
 
 /** A client's text shorter than this says too little about drift. */
 const MIN_TOKENS = 16
@@ -23,7 +23,7 @@ export interface DriftDeps {
 }
 
 /** The tokens of a client's text, as far as they are scored. */
-export function sampledTokens(codec: Pick<TextCodec, 'encodeDocument'>, text: string): number[] {
+export function clientTextTokens(codec: Pick<TextCodec, 'encodeDocument'>, text: string): number[] {
   return codec.encodeDocument(text.slice(0, MAX_CHARACTERS))
 }
 
@@ -60,7 +60,7 @@ export async function scoreDrift(
     return { tokens: text.length - 1, nllMasked, nllDense }
   } catch (error) {
     // Under load some texts go unscored, by design; anything else is worth a line.
-    if (!isExpected(error)) {
+    if (!isExpectedScoringFailure(error)) {
       deps.log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
     }
     return null

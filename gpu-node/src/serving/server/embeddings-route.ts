@@ -1,48 +1,48 @@
 import { Hono } from 'hono'
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import { inputsOf, type EmbeddingsResponse } from '@copal/shared/wire/embeddings.ts'
-import { embeddingsCall } from '@copal/shared/wire/node-rpc.ts'
+import { embeddingsCall } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { Engine } from '../engine/engine-api.ts'
 import type { Embedding, EmbeddingCall, EmbedRequest } from '../engine/embedding-request.ts'
 import type { GenerationOutcome } from '../engine/generation-request.ts'
 import { textTooLong } from '../engine/request-errors.ts'
-import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
+import { endGenerated, endRejected, startCallSpan } from '../telemetry/generation-spans.ts'
 import { requireEmbeddingsFit } from './response-size.ts'
-import { answerHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
-import type { Call, Calls } from './running-calls.ts'
-import { together } from './completion-choices.ts'
+import { responseHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
+import type { RunningCall, RunningCalls } from './running-calls.ts'
+import { combineOutcomes } from './completion-choices.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
-import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
-import { answerAtOnce, brokeOff, LATE_MS, type WholeAnswer } from './late-response.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { respondWhenReady, logBrokenResponse, LATE_AFTER_MS, type CompleteResponse } from './late-response.ts'
 import { tokensOf } from './prompt-tokens.ts'
-import type { ReceiptDesk, SettledCall } from './receipt-desk.ts'
+import type { ReceiptIssuer, ReceiptCall } from './receipt-desk.ts'
 
 /** Texts of one call that are in the engine at the same time, so that one call does not fill its queue. */
-const AT_ONCE = 8
+const MAX_CONCURRENT_TEXTS = 8
 
 /** `POST /rpc/embeddings`: all of one call by the same weights, with one receipt. */
 export function embeddings(
   deps: NodeServerDeps,
-  desk: ReceiptDesk,
-  calls: Calls,
+  desk: ReceiptIssuer,
+  calls: RunningCalls,
   nowMs: () => number,
-  { encoder, read }: Pick<InferenceDeps, 'encoder' | 'read'>,
+  { encoder, read }: Pick<InferenceRouteDeps, 'encoder' | 'read'>,
 ): Hono {
   const { engine, model, telemetry } = deps
   const { tracing, metrics } = telemetry
   return new Hono().post('/', async (c) => {
-    const { request, ...call } = validate(embeddingsCall, await read(c.req.raw, CALL_BYTES))
+    const { request, ...call } = validate(embeddingsCall, await read(c.req.raw, MAX_CALL_BYTES))
     const arrivedMs = nowMs()
-    const settled: SettledCall = { ...call, model: request.model, sampledText: null }
+    const settled: ReceiptCall = { ...call, model: request.model, sampledText: null }
     const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
     const started: EmbeddingCall[] = []
-    const underWay = calls.begin(call.requestId)
-    const left = new AbortController()
-    const signal = AbortSignal.any([left.signal, c.req.raw.signal])
+    const running = calls.begin(call.requestId)
+    const clientGone = new AbortController()
+    const signal = AbortSignal.any([clientGone.signal, c.req.raw.signal])
 
-    async function embed(): Promise<WholeAnswer> {
+    async function embed(): Promise<CompleteResponse> {
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
       const texts = await tokensOf(inputsOf(request), field, model.config, encoder, signal)
@@ -53,13 +53,13 @@ export function embeddings(
         if (length > engine.policy.contextLength) throw textTooLong(length, engine.policy.contextLength)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
       const common = { id: call.requestId, weights, deadlineMs: deps.requestTimeoutMs }
-      const embedded = await embedAll(engine, texts, common, { signal, started, underWay })
+      const embedded = await embedAll(engine, texts, common, { signal, started, running })
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
         index,
-        embedding: encode(unitLength(embedding), format),
+        embedding: encodeVector(unitLength(embedding), format),
       }))
-      const outcome = together(await outcomesOf(started), 1)
+      const outcome = combineOutcomes(await outcomesOf(started), 1)
       endGenerated(tracing.tracer, span, outcome)
       desk.settle(settled, outcome)
       const maskVersion = embedded[0]?.maskVersion ?? 0
@@ -70,32 +70,32 @@ export function embeddings(
         data,
         usage: { prompt_tokens: outcome.promptTokens, total_tokens: outcome.promptTokens },
       }
-      return { maskVersion, answer }
+      return { maskVersion, body }
     }
 
     async function fail(thrown: unknown): Promise<never> {
       const error = toAppError(thrown)
       if (started.length > 0) {
-        const outcome = together(await outcomesOf(started), 1)
+        const outcome = combineOutcomes(await outcomesOf(started), 1)
         endGenerated(tracing.tracer, span, { ...outcome, error })
         desk.settle(settled, outcome)
       } else {
-        endRefused(span, error)
-        metrics.refused(error.code)
-        desk.refuse(settled, arrivedMs, error)
+        endRejected(span, error)
+        metrics.rejected(error.code)
+        desk.reject(settled, arrivedMs, error)
       }
       throw thrown
     }
 
-    return answerAtOnce(
+    return respondWhenReady(
       embed()
         .catch(fail)
-        .finally(() => underWay.end()),
-      (maskVersion) => answerHeaders(deps.nodeId, call.domain, maskVersion),
+        .finally(() => running.end()),
+      (maskVersion) => responseHeaders(deps.nodeId, call.domain, maskVersion),
       {
-        keepAliveMs: deps.keepAliveMs ?? LATE_MS,
-        onCancel: () => left.abort(),
-        onError: brokeOff(deps.log, call.requestId),
+        keepAliveMs: deps.keepAliveMs ?? LATE_AFTER_MS,
+        onCancel: () => clientGone.abort(),
+        onError: logBrokenResponse(deps.log, call.requestId),
       },
     )
   })
@@ -106,7 +106,7 @@ async function embedAll(
   engine: Pick<Engine, 'embed' | 'hold'>,
   texts: readonly (readonly number[])[],
   common: Pick<EmbedRequest, 'id' | 'deadlineMs'> & { weights: WeightSet | null },
-  { signal, started, underWay }: { signal: AbortSignal; started: EmbeddingCall[]; underWay: Call },
+  { signal, started, underWay }: { signal: AbortSignal; started: EmbeddingCall[]; underWay: RunningCall },
 ): Promise<Embedding[]> {
   const abort = new AbortController()
   const leave = () => abort.abort()
@@ -120,12 +120,12 @@ async function embedAll(
     for (let index = next++; index < texts.length; index = next++) {
       const call = engine.embed({ ...common, part: index, tokens: texts[index]!, signal: abort.signal })
       started.push(call)
-      underWay.follow(index, call.outcome)
+      underWay.track(index, call.outcome)
       results[index] = await call.embedding
     }
   }
   try {
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, texts.length) }, work))
+    await Promise.all(Array.from({ length: Math.min(MAX_CONCURRENT_TEXTS, texts.length) }, work))
     return results
   } finally {
     next = texts.length
@@ -152,7 +152,7 @@ function unitLength(vector: Float32Array): Float32Array {
 }
 
 /** As numbers, or as OpenAI's clients ask for them: base64 of little-endian f32. */
-function encode(vector: Float32Array, format: 'float' | 'base64'): number[] | string {
+function encodeVector(vector: Float32Array, format: 'float' | 'base64'): number[] | string {
   if (format === 'float') return [...vector]
   const bytes = Buffer.alloc(vector.length * 4)
   vector.forEach((value, index) => bytes.writeFloatLE(value, index * 4))

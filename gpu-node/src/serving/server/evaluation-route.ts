@@ -1,18 +1,18 @@
 import { Hono } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
-import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { reasonOf } from '../../platform/log.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
 import type { ReadCall } from './route-deps.ts'
 
 /** 64 Mi characters as JSON, which may escape some of them. */
-const EVALUATE_BYTES = 96 * 1024 * 1024
+const MAX_EVALUATE_BYTES = 96 * 1024 * 1024
 
 /** `POST /rpc/evaluate`: newline-delimited events; a failure after the first is the last event. */
 export function evaluate(deps: Pick<NodeServerDeps, 'model' | 'evaluateText' | 'log'>, read: ReadCall): Hono {
   return new Hono().post('/', async (c) => {
-    const call = validate(evaluateCall, await read(c.req.raw, EVALUATE_BYTES))
+    const call = validate(evaluateCall, await read(c.req.raw, MAX_EVALUATE_BYTES))
     if (call.model !== deps.model.id) {
       throw new AppError(
         'model_not_found',

@@ -1,21 +1,22 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { Usage } from '@copal/shared/wire/inference-fields.ts'
-import { MAX_CACHED_RESPONSE_BYTES, type CacheTarget } from '@copal/shared/wire/node-rpc.ts'
+import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
+import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
 import type { GenerationOutcome } from '../engine/generation-request.ts'
-import { endGenerated, endRefused, startCallSpan } from '../telemetry/generation-spans.ts'
-import type { AnswerFormat, AnswerHead, WholeChoice } from './output-format.ts'
-import { answerHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
-import type { Calls } from './running-calls.ts'
+import { endGenerated, endRejected, startCallSpan } from '../telemetry/generation-spans.ts'
+import type { OutputFormat, OutputHead, FinishedChoice } from './output-format.ts'
+import { responseHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
+import type { RunningCalls } from './running-calls.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './completion-choices.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
-import { answerAtOnce, brokeOff, LATE_MS } from './late-response.ts'
-import type { ReceiptDesk, SettledCall } from './receipt-desk.ts'
-import type { ShadowDesk } from './shadow-scoring.ts'
+import { respondWhenReady, logBrokenResponse, LATE_AFTER_MS } from './late-response.ts'
+import type { ReceiptIssuer, ReceiptCall } from './receipt-desk.ts'
+import type { ShadowScorer } from './shadow-scoring.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './event-stream.ts'
 import { within } from '../../platform/timeout.ts'
 
 /** One call, of either API, ready to run. */
-interface GenerateJob {
+interface GenerationCall {
   requestId: string
   domain: string
   account?: string | undefined
@@ -42,11 +43,11 @@ interface GenerateJob {
    */
   prepare: (signal: AbortSignal) => Promise<ChoicesPlan>
   clientText: () => readonly number[]
-  format: (head: AnswerHead) => AnswerFormat
+  format: (head: OutputHead) => OutputFormat
 }
 
 /** Runs jobs and answers them. */
-export type Generate = (job: GenerateJob, request: Request) => Promise<Response>
+export type Generate = (job: GenerationCall, request: Request) => Promise<Response>
 
 /**
  * Runs generations for both APIs: one receipt and one span each, headers as soon as the weights are known or it has waited
@@ -54,38 +55,41 @@ export type Generate = (job: GenerateJob, request: Request) => Promise<Response>
  */
 export function createGenerate(
   deps: NodeServerDeps,
-  desk: ReceiptDesk,
-  shadows: ShadowDesk,
-  calls: Calls,
+  desk: ReceiptIssuer,
+  shadows: ShadowScorer,
+  calls: RunningCalls,
   nowMs: () => number,
 ): Generate {
   const { engine, telemetry, log } = deps
   const { tracing, metrics } = telemetry
   const keepAliveMs = deps.keepAliveMs ?? 5_000
-  const lateMs = deps.keepAliveMs ?? LATE_MS
+  const lateMs = deps.keepAliveMs ?? LATE_AFTER_MS
 
   /** Gives the gateway a streamed answer that became whole, where it shall be kept. */
-  function keeper({ cache, tenant }: GenerateJob, maskVersion: () => number): EventStreamOptions['whole'] {
-    const { onAnswer } = deps
-    if (!cache || tenant === undefined || !onAnswer) return undefined
+  function captureForCache(
+    { cache, tenant }: GenerationCall,
+    maskVersion: () => number,
+  ): EventStreamOptions['capture'] {
+    const { onCacheableResponse } = deps
+    if (!cache || tenant === undefined || !onCacheableResponse) return undefined
     const known = { ...cache, nodeId: deps.nodeId, tenant, contentType: EVENT_STREAM }
     return {
       mostBytes: MAX_CACHED_RESPONSE_BYTES,
-      take: (body) => onAnswer({ ...known, maskVersion: maskVersion(), body }),
+      take: (body) => onCacheableResponse({ ...known, maskVersion: maskVersion(), body }),
     }
   }
 
   return async function generate(job, request) {
     const arrivedMs = nowMs()
-    const underWay = calls.begin(job.requestId)
-    const call: SettledCall = { ...job, sampledText: job.sample ? job.clientText : null }
+    const running = calls.begin(job.requestId)
+    const call: ReceiptCall = { ...job, sampledText: job.sample ? job.clientText : null }
     const route = new URL(request.url).pathname
     const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
     span.span.setAttributes({ 'copal.request': job.requestId, 'copal.domain': job.domain })
     const abort = new AbortController()
-    const leave = () => abort.abort()
-    request.signal.addEventListener('abort', leave, { once: true })
-    if (request.signal.aborted) leave()
+    const cancel = () => abort.abort()
+    request.signal.addEventListener('abort', cancel, { once: true })
+    if (request.signal.aborted) cancel()
 
     async function start(): Promise<Choices> {
       try {
@@ -99,15 +103,15 @@ export function createGenerate(
           deadlineMs: deps.requestTimeoutMs,
         }
         const choices = startChoices(engine, plan, common, abort)
-        for (const { prompt, outcome } of choices.parts) underWay.follow(prompt, outcome)
+        for (const { prompt, outcome } of choices.parts) running.track(prompt, outcome)
         void choices.outcome.then(settle)
         return choices
       } catch (thrown) {
         const error = toAppError(thrown)
-        endRefused(span, error)
-        metrics.refused(error.code)
-        desk.refuse(call, arrivedMs, error)
-        underWay.end()
+        endRejected(span, error)
+        metrics.rejected(error.code)
+        desk.reject(call, arrivedMs, error)
+        running.end()
         throw thrown
       }
     }
@@ -115,27 +119,28 @@ export function createGenerate(
     function settle(outcome: GenerationOutcome): void {
       endGenerated(tracing.tracer, span, outcome)
       desk.settle(call, outcome)
-      underWay.end()
+      running.end()
       const { shadowVersion } = job
       if (job.sample && shadowVersion !== undefined) shadows.score({ ...job, shadowVersion }, outcome)
     }
 
-    const headOf = (maskVersion: number): AnswerHead => ({
+    const headOf = (maskVersion: number): OutputHead => ({
       id: job.idPrefix + job.requestId,
       created: Math.floor(arrivedMs / 1000),
       model: job.model,
       system_fingerprint: fingerprint(job.model, maskVersion),
     })
-    const headersOf = (maskVersion: number | undefined) => answerHeaders(deps.nodeId, job.domain, maskVersion)
-    const onError = brokeOff(log, job.requestId)
+    const headersOf = (maskVersion: number | undefined) =>
+      responseHeaders(deps.nodeId, job.domain, maskVersion)
+    const onError = logBrokenResponse(log, job.requestId)
     const starting = start()
     if (!job.stream) {
       const pending = starting.then(async (choices) => {
-        const { maskVersion, whole } = await readWhole(choices)
+        const { maskVersion, whole } = await collectChoices(choices)
         const usage = usageOf(await choices.outcome)
-        return { maskVersion, answer: job.format(headOf(maskVersion)).whole(whole, usage) }
+        return { maskVersion, answer: job.format(headOf(maskVersion)).body(whole, usage) }
       })
-      return answerAtOnce(pending, headersOf, { keepAliveMs: lateMs, onCancel: leave, onError })
+      return respondWhenReady(pending, headersOf, { keepAliveMs: lateMs, onCancel: cancel, onError })
     }
     const pinned = starting.then(({ events }) => pinnedVersion(events))
     const inTime = await within(pinned, lateMs)
@@ -152,9 +157,9 @@ export function createGenerate(
       format,
       keepAliveMs,
       isLate: inTime === undefined,
-      onCancel: leave,
+      onCancel: cancel,
       onError,
-      whole: keeper(job, () => maskVersion),
+      capture: captureForCache(job, () => maskVersion),
     })
     return new Response(body, {
       headers: { 'content-type': EVENT_STREAM, ...headersOf(inTime), 'cache-control': 'no-cache' },
@@ -162,9 +167,16 @@ export function createGenerate(
   }
 }
 
-async function readWhole({ events, count }: Choices): Promise<{ maskVersion: number; whole: WholeChoice[] }> {
+async function collectChoices({
+  events,
+  count,
+}: Choices): Promise<{ maskVersion: number; whole: FinishedChoice[] }> {
   let maskVersion = 0
-  const whole = Array.from({ length: count }, (): WholeChoice => ({ text: '', tokens: [], reason: 'stop' }))
+  const whole = Array.from({ length: count }, (): FinishedChoice => ({
+    text: '',
+    tokens: [],
+    reason: 'stop',
+  }))
   for await (const { choice, event } of events) {
     const answer = whole[choice]!
     if (event.type === 'pinned') {
@@ -189,18 +201,18 @@ async function pinnedVersion(events: AsyncIterator<ChoiceEvent>): Promise<number
 
 async function* streamObjects(
   { events, count, outcome }: Choices,
-  format: AnswerFormat,
+  format: OutputFormat,
 ): AsyncGenerator<object, void, undefined> {
   // Held back until there is a token: before it, another node can still give the answer.
   let isOpen = false
   for await (const { choice, event } of events) {
     if (event.type === 'pinned') continue
-    if (!isOpen) yield* format.opening(count)
+    if (!isOpen) yield* format.start(count)
     isOpen = true
     if (event.type === 'text') yield* format.delta(choice, event.text, event.tokens)
-    else yield* format.closing(choice, event.reason)
+    else yield* format.endChoice(choice, event.reason)
   }
-  yield* format.ending(usageOf(await outcome))
+  yield* format.end(usageOf(await outcome))
 }
 
 function usageOf({

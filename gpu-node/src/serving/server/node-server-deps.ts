@@ -1,4 +1,5 @@
-import type { EvaluateCall, EvaluateEvent, CachedResponse, Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
+import type { CachedResponse, Receipt } from '@copal/shared/wire/receipts.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { Engine } from '../engine/engine-api.ts'
 import type { Grammars } from '../grammar/grammar-compiler.ts'
@@ -22,7 +23,7 @@ export interface NodeServerDeps {
   /** Takes one receipt for each generation that ended, however it ended. */
   onReceipt: (receipt: Receipt) => void
   /** Takes a streamed answer that is whole and that the gateway keeps. */
-  onAnswer?: (answer: CachedResponse) => void
+  onCacheableResponse?: (answer: CachedResponse) => void
   telemetry: NodeTelemetry
   log: Log
   /** Milliseconds since the epoch: signatures and `created` go by it. */

@@ -1,9 +1,9 @@
 import { Hono } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
-import type { RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
 import { reasonOf } from '../../platform/log.ts'
-import { readSigned } from './signed-body.ts'
-import { createCalls } from './running-calls.ts'
+import { readSignedJson } from './signed-body.ts'
+import { createRunningCalls } from './running-calls.ts'
 import { chatCompletions } from './chat-completions-route.ts'
 import { completions } from './completions-route.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
@@ -12,19 +12,19 @@ import { createEncoder } from './encoder.ts'
 import { evaluate } from './evaluation-route.ts'
 import { createGenerate } from './generate-response.ts'
 import { createGrammars } from '../grammar/grammar-compiler.ts'
-import type { InferenceDeps, ReadCall } from './route-deps.ts'
-import { createReceiptDesk } from './receipt-desk.ts'
+import type { InferenceRouteDeps, ReadCall } from './route-deps.ts'
+import { createReceiptIssuer } from './receipt-desk.ts'
 import { createReplayGuard } from './replay-guard.ts'
 import { responses } from './responses-route.ts'
-import { createShadowDesk, type ShadowDesk } from './shadow-scoring.ts'
+import { createShadowScorer, type ShadowScorer } from './shadow-scoring.ts'
 
 /** The HTTP face of a node. */
 export interface NodeServer {
   readonly fetch: (request: Request) => Response | Promise<Response>
   /** Every request that is prepared, waits, runs, or whose receipt waits for its scores, and how far it is. */
-  underWay(): RequestProgress[]
+  progress(): RequestProgress[]
   /** What answers are worth under weights on trial, until it is told. */
-  readonly shadows: Pick<ShadowDesk, 'scores' | 'forget'>
+  readonly shadows: Pick<ShadowScorer, 'scores' | 'forget'>
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
@@ -37,7 +37,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const { engine, model, telemetry, log } = deps
   const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
   const { scoreTimeoutMs = 120_000 } = deps
-  const desk = createReceiptDesk({
+  const desk = createReceiptIssuer({
     engine,
     log,
     nowMs,
@@ -46,15 +46,15 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     activeVersion: () => engine.activeVersion,
     scoreTimeoutMs,
   })
-  const shadows = createShadowDesk({ engine, log, weights: deps.weights, scoreTimeoutMs })
-  const calls = createCalls()
+  const shadows = createShadowScorer({ engine, log, weights: deps.weights, scoreTimeoutMs })
+  const calls = createRunningCalls()
   const generate = createGenerate(deps, desk, shadows, calls, nowMs)
   const replays = createReplayGuard()
   const read: ReadCall = (request, maxBytes) =>
-    readSigned(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
+    readSignedJson(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
 
   const app = new Hono()
-  const inference: InferenceDeps = {
+  const inference: InferenceRouteDeps = {
     model,
     encoder: createEncoder(model, engine.policy.contextLength),
     grammars: deps.grammars ?? createGrammars(model),
@@ -92,13 +92,15 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   return {
     fetch: (request) => app.fetch(request),
     shadows,
-    underWay: () => byRequest([...calls.parts(), ...engine.progress(), ...desk.scoring()]),
+    progress: () => mergeByRequest([...calls.progress(), ...engine.progress(), ...desk.scoringProgress()]),
     settled: () => desk.settled(),
   }
 }
 
 /** A call can be several requests of the engine, one for each of its choices or texts; a prompt counts once. */
-function byRequest(parts: readonly (RequestProgress & { part?: number | undefined })[]): RequestProgress[] {
+function mergeByRequest(
+  parts: readonly (RequestProgress & { part?: number | undefined })[],
+): RequestProgress[] {
   return [...Map.groupBy(parts, ({ requestId }) => requestId)].map(([requestId, own]) => {
     const completionTokens = own.reduce((sum, part) => sum + part.completionTokens, 0)
     const firstTokenWaits = completionTokens > 0 ? [] : own.flatMap((part) => part.firstTokenWaitMs ?? [])

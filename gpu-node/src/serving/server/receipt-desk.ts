@@ -1,12 +1,13 @@
 import type { AppError } from '@copal/shared/errors.ts'
-import type { Receipt, RequestProgress } from '@copal/shared/wire/node-rpc.ts'
+import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { GenerationOutcome } from '../engine/generation-request.ts'
 import { finishReasonOf } from '../engine/request-errors.ts'
 import { scoreDrift, type DriftDeps } from './drift-scoring.ts'
 
 /** The call that a receipt settles. */
-export interface SettledCall {
+export interface ReceiptCall {
   requestId: string
   model: string
   domain: string
@@ -19,13 +20,13 @@ export interface SettledCall {
 }
 
 /** Makes exactly one receipt of each call, but of one that another node may take. */
-export interface ReceiptDesk {
+export interface ReceiptIssuer {
   /** After a generation ended; a sampled text is scored first, and nobody waits for that. */
-  settle(call: SettledCall, outcome: GenerationOutcome): void
+  settle(call: ReceiptCall, outcome: GenerationOutcome): void
   /** For a call that was refused before it ran; nothing of it is left to settle where another node may answer it. */
-  refuse(call: SettledCall, arrivedMs: number, error: AppError): void
+  reject(call: ReceiptCall, arrivedMs: number, error: AppError): void
   /** Calls whose receipt waits for its scores: done, and not settled yet. */
-  scoring(): RequestProgress[]
+  scoringProgress(): RequestProgress[]
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
@@ -38,10 +39,10 @@ export interface ReceiptDeps extends DriftDeps {
 }
 
 /** A desk without outstanding receipts. */
-export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
+export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
   const outstanding = new Map<string, { receipt: Receipt; sent: Promise<void> }>()
 
-  async function scoreAndSend(call: SettledCall, weights: WeightSet, receipt: Receipt): Promise<void> {
+  async function scoreAndSend(call: ReceiptCall, weights: WeightSet, receipt: Receipt): Promise<void> {
     const drift = call.sampledText ? await scoreDrift(deps, weights, call.sampledText) : null
     outstanding.delete(call.requestId)
     deps.onReceipt({ ...receipt, drift })
@@ -55,12 +56,12 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
         outstanding.set(call.requestId, { receipt, sent: scoreAndSend(call, outcome.weights, receipt) })
       } else deps.onReceipt(receipt)
     },
-    refuse(call, arrivedMs, error) {
+    reject(call, arrivedMs, error) {
       if (error.retryable) return
       const { requestId, model, domain } = call
       deps.onReceipt({
         requestId,
-        ...echoOf(call),
+        ...gatewayFields(call),
         model,
         domain,
         maskVersion: deps.activeVersion() ?? 0,
@@ -73,7 +74,7 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
         drift: null,
       })
     },
-    scoring: () =>
+    scoringProgress: () =>
       [...outstanding.values()].map(({ receipt: { requestId, promptTokens, completionTokens } }) => ({
         requestId,
         promptTokens,
@@ -87,11 +88,11 @@ export function createReceiptDesk(deps: ReceiptDeps): ReceiptDesk {
 }
 
 /** What a generation cost. One that never started names the active version. */
-function receiptOf(call: SettledCall, outcome: GenerationOutcome, activeVersion: number | null): Receipt {
+function receiptOf(call: ReceiptCall, outcome: GenerationOutcome, activeVersion: number | null): Receipt {
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
   return {
     requestId: call.requestId,
-    ...echoOf(call),
+    ...gatewayFields(call),
     model: call.model,
     domain: call.domain,
     maskVersion: outcome.weights?.version ?? activeVersion ?? 0,
@@ -106,7 +107,7 @@ function receiptOf(call: SettledCall, outcome: GenerationOutcome, activeVersion:
 }
 
 /** What the gateway gets back as it came. */
-export function echoOf({ account, attestation }: Pick<SettledCall, 'account' | 'attestation'>) {
+export function gatewayFields({ account, attestation }: Pick<ReceiptCall, 'account' | 'attestation'>) {
   return {
     ...(account === undefined ? {} : { account }),
     ...(attestation === undefined ? {} : { attestation }),

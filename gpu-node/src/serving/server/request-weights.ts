@@ -1,15 +1,15 @@
 /** Which weights answer a call, and how the answer names them. */
 import { AppError } from '@copal/shared/errors.ts'
-import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
 
 /** @throws AppError `model_not_found` for a model that this node does not serve */
-export function requireModel({ model }: Pick<NodeServerDeps, 'model'>, asked: string): void {
-  if (asked === model.id) return
+export function requireModel({ model }: Pick<NodeServerDeps, 'model'>, requestedModel: string): void {
+  if (requestedModel === model.id) return
   throw new AppError(
     'model_not_found',
-    `The model '${asked}' is not on this node, which serves '${model.id}'.`,
+    `The model '${requestedModel}' is not on this node, which serves '${model.id}'.`,
     { param: 'model' },
   )
 }
@@ -43,7 +43,7 @@ export function fingerprint(model: string, maskVersion: number): string {
 }
 
 /** Headers of an answer; of a late one, which weights will have made it is not known yet. */
-export function answerHeaders(
+export function responseHeaders(
   nodeId: string,
   domain: string,
   maskVersion: number | undefined,

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-rpc.ts'
+import { MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-calls.ts'
 import type { ChoicesPlan } from './completion-choices.ts'
 
 /** Bytes that one log-probability takes at the least, as a rule: of `{"token":" the","logprob":-0.1234567890123456,…}`. */
@@ -9,7 +9,7 @@ export const COMPLETION_LOGPROB_BYTES = 24
 /** Of one number of an embedding: f32 written as f64. */
 const NUMBER_BYTES = 16
 
-const MOST = `${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the most that is given at once`
+const LIMIT = `${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the most that is given at once`
 
 /**
  * Refuses a request for log-probabilities whose answer could not be given at once if it became as long as it asks for.
@@ -29,11 +29,11 @@ export function requireLogprobsFit(
     (sum, prompt) => sum + choicesPerPrompt * Math.min(maxTokens, contextLength - prompt.length),
     0,
   )
-  const mostTokens = Math.floor(MAX_RESPONSE_BYTES / (logprobBytes * (1 + sampling.topLogprobs)))
-  if (tokens <= mostTokens) return
+  const fittingTokens = Math.floor(MAX_RESPONSE_BYTES / (logprobBytes * (1 + sampling.topLogprobs)))
+  if (tokens <= fittingTokens) return
   const message =
     `With ${sampling.topLogprobs} alternatives to each of its ${tokens} tokens, over all choices, the answer could be ` +
-    `larger than ${MOST}: ${mostTokens} tokens fit. Stream it, or ask for fewer choices, tokens or alternatives.`
+    `larger than ${LIMIT}: ${fittingTokens} tokens fit. Stream it, or ask for fewer choices, tokens or alternatives.`
   throw new AppError('invalid_request', message, { param })
 }
 
@@ -44,9 +44,9 @@ export function requireLogprobsFit(
  */
 export function requireEmbeddingsFit(texts: number, hiddenSize: number, format: 'float' | 'base64'): void {
   const textBytes = format === 'float' ? hiddenSize * NUMBER_BYTES : Math.ceil((hiddenSize * 4) / 3) * 4
-  const mostTexts = Math.floor(MAX_RESPONSE_BYTES / textBytes)
-  if (texts <= mostTexts) return
+  const fittingTexts = Math.floor(MAX_RESPONSE_BYTES / textBytes)
+  if (texts <= fittingTexts) return
   const remedy = format === 'float' ? ", or for 'encoding_format': 'base64'" : ''
-  const message = `The embeddings of ${texts} texts are larger than ${MOST}. Ask for at most ${mostTexts} in one request${remedy}.`
+  const message = `The embeddings of ${texts} texts are larger than ${LIMIT}. Ask for at most ${fittingTexts} in one request${remedy}.`
   throw new AppError('invalid_request', message, { param: 'input' })
 }

@@ -1,21 +1,21 @@
 import { Hono } from 'hono'
-import { responsesCall } from '@copal/shared/wire/node-rpc.ts'
+import { responsesCall } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { toChatRequest } from '@copal/shared/wire/responses.ts'
 import { chatPrompt, userText } from './chat-prompt.ts'
-import { CALL_BYTES, type InferenceDeps } from './route-deps.ts'
-import { sampledTokens } from './drift-scoring.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { clientTextTokens } from './drift-scoring.ts'
 import { promptPrefixes } from './prompt-tokens.ts'
 import { responseFormat } from './responses-format.ts'
 import { samplingOf } from './sampling-options.ts'
 import { compileStructure, RESPONSE_FIELDS, structureOf } from './structured-output.ts'
 
 /** `POST /rpc/responses` */
-export function responses(deps: InferenceDeps): Hono {
+export function responses(deps: InferenceRouteDeps): Hono {
   const { encoder, grammars, generate, read } = deps
   const { codec } = deps.model
   return new Hono().post('/', async (c) => {
-    const { request, ...call } = validate(responsesCall, await read(c.req.raw, CALL_BYTES))
+    const { request, ...call } = validate(responsesCall, await read(c.req.raw, MAX_CALL_BYTES))
     const chat = toChatRequest(request)
     const structure = structureOf(chat, RESPONSE_FIELDS)
     const { model, temperature, top_p, seed } = request
@@ -37,7 +37,7 @@ export function responses(deps: InferenceDeps): Hono {
             constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
           }
         },
-        clientText: () => sampledTokens(codec, userText(chat.messages)),
+        clientText: () => clientTextTokens(codec, userText(chat.messages)),
         format: (head) => responseFormat(head, request, structure.tools.length > 0),
       },
       c.req.raw,

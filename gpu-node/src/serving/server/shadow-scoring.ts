@@ -1,10 +1,10 @@
-import type { ShadowScore } from '@copal/shared/wire/node-rpc.ts'
+import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { Engine } from '../engine/engine-api.ts'
 import type { GenerationOutcome } from '../engine/generation-request.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
-import { echoOf, type SettledCall } from './receipt-desk.ts'
-import { isExpected, sum } from './score-outcome.ts'
+import { gatewayFields, type ReceiptCall } from './receipt-desk.ts'
+import { isExpectedScoringFailure, sum } from './score-outcome.ts'
 
 /** Of a prompt its end is scored, of an answer its beginning: differences show in as many tokens. */
 const MAX_PROMPT_TOKENS = 256
@@ -14,10 +14,10 @@ const MIN_TOKENS = 16
 /** Answers that wait to be scored; what is more is left out, since any share of requests will do. */
 const MAX_WAITING = 4
 /** Scores that wait for a heartbeat; the oldest are dropped. */
-const MAX_UNTOLD = 256
+const MAX_UNREPORTED = 256
 
 /** A call whose answer is to be scored. */
-export interface ShadowedCall extends Pick<SettledCall, 'account' | 'attestation'> {
+export interface ShadowedCall extends Pick<ReceiptCall, 'account' | 'attestation'> {
   requestId: string
   model: string
   domain: string
@@ -26,16 +26,16 @@ export interface ShadowedCall extends Pick<SettledCall, 'account' | 'attestation
 }
 
 /** Scores what was answered under weights on trial too. */
-export interface ShadowDesk {
+export interface ShadowScorer {
   /**
    * After a generation ended: its prompt and its answer are scored, one after another, at low priority, under the weights
    * that answered and under those on trial. Nobody waits for that, and nothing is told of what fails.
    */
   score(call: ShadowedCall, outcome: GenerationOutcome): void
   /** What is there to be told, oldest first. */
-  scores(): ShadowScore[]
+  pendingScores(): ShadowScore[]
   /** These were told. */
-  forget(told: readonly ShadowScore[]): void
+  acknowledge(told: readonly ShadowScore[]): void
 }
 
 /** What scoring needs. */
@@ -48,10 +48,10 @@ export interface ShadowDeps {
 }
 
 /** A desk without scores. */
-export function createShadowDesk(deps: ShadowDeps): ShadowDesk {
+export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
   let waiting = 0
   let turn: Promise<void> = Promise.resolve()
-  let untold: ShadowScore[] = []
+  let unreported: ShadowScore[] = []
 
   async function run(call: ShadowedCall, answered: WeightSet, text: ScoredText): Promise<void> {
     try {
@@ -64,7 +64,7 @@ export function createShadowDesk(deps: ShadowDeps): ShadowDesk {
       const { requestId, model, domain, shadowVersion } = call
       const score = {
         requestId,
-        ...echoOf(call),
+        ...gatewayFields(call),
         model,
         domain,
         maskVersion: answered.version,
@@ -73,10 +73,10 @@ export function createShadowDesk(deps: ShadowDeps): ShadowDesk {
       }
       const sums = [score.prompt, score.answer].flatMap((part) => [part.nll, part.nllShadow])
       if (!sums.every(Number.isFinite)) throw new Error('its negative log-likelihood is not finite')
-      untold = [...untold, score].slice(-MAX_UNTOLD)
+      unreported = [...unreported, score].slice(-MAX_UNREPORTED)
     } catch (error) {
       // Under load some go unscored, by design; anything else is worth a line.
-      if (isExpected(error)) return
+      if (isExpectedScoringFailure(error)) return
       deps.log.warn('an answer was not scored under the mask on trial', {
         version: call.shadowVersion,
         reason: reasonOf(error),
@@ -93,10 +93,10 @@ export function createShadowDesk(deps: ShadowDeps): ShadowDesk {
       waiting += 1
       turn = turn.then(() => run(call, weights, scored)).finally(() => (waiting -= 1))
     },
-    scores: () => untold,
-    forget(told) {
+    pendingScores: () => unreported,
+    acknowledge(told) {
       const ids = new Set(told.map(({ requestId }) => requestId))
-      untold = untold.filter(({ requestId }) => !ids.has(requestId))
+      unreported = unreported.filter(({ requestId }) => !ids.has(requestId))
     },
   }
 }

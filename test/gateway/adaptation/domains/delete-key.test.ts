@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { expect, test, vi } from 'vitest'
 import type { DomainEntry } from '@copal/shared/wire/admin.ts'
-import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import {
   findDatasets,

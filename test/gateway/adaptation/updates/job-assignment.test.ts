@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import type { Job } from '@copal/shared/wire/node-rpc.ts'
+import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { applyJobReports } from '../../../../gateway/src/adaptation/updates/job-reports.ts'

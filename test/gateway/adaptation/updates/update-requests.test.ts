@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { ensureModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { jobsForNode } from '../../../../gateway/src/adaptation/updates/job-assignment.ts'

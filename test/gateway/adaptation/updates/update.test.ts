@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { DomainEntry, DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
-import type { CalibrateJob, CalibrateResult, EvaluateJob } from '@copal/shared/wire/node-rpc.ts'
+import type { CalibrateJob, CalibrateResult, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listAccumulated } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
 import { a, acquireRequest, b, readyWeightSets } from '../../support/state/fleet-state.ts'

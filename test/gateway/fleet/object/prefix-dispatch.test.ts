@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import { a, acquireRequest, b } from '../../support/state/fleet-state.ts'

@@ -1,7 +1,7 @@
 import { createExecutionContext, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import type { HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'

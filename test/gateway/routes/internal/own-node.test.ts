@@ -2,7 +2,7 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
-import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import { createApp } from '../../../../gateway/src/app.ts'

@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
-import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'

@@ -6,7 +6,7 @@ import {
   waitOnExecutionContext,
 } from 'cloudflare:test'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
-import type { ChatCall } from '@copal/shared/wire/node-rpc.ts'
+import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
-import type { SelectionSpec } from '@copal/shared/wire/node-rpc.ts'
+import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import type { Artifact } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
 import { INPUT_OF, statisticTensors } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
 import { createCalibrationPass } from '../../../../gpu-node/src/pruning/calibration/calibration-pass.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { CachedResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
 import { createAnswerSender } from '../../../../gpu-node/src/serving/control/cached-response-sender.ts'
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
-import type { Heartbeat } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
 

@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { createHeart } from '../../../../gpu-node/src/serving/control/heartbeat-loop.ts'
-import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
 import { WAIT } from '../../../support/harness/wait.ts'

@@ -1,7 +1,7 @@
 import { appendFile, readFile, readlink, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { openReceiptOutbox } from '../../../../gpu-node/src/serving/control/receipt-outbox.ts'
 import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'

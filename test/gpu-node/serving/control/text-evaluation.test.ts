@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-rpc.ts'
+import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import { createEvaluateText } from '../../../../gpu-node/src/serving/control/text-evaluation.ts'
 import type { Evaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
 import { WAIT } from '../../../support/harness/wait.ts'

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import type { EmbeddingsResponse } from '@copal/shared/wire/embeddings.ts'
-import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
 import type { EnginePolicy } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
 import {
   createArithmeticBackend,

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
-import type { CachedResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
 import type { Grammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { unlessAborted } from '../../../../gpu-node/src/platform/unless-aborted.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
@@ -100,7 +100,7 @@ test('what only the node can refuse is told as that, a client that left as cance
 test('a streamed answer that shall be kept is given as its client got it, once it is whole', async () => {
   const answers: CachedResponse[] = []
   const { node } = await start({
-    onAnswer: (answer) => answers.push(answer),
+    onCacheableResponse: (answer) => answers.push(answer),
     arithmetic: { onStep: () => sleep(2) },
   })
   const cache = { key: 'c'.repeat(64), ttlMs: 60_000 }
@@ -149,7 +149,7 @@ test("a sampled request's receipt holds the client's text scored under the mask 
   )
   expect((await json<ChatCompletion>(response)).usage.completion_tokens).toBe(24)
   expect(node.receipts).toHaveLength(0)
-  expect(node.server.underWay()).toMatchObject([
+  expect(node.server.progress()).toMatchObject([
     { requestId: 'request-sampled', completionTokens: 24, idleMs: 0 },
   ])
   gate.resolve()

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
-import { LATE_HEADER } from '@copal/shared/wire/node-rpc.ts'
+import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
 import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
 import { call, readEvents } from '../../../support/processes/in-process-node.ts'
@@ -93,7 +93,7 @@ test('a stream that waits for its turn is kept open with comments, and names the
   expect(waits.headers.get('content-type')).toMatch(/^text\/event-stream/)
   expect(waits.headers.get(LATE_HEADER)).toBe('true')
   expect(waits.headers.get('x-copal-mask')).toBeNull()
-  const waiting = node.server.underWay().find(({ requestId }) => requestId === 'request-waits')
+  const waiting = node.server.progress().find(({ requestId }) => requestId === 'request-waits')
   expect(waiting).toEqual({ requestId: 'request-waits', promptTokens: 0, completionTokens: 0, idleMs: 0 })
   node.engine.setActive(backend.weights(8))
   await runs.body?.cancel()

@@ -1,5 +1,5 @@
 import { and, count, eq, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
-import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
+import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { accumulated, datasets, domains, updates } from '../schema.ts'
 

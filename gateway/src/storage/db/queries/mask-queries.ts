@@ -1,5 +1,5 @@
 import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm'
-import type { DatasetRef } from '@copal/shared/wire/node-rpc.ts'
+import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { accumulated, masks, models, updates } from '../schema.ts'
 import type { UpdatePatch, UpdateRow } from './update-queries.ts'

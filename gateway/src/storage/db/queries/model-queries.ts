@@ -1,6 +1,6 @@
 import { and, eq, exists, isNull, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/sqlite-core'
-import type { HeartbeatResponse } from '@copal/shared/wire/node-rpc.ts'
+import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { trialsInForce } from '../trials-in-force.ts'
 import type { StoredTrial, TrialKind } from '../../../contracts/trial.ts'
 import type { Database } from '../../../contracts/database.ts'

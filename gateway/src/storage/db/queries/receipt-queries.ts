@@ -1,5 +1,5 @@
 import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from 'drizzle-orm'
-import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts } from '../schema.ts'
 import { countDays } from './usage-day-queries.ts'

@@ -1,5 +1,5 @@
 import { and, count, eq, gte, lt, sql, sum } from 'drizzle-orm'
-import type { ShadowScore } from '@copal/shared/wire/node-rpc.ts'
+import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { shadowScores } from '../schema.ts'
 import { OTHER_DOMAINS } from './usage-total-queries.ts'

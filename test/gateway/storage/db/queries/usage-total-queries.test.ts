@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import type { Receipt } from '@copal/shared/wire/node-rpc.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { openDatabase } from '../../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains, forgetDomain } from '../../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { insertReceipts } from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'

@@ -1,0 +1,131 @@
+/** Jobs that the gateway hands to nodes in heartbeat responses, and their results. */
+import { z } from 'zod'
+import { boundedArray, boundedRecord } from './bounded-collections.ts'
+import { count, modelId, sha256Hex } from './identifiers.ts'
+import { domainName } from './inference-fields.ts'
+import { MAX_LINEARS, selectionSpec } from './selection.ts'
+
+/**
+ * A dataset that the gateway froze: newline-delimited {@link TextSample}s, named by its SHA-256. Each line also names its
+ * domain, so that no two domains share a dataset and the texts of one domain can be deleted.
+ */
+export const datasetRef = z.object({ sha256: sha256Hex, domain: domainName, samples: count })
+
+/** A dataset that the gateway froze. */
+export type DatasetRef = z.output<typeof datasetRef>
+
+/** One line of a dataset file. */
+export const textSample = z.object({ text: z.string().min(1) })
+
+/** One line of a dataset file. */
+export type TextSample = z.output<typeof textSample>
+
+/**
+ * A calibration job: accumulate statistics of datasets and select a mask from them. Heartbeat responses list a job until the
+ * node reports its end. Jobs are idempotent: the same job run twice gives the same result.
+ */
+export const calibrateJob = z.object({
+  kind: z.literal('calibrate'),
+  id: z.string(),
+  model: modelId,
+  /** Datasets of this update, to calibrate unless their statistics are on disk. */
+  datasets: z.array(datasetRef),
+  /** Datasets of earlier updates, whose statistics also count; calibrated again where this node lacks them. */
+  accumulated: z.array(datasetRef),
+  /** Maximum sequences of `length` consecutive tokens from each dataset. */
+  samples: z.int().min(1).max(4096),
+  length: z.int().min(16).max(32768),
+  seed: count,
+  selection: selectionSpec,
+  parent: sha256Hex.nullable(),
+  /** Creation time of the update; part of the mask file, so that the job run twice gives the same bytes. */
+  created: z.iso.datetime(),
+})
+
+/** An evaluation job: the loss of a mask on holdouts. */
+export const evaluateJob = z.object({
+  kind: z.literal('evaluate'),
+  id: z.string(),
+  model: modelId,
+  /** The mask to evaluate; null is dense. */
+  mask: sha256Hex.nullable(),
+  holdouts: z.array(datasetRef),
+  windowTokens: z.int().min(16).max(32768),
+})
+
+/** A job that the gateway hands to a node. */
+export const job = z.discriminatedUnion('kind', [calibrateJob, evaluateJob])
+
+/** A job that the gateway hands to a node. */
+export type Job = z.output<typeof job>
+
+/** A calibration job. */
+export type CalibrateJob = z.output<typeof calibrateJob>
+
+/** An evaluation job. */
+export type EvaluateJob = z.output<typeof evaluateJob>
+
+/** Layer output errors before and after a refinement, by linear. */
+const errorsByLinear = boundedRecord(
+  MAX_LINEARS,
+  'linears',
+  z.record(z.string(), z.object({ before: z.number(), after: z.number() })),
+)
+
+/** The result of a calibration job. */
+export const calibrateResult = z.object({
+  kind: z.literal('calibrate'),
+  /** SHA-256 of the mask file, which the node uploads with `PUT /internal/masks/:sha256` before it reports the result. */
+  maskSha256: sha256Hex,
+  maskBytes: count,
+  /** The scope of the mask, which may differ from the requested one; absent from older nodes. */
+  scope: z.enum(['row', 'matrix']).optional(),
+  /** Fraction of weights pruned, over all masked linears. */
+  sparsity: z.number(),
+  /** Fraction of mask bits that differ from the parent's; null without a parent. */
+  churn: z.number().nullable(),
+  /** The datasets whose statistics the mask was selected from, with their tokens. */
+  tokens: boundedArray(z.object({ sha256: sha256Hex, tokens: count })),
+  calibrateMs: z.number(),
+  selectMs: z.number(),
+  /** Methods with `+swaps`: squared output error of each linear, mean over tokens, before and after the exchange. */
+  swaps: errorsByLinear.optional(),
+  /** Methods with `+reconstruct`: the same error with the dense values, and with the solved ones. */
+  reconstruction: errorsByLinear.optional(),
+})
+
+/** The result of a calibration job. */
+export type CalibrateResult = z.output<typeof calibrateResult>
+
+/** The result of an evaluation job. */
+export const evaluateResult = z.object({
+  kind: z.literal('evaluate'),
+  domains: boundedArray(
+    z.object({
+      domain: domainName,
+      holdoutSha256: sha256Hex,
+      tokens: count,
+      /** Null where it is not finite, which JSON cannot represent; that mask is never promoted. */
+      nllMean: z.number().nullable(),
+      perplexity: z.number().nullable(),
+    }),
+  ),
+})
+
+/** The result of an evaluation job. */
+export type EvaluateResult = z.output<typeof evaluateResult>
+
+/** A node's report on a job. */
+export const jobReport = z.object({
+  id: z.string(),
+  state: z.enum(['running', 'done', 'failed', 'cancelled']),
+  /** 0 to 1. */
+  progress: z.number().min(0).max(1),
+  /** The current activity, for people: `calibrating legal, block 12 of 30`. */
+  message: z.string().max(512),
+  result: z.discriminatedUnion('kind', [calibrateResult, evaluateResult]).optional(),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+})
+
+/** A node's report on a job. */
+export type JobReport = z.output<typeof jobReport>

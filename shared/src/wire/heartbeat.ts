@@ -1,0 +1,118 @@
+/** What a node reports in its heartbeats, and the response. */
+import { z } from 'zod'
+import { job, jobReport } from './adaptation-jobs.ts'
+import { boundedArray } from './bounded-collections.ts'
+import { attestation, count, maskRef, modelId, sha256Hex } from './identifiers.ts'
+import { domainName } from './inference-fields.ts'
+import { nodeId } from './node-secret.ts'
+import { nodePrefixes } from './prefix.ts'
+import { pruneMethod } from './prune-method.ts'
+
+/** The state of a weight set on a node. */
+export const weightSetState = z.object({
+  version: count,
+  state: z.enum(['loading', 'ready', 'draining', 'failed']),
+  requests: count,
+  error: z.string().max(1024).optional(),
+})
+
+/** The state of a weight set on a node. */
+export type WeightSetState = z.output<typeof weightSetState>
+
+/** The progress of a request on a node. */
+export const requestProgress = z.object({
+  requestId: z.string(),
+  /** Tokens processed so far; a request whose node dies is charged these. */
+  promptTokens: count,
+  completionTokens: count,
+  /** Time since its last step; 0 while it is queued. */
+  idleMs: z.number().min(0),
+  /** Time since its first step while it has no token; absent while it is queued, and for embeddings. */
+  firstTokenWaitMs: z.number().min(0).optional(),
+})
+
+/** The progress of a request on a node. */
+export type RequestProgress = z.output<typeof requestProgress>
+
+/** Sums over the same tokens under both masks. */
+const shadowSums = z.object({ tokens: count, nll: z.number(), nllShadow: z.number() })
+
+/**
+ * The score of one response under the active mask and under the shadow: sums of negative log-likelihood, in nats, over the
+ * same tokens of its prompt and of its output. It contains no text and is charged to nobody.
+ */
+export const shadowScore = z.object({
+  requestId: z.string().min(8).max(64),
+  /** As in the call. */
+  account: z.string().min(1).max(64).optional(),
+  attestation,
+  model: modelId,
+  domain: domainName,
+  maskVersion: count,
+  shadowVersion: count,
+  prompt: shadowSums,
+  answer: shadowSums,
+})
+
+/** The score of one response under the active mask and under the shadow. */
+export type ShadowScore = z.output<typeof shadowScore>
+
+/** Maximum scores in one heartbeat. */
+export const MAX_SHADOW_SCORES = 64
+
+/** Body of `POST /internal/nodes/heartbeat`, which a node sends every 2 s and at once when something changed. */
+export const heartbeat = z.object({
+  nodeId,
+  /** The address at which the gateway reaches this node, like `http://127.0.0.1:8790`. */
+  url: z.url({ protocol: /^https?$/ }),
+  draining: z.boolean(),
+  /** The node stops: this is its last heartbeat, and its open leases will get no receipts. */
+  leaving: z.boolean().default(false),
+  /** Identifies the process; a new value means that the node was restarted. */
+  process: z.string().min(1).max(64).optional(),
+  model: z.object({ id: modelId, baseSha256: sha256Hex, contextLength: count, parameters: count }),
+  /** The version new requests start on. */
+  activeVersion: count,
+  weightSets: boundedArray(weightSetState),
+  load: z.object({
+    running: count,
+    waiting: count,
+    /** Tokens of key/value cache in use, and how many there are. */
+    kvTokensUsed: count,
+    kvTokensTotal: count,
+    /** Maximum requests that run at once; without it the gateway never considers the node full. */
+    slots: z.int().min(1).optional(),
+  }),
+  /**
+   * Names of the pruning methods that this node offers. They do not change while its process runs, so it leaves them out
+   * once the gateway has answered `registered`.
+   */
+  methods: boundedArray(pruneMethod).max(1024).optional(),
+  /** Prefixes in its cache, by the keys of the calls; absent from a node without a prefix cache. */
+  prefixes: nodePrefixes.optional(),
+  /** Every request that the node has accepted and not sent a receipt for. */
+  requests: boundedArray(requestProgress).default([]),
+  /** Repeated until a heartbeat with them gets its response. */
+  shadows: boundedArray(shadowScore).max(MAX_SHADOW_SCORES).optional(),
+  jobs: boundedArray(jobReport),
+})
+
+/** A parsed heartbeat. */
+export type Heartbeat = z.output<typeof heartbeat>
+
+/** The response to a heartbeat. */
+export const heartbeatResponse = z.object({
+  /** The gateway knows what does not change about this process (`methods`): the next heartbeat may leave it out. */
+  registered: z.boolean().optional(),
+  desired: z.object({
+    active: maskRef.nullable(),
+    previous: maskRef.nullable(),
+    /** Masks of running trials, which nodes also keep loaded. */
+    trials: z.array(maskRef).max(4).optional(),
+  }),
+  /** Jobs that this node should run. A reported job that is missing here is over: the node forgets it, or cancels it if it runs. */
+  jobs: z.array(job),
+})
+
+/** The response to a heartbeat. */
+export type HeartbeatResponse = z.output<typeof heartbeatResponse>

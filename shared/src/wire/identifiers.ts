@@ -1,0 +1,23 @@
+/** Identifiers and counts of the admin API and of the protocol between gateway and nodes. */
+import { z } from 'zod'
+
+/** A SHA-256 in lower-case hex. */
+export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 in lower-case hex')
+
+/** The id of a model, without version. */
+export const modelId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/)
+
+/** A count: a whole number, 0 or more. */
+export const count = z.int().min(0)
+
+/** A registered mask: its version for the model, and the SHA-256 of its file. Dense (version 0) has no file. */
+export const maskRef = z.object({ version: z.int().min(1), sha256: sha256Hex })
+
+/** A registered mask. */
+export type MaskRef = z.output<typeof maskRef>
+
+/**
+ * Proof that the gateway sent a request to a node. Nodes return it unchanged with their receipts and scores, which count for
+ * nothing without a valid one.
+ */
+export const attestation = sha256Hex.optional()

@@ -1,0 +1,42 @@
+/** How a mask is selected, as in an update and in its calibration job. */
+import { z } from 'zod'
+import { DENSE } from '../mask/mask-metadata.ts'
+import { patternError } from '../mask/sparsity-pattern.ts'
+import { boundedRecord } from './bounded-collections.ts'
+import { pruneMethod } from './prune-method.ts'
+
+/** Upper bound of the linears of a model. */
+export const MAX_LINEARS = 4096
+
+/**
+ * Patterns of single linears, by the name of the weight, in which `*` matches any characters. The last match counts. `dense`
+ * leaves a linear out of the mask.
+ */
+export const patternRules = boundedRecord(
+  MAX_LINEARS,
+  'patterns of single linears',
+  z.record(
+    z.string().min(1).max(256),
+    z.string().refine((text) => text === DENSE || patternError(text) === undefined, {
+      error: ({ input }) => `${patternError(String(input))}, or '${DENSE}'`,
+    }),
+  ),
+)
+
+/** Patterns of single linears. */
+export type PatternRules = z.output<typeof patternRules>
+
+/** How a mask is selected: the method, the number of weights to keep, and whether those of a row or of a matrix compete. */
+export const selectionSpec = z.object({
+  method: pruneMethod,
+  /** `0.5` prunes half of the weights, `2:4` keeps two of four; see `mask/sparsity-pattern.ts`. */
+  pattern: z.string().refine((text) => patternError(text) === undefined, {
+    error: ({ input }) => patternError(String(input)),
+  }),
+  /** Ignored for n:m. */
+  scope: z.enum(['row', 'matrix']).default('row'),
+  patterns: patternRules.optional(),
+})
+
+/** How a mask is selected. */
+export type SelectionSpec = z.output<typeof selectionSpec>
