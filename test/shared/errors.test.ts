@@ -21,10 +21,10 @@ describe('an error body', () => {
     { error: null },
     { error: { code: 'no_such_code', message: 'm' } },
     { error: { code: 'overloaded' } },
-    // What every object inherits is no code, though it is in the table.
+    // Inherited properties of the table are not error codes.
     { error: { code: 'toString', message: 'm' } },
     { error: { code: 'constructor', message: 'm' } },
-  ])('that is none of ours is told by undefined: %j', (body) => {
+  ])('of another service is parsed as undefined: %j', (body) => {
     expect(parseErrorBody(body)).toBeUndefined()
   })
 })

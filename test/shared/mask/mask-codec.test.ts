@@ -22,7 +22,7 @@ const BASE = 'ab'.repeat(32)
 const Q = 'model.layers.0.self_attn.q_proj.weight'
 const DOWN = 'model.layers.0.mlp.down_proj.weight'
 
-/** The mask of one linear that keeps the weights for which `keeps` says so. */
+/** Creates the mask of one linear that keeps the weights for which `keeps` returns true. */
 function linear(rows: number, cols: number, keeps: (row: number, col: number) => boolean): MaskLinear {
   const width = rowBytes(cols)
   const bits = new Uint8Array(rows * width)
@@ -64,7 +64,7 @@ const target = {
   ]),
 }
 
-/** The error of reading and checking a mask file. */
+/** Returns the error of reading and checking a mask file. */
 function errorOf(bytes: Uint8Array, against = target): AppError {
   try {
     checkMask(decodeMask(bytes), against)
@@ -75,7 +75,7 @@ function errorOf(bytes: Uint8Array, against = target): AppError {
   throw new Error('it was accepted')
 }
 
-/** The file with its metadata and tensors changed, re-encoded as a valid container. */
+/** Returns the file with changed metadata and tensors, encoded as a valid container. */
 function altered(
   change: (metadata: Record<string, string>, tensors: Map<string, SafetensorsTensor>) => void,
   of: Mask = mask(),

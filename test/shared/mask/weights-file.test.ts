@@ -42,7 +42,7 @@ const TARGET = {
   ]),
 }
 
-/** Seeded survivors of a matrix, exactly as many in each group as the pattern says. */
+/** Seeded bits of a matrix that keep exactly the count of the pattern in each group. */
 function survivors(
   pattern: string,
   scope: MaskScope,
@@ -96,7 +96,7 @@ describe('values', () => {
   test('are rounded to the nearest bfloat16, ties to even', () => {
     expect(round(1)).toBe(0x3f80)
     expect(round(-0)).toBe(0x8000)
-    // Halfway between two neighbours: to the even one, down and up.
+    // Halfway between two neighbours, rounded to the even one: down, then up.
     expect(round(float(0x3f808000))).toBe(0x3f80)
     expect(round(float(0x3f818000))).toBe(0x3f82)
     expect(round(float(0x3f808001))).toBe(0x3f81)
@@ -104,7 +104,7 @@ describe('values', () => {
     // The rounding carries into the exponent.
     expect(round(float(0x3fffffff))).toBe(0x4000)
     expect(round(float(0xc07fff00))).toBe(0xc080)
-    // Denormal, and the largest that a bfloat16 holds.
+    // A denormal, and the largest bfloat16.
     expect(round(float(0x00010000))).toBe(1)
     expect(round(float(0x7f7f7fff))).toBe(0x7f7f)
   })
@@ -171,7 +171,7 @@ test.each<[string, Partial<MaskMeta>]>([
     checkMask(back, TARGET)
     expect(encodeMask(back)).toEqual(bytes)
   }
-  // Of a Buffer, parts are Buffers: the same bytes as another class.
+  // Views of a Buffer are Buffers: another class with the same bytes.
   const ofBuffer = decodeMask(Buffer.from(shifted.buffer, 1))
   for (const [name, { values }] of original.linears)
     expect(ofBuffer.linears.get(name)!.values).toEqual(values)
@@ -325,6 +325,6 @@ test('sparsity counts dense linears where the shapes are known; churn counts the
   const same: Mask = { meta: all.meta, linears: new Map([...all.linears, [DOWN, some.linears.get(DOWN)!]]) }
   expect(maskChurn(same, some)).toBe(36 / (72 + 64))
   expect(maskChurn(some, same)).toBe(36 / (72 + 64))
-  // Values are no part of it.
+  // Values do not count.
   expect(maskChurn(all, { meta: all.meta, linears: weightsFile({}, 1).linears })).toBe(0)
 })

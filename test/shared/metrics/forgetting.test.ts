@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { backwardTransfer } from '@copal/shared/metrics/forgetting.ts'
 
 test('backward transfer is the mean and the maximum of R_Ni − R_ii over the domains learned before the last stage', () => {
-  // Worked by hand: a: 14 − 10 = 4, b: 21 − 22 = −1; c is learned last and does not count.
+  // By hand: a has 14 − 10 = 4, b has 21 − 22 = −1; c is learned last and does not count.
   const perplexity = [
     [9, 19, 29],
     [10, 40, 60],

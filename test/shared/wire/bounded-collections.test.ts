@@ -7,7 +7,7 @@ import { embeddingsRequest } from '@copal/shared/wire/embeddings.ts'
 import { receiptBatch } from '@copal/shared/wire/receipts.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
 
-/** Elements that are looked at, and a schema of them. */
+/** Records which elements a schema parses. */
 function watched() {
   const seen: number[] = []
   const element = z.number().refine((value) => seen.push(value) > 0 && value >= 0, 'negative')

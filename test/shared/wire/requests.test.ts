@@ -23,7 +23,7 @@ function errorOf(request: () => unknown): { param: string | null; message: strin
   throw new Error('the request was accepted')
 }
 
-/** Every parameter of OpenAI's chat completions that is taken, with a value that is. */
+/** Every accepted parameter of OpenAI's chat completions, with a valid value. */
 const ACCEPTED_BY_CHAT: Record<string, unknown> = {
   frequency_penalty: 0.5,
   logit_bias: { '5': -100, '1734': 100 },
@@ -274,7 +274,7 @@ describe('responses', () => {
       parallel_tool_calls: false,
       response_format: { type: 'json_schema', json_schema: { name: 'n', schema } },
     })
-    // What the node takes is what the gateway took.
+    // The node parses the chat that the gateway accepted.
     expect(() => validate(chatRequest, { model: 'tiny', ...asChat })).not.toThrow()
   })
 })
@@ -293,7 +293,7 @@ describe('embeddings', () => {
       [[1, 2], [3]],
       [[1, 2], [3]],
     ],
-  ])('take %j', (input, inputs) => {
+  ])('accept %j', (input, inputs) => {
     expect(inputsOf(embeddings({ input })())).toEqual(inputs)
   })
 
@@ -309,7 +309,7 @@ describe('embeddings', () => {
   })
 })
 
-/** As deep as a body of 1 MiB has room for. */
+/** A schema nested as deep as fits into a body of 1 MiB. */
 const abyss: unknown = JSON.parse('{"a":'.repeat(150_000) + '1' + '}'.repeat(150_000))
 const schemaFormat = { type: 'json_schema', name: 'f', schema: abyss }
 
