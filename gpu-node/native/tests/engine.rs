@@ -163,12 +163,12 @@ fn works_that_do_not_fit_are_rejected_and_change_nothing() {
         (vec![work(2, 16, 16, 1, &other)], "page 4 was never written"),
         (vec![work(1, 20, 0, 45, &own)], "the model takes 64"),
         (vec![work(2, usize::MAX, usize::MAX, 1, &own)], "after"),
-        (vec![work(2, 0, 0, 17, &other[..1])], "1 pages for 17 tokens"),
-        (vec![work(2, 0, 0, 1, &[64])], "page 64 is none of 64"),
+        (vec![work(2, 0, 0, 17, &other[..1])], "1 pages, too few for 17 tokens"),
+        (vec![work(2, 0, 0, 1, &[64])], "page 64 is not one of the 64 pages"),
         (vec![work(2, 0, 0, 1, &other), work(2, 0, 0, 1, &own)], "another work"),
-        (vec![work(2, 0, 0, 1, &other), work(3, 0, 0, 1, &other)], "page 4, which the step has twice"),
-        (vec![work(2, 0, 0, 17, &[4, 4])], "page 4, which the step has twice"),
-        (vec![work(1, 20, 0, 1, &own), work(2, 0, 0, 1, &own)], "which the step has twice"),
+        (vec![work(2, 0, 0, 1, &other), work(3, 0, 0, 1, &other)], "page 4, which the step uses twice"),
+        (vec![work(2, 0, 0, 17, &[4, 4])], "page 4, which the step uses twice"),
+        (vec![work(1, 20, 0, 1, &own), work(2, 0, 0, 1, &own)], "which the step uses twice"),
     ] {
         let message = rejection(&works);
         assert!(message.contains(part), "{message}");

@@ -93,7 +93,7 @@ pub(super) fn check(
     });
     used().for_each(|page| uses[page] = 0);
     clash.map_or(Ok(()), |(item, page)| {
-        Err(misfit(item, &format!("it writes page {page}, which the step has twice")))
+        Err(misfit(item, &format!("it writes page {page}, which the step uses twice")))
     })
 }
 
@@ -118,13 +118,13 @@ fn fault_of(config: &ModelConfig, pool: &PagePool, held: usize, item: &Work<'_>)
         return Some(format!("the sequence has {end} tokens, the model takes {context}"));
     };
     if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab) {
-        return Some(format!("token {token} is none of {vocab}"));
+        return Some(format!("token {token} is not in the vocabulary of {vocab} tokens"));
     }
     if pages.len() < end.div_ceil(PAGE_TOKENS) {
-        return Some(format!("it has {} pages for {end} tokens", pages.len()));
+        return Some(format!("it has {} pages, too few for {end} tokens", pages.len()));
     }
     if let Some(page) = pages.iter().find(|&&page| page as usize >= pool.total()) {
-        return Some(format!("page {page} is none of {}", pool.total()));
+        return Some(format!("page {page} is not one of the {} pages", pool.total()));
     }
     if let Some(page) = pages[..position.div_ceil(PAGE_TOKENS)].iter().find(|&&page| !pool.is_written(page)) {
         return Some(format!("page {page} was never written"));
@@ -134,7 +134,7 @@ fn fault_of(config: &ModelConfig, pool: &PagePool, held: usize, item: &Work<'_>)
         return Some(format!("it has {} targets for {} tokens", targets.len(), tokens.len()));
     }
     let target = targets.iter().find(|&&target| target >= vocab as i32)?;
-    Some(format!("target {target} is none of {vocab}"))
+    Some(format!("target {target} is not in the vocabulary of {vocab} tokens"))
 }
 
 impl From<MultiplyError> for StepError {
