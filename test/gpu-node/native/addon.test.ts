@@ -1,4 +1,6 @@
-import { expect, test } from 'vitest'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import {
   addonPath,
@@ -7,7 +9,19 @@ import {
   loadNativeIfThere,
   NativeUnavailableError,
 } from '../../../gpu-node/src/platform/native-addon.ts'
-import type { Addon, PackOptions, Precision } from '../../../gpu-node/native/addon.d.ts'
+import type {
+  Addon,
+  AddonErrorCode,
+  EngineStep,
+  LinearName,
+  LinearPlace,
+  PackOptions,
+  Precision,
+  WeightSource,
+} from '../../../gpu-node/native/addon.d.ts'
+import { BLOCK_LINEARS } from '../../../gpu-node/src/model/config/llama-config.ts'
+import { TINY_NATIVE_ENGINE } from '../../support/engine/tiny-native-engine.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
 import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
 import { createRandom, normals } from '../../support/harness/random.ts'
 
@@ -191,6 +205,89 @@ function testAddon(addon: Addon): void {
     }
     expect(errorOf(() => addon.pack(options))).toBe(failure)
     expect(errorOf(() => new addon.Sampler(options as never))).toMatchObject({ code: 'InvalidArg' })
+  })
+
+  describe('errors say what went wrong by their code', () => {
+    const code = (expected: AddonErrorCode) => expect.objectContaining({ code: expected })
+
+    test('of sizes', () => {
+      expect(() => new addon.Engine({ ...TINY_NATIVE_ENGINE, threads: 0 })).toThrow(code('InvalidArg'))
+      expect(() => new addon.Engine({ ...TINY_NATIVE_ENGINE, pages: 2 ** 25 })).toThrow(
+        code('InvalidPageCount'),
+      )
+      expect(() => new addon.Sampler({ vocabSize: 2 }).logSumExp(Float32Array.of(NaN, 1))).toThrow(
+        code('InvalidLogits'),
+      )
+    })
+
+    test('of files, and of weights that a getter releases', async () => {
+      const masterPath = join(temporaryDir(), 'master')
+      await writeFile(masterPath, new Uint8Array(4000))
+      const linears = Object.fromEntries(
+        BLOCK_LINEARS.map((name, i) => [name, { dense: 400 * i, mask: null }]),
+      )
+      const source: WeightSource = {
+        masterPath,
+        maskPath: null,
+        embedding: 0,
+        head: 0,
+        finalNorm: 0,
+        blocks: [{ attentionNorm: 0, mlpNorm: 0, linears: linears as Record<LinearName, LinearPlace> }],
+        threads: 1,
+      }
+      const tiny = new addon.Engine(TINY_NATIVE_ENGINE)
+      await expect(tiny.load({ ...source, masterPath: '/nowhere' })).rejects.toEqual(code('UnreadableFile'))
+      await expect(tiny.load({ ...source, embedding: 4000 })).rejects.toEqual(code('UnreadableFile'))
+      expect(() => tiny.load({ ...source, blocks: [] })).toThrow(code('InvalidArg'))
+      const weights = await tiny.load(source)
+      const step: EngineStep = {
+        sequences: Float64Array.of(1),
+        positions: Int32Array.of(0),
+        lengths: Int32Array.of(1),
+        outputs: Uint8Array.of(1),
+        cachedLengths: Int32Array.of(0),
+        pageCounts: Int32Array.of(1),
+        tokens: Int32Array.of(1),
+        targets: Int32Array.of(-1),
+        pages: Int32Array.of(0),
+        drops: new Float64Array(0),
+      }
+      await tiny.step(weights, step)
+      await expect(tiny.step(weights, { ...step, tokens: Int32Array.of(11) })).rejects.toEqual(
+        code('InvalidStep'),
+      )
+      let released: Promise<void> | undefined
+      const releasing = {
+        ...step,
+        get tokens() {
+          released = tiny.release(weights)
+          return step.tokens
+        },
+      }
+      expect(() => tiny.step(weights, releasing)).toThrow(code('InvalidState'))
+      await released
+    })
+
+    test('of grammars, with the part that is at fault', async () => {
+      const vocabulary = await addon.createVocabulary({
+        bytes: Uint8Array.of(97, 98),
+        lengths: Uint32Array.of(1, 1, 0),
+        special: Uint8Array.of(0, 0, 1),
+        endTokens: Uint32Array.of(2),
+      })
+      for (const [schema, expected, detail] of [
+        ['{"allOf": [true, {"not": {}}]}', 'GrammarUnsupportedKeywords', "'not'"],
+        ['{"type": "string", "format": "color"}', 'GrammarUnsupportedFormat', 'color'],
+        ['{"$ref": "#/a"}', 'GrammarMissingRef', '#/a'],
+        ['{"type": "text"}', 'GrammarInvalid', undefined],
+      ] as const)
+        await expect(vocabulary.compile('json_schema', schema)).rejects.toMatchObject({
+          code: expected,
+          ...(detail === undefined ? {} : { detail }),
+        })
+      const matcher = (await vocabulary.compile('json_schema', '{"type": "boolean"}')).matcher()
+      await expect(matcher.advance(Int32Array.of(0))).rejects.toEqual(code('MatcherFailed'))
+    })
   })
 
   test('an addon that is built of other sources is not taken', () => {

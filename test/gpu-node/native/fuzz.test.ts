@@ -25,6 +25,7 @@ import { ENGINE_OPTIONS } from '../../support/engine/engine-options.ts'
 import { fuzzSeconds } from '../../support/harness/fuzz-seconds.ts'
 import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
 import { createRandom } from '../../support/harness/random.ts'
+import { TINY_NATIVE_ENGINE } from '../../support/engine/tiny-native-engine.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 import { openTinyModel } from '../../support/models/tiny-model.ts'
 
@@ -46,27 +47,6 @@ const EXPECTED_CODES: readonly unknown[] = [
   'NumberExpected',
   'StringExpected',
 ] satisfies (AddonErrorCode | `${string}Expected`)[]
-
-/** An engine of a tiny model. */
-const SMALL_ENGINE: EngineOptions = {
-  threads: 1,
-  precision: 'bf16',
-  headPrecision: 'int8',
-  model: {
-    hidden: 8,
-    layers: 1,
-    heads: 2,
-    kvHeads: 1,
-    headDim: 4,
-    intermediate: 6,
-    vocab: 11,
-    context: 32,
-    eps: 1e-5,
-    ropeFrequencies: Float64Array.of(1, 0.1),
-  },
-  pages: 4,
-  batchTokens: 16,
-}
 
 type Draw = () => unknown
 
@@ -224,7 +204,7 @@ function testAddon(built: Addon): void {
     test('load', async () => {
       const path = join(temporaryDir(), 'master')
       await writeFile(path, new Uint8Array(4000).fill(0))
-      const engine = new built.Engine(SMALL_ENGINE)
+      const engine = new built.Engine(TINY_NATIVE_ENGINE)
       const worked = await fuzz(async (seed) => {
         const { random, pick, number, text, ...others } = draws(seed)
         // A source has some hundred values, so each is odd less often than those of other calls.

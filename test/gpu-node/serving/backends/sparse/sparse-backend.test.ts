@@ -19,6 +19,7 @@ import type { GenerateRequest } from '../../../../../gpu-node/src/serving/engine
 import { checkInvariants } from '../../../../support/engine/engine-invariants.ts'
 import type { Addon, Engine as NativeEngine, EngineWeights } from '../../../../../gpu-node/native/addon.d.ts'
 import { addon } from '../../../../support/engine/backends.ts'
+import { TINY_NATIVE_ENGINE } from '../../../../support/engine/tiny-native-engine.ts'
 import { ENGINE_OPTIONS } from '../../../../support/engine/engine-options.ts'
 import { GREEDY } from '../../../../support/engine/greedy.ts'
 import { skipWithoutAddon } from '../../../../support/harness/skip-without-addon.ts'
@@ -117,20 +118,7 @@ function testSparse(built: Addon): void {
     const backend = newBackend({ addon: watched, threads: 384 })
     await backend.release(await load(backend, await open()))
     expect(asked).toEqual([256])
-    const model = {
-      hidden: 8,
-      layers: 1,
-      heads: 2,
-      kvHeads: 1,
-      headDim: 4,
-      intermediate: 6,
-      vocab: 11,
-      context: 32,
-      eps: 1e-5,
-      ropeFrequencies: Float64Array.of(1, 0.1),
-    }
-    const options = { threads: 257, precision: 'bf16', headPrecision: 'int8', model } as const
-    expect(() => new built.Engine({ ...options, pages: 4, batchTokens: 16 })).toThrow(
+    expect(() => new built.Engine({ ...TINY_NATIVE_ENGINE, threads: 257 })).toThrow(
       'threads must be a whole number from 1 to 256',
     )
   })
