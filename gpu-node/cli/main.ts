@@ -1,14 +1,14 @@
-/** The `copal` command's process: hands its surroundings to the command line and exits as it says. */
+/** Entry point of the `copal` command. */
 import { join } from 'node:path'
 import { runCommand } from './program.ts'
 
 const interruption = new AbortController()
 process.once('SIGINT', () => interruption.abort())
 process.once('SIGTERM', () => interruption.abort())
-// `copal … | head` closes our output early; that is not an error.
+// `copal … | head` closes the output early, which is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
 
-// npm runs scripts in the checkout; file names are meant from where the user is.
+// npm runs scripts in the checkout, but file names are relative to the user's folder.
 const startedByScript = process.env.npm_lifecycle_event === 'copal'
 const code = await runCommand(process.argv.slice(2), {
   env: process.env,

@@ -18,15 +18,15 @@ import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
 import { createSession, type Session } from './api/session.ts'
 import { lineWidth, type Terminal } from './output/terminal.ts'
-import { refuseUnknownCommands } from './unknown-command.ts'
+import { rejectUnknownCommands } from './unknown-command.ts'
 
-/** 0: done. 1: it failed. 2: the command line was wrong. */
+/** The exit code: 0 for success, 1 for a failure, 2 for a wrong command line. */
 export type ExitCode = 0 | 1 | 2
 
 /**
  * Runs one `copal` command line.
  *
- * @param args without the program's own name.
+ * @param args the arguments without the program's own name
  */
 export async function runCommand(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
   try {
@@ -46,8 +46,8 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
 }
 
 /**
- * `help lab run` as `lab run --help`: Commander's own shows the help of the first command alone. What is no command is left
- * as it is, without `help`, to be refused.
+ * Rewrites `help lab run` to `lab run --help`, because Commander's `help` shows only the help of the first command. Names
+ * that are no commands are returned without `help`, so that they are rejected as usual.
  */
 function helpAsOption(program: Command, args: readonly string[]): string[] {
   if (args[0] !== 'help') return [...args]
@@ -74,7 +74,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
       getErrHelpWidth: () => lineWidth(stderr),
     })
     .exitOverride()
-    .showHelpAfterError('Run it with --help to see what it takes.')
+    .showHelpAfterError('Run it with --help to see its arguments and options.')
     .addHelpText(
       'after',
       '\nExamples:\n  copal status\n  copal generate "What is resin?"\n  copal domains import legal contracts.txt\n  copal update legal\n  copal drift',
@@ -107,8 +107,8 @@ export async function createProgram(session: Session, options = { lab: true }): 
     addLabCommands(lab, session)
   }
   for (const group of program.commands.filter(({ commands }) => commands.length > 0))
-    refuseUnknownCommands(group)
-  // As of a shell's variable that is not set: the API would take it for the list that the name belongs to.
+    rejectUnknownCommands(group)
+  // An unset shell variable gives an empty argument, which the API would read as the path of a list.
   return program.hook('preAction', (_program, command) => {
     const empty = command.args.indexOf('')
     if (empty >= 0) command.error(`error: argument '${nameOf(command, empty)}' is empty`)

@@ -2,16 +2,16 @@ import type { Command } from 'commander'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 
 /**
- * Has a command with commands below it name unknown ones; Commander does only where the command itself does nothing. For
- * when those below are there: they would let anything follow them else.
+ * Makes a command with subcommands reject unknown ones by name. Commander does so only for a command without an action of its
+ * own. Call it after the subcommands were added: they inherit the setting for excess arguments.
  */
-export function refuseUnknownCommands(group: Command): void {
+export function rejectUnknownCommands(group: Command): void {
   group.allowExcessArguments().hook('preAction', (_group, command) => {
-    if (command === group) refuseUnknownCommand(group)
+    if (command === group) rejectUnknownCommand(group)
   })
 }
 
-function refuseUnknownCommand(command: Command): void {
+function rejectUnknownCommand(command: Command): void {
   const [unknown] = command.args
   if (unknown === undefined) return
   const name = command.name()
@@ -19,7 +19,7 @@ function refuseUnknownCommand(command: Command): void {
   const nearest = suggestName(unknown, known)
   const help =
     nearest === undefined
-      ? `There are: ${known.map((each) => `${name} ${each}`).join(', ')}`
+      ? `Known commands: ${known.map((each) => `${name} ${each}`).join(', ')}`
       : `Did you mean ${name} ${nearest}?`
   command.error(`error: unknown command '${name} ${unknown}'\n(${help})`)
 }

@@ -1,6 +1,6 @@
 /**
- * What OpenAI's clients see of what goes wrong, and of weights that are named: the real gateway and nodes with the tiny
- * model, whose bounds are so low that they are met.
+ * Errors and named weights as OpenAI's clients see them: the real gateway and nodes with the tiny model, with limits low
+ * enough to be reached.
  */
 import { join } from 'node:path'
 import OpenAI, { APIError, InternalServerError, NotFoundError, RateLimitError } from 'openai'
@@ -20,9 +20,9 @@ const chat = {
   temperature: 0,
   max_completion_tokens: 8,
 }
-/** What the tiny model says to anything at temperature 0 has no end. */
+/** The tiny model's text at temperature 0 never ends by itself. */
 const endless = { ...chat, max_completion_tokens: 12_000 }
-/** Requests that its node takes: twice what it runs at once. */
+/** Requests that the node accepts: twice the number that it runs at once. */
 const ROOM = 16
 const LONG_MS = 300_000
 
@@ -31,11 +31,11 @@ let node: FleetNode
 let key: string
 let client: OpenAI
 let clientForPython: PythonPackage
-/** The name of its mask, once there is one. */
+/** The model name with the mask, once a mask is imported. */
 let masked: string
 
 beforeAll(async () => {
-  // Installed before anything waits for it.
+  // Installed first, because it may take long.
   clientForPython = await pythonPackage('openai', '3.57.0')
   fleet = await startFleet({
     variables: { COPAL_QUEUE_TIMEOUT_MS: '0', COPAL_NODE_WAIT_MS: '1000' },
@@ -47,7 +47,7 @@ beforeAll(async () => {
 }, LONG_MS)
 afterAll(() => fleet?.stop())
 
-test('a body that is too large is told as such, and not sent again', async () => {
+test('a body that is too large is a 413 that the client does not retry', async () => {
   const messages = [{ role: 'user' as const, content: 'x'.repeat(1024 * 1024) }]
   const { error, calls } = await refusal((counting) =>
     counting.chat.completions.create({ ...chat, messages }),
@@ -63,7 +63,7 @@ test('a body that is too large is told as such, and not sent again', async () =>
   expect(calls).toBe(1)
 })
 
-test('a budget that is used up is told as such, and not asked again', async () => {
+test('a used-up budget is an insufficient_quota error that the client does not retry', async () => {
   const { key: spent } = await fleet.key({ tokens_per_month: 300 })
   const asked = { ...chat, max_completion_tokens: 500 }
   const { error, calls } = await refusal((counting) => counting.chat.completions.create(asked), spent)
@@ -77,7 +77,7 @@ test('a budget that is used up is told as such, and not asked again', async () =
   expect(calls).toBe(1)
 })
 
-test('nodes that are full are told as such, and when to ask again', async () => {
+test('full nodes are a 429 with Retry-After', async () => {
   const left = new AbortController()
   const held = Array.from({ length: ROOM }, () =>
     client.chat.completions.create({ ...endless, stream: true }, { signal: left.signal }),
@@ -95,7 +95,7 @@ test('nodes that are full are told as such, and when to ask again', async () => 
   await fleet.settled()
 })
 
-test('without a node that takes requests that is told, and when to ask again', async () => {
+test('without a node that takes requests the error is a 503 with Retry-After', async () => {
   await fleet.admin('PUT', `/admin/nodes/${node.id}/drain`)
   onTestFinished(async () => {
     await fleet.admin('DELETE', `/admin/nodes/${node.id}/drain`)
@@ -108,7 +108,7 @@ test('without a node that takes requests that is told, and when to ask again', a
   expect(await inPython({ no_node_is_told: null })).toEqual(['no_node_is_told'])
 })
 
-test.each(['gpt-9', 'tiny@mask-9'])('%s is not found, and not asked for again', async (model) => {
+test.each(['gpt-9', 'tiny@mask-9'])('%s is a 404 that the client does not retry', async (model) => {
   for (const ask of [
     (counting: OpenAI) => counting.chat.completions.create({ ...chat, model }),
     (counting: OpenAI) => counting.responses.create({ model, input: 'x' }),
@@ -120,7 +120,7 @@ test.each(['gpt-9', 'tiny@mask-9'])('%s is not found, and not asked for again', 
   }
 })
 
-test('weights are asked for by their names, and each answer says what made it', async () => {
+test('weights can be requested by name, and each response names its weights', async () => {
   const before = (await collect(client.models.list())).map(({ id }) => id)
   expect(before).toEqual([MODEL, `${MODEL}@dense`])
   const { version } = await fleet.importMask(randomHalfMask(fleet.model, 1).bytes, true)
@@ -160,7 +160,7 @@ test('weights are asked for by their names, and each answer says what made it', 
   }
 })
 
-test('a chat whose node dies mid-stream throws the error, after what came before', async () => {
+test('a chat stream throws the error when its node dies, after the chunks before it', async () => {
   const stream = await client.chat.completions.create({ ...endless, stream: true })
   const pieces: unknown[] = []
   const error = await thrownBy(async () => {
@@ -174,7 +174,7 @@ test('a chat whose node dies mid-stream throws the error, after what came before
   await restart()
 })
 
-test('a response whose node dies mid-stream throws the error, after what came before', async () => {
+test('a response stream throws the error when its node dies, after the events before it', async () => {
   const stream = await client.responses.create({
     model: MODEL,
     input: 'the cat sat on the mat',
@@ -195,7 +195,7 @@ test('a response whose node dies mid-stream throws the error, after what came be
   await restart()
 })
 
-test('the client for Python sees the same', { timeout: LONG_MS }, async () => {
+test('the Python client sees the same errors', { timeout: LONG_MS }, async () => {
   const other = await fleet.start('node-b')
   await serving(other)
   const { key: spent } = await fleet.key({ tokens_per_month: 300 })
@@ -209,7 +209,7 @@ test('the client for Python sees the same', { timeout: LONG_MS }, async () => {
   expect(await inPython(checks)).toEqual(Object.keys(checks))
 })
 
-/** Has the client for Python make checks, each with what it is given. @returns those that it passed */
+/** Runs checks with the Python client, each with its argument. Returns the names of those that passed. */
 async function inPython(checks: Record<string, unknown>): Promise<string[]> {
   const script = join(import.meta.dirname, 'openai_python_errors.py')
   const made = await clientForPython.run([script, `${fleet.url}/v1`, key, JSON.stringify(checks)])
@@ -220,7 +220,7 @@ async function inPython(checks: Record<string, unknown>): Promise<string[]> {
     .map((line) => line.replace(/^ok /, ''))
 }
 
-/** Waits until a node takes requests, with the weights that it shall have. */
+/** Waits until a node takes requests with the desired weights. */
 async function serving({ id } = node): Promise<void> {
   const serves = async () => {
     const { nodes, models } = await fleet.admin<StatusReport>('GET', '/admin/status')
@@ -235,7 +235,7 @@ async function restart(): Promise<void> {
   await serving()
 }
 
-/** What a client that tries again thrice throws in the end, and how often it has called. */
+/** Returns the error that a client with three retries throws, and how often it called. */
 async function refusal(
   ask: (counting: OpenAI) => PromiseLike<unknown>,
   apiKey = key,

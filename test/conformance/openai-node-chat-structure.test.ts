@@ -1,4 +1,4 @@
-/** Formats and tools of chat completions as OpenAI's client for Node asks for them. The random model’s answers fit. */
+/** Response formats and tools of chat completions with OpenAI's Node client. The output of the random model fits them. */
 import OpenAI, { BadRequestError } from 'openai'
 import { zodFunction, zodResponseFormat } from 'openai/helpers/zod'
 import type { ChatCompletionMessageToolCall } from 'openai/resources/chat/completions'
@@ -9,7 +9,7 @@ import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 
 const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })
-/** Of the tiny model's tokens these come first, then one for each byte. */
+/** The tiny model's first tokens are special, and one for each byte follows. */
 const SPECIAL_TOKENS = 3
 const ask = {
   model: 'tiny',
@@ -18,7 +18,7 @@ const ask = {
   max_completion_tokens: 300,
 }
 
-// Finite languages, so that every answer ends.
+// Schemas with finite sets of values, so that every output ends.
 const person = z.strictObject({ name: z.string().max(8), kind: z.enum(['cat', 'dog']) })
 const weatherArguments = z.strictObject({ city: z.string().max(6), unit: z.enum(['C', 'F']) })
 const weather = zodFunction({ name: 'weather', parameters: weatherArguments })
@@ -29,7 +29,7 @@ else testWithout()
 
 function testWithout(): void {
   skipWithoutAddon('structured answers')
-  test('without the addon a format is refused, and the error says what to do', async () => {
+  test('without the addon a response format is rejected, and the error says what to do', async () => {
     const asking = client.chat.completions.create({ ...ask, response_format: { type: 'json_object' } })
     await expect(asking).rejects.toThrow(/build-native\.mjs/)
   })
@@ -37,7 +37,7 @@ function testWithout(): void {
 
 function testStructure(): void {
   describe('a response format', () => {
-    test('with a schema is kept to and parsed, whole and streamed alike', async () => {
+    test('with a schema gives output that parses, streamed and not streamed', async () => {
       const fields = { ...ask, response_format: zodResponseFormat(person, 'person') }
       const whole = await client.chat.completions.parse(fields)
       const [choice] = whole.choices
@@ -50,13 +50,13 @@ function testStructure(): void {
       expect((await stream.finalChatCompletion()).choices[0]?.message.parsed).toEqual(choice?.message.parsed)
     })
 
-    test('of any JSON object gives one that ends, or is cut short and says so', async () => {
+    test('of any JSON object gives an object, or output with the finish reason length', async () => {
       const choiceOf = async (fields: object) => {
         const response_format = { type: 'json_object' as const }
         const asked = { ...ask, ...fields, max_completion_tokens: 20, response_format }
         return (await client.chat.completions.create(asked)).choices[0]
       }
-      // Left to itself the random model does not close what it opened.
+      // The random model does not close its brackets by itself.
       const closes = { [SPECIAL_TOKENS + '}'.charCodeAt(0)]: 20 }
       const whole = await choiceOf({ logit_bias: closes })
       expect(whole?.finish_reason).toBe('stop')
@@ -67,7 +67,7 @@ function testStructure(): void {
       expect(cut?.message.content).toMatch(/^\{[^}]+$/)
     })
 
-    test('that cannot be followed is refused by its field', async () => {
+    test('that is not supported is rejected with its field', async () => {
       const schema = { type: 'array', uniqueItems: true }
       const response_format = { type: 'json_schema' as const, json_schema: { name: 'a', schema } }
       const asking = client.chat.completions.create({ ...ask, response_format })
@@ -83,7 +83,7 @@ function testStructure(): void {
       tool_choice: { type: 'function' as const, function: { name: 'weather' } },
     }
 
-    test('is called once, with arguments that fit and no text', async () => {
+    test('is called once, with valid arguments and without text', async () => {
       const { choices } = await client.chat.completions.parse(forced)
       expect(choices).toMatchObject([{ finish_reason: 'tool_calls', message: { content: null } }])
       const [call, ...more] = choices[0]?.message.tool_calls ?? []
@@ -96,7 +96,7 @@ function testStructure(): void {
       )
     })
 
-    test('is the same call in a stream: id and name first, then its arguments in pieces', async () => {
+    test('is the same call in a stream: id and name first, then the arguments in deltas', async () => {
       const whole = await client.chat.completions.create(forced)
       const stream = client.chat.completions.stream(forced)
       const deltas = (await collect(stream)).flatMap(({ choices }) => choices[0]?.delta.tool_calls ?? [])
@@ -117,7 +117,7 @@ function testStructure(): void {
     })
   })
 
-  test('a function need not be called: without being told to, text stays text', async () => {
+  test('without a forced function the output is text', async () => {
     const { choices } = await client.chat.completions.create({
       ...ask,
       tools: [clock],
@@ -136,7 +136,7 @@ function testStructure(): void {
   })
 }
 
-/** What the one call of a message calls. */
+/** Returns the function of the only call of a message. */
 function functionOf(calls: readonly ChatCompletionMessageToolCall[] | undefined) {
   const [call, ...more] = calls ?? []
   if (call?.type !== 'function' || more.length > 0) throw new Error('one call of a function is expected')

@@ -1,4 +1,4 @@
-/** The older completions as OpenAI's client for Node asks for them. */
+/** The legacy completions with OpenAI's Node client. */
 import OpenAI, { BadRequestError } from 'openai'
 import { describe, expect, inject, test } from 'vitest'
 import { collect } from '../support/harness/collect.ts'
@@ -7,10 +7,10 @@ const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })
 /** Greedy, so that two requests can be compared. */
 const prompt = { model: 'tiny', prompt: 'the cat sat on', temperature: 0, max_tokens: 8 }
-/** What chance there is shows at once. */
+/** Sampled at a high temperature, so that different seeds differ at once. */
 const drawn = { ...prompt, temperature: 1.5 }
 
-/** Biases of letters, whose tokens follow three special ones; with 100 nothing else is left. */
+/** Biases of letters, whose tokens follow three special ones. A bias of 100 excludes all other tokens. */
 function biasOf(letters: string, bias = 100): Record<string, number> {
   return Object.fromEntries(Array.from(letters, (letter) => [3 + letter.charCodeAt(0), bias]))
 }
@@ -22,7 +22,7 @@ async function textOf(
   return choices[0]?.text
 }
 
-test('continue a text, whole and streamed, with log-probabilities of the older shape', async () => {
+test('continue a text, streamed and not streamed, with log-probabilities in the legacy shape', async () => {
   const whole = await client.completions.create({ ...prompt, logprobs: 2 })
   const told = whole.choices[0]?.logprobs
   expect(told?.tokens).toHaveLength(whole.usage!.completion_tokens)
@@ -36,13 +36,13 @@ test('continue a text, whole and streamed, with log-probabilities of the older s
   }
 })
 
-test('continue several texts, each as it is alone', async () => {
+test('continue several texts, each as it would be alone', async () => {
   const both = await client.completions.create({ ...prompt, prompt: ['the cat', 'a mat'], n: 1 })
   expect(both.choices.map(({ index }) => index)).toEqual([0, 1])
   expect(both.choices[1]?.text).toBe(await textOf({ prompt: 'a mat' }))
 })
 
-test('end before a stop sequence, whole and streamed', async () => {
+test('end before a stop sequence, streamed and not streamed', async () => {
   const long = { ...prompt, max_tokens: 40 }
   const text = (await textOf(long)) ?? ''
   const stop = /[a-z]{2}/.exec(text.slice(1))?.[0] ?? ''
@@ -55,7 +55,7 @@ test('end before a stop sequence, whole and streamed', async () => {
   expect(chunks.at(-1)?.choices[0]?.finish_reason).toBe('stop')
 })
 
-test('have several choices, each streamed under its index, the prompt counted once', async () => {
+test('have several choices, each streamed with its index, and count the prompt once', async () => {
   const two = { ...drawn, seed: 7, n: 2 }
   const whole = await client.completions.create(two)
   const texts = whole.choices.map(({ text }) => text)
@@ -70,19 +70,19 @@ test('have several choices, each streamed under its index, the prompt counted on
   expect(streamed).toEqual(texts)
 })
 
-test('are drawn again by their seed, and otherwise by another', async () => {
+test('are the same for the same seed and differ for another seed', async () => {
   const first = await textOf({ ...drawn, seed: 7 })
   expect(await textOf({ ...drawn, seed: 7 })).toBe(first)
   expect(await textOf({ ...drawn, seed: 8 })).not.toBe(first)
 })
 
-test('are steered by biases: a forced token is all there is, a forbidden one is not there', async () => {
+test('follow biases: a forced token is the only one, a forbidden one never occurs', async () => {
   expect(await textOf({ logit_bias: biasOf('C') })).toBe('C'.repeat(8))
   expect(await textOf({ logit_bias: biasOf('CD') })).toMatch(/^[CD]{8}$/)
   expect(await textOf({ logit_bias: { ...biasOf('CD'), ...biasOf('C', -100) } })).toBe('D'.repeat(8))
 })
 
-test('repeat less under a penalty, of frequency or of presence, and more under a negative one', async () => {
+test('repeat less with a frequency or presence penalty, and more with a negative one', async () => {
   const letters = async (penalty: object) =>
     new Set(await textOf({ ...penalty, logit_bias: biasOf('ABCDEFGH'), max_tokens: 40 })).size
   const without = await letters({})
@@ -92,14 +92,14 @@ test('repeat less under a penalty, of frequency or of presence, and more under a
   }
 })
 
-test('are penalised for frequency by each repetition, for presence once', async () => {
-  // Five times what one penalty takes.
+test('are penalised once per repetition by the frequency penalty and once in all by the presence penalty', async () => {
+  // Five penalties.
   const biased = { logit_bias: { ...biasOf('C', 100), ...biasOf('D', 90) }, max_tokens: 40 }
   expect(await textOf({ ...biased, presence_penalty: 2 })).toBe('C'.repeat(40))
   expect(await textOf({ ...biased, frequency_penalty: 2 })).toMatch(/^CC+DD*C/)
 })
 
-test('tell the usage of a stream in a chunk of its own, if asked to', async () => {
+test('report the usage of a stream in a chunk of its own if requested', async () => {
   const { usage } = await client.completions.create(prompt)
   const { prompt_tokens_details: _, ...counts } = usage!
   const stream = await client.completions.create({
@@ -114,7 +114,7 @@ test('tell the usage of a stream in a chunk of its own, if asked to', async () =
   expect(silent.every((chunk) => chunk.choices.length === 1 && !chunk.usage)).toBe(true)
 })
 
-describe('refuse by its name', () => {
+describe('reject with its name', () => {
   test.each([
     ['echo', { echo: true }],
     ['suffix', { suffix: 'mat' }],

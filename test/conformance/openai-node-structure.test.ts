@@ -1,4 +1,4 @@
-/** Formats and tools as OpenAI's client for Node asks for them. A random model’s answers are nonsense, but they fit. */
+/** Text formats and tools of responses with OpenAI's Node client. The output of a random model is nonsense, but it fits. */
 import OpenAI, { BadRequestError } from 'openai'
 import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod'
 import type { ResponseInputItem, ResponseStreamEvent } from 'openai/resources/responses/responses'
@@ -11,7 +11,7 @@ const service = inject('service')
 const client = new OpenAI({ baseURL: service.baseUrl, apiKey: service.apiKey, maxRetries: 0 })
 const ask = { model: 'tiny', input: 'the cat sat on the mat', max_output_tokens: 300 }
 
-// Finite languages, so that every answer ends.
+// Schemas with finite sets of values, so that every output ends.
 const person = z.strictObject({
   name: z.string().max(8),
   age: z.int().min(0).max(150),
@@ -30,7 +30,7 @@ else testWithout()
 
 function testWithout(): void {
   skipWithoutAddon('structured answers')
-  test('without the addon a format is refused, and the error says what to do', async () => {
+  test('without the addon a format is rejected, and the error says what to do', async () => {
     const asking = client.responses.create({ ...ask, text: { format: { type: 'json_object' } } })
     await expect(asking).rejects.toThrow(/build-native\.mjs/)
   })
@@ -38,7 +38,7 @@ function testWithout(): void {
 
 function testStructure(): void {
   describe('a format', () => {
-    test('is kept to and parsed, whole and streamed alike', async () => {
+    test('gives output that parses, streamed and not streamed', async () => {
       const fields = { ...ask, temperature: 0, text: { format: zodTextFormat(person, 'person') } }
       const whole = await client.responses.parse(fields)
       expect(whole.status).toBe('completed')
@@ -54,7 +54,7 @@ function testStructure(): void {
       expect((await stream.finalResponse()).output_parsed).toEqual(whole.output_parsed)
     })
 
-    test('of any JSON object is one, or is cut short and says so', async () => {
+    test('of any JSON object gives an object, or an incomplete response', async () => {
       const response = await client.responses.create({
         ...ask,
         max_output_tokens: 20,
@@ -82,7 +82,7 @@ function testStructure(): void {
         'tools[1].parameters',
         /'color'/,
       ],
-    ])('that cannot be followed is refused by its field: %j', async (fields, param, message) => {
+    ])('that is not supported is rejected with its field: %j', async (fields, param, message) => {
       const asking = client.responses.create({ ...ask, ...fields })
       await expect(asking).rejects.toThrow(BadRequestError)
       await expect(asking).rejects.toMatchObject({ status: 400, param })
@@ -93,7 +93,7 @@ function testStructure(): void {
   describe('tools', () => {
     const required = { ...ask, tools: [weather, clock], tool_choice: 'required' as const }
 
-    test('are called with arguments that fit, and the call is echoed with what was asked for', async () => {
+    test('are called with valid arguments, and the response echoes the tools', async () => {
       const response = await client.responses.parse({
         ...ask,
         tools: [weather, clock],
@@ -112,7 +112,7 @@ function testStructure(): void {
       expect(weatherArguments.parse(call.parsed_arguments)).toEqual(JSON.parse(call.arguments))
     })
 
-    test('are called in a stream as the client accumulates it: items, deltas of arguments, their ends', async () => {
+    test('are called in a stream that the client accumulates: items, argument deltas, their ends', async () => {
       const fields = { ...required, parallel_tool_calls: false, temperature: 0 }
       const stream = client.responses.stream(fields)
       const events = await collect(stream)
@@ -134,7 +134,7 @@ function testStructure(): void {
       ])
     })
 
-    test('may be called several times in one answer, and the conversation goes on with each result', async () => {
+    test('may be called several times in one response, and the conversation continues with each result', async () => {
       const { response, events } = await drawSeveralCalls()
       const calls = response.output.filter((item) => item.type === 'function_call')
       expect(calls.map((call) => call.arguments)).toEqual(argumentsOf(events))
@@ -160,7 +160,7 @@ function testStructure(): void {
       expect(next.output.map(({ type }) => type)).toEqual(['message'])
     })
 
-    test('need not be called: text stays text', async () => {
+    test('may stay unused: the output is text', async () => {
       const response = await client.responses.create({
         ...ask,
         tools: [clock],
@@ -170,7 +170,7 @@ function testStructure(): void {
       expect(response.output.map(({ type }) => type)).toEqual(['message'])
     })
 
-    test('that gave something are asked for by their call: an output without one is refused', async () => {
+    test('need a call for each output: an output without a call is rejected', async () => {
       const input: ResponseInputItem[] = [
         { role: 'user', content: 'a' },
         { type: 'function_call_output', call_id: 'call_1', output: 'noon' },
@@ -179,7 +179,7 @@ function testStructure(): void {
       await expect(asking).rejects.toMatchObject({ status: 400, param: 'input[1].call_id' })
     })
 
-    /** How many calls a random model makes is chance: of several drawn answers one has two, and ends. */
+    /** Samples responses until one has two calls and ends: the number of calls of a random model is chance. */
     async function drawSeveralCalls() {
       for (let turn = 0; turn < 60; turn++) {
         const stream = client.responses.stream({ ...required, temperature: 2 })
@@ -201,7 +201,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** The arguments of each call in a stream, joined from their deltas. */
+/** Returns the arguments of each call in a stream, joined from their deltas. */
 function argumentsOf(events: readonly ResponseStreamEvent[]): string[] {
   const texts: string[] = []
   for (const event of events)

@@ -20,11 +20,11 @@ const messages = [
 ]
 /** Greedy, so that two requests can be compared. */
 const chat = { model: MODEL, messages, temperature: 0, max_completion_tokens: 12 }
-/** Long enough that it is not made before its reader leaves. */
+/** Long enough that it is not finished before its client disconnects. */
 const neverEnds = { max_completion_tokens: 2000, logit_bias: { '2': -100 } }
-/** Many times longer still, for what has to happen while an answer is made. */
+/** Many times longer, for events that must happen during the generation. */
 const neverEndsByFar = { ...neverEnds, max_completion_tokens: 3500, n: 16 }
-/** Nothing but the letters from A to H; the tokens of bytes follow three special ones. */
+/** Allows only the letters from A to H. The tokens of bytes follow three special ones. */
 const onlyLetters = Object.fromEntries(Array.from('ABCDEFGH', (letter) => [3 + letter.charCodeAt(0), 100]))
 
 async function createKey(fields: object): Promise<OpenAI> {
@@ -38,7 +38,7 @@ async function createKey(fields: object): Promise<OpenAI> {
   return client.withOptions({ apiKey: key })
 }
 
-/** The sum of a counter at `/metrics` over the lines that have all of these labels. */
+/** Sums a counter at `/metrics` over the lines with all of these labels. */
 async function counted(name: string, labels: Record<string, string>): Promise<number> {
   const response = await fetch(`${service.origin}/metrics`, {
     headers: { authorization: `Bearer ${service.adminKey}` },
@@ -51,7 +51,7 @@ async function counted(name: string, labels: Record<string, string>): Promise<nu
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
 }
 
-/** What a call that must fail threw. */
+/** Returns the error of a call that must fail. */
 async function thrownBy(call: PromiseLike<unknown>): Promise<unknown> {
   try {
     await call
@@ -62,7 +62,7 @@ async function thrownBy(call: PromiseLike<unknown>): Promise<unknown> {
 }
 
 describe('chat completions', () => {
-  test('answer with a message, usage, a fingerprint and headers that name mask and request', async () => {
+  test('return a message, usage, a fingerprint and headers with the mask and the request', async () => {
     const { data, response, request_id } = await client.chat.completions.create(chat).withResponse()
     expect(data).toMatchObject({
       object: 'chat.completion',
@@ -75,7 +75,7 @@ describe('chat completions', () => {
     expect(request_id).toMatch(/^req_/)
   })
 
-  test('stream the same text, its role first, its reason and the usage last', async () => {
+  test('stream the same text, with the role first and the finish reason and usage last', async () => {
     const whole = await client.chat.completions.create({ ...chat, logprobs: true, top_logprobs: 2 })
     const stream = await client.chat.completions.create({
       ...chat,
@@ -98,11 +98,11 @@ describe('chat completions', () => {
     const { prompt_tokens_details: _, ...usage } = whole.usage!
     const last = chunks.at(-1)
     expect(last).toMatchObject({ choices: [], usage })
-    // The second time the engine may have the prompt's beginning still.
+    // The second time the prefix of the prompt may be cached.
     expect(last?.usage?.prompt_tokens_details?.cached_tokens).toBeLessThan(usage.prompt_tokens)
   })
 
-  test('have as many choices as asked for, each streamed under its index, the prompt counted once', async () => {
+  test('have the requested number of choices, each streamed with its index, and count the prompt once', async () => {
     const several = { ...chat, temperature: 1.5, seed: 7, n: 3 }
     const whole = await client.chat.completions.create(several)
     expect(whole.choices.map(({ index }) => index)).toEqual([0, 1, 2])
@@ -127,7 +127,7 @@ describe('chat completions', () => {
     })
   })
 
-  test('are steered by biases: a forced token is all there is, a forbidden one is not there', async () => {
+  test('follow biases: a forced token is the only one, a forbidden one never occurs', async () => {
     const { choices } = await client.chat.completions.create({
       ...chat,
       logit_bias: { '70': 100 },
@@ -143,7 +143,7 @@ describe('chat completions', () => {
     expect(without.choices[0]?.logprobs?.content?.map(({ token }) => token)).not.toContain(tokens[0])
   })
 
-  test('repeat less under a penalty, of frequency or of presence, and more under a negative one', async () => {
+  test('repeat less with a frequency or presence penalty, and more with a negative one', async () => {
     const letters = async (penalty: object) => {
       const asked = { ...chat, ...penalty, logit_bias: onlyLetters, max_completion_tokens: 40 }
       const { choices } = await client.chat.completions.create(asked)
@@ -156,7 +156,7 @@ describe('chat completions', () => {
     }
   })
 
-  test('take every parameter that says nothing about the text', async () => {
+  test('accept every parameter that does not affect the text', async () => {
     const { choices, service_tier } = await client.chat.completions.create({
       ...chat,
       user: 'someone',
@@ -171,9 +171,9 @@ describe('chat completions', () => {
     expect(service_tier).toBe('default')
   })
 
-  test('stop when the client leaves its stream, in the client and on the node', async () => {
+  test('stop in the client and on the node when the client aborts its stream', async () => {
     const abort = new AbortController()
-    // Its own domain tells the request from others.
+    // A domain of its own identifies the request in the metrics.
     const options = { signal: abort.signal, headers: { 'x-copal-domain': 'left' } }
     let chunks = 0
     const body = { ...chat, ...neverEndsByFar, stream: true as const }
@@ -190,7 +190,7 @@ describe('chat completions', () => {
 describe('responses', () => {
   const ask = { model: MODEL, instructions: 'be brief', input: 'the cat sat on the mat', temperature: 0 }
 
-  test('are the text of the same chat', async () => {
+  test('have the text of the same chat', async () => {
     const response = await client.responses.create({ ...ask, max_output_tokens: 12 })
     const { choices, usage } = await client.chat.completions.create(chat)
     expect(response.output_text).toBe(choices[0]?.message.content)
@@ -198,7 +198,7 @@ describe('responses', () => {
     expect(['completed', 'incomplete']).toContain(response.status)
   })
 
-  test('stream through the client’s own accumulation to the same response', async () => {
+  test('stream events that the client accumulates to the same response', async () => {
     const whole = await client.responses.create({ ...ask, max_output_tokens: 12 })
     const stream = client.responses.stream({ ...ask, max_output_tokens: 12 })
     const types = new Set<string>()
@@ -218,7 +218,7 @@ describe('responses', () => {
     expect((await stream.finalResponse()).output_text).toBe(text)
   })
 
-  test('take what they gave as input of the next', async () => {
+  test('can be sent back as input of the next', async () => {
     const first = await client.responses.create({ ...ask, max_output_tokens: 5 })
     const next = await client.responses.create({
       model: MODEL,
@@ -232,7 +232,7 @@ describe('responses', () => {
     expect(next.usage!.input_tokens).toBeGreaterThan(first.usage!.input_tokens)
   })
 
-  test('refuse a previous response by its name', async () => {
+  test('reject previous_response_id with its field', async () => {
     const error = await thrownBy(client.responses.create({ ...ask, previous_response_id: 'resp_1' }))
     expect(error).toBeInstanceOf(BadRequestError)
     expect(error).toMatchObject({ status: 400, param: 'previous_response_id', code: 'invalid_request' })
@@ -240,7 +240,7 @@ describe('responses', () => {
 })
 
 describe('embeddings', () => {
-  test('are of length 1, the same as numbers and as the client’s base64, and in the order of the texts', async () => {
+  test('have length 1, are equal as numbers and as base64, and keep the order of the texts', async () => {
     const input = ['the cat sat', 'on the mat', 'the cat sat']
     const packed = await client.embeddings.create({ model: MODEL, input })
     const plain = await client.embeddings.create({ model: MODEL, input, encoding_format: 'float' })
@@ -256,7 +256,7 @@ describe('embeddings', () => {
 })
 
 describe('models', () => {
-  test('are listed with their weights, each of which answers under its name', async () => {
+  test('are listed with their weights, each of which serves under its name', async () => {
     const ids = (await collect(client.models.list())).map(({ id }) => id)
     expect(ids).toEqual(['tiny', 'tiny@dense'])
     expect(await client.models.retrieve('tiny@dense')).toMatchObject({ id: 'tiny@dense', object: 'model' })
@@ -269,7 +269,7 @@ describe('models', () => {
 })
 
 describe('errors', () => {
-  test('are thrown by their class, with code and field', async () => {
+  test('are thrown with their class, code and field', async () => {
     const unauthorised = client.withOptions({ apiKey: 'sk-copal-wrong' })
     expect(await thrownBy(unauthorised.models.list())).toBeInstanceOf(AuthenticationError)
     expect(await thrownBy(client.models.retrieve('gpt-9'))).toBeInstanceOf(NotFoundError)
@@ -287,7 +287,7 @@ describe('errors', () => {
     expect(await thrownBy(elsewhere.chat.completions.create(chat))).toBeInstanceOf(PermissionDeniedError)
   })
 
-  test('of limits say what is left and when to try again', async () => {
+  test('of limits have the remaining requests and Retry-After', async () => {
     const limited = await createKey({ limits: { requests_per_minute: 1 } })
     await limited.chat.completions.create(chat)
     const refused = await thrownBy(limited.chat.completions.create(chat))
@@ -297,7 +297,7 @@ describe('errors', () => {
     expect(headers?.get('x-ratelimit-remaining-requests')).toBe('0')
   })
 
-  test('of limits are waited out by the client, as long as it is told to', async () => {
+  test('of limits make the client wait for Retry-After and retry', async () => {
     const limited = await createKey({ limits: { concurrent_requests: 1 } })
     const holder = await limited.chat.completions.create({ ...chat, ...neverEndsByFar, stream: true })
     const refused = await thrownBy(limited.chat.completions.create(chat))
@@ -310,11 +310,11 @@ describe('errors', () => {
     await expect.poll(refusals).toBe(before + 1)
     holder.controller.abort()
     expect((await patient).choices).toHaveLength(1)
-    // Untold, the client makes its last try within a second and a half.
+    // Without Retry-After the client makes its last attempt within a second and a half.
     expect(performance.now() - begunMs).toBeGreaterThan(1_990)
   })
 
-  test('of no kind are a server error for what a client can send', async () => {
+  test('of invalid requests are never server errors', async () => {
     for (const body of [{}, { model: MODEL }, { ...chat, messages: 'x' }, { ...chat, temperature: {} }]) {
       const error = await thrownBy(client.post('/chat/completions', { body }))
       expect(error).not.toBeInstanceOf(InternalServerError)
@@ -327,7 +327,7 @@ describe('the response cache', () => {
   const headers = { 'x-copal-cache': 'true' }
   const asked = (content: string) => ({ ...chat, messages: [{ role: 'user' as const, content }] })
 
-  test('gives the same answer again, at once and streamed, and says so', async () => {
+  test('returns the same response again, streamed and not streamed, with a hit header', async () => {
     const body = asked('what is kept of the cat')
     const whole = async () => {
       const { data, response } = await client.chat.completions.create(body, { headers }).withResponse()
@@ -348,8 +348,8 @@ describe('the response cache', () => {
     await asksAgain(streamed)
   })
 
-  test('keeps nothing of a stream that its reader left', async () => {
-    // Small enough to be kept, and too large to be whole before it is left.
+  test('does not cache a stream that its client aborted', async () => {
+    // Small enough to be cached, and too large to be finished before the abort.
     const body = {
       ...asked('what is left of the cat'),
       ...neverEnds,

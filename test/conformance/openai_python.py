@@ -84,7 +84,7 @@ def expect_error(kind, call):
 
 
 class Admin:
-    """What only the admin key opens."""
+    """Calls that need the admin key."""
 
     def __init__(self, base_url, key):
         self.origin = base_url.removesuffix("/v1")
@@ -94,7 +94,7 @@ class Admin:
         return json.loads(self._read("/admin/keys", json.dumps({"name": "conformance", **fields}).encode()))["key"]
 
     def counted(self, name, **labels):
-        """The sum of a counter over the lines that have all of these labels."""
+        """Sums a counter over the lines with all of these labels."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         lines = [line for line in self._read("/metrics").decode().splitlines() if line.startswith(name + "{")]
         return sum(int(line.split()[-1]) for line in lines if all(label in line for label in wanted))
@@ -158,7 +158,7 @@ async def in_company(base_url, api_key, admin):
 
 
 class Person(BaseModel):
-    """A finite language, so that every answer ends."""
+    """A schema with a finite set of values, so that every output ends."""
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(max_length=8)

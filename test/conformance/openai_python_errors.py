@@ -1,4 +1,4 @@
-"""What the official Python client sees of what goes wrong, and of weights that are named.
+"""Errors and named weights as the official Python client sees them.
 
 Its arguments are the base URL, a key, and the checks to make, as JSON: what each is given, by its name.
 """
@@ -31,7 +31,7 @@ def thrown_by(kind, call):
 
 
 def refused(kind, status, call):
-    """What is refused is not sent again."""
+    """Checks that rejected requests are not sent again."""
     error = thrown_by(kind, call)
     told = error.response.request.headers["x-stainless-retry-count"]
     assert (error.status_code, told) == (status, "0"), (error, told)

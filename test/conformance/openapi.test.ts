@@ -29,14 +29,14 @@ async function ask(
   return { status: response.status, answer: await response.json() }
 }
 
-/** What of an answer is not as a schema of the document says. */
+/** Returns the issues of a response under a schema of the document. */
 function faults(name: string, answer: unknown): unknown[] {
   const schema = schemas[name]
   if (!schema) throw new Error(`the document has no '${name}'`)
   return z.fromJSONSchema(schema).safeParse(answer).error?.issues ?? []
 }
 
-/** What is asked for where answers can be kept to a grammar. */
+/** Requests that need the addon, which compiles grammars. */
 function structured(): [string, object, string][] {
   if (!service.keepsGrammars) return []
   const schema = { type: 'object', properties: { a: { type: 'boolean' } }, additionalProperties: false }
@@ -72,7 +72,7 @@ test.each<[string, object | undefined, string]>([
   ['/embeddings', { model: 'tiny', input: 'a', encoding_format: 'base64' }, 'Embeddings'],
   ['/models', undefined, 'ModelList'],
   ['/models/tiny@dense', undefined, 'Model'],
-])('what %s answers to %j is what the document says', async (path, body, schema) => {
+])('the response of %s to %j matches the document', async (path, body, schema) => {
   const { status, answer } = await ask(path, body)
   expect(status).toBe(200)
   expect(faults(schema, answer)).toEqual([])
@@ -83,13 +83,13 @@ test.each<[string, object | undefined, string, number]>([
   ['/chat/completions', chat, 'sk-copal-wrong', 401],
   ['/models/gpt-9', undefined, service.apiKey, 404],
   ['/nothing', undefined, service.apiKey, 404],
-])('the refusal of %s %j is what the document says of errors', async (path, body, key, expected) => {
+])('the error of %s %j matches the document', async (path, body, key, expected) => {
   const { status, answer } = await ask(path, body, key)
   expect(status).toBe(expected)
   expect(faults('Error', answer)).toEqual([])
 })
 
-test('the document’s schemas refuse what is not as they say', () => {
+test('the schemas of the document reject invalid values', () => {
   expect(faults('Error', { error: { message: 'x' } })).not.toEqual([])
   expect(faults('ChatRequest', { model: 'tiny', messages: [] })).not.toEqual([])
   expect(faults('ChatRequest', { ...chat, temperature: 3 })).not.toEqual([])

@@ -8,8 +8,8 @@ import { seedResources, type NamedResource } from '../support/processes/seed-res
 import { createTinyLlama } from '../support/models/tiny-llama.ts'
 
 /**
- * What must hold of every answer, whatever was asked; not that it is yes, which is not the schema's to say. A 503 is
- * documented and fails all the same: nothing is away here, and a node that is busy is told by a 429.
+ * The checks of every response. They do not require success, which the schema cannot promise. A 503 is documented and fails
+ * nevertheless: no part is missing here, and a busy node is a 429.
  */
 const CHECKS = [
   'not_a_server_error',
@@ -36,7 +36,7 @@ const COMMON = [
 ]
 
 let dir: string
-// One of its own: what is tried would get in the way of the others.
+// A service of its own, because the requests would disturb other tests.
 let service: Service
 let schemathesis: PythonPackage
 
@@ -58,22 +58,22 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-/** What a run tries: the same cases in the same order everywhere. */
+/** The extent of a run. The cases and their order are the same everywhere. */
 interface Effort {
-  /** Of each operation, at random. */
+  /** Random examples of each operation. */
   examples: number
-  /** Where it has a bound, a slow machine does not come to the last ones. */
+  /** A time limit, with which a slow machine does not reach the last cases. */
   seconds?: number
-  /** What requests name so that they are answered with what there is. */
+  /** Existing resources that requests name, by operation. */
   named?: Record<string, NamedResource>
-  /** Left out: what the service gives. */
+  /** Default: the document of the service. */
   document?: string
 }
 
-/** How often each operation answered with which status. */
+/** How often each operation responded with each status. */
 type Counts = Map<string, Map<number, number>>
 
-/** Tries operations of the document; fails where an answer is not as it says. */
+/** Tests operations of the document, and throws when a response does not match it. */
 async function tryOut(key: string, effort: Effort, ...args: string[]): Promise<Counts> {
   const { stdout, exitCode, counts } = await run(key, effort, ...args)
   if (exitCode !== 0) throw new Error(`${stdout}\n${service.output()}`)
@@ -112,7 +112,7 @@ async function run(
 
 const origin = () => new URL(service.baseUrl).origin
 
-test('each operation says yes to some of what the document allows', async () => {
+test('each operation succeeds for some requests that the document allows', async () => {
   const named = await seedResources(service, dir, join(dir, 'tiny'))
   const phases = ['--phases', 'fuzzing', '--mode', 'positive']
   const counts = new Map([
@@ -122,11 +122,11 @@ test('each operation says yes to some of what the document allows', async () => 
   const unsaid = Object.entries((await readDocument()).paths)
     .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
     .filter((name) => ![...(counts.get(name)?.keys() ?? [])].some((status) => status < 300))
-  // Schemathesis does not ask for the document that it works by.
+  // Schemathesis does not request the document that it tests.
   expect(unsaid).toEqual(['GET /openapi.json'])
 }, 300_000)
 
-test('an answer that the document does not have fails: its status, the code of its error, its headers', async () => {
+test('a response that is not documented fails: its status, its error code, its headers', async () => {
   const document = await readDocument()
   const responsesOf = (path: string) => {
     const operation = document.paths[path]?.['get']
@@ -147,21 +147,21 @@ test('an answer that the document does not have fails: its status, the code of i
   expect(stdout).toContain('Received: 200')
 }, 300_000)
 
-test('whatever is asked of inference, the answer is none of a failure and as the document says', async () => {
+test('no request to inference causes a failure, and every response matches the document', async () => {
   const effort = { examples: 15, seconds: 45 }
   const phases = ['--phases', 'coverage,fuzzing']
   const counts = await tryOut(service.apiKey, effort, '--include-tag', 'Inference', ...phases)
   expect(statusesOf(counts)).toEqual(expect.arrayContaining([200, 400, 401]))
 }, 300_000)
 
-test('whatever is asked of operators’ paths, the answer is none of a failure and as the document says', async () => {
+test('no request to operators’ paths causes a failure, and every response matches the document', async () => {
   const effort = { examples: 3, seconds: 25 }
   const phases = ['--phases', 'coverage,fuzzing']
   const counts = await tryOut(service.adminKey, effort, '--exclude-tag', 'Inference', ...phases)
   expect(statusesOf(counts)).toEqual(expect.arrayContaining([200, 400, 401]))
 }, 300_000)
 
-/** On a busy machine the time is over before every operation was tried. */
+/** Returns the statuses of all operations together: on a busy machine the time ends before every operation was tested. */
 function statusesOf(counts: Counts): number[] {
   return [...new Set([...counts.values()].flatMap((own) => [...own.keys()]))]
 }

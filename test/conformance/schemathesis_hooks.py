@@ -1,4 +1,4 @@
-"""What Schemathesis is told of this service: requests reach a model that is there, and ask it for little."""
+"""Hooks that make Schemathesis use an existing model and request few tokens."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ANSWERS = open(os.environ["COPAL_ANSWERS"], "w", encoding="utf-8")
 
 @schemathesis.hook
 def map_body(context, body):
-    """Wrong values stay wrong: only those that the schema allows are changed."""
+    """Changes only values that the schema allows: wrong values stay wrong."""
     if not isinstance(body, dict):
         return body
     body = dict(body)
@@ -40,7 +40,7 @@ def map_body(context, body):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """All else stays as it was made of the schema."""
+    """Sets the named resources. Everything else stays as generated from the schema."""
     named = NAMED.get(case.operation.label, {})
     if NAMED and case.operation.label == CANCEL:
         named = {"path": {"id": ask(case, "POST", "/admin/updates", NAMED[UPDATE]["body"])["id"]}}
@@ -55,7 +55,7 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def after_call(context, case, response):
-    """A line for each answer, so that the test knows how far requests came."""
+    """Writes a line for each response, from which the test counts statuses."""
     print(json.dumps([case.operation.label, response.status_code]), file=ANSWERS, flush=True)
     if case.operation.label == DRAIN and response.status_code == 200:
         # Ids are learnt from answers, and without its only node the service rightly says 503.
@@ -66,7 +66,7 @@ def after_call(context, case, response):
 
 
 def ask(case, method, path, body=None):
-    """The answer of the service to the operator."""
+    """Returns the response of the service to the operator."""
     url = urllib.parse.urljoin(case.operation.base_url, path)
     headers = {"authorization": f"Bearer {os.environ['COPAL_KEY']}"}
     data = None if body is None else json.dumps(body).encode()

@@ -14,17 +14,17 @@ declare module 'vitest' {
       origin: string
       apiKey: string
       adminKey: string
-      /** Whether answers can be kept to a grammar: where there is cargo to build the addon. */
+      /** Whether structured output works: it needs cargo, which builds the addon. */
       keepsGrammars: boolean
     }
   }
 }
 
-/** Starts the product once for all clients. */
+/** Starts the product once for all test files. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dir = await mkdtemp(join(tmpdir(), 'copal-conformance-'))
   const built = await buildNative((line) => process.stderr.write(`${line}\n`))
-  // Untied: a tied random model repeats its last token and would make every comparison easy.
+  // Untied: a tied random model repeats its last token, and texts would be equal by accident.
   await createTinyLlama(join(dir, 'tiny'), { contextLength: 4096, tied: false })
   const service = await startService({
     env: {
@@ -32,9 +32,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
       COPAL_CACHE: join(dir, 'cache'),
       COPAL_FIRST_UPDATE: 'off',
       COPAL_THREADS: '1',
-      // A look-up that is given up on a busy machine is no `miss`.
+      // A lookup that times out on a busy machine would not be a `miss`.
       COPAL_CACHE_LOOKUP_MS: '30000',
-      // A key that is revoked soon ends what it began.
+      // Short, so that a revoked key soon ends its streams.
       COPAL_KEY_TRUST_MS: '500',
     },
   })

@@ -1,10 +1,10 @@
-/** Each event of real streams against what the served OpenAPI document says of them, by another implementation of JSON Schema. */
+/** Each event of real streams against the served OpenAPI document, checked by another implementation of JSON Schema. */
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { beforeAll, describe, expect, inject, test } from 'vitest'
 
 const service = inject('service')
 
-/** One server-sent event, as the document sees it. */
+/** One server-sent event in the form of the document. */
 interface StreamedEvent {
   event?: string
   data?: string
@@ -15,7 +15,7 @@ let ajv: Ajv2020
 beforeAll(async () => {
   const document = await (await fetch(`${service.origin}/openapi.json`)).text()
   ajv = new Ajv2020({ strict: false, allErrors: true, validateFormats: false })
-  // By itself it takes what a text holds for a remark.
+  // Ajv treats contentSchema as an annotation and does not check it.
   ajv.removeKeyword('contentSchema')
   ajv.addKeyword({
     keyword: 'contentSchema',
@@ -28,7 +28,7 @@ beforeAll(async () => {
   ajv.addSchema(JSON.parse(document.replaceAll('"$ref":"#/', '"$ref":"openapi#/')) as object, 'openapi')
 })
 
-/** A text that is no JSON is no value of any schema here. */
+/** Parses JSON. Text that is not JSON becomes a value that no schema here allows. */
 function jsonOf(text = ''): unknown {
   try {
     return JSON.parse(text)
@@ -37,7 +37,7 @@ function jsonOf(text = ''): unknown {
   }
 }
 
-/** The events that are not as the document says of a path. */
+/** Returns the events that do not match the document of a path. */
 function misfits(path: string, events: readonly StreamedEvent[]): StreamedEvent[] {
   const operation = `/v1${path}`.replaceAll('/', '~1')
   const isAsTold = ajv.getSchema(
@@ -47,7 +47,7 @@ function misfits(path: string, events: readonly StreamedEvent[]): StreamedEvent[
   return events.filter((event) => !isAsTold(event))
 }
 
-/** Comments are no events. */
+/** Returns the events of a stream, without comments. */
 function eventsOf(text: string): StreamedEvent[] {
   return text.split('\n\n').flatMap((block) => {
     const fields = block.split('\n').flatMap((line) => {
@@ -85,10 +85,10 @@ const parameters = {
   additionalProperties: false,
 }
 
-/** Takes seconds, so that much can happen before it ends. */
+/** Takes seconds, so that the key can be revoked before it ends. */
 const LONG = { max_tokens: 3500, n: 16, logit_bias: { 2: -100 } }
 
-describe('each event is as the document says', () => {
+describe('each event matches the document', () => {
   test.each<[string, object]>([
     ['/chat/completions', chat],
     ['/chat/completions', { ...chat, ...withUsage, service_tier: 'auto' }],
@@ -146,7 +146,7 @@ describe('each event is as the document says', () => {
     expect(events.map(({ data }) => data)).not.toContain('[DONE]')
   })
 
-  // It has one choice, and is kept from ending by its format.
+  // It has one choice, and its format keeps it from ending.
   test.skipIf(!service.keepsGrammars)('of /responses that an error ends', async () => {
     const schema = {
       type: 'object',
@@ -166,7 +166,7 @@ describe('each event is as the document says', () => {
   })
 })
 
-test('an event that is not as the document says is found', async () => {
+test('an event that does not match the document is found', async () => {
   for (const [path, body] of [
     ['/chat/completions', chat],
     ['/completions', prompt],
@@ -188,20 +188,20 @@ test('an event that is not as the document says is found', async () => {
   expect(misfits('/responses', [{ data: '[DONE]' }])).toHaveLength(1)
 })
 
-/** As OpenAI ends them: by `[DONE]`, or by an event that says how it went. */
+/** Whether the stream ends as OpenAI's do: with `[DONE]`, or with an event of the outcome. */
 function isWhole(events: readonly StreamedEvent[]): boolean {
   const last = events.at(-1)
   return last?.data === '[DONE]' || /^response\.(completed|incomplete)$/.test(last?.event ?? '')
 }
 
-/** The events whose name is not the type of their data, of those that have one. */
+/** Returns the named events whose name is not the type of their data. */
 function misnamed(events: readonly StreamedEvent[]): StreamedEvent[] {
   return events.filter(
     ({ event, data }) => event !== undefined && (jsonOf(data) as { type?: string }).type !== event,
   )
 }
 
-/** The events of so many streams at once whose key is revoked. */
+/** Opens this many streams at once, revokes their key, and returns their events. */
 async function streamsOfLostKey(path: string, body: object, count: number): Promise<StreamedEvent[][]> {
   const { id, key } = await admin<{ id: string; key: string }>('POST', '/admin/keys', { name: 'lost' })
   const opened = await Promise.all(Array.from({ length: count }, () => open(path, body, key)))

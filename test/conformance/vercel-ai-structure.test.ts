@@ -1,4 +1,4 @@
-/** Objects and tools as the Vercel AI SDK asks for them. A random model’s answers are nonsense, but they fit. */
+/** Objects and tools with the Vercel AI SDK. The output of a random model is nonsense, but it fits. */
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { APICallError, generateObject, generateText, isStepCount, Output, streamText, tool } from 'ai'
 import { describe, expect, inject, test } from 'vitest'
@@ -13,7 +13,7 @@ const provider = createOpenAICompatible({
   apiKey: service.apiKey,
   supportsStructuredOutputs: true,
 })
-/** Of the tiny model's tokens these come first, then one for each byte. */
+/** The tiny model's first tokens are special, and one for each byte follows. */
 const SPECIAL_TOKENS = 3
 const ask = {
   model: provider('tiny'),
@@ -24,7 +24,7 @@ const ask = {
   maxRetries: 0,
 }
 
-/** What a call that must fail threw, as the SDK's own error. */
+/** Returns the SDK's error of a call that must fail. */
 async function refusalOf(call: PromiseLike<unknown>): Promise<APICallError> {
   const error = await Promise.resolve(call).then(
     () => undefined,
@@ -39,7 +39,7 @@ else testWithout()
 
 function testWithout(): void {
   skipWithoutAddon('structured answers')
-  test('without the addon objects are refused, and the error says what to do', async () => {
+  test('without the addon objects are rejected, and the error says what to do', async () => {
     const output = Output.object({ schema: z.strictObject({ ok: z.boolean() }) })
     expect((await refusalOf(generateText({ ...ask, output }))).message).toMatch(/build-native\.mjs/)
   })
@@ -47,7 +47,7 @@ function testWithout(): void {
 
 function testStructure(): void {
   describe('objects', () => {
-    // A finite language, so that every answer ends.
+    // A schema with a finite set of values, so that every output ends.
     const person = z.strictObject({
       name: z.string().max(8),
       age: z.int().min(0).max(150),
@@ -57,7 +57,7 @@ function testStructure(): void {
     })
     const asked = { ...ask, seed: 3 }
 
-    test('generateText gives an object of its zod schema, at any temperature', async () => {
+    test('generateText returns an object of its zod schema at any temperature', async () => {
       for (const [seed, temperature] of [0, 1, 2].entries()) {
         const { output, finishReason, usage } = await generateText({
           ...asked,
@@ -71,13 +71,13 @@ function testStructure(): void {
       }
     })
 
-    test('generateObject, its older name, gives the same', async () => {
+    test('generateObject, the older function, returns the same object', async () => {
       const { object } = await generateObject({ ...asked, schema: person })
       const { output } = await generateText({ ...asked, output: Output.object({ schema: person }) })
       expect(person.parse(object)).toEqual(output)
     })
 
-    test('streamText brings the object field by field, each state a part of the next, the last the whole', async () => {
+    test('streamText streams growing states of the object up to the whole object', async () => {
       const result = streamText({ ...asked, output: Output.object({ schema: person }) })
       const states = await collect(result.partialOutputStream)
       const counts = states.map((state) => Object.keys(state).length)
@@ -88,9 +88,9 @@ function testStructure(): void {
       expect(await result.finishReason).toBe('stop')
     })
 
-    test('streamText brings a list element by element', async () => {
+    test('streamText streams a list element by element', async () => {
       const element = z.strictObject({ age: z.int().min(0).max(9), kind: z.enum(['cat', 'dog']) })
-      // Whether a list goes on is the model’s choice: with a bias against ']' it does until its tokens are used up.
+      // A bias against ']' makes the list continue until the token limit.
       const bias = { [`${SPECIAL_TOKENS + ']'.charCodeAt(0)}`]: -100 }
       const result = streamText({
         ...asked,
@@ -102,12 +102,12 @@ function testStructure(): void {
       for (const each of elements) expect(element.parse(each)).toEqual(each)
     })
 
-    test('one of several choices is what is answered', async () => {
+    test('a choice output is one of its options', async () => {
       const { output } = await generateText({ ...asked, output: Output.choice({ options: ['sun', 'rain'] }) })
       expect(['sun', 'rain']).toContain(output)
     })
 
-    test('a schema that no answer can be kept to is refused with field and keyword', async () => {
+    test('a schema that is not supported is rejected with its field and keyword', async () => {
       const schema = z.looseObject({ names: z.array(z.string()).meta({ uniqueItems: true }) })
       const error = await refusalOf(generateText({ ...asked, output: Output.object({ schema }) }))
       expect([error.statusCode, error.isRetryable]).toEqual([400, false])
@@ -127,13 +127,13 @@ function testStructure(): void {
     })
     const clock = tool({ description: 'The time', inputSchema: clockInput, execute: () => 'noon' })
 
-    test('a call is made with input of its schema, run, and its result is sent back for the next step', async () => {
+    test('a tool is called with valid input, and its result is sent back in the next step', async () => {
       const result = await generateText({
         ...ask,
         seed: 5,
         tools: { weather },
         stopWhen: isStepCount(2),
-        // A random model would hardly call by itself.
+        // A random model hardly calls a tool by itself.
         prepareStep: ({ stepNumber }) =>
           stepNumber === 0 ? { toolChoice: { type: 'tool', toolName: 'weather' } } : { toolChoice: 'none' },
       })
@@ -149,7 +149,7 @@ function testStructure(): void {
       expect(second?.usage.inputTokens).toBeGreaterThan(without.usage.inputTokens ?? Infinity)
     })
 
-    test('a streamed call brings its input piece by piece, then whole', async () => {
+    test('a streamed call delivers its input in deltas, then as a whole', async () => {
       const result = streamText({
         ...ask,
         seed: 2,
@@ -169,7 +169,7 @@ function testStructure(): void {
       expect(await result.finishReason).toBe('tool-calls')
     })
 
-    test('several calls of one answer keep apart, and the next step gets the result of each', async () => {
+    test('several calls of one response stay separate, and the next step gets the result of each', async () => {
       const tools = { weather, clock }
       const inputs = { weather: weatherInput, clock: clockInput }
       const { drawn, step, next } = await drawSeveralCalls(tools)
@@ -185,7 +185,7 @@ function testStructure(): void {
       )
     })
 
-    /** How many calls a random model makes is chance: of several drawn answers one has two, and ends. */
+    /** Samples responses until one has two calls and ends: the number of calls of a random model is chance. */
     async function drawSeveralCalls(tools: { weather: typeof weather; clock: typeof clock }) {
       for (let seed = 5; seed < 45; seed++) {
         const drawn = { ...ask, seed, temperature: 2, tools, toolChoice: 'required' as const }
@@ -201,7 +201,7 @@ function testStructure(): void {
       throw new Error('no answer had two calls')
     }
 
-    test('tools may go together with an object as the answer', async () => {
+    test('tools can be combined with an object output', async () => {
       const schema = z.strictObject({ ok: z.boolean() })
       const { output, toolCalls } = await generateText({
         ...ask,
@@ -213,7 +213,7 @@ function testStructure(): void {
       expect(schema.parse(output)).toEqual(output)
     })
 
-    test('a tool’s schema that cannot be followed is refused by its place', async () => {
+    test('a tool schema that is not supported is rejected with its position', async () => {
       const inputSchema = z.strictObject({ names: z.array(z.string()).meta({ uniqueItems: true }) })
       const error = await refusalOf(generateText({ ...ask, tools: { clock, other: tool({ inputSchema }) } }))
       expect(error.statusCode).toBe(400)

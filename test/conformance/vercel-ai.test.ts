@@ -18,7 +18,7 @@ const ask = {
   maxRetries: 0,
 }
 
-test('streamText brings the text of generateText piece by piece, with a reason and usage', async () => {
+test('streamText streams the text of generateText, with a finish reason and usage', async () => {
   const whole = await generateText(ask)
   expect(whole.text.length).toBeGreaterThan(0)
   const result = streamText(ask)
@@ -32,7 +32,7 @@ test('streamText brings the text of generateText piece by piece, with a reason a
   expect(usage.inputTokens).toBe(whole.usage.inputTokens)
 })
 
-test('embedMany gives as many vectors as texts, equal texts equal ones', async () => {
+test('embedMany returns one vector per text, and equal vectors for equal texts', async () => {
   const { embeddings, usage } = await embedMany({
     model: provider.textEmbeddingModel('tiny'),
     values: ['the cat', 'a mat', 'the cat'],
@@ -44,7 +44,7 @@ test('embedMany gives as many vectors as texts, equal texts equal ones', async (
   expect(usage.tokens).toBeGreaterThan(0)
 })
 
-test('a refusal is an APICallError with the message that names the field', async () => {
+test('an invalid field is an APICallError whose message names the field', async () => {
   const wrong = generateText({ ...ask, temperature: 9 })
   const error = await wrong.then(
     () => undefined,

@@ -1,4 +1,4 @@
-/** The response cache through both halves: the real gateway, and a real node with the tiny model. */
+/** The response cache end to end: the real gateway and a real node with the tiny model. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
 import { sumMetric } from '../support/processes/metrics.ts'
@@ -16,7 +16,7 @@ beforeAll(async () => {
 afterAll(() => fleet?.stop())
 
 test.each([false, true])(
-  'the same request of several clients at once is one generation, streamed: %s',
+  'concurrent equal requests of several clients share one generation, streamed: %s',
   async (stream) => {
     const before = await settled()
     const answers = await Promise.all(
@@ -37,7 +37,7 @@ async function ask(prompt: string, stream: boolean, headers: Record<string, stri
     body: JSON.stringify({
       model: 'tiny',
       prompt,
-      // Long enough for the others to come meanwhile; it never ends by itself.
+      // Long enough for the other requests to arrive meanwhile. It never ends by itself.
       max_tokens: 400,
       logit_bias: { 2: -100 },
       temperature: 0,
@@ -49,7 +49,7 @@ async function ask(prompt: string, stream: boolean, headers: Record<string, stri
   return { text, cache: response.headers.get('x-copal-cache') }
 }
 
-/** Requests whose receipts are there. */
+/** Returns the number of settled requests. */
 async function settled(): Promise<number> {
   return sumMetric(await fleet.admin<string>('GET', '/metrics'), 'copal_requests_total')
 }

@@ -1,6 +1,6 @@
 /**
- * What users notice of faults: real nodes with the tiny model, as processes that are killed, stopped and cut off, and the
- * real gateway. The tests of a file share one fleet of two nodes. What fails beside the nodes: `gateway-faults.test.ts`.
+ * The effects of node faults on users: real node processes with the tiny model are killed, stopped and disconnected from the
+ * real gateway. The tests of a file share one fleet of two nodes. Faults of the gateway: `gateway-faults.test.ts`.
  */
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
@@ -18,7 +18,7 @@ const { ask, nodes, open, receipts } = faults
 
 testLosses(faults)
 
-test('a slow node is waited for', async () => {
+test('a stream on a slow node runs to its end', async () => {
   const stream = await open({ max_tokens: 2_000 })
   const { child } = stream.node.process
   const slow = setInterval(() => {
@@ -30,7 +30,7 @@ test('a slow node is waited for', async () => {
   clearInterval(slow)
 })
 
-test('a node that answers garbage costs nobody an answer, and soon gets no more requests', async () => {
+test('a node that responds with garbage loses no request, and soon gets no more of them', async () => {
   const garbage = await startGarbageNode(faults.fleet)
   for (let turn = 0; turn < 12; turn += 1) {
     await garbage.beat()
@@ -44,7 +44,7 @@ test('a node that answers garbage costs nobody an answer, and soon gets no more 
   await garbage.leave()
 })
 
-test('a node whose heartbeats are lost goes on with its streams, and gets no new ones', async () => {
+test('a node whose heartbeats are lost finishes its streams and gets no new requests', async () => {
   const stream = await open()
   stream.node.disconnect()
   await until('the gateway to miss it', async () =>
@@ -56,14 +56,14 @@ test('a node whose heartbeats are lost goes on with its streams, and gets no new
   expect(await stream.end()).toBe('done')
 })
 
-test('nodes whose clocks are far ahead or far behind take no requests and say why', async () => {
+test('nodes with clocks minutes off take no requests and log why', async () => {
   const [ahead, behind] = await Promise.all([startSkewed('far-ahead', 600), startSkewed('far-behind', -600)])
   await vi.waitFor(() => expect(ahead.output()).toMatch(/signed \d{3} s in the future/), WAIT)
   await vi.waitFor(() => expect(behind.output()).toMatch(/signed \d{3} s ago/), WAIT)
   expect((await faults.fleet.alive()).toSorted()).toEqual(['node-a', 'node-b'])
 })
 
-test('nodes whose clocks are a little ahead or behind answer as the others do', async () => {
+test('nodes with clocks seconds off serve like the others', async () => {
   const before = await receipts('length')
   const skewed = await Promise.all([startSkewed('a-little-ahead', 30), startSkewed('a-little-behind', -30)])
   await until('the nodes', async () => ((await faults.fleet.alive()).length === 4 ? true : undefined), 20_000)
@@ -78,7 +78,7 @@ test('nodes whose clocks are a little ahead or behind answer as the others do', 
   expect(await Promise.all(skewed.map((node) => node.end('SIGTERM')))).toEqual([0, 0])
 })
 
-test('with the secret of one node nobody speaks for another, nor calls it', async () => {
+test('the secret of one node neither reports for another node nor calls it', async () => {
   const stream = await open({ max_tokens: 2_000 })
   const { node, requestId } = stream
   const other = [...nodes.keys()].find((id) => id !== node.id) ?? ''
@@ -114,7 +114,7 @@ test('with the secret of one node nobody speaks for another, nor calls it', asyn
   )
 })
 
-test('a node that is given the secret of another, or of the gateway, does not start and says what to do', async () => {
+test('a node with the secret of another node, or of the gateway, does not start and says what to do', async () => {
   const environment = await faults.fleet.environment('node-c')
   for (const [secret, message] of [
     [await faults.fleet.nodeSecret('node-a'), "COPAL_NODE_SECRET is the secret of node 'node-a'"],
@@ -125,8 +125,8 @@ test('a node that is given the secret of another, or of the gateway, does not st
   }
 })
 
-test('a client that reads slowly gets everything', async () => {
-  // 18 MB, of which the sockets on the way to it take 13: the node has to keep the rest.
+test('a client that reads slowly receives the whole stream', async () => {
+  // 18 MB. The sockets buffer 13 of them, and the node has to hold the rest.
   const stream = await open(
     {
       prompt: undefined,
@@ -138,20 +138,20 @@ test('a client that reads slowly gets everything', async () => {
     },
     { path: '/v1/chat/completions' },
   )
-  // Made, and for the most part not read.
+  // Everything is generated, and most of it is unread.
   await faults.fleet.settled()
   expect(await stream.end()).toBe('done')
 })
 
-test('when all nodes are down a request waits for one to return', async () => {
+test('a request waits for a node to return when all are down', async () => {
   for (const { process } of nodes.values()) await process.end('SIGKILL')
   const pending = ask({ max_tokens: 2 })
   await faults.start('node-a')
   expect(await responseEnd(await pending)).toBe('done')
 })
 
-test('a node that is asked to end answers what runs, leaves, and is forgotten', async () => {
-  // It grants what runs thirty seconds.
+test('a node that gets SIGTERM finishes its requests and leaves the fleet', async () => {
+  // Running requests have thirty seconds.
   const stream = await open({ max_tokens: 20 })
   const ended = stream.node.process.end('SIGTERM')
   expect(await stream.end()).toBe('done')
@@ -164,7 +164,7 @@ test('a node that is asked to end answers what runs, leaves, and is forgotten', 
 
 testNoRequestIsLeft(faults)
 
-/** A node of another clock than its gateway's, until the test ends. */
+/** Starts a node whose clock is off, until the test ends. */
 async function startSkewed(id: string, aheadS: number): Promise<NodeProcess> {
   const skew = `const now = Date.now; Date.now = () => now() + ${aheadS * 1000}`
   const skewed = startNodeProcess({

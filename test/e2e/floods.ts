@@ -2,23 +2,23 @@ import type { Completion } from '@copal/shared/wire/completions.ts'
 import { expect, test } from 'vitest'
 import { MAX_CONCURRENT, type FaultFleet } from '../support/faults/fault-fleet.ts'
 
-/** Of two nodes, each of which runs eight requests at once, so that none of these has to wait. */
+/** Requests that two nodes run at once: each runs eight, so none has to wait. */
 const FEW = 8
-/** Of which two nodes take less than a half before others have to wait at the gateway. */
+/** Requests of a flood: two nodes take less than half of them, and the rest queue at the gateway. */
 const MANY = 72
 
 /**
- * Many that ask for the same at once.
+ * Adds tests of many equal requests at once.
  *
- * @param shares whether nodes keep what they computed of a prompt
+ * @param shares whether nodes reuse the computed prefix of a prompt
  */
 export function testHerds({ ask }: FaultFleet, shares: boolean): void {
-  test('a thundering herd on one prefix is answered, by all nodes', async () => {
+  test('a thundering herd on one prefix is served by all nodes', async () => {
     const answers = await herd('the same long prefix of everybody, ', MAX_CONCURRENT, 8)
     expect(new Set(answers.map(({ node }) => node)).size).toBe(2)
   })
 
-  test('a herd is spread before a node is full, and its prefix is computed no more often than must be', async () => {
+  test('a herd spreads before a node is full, and each node computes the prefix at most once', async () => {
     for (const mustCompute of [2, 0]) {
       const answers = await herd('a prefix of the few, ', FEW, 400)
       expect(new Set(answers.map(({ node }) => node)).size).toBe(2)
@@ -42,7 +42,7 @@ export function testHerds({ ask }: FaultFleet, shares: boolean): void {
   }
 }
 
-/** Who is answered before whom, where one floods. */
+/** Adds tests of the order of requests during a flood. */
 export function testFairness(faults: FaultFleet): void {
   const { ask } = faults
   const batch = { 'x-copal-priority': 'batch' }
@@ -50,7 +50,7 @@ export function testFairness(faults: FaultFleet): void {
   test.each([
     ['of another tenant', 'quiet', {}],
     ['of the tenant that floods, and of a higher class', 'flooding', batch],
-  ])('a request %s is answered long before a flood is', async (_, tenant, headers) => {
+  ])('a request %s is served long before the flood ends', async (_, tenant, headers) => {
     const flooding = (await faults.fleet.key({}, 'flooding')).key
     const { key } = await faults.fleet.key({}, tenant)
     const answered: string[] = []
@@ -65,7 +65,7 @@ export function testFairness(faults: FaultFleet): void {
     await first.promise
     const one = send('one', { key })
     expect(new Set(await Promise.all([...flood, one]))).toEqual(new Set([200]))
-    // In turn it would be the last one; all that the nodes have when it comes may be answered before it.
+    // In order of arrival it would be the last. Requests that run when it arrives may end before it.
     expect(answered.slice(answered.indexOf('one') + 1).length).toBeGreaterThanOrEqual(MANY / 6)
   })
 }

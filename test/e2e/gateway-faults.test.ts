@@ -1,4 +1,4 @@
-/** What users notice when the gateway, its objects or its database fail, or are flooded: nodes with the tiny model go on. */
+/** The effects on users of faults of the gateway, its objects and its database, and of floods. The nodes have the tiny model. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
@@ -14,31 +14,31 @@ import { testFairness, testHerds } from './floods.ts'
 const faults = prepareFaultFleet()
 const { ask, bothAlive, open, receipts } = faults
 
-test('a gateway that dies mid-stream breaks the stream, and nothing of it is left when it is back', async () => {
+test('a gateway that is killed mid-stream breaks the stream, and leaves no trace of it after its restart', async () => {
   const before = await receipts('cancelled')
   const stream = await open()
-  // What a budget lost in the last 100 ms is not stored yet.
+  // Changes of budgets are stored every 100 ms.
   await vi.waitFor(() => expect(storedReservations(faults.fleet.stateDir)).toBe(1), WAIT)
   await faults.fleet.killGateway()
   expect(await stream.end()).toBe('broken off')
   await faults.fleet.startGateway()
   await bothAlive()
   expect(await responseEnd(await ask({ max_tokens: 2 }))).toBe('done')
-  // Its node tells the gateway that is back, and no later test may count it.
+  // The node sends its receipt to the restarted gateway. Wait for it, so that no later test counts it.
   await until('its receipt', async () => (await receipts('cancelled')) > before || undefined, 30_000)
 })
 
-test('a fleet object that is reset loses neither requests nor streams, nor what it has stored of budgets', async () => {
+test('a reset of the fleet object loses no request, no stream and no stored budget', async () => {
   const CALLS = 8
   const limits = { concurrent_requests: CALLS, tokens_per_month: 10_000 }
   const meanwhile = await faults.fleet.key(limits, 'meanwhile')
-  // What is counted of refusals is in the object's memory alone.
+  // Rejections are counted in the object's memory only.
   await ask({}, { key: meanwhile.key })
   expect(await refusals('meanwhile')).toBe(1)
   const long = { max_tokens: 3_000 }
   const streams = [await open(long), await open(long)]
   const answer = ask({ ...long, stream: false })
-  // What is not stored yet is lost.
+  // Changes that are not stored yet would be lost.
   await vi.waitFor(() => expect(storedReservations(faults.fleet.stateDir)).toBe(3), WAIT)
   const broken = breakFleetObject(faults.fleet.stateDir)
   onTestFinished(broken.repair)
@@ -61,12 +61,12 @@ test('a fleet object that is reset loses neither requests nor streams, nor what 
   expect(await Promise.all((await Promise.all(again)).map(responseEnd))).toEqual(again.map(() => 'done'))
 })
 
-test('a database that fails stops no node, and what was used meanwhile is settled afterwards', async () => {
-  // Not of what asked for the budget after the test before, which its nodes refused: that may be told later.
+test('nodes keep serving while the database fails, and usage is settled after its repair', async () => {
+  // Receipts of length-limited requests only: those of requests that the check of the budgets sent may still arrive.
   const before = await receipts('length')
   const broken = breakDatabase(faults.fleet.stateDir, ['models', 'receipts'])
   onTestFinished(broken.repair)
-  // Longer than a node may be silent.
+  // Longer than the silence after which a node gets no requests.
   await sleep(2_500)
   for (let turn = 0; turn < 4; turn += 1) expect(await responseEnd(await ask({ max_tokens: 2 }))).toBe('done')
   broken.repair()
@@ -74,13 +74,13 @@ test('a database that fails stops no node, and what was used meanwhile is settle
   expect(await receipts('length')).toBe(before + 4)
 })
 
-test('while keys cannot be looked up none is refused, streams go on, and nothing wrong is remembered afterwards', async () => {
+test('while keys cannot be looked up requests get 503 and streams go on, and afterwards keys are judged correctly', async () => {
   const unused = (await faults.fleet.key()).key
   const unknown = `${unused.slice(0, -6)}abcdef`
   const stream = await open({ max_tokens: 3_000 })
   const broken = corruptKeys(faults.fleet.stateDir)
   onTestFinished(broken.repair)
-  // Longer than a key is trusted.
+  // Longer than a looked-up key is trusted.
   await sleep(600)
   for (const key of [faults.key, unused, unknown]) {
     const answer = await ask({ max_tokens: 2 }, { key })
@@ -100,13 +100,13 @@ testFairness(faults)
 
 testNoRequestIsLeft(faults)
 
-/** Requests of a tenant that were refused, as long as the fleet object remembers. */
+/** Returns the rejected requests of a tenant, which the fleet object counts in memory. */
 async function refusals(tenant: string): Promise<number> {
   const metrics = await faults.fleet.admin<string>('GET', '/metrics')
   return sumMetric(metrics, 'copal_requests_refused_total', `tenant="${tenant}"`)
 }
 
-/** Tokens of an answer. */
+/** Returns the completion tokens of a response. */
 async function usedBy(answer: Response): Promise<number> {
   return ((await answer.json()) as { usage: { completion_tokens: number } }).usage.completion_tokens
 }

@@ -1,4 +1,4 @@
-/** The default model against values computed with another implementation in float32. */
+/** The default model against values computed by another implementation in float32. */
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
@@ -92,7 +92,7 @@ describe.each(golden.generate)('after $prompt.length tokens, $greedy_text', (exp
     }
   })
 
-  test('the first eight logits are the same, up to what softmax ignores', async () => {
+  test('the first eight logits are the same, up to a constant', async () => {
     const tokens = Int32Array.from(expected.prompt)
     const logprobs: number[] = []
     for (const target of expected.logits_first8.keys()) {

@@ -1,4 +1,4 @@
-/** `copal keys` against the real gateway: what it says of keys is what they open, and for how long. */
+/** `copal keys` against the real gateway: keys grant what the command says, for as long as it says. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -9,9 +9,9 @@ import { runCommand, type ExitCode } from '../../gpu-node/cli/program.ts'
 import { startBuiltGateway, type BuiltGateway } from '../../gpu-node/bench/gateways/built-gateway.ts'
 import { recordedTerminal } from '../support/doubles/recorded-terminal.ts'
 
-/** As its gateway's variable says. */
+/** The gateway's `COPAL_KEY_TRUST_MS`. */
 const KEY_TRUST_MS = 300
-/** Of a rotation: so many seconds, in which both keys are tried. */
+/** The grace period of a rotation, in which both keys are tried. */
 const GRACE_S = 8
 
 let dir: string
@@ -27,7 +27,7 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-test('a key that is made opens what its scopes say, and is listed with its limits and without itself', async () => {
+test('a new key grants its scopes, and is listed with its limits but without the key itself', async () => {
   const key = await create('notebook', '--requests-per-minute', '60', '--expires-in', '2h')
   expect(await opens(key)).toBe(200)
   expect(await opens(key, '/metrics')).toBe(403)
@@ -44,7 +44,7 @@ test('a key that is made opens what its scopes say, and is listed with its limit
   expect(await opens(reader, '/metrics')).toBe(200)
 })
 
-test('keys of a tenant are listed apart, and their limits are changed', async () => {
+test('the keys of a tenant are listed alone, and their limits can be changed', async () => {
   expect((await copal('keys', 'create', 'lawyers', '--tenant', 'acme')).code).not.toBe(0)
   await copal('tenants', 'set', 'acme')
   await create('lawyers', '--tenant', 'acme', '--domain', 'legal')
@@ -57,7 +57,7 @@ test('keys of a tenant are listed apart, and their limits are changed', async ()
   expect(await listed()).toMatchObject([{ limits: { requests_per_minute: null, tokens_per_month: 5000 } }])
 })
 
-test('of a rotated key the old one is valid as long as it is told, and the new one goes on', async () => {
+test('after a rotation the old key is valid until the printed time, and the new key after it', async () => {
   const old = await create('rotated')
   const { id } = await found('rotated')
   const askedMs = Date.now()
@@ -74,7 +74,7 @@ test('of a rotated key the old one is valid as long as it is told, and the new o
   expect(await found('rotated')).toMatchObject({ id, prefix: key.slice(0, 15) })
 })
 
-test('without a grace the old key ends at once', async () => {
+test('without a grace period the old key ends at once', async () => {
   const old = await create('hasty')
   const { id } = await found('hasty')
   expect(await opens(old)).toBe(200)
@@ -84,7 +84,7 @@ test('without a grace the old key ends at once', async () => {
   expect(await opens(stdout.trim())).toBe(200)
 })
 
-test('a revoked key opens nothing, is listed no more, and is revoked only once', async () => {
+test('a revoked key grants nothing, is no longer listed, and cannot be revoked again', async () => {
   const key = await create('revoked')
   const { id } = await found('revoked')
   expect(await opens(key)).toBe(200)
@@ -106,7 +106,7 @@ async function copal(...args: string[]): Promise<{ code: ExitCode; stdout: strin
   return { code, stdout: terminal.output(), stderr: terminal.errors() }
 }
 
-/** @returns the key, which is all that is printed */
+/** Creates a key and returns it: the command prints nothing else. */
 async function create(...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await copal('keys', 'create', ...args)
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -124,7 +124,7 @@ function entryOf(listed: string, name: string): KeyEntry | undefined {
   return (JSON.parse(listed) as KeyEntry[]).find((entry) => entry.name === name)
 }
 
-/** The status that a path answers a key with. */
+/** Returns the status of a request with a key. */
 async function opens(key: string, path = '/v1/models'): Promise<number> {
   const response = await fetch(gateway.url + path, { headers: { authorization: `Bearer ${key}` } })
   await response.body?.cancel()

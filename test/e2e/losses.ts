@@ -3,11 +3,11 @@ import type { FaultFleet } from '../support/faults/fault-fleet.ts'
 import { until } from '../support/processes/service.ts'
 import { responseEnd } from '../support/processes/stream-end.ts'
 
-/** What users notice of nodes that are lost, of clients that leave and of keys that end: the same on every backend. */
+/** Adds tests of lost nodes, leaving clients and revoked keys, which behave the same on every backend. */
 export function testLosses(faults: FaultFleet): void {
   const { ask, sendTo, oneBusy, open, receipts } = faults
 
-  test('a node that is killed before its first token costs nobody an answer', async () => {
+  test('a request is served by another node when its node is killed before the first token', async () => {
     const { running, other } = await oneBusy()
     other.process.child.kill('SIGSTOP')
     const { pending } = await sendTo(other.id, { max_tokens: 5 })
@@ -18,13 +18,13 @@ export function testLosses(faults: FaultFleet): void {
     expect(await running.end()).toBe('done')
   })
 
-  test('a node that is killed after its first token ends the stream with an error event', async () => {
+  test('a stream ends with an error event when its node is killed after the first token', async () => {
     const stream = await open()
     await stream.node.process.end('SIGKILL')
     expect(await stream.end()).toBe('node_failed')
   })
 
-  test('a node that hangs before its first token is given up, and another answers', async () => {
+  test('a request is served by another node when its node hangs before the first token', async () => {
     const { running, other } = await oneBusy()
     other.process.child.kill('SIGSTOP')
     const answer = await ask({ max_tokens: 5, stream: false })
@@ -33,13 +33,13 @@ export function testLosses(faults: FaultFleet): void {
     expect(await running.end()).toBe('done')
   })
 
-  test('a node that hangs after its first token ends the stream with an error event', async () => {
+  test('a stream ends with an error event when its node hangs after the first token', async () => {
     const stream = await open()
     stream.node.process.child.kill('SIGSTOP')
     expect(await stream.end()).toBe('node_failed')
   })
 
-  test('a client that leaves ends its request on the node', async () => {
+  test('a request ends on the node when its client disconnects', async () => {
     const before = await receipts('cancelled')
     const stream = await open()
     await stream.leave()
@@ -48,7 +48,7 @@ export function testLosses(faults: FaultFleet): void {
     expect(await cancelled()).toBe(before + 1)
   })
 
-  test('a key that is revoked mid-stream ends the stream with an error event', async () => {
+  test('a stream ends with an error event when its key is revoked', async () => {
     const revoked = await faults.fleet.key()
     const stream = await open({}, { key: revoked.key })
     await faults.fleet.admin('DELETE', `/admin/keys/${revoked.id}`)

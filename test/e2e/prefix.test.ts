@@ -1,4 +1,4 @@
-/** Where prompts go that begin alike: the real gateway, and three nodes that run the sparse engine on the tiny model. */
+/** Routing of prompts with a common prefix: the real gateway, and three nodes that run the sparse engine on the tiny model. */
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addon } from '../support/engine/backends.ts'
@@ -16,7 +16,7 @@ function testPrompts(): void {
   let fleet: TestFleet
   let ours: string
   let theirs: string
-  /** Which node answered the first prompt that began so. */
+  /** The node that served the first prompt with each prefix. */
   const homes = new Map<number, string>()
 
   beforeAll(async () => {
@@ -28,7 +28,7 @@ function testPrompts(): void {
   })
   afterAll(() => fleet?.stop())
 
-  test('a prompt goes to the node that computed its beginning, as long as it is of the same tenant', async () => {
+  test('a prompt goes to the node that computed its prefix for the same tenant', async () => {
     for (let text = 0; text < TEXTS; text += 1) {
       const first = await complete(ours, text, 'the first end')
       expect(first.cached).toBe(0)
@@ -43,7 +43,7 @@ function testPrompts(): void {
     expect(strangers.every(({ node }, text) => node === homes.get(text))).toBe(false)
   })
 
-  test('it is found also when the gateway knows of it from heartbeats alone', async () => {
+  test('a restarted gateway learns the prefixes of nodes from heartbeats', async () => {
     await fleet.killGateway()
     await fleet.startGateway()
     await allAlive()
@@ -52,8 +52,8 @@ function testPrompts(): void {
     expect(Math.min(...again.map(({ cached }) => cached))).toBeGreaterThan(500)
   })
 
-  test('what many ask for at once goes to other nodes too', async () => {
-    // So long that the first still runs when the last one comes: how they spread then, exactly, is a test of the fleet's state.
+  test('many concurrent requests with one prefix go to other nodes too', async () => {
+    // Long enough that the first still runs when the last arrives. The exact distribution is tested on the fleet's state.
     const answers = await Promise.all(
       Array.from({ length: 18 }, (_, index) => complete(ours, 0, `end ${index}`, { max_tokens: 1000 })),
     )
@@ -72,7 +72,7 @@ function testPrompts(): void {
     return answers
   }
 
-  /** Has a text of which only the end varies completed; tells by whom, and how many tokens were there already. */
+  /** Completes a text of which only the end varies. Returns the node and the number of cached tokens. */
   async function complete(key: string, text: number, end: string, changes: object = {}) {
     const prompt = `${`Text ${text} is like no other of its kind. `.repeat(40)}${end}`
     const response = await fetch(`${fleet.url}/v1/completions`, {

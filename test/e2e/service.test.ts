@@ -33,7 +33,7 @@ afterAll(async () => {
 })
 
 describe('the first start', () => {
-  test('serves dense at once, then swaps to the first mask live', async () => {
+  test('serves the dense model at once, then swaps to the first mask without a restart', async () => {
     const update = await until('the first update', async () => {
       const { data } = await service.admin<{ data: UpdateEntry[] }>('GET', '/admin/updates')
       return data[0]
@@ -51,14 +51,14 @@ describe('the first start', () => {
     expect(after.system_fingerprint).toBe(`copal-${MODEL}-m1`)
   })
 
-  test('keeps its credentials for the owner alone', () => {
+  test('makes its credentials readable by the owner only', () => {
     expect(statSync(join(service.home, 'credentials.json')).mode & 0o777).toBe(0o600)
     expect(service.output()).toContain(service.baseUrl)
   })
 })
 
 describe('the OpenAI client', () => {
-  test('chats, with usage and a mask that answers for it', async () => {
+  test('gets chat completions with usage and the mask in a header', async () => {
     const { data, response } = await client.chat.completions
       .create({
         model: MODEL,
@@ -76,7 +76,7 @@ describe('the OpenAI client', () => {
     expect(response.headers.get('x-copal-domain')).toBe('default')
   })
 
-  test('streams the same text as it answers at once', async () => {
+  test('gets the same text streamed and not streamed', async () => {
     const request = {
       model: MODEL,
       messages: [{ role: 'user' as const, content: 'List three animals.' }],
@@ -96,7 +96,7 @@ describe('the OpenAI client', () => {
       usage = chunk.usage ?? usage
     }
     expect(text).toBe(whole.choices[0]?.message.content)
-    // What the engine still has of the prompt may differ.
+    // The number of cached prompt tokens may differ.
     const { prompt_tokens_details: _, ...counts } = whole.usage!
     expect(usage).toMatchObject(counts)
   })
@@ -119,7 +119,7 @@ describe('the OpenAI client', () => {
     }
   })
 
-  test('draws the same text for the same seed and another for another', async () => {
+  test('gets the same text for the same seed and another text for another seed', async () => {
     const draw = async (seed: number) => {
       const answer = await client.completions.create({
         model: MODEL,
@@ -134,7 +134,7 @@ describe('the OpenAI client', () => {
     expect(await draw(7)).not.toBe(await draw(8))
   })
 
-  test('stops the decode by leaving', async () => {
+  test('ends the generation by disconnecting', async () => {
     const before = await completionTokens(service)
     const controller = new AbortController()
     const stream = await client.completions.create(
@@ -162,7 +162,7 @@ describe('the OpenAI client', () => {
 })
 
 describe('adaptation', () => {
-  test('consenting traffic of two domains arrives as samples, the rest does not', async () => {
+  test('traffic with consent is sampled, other traffic is not', async () => {
     await sendTraffic(client, MODEL, 'speech', passages('speech.calibration.txt', 40), true)
     await sendTraffic(client, MODEL, 'novel', passages('novel.calibration.txt', 40), true)
     await sendTraffic(client, MODEL, 'private', passages('novel.evaluation.txt', 3), false)
@@ -175,7 +175,7 @@ describe('adaptation', () => {
     expect(domains.find((domain) => domain.name === 'private')?.samples ?? 0).toBe(0)
   })
 
-  test('a mask is swapped under eight running streams without an error, and no answer mixes two masks', async () => {
+  test('a swap under eight running streams causes no error, and no response mixes two masks', async () => {
     const update = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
     await until('the update to be near its swap', async () => {
       const { progress, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
@@ -210,7 +210,7 @@ describe('adaptation', () => {
     }
   })
 
-  test('a mask that is stored already is served when it is sent again', async () => {
+  test('uploading a stored mask again succeeds', async () => {
     const { data } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
     const { sha256 } = data.find(({ version }) => version === 1)!
     const headers = { authorization: `Bearer ${service.adminKey}` }
@@ -223,7 +223,7 @@ describe('adaptation', () => {
     }
   })
 
-  test('an update lowers perplexity far below the magnitude mask on held-out text', async () => {
+  test('an update has a far lower perplexity than the magnitude mask on held-out text', async () => {
     const magnitude = await service.admin<UpdateEntry>('POST', '/admin/updates', {
       domains: ['speech'],
       selection: { method: 'magnitude' },

@@ -1,4 +1,4 @@
-/** The sparse engine against the ONNX reference on the default model, both under the same mask. */
+/** The sparse engine against the ONNX reference, on the default model and with the same mask. */
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
@@ -42,7 +42,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(workDir, { recursive: true, force: true }))
 
-/** ONNX's logits after every token of every text, `[vocab]` each. */
+/** Returns ONNX's logits after every token of every text, `[vocab]` each. */
 async function referenceLogits(mask: string | null, texts: readonly Int32Array[]): Promise<Float32Array[][]> {
   const { config, master } = model
   const options = {
@@ -67,7 +67,7 @@ async function referenceLogits(mask: string | null, texts: readonly Int32Array[]
   return all
 }
 
-/** Divergences and choices of the sparse engine, token by token, all prompts together. */
+/** Measures the divergence and the greedy choices of the sparse engine, token by token, over all prompts. */
 async function compare(
   built: Addon,
   [precision, headPrecision]: readonly [Precision, Precision],
@@ -107,7 +107,7 @@ async function compare(
   return { divergence: divergence / (PROMPTS * LENGTH), different, widestGap }
 }
 
-/** Each prompt and {@link LENGTH} tokens more, the most probable ones; so many prompts at once as `batches` has it. */
+/** Returns each prompt with {@link LENGTH} greedy tokens. `batches` are the numbers of prompts that run at once. */
 async function generate(built: Addon, mask: string, batches: readonly number[]): Promise<Int32Array[]> {
   const { config, master } = model
   const ownTokens = PROMPTS * (2 * LENGTH + PAGE_TOKENS)
@@ -163,9 +163,9 @@ if (addon) testAddon(addon)
 else skipWithoutAddon('the sparse engine with a real model')
 
 function testAddon(built: Addon): void {
-  // Most probable tokens may change where the two best were closer than the precision. What was measured is in
-  // docs/measurements/engine-avx2.md: int8 has 1.3e-3; one token of 1,280 with a divergence of 0.5 is a third of it. A head
-  // in int4 has 7.4e-2 and gaps of up to 1.6 logits, which is why it is a choice.
+  // The most probable token may change where the best two were closer than the precision. The measurements are in
+  // docs/measurements/engine-avx2.md: int8 has a divergence of 1.3e-3, a third of which is one token of 1,280 with 0.5. A head
+  // in int4 has 7.4e-2 and gaps of up to 1.6 logits, so it is optional.
   test.each([
     {
       masked: true,
@@ -184,7 +184,7 @@ function testAddon(built: Addon): void {
       ] as const,
     },
   ])(
-    'distributions and greedy choices are those of ONNX, masked: $masked',
+    'distributions and greedy choices equal those of ONNX within the precision, masked: $masked',
     async ({ masked, precisions }) => {
       const mask = masked ? maskPath : null
       const reference = await referenceLogits(mask, prompts)
@@ -197,8 +197,8 @@ function testAddon(built: Addon): void {
     },
   )
 
-  // Alone, a few at once, eight, and more than share a pass over the weights: each is another path through the kernels.
-  test('greedy texts of 64 tokens are those of ONNX, but where its two best are as good', async () => {
+  // One prompt, a few, eight, and more than share a pass over the weights take different paths through the kernels.
+  test('greedy texts of 64 tokens equal those of ONNX, except where its best two tokens are equally good', async () => {
     const texts = await generate(built, maskPath, [1, 1, 2, 3, 4, 9])
     const reference = await referenceLogits(maskPath, texts)
     const gaps = texts.flatMap((text, index) =>

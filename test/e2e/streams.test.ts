@@ -1,6 +1,6 @@
 /**
- * What a stream takes of the gateway on its way: the Worker as it is deployed, in workerd alone, with a node that writes as
- * much as it can, and clients that read as they like.
+ * The cost of a stream in the gateway: the deployed Worker in workerd alone, a node that writes as much as it can, and clients
+ * that read at their own pace.
  */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -18,11 +18,11 @@ import { bytesInSockets } from '../support/processes/socket-queues.ts'
 import { untilSettled } from '../support/harness/settled.ts'
 
 const MIB = 2 ** 20
-/** Of one event. */
+/** Size of one event. */
 const EVENT_BYTES = 16 * 1024
-/** Most of a stream that may lie in the gateway, whatever its node can write. */
+/** The most bytes of a stream that the gateway may buffer. */
 const MOST_HELD_BYTES = 2 * MIB
-/** What is left for after a pause. */
+/** The bytes that remain to be sent after a pause. */
 const REST_BYTES = 16 * MIB
 const FEW_CHUNKS = 20
 /** Nothing that has to do with time runs half as often meanwhile. */
@@ -33,7 +33,7 @@ let gateway: BuiltGateway
 let calls: CallCounts
 let node: ScriptedNode
 let key: string
-/** How the node answers the next call. */
+/** Writes the node's response to the next call. */
 let script: (response: ServerResponse) => Promise<void>
 
 beforeAll(async () => {
@@ -63,17 +63,17 @@ afterAll(async () => {
 })
 
 test.runIf(process.platform === 'linux')(
-  'a client that does not read stops the node, the gateway keeps little of it, and all of it comes',
+  'a client that does not read stops the node, the gateway buffers little, and no byte is lost',
   async () => {
     const source = endlessEvents()
     script = (response) => source.write(response)
     const answer = await open()
     onTestFinished(() => void answer.destroy())
     const ports = [Number(new URL(gateway.url).port), node.port]
-    /** Handed to the kernel by the node, not taken from it by the client, and not in it. */
+    /** Bytes that the node has written, that the client has not read, and that are in no socket. */
     const heldBytes = () => source.takenBytes() - answer.socket.bytesRead - bytesInSockets(ports)
     const look = () => {
-      // What moves from one socket to another while these are listed may be missed, and not thrice.
+      // Bytes that move between sockets while they are listed may be missed, but not three times.
       const held = Math.min(heldBytes(), heldBytes(), heldBytes())
       expect(held, 'bytes in the gateway').toBeLessThan(MOST_HELD_BYTES)
     }
@@ -100,7 +100,7 @@ test.runIf(process.platform === 'linux')(
   },
 )
 
-test('no JavaScript runs for a chunk of a stream', async () => {
+test('no JavaScript runs per chunk of a stream', async () => {
   const few = await ranFor(FEW_CHUNKS)
   expect(Math.max(...few.values())).toBeGreaterThan(0)
   const many = await ranFor(MANY_CHUNKS)
@@ -109,7 +109,7 @@ test('no JavaScript runs for a chunk of a stream', async () => {
   expect(await calls.streamsMade()).toBe(0)
 })
 
-/** How often what ran, while a stream of so many chunks passed. */
+/** Returns how often each function ran while a stream of this many chunks passed. */
 async function ranFor(chunks: number): Promise<Map<string, number>> {
   await node.sendHeartbeat()
   await calls.take()
@@ -117,7 +117,7 @@ async function ranFor(chunks: number): Promise<Map<string, number>> {
   return calls.take()
 }
 
-/** Streams so many events, none of which is written before the client has the one before. @returns how many came */
+/** Streams this many events, each written after the client read the one before. Returns how many arrived. */
 async function chunksThrough(chunks: number): Promise<number> {
   let came = 0
   script = async (response) => {
@@ -145,14 +145,14 @@ async function open(): Promise<IncomingMessage> {
   return answer
 }
 
-/** Writes as long as it is let, and counts what the kernel took of it. */
+/** Writes events until it is stopped, and counts the bytes that the kernel accepted. */
 function endlessEvents() {
   const hash = createHash('sha256')
   let taken = 0
   let left = Infinity
   return {
     takenBytes: () => taken,
-    /** Of all of it. */
+    /** Hash of all written bytes. */
     sha256: () => hash.digest('hex'),
     endAfter: (bytes: number) => (left = bytes),
     async write(response: ServerResponse) {

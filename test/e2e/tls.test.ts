@@ -1,4 +1,4 @@
-/** A real node behind what ends TLS: the real gateway calls it there, and streams come through. */
+/** A real node behind a TLS proxy: the real gateway calls it there, and streams come through. */
 import { readFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { request } from 'node:http'
@@ -16,11 +16,11 @@ const certificate = (name: string) => fileURLToPath(new URL(`../fixtures/tls/${n
 let fleet: TestFleet
 let node: NodeProcess
 let front: Server
-/** What was asked through it. */
+/** Calls that passed the proxy. */
 const passed: string[] = []
 
 beforeAll(async () => {
-  // For the gateway's workerd, which is started with it.
+  // The gateway's workerd inherits it.
   vi.stubEnv('NODE_EXTRA_CA_CERTS', certificate('ca'))
   fleet = await startFleet()
   const port = await freePort()
@@ -51,7 +51,7 @@ afterAll(async () => {
   await fleet?.stop()
 })
 
-test('a node that says that it is behind TLS is called there, streamed or not', async () => {
+test('a node with an https URL is called there, streamed and not streamed', async () => {
   const { key } = await fleet.key()
   const ask = (stream: boolean) =>
     fetch(`${fleet.url}/v1/completions`, {
@@ -67,7 +67,7 @@ test('a node that says that it is behind TLS is called there, streamed or not', 
   const text = events.map((event) => (JSON.parse(event.slice(6)) as Completion).choices[0]?.text ?? '')
   expect(text.length).toBeGreaterThan(2)
   expect(text.join('')).toBe(choices[0]?.text)
-  // A node that is silent for a moment is asked for its health there too.
+  // Calls of `/health`, for a node that is silent for a moment, pass the proxy too.
   const calls = passed.filter((call) => call.startsWith('POST'))
   expect(calls).toEqual(['POST /rpc/completions', 'POST /rpc/completions'])
 })

@@ -1,4 +1,4 @@
-/** Masks on trial through both halves: the real gateway, a real node with the tiny model, and two masks of it. */
+/** Canary and shadow end to end: the real gateway, a real node with the tiny model, and two masks of it. */
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { CanaryReport, ShadowReport } from '@copal/shared/wire/admin-trials.ts'
@@ -32,10 +32,10 @@ beforeAll(async () => {
 })
 afterAll(() => fleet?.stop())
 
-test('a canary answers the keys that its hash says, with its own weights, and reports them beside the active mask', async () => {
+test('a canary serves the keys that the hash selects with its own mask, and its report compares both masks', async () => {
   const keys = await Promise.all(Array.from({ length: KEYS }, newKey))
   onTestFinished(async () => void (await fleet.admin('DELETE', '/admin/canary')))
-  // What is settled from now on is counted.
+  // Only requests settled from now on are counted.
   await fleet.settled()
   const canary = { mask_version: 2, share: 0.5 }
   await fleet.admin('PUT', '/admin/canary', canary)
@@ -65,13 +65,13 @@ test('a canary answers the keys that its hash says, with its own weights, and re
     keys: ofAll,
     nodes: { ready: 1, alive: 1, errors: [] },
   })
-  // With the request that named its weights.
+  // One more each: the request that named the mask.
   const requests = [KEYS - chosen + 1, chosen + 1]
   for (const [index, traffic] of report.versions.entries()) {
     expect(traffic).toMatchObject({ mask_version: index + 1, requests: requests[index], failed: 0 })
     expect(traffic.completion_tokens).toBe(20 * traffic.requests)
     expect(traffic.scored_tokens).toBeGreaterThan(10 * traffic.requests)
-    // Dense is what they are compared with, on the same text.
+    // Both masks are compared with the dense model on the same text.
     expect(traffic.nll_dense).toBeCloseTo(report.versions[0]?.nll_dense ?? 0, 5)
     expect(Math.abs((traffic.nll_masked ?? 0) - (traffic.nll_dense ?? 0))).toBeGreaterThan(1e-3)
   }
@@ -84,14 +84,14 @@ test('a canary answers the keys that its hash says, with its own weights, and re
   )
 })
 
-test('a shadow keeps what answers are worth under both masks, and gives nobody its own', async () => {
+test('a shadow scores responses under both masks, and no client gets its output', async () => {
   const { key } = await newKey()
   const before = await ask(key)
   const { domain } = await shadowed(key, 2, before)
   expect(domain.answer.nll_active).toBeCloseTo(before.nll, 4)
   expect(domain.answer.nll_shadow).toBeGreaterThan(domain.answer.nll_active ?? Infinity)
 
-  // With their parts exchanged the same prompt has the same figures, exchanged.
+  // When the masks change places, the figures of the same prompt do too.
   await serve(2)
   const exchanged = await shadowed(key, 1, await ask(key))
   expect(exchanged.domain.prompt.tokens).toBe(domain.prompt.tokens)
@@ -99,7 +99,7 @@ test('a shadow keeps what answers are worth under both masks, and gives nobody i
   expect(exchanged.domain.prompt.nll_shadow).toBeCloseTo(domain.prompt.nll_active ?? 0, 5)
 })
 
-/** Asks under a shadow, and returns what is told of it; the answer is the one of `before`, and nothing else is charged. */
+/** Sends requests under a shadow and returns its report. The responses equal `before`, and nothing else is charged. */
 async function shadowed(key: string, version: number, before: Awaited<ReturnType<typeof ask>>) {
   await fleet.admin('PUT', '/admin/shadow', { mask_version: version, share: 1 })
   await until('the node to hold it', async () => (await shadowReport()).nodes?.ready || undefined)
@@ -108,7 +108,7 @@ async function shadowed(key: string, version: number, before: Awaited<ReturnType
   const charged = await requestsBy(version)
   const others = await requestsBy(Number(before.mask))
   for (let turn = 0; turn < 3; turn += 1) expect(await ask(key)).toEqual(before)
-  // Nothing is scored of who does not consent.
+  // A request without consent is not scored.
   expect(await ask(key, {}, false)).toEqual(before)
   const report = await until('three scores', async () => {
     const told = await shadowReport()
@@ -117,13 +117,13 @@ async function shadowed(key: string, version: number, before: Awaited<ReturnType
   await fleet.settled()
   expect([await requestsBy(version), await requestsBy(Number(before.mask))]).toEqual([charged, others + 4])
   const [domain] = report.domains
-  if (!domain) throw new Error('nothing is told')
+  if (!domain) throw new Error('the report has no domain')
   expect(domain).toMatchObject({ domain: 'default', requests: 3, answer: { tokens: 3 * 20 } })
   await fleet.admin('DELETE', '/admin/shadow')
   return { domain }
 }
 
-/** Serves the mask that was imported as this version, and waits until it answers. */
+/** Activates the mask that was imported as this version, and waits until it serves. */
 async function serve(version: 1 | 2): Promise<void> {
   const { key } = await newKey()
   expect((await fleet.importMask(masks[version - 1]!, true)).version).toBe(version)
@@ -132,7 +132,7 @@ async function serve(version: 1 | 2): Promise<void> {
   )
 }
 
-/** Settles when a heartbeat came that began after now: then the fleet knows what is on trial. */
+/** Resolves after a heartbeat that began later than now: then the fleet knows the trial. */
 async function heard(): Promise<void> {
   const seenAtMs = async () => {
     const { nodes } = await fleet.admin<StatusReport>('GET', '/admin/status')
@@ -147,13 +147,13 @@ async function heard(): Promise<void> {
 const canaryReport = () => fleet.admin<CanaryReport>('GET', '/admin/canary')
 const shadowReport = () => fleet.admin<ShadowReport>('GET', '/admin/shadow')
 
-/** Settled requests that a version answered. */
+/** Returns the settled requests of a mask version. */
 async function requestsBy(version: number): Promise<number> {
   const metrics = await fleet.admin<string>('GET', '/metrics')
   return sumMetric(metrics, 'copal_requests_total', `mask_version="${version}"`)
 }
 
-/** A greedy completion of twenty tokens: by which weights, and what its tokens are worth, nats each. */
+/** Sends a greedy completion of twenty tokens. Returns its mask, and its mean negative log-likelihood in nats. */
 async function ask(key: string, changes: object = {}, consents = true) {
   const response = await fetch(`${fleet.url}/v1/completions`, {
     method: 'POST',

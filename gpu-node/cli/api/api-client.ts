@@ -8,24 +8,24 @@ import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { Connection } from './connection.ts'
 
 /**
- * Calls to the gateway, with its errors told as one line. Whatever else listens at its address may answer too: what is not
- * of the schema that is given is no answer.
+ * Calls of the gateway's API. Errors become a {@link UserError} of one line, and so does a response that does not match the
+ * given schema: the server at that address may not be a copal gateway.
  */
 export interface ApiClient {
-  /** A call to `/admin/…` with the admin key. */
+  /** Calls `/admin/…` with the admin key. */
   admin<T>(
     method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: string,
-    answer: z.ZodType<T>,
+    schema: z.ZodType<T>,
     body?: unknown,
   ): Promise<T>
-  /** Like `admin`, for an answer of newline-delimited JSON: each line as it comes. */
+  /** Like `admin`, for a response of newline-delimited JSON: yields each line as it arrives. */
   adminLines<T>(path: string, line: z.ZodType<T>, body: unknown): AsyncGenerator<T>
-  /** Like `admin`, for an answer that is a file named by its SHA-256: the bytes as they arrive, to be checked. */
+  /** Like `admin`, for a file that is named by its SHA-256. The caller checks the bytes against it. */
   adminFile(path: string): Promise<{ sha256: string; chunks: AsyncIterable<Uint8Array> }>
   /** Sends a mask file to `/admin/masks/…` as it is read from disk. */
-  adminUpload<T>(sha256: string, query: URLSearchParams, answer: z.ZodType<T>, file: Blob): Promise<T>
-  /** A call to `/v1/…` with the API key; the answer's body is still to be read. */
+  adminUpload<T>(sha256: string, query: URLSearchParams, schema: z.ZodType<T>, file: Blob): Promise<T>
+  /** Calls `/v1/…` with the API key. The caller reads the response's body. */
   api(
     method: 'GET' | 'POST',
     path: string,
@@ -34,7 +34,11 @@ export interface ApiClient {
   ): Promise<Response>
 }
 
-/** @param signal ends the calls in flight when the user presses Ctrl-C. */
+/**
+ * Creates a client for one gateway.
+ *
+ * @param signal aborts the calls in flight when the user presses Ctrl-C
+ */
 export function createApiClient(connection: Connection, signal?: AbortSignal): ApiClient {
   const call = async (
     method: string,
@@ -55,7 +59,7 @@ export function createApiClient(connection: Connection, signal?: AbortSignal): A
           ...headers,
         },
         ...(body === undefined ? {} : { body: body instanceof Blob ? body : JSON.stringify(body) }),
-        // The gateway answers where it is; a page to log in at is no answer.
+        // The gateway never redirects. Another server may redirect to a login page.
         redirect: 'manual',
         ...(signal ? { signal } : {}),
       })
@@ -78,15 +82,15 @@ export function createApiClient(connection: Connection, signal?: AbortSignal): A
   }
 
   return {
-    admin: async (method, path, answer, body) =>
-      readJson(await call(method, `/admin${path}`, adminKey(), body), answer),
+    admin: async (method, path, schema, body) =>
+      readJson(await call(method, `/admin${path}`, adminKey(), body), schema),
     async *adminLines(path, schema, body) {
       const response = await call('POST', `/admin${path}`, adminKey(), body)
       let isEmpty = true
       for await (const line of readLines(response)) {
         if (line === '') continue
         isEmpty = false
-        yield parseAnswer(line, schema, response.url)
+        yield parseResponse(line, schema, response.url)
       }
       if (isEmpty) throw noGateway(response.url, '', '')
     },
@@ -94,32 +98,32 @@ export function createApiClient(connection: Connection, signal?: AbortSignal): A
       const response = await call('GET', `/admin${path}`, adminKey(), undefined)
       const sha256 = (response.headers.get('etag') ?? '').replaceAll('"', '')
       if (!/^[0-9a-f]{64}$/.test(sha256))
-        throw noGateway(response.url, await readBeginning(response), 'and no file with its hash')
+        throw noGateway(response.url, await readFirstChunk(response), 'and no file with its hash')
       return { sha256, chunks: readChunks(response) }
     },
-    adminUpload(sha256, query, answer, file) {
+    adminUpload(sha256, query, schema, file) {
       const path = `/admin/masks/${sha256}`
-      const send = async <A>(method: 'PUT' | 'POST', to: string, schema: z.ZodType<A>, body: unknown) =>
-        readJson(await call(method, to, adminKey(), body), schema)
+      const send = async <A>(method: 'PUT' | 'POST', to: string, expected: z.ZodType<A>, body: unknown) =>
+        readJson(await call(method, to, adminKey(), body), expected)
       return sendMaskFile(file, {
-        whole: (whole) => send('PUT', `${path}?${query.toString()}`, answer, whole),
+        whole: (whole) => send('PUT', `${path}?${query.toString()}`, schema, whole),
         part: (bytes, part) => send('PUT', `${path}/parts/${part}`, storedPart, bytes),
-        join: (parts) => send('POST', `${path}?${query.toString()}`, answer, { parts }),
+        join: (parts) => send('POST', `${path}?${query.toString()}`, schema, { parts }),
       })
     },
     api: (method, path, body, headers) => call(method, `/v1${path}`, apiKey(), body, headers),
   }
 }
 
-/** A key as a header carries it, which would say no more than that the call failed. */
+/** Returns a key as a header value. `fetch` would only report that the call failed. */
 function asHeader(key: string, what: string, variable: string): string {
   const trimmed = key.trim()
   if (/^[\x20-\x7e]+$/.test(trimmed)) return trimmed
-  const message = `The ${what} has a character that no key has. Copy it to ${variable} again.`
+  const message = `The ${what} has a character that no key contains. Copy it to ${variable} again.`
   throw new UserError('no_credentials', message)
 }
 
-/** The lines of a streamed body, without their ends. */
+/** Yields the lines of a streamed body, without line ends. */
 export async function* readLines(response: Response): AsyncGenerator<string> {
   if (response.body === null) return
   let rest = ''
@@ -143,43 +147,47 @@ async function* readChunks(response: Response): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** What comes first of a body that may be long; the rest is left. */
-async function readBeginning(response: Response): Promise<string> {
+/** Returns the first chunk of a body that may be long, as text. */
+async function readFirstChunk(response: Response): Promise<string> {
   for await (const chunk of readChunks(response)) return new TextDecoder().decode(chunk)
   return ''
 }
 
-/** A list as the API answers it. */
+/** Returns the schema of a list in the API's responses. */
 export const listOf = <T>(entry: z.ZodType<T>) => z.object({ data: z.array(entry) })
 
 /**
- * The whole of an answer, with what it holds beyond the schema.
+ * Reads a whole response, including fields that the schema does not name.
  *
- * @throws UserError `unexpected_answer` it is not of the schema, `stream_broken`
+ * @throws UserError `unexpected_answer` when it does not match the schema; `stream_broken`
  */
-export async function readJson<T>(response: Response, answer: z.ZodType<T>): Promise<T> {
-  return parseAnswer(await readText(response), answer, response.url)
+export async function readJson<T>(response: Response, schema: z.ZodType<T>): Promise<T> {
+  return parseResponse(await readText(response), schema, response.url)
 }
 
-/** @throws UserError `unexpected_answer` */
-export function parseAnswer<T>(text: string, answer: z.ZodType<T>, url: string): T {
+/**
+ * Parses the text of a response.
+ *
+ * @throws UserError `unexpected_answer` when it does not match the schema
+ */
+export function parseResponse<T>(text: string, schema: z.ZodType<T>, url: string): T {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch {
-    throw noGateway(url, text, 'which is no JSON')
+    throw noGateway(url, text, 'which is not JSON')
   }
-  const { error } = answer.safeParse(value)
+  const { error } = schema.safeParse(value)
   if (error) throw noGateway(url, text, `where ${firstError(error).message}`)
   return value as T
 }
 
-/** Something else answers; or a gateway that this command is too old or too new for. */
+/** Creates the error for a response of another server, or of a gateway that is too old or too new for this command. */
 export function noGateway(url: string, text: string, why: string): UserError {
   const sent = text.trim() === '' ? 'nothing' : `'${excerptOf(text, 60)}', ${why}`
   return new UserError(
     'unexpected_answer',
-    `What answers at ${url} is no copal gateway, or one of another version: it sent ${sent}. Check COPAL_BASE_URL.`,
+    `The server at ${url} is not a copal gateway, or it is one of another version: it sent ${sent}. Check COPAL_BASE_URL.`,
   )
 }
 
@@ -201,7 +209,7 @@ function broken(cause: unknown): UserError {
   if (cause instanceof Error && cause.name === 'AbortError') return interrupted(cause)
   return new UserError(
     'stream_broken',
-    'The connection to the gateway broke before the answer was complete.',
+    'The connection to the gateway broke before the response was complete.',
     {
       cause,
     },
@@ -212,7 +220,7 @@ function interrupted(cause: unknown): UserError {
   return new UserError('interrupted', 'Interrupted.', { cause })
 }
 
-/** On this machine one starts the gateway; one that is elsewhere was deployed. */
+/** Creates the error for a gateway that cannot be reached. On this machine it has to be started; elsewhere it was deployed. */
 function unreachable(origin: string, cause: unknown): UserError {
   const { hostname } = new URL(origin)
   const isHere = hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.')
@@ -233,10 +241,10 @@ async function asError(response: Response, method: string): Promise<UserError> {
   const error = parseErrorBody(body)
   if (error) return toCommandError(error)
   const location = response.headers.get('location')
-  const told = location === null ? excerptOf(text, 200) : `it is at ${location}`
+  const detail = location === null ? excerptOf(text, 200) : `it redirects to ${location}`
   return new UserError(
     'unexpected_answer',
-    `${method} ${response.url} was answered with status ${response.status}${told ? `: ${told.replace(/\.$/, '')}` : ''}. ` +
-      'No copal gateway answers so: check COPAL_BASE_URL, and what stands in front of it.',
+    `${method} ${response.url} returned status ${response.status}${detail ? `: ${detail.replace(/\.$/, '')}` : ''}. ` +
+      'A copal gateway does not respond like this. Check COPAL_BASE_URL and any proxy in front of the gateway.',
   )
 }

@@ -1,7 +1,7 @@
 import type { AppError } from '@copal/shared/errors.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 
-/** Calls of the API that its messages advise, and the commands that do the same; `*` is a part of the path. */
+/** Calls of the API that its messages recommend, and the commands that do the same. `*` is one segment of the path. */
 const COMMANDS: readonly (readonly [call: string, command: string])[] = [
   ['GET nodes', 'copal nodes'],
   ['GET domains', 'copal domains'],
@@ -17,7 +17,7 @@ const COMMANDS: readonly (readonly [call: string, command: string])[] = [
   ['PUT tenants/*', 'copal tenants set *'],
 ]
 
-/** Fields of the API, and the options that set them. */
+/** Fields of the API and the options that set them. */
 const OPTIONS: Readonly<Record<string, string>> = {
   model: '--model',
   'selection.method': '--method',
@@ -44,14 +44,14 @@ const OPTIONS: Readonly<Record<string, string>> = {
   'limits.concurrent_requests': '--concurrent',
 }
 
-/** What the API refused, in the words of the command line. */
+/** Converts an error of the API into one that names options and commands instead of fields and calls. */
 export function toCommandError({ code, message, param }: AppError): UserError {
   const field = Object.keys(OPTIONS).find((name) => param === name || param?.startsWith(`${name}.`))
   const asOption = field === undefined ? message : message.replace(`'${field}`, `'${OPTIONS[field]}`)
   return new UserError(code, withCommands(asOption))
 }
 
-/** A message of the API with the calls that it advises as commands. */
+/** Replaces the API calls that a message recommends by commands. */
 export function withCommands(message: string): string {
   return message.replaceAll(/'([A-Z]+) \/admin\/([^']*)'/g, (quoted, method: string, path: string) => {
     for (const [call, command] of COMMANDS) {

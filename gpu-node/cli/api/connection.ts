@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { Terminal } from '../output/terminal.ts'
 
-/** Where the gateway is and what opens it. A key that is not known is only missed when it is needed. */
+/** The address and keys of a gateway. A missing key becomes an error only when a call needs it. */
 export interface Connection {
   /** Origin without a trailing slash: `http://127.0.0.1:8787`. */
   origin: string
@@ -12,10 +12,10 @@ export interface Connection {
 }
 
 /**
- * COPAL_BASE_URL, COPAL_API_KEY and COPAL_ADMIN_KEY, each before what `npm start` wrote to
- * `credentials.json` under COPAL_HOME.
+ * Reads COPAL_BASE_URL, COPAL_API_KEY and COPAL_ADMIN_KEY. Those that are not set come from `credentials.json` under
+ * COPAL_HOME, which `npm start` writes.
  *
- * @throws UserError `no_credentials` when neither says where the gateway is; `invalid_base_url`
+ * @throws UserError `no_credentials` when neither names the gateway; `invalid_base_url`
  */
 export function readConnection({ env, root }: Pick<Terminal, 'env' | 'root'>): Connection {
   const path = join(env.COPAL_HOME || join(root, '.copal'), 'credentials.json')
@@ -24,7 +24,7 @@ export function readConnection({ env, root }: Pick<Terminal, 'env' | 'root'>): C
   if (baseUrl === undefined) {
     throw new UserError(
       'no_credentials',
-      `There is no ${path}. Start the service first (npm start), or set COPAL_BASE_URL, COPAL_API_KEY and COPAL_ADMIN_KEY.`,
+      `The file ${path} does not exist. Start the service first (npm start), or set COPAL_BASE_URL, COPAL_API_KEY and COPAL_ADMIN_KEY.`,
     )
   }
   if (env.COPAL_BASE_URL && !isWebAddress(env.COPAL_BASE_URL)) {
@@ -33,7 +33,7 @@ export function readConnection({ env, root }: Pick<Terminal, 'env' | 'root'>): C
       `COPAL_BASE_URL is '${env.COPAL_BASE_URL}': an address like https://copal.example.com is expected.`,
     )
   }
-  // Keys that belong to another gateway are not sent to this one.
+  // Keys of one gateway are never sent to another.
   const keys =
     env.COPAL_BASE_URL && originOf(env.COPAL_BASE_URL) !== originOf(stored?.baseUrl ?? '')
       ? undefined
@@ -50,7 +50,7 @@ function isWebAddress(text: string): boolean {
   return url?.protocol === 'https:' || url?.protocol === 'http:'
 }
 
-/** OpenAI clients want `…/v1` in their base URL; both spellings are taken. */
+/** Returns the origin. OpenAI clients use a base URL with `/v1`, so that is accepted too. */
 function originOf(baseUrl: string): string {
   return baseUrl.replace(/\/+$/, '').replace(/\/v1$/, '')
 }

@@ -8,10 +8,10 @@ import { formatDuration } from '@copal/gpu-node/platform/quantities.ts'
 type Admin = Pick<ApiClient, 'admin'>
 
 /**
- * What a gateway answers, if at all, that is being restarted, or of which a part is, and how long it is waited for while it
- * does: a defect answers for good.
+ * Errors of a gateway that is being restarted, in whole or in part, and how long to wait for it. A defect returns
+ * `internal_error` every time, so that wait is short.
  */
-const PATIENCE_MS: Readonly<Record<string, number>> = {
+const RESTART_TIMEOUTS_MS: Readonly<Record<string, number>> = {
   gateway_unreachable: 180_000,
   unexpected_answer: 180_000,
   stream_broken: 180_000,
@@ -19,20 +19,21 @@ const PATIENCE_MS: Readonly<Record<string, number>> = {
   internal_error: 20_000,
 }
 
-/** States whose work is a node's. */
-const NODES_WORK = new Set(['calibrating', 'evaluating'])
-/** What is waited for is left unsaid for so long. */
-const SAYS_AFTER_MS = 4000
-/** Nodes come and go: why none works is asked again after so long. */
-const ASKS_AGAIN_MS = 30_000
+/** States in which a node does the work. */
+const NODE_STATES = new Set(['calibrating', 'evaluating'])
+/** A wait shorter than this is not reported. */
+const REPORT_AFTER_MS = 4000
+/** Nodes come and go, so the reason why none works is asked for again after this time. */
+const ASK_AGAIN_MS = 30_000
 const CLOCK = { pollMs: 500, nowMs: () => performance.now() }
 
 /**
- * Shows a bar until the update has ended, and says what it waits for when nothing happens. The bar goes back only where
- * a node began its work anew, which is said. A gateway that restarts meanwhile is waited for: updates survive it.
+ * Shows a progress bar until the update has ended, and prints what the update waits for when nothing happens. The bar goes
+ * back only when a node starts its work again, which is printed too. If the gateway restarts meanwhile, this waits for it:
+ * updates survive a restart.
  *
- * @param clock given in tests
- * @throws UserError `interrupted`; what the gateway last said or did not say, when it was away for minutes
+ * @param clock replaced in tests
+ * @throws UserError `interrupted`; the last error of the gateway when it was away for minutes
  */
 export async function followUpdate(
   client: Admin,
@@ -41,50 +42,50 @@ export async function followUpdate(
   signal: AbortSignal,
   clock = CLOCK,
 ): Promise<UpdateEntry> {
-  let told: string | undefined
-  const tell = (reason: string | undefined) => {
-    if (reason !== undefined && reason !== told) bar.end(reason)
-    told = reason
+  let reported: string | undefined
+  const report = (reason: string | undefined) => {
+    if (reason !== undefined && reason !== reported) bar.end(reason)
+    reported = reason
   }
   let awaySinceMs: number | undefined
   let idle: { askMs: number; reason: string | undefined } | undefined
   let shown = 0
   for (;;) {
     const nowMs = clock.nowMs()
-    const update = await askFor(client, id)
+    const update = await fetchUpdate(client, id)
     if (update instanceof UserError) {
       awaySinceMs ??= nowMs
       const awayMs = nowMs - awaySinceMs
-      if (awayMs >= (PATIENCE_MS[update.code] ?? 0)) throw gaveUp(update, id, awayMs)
-      if (awayMs >= SAYS_AFTER_MS) tell(`${update.message} Waiting for it …`)
+      if (awayMs >= (RESTART_TIMEOUTS_MS[update.code] ?? 0)) throw gaveUp(update, id, awayMs)
+      if (awayMs >= REPORT_AFTER_MS) report(`${update.message} Waiting for it …`)
     } else {
       awaySinceMs = undefined
       const { progress, job } = update
-      const isAgain = progress < shown && (job?.attempt ?? 1) > 1
-      if (isAgain) bar.end(`The work was started again, on node ${job?.node} (attempt ${job?.attempt}).`)
-      shown = isAgain ? progress : Math.max(shown, progress)
+      const isRepeated = progress < shown && (job?.attempt ?? 1) > 1
+      if (isRepeated) bar.end(`The work was started again on node ${job?.node} (attempt ${job?.attempt}).`)
+      shown = isRepeated ? progress : Math.max(shown, progress)
       bar.update(`Update of ${update.domains.join(', ')}`, shown, describeProgress(update))
       if (update.finished_at) {
         bar.end()
         return update
       }
-      if (job || !NODES_WORK.has(update.state)) idle = undefined
-      else idle ??= { askMs: nowMs + SAYS_AFTER_MS, reason: undefined }
+      if (job || !NODE_STATES.has(update.state)) idle = undefined
+      else idle ??= { askMs: nowMs + REPORT_AFTER_MS, reason: undefined }
       if (idle && nowMs >= idle.askMs)
-        idle = { askMs: nowMs + ASKS_AGAIN_MS, reason: await whatKeepsNodes(client, update.model) }
-      tell(idle?.reason)
+        idle = { askMs: nowMs + ASK_AGAIN_MS, reason: await explainIdleNodes(client, update.model) }
+      report(idle?.reason)
     }
     await sleep(clock.pollMs, undefined, { signal }).catch(() => {
       bar.end()
-      throw new UserError('interrupted', `Interrupted; update ${id} goes on. See: copal updates`)
+      throw new UserError('interrupted', `Interrupted. Update ${id} continues. See: copal updates`)
     })
   }
 }
 
-/** The update, or what passes. */
-function askFor(client: Admin, id: string): Promise<UpdateEntry | UserError> {
+/** Returns the update, or an error that a restart explains. */
+function fetchUpdate(client: Admin, id: string): Promise<UpdateEntry | UserError> {
   return client.admin('GET', `/updates/${id}`, updateEntry).catch((error: unknown) => {
-    if (error instanceof UserError && error.code in PATIENCE_MS) return error
+    if (error instanceof UserError && error.code in RESTART_TIMEOUTS_MS) return error
     throw error
   })
 }
@@ -92,26 +93,26 @@ function askFor(client: Admin, id: string): Promise<UpdateEntry | UserError> {
 function gaveUp(last: UserError, id: string, awayMs: number): UserError {
   return new UserError(
     last.code,
-    `${last.message} So it has been for ${formatDuration(awayMs)}. Update ${id} goes on when that has passed: copal updates ${id}`,
+    `${last.message} This has lasted for ${formatDuration(awayMs)}. Update ${id} continues when the gateway is back: copal updates ${id}`,
     { cause: last },
   )
 }
 
-/** The bar tells the time left of the whole update; the job's own is of one part. */
+/** Removes the job's own estimate of the time left: the bar shows that of the whole update. */
 function describeProgress(update: UpdateEntry): string {
   return (update.job?.message || update.message || update.state).replace(/, about \d+ s left$/, '')
 }
 
-/** Why no node does the work, and what to do; undefined where one may begin at any moment. */
-async function whatKeepsNodes(client: Admin, model: string): Promise<string | undefined> {
+/** Returns why no node does the work and what to do about it; undefined when a node may start at any moment. */
+async function explainIdleNodes(client: Admin, model: string): Promise<string | undefined> {
   const status = await client.admin('GET', '/status', statusReport).catch(() => undefined)
   const nodes = status?.nodes.filter((node) => node.model === model)
   if (!nodes || nodes.some(({ alive, draining }) => alive && !draining)) return undefined
-  const reasons = nodes.map(whyNot).join('; ')
-  return reasons === '' ? `No node serves ${model}. See: copal nodes` : `No node takes work: ${reasons}`
+  const reasons = nodes.map(explainIdleNode).join('; ')
+  return reasons === '' ? `No node serves ${model}. See: copal nodes` : `No node can do the work: ${reasons}`
 }
 
-function whyNot({ id, alive, drained_by_operator: drained }: NodeEntry): string {
+function explainIdleNode({ id, alive, drained_by_operator: drained }: NodeEntry): string {
   if (!alive) return `${id} is away (copal nodes)`
-  return drained ? `${id} drains (copal undrain ${id})` : `${id} is about to end`
+  return drained ? `${id} is draining (copal undrain ${id})` : `${id} is about to stop`
 }

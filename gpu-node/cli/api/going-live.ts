@@ -4,10 +4,10 @@ import type { ApiClient } from './api-client.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 
 /**
- * From when on a mask that was just made active answers: from the next request on where a node holds it; else
- * others answer until one does. It is active whether or not that can be found out.
+ * Describes when a mask that was just activated serves requests: at once where a node has loaded it, else when a node has.
+ * The mask is active even if that cannot be found out.
  *
- * @param model of several
+ * @param model the model, where the fleet serves several
  */
 export async function describeGoingLive(
   client: Pick<ApiClient, 'admin'>,
@@ -20,14 +20,14 @@ export async function describeGoingLive(
     throw error
   })
   if (status instanceof UserError)
-    return `${mask} is active. Whether nodes serve it (copal status) could not be asked: ${status.message}`
+    return `${mask} is active, but the status of the nodes (copal status) is unknown: ${status.message}`
   const { nodes } = status
   const able = nodes.filter((node) => node.alive && !node.draining && (model ?? node.model) === node.model)
-  if (able.length === 0) return `${mask} is active, and no node is there to serve it. See: copal nodes`
+  if (able.length === 0) return `${mask} is active, but no node can serve it. See: copal nodes`
   const holds = able.some(({ weight_sets: sets }) =>
     sets.some((set) => set.version === version && set.state === 'ready'),
   )
-  if (holds) return `${mask} is being served from the next request on.`
+  if (holds) return `${mask} serves from the next request on.`
   const others = [...new Set(able.map((node) => formatMask(node.active_version)))].join(' or ')
-  return `${mask} is being loaded; until then ${others} answers. See: copal status`
+  return `Nodes are loading ${mask}. Until then ${others} serves. See: copal status`
 }

@@ -3,15 +3,17 @@ import { createApiClient, type ApiClient } from './api-client.ts'
 import { renderTable, type Column } from '../output/table.ts'
 import { tableWidth, type Terminal } from '../output/terminal.ts'
 
-/** What one run of the command works with; credentials are read when a call first needs them. */
+/** What the commands of one run share. */
 export interface Session {
   terminal: Terminal
+  /** Returns the API client. Credentials are read at the first call. */
   client: () => ApiClient
-  /** The value as JSON when the user asked for it, else what `people` prints. */
+  /** Prints `value` as JSON when the user asked for JSON, else the text that `people` returns. */
   print: (json: boolean | undefined, value: unknown, people: () => string) => void
   table: <Row>(columns: readonly Column<Row>[], rows: readonly Row[]) => string
 }
 
+/** Creates the session of one command line. */
 export function createSession(terminal: Terminal): Session {
   let client: ApiClient | undefined
   return {

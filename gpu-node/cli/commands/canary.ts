@@ -18,10 +18,10 @@ import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '
 export function addCanary(program: Command, session: Session): void {
   const canary = program
     .command('canary')
-    .description('have a mask answer a share of the API keys before it is promoted, and see how it does')
+    .description('serve a mask to a share of the API keys before promoting it, and compare the results')
     .argument(
       '[mask]',
-      'begin with it: like 5 or m5, or dense; left out: report on the running one',
+      'the mask to start with, like 5 or m5, or dense; without it, report on the running trial',
       parseMask,
     )
   addTrialOptions(canary, 'keys')
@@ -36,7 +36,7 @@ export function addCanary(program: Command, session: Session): void {
         const path = `/canary${modelQuery(options.model)}`
         const gone = await client.admin('DELETE', path, endedTrial)
         session.print(options.json, gone, () =>
-          gone.ended ? `The active mask of ${gone.model} answers all keys again.` : 'There was no canary.',
+          gone.ended ? `The active mask of ${gone.model} serves all keys again.` : 'No canary was running.',
         )
         return
       }
@@ -50,12 +50,14 @@ export function addCanary(program: Command, session: Session): void {
 function describe(report: CanaryReport, session: Session): string {
   const { canary, keys, nodes } = report
   if (!canary || !keys || !nodes) {
-    return `${report.model} serves ${formatMask(report.active_version)} to all keys. Begin with: copal canary <mask> --share 10%`
+    return `${report.model} serves ${formatMask(report.active_version)} to all keys. Start a canary with: copal canary <mask> --share 10%`
   }
   const parts = [
-    `${formatMask(canary.mask_version)} answers ${formatPercent(canary.share)} of the keys of ${report.model} ` +
-      `(${formatCount(keys.chosen)} of ${formatCount(keys.all)}) beside ${formatMask(report.active_version)}.`,
-    ...(keys.chosen === 0 ? ['No key is in that share yet: nothing is tried. Choose a larger one.'] : []),
+    `${formatMask(canary.mask_version)} serves ${formatPercent(canary.share)} of the keys of ${report.model} ` +
+      `(${formatCount(keys.chosen)} of ${formatCount(keys.all)}); ${formatMask(report.active_version)} serves the others.`,
+    ...(keys.chosen === 0
+      ? ['No key is in this share yet, so the canary serves no requests. Choose a larger share.']
+      : []),
     ...describeNodes(nodes),
     `Since ${canary.since}:`,
   ]

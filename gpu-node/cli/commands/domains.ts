@@ -12,15 +12,15 @@ import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quanti
 import type { Session } from '../api/session.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
-/** About 900 tokens of English: long enough for one calibration sample, short enough that a file gives many. */
+/** About 900 English tokens: enough for one calibration sample, and short enough that a file gives many. */
 const TEXT_CHARACTERS = 4000
-/** Texts a request, so that a body stays below the gateway's limit. */
+/** Texts per request, so that a body stays below the gateway's limit. */
 const TEXTS_PER_REQUEST = 100
 
 export function addDomains(program: Command, session: Session): void {
   const domains = program
     .command('domains')
-    .description('streams of text that were sampled or imported')
+    .description('list domains and their sampled texts; import texts, delete domains')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -34,7 +34,7 @@ export function addDomains(program: Command, session: Session): void {
   domains
     .command('import')
     .description('add the texts of a file to a domain, as if they had been sampled')
-    .argument('<name>', 'the domain: lower-case letters, digits and inner - _ .')
+    .argument('<name>', 'name of the domain: lower-case letters, digits, and - _ . inside')
     .argument('<file>', 'a UTF-8 text file; blank lines separate paragraphs')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal domains import legal contracts.txt')
@@ -57,9 +57,9 @@ export function addDomains(program: Command, session: Session): void {
 
   domains
     .command('delete')
-    .description('delete a domain with everything that was sampled for it, or the texts of one key')
+    .description('delete a domain with all its sampled texts, or only the texts of one key')
     .argument('<name>', 'the domain')
-    .option('--key <id>', 'only the texts of this API key, also those that updates have frozen')
+    .option('--key <id>', 'delete only the texts of this API key, including those that updates have frozen')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -80,18 +80,19 @@ export function addDomains(program: Command, session: Session): void {
     })
 }
 
-/** A key that was revoked is unknown, and its texts are still to be deleted: one of which nothing is there is no error. */
+/** Describes what was deleted. Finding nothing is no error: the id of a revoked key cannot be checked. */
 function describeDeleted({ domain, deleted, deleted_frozen: frozen }: DeletedSamples, key: string): string {
   if (deleted + frozen === 0)
-    return `Nothing of ${key} was found in ${domain}. Keys that were not revoked: copal keys list`
+    return `No texts of ${key} were found in ${domain}. To list the keys that are not revoked: copal keys list`
   return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${key} from ${domain}.`
 }
 
 function describe(entries: DomainEntry[], session: Session): string {
   if (entries.length === 0) {
-    const howTo =
-      'Traffic with the header x-copal-sample: true fills them, or: copal domains import <name> <file>'
-    return `No domain has texts yet. ${howTo}`
+    return (
+      'No domain has texts yet. Send requests with the header x-copal-sample: true, ' +
+      'or run: copal domains import <name> <file>'
+    )
   }
   const nowMs = Date.now()
   return session.table(

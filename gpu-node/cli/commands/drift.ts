@@ -7,8 +7,8 @@ import type { Session } from '../api/session.ts'
 export function addDrift(program: Command, session: Session): void {
   program
     .command('drift')
-    .description('what pruning costs each domain, now and after each earlier mask')
-    .option('--model <id>', 'which model, where the fleet serves several')
+    .description('show what pruning costs each domain, now and after each earlier mask')
+    .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal drift\n  copal drift --json | jq .r.backward_transfer')
     .action(async ({ json, model }: { json?: boolean; model?: string }) => {
@@ -19,10 +19,10 @@ export function addDrift(program: Command, session: Session): void {
     })
 }
 
-/** The report for people; also what the demonstration ends with. */
+/** Renders the report for people. `npm run demo` ends with it too. */
 export function describeDrift(report: DriftReport, table: Session['table']): string {
   const parts = [`${report.model}, serving ${formatMask(report.active_version)}`]
-  parts.push('On sampled traffic, nats a token: what pruning costs is the gap.')
+  parts.push('On sampled traffic, in nats per token; the gap is what pruning costs.')
   parts.push(
     report.traffic.length === 0
       ? 'No sampled request has been scored yet.'
@@ -41,7 +41,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
   )
   const { domains, stages, perplexity, backward_transfer: transfer } = report.r
   if (domains.length > 0 && stages.length > 0) {
-    parts.push('Held-out perplexity after each mask (the R matrix); * was calibrated on.')
+    parts.push('Held-out perplexity after each mask (the R matrix); * marks domains that were calibrated on.')
     parts.push(
       table(
         [
@@ -63,7 +63,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
   if (transfer) {
     const of = formatMask(report.active_version)
     parts.push(
-      `Backward transfer of ${of}: mean ${signed(transfer.mean)}, worst ${signed(transfer.max)} (positive is forgetting).`,
+      `Backward transfer of ${of}: mean ${signed(transfer.mean)}, worst ${signed(transfer.max)} (positive means forgetting).`,
     )
   }
   return parts.join('\n\n')

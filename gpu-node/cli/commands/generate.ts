@@ -4,7 +4,7 @@ import { parseErrorBody } from '@copal/shared/errors.ts'
 import { modelList } from '@copal/shared/wire/model-list.ts'
 import { toCommandError } from '../api/command-wording.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
-import { noGateway, parseAnswer, readJson, readLines, readText, type ApiClient } from '../api/api-client.ts'
+import { noGateway, parseResponse, readJson, readLines, readText, type ApiClient } from '../api/api-client.ts'
 import type { Session } from '../api/session.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
 
@@ -21,14 +21,14 @@ interface GenerateOptions {
 export function addGenerate(program: Command, session: Session): void {
   program
     .command('generate')
-    .description('ask the model, and print its answer as it comes')
-    .argument('<prompt>', "what to ask; '-' reads it from standard input")
-    .option('--model <id>', 'which model (default: the first that is served)')
-    .option('--domain <name>', "the domain of the request, instead of the key's")
+    .description('send a prompt to the model and print the response as it streams')
+    .argument('<prompt>', "the prompt; '-' reads it from standard input")
+    .option('--model <id>', 'which model (default: the first one served)')
+    .option('--domain <name>', 'domain of the request (default: that of the key)')
     .option('--system <text>', 'a system message before the prompt')
-    .option('--max-tokens <n>', 'longest answer', wholeNumber, 256)
-    .option('--temperature <t>', '0 always takes the likeliest token', number)
-    .option('--seed <n>', 'same seed, same answer', wholeNumber)
+    .option('--max-tokens <n>', 'maximum number of tokens to generate', wholeNumber, 256)
+    .option('--temperature <t>', 'sampling temperature; 0 always picks the most likely token', number)
+    .option('--seed <n>', 'seed of the sampling; the same seed gives the same response', wholeNumber)
     .option('--json', 'print the whole completion as JSON')
     .addHelpText(
       'after',
@@ -59,29 +59,29 @@ export function addGenerate(program: Command, session: Session): void {
     })
 }
 
-/** Of a completion that is printed as it is. */
+/** The part of a completion that is checked; it is printed as it is. */
 const completion = z.looseObject({ choices: z.array(z.unknown()) })
 
-/** What is read of an event: a chunk of a chat, or an error. */
+/** The part of a stream event that is read: a chunk of a chat completion, or an error. */
 const streamedChunk = z.looseObject({
   choices: z.array(z.object({ delta: z.object({ content: z.string().nullish() }) })).optional(),
 })
 
-/** The text pieces of a chat stream; a stream without its end is an error. */
+/** Yields the text of a chat stream. A stream that breaks off is an error. */
 async function* readDeltas(response: Response): AsyncGenerator<string> {
   if (!response.headers.get('content-type')?.startsWith('text/event-stream'))
-    throw noGateway(response.url, await readText(response), 'and no stream')
+    throw noGateway(response.url, await readText(response), 'not a stream')
   for await (const line of readLines(response)) {
     if (!line.startsWith('data:')) continue
     const data = line.slice('data:'.length).trim()
     if (data === '[DONE]') return
-    const event = parseAnswer(data, streamedChunk, response.url)
+    const event = parseResponse(data, streamedChunk, response.url)
     const error = parseErrorBody(event)
     if (error) throw toCommandError(error)
     const text = event.choices?.[0]?.delta.content
     if (text) yield text
   }
-  throw new UserError('stream_broken', 'The answer broke off before its end.')
+  throw new UserError('stream_broken', 'The response broke off before its end.')
 }
 
 async function firstModel(client: ApiClient): Promise<string> {

@@ -36,7 +36,7 @@ export function addKeys(program: Command, session: Session): void {
   addCreate(keys, session)
   keys
     .command('list')
-    .description('API keys that were not revoked')
+    .description('list API keys that were not revoked')
     .option('--tenant <name>', 'only those of this tenant')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal keys list\n  copal keys list --tenant acme')
@@ -44,14 +44,16 @@ export function addKeys(program: Command, session: Session): void {
       const query = tenant === undefined ? '' : `?tenant=${encodeURIComponent(tenant)}`
       const { data } = await session.client().admin('GET', `/keys${query}`, listOf(keyEntry))
       session.print(json, data, () =>
-        data.length === 0 ? 'No key. Make one with: copal keys create <name>' : describe(data, session),
+        data.length === 0
+          ? 'There are no keys. Create one with: copal keys create <name>'
+          : describe(data, session),
       )
     })
 
   const limit = keys
     .command('limit')
-    .description('change the limits of a key; what is not named stays as it is')
-    .argument('<id>', 'as copal keys list shows it')
+    .description('change the limits of a key; limits that are not named stay as they are')
+    .argument('<id>', 'id of the key, see copal keys list')
   addLimitOptions(limit)
     .option('--json', 'print JSON')
     .addHelpText(
@@ -71,9 +73,13 @@ export function addKeys(program: Command, session: Session): void {
 
   keys
     .command('rotate')
-    .description('give a key a new secret, shown once; the old one stays valid for a while')
-    .argument('<id>', 'as copal keys list shows it')
-    .option('--grace <time>', 'how long: 90s, 30m, 24h or 7d; 0s ends it at once', duration)
+    .description('give a key a new secret, which is shown once; the old one stays valid for a while')
+    .argument('<id>', 'id of the key, see copal keys list')
+    .option(
+      '--grace <time>',
+      'how long the old secret stays valid: 90s, 30m, 24h or 7d; 0s ends it at once',
+      duration,
+    )
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -90,7 +96,8 @@ export function addKeys(program: Command, session: Session): void {
         )
       session.print(json, rotated, () => {
         const until = rotated.previous_valid_until
-        const old = until === null ? 'The old key ends now.' : `The old key is valid until ${until}.`
+        const old =
+          until === null ? 'The old key is no longer valid.' : `The old key is valid until ${until}.`
         session.terminal.stderr.write(`${old}\n`)
         return rotated.key
       })
@@ -98,39 +105,43 @@ export function addKeys(program: Command, session: Session): void {
 
   keys
     .command('revoke')
-    .description('make a key useless, within half a minute everywhere')
-    .argument('<id>', 'as copal keys list shows it')
+    .description('revoke a key, which takes effect everywhere within half a minute')
+    .argument('<id>', 'id of the key, see copal keys list')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal keys revoke key_0123456789abcdef')
     .action(async (id: string, { json }: { json?: boolean }) => {
-      const answer = await session.client().admin('DELETE', `/keys/${encodeURIComponent(id)}`, revokedKey)
-      session.print(json, answer, () => `Revoked ${id}.`)
+      const response = await session.client().admin('DELETE', `/keys/${encodeURIComponent(id)}`, revokedKey)
+      session.print(json, response, () => `Revoked ${id}.`)
     })
 }
 
 function addCreate(keys: Command, session: Session): void {
   const create = keys
     .command('create')
-    .description('make an API key; it is shown once')
-    .argument('<name>', 'who it is for')
-    .option('--tenant <name>', "whose it is (copal tenants list) (default: the tenant 'default')")
+    .description('create an API key, which is shown once')
+    .argument('<name>', 'a name to recognise the key by')
+    .option('--tenant <name>', "tenant of the key, see copal tenants list (default: 'default')")
     .option(
       '--scopes <names>',
-      'what it opens, with commas: inference, read-metrics, admin (default: inference)',
+      'what it may do, separated by commas: inference, read-metrics, admin (default: inference)',
       scopes,
     )
-    .option('--domain <name>', 'the domain of its requests', 'default')
-    .option('--domains <names>', 'the only domains it may name, with commas', splitList)
+    .option('--domain <name>', 'domain of its requests', 'default')
     .option(
-      '--models <names>',
-      'the only models it may use, with commas; one that is not served yet is warned about',
+      '--domains <names>',
+      'the only domains that its requests may name, separated by commas',
       splitList,
     )
-    .option('--expires-in <time>', 'how long it is valid: 12h or 90d', duration)
+    .option(
+      '--models <names>',
+      'the only models it may use, separated by commas; unknown ones give a warning',
+      splitList,
+    )
+    .option('--expires-in <time>', 'how long it is valid, like 12h or 90d', duration)
     .addOption(
       new Option(
         '--sampling <policy>',
-        'which requests may be sampled: opt_in are those with x-copal-sample: true',
+        'which requests may be sampled; opt_in: only those with x-copal-sample: true',
       )
         .choices(['never', 'opt_in', 'always'])
         .default('opt_in'),
@@ -165,8 +176,8 @@ function addCreate(keys: Command, session: Session): void {
 }
 
 /**
- * Names the models that the gateway does not know: they may come later, so the key is made. Nothing is said where it
- * does not tell, as to a key that is not the admin key.
+ * Warns of models that the gateway does not know. The key is created anyway, because they may be added later. There is no
+ * warning when the gateway does not list its models, which it does only for the admin key.
  */
 async function warnOfUnknown(models: readonly string[], { client, terminal }: Session): Promise<void> {
   const status = await client()
@@ -175,10 +186,12 @@ async function warnOfUnknown(models: readonly string[], { client, terminal }: Se
   if (!status) return
   const known = status.models.map(({ id }) => id)
   for (const model of models.filter((name) => !known.includes(name))) {
-    const meant = suggestName(model, known)
-    const hint = meant ? `Did you mean '${meant}'?` : `It knows: ${known.join(', ') || 'none yet'}.`
+    const suggestion = suggestName(model, known)
+    const hint = suggestion
+      ? `Did you mean '${suggestion}'?`
+      : `Known models: ${known.join(', ') || 'none yet'}.`
     terminal.stderr.write(
-      `Warning: the gateway knows no model '${model}'. ${hint} The key may use it once a node serves it.\n`,
+      `Warning: the gateway does not know the model '${model}'. ${hint} The key may use it once a node serves it.\n`,
     )
   }
 }
@@ -187,14 +200,14 @@ function scopes(text: string): KeyScope[] {
   const known = keyScope.options
   return splitList(text).map((name) => {
     const scope = known.find((each) => each === name)
-    if (scope === undefined) throw new InvalidArgumentError(`Allowed are ${known.join(', ')}.`)
+    if (scope === undefined) throw new InvalidArgumentError(`Expected one of ${known.join(', ')}.`)
     return scope
   })
 }
 
 const SECONDS = { s: 1, m: 60, h: 3600, d: 24 * 3600 }
 
-/** `90s`, `30m`, `24h`, `7d` in seconds. */
+/** Parses `90s`, `30m`, `24h` or `7d` into seconds. */
 function duration(text: string): number {
   const match = /^(\d{1,6})([smhd])$/.exec(text)
   if (!match) throw new InvalidArgumentError('A time like 90s, 30m, 24h or 7d is expected.')
@@ -214,7 +227,7 @@ function describe(keys: KeyEntry[], session: Session): string {
       { title: 'MODELS', value: (key) => key.allowed_models?.join(',') ?? 'all', shrinks: true },
       { title: 'SAMPLING', value: (key) => key.sampling },
       { title: 'LIMITS', value: (key) => formatLimits(key.limits), shrinks: true },
-      { title: 'MADE', value: (key) => formatAge(key.created_at, nowMs) },
+      { title: 'CREATED', value: (key) => formatAge(key.created_at, nowMs) },
       { title: 'EXPIRES', value: (key) => formatExpiry(key.expires_at, nowMs) },
     ],
     keys,

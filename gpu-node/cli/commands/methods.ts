@@ -5,7 +5,7 @@ import type { Session } from '../api/session.ts'
 export function addMethods(program: Command, session: Session): void {
   program
     .command('methods')
-    .description('list the pruning methods that this version knows')
+    .description('list the pruning methods of this version')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -23,11 +23,11 @@ function describe(): string {
   return [
     ...rules,
     '',
-    'After a rule, in this order:',
-    '+allocated    shares the ratio out over the linears by what each costs the model',
-    "+rows         shares a linear's ratio out over its rows by what errors cost",
+    'Suffixes, in this order:',
+    '+allocated    distributes the ratio over linears by what pruning each one costs',
+    "+rows         distributes a linear's ratio over rows by what their errors cost",
     '+swaps        exchanges kept and pruned weights while the output error falls',
-    '+reconstruct  solves for the kept weights: new values, not only a mask',
+    '+reconstruct  solves for new values of the kept weights',
     '',
     'All combinations: copal methods --json',
   ].join('\n')

@@ -2,7 +2,7 @@ import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { formatDuration, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 
-/** Nodes as people read them, one a line. */
+/** Renders nodes as a table, one per line. */
 export function nodeTable(nodes: readonly NodeEntry[], session: Pick<Session, 'table'>): string {
   return session.table(
     [
@@ -18,7 +18,7 @@ export function nodeTable(nodes: readonly NodeEntry[], session: Pick<Session, 't
   )
 }
 
-/** Requests that a node still has; what the gateway gave it and what the node told differ for a moment. */
+/** Returns how many requests a node still has. The gateway's count and the node's own report may differ for a moment. */
 export function requestsOf({ leases, running, waiting }: NodeEntry): number {
   return Math.max(leases, running + waiting)
 }

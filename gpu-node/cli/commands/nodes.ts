@@ -10,13 +10,13 @@ import { addNodeSecret } from './node-secret.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
 
 const POLL_MS = 1000
-/** Longer than most answers take. */
+/** Longer than most requests take. */
 const DEFAULT_WAIT_S = 600
 
 export function addNodes(program: Command, session: Session): void {
   const nodes = program
     .command('nodes')
-    .description('nodes, what they serve and how much they do')
+    .description('list nodes, the masks they serve and their load')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal nodes\n  copal nodes secret node-2')
     .action(async ({ json }: { json?: boolean }) => {
@@ -32,11 +32,11 @@ export function addDrain(program: Command, session: Session): void {
   program
     .command('drain')
     .description(
-      'have a node take no new requests, and wait until those it has are done: then it can be stopped',
+      'stop sending requests to a node and wait until its requests are done, so that it can be stopped',
     )
-    .argument('<node>', "its name, as 'copal nodes' lists it")
-    .option('--no-wait', 'do not wait')
-    .option('--timeout <seconds>', 'wait so long at most', wholeNumber, DEFAULT_WAIT_S)
+    .argument('<node>', 'name of the node, see copal nodes')
+    .option('--no-wait', 'return at once')
+    .option('--timeout <seconds>', 'maximum time to wait', wholeNumber, DEFAULT_WAIT_S)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -50,14 +50,14 @@ export function addDrain(program: Command, session: Session): void {
     })
   program
     .command('undrain')
-    .description('have a node that was drained take requests again')
-    .argument('<node>', "its name, as 'copal nodes' lists it")
+    .description('send requests to a drained node again')
+    .argument('<node>', 'name of the node, see copal nodes')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal undrain node-1')
     .action(async (id: string, { json }: { json?: boolean }) => {
       const node = await session.client().admin('DELETE', drainPath(id), nodeEntry)
       session.print(json, node, () =>
-        node.draining ? `${id} drains by itself: it is about to end.` : `${id} takes requests again.`,
+        node.draining ? `${id} is still draining: it is about to stop.` : `${id} takes requests again.`,
       )
     })
 }
@@ -71,9 +71,9 @@ async function listNodes(client: ApiClient): Promise<NodeEntry[]> {
 }
 
 /**
- * Waits until a drained node has no requests. One that is gone has none either.
+ * Waits until a drained node has no requests. A node that has gone has none.
  *
- * @throws UserError `timeout` when it takes too long; it stays drained
+ * @throws UserError `timeout` when it takes too long; the node stays drained
  */
 async function untilIdle(
   client: ApiClient,
@@ -84,23 +84,23 @@ async function untilIdle(
   const { id } = drained
   const untilMs = Date.now() + timeoutS * 1000
   let node = drained
-  let told = -1
+  let reported = -1
   while (requestsOf(node) > 0) {
     const left = requestsOf(node)
-    if (left !== told) terminal.stderr.write(`${id} still has ${counted(left, 'request')} …\n`)
-    told = left
+    if (left !== reported) terminal.stderr.write(`${id} still has ${counted(left, 'request')} …\n`)
+    reported = left
     if (Date.now() >= untilMs)
       throw new UserError(
         'timeout',
-        `${id} still has ${counted(left, 'request')} after ${formatDuration(timeoutS * 1000)}. It stays drained: wait with ` +
-          `'copal drain ${id}', or stop it, and its requests end with an error.`,
+        `${id} still has ${counted(left, 'request')} after ${formatDuration(timeoutS * 1000)}. It stays drained. Wait longer with ` +
+          `'copal drain ${id}', or stop the node: its requests then end with an error.`,
       )
     await sleep(POLL_MS, undefined, { signal: terminal.signal }).catch(() => {
-      throw new UserError('interrupted', `Interrupted; ${id} stays drained. See: copal nodes`)
+      throw new UserError('interrupted', `Interrupted. ${id} stays drained. See: copal nodes`)
     })
     const found = (await listNodes(client)).find((each) => each.id === id)
     if (!found) return { ...node, leases: 0, running: 0, waiting: 0 }
-    if (!found.draining) throw new UserError('conflict', `${id} was undrained by somebody else meanwhile.`)
+    if (!found.draining) throw new UserError('conflict', `${id} was undrained by another command meanwhile.`)
     node = found
   }
   return node
@@ -108,6 +108,6 @@ async function untilIdle(
 
 function describeDrained(node: NodeEntry): string {
   const left = requestsOf(node)
-  const what = left === 0 ? 'has no requests and can be stopped' : `still has ${counted(left, 'request')}`
-  return `${node.id} takes no new requests, ${what}. To take it back: copal undrain ${node.id}`
+  const what = left === 0 ? 'has none left, so it can be stopped' : `still has ${counted(left, 'request')}`
+  return `${node.id} gets no new requests and ${what}. To undo this: copal undrain ${node.id}`
 }

@@ -13,16 +13,18 @@ import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '
 export function addShadow(program: Command, session: Session): void {
   const shadow = program
     .command('shadow')
-    .description('have a mask score a share of what the active one answers, and see what it would cost')
+    .description(
+      'score a share of the requests with another mask, without serving it, and compare the losses',
+    )
     .argument(
       '[mask]',
-      'begin with it: like 5 or m5, or dense; left out: report on the running one',
+      'the mask to start with, like 5 or m5, or dense; without it, report on the running trial',
       parseMask,
     )
   addTrialOptions(shadow, 'requests')
     .addHelpText(
       'after',
-      '\nOnly requests that may be sampled are scored; their answers do not change.' +
+      '\nOnly requests that may be sampled are scored. Their responses do not change.' +
         '\n\nExamples:\n  copal shadow m5 --share 5%\n  copal shadow\n  copal shadow --end',
     )
     .action(async (mask: number | undefined, options: TrialOptions, command: Command) => {
@@ -32,9 +34,7 @@ export function addShadow(program: Command, session: Session): void {
         const path = `/shadow${modelQuery(options.model)}`
         const gone = await client.admin('DELETE', path, endedTrial)
         session.print(options.json, gone, () =>
-          gone.ended
-            ? `Nothing of ${gone.model} is scored by another mask any more.`
-            : 'There was no shadow.',
+          gone.ended ? `The shadow of ${gone.model} has ended.` : 'No shadow was running.',
         )
         return
       }
@@ -48,17 +48,17 @@ export function addShadow(program: Command, session: Session): void {
 function describe(report: ShadowReport, session: Session): string {
   const { shadow, nodes, domains } = report
   if (!shadow || !nodes) {
-    return `No mask scores what ${formatMask(report.active_version)} of ${report.model} answers. Begin with: copal shadow <mask> --share 5%`
+    return `${report.model} has no shadow; ${formatMask(report.active_version)} is active. Start one with: copal shadow <mask> --share 5%`
   }
   const parts = [
     `${formatMask(shadow.mask_version)} scores ${formatPercent(shadow.share)} of the requests to ${report.model} ` +
-      `that may be sampled, beside ${formatMask(report.active_version)}.`,
+      `that may be sampled; ${formatMask(report.active_version)} serves them.`,
     ...describeNodes(nodes),
-    `Since ${shadow.since}, nats a token; what it would cost is the gap:`,
+    `Since ${shadow.since}, nats per token; the gap is what it would cost:`,
   ]
   const rows = domains.flatMap(({ domain, requests, prompt, answer }) => [
-    { domain, requests, text: 'asked', ...prompt },
-    { domain, requests, text: 'answered', ...answer },
+    { domain, requests, text: 'prompt', ...prompt },
+    { domain, requests, text: 'output', ...answer },
   ])
   parts.push(
     rows.length === 0

@@ -7,7 +7,7 @@ import type { Session } from '../api/session.ts'
 export function addStatus(program: Command, session: Session): void {
   program
     .command('status')
-    .description('models, nodes and the masks they serve')
+    .description('show models, nodes and the masks they serve')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal status\n  copal status --json | jq .models[0].active_version')
     .action(async ({ json }: { json?: boolean }) => {

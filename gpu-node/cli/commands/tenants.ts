@@ -20,11 +20,11 @@ import type { Session } from '../api/session.ts'
 export function addTenants(program: Command, session: Session): void {
   const tenants = program
     .command('tenants')
-    .description('groups of API keys and their limits: list, set, cache')
+    .description('tenants (groups of API keys) and their limits: list, set, cache')
     .addHelpText('after', '\nExamples:\n  copal tenants list\n  copal tenants set acme --concurrent 16')
   tenants
     .command('list')
-    .description('tenants, their limits, and how many keys each has')
+    .description('list tenants, their limits, and how many keys each has')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal tenants list')
     .action(async ({ json }: { json?: boolean }) => {
@@ -34,8 +34,8 @@ export function addTenants(program: Command, session: Session): void {
 
   const set = tenants
     .command('set')
-    .description('make a tenant, or change its limits; what is not named stays as it is')
-    .argument('<name>', 'lower-case letters, digits and inner - _ .')
+    .description('create a tenant, or change its limits; limits that are not named stay as they are')
+    .argument('<name>', 'name of the tenant: lower-case letters, digits, and - _ . inside')
   addLimitOptions(set)
     .option('--json', 'print JSON')
     .addHelpText(
@@ -52,16 +52,16 @@ export function addTenants(program: Command, session: Session): void {
 
   tenants
     .command('cache')
-    .description("what a tenant's response cache holds, and how often it had the answer")
-    .argument('<name>', "the tenant ('default' holds keys made without one)")
-    .option('--clear', 'delete all its answers')
+    .description("show the size and hit rate of a tenant's response cache")
+    .argument('<name>', "the tenant; 'default' has the keys created without one")
+    .option('--clear', 'delete all cached responses')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal tenants cache acme\n  copal tenants cache acme --clear')
     .action(async (name: string, { clear, json }: { clear?: boolean; json?: boolean }) => {
       const path = `/tenants/${encodeURIComponent(name)}/cache`
       if (clear) {
         const gone = await session.client().admin('DELETE', path, clearedCache)
-        session.print(json, gone, () => `${counted(gone.deleted, 'answer')} deleted.`)
+        session.print(json, gone, () => `Deleted ${counted(gone.deleted, 'cached response')}.`)
       } else {
         const cache = await session.client().admin('GET', path, cacheEntry)
         session.print(json, cache, () => describeCache(cache))
@@ -70,11 +70,11 @@ export function addTenants(program: Command, session: Session): void {
 }
 
 function describeCache({ answers, bytes, hits, misses }: CacheEntry): string {
-  const asked = hits + misses
-  const share = asked === 0 ? '' : ` (${formatPercent(hits / asked)})`
+  const lookups = hits + misses
+  const share = lookups === 0 ? '' : ` (${formatPercent(hits / lookups)})`
   return (
-    `${counted(answers, 'answer')}, ${formatBytes(bytes)}. ` +
-    `${formatCount(hits)} of ${counted(asked, 'request')} that asked were answered from it${share}.`
+    `${counted(answers, 'cached response')}, ${formatBytes(bytes)}. ` +
+    `${formatCount(hits)} of ${counted(lookups, 'lookup')} found a response${share}.`
   )
 }
 
@@ -85,7 +85,7 @@ function describe(tenants: TenantEntry[], session: Session): string {
       { title: 'TENANT', value: (tenant) => tenant.name, shrinks: true },
       { title: 'KEYS', value: (tenant) => formatCount(tenant.keys), align: 'right' },
       { title: 'LIMITS', value: (tenant) => formatLimits(tenant.limits), shrinks: true },
-      { title: 'MADE', value: (tenant) => formatAge(tenant.created_at, nowMs) },
+      { title: 'CREATED', value: (tenant) => formatAge(tenant.created_at, nowMs) },
     ],
     tenants,
   )

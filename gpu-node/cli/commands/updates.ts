@@ -8,8 +8,8 @@ import type { Session } from '../api/session.ts'
 export function addUpdates(program: Command, session: Session): void {
   program
     .command('updates')
-    .description('updates, newest first')
-    .argument('[id]', 'only this one')
+    .description('list updates, newest first')
+    .argument('[id]', 'show only this update')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal updates\n  copal updates --json')
     .action(async (id: string | undefined, { json }: { json?: boolean }) => {
@@ -21,7 +21,7 @@ export function addUpdates(program: Command, session: Session): void {
       const { data: updates } = await session.client().admin('GET', '/updates', listOf(updateEntry))
       session.print(json, updates, () =>
         updates.length === 0
-          ? 'No update yet. Start one with: copal update <domain>'
+          ? 'There is no update yet. Start one with: copal update <domain>'
           : describe(updates, session),
       )
     })
@@ -30,8 +30,8 @@ export function addUpdates(program: Command, session: Session): void {
 export function addCancel(program: Command, session: Session): void {
   program
     .command('cancel')
-    .description('end an update that has not promoted its mask')
-    .argument('<id>', 'as copal updates shows it')
+    .description('cancel an update that has not promoted its mask')
+    .argument('<id>', 'id of the update, see copal updates')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal cancel upd_0123456789abcdef')
     .action(async (id: string, { json }: { json?: boolean }) => {
@@ -42,7 +42,7 @@ export function addCancel(program: Command, session: Session): void {
     })
 }
 
-/** All of one update, its message whole. */
+/** Describes one update, with its whole message. */
 function describeOne(update: UpdateEntry): string {
   const { id, domains, method, pattern, scope, mask_version: version, message, error } = update
   const facts = {

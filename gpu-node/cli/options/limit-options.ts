@@ -2,10 +2,10 @@ import { InvalidArgumentError, type Command } from 'commander'
 import type { LimitChanges, LimitsEntry } from '@copal/shared/wire/admin-keys.ts'
 import { formatCount } from '@copal/gpu-node/platform/quantities.ts'
 
-/** A limit, or that there shall be none. */
+/** A limit, or `none` to remove it. */
 type Limit = number | 'none'
 
-/** What {@link addLimitOptions} adds. */
+/** Options that {@link addLimitOptions} adds. */
 export interface LimitOptions {
   requestsPerMinute?: Limit
   tokensPerMinute?: Limit
@@ -13,16 +13,16 @@ export interface LimitOptions {
   concurrent?: Limit
 }
 
-/** Gives a command the options that set limits. */
+/** Adds the options that set limits to a command. */
 export function addLimitOptions(command: Command): Command {
   return command
-    .option('--requests-per-minute <n>', "how many it may send; 'none' takes the limit away", count)
-    .option('--tokens-per-minute <n>', 'prompts and answers together', count)
-    .option('--tokens-per-month <n>', 'of a calendar month, UTC', count)
-    .option('--concurrent <n>', 'requests that run at the same time', count)
+    .option('--requests-per-minute <n>', "maximum per minute; 'none' removes the limit (also below)", count)
+    .option('--tokens-per-minute <n>', 'maximum per minute, of prompts and completions together', count)
+    .option('--tokens-per-month <n>', 'maximum per calendar month (UTC)', count)
+    .option('--concurrent <n>', 'maximum number of requests at the same time', count)
 }
 
-/** The limits that the options change; the gateway leaves the others as they are, and takes null for none. */
+/** Returns the limits that the options change; null removes a limit. */
 export function limitChanges(options: LimitOptions): LimitChanges {
   const change = (name: keyof LimitChanges, limit: Limit | undefined): LimitChanges =>
     limit === undefined ? {} : { [name]: limit === 'none' ? null : limit }
@@ -34,7 +34,7 @@ export function limitChanges(options: LimitOptions): LimitChanges {
   }
 }
 
-/** `60 req/min, 1,000,000 tok/month`; `none` where there are none. */
+/** Formats limits as `60 req/min, 1,000,000 tok/month`, or as `none`. */
 export function formatLimits(limits: LimitsEntry): string {
   const parts = [
     [limits.requests_per_minute, 'req/min'],

@@ -2,35 +2,36 @@ import { InvalidArgumentError, Option } from 'commander'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { readTextFile } from '../input/text-file.ts'
 
-/** What {@link patternsOption} and {@link leaveOutOption} were given. */
+/** Values of {@link patternsOption} and {@link leaveOutOption}. */
 export interface PatternRuleOptions {
   patterns?: string
   leaveOut: string[]
 }
 
-/** `--patterns <file>` */
+/** Creates the option `--patterns <file>`. */
 export function patternsOption(): Option {
   return new Option(
     '--patterns <file>',
-    'JSON: other patterns for single linears, {"model.layers.0.*": "dense"}',
+    'JSON file with other patterns for single linears, like {"model.layers.0.*": "dense"}',
   )
 }
 
-/** `--leave-out <glob>` */
+/** Creates the option `--leave-out <glob>`. */
 export function leaveOutOption(): Option {
-  return new Option('--leave-out <glob>', 'linears that stay dense, like *.down_proj.weight; repeat it')
+  return new Option('--leave-out <glob>', 'linears that stay dense, like *.down_proj.weight; may be repeated')
     .argParser((glob: string, previous: string[]) => {
-      if (glob === '') throw new InvalidArgumentError('Names of linears are expected, * being any part.')
+      if (glob === '')
+        throw new InvalidArgumentError('The name of a linear is expected; * stands for any part of it.')
       return [...previous, glob]
     })
     .default([], 'none')
 }
 
 /**
- * The rules of the file, then what is left out: the last that matches counts.
+ * Reads the rules of the file and adds the linears to leave out. The last rule that matches a linear counts.
  *
- * @returns what stands in the file, not checked
- * @throws UserError as `readTextFile` does; `invalid_request` it is not JSON
+ * @returns the content of the file, unchecked
+ * @throws UserError as `readTextFile` does; `invalid_request` when the file is not JSON
  */
 export function readPatternRules({ patterns, leaveOut }: PatternRuleOptions, cwd: string): unknown {
   const dense = Object.fromEntries(leaveOut.map((glob) => [glob, 'dense']))
@@ -43,6 +44,6 @@ export function readPatternRules({ patterns, leaveOut }: PatternRuleOptions, cwd
     throw new UserError('invalid_request', `${patterns} is not JSON.`, { cause })
   }
   if (typeof rules !== 'object' || rules === null || Array.isArray(rules)) return rules
-  // A rule that stands in the file already would keep its place in it.
+  // Removed first, because assigning to an existing key would keep its earlier position.
   return { ...Object.fromEntries(Object.entries(rules).filter(([glob]) => !(glob in dense))), ...dense }
 }

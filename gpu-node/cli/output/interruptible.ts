@@ -2,10 +2,10 @@ import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { ProgressBar } from './progress-bar.ts'
 
 /**
- * Runs work with a bar of its progress, which ends with it.
+ * Runs work that shows its progress in a bar, and ends the bar with it.
  *
- * @param message what Ctrl-C leaves behind
- * @throws UserError `interrupted` when the signal ended it
+ * @param message the message of the error when the user presses Ctrl-C
+ * @throws UserError `interrupted` when the signal ended the work
  */
 export async function interruptible<T>(
   signal: AbortSignal,

@@ -2,22 +2,28 @@ import { formatDuration } from '@copal/gpu-node/platform/quantities.ts'
 import { cut } from './table.ts'
 import { lineWidth, type OutputStream } from './terminal.ts'
 
-/** A bar that rewrites its line on a terminal, and prints a line every tenth of the way into a file or pipe. */
+/** A progress bar. On a terminal it rewrites its line; into a file or pipe it prints a line every 10 %. */
 export interface ProgressBar {
   /**
-   * `fraction` is 0 to 1, or null while the whole is not known. `detail` comes last, and is cut
-   * where the line ends.
+   * Shows progress.
+   *
+   * @param fraction 0 to 1, or null while the total is unknown
+   * @param detail shown last, and cut where the line ends
    */
   update(label: string, fraction: number | null, detail?: string): void
-  /** Leaves the line as it is and goes to the next, or replaces it by `lastLine`. */
+  /** Ends the line, or replaces it by `lastLine`. */
   end(lastLine?: string): void
 }
 
 const BAR_CELLS = 20
-/** A rate measured over less says nothing. */
-const LEAST_MEASURED = { ms: 1000, fraction: 0.1 }
+/** The time left is shown only after this much was measured. */
+const MIN_MEASURED = { ms: 1000, fraction: 0.1 }
 
-/** @param nowMs clock for the time left; given in tests. */
+/**
+ * Creates a progress bar.
+ *
+ * @param nowMs clock for the time left; replaced in tests
+ */
 export function createProgressBar(stream: OutputStream, nowMs: () => number = Date.now): ProgressBar {
   let label: string | undefined
   let started = { atMs: 0, fraction: 0 }
@@ -61,6 +67,6 @@ function bar(fraction: number): string {
 function timeLeft(fraction: number, started: { atMs: number; fraction: number }, nowMs: number): string {
   const elapsedMs = nowMs - started.atMs
   const done = fraction - started.fraction
-  if (elapsedMs < LEAST_MEASURED.ms || done < LEAST_MEASURED.fraction || fraction >= 1) return ''
+  if (elapsedMs < MIN_MEASURED.ms || done < MIN_MEASURED.fraction || fraction >= 1) return ''
   return `${formatDuration((elapsedMs / done) * (1 - fraction))} left`
 }

@@ -2,20 +2,20 @@
 export interface Column<Row> {
   title: string
   value: (row: Row) => string
-  /** Figures stand right. */
+  /** Numbers are aligned right. */
   align?: 'left' | 'right'
-  /** This column gives up width, down to 8, when the table is wider than the line. */
+  /** Whether this column may shrink, down to 8 characters, when the table is wider than the line. */
   shrinks?: boolean
 }
 
 const GAP = '  '
-const NARROWEST = 8
+const MIN_WIDTH = 8
 
 /**
- * A table for people, no line longer than `width`: columns that may shrink are cut with an ellipsis,
- * and what still does not fit follows as a second table that repeats the first column.
+ * Renders a table with no line longer than `width`. Columns that may shrink are cut with an ellipsis; columns that still do
+ * not fit follow in a second table, which repeats the first column.
  *
- * @returns lines without trailing blanks, joined by newlines.
+ * @returns lines without trailing blanks, joined by newlines
  */
 export function renderTable<Row>(
   columns: readonly Column<Row>[],
@@ -35,7 +35,7 @@ function shrink<Row>(columns: readonly Column<Row>[], widths: number[], width: n
   while (excess > 0) {
     const widest = widths
       .map((columnWidth, index) => ({ columnWidth, index }))
-      .filter(({ columnWidth, index }) => columns[index]?.shrinks && columnWidth > NARROWEST)
+      .filter(({ columnWidth, index }) => columns[index]?.shrinks && columnWidth > MIN_WIDTH)
       .toSorted((a, b) => b.columnWidth - a.columnWidth)[0]
     if (widest === undefined) return
     widths[widest.index] = widest.columnWidth - 1
@@ -43,7 +43,7 @@ function shrink<Row>(columns: readonly Column<Row>[], widths: number[], width: n
   }
 }
 
-/** Column indexes of each block; all but the first block start with column 0. */
+/** Returns the column indexes of each block. Every block but the first starts with column 0. */
 function splitIntoBlocks(widths: readonly number[], width: number): number[][] {
   const blocks: number[][] = []
   let block = [0]
@@ -79,7 +79,7 @@ function renderBlock<Row>(
   ).join('\n')
 }
 
-/** The text, or as much of it as fits with an ellipsis. */
+/** Cuts a text to `width` characters, with an ellipsis when it is longer. */
 export function cut(text: string, width: number): string {
   return text.length <= width ? text : `${text.slice(0, width - 1)}…`
 }

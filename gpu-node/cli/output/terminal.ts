@@ -1,9 +1,9 @@
-/** Where the command writes, and what it may ask of its surroundings: given once, so that tests run it in process. */
+/** The surroundings of the command. They are passed in, so that tests can run it in their own process. */
 export interface Terminal {
   env: Readonly<Record<string, string | undefined>>
-  /** Relative file names on the command line start here. */
+  /** Folder that relative file names on the command line start from. */
   cwd: string
-  /** The checkout, where `.copal` lies unless COPAL_HOME says otherwise. */
+  /** The checkout, which contains `.copal` unless COPAL_HOME names another folder. */
   root: string
   stdin: AsyncIterable<Uint8Array>
   stdout: OutputStream
@@ -12,19 +12,19 @@ export interface Terminal {
   signal: AbortSignal
 }
 
-/** The part of `process.stdout` that is used. */
+/** The part of `process.stdout` that the command uses. */
 export interface OutputStream {
   write(text: string): unknown
   readonly isTTY?: boolean
   readonly columns?: number
 }
 
-/** Columns that text for people may fill: the terminal's, or 80 where there is none. */
+/** Returns the width of text for people: that of the terminal, or 80 without one. */
 export function lineWidth(stream: OutputStream): number {
   return stream.isTTY && stream.columns ? stream.columns : 80
 }
 
-/** Columns of a table: the terminal's; into a file or pipe it goes whole, one line a row, for programs that search it. */
+/** Returns the width of a table: that of the terminal, or unlimited into a file or pipe, so that each row is one line. */
 export function tableWidth(stream: OutputStream): number {
   return stream.isTTY ? lineWidth(stream) : Number.POSITIVE_INFINITY
 }

@@ -103,17 +103,17 @@ test.each<{ what: string; answer: Answer; says: string }>([
   {
     what: 'an error of its own',
     answer: { status: 404, body: '{"detail":"Not Found"}' },
-    says: 'was answered with status 404: {"detail":"Not Found"}. ',
+    says: 'returned status 404: {"detail":"Not Found"}. ',
   },
   {
     what: 'the page of a proxy',
     answer: { status: 502, body: '<html>\n<p>' },
-    says: 'was answered with status 502: <html>. ',
+    says: 'returned status 502: <html>. ',
   },
   {
     what: 'where to log in',
     answer: { status: 302, body: '', headers: { location: 'https://login.example.com/' } },
-    says: 'was answered with status 302: it is at https://login.example.com/. ',
+    says: 'returned status 302: it redirects to https://login.example.com/. ',
   },
 ])('a service that answers $what is told as one line, by every command', async ({ answer: given, says }) => {
   answer = given
@@ -139,7 +139,7 @@ test('a stream of something else is told as one line', async () => {
   const { code, output, errors } = await copal('generate x --model m')
   expect([code, output]).toEqual([1, ''])
   expect(errors).toMatch(
-    /^copal: What answers at \S+ is no copal gateway, or one of another version: it sent '\{"choices".*', where 'choices\[0\]\.delta' is missing\. Check COPAL_BASE_URL\.\n$/,
+    /^copal: The server at \S+ is not a copal gateway, or it is one of another version: it sent '\{"choices".*', where 'choices\[0\]\.delta' is missing\. Check COPAL_BASE_URL\.\n$/,
   )
 })
 
@@ -159,7 +159,7 @@ describe('a gateway of another version', () => {
   test('is told with what it lacks', async () => {
     answer = { status: 200, body: '{"version":"0.0.1","models":[],"nodes":[]}' }
     expect((await copal('status')).errors).toMatch(
-      /^copal: What answers at http:.*\/admin\/status is no copal gateway, or one of another version: it sent '.*', where 'updates_running' is missing\. Check COPAL_BASE_URL\.\n$/,
+      /^copal: The server at http:.*\/admin\/status is not a copal gateway, or it is one of another version: it sent '.*', where 'updates_running' is missing\. Check COPAL_BASE_URL\.\n$/,
     )
   })
 

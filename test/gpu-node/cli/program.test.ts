@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createServerHttp } from 'node:http'
 import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
@@ -48,12 +48,15 @@ describe('a wrong command line', () => {
   test.each([
     { args: ['update'], says: "missing required argument 'domain'" },
     { args: ['update', 'legal', '--samples', 'many'], says: 'A whole number is expected.' },
-    { args: ['update', 'legal', '--pattern', '1.0'], says: 'the fraction of pruned weights must be above 0 and below 1' },
+    {
+      args: ['update', 'legal', '--pattern', '1.0'],
+      says: 'the fraction of pruned weights must be above 0 and below 1',
+    },
     { args: ['update', 'legal', '--pattern', '4:2'], says: 'n must be less than m' },
     { args: ['rollback', 'x'], says: "A mask is a number like 3 or m3, or 'dense'." },
     { args: ['canary', 'm5'], says: "a mask needs '--share', like '--share 10%'" },
     { args: ['canary', '--share', '10%'], says: "'--share' needs a mask" },
-    { args: ['canary', 'm5', '--share', '0%'], says: 'A share above 0 is expected' },
+    { args: ['canary', 'm5', '--share', '0%'], says: 'A share like 10% or 0.1 is expected, above 0' },
     { args: ['canary', 'm5', '--share', '101%'], says: 'at most 100%' },
     { args: ['canary', 'm5', '--end'], says: "'--end' takes neither a mask nor a share" },
     { args: ['evaluate', 'a.txt', '--dense', '--mask', 'm1'], says: 'cannot be used with' },
@@ -68,7 +71,10 @@ describe('a wrong command line', () => {
       args: ['nodes', 'sercet', 'node-1'],
       says: "unknown command 'nodes sercet'\n(Did you mean nodes secret?)",
     },
-    { args: ['masks', 'merge'], says: 'There are: masks export, masks import, masks inspect, masks build' },
+    {
+      args: ['masks', 'merge'],
+      says: 'Known commands: masks export, masks import, masks inspect, masks build',
+    },
     { args: ['status', '--jsno'], says: 'Did you mean --json?' },
   ])('$args exits with 2 and says what is wrong', async ({ args, says }) => {
     const terminal = recordedTerminal()
@@ -150,16 +156,6 @@ test('--version prints the version of the package', async () => {
   expect(terminal.output()).toBe(`${manifest.version}\n`)
 })
 
-test("README lists every command beside 'npx copal status'", async () => {
-  const terminal = recordedTerminal()
-  await runCommand(['--help'], terminal)
-  const commands = Array.from(terminal.output().matchAll(/^  ([a-z]+) .*$/gm), ([, name]) => name ?? '')
-  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
-  const listed = /npx copal status +# also: ([^;]+);/.exec(readme)?.[1]?.match(/[a-z]+/g) ?? []
-  const others = commands.filter((name) => !['status', 'help', 'copal'].includes(name))
-  expect(listed.toSorted()).toEqual(others.toSorted())
-})
-
 describe('pruning methods', () => {
   test('are listed, each rule on a line that fits', async () => {
     const terminal = recordedTerminal()
@@ -214,7 +210,7 @@ describe('a key that no request can carry', () => {
   test('is named where it is needed', async () => {
     const env = { COPAL_ADMIN_KEY: 'sk-copal-ключ' }
     expect(await failed(env, ['status'])).toBe(
-      'copal: The admin key has a character that no key has. Copy it to COPAL_ADMIN_KEY again.\n',
+      'copal: The admin key has a character that no key contains. Copy it to COPAL_ADMIN_KEY again.\n',
     )
     expect(await failed(env, ['generate', 'x'])).toMatch(/^copal: No gateway answers at /)
   })

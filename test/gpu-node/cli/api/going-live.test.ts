@@ -18,7 +18,7 @@ function told(...nodes: object[]): Promise<string> {
 
 test('a mask that a node holds is served from the next request on', async () => {
   expect(await told(node(4, { 4: 'ready', 2: 'ready' }), node(4, { 4: 'ready' }))).toBe(
-    'm2 is being served from the next request on.',
+    'm2 serves from the next request on.',
   )
 })
 
@@ -26,20 +26,20 @@ test('until a node has loaded it, another answers', async () => {
   const elsewhere = node(2, { 2: 'ready' }, { model: 'other' })
   const gone = node(2, { 2: 'ready' }, { alive: false })
   expect(await told(node(4, { 4: 'ready', 2: 'loading' }), elsewhere, gone)).toBe(
-    'm2 is being loaded; until then m4 answers. See: copal status',
+    'Nodes are loading m2. Until then m4 serves. See: copal status',
   )
-  expect(await told(node(0, { 0: 'ready' }))).toContain('until then dense answers')
+  expect(await told(node(0, { 0: 'ready' }))).toContain('Until then dense serves')
 })
 
 test('without a node nothing serves it', async () => {
-  expect(await told(node(2, { 2: 'ready' }, { draining: true }))).toContain('no node is there to serve it')
+  expect(await told(node(2, { 2: 'ready' }, { draining: true }))).toContain('no node can serve it')
 })
 
 test('a rollback took effect also where the gateway is gone when its status is asked', async () => {
   const onlyRollback = (call: string) => (call === 'POST /admin/rollback' ? { active_version: 2 } : undefined)
   const { code, stdout, stderr } = await copal(onlyRollback, ['rollback', 'm2'])
   expect(stdout).toMatch(
-    /^m2 is active\. Whether nodes serve it \(copal status\) could not be asked: No gateway answers at .*\n$/,
+    /^m2 is active, but the status of the nodes \(copal status\) is unknown: No gateway answers at .*\n$/,
   )
   expect([code, stderr]).toEqual([0, ''])
 })

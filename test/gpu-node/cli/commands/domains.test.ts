@@ -4,7 +4,7 @@ import { copal } from '../../../support/doubles/copal-command.ts'
 test('of a key of which nothing is there that is said: it may be mistyped', async () => {
   const args = ['domains', 'delete', 'general', '--key', 'key_1']
   const none = { domain: 'general', deleted: 0, deleted_frozen: 0 }
-  expect((await copal(none, args)).stdout).toMatch(/^Nothing of key_1 was found in general\./)
+  expect((await copal(none, args)).stdout).toMatch(/^No texts of key_1 were found in general\./)
   expect((await copal({ ...none, deleted: 1, deleted_frozen: 2 }, args)).stdout).toBe(
     'Deleted 1 sampled text and 2 frozen texts of key_1 from general.\n',
   )

@@ -112,8 +112,8 @@ test('a model that the gateway does not know is warned about, and the key is mad
   const terminal = await create('tiny,tinny,other')
   expect(terminal.output()).toBe('sk-copal-abcdefgh\n')
   expect(terminal.errors()).toBe(
-    "Warning: the gateway knows no model 'tinny'. Did you mean 'tiny'? The key may use it once a node serves it.\n" +
-      "Warning: the gateway knows no model 'other'. It knows: tiny, large-model. The key may use it once a node serves it.\n",
+    "Warning: the gateway does not know the model 'tinny'. Did you mean 'tiny'? The key may use it once a node serves it.\n" +
+      "Warning: the gateway does not know the model 'other'. Known models: tiny, large-model. The key may use it once a node serves it.\n",
   )
   expect((await create('tiny')).errors()).toBe('')
   // As to a tenant's administrator, or to nobody at all.
@@ -129,7 +129,7 @@ test('list shows a table that fits the terminal, of one tenant where it is named
   for (const shown of ['notebook', 'acme', 'sk-copal-abcdef', 'legal', 'tiny', '3 h ago', 'in 90 d'])
     expect(text).toContain(shown)
   expect((await run('keys', 'list', '--tenant', 'new')).output()).toBe(
-    'No key. Make one with: copal keys create <name>\n',
+    'There are no keys. Create one with: copal keys create <name>\n',
   )
   expect(JSON.parse((await run('keys', 'list', '--json')).output())).toEqual([ENTRY])
 })
@@ -158,7 +158,7 @@ test('revoke and the commands of tenants say what they did', async () => {
   }
   expect((await run('keys', 'revoke', ENTRY.id)).output()).toBe(`Revoked ${ENTRY.id}.\n`)
   expect((await run('tenants', 'list')).output()).toMatch(
-    /TENANT +KEYS +LIMITS +MADE\nacme +2 +60 req\/min, 1,000,000 tok\/month +3 h ago/,
+    /TENANT +KEYS +LIMITS +CREATED\nacme +2 +60 req\/min, 1,000,000 tok\/month +3 h ago/,
   )
   expect((await run('tenants', 'set', 'acme')).output()).toContain('acme')
   const limits = '--requests-per-minute 60 --tokens-per-month none --concurrent 4'.split(' ')
@@ -177,7 +177,9 @@ test('a tenant’s response cache is told in a line, and emptied', async () => {
     'DELETE /admin/tenants/acme/cache': { tenant: 'acme', deleted: 1_200 },
   }
   expect((await run('tenants', 'cache', 'acme')).output()).toMatch(
-    /^1,200 answers, .*MB?\. 30 of 40 requests that asked were answered from it \(75.*%\)\.\n$/,
+    /^1,200 cached responses, .*MB?\. 30 of 40 lookups found a response \(75.*%\)\.\n$/,
   )
-  expect((await run('tenants', 'cache', 'acme', '--clear')).output()).toBe('1,200 answers deleted.\n')
+  expect((await run('tenants', 'cache', 'acme', '--clear')).output()).toBe(
+    'Deleted 1,200 cached responses.\n',
+  )
 })

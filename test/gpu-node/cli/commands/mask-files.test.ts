@@ -128,7 +128,7 @@ test('a mask is exported byte for byte, and no file that is there is written ove
   expect([first.code, first.errors()]).toEqual([0, ''])
   expect(readFileSync(join(cwd, 'm3.safetensors'))).toEqual(Buffer.from(bytes))
   const again = await run(env, cwd, 'masks', 'export', 'm3', '--out', 'm3.safetensors')
-  expect([again.code, again.errors()]).toEqual([1, expect.stringContaining('is there already')])
+  expect([again.code, again.errors()]).toEqual([1, expect.stringContaining('already exists')])
 })
 
 test('a file that arrives damaged is not kept', async () => {
@@ -147,7 +147,7 @@ test.each(['F32', 'BF16'] as const)(
     const { env } = await fakeGateway(bytes)
     const cwd = temporaryDir()
     const done = await run(env, cwd, 'masks', 'export', 'm3', '--checkpoint', 'pruned', '--dtype', dtype)
-    expect([done.code, done.errors()]).toEqual([0, expect.stringContaining('writing tensors')])
+    expect([done.code, done.errors()]).toEqual([0, expect.stringContaining('Writing tensors')])
 
     const { metadata, tensors } = decodeSafetensors(readFileSync(join(cwd, 'pruned', 'model.safetensors')))
     expect(metadata).toEqual({ format: 'pt' })
@@ -202,12 +202,12 @@ test('an export that is interrupted leaves no checkpoint', async () => {
   const stderr = {
     write(text: string) {
       errors += text
-      if (text.includes('writing tensors')) interruption.abort()
+      if (text.includes('Writing tensors')) interruption.abort()
     },
   }
   const terminal = { ...recordedTerminal({ env, cwd }), stderr, signal: interruption.signal }
   expect(await runCommand(['masks', 'export', 'w.safetensors', '--checkpoint', 'pruned'], terminal)).toBe(1)
-  expect(errors).toContain('Interrupted: no checkpoint was written.')
+  expect(errors).toContain('Interrupted. No checkpoint was written.')
   expect(readdirSync(join(cwd, 'pruned'))).toEqual([])
 })
 
@@ -243,7 +243,7 @@ test('a mask that was activated is told as active also where the status cannot b
   const told = await run(env, cwd, 'masks', 'import', 'w.safetensors', '--activate')
   expect([told.code, told.output()]).toEqual([
     0,
-    expect.stringMatching(/is m4 of tiny .* m4 is active\. Whether nodes serve it .* could not be asked/),
+    expect.stringMatching(/is m4 of tiny .* m4 is active, but the status of the nodes .* is unknown/),
   ])
 })
 
@@ -253,7 +253,7 @@ test('the way to serve a mask again that was served before is the rollback', asy
   const cwd = temporaryDir()
   writeFileSync(join(cwd, 'w.safetensors'), bytes)
   const known = await run(env, cwd, 'masks', 'import', 'w.safetensors')
-  expect(known.output()).toMatch(/It is not served; to serve it: copal rollback m4\n$/)
+  expect(known.output()).toMatch(/It is not served\. To serve it: copal rollback m4\n$/)
 })
 
 test.each<[string, (bytes: Uint8Array) => Uint8Array, RegExp]>([
@@ -314,7 +314,7 @@ test.each([
   [['masks', 'export', 'w.safetensors', '--out', 'f'], 2, 'a mask like m3 is expected'],
   [['masks', 'export', 'm3', '--out', 'f', '--checkpoint', 'd'], 2, 'cannot be used with'],
   [['masks', 'export', 'm3', '--checkpoint', 'd', '--dtype', 'F16'], 2, 'Allowed choices are BF16, F32'],
-  [['masks', 'export', 'dense', '--out', 'f'], 2, 'dense has no mask file'],
+  [['masks', 'export', 'dense', '--out', 'f'], 2, 'The dense model has no mask file'],
   [['masks', 'export', 'm3', '--out', 'empty'], 1, 'copal: empty is a folder, a file is needed.\n'],
   [['masks', 'export', 'm3', '--out', 'no/f'], 1, 'copal: The folder no does not exist. Make it first'],
   [['masks', 'export', 'm3', '--out', 'notes.md/f'], 1, 'copal: notes.md is a file, a folder is needed.\n'],
@@ -347,7 +347,7 @@ test.each([
   [
     ['masks', 'inspect', 'notes.md'],
     1,
-    "notes.md is not a safetensors file (its first eight bytes are not a header length). Name a mask file, as 'copal masks export' writes it.",
+    "notes.md is not a safetensors file (its first eight bytes are not a header length). Name a mask file like those that 'copal masks export' writes.",
   ],
 ])('%j exits with %d and says why', async (args, code, message) => {
   const cwd = temporaryDir()

@@ -79,7 +79,7 @@ test('draining waits until the node has no requests, and tells how many it has',
   const { code, stdout, stderr } = await copal('drain', 'node-1')
   expect(calls).toEqual(['PUT /admin/nodes/node-1/drain', 'GET /admin/nodes', 'GET /admin/nodes'])
   expect(stderr).toBe('node-1 still has 2 requests …\nnode-1 still has 1 request …\n')
-  expect(stdout).toContain('has no requests and can be stopped')
+  expect(stdout).toContain('gets no new requests and has none left, so it can be stopped')
   expect(code).toBe(0)
 })
 
@@ -99,7 +99,7 @@ test('a node that left meanwhile has no requests, and one that was undrained is 
   lists = [[NODE]]
   expect(await copal('drain', 'node-1')).toMatchObject({
     code: 1,
-    stderr: expect.stringContaining('undrained by somebody else') as string,
+    stderr: expect.stringContaining('undrained by another command') as string,
   })
 })
 

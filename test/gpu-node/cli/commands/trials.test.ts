@@ -73,8 +73,8 @@ test('a canary is begun with a share as people write it, and shown beside the ac
     const output = await run('canary', 'm5', '--share', text)
     expect(calls).toEqual([{ call: 'PUT /admin/canary', body: { mask_version: 5, share } }])
     expect(startTrial.safeParse(calls[0]?.body).success).toBe(true)
-    expect(output).toContain('m5 answers 12.5 % of the keys of tiny (3 of 20) beside m4.')
-    expect(output).toContain('1 of 2 nodes hold it now.')
+    expect(output).toContain('m5 serves 12.5 % of the keys of tiny (3 of 20); m4 serves the others.')
+    expect(output).toContain('1 of 2 nodes have loaded it.')
     expect(output).toContain("Node 'node-2' cannot load it: out of memory")
     expect(output).toMatch(/m4 +1,200 +0 +30,000 +120 ms +5,000 +3\.200 +3\.000 +0\.200/)
     expect(output).toMatch(/m5 +1,200 +0 +30,000 +- +0 +- +3\.000 +-/)
@@ -84,14 +84,14 @@ test('a canary is begun with a share as people write it, and shown beside the ac
 
 test('a share that no key is in is said to try nothing', async () => {
   answer = { ...REPORT, keys: { chosen: 0, all: 4 } }
-  expect(await run('canary')).toContain('No key is in that share yet: nothing is tried.')
+  expect(await run('canary')).toContain('No key is in this share yet, so the canary serves no requests.')
   expect(calls).toEqual([{ call: 'GET /admin/canary', body: null }])
 })
 
 test('a canary is ended, and where there is none it is told how to begin', async () => {
   answer = { model: 'tiny', ended: true }
   expect(await run('canary', '--end', '--model', 'tiny')).toBe(
-    'The active mask of tiny answers all keys again.\n',
+    'The active mask of tiny serves all keys again.\n',
   )
   expect(calls).toEqual([{ call: 'DELETE /admin/canary?model=tiny', body: null }])
   answer = { ...REPORT, canary: null, keys: null, nodes: null, versions: [] }
@@ -107,14 +107,14 @@ test('a shadow is begun, shown by domain for what was asked and what was answere
   answer = report
   const output = await run('shadow', 'm5', '--share', '12.5%')
   expect(calls).toEqual([{ call: 'PUT /admin/shadow', body: { mask_version: 5, share: 0.125 } }])
-  expect(output).toMatch(/legal +40 +asked +9,000 +3\.100 +3\.250 +0\.150/)
-  expect(output).toMatch(/legal +40 +answered +0 +- +- +-/)
+  expect(output).toMatch(/legal +40 +prompt +9,000 +3\.100 +3\.250 +0\.150/)
+  expect(output).toMatch(/legal +40 +output +0 +- +- +-/)
   expect(Math.max(...output.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
   answer = { ...report, domains: [] }
   expect(await run('shadow')).toContain('Nothing has been scored yet.')
   answer = { ...report, shadow: null, nodes: null, domains: [] }
   expect(await run('shadow')).toContain('copal shadow <mask> --share 5%')
   answer = { model: 'tiny', ended: true }
-  expect(await run('shadow', '--end')).toBe('Nothing of tiny is scored by another mask any more.\n')
+  expect(await run('shadow', '--end')).toBe('The shadow of tiny has ended.\n')
   expect(calls).toEqual([{ call: 'DELETE /admin/shadow', body: null }])
 })

@@ -48,11 +48,11 @@ const lab = (...args: string[]) => ['lab', 'run', ...LAW, ...SIZES, '--out', 'ou
 test('a run prints the figures and writes results and report', async () => {
   const terminal = terminalHere()
   expect(await runCommand(lab('--methods', 'copal'), terminal)).toBe(0)
-  expect(terminal.errors()).toMatch(/1 domain in 1 order, 1 domain evaluated only; 1 mask\./)
+  expect(terminal.errors()).toMatch(/1 domain in 1 order, 1 domain only evaluated; 1 mask\./)
   expect(terminal.errors()).toMatch(/To do: 1 calibration \(.*\), 1 selection \(.*\), 2 evaluations \(.*\)\./)
   expect(terminal.errors()).toMatch(/Estimate: .* of memory, .* more in .*out\./)
   expect(terminal.output()).toMatch(/METHOD\s+PATTERN\s+A-BWT\s+M-BWT\s+A-PPL\s+M-PPL\ncopal\s+0\.5/)
-  expect(terminal.output()).toContain('Mean (A-) and largest (M-) forgetting')
+  expect(terminal.output()).toContain('Mean (A-) and largest (M-) backward transfer')
   expect(terminal.output()).toMatch(/Done in .*: 1 calibration, 1 selection, 4 evaluations\./)
   expect(readdirSync(join(folder.dir, 'out'))).toEqual(
     expect.arrayContaining(['cache', 'report.html', 'report.md', 'results.json']),
@@ -101,7 +101,7 @@ test('Ctrl-C stops with what is finished kept', async () => {
   }
   expect(await runCommand(lab(), { ...terminal, stderr, signal: abort.signal })).toBe(1)
   expect(terminal.errors()).toContain(
-    `copal: Stopped. What is finished is kept in ${join(folder.dir, 'out')}`,
+    `copal: Stopped. Finished work is kept in ${join(folder.dir, 'out')}`,
   )
   expect(readdirSync(join(folder.dir, 'out'))).not.toContain('running.json')
 })
@@ -146,9 +146,9 @@ test.each([
   [['--pattern', '0.5,1.5'], /a ratio of pruned weights lies between 0 and 1/],
   [['--domain', 'law'], /The domain 'law' cannot be read: expected name=calibration.txt:evaluation.txt/],
   [['--samples', '0'], /At least 1 is expected/],
-  [['--permutations', 'some'], /Expected 'all', 'first', or how many to draw/],
+  [['--permutations', 'some'], /Expected 'all', 'first', or a number of orders to draw/],
   [['--sweep-samples', '4,x'], /A whole number is expected/],
-  [['--window-tokens', '1'], /A window needs two tokens/],
+  [['--window-tokens', '1'], /A window needs at least two tokens/],
 ])('%j is a wrong command line', async (args, reason) => {
   const terminal = terminalHere()
   expect(await runCommand(lab(...args), terminal)).toBe(2)
@@ -159,7 +159,9 @@ test('a method that is swept has to be compared', async () => {
   const terminal = terminalHere()
   const swept = ['--sweep-methods', 'copal,wanda', '--sweep-sparsity', '0.3', '--dry-run']
   expect(await runCommand(lab('--methods', 'copal', ...swept), terminal)).toBe(2)
-  expect(terminal.errors()).toContain("error: 'wanda' is swept and not compared. Name it in --methods too.\n")
+  expect(terminal.errors()).toContain(
+    "error: 'wanda' is in --sweep-methods but not in --methods. Add it to --methods.\n",
+  )
   const both = terminalHere()
   expect(await runCommand(lab('--methods', 'copal,wanda', ...swept.with(1, 'copal')), both)).toBe(0)
   expect(both.output()).toMatch(/copal at 30 % unstructured/)

@@ -40,7 +40,7 @@ test.each<[string, string, unknown, Record<string, string>, number, string, stri
     'x-copal-domain',
   ],
   ['an unknown path', '/v1/nothing', {}, {}, 404, 'not_found', null],
-])('%s is refused in the OpenAI shape', async (_name, path, body, headers, status, code, param) => {
+])('%s gets an error in the OpenAI shape', async (_name, path, body, headers, status, code, param) => {
   const response = await fetch(origin + path, {
     method: 'POST',
     headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json', ...headers },
